@@ -1,0 +1,50 @@
+/**
+ * The error vocabulary: one class per cause, each with a stable `code`, so callers can catch by kind.
+ * A message names what was wrong, the value, what was expected and how to mend it; the numbers are in `details`.
+ */
+
+/** Facts behind a message, printable as JSON. */
+export type ErrorDetails = Record<string, unknown>
+
+/** Base of every error that this package throws on purpose. */
+export class LowrankError extends Error {
+  /** Stable, upper-case, machine-readable name of the cause. */
+  readonly code: string
+  readonly details: ErrorDetails
+
+  constructor(code: string, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
+    super(message, options)
+    this.name = new.target.name
+    this.code = code
+    this.details = details
+  }
+}
+
+function define<Code extends string>(code: Code) {
+  return class extends LowrankError {
+    constructor(message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
+      super(code, message, details, options)
+    }
+  }
+}
+
+/** A config key, option or command-line value is unknown or out of range. */
+export class ConfigError extends define('CONFIG') {}
+/** Two shapes that must agree do not. */
+export class ShapeError extends define('SHAPE') {}
+/** A file from outside is missing, truncated, malformed or hostile. */
+export class FileFormatError extends define('FILE_FORMAT') {}
+/** A dataset row cannot be used: malformed, empty, or with nothing to learn. */
+export class DataError extends define('DATA') {}
+/** The machine cannot give the memory that the plan needs. */
+export class OutOfMemoryError extends define('OUT_OF_MEMORY') {}
+/** Asked for something that exists elsewhere but not here (an architecture, a format, a combination). */
+export class UnsupportedError extends define('UNSUPPORTED') {}
+/** The native addon could not be found or loaded. */
+export class NativeLoadError extends define('NATIVE_LOAD') {}
+/** An object was used after `dispose()`. */
+export class DisposedError extends define('DISPOSED') {}
+/** Writing a file failed (disk full, no permission); nothing was left half written. */
+export class WriteError extends define('WRITE') {}
+/** A defect in lowrank itself: a check of ours that should never fail did. */
+export class InternalError extends define('INTERNAL') {}
