@@ -1,0 +1,35 @@
+// The kernel tables of the CPU backend, one per instruction-set level, chosen once at run time. `reference` is plain
+// loops: what every other level is tested against, and what LOWRANK_CHECK compares with.
+#pragma once
+
+#include <span>
+
+#include "backends/cpu/gemm.h"
+#include "backends/cpu/ops.h"
+
+namespace lowrank::cpu {
+
+enum class Level : uint8_t { reference, avx2, avx512, avx512bf16, amx };
+inline constexpr Level kLevels[] = {Level::reference, Level::avx2, Level::avx512, Level::avx512bf16, Level::amx};
+
+struct Kernels {
+  Level level;
+  GemmKernels gemm;
+  OpKernels ops;
+};
+
+const char* name_of(Level level);
+/// Whether this machine (and its operating system) can run a level.
+bool available(Level level);
+/// The table of a level; throws Error("UNSUPPORTED") when the machine cannot run it.
+const Kernels& kernels(Level level);
+/// The best level of this machine, or the one LOWRANK_ISA names.
+Level default_level();
+/// bf16 operands only pay where the CPU has bf16 dot products.
+bool prefers_bf16(Level level);
+
+// Filled by the files of each level (gemm_<level>.cpp, ops_<level>.cpp).
+extern const GemmKernels gemm_reference, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
+extern const OpKernels ops_reference, ops_avx2, ops_avx512, ops_avx512bf16;
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,95 @@
+// Everything of the CPU backend that is not a matrix product with a stored weight: norms, rotary embedding, attention,
+// gated units, the loss, the optimiser's element-wise work. Activations are row-major; "operand" tensors are f32 or bf16
+// as the plan's precision says, the residual stream and all statistics are f32.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/pool.h"
+
+namespace lowrank::cpu {
+
+/// A row-major [rows, cols] activation; `ld` elements from row to row.
+struct Matrix {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t ld = 0;
+};
+
+/// Packed sequences: queries of sequence s are rows cu_q[s] .. cu_q[s+1]-1, its keys and values rows cu_k[s] ..
+/// cu_k[s+1]-1 of k and v. Causal, aligned at the end: with nq queries and nk keys, query i sees keys 0 .. nk-nq+i.
+/// Query head h uses kv head h / (heads / kv_heads).
+struct AttentionShape {
+  int32_t sequences = 0;
+  const int32_t* cu_q = nullptr;
+  const int32_t* cu_k = nullptr;
+  int32_t heads = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  float scale = 0;  // multiplies q.k before the softmax
+};
+
+struct AdamW {
+  float learning_rate, beta1, beta2, epsilon, weight_decay;
+  int64_t step;       // from 1
+  float grad_scale;   // multiplies every gradient before use (clipping)
+};
+
+struct OpKernels {
+  /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
+  void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
+  /// y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps); x f32, w f32 [cols], y operand, rstd f32 [rows].
+  void (*rms_norm)(Pool&, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
+                   float* rstd);
+  /// dx += rstd * (g - x * rstd^2 * mean(g * x)) with g = dy * w; dx and x f32, dy operand.
+  void (*rms_norm_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
+                            const float* rstd, const Matrix& dx);
+  /// Rotates halves of every head in place: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s); `inverse` rotates back (the
+  /// gradient). cos, sin: f32 [positions, head_dim / 2]; positions: i32 [rows].
+  void (*rope)(Pool&, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
+               const float* cos, const float* sin, bool inverse);
+  /// out = softmax(scale q k^T + causal) v, lse[t, h] = log-sum-exp of the scores (natural log); lse may be null.
+  /// q, out: [T, heads * head_dim]; k, v: [Tk, kv_heads * head_dim]; all operands of one dtype.
+  void (*attention)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
+                    float* lse, std::byte* workspace);
+  /// Gradients of `attention`; dq may alias q's buffer only if it does not alias anything else read here (it is written
+  /// last). All operands of one dtype. FlashAttention-2 order: scores recomputed from q, k and lse.
+  void (*attention_backward)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v,
+                             const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq, const Matrix& dk,
+                             const Matrix& dv, std::byte* workspace);
+  /// out = silu(gate) * up.
+  void (*swiglu)(Pool&, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out);
+  /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
+  void (*swiglu_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
+                          const Matrix& dgate, const Matrix& dup);
+  /// y = a + b, f32; y may be a or b.
+  void (*add)(Pool&, int64_t count, const float* a, const float* b, float* y);
+  /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
+  /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight, an operand; it may be the logits buffer itself
+  /// (same row starts in bytes, so bf16 rows then use the front half of each row).
+  void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels, float weight,
+                        float* loss, const Matrix& grad);
+  /// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0 with index = row * cols + col.
+  void (*dropout)(Pool&, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key, const Matrix& out);
+  /// y += keep(key, index) ? x / (1 - p) : 0 (the gradient of dropout, accumulated); y f32 or operand.
+  void (*dropout_backward_add)(Pool&, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key,
+                               const Matrix& y);
+  /// Copies rows: out[i] = x[rows[i]] (f32 or operand to the dtype of out). `rows` null copies straight through.
+  void (*gather_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
+  /// out[rows[i]] += x[i] for distinct rows.
+  void (*scatter_add_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
+  /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
+  double (*sum_of_squares)(Pool&, int64_t count, const float* x);
+  /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].
+  void (*adamw)(Pool&, int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
+};
+
+int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim, int threads);
+int64_t attention_backward_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
+                                     int threads);
+
+/// The keep decision behind `dropout`: uniform 32-bit hash of (key, index) compared with p * 2^32.
+uint32_t counter_hash(uint64_t key, uint64_t index);
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,41 @@
+#include "core/memory.h"
+
+#include <sys/mman.h>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+std::array<std::atomic<int64_t>, kCategories> g_allocated{};
+
+}  // namespace
+
+const char* name_of(Category category) {
+  static constexpr const char* kNames[kCategories] = {"weights",     "quantization_constants", "adapters",
+                                                      "gradients",   "optimizer",              "activations",
+                                                      "kv_cache",    "loss",                   "workspace"};
+  return kNames[static_cast<int>(category)];
+}
+
+int64_t allocated_bytes(Category category) { return g_allocated[static_cast<int>(category)].load(); }
+
+Block::Block(Category category, int64_t bytes) : bytes_(bytes), category_(category) {
+  if (bytes == 0) return;
+  // mmap rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
+  void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) {
+    fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes for ", name_of(category),
+         ". Lower max_seq_length or per_device_train_batch_size, or turn gradient_checkpointing on.");
+  }
+  data_ = data;
+  g_allocated[static_cast<int>(category)] += bytes;
+}
+
+Block::~Block() {
+  if (data_ == nullptr) return;
+  munmap(data_, static_cast<size_t>(bytes_));
+  g_allocated[static_cast<int>(category_)] -= bytes_;
+}
+
+}  // namespace lowrank
