@@ -1,0 +1,2 @@
+/** The public interface of lowrank. */
+export * from './errors.js'

@@ -1,0 +1,9 @@
+// The version this code was built as.
+#pragma once
+
+namespace lowrank {
+
+// The npm package's version at build time, such as "0.1.0".
+const char* version();
+
+}  // namespace lowrank

@@ -1,0 +1,181 @@
+// Builds the native code with CMake. Users meet it through npm's install step, developers through `npm run build`.
+// It ships in the package, so it needs nothing but Node.
+//
+//   native.mjs build [--sanitize NAME] [--debug] [--out FILE]   the addon; FILE defaults to build/Release/lowrank.node
+//   native.mjs tests [--sanitize NAME] [--debug]                the native test executable; prints its path last
+//   native.mjs install                                          npm's install step: a prebuilt addon, else a build
+//
+// Environment: LOWRANK_WERROR=1 makes warnings errors, LOWRANK_JOBS limits the parallel compilers, CXX names one.
+import { spawnSync } from 'node:child_process'
+import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { renameSync, rmSync, writeSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+const defaultOutput = join(root, 'build', 'Release', 'lowrank.node')
+
+function fail(message) {
+  console.error(`\n${message.trim().replace(/^/gm, 'lowrank: ')}\n`)
+  process.exit(1)
+}
+
+function libc() {
+  if (process.platform !== 'linux') return ''
+  return process.report.getReport().header.glibcVersionRuntime ? 'glibc' : 'musl'
+}
+
+function platform() {
+  return [`${process.platform}-${process.arch}`, libc()].filter(Boolean).join(' ')
+}
+
+function prebuilds() {
+  const folder = join(root, 'prebuilds')
+  if (!existsSync(folder)) return []
+  return readdirSync(folder).flatMap((tuple) => readdirSync(join(folder, tuple)).map((f) => `${tuple}/${f}`))
+}
+
+function output(command, args, input) {
+  const run = spawnSync(command, args, { encoding: 'utf8', input })
+  return run.status === 0 ? run.stdout : undefined
+}
+
+/** What is missing to build from source, in the words of someone who has to install it. */
+function missingTools() {
+  const missing = []
+  const cmake = output('cmake', ['--version'])
+  const [major, minor] = /(\d+)\.(\d+)/.exec(cmake ?? '')?.slice(1).map(Number) ?? []
+  if (cmake === undefined) missing.push('CMake 3.22 or newer (no "cmake" on PATH)')
+  else if (major < 3 || (major === 3 && minor < 22)) missing.push(`CMake 3.22 or newer (this one is ${major}.${minor})`)
+  if (!['ninja', 'make', 'gmake'].some((tool) => output(tool, ['--version']) !== undefined)) {
+    missing.push('make or ninja')
+  }
+  // The candidates and their order are CMake's.
+  const compiler = [process.env.CXX, 'c++', 'g++', 'clang++'].find((c) => c && output(c, ['--version']) !== undefined)
+  const program = '#include <bit>\n#include <span>\n#include <stop_token>\nint main() { return std::popcount(0u); }\n'
+  if (compiler === undefined) {
+    missing.push('a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer (no "c++", "g++" or "clang++" on PATH)')
+  } else if (output(compiler, ['-std=c++20', '-x', 'c++', '-fsyntax-only', '-'], program) === undefined) {
+    missing.push(`a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer ("${compiler}" cannot compile C++20)`)
+  }
+  return missing
+}
+
+function checkTools() {
+  const missing = missingTools()
+  if (missing.length === 0) return
+  fail(`
+cannot build the native addon from source. Missing:
+${missing.map((m) => `  - ${m}`).join('\n')}
+Install it, then run the command again:
+  Debian, Ubuntu:  apt-get install g++ make cmake
+  Fedora, RHEL:    dnf install gcc-c++ make cmake
+  Alpine:          apk add g++ make cmake
+This machine is ${platform()}; prebuilt addons in this package: ${prebuilds().join(', ') || 'none'}.`)
+}
+
+/** Two builds in one tree would corrupt it: the second waits for the first. */
+function withLock(file, work) {
+  mkdirSync(dirname(file), { recursive: true })
+  for (let told = false; ; ) {
+    try {
+      const handle = openSync(file, 'wx')
+      writeSync(handle, String(process.pid))
+      closeSync(handle)
+      break
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+    }
+    const owner = Number(readFileSync(file, { encoding: 'utf8', flag: 'a+' }))
+    if (owner > 0 && !isAlive(owner)) {
+      rmSync(file, { force: true })
+      continue
+    }
+    if (!told) console.error(`lowrank: waiting for another build (process ${owner}, ${relative(root, file)})`)
+    told = true
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+  }
+  process.once('exit', () => rmSync(file, { force: true }))
+  const result = work()
+  rmSync(file, { force: true })
+  return result
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
+}
+
+/** Configures if needed and builds one target; returns the build tree. */
+function cmake(target, { sanitize, debug }) {
+  checkTools()
+  // Not under build/, which node-gyp and prebuildify empty.
+  const name = sanitize ?? (debug ? 'debug' : 'release')
+  const tree = join(root, 'out', name)
+  const configure = [
+    '-S',
+    root,
+    '-B',
+    tree,
+    `-DCMAKE_BUILD_TYPE=${debug ? 'Debug' : 'Release'}`,
+    `-DLOWRANK_SANITIZE=${sanitize ?? ''}`,
+    `-DLOWRANK_WERROR=${process.env.LOWRANK_WERROR === '1' ? 'ON' : 'OFF'}`,
+  ]
+  const fresh = !existsSync(join(tree, 'CMakeCache.txt'))
+  if (fresh && output('ninja', ['--version']) !== undefined) configure.push('-G', 'Ninja')
+  const jobs = process.env.LOWRANK_JOBS ?? String(availableParallelism())
+  // Under node-gyp this runs inside make, whose job server is not ours.
+  const { MAKEFLAGS, MFLAGS, MAKELEVEL, ...env } = process.env
+  withLock(join(root, 'out', `${name}.lock`), () => {
+    for (const args of [configure, ['--build', tree, '--target', target, '--parallel', jobs]]) {
+      // CMake's words go to stderr: stdout is for this script's own result.
+      const run = spawnSync('cmake', args, { cwd: root, env, stdio: ['ignore', 2, 2] })
+      if (run.status !== 0) fail(`the native build failed; the reason is above (command: cmake ${args.join(' ')})`)
+    }
+  })
+  return tree
+}
+
+function build(options) {
+  const tree = cmake('lowrank', options)
+  if (options.sanitize && !options.out) return
+  const out = resolve(options.out ?? defaultOutput)
+  // Renamed into place: writing over an addon that a running process has mapped would crash that process.
+  const temporary = `${out}.${process.pid}.tmp`
+  mkdirSync(dirname(out), { recursive: true })
+  copyFileSync(join(tree, 'lowrank.node'), temporary)
+  renameSync(temporary, out)
+}
+
+function install() {
+  const fromSource = process.env.npm_config_build_from_source
+  if (fromSource === 'true' || fromSource === 'lowrank') return buildForUser()
+  if (existsSync(join(root, '.git'))) return // a checkout is built by `prepare`
+  // In a child: an addon that crashes while loading must not take npm with it.
+  const loader = JSON.stringify(join(root, 'dist', 'cjs', 'native', 'load.js'))
+  const probe = spawnSync(process.execPath, ['-e', `require(${loader}).loadAddon()`], { encoding: 'utf8' })
+  if (probe.status === 0) return
+  console.error(`lowrank: no prebuilt addon loads on ${platform()}, building from source`)
+  buildForUser()
+}
+
+function buildForUser() {
+  build({})
+  rmSync(join(root, 'out'), { recursive: true, force: true })
+}
+
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { sanitize: { type: 'string' }, debug: { type: 'boolean' }, out: { type: 'string' } },
+})
+const [command] = positionals
+if (command === 'build') build(values)
+else if (command === 'tests') console.log(join(cmake('lowrank_tests', values), 'lowrank_tests'))
+else if (command === 'install') install()
+else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests or install`)
