@@ -1,0 +1,74 @@
+/**
+ * The model graph: plain, JSON-printable data that says what to compute. Families in lib/models/ build it, the native
+ * side validates it, derives the backward pass and plans the memory. It knows no adapter and no backend; adapters
+ * attach to `linear` nodes by the node's path.
+ */
+
+/** A stored tensor of the model, by its Hugging Face name. Vectors have rows = 1. */
+export interface GraphWeight {
+  name: string
+  rows: number
+  cols: number
+  /** `matrix` may be quantised; `table` is the embedding (and a tied head); `vector` stays f32. */
+  kind: 'matrix' | 'table' | 'vector'
+}
+
+/** Rows of a value: one per token, or one per row that the head looks at. */
+export type RowKind = 'tokens' | 'head'
+
+export interface GraphValue {
+  id: number
+  rows: RowKind
+  cols: number
+  /** `residual` is f32 always; `operand` follows the plan's precision (f32 or bf16). */
+  type: 'residual' | 'operand'
+}
+
+interface NodeBase {
+  /** Where the node comes from, e.g. `model.layers.3.mlp.down_proj`; unique. */
+  path: string
+  /** Index of the recompute segment (the transformer block), or -1 outside any. */
+  segment: number
+}
+
+export type GraphNode = NodeBase &
+  (
+    | { op: 'embedding'; weight: string; out: number }
+    | { op: 'rms_norm'; x: number; weight: string; eps: number; out: number }
+    /** out = x W^T (+ bias) (+ residual) */
+    | { op: 'linear'; x: number; weight: string; bias?: string; residual?: number; out: number }
+    /** Rotates q and k; positions restart at every sequence. */
+    | { op: 'rope'; x: number; heads: number; headDim: number; out: number }
+    | {
+        op: 'attention'
+        q: number
+        k: number
+        v: number
+        heads: number
+        kvHeads: number
+        headDim: number
+        scale: number
+        layer: number
+        out: number
+      }
+    | { op: 'swiglu'; gate: number; up: number; out: number }
+    | { op: 'add'; a: number; b: number; out: number }
+    /** Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head. */
+    | { op: 'lm_head'; x: number; weight: string }
+  )
+
+export interface Graph {
+  family: string
+  /** Token ids lie in [0, vocabSize). */
+  vocabSize: number
+  layers: number
+  weights: GraphWeight[]
+  values: GraphValue[]
+  nodes: GraphNode[]
+  rope: {
+    /** Radians per position, one per pair of a head's dimensions. */
+    invFreq: number[]
+    /** Multiplies cos and sin (1 except for scaled variants). */
+    attentionFactor: number
+  }
+}

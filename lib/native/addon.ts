@@ -1,0 +1,249 @@
+/**
+ * The full list of what the addon exports: descriptions go in, numbers come out, tensors stay below. This file is the
+ * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
+ */
+import type { TensorSource } from '../files/model-files.js'
+import { loadAddon } from './load.js'
+
+export type Category =
+  | 'weights'
+  | 'quantization_constants'
+  | 'adapters'
+  | 'gradients'
+  | 'optimizer'
+  | 'activations'
+  | 'kv_cache'
+  | 'loss'
+  | 'workspace'
+
+/** How a weight is held in memory. */
+export type StorageFormat = 'f32' | 'bf16' | 'f16' | 'nf4' | 'nf4_double'
+export type Precision = 'f32' | 'bf16'
+
+/** One trainable or frozen array of an adapter: `[rows, cols]` f32, row-major. */
+export interface ParameterSpec {
+  name: string
+  rows: number
+  cols: number
+  trained: boolean
+}
+
+/**
+ * The low-rank slot of one linear: y += s * diag(b) B diag(d * mask) A x. Values name entries of the parameter list;
+ * absent factors are ones. Several slots may name the same parameter (shared factors).
+ */
+export interface LowRankSlot {
+  kind: 'low_rank'
+  /** Path of the linear node. */
+  target: string
+  rank: number
+  scale: number
+  /** Dropout probability on the adapter's input, training only. */
+  dropout: number
+  a: string
+  b: string
+  /** `[1, rank]` gains between A and B. */
+  d?: string
+  /** `[1, out]` gains of the output rows. */
+  bGain?: string
+}
+
+export interface AdapterSpec {
+  parameters: ParameterSpec[]
+  slots: LowRankSlot[]
+}
+
+/** How to fill a parameter; random fills are by counter from (seed, name), so any order gives the same numbers. */
+export type Fill =
+  | { kind: 'zeros' }
+  | { kind: 'constant'; value: number }
+  | { kind: 'uniform'; bound: number; seed: number }
+  | { kind: 'normal'; std: number; seed: number }
+
+export interface PlanOptions {
+  /** `forward` keeps a KV cache of `kvCapacity` tokens and serves generation (prefill and decode). */
+  mode: 'train' | 'evaluate' | 'forward'
+  /** Most tokens of one call. */
+  tokens: number
+  /** Most sequences of one call. */
+  sequences: number
+  /** Most head rows of one call: labelled positions (train, evaluate) or positions whose logits are wanted (forward). */
+  headRows: number
+  /** `forward` only: tokens the KV cache holds. */
+  kvCapacity?: number
+  precision: Precision
+  /** Recompute each block in the backward pass instead of keeping its activations. Default false. */
+  recompute?: boolean
+}
+
+export interface PlanRow {
+  category: Category
+  bytes: number
+}
+
+/** Planned bytes. The rows are what is live at the peak and add up to `peakBytes`. */
+export interface PlanReport {
+  peakBytes: number
+  rows: PlanRow[]
+  /** Bytes of the one activation arena (activations + loss + workspace at most), exact. */
+  arenaBytes: number
+  /** Path and phase of the step with the highest live bytes, e.g. `backward model.layers.29.mlp`. */
+  peakAt: string
+  trainableParameters: number
+  totalParameters: number
+}
+
+/** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
+export interface MicroBatch {
+  tokens: Int32Array
+  cuSeqlens: Int32Array
+  /** Id that each position should predict, or -100; already shifted. */
+  labels: Int32Array
+}
+
+export interface TrainInput extends MicroBatch {
+  /** Multiplies every token's loss gradient: 1 / labelled tokens of the whole accumulation window. */
+  lossScale: number
+  /** Counters behind dropout. */
+  seed: number
+  step: number
+  microStep: number
+}
+
+export interface LossResult {
+  /** Sum over labelled positions, nats. */
+  lossSum: number
+  /** Labelled positions. */
+  count: number
+}
+
+export interface OptimizerStep {
+  kind: 'adamw'
+  learningRate: number
+  beta1: number
+  beta2: number
+  epsilon: number
+  weightDecay: number
+  /** Global L2 norm above which gradients are scaled down; 0 or less is off. */
+  maxGradNorm: number
+  /** Optimiser steps from 1. */
+  step: number
+}
+
+export interface Sampling {
+  /** 0 is greedy. */
+  temperature: number
+  topK: number
+  topP: number
+  seed: number
+  /** Counter of the draw. */
+  position: number
+}
+
+export interface ForwardInput {
+  tokens: Int32Array
+  /** Tokens already in the KV cache; the new ones follow them. */
+  past: number
+  /** Rows of `tokens` whose logits are wanted, ascending; usually just the last. */
+  rows: Int32Array
+  /** Return the logits `[rows, vocab]` (tests, scoring). */
+  wantLogits?: boolean
+  /** Draw the next token from the last row. */
+  sampling?: Sampling
+}
+
+export interface ForwardResult {
+  token?: number
+  logits?: Float32Array
+}
+
+/** A job that can be cancelled: `cancel()` makes the promise reject with code ABORTED at the next safe point. */
+export interface Job<Result> {
+  promise: Promise<Result>
+  cancel(): void
+}
+
+export interface NativeModel {
+  /** Reads one weight from its file into `format`, in chunks; never holds a full-precision copy beside it. */
+  loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
+  /** Names of declared weights that have not been loaded. */
+  missing(): string[]
+  dispose(): void
+}
+
+export type AdapterArray = 'value' | 'gradient' | 'm' | 'v'
+
+export interface NativeAdapter {
+  fill(name: string, fill: Fill): void
+  /** Copies an array out (`m` and `v` are AdamW's moments, zeros before the first step). */
+  read(name: string, array: AdapterArray): Float32Array
+  write(name: string, array: AdapterArray, values: Float32Array): void
+  zeroGradients(): void
+  /** Clips, updates the trained parameters and zeroes the gradients. */
+  optimizerStep(options: OptimizerStep): Job<{ gradNorm: number }>
+  dispose(): void
+}
+
+/** Plans over one model and a list of adapters, sharing one arena of the largest plan's size. */
+export interface NativeSession {
+  report(plan: string): PlanReport
+  /** The report of the whole session: the largest over its plans, by category. */
+  total(): PlanReport
+  /** Forward and backward of one micro-batch; gradients add up in the (single) adapter. */
+  trainStep(plan: string, input: TrainInput): Job<LossResult>
+  evaluate(plan: string, input: MicroBatch): Job<LossResult>
+  forward(plan: string, input: ForwardInput): Job<ForwardResult>
+  dispose(): void
+}
+
+export interface CpuInfo {
+  /** Level in use. */
+  isa: string
+  /** Levels this machine can run. */
+  levels: string[]
+  threads: number
+  cores: number
+  /** bf16 operands pay on this machine. */
+  prefersBf16: boolean
+}
+
+export interface NativeAddon {
+  version: string
+  cpu(): CpuInfo
+  /** `isa` forces a level; `threads` sizes the pool. Only before or between jobs. */
+  configure(options: { threads?: number; isa?: string }): void
+  /** Bytes now allocated, by category. */
+  allocated(): Record<Category, number>
+  /** Resident set now and its peak, bytes (VmRSS, VmHWM). */
+  residentBytes(): { rss: number; peak: number }
+  /** Resets the peak to the present value; false where the system does not allow it. */
+  resetPeak(): boolean
+  createModel(graphJson: string): NativeModel
+  /** `trainable` adapters also hold gradients and optimiser state. */
+  createAdapter(spec: AdapterSpec, options: { trainable: boolean }): NativeAdapter
+  createSession(model: NativeModel, adapters: NativeAdapter[], plans: Record<string, PlanOptions>): NativeSession
+  /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
+  plan(
+    graphJson: string,
+    formats: Record<string, StorageFormat>,
+    adapters: { spec: AdapterSpec; trainable: boolean }[],
+    plans: Record<string, PlanOptions>,
+    threads?: number,
+  ): PlanReport
+  /** Graph, plan or arena of a session as text, for debugging. */
+  dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena'): string
+  /** Cancels everything and joins the engine thread; registered once for process exit. */
+  shutdown(): void
+}
+
+let loaded: NativeAddon | undefined
+
+/** The addon, loaded on first use; throws NativeLoadError with what was tried and how to mend it. */
+export function addon(): NativeAddon {
+  if (loaded === undefined) {
+    const native = loadAddon() as NativeAddon
+    process.once('exit', () => native.shutdown())
+    loaded = native
+  }
+  return loaded
+}
