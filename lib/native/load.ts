@@ -5,7 +5,7 @@
 import { join, resolve } from 'node:path'
 import bindings from 'bindings'
 import { NativeLoadError } from '../errors.js'
-import { packageRoot } from '../root.cjs'
+import { packageRoot } from '../root.js'
 
 /** Which file the addon came from: named by LOWRANK_NATIVE_PATH, built from source, or prebuilt. */
 export interface AddonOrigin {

@@ -1,0 +1,93 @@
+// Runs the native tests: all of them, those of one file, or those named by title.
+//
+//   lowrank_tests [--list] [--file FILE] [TITLE]...
+//
+// Prints "run TITLE", then its failures indented, then "ok", "fail" or "skip" with the title, so that a crash
+// shows which case it was in. Exits 1 when a case failed, 2 when nothing matched.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "check.h"
+
+namespace lowrank::test {
+namespace {
+
+std::vector<Case>& registry() {
+  static std::vector<Case> cases;
+  return cases;
+}
+
+std::mutex report_mutex;
+int failures_of_case = 0;
+
+enum class Outcome { ok, fail, skip };
+
+Outcome run(const Case& test) {
+  std::printf("run %s\n", test.title);
+  std::fflush(stdout);
+  failures_of_case = 0;
+  try {
+    test.body();
+  } catch (const Abandoned&) {
+  } catch (const Skipped& skipped) {
+    if (failures_of_case == 0) {
+      std::printf("  %s\nskip %s\n", skipped.reason.c_str(), test.title);
+      return Outcome::skip;
+    }
+  } catch (const std::exception& error) {
+    report(test.file, test.line, std::string("uncaught exception: ") + error.what());
+  } catch (...) {
+    report(test.file, test.line, "uncaught exception that is no std::exception");
+  }
+  std::printf("%s %s\n", failures_of_case == 0 ? "ok" : "fail", test.title);
+  std::fflush(stdout);
+  return failures_of_case == 0 ? Outcome::ok : Outcome::fail;
+}
+
+int list() {
+  for (const Case& test : registry()) std::printf("%s\t%s\n", test.file, test.title);
+  return 0;
+}
+
+int run_matching(const char* file, const std::vector<std::string>& titles) {
+  int counts[3] = {};
+  for (const Case& test : registry()) {
+    if (file && std::strcmp(file, test.file) != 0) continue;
+    if (!titles.empty() && std::find(titles.begin(), titles.end(), test.title) == titles.end()) continue;
+    ++counts[static_cast<int>(run(test))];
+  }
+  std::fprintf(stderr, "%d passed, %d failed, %d skipped\n", counts[0], counts[1], counts[2]);
+  if (counts[0] + counts[1] + counts[2] == 0) return 2;
+  return counts[1] == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+Registration::Registration(const Case& test) { registry().push_back(test); }
+
+void report(const char* file, int line, const std::string& message) {
+  const std::lock_guard lock(report_mutex);
+  ++failures_of_case;
+  std::printf("  %s:%d: %s\n", file, line, message.c_str());
+}
+
+}  // namespace lowrank::test
+
+int main(int argc, char** argv) {
+  const char* file = nullptr;
+  std::vector<std::string> titles;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--list") return lowrank::test::list();
+    if (argument == "--file" && i + 1 < argc) {
+      file = argv[++i];
+    } else {
+      titles.push_back(argument);
+    }
+  }
+  return lowrank::test::run_matching(file, titles);
+}
