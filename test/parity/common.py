@@ -1,0 +1,87 @@
+"""Shared by the golden makers: paths, seeded tensors, float64 models, packed batches, losses.
+
+A packed batch is `input_ids` [T] with `cu_seqlens` [n + 1]; every sequence is run on its own here, so
+that the result cannot depend on how a mask is built.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+from transformers.models.llama import modeling_llama
+from transformers.models.mistral import modeling_mistral
+from transformers.utils import logging
+
+logging.disable_progress_bar()
+ROOT = Path(__file__).resolve().parent
+IGNORE = -100
+
+
+def generator(name: str) -> torch.Generator:
+    """A generator that depends on the name alone, so adding a tensor changes no other."""
+    return torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+
+def _rms_norm_in_input_dtype(self, hidden_states):
+    variance = hidden_states.pow(2).mean(-1, keepdim=True)
+    return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
+
+
+def load_double(folder: Path):
+    """The model as float64. transformers' RMS norm drops to float32 whatever the model's dtype, which
+    would leave rounding noise in the goldens; `check_norm_patch` shows that nothing else changes."""
+    modeling_llama.LlamaRMSNorm.forward = _rms_norm_in_input_dtype
+    modeling_mistral.MistralRMSNorm.forward = _rms_norm_in_input_dtype
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32)
+    return model.double().eval()
+
+
+def make_batch(name: str, lengths: list[int], vocab: int, prompt: int) -> dict[str, torch.Tensor]:
+    """Random ids. The first `prompt` tokens of every sequence and one later token of the longer ones
+    are not supervised."""
+    rng = generator(name)
+    total = sum(lengths)
+    input_ids = torch.randint(0, vocab, (total,), generator=rng, dtype=torch.int32)
+    labels = input_ids.clone()
+    targets = torch.full_like(labels, IGNORE)
+    cu_seqlens = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
+    for begin, end in zip(cu_seqlens[:-1].tolist(), cu_seqlens[1:].tolist()):
+        labels[begin : begin + prompt] = IGNORE
+        if end - begin > prompt + 4:
+            labels[begin + prompt + 2] = IGNORE
+        targets[begin : end - 1] = labels[begin + 1 : end]
+    return {"input_ids": input_ids, "cu_seqlens": cu_seqlens, "labels": labels, "targets": targets}
+
+
+def forward(model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits [T, vocab]."""
+    ids, bounds = batch["input_ids"].long(), batch["cu_seqlens"].tolist()
+    parts = [model(ids[begin:end][None], use_cache=False).logits[0] for begin, end in zip(bounds, bounds[1:])]
+    return torch.cat(parts)
+
+
+def loss_sum(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(
+        logits, batch["targets"].long(), ignore_index=IGNORE, reduction="sum"
+    )
+
+
+def loss_count(batch: dict[str, torch.Tensor]) -> int:
+    return int((batch["targets"] != IGNORE).sum())
+
+
+def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def save_json(path: Path, value) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n")

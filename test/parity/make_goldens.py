@@ -1,0 +1,29 @@
+"""Makes the golden files: all parts, or those named. What each file holds: README.md.
+
+    python test/parity/make_goldens.py [models] [lora] [peft] [nf4] [numbers]
+"""
+
+import importlib
+import os
+import sys
+
+# Names that end up in files (base_model_name_or_path) are relative to this folder.
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# In order: lora and peft read what models wrote.
+PARTS = ["models", "lora", "peft", "nf4", "numbers"]
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise SystemExit(f"no part named {unknown[0]}; parts are {', '.join(PARTS)}")
+    for part in PARTS:
+        if not names or part in names:
+            print(part)
+            importlib.import_module(f"make_{part}").make()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,175 @@
+"""Tiny random models of every Llama variant, and their logits and losses in float64.
+
+The weights are drawn at scales that give sharp attention and logits of size one, so that a mistake in
+any part shows far above rounding.
+"""
+
+import json
+import shutil
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers.models.llama import modeling_llama
+
+from common import (
+    ROOT,
+    forward,
+    generator,
+    load_double,
+    loss_count,
+    loss_sum,
+    make_batch,
+    relative_error,
+    save_tensors,
+)
+
+LENGTHS = [7, 29, 12]
+
+_common = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 256,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_plain_rope = {"rope_type": "default", "rope_theta": 1e4}
+
+# name -> (class, overrides, dtype of the file, shard size)
+MODELS = {
+    "llama2": ("llama", {"num_key_value_heads": 4, "intermediate_size": 192}, torch.float32, None),
+    "llama3": (
+        "llama",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 5e5,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+            "max_position_embeddings": 512,
+        },
+        torch.float32,
+        None,
+    ),
+    "smollm2": (
+        "llama",
+        {
+            "hidden_size": 96,
+            "intermediate_size": 192,
+            "num_attention_heads": 6,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+        },
+        torch.float32,
+        None,
+    ),
+    "tinyllama": ("llama", {"intermediate_size": 192}, torch.bfloat16, None),
+    "mistral": ("mistral", {"head_dim": 32, "sliding_window": None}, torch.float32, None),
+    "odd": (
+        "llama",
+        {"hidden_size": 72, "intermediate_size": 120, "head_dim": 16, "vocab_size": 267},
+        torch.float32,
+        None,
+    ),
+    "sharded": ("llama", {"intermediate_size": 192}, torch.bfloat16, "60KB"),
+    "half": ("llama", {"tie_word_embeddings": True}, torch.float16, None),
+}
+
+
+def build(name: str):
+    kind, overrides, dtype, _ = MODELS[name]
+    settings = {**_common, "rope_parameters": _plain_rope, "tie_word_embeddings": False, **overrides}
+    model = MistralForCausalLM(MistralConfig(**settings)) if kind == "mistral" else LlamaForCausalLM(LlamaConfig(**settings))
+    tied = settings["tie_word_embeddings"]
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator(f"{name}/{key}"))
+            if weight.dim() == 1:
+                weight.copy_(1 + 0.2 * noise)
+            elif "embed_tokens" in key:
+                weight.copy_(noise * (0.2 if tied else 1.0))
+            elif "lm_head" in key or "q_proj" in key or "k_proj" in key:
+                weight.copy_(noise * 1.5 / weight.shape[1] ** 0.5)
+            else:
+                weight.copy_(noise / weight.shape[1] ** 0.5)
+    return model.to(dtype)
+
+
+def batch_of(name: str):
+    vocab = MODELS[name][1].get("vocab_size", _common["vocab_size"])
+    return make_batch(f"golden/{name}", LENGTHS, vocab, prompt=3)
+
+
+def write_v4_config() -> None:
+    """llama3's configuration with the keys of transformers 4, which most published models still use."""
+    config = json.loads((ROOT / "models/llama3/config.json").read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.46.0"
+    path = ROOT / "models/llama3-config-v4.json"
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    check = ROOT / "models/.v4"
+    shutil.copytree(ROOT / "models/llama3", check, dirs_exist_ok=True)
+    shutil.copy(path, check / "config.json")
+    batch = batch_of("llama3")
+    with torch.no_grad():
+        same = torch.equal(forward(load_double(check), batch), forward(load_double(ROOT / "models/llama3"), batch))
+    shutil.rmtree(check)
+    if not same:
+        raise SystemExit("the two spellings of llama3's configuration give different logits")
+
+
+def check_norm_patch(original) -> None:
+    """The float64 norm must be the only difference, at float32 rounding."""
+    batch = batch_of("llama3")
+    model = load_double(ROOT / "models/llama3")
+    with torch.no_grad():
+        patched = forward(model, batch)
+        ours = modeling_llama.LlamaRMSNorm.forward
+        modeling_llama.LlamaRMSNorm.forward = original
+        plain = forward(model, batch)
+        modeling_llama.LlamaRMSNorm.forward = ours
+    error = relative_error(plain, patched)
+    print(f"  transformers' own norm differs by {error:.1e}")
+    if not 0 < error < 1e-6:
+        raise SystemExit("the float64 norm is not transformers' norm")
+
+
+def make() -> None:
+    original_norm = modeling_llama.LlamaRMSNorm.forward
+    for name, (_, _, _, shard_size) in MODELS.items():
+        folder = ROOT / "models" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        build(name).save_pretrained(folder, **({"max_shard_size": shard_size} if shard_size else {}))
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        batch = batch_of(name)
+        with torch.no_grad():
+            logits = forward(load_double(folder), batch)
+            total = loss_sum(logits, batch)
+        count = loss_count(batch)
+        save_tensors(
+            ROOT / "golden" / f"{name}.safetensors",
+            {
+                **batch,
+                "logits": logits.float(),
+                "loss": (total / count)[None],
+                "loss_sum": total[None],
+                "loss_count": torch.tensor([count], dtype=torch.int32),
+            },
+        )
+        print(f"  {name}: loss {float(total / count):.6f} over {count} labels, logits std {float(logits.std()):.2f}")
+    write_v4_config()
+    check_norm_patch(original_norm)
+
+
+if __name__ == "__main__":
+    make()
