@@ -1,0 +1,34 @@
+// What the levels of the attention kernels share: tile sizes, the layout of the workspace, and the reference kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cpu/ops.h"
+
+namespace lowrank::cpu {
+
+/// Queries and keys per tile.
+inline constexpr int64_t kTile = 64;
+/// A decoding step (one query) is cut into this many (sequence, kv head, key range) units at most.
+inline constexpr int64_t kDecodeUnits = 64;
+
+constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+/// Head size in memory: rows of packed tiles are whole 64-byte lines.
+constexpr int64_t padded_head_dim(int64_t head_dim) { return round_up(head_dim, 16); }
+/// Bytes of one tile of 64 rows of a head in fp32, and of one tile of scores.
+constexpr int64_t head_tile_bytes(int64_t head_dim) { return kTile * padded_head_dim(head_dim) * 4; }
+inline constexpr int64_t kScoreTileBytes = kTile * kTile * 4;
+
+/// Private part of each thread.
+constexpr int64_t forward_thread_bytes(int64_t head_dim) { return 6 * head_tile_bytes(head_dim) + 3 * kScoreTileBytes + 4096; }
+constexpr int64_t backward_thread_bytes(int64_t head_dim) { return 10 * head_tile_bytes(head_dim) + 5 * kScoreTileBytes + 4096; }
+
+void attention_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                         const Matrix& out, float* lse, std::byte* workspace);
+void attention_backward_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
+                                  const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
+                                  const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace);
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,122 @@
+// Attention as its definition reads, in double, and the workspace sizes that hold for every level.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backends/cpu/attention.h"
+#include "backends/cpu/ops_common.h"
+
+namespace lowrank::cpu {
+
+int64_t attention_workspace(DType, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim, int threads) {
+  const int64_t decode = kDecodeUnits * (heads / kv_heads) * (padded_head_dim(head_dim) + 16) * 4;
+  const int64_t packed = round_up((tokens + 2 * kTile) * padded_head_dim(head_dim) * kv_heads * 2, 64);
+  return threads * forward_thread_bytes(head_dim) + std::max(decode, packed);
+}
+
+int64_t attention_backward_workspace(DType, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
+                                     int threads) {
+  const int64_t packed = round_up((tokens + 2 * kTile) * padded_head_dim(head_dim) * kv_heads * 2, 64);
+  const int64_t partials = 2 * tokens * heads * padded_head_dim(head_dim) * 4;
+  return threads * backward_thread_bytes(head_dim) + packed + partials;
+}
+
+namespace {
+
+/// One head of one sequence: rows are counted from the start of the sequence.
+struct Head {
+  Matrix matrix;
+  int64_t first_row, first_col;
+  double get(int64_t row, int64_t col) const {
+    return load_element(row_of(matrix, first_row + row), matrix.dtype, first_col + col);
+  }
+  void set(int64_t row, int64_t col, double value) const {
+    store_element(row_of(matrix, first_row + row), matrix.dtype, first_col + col, static_cast<float>(value));
+  }
+};
+
+double dot(const Head& a, int64_t row_a, const Head& b, int64_t row_b, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += a.get(row_a, i) * b.get(row_b, i);
+  return sum;
+}
+
+}  // namespace
+
+void attention_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                         const Matrix& out, float* lse, std::byte* workspace) {
+  const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
+  for_units(pool, int64_t{shape.sequences} * shape.heads, [&](int thread, int64_t unit) {
+    const int64_t sequence = unit / shape.heads, head = unit % shape.heads;
+    const int64_t q0 = shape.cu_q[sequence], nq = shape.cu_q[sequence + 1] - q0;
+    const int64_t k0 = shape.cu_k[sequence], nk = shape.cu_k[sequence + 1] - k0;
+    const Head qh{q, q0, head * d}, oh{out, q0, head * d}, kh{k, k0, head / group * d}, vh{v, k0, head / group * d};
+    auto* sums = reinterpret_cast<double*>(workspace + thread * forward_thread_bytes(d));
+    for (int64_t i = 0; i < nq; ++i) {
+      const int64_t visible = std::max<int64_t>(nk - nq + i + 1, 0);
+      double top = -std::numeric_limits<double>::infinity(), total = 0;
+      for (int64_t j = 0; j < visible; ++j) top = std::max(top, shape.scale * dot(qh, i, kh, j, d));
+      std::fill(sums, sums + d, 0.0);
+      for (int64_t j = 0; j < visible; ++j) {
+        const double p = std::exp(shape.scale * dot(qh, i, kh, j, d) - top);
+        total += p;
+        for (int64_t c = 0; c < d; ++c) sums[c] += p * vh.get(j, c);
+      }
+      for (int64_t c = 0; c < d; ++c) oh.set(i, c, visible > 0 ? sums[c] / total : 0.0);
+      if (lse != nullptr) {
+        lse[(q0 + i) * shape.heads + head] =
+            visible > 0 ? static_cast<float>(top + std::log(total)) : -std::numeric_limits<float>::infinity();
+      }
+    }
+  });
+}
+
+void attention_backward_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
+                                  const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
+                                  const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace) {
+  const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
+  for_units(pool, int64_t{shape.sequences} * shape.kv_heads, [&](int thread, int64_t unit) {
+    const int64_t sequence = unit / shape.kv_heads, kv_head = unit % shape.kv_heads;
+    const int64_t q0 = shape.cu_q[sequence], nq = shape.cu_q[sequence + 1] - q0;
+    const int64_t k0 = shape.cu_k[sequence], nk = shape.cu_k[sequence + 1] - k0;
+    const Head kh{k, k0, kv_head * d}, vh{v, k0, kv_head * d}, dkh{dk, k0, kv_head * d}, dvh{dv, k0, kv_head * d};
+    auto* first = reinterpret_cast<double*>(workspace + thread * backward_thread_bytes(d));
+    double* second = first + d;
+    // P and dS of query i and key j: everything else is sums of these.
+    const auto probability = [&](const Head& qh, int64_t head, int64_t i, int64_t j) {
+      return std::exp(shape.scale * dot(qh, i, kh, j, d) - lse[(q0 + i) * shape.heads + head]);
+    };
+    for (int64_t j = 0; j < nk; ++j) {
+      std::fill(first, first + 2 * d, 0.0);
+      for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+        const Head qh{q, q0, head * d}, oh{out, q0, head * d}, gh{dout, q0, head * d};
+        for (int64_t i = std::max<int64_t>(j - (nk - nq), 0); i < nq; ++i) {
+          const double p = probability(qh, head, i, j);
+          const double ds = p * (dot(gh, i, vh, j, d) - dot(gh, i, oh, i, d)) * shape.scale;
+          for (int64_t c = 0; c < d; ++c) {
+            first[c] += ds * qh.get(i, c);
+            second[c] += p * gh.get(i, c);
+          }
+        }
+      }
+      for (int64_t c = 0; c < d; ++c) {
+        dkh.set(j, c, first[c]);
+        dvh.set(j, c, second[c]);
+      }
+    }
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+      const Head qh{q, q0, head * d}, oh{out, q0, head * d}, gh{dout, q0, head * d}, dqh{dq, q0, head * d};
+      for (int64_t i = 0; i < nq; ++i) {
+        std::fill(first, first + d, 0.0);
+        for (int64_t j = 0; j <= nk - nq + i; ++j) {
+          const double ds =
+              probability(qh, head, i, j) * (dot(gh, i, vh, j, d) - dot(gh, i, oh, i, d)) * shape.scale;
+          for (int64_t c = 0; c < d; ++c) first[c] += ds * kh.get(j, c);
+        }
+        for (int64_t c = 0; c < d; ++c) dqh.set(i, c, first[c]);
+      }
+    }
+  });
+}
+
+}  // namespace lowrank::cpu

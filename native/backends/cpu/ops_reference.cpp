@@ -1,0 +1,213 @@
+// The reference level: every kernel as its definition reads, with sums and functions in double. Other levels are tested
+// against it, and it is what runs where no vector level does.
+#include <algorithm>
+#include <cmath>
+
+#include "backends/cpu/attention.h"
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/ops_common.h"
+
+namespace lowrank::cpu {
+
+uint32_t counter_hash(uint64_t key, uint64_t index) { return hash_draw(hash_base(key), index); }
+
+namespace {
+
+float get(const Matrix& matrix, int64_t row, int64_t col) { return load_element(row_of(matrix, row), matrix.dtype, col); }
+void set(const Matrix& matrix, int64_t row, int64_t col, double value) {
+  store_element(row_of(matrix, row), matrix.dtype, col, static_cast<float>(value));
+}
+
+template <class Body>
+void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
+  pool.for_range(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
+void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out) {
+  for_rows(pool, tokens, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) set(out, row, col, get(table, ids[row], col));
+  });
+}
+
+void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
+              float* rstd) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    double squares = 0;
+    for (int64_t col = 0; col < cols; ++col) squares += double{get(x, row, col)} * get(x, row, col);
+    const double r = 1.0 / std::sqrt(squares / static_cast<double>(cols) + eps);
+    for (int64_t col = 0; col < cols; ++col) set(y, row, col, get(x, row, col) * r * w[col]);
+    rstd[row] = static_cast<float>(r);
+  });
+}
+
+void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
+                       const float* rstd, const Matrix& dx) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    const double r = rstd[row];
+    double mean = 0;
+    for (int64_t col = 0; col < cols; ++col) mean += double{get(dy, row, col)} * w[col] * get(x, row, col);
+    mean /= static_cast<double>(cols);
+    for (int64_t col = 0; col < cols; ++col) {
+      const double g = double{get(dy, row, col)} * w[col];
+      set(dx, row, col, get(dx, row, col) + r * (g - get(x, row, col) * r * r * mean));
+    }
+  });
+}
+
+void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
+          const float* cos, const float* sin, bool inverse) {
+  const int64_t half = head_dim / 2;
+  for_rows(pool, rows, int64_t{heads} * head_dim, [&](int64_t row) {
+    const float* c = cos + positions[row] * half;
+    const float* s = sin + positions[row] * half;
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t i = 0; i < half; ++i) {
+        const int64_t first = head * head_dim + i, second = first + half;
+        const double x1 = get(x, row, first), x2 = get(x, row, second);
+        const double sine = inverse ? -s[i] : s[i];
+        set(x, row, first, x1 * c[i] - x2 * sine);
+        set(x, row, second, x2 * c[i] + x1 * sine);
+      }
+    }
+  });
+}
+
+double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const double g = get(gate, row, col);
+      set(out, row, col, g * sigmoid(g) * get(up, row, col));
+    }
+  });
+}
+
+void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
+                     const Matrix& dgate, const Matrix& dup) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const double g = get(gate, row, col), u = get(up, row, col), d = get(dout, row, col);
+      const double s = sigmoid(g);
+      set(dgate, row, col, d * u * s * (1.0 + g * (1.0 - s)));
+      set(dup, row, col, d * g * s);
+    }
+  });
+}
+
+void add(Pool& pool, int64_t count, const float* a, const float* b, float* y) {
+  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
+  });
+}
+
+void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels, float weight,
+                   float* loss, const Matrix& grad) {
+  for_rows(pool, rows, vocab, [&](int64_t row) {
+    const float* z = row_as<float>(logits, row);
+    const int32_t label = labels[row];
+    const bool counted = label >= 0 && label < vocab;
+    double top = z[0];
+    for (int64_t v = 1; v < vocab; ++v) top = std::max(top, double{z[v]});
+    double sum = 0;
+    for (int64_t v = 0; v < vocab; ++v) sum += std::exp(z[v] - top);
+    loss[row] = counted ? static_cast<float>(top + std::log(sum) - z[label]) : 0.0f;
+    if (grad.data == nullptr) return;
+    std::byte* out = static_cast<std::byte*>(grad.data) + row * grad.ld * size_of(grad.dtype);
+    for (int64_t v = 0; v < vocab; ++v) {  // ascending, so a bf16 row may overwrite the front of its own logits
+      const double p = std::exp(z[v] - top) / sum - (v == label ? 1.0 : 0.0);
+      store_element(out, grad.dtype, v, counted ? static_cast<float>(p * weight) : 0.0f);
+    }
+  });
+}
+
+void dropout(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key, const Matrix& out) {
+  const uint64_t base = hash_base(key);
+  const uint32_t threshold = drop_threshold(p);
+  const float scale = 1.0f / (1.0f - p);
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const bool keep = hash_draw(base, static_cast<uint64_t>(row * cols + col)) >= threshold;
+      set(out, row, col, keep ? get(x, row, col) * scale : 0.0f);
+    }
+  });
+}
+
+void dropout_backward_add(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key,
+                          const Matrix& y) {
+  const uint64_t base = hash_base(key);
+  const uint32_t threshold = drop_threshold(p);
+  const float scale = 1.0f / (1.0f - p);
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const bool keep = hash_draw(base, static_cast<uint64_t>(row * cols + col)) >= threshold;
+      if (keep) set(y, row, col, get(y, row, col) + get(x, row, col) * scale);
+    }
+  });
+}
+
+void gather_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out) {
+  for_rows(pool, count, cols, [&](int64_t row) {
+    const int64_t from = rows != nullptr ? rows[row] : row;
+    for (int64_t col = 0; col < cols; ++col) set(out, row, col, get(x, from, col));
+  });
+}
+
+void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows,
+                      const Matrix& out) {
+  for_rows(pool, count, cols, [&](int64_t row) {
+    const int64_t to = rows[row];
+    for (int64_t col = 0; col < cols; ++col) set(out, to, col, get(out, to, col) + get(x, row, col));
+  });
+}
+
+double sum_of_squares(Pool& pool, int64_t count, const float* x) {
+  return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t i = begin; i < end; ++i) sum += double{x[i]} * x[i];
+    return sum;
+  });
+}
+
+void adamw(Pool& pool, int64_t count, const AdamW& options, const float* grad, float* m, float* v, float* p) {
+  const double b1 = options.beta1, b2 = options.beta2;
+  const double correction1 = 1.0 - std::pow(b1, static_cast<double>(options.step));
+  const double correction2 = 1.0 - std::pow(b2, static_cast<double>(options.step));
+  const double step_size = options.learning_rate / correction1;
+  const double decay = 1.0 - double{options.learning_rate} * options.weight_decay;
+  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const double g = double{grad[i]} * options.grad_scale;
+      const double first = b1 * m[i] + (1.0 - b1) * g;
+      const double second = b2 * v[i] + (1.0 - b2) * g * g;
+      m[i] = static_cast<float>(first);
+      v[i] = static_cast<float>(second);
+      p[i] = static_cast<float>(p[i] * decay - step_size * first / (std::sqrt(second / correction2) + options.epsilon));
+    }
+  });
+}
+
+}  // namespace
+
+const OpKernels ops_reference = {
+    .embedding = embedding,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
+    .rope = rope,
+    .attention = attention_reference,
+    .attention_backward = attention_backward_reference,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .add = add,
+    .cross_entropy = cross_entropy,
+    .dropout = dropout,
+    .dropout_backward_add = dropout_backward_add,
+    .gather_rows = gather_rows,
+    .scatter_add_rows = scatter_add_rows,
+    .sum_of_squares = sum_of_squares,
+    .adamw = adamw,
+};
+
+}  // namespace lowrank::cpu
