@@ -1,0 +1,98 @@
+/**
+ * Files appear whole or not at all: the bytes go to a temporary file beside the target, are synced and renamed over
+ * it. Whatever goes wrong, the temporary file is removed and what stood at the target stays as it was.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { WriteError } from '../errors.js'
+
+/** Appends bytes to the file being written. */
+export type Append = (bytes: Uint8Array) => Promise<void>
+
+/** The kernel and Node refuse writes of 2 GiB and more at once. */
+const LARGEST_WRITE = 1 << 30
+
+const REASONS: Record<string, string> = {
+  ENOSPC: 'no space is left on the device; free some or choose another place',
+  EDQUOT: 'the disk quota is used up; free some space or choose another place',
+  EFBIG: 'the file is larger than the file system or the process limit allows',
+  EACCES: 'this user may not write there',
+  EPERM: 'this user may not write there',
+  EROFS: 'the file system is read-only',
+  ENOENT: 'the folder does not exist; create it first',
+  ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'a folder stands in its place',
+}
+
+/**
+ * Writes a file of `bytesNeeded` bytes by pieces, so that they need not be in memory together.
+ * @param fill appends all the bytes in order; an error it throws itself passes through unchanged
+ * @throws WriteError when the file system refuses; its details hold path, bytesNeeded and reason (an errno name).
+ */
+export async function writeFileByPieces(
+  path: string,
+  bytesNeeded: number,
+  fill: (append: Append) => Promise<void>,
+): Promise<void> {
+  const refused = (cause: unknown) => writeError(path, bytesNeeded, cause)
+  const temporary = join(dirname(path), `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
+  const handle = await open(temporary, 'wx').catch((cause) => {
+    throw refused(cause)
+  })
+  try {
+    try {
+      await fill((bytes) => appendAll(handle, bytes).catch((cause) => Promise.reject(refused(cause))))
+      await handle.sync().catch((cause) => Promise.reject(refused(cause)))
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path).catch((cause) => Promise.reject(refused(cause)))
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined)
+    throw error
+  }
+  await syncFolder(dirname(path))
+}
+
+/**
+ * Writes a small file at once.
+ * @throws WriteError as `writeFileByPieces` does.
+ */
+export async function writeFileWhole(path: string, contents: string | Uint8Array): Promise<void> {
+  const bytes = typeof contents === 'string' ? new TextEncoder().encode(contents) : contents
+  await writeFileByPieces(path, bytes.length, (append) => append(bytes))
+}
+
+async function appendAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  let done = 0
+  while (done < bytes.length) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, LARGEST_WRITE))
+    done += bytesWritten
+  }
+}
+
+/** Makes the rename itself durable where folders can be synced (not on Windows and some network file systems). */
+async function syncFolder(path: string): Promise<void> {
+  try {
+    const handle = await open(path, 'r')
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+  } catch {
+    // The file is complete and in place; only its survival of a power cut in this very moment is not promised.
+  }
+}
+
+function writeError(path: string, bytesNeeded: number, cause: unknown): WriteError {
+  const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+  const words = REASONS[reason] ?? (cause as Error).message
+  return new WriteError(
+    `cannot write ${path} (${bytesNeeded} bytes): ${words} (${reason}); nothing was left half written`,
+    { path, bytesNeeded, reason },
+    { cause },
+  )
+}

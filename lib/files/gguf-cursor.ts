@@ -1,0 +1,175 @@
+/**
+ * Reads GGUF primitives from the part of a file that is in memory. When a read goes beyond that part it throws
+ * `NeedMoreBytes`; the caller loads more and repeats the entry. So only the header of a file of many gigabytes is
+ * read, in growing pieces, and the parsing code stays synchronous.
+ */
+
+import { FileFormatError } from '../errors.js'
+import { type InputFile, quote, readInto } from './input.js'
+
+/** Thrown when bytes up to the file position `upTo` are needed but not loaded yet. */
+export class NeedMoreBytes extends Error {
+  constructor(readonly upTo: number) {
+    super()
+  }
+}
+
+const FIRST_READ = 256 << 10
+
+/** A vocabulary of a million tokens with its merges stays well below. */
+const LARGEST_HEADER = 512 << 20
+
+/** One string may be a whole tokenizer.json (34 MB for a vocabulary of 262k). */
+const LARGEST_STRING = 64 << 20
+
+/** ggml's own limit. */
+const LARGEST_ARRAY = 2 ** 30
+
+type NumericArray =
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | BigUint64Array
+  | BigInt64Array
+  | Float64Array
+
+interface NumericType {
+  width: number
+  make: (buffer: ArrayBuffer) => NumericArray
+}
+
+/** By the type number of metadata values. */
+const NUMERIC: ReadonlyMap<number, NumericType> = new Map<number, NumericType>([
+  [0, { width: 1, make: (buffer) => new Uint8Array(buffer) }],
+  [1, { width: 1, make: (buffer) => new Int8Array(buffer) }],
+  [2, { width: 2, make: (buffer) => new Uint16Array(buffer) }],
+  [3, { width: 2, make: (buffer) => new Int16Array(buffer) }],
+  [4, { width: 4, make: (buffer) => new Uint32Array(buffer) }],
+  [5, { width: 4, make: (buffer) => new Int32Array(buffer) }],
+  [6, { width: 4, make: (buffer) => new Float32Array(buffer) }],
+  [10, { width: 8, make: (buffer) => new BigUint64Array(buffer) }],
+  [11, { width: 8, make: (buffer) => new BigInt64Array(buffer) }],
+  [12, { width: 8, make: (buffer) => new Float64Array(buffer) }],
+])
+
+export class GgufCursor {
+  /** Of the next byte to be read, from the start of the file. */
+  position = 0
+  private bytes = new Uint8Array(0)
+  private view = new DataView(this.bytes.buffer)
+  private readonly decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+  constructor(private readonly file: InputFile) {}
+
+  get path(): string {
+    return this.file.path
+  }
+
+  /** Bytes of the file after the position. */
+  get remaining(): number {
+    return this.file.size - this.position
+  }
+
+  /** All bytes read so far. */
+  consumed(): Uint8Array {
+    return this.bytes.subarray(0, this.position)
+  }
+
+  fail(problem: string): never {
+    throw new FileFormatError(
+      `${this.path} is not a valid GGUF file: ${problem} (at byte ${this.position})`,
+      {
+        path: this.path,
+        position: this.position,
+      },
+    )
+  }
+
+  /** Loads at least up to `upTo`, and at least twice as much as before, so that the total work stays linear. */
+  async readOn(upTo: number): Promise<void> {
+    const loaded = this.bytes.length
+    const length = Math.min(this.file.size, Math.max(upTo, 2 * loaded, FIRST_READ))
+    const bytes = new Uint8Array(length)
+    bytes.set(this.bytes)
+    await readInto(this.file, bytes.subarray(loaded), loaded)
+    this.bytes = bytes
+    this.view = new DataView(bytes.buffer)
+  }
+
+  u32(): number {
+    return this.view.getUint32(this.take(4, 'a number'), true)
+  }
+
+  /** An unsigned 64-bit count, length or offset, which must be below 2^53. */
+  size(what: string): number {
+    const value = this.view.getBigUint64(this.take(8, what), true)
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.fail(`${what} is ${value}, beyond any file`)
+    return Number(value)
+  }
+
+  bool(what: string): boolean {
+    const value = this.view.getUint8(this.take(1, what))
+    if (value > 1) this.fail(`${what} should be true or false (1 or 0), not ${value}`)
+    return value === 1
+  }
+
+  string(what: string, most = LARGEST_STRING): string {
+    const length = this.size(`the length of ${what}`)
+    if (length > most) this.fail(`${what} claims ${length} bytes of text; at most ${most} are allowed`)
+    const start = this.take(length, what)
+    const bytes = this.bytes.subarray(start, start + length)
+    try {
+      return this.decoder.decode(bytes)
+    } catch {
+      return this.fail(
+        `${what} is not UTF-8: ${quote(Buffer.from(bytes.subarray(0, 40)).toString('latin1'))}`,
+      )
+    }
+  }
+
+  isNumeric(type: number): boolean {
+    return NUMERIC.has(type)
+  }
+
+  /** Checks, before anything is allocated, that `count` elements of a type can be in the rest of the file. */
+  requireElements(what: string, type: number, count: number): void {
+    // A string takes 8 bytes for its length, a boolean one byte.
+    const width = NUMERIC.get(type)?.width ?? (type === 8 ? 8 : 1)
+    if (count > LARGEST_ARRAY)
+      this.fail(`${what} claims ${count} elements; at most ${LARGEST_ARRAY} are allowed`)
+    if (count * width > this.remaining) {
+      this.fail(`it is truncated: ${what} claims ${count} elements, ${this.remaining} bytes are left`)
+    }
+    this.load(this.position + count * width)
+  }
+
+  /** `count` numbers of the metadata type `type`, copied out of the file. */
+  numbers(type: number, count: number): NumericArray {
+    const numeric = NUMERIC.get(type)
+    if (!numeric) return this.fail(`the unknown type ${type}`)
+    const start = this.take(count * numeric.width, 'an array')
+    // GGUF is little-endian, as is every machine that Node.js and the addon are built for.
+    return numeric.make(this.view.buffer.slice(start, start + count * numeric.width))
+  }
+
+  private take(count: number, what: string): number {
+    if (count > this.remaining) {
+      this.fail(
+        `it is truncated: ${what} needs ${count} bytes, ${this.remaining} are left; download it again`,
+      )
+    }
+    const start = this.position
+    this.load(start + count)
+    this.position = start + count
+    return start
+  }
+
+  private load(upTo: number): void {
+    if (upTo > LARGEST_HEADER) this.fail(`its header is larger than ${LARGEST_HEADER} bytes`)
+    if (upTo > this.bytes.length) throw new NeedMoreBytes(upTo)
+  }
+}

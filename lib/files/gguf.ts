@@ -1,0 +1,292 @@
+/**
+ * Reads the header of a GGUF file (versions 2 and 3, little-endian): metadata and tensor table, never tensor data.
+ * The file is hostile until checked. Every count and length is compared with the bytes that are left before anything
+ * is allocated, sizes are computed exactly or refused, and the tensors must tile the data section as ggml demands.
+ */
+
+import { createHash } from 'node:crypto'
+import { UnsupportedError } from '../errors.js'
+import { GGML_TYPE_NAMES_ONLY, GGML_TYPES, type GgmlType } from './ggml-types.js'
+import { GgufCursor, NeedMoreBytes } from './gguf-cursor.js'
+import { type InputFile, quote, safeProduct, withInputFile } from './input.js'
+
+/** Arrays of numbers keep the width of the file; integers beyond 2^53 are bigint. */
+export type GgufArray =
+  | string[]
+  | boolean[]
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | BigUint64Array
+  | BigInt64Array
+  | Float64Array
+
+export type GgufValue = number | bigint | boolean | string | GgufArray
+
+export interface GgufTensor {
+  name: string
+  /** As stored: the first dimension is the fastest (columns), the reverse of a Hugging Face shape. */
+  dims: number[]
+  type: GgmlType
+  /** Of the first byte, from the start of the file. */
+  offset: number
+  /** Size of the data, padding not included. */
+  bytes: number
+}
+
+export interface GgufHeader {
+  path: string
+  fileSize: number
+  version: number
+  metadata: Map<string, GgufValue>
+  tensors: GgufTensor[]
+  /** Where the data section starts, from the start of the file. */
+  dataOffset: number
+  /** To which tensors are aligned, in bytes. */
+  alignment: number
+  /** Of all bytes before the data section (its padding not included), in hex. */
+  headerSha256: string
+}
+
+const DEFAULT_ALIGNMENT = 32
+
+/** Counts that no real file comes near; the length of the header is limited in gguf-cursor.ts. */
+const LIMITS = { keys: 1 << 16, tensors: 1 << 20, dimensions: 4, keyBytes: 65_535, tensorNameBytes: 63 }
+
+/** The fewest bytes that an entry can take: name length, type and a one-byte value; name length, rank, type, offset. */
+const SMALLEST_KEY = 13
+const SMALLEST_TENSOR = 24
+
+/**
+ * Reads and checks the header of a GGUF file.
+ * @throws FileFormatError when the file is missing, truncated or malformed; UnsupportedError for version 1, for one
+ * part of a split file and for tensor types whose layout is not known.
+ */
+export async function readGgufHeader(path: string): Promise<GgufHeader> {
+  return withInputFile(path, async (file) => {
+    const cursor = new GgufCursor(file)
+    const { version, tensorCount, keyCount } = await step(cursor, () => readPreamble(cursor))
+    const metadata = new Map<string, GgufValue>()
+    for (let i = 0; i < keyCount; i++) {
+      const [key, value] = await step(cursor, () => readKeyValue(cursor))
+      if (metadata.has(key)) cursor.fail(`the key ${quote(key)} appears twice`)
+      metadata.set(key, value)
+    }
+    const alignment = readAlignment(cursor, metadata)
+    refuseSplit(path, metadata)
+    const infos: TensorInfo[] = []
+    const names = new Set<string>()
+    for (let i = 0; i < tensorCount; i++) {
+      const info = await step(cursor, () => readTensorInfo(cursor))
+      if (names.has(info.name)) cursor.fail(`the tensor ${quote(info.name)} appears twice`)
+      names.add(info.name)
+      infos.push(info)
+    }
+    const dataOffset = padded(cursor.position, alignment)
+    const tensors = placeTensors(cursor, file, infos, dataOffset, alignment)
+    const headerSha256 = createHash('sha256').update(cursor.consumed()).digest('hex')
+    return { path, fileSize: file.size, version, metadata, tensors, dataOffset, alignment, headerSha256 }
+  })
+}
+
+/** Runs one synchronous piece of parsing, reading on and starting that piece again while bytes are missing. */
+async function step<T>(cursor: GgufCursor, parse: () => T): Promise<T> {
+  const start = cursor.position
+  for (;;) {
+    try {
+      return parse()
+    } catch (error) {
+      if (!(error instanceof NeedMoreBytes)) throw error
+      cursor.position = start
+      await cursor.readOn(error.upTo)
+    }
+  }
+}
+
+function readPreamble(cursor: GgufCursor): { version: number; tensorCount: number; keyCount: number } {
+  if (cursor.remaining < 4 || cursor.u32() !== 0x46554747) cursor.fail('it does not start with "GGUF"')
+  const version = cursor.u32()
+  if (version === 1) {
+    throw new UnsupportedError(
+      `${cursor.path} is GGUF version 1; versions 2 and 3 can be read: convert the model again with a current llama.cpp`,
+      { path: cursor.path, version },
+    )
+  }
+  if ((version & 0xffff) === 0) {
+    throw new UnsupportedError(
+      `${cursor.path} is a big-endian GGUF file; only little-endian ones can be read`,
+      {
+        path: cursor.path,
+        version,
+      },
+    )
+  }
+  if (version !== 2 && version !== 3) {
+    throw new UnsupportedError(`${cursor.path} is GGUF version ${version}; versions 2 and 3 can be read`, {
+      path: cursor.path,
+      version,
+    })
+  }
+  const tensorCount = cursor.size('the number of tensors')
+  const keyCount = cursor.size('the number of keys')
+  checkCount(cursor, 'keys', keyCount, LIMITS.keys, SMALLEST_KEY)
+  checkCount(cursor, 'tensors', tensorCount, LIMITS.tensors, SMALLEST_TENSOR)
+  return { version, tensorCount, keyCount }
+}
+
+function checkCount(cursor: GgufCursor, what: string, count: number, most: number, smallest: number): void {
+  if (count > most) cursor.fail(`it claims ${count} ${what}; at most ${most} are allowed`)
+  if (count * smallest > cursor.remaining) {
+    cursor.fail(`it claims ${count} ${what}, more than its ${cursor.remaining} remaining bytes can hold`)
+  }
+}
+
+function readKeyValue(cursor: GgufCursor): [string, GgufValue] {
+  const key = cursor.string('a key', LIMITS.keyBytes)
+  if (key === '') cursor.fail('a key is empty')
+  const what = `the value of ${quote(key)}`
+  const type = cursor.u32()
+  return [key, type === ARRAY ? readArray(cursor, what) : readScalar(cursor, type, what)]
+}
+
+const STRING = 8
+const ARRAY = 9
+
+function readScalar(cursor: GgufCursor, type: number, what: string): GgufValue {
+  switch (type) {
+    case 7:
+      return cursor.bool(what)
+    case STRING:
+      return cursor.string(what)
+    case 10:
+    case 11: {
+      const value = cursor.numbers(type, 1)[0] as bigint
+      return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value
+    }
+    default:
+      if (!cursor.isNumeric(type)) cursor.fail(`${what} has the unknown type ${type}`)
+      return cursor.numbers(type, 1)[0] as number
+  }
+}
+
+function readArray(cursor: GgufCursor, what: string): GgufArray {
+  const type = cursor.u32()
+  const count = cursor.size(`the length of ${what}`)
+  if (type === ARRAY) cursor.fail(`${what} is an array of arrays`)
+  if (type !== STRING && type !== 7 && !cursor.isNumeric(type)) {
+    cursor.fail(`${what} is an array of the unknown type ${type}`)
+  }
+  cursor.requireElements(what, type, count)
+  if (type === STRING) {
+    const strings: string[] = []
+    for (let i = 0; i < count; i++) strings.push(cursor.string(what))
+    return strings
+  }
+  if (type === 7) {
+    const flags: boolean[] = []
+    for (let i = 0; i < count; i++) flags.push(cursor.bool(what))
+    return flags
+  }
+  return cursor.numbers(type, count)
+}
+
+function readAlignment(cursor: GgufCursor, metadata: ReadonlyMap<string, GgufValue>): number {
+  const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT
+  // The parser above yields numbers for every width; ggml wants a u32, and a power of two fits one or is refused.
+  if (typeof alignment !== 'number' || alignment > 0x80000000 || !Number.isInteger(Math.log2(alignment))) {
+    return cursor.fail(`general.alignment must be a power of two, not ${quote(String(alignment))}`)
+  }
+  return alignment
+}
+
+function refuseSplit(path: string, metadata: ReadonlyMap<string, GgufValue>): void {
+  const parts = metadata.get('split.count')
+  if (typeof parts === 'number' && parts > 1) {
+    throw new UnsupportedError(
+      `${path} is one of ${parts} parts of a split GGUF file; join them first with llama.cpp's "llama-gguf-split --merge"`,
+      { path, parts },
+    )
+  }
+}
+
+interface TensorInfo {
+  name: string
+  dims: number[]
+  type: GgmlType
+  /** Relative to the data section. */
+  offset: number
+  bytes: number
+}
+
+function readTensorInfo(cursor: GgufCursor): TensorInfo {
+  const name = cursor.string('a tensor name', LIMITS.tensorNameBytes)
+  if (name === '') cursor.fail('a tensor has an empty name')
+  const tensor = `tensor ${quote(name)}`
+  const rank = cursor.u32()
+  if (rank > LIMITS.dimensions) {
+    cursor.fail(`${tensor} has ${rank} dimensions; at most ${LIMITS.dimensions} are allowed`)
+  }
+  const dims: number[] = []
+  for (let i = 0; i < rank; i++) dims.push(cursor.size(`dimension ${i} of ${tensor}`))
+  const type = ggmlType(cursor.path, tensor, cursor.u32())
+  const offset = cursor.size(`the offset of ${tensor}`)
+  return { name, dims, type, offset, bytes: tensorBytes(cursor, tensor, dims, type) }
+}
+
+function ggmlType(path: string, tensor: string, id: number): GgmlType {
+  const type = GGML_TYPES.get(id)
+  if (type) return type
+  const name = GGML_TYPE_NAMES_ONLY.get(id)
+  throw new UnsupportedError(
+    `${tensor} of ${path} has the ggml type ${name ?? `number ${id}, which is not known here`}; use a file in another quantisation`,
+    { path, type: id },
+  )
+}
+
+function tensorBytes(cursor: GgufCursor, tensor: string, dims: readonly number[], type: GgmlType): number {
+  let elements = 1
+  for (const dimension of dims) {
+    if (dimension === 0) cursor.fail(`${tensor} has a dimension of 0`)
+    elements = safeProduct(elements, dimension) ?? cursor.fail(`the size of ${tensor} [${dims}] overflows`)
+  }
+  const columns = dims[0] ?? 1
+  if (columns % type.blockElements !== 0) {
+    cursor.fail(
+      `rows of ${tensor} have ${columns} elements, not a multiple of the ${type.blockElements} of a ${type.name} block`,
+    )
+  }
+  const bytes = safeProduct(elements / type.blockElements, type.blockBytes)
+  return bytes ?? cursor.fail(`the size of ${tensor} [${dims}] overflows`)
+}
+
+/** Tensors follow one another in the order of the table, each padded to the alignment, inside the file. */
+function placeTensors(
+  cursor: GgufCursor,
+  file: InputFile,
+  infos: readonly TensorInfo[],
+  dataOffset: number,
+  alignment: number,
+): GgufTensor[] {
+  let expected = 0
+  return infos.map(({ name, dims, type, offset, bytes }) => {
+    const tensor = `tensor ${quote(name)}`
+    if (offset !== expected) cursor.fail(`${tensor} is at offset ${offset} of the data, expected ${expected}`)
+    const start = dataOffset + offset
+    if (bytes > file.size - start) {
+      cursor.fail(
+        `it is truncated: ${tensor} ends at byte ${start + bytes} of ${file.size}; download it again`,
+      )
+    }
+    expected = padded(offset + bytes, alignment)
+    return { name, dims, type, offset: start, bytes }
+  })
+}
+
+/** Rounded up to a multiple; exact, since both stay far below 2^53. */
+function padded(size: number, alignment: number): number {
+  return Math.ceil(size / alignment) * alignment
+}

@@ -1,0 +1,129 @@
+/**
+ * Opening and reading files that come from outside. Nothing in them is trusted: only regular files are opened,
+ * reads are exact and bounded, and whatever text of theirs goes into a message is quoted and cut.
+ */
+
+import { constants } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { FileFormatError } from '../errors.js'
+
+/** A file opened for reading, with its size at that moment in bytes. */
+export interface InputFile {
+  handle: FileHandle
+  path: string
+  size: number
+}
+
+/** The kernel and Node refuse reads of 2 GiB and more at once. */
+const LARGEST_READ = 1 << 30
+
+/** Text from a file, made safe for a message: JSON-quoted and at most about 80 characters long. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text)
+}
+
+/**
+ * Opens a regular file, hands it to `use` and closes it again.
+ * @throws FileFormatError when it is missing, unreadable or not a regular file.
+ */
+export async function withInputFile<T>(path: string, use: (file: InputFile) => Promise<T>): Promise<T> {
+  let handle: FileHandle
+  try {
+    // Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+  } catch (cause) {
+    throw unreadable(path, cause)
+  }
+  try {
+    const stats = await handle.stat()
+    if (!stats.isFile()) {
+      throw new FileFormatError(`${path} is not a regular file; name the file itself`, { path })
+    }
+    return await use({ handle, path, size: stats.size })
+  } finally {
+    await handle.close()
+  }
+}
+
+function unreadable(path: string, cause: unknown): FileFormatError {
+  const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+  const reason =
+    code === 'ENOENT'
+      ? 'does not exist'
+      : code === 'EACCES'
+        ? 'may not be read by this user'
+        : `cannot be opened (${code})`
+  return new FileFormatError(`${path} ${reason}`, { path, reason: code }, { cause })
+}
+
+/**
+ * Fills `target` from `position` on.
+ * @throws FileFormatError when the file ends before that (it was cut while being read).
+ */
+export async function readInto(file: InputFile, target: Uint8Array, position: number): Promise<void> {
+  let done = 0
+  while (done < target.length) {
+    const length = Math.min(target.length - done, LARGEST_READ)
+    const { bytesRead } = await file.handle.read(target, done, length, position + done)
+    if (bytesRead === 0) {
+      throw new FileFormatError(
+        `${file.path} ended at byte ${position + done} while ${target.length} bytes from ${position} on were being read; was it changed meanwhile?`,
+        { path: file.path, position, length: target.length },
+      )
+    }
+    done += bytesRead
+  }
+}
+
+/**
+ * The whole text of a small UTF-8 file.
+ * @param limit the most bytes it may have
+ * @throws FileFormatError when it is larger than that or not UTF-8.
+ */
+export async function readText(path: string, limit: number): Promise<string> {
+  return withInputFile(path, async (file) => {
+    if (file.size > limit) {
+      throw new FileFormatError(
+        `${path} has ${file.size} bytes; at most ${limit} are expected of such a file`,
+        {
+          path,
+          size: file.size,
+          limit,
+        },
+      )
+    }
+    const bytes = new Uint8Array(file.size)
+    await readInto(file, bytes, 0)
+    try {
+      return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    } catch (cause) {
+      throw new FileFormatError(`${path} is not UTF-8 text`, { path }, { cause })
+    }
+  })
+}
+
+/**
+ * The JSON object in a small file such as config.json.
+ * @param limit the most bytes it may have
+ * @throws FileFormatError when it is not JSON, or JSON but not an object.
+ */
+export async function readJsonObject(path: string, limit: number): Promise<Record<string, unknown>> {
+  const text = await readText(path, limit)
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new FileFormatError(`${path} is not valid JSON: ${(cause as Error).message}`, { path }, { cause })
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    const found = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`
+    throw new FileFormatError(`${path} must hold a JSON object, not ${found}`, { path })
+  }
+  return value as Record<string, unknown>
+}
+
+/** The product of two sizes, or undefined when it is no longer exact (2^53 and more). */
+export function safeProduct(a: number, b: number): number | undefined {
+  const product = a * b
+  return Number.isSafeInteger(product) ? product : undefined
+}

@@ -1,0 +1,137 @@
+/**
+ * A strict pull parser for the JSON of hostile headers. `JSON.parse` keeps the last of two equal keys, turns large
+ * integers into rounded ones and builds everything before a limit can be checked; this one leaves all three to its
+ * caller, who reads the document member by member.
+ */
+
+const WHITE_SPACE = /[ \t\n\r]*/y
+const INTEGER = /(?:0|[1-9][0-9]*)(?![0-9.eE])/y
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y
+const LITERAL = /true|false|null/y
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids raw control characters in strings.
+const NEEDS_CARE = /[\\\u0000-\u001f]/
+const LONE_SURROGATE = /\p{Surrogate}/u
+
+/** What is wrong with the text, and at which character. */
+export class JsonSyntaxError extends Error {}
+
+export class JsonScanner {
+  private position = 0
+
+  constructor(private readonly text: string) {}
+
+  fail(message: string): never {
+    throw new JsonSyntaxError(`${message} at character ${this.position}`)
+  }
+
+  /** Reads an object; `member` is called after each key and must consume the value. Equal keys are an error. */
+  object(member: (key: string) => void): void {
+    const seen = new Set<string>()
+    this.sequence('{', '}', () => {
+      const key = this.string()
+      if (seen.has(key)) this.fail(`the key ${JSON.stringify(key.slice(0, 80))} appears twice`)
+      seen.add(key)
+      this.expect(':')
+      member(key)
+    })
+  }
+
+  /** Reads an array; `element` must consume one value. */
+  array(element: () => void): void {
+    this.sequence('[', ']', element)
+  }
+
+  string(): string {
+    this.skipWhiteSpace()
+    const start = this.position
+    if (this.text[start] !== '"') this.fail('expected a string')
+    let end = this.text.indexOf('"', start + 1)
+    if (end < 0) this.fail('a string does not end')
+    const plain = this.text.slice(start + 1, end)
+    if (!NEEDS_CARE.test(plain)) {
+      this.position = end + 1
+      return plain
+    }
+    while (this.escaped(end)) {
+      end = this.text.indexOf('"', end + 1)
+      if (end < 0) this.fail('a string does not end')
+    }
+    let value: string
+    try {
+      value = JSON.parse(this.text.slice(start, end + 1)) as string
+    } catch {
+      return this.fail('a string with a bad escape or a raw control character')
+    }
+    if (LONE_SURROGATE.test(value)) this.fail('a string with half a surrogate pair')
+    this.position = end + 1
+    return value
+  }
+
+  /** An integer from 0 to 2^53 - 1, written without sign, fraction or exponent. */
+  size(): number {
+    const digits = this.match(INTEGER) ?? this.fail('expected a non-negative integer')
+    const value = Number(digits)
+    if (!Number.isSafeInteger(value)) this.fail(`the integer ${digits.slice(0, 40)} is too large`)
+    return value
+  }
+
+  /** Passes over any value nested at most `depth` deep. */
+  skip(depth: number): void {
+    this.skipWhiteSpace()
+    const next = this.text[this.position]
+    if (depth === 0 && (next === '{' || next === '[')) this.fail('nested too deeply')
+    if (next === '{') this.object(() => this.skip(depth - 1))
+    else if (next === '[') this.array(() => this.skip(depth - 1))
+    else if (next === '"') this.string()
+    else if (this.match(NUMBER) === undefined && this.match(LITERAL) === undefined)
+      this.fail('expected a value')
+  }
+
+  /** Nothing but white space may follow. */
+  end(): void {
+    this.skipWhiteSpace()
+    if (this.position !== this.text.length) this.fail('unexpected text after the end')
+  }
+
+  private sequence(open: string, close: string, item: () => void): void {
+    this.expect(open)
+    this.skipWhiteSpace()
+    if (this.text[this.position] === close) {
+      this.position += 1
+      return
+    }
+    for (;;) {
+      item()
+      this.skipWhiteSpace()
+      const next = this.text[this.position]
+      if (next !== ',' && next !== close) this.fail(`expected "," or "${close}"`)
+      this.position += 1
+      if (next === close) return
+    }
+  }
+
+  private escaped(quotePosition: number): boolean {
+    let backslashes = 0
+    while (this.text[quotePosition - 1 - backslashes] === '\\') backslashes += 1
+    return backslashes % 2 === 1
+  }
+
+  private expect(character: string): void {
+    this.skipWhiteSpace()
+    if (this.text[this.position] !== character) this.fail(`expected "${character}"`)
+    this.position += 1
+  }
+
+  private match(pattern: RegExp): string | undefined {
+    this.skipWhiteSpace()
+    pattern.lastIndex = this.position
+    const found = pattern.exec(this.text)?.[0]
+    if (found !== undefined) this.position += found.length
+    return found
+  }
+
+  private skipWhiteSpace(): void {
+    WHITE_SPACE.lastIndex = this.position
+    this.position += WHITE_SPACE.exec(this.text)?.[0].length ?? 0
+  }
+}

@@ -1,0 +1,352 @@
+/**
+ * Reading and writing safetensors files. The reader looks at the header only and believes nothing in it: every check
+ * of the published Rust reader is made, and duplicate keys and oversized headers are refused as well. The writer
+ * emits the same bytes as the published Python writer and holds one tensor in memory at a time.
+ */
+
+import { constants as bufferConstants } from 'node:buffer'
+import { createHash } from 'node:crypto'
+import { FileFormatError, ShapeError } from '../errors.js'
+import { writeFileByPieces } from './atomic.js'
+import { type InputFile, quote, readInto, safeProduct, withInputFile } from './input.js'
+import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
+
+/** Bits of one element, in the order in which the published writer ranks the dtypes. */
+const DTYPE_BITS = {
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  C64: 64,
+  F64: 64,
+  I64: 64,
+  U64: 64,
+} as const
+
+export type SafetensorsDtype = keyof typeof DTYPE_BITS
+
+const DTYPE_RANK = new Map(Object.keys(DTYPE_BITS).map((dtype, rank) => [dtype, rank]))
+
+const LIMITS = {
+  /** Same as in the published reader. */
+  headerBytes: 100_000_000,
+  tensors: 500_000,
+  nameBytes: 1024,
+  rank: 8,
+  metadataEntries: 100_000,
+}
+
+/** One tensor as the header describes it. */
+export interface SafetensorsTensor {
+  name: string
+  dtype: SafetensorsDtype
+  shape: number[]
+  /** Of the first byte, from the start of the file. */
+  offset: number
+  /** Size of the data. */
+  bytes: number
+}
+
+export interface SafetensorsHeader {
+  path: string
+  fileSize: number
+  /** Where the data section starts, from the start of the file. */
+  dataOffset: number
+  /** By name, in the order of the data. */
+  tensors: Map<string, SafetensorsTensor>
+  metadata: Map<string, string>
+  /** Of the header's bytes, length field included, in hex. */
+  headerSha256: string
+}
+
+/** A tensor to write; `data` is little-endian and may be made when its turn comes. */
+export interface SafetensorsInput {
+  name: string
+  dtype: SafetensorsDtype
+  shape: readonly number[]
+  data: Uint8Array | (() => Uint8Array | Promise<Uint8Array>)
+}
+
+/**
+ * Size in bytes of a tensor, or why it has none. The shape is multiplied from left to right, so a shape whose product
+ * overflows on the way is refused even when a later dimension is 0, as in the published reader.
+ */
+function tensorBytes(dtype: SafetensorsDtype, shape: readonly number[]): number | string {
+  let elements = 1
+  for (const dimension of shape) {
+    const product = safeProduct(elements, dimension)
+    if (product === undefined) return `the shape [${shape}] overflows`
+    elements = product
+  }
+  const bits = safeProduct(elements, DTYPE_BITS[dtype])
+  if (bits === undefined) return `the shape [${shape}] overflows`
+  if (bits % 8 !== 0) return `${elements} elements of ${dtype} do not fill whole bytes`
+  return bits / 8
+}
+
+/**
+ * Reads and checks the header of a safetensors file; the data is not touched.
+ * @throws FileFormatError when the file is missing, truncated, malformed or larger than what its header accounts for.
+ */
+export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
+  return withInputFile(path, async (file) => {
+    const bytes = await readHeaderBytes(file)
+    const dataOffset = bytes.length
+    const { entries, metadata } = parseHeader(path, bytes.subarray(8))
+    checkLayout(path, entries, file.size - dataOffset)
+    const tensors = new Map(
+      entries.map(({ name, dtype, shape, begin, end }) => [
+        name,
+        { name, dtype, shape, offset: dataOffset + begin, bytes: end - begin },
+      ]),
+    )
+    const headerSha256 = createHash('sha256').update(bytes).digest('hex')
+    return { path, fileSize: file.size, dataOffset, tensors, metadata, headerSha256 }
+  })
+}
+
+async function readHeaderBytes(file: InputFile): Promise<Uint8Array> {
+  const { path, size } = file
+  if (size < 8) throw refused(path, `it has ${size} bytes, too few for a header; download it again`)
+  const prefix = new Uint8Array(8)
+  await readInto(file, prefix, 0)
+  const length = new DataView(prefix.buffer).getBigUint64(0, true)
+  if (length > BigInt(LIMITS.headerBytes)) {
+    throw refused(path, `it claims a header of ${length} bytes; at most ${LIMITS.headerBytes} are allowed`)
+  }
+  if (length > BigInt(size - 8)) {
+    throw refused(
+      path,
+      `its header of ${length} bytes does not fit into its ${size} bytes; download it again`,
+    )
+  }
+  const bytes = new Uint8Array(8 + Number(length))
+  await readInto(file, bytes, 0)
+  if (bytes[8] !== 0x7b) throw refused(path, 'its header does not start with "{"')
+  return bytes
+}
+
+interface Entry {
+  name: string
+  dtype: SafetensorsDtype
+  shape: number[]
+  /** Relative to the data section. */
+  begin: number
+  end: number
+}
+
+function parseHeader(path: string, bytes: Uint8Array): { entries: Entry[]; metadata: Map<string, string> } {
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    throw refused(path, 'its header is not UTF-8', cause)
+  }
+  const scanner = new JsonScanner(text)
+  const entries: Entry[] = []
+  const metadata = new Map<string, string>()
+  try {
+    scanner.object((name) => {
+      if (name === '__metadata__') {
+        scanner.object((key) => {
+          if (metadata.size >= LIMITS.metadataEntries)
+            scanner.fail(`more than ${LIMITS.metadataEntries} metadata keys`)
+          metadata.set(key, scanner.string())
+        })
+        return
+      }
+      if (entries.length >= LIMITS.tensors) scanner.fail(`more than ${LIMITS.tensors} tensors`)
+      if (name.length > LIMITS.nameBytes || Buffer.byteLength(name) > LIMITS.nameBytes) {
+        scanner.fail(`a tensor name longer than ${LIMITS.nameBytes} bytes`)
+      }
+      entries.push(parseEntry(scanner, name))
+    })
+    scanner.end()
+  } catch (error) {
+    if (error instanceof JsonSyntaxError) throw refused(path, `bad header: ${error.message}`, error)
+    throw error
+  }
+  return { entries, metadata }
+}
+
+function parseEntry(scanner: JsonScanner, name: string): Entry {
+  let dtype: string | undefined
+  let shape: number[] | undefined
+  let offsets: number[] | undefined
+  const sizes = (what: string, most: number) => {
+    const values: number[] = []
+    scanner.array(() => {
+      if (values.length === most)
+        scanner.fail(`${what} of tensor ${quote(name)} has more than ${most} numbers`)
+      values.push(scanner.size())
+    })
+    return values
+  }
+  scanner.object((field) => {
+    if (field === 'dtype') dtype = scanner.string()
+    else if (field === 'shape') shape = sizes('the shape', LIMITS.rank)
+    else if (field === 'data_offsets') offsets = sizes('data_offsets', 2)
+    else scanner.fail(`tensor ${quote(name)} has the unknown field ${quote(field)}`)
+  })
+  if (dtype === undefined || shape === undefined || offsets === undefined) {
+    return scanner.fail(`tensor ${quote(name)} needs dtype, shape and data_offsets`)
+  }
+  if (!DTYPE_RANK.has(dtype)) scanner.fail(`tensor ${quote(name)} has the unknown dtype ${quote(dtype)}`)
+  const [begin, end] = offsets
+  if (begin === undefined || end === undefined) {
+    return scanner.fail(`data_offsets of tensor ${quote(name)} needs two numbers`)
+  }
+  return { name, dtype: dtype as SafetensorsDtype, shape, begin, end }
+}
+
+/** Sorts the entries by their data and checks that they tile the data section without holes or overlaps. */
+function checkLayout(path: string, entries: Entry[], dataBytes: number): void {
+  entries.sort((a, b) => a.begin - b.begin || a.end - b.end)
+  let reached = 0
+  for (const { name, dtype, shape, begin, end } of entries) {
+    const tensor = `tensor ${quote(name)}`
+    if (end < begin) throw refused(path, `${tensor} ends at ${end}, before its begin ${begin}`)
+    if (begin !== reached) {
+      const problem = begin > reached ? 'leaves a hole before it' : 'overlaps another'
+      throw refused(path, `${tensor} ${problem}: it begins at ${begin}, expected ${reached}`)
+    }
+    const expected = tensorBytes(dtype, shape)
+    if (typeof expected === 'string') throw refused(path, `${tensor}: ${expected}`)
+    if (end - begin !== expected) {
+      throw refused(path, `${tensor} has ${end - begin} bytes, but ${dtype} [${shape}] needs ${expected}`)
+    }
+    reached = end
+  }
+  if (reached > dataBytes) {
+    throw refused(
+      path,
+      `it is truncated: its tensors need ${reached} bytes, ${dataBytes} are there; download it again`,
+    )
+  }
+  if (reached < dataBytes) {
+    throw refused(path, `${dataBytes - reached} bytes at its end belong to no tensor`)
+  }
+}
+
+function refused(path: string, problem: string, cause?: unknown): FileFormatError {
+  return new FileFormatError(`${path} is not a valid safetensors file: ${problem}`, { path }, { cause })
+}
+
+/**
+ * Reads one tensor whole; meant for adapters and other small files.
+ * @returns little-endian bytes in a buffer of their own, starting at its offset 0 (so typed arrays can view it)
+ * @throws FileFormatError when the header has no such tensor or the file has changed since the header was read.
+ */
+export async function readTensor(header: SafetensorsHeader, name: string): Promise<Uint8Array> {
+  const tensor = header.tensors.get(name)
+  if (!tensor)
+    throw new FileFormatError(`${header.path} has no tensor ${quote(name)}`, { path: header.path, name })
+  if (tensor.bytes > bufferConstants.MAX_LENGTH) {
+    throw new FileFormatError(
+      `tensor ${quote(name)} of ${header.path} has ${tensor.bytes} bytes, too many to be read at once`,
+      { path: header.path, name, bytes: tensor.bytes },
+    )
+  }
+  return withInputFile(header.path, async (file) => {
+    if (file.size !== header.fileSize) {
+      throw new FileFormatError(
+        `${header.path} changed while in use: it had ${header.fileSize} bytes and now has ${file.size}`,
+        { path: header.path },
+      )
+    }
+    const data = new Uint8Array(tensor.bytes)
+    await readInto(file, data, tensor.offset)
+    return data
+  })
+}
+
+/**
+ * Writes a safetensors file, whole or not at all. Data made by a function is asked for in the order of the file and
+ * let go before the next.
+ * @param metadata strings to keep in the header, sorted by key (the Python writer's order is random)
+ * @throws ShapeError when names repeat or data does not have the size of its shape; WriteError when the disk refuses.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly SafetensorsInput[],
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  const placed = placeTensors(tensors)
+  const header = encodeHeader(placed, metadata)
+  const total = header.length + (placed.at(-1)?.end ?? 0)
+  await writeFileByPieces(path, total, async (append) => {
+    await append(header)
+    for (const { input, begin, end } of placed) {
+      const data = typeof input.data === 'function' ? await input.data() : input.data
+      if (data.length !== end - begin) {
+        throw new ShapeError(
+          `tensor ${quote(input.name)} was given ${data.length} bytes, but ${input.dtype} [${input.shape}] needs ${end - begin}`,
+          { name: input.name, bytes: data.length, expected: end - begin },
+        )
+      }
+      await append(data)
+    }
+  })
+}
+
+interface PlacedTensor {
+  input: SafetensorsInput
+  begin: number
+  end: number
+}
+
+/** The published writer's order: widest dtype first, then by the UTF-8 bytes of the name. */
+function placeTensors(tensors: readonly SafetensorsInput[]): PlacedTensor[] {
+  const rank = (dtype: string) => DTYPE_RANK.get(dtype) ?? -1
+  const sorted = tensors
+    .map((input) => ({ input, key: Buffer.from(input.name) }))
+    .sort((a, b) => rank(b.input.dtype) - rank(a.input.dtype) || Buffer.compare(a.key, b.key))
+  const names = new Set(['__metadata__'])
+  let begin = 0
+  return sorted.map(({ input }) => {
+    if (names.has(input.name))
+      throw new ShapeError(`two tensors would be named ${quote(input.name)}`, { name: input.name })
+    names.add(input.name)
+    const bytes = tensorBytes(input.dtype, input.shape)
+    if (typeof bytes === 'string')
+      throw new ShapeError(`tensor ${quote(input.name)}: ${bytes}`, { name: input.name })
+    const placed = { input, begin, end: begin + bytes }
+    begin = placed.end
+    return placed
+  })
+}
+
+function encodeHeader(
+  placed: readonly PlacedTensor[],
+  metadata?: Readonly<Record<string, string>>,
+): Uint8Array {
+  const members = placed.map(({ input: { name, dtype, shape }, begin, end }) => {
+    return `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`
+  })
+  if (metadata) {
+    const pairs = Object.keys(metadata)
+      .sort()
+      .map((key) => `${JSON.stringify(key)}:${JSON.stringify(metadata[key])}`)
+    members.unshift(`"__metadata__":{${pairs.join(',')}}`)
+  }
+  const json = Buffer.from(`{${members.join(',')}}`)
+  const length = Math.ceil(json.length / 8) * 8
+  const header = Buffer.alloc(8 + length, ' ')
+  header.writeBigUInt64LE(BigInt(length), 0)
+  json.copy(header, 8)
+  return header
+}
