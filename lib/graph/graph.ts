@@ -52,7 +52,6 @@ export type GraphNode = NodeBase &
         out: number
       }
     | { op: 'swiglu'; gate: number; up: number; out: number }
-    | { op: 'add'; a: number; b: number; out: number }
     /** Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head. */
     | { op: 'lm_head'; x: number; weight: string }
   )

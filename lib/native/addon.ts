@@ -3,6 +3,7 @@
  * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
  */
 import type { TensorSource } from '../files/model-files.js'
+import type { Graph } from '../graph/graph.js'
 import { loadAddon } from './load.js'
 
 export type Category =
@@ -44,6 +45,8 @@ export interface LowRankSlot {
   b: string
   /** `[1, rank]` gains between A and B. */
   d?: string
+  /** `[1, rank]` frozen factors of `d`, usually 0 or 1. */
+  mask?: string
   /** `[1, out]` gains of the output rows. */
   bGain?: string
 }
@@ -108,6 +111,8 @@ export interface TrainInput extends MicroBatch {
   seed: number
   step: number
   microStep: number
+  /** Ranks in use, from the first; default all. */
+  activeRank?: number
 }
 
 export interface LossResult {
@@ -218,13 +223,13 @@ export interface NativeAddon {
   residentBytes(): { rss: number; peak: number }
   /** Resets the peak to the present value; false where the system does not allow it. */
   resetPeak(): boolean
-  createModel(graphJson: string): NativeModel
+  createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients and optimiser state. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean }): NativeAdapter
   createSession(model: NativeModel, adapters: NativeAdapter[], plans: Record<string, PlanOptions>): NativeSession
   /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
   plan(
-    graphJson: string,
+    graph: Graph,
     formats: Record<string, StorageFormat>,
     adapters: { spec: AdapterSpec; trainable: boolean }[],
     plans: Record<string, PlanOptions>,

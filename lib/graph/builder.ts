@@ -1,0 +1,98 @@
+/**
+ * Builds a Graph node by node. Values are numbered as they appear; every node keeps the path of the layer that made it,
+ * and the recompute segment it belongs to. Shapes are checked natively when the graph is planned.
+ */
+import type { Graph, GraphNode, GraphValue, GraphWeight, RowKind } from './graph.js'
+
+/** A value in a graph under construction. */
+export type Value = GraphValue
+
+/** A node without what the builder adds to it: its segment and its output. */
+type Description<Node> = Node extends GraphNode ? Omit<Node, 'segment' | 'out'> : never
+
+export class GraphBuilder {
+  private readonly weights: GraphWeight[] = []
+  private readonly values: GraphValue[] = []
+  private readonly nodes: GraphNode[] = []
+  private currentSegment = -1
+
+  /** Nodes built by `body` form recompute segment `index` (a transformer block). */
+  segment(index: number, body: () => Value): Value {
+    this.currentSegment = index
+    try {
+      return body()
+    } finally {
+      this.currentSegment = -1
+    }
+  }
+
+  /** Rows of the embedding table, one per token: [T, cols]. */
+  embedding(path: string, rows: number, cols: number): Value {
+    const weight = this.weight(`${path}.weight`, rows, cols, 'table')
+    return this.add(cols, 'residual', { op: 'embedding', path, weight })
+  }
+
+  /** x / rms(x) * weight, per row. */
+  rmsNorm(path: string, x: Value, eps: number): Value {
+    const weight = this.weight(`${path}.weight`, 1, x.cols, 'vector')
+    return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps })
+  }
+
+  /** x W^T (+ bias) (+ residual); with a residual the result joins the residual stream. */
+  linear(path: string, x: Value, out: number, options: { bias?: boolean; residual?: Value } = {}): Value {
+    const weight = this.weight(`${path}.weight`, out, x.cols, 'matrix')
+    const bias = options.bias ? this.weight(`${path}.bias`, 1, out, 'vector') : undefined
+    return this.add(out, options.residual ? 'residual' : 'operand', {
+      op: 'linear',
+      path,
+      x: x.id,
+      weight,
+      ...(bias === undefined ? {} : { bias }),
+      ...(options.residual === undefined ? {} : { residual: options.residual.id }),
+    })
+  }
+
+  /** Rotary position embedding of every head of x: [T, heads * headDim]. */
+  rope(path: string, x: Value, heads: number, headDim: number): Value {
+    return this.add(x.cols, 'operand', { op: 'rope', path, x: x.id, heads, headDim })
+  }
+
+  /** Causal attention within each packed sequence; q: [T, heads * headDim], k and v: [T, kvHeads * headDim]. */
+  attention(
+    path: string,
+    q: Value,
+    k: Value,
+    v: Value,
+    shape: { heads: number; kvHeads: number; headDim: number; scale: number; layer: number },
+  ): Value {
+    return this.add(q.cols, 'operand', { op: 'attention', path, q: q.id, k: k.id, v: v.id, ...shape })
+  }
+
+  /** silu(gate) * up. */
+  swiglu(path: string, gate: Value, up: Value): Value {
+    return this.add(gate.cols, 'operand', { op: 'swiglu', path, gate: gate.id, up: up.id })
+  }
+
+  /** The head; names the embedding's weight when the two are tied. */
+  lmHead(path: string, x: Value, vocabSize: number, tiedTo?: string): void {
+    const weight = tiedTo ?? this.weight(`${path}.weight`, vocabSize, x.cols, 'matrix')
+    this.nodes.push({ op: 'lm_head', path, segment: -1, x: x.id, weight })
+  }
+
+  finish(rest: Omit<Graph, 'weights' | 'values' | 'nodes'>): Graph {
+    return { ...rest, weights: this.weights, values: this.values, nodes: this.nodes }
+  }
+
+  private weight(name: string, rows: number, cols: number, kind: GraphWeight['kind']): string {
+    this.weights.push({ name, rows, cols, kind })
+    return name
+  }
+
+  private add(cols: number, type: GraphValue['type'], node: Description<GraphNode>): Value {
+    const rows: RowKind = 'tokens'
+    const value: Value = { id: this.values.length, rows, cols, type }
+    this.values.push(value)
+    this.nodes.push({ ...node, segment: this.currentSegment, out: value.id } as GraphNode)
+    return value
+  }
+}

@@ -1,0 +1,28 @@
+/** The model families, by `model_type`. A new family is one file beside this one and a line here. */
+import { UnsupportedError } from '../errors.js'
+import type { Graph } from '../graph/graph.js'
+import { describeLlama, llamaGraph } from './llama.js'
+
+type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
+
+const llama: GraphOf = (config, ropeFactors) => llamaGraph(describeLlama(config, ropeFactors))
+const families = new Map<string, GraphOf>([
+  ['llama', llama],
+  ['mistral', llama],
+])
+
+/**
+ * The graph of a model from its Hugging Face-style config.
+ * @param ropeFactors divisors of the rotary frequencies from a GGUF file, when it has them
+ * @throws {UnsupportedError} for an unknown `model_type`, naming those that are known
+ */
+export function graphOf(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
+  const type = config.model_type
+  const family = typeof type === 'string' ? families.get(type) : undefined
+  if (family === undefined)
+    throw new UnsupportedError(
+      `config.json: model_type is ${JSON.stringify(type ?? null)}, which is not supported. Supported: ${[...families.keys()].join(', ')}.`,
+      { modelType: type, supported: [...families.keys()] },
+    )
+  return family(config, ropeFactors)
+}

@@ -1,0 +1,164 @@
+#include "adapters/adapter.h"
+
+#include <cmath>
+#include <numbers>
+#include <unordered_set>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+constexpr int64_t kFloat = sizeof(float);
+
+// splitmix64's finaliser: a bijective mixer whose outputs for successive counters pass as independent.
+uint64_t mix(uint64_t x) {
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9u;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+uint64_t stream_key(uint64_t seed, const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return mix(seed + 0x9e3779b97f4a7c15u) ^ hash;
+}
+
+/// Uniform in (0, 1), 53 bits.
+double uniform(uint64_t key, uint64_t index) {
+  const uint64_t bits = mix(key + (index + 1) * 0x9e3779b97f4a7c15u) >> 11;
+  return (static_cast<double>(bits) + 0.5) * 0x1p-53;
+}
+
+}  // namespace
+
+void AdapterSpec::check() {
+  std::unordered_set<std::string> names;
+  elements = trained_elements = 0;
+  for (const bool trained : {true, false}) {
+    for (ParameterSpec& p : parameters) {
+      if (p.trained != trained) continue;
+      if (p.rows <= 0 || p.cols <= 0)
+        fail("SHAPE", "adapter parameter ", p.name, " is [", p.rows, ", ", p.cols, "]; expected positive dimensions");
+      if (!names.insert(p.name).second) fail("SHAPE", "adapter parameter ", p.name, " is declared twice");
+      p.offset = elements;
+      elements += p.rows * p.cols;
+    }
+    if (trained) trained_elements = elements;
+  }
+  for (const LowRankSlot& slot : slots) {
+    if (slot.rank <= 0) fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected at least 1");
+    if (slot.a < 0 || slot.b < 0) fail("SHAPE", "adapter at ", slot.target, " needs both A and B");
+    const auto expect = [&](int index, const char* factor, int64_t rows, int64_t cols) {
+      if (index < 0) return;
+      const ParameterSpec& p = parameters[index];
+      if ((rows >= 0 && p.rows != rows) || (cols >= 0 && p.cols != cols))
+        fail("SHAPE", "adapter at ", slot.target, ": ", factor, " (", p.name, ") is [", p.rows, ", ", p.cols,
+             "] at rank ", slot.rank);
+    };
+    expect(slot.a, "A", slot.rank, -1);
+    expect(slot.b, "B", -1, slot.rank);
+    expect(slot.d, "d", 1, slot.rank);
+    expect(slot.mask, "mask", 1, slot.rank);
+    expect(slot.b_gain, "b_gain", 1, parameters[slot.b].rows);
+    if (slot.mask >= 0 && parameters[slot.mask].trained)
+      fail("SHAPE", "adapter at ", slot.target, ": the mask cannot be trained");
+    if (!(slot.dropout >= 0 && slot.dropout < 1))
+      fail("SHAPE", "adapter at ", slot.target, ": dropout is ", slot.dropout, "; expected 0 <= p < 1");
+  }
+}
+
+Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
+  spec_.check();
+  for (size_t i = 0; i < spec_.parameters.size(); ++i) index_.emplace(spec_.parameters[i].name, static_cast<int>(i));
+  values_ = Block(Category::adapters, spec_.elements * kFloat);
+  if (spec_.trainable) {
+    gradients_ = Block(Category::gradients, spec_.trained_elements * kFloat);
+    m_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
+    v_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
+  }
+}
+
+int Adapter::parameter(const std::string& name) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) fail("CONFIG", "the adapter has no parameter '", name, "'");
+  return found->second;
+}
+
+float* Adapter::span(AdapterArray array) const {
+  switch (array) {
+    case AdapterArray::value:
+      return values_.data<float>();
+    case AdapterArray::gradient:
+      return gradients_.data<float>();
+    case AdapterArray::m:
+      return m_.data<float>();
+    case AdapterArray::v:
+      return v_.data<float>();
+  }
+  return nullptr;
+}
+
+float* Adapter::data(int parameter, AdapterArray array) const {
+  const ParameterSpec& p = spec_.parameters[parameter];
+  if (array != AdapterArray::value && !spec_.trains(parameter)) return nullptr;
+  return span(array) + p.offset;
+}
+
+void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name) {
+  const uint64_t key = stream_key(seed, name);
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>((2 * uniform(key, i) - 1) * bound);
+}
+
+void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name) {
+  const uint64_t key = stream_key(seed, name);
+  for (int64_t i = 0; i < count; ++i) {
+    const double radius = std::sqrt(-2 * std::log(uniform(key, 2 * i)));  // Box-Muller
+    out[i] = static_cast<float>(std * radius * std::cos(2 * std::numbers::pi * uniform(key, 2 * i + 1)));
+  }
+}
+
+void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out) {
+  const float* b = adapter.data(slot.b);
+  const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
+  const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
+  const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
+  const int64_t m = adapter.spec().parameters[slot.b].rows;
+  for (int64_t i = 0; i < m; ++i) {
+    const float row = gain ? slot.scale * gain[i] : slot.scale;
+    for (int64_t j = 0; j < active; ++j) {
+      float factor = row;
+      if (d) factor *= d[j];
+      if (mask) factor *= mask[j];
+      out[i * active + j] = factor * b[i * slot.rank + j];
+    }
+  }
+}
+
+void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, const float* g) {
+  const float* b = adapter.data(slot.b);
+  const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
+  const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
+  const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
+  float* db = adapter.data(slot.b, AdapterArray::gradient);
+  float* dd = d ? adapter.data(slot.d, AdapterArray::gradient) : nullptr;
+  float* dgain = gain ? adapter.data(slot.b_gain, AdapterArray::gradient) : nullptr;
+  const int64_t m = adapter.spec().parameters[slot.b].rows;
+  for (int64_t i = 0; i < m; ++i) {
+    const float row_gain = gain ? gain[i] : 1;
+    float to_gain = 0;
+    for (int64_t j = 0; j < active; ++j) {
+      const float dj = d ? d[j] : 1;
+      const float masked = slot.scale * (mask ? mask[j] : 1) * g[i * active + j];
+      const float bij = b[i * slot.rank + j];
+      if (db) db[i * slot.rank + j] += masked * row_gain * dj;
+      if (dd) dd[j] += masked * row_gain * bij;
+      to_gain += masked * dj * bij;
+    }
+    if (dgain) dgain[i] += to_gain;
+  }
+}
+
+}  // namespace lowrank

@@ -1,0 +1,82 @@
+// An adapter's parameters, gradients and optimiser state: flat spans outside the arena, so that switching, clipping,
+// averaging and checkpoints are copies and reductions over spans. Trained parameters come first in the value span; the
+// gradient and moment spans cover just those.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/memory.h"
+
+namespace lowrank {
+
+struct ParameterSpec {
+  std::string name;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  bool trained = false;
+  int64_t offset = 0;  // elements from the start of the value span (filled by AdapterSpec::check)
+};
+
+/// y += scale * diag(b_gain) B diag(d * mask) A x at one linear; -1 means a factor of ones.
+struct LowRankSlot {
+  std::string target;
+  int64_t rank = 0;
+  float scale = 1;
+  float dropout = 0;
+  int a = -1;       // [rank, in]
+  int b = -1;       // [out, rank]
+  int d = -1;       // [1, rank]
+  int mask = -1;    // [1, rank], never trained
+  int b_gain = -1;  // [1, out]
+
+  bool has_gains() const { return d >= 0 || mask >= 0 || b_gain >= 0; }
+};
+
+struct AdapterSpec {
+  std::vector<ParameterSpec> parameters;
+  std::vector<LowRankSlot> slots;
+  bool trainable = false;
+
+  // Filled by `check`.
+  int64_t elements = 0;
+  int64_t trained_elements = 0;
+
+  /// Validates names and shapes and lays the span out. Throws Error("SHAPE").
+  void check();
+  bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
+};
+
+enum class AdapterArray : uint8_t { value, gradient, m, v };
+
+class Adapter {
+ public:
+  explicit Adapter(AdapterSpec spec);
+
+  const AdapterSpec& spec() const { return spec_; }
+  int parameter(const std::string& name) const;  // throws Error("CONFIG") for an unknown name
+
+  /// The array of a parameter, or null where it has none (gradients of frozen ones).
+  float* data(int parameter, AdapterArray array = AdapterArray::value) const;
+  float* span(AdapterArray array) const;
+
+ private:
+  AdapterSpec spec_;
+  std::unordered_map<std::string, int> index_;
+  Block values_, gradients_, m_, v_;
+};
+
+/// Uniform and normal fills by counter from (seed, parameter name), so that the order of calls does not matter.
+void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name);
+void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
+
+/// The adapter's matrix with every factor folded in: out[m, active] = scale * b_gain_i * B_ij * d_j * mask_j.
+/// The forward and backward passes see only this and A; see `fold_gradient` for the way back.
+void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out);
+
+/// Spreads the gradient of the folded matrix, g [m, active], over B, d and b_gain (those that train), adding to theirs.
+void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, const float* g);
+
+}  // namespace lowrank

@@ -1,0 +1,158 @@
+#include "graph/graph.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+class Checker {
+ public:
+  explicit Checker(Graph& graph) : graph_(graph) {}
+
+  void run() {
+    for (size_t i = 0; i < graph_.weights.size(); ++i) {
+      const GraphWeight& weight = graph_.weights[i];
+      if (weight.rows <= 0 || weight.cols <= 0 || weight.rows > kMostRows || weight.cols > kMostRows)
+        fail("SHAPE", "weight ", weight.name, " is [", weight.rows, ", ", weight.cols, "]; expected positive dimensions");
+      if (!graph_.weight_of_name.emplace(weight.name, static_cast<int>(i)).second)
+        fail("SHAPE", "weight ", weight.name, " is declared twice");
+    }
+    graph_.producer.assign(graph_.values.size(), -1);
+    graph_.consumers.assign(graph_.values.size(), {});
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) check_node(static_cast<int>(i));
+  }
+
+ private:
+  static constexpr int64_t kMostRows = int64_t{1} << 31;
+
+  [[noreturn]] void bad(const Node& node, const std::string& what) const {
+    fail("SHAPE", name_of(node.op), " at ", node.path, ": ", what);
+  }
+
+  const GraphValue& value(const Node& node, int id) const {
+    if (id < 0 || id >= static_cast<int>(graph_.values.size())) bad(node, "value " + std::to_string(id) + " does not exist");
+    return graph_.values[id];
+  }
+
+  const GraphWeight& weight(const Node& node, int id, int64_t rows, int64_t cols) const {
+    if (id < 0 || id >= static_cast<int>(graph_.weights.size())) bad(node, "its weight does not exist");
+    const GraphWeight& w = graph_.weights[id];
+    if (w.rows != rows || w.cols != cols)
+      bad(node, "weight " + w.name + " is [" + std::to_string(w.rows) + ", " + std::to_string(w.cols) + "] but [" +
+                    std::to_string(rows) + ", " + std::to_string(cols) + "] is needed");
+    return w;
+  }
+
+  void use(const Node& node, int index, int id) {
+    value(node, id);
+    if (graph_.producer[id] < 0) bad(node, "value " + std::to_string(id) + " is read before it is made");
+    graph_.consumers[id].push_back(index);
+  }
+
+  void expect(const Node& node, bool holds, const char* what) const {
+    if (!holds) bad(node, what);
+  }
+
+  void check_node(int index) {
+    Node& node = graph_.nodes[index];
+    if (!graph_.node_of_path.emplace(node.path, index).second) bad(node, "another node has the same path");
+    graph_.last_segment = std::max(graph_.last_segment, node.segment);
+    const size_t arity = node.op == Op::embedding ? 0 : node.op == Op::attention ? 3 : node.op == Op::swiglu ? 2 : 1;
+    expect(node, node.inputs.size() == arity, "wrong number of inputs");
+    for (const int id : node.inputs) use(node, index, id);
+    if (node.residual >= 0) use(node, index, node.residual);
+
+    if (node.op == Op::lm_head) {
+      weight(node, node.weight, graph_.vocab_size, value(node, node.inputs[0]).cols);
+      expect(node, index + 1 == static_cast<int>(graph_.nodes.size()), "must be the last node");
+      return;
+    }
+    const GraphValue& out = value(node, node.out);
+    if (graph_.producer[node.out] >= 0) bad(node, "its output is already made by another node");
+    graph_.producer[node.out] = index;
+    const int64_t in = arity == 0 ? 0 : value(node, node.inputs[0]).cols;
+    switch (node.op) {
+      case Op::embedding:
+        weight(node, node.weight, graph_.vocab_size, out.cols);
+        expect(node, out.type == ValueType::residual, "its output must be residual");
+        break;
+      case Op::rms_norm:
+        weight(node, node.weight, 1, in);
+        expect(node, out.cols == in, "output and input differ in width");
+        expect(node, value(node, node.inputs[0]).type == ValueType::residual, "its input must be residual");
+        expect(node, out.type == ValueType::operand, "its output must be an operand");
+        break;
+      case Op::linear:
+        weight(node, node.weight, out.cols, in);
+        if (node.bias >= 0) weight(node, node.bias, 1, out.cols);
+        expect(node, (node.residual >= 0) == (out.type == ValueType::residual),
+               "an output is residual exactly when a residual is added");
+        if (node.residual >= 0) {
+          const GraphValue& residual = value(node, node.residual);
+          expect(node, residual.cols == out.cols && residual.type == ValueType::residual,
+                 "the residual differs from the output");
+        }
+        expect(node, value(node, node.inputs[0]).type == ValueType::operand, "its input must be an operand");
+        break;
+      case Op::rope:
+        expect(node, in == int64_t{node.heads} * node.head_dim && out.cols == in, "width is not heads x headDim");
+        expect(node, node.head_dim == 2 * static_cast<int64_t>(graph_.inv_freq.size()),
+               "rope.invFreq must have headDim / 2 numbers");
+        break;
+      case Op::attention: {
+        expect(node, node.heads > 0 && node.kv_heads > 0 && node.heads % node.kv_heads == 0,
+               "heads must be a multiple of kvHeads");
+        const int64_t q = int64_t{node.heads} * node.head_dim, kv = int64_t{node.kv_heads} * node.head_dim;
+        expect(node, in == q && out.cols == q, "q and output must be [T, heads x headDim]");
+        expect(node, value(node, node.inputs[1]).cols == kv && value(node, node.inputs[2]).cols == kv,
+               "k and v must be [T, kvHeads x headDim]");
+        expect(node, node.layer >= 0 && node.layer < graph_.layers, "layer is out of range");
+        break;
+      }
+      case Op::swiglu:
+        expect(node, value(node, node.inputs[1]).cols == in && out.cols == in, "gate, up and output differ in width");
+        break;
+      case Op::lm_head:
+        break;
+    }
+  }
+
+  Graph& graph_;
+};
+
+}  // namespace
+
+const char* name_of(Op op) {
+  static constexpr const char* kNames[] = {"embedding", "rms_norm", "linear", "rope", "attention", "swiglu", "lm_head"};
+  return kNames[static_cast<int>(op)];
+}
+
+void Graph::check() {
+  if (nodes.empty() || nodes.back().op != Op::lm_head) fail("SHAPE", "the graph must end in lm_head");
+  Checker(*this).run();
+}
+
+int64_t Graph::parameters() const {
+  int64_t total = 0;
+  for (const GraphWeight& weight : weights) total += weight.rows * weight.cols;
+  return total;
+}
+
+std::string Graph::to_text() const {
+  std::ostringstream text;
+  for (const Node& node : nodes) {
+    text << name_of(node.op) << ' ' << node.path << " (";
+    for (size_t i = 0; i < node.inputs.size(); ++i) text << (i ? ", %" : "%") << node.inputs[i];
+    if (node.residual >= 0) text << ", +%" << node.residual;
+    text << ')';
+    if (node.out >= 0) text << " -> %" << node.out << " [T, " << values[node.out].cols << ']';
+    if (node.segment >= 0) text << "  segment " << node.segment;
+    text << '\n';
+  }
+  return text.str();
+}
+
+}  // namespace lowrank

@@ -1,0 +1,72 @@
+// The model graph as the native side holds it: the counterpart of lib/graph/graph.ts, checked on the way in. It says what
+// to compute; native/plan decides in what order, what to keep and where.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace lowrank {
+
+enum class WeightKind : uint8_t { matrix, table, vector };
+enum class ValueType : uint8_t { residual, operand };
+enum class Op : uint8_t { embedding, rms_norm, linear, rope, attention, swiglu, lm_head };
+
+const char* name_of(Op op);
+
+struct GraphWeight {
+  std::string name;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  WeightKind kind = WeightKind::matrix;
+};
+
+struct GraphValue {
+  int64_t cols = 0;
+  ValueType type = ValueType::operand;
+};
+
+/// One node. Which fields an op uses is stated in lib/graph/graph.ts; -1 means absent.
+struct Node {
+  Op op = Op::linear;
+  std::string path;
+  int segment = -1;
+  std::vector<int> inputs;  // value ids: x | q, k, v | gate, up; a linear's residual is apart
+  int residual = -1;
+  int out = -1;
+  int weight = -1;
+  int bias = -1;
+  float eps = 0;
+  float scale = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int layer = -1;
+};
+
+struct Graph {
+  std::string family;
+  int64_t vocab_size = 0;
+  int layers = 0;
+  std::vector<GraphWeight> weights;
+  std::vector<GraphValue> values;
+  std::vector<Node> nodes;
+  std::vector<double> inv_freq;
+  double attention_factor = 1;
+
+  // Filled by `check`.
+  std::vector<int> producer;                             // node that makes each value
+  std::vector<std::vector<int>> consumers;               // nodes that read each value, ascending
+  std::unordered_map<std::string, int> node_of_path;
+  std::unordered_map<std::string, int> weight_of_name;
+  int last_segment = -1;
+
+  /// Validates ids, order and shapes and fills the tables above. Throws Error("SHAPE") naming the node.
+  void check();
+  /// Elements of all weights.
+  int64_t parameters() const;
+  std::string to_text() const;
+};
+
+}  // namespace lowrank
