@@ -1,0 +1,51 @@
+// How a product is cut up: the reduction into blocks, the output among threads. Nothing here depends on an instruction
+// set, and the blocks of the reduction follow from the shape alone, so that results depend on neither thread count nor
+// machine load.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace lowrank::cpu {
+
+/// Bytes of one thread's buffer of decoded weights: a good half of a 1 MiB L2 cache.
+inline constexpr int64_t kGroupBytes = 640 * 1024;
+/// Longest run of the reduction that is summed in registers; longer ones are summed block by block in fp32.
+inline constexpr int64_t kReductionBytes = 8192;
+/// Rows of the tallest tile of any level, and what a copied row may be padded by.
+inline constexpr int64_t kTallestTile = 32;
+inline constexpr int64_t kRowPadding = 128;
+/// Bytes of one thread's copy of a row tile, for activations that cannot be used in place.
+inline constexpr int64_t kTileBytes = kTallestTile * (kReductionBytes + kRowPadding);
+
+/// Part [begin, begin + count) of one segment's reduction.
+struct Piece {
+  int segment;
+  int64_t begin;
+  int64_t count;
+  int64_t padded;  // count rounded up to the kernel's step
+};
+
+struct ReductionBlock {
+  std::vector<Piece> pieces;
+  int64_t padded = 0;  // sum of the pieces' padded counts
+};
+
+/// Cuts the concatenated reduction into equal blocks of at most `longest` elements, every piece padded to `step`.
+std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions, int64_t step, int64_t longest);
+
+/// The threads of a product as a grid over its output: `columns` ranges of panels times `rows` ranges of row tiles.
+struct Grid {
+  int columns;
+  int rows;
+};
+
+/// Splitting columns makes every thread read all activations, splitting rows makes every thread decode all weights;
+/// takes the split whose busiest thread has least to do. Costs are in arbitrary units per panel, tile, or both.
+Grid choose_grid(int threads, int64_t panels, int64_t tiles, double decode_cost, double load_cost, double tile_cost);
+
+/// Item range of part `index` when `count` items are dealt out evenly to `parts`.
+constexpr int64_t part_begin(int64_t count, int64_t parts, int64_t index) { return count * index / parts; }
+
+}  // namespace lowrank::cpu

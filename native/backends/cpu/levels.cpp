@@ -1,0 +1,70 @@
+// Which instruction-set levels this machine can run, and the choice among them.
+#include <cstdlib>
+#include <string>
+
+#include "backends/cpu/kernels.h"
+#include "core/error.h"
+
+namespace lowrank::cpu {
+namespace {
+
+struct Entry {
+  const char* name;
+  bool available;
+  Kernels kernels;
+};
+
+const Entry* entries() {
+  static const Kernels reference = {Level::reference, gemm_reference, ops_reference};
+  static const Entry table[] = {
+      {"reference", true, reference},
+      {"avx2", false, reference},
+      {"avx512", false, reference},
+      {"avx512bf16", false, reference},
+      {"amx", false, reference},
+  };
+  return table;
+}
+
+const Entry& entry(Level level) { return entries()[static_cast<int>(level)]; }
+
+}  // namespace
+
+const char* name_of(Level level) { return entry(level).name; }
+
+bool available(Level level) { return entry(level).available; }
+
+const Kernels& kernels(Level level) {
+  if (!available(level)) {
+    fail("UNSUPPORTED", "the instruction-set level '", name_of(level), "' cannot run on this machine; its best level is '",
+         [] {
+           const char* best = "reference";
+           for (Level each : kLevels) {
+             if (available(each)) best = name_of(each);
+           }
+           return best;
+         }(),
+         "': unset LOWRANK_ISA or set it to that or a lower level");
+  }
+  return entry(level).kernels;
+}
+
+Level default_level() {
+  const char* wanted = std::getenv("LOWRANK_ISA");
+  Level best = Level::reference;
+  std::string names;
+  for (Level level : kLevels) {
+    if (wanted != nullptr && name_of(level) == std::string(wanted)) return level;
+    if (available(level)) best = level;
+    names += (names.empty() ? "" : ", ") + std::string(name_of(level));
+  }
+  if (wanted != nullptr && *wanted != '\0') {
+    fail("CONFIG", "LOWRANK_ISA is '", wanted, "', which is no instruction-set level; expected one of ", names,
+         ", or leave it unset for the best this machine has");
+  }
+  return best;
+}
+
+bool prefers_bf16(Level level) { return level >= Level::avx512bf16; }
+
+}  // namespace lowrank::cpu
