@@ -1,0 +1,186 @@
+"""LoRA through PEFT in float64: logits, loss, gradient of every LoRA tensor, ten AdamW steps.
+
+B starts away from zero: with B = 0 half of the gradients vanish, and Adam turns their rounding into full steps.
+"""
+
+import hashlib
+
+import bitsandbytes.functional as bnb
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+import nf4_reference
+from common import (
+    ROOT,
+    forward,
+    generator,
+    load_double,
+    loss_count,
+    loss_sum,
+    make_batch,
+    save_json,
+    save_tensors,
+)
+from make_models import batch_of
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+OPTIMIZER = {"lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01, "max_grad_norm": 1.0}
+STEPS = 10
+# Lengths of the sequences in both micro-batches of a step; the next step takes them rotated by one.
+MICRO_LENGTHS = [[5, 17, 9], [11, 2, 21, 6]]
+
+_all = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
+_nf4 = {"type": "nf4", "blocksize": nf4_reference.BLOCK, "double_quant": False}
+
+# name, model, PEFT configuration, quantisation
+CASES = [
+    ("all_linear", "llama3", _all, None),
+    ("tied", "smollm2", _all, None),
+    ("bf16_base", "tinyllama", _all, None),
+    (
+        "patterns",
+        "llama2",
+        {
+            **_all,
+            "rank_pattern": {"q_proj": 8, r"layers\.1\.mlp\.up_proj": 2},
+            "alpha_pattern": {"v_proj": 3, r"model\.layers\.0\..*down_proj": 5},
+            "use_rslora": True,
+        },
+        None,
+    ),
+    ("qv_only", "mistral", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
+    ("nf4", "llama3", _all, _nf4),
+    ("nf4_double", "llama2", _all, {**_nf4, "double_quant": True}),
+    ("nf4_odd", "odd", _all, {**_nf4, "double_quant": True}),
+]
+
+
+def train_batches() -> list[list[dict[str, torch.Tensor]]]:
+    def batch(step: int, micro: int):
+        lengths = MICRO_LENGTHS[micro]
+        rotation = step % len(lengths)
+        name = f"train/{step}/{micro}"
+        return make_batch(name, lengths[rotation:] + lengths[:rotation], 256, prompt=1 + (step + micro) % 2)
+
+    return [[batch(step, micro) for micro in range(2)] for step in range(STEPS)]
+
+
+def quantize_linears(model, double_quant: bool) -> dict[str, str]:
+    """Replaces the seven linears of every layer by their dequantised values; returns their hashes."""
+    hashes = {}
+    for name, module in model.model.layers.named_modules(prefix="model.layers"):
+        if not isinstance(module, torch.nn.Linear):
+            continue
+        weight = module.weight.detach().float()
+        packed, state = bnb.quantize_4bit(weight, blocksize=nf4_reference.BLOCK, quant_type="nf4")
+        absmax = state.absmax
+        if double_quant:
+            absmax = nf4_reference.double_quantize(absmax).absmax
+        # Not bnb.dequantize_4bit: its CPU kernel takes the wrong absmax for some rows that are no multiple
+        # of the block (see nf4/index.json); elsewhere both are equal.
+        values = nf4_reference.dequantize(packed.reshape(-1), absmax, weight.shape, torch.float32)
+        with torch.no_grad():
+            module.weight.copy_(values)
+        hashes[name] = hashlib.sha256(values.numpy().tobytes()).hexdigest()
+    return hashes
+
+
+def attach(model, name: str, peft: dict):
+    """PEFT's model with float64 factors whose values are float32 numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"lora/{name}"))))
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **peft)).double()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator(f"{name}/{key}")) * 0.1)
+            elif "lora_A" in key:
+                parameter.copy_(parameter.float())
+    return model
+
+
+def adapter_tensors(model, prefix: str, grad: bool = False) -> dict[str, torch.Tensor]:
+    """LoRA tensors or their gradients under PEFT's names in the adapter file."""
+    if grad:
+        state = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
+        state = {key.replace(".default", ""): value for key, value in state.items()}
+        if state.keys() != get_peft_model_state_dict(model).keys():
+            raise SystemExit("trained parameters and saved tensors have different names")
+    else:
+        state = get_peft_model_state_dict(model)
+    return {f"{prefix}.{key}": value.detach().float() for key, value in state.items()}
+
+
+def train(model, batches) -> tuple[list[float], list[float]]:
+    settings = {**OPTIMIZER}
+    max_norm = settings.pop("max_grad_norm")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, **settings, foreach=False)
+    losses, norms = [], []
+    for window in batches:
+        count = sum(map(loss_count, window))
+        optimizer.zero_grad()
+        total = 0.0
+        for batch in window:
+            loss = loss_sum(forward(model, batch), batch) / count
+            loss.backward()
+            total += loss.item()
+        norms.append(torch.nn.utils.clip_grad_norm_(trained, max_norm).item())
+        optimizer.step()
+        losses.append(total)
+    return losses, norms
+
+
+def make_case(name: str, base: str, peft: dict, quantization: dict | None, batches) -> dict:
+    model = load_double(ROOT / "models" / base)
+    hashes = quantize_linears(model, quantization["double_quant"]) if quantization else {}
+    model = attach(model, name, peft)
+    tensors = adapter_tensors(model, "init")
+    batch = batch_of(base)
+    logits = forward(model, batch)
+    loss = loss_sum(logits, batch) / loss_count(batch)
+    loss.backward()
+    tensors |= adapter_tensors(model, "grad", grad=True)
+    losses, norms = train(model, batches)
+    tensors |= adapter_tensors(model, "final")
+    save_tensors(ROOT / "lora" / f"{name}.safetensors", {"logits": logits.float(), **tensors})
+    print(f"  {name}: loss {loss.item():.6f}, {losses[0]:.4f} -> {losses[-1]:.4f}, norms {norms[0]:.2f} -> {norms[-1]:.2f}")
+    prefix = "base_model.model."
+    scaling = {
+        key.removeprefix(prefix): module.scaling["default"]
+        for key, module in model.named_modules()
+        if isinstance(getattr(module, "scaling", None), dict)
+    }
+    case = {
+        "name": name,
+        "model": base,
+        "quantization": quantization,
+        "peft": {"rank_pattern": {}, "alpha_pattern": {}, "use_rslora": False, **peft},
+        "scaling": scaling,
+        "loss": loss.item(),
+        "optimizer": OPTIMIZER,
+        "losses": losses,
+        "grad_norms": norms,
+    }
+    if quantization and not quantization["double_quant"]:
+        case["weights_sha256"] = hashes
+    return case
+
+
+def make() -> None:
+    batches = train_batches()
+    save_tensors(
+        ROOT / "lora" / "train_batches.safetensors",
+        {
+            f"step.{s}.micro.{m}.{key}": tensor
+            for s, window in enumerate(batches)
+            for m, batch in enumerate(window)
+            for key, tensor in batch.items()
+        },
+    )
+    save_json(ROOT / "lora" / "cases.json", [make_case(*case, batches) for case in CASES])
+
+
+if __name__ == "__main__":
+    make()
