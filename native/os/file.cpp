@@ -1,0 +1,60 @@
+#include "os/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace lowrank::os {
+
+File::File(const std::string& path) : path_(path) {
+  do {
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  } while (descriptor_ < 0 && errno == EINTR);
+  if (descriptor_ < 0) {
+    fail("FILE_FORMAT", path, " cannot be opened: ", std::strerror(errno), ". Check the path and its permissions.");
+  }
+}
+
+File::~File() { ::close(descriptor_); }
+
+int64_t File::size() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) fail("FILE_FORMAT", path_, " has no size: ", std::strerror(errno));
+  return status.st_size;
+}
+
+void File::read(void* out, int64_t bytes, int64_t offset) const {
+  int64_t done = 0;
+  while (done < bytes) {
+    const ssize_t got = ::pread(descriptor_, static_cast<char*>(out) + done, static_cast<size_t>(bytes - done),
+                                static_cast<off_t>(offset + done));
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      fail("FILE_FORMAT", path_, ": reading ", bytes, " bytes at offset ", offset, " failed: ", std::strerror(errno));
+    }
+    if (got == 0) {
+      fail("FILE_FORMAT", path_, " ended early: expected ", bytes, " bytes at offset ", offset, ", found ", done,
+           ". The file is truncated or was changed while it was read; download it again.");
+    }
+    done += got;
+  }
+}
+
+void File::will_need(int64_t offset, int64_t bytes) const {
+  // A hint: where it is refused, reading still works.
+  (void)::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+}
+
+void File::drop(int64_t offset, int64_t bytes) const {
+  static const int64_t page = ::sysconf(_SC_PAGESIZE);
+  const int64_t begin = offset / page * page;  // the page before was shared with what has been read already
+  const int64_t end = (offset + bytes) / page * page;
+  if (end > begin) (void)::posix_fadvise(descriptor_, begin, end - begin, POSIX_FADV_DONTNEED);
+}
+
+}  // namespace lowrank::os

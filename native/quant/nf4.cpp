@@ -1,0 +1,172 @@
+#include "quant/nf4.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace lowrank {
+namespace {
+
+constexpr uint8_t kZeroCode = 7;
+constexpr int kHalf = kNf4Block / 2;
+
+// Midpoints of neighbouring NF4 values in float32; a weight on a threshold takes the lower code.
+constexpr float kThresholds[15] = {
+    -0.8480963707f, -0.6106328964f, -0.4599952698f, -0.3396794200f, -0.2346073985f,
+    -0.1379117370f, -0.0455250181f, 0.0397901498f,  0.1202552468f,  0.2035212517f,
+    0.2920137644f,  0.3893125355f,  0.5016634464f,  0.6427869201f,  0.8614784479f,
+};
+
+// One block. Plain loops without branches: the compiler vectorises them for each instruction set below.
+[[gnu::always_inline]] inline bool quantize_block(const float* weights, uint8_t* codes, float* absmax) {
+  int32_t largest = 0;  // the bits of non-negative floats order like integers, NaN above infinity
+  for (int i = 0; i < kNf4Block; ++i) {
+    largest = std::max(largest, std::bit_cast<int32_t>(weights[i]) & 0x7fffffff);
+  }
+  *absmax = std::bit_cast<float>(largest);
+  // The reciprocal of a subnormal may be infinite; such a block is zero for every purpose.
+  const float inverse = largest < 0x00800000 ? 0.0f : 1.0f / *absmax;
+  int32_t code[kNf4Block];
+  for (int i = 0; i < kNf4Block; ++i) {
+    const float x = weights[i] * inverse;
+    int32_t above = 0;
+    for (const float threshold : kThresholds) above += x > threshold ? 1 : 0;
+    code[i] = above;
+  }
+  for (int i = 0; i < kHalf; ++i) codes[i] = static_cast<uint8_t>(code[i] | (code[i + kHalf] << 4));
+  return largest < 0x7f800000;
+}
+
+[[gnu::always_inline]] inline int64_t quantize_blocks(const float* weights, int64_t blocks, uint8_t* codes,
+                                                      float* absmax) {
+  int64_t bad = -1;
+  for (int64_t b = blocks - 1; b >= 0; --b) {
+    if (!quantize_block(weights + b * kNf4Block, codes + b * kHalf, absmax + b)) bad = b;
+  }
+  return bad;
+}
+
+int64_t quantize_blocks_baseline(const float* weights, int64_t blocks, uint8_t* codes, float* absmax) {
+  return quantize_blocks(weights, blocks, codes, absmax);
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] int64_t quantize_blocks_avx2(const float* weights, int64_t blocks, uint8_t* codes,
+                                                     float* absmax) {
+  return quantize_blocks(weights, blocks, codes, absmax);
+}
+#endif
+
+using QuantizeBlocks = int64_t (*)(const float*, int64_t, uint8_t*, float*);
+
+// Every version gives the same bits: the operations on an element are the same and none is fused.
+QuantizeBlocks choose() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) return quantize_blocks_avx2;
+#endif
+  return quantize_blocks_baseline;
+}
+
+}  // namespace
+
+int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float* absmax) {
+  static const QuantizeBlocks quantize = choose();
+  const int64_t whole = count / kNf4Block;
+  const int64_t bad = quantize(weights, whole, codes, absmax);
+  const int64_t rest = count - whole * kNf4Block;
+  if (rest == 0) return bad;
+  float padded[kNf4Block] = {};
+  std::copy_n(weights + whole * kNf4Block, rest, padded);
+  const bool good = quantize(padded, 1, codes + whole * kHalf, absmax + whole) < 0;
+  return bad >= 0 || good ? bad : whole;
+}
+
+float mean_f32(const float* values, int64_t count) {
+  constexpr int kLanes = 8;    // values of one vector
+  constexpr int kStreams = 4;  // vectors summed side by side
+  constexpr int kColumns = kLanes * kStreams;
+  constexpr int kLevels = 4;
+  const int64_t vectors = count / kLanes;
+  const int64_t rows = vectors / kStreams;
+  // A level hands its sums on after 2^shift of its own additions.
+  const int log2_rows = rows <= 1 ? 0 : std::bit_width(static_cast<uint64_t>(rows - 1));
+  const int shift = std::max(4, log2_rows / kLevels);
+  const int64_t step = int64_t{1} << shift;
+
+  std::array<std::array<float, kColumns>, kLevels> sums{};
+  const auto add_row = [&](const float* row) {
+    for (int c = 0; c < kColumns; ++c) sums[0][c] += row[c];
+  };
+  int64_t row = 0;
+  while (row + step <= rows) {
+    for (const int64_t end = row + step; row < end; ++row) add_row(values + row * kColumns);
+    for (int level = 1; level < kLevels; ++level) {
+      for (int c = 0; c < kColumns; ++c) sums[level][c] += sums[level - 1][c];
+      sums[level - 1].fill(0);
+      if (((row >> (level * shift)) & (step - 1)) != 0) break;
+    }
+  }
+  for (; row < rows; ++row) add_row(values + row * kColumns);
+  for (int level = 1; level < kLevels; ++level) {
+    for (int c = 0; c < kColumns; ++c) sums[0][c] += sums[level][c];
+  }
+
+  float* total = sums[0].data();
+  for (int64_t v = rows * kStreams; v < vectors; ++v) {
+    for (int c = 0; c < kLanes; ++c) total[c] += values[v * kLanes + c];
+  }
+  for (int c = kLanes; c < kColumns; ++c) total[c % kLanes] += total[c];
+  float sum = 0;
+  for (int64_t i = vectors * kLanes; i < count; ++i) sum += values[i];
+  for (int c = 0; c < kLanes; ++c) sum += total[c];
+  return sum / static_cast<float>(count);
+}
+
+float quantize_absmax(const float* absmax, int64_t blocks, uint8_t* codes, float* nested_absmax) {
+  const float offset = mean_f32(absmax, blocks);
+  std::array<float, 255> midpoints;
+  for (int i = 0; i < 255; ++i) midpoints[i] = (kDynamicMap[i] + kDynamicMap[i + 1]) * 0.5f;
+  for (int64_t begin = 0; begin < blocks; begin += kNf4NestedBlock) {
+    const int64_t end = std::min(blocks, begin + kNf4NestedBlock);
+    float largest = 0;
+    for (int64_t b = begin; b < end; ++b) largest = std::max(largest, std::fabs(absmax[b] - offset));
+    nested_absmax[begin / kNf4NestedBlock] = largest;
+    const float inverse = largest < 0x1p-126f ? 0.0f : 1.0f / largest;
+    for (int64_t b = begin; b < end; ++b) {
+      const float x = std::clamp((absmax[b] - offset) * inverse, -1.0f, 1.0f);
+      // The code is the number of midpoints below x, so a tie takes the lower one.
+      codes[b] = static_cast<uint8_t>(std::lower_bound(midpoints.begin(), midpoints.end(), x) - midpoints.begin());
+    }
+  }
+  return offset;
+}
+
+void nf4_to_bitsandbytes(const uint8_t* codes, int64_t count, uint8_t* packed) {
+  for (int64_t first = 0; first < count; first += kNf4Block, codes += kHalf) {
+    uint8_t code[kNf4Block];
+    for (int i = 0; i < kHalf; ++i) {
+      code[i] = codes[i] & 15;
+      code[i + kHalf] = codes[i] >> 4;
+    }
+    const int64_t bytes = nf4_packed_bytes(std::min(kNf4Block, count - first));
+    for (int64_t j = 0; j < bytes; ++j) {
+      packed[first / 2 + j] = static_cast<uint8_t>((code[2 * j] << 4) | code[2 * j + 1]);
+    }
+  }
+}
+
+void nf4_from_bitsandbytes(const uint8_t* packed, int64_t count, uint8_t* codes) {
+  for (int64_t first = 0; first < count; first += kNf4Block, codes += kHalf) {
+    uint8_t code[kNf4Block];
+    const int64_t present = std::min(kNf4Block, count - first);
+    for (int64_t i = 0; i < kNf4Block; ++i) {
+      const uint8_t pair = i < present ? packed[(first + i) / 2] : 0;
+      code[i] = i >= present ? kZeroCode : static_cast<uint8_t>(i % 2 == 0 ? pair >> 4 : pair & 15);
+    }
+    for (int i = 0; i < kHalf; ++i) codes[i] = static_cast<uint8_t>(code[i] | (code[i + kHalf] << 4));
+  }
+}
+
+}  // namespace lowrank

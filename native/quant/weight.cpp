@@ -1,0 +1,49 @@
+#include "quant/weight.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "quant/half.h"
+
+namespace lowrank {
+namespace {
+
+void decode_nf4(const WeightView& weight, int64_t flat, int64_t count, float* out) {
+  const auto* codes = static_cast<const uint8_t*>(weight.data);
+  constexpr int64_t kHalf = kNf4Block / 2;
+  while (count > 0) {
+    const int64_t block = flat / kNf4Block;
+    const int64_t begin = flat % kNf4Block;
+    const int64_t end = std::min(kNf4Block, begin + count);
+    const float scale = weight.scale_of_block(block);
+    const uint8_t* bytes = codes + block * kHalf;
+    for (int64_t i = begin; i < end; ++i) {
+      const int code = i < kHalf ? bytes[i] & 15 : bytes[i - kHalf] >> 4;
+      *out++ = kNf4Values[code] * scale;
+    }
+    flat += end - begin;
+    count -= end - begin;
+  }
+}
+
+}  // namespace
+
+void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t count, float* out) {
+  const int64_t first = row * weight.ld + begin;
+  switch (weight.format) {
+    case WeightFormat::f32:
+      std::memcpy(out, static_cast<const float*>(weight.data) + first, static_cast<size_t>(count) * sizeof(float));
+      return;
+    case WeightFormat::bf16:
+      decode_bf16(static_cast<const uint16_t*>(weight.data) + first, count, out);
+      return;
+    case WeightFormat::f16:
+      decode_f16(static_cast<const uint16_t*>(weight.data) + first, count, out);
+      return;
+    case WeightFormat::nf4:
+      decode_nf4(weight, row * weight.cols + begin, count, out);
+      return;
+  }
+}
+
+}  // namespace lowrank
