@@ -7,8 +7,18 @@
 //
 // Environment: LOWRANK_WERROR=1 makes warnings errors, LOWRANK_JOBS limits the parallel compilers, CXX names one.
 import { spawnSync } from 'node:child_process'
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync } from 'node:fs'
-import { renameSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -46,19 +56,31 @@ function output(command, args, input) {
 function missingTools() {
   const missing = []
   const cmake = output('cmake', ['--version'])
-  const [major, minor] = /(\d+)\.(\d+)/.exec(cmake ?? '')?.slice(1).map(Number) ?? []
+  const [major, minor] =
+    /(\d+)\.(\d+)/
+      .exec(cmake ?? '')
+      ?.slice(1)
+      .map(Number) ?? []
   if (cmake === undefined) missing.push('CMake 3.22 or newer (no "cmake" on PATH)')
-  else if (major < 3 || (major === 3 && minor < 22)) missing.push(`CMake 3.22 or newer (this one is ${major}.${minor})`)
+  else if (major < 3 || (major === 3 && minor < 22))
+    missing.push(`CMake 3.22 or newer (this one is ${major}.${minor})`)
   if (!['ninja', 'make', 'gmake'].some((tool) => output(tool, ['--version']) !== undefined)) {
     missing.push('make or ninja')
   }
   // The candidates and their order are CMake's.
-  const compiler = [process.env.CXX, 'c++', 'g++', 'clang++'].find((c) => c && output(c, ['--version']) !== undefined)
-  const program = '#include <bit>\n#include <span>\n#include <stop_token>\nint main() { return std::popcount(0u); }\n'
+  const compiler = [process.env.CXX, 'c++', 'g++', 'clang++'].find(
+    (c) => c && output(c, ['--version']) !== undefined,
+  )
+  const program =
+    '#include <bit>\n#include <span>\n#include <stop_token>\nint main() { return std::popcount(0u); }\n'
   if (compiler === undefined) {
-    missing.push('a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer (no "c++", "g++" or "clang++" on PATH)')
+    missing.push(
+      'a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer (no "c++", "g++" or "clang++" on PATH)',
+    )
   } else if (output(compiler, ['-std=c++20', '-x', 'c++', '-fsyntax-only', '-'], program) === undefined) {
-    missing.push(`a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer ("${compiler}" cannot compile C++20)`)
+    missing.push(
+      `a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer ("${compiler}" cannot compile C++20)`,
+    )
   }
   return missing
 }
@@ -136,7 +158,8 @@ function cmake(target, { sanitize, debug }) {
     for (const args of [configure, ['--build', tree, '--target', target, '--parallel', jobs]]) {
       // CMake's words go to stderr: stdout is for this script's own result.
       const run = spawnSync('cmake', args, { cwd: root, env, stdio: ['ignore', 2, 2] })
-      if (run.status !== 0) fail(`the native build failed; the reason is above (command: cmake ${args.join(' ')})`)
+      if (run.status !== 0)
+        fail(`the native build failed; the reason is above (command: cmake ${args.join(' ')})`)
     }
   })
   return tree

@@ -9,7 +9,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc')
 
 function compile(project) {
-  const run = spawn(process.execPath, [tsc, '-p', project], { cwd: root, stdio: 'inherit' })
+  const run = spawn(process.execPath, [tsc, '-p', project], { cwd: root, stdio: ['ignore', 2, 2] })
   return new Promise((done, failed) => run.on('error', failed).on('close', done))
 }
 

@@ -58,8 +58,7 @@ std::string show(const T& value) {
 }
 
 template <class A, class E, class Compare>
-void check_compare(const char* file, int line, const char* text, const A& actual, const E& expected,
-                   Compare holds) {
+void check_compare(const char* file, int line, const char* text, const A& actual, const E& expected, Compare holds) {
   if (holds(actual, expected)) return;
   report(file, line, std::string(text) + " failed: " + show(actual) + " and " + show(expected));
 }
@@ -123,47 +122,46 @@ void check_throws(const char* file, int line, const char* text, std::string_view
 #define LOWRANK_TEST_JOIN(a, b) LOWRANK_TEST_JOIN_(a, b)
 
 // TEST("a sentence about behaviour") { ... }
-#define TEST(title)                                                                           \
-  static void LOWRANK_TEST_JOIN(test_body_, __LINE__)();                                      \
-  static const ::lowrank::test::Registration LOWRANK_TEST_JOIN(test_registration_, __LINE__)( \
-      {__FILE__, __LINE__, title, LOWRANK_TEST_JOIN(test_body_, __LINE__)});                  \
+#define TEST(title)                                                                                        \
+  static void LOWRANK_TEST_JOIN(test_body_, __LINE__)();                                                   \
+  static const ::lowrank::test::Registration LOWRANK_TEST_JOIN(                                            \
+      test_registration_, __LINE__)({__FILE__, __LINE__, title, LOWRANK_TEST_JOIN(test_body_, __LINE__)}); \
   static void LOWRANK_TEST_JOIN(test_body_, __LINE__)()
 
 #define CHECK(condition) \
   ((condition) ? void() : ::lowrank::test::report(__FILE__, __LINE__, "CHECK(" #condition ") failed"))
 
-#define REQUIRE(condition)                                                            \
-  ((condition) ? void()                                                               \
+#define REQUIRE(condition)                                                                       \
+  ((condition) ? void()                                                                          \
                : (::lowrank::test::report(__FILE__, __LINE__, "REQUIRE(" #condition ") failed"), \
                   throw ::lowrank::test::Abandoned()))
 
-#define CHECK_EQ(actual, expected)                                                                       \
-  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_EQ(" #actual ", " #expected ")", (actual), \
-                                 (expected), [](const auto& a, const auto& b) { return ::lowrank::test::is_equal(a, b); })
+#define CHECK_EQ(actual, expected)                                                                                 \
+  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_EQ(" #actual ", " #expected ")", (actual), (expected), \
+                                 [](const auto& a, const auto& b) { return ::lowrank::test::is_equal(a, b); })
 
-#define CHECK_LE(actual, limit)                                                                       \
-  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_LE(" #actual ", " #limit ")", (actual), \
-                                 (limit), [](const auto& a, const auto& b) { return ::lowrank::test::is_at_most(a, b); })
+#define CHECK_LE(actual, limit)                                                                              \
+  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_LE(" #actual ", " #limit ")", (actual), (limit), \
+                                 [](const auto& a, const auto& b) { return ::lowrank::test::is_at_most(a, b); })
 
 // |actual − expected| ≤ relative · max(|actual|, |expected|)
-#define CHECK_CLOSE(actual, expected, relative)                                                               \
-  ::lowrank::test::check_compare(                                                                             \
-      __FILE__, __LINE__, "CHECK_CLOSE(" #actual ", " #expected ", " #relative ")",                           \
-      static_cast<double>(actual), static_cast<double>(expected),                                             \
-      [tolerance = static_cast<double>(relative)](double a, double b) {                                       \
-        return ::lowrank::test::is_close(a, b, tolerance);                                                    \
-      })
+#define CHECK_CLOSE(actual, expected, relative)                                                                \
+  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_CLOSE(" #actual ", " #expected ", " #relative ")", \
+                                 static_cast<double>(actual), static_cast<double>(expected),                   \
+                                 [tolerance = static_cast<double>(relative)](double a, double b) {             \
+                                   return ::lowrank::test::is_close(a, b, tolerance);                          \
+                                 })
 
 // relative_error(actual, expected) ≤ relative, for two ranges with size() and [].
-#define CHECK_ALL_CLOSE(actual, expected, relative)                                                 \
-  ::lowrank::test::check_compare(                                                                   \
-      __FILE__, __LINE__, "CHECK_ALL_CLOSE(" #actual ", " #expected ", " #relative ")",             \
-      ::lowrank::test::relative_error(actual, expected), static_cast<double>(relative),             \
-      [](double error, double limit) { return error <= limit; })
+#define CHECK_ALL_CLOSE(actual, expected, relative)                                                                \
+  ::lowrank::test::check_compare(__FILE__, __LINE__, "CHECK_ALL_CLOSE(" #actual ", " #expected ", " #relative ")", \
+                                 ::lowrank::test::relative_error(actual, expected), static_cast<double>(relative), \
+                                 [](double error, double limit) { return error <= limit; })
 
 // The expression throws a std::exception whose message contains `part`.
 #define CHECK_THROWS(expression, part) \
   ::lowrank::test::check_throws(__FILE__, __LINE__, "CHECK_THROWS(" #expression ")", part, [&] { (void)(expression); })
 
 // Ends the case as skipped: for what this machine does not have.
-#define SKIP(why) throw ::lowrank::test::Skipped{why}
+#define SKIP(why) \
+  throw ::lowrank::test::Skipped { why }

@@ -1,5 +1,5 @@
 /** Shows every native test case under its own title. The cases are in the .cpp files beside this one. */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
 
 interface Result {
@@ -21,9 +21,33 @@ function listCases(): Map<string, string[]> {
   return files
 }
 
+interface Ended {
+  code: number | null
+  signal: NodeJS.Signals | null
+  stdout: string
+  stderr: string
+}
+
+/** Not spawnSync: a worker that blocks for a minute is given up by vitest. */
+function execute(args: string[]): Promise<Ended> {
+  const child = spawn(executable, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  return new Promise((done, failed) => {
+    child.on('error', failed)
+    child.on('close', (code, signal) => done({ code, signal, stdout, stderr }))
+  })
+}
+
 /** Runs the cases of one file; a case without an outcome line is the one the process died in. */
-function runFile(file: string): Map<string, Result> {
-  const run = spawnSync(executable, ['--file', file], { encoding: 'utf8', timeout, maxBuffer: 1 << 28 })
+async function runFile(file: string): Promise<Map<string, Result>> {
+  const run = await execute(['--file', file])
   const results = new Map<string, Result>()
   let current: Result = { outcome: 'crash', lines: [] }
   for (const line of run.stdout.split('\n')) {
@@ -37,14 +61,12 @@ function runFile(file: string): Map<string, Result> {
       current.lines.push(line)
     }
   }
-  if (current.outcome === 'crash') {
-    current.lines.push(`the process ended with ${run.signal ?? `code ${run.status}`}`, run.stderr.slice(-20_000))
-  }
   // A sanitizer may let every case pass and object only in its exit code.
   const failed = [...results.values()].some((result) => result.outcome === 'fail')
-  if (run.status !== (failed ? 1 : 0) && current.outcome !== 'crash') {
-    current.outcome = 'crash'
-    current.lines.push(`the process ended with ${run.signal ?? `code ${run.status}`}`, run.stderr.slice(-20_000))
+  if (run.code !== (failed ? 1 : 0)) current.outcome = 'crash'
+  if (current.outcome === 'crash') {
+    const end = run.signal ?? `code ${run.code}`
+    current.lines.push(`the process ended with ${end}`, run.stderr.slice(-20_000))
   }
   return results
 }
@@ -52,8 +74,8 @@ function runFile(file: string): Map<string, Result> {
 for (const [file, titles] of listCases()) {
   describe(file, () => {
     let results = new Map<string, Result>()
-    beforeAll(() => {
-      results = runFile(file)
+    beforeAll(async () => {
+      results = await runFile(file)
     }, timeout)
 
     for (const title of titles) {

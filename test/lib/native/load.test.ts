@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { NativeLoadError } from '../../../lib/errors.js'
+import type { NativeLoadError } from '../../../lib/errors.js'
 
 type Loader = typeof import('../../../lib/native/load.js')
 
@@ -76,7 +76,8 @@ describe('in a package folder', () => {
   })
 
   test.runIf(process.platform === 'linux')('the prebuilt addon for this C library comes first', async () => {
-    const header = (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header
+    const header = (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } })
+      .header
     const path = place(`${prebuilds}/lowrank.${header.glibcVersionRuntime ? 'glibc' : 'musl'}.node`)
     place(`${prebuilds}/lowrank.node`, 'never opened')
     const { addonOrigin } = await freshLoader()
@@ -108,7 +109,9 @@ describe('in a package folder', () => {
     expect(lines[0]).toContain(`${process.platform}-${process.arch}`)
     expect(lines[0]).toContain(`Node ${process.versions.node}, Node-API ${process.versions.napi}`)
     expect(lines.find((line) => line.includes(broken))).toMatch(/file too short|invalid ELF header/)
-    expect(lines.find((line) => line.includes(join(root, prebuilds, 'lowrank.node')))).toContain('no such file')
+    expect(lines.find((line) => line.includes(join(root, prebuilds, 'lowrank.node')))).toContain(
+      'no such file',
+    )
     expect(lines.at(-1)).toContain('npm rebuild lowrank --build-from-source')
     expect(error.details).toMatchObject({ node: process.versions.node, nodeApi: process.versions.napi })
   })
