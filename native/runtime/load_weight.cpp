@@ -1,0 +1,318 @@
+// Streams a tensor from its file into a weight. Rows are read in chunks; a chunk of whole heads where rows have to be
+// put back in order, so that every row of a chunk finds its place inside the chunk. NF4 blocks follow the flattened
+// matrix: what a chunk leaves over of its last block is carried to the next one.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "os/file.h"
+#include "quant/ggml.h"
+#include "quant/half.h"
+#include "quant/nf4.h"
+#include "runtime/weights.h"
+
+namespace lowrank {
+namespace {
+
+constexpr int64_t kMostElements = int64_t{1} << 44;  // keeps every product below within 64 bits
+constexpr int64_t kReadAhead = int64_t{16} << 20;
+constexpr int64_t kGrain = int64_t{1} << 14;  // elements that one thread takes at a time
+
+int64_t block_elements(SourceDtype dtype) {
+  return dtype == SourceDtype::q8_0 || dtype == SourceDtype::q4_0 || dtype == SourceDtype::q4_1 ? kGgmlBlock : 1;
+}
+
+int64_t block_bytes(SourceDtype dtype) {
+  switch (dtype) {
+    case SourceDtype::f32:
+      return 4;
+    case SourceDtype::f16:
+    case SourceDtype::bf16:
+      return 2;
+    case SourceDtype::q8_0:
+      return kQ8_0Bytes;
+    case SourceDtype::q4_0:
+      return kQ4_0Bytes;
+    case SourceDtype::q4_1:
+      return kQ4_1Bytes;
+  }
+  fail("INTERNAL", "unknown tensor type ", static_cast<int>(dtype));
+}
+
+int64_t bytes_of(SourceDtype dtype, int64_t elements) { return elements / block_elements(dtype) * block_bytes(dtype); }
+
+void decode(SourceDtype dtype, const uint8_t* in, int64_t count, float* out) {
+  switch (dtype) {
+    case SourceDtype::f32:
+      std::memcpy(out, in, static_cast<size_t>(count) * sizeof(float));
+      return;
+    case SourceDtype::f16:
+      return decode_f16(in, count, out);
+    case SourceDtype::bf16:
+      return decode_bf16(in, count, out);
+    case SourceDtype::q8_0:
+      return decode_q8_0(in, count, out);
+    case SourceDtype::q4_0:
+      return decode_q4_0(in, count, out);
+    case SourceDtype::q4_1:
+      return decode_q4_1(in, count, out);
+  }
+}
+
+/// A vector with permuted elements is a matrix of one column for our purposes.
+TensorSource with_rows(const TensorSource& source) {
+  TensorSource tensor = source;
+  if (tensor.permuted_heads != 0 && tensor.rows == 1) std::swap(tensor.rows, tensor.cols);
+  return tensor;
+}
+
+void check(const TensorSource& tensor, const os::File& file) {
+  const auto refuse = [&](const auto&... what) {
+    fail("FILE_FORMAT", "Tensor ", tensor.name, " in ", tensor.file, " ", what...);
+  };
+  const int64_t rows = tensor.rows;
+  const int64_t cols = tensor.cols;
+  if (rows <= 0 || cols <= 0 || rows > kMostElements / cols) {
+    refuse("has the shape [", rows, ", ", cols, "]; expected positive sizes and at most 2^44 elements.");
+  }
+  if (cols % block_elements(tensor.dtype) != 0) {
+    refuse("has rows of ", cols, " elements, but ", name_of(tensor.dtype), " comes in blocks of ", kGgmlBlock, ".");
+  }
+  const int64_t expected = rows * bytes_of(tensor.dtype, cols);
+  if (tensor.bytes != expected) {
+    refuse("takes ", tensor.bytes, " bytes, but ", name_of(tensor.dtype), " [", rows, ", ", cols, "] takes ", expected,
+           ".");
+  }
+  const int64_t heads = tensor.permuted_heads;
+  if (heads < 0 || (heads > 0 && (rows % heads != 0 || rows / heads % 2 != 0))) {
+    refuse("has ", rows, " rows, which are not ", heads, " heads of an even number of rows.");
+  }
+  const int64_t size = file.size();
+  if (tensor.offset < 0 || tensor.offset > size || size - tensor.offset < expected) {
+    refuse("should take ", expected, " bytes at offset ", tensor.offset, ", but the file has ", size,
+           " bytes. It is truncated or was replaced; download it again.");
+  }
+}
+
+/// Where row `row` of the file belongs: inside a head the file alternates between the two halves.
+int64_t place_of(int64_t row, int64_t rows_per_head) {
+  if (rows_per_head == 0) return row;
+  const int64_t in_head = row % rows_per_head;
+  return row - in_head + in_head % 2 * (rows_per_head / 2) + in_head / 2;
+}
+
+class Loader {
+ public:
+  Loader(Pool* pool, const TensorSource& source, const LoadOptions& options)
+      : pool_(pool), tensor_(with_rows(source)), options_(options), file_(tensor_.file) {
+    check(tensor_, file_);
+    if (tensor_.permuted_heads > 0) rows_per_head_ = tensor_.rows / tensor_.permuted_heads;
+    const int64_t unit = std::max<int64_t>(1, rows_per_head_);
+    const int64_t units = std::max<int64_t>(1, options.chunk_elements / tensor_.cols / unit);
+    chunk_rows_ = std::min(tensor_.rows, units * unit);
+    row_bytes_ = bytes_of(tensor_.dtype, tensor_.cols);
+  }
+
+  void to_f32(float* out) {
+    for_chunks([&](int64_t first, int64_t rows) { decode_chunk(first, rows, out + first * tensor_.cols); });
+  }
+
+  /// For storage whose elements are those of the file: nothing but the rows' order changes.
+  void copy(uint8_t* out) {
+    if (rows_per_head_ == 0) {
+      for_each_range([&](int64_t first, int64_t rows) { read(first, rows, out + first * row_bytes_); });
+      return;
+    }
+    for_chunks([&](int64_t first, int64_t rows) {
+      for (int64_t r = 0; r < rows; ++r) {
+        std::memcpy(out + place_of(first + r, rows_per_head_) * row_bytes_, raw_.data<uint8_t>() + r * row_bytes_,
+                    static_cast<size_t>(row_bytes_));
+      }
+    });
+  }
+
+  void to_bf16(uint16_t* out) {
+    const Block values(Category::workspace, chunk_rows_ * tensor_.cols * 4);
+    for_chunks([&](int64_t first, int64_t rows) {
+      decode_chunk(first, rows, values.data<float>());
+      parallel(rows * tensor_.cols, kGrain, [&](int64_t begin, int64_t end) {
+        encode_bf16(values.data<float>() + begin, end - begin, out + first * tensor_.cols + begin);
+      });
+    });
+  }
+
+  void to_nf4(uint8_t* codes, float* absmax) {
+    // The chunk's values follow room for what is left over from the one before.
+    const Block buffer(Category::workspace, (kNf4Block + chunk_rows_ * tensor_.cols) * 4);
+    float* const values = buffer.data<float>() + kNf4Block;
+    int64_t carried = 0;
+    int64_t block = 0;
+    for_chunks([&](int64_t first, int64_t rows) {
+      decode_chunk(first, rows, values);
+      const float* stream = values - carried;
+      const int64_t count = carried + rows * tensor_.cols;
+      const bool last = first + rows == tensor_.rows;
+      const int64_t blocks = last ? nf4_blocks(count) : count / kNf4Block;
+      quantize(stream, std::min(count, blocks * kNf4Block), block, codes, absmax);
+      block += blocks;
+      carried = last ? 0 : count - blocks * kNf4Block;
+      std::memmove(values - carried, stream + blocks * kNf4Block, static_cast<size_t>(carried) * sizeof(float));
+    });
+  }
+
+ private:
+  void quantize(const float* values, int64_t count, int64_t first_block, uint8_t* codes, float* absmax) {
+    std::atomic<bool> finite{true};
+    parallel(nf4_blocks(count), kGrain / kNf4Block, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * kNf4Block;
+      const int64_t block = first_block + begin;
+      const int64_t bad = quantize_nf4(values + first, std::min(count, end * kNf4Block) - first,
+                                       codes + nf4_code_bytes(block * kNf4Block), absmax + block);
+      if (bad >= 0) finite = false;
+    });
+    if (finite) return;
+    const float* bad = std::find_if_not(values, values + count, [](float v) { return std::fabs(v) <= 0x1.fffffep127f; });
+    const int64_t at = first_block * kNf4Block + (bad - values);
+    fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", *bad, " at row ", at / tensor_.cols,
+         ", column ", at % tensor_.cols, "; NF4 can only store finite numbers. The file is damaged, or the model has to "
+         "be loaded without quantization.");
+  }
+
+  template <class Body>
+  void parallel(int64_t count, int64_t grain, Body&& body) {
+    if (pool_ == nullptr) {
+      body(int64_t{0}, count);
+    } else {
+      pool_->for_range(count, grain, body);
+    }
+  }
+
+  /// body(first_row, rows) for one chunk after the other.
+  template <class Body>
+  void for_each_range(Body&& body) {
+    for (int64_t first = 0; first < tensor_.rows; first += chunk_rows_) {
+      if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
+        fail("ABORTED", "Loading ", tensor_.name, " from ", tensor_.file, " was cancelled.");
+      }
+      body(first, std::min(chunk_rows_, tensor_.rows - first));
+    }
+  }
+
+  /// The same with the chunk's bytes in raw_.
+  template <class Body>
+  void for_chunks(Body&& body) {
+    raw_ = Block(Category::workspace, chunk_rows_ * row_bytes_);
+    for_each_range([&](int64_t first, int64_t rows) {
+      read(first, rows, raw_.data<uint8_t>());
+      body(first, rows);
+    });
+  }
+
+  void read(int64_t first, int64_t rows, uint8_t* out) {
+    const int64_t offset = tensor_.offset + first * row_bytes_;
+    const int64_t bytes = rows * row_bytes_;
+    try {
+      file_.read(out, bytes, offset);
+    } catch (const Error& error) {
+      fail(error.code(), "Tensor ", tensor_.name, ": ", error.what());
+    }
+    if (options_.drop_pages) file_.drop(offset, bytes);
+    // The next chunks come from the disk while this one is converted.
+    const int64_t rest = tensor_.offset + tensor_.bytes - (offset + bytes);
+    if (rest > 0 && offset + bytes >= read_ahead_) {
+      file_.will_need(offset + bytes, std::min(rest, kReadAhead));
+      read_ahead_ = offset + bytes + kReadAhead / 2;
+    }
+  }
+
+  /// Decodes the chunk in raw_ to `out` [rows, cols], every row at its place.
+  void decode_chunk(int64_t first, int64_t rows, float* out) {
+    const int64_t cols = tensor_.cols;
+    parallel(rows, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
+      const uint8_t* raw = raw_.data<uint8_t>();
+      if (rows_per_head_ == 0) {
+        decode(tensor_.dtype, raw + begin * row_bytes_, (end - begin) * cols, out + begin * cols);
+        return;
+      }
+      for (int64_t r = begin; r < end; ++r) {
+        decode(tensor_.dtype, raw + r * row_bytes_, cols, out + (place_of(first + r, rows_per_head_) - first) * cols);
+      }
+    });
+  }
+
+  Pool* pool_;  // null: this thread alone
+  TensorSource tensor_;
+  LoadOptions options_;
+  os::File file_;
+  int64_t rows_per_head_ = 0;  // 0: rows are in order
+  int64_t chunk_rows_ = 0;
+  int64_t row_bytes_ = 0;
+  int64_t read_ahead_ = 0;
+  Block raw_;
+};
+
+bool same_elements(SourceDtype dtype, StorageFormat format) {
+  return (dtype == SourceDtype::f32 && format == StorageFormat::f32) ||
+         (dtype == SourceDtype::bf16 && format == StorageFormat::bf16) ||
+         (dtype == SourceDtype::f16 && format == StorageFormat::f16);
+}
+
+}  // namespace
+
+const char* name_of(SourceDtype dtype) {
+  switch (dtype) {
+    case SourceDtype::f32:
+      return "f32";
+    case SourceDtype::f16:
+      return "f16";
+    case SourceDtype::bf16:
+      return "bf16";
+    case SourceDtype::q8_0:
+      return "q8_0";
+    case SourceDtype::q4_0:
+      return "q4_0";
+    case SourceDtype::q4_1:
+      return "q4_1";
+  }
+  return "?";
+}
+
+Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
+  if (format == StorageFormat::f16 && source.dtype != SourceDtype::f16) {
+    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
+         "; as f16 it could overflow or lose bits. Store it as bf16 or f32.");
+  }
+  Loader loader(&pool, source, options);
+  Weight weight(format, source.rows, source.cols);
+  if (same_elements(source.dtype, format)) {
+    loader.copy(static_cast<uint8_t*>(weight.data()));
+    return weight;
+  }
+  switch (format) {
+    case StorageFormat::f32:
+      loader.to_f32(static_cast<float*>(weight.data()));
+      break;
+    case StorageFormat::bf16:
+      loader.to_bf16(static_cast<uint16_t*>(weight.data()));
+      break;
+    case StorageFormat::f16:
+      break;  // an f16 tensor: copied above
+    case StorageFormat::nf4:
+      loader.to_nf4(static_cast<uint8_t*>(weight.data()), weight.absmax());
+      break;
+    case StorageFormat::nf4_double: {
+      const int64_t blocks = nf4_blocks(source.rows * source.cols);
+      const Block absmax(Category::workspace, blocks * 4);
+      loader.to_nf4(static_cast<uint8_t*>(weight.data()), absmax.data<float>());
+      weight.set_absmax_offset(
+          quantize_absmax(absmax.data<float>(), blocks, weight.absmax_codes(), weight.nested_absmax()));
+      break;
+    }
+  }
+  return weight;
+}
+
+void read_tensor_f32(const TensorSource& source, float* out) { Loader(nullptr, source, {}).to_f32(out); }
+
+}  // namespace lowrank

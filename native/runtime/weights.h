@@ -1,0 +1,94 @@
+// Frozen weights: memory that owns a matrix in one of the storage formats, and the loader that fills it from a model
+// file. The loader reads a few MiB at a time, converts or quantises them and lets go of the source's pages, so a
+// full-precision copy of a tensor exists only where that is the storage format.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "core/memory.h"
+#include "core/pool.h"
+#include "quant/weight.h"
+
+namespace lowrank {
+
+/// Element or block type of a tensor in a file.
+enum class SourceDtype : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
+const char* name_of(SourceDtype dtype);
+
+/// How a weight is held in memory; nf4_double also quantises the absmax values.
+enum class StorageFormat : uint8_t { f32, bf16, f16, nf4, nf4_double };
+const char* name_of(StorageFormat format);
+
+/// Where a tensor lies: `bytes` bytes at `offset` of `file`, row-major [rows, cols]. A vector has one row.
+struct TensorSource {
+  std::string name;
+  std::string file;
+  int64_t offset = 0;
+  int64_t bytes = 0;
+  SourceDtype dtype = SourceDtype::f32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  /// GGUF files of the llama architecture hold the rows of the query and key projections in another order, per head:
+  /// the number of heads (key-value heads for keys) undoes that while reading; 0 leaves the order alone. For a vector
+  /// (a bias) the elements take the place of the rows.
+  int64_t permuted_heads = 0;
+};
+
+/// Bytes that a weight of this shape takes: elements or codes (Category::weights).
+int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
+/// Bytes of its absmax values (Category::quantization_constants); 0 unless the format is NF4.
+int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
+
+/// Owns one weight. Allocates exactly weight_bytes and constants_bytes, zero-initialised.
+class Weight {
+ public:
+  Weight() = default;
+  Weight(StorageFormat format, int64_t rows, int64_t cols);
+
+  StorageFormat format() const { return format_; }
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  explicit operator bool() const { return static_cast<bool>(elements_); }
+
+  /// Valid as long as this object, and across moves of it.
+  WeightView view() const;
+
+  /// Elements, or NF4 codes in the order of quant/weight.h.
+  void* data() const { return elements_.data(); }
+  /// nf4: one fp32 a block. nf4_double: null.
+  float* absmax() const;
+  /// nf4_double: one code a block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.
+  uint8_t* absmax_codes() const;
+  float* nested_absmax() const;
+  float absmax_offset() const { return absmax_offset_; }
+  void set_absmax_offset(float offset) { absmax_offset_ = offset; }
+
+ private:
+  StorageFormat format_ = StorageFormat::f32;
+  int64_t rows_ = 0;
+  int64_t cols_ = 0;
+  Block elements_;
+  Block constants_;  // absmax; or nested_absmax followed by absmax_codes
+  float absmax_offset_ = 0;
+};
+
+struct LoadOptions {
+  /// Set by another thread to give up: the load ends with Error("ABORTED") at the next chunk.
+  const std::atomic<bool>* cancel = nullptr;
+  /// Elements converted at a time (at least one row, or one head where rows are permuted).
+  int64_t chunk_elements = int64_t{1} << 19;
+  /// Give the pages of the file back to the system as they are read.
+  bool drop_pages = true;
+};
+
+/// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size.
+/// Throws Error: "FILE_FORMAT" where the file is missing, shorter than the header said or holds values that NF4 cannot
+/// store (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16 tensor
+/// (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
+Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
+
+/// Reads a tensor, meant for small ones (norms, biases, rope factors), to `out` [rows * cols]. Errors as load_weight.
+void read_tensor_f32(const TensorSource& source, float* out);
+
+}  // namespace lowrank
