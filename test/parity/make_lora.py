@@ -77,8 +77,8 @@ def quantize_linears(model, double_quant: bool) -> dict[str, str]:
         absmax = state.absmax
         if double_quant:
             absmax = nf4_reference.double_quantize(absmax).absmax
-        # Not bnb.dequantize_4bit: its CPU kernel takes the wrong absmax for some rows that are no multiple
-        # of the block (see nf4/index.json); elsewhere both are equal.
+        # Not bnb.dequantize_4bit: its CPU kernel takes the wrong absmax where rows are a multiple of 16 and
+        # not of 64; elsewhere both are equal (nf4/index.json).
         values = nf4_reference.dequantize(packed.reshape(-1), absmax, weight.shape, torch.float32)
         with torch.no_grad():
             module.weight.copy_(values)
