@@ -11,6 +11,14 @@
 
 namespace lowrank::cpu {
 
+/// 16-bit elements by name, so that kernels can be written over the type of an element.
+struct Bf16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
 inline std::byte* row_of(const Matrix& matrix, int64_t row) {
   return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);
 }

@@ -1,0 +1,32 @@
+// The operators compiled for AVX2, FMA and F16C.
+#if defined(__x86_64__)
+
+#include "backends/cpu/ops_simd.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace lowrank::cpu {
+namespace avx2 {
+namespace {
+#include "backends/cpu/vec_avx2.h"
+#include "backends/cpu/vec_math.inl"
+constexpr auto attention = attention_reference;
+constexpr auto attention_backward = attention_backward_reference;
+#include "backends/cpu/ops_simd.inl"
+}  // namespace
+}  // namespace avx2
+
+constinit const OpKernels ops_avx2 = avx2::table;
+}  // namespace lowrank::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif  // __x86_64__

@@ -1,0 +1,33 @@
+// The operators compiled for AVX-512 F, BW, DQ and VL.
+#if defined(__x86_64__)
+
+#include "backends/cpu/ops_simd.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#endif
+
+#define LOWRANK_VEC_BF16 0
+namespace lowrank::cpu {
+namespace avx512 {
+namespace {
+#include "backends/cpu/vec_avx512.h"
+#include "backends/cpu/vec_math.inl"
+constexpr auto attention = attention_reference;
+constexpr auto attention_backward = attention_backward_reference;
+#include "backends/cpu/ops_simd.inl"
+}  // namespace
+}  // namespace avx512
+
+constinit const OpKernels ops_avx512 = avx512::table;
+}  // namespace lowrank::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif  // __x86_64__

@@ -1,0 +1,24 @@
+// Everything that the vector sources use from outside their target region: it must be declared before the region starts,
+// or the inline functions of these headers would be compiled for the wider instruction set and shared with everyone.
+#pragma once
+
+#if defined(__x86_64__)
+// GCC 12 warns about the deliberately undefined operands in its own AVX-512 header.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "backends/cpu/attention.h"
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/ops_common.h"

@@ -1,0 +1,352 @@
+// The element-wise and row-wise kernels over the vectors of one instruction set. Included once per level, inside its
+// target region and namespace, after vec_<isa>.h and vec_math.inl.
+
+/// body(T*{}) with the element type of a f32 or bf16 tensor.
+template <class Body>
+static void with_type(DType dtype, Body&& body) {
+  if (dtype == DType::bf16) {
+    body(static_cast<Bf16*>(nullptr));
+  } else {
+    body(static_cast<float*>(nullptr));
+  }
+}
+#define LOWRANK_ELEMENT(tag) std::remove_pointer_t<decltype(tag)>
+
+/// body(row) for rows [0, rows) of `cols` elements, in parallel.
+template <class Body>
+static void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
+  pool.for_range(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
+template <class From, class To>
+static LOWRANK_INLINE void convert_row(const From* from, To* to, int64_t cols) {
+  for_vectors(0, cols, [&](int64_t i, auto lanes) { store(to + i, load(from + i, lanes), lanes); });
+}
+
+static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table,
+                      const Matrix& out) {
+  for_rows(pool, tokens, cols, [&](int64_t row) {
+    float* to = row_as<float>(out, row);
+    if (table.dtype == DType::f16) {
+      convert_row(row_as<F16>(table, ids[row]), to, cols);
+    } else if (table.dtype == DType::bf16) {
+      convert_row(row_as<Bf16>(table, ids[row]), to, cols);
+    } else {
+      std::memcpy(to, row_as<float>(table, ids[row]), static_cast<size_t>(cols) * 4);
+    }
+  });
+}
+
+static void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
+                     float* rstd) {
+  with_type(y.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, cols, [&](int64_t row) {
+      const float* in = row_as<float>(x, row);
+      T* out = row_as<T>(y, row);
+      const float squares = sum_vectors(cols, [&](int64_t i, auto lanes) {
+        const V a = load(in + i, lanes);
+        return mul(a, a);
+      });
+      const float r = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
+      const V factor = set1(r);
+      for_vectors(0, cols, [&](int64_t i, auto lanes) {
+        store(out + i, mul(mul(load(in + i, lanes), factor), load(w + i, lanes)), lanes);
+      });
+      rstd[row] = r;
+    });
+  });
+}
+
+static void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
+                              const float* rstd, const Matrix& dx) {
+  with_type(dy.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, cols, [&](int64_t row) {
+      const T* d = row_as<T>(dy, row);
+      const float* in = row_as<float>(x, row);
+      float* out = row_as<float>(dx, row);
+      const float product = sum_vectors(cols, [&](int64_t i, auto lanes) {
+        return mul(mul(load(d + i, lanes), load(w + i, lanes)), load(in + i, lanes));
+      });
+      const float r = rstd[row];
+      const V factor = set1(r), shrink = set1(r * r * r * product / static_cast<float>(cols));
+      for_vectors(0, cols, [&](int64_t i, auto lanes) {
+        const V g = mul(load(d + i, lanes), load(w + i, lanes));
+        const V change = fms(factor, g, mul(shrink, load(in + i, lanes)));
+        store(out + i, add(load(out + i, lanes), change), lanes);
+      });
+    });
+  });
+}
+
+static void rope(Pool& pool, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
+                 const float* cos, const float* sin, bool inverse) {
+  const int64_t half = head_dim / 2;
+  const V sign = set1(inverse ? -1.0f : 1.0f);
+  with_type(x.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, int64_t{heads} * head_dim, [&](int64_t row) {
+      const float* c = cos + positions[row] * half;
+      const float* s = sin + positions[row] * half;
+      T* data = row_as<T>(x, row);
+      for (int64_t head = 0; head < heads; ++head, data += head_dim) {
+        for_vectors(0, half, [&](int64_t i, auto lanes) {
+          const V cosine = load(c + i, lanes), sine = mul(sign, load(s + i, lanes));
+          const V first = load(data + i, lanes), second = load(data + half + i, lanes);
+          store(data + i, fnma(second, sine, mul(first, cosine)), lanes);
+          store(data + half + i, fma(first, sine, mul(second, cosine)), lanes);
+        });
+      }
+    });
+  });
+}
+
+static void swiglu(Pool& pool, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out) {
+  if (gate.dtype != up.dtype || gate.dtype != out.dtype) return ops_reference.swiglu(pool, rows, cols, gate, up, out);
+  with_type(out.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, cols, [&](int64_t row) {
+      const T* g = row_as<T>(gate, row);
+      const T* u = row_as<T>(up, row);
+      T* o = row_as<T>(out, row);
+      for_vectors(0, cols, [&](int64_t i, auto lanes) {
+        const V a = load(g + i, lanes);
+        store(o + i, mul(mul(a, sigmoid(a)), load(u + i, lanes)), lanes);
+      });
+    });
+  });
+}
+
+static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate,
+                            const Matrix& up, const Matrix& dgate, const Matrix& dup) {
+  if (gate.dtype != up.dtype || gate.dtype != dout.dtype || gate.dtype != dgate.dtype || gate.dtype != dup.dtype) {
+    return ops_reference.swiglu_backward(pool, rows, cols, dout, gate, up, dgate, dup);
+  }
+  with_type(gate.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, cols, [&](int64_t row) {
+      const T *d = row_as<T>(dout, row), *g = row_as<T>(gate, row), *u = row_as<T>(up, row);
+      T *dg = row_as<T>(dgate, row), *du = row_as<T>(dup, row);
+      for_vectors(0, cols, [&](int64_t i, auto lanes) {
+        const V gradient = load(d + i, lanes), a = load(g + i, lanes), b = load(u + i, lanes);
+        const V s = sigmoid(a);
+        const V silu = mul(a, s);
+        const V slope = fma(silu, sub(set1(1.0f), s), s);  // s + a s (1 - s)
+        store(dg + i, mul(mul(gradient, b), slope), lanes);
+        store(du + i, mul(gradient, silu), lanes);
+      });
+    });
+  });
+}
+
+static void add(Pool& pool, int64_t count, const float* a, const float* b, float* y) {
+  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
+    for_vectors(begin, end, [&](int64_t i, auto lanes) {
+      store(y + i, add(load(a + i, lanes), load(b + i, lanes)), lanes);
+    });
+  });
+}
+
+/// Log-sum-exp of a row in one visit of memory: blocks small enough for L1 are read twice, for their largest value and
+/// for the sum, which is rescaled whenever a block raises the maximum.
+static double log_sum_exp(const float* z, int64_t count) {
+  constexpr int64_t kBlock = 1024;
+  float top = -std::numeric_limits<float>::infinity();
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t size = std::min(kBlock, count - begin);
+    const float* block = z + begin;
+    float block_top = block[0];
+    V most = set1(block_top);
+    int64_t i = 0;
+    for (; i + W <= size; i += W) most = max(most, load(block + i));
+    block_top = largest(most);
+    for (; i < size; ++i) block_top = std::max(block_top, block[i]);
+    if (block_top > top) {
+      total *= std::exp(static_cast<double>(top) - block_top);
+      top = block_top;
+    }
+    const V shift = set1(top == -std::numeric_limits<float>::infinity() ? 0.0f : top);
+    V partial = zero();
+    for_vectors(0, size, [&](int64_t at, auto lanes) {
+      const V e = exp(sub(load(block + at, lanes), shift));
+      if constexpr (std::is_same_v<decltype(lanes), Part>) {
+        partial = add(partial, where(lanes_below(lanes.count), e));
+      } else {
+        partial = add(partial, e);
+      }
+    });
+    total += sum(partial);
+  }
+  return top + std::log(total);
+}
+
+static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
+                          float weight, float* loss, const Matrix& grad) {
+  with_type(grad.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, vocab, [&](int64_t row) {
+      const float* z = row_as<float>(logits, row);
+      T* out = static_cast<T*>(grad.data) + row * grad.ld;
+      const int32_t label = labels[row];
+      if (label < 0 || label >= vocab) {
+        loss[row] = 0;
+        if (grad.data != nullptr) std::memset(out, 0, static_cast<size_t>(vocab) * sizeof(T));
+        return;
+      }
+      const double total = log_sum_exp(z, vocab);
+      const double of_label = z[label];
+      loss[row] = static_cast<float>(total - of_label);
+      if (grad.data == nullptr) return;
+      const V shift = set1(static_cast<float>(total)), factor = set1(weight);
+      for_vectors(0, vocab, [&](int64_t i, auto lanes) {  // ascending: the store never reaches a logit still to be read
+        store(out + i, mul(exp(sub(load(z + i, lanes), shift)), factor), lanes);
+      });
+      const float target = static_cast<float>(std::expm1(of_label - total) * weight);
+      store_element(reinterpret_cast<std::byte*>(out), grad.dtype, label, target);
+    });
+  });
+}
+
+/// body(i, lanes, mask of kept lanes) over the elements of a row whose first one has the given index in the tensor.
+template <class Body>
+static LOWRANK_INLINE void for_draws(uint64_t base, uint32_t threshold, uint64_t index, int64_t cols, Body&& body) {
+  int64_t i = 0;
+  if ((index & 1) != 0 && cols > 0) {  // pairs share a hash: the odd one first
+    body(int64_t{0}, Part{1}, hash_draw(base, index) >= threshold ? lanes_from(0) : lanes_from(W));
+    i = 1;
+  }
+  Counter counter = counter_at(base + ((index + 1) >> 1) * kHashStep);
+  for_vectors(i, cols, [&](int64_t at, auto lanes) {
+    body(at, lanes, kept(counter, threshold));
+    counter = advance(counter);
+  });
+}
+
+static void dropout(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key, const Matrix& out) {
+  const uint64_t base = hash_base(key);
+  const uint32_t threshold = drop_threshold(p);
+  const V scale = set1(1.0f / (1.0f - p));
+  with_type(x.dtype, [&](auto x_tag) {
+    with_type(out.dtype, [&](auto out_tag) {
+      for_rows(pool, rows, cols, [&](int64_t row) {
+        const auto* in = row_as<LOWRANK_ELEMENT(x_tag)>(x, row);
+        auto* to = row_as<LOWRANK_ELEMENT(out_tag)>(out, row);
+        for_draws(base, threshold, static_cast<uint64_t>(row * cols), cols, [&](int64_t i, auto lanes, Mask keep) {
+          store(to + i, where(keep, mul(load(in + i, lanes), scale)), lanes);
+        });
+      });
+    });
+  });
+}
+
+static void dropout_backward_add(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, float p, uint64_t key,
+                                 const Matrix& y) {
+  const uint64_t base = hash_base(key);
+  const uint32_t threshold = drop_threshold(p);
+  const V scale = set1(1.0f / (1.0f - p));
+  with_type(x.dtype, [&](auto x_tag) {
+    with_type(y.dtype, [&](auto y_tag) {
+      for_rows(pool, rows, cols, [&](int64_t row) {
+        const auto* in = row_as<LOWRANK_ELEMENT(x_tag)>(x, row);
+        auto* to = row_as<LOWRANK_ELEMENT(y_tag)>(y, row);
+        for_draws(base, threshold, static_cast<uint64_t>(row * cols), cols, [&](int64_t i, auto lanes, Mask keep) {
+          store(to + i, add(load(to + i, lanes), where(keep, mul(load(in + i, lanes), scale))), lanes);
+        });
+      });
+    });
+  });
+}
+
+static void gather_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows,
+                        const Matrix& out) {
+  with_type(x.dtype, [&](auto x_tag) {
+    with_type(out.dtype, [&](auto out_tag) {
+      using From = LOWRANK_ELEMENT(x_tag);
+      using To = LOWRANK_ELEMENT(out_tag);
+      for_rows(pool, count, cols, [&](int64_t row) {
+        const From* from = row_as<From>(x, rows != nullptr ? rows[row] : row);
+        if constexpr (std::is_same_v<From, To>) {
+          std::memcpy(row_as<To>(out, row), from, static_cast<size_t>(cols) * sizeof(To));
+        } else {
+          convert_row(from, row_as<To>(out, row), cols);
+        }
+      });
+    });
+  });
+}
+
+static void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows,
+                             const Matrix& out) {
+  with_type(x.dtype, [&](auto x_tag) {
+    with_type(out.dtype, [&](auto out_tag) {
+      for_rows(pool, count, cols, [&](int64_t row) {
+        const auto* from = row_as<LOWRANK_ELEMENT(x_tag)>(x, row);
+        auto* to = row_as<LOWRANK_ELEMENT(out_tag)>(out, rows[row]);
+        for_vectors(0, cols, [&](int64_t i, auto lanes) {
+          store(to + i, add(load(to + i, lanes), load(from + i, lanes)), lanes);
+        });
+      });
+    });
+  });
+}
+
+static double sum_of_squares(Pool& pool, int64_t count, const float* x) {
+  return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
+    Doubles even = no_doubles(), odd = no_doubles();
+    int64_t i = begin;
+    for (; i + 2 * W <= end; i += 2 * W) {
+      even = add_squares(load(x + i), even);
+      odd = add_squares(load(x + i + W), odd);
+    }
+    for_vectors(i, end, [&](int64_t at, auto lanes) { even = add_squares(load(x + at, lanes), even); });
+    return sum(even) + sum(odd);
+  });
+}
+
+static void adamw(Pool& pool, int64_t count, const AdamW& options, const float* grad, float* m, float* v, float* p) {
+  const double correction1 = 1.0 - std::pow(static_cast<double>(options.beta1), static_cast<double>(options.step));
+  const double correction2 = 1.0 - std::pow(static_cast<double>(options.beta2), static_cast<double>(options.step));
+  const V b1 = set1(options.beta1), b2 = set1(options.beta2);
+  const V c1 = set1(static_cast<float>(1.0 - static_cast<double>(options.beta1)));
+  const V c2 = set1(static_cast<float>(1.0 - static_cast<double>(options.beta2)));
+  const V step = set1(static_cast<float>(options.learning_rate / correction1));
+  const V decay = set1(static_cast<float>(1.0 - static_cast<double>(options.learning_rate) * options.weight_decay));
+  const V root = set1(static_cast<float>(1.0 / std::sqrt(correction2)));
+  const V epsilon = set1(options.epsilon), grad_scale = set1(options.grad_scale);
+  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
+    for_vectors(begin, end, [&](int64_t i, auto lanes) {
+      const V g = mul(load(grad + i, lanes), grad_scale);
+      const V first = fma(b1, load(m + i, lanes), mul(c1, g));
+      const V second = fma(b2, load(v + i, lanes), mul(mul(c2, g), g));
+      store(m + i, first, lanes);
+      store(v + i, second, lanes);
+      const V update = div(mul(step, first), fma(sqrt(second), root, epsilon));
+      store(p + i, sub(mul(load(p + i, lanes), decay), update), lanes);
+    });
+  });
+}
+
+static constexpr OpKernels table = {
+    .embedding = embedding,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
+    .rope = rope,
+    .attention = attention,
+    .attention_backward = attention_backward,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .add = add,
+    .cross_entropy = cross_entropy,
+    .dropout = dropout,
+    .dropout_backward_add = dropout_backward_add,
+    .gather_rows = gather_rows,
+    .scatter_add_rows = scatter_add_rows,
+    .sum_of_squares = sum_of_squares,
+    .adamw = adamw,
+};
+
+#undef LOWRANK_ELEMENT

@@ -1,0 +1,136 @@
+// Sixteen fp32 lanes for AVX-512 (F, BW, DQ, VL): the vocabulary that the kernels of this folder are written in. To be
+// included inside a target region and an ISA-named namespace, after <immintrin.h> and the standard headers.
+// LOWRANK_VEC_BF16 says whether the region also has AVX512-BF16.
+
+#define LOWRANK_INLINE inline __attribute__((always_inline))
+
+using V = __m512;
+using Mask = __mmask16;
+inline constexpr int64_t W = 16;
+/// Vectors per row of a register tile, next to six rows of accumulators.
+inline constexpr int kTileVectors = 4;
+
+static LOWRANK_INLINE Mask first_lanes(int64_t count) { return static_cast<Mask>((1u << count) - 1u); }
+
+static LOWRANK_INLINE V load(const float* p) { return _mm512_loadu_ps(p); }
+static LOWRANK_INLINE V load(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first_lanes(count), p); }
+static LOWRANK_INLINE void store(float* p, V a) { _mm512_storeu_ps(p, a); }
+static LOWRANK_INLINE void store(float* p, V a, int64_t count) { _mm512_mask_storeu_ps(p, first_lanes(count), a); }
+
+static LOWRANK_INLINE V widen_bf16(__m256i half) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static LOWRANK_INLINE V load(const Bf16* p) { return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+static LOWRANK_INLINE V load(const Bf16* p, int64_t count) {
+  return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(count), p));
+}
+static LOWRANK_INLINE __m256i narrow_bf16(V a) {
+#if LOWRANK_VEC_BF16
+  return (__m256i)_mm512_cvtneps_pbh(a);
+#else
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+  return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), quiet));
+#endif
+}
+static LOWRANK_INLINE void store(Bf16* p, V a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(a)); }
+static LOWRANK_INLINE void store(Bf16* p, V a, int64_t count) {
+  _mm256_mask_storeu_epi16(p, first_lanes(count), narrow_bf16(a));
+}
+static LOWRANK_INLINE V load(const F16* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static LOWRANK_INLINE V load(const F16* p, int64_t count) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(count), p));
+}
+
+static LOWRANK_INLINE V zero() { return _mm512_setzero_ps(); }
+static LOWRANK_INLINE V set1(float a) { return _mm512_set1_ps(a); }
+static LOWRANK_INLINE V add(V a, V b) { return _mm512_add_ps(a, b); }
+static LOWRANK_INLINE V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+static LOWRANK_INLINE V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+static LOWRANK_INLINE V div(V a, V b) { return _mm512_div_ps(a, b); }
+static LOWRANK_INLINE V sqrt(V a) { return _mm512_sqrt_ps(a); }
+/// The second operand when either is NaN.
+static LOWRANK_INLINE V max(V a, V b) { return _mm512_max_ps(a, b); }
+static LOWRANK_INLINE V min(V a, V b) { return _mm512_min_ps(a, b); }
+static LOWRANK_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }    // a b + c
+static LOWRANK_INLINE V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
+static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
+static LOWRANK_INLINE V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+/// a * 2^n for whole n.
+static LOWRANK_INLINE V scale_by_power(V a, V n) { return _mm512_scalef_ps(a, n); }
+static LOWRANK_INLINE V where(Mask mask, V a) { return _mm512_maskz_mov_ps(mask, a); }             // mask ? a : 0
+static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm512_mask_mov_ps(b, mask, a); }      // mask ? a : b
+static LOWRANK_INLINE Mask lanes_from(int64_t first) { return first <= 0 ? 0xffff : first >= W ? 0 : static_cast<Mask>(0xffffu << first); }
+static LOWRANK_INLINE Mask lanes_below(int64_t count) { return first_lanes(count); }
+static LOWRANK_INLINE Mask equal(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static LOWRANK_INLINE bool all(Mask mask) { return mask == 0xffff; }
+
+static LOWRANK_INLINE float sum(V a) { return _mm512_reduce_add_ps(a); }
+static LOWRANK_INLINE float largest(V a) { return _mm512_reduce_max_ps(a); }
+/// Adds the squares of the lanes to eight sums in double.
+using Doubles = __m512d;
+static LOWRANK_INLINE Doubles no_doubles() { return _mm512_setzero_pd(); }
+static LOWRANK_INLINE Doubles add_squares(V a, Doubles sums) {
+  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+  const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
+  return _mm512_fmadd_pd(high, high, _mm512_fmadd_pd(low, low, sums));
+}
+static LOWRANK_INLINE double sum(Doubles a) { return _mm512_reduce_add_pd(a); }
+
+/// Transposes 16 x 16 words held in sixteen vectors.
+static LOWRANK_INLINE void transpose(V* r) {
+  V t[16], u[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512d a = _mm512_castps_pd(t[4 * i]), b = _mm512_castps_pd(t[4 * i + 1]);
+    const __m512d c = _mm512_castps_pd(t[4 * i + 2]), d = _mm512_castps_pd(t[4 * i + 3]);
+    u[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    u[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    u[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    u[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // u[4 b + i]: block c of it holds column 4 c + i of rows 4 b .. 4 b + 3
+    const V a = _mm512_shuffle_f32x4(u[i], u[4 + i], 0x88), b = _mm512_shuffle_f32x4(u[i], u[4 + i], 0xdd);
+    const V c = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0x88), d = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0xdd);
+    r[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+    r[8 + i] = _mm512_shuffle_f32x4(a, c, 0xdd);
+    r[4 + i] = _mm512_shuffle_f32x4(b, d, 0x88);
+    r[12 + i] = _mm512_shuffle_f32x4(b, d, 0xdd);
+  }
+}
+
+// ---- the dropout hash of ops_common.h, sixteen draws of consecutive elements from an even index on
+using Counter = __m512i;
+static LOWRANK_INLINE Counter counter_at(uint64_t first_pair) {  // base + pair * step of the first pair
+  alignas(64) uint64_t lanes[8];
+  for (uint64_t i = 0; i < 8; ++i) lanes[i] = first_pair + i * kHashStep;
+  return _mm512_load_si512(lanes);
+}
+static LOWRANK_INLINE Counter advance(Counter counter) {
+  return _mm512_add_epi64(counter, _mm512_set1_epi64(static_cast<long long>(8 * kHashStep)));
+}
+static LOWRANK_INLINE Mask kept(Counter counter, uint32_t threshold) {
+  __m512i x = counter;
+  x = _mm512_mullo_epi64(_mm512_xor_si512(x, _mm512_srli_epi64(x, 30)), _mm512_set1_epi64(static_cast<long long>(kHashMultiply1)));
+  x = _mm512_mullo_epi64(_mm512_xor_si512(x, _mm512_srli_epi64(x, 27)), _mm512_set1_epi64(static_cast<long long>(kHashMultiply2)));
+  x = _mm512_xor_si512(x, _mm512_srli_epi64(x, 31));
+  return _mm512_cmpge_epu32_mask(x, _mm512_set1_epi32(static_cast<int>(threshold)));
+}
+
+// ---- words that hold two bf16 values each
+/// Word i = (low[i], high[i]) from two rows of bf16.
+static LOWRANK_INLINE V pair(const Bf16* low, const Bf16* high, int64_t count) {
+  const __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), low));
+  const __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(high != nullptr ? first_lanes(count) : 0, high != nullptr ? high : low));
+  return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}

@@ -1,0 +1,77 @@
+// Functions over vectors that need no particular instruction set: exponentials, and loops over rows whose last vector is
+// partial. Included after a vec_<isa>.h, in the same region and namespace.
+
+/// Lanes of one step of a loop over a row: all of them, or the first few at its end.
+struct Full {};
+struct Part {
+  int64_t count;
+};
+template <class T>
+static LOWRANK_INLINE V load(const T* p, Full) {
+  return load(p);
+}
+template <class T>
+static LOWRANK_INLINE V load(const T* p, Part part) {
+  return load(p, part.count);
+}
+template <class T>
+static LOWRANK_INLINE void store(T* p, V a, Full) {
+  store(p, a);
+}
+template <class T>
+static LOWRANK_INLINE void store(T* p, V a, Part part) {
+  store(p, a, part.count);
+}
+
+/// body(index, lanes) over [begin, end) in steps of a vector.
+template <class Body>
+static LOWRANK_INLINE void for_vectors(int64_t begin, int64_t end, Body&& body) {
+  int64_t i = begin;
+  for (; i + W <= end; i += W) body(i, Full{});
+  if (i < end) body(i, Part{end - i});
+}
+
+/// Sum over [0, count) of value(index, lanes) as four interleaved vector sums; value must be 0 in absent lanes.
+template <class Value>
+static LOWRANK_INLINE float sum_vectors(int64_t count, Value&& value) {
+  V a = zero(), b = zero(), c = zero(), d = zero();
+  int64_t i = 0;
+  for (; i + 4 * W <= count; i += 4 * W) {
+    a = add(a, value(i, Full{}));
+    b = add(b, value(i + W, Full{}));
+    c = add(c, value(i + 2 * W, Full{}));
+    d = add(d, value(i + 3 * W, Full{}));
+  }
+  for (; i + W <= count; i += W) a = add(a, value(i, Full{}));
+  if (i < count) b = add(b, value(i, Part{count - i}));
+  return sum(add(add(a, b), add(c, d)));
+}
+
+/// e^x to about 1e-7 relative; 0 below the smallest subnormal, infinite above the largest float, NaN stays.
+static LOWRANK_INLINE V exp(V x) {
+  x = min(set1(88.8f), max(set1(-104.0f), x));
+  const V n = round(mul(x, set1(1.44269504f)));
+  V r = fnma(n, set1(0.693359375f), x);  // ln 2 in two parts, the first exact in 9 bits
+  r = fnma(n, set1(-2.12194440e-4f), r);
+  V q = set1(0.00138145976f);
+  q = fma(q, r, set1(0.00836871658f));
+  q = fma(q, r, set1(0.041668389f));
+  q = fma(q, r, set1(0.166665211f));
+  q = fma(q, r, set1(0.49999994f));
+  return scale_by_power(fma(q, mul(r, r), add(r, set1(1.0f))), n);
+}
+
+/// 2^x to about 1e-7 relative, for x up to 128; 0 far below.
+static LOWRANK_INLINE V exp2(V x) {
+  x = max(set1(-150.0f), x);
+  const V n = round(x);
+  const V r = sub(x, n);
+  V q = set1(0.0013264725f);
+  q = fma(q, r, set1(0.00967151299f));
+  q = fma(q, r, set1(0.0555073358f));
+  q = fma(q, r, set1(0.240222424f));
+  q = fma(q, r, set1(0.693147004f));
+  return scale_by_power(fma(q, r, set1(1.0f)), n);
+}
+
+static LOWRANK_INLINE V sigmoid(V x) { return div(set1(1.0f), add(set1(1.0f), exp(sub(zero(), x)))); }
