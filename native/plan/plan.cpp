@@ -1,0 +1,622 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "backends/cpu/ops.h"
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Logits are formed for as many head rows at a time as fit in about 48 MiB of fp32: enough rows for the matrix kernels
+// to run at speed, little beside the rest of a step. At least 32 rows whatever the vocabulary.
+constexpr int64_t kHeadChunkElements = 12 * 1024 * 1024;
+
+int64_t head_chunk_rows(int64_t vocab, int64_t head_rows) {
+  const int64_t fitting = std::max<int64_t>(kHeadChunkElements / vocab / 32 * 32, 32);
+  return std::min(fitting, head_rows);
+}
+
+/// Builds the step list. The forward pass is the graph in order. The backward pass visits it in reverse; whatever
+/// forward value it needs and was not kept is recomputed on demand, so recompute segments are only a rule about keeping.
+class Builder {
+ public:
+  Builder(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options)
+      : graph_(graph), adapters_(adapters), options_(options) {
+    plan_.options = options;
+    plan_.slots = resolve_slots(graph, adapters);
+  }
+
+  Plan build() {
+    check_options();
+    operand_ = options_.precision == Precision::bf16 ? DType::bf16 : DType::f32;
+    value_buffer_.assign(graph_.values.size(), -1);
+    aux_buffer_.assign(graph_.nodes.size(), -1);
+    gradient_.assign(graph_.values.size(), -1);
+    pending_.assign(graph_.values.size(), {});
+    find_gradients();
+    find_kept();
+    make_inputs();
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) forward(static_cast<int>(i), Phase::forward);
+    if (training()) {
+      // Only kept values survive the forward pass.
+      for (size_t v = 0; v < value_buffer_.size(); ++v)
+        if (!kept_[v]) value_buffer_[v] = -1;
+      for (size_t n = 0; n < aux_buffer_.size(); ++n)
+        if (in_recomputed_segment(graph_.nodes[n])) aux_buffer_[n] = -1;
+      for (int i = static_cast<int>(graph_.nodes.size()) - 1; i >= 0; --i) backward(i);
+    }
+    find_lifetimes();
+    plan_.arena_bytes = place_buffers(plan_.buffers);
+    find_peak();
+    return std::move(plan_);
+  }
+
+ private:
+  bool training() const { return options_.mode == Mode::train; }
+
+  void check_options() const {
+    const auto positive = [](const char* name, int64_t value) {
+      if (value <= 0) fail("CONFIG", "plan: ", name, " is ", value, "; expected at least 1");
+    };
+    positive("tokens", options_.tokens);
+    positive("sequences", options_.sequences);
+    positive("headRows", options_.head_rows);
+    positive("threads", options_.threads);
+    if (options_.mode == Mode::forward) positive("kvCapacity", options_.kv_capacity);
+    if (training() && adapters_.size() != 1)
+      fail("CONFIG", "plan: training takes exactly one adapter, not ", adapters_.size());
+    if (training() && (!adapters_[0]->trainable || adapters_[0]->trained_elements == 0))
+      fail("CONFIG", "plan: the adapter has nothing to train");
+  }
+
+  // ---- what needs a gradient, what is kept ------------------------------------------------------------------------
+
+  const LowRankSlot* slot(int node) const {
+    if (!training()) return nullptr;
+    const int index = plan_.slots[0][node];
+    return index < 0 ? nullptr : &adapters_[0]->slots[index];
+  }
+  bool trains_a(const LowRankSlot* s) const { return s && adapters_[0]->trains(s->a); }
+  /// B or any gain: all come from the gradient of the folded matrix, which needs h.
+  bool trains_folded(const LowRankSlot* s) const {
+    return s && (adapters_[0]->trains(s->b) || adapters_[0]->trains(s->d) || adapters_[0]->trains(s->b_gain));
+  }
+
+  void find_gradients() {
+    needs_gradient_.assign(graph_.values.size(), false);
+    if (!training()) return;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node& node = graph_.nodes[i];
+      if (node.out < 0) continue;
+      const LowRankSlot* s = slot(static_cast<int>(i));
+      bool needs = trains_a(s) || trains_folded(s);
+      for (const int v : node.inputs) needs = needs || needs_gradient_[v];
+      if (node.residual >= 0) needs = needs || needs_gradient_[node.residual];
+      needs_gradient_[node.out] = needs;
+    }
+  }
+
+  /// The last block is never recomputed: its activations are consumed as soon as they are made.
+  bool in_recomputed_segment(const Node& node) const {
+    return options_.recompute && node.segment >= 0 && node.segment != graph_.last_segment;
+  }
+
+  void find_kept() {
+    kept_.assign(graph_.values.size(), false);
+    if (!training()) return;
+    for (size_t v = 0; v < kept_.size(); ++v) {
+      const Node& node = graph_.nodes[graph_.producer[v]];
+      if (in_recomputed_segment(node)) {
+        // Only what leaves the segment is kept: the residual stream at its end.
+        kept_[v] = std::any_of(graph_.consumers[v].begin(), graph_.consumers[v].end(),
+                               [&](int c) { return graph_.nodes[c].segment != node.segment; });
+      } else {
+        // Norms and gated units cost one pass over memory to make again, so their outputs are never kept.
+        kept_[v] = node.op != Op::rms_norm && node.op != Op::swiglu;
+      }
+    }
+    // A rotated value takes its input's place, so the input is gone either way.
+    for (const Node& node : graph_.nodes)
+      if (node.op == Op::rope) kept_[node.inputs[0]] = false;
+  }
+
+  // ---- buffers ----------------------------------------------------------------------------------------------------
+
+  int64_t row_capacity(RowKind rows) const {
+    return rows == RowKind::tokens ? options_.tokens : rows == RowKind::head ? options_.head_rows : 1;
+  }
+
+  int add_buffer(std::string name, Category category, DType dtype, RowKind rows, int64_t cols) {
+    Buffer buffer{std::move(name), category, dtype, rows, cols};
+    buffer.bytes = round_up(row_capacity(rows) * cols * size_of(dtype), 64);
+    plan_.buffers.push_back(std::move(buffer));
+    return static_cast<int>(plan_.buffers.size()) - 1;
+  }
+
+  DType dtype_of(int value) const {
+    return graph_.values[value].type == ValueType::residual ? DType::f32 : operand_;
+  }
+
+  int value_like(int value, const std::string& name) {
+    return add_buffer(name, Category::activations, dtype_of(value), RowKind::tokens, graph_.values[value].cols);
+  }
+
+  int workspace(int64_t bytes, const std::string& path) {
+    if (bytes == 0) return -1;
+    return add_buffer("workspace " + path, Category::workspace, DType::u8, RowKind::fixed, bytes);
+  }
+
+  void make_inputs() {
+    plan_.tokens = add_buffer("tokens", Category::activations, DType::i32, RowKind::tokens, 1);
+    plan_.positions = add_buffer("positions", Category::activations, DType::i32, RowKind::tokens, 1);
+    plan_.head_index = add_buffer("head rows", Category::loss, DType::i32, RowKind::head, 1);
+    plan_.head_labels = add_buffer("head labels", Category::loss, DType::i32, RowKind::head, 1);
+    plan_.head_losses = add_buffer("head losses", Category::loss, DType::f32, RowKind::head, 1);
+  }
+
+  // ---- forward ----------------------------------------------------------------------------------------------------
+
+  /// True when `node` is the last forward reader of a value that nothing keeps, so its buffer may be overwritten.
+  bool may_overwrite(int value, int node, Phase phase) const {
+    return phase == Phase::forward && !kept_[value] && graph_.consumers[value].back() == node;
+  }
+
+  Step start(Kernel kernel, Phase phase, int node) const {
+    Step step;
+    step.kernel = kernel;
+    step.phase = phase;
+    step.node = node;
+    return step;
+  }
+
+  int64_t gemm_bytes(int64_t m, int64_t n, std::initializer_list<int64_t> reductions) const {
+    const std::vector<int64_t> list(reductions);
+    return round_up(cpu::gemm_workspace(options_.precision, m, n, list, options_.threads), 64);
+  }
+
+  /// Workspace of a linear's forward step: per adapter the folded matrix, h (when not saved), the dropped input.
+  int64_t linear_workspace(int index) const {
+    const Node& node = graph_.nodes[index];
+    const int64_t in = graph_.values[node.inputs[0]].cols, out = graph_.values[node.out].cols;
+    const int64_t t = options_.tokens;
+    int64_t bytes = 0, gemm = 0;
+    std::vector<int64_t> reductions{in};
+    for (size_t a = 0; a < adapters_.size(); ++a) {
+      const int s = plan_.slots[a][index];
+      if (s < 0) continue;
+      const LowRankSlot& low = adapters_[a]->slots[s];
+      bytes += round_up(out * low.rank * 4, 64);
+      if (!training()) bytes += round_up(t * low.rank * size_of(operand_), 64);
+      if (training() && low.dropout > 0) bytes += round_up(t * in * size_of(operand_), 64);
+      gemm = std::max(gemm, gemm_bytes(t, low.rank, {in}));
+      reductions.push_back(low.rank);
+    }
+    gemm = std::max(gemm, round_up(cpu::gemm_workspace(options_.precision, t, out, reductions, options_.threads), 64));
+    return bytes + gemm;
+  }
+
+  void forward(int index, Phase phase) {
+    const Node& node = graph_.nodes[index];
+    const auto in = [&](int i) { return value_buffer_[node.inputs[i]]; };
+    Step step = start(Kernel::zero, phase, index);
+    switch (node.op) {
+      case Op::embedding:
+        step.kernel = Kernel::embedding;
+        step.x = plan_.tokens;
+        step.y = value_like(node.out, node.path);
+        break;
+      case Op::rms_norm:
+        step.kernel = Kernel::rms_norm;
+        step.x = in(0);
+        step.y = value_like(node.out, node.path);
+        if (aux_buffer_[index] < 0)
+          aux_buffer_[index] = add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens, 1);
+        step.aux = aux_buffer_[index];
+        break;
+      case Op::linear:
+        step.kernel = Kernel::linear;
+        step.x = in(0);
+        if (node.residual >= 0) {
+          step.residual = value_buffer_[node.residual];
+          if (may_overwrite(node.residual, index, phase)) step.y = step.residual;
+        }
+        if (step.y < 0) step.y = value_like(node.out, node.path);
+        if (slot(index)) step.aux = hidden_buffer(index);
+        step.workspace = workspace(linear_workspace(index), node.path);
+        break;
+      case Op::rope:
+        step.kernel = Kernel::rope;
+        step.y = in(0);
+        value_buffer_[node.inputs[0]] = -1;
+        break;
+      case Op::attention:
+        step.kernel = Kernel::attention;
+        step.q = in(0);
+        step.k = in(1);
+        step.v = in(2);
+        step.y = value_like(node.out, node.path);
+        if (training()) {
+          if (aux_buffer_[index] < 0)
+            aux_buffer_[index] =
+                add_buffer(node.path + " lse", Category::activations, DType::f32, RowKind::tokens, node.heads);
+          step.aux = aux_buffer_[index];
+        }
+        step.workspace = workspace(cpu::attention_workspace(operand_, std::max(options_.tokens, options_.kv_capacity), node.heads, node.kv_heads,
+                                                            node.head_dim, options_.threads),
+                                   node.path);
+        break;
+      case Op::swiglu:
+        step.kernel = Kernel::swiglu;
+        step.x = in(0);
+        step.x2 = in(1);
+        step.y = may_overwrite(node.inputs[0], index, phase) ? step.x : value_like(node.out, node.path);
+        break;
+      case Op::lm_head:
+        head(index);
+        return;
+    }
+    value_buffer_[node.out] = step.y;
+    plan_.steps.push_back(std::move(step));
+  }
+
+  int hidden_buffer(int index) {
+    if (aux_buffer_[index] < 0)
+      aux_buffer_[index] = add_buffer(graph_.nodes[index].path + " x A^T", Category::activations, operand_,
+                                      RowKind::tokens, slot(index)->rank);
+    return aux_buffer_[index];
+  }
+
+  void head(int index) {
+    const Node& node = graph_.nodes[index];
+    const int64_t cols = graph_.values[node.inputs[0]].cols;
+    const int64_t chunk = plan_.head_chunk = head_chunk_rows(graph_.vocab_size, options_.head_rows);
+    Step step = start(options_.mode == Mode::forward ? Kernel::head_logits : Kernel::head_loss, Phase::forward, index);
+    step.x = value_buffer_[node.inputs[0]];
+    int64_t bytes = gemm_bytes(chunk, graph_.vocab_size, {cols});
+    if (options_.mode == Mode::forward) {
+      // All wanted rows at once: they are few, and their logits are the result.
+      bytes = gemm_bytes(options_.head_rows, graph_.vocab_size, {cols});
+      step.y = add_buffer("logits", Category::loss, DType::f32, RowKind::head, graph_.vocab_size);
+    } else {
+      step.y = add_buffer("logits", Category::loss, DType::f32, RowKind::fixed, chunk * graph_.vocab_size);
+    }
+    // The gathered rows; in training the gradient of each chunk then takes the place of its rows.
+    step.x2 = add_buffer("gathered rows", Category::loss, operand_, RowKind::head, cols);
+    if (training() && needs_gradient_[node.inputs[0]]) {
+      bytes = std::max(bytes, gemm_bytes(chunk, cols, {graph_.vocab_size}));
+      step.dx = gradient_[node.inputs[0]] = value_like(node.inputs[0], "gradient of " + node.path + " input");
+    }
+    step.workspace = workspace(bytes, node.path);
+    plan_.steps.push_back(std::move(step));
+  }
+
+  // ---- backward ---------------------------------------------------------------------------------------------------
+
+  /// Makes a forward value available, running again the nodes that lead to it where it was not kept.
+  int materialize(int value) {
+    if (value_buffer_[value] >= 0) return value_buffer_[value];
+    const int index = graph_.producer[value];
+    const Node& node = graph_.nodes[index];
+    for (const int v : node.inputs) materialize(v);
+    if (node.residual >= 0) materialize(node.residual);
+    forward(index, Phase::recompute);
+    return value_buffer_[value];
+  }
+
+  /// Makes h = x A^T of a linear available without its output.
+  int materialize_hidden(int index) {
+    if (aux_buffer_[index] >= 0) return aux_buffer_[index];
+    const Node& node = graph_.nodes[index];
+    Step step = start(Kernel::adapter_hidden, Phase::recompute, index);
+    step.x = materialize(node.inputs[0]);
+    step.aux = hidden_buffer(index);
+    step.workspace = workspace(linear_workspace(index), node.path);
+    plan_.steps.push_back(std::move(step));
+    return step.aux;
+  }
+
+  int materialize_rstd(int index) {
+    if (aux_buffer_[index] < 0) {
+      const Node& node = graph_.nodes[index];
+      value_buffer_[node.out] = -1;
+      materialize(node.out);
+    }
+    return aux_buffer_[index];
+  }
+
+  void backward(int index) {
+    const Node& node = graph_.nodes[index];
+    if (node.op == Op::lm_head) return;  // done in the forward pass, where the logits were
+    if (!needs_gradient_[node.out]) return;
+    flush(node.out);
+    const int dy = gradient_[node.out];
+    if (dy < 0) return;  // nothing downstream depends on it
+    switch (node.op) {
+      case Op::linear:
+        linear_backward(index, dy);
+        break;
+      case Op::rope: {
+        Step step = start(Kernel::rope_backward, Phase::backward, index);
+        step.dx = dy;
+        plan_.steps.push_back(std::move(step));
+        give(node.inputs[0], dy);
+        break;
+      }
+      case Op::attention: {
+        Step step = start(Kernel::attention_backward, Phase::backward, index);
+        step.x2 = materialize(node.out);
+        step.q = materialize(node.inputs[0]);
+        step.k = materialize(node.inputs[1]);
+        step.v = materialize(node.inputs[2]);
+        step.aux = aux_buffer_[index];
+        step.dy = dy;
+        step.dq = new_gradient(node.inputs[0], node.path + " dq");
+        step.dk = new_gradient(node.inputs[1], node.path + " dk");
+        step.dv = new_gradient(node.inputs[2], node.path + " dv");
+        step.workspace = workspace(cpu::attention_backward_workspace(operand_, options_.tokens, node.heads,
+                                                                     node.kv_heads, node.head_dim, options_.threads),
+                                   node.path);
+        plan_.steps.push_back(std::move(step));
+        break;
+      }
+      case Op::swiglu: {
+        Step step = start(Kernel::swiglu_backward, Phase::backward, index);
+        step.x = materialize(node.inputs[0]);
+        step.x2 = materialize(node.inputs[1]);
+        step.dy = dy;
+        plan_.steps.push_back(std::move(step));
+        // The gradients take the place of gate and up, which only this node reads.
+        for (const int v : node.inputs) {
+          if (graph_.consumers[v].size() != 1)
+            fail("UNSUPPORTED", "swiglu at ", node.path, ": its inputs have other readers");
+          give(v, value_buffer_[v]);
+          value_buffer_[v] = -1;
+        }
+        break;
+      }
+      case Op::rms_norm: {
+        const int x = node.inputs[0];
+        if (!needs_gradient_[x]) break;
+        if (gradient_[x] < 0) {
+          Step zero = start(Kernel::zero, Phase::backward, index);
+          zero.dx = new_gradient(x, "gradient of " + node.path + " input");
+          plan_.steps.push_back(std::move(zero));
+        }
+        Step step = start(Kernel::rms_norm_backward, Phase::backward, index);
+        step.x = materialize(x);
+        step.aux = materialize_rstd(index);
+        step.dy = dy;
+        step.dx = gradient_[x];
+        plan_.steps.push_back(std::move(step));
+        break;
+      }
+      case Op::embedding:
+      case Op::lm_head:
+        break;
+    }
+  }
+
+  int new_gradient(int value, const std::string& name) {
+    if (gradient_[value] >= 0) fail("UNSUPPORTED", name, ": the value already has a gradient");
+    return gradient_[value] = value_like(value, name);
+  }
+
+  /// Hands a finished gradient buffer on to `value`, which must not have one of its own yet.
+  void give(int value, int buffer) {
+    if (!needs_gradient_[value]) return;
+    if (gradient_[value] >= 0) fail("UNSUPPORTED", "value ", value, " already has a gradient");
+    gradient_[value] = buffer;
+  }
+
+  void linear_backward(int index, int dy) {
+    const Node& node = graph_.nodes[index];
+    const int x = node.inputs[0];
+    const LowRankSlot* s = slot(index);
+    GradientTerm term{index, dy, -1};
+    if (s) {
+      Step step = start(Kernel::linear_param_gradient, Phase::backward, index);
+      const int64_t in = graph_.values[x].cols, out = graph_.values[node.out].cols, t = options_.tokens;
+      int64_t bytes = round_up(out * s->rank * 4, 64);  // the folded matrix, then its gradient
+      int64_t shared = gemm_bytes(t, s->rank, {out});
+      step.dy = dy;
+      if (trains_folded(s)) {
+        step.aux = materialize_hidden(index);
+        shared = std::max(shared, cpu::reduce_tokens_workspace(t, s->rank, out, options_.threads));
+      }
+      if (trains_a(s)) {
+        step.x = materialize(x);
+        shared = std::max(shared, cpu::reduce_tokens_workspace(t, s->rank, in, options_.threads));
+        if (s->dropout > 0) bytes += round_up(t * in * size_of(operand_), 64);
+      }
+      if (trains_a(s) || needs_gradient_[x])
+        term.dh = step.y =
+            add_buffer(node.path + " gradient at h", Category::activations, operand_, RowKind::tokens, s->rank);
+      step.workspace = workspace(bytes + round_up(shared, 64), node.path);
+      plan_.steps.push_back(std::move(step));
+    }
+    if (needs_gradient_[x]) pending_[x].push_back(term);
+    if (node.residual >= 0 && needs_gradient_[node.residual]) {
+      // The residual's gradient is dy itself. Later steps add to it in place, so this linear's own reading of dy must
+      // come first; it does, because the path through x is longer than the residual's.
+      if (gradient_[node.residual] >= 0) fail("UNSUPPORTED", node.path, ": the residual already has a gradient");
+      gradient_[node.residual] = dy;
+    }
+  }
+
+  /// Emits the input gradient of all linears that read `value`: one product over all their columns.
+  void flush(int value) {
+    if (pending_[value].empty()) return;
+    const Node& first = graph_.nodes[pending_[value].front().node];
+    Step step = start(Kernel::linear_input_gradient, Phase::backward, pending_[value].front().node);
+    step.accumulate = gradient_[value] >= 0;
+    if (step.accumulate && dtype_of(value) != DType::f32)
+      fail("UNSUPPORTED", first.path, ": its input has readers that are not linear");
+    if (gradient_[value] < 0) gradient_[value] = value_like(value, "gradient of " + first.path + " input");
+    step.dx = gradient_[value];
+    step.terms = std::move(pending_[value]);
+    pending_[value].clear();
+
+    const int64_t in = graph_.values[value].cols, t = options_.tokens;
+    std::vector<int64_t> reductions;
+    int64_t dropped = 0;
+    for (const GradientTerm& term : step.terms) {
+      reductions.push_back(graph_.values[graph_.nodes[term.node].out].cols);
+      if (term.dh < 0) continue;
+      const LowRankSlot* s = slot(term.node);
+      if (s->dropout > 0)
+        dropped = round_up(t * in * size_of(operand_), 64) + gemm_bytes(t, in, {s->rank});
+      else
+        reductions.push_back(s->rank);
+    }
+    const int64_t gemm =
+        round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
+    step.workspace = workspace(std::max(gemm, dropped), first.path);
+    plan_.steps.push_back(std::move(step));
+  }
+
+  // ---- lifetimes --------------------------------------------------------------------------------------------------
+
+  void find_lifetimes() {
+    for (size_t i = 0; i < plan_.steps.size(); ++i) {
+      plan_.steps[i].each_buffer([&](int id) {
+        Buffer& buffer = plan_.buffers[id];
+        if (buffer.first < 0) buffer.first = static_cast<int>(i);
+        buffer.last = static_cast<int>(i);
+      });
+    }
+    for (const int id : {plan_.tokens, plan_.positions, plan_.head_index, plan_.head_labels, plan_.head_losses}) {
+      plan_.buffers[id].first = 0;
+      plan_.buffers[id].last = static_cast<int>(plan_.steps.size()) - 1;
+    }
+  }
+
+  void find_peak() {
+    std::vector<int64_t> change(plan_.steps.size() + 1, 0);
+    for (const Buffer& buffer : plan_.buffers) {
+      if (buffer.first < 0) continue;
+      change[buffer.first] += buffer.bytes;
+      change[buffer.last + 1] -= buffer.bytes;
+    }
+    int64_t live = 0, most = -1;
+    for (size_t i = 0; i < plan_.steps.size(); ++i) {
+      live += change[i];
+      if (live > most) {
+        most = live;
+        plan_.peak_step = static_cast<int>(i);
+      }
+    }
+  }
+
+  const Graph& graph_;
+  const std::vector<const AdapterSpec*>& adapters_;
+  const PlanOptions options_;
+  Plan plan_;
+  DType operand_ = DType::f32;
+  std::vector<bool> needs_gradient_, kept_;
+  std::vector<int> value_buffer_;  // where each forward value now lies, or -1
+  std::vector<int> aux_buffer_;    // rstd, lse or h of each node, or -1
+  std::vector<int> gradient_;      // gradient of each value, or -1
+  std::vector<std::vector<GradientTerm>> pending_;  // linears whose input gradient waits for the others
+};
+
+}  // namespace
+
+const char* name_of(Mode mode) {
+  static constexpr const char* kNames[] = {"train", "evaluate", "forward"};
+  return kNames[static_cast<int>(mode)];
+}
+
+const char* name_of(Kernel kernel) {
+  static constexpr const char* kNames[] = {
+      "embedding",       "rms_norm",   "linear",      "adapter_hidden",        "rope",
+      "attention",       "swiglu",     "head_loss",   "head_logits",           "linear_param_gradient",
+      "linear_input_gradient", "rope_backward", "attention_backward", "swiglu_backward", "rms_norm_backward",
+      "zero"};
+  return kNames[static_cast<int>(kernel)];
+}
+
+const char* name_of(Phase phase) {
+  static constexpr const char* kNames[] = {"forward", "recompute", "backward"};
+  return kNames[static_cast<int>(phase)];
+}
+
+std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vector<const AdapterSpec*>& adapters) {
+  std::vector<std::vector<int>> slots;
+  for (const AdapterSpec* spec : adapters) {
+    std::vector<int>& of_node = slots.emplace_back(graph.nodes.size(), -1);
+    for (size_t i = 0; i < spec->slots.size(); ++i) {
+      const LowRankSlot& slot = spec->slots[i];
+      const auto found = graph.node_of_path.find(slot.target);
+      if (found == graph.node_of_path.end() || graph.nodes[found->second].op != Op::linear)
+        fail("CONFIG", "adapter: '", slot.target, "' is not a linear of this model");
+      const Node& node = graph.nodes[found->second];
+      const int64_t in = graph.values[node.inputs[0]].cols, out = graph.values[node.out].cols;
+      const ParameterSpec &a = spec->parameters[slot.a], &b = spec->parameters[slot.b];
+      if (a.cols != in || b.rows != out)
+        fail("SHAPE", "adapter at ", slot.target, ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
+             "] but the linear is [", out, ", ", in, "]");
+      if (of_node[found->second] >= 0) fail("CONFIG", "adapter: '", slot.target, "' has two slots");
+      of_node[found->second] = static_cast<int>(i);
+    }
+  }
+  return slots;
+}
+
+Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {
+  return Builder(graph, adapters, options).build();
+}
+
+int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options) {
+  if (options.mode != Mode::forward) return 0;
+  const int64_t element = options.precision == Precision::bf16 ? 2 : 4;
+  int64_t bytes = 0;
+  for (const Node& node : graph.nodes)
+    if (node.op == Op::attention)
+      bytes += 2 * round_up(options.kv_capacity * node.kv_heads * node.head_dim * element, 64);
+  return bytes;
+}
+
+int64_t rope_table_bytes(const Graph& graph, int64_t positions) {
+  return 2 * positions * static_cast<int64_t>(graph.inv_freq.size()) * 4;
+}
+
+std::vector<int64_t> Plan::peak_rows(const Graph&) const {
+  std::vector<int64_t> rows(kCategories, 0);
+  int64_t live = 0;
+  for (const Buffer& buffer : buffers) {
+    if (buffer.first < 0 || buffer.first > peak_step || buffer.last < peak_step) continue;
+    rows[static_cast<int>(buffer.category)] += buffer.bytes;
+    live += buffer.bytes;
+  }
+  rows[static_cast<int>(Category::workspace)] += arena_bytes - live;
+  return rows;
+}
+
+std::string Plan::steps_text(const Graph& graph) const {
+  std::ostringstream text;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const Step& step = steps[i];
+    text << i << ' ' << name_of(step.phase) << ' ' << name_of(step.kernel);
+    if (step.node >= 0) text << ' ' << graph.nodes[step.node].path;
+    step.each_buffer([&](int id) { text << " #" << id; });
+    text << '\n';
+  }
+  return text.str();
+}
+
+std::string Plan::arena_text() const {
+  std::ostringstream text;
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const Buffer& b = buffers[i];
+    if (b.first < 0) continue;
+    text << '#' << i << " [" << b.offset << ", " << b.offset + b.bytes << ") steps " << b.first << ".." << b.last << ' '
+         << name_of(b.category) << ' ' << name_of(b.dtype) << ' ' << b.name << '\n';
+  }
+  return text.str();
+}
+
+}  // namespace lowrank

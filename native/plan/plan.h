@@ -1,0 +1,143 @@
+// A plan is the ordered list of kernel steps of one mode (train, evaluate, forward) for a given capacity, with every
+// buffer placed in one arena. It is made from the graph and the adapters' shapes alone: no weights, no values. Training
+// executes exactly the plan that `lowrank plan` reports.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "backends/cpu/gemm.h"
+#include "core/dtype.h"
+#include "core/memory.h"
+#include "graph/graph.h"
+
+namespace lowrank {
+
+using cpu::Precision;
+
+enum class Mode : uint8_t { train, evaluate, forward };
+const char* name_of(Mode mode);
+
+struct PlanOptions {
+  Mode mode = Mode::train;
+  int64_t tokens = 0;
+  int64_t sequences = 0;
+  int64_t head_rows = 0;
+  int64_t kv_capacity = 0;  // forward only
+  Precision precision = Precision::f32;
+  bool recompute = false;   // train only
+  int threads = 1;          // sizes per-thread workspaces
+};
+
+enum class Kernel : uint8_t {
+  embedding,                // tokens -> y
+  rms_norm,                 // x -> y, aux = rstd
+  linear,                   // x -> y, aux = h (train), residual
+  adapter_hidden,           // x -> aux = h alone, when only the gradient of B needs it
+  rope,                     // y in place
+  attention,                // q, k, v -> y, aux = lse
+  swiglu,                   // x = gate, x2 = up -> y
+  head_loss,                // x -> loss; train: dx of the gathered rows, scattered into dx
+  head_logits,              // x -> logits (y)
+  linear_param_gradient,    // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
+  linear_input_gradient,    // terms (dy, gradient at h) -> dx, added when `accumulate`
+  rope_backward,            // dx in place
+  attention_backward,       // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
+  swiglu_backward,          // x = gate, x2 = up, dy -> dgate, dup (in place of gate and up)
+  rms_norm_backward,        // x, aux = rstd, dy -> dx added
+  zero,                     // dx = 0
+};
+const char* name_of(Kernel kernel);
+
+enum class Phase : uint8_t { forward, recompute, backward };
+const char* name_of(Phase phase);
+
+/// What a buffer's rows count: tokens, head rows, or nothing (its size is fixed).
+enum class RowKind : uint8_t { tokens, head, fixed };
+
+struct Buffer {
+  std::string name;
+  Category category = Category::activations;
+  DType dtype = DType::f32;
+  RowKind rows = RowKind::tokens;
+  int64_t cols = 0;
+  int64_t bytes = 0;   // at capacity, rounded up to 64
+  int first = -1;      // first and last step that touches it
+  int last = -1;
+  int64_t offset = 0;  // in the arena
+};
+
+/// One linear's share of an input gradient: dx += dy W + dh A.
+struct GradientTerm {
+  int node = -1;
+  int dy = -1;
+  int dh = -1;  // [T, rank], or -1 without an adapter
+};
+
+/// Buffer ids by role; -1 means the kernel does not use that role.
+struct Step {
+  Kernel kernel = Kernel::zero;
+  Phase phase = Phase::forward;
+  int node = -1;
+  int x = -1, x2 = -1, y = -1, aux = -1, residual = -1;
+  int q = -1, k = -1, v = -1;
+  int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
+  int workspace = -1;
+  bool accumulate = false;
+  std::vector<GradientTerm> terms;
+
+  template <class Visit>
+  void each_buffer(Visit&& visit) const {
+    for (const int id : {x, x2, y, aux, residual, q, k, v, dy, dx, dq, dk, dv, workspace})
+      if (id >= 0) visit(id);
+    for (const GradientTerm& term : terms) {
+      visit(term.dy);
+      if (term.dh >= 0) visit(term.dh);
+    }
+  }
+  /// The buffers it writes (workspace apart), for the node-by-node check.
+  template <class Visit>
+  void each_written(Visit&& visit) const {
+    for (const int id : {y, aux, dx, dq, dk, dv})
+      if (id >= 0) visit(id);
+    if (kernel == Kernel::swiglu_backward) {
+      visit(x);
+      visit(x2);
+    }
+  }
+};
+
+/// Slots of every adapter by node: slots[adapter][node] is an index into the adapter's slots, or -1.
+std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
+
+struct Plan {
+  PlanOptions options;
+  std::vector<Step> steps;
+  std::vector<Buffer> buffers;
+  std::vector<std::vector<int>> slots;  // see resolve_slots
+  int64_t arena_bytes = 0;
+  int64_t head_chunk = 0;   // rows of logits held at once
+  int peak_step = 0;        // where the most bytes of the arena are live
+  // Fixed inputs, live through the whole plan.
+  int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
+
+  /// Live bytes of the arena by category at the peak; what fragmentation adds counts as workspace.
+  std::vector<int64_t> peak_rows(const Graph& graph) const;
+  std::string steps_text(const Graph& graph) const;
+  std::string arena_text() const;
+};
+
+/// Throws Error("SHAPE"), Error("CONFIG") or Error("UNSUPPORTED") with the node's path.
+Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options);
+
+/// Places buffers so that no two that live at the same time overlap; returns the arena's size.
+int64_t place_buffers(std::vector<Buffer>& buffers);
+
+/// Bytes of a forward plan's key/value cache: layers x 2 x kv_capacity x kv width, in operand type.
+int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options);
+/// Bytes of the cos and sin tables for that many positions.
+int64_t rope_table_bytes(const Graph& graph, int64_t positions);
+
+}  // namespace lowrank

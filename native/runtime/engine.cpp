@@ -1,0 +1,94 @@
+#include "runtime/engine.h"
+
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+int threads_from_environment() {
+  const char* text = std::getenv("LOWRANK_THREADS");
+  if (text == nullptr || *text == '\0') return usable_cores();
+  char* end = nullptr;
+  const long count = std::strtol(text, &end, 10);
+  if (*end != '\0' || count < 1 || count > 1024)
+    fail("CONFIG", "LOWRANK_THREADS is '", text, "'; expected a number of threads from 1 to 1024");
+  return static_cast<int>(count);
+}
+
+}  // namespace
+
+Engine& Engine::instance() {
+  static Engine* const engine = new Engine;  // leaked on purpose: its thread may outlive static destructors
+  return *engine;
+}
+
+int Engine::threads() const {
+  const std::lock_guard lock(mutex_);
+  if (threads_ == 0) threads_ = threads_from_environment();
+  return threads_;
+}
+
+cpu::Level Engine::level() const {
+  const std::lock_guard lock(mutex_);
+  if (!level_) level_ = cpu::default_level();
+  return *level_;
+}
+
+void Engine::configure(int threads, std::optional<cpu::Level> level) {
+  if (level) cpu::kernels(*level);  // throws where the machine cannot run it
+  const std::lock_guard lock(mutex_);
+  if (threads > 0) threads_ = threads;
+  if (level) level_ = level;
+}
+
+void Engine::post(std::function<void(Context&)> job) {
+  cpu::kernels(level());  // an unusable LOWRANK_ISA is the caller's error, not the engine thread's
+  threads();
+  const std::lock_guard lock(mutex_);
+  if (stop_) return;
+  jobs_.push_back(std::move(job));
+  if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
+  wake_.notify_one();
+}
+
+void Engine::work() {
+  std::unique_ptr<Pool> pool;
+  for (;;) {
+    std::function<void(Context&)> job;
+    int threads;
+    cpu::Level level;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
+      if (stop_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+      threads = threads_;
+      level = *level_;
+    }
+    if (!pool || pool->threads() != threads) {
+      pool.reset();
+      pool = std::make_unique<Pool>(threads);
+    }
+    Context context{*pool, cpu::kernels(level)};
+    job(context);
+  }
+}
+
+void Engine::shutdown() {
+  std::thread ending;
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    jobs_.clear();
+    ending = std::move(thread_);
+    wake_.notify_all();
+  }
+  if (ending.joinable()) ending.join();
+  const std::lock_guard lock(mutex_);
+  stop_ = false;  // another environment may still start jobs
+}
+
+}  // namespace lowrank

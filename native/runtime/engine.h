@@ -1,0 +1,57 @@
+// The engine thread: one per process, whatever the number of models, runs and worker threads. It runs one job at a time
+// and is worker 0 of the one thread pool, so nothing competes for the cores and no kernel ever runs on JavaScript's thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "backends/cpu/kernels.h"
+#include "core/pool.h"
+
+namespace lowrank {
+
+/// Set by JavaScript's thread, read by a job between its steps.
+using CancelFlag = std::shared_ptr<std::atomic<bool>>;
+
+/// What a job runs with; valid during the job.
+struct Context {
+  Pool& pool;
+  const cpu::Kernels& kernels;
+};
+
+class Engine {
+ public:
+  /// The process's engine. Never destroyed: `shutdown` ends its thread.
+  static Engine& instance();
+
+  /// Queues a job. It must not throw.
+  void post(std::function<void(Context&)> job);
+
+  /// Takes effect before the next job. `threads` 0 and an absent level keep what is set.
+  void configure(int threads, std::optional<cpu::Level> level);
+  int threads() const;
+  cpu::Level level() const;
+
+  /// Drops queued jobs and joins the thread after the running one; the caller has set every cancel flag.
+  void shutdown();
+
+ private:
+  Engine() = default;
+  void work();
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void(Context&)>> jobs_;
+  std::thread thread_;
+  bool stop_ = false;
+  mutable int threads_ = 0;  // 0: not decided yet
+  mutable std::optional<cpu::Level> level_;
+};
+
+}  // namespace lowrank

@@ -1,0 +1,574 @@
+// Executes a plan's steps: looks up buffers, weights and adapter factors and calls the kernels. The only place where
+// graph, plan, adapters and backend meet.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+#include "runtime/session.h"
+
+namespace lowrank {
+
+using cpu::Matrix;
+using cpu::Operand;
+using cpu::Output;
+using cpu::Segment;
+
+namespace {
+
+constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+/// One key for every (seed, step, micro-step, node), so recompute and resume see the same mask.
+uint64_t dropout_key(const TrainInput& input, int node) {
+  uint64_t key = input.seed;
+  for (const uint64_t part : {input.step, input.micro_step, static_cast<uint64_t>(node)})
+    key = (key ^ part) * 0x9e3779b97f4a7c15u + (key >> 29);
+  return key;
+}
+
+/// Hands out pieces of a step's workspace in the order the plan counted them.
+class Scratch {
+ public:
+  explicit Scratch(std::byte* at) : at_(at) {}
+  template <class T = std::byte>
+  T* take(int64_t bytes) {
+    std::byte* const taken = at_;
+    at_ += round_up(bytes, 64);
+    return reinterpret_cast<T*>(taken);
+  }
+  std::byte* rest() const { return at_; }
+
+ private:
+  std::byte* at_;
+};
+
+}  // namespace
+
+class Executor {
+ public:
+  Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel)
+      : session_(session), graph_(session.model_->graph), context_(context), plan_(plan), cancel_(cancel) {}
+
+  // Inputs of the call.
+  int64_t tokens = 0;
+  int64_t head_rows = 0;
+  int64_t past = 0;
+  const std::vector<int32_t>* cu_seqlens = nullptr;
+  const TrainInput* train = nullptr;
+  float loss_scale = 1;
+
+  template <class T = std::byte>
+  T* at(int buffer) const {
+    return reinterpret_cast<T*>(session_.arena_.data<std::byte>() + plan_.buffers[buffer].offset);
+  }
+
+  void run() {
+    static const bool check = [] {
+      const char* text = std::getenv("LOWRANK_CHECK");
+      return text != nullptr && *text != '\0' && std::strcmp(text, "0") != 0;
+    }();
+    for (const Step& step : plan_.steps) {
+      if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
+      if (check)
+        run_checked(step);
+      else
+        run_step(step, context_.kernels);
+    }
+  }
+
+ private:
+  // ---- operands ---------------------------------------------------------------------------------------------------
+
+  DType operand_type() const { return plan_.options.precision == Precision::bf16 ? DType::bf16 : DType::f32; }
+
+  Matrix matrix(int id) const {
+    const Buffer& buffer = plan_.buffers[id];
+    return {at(id), buffer.dtype, buffer.cols};
+  }
+  Operand operand(int id) const {
+    const Buffer& buffer = plan_.buffers[id];
+    return {at(id), buffer.dtype, buffer.cols};
+  }
+  WeightView weight(int id) const { return session_.model_->weights[id].view(); }
+  const float* vector(int id) const { return static_cast<const float*>(weight(id).data); }
+  std::byte* workspace(const Step& step) const { return step.workspace < 0 ? nullptr : at(step.workspace); }
+  int64_t cols(int value) const { return graph_.values[value].cols; }
+
+  static WeightView dense(const float* data, int64_t rows, int64_t cols, int64_t ld) {
+    WeightView view;
+    view.rows = rows;
+    view.cols = cols;
+    view.data = data;
+    view.ld = ld;
+    return view;
+  }
+
+  const LowRankSlot* slot(size_t adapter, int node) const {
+    const int index = plan_.slots[adapter][node];
+    return index < 0 ? nullptr : &session_.adapters_[adapter]->spec().slots[index];
+  }
+  int64_t active(const LowRankSlot& s) const {
+    return train != nullptr && train->active_rank > 0 ? std::min(train->active_rank, s.rank) : s.rank;
+  }
+  /// A restricted to the active rank: [active, in].
+  WeightView factor_a(const Adapter& adapter, const LowRankSlot& s) const {
+    const ParameterSpec& a = adapter.spec().parameters[s.a];
+    return dense(adapter.data(s.a), active(s), a.cols, a.cols);
+  }
+
+  // ---- steps ------------------------------------------------------------------------------------------------------
+
+  void run_step(const Step& step, const cpu::Kernels& kernels) {
+    k_ = &kernels;
+    const Node& node = graph_.nodes[step.node];
+    Pool& pool = context_.pool;
+    const cpu::OpKernels& ops = kernels.ops;
+    switch (step.kernel) {
+      case Kernel::embedding: {
+        const WeightView table = weight(node.weight);
+        const DType dtype = table.format == WeightFormat::f32    ? DType::f32
+                            : table.format == WeightFormat::bf16 ? DType::bf16
+                                                                 : DType::f16;
+        ops.embedding(pool, tokens, table.cols, at<int32_t>(step.x), {const_cast<void*>(table.data), dtype, table.ld},
+                      matrix(step.y));
+        break;
+      }
+      case Kernel::rms_norm:
+        ops.rms_norm(pool, tokens, cols(node.out), matrix(step.x), vector(node.weight), node.eps, matrix(step.y),
+                     at<float>(step.aux));
+        break;
+      case Kernel::linear:
+        linear(step, node);
+        break;
+      case Kernel::adapter_hidden:
+        adapter_hidden(step);
+        break;
+      case Kernel::rope:
+        rotate(node, matrix(step.y), false);
+        break;
+      case Kernel::attention:
+        attention(step, node);
+        break;
+      case Kernel::swiglu:
+        ops.swiglu(pool, tokens, cols(node.out), matrix(step.x), matrix(step.x2), matrix(step.y));
+        break;
+      case Kernel::head_loss:
+        head_loss(step, node);
+        break;
+      case Kernel::head_logits:
+        head_logits(step, node);
+        break;
+      case Kernel::linear_param_gradient:
+        linear_param_gradient(step, node);
+        break;
+      case Kernel::linear_input_gradient:
+        linear_input_gradient(step);
+        break;
+      case Kernel::rope_backward:
+        rotate(node, matrix(step.dx), true);
+        break;
+      case Kernel::attention_backward:
+        ops.attention_backward(pool, attention_shape(node), matrix(step.q), matrix(step.k), matrix(step.v),
+                               matrix(step.x2), at<float>(step.aux), matrix(step.dy), matrix(step.dq), matrix(step.dk),
+                               matrix(step.dv), workspace(step));
+        break;
+      case Kernel::swiglu_backward:
+        ops.swiglu_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), matrix(step.x2),
+                            matrix(step.x), matrix(step.x2));
+        break;
+      case Kernel::rms_norm_backward:
+        ops.rms_norm_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), vector(node.weight),
+                              at<float>(step.aux), matrix(step.dx));
+        break;
+      case Kernel::zero:
+        clear(step.dx);
+        break;
+    }
+  }
+
+  void clear(int buffer) {
+    const Buffer& b = plan_.buffers[buffer];
+    std::memset(at(buffer), 0, static_cast<size_t>(tokens * b.cols * size_of(b.dtype)));
+  }
+
+  void rotate(const Node& node, const Matrix& x, bool inverse) {
+    const float* cos = session_.rope_.data<float>();
+    const float* sin = cos + session_.positions_ * static_cast<int64_t>(graph_.inv_freq.size());
+    k_->ops.rope(context_.pool, tokens, node.heads, node.head_dim, x, at<int32_t>(plan_.positions), cos, sin, inverse);
+  }
+
+  cpu::AttentionShape attention_shape(const Node& node) const {
+    cpu::AttentionShape shape;
+    shape.sequences = static_cast<int32_t>(cu_seqlens->size()) - 1;
+    shape.cu_q = shape.cu_k = cu_seqlens->data();
+    shape.heads = node.heads;
+    shape.kv_heads = node.kv_heads;
+    shape.head_dim = node.head_dim;
+    shape.scale = node.scale;
+    return shape;
+  }
+
+  void attention(const Step& step, const Node& node) {
+    cpu::AttentionShape shape = attention_shape(node);
+    float* lse = step.aux < 0 ? nullptr : at<float>(step.aux);
+    Matrix k = matrix(step.k), v = matrix(step.v);
+    int32_t cached[2] = {0, static_cast<int32_t>(past + tokens)};
+    if (plan_.options.mode == Mode::forward) {
+      // The new keys and values join the cache, and attention reads them there with those of earlier calls.
+      const int64_t width = int64_t{node.kv_heads} * node.head_dim;
+      const int64_t half = round_up(plan_.options.kv_capacity * width * size_of(operand_type()), 64);
+      std::byte* const layer = session_.kv_cache_.data<std::byte>() + 2 * half * node.layer;
+      for (const auto& [fresh, base] : {std::pair{&k, layer}, std::pair{&v, layer + half}}) {
+        std::memcpy(base + past * width * size_of(operand_type()), fresh->data,
+                    static_cast<size_t>(tokens * width * size_of(operand_type())));
+        fresh->data = base;
+      }
+      shape.cu_k = cached;
+    }
+    k_->ops.attention(context_.pool, shape, matrix(step.q), k, v, matrix(step.y), lse, workspace(step));
+  }
+
+  // ---- linear and its adapters ------------------------------------------------------------------------------------
+
+  /// h = x A^T, of the dropped input where the slot drops in training; `dropped` is room for that input.
+  void hidden(const Adapter& adapter, const LowRankSlot& s, int node, const Operand& x, void* dropped, void* h,
+              std::byte* gemm) {
+    const WeightView a = factor_a(adapter, s);
+    const Operand input = s.dropout > 0 && train != nullptr ? drop(s, node, x, a.cols, dropped) : x;
+    const Segment segment{input, a};
+    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, a.rows, {&segment, 1},
+                     {h, operand_type(), s.rank}, gemm);
+  }
+
+  Operand drop(const LowRankSlot& s, int node, const Operand& x, int64_t width, void* out) {
+    const Matrix dropped{out, operand_type(), width};
+    k_->ops.dropout(context_.pool, tokens, width, {const_cast<void*>(x.data), x.dtype, x.ld}, s.dropout,
+                    dropout_key(*train, node), dropped);
+    return {out, operand_type(), width};
+  }
+
+  void linear(const Step& step, const Node& node) {
+    const int64_t in = cols(node.inputs[0]), out = cols(node.out);
+    const int64_t element = size_of(operand_type());
+    Scratch scratch(workspace(step));
+    std::vector<Segment> segments{{operand(step.x), weight(node.weight)}};
+    struct Part {
+      const Adapter* adapter;
+      const LowRankSlot* slot;
+      float* folded;
+      void* h;
+      void* dropped;
+    };
+    std::vector<Part> parts;
+    for (size_t a = 0; a < session_.adapters_.size(); ++a) {
+      const LowRankSlot* s = slot(a, step.node);
+      if (s == nullptr) continue;
+      Part part{session_.adapters_[a].get(), s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
+      part.h = step.aux >= 0 ? at(step.aux) : scratch.take(tokens_capacity() * s->rank * element);
+      if (train != nullptr && s->dropout > 0) part.dropped = scratch.take(tokens_capacity() * in * element);
+      parts.push_back(part);
+    }
+    for (const Part& part : parts) {
+      hidden(*part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch.rest());
+      const int64_t rank = active(*part.slot);
+      fold(*part.adapter, *part.slot, rank, part.folded);
+      segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
+    }
+    Output y{at(step.y), plan_.buffers[step.y].dtype, out};
+    if (node.bias >= 0) y.bias = vector(node.bias);
+    if (step.residual >= 0) {
+      y.residual = at<float>(step.residual);
+      y.residual_ld = out;
+    }
+    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments, y, scratch.rest());
+  }
+
+  int64_t tokens_capacity() const { return plan_.options.tokens; }
+
+  void adapter_hidden(const Step& step) {
+    const LowRankSlot& s = *slot(0, step.node);
+    const Node& node = graph_.nodes[step.node];
+    Scratch scratch(workspace(step));
+    scratch.take(cols(node.out) * s.rank * 4);
+    void* dropped = s.dropout > 0 ? scratch.take(tokens_capacity() * cols(node.inputs[0]) * size_of(operand_type())) : nullptr;
+    hidden(*session_.adapters_[0], s, step.node, operand(step.x), dropped, at(step.aux), scratch.rest());
+  }
+
+  void linear_param_gradient(const Step& step, const Node& node) {
+    Adapter& adapter = *session_.adapters_[0];
+    const LowRankSlot& s = *slot(0, step.node);
+    const int64_t in = cols(node.inputs[0]), out = cols(node.out), rank = active(s);
+    Scratch scratch(workspace(step));
+    float* const folded = scratch.take<float>(out * s.rank * 4);
+    const bool drops = s.dropout > 0 && step.x >= 0;
+    void* const dropped = drops ? scratch.take(tokens_capacity() * in * size_of(operand_type())) : nullptr;
+    const Operand dy = operand(step.dy);
+
+    if (step.y >= 0) {  // gradient at h = dy B
+      fold(adapter, s, rank, folded);
+      const Segment segment{dy, dense(folded, out, rank, rank)};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, rank, {&segment, 1},
+                       {at(step.y), operand_type(), s.rank}, scratch.rest());
+    }
+    if (step.aux >= 0) {
+      const Operand h = operand(step.aux);
+      if (!s.has_gains()) {
+        k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, s.scale,
+                               adapter.data(s.b, AdapterArray::gradient), s.rank, true, scratch.rest());
+      } else {
+        std::memset(folded, 0, static_cast<size_t>(out * rank * 4));
+        k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
+        fold_gradient(adapter, s, rank, folded);
+      }
+    }
+    if (step.x >= 0) {
+      const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
+      k_->gemm.reduce_tokens(context_.pool, tokens, operand(step.y), rank, x, in, 1,
+                             adapter.data(s.a, AdapterArray::gradient), in, false, scratch.rest());
+    }
+  }
+
+  void linear_input_gradient(const Step& step) {
+    const int64_t in = plan_.buffers[step.dx].cols;
+    std::vector<Segment> segments;
+    std::vector<const GradientTerm*> dropped;
+    for (const GradientTerm& term : step.terms) {
+      segments.push_back({operand(term.dy), weight(graph_.nodes[term.node].weight)});
+      if (term.dh < 0) continue;
+      const LowRankSlot& s = *slot(0, term.node);
+      if (s.dropout > 0)
+        dropped.push_back(&term);  // its mask keeps it out of the common sum
+      else
+        segments.push_back({operand(term.dh), factor_a(*session_.adapters_[0], s)});
+    }
+    Output dx{at(step.dx), plan_.buffers[step.dx].dtype, in};
+    if (step.accumulate) {
+      dx.residual = at<float>(step.dx);
+      dx.residual_ld = in;
+    }
+    k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, segments, dx, workspace(step));
+    for (const GradientTerm* term : dropped) {
+      const LowRankSlot& s = *slot(0, term->node);
+      Scratch scratch(workspace(step));
+      void* const part = scratch.take(tokens_capacity() * in * size_of(operand_type()));
+      const Segment segment{operand(term->dh), factor_a(*session_.adapters_[0], s)};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, {&segment, 1}, {part, operand_type(), in},
+                       scratch.rest());
+      k_->ops.dropout_backward_add(context_.pool, tokens, in, {part, operand_type(), in}, s.dropout,
+                                   dropout_key(*train, term->node), matrix(step.dx));
+    }
+  }
+
+  // ---- the head ---------------------------------------------------------------------------------------------------
+
+  void gather(const Step& step, int64_t width) {
+    k_->ops.gather_rows(context_.pool, head_rows, width, matrix(step.x), at<int32_t>(plan_.head_index),
+                        matrix(step.x2));
+  }
+
+  void head_loss(const Step& step, const Node& node) {
+    const int64_t width = cols(node.inputs[0]), vocab = graph_.vocab_size;
+    const int64_t element = size_of(operand_type());
+    gather(step, width);
+    if (step.dx >= 0) clear(step.dx);
+    const WeightView head = weight(node.weight);
+    for (int64_t begin = 0; begin < head_rows; begin += plan_.head_chunk) {
+      const int64_t rows = std::min(plan_.head_chunk, head_rows - begin);
+      std::byte* const chunk = at(step.x2) + begin * width * element;
+      const Segment forward{{chunk, operand_type(), width}, head};
+      k_->gemm.gemm_nt(context_.pool, plan_.options.precision, rows, vocab, {&forward, 1},
+                       {at(step.y), DType::f32, vocab}, workspace(step));
+      // The gradient takes the place of the logits, its rows starting where theirs do.
+      const Matrix grad{step.dx >= 0 ? at(step.y) : nullptr, operand_type(), vocab * 4 / element};
+      k_->ops.cross_entropy(context_.pool, rows, vocab, {at(step.y), DType::f32, vocab},
+                            at<int32_t>(plan_.head_labels) + begin, loss_scale,
+                            at<float>(plan_.head_losses) + begin, grad);
+      if (step.dx < 0) continue;
+      const Segment back{{grad.data, grad.dtype, grad.ld}, head};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&back, 1},
+                       {chunk, operand_type(), width}, workspace(step));
+    }
+    if (step.dx >= 0)
+      k_->ops.scatter_add_rows(context_.pool, head_rows, width, matrix(step.x2), at<int32_t>(plan_.head_index),
+                               matrix(step.dx));
+  }
+
+  void head_logits(const Step& step, const Node& node) {
+    const int64_t width = cols(node.inputs[0]);
+    gather(step, width);
+    const Segment segment{operand(step.x2), weight(node.weight)};
+    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, head_rows, graph_.vocab_size, {&segment, 1},
+                     {at(step.y), DType::f32, graph_.vocab_size}, workspace(step));
+  }
+
+  // ---- LOWRANK_CHECK ----------------------------------------------------------------------------------------------
+
+  /// Runs a step, then the same step with the reference kernels from the same inputs, and stops at the first difference.
+  void run_checked(const Step& step) {
+    struct Copy {
+      int buffer;
+      std::vector<std::byte> before, fast;
+    };
+    std::vector<Copy> copies;
+    const auto bytes_of = [&](int id) { return static_cast<size_t>(plan_.buffers[id].bytes); };
+    step.each_written([&](int id) {
+      const bool scratch = step.kernel == Kernel::head_loss && id == step.y;  // holds only the last chunk
+      if (!scratch) copies.push_back({id, {at(id), at(id) + bytes_of(id)}, {}});
+    });
+    float* const gradients =
+        session_.adapters_.empty() ? nullptr : session_.adapters_[0]->span(AdapterArray::gradient);
+    const size_t trained =
+        gradients ? static_cast<size_t>(session_.adapters_[0]->spec().trained_elements) : 0;
+    const std::vector<float> gradients_before(gradients, gradients + trained);
+    run_step(step, context_.kernels);
+    const std::vector<float> gradients_fast(gradients, gradients + trained);
+    for (Copy& copy : copies) {
+      copy.fast.assign(at(copy.buffer), at(copy.buffer) + bytes_of(copy.buffer));
+      std::copy(copy.before.begin(), copy.before.end(), at(copy.buffer));
+    }
+    std::copy(gradients_before.begin(), gradients_before.end(), gradients);
+    run_step(step, cpu::kernels(cpu::Level::reference));
+    for (Copy& copy : copies) {
+      const Buffer& buffer = plan_.buffers[copy.buffer];
+      const int64_t rows = buffer.rows == RowKind::tokens ? tokens : buffer.rows == RowKind::head ? head_rows : 1;
+      compare(step, buffer.name, buffer.dtype, copy.fast.data(), at(copy.buffer), rows * buffer.cols);
+      std::copy(copy.fast.begin(), copy.fast.end(), at(copy.buffer));
+    }
+    if (gradients) {
+      compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, static_cast<int64_t>(trained));
+      std::copy(gradients_fast.begin(), gradients_fast.end(), gradients);
+    }
+  }
+
+  void compare(const Step& step, const std::string& what, DType dtype, const void* fast, const void* reference,
+               int64_t count) const {
+    if (dtype != DType::f32 && dtype != DType::bf16) return;
+    const auto element = [&](const void* data, int64_t i) {
+      return dtype == DType::f32 ? static_cast<const float*>(data)[i]
+                                 : f32_from_bf16(static_cast<const uint16_t*>(data)[i]);
+    };
+    double difference = 0, norm = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const double r = element(reference, i), d = element(fast, i) - r;
+      difference += d * d;
+      norm += r * r;
+    }
+    const double limit = plan_.options.precision == Precision::bf16 ? 2e-2 : 1e-4;
+    const double relative = norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+    if (!(relative <= limit))
+      fail("INTERNAL", "LOWRANK_CHECK: ", name_of(step.phase), ' ', name_of(step.kernel), " at ",
+           graph_.nodes[step.node].path, ", ", what, ": relative difference ", relative, " from the reference kernels");
+  }
+
+  Session& session_;
+  const Graph& graph_;
+  Context& context_;
+  const Plan& plan_;
+  const CancelFlag& cancel_;
+  const cpu::Kernels* k_ = nullptr;
+};
+
+namespace {
+
+void check_tokens(const std::vector<int32_t>& tokens, const Plan& plan, const Graph& graph) {
+  if (tokens.empty() || static_cast<int64_t>(tokens.size()) > plan.options.tokens)
+    fail("SHAPE", "the batch has ", tokens.size(), " tokens; this plan takes 1 to ", plan.options.tokens);
+  for (const int32_t id : tokens)
+    if (id < 0 || id >= graph.vocab_size)
+      fail("DATA", "token id ", id, " lies outside the model's vocabulary of ", graph.vocab_size);
+}
+
+/// Fills tokens, positions and the labelled rows of a micro-batch; returns the number of labelled rows.
+int64_t place_batch(const Executor& run, const Plan& plan, const Graph& graph, const MicroBatch& batch) {
+  check_tokens(batch.tokens, plan, graph);
+  const auto& cu = batch.cu_seqlens;
+  const int32_t count = static_cast<int32_t>(batch.tokens.size());
+  if (cu.size() < 2 || static_cast<int64_t>(cu.size()) - 1 > plan.options.sequences || cu.front() != 0 ||
+      cu.back() != count || !std::is_sorted(cu.begin(), cu.end()))
+    fail("SHAPE", "cuSeqlens must rise from 0 to the ", count, " tokens over 1 to ", plan.options.sequences, " sequences");
+  if (batch.labels.size() != batch.tokens.size())
+    fail("SHAPE", "labels has ", batch.labels.size(), " entries for ", count, " tokens");
+  std::copy(batch.tokens.begin(), batch.tokens.end(), run.at<int32_t>(plan.tokens));
+  int32_t* const positions = run.at<int32_t>(plan.positions);
+  for (size_t s = 0; s + 1 < cu.size(); ++s)
+    for (int32_t i = cu[s]; i < cu[s + 1]; ++i) positions[i] = i - cu[s];
+  int64_t labelled = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t label = batch.labels[i];
+    if (label == -100) continue;
+    if (label < 0 || label >= graph.vocab_size)
+      fail("DATA", "label ", label, " lies outside the model's vocabulary of ", graph.vocab_size);
+    if (labelled == plan.options.head_rows)
+      fail("SHAPE", "the batch has more than ", plan.options.head_rows, " labelled positions, which this plan takes");
+    run.at<int32_t>(plan.head_index)[labelled] = i;
+    run.at<int32_t>(plan.head_labels)[labelled] = label;
+    ++labelled;
+  }
+  return labelled;
+}
+
+const Plan& plan_of_mode(const Plan& plan, Mode mode) {
+  if (plan.options.mode != mode)
+    fail("CONFIG", "this plan is for mode ", name_of(plan.options.mode), ", not ", name_of(mode));
+  return plan;
+}
+
+}  // namespace
+
+LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
+                               const CancelFlag& cancel) {
+  const Plan& p = plan_of_mode(plan(name), Mode::train);
+  Executor run(*this, context, p, cancel);
+  run.head_rows = place_batch(run, p, graph(), input.batch);
+  run.tokens = static_cast<int64_t>(input.batch.tokens.size());
+  run.cu_seqlens = &input.batch.cu_seqlens;
+  run.train = &input;
+  run.loss_scale = input.loss_scale;
+  run.run();
+  LossResult result{0, run.head_rows};
+  for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
+  return result;
+}
+
+LossResult Session::evaluate(Context& context, const std::string& name, const MicroBatch& batch,
+                             const CancelFlag& cancel) {
+  const Plan& p = plan_of_mode(plan(name), Mode::evaluate);
+  Executor run(*this, context, p, cancel);
+  run.head_rows = place_batch(run, p, graph(), batch);
+  run.tokens = static_cast<int64_t>(batch.tokens.size());
+  run.cu_seqlens = &batch.cu_seqlens;
+  run.run();
+  LossResult result{0, run.head_rows};
+  for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
+  return result;
+}
+
+const float* Session::forward(Context& context, const std::string& name, const ForwardInput& input,
+                              const CancelFlag& cancel) {
+  const Plan& p = plan_of_mode(plan(name), Mode::forward);
+  check_tokens(input.tokens, p, graph());
+  const int64_t count = static_cast<int64_t>(input.tokens.size());
+  if (input.past < 0 || input.past + count > p.options.kv_capacity)
+    fail("SHAPE", "tokens ", input.past, " to ", input.past + count, " do not fit a KV cache of ",
+         p.options.kv_capacity, " tokens");
+  if (input.rows.empty() || static_cast<int64_t>(input.rows.size()) > p.options.head_rows)
+    fail("SHAPE", input.rows.size(), " rows of logits are wanted; this plan takes 1 to ", p.options.head_rows);
+  for (const int32_t row : input.rows)
+    if (row < 0 || row >= count) fail("SHAPE", "row ", row, " of ", count, " tokens does not exist");
+  Executor run(*this, context, p, cancel);
+  const std::vector<int32_t> cu{0, static_cast<int32_t>(count)};
+  run.tokens = count;
+  run.past = input.past;
+  run.head_rows = static_cast<int64_t>(input.rows.size());
+  run.cu_seqlens = &cu;
+  std::copy(input.tokens.begin(), input.tokens.end(), run.at<int32_t>(p.tokens));
+  std::copy(input.rows.begin(), input.rows.end(), run.at<int32_t>(p.head_index));
+  for (int64_t i = 0; i < count; ++i)
+    run.at<int32_t>(p.positions)[i] = static_cast<int32_t>(input.past + i);
+  run.run();
+  return run.at<float>(p.steps.back().y);
+}
+
+}  // namespace lowrank

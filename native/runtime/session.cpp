@@ -1,0 +1,169 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+/// Positions that a plan may rotate by: its longest sequence is its whole capacity.
+int64_t positions_of(const PlanOptions& options) { return std::max(options.tokens, options.kv_capacity); }
+
+int64_t most_positions(const std::map<std::string, Plan>& plans) {
+  int64_t most = 0;
+  for (const auto& [name, plan] : plans) most = std::max(most, positions_of(plan.options));
+  return most;
+}
+
+int64_t most_kv_bytes(const Graph& graph, const std::map<std::string, Plan>& plans) {
+  int64_t most = 0;
+  for (const auto& [name, plan] : plans) most = std::max(most, kv_cache_bytes(graph, plan.options));
+  return most;
+}
+
+const Plan& largest(const std::map<std::string, Plan>& plans) {
+  return std::max_element(plans.begin(), plans.end(), [](const auto& a, const auto& b) {
+           return a.second.arena_bytes < b.second.arena_bytes;
+         })->second;
+}
+
+}  // namespace
+
+Model::Model(Graph described) : graph(std::move(described)) {
+  graph.check();
+  weights.resize(graph.weights.size());
+}
+
+std::vector<std::string> Model::missing() const {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < weights.size(); ++i)
+    if (!weights[i]) names.push_back(graph.weights[i].name);
+  return names;
+}
+
+PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
+                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
+  const Plan& plan = largest(plans);
+  std::vector<int64_t> bytes = plan.peak_rows(graph);
+  const auto row = [&](Category category) -> int64_t& { return bytes[static_cast<int>(category)]; };
+  for (size_t i = 0; i < graph.weights.size(); ++i) {
+    const GraphWeight& w = graph.weights[i];
+    row(Category::weights) += weight_bytes(formats[i], w.rows, w.cols);
+    row(Category::quantization_constants) += constants_bytes(formats[i], w.rows, w.cols);
+  }
+  PlanReport report;
+  report.total_parameters = graph.parameters();
+  for (const AdapterSpec* spec : adapters) {
+    row(Category::adapters) += spec->elements * 4;
+    report.total_parameters += spec->elements;
+    if (!spec->trainable) continue;
+    row(Category::gradients) += spec->trained_elements * 4;
+    row(Category::optimizer) += spec->trained_elements * 8;
+    report.trainable_parameters += spec->trained_elements;
+  }
+  row(Category::kv_cache) += most_kv_bytes(graph, plans);
+  row(Category::workspace) += rope_table_bytes(graph, most_positions(plans));
+  report.arena_bytes = plan.arena_bytes;
+  const Step& peak = plan.steps[plan.peak_step];
+  report.peak_at = std::string(name_of(peak.phase)) + ' ' + name_of(peak.kernel) + ' ' + graph.nodes[peak.node].path;
+  for (int c = 0; c < kCategories; ++c) {
+    if (bytes[c] == 0) continue;
+    report.rows.push_back({static_cast<Category>(c), bytes[c]});
+    report.peak_bytes += bytes[c];
+  }
+  return report;
+}
+
+Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
+                 const std::map<std::string, PlanOptions>& plans)
+    : model_(std::move(model)), adapters_(std::move(adapters)) {
+  if (const auto missing = model_->missing(); !missing.empty())
+    fail("CONFIG", "the model is not loaded: ", missing.size(), " weights are missing, the first is ", missing.front());
+  if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
+  for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(graph(), specs(), options));
+  positions_ = most_positions(plans_);
+  arena_ = Block(Category::activations, largest(plans_).arena_bytes);
+  kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
+  rope_ = Block(Category::workspace, rope_table_bytes(graph(), positions_));
+  const int64_t pairs = static_cast<int64_t>(graph().inv_freq.size());
+  float* const cos = rope_.data<float>();
+  float* const sin = cos + positions_ * pairs;
+  for (int64_t p = 0; p < positions_; ++p) {
+    for (int64_t j = 0; j < pairs; ++j) {
+      const double angle = static_cast<double>(p) * graph().inv_freq[j];
+      cos[p * pairs + j] = static_cast<float>(std::cos(angle) * graph().attention_factor);
+      sin[p * pairs + j] = static_cast<float>(std::sin(angle) * graph().attention_factor);
+    }
+  }
+}
+
+const Plan& Session::plan(const std::string& name) const {
+  const auto found = plans_.find(name);
+  if (found == plans_.end()) fail("CONFIG", "the session has no plan '", name, "'");
+  return found->second;
+}
+
+std::vector<StorageFormat> Session::formats() const {
+  std::vector<StorageFormat> formats;
+  for (const Weight& weight : model_->weights) formats.push_back(weight.format());
+  return formats;
+}
+
+std::vector<const AdapterSpec*> Session::specs() const {
+  std::vector<const AdapterSpec*> specs;
+  for (const auto& adapter : adapters_) specs.push_back(&adapter->spec());
+  return specs;
+}
+
+PlanReport Session::report(const std::string& name) const {
+  return report_plans(graph(), formats(), specs(), {{name, plan(name)}});
+}
+
+PlanReport Session::total() const { return report_plans(graph(), formats(), specs(), plans_); }
+
+int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {
+  const float* const best = std::max_element(logits, logits + vocab);
+  if (sampling.temperature <= 0) return static_cast<int32_t>(best - logits);
+  std::vector<int32_t> order(vocab);
+  std::iota(order.begin(), order.end(), 0);
+  const int64_t keep = sampling.top_k > 0 ? std::min(sampling.top_k, vocab) : vocab;
+  // Ties go to the lower id, so the draw does not depend on the sort.
+  const auto better = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  std::partial_sort(order.begin(), order.begin() + keep, order.end(), better);
+  std::vector<double> mass(keep);
+  double total = 0;
+  for (int64_t i = 0; i < keep; ++i)
+    total += mass[i] = std::exp((static_cast<double>(logits[order[i]]) - *best) / sampling.temperature);
+  double kept = 0;
+  int64_t last = 0;
+  for (; last < keep; ++last)
+    if ((kept += mass[last]) >= sampling.top_p * total) break;
+  last = std::min(last, keep - 1);
+  const double draw = cpu::counter_hash(sampling.seed, sampling.position) * 0x1p-32 * std::min(kept, total);
+  double passed = 0;
+  for (int64_t i = 0; i <= last; ++i)
+    if ((passed += mass[i]) > draw) return order[i];
+  return order[last];
+}
+
+double optimizer_step(Context& context, Adapter& adapter, cpu::AdamW update, double max_grad_norm) {
+  const AdapterSpec& spec = adapter.spec();
+  if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
+  float* const gradients = adapter.span(AdapterArray::gradient);
+  const int64_t count = spec.trained_elements;
+  const cpu::OpKernels& ops = context.kernels.ops;
+  const double norm = std::sqrt(ops.sum_of_squares(context.pool, count, gradients));
+  if (!std::isfinite(norm))
+    fail("DATA", "the gradient is not finite at step ", update.step, "; lower the learning rate or look at the data");
+  update.grad_scale =
+      max_grad_norm > 0 ? static_cast<float>(std::min(1.0, max_grad_norm / (norm + 1e-6))) : 1.0f;  // as torch clips
+  ops.adamw(context.pool, count, update, gradients, adapter.span(AdapterArray::m), adapter.span(AdapterArray::v),
+            adapter.span(AdapterArray::value));
+  std::fill(gradients, gradients + count, 0.0f);
+  return norm;
+}
+
+}  // namespace lowrank

@@ -1,0 +1,116 @@
+// Models, and sessions that execute plans over them. A session owns one arena, as large as its largest plan, and the
+// state that lives between calls (key/value cache, rotary tables); weights and adapters are shared.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "graph/graph.h"
+#include "plan/plan.h"
+#include "runtime/engine.h"
+#include "runtime/weights.h"
+
+namespace lowrank {
+
+struct Model {
+  Graph graph;
+  std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
+
+  explicit Model(Graph described);
+  std::vector<std::string> missing() const;
+};
+
+struct PlanRow {
+  Category category;
+  int64_t bytes;
+};
+
+struct PlanReport {
+  int64_t peak_bytes = 0;
+  std::vector<PlanRow> rows;
+  int64_t arena_bytes = 0;
+  std::string peak_at;
+  int64_t trainable_parameters = 0;
+  int64_t total_parameters = 0;
+};
+
+/// What a session over these plans would hold, from shapes and storage formats alone; equal to what it allocates.
+PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
+                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans);
+
+/// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are already shifted, -100 is none.
+struct MicroBatch {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> cu_seqlens;
+  std::vector<int32_t> labels;
+};
+
+struct TrainInput {
+  MicroBatch batch;
+  float loss_scale = 1;
+  uint64_t seed = 0;
+  uint64_t step = 0;
+  uint64_t micro_step = 0;
+  int64_t active_rank = 0;  // 0: all
+};
+
+struct LossResult {
+  double loss_sum = 0;
+  int64_t count = 0;
+};
+
+struct Sampling {
+  float temperature = 0;
+  int64_t top_k = 0;   // 0: all
+  float top_p = 1;
+  uint64_t seed = 0;
+  uint64_t position = 0;
+};
+
+struct ForwardInput {
+  std::vector<int32_t> tokens;
+  int64_t past = 0;
+  std::vector<int32_t> rows;
+};
+
+class Session {
+ public:
+  Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
+          const std::map<std::string, PlanOptions>& plans);
+
+  const Plan& plan(const std::string& name) const;
+  const Graph& graph() const { return model_->graph; }
+  PlanReport report(const std::string& name) const;
+  PlanReport total() const;
+
+  LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
+  LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
+  /// Logits of the asked-for rows: [rows, vocab], valid until the next call.
+  const float* forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
+
+ private:
+  friend class Executor;
+  std::vector<StorageFormat> formats() const;
+  std::vector<const AdapterSpec*> specs() const;
+
+  std::shared_ptr<const Model> model_;
+  std::vector<std::shared_ptr<Adapter>> adapters_;
+  std::map<std::string, Plan> plans_;
+  Block arena_;
+  Block kv_cache_;
+  Block rope_;            // cos [positions, head_dim / 2], then sin
+  int64_t positions_ = 0;
+};
+
+/// Draws a token from logits [vocab]: greedy at temperature 0, else softmax over the top_k and top_p best. Deterministic
+/// in (seed, position).
+int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);
+
+/// Clips by the global norm (double accumulation), updates every trained parameter and zeroes the gradients; returns the
+/// norm before clipping. `max_grad_norm` <= 0 is off.
+double optimizer_step(Context& context, Adapter& adapter, cpu::AdamW update, double max_grad_norm);
+
+}  // namespace lowrank
