@@ -25,7 +25,8 @@ const LARGEST_STRING = 64 << 20
 /** ggml's own limit. */
 const LARGEST_ARRAY = 2 ** 30
 
-type NumericArray =
+/** Numbers in the width of the file. */
+export type NumericArray =
   | Uint8Array
   | Int8Array
   | Uint16Array

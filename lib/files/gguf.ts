@@ -7,24 +7,12 @@
 import { createHash } from 'node:crypto'
 import { UnsupportedError } from '../errors.js'
 import { GGML_TYPE_NAMES_ONLY, GGML_TYPES, type GgmlType } from './ggml-types.js'
-import { GgufCursor, NeedMoreBytes } from './gguf-cursor.js'
+import { GgufCursor, NeedMoreBytes, type NumericArray } from './gguf-cursor.js'
 import { type InputFile, quote, safeProduct, withInputFile } from './input.js'
 
-/** Arrays of numbers keep the width of the file; integers beyond 2^53 are bigint. */
-export type GgufArray =
-  | string[]
-  | boolean[]
-  | Uint8Array
-  | Int8Array
-  | Uint16Array
-  | Int16Array
-  | Uint32Array
-  | Int32Array
-  | Float32Array
-  | BigUint64Array
-  | BigInt64Array
-  | Float64Array
+export type GgufArray = string[] | boolean[] | NumericArray
 
+/** Single integers beyond 2^53 are bigint. */
 export type GgufValue = number | bigint | boolean | string | GgufArray
 
 export interface GgufTensor {
@@ -196,11 +184,12 @@ function readArray(cursor: GgufCursor, what: string): GgufArray {
 
 function readAlignment(cursor: GgufCursor, metadata: ReadonlyMap<string, GgufValue>): number {
   const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT
-  // The parser above yields numbers for every width; ggml wants a u32, and a power of two fits one or is refused.
-  if (typeof alignment !== 'number' || alignment > 0x80000000 || !Number.isInteger(Math.log2(alignment))) {
+  // Any width is taken, as for other integers; ggml writes a u32, whose largest power of two is 2^31.
+  const exponent = typeof alignment === 'number' ? Math.log2(alignment) : Number.NaN
+  if (!Number.isInteger(exponent) || exponent < 0 || exponent > 31) {
     return cursor.fail(`general.alignment must be a power of two, not ${quote(String(alignment))}`)
   }
-  return alignment
+  return 2 ** exponent
 }
 
 function refuseSplit(path: string, metadata: ReadonlyMap<string, GgufValue>): void {

@@ -16,6 +16,8 @@ import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
 import { SOURCE_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
+export type { SourceDtype, TensorSource } from './tensor-source.js'
+
 export interface ModelFiles {
   kind: 'folder' | 'gguf'
   path: string

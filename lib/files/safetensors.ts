@@ -44,7 +44,7 @@ const DTYPE_RANK = new Map(Object.keys(DTYPE_BITS).map((dtype, rank) => [dtype, 
 const LIMITS = {
   /** Same as in the published reader. */
   headerBytes: 100_000_000,
-  tensors: 500_000,
+  tensors: 100_000,
   nameBytes: 1024,
   rank: 8,
   metadataEntries: 100_000,
