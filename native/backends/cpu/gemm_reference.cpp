@@ -2,7 +2,7 @@
 // bf16 first when that precision is asked for, so the faster levels differ only by the order and width of their sums.
 #include <algorithm>
 
-#include "backends/cpu/gemm.h"
+#include "backends/cpu/kernels.h"
 
 namespace lowrank::cpu {
 namespace {
