@@ -1,15 +1,503 @@
-// The door between JavaScript and the native core.
+// The door between JavaScript and the native core: wrapped objects, argument checks, promises. No maths here; the list of
+// what is exported, with its meaning, is lib/native/addon.ts.
 #include <napi.h>
 
-#include "core/version.h"
+#include <algorithm>
 
+#include "addon/convert.h"
+#include "addon/jobs.h"
+#include "core/version.h"
+#include "os/process_memory.h"
+
+namespace lowrank::addon {
 namespace {
 
-Napi::Object init(Napi::Env env, Napi::Object exports) {
-  exports.Set("version", Napi::String::New(env, lowrank::version()));
+/// State of one JavaScript environment; nothing hangs on globals, so worker threads can load the addon too.
+struct Environment {
+  std::shared_ptr<Channel> channel;
+  Napi::FunctionReference model, adapter, session;
+};
+
+Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+
+Napi::Number number(Napi::Env env, int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
+
+/// What ObjectWrap classes share: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
+template <class Self, class Payload>
+class Handle : public Napi::ObjectWrap<Self> {
+ public:
+  using Base = Handle;
+  explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {
+    info.This().template As<Napi::Object>().TypeTag(&Self::kTag);
+  }
+
+  static Self& unwrap(Napi::Value value) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Self::kTag))
+      throw Napi::TypeError::New(value.Env(), std::string("lowrank: expected ") + Self::kName);
+    return *Napi::ObjectWrap<Self>::Unwrap(value.As<Napi::Object>());
+  }
+
+  const std::shared_ptr<Payload>& payload(Napi::Env env) const {
+    if (!payload_) throw to_js(env, "DISPOSED", std::string(Self::kName) + " was disposed");
+    return payload_;
+  }
+
+ protected:
+  /// Reports bytes to the garbage collector, which otherwise sees a few bytes of handle.
+  void hold(Napi::Env env, std::shared_ptr<Payload> payload, int64_t bytes) {
+    payload_ = std::move(payload);
+    grow(env, bytes);
+  }
+  void grow(Napi::Env env, int64_t bytes) {
+    bytes_ += bytes;
+    Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
+  }
+  /// `dispose` as a member of Self, which is what DefineClass takes.
+  static Napi::ClassPropertyDescriptor<Self> dispose_method() {
+    using Method = Napi::Value (Self::*)(const Napi::CallbackInfo&);
+    return Napi::InstanceWrap<Self>::InstanceMethod("dispose", static_cast<Method>(&Handle::dispose));
+  }
+
+ private:
+  Napi::Value dispose(const Napi::CallbackInfo& info) {
+    payload_.reset();  // jobs in flight hold their own reference
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -bytes_);
+    bytes_ = 0;
+    return info.Env().Undefined();
+  }
+
+  std::shared_ptr<Payload> payload_;
+  int64_t bytes_ = 0;
+};
+
+class ModelHandle : public Handle<ModelHandle, Model> {
+ public:
+  static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 1};
+  static constexpr const char* kName = "a model";
+
+  explicit ModelHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    guarded(info.Env(), [&] { hold(info.Env(), std::make_shared<Model>(to_graph(info[0])), 0); });
+  }
+
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeModel",
+                       {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
+                        InstanceMethod<&ModelHandle::missing>("missing"), dispose_method()});
+  }
+
+ private:
+  Napi::Value load_weight(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto model = payload(env);
+      const std::string name = info[0].ToString();
+      const TensorSource source = to_tensor_source(info[1]);
+      const StorageFormat format = to_storage_format(info[2]);
+      const auto found = model->graph.weight_of_name.find(name);
+      if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
+      const int index = found->second;
+      const GraphWeight& expected = model->graph.weights[index];
+      if (source.rows != expected.rows || source.cols != expected.cols)
+        fail("SHAPE", "tensor '", name, "' in ", source.file, " is [", source.rows, ", ", source.cols,
+             "] but the model's config asks for [", expected.rows, ", ", expected.cols, "]");
+      const bool quantised = format == StorageFormat::nf4 || format == StorageFormat::nf4_double;
+      if ((expected.kind == WeightKind::vector && format != StorageFormat::f32) ||
+          (expected.kind == WeightKind::table && quantised))
+        fail("CONFIG", "weight '", name, "' cannot be held as ", name_of(format));
+      grow(env, weight_bytes(format, source.rows, source.cols) + constants_bytes(format, source.rows, source.cols));
+      return environment(env).channel->start<bool>(
+          env,
+          [model, source, format, index](Context& context, const CancelFlag& cancel) {
+            LoadOptions options;
+            options.cancel = cancel.get();
+            model->weights[index] = lowrank::load_weight(context.pool, source, format, options);
+            return true;
+          },
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); });
+    });
+  }
+
+  Napi::Value missing(const Napi::CallbackInfo& info) {
+    const std::vector<std::string> names = payload(info.Env())->missing();
+    Napi::Array array = Napi::Array::New(info.Env(), names.size());
+    for (uint32_t i = 0; i < names.size(); ++i) array.Set(i, names[i]);
+    return array;
+  }
+};
+
+class AdapterHandle : public Handle<AdapterHandle, Adapter> {
+ public:
+  static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 2};
+  static constexpr const char* kName = "an adapter";
+
+  explicit AdapterHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    guarded(info.Env(), [&] {
+      AdapterSpec spec = to_adapter_spec(info[0]);
+      spec.trainable = Fields(info[1], "options").flag("trainable", false);
+      auto adapter = std::make_shared<Adapter>(std::move(spec));
+      const AdapterSpec& laid_out = adapter->spec();
+      const int64_t floats = laid_out.elements + (laid_out.trainable ? 3 * laid_out.trained_elements : 0);
+      hold(info.Env(), std::move(adapter), floats * 4);
+    });
+  }
+
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeAdapter",
+                       {InstanceMethod<&AdapterHandle::fill>("fill"), InstanceMethod<&AdapterHandle::read>("read"),
+                        InstanceMethod<&AdapterHandle::write>("write"),
+                        InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
+                        InstanceMethod<&AdapterHandle::step>("optimizerStep"),
+                        dispose_method()});
+  }
+
+ private:
+  struct Array {
+    float* data;
+    int64_t count;
+    std::string name;
+  };
+
+  /// The named array of a parameter; throws where it has none.
+  Array array(const Napi::CallbackInfo& info, AdapterArray which) const {
+    const Adapter& adapter = *payload(info.Env());
+    const std::string name = info[0].ToString();
+    const int index = adapter.parameter(name);
+    const ParameterSpec& p = adapter.spec().parameters[index];
+    float* const data = adapter.data(index, which);
+    if (data == nullptr) fail("CONFIG", "adapter parameter '", name, "' is not trained, so it has no gradient or moments");
+    return {data, p.rows * p.cols, name};
+  }
+
+  static AdapterArray which(Napi::Value value) {
+    static constexpr const char* kArrays[] = {"value", "gradient", "m", "v"};
+    Napi::Object holder = Napi::Object::New(value.Env());
+    holder.Set("array", value);
+    return static_cast<AdapterArray>(Fields(holder, "adapter").choice("array", kArrays));
+  }
+
+  Napi::Value fill(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Array a = array(info, AdapterArray::value);
+      const Fields fields(info[1], "fill");
+      static constexpr const char* kKinds[] = {"zeros", "constant", "uniform", "normal"};
+      switch (fields.choice("kind", kKinds)) {
+        case 0:
+          std::fill(a.data, a.data + a.count, 0.0f);
+          break;
+        case 1:
+          std::fill(a.data, a.data + a.count, static_cast<float>(fields.number("value")));
+          break;
+        case 2:
+          fill_uniform(a.data, a.count, static_cast<float>(fields.number("bound")),
+                       static_cast<uint64_t>(fields.integer("seed")), a.name);
+          break;
+        default:
+          fill_normal(a.data, a.count, static_cast<float>(fields.number("std")),
+                      static_cast<uint64_t>(fields.integer("seed")), a.name);
+      }
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Array a = array(info, which(info[1]));
+      Napi::Float32Array out = Napi::Float32Array::New(info.Env(), static_cast<size_t>(a.count));
+      std::copy(a.data, a.data + a.count, out.Data());
+      return out;
+    });
+  }
+
+  Napi::Value write(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Array a = array(info, which(info[1]));
+      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+        throw Napi::TypeError::New(info.Env(), "lowrank: values must be a Float32Array");
+      const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
+      if (static_cast<int64_t>(values.ElementLength()) != a.count)
+        fail("SHAPE", "adapter parameter '", a.name, "' has ", a.count, " elements, not ", values.ElementLength());
+      std::copy(values.Data(), values.Data() + a.count, a.data);
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value zero_gradients(const Napi::CallbackInfo& info) {
+    const Adapter& adapter = *payload(info.Env());
+    float* const gradients = adapter.span(AdapterArray::gradient);
+    if (gradients != nullptr) std::fill(gradients, gradients + adapter.spec().trained_elements, 0.0f);
+    return info.Env().Undefined();
+  }
+
+  Napi::Value step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto adapter = payload(env);
+      const Fields o(info[0], "optimizer");
+      static constexpr const char* kKinds[] = {"adamw"};
+      o.choice("kind", kKinds);
+      const auto real = [&](const char* key) { return static_cast<float>(o.number(key)); };
+      const cpu::AdamW update{real("learningRate"), real("beta1"),      real("beta2"), real("epsilon"),
+                              real("weightDecay"),  o.integer("step"), 1};
+      const double limit = o.number("maxGradNorm");
+      return environment(env).channel->start<double>(
+          env,
+          [adapter, update, limit](Context& context, const CancelFlag&) {
+            return optimizer_step(context, *adapter, update, limit);
+          },
+          [](Napi::Env e, double& norm) -> Napi::Value {
+            Napi::Object result = Napi::Object::New(e);
+            result.Set("gradNorm", norm);
+            return result;
+          });
+    });
+  }
+};
+
+Napi::Value from_loss(Napi::Env env, LossResult& loss) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("lossSum", loss.loss_sum);
+  result.Set("count", number(env, loss.count));
+  return result;
+}
+
+class SessionHandle : public Handle<SessionHandle, Session> {
+ public:
+  static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 3};
+  static constexpr const char* kName = "a session";
+
+  explicit SessionHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    const Napi::Env env = info.Env();
+    guarded(env, [&] {
+      std::vector<std::shared_ptr<Adapter>> adapters;
+      if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
+      const Napi::Array list = info[1].As<Napi::Array>();
+      for (uint32_t i = 0; i < list.Length(); ++i)
+        adapters.push_back(AdapterHandle::unwrap(list.Get(i)).payload(env));
+      auto session = std::make_shared<Session>(ModelHandle::unwrap(info[0]).payload(env), std::move(adapters),
+                                               to_plans(info[2], Engine::instance().threads()));
+      const int64_t bytes = session->total().arena_bytes;
+      hold(env, std::move(session), bytes);
+    });
+  }
+
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(
+        env, "NativeSession",
+        {InstanceMethod<&SessionHandle::report>("report"), InstanceMethod<&SessionHandle::total>("total"),
+         InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
+         InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
+  }
+
+ private:
+  Napi::Value report(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return from_report(info.Env(), payload(info.Env())->report(info[0].ToString())); });
+  }
+
+  Napi::Value total(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return from_report(info.Env(), payload(info.Env())->total()); });
+  }
+
+  Napi::Value train_step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    return environment(env).channel->start<LossResult>(
+        env,
+        [session, plan, input](Context& context, const CancelFlag& cancel) {
+          return session->train_step(context, plan, *input, cancel);
+        },
+        from_loss);
+  }
+
+  Napi::Value evaluate(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto batch = std::make_shared<MicroBatch>(to_micro_batch(Fields(info[1], "input")));
+    return environment(env).channel->start<LossResult>(
+        env,
+        [session, plan, batch](Context& context, const CancelFlag& cancel) {
+          return session->evaluate(context, plan, *batch, cancel);
+        },
+        from_loss);
+  }
+
+  Napi::Value forward(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    const Fields fields(info[1], "input");
+    auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
+    const bool want_logits = fields.flag("wantLogits", false);
+    const std::optional<Sampling> sampling = to_sampling(fields);
+    struct Drawn {
+      std::optional<int32_t> token;
+      std::vector<float> logits;
+    };
+    return environment(env).channel->start<Drawn>(
+        env,
+        [session, plan, input, want_logits, sampling](Context& context, const CancelFlag& cancel) {
+          const float* logits = session->forward(context, plan, *input, cancel);
+          const int64_t vocab = session->graph().vocab_size, rows = static_cast<int64_t>(input->rows.size());
+          Drawn drawn;
+          if (sampling) drawn.token = sample_token(logits + (rows - 1) * vocab, vocab, *sampling);
+          if (want_logits) drawn.logits.assign(logits, logits + rows * vocab);
+          return drawn;
+        },
+        [want_logits](Napi::Env e, Drawn& drawn) -> Napi::Value {
+          Napi::Object result = Napi::Object::New(e);
+          if (drawn.token) result.Set("token", *drawn.token);
+          if (want_logits) {
+            Napi::Float32Array logits = Napi::Float32Array::New(e, drawn.logits.size());
+            std::copy(drawn.logits.begin(), drawn.logits.end(), logits.Data());
+            result.Set("logits", logits);
+          }
+          return result;
+        });
+  }
+};
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const Engine& engine = Engine::instance();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("isa", cpu::name_of(engine.level()));
+    Napi::Array levels = Napi::Array::New(env);
+    for (const cpu::Level level : cpu::kLevels)
+      if (cpu::available(level)) levels.Set(levels.Length(), cpu::name_of(level));
+    object.Set("levels", levels);
+    object.Set("threads", engine.threads());
+    object.Set("cores", usable_cores());
+    object.Set("prefersBf16", cpu::prefers_bf16(engine.level()));
+    return object;
+  });
+}
+
+Napi::Value configure(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Fields fields(info[0], "options");
+    const int64_t threads = fields.integer("threads", 0);
+    if (threads < 0 || threads > 1024) fail("CONFIG", "threads is ", threads, "; expected 1 to 1024");
+    std::optional<cpu::Level> level;
+    if (fields.has("isa")) {
+      const std::string name = fields.text("isa");
+      std::string known;
+      for (const cpu::Level each : cpu::kLevels) {
+        if (name == cpu::name_of(each)) level = each;
+        known += (known.empty() ? "" : ", ") + std::string(cpu::name_of(each));
+      }
+      if (!level) fail("CONFIG", "isa is '", name, "'; expected one of ", known);
+    }
+    Engine::instance().configure(static_cast<int>(threads), level);
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value allocated(const Napi::CallbackInfo& info) {
+  Napi::Object object = Napi::Object::New(info.Env());
+  for (int c = 0; c < kCategories; ++c)
+    object.Set(name_of(static_cast<Category>(c)), number(info.Env(), allocated_bytes(static_cast<Category>(c))));
+  return object;
+}
+
+Napi::Value resident_bytes(const Napi::CallbackInfo& info) {
+  const os::ResidentMemory memory = os::resident_memory();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("rss", number(info.Env(), memory.resident));
+  object.Set("peak", number(info.Env(), memory.peak));
+  return object;
+}
+
+Napi::Value reset_peak(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
+}
+
+Napi::Value plan(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    Graph graph = to_graph(info[0]);
+    graph.check();
+    const Fields formats_by_name(info[1], "formats");
+    std::vector<StorageFormat> formats;
+    for (const GraphWeight& weight : graph.weights)
+      formats.push_back(to_storage_format(formats_by_name.get(weight.name.c_str())));
+    if (!info[2].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
+    const Napi::Array list = info[2].As<Napi::Array>();
+    std::vector<AdapterSpec> specs;
+    for (uint32_t i = 0; i < list.Length(); ++i) {
+      const Fields item(list.Get(i), "adapters");
+      specs.push_back(to_adapter_spec(item.get("spec")));
+      specs.back().trainable = item.flag("trainable", false);
+      specs.back().check();
+    }
+    std::vector<const AdapterSpec*> adapters;
+    for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
+    const int threads = info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads();
+    std::map<std::string, Plan> plans;
+    for (const auto& [name, options] : to_plans(info[3], threads))
+      plans.emplace(name, make_plan(graph, adapters, options));
+    return from_report(env, report_plans(graph, formats, adapters, plans));
+  });
+}
+
+Napi::Value dump(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto session = SessionHandle::unwrap(info[0]).payload(info.Env());
+    const Plan& p = session->plan(info[1].ToString());
+    const std::string what = info[2].ToString();
+    const std::string text = what == "graph"   ? session->graph().to_text()
+                             : what == "arena" ? p.arena_text()
+                                               : p.steps_text(session->graph());
+    return Napi::String::New(info.Env(), text);
+  });
+}
+
+Napi::Value shutdown(const Napi::CallbackInfo& info) {
+  environment(info.Env()).channel->close();
+  Engine::instance().shutdown();
+  return info.Env().Undefined();
+}
+
+/// `new Class(...)` without `new`: the exported create functions.
+template <Napi::FunctionReference Environment::*Class>
+Napi::Value create(const Napi::CallbackInfo& info) {
+  std::vector<napi_value> arguments;
+  for (size_t i = 0; i < info.Length(); ++i) arguments.push_back(info[i]);
+  return (environment(info.Env()).*Class).New(arguments);
+}
+
+Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
+  auto* state = new Environment;
+  state->channel = Channel::open(env);
+  state->model = Napi::Persistent(ModelHandle::define(env));
+  state->adapter = Napi::Persistent(AdapterHandle::define(env));
+  state->session = Napi::Persistent(SessionHandle::define(env));
+  env.SetInstanceData(state);
+  // Runs when the event loop drains or a worker ends, but not on process.exit(): lib/native/addon.ts covers that door.
+  env.AddCleanupHook([channel = state->channel] { channel->close(); });
+
+  const auto method = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, call, name));
+  };
+  exports.Set("version", version());
+  method("cpu", cpu_info);
+  method("configure", configure);
+  method("allocated", allocated);
+  method("residentBytes", resident_bytes);
+  method("resetPeak", reset_peak);
+  method("createModel", create<&Environment::model>);
+  method("createAdapter", create<&Environment::adapter>);
+  method("createSession", create<&Environment::session>);
+  method("plan", plan);
+  method("dump", dump);
+  method("shutdown", shutdown);
   return exports;
 }
 
 }  // namespace
+}  // namespace lowrank::addon
 
-NODE_API_MODULE(lowrank, init)
+using lowrank::addon::register_addon;
+NODE_API_MODULE(lowrank, register_addon)

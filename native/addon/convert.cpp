@@ -1,0 +1,279 @@
+#include "addon/convert.h"
+
+#include <cmath>
+
+namespace lowrank::addon {
+
+Fields::Fields(Napi::Value value, std::string where) : where_(std::move(where)) {
+  if (!value.IsObject()) throw Napi::TypeError::New(value.Env(), "lowrank: " + where_ + " must be an object");
+  object_ = value.As<Napi::Object>();
+}
+
+void Fields::wrong(const char* key, const std::string& expected) const {
+  throw Napi::TypeError::New(env(), "lowrank: " + where_ + '.' + key + " must be " + expected);
+}
+
+Napi::Value Fields::get(const char* key) const { return object_.Get(key); }
+
+bool Fields::has(const char* key) const {
+  const Napi::Value value = get(key);
+  return !value.IsUndefined() && !value.IsNull();
+}
+
+double Fields::number(const char* key) const {
+  const Napi::Value value = get(key);
+  if (!value.IsNumber()) wrong(key, "a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+int64_t Fields::integer(const char* key) const {
+  const double value = number(key);
+  if (value != std::floor(value) || std::fabs(value) > 9007199254740991.0) wrong(key, "an integer below 2^53");
+  return static_cast<int64_t>(value);
+}
+
+bool Fields::flag(const char* key, bool fallback) const {
+  if (!has(key)) return fallback;
+  const Napi::Value value = get(key);
+  if (!value.IsBoolean()) wrong(key, "true or false");
+  return value.As<Napi::Boolean>().Value();
+}
+
+std::string Fields::text(const char* key) const {
+  const Napi::Value value = get(key);
+  if (!value.IsString()) wrong(key, "a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+std::vector<Napi::Value> Fields::list(const char* key) const {
+  const Napi::Value value = get(key);
+  if (!value.IsArray()) wrong(key, "an array");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<Napi::Value> items;
+  items.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); ++i) items.push_back(array.Get(i));
+  return items;
+}
+
+std::vector<int32_t> Fields::ids(const char* key) const {
+  const Napi::Value value = get(key);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
+    wrong(key, "an Int32Array");
+  const Napi::Int32Array array = value.As<Napi::Int32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+int Fields::choose(const char* key, const char* const* names, size_t count) const {
+  const std::string value = text(key);
+  std::string all;
+  for (size_t i = 0; i < count; ++i) {
+    if (value == names[i]) return static_cast<int>(i);
+    all += (i ? ", " : "") + std::string(names[i]);
+  }
+  wrong(key, "one of " + all + ", not '" + value + "'");
+}
+
+Graph to_graph(Napi::Value value) {
+  const Fields fields(value, "graph");
+  Graph graph;
+  graph.family = fields.text("family");
+  graph.vocab_size = fields.integer("vocabSize");
+  graph.layers = static_cast<int>(fields.integer("layers"));
+  for (const Napi::Value item : fields.list("weights")) {
+    const Fields w(item, "graph.weights");
+    static constexpr const char* kKinds[] = {"matrix", "table", "vector"};
+    graph.weights.push_back(
+        {w.text("name"), w.integer("rows"), w.integer("cols"), static_cast<WeightKind>(w.choice("kind", kKinds))});
+    graph.weight_of_name.emplace(graph.weights.back().name, static_cast<int>(graph.weights.size()) - 1);
+  }
+  for (const Napi::Value item : fields.list("values")) {
+    const Fields v(item, "graph.values");
+    static constexpr const char* kTypes[] = {"residual", "operand"};
+    graph.values.push_back({v.integer("cols"), static_cast<ValueType>(v.choice("type", kTypes))});
+  }
+  for (const Napi::Value item : fields.list("nodes")) {
+    const Fields n(item, "graph.nodes");
+    static constexpr const char* kOps[] = {"embedding", "rms_norm", "linear", "rope", "attention", "swiglu", "lm_head"};
+    const auto id = [&](const char* key) { return static_cast<int>(n.integer(key)); };
+    const auto weight = [&](const char* key) {
+      const auto found = graph.weight_of_name.find(n.text(key));
+      if (found == graph.weight_of_name.end()) n.wrong(key, "the name of a declared weight");
+      return found->second;
+    };
+    Node node;
+    node.op = static_cast<Op>(n.choice("op", kOps));
+    node.path = n.text("path");
+    node.segment = id("segment");
+    if (node.op != Op::lm_head) node.out = id("out");
+    switch (node.op) {
+      case Op::embedding:
+        break;
+      case Op::attention:
+        node.inputs = {id("q"), id("k"), id("v")};
+        node.kv_heads = id("kvHeads");
+        node.layer = id("layer");
+        node.scale = static_cast<float>(n.number("scale"));
+        break;
+      case Op::swiglu:
+        node.inputs = {id("gate"), id("up")};
+        break;
+      default:
+        node.inputs = {id("x")};
+    }
+    if (n.has("weight")) node.weight = weight("weight");
+    if (n.has("bias")) node.bias = weight("bias");
+    if (n.has("residual")) node.residual = id("residual");
+    if (n.has("heads")) node.heads = id("heads");
+    if (n.has("headDim")) node.head_dim = id("headDim");
+    node.eps = static_cast<float>(n.number("eps", 0));
+    graph.nodes.push_back(std::move(node));
+  }
+  const Fields rope(fields.get("rope"), "graph.rope");
+  for (const Napi::Value f : rope.list("invFreq")) {
+    if (!f.IsNumber()) rope.wrong("invFreq", "numbers");
+    graph.inv_freq.push_back(f.As<Napi::Number>().DoubleValue());
+  }
+  graph.attention_factor = rope.number("attentionFactor");
+  graph.weight_of_name.clear();  // `check` fills it, refusing duplicates
+  return graph;
+}
+
+AdapterSpec to_adapter_spec(Napi::Value value) {
+  const Fields fields(value, "adapter");
+  AdapterSpec spec;
+  std::unordered_map<std::string, int> index;
+  for (const Napi::Value item : fields.list("parameters")) {
+    const Fields p(item, "adapter.parameters");
+    ParameterSpec parameter;
+    parameter.name = p.text("name");
+    parameter.rows = p.integer("rows");
+    parameter.cols = p.integer("cols");
+    parameter.trained = p.flag("trained", false);
+    index.emplace(parameter.name, static_cast<int>(spec.parameters.size()));
+    spec.parameters.push_back(std::move(parameter));
+  }
+  for (const Napi::Value item : fields.list("slots")) {
+    const Fields s(item, "adapter.slots");
+    static constexpr const char* kKinds[] = {"low_rank"};
+    s.choice("kind", kKinds);
+    const auto parameter = [&](const char* key) {
+      if (!s.has(key)) return -1;
+      const auto found = index.find(s.text(key));
+      if (found == index.end()) s.wrong(key, "the name of a declared parameter");
+      return found->second;
+    };
+    LowRankSlot slot;
+    slot.target = s.text("target");
+    slot.rank = s.integer("rank");
+    slot.scale = static_cast<float>(s.number("scale"));
+    slot.dropout = static_cast<float>(s.number("dropout", 0));
+    slot.a = parameter("a");
+    slot.b = parameter("b");
+    slot.d = parameter("d");
+    slot.mask = parameter("mask");
+    slot.b_gain = parameter("bGain");
+    spec.slots.push_back(std::move(slot));
+  }
+  return spec;
+}
+
+StorageFormat to_storage_format(Napi::Value value) {
+  static constexpr const char* kFormats[] = {"f32", "bf16", "f16", "nf4", "nf4_double"};
+  Napi::Object holder = Napi::Object::New(value.Env());
+  holder.Set("format", value);
+  return static_cast<StorageFormat>(Fields(holder, "weight").choice("format", kFormats));
+}
+
+TensorSource to_tensor_source(Napi::Value value) {
+  const Fields fields(value, "tensor source");
+  static constexpr const char* kTypes[] = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"};
+  TensorSource source;
+  source.name = fields.text("name");
+  source.file = fields.text("file");
+  source.offset = fields.integer("offset");
+  source.bytes = fields.integer("bytes");
+  source.dtype = static_cast<SourceDtype>(fields.choice("dtype", kTypes));
+  source.permuted_heads = fields.integer("permutedHeads", 0);
+  std::vector<int64_t> shape;
+  for (const Napi::Value item : fields.list("shape")) {
+    if (!item.IsNumber()) fields.wrong("shape", "numbers");
+    shape.push_back(item.As<Napi::Number>().Int64Value());
+  }
+  if (shape.empty() || shape.size() > 2) fields.wrong("shape", "one or two numbers");
+  source.rows = shape.size() == 2 ? shape[0] : 1;
+  source.cols = shape.back();
+  return source;
+}
+
+std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
+  const Fields fields(value, "plans");
+  std::map<std::string, PlanOptions> plans;
+  const Napi::Array names = value.As<Napi::Object>().GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
+    const Fields p(fields.get(name.c_str()), "plans." + name);
+    static constexpr const char* kModes[] = {"train", "evaluate", "forward"};
+    static constexpr const char* kPrecisions[] = {"f32", "bf16"};
+    PlanOptions options;
+    options.mode = static_cast<Mode>(p.choice("mode", kModes));
+    options.tokens = p.integer("tokens");
+    options.sequences = p.integer("sequences");
+    options.head_rows = p.integer("headRows");
+    options.kv_capacity = options.mode == Mode::forward ? p.integer("kvCapacity") : 0;
+    options.precision = static_cast<Precision>(p.choice("precision", kPrecisions));
+    options.recompute = p.flag("recompute", false);
+    options.threads = threads;
+    plans.emplace(name, options);
+  }
+  return plans;
+}
+
+MicroBatch to_micro_batch(const Fields& fields) {
+  return {fields.ids("tokens"), fields.ids("cuSeqlens"), fields.ids("labels")};
+}
+
+TrainInput to_train_input(Napi::Value value) {
+  const Fields fields(value, "input");
+  TrainInput input;
+  input.batch = to_micro_batch(fields);
+  input.loss_scale = static_cast<float>(fields.number("lossScale"));
+  input.seed = static_cast<uint64_t>(fields.integer("seed"));
+  input.step = static_cast<uint64_t>(fields.integer("step"));
+  input.micro_step = static_cast<uint64_t>(fields.integer("microStep"));
+  input.active_rank = fields.integer("activeRank", 0);
+  return input;
+}
+
+ForwardInput to_forward_input(const Fields& fields) {
+  return {fields.ids("tokens"), fields.integer("past"), fields.ids("rows")};
+}
+
+std::optional<Sampling> to_sampling(const Fields& fields) {
+  if (!fields.has("sampling")) return std::nullopt;
+  const Fields s(fields.get("sampling"), "sampling");
+  return Sampling{static_cast<float>(s.number("temperature")), s.integer("topK"), static_cast<float>(s.number("topP")),
+                  static_cast<uint64_t>(s.integer("seed")), static_cast<uint64_t>(s.integer("position"))};
+}
+
+Napi::Value from_report(Napi::Env env, const PlanReport& report) {
+  Napi::Object object = Napi::Object::New(env);
+  const auto number = [&](const char* key, int64_t value) {
+    object.Set(key, Napi::Number::New(env, static_cast<double>(value)));
+  };
+  number("peakBytes", report.peak_bytes);
+  Napi::Array rows = Napi::Array::New(env);
+  for (const PlanRow& row : report.rows) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("category", name_of(row.category));
+    item.Set("bytes", Napi::Number::New(env, static_cast<double>(row.bytes)));
+    rows.Set(rows.Length(), item);
+  }
+  object.Set("rows", rows);
+  number("arenaBytes", report.arena_bytes);
+  object.Set("peakAt", report.peak_at);
+  number("trainableParameters", report.trainable_parameters);
+  number("totalParameters", report.total_parameters);
+  return object;
+}
+
+}  // namespace lowrank::addon

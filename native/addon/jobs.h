@@ -1,0 +1,73 @@
+// Promises for work on the engine thread. JavaScript gets `{promise, cancel}`; the engine thread never touches the
+// JavaScript engine, it hands finished jobs to the environment's thread-safe function.
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "core/error.h"
+#include "runtime/engine.h"
+
+namespace lowrank::addon {
+
+/// The way from the engine thread back to one JavaScript environment (the main thread or a worker).
+class Channel : public std::enable_shared_from_this<Channel> {
+ public:
+  static std::shared_ptr<Channel> open(Napi::Env env);
+
+  /// Queues `work` on the engine thread; on JavaScript's thread `settle` then makes the value that the promise resolves
+  /// with. An Error rejects with its code and message.
+  template <class Result>
+  Napi::Object start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
+                     std::function<Napi::Value(Napi::Env, Result&)> settle);
+
+  /// Cancels every job of this environment.
+  void cancel_all();
+  /// No more calls into JavaScript; jobs in flight end silently.
+  void close();
+
+ private:
+  using Finish = std::function<void(Napi::Env)>;
+  Napi::Object submit(Napi::Env env, std::function<void(Context&, const CancelFlag&)> work,
+                      std::function<Napi::Value(Napi::Env)> value, Napi::Promise::Deferred deferred);
+  void finished(Finish finish, const CancelFlag& cancel);
+  void drain(Napi::Env env);
+
+  std::mutex mutex_;
+  napi_threadsafe_function function_ = nullptr;
+  bool closed_ = false;
+  std::vector<Finish> finished_;
+  std::set<CancelFlag> running_;
+  int64_t pending_ = 0;  // JavaScript's thread only: keeps the event loop alive while above zero
+};
+
+template <class Result>
+Napi::Object Channel::start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
+                            std::function<Napi::Value(Napi::Env, Result&)> settle) {
+  auto result = std::make_shared<Result>();
+  return submit(
+      env,
+      [result, work = std::move(work)](Context& context, const CancelFlag& cancel) { *result = work(context, cancel); },
+      [result, settle = std::move(settle)](Napi::Env e) { return settle(e, *result); },
+      Napi::Promise::Deferred::New(env));
+}
+
+/// A JavaScript error with `code`, from an error of ours.
+Napi::Error to_js(Napi::Env env, const char* code, const std::string& message);
+
+/// Runs `body` and turns Error into a JavaScript error with its code.
+template <class Body>
+auto guarded(Napi::Env env, Body&& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    throw to_js(env, error.code(), error.what());
+  }
+}
+
+}  // namespace lowrank::addon
