@@ -69,22 +69,9 @@ QuantizeBlocks choose() {
   return quantize_blocks_baseline;
 }
 
-}  // namespace
-
-int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float* absmax) {
-  static const QuantizeBlocks quantize = choose();
-  const int64_t whole = count / kNf4Block;
-  const int64_t bad = quantize(weights, whole, codes, absmax);
-  const int64_t rest = count - whole * kNf4Block;
-  if (rest == 0) return bad;
-  float padded[kNf4Block] = {};
-  std::copy_n(weights + whole * kNf4Block, rest, padded);
-  const bool good = quantize(padded, 1, codes + whole * kHalf, absmax + whole) < 0;
-  return bad >= 0 || good ? bad : whole;
-}
-
-float mean_f32(const float* values, int64_t count) {
-  constexpr int kLanes = 8;    // values of one vector
+/// The sum of torch over `kLanes` values at a time.
+template <int kLanes>
+float cascade_sum(const float* values, int64_t count) {
   constexpr int kStreams = 4;  // vectors summed side by side
   constexpr int kColumns = kLanes * kStreams;
   constexpr int kLevels = 4;
@@ -121,6 +108,25 @@ float mean_f32(const float* values, int64_t count) {
   float sum = 0;
   for (int64_t i = vectors * kLanes; i < count; ++i) sum += values[i];
   for (int c = 0; c < kLanes; ++c) sum += total[c];
+  return sum;
+}
+
+}  // namespace
+
+int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float* absmax) {
+  static const QuantizeBlocks quantize = choose();
+  const int64_t whole = count / kNf4Block;
+  const int64_t bad = quantize(weights, whole, codes, absmax);
+  const int64_t rest = count - whole * kNf4Block;
+  if (rest == 0) return bad;
+  float padded[kNf4Block] = {};
+  std::copy_n(weights + whole * kNf4Block, rest, padded);
+  const bool good = quantize(padded, 1, codes + whole * kHalf, absmax + whole) < 0;
+  return bad >= 0 || good ? bad : whole;
+}
+
+float mean_f32(const float* values, int64_t count) {
+  const float sum = count < 8 ? cascade_sum<1>(values, count) : cascade_sum<8>(values, count);
   return sum / static_cast<float>(count);
 }
 

@@ -21,9 +21,9 @@ constexpr int64_t nf4_packed_bytes(int64_t count) { return (count + 1) / 2; }
 /// means nothing.
 int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float* absmax);
 
-/// Mean of `count` values in float32 with the summation order of torch on one thread: 32 interleaved sums that are
-/// carried through four levels of partial sums, then added up. (torch splits 32768 values and more between its threads
-/// and then sums in another order; the last bit of its mean depends on the machine.)
+/// Mean of `count` values in float32 with the summation order of torch on one thread: 32 interleaved sums (4 below
+/// 8 values) that are carried through four levels of partial sums, then added up. (torch splits 32768 values and more
+/// between its threads and then sums in another order, so the last bit of its mean depends on the machine.)
 float mean_f32(const float* values, int64_t count);
 
 /// Double quantisation of `blocks` absmax values into `codes` [blocks] and `nested_absmax` [nf4_nested_blocks(blocks)]:

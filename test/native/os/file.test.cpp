@@ -1,0 +1,71 @@
+// Files are read to the byte or not at all, and pages that were read can be given back.
+#include "os/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "check.h"
+#include "os/process_memory.h"
+#include "temporary_file.h"
+
+using namespace lowrank;
+
+TEST("a file is read at any offset and refused past its end") {
+  const test::TemporaryFile written(std::vector<uint8_t>{0, 1, 2, 3, 4, 5, 6, 7});
+  const os::File file(written.path());
+  CHECK_EQ(file.size(), 8);
+  uint8_t bytes[4];
+  file.read(bytes, 4, 3);
+  CHECK_EQ(bytes[0], 3);
+  CHECK_EQ(bytes[3], 6);
+  CHECK_THROWS(file.read(bytes, 4, 5), "expected 4 bytes at offset 5, found 3");
+}
+
+TEST("a missing file is named with the reason") {
+  CHECK_THROWS(os::File("/no/such/model.safetensors"), "/no/such/model.safetensors cannot be opened: No such file");
+}
+
+TEST("dropped pages leave the page cache and can be read again") {
+  const int64_t bytes = int64_t{4} << 20;
+  const test::TemporaryFile written(std::vector<uint8_t>(bytes, 7));
+  const int descriptor = ::open(written.path().c_str(), O_RDONLY);
+  ::fsync(descriptor);  // only clean pages can be dropped
+  void* map = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0);
+  const auto cached = [&] {
+    std::vector<unsigned char> pages(bytes / ::sysconf(_SC_PAGESIZE));
+    ::mincore(map, bytes, pages.data());
+    int64_t count = 0;
+    for (const unsigned char page : pages) count += page & 1;
+    return count;
+  };
+  std::vector<uint8_t> content(bytes);
+  const os::File file(written.path());
+  file.read(content.data(), bytes, 0);
+  const int64_t before = cached();
+  file.drop(0, bytes);
+  const int64_t after = cached();
+  ::munmap(map, bytes);
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  ::close(descriptor);
+  file.read(content.data(), bytes, 0);
+  CHECK(content == std::vector<uint8_t>(bytes, 7));
+  if (before > 0 && after == before) SKIP("this file system keeps its pages in memory");
+  CHECK_LE(after, before / 8);
+}
+
+TEST("the resident set grows with touched memory and its peak can be reset") {
+  const os::ResidentMemory before = os::resident_memory();
+  CHECK(before.resident > 0);
+  CHECK(before.peak >= before.resident);
+  {
+    const std::vector<uint8_t> touched(int64_t{64} << 20, 1);
+    CHECK(os::resident_memory().anonymous >= before.anonymous + static_cast<int64_t>(touched.size()) / 2);
+  }
+  const os::ResidentMemory after = os::resident_memory();
+  CHECK(after.peak >= before.resident + (32 << 20));
+  if (!os::reset_peak_resident()) SKIP("this system does not let the peak be reset");
+  CHECK(os::resident_memory().peak < after.peak);
+}

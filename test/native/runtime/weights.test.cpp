@@ -1,0 +1,378 @@
+// The loader on files that the tests write: every dtype into every format, rows in both orders, chunks of any size.
+#include "runtime/weights.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "core/error.h"
+#include "os/process_memory.h"
+#include "quant/ggml.h"
+#include "quant/half.h"
+#include "quant/nf4.h"
+#include "temporary_file.h"
+
+namespace {
+
+using namespace lowrank;
+
+constexpr int64_t kOffset = 24;  // something else stands before the tensor in its file
+
+/// A tensor's bytes in some dtype and the fp32 values that they stand for, by straightforward means.
+struct Encoded {
+  std::vector<uint8_t> bytes;
+  std::vector<float> values;
+};
+
+Encoded encode(SourceDtype dtype, int64_t rows, int64_t cols) {
+  std::mt19937 random(static_cast<unsigned>(rows * 1000 + cols));
+  std::normal_distribution<float> normal;
+  Encoded tensor;
+  const auto append = [&](const auto& value) {
+    const auto* raw = reinterpret_cast<const uint8_t*>(&value);
+    tensor.bytes.insert(tensor.bytes.end(), raw, raw + sizeof value);
+  };
+  const int64_t count = rows * cols;
+  const auto half = [&] { return static_cast<uint16_t>((random() & 1) << 15 | (0x2400 + random() % 0x0800)); };
+  for (int64_t i = 0; i < count;) {
+    if (dtype == SourceDtype::f32) {
+      const float value = normal(random);
+      append(value);
+      tensor.values.push_back(value);
+      ++i;
+    } else if (dtype == SourceDtype::f16) {
+      const uint16_t value = half();
+      append(value);
+      tensor.values.push_back(f32_from_f16(value));
+      ++i;
+    } else if (dtype == SourceDtype::bf16) {
+      const uint16_t value = bf16_from_f32(normal(random));
+      append(value);
+      tensor.values.push_back(f32_from_bf16(value));
+      ++i;
+    } else {
+      const uint16_t d = half();
+      const uint16_t m = half();
+      append(d);
+      if (dtype == SourceDtype::q4_1) append(m);
+      uint8_t q[32];
+      for (uint8_t& byte : q) byte = static_cast<uint8_t>(random());
+      const int size = dtype == SourceDtype::q8_0 ? 32 : 16;
+      tensor.bytes.insert(tensor.bytes.end(), q, q + size);
+      for (int j = 0; j < 32; ++j) {
+        const int nibble = j < 16 ? q[j] & 15 : q[j - 16] >> 4;
+        const float scale = f32_from_f16(d);
+        if (dtype == SourceDtype::q8_0) tensor.values.push_back(scale * static_cast<float>(static_cast<int8_t>(q[j])));
+        if (dtype == SourceDtype::q4_0) tensor.values.push_back(scale * static_cast<float>(nibble - 8));
+        if (dtype == SourceDtype::q4_1) tensor.values.push_back(scale * static_cast<float>(nibble) + f32_from_f16(m));
+      }
+      i += 32;
+    }
+  }
+  return tensor;
+}
+
+constexpr SourceDtype kDtypes[] = {SourceDtype::f32,  SourceDtype::f16,  SourceDtype::bf16,
+                                   SourceDtype::q8_0, SourceDtype::q4_0, SourceDtype::q4_1};
+constexpr StorageFormat kFormats[] = {StorageFormat::f32, StorageFormat::bf16, StorageFormat::f16, StorageFormat::nf4,
+                                      StorageFormat::nf4_double};
+
+/// A file with the tensor in it and the description that a header would give.
+class Source {
+ public:
+  Source(const std::vector<uint8_t>& bytes, SourceDtype dtype, int64_t rows, int64_t cols, int64_t missing = 0)
+      : file_(surround(bytes, missing)) {
+    tensor.name = "model.layers.0.self_attn.q_proj.weight";
+    tensor.file = file_.path();
+    tensor.offset = kOffset;
+    tensor.bytes = static_cast<int64_t>(bytes.size());
+    tensor.dtype = dtype;
+    tensor.rows = rows;
+    tensor.cols = cols;
+  }
+  TensorSource tensor;
+
+ private:
+  static std::vector<uint8_t> surround(const std::vector<uint8_t>& bytes, int64_t missing) {
+    const auto kept = static_cast<int64_t>(bytes.size()) - missing;
+    std::vector<uint8_t> content(kOffset + kept + (missing == 0 ? 40 : 0), 0xaa);
+    std::copy_n(bytes.begin(), kept, content.begin() + kOffset);
+    return content;
+  }
+  test::TemporaryFile file_;
+};
+
+/// What the storage formats make of fp32 values, without the loader.
+std::vector<float> expected_values(const std::vector<float>& values, StorageFormat format) {
+  const auto count = static_cast<int64_t>(values.size());
+  std::vector<float> expected = values;
+  if (format == StorageFormat::bf16) {
+    for (float& value : expected) value = f32_from_bf16(bf16_from_f32(value));
+  }
+  if (format != StorageFormat::nf4 && format != StorageFormat::nf4_double) return expected;
+  std::vector<uint8_t> codes(nf4_code_bytes(count)), absmax_codes(nf4_blocks(count));
+  std::vector<float> absmax(nf4_blocks(count)), nested(nf4_nested_blocks(absmax.size()));
+  quantize_nf4(values.data(), count, codes.data(), absmax.data());
+  WeightView view{WeightFormat::nf4, 1, count, codes.data(), count};
+  if (format == StorageFormat::nf4_double) {
+    view.absmax_offset = quantize_absmax(absmax.data(), absmax.size(), absmax_codes.data(), nested.data());
+    view.absmax_codes = absmax_codes.data();
+    view.nested_absmax = nested.data();
+  } else {
+    view.absmax = absmax.data();
+  }
+  decode_row(view, 0, 0, count, expected.data());
+  return expected;
+}
+
+std::vector<float> decoded(const Weight& weight) {
+  std::vector<float> values(weight.rows() * weight.cols());
+  for (int64_t row = 0; row < weight.rows(); ++row) {
+    decode_row(weight.view(), row, 0, weight.cols(), values.data() + row * weight.cols());
+  }
+  return values;
+}
+
+bool same_bytes(const Weight& a, const Weight& b) {
+  const auto elements = static_cast<size_t>(weight_bytes(a.format(), a.rows(), a.cols()));
+  const auto blocks = static_cast<size_t>(nf4_blocks(a.rows() * a.cols()));
+  if (std::memcmp(a.data(), b.data(), elements) != 0) return false;
+  if (a.absmax() != nullptr) return std::memcmp(a.absmax(), b.absmax(), blocks * 4) == 0;
+  if (a.absmax_codes() == nullptr) return true;
+  return std::memcmp(a.absmax_codes(), b.absmax_codes(), blocks) == 0 &&
+         std::memcmp(a.nested_absmax(), b.nested_absmax(), nf4_nested_blocks(blocks) * 4) == 0 &&
+         a.absmax_offset() == b.absmax_offset();
+}
+
+LoadOptions chunks_of(int64_t elements) {
+  LoadOptions options;
+  options.chunk_elements = elements;
+  return options;
+}
+
+/// Rows in the order in which GGUF keeps them: 0, d/2, 1, d/2 + 1, … of each head.
+template <class T>
+std::vector<T> permuted(const std::vector<T>& rows, int64_t count, int64_t heads) {
+  const auto size = static_cast<int64_t>(rows.size()) / count;
+  const int64_t per_head = count / heads;
+  std::vector<T> result;
+  for (int64_t head = 0; head < heads; ++head) {
+    for (int64_t pair = 0; pair < per_head / 2; ++pair) {
+      for (const int64_t row : {head * per_head + pair, head * per_head + per_head / 2 + pair}) {
+        result.insert(result.end(), rows.begin() + row * size, rows.begin() + (row + 1) * size);
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST("every dtype loads into every format with the values that the format allows") {
+  Pool pool(2);
+  for (const SourceDtype dtype : kDtypes) {
+    for (const StorageFormat format : kFormats) {
+      if (format == StorageFormat::f16 && dtype != SourceDtype::f16) continue;
+      const Encoded tensor = encode(dtype, 9, 96);
+      const Source source(tensor.bytes, dtype, 9, 96);
+      const Weight weight = load_weight(pool, source.tensor, format);
+      CHECK_EQ(weight.rows(), 9);
+      CHECK_EQ(weight.cols(), 96);
+      CHECK(weight.format() == format);
+      CHECK(decoded(weight) == expected_values(tensor.values, format));
+    }
+  }
+}
+
+TEST("the result depends neither on the chunk size nor on the number of threads") {
+  Pool one(1), two(2);
+  const struct {
+    int64_t rows, cols, heads;
+  } shapes[] = {{24, 64, 0}, {24, 64, 3}, {24, 96, 3}, {40, 41, 0}, {40, 41, 5}, {1, 1000, 0}, {513, 1, 0}, {12, 7, 2}};
+  for (const auto& [rows, cols, heads] : shapes) {
+    const Encoded tensor = encode(SourceDtype::f32, rows, cols);
+    Source source(tensor.bytes, SourceDtype::f32, rows, cols);
+    source.tensor.permuted_heads = heads;
+    for (const StorageFormat format : kFormats) {
+      if (format == StorageFormat::f16) continue;
+      const Weight whole = load_weight(one, source.tensor, format);
+      for (const int64_t chunk : {1, 100, 333, 64 * 24}) {
+        CHECK(same_bytes(whole, load_weight(one, source.tensor, format, chunks_of(chunk))));
+        CHECK(same_bytes(whole, load_weight(two, source.tensor, format, chunks_of(chunk))));
+      }
+    }
+  }
+}
+
+TEST("a tensor large enough for both threads gets the same bits from one and two") {
+  Pool one(1), two(2);
+  const Encoded tensor = encode(SourceDtype::q4_1, 1030, 1056);
+  Source source(tensor.bytes, SourceDtype::q4_1, 1030, 1056);
+  for (const int64_t heads : {0, 5}) {
+    source.tensor.permuted_heads = heads;
+    for (const StorageFormat format : {StorageFormat::f32, StorageFormat::bf16, StorageFormat::nf4_double}) {
+      CHECK(same_bytes(load_weight(one, source.tensor, format), load_weight(two, source.tensor, format, chunks_of(200000))));
+    }
+  }
+}
+
+TEST("permuted rows come back in order, in every dtype and format") {
+  // The published example: 2 heads of 8 rows.
+  std::vector<int> order(16);
+  for (int i = 0; i < 16; ++i) order[i] = i;
+  CHECK(permuted(order, 16, 2) == (std::vector<int>{0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15}));
+  Pool pool(2);
+  for (const SourceDtype dtype : kDtypes) {
+    const Encoded tensor = encode(dtype, 24, 96);
+    Source source(permuted(tensor.bytes, 24, 3), dtype, 24, 96);
+    source.tensor.permuted_heads = 3;
+    for (const StorageFormat format : kFormats) {
+      if (format == StorageFormat::f16 && dtype != SourceDtype::f16) continue;
+      const Weight weight = load_weight(pool, source.tensor, format, chunks_of(1000));
+      CHECK(decoded(weight) == expected_values(tensor.values, format));
+    }
+    std::vector<float> values(24 * 96);
+    read_tensor_f32(source.tensor, values.data());
+    CHECK(values == tensor.values);
+  }
+}
+
+TEST("a permuted bias is put in order by its elements") {
+  const Encoded tensor = encode(SourceDtype::f32, 1, 24);
+  Source source(permuted(tensor.bytes, 24, 3), SourceDtype::f32, 1, 24);
+  source.tensor.permuted_heads = 3;
+  std::vector<float> values(24);
+  read_tensor_f32(source.tensor, values.data());
+  CHECK(values == tensor.values);
+}
+
+TEST("a weight allocates the bytes that were planned for its shape and format, and gives them back") {
+  const int64_t weights_before = allocated_bytes(Category::weights);
+  const int64_t constants_before = allocated_bytes(Category::quantization_constants);
+  const struct {
+    int64_t rows, cols;
+  } shapes[] = {{1, 1}, {1, 63}, {8, 8}, {1, 65}, {129, 127}, {128, 128}, {200, 100}};
+  for (const auto& [rows, cols] : shapes) {
+    for (const StorageFormat format : kFormats) {
+      const Weight weight(format, rows, cols);
+      CHECK_EQ(allocated_bytes(Category::weights) - weights_before, weight_bytes(format, rows, cols));
+      CHECK_EQ(allocated_bytes(Category::quantization_constants) - constants_before, constants_bytes(format, rows, cols));
+    }
+  }
+  CHECK_EQ(allocated_bytes(Category::weights), weights_before);
+  CHECK_EQ(allocated_bytes(Category::quantization_constants), constants_before);
+  // 16384 blocks of 64: half a byte a weight, then 4 bytes a block, or 1 and 4 more per 256 blocks.
+  CHECK_EQ(weight_bytes(StorageFormat::nf4, 1024, 1024), 524288);
+  CHECK_EQ(constants_bytes(StorageFormat::nf4, 1024, 1024), 65536);
+  CHECK_EQ(constants_bytes(StorageFormat::nf4_double, 1024, 1024), 16384 + 256);
+  CHECK_EQ(weight_bytes(StorageFormat::bf16, 3, 5), 30);
+}
+
+TEST("a view stays valid when its weight moves") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::f32, 4, 64);
+  const Source source(tensor.bytes, SourceDtype::f32, 4, 64);
+  Weight first = load_weight(pool, source.tensor, StorageFormat::nf4);
+  const WeightView view = first.view();
+  const Weight second = std::move(first);
+  CHECK(view.data == second.view().data);
+  CHECK(view.absmax == second.view().absmax);
+}
+
+TEST("loading keeps no full-precision copy: the peak is the quantised weight and a chunk") {
+  // 64 MiB of bf16 zeros, a hole in the file.
+  const test::TemporaryFile file({});
+  const int64_t rows = 8192, cols = 4096, bytes = rows * cols * 2;
+  REQUIRE(::truncate(file.path().c_str(), bytes) == 0);
+  const TensorSource source{"w", file.path(), 0, bytes, SourceDtype::bf16, rows, cols, 0};
+  Pool pool(2);
+  if (!os::reset_peak_resident()) SKIP("this system does not let the peak be reset");
+  const int64_t before = os::resident_memory().resident;
+  const Weight weight = load_weight(pool, source, StorageFormat::nf4_double);
+  const int64_t grown = os::resident_memory().peak - before;
+  const int64_t planned = weight_bytes(StorageFormat::nf4_double, rows, cols) +
+                          constants_bytes(StorageFormat::nf4_double, rows, cols);
+  const int64_t absmax = nf4_blocks(rows * cols) * 4;
+  CHECK_LE(grown, planned + absmax + (8 << 20));
+  CHECK_LE(planned, grown);
+}
+
+TEST("a truncated file is refused with its name, the tensor's and both sizes") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::bf16, 4, 64);
+  const Source source(tensor.bytes, SourceDtype::bf16, 4, 64, 3);
+  try {
+    load_weight(pool, source.tensor, StorageFormat::nf4);
+    CHECK(!"loaded");
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    CHECK_EQ(error.code(), "FILE_FORMAT");
+    for (const std::string& part : {source.tensor.name, source.tensor.file, std::string("512 bytes at offset 24"),
+                                    std::string("has 533 bytes")}) {
+      CHECK(message.find(part) != std::string::npos);
+    }
+  }
+}
+
+TEST("shapes, sizes and positions that do not fit together are refused") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::q8_0, 4, 64);
+  const Source good(tensor.bytes, SourceDtype::q8_0, 4, 64);
+  const auto load = [&](auto change) {
+    TensorSource source = good.tensor;
+    change(source);
+    load_weight(pool, source, StorageFormat::bf16);
+  };
+  CHECK_THROWS(load([](TensorSource& s) { s.file = "/no/such/file"; }), "cannot be opened");
+  CHECK_THROWS(load([](TensorSource& s) { s.rows = 0; }), "expected positive sizes");
+  CHECK_THROWS(load([](TensorSource& s) { s.rows = -4; s.cols = -64; }), "expected positive sizes");
+  CHECK_THROWS(load([](TensorSource& s) { s.rows = int64_t{1} << 62; }), "expected positive sizes");
+  CHECK_THROWS(load([](TensorSource& s) { s.cols = 48; }), "blocks of 32");
+  CHECK_THROWS(load([](TensorSource& s) { s.bytes -= 1; }), "takes 271 bytes");
+  CHECK_THROWS(load([](TensorSource& s) { s.offset = -1; }), "offset -1");
+  CHECK_THROWS(load([](TensorSource& s) { s.offset = int64_t{1} << 62; }), "the file has");
+  CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 3; }), "not 3 heads");
+  CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 4; }), "even number of rows");
+  CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = -1; }), "heads");
+  load([](TensorSource&) {});
+}
+
+TEST("a value that is not finite cannot become NF4: the message says which tensor and where") {
+  Pool pool(2);
+  Encoded tensor = encode(SourceDtype::f32, 40, 41);
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::memcpy(tensor.bytes.data() + (17 * 41 + 5) * 4, &infinity, 4);
+  const Source source(tensor.bytes, SourceDtype::f32, 40, 41);
+  CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::nf4), "q_proj.weight");
+  CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::nf4), "inf at row 17, column 5");
+  CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::nf4_double, chunks_of(100)), "inf at row 17, column 5");
+  CHECK_EQ(decoded(load_weight(pool, source.tensor, StorageFormat::f32))[17 * 41 + 5], infinity);
+}
+
+TEST("f16 storage is for f16 tensors only") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::bf16, 2, 8);
+  const Source source(tensor.bytes, SourceDtype::bf16, 2, 8);
+  CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::f16), "Store it as bf16 or f32");
+}
+
+TEST("a cancelled load ends with ABORTED and keeps nothing") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::f32, 8, 64);
+  const Source source(tensor.bytes, SourceDtype::f32, 8, 64);
+  const std::atomic<bool> cancel{true};
+  const int64_t before = allocated_bytes(Category::weights);
+  try {
+    load_weight(pool, source.tensor, StorageFormat::f32, {.cancel = &cancel});
+    CHECK(!"loaded");
+  } catch (const Error& error) {
+    CHECK_EQ(error.code(), "ABORTED");
+  }
+  CHECK_EQ(allocated_bytes(Category::weights), before);
+}
