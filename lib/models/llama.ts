@@ -46,12 +46,17 @@ export function describeLlama(config: Record<string, unknown>, ropeFactors?: Arr
       { heads, kvHeads },
     )
   if (headDim % 2 !== 0)
-    throw new ConfigError(`config.json: head_dim is ${headDim}; rotary embedding needs an even number.`, { headDim })
+    throw new ConfigError(`config.json: head_dim is ${headDim}; rotary embedding needs an even number.`, {
+      headDim,
+    })
   const activation = read.text('hidden_act', 'silu')
   if (activation !== 'silu')
-    throw new UnsupportedError(`config.json: hidden_act is '${activation}'; the Llama family here has 'silu'.`, {
-      activation,
-    })
+    throw new UnsupportedError(
+      `config.json: hidden_act is '${activation}'; the Llama family here has 'silu'.`,
+      {
+        activation,
+      },
+    )
   const window = config.sliding_window
   if (modelType === 'mistral' && typeof window === 'number' && window < maxPositions)
     throw new UnsupportedError(

@@ -15,12 +15,19 @@ export interface Rotary {
 }
 
 /** @throws {UnsupportedError} for a scaling other than `default` and `llama3` */
-export function rotaryFrequencies(config: Record<string, unknown>, headDim: number, maxPositions: number): Rotary {
+export function rotaryFrequencies(
+  config: Record<string, unknown>,
+  headDim: number,
+  maxPositions: number,
+): Rotary {
   const record = (value: unknown) =>
     typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
   // transformers v5 keeps theta and scaling together in `rope_parameters`; before that they were two fields.
   const scaling = record(config.rope_parameters) ?? record(config.rope_scaling) ?? {}
-  const theta = fieldReader({ rope_theta: scaling.rope_theta ?? config.rope_theta }).number('rope_theta', 10000)
+  const theta = fieldReader({ rope_theta: scaling.rope_theta ?? config.rope_theta }).number(
+    'rope_theta',
+    10000,
+  )
   const plain = Array.from({ length: headDim / 2 }, (_, j) => theta ** (-(2 * j) / headDim))
   const type = scaling.rope_type ?? scaling.type ?? 'default'
   if (type === 'default') return { invFreq: plain, plain, attentionFactor: 1 }

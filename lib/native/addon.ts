@@ -226,7 +226,11 @@ export interface NativeAddon {
   createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients and optimiser state. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean }): NativeAdapter
-  createSession(model: NativeModel, adapters: NativeAdapter[], plans: Record<string, PlanOptions>): NativeSession
+  createSession(
+    model: NativeModel,
+    adapters: NativeAdapter[],
+    plans: Record<string, PlanOptions>,
+  ): NativeSession
   /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
   plan(
     graph: Graph,

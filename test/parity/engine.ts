@@ -1,0 +1,114 @@
+/** What the parity tests share: golden tensors, tiny models in native memory, relative errors. */
+import { join } from 'node:path'
+import { openModelFiles } from '../../lib/files/model-files.js'
+import { readSafetensorsHeader, readTensor } from '../../lib/files/safetensors.js'
+import type { Graph } from '../../lib/graph/graph.js'
+import { graphOf } from '../../lib/models/index.js'
+import {
+  type AdapterSpec,
+  addon,
+  type MicroBatch,
+  type NativeModel,
+  type StorageFormat,
+} from '../../lib/native/addon.js'
+
+export const parity = new URL('.', import.meta.url).pathname
+
+export type Tensors = Map<string, Float32Array | Float64Array | Int32Array | Uint8Array>
+
+/** Every tensor of a golden file, in its own type. */
+export async function readGolden(file: string): Promise<Tensors> {
+  const header = await readSafetensorsHeader(join(parity, file))
+  const tensors: Tensors = new Map()
+  for (const [name, info] of header.tensors) {
+    const bytes = Uint8Array.from(await readTensor(header, name)).buffer
+    if (info.dtype === 'F32') tensors.set(name, new Float32Array(bytes))
+    else if (info.dtype === 'F64') tensors.set(name, new Float64Array(bytes))
+    else if (info.dtype === 'I32') tensors.set(name, new Int32Array(bytes))
+    else tensors.set(name, new Uint8Array(bytes))
+  }
+  return tensors
+}
+
+export function floats(tensors: Tensors, name: string): Float32Array {
+  const value = tensors.get(name)
+  if (!(value instanceof Float32Array)) throw new Error(`golden tensor ${name} is missing or not F32`)
+  return value
+}
+
+export function ints(tensors: Tensors, name: string): Int32Array {
+  const value = tensors.get(name)
+  if (!(value instanceof Int32Array)) throw new Error(`golden tensor ${name} is missing or not I32`)
+  return value
+}
+
+export function scalar(tensors: Tensors, name: string): number {
+  const value = tensors.get(name)?.[0]
+  if (typeof value !== 'number') throw new Error(`golden scalar ${name} is missing`)
+  return value
+}
+
+/** ‖a − b‖₂ / ‖b‖₂ */
+export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) throw new Error(`lengths differ: ${a.length} and ${b.length}`)
+  let difference = 0
+  let norm = 0
+  for (let i = 0; i < b.length; i++) {
+    const y = b[i] as number
+    difference += ((a[i] as number) - y) ** 2
+    norm += y * y
+  }
+  return Math.sqrt(difference / norm)
+}
+
+export interface Loaded {
+  graph: Graph
+  model: NativeModel
+}
+
+/** A model of test/parity/models in native memory; its decoder linears as `linears` says, the rest exactly as stored. */
+export async function loadTiny(name: string, linears?: StorageFormat): Promise<Loaded> {
+  const files = await openModelFiles(join(parity, 'models', name))
+  const graph = graphOf(files.config)
+  const model = addon().createModel(graph)
+  for (const weight of graph.weights) {
+    const source = files.tensors.get(weight.name)
+    if (source === undefined) throw new Error(`${name} lacks ${weight.name}`)
+    const decoder = weight.kind === 'matrix' && weight.name.startsWith('model.layers.')
+    const format = decoder && linears !== undefined ? linears : 'f32'
+    await model.loadWeight(weight.name, source, format).promise
+  }
+  return { graph, model }
+}
+
+/** The packed batch of a golden file. */
+export function goldenBatch(tensors: Tensors, prefix = ''): MicroBatch {
+  return {
+    tokens: ints(tensors, `${prefix}input_ids`),
+    cuSeqlens: ints(tensors, `${prefix}cu_seqlens`),
+    labels: ints(tensors, `${prefix}targets`),
+  }
+}
+
+/** One low-rank slot per entry, named as PEFT names its tensors. */
+export function loraSpec(
+  entries: { path: string; rank: number; scale: number; inputs: number; outputs: number }[],
+  dropout = 0,
+): AdapterSpec {
+  const key = (path: string, factor: string) => `base_model.model.${path}.lora_${factor}.weight`
+  return {
+    parameters: entries.flatMap(({ path, rank, inputs, outputs }) => [
+      { name: key(path, 'A'), rows: rank, cols: inputs, trained: true },
+      { name: key(path, 'B'), rows: outputs, cols: rank, trained: true },
+    ]),
+    slots: entries.map(({ path, rank, scale }) => ({
+      kind: 'low_rank',
+      target: path,
+      rank,
+      scale,
+      dropout,
+      a: key(path, 'A'),
+      b: key(path, 'B'),
+    })),
+  }
+}
