@@ -24,6 +24,7 @@ std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions
     for (int64_t begin = 0; begin < reductions[segment];) {
       const int64_t left = reductions[segment] - begin;
       int64_t room = target - blocks.back().padded;
+      if (blocks.back().pieces.size() == kMostPieces) room = 0;
       if (round_up(left, step) > room) {
         room = room / kCut * kCut;
         if (room == 0) {
@@ -64,7 +65,8 @@ int64_t gemm_workspace(Precision precision, int64_t m, int64_t n, std::span<cons
   constexpr int64_t kLargestStep = 32;
   int64_t total = 0;
   for (int64_t length : reductions) total += round_up(length, kLargestStep);
-  const bool split = total > kReductionBytes / static_cast<int64_t>(sizeof(float));
+  const bool split = total > kReductionBytes / static_cast<int64_t>(sizeof(float)) ||
+                     reductions.size() > static_cast<size_t>(kMostPieces);
   const int64_t partial_sums = split ? m * n * static_cast<int64_t>(sizeof(float)) : 0;
   return threads * (kGroupBytes + kTileBytes) + round_up(partial_sums, 64);
 }

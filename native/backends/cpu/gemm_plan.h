@@ -13,11 +13,13 @@ namespace lowrank::cpu {
 inline constexpr int64_t kGroupBytes = 640 * 1024;
 /// Longest run of the reduction that is summed in registers; longer ones are summed block by block in fp32.
 inline constexpr int64_t kReductionBytes = 8192;
-/// Rows of the tallest tile of any level, and what a copied row may be padded by.
+/// Most pieces of segments in one block.
+inline constexpr int64_t kMostPieces = 16;
+/// Rows of the tallest tile of any level, and what the copy of a row's piece is padded by.
 inline constexpr int64_t kTallestTile = 32;
-inline constexpr int64_t kRowPadding = 128;
+inline constexpr int64_t kRowPadding = 64;
 /// Bytes of one thread's copy of a row tile, for activations that cannot be used in place.
-inline constexpr int64_t kTileBytes = kTallestTile * (kReductionBytes + kRowPadding);
+inline constexpr int64_t kTileBytes = kTallestTile * (kReductionBytes + kMostPieces * kRowPadding);
 
 /// Part [begin, begin + count) of one segment's reduction.
 struct Piece {

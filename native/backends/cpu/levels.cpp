@@ -15,6 +15,20 @@ struct Entry {
 };
 
 const Entry* entries() {
+#if defined(__x86_64__)
+  // The builtin also checks that the operating system saves the wide registers.
+  static const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  static const Entry table[] = {
+      {"reference", true, {Level::reference, gemm_reference, ops_reference}},
+      {"avx2", avx2, {Level::avx2, gemm_avx2, ops_avx2}},
+      {"avx512", avx512, {Level::avx512, gemm_avx512, ops_avx512}},
+      {"avx512bf16", false, {Level::avx512bf16, gemm_avx512, ops_avx512}},
+      {"amx", false, {Level::amx, gemm_avx512, ops_avx512}},
+  };
+#else
   static const Kernels reference = {Level::reference, gemm_reference, ops_reference};
   static const Entry table[] = {
       {"reference", true, reference},
@@ -23,6 +37,7 @@ const Entry* entries() {
       {"avx512bf16", false, reference},
       {"amx", false, reference},
   };
+#endif
   return table;
 }
 

@@ -1,0 +1,63 @@
+// The matrix kernels for AVX2 with FMA and F16C. A product asked for in bf16 is computed in fp32 here: without bf16 arithmetic,
+// rounding the operands would cost time and buy nothing.
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm_plan.h"
+
+#if defined(__x86_64__)
+
+// All headers come before the target region: what they define must run on any machine.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace lowrank::cpu {
+namespace avx2 {
+namespace {
+
+// Sixteen registers hold a tile of 6 rows by 16 columns.
+inline constexpr int kFp32PanelVectors = 1;
+
+#include "backends/cpu/gemm_vector_avx2.inl"
+
+#include "backends/cpu/gemm_driver.inl"
+
+#include "backends/cpu/gemm_f32.inl"
+
+#include "backends/cpu/gemm_vectors.inl"
+
+#include "backends/cpu/gemm_tokens.inl"
+
+void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+             std::byte* workspace) {
+  if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
+  multiply<Fp32, true>(pool, m, n, segments, y, workspace);
+}
+
+void gemm_nn(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+             std::byte* workspace) {
+  multiply<Fp32, false>(pool, m, n, segments, y, workspace);
+}
+
+}  // namespace
+}  // namespace avx2
+
+const GemmKernels gemm_avx2 = {avx2::gemm_nt, avx2::gemm_nn, avx2::reduce_tokens};
+
+}  // namespace lowrank::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif

@@ -1,0 +1,66 @@
+// The matrix kernels for AVX-512. A product asked for in bf16 is computed in fp32 here: without bf16 arithmetic,
+// rounding the operands would cost time and buy nothing.
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm_plan.h"
+
+#if defined(__x86_64__)
+
+// All headers come before the target region: what they define must run on any machine.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms of GCC 12 about its own intrinsics
+#endif
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#endif
+
+namespace lowrank::cpu {
+namespace avx512 {
+namespace {
+
+// Thirty-two registers hold a tile of 6 rows by 64 columns.
+inline constexpr int kFp32PanelVectors = 4;
+
+#include "backends/cpu/gemm_vector_avx512.inl"
+
+#include "backends/cpu/gemm_driver.inl"
+
+#include "backends/cpu/gemm_f32.inl"
+
+#include "backends/cpu/gemm_vectors.inl"
+
+#include "backends/cpu/gemm_tokens.inl"
+
+void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+             std::byte* workspace) {
+  if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
+  multiply<Fp32, true>(pool, m, n, segments, y, workspace);
+}
+
+void gemm_nn(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+             std::byte* workspace) {
+  multiply<Fp32, false>(pool, m, n, segments, y, workspace);
+}
+
+}  // namespace
+}  // namespace avx512
+
+const GemmKernels gemm_avx512 = {avx512::gemm_nt, avx512::gemm_nn, avx512::reduce_tokens};
+
+}  // namespace lowrank::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif

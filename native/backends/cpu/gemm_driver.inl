@@ -1,0 +1,203 @@
+// The loops around a tile kernel, the same for every instruction set and precision. A thread decodes a group of weight
+// panels for a whole block of the reduction into its private buffer, then runs every row tile over the panels of the
+// group; each tile's sums stay in registers over all segments. A dense copy of a weight never exists.
+
+// One piece of the reduction of a row tile: `ld` elements from row to row, `steps` steps of the kernel.
+template <class Element>
+struct RowPiece {
+  const Element* data;
+  int64_t ld;
+  int64_t steps;
+};
+
+// Where the packed columns 16 v .. 16 v + 15 of a group start, and how far it is to the next step of the reduction.
+template <class Element>
+struct Slot {
+  Element* data;
+  int64_t stride;
+};
+
+// Rows a tile stores, [begin, end), and the first row it reads: kernels of fixed height read earlier rows again.
+struct TileRows {
+  int64_t load, begin, end;
+};
+
+inline constexpr int kVector = 16;
+
+// Adds bias and residual to finished sums and stores them in the output's type: rows `row`.. and columns `column`.. of
+// y, read from sums[rows][stride].
+__attribute__((noinline)) void finish_tile(const float* sums, int64_t stride, int64_t rows, int64_t columns,
+                                           const Output& y, int64_t row, int64_t column) {
+  for (int64_t i = 0; i < rows; ++i, sums += stride) {
+    const float* residual = y.residual == nullptr ? nullptr : y.residual + (row + i) * y.residual_ld + column;
+    const int64_t first = (row + i) * y.ld + column;
+    for (int64_t j = 0; j < columns; j += kVector) {
+      Vec value = load(sums + j);
+      const int64_t left = columns - j;
+      if (left >= kVector) {
+        if (y.bias != nullptr) value = add(value, load(y.bias + column + j));
+        if (residual != nullptr) value = add(value, load(residual + j));
+        if (y.dtype == DType::f32) {
+          store(static_cast<float*>(y.data) + first + j, value);
+        } else {
+          store_bf16(static_cast<uint16_t*>(y.data) + first + j, value);
+        }
+      } else {
+        if (y.bias != nullptr) value = add(value, load_first(y.bias + column + j, left));
+        if (residual != nullptr) value = add(value, load_first(residual + j, left));
+        if (y.dtype == DType::f32) {
+          store_first(static_cast<float*>(y.data) + first + j, value, left);
+        } else {
+          store_bf16_first(static_cast<uint16_t*>(y.data) + first + j, value, left);
+        }
+      }
+    }
+  }
+}
+
+// Rows in powers of two bytes fall into a few sets of the first-level cache.
+inline bool strides_alias(int64_t bytes) { return bytes % 2048 == 0; }
+
+template <class Kernel, bool kTransposed>
+struct Product {
+  using Element = typename Kernel::Element;
+  static constexpr int64_t kPanelColumns = Kernel::kPanelVectors * kVector;
+
+  int64_t m, n;
+  std::span<const Segment> segments;
+  std::vector<ReductionBlock> blocks;
+  std::vector<Output> outputs;  // where each block of the reduction leaves its sums
+  int64_t longest = 0;          // longest padded block
+  int64_t vectors, panels, tiles;
+  Grid grid;
+
+  Product(int64_t rows, int64_t columns, std::span<const Segment> parts, const Output& y, int threads, float* partial)
+      : m(rows), n(columns), segments(parts) {
+    std::vector<int64_t> reductions;
+    for (const Segment& segment : segments) reductions.push_back(kTransposed ? segment.w.cols : segment.w.rows);
+    blocks = reduction_blocks(reductions, Kernel::kStep, kReductionBytes / static_cast<int64_t>(sizeof(Element)));
+    for (const ReductionBlock& block : blocks) longest = std::max(longest, block.padded);
+    chain_outputs(y, partial);
+    vectors = (n + kVector - 1) / kVector;
+    panels = (vectors + Kernel::kPanelVectors - 1) / Kernel::kPanelVectors;
+    tiles = Kernel::row_tiles(m);
+    const double tile_rows = static_cast<double>(m) / static_cast<double>(tiles);
+    grid = choose_grid(threads, panels, tiles, kPanelColumns * Kernel::kDecodeCycles, tile_rows * Kernel::kLoadCycles,
+                       kPanelColumns * tile_rows * Kernel::kMultiplyCycles);
+  }
+
+  // Sums of a block go where the next block finds them: into y itself when it is fp32, else into `partial`.
+  void chain_outputs(const Output& y, float* partial) {
+    const size_t count = blocks.size();
+    outputs.assign(count, y);
+    if (count == 1) return;
+    const bool direct = y.dtype == DType::f32;
+    Output sums{direct ? y.data : partial, DType::f32, direct ? y.ld : n, nullptr, nullptr, 0};
+    for (size_t i = 0; i < count; ++i) {
+      Output& output = outputs[i];
+      if (i + 1 < count || direct) output = sums;
+      if (i > 0) {
+        output.residual = static_cast<const float*>(sums.data);
+        output.residual_ld = sums.ld;
+      } else {
+        output.residual = y.residual;
+        output.residual_ld = y.residual_ld;
+      }
+      output.bias = i + 1 == count ? y.bias : nullptr;
+    }
+  }
+
+  void run(int thread, std::byte* workspace) const {
+    if (thread >= grid.columns * grid.rows) return;
+    const int64_t column_part = thread % grid.columns, row_part = thread / grid.columns;
+    const int64_t panel_begin = part_begin(panels, grid.columns, column_part);
+    const int64_t panel_end = part_begin(panels, grid.columns, column_part + 1);
+    const int64_t tile_begin = part_begin(tiles, grid.rows, row_part);
+    const int64_t tile_end = part_begin(tiles, grid.rows, row_part + 1);
+    std::byte* own = workspace + thread * (kGroupBytes + kTileBytes);
+    Element* group = reinterpret_cast<Element*>(own);
+    Element* rows = reinterpret_cast<Element*>(own + kGroupBytes);
+    const int64_t panel_bytes = kPanelColumns * longest * static_cast<int64_t>(sizeof(Element));
+    const int64_t fitting = std::max<int64_t>(1, kGroupBytes / panel_bytes);
+    const int64_t count = panel_end - panel_begin;
+    const int64_t groups = (count + fitting - 1) / fitting;
+    Kernel::enter(m);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t first = panel_begin + part_begin(count, groups, g);
+      const int64_t last = panel_begin + part_begin(count, groups, g + 1);
+      for (size_t b = 0; b < blocks.size(); ++b) {
+        decode(blocks[b], first, last, group);
+        for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+          multiply(blocks[b], outputs[b], Kernel::rows_of(m, tile, tiles), first, last, group, rows);
+        }
+      }
+    }
+    Kernel::leave();
+  }
+
+  int64_t panel_width(int64_t panel) const {
+    return std::min<int64_t>(Kernel::kPanelVectors, vectors - panel * Kernel::kPanelVectors);
+  }
+
+  void decode(const ReductionBlock& block, int64_t first_panel, int64_t last_panel, Element* group) const {
+    constexpr int64_t kQuantised = kNf4Block / kVector;  // column vectors that share one block of codes
+    const int64_t end = std::min(last_panel * Kernel::kPanelVectors, vectors);
+    for (int64_t v = first_panel * Kernel::kPanelVectors; v < end;) {
+      const int64_t count = std::min(kTransposed ? 1 : kQuantised - v % kQuantised, end - v);
+      Slot<Element> slots[kQuantised];
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t panel = (v + i) / Kernel::kPanelVectors;
+        slots[i].stride = panel_width(panel) * kVector * Kernel::kInterleave;
+        slots[i].data = group + (panel - first_panel) * kPanelColumns * block.padded +
+                        (v + i) % Kernel::kPanelVectors * kVector * Kernel::kInterleave;
+      }
+      const int64_t column = v * kVector;
+      const int64_t valid = std::min(count * kVector, n - column);
+      for (const Piece& piece : block.pieces) {
+        const WeightView& weight = segments[static_cast<size_t>(piece.segment)].w;
+        if constexpr (kTransposed) {
+          Kernel::pack_rows(weight, column, valid, piece, slots[0]);
+        } else {
+          Kernel::pack_columns(weight, column, valid, piece, slots);
+        }
+        for (int64_t i = 0; i < count; ++i) slots[i].data += piece.padded / Kernel::kInterleave * slots[i].stride;
+      }
+      v += count;
+    }
+  }
+
+  void multiply(const ReductionBlock& block, const Output& output, TileRows tile, int64_t first_panel,
+                int64_t last_panel, const Element* group, Element* copies) const {
+    RowPiece<Element> pieces[kMostPieces];
+    int count = 0;
+    for (const Piece& piece : block.pieces) {
+      const Operand& x = segments[static_cast<size_t>(piece.segment)].x;
+      RowPiece<Element>& target = pieces[count++];
+      target.steps = piece.padded / Kernel::kStep;
+      const int64_t bytes = x.ld * static_cast<int64_t>(sizeof(Element));
+      if (x.dtype == Kernel::kType && piece.count == piece.padded && !strides_alias(bytes)) {
+        target.data = static_cast<const Element*>(x.data) + tile.load * x.ld + piece.begin;
+        target.ld = x.ld;
+      } else {
+        target.data = copies;
+        target.ld = piece.padded + kRowPadding / static_cast<int64_t>(sizeof(Element));
+        for (int64_t row = tile.load; row < tile.end; ++row, copies += target.ld) {
+          Kernel::copy_row(x, row, piece, copies);
+        }
+      }
+    }
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      Kernel::multiply_tile(pieces, count, group + (panel - first_panel) * kPanelColumns * block.padded,
+                            static_cast<int>(panel_width(panel)), tile, output, panel * kPanelColumns, n);
+    }
+  }
+};
+
+template <class Kernel, bool kTransposed>
+void multiply(Pool& pool, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+              std::byte* workspace) {
+  if (m <= 0 || n <= 0) return;
+  float* partial = reinterpret_cast<float*>(workspace + pool.threads() * (kGroupBytes + kTileBytes));
+  const Product<Kernel, kTransposed> product(m, n, segments, y, pool.threads(), partial);
+  pool.run([&](int thread, int) { product.run(thread, workspace); });
+}

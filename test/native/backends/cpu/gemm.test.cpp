@@ -1,0 +1,424 @@
+// The matrix kernels of every level this machine has, against sums in double over the decoded weights.
+#include <cmath>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+#include "check.h"
+#include "core/memory.h"
+
+namespace {
+
+using namespace lowrank;
+using namespace lowrank::cpu;
+
+/// Sums in double, and the root of the sums of squared terms: what rounding errors are measured against, since a sum may
+/// cancel to nearly nothing.
+struct Sums {
+  std::vector<double> value, square;
+
+  explicit Sums(int64_t count) : value(static_cast<size_t>(count)), square(static_cast<size_t>(count)) {}
+  void add(int64_t index, double term) {
+    value[static_cast<size_t>(index)] += term;
+    square[static_cast<size_t>(index)] += term * term;
+  }
+  template <class Values>
+  double error_of(const Values& actual) const {
+    if (std::size(actual) != value.size()) return HUGE_VAL;
+    double difference = 0, scale = 0;
+    for (size_t i = 0; i < value.size(); ++i) {
+      const double delta = static_cast<double>(actual[i]) - value[i];
+      difference += delta * delta;
+      scale += square[i];
+    }
+    return difference == 0 ? 0 : std::sqrt(difference / scale);
+  }
+};
+
+std::mt19937& generator() {
+  static std::mt19937 random(7);
+  return random;
+}
+
+std::vector<float> normal(int64_t count, float scale = 1.0f) {
+  std::normal_distribution<float> distribution(0.0f, scale);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = distribution(generator());
+  return values;
+}
+
+/// A weight with storage of its own.
+struct Weight {
+  WeightView view;
+  std::vector<float> f32, absmax, nested;
+  std::vector<uint16_t> half;
+  std::vector<uint8_t> codes, scale_codes;
+
+  Weight(WeightFormat format, int64_t rows, int64_t cols, bool nested_scales = false) {
+    view.format = format;
+    view.rows = rows;
+    view.cols = cols;
+    view.ld = cols + 3;
+    if (format == WeightFormat::nf4) {
+      const int64_t blocks = (rows * cols + kNf4Block - 1) / kNf4Block;
+      codes.resize(static_cast<size_t>(blocks * kNf4Block / 2));
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(generator()());
+      view.data = codes.data();
+      if (nested_scales) {
+        scale_codes.resize(static_cast<size_t>(blocks));
+        for (uint8_t& code : scale_codes) code = static_cast<uint8_t>(generator()());
+        nested = normal((blocks + kNf4NestedBlock - 1) / kNf4NestedBlock);
+        view.absmax_codes = scale_codes.data();
+        view.nested_absmax = nested.data();
+        view.absmax_offset = 0.25f;
+      } else {
+        absmax = normal(blocks);
+        view.absmax = absmax.data();
+      }
+      return;
+    }
+    f32 = normal(rows * view.ld);
+    view.data = f32.data();
+    if (format == WeightFormat::f32) return;
+    // Normal f16 numbers: random sign and mantissa, exponents around 1.
+    for (float value : f32) {
+      half.push_back(format == WeightFormat::bf16
+                         ? bf16_from_f32(value)
+                         : static_cast<uint16_t>((generator()() & 0x83ffu) | (12u + generator()() % 4u) << 10));
+    }
+    view.data = half.data();
+  }
+};
+
+/// Activations with storage of their own.
+struct Activations {
+  Operand view;
+  std::vector<float> f32;
+  std::vector<uint16_t> bf16;
+
+  Activations(DType dtype, int64_t rows, int64_t cols, int64_t padding = 5) {
+    f32 = normal(rows * (cols + padding));
+    view = {f32.data(), dtype, cols + padding};
+    if (dtype == DType::bf16) {
+      for (float& value : f32) {
+        bf16.push_back(bf16_from_f32(value));
+        value = f32_from_bf16(bf16.back());
+      }
+      view.data = bf16.data();
+    }
+  }
+  float at(int64_t row, int64_t column) const { return f32[static_cast<size_t>(row * view.ld + column)]; }
+};
+
+Sums expected_product(bool transposed, int64_t m, int64_t n, const std::vector<Activations>& xs,
+                      const std::vector<Weight>& ws) {
+  Sums y(m * n);
+  for (size_t s = 0; s < xs.size(); ++s) {
+    const WeightView& w = ws[s].view;
+    std::vector<float> row(static_cast<size_t>(w.cols));
+    for (int64_t i = 0; i < w.rows; ++i) {
+      decode_row(w, i, 0, w.cols, row.data());
+      for (int64_t j = 0; j < w.cols; ++j) {
+        const double weight = row[static_cast<size_t>(j)];
+        const int64_t column = transposed ? i : j, k = transposed ? j : i;
+        for (int64_t t = 0; t < m; ++t) y.add(t * n + column, xs[s].at(t, k) * weight);
+      }
+    }
+  }
+  return y;
+}
+
+struct Shape {
+  int64_t m, n;
+  std::vector<int64_t> reductions;
+};
+
+std::string describe(Level level, bool transposed, Precision precision, WeightFormat format, DType x, DType y,
+                     const Shape& shape) {
+  std::ostringstream text;
+  text << name_of(level) << (transposed ? " nt " : " nn ") << (precision == Precision::f32 ? "f32" : "bf16")
+       << " weights " << name_of(format) << " x " << name_of(x) << " y " << name_of(y) << " m " << shape.m << " n "
+       << shape.n << " k";
+  for (int64_t k : shape.reductions) text << ' ' << k;
+  return text.str();
+}
+
+/// Operands or results rounded to bf16 err by 2e-3 on average over many outputs; one output alone may be several
+/// standard deviations off.
+double tolerance(Level level, Precision precision, DType y, int64_t outputs) {
+  const bool rounds = precision == Precision::bf16 && (prefers_bf16(level) || level == Level::reference);
+  if (!rounds && y == DType::f32) return 5e-6;
+  return 5e-3 * (1 + 4 / std::sqrt(static_cast<double>(outputs)));
+}
+
+/// Runs one product at `level` and reports what differs. Padding right of column n must survive.
+void check_product(Level level, bool transposed, Precision precision, WeightFormat format, DType x_type, DType y_type,
+                   const Shape& shape, Pool& pool, bool nested_scales = false) {
+  const std::string what = describe(level, transposed, precision, format, x_type, y_type, shape);
+  const int64_t m = shape.m, n = shape.n, ld = n + 9;
+  std::vector<Activations> xs;
+  std::vector<Weight> ws;
+  std::vector<Segment> segments;
+  xs.reserve(shape.reductions.size());
+  ws.reserve(shape.reductions.size());
+  for (size_t s = 0; s < shape.reductions.size(); ++s) {
+    const int64_t k = shape.reductions[s];
+    // Adapters follow the base: dense fp32 factors.
+    const WeightFormat own = s == 0 ? format : WeightFormat::f32;
+    xs.emplace_back(x_type, m, k, s % 2 == 0 ? 8 : 5);
+    ws.emplace_back(own, transposed ? n : k, transposed ? k : n, nested_scales);
+    segments.push_back({xs.back().view, ws.back().view});
+  }
+  Sums expected = expected_product(transposed, m, n, xs, ws);
+  const std::vector<float> bias = normal(n), residual = normal(m * ld);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      expected.add(i * n + j, bias[static_cast<size_t>(j)]);
+      expected.add(i * n + j, residual[static_cast<size_t>(i * ld + j)]);
+    }
+  }
+
+  // fp32: the residual is the output itself. bf16: the residual lies elsewhere.
+  std::vector<float> y32 = residual;
+  std::vector<uint16_t> y16(static_cast<size_t>(m * ld), 0x1234);
+  Output y{y32.data(), y_type, ld, bias.data(), y32.data(), ld};
+  if (y_type == DType::bf16) y = {y16.data(), y_type, ld, bias.data(), residual.data(), ld};
+  const Block workspace(Category::workspace, gemm_workspace(precision, m, n, shape.reductions, pool.threads()));
+  const GemmKernels& gemm = kernels(level).gemm;
+  (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments, y, workspace.data());
+
+  std::vector<double> actual;
+  bool padding_kept = true;
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < ld; ++j) {
+      const size_t index = static_cast<size_t>(i * ld + j);
+      const float value = y_type == DType::f32 ? y32[index] : f32_from_bf16(y16[index]);
+      if (j < n) {
+        actual.push_back(value);
+      } else {
+        padding_kept &= y_type == DType::f32 ? y32[index] == residual[index] : y16[index] == 0x1234;
+      }
+    }
+  }
+  const double error = expected.error_of(actual);
+  if (!(error <= tolerance(level, precision, y_type, m * n))) {
+    lowrank::test::report(__FILE__, __LINE__, what + ": relative error " + lowrank::test::show(error));
+  }
+  if (!padding_kept) lowrank::test::report(__FILE__, __LINE__, what + ": wrote right of the last column");
+}
+
+template <class Body>
+void every_combination(Body&& body) {
+  for (Level level : kLevels) {
+    if (!available(level)) continue;
+    for (Precision precision : {Precision::f32, Precision::bf16}) {
+      for (bool transposed : {true, false}) body(level, precision, transposed);
+    }
+  }
+}
+
+constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::nf4};
+constexpr int64_t kOddM[] = {1, 2, 5, 6, 7, 31, 33, 64, 100};
+constexpr int64_t kOddN[] = {1, 15, 16, 17, 48, 64, 192, 576};
+constexpr int64_t kOddK[] = {1, 31, 32, 64, 65, 72, 128, 576};
+
+TEST("matrix products agree with sums in double at every level, format, precision and odd shape") {
+  Pool pool(2);
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    int turn = 0;
+    for (WeightFormat format : kFormats) {
+      for (int64_t m : kOddM) {
+        for (int64_t n : kOddN) {
+          for (int64_t k : kOddK) {
+            ++turn;
+            if (turn % 5 != 0 && m * n * k > 20000) continue;  // all small shapes, a fifth of the large ones
+            const DType x = turn % 2 == 0 ? DType::f32 : DType::bf16;
+            const DType y = turn % 3 == 0 ? DType::bf16 : DType::f32;
+            check_product(level, transposed, precision, format, x, y, {m, n, {k}}, pool, turn % 2 == 0);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST("a product sums over the base weight and the factors of several adapters") {
+  Pool pool(2);
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    for (WeightFormat format : kFormats) {
+      for (DType x : {DType::f32, DType::bf16}) {
+        for (int64_t m : {3, 40}) {
+          check_product(level, transposed, precision, format, x, DType::f32, {m, 192, {576, 16}}, pool);
+          check_product(level, transposed, precision, format, x, DType::bf16, {m, 80, {128, 1, 4, 16, 64}}, pool);
+          check_product(level, transposed, precision, format, x, DType::f32, {m, 64, {192, 192, 576, 8, 8, 8}}, pool);
+        }
+      }
+    }
+    const std::vector<int64_t> many(21, 8);
+    check_product(level, transposed, precision, WeightFormat::f32, DType::f32, DType::f32, {9, 33, many}, pool);
+  });
+}
+
+TEST("long reductions are summed block by block, whatever the type of the output") {
+  Pool pool(2);
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    for (DType y : {DType::f32, DType::bf16}) {
+      for (WeightFormat format : {WeightFormat::bf16, WeightFormat::nf4}) {
+        check_product(level, transposed, precision, format, DType::bf16, y, {9, 80, {9000, 16}}, pool);
+        check_product(level, transposed, precision, format, DType::bf16, y, {37, 128, {4096, 4160}}, pool);
+      }
+    }
+  });
+}
+
+TEST("activations whose rows fall into the same cache sets, or start off any boundary, are read right") {
+  Pool pool(2);
+  const int64_t m = 45, n = 96, k = 1024;
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    for (DType type : {DType::f32, DType::bf16}) {
+      for (int64_t offset : {0, 1}) {
+        std::vector<Activations> xs;
+        std::vector<Weight> ws;
+        xs.emplace_back(type, m, k, 0);
+        ws.emplace_back(WeightFormat::nf4, transposed ? n : k - 64, transposed ? k - 64 : n);
+        if (!transposed) ws[0] = Weight(WeightFormat::f32, k - 64, n);
+        Operand x = xs[0].view;
+        x.data = static_cast<const std::byte*>(x.data) + offset * size_of(type);
+        xs[0].f32.erase(xs[0].f32.begin(), xs[0].f32.begin() + offset);
+        const Sums expected = expected_product(transposed, m, n, xs, ws);
+        if (type == DType::f32) x.data = xs[0].f32.data();
+        const Segment segment{x, ws[0].view};
+        std::vector<float> y(static_cast<size_t>(m * n));
+        const int64_t reductions[] = {k - 64};
+        const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
+        const GemmKernels& gemm = kernels(level).gemm;
+        (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
+                                                   {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+        CHECK_LE(expected.error_of(y), tolerance(level, precision, DType::f32, m * n));
+      }
+    }
+  });
+}
+
+TEST("products are the same bits on one, two and three threads") {
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    for (int64_t m : {1, 4, 5, 33, 150}) {
+      const int64_t n = 208, k = 576;
+      const Activations x(DType::bf16, m, k), h(DType::f32, m, 16);
+      const Weight w(WeightFormat::nf4, transposed ? n : k, transposed ? k : n);
+      const Weight b(WeightFormat::f32, transposed ? n : 16, transposed ? 16 : n);
+      const std::vector<Segment> segments = {{x.view, w.view}, {h.view, b.view}};
+      const int64_t reductions[] = {k, 16};
+      std::vector<std::vector<float>> results;
+      for (int threads : {1, 2, 3}) {
+        Pool pool(threads);
+        const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, threads));
+        std::vector<float> y(static_cast<size_t>(m * n));
+        const GemmKernels& gemm = kernels(level).gemm;
+        (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments,
+                                                   {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+        results.push_back(y);
+      }
+      CHECK(results[0] == results[1]);
+      CHECK(results[0] == results[2]);
+    }
+  });
+}
+
+TEST("a row of a product is the same bits whatever rows are computed with it") {
+  Pool pool(2);
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    const int64_t n = 80, k = 192, most = 70;
+    const Activations x(DType::bf16, most, k, 0);
+    const Weight w(WeightFormat::bf16, transposed ? n : k, transposed ? k : n);
+    const Segment segment{x.view, w.view};
+    const int64_t reductions[] = {k};
+    std::vector<float> all(static_cast<size_t>(most * n));
+    for (int64_t m : {70, 5, 6, 15, 16, 17, 31, 32, 33, 49}) {
+      const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
+      std::vector<float> y(static_cast<size_t>(m * n));
+      const GemmKernels& gemm = kernels(level).gemm;
+      (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
+                                                 {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+      if (m == most) all = y;
+      CHECK(std::equal(y.begin(), y.end(), all.begin()));
+    }
+  });
+}
+
+TEST("gradients of factors reduce over tokens and add to what is there, in either orientation") {
+  for (Level level : kLevels) {
+    if (!available(level)) continue;
+    for (int64_t tokens : {1, 2, 31, 257}) {
+      for (int64_t r : {1, 4, 16, 33}) {
+        for (int64_t n : {1, 17, 64, 200}) {
+          for (DType u_type : {DType::f32, DType::bf16}) {
+            for (DType x_type : {DType::f32, DType::bf16}) {
+              for (bool transposed : {false, true}) {
+                const Activations u(u_type, tokens, r), x(x_type, tokens, n);
+                const int64_t ld = (transposed ? r : n) + 3, rows = transposed ? n : r, cols = transposed ? r : n;
+                const std::vector<float> before = normal(rows * ld);
+                std::vector<double> result;
+                Sums expected(rows * cols);
+                for (int64_t i = 0; i < rows; ++i) {
+                  for (int64_t j = 0; j < cols; ++j) expected.add(i * cols + j, before[static_cast<size_t>(i * ld + j)]);
+                }
+                for (int64_t t = 0; t < tokens; ++t) {
+                  for (int64_t i = 0; i < r; ++i) {
+                    for (int64_t j = 0; j < n; ++j) {
+                      expected.add(transposed ? j * r + i : i * n + j, 0.5 * u.at(t, i) * x.at(t, j));
+                    }
+                  }
+                }
+                std::vector<std::vector<float>> results;
+                for (int threads : {1, 2, 3}) {
+                  Pool pool(threads);
+                  const Block workspace(Category::workspace, reduce_tokens_workspace(tokens, r, n, threads));
+                  std::vector<float> out = before;
+                  kernels(level).gemm.reduce_tokens(pool, tokens, u.view, r, x.view, n, 0.5f, out.data(), ld,
+                                                    transposed, workspace.data());
+                  results.push_back(out);
+                }
+                for (int64_t i = 0; i < rows; ++i) {
+                  for (int64_t j = 0; j < cols; ++j) result.push_back(results[0][static_cast<size_t>(i * ld + j)]);
+                }
+                const bool rounds = prefers_bf16(level) && x_type == DType::bf16;
+                CHECK_LE(expected.error_of(result), rounds ? 5e-3 * (1 + 4 / std::sqrt(r * n)) : 5e-6);
+                CHECK(results[0] == results[1]);
+                CHECK(results[0] == results[2]);
+                for (int64_t i = 0; i < rows; ++i) {
+                  for (int64_t j = cols; j < ld; ++j) {
+                    CHECK_EQ(results[0][static_cast<size_t>(i * ld + j)], before[static_cast<size_t>(i * ld + j)]);
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("LOWRANK_ISA chooses the level and an unknown name is refused with the choices") {
+  const char* set = std::getenv("LOWRANK_ISA");
+  const std::string before = set == nullptr ? "" : set;
+  for (Level level : kLevels) {
+    setenv("LOWRANK_ISA", name_of(level), 1);
+    CHECK(default_level() == level);
+    if (available(level)) {
+      CHECK(kernels(level).level == level);
+    } else {
+      CHECK_THROWS(kernels(level), "cannot run on this machine");
+    }
+  }
+  setenv("LOWRANK_ISA", "sse9", 1);
+  CHECK_THROWS(default_level(), "reference, avx2, avx512, avx512bf16, amx");
+  unsetenv("LOWRANK_ISA");
+  CHECK(available(default_level()));
+  if (set != nullptr) setenv("LOWRANK_ISA", before.c_str(), 1);
+}
+
+}  // namespace
