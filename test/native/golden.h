@@ -1,0 +1,82 @@
+// Reads the tensors of safetensors files that the parity scripts wrote. A test's reader of trusted files: it knows the
+// one spelling of the header that the safetensors library writes.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <regex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace lowrank::test {
+
+inline std::string parity_path(const std::string& relative) {
+  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "parity" / relative).string();
+}
+
+inline std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("cannot open " + path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+struct GoldenTensor {
+  std::string dtype;
+  std::vector<int64_t> shape;
+  int64_t offset = 0;  // in the file
+  int64_t bytes = 0;
+};
+
+class GoldenFile {
+ public:
+  explicit GoldenFile(const std::string& relative) : path_(parity_path(relative)), content_(read_text(path_)) {
+    uint64_t header_bytes;
+    std::memcpy(&header_bytes, content_.data(), sizeof header_bytes);
+    const std::string header = content_.substr(8, header_bytes);
+    static const std::regex entry(
+        R"re("([^"]+)":\{"dtype":"(\w+)","shape":\[([\d,]*)\],"data_offsets":\[(\d+),(\d+)\]\})re");
+    for (std::sregex_iterator match(header.begin(), header.end(), entry), end; match != end; ++match) {
+      GoldenTensor tensor;
+      tensor.dtype = (*match)[2];
+      const std::string shape = (*match)[3];
+      for (size_t at = 0; at < shape.size(); at = shape.find(',', at) == std::string::npos ? shape.size() : shape.find(',', at) + 1) {
+        tensor.shape.push_back(std::stoll(shape.substr(at)));
+      }
+      const int64_t begin = std::stoll((*match)[4]);
+      tensor.offset = 8 + static_cast<int64_t>(header_bytes) + begin;
+      tensor.bytes = std::stoll((*match)[5]) - begin;
+      tensors_[(*match)[1]] = tensor;
+    }
+    if (tensors_.empty()) throw std::runtime_error("no tensors in " + path_);
+  }
+
+  const std::string& path() const { return path_; }
+  const std::map<std::string, GoldenTensor>& tensors() const { return tensors_; }
+
+  const GoldenTensor& at(const std::string& name) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) throw std::runtime_error("no tensor " + name + " in " + path_);
+    return found->second;
+  }
+
+  /// The elements as they lie in the file.
+  template <class T>
+  std::vector<T> values(const std::string& name) const {
+    const GoldenTensor& tensor = at(name);
+    std::vector<T> out(static_cast<size_t>(tensor.bytes) / sizeof(T));
+    std::memcpy(out.data(), content_.data() + tensor.offset, out.size() * sizeof(T));
+    return out;
+  }
+
+ private:
+  std::string path_;
+  std::string content_;
+  std::map<std::string, GoldenTensor> tensors_;
+};
+
+}  // namespace lowrank::test
