@@ -1,0 +1,235 @@
+/**
+ * Shared by everything that takes options: one zod schema per set of options, written in camelCase for the API, read in
+ * snake_case from files. An unknown key or a bad value becomes a ConfigError that names the source, the key, the value
+ * and what was expected.
+ */
+import * as z from 'zod'
+import { ConfigError } from './errors.js'
+
+/** Where options came from, for messages, and how their keys are spelled there. */
+export interface OptionSource {
+  /** A path, or what the options belong to, such as `train options`. */
+  name: string
+  spelling: 'snake' | 'camel'
+  /** Key under which the options stand in the source, e.g. `strategy`. */
+  at?: string
+}
+
+export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+export const camelKey = (key: string): string =>
+  key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+
+/** An integer of at least `least`; counts are bounded so that products of two stay exact. */
+export function integer(
+  least: number,
+  expected = least === 1 ? 'a positive integer' : `an integer from ${least}`,
+) {
+  const error = expected
+  return z
+    .int({ error })
+    .min(least, { error })
+    .max(2 ** 31 - 1, { error: `${expected}, below 2^31` })
+}
+
+/** A finite number within [low, high]. */
+export function numberWithin(low: number, high: number, expected: string) {
+  return z.number({ error: expected }).min(low, { error: expected }).max(high, { error: expected })
+}
+
+/** A finite number above zero. */
+export function positive(expected = 'a number above 0') {
+  return z.number({ error: expected }).gt(0, { error: expected })
+}
+
+export function flag() {
+  return z.boolean({ error: 'true or false' })
+}
+
+export function text(expected = 'a string') {
+  return z.string({ error: expected }).min(1, { error: expected })
+}
+
+/** One of a few words. */
+export function word<const Words extends readonly [string, ...string[]]>(words: Words) {
+  return z.enum(words, { error: `one of ${words.join(', ')}` })
+}
+
+/**
+ * Checks options against a schema and returns them in camelCase with defaults filled in.
+ * @throws {ConfigError} for an unknown key (with the nearest known one) or a value out of range
+ */
+export function parseOptions<T>(schema: z.ZodType<T>, value: unknown, source: OptionSource): T {
+  const start = source.at === undefined ? [] : [source.at]
+  const camel = respell(schema, value, { ...source, from: source.spelling, to: 'camel' }, start)
+  const result = schema.safeParse(camel)
+  if (result.success) return result.data
+  throw issueError(result.error.issues[0], camel, source)
+}
+
+/** The same options with the keys that files use; what the schema calls data (maps by pattern) keeps its keys. */
+export function toFileKeys(schema: z.ZodType, value: unknown): unknown {
+  return respell(schema, value, { name: 'options', spelling: 'camel', from: 'camel', to: 'snake' }, [])
+}
+
+/** @throws {ConfigError} naming the source, the key, its value and what was expected there */
+export function badValue(source: OptionSource, key: string, value: unknown, expected: string): ConfigError {
+  const spelled = source.spelling === 'snake' ? key.split('.').map(snakeKey).join('.') : key
+  const path = [source.at, spelled].filter(Boolean).join('.')
+  const shown = value === undefined ? 'missing' : shorten(JSON.stringify(value) ?? String(value))
+  return new ConfigError(`${source.name}: ${path} is ${shown}, expected ${expected}.`, {
+    source: source.name,
+    key: path,
+    value,
+    expected,
+  })
+}
+
+/** The candidate with the fewest edits, if it is near enough to be what was meant. */
+export function nearest(word: string, candidates: Iterable<string>): string | undefined {
+  let best: string | undefined
+  let fewest = Math.max(2, Math.ceil(word.length / 3)) + 1
+  for (const candidate of candidates) {
+    const edits = editDistance(word.toLowerCase(), candidate.toLowerCase())
+    if (edits < fewest) [best, fewest] = [candidate, edits]
+  }
+  return best
+}
+
+/** Freezes data and everything in it. */
+export function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value)
+    for (const inner of Object.values(value)) deepFreeze(inner)
+  }
+  return value
+}
+
+interface Respelling extends OptionSource {
+  from: 'snake' | 'camel'
+  to: 'snake' | 'camel'
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+function respell(schema: z.ZodType, value: unknown, how: Respelling, path: string[]): unknown {
+  if (!isRecord(value)) return value
+  const object = objectFor(schema, value, how, path)
+  if (object === undefined) return value
+  const shape = object.shape as Record<string, z.ZodType>
+  const result: Record<string, unknown> = {}
+  for (const [key, inner] of Object.entries(value)) {
+    const camel = how.from === 'snake' ? camelKey(key) : key
+    const known = Object.hasOwn(shape, camel) && (how.from === 'camel' || snakeKey(camel) === key)
+    if (!known) throw unknownKey(key, Object.keys(shape), how, path)
+    const spelled = how.to === 'snake' ? snakeKey(camel) : camel
+    result[spelled] = respell(shape[camel] as z.ZodType, inner, how, [...path, key])
+  }
+  return result
+}
+
+/** The object schema that applies to a value, through optional, default and union wrappers. */
+function objectFor(
+  schema: z.ZodType,
+  value: Record<string, unknown>,
+  how: Respelling,
+  path: string[],
+): z.ZodObject | undefined {
+  if (schema instanceof z.ZodObject) return schema
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
+    return objectFor(schema.unwrap() as z.ZodType, value, how, path)
+  if (schema instanceof z.ZodPrefault) return objectFor(schema.unwrap() as z.ZodType, value, how, path)
+  if (schema instanceof z.ZodDiscriminatedUnion) return choose(schema, value, how, path)
+  if (schema instanceof z.ZodUnion) {
+    for (const option of schema.options as z.ZodType[]) {
+      const found = objectFor(option, value, how, path)
+      if (found) return found
+    }
+  }
+  return undefined
+}
+
+function choose(
+  union: z.ZodDiscriminatedUnion,
+  value: Record<string, unknown>,
+  how: Respelling,
+  path: string[],
+): z.ZodObject {
+  const key = union.def.discriminator
+  const options = union.options as unknown as z.ZodObject[]
+  const nameOf = (option: z.ZodObject) => String((option.shape[key] as z.ZodLiteral).value)
+  const found = options.find((option) => nameOf(option) === value[key])
+  if (found) return found
+  const names = options.map(nameOf)
+  const given = value[key]
+  const close = typeof given === 'string' ? nearest(given, names) : undefined
+  const at = [...path, key].join('.')
+  const shown = given === undefined ? 'missing' : shorten(JSON.stringify(given))
+  throw new ConfigError(
+    `${how.name}: ${at} is ${shown}, expected one of ${names.join(', ')}.${close ? ` Did you mean ${close}?` : ''}`,
+    { source: how.name, key: at, value: given, expected: names },
+  )
+}
+
+function unknownKey(key: string, known: string[], how: Respelling, path: string[]): ConfigError {
+  const spelled = known.map((name) => (how.from === 'snake' ? snakeKey(name) : name))
+  const close = nearest(key, spelled)
+  const advice = close ? `did you mean ${close}?` : `known keys: ${spelled.join(', ')}.`
+  const at = [...path, key].join('.')
+  return new ConfigError(`${how.name}: unknown key ${shorten(at)}; ${advice}`, {
+    source: how.name,
+    key: at,
+    nearest: close,
+    known: spelled,
+  })
+}
+
+function issueError(issue: z.core.$ZodIssue | undefined, root: unknown, source: OptionSource): ConfigError {
+  const [at, expected] = deepestIssue(issue)
+  let value = root
+  for (const step of at) value = (value as Record<PropertyKey, unknown> | undefined)?.[step]
+  if (at.length === 0) {
+    const spelled = source.at ?? 'the options'
+    return new ConfigError(`${source.name}: ${spelled}: expected ${expected}.`, {
+      source: source.name,
+      expected,
+    })
+  }
+  return badValue(source, at.map(String).join('.'), value, expected)
+}
+
+/** A union reports one list per branch; the branch that got furthest is the one that was meant. */
+function deepestIssue(issue: z.core.$ZodIssue | undefined): [PropertyKey[], string] {
+  if (issue === undefined) return [[], 'something else']
+  if (issue.code === 'invalid_union') {
+    const inner = issue.errors.flat().sort((a, b) => b.path.length - a.path.length)[0]
+    if (inner && inner.path.length > 0) {
+      const [path, expected] = deepestIssue(inner)
+      return [[...issue.path, ...path], expected]
+    }
+  }
+  return [issue.path, expectation(issue)]
+}
+
+function expectation(issue: z.core.$ZodIssue): string {
+  if (issue.code !== 'invalid_type') return issue.message
+  const words: Record<string, string> = { object: 'a mapping of keys', record: 'a mapping', array: 'a list' }
+  return words[issue.expected] ?? issue.message
+}
+
+function shorten(shown: string): string {
+  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+    }
+    row = next
+  }
+  return row[b.length] as number
+}

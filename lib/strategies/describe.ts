@@ -1,0 +1,72 @@
+/** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
+import { InternalError } from '../errors.js'
+import type { Graph } from '../graph/graph.js'
+import type { AdapterSpec, Fill } from '../native/addon.js'
+import { rulesOf } from './index.js'
+import type { Factor, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
+import { resolveTargets } from './targets.js'
+
+/** Everything about an adapter but its numbers. */
+export interface AdapterDescription {
+  strategy: StrategyConfig
+  spec: AdapterSpec
+  /** By name, in the order of `spec.parameters`. */
+  factors: Factor[]
+  groups: (OptimizerGroup & { parameters: string[] })[]
+  /** Paths of the adapted linears. */
+  targets: string[]
+  /** Paths of all linears of the model. */
+  linears: string[]
+}
+
+/** The linears of a graph that adapters may attach to, in order. */
+export function linearSites(graph: Graph): LinearSite[] {
+  const weights = new Map(graph.weights.map((weight) => [weight.name, weight]))
+  return graph.nodes.flatMap((node) => {
+    if (node.op !== 'linear') return []
+    const weight = weights.get(node.weight)
+    return weight ? [{ path: node.path, in: weight.cols, out: weight.rows }] : []
+  })
+}
+
+/**
+ * @param options.strict every name in target_modules must match something; default true
+ * @throws {ConfigError} when the strategy's targets match nothing
+ */
+export function describeAdapter(
+  strategy: StrategyConfig,
+  sites: readonly LinearSite[],
+  options: { strict?: boolean } = {},
+): AdapterDescription {
+  const rules = rulesOf(strategy)
+  const targets = resolveTargets(rules.targeting(strategy), sites, options.strict ?? true)
+  const answers = rules.linears(strategy, targets)
+  const factors = new Map<string, Factor>()
+  for (const factor of answers.flatMap((answer) => answer.factors)) {
+    const known = factors.get(factor.name)
+    if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
+      throw new InternalError(`strategy ${strategy.name} gives ${factor.name} two shapes`, { known, factor })
+    factors.set(factor.name, factor)
+  }
+  const list = [...factors.values()]
+  return {
+    strategy,
+    spec: {
+      parameters: list.map(({ name, rows, cols, trained }) => ({ name, rows, cols, trained })),
+      slots: answers.map((answer) => answer.slot),
+    },
+    factors: list,
+    groups: rules.groups(strategy).map((group) => ({
+      ...group,
+      parameters: list.filter((f) => f.trained && f.group === group.name).map((f) => f.name),
+    })),
+    targets: targets.map((site) => site.path),
+    linears: sites.map((site) => site.path),
+  }
+}
+
+/** The native form of a factor's initialiser. */
+export function fillOf(factor: Factor, seed: number): Fill {
+  const init = factor.initialiser
+  return init.kind === 'uniform' || init.kind === 'normal' ? { ...init, seed } : init
+}

@@ -1,0 +1,80 @@
+/** The strategies by name. A new one is a file beside this one and a line here. */
+import * as z from 'zod'
+import { ConfigError } from '../errors.js'
+import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
+import { loraRules } from './lora.js'
+import { qloraRules } from './qlora.js'
+import type { StrategyConfig, StrategyRules } from './strategy.js'
+
+const all = [loraRules, qloraRules] as const
+const registry = new Map<string, StrategyRules>(
+  all.map((rules) => [rules.name, rules as unknown as StrategyRules]),
+)
+
+/** Every strategy's options; `name` tells them apart. */
+export const strategySchema = z.discriminatedUnion('name', [
+  loraRules.schema,
+  qloraRules.schema,
+]) as unknown as z.ZodType<StrategyConfig>
+
+/** The rules of a strategy. */
+export function rulesOf(config: StrategyConfig): StrategyRules {
+  const rules = registry.get(config.name)
+  if (rules === undefined) throw unknownStrategy(config.name)
+  return rules
+}
+
+/** The rules that read adapter folders of a `peft_type`, if there are any. */
+export function rulesForPeftType(peftType: string): StrategyRules | undefined {
+  return [...registry.values()].find((rules) => rules.peftType === peftType && rules.fromPeft !== undefined)
+}
+
+/** `peft_type`s that can be read. */
+export function knownPeftTypes(): string[] {
+  return [...new Set([...registry.values()].map((rules) => rules.peftType))]
+}
+
+/**
+ * A strategy's config from plain data such as parsed JSON, checked, with defaults filled in.
+ * @throws {ConfigError} for an unknown name, key or a bad value
+ */
+export function strategyFrom(
+  value: unknown,
+  source: OptionSource = { name: 'strategy', spelling: 'camel' },
+): StrategyConfig {
+  return deepFreeze(parseOptions(strategySchema, value, source))
+}
+
+/** A strategy's config with the keys that files use. */
+export function strategyToFile(config: StrategyConfig): Record<string, unknown> {
+  return toFileKeys(strategySchema, config) as Record<string, unknown>
+}
+
+/** One line of `lowrank strategies`. */
+export interface StrategyEntry {
+  name: string
+  paper: string
+  peft_type: string
+  bases: readonly string[]
+  trainable: string
+}
+
+/** The strategies with their sources. */
+export function listStrategies(): StrategyEntry[] {
+  return all.map(({ name, paper, peftType, bases, trainable }) => ({
+    name,
+    paper,
+    peft_type: peftType,
+    bases,
+    trainable,
+  }))
+}
+
+function unknownStrategy(name: string): ConfigError {
+  const names = [...registry.keys()]
+  const close = nearest(name, names)
+  return new ConfigError(
+    `strategy ${JSON.stringify(name)} does not exist; ${close ? `did you mean ${close}?` : `known: ${names.join(', ')}.`}`,
+    { name, known: names },
+  )
+}

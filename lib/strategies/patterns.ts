@@ -1,0 +1,54 @@
+/**
+ * Module patterns as PEFT writes them: Python regular expressions against module paths. They may come from an adapter
+ * that somebody else made, so they run in a context of their own with a time limit.
+ */
+import { runInNewContext } from 'node:vm'
+import { ConfigError } from '../errors.js'
+
+const TIME_LIMIT_MS = 500
+
+/**
+ * Matches every pattern against every path.
+ * @param anchor `full` demands the whole path (target_modules as a string); `suffix` the whole path or its end after a
+ * dot (keys of rank_pattern and alpha_pattern)
+ * @returns for each pattern the set of paths that match
+ * @throws {ConfigError} for a pattern that does not compile or takes too long
+ */
+export function matchPatterns(
+  patterns: readonly string[],
+  paths: readonly string[],
+  anchor: 'full' | 'suffix',
+): Set<string>[] {
+  if (patterns.length === 0) return []
+  const sources = patterns.map((pattern) => {
+    const source = anchor === 'full' ? `^(?:${pattern})$` : `^(?:.*\\.)?(?:${pattern})$`
+    try {
+      new RegExp(source)
+    } catch (cause) {
+      const why = (cause as Error).message
+      throw new ConfigError(
+        `pattern ${JSON.stringify(pattern)} is not a regular expression that JavaScript knows: ${why}. Write it without syntax that only Python has.`,
+        { pattern },
+        { cause },
+      )
+    }
+    return source
+  })
+  const code = 'sources.map((s) => { const r = new RegExp(s); return paths.map((p) => r.test(p)) })'
+  let hits: boolean[][]
+  try {
+    hits = runInNewContext(code, { sources, paths }, { timeout: TIME_LIMIT_MS }) as boolean[][]
+  } catch (cause) {
+    throw new ConfigError(
+      `the patterns ${JSON.stringify(patterns)} took longer than ${TIME_LIMIT_MS} ms to match ${paths.length} module paths; use a simpler one.`,
+      { patterns },
+      { cause },
+    )
+  }
+  return hits.map((row) => new Set(paths.filter((_, i) => row[i])))
+}
+
+/** Whether a path is the name or ends in it after a dot, PEFT's rule for lists of modules. */
+export function endsInModule(path: string, name: string): boolean {
+  return path === name || path.endsWith(`.${name}`)
+}

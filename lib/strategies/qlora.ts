@@ -1,0 +1,61 @@
+/**
+ * QLoRA: an adapter over a base in NF4 with double quantisation. It wraps any adapter and adds only the setting of the
+ * run; the adapter's maths, files and initialisation stay its own.
+ */
+import * as z from 'zod'
+import { deepFreeze, parseOptions } from '../schema.js'
+import { nf4 } from './defaults.js'
+import { lora, loraRules } from './lora.js'
+import type { StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of QLoRA. */
+export interface QloraConfig extends StrategyConfig {
+  readonly name: 'qlora'
+  /** What is trained over the 4-bit base. Default `lora()`. */
+  readonly adapter: StrategyConfig
+}
+
+/** Strategies that may stand over a 4-bit base. */
+const adapters: readonly StrategyRules[] = [loraRules as unknown as StrategyRules]
+
+const adapterSchema = z
+  .discriminatedUnion('name', [loraRules.schema])
+  .describe('The adapter trained over the 4-bit base')
+
+const schema = z.strictObject({
+  name: z.literal('qlora'),
+  adapter: adapterSchema.prefault({ name: 'lora' }),
+}) as unknown as z.ZodObject & z.ZodType<QloraConfig>
+
+/**
+ * An adapter over NF4 weights with double quantisation. The run's quantisation is set by it; `loadModel` must be given
+ * the same, and a config that names another is an error.
+ * @param options.adapter what to train; default `lora()`
+ * @example qlora({ adapter: lora({ r: 64, loraAlpha: 16 }) })
+ * @see Dettmers et al. 2023, arXiv 2305.14314
+ */
+export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
+  const given = { name: 'qlora', adapter: options.adapter ?? lora() }
+  return deepFreeze(parseOptions(schema, given, { name: 'qlora()', spelling: 'camel' }))
+}
+
+function inner(config: QloraConfig): StrategyRules {
+  return adapters.find((rules) => rules.name === config.adapter.name) as StrategyRules
+}
+
+export const qloraRules: StrategyRules<QloraConfig> = {
+  name: 'qlora',
+  paper: 'arXiv 2305.14314',
+  peftType: 'LORA',
+  bases: ['nf4'],
+  trainable: 'what the wrapped adapter trains',
+  schema,
+  defaults: (config) => ({
+    ...inner(config).defaults(config.adapter),
+    quantization: nf4({ doubleQuant: true }),
+  }),
+  targeting: (config) => inner(config).targeting(config.adapter),
+  groups: (config) => inner(config).groups(config.adapter),
+  linears: (config, sites) => inner(config).linears(config.adapter, sites),
+  toPeft: (config) => inner(config).toPeft(config.adapter),
+}

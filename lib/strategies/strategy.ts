@@ -1,0 +1,88 @@
+/**
+ * What a strategy is: a frozen, printable config object, and rules that answer with data. For each linear of the model
+ * they name the native kind, the factors and how they start, what trains, and what the tensors are called in PEFT's
+ * files. Rules build no graph nodes and see no tensors; shared code reads what they declare and never asks for a name.
+ */
+import type * as z from 'zod'
+import type { LowRankSlot } from '../native/addon.js'
+import type { TrainingDefaults } from './defaults.js'
+
+/** A strategy's options: plain frozen data that prints as JSON and reads back. */
+export interface StrategyConfig {
+  readonly name: string
+}
+
+/** A linear layer that an adapter may attach to: y = x W^T with W `[out, in]`. */
+export interface LinearSite {
+  path: string
+  in: number
+  out: number
+}
+
+/** Which linears a strategy adapts, in PEFT's terms. */
+export interface Targeting {
+  readonly targetModules: 'all-linear' | string | readonly string[]
+  readonly excludeModules: string | readonly string[] | null
+  readonly layersToTransform: number | readonly number[] | null
+}
+
+/** Start values of a factor; random ones are drawn by counter from (seed, parameter name). */
+export type Initialiser =
+  | { kind: 'zeros' }
+  | { kind: 'constant'; value: number }
+  | { kind: 'uniform'; bound: number }
+  | { kind: 'normal'; std: number }
+
+/** One array `[rows, cols]` of an adapter. Factors of the same name are one array, shared. */
+export interface Factor {
+  name: string
+  rows: number
+  cols: number
+  trained: boolean
+  initialiser: Initialiser
+  /** Optimiser group it belongs to. */
+  group: string
+  /** Name and shape in adapter_model.safetensors; absent when it is not saved. */
+  tensor?: { name: string; shape: number[] }
+}
+
+/** A strategy's answer for one linear. */
+export interface LinearAdapter {
+  slot: LowRankSlot
+  factors: Factor[]
+}
+
+/** Parameters that share their optimiser settings. */
+export interface OptimizerGroup {
+  name: string
+  /** Multiplies the run's learning rate. */
+  learningRateFactor: number
+}
+
+/** Keys of adapter_config.json that come from the strategy, in PEFT's spelling. */
+export type PeftFields = Record<string, unknown>
+
+/** The rules of one strategy. */
+export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
+  readonly name: Config['name']
+  /** Where it was published. */
+  readonly paper: string
+  /** `peft_type` of the files it is saved as. */
+  readonly peftType: string
+  /** Base formats it runs on. */
+  readonly bases: readonly string[]
+  /** What trains, in a few words. */
+  readonly trainable: string
+  /** Options in camelCase, with defaults. */
+  readonly schema: z.ZodType<Config> & z.ZodObject
+  /** Settings of the run that the strategy stands for; keys that contradict them are errors. */
+  defaults(config: Config): TrainingDefaults
+  targeting(config: Config): Targeting
+  /** Groups of the factors that `linear` answers with. */
+  groups(config: Config): OptimizerGroup[]
+  /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
+  linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
+  toPeft(config: Config): PeftFields
+  /** Options from checked fields of an adapter_config.json of this `peft_type`. */
+  fromPeft?(fields: PeftFields): Config
+}

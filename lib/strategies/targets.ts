@@ -1,0 +1,85 @@
+/** Which linears of a model a strategy adapts, by PEFT's rules for target_modules and its companions. */
+import { ConfigError } from '../errors.js'
+import { endsInModule, matchPatterns } from './patterns.js'
+import type { LinearSite, Targeting } from './strategy.js'
+
+/**
+ * The linears that the rules name, in the model's order.
+ * @param strict every name of a list must match something; off when an adapter's own tensors say what it adapts
+ * @throws {ConfigError} when nothing matches, listing what the model has
+ */
+export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], strict = true): LinearSite[] {
+  const paths = sites.map((site) => site.path)
+  const { targetModules, excludeModules } = rules
+  const wanted = pickModules(targetModules, rules.layersToTransform, paths)
+  if (strict && Array.isArray(targetModules)) {
+    for (const name of targetModules as string[])
+      if (!paths.some((path) => endsInModule(path, name))) throw nothingMatches(name, sites)
+  }
+  if (wanted.size === 0) throw nothingMatches(targetModules, sites, rules)
+  if (excludeModules !== null) {
+    const excluded = pickModules(excludeModules, null, paths)
+    for (const path of excluded) wanted.delete(path)
+    if (wanted.size === 0)
+      throw new ConfigError(
+        `exclude_modules ${JSON.stringify(excludeModules)} leaves nothing of what target_modules ${JSON.stringify(targetModules)} matches.`,
+        { targetModules, excludeModules },
+      )
+  }
+  return sites.filter((site) => wanted.has(site.path))
+}
+
+/**
+ * The shortest list for target_modules that PEFT resolves to exactly these paths: last names where they suffice, else
+ * whole paths.
+ */
+export function targetNames(adapted: readonly string[], all: readonly string[]): string[] {
+  const chosen = new Set(adapted)
+  const names = [...new Set(adapted.map(lastName))].sort()
+  const exact = all.every((path) => chosen.has(path) || !names.some((name) => endsInModule(path, name)))
+  return exact ? names : [...adapted].sort()
+}
+
+const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
+
+function pickModules(
+  modules: string | readonly string[],
+  layersToTransform: number | readonly number[] | null,
+  paths: readonly string[],
+): Set<string> {
+  const layers = layersToTransform === null ? null : new Set([layersToTransform].flat())
+  const inLayers = (path: string) => layers === null || layers.has(layerIndex(path))
+  if (modules === 'all-linear') return new Set(paths.filter(inLayers))
+  if (typeof modules === 'string') {
+    if (layers !== null)
+      throw new ConfigError(
+        `layers_to_transform goes with a list of target_modules or all-linear, not with the pattern ${JSON.stringify(modules)}; put the layers into the pattern.`,
+        { targetModules: modules },
+      )
+    return matchPatterns([modules], paths, 'full')[0] ?? new Set()
+  }
+  // A whole path names its module whatever the layers say.
+  const named = (path: string) => modules.some((name) => path === name)
+  const ends = (path: string) => modules.some((name) => endsInModule(path, name))
+  return new Set(paths.filter((path) => named(path) || (ends(path) && inLayers(path))))
+}
+
+/** The index after the innermost list of layers, -1 outside any. */
+function layerIndex(path: string): number {
+  const found = /.*\.[^.]*\.(\d+)\./.exec(path)
+  return found ? Number(found[1]) : -1
+}
+
+function nothingMatches(
+  what: string | readonly string[],
+  sites: readonly LinearSite[],
+  rules?: Targeting,
+): ConfigError {
+  const existing = [...new Set(sites.map((site) => lastName(site.path)))]
+  const within =
+    rules && rules.layersToTransform !== null ? ` in layers ${[rules.layersToTransform].flat()}` : ''
+  return new ConfigError(
+    `target_modules: no linear layer matches ${JSON.stringify(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}.`,
+    { targetModules: what, existing },
+  )
+}

@@ -1,0 +1,84 @@
+import { describe, expect, test } from 'vitest'
+import { describeAdapter } from '../../../lib/strategies/describe.js'
+import { strategyFrom } from '../../../lib/strategies/index.js'
+import { lora, loraRules } from '../../../lib/strategies/lora.js'
+import { sites } from './sites.js'
+
+const q0 = 'model.layers.0.self_attn.q_proj'
+
+describe('lora()', () => {
+  test('returns frozen data that prints as JSON and reads back', () => {
+    const config = lora({ r: 4, rankPattern: { k_proj: 2 }, targetModules: ['q_proj', 'k_proj'] })
+    expect(Object.isFrozen(config) && Object.isFrozen(config.rankPattern)).toBe(true)
+    expect(strategyFrom(JSON.parse(JSON.stringify(config)))).toEqual(config)
+  })
+
+  test.each([
+    [{ r: 0 }, 'lora(): r is 0, expected a positive integer.'],
+    [{ r: 1.5 }, 'lora(): r is 1.5, expected a positive integer.'],
+    [{ loraAlpha: -1 }, 'lora(): loraAlpha is -1, expected a number above 0.'],
+    [{ loraDropout: 1 }, 'lora(): loraDropout is 1, expected a number in [0, 1).'],
+    [{ targetModules: [] }, 'lora(): targetModules is [], expected at least one name.'],
+    [{ initLoraWeights: 'pissa' }, 'lora(): initLoraWeights is "pissa", expected true, false or gaussian.'],
+    [{ bias: 'all' }, 'lora(): bias is "all", expected one of none.'],
+    [{ loraAlhpa: 1 }, 'lora(): unknown key loraAlhpa; did you mean loraAlpha?'],
+  ])('refuses %j', (options, message) => {
+    expect(() => lora(options as never)).toThrow(expect.objectContaining({ code: 'CONFIG', message }))
+  })
+
+  test('gives every linear A [r, in] uniform within 1 / sqrt(in) and B [out, r] zero', () => {
+    const { spec, factors } = describeAdapter(lora({ r: 4, loraAlpha: 8 }), sites)
+    expect(spec.slots).toHaveLength(sites.length)
+    expect(spec.slots[0]).toEqual({
+      kind: 'low_rank',
+      target: q0,
+      rank: 4,
+      scale: 2,
+      dropout: 0,
+      a: `${q0}.lora_A.weight`,
+      b: `${q0}.lora_B.weight`,
+    })
+    expect(factors[0]).toMatchObject({
+      rows: 4,
+      cols: 64,
+      trained: true,
+      initialiser: { kind: 'uniform', bound: 1 / 8 },
+    })
+    expect(factors[1]).toMatchObject({ rows: 64, cols: 4, trained: true, initialiser: { kind: 'zeros' } })
+    expect(factors[1]?.tensor).toEqual({ name: `base_model.model.${q0}.lora_B.weight`, shape: [64, 4] })
+  })
+
+  test('starts A from a normal of deviation 1 / r, or both factors uniform, when asked', () => {
+    const initialisers = (initLoraWeights: 'gaussian' | false) =>
+      describeAdapter(lora({ r: 4, initLoraWeights }), sites)
+        .factors.slice(0, 2)
+        .map((f) => f.initialiser)
+    expect(initialisers('gaussian')).toEqual([{ kind: 'normal', std: 0.25 }, { kind: 'zeros' }])
+    expect(initialisers(false)).toEqual([
+      { kind: 'uniform', bound: 1 / 8 },
+      { kind: 'uniform', bound: 1 / 2 },
+    ])
+  })
+
+  test('scales by alpha / sqrt(r) with useRslora', () => {
+    const { spec } = describeAdapter(lora({ r: 4, loraAlpha: 8, useRslora: true }), sites)
+    expect(spec.slots[0]?.scale).toBe(4)
+  })
+
+  test('takes rank and alpha of a module from the first pattern that matches it', () => {
+    const config = lora({
+      r: 4,
+      loraAlpha: 8,
+      rankPattern: { 'layers\\.0\\..*q_proj': 2, q_proj: 16 },
+      alphaPattern: { '^q_proj': 99, o_proj: 3 },
+    })
+    const slots = new Map(describeAdapter(config, sites).spec.slots.map((slot) => [slot.target, slot]))
+    expect(slots.get(q0)).toMatchObject({ rank: 2, scale: 4 })
+    expect(slots.get('model.layers.1.self_attn.q_proj')).toMatchObject({ rank: 16, scale: 0.5 })
+    expect(slots.get('model.layers.1.self_attn.o_proj')).toMatchObject({ rank: 4, scale: 0.75 })
+  })
+
+  test('tells PEFT nothing that would change the base on load', () => {
+    expect(loraRules.toPeft(lora({ initLoraWeights: 'gaussian' }))).toMatchObject({ init_lora_weights: true })
+  })
+})
