@@ -30,12 +30,14 @@ def _rms_norm_in_input_dtype(self, hidden_states):
     return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
 
 
-def load_double(folder: Path):
+def load_double(folder: Path, **options):
     """The model as float64. transformers' RMS norm drops to float32 whatever the model's dtype, which
     would leave rounding noise in the goldens; `check_norm_patch` shows that nothing else changes."""
     modeling_llama.LlamaRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_mistral.MistralRMSNorm.forward = _rms_norm_in_input_dtype
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="sdpa", dtype=torch.float32, **options
+    )
     return model.double().eval()
 
 
