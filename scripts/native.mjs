@@ -149,7 +149,12 @@ function cmake(target, { sanitize, debug }) {
     `-DLOWRANK_SANITIZE=${sanitize ?? ''}`,
     `-DLOWRANK_WERROR=${process.env.LOWRANK_WERROR === '1' ? 'ON' : 'OFF'}`,
   ]
-  const fresh = !existsSync(join(tree, 'CMakeCache.txt'))
+  const cache = join(tree, 'CMakeCache.txt')
+  // CMake refuses a tree made at another path, as after moving or copying the checkout.
+  if (existsSync(cache) && !readFileSync(cache, 'utf8').includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${root}\n`)) {
+    rmSync(tree, { recursive: true, force: true })
+  }
+  const fresh = !existsSync(cache)
   if (fresh && output('ninja', ['--version']) !== undefined) configure.push('-G', 'Ninja')
   const jobs = process.env.LOWRANK_JOBS ?? String(availableParallelism())
   // Under node-gyp this runs inside make, whose job server is not ours.
