@@ -1,0 +1,291 @@
+/**
+ * Checks a tokenizer.json and rewrites what `@huggingface/tokenizers` reads differently from Python's `tokenizers`
+ * into equivalent steps that both read alike. What has no equivalent is refused, since ids that are almost right
+ * would train a model on another text.
+ */
+
+import { FileFormatError, UnsupportedError } from '../errors.js'
+import { quote } from './input.js'
+
+type Json = Record<string, unknown>
+
+/** An entry of `added_tokens`, checked. */
+export interface AddedTokenEntry {
+  id: number
+  content: string
+  special: boolean
+  lstrip: boolean
+  rstrip: boolean
+  normalized: boolean
+}
+
+/** tokenizer.json of a BPE tokenizer, checked, in the form that the library reads as Python does. */
+export interface AdaptedTokenizer {
+  json: Json & {
+    model: Json & { vocab: Record<string, number> }
+    normalizer: Json
+    pre_tokenizer: Json | null
+    post_processor: Json | null
+    decoder: Json | null
+    added_tokens: AddedTokenEntry[]
+  }
+  added: AddedTokenEntry[]
+  /** One more than the largest id. */
+  vocabSize: number
+}
+
+/** No real vocabulary comes near; a larger id would only make huge arrays. */
+const LARGEST_ID = 1 << 23
+
+/** What ByteLevel splits by when it has `use_regex`. */
+export const GPT2_REGEX = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+/**
+ * @param value the parsed tokenizer.json
+ * @param where names it in messages
+ * @throws FileFormatError when it is malformed, UnsupportedError when it cannot be reproduced exactly.
+ */
+export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer {
+  const json = object(value, where, 'the tokenizer')
+  const model = object(json.model, where, '"model"')
+  const type = model.type ?? 'BPE'
+  if (type !== 'BPE') {
+    throw new UnsupportedError(
+      `${where} holds a tokenizer of the type ${quote(String(type))}; only BPE can be used so far`,
+      { where, type },
+    )
+  }
+  const vocab = checkVocabulary(model.vocab, where)
+  checkMerges(model.merges, where)
+  if (typeof model.dropout === 'number' && model.dropout > 0) {
+    throw new UnsupportedError(
+      `${where} asks for BPE dropout ${model.dropout}, which makes ids random; set "dropout" to null`,
+      { where },
+    )
+  }
+  const added = checkAddedTokens(json.added_tokens ?? [], where)
+  let vocabSize = 0
+  for (const id of Object.values(vocab)) vocabSize = Math.max(vocabSize, id + 1)
+  for (const { id } of added) vocabSize = Math.max(vocabSize, id + 1)
+  const optional = (key: string) =>
+    json[key] === null || json[key] === undefined ? null : object(json[key], where, `"${key}"`)
+  const preTokenizer = optional('pre_tokenizer')
+  const adapted = {
+    ...json,
+    model: { ...model, type: 'BPE', vocab },
+    // Tokens matched in normalised text come second in Python, in a pass that the library has only with a normaliser.
+    normalizer: optional('normalizer') ?? { type: 'Sequence', normalizers: [] },
+    pre_tokenizer: preTokenizer && adaptPreTokenizer(preTokenizer, where),
+    post_processor: optional('post_processor'),
+    decoder: optional('decoder'),
+    added_tokens: added,
+  }
+  return { json: adapted, added, vocabSize }
+}
+
+function object(value: unknown, where: string, what: string): Json {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json
+  throw new FileFormatError(`${where}: ${what} must be a JSON object`, { where })
+}
+
+function isId(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= LARGEST_ID
+}
+
+function checkVocabulary(value: unknown, where: string): Record<string, number> {
+  const vocab = object(value, where, '"model.vocab"')
+  const seen = new Set<number>()
+  for (const [token, id] of Object.entries(vocab)) {
+    if (!isId(id)) {
+      throw new FileFormatError(
+        `${where}: the id of the token ${quote(token)} must be an integer from 0 to ${LARGEST_ID}, not ${quote(String(id))}`,
+        { where, token },
+      )
+    }
+    if (seen.has(id)) {
+      throw new FileFormatError(`${where}: two tokens have the id ${id}, one of them ${quote(token)}`, {
+        where,
+        token,
+        id,
+      })
+    }
+    seen.add(id)
+  }
+  if (seen.size === 0) throw new FileFormatError(`${where}: the vocabulary is empty`, { where })
+  return vocab as Record<string, number>
+}
+
+function checkMerges(value: unknown, where: string): void {
+  if (!Array.isArray(value)) throw new FileFormatError(`${where}: "model.merges" must be an array`, { where })
+  // The library looks at the first merge to know the form of all.
+  const pairs = Array.isArray(value[0])
+  for (const [index, merge] of value.entries()) {
+    const right = pairs
+      ? Array.isArray(merge) && merge.length === 2 && merge.every((half) => typeof half === 'string')
+      : typeof merge === 'string' && merge.split(' ').length === 2
+    if (!right) {
+      throw new FileFormatError(
+        `${where}: merge ${index} must be ${pairs ? 'a pair of strings' : 'two pieces with one space between'}, not ${quote(String(JSON.stringify(merge)))}`,
+        { where, index },
+      )
+    }
+  }
+}
+
+function checkAddedTokens(value: unknown, where: string): AddedTokenEntry[] {
+  if (!Array.isArray(value)) throw new FileFormatError(`${where}: "added_tokens" must be an array`, { where })
+  return value.map((entry, index) => {
+    const token = object(entry, where, `added token ${index}`)
+    const { id, content } = token
+    if (!isId(id) || typeof content !== 'string' || content === '') {
+      throw new FileFormatError(`${where}: added token ${index} needs an "id" and a "content"`, {
+        where,
+        index,
+      })
+    }
+    if (token.single_word === true) {
+      throw new UnsupportedError(
+        `${where}: the added token ${quote(content)} is matched as a whole word only ("single_word"), which is not supported`,
+        { where, content },
+      )
+    }
+    const special = token.special === true
+    return {
+      id,
+      content,
+      special,
+      lstrip: token.lstrip === true,
+      rstrip: token.rstrip === true,
+      normalized: typeof token.normalized === 'boolean' ? token.normalized : !special,
+    }
+  })
+}
+
+function split(regex: string): Json {
+  return { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }
+}
+
+/** One character as a regex that matches it whatever it is. */
+function codePoint(character: string): string {
+  return `\\x{${character.codePointAt(0)?.toString(16)}}`
+}
+
+function sequence(...pretokenizers: Json[]): Json {
+  return { type: 'Sequence', pretokenizers }
+}
+
+function adaptPreTokenizer(step: Json, where: string): Json {
+  switch (step.type) {
+    case 'Sequence': {
+      const steps = step.pretokenizers
+      if (!Array.isArray(steps)) {
+        throw new FileFormatError(`${where}: a pre-tokenizer of type Sequence needs "pretokenizers"`, {
+          where,
+        })
+      }
+      return sequence(...steps.map((one) => adaptPreTokenizer(object(one, where, 'a pre-tokenizer'), where)))
+    }
+    case 'ByteLevel':
+      return adaptByteLevel(step, where)
+    case 'Digits':
+      // The library knows only ASCII digits here, Python every number character.
+      return split(step.individual_digits === true ? '\\p{N}' : '\\p{N}+')
+    case 'Metaspace': {
+      // The library never splits at the marks.
+      const mark = typeof step.replacement === 'string' ? step.replacement : '\u2581'
+      if ([...mark].length !== 1) {
+        throw new FileFormatError(`${where}: the replacement of Metaspace must be one character`, { where })
+      }
+      const whole = { ...step, prepend_scheme: metaspaceScheme(step) }
+      if (step.split === false) return whole
+      const escaped = codePoint(mark)
+      return sequence(whole, split(`${escaped}[^${escaped}]*|[^${escaped}]+`))
+    }
+    case 'Split':
+      return adaptSplit(step, where)
+    case 'WhitespaceSplit':
+      return { type: 'Split', pattern: { Regex: '\\s+' }, behavior: 'Removed', invert: false }
+    default:
+      throw new UnsupportedError(
+        `${where} uses the pre-tokenizer ${quote(String(step.type))}, which is not supported`,
+        { where, type: step.type },
+      )
+  }
+}
+
+function metaspaceScheme(step: Json): string {
+  if (typeof step.prepend_scheme === 'string') return step.prepend_scheme
+  return step.add_prefix_space === false ? 'never' : 'always'
+}
+
+/** The library's built-in regex takes white space as JavaScript does; as a Split it becomes that of Unicode. */
+function adaptByteLevel(step: Json, where: string): Json {
+  const plain = { ...step, add_prefix_space: step.add_prefix_space !== false, use_regex: false }
+  if (step.use_regex === false) return plain
+  if (plain.add_prefix_space) {
+    throw new UnsupportedError(
+      `${where} puts a space before every text ("add_prefix_space" of ByteLevel), which is not supported`,
+      { where },
+    )
+  }
+  return sequence(split(GPT2_REGEX), plain)
+}
+
+function adaptSplit(step: Json, where: string): Json {
+  const pattern = object(step.pattern, where, 'the pattern of Split')
+  const text = pattern.Regex ?? pattern.String
+  if (typeof text !== 'string' || text === '') {
+    throw new FileFormatError(`${where}: the pattern of Split needs a "Regex" or a "String"`, { where })
+  }
+  const behavior = String(step.behavior).toLowerCase()
+  // Text between matches is isolated as the matches are, whichever of the two is called the delimiter.
+  if (behavior === 'isolated') return { ...step, invert: false }
+  const literal = pattern.String
+  if (behavior === 'removed') {
+    if (typeof literal !== 'string') return step
+    // As a String the library would keep the delimiters.
+    return { ...step, pattern: { Regex: [...literal].map(codePoint).join('') } }
+  }
+  if (typeof literal === 'string' && [...literal].length === 1 && step.invert !== true) {
+    const character = codePoint(literal)
+    if (behavior === 'mergedwithprevious') return split(`[^${character}]*${character}|[^${character}]+`)
+    if (behavior === 'mergedwithnext') return split(`${character}[^${character}]*|[^${character}]+`)
+    if (behavior === 'contiguous') return split(`${character}+`)
+  }
+  throw new UnsupportedError(
+    `${where} splits by ${quote(text)} with the behaviour ${quote(String(step.behavior))}, which is not supported`,
+    { where },
+  )
+}
+
+/**
+ * The same tokenizer for text that goes on after other text: nothing is put before it. For vocabularies whose
+ * tokenizer marks the start of a text with a space, where a text is tokenised in pieces.
+ */
+export function continuationOf(json: AdaptedTokenizer['json']): AdaptedTokenizer['json'] {
+  return {
+    ...json,
+    normalizer: withoutPrefix(json.normalizer),
+    pre_tokenizer: json.pre_tokenizer && withoutPrefix(json.pre_tokenizer),
+  }
+}
+
+function withoutPrefix(step: Json): Json {
+  switch (step.type) {
+    case 'Sequence': {
+      const inner = (key: string) =>
+        (step[key] as Json[]).filter((one) => one.type !== 'Prepend').map(withoutPrefix)
+      return 'normalizers' in step
+        ? { ...step, normalizers: inner('normalizers') }
+        : { ...step, pretokenizers: inner('pretokenizers') }
+    }
+    case 'Metaspace':
+      return { ...step, prepend_scheme: 'never' }
+    case 'ByteLevel':
+      return { ...step, add_prefix_space: false }
+    case 'Prepend':
+      return { ...step, prepend: '' }
+    default:
+      return step
+  }
+}

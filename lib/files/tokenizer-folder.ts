@@ -1,0 +1,83 @@
+/** Collects what a Hugging Face model folder says about its tokenizer and chat template. */
+
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { FileFormatError, UnsupportedError } from '../errors.js'
+import { readJsonObject, readText } from './input.js'
+import type { TokenizerSource } from './tokenizer.js'
+
+/** A vocabulary of 260,000 tokens takes about 30 MB. */
+const LARGEST_TOKENIZER = 256 << 20
+const LARGEST_CONFIG = 64 << 20
+const LARGEST_TEMPLATE = 1 << 20
+
+/**
+ * Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, the chat templates in all the places where they
+ * are kept, and the end tokens of generation_config.json or config.json.
+ * @throws FileFormatError when a file is malformed or tokenizer.json is missing, UnsupportedError when the folder has
+ * only a tokenizer of an older kind.
+ */
+export async function tokenizerSourceFromFolder(folder: string): Promise<TokenizerSource> {
+  const where = join(folder, 'tokenizer.json')
+  if (!existsSync(where)) throw missing(folder, where)
+  const tokenizerJson = await readJsonObject(where, LARGEST_TOKENIZER)
+  const optional = async (name: string) => {
+    const path = join(folder, name)
+    return existsSync(path) ? await readJsonObject(path, LARGEST_CONFIG) : {}
+  }
+  const tokenizerConfig = {
+    ...(await optional('special_tokens_map.json')),
+    ...withoutNulls(await optional('tokenizer_config.json')),
+  }
+  const generation = await optional('generation_config.json')
+  const eos = generation.eos_token_id ?? (await optional('config.json')).eos_token_id
+  const templates = await chatTemplates(folder, tokenizerConfig.chat_template)
+  const { default: chatTemplate, ...namedTemplates } = templates
+  return {
+    tokenizerJson,
+    tokenizerConfig,
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+    namedTemplates,
+    eosTokenIds: [eos].flat().filter((id): id is number => Number.isInteger(id)),
+    where,
+  }
+}
+
+function missing(folder: string, where: string): Error {
+  const older = ['tokenizer.model', 'vocab.json', 'tokenizer.tiktoken'].find((name) =>
+    existsSync(join(folder, name)),
+  )
+  if (older === undefined) {
+    return new FileFormatError(`${where} does not exist; a model folder needs it`, { path: where })
+  }
+  return new UnsupportedError(
+    `${folder} has its tokenizer only as ${older}; convert it once with Python: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes the tokenizer.json that is needed`,
+    { path: where, found: older },
+  )
+}
+
+function withoutNulls(config: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null))
+}
+
+/** By name; files win over tokenizer_config.json, which holds a string or a list of `{name, template}`. */
+async function chatTemplates(folder: string, configured: unknown): Promise<Record<string, string>> {
+  const templates: Record<string, string> = {}
+  if (typeof configured === 'string') templates.default = configured
+  if (Array.isArray(configured)) {
+    for (const { name, template } of configured as { name?: unknown; template?: unknown }[]) {
+      if (typeof name === 'string' && typeof template === 'string') templates[name] = template
+    }
+  }
+  const additional = join(folder, 'additional_chat_templates')
+  if (existsSync(additional)) {
+    for (const file of (await readdir(additional)).sort()) {
+      if (!file.endsWith('.jinja')) continue
+      templates[file.slice(0, -'.jinja'.length)] = await readText(join(additional, file), LARGEST_TEMPLATE)
+    }
+  }
+  const file = join(folder, 'chat_template.jinja')
+  if (existsSync(file)) templates.default = await readText(file, LARGEST_TEMPLATE)
+  return templates
+}

@@ -1,0 +1,343 @@
+/**
+ * Rebuilds a tokenizer.json from the metadata of a GGUF file: byte-level BPE ("gpt2") and SentencePiece BPE ("llama").
+ * GGUF keeps the vocabulary but only names the rest, so what a name stands for is written down here; a name that is
+ * not known is refused, because another pre-tokenizer gives other ids for the same text.
+ */
+
+import { FileFormatError, UnsupportedError } from '../errors.js'
+import type { GgufValue } from './gguf.js'
+import { GgufKeys, type GgufMetadata } from './gguf-metadata.js'
+import { quote } from './input.js'
+import type { TokenizerSource } from './tokenizer.js'
+import { GPT2_REGEX } from './tokenizer-adapt.js'
+
+type Json = Record<string, unknown>
+
+const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 }
+
+const LLAMA3_REGEX =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+interface PreTokenizer {
+  /** Each splits what the one before left. */
+  regexes: string[]
+  normalizer?: Json
+  ignoreMerges?: boolean
+  /** Whether a BOS is put in front when the file does not say. */
+  addsBos?: boolean
+}
+
+/** By `tokenizer.ggml.pre`. */
+const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
+  ['gpt-2', { regexes: [GPT2_REGEX] }],
+  ['llama-bpe', { regexes: [LLAMA3_REGEX], ignoreMerges: true, addsBos: true }],
+  ['smollm', { regexes: ['\\p{N}', GPT2_REGEX] }],
+  ['qwen2', { regexes: [LLAMA3_REGEX.replace('\\p{N}{1,3}', '\\p{N}')], normalizer: { type: 'NFC' } }],
+])
+
+/** Other names of the same. */
+const SYNONYMS: ReadonlyMap<string, string> = new Map([
+  ['gpt2', 'gpt-2'],
+  ['llama3', 'llama-bpe'],
+  ['llama-v3', 'llama-bpe'],
+])
+
+interface Vocabulary {
+  tokens: readonly string[]
+  types: ArrayLike<number>
+}
+
+/**
+ * @param metadata of the file
+ * @param where names the file in messages
+ * @throws UnsupportedError for a tokenizer that cannot be rebuilt exactly, FileFormatError when keys are missing or
+ * contradict one another.
+ */
+export function tokenizerSourceFromGguf(metadata: GgufMetadata, where = 'the GGUF file'): TokenizerSource {
+  const keys = new GgufKeys(where, metadata)
+  const model = keys.required('tokenizer.ggml.model', keys.text('tokenizer.ggml.model'))
+  const whole = keys.text('tokenizer.huggingface.json')
+  const vocabulary = readVocabulary(keys)
+  const tokenizerJson = whole === undefined ? rebuild(keys, model, vocabulary) : parse(whole, where)
+  const { templates, named } = readTemplates(metadata)
+  return {
+    tokenizerJson,
+    tokenizerConfig: readRoles(keys, vocabulary),
+    ...(templates === undefined ? {} : { chatTemplate: templates }),
+    namedTemplates: named,
+    eosTokenIds: ['eos', 'eot', 'eom']
+      .map((role) => keys.integer(`tokenizer.ggml.${role}_token_id`))
+      .filter((id) => id !== undefined),
+    where: `the tokenizer of ${where}`,
+  }
+}
+
+function parse(text: string, where: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new FileFormatError(
+      `${where}: tokenizer.huggingface.json is not valid JSON: ${(cause as Error).message}`,
+      { where },
+      { cause },
+    )
+  }
+}
+
+function readVocabulary(keys: GgufKeys): Vocabulary {
+  const tokens = keys.required('tokenizer.ggml.tokens', keys.strings('tokenizer.ggml.tokens'))
+  const types = keys.numbers('tokenizer.ggml.token_type') ?? new Uint8Array(tokens.length).fill(TYPE.normal)
+  checkLength(keys, 'token_type', types, tokens)
+  return { tokens, types }
+}
+
+function checkLength(
+  keys: GgufKeys,
+  name: string,
+  values: ArrayLike<unknown>,
+  tokens: readonly string[],
+): void {
+  if (values.length === tokens.length) return
+  throw new FileFormatError(
+    `${keys.path}: tokenizer.ggml.${name} has ${values.length} entries for ${tokens.length} tokens`,
+    { path: keys.path, name },
+  )
+}
+
+const ROLES = {
+  bos: 'bos_token',
+  eos: 'eos_token',
+  unknown: 'unk_token',
+  padding: 'pad_token',
+}
+
+/** The special tokens by role, as tokenizer_config.json has them. */
+function readRoles(keys: GgufKeys, { tokens }: Vocabulary): Record<string, unknown> {
+  const config: Record<string, unknown> = {}
+  for (const [name, role] of Object.entries(ROLES)) {
+    const id = keys.integer(`tokenizer.ggml.${name}_token_id`)
+    if (id === undefined) continue
+    const token = tokens[id]
+    if (token === undefined) {
+      throw new FileFormatError(
+        `${keys.path}: tokenizer.ggml.${name}_token_id is ${id}, but there are ${tokens.length} tokens`,
+        { path: keys.path, id },
+      )
+    }
+    config[role] = token
+  }
+  return config
+}
+
+function readTemplates(metadata: GgufMetadata): { templates?: string; named: Record<string, string> } {
+  const prefix = 'tokenizer.chat_template'
+  const named: Record<string, string> = {}
+  let templates: string | undefined
+  for (const [key, value] of metadata as ReadonlyMap<string, GgufValue>) {
+    if (typeof value !== 'string') continue
+    if (key === prefix) templates = value
+    else if (key.startsWith(`${prefix}.`)) named[key.slice(prefix.length + 1)] = value
+  }
+  return templates === undefined ? { named } : { templates, named }
+}
+
+function rebuild(keys: GgufKeys, model: string, vocabulary: Vocabulary): Json {
+  if (model === 'gpt2') return rebuildByteLevel(keys, vocabulary)
+  if (model === 'llama') return rebuildSentencePiece(keys, vocabulary)
+  throw new UnsupportedError(
+    `${keys.path} has a tokenizer of the type ${quote(model)}; "gpt2" (byte-level BPE) and "llama" (SentencePiece) can be rebuilt. Use the model's Hugging Face folder instead`,
+    { path: keys.path, model },
+  )
+}
+
+function rebuildByteLevel(keys: GgufKeys, vocabulary: Vocabulary): Json {
+  const name = keys.text('tokenizer.ggml.pre') ?? 'missing'
+  const pre = PRE_TOKENIZERS.get(SYNONYMS.get(name) ?? name)
+  if (!pre) {
+    throw new UnsupportedError(
+      `${keys.path}: the pre-tokenizer ${quote(name)} (tokenizer.ggml.pre) is not known here, and another one would give other ids; known are ${[...PRE_TOKENIZERS.keys()].join(', ')}. Use the model's Hugging Face folder instead`,
+      { path: keys.path, pre: name },
+    )
+  }
+  const added = addedTokens(vocabulary)
+  return {
+    added_tokens: added,
+    normalizer: pre.normalizer ?? null,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        ...pre.regexes.map((regex) => ({
+          type: 'Split',
+          pattern: { Regex: regex },
+          behavior: 'Isolated',
+          invert: false,
+        })),
+        { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
+      ],
+    },
+    post_processor: postProcessor(keys, vocabulary, pre.addsBos ?? false),
+    decoder: { type: 'ByteLevel' },
+    model: {
+      type: 'BPE',
+      vocab: plainVocabulary(keys, vocabulary, added),
+      merges: readMerges(keys),
+      ignore_merges: pre.ignoreMerges ?? false,
+    },
+  }
+}
+
+interface Added {
+  id: number
+  content: string
+  special: boolean
+  normalized: boolean
+}
+
+/** Control tokens are special; user-defined ones are text that is never split. */
+function addedTokens({ tokens, types }: Vocabulary): Added[] {
+  const added: Added[] = []
+  tokens.forEach((content, id) => {
+    const type = types[id]
+    if (content === '' || (type !== TYPE.control && type !== TYPE.userDefined && type !== TYPE.unknown))
+      return
+    added.push({ id, content, special: type !== TYPE.userDefined, normalized: false })
+  })
+  return added
+}
+
+/**
+ * By token. A file may repeat a token (padding of the embedding); the first id is the one that text gets, and added
+ * tokens keep their own ids.
+ */
+function plainVocabulary(
+  keys: GgufKeys,
+  { tokens }: Vocabulary,
+  added: readonly Added[],
+): Record<string, number> {
+  const vocab: Record<string, number> = Object.create(null)
+  tokens.forEach((token, id) => {
+    if (!(token in vocab)) vocab[token] = id
+  })
+  for (const { id, content } of added) {
+    if (vocab[content] !== id) {
+      throw new FileFormatError(
+        `${keys.path}: the special token ${quote(content)} occurs twice in the vocabulary`,
+        {
+          path: keys.path,
+          content,
+          id,
+        },
+      )
+    }
+  }
+  return vocab
+}
+
+function readMerges(keys: GgufKeys): [string, string][] {
+  const merges = keys.required('tokenizer.ggml.merges', keys.strings('tokenizer.ggml.merges'))
+  return merges.map((merge, index) => {
+    // A piece may begin with a space in vocabularies that are not byte-level, so the first character is skipped.
+    const cut = merge.indexOf(' ', 1)
+    if (cut < 0) {
+      throw new FileFormatError(`${keys.path}: merge ${index} is ${quote(merge)}, not two pieces`, {
+        path: keys.path,
+        index,
+      })
+    }
+    return [merge.slice(0, cut), merge.slice(cut + 1)]
+  })
+}
+
+/** Puts BOS and EOS where the file says so. */
+function postProcessor(keys: GgufKeys, { tokens }: Vocabulary, addsBosByDefault: boolean): Json | null {
+  const special = (role: string, wanted: boolean) => {
+    const id = keys.integer(`tokenizer.ggml.${role}_token_id`)
+    const token = id === undefined ? undefined : tokens[id]
+    return wanted && token !== undefined ? [{ SpecialToken: { id: token, type_id: 0 } }] : []
+  }
+  const bos = special('bos', keys.flag('tokenizer.ggml.add_bos_token') ?? addsBosByDefault)
+  const eos = special('eos', keys.flag('tokenizer.ggml.add_eos_token') ?? false)
+  if (bos.length + eos.length === 0) return null
+  const one = (id: string) => [...bos, { Sequence: { id, type_id: 0 } }, ...eos]
+  return {
+    type: 'TemplateProcessing',
+    single: one('A'),
+    pair: [...one('A'), ...one('B')],
+    special_tokens: {},
+  }
+}
+
+function rebuildSentencePiece(keys: GgufKeys, vocabulary: Vocabulary): Json {
+  const { tokens, types } = vocabulary
+  const added = addedTokens(vocabulary)
+  const vocab = plainVocabulary(keys, vocabulary, added)
+  const prefix = keys.flag('tokenizer.ggml.add_space_prefix') ?? true
+  const unknown = keys.integer('tokenizer.ggml.unknown_token_id')
+  const byteFallback = Array.from(types).includes(TYPE.byte)
+  const replace = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' }
+  const merges = keys.has('tokenizer.ggml.merges')
+    ? readMerges(keys)
+    : mergesFromScores(keys, vocabulary, vocab)
+  return {
+    added_tokens: added,
+    normalizer: {
+      type: 'Sequence',
+      normalizers: prefix ? [{ type: 'Prepend', prepend: '\u2581' }, replace] : [replace],
+    },
+    pre_tokenizer: null,
+    post_processor: postProcessor(keys, vocabulary, true),
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        ...(prefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
+      ],
+    },
+    model: {
+      type: 'BPE',
+      vocab,
+      merges,
+      unk_token: unknown === undefined ? null : (tokens[unknown] ?? null),
+      byte_fallback: byteFallback,
+      fuse_unk: true,
+    },
+  }
+}
+
+/** Longer pieces are not made by merging: splits of a piece are enumerated, so a hostile one would take long. */
+const LONGEST_PIECE = 512
+
+/**
+ * SentencePiece joins the adjacent pair whose union has the best score. As merges: every split of a piece into two
+ * pieces, pieces by falling score, splits of one piece by the ids of their halves. Control, unknown and byte tokens
+ * take no part.
+ */
+function mergesFromScores(
+  keys: GgufKeys,
+  { tokens, types }: Vocabulary,
+  vocab: Record<string, number>,
+): [string, string][] {
+  const scores = keys.required('tokenizer.ggml.scores', keys.numbers('tokenizer.ggml.scores'))
+  checkLength(keys, 'scores', scores, tokens)
+  const takesPart = (id: number | undefined): id is number =>
+    id !== undefined &&
+    (types[id] === TYPE.normal || types[id] === TYPE.userDefined || types[id] === TYPE.unused)
+  const order = tokens.map((_, id) => id).filter((id) => takesPart(id) && vocab[tokens[id] as string] === id)
+  order.sort((a, b) => (scores[b] as number) - (scores[a] as number) || a - b)
+  const merges: [string, string][] = []
+  for (const id of order) {
+    const piece = tokens[id] as string
+    if (piece.length > LONGEST_PIECE) continue
+    const splits: [number, number][] = []
+    for (let cut = 1; cut < piece.length; cut++) {
+      const left = vocab[piece.slice(0, cut)]
+      const right = vocab[piece.slice(cut)]
+      if (takesPart(left) && takesPart(right)) splits.push([left, right])
+    }
+    splits.sort((a, b) => a[0] - b[0] || a[1] - b[1])
+    for (const [left, right] of splits) merges.push([tokens[left] as string, tokens[right] as string])
+  }
+  return merges
+}
