@@ -10,13 +10,16 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
+#define LOWRANK_VEC_BF16 0
 namespace lowrank::cpu {
 namespace avx2 {
 namespace {
 #include "backends/cpu/vec_avx2.h"
 #include "backends/cpu/vec_math.inl"
-constexpr auto attention = attention_reference;
-constexpr auto attention_backward = attention_backward_reference;
+#include "backends/cpu/attention_tiles.inl"
+#include "backends/cpu/attention_decode.inl"
+#include "backends/cpu/attention.inl"
+#include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
 }  // namespace
 }  // namespace avx2

@@ -16,8 +16,10 @@ namespace avx512 {
 namespace {
 #include "backends/cpu/vec_avx512.h"
 #include "backends/cpu/vec_math.inl"
-constexpr auto attention = attention_reference;
-constexpr auto attention_backward = attention_backward_reference;
+#include "backends/cpu/attention_tiles.inl"
+#include "backends/cpu/attention_decode.inl"
+#include "backends/cpu/attention.inl"
+#include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
 }  // namespace
 }  // namespace avx512

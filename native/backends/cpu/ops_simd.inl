@@ -12,19 +12,6 @@ static void with_type(DType dtype, Body&& body) {
 }
 #define LOWRANK_ELEMENT(tag) std::remove_pointer_t<decltype(tag)>
 
-/// body(row) for rows [0, rows) of `cols` elements, in parallel.
-template <class Body>
-static void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
-  pool.for_range(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) body(row);
-  });
-}
-
-template <class From, class To>
-static LOWRANK_INLINE void convert_row(const From* from, To* to, int64_t cols) {
-  for_vectors(0, cols, [&](int64_t i, auto lanes) { store(to + i, load(from + i, lanes), lanes); });
-}
-
 static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table,
                       const Matrix& out) {
   for_rows(pool, tokens, cols, [&](int64_t row) {

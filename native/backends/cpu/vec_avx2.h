@@ -2,6 +2,7 @@
 // included inside a target region and an ISA-named namespace, after <immintrin.h> and the standard headers.
 
 #define LOWRANK_INLINE inline __attribute__((always_inline))
+#define LOWRANK_INLINE_LAMBDA __attribute__((always_inline))
 
 using V = __m256;
 using Mask = __m256;  // all bits of a lane set or clear
@@ -62,12 +63,9 @@ static LOWRANK_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); } 
 static LOWRANK_INLINE V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
 static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }    // a b - c
 static LOWRANK_INLINE V round(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// a * 2^n for whole n: two factors, so that n may leave the exponents of normal numbers (|n| up to 250).
+/// a * 2^n for whole n, where a and the result are normal numbers.
 static LOWRANK_INLINE V scale_by_power(V a, V n) {
-  const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);
-  const V first = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
-  const V second = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23));
-  return mul(mul(a, first), second);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
 static LOWRANK_INLINE V where(Mask mask, V a) { return _mm256_and_ps(mask, a); }                    // mask ? a : 0
 static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm256_blendv_ps(b, a, mask); }         // mask ? a : b
@@ -76,6 +74,7 @@ static LOWRANK_INLINE Mask lanes_from(int64_t first) {
   return _mm256_castsi256_ps(_mm256_cmpgt_epi32(lane_numbers(), _mm256_set1_epi32(clamped - 1)));
 }
 static LOWRANK_INLINE Mask lanes_below(int64_t count) { return _mm256_castsi256_ps(first_lanes(count)); }
+static LOWRANK_INLINE Mask not_below(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_NLT_UQ); }  // a >= b or NaN
 static LOWRANK_INLINE Mask equal(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 static LOWRANK_INLINE bool all(Mask mask) { return _mm256_movemask_ps(mask) == 0xff; }
 

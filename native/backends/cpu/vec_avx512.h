@@ -3,6 +3,7 @@
 // LOWRANK_VEC_BF16 says whether the region also has AVX512-BF16.
 
 #define LOWRANK_INLINE inline __attribute__((always_inline))
+#define LOWRANK_INLINE_LAMBDA __attribute__((always_inline))
 
 using V = __m512;
 using Mask = __mmask16;
@@ -60,12 +61,13 @@ static LOWRANK_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); } 
 static LOWRANK_INLINE V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
 static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
 static LOWRANK_INLINE V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// a * 2^n for whole n.
+/// a * 2^n for whole n, where a and the result are normal numbers.
 static LOWRANK_INLINE V scale_by_power(V a, V n) { return _mm512_scalef_ps(a, n); }
 static LOWRANK_INLINE V where(Mask mask, V a) { return _mm512_maskz_mov_ps(mask, a); }             // mask ? a : 0
 static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm512_mask_mov_ps(b, mask, a); }      // mask ? a : b
 static LOWRANK_INLINE Mask lanes_from(int64_t first) { return first <= 0 ? 0xffff : first >= W ? 0 : static_cast<Mask>(0xffffu << first); }
 static LOWRANK_INLINE Mask lanes_below(int64_t count) { return first_lanes(count); }
+static LOWRANK_INLINE Mask not_below(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }  // a >= b or NaN
 static LOWRANK_INLINE Mask equal(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static LOWRANK_INLINE bool all(Mask mask) { return mask == 0xffff; }
 
@@ -127,10 +129,21 @@ static LOWRANK_INLINE Mask kept(Counter counter, uint32_t threshold) {
   return _mm512_cmpge_epu32_mask(x, _mm512_set1_epi32(static_cast<int>(threshold)));
 }
 
-// ---- words that hold two bf16 values each
-/// Word i = (low[i], high[i]) from two rows of bf16.
-static LOWRANK_INLINE V pair(const Bf16* low, const Bf16* high, int64_t count) {
-  const __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), low));
-  const __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(high != nullptr ? first_lanes(count) : 0, high != nullptr ? high : low));
-  return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+#if LOWRANK_VEC_BF16
+// ---- words that hold two bf16 values each, as the dot instruction wants them
+static LOWRANK_INLINE V interleave(__m256i low, __m256i high) {
+  return _mm512_castsi512_ps(
+      _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
 }
+/// Word i = (low[i], high[i]) from two rows; `high` may be null and counts as zeros.
+static LOWRANK_INLINE V pairs(const Bf16* low, const Bf16* high, int64_t count) {
+  const Mask lanes = first_lanes(count);
+  return interleave(_mm256_maskz_loadu_epi16(lanes, low),
+                    high != nullptr ? _mm256_maskz_loadu_epi16(lanes, high) : _mm256_setzero_si256());
+}
+static LOWRANK_INLINE V pairs(V low, V high) { return interleave(narrow_bf16(low), narrow_bf16(high)); }
+/// sum + low low + high high of every word.
+static LOWRANK_INLINE V dot_pairs(V a, V b, V sum) {
+  return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+}
+#endif

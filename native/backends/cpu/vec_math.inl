@@ -31,6 +31,11 @@ static LOWRANK_INLINE void for_vectors(int64_t begin, int64_t end, Body&& body) 
   if (i < end) body(i, Part{end - i});
 }
 
+template <class From, class To>
+static LOWRANK_INLINE void convert_row(const From* from, To* to, int64_t cols) {
+  for_vectors(0, cols, [&](int64_t i, auto lanes) { store(to + i, load(from + i, lanes), lanes); });
+}
+
 /// Sum over [0, count) of value(index, lanes) as four interleaved vector sums; value must be 0 in absent lanes.
 template <class Value>
 static LOWRANK_INLINE float sum_vectors(int64_t count, Value&& value) {
@@ -47,9 +52,13 @@ static LOWRANK_INLINE float sum_vectors(int64_t count, Value&& value) {
   return sum(add(add(a, b), add(c, d)));
 }
 
-/// e^x to about 1e-7 relative; 0 below the smallest subnormal, infinite above the largest float, NaN stays.
+// The exponentials return 0 for results below 2^-125 rather than subnormals, which are slow on many CPUs, and stop growing
+// at e^87; a NaN stays a NaN.
+
+/// e^x to about 1e-7 relative.
 static LOWRANK_INLINE V exp(V x) {
-  x = min(set1(88.8f), max(set1(-104.0f), x));
+  const Mask normal = not_below(x, set1(-86.6f));
+  x = min(set1(87.0f), max(set1(-86.6f), x));
   const V n = round(mul(x, set1(1.44269504f)));
   V r = fnma(n, set1(0.693359375f), x);  // ln 2 in two parts, the first exact in 9 bits
   r = fnma(n, set1(-2.12194440e-4f), r);
@@ -58,12 +67,13 @@ static LOWRANK_INLINE V exp(V x) {
   q = fma(q, r, set1(0.041668389f));
   q = fma(q, r, set1(0.166665211f));
   q = fma(q, r, set1(0.49999994f));
-  return scale_by_power(fma(q, mul(r, r), add(r, set1(1.0f))), n);
+  return where(normal, scale_by_power(fma(q, mul(r, r), add(r, set1(1.0f))), n));
 }
 
-/// 2^x to about 1e-7 relative, for x up to 128; 0 far below.
+/// 2^x to about 1e-7 relative, for x up to 126.
 static LOWRANK_INLINE V exp2(V x) {
-  x = max(set1(-150.0f), x);
+  const Mask normal = not_below(x, set1(-125.0f));
+  x = max(set1(-125.0f), x);
   const V n = round(x);
   const V r = sub(x, n);
   V q = set1(0.0013264725f);
@@ -71,7 +81,15 @@ static LOWRANK_INLINE V exp2(V x) {
   q = fma(q, r, set1(0.0555073358f));
   q = fma(q, r, set1(0.240222424f));
   q = fma(q, r, set1(0.693147004f));
-  return scale_by_power(fma(q, r, set1(1.0f)), n);
+  return where(normal, scale_by_power(fma(q, r, set1(1.0f)), n));
 }
 
 static LOWRANK_INLINE V sigmoid(V x) { return div(set1(1.0f), add(set1(1.0f), exp(sub(zero(), x)))); }
+
+/// body(row) for rows [0, rows) of `cols` elements, in parallel.
+template <class Body>
+static void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
+  pool.for_range(rows, row_grain(cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}

@@ -1,0 +1,165 @@
+// Attention in FlashAttention-2 order over the tile products of attention_tiles.inl. Included once per level.
+
+/// Hands out aligned pieces of a workspace.
+struct Carver {
+  std::byte* at;
+  float* take(int64_t bytes) {
+    std::byte* piece = at;
+    at += round_up(bytes, 64);
+    return reinterpret_cast<float*>(piece);
+  }
+};
+
+/// Where one sequence lies in the packed rows; `offset` is how many keys precede the first query's own.
+struct Sequence {
+  int64_t q0, queries, k0, keys, offset;
+};
+static Sequence sequence_of(const AttentionShape& shape, int64_t index) {
+  const int64_t q0 = shape.cu_q[index], k0 = shape.cu_k[index];
+  const int64_t queries = shape.cu_q[index + 1] - q0, keys = shape.cu_k[index + 1] - k0;
+  return {q0, queries, k0, keys, keys - queries};
+}
+
+template <class T>
+static const T* head_rows(const Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
+  return row_as<T>(matrix, row) + head * head_dim;
+}
+
+/// Sets scores [keys][64] that lie after a query's last visible key to -inf. Key j of the tile is seen from lane
+/// j + first_lane on.
+static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t first_lane) {
+  for (int64_t j = std::max<int64_t>(1 - first_lane, 0); j < keys; ++j) {
+    for (int64_t v = 0; v < vectors && v * W < j + first_lane; ++v) {
+      float* at = scores + j * kTile + v * W;
+      store(at, where(lanes_from(j + first_lane - v * W), load(at), set1(kMinusInfinity)));
+    }
+  }
+}
+
+/// Online softmax of one tile: scores become exp2(factor * score - top), `top` and `total` per lane are brought up to date
+/// and the sums so far are rescaled. For pairs, the probabilities go to `packed` in words of two keys.
+template <class Scheme>
+static void soften(float* scores, int64_t keys, int64_t vectors, float factor_value, float* top, float* total,
+                   float* sums, int64_t head_dim, [[maybe_unused]] float* packed) {
+  const V factor = set1(factor_value);
+  for (int64_t v = 0; v < vectors; ++v) {
+    float* column = scores + v * W;
+    const V before = load(top + v * W);
+    V most = before, other = before;
+    int64_t j = 0;
+    for (; j + 2 <= keys; j += 2) {
+      most = max(most, mul(load(column + j * kTile), factor));
+      other = max(other, mul(load(column + (j + 1) * kTile), factor));
+    }
+    if (j < keys) most = max(most, mul(load(column + j * kTile), factor));
+    most = max(most, other);
+    // A query that has seen no key yet has -inf here; 0 in its place keeps the exponents from being -inf + inf.
+    const V shift = where(equal(most, set1(kMinusInfinity)), zero(), most);
+    const V decay = exp2(sub(before, shift));
+    V sum_even = zero(), sum_odd = zero();
+    for (j = 0; j + 2 <= keys; j += 2) {
+      const V a = exp2(fms(load(column + j * kTile), factor, shift));
+      const V b = exp2(fms(load(column + (j + 1) * kTile), factor, shift));
+      sum_even = add(sum_even, a);
+      sum_odd = add(sum_odd, b);
+      if constexpr (Scheme::kPairs) {
+        store(packed + j / 2 * kTile + v * W, Scheme::two_keys(a, b));
+      } else {
+        store(column + j * kTile, a);
+        store(column + (j + 1) * kTile, b);
+      }
+    }
+    if (j < keys) {
+      const V a = exp2(fms(load(column + j * kTile), factor, shift));
+      sum_even = add(sum_even, a);
+      if constexpr (Scheme::kPairs) {
+        store(packed + j / 2 * kTile + v * W, Scheme::two_keys(a, zero()));
+      } else {
+        store(column + j * kTile, a);
+      }
+    }
+    store(top + v * W, most);
+    store(total + v * W, fma(load(total + v * W), decay, add(sum_even, sum_odd)));
+    if (!all(equal(decay, set1(1.0f)))) {
+      for (int64_t c = 0; c < head_dim; ++c) store(sums + c * kTile + v * W, mul(load(sums + c * kTile + v * W), decay));
+    }
+  }
+}
+
+/// One tile of queries of one head against all keys it sees.
+template <class Scheme>
+static void forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
+                         const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out, float* lse,
+                         std::byte* workspace) {
+  using T = typename Scheme::Element;
+  using Dot = typename Scheme::Dot;
+  const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
+  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0), vectors = (count + W - 1) / W;
+  Carver carver{workspace};
+  float* queries = carver.take(head_tile_bytes(d));
+  float* scratch = carver.take(head_tile_bytes(d));
+  float* sums = carver.take(head_tile_bytes(d));
+  float* scores = carver.take(kScoreTileBytes);
+  float* packed = Scheme::kPairs ? carver.take(kScoreTileBytes / 2) : scores;
+  float* top = carver.take(kTile * 4);
+  float* total = carver.take(kTile * 4);
+
+  Scheme::pack_transposed(head_rows<T>(q, sequence.q0 + i0, head, d), q.ld, count, d, queries, scratch);
+  std::fill(top, top + kTile, kMinusInfinity);
+  std::fill(total, total + kTile, 0.0f);
+  std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
+
+  const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
+  for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+    const int64_t keys = std::min(kTile, visible - j0);
+    const Broadcast k_tile = Scheme::along(head_rows<T>(k, sequence.k0 + j0, kv_head, d), k.ld, keys, d, scratch);
+    multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
+    mask_scores(scores, keys, vectors, j0 - sequence.offset - i0);
+    soften<Scheme>(scores, keys, vectors, shape.scale * kLog2E, top, total, sums, d, packed);
+    const Broadcast v_tile = Scheme::across(head_rows<T>(v, sequence.k0 + j0, kv_head, d), v.ld, keys, d, scratch);
+    multiply<Dot>(d, vectors, v_tile, packed, kTile, sums, kTile, true);
+  }
+
+  for (int64_t i = 0; i < count; ++i) {
+    if (lse != nullptr) {
+      lse[(sequence.q0 + i0 + i) * shape.heads + head] =
+          total[i] == 0.0f ? kMinusInfinity : (top[i] + std::log2(total[i])) / kLog2E;
+    }
+    total[i] = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
+  }
+  store_transposed(sums, total, count, d, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld);
+}
+
+template <class Scheme>
+static void forward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                    const Matrix& out, float* lse, std::byte* workspace) {
+  int64_t tiles = 0;
+  for (int64_t s = 0; s < shape.sequences; ++s) tiles += (shape.cu_q[s + 1] - shape.cu_q[s] + kTile - 1) / kTile;
+  for_units(pool, tiles * shape.heads, [&](int thread, int64_t unit) {
+    // heads of a group follow each other on the same keys; late tiles see most keys and come first
+    int64_t tile = unit / shape.heads, s = 0;
+    for (;; ++s) {
+      const int64_t here = (shape.cu_q[s + 1] - shape.cu_q[s] + kTile - 1) / kTile;
+      if (tile < here) {
+        tile = here - 1 - tile;
+        break;
+      }
+      tile -= here;
+    }
+    forward_tile<Scheme>(shape, sequence_of(shape, s), tile, unit % shape.heads, q, k, v, out, lse,
+                         workspace + thread * forward_thread_bytes(shape.head_dim));
+  });
+}
+
+static void attention(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                      const Matrix& out, float* lse, std::byte* workspace) {
+  if (can_decode(shape)) {
+    if (q.dtype == DType::bf16) return decode<Bf16>(pool, shape, q, k, v, out, lse, workspace);
+    return decode<float>(pool, shape, q, k, v, out, lse, workspace);
+  }
+  if (q.dtype == DType::f32) return forward<Fp32Scheme<float>>(pool, shape, q, k, v, out, lse, workspace);
+#if LOWRANK_VEC_BF16
+  if (shape.head_dim % 2 == 0) return forward<PairScheme>(pool, shape, q, k, v, out, lse, workspace);
+#endif
+  forward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, workspace);
+}

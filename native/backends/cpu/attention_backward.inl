@@ -1,0 +1,176 @@
+// Gradients of attention: query tiles outside, key tiles inside, scores recomputed from the stored log-sum-exp. A unit is
+// one query head of one sequence, so that dQ, dK and dV of a unit have one writer; dK and dV are kept per query head in
+// fp32 and summed over each group at the end, in order. No result depends on the number of threads.
+
+/// The softmax's own gradient for one tile: scores (S^T) and slopes (dP^T), both [keys][64], become P^T and dS^T. For
+/// pairs they go to bf16 rows [keys][64], and dS^T to words of two keys as well.
+template <class Scheme>
+static void differentiate(float* scores, float* slopes, int64_t keys, int64_t vectors, int64_t first_lane, float scale,
+                          const float* lse, const float* delta, [[maybe_unused]] Bf16* p_rows,
+                          [[maybe_unused]] Bf16* ds_rows, [[maybe_unused]] float* ds_pairs) {
+  const V factor = set1(scale * kLog2E), scale_vector = set1(scale);
+  for (int64_t v = 0; v < vectors; ++v) {
+    const V log_sum = load(lse + v * W), mean = load(delta + v * W);
+    const auto probability = [&](int64_t j) LOWRANK_INLINE_LAMBDA {
+      const V p = exp2(fms(load(scores + j * kTile + v * W), factor, log_sum));
+      return j + first_lane <= v * W ? p : where(lanes_from(j + first_lane - v * W), p);
+    };
+    const auto slope = [&](int64_t j, V p) LOWRANK_INLINE_LAMBDA {
+      const V ds = mul(mul(p, sub(load(slopes + j * kTile + v * W), mean)), scale_vector);
+      return j + first_lane <= v * W ? ds : where(lanes_from(j + first_lane - v * W), ds);
+    };
+    if constexpr (Scheme::kPairs) {
+      for (int64_t j = 0; j < keys; j += 2) {
+        const V p = probability(j), ds = slope(j, p);
+        store(p_rows + j * kTile + v * W, p);
+        store(ds_rows + j * kTile + v * W, ds);
+        V next = zero();
+        if (j + 1 < keys) {
+          const V p_next = probability(j + 1);
+          next = slope(j + 1, p_next);
+          store(p_rows + (j + 1) * kTile + v * W, p_next);
+          store(ds_rows + (j + 1) * kTile + v * W, next);
+        }
+        store(ds_pairs + j / 2 * kTile + v * W, Scheme::two_keys(ds, next));
+      }
+    } else {
+      for (int64_t j = 0; j < keys; ++j) {
+        const V p = probability(j);
+        store(slopes + j * kTile + v * W, slope(j, p));
+        store(scores + j * kTile + v * W, p);
+      }
+    }
+  }
+}
+
+/// log-sum-exp in base 2 and D = dO . O of the queries of a tile, as lanes. Queries that see no key have -inf, which is
+/// replaced by a value that makes every probability 0.
+template <class T>
+static void row_statistics(const T* out, int64_t out_ld, const T* dout, int64_t dout_ld, const float* lse,
+                           int64_t lse_step, int64_t count, int64_t head_dim, float* lse2, float* delta) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = lse[i * lse_step];
+    lse2[i] = value == kMinusInfinity ? std::numeric_limits<float>::max() : value * kLog2E;
+    V products = zero();
+    for_vectors(0, head_dim, [&](int64_t c, auto lanes) {
+      products = fma(load(out + i * out_ld + c, lanes), load(dout + i * dout_ld + c, lanes), products);
+    });
+    delta[i] = sum(products);
+  }
+  for (int64_t i = count; i < kTile; ++i) lse2[i] = delta[i] = 0;
+}
+
+/// One query head of one sequence. dk and dv: fp32 [keys][padded head_dim], overwritten.
+template <class Scheme>
+static void backward_head(const AttentionShape& shape, const Sequence& sequence, int64_t head, const Matrix& q,
+                          const Matrix& k, const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
+                          const Matrix& dq, float* dk, float* dv, std::byte* workspace) {
+  using T = typename Scheme::Element;
+  using Dot = typename Scheme::Dot;
+  const int64_t d = shape.head_dim, padded = padded_head_dim(d), kv_head = head / (shape.heads / shape.kv_heads);
+  Carver carver{workspace};
+  float* queries = carver.take(head_tile_bytes(d));       // Q^T
+  float* query_rows = carver.take(head_tile_bytes(d));    // Q
+  float* gradients = carver.take(head_tile_bytes(d));     // dO^T
+  float* gradient_rows = carver.take(head_tile_bytes(d));  // dO
+  float* k_along = carver.take(head_tile_bytes(d));
+  float* k_across = carver.take(head_tile_bytes(d));
+  float* v_along = carver.take(head_tile_bytes(d));
+  float* dq_sums = carver.take(head_tile_bytes(d));  // dQ^T
+  float* scores = carver.take(kScoreTileBytes);
+  float* slopes = carver.take(kScoreTileBytes);
+  auto* p_rows = reinterpret_cast<Bf16*>(carver.take(kScoreTileBytes / 2));
+  auto* ds_rows = reinterpret_cast<Bf16*>(carver.take(kScoreTileBytes / 2));
+  float* ds_pairs = carver.take(kScoreTileBytes / 2);
+  float* lse2 = carver.take(kTile * 4);
+  float* delta = carver.take(kTile * 4);
+  float* ones = carver.take(kTile * 4);
+  std::fill(ones, ones + kTile, 1.0f);
+  std::memset(dk, 0, static_cast<size_t>(sequence.keys * padded) * 4);
+  std::memset(dv, 0, static_cast<size_t>(sequence.keys * padded) * 4);
+
+  for (int64_t i0 = 0; i0 < sequence.queries; i0 += kTile) {
+    const int64_t count = std::min(kTile, sequence.queries - i0), vectors = (count + W - 1) / W;
+    const int64_t row = sequence.q0 + i0;
+    const T* q_rows = head_rows<T>(q, row, head, d);
+    const T* dout_rows = head_rows<T>(dout, row, head, d);
+    Scheme::pack_transposed(q_rows, q.ld, count, d, queries, k_along);
+    Scheme::pack_transposed(dout_rows, dout.ld, count, d, gradients, k_along);
+    Scheme::pack_rows(q_rows, q.ld, count, d, query_rows);
+    Scheme::pack_rows(dout_rows, dout.ld, count, d, gradient_rows);
+    row_statistics(head_rows<T>(out, row, head, d), out.ld, dout_rows, dout.ld, lse + row * shape.heads + head,
+                   shape.heads, count, d, lse2, delta);
+    std::memset(dq_sums, 0, static_cast<size_t>(d * kTile) * 4);
+
+    const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
+    for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+      const int64_t keys = std::min(kTile, visible - j0);
+      const T* k_rows = head_rows<T>(k, sequence.k0 + j0, kv_head, d);
+      const T* v_rows = head_rows<T>(v, sequence.k0 + j0, kv_head, d);
+      const Broadcast k_tile = Scheme::along(k_rows, k.ld, keys, d, k_along);
+      multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
+      multiply<Dot>(keys, vectors, Scheme::along(v_rows, v.ld, keys, d, v_along), gradients, kTile, slopes, kTile, false);
+      differentiate<Scheme>(scores, slopes, keys, vectors, j0 - sequence.offset - i0, shape.scale, lse2, delta, p_rows,
+                            ds_rows, ds_pairs);
+      // reductions over the queries: P^T dO and dS^T Q
+      const int64_t steps = Scheme::kPairs ? (count + 1) / 2 : count, row_bytes = kTile * (Scheme::kPairs ? 2 : 4);
+      const auto* p = reinterpret_cast<const std::byte*>(Scheme::kPairs ? static_cast<void*>(p_rows) : scores);
+      const auto* ds = reinterpret_cast<const std::byte*>(Scheme::kPairs ? static_cast<void*>(ds_rows) : slopes);
+      multiply<Dot>(keys, padded / W, {p, row_bytes, 4, steps}, gradient_rows, padded, dv + j0 * padded, padded, true);
+      multiply<Dot>(keys, padded / W, {ds, row_bytes, 4, steps}, query_rows, padded, dk + j0 * padded, padded, true);
+      // and over the keys: K^T dS^T
+      const Broadcast k_columns = Scheme::across(k_rows, k.ld, keys, d, k_across);
+      multiply<Dot>(d, vectors, k_columns, Scheme::kPairs ? ds_pairs : slopes, kTile, dq_sums, kTile, true);
+    }
+    store_transposed(dq_sums, ones, count, d, row_as<T>(dq, row) + head * d, dq.ld);
+  }
+}
+
+/// out[row, kv head] = sum over the query heads of the group of parts[head][row].
+template <class T>
+static void sum_groups(Pool& pool, const AttentionShape& shape, int64_t rows, const float* parts, const Matrix& out) {
+  const int64_t d = shape.head_dim, padded = padded_head_dim(d), group = shape.heads / shape.kv_heads;
+  for_rows(pool, rows, int64_t{shape.heads} * d, [&](int64_t row) {
+    for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+      const float* first = parts + (kv_head * group * rows + row) * padded;
+      T* to = row_as<T>(out, row) + kv_head * d;
+      for_vectors(0, d, [&](int64_t c, auto lanes) {
+        V total = load(first + c, lanes);
+        for (int64_t g = 1; g < group; ++g) total = add(total, load(first + g * rows * padded + c, lanes));
+        store(to + c, total, lanes);
+      });
+    }
+  });
+}
+
+template <class Scheme>
+static void backward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                     const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq, const Matrix& dk,
+                     const Matrix& dv, std::byte* workspace) {
+  using T = typename Scheme::Element;
+  const int64_t rows = shape.cu_k[shape.sequences], padded = padded_head_dim(shape.head_dim);
+  auto* dk_parts = reinterpret_cast<float*>(workspace + pool.threads() * backward_thread_bytes(shape.head_dim));
+  float* dv_parts = dk_parts + rows * shape.heads * padded;
+  for_units(pool, int64_t{shape.sequences} * shape.heads, [&](int thread, int64_t unit) {
+    const Sequence sequence = sequence_of(shape, unit / shape.heads);
+    const int64_t head = unit % shape.heads, at = (head * rows + sequence.k0) * padded;
+    backward_head<Scheme>(shape, sequence, head, q, k, v, out, lse, dout, dq, dk_parts + at, dv_parts + at,
+                          workspace + thread * backward_thread_bytes(shape.head_dim));
+  });
+  sum_groups<T>(pool, shape, rows, dk_parts, dk);
+  sum_groups<T>(pool, shape, rows, dv_parts, dv);
+}
+
+static void attention_backward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
+                               const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
+                               const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace) {
+  if (q.dtype == DType::f32) {
+    return backward<Fp32Scheme<float>>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
+  }
+#if LOWRANK_VEC_BF16
+  if (shape.head_dim % 2 == 0) {
+    return backward<PairScheme>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
+  }
+#endif
+  backward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
+}

@@ -1,0 +1,164 @@
+// Attention of single queries over a long cache, as in generation: bound by reading K and V, so every key is read once,
+// for all query heads of its group. The keys of a (sequence, kv head) are cut into a number of ranges that depends on the
+// shape alone, and the parts are merged in order.
+
+inline constexpr int64_t kDecodeKeys = 64;  // keys whose scores are computed before their values are read
+
+static bool one_query_each(const AttentionShape& shape) {
+  for (int64_t s = 0; s < shape.sequences; ++s) {
+    if (shape.cu_q[s + 1] - shape.cu_q[s] != 1) return false;
+  }
+  return true;
+}
+/// Floats of one head's running state: sums, then largest score and total.
+static int64_t decode_state_floats(int64_t head_dim) { return padded_head_dim(head_dim) + 16; }
+static bool can_decode(const AttentionShape& shape) {
+  const int64_t group = shape.heads / shape.kv_heads;
+  const int64_t bytes = group * (decode_state_floats(shape.head_dim) + padded_head_dim(shape.head_dim)) * 4;
+  return one_query_each(shape) && bytes + kDecodeKeys * 4 <= forward_thread_bytes(shape.head_dim);
+}
+
+/// scores[j] = factor * q . k[j] for `keys` rows of k.
+template <class T>
+static void decode_scores(const float* q, const T* k, int64_t ld, int64_t keys, int64_t head_dim, float factor,
+                          float* scores) {
+  int64_t j = 0;
+  for (; j + 4 <= keys; j += 4) {
+    const T* row = k + j * ld;
+    V a = zero(), b = zero(), c = zero(), e = zero();
+    for_vectors(0, head_dim, [&](int64_t i, auto lanes) {
+      const V query = load(q + i, lanes);
+      a = fma(query, load(row + i, lanes), a);
+      b = fma(query, load(row + ld + i, lanes), b);
+      c = fma(query, load(row + 2 * ld + i, lanes), c);
+      e = fma(query, load(row + 3 * ld + i, lanes), e);
+    });
+    scores[j] = sum(a) * factor;
+    scores[j + 1] = sum(b) * factor;
+    scores[j + 2] = sum(c) * factor;
+    scores[j + 3] = sum(e) * factor;
+  }
+  for (; j < keys; ++j) {
+    const T* row = k + j * ld;
+    V a = zero();
+    for_vectors(0, head_dim, [&](int64_t i, auto lanes) { a = fma(load(q + i, lanes), load(row + i, lanes), a); });
+    scores[j] = sum(a) * factor;
+  }
+}
+
+/// sums = decay * sums + sum over j of p[j] v[j].
+template <class T>
+static void decode_values(const float* p, const T* v, int64_t ld, int64_t keys, int64_t head_dim, float decay,
+                          float* sums) {
+  int64_t i = 0;
+  for (; i + 4 * W <= head_dim; i += 4 * W) {
+    const T* column = v + i;
+    V a = mul(load(sums + i), set1(decay)), b = mul(load(sums + i + W), set1(decay));
+    V c = mul(load(sums + i + 2 * W), set1(decay)), e = mul(load(sums + i + 3 * W), set1(decay));
+    for (int64_t j = 0; j < keys; ++j, column += ld) {
+      const V weight = set1(p[j]);
+      a = fma(weight, load(column), a);
+      b = fma(weight, load(column + W), b);
+      c = fma(weight, load(column + 2 * W), c);
+      e = fma(weight, load(column + 3 * W), e);
+    }
+    store(sums + i, a);
+    store(sums + i + W, b);
+    store(sums + i + 2 * W, c);
+    store(sums + i + 3 * W, e);
+  }
+  for_vectors(i, head_dim, [&](int64_t at, auto lanes) {
+    V a = mul(load(sums + at, lanes), set1(decay));
+    for (int64_t j = 0; j < keys; ++j) a = fma(set1(p[j]), load(v + j * ld + at, lanes), a);
+    store(sums + at, a, lanes);
+  });
+}
+
+/// Runs one kv head over keys [begin, end), leaving the state of every head of its group in `states`.
+template <class T>
+static void decode_range(const AttentionShape& shape, const T* q, const T* k, int64_t k_ld, const T* v, int64_t v_ld,
+                         int64_t begin, int64_t end, float* states, float* scratch) {
+  const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, floats = decode_state_floats(d);
+  float* scores = scratch;
+  float* queries = scratch + kDecodeKeys;
+  for (int64_t g = 0; g < group; ++g) {
+    convert_row(q + g * d, queries + g * padded_head_dim(d), d);
+    float* state = states + g * floats;
+    std::fill(state, state + floats, 0.0f);
+    state[floats - 2] = kMinusInfinity;
+  }
+  for (int64_t j0 = begin; j0 < end; j0 += kDecodeKeys) {
+    const int64_t keys = std::min(kDecodeKeys, end - j0);
+    for (int64_t g = 0; g < group; ++g) {
+      float* state = states + g * floats;
+      float& top = state[floats - 2];
+      float& total = state[floats - 1];
+      decode_scores(queries + g * padded_head_dim(d), k + j0 * k_ld, k_ld, keys, d, shape.scale * kLog2E, scores);
+      float most = top;
+      for (int64_t j = 0; j < keys; ++j) most = std::max(most, scores[j]);
+      const float shift = most == kMinusInfinity ? 0.0f : most;
+      const float decay = std::exp2(top - shift);
+      float added = 0;
+      for_vectors(0, keys, [&](int64_t i, auto lanes) { store(scores + i, exp2(sub(load(scores + i, lanes), set1(shift))), lanes); });
+      for (int64_t j = 0; j < keys; ++j) added += scores[j];
+      top = most;
+      total = total * decay + added;
+      decode_values(scores, v + j0 * v_ld, v_ld, keys, d, decay, state);
+    }
+  }
+}
+
+/// Merges the states of `parts` key ranges of one head (`stride` floats apart) and stores the result.
+template <class T>
+static void decode_finish(const float* states, int64_t parts, int64_t stride, int64_t head_dim, T* out, float* lse) {
+  const int64_t floats = decode_state_floats(head_dim);
+  float top = kMinusInfinity;
+  for (int64_t part = 0; part < parts; ++part) top = std::max(top, states[part * stride + floats - 2]);
+  const float shift = top == kMinusInfinity ? 0.0f : top;
+  float total = 0, weights[kDecodeUnits];
+  for (int64_t part = 0; part < parts; ++part) {
+    weights[part] = std::exp2(states[part * stride + floats - 2] - shift);
+    total += states[part * stride + floats - 1] * weights[part];
+  }
+  const V inverse = set1(total == 0.0f ? 0.0f : 1.0f / total);
+  for_vectors(0, head_dim, [&](int64_t i, auto lanes) {
+    V value = zero();
+    for (int64_t part = 0; part < parts; ++part) value = fma(set1(weights[part]), load(states + part * stride + i, lanes), value);
+    store(out + i, mul(value, inverse), lanes);
+  });
+  if (lse != nullptr) *lse = total == 0.0f ? kMinusInfinity : (top + std::log2(total)) / kLog2E;
+}
+
+template <class T>
+static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                   const Matrix& out, float* lse, std::byte* workspace) {
+  const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, floats = decode_state_floats(d);
+  const int64_t heads = int64_t{shape.sequences} * shape.kv_heads;
+  int64_t longest = 0;
+  for (int64_t s = 0; s < shape.sequences; ++s) longest = std::max<int64_t>(longest, shape.cu_k[s + 1] - shape.cu_k[s]);
+  const int64_t parts = std::clamp<int64_t>(std::min(kDecodeUnits / std::max<int64_t>(heads, 1), longest / 256), 1, kDecodeUnits);
+  std::byte* threads_end = workspace + pool.threads() * forward_thread_bytes(d);
+  auto* shared = reinterpret_cast<float*>(threads_end);
+
+  const auto finish = [&](int64_t head_unit, const float* states, int64_t count) {
+    const int64_t s = head_unit / shape.kv_heads, row = shape.cu_q[s];
+    for (int64_t g = 0; g < group; ++g) {
+      const int64_t head = head_unit % shape.kv_heads * group + g;
+      decode_finish(states + g * floats, count, group * floats, d, row_as<T>(out, row) + head * d,
+                    lse != nullptr ? lse + row * shape.heads + head : nullptr);
+    }
+  };
+  for_units(pool, heads * parts, [&](int thread, int64_t unit) {
+    const int64_t part = unit % parts, head_unit = unit / parts;
+    const int64_t s = head_unit / shape.kv_heads, kv_head = head_unit % shape.kv_heads;
+    const int64_t k0 = shape.cu_k[s], keys = shape.cu_k[s + 1] - k0;
+    auto* scratch = reinterpret_cast<float*>(workspace + thread * forward_thread_bytes(d));
+    float* states = parts > 1 ? shared + unit * group * floats : scratch + kDecodeKeys + group * padded_head_dim(d);
+    decode_range(shape, row_as<T>(q, shape.cu_q[s]) + kv_head * group * d, row_as<T>(k, k0) + kv_head * d, k.ld,
+                 row_as<T>(v, k0) + kv_head * d, v.ld, keys * part / parts, keys * (part + 1) / parts, states, scratch);
+    if (parts == 1) finish(head_unit, states, 1);
+  });
+  if (parts > 1) {
+    for_units(pool, heads, [&](int, int64_t head_unit) { finish(head_unit, shared + head_unit * parts * group * floats, parts); });
+  }
+}

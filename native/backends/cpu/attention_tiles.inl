@@ -1,0 +1,203 @@
+// Products of attention tiles and the packing they need, over the vectors of one instruction set.
+//
+// Scores are kept transposed, keys by queries: queries are the lanes. Softmax statistics are then one vector per sixteen
+// (or eight) queries, and the broadcast operand of every product is K, V, P^T or dS^T as they lie in memory, so that only
+// the query side is ever packed, once per query tile.
+//
+// A "word" is 32 bits: one fp32 value, or two bf16 values that the dot instruction reduces together.
+
+inline constexpr float kLog2E = 1.44269504f;
+inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+/// Words a(m, k) at data + m * row + k * step bytes, broadcast one by one; k runs over `steps`.
+struct Broadcast {
+  const std::byte* data;
+  int64_t row, step, steps;
+};
+
+struct MultiplyAdd {
+  static LOWRANK_INLINE V step(V a, V b, V sum) { return fma(a, b, sum); }
+};
+
+inline constexpr int kTileRows = 6;
+
+using MicroKernel = void (*)(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row, bool accumulate);
+
+template <class Dot, int kRows, int kVectors>
+static void micro_kernel(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row, bool accumulate) {
+  V sums[kRows][kVectors];
+  if (accumulate) {
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+      for (int n = 0; n < kVectors; ++n) sums[m][n] = load(c + m * c_row + n * W);
+    }
+  } else {
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+      for (int n = 0; n < kVectors; ++n) sums[m][n] = zero();
+    }
+  }
+  const std::byte* at = a.data;
+  const int64_t row = a.row;
+  for (int64_t k = a.steps; k > 0; --k) {
+    V columns[kVectors];
+#pragma GCC unroll 4
+    for (int n = 0; n < kVectors; ++n) columns[n] = load(b + n * W);
+#pragma GCC unroll 6
+    for (int m = 0; m < kRows; ++m) {
+      float word;
+      std::memcpy(&word, at + m * row, 4);
+      const V value = set1(word);
+#pragma GCC unroll 4
+      for (int n = 0; n < kVectors; ++n) sums[m][n] = Dot::step(value, columns[n], sums[m][n]);
+    }
+    at += a.step;
+    b += b_row;
+  }
+#pragma GCC unroll 6
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kVectors; ++n) store(c + m * c_row + n * W, sums[m][n]);
+  }
+}
+
+template <class Dot, int kVectors>
+static constexpr MicroKernel kMicroKernels[kTileRows] = {
+    micro_kernel<Dot, 1, kVectors>, micro_kernel<Dot, 2, kVectors>, micro_kernel<Dot, 3, kVectors>,
+    micro_kernel<Dot, 4, kVectors>, micro_kernel<Dot, 5, kVectors>, micro_kernel<Dot, 6, kVectors>,
+};
+
+/// c[m][n] (+)= sum over k of a(m, k) b[k][n] for m < rows and n < vectors * W. The rows are split evenly over tiles, so
+/// that no tile is a small remainder.
+template <class Dot>
+static void multiply(int64_t rows, int64_t vectors, const Broadcast& a, const float* b, int64_t b_row, float* c,
+                     int64_t c_row, bool accumulate) {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t n = 0; n < vectors; n += kTileVectors) {
+    const MicroKernel* kernels = kMicroKernels<Dot, kTileVectors>;
+    if constexpr (kTileVectors == 4) {
+      if (vectors - n == 3) kernels = kMicroKernels<Dot, 3>;
+      if (vectors - n == 2) kernels = kMicroKernels<Dot, 2>;
+    }
+    if (vectors - n == 1) kernels = kMicroKernels<Dot, 1>;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t first = rows * tile / tiles, last = rows * (tile + 1) / tiles;
+      const Broadcast part = {a.data + first * a.row, a.row, a.step, a.steps};
+      kernels[last - first - 1](part, b + n * W, b_row, c + first * c_row + n * W, c_row, accumulate);
+    }
+  }
+}
+
+/// out[c][r] = word c of row r for r < 64 and c < words; absent rows give zeros. Rows are `row_bytes` apart.
+static void transpose_words(const void* rows, int64_t row_bytes, int64_t count, int64_t words, float* out) {
+  const auto* bytes = static_cast<const std::byte*>(rows);
+  for (int64_t r = 0; r < count; r += W) {
+    for (int64_t c = 0; c < words; c += W) {
+      V block[W];
+      for (int64_t i = 0; i < W; ++i) {
+        const auto* from = reinterpret_cast<const float*>(bytes + (r + i) * row_bytes) + c;
+        block[i] = r + i >= count ? zero() : c + W <= words ? load(from) : load(from, words - c);
+      }
+      transpose(block);
+      const int64_t present = std::min(W, words - c);
+      for (int64_t i = 0; i < present; ++i) store(out + (c + i) * kTile + r, block[i]);
+    }
+  }
+}
+
+/// The inverse for results: row r of `out` gets in[c][r] * factor[r], c < cols.
+template <class T>
+static void store_transposed(const float* in, const float* factors, int64_t count, int64_t cols, T* out, int64_t ld) {
+  for (int64_t r = 0; r < count; r += W) {
+    const V factor = load(factors + r);
+    for (int64_t c = 0; c < cols; c += W) {
+      V block[W];
+      for (int64_t i = 0; i < W; ++i) block[i] = c + i < cols ? mul(load(in + (c + i) * kTile + r), factor) : zero();
+      transpose(block);
+      const int64_t present = std::min(W, count - r);
+      for (int64_t i = 0; i < present; ++i) {
+        T* row = out + (r + i) * ld + c;
+        if (c + W <= cols) {
+          store(row, block[i]);
+        } else {
+          store(row, block[i], cols - c);
+        }
+      }
+    }
+  }
+}
+
+/// How operands of element type T are multiplied. In fp32, bf16 operands are widened first.
+template <class T>
+struct Fp32Scheme {
+  using Element = T;
+  using Dot = MultiplyAdd;
+  static constexpr bool kPairs = false;
+
+  static void widen(const T* rows, int64_t ld, int64_t count, int64_t cols, float* out) {
+    const int64_t padded = padded_head_dim(cols);
+    for (int64_t r = 0; r < count; ++r) {
+      // absent lanes load as zeros and are stored as padding
+      for_vectors(0, cols, [&](int64_t i, auto lanes) { store(out + r * padded + i, load(rows + r * ld + i, lanes)); });
+      for (int64_t i = round_up(cols, W); i < padded; i += W) store(out + r * padded + i, zero());
+    }
+  }
+  /// Key rows as the broadcast operand of products that reduce over the head (`along`) and over keys (`across`).
+  static Broadcast along(const T* rows, int64_t ld, int64_t count, int64_t cols, float* scratch) {
+    if constexpr (std::is_same_v<T, float>) {
+      return {reinterpret_cast<const std::byte*>(rows), ld * 4, 4, cols};
+    } else {
+      widen(rows, ld, count, cols, scratch);
+      return {reinterpret_cast<const std::byte*>(scratch), padded_head_dim(cols) * 4, 4, cols};
+    }
+  }
+  static Broadcast across(const T* rows, int64_t ld, int64_t count, int64_t cols, float* scratch) {
+    const Broadcast a = along(rows, ld, count, cols, scratch);
+    return {a.data, 4, a.row, count};
+  }
+  /// Query rows as the packed operand: [cols][64], and [count][padded cols].
+  static int64_t pack_transposed(const T* rows, int64_t ld, int64_t count, int64_t cols, float* out, float* scratch) {
+    const Broadcast a = along(rows, ld, count, cols, scratch);
+    transpose_words(a.data, a.row, count, cols, out);
+    return cols;
+  }
+  static void pack_rows(const T* rows, int64_t ld, int64_t count, int64_t cols, float* out) {
+    widen(rows, ld, count, cols, out);
+  }
+};
+
+#if LOWRANK_VEC_BF16
+/// bf16 operands, two of a reduction at a time. Heads of odd size take the other scheme.
+struct PairScheme {
+  using Element = Bf16;
+  struct Dot {
+    static LOWRANK_INLINE V step(V a, V b, V sum) { return dot_pairs(a, b, sum); }
+  };
+  static constexpr bool kPairs = true;
+
+  static LOWRANK_INLINE V two_keys(V low, V high) { return pairs(low, high); }
+  static Broadcast along(const Bf16* rows, int64_t ld, int64_t, int64_t cols, float*) {
+    return {reinterpret_cast<const std::byte*>(rows), ld * 2, 4, cols / 2};
+  }
+  static Broadcast across(const Bf16* rows, int64_t ld, int64_t count, int64_t cols, float* scratch) {
+    pack_rows(rows, ld, count, cols, scratch);
+    return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, (count + 1) / 2};
+  }
+  static int64_t pack_transposed(const Bf16* rows, int64_t ld, int64_t count, int64_t cols, float* out, float*) {
+    transpose_words(rows, ld * 2, count, cols / 2, out);
+    return cols / 2;
+  }
+  static void pack_rows(const Bf16* rows, int64_t ld, int64_t count, int64_t cols, float* out) {
+    const int64_t padded = padded_head_dim(cols);
+    for (int64_t r = 0; r < count; r += 2, out += padded) {
+      const Bf16* low = rows + r * ld;
+      const Bf16* high = r + 1 < count ? low + ld : nullptr;
+      for (int64_t c = 0; c < cols; c += W) {
+        store(out + c, pairs(low + c, high != nullptr ? high + c : nullptr, std::min(W, cols - c)));
+      }
+    }
+  }
+};
+#endif

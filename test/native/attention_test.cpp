@@ -1,0 +1,281 @@
+// Attention and its gradients, every level and operand type, against a softmax written out in double.
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "ops_support.h"
+
+namespace lowrank::test {
+namespace {
+
+struct Lengths {
+  std::vector<int32_t> queries, keys;
+};
+struct Heads {
+  int32_t heads, kv_heads, dim;
+};
+
+std::vector<int32_t> cumulated(const std::vector<int32_t>& lengths) {
+  std::vector<int32_t> result{0};
+  for (const int32_t length : lengths) result.push_back(result.back() + length);
+  return result;
+}
+
+/// One problem and what the definition says about it.
+struct Problem {
+  Problem(DType type, Lengths sizes, Heads shape_of_heads, uint64_t seed)
+      : dtype(type), heads(shape_of_heads), random(seed), cu_q(cumulated(sizes.queries)), cu_k(cumulated(sizes.keys)),
+        q(type, cu_q.back(), heads.heads * heads.dim, random), k(type, cu_k.back(), heads.kv_heads * heads.dim, random),
+        v(type, cu_k.back(), heads.kv_heads * heads.dim, random),
+        dout(type, cu_q.back(), heads.heads * heads.dim, random) {
+    shape.sequences = static_cast<int32_t>(sizes.queries.size());
+    shape.cu_q = cu_q.data();
+    shape.cu_k = cu_k.data();
+    shape.heads = heads.heads;
+    shape.kv_heads = heads.kv_heads;
+    shape.head_dim = heads.dim;
+    shape.scale = 1.3f / std::sqrt(static_cast<float>(heads.dim));
+  }
+  int64_t tokens() const { return std::max(cu_q.back(), cu_k.back()); }
+
+  DType dtype;
+  Heads heads;
+  Random random;
+  std::vector<int32_t> cu_q, cu_k;
+  cpu::AttentionShape shape;
+  Tensor q, k, v, dout;
+};
+
+struct Expected {
+  std::vector<double> out, lse, dq, dk, dv;
+};
+
+/// Softmax attention and its derivative by the definition: P, dP = dO V^T, dS = P (dP - sum P dP).
+Expected by_definition(const Problem& p, const std::vector<double>& q, const std::vector<double>& k,
+                       const std::vector<double>& v, const std::vector<double>& dout) {
+  const int64_t d = p.heads.dim, heads = p.heads.heads, kv_heads = p.heads.kv_heads;
+  Expected e{std::vector<double>(q.size()), std::vector<double>(static_cast<size_t>(p.cu_q.back() * heads), -INFINITY),
+             std::vector<double>(q.size()), std::vector<double>(k.size()), std::vector<double>(v.size())};
+  for (int64_t s = 0; s < p.shape.sequences; ++s) {
+    const int64_t q0 = p.cu_q[s], nq = p.cu_q[s + 1] - q0, k0 = p.cu_k[s], nk = p.cu_k[s + 1] - k0;
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t i = 0; i < nq; ++i) {
+        const int64_t visible = nk - nq + i + 1;
+        if (visible <= 0) continue;
+        const int64_t row = ((q0 + i) * heads + head) * d;
+        const auto key = [&](int64_t j) { return ((k0 + j) * kv_heads + head / (heads / kv_heads)) * d; };
+        std::vector<double> weights(visible), slopes(visible);
+        for (int64_t j = 0; j < visible; ++j) {
+          for (int64_t c = 0; c < d; ++c) {
+            weights[j] += p.shape.scale * q[row + c] * k[key(j) + c];
+            slopes[j] += dout[row + c] * v[key(j) + c];
+          }
+        }
+        const double top = *std::max_element(weights.begin(), weights.end());
+        double total = 0, mean = 0;
+        for (double& weight : weights) total += weight = std::exp(weight - top);
+        for (double& weight : weights) weight /= total;
+        e.lse[(q0 + i) * heads + head] = top + std::log(total);
+        for (int64_t j = 0; j < visible; ++j) mean += weights[j] * slopes[j];
+        for (int64_t j = 0; j < visible; ++j) {
+          const double ds = weights[j] * (slopes[j] - mean) * p.shape.scale;
+          for (int64_t c = 0; c < d; ++c) {
+            e.out[row + c] += weights[j] * v[key(j) + c];
+            e.dq[row + c] += ds * k[key(j) + c];
+            e.dk[key(j) + c] += ds * q[row + c];
+            e.dv[key(j) + c] += weights[j] * dout[row + c];
+          }
+        }
+      }
+    }
+  }
+  return e;
+}
+Expected by_definition(const Problem& p) {
+  return by_definition(p, p.q.values(), p.k.values(), p.v.values(), p.dout.values());
+}
+
+struct Result {
+  Tensor out, dq, dk, dv;
+  std::vector<float> lse;
+};
+
+Result compute(const cpu::OpKernels& ops, Problem& p, int threads) {
+  Pool pool(threads);
+  const auto& h = p.heads;
+  Result r{Tensor(p.dtype, p.q.rows(), p.q.cols()), Tensor(p.dtype, p.q.rows(), p.q.cols()),
+           Tensor(p.dtype, p.k.rows(), p.k.cols()), Tensor(p.dtype, p.k.rows(), p.k.cols()),
+           std::vector<float>(static_cast<size_t>(p.q.rows() * h.heads))};
+  Workspace forward(cpu::attention_workspace(p.dtype, p.tokens(), h.heads, h.kv_heads, h.dim, threads));
+  ops.attention(pool, p.shape, p.q.matrix(), p.k.matrix(), p.v.matrix(), r.out.matrix(), r.lse.data(), forward.data());
+  CHECK(forward.guard_untouched());
+  Workspace backward(cpu::attention_backward_workspace(p.dtype, p.tokens(), h.heads, h.kv_heads, h.dim, threads));
+  ops.attention_backward(pool, p.shape, p.q.matrix(), p.k.matrix(), p.v.matrix(), r.out.matrix(), r.lse.data(),
+                         p.dout.matrix(), r.dq.matrix(), r.dk.matrix(), r.dv.matrix(), backward.data());
+  CHECK(backward.guard_untouched());
+  CHECK(r.out.spare_untouched());
+  CHECK(r.dq.spare_untouched());
+  CHECK(r.dk.spare_untouched());
+  CHECK(r.dv.spare_untouched());
+  return r;
+}
+
+/// Norm of the difference, relative to the expected norm or to half a unit per element, whichever is larger: a query with
+/// one or two keys has a gradient of almost zero, left over from terms near one.
+double error(const std::vector<double>& actual, const std::vector<double>& expected) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += (actual[i] - expected[i]) * (actual[i] - expected[i]);
+    norm += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / std::max(norm, 0.25 * static_cast<double>(expected.size())));
+}
+
+void check_against_definition(const cpu::OpKernels& ops, Problem& p) {
+  const Expected e = by_definition(p);
+  const Result r = compute(ops, p, 2);
+  // fp32: sums of a few hundred products. bf16: results, P and dS are rounded to 8 bits.
+  const bool exact = p.dtype == DType::f32;
+  CHECK_LE(error(r.out.values(), e.out), exact ? 1e-6 : 4e-3);
+  CHECK_LE(error(r.dq.values(), e.dq), exact ? 2e-6 : 8e-3);
+  CHECK_LE(error(r.dk.values(), e.dk), exact ? 2e-6 : 8e-3);
+  CHECK_LE(error(r.dv.values(), e.dv), exact ? 1e-6 : 6e-3);
+  for (size_t i = 0; i < e.lse.size(); ++i) {
+    if (std::isinf(e.lse[i])) {
+      CHECK_EQ(static_cast<double>(r.lse[i]), e.lse[i]);
+    } else {
+      CHECK_LE(std::fabs(r.lse[i] - e.lse[i]), 1e-5);
+    }
+  }
+}
+
+void check_everywhere(const std::vector<Lengths>& lengths, const std::vector<Heads>& heads) {
+  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      for (const Lengths& sizes : lengths) {
+        for (const Heads& shape : heads) {
+          Problem problem(dtype, sizes, shape, 7);
+          check_against_definition(ops, problem);
+        }
+      }
+    }
+  });
+}
+
+Lengths alike(std::vector<int32_t> lengths) { return {lengths, lengths}; }
+
+}  // namespace
+
+TEST("the derivative that attention is tested against agrees with finite differences") {
+  Problem p(DType::f32, {{3, 5}, {3, 7}}, {4, 2, 6}, 3);
+  std::vector<double> inputs[3] = {p.q.values(), p.k.values(), p.v.values()};
+  const std::vector<double> dout = p.dout.values();
+  const Expected e = by_definition(p, inputs[0], inputs[1], inputs[2], dout);
+  const std::vector<double>* gradients[3] = {&e.dq, &e.dk, &e.dv};
+  for (int which = 0; which < 3; ++which) {
+    std::vector<double> numeric;
+    for (double& value : inputs[which]) {
+      const double saved = value;
+      double loss[2];
+      for (int side = 0; side < 2; ++side) {
+        value = saved + (side == 0 ? 1e-5 : -1e-5);
+        const Expected moved = by_definition(p, inputs[0], inputs[1], inputs[2], dout);
+        loss[side] = std::inner_product(moved.out.begin(), moved.out.end(), dout.begin(), 0.0);
+      }
+      value = saved;
+      numeric.push_back((loss[0] - loss[1]) / 2e-5);
+    }
+    CHECK_ALL_CLOSE(numeric, *gradients[which], 1e-8);
+  }
+}
+
+TEST("attention and its gradients follow the definition for every length of a sequence around a tile") {
+  check_everywhere({alike({1}), alike({2}), alike({15}), alike({17}), alike({63}), alike({64}), alike({65}),
+                    alike({127}), alike({130}), alike({200})},
+                   {{2, 1, 64}});
+}
+
+TEST("attention keeps packed sequences apart, whatever the group of query heads") {
+  check_everywhere({alike({1, 70, 3, 64, 9})}, {{2, 2, 32}, {4, 2, 32}, {6, 2, 32}, {4, 1, 32}});
+}
+
+TEST("attention takes head sizes that fill no whole vector") {
+  check_everywhere({alike({40, 33})}, {{2, 1, 1}, {2, 1, 7}, {2, 1, 16}, {2, 1, 20}, {2, 1, 24}, {2, 1, 72},
+                                       {2, 1, 80}, {2, 1, 96}, {2, 1, 128}, {2, 1, 256}});
+}
+
+TEST("queries after a cache see all of it and each other's past") {
+  check_everywhere({{{5, 64, 1, 70}, {70, 200, 90, 71}}}, {{4, 2, 64}, {2, 2, 20}});
+}
+
+TEST("a query without any visible key gives zeros and leaves no gradient") {
+  check_everywhere({{{10, 70, 4}, {4, 3, 0}}}, {{2, 1, 64}, {2, 1, 20}});
+}
+
+TEST("single queries over caches of any length follow the definition") {
+  check_everywhere({{{1}, {1}}, {{1}, {1000}}, {{1, 1, 1}, {1, 63, 700}}, {{1, 1}, {0, 257}}},
+                   {{3, 1, 64}, {4, 4, 20}, {8, 1, 128}, {2, 1, 7}});
+}
+
+TEST("attention has the same bits for one, two and three threads") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      for (const Lengths& sizes : {alike({130, 1, 77}), Lengths{{1}, {900}}}) {
+        Problem p(dtype, sizes, {6, 2, 64}, 11);
+        const Result one = compute(ops, p, 1);
+        for (int threads = 2; threads <= 3; ++threads) {
+          const Result other = compute(ops, p, threads);
+          CHECK(one.out == other.out);
+          CHECK(one.lse == other.lse);
+          CHECK(one.dq == other.dq);
+          CHECK(one.dk == other.dk);
+          CHECK(one.dv == other.dv);
+        }
+      }
+    }
+  });
+}
+
+TEST("the gradient of the queries may replace the queries") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      Problem p(dtype, alike({130, 20}), {4, 2, 64}, 13);
+      const Result apart = compute(ops, p, 2);
+      Pool pool(2);
+      Tensor out = apart.out, dk = apart.dk, dv = apart.dv;
+      Workspace workspace(cpu::attention_backward_workspace(dtype, p.tokens(), 4, 2, 64, 2));
+      ops.attention_backward(pool, p.shape, p.q.matrix(), p.k.matrix(), p.v.matrix(), out.matrix(), apart.lse.data(),
+                             p.dout.matrix(), p.q.matrix(), dk.matrix(), dv.matrix(), workspace.data());
+      CHECK(p.q == apart.dq);
+      CHECK(dk == apart.dk);
+      CHECK(dv == apart.dv);
+    }
+  });
+}
+
+TEST("attention without a log-sum-exp gives the same output") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const Lengths& sizes : {alike({70}), Lengths{{1}, {600}}}) {
+      Problem p(DType::f32, sizes, {2, 1, 64}, 17);
+      const Result with = compute(ops, p, 2);
+      Pool pool(2);
+      Tensor out(DType::f32, p.q.rows(), p.q.cols());
+      Workspace workspace(cpu::attention_workspace(DType::f32, p.tokens(), 2, 1, 64, 2));
+      ops.attention(pool, p.shape, p.q.matrix(), p.k.matrix(), p.v.matrix(), out.matrix(), nullptr, workspace.data());
+      CHECK(out == with.out);
+    }
+  });
+}
+
+TEST("large scores neither overflow nor lose the largest key") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Problem p(DType::f32, alike({100}), {2, 1, 64}, 19);
+    p.shape.scale = 30.0f;  // scores of several hundred
+    const Expected e = by_definition(p);
+    const Result r = compute(ops, p, 1);
+    CHECK_ALL_CLOSE(r.out.values(), e.out, 1e-4);
+    CHECK_ALL_CLOSE(r.dv.values(), e.dv, 1e-4);
+  });
+}
+
+}  // namespace lowrank::test
