@@ -74,7 +74,7 @@ async function appendAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
 }
 
 /** Makes the rename itself durable where folders can be synced (not on Windows and some network file systems). */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   try {
     const handle = await open(path, 'r')
     try {

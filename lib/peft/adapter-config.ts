@@ -1,0 +1,152 @@
+/**
+ * adapter_config.json as PEFT reads and writes it. What is written makes PEFT load exactly the tensors beside it and
+ * nothing more; what is read is checked first, and a setting whose arithmetic is not here is refused by name.
+ */
+import { FileFormatError, UnsupportedError } from '../errors.js'
+import { readJsonObject } from '../files/input.js'
+import type { AdapterDescription } from '../strategies/describe.js'
+import { knownPeftTypes, rulesForPeftType, rulesOf } from '../strategies/index.js'
+import type { PeftFields, StrategyConfig } from '../strategies/strategy.js'
+import { targetNames } from '../strategies/targets.js'
+
+/** Name of the file in an adapter folder. */
+export const ADAPTER_CONFIG = 'adapter_config.json'
+
+const SIZE_LIMIT = 16 << 20
+
+/** What a checked adapter_config.json says. */
+export interface AdapterConfig {
+  strategy: StrategyConfig
+  /** What it was trained on, as its author named it. */
+  baseModel: string | null
+  taskType: string | null
+}
+
+/** Keys that say how an adapter came about or where it belongs, not what it computes. */
+const DESCRIPTIVE = new Set([
+  'auto_mapping',
+  'base_model_name_or_path',
+  'corda_config',
+  'ensure_weight_tying',
+  'eva_config',
+  'inference_mode',
+  'init_lora_weights',
+  'kasa_config',
+  'loftq_config',
+  'lora_ga_config',
+  'megatron_core',
+  'peft_type',
+  'peft_version',
+  'qalora_group_size',
+  'revision',
+  'runtime_config',
+  'task_type',
+])
+
+/** Keys that the strategy's rules read. */
+const READ = new Set([
+  'alpha_pattern',
+  'exclude_modules',
+  'layers_to_transform',
+  'lora_alpha',
+  'lora_dropout',
+  'r',
+  'rank_pattern',
+  'target_modules',
+  'use_rslora',
+])
+
+/** Initialisations that leave the base as it is; the others subtract from it when PEFT loads the adapter. */
+const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian', 'orthogonal', 'eva'])
+
+/** The text of adapter_config.json: sorted keys, two spaces. */
+export function adapterConfigText(description: AdapterDescription, baseModel: string | null): string {
+  const { strategy, targets, linears } = description
+  const rules = rulesOf(strategy)
+  const fields: PeftFields = {
+    ...rules.toPeft(strategy),
+    auto_mapping: null,
+    base_model_name_or_path: baseModel,
+    exclude_modules: null,
+    inference_mode: true,
+    layers_pattern: null,
+    layers_to_transform: null,
+    modules_to_save: null,
+    peft_type: rules.peftType,
+    revision: null,
+    target_modules: targetNames(targets, linears),
+    task_type: 'CAUSAL_LM',
+  }
+  // Only the outer keys: in the maps of patterns the order decides which one counts.
+  const sorted = Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)))
+  return JSON.stringify(sorted, null, 2)
+}
+
+/**
+ * Reads and checks an adapter_config.json.
+ * @param modules paths that the adapter's tensors name, used when the file leaves `target_modules` out
+ * @throws {FileFormatError} for a file that is not such a config
+ * @throws {UnsupportedError} for a kind of adapter or a setting that is not here
+ * @throws {ConfigError} for a value out of range
+ */
+export async function readAdapterConfig(path: string, modules: readonly string[]): Promise<AdapterConfig> {
+  const fields = await readJsonObject(path, SIZE_LIMIT)
+  const type = fields.peft_type
+  if (typeof type !== 'string')
+    throw new FileFormatError(
+      `${path}: peft_type is ${JSON.stringify(type ?? null)}, expected a name such as "LORA".`,
+      { path, peftType: type },
+    )
+  const rules = rulesForPeftType(type)
+  if (rules?.fromPeft === undefined)
+    throw new UnsupportedError(
+      `${path}: peft_type is ${JSON.stringify(type)}; adapters that can be read: ${knownPeftTypes().join(', ')}.`,
+      { path, peftType: type },
+    )
+  refuseUnsupported(path, fields)
+  const read = Object.entries(fields).filter(([key, value]) => READ.has(key) && value !== null)
+  const known = { target_modules: modules, ...Object.fromEntries(read) }
+  return {
+    strategy: rules.fromPeft(known),
+    baseModel: textOrNull(path, fields, 'base_model_name_or_path'),
+    taskType: textOrNull(path, fields, 'task_type'),
+  }
+}
+
+function refuseUnsupported(path: string, fields: PeftFields): void {
+  const init = fields.init_lora_weights
+  if (!HARMLESS_INITS.has(init))
+    throw new UnsupportedError(
+      `${path}: init_lora_weights is ${JSON.stringify(init)}: such an adapter belongs to a changed base. Convert it in PEFT to a plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion).`,
+      { path, key: 'init_lora_weights', value: init },
+    )
+  if (fields.bias !== undefined && fields.bias !== 'none')
+    throw unsupportedKey(path, 'bias', fields.bias, 'none')
+  for (const [key, value] of Object.entries(fields)) {
+    if (key === 'bias' || DESCRIPTIVE.has(key) || READ.has(key) || isOff(value)) continue
+    throw unsupportedKey(path, key, value, 'it to be absent')
+  }
+}
+
+/** Settings that are off: PEFT writes every key it knows. */
+function isOff(value: unknown): boolean {
+  if (value === null || value === false) return true
+  return typeof value === 'object' && Object.keys(value).length === 0
+}
+
+function unsupportedKey(path: string, key: string, value: unknown, expected: string): UnsupportedError {
+  return new UnsupportedError(
+    `${path}: ${key} is ${JSON.stringify(value).slice(0, 80)}, which is not supported here; expected ${expected}.`,
+    { path, key, value },
+  )
+}
+
+function textOrNull(path: string, fields: PeftFields, key: string): string | null {
+  const value = fields[key] ?? null
+  if (value === null || typeof value === 'string') return value
+  throw new FileFormatError(`${path}: ${key} is ${JSON.stringify(value).slice(0, 80)}, expected a string.`, {
+    path,
+    key,
+    value,
+  })
+}

@@ -1,0 +1,205 @@
+/**
+ * Adapter folders: adapter_config.json and adapter_model.safetensors as PEFT has them, and lowrank.json for what PEFT
+ * has no key for. Writing is whole or not at all; reading checks every name and shape against the model.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { FileFormatError, ShapeError, UnsupportedError } from '../errors.js'
+import { writeFileWhole } from '../files/atomic.js'
+import { writeFolder } from '../files/atomic-folder.js'
+import { quote, readJsonObject } from '../files/input.js'
+import {
+  readSafetensorsHeader,
+  readTensor,
+  type SafetensorsHeader,
+  writeSafetensors,
+} from '../files/safetensors.js'
+import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
+import { strategyFrom, strategyToFile } from '../strategies/index.js'
+import type { Factor, LinearSite, StrategyConfig } from '../strategies/strategy.js'
+import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig } from './adapter-config.js'
+import { float32Bytes, toFloat32 } from './floats.js'
+
+const WEIGHTS = 'adapter_model.safetensors'
+const SIDECAR = 'lowrank.json'
+const SIDECAR_VERSION = 1
+const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
+
+/** What the adapter stands on. */
+export interface AdapterBase {
+  /** Path or hub id, for `base_model_name_or_path`. */
+  name: string | null
+  /** Content hash of the model's files. */
+  fingerprint: string
+  /** How its linears were held: `none`, `nf4`, … */
+  quantization: string
+}
+
+/** Reads a parameter's values out of the native adapter. */
+export type ReadParameter = (name: string) => Float32Array
+
+/**
+ * Writes an adapter as a folder that PEFT loads.
+ * @param more further files of the same folder (checkpoints have some)
+ * @throws {WriteError} when the file system refuses; nothing is left half written
+ */
+export async function saveAdapterFolder(
+  path: string,
+  description: AdapterDescription,
+  read: ReadParameter,
+  base: AdapterBase,
+  more?: (folder: string) => Promise<void>,
+): Promise<void> {
+  await writeFolder(path, async (folder) => {
+    await writeFileWhole(join(folder, ADAPTER_CONFIG), adapterConfigText(description, base.name))
+    const tensors = savedFactors(description).map(({ factor, tensor }) => ({
+      name: tensor.name,
+      dtype: 'F32' as const,
+      shape: tensor.shape,
+      data: () => float32Bytes(read(factor.name)),
+    }))
+    await writeSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
+    const sidecar = {
+      version: SIDECAR_VERSION,
+      strategy: strategyToFile(description.strategy),
+      base: { fingerprint: base.fingerprint, quantization: base.quantization },
+    }
+    await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)
+    await more?.(folder)
+  })
+}
+
+/** An adapter folder, checked against a model; the values are read on request. */
+export interface AdapterFolder {
+  path: string
+  description: AdapterDescription
+  /** What it was trained on, as its author named it. */
+  baseModel: string | null
+  /** Content hash of the base it was trained on; only in folders of ours. */
+  baseFingerprint: string | null
+  /** Values of every parameter that the file holds, one at a time. */
+  parameters(): AsyncIterable<{ name: string; values: Float32Array }>
+}
+
+/**
+ * Opens an adapter folder for a model with the given linears.
+ * @throws {FileFormatError} when a file is missing or malformed, or tensors are missing or too many
+ * @throws {ShapeError} when a tensor does not fit the model
+ * @throws {UnsupportedError} for settings whose arithmetic is not here
+ */
+export async function openAdapterFolder(path: string, sites: readonly LinearSite[]): Promise<AdapterFolder> {
+  for (const name of [ADAPTER_CONFIG, WEIGHTS])
+    if (!existsSync(join(path, name))) throw missingFile(path, name)
+  const header = await readSafetensorsHeader(join(path, WEIGHTS))
+  const config = await readAdapterConfig(join(path, ADAPTER_CONFIG), modulesOf(header))
+  const sidecar = await readSidecar(path)
+  const description = describeFolder(path, config.strategy, sidecar?.strategy, sites)
+  const saved = savedFactors(description)
+  checkTensors(header, saved)
+  return {
+    path,
+    description,
+    baseModel: config.baseModel,
+    baseFingerprint: sidecar?.fingerprint ?? null,
+    async *parameters() {
+      for (const { factor, tensor } of saved) {
+        const dtype = header.tensors.get(tensor.name)?.dtype ?? ''
+        const bytes = await readTensor(header, tensor.name)
+        yield { name: factor.name, values: toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`) }
+      }
+    },
+  }
+}
+
+type SavedFactor = { factor: Factor; tensor: { name: string; shape: number[] } }
+
+function savedFactors(description: AdapterDescription): SavedFactor[] {
+  return description.factors.flatMap((factor) => (factor.tensor ? [{ factor, tensor: factor.tensor }] : []))
+}
+
+/** adapter_config.json says what is computed; our own file adds what trains it, and must not say otherwise. */
+function describeFolder(
+  path: string,
+  peft: StrategyConfig,
+  own: StrategyConfig | undefined,
+  sites: readonly LinearSite[],
+): AdapterDescription {
+  const fromPeft = describeAdapter(peft, sites, { strict: false })
+  if (own === undefined) return fromPeft
+  const fromOwn = describeAdapter(own, sites, { strict: false })
+  if (JSON.stringify(fromOwn.spec.slots) !== JSON.stringify(fromPeft.spec.slots))
+    throw new FileFormatError(
+      `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if the latter was edited on purpose, delete ${SIDECAR}.`,
+      { path },
+    )
+  return fromOwn
+}
+
+function checkTensors(header: SafetensorsHeader, saved: readonly SavedFactor[]): void {
+  const expected = new Set(saved.map(({ tensor }) => tensor.name))
+  const missing = [...expected].filter((name) => !header.tensors.has(name))
+  const extra = [...header.tensors.keys()].filter((name) => !expected.has(name))
+  if (missing.length > 0 || extra.length > 0)
+    throw new FileFormatError(
+      `${header.path} does not hold the tensors that ${ADAPTER_CONFIG} and the model call for:${some('missing', missing)}${some('unexpected', extra)}.`,
+      { path: header.path, missing, extra },
+    )
+  for (const { tensor } of saved) {
+    const shape = header.tensors.get(tensor.name)?.shape ?? []
+    if (shape.join() !== tensor.shape.join())
+      throw new ShapeError(
+        `${header.path}: ${tensor.name} is [${shape.join(', ')}], but this model and ${ADAPTER_CONFIG} need [${tensor.shape.join(', ')}].`,
+        { path: header.path, tensor: tensor.name, shape, expected: tensor.shape },
+      )
+  }
+}
+
+function some(label: string, names: readonly string[]): string {
+  if (names.length === 0) return ''
+  const shown = names.slice(0, 3).map(quote).join(', ')
+  return ` ${label} ${shown}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`
+}
+
+/** Paths of the modules that the tensors belong to. */
+function modulesOf(header: SafetensorsHeader): string[] {
+  const paths = [...header.tensors.keys()].flatMap((name) => {
+    const found = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/.exec(name)
+    return found?.[1] ? [found[1]] : []
+  })
+  return [...new Set(paths)]
+}
+
+async function readSidecar(
+  path: string,
+): Promise<{ strategy: StrategyConfig; fingerprint: string | null } | null> {
+  const file = join(path, SIDECAR)
+  if (!existsSync(file)) return null
+  const sidecar = await readJsonObject(file, 16 << 20)
+  const { version, strategy, base } = sidecar
+  if (version !== SIDECAR_VERSION)
+    throw new FileFormatError(
+      `${file}: version is ${JSON.stringify(version)}, and this lowrank reads version ${SIDECAR_VERSION}; update lowrank.`,
+      { path: file, version },
+    )
+  const fingerprint = (base as { fingerprint?: unknown } | null | undefined)?.fingerprint
+  return {
+    strategy: strategyFrom(strategy, { name: file, spelling: 'snake', at: 'strategy' }),
+    fingerprint: typeof fingerprint === 'string' ? fingerprint : null,
+  }
+}
+
+function missingFile(path: string, name: string): FileFormatError | UnsupportedError {
+  const pickle = PICKLES.find((file) => existsSync(join(path, file)))
+  if (pickle !== undefined && name === WEIGHTS)
+    return new UnsupportedError(
+      `${join(path, pickle)} is a pickle, which can run code when it is read, and is never opened; save the adapter again in PEFT with safe_serialization=True.`,
+      { path },
+    )
+  return new FileFormatError(
+    `${path} has no ${name}; an adapter folder holds ${ADAPTER_CONFIG} and ${WEIGHTS}.`,
+    {
+      path,
+      name,
+    },
+  )
+}

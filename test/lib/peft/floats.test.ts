@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest'
+import { float32Bytes, toFloat32 } from '../../../lib/peft/floats.js'
+
+const bytesOf = (halves: number[]) => new Uint8Array(Uint16Array.from(halves).buffer)
+
+test('half precision becomes f32 exactly: normal, subnormal, zero, infinite', () => {
+  const halves = [0x3c00, 0xc000, 0x3555, 0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0x0000, 0x7c00]
+  const expected = [1, -2, 1365 / 4096, 2 ** -24, -(2 ** -24), 1023 * 2 ** -24, 2 ** -14, 65504, 0, Infinity]
+  expect([...toFloat32('F16', bytesOf(halves), 'x')]).toEqual(expected)
+  expect(toFloat32('F16', bytesOf([0x7e00]), 'x')[0]).toBeNaN()
+})
+
+test('bfloat16 is the upper half of an f32', () => {
+  expect([...toFloat32('BF16', bytesOf([0x3f80, 0xc049]), 'x')]).toEqual([1, -3.140625])
+})
+
+test('f32 bytes come back unchanged', () => {
+  const values = Float32Array.of(0.1, -3)
+  expect(toFloat32('F32', float32Bytes(values), 'x')).toEqual(values)
+})
+
+test('other dtypes are refused by name', () => {
+  expect(() => toFloat32('F64', new Uint8Array(8), 'lora_A')).toThrow(
+    'lora_A has the dtype F64, expected F32, F16, BF16',
+  )
+})
