@@ -67,7 +67,8 @@ struct OpKernels {
   void (*add)(Pool&, int64_t count, const float* a, const float* b, float* y);
   /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
   /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight, an operand; it may be the logits buffer itself
-  /// (same row starts in bytes, so bf16 rows then use the front half of each row).
+  /// (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 .. vocab-1 marks a
+  /// row without one: loss and gradient are 0.
   void (*cross_entropy)(Pool&, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels, float weight,
                         float* loss, const Matrix& grad);
   /// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0 with index = row * cols + col.
@@ -85,6 +86,7 @@ struct OpKernels {
   void (*adamw)(Pool&, int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
 };
 
+/// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.
 int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim, int threads);
 int64_t attention_backward_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
                                      int threads);

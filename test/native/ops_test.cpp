@@ -1,0 +1,509 @@
+// The element-wise and row-wise operators, every level and operand type, against their definitions in double; gradients
+// also against finite differences.
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "ops_support.h"
+
+namespace lowrank::test {
+namespace {
+
+constexpr int64_t kCols[] = {1, 7, 15, 17, 72, 576, 1031};
+constexpr int64_t kRows = 5;
+
+/// Rounding of one result: fp32 functions of a few operations, or bf16.
+double tolerance(DType dtype) { return dtype == DType::f32 ? 2e-6 : 4e-3; }
+
+/// Central difference of f at x[i], for every i.
+std::vector<double> numeric_gradient(std::vector<double> x, const std::function<double(const std::vector<double>&)>& f) {
+  std::vector<double> gradient;
+  for (double& value : x) {
+    const double saved = value;
+    value = saved + 1e-5;
+    const double above = f(x);
+    value = saved - 1e-5;
+    const double below = f(x);
+    value = saved;
+    gradient.push_back((above - below) / 2e-5);
+  }
+  return gradient;
+}
+
+std::vector<float> random_floats(Random& random, int64_t count, double scale = 1) {
+  std::vector<float> result;
+  for (int64_t i = 0; i < count; ++i) result.push_back(static_cast<float>(random.normal() * scale));
+  return result;
+}
+
+/// body(ops, dtype, cols, random) for all levels, operand types and widths.
+template <class Body>
+void for_cases(Body&& body) {
+  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      for (const int64_t cols : kCols) {
+        Random random(static_cast<uint64_t>(cols));
+        body(ops, dtype, cols, random);
+      }
+    }
+  });
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+}  // namespace
+
+TEST("embedding copies rows of f32, bf16 and f16 tables") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    const int32_t ids[] = {2, 0, 2};
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      for (const int64_t cols : kCols) {
+        Tensor table(dtype, 3, cols), out(DType::f32, 3, cols);
+        for (int64_t i = 0; i < table.rows() * (cols + 3); ++i) {
+          if (dtype == DType::f32) table.data<float>()[i] = static_cast<float>(i) * 0.37f;
+          if (dtype != DType::f32) table.data<uint16_t>()[i] = static_cast<uint16_t>(i * 7);
+        }
+        ops.embedding(pool, 3, cols, ids, table.matrix(), out.matrix());
+        for (int64_t row = 0; row < 3; ++row) {
+          for (int64_t col = 0; col < cols; ++col) CHECK_EQ(out.get(row, col), table.get(ids[row], col));
+        }
+        CHECK(out.spare_untouched());
+      }
+    }
+  });
+}
+
+TEST("rms_norm normalises rows and leaves the reciprocal RMS") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor x(DType::f32, kRows, cols, random, 3.0), y(dtype, kRows, cols);
+    const std::vector<float> w = random_floats(random, cols);
+    std::vector<float> rstd(kRows);
+    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
+    std::vector<double> expected;
+    for (int64_t row = 0; row < kRows; ++row) {
+      double squares = 0;
+      for (int64_t col = 0; col < cols; ++col) squares += x.get(row, col) * x.get(row, col);
+      const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
+      CHECK_CLOSE(rstd[row], r, 1e-6);
+      for (int64_t col = 0; col < cols; ++col) expected.push_back(x.get(row, col) * r * w[col]);
+    }
+    CHECK_ALL_CLOSE(y.values(), expected, tolerance(dtype));
+    CHECK(y.spare_untouched());
+  });
+}
+
+TEST("rms_norm_backward adds the gradient of the norm") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    if (cols > 100) return;  // finite differences of every element
+    Pool pool(2);
+    Tensor x(DType::f32, kRows, cols, random, 2.0), dy(dtype, kRows, cols, random), dx(DType::f32, kRows, cols, random);
+    const std::vector<float> w = random_floats(random, cols);
+    const std::vector<double> before = dx.values();
+    const auto loss = [&](const std::vector<double>& values) {
+      double sum = 0;
+      for (int64_t row = 0; row < kRows; ++row) {
+        double squares = 0;
+        for (int64_t col = 0; col < cols; ++col) squares += values[row * cols + col] * values[row * cols + col];
+        const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
+        for (int64_t col = 0; col < cols; ++col) sum += values[row * cols + col] * r * w[col] * dy.get(row, col);
+      }
+      return sum;
+    };
+    std::vector<double> expected = numeric_gradient(x.values(), loss);
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
+    Tensor y(dtype, kRows, cols);
+    std::vector<float> rstd(kRows);
+    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
+    ops.rms_norm_backward(pool, kRows, cols, dy.matrix(), x.matrix(), w.data(), rstd.data(), dx.matrix());
+    CHECK_ALL_CLOSE(dx.values(), expected, 2e-6);
+    CHECK(dx.spare_untouched());
+  });
+}
+
+TEST("rope rotates the halves of every head by its position and back") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    for (const DType dtype : kOperandTypes) {
+      for (const int32_t dim : {2, 16, 20, 64, 80, 128}) {
+        Random random(static_cast<uint64_t>(dim));
+        const int64_t half = dim / 2, positions_known = 9;
+        std::vector<float> cosine, sine;
+        for (int64_t i = 0; i < positions_known * half; ++i) {
+          cosine.push_back(static_cast<float>(std::cos(0.3 * static_cast<double>(i))));
+          sine.push_back(static_cast<float>(std::sin(0.3 * static_cast<double>(i))));
+        }
+        const int32_t positions[] = {0, 8, 3, 3, 1};
+        Tensor x(dtype, kRows, 3 * dim, random);
+        const Tensor original = x;
+        std::vector<double> expected = x.values();
+        for (int64_t row = 0; row < kRows; ++row) {
+          for (int64_t head = 0; head < 3; ++head) {
+            for (int64_t i = 0; i < half; ++i) {
+              const double c = cosine[positions[row] * half + i], s = sine[positions[row] * half + i];
+              const int64_t at = row * 3 * dim + head * dim + i;
+              const double x1 = original.get(row, head * dim + i), x2 = original.get(row, head * dim + i + half);
+              expected[at] = x1 * c - x2 * s;
+              expected[at + half] = x2 * c + x1 * s;
+            }
+          }
+        }
+        ops.rope(pool, kRows, 3, dim, x.matrix(), positions, cosine.data(), sine.data(), false);
+        CHECK_ALL_CLOSE(x.values(), expected, tolerance(dtype));
+        ops.rope(pool, kRows, 3, dim, x.matrix(), positions, cosine.data(), sine.data(), true);
+        CHECK_ALL_CLOSE(x.values(), original.values(), tolerance(dtype));
+        CHECK(x.spare_untouched());
+      }
+    }
+  });
+}
+
+TEST("swiglu follows its definition, also for gates beyond the range of the exponential") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor gate(dtype, kRows, cols, random, 3.0), up(dtype, kRows, cols, random), out(dtype, kRows, cols);
+    gate.set(0, 0, 500.0);
+    gate.set(1, 0, -500.0);
+    gate.set(2, 0, -95.0);
+    std::vector<double> expected;
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t col = 0; col < cols; ++col) expected.push_back(silu(gate.get(row, col)) * up.get(row, col));
+    }
+    ops.swiglu(pool, kRows, cols, gate.matrix(), up.matrix(), out.matrix());
+    CHECK_ALL_CLOSE(out.values(), expected, tolerance(dtype));
+    CHECK_LE(std::fabs(out.get(1, 0)), 1e-30);
+    CHECK(out.spare_untouched());
+  });
+}
+
+TEST("swiglu_backward gives the gradients of both factors, in place too") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor gate(dtype, kRows, cols, random, 2.0), up(dtype, kRows, cols, random), dout(dtype, kRows, cols, random);
+    gate.set(0, 0, -200.0);
+    const std::vector<double> g = gate.values(), u = up.values(), d = dout.values();
+    std::vector<double> expected_gate, expected_up;
+    for (size_t i = 0; i < g.size(); ++i) {
+      expected_gate.push_back(d[i] * u[i] * (silu(g[i] + 1e-5) - silu(g[i] - 1e-5)) / 2e-5);
+      expected_up.push_back(d[i] * silu(g[i]));
+    }
+    Tensor dgate(dtype, kRows, cols), dup(dtype, kRows, cols);
+    ops.swiglu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    CHECK_ALL_CLOSE(dgate.values(), expected_gate, tolerance(dtype));
+    CHECK_ALL_CLOSE(dup.values(), expected_up, tolerance(dtype));
+    ops.swiglu_backward(pool, kRows, cols, dout.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+    CHECK(gate == dgate);
+    CHECK(up == dup);
+  });
+}
+
+TEST("add sums two arrays, onto either of them too") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(3);
+    Random random(5);
+    const int64_t count = 70001;
+    const std::vector<float> a = random_floats(random, count), b = random_floats(random, count);
+    std::vector<float> y(count), onto_a = a, onto_b = b;
+    ops.add(pool, count, a.data(), b.data(), y.data());
+    ops.add(pool, count, onto_a.data(), b.data(), onto_a.data());
+    ops.add(pool, count, a.data(), onto_b.data(), onto_b.data());
+    for (int64_t i = 0; i < count; ++i) REQUIRE(y[i] == a[i] + b[i]);
+    CHECK(onto_a == y);
+    CHECK(onto_b == y);
+  });
+}
+
+TEST("cross_entropy gives the loss and its gradient, over the logits themselves too") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    const float weight = 0.37f;
+    Tensor logits(DType::f32, kRows, cols, random, 4.0), grad(dtype, kRows, cols);
+    logits.set(1, cols / 2, 300.0);
+    std::vector<int32_t> labels;
+    for (int64_t row = 0; row < kRows; ++row) labels.push_back(static_cast<int32_t>((row * 5) % cols));
+    std::vector<double> expected;
+    std::vector<float> loss(kRows), loss_alone(kRows);
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), weight, loss.data(), grad.matrix());
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), weight, loss_alone.data(), {});
+    for (int64_t row = 0; row < kRows; ++row) {
+      double top = -INFINITY, sum = 0;
+      for (int64_t col = 0; col < cols; ++col) top = std::max(top, logits.get(row, col));
+      for (int64_t col = 0; col < cols; ++col) sum += std::exp(logits.get(row, col) - top);
+      const double total = top + std::log(sum);
+      CHECK_LE(std::fabs(loss[row] - (total - logits.get(row, labels[row]))), 1e-6 * std::max(1.0, total));
+      for (int64_t col = 0; col < cols; ++col) {
+        expected.push_back((std::exp(logits.get(row, col) - total) - (col == labels[row])) * weight);
+      }
+    }
+    CHECK(loss == loss_alone);
+    if (cols == 1) {
+      for (const double value : grad.values()) CHECK_LE(std::fabs(value), 1e-6);
+    } else {
+      CHECK_ALL_CLOSE(grad.values(), expected, tolerance(dtype));
+    }
+    CHECK(grad.spare_untouched());
+    // In place a bf16 row starts where its logits start and fills the front half.
+    cpu::Matrix front = logits.matrix();
+    front.dtype = dtype;
+    if (dtype == DType::bf16) front.ld *= 2;
+    ops.cross_entropy(pool, kRows, cols, logits.matrix(), labels.data(), weight, loss_alone.data(), front);
+    CHECK(loss == loss_alone);
+    const int64_t size = size_of(dtype);
+    for (int64_t row = 0; row < kRows; ++row) {
+      CHECK(std::memcmp(logits.data<std::byte>() + row * front.ld * size, grad.data<std::byte>() + row * grad.matrix().ld * size,
+                        static_cast<size_t>(cols * size)) == 0);
+    }
+  });
+}
+
+TEST("cross_entropy over a large vocabulary keeps seven digits") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    Random random(23);
+    const int64_t vocab = 49152;
+    Tensor logits(DType::f32, 2, vocab, random, 2.0);
+    const int32_t labels[] = {49151, 7};
+    float loss[2];
+    ops.cross_entropy(pool, 2, vocab, logits.matrix(), labels, 1.0f, loss, {});
+    for (int64_t row = 0; row < 2; ++row) {
+      double sum = 0;
+      for (int64_t col = 0; col < vocab; ++col) sum += std::exp(logits.get(row, col));
+      CHECK_CLOSE(loss[row], std::log(sum) - logits.get(row, labels[row]), 2e-7);
+    }
+  });
+}
+
+TEST("a row without a label has no loss and no gradient") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(1);
+    Random random(29);
+    for (const DType dtype : kOperandTypes) {
+      Tensor logits(DType::f32, 2, 40, random), grad(dtype, 2, 40);
+      const int32_t labels[] = {-100, 40};
+      float loss[2] = {1, 1};
+      ops.cross_entropy(pool, 2, 40, logits.matrix(), labels, 1.0f, loss, grad.matrix());
+      CHECK_EQ(loss[0], 0.0f);
+      CHECK_EQ(loss[1], 0.0f);
+      for (const double value : grad.values()) CHECK_EQ(value, 0.0);
+    }
+  });
+}
+
+TEST("a logit that is no number makes the loss no number") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(1);
+    Random random(31);
+    for (const int64_t at : {0, 3, 20, 36}) {
+      Tensor logits(DType::f32, 1, 37, random);
+      logits.set(0, at, NAN);
+      const int32_t label = 5;
+      float loss = 0;
+      ops.cross_entropy(pool, 1, 37, logits.matrix(), &label, 1.0f, &loss, {});
+      CHECK(std::isnan(loss));
+    }
+  });
+}
+
+TEST("dropout keeps what counter_hash says and scales it, and its gradient uses the same mask") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    const float p = 0.3f;
+    const uint64_t key = 0x1234567890abcdefu;
+    const float scale = 1.0f / (1.0f - p);
+    Tensor x(DType::f32, kRows, cols, random), out(dtype, kRows, cols), sums(dtype, kRows, cols, random);
+    const Tensor before = sums;
+    ops.dropout(pool, kRows, cols, x.matrix(), p, key, out.matrix());
+    ops.dropout_backward_add(pool, kRows, cols, x.matrix(), p, key, sums.matrix());
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t col = 0; col < cols; ++col) {
+        const uint32_t draw = cpu::counter_hash(key, static_cast<uint64_t>(row * cols + col));
+        const float value = draw >= p * 4294967296.0 ? static_cast<float>(x.get(row, col)) * scale : 0.0f;
+        const bool exact = dtype == DType::f32;
+        REQUIRE(out.get(row, col) == (exact ? value : f32_from_bf16(bf16_from_f32(value))));
+        const float sum = static_cast<float>(before.get(row, col)) + value;
+        REQUIRE(sums.get(row, col) == (exact ? sum : f32_from_bf16(bf16_from_f32(sum))));
+      }
+    }
+    CHECK(out.spare_untouched());
+  });
+}
+
+TEST("dropout of everything kept is the identity, and kept shares follow the probability") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    const int64_t cols = 100000;
+    std::vector<float> x(cols, 1.0f), out(cols);
+    const cpu::Matrix in{x.data(), DType::f32, cols}, to{out.data(), DType::f32, cols};
+    ops.dropout(pool, 1, cols, in, 0.0f, 9, to);
+    CHECK(x == out);
+    for (const float p : {0.05f, 0.5f, 0.9f}) {
+      ops.dropout(pool, 1, cols, in, p, 9, to);
+      const double kept = static_cast<double>(std::count_if(out.begin(), out.end(), [](float v) { return v != 0; }));
+      CHECK_LE(std::fabs(kept / cols - (1 - p)), 5 * std::sqrt(p * (1 - p) / cols));
+    }
+  });
+}
+
+TEST("counter_hash gives uniform bits that neighbouring indices and keys do not share") {
+  const int64_t count = 1 << 16;
+  for (int bit = 0; bit < 32; ++bit) {
+    int64_t ones = 0, as_next = 0, as_next_key = 0, as_pair = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t draw = cpu::counter_hash(1, static_cast<uint64_t>(i));
+      ones += draw >> bit & 1;
+      as_next += ((draw ^ cpu::counter_hash(1, static_cast<uint64_t>(i + 1))) >> bit & 1) == 0;
+      as_pair += ((draw ^ cpu::counter_hash(1, static_cast<uint64_t>(i + 2))) >> bit & 1) == 0;
+      as_next_key += ((draw ^ cpu::counter_hash(2, static_cast<uint64_t>(i))) >> bit & 1) == 0;
+    }
+    for (const int64_t share : {ones, as_next, as_pair, as_next_key}) {
+      CHECK_LE(std::abs(share - count / 2), 5 * 128);  // five standard deviations
+    }
+  }
+}
+
+TEST("gather_rows and scatter_add_rows convert between operand types") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    const int32_t rows[] = {4, 0, 2};
+    for (const DType from : kOperandTypes) {
+      for (const DType to : kOperandTypes) {
+        for (const int64_t cols : kCols) {
+          Random random(static_cast<uint64_t>(cols));
+          Tensor x(from, 5, cols, random), picked(to, 3, cols), straight(to, 5, cols), sums(to, 5, cols, random);
+          const Tensor before = sums;
+          ops.gather_rows(pool, 3, cols, x.matrix(), rows, picked.matrix());
+          ops.gather_rows(pool, 5, cols, x.matrix(), nullptr, straight.matrix());
+          ops.scatter_add_rows(pool, 3, cols, x.matrix(), rows, sums.matrix());
+          const auto rounded = [&](double value) {
+            const float single = static_cast<float>(value);
+            return static_cast<double>(to == DType::f32 ? single : f32_from_bf16(bf16_from_f32(single)));
+          };
+          for (int64_t col = 0; col < cols; ++col) {
+            for (int64_t i = 0; i < 3; ++i) {
+              REQUIRE(picked.get(i, col) == rounded(x.get(rows[i], col)));
+              REQUIRE(sums.get(rows[i], col) == rounded(before.get(rows[i], col) + x.get(i, col)));
+            }
+            for (int64_t i = 0; i < 5; ++i) REQUIRE(straight.get(i, col) == rounded(x.get(i, col)));
+            for (const int64_t i : {1, 3}) REQUIRE(sums.get(i, col) == before.get(i, col));
+          }
+          CHECK(picked.spare_untouched());
+          CHECK(straight.spare_untouched());
+          CHECK(sums.spare_untouched());
+        }
+      }
+    }
+  });
+}
+
+TEST("values are rounded to bf16 to nearest even, and NaN stays NaN") {
+  const float values[] = {1.0f,      1.00390625f, 1.01171875f, 1.0039063f, -1.00390625f, 3.3895314e38f, 3.4e38f,
+                          INFINITY,  -INFINITY,   NAN,         0.0f,       -0.0f,        1e-30f,        -2.5e-7f};
+  for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(1);
+    for (int64_t cols = 1; cols <= 40; cols += 13) {
+      std::vector<float> x(cols);
+      std::vector<uint16_t> out(cols);
+      for (size_t shift = 0; shift < std::size(values); ++shift) {
+        for (int64_t i = 0; i < cols; ++i) x[i] = values[(shift + static_cast<size_t>(i)) % std::size(values)];
+        ops.gather_rows(pool, 1, cols, {x.data(), DType::f32, cols}, nullptr, {out.data(), DType::bf16, cols});
+        for (int64_t i = 0; i < cols; ++i) {
+          if (std::isnan(x[i])) {
+            CHECK(std::isnan(f32_from_bf16(out[i])));
+          } else {
+            CHECK_EQ(out[i], bf16_from_f32(x[i]));
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST("sum_of_squares sums in double whatever the length") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const int64_t count : {0, 1, 17, 4096, 4097, 300001}) {
+      Random random(37);
+      const std::vector<float> x = random_floats(random, count, 1e3);
+      double expected = 0;
+      for (const float value : x) expected += static_cast<double>(value) * value;
+      double results[3];
+      for (int threads = 1; threads <= 3; ++threads) {
+        Pool pool(threads);
+        results[threads - 1] = ops.sum_of_squares(pool, count, x.data());
+      }
+      CHECK_CLOSE(results[0], expected, 1e-12);
+      CHECK_EQ(results[1], results[0]);
+      CHECK_EQ(results[2], results[0]);
+    }
+  });
+}
+
+TEST("adamw takes the steps of torch.optim.AdamW") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    // torch.optim.AdamW on p = [0.1, -0.2, 0.3, -0.4] with a constant gradient, lr 0.01, weight_decay 0.01, three steps
+    std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f}, m(4), v(4);
+    const std::vector<float> grad{0.02f, -0.04f, 0.001f, 0.0f};
+    const double expected[] = {0.0699730292, -0.1699430346, 0.2699135840, -0.3998800218};
+    for (int64_t step = 1; step <= 3; ++step) {
+      const cpu::AdamW options{0.01f, 0.9f, 0.999f, 1e-8f, 0.01f, step, 0.5f};
+      ops.adamw(pool, 4, options, grad.data(), m.data(), v.data(), p.data());
+    }
+    for (int i = 0; i < 4; ++i) CHECK_CLOSE(p[i], expected[i], 4e-7);
+  });
+}
+
+TEST("adamw of many parameters follows the formula") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(3);
+    Random random(41);
+    const int64_t count = 66001;
+    std::vector<float> p = random_floats(random, count), m(count), v(count);
+    std::vector<double> ep(p.begin(), p.end()), em(count), ev(count);
+    for (int64_t step = 1; step <= 4; ++step) {
+      const std::vector<float> grad = random_floats(random, count, 1e-3);
+      const cpu::AdamW options{2e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, step, 0.25f};
+      ops.adamw(pool, count, options, grad.data(), m.data(), v.data(), p.data());
+      for (int64_t i = 0; i < count; ++i) {
+        const double g = grad[i] * 0.25, b1 = 0.9f, b2 = 0.95f;
+        em[i] = b1 * em[i] + (1 - b1) * g;
+        ev[i] = b2 * ev[i] + (1 - b2) * g * g;
+        const double root = std::sqrt(ev[i] / (1 - std::pow(b2, step))) + 1e-8f;
+        ep[i] = ep[i] * (1 - static_cast<double>(2e-3f) * 0.1f) - 2e-3f / (1 - std::pow(b1, step)) * em[i] / root;
+      }
+    }
+    CHECK_ALL_CLOSE(p, ep, 3e-7);
+    CHECK_ALL_CLOSE(m, em, 3e-7);
+    CHECK_ALL_CLOSE(v, ev, 3e-7);
+  });
+}
+
+TEST("operators have the same bits for one, two and three threads") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      const int64_t rows = 97, cols = 1031;
+      std::vector<Tensor> results[3];
+      for (int threads = 1; threads <= 3; ++threads) {
+        Pool pool(threads);
+        Random random(43);
+        Tensor x(DType::f32, rows, cols, random), y(dtype, rows, cols), dx(DType::f32, rows, cols, random);
+        Tensor gate(dtype, rows, cols, random), up(dtype, rows, cols, random), act(dtype, rows, cols);
+        const std::vector<float> w = random_floats(random, cols);
+        std::vector<float> rstd(rows), loss(rows);
+        const std::vector<int32_t> labels(rows, 5);
+        ops.rms_norm(pool, rows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
+        ops.rms_norm_backward(pool, rows, cols, y.matrix(), x.matrix(), w.data(), rstd.data(), dx.matrix());
+        ops.swiglu(pool, rows, cols, gate.matrix(), up.matrix(), act.matrix());
+        ops.dropout_backward_add(pool, rows, cols, act.matrix(), 0.4f, 3, dx.matrix());
+        ops.swiglu_backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
+        Tensor grad(dtype, rows, cols);
+        ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), 1.0f, loss.data(), grad.matrix());
+        results[threads - 1] = {y, dx, act, gate, up, grad};
+      }
+      CHECK(results[0] == results[1]);
+      CHECK(results[0] == results[2]);
+    }
+  });
+}
+
+}  // namespace lowrank::test
