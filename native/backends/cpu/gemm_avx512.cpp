@@ -26,12 +26,16 @@ namespace lowrank::cpu {
 namespace avx512 {
 namespace {
 
+#define LOWRANK_GEMM_BF16 0
+
 // Thirty-two registers hold a tile of 6 rows by 64 columns.
 inline constexpr int kFp32PanelVectors = 4;
 
 #include "backends/cpu/gemm_vector_avx512.inl"
 
 #include "backends/cpu/gemm_driver.inl"
+
+#include "backends/cpu/gemm_weights.inl"
 
 #include "backends/cpu/gemm_f32.inl"
 

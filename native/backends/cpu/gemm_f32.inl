@@ -1,46 +1,6 @@
 // The fp32 kernels, written against sixteen-value vectors: panels of kPanelVectors * 16 columns, [k][columns], and tiles
 // of up to six rows. Forward and backward weights end up in the same layout, so one tile kernel serves both.
 
-// Columns [column, column + count) of one row of a dense weight as fp32, zeros after them.
-template <WeightFormat kFormat>
-inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t count) {
-  const int64_t index = row * w.ld + column;
-  if constexpr (kFormat == WeightFormat::f32) {
-    const float* p = static_cast<const float*>(w.data) + index;
-    return count >= kVector ? load(p) : load_first(p, count);
-  } else {
-    const uint16_t* p = static_cast<const uint16_t*>(w.data) + index;
-    if constexpr (kFormat == WeightFormat::bf16) return count >= kVector ? load_bf16(p) : load_bf16_first(p, count);
-    return count >= kVector ? load_f16(p) : load_f16_first(p, count);
-  }
-}
-
-// 64 codes start at column `column` of row `row`; only for rows made of whole blocks.
-inline const uint8_t* nf4_codes(const WeightView& w, int64_t block) {
-  return static_cast<const uint8_t*>(w.data) + block * (kNf4Block / 2);
-}
-
-inline bool whole_blocks(const WeightView& w) { return w.cols % kNf4Block == 0; }
-
-// Quarter q of a block: elements 16 q .. 16 q + 15.
-template <int kQuarter>
-inline Vec nf4_quarter(Nf4Table table, const uint8_t* codes) {
-  return nf4_values<(kQuarter / 2) * 4>(table, codes + (kQuarter % 2) * kVector);
-}
-
-// A view of rows decoded beforehand by the reference decoder: how odd shapes of block formats are read.
-constexpr int64_t kDecoded = 64;
-inline void decode_rows(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                        float (&out)[kVector][kDecoded]) {
-  for (int64_t i = 0; i < rows; ++i) decode_row(w, row + i, column, columns, out[i]);
-}
-inline WeightView decoded_view(const float (&rows)[kVector][kDecoded]) {
-  WeightView view;
-  view.data = rows;
-  view.ld = kDecoded;
-  return view;
-}
-
 struct Fp32 {
   using Element = float;
   static constexpr DType kType = DType::f32;

@@ -72,9 +72,9 @@ int64_t gemm_workspace(Precision precision, int64_t m, int64_t n, std::span<cons
 }
 
 int64_t reduce_tokens_workspace(int64_t tokens, int64_t r, int64_t n, int threads) {
-  (void)n;
-  (void)threads;
-  return round_up(tokens * round_up(r, 8) * static_cast<int64_t>(sizeof(float)), 64);
+  const int64_t copies = round_up(tokens * r * static_cast<int64_t>(sizeof(float)), 64);
+  const int64_t product = factors_bytes(tokens, r) + sums_bytes(r, n) + threads * (kGroupBytes + kTileBytes);
+  return std::max(copies, product);
 }
 
 }  // namespace lowrank::cpu

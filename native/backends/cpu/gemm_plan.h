@@ -21,6 +21,9 @@ inline constexpr int64_t kRowPadding = 64;
 /// Bytes of one thread's copy of a row tile, for activations that cannot be used in place.
 inline constexpr int64_t kTileBytes = kTallestTile * (kReductionBytes + kMostPieces * kRowPadding);
 
+/// Most rows of a product that are multiplied vector by vector, without panels.
+inline constexpr int64_t kFewRows = 4;
+
 /// Part [begin, begin + count) of one segment's reduction.
 struct Piece {
   int segment;
@@ -46,6 +49,12 @@ struct Grid {
 /// Splitting columns makes every thread read all activations, splitting rows makes every thread decode all weights;
 /// takes the split whose busiest thread has least to do. Costs are in arbitrary units per panel, tile, or both.
 Grid choose_grid(int threads, int64_t panels, int64_t tiles, double decode_cost, double load_cost, double tile_cost);
+
+/// Layout of a token reduction's workspace at bf16 precision: factors [r, T] in bf16, then sums [r, n] in fp32, then what
+/// the product of the two needs. Rows of factors are padded so that they do not alias in the cache.
+constexpr int64_t factors_stride(int64_t tokens) { return (tokens + 31) / 32 * 32 + 32; }
+constexpr int64_t factors_bytes(int64_t tokens, int64_t r) { return r * factors_stride(tokens) * 2; }
+constexpr int64_t sums_bytes(int64_t r, int64_t n) { return (r * n * 4 + 63) / 64 * 64; }
 
 /// Item range of part `index` when `count` items are dealt out evenly to `parts`.
 constexpr int64_t part_begin(int64_t count, int64_t parts, int64_t index) { return count * index / parts; }

@@ -30,6 +30,9 @@ inline Vec load_f16(const uint16_t* p) {
 }
 inline Vec load_f16_first(const uint16_t* p, int64_t count) { return _mm512_cvtph_ps(load16_first(p, count)); }
 
+#if LOWRANK_GEMM_BF16
+inline __m256i narrow_bf16(Vec v) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)); }
+#else
 // To nearest even; a NaN stays a NaN.
 inline __m256i narrow_bf16(Vec v) {
   const __m512i bits = _mm512_castps_si512(v);
@@ -39,6 +42,7 @@ inline __m256i narrow_bf16(Vec v) {
   rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
+#endif
 inline void store_bf16(uint16_t* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(v)); }
 inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   _mm256_mask_storeu_epi16(p, first_mask(count), narrow_bf16(v));

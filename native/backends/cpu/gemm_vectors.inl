@@ -1,8 +1,6 @@
 // Products of one to four rows (generation): no panels, every weight row is read once, along k, and multiplied with the
 // few activation rows, which lie in the first-level cache as fp32.
 
-inline constexpr int64_t kFewRows = 4;
-
 template <int kRows>
 struct RowProducts {
   const float* x[kRows];  // activations of this segment

@@ -1,0 +1,55 @@
+// Reductions over tokens at bf16 precision are a product of their own: u^T [r, T] times x [T, n], where x is packed like
+// a stored weight. u is transposed and rounded once; sums are fp32, as everywhere.
+
+inline void transpose_factors(const Operand& u, int64_t r, int64_t begin, int64_t end, float scale, uint16_t* out,
+                              int64_t out_ld) {
+  for (int64_t t = begin; t < end; t += kVector) {
+    const int64_t tokens = std::min<int64_t>(kVector, end - t);
+    for (int64_t i = 0; i < r; i += kVector) {
+      const int64_t count = std::min<int64_t>(kVector, r - i);
+      Vec block[kVector];
+      for (int64_t j = 0; j < kVector; ++j) {
+        const int64_t index = (t + j) * u.ld + i;
+        if (j >= tokens) {
+          block[j] = zero();
+        } else if (u.dtype == DType::f32) {
+          block[j] = mul(load_first(static_cast<const float*>(u.data) + index, count), broadcast(scale));
+        } else {
+          block[j] = mul(load_bf16_first(static_cast<const uint16_t*>(u.data) + index, count), broadcast(scale));
+        }
+      }
+      transpose(block);
+      for (int64_t j = 0; j < count; ++j) store_bf16_first(out + (i + j) * out_ld + t, block[j], tokens);
+    }
+  }
+}
+
+template <class Kernel>
+void reduce_tokens_bf16(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n,
+                        float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
+  if (tokens <= 0 || r <= 0 || n <= 0) return;
+  const int64_t ld = factors_stride(tokens);
+  uint16_t* factors = reinterpret_cast<uint16_t*>(workspace);
+  float* sums = reinterpret_cast<float*>(workspace + factors_bytes(tokens, r));
+  std::byte* rest = workspace + factors_bytes(tokens, r) + sums_bytes(r, n);
+  constexpr int64_t kChunk = 256;
+  pool.for_range((tokens + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
+    transpose_factors(u, r, begin * kChunk, std::min(tokens, end * kChunk), scale, factors, ld);
+  });
+  WeightView weight;
+  weight.format = WeightFormat::bf16;
+  weight.rows = tokens;
+  weight.cols = n;
+  weight.data = x.data;
+  weight.ld = x.ld;
+  const Segment segment{{factors, DType::bf16, ld}, weight};
+  const Output y = transposed ? Output{sums, DType::f32, n, nullptr, nullptr, 0}
+                              : Output{out, DType::f32, out_ld, nullptr, out, out_ld};
+  multiply<Kernel, false>(pool, r, n, {&segment, 1}, y, rest);
+  if (!transposed) return;
+  pool.for_range(n, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      for (int64_t i = 0; i < r; ++i) out[j * out_ld + i] += sums[i * n + j];
+    }
+  });
+}
