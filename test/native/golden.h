@@ -8,7 +8,6 @@
 #include <fstream>
 #include <iterator>
 #include <map>
-#include <regex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -38,19 +37,18 @@ class GoldenFile {
     uint64_t header_bytes;
     std::memcpy(&header_bytes, content_.data(), sizeof header_bytes);
     const std::string header = content_.substr(8, header_bytes);
-    static const std::regex entry(
-        R"re("([^"]+)":\{"dtype":"(\w+)","shape":\[([\d,]*)\],"data_offsets":\[(\d+),(\d+)\]\})re");
-    for (std::sregex_iterator match(header.begin(), header.end(), entry), end; match != end; ++match) {
+    // "NAME":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}
+    const std::string mark = "\":{\"dtype\":\"";
+    for (size_t at = header.find(mark); at != std::string::npos; at = header.find(mark, at + 1)) {
+      const size_t name = header.rfind('"', at - 1) + 1;
+      const size_t dtype = at + mark.size();
       GoldenTensor tensor;
-      tensor.dtype = (*match)[2];
-      const std::string shape = (*match)[3];
-      for (size_t at = 0; at < shape.size(); at = shape.find(',', at) == std::string::npos ? shape.size() : shape.find(',', at) + 1) {
-        tensor.shape.push_back(std::stoll(shape.substr(at)));
-      }
-      const int64_t begin = std::stoll((*match)[4]);
-      tensor.offset = 8 + static_cast<int64_t>(header_bytes) + begin;
-      tensor.bytes = std::stoll((*match)[5]) - begin;
-      tensors_[(*match)[1]] = tensor;
+      tensor.dtype = header.substr(dtype, header.find('"', dtype) - dtype);
+      tensor.shape = numbers(header, header.find('[', at));
+      const std::vector<int64_t> range = numbers(header, header.find("\"data_offsets\":[", at) + 15);
+      tensor.offset = 8 + static_cast<int64_t>(header_bytes) + range.at(0);
+      tensor.bytes = range.at(1) - range.at(0);
+      tensors_[header.substr(name, at - name)] = tensor;
     }
     if (tensors_.empty()) throw std::runtime_error("no tensors in " + path_);
   }
@@ -74,6 +72,17 @@ class GoldenFile {
   }
 
  private:
+  /// The numbers of the list that opens at `at`.
+  static std::vector<int64_t> numbers(const std::string& text, size_t at) {
+    std::vector<int64_t> result;
+    while (text.at(at) != ']') {
+      if (text.at(++at) == ']') break;
+      result.push_back(std::stoll(text.substr(at, 20)));
+      at = text.find_first_of(",]", at);
+    }
+    return result;
+  }
+
   std::string path_;
   std::string content_;
   std::map<std::string, GoldenTensor> tensors_;

@@ -5,9 +5,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <vector>
 
 #include "check.h"
+#include "core/memory.h"
 #include "os/process_memory.h"
 #include "temporary_file.h"
 
@@ -61,8 +63,9 @@ TEST("the resident set grows with touched memory and its peak can be reset") {
   CHECK(before.resident > 0);
   CHECK(before.peak >= before.resident);
   {
-    const std::vector<uint8_t> touched(int64_t{64} << 20, 1);
-    CHECK(os::resident_memory().anonymous >= before.anonymous + static_cast<int64_t>(touched.size()) / 2);
+    const Block touched(Category::workspace, int64_t{64} << 20);
+    std::memset(touched.data(), 1, touched.bytes());
+    CHECK(os::resident_memory().anonymous >= before.anonymous + touched.bytes() / 2);
   }
   const os::ResidentMemory after = os::resident_memory();
   CHECK(after.peak >= before.resident + (32 << 20));
