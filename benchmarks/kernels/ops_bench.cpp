@@ -1,0 +1,186 @@
+// Rates of the CPU operators at the shapes of a 135M model, per level: attention in GFLOP/s of the visible half, the
+// others in GB/s of what they must read and write. Levels are interleaved round by round, and the best of the rounds is
+// printed, since other work on the machine only ever slows a round down.
+//
+//   ops_bench [threads] [level...]
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+
+namespace lowrank::cpu {
+namespace {
+
+constexpr int kRounds = 7;
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+struct Buffer {
+  Buffer(DType type, int64_t count_rows, int64_t count_cols)
+      : dtype(type), cols(count_cols), bytes(static_cast<size_t>(count_rows * count_cols * size_of(type)) + 64) {
+    uint32_t state = 1;
+    for (int64_t i = 0; i < count_rows * count_cols; ++i) {
+      state = state * 1664525u + 1013904223u;
+      const float value = static_cast<float>(static_cast<int32_t>(state) * 0x1p-31);
+      if (type == DType::f32) reinterpret_cast<float*>(bytes.data())[i] = value;
+      if (type == DType::bf16) reinterpret_cast<uint16_t*>(bytes.data())[i] = bf16_from_f32(value);
+    }
+  }
+  Matrix matrix() { return {bytes.data(), dtype, cols}; }
+  float* floats() { return reinterpret_cast<float*>(bytes.data()); }
+  DType dtype;
+  int64_t cols;
+  std::vector<std::byte> bytes;
+};
+
+struct Bench {
+  Pool pool;
+  std::vector<Level> levels;
+
+  /// Runs work(ops) for every level and prints `amount` / time; amount in 1e9 of `unit`.
+  void measure(const std::string& title, double amount, const char* unit, const std::function<void(const OpKernels&)>& work) {
+    std::vector<double> best(levels.size(), 1e30);
+    for (int round = 0; round < kRounds; ++round) {
+      for (size_t i = 0; i < levels.size(); ++i) {
+        const OpKernels& ops = kernels(levels[i]).ops;
+        const double start = seconds();
+        int calls = 0;
+        do {
+          work(ops);
+          ++calls;
+        } while (seconds() - start < 0.02);
+        best[i] = std::min(best[i], (seconds() - start) / calls);
+      }
+    }
+    std::printf("%-44s", title.c_str());
+    for (size_t i = 0; i < levels.size(); ++i) {
+      std::printf("  %s %.1f %s (%.3f ms)", name_of(levels[i]), amount / best[i] / 1e9, unit, best[i] * 1e3);
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+
+  void attention(int32_t sequences, int32_t length, DType dtype) {
+    const int32_t heads = 9, kv_heads = 3, dim = 64;
+    const int64_t tokens = int64_t{sequences} * length;
+    Buffer q(dtype, tokens, heads * dim), k(dtype, tokens, kv_heads * dim), v(dtype, tokens, kv_heads * dim);
+    Buffer out(dtype, tokens, heads * dim), dout(dtype, tokens, heads * dim), dq(dtype, tokens, heads * dim);
+    Buffer dk(dtype, tokens, kv_heads * dim), dv(dtype, tokens, kv_heads * dim), lse(DType::f32, tokens, heads);
+    std::vector<int32_t> cu;
+    for (int32_t s = 0; s <= sequences; ++s) cu.push_back(s * length);
+    const AttentionShape shape{sequences, cu.data(), cu.data(), heads, kv_heads, dim, 0.125f};
+    std::vector<std::byte> workspace(64 + std::max(
+        attention_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads()),
+        attention_backward_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads())));
+    std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
+    const double product = 2.0 * heads * dim * sequences * length * (length + 1) / 2;
+    const std::string what = std::to_string(sequences) + "x" + std::to_string(length) + " " + name_of(dtype);
+    measure("attention forward " + what, 2 * product, "GFLOP/s", [&](const OpKernels& ops) {
+      ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats(), aligned);
+    });
+    measure("attention backward " + what, 5 * product, "GFLOP/s", [&](const OpKernels& ops) {
+      ops.attention_backward(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats(), dout.matrix(),
+                             dq.matrix(), dk.matrix(), dv.matrix(), aligned);
+    });
+  }
+
+  void decode(int32_t keys, DType dtype) {
+    const int32_t heads = 9, kv_heads = 3, dim = 64, cu_q[] = {0, 1}, cu_k[] = {0, keys};
+    Buffer q(dtype, 1, heads * dim), k(dtype, keys, kv_heads * dim), v(dtype, keys, kv_heads * dim), out(dtype, 1, heads * dim);
+    const AttentionShape shape{1, cu_q, cu_k, heads, kv_heads, dim, 0.125f};
+    std::vector<std::byte> workspace(64 + attention_workspace(dtype, keys, heads, kv_heads, dim, pool.threads()));
+    std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
+    measure("attention of one query, " + std::to_string(keys) + " keys " + name_of(dtype),
+            2.0 * keys * kv_heads * dim * size_of(dtype), "GB/s", [&](const OpKernels& ops) {
+              ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), nullptr, aligned);
+            });
+  }
+
+  void elementwise(DType dtype) {
+    const int64_t tokens = 2048, hidden = 576, wide = 1536;
+    const double size = size_of(dtype), mega = 1.0 * tokens * hidden, mega_wide = 1.0 * tokens * wide;
+    const std::string type = std::string(" ") + name_of(dtype);
+    Buffer x(DType::f32, tokens, hidden), dx(DType::f32, tokens, hidden), y(dtype, tokens, hidden), z(dtype, tokens, hidden);
+    Buffer gate(dtype, tokens, wide), up(dtype, tokens, wide), act(dtype, tokens, wide), w(DType::f32, 1, hidden);
+    Buffer rstd(DType::f32, tokens, 1);
+    const std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f), sine(static_cast<size_t>(tokens) * 32, 0.6f);
+    std::vector<int32_t> positions;
+    for (int32_t i = 0; i < tokens; ++i) positions.push_back(i);
+    measure("rms_norm 2048x576" + type, mega * (4 + size), "GB/s", [&](const OpKernels& ops) {
+      ops.rms_norm(pool, tokens, hidden, x.matrix(), w.floats(), 1e-5f, y.matrix(), rstd.floats());
+    });
+    measure("rms_norm_backward 2048x576" + type, mega * (12 + size), "GB/s", [&](const OpKernels& ops) {
+      ops.rms_norm_backward(pool, tokens, hidden, y.matrix(), x.matrix(), w.floats(), rstd.floats(), dx.matrix());
+    });
+    measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const OpKernels& ops) {
+      ops.rope(pool, tokens, 9, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
+    });
+    measure("swiglu 2048x1536" + type, mega_wide * 3 * size, "GB/s", [&](const OpKernels& ops) {
+      ops.swiglu(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix());
+    });
+    Buffer dgate(dtype, tokens, wide), dup(dtype, tokens, wide);
+    measure("swiglu_backward 2048x1536" + type, mega_wide * 5 * size, "GB/s", [&](const OpKernels& ops) {
+      ops.swiglu_backward(pool, tokens, wide, act.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
+    });
+    measure("dropout 2048x576" + type, mega * 2 * size, "GB/s", [&](const OpKernels& ops) {
+      ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix());
+    });
+    measure("gather_rows 2048x576 f32 to" + type, mega * (4 + size), "GB/s", [&](const OpKernels& ops) {
+      ops.gather_rows(pool, tokens, hidden, x.matrix(), positions.data(), y.matrix());
+    });
+    const int64_t rows = 128, vocab = 49152;
+    Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);
+    const std::vector<int32_t> labels(rows, 77);
+    const Matrix in_place = {logits.bytes.data(), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
+    measure("cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s", [&](const OpKernels& ops) {
+      ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
+    });
+  }
+
+  void flat() {
+    const int64_t count = 8 << 20;
+    Buffer a(DType::f32, 1, count), b(DType::f32, 1, count), c(DType::f32, 1, count), d(DType::f32, 1, count);
+    std::fill(d.floats(), d.floats() + count, 0.5f);
+    measure("add 8 Mi", 12.0 * count, "GB/s",
+            [&](const OpKernels& ops) { ops.add(pool, count, a.floats(), b.floats(), c.floats()); });
+    double total = 0;
+    measure("sum_of_squares 8 Mi", 4.0 * count, "GB/s",
+            [&](const OpKernels& ops) { total += ops.sum_of_squares(pool, count, a.floats()); });
+    const AdamW options{1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, 10, 1.0f};
+    measure("adamw 8 Mi", 28.0 * count, "GB/s", [&](const OpKernels& ops) {
+      ops.adamw(pool, count, options, a.floats(), b.floats(), d.floats(), c.floats());
+    });
+    if (std::isnan(total)) std::printf("no number\n");
+  }
+};
+
+int run(int argc, char** argv) {
+  Bench bench{Pool(argc > 1 ? std::atoi(argv[1]) : usable_cores()), {}};
+  for (const Level level : kLevels) {
+    bool wanted = argc <= 2 && level != Level::reference;
+    for (int i = 2; i < argc; ++i) wanted = wanted || argv[i] == std::string(name_of(level));
+    if (wanted && available(level)) bench.levels.push_back(level);
+  }
+  std::printf("%d threads, best of %d rounds\n", bench.pool.threads(), kRounds);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    bench.attention(4, 512, dtype);
+    bench.attention(1, 2048, dtype);
+    bench.decode(4096, dtype);
+  }
+  for (const DType dtype : {DType::f32, DType::bf16}) bench.elementwise(dtype);
+  bench.flat();
+  return 0;
+}
+
+}  // namespace
+}  // namespace lowrank::cpu
+
+int main(int argc, char** argv) { return lowrank::cpu::run(argc, argv); }
