@@ -1,0 +1,227 @@
+/**
+ * The config file of a run: YAML or JSON with the keys of transformers and PEFT in snake_case. Reading one fills in
+ * defaults, takes paths relative to the file, and lets the strategy set what it stands for.
+ */
+import { existsSync } from 'node:fs'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import { parse, stringify } from 'yaml'
+import * as z from 'zod'
+import { ConfigError } from '../errors.js'
+import { readText } from '../files/input.js'
+import {
+  badValue,
+  flag,
+  integer,
+  type OptionSource,
+  parseOptions,
+  text,
+  toFileKeys,
+  word,
+} from '../schema.js'
+import type { Quantization } from '../strategies/defaults.js'
+import { nf4 } from '../strategies/defaults.js'
+import { rulesOf, strategySchema } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { type TrainOptions, trainShape } from './options.js'
+
+const SIZE_LIMIT = 4 << 20
+
+/** How a base model is held and computed with. */
+export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
+
+/** A data file of a run. */
+export interface DatasetConfig {
+  readonly path: string
+  readonly format: 'auto' | 'messages' | 'prompt_completion' | 'text'
+}
+
+/** A whole run, resolved: every default filled in, every path absolute. */
+export interface RunConfig extends TrainOptions {
+  readonly model: string
+  readonly quantization: Quantization
+  readonly precision: PrecisionOption
+  readonly strategy: StrategyConfig
+  readonly dataset: DatasetConfig
+  readonly evalDataset: DatasetConfig | null
+  /** Share of the training data held out for evaluation when there is no `evalDataset`. */
+  readonly evalFraction: number
+  readonly threads: number | 'auto'
+  readonly outputDir: string
+}
+
+const quantizationSchema = z.union(
+  [
+    z.enum(['none', 'nf4']),
+    z.strictObject({ type: z.literal('nf4'), doubleQuant: flag().default(true) }),
+    z.strictObject({ type: z.literal('none') }),
+  ],
+  { error: 'none, nf4 or {type: nf4, double_quant: true}' },
+)
+
+const datasetSchema = z.union(
+  [
+    text(),
+    z.strictObject({
+      path: text('a path'),
+      format: word(['auto', 'messages', 'prompt_completion', 'text']).default('auto'),
+    }),
+  ],
+  { error: 'a path or {path: …, format: …}' },
+)
+
+/** Every key of a config file, in camelCase. */
+export const configSchema = z.strictObject({
+  model: text('a model folder or a .gguf file').describe('Base model: a folder or a .gguf file'),
+  quantization: quantizationSchema.optional().describe('How the frozen linears are held'),
+  precision: word(['auto', 'fp32', 'bf16'])
+    .default('auto')
+    .describe('Precision of matrix operands; auto is bf16 where the CPU has it'),
+  strategy: strategySchema.describe('What is trained'),
+  dataset: datasetSchema.describe('Training data: JSON lines'),
+  evalDataset: datasetSchema.nullable().default(null).describe('Held-out data'),
+  evalFraction: z
+    .number({ error: 'a number in [0, 1)' })
+    .min(0, { error: 'a number in [0, 1)' })
+    .lt(1, { error: 'a number in [0, 1)' })
+    .default(0)
+    .describe('Share of dataset held out for evaluation when there is no eval_dataset'),
+  ...trainShape,
+  threads: z
+    .union([z.literal('auto'), integer(1)], { error: 'auto or a positive integer' })
+    .default('auto')
+    .describe('Threads of the engine'),
+  outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go'),
+})
+
+/** A quantisation from the option's value; `nf4` alone has double quantisation. */
+export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
+  if (value === 'nf4') return nf4()
+  return value === 'none' ? { type: 'none' } : value
+}
+
+/**
+ * Reads a config file.
+ * @param overrides `key=value` pairs whose keys may be paths (`strategy.r=8`) and whose values are YAML
+ * @throws {FileFormatError} when the file is missing
+ * @throws {ConfigError} naming the file, the key, its value and what was expected
+ */
+export async function loadConfig(path: string, overrides: readonly string[] = []): Promise<RunConfig> {
+  const raw = parseYaml(await readText(path, SIZE_LIMIT), path)
+  for (const override of overrides) applyOverride(raw, override)
+  return resolveConfig(raw, { name: path, spelling: 'snake' }, dirname(resolve(path)))
+}
+
+/**
+ * Checks a config that was read from a file, or built by a program.
+ * @param folder what relative paths are relative to
+ */
+export function resolveConfig(raw: unknown, source: OptionSource, folder: string): RunConfig {
+  const given = parseOptions(configSchema, raw, source)
+  const inFolder = (path: string) => (isAbsolute(path) ? path : resolve(folder, path))
+  const datasetOf = (value: z.infer<typeof datasetSchema>): DatasetConfig => {
+    const { path, format } = typeof value === 'string' ? { path: value, format: 'auto' as const } : value
+    return { path: inFolder(path), format }
+  }
+  if (given.evalDataset !== null && given.evalFraction > 0)
+    throw badValue(source, 'evalFraction', given.evalFraction, 'it to be absent, since eval_dataset is given')
+  return {
+    ...given,
+    model: modelPath(given.model, folder),
+    quantization: chooseQuantization(given.strategy, given.quantization, source),
+    dataset: datasetOf(given.dataset),
+    evalDataset: given.evalDataset === null ? null : datasetOf(given.evalDataset),
+    outputDir: inFolder(given.outputDir),
+  }
+}
+
+/** The config as a YAML file that reads back as the same. */
+export function configText(config: RunConfig): string {
+  return stringify(toFileKeys(configSchema, config))
+}
+
+/** What the strategy stands for, unless the config says the same; otherwise an error. */
+function chooseQuantization(
+  strategy: StrategyConfig,
+  given: z.infer<typeof quantizationSchema> | undefined,
+  source: OptionSource,
+): Quantization {
+  const wanted = rulesOf(strategy).defaults(strategy).quantization
+  if (given === undefined) return wanted ?? { type: 'none' }
+  const chosen = quantizationOf(given)
+  if (wanted !== undefined && !sameQuantization(chosen, wanted))
+    throw badValue(
+      source,
+      'quantization',
+      given,
+      `${describeQuantization(wanted)}, which strategy ${strategy.name} stands for; leave the key out or choose another strategy`,
+    )
+  return chosen
+}
+
+export function sameQuantization(a: Quantization, b: Quantization): boolean {
+  return describeQuantization(a) === describeQuantization(b)
+}
+
+/** In the words of a config file. */
+export function describeQuantization(quantization: Quantization): string {
+  if (quantization.type === 'none') return 'none'
+  return quantization.doubleQuant ? 'nf4' : '{type: nf4, double_quant: false}'
+}
+
+/** What exists beside the config is meant; anything else is left for the loader to judge. */
+function modelPath(model: string, folder: string): string {
+  const local = resolve(folder, model)
+  return existsSync(local) || model.startsWith('.') ? local : model
+}
+
+function parseYaml(source: string, path: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = parse(source, { maxAliasCount: 100, prettyErrors: true })
+  } catch (cause) {
+    throw new ConfigError(
+      `${path}: not valid YAML: ${(cause as Error).message.split('\n')[0]}`,
+      { source: path },
+      { cause },
+    )
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new ConfigError(`${path}: expected keys and values such as "model: …", one per line.`, {
+      source: path,
+    })
+  return value as Record<string, unknown>
+}
+
+function applyOverride(root: Record<string, unknown>, override: string): void {
+  const equals = override.indexOf('=')
+  const keys = override.slice(0, Math.max(0, equals)).split('.')
+  const last = keys.pop()
+  if (!last || keys.some((key) => key === ''))
+    throw new ConfigError(`--set ${override}: expected key=value, e.g. --set strategy.r=8.`, { override })
+  let target = root
+  for (const key of keys) {
+    const inner = Object.hasOwn(target, key) ? target[key] : undefined
+    // A short form such as `dataset: train.jsonl` gives way to the long one.
+    const next = typeof inner === 'object' && inner !== null && !Array.isArray(inner) ? inner : {}
+    defineOwn(target, key, next)
+    target = next as Record<string, unknown>
+  }
+  defineOwn(target, last, parseOverrideValue(override, override.slice(equals + 1)))
+}
+
+function parseOverrideValue(override: string, value: string): unknown {
+  try {
+    return parse(value)
+  } catch (cause) {
+    throw new ConfigError(
+      `--set ${override}: the value is not valid YAML; quote it.`,
+      { override },
+      { cause },
+    )
+  }
+}
+
+/** Plain assignment would reach the prototype for a key such as `__proto__`. */
+function defineOwn(target: Record<string, unknown>, key: string, value: unknown): void {
+  Object.defineProperty(target, key, { value, writable: true, enumerable: true, configurable: true })
+}

@@ -1,0 +1,115 @@
+/**
+ * Learning-rate schedules as transformers has them: a factor of the base rate from the number of optimiser steps
+ * completed before the one that it is for.
+ */
+import * as z from 'zod'
+import { deepFreeze, integer, numberWithin, parseOptions, word } from '../schema.js'
+
+/** A schedule with its own settings. */
+export type Schedule =
+  | { readonly type: 'constant' }
+  | { readonly type: 'constant_with_warmup' }
+  | { readonly type: 'linear' }
+  | CosineSchedule
+  | WarmupStableDecaySchedule
+
+export interface CosineSchedule {
+  readonly type: 'cosine'
+  /** Share of the base rate to end at, in [0, 1]. Default 0. */
+  readonly minLrRate: number
+}
+
+export interface WarmupStableDecaySchedule {
+  readonly type: 'warmup_stable_decay'
+  /** Steps of the fall at the end. */
+  readonly numDecaySteps: number
+  /** Shape of that fall. Default cosine. */
+  readonly decayType: 'cosine' | 'linear' | '1-sqrt'
+  /** Share of the base rate to start from and end at, in [0, 1]. Default 0. */
+  readonly minLrRatio: number
+}
+
+const share = () => numberWithin(0, 1, 'a number from 0 to 1')
+const cosineSchema = z.strictObject({ type: z.literal('cosine'), minLrRate: share().default(0) })
+const stableSchema = z.strictObject({
+  type: z.literal('warmup_stable_decay'),
+  numDecaySteps: integer(1),
+  decayType: word(['cosine', 'linear', '1-sqrt']).default('cosine'),
+  minLrRatio: share().default(0),
+})
+const names = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
+
+/** The option `lrSchedulerType`: a name, or a schedule with settings. */
+export const scheduleSchema = z.union(
+  [
+    z.enum(names),
+    z.discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('constant') }),
+      z.strictObject({ type: z.literal('constant_with_warmup') }),
+      z.strictObject({ type: z.literal('linear') }),
+      cosineSchema,
+      stableSchema,
+    ]),
+  ],
+  { error: `one of ${names.join(', ')}, or {type: warmup_stable_decay, num_decay_steps: …}` },
+)
+
+/** Half a cosine from the base rate down to `minLrRate` of it. */
+export function cosine(options: { minLrRate?: number } = {}): CosineSchedule {
+  return deepFreeze(
+    parseOptions(cosineSchema, { ...options, type: 'cosine' }, { name: 'cosine()', spelling: 'camel' }),
+  )
+}
+
+/** Warm-up, a constant rate, then a fall over the last steps. */
+export function warmupStableDecay(
+  options: Partial<Omit<WarmupStableDecaySchedule, 'type'>> & { numDecaySteps: number },
+): WarmupStableDecaySchedule {
+  const given = { ...options, type: 'warmup_stable_decay' }
+  return deepFreeze(parseOptions(stableSchema, given, { name: 'warmupStableDecay()', spelling: 'camel' }))
+}
+
+/** A schedule from the option's value. */
+export function scheduleOf(value: (typeof names)[number] | Schedule): Schedule {
+  if (typeof value !== 'string') return value
+  return value === 'cosine' ? cosine() : { type: value }
+}
+
+/** Length of a run, in optimiser steps. */
+export interface ScheduleSpan {
+  warmupSteps: number
+  totalSteps: number
+}
+
+/**
+ * What the base rate is multiplied by in the step that follows `completed` others; the first step of a warm-up has 0,
+ * as in transformers.
+ */
+export function scheduleFactor(schedule: Schedule, span: ScheduleSpan, completed: number): number {
+  if (schedule.type === 'constant') return 1
+  const { warmupSteps, totalSteps } = span
+  if (schedule.type === 'warmup_stable_decay') return stableDecayFactor(schedule, span, completed)
+  if (completed < warmupSteps) return completed / Math.max(1, warmupSteps)
+  if (schedule.type === 'constant_with_warmup') return 1
+  const rest = Math.max(1, totalSteps - warmupSteps)
+  if (schedule.type === 'linear') return Math.max(0, (totalSteps - completed) / rest)
+  const wave = 0.5 * (1 + Math.cos((Math.PI * (completed - warmupSteps)) / rest))
+  return Math.max(0, schedule.minLrRate + (1 - schedule.minLrRate) * wave)
+}
+
+function stableDecayFactor(
+  schedule: WarmupStableDecaySchedule,
+  span: ScheduleSpan,
+  completed: number,
+): number {
+  const { numDecaySteps, minLrRatio: floor } = schedule
+  const { warmupSteps, totalSteps } = span
+  const above = (share: number) => floor + (1 - floor) * share
+  if (completed < warmupSteps) return above(completed / Math.max(1, warmupSteps))
+  const decayStart = Math.max(warmupSteps, totalSteps - numDecaySteps)
+  if (completed < decayStart) return 1
+  const x = (completed - decayStart) / numDecaySteps
+  if (x >= 1) return floor
+  const shapes = { cosine: 0.5 * (1 + Math.cos(Math.PI * x)), linear: 1 - x, '1-sqrt': 1 - Math.sqrt(x) }
+  return above(shapes[schedule.decayType])
+}

@@ -1,0 +1,171 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { lora } from '../../../lib/strategies/lora.js'
+import { configText, loadConfig } from '../../../lib/train/config.js'
+import { configJsonSchema } from '../../../lib/train/config-schema.js'
+import { scratchFile } from '../files/scratch.js'
+
+const minimal = `
+model: org/model
+strategy: {name: lora, r: 4}
+dataset: train.jsonl
+`
+
+const load = (extra = '', overrides: string[] = []) =>
+  loadConfig(scratchFile('config.yaml', minimal + extra), overrides)
+
+async function messageOf(extra: string, overrides: string[] = []): Promise<string> {
+  const error = await load(extra, overrides).then(
+    () => expect.unreachable('the config was accepted'),
+    (e) => e,
+  )
+  expect(error).toMatchObject({ code: 'CONFIG' })
+  return error.message.replace(/^.*config\.yaml: /, '')
+}
+
+describe('a config file', () => {
+  test('needs a model, a strategy and a dataset; the rest has defaults', async () => {
+    const config = await load()
+    expect(config).toMatchObject({
+      model: 'org/model',
+      quantization: { type: 'none' },
+      precision: 'auto',
+      strategy: lora({ r: 4 }),
+      optimizer: 'adamw',
+      learningRate: 2e-4,
+      lrSchedulerType: 'cosine',
+      packing: true,
+      seed: 42,
+      evalDataset: null,
+    })
+    expect(await messageOf('', ['model=null'])).toBe(
+      'model is null, expected a model folder or a .gguf file.',
+    )
+  })
+
+  test('takes paths relative to itself', async () => {
+    const path = scratchFile('config.yaml', `${minimal}eval_dataset: {path: /data/dev.jsonl, format: text}\n`)
+    mkdirSync(join(dirname(path), 'tiny'))
+    const config = await loadConfig(path, ['model=tiny'])
+    expect(config.dataset).toEqual({ path: join(dirname(path), 'train.jsonl'), format: 'auto' })
+    expect(config.evalDataset).toEqual({ path: '/data/dev.jsonl', format: 'text' })
+    expect(config.outputDir).toBe(join(dirname(path), 'out'))
+    expect(config.model).toBe(join(dirname(path), 'tiny'))
+  })
+
+  test('may be JSON', async () => {
+    const path = scratchFile(
+      'config.json',
+      '{"model": "m", "strategy": {"name": "qlora"}, "dataset": "d.jsonl"}',
+    )
+    expect(await loadConfig(path)).toMatchObject({ quantization: { type: 'nf4', doubleQuant: true } })
+  })
+
+  test('survives being written and read again', async () => {
+    const config = await load(
+      'optimizer: {type: adamw, betas: [0.8, 0.9]}\nquantization: nf4\nwarmup_steps: 3\n',
+    )
+    expect(await loadConfig(scratchFile('again.yaml', configText(config)))).toEqual(config)
+  })
+
+  test('is changed by --set, whose keys are paths and whose values are YAML', async () => {
+    const config = await load('', [
+      'strategy.r=16',
+      'strategy.target_modules=[q_proj]',
+      'max_steps=5',
+      'optimizer.eps=1e-6',
+      'optimizer.type=adamw',
+    ])
+    expect(config.strategy).toEqual(lora({ r: 16, targetModules: ['q_proj'] }))
+    expect(config).toMatchObject({ maxSteps: 5, optimizer: { type: 'adamw', eps: 1e-6 } })
+  })
+
+  test.each([
+    ['nope', '--set nope: expected key=value, e.g. --set strategy.r=8.'],
+    ['=3', '--set =3: expected key=value, e.g. --set strategy.r=8.'],
+    ['a..b=3', '--set a..b=3: expected key=value, e.g. --set strategy.r=8.'],
+    ['strategy.r=[', '--set strategy.r=[: the value is not valid YAML; quote it.'],
+    [
+      'strategy.rank=3',
+      'unknown key strategy.rank; known keys: name, r, lora_alpha, lora_dropout, target_modules, exclude_modules, layers_to_transform, rank_pattern, alpha_pattern, use_rslora, init_lora_weights, bias.',
+    ],
+    ['__proto__.x=3', 'unknown key __proto__; known keys: '],
+  ])('refuses --set %s', async (override, message) => {
+    expect(await messageOf('', [override])).toContain(message)
+  })
+
+  test.each([
+    ['learning_rat: 1', 'unknown key learning_rat; did you mean learning_rate?'],
+    ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
+    ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
+    ['packing: 1', 'packing is 1, expected true or false.'],
+    ['quantization: int3', 'quantization is "int3", expected none, nf4 or {type: nf4, double_quant: true}.'],
+    ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
+    [
+      'optimizer: lion',
+      'optimizer is "lion", expected adamw (8-bit and paged variants, lion, adafactor and sgd are not available).',
+    ],
+    [
+      'lr_scheduler_type: polynomial',
+      'lr_scheduler_type is "polynomial", expected one of constant, constant_with_warmup, linear, cosine, or {type: warmup_stable_decay, num_decay_steps: …}.',
+    ],
+    ['warmup_ratio: 1', 'warmup_ratio is 1, expected a number in [0, 1).'],
+    ['num_train_epochs: 0', 'num_train_epochs is 0, expected a number above 0.'],
+    ['max_seq_length: 1', 'max_seq_length is 1, expected an integer from 2.'],
+    ['train_on: prompts', 'train_on is "prompts", expected one of completions, last, all.'],
+    [
+      'eval_dataset: d.jsonl\neval_fraction: 0.1',
+      'eval_fraction is 0.1, expected it to be absent, since eval_dataset is given.',
+    ],
+    ['threads: many', 'threads is "many", expected auto or a positive integer.'],
+  ])('refuses %s', async (line, message) => {
+    expect(await messageOf(`${line}\n`)).toBe(message)
+  })
+
+  test('may not contradict what its strategy stands for', async () => {
+    const path = scratchFile(
+      'config.yaml',
+      'model: m\nstrategy: {name: qlora}\ndataset: d\nquantization: none\n',
+    )
+    await expect(loadConfig(path)).rejects.toThrow(
+      'config.yaml: quantization is "none", expected nf4, which strategy qlora stands for; leave the key out or choose another strategy.',
+    )
+    const same = scratchFile(
+      'config.yaml',
+      'model: m\nstrategy: {name: qlora}\ndataset: d\nquantization: nf4\n',
+    )
+    expect((await loadConfig(same)).quantization).toEqual({ type: 'nf4', doubleQuant: true })
+  })
+
+  test('that is not YAML, or no mapping, or not there, is refused with its path', async () => {
+    expect(await messageOf(' : {')).toMatch(/^not valid YAML: /)
+    await expect(loadConfig(scratchFile('list.yaml', '- a'))).rejects.toThrow(
+      'list.yaml: expected keys and values',
+    )
+    await expect(loadConfig('/nowhere/config.yaml')).rejects.toThrow('/nowhere/config.yaml does not exist')
+  })
+})
+
+describe('the JSON schema', () => {
+  const path = join(__dirname, '../../../docs/config.schema.json')
+
+  test('in docs/ is that of the code (npm run build:ts && node scripts/config-schema.mjs)', () => {
+    expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual(configJsonSchema())
+  })
+
+  test('spells every key as files do, and knows all of them', () => {
+    const keys: string[] = []
+    const collect = (value: unknown): void => {
+      if (typeof value !== 'object' || value === null) return
+      const { properties } = value as { properties?: Record<string, unknown> }
+      keys.push(...Object.keys(properties ?? {}))
+      Object.values(value).forEach(collect)
+    }
+    collect(configJsonSchema())
+    expect(keys.filter((key) => /[A-Z]/.test(key))).toEqual([])
+    expect(keys).toEqual(
+      expect.arrayContaining(['lora_alpha', 'double_quant', 'adapter', 'num_decay_steps', 'seed']),
+    )
+  })
+})
