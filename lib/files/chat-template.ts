@@ -1,0 +1,246 @@
+/**
+ * Chat templates: Jinja programs that come with a model and turn messages into its prompt text. They are foreign code,
+ * so each run has a limit on time and output, and memory is limited by the worker thread that they run in
+ * (text-worker.ts). The variables and functions are those that transformers gives them.
+ */
+
+import { createContext, Script } from 'node:vm'
+import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
+import { DataError, FileFormatError } from '../errors.js'
+import { quote } from './input.js'
+import { strftime } from './strftime.js'
+
+/** One message, in the form of OpenAI's chat files; templates may read further keys. */
+export interface ChatMessage {
+  role: string
+  content?: unknown
+  [key: string]: unknown
+}
+
+export interface RenderOptions {
+  /** Whether the text ends with the opening of an assistant turn. */
+  addGenerationPrompt?: boolean
+  /** Tool schemas. */
+  tools?: readonly unknown[]
+  /** What `strftime_now` takes for now. */
+  now?: Date
+  /** Further variables, e.g. `{ enable_thinking: false }`. */
+  variables?: Readonly<Record<string, unknown>>
+}
+
+export interface TemplateLimits {
+  /** Wall-clock time of one run. */
+  milliseconds: number
+  /** Length of the text, in UTF-16 units. */
+  characters: number
+}
+
+export const DEFAULT_TEMPLATE_LIMITS: TemplateLimits = { milliseconds: 5000, characters: 16 << 20 }
+
+/** Part of a text, in UTF-16 units. */
+export interface Span {
+  start: number
+  end: number
+}
+
+type Program = ReturnType<typeof parse>
+
+/** Noncharacters, which no text for interchange holds: they mark `{% generation %}` and `{% endgeneration %}`. */
+const OPEN = '\ufdd0'
+const CLOSE = '\ufdd1'
+const MARKS = /[\ufdd0\ufdd1]/
+
+export class ChatTemplate {
+  /** Whether the template marks what the assistant says by `{% generation %}`. */
+  readonly marksGeneration: boolean
+  /** Whether the text depends on the date. */
+  readonly usesClock: boolean
+  /** Whether the template takes no notice of `addGenerationPrompt`. */
+  readonly ignoresGenerationPrompt: boolean
+
+  readonly #program: Program
+  readonly #marked: Program | undefined
+  readonly #specialTokens: Readonly<Record<string, string>>
+  readonly #limits: TemplateLimits
+
+  /**
+   * @param source the Jinja text
+   * @param specialTokens by role (`bos_token`...), as variables for the template
+   * @throws FileFormatError when the template is not valid Jinja.
+   */
+  constructor(
+    source: string,
+    specialTokens: Readonly<Record<string, string>>,
+    limits = DEFAULT_TEMPLATE_LIMITS,
+  ) {
+    this.#limits = limits
+    this.#specialTokens = specialTokens
+    const compile = (marks: boolean) =>
+      guarded(
+        limits,
+        () => parse(tokenize(preprocess(source, marks))),
+        (cause) => {
+          return new FileFormatError(`the chat template is not valid: ${cause.message}`, {}, { cause })
+        },
+      )
+    this.#program = compile(false)
+    this.marksGeneration = GENERATION.test(source)
+    this.usesClock = source.includes('strftime_now')
+    this.ignoresGenerationPrompt = !source.includes('add_generation_prompt')
+    if (this.marksGeneration) this.#marked = compile(true)
+  }
+
+  /**
+   * The text of a conversation.
+   * @throws DataError when the template refuses the messages or fails on them, FileFormatError when it exceeds a limit.
+   */
+  render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
+    return this.#run(this.#program, messages, options)
+  }
+
+  /**
+   * The text and which parts of it lie between `{% generation %}` and `{% endgeneration %}`.
+   * @throws DataError also when the markers do not come in pairs or change the text.
+   */
+  renderWithSpans(
+    messages: readonly ChatMessage[],
+    options: RenderOptions = {},
+  ): { text: string; spans: Span[] } {
+    const text = this.render(messages, options)
+    if (!this.#marked) return { text, spans: [] }
+    if (MARKS.test(text))
+      throw new DataError('the messages hold the noncharacter U+FDD0 or U+FDD1; remove it')
+    const { plain, spans } = collect(this.#run(this.#marked, messages, options))
+    if (plain !== text) {
+      throw new DataError('the chat template gives another text when its {% generation %} parts are traced')
+    }
+    return { text, spans }
+  }
+
+  #run(program: Program, messages: readonly ChatMessage[], options: RenderOptions): string {
+    const { characters } = this.#limits
+    const run = () => {
+      const result = new Interpreter(this.#environment(messages, options)).run(program) as { value: unknown }
+      return String(result.value)
+    }
+    const text = guarded(this.#limits, run, (cause) => {
+      return new DataError(
+        cause instanceof Raised
+          ? `the chat template refuses these messages: ${quote(cause.message)}`
+          : `the chat template fails on these messages: ${cause.message}`,
+        {},
+        { cause },
+      )
+    })
+    if (text.length > characters) {
+      throw new FileFormatError(
+        `the chat template gave ${text.length} characters; at most ${characters} are allowed`,
+        { characters: text.length },
+      )
+    }
+    return text
+  }
+
+  #environment(messages: readonly ChatMessage[], options: RenderOptions): Environment {
+    const environment = new Environment()
+    const now = options.now ?? new Date()
+    const variables: Record<string, unknown> = {
+      true: true,
+      false: false,
+      none: null,
+      True: true,
+      False: false,
+      None: null,
+      range: boundedRange,
+      raise_exception: (message: unknown) => {
+        throw new Raised(String(message))
+      },
+      strftime_now: (format: unknown) => strftime(now, String(format)),
+      ...this.#specialTokens,
+      documents: null,
+      tools: options.tools ?? null,
+      messages,
+      add_generation_prompt: options.addGenerationPrompt ?? false,
+      ...options.variables,
+    }
+    for (const [name, value] of Object.entries(variables)) environment.set(name, value)
+    return environment
+  }
+}
+
+/** Thrown by the template's own `raise_exception`. */
+class Raised extends Error {}
+
+/** A template has no use for more, and a list of 1e9 numbers would fill the memory before the time is over. */
+const LONGEST_RANGE = 1 << 20
+
+function boundedRange(first: number, last?: number, step = 1): number[] {
+  if (step === 0) throw new Error('range() needs a step other than 0')
+  const [start, stop] = last === undefined || last === null ? [0, first] : [first, last]
+  const count = Math.max(0, Math.ceil((stop - start) / step))
+  if (!(count <= LONGEST_RANGE))
+    throw new Error(`range() of ${count} numbers is longer than ${LONGEST_RANGE}`)
+  return Array.from({ length: count }, (_, index) => start + index * step)
+}
+
+const sandbox = createContext({ task: undefined as unknown })
+const runTask = new Script('task()')
+
+/** Runs `task` under the time limit; what it throws is given to `explain`. */
+function guarded<T>(limits: TemplateLimits, task: () => T, explain: (cause: Error) => Error): T {
+  sandbox.task = task
+  try {
+    return runTask.runInContext(sandbox, { timeout: limits.milliseconds })
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') {
+      throw new FileFormatError(
+        `the chat template ran longer than ${limits.milliseconds} ms and was stopped`,
+        { milliseconds: limits.milliseconds },
+        { cause },
+      )
+    }
+    throw explain(cause instanceof Error ? cause : new Error(String(cause)))
+  } finally {
+    sandbox.task = undefined
+  }
+}
+
+const GENERATION = /\{%-?\s*generation\s*-?%\}/
+
+/**
+ * What the library does before it reads the tags (line feed at the end dropped, `lstrip_blocks`, `trim_blocks`,
+ * `generation` tags removed), so that marks can stand in the place of those tags without changing any white space.
+ */
+function preprocess(source: string, marks: boolean): string {
+  const text = (source.endsWith('\n') ? source.slice(0, -1) : source)
+    .replace(/^[ \t]*(\{[#%-])/gm, '$1')
+    .replace(/([#%-]\})\n/g, '$1')
+  const tag = /(\s*)\{%(-?)\s*(end)?generation\s*(-?)%\}(\s*)/g
+  return text.replace(tag, (whole, before, left, end, right, after, offset: number) => {
+    let [front, back] = [left ? '' : before, right ? '' : after]
+    // A neighbour that strips its side would reach across the tag, but not across a mark.
+    const strips =
+      /-[%}#]\}$/.test(text.slice(0, offset)) || /^\{[%{#]-/.test(text.slice(offset + whole.length))
+    if (strips) [front, back] = ['', '']
+    if (!marks) return front + back
+    return end ? `{{ '${CLOSE}' }}${front}${back}` : `${front}{{ '${OPEN}' }}${back}`
+  })
+}
+
+/** Takes the marks out again. */
+function collect(marked: string): { plain: string; spans: Span[] } {
+  const spans: Span[] = []
+  let plain = ''
+  let open: number | undefined
+  for (const part of marked.split(/([\ufdd0\ufdd1])/)) {
+    if (part === OPEN && open === undefined) open = plain.length
+    else if (part === CLOSE && open !== undefined) {
+      spans.push({ start: open, end: plain.length })
+      open = undefined
+    } else if (MARKS.test(part)) {
+      throw new DataError('the {% generation %} parts of the chat template do not come in pairs')
+    } else plain += part
+  }
+  if (open !== undefined) throw new DataError('a {% generation %} part of the chat template is not closed')
+  return { plain, spans }
+}
