@@ -11,10 +11,9 @@
 #include <vector>
 
 #include "check.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "os/process_memory.h"
-#include "quant/ggml.h"
-#include "quant/half.h"
 #include "quant/nf4.h"
 #include "temporary_file.h"
 
