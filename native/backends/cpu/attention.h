@@ -25,6 +25,11 @@ inline constexpr int64_t kScoreTileBytes = kTile * kTile * 4;
 constexpr int64_t forward_thread_bytes(int64_t head_dim) { return 6 * head_tile_bytes(head_dim) + 3 * kScoreTileBytes + 4096; }
 constexpr int64_t backward_thread_bytes(int64_t head_dim) { return 10 * head_tile_bytes(head_dim) + 5 * kScoreTileBytes + 4096; }
 
+/// A transposed copy of K or V in bf16, blocks of 32 keys, where a level packs one: at most half as much again as the keys.
+constexpr int64_t packed_keys_bytes(int64_t tokens, int64_t kv_heads, int64_t head_dim) {
+  return (tokens * 3 / 64 + 2) * 32 * padded_head_dim(head_dim) * kv_heads * 2;
+}
+
 void attention_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
                          const Matrix& out, float* lse, std::byte* workspace);
 void attention_backward_reference(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,

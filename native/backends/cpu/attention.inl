@@ -86,6 +86,20 @@ static void soften(float* scores, int64_t keys, int64_t vectors, float factor_va
   }
 }
 
+/// Turns running sums into the output and the log-sum-exp of a tile of queries.
+template <class T>
+static void finish_tile(const AttentionShape& shape, const Sequence& sequence, int64_t i0, int64_t count, int64_t head,
+                        const float* sums, const float* top, float* total, T* out, int64_t ld, float* lse) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (lse != nullptr) {
+      lse[(sequence.q0 + i0 + i) * shape.heads + head] =
+          total[i] == 0.0f ? kMinusInfinity : (top[i] + std::log2(total[i])) / kLog2E;
+    }
+    total[i] = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
+  }
+  store_transposed(sums, total, count, shape.head_dim, out, ld);
+}
+
 /// One tile of queries of one head against all keys it sees.
 template <class Scheme>
 static void forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
@@ -120,32 +134,31 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
     multiply<Dot>(d, vectors, v_tile, packed, kTile, sums, kTile, true);
   }
 
-  for (int64_t i = 0; i < count; ++i) {
-    if (lse != nullptr) {
-      lse[(sequence.q0 + i0 + i) * shape.heads + head] =
-          total[i] == 0.0f ? kMinusInfinity : (top[i] + std::log2(total[i])) / kLog2E;
-    }
-    total[i] = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
-  }
-  store_transposed(sums, total, count, d, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld);
+  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld, lse);
 }
+
+/// The query tiles of all sequences by number; within a sequence the late ones, which see most keys, come first.
+struct QueryTiles {
+  explicit QueryTiles(const AttentionShape& attention_shape) : shape(attention_shape) {
+    for (int64_t s = 0; s < shape.sequences; ++s) count += of_sequence(s);
+  }
+  int64_t of_sequence(int64_t s) const { return (shape.cu_q[s + 1] - shape.cu_q[s] + kTile - 1) / kTile; }
+  /// Sequence and tile within it.
+  std::pair<int64_t, int64_t> at(int64_t number) const {
+    int64_t s = 0;
+    for (; number >= of_sequence(s); ++s) number -= of_sequence(s);
+    return {s, of_sequence(s) - 1 - number};
+  }
+  const AttentionShape& shape;
+  int64_t count = 0;
+};
 
 template <class Scheme>
 static void forward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
                     const Matrix& out, float* lse, std::byte* workspace) {
-  int64_t tiles = 0;
-  for (int64_t s = 0; s < shape.sequences; ++s) tiles += (shape.cu_q[s + 1] - shape.cu_q[s] + kTile - 1) / kTile;
-  for_units(pool, tiles * shape.heads, [&](int thread, int64_t unit) {
-    // heads of a group follow each other on the same keys; late tiles see most keys and come first
-    int64_t tile = unit / shape.heads, s = 0;
-    for (;; ++s) {
-      const int64_t here = (shape.cu_q[s + 1] - shape.cu_q[s] + kTile - 1) / kTile;
-      if (tile < here) {
-        tile = here - 1 - tile;
-        break;
-      }
-      tile -= here;
-    }
+  const QueryTiles tiles(shape);
+  for_units(pool, tiles.count * shape.heads, [&](int thread, int64_t unit) {
+    const auto [s, tile] = tiles.at(unit / shape.heads);  // heads of a group follow each other on the same keys
     forward_tile<Scheme>(shape, sequence_of(shape, s), tile, unit % shape.heads, q, k, v, out, lse,
                          workspace + thread * forward_thread_bytes(shape.head_dim));
   });

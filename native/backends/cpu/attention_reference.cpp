@@ -10,13 +10,13 @@ namespace lowrank::cpu {
 
 int64_t attention_workspace(DType, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim, int threads) {
   const int64_t decode = kDecodeUnits * (heads / kv_heads) * (padded_head_dim(head_dim) + 16) * 4;
-  const int64_t packed = round_up((tokens + 2 * kTile) * padded_head_dim(head_dim) * kv_heads * 2, 64);
+  const int64_t packed = packed_keys_bytes(tokens, kv_heads, head_dim);
   return threads * forward_thread_bytes(head_dim) + std::max(decode, packed);
 }
 
 int64_t attention_backward_workspace(DType, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
                                      int threads) {
-  const int64_t packed = round_up((tokens + 2 * kTile) * padded_head_dim(head_dim) * kv_heads * 2, 64);
+  const int64_t packed = packed_keys_bytes(tokens, kv_heads, head_dim);
   const int64_t partials = 2 * tokens * heads * padded_head_dim(head_dim) * 4;
   return threads * backward_thread_bytes(head_dim) + packed + partials;
 }

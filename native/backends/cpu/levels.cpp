@@ -52,7 +52,7 @@ const Entry* entries() {
       {"avx2", avx2, {Level::avx2, gemm_avx2, ops_avx2}},
       {"avx512", avx512, {Level::avx512, gemm_avx512, ops_avx512}},
       {"avx512bf16", avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16}},
-      {"amx", amx, {Level::amx, gemm_amx, ops_avx512bf16}},
+      {"amx", amx, {Level::amx, gemm_amx, ops_amx}},
   };
 #else
   static const Kernels reference = {Level::reference, gemm_reference, ops_reference};

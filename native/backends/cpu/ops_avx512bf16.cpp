@@ -1,4 +1,4 @@
-// The operators compiled for AVX-512 with bf16 dot products.
+// The operators compiled for AVX-512 with bf16 dot products, and on top of them attention on AMX tiles.
 #if defined(__x86_64__)
 
 #include "backends/cpu/ops_simd.h"
@@ -21,10 +21,24 @@ namespace {
 #include "backends/cpu/attention.inl"
 #include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16")
+#endif
+#include "backends/cpu/attention_amx.inl"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
 }  // namespace
 }  // namespace avx512bf16
 
 constinit const OpKernels ops_avx512bf16 = avx512bf16::table;
+constinit const OpKernels ops_amx = avx512bf16::with_tiles();
 }  // namespace lowrank::cpu
 
 #if defined(__clang__)

@@ -46,17 +46,24 @@ inline void store_element(std::byte* row, DType dtype, int64_t index, float valu
   }
 }
 
-/// Calls body(thread, unit) for every unit below `count`, handed out one by one in order.
-template <class Body>
-void for_units(Pool& pool, int64_t count, Body&& body) {
+/// Calls body(thread, unit) for every unit below `count`, handed out one by one in order. What enter() returns lives on
+/// each thread around its units.
+template <class Body, class Enter>
+void for_units(Pool& pool, int64_t count, Body&& body, Enter&& enter) {
   std::atomic<int64_t> next{0};
   pool.run([&](int thread, int) {
+    [[maybe_unused]] const auto state = enter();
     for (;;) {
       const int64_t unit = next.fetch_add(1, std::memory_order_relaxed);
       if (unit >= count) return;
       body(thread, unit);
     }
   });
+}
+
+template <class Body>
+void for_units(Pool& pool, int64_t count, Body&& body) {
+  for_units(pool, count, body, [] { return 0; });
 }
 
 /// Rows per chunk for a row-wise kernel: about 16 Ki elements, so that a chunk is worth a trip to the counter.

@@ -1,0 +1,336 @@
+// Attention for bf16 operands on AMX tiles: the order of attention.inl and attention_backward.inl, with every product made
+// of 16x16 fp32 tiles that take 32 products per step. K and V are broadcast operands as they lie in memory; where a
+// product reduces over keys (V in the forward pass, K in the backward pass) their transpose is packed once per call.
+// Included in ops_avx512bf16.cpp after the other attention sources.
+
+/// Tile operand A: 16 rows of 32 bf16 values at data + block * block_bytes + step * step_bytes, rows row_bytes apart.
+struct TileRows {
+  const std::byte* data;
+  int64_t row_bytes, block_bytes, step_bytes;
+};
+
+/// Gives the thread its tile shapes, all 16 rows of 64 bytes, for as long as it lives.
+struct TileRegion {
+  TileRegion() {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {};
+      uint8_t rows[16] = {};
+    } shapes;
+    for (int tile = 0; tile < 8; ++tile) {
+      shapes.row_bytes[tile] = 64;
+      shapes.rows[tile] = 16;
+    }
+    asm volatile("" : : "r"(&shapes) : "memory");
+    _tile_loadconfig(&shapes);
+  }
+  ~TileRegion() { _tile_release(); }
+};
+
+/// c (+)= a b for kBlocks x 2 tiles; b holds words of two values [step * 16 rows][16 lanes per tile].
+template <int kBlocks>
+static void tile_block(int64_t steps, const TileRows& a, const float* b, int64_t b_row, float* c, int64_t c_row,
+                       bool accumulate) {
+  const int64_t b_bytes = b_row * 4, c_bytes = c_row * 4;
+  asm volatile("" ::: "memory");  // the tile intrinsics do not tell the compiler what they read and write
+  if (accumulate) {
+    _tile_loadd(0, c, c_bytes);
+    _tile_loadd(1, c + 16, c_bytes);
+    if constexpr (kBlocks == 2) {
+      _tile_loadd(2, c + 16 * c_row, c_bytes);
+      _tile_loadd(3, c + 16 * c_row + 16, c_bytes);
+    }
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (kBlocks == 2) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+  }
+  const std::byte* rows = a.data;
+  for (int64_t step = 0; step < steps; ++step) {
+    _tile_loadd(6, b, b_bytes);
+    _tile_loadd(4, rows, a.row_bytes);
+    _tile_loadd(7, b + 16, b_bytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kBlocks == 2) {
+      _tile_loadd(5, rows + a.block_bytes, a.row_bytes);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    rows += a.step_bytes;
+    b += 16 * b_row;
+  }
+  _tile_stored(0, c, c_bytes);
+  _tile_stored(1, c + 16, c_bytes);
+  if constexpr (kBlocks == 2) {
+    _tile_stored(2, c + 16 * c_row, c_bytes);
+    _tile_stored(3, c + 16 * c_row + 16, c_bytes);
+  }
+  asm volatile("" ::: "memory");
+}
+
+/// c[16 blocks][lanes] (+)= a b, with `lanes` a multiple of 32 and 32 `steps` products per element.
+static void tile_multiply(int64_t blocks, int64_t lanes, int64_t steps, const TileRows& a, const float* b, int64_t b_row,
+                          float* c, int64_t c_row, bool accumulate) {
+  for (int64_t n = 0; n < lanes; n += 32) {
+    for (int64_t block = 0; block < blocks; block += 2) {
+      const TileRows part = {a.data + block * a.block_bytes, a.row_bytes, a.block_bytes, a.step_bytes};
+      float* to = c + block * 16 * c_row + n;
+      if (blocks - block >= 2) {
+        tile_block<2>(steps, part, b + n, b_row, to, c_row, accumulate);
+      } else {
+        tile_block<1>(steps, part, b + n, b_row, to, c_row, accumulate);
+      }
+    }
+  }
+}
+
+// ---- the packed transpose: per 32 keys one block [head_dim][32 keys], zeros after the last key
+
+inline constexpr int64_t kKeyBlock = 32;
+
+/// Sequences of a single key tile are transposed where they are used, longer ones once for all tiles and heads. Their
+/// first block follows from their first key: at more than 64 keys, 3/64 blocks per key hold every partial last block.
+static bool packs_transpose(const Sequence& sequence) { return sequence.keys > kTile; }
+static int64_t first_key_block(const Sequence& sequence) { return (sequence.k0 * 3 + 63) / 64; }
+
+/// out[c][key] for one block of at most 32 keys.
+static void transpose_keys(const Bf16* rows, int64_t ld, int64_t keys, int64_t head_dim, Bf16* out) {
+  auto* words = reinterpret_cast<float*>(out);  // [head_dim][16 pairs of keys]
+  for (int64_t c = 0; c < head_dim; c += W) {
+    V block[W];
+    for (int64_t i = 0; i < W; ++i) {
+      const Bf16* low = rows + 2 * i * ld + c;
+      block[i] = 2 * i < keys ? pairs(low, 2 * i + 1 < keys ? low + ld : nullptr, W) : zero();
+    }
+    transpose(block);
+    for (int64_t i = 0; i < W; ++i) store(words + (c + i) * W, block[i]);
+  }
+}
+
+static void transpose_sequences(Pool& pool, const AttentionShape& shape, const Matrix& x, int64_t total_blocks, Bf16* packed) {
+  const int64_t d = shape.head_dim;
+  for_units(pool, int64_t{shape.sequences} * shape.kv_heads, [&](int, int64_t unit) {
+    const Sequence sequence = sequence_of(shape, unit / shape.kv_heads);
+    const int64_t kv_head = unit % shape.kv_heads;
+    if (!packs_transpose(sequence)) return;
+    for (int64_t key = 0; key < sequence.keys; key += kKeyBlock) {
+      const int64_t block = kv_head * total_blocks + first_key_block(sequence) + key / kKeyBlock;
+      transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key), d,
+                     packed + block * kKeyBlock * d);
+    }
+  });
+}
+
+/// The packed transposes of a call: how to find the block that holds a key.
+struct Transposed {
+  const Bf16* packed;
+  int64_t total_blocks;
+
+  /// Tile operand of the tile that starts at key j0; short sequences are transposed into `scratch` first.
+  TileRows tile(const AttentionShape& shape, const Sequence& sequence, const Matrix& x, int64_t kv_head, int64_t j0,
+                Bf16* scratch) const {
+    const int64_t d = shape.head_dim;
+    const Bf16* at = scratch;
+    if (packs_transpose(sequence)) {
+      at = packed + (kv_head * total_blocks + first_key_block(sequence) + j0 / kKeyBlock) * kKeyBlock * d;
+    } else {
+      for (int64_t key = 0; key < sequence.keys; key += kKeyBlock) {
+        transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key),
+                       d, scratch + key * d);
+      }
+    }
+    return {reinterpret_cast<const std::byte*>(at), 64, 16 * 64, d * 64};
+  }
+};
+
+static int64_t key_blocks(const AttentionShape& shape) { return (int64_t{shape.cu_k[shape.sequences]} * 3 + 63) / 64; }
+
+/// Rows of K or V as tile operand; whole tiles are read, so the last rows of the tensor are copied to `scratch`.
+static TileRows tile_rows(const AttentionShape& shape, const Matrix& x, int64_t row, int64_t head, int64_t keys,
+                          Bf16* scratch) {
+  const int64_t d = shape.head_dim;
+  const Bf16* rows = head_rows<Bf16>(x, row, head, d);
+  int64_t ld = x.ld;
+  if (row + round_up(keys, 16) > shape.cu_k[shape.sequences]) {
+    for (int64_t j = 0; j < round_up(keys, 16); ++j) {
+      if (j < keys) {
+        std::memcpy(scratch + j * d, rows + j * ld, static_cast<size_t>(d) * 2);
+      } else {
+        std::memset(scratch + j * d, 0, static_cast<size_t>(d) * 2);
+      }
+    }
+    rows = scratch;
+    ld = d;
+  }
+  return {reinterpret_cast<const std::byte*>(rows), ld * 2, 16 * ld * 2, 64};
+}
+
+/// Zeros rows [from, to) of a row-major buffer.
+static void clear_rows(void* buffer, int64_t row_bytes, int64_t from, int64_t to) {
+  if (from < to) std::memset(static_cast<std::byte*>(buffer) + from * row_bytes, 0, static_cast<size_t>((to - from) * row_bytes));
+}
+
+static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
+                             const Matrix& q, const Matrix& k, const Matrix& v, const Transposed& v_transposed,
+                             const Matrix& out, float* lse, std::byte* workspace) {
+  const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
+  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0), lanes = round_up(count, 32);
+  Carver carver{workspace};
+  float* queries = carver.take(head_tile_bytes(d) / 2);
+  auto* k_copy = reinterpret_cast<Bf16*>(carver.take(head_tile_bytes(d) / 2));
+  auto* v_copy = reinterpret_cast<Bf16*>(carver.take(head_tile_bytes(d) / 2));
+  float* sums = carver.take(head_tile_bytes(d));
+  float* scores = carver.take(kScoreTileBytes);
+  float* packed = carver.take(kScoreTileBytes / 2);
+  float* top = carver.take(kTile * 4);
+  float* total = carver.take(kTile * 4);
+
+  if (count < kTile) std::memset(queries, 0, static_cast<size_t>(head_tile_bytes(d) / 2));
+  transpose_words(head_rows<Bf16>(q, sequence.q0 + i0, head, d), q.ld * 2, count, d / 2, queries);
+  std::fill(top, top + kTile, kMinusInfinity);
+  std::fill(total, total + kTile, 0.0f);
+  std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
+
+  const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
+  for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+    const int64_t keys = std::min(kTile, visible - j0), steps = round_up(keys, 32) / 32;
+    tile_multiply(round_up(keys, 16) / 16, lanes, d / 32, tile_rows(shape, k, sequence.k0 + j0, kv_head, keys, k_copy),
+                  queries, kTile, scores, kTile, false);
+    mask_scores(scores, keys, lanes / W, j0 - sequence.offset - i0);
+    soften<PairScheme>(scores, keys, lanes / W, shape.scale * kLog2E, top, total, sums, d, packed);
+    clear_rows(packed, kTile * 4, (keys + 1) / 2, steps * 16);
+    tile_multiply(d / 16, lanes, steps, v_transposed.tile(shape, sequence, v, kv_head, j0, v_copy), packed, kTile, sums,
+                  kTile, true);
+  }
+  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(out, sequence.q0 + i0) + head * d, out.ld,
+              lse);
+}
+
+/// One query head of one sequence, as backward_head.
+static void amx_backward_head(const AttentionShape& shape, const Sequence& sequence, int64_t head, const Matrix& q,
+                              const Matrix& k, const Matrix& v, const Transposed& k_transposed, const Matrix& out,
+                              const float* lse, const Matrix& dout, const Matrix& dq, float* dk, float* dv,
+                              std::byte* workspace) {
+  const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
+  Carver carver{workspace};
+  const int64_t half = head_tile_bytes(d) / 2;
+  float* queries = carver.take(half);        // Q^T
+  float* gradients = carver.take(half);      // dO^T
+  float* query_rows = carver.take(half);     // Q
+  float* gradient_rows = carver.take(half);  // dO
+  auto* k_copy = reinterpret_cast<Bf16*>(carver.take(half));
+  auto* v_copy = reinterpret_cast<Bf16*>(carver.take(half));
+  auto* k_columns = reinterpret_cast<Bf16*>(carver.take(half));
+  float* dq_sums = carver.take(2 * half);
+  float* ragged = carver.take(2 * half);
+  float* scores = carver.take(kScoreTileBytes);
+  float* slopes = carver.take(kScoreTileBytes);
+  auto* p_rows = reinterpret_cast<Bf16*>(carver.take(kScoreTileBytes / 2));
+  auto* ds_rows = reinterpret_cast<Bf16*>(carver.take(kScoreTileBytes / 2));
+  float* ds_pairs = carver.take(kScoreTileBytes / 2);
+  float* lse2 = carver.take(kTile * 4);
+  float* delta = carver.take(kTile * 4);
+  float* ones = carver.take(kTile * 4);
+  std::fill(ones, ones + kTile, 1.0f);
+  std::memset(dk, 0, static_cast<size_t>(sequence.keys * d) * 4);
+  std::memset(dv, 0, static_cast<size_t>(sequence.keys * d) * 4);
+
+  for (int64_t i0 = 0; i0 < sequence.queries; i0 += kTile) {
+    const int64_t count = std::min(kTile, sequence.queries - i0), lanes = round_up(count, 32), row = sequence.q0 + i0;
+    const Bf16* q_rows = head_rows<Bf16>(q, row, head, d);
+    const Bf16* dout_rows = head_rows<Bf16>(dout, row, head, d);
+    if (count < kTile) {
+      for (float* buffer : {queries, gradients, query_rows, gradient_rows}) std::memset(buffer, 0, static_cast<size_t>(half));
+    }
+    transpose_words(q_rows, q.ld * 2, count, d / 2, queries);
+    transpose_words(dout_rows, dout.ld * 2, count, d / 2, gradients);
+    PairScheme::pack_rows(q_rows, q.ld, count, d, query_rows);
+    PairScheme::pack_rows(dout_rows, dout.ld, count, d, gradient_rows);
+    row_statistics(head_rows<Bf16>(out, row, head, d), out.ld, dout_rows, dout.ld, lse + row * shape.heads + head,
+                   shape.heads, count, d, lse2, delta);
+    std::memset(dq_sums, 0, static_cast<size_t>(d * kTile) * 4);
+
+    const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
+    for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+      const int64_t keys = std::min(kTile, visible - j0), blocks = round_up(keys, 16) / 16, steps = round_up(keys, 32) / 32;
+      const int64_t key = sequence.k0 + j0;
+      tile_multiply(blocks, lanes, d / 32, tile_rows(shape, k, key, kv_head, keys, k_copy), queries, kTile, scores, kTile, false);
+      tile_multiply(blocks, lanes, d / 32, tile_rows(shape, v, key, kv_head, keys, v_copy), gradients, kTile, slopes, kTile, false);
+      differentiate<PairScheme>(scores, slopes, keys, lanes / W, j0 - sequence.offset - i0, shape.scale, lse2, delta,
+                                p_rows, ds_rows, ds_pairs);
+      clear_rows(p_rows, kTile * 2, keys, blocks * 16);
+      clear_rows(ds_rows, kTile * 2, keys, blocks * 16);
+      clear_rows(ds_pairs, kTile * 4, (keys + 1) / 2, steps * 16);
+      // Tiles write whole blocks of rows: where those leave the sequence, the products go through a buffer.
+      const bool whole = j0 + blocks * 16 <= sequence.keys;
+      const auto reduce_queries = [&](const Bf16* rows, const float* packed, float* to) {
+        const TileRows a = {reinterpret_cast<const std::byte*>(rows), kTile * 2, 16 * kTile * 2, 64};
+        tile_multiply(blocks, d, lanes / 32, a, packed, d, whole ? to : ragged, d, whole);
+        for (int64_t at = 0; !whole && at < keys * d; at += W) store(to + at, add(load(to + at), load(ragged + at)));
+      };
+      reduce_queries(p_rows, gradient_rows, dv + j0 * d);
+      reduce_queries(ds_rows, query_rows, dk + j0 * d);
+      tile_multiply(d / 16, lanes, steps, k_transposed.tile(shape, sequence, k, kv_head, j0, k_columns), ds_pairs, kTile,
+                    dq_sums, kTile, true);
+    }
+    store_transposed(dq_sums, ones, count, d, row_as<Bf16>(dq, row) + head * d, dq.ld);
+  }
+}
+
+static bool fits_tiles(const AttentionShape& shape, DType dtype) { return dtype == DType::bf16 && shape.head_dim % 32 == 0; }
+
+static void amx_attention(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                          const Matrix& out, float* lse, std::byte* workspace) {
+  if (can_decode(shape) || q.dtype == DType::f32) return attention(pool, shape, q, k, v, out, lse, workspace);
+  // CPUs with AMX multiply fp32 vectors faster than vectors of bf16 pairs.
+  if (!fits_tiles(shape, q.dtype)) return forward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, workspace);
+  auto* packed = reinterpret_cast<Bf16*>(workspace + pool.threads() * forward_thread_bytes(shape.head_dim));
+  const Transposed v_transposed{packed, key_blocks(shape)};
+  transpose_sequences(pool, shape, v, v_transposed.total_blocks, packed);
+  const QueryTiles tiles(shape);
+  for_units(
+      pool, tiles.count * shape.heads,
+      [&](int thread, int64_t unit) {
+        const auto [s, tile] = tiles.at(unit / shape.heads);
+        amx_forward_tile(shape, sequence_of(shape, s), tile, unit % shape.heads, q, k, v, v_transposed, out, lse,
+                         workspace + thread * forward_thread_bytes(shape.head_dim));
+      },
+      [] { return TileRegion(); });
+}
+
+static void amx_attention_backward(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k,
+                                   const Matrix& v, const Matrix& out, const float* lse, const Matrix& dout,
+                                   const Matrix& dq, const Matrix& dk, const Matrix& dv, std::byte* workspace) {
+  if (q.dtype == DType::f32) return attention_backward(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
+  if (!fits_tiles(shape, q.dtype)) {
+    return backward<Fp32Scheme<Bf16>>(pool, shape, q, k, v, out, lse, dout, dq, dk, dv, workspace);
+  }
+  const int64_t d = shape.head_dim, rows = shape.cu_k[shape.sequences];
+  auto* dk_parts = reinterpret_cast<float*>(workspace + pool.threads() * backward_thread_bytes(d));
+  float* dv_parts = dk_parts + rows * shape.heads * d;
+  auto* packed = reinterpret_cast<Bf16*>(dv_parts + rows * shape.heads * d);
+  const Transposed k_transposed{packed, key_blocks(shape)};
+  transpose_sequences(pool, shape, k, k_transposed.total_blocks, packed);
+  for_units(
+      pool, int64_t{shape.sequences} * shape.heads,
+      [&](int thread, int64_t unit) {
+        const Sequence sequence = sequence_of(shape, unit / shape.heads);
+        const int64_t head = unit % shape.heads, at = (head * rows + sequence.k0) * d;
+        amx_backward_head(shape, sequence, head, q, k, v, k_transposed, out, lse, dout, dq, dk_parts + at, dv_parts + at,
+                          workspace + thread * backward_thread_bytes(d));
+      },
+      [] { return TileRegion(); });
+  sum_groups<Bf16>(pool, shape, rows, dk_parts, dk);
+  sum_groups<Bf16>(pool, shape, rows, dv_parts, dv);
+}
+
+static constexpr OpKernels with_tiles() {
+  OpKernels kernels = table;
+  kernels.attention = amx_attention;
+  kernels.attention_backward = amx_attention_backward;
+  return kernels;
+}
