@@ -1,0 +1,143 @@
+#include "adapters/adapter.h"
+
+#include <cmath>
+
+#include "check.h"
+#include "core/error.h"
+
+using namespace lowrank;
+
+namespace {
+
+/// A slot with every factor, some of them trained.
+AdapterSpec full(bool train_b = true, bool train_d = true, bool train_gain = true) {
+  AdapterSpec spec;
+  spec.trainable = true;
+  spec.parameters = {{"A", 3, 5, true},        {"B", 4, 3, train_b},         {"d", 1, 3, train_d},
+                     {"mask", 1, 3, false},    {"gain", 1, 4, train_gain}};
+  LowRankSlot slot;
+  slot.target = "linear";
+  slot.rank = 3;
+  slot.scale = 0.5f;
+  slot.a = 0;
+  slot.b = 1;
+  slot.d = 2;
+  slot.mask = 3;
+  slot.b_gain = 4;
+  spec.slots = {slot};
+  return spec;
+}
+
+void fill_all(Adapter& adapter) {
+  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
+    const ParameterSpec& p = adapter.spec().parameters[i];
+    fill_normal(adapter.data(static_cast<int>(i)), p.rows * p.cols, 1, 7, p.name);
+  }
+  adapter.data(3)[0] = 1;
+  adapter.data(3)[1] = 0;
+  adapter.data(3)[2] = 1;
+}
+
+}  // namespace
+
+TEST("trained parameters come first in the span, frozen ones have no gradient") {
+  const Adapter adapter(full(false));
+  CHECK_EQ(adapter.spec().trained_elements, 15 + 3 + 4);
+  CHECK_EQ(adapter.spec().elements, 15 + 12 + 3 + 3 + 4);
+  CHECK(adapter.data(1, AdapterArray::gradient) == nullptr);
+  CHECK(adapter.data(0, AdapterArray::gradient) != nullptr);
+  CHECK_LE(adapter.spec().parameters[0].offset, adapter.spec().trained_elements);
+  CHECK(adapter.spec().parameters[1].offset >= adapter.spec().trained_elements);
+}
+
+TEST("bytes of an adapter are accounted by category and go back when it dies") {
+  const int64_t adapters = allocated_bytes(Category::adapters), gradients = allocated_bytes(Category::gradients),
+                optimizer = allocated_bytes(Category::optimizer);
+  {
+    const Adapter adapter(full());
+    CHECK_EQ(allocated_bytes(Category::adapters) - adapters, 37 * 4);
+    CHECK_EQ(allocated_bytes(Category::gradients) - gradients, 34 * 4);
+    CHECK_EQ(allocated_bytes(Category::optimizer) - optimizer, 2 * 34 * 4);
+  }
+  CHECK_EQ(allocated_bytes(Category::adapters), adapters);
+  CHECK_EQ(allocated_bytes(Category::optimizer), optimizer);
+}
+
+TEST("the gradient of the folded matrix spreads over B, d and the row gains as finite differences say") {
+  Adapter adapter(full());
+  fill_all(adapter);
+  const LowRankSlot& slot = adapter.spec().slots[0];
+  std::vector<float> g(12);
+  fill_normal(g.data(), 12, 1, 3, "g");
+  // loss = <g, folded>; it is linear in each factor, so central differences are exact up to rounding.
+  const auto loss = [&] {
+    std::vector<float> folded(12);
+    fold(adapter, slot, 3, folded.data());
+    double sum = 0;
+    for (int i = 0; i < 12; ++i) sum += static_cast<double>(g[i]) * folded[i];
+    return sum;
+  };
+  fold_gradient(adapter, slot, 3, g.data());
+  for (const int p : {1, 2, 4}) {
+    const ParameterSpec& spec = adapter.spec().parameters[p];
+    for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {
+      float& value = adapter.data(p)[i];
+      const float kept = value;
+      value = kept + 0.5f;
+      const double above = loss();
+      value = kept - 0.5f;
+      const double below = loss();
+      value = kept;
+      const double analytic = adapter.data(p, AdapterArray::gradient)[i];
+      CHECK(std::fabs(analytic - (above - below)) < 1e-5);
+    }
+  }
+}
+
+TEST("a lower active rank folds the first columns only and leaves the gradients of the rest alone") {
+  Adapter adapter(full());
+  fill_all(adapter);
+  const LowRankSlot& slot = adapter.spec().slots[0];
+  std::vector<float> all(12), part(4);
+  fold(adapter, slot, 3, all.data());
+  fold(adapter, slot, 1, part.data());
+  for (int i = 0; i < 4; ++i) CHECK_EQ(part[i], all[i * 3]);
+  const std::vector<float> ones(4, 1.0f);
+  fold_gradient(adapter, slot, 1, ones.data());
+  for (int i = 0; i < 4; ++i) {
+    CHECK_EQ(adapter.data(1, AdapterArray::gradient)[i * 3 + 1], 0.0f);
+    CHECK_EQ(adapter.data(1, AdapterArray::gradient)[i * 3 + 2], 0.0f);
+  }
+  CHECK_EQ(adapter.data(2, AdapterArray::gradient)[2], 0.0f);
+}
+
+TEST("random fills depend on seed and name, not on the order of calls") {
+  std::vector<float> a(1000), b(1000), c(1000);
+  fill_uniform(a.data(), 1000, 0.25f, 1, "x");
+  fill_uniform(c.data(), 1000, 0.25f, 1, "y");
+  fill_uniform(b.data(), 1000, 0.25f, 1, "x");
+  CHECK(a == b);
+  CHECK(a != c);
+  double sum = 0, squares = 0;
+  for (const float v : a) {
+    CHECK(std::fabs(v) < 0.25f);
+    sum += v;
+    squares += v * v;
+  }
+  CHECK(std::fabs(sum / 1000) < 0.02);
+  CHECK(std::fabs(std::sqrt(squares / 1000) - 0.25 / std::sqrt(3.0)) < 0.01);
+}
+
+TEST("an adapter with wrong shapes is refused by name") {
+  AdapterSpec spec = full();
+  spec.parameters[2].cols = 2;
+  CHECK_THROWS(Adapter(spec), "d (d) is [1, 2] at rank 3");
+  spec = full();
+  spec.parameters[1].name = "A";
+  CHECK_THROWS(Adapter(spec), "A is declared twice");
+  spec = full();
+  spec.slots[0].dropout = 1;
+  CHECK_THROWS(Adapter(spec), "dropout is 1");
+  spec = full();
+  CHECK_THROWS(Adapter(spec).parameter("C"), "no parameter 'C'");
+}

@@ -1,0 +1,220 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+
+#include "check.h"
+#include "core/error.h"
+
+using namespace lowrank;
+
+namespace {
+
+constexpr int64_t kHidden = 32, kWidth = 48, kVocab = 64;
+
+/// A stack of MLP blocks without attention: enough to exercise keeping, recomputing and in-place rules.
+Graph blocks(int layers) {
+  Graph graph;
+  graph.family = "test";
+  graph.vocab_size = kVocab;
+  graph.layers = layers;
+  const auto weight = [&](const std::string& name, int64_t rows, int64_t cols, WeightKind kind) {
+    graph.weights.push_back({name, rows, cols, kind});
+    return static_cast<int>(graph.weights.size()) - 1;
+  };
+  const auto node = [&](Op op, const std::string& path, int segment, std::vector<int> inputs, int64_t cols,
+                        ValueType type, int w, int residual = -1) {
+    Node n;
+    n.op = op;
+    n.path = path;
+    n.segment = segment;
+    n.inputs = std::move(inputs);
+    n.weight = w;
+    n.residual = residual;
+    n.eps = 1e-5f;
+    if (op != Op::lm_head) {
+      n.out = static_cast<int>(graph.values.size());
+      graph.values.push_back({cols, type});
+    }
+    graph.nodes.push_back(n);
+    return n.out;
+  };
+  int x = node(Op::embedding, "embed", -1, {}, kHidden, ValueType::residual,
+               weight("embed", kVocab, kHidden, WeightKind::table));
+  for (int l = 0; l < layers; ++l) {
+    const std::string at = "layers." + std::to_string(l);
+    const int normed = node(Op::rms_norm, at + ".norm", l, {x}, kHidden, ValueType::operand,
+                            weight(at + ".norm", 1, kHidden, WeightKind::vector));
+    const int gate = node(Op::linear, at + ".gate", l, {normed}, kWidth, ValueType::operand,
+                          weight(at + ".gate", kWidth, kHidden, WeightKind::matrix));
+    const int up = node(Op::linear, at + ".up", l, {normed}, kWidth, ValueType::operand,
+                        weight(at + ".up", kWidth, kHidden, WeightKind::matrix));
+    const int unit = node(Op::swiglu, at + ".act", l, {gate, up}, kWidth, ValueType::operand, -1);
+    x = node(Op::linear, at + ".down", l, {unit}, kHidden, ValueType::residual,
+             weight(at + ".down", kHidden, kWidth, WeightKind::matrix), x);
+  }
+  const int last = node(Op::rms_norm, "norm", -1, {x}, kHidden, ValueType::operand,
+                        weight("norm", 1, kHidden, WeightKind::vector));
+  node(Op::lm_head, "head", -1, {last}, 0, ValueType::operand, 0);
+  graph.check();
+  return graph;
+}
+
+AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a = true) {
+  AdapterSpec spec;
+  spec.trainable = true;
+  for (const Node& n : graph.nodes) {
+    if (n.op != Op::linear || n.path.find(only) == std::string::npos) continue;
+    const GraphWeight& w = graph.weights[n.weight];
+    const int a = static_cast<int>(spec.parameters.size());
+    spec.parameters.push_back({n.path + ".A", 4, w.cols, train_a});
+    spec.parameters.push_back({n.path + ".B", w.rows, 4, true});
+    LowRankSlot slot;
+    slot.target = n.path;
+    slot.rank = 4;
+    slot.a = a;
+    slot.b = a + 1;
+    spec.slots.push_back(slot);
+  }
+  spec.check();
+  return spec;
+}
+
+PlanOptions options(Mode mode, bool recompute = false) {
+  PlanOptions o;
+  o.mode = mode;
+  o.tokens = 128;
+  o.sequences = 4;
+  o.head_rows = 128;
+  o.kv_capacity = mode == Mode::forward ? 256 : 0;
+  o.recompute = recompute;
+  return o;
+}
+
+int count(const Plan& plan, Kernel kernel, Phase phase) {
+  return static_cast<int>(std::count_if(plan.steps.begin(), plan.steps.end(),
+                                        [&](const Step& s) { return s.kernel == kernel && s.phase == phase; }));
+}
+
+}  // namespace
+
+TEST("no two buffers that live at the same time overlap in the arena") {
+  const Graph graph = blocks(5);
+  const AdapterSpec spec = lora(graph);
+  for (const bool recompute : {false, true}) {
+    const Plan plan = make_plan(graph, {&spec}, options(Mode::train, recompute));
+    for (size_t i = 0; i < plan.buffers.size(); ++i) {
+      const Buffer& a = plan.buffers[i];
+      if (a.first < 0) continue;
+      CHECK_LE(a.offset + a.bytes, plan.arena_bytes);
+      for (size_t j = i + 1; j < plan.buffers.size(); ++j) {
+        const Buffer& b = plan.buffers[j];
+        if (b.first < 0 || b.last < a.first || a.last < b.first) continue;
+        CHECK(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset);
+      }
+    }
+  }
+}
+
+TEST("a buffer is written before it is read") {
+  const Graph graph = blocks(4);
+  const AdapterSpec spec = lora(graph);
+  for (const bool recompute : {false, true}) {
+    const Plan plan = make_plan(graph, {&spec}, options(Mode::train, recompute));
+    std::vector<bool> written(plan.buffers.size(), false);
+    written[plan.tokens] = true;
+    for (const Step& step : plan.steps) {
+      std::vector<bool> now = written;
+      step.each_written([&](int id) { now[id] = true; });
+      if (step.workspace >= 0) now[step.workspace] = true;
+      if (step.kernel == Kernel::head_loss) now[step.x2] = true;
+      step.each_buffer([&](int id) { CHECK(now[id]); });
+      written = now;
+    }
+  }
+}
+
+TEST("recompute runs every block again but the last, and holds less") {
+  const Graph graph = blocks(6);
+  const AdapterSpec spec = lora(graph);
+  const Plan keep = make_plan(graph, {&spec}, options(Mode::train, false));
+  const Plan again = make_plan(graph, {&spec}, options(Mode::train, true));
+  CHECK_EQ(count(keep, Kernel::linear, Phase::recompute), 0);
+  // gate and up of five blocks; a block's last linear gives nothing that the backward pass reads.
+  CHECK_EQ(count(again, Kernel::linear, Phase::recompute), 10);
+  CHECK_EQ(count(again, Kernel::adapter_hidden, Phase::recompute), 5);
+  CHECK_LE(again.arena_bytes, keep.arena_bytes - 1);
+}
+
+TEST("no input gradient is formed below the lowest adapter") {
+  const Graph graph = blocks(6);
+  const AdapterSpec spec = lora(graph, "layers.4.");
+  const Plan plan = make_plan(graph, {&spec}, options(Mode::train));
+  for (const Step& step : plan.steps) {
+    if (step.phase != Phase::backward) continue;
+    CHECK(graph.nodes[step.node].segment < 0 || graph.nodes[step.node].segment >= 4);
+  }
+  // Block 5: down's input, then gate and up's together. Block 4: down's input alone.
+  CHECK_EQ(count(plan, Kernel::linear_input_gradient, Phase::backward), 3);
+}
+
+TEST("gradients of linears that share an input are one product") {
+  const Graph graph = blocks(1);
+  const AdapterSpec spec = lora(graph);
+  const Graph two = blocks(2);
+  const AdapterSpec spec_two = lora(two);
+  const Plan plan = make_plan(two, {&spec_two}, options(Mode::train));
+  const auto shared = std::find_if(plan.steps.begin(), plan.steps.end(), [&](const Step& s) {
+    return s.kernel == Kernel::linear_input_gradient && s.terms.size() == 2;
+  });
+  REQUIRE(shared != plan.steps.end());
+  CHECK_EQ(two.nodes[shared->terms[0].node].segment, 1);
+}
+
+TEST("a frozen A spares its input: x is neither kept nor made again") {
+  const Graph graph = blocks(4);
+  const AdapterSpec both = lora(graph), frozen = lora(graph, "", false);
+  const Plan plain = make_plan(graph, {&both}, options(Mode::train));
+  const Plan plan = make_plan(graph, {&frozen}, options(Mode::train));
+  CHECK(count(plain, Kernel::swiglu, Phase::recompute) > 0);
+  CHECK_EQ(count(plan, Kernel::swiglu, Phase::recompute), 0);
+  CHECK_EQ(count(plan, Kernel::rms_norm, Phase::recompute), 0);
+}
+
+TEST("evaluation keeps one residual stream and no activations") {
+  const Plan small = make_plan(blocks(2), {}, options(Mode::evaluate));
+  const Plan large = make_plan(blocks(40), {}, options(Mode::evaluate));
+  CHECK_EQ(small.arena_bytes, large.arena_bytes);
+}
+
+TEST("the rows of the peak add up to the arena") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  for (const bool recompute : {false, true}) {
+    const Plan plan = make_plan(graph, {&spec}, options(Mode::train, recompute));
+    int64_t sum = 0;
+    for (const int64_t bytes : plan.peak_rows(graph)) sum += bytes;
+    CHECK_EQ(sum, plan.arena_bytes);
+  }
+}
+
+TEST("a plan refuses what it cannot run, by name") {
+  const Graph graph = blocks(2);
+  AdapterSpec spec = lora(graph);
+  CHECK_THROWS(make_plan(graph, {}, options(Mode::train)), "exactly one adapter");
+  PlanOptions none = options(Mode::train);
+  none.tokens = 0;
+  CHECK_THROWS(make_plan(graph, {&spec}, none), "tokens is 0");
+  spec.slots[0].target = "layers.9.gate";
+  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "'layers.9.gate' is not a linear");
+  spec = lora(graph);
+  spec.slots[1].target = spec.slots[2].target;
+  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "adapter at layers.0.down");
+}
+
+TEST("a graph with a wrong shape names the node") {
+  Graph graph = blocks(1);
+  graph.weights[2].cols = 31;
+  graph.node_of_path.clear();
+  graph.weight_of_name.clear();
+  CHECK_THROWS(graph.check(), "layers.0.gate");
+}
