@@ -239,8 +239,8 @@ export interface NativeAddon {
     plans: Record<string, PlanOptions>,
     threads?: number,
   ): PlanReport
-  /** Graph, plan or arena of a session as text, for debugging. */
-  dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena'): string
+  /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
+  dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string
   /** Cancels everything and joins the engine thread; registered once for process exit. */
   shutdown(): void
 }

@@ -449,6 +449,7 @@ Napi::Value dump(const Napi::CallbackInfo& info) {
     const std::string what = info[2].ToString();
     const std::string text = what == "graph"   ? session->graph().to_text()
                              : what == "arena" ? p.arena_text()
+                             : what == "times" ? session->times_text()
                                                : p.steps_text(session->graph());
     return Napi::String::New(info.Env(), text);
   });

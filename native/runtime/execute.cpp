@@ -1,8 +1,8 @@
 // Executes a plan's steps: looks up buffers, weights and adapter factors and calls the kernels. The only place where
 // graph, plan, adapters and backend meet.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -71,10 +71,13 @@ class Executor {
     }();
     for (const Step& step : plan_.steps) {
       if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
+      const auto start = std::chrono::steady_clock::now();
       if (check)
         run_checked(step);
       else
         run_step(step, context_.kernels);
+      session_.seconds_[{step.phase, step.kernel}] +=
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
   }
 

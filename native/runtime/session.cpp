@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iomanip>
 #include <numeric>
+#include <sstream>
 
 #include "core/error.h"
 
@@ -123,6 +125,22 @@ PlanReport Session::report(const std::string& name) const {
 }
 
 PlanReport Session::total() const { return report_plans(graph(), formats(), specs(), plans_); }
+
+std::string Session::times_text() const {
+  std::vector<std::pair<double, std::pair<Phase, Kernel>>> order;
+  double total = 0;
+  for (const auto& [key, seconds] : seconds_) {
+    order.emplace_back(seconds, key);
+    total += seconds;
+  }
+  std::sort(order.rbegin(), order.rend());
+  std::ostringstream text;
+  text << std::fixed;
+  for (const auto& [seconds, key] : order)
+    text << std::setprecision(3) << seconds << " s  " << std::setprecision(1) << 100 * seconds / total << " %  "
+         << name_of(key.first) << ' ' << name_of(key.second) << '\n';
+  return text.str();
+}
 
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {
   const float* const best = std::max_element(logits, logits + vocab);

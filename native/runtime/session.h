@@ -88,6 +88,8 @@ class Session {
 
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
+  /// Seconds spent so far by phase and kernel, most first, as text.
+  std::string times_text() const;
   /// Logits of the asked-for rows: [rows, vocab], valid until the next call.
   const float* forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
 
@@ -103,6 +105,7 @@ class Session {
   Block kv_cache_;
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
+  std::map<std::pair<Phase, Kernel>, double> seconds_;
 };
 
 /// Draws a token from logits [vocab]: greedy at temperature 0, else softmax over the top_k and top_p best. Deterministic
