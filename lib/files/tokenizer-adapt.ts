@@ -289,3 +289,26 @@ function withoutPrefix(step: Json): Json {
       return step
   }
 }
+
+/**
+ * When a space is put before a stretch of text between added tokens: never, always, always unless it starts with one,
+ * or only at the start of the text.
+ */
+export type PrefixScheme = 'none' | 'prepend' | 'always' | 'first'
+
+export function prefixSchemeOf(json: AdaptedTokenizer['json']): PrefixScheme {
+  const steps = [json.normalizer, json.pre_tokenizer].flatMap(flatten)
+  if (steps.some((step) => step.type === 'Prepend')) return 'prepend'
+  for (const step of steps) {
+    if (step.type === 'Metaspace' && step.prepend_scheme === 'first') return 'first'
+    if (step.type === 'Metaspace' && step.prepend_scheme === 'always') return 'always'
+    if (step.type === 'ByteLevel' && step.add_prefix_space === true) return 'always'
+  }
+  return 'none'
+}
+
+function flatten(step: Json | null): Json[] {
+  if (!step) return []
+  if (step.type !== 'Sequence') return [step]
+  return ((step.normalizers ?? step.pretokenizers) as Json[]).flatMap(flatten)
+}

@@ -7,7 +7,13 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../errors.js'
 import { quote } from './input.js'
-import { type AdaptedTokenizer, adaptTokenizer, continuationOf } from './tokenizer-adapt.js'
+import {
+  type AdaptedTokenizer,
+  adaptTokenizer,
+  continuationOf,
+  type PrefixScheme,
+  prefixSchemeOf,
+} from './tokenizer-adapt.js'
 import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './tokenizer-bytes.js'
 
 export { tokenizerSourceFromFolder } from './tokenizer-folder.js'
@@ -72,6 +78,7 @@ export class Tokenizer {
   readonly #addedIds = new Map<number, { lstrip: boolean; rstrip: boolean }>()
   readonly #bytes: (Uint8Array | undefined)[] = []
   #continuation: Library | undefined
+  #prefixScheme: PrefixScheme | undefined
 
   constructor(source: TokenizerSource) {
     const where = source.where ?? 'tokenizer.json'
@@ -209,6 +216,12 @@ export class Tokenizer {
   /** Whether U+2581 in a token, or in a text, stands for a space. */
   get marksSpaces(): boolean {
     return this.#family.kind === 'sentencepiece'
+  }
+
+  /** What the tokenizer puts before a text to mark its start; see `prefixSchemeOf`. */
+  get prefixScheme(): PrefixScheme {
+    this.#prefixScheme ??= prefixSchemeOf(this.#adapted.json)
+    return this.#prefixScheme
   }
 
   /** The text as the tokenizer's Unicode normalisation leaves it. */

@@ -1,5 +1,6 @@
-"""Makes tokenizer_chat.json: texts that transformers renders from chat templates of the usual kinds, and which of
-their characters its `{% generation %}` tracing marks.
+"""Makes tokenizer_chat.json: texts that transformers renders from chat templates of the usual kinds, which of their
+characters its `{% generation %}` tracing marks, and the masks of tokens that it makes of them for a tokenizer of
+tokenizer_small.json.
 
     pip install transformers==5.24.0 jinja2==3.1.6
     python test/parity/tokenizer_chat.py
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import jinja2
 import transformers
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 HERE = Path(__file__).resolve().parent
@@ -216,6 +219,21 @@ def render(name: str, messages, add_generation_prompt: bool, tools=None):
     return case | {"text": texts[0], "spans": spans[0] if traced else None}
 
 
+def masks(name: str):
+    """Ids and assistant masks of every chat by the `smollm` tokenizer with this template."""
+    template, bos, eos = TEMPLATES[name]
+    small = json.loads((HERE / "tokenizer_small.json").read_text())["tokenizers"]["smollm"]["tokenizer"]
+    tok = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(small)), bos_token=bos, eos_token=eos, chat_template=template
+    )
+    found = []
+    for messages in CHATS.values():
+        encoded = tok.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+        mask = encoded.get("assistant_masks", encoded.get("assistant_mask"))
+        found.append({"template": name, "messages": messages, "ids": encoded["input_ids"], "mask": mask})
+    return found
+
+
 def main():
     cases = []
     for name in TEMPLATES:
@@ -228,6 +246,7 @@ def main():
         "date_string": DATE,
         "templates": {n: {"text": t, "bos_token": b, "eos_token": e} for n, (t, b, e) in TEMPLATES.items()},
         "cases": cases,
+        "masks": masks("chatml_marked"),
     }
     (HERE / "tokenizer_chat.json").write_text(json.dumps(value, indent=1, ensure_ascii=True) + "\n")
 

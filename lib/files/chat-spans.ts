@@ -1,0 +1,215 @@
+/**
+ * Which parts of a rendered chat the assistant says. Two ways are exact: the template marks them by
+ * `{% generation %}`, or the chat is rendered up to each assistant turn and up to its end, and each of these texts is
+ * the beginning of the whole. A chat for which neither holds is refused, since a mask that is almost right teaches the
+ * model to write role headers or to miss its own end of turn.
+ */
+
+import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
+import type { DatasetMessage } from './dataset.js'
+
+/** The part that one assistant message makes, its end-of-turn token included, line feeds after it not. */
+export interface TurnSpan extends Span {
+  /** Index of the message. */
+  message: number
+  /** Whether an end-of-turn token closes the part. */
+  terminated: boolean
+}
+
+export interface RenderedChat {
+  text: string
+  /** One per assistant message, in order. */
+  turns: TurnSpan[]
+}
+
+/** Thrown for a chat whose parts cannot be told; the message says why. */
+export class AmbiguousChat extends Error {}
+
+/** Tokens that end a turn, by the names that they have in the usual templates. */
+const TURN_ENDS = [
+  '<|im_end|>',
+  '<|eot_id|>',
+  '<|eom_id|>',
+  '<|end_of_text|>',
+  '<|endoftext|>',
+  '<|end_of_turn|>',
+  '<end_of_turn>',
+  '<|end|>',
+  '<|eot|>',
+  '</s>',
+]
+
+export class ChatRenderer {
+  readonly #template: ChatTemplate
+  readonly #ends: readonly string[]
+  #openTail: string | undefined
+
+  /**
+   * @param ends contents of the tokens that end a generation
+   * @param vocabulary whether a token is an added one of this tokenizer
+   */
+  constructor(template: ChatTemplate, ends: readonly string[], vocabulary: (token: string) => boolean) {
+    this.#template = template
+    this.#ends = [...new Set([...ends, ...TURN_ENDS.filter(vocabulary)])]
+  }
+
+  /** The text for training: without an assistant header that is left open at its end. */
+  text(messages: readonly DatasetMessage[], options: RenderOptions): string {
+    return this.#closed(this.#template.render(messages, options))
+  }
+
+  /** Whether the text ends with an end-of-turn token, white space aside. */
+  isTerminated(text: string): boolean {
+    const closing = text.trimEnd()
+    return this.#ends.some((token) => closing.endsWith(token))
+  }
+
+  /**
+   * The text, and the parts of the assistant messages.
+   * @throws AmbiguousChat when the parts cannot be told exactly, DataError when the template refuses the messages.
+   */
+  turns(messages: readonly DatasetMessage[], options: RenderOptions): RenderedChat {
+    const assistants = messages.flatMap(({ role }, index) => (role === 'assistant' ? [index] : []))
+    if (this.#template.marksGeneration) return this.#marked(messages, assistants, options)
+    const text = this.text(messages, options)
+    const turns: TurnSpan[] = []
+    for (const index of assistants) {
+      const turn = this.#byPrefixes(text, messages, index, options)
+      if (turn.start < (turns.at(-1)?.end ?? 0))
+        throw new AmbiguousChat('assistant turns overlap in the text')
+      turns.push(turn)
+    }
+    return { text, turns }
+  }
+
+  #marked(
+    messages: readonly DatasetMessage[],
+    assistants: readonly number[],
+    options: RenderOptions,
+  ): RenderedChat {
+    const { text: full, spans } = this.#template.renderWithSpans(messages, options)
+    const text = this.#closed(full)
+    if (spans.length !== assistants.length) {
+      throw new AmbiguousChat(
+        `the chat template marks ${spans.length} parts by {% generation %} for ${assistants.length} assistant messages`,
+      )
+    }
+    return {
+      text,
+      turns: spans.map((span, i) => this.#trimmed(text, { ...span, message: assistants[i] as number })),
+    }
+  }
+
+  #byPrefixes(
+    text: string,
+    messages: readonly DatasetMessage[],
+    index: number,
+    options: RenderOptions,
+  ): TurnSpan {
+    const before = this.#template.render(messages.slice(0, index), { ...options, addGenerationPrompt: true })
+    if (!text.startsWith(before)) {
+      throw new AmbiguousChat(
+        `the chat template renders what comes before message ${index} differently without the rest of the chat`,
+      )
+    }
+    const end = this.#endOf(text, before.length, messages, index, options)
+    if (end === undefined) {
+      throw new AmbiguousChat(
+        `the chat template renders message ${index} differently without the rest of the chat, so its end is not known`,
+      )
+    }
+    const start = this.#afterHeader(text, { start: before.length, end }, messages[index] as DatasetMessage)
+    return this.#trimmed(text, { start, end, message: index })
+  }
+
+  #endOf(
+    text: string,
+    start: number,
+    messages: readonly DatasetMessage[],
+    index: number,
+    options: RenderOptions,
+  ): number | undefined {
+    if (index === messages.length - 1) return text.length
+    const upTo = this.text(messages.slice(0, index + 1), options)
+    if (upTo.length >= start && text.startsWith(upTo)) return upTo.length
+    // Templates may change earlier turns, but content that stands whole before an end of turn is unmistakable.
+    const content = messages[index]?.content?.trim()
+    if (!content) return undefined
+    const found = skipSpace(text, start)
+    if (!text.startsWith(content, found)) return undefined
+    const end = this.#endToken(text, skipSpace(text, found + content.length))
+    return end
+  }
+
+  /** Where an end-of-turn token that starts at `position` ends. */
+  #endToken(text: string, position: number): number | undefined {
+    const token = this.#ends.find((end) => text.startsWith(end, position))
+    return token === undefined ? undefined : position + token.length
+  }
+
+  /**
+   * A template that knows no generation prompt puts its role header into the turn itself; what stands before the
+   * content is that header, unless it is white space only.
+   */
+  #afterHeader(text: string, { start, end }: Span, message: DatasetMessage): number {
+    if (!this.#template.ignoresGenerationPrompt) return start
+    const content = message.content?.trim() ?? ''
+    const found = text.slice(start, end).indexOf(content)
+    if (content === '' || found < 0) {
+      if (message.content !== null && this.#endToken(text, skipSpace(text, start)) !== undefined) return start
+      throw new AmbiguousChat(
+        'the chat template takes no notice of add_generation_prompt, and the content of an assistant message is not found in its text',
+      )
+    }
+    return text.slice(start, start + found).trim() === '' ? start : start + found
+  }
+
+  /** Ends the part with its end-of-turn token, be it before the white space at the end or directly after it. */
+  #trimmed(text: string, { start, end, message }: Span & { message: number }): TurnSpan {
+    const next = this.#endToken(text, end)
+    const part = text.slice(start, end)
+    if (this.isTerminated(part))
+      return { start, end: start + part.trimEnd().length, message, terminated: true }
+    return { start, end: next ?? end, message, terminated: next !== undefined }
+  }
+
+  #closed(text: string): string {
+    const tail = this.#tail()
+    return tail !== '' && text.endsWith(tail) ? text.slice(0, -tail.length) : text
+  }
+
+  /**
+   * Some templates end with an open assistant header whether asked or not. It is what a chat that ends with the user
+   * and one that ends with the assistant have in common at their ends, after the end of turn.
+   */
+  #tail(): string {
+    if (this.#openTail !== undefined) return this.#openTail
+    this.#openTail = ''
+    if (!this.#template.ignoresGenerationPrompt) return ''
+    const question = { role: 'user', content: '1' }
+    const answer = { role: 'assistant', content: '2' }
+    let common: string
+    try {
+      common = commonEnd(this.#template.render([question]), this.#template.render([question, answer]))
+    } catch {
+      // The template wants other messages than these; its texts are then taken as they are.
+      return ''
+    }
+    for (let end = this.#endToken(common, 0); end !== undefined; end = this.#endToken(common, 0)) {
+      common = common.slice(end).trimStart()
+    }
+    if (/assistant/i.test(common)) this.#openTail = common
+    return this.#openTail
+  }
+}
+
+function skipSpace(text: string, position: number): number {
+  return text.length - text.slice(position).trimStart().length
+}
+
+function commonEnd(a: string, b: string): string {
+  let length = 0
+  while (length < Math.min(a.length, b.length) && a[a.length - 1 - length] === b[b.length - 1 - length])
+    length++
+  return a.slice(a.length - length)
+}

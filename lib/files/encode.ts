@@ -1,0 +1,224 @@
+/**
+ * Dataset rows to token ids and labels. A label is the id of its own token where the model shall learn to write it,
+ * and -100 elsewhere; moving labels one place to the left happens later, when micro-batches are packed.
+ */
+
+import { ConfigError, DataError, LowrankError } from '../errors.js'
+import { AmbiguousChat, ChatRenderer } from './chat-spans.js'
+import { ChatTemplate, type RenderOptions, type Span, type TemplateLimits } from './chat-template.js'
+import {
+  type DatasetMessage,
+  type DatasetRow,
+  type MessagesRow,
+  type PromptCompletionRow,
+  rowError,
+} from './dataset.js'
+import { encodeMarked, type MarkedIds } from './token-offsets.js'
+import { Tokenizer, type TokenizerSource } from './tokenizer.js'
+
+/** The label of a token that is not learned. */
+export const IGNORE = -100
+
+export const TRAIN_ON = ['completions', 'last', 'all'] as const
+/** Every assistant turn (completion), only the last one, or every token. Plain text is learned whole in any case. */
+export type TrainOn = (typeof TRAIN_ON)[number]
+
+export interface EncodeRowOptions {
+  /** Tokens beyond this many are cut off the end. */
+  maxSeqLength: number
+  /** Default `completions`. */
+  trainOn?: TrainOn
+  /** What happens to a row without anything to learn: left out and counted (`drop`, the default), or an error. */
+  emptyRows?: 'drop' | 'error'
+  /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
+  now?: Date
+  templateLimits?: TemplateLimits
+}
+
+export interface EncodedRow {
+  inputIds: Int32Array
+  /** `[inputIds.length]`: the id of the token itself, or -100. */
+  labels: Int32Array
+  /** How many labels count: those from the second token on. */
+  supervised: number
+  truncated: boolean
+  path: string
+  line: number
+}
+
+/** Why a row was left out. */
+export type DropReason = 'nothing_to_learn' | 'truncated_away'
+
+export class RowEncoder {
+  readonly tokenizer: Tokenizer
+  readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits'>>
+  readonly #source: TokenizerSource
+  readonly #limits: TemplateLimits | undefined
+  readonly #renderers = new Map<string, ChatRenderer>()
+
+  /** @throws ConfigError for an option out of range. */
+  constructor(source: TokenizerSource, options: EncodeRowOptions) {
+    const {
+      maxSeqLength,
+      trainOn = 'completions',
+      emptyRows = 'drop',
+      now = new Date(),
+      templateLimits,
+    } = options
+    if (!Number.isInteger(maxSeqLength) || maxSeqLength < 2) {
+      throw new ConfigError(`max_seq_length must be an integer of at least 2, not ${maxSeqLength}`, {
+        maxSeqLength,
+      })
+    }
+    if (!TRAIN_ON.includes(trainOn)) {
+      throw new ConfigError(`train_on must be one of ${TRAIN_ON.join(', ')}, not ${trainOn}`, { trainOn })
+    }
+    this.tokenizer = new Tokenizer(source)
+    this.#source = source
+    this.#limits = templateLimits
+    this.#options = { maxSeqLength, trainOn, emptyRows, now }
+  }
+
+  /**
+   * @returns ids and labels, or why the row has nothing to learn
+   * @throws DataError when the row cannot be used, naming file and line.
+   */
+  encode(row: DatasetRow): EncodedRow | DropReason {
+    const { ids, inside } = this.#encode(row)
+    const { maxSeqLength, emptyRows } = this.#options
+    const truncated = ids.length > maxSeqLength
+    const length = Math.min(ids.length, maxSeqLength)
+    const inputIds = new Int32Array(length)
+    const labels = new Int32Array(length)
+    let supervised = 0
+    for (let i = 0; i < length; i++) {
+      inputIds[i] = ids[i] as number
+      labels[i] = inside[i] ? (ids[i] as number) : IGNORE
+      // Nothing comes before the first token to predict it from.
+      if (inside[i] && i > 0) supervised++
+    }
+    if (supervised > 0) return { inputIds, labels, supervised, truncated, path: row.path, line: row.line }
+    const reason = inside.indexOf(1, 1) > 0 ? 'truncated_away' : 'nothing_to_learn'
+    if (emptyRows === 'drop') return reason
+    throw rowError(
+      row,
+      reason === 'truncated_away'
+        ? `everything to learn lies beyond max_seq_length ${maxSeqLength}`
+        : `there is nothing to learn (train_on: ${this.#options.trainOn})`,
+    )
+  }
+
+  #encode(row: DatasetRow): MarkedIds {
+    switch (row.format) {
+      case 'text':
+        return this.#wholeText(row.text)
+      case 'prompt_completion':
+        return this.#promptCompletion(row)
+      case 'messages':
+        return this.#chat(row)
+    }
+  }
+
+  #wholeText(text: string): MarkedIds {
+    const ids = this.#withoutDoubleBos(this.tokenizer.encode(text, { addSpecialTokens: true }))
+    return this.#withEos({ ids, inside: new Uint8Array(ids.length).fill(1) })
+  }
+
+  #promptCompletion(row: PromptCompletionRow): MarkedIds {
+    const text = row.prompt + row.completion
+    if (this.#options.trainOn === 'all') return this.#wholeText(text)
+    const spans = row.completion === '' ? [] : [{ start: row.prompt.length, end: text.length }]
+    const { bos_token: bos } = this.tokenizer.specialTokens
+    const addSpecialTokens = bos === undefined || !text.startsWith(bos)
+    const marked = this.#marked(row, text, spans, addSpecialTokens)
+    return row.completion === '' ? marked : this.#withEos(marked)
+  }
+
+  #chat(row: MessagesRow): MarkedIds {
+    const { trainOn, now } = this.#options
+    const renderer = this.#renderer(row)
+    const options: RenderOptions = { now, ...(row.tools ? { tools: row.tools } : {}) }
+    const messages = row.messages.map(({ weight, ...message }): DatasetMessage => message)
+    try {
+      if (trainOn === 'all') {
+        const text = renderer.text(messages, options)
+        const ids = this.tokenizer.encode(text, { addSpecialTokens: false })
+        const whole = { ids, inside: new Uint8Array(ids.length).fill(1) }
+        return messages.at(-1)?.role === 'assistant' && !renderer.isTerminated(text)
+          ? this.#withEos(whole)
+          : whole
+      }
+      const { text, turns } = renderer.turns(messages, options)
+      const wanted = (trainOn === 'last' ? turns.slice(-1) : turns).filter(
+        ({ message }) => row.messages[message]?.weight !== 0,
+      )
+      const marked = this.#marked(row, text, wanted, false)
+      const last = wanted.at(-1)
+      const open = last !== undefined && !last.terminated && last.end === text.length
+      return open ? this.#withEos(marked) : marked
+    } catch (cause) {
+      throw this.#named(row, cause)
+    }
+  }
+
+  #marked(row: DatasetRow, text: string, spans: readonly Span[], addSpecialTokens: boolean): MarkedIds {
+    const marked = encodeMarked(this.tokenizer, text, spans, addSpecialTokens)
+    if (marked) return marked
+    throw rowError(
+      row,
+      'the tokens of this text do not spell it exactly, so what is to be learned cannot be marked; is there a character that the tokenizer does not know or changes? Use train_on: all, or remove the row',
+    )
+  }
+
+  #named(row: DatasetRow, cause: unknown): unknown {
+    if (cause instanceof AmbiguousChat) {
+      return rowError(
+        row,
+        `${cause.message}; use a template with {% generation %} markers, train_on: all, or one assistant turn per row`,
+        cause,
+      )
+    }
+    const named = cause instanceof DataError && 'line' in cause.details
+    return cause instanceof LowrankError && !named ? rowError(row, cause.message, cause) : cause
+  }
+
+  #renderer({ tools, ...row }: MessagesRow): ChatRenderer {
+    const { chatTemplate, namedTemplates = {} } = this.#source
+    const source = (tools ? namedTemplates.tool_use : undefined) ?? chatTemplate
+    if (source === undefined) {
+      throw rowError(
+        { path: row.path, line: row.line },
+        'the model has no chat template, so messages cannot be used; use prompt and completion, or text',
+      )
+    }
+    const known = this.#renderers.get(source)
+    if (known) return known
+    const { specialTokens, eosIds } = this.tokenizer
+    const template = new ChatTemplate(source, specialTokens, this.#limits)
+    const ends = eosIds.flatMap((id) => this.tokenizer.idToToken(id) ?? [])
+    const isAdded = (token: string) => {
+      const id = this.tokenizer.tokenToId(token)
+      return id !== undefined && this.tokenizer.addedToken(id) !== undefined
+    }
+    const renderer = new ChatRenderer(template, ends, isAdded)
+    this.#renderers.set(source, renderer)
+    return renderer
+  }
+
+  /** A text may begin with the BOS that the tokenizer adds as well. */
+  #withoutDoubleBos(ids: number[]): number[] {
+    const { bosId, addsBos } = this.tokenizer
+    return addsBos && ids[0] === bosId && ids[1] === bosId ? ids.slice(1) : ids
+  }
+
+  /** Ends a document with an EOS that is learned, unless it ends with one already. */
+  #withEos({ ids, inside }: MarkedIds): MarkedIds {
+    const { eosId } = this.tokenizer
+    if (eosId === undefined) return { ids, inside }
+    const closed = ids.at(-1) === eosId ? ids : [...ids, eosId]
+    const marks = new Uint8Array(closed.length)
+    marks.set(inside)
+    marks[closed.length - 1] = 1
+    return { ids: closed, inside: marks }
+  }
+}

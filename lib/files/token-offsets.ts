@@ -1,0 +1,208 @@
+/**
+ * Where each token lies in its text. `@huggingface/tokenizers` does not tell, but tokens know their bytes, so the
+ * place is found by walking along the text; every byte is compared, and a text whose tokens do not spell it exactly
+ * has no offsets rather than approximate ones.
+ */
+
+import type { Span } from './chat-template.js'
+import type { Tokenizer } from './tokenizer.js'
+
+/**
+ * Byte offsets of the tokens in the UTF-8 text, `[ids.length + 1]`; undefined when the tokens do not spell the text.
+ * @param continues the ids come from `encodeContinuation`
+ */
+function byteOffsets(
+  tokenizer: Tokenizer,
+  text: string,
+  ids: readonly number[],
+  continues: boolean,
+): Int32Array | undefined {
+  const bytes = Buffer.from(text)
+  const offsets = new Int32Array(ids.length + 1)
+  let position = 0
+  // Whether the next token is the first of its stretch between added tokens.
+  let first = true
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i] as number
+    const added = tokenizer.addedToken(id)
+    let token = tokenizer.bytesOf(id)
+    if (!token) return undefined
+    if (added?.lstrip) position = skipSpace(bytes, position)
+    if (!added && first && !continues && hasPrefix(tokenizer, bytes, position)) {
+      if (token[0] !== SPACE) return undefined
+      token = token.subarray(1)
+    }
+    offsets[i] = position
+    if (bytes.length - position < token.length) return undefined
+    if (bytes.compare(token, 0, token.length, position, position + token.length) !== 0) return undefined
+    position += token.length
+    if (added?.rstrip) position = skipSpace(bytes, position)
+    first = added !== undefined
+  }
+  offsets[ids.length] = position
+  return position === bytes.length ? offsets : undefined
+}
+
+const SPACE = 0x20
+
+/** Whether the tokenizer puts a space before the stretch that starts here. */
+function hasPrefix(tokenizer: Tokenizer, bytes: Uint8Array, position: number): boolean {
+  switch (tokenizer.prefixScheme) {
+    case 'none':
+      return false
+    case 'prepend':
+      return true
+    case 'always':
+      return bytes[position] !== SPACE
+    case 'first':
+      return position === 0 && bytes[position] !== SPACE
+  }
+}
+
+function skipSpace(bytes: Uint8Array, position: number): number {
+  while (
+    position < bytes.length &&
+    ((bytes[position] as number) === SPACE || isControlSpace(bytes[position] as number))
+  ) {
+    position++
+  }
+  return position
+}
+
+function isControlSpace(byte: number): boolean {
+  return byte >= 9 && byte <= 13
+}
+
+/** Ids of a text and, for each, whether it starts inside one of the given parts. */
+export interface MarkedIds {
+  ids: number[]
+  inside: Uint8Array
+}
+
+/**
+ * Tokenises a text and marks the tokens that start inside `spans`. A token that would begin before a span and reach
+ * into it is split there, since generation too starts with a token of its own: the text before is a prompt then.
+ * @param text as the tokenizer shall see it, special tokens included
+ * @param spans sorted, not overlapping, in UTF-16 units
+ * @param addSpecialTokens whether BOS and EOS are put around the text; they are marked as outside
+ * @returns undefined when the places of the tokens cannot be known exactly
+ */
+export function encodeMarked(
+  tokenizer: Tokenizer,
+  text: string,
+  spans: readonly Span[],
+  addSpecialTokens: boolean,
+): MarkedIds | undefined {
+  const plain = normalizeParts(tokenizer, text, spans)
+  if (!plain) return undefined
+  const whole = encodePiece(tokenizer, plain.text, plain.spans, false)
+  if (!whole) return undefined
+  const pieces = whole.straddled.length === 0 ? [whole] : encodeApart(tokenizer, plain, whole.straddled)
+  if (!pieces) return undefined
+  const { before, after } = addSpecialTokens ? surroundings(tokenizer) : { before: [], after: [] }
+  const ids = [...before, ...pieces.flatMap((piece) => piece.ids), ...after]
+  const inside = new Uint8Array(ids.length)
+  inside.set(
+    pieces.flatMap((piece) => Array.from(piece.inside)),
+    before.length,
+  )
+  return { ids, inside }
+}
+
+interface Part {
+  text: string
+  spans: Span[]
+}
+
+/**
+ * Unicode normalisation may change lengths, so spans are carried over by normalising each part on its own, which must
+ * give the same text.
+ */
+function normalizeParts(tokenizer: Tokenizer, text: string, spans: readonly Span[]): Part | undefined {
+  const normalized = tokenizer.normalized(text)
+  if (normalized === text) return { text, spans: [...spans] }
+  let result = ''
+  let end = 0
+  const moved: Span[] = []
+  for (const span of spans) {
+    result += tokenizer.normalized(text.slice(end, span.start))
+    const start = result.length
+    result += tokenizer.normalized(text.slice(span.start, span.end))
+    moved.push({ start, end: result.length })
+    end = span.end
+  }
+  result += tokenizer.normalized(text.slice(end))
+  if (result !== normalized) return undefined
+  const plain = { addSpecialTokens: false }
+  const same = (a: readonly number[], b: readonly number[]) =>
+    a.length === b.length && a.every((id, i) => id === b[i])
+  return same(tokenizer.encode(text, plain), tokenizer.encode(normalized, plain))
+    ? { text: normalized, spans: moved }
+    : undefined
+}
+
+interface Piece extends MarkedIds {
+  /** Starts of spans that lie inside a token, in UTF-16 units. */
+  straddled: number[]
+}
+
+function encodePiece(
+  tokenizer: Tokenizer,
+  text: string,
+  spans: readonly Span[],
+  continues: boolean,
+): Piece | undefined {
+  const ids = continues
+    ? tokenizer.encodeContinuation(text)
+    : tokenizer.encode(text, { addSpecialTokens: false })
+  const spelled = tokenizer.marksSpaces ? text.replaceAll('\u2581', ' ') : text
+  const offsets = byteOffsets(tokenizer, spelled, ids, continues)
+  if (!offsets) return undefined
+  const inside = new Uint8Array(ids.length)
+  const straddled: number[] = []
+  let token = 0
+  let position = 0
+  let bytes = 0
+  /** The byte offset of a place; places are asked for in rising order. */
+  const byteAt = (place: number) => {
+    bytes += Buffer.byteLength(spelled.slice(position, place))
+    position = place
+    return bytes
+  }
+  for (const span of spans) {
+    const start = byteAt(span.start)
+    const end = byteAt(span.end)
+    while (token < ids.length && (offsets[token] as number) < start) token++
+    if (offsets[token] !== start && end > start) straddled.push(span.start)
+    for (; token < ids.length && (offsets[token] as number) < end; token++) inside[token] = 1
+  }
+  return { ids, inside, straddled }
+}
+
+/** Tokenises the stretches between the cuts each on its own. */
+function encodeApart(
+  tokenizer: Tokenizer,
+  { text, spans }: Part,
+  cuts: readonly number[],
+): Piece[] | undefined {
+  const pieces: Piece[] = []
+  const bounds = [0, ...cuts, text.length]
+  for (let i = 0; i + 1 < bounds.length; i++) {
+    const start = bounds[i] as number
+    const end = bounds[i + 1] as number
+    const within = spans
+      .filter((span) => span.start < end && span.end > start)
+      .map((span) => ({ start: Math.max(span.start, start) - start, end: Math.min(span.end, end) - start }))
+    const piece = encodePiece(tokenizer, text.slice(start, end), within, i > 0)
+    if (!piece || piece.straddled.length > 0) return undefined
+    pieces.push(piece)
+  }
+  return pieces
+}
+
+/** What the tokenizer puts before and after a text. */
+function surroundings(tokenizer: Tokenizer): { before: number[]; after: number[] } {
+  const ids = tokenizer.encode('', { addSpecialTokens: true })
+  const cut = ids.findIndex((id) => id !== tokenizer.bosId)
+  return cut < 0 ? { before: ids, after: [] } : { before: ids.slice(0, cut), after: ids.slice(cut) }
+}

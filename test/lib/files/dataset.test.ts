@@ -1,0 +1,199 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ConfigError, DataError, FileFormatError } from '../../../lib/errors.js'
+import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../lib/files/dataset.js'
+
+let folder: string
+let count = 0
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'lowrank-dataset-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+function file(content: string | Uint8Array): string {
+  const path = join(folder, `${count++}.jsonl`)
+  writeFileSync(path, content)
+  return path
+}
+
+const lines = (...rows: unknown[]) => rows.map((row) => JSON.stringify(row)).join('\n')
+
+async function read(path: string | string[], options?: OpenDatasetOptions): Promise<DatasetRow[]> {
+  const rows: DatasetRow[] = []
+  for await (const row of openDataset(path, options)) rows.push(row)
+  return rows
+}
+
+const one = { role: 'user', content: 'hi' }
+
+describe('a dataset', () => {
+  it('is read in the form of its first row, with line numbers', async () => {
+    const path = file(lines({ text: 'a' }, { text: 'b', id: 3 }))
+    expect(await read(path)).toEqual([
+      { format: 'text', text: 'a', path, line: 1 },
+      { format: 'text', text: 'b', path, line: 2 },
+    ])
+  })
+
+  it('may have a byte order mark, CRLF, blank lines and no line end at the end', async () => {
+    const path = file('\ufeff{"text":"a"}\r\n\r\n   \r\n{"text":"b"}\n\n{"text":"c"}')
+    expect((await read(path)).map(({ line }) => line)).toEqual([1, 4, 6])
+  })
+
+  it('keeps characters that are cut by the pieces in which the file is read', async () => {
+    const text = 'ä你🎉'.repeat(30_000)
+    const path = file(lines({ text }, { text: `x${text}` }, { text: `yy${text}` }))
+    const rows = await read(path)
+    expect(rows.map((row) => row.format === 'text' && row.text)).toEqual([text, `x${text}`, `yy${text}`])
+  })
+
+  it('may be several files', async () => {
+    const paths = [file(lines({ text: 'a' })), file(lines({ text: 'b' }))]
+    expect((await read(paths)).map(({ path, line }) => [path, line])).toEqual(paths.map((path) => [path, 1]))
+  })
+
+  it('may be empty', async () => {
+    expect(await read(file('\n\n'))).toEqual([])
+  })
+
+  it('has its form named where several would do', async () => {
+    const path = file(lines({ text: 'a', prompt: 'p', completion: 'c' }))
+    expect(await read(path)).toMatchObject([{ format: 'prompt_completion' }])
+    expect(await read(path, { format: 'text' })).toMatchObject([{ format: 'text', text: 'a' }])
+  })
+})
+
+describe('a chat', () => {
+  const messages = async (value: unknown) => {
+    const [row] = await read(file(lines(value)))
+    return row?.format === 'messages' ? row.messages : undefined
+  }
+
+  it('keeps weights, names and tools', async () => {
+    const chat = [one, { role: 'assistant', content: 'a', weight: 0 }, { ...one, name: 'x', weight: null }]
+    const [row] = await read(file(lines({ messages: chat, tools: [{ a: 1 }] })))
+    expect(row).toMatchObject({
+      messages: [one, { role: 'assistant', content: 'a', weight: 0 }, { ...one, name: 'x' }],
+      tools: [{ a: 1 }],
+    })
+  })
+
+  it('has its text parts joined and the developer made the system', async () => {
+    const parts = [
+      { type: 'text', text: 'a' },
+      { type: 'text', text: 'b' },
+    ]
+    expect(await messages({ messages: [{ role: 'developer', content: parts }, one] })).toEqual([
+      { role: 'system', content: 'ab' },
+      one,
+    ])
+  })
+
+  it('has the arguments of tool calls parsed', async () => {
+    const call = (given: unknown) => ({ type: 'function', function: { name: 'f', arguments: given } })
+    const turn = { role: 'assistant', tool_calls: [call('{"a":1}'), call({ b: 2 })] }
+    expect(await messages({ messages: [one, turn] })).toEqual([
+      one,
+      { role: 'assistant', content: null, tool_calls: [call({ a: 1 }), call({ b: 2 })] },
+    ])
+  })
+
+  it('is made of prompt and completion that are lists, of which only the completion counts', async () => {
+    const answer = { role: 'assistant', content: 'a' }
+    expect(await messages({ prompt: [one, answer, one], completion: [answer] })).toEqual([
+      { ...one, weight: 0 },
+      { ...answer, weight: 0 },
+      { ...one, weight: 0 },
+      answer,
+    ])
+  })
+})
+
+describe('an error names file and line', () => {
+  const first = { text: 'a' }
+  const chat = (...messages: unknown[]) => lines({ messages })
+  it.each([
+    ['no JSON', `${lines(first)}\n{"text": "b"`, /line 2: the line is not valid JSON/],
+    ['JSON over several lines', '{\n"text": "b"}', /line 1: .*spread over several lines.*jq -c/],
+    ['an array', '[{"text": "b"}]', /line 1: expected a JSON object, found an array.*jq/],
+    ['a string', '"b"', /line 1: expected a JSON object, found "\\"b\\""/],
+    [
+      'another form later',
+      lines(first, {}, { messages: [one] }),
+      /line 2: expected \{"text": …\}, but there are only empty object/,
+    ],
+    [
+      'a form that is not known',
+      lines({ instruction: 'x', output: 'y' }),
+      /line 1: .*keys "instruction", "output"; expected \{"messages".* or \{"prompt".* or \{"text"/,
+    ],
+    ['a number for text', lines({ text: 3 }), /line 1: expected \{"text": …\}, but "text" is 3/],
+    ['a prompt without completion text', lines({ prompt: 'a', completion: null }), /"completion" is null/],
+    [
+      'a mix of text and list',
+      lines({ prompt: 'a', completion: [one] }),
+      /must both be strings or both be lists/,
+    ],
+    ['messages of another kind', lines({ messages: 'x' }), /"messages" is the string "x"/],
+    ['no messages', chat(), /"messages" is empty/],
+    ['a message that is text', chat('x'), /messages\[0\] must be an object.*not the string "x"/],
+    [
+      'an unknown role',
+      chat(one, { role: 'bot', content: '' }),
+      /role of messages\[1\] must be one of system, developer, user, assistant, tool, not the string "bot"/,
+    ],
+    ['no content', chat({ role: 'user' }), /messages\[0\] has no "content"/],
+    [
+      'content of another kind',
+      chat({ role: 'user', content: 5 }),
+      /content of messages\[0\] must be a string, not 5/,
+    ],
+    [
+      'an image',
+      chat({ role: 'user', content: [{ type: 'image_url' }] }),
+      /content part of type the string "image_url"/,
+    ],
+    ['another weight', chat({ ...one, weight: 0.5 }), /weight of messages\[0\] must be 0 or 1, not 0.5/],
+    [
+      'tools of another kind',
+      lines({ messages: [one], tools: {} }),
+      /"tools" must be an array, not an object/,
+    ],
+    [
+      'broken arguments',
+      chat({ role: 'assistant', tool_calls: [{ function: { arguments: '{' } }] }),
+      /arguments of a tool call in messages\[0\] are not valid JSON: "\{"/,
+    ],
+    ['a call of nothing', chat({ role: 'assistant', tool_calls: [{}] }), /needs a "function"/],
+  ] as const)('for %s', async (_, content, message) => {
+    const path = file(content)
+    const reading = read(path)
+    await expect(reading).rejects.toThrow(DataError)
+    await expect(read(path)).rejects.toThrow(message)
+    await expect(read(path)).rejects.toThrow(path)
+  })
+
+  it('for bytes that are no UTF-8', async () => {
+    const path = file(
+      Buffer.concat([Buffer.from('{"text":"a"}\n{"text":"'), Buffer.of(0xff), Buffer.from('"}\n')]),
+    )
+    await expect(read(path)).rejects.toThrow(/line 2: the line is not UTF-8/)
+  })
+
+  it('for a line without end', async () => {
+    const path = file(Buffer.alloc((64 << 20) + (1 << 20), 'a'))
+    await expect(read(path)).rejects.toThrow(/line 1: the line is longer than/)
+  })
+})
+
+it('refuses a missing file and an unknown format', async () => {
+  await expect(read(join(folder, 'missing.jsonl'))).rejects.toThrow(FileFormatError)
+  await expect(read(folder)).rejects.toThrow(/not a regular file/)
+  await expect(read(file(''), { format: 'alpaca' as never })).rejects.toThrow(ConfigError)
+  await expect(read(file(''), { format: 'alpaca' as never })).rejects.toThrow(
+    /"alpaca" is not known; expected auto, messages/,
+  )
+})
