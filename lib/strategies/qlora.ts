@@ -4,8 +4,8 @@
  */
 import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
-import { nf4 } from './defaults.js'
 import { lora, loraRules } from './lora.js'
+import { nf4 } from './quantization.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of QLoRA. */

@@ -5,7 +5,7 @@
  */
 import type * as z from 'zod'
 import type { LowRankSlot } from '../native/addon.js'
-import type { TrainingDefaults } from './defaults.js'
+import type { TrainingDefaults } from './quantization.js'
 
 /** A strategy's options: plain frozen data that prints as JSON and reads back. */
 export interface StrategyConfig {

@@ -18,9 +18,8 @@ import {
   toFileKeys,
   word,
 } from '../schema.js'
-import type { Quantization } from '../strategies/defaults.js'
-import { nf4 } from '../strategies/defaults.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
+import { describeQuantization, nf4, type Quantization, sameQuantization } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type TrainOptions, trainShape } from './options.js'
 
@@ -156,16 +155,6 @@ function chooseQuantization(
       `${describeQuantization(wanted)}, which strategy ${strategy.name} stands for; leave the key out or choose another strategy`,
     )
   return chosen
-}
-
-export function sameQuantization(a: Quantization, b: Quantization): boolean {
-  return describeQuantization(a) === describeQuantization(b)
-}
-
-/** In the words of a config file. */
-export function describeQuantization(quantization: Quantization): string {
-  if (quantization.type === 'none') return 'none'
-  return quantization.doubleQuant ? 'nf4' : '{type: nf4, double_quant: false}'
 }
 
 /** What exists beside the config is meant; anything else is left for the loader to judge. */

@@ -1,4 +1,4 @@
-/** Settings of a training run that a strategy may stand for; QLoRA is the one that needs them. */
+/** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
 
 /** How the frozen linears are held. */
 export type Quantization = { readonly type: 'none' } | Nf4Quantization
@@ -10,6 +10,7 @@ export interface Nf4Quantization {
   readonly doubleQuant: boolean
 }
 
+/** Settings of a run that a strategy may stand for. */
 export interface TrainingDefaults {
   readonly quantization?: Quantization
 }
@@ -21,4 +22,14 @@ export interface TrainingDefaults {
  */
 export function nf4(options: { doubleQuant?: boolean } = {}): Nf4Quantization {
   return Object.freeze({ type: 'nf4', doubleQuant: options.doubleQuant ?? true })
+}
+
+export function sameQuantization(a: Quantization, b: Quantization): boolean {
+  return describeQuantization(a) === describeQuantization(b)
+}
+
+/** In the words of a config file. */
+export function describeQuantization(quantization: Quantization): string {
+  if (quantization.type === 'none') return 'none'
+  return quantization.doubleQuant ? 'nf4' : '{type: nf4, double_quant: false}'
 }

@@ -1,0 +1,58 @@
+/** Planned memory, printable: what a run, a model or an operation will hold at its peak, by category. */
+import type { Category, PlanReport, PlanRow } from './native/addon.js'
+
+/** Bytes in words: `1.4 GiB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit++
+  }
+  return unit === 0 ? `${bytes} B` : `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`
+}
+
+/** The bytes live at the peak of a plan. The rows add up to `peakBytes`. */
+export class MemoryReport {
+  readonly peakBytes: number
+  readonly rows: readonly PlanRow[]
+  /** Bytes of the one arena that activations, loss and workspace share. */
+  readonly arenaBytes: number
+  /** Where in the model the peak is, e.g. `backward model.layers.29.mlp`. */
+  readonly peakAt: string
+  readonly trainableParameters: number
+  /** Of base and adapter together. */
+  readonly totalParameters: number
+
+  /** @internal */
+  constructor(report: PlanReport) {
+    this.peakBytes = report.peakBytes
+    this.rows = report.rows
+    this.arenaBytes = report.arenaBytes
+    this.peakAt = report.peakAt
+    this.trainableParameters = report.trainableParameters
+    this.totalParameters = report.totalParameters
+  }
+
+  /** Bytes of one category at the peak; 0 for one that has no row. */
+  bytes(category: Category): number {
+    return this.rows.find((row) => row.category === category)?.bytes ?? 0
+  }
+
+  /** A table with a line per category and the sum. */
+  toString(): string {
+    const rows = this.rows.filter((row) => row.bytes > 0)
+    const lines = [
+      ...rows.map(({ category, bytes }) => [category, bytes] as const),
+      ['peak', this.peakBytes] as const,
+    ]
+    const width = Math.max(...lines.map(([label]) => label.length))
+    const body = lines.map(([label, bytes]) => {
+      const share = this.peakBytes > 0 ? Math.round((100 * bytes) / this.peakBytes) : 0
+      return `${label.padEnd(width)}  ${formatBytes(bytes).padStart(10)}  ${String(share).padStart(3)} %`
+    })
+    body.splice(-1, 0, '-'.repeat(width + 19))
+    return [...body, ...(this.peakAt ? [`at ${this.peakAt}`] : [])].join('\n')
+  }
+}

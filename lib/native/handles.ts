@@ -1,0 +1,42 @@
+/** Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it. */
+import { DisposedError } from '../errors.js'
+
+/** Counts the uses of an object and frees it once, after the last of them. */
+export class Lifetime {
+  #ended = false
+  #freed: Promise<void> | undefined
+  readonly #pending = new Set<Promise<unknown>>()
+
+  /** @param what names the object in messages, e.g. `Adapter of model.gguf` */
+  constructor(
+    readonly what: string,
+    readonly advice: string,
+  ) {}
+
+  /** @throws {DisposedError} after `dispose` was called */
+  check(): void {
+    if (this.#ended)
+      throw new DisposedError(`${this.what} was disposed and cannot be used; ${this.advice}.`, {
+        what: this.what,
+      })
+  }
+
+  /** Runs work that needs the object; disposal waits until it has settled. */
+  async use<T>(work: () => Promise<T>): Promise<T> {
+    this.check()
+    const promise = work()
+    this.#pending.add(promise)
+    try {
+      return await promise
+    } finally {
+      this.#pending.delete(promise)
+    }
+  }
+
+  /** Lets work in flight finish, then frees; further calls wait for the same. */
+  dispose(free: () => void | Promise<void>): Promise<void> {
+    this.#ended = true
+    this.#freed ??= Promise.allSettled(this.#pending).then(free)
+    return this.#freed
+  }
+}

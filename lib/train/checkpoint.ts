@@ -1,0 +1,260 @@
+/**
+ * Checkpoints: `checkpoint-<step>/` is an adapter folder that PEFT loads, with training_state.safetensors (the
+ * optimiser's moments) and training_state.json (where the run stands and what it was made from). A run resumed from one
+ * goes on bit for bit as if it had never stopped; what would keep it from that is refused.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { readdir, rm, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import type { AdapterState, BaseModel } from '../base.js'
+import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
+import { writeFileWhole } from '../files/atomic.js'
+import { readJsonObject } from '../files/input.js'
+import { readSafetensorsHeader, readTensor, writeSafetensors } from '../files/safetensors.js'
+import { openAdapterFolder, saveAdapterFolder } from '../peft/adapter-folder.js'
+import { float32Bytes, toFloat32 } from '../peft/floats.js'
+import { describeQuantization } from '../strategies/quantization.js'
+
+const VERSION = 1
+const STATE = 'training_state.json'
+const TENSORS = 'training_state.safetensors'
+const PREFIX = 'checkpoint-'
+const MOMENTS = ['m', 'v'] as const
+
+/** Where a run stands between two steps. */
+export interface TrainingState {
+  /** Completed optimiser steps. */
+  step: number
+  /** The next micro-batch. */
+  cursor: DataCursor
+  /** Sums over the run so far. */
+  totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
+}
+
+/** A place in the data: micro-batches of earlier epochs and of this one that are done. */
+export interface DataCursor {
+  epoch: number
+  microBatch: number
+}
+
+/** What a run is made from; a checkpoint fits only a run of the same. */
+export interface RunIdentity {
+  /** Content hash of the base model, with the format it is held in. */
+  base: string
+  /** Content hash of the training data. */
+  data: string
+  /** Every option that shapes the numbers. */
+  options: Readonly<Record<string, unknown>>
+}
+
+/** Says what the base is, as a checkpoint has to find it again. */
+export function baseIdentity(base: BaseModel): string {
+  return `${base.files.fingerprint} ${describeQuantization(base.quantization)} ${base.precision}`
+}
+
+/**
+ * Writes `checkpoint-<step>` into the output folder, whole or not at all.
+ * @returns its path
+ */
+export async function saveCheckpoint(
+  outputDir: string,
+  base: BaseModel,
+  adapter: AdapterState,
+  state: TrainingState,
+  identity: RunIdentity,
+): Promise<string> {
+  const path = join(outputDir, `${PREFIX}${state.step}`)
+  const trained = adapter.description.factors.filter((factor) => factor.trained)
+  const tensors = trained.flatMap((factor) =>
+    MOMENTS.map((moment) => ({
+      name: momentName(factor, moment),
+      dtype: 'F32' as const,
+      shape: [factor.rows, factor.cols],
+      data: () => float32Bytes(adapter.native.read(factor.name, moment)),
+    })),
+  )
+  const about = {
+    version: VERSION,
+    step: state.step,
+    cursor: { epoch: state.cursor.epoch, micro_batch: state.cursor.microBatch },
+    totals: {
+      tokens: state.totals.tokens,
+      supervised_tokens: state.totals.supervisedTokens,
+      loss_sum: state.totals.lossSum,
+      seconds: state.totals.seconds,
+    },
+    seed: identity.options.seed,
+    base: identity.base,
+    data: identity.data,
+    config: hashOf(identity.options),
+    options: identity.options,
+  }
+  const origin = {
+    name: base.name,
+    fingerprint: base.files.fingerprint,
+    quantization: describeQuantization(base.quantization),
+  }
+  const read = (name: string) => adapter.native.read(name, 'value')
+  await saveAdapterFolder(path, adapter.description, read, origin, async (folder) => {
+    await writeSafetensors(join(folder, TENSORS), tensors)
+    await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`)
+  })
+  return path
+}
+
+/** Removes all but the newest `limit` checkpoints of an output folder. */
+export async function pruneCheckpoints(outputDir: string, limit: number): Promise<void> {
+  for (const path of (await listCheckpoints(outputDir)).slice(limit))
+    await rm(path, { recursive: true, force: true })
+}
+
+/** Paths of the checkpoints of an output folder, the newest first. */
+export async function listCheckpoints(outputDir: string): Promise<string[]> {
+  const names = await readdir(outputDir).catch(() => [])
+  const steps = names.flatMap((name) => {
+    const found = /^checkpoint-(\d+)$/.exec(name)
+    return found ? [Number(found[1])] : []
+  })
+  return steps.sort((a, b) => b - a).map((step) => join(outputDir, `${PREFIX}${step}`))
+}
+
+/**
+ * The newest checkpoint of an output folder that is whole.
+ * @throws {ConfigError} when there is none
+ */
+export async function latestCheckpoint(outputDir: string): Promise<string> {
+  const paths = await listCheckpoints(outputDir)
+  for (const path of paths) if (missingFile(path) === undefined) return path
+  const found = paths.length > 0 ? `; ${paths.map((path) => basename(path)).join(', ')} lack files` : ''
+  throw new ConfigError(`${outputDir} holds no checkpoint to resume from${found}.`, {
+    outputDir,
+    found: paths,
+  })
+}
+
+/**
+ * Brings an adapter to the state of a checkpoint.
+ * @throws {FileFormatError} when the checkpoint is damaged
+ * @throws {ConfigError} when it belongs to another base, other data, another adapter or other options, naming which
+ */
+export async function restoreCheckpoint(
+  path: string,
+  base: BaseModel,
+  adapter: AdapterState,
+  identity: RunIdentity,
+): Promise<TrainingState> {
+  const about = await readState(path)
+  checkIdentity(path, about, identity)
+  const folder = await openAdapterFolder(path, base.sites)
+  if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
+    throw new ConfigError(
+      `${path} holds another adapter than the one to be trained: ${JSON.stringify(folder.description.strategy)} there, ${JSON.stringify(adapter.description.strategy)} here.`,
+      { path },
+    )
+  for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
+  const header = await readSafetensorsHeader(join(path, TENSORS))
+  for (const factor of adapter.description.factors.filter((f) => f.trained)) {
+    for (const moment of MOMENTS) {
+      const name = momentName(factor, moment)
+      const tensor = header.tensors.get(name)
+      if (tensor?.shape.join() !== [factor.rows, factor.cols].join())
+        throw new ShapeError(
+          `${header.path}: ${name} is ${tensor ? `[${tensor.shape}]` : 'missing'}, expected [${factor.rows}, ${factor.cols}].`,
+          { path: header.path, name },
+        )
+      adapter.native.write(factor.name, moment, toFloat32(tensor.dtype, await readTensor(header, name), name))
+    }
+  }
+  adapter.native.zeroGradients()
+  return about.state
+}
+
+interface CheckpointAbout extends RunIdentity {
+  state: TrainingState
+}
+
+async function readState(path: string): Promise<CheckpointAbout> {
+  if (!(await stat(path).catch(() => undefined))?.isDirectory())
+    throw new FileFormatError(`there is no checkpoint at ${path}.`, { path })
+  const missing = missingFile(path)
+  if (missing !== undefined)
+    throw new FileFormatError(
+      `the checkpoint ${path} is incomplete: it has no ${missing}. Resume from an older one.`,
+      { path, missing },
+    )
+  const file = join(path, STATE)
+  const about = await readJsonObject(file, 16 << 20)
+  if (about.version !== VERSION)
+    throw new FileFormatError(
+      `${file}: version is ${JSON.stringify(about.version)}, and this lowrank reads version ${VERSION}; update lowrank.`,
+      { path: file, version: about.version },
+    )
+  const numbers = (key: string, names: readonly string[]): number[] => {
+    const object = key === '' ? about : ((about[key] ?? {}) as Record<string, unknown>)
+    return names.map((name) => {
+      const value = object[name]
+      if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value
+      const at = [key, name].filter(Boolean).join('.')
+      throw new FileFormatError(`${file}: ${at} is ${JSON.stringify(value)}, expected a number from 0.`, {
+        path: file,
+        key: at,
+        value,
+      })
+    })
+  }
+  const [step = 0] = numbers('', ['step'])
+  const [epoch = 0, microBatch = 0] = numbers('cursor', ['epoch', 'micro_batch'])
+  const names = ['tokens', 'supervised_tokens', 'loss_sum', 'seconds']
+  const [tokens = 0, supervisedTokens = 0, lossSum = 0, seconds = 0] = numbers('totals', names)
+  const options = (about.options ?? {}) as Record<string, unknown>
+  if (hashOf(options) !== about.config)
+    throw new FileFormatError(
+      `${file}: options and their hash do not agree; the file was changed or damaged.`,
+      {
+        path: file,
+      },
+    )
+  return {
+    state: { step, cursor: { epoch, microBatch }, totals: { tokens, supervisedTokens, lossSum, seconds } },
+    base: String(about.base),
+    data: String(about.data),
+    options,
+  }
+}
+
+function checkIdentity(path: string, about: CheckpointAbout, identity: RunIdentity): void {
+  const differ = (what: string, there: unknown, here: unknown, remedy: string) =>
+    new ConfigError(
+      `${path} cannot be resumed exactly: ${what} is ${JSON.stringify(there)} there and ${JSON.stringify(here)} here. ${remedy}`,
+      { path, what, there, here },
+    )
+  const remedy = 'Restore it, or start a new run (from this checkpoint as an adapter, if you like).'
+  for (const key of new Set([...Object.keys(about.options), ...Object.keys(identity.options)])) {
+    const [there, here] = [about.options[key], identity.options[key]]
+    if (canonical(there) !== canonical(here)) throw differ(key, there, here, remedy)
+  }
+  if (about.base !== identity.base) throw differ('the base model', about.base, identity.base, remedy)
+  if (about.data !== identity.data) throw differ('the training data', about.data, identity.data, remedy)
+}
+
+function missingFile(path: string): string | undefined {
+  const files = ['adapter_config.json', 'adapter_model.safetensors', TENSORS, STATE]
+  return files.find((name) => !existsSync(join(path, name)))
+}
+
+const momentName = (factor: { name: string; tensor?: { name: string } }, moment: 'm' | 'v') =>
+  `${moment}.${factor.tensor?.name ?? factor.name}`
+
+/** JSON with sorted keys, so that equal options have equal text. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  )
+}
+
+function hashOf(options: unknown): string {
+  return createHash('sha256').update(canonical(options)).digest('hex')
+}

@@ -1,0 +1,93 @@
+/** How each weight of a model is held in memory, and the loop that brings the weights there. */
+import { FileFormatError, ShapeError } from './errors.js'
+import { quote } from './files/input.js'
+import type { TensorSource } from './files/tensor-source.js'
+import type { Graph, GraphWeight } from './graph/graph.js'
+import type { NativeModel, Precision, StorageFormat } from './native/addon.js'
+import type { Quantization } from './strategies/quantization.js'
+
+/** What decides the storage of weights. */
+export interface StorageChoice {
+  quantization: Quantization
+  precision: Precision
+  /** Keep every number as it is in the file: fp32 was asked for by name and nothing is quantised. */
+  exact: boolean
+}
+
+/**
+ * The format of every weight: vectors are f32, the linears of the blocks follow the quantisation, and the embedding and
+ * the head stay as near to their file as the precision can use.
+ * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
+ */
+export function storageFormats(
+  graph: Graph,
+  dtypeOf: (name: string) => string,
+  choice: StorageChoice,
+): Record<string, StorageFormat> {
+  const linears = new Set(graph.nodes.flatMap((node) => (node.op === 'linear' ? [node.weight] : [])))
+  const { quantization } = choice
+  const formatOf = (weight: GraphWeight): StorageFormat => {
+    if (weight.kind === 'vector') return 'f32'
+    if (quantization.type === 'nf4' && linears.has(weight.name))
+      return quantization.doubleQuant ? 'nf4_double' : 'nf4'
+    const dtype = dtypeOf(weight.name)
+    if (dtype === 'F16') return 'f16'
+    if (dtype === 'BF16') return 'bf16'
+    if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
+    // GGML blocks: their scales are f16, so bf16 holds them almost as well and f32 exactly.
+    return choice.exact ? 'f32' : 'bf16'
+  }
+  return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
+}
+
+/**
+ * Where each weight of the graph lies, in the order of the files.
+ * @throws {FileFormatError} when the files lack one
+ * @throws {ShapeError} when one has another shape than the config calls for
+ */
+export function matchWeights(graph: Graph, tensors: ReadonlyMap<string, TensorSource>): TensorSource[] {
+  const missing = graph.weights.filter((weight) => !tensors.has(weight.name)).map((weight) => weight.name)
+  if (missing.length > 0) {
+    const shown = missing.slice(0, 3).map(quote).join(', ')
+    throw new FileFormatError(
+      `the model's files lack ${missing.length} of the ${graph.weights.length} tensors that its config calls for: ${shown}${missing.length > 3 ? ', …' : ''}`,
+      { missing },
+    )
+  }
+  const sources = graph.weights.map((weight) => {
+    const source = tensors.get(weight.name) as TensorSource
+    const expected = weight.kind === 'vector' ? [weight.cols] : [weight.rows, weight.cols]
+    if (source.shape.join() !== expected.join())
+      throw new ShapeError(
+        `${source.file}: tensor ${quote(weight.name)} is [${source.shape.join(', ')}], but the config calls for [${expected.join(', ')}]`,
+        { file: source.file, tensor: weight.name, shape: source.shape, expected },
+      )
+    return source
+  })
+  return sources.sort((a, b) => (a.file < b.file ? -1 : a.file > b.file ? 1 : a.offset - b.offset))
+}
+
+/** How far loading has got. */
+export interface LoadProgress {
+  tensor: string
+  /** Bytes of the files that were read and are to be read. */
+  loadedBytes: number
+  totalBytes: number
+}
+
+/** Brings the weights into memory one after the other. An abort rejects with the signal's reason. */
+export async function loadWeights(
+  native: NativeModel,
+  sources: readonly TensorSource[],
+  formats: Readonly<Record<string, StorageFormat>>,
+  options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal } = {},
+): Promise<void> {
+  const totalBytes = sources.reduce((sum, source) => sum + source.bytes, 0)
+  let loadedBytes = 0
+  for (const source of sources) {
+    options.signal?.throwIfAborted()
+    await native.loadWeight(source.name, source, formats[source.name] as StorageFormat).promise
+    loadedBytes += source.bytes
+    options.onProgress?.({ tensor: source.name, loadedBytes, totalBytes })
+  }
+}
