@@ -1,0 +1,49 @@
+// One training step of a tiny model in a process of its own, so that LOWRANK_CHECK can be set before the engine reads it.
+import { join } from 'node:path'
+import { openModelFiles } from '../../../dist/esm/files/model-files.js'
+import { graphOf } from '../../../dist/esm/models/index.js'
+import { addon } from '../../../dist/esm/native/addon.js'
+
+const files = await openModelFiles(join(import.meta.dirname, '../../parity/models/llama3'))
+const graph = graphOf(files.config)
+const native = addon()
+const model = native.createModel(graph)
+for (const { name, kind } of graph.weights)
+  await model.loadWeight(name, files.tensors.get(name), kind === 'matrix' ? 'nf4' : 'f32').promise
+const weights = new Map(graph.weights.map((w) => [w.name, w]))
+const linears = graph.nodes.filter((node) => node.op === 'linear')
+const spec = {
+  parameters: linears.flatMap(({ path, weight }) => [
+    { name: `${path}.A`, rows: 4, cols: weights.get(weight).cols, trained: true },
+    { name: `${path}.B`, rows: weights.get(weight).rows, cols: 4, trained: true },
+  ]),
+  slots: linears.map(({ path }) => ({
+    kind: 'low_rank',
+    target: path,
+    rank: 4,
+    scale: 1,
+    dropout: 0.1,
+    a: `${path}.A`,
+    b: `${path}.B`,
+  })),
+}
+const adapter = native.createAdapter(spec, { trainable: true })
+for (const { name } of spec.parameters) adapter.fill(name, { kind: 'normal', std: 0.1, seed: 1 })
+const tokens = Int32Array.from({ length: 100 }, (_, i) => (i * 37) % 200)
+const labels = tokens.map((id, i) => (i % 3 ? id : -100))
+for (const precision of ['f32', 'bf16']) {
+  const plan = { mode: 'train', tokens: 128, sequences: 2, headRows: 128, precision, recompute: true }
+  const session = native.createSession(model, [adapter], { train: plan })
+  const input = {
+    tokens,
+    labels,
+    cuSeqlens: Int32Array.of(0, 60, 100),
+    lossScale: 0.1,
+    seed: 0,
+    step: 1,
+    microStep: 0,
+  }
+  const { lossSum, count } = await session.trainStep('train', input).promise
+  console.log('loss', lossSum / count)
+  session.dispose()
+}

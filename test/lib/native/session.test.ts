@@ -1,0 +1,266 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import {
+  type AdapterSpec,
+  addon,
+  type Category,
+  type NativeAdapter,
+  type PlanOptions,
+  type Precision,
+} from '../../../lib/native/addon.js'
+import {
+  goldenBatch,
+  type Loaded,
+  loadTiny,
+  loraSpec,
+  readGolden,
+  relativeError,
+} from '../../parity/engine.js'
+
+let loaded: Loaded
+let batch: ReturnType<typeof goldenBatch>
+const cpu = addon().cpu()
+
+beforeAll(async () => {
+  loaded = await loadTiny('llama3', 'nf4_double')
+  batch = goldenBatch(await readGolden('golden/llama3.safetensors'))
+})
+afterAll(() => loaded.model.dispose())
+afterEach(() => addon().configure({ threads: cpu.threads, isa: cpu.isa }))
+
+function allLinears(dropout = 0): AdapterSpec {
+  const weights = new Map(loaded.graph.weights.map((w) => [w.name, w]))
+  const entries = loaded.graph.nodes.flatMap((node) => {
+    const weight = node.op === 'linear' ? weights.get(node.weight) : undefined
+    return weight ? [{ path: node.path, rank: 4, scale: 2, inputs: weight.cols, outputs: weight.rows }] : []
+  })
+  return loraSpec(entries, dropout)
+}
+
+function newAdapter(spec: AdapterSpec): NativeAdapter {
+  const adapter = addon().createAdapter(spec, { trainable: true })
+  for (const { name, cols } of spec.parameters)
+    adapter.fill(
+      name,
+      name.includes('lora_A')
+        ? { kind: 'uniform', bound: cols ** -0.5, seed: 3 }
+        : { kind: 'normal', std: 0.1, seed: 3 },
+    )
+  return adapter
+}
+
+const train = (precision: Precision, rest: Partial<PlanOptions> = {}): Record<string, PlanOptions> => ({
+  train: { mode: 'train', tokens: 128, sequences: 4, headRows: 128, precision, ...rest },
+})
+
+/** Gradients (of three micro-steps) and parameters after two optimiser steps, as one flat list. */
+async function trainAWhile(spec: AdapterSpec, plans: Record<string, PlanOptions>): Promise<number[]> {
+  const adapter = newAdapter(spec)
+  const session = addon().createSession(loaded.model, [adapter], plans)
+  for (let step = 1; step <= 2; step++) {
+    for (let microStep = 0; microStep < 3; microStep++)
+      await session.trainStep('train', { ...batch, lossScale: 0.01, seed: 9, step, microStep }).promise
+    const rest = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1, step }
+    await adapter.optimizerStep({ kind: 'adamw', learningRate: 1e-2, ...rest }).promise
+  }
+  await session.trainStep('train', { ...batch, lossScale: 0.01, seed: 9, step: 3, microStep: 0 }).promise
+  const values = spec.parameters.flatMap((p) => [
+    ...adapter.read(p.name, 'value'),
+    ...adapter.read(p.name, 'gradient'),
+  ])
+  session.dispose()
+  adapter.dispose()
+  return values
+}
+
+describe.each(cpu.levels)('at instruction-set level %s', (isa) => {
+  it.each(['f32', 'bf16'] as const)(
+    'gives the same bits with one, two and three threads (%s)',
+    async (precision) => {
+      const runs: number[][] = []
+      for (const threads of [1, 2, 3]) {
+        addon().configure({ threads, isa })
+        runs.push(await trainAWhile(allLinears(0.1), train(precision)))
+      }
+      expect(runs[1]).toEqual(runs[0])
+      expect(runs[2]).toEqual(runs[0])
+    },
+  )
+
+  it.each(['f32', 'bf16'] as const)(
+    'gives the same bits with and without recompute, dropout included (%s)',
+    async (precision) => {
+      addon().configure({ isa })
+      const kept = await trainAWhile(allLinears(0.1), train(precision))
+      const recomputed = await trainAWhile(allLinears(0.1), train(precision, { recompute: true }))
+      expect(recomputed).toEqual(kept)
+    },
+  )
+
+  it.each(['f32', 'bf16'] as const)('agrees with the reference kernels (%s)', async (precision) => {
+    addon().configure({ isa })
+    const fast = await trainAWhile(allLinears(), train(precision))
+    addon().configure({ isa: 'reference' })
+    const reference = await trainAWhile(allLinears(), train('f32'))
+    expect(relativeError(fast, reference)).toBeLessThan(precision === 'f32' ? 1e-4 : 3e-2)
+  })
+})
+
+describe('a session', () => {
+  it('allocates exactly what was planned, from shapes alone, and gives it all back', async () => {
+    const before = addon().allocated()
+    const spec = allLinears()
+    const plans = {
+      ...train('bf16', { recompute: true }),
+      evaluate: { mode: 'evaluate', tokens: 200, sequences: 4, headRows: 50, precision: 'bf16' },
+      forward: { mode: 'forward', tokens: 16, sequences: 1, headRows: 1, kvCapacity: 64, precision: 'bf16' },
+    } satisfies Record<string, PlanOptions>
+    const formats = Object.fromEntries(
+      loaded.graph.weights.map((w) => {
+        const decoder = w.kind === 'matrix' && w.name.startsWith('model.layers.')
+        return [w.name, decoder ? 'nf4_double' : 'f32'] as const
+      }),
+    )
+    const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans)
+    const adapter = newAdapter(spec)
+    const session = addon().createSession(loaded.model, [adapter], plans)
+    expect(session.total()).toEqual(planned)
+    const after = addon().allocated()
+    const grown = (category: Category) => after[category] - before[category]
+    expect(grown('activations')).toBe(planned.arenaBytes)
+    const rowSum = planned.rows.reduce((sum, row) => sum + row.bytes, 0)
+    expect(rowSum).toBe(planned.peakBytes)
+    const fixed = Object.values(after).reduce((a, b) => a + b, 0) - planned.arenaBytes
+    expect(fixed + planned.arenaBytes).toBe(planned.peakBytes)
+    session.dispose()
+    adapter.dispose()
+    expect(addon().allocated()).toEqual(before)
+  })
+
+  it('keeps the event loop free while a long step runs', async () => {
+    addon().configure({ threads: 1, isa: 'reference' })
+    const adapter = newAdapter(allLinears())
+    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    let ticks = 0
+    const timer = setInterval(() => ticks++, 1)
+    const begin = performance.now()
+    await session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }).promise
+    const elapsed = performance.now() - begin
+    clearInterval(timer)
+    expect(ticks).toBeGreaterThan(Math.min(elapsed / 20, 5))
+    session.dispose()
+    adapter.dispose()
+  })
+
+  it('stops a cancelled step and can be used again', async () => {
+    addon().configure({ threads: 1, isa: 'reference' })
+    const adapter = newAdapter(allLinears())
+    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
+    const running = session.trainStep('train', input)
+    const queued = session.trainStep('train', input)
+    queued.cancel()
+    await sleep(1)
+    running.cancel()
+    await expect(running.promise).rejects.toMatchObject({ code: 'ABORTED' })
+    await expect(queued.promise).rejects.toMatchObject({ code: 'ABORTED' })
+    adapter.zeroGradients()
+    expect((await session.trainStep('train', input).promise).count).toBeGreaterThan(0)
+    session.dispose()
+    adapter.dispose()
+  })
+
+  it('runs a job to its end though its handles are disposed meanwhile', async () => {
+    const adapter = newAdapter(allLinears())
+    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const job = session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 })
+    session.dispose()
+    adapter.dispose()
+    expect((await job.promise).count).toBeGreaterThan(0)
+    expect(() => session.total()).toThrow(/disposed/)
+    expect(() => adapter.read('x', 'value')).toThrow(/disposed/)
+  })
+
+  it('gives the gradient of the whole batch however it is split', async () => {
+    const spec = allLinears()
+    const whole = newAdapter(spec)
+    const split = newAdapter(spec)
+    const one = addon().createSession(loaded.model, [whole], train('f32'))
+    const two = addon().createSession(loaded.model, [split], train('f32'))
+    const counters = { seed: 0, step: 1, microStep: 0, lossScale: 0.02 }
+    await one.trainStep('train', { ...batch, ...counters }).promise
+    for (let s = 0; s + 1 < batch.cuSeqlens.length; s++) {
+      const [from, to] = [batch.cuSeqlens[s] as number, batch.cuSeqlens[s + 1] as number]
+      const piece = {
+        tokens: batch.tokens.slice(from, to),
+        labels: batch.labels.slice(from, to),
+        cuSeqlens: Int32Array.of(0, to - from),
+      }
+      await two.trainStep('train', { ...piece, ...counters }).promise
+    }
+    for (const { name } of spec.parameters)
+      expect(relativeError(split.read(name, 'gradient'), whole.read(name, 'gradient')), name).toBeLessThan(
+        1e-5,
+      )
+    for (const handle of [one, two, whole, split]) handle.dispose()
+  })
+
+  it('adds up the deltas of several adapters at inference', async () => {
+    const spec = allLinears()
+    const adapters = [newAdapter(spec), newAdapter(spec)]
+    // The same adapter twice is the adapter with twice the scale.
+    const twice = newAdapter({
+      ...spec,
+      slots: spec.slots.map((slot) => ({ ...slot, scale: slot.scale * 2 })),
+    })
+    const plans = {
+      forward: { mode: 'forward', tokens: 32, sequences: 1, headRows: 32, kvCapacity: 32, precision: 'f32' },
+    } satisfies Record<string, PlanOptions>
+    const tokens = batch.tokens.slice(0, 20)
+    const rows = Int32Array.from({ length: 20 }, (_, i) => i)
+    const logits = async (list: NativeAdapter[]) => {
+      const session = addon().createSession(loaded.model, list, plans)
+      const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
+      session.dispose()
+      return result.logits as Float32Array
+    }
+    const base = await logits([])
+    const both = await logits(adapters)
+    expect(relativeError(both, await logits([twice]))).toBeLessThan(1e-5)
+    expect(relativeError(both, base)).toBeGreaterThan(1e-3)
+    for (const adapter of [...adapters, twice]) adapter.dispose()
+  })
+
+  it('refuses bad input with a code and a message that names it', async () => {
+    const adapter = newAdapter(allLinears())
+    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
+    const rejects = async (change: object, message: RegExp) =>
+      expect(session.trainStep('train', { ...input, ...change }).promise).rejects.toThrow(message)
+    await rejects({ tokens: batch.tokens.map(() => 100000) }, /token id 100000 lies outside/)
+    await rejects({ labels: batch.labels.map(() => -7) }, /label -7 lies outside/)
+    await rejects({ tokens: new Int32Array(500) }, /500 tokens; this plan takes 1 to 128/)
+    await rejects({ cuSeqlens: Int32Array.of(0, 5) }, /cuSeqlens must rise/)
+    await rejects({ labels: new Int32Array(3) }, /labels has 3 entries/)
+    expect(() => session.trainStep('train', { ...input, tokens: [1] as unknown as Int32Array })).toThrow(
+      /Int32Array/,
+    )
+    expect(() => session.report('other')).toThrow(/no plan 'other'/)
+    expect(() => addon().createSession(adapter as never, [], train('f32'))).toThrow(/expected a model/)
+    expect(() => addon().configure({ isa: 'sse9' })).toThrow(/isa is 'sse9'; expected one of reference/)
+    session.dispose()
+    adapter.dispose()
+  })
+})
+
+describe('LOWRANK_CHECK', () => {
+  it('runs a step node by node against the reference kernels', async () => {
+    const { execFile } = await import('node:child_process')
+    const { promisify } = await import('node:util')
+    const script = new URL('./checked-step.mjs', import.meta.url).pathname
+    const run = promisify(execFile)(process.execPath, [script], {
+      env: { ...process.env, LOWRANK_CHECK: '1' },
+    })
+    await expect(run).resolves.toMatchObject({ stdout: expect.stringMatching(/^loss \d/) })
+  })
+})
