@@ -1,0 +1,89 @@
+/** `lowrank doctor`: the machine, the addon, and why parts that are not there are not there. */
+import { cpus, totalmem } from 'node:os'
+import type { Command } from 'commander'
+import { NativeLoadError } from '../errors.js'
+import { formatBytes } from '../memory.js'
+import { addon, type CpuInfo } from '../native/addon.js'
+import { type AddonOrigin, addonOrigin } from '../native/load.js'
+import { EXIT_FAILED } from './errors.js'
+import { facts } from './format.js'
+import { examples } from './help.js'
+import { Output } from './output.js'
+
+interface Part {
+  available: boolean
+  reason: string
+}
+
+interface Report {
+  addon: (AddonOrigin & { version: string }) | { error: string }
+  cpu: { model: string } & Partial<Omit<CpuInfo, 'prefersBf16'> & { bf16: boolean }>
+  cuda: Part
+  mpi: Part
+  node: { version: string; napi: string; platform: string; arch: string }
+  memory: { total_bytes: number; available_bytes: number }
+  /** LOWRANK_* variables that are set. */
+  environment: Record<string, string>
+}
+
+export function configure(command: Command): void {
+  examples(command, ['lowrank doctor', 'lowrank doctor --json'])
+  command.action((options: { json?: boolean }) => {
+    const output = new Output(options.json ?? false)
+    const report = examine()
+    output.answer(report, () => describe(report))
+    if ('error' in report.addon) process.exitCode = EXIT_FAILED
+  })
+}
+
+function examine(): Report {
+  const model = cpus()[0]?.model.trim() ?? 'unknown'
+  const environment = Object.entries(process.env).filter(([name]) => name.startsWith('LOWRANK_'))
+  const common = {
+    cuda: { available: false, reason: 'this build has no CUDA backend' },
+    mpi: { available: false, reason: 'this build has no MPI support' },
+    node: {
+      version: process.versions.node,
+      napi: process.versions.napi ?? '',
+      platform: process.platform,
+      arch: process.arch,
+    },
+    memory: { total_bytes: totalMemory(), available_bytes: process.availableMemory() },
+    environment: Object.fromEntries(environment) as Record<string, string>,
+  }
+  try {
+    const { prefersBf16: bf16, ...cpu } = addon().cpu()
+    return {
+      addon: { ...addonOrigin(), version: addon().version },
+      cpu: { model, ...cpu, bf16 },
+      ...common,
+    }
+  } catch (error) {
+    if (!(error instanceof NativeLoadError)) throw error
+    return { addon: { error: error.message }, cpu: { model }, ...common }
+  }
+}
+
+/** Physical memory, or the limit of the container where that is less. */
+function totalMemory(): number {
+  const limit = process.constrainedMemory()
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
+}
+
+function describe({ addon, cpu, cuda, mpi, node, memory, environment }: Report): string {
+  const origins = { env: 'LOWRANK_NATIVE_PATH', build: 'built from source', prebuild: 'prebuilt' }
+  const part = ({ available, reason }: Part) => `${available ? 'available' : 'not available'}: ${reason}`
+  const { total_bytes, available_bytes } = memory
+  return facts([
+    ['addon', 'error' in addon ? addon.error : `${addon.version}, ${origins[addon.from]}: ${addon.path}`],
+    ['cpu', cpu.model],
+    ['instructions', cpu.isa && `${cpu.isa} (runs here: ${cpu.levels?.join(', ')})`],
+    ['bf16', cpu.bf16 === undefined ? undefined : cpu.bf16 ? 'fast here' : 'no gain here; fp32 is used'],
+    ['threads', cpu.threads && `${cpu.threads} of ${cpu.cores} cores`],
+    ['cuda', part(cuda)],
+    ['mpi', part(mpi)],
+    ['node', `${node.version}, Node-API ${node.napi}, ${node.platform}-${node.arch}`],
+    ['memory', `${formatBytes(available_bytes)} available of ${formatBytes(total_bytes)}`],
+    ...Object.entries(environment),
+  ])
+}

@@ -1,0 +1,79 @@
+/**
+ * Turns whatever a verb threw into one message, the error line of --json and the exit code: 1 failed, 2 wrong use,
+ * 130 interrupted. A defect of ours says so and how to report it; LOWRANK_DEBUG=1 adds the stack to any error.
+ */
+import { CommanderError } from 'commander'
+import { InternalError, LowrankError } from '../errors.js'
+import { type Output, styledFor } from './output.js'
+
+export const EXIT_FAILED = 1
+export const EXIT_USAGE = 2
+export const EXIT_INTERRUPTED = 130
+
+/** The command line was used wrongly in a way that its parser does not see. */
+export class UsageError extends LowrankError {
+  constructor(message: string, details: Record<string, unknown> = {}) {
+    super('USAGE', message, details)
+  }
+}
+
+/** Ctrl-C, after everything worth keeping was saved. */
+export class InterruptedError extends LowrankError {
+  constructor(message: string, details: Record<string, unknown> = {}) {
+    super('INTERRUPTED', message, details)
+  }
+}
+
+interface Failure {
+  code: string
+  message: string
+  details: Record<string, unknown>
+  exitCode: number
+}
+
+/** Reports an error on stderr and, with --json, as the last line of stdout. @returns the exit code */
+export function reportError(error: unknown, output: Output): number {
+  const failure = describeError(error)
+  const label = failure.exitCode === EXIT_INTERRUPTED ? 'interrupted' : 'error'
+  output.note(`${styledFor(output.stderr, 'red', `${label}:`)} ${failure.message}`)
+  if (process.env.LOWRANK_DEBUG && error instanceof Error) output.note(stackOf(error))
+  const { code, message, details } = failure
+  output.event({ event: 'error', code, message, details })
+  return failure.exitCode
+}
+
+function describeError(error: unknown): Failure {
+  if (error instanceof CommanderError) return usageFailure(error)
+  if (error instanceof LowrankError && !(error instanceof InternalError)) {
+    const { code, message, details } = error
+    return { code, message, details, exitCode: exitCodeOf(code) }
+  }
+  const code = error instanceof LowrankError ? error.code : 'INTERNAL'
+  return { code, message: defectMessage(error), details: {}, exitCode: EXIT_FAILED }
+}
+
+function exitCodeOf(code: string): number {
+  if (code === 'USAGE' || code === 'CONFIG') return EXIT_USAGE
+  return code === 'INTERRUPTED' ? EXIT_INTERRUPTED : EXIT_FAILED
+}
+
+/** The parser's messages start with a word of its own and put the nearest known name on a second line. */
+function usageFailure({ message }: CommanderError): Failure {
+  const text = message.replace(/^error: /, '').replace(/\n\((.*)\)$/, '; $1')
+  const sentence = /[.?!]$/.test(text) ? text : `${text}.`
+  return { code: 'USAGE', message: sentence, details: {}, exitCode: EXIT_USAGE }
+}
+
+function defectMessage(error: unknown): string {
+  const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  const stack = process.env.LOWRANK_DEBUG ? '' : ' Run it again with LOWRANK_DEBUG=1 for the stack.'
+  return (
+    `${what}\nThis is a defect in lowrank, not in what you asked for.${stack} ` +
+    'Please report it with the command, this message and the output of `lowrank doctor --json`.'
+  )
+}
+
+function stackOf(error: Error): string {
+  const cause = error.cause instanceof Error ? `\ncaused by ${stackOf(error.cause)}` : ''
+  return `${error.stack ?? error.message}${cause}`
+}

@@ -1,0 +1,44 @@
+/** Numbers, times and tables as people read them; sizes are in lib/memory.ts, with the memory report. */
+
+/** `1,234,567` whatever the machine's locale is. */
+export function formatCount(count: number): string {
+  return count.toLocaleString('en-US')
+}
+
+/** Three digits, without an exponent: `0.123`, `1.23`, `123`. */
+export function digits(value: number): string {
+  if (value >= 100) return value.toFixed(0)
+  return value >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
+
+/** `42 s`, `3 min 05 s`, `2 h 07 min`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.round(seconds)
+  const two = (part: number) => String(part).padStart(2, '0')
+  if (whole < 60) return `${whole} s`
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`
+  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`
+}
+
+/**
+ * Rows with their columns lined up, two spaces between them.
+ * @param right indices of the columns that are aligned to the right, as numbers are
+ */
+export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
+  const widths: number[] = []
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
+  }
+  const line = (row: readonly string[]) =>
+    row
+      .map((cell, i) => (right.includes(i) ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd()
+  return rows.map(line).join('\n')
+}
+
+/** Named facts, one a line; those without a value are left out. */
+export function facts(entries: readonly (readonly [string, string | number | undefined])[]): string {
+  const known = entries.filter(([, value]) => value !== undefined && value !== '')
+  return table(known.map(([name, value]) => [name, String(value)]))
+}

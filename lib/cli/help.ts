@@ -1,0 +1,27 @@
+/** What verbs share in how they are described and how their flags are read. */
+import { type Command, InvalidArgumentError } from 'commander'
+
+/** Adds example calls to a verb's help. */
+export function examples(command: Command, lines: readonly string[]): void {
+  const label = lines.length === 1 ? 'Example' : 'Examples'
+  command.addHelpText('after', `\n${label}:\n${lines.map((line) => `  $ ${line}`).join('\n')}`)
+}
+
+/** Parser of a flag that takes an integer of at least `least`. */
+export function integerFlag(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value
+    throw new InvalidArgumentError(`Expected an integer from ${least}.`)
+  }
+}
+
+/** Parser of a flag that takes a number within [low, high]. */
+export function numberFlag(low: number, high: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (text.trim() !== '' && value >= low && value <= high) return value
+    const range = high === Number.POSITIVE_INFINITY ? `from ${low}` : `from ${low} to ${high}`
+    throw new InvalidArgumentError(`Expected a number ${range}.`)
+  }
+}

@@ -1,0 +1,140 @@
+/** What is in a model folder or GGUF file, read from its headers: shape, tensors, tokenizer, and memory by format. */
+import { LowrankError, UnsupportedError } from '../../errors.js'
+import { type ModelFiles, openModelFiles } from '../../files/model-files.js'
+import { loadTokenizer, type TokenizerSource, tokenizerSourceFromFolder } from '../../files/tokenizer.js'
+import { tokenizerSourceFromGguf } from '../../files/tokenizer-gguf.js'
+import type { Graph } from '../../graph/graph.js'
+import { formatBytes } from '../../memory.js'
+import { graphOf } from '../../models/index.js'
+import { addon } from '../../native/addon.js'
+import { describeQuantization, nf4, type Quantization } from '../../strategies/quantization.js'
+import { storageFormats } from '../../weights.js'
+import { facts, formatCount } from '../format.js'
+import type { Inspection } from '../inspect.js'
+
+/** The values of `quantization` in a config file. */
+const QUANTIZATIONS: readonly Quantization[] = [{ type: 'none' }, nf4(), nf4({ doubleQuant: false })]
+
+interface TokenizerFacts {
+  vocab_size: number
+  bos: string | null
+  eos: string | null
+  chat_template: boolean
+}
+
+interface ModelFacts {
+  architecture: string | null
+  context: number | null
+  parameters: number
+  layers: number | null
+  hidden_size: number | null
+  tensors: number
+  dtypes: Record<string, number>
+  bytes: number
+  tokenizer: TokenizerFacts | { error: string }
+  supported: boolean
+  reason?: string
+  /** Bytes of the weights in memory, by quantisation. */
+  memory: Record<string, number>
+}
+
+export async function inspectModel(path: string): Promise<Inspection> {
+  const files = await openModelFiles(path)
+  const model = await modelFacts(files)
+  const data = { kind: 'model' as const, path, format: files.kind, ...model, fingerprint: files.fingerprint }
+  return { data, text: () => describe(path, files, model) }
+}
+
+async function modelFacts(files: ModelFiles): Promise<ModelFacts> {
+  const { config } = files
+  const tensors = [...files.tensors.values()]
+  const dtypes: Record<string, number> = {}
+  for (const { dtype } of tensors) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1
+  const number = (key: string) => (typeof config[key] === 'number' ? (config[key] as number) : null)
+  const graph = tryGraph(files)
+  return {
+    architecture: typeof config.model_type === 'string' ? config.model_type : null,
+    context: number('max_position_embeddings'),
+    parameters: tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+    layers: number('num_hidden_layers'),
+    hidden_size: number('hidden_size'),
+    tensors: tensors.length,
+    dtypes,
+    bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
+    tokenizer: await tokenizerFacts(files),
+    supported: !(graph instanceof UnsupportedError),
+    ...(graph instanceof UnsupportedError
+      ? { reason: graph.message, memory: {} }
+      : { memory: memoryOf(graph, files) }),
+  }
+}
+
+function tryGraph(files: ModelFiles): Graph | UnsupportedError {
+  try {
+    return graphOf(files.config)
+  } catch (error) {
+    if (error instanceof UnsupportedError) return error
+    throw error
+  }
+}
+
+/** What a model's tokenizer is made of. */
+export async function tokenizerSourceOf({ gguf, path }: ModelFiles): Promise<TokenizerSource> {
+  return gguf ? tokenizerSourceFromGguf(gguf.metadata, path) : tokenizerSourceFromFolder(path)
+}
+
+async function tokenizerFacts(files: ModelFiles): Promise<TokenizerFacts | { error: string }> {
+  try {
+    const source = await tokenizerSourceOf(files)
+    const { vocabSize, specialTokens } = loadTokenizer(source)
+    return {
+      vocab_size: vocabSize,
+      bos: specialTokens.bos_token ?? null,
+      eos: specialTokens.eos_token ?? null,
+      chat_template: source.chatTemplate !== undefined,
+    }
+  } catch (error) {
+    // The rest of the model is still worth showing.
+    if (error instanceof LowrankError) return { error: error.message }
+    throw error
+  }
+}
+
+/** Bytes of all weights in memory at the precision that this machine takes by itself. */
+function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number> {
+  const precision = addon().cpu().prefersBf16 ? 'bf16' : 'f32'
+  const dtypeOf = (name: string) => tensors.get(name)?.dtype ?? 'F32'
+  const smallest = { tokens: 1, sequences: 1, headRows: 1, precision } as const
+  const sizes = QUANTIZATIONS.map((quantization) => {
+    const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact: false })
+    const { rows } = addon().plan(graph, formats, [], { evaluate: { mode: 'evaluate', ...smallest } })
+    const weights = rows.filter(
+      ({ category }) => category === 'weights' || category === 'quantization_constants',
+    )
+    return [describeQuantization(quantization), weights.reduce((sum, { bytes }) => sum + bytes, 0)]
+  })
+  return Object.fromEntries(sizes)
+}
+
+function describe(path: string, { kind }: ModelFiles, model: ModelFacts): string {
+  const { tokenizer } = model
+  const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${count} ${dtype}`)
+  const size = model.hidden_size && `, hidden size ${model.hidden_size}`
+  const lines = facts([
+    ['model', path],
+    ['format', kind === 'gguf' ? 'GGUF' : 'safetensors'],
+    ['architecture', model.architecture ?? 'unknown'],
+    ['parameters', formatCount(model.parameters)],
+    ['layers', `${model.layers ?? 'unknown'}${size || ''}`],
+    ['context', model.context === null ? undefined : `${formatCount(model.context)} tokens`],
+    ['tensors', `${model.tensors} (${dtypes.join(', ')}), ${formatBytes(model.bytes)}`],
+    ['tokenizer', 'error' in tokenizer ? tokenizer.error : `${formatCount(tokenizer.vocab_size)} tokens`],
+    ['chat template', 'error' in tokenizer ? undefined : tokenizer.chat_template ? 'yes' : 'no'],
+    ['cannot be loaded', model.reason],
+  ])
+  const memory = Object.entries(model.memory).map(
+    ([name, bytes]) => [`  ${name}`, formatBytes(bytes)] as const,
+  )
+  if (memory.length === 0) return lines
+  return `${lines}\n\nWeights in memory with quantization:\n${facts(memory)}`
+}

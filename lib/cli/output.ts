@@ -1,0 +1,41 @@
+/**
+ * Where the words go. Without --json a verb's answer is text on stdout; with it, stdout carries JSON only. Notes,
+ * warnings and progress go to stderr either way, so that stdout can be piped.
+ */
+import { styleText } from 'node:util'
+
+type Style = Parameters<typeof styleText>[0]
+
+export class Output {
+  constructor(
+    /** Whether stdout is for programs. */
+    readonly json: boolean,
+    readonly stdout: NodeJS.WriteStream = process.stdout,
+    readonly stderr: NodeJS.WriteStream = process.stderr,
+  ) {}
+
+  /** The one answer of a verb, as data and as text. */
+  answer(data: unknown, text: () => string): void {
+    this.stdout.write(this.json ? `${JSON.stringify(data)}\n` : `${text()}\n`)
+  }
+
+  /** One line of a stream of JSON; nothing when stdout is for people. */
+  event(data: unknown): void {
+    if (this.json) this.stdout.write(`${JSON.stringify(data)}\n`)
+  }
+
+  /** For people, on stderr. */
+  note(text: string): void {
+    this.stderr.write(`${text}\n`)
+  }
+
+  /** Text in a colour or weight where the answer goes to a terminal that has them. */
+  styled(style: Style, text: string): string {
+    return styledFor(this.stdout, style, text)
+  }
+}
+
+/** Colours only on a terminal; `hasColors` also minds NO_COLOR and TERM=dumb. */
+export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string): string {
+  return stream.isTTY && stream.hasColors() ? styleText(style, text, { validateStream: false }) : text
+}

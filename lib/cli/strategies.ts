@@ -1,0 +1,26 @@
+/** `lowrank strategies`: the ways to train that exist, with their sources. */
+import type { Command } from 'commander'
+import { listStrategies } from '../strategies/index.js'
+import { table } from './format.js'
+import { examples } from './help.js'
+import { Output } from './output.js'
+
+export function configure(command: Command): void {
+  examples(command, ['lowrank strategies', 'lowrank strategies --json'])
+  command.action((options: { json?: boolean }) => {
+    const output = new Output(options.json ?? false)
+    const entries = listStrategies()
+    output.answer(entries, () =>
+      table([
+        ['NAME', 'PAPER', 'SAVED AS', 'BASES', 'TRAINS'],
+        ...entries.map(({ name, paper, peft_type, bases, trainable }) => [
+          name,
+          paper,
+          `PEFT ${peft_type}`,
+          bases.join(', '),
+          trainable,
+        ]),
+      ]),
+    )
+  })
+}
