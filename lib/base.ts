@@ -1,6 +1,6 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
 import type { ModelFiles } from './files/model-files.js'
-import type { Tokenizer } from './files/tokenizer.js'
+import type { Tokenizer, TokenizerSource } from './files/tokenizer.js'
 import type { Graph } from './graph/graph.js'
 import type {
   NativeAdapter,
@@ -12,8 +12,9 @@ import type {
 } from './native/addon.js'
 import { addon } from './native/addon.js'
 import type { Lifetime } from './native/handles.js'
+import { saveAdapterFolder } from './peft/adapter-folder.js'
 import type { AdapterDescription } from './strategies/describe.js'
-import type { Quantization } from './strategies/quantization.js'
+import { describeQuantization, type Quantization } from './strategies/quantization.js'
 import type { LinearSite } from './strategies/strategy.js'
 
 /** A model's weights in native memory, and what is known about them. */
@@ -29,7 +30,9 @@ export interface BaseModel {
   quantization: Quantization
   precision: Precision
   lifetime: Lifetime
-  /** Loaded when first asked for. */
+  /** Read when first asked for. */
+  tokenizerSource(): Promise<TokenizerSource>
+  /** Built when first asked for. */
   tokenizer(): Promise<Tokenizer>
 }
 
@@ -38,6 +41,21 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
+}
+
+/** Saves an adapter as a PEFT folder, with further files if asked. */
+export function saveAdapter(
+  path: string,
+  base: BaseModel,
+  { description, native }: AdapterState,
+  more?: (folder: string) => Promise<void>,
+): Promise<void> {
+  const origin = {
+    name: base.name,
+    fingerprint: base.files.fingerprint,
+    quantization: describeQuantization(base.quantization),
+  }
+  return saveAdapterFolder(path, description, (name) => native.read(name, 'value'), origin, more)
 }
 
 /** Runs work over a session of its own: plans over the base and adapters, freed when the work is over. */

@@ -1,2 +1,36 @@
 /** The public interface of lowrank. */
+export type { Adapter, TrainControl } from './adapter.js'
 export * from './errors.js'
+export type { ChatMessage } from './files/chat-template.js'
+export type { EncodeProgress } from './files/encode-dataset.js'
+export { formatBytes, MemoryReport } from './memory.js'
+export {
+  type AttachOptions,
+  type EvaluateOptions,
+  type LoadOptions,
+  loadModel,
+  type Model,
+  type TextOptions,
+} from './model.js'
+export type { Category } from './native/addon.js'
+export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
+export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
+export { type QloraConfig, qlora } from './strategies/qlora.js'
+export { type Nf4Quantization, nf4, type Quantization } from './strategies/quantization.js'
+export type { StrategyConfig } from './strategies/strategy.js'
+export { loadConfig, type RunConfig } from './train/config.js'
+export { type DatasetConfig, dataset } from './train/data.js'
+export type { Evaluation } from './train/evaluate.js'
+export type { GenerateOptions, Generation, Prompt } from './train/generate.js'
+export type { TrainEvent } from './train/metrics.js'
+export { type AdamW, adamW, type Optimizer } from './train/optimizers.js'
+export type { TrainOn, TrainOptions } from './train/options.js'
+export type { TrainingRun, TrainStep } from './train/run.js'
+export {
+  type CosineSchedule,
+  cosine,
+  type Schedule,
+  type WarmupStableDecaySchedule,
+  warmupStableDecay,
+} from './train/schedules.js'
+export type { LoadProgress } from './weights.js'

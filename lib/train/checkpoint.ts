@@ -7,12 +7,12 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { AdapterState, BaseModel } from '../base.js'
+import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { readJsonObject } from '../files/input.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../files/safetensors.js'
-import { openAdapterFolder, saveAdapterFolder } from '../peft/adapter-folder.js'
+import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
 import { describeQuantization } from '../strategies/quantization.js'
 
@@ -44,6 +44,8 @@ export interface RunIdentity {
   base: string
   /** Content hash of the training data. */
   data: string
+  /** What chat templates took for the time, ms since 1970; the same value gives the same data again. */
+  now: number
   /** Every option that shapes the numbers. */
   options: Readonly<Record<string, unknown>>
 }
@@ -87,16 +89,11 @@ export async function saveCheckpoint(
     seed: identity.options.seed,
     base: identity.base,
     data: identity.data,
+    now: identity.now,
     config: hashOf(identity.options),
     options: identity.options,
   }
-  const origin = {
-    name: base.name,
-    fingerprint: base.files.fingerprint,
-    quantization: describeQuantization(base.quantization),
-  }
-  const read = (name: string) => adapter.native.read(name, 'value')
-  await saveAdapterFolder(path, adapter.description, read, origin, async (folder) => {
+  await saveAdapter(path, base, adapter, async (folder) => {
     await writeSafetensors(join(folder, TENSORS), tensors)
     await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`)
   })
@@ -135,17 +132,17 @@ export async function latestCheckpoint(outputDir: string): Promise<string> {
 
 /**
  * Brings an adapter to the state of a checkpoint.
- * @throws {FileFormatError} when the checkpoint is damaged
+ * @throws {FileFormatError} when the checkpoint's tensors are damaged
  * @throws {ConfigError} when it belongs to another base, other data, another adapter or other options, naming which
  */
 export async function restoreCheckpoint(
-  path: string,
+  checkpoint: Checkpoint,
   base: BaseModel,
   adapter: AdapterState,
   identity: RunIdentity,
 ): Promise<TrainingState> {
-  const about = await readState(path)
-  checkIdentity(path, about, identity)
+  const { path } = checkpoint
+  checkIdentity(path, checkpoint.identity, identity)
   const folder = await openAdapterFolder(path, base.sites)
   if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
     throw new ConfigError(
@@ -167,14 +164,21 @@ export async function restoreCheckpoint(
     }
   }
   adapter.native.zeroGradients()
-  return about.state
+  return checkpoint.state
 }
 
-interface CheckpointAbout extends RunIdentity {
+/** What a checkpoint says about itself. */
+export interface Checkpoint {
+  path: string
   state: TrainingState
+  identity: RunIdentity
 }
 
-async function readState(path: string): Promise<CheckpointAbout> {
+/**
+ * Reads where a checkpoint stands and what it was made from; its tensors are left alone.
+ * @throws {FileFormatError} when it is not there, incomplete, damaged or of a newer version
+ */
+export async function readCheckpoint(path: string): Promise<Checkpoint> {
   if (!(await stat(path).catch(() => undefined))?.isDirectory())
     throw new FileFormatError(`there is no checkpoint at ${path}.`, { path })
   const missing = missingFile(path)
@@ -203,7 +207,7 @@ async function readState(path: string): Promise<CheckpointAbout> {
       })
     })
   }
-  const [step = 0] = numbers('', ['step'])
+  const [step = 0, now = 0] = numbers('', ['step', 'now'])
   const [epoch = 0, microBatch = 0] = numbers('cursor', ['epoch', 'micro_batch'])
   const names = ['tokens', 'supervised_tokens', 'loss_sum', 'seconds']
   const [tokens = 0, supervisedTokens = 0, lossSum = 0, seconds = 0] = numbers('totals', names)
@@ -216,14 +220,13 @@ async function readState(path: string): Promise<CheckpointAbout> {
       },
     )
   return {
+    path,
     state: { step, cursor: { epoch, microBatch }, totals: { tokens, supervisedTokens, lossSum, seconds } },
-    base: String(about.base),
-    data: String(about.data),
-    options,
+    identity: { base: String(about.base), data: String(about.data), now, options },
   }
 }
 
-function checkIdentity(path: string, about: CheckpointAbout, identity: RunIdentity): void {
+function checkIdentity(path: string, about: RunIdentity, identity: RunIdentity): void {
   const differ = (what: string, there: unknown, here: unknown, remedy: string) =>
     new ConfigError(
       `${path} cannot be resumed exactly: ${what} is ${JSON.stringify(there)} there and ${JSON.stringify(here)} here. ${remedy}`,

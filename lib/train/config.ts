@@ -21,18 +21,13 @@ import {
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import { describeQuantization, nf4, type Quantization, sameQuantization } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { type DatasetConfig, datasetObject } from './data.js'
 import { type TrainOptions, trainShape } from './options.js'
 
 const SIZE_LIMIT = 4 << 20
 
 /** How a base model is held and computed with. */
 export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
-
-/** A data file of a run. */
-export interface DatasetConfig {
-  readonly path: string
-  readonly format: 'auto' | 'messages' | 'prompt_completion' | 'text'
-}
 
 /** A whole run, resolved: every default filled in, every path absolute. */
 export interface RunConfig extends TrainOptions {
@@ -48,7 +43,7 @@ export interface RunConfig extends TrainOptions {
   readonly outputDir: string
 }
 
-const quantizationSchema = z.union(
+export const quantizationSchema = z.union(
   [
     z.enum(['none', 'nf4']),
     z.strictObject({ type: z.literal('nf4'), doubleQuant: flag().default(true) }),
@@ -57,24 +52,17 @@ const quantizationSchema = z.union(
   { error: 'none, nf4 or {type: nf4, double_quant: true}' },
 )
 
-const datasetSchema = z.union(
-  [
-    text(),
-    z.strictObject({
-      path: text('a path'),
-      format: word(['auto', 'messages', 'prompt_completion', 'text']).default('auto'),
-    }),
-  ],
-  { error: 'a path or {path: …, format: …}' },
-)
+export const precisionSchema = word(['auto', 'fp32', 'bf16'])
+  .default('auto')
+  .describe('Precision of matrix operands; auto is bf16 where the CPU multiplies it faster')
+
+const datasetSchema = z.union([text(), datasetObject], { error: 'a path or {path: …, format: …}' })
 
 /** Every key of a config file, in camelCase. */
 export const configSchema = z.strictObject({
   model: text('a model folder or a .gguf file').describe('Base model: a folder or a .gguf file'),
   quantization: quantizationSchema.optional().describe('How the frozen linears are held'),
-  precision: word(['auto', 'fp32', 'bf16'])
-    .default('auto')
-    .describe('Precision of matrix operands; auto is bf16 where the CPU has it'),
+  precision: precisionSchema,
   strategy: strategySchema.describe('What is trained'),
   dataset: datasetSchema.describe('Training data: JSON lines'),
   evalDataset: datasetSchema.nullable().default(null).describe('Held-out data'),
@@ -93,7 +81,7 @@ export const configSchema = z.strictObject({
 })
 
 /** A quantisation from the option's value; `nf4` alone has double quantisation. */
-export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
+export function quantizationOf(value: 'none' | 'nf4' | Quantization): Quantization {
   if (value === 'nf4') return nf4()
   return value === 'none' ? { type: 'none' } : value
 }

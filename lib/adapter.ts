@@ -1,0 +1,139 @@
+/** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
+import { type AdapterState, type BaseModel, saveAdapter } from './base.js'
+import { ConfigError } from './errors.js'
+import type { EncodeProgress } from './files/encode-dataset.js'
+import { Lifetime } from './native/handles.js'
+import { parseOptions } from './schema.js'
+import type { StrategyConfig } from './strategies/strategy.js'
+import { type DatasetConfig, dataset, prepareData } from './train/data.js'
+import { type TrainOptions, trainSchema } from './train/options.js'
+import { trainingPlans } from './train/plans.js'
+import { TrainingRun } from './train/run.js'
+
+/** What `Adapter.train` takes besides the options of the run. */
+export interface TrainControl {
+  /** Data to evaluate on, every `evalSteps` and at the end. */
+  evalDataset?: DatasetConfig | string | null
+  /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
+  evalFraction?: number
+  /** Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. */
+  outputDir?: string | null
+  /** Go on from a checkpoint: its path, or true for the newest of `outputDir`. */
+  resume?: string | boolean
+  /** Ends the run after the running step, with a checkpoint if there is an `outputDir`. */
+  signal?: AbortSignal
+  /** Called while the data is read. */
+  onDataProgress?: (progress: EncodeProgress) => void
+}
+
+export class Adapter {
+  readonly strategy: StrategyConfig
+  /** Paths of the linears that it adapts. */
+  readonly targets: readonly string[]
+  /** Numbers that train; 0 for an adapter that was loaded for use only. */
+  readonly trainableParameters: number
+  readonly #base: BaseModel
+  readonly #state: AdapterState
+  readonly #lifetime: Lifetime
+  readonly #detached: (adapter: Adapter) => void
+  #training = false
+
+  /** @internal */
+  constructor(base: BaseModel, state: AdapterState, detached: (adapter: Adapter) => void) {
+    const { strategy, targets, spec } = state.description
+    this.strategy = strategy
+    this.targets = targets
+    const trained = state.trainable ? spec.parameters.filter((parameter) => parameter.trained) : []
+    this.trainableParameters = trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+    this.#base = base
+    this.#state = state
+    this.#detached = detached
+    this.#lifetime = new Lifetime(
+      `The adapter ${strategy.name} of ${base.name}`,
+      'attach or load it again, on a model that is loaded',
+    )
+  }
+
+  /**
+   * A training run over this adapter alone. Nothing happens until the run is iterated over; its planned memory is
+   * known at once.
+   * @throws {ConfigError} for an unknown option, a value out of range, or an adapter that was loaded for use only
+   * @example for await (const step of adapter.train('train.jsonl', { maxSteps: 100 })) console.log(step.loss)
+   */
+  train(data: DatasetConfig | string, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
+    this.#lifetime.check()
+    if (!this.#state.trainable)
+      throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
+    const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, ...rest } = options
+    const { signal, onDataProgress: onProgress, ...given } = rest
+    const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
+    if (evalDataset !== null && evalFraction > 0)
+      throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
+    if (!(evalFraction >= 0 && evalFraction < 1))
+      throw new ConfigError(`train(): evalFraction is ${evalFraction}, expected a number in [0, 1).`)
+    const sources = {
+      dataset: named(data),
+      evalDataset: evalDataset === null ? null : named(evalDataset),
+      evalFraction,
+    }
+    const evaluates = sources.evalDataset !== null || evalFraction > 0
+    const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
+    return new TrainingRun({
+      base: this.#base,
+      adapter: this.#state,
+      options: parsed,
+      plans: trainingPlans(parsed, this.#base.precision, evaluates),
+      data: (now) =>
+        prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
+      outputDir,
+      resume,
+      signal,
+      use: (work) => this.use(work),
+      begin: () => this.#claim(),
+    })
+  }
+
+  /**
+   * Saves it as a folder that PEFT loads.
+   * @throws {WriteError} when the disk refuses; nothing is left half written
+   */
+  async save(path: string): Promise<void> {
+    await this.use(() => saveAdapter(path, this.#base, this.#state))
+  }
+
+  /** Takes it off the model and frees its memory, after work in flight. */
+  async detach(): Promise<void> {
+    this.#detached(this)
+    await this.#lifetime.dispose(() => this.#state.native.dispose())
+  }
+
+  /** The same as `detach`, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.detach()
+  }
+
+  /** Runs native work that needs the adapter. @internal */
+  use<T>(work: (state: AdapterState) => Promise<T>): Promise<T> {
+    return this.#lifetime.use(() => this.#base.lifetime.use(() => work(this.#state)))
+  }
+
+  /** Native state, for sessions of the model. @internal */
+  get state(): AdapterState {
+    this.#lifetime.check()
+    return this.#state
+  }
+
+  /** Marks it as being trained; returns what marks the end. */
+  #claim(): () => void {
+    if (this.#training)
+      throw new ConfigError('this adapter is being trained by another run; finish or leave that one first.')
+    this.#training = true
+    return () => {
+      this.#training = false
+    }
+  }
+}
+
+function named(data: DatasetConfig | string): DatasetConfig {
+  return typeof data === 'string' ? dataset(data) : data
+}

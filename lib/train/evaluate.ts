@@ -1,0 +1,37 @@
+/** Loss and perplexity over tokenised data. */
+import type { NativeSession } from '../native/addon.js'
+import type { BatchSource } from './batches.js'
+
+/** What an evaluation found. */
+export interface Evaluation {
+  /** Mean over supervised tokens, nats. */
+  loss: number
+  /** exp(loss). */
+  perplexity: number
+  /** All tokens that were processed. */
+  tokens: number
+  supervisedTokens: number
+}
+
+/** Runs every micro-batch of the source's first epoch; an abort rejects with the signal's reason between two of them. */
+export async function evaluateBatches(
+  session: NativeSession,
+  plan: string,
+  source: BatchSource,
+  signal?: AbortSignal,
+): Promise<Evaluation> {
+  const count = source.count(0)
+  let lossSum = 0
+  let supervisedTokens = 0
+  let tokens = 0
+  for (let i = 0; i < count; i++) {
+    signal?.throwIfAborted()
+    const batch = source.get(0, i)
+    const result = await session.evaluate(plan, batch).promise
+    lossSum += result.lossSum
+    supervisedTokens += result.count
+    tokens += batch.tokens.length
+  }
+  const loss = lossSum / supervisedTokens
+  return { loss, perplexity: Math.exp(loss), tokens, supervisedTokens }
+}

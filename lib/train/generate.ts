@@ -1,0 +1,222 @@
+/**
+ * Text from a model: the prompt goes through the network in chunks that fill a key/value cache, then one token at a time
+ * until an end token or the limit. Text comes out as soon as its characters are whole.
+ */
+import * as z from 'zod'
+import type { AdapterState, BaseModel } from '../base.js'
+import { ConfigError } from '../errors.js'
+import type { ChatMessage } from '../files/chat-template.js'
+import { renderChat } from '../files/encode-dataset.js'
+import type { Tokenizer } from '../files/tokenizer.js'
+import { addon, type ForwardInput, type ForwardResult } from '../native/addon.js'
+import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
+
+/** Options of a generation. */
+export interface GenerateOptions {
+  /** Tokens after which it stops. Default 128. */
+  readonly maxNewTokens: number
+  /** 0, the default, always takes the likeliest token; higher is more random. */
+  readonly temperature: number
+  /** Draw from the so many likeliest tokens; 0, the default, is all. */
+  readonly topK: number
+  /** Draw from the likeliest tokens that make up this share of the probability. Default 1: all. */
+  readonly topP: number
+  /** Default 0. The same seed gives the same text. */
+  readonly seed: number
+  /** Texts that end a generation; they are left out of it. */
+  readonly stop: readonly string[]
+  /** Whether special tokens such as `<|im_end|>` stay in the text. Default false. */
+  readonly keepSpecialTokens: boolean
+}
+
+const schema = z.strictObject({
+  maxNewTokens: integer(1).default(128),
+  temperature: numberWithin(0, 100, 'a number from 0 to 100').default(0),
+  topK: integer(0).default(0),
+  topP: numberWithin(Number.MIN_VALUE, 1, 'a number in (0, 1]').default(1),
+  seed: integer(0).default(0),
+  stop: z.array(text('a text')).default([]),
+  keepSpecialTokens: flag().default(false),
+}) satisfies z.ZodType<GenerateOptions>
+
+/** What a generation came to. */
+export interface Generation {
+  text: string
+  /** Ids of the generated tokens, the end token left out. */
+  tokenIds: number[]
+  /** `stop` at an end token or stop text, `length` at the limit. */
+  finishReason: 'stop' | 'length'
+  /** Of the decoding, prompt not counted. */
+  tokensPerSecond: number
+}
+
+/** Tokens of the prompt that one call takes. */
+const PREFILL_CHUNK = 512
+
+/** Plain text goes in as it is; messages go through the model's chat template. */
+export type Prompt = string | readonly ChatMessage[]
+
+/**
+ * Generates, yielding text as it comes and returning the whole.
+ * @throws {ConfigError} for an option out of range or a prompt that is empty or too long
+ * @throws {DataError} when the chat template refuses the messages
+ */
+export async function* generateText(
+  base: BaseModel,
+  adapters: readonly AdapterState[],
+  prompt: Prompt,
+  given: Partial<GenerateOptions> & { signal?: AbortSignal },
+): AsyncGenerator<string, Generation, void> {
+  const { signal, ...rest } = given
+  const options = parseOptions(schema, rest, { name: 'generate()', spelling: 'camel' })
+  const tokenizer = await base.tokenizer()
+  const ids = await promptIds(tokenizer, prompt, signal)
+  const room = contextLength(base) - ids.length
+  if (ids.length === 0) throw new ConfigError('generate(): the prompt is empty, expected at least one token.')
+  if (room < 1)
+    throw new ConfigError(
+      `generate(): the prompt has ${ids.length} tokens, and the model takes ${contextLength(base)} with its answer.`,
+      { tokens: ids.length, limit: contextLength(base) },
+    )
+  const limit = Math.min(options.maxNewTokens, room)
+  const plans = {
+    forward: {
+      mode: 'forward' as const,
+      tokens: Math.min(ids.length, PREFILL_CHUNK),
+      sequences: 1,
+      headRows: 1,
+      kvCapacity: ids.length + limit,
+      precision: base.precision,
+    },
+  }
+  const session = await base.lifetime.use(async () =>
+    addon().createSession(
+      base.native,
+      adapters.map((a) => a.native),
+      plans,
+    ),
+  )
+  const forward = (input: ForwardInput) => base.lifetime.use(() => session.forward('forward', input).promise)
+  try {
+    return yield* decode(forward, tokenizer, ids, limit, options, signal)
+  } finally {
+    session.dispose()
+  }
+}
+
+type Forward = (input: ForwardInput) => Promise<ForwardResult>
+
+async function* decode(
+  forward: Forward,
+  tokenizer: Tokenizer,
+  prompt: Int32Array,
+  limit: number,
+  options: GenerateOptions,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<string, Generation, void> {
+  const { temperature, topK, topP, seed } = options
+  const ends = new Set(tokenizer.eosIds)
+  const stream = tokenizer.decodeStream({ skipSpecialTokens: !options.keepSpecialTokens, continues: true })
+  const gate = new StopGate(options.stop)
+  const tokenIds: number[] = []
+  let input = await prefill(forward, prompt, signal)
+  let past = prompt.length - input.length
+  let begin = performance.now()
+  let finishReason: Generation['finishReason'] = 'length'
+  while (tokenIds.length < limit) {
+    signal?.throwIfAborted()
+    const sampling = { temperature, topK, topP, seed, position: tokenIds.length }
+    const { token } = await forward({ tokens: input, past, rows: Int32Array.of(input.length - 1), sampling })
+    // The first token belongs to the prompt's time.
+    if (tokenIds.length === 0) begin = performance.now()
+    if (token === undefined || ends.has(token)) {
+      finishReason = 'stop'
+      break
+    }
+    tokenIds.push(token)
+    const part = gate.push(stream.push(token))
+    if (part !== '') yield part
+    if (gate.stopped) {
+      finishReason = 'stop'
+      break
+    }
+    past += input.length
+    input = Int32Array.of(token)
+  }
+  const seconds = (performance.now() - begin) / 1000
+  const rest = gate.stopped ? '' : gate.push(stream.end()) + gate.rest()
+  if (rest !== '') yield rest
+  const tokensPerSecond = tokenIds.length > 1 ? (tokenIds.length - 1) / seconds : 0
+  return { text: gate.text, tokenIds, finishReason, tokensPerSecond }
+}
+
+/** Sends all of the prompt but its last chunk; returns that. */
+async function prefill(
+  forward: Forward,
+  prompt: Int32Array,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array> {
+  let past = 0
+  for (; prompt.length - past > PREFILL_CHUNK; past += PREFILL_CHUNK) {
+    signal?.throwIfAborted()
+    const tokens = prompt.slice(past, past + PREFILL_CHUNK)
+    await forward({ tokens, past, rows: new Int32Array(0) })
+  }
+  return prompt.slice(past)
+}
+
+async function promptIds(
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array> {
+  const plain = typeof prompt === 'string'
+  const text = plain
+    ? prompt
+    : await renderChat(tokenizer.source, prompt, { addGenerationPrompt: true, ...(signal ? { signal } : {}) })
+  return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: plain }))
+}
+
+function contextLength(base: BaseModel): number {
+  const limit = base.files.config.max_position_embeddings
+  return typeof limit === 'number' && limit > 0 ? limit : Number.MAX_SAFE_INTEGER
+}
+
+/** Holds back what may be the start of a stop text, and ends at a whole one. */
+class StopGate {
+  text = ''
+  stopped = false
+  #held = ''
+
+  constructor(private readonly stops: readonly string[]) {}
+
+  /** The text that is certain not to belong to a stop text. */
+  push(part: string): string {
+    this.#held += part
+    const found = this.stops.map((stop) => this.#held.indexOf(stop)).filter((at) => at >= 0)
+    if (found.length > 0) {
+      this.stopped = true
+      return this.#release(Math.min(...found))
+    }
+    return this.#release(this.#held.length - this.#doubtful())
+  }
+
+  rest(): string {
+    return this.#release(this.#held.length)
+  }
+
+  /** Length of the longest end of the held text that a stop text starts with. */
+  #doubtful(): number {
+    const longest = Math.min(this.#held.length, Math.max(0, ...this.stops.map((stop) => stop.length - 1)))
+    for (let length = longest; length > 0; length--)
+      if (this.stops.some((stop) => stop.startsWith(this.#held.slice(-length)))) return length
+    return 0
+  }
+
+  #release(length: number): string {
+    const part = this.#held.slice(0, length)
+    this.#held = this.#held.slice(length)
+    this.text += part
+    return part
+  }
+}

@@ -1,0 +1,363 @@
+/**
+ * A training run: an async iterable of optimiser steps that pulls, so a step starts when it is asked for. Between steps
+ * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
+ */
+import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
+import { ConfigError, DataError } from '../errors.js'
+import { makeFolder } from '../files/atomic-folder.js'
+import { MemoryReport } from '../memory.js'
+import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
+import { type BatchSource, type Window, Windows } from './batches.js'
+import {
+  baseIdentity,
+  type Checkpoint,
+  latestCheckpoint,
+  pruneCheckpoints,
+  type RunIdentity,
+  readCheckpoint,
+  restoreCheckpoint,
+  saveCheckpoint,
+  type TrainingState,
+} from './checkpoint.js'
+import type { RunData } from './data.js'
+import { type Evaluation, evaluateBatches } from './evaluate.js'
+import { MetricsFile, type TrainEvent } from './metrics.js'
+import { optimizerOf } from './optimizers.js'
+import type { TrainOptions } from './options.js'
+import { EVAL_PLAN, TRAIN_PLAN } from './plans.js'
+import { scheduleFactor, scheduleOf } from './schedules.js'
+
+/** One optimiser step, after it was made. */
+export interface TrainStep {
+  /** Optimiser steps from 1. */
+  index: number
+  totalSteps: number
+  /** Passes over the data so far, fractional. */
+  epoch: number
+  /** Mean over the step's supervised tokens before the update, nats. */
+  loss: number
+  /** L2 norm of the gradient before clipping. */
+  gradNorm: number
+  learningRate: number
+  /** Tokens of this step. */
+  tokens: number
+  /** Those with a label. */
+  supervisedTokens: number
+  tokensPerSecond: number
+  /** Estimated time to the end of training, without evaluations. */
+  secondsLeft: number
+}
+
+/** What a run is given; `Adapter.train` puts it together. */
+export interface RunSetup {
+  base: BaseModel
+  adapter: AdapterState
+  options: TrainOptions
+  plans: Record<string, PlanOptions>
+  /** Tokenises, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
+  data: (now: number | undefined) => Promise<RunData>
+  outputDir: string | null
+  /** A checkpoint, or true for the newest of the output folder. */
+  resume: string | boolean
+  signal: AbortSignal | undefined
+  /** Runs native work while the adapter is kept alive. */
+  use: <T>(work: () => Promise<T>) => Promise<T>
+  /** Claims the adapter; returns what gives it back when the run is over, however it ends. */
+  begin: () => () => void
+}
+
+/** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
+const FREE = new Set(['evalSteps', 'saveSteps', 'saveTotalLimit'])
+
+/** A run in progress. Iterate over it once, either as steps or as `events()`. */
+export class TrainingRun implements AsyncIterable<TrainStep> {
+  /** Planned, before anything is allocated: training allocates exactly this. */
+  readonly memory: MemoryReport
+  /** Evaluations made so far, by step. */
+  readonly evaluations: (Evaluation & { step: number })[] = []
+  /** Checkpoints saved so far. */
+  readonly checkpoints: string[] = []
+  readonly #setup: RunSetup
+  #started = false
+  #data: RunData['stats'] | undefined
+  #latest: TrainStep | undefined
+
+  /** @internal */
+  constructor(setup: RunSetup) {
+    this.#setup = setup
+    const { base, adapter, plans } = setup
+    const described = { spec: adapter.description.spec, trainable: true }
+    this.memory = new MemoryReport(addon().plan(base.graph, base.formats, [described], plans))
+  }
+
+  /** The last step made; it has what events leave out, such as the time left. */
+  get latest(): TrainStep | undefined {
+    return this.#latest
+  }
+
+  /** What was read and dropped; known once the first event or step is there. */
+  get data(): RunData['stats'] | undefined {
+    return this.#data
+  }
+
+  /** The steps. An abort rejects with the signal's reason after the running step. */
+  async *[Symbol.asyncIterator](): AsyncIterator<TrainStep, void, void> {
+    for await (const event of this.events()) if (event.event === 'step') yield this.#latest as TrainStep
+  }
+
+  /** Everything that happens, as `lowrank train --json` prints it. */
+  async *events(): AsyncGenerator<TrainEvent, void, void> {
+    if (this.#started)
+      throw new ConfigError('this training run has been iterated already; call adapter.train() again.')
+    const { outputDir, resume, begin } = this.#setup
+    const finished = begin()
+    this.#started = true
+    let metrics: MetricsFile | undefined
+    try {
+      this.#setup.signal?.throwIfAborted()
+      const checkpoint = await checkpointOf(resume, outputDir)
+      const data = await this.#setup.data(checkpoint?.identity.now)
+      this.#setup.signal?.throwIfAborted()
+      this.#data = data.stats
+      const identity = this.#identity(data)
+      const state = await this.#start(checkpoint, identity)
+      if (outputDir !== null) {
+        await makeFolder(outputDir)
+        metrics = await MetricsFile.open(outputDir, checkpoint === null ? null : state.step)
+      }
+      for await (const event of this.#steps(state, identity, data)) {
+        await metrics?.append(event)
+        yield event
+      }
+    } finally {
+      finished()
+      await metrics?.close()
+    }
+  }
+
+  async *#steps(
+    state: TrainingState,
+    identity: RunIdentity,
+    data: RunData,
+  ): AsyncGenerator<TrainEvent, void, void> {
+    const { base, adapter, options, plans, signal, use } = this.#setup
+    const windows = new Windows(data.train, options.gradientAccumulationSteps)
+    const totalSteps = options.maxSteps ?? windows.steps(options.numTrainEpochs)
+    yield { event: 'plan', peak_bytes: this.memory.peakBytes, rows: this.memory.rows }
+    const session = await use(async () => addon().createSession(base.native, [adapter.native], plans))
+    let [evaluated, saved] = [-1, state.step]
+    try {
+      let window = windows.at(state.cursor)
+      while (state.step < totalSteps && !signal?.aborted) {
+        const upcoming = state.step + 1 < totalSteps ? () => windows.at(window.next) : undefined
+        const [step, next] = await use(() => this.#step(session, state, window, totalSteps, upcoming))
+        if (next) window = next
+        this.#latest = step
+        yield stepEvent(step)
+        if (data.evaluation && isDue(options.evalSteps, state.step)) {
+          const event = await this.#evaluate(session, data.evaluation, state.step)
+          if (event) {
+            evaluated = state.step
+            yield event
+          }
+        }
+        if (isDue(options.saveSteps, state.step)) {
+          const event = await this.#checkpoint(state, identity)
+          if (event) {
+            saved = state.step
+            yield event
+          }
+        }
+      }
+      if (signal?.aborted) {
+        const event = saved === state.step ? undefined : await this.#checkpoint(state, identity)
+        if (event) yield event
+        throw signal.reason
+      }
+      if (data.evaluation && evaluated !== state.step) {
+        const event = await this.#evaluate(session, data.evaluation, state.step)
+        if (event) yield event
+      }
+      signal?.throwIfAborted()
+      await this.#saveAdapter()
+      yield this.#done(state)
+    } finally {
+      session.dispose()
+    }
+  }
+
+  async #start(checkpoint: Checkpoint | null, identity: RunIdentity): Promise<TrainingState> {
+    const { base, adapter, use } = this.#setup
+    return use(async () => {
+      if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
+      for (const { name, rows, cols, trained } of adapter.description.spec.parameters) {
+        if (!trained) continue
+        const zeros = new Float32Array(rows * cols)
+        adapter.native.write(name, 'm', zeros)
+        adapter.native.write(name, 'v', zeros)
+      }
+      adapter.native.zeroGradients()
+      const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
+      return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
+    })
+  }
+
+  /** Gradients of the whole window, then the update; the state moves on only when both are done. */
+  async #step(
+    session: NativeSession,
+    state: TrainingState,
+    window: Window,
+    totalSteps: number,
+    upcoming: (() => Window) | undefined,
+  ): Promise<[TrainStep, Window | undefined]> {
+    const { adapter, options } = this.#setup
+    const begin = performance.now()
+    if (window.supervised === 0)
+      throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
+    const index = state.step + 1
+    let next: Window | undefined
+    let lossSum = 0
+    for (const [microStep, batch] of window.batches.entries()) {
+      const { tokens, cuSeqlens, labels } = batch
+      const job = session.trainStep(TRAIN_PLAN, {
+        tokens,
+        cuSeqlens,
+        labels,
+        lossScale: 1 / window.supervised,
+        seed: options.seed,
+        step: index,
+        microStep,
+      })
+      // What comes next is packed while the engine works on this.
+      next ??= upcoming?.()
+      lossSum += (await job.promise).lossSum
+    }
+    const loss = lossSum / window.supervised
+    if (!Number.isFinite(loss)) {
+      adapter.native.zeroGradients()
+      throw new ConfigError(
+        `the loss of step ${index} is ${loss}; the adapter is as after step ${state.step}. Lower learning_rate (${options.learningRate}), or raise warmup_steps.`,
+        { step: index, loss },
+      )
+    }
+    const learningRate = options.learningRate * this.#factor(state.step, totalSteps)
+    const { gradNorm } = await this.#update(index, learningRate)
+    const seconds = (performance.now() - begin) / 1000
+    state.step = index
+    state.cursor = window.next
+    state.totals.tokens += window.tokens
+    state.totals.supervisedTokens += window.supervised
+    state.totals.lossSum += lossSum
+    state.totals.seconds += seconds
+    const step = {
+      index,
+      totalSteps,
+      epoch: window.epoch,
+      loss,
+      gradNorm,
+      learningRate,
+      tokens: window.tokens,
+      supervisedTokens: window.supervised,
+      tokensPerSecond: window.tokens / seconds,
+      secondsLeft: (state.totals.seconds / index) * (totalSteps - index),
+    }
+    return [step, next]
+  }
+
+  #factor(completed: number, totalSteps: number): number {
+    const { lrSchedulerType, warmupSteps, warmupRatio } = this.#setup.options
+    const span = { warmupSteps: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), totalSteps }
+    return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
+  }
+
+  #update(step: number, learningRate: number): Promise<{ gradNorm: number }> {
+    const { adapter, options } = this.#setup
+    const optimizer = optimizerOf(options.optimizer)
+    return adapter.native.optimizerStep({
+      kind: optimizer.type,
+      learningRate,
+      beta1: optimizer.betas[0],
+      beta2: optimizer.betas[1],
+      epsilon: optimizer.eps,
+      weightDecay: optimizer.weightDecay ?? options.weightDecay,
+      maxGradNorm: options.maxGradNorm,
+      step,
+    }).promise
+  }
+
+  /** Nothing when the run is aborted meanwhile: the step was made all the same. */
+  async #evaluate(
+    session: NativeSession,
+    source: BatchSource,
+    step: number,
+  ): Promise<TrainEvent | undefined> {
+    const { signal, use } = this.#setup
+    try {
+      const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, signal))
+      this.evaluations.push({ step, ...found })
+      return { event: 'eval', step, loss: found.loss, perplexity: found.perplexity, tokens: found.tokens }
+    } catch (error) {
+      if (signal?.aborted) return undefined
+      throw error
+    }
+  }
+
+  /** Nothing without an output folder. */
+  async #checkpoint(state: TrainingState, identity: RunIdentity): Promise<TrainEvent | undefined> {
+    const { base, adapter, options, outputDir, use } = this.#setup
+    if (outputDir === null) return undefined
+    const path = await use(() => saveCheckpoint(outputDir, base, adapter, state, identity))
+    this.checkpoints.push(path)
+    if (options.saveTotalLimit !== null) await pruneCheckpoints(outputDir, options.saveTotalLimit)
+    return { event: 'checkpoint', step: state.step, path }
+  }
+
+  async #saveAdapter(): Promise<void> {
+    const { base, adapter, outputDir, use } = this.#setup
+    if (outputDir !== null) await use(() => saveAdapter(outputDir, base, adapter))
+  }
+
+  #done({ step, totals }: TrainingState): TrainEvent {
+    return {
+      event: 'done',
+      output_dir: this.#setup.outputDir,
+      train_loss: totals.lossSum / totals.supervisedTokens,
+      steps: step,
+      peak_rss_bytes: addon().residentBytes().peak,
+      tokens_per_second: totals.tokens / totals.seconds,
+    }
+  }
+
+  #identity({ fingerprint, now }: RunData): RunIdentity {
+    const kept = Object.entries(this.#setup.options).filter(([key]) => !FREE.has(key))
+    return { base: baseIdentity(this.#setup.base), data: fingerprint, now, options: Object.fromEntries(kept) }
+  }
+}
+
+async function checkpointOf(resume: string | boolean, outputDir: string | null): Promise<Checkpoint | null> {
+  if (resume === false) return null
+  if (resume !== true) return readCheckpoint(resume)
+  if (outputDir === null)
+    throw new ConfigError(
+      'resume: true means the newest checkpoint of outputDir, and no outputDir was given.',
+    )
+  return readCheckpoint(await latestCheckpoint(outputDir))
+}
+
+function isDue(every: number | null, step: number): boolean {
+  return every !== null && step % every === 0
+}
+
+function stepEvent(step: TrainStep): TrainEvent {
+  return {
+    event: 'step',
+    step: step.index,
+    epoch: step.epoch,
+    loss: step.loss,
+    grad_norm: step.gradNorm,
+    learning_rate: step.learningRate,
+    tokens: step.tokens,
+    supervised_tokens: step.supervisedTokens,
+    tokens_per_second: step.tokensPerSecond,
+  }
+}
