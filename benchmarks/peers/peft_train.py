@@ -150,7 +150,7 @@ def main() -> None:
         cpu_seconds.append(time.process_time() - cpu_begin)
         losses.append(loss.item())
         line = {"step": step, "loss": losses[-1], "grad_norm": norm.item(), "seconds": seconds[-1]}
-        line["cpu_seconds"] = cpu_seconds[-1]
+        line |= {"cpu_seconds": cpu_seconds[-1], "peak_rss_bytes": memory("VmHWM")}
         print(json.dumps(line), flush=True)
 
     print(
@@ -164,6 +164,7 @@ def main() -> None:
                     "batch": options.batch,
                     "length": options.length,
                     "threads": torch.get_num_threads(),
+                    "malloc_mmap_threshold": os.environ.get("MALLOC_MMAP_THRESHOLD_"),
                 },
                 "tokens_per_second": tokens[0].numel() / statistics.median(seconds[options.warmup :]),
                 "tokens_per_cpu_second": tokens[0].numel() / statistics.median(cpu_seconds[options.warmup :]),
