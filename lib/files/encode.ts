@@ -55,6 +55,7 @@ export class RowEncoder {
   readonly #source: TokenizerSource
   readonly #limits: TemplateLimits | undefined
   readonly #renderers = new Map<string, ChatRenderer>()
+  #usesClock = false
 
   /** @throws ConfigError for an option out of range. */
   constructor(source: TokenizerSource, options: EncodeRowOptions) {
@@ -77,6 +78,11 @@ export class RowEncoder {
     this.#source = source
     this.#limits = templateLimits
     this.#options = { maxSeqLength, trainOn, emptyRows, now }
+  }
+
+  /** Whether a template used so far asks for the date. */
+  get usesClock(): boolean {
+    return this.#usesClock
   }
 
   /**
@@ -195,6 +201,7 @@ export class RowEncoder {
     if (known) return known
     const { specialTokens, eosIds } = this.tokenizer
     const template = new ChatTemplate(source, specialTokens, this.#limits)
+    this.#usesClock ||= template.usesClock
     const ends = eosIds.flatMap((id) => this.tokenizer.idToToken(id) ?? [])
     const isAdded = (token: string) => {
       const id = this.tokenizer.tokenToId(token)

@@ -91,7 +91,7 @@ export class Tokenizer {
       if (special) this.#specialIds.add(id)
       this.#addedIds.set(id, { lstrip, rstrip })
     }
-    this.specialTokens = namedTokens(source.tokenizerConfig ?? {})
+    this.specialTokens = specialTokensOf(source)
     this.bosId = this.#idOf('bos_token')
     this.eosId = this.#idOf('eos_token') ?? source.eosTokenIds?.[0]
     const eosIds = [this.eosId, ...(source.eosTokenIds ?? [])].filter((id) => id !== undefined)
@@ -255,10 +255,10 @@ function withConfiguredTokens({ tokenizerJson, tokenizerConfig }: TokenizerSourc
   return missing.length === 0 ? json : { ...json, added_tokens: [...present, ...missing] }
 }
 
-/** `bos_token` and the like: a string, or an object with `content`. */
-function namedTokens(config: Record<string, unknown>): Record<string, string> {
+/** Special tokens by role, as tokenizer_config.json has them: a string, or an object with `content`. */
+export function specialTokensOf({ tokenizerConfig = {} }: TokenizerSource): Record<string, string> {
   const named: Record<string, string> = {}
-  for (const [key, value] of Object.entries(config)) {
+  for (const [key, value] of Object.entries(tokenizerConfig)) {
     if (!key.endsWith('_token')) continue
     const content =
       typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value

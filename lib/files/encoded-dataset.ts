@@ -1,0 +1,202 @@
+/**
+ * A tokenised dataset, kept compactly: token ids in a few large arrays, one bit per token for whether it is learned,
+ * and a few numbers per row. Millions of tokens cost little more than four bytes each and no objects.
+ */
+
+import { InternalError } from '../errors.js'
+import { IGNORE } from './encode.js'
+
+/** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */
+export interface EncodedChunk {
+  /** Ids of all rows, one after the other. */
+  ids: Int32Array
+  /** Bit `i % 8` of byte `i >> 3`: whether token i has a label. */
+  learned: Uint8Array
+  /** `[rows + 1]`: where each row starts in `ids`. */
+  starts: Uint32Array
+  /** `[rows]`: labels that count, those of a row's first token left out. */
+  supervised: Uint32Array
+  /** `[rows]`: index of the file. */
+  files: Uint32Array
+  /** `[rows]`: line in the file, from 1. */
+  lines: Uint32Array
+}
+
+export interface DatasetStats {
+  /** Rows read. */
+  rows: number
+  /** Rows left out because nothing in them is learned. */
+  dropped: number
+  /** Of `dropped`: those whose learned part was cut off by `max_seq_length`. */
+  droppedByTruncation: number
+  /** Rows kept, but cut. */
+  truncated: number
+  /** Tokens of the rows that were kept. */
+  tokens: number
+  /** Tokens with a label that counts. */
+  supervisedTokens: number
+}
+
+/** Collects rows into a chunk. */
+export class ChunkBuilder {
+  #ids = new Int32Array(1 << 12)
+  #learned = new Uint8Array(1 << 9)
+  readonly #starts = [0]
+  readonly #supervised: number[] = []
+  readonly #files: number[] = []
+  readonly #lines: number[] = []
+
+  get tokens(): number {
+    return this.#starts.at(-1) as number
+  }
+
+  get rows(): number {
+    return this.#lines.length
+  }
+
+  add(inputIds: Int32Array, labels: Int32Array, supervised: number, file: number, line: number): void {
+    const start = this.tokens
+    const end = start + inputIds.length
+    if (end > this.#ids.length) this.#grow(end)
+    this.#ids.set(inputIds, start)
+    for (let i = start; i < end; i++) {
+      if (labels[i - start] !== IGNORE) (this.#learned[i >> 3] as number) |= 1 << (i & 7)
+    }
+    this.#starts.push(end)
+    this.#supervised.push(supervised)
+    this.#files.push(file)
+    this.#lines.push(line)
+  }
+
+  #grow(tokens: number): void {
+    const capacity = Math.max(tokens, 2 * this.#ids.length)
+    const ids = new Int32Array(capacity)
+    ids.set(this.#ids)
+    const learned = new Uint8Array(Math.ceil(capacity / 8))
+    learned.set(this.#learned)
+    this.#ids = ids
+    this.#learned = learned
+  }
+
+  /** The chunk, its arrays cut to size. */
+  build(): EncodedChunk {
+    return {
+      ids: this.#ids.slice(0, this.tokens),
+      learned: this.#learned.slice(0, Math.ceil(this.tokens / 8)),
+      starts: Uint32Array.from(this.#starts),
+      supervised: Uint32Array.from(this.#supervised),
+      files: Uint32Array.from(this.#files),
+      lines: Uint32Array.from(this.#lines),
+    }
+  }
+}
+
+/** Rows by index from 0, in the order of the files. */
+export class EncodedDataset {
+  readonly stats: DatasetStats
+  /** What templates took for now, in milliseconds since 1970; the same value gives the same tokens again. */
+  readonly now: number
+  /** Whether a template asked for the date. */
+  readonly usesClock: boolean
+  readonly paths: readonly string[]
+  readonly #chunks: readonly EncodedChunk[]
+  /** `[chunks + 1]`: index of each chunk's first row. */
+  readonly #firstRows: Uint32Array
+
+  constructor(
+    chunks: readonly EncodedChunk[],
+    about: { stats: DatasetStats; now: number; usesClock: boolean; paths: readonly string[] },
+  ) {
+    this.#chunks = chunks
+    this.stats = about.stats
+    this.now = about.now
+    this.usesClock = about.usesClock
+    this.paths = about.paths
+    this.#firstRows = new Uint32Array(chunks.length + 1)
+    for (const [index, { lines }] of chunks.entries()) {
+      this.#firstRows[index + 1] = (this.#firstRows[index] as number) + lines.length
+    }
+  }
+
+  /** Number of rows. */
+  get length(): number {
+    return this.#firstRows[this.#chunks.length] as number
+  }
+
+  /** Bytes held by the arrays. */
+  get bytes(): number {
+    let bytes = 0
+    for (const chunk of this.#chunks) {
+      for (const array of Object.values(chunk)) bytes += (array as ArrayBufferView).byteLength
+    }
+    return bytes
+  }
+
+  /** Number of tokens of a row. */
+  rowLength(row: number): number {
+    const { chunk, index } = this.#find(row)
+    return (chunk.starts[index + 1] as number) - (chunk.starts[index] as number)
+  }
+
+  /** Number of labels of a row that count. */
+  rowSupervised(row: number): number {
+    const { chunk, index } = this.#find(row)
+    return chunk.supervised[index] as number
+  }
+
+  /** Where a row came from. */
+  place(row: number): { path: string; line: number } {
+    const { chunk, index } = this.#find(row)
+    return { path: this.paths[chunk.files[index] as number] as string, line: chunk.lines[index] as number }
+  }
+
+  /** Ids of a row: a view that must not be written to. */
+  ids(row: number): Int32Array {
+    const { chunk, index } = this.#find(row)
+    return chunk.ids.subarray(chunk.starts[index], chunk.starts[index + 1])
+  }
+
+  /** Labels of a row: the id of each token itself, or -100. */
+  labels(row: number): Int32Array {
+    const { chunk, index } = this.#find(row)
+    const start = chunk.starts[index] as number
+    return this.ids(row).map((id, i) => (isLearned(chunk, start + i) ? id : IGNORE))
+  }
+
+  /**
+   * Writes a row into a micro-batch. The label of a token is the one of its successor; the last has none.
+   * @returns number of tokens written
+   */
+  copyShifted(row: number, tokens: Int32Array, labels: Int32Array, offset: number): number {
+    const { chunk, index } = this.#find(row)
+    const start = chunk.starts[index] as number
+    const length = (chunk.starts[index + 1] as number) - start
+    tokens.set(chunk.ids.subarray(start, start + length), offset)
+    for (let i = 0; i + 1 < length; i++) {
+      const next = start + i + 1
+      labels[offset + i] = isLearned(chunk, next) ? (chunk.ids[next] as number) : IGNORE
+    }
+    labels[offset + length - 1] = IGNORE
+    return length
+  }
+
+  #find(row: number): { chunk: EncodedChunk; index: number } {
+    let low = 0
+    let high = this.#chunks.length
+    while (high - low > 1) {
+      const middle = (low + high) >> 1
+      if ((this.#firstRows[middle] as number) <= row) low = middle
+      else high = middle
+    }
+    const chunk = this.#chunks[low]
+    const index = row - (this.#firstRows[low] as number)
+    if (!chunk || !(index >= 0 && index < chunk.lines.length)) {
+      throw new InternalError(`the dataset has ${this.length} rows, so there is no row ${row}`, { row })
+    }
+    return { chunk, index }
+  }
+}
+
+function isLearned({ learned }: EncodedChunk, token: number): boolean {
+  return ((learned[token >> 3] as number) & (1 << (token & 7))) !== 0
+}

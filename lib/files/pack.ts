@@ -1,0 +1,280 @@
+/**
+ * Micro-batches: whole rows one after the other, never padded, told apart by their bounds. Which rows stand in which
+ * micro-batch is a function of seed and epoch, so any place of any epoch can be reached directly.
+ */
+
+import { ConfigError, DataError } from '../errors.js'
+import type { EncodedDataset } from './encoded-dataset.js'
+import { ascending, shuffle } from './permutation.js'
+
+export interface MicroBatch {
+  /** `[T]`: ids of all sequences. Positions count from 0 in each sequence. */
+  tokens: Int32Array
+  /** `[T]`: the id that follows, or -100 where it is not learned and at the end of each sequence. */
+  labels: Int32Array
+  /** `[n + 1]`: sequence i is tokens `cuSeqlens[i]` to `cuSeqlens[i + 1]`. */
+  cuSeqlens: Int32Array
+  /** Labels that are not -100. */
+  nSupervised: number
+}
+
+export interface BatchOptions {
+  /** Rows per micro-batch, at most. With `packing` it only sets the capacity. */
+  perDeviceTrainBatchSize: number
+  /** Rows are no longer than this; a micro-batch holds at most this many tokens times the batch size. */
+  maxSeqLength: number
+  /** Whether micro-batches are filled with as many rows as fit. */
+  packing: boolean
+  /** Whether every epoch has its own order; otherwise rows come in the order of the dataset. Default true. */
+  shuffle?: boolean
+  seed: number
+  /** The rows to take, e.g. of a split; all by default. */
+  rows?: Uint32Array
+}
+
+/** What no micro-batch of any epoch exceeds; memory is planned for it. */
+export interface BatchLimits {
+  tokens: number
+  sequences: number
+  supervised: number
+}
+
+/** Rows are packed within stretches of an epoch this long, so that the order stays random. */
+const WINDOW = 4096
+
+export class Batches {
+  readonly limits: BatchLimits
+  readonly #data: EncodedDataset
+  readonly #rows: Uint32Array
+  readonly #options: BatchOptions
+  readonly #capacity: number
+  #epoch: EpochPlan | undefined
+
+  /** @throws DataError when there are no rows, ConfigError for an option out of range. */
+  constructor(data: EncodedDataset, options: BatchOptions) {
+    const { perDeviceTrainBatchSize: batch, maxSeqLength, seed } = options
+    for (const [key, value] of Object.entries({
+      per_device_train_batch_size: batch,
+      max_seq_length: maxSeqLength,
+    })) {
+      if (!Number.isInteger(value) || value < 1) {
+        throw new ConfigError(`${key} must be an integer of at least 1, not ${value}`, { [key]: value })
+      }
+    }
+    if (!Number.isSafeInteger(seed) || seed < 0) {
+      throw new ConfigError(`seed must be an integer of at least 0, not ${seed}`, { seed })
+    }
+    this.#data = data
+    this.#options = options
+    this.#rows = options.rows ?? ascending(data.length)
+    if (this.#rows.length === 0) throw new DataError('the dataset has no rows to train on')
+    const total = this.#rows.reduce((tokens, row) => tokens + data.rowLength(row), 0)
+    this.#capacity = Math.min(batch * maxSeqLength, total)
+    this.limits = this.#limits()
+  }
+
+  /** Number of micro-batches of an epoch (counted from 0). */
+  count(epoch: number): number {
+    return this.#plan(epoch).starts.length - 1
+  }
+
+  /** Rows of a micro-batch, in their order. */
+  rows(epoch: number, index: number): Uint32Array {
+    const { order, starts } = this.#plan(epoch)
+    if (!(index >= 0 && index + 1 < starts.length)) {
+      throw new RangeError(
+        `epoch ${epoch} has ${starts.length - 1} micro-batches, so there is no micro-batch ${index}`,
+      )
+    }
+    return order.subarray(starts[index], starts[index + 1])
+  }
+
+  /** A micro-batch of an epoch; any can be asked for at any time. */
+  get(epoch: number, index: number): MicroBatch {
+    const rows = this.rows(epoch, index)
+    const cuSeqlens = new Int32Array(rows.length + 1)
+    rows.forEach((row, i) => {
+      cuSeqlens[i + 1] = (cuSeqlens[i] as number) + this.#data.rowLength(row)
+    })
+    const total = cuSeqlens[rows.length] as number
+    const tokens = new Int32Array(total)
+    const labels = new Int32Array(total)
+    let nSupervised = 0
+    rows.forEach((row, i) => {
+      this.#data.copyShifted(row, tokens, labels, cuSeqlens[i] as number)
+      nSupervised += this.#data.rowSupervised(row)
+    })
+    return { tokens, labels, cuSeqlens, nSupervised }
+  }
+
+  #plan(epoch: number): EpochPlan {
+    if (this.#epoch?.epoch !== epoch) this.#epoch = this.#makePlan(epoch)
+    return this.#epoch
+  }
+
+  #makePlan(epoch: number): EpochPlan {
+    const { seed, packing, perDeviceTrainBatchSize } = this.#options
+    const shuffled = this.#options.shuffle ?? true
+    const order = this.#rows.slice()
+    if (shuffled) shuffle(order, seed, epoch)
+    if (!packing) return { epoch, order, starts: everyNth(order.length, perDeviceTrainBatchSize) }
+    const starts = [0]
+    for (let from = 0; from < order.length; from += WINDOW) {
+      const window = order.subarray(from, from + WINDOW)
+      let bins = packBestFit(window, (row) => this.#data.rowLength(row), this.#capacity)
+      // Packing puts the longest rows first; steps should not know.
+      if (shuffled) {
+        const packed = bins
+        bins = Array.from(
+          shuffle(ascending(packed.length), seed, epoch, from + 1),
+          (bin) => packed[bin] as number[],
+        )
+      }
+      let position = from
+      for (const bin of bins) {
+        order.set(bin, position)
+        position += bin.length
+        starts.push(position)
+      }
+    }
+    return { epoch, order, starts: Uint32Array.from(starts) }
+  }
+
+  #limits(): BatchLimits {
+    const { packing, perDeviceTrainBatchSize: batch } = this.#options
+    const lengths = Uint32Array.from(this.#rows, (row) => this.#data.rowLength(row)).sort()
+    const supervised = Uint32Array.from(this.#rows, (row) => this.#data.rowSupervised(row)).sort()
+    const largest = (sorted: Uint32Array) => sum(sorted.subarray(Math.max(0, sorted.length - batch)))
+    if (!packing) {
+      return {
+        tokens: largest(lengths),
+        sequences: Math.min(batch, lengths.length),
+        supervised: largest(supervised),
+      }
+    }
+    const total = sum(lengths)
+    const tokens = Math.min(total, Math.max(this.#capacity, lengths.at(-1) as number))
+    // As many of the shortest rows as fit.
+    let sequences = 0
+    for (let filled = 0; sequences < lengths.length; sequences++) {
+      filled += lengths[sequences] as number
+      if (filled > tokens) break
+    }
+    return { tokens, sequences, supervised: Math.min(sum(supervised), tokens - 1) }
+  }
+}
+
+interface EpochPlan {
+  epoch: number
+  order: Uint32Array
+  /** `[batches + 1]`: where each micro-batch starts in `order`. */
+  starts: Uint32Array
+}
+
+function sum(values: Uint32Array): number {
+  return values.reduce((total, value) => total + value, 0)
+}
+
+function everyNth(count: number, step: number): Uint32Array {
+  return Uint32Array.from({ length: Math.ceil(count / step) + 1 }, (_, index) =>
+    Math.min(index * step, count),
+  )
+}
+
+/**
+ * Best-fit decreasing: rows from the longest to the shortest, each into the fullest bin that still takes it. Rows of
+ * equal length keep their order. A row longer than the capacity has a bin of its own.
+ */
+export function packBestFit(
+  rows: Uint32Array,
+  lengthOf: (row: number) => number,
+  capacity: number,
+): number[][] {
+  const sorted = Array.from(rows, (row) => ({ row, length: lengthOf(row) })).sort(
+    (a, b) => b.length - a.length,
+  )
+  const bins: number[][] = []
+  // Bins with room, by how much there is.
+  const roomy = new Rooms(capacity)
+  for (const { row, length } of sorted) {
+    const room = roomy.smallest(length)
+    if (room === undefined) {
+      roomy.add(Math.max(0, capacity - length), bins.length)
+      bins.push([row])
+    } else {
+      const bin = roomy.take(room)
+      bins[bin]?.push(row)
+      roomy.add(room - length, bin)
+    }
+  }
+  return bins
+}
+
+/** Bins by free space, found by a tree of which rooms exist: a search for the best one takes log(capacity) steps. */
+class Rooms {
+  readonly #leaves: number
+  readonly #counts: Uint32Array
+  readonly #bins = new Map<number, number[]>()
+
+  constructor(capacity: number) {
+    this.#leaves = 1 << Math.ceil(Math.log2(capacity + 1))
+    this.#counts = new Uint32Array(2 * this.#leaves)
+  }
+
+  add(room: number, bin: number): void {
+    const bins = this.#bins.get(room)
+    if (bins) bins.push(bin)
+    else this.#bins.set(room, [bin])
+    for (let node = room + this.#leaves; node > 0; node >>= 1) (this.#counts[node] as number)++
+  }
+
+  /** The bin that got this room first. */
+  take(room: number): number {
+    for (let node = room + this.#leaves; node > 0; node >>= 1) (this.#counts[node] as number)--
+    return this.#bins.get(room)?.shift() as number
+  }
+
+  /** The smallest room of at least `least`. */
+  smallest(least: number): number | undefined {
+    if (least >= this.#leaves) return undefined
+    let node = least + this.#leaves
+    if (this.#counts[node]) return least
+    // Up to the first right sibling with anything below it, then down to its smallest.
+    while (node > 1 && (node % 2 === 1 || !this.#counts[node + 1])) node >>= 1
+    if (node <= 1) return undefined
+    node++
+    while (node < this.#leaves) node = this.#counts[2 * node] ? 2 * node : 2 * node + 1
+    return node - this.#leaves
+  }
+}
+
+export interface HeldOutOptions {
+  /** Share of the rows, between 0 and 1; or `count`. */
+  fraction?: number
+  /** Number of rows. */
+  count?: number
+  seed: number
+}
+
+/**
+ * Sets rows aside for evaluation; which ones depends on the seed and the number of rows only.
+ * @returns indices of rows, both ascending
+ * @throws ConfigError when nothing would be left to train on, or to hold out.
+ */
+export function splitHeldOut(
+  rows: number,
+  { fraction, count, seed }: HeldOutOptions,
+): { train: Uint32Array; heldOut: Uint32Array } {
+  const wanted = count ?? Math.round((fraction ?? 0) * rows)
+  if (!Number.isInteger(wanted) || wanted < 1 || wanted >= rows) {
+    throw new ConfigError(
+      `cannot hold out ${count === undefined ? `the fraction ${fraction}` : `${count} rows`} of ${rows} rows: at least one row must be held out and one be left to train on`,
+      { rows, fraction, count },
+    )
+  }
+  const order = shuffle(ascending(rows), seed, HELD_OUT)
+  return { heldOut: order.slice(0, wanted).sort(), train: order.slice(wanted).sort() }
+}
+
+/** Keeps the split apart from the order of any epoch. */
+const HELD_OUT = 2 ** 52

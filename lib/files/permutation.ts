@@ -1,0 +1,39 @@
+/**
+ * Random orders that depend on numbers alone, not on what was drawn before: the order of an epoch is a function of
+ * seed and epoch, so a run that is resumed sees the same examples as one that never stopped.
+ */
+
+/** One round of mixing of 32-bit words (the finaliser of MurmurHash3). */
+function mix(value: number): number {
+  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b)
+  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35)
+  return (value ^ (value >>> 16)) >>> 0
+}
+
+/** A 32-bit number for a list of counters (integers below 2^53), the same for the same list. */
+export function counterRandom(...counters: number[]): number {
+  let state = 0x9e3779b9
+  for (const counter of counters) {
+    state = mix(state ^ (counter >>> 0)) + 0x9e3779b9
+    state = mix(state ^ (Math.floor(counter / 2 ** 32) >>> 0)) + 0x9e3779b9
+  }
+  return mix(state)
+}
+
+/** Shuffles in place by the list of counters. */
+export function shuffle(values: Uint32Array, ...counters: number[]): Uint32Array {
+  // Two words, since one would repeat after some 65,000 orders.
+  const key = [counterRandom(...counters, 0x6f72646e), counterRandom(...counters, 0x72616e64)]
+  for (let i = values.length - 1; i > 0; i--) {
+    const j = Math.floor((counterRandom(...key, i) / 2 ** 32) * (i + 1))
+    const value = values[i] as number
+    values[i] = values[j] as number
+    values[j] = value
+  }
+  return values
+}
+
+/** The numbers from 0 to `count` - 1. */
+export function ascending(count: number): Uint32Array {
+  return Uint32Array.from({ length: count }, (_, index) => index)
+}

@@ -1,0 +1,74 @@
+/**
+ * What the text worker is asked and what it answers. Errors cross between threads as plain data and become what they
+ * were on the other side.
+ */
+
+import {
+  ConfigError,
+  DataError,
+  type ErrorDetails,
+  FileFormatError,
+  InternalError,
+  LowrankError,
+  UnsupportedError,
+} from '../errors.js'
+import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
+import type { DatasetFormat } from './dataset.js'
+import type { EncodeRowOptions } from './encode.js'
+import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
+import type { TokenizerSource } from './tokenizer.js'
+
+export interface EncodeJob {
+  kind: 'encode'
+  paths: readonly string[]
+  format: DatasetFormat | 'auto'
+  source: TokenizerSource
+  options: EncodeRowOptions
+}
+
+export interface RenderJob {
+  kind: 'render'
+  template: string
+  specialTokens: Record<string, string>
+  messages: readonly ChatMessage[]
+  options: RenderOptions
+  limits?: TemplateLimits
+}
+
+export type TextJob = EncodeJob | RenderJob
+
+export type TextAnswer =
+  | { kind: 'chunk'; chunk: EncodedChunk }
+  | { kind: 'progress'; rows: number; tokens: number }
+  | { kind: 'encoded'; stats: DatasetStats; usesClock: boolean }
+  | { kind: 'rendered'; text: string }
+  | { kind: 'error'; error: PlainError }
+
+export interface PlainError {
+  code: string | undefined
+  message: string
+  details: ErrorDetails
+  stack: string | undefined
+}
+
+export function toPlainError(error: unknown): PlainError {
+  const { message, stack } = error instanceof Error ? error : new Error(String(error))
+  const known = error instanceof LowrankError
+  return { code: known ? error.code : undefined, message, details: known ? error.details : {}, stack }
+}
+
+const CLASSES = {
+  CONFIG: ConfigError,
+  DATA: DataError,
+  FILE_FORMAT: FileFormatError,
+  UNSUPPORTED: UnsupportedError,
+}
+
+export function fromPlainError({ code, message, details, stack }: PlainError): LowrankError {
+  const Class = CLASSES[code as keyof typeof CLASSES]
+  const error = Class
+    ? new Class(message, details)
+    : new InternalError(`the text worker failed: ${message}`, details)
+  if (stack !== undefined) error.stack = stack
+  return error
+}

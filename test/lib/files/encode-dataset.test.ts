@@ -1,0 +1,212 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ConfigError, DataError, FileFormatError, UnsupportedError } from '../../../lib/errors.js'
+import { openDataset } from '../../../lib/files/dataset.js'
+import { RowEncoder } from '../../../lib/files/encode.js'
+import { encodeDataset, renderChat } from '../../../lib/files/encode-dataset.js'
+import type { TokenizerSource } from '../../../lib/files/tokenizer.js'
+
+const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
+const { tokenizer: tokenizerJson, config: tokenizerConfig } = parity('tokenizer_small.json').tokenizers.smollm
+const { templates } = parity('tokenizer_chat.json')
+const source: TokenizerSource = { tokenizerJson, tokenizerConfig, chatTemplate: templates.chatml.text }
+
+let folder: string
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'lowrank-encode-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+function file(name: string, ...rows: unknown[]): string {
+  const path = join(folder, name)
+  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+  return path
+}
+
+const chat = (question: string, answer: string) => ({
+  messages: [
+    { role: 'user', content: question },
+    { role: 'assistant', content: answer },
+  ],
+})
+
+describe('encodeDataset', () => {
+  it('gives the rows that the encoder gives, with statistics', async () => {
+    const chats = Array.from({ length: 300 }, (_, i) =>
+      chat(`Question ${i}?`, `Answer ${'yes '.repeat(i % 9)}`),
+    )
+    const paths = [
+      file('a.jsonl', ...chats.slice(0, 100)),
+      file('b.jsonl', ...chats.slice(100), chat('x', '')),
+    ]
+    const options = { maxSeqLength: 50 }
+    const data = await encodeDataset(paths, source, options)
+
+    const encoder = new RowEncoder(source, options)
+    let row = 0
+    let truncated = 0
+    let supervised = 0
+    for await (const read of openDataset(paths)) {
+      const expected = encoder.encode(read)
+      if (typeof expected === 'string') continue
+      expect(data.ids(row)).toEqual(expected.inputIds)
+      expect(data.labels(row)).toEqual(expected.labels)
+      expect(data.place(row)).toEqual({ path: read.path, line: read.line })
+      if (expected.truncated) truncated++
+      supervised += expected.supervised
+      row++
+    }
+    expect(data.length).toBe(row)
+    const tokens = Array.from({ length: row }, (_, i) => data.rowLength(i)).reduce((a, b) => a + b)
+    expect(truncated).toBeGreaterThan(0)
+    expect(data.stats).toMatchObject({ rows: 301, truncated, tokens, supervisedTokens: supervised })
+    expect(data.stats.dropped).toBe(301 - row)
+    expect(data.usesClock).toBe(false)
+  })
+
+  it('counts what it leaves out', async () => {
+    const long = { prompt: 'word '.repeat(50), completion: 'x' }
+    const path = file('drop.jsonl', { prompt: 'a', completion: ' b' }, { prompt: 'a', completion: '' }, long)
+    const data = await encodeDataset(path, source, { maxSeqLength: 20 })
+    expect(data.stats).toMatchObject({ rows: 3, dropped: 2, droppedByTruncation: 1 })
+    await expect(encodeDataset(path, source, { maxSeqLength: 20, emptyRows: 'error' })).rejects.toThrow(
+      /drop.jsonl, line 2: there is nothing to learn/,
+    )
+  })
+
+  it('keeps the event loop free', async () => {
+    const path = file(
+      'many.jsonl',
+      ...Array.from({ length: 4000 }, (_, i) => ({ text: `Row ${i}: ${'word '.repeat(60)}` })),
+    )
+    let ticks = 0
+    let seen = 0
+    const timer = setInterval(() => ticks++, 5)
+    const started = performance.now()
+    const data = await encodeDataset(
+      path,
+      source,
+      { maxSeqLength: 512 },
+      { onProgress: ({ rows }) => (seen = rows) },
+    )
+    const elapsed = performance.now() - started
+    clearInterval(timer)
+    expect(data.length).toBe(4000)
+    expect(seen).toBe(4000)
+    expect(ticks).toBeGreaterThan(elapsed / 50)
+  })
+
+  it('gives the date to templates, the same for all rows', async () => {
+    const dated = { ...source, chatTemplate: `{{ strftime_now('%Y-%m-%d') }}${templates.chatml.text}` }
+    const path = file('dated.jsonl', chat('a', 'b'))
+    const data = await encodeDataset(path, dated, { maxSeqLength: 99, now: new Date(2020, 4, 6) })
+    const { tokenizer } = new RowEncoder(source, { maxSeqLength: 99 })
+    expect(tokenizer.decode(data.ids(0), { skipSpecialTokens: false })).toMatch(/^2020-05-06<\|im_start\|>/)
+    expect(data.usesClock).toBe(true)
+    expect(data.now).toBe(new Date(2020, 4, 6).getTime())
+  })
+
+  it.each([
+    [
+      'a malformed line',
+      '{"text": "a"}\n{"text"',
+      {},
+      DataError,
+      /bad.jsonl, line 2: the line is not valid JSON/,
+    ],
+    ['no rows', '\n', {}, DataError, /bad.jsonl holds no rows/],
+    [
+      'nothing to learn',
+      '{"prompt":"a","completion":""}',
+      {},
+      DataError,
+      /none of the 1 rows of .* has anything to learn/,
+    ],
+    ['an option out of range', '{"text":"a b"}', { maxSeqLength: 0 }, ConfigError, /max_seq_length must be/],
+  ] as const)('is rejected for %s', async (_, content, options, type, message) => {
+    const path = join(folder, 'bad.jsonl')
+    writeFileSync(path, content)
+    const attempt = () => encodeDataset(path, source, { maxSeqLength: 64, ...options })
+    await expect(attempt()).rejects.toThrow(type)
+    await expect(attempt()).rejects.toThrow(message)
+  })
+
+  it('is rejected for a missing file, a tokenizer that cannot be used and a template that takes too long', async () => {
+    const path = file('one.jsonl', chat('a', 'b'))
+    const options = { maxSeqLength: 64 }
+    await expect(encodeDataset(join(folder, 'missing.jsonl'), source, options)).rejects.toThrow(
+      FileFormatError,
+    )
+    const unigram = { tokenizerJson: { model: { type: 'Unigram' } } }
+    await expect(encodeDataset(path, unigram, options)).rejects.toThrow(UnsupportedError)
+    const loops = '{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}'
+    const templateLimits = { milliseconds: 100, characters: 1000 }
+    const slow = encodeDataset(path, { ...source, chatTemplate: loops }, { ...options, templateLimits })
+    await expect(slow).rejects.toThrow(/one.jsonl, line 1: the chat template ran longer than 100 ms/)
+  })
+
+  it('stops when it is told to', async () => {
+    const path = file(
+      'stop.jsonl',
+      ...Array.from({ length: 20_000 }, (_, i) => ({ text: `Row ${i}: ${'word '.repeat(60)}` })),
+    )
+    const controller = new AbortController()
+    const reason = new Error('enough')
+    const work = encodeDataset(
+      path,
+      source,
+      { maxSeqLength: 512 },
+      {
+        signal: controller.signal,
+        onProgress: () => controller.abort(reason),
+      },
+    )
+    await expect(work).rejects.toBe(reason)
+    await expect(
+      encodeDataset(path, source, { maxSeqLength: 512 }, { signal: controller.signal }),
+    ).rejects.toBe(reason)
+  })
+})
+
+describe('renderChat', () => {
+  const messages = [{ role: 'user', content: 'Hi' }]
+
+  it('gives the prompt text', async () => {
+    const text = await renderChat(source, messages, { addGenerationPrompt: true })
+    expect(text).toMatch(/<\|im_start\|>user\nHi<\|im_end\|>\n<\|im_start\|>assistant\n$/)
+  })
+
+  it('takes the template for tools when there are tools', async () => {
+    const named = { ...source, namedTemplates: { tool_use: 'tools: {{ tools | length }}' } }
+    expect(await renderChat(named, messages, { tools: [{}] })).toBe('tools: 1')
+  })
+
+  it('is rejected without a template, and for one that fills the memory', async () => {
+    await expect(renderChat({ tokenizerJson }, messages)).rejects.toThrow(/no chat template/)
+    const hungry =
+      '{% set ns = namespace(list=[]) %}{% for a in range(1000000) %}{% set ns.list = ns.list + range(1000000) %}{% endfor %}'
+    await expect(renderChat({ ...source, chatTemplate: hungry }, messages)).rejects.toThrow(
+      /more than 256 MiB of memory and was stopped/,
+    )
+  })
+})
+
+it('finds its worker from both module formats', () => {
+  const path = file('formats.jsonl', chat('a', 'b'))
+  const data = join(folder, 'source.json')
+  writeFileSync(data, JSON.stringify(source))
+  const use = `
+    const source = JSON.parse(require('node:fs').readFileSync(${JSON.stringify(data)}, 'utf8'))
+    load.then(({ encodeDataset }) => encodeDataset(${JSON.stringify(path)}, source, { maxSeqLength: 64 }))
+      .then((encoded) => console.log(encoded.length))`
+  for (const load of [
+    `import('./dist/esm/files/encode-dataset.js')`,
+    `Promise.resolve(require('./dist/cjs/files/encode-dataset.js'))`,
+  ]) {
+    const script = `const load = ${load};${use}`
+    expect(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' }).trim()).toBe('1')
+  }
+})
