@@ -1,15 +1,5 @@
 // Attention in FlashAttention-2 order over the tile products of attention_tiles.inl. Included once per level.
 
-/// Hands out aligned pieces of a workspace.
-struct Carver {
-  std::byte* at;
-  float* take(int64_t bytes) {
-    std::byte* piece = at;
-    at += round_up(bytes, 64);
-    return reinterpret_cast<float*>(piece);
-  }
-};
-
 /// Where one sequence lies in the packed rows; `offset` is how many keys precede the first query's own.
 struct Sequence {
   int64_t q0, queries, k0, keys, offset;
@@ -25,13 +15,13 @@ static const T* head_rows(const Matrix& matrix, int64_t row, int64_t head, int64
   return row_as<T>(matrix, row) + head * head_dim;
 }
 
-/// Sets scores [keys][64] that lie after a query's last visible key to -inf. Key j of the tile is seen from lane
+/// Sets scores [keys][64] that lie after a query's last visible key to `kUnseen`. Key j of the tile is seen from lane
 /// j + first_lane on.
 static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t first_lane) {
   for (int64_t j = std::max<int64_t>(1 - first_lane, 0); j < keys; ++j) {
     for (int64_t v = 0; v < vectors && v * W < j + first_lane; ++v) {
       float* at = scores + j * kTile + v * W;
-      store(at, where(lanes_from(j + first_lane - v * W), load(at), set1(kMinusInfinity)));
+      store(at, where(lanes_from(j + first_lane - v * W), load(at), set1(kUnseen)));
     }
   }
 }
@@ -45,21 +35,21 @@ static void soften(float* scores, int64_t keys, int64_t vectors, float factor_va
   for (int64_t v = 0; v < vectors; ++v) {
     float* column = scores + v * W;
     const V before = load(top + v * W);
-    V most = before, other = before;
+    V most = set1(kUnseen), other = most;
     int64_t j = 0;
     for (; j + 2 <= keys; j += 2) {
-      most = max(most, mul(load(column + j * kTile), factor));
-      other = max(other, mul(load(column + (j + 1) * kTile), factor));
+      most = max(most, load(column + j * kTile));
+      other = max(other, load(column + (j + 1) * kTile));
     }
-    if (j < keys) most = max(most, mul(load(column + j * kTile), factor));
-    most = max(most, other);
-    // A query that has seen no key yet has -inf here; 0 in its place keeps the exponents from being -inf + inf.
-    const V shift = where(equal(most, set1(kMinusInfinity)), zero(), most);
+    if (j < keys) most = max(most, load(column + j * kTile));
+    most = max(before, mul(max(most, other), factor));
+    // 0 in place of a maximum over nothing: every exponent is then far below zero
+    const V shift = where(not_below(most, set1(kLowest)), most);
     const V decay = exp2(sub(before, shift));
     V sum_even = zero(), sum_odd = zero();
     for (j = 0; j + 2 <= keys; j += 2) {
-      const V a = exp2(fms(load(column + j * kTile), factor, shift));
-      const V b = exp2(fms(load(column + (j + 1) * kTile), factor, shift));
+      const V a = exp2<Scheme::kPairs>(fms(load(column + j * kTile), factor, shift));
+      const V b = exp2<Scheme::kPairs>(fms(load(column + (j + 1) * kTile), factor, shift));
       sum_even = add(sum_even, a);
       sum_odd = add(sum_odd, b);
       if constexpr (Scheme::kPairs) {
@@ -70,7 +60,7 @@ static void soften(float* scores, int64_t keys, int64_t vectors, float factor_va
       }
     }
     if (j < keys) {
-      const V a = exp2(fms(load(column + j * kTile), factor, shift));
+      const V a = exp2<Scheme::kPairs>(fms(load(column + j * kTile), factor, shift));
       sum_even = add(sum_even, a);
       if constexpr (Scheme::kPairs) {
         store(packed + j / 2 * kTile + v * W, Scheme::two_keys(a, zero()));
@@ -119,7 +109,7 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
   float* total = carver.take(kTile * 4);
 
   Scheme::pack_transposed(head_rows<T>(q, sequence.q0 + i0, head, d), q.ld, count, d, queries, scratch);
-  std::fill(top, top + kTile, kMinusInfinity);
+  std::fill(top, top + kTile, kUnseen);
   std::fill(total, total + kTile, 0.0f);
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
 

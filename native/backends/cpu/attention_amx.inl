@@ -174,6 +174,11 @@ static void clear_rows(void* buffer, int64_t row_bytes, int64_t from, int64_t to
   if (from < to) std::memset(static_cast<std::byte*>(buffer) + from * row_bytes, 0, static_cast<size_t>((to - from) * row_bytes));
 }
 
+/// Asks for the cache lines of a tile that is needed a few microseconds later.
+static LOWRANK_INLINE void prefetch(const std::byte* data, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch(reinterpret_cast<const char*>(data + at), _MM_HINT_T0);
+}
+
 static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
                              const Matrix& q, const Matrix& k, const Matrix& v, const Transposed& v_transposed,
                              const Matrix& out, float* lse, std::byte* workspace) {
@@ -185,26 +190,32 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
   auto* v_copy = reinterpret_cast<Bf16*>(carver.take(head_tile_bytes(d) / 2));
   float* sums = carver.take(head_tile_bytes(d));
   float* scores = carver.take(kScoreTileBytes);
-  float* packed = carver.take(kScoreTileBytes / 2);
   float* top = carver.take(kTile * 4);
   float* total = carver.take(kTile * 4);
 
   if (count < kTile) std::memset(queries, 0, static_cast<size_t>(head_tile_bytes(d) / 2));
   transpose_words(head_rows<Bf16>(q, sequence.q0 + i0, head, d), q.ld * 2, count, d / 2, queries);
-  std::fill(top, top + kTile, kMinusInfinity);
+  std::fill(top, top + kTile, kUnseen);
   std::fill(total, total + kTile, 0.0f);
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
 
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
   for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
-    const int64_t keys = std::min(kTile, visible - j0), steps = round_up(keys, 32) / 32;
-    tile_multiply(round_up(keys, 16) / 16, lanes, d / 32, tile_rows(shape, k, sequence.k0 + j0, kv_head, keys, k_copy),
-                  queries, kTile, scores, kTile, false);
-    mask_scores(scores, keys, lanes / W, j0 - sequence.offset - i0);
-    soften<PairScheme>(scores, keys, lanes / W, shape.scale * kLog2E, top, total, sums, d, packed);
-    clear_rows(packed, kTile * 4, (keys + 1) / 2, steps * 16);
-    tile_multiply(d / 16, lanes, steps, v_transposed.tile(shape, sequence, v, kv_head, j0, v_copy), packed, kTile, sums,
-                  kTile, true);
+    const int64_t keys = std::min(kTile, visible - j0);
+    const TileRows k_tile = tile_rows(shape, k, sequence.k0 + j0, kv_head, keys, k_copy);
+    const TileRows v_tile = v_transposed.tile(shape, sequence, v, kv_head, j0, v_copy);
+    prefetch(v_tile.data, round_up(keys, 32) / 32 * d * 64);
+    // half a tile of queries at a time: scores, then probabilities over them, stay in L1 with both operands
+    for (int64_t lane = 0; lane < lanes; lane += 32) {
+      const int64_t seen = std::min(keys, sequence.offset + i0 + std::min(lane + 32, count) - j0);
+      if (seen <= 0) continue;
+      const int64_t steps = round_up(seen, 32) / 32;
+      tile_multiply(round_up(seen, 16) / 16, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
+      mask_scores(scores, seen, 32 / W, j0 - sequence.offset - i0 - lane);
+      soften<PairScheme>(scores, seen, 32 / W, shape.scale * kLog2E, top + lane, total + lane, sums + lane, d, scores);
+      clear_rows(scores, kTile * 4, (seen + 1) / 2, steps * 16);
+      tile_multiply(d / 16, 32, steps, v_tile, scores, kTile, sums + lane, kTile, true);
+    }
   }
   finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(out, sequence.q0 + i0) + head * d, out.ld,
               lse);
@@ -258,10 +269,16 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
     for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
       const int64_t keys = std::min(kTile, visible - j0), blocks = round_up(keys, 16) / 16, steps = round_up(keys, 32) / 32;
       const int64_t key = sequence.k0 + j0;
-      tile_multiply(blocks, lanes, d / 32, tile_rows(shape, k, key, kv_head, keys, k_copy), queries, kTile, scores, kTile, false);
-      tile_multiply(blocks, lanes, d / 32, tile_rows(shape, v, key, kv_head, keys, v_copy), gradients, kTile, slopes, kTile, false);
-      differentiate<PairScheme>(scores, slopes, keys, lanes / W, j0 - sequence.offset - i0, shape.scale, lse2, delta,
-                                p_rows, ds_rows, ds_pairs);
+      const TileRows k_tile = tile_rows(shape, k, key, kv_head, keys, k_copy);
+      const TileRows v_tile = tile_rows(shape, v, key, kv_head, keys, v_copy);
+      const TileRows k_columns_tile = k_transposed.tile(shape, sequence, k, kv_head, j0, k_columns);
+      prefetch(k_columns_tile.data, steps * d * 64);
+      for (int64_t lane = 0; lane < lanes; lane += 32) {  // half a tile of queries at a time stays in L1
+        tile_multiply(blocks, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
+        tile_multiply(blocks, 32, d / 32, v_tile, gradients + lane, kTile, slopes, kTile, false);
+        differentiate<PairScheme>(scores, slopes, keys, 32 / W, j0 - sequence.offset - i0 - lane, shape.scale, lse2 + lane,
+                                  delta + lane, p_rows + lane, ds_rows + lane, ds_pairs + lane);
+      }
       clear_rows(p_rows, kTile * 2, keys, blocks * 16);
       clear_rows(ds_rows, kTile * 2, keys, blocks * 16);
       clear_rows(ds_pairs, kTile * 4, (keys + 1) / 2, steps * 16);
@@ -274,8 +291,7 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
       };
       reduce_queries(p_rows, gradient_rows, dv + j0 * d);
       reduce_queries(ds_rows, query_rows, dk + j0 * d);
-      tile_multiply(d / 16, lanes, steps, k_transposed.tile(shape, sequence, k, kv_head, j0, k_columns), ds_pairs, kTile,
-                    dq_sums, kTile, true);
+      tile_multiply(d / 16, lanes, steps, k_columns_tile, ds_pairs, kTile, dq_sums, kTile, true);
     }
     store_transposed(dq_sums, ones, count, d, row_as<Bf16>(dq, row) + head * d, dq.ld);
   }

@@ -12,26 +12,19 @@ static void differentiate(float* scores, float* slopes, int64_t keys, int64_t ve
   for (int64_t v = 0; v < vectors; ++v) {
     const V log_sum = load(lse + v * W), mean = load(delta + v * W);
     const auto probability = [&](int64_t j) LOWRANK_INLINE_LAMBDA {
-      const V p = exp2(fms(load(scores + j * kTile + v * W), factor, log_sum));
+      const V p = exp2<Scheme::kPairs>(fms(load(scores + j * kTile + v * W), factor, log_sum));
       return j + first_lane <= v * W ? p : where(lanes_from(j + first_lane - v * W), p);
     };
     const auto slope = [&](int64_t j, V p) LOWRANK_INLINE_LAMBDA {
-      const V ds = mul(mul(p, sub(load(slopes + j * kTile + v * W), mean)), scale_vector);
-      return j + first_lane <= v * W ? ds : where(lanes_from(j + first_lane - v * W), ds);
+      return mul(mul(p, scale_vector), sub(load(slopes + j * kTile + v * W), mean));
     };
     if constexpr (Scheme::kPairs) {
-      for (int64_t j = 0; j < keys; j += 2) {
-        const V p = probability(j), ds = slope(j, p);
-        store(p_rows + j * kTile + v * W, p);
-        store(ds_rows + j * kTile + v * W, ds);
-        V next = zero();
-        if (j + 1 < keys) {
-          const V p_next = probability(j + 1);
-          next = slope(j + 1, p_next);
-          store(p_rows + (j + 1) * kTile + v * W, p_next);
-          store(ds_rows + (j + 1) * kTile + v * W, next);
-        }
-        store(ds_pairs + j / 2 * kTile + v * W, Scheme::two_keys(ds, next));
+      for (int64_t j = 0; j < keys; j += 2) {  // a row of zeros follows an odd number of keys
+        const int64_t at = j * kTile + v * W;
+        const V p = probability(j), p_next = j + 1 < keys ? probability(j + 1) : zero();
+        const V ds = slope(j, p), ds_next = j + 1 < keys ? slope(j + 1, p_next) : zero();
+        Scheme::two_keys(p, p_next, p_rows + at, p_rows + at + kTile);
+        store(ds_pairs + j / 2 * kTile + v * W, Scheme::two_keys(ds, ds_next, ds_rows + at, ds_rows + at + kTile));
       }
     } else {
       for (int64_t j = 0; j < keys; ++j) {
@@ -50,7 +43,7 @@ static void row_statistics(const T* out, int64_t out_ld, const T* dout, int64_t 
                            int64_t lse_step, int64_t count, int64_t head_dim, float* lse2, float* delta) {
   for (int64_t i = 0; i < count; ++i) {
     const float value = lse[i * lse_step];
-    lse2[i] = value == kMinusInfinity ? std::numeric_limits<float>::max() : value * kLog2E;
+    lse2[i] = value == kMinusInfinity ? -kUnseen : value * kLog2E;
     V products = zero();
     for_vectors(0, head_dim, [&](int64_t c, auto lanes) {
       products = fma(load(out + i * out_ld + c, lanes), load(dout + i * dout_ld + c, lanes), products);

@@ -12,47 +12,49 @@ static bool one_query_each(const AttentionShape& shape) {
 }
 /// Floats of one head's running state: sums, then largest score and total.
 static int64_t decode_state_floats(int64_t head_dim) { return padded_head_dim(head_dim) + 16; }
+static int64_t decode_scratch_bytes(int64_t head_dim) { return kDecodeKeys * 4 + 2 * kDecodeKeys * padded_head_dim(head_dim) * 4; }
 static bool can_decode(const AttentionShape& shape) {
   const int64_t group = shape.heads / shape.kv_heads;
   const int64_t bytes = group * (decode_state_floats(shape.head_dim) + padded_head_dim(shape.head_dim)) * 4;
-  return one_query_each(shape) && bytes + kDecodeKeys * 4 <= forward_thread_bytes(shape.head_dim);
+  return one_query_each(shape) && decode_scratch_bytes(shape.head_dim) + bytes <= forward_thread_bytes(shape.head_dim);
 }
 
-/// scores[j] = factor * q . k[j] for `keys` rows of k.
-template <class T>
-static void decode_scores(const float* q, const T* k, int64_t ld, int64_t keys, int64_t head_dim, float factor,
+/// scores[j] = factor * q . k[j] for `keys` rows of k, a vector of keys at a time.
+static void decode_scores(const float* q, const float* k, int64_t ld, int64_t keys, int64_t head_dim, float factor,
                           float* scores) {
-  int64_t j = 0;
-  for (; j + 4 <= keys; j += 4) {
-    const T* row = k + j * ld;
-    V a = zero(), b = zero(), c = zero(), e = zero();
-    for_vectors(0, head_dim, [&](int64_t i, auto lanes) {
-      const V query = load(q + i, lanes);
-      a = fma(query, load(row + i, lanes), a);
-      b = fma(query, load(row + ld + i, lanes), b);
-      c = fma(query, load(row + 2 * ld + i, lanes), c);
-      e = fma(query, load(row + 3 * ld + i, lanes), e);
-    });
-    scores[j] = sum(a) * factor;
-    scores[j + 1] = sum(b) * factor;
-    scores[j + 2] = sum(c) * factor;
-    scores[j + 3] = sum(e) * factor;
-  }
-  for (; j < keys; ++j) {
-    const T* row = k + j * ld;
-    V a = zero();
-    for_vectors(0, head_dim, [&](int64_t i, auto lanes) { a = fma(load(q + i, lanes), load(row + i, lanes), a); });
-    scores[j] = sum(a) * factor;
+  for (int64_t j = 0; j < keys; j += W) {
+    const int64_t count = std::min(W, keys - j);
+    V products[W];
+    for (int64_t row = 0; row < W; row += 4) {
+      // past the last key the last one is read again and its score ignored
+      const float* rows[4];
+      for (int64_t i = 0; i < 4; ++i) rows[i] = k + (j + std::min(row + i, count - 1)) * ld;
+      V a = zero(), b = zero(), c = zero(), e = zero();
+      for_vectors(0, head_dim, [&](int64_t i, auto lanes) {
+        const V query = load(q + i, lanes);
+        a = fma(query, load(rows[0] + i, lanes), a);
+        b = fma(query, load(rows[1] + i, lanes), b);
+        c = fma(query, load(rows[2] + i, lanes), c);
+        e = fma(query, load(rows[3] + i, lanes), e);
+      });
+      products[row] = a;
+      products[row + 1] = b;
+      products[row + 2] = c;
+      products[row + 3] = e;
+    }
+    transpose(products);
+    V total = zero();
+    for (int64_t i = 0; i < W; ++i) total = add(total, products[i]);
+    store(scores + j, mul(total, set1(factor)));
   }
 }
 
 /// sums = decay * sums + sum over j of p[j] v[j].
-template <class T>
-static void decode_values(const float* p, const T* v, int64_t ld, int64_t keys, int64_t head_dim, float decay,
+static void decode_values(const float* p, const float* v, int64_t ld, int64_t keys, int64_t head_dim, float decay,
                           float* sums) {
   int64_t i = 0;
   for (; i + 4 * W <= head_dim; i += 4 * W) {
-    const T* column = v + i;
+    const float* column = v + i;
     V a = mul(load(sums + i), set1(decay)), b = mul(load(sums + i + W), set1(decay));
     V c = mul(load(sums + i + 2 * W), set1(decay)), e = mul(load(sums + i + 3 * W), set1(decay));
     for (int64_t j = 0; j < keys; ++j, column += ld) {
@@ -78,32 +80,58 @@ static void decode_values(const float* p, const T* v, int64_t ld, int64_t keys, 
 template <class T>
 static void decode_range(const AttentionShape& shape, const T* q, const T* k, int64_t k_ld, const T* v, int64_t v_ld,
                          int64_t begin, int64_t end, float* states, float* scratch) {
-  const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, floats = decode_state_floats(d);
-  float* scores = scratch;
-  float* queries = scratch + kDecodeKeys;
+  const int64_t d = shape.head_dim, padded = padded_head_dim(d), group = shape.heads / shape.kv_heads;
+  const int64_t floats = decode_state_floats(d);
+  Carver carver{reinterpret_cast<std::byte*>(scratch)};
+  float* scores = carver.take(kDecodeKeys * 4);
+  float* wide = carver.take(2 * kDecodeKeys * padded * 4);
+  float* queries = carver.take(group * padded * 4);
   for (int64_t g = 0; g < group; ++g) {
-    convert_row(q + g * d, queries + g * padded_head_dim(d), d);
+    convert_row(q + g * d, queries + g * padded, d);
     float* state = states + g * floats;
     std::fill(state, state + floats, 0.0f);
     state[floats - 2] = kMinusInfinity;
   }
+  // Rows in fp32, widened once for all heads of the group.
+  const auto rows_of = [&](const T* rows, int64_t ld, int64_t keys, float* to, int64_t& out_ld) -> const float* {
+    if constexpr (std::is_same_v<T, float>) {
+      out_ld = ld;
+      return rows;
+    } else {
+      for (int64_t j = 0; j < keys; ++j) convert_row(rows + j * ld, to + j * padded, d);
+      out_ld = padded;
+      return to;
+    }
+  };
   for (int64_t j0 = begin; j0 < end; j0 += kDecodeKeys) {
     const int64_t keys = std::min(kDecodeKeys, end - j0);
+    int64_t k_step = 0, v_step = 0;
+    const float* k_rows = rows_of(k + j0 * k_ld, k_ld, keys, wide, k_step);
+    const float* v_rows = rows_of(v + j0 * v_ld, v_ld, keys, wide + kDecodeKeys * padded, v_step);
     for (int64_t g = 0; g < group; ++g) {
       float* state = states + g * floats;
       float& top = state[floats - 2];
       float& total = state[floats - 1];
-      decode_scores(queries + g * padded_head_dim(d), k + j0 * k_ld, k_ld, keys, d, shape.scale * kLog2E, scores);
-      float most = top;
-      for (int64_t j = 0; j < keys; ++j) most = std::max(most, scores[j]);
-      const float shift = most == kMinusInfinity ? 0.0f : most;
-      const float decay = std::exp2(top - shift);
-      float added = 0;
-      for_vectors(0, keys, [&](int64_t i, auto lanes) { store(scores + i, exp2(sub(load(scores + i, lanes), set1(shift))), lanes); });
-      for (int64_t j = 0; j < keys; ++j) added += scores[j];
-      top = most;
+      decode_scores(queries + g * padded, k_rows, k_step, keys, d, shape.scale * kLog2E, scores);
+      V most = set1(scores[0]);
+      for_vectors(0, keys, [&](int64_t i, auto lanes) {
+        if constexpr (std::is_same_v<decltype(lanes), Part>) {
+          most = max(most, where(lanes_below(lanes.count), load(scores + i), most));
+        } else {
+          most = max(most, load(scores + i));
+        }
+      });
+      const float before = top, shift = std::max(before, largest(most));
+      const float decay = std::exp2(before - shift);
+      const float added = sum_vectors(keys, [&](int64_t i, auto lanes) {
+        V p = exp2(sub(load(scores + i), set1(shift)));
+        if constexpr (std::is_same_v<decltype(lanes), Part>) p = where(lanes_below(lanes.count), p);
+        store(scores + i, p);
+        return p;
+      });
+      top = shift;
       total = total * decay + added;
-      decode_values(scores, v + j0 * v_ld, v_ld, keys, d, decay, state);
+      decode_values(scores, v_rows, v_step, keys, d, decay, state);
     }
   }
 }
@@ -153,7 +181,7 @@ static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, con
     const int64_t s = head_unit / shape.kv_heads, kv_head = head_unit % shape.kv_heads;
     const int64_t k0 = shape.cu_k[s], keys = shape.cu_k[s + 1] - k0;
     auto* scratch = reinterpret_cast<float*>(workspace + thread * forward_thread_bytes(d));
-    float* states = parts > 1 ? shared + unit * group * floats : scratch + kDecodeKeys + group * padded_head_dim(d);
+    float* states = parts > 1 ? shared + unit * group * floats : scratch + decode_scratch_bytes(d) / 4 + group * padded_head_dim(d);
     decode_range(shape, row_as<T>(q, shape.cu_q[s]) + kv_head * group * d, row_as<T>(k, k0) + kv_head * d, k.ld,
                  row_as<T>(v, k0) + kv_head * d, v.ld, keys * part / parts, keys * (part + 1) / parts, states, scratch);
     if (parts == 1) finish(head_unit, states, 1);

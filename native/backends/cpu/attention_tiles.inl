@@ -9,6 +9,20 @@
 inline constexpr float kLog2E = 1.44269504f;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+/// Score of a key that a query must not see: far below any score, yet finite, so that differences are no NaN. A query
+/// whose largest score is below `kLowest` has seen nothing.
+inline constexpr float kUnseen = -1e30f, kLowest = -1e20f;
+
+/// Hands out aligned pieces of a workspace.
+struct Carver {
+  std::byte* at;
+  float* take(int64_t bytes) {
+    std::byte* piece = at;
+    at += round_up(bytes, 64);
+    return reinterpret_cast<float*>(piece);
+  }
+};
+
 /// Words a(m, k) at data + m * row + k * step bytes, broadcast one by one; k runs over `steps`.
 struct Broadcast {
   const std::byte* data;
@@ -177,7 +191,14 @@ struct PairScheme {
   };
   static constexpr bool kPairs = true;
 
-  static LOWRANK_INLINE V two_keys(V low, V high) { return pairs(low, high); }
+  /// Two keys of P^T or dS^T as words, and as bf16 rows too.
+  static LOWRANK_INLINE V two_keys(V low, V high) { return pairs(round_both(low, high)); }
+  static LOWRANK_INLINE V two_keys(V low, V high, Bf16* low_row, Bf16* high_row) {
+    const auto both = round_both(low, high);
+    store_both(low_row, high_row, both);
+    return pairs(both);
+  }
+
   static Broadcast along(const Bf16* rows, int64_t ld, int64_t, int64_t cols, float*) {
     return {reinterpret_cast<const std::byte*>(rows), ld * 2, 4, cols / 2};
   }

@@ -27,7 +27,7 @@ struct AttentionShape {
   int32_t heads = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
-  float scale = 0;  // multiplies q.k before the softmax
+  float scale = 0;  // multiplies q.k before the softmax; positive
 };
 
 struct AdamW {

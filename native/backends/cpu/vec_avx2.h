@@ -63,10 +63,6 @@ static LOWRANK_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); } 
 static LOWRANK_INLINE V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
 static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }    // a b - c
 static LOWRANK_INLINE V round(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// a * 2^n for whole n, where a and the result are normal numbers.
-static LOWRANK_INLINE V scale_by_power(V a, V n) {
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
-}
 static LOWRANK_INLINE V where(Mask mask, V a) { return _mm256_and_ps(mask, a); }                    // mask ? a : 0
 static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm256_blendv_ps(b, a, mask); }         // mask ? a : b
 static LOWRANK_INLINE Mask lanes_from(int64_t first) {
@@ -76,6 +72,12 @@ static LOWRANK_INLINE Mask lanes_from(int64_t first) {
 static LOWRANK_INLINE Mask lanes_below(int64_t count) { return _mm256_castsi256_ps(first_lanes(count)); }
 static LOWRANK_INLINE Mask not_below(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_NLT_UQ); }  // a >= b or NaN
 static LOWRANK_INLINE Mask equal(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+/// a * 2^n for whole n up to 127, where a is near one; 0 for n below -125.
+static LOWRANK_INLINE V scale_by_power(V a, V n) {
+  const __m256i shifted = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+  const V scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), shifted));
+  return where(not_below(n, set1(-125.0f)), scaled);
+}
 static LOWRANK_INLINE bool all(Mask mask) { return _mm256_movemask_ps(mask) == 0xff; }
 
 static LOWRANK_INLINE float sum(V a) {

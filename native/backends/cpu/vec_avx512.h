@@ -61,7 +61,7 @@ static LOWRANK_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); } 
 static LOWRANK_INLINE V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
 static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }    // a b - c
 static LOWRANK_INLINE V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-/// a * 2^n for whole n, where a and the result are normal numbers.
+/// a * 2^n for whole n; 0 for n far below.
 static LOWRANK_INLINE V scale_by_power(V a, V n) { return _mm512_scalef_ps(a, n); }
 static LOWRANK_INLINE V where(Mask mask, V a) { return _mm512_maskz_mov_ps(mask, a); }             // mask ? a : 0
 static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm512_mask_mov_ps(b, mask, a); }      // mask ? a : b
@@ -141,7 +141,17 @@ static LOWRANK_INLINE V pairs(const Bf16* low, const Bf16* high, int64_t count) 
   return interleave(_mm256_maskz_loadu_epi16(lanes, low),
                     high != nullptr ? _mm256_maskz_loadu_epi16(lanes, high) : _mm256_setzero_si256());
 }
-static LOWRANK_INLINE V pairs(V low, V high) { return interleave(narrow_bf16(low), narrow_bf16(high)); }
+/// Two vectors rounded to bf16: the first in the lower sixteen halves.
+static LOWRANK_INLINE __m512i round_both(V low, V high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+static LOWRANK_INLINE V pairs(__m512i both) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                         20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
+}
+static LOWRANK_INLINE void store_both(Bf16* low, Bf16* high, __m512i both) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), _mm512_castsi512_si256(both));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), _mm512_extracti64x4_epi64(both, 1));
+}
 /// sum + low low + high high of every word.
 static LOWRANK_INLINE V dot_pairs(V a, V b, V sum) {
   return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));

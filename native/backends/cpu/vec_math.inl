@@ -52,13 +52,9 @@ static LOWRANK_INLINE float sum_vectors(int64_t count, Value&& value) {
   return sum(add(add(a, b), add(c, d)));
 }
 
-// The exponentials return 0 for results below 2^-125 rather than subnormals, which are slow on many CPUs, and stop growing
-// at e^87; a NaN stays a NaN.
-
-/// e^x to about 1e-7 relative.
+/// e^x to about 1e-7 relative; 0 far below and at most e^88; a NaN stays a NaN.
 static LOWRANK_INLINE V exp(V x) {
-  const Mask normal = not_below(x, set1(-86.6f));
-  x = min(set1(87.0f), max(set1(-86.6f), x));
+  x = min(set1(88.0f), max(set1(-104.0f), x));
   const V n = round(mul(x, set1(1.44269504f)));
   V r = fnma(n, set1(0.693359375f), x);  // ln 2 in two parts, the first exact in 9 bits
   r = fnma(n, set1(-2.12194440e-4f), r);
@@ -67,21 +63,28 @@ static LOWRANK_INLINE V exp(V x) {
   q = fma(q, r, set1(0.041668389f));
   q = fma(q, r, set1(0.166665211f));
   q = fma(q, r, set1(0.49999994f));
-  return where(normal, scale_by_power(fma(q, mul(r, r), add(r, set1(1.0f))), n));
+  return scale_by_power(fma(q, mul(r, r), add(r, set1(1.0f))), n);
 }
 
-/// 2^x to about 1e-7 relative, for x up to 126.
+/// 2^x for finite x up to 126, 0 far below: to about 1e-7 relative, or 3e-6 where the result is rounded to bf16 anyway.
+template <bool kForBf16 = false>
 static LOWRANK_INLINE V exp2(V x) {
-  const Mask normal = not_below(x, set1(-125.0f));
-  x = max(set1(-125.0f), x);
   const V n = round(x);
   const V r = sub(x, n);
-  V q = set1(0.0013264725f);
-  q = fma(q, r, set1(0.00967151299f));
-  q = fma(q, r, set1(0.0555073358f));
-  q = fma(q, r, set1(0.240222424f));
-  q = fma(q, r, set1(0.693147004f));
-  return where(normal, scale_by_power(fma(q, r, set1(1.0f)), n));
+  V q;
+  if constexpr (kForBf16) {
+    q = set1(0.00958285201f);
+    q = fma(q, r, set1(0.0559064262f));
+    q = fma(q, r, set1(0.240240991f));
+    q = fma(q, r, set1(0.693124175f));
+  } else {
+    q = set1(0.0013264725f);
+    q = fma(q, r, set1(0.00967151299f));
+    q = fma(q, r, set1(0.0555073358f));
+    q = fma(q, r, set1(0.240222424f));
+    q = fma(q, r, set1(0.693147004f));
+  }
+  return scale_by_power(fma(q, r, set1(1.0f)), n);
 }
 
 static LOWRANK_INLINE V sigmoid(V x) { return div(set1(1.0f), add(set1(1.0f), exp(sub(zero(), x)))); }
