@@ -16,6 +16,7 @@ import { addon, type Precision } from './native/addon.js'
 import { Lifetime } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { toFloat32 } from './peft/floats.js'
+import { resolvePrecision } from './precision.js'
 import { integer, parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, fillOf, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
@@ -204,6 +205,11 @@ export class Model {
     })
   }
 
+  /** Whether it can be given messages: its files hold a chat template. */
+  async hasChatTemplate(): Promise<boolean> {
+    return (await this.#base.tokenizerSource()).chatTemplate !== undefined
+  }
+
   /** Loss and perplexity over a dataset, with the attached adapters. */
   async evaluate(data: DatasetConfig | string, options: EvaluateOptions = {}): Promise<Evaluation> {
     const { adapters, signal, onDataProgress: onProgress, ...rest } = options
@@ -261,12 +267,6 @@ export class Model {
   }
 }
 
-/** The precision that `auto` stands for on this machine. */
-export function resolvePrecision(option: PrecisionOption): Precision {
-  if (option === 'fp32') return 'f32'
-  return option === 'bf16' || addon().cpu().prefersBf16 ? 'bf16' : 'f32'
-}
-
 function createAdapter(description: AdapterDescription, trainable: boolean): AdapterState {
   return { description, trainable, native: addon().createAdapter(description.spec, { trainable }) }
 }
@@ -282,8 +282,7 @@ function setThreads(threads: number | 'auto'): void {
   addon().configure({ threads: count })
 }
 
-/** @internal */
-export async function ropeFactorsOf({ ropeFactors }: ModelFiles): Promise<Float32Array | undefined> {
+async function ropeFactorsOf({ ropeFactors }: ModelFiles): Promise<Float32Array | undefined> {
   if (ropeFactors === undefined) return undefined
   return withInputFile(ropeFactors.file, async (file) => {
     const bytes = new Uint8Array(ropeFactors.bytes)

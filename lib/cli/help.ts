@@ -25,3 +25,8 @@ export function numberFlag(low: number, high: number): (text: string) => number 
     throw new InvalidArgumentError(`Expected a number ${range}.`)
   }
 }
+
+/** Gathers the values of a flag that may be repeated. */
+export function collect(value: string, earlier: string[] = []): string[] {
+  return [...earlier, value]
+}

@@ -20,6 +20,10 @@ interface Verb {
 }
 
 const VERBS: readonly Verb[] = [
+  { name: 'train', summary: 'train an adapter from a config file', load: () => import('./train.js') },
+  { name: 'plan', summary: 'show the memory that training takes', load: () => import('./plan.js') },
+  { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },
+  { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },
   {
     name: 'inspect',
     summary: 'show what is in a model, adapter, checkpoint or dataset',

@@ -5,6 +5,7 @@ import { loadTokenizer, type TokenizerSource, tokenizerSourceFromFolder } from '
 import { tokenizerSourceFromGguf } from '../../files/tokenizer-gguf.js'
 import type { Graph } from '../../graph/graph.js'
 import { formatBytes } from '../../memory.js'
+import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { describeQuantization, nf4, type Quantization } from '../../strategies/quantization.js'
@@ -102,7 +103,7 @@ async function tokenizerFacts(files: ModelFiles): Promise<TokenizerFacts | { err
 
 /** Bytes of all weights in memory at the precision that this machine takes by itself. */
 function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number> {
-  const precision = addon().cpu().prefersBf16 ? 'bf16' : 'f32'
+  const precision = resolvePrecision('auto')
   const dtypeOf = (name: string) => tensors.get(name)?.dtype ?? 'F32'
   const smallest = { tokens: 1, sequences: 1, headRows: 1, precision } as const
   const sizes = QUANTIZATIONS.map((quantization) => {

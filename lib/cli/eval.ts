@@ -1,0 +1,83 @@
+/** `lowrank eval`: loss and perplexity of a model, with or without an adapter, on a dataset. */
+import { type Command, Option } from 'commander'
+import { DATASET_FORMATS, type DatasetFormat } from '../files/dataset.js'
+import { TRAIN_ON, type TrainOn } from '../files/encode.js'
+import type { RunConfig } from '../train/config.js'
+import { type DatasetConfig, dataset } from '../train/data.js'
+import { UsageError } from './errors.js'
+import { facts, formatCount } from './format.js'
+import { examples, integerFlag } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output } from './output.js'
+import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
+
+interface Options extends SubjectOptions {
+  dataset?: string
+  format?: DatasetFormat | 'auto'
+  maxSeqLength?: number
+  perDeviceTrainBatchSize?: number
+  trainOn?: TrainOn
+  json?: boolean
+}
+
+export function configure(command: Command): void {
+  subjectFlags(command)
+  command.option('--dataset <path>', 'JSON lines to evaluate on (with a config: its eval_dataset by default)')
+  command.addOption(new Option('--format <form>', 'of the dataset').choices(['auto', ...DATASET_FORMATS]))
+  command.option('--max-seq-length <N>', 'tokens after which a row is cut', integerFlag(2))
+  command.option('--batch, --per-device-train-batch-size <N>', 'sequences at once', integerFlag(1))
+  command.addOption(new Option('--train-on <what>', 'which tokens count').choices(TRAIN_ON))
+  examples(command, [
+    'lowrank eval --model models/SmolLM2-135M-Instruct --adapter out --dataset dev.jsonl',
+    'lowrank eval run.yaml --no-adapter',
+  ])
+  command.action(async (path: string | undefined, options: Options) => {
+    const output = new Output(options.json ?? false)
+    const config = await readSubject(path, options)
+    const data = datasetOf(config, options)
+    const interruption = new Interruption(output, 'Stopping.')
+    const { signal } = interruption
+    try {
+      await withSubject(config, options, output, signal, async (model, adapter) => {
+        const { supervisedTokens, ...found } = await model.evaluate(data, {
+          ...shapeOf(config, options),
+          signal,
+        })
+        const answer = {
+          ...found,
+          supervised_tokens: supervisedTokens,
+          model: model.path,
+          adapter,
+          dataset: data.path,
+        }
+        output.answer(answer, () =>
+          facts([
+            ['loss', found.loss.toFixed(4)],
+            ['perplexity', found.perplexity.toFixed(3)],
+            ['tokens', `${formatCount(found.tokens)}, of them ${formatCount(supervisedTokens)} counted`],
+          ]),
+        )
+      })
+    } finally {
+      interruption.dispose()
+    }
+  })
+}
+
+function datasetOf(config: RunConfig | undefined, options: Options): DatasetConfig {
+  if (options.dataset !== undefined) return dataset(options.dataset, { format: options.format ?? 'auto' })
+  if (config?.evalDataset) return config.evalDataset
+  throw new UsageError(
+    config === undefined ? 'name --dataset.' : 'the config has no eval_dataset; name --dataset.',
+  )
+}
+
+function shapeOf(config: RunConfig | undefined, options: Options) {
+  const given = {
+    maxSeqLength: options.maxSeqLength ?? config?.maxSeqLength,
+    perDeviceTrainBatchSize: options.perDeviceTrainBatchSize ?? config?.perDeviceTrainBatchSize,
+    packing: config?.packing,
+    trainOn: options.trainOn ?? config?.trainOn,
+  }
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+}

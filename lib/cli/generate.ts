@@ -1,0 +1,103 @@
+/** `lowrank generate`: answers prompts, one after the other, streaming the text as it comes. */
+import type { Command } from 'commander'
+import type { Model } from '../model.js'
+import type { Generation, Prompt } from '../train/generate.js'
+import { UsageError } from './errors.js'
+import { examples, integerFlag, numberFlag } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output } from './output.js'
+import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
+
+interface Options extends SubjectOptions {
+  prompt?: string[]
+  maxNewTokens?: number
+  temperature?: number
+  topK?: number
+  topP?: number
+  seed?: number
+  chat?: boolean
+  raw?: boolean
+  json?: boolean
+}
+
+export function configure(command: Command): void {
+  subjectFlags(command)
+  command.option('--prompt <text...>', 'one or more prompts')
+  command.option('--chat', 'put prompts into the chat template (the default where the model has one)')
+  command.option('--raw', 'give prompts as they are')
+  command.option('--max-new-tokens <N>', 'tokens after which an answer ends', integerFlag(1))
+  command.option('--temperature <T>', '0 (default) takes the likeliest token', numberFlag(0, 100))
+  command.option('--top-k <K>', 'draw from the K likeliest tokens', integerFlag(0))
+  command.option('--top-p <P>', 'draw from the likeliest tokens that make up this share', numberFlag(0, 1))
+  command.option('--seed <S>', 'the same seed draws the same tokens', integerFlag(0))
+  examples(command, [
+    'lowrank generate --model models/SmolLM2-135M-Instruct --prompt "Why is the sky blue?"',
+    'lowrank generate run.yaml --temperature 0.7 --top-p 0.9 --prompt "Hello" "Good morning"',
+  ])
+  command.action(async (path: string | undefined, options: Options) => {
+    const output = new Output(options.json ?? false)
+    const { prompt: prompts = [] } = options
+    if (prompts.length === 0) throw new UsageError('name at least one --prompt.')
+    if (options.chat && options.raw) throw new UsageError('--chat and --raw exclude each other.')
+    const config = await readSubject(path, options)
+    const interruption = new Interruption(output, 'Stopping.')
+    const { signal } = interruption
+    try {
+      await withSubject(config, options, output, signal, async (model) => {
+        const chat = options.chat ?? (!options.raw && (await model.hasChatTemplate()))
+        for (const [i, prompt] of prompts.entries()) {
+          if (!output.json && prompts.length > 1) announce(prompt, i, output)
+          const input: Prompt = chat ? [{ role: 'user', content: prompt }] : prompt
+          await answer(model, prompt, input, { ...samplingOf(options), signal }, output)
+        }
+      })
+    } finally {
+      interruption.dispose()
+    }
+  })
+}
+
+function announce(prompt: string, index: number, output: Output): void {
+  const gap = index === 0 ? '' : '\n'
+  output.stdout.write(`${gap}${output.styled('bold', `> ${prompt}`)}\n`)
+}
+
+async function answer(
+  model: Model,
+  prompt: string,
+  input: Prompt,
+  options: Parameters<Model['stream']>[1],
+  output: Output,
+): Promise<void> {
+  const { text, tokenIds, finishReason, tokensPerSecond } = await stream(model, input, options, output)
+  output.event({
+    prompt,
+    text,
+    tokens: tokenIds.length,
+    finish_reason: finishReason,
+    tokens_per_second: tokensPerSecond,
+  })
+}
+
+async function stream(
+  model: Model,
+  input: Prompt,
+  options: Parameters<Model['stream']>[1],
+  output: Output,
+): Promise<Generation> {
+  const parts = model.stream(input, options)
+  for (;;) {
+    const { done, value } = await parts.next()
+    if (!done) {
+      if (!output.json) output.stdout.write(value)
+      continue
+    }
+    if (!output.json) output.stdout.write('\n')
+    return value
+  }
+}
+
+function samplingOf({ maxNewTokens, temperature, topK, topP, seed }: Options) {
+  const given = Object.entries({ maxNewTokens, temperature, topK, topP, seed })
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined))
+}

@@ -1,0 +1,80 @@
+/** The model and adapter that `eval` and `generate` work on: named by flags, or by the config of a run. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { type LoadOptions, loadModel, type Model } from '../model.js'
+import { loadConfig, type RunConfig } from '../train/config.js'
+import { UsageError } from './errors.js'
+import { collect, integerFlag } from './help.js'
+import type { Output } from './output.js'
+
+export interface SubjectOptions {
+  model?: string
+  /** false: the base alone. */
+  adapter?: string | false
+  quantization?: string
+  precision?: string
+  threads?: number
+  set?: string[]
+}
+
+export function subjectFlags(command: Command): void {
+  command.argument('[config]', 'the config file of a run: its model, settings and trained adapter')
+  command.option('--model <path>', 'a model folder or .gguf file')
+  command.option('--adapter <path>', 'a PEFT adapter folder (with a config: its output_dir by default)')
+  command.option('--no-adapter', 'the base model alone')
+  command.option('--quantization <type>', 'none (default) or nf4')
+  command.option('--precision <type>', 'auto (default), fp32 or bf16')
+  command.option('--threads <N>', 'threads of the engine', integerFlag(1))
+  command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
+}
+
+/** Reads the config if there is one. */
+export async function readSubject(
+  path: string | undefined,
+  options: SubjectOptions,
+): Promise<RunConfig | undefined> {
+  if ((path === undefined) === (options.model === undefined))
+    throw new UsageError('name either a config file or --model.')
+  if (path !== undefined) return loadConfig(path, options.set)
+  if (options.set !== undefined)
+    throw new UsageError('--set changes keys of a config file; with --model use the flags.')
+  return undefined
+}
+
+/** Loads the model with its adapter, runs the work and frees both. */
+export async function withSubject<T>(
+  config: RunConfig | undefined,
+  options: SubjectOptions,
+  output: Output,
+  signal: AbortSignal,
+  work: (model: Model, adapter: string | null) => Promise<T>,
+): Promise<T> {
+  const path = options.model ?? (config as RunConfig).model
+  const adapter = adapterOf(config, options)
+  output.note(`Loading ${path}${adapter === null ? '' : ` with ${adapter}`}`)
+  const given = {
+    quantization: options.quantization ?? config?.quantization,
+    precision: options.precision ?? config?.precision,
+    threads: options.threads ?? config?.threads,
+  }
+  const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const model = await loadModel(path, { ...(known as LoadOptions), signal })
+  try {
+    if (adapter !== null) await model.loadAdapter(adapter)
+    return await work(model, adapter)
+  } finally {
+    await model.dispose()
+  }
+}
+
+function adapterOf(config: RunConfig | undefined, { adapter }: SubjectOptions): string | null {
+  if (adapter === false) return null
+  if (adapter !== undefined) return adapter
+  if (config === undefined) return null
+  if (existsSync(join(config.outputDir, 'adapter_config.json'))) return config.outputDir
+  throw new UsageError(
+    `${config.outputDir} holds no trained adapter yet; train first, name --adapter, or take --no-adapter for the base alone.`,
+    { outputDir: config.outputDir },
+  )
+}

@@ -1,0 +1,190 @@
+/**
+ * `lowrank train CONFIG`: one run from a config file. What happens is told as it happens, as JSON lines on stdout or
+ * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
+ */
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { writeFileWhole } from '../files/atomic.js'
+import { loadModel } from '../model.js'
+import { addon } from '../native/addon.js'
+import { listCheckpoints } from '../train/checkpoint.js'
+import { configText, loadConfig, type RunConfig } from '../train/config.js'
+import type { TrainEvent } from '../train/metrics.js'
+import { type TrainOptions, trainShape } from '../train/options.js'
+import type { TrainingRun } from '../train/run.js'
+import { InterruptedError, UsageError } from './errors.js'
+import { digits, formatCount } from './format.js'
+import { collect, examples } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output } from './output.js'
+import { TrainProgress } from './progress.js'
+
+interface Options {
+  set?: string[]
+  resume?: string | true
+  json?: boolean
+}
+
+export function configure(command: Command): void {
+  command.argument('[config]', 'a YAML or JSON file')
+  command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
+  command.option(
+    '--resume [checkpoint]',
+    'go on from the newest checkpoint of output_dir, or from the named one',
+  )
+  examples(command, [
+    'lowrank train run.yaml',
+    'lowrank train run.yaml --set learning_rate=1e-4 --set strategy.r=32',
+    'lowrank train run.yaml --resume',
+  ])
+  command.action(async (given: string | undefined, options: Options) => {
+    const [path, resume] = configAndCheckpoint(given, options.resume)
+    const output = new Output(options.json ?? false)
+    const config = await loadConfig(path, options.set)
+    await noteEarlierRun(config, resume, output)
+    const again = resumeCommand(path, options.set ?? [])
+    const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
+    try {
+      await train(config, resume, again, output, interruption.signal)
+    } finally {
+      interruption.dispose()
+    }
+  })
+}
+
+/** `train --resume run.yaml` reads like a config, though the flag takes it for a checkpoint. */
+function configAndCheckpoint(
+  path: string | undefined,
+  resume: string | true | undefined,
+): [config: string, resume: string | boolean] {
+  if (path !== undefined) return [path, resume ?? false]
+  if (typeof resume === 'string') return [resume, true]
+  throw new UsageError('name a config file, as in `lowrank train run.yaml`.')
+}
+
+async function noteEarlierRun(config: RunConfig, resume: string | boolean, output: Output): Promise<void> {
+  if (resume !== false) return
+  const [newest] = await listCheckpoints(config.outputDir)
+  if (newest !== undefined)
+    output.note(`note: ${newest} is of an earlier run; starting anew, since --resume was not given.`)
+}
+
+async function train(
+  config: RunConfig,
+  resume: string | boolean,
+  again: string,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const { rss: nodeBytes } = addon().residentBytes()
+  const { quantization, precision, threads } = config
+  output.note(`Loading ${config.model}`)
+  const model = await loadModel(config.model, { quantization, precision, threads, signal })
+  try {
+    const adapter = await model.attach(config.strategy, { seed: config.seed })
+    const { dataset, evalDataset, evalFraction, outputDir } = config
+    const control = { evalDataset, evalFraction, outputDir, resume, signal }
+    const run = adapter.train(dataset, { ...trainOptions(config), ...control })
+    output.note(
+      `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
+    )
+    output.note(`Reading ${dataset.path}`)
+    const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
+    await follow(run, config, output, progress).catch((error: unknown) => {
+      throw error === signal.reason ? stopped(run, again) : error
+    })
+  } finally {
+    await model.dispose()
+  }
+}
+
+/** The keys of a config that are options of the run itself. */
+function trainOptions(config: RunConfig): TrainOptions {
+  const keys = Object.keys(trainShape) as (keyof TrainOptions)[]
+  return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as TrainOptions
+}
+
+async function follow(run: TrainingRun, config: RunConfig, output: Output, progress: TrainProgress) {
+  try {
+    for await (const event of run.events()) {
+      if (event.event === 'plan') {
+        // Now the data has been read and the folder made: whatever was wrong with the call has been found.
+        await writeFileWhole(join(config.outputDir, 'config.yaml'), configText(config))
+        noteData(run, progress)
+      }
+      output.event(event)
+      show(event, run, config, output, progress)
+    }
+  } finally {
+    progress.stop()
+  }
+}
+
+function noteData({ data }: TrainingRun, progress: TrainProgress): void {
+  if (data === undefined) return
+  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens } = data.train
+  progress.note(
+    `${formatCount(rows)} rows, ${formatCount(tokens)} tokens, ${formatCount(supervisedTokens)} of them learnt.`,
+  )
+  if (truncated > 0) progress.note(`${formatCount(truncated)} rows are cut at max_seq_length.`)
+  if (dropped > 0) {
+    const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by the cut)` : ''
+    progress.note(`${formatCount(dropped)} rows are left out: nothing in them is learnt${cut}.`)
+  }
+}
+
+function show(
+  event: TrainEvent,
+  run: TrainingRun,
+  config: RunConfig,
+  output: Output,
+  progress: TrainProgress,
+): void {
+  if (event.event === 'step') {
+    const { step, loss, tokens_per_second: tokensPerSecond } = event
+    const { totalSteps = step, secondsLeft = 0 } = run.latest ?? {}
+    const residentBytes = addon().residentBytes().rss
+    progress.update({ step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes })
+  } else if (event.event === 'eval') {
+    const { step, loss, perplexity } = event
+    progress.note(`step ${step}: evaluation loss ${loss.toFixed(4)}, perplexity ${digits(perplexity)}`)
+  } else if (event.event === 'checkpoint') {
+    progress.note(`step ${event.step}: saved ${event.path}`)
+  } else if (event.event === 'done') {
+    progress.stop()
+    if (!output.json) output.answer(event, () => summary(event, config))
+  }
+}
+
+function summary(event: Extract<TrainEvent, { event: 'done' }>, config: RunConfig): string {
+  return [
+    `${event.steps} steps, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
+    `The adapter is in ${config.outputDir}. Try it:`,
+    `  lowrank generate --model ${quoted(config.model)} --adapter ${quoted(config.outputDir)} --prompt "Hello"`,
+  ].join('\n')
+}
+
+function stopped(run: TrainingRun, again: string): InterruptedError {
+  const step = run.latest?.index ?? 0
+  const checkpoint = run.checkpoints.at(-1)
+  if (checkpoint === undefined)
+    return new InterruptedError('stopped before the first new step; nothing was saved.', {
+      step,
+      checkpoint: null,
+    })
+  return new InterruptedError(`stopped after step ${step}; ${checkpoint} is saved. Go on with: ${again}`, {
+    step,
+    checkpoint,
+    resume: again,
+  })
+}
+
+function resumeCommand(path: string, overrides: readonly string[]): string {
+  const set = overrides.map((override) => ` --set ${quoted(override)}`).join('')
+  return `lowrank train ${quoted(path)}${set} --resume`
+}
+
+/** A word for a POSIX shell. */
+function quoted(word: string): string {
+  return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}
