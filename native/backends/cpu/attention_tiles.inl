@@ -6,9 +6,6 @@
 //
 // A "word" is 32 bits: one fp32 value, or two bf16 values that the dot instruction reduces together.
 
-inline constexpr float kLog2E = 1.44269504f;
-inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
 /// Score of a key that a query must not see: far below any score, yet finite, so that differences are no NaN. A query
 /// whose largest score is below `kLowest` has seen nothing.
 inline constexpr float kUnseen = -1e30f, kLowest = -1e20f;
@@ -167,9 +164,10 @@ struct Fp32Scheme {
       return {reinterpret_cast<const std::byte*>(scratch), padded_head_dim(cols) * 4, 4, cols};
     }
   }
+  /// Always a copy: one column is read down all keys, and in the tensor those may share a few cache sets.
   static Broadcast across(const T* rows, int64_t ld, int64_t count, int64_t cols, float* scratch) {
-    const Broadcast a = along(rows, ld, count, cols, scratch);
-    return {a.data, 4, a.row, count};
+    widen(rows, ld, count, cols, scratch);
+    return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, count};
   }
   /// Query rows as the packed operand: [cols][64], and [count][padded cols].
   static int64_t pack_transposed(const T* rows, int64_t ld, int64_t count, int64_t cols, float* out, float* scratch) {

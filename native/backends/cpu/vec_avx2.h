@@ -55,6 +55,8 @@ static LOWRANK_INLINE V add(V a, V b) { return _mm256_add_ps(a, b); }
 static LOWRANK_INLINE V sub(V a, V b) { return _mm256_sub_ps(a, b); }
 static LOWRANK_INLINE V mul(V a, V b) { return _mm256_mul_ps(a, b); }
 static LOWRANK_INLINE V div(V a, V b) { return _mm256_div_ps(a, b); }
+template <bool>
+static LOWRANK_INLINE V reciprocal(V a) { return _mm256_div_ps(_mm256_set1_ps(1.0f), a); }
 static LOWRANK_INLINE V sqrt(V a) { return _mm256_sqrt_ps(a); }
 /// The second operand when either is NaN.
 static LOWRANK_INLINE V max(V a, V b) { return _mm256_max_ps(a, b); }

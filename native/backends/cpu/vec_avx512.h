@@ -53,6 +53,13 @@ static LOWRANK_INLINE V add(V a, V b) { return _mm512_add_ps(a, b); }
 static LOWRANK_INLINE V sub(V a, V b) { return _mm512_sub_ps(a, b); }
 static LOWRANK_INLINE V mul(V a, V b) { return _mm512_mul_ps(a, b); }
 static LOWRANK_INLINE V div(V a, V b) { return _mm512_div_ps(a, b); }
+/// 1 / a to about 1e-7 relative by one Newton step, or 6e-5 without: a division takes sixteen cycles.
+template <bool kForBf16>
+static LOWRANK_INLINE V reciprocal(V a) {
+  const V r = _mm512_rcp14_ps(a);
+  if constexpr (kForBf16) return r;
+  return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(a, r, _mm512_set1_ps(1.0f)), r);
+}
 static LOWRANK_INLINE V sqrt(V a) { return _mm512_sqrt_ps(a); }
 /// The second operand when either is NaN.
 static LOWRANK_INLINE V max(V a, V b) { return _mm512_max_ps(a, b); }

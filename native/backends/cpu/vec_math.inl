@@ -52,19 +52,8 @@ static LOWRANK_INLINE float sum_vectors(int64_t count, Value&& value) {
   return sum(add(add(a, b), add(c, d)));
 }
 
-/// e^x to about 1e-7 relative; 0 far below and at most e^88; a NaN stays a NaN.
-static LOWRANK_INLINE V exp(V x) {
-  x = min(set1(88.0f), max(set1(-104.0f), x));
-  const V n = round(mul(x, set1(1.44269504f)));
-  V r = fnma(n, set1(0.693359375f), x);  // ln 2 in two parts, the first exact in 9 bits
-  r = fnma(n, set1(-2.12194440e-4f), r);
-  V q = set1(0.00138145976f);
-  q = fma(q, r, set1(0.00836871658f));
-  q = fma(q, r, set1(0.041668389f));
-  q = fma(q, r, set1(0.166665211f));
-  q = fma(q, r, set1(0.49999994f));
-  return scale_by_power(fma(q, mul(r, r), add(r, set1(1.0f))), n);
-}
+inline constexpr float kLog2E = 1.44269504f;
+inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// 2^x for finite x up to 126, 0 far below: to about 1e-7 relative, or 3e-6 where the result is rounded to bf16 anyway.
 template <bool kForBf16 = false>
@@ -87,7 +76,14 @@ static LOWRANK_INLINE V exp2(V x) {
   return scale_by_power(fma(q, r, set1(1.0f)), n);
 }
 
-static LOWRANK_INLINE V sigmoid(V x) { return div(set1(1.0f), add(set1(1.0f), exp(sub(zero(), x)))); }
+/// e^x for x <= 0: the rounding of x log2(e) costs |x| e^x 2^-24, nothing next to a sum.
+static LOWRANK_INLINE V exp_below(V x) { return exp2(max(set1(-150.0f), mul(x, set1(kLog2E)))); }
+
+template <bool kForBf16>
+static LOWRANK_INLINE V sigmoid(V x) {
+  const V power = min(set1(126.0f), max(set1(-150.0f), mul(x, set1(-kLog2E))));
+  return reciprocal<kForBf16>(add(set1(1.0f), exp2<kForBf16>(power)));
+}
 
 /// body(row) for rows [0, rows) of `cols` elements, in parallel.
 template <class Body>
