@@ -584,7 +584,7 @@ int64_t rope_table_bytes(const Graph& graph, int64_t positions) {
   return 2 * positions * static_cast<int64_t>(graph.inv_freq.size()) * 4;
 }
 
-std::vector<int64_t> Plan::peak_rows(const Graph&) const {
+std::vector<int64_t> Plan::peak_rows() const {
   std::vector<int64_t> rows(kCategories, 0);
   int64_t live = 0;
   for (const Buffer& buffer : buffers) {

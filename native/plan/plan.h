@@ -124,7 +124,7 @@ struct Plan {
   int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
 
   /// Live bytes of the arena by category at the peak; what fragmentation adds counts as workspace.
-  std::vector<int64_t> peak_rows(const Graph& graph) const;
+  std::vector<int64_t> peak_rows() const;
   std::string steps_text(const Graph& graph) const;
   std::string arena_text() const;
 };

@@ -26,10 +26,12 @@ int64_t most_kv_bytes(const Graph& graph, const std::map<std::string, Plan>& pla
   return most;
 }
 
-const Plan& largest(const std::map<std::string, Plan>& plans) {
-  return std::max_element(plans.begin(), plans.end(), [](const auto& a, const auto& b) {
-           return a.second.arena_bytes < b.second.arena_bytes;
-         })->second;
+/// The plan with the largest arena, or null without plans.
+const Plan* largest(const std::map<std::string, Plan>& plans) {
+  const Plan* found = nullptr;
+  for (const auto& [name, plan] : plans)
+    if (found == nullptr || plan.arena_bytes > found->arena_bytes) found = &plan;
+  return found;
 }
 
 }  // namespace
@@ -48,8 +50,8 @@ std::vector<std::string> Model::missing() const {
 
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
                         const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
-  const Plan& plan = largest(plans);
-  std::vector<int64_t> bytes = plan.peak_rows(graph);
+  const Plan* const plan = largest(plans);
+  std::vector<int64_t> bytes = plan ? plan->peak_rows() : std::vector<int64_t>(kCategories, 0);
   const auto row = [&](Category category) -> int64_t& { return bytes[static_cast<int>(category)]; };
   for (size_t i = 0; i < graph.weights.size(); ++i) {
     const GraphWeight& w = graph.weights[i];
@@ -68,9 +70,11 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   }
   row(Category::kv_cache) += most_kv_bytes(graph, plans);
   row(Category::workspace) += rope_table_bytes(graph, most_positions(plans));
-  report.arena_bytes = plan.arena_bytes;
-  const Step& peak = plan.steps[plan.peak_step];
-  report.peak_at = std::string(name_of(peak.phase)) + ' ' + name_of(peak.kernel) + ' ' + graph.nodes[peak.node].path;
+  if (plan) {
+    const Step& peak = plan->steps[plan->peak_step];
+    report.arena_bytes = plan->arena_bytes;
+    report.peak_at = std::string(name_of(peak.phase)) + ' ' + name_of(peak.kernel) + ' ' + graph.nodes[peak.node].path;
+  }
   for (int c = 0; c < kCategories; ++c) {
     if (bytes[c] == 0) continue;
     report.rows.push_back({static_cast<Category>(c), bytes[c]});
@@ -87,7 +91,7 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
   for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(graph(), specs(), options));
   positions_ = most_positions(plans_);
-  arena_ = Block(Category::activations, largest(plans_).arena_bytes);
+  arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
   rope_ = Block(Category::workspace, rope_table_bytes(graph(), positions_));
   const int64_t pairs = static_cast<int64_t>(graph().inv_freq.size());
