@@ -19,9 +19,7 @@ namespace {
 
 constexpr int kRounds = 7;
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct Buffer {
   Buffer(DType type, int64_t count_rows, int64_t count_cols)
@@ -46,7 +44,8 @@ struct Bench {
   std::vector<Level> levels;
 
   /// Runs work(ops) for every level and prints `amount` / time; amount in 1e9 of `unit`.
-  void measure(const std::string& title, double amount, const char* unit, const std::function<void(const OpKernels&)>& work) {
+  void measure(const std::string& title, double amount, const char* unit,
+               const std::function<void(const OpKernels&)>& work) {
     std::vector<double> best(levels.size(), 1e30);
     for (int round = 0; round < kRounds; ++round) {
       for (size_t i = 0; i < levels.size(); ++i) {
@@ -77,9 +76,9 @@ struct Bench {
     std::vector<int32_t> cu;
     for (int32_t s = 0; s <= sequences; ++s) cu.push_back(s * length);
     const AttentionShape shape{sequences, cu.data(), cu.data(), heads, kv_heads, dim, 0.125f};
-    std::vector<std::byte> workspace(64 + std::max(
-        attention_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads()),
-        attention_backward_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads())));
+    std::vector<std::byte> workspace(
+        64 + std::max(attention_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads()),
+                      attention_backward_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads())));
     std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
     const double product = 2.0 * heads * dim * sequences * length * (length + 1) / 2;
     const std::string what = std::to_string(sequences) + "x" + std::to_string(length) + " " + name_of(dtype);
@@ -94,7 +93,8 @@ struct Bench {
 
   void decode(int32_t keys, DType dtype) {
     const int32_t heads = 9, kv_heads = 3, dim = 64, cu_q[] = {0, 1}, cu_k[] = {0, keys};
-    Buffer q(dtype, 1, heads * dim), k(dtype, keys, kv_heads * dim), v(dtype, keys, kv_heads * dim), out(dtype, 1, heads * dim);
+    Buffer q(dtype, 1, heads * dim), k(dtype, keys, kv_heads * dim), v(dtype, keys, kv_heads * dim),
+        out(dtype, 1, heads * dim);
     const AttentionShape shape{1, cu_q, cu_k, heads, kv_heads, dim, 0.125f};
     std::vector<std::byte> workspace(64 + attention_workspace(dtype, keys, heads, kv_heads, dim, pool.threads()));
     std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
@@ -108,10 +108,12 @@ struct Bench {
     const int64_t tokens = 2048, hidden = 576, wide = 1536;
     const double size = size_of(dtype), mega = 1.0 * tokens * hidden, mega_wide = 1.0 * tokens * wide;
     const std::string type = std::string(" ") + name_of(dtype);
-    Buffer x(DType::f32, tokens, hidden), dx(DType::f32, tokens, hidden), y(dtype, tokens, hidden), z(dtype, tokens, hidden);
+    Buffer x(DType::f32, tokens, hidden), dx(DType::f32, tokens, hidden), y(dtype, tokens, hidden),
+        z(dtype, tokens, hidden);
     Buffer gate(dtype, tokens, wide), up(dtype, tokens, wide), act(dtype, tokens, wide), w(DType::f32, 1, hidden);
     Buffer rstd(DType::f32, tokens, 1);
-    const std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f), sine(static_cast<size_t>(tokens) * 32, 0.6f);
+    const std::vector<float> cosine(static_cast<size_t>(tokens) * 32, 0.8f),
+        sine(static_cast<size_t>(tokens) * 32, 0.6f);
     std::vector<int32_t> positions;
     for (int32_t i = 0; i < tokens; ++i) positions.push_back(i);
     measure("rms_norm 2048x576" + type, mega * (4 + size), "GB/s", [&](const OpKernels& ops) {
@@ -123,16 +125,14 @@ struct Bench {
     measure("rope 2048x9x64" + type, mega * 2 * size, "GB/s", [&](const OpKernels& ops) {
       ops.rope(pool, tokens, 9, 64, y.matrix(), positions.data(), cosine.data(), sine.data(), false);
     });
-    measure("swiglu 2048x1536" + type, mega_wide * 3 * size, "GB/s", [&](const OpKernels& ops) {
-      ops.swiglu(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix());
-    });
+    measure("swiglu 2048x1536" + type, mega_wide * 3 * size, "GB/s",
+            [&](const OpKernels& ops) { ops.swiglu(pool, tokens, wide, gate.matrix(), up.matrix(), act.matrix()); });
     Buffer dgate(dtype, tokens, wide), dup(dtype, tokens, wide);
     measure("swiglu_backward 2048x1536" + type, mega_wide * 5 * size, "GB/s", [&](const OpKernels& ops) {
       ops.swiglu_backward(pool, tokens, wide, act.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix());
     });
-    measure("dropout 2048x576" + type, mega * 2 * size, "GB/s", [&](const OpKernels& ops) {
-      ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix());
-    });
+    measure("dropout 2048x576" + type, mega * 2 * size, "GB/s",
+            [&](const OpKernels& ops) { ops.dropout(pool, tokens, hidden, y.matrix(), 0.05f, 7, z.matrix()); });
     measure("gather_rows 2048x576 f32 to" + type, mega * (4 + size), "GB/s", [&](const OpKernels& ops) {
       ops.gather_rows(pool, tokens, hidden, x.matrix(), positions.data(), y.matrix());
     });
@@ -140,9 +140,10 @@ struct Bench {
     Buffer logits(DType::f32, rows, vocab), loss(DType::f32, rows, 1);
     const std::vector<int32_t> labels(rows, 77);
     const Matrix in_place = {logits.bytes.data(), dtype, dtype == DType::f32 ? vocab : 2 * vocab};
-    measure("cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s", [&](const OpKernels& ops) {
-      ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
-    });
+    measure("cross_entropy 128x49152 in place" + type, 1.0 * rows * vocab * (4 + size), "GB/s",
+            [&](const OpKernels& ops) {
+              ops.cross_entropy(pool, rows, vocab, logits.matrix(), labels.data(), 0.01f, loss.floats(), in_place);
+            });
   }
 
   void flat() {

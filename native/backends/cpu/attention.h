@@ -22,10 +22,15 @@ constexpr int64_t head_tile_bytes(int64_t head_dim) { return kTile * padded_head
 inline constexpr int64_t kScoreTileBytes = kTile * kTile * 4;
 
 /// Private part of each thread.
-constexpr int64_t forward_thread_bytes(int64_t head_dim) { return 6 * head_tile_bytes(head_dim) + 3 * kScoreTileBytes + 4096; }
-constexpr int64_t backward_thread_bytes(int64_t head_dim) { return 10 * head_tile_bytes(head_dim) + 5 * kScoreTileBytes + 4096; }
+constexpr int64_t forward_thread_bytes(int64_t head_dim) {
+  return 6 * head_tile_bytes(head_dim) + 3 * kScoreTileBytes + 4096;
+}
+constexpr int64_t backward_thread_bytes(int64_t head_dim) {
+  return 10 * head_tile_bytes(head_dim) + 5 * kScoreTileBytes + 4096;
+}
 
-/// A transposed copy of K or V in bf16, blocks of 32 keys, where a level packs one: at most half as much again as the keys.
+/// A transposed copy of K or V in bf16, blocks of 32 keys, where a level packs one: at most half as much again as the
+/// keys.
 constexpr int64_t packed_keys_bytes(int64_t tokens, int64_t kv_heads, int64_t head_dim) {
   return (tokens * 3 / 64 + 2) * 32 * padded_head_dim(head_dim) * kv_heads * 2;
 }

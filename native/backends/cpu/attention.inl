@@ -26,8 +26,8 @@ static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t fi
   }
 }
 
-/// Online softmax of one tile: scores become exp2(factor * score - top), `top` and `total` per lane are brought up to date
-/// and the sums so far are rescaled. For pairs, the probabilities go to `packed` in words of two keys.
+/// Online softmax of one tile: scores become exp2(factor * score - top), `top` and `total` per lane are brought up to
+/// date and the sums so far are rescaled. For pairs, the probabilities go to `packed` in words of two keys.
 template <class Scheme>
 static void soften(float* scores, int64_t keys, int64_t vectors, float factor_value, float* top, float* total,
                    float* sums, int64_t head_dim, [[maybe_unused]] float* packed) {
@@ -71,7 +71,8 @@ static void soften(float* scores, int64_t keys, int64_t vectors, float factor_va
     store(top + v * W, most);
     store(total + v * W, fma(load(total + v * W), decay, add(sum_even, sum_odd)));
     if (!all(equal(decay, set1(1.0f)))) {
-      for (int64_t c = 0; c < head_dim; ++c) store(sums + c * kTile + v * W, mul(load(sums + c * kTile + v * W), decay));
+      for (int64_t c = 0; c < head_dim; ++c)
+        store(sums + c * kTile + v * W, mul(load(sums + c * kTile + v * W), decay));
     }
   }
 }
@@ -124,7 +125,8 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
     multiply<Dot>(d, vectors, v_tile, packed, kTile, sums, kTile, true);
   }
 
-  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld, lse);
+  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld,
+              lse);
 }
 
 /// The query tiles of all sequences by number; within a sequence the late ones, which see most keys, come first.

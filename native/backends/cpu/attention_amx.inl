@@ -1,6 +1,6 @@
-// Attention for bf16 operands on AMX tiles: the order of attention.inl and attention_backward.inl, with every product made
-// of 16x16 fp32 tiles that take 32 products per step. K and V are broadcast operands as they lie in memory; where a
-// product reduces over keys (V in the forward pass, K in the backward pass) their transpose is packed once per call.
+// Attention for bf16 operands on AMX tiles: the order of attention.inl and attention_backward.inl, with every product
+// made of 16x16 fp32 tiles that take 32 products per step. K and V are broadcast operands as they lie in memory; where
+// a product reduces over keys (V in the forward pass, K in the backward pass) their transpose is packed once per call.
 // Included in ops_avx512bf16.cpp after the other attention sources.
 
 /// Tile operand A: 16 rows of 32 bf16 values at data + block * block_bytes + step * step_bytes, rows row_bytes apart.
@@ -73,8 +73,8 @@ static void tile_block(int64_t steps, const TileRows& a, const float* b, int64_t
 }
 
 /// c[16 blocks][lanes] (+)= a b, with `lanes` a multiple of 32 and 32 `steps` products per element.
-static void tile_multiply(int64_t blocks, int64_t lanes, int64_t steps, const TileRows& a, const float* b, int64_t b_row,
-                          float* c, int64_t c_row, bool accumulate) {
+static void tile_multiply(int64_t blocks, int64_t lanes, int64_t steps, const TileRows& a, const float* b,
+                          int64_t b_row, float* c, int64_t c_row, bool accumulate) {
   for (int64_t n = 0; n < lanes; n += 32) {
     for (int64_t block = 0; block < blocks; block += 2) {
       const TileRows part = {a.data + block * a.block_bytes, a.row_bytes, a.block_bytes, a.step_bytes};
@@ -111,7 +111,8 @@ static void transpose_keys(const Bf16* rows, int64_t ld, int64_t keys, int64_t h
   }
 }
 
-static void transpose_sequences(Pool& pool, const AttentionShape& shape, const Matrix& x, int64_t total_blocks, Bf16* packed) {
+static void transpose_sequences(Pool& pool, const AttentionShape& shape, const Matrix& x, int64_t total_blocks,
+                                Bf16* packed) {
   const int64_t d = shape.head_dim;
   for_units(pool, int64_t{shape.sequences} * shape.kv_heads, [&](int, int64_t unit) {
     const Sequence sequence = sequence_of(shape, unit / shape.kv_heads);
@@ -119,8 +120,8 @@ static void transpose_sequences(Pool& pool, const AttentionShape& shape, const M
     if (!packs_transpose(sequence)) return;
     for (int64_t key = 0; key < sequence.keys; key += kKeyBlock) {
       const int64_t block = kv_head * total_blocks + first_key_block(sequence) + key / kKeyBlock;
-      transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key), d,
-                     packed + block * kKeyBlock * d);
+      transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key),
+                     d, packed + block * kKeyBlock * d);
     }
   });
 }
@@ -139,8 +140,8 @@ struct Transposed {
       at = packed + (kv_head * total_blocks + first_key_block(sequence) + j0 / kKeyBlock) * kKeyBlock * d;
     } else {
       for (int64_t key = 0; key < sequence.keys; key += kKeyBlock) {
-        transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key),
-                       d, scratch + key * d);
+        transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld,
+                       std::min(kKeyBlock, sequence.keys - key), d, scratch + key * d);
       }
     }
     return {reinterpret_cast<const std::byte*>(at), 64, 16 * 64, d * 64};
@@ -171,7 +172,8 @@ static TileRows tile_rows(const AttentionShape& shape, const Matrix& x, int64_t 
 
 /// Zeros rows [from, to) of a row-major buffer.
 static void clear_rows(void* buffer, int64_t row_bytes, int64_t from, int64_t to) {
-  if (from < to) std::memset(static_cast<std::byte*>(buffer) + from * row_bytes, 0, static_cast<size_t>((to - from) * row_bytes));
+  if (from < to)
+    std::memset(static_cast<std::byte*>(buffer) + from * row_bytes, 0, static_cast<size_t>((to - from) * row_bytes));
 }
 
 /// Asks for the cache lines of a tile that is needed a few microseconds later.
@@ -217,8 +219,8 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
       tile_multiply(d / 16, 32, steps, v_tile, scores, kTile, sums + lane, kTile, true);
     }
   }
-  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(out, sequence.q0 + i0) + head * d, out.ld,
-              lse);
+  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(out, sequence.q0 + i0) + head * d,
+              out.ld, lse);
 }
 
 /// One query head of one sequence, as backward_head.
@@ -255,7 +257,8 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
     const Bf16* q_rows = head_rows<Bf16>(q, row, head, d);
     const Bf16* dout_rows = head_rows<Bf16>(dout, row, head, d);
     if (count < kTile) {
-      for (float* buffer : {queries, gradients, query_rows, gradient_rows}) std::memset(buffer, 0, static_cast<size_t>(half));
+      for (float* buffer : {queries, gradients, query_rows, gradient_rows})
+        std::memset(buffer, 0, static_cast<size_t>(half));
     }
     transpose_words(q_rows, q.ld * 2, count, d / 2, queries);
     transpose_words(dout_rows, dout.ld * 2, count, d / 2, gradients);
@@ -267,7 +270,8 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
 
     const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
     for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
-      const int64_t keys = std::min(kTile, visible - j0), blocks = round_up(keys, 16) / 16, steps = round_up(keys, 32) / 32;
+      const int64_t keys = std::min(kTile, visible - j0), blocks = round_up(keys, 16) / 16,
+                    steps = round_up(keys, 32) / 32;
       const int64_t key = sequence.k0 + j0;
       const TileRows k_tile = tile_rows(shape, k, key, kv_head, keys, k_copy);
       const TileRows v_tile = tile_rows(shape, v, key, kv_head, keys, v_copy);
@@ -276,8 +280,8 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
       for (int64_t lane = 0; lane < lanes; lane += 32) {  // half a tile of queries at a time stays in L1
         tile_multiply(blocks, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
         tile_multiply(blocks, 32, d / 32, v_tile, gradients + lane, kTile, slopes, kTile, false);
-        differentiate<PairScheme>(scores, slopes, keys, 32 / W, j0 - sequence.offset - i0 - lane, shape.scale, lse2 + lane,
-                                  delta + lane, p_rows + lane, ds_rows + lane, ds_pairs + lane);
+        differentiate<PairScheme>(scores, slopes, keys, 32 / W, j0 - sequence.offset - i0 - lane, shape.scale,
+                                  lse2 + lane, delta + lane, p_rows + lane, ds_rows + lane, ds_pairs + lane);
       }
       clear_rows(p_rows, kTile * 2, keys, blocks * 16);
       clear_rows(ds_rows, kTile * 2, keys, blocks * 16);
@@ -297,7 +301,9 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
   }
 }
 
-static bool fits_tiles(const AttentionShape& shape, DType dtype) { return dtype == DType::bf16 && shape.head_dim % 32 == 0; }
+static bool fits_tiles(const AttentionShape& shape, DType dtype) {
+  return dtype == DType::bf16 && shape.head_dim % 32 == 0;
+}
 
 static void amx_attention(Pool& pool, const AttentionShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
                           const Matrix& out, float* lse, std::byte* workspace) {
@@ -336,8 +342,8 @@ static void amx_attention_backward(Pool& pool, const AttentionShape& shape, cons
       [&](int thread, int64_t unit) {
         const Sequence sequence = sequence_of(shape, unit / shape.heads);
         const int64_t head = unit % shape.heads, at = (head * rows + sequence.k0) * d;
-        amx_backward_head(shape, sequence, head, q, k, v, k_transposed, out, lse, dout, dq, dk_parts + at, dv_parts + at,
-                          workspace + thread * backward_thread_bytes(d));
+        amx_backward_head(shape, sequence, head, q, k, v, k_transposed, out, lse, dout, dq, dk_parts + at,
+                          dv_parts + at, workspace + thread * backward_thread_bytes(d));
       },
       [] { return TileRegion(); });
   sum_groups<Bf16>(pool, shape, rows, dk_parts, dk);

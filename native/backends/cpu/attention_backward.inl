@@ -1,6 +1,6 @@
-// Gradients of attention: query tiles outside, key tiles inside, scores recomputed from the stored log-sum-exp. A unit is
-// one query head of one sequence, so that dQ, dK and dV of a unit have one writer; dK and dV are kept per query head in
-// fp32 and summed over each group at the end, in order. No result depends on the number of threads.
+// Gradients of attention: query tiles outside, key tiles inside, scores recomputed from the stored log-sum-exp. A unit
+// is one query head of one sequence, so that dQ, dK and dV of a unit have one writer; dK and dV are kept per query head
+// in fp32 and summed over each group at the end, in order. No result depends on the number of threads.
 
 /// The softmax's own gradient for one tile: scores (S^T) and slopes (dP^T), both [keys][64], become P^T and dS^T. For
 /// pairs they go to bf16 rows [keys][64], and dS^T to words of two keys as well.
@@ -62,9 +62,9 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
   using Dot = typename Scheme::Dot;
   const int64_t d = shape.head_dim, padded = padded_head_dim(d), kv_head = head / (shape.heads / shape.kv_heads);
   Carver carver{workspace};
-  float* queries = carver.take(head_tile_bytes(d));       // Q^T
-  float* query_rows = carver.take(head_tile_bytes(d));    // Q
-  float* gradients = carver.take(head_tile_bytes(d));     // dO^T
+  float* queries = carver.take(head_tile_bytes(d));        // Q^T
+  float* query_rows = carver.take(head_tile_bytes(d));     // Q
+  float* gradients = carver.take(head_tile_bytes(d));      // dO^T
   float* gradient_rows = carver.take(head_tile_bytes(d));  // dO
   float* k_along = carver.take(head_tile_bytes(d));
   float* k_across = carver.take(head_tile_bytes(d));
@@ -102,7 +102,8 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
       const T* v_rows = head_rows<T>(v, sequence.k0 + j0, kv_head, d);
       const Broadcast k_tile = Scheme::along(k_rows, k.ld, keys, d, k_along);
       multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
-      multiply<Dot>(keys, vectors, Scheme::along(v_rows, v.ld, keys, d, v_along), gradients, kTile, slopes, kTile, false);
+      multiply<Dot>(keys, vectors, Scheme::along(v_rows, v.ld, keys, d, v_along), gradients, kTile, slopes, kTile,
+                    false);
       differentiate<Scheme>(scores, slopes, keys, vectors, j0 - sequence.offset - i0, shape.scale, lse2, delta, p_rows,
                             ds_rows, ds_pairs);
       // reductions over the queries: P^T dO and dS^T Q

@@ -1,6 +1,6 @@
 // Attention of single queries over a long cache, as in generation: bound by reading K and V, so every key is read once,
-// for all query heads of its group. The keys of a (sequence, kv head) are cut into a number of ranges that depends on the
-// shape alone, and the parts are merged in order.
+// for all query heads of its group. The keys of a (sequence, kv head) are cut into a number of ranges that depends on
+// the shape alone, and the parts are merged in order.
 
 inline constexpr int64_t kDecodeKeys = 64;  // keys whose scores are computed before their values are read
 
@@ -12,7 +12,9 @@ static bool one_query_each(const AttentionShape& shape) {
 }
 /// Floats of one head's running state: sums, then largest score and total.
 static int64_t decode_state_floats(int64_t head_dim) { return padded_head_dim(head_dim) + 16; }
-static int64_t decode_scratch_bytes(int64_t head_dim) { return kDecodeKeys * 4 + 2 * kDecodeKeys * padded_head_dim(head_dim) * 4; }
+static int64_t decode_scratch_bytes(int64_t head_dim) {
+  return kDecodeKeys * 4 + 2 * kDecodeKeys * padded_head_dim(head_dim) * 4;
+}
 static bool can_decode(const AttentionShape& shape) {
   const int64_t group = shape.heads / shape.kv_heads;
   const int64_t bytes = group * (decode_state_floats(shape.head_dim) + padded_head_dim(shape.head_dim)) * 4;
@@ -151,7 +153,8 @@ static void decode_finish(const float* states, int64_t parts, int64_t stride, in
   const V inverse = set1(total == 0.0f ? 0.0f : 1.0f / total);
   for_vectors(0, head_dim, [&](int64_t i, auto lanes) {
     V value = zero();
-    for (int64_t part = 0; part < parts; ++part) value = fma(set1(weights[part]), load(states + part * stride + i, lanes), value);
+    for (int64_t part = 0; part < parts; ++part)
+      value = fma(set1(weights[part]), load(states + part * stride + i, lanes), value);
     store(out + i, mul(value, inverse), lanes);
   });
   if (lse != nullptr) *lse = total == 0.0f ? kMinusInfinity : (top + std::log2(total)) / kLog2E;
@@ -164,7 +167,8 @@ static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, con
   const int64_t heads = int64_t{shape.sequences} * shape.kv_heads;
   int64_t longest = 0;
   for (int64_t s = 0; s < shape.sequences; ++s) longest = std::max<int64_t>(longest, shape.cu_k[s + 1] - shape.cu_k[s]);
-  const int64_t parts = std::clamp<int64_t>(std::min(kDecodeUnits / std::max<int64_t>(heads, 1), longest / 256), 1, kDecodeUnits);
+  const int64_t parts =
+      std::clamp<int64_t>(std::min(kDecodeUnits / std::max<int64_t>(heads, 1), longest / 256), 1, kDecodeUnits);
   std::byte* threads_end = workspace + pool.threads() * forward_thread_bytes(d);
   auto* shared = reinterpret_cast<float*>(threads_end);
 
@@ -181,12 +185,14 @@ static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, con
     const int64_t s = head_unit / shape.kv_heads, kv_head = head_unit % shape.kv_heads;
     const int64_t k0 = shape.cu_k[s], keys = shape.cu_k[s + 1] - k0;
     auto* scratch = reinterpret_cast<float*>(workspace + thread * forward_thread_bytes(d));
-    float* states = parts > 1 ? shared + unit * group * floats : scratch + decode_scratch_bytes(d) / 4 + group * padded_head_dim(d);
+    float* states =
+        parts > 1 ? shared + unit * group * floats : scratch + decode_scratch_bytes(d) / 4 + group * padded_head_dim(d);
     decode_range(shape, row_as<T>(q, shape.cu_q[s]) + kv_head * group * d, row_as<T>(k, k0) + kv_head * d, k.ld,
                  row_as<T>(v, k0) + kv_head * d, v.ld, keys * part / parts, keys * (part + 1) / parts, states, scratch);
     if (parts == 1) finish(head_unit, states, 1);
   });
   if (parts > 1) {
-    for_units(pool, heads, [&](int, int64_t head_unit) { finish(head_unit, shared + head_unit * parts * group * floats, parts); });
+    for_units(pool, heads,
+              [&](int, int64_t head_unit) { finish(head_unit, shared + head_unit * parts * group * floats, parts); });
   }
 }

@@ -109,8 +109,7 @@ void attention_backward_reference(Pool& pool, const AttentionShape& shape, const
       for (int64_t i = 0; i < nq; ++i) {
         std::fill(first, first + d, 0.0);
         for (int64_t j = 0; j <= nk - nq + i; ++j) {
-          const double ds =
-              probability(qh, head, i, j) * (dot(gh, i, vh, j, d) - dot(gh, i, oh, i, d)) * shape.scale;
+          const double ds = probability(qh, head, i, j) * (dot(gh, i, vh, j, d) - dot(gh, i, oh, i, d)) * shape.scale;
           for (int64_t c = 0; c < d; ++c) first[c] += ds * kh.get(j, c);
         }
         for (int64_t c = 0; c < d; ++c) dqh.set(i, c, first[c]);

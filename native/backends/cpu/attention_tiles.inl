@@ -1,8 +1,8 @@
 // Products of attention tiles and the packing they need, over the vectors of one instruction set.
 //
-// Scores are kept transposed, keys by queries: queries are the lanes. Softmax statistics are then one vector per sixteen
-// (or eight) queries, and the broadcast operand of every product is K, V, P^T or dS^T as they lie in memory, so that only
-// the query side is ever packed, once per query tile.
+// Scores are kept transposed, keys by queries: queries are the lanes. Softmax statistics are then one vector per
+// sixteen (or eight) queries, and the broadcast operand of every product is K, V, P^T or dS^T as they lie in memory, so
+// that only the query side is ever packed, once per query tile.
 //
 // A "word" is 32 bits: one fp32 value, or two bf16 values that the dot instruction reduces together.
 
@@ -32,7 +32,8 @@ struct MultiplyAdd {
 
 inline constexpr int kTileRows = 6;
 
-using MicroKernel = void (*)(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row, bool accumulate);
+using MicroKernel = void (*)(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row,
+                             bool accumulate);
 
 template <class Dot, int kRows, int kVectors>
 static void micro_kernel(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row, bool accumulate) {
@@ -80,8 +81,8 @@ static constexpr MicroKernel kMicroKernels[kTileRows] = {
     micro_kernel<Dot, 4, kVectors>, micro_kernel<Dot, 5, kVectors>, micro_kernel<Dot, 6, kVectors>,
 };
 
-/// c[m][n] (+)= sum over k of a(m, k) b[k][n] for m < rows and n < vectors * W. The rows are split evenly over tiles, so
-/// that no tile is a small remainder.
+/// c[m][n] (+)= sum over k of a(m, k) b[k][n] for m < rows and n < vectors * W. The rows are split evenly over tiles,
+/// so that no tile is a small remainder.
 template <class Dot>
 static void multiply(int64_t rows, int64_t vectors, const Broadcast& a, const float* b, int64_t b_row, float* c,
                      int64_t c_row, bool accumulate) {

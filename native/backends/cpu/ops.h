@@ -1,6 +1,6 @@
 // Everything of the CPU backend that is not a matrix product with a stored weight: norms, rotary embedding, attention,
-// gated units, the loss, the optimiser's element-wise work. Activations are row-major; "operand" tensors are f32 or bf16
-// as the plan's precision says, the residual stream and all statistics are f32.
+// gated units, the loss, the optimiser's element-wise work. Activations are row-major; "operand" tensors are f32 or
+// bf16 as the plan's precision says, the residual stream and all statistics are f32.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ struct AttentionShape {
 
 struct AdamW {
   float learning_rate, beta1, beta2, epsilon, weight_decay;
-  int64_t step;       // from 1
-  float grad_scale;   // multiplies every gradient before use (clipping)
+  int64_t step;      // from 1
+  float grad_scale;  // multiplies every gradient before use (clipping)
 };
 
 struct OpKernels {
@@ -56,8 +56,8 @@ struct OpKernels {
   /// Gradients of `attention`; dq may alias q's buffer only if it does not alias anything else read here (it is written
   /// last). All operands of one dtype. FlashAttention-2 order: scores recomputed from q, k and lse.
   void (*attention_backward)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v,
-                             const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq, const Matrix& dk,
-                             const Matrix& dv, std::byte* workspace);
+                             const Matrix& out, const float* lse, const Matrix& dout, const Matrix& dq,
+                             const Matrix& dk, const Matrix& dv, std::byte* workspace);
   /// out = silu(gate) * up.
   void (*swiglu)(Pool&, int64_t rows, int64_t cols, const Matrix& gate, const Matrix& up, const Matrix& out);
   /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
@@ -87,7 +87,8 @@ struct OpKernels {
 };
 
 /// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.
-int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim, int threads);
+int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
+                            int threads);
 int64_t attention_backward_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
                                      int threads);
 

@@ -14,6 +14,7 @@
 namespace lowrank::cpu {
 namespace avx2 {
 namespace {
+// clang-format off: each of these builds on those before it
 #include "backends/cpu/vec_avx2.h"
 #include "backends/cpu/vec_math.inl"
 #include "backends/cpu/attention_tiles.inl"
@@ -21,6 +22,7 @@ namespace {
 #include "backends/cpu/attention.inl"
 #include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
+// clang-format on
 }  // namespace
 }  // namespace avx2
 

@@ -4,7 +4,8 @@
 #include "backends/cpu/ops_simd.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
@@ -14,6 +15,7 @@
 namespace lowrank::cpu {
 namespace avx512 {
 namespace {
+// clang-format off: each of these builds on those before it
 #include "backends/cpu/vec_avx512.h"
 #include "backends/cpu/vec_math.inl"
 #include "backends/cpu/attention_tiles.inl"
@@ -21,6 +23,7 @@ namespace {
 #include "backends/cpu/attention.inl"
 #include "backends/cpu/attention_backward.inl"
 #include "backends/cpu/ops_simd.inl"
+// clang-format on
 }  // namespace
 }  // namespace avx512
 

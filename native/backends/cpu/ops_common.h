@@ -71,8 +71,8 @@ inline int64_t row_grain(int64_t cols) { return cols >= 16384 ? 1 : (16384 + col
 /// Elements per chunk for a flat kernel.
 inline constexpr int64_t kFlatGrain = 32768;
 
-/// Sums chunk(begin, end) over pieces of 4096 elements. The pieces of each of 64 fixed stretches are added in order, then
-/// the stretches: the order depends on the count alone, whichever thread computes what.
+/// Sums chunk(begin, end) over pieces of 4096 elements. The pieces of each of 64 fixed stretches are added in order,
+/// then the stretches: the order depends on the count alone, whichever thread computes what.
 template <class Chunk>
 double sum_chunks(Pool& pool, int64_t count, Chunk&& chunk) {
   constexpr int64_t kPiece = 4096, kStretches = 64;
@@ -93,8 +93,8 @@ double sum_chunks(Pool& pool, int64_t count, Chunk&& chunk) {
   return total;
 }
 
-// ---- dropout: the draws of elements 2i and 2i+1 are the two halves of one 64-bit hash, a counter through the finaliser
-// of splitmix64. The key is mixed first, so that neighbouring keys give unrelated sequences.
+// ---- dropout: the draws of elements 2i and 2i+1 are the two halves of one 64-bit hash, a counter through the
+// finaliser of splitmix64. The key is mixed first, so that neighbouring keys give unrelated sequences.
 inline constexpr uint64_t kHashStep = 0x9e3779b97f4a7c15u;
 inline constexpr uint64_t kHashMultiply1 = 0xbf58476d1ce4e5b9u;
 inline constexpr uint64_t kHashMultiply2 = 0x94d049bb133111ebu;

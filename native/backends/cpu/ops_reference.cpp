@@ -13,7 +13,9 @@ uint32_t counter_hash(uint64_t key, uint64_t index) { return hash_draw(hash_base
 
 namespace {
 
-float get(const Matrix& matrix, int64_t row, int64_t col) { return load_element(row_of(matrix, row), matrix.dtype, col); }
+float get(const Matrix& matrix, int64_t row, int64_t col) {
+  return load_element(row_of(matrix, row), matrix.dtype, col);
+}
 void set(const Matrix& matrix, int64_t row, int64_t col, double value) {
   store_element(row_of(matrix, row), matrix.dtype, col, static_cast<float>(value));
 }

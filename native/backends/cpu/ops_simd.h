@@ -1,5 +1,6 @@
-// Everything that the vector sources use from outside their target region: it must be declared before the region starts,
-// or the inline functions of these headers would be compiled for the wider instruction set and shared with everyone.
+// Everything that the vector sources use from outside their target region: it must be declared before the region
+// starts, or the inline functions of these headers would be compiled for the wider instruction set and shared with
+// everyone.
 #pragma once
 
 #if defined(__x86_64__)

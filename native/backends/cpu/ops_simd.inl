@@ -26,8 +26,8 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
   });
 }
 
-static void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
-                     float* rstd) {
+static void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps,
+                     const Matrix& y, float* rstd) {
   with_type(y.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
     for_rows(pool, rows, cols, [&](int64_t row) {
@@ -131,18 +131,19 @@ static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix
 
 static void add(Pool& pool, int64_t count, const float* a, const float* b, float* y) {
   pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
-    for_vectors(begin, end, [&](int64_t i, auto lanes) {
-      store(y + i, add(load(a + i, lanes), load(b + i, lanes)), lanes);
-    });
+    for_vectors(begin, end,
+                [&](int64_t i, auto lanes) { store(y + i, add(load(a + i, lanes), load(b + i, lanes)), lanes); });
   });
 }
 
 /// A row of logits is visited in at most this many blocks of at least 1024, small enough to be read twice from L1.
 inline constexpr int64_t kSoftmaxBlocks = 256;
-static int64_t softmax_block(int64_t vocab) { return std::max<int64_t>(1024, round_up((vocab + kSoftmaxBlocks - 1) / kSoftmaxBlocks, W)); }
+static int64_t softmax_block(int64_t vocab) {
+  return std::max<int64_t>(1024, round_up((vocab + kSoftmaxBlocks - 1) / kSoftmaxBlocks, W));
+}
 
-/// Log-sum-exp of a row in one visit of memory: of each block the largest value, then the sum, which is rescaled whenever a
-/// block raises the maximum. With `kept`, e^(z - tops[block]) is left there (it may be z).
+/// Log-sum-exp of a row in one visit of memory: of each block the largest value, then the sum, which is rescaled
+/// whenever a block raises the maximum. With `kept`, e^(z - tops[block]) is left there (it may be z).
 static double log_sum_exp(const float* z, int64_t count, float* kept, float* tops) {
   const int64_t block_size = softmax_block(count);
   float top = kMinusInfinity;
@@ -195,11 +196,13 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
       loss[row] = static_cast<float>(total - of_label);
       if (grad.data == nullptr) return;
       const int64_t block_size = softmax_block(vocab);
-      for (int64_t begin = 0; begin < vocab; begin += block_size) {  // ascending: no store reaches a logit still to be read
+      for (int64_t begin = 0; begin < vocab;
+           begin += block_size) {  // ascending: no store reaches a logit still to be read
         const int64_t end = std::min(begin + block_size, vocab);
         if (kept != nullptr) {
           const V factor = set1(static_cast<float>(std::exp(tops[begin / block_size] - total) * weight));
-          for_vectors(begin, end, [&](int64_t i, auto lanes) { store(out + i, mul(load(kept + i, lanes), factor), lanes); });
+          for_vectors(begin, end,
+                      [&](int64_t i, auto lanes) { store(out + i, mul(load(kept + i, lanes), factor), lanes); });
         } else {
           const V shift = set1(static_cast<float>(total)), factor = set1(weight);
           for_vectors(begin, end, [&](int64_t i, auto lanes) {

@@ -34,7 +34,8 @@ static LOWRANK_INLINE V load(const Bf16* p, int64_t count) { return widen_bf16(l
 static LOWRANK_INLINE __m128i narrow_bf16(V a) {
   const __m256i bits = _mm256_castps_si256(a);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i rounded =
+      _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
   const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
   const __m256i words = _mm256_blendv_epi8(rounded, quiet, nan);
@@ -46,7 +47,9 @@ static LOWRANK_INLINE void store(Bf16* p, V a, int64_t count) {
   _mm_store_si128(reinterpret_cast<__m128i*>(halves), narrow_bf16(a));
   std::memcpy(p, halves, static_cast<size_t>(count) * 2);
 }
-static LOWRANK_INLINE V load(const F16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+static LOWRANK_INLINE V load(const F16* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 static LOWRANK_INLINE V load(const F16* p, int64_t count) { return _mm256_cvtph_ps(load_halves(p, count)); }
 
 static LOWRANK_INLINE V zero() { return _mm256_setzero_ps(); }
@@ -56,7 +59,9 @@ static LOWRANK_INLINE V sub(V a, V b) { return _mm256_sub_ps(a, b); }
 static LOWRANK_INLINE V mul(V a, V b) { return _mm256_mul_ps(a, b); }
 static LOWRANK_INLINE V div(V a, V b) { return _mm256_div_ps(a, b); }
 template <bool>
-static LOWRANK_INLINE V reciprocal(V a) { return _mm256_div_ps(_mm256_set1_ps(1.0f), a); }
+static LOWRANK_INLINE V reciprocal(V a) {
+  return _mm256_div_ps(_mm256_set1_ps(1.0f), a);
+}
 static LOWRANK_INLINE V sqrt(V a) { return _mm256_sqrt_ps(a); }
 /// The second operand when either is NaN.
 static LOWRANK_INLINE V max(V a, V b) { return _mm256_max_ps(a, b); }
@@ -65,8 +70,8 @@ static LOWRANK_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); } 
 static LOWRANK_INLINE V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
 static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }    // a b - c
 static LOWRANK_INLINE V round(V a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static LOWRANK_INLINE V where(Mask mask, V a) { return _mm256_and_ps(mask, a); }                    // mask ? a : 0
-static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm256_blendv_ps(b, a, mask); }         // mask ? a : b
+static LOWRANK_INLINE V where(Mask mask, V a) { return _mm256_and_ps(mask, a); }             // mask ? a : 0
+static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm256_blendv_ps(b, a, mask); }  // mask ? a : b
 static LOWRANK_INLINE Mask lanes_from(int64_t first) {
   const int clamped = first <= 0 ? 0 : first >= W ? static_cast<int>(W) : static_cast<int>(first);
   return _mm256_castsi256_ps(_mm256_cmpgt_epi32(lane_numbers(), _mm256_set1_epi32(clamped - 1)));

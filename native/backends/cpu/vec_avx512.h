@@ -21,7 +21,9 @@ static LOWRANK_INLINE void store(float* p, V a, int64_t count) { _mm512_mask_sto
 static LOWRANK_INLINE V widen_bf16(__m256i half) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
-static LOWRANK_INLINE V load(const Bf16* p) { return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+static LOWRANK_INLINE V load(const Bf16* p) {
+  return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 static LOWRANK_INLINE V load(const Bf16* p, int64_t count) {
   return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(count), p));
 }
@@ -31,7 +33,8 @@ static LOWRANK_INLINE __m256i narrow_bf16(V a) {
 #else
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   const __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
   return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), quiet));
 #endif
@@ -70,9 +73,11 @@ static LOWRANK_INLINE V fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); } 
 static LOWRANK_INLINE V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 /// a * 2^n for whole n; 0 for n far below.
 static LOWRANK_INLINE V scale_by_power(V a, V n) { return _mm512_scalef_ps(a, n); }
-static LOWRANK_INLINE V where(Mask mask, V a) { return _mm512_maskz_mov_ps(mask, a); }             // mask ? a : 0
-static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm512_mask_mov_ps(b, mask, a); }      // mask ? a : b
-static LOWRANK_INLINE Mask lanes_from(int64_t first) { return first <= 0 ? 0xffff : first >= W ? 0 : static_cast<Mask>(0xffffu << first); }
+static LOWRANK_INLINE V where(Mask mask, V a) { return _mm512_maskz_mov_ps(mask, a); }         // mask ? a : 0
+static LOWRANK_INLINE V where(Mask mask, V a, V b) { return _mm512_mask_mov_ps(b, mask, a); }  // mask ? a : b
+static LOWRANK_INLINE Mask lanes_from(int64_t first) {
+  return first <= 0 ? 0xffff : first >= W ? 0 : static_cast<Mask>(0xffffu << first);
+}
 static LOWRANK_INLINE Mask lanes_below(int64_t count) { return first_lanes(count); }
 static LOWRANK_INLINE Mask not_below(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ); }  // a >= b or NaN
 static LOWRANK_INLINE Mask equal(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -130,8 +135,10 @@ static LOWRANK_INLINE Counter advance(Counter counter) {
 }
 static LOWRANK_INLINE Mask kept(Counter counter, uint32_t threshold) {
   __m512i x = counter;
-  x = _mm512_mullo_epi64(_mm512_xor_si512(x, _mm512_srli_epi64(x, 30)), _mm512_set1_epi64(static_cast<long long>(kHashMultiply1)));
-  x = _mm512_mullo_epi64(_mm512_xor_si512(x, _mm512_srli_epi64(x, 27)), _mm512_set1_epi64(static_cast<long long>(kHashMultiply2)));
+  x = _mm512_mullo_epi64(_mm512_xor_si512(x, _mm512_srli_epi64(x, 30)),
+                         _mm512_set1_epi64(static_cast<long long>(kHashMultiply1)));
+  x = _mm512_mullo_epi64(_mm512_xor_si512(x, _mm512_srli_epi64(x, 27)),
+                         _mm512_set1_epi64(static_cast<long long>(kHashMultiply2)));
   x = _mm512_xor_si512(x, _mm512_srli_epi64(x, 31));
   return _mm512_cmpge_epu32_mask(x, _mm512_set1_epi32(static_cast<int>(threshold)));
 }
@@ -151,8 +158,8 @@ static LOWRANK_INLINE V pairs(const Bf16* low, const Bf16* high, int64_t count) 
 /// Two vectors rounded to bf16: the first in the lower sixteen halves.
 static LOWRANK_INLINE __m512i round_both(V low, V high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 static LOWRANK_INLINE V pairs(__m512i both) {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                         20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
 }
 static LOWRANK_INLINE void store_both(Bf16* low, Bf16* high, __m512i both) {

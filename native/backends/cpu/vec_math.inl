@@ -1,5 +1,5 @@
-// Functions over vectors that need no particular instruction set: exponentials, and loops over rows whose last vector is
-// partial. Included after a vec_<isa>.h, in the same region and namespace.
+// Functions over vectors that need no particular instruction set: exponentials, and loops over rows whose last vector
+// is partial. Included after a vec_<isa>.h, in the same region and namespace.
 
 /// Lanes of one step of a loop over a row: all of them, or the first few at its end.
 struct Full {};

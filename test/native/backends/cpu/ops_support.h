@@ -1,5 +1,5 @@
-// Tensors for the tests of the CPU operators: random values, padded rows whose padding must survive, and conversions, so
-// that a test states values in double and a kernel sees the bytes it would see in a run.
+// Tensors for the tests of the CPU operators: random values, padded rows whose padding must survive, and conversions,
+// so that a test states values in double and a kernel sees the bytes it would see in a run.
 #pragma once
 
 #include <cmath>
@@ -31,7 +31,10 @@ class Random {
 class Tensor {
  public:
   Tensor(DType dtype, int64_t rows, int64_t cols, int64_t spare = 3)
-      : dtype_(dtype), rows_(rows), cols_(cols), ld_(cols + spare),
+      : dtype_(dtype),
+        rows_(rows),
+        cols_(cols),
+        ld_(cols + spare),
         bytes_(static_cast<size_t>((rows * ld_ + 16) * size_of(dtype)), std::byte{0x3d}) {}
   Tensor(DType dtype, int64_t rows, int64_t cols, Random& random, double scale = 1.0) : Tensor(dtype, rows, cols) {
     for (int64_t row = 0; row < rows; ++row) {

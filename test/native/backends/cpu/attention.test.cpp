@@ -24,8 +24,13 @@ std::vector<int32_t> cumulated(const std::vector<int32_t>& lengths) {
 /// One problem and what the definition says about it.
 struct Problem {
   Problem(DType type, Lengths sizes, Heads shape_of_heads, uint64_t seed)
-      : dtype(type), heads(shape_of_heads), random(seed), cu_q(cumulated(sizes.queries)), cu_k(cumulated(sizes.keys)),
-        q(type, cu_q.back(), heads.heads * heads.dim, random), k(type, cu_k.back(), heads.kv_heads * heads.dim, random),
+      : dtype(type),
+        heads(shape_of_heads),
+        random(seed),
+        cu_q(cumulated(sizes.queries)),
+        cu_k(cumulated(sizes.keys)),
+        q(type, cu_q.back(), heads.heads * heads.dim, random),
+        k(type, cu_k.back(), heads.kv_heads * heads.dim, random),
         v(type, cu_k.back(), heads.kv_heads * heads.dim, random),
         dout(type, cu_q.back(), heads.heads * heads.dim, random) {
     shape.sequences = static_cast<int32_t>(sizes.queries.size());
@@ -120,8 +125,8 @@ Result compute(const cpu::OpKernels& ops, Problem& p, int threads) {
   return r;
 }
 
-/// Norm of the difference, relative to the expected norm or to half a unit per element, whichever is larger: a query with
-/// one or two keys has a gradient of almost zero, left over from terms near one.
+/// Norm of the difference, relative to the expected norm or to half a unit per element, whichever is larger: a query
+/// with one or two keys has a gradient of almost zero, left over from terms near one.
 double error(const std::vector<double>& actual, const std::vector<double>& expected) {
   double difference = 0, norm = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -200,8 +205,16 @@ TEST("attention keeps packed sequences apart, whatever the group of query heads"
 }
 
 TEST("attention takes head sizes that fill no whole vector") {
-  check_everywhere({alike({40, 33})}, {{2, 1, 1}, {2, 1, 7}, {2, 1, 16}, {2, 1, 20}, {2, 1, 24}, {2, 1, 72},
-                                       {2, 1, 80}, {2, 1, 96}, {2, 1, 128}, {2, 1, 256}});
+  check_everywhere({alike({40, 33})}, {{2, 1, 1},
+                                       {2, 1, 7},
+                                       {2, 1, 16},
+                                       {2, 1, 20},
+                                       {2, 1, 24},
+                                       {2, 1, 72},
+                                       {2, 1, 80},
+                                       {2, 1, 96},
+                                       {2, 1, 128},
+                                       {2, 1, 256}});
 }
 
 TEST("queries after a cache see all of it and each other's past") {

@@ -16,7 +16,8 @@ constexpr int64_t kRows = 5;
 double tolerance(DType dtype) { return dtype == DType::f32 ? 2e-6 : 4e-3; }
 
 /// Central difference of f at x[i], for every i.
-std::vector<double> numeric_gradient(std::vector<double> x, const std::function<double(const std::vector<double>&)>& f) {
+std::vector<double> numeric_gradient(std::vector<double> x,
+                                     const std::function<double(const std::vector<double>&)>& f) {
   std::vector<double> gradient;
   for (double& value : x) {
     const double saved = value;
@@ -402,8 +403,8 @@ TEST("gather_rows and scatter_add_rows convert between operand types") {
 }
 
 TEST("values are rounded to bf16 to nearest even, and NaN stays NaN") {
-  const float values[] = {1.0f,      1.00390625f, 1.01171875f, 1.0039063f, -1.00390625f, 3.3895314e38f, 3.4e38f,
-                          INFINITY,  -INFINITY,   NAN,         0.0f,       -0.0f,        1e-30f,        -2.5e-7f};
+  const float values[] = {1.0f,     1.00390625f, 1.01171875f, 1.0039063f, -1.00390625f, 3.3895314e38f, 3.4e38f,
+                          INFINITY, -INFINITY,   NAN,         0.0f,       -0.0f,        1e-30f,        -2.5e-7f};
   for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
     Pool pool(1);
     for (int64_t cols = 1; cols <= 40; cols += 13) {
