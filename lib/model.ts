@@ -16,7 +16,6 @@ import { addon, type Precision } from './native/addon.js'
 import { Lifetime } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { toFloat32 } from './peft/floats.js'
-import { resolvePrecision } from './precision.js'
 import { integer, parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, fillOf, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
@@ -265,6 +264,12 @@ export class Model {
         throw new ConfigError(`an adapter that is not attached to the model ${this.path} was named for it.`)
     return (adapters ?? this.adapters).map((adapter) => adapter.state)
   }
+}
+
+/** The precision that `auto` stands for on this machine. */
+export function resolvePrecision(option: PrecisionOption): Precision {
+  if (option === 'fp32') return 'f32'
+  return option === 'bf16' || addon().cpu().prefersBf16 ? 'bf16' : 'f32'
 }
 
 function createAdapter(description: AdapterDescription, trainable: boolean): AdapterState {

@@ -7,6 +7,7 @@ import { ConfigError, DataError } from '../errors.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
+import { toFileKeys } from '../schema.js'
 import { type BatchSource, type Window, Windows } from './batches.js'
 import {
   baseIdentity,
@@ -23,7 +24,7 @@ import type { RunData } from './data.js'
 import { type Evaluation, evaluateBatches } from './evaluate.js'
 import { MetricsFile, type TrainEvent } from './metrics.js'
 import { optimizerOf } from './optimizers.js'
-import type { TrainOptions } from './options.js'
+import { type TrainOptions, trainSchema } from './options.js'
 import { EVAL_PLAN, TRAIN_PLAN } from './plans.js'
 import { scheduleFactor, scheduleOf } from './schedules.js'
 
@@ -330,7 +331,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 
   #identity({ fingerprint, now }: RunData): RunIdentity {
     const kept = Object.entries(this.#setup.options).filter(([key]) => !FREE.has(key))
-    return { base: baseIdentity(this.#setup.base), data: fingerprint, now, options: Object.fromEntries(kept) }
+    const options = toFileKeys(trainSchema, Object.fromEntries(kept)) as Record<string, unknown>
+    return { base: baseIdentity(this.#setup.base), data: fingerprint, now, options }
   }
 }
 

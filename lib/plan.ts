@@ -1,0 +1,104 @@
+/** How much memory a run would take, from a model's config and file headers alone: the plan that the run itself makes. */
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as z from 'zod'
+import { FileFormatError } from './errors.js'
+import { readJsonObject } from './files/input.js'
+import { openModelFiles } from './files/model-files.js'
+import { MemoryReport } from './memory.js'
+import { resolvePrecision } from './model.js'
+import { graphOf } from './models/index.js'
+import { addon } from './native/addon.js'
+import { flag, integer, parseOptions } from './schema.js'
+import { describeAdapter, linearSites } from './strategies/describe.js'
+import { rulesOf, strategySchema } from './strategies/index.js'
+import type { Quantization } from './strategies/quantization.js'
+import type { StrategyConfig } from './strategies/strategy.js'
+import { type PrecisionOption, precisionSchema, quantizationOf, quantizationSchema } from './train/config.js'
+import { type TrainOptions, trainShape } from './train/options.js'
+import { trainingPlans } from './train/plans.js'
+import { storageFormats } from './weights.js'
+
+/** What decides the memory of a run; the rest of its options does not matter. */
+export type PlanModelOptions = Partial<
+  Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'>
+> & {
+  strategy: StrategyConfig
+  /** Default: what the strategy stands for, else none. */
+  quantization?: 'none' | 'nf4' | Quantization
+  precision?: PrecisionOption
+  /** Whether the run evaluates. Default false. */
+  evaluates?: boolean
+  /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
+  threads?: number | 'auto'
+}
+
+const schema = z.strictObject({
+  strategy: strategySchema,
+  quantization: quantizationSchema.optional(),
+  precision: precisionSchema,
+  evaluates: flag().default(false),
+  threads: z.union([z.literal('auto'), integer(1)], { error: 'auto or a positive integer' }).default('auto'),
+  perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
+  maxSeqLength: trainShape.maxSeqLength,
+  packing: trainShape.packing,
+  gradientCheckpointing: trainShape.gradientCheckpointing,
+})
+
+const CONFIG_LIMIT = 16 << 20
+
+/**
+ * Plans a training run without loading the model.
+ * @param path a model folder, with weights or with config.json alone; a bare config.json; or a .gguf file
+ * @example (await planModel('models/Llama-3.1-70B/config.json', { strategy: qlora() })).peakBytes
+ */
+export async function planModel(path: string, options: PlanModelOptions): Promise<MemoryReport> {
+  const given = parseOptions(schema, options, { name: 'planModel()', spelling: 'camel' })
+  const { config, dtypeOf } = await readShape(path)
+  const graph = graphOf(config)
+  const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
+  const quantization =
+    given.quantization === undefined
+      ? (wanted ?? { type: 'none' as const })
+      : quantizationOf(given.quantization)
+  const precision = resolvePrecision(given.precision)
+  const exact = given.precision === 'fp32' && quantization.type === 'none'
+  const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
+  const { spec } = describeAdapter(given.strategy, linearSites(graph))
+  const plans = trainingPlans(given, precision, given.evaluates)
+  const threads = given.threads === 'auto' ? undefined : given.threads
+  return new MemoryReport(addon().plan(graph, formats, [{ spec, trainable: true }], plans, threads))
+}
+
+/** What a plan has to know of a model: its config, and each weight's dtype in its file. */
+interface ModelShape {
+  config: Record<string, unknown>
+  dtypeOf: (name: string) => string
+}
+
+async function readShape(path: string): Promise<ModelShape> {
+  const stats = await stat(path).catch((cause) => {
+    throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
+  })
+  const bare = stats.isDirectory() ? await bareConfig(path) : path.endsWith('.json') ? path : undefined
+  if (bare !== undefined) {
+    const config = await readJsonObject(bare, CONFIG_LIMIT)
+    const dtype = namedDtype(config)
+    return { config, dtypeOf: () => dtype }
+  }
+  const { config, tensors } = await openModelFiles(path)
+  return { config, dtypeOf: (name) => tensors.get(name)?.dtype ?? namedDtype(config) }
+}
+
+/** The config of a folder whose weights are not there. */
+async function bareConfig(folder: string): Promise<string | undefined> {
+  const names = await readdir(folder)
+  const weights = names.some((name) => /\.safetensors(\.index\.json)?$/.test(name))
+  return names.includes('config.json') && !weights ? join(folder, 'config.json') : undefined
+}
+
+function namedDtype(config: Record<string, unknown>): string {
+  const name = config.dtype ?? config.torch_dtype
+  if (name === 'bfloat16') return 'BF16'
+  return name === 'float16' ? 'F16' : 'F32'
+}
