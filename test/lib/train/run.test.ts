@@ -1,0 +1,298 @@
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { Adapter, TrainControl } from '../../../lib/adapter.js'
+import { loadModel, type Model } from '../../../lib/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import type { TrainEvent } from '../../../lib/train/metrics.js'
+import type { TrainOptions } from '../../../lib/train/options.js'
+import type { TrainingRun } from '../../../lib/train/run.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../files/scratch.js'
+
+let folder: string
+let data: string
+beforeAll(() => {
+  folder = tinyModel()
+  data = scratchFile('train.jsonl', chats(60))
+})
+
+const loaded: Model[] = []
+afterEach(async () => {
+  for (const model of loaded.splice(0)) await model.dispose()
+})
+
+/** A fresh adapter on a fresh model, as a new process would have it. */
+async function fresh(): Promise<Adapter> {
+  const model = await loadModel(folder, { precision: 'fp32' })
+  loaded.push(model)
+  return model.attach(lora({ r: 4, loraAlpha: 8, loraDropout: 0.1 }), { seed: 1 })
+}
+
+const options: Partial<TrainOptions> = {
+  maxSteps: 10,
+  maxSeqLength: 64,
+  perDeviceTrainBatchSize: 2,
+  gradientAccumulationSteps: 2,
+  learningRate: 0.01,
+  seed: 7,
+}
+
+async function train(control: Partial<TrainOptions> & TrainControl = {}): Promise<TrainEvent[]> {
+  return collect((await fresh()).train(data, { ...options, ...control }))
+}
+
+async function collect(run: TrainingRun): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = []
+  for await (const event of run.events()) events.push(event)
+  return events
+}
+
+function steps(events: readonly TrainEvent[]) {
+  return events.flatMap((event) =>
+    event.event === 'step' ? [{ step: event.step, loss: event.loss, norm: event.grad_norm }] : [],
+  )
+}
+
+const adapterBytes = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'))
+
+describe('a run', () => {
+  test('learns, and its events are those of metrics.jsonl', async () => {
+    const outputDir = join(scratchFolder(), 'deep/out')
+    const events = await train({
+      outputDir,
+      evalFraction: 0.2,
+      evalSteps: 4,
+      saveSteps: 5,
+      saveTotalLimit: 1,
+    })
+    expect(events.map((event) => event.event).join(' ')).toBe(
+      'plan step step step step eval step checkpoint step step step eval step step checkpoint eval done',
+    )
+    const losses = steps(events).map((event) => event.loss)
+    expect(losses.at(-1)).toBeLessThan((losses[0] as number) / 2)
+    const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
+    expect(lines.map((line) => JSON.parse(line))).toEqual(events)
+    expect(readdirSync(outputDir).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'checkpoint-10',
+      'lowrank.json',
+      'metrics.jsonl',
+    ])
+    expect(adapterBytes(outputDir).equals(adapterBytes(join(outputDir, 'checkpoint-10')))).toBe(true)
+  })
+
+  test('plans exactly what it then holds', async () => {
+    const adapter = await fresh()
+    const run = adapter.train(data, options)
+    let held = 0
+    for await (const _ of run)
+      held ||= Object.values(addon().allocated()).reduce((sum, bytes) => sum + bytes, 0)
+    expect(held).toBe(run.memory.peakBytes)
+  })
+
+  test('yields steps with the time that is left', async () => {
+    const run = (await fresh()).train(data, { ...options, maxSteps: 3 })
+    const seen = []
+    for await (const step of run) seen.push(step)
+    expect(seen.map((step) => step.index)).toEqual([1, 2, 3])
+    expect(seen[0]).toMatchObject({ totalSteps: 3, learningRate: 0 })
+    expect(seen[0]?.secondsLeft).toBeGreaterThan(0)
+    expect(seen[2]?.secondsLeft).toBe(0)
+    expect(run.data?.train.rows).toBe(60)
+  })
+
+  test('makes as many steps as the epochs have windows', async () => {
+    const events = await train({ maxSteps: null, numTrainEpochs: 1.5, packing: false })
+    // 60 rows, 2 a micro-batch, 2 micro-batches a step: 15 steps an epoch.
+    expect(steps(events)).toHaveLength(15 + 8)
+    const epochs = events.flatMap((event) => (event.event === 'step' ? [event.epoch] : []))
+    expect(epochs[14]).toBe(1)
+    expect(epochs[15]).toBeCloseTo(1 + 1 / 15, 10)
+  })
+
+  test('has the same gradient however a step is split into micro-batches', async () => {
+    const shape = { packing: false, maxSteps: 2, warmupRatio: 0, lrSchedulerType: 'constant' as const }
+    const adapter = async (batch: number, accumulation: number) => {
+      const model = await loadModel(folder, { precision: 'fp32' })
+      loaded.push(model)
+      const plain = await model.attach(lora({ r: 4, loraAlpha: 8 }), { seed: 1 })
+      const split = { perDeviceTrainBatchSize: batch, gradientAccumulationSteps: accumulation }
+      return steps(await collect(plain.train(data, { ...options, ...shape, ...split })))
+    }
+    const [whole, split] = [await adapter(8, 1), await adapter(1, 8)]
+    whole.forEach((step, i) => {
+      expect(split[i]?.loss).toBeCloseTo(step.loss, 5)
+      expect(split[i]?.norm).toBeCloseTo(step.norm, 4)
+    })
+  })
+
+  test('starts with fresh moments when an adapter is trained again', async () => {
+    const adapter = await fresh()
+    const shape = { ...options, maxSteps: 2 }
+    await collect(adapter.train(data, shape))
+    const again = scratchFolder()
+    await adapter.save(again)
+    const model = await loadModel(folder, { precision: 'fp32' })
+    loaded.push(model)
+    const loadedAgain = await model.loadAdapter(again, { trainable: true })
+    expect(steps(await collect(adapter.train(data, shape)))).toEqual(
+      steps(await collect(loadedAgain.train(data, shape))),
+    )
+  })
+})
+
+describe('a resumed run', () => {
+  test('goes on bit for bit as one that never stopped', async () => {
+    const whole = scratchFolder()
+    const uninterrupted = steps(await train({ outputDir: whole }))
+    const outputDir = scratchFolder()
+    const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
+    for await (const step of run) if (step.index === 6) break
+    const events = await train({ outputDir, resume: true, saveSteps: null })
+    expect(steps(events)).toEqual(uninterrupted.slice(4))
+    expect(adapterBytes(outputDir).equals(adapterBytes(whole))).toBe(true)
+  })
+
+  test('leaves metrics without gaps or repetitions', async () => {
+    const outputDir = scratchFolder()
+    const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
+    for await (const step of run) if (step.index === 6) break
+    writeFileSync(join(outputDir, 'metrics.jsonl'), '{"event":"step","step":7,"lo', { flag: 'a' })
+    await train({ outputDir, resume: join(outputDir, 'checkpoint-4') })
+    const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
+    expect(steps(lines.map((line) => JSON.parse(line))).map((event) => event.step)).toEqual([
+      1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+    ])
+  })
+
+  test('takes the newest checkpoint that is whole, and a named one only if it is', async () => {
+    const outputDir = scratchFolder()
+    await train({ outputDir, saveSteps: 3, maxSteps: 9 })
+    rmSync(join(outputDir, 'checkpoint-9/training_state.json'))
+    const events = await train({ outputDir, resume: true, maxSteps: 9 })
+    expect(steps(events)[0]?.step).toBe(7)
+    await expect(train({ outputDir, resume: join(outputDir, 'checkpoint-9'), maxSteps: 9 })).rejects.toThrow(
+      'checkpoint-9 is incomplete: it has no training_state.json. Resume from an older one.',
+    )
+  })
+
+  test.each([
+    [{ learningRate: 0.02 }, 'cannot be resumed exactly: learning_rate is 0.01 there and 0.02 here'],
+    [{ maxSteps: 11 }, 'cannot be resumed exactly: max_steps is 10 there and 11 here'],
+    [{ seed: 8 }, 'cannot be resumed exactly: seed is 7 there and 8 here'],
+    [{ evalFraction: 0.5 }, 'cannot be resumed exactly: the training data is'],
+  ])('with %j is refused', async (change, message) => {
+    const outputDir = scratchFolder()
+    const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 1 })
+    for await (const event of run.events()) if (event.event === 'checkpoint') break
+    await expect(train({ outputDir, resume: true, ...change })).rejects.toThrow(
+      expect.objectContaining({ code: 'CONFIG', message: expect.stringContaining(message) }),
+    )
+    expect(steps(await train({ outputDir, resume: true, saveSteps: 50, evalSteps: 50 }))).toHaveLength(9)
+  })
+
+  test('with another adapter or base is refused', async () => {
+    const outputDir = scratchFolder()
+    const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 1 })
+    for await (const event of run.events()) if (event.event === 'checkpoint') break
+    const resume = { ...options, outputDir, resume: true as const }
+    const model = await loadModel(folder, { precision: 'fp32' })
+    loaded.push(model)
+    const other = await model.attach(lora({ r: 2 }))
+    await expect(collect(other.train(data, resume))).rejects.toThrow(
+      'holds another adapter than the one to be trained',
+    )
+    const quantised = await loadModel(folder, { precision: 'fp32', quantization: 'nf4' })
+    loaded.push(quantised)
+    const same = await quantised.attach(lora({ r: 4, loraAlpha: 8, loraDropout: 0.1 }))
+    await expect(collect(same.train(data, resume))).rejects.toThrow('the base model is')
+  })
+
+  test('needs a checkpoint', async () => {
+    const outputDir = scratchFolder()
+    await expect(train({ outputDir, resume: true })).rejects.toThrow(
+      `${outputDir} holds no checkpoint to resume from.`,
+    )
+    await expect(train({ resume: true })).rejects.toThrow('no outputDir was given')
+    await expect(train({ resume: '/nowhere' })).rejects.toThrow('there is no checkpoint at /nowhere')
+  })
+})
+
+describe('a run that ends early', () => {
+  test('when its signal aborts rejects with the reason after the running step, a checkpoint saved', async () => {
+    const outputDir = scratchFolder()
+    const controller = new AbortController()
+    const run = (await fresh()).train(data, { ...options, outputDir, signal: controller.signal })
+    const events: TrainEvent[] = []
+    const reason = new Error('enough')
+    const ended = (async () => {
+      for await (const event of run.events()) {
+        events.push(event)
+        if (event.event === 'step' && event.step === 3) controller.abort(reason)
+      }
+    })()
+    await expect(ended).rejects.toBe(reason)
+    expect(events.at(-1)).toEqual({ event: 'checkpoint', step: 3, path: join(outputDir, 'checkpoint-3') })
+    expect(existsSync(join(outputDir, 'adapter_model.safetensors'))).toBe(false)
+    const uninterrupted = steps(await train())
+    expect(steps(await train({ outputDir, resume: true }))).toEqual(uninterrupted.slice(3))
+  })
+
+  test('when its signal is aborted already makes no step', async () => {
+    await expect(train({ signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no')
+  })
+
+  test('by leaving the loop keeps the adapter usable', async () => {
+    const adapter = await fresh()
+    for await (const step of adapter.train(data, options)) if (step.index === 2) break
+    const path = join(scratchFolder(), 'adapter')
+    await adapter.save(path)
+    expect(existsSync(join(path, 'adapter_model.safetensors'))).toBe(true)
+    expect(steps(await collect(adapter.train(data, { ...options, maxSteps: 1 })))).toHaveLength(1)
+  })
+
+  test('leaves the event loop free during a step', async () => {
+    let ticks = 0
+    const timer = setInterval(() => {
+      ticks++
+    }, 1)
+    const big = { ...options, maxSteps: 1, gradientAccumulationSteps: 30 }
+    await collect((await fresh()).train(data, big))
+    clearInterval(timer)
+    expect(ticks).toBeGreaterThan(5)
+  })
+})
+
+describe('misuse', () => {
+  test('of a run or an adapter is refused', async () => {
+    const adapter = await fresh()
+    const run = adapter.train(data, options)
+    const iterator = run[Symbol.asyncIterator]()
+    await iterator.next()
+    await expect(collect(adapter.train(data, options))).rejects.toThrow('is being trained by another run')
+    await iterator.return?.()
+    await expect(collect(run)).rejects.toThrow('has been iterated already')
+    expect(() => adapter.train(data, { learningRat: 1 } as never)).toThrow(
+      'train(): unknown key learningRat; did you mean learningRate?',
+    )
+    expect(() => adapter.train(data, { evalDataset: data, evalFraction: 0.1 })).toThrow(
+      'expected at most one',
+    )
+  })
+
+  test('a learning rate that destroys the model ends in an error that names the step', async () => {
+    await expect(train({ learningRate: 1e30, maxGradNorm: 0, warmupRatio: 0 })).rejects.toThrow(
+      /the loss of step \d+ is (NaN|Infinity); the adapter is as after step \d+\. Lower learning_rate/,
+    )
+  })
+
+  test('a disk that refuses ends the run with a clear error', async () => {
+    const file = scratchFile('file', '')
+    await expect(train({ outputDir: join(file, 'out') })).rejects.toThrow(
+      expect.objectContaining({ code: 'WRITE' }),
+    )
+  })
+})
