@@ -14,7 +14,7 @@ export interface RunOptions {
   cwd?: string
   env?: NodeJS.ProcessEnv
   /** Called with each piece of output, to send signals at the right moment. */
-  watch?: (child: ChildProcess, stdout: string) => void
+  watch?: (child: ChildProcess, soFar: Ended) => void
   /** Command that runs node, e.g. a shell with a limit set. */
   wrap?: (node: string, args: string[]) => [command: string, args: string[]]
 }
@@ -31,17 +31,26 @@ export function lowrank(args: readonly string[], options: RunOptions = {}): Prom
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const ended: Ended = { code: null, stdout: '', stderr: '' }
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    ended.stdout += text
-    options.watch?.(child, ended.stdout)
-  })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    ended.stderr += text
-  })
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      ended[name] += text
+      options.watch?.(child, ended)
+    })
+  }
   return new Promise((done, failed) => {
     child.on('error', failed)
     child.on('close', (code) => done({ ...ended, code }))
   })
+}
+
+/** For `watch`: sends a signal once, as soon as the output says so. */
+export function signalWhen(signal: NodeJS.Signals, when: (soFar: Ended) => boolean): RunOptions['watch'] {
+  let sent = false
+  return (child, soFar) => {
+    if (sent || !when(soFar)) return
+    sent = true
+    child.kill(signal)
+  }
 }
 
 /** Every line of stdout as JSON; fails when one is not. */

@@ -1,0 +1,186 @@
+/** Whole runs of the command line on a tiny model. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { jsonLines, lowrank, signalWhen } from '../lib/cli/lowrank.js'
+import { numbersOf, only, parseEvents, readMetrics, rows } from './events.js'
+import { project } from './project.js'
+
+const bytesOf = (path: string) => readFileSync(path).toString('base64')
+
+test('a run trains, evaluates, saves, and its adapter answers as it was taught', async () => {
+  const { config, model, at } = project({
+    max_steps: undefined,
+    num_train_epochs: 8,
+    eval_dataset: 'dev.jsonl',
+    eval_steps: 50,
+    save_steps: 40,
+  })
+  const { code, stdout, stderr } = await lowrank(['train', config, '--json'])
+  expect(stderr).toContain('Planned memory')
+  expect(code).toBe(0)
+  const events = parseEvents(stdout)
+
+  expect(events[0]?.event).toBe('plan')
+  const steps = only(events, 'step')
+  expect(steps.map(({ step }) => step)).toEqual(steps.map((_, i) => i + 1))
+  expect(steps.at(-1)?.epoch).toBe(8)
+  expect(steps.at(-1)?.loss).toBeLessThan((steps[0]?.loss as number) / 5)
+  const evaluations = only(events, 'eval')
+  expect(evaluations.map(({ step }) => step)).toEqual([50, 100, steps.length])
+  expect(only(events, 'checkpoint')).toEqual([
+    { event: 'checkpoint', step: 40, path: at('out', 'checkpoint-40') },
+    { event: 'checkpoint', step: 80, path: at('out', 'checkpoint-80') },
+  ])
+  expect(events.at(-1)).toMatchObject({ event: 'done', output_dir: at('out'), steps: steps.length })
+  expect(readMetrics(at('out', 'metrics.jsonl'))).toEqual(events)
+
+  const base = ['--model', model, '--quantization', 'nf4', '--json']
+  const adapter = ['--adapter', at('out')]
+  const prompts = ['--prompt', 'Colour of sky 0?', 'Colour of sun 2?', '--max-new-tokens', '20']
+  const [fromConfig, withAdapter, alone, answers, untaught] = await Promise.all([
+    lowrank(['eval', config, '--json']),
+    lowrank([
+      'eval',
+      ...base,
+      ...adapter,
+      '--dataset',
+      at('dev.jsonl'),
+      '--max-seq-length',
+      '96',
+      '--batch',
+      '2',
+    ]),
+    lowrank(['eval', config, '--no-adapter', '--json']),
+    lowrank(['generate', ...base, ...adapter, ...prompts]),
+    lowrank(['generate', ...base, ...prompts]),
+  ])
+  const [evaluated] = jsonLines(fromConfig.stdout) as [Record<string, unknown>]
+  const last = evaluations.at(-1)
+  expect(evaluated).toMatchObject({ loss: last?.loss, perplexity: last?.perplexity, tokens: last?.tokens })
+  expect(jsonLines(withAdapter.stdout)).toMatchObject([{ loss: last?.loss, adapter: at('out') }])
+  const [before] = jsonLines(alone.stdout) as [{ loss: number; adapter: null }]
+  expect(before.adapter).toBeNull()
+  expect(before.loss).toBeGreaterThan(5 * (last?.loss as number))
+  expect(jsonLines(answers.stdout)).toEqual([
+    expect.objectContaining({
+      prompt: 'Colour of sky 0?',
+      text: 'It is red.',
+      tokens: 10,
+      finish_reason: 'stop',
+    }),
+    expect.objectContaining({
+      prompt: 'Colour of sun 2?',
+      text: 'It is blue.',
+      tokens: 11,
+      finish_reason: 'stop',
+    }),
+  ])
+  const [first] = jsonLines(untaught.stdout) as [{ text: string }]
+  expect(first.text).not.toContain('It is')
+})
+
+test('the plan of a config is the plan of its run', async () => {
+  const { config } = project({ max_steps: 1, eval_dataset: 'dev.jsonl' })
+  const [plan, run] = await Promise.all([
+    lowrank(['plan', config, '--json']),
+    lowrank(['train', config, '--json']),
+  ])
+  const [planned] = jsonLines(plan.stdout) as [{ peak_bytes: number; rows: unknown }]
+  const [event] = only(parseEvents(run.stdout), 'plan')
+  expect(event).toEqual({ event: 'plan', peak_bytes: planned.peak_bytes, rows: planned.rows })
+  expect(rows.parse(planned.rows).reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned.peak_bytes)
+})
+
+test('the config that a run writes down makes the same run', async () => {
+  const { config, at } = project({ max_steps: 4 })
+  const first = await lowrank(['train', config, '--json'])
+  const again = await lowrank(['train', at('out', 'config.yaml'), '--set', 'output_dir=again', '--json'])
+  expect(again.code).toBe(0)
+  expect(numbersOf(parseEvents(again.stdout))).toEqual(numbersOf(parseEvents(first.stdout)))
+})
+
+test('killed and resumed, a run makes the same numbers to the last bit as one left alone', async () => {
+  const settings = { max_steps: 60, save_steps: 4, gradient_accumulation_steps: 2 }
+  const whole = project(settings)
+  const killed = project(settings)
+  const uninterrupted = lowrank(['train', whole.config, '--json'])
+  const first = await lowrank(['train', killed.config, '--json'], {
+    watch: signalWhen('SIGKILL', ({ stdout }) => stdout.includes('"step":9,')),
+  })
+  expect(first.code).toBeNull()
+  const done = parseEvents(first.stdout.slice(0, first.stdout.lastIndexOf('\n')))
+  expect(only(done, 'step').length).toBeLessThan(60)
+  const resumed = await lowrank(['train', killed.config, '--resume', '--json'])
+  expect(resumed.code).toBe(0)
+  const rest = numbersOf(parseEvents(resumed.stdout))
+  const all = numbersOf(parseEvents((await uninterrupted).stdout))
+  expect(rest.length).toBeLessThan(60)
+  expect(rest).toEqual(all.slice(-rest.length))
+  expect(numbersOf(done)).toEqual(all.slice(0, numbersOf(done).length))
+  expect(numbersOf(readMetrics(killed.at('out', 'metrics.jsonl')))).toEqual(all)
+  const weights = ['out', 'adapter_model.safetensors']
+  expect(bytesOf(killed.at(...weights))).toBe(bytesOf(whole.at(...weights)))
+})
+
+test('one and two threads make the same bits', async () => {
+  const runs = [1, 2].map(async (threads) => {
+    const { config, at } = project({ threads })
+    const { code, stdout } = await lowrank(['train', config, '--json'])
+    expect(code).toBe(0)
+    return { steps: numbersOf(parseEvents(stdout)), weights: bytesOf(at('out', 'adapter_model.safetensors')) }
+  })
+  const [one, two] = await Promise.all(runs)
+  expect(two).toEqual(one)
+})
+
+test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async () => {
+  const { config, at } = project({ max_steps: 100_000 })
+  const { code, stdout, stderr } = await lowrank(['train', config, '--set', 'seed=7', '--json'], {
+    watch: signalWhen('SIGINT', (soFar) => soFar.stdout.includes('"step":3,')),
+  })
+  expect(code).toBe(130)
+  const events = parseEvents(stdout)
+  const step = only(events, 'step').at(-1)?.step
+  const checkpoint = at('out', `checkpoint-${step}`)
+  expect(events.slice(-2)).toEqual([
+    { event: 'checkpoint', step, path: checkpoint },
+    {
+      event: 'error',
+      code: 'INTERRUPTED',
+      message: expect.stringContaining(`stopped after step ${step}`),
+      details: { step, checkpoint, resume: `lowrank train ${config} --set seed=7 --resume` },
+    },
+  ])
+  expect(stderr).toContain(`Go on with: lowrank train ${config} --set seed=7 --resume`)
+
+  const resumed = await lowrank(['train', config, '--set', 'seed=7', '--resume', checkpoint, '--json'], {
+    watch: signalWhen('SIGTERM', (soFar) => soFar.stdout.includes('"event":"step"')),
+  })
+  expect(resumed.code).toBe(130)
+  expect(only(parseEvents(resumed.stdout), 'step')[0]?.step).toBe((step as number) + 1)
+})
+
+test('Ctrl-C before the first step stops at once and leaves nothing behind', async () => {
+  const { config, at } = project({}, 30_000)
+  const { code, stderr } = await lowrank(['train', config], {
+    watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Reading')),
+  })
+  expect(code).toBe(130)
+  expect(stderr).toMatch(/^interrupted: stopped before the first new step; nothing was saved\.$/m)
+  expect(existsSync(at('out'))).toBe(false)
+})
+
+test('a second Ctrl-C ends the process within a step', async () => {
+  const long = { per_device_train_batch_size: 64, gradient_accumulation_steps: 64, max_steps: 3 }
+  const { config, at } = project(long, 8000)
+  const first = signalWhen('SIGINT', ({ stderr }) => stderr.includes('rows,'))
+  const second = signalWhen('SIGINT', ({ stderr }) => stderr.includes('Finishing'))
+  const { code } = await lowrank(['train', config], {
+    watch: (child, soFar) => {
+      first?.(child, soFar)
+      second?.(child, soFar)
+    },
+  })
+  expect(code).toBeNull()
+  expect(readdirSync(at('out')).filter((name) => name.startsWith('checkpoint'))).toEqual([])
+})
