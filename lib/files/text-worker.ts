@@ -5,9 +5,9 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { InternalError } from '../errors.js'
-import { ChatTemplate } from './chat-template.js'
-import { openDataset } from './dataset.js'
-import { RowEncoder } from './encode.js'
+import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, withinTime } from './chat-template.js'
+import { type DatasetRow, openDataset } from './dataset.js'
+import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
 import { ChunkBuilder, type DatasetStats } from './encoded-dataset.js'
 import { type EncodeJob, type RenderJob, type TextAnswer, type TextJob, toPlainError } from './text-jobs.js'
 
@@ -38,21 +38,28 @@ async function encode({ paths, format, source, options }: EncodeJob): Promise<vo
     answer({ kind: 'chunk', chunk: built }, buffers)
     chunk = new ChunkBuilder()
   }
-  let reported = performance.now()
-  for await (const row of openDataset(paths, { format })) {
+  const keep = (encoded: EncodedRow | DropReason) => {
     stats.rows++
-    const encoded = encoder.encode(row)
     if (typeof encoded === 'string') {
       stats.dropped++
       if (encoded === 'truncated_away') stats.droppedByTruncation++
-    } else {
-      const { inputIds, labels, supervised, truncated } = encoded
-      chunk.add(inputIds, labels, supervised, fileOf.get(row.path) ?? 0, row.line)
-      stats.tokens += inputIds.length
-      stats.supervisedTokens += supervised
-      if (truncated) stats.truncated++
-      if (chunk.tokens >= CHUNK_TOKENS) send()
+      return
     }
+    const { inputIds, labels, supervised, truncated, path, line } = encoded
+    chunk.add(inputIds, labels, supervised, fileOf.get(path) ?? 0, line)
+    stats.tokens += inputIds.length
+    stats.supervisedTokens += supervised
+    if (truncated) stats.truncated++
+    if (chunk.tokens >= CHUNK_TOKENS) send()
+  }
+  const { milliseconds } = options.templateLimits ?? DEFAULT_TEMPLATE_LIMITS
+  let reported = performance.now()
+  for await (const rows of grouped(openDataset(paths, { format }))) {
+    const encodeAll = () => rows.map((row) => encoder.encode(row))
+    const chats = rows[0]?.format === 'messages'
+    // Where all together take longer than one may, each has a limit of its own, and an error that names it.
+    const encoded = (chats ? withinTime(milliseconds, encodeAll)?.value : undefined) ?? encodeAll()
+    encoded.forEach(keep)
     if (performance.now() - reported >= PROGRESS_MILLISECONDS) {
       reported = performance.now()
       answer({ kind: 'progress', rows: stats.rows, tokens: stats.tokens })
@@ -60,6 +67,20 @@ async function encode({ paths, format, source, options }: EncodeJob): Promise<vo
   }
   if (chunk.rows > 0) send()
   answer({ kind: 'encoded', stats, usesClock: encoder.usesClock })
+}
+
+/** Chats that are encoded under one time limit. */
+const GROUP_ROWS = 32
+
+async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<DatasetRow[], void, void> {
+  let group: DatasetRow[] = []
+  for await (const row of rows) {
+    group.push(row)
+    if (row.format === 'messages' && group.length < GROUP_ROWS) continue
+    yield group
+    group = []
+  }
+  if (group.length > 0) yield group
 }
 
 function render({ template, specialTokens, messages, options, limits }: RenderJob): void {

@@ -48,6 +48,18 @@ function byteAlphabet(): Map<string, number> {
   return alphabet
 }
 
+/** The characters that stand for bytes, by byte. */
+const CHARACTER_OF: readonly string[] = [...BYTE_OF]
+  .sort((a, b) => a[1] - b[1])
+  .map(([character]) => character)
+
+/** Text as byte-level vocabularies write it: one character per byte. */
+export function spellBytes(text: string): string {
+  let spelled = ''
+  for (const byte of Buffer.from(text)) spelled += CHARACTER_OF[byte]
+  return spelled
+}
+
 /** The bytes of one token of a known family. */
 export function tokenBytes(kind: 'byte-level' | 'sentencepiece', token: string): Uint8Array {
   if (kind === 'sentencepiece') {

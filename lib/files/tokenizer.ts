@@ -4,7 +4,7 @@
  * token in its text is found.
  */
 
-import { Tokenizer as Library } from '@huggingface/tokenizers'
+import type { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../errors.js'
 import { quote } from './input.js'
 import {
@@ -15,6 +15,7 @@ import {
   prefixSchemeOf,
 } from './tokenizer-adapt.js'
 import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './tokenizer-bytes.js'
+import { buildLibrary } from './tokenizer-library.js'
 
 export { tokenizerSourceFromFolder } from './tokenizer-folder.js'
 
@@ -84,7 +85,7 @@ export class Tokenizer {
     const where = source.where ?? 'tokenizer.json'
     this.source = source
     this.#adapted = adaptTokenizer(withConfiguredTokens(source), where)
-    this.#library = build(this.#adapted.json, where)
+    this.#library = buildLibrary(this.#adapted.json, where)
     this.#family = decoderFamily(this.#adapted.json.decoder)
     this.vocabSize = this.#adapted.vocabSize
     for (const { id, special, lstrip, rstrip } of this.#adapted.added) {
@@ -115,7 +116,10 @@ export class Tokenizer {
 
   /** Ids of text that goes on after other text: no BOS, and no space put in front by SentencePiece tokenizers. */
   encodeContinuation(text: string): number[] {
-    this.#continuation ??= build(continuationOf(this.#adapted.json), this.source.where ?? 'tokenizer.json')
+    this.#continuation ??= buildLibrary(
+      continuationOf(this.#adapted.json),
+      this.source.where ?? 'tokenizer.json',
+    )
     return this.#ids(this.#continuation, text, false)
   }
 
@@ -230,14 +234,6 @@ export class Tokenizer {
     const steps = step.type === 'Sequence' ? (step.normalizers as Record<string, unknown>[]) : [step]
     for (const { type } of steps) if (type === 'NFC' || type === 'NFKC') text = text.normalize(type)
     return text
-  }
-}
-
-function build(json: AdaptedTokenizer['json'], where: string): Library {
-  try {
-    return new Library(json, { clean_up_tokenization_spaces: false })
-  } catch (cause) {
-    throw new FileFormatError(`${where} cannot be used: ${(cause as Error).message}`, { where }, { cause })
   }
 }
 

@@ -148,10 +148,23 @@ describe('encodeDataset', () => {
     await expect(slow).rejects.toThrow(/one.jsonl, line 1: the chat template ran longer than 100 ms/)
   })
 
+  it('gives every chat the whole time limit, however long all take together', async () => {
+    const path = file('slow.jsonl', ...Array.from({ length: 12 }, (_, i) => chat(`${i}`, 'b')))
+    const waiting = '{% for a in range(3000) %}{% set b = a %}{% endfor %}'
+    const slow = { ...source, chatTemplate: waiting + templates.chatml.text }
+    const one = performance.now()
+    const encoder = new RowEncoder(slow, { maxSeqLength: 99 })
+    for await (const row of openDataset(file('first.jsonl', chat('0', 'b')))) encoder.encode(row)
+    const milliseconds = Math.ceil(5 * (performance.now() - one))
+    const templateLimits = { milliseconds, characters: 10_000 }
+    const data = await encodeDataset(path, slow, { maxSeqLength: 99, templateLimits })
+    expect(data.length).toBe(12)
+  })
+
   it('stops when it is told to', async () => {
     const path = file(
       'stop.jsonl',
-      ...Array.from({ length: 20_000 }, (_, i) => ({ text: `Row ${i}: ${'word '.repeat(60)}` })),
+      ...Array.from({ length: 10_000 }, (_, i) => ({ text: `Row ${i}: ${'word '.repeat(60)}` })),
     )
     const controller = new AbortController()
     const reason = new Error('enough')
@@ -187,8 +200,9 @@ describe('renderChat', () => {
   it('is rejected without a template, and for one that fills the memory', async () => {
     await expect(renderChat({ tokenizerJson }, messages)).rejects.toThrow(/no chat template/)
     const hungry =
-      '{% set ns = namespace(list=[]) %}{% for a in range(1000000) %}{% set ns.list = ns.list + range(1000000) %}{% endfor %}'
-    await expect(renderChat({ ...source, chatTemplate: hungry }, messages)).rejects.toThrow(
+      '{% set ns = namespace(list=[1]) %}{% for a in range(28) %}{% set ns.list = ns.list + ns.list %}{% endfor %}'
+    const limits = { milliseconds: 50_000, characters: 1000 }
+    await expect(renderChat({ ...source, chatTemplate: hungry }, messages, { limits })).rejects.toThrow(
       /more than 256 MiB of memory and was stopped/,
     )
   })

@@ -1,0 +1,62 @@
+/**
+ * Builds the library's tokenizer from an adapted tokenizer.json. Words repeat, so for byte-level vocabularies the
+ * tokens of short pieces of text are remembered before they are spelled in bytes, which doubles the speed.
+ */
+
+import { Tokenizer as Library } from '@huggingface/tokenizers'
+import { FileFormatError } from '../errors.js'
+import type { AdaptedTokenizer } from './tokenizer-adapt.js'
+import { spellBytes } from './tokenizer-bytes.js'
+
+type Json = Record<string, unknown>
+
+/**
+ * A longer piece would keep the whole text that it was cut from in memory, as V8 copies only short strings; longer
+ * words are rare anyway.
+ */
+const LONGEST_PIECE = 12
+const MOST_PIECES = 1 << 16
+
+/** @throws FileFormatError when the library cannot use it. */
+export function buildLibrary(json: AdaptedTokenizer['json'], where: string): Library {
+  const { rest, isByteLevel } = detachByteLevel(json.pre_tokenizer)
+  try {
+    const library = new Library({ ...json, pre_tokenizer: rest }, { clean_up_tokenization_spaces: false })
+    if (isByteLevel) rememberPieces(library)
+    return library
+  } catch (cause) {
+    throw new FileFormatError(`${where} cannot be used: ${(cause as Error).message}`, { where }, { cause })
+  }
+}
+
+/** Takes off the last step where that only spells each piece in bytes. */
+function detachByteLevel(step: Json | null): { rest: Json | null; isByteLevel: boolean } {
+  const steps = step?.type === 'Sequence' ? (step.pretokenizers as Json[]) : []
+  const last = steps.at(-1)
+  const isByteLevel =
+    last?.type === 'ByteLevel' && last.use_regex === false && last.add_prefix_space === false
+  return { rest: isByteLevel ? { ...step, pretokenizers: steps.slice(0, -1) } : step, isByteLevel }
+}
+
+/** The model's tokens of a piece depend on that piece alone. */
+function rememberPieces(library: Library): void {
+  const { model } = library
+  if (!model) return
+  const encode: (pieces: string[]) => string[] = model.encode.bind(model)
+  const known = new Map<string, string[]>()
+  const tokensOf = (piece: string): string[] => {
+    const found = known.get(piece)
+    if (found) return found
+    const tokens = encode([spellBytes(piece)])
+    if (piece.length <= LONGEST_PIECE) {
+      if (known.size === MOST_PIECES) known.clear()
+      known.set(piece, tokens)
+    }
+    return tokens
+  }
+  model.encode = (pieces: string[]) => {
+    const tokens: string[] = []
+    for (const piece of pieces) for (const token of tokensOf(piece)) tokens.push(token)
+    return tokens
+  }
+}
