@@ -14,6 +14,10 @@ struct alignas(64) TileConfig {
 struct AmxTiles : Bf16Panels<2, 32> {
   static constexpr int64_t kHeight = 16;  // rows of one tile register
   static constexpr int64_t kTileRows = 2 * kHeight;
+  // Rows of a run and their share of the results fit a first-level cache of 48 KiB, beside which the weights stream.
+  static constexpr int64_t kRunLength = 640;
+  static constexpr int64_t kSums = kTileRows * kPanelVectors * kVector;
+  static_assert(kGroupBytes / (kPanelVectors * kVector * kRunLength * 2) * kSums * 4 <= kCarriedBytes);
   // Cycles per weight decoded, per activation loaded and per product: for splitting work only.
   static constexpr double kDecodeCycles = 0.3, kLoadCycles = 0.2, kMultiplyCycles = 1.0 / 320;
 
@@ -23,6 +27,7 @@ struct AmxTiles : Bf16Panels<2, 32> {
       config.row_bytes[i] = 64;
       config.rows[i] = static_cast<uint8_t>(i < 6 ? std::min(m, kHeight) : kHeight);
     }
+    asm volatile("" ::"r"(&config) : "memory");  // GCC's intrinsic admits to reading the first eight bytes only
     _tile_loadconfig(&config);
   }
   static void leave() { _tile_release(); }
@@ -36,21 +41,29 @@ struct AmxTiles : Bf16Panels<2, 32> {
   // Tile registers: 0 to 3 sums, 4 and 5 activations, 6 and 7 weights.
   template <bool kTwoRows, bool kTwoColumns>
   static void sum_tile(const RowPiece<uint16_t>* pieces, int count, int64_t second, const uint16_t* panel,
-                       float* sums) {
+                       float* sums, bool load) {
     constexpr int64_t kBytes = kTwoColumns ? 128 : 64;  // of a pair of the reduction in the panel
     asm volatile("" ::: "memory");                      // the tile instructions do not say that they read memory
-    _tile_zero(0);
-    if constexpr (kTwoColumns) _tile_zero(1);
-    if constexpr (kTwoRows) _tile_zero(2);
-    if constexpr (kTwoRows && kTwoColumns) _tile_zero(3);
+    constexpr int64_t kSumsBytes = kSumsStride * sizeof(float);
+    if (load) {
+      _tile_loadd(0, sums, kSumsBytes);
+      if constexpr (kTwoColumns) _tile_loadd(1, sums + kVector, kSumsBytes);
+      if constexpr (kTwoRows) _tile_loadd(2, sums + kHeight * kSumsStride, kSumsBytes);
+      if constexpr (kTwoRows && kTwoColumns) _tile_loadd(3, sums + kHeight * kSumsStride + kVector, kSumsBytes);
+    } else {
+      _tile_zero(0);
+      if constexpr (kTwoColumns) _tile_zero(1);
+      if constexpr (kTwoRows) _tile_zero(2);
+      if constexpr (kTwoRows && kTwoColumns) _tile_zero(3);
+    }
     for (int p = 0; p < count; ++p) {
       const uint16_t* a = pieces[p].data;
       const int64_t stride = pieces[p].ld * static_cast<int64_t>(sizeof(uint16_t));
       const uint16_t* below = a + second * pieces[p].ld;
       for (int64_t steps = pieces[p].steps; steps > 0; --steps) {
-        _tile_loadd(6, panel, kBytes);
+        _tile_stream_loadd(6, panel, kBytes);
         _tile_loadd(4, a, stride);
-        if constexpr (kTwoColumns) _tile_loadd(7, panel + 32, kBytes);
+        if constexpr (kTwoColumns) _tile_stream_loadd(7, panel + 32, kBytes);
         _tile_dpbf16ps(0, 4, 6);
         if constexpr (kTwoRows) _tile_loadd(5, below, stride);
         if constexpr (kTwoColumns) _tile_dpbf16ps(1, 4, 7);
@@ -61,33 +74,33 @@ struct AmxTiles : Bf16Panels<2, 32> {
         panel += kBytes / 2 * kStep / 2;
       }
     }
-    _tile_stored(0, sums, kSumsStride * sizeof(float));
-    if constexpr (kTwoColumns) _tile_stored(1, sums + kVector, kSumsStride * sizeof(float));
-    if constexpr (kTwoRows) _tile_stored(2, sums + kHeight * kSumsStride, kSumsStride * sizeof(float));
+    _tile_stored(0, sums, kSumsBytes);
+    if constexpr (kTwoColumns) _tile_stored(1, sums + kVector, kSumsBytes);
+    if constexpr (kTwoRows) _tile_stored(2, sums + kHeight * kSumsStride, kSumsBytes);
     if constexpr (kTwoRows && kTwoColumns) {
-      _tile_stored(3, sums + kHeight * kSumsStride + kVector, kSumsStride * sizeof(float));
+      _tile_stored(3, sums + kHeight * kSumsStride + kVector, kSumsBytes);
     }
     asm volatile("" ::: "memory");
   }
 
-  static void multiply_tile(const RowPiece<uint16_t>* pieces, int count, const uint16_t* panel, int width,
-                            TileRows tile, const Output& y, int64_t column, int64_t n) {
-    alignas(64) float sums[kTileRows * kSumsStride];
+  static void sum(const RowPiece<uint16_t>* pieces, int count, const uint16_t* panel, int width, TileRows tile,
+                  float* sums, bool load) {
     const int64_t loaded = tile.end - tile.load;
-    const int64_t second = loaded - kHeight;  // first row of the second row of tiles, relative to the first
-    const bool two_rows = loaded > kHeight;
-    if (two_rows) {
-      width == 2 ? sum_tile<true, true>(pieces, count, second, panel, sums)
-                 : sum_tile<true, false>(pieces, count, second, panel, sums);
+    if (loaded > kHeight) {
+      width == 2 ? sum_tile<true, true>(pieces, count, loaded - kHeight, panel, sums, load)
+                 : sum_tile<true, false>(pieces, count, loaded - kHeight, panel, sums, load);
     } else {
-      width == 2 ? sum_tile<false, true>(pieces, count, 0, panel, sums)
-                 : sum_tile<false, false>(pieces, count, 0, panel, sums);
+      width == 2 ? sum_tile<false, true>(pieces, count, 0, panel, sums, load)
+                 : sum_tile<false, false>(pieces, count, 0, panel, sums, load);
     }
-    const int64_t columns = std::min<int64_t>(width * kVector, n - column);
-    const int64_t skipped = tile.begin - tile.load;
+  }
+
+  static void finish(const float* sums, int64_t, TileRows tile, int64_t columns, const Output& y, int64_t column) {
+    const int64_t loaded = tile.end - tile.load, skipped = tile.begin - tile.load;
     const int64_t upper = std::min(loaded, kHeight);
     finish_tile(sums + skipped * kSumsStride, kSumsStride, upper - skipped, columns, y, tile.begin, column);
-    if (!two_rows) return;
+    if (loaded <= kHeight) return;
+    const int64_t second = loaded - kHeight;  // the second row of tiles starts here, and repeats rows of the first
     finish_tile(sums + (2 * kHeight - second) * kSumsStride, kSumsStride, second, columns, y, tile.begin + kHeight,
                 column);
   }

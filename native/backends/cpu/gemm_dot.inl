@@ -2,6 +2,8 @@
 
 struct DotTiles : Bf16Panels<4, 2> {
   static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kRunLength = kReductionBytes / static_cast<int64_t>(sizeof(Element));  // never cut
+  static constexpr int64_t kSums = kTileRows * kPanelVectors * kVector;
   // Cycles per weight decoded, per activation loaded and per product: for splitting work only.
   static constexpr double kDecodeCycles = 0.3, kLoadCycles = 0.2, kMultiplyCycles = 1.0 / 32;
 
@@ -56,12 +58,13 @@ struct DotTiles : Bf16Panels<4, 2> {
     kernels[rows - 1](pieces, count, panel, sums);
   }
 
-  static void multiply_tile(const RowPiece<uint16_t>* pieces, int count, const uint16_t* panel, int width,
-                            TileRows tile, const Output& y, int64_t column, int64_t n) {
-    alignas(64) float sums[kTileRows * kPanelVectors * kVector];
-    const int64_t rows = tile.end - tile.begin;
+  static void sum(const RowPiece<uint16_t>* pieces, int count, const uint16_t* panel, int width, TileRows tile,
+                  float* sums, bool) {
     constexpr decltype(&sum_rows<1>) kernels[] = {sum_rows<1>, sum_rows<2>, sum_rows<3>, sum_rows<4>};
-    kernels[width - 1](rows, pieces, count, panel, sums);
-    finish_tile(sums, width * kVector, rows, std::min<int64_t>(width * kVector, n - column), y, tile.begin, column);
+    kernels[width - 1](tile.end - tile.begin, pieces, count, panel, sums);
+  }
+
+  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y, int64_t column) {
+    finish_tile(sums, width, tile.end - tile.begin, columns, y, tile.begin, column);
   }
 };

@@ -55,9 +55,6 @@ __attribute__((noinline)) void finish_tile(const float* sums, int64_t stride, in
   }
 }
 
-// Rows in powers of two bytes fall into a few sets of the first-level cache.
-inline bool strides_alias(int64_t bytes) { return bytes % 2048 == 0; }
-
 template <class Kernel, bool kTransposed>
 struct Product {
   using Element = typename Kernel::Element;
@@ -114,9 +111,8 @@ struct Product {
     const int64_t panel_end = part_begin(panels, grid.columns, column_part + 1);
     const int64_t tile_begin = part_begin(tiles, grid.rows, row_part);
     const int64_t tile_end = part_begin(tiles, grid.rows, row_part + 1);
-    std::byte* own = workspace + thread * (kGroupBytes + kTileBytes);
+    std::byte* own = workspace + thread * kThreadBytes;
     Element* group = reinterpret_cast<Element*>(own);
-    Element* rows = reinterpret_cast<Element*>(own + kGroupBytes);
     const int64_t panel_bytes = kPanelColumns * longest * static_cast<int64_t>(sizeof(Element));
     const int64_t fitting = std::max<int64_t>(1, kGroupBytes / panel_bytes);
     const int64_t count = panel_end - panel_begin;
@@ -128,7 +124,7 @@ struct Product {
       for (size_t b = 0; b < blocks.size(); ++b) {
         decode(blocks[b], first, last, group);
         for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-          multiply(blocks[b], outputs[b], Kernel::rows_of(m, tile, tiles), first, last, group, rows);
+          multiply(blocks[b], outputs[b], tile, tile_end, first, last, group, own);
         }
       }
     }
@@ -166,29 +162,90 @@ struct Product {
     }
   }
 
-  void multiply(const ReductionBlock& block, const Output& output, TileRows tile, int64_t first_panel,
-                int64_t last_panel, const Element* group, Element* copies) const {
-    RowPiece<Element> pieces[kMostPieces];
-    int count = 0;
+  // One row tile over the panels of the group. Where the kernel asks for it, the tile's part of the reduction is cut into
+  // runs, all panels of a run before the next run: the activations of a run then stay in the first-level cache, at the
+  // price of carrying the sums from run to run through a buffer.
+  void multiply(const ReductionBlock& block, const Output& output, int64_t tile_index, int64_t last_tile,
+                int64_t first_panel, int64_t last_panel, const Element* group, std::byte* own) const {
+    const TileRows tile = Kernel::rows_of(m, tile_index, tiles);
+    RowPiece<Element> pieces[kMostPieces + kMostRuns];
+    int run_end[kMostRuns];
+    const int runs = cut_rows(block, tile, pieces, run_end, reinterpret_cast<Element*>(own + kGroupBytes));
+    float* carried = reinterpret_cast<float*>(own + kGroupBytes + kTileBytes);
+    alignas(64) float sums[2][Kernel::kSums];
+    const TileRows next = tile_index + 1 < last_tile ? Kernel::rows_of(m, tile_index + 1, tiles) : TileRows{0, 0, 0};
+    const int64_t passes = runs * (last_panel - first_panel);
+    int64_t pass = 0, before = 0;
+    const float* finished = nullptr;
+    int piece = 0;
+    for (int run = 0; run < runs; ++run) {
+      for (int64_t panel = first_panel; panel < last_panel; ++panel, ++pass) {
+        const int64_t rows = next.end - next.begin;
+        prefetch_rows(block, next.begin + part_begin(rows, passes, pass), next.begin + part_begin(rows, passes, pass + 1));
+        const int64_t index = panel - first_panel, width = panel_width(panel);
+        const Element* weights = group + index * kPanelColumns * block.padded + before * width * kVector;
+        float* target = runs == 1 ? sums[pass % 2] : carried + index * Kernel::kSums;
+        Kernel::sum(pieces + piece, run_end[run] - piece, weights, static_cast<int>(width), tile, target, run > 0);
+        if (run + 1 < runs) continue;
+        // One panel late: the sums just asked for are still being computed.
+        if (finished != nullptr) finish(finished, panel - 1, tile, output);
+        finished = target;
+      }
+      for (; piece < run_end[run]; ++piece) before += pieces[piece].steps * Kernel::kStep;
+    }
+    finish(finished, last_panel - 1, tile, output);
+  }
+
+  void finish(const float* sums, int64_t panel, TileRows tile, const Output& output) const {
+    const int64_t column = panel * kPanelColumns, width = panel_width(panel) * kVector;
+    Kernel::finish(sums, width, tile, std::min(width, n - column), output, column);
+  }
+
+  // The rows of a tile, in place or copied, piece by piece in runs of about equal length. Returns the number of runs.
+  int cut_rows(const ReductionBlock& block, TileRows tile, RowPiece<Element>* pieces, int* run_end,
+               Element* copies) const {
+    const int64_t runs = (block.padded + Kernel::kRunLength - 1) / Kernel::kRunLength;
+    const int64_t longest_run = (block.padded / Kernel::kStep + runs - 1) / runs;  // in steps
+    int count = 0, run = 0;
+    int64_t room = longest_run;
     for (const Piece& piece : block.pieces) {
       const Operand& x = segments[static_cast<size_t>(piece.segment)].x;
-      RowPiece<Element>& target = pieces[count++];
-      target.steps = piece.padded / Kernel::kStep;
-      const int64_t bytes = x.ld * static_cast<int64_t>(sizeof(Element));
-      if (x.dtype == Kernel::kType && piece.count == piece.padded && !strides_alias(bytes)) {
-        target.data = static_cast<const Element*>(x.data) + tile.load * x.ld + piece.begin;
-        target.ld = x.ld;
-      } else {
-        target.data = copies;
-        target.ld = piece.padded + kRowPadding / static_cast<int64_t>(sizeof(Element));
-        for (int64_t row = tile.load; row < tile.end; ++row, copies += target.ld) {
-          Kernel::copy_row(x, row, piece, copies);
+      RowPiece<Element> rows{static_cast<const Element*>(x.data) + tile.load * x.ld + piece.begin, x.ld,
+                             piece.padded / Kernel::kStep};
+      if (!in_place(x, piece)) {
+        rows.data = copies;
+        rows.ld = piece.padded + kRowPadding / static_cast<int64_t>(sizeof(Element));
+        for (int64_t row = tile.load; row < tile.end; ++row, copies += rows.ld) Kernel::copy_row(x, row, piece, copies);
+      }
+      for (int64_t left = rows.steps; left > 0;) {
+        if (room == 0) {
+          run_end[run++] = count;
+          room = longest_run;
         }
+        rows.steps = std::min(left, room);
+        pieces[count++] = rows;
+        rows.data += rows.steps * Kernel::kStep;
+        left -= rows.steps;
+        room -= rows.steps;
       }
     }
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      Kernel::multiply_tile(pieces, count, group + (panel - first_panel) * kPanelColumns * block.padded,
-                            static_cast<int>(panel_width(panel)), tile, output, panel * kPanelColumns, n);
+    run_end[run++] = count;
+    return run;
+  }
+
+  static bool in_place(const Operand& x, const Piece& piece) {
+    return x.dtype == Kernel::kType && piece.count == piece.padded;
+  }
+
+  // Rows of the next tile, on their way to the second-level cache while this tile is computed.
+  void prefetch_rows(const ReductionBlock& block, int64_t begin, int64_t end) const {
+    for (const Piece& piece : block.pieces) {
+      const Operand& x = segments[static_cast<size_t>(piece.segment)].x;
+      const int64_t size = size_of(x.dtype);
+      for (int64_t row = begin; row < end; ++row) {
+        const char* first = static_cast<const char*>(x.data) + (row * x.ld + piece.begin) * size;
+        for (int64_t byte = 0; byte < piece.count * size; byte += 64) _mm_prefetch(first + byte, _MM_HINT_T1);
+      }
     }
   }
 };
@@ -197,7 +254,7 @@ template <class Kernel, bool kTransposed>
 void multiply(Pool& pool, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
               std::byte* workspace) {
   if (m <= 0 || n <= 0) return;
-  float* partial = reinterpret_cast<float*>(workspace + pool.threads() * (kGroupBytes + kTileBytes));
+  float* partial = reinterpret_cast<float*>(workspace + pool.threads() * kThreadBytes);
   const Product<Kernel, kTransposed> product(m, n, segments, y, pool.threads(), partial);
   pool.run([&](int thread, int) { product.run(thread, workspace); });
 }

@@ -8,6 +8,8 @@ struct Fp32 {
   static constexpr int64_t kInterleave = 1;
   static constexpr int kPanelVectors = kFp32PanelVectors;
   static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kRunLength = kReductionBytes / static_cast<int64_t>(sizeof(Element));  // never cut
+  static constexpr int64_t kSums = kTileRows * kPanelVectors * kVector;
   // Cycles per weight decoded, per activation loaded and per product: for splitting work only.
   static constexpr double kDecodeCycles = 0.5, kLoadCycles = 0.3, kMultiplyCycles = 1.0 / 32;
 
@@ -192,43 +194,24 @@ struct Fp32 {
 
   template <int kVectors>
   static void sum_rows(int64_t rows, const RowPiece<float>* pieces, int count, const float* panel, float* sums) {
-    switch (rows) {
-      case 1:
-        return sum_tile<1, kVectors>(pieces, count, panel, sums);
-      case 2:
-        return sum_tile<2, kVectors>(pieces, count, panel, sums);
-      case 3:
-        return sum_tile<3, kVectors>(pieces, count, panel, sums);
-      case 4:
-        return sum_tile<4, kVectors>(pieces, count, panel, sums);
-      case 5:
-        return sum_tile<5, kVectors>(pieces, count, panel, sums);
-      default:
-        return sum_tile<6, kVectors>(pieces, count, panel, sums);
-    }
+    constexpr decltype(&sum_tile<1, kVectors>) kernels[] = {sum_tile<1, kVectors>, sum_tile<2, kVectors>,
+                                                            sum_tile<3, kVectors>, sum_tile<4, kVectors>,
+                                                            sum_tile<5, kVectors>, sum_tile<6, kVectors>};
+    kernels[rows - 1](pieces, count, panel, sums);
   }
 
-  static void multiply_tile(const RowPiece<float>* pieces, int count, const float* panel, int width, TileRows tile,
-                            const Output& y, int64_t column, int64_t n) {
-    alignas(64) float sums[kTileRows * kPanelVectors * kVector];
+  static void sum(const RowPiece<float>* pieces, int count, const float* panel, int width, TileRows tile, float* sums,
+                  bool) {
     const int64_t rows = tile.end - tile.begin;
     if constexpr (kPanelVectors == 1) {
       sum_rows<1>(rows, pieces, count, panel, sums);
     } else {
-      switch (width) {
-        case 1:
-          sum_rows<1>(rows, pieces, count, panel, sums);
-          break;
-        case 2:
-          sum_rows<2>(rows, pieces, count, panel, sums);
-          break;
-        case 3:
-          sum_rows<3>(rows, pieces, count, panel, sums);
-          break;
-        default:
-          sum_rows<4>(rows, pieces, count, panel, sums);
-      }
+      constexpr decltype(&sum_rows<1>) kernels[] = {sum_rows<1>, sum_rows<2>, sum_rows<3>, sum_rows<4>};
+      kernels[width - 1](rows, pieces, count, panel, sums);
     }
-    finish_tile(sums, width * kVector, rows, std::min<int64_t>(width * kVector, n - column), y, tile.begin, column);
+  }
+
+  static void finish(const float* sums, int64_t width, TileRows tile, int64_t columns, const Output& y, int64_t column) {
+    finish_tile(sums, width, tile.end - tile.begin, columns, y, tile.begin, column);
   }
 };

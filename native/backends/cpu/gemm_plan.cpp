@@ -68,12 +68,12 @@ int64_t gemm_workspace(Precision precision, int64_t m, int64_t n, std::span<cons
   const bool split = total > kReductionBytes / static_cast<int64_t>(sizeof(float)) ||
                      reductions.size() > static_cast<size_t>(kMostPieces);
   const int64_t partial_sums = split ? m * n * static_cast<int64_t>(sizeof(float)) : 0;
-  return threads * (kGroupBytes + kTileBytes) + round_up(partial_sums, 64);
+  return threads * kThreadBytes + round_up(partial_sums, 64);
 }
 
 int64_t reduce_tokens_workspace(int64_t tokens, int64_t r, int64_t n, int threads) {
   const int64_t copies = round_up(tokens * r * static_cast<int64_t>(sizeof(float)), 64);
-  const int64_t product = factors_bytes(tokens, r) + sums_bytes(r, n) + threads * (kGroupBytes + kTileBytes);
+  const int64_t product = factors_bytes(tokens, r) + sums_bytes(r, n) + threads * kThreadBytes;
   return std::max(copies, product);
 }
 

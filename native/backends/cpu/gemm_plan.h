@@ -9,8 +9,8 @@
 
 namespace lowrank::cpu {
 
-/// Bytes of one thread's buffer of decoded weights: a good half of a 1 MiB L2 cache.
-inline constexpr int64_t kGroupBytes = 640 * 1024;
+/// Bytes of one thread's buffer of decoded weights: half of a 2 MiB second-level cache.
+inline constexpr int64_t kGroupBytes = 1024 * 1024;
 /// Longest run of the reduction that is summed in registers; longer ones are summed block by block in fp32.
 inline constexpr int64_t kReductionBytes = 8192;
 /// Most pieces of segments in one block.
@@ -20,6 +20,11 @@ inline constexpr int64_t kTallestTile = 32;
 inline constexpr int64_t kRowPadding = 64;
 /// Bytes of one thread's copy of a row tile, for activations that cannot be used in place.
 inline constexpr int64_t kTileBytes = kTallestTile * (kReductionBytes + kMostPieces * kRowPadding);
+/// Most runs that a tile's part of a block is cut into, and the bytes of the sums that are carried between them.
+inline constexpr int64_t kMostRuns = 8;
+inline constexpr int64_t kCarriedBytes = 128 * 1024;
+/// Bytes of workspace of one thread.
+inline constexpr int64_t kThreadBytes = kGroupBytes + kTileBytes + kCarriedBytes;
 
 /// Most rows of a product that are multiplied vector by vector, without panels.
 inline constexpr int64_t kFewRows = 4;

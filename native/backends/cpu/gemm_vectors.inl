@@ -101,7 +101,7 @@ inline void multiply_few_rows(Pool& pool, int64_t m, int64_t n, std::span<const 
   int64_t ld = 0;
   for (const Segment& segment : segments) ld += (segment.w.cols + kVector - 1) / kVector * kVector;
   pool.run([&](int thread, int threads) {
-    float* x = reinterpret_cast<float*>(workspace + thread * (kGroupBytes + kTileBytes));
+    float* x = reinterpret_cast<float*>(workspace + thread * kThreadBytes);
     for (int64_t i = 0; i < m; ++i) {
       float* out = x + i * ld;
       for (const Segment& segment : segments) {
