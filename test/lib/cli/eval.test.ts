@@ -1,0 +1,73 @@
+import { writeFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import * as z from 'zod'
+import { project } from '../../e2e/project.js'
+import { jsonLines, lowrank } from './lowrank.js'
+
+const evaluation = z.object({
+  loss: z.number().positive(),
+  perplexity: z.number().positive(),
+  tokens: z.int().positive(),
+  supervised_tokens: z.int().positive(),
+})
+
+async function evaluated(...args: string[]): Promise<z.infer<typeof evaluation>> {
+  const { code, stdout, stderr } = await lowrank(['eval', '--json', ...args])
+  expect(stderr).toMatch(/^Loading .*\n$/)
+  expect(code).toBe(0)
+  const lines = jsonLines(stdout)
+  expect(lines).toHaveLength(1)
+  return evaluation.parse(lines[0])
+}
+
+test('loss and perplexity come as one object, and agree', async () => {
+  const { model, at } = project()
+  const found = await evaluated('--model', model, '--dataset', at('dev.jsonl'))
+  expect(found.perplexity).toBeCloseTo(Math.exp(found.loss), 6)
+  expect(found.supervised_tokens).toBeLessThan(found.tokens)
+})
+
+test('how rows are batched changes nothing, which tokens count does', async () => {
+  const { model, at } = project()
+  const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--precision', 'fp32']
+  const [plain, single, all] = await Promise.all([
+    evaluated(...flags),
+    evaluated(...flags, '--batch', '1', '--max-seq-length', '96'),
+    evaluated(...flags, '--train-on', 'all'),
+  ])
+  expect(single.loss).toBeCloseTo(plain.loss, 5)
+  expect(single).toMatchObject({ tokens: plain.tokens, supervised_tokens: plain.supervised_tokens })
+  expect(all.supervised_tokens).toBe(all.tokens - 8)
+})
+
+test('people get the numbers in lines', async () => {
+  const { model, at } = project()
+  const { code, stdout } = await lowrank(['eval', '--model', model, '--dataset', at('dev.jsonl')])
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/^loss +\d+\.\d{4}\nperplexity +[\d.]+\ntokens +\d+, of them \d+ counted\n$/)
+})
+
+async function refused(...args: string[]): Promise<{ code: number | null; error: string | undefined }> {
+  const { code, stdout, stderr } = await lowrank(['eval', ...args])
+  expect(stdout).toBe('')
+  return { code, error: stderr.split('\n').find((line) => line.startsWith('error: ')) }
+}
+
+test('what is not named or cannot be read is one error', async () => {
+  const { config, model, at } = project()
+  writeFileSync(at('bad.jsonl'), '{"text": 1}\n')
+  const found = await Promise.all([
+    refused('--model', model),
+    refused(config, '--no-adapter'),
+    refused('--model', model, '--dataset', at('nothing.jsonl')),
+    refused('--model', model, '--dataset', at('bad.jsonl')),
+    refused('--model', model, '--dataset', at('dev.jsonl'), '--quantization', 'nf5'),
+  ])
+  expect(found).toEqual([
+    { code: 2, error: 'error: name --dataset.' },
+    { code: 2, error: 'error: the config has no eval_dataset; name --dataset.' },
+    { code: 1, error: `error: ${at('nothing.jsonl')} does not exist` },
+    { code: 1, error: expect.stringMatching(/bad\.jsonl, line 1: expected \{"text": …\}, but "text" is 1$/) },
+    { code: 2, error: expect.stringContaining('quantization is "nf5", expected none, nf4') },
+  ])
+})

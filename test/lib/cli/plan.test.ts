@@ -1,0 +1,137 @@
+import { rmSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import * as z from 'zod'
+import { rows } from '../../e2e/events.js'
+import { project } from '../../e2e/project.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile } from '../files/scratch.js'
+import { jsonLines, lowrank } from './lowrank.js'
+
+const planSchema = z.object({
+  model: z.string(),
+  method: z.string(),
+  trainable_parameters: z.int(),
+  total_parameters: z.int(),
+  peak_bytes: z.int().positive(),
+  rows,
+})
+
+async function planned(...args: string[]): Promise<z.infer<typeof planSchema>> {
+  const { code, stdout, stderr } = await lowrank(['plan', '--json', ...args])
+  expect(stderr).toBe('')
+  expect(code).toBe(0)
+  const lines = jsonLines(stdout)
+  expect(lines).toHaveLength(1)
+  const plan = planSchema.parse(lines[0])
+  expect(plan.rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(plan.peak_bytes)
+  return plan
+}
+
+const bytesOf = (plan: z.infer<typeof planSchema>, category: string) =>
+  plan.rows.find((row) => row.category === category)?.bytes ?? 0
+
+test('a model of 70 billion parameters is planned from its config alone', async () => {
+  const config = scratchFile(
+    'config.json',
+    JSON.stringify({
+      model_type: 'llama',
+      vocab_size: 128_256,
+      hidden_size: 8192,
+      intermediate_size: 28_672,
+      num_hidden_layers: 80,
+      num_attention_heads: 64,
+      num_key_value_heads: 8,
+      max_position_embeddings: 131_072,
+      torch_dtype: 'bfloat16',
+    }),
+  )
+  const shape = ['--model', config, '--rank', '16', '--batch', '1', '--seq-len', '2048']
+  const [four, sixteen] = await Promise.all([
+    planned(...shape, '--method', 'qlora'),
+    planned(...shape, '--method', 'lora', '--precision', 'bf16'),
+  ])
+  const trained = 2 * 80 * 16 * (2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28_672))
+  expect(four.trainable_parameters).toBe(trained / 2)
+  expect(four).toMatchObject({ method: 'qlora', model: config })
+  // 2 bytes a weight, against half a byte in the linears and 2 in the embedding and head.
+  const outer = 2 * 128_256 * 8192
+  const inner = sixteen.total_parameters - sixteen.trainable_parameters - outer
+  expect(bytesOf(sixteen, 'weights') / (2 * (inner + outer))).toBeCloseTo(1, 3)
+  expect(bytesOf(four, 'weights') / (inner / 2 + 2 * outer)).toBeCloseTo(1, 3)
+})
+
+test('a folder without weights plans as the same folder with them', async () => {
+  const model = tinyModel()
+  const flags = ['--model', model, '--method', 'lora', '--rank', '4', '--batch', '2', '--seq-len', '64']
+  const full = await planned(...flags)
+  rmSync(join(model, 'model.safetensors'))
+  expect(await planned(...flags)).toEqual(full)
+})
+
+test('flags and the keys of a config that they are named for plan the same', async () => {
+  const { config, model } = project()
+  const fromConfig = await planned(config, '--set', 'gradient_checkpointing=false')
+  const flags = ['--batch', '2', '--seq-len', '96', '--rank', '4', '--no-gradient-checkpointing']
+  expect(await planned('--model', model, '--method', 'qlora', ...flags)).toEqual(fromConfig)
+})
+
+test('keeping the activations and a larger batch take more', async () => {
+  const { config } = project()
+  const [plain, kept, larger] = await Promise.all([
+    planned(config),
+    planned(config, '--set', 'gradient_checkpointing=false'),
+    planned(config, '--set', 'per_device_train_batch_size=4'),
+  ])
+  expect(bytesOf(kept, 'activations')).toBeGreaterThan(bytesOf(plain, 'activations'))
+  expect(larger.peak_bytes).toBeGreaterThan(plain.peak_bytes)
+})
+
+test('people get a table by category, the peak, and what the machine has', async () => {
+  const { code, stdout } = await lowrank(['plan', project().config])
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/^qlora on \//)
+  for (const category of ['weights', 'adapters', 'optimizer', 'activations', 'peak'])
+    expect(stdout).toMatch(new RegExp(`^${category} +[\\d.]+ \\w+ +\\d+ %$`, 'm'))
+  expect(stdout).toMatch(/ are available on this machine\.$/m)
+})
+
+async function refused(...args: string[]): Promise<{ code: number | null; stderr: string }> {
+  const { code, stdout, stderr } = await lowrank(['plan', ...args])
+  expect(stdout).toBe('')
+  return { code, stderr }
+}
+
+test('calls that contradict themselves or lack something are wrong use', async () => {
+  const { config, model } = project()
+  const answers = await Promise.all([
+    refused(),
+    refused('--model', model),
+    refused(config, '--model', model),
+    refused('--model', model, '--method', 'lroa'),
+    refused('--model', model, '--method', 'lora', '--rank', '0'),
+    refused('--model', model, '--method', 'lora', '--rank', 'four'),
+    refused('--model', model, '--method', 'lora', '--target-modules', 'qproj'),
+  ])
+  expect(answers.map(({ code }) => code)).toEqual(answers.map(() => 2))
+  expect(answers.map(({ stderr }) => stderr)).toEqual([
+    'error: name a config file, or --model and --method.\n',
+    'error: name a config file, or --model and --method.\n',
+    'error: give either a config file or --model with its flags; with a config, change keys by --set.\n',
+    'error: --method: name is "lroa", expected one of lora, qlora. Did you mean lora?\n',
+    'error: plan: strategy.r is 0, expected a positive integer.\n',
+    "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 0.\n",
+    expect.stringContaining('target_modules: no linear layer matches "qproj".'),
+  ])
+})
+
+test('a model that is missing or cut short fails', async () => {
+  const model = tinyModel()
+  truncateSync(join(model, 'model.safetensors'), 100)
+  const [missing, cut] = await Promise.all([
+    refused('--model', '/nowhere', '--method', 'lora'),
+    refused('--model', model, '--method', 'lora'),
+  ])
+  expect(missing).toEqual({ code: 1, stderr: 'error: there is no model at /nowhere\n' })
+  expect(cut).toMatchObject({ code: 1, stderr: expect.stringContaining('is not a valid safetensors file') })
+})

@@ -1,0 +1,196 @@
+/** What goes wrong in `lowrank train`, each in one clear message; test/e2e/train.test.ts has the runs that succeed. */
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { type Project, project } from '../../e2e/project.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { jsonLines, lowrank } from './lowrank.js'
+
+interface Refused {
+  code: number | null
+  message: string
+  details: Record<string, unknown>
+}
+
+/** Runs a training that must fail: one error on each stream, and nothing written. */
+async function refused({ config, folder, at }: Project, ...args: string[]): Promise<Refused> {
+  const before = readdirSync(folder)
+  const { code, stdout, stderr } = await lowrank(['train', config, '--json', ...args])
+  const lines = jsonLines(stdout) as { event: string; message: string; details: Record<string, unknown> }[]
+  expect(lines.map(({ event }) => event)).toEqual(['error'])
+  const { message, details } = lines[0] as (typeof lines)[0]
+  expect(stderr.split('\n').filter((line) => line.startsWith('error: '))).toEqual([`error: ${message}`])
+  expect(existsSync(at('out'))).toBe(false)
+  expect(readdirSync(folder)).toEqual(before)
+  return { code, message, details }
+}
+
+test('a config that does not exist', async () => {
+  const { code, stderr } = await lowrank(['train', '/nowhere/run.yaml'])
+  expect(code).toBe(1)
+  expect(stderr).toBe('error: /nowhere/run.yaml does not exist\n')
+})
+
+test('no config at all is wrong use', async () => {
+  const { code, stderr } = await lowrank(['train'])
+  expect(code).toBe(2)
+  expect(stderr).toBe('error: name a config file, as in `lowrank train run.yaml`.\n')
+})
+
+test('an unknown config key is answered with the nearest one', async () => {
+  const it = project({ leraning_rate: 1e-3 })
+  expect(await refused(it)).toMatchObject({
+    code: 2,
+    message: `${it.config}: unknown key leraning_rate; did you mean learning_rate?`,
+  })
+})
+
+test('an unknown key of --set is answered the same way', async () => {
+  const it = project()
+  expect(await refused(it, '--set', 'strategy.adapter.rank=3')).toMatchObject({
+    code: 2,
+    message: expect.stringMatching(/unknown key strategy\.adapter\.rank; /),
+  })
+})
+
+test('rank 0', async () => {
+  const it = project()
+  expect(await refused(it, '--set', 'strategy.adapter.r=0')).toMatchObject({
+    code: 2,
+    message: `${it.config}: strategy.adapter.r is 0, expected a positive integer.`,
+  })
+})
+
+test('a target that matches nothing', async () => {
+  const it = project()
+  expect(await refused(it, '--set', 'strategy.adapter.target_modules=[qproj]')).toMatchObject({
+    code: 2,
+    message:
+      'target_modules: no linear layer matches "qproj". Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.',
+  })
+})
+
+test('a model that does not exist', async () => {
+  const it = project({ model: './nothing' })
+  expect(await refused(it)).toMatchObject({ code: 1, message: `there is no model at ${it.at('nothing')}` })
+})
+
+test('a truncated shard', async () => {
+  const model = tinyModel('sharded')
+  const shard = join(model, 'model-00003-of-00005.safetensors')
+  truncateSync(shard, 4000)
+  expect(await refused(project({ model }))).toMatchObject({
+    code: 1,
+    message: expect.stringMatching(
+      new RegExp(`^${shard} is not a valid safetensors file: it is truncated: .* download it again$`),
+    ),
+  })
+})
+
+test('weights of a dtype that cannot be loaded', async () => {
+  const it = project()
+  const weights = join(it.model, 'model.safetensors')
+  const bytes = readFileSync(weights)
+  bytes.write('"I32"', bytes.indexOf('"F32"'), 'latin1')
+  writeFileSync(weights, bytes)
+  expect(await refused(it)).toMatchObject({
+    code: 1,
+    message: expect.stringMatching(/^tensor ".*" of .* has the dtype I32; F32, F16 and BF16 can be loaded$/),
+  })
+})
+
+test('an unknown architecture', async () => {
+  const it = project()
+  const config = join(it.model, 'config.json')
+  writeFileSync(config, readFileSync(config, 'utf8').replace('"llama"', '"gpt_neo"'))
+  expect(await refused(it)).toMatchObject({
+    code: 1,
+    message: 'config.json: model_type is "gpt_neo", which is not supported. Supported: llama, mistral.',
+  })
+})
+
+test('a malformed line of the dataset is named', async () => {
+  const it = project()
+  writeFileSync(it.at('train.jsonl'), `${chats(6)}{"messages": [{"role": "user", "content": \n${chats(2)}`)
+  const { code, message, details } = await refused(it)
+  expect(code).toBe(1)
+  expect(message).toMatch(/train\.jsonl, line 7: the line is not valid JSON: /)
+  expect(details).toMatchObject({ path: it.at('train.jsonl'), line: 7 })
+})
+
+test('a dataset that does not exist', async () => {
+  const it = project({ dataset: 'nothing.jsonl' })
+  expect(await refused(it)).toMatchObject({ code: 1, message: `${it.at('nothing.jsonl')} does not exist` })
+})
+
+test('an empty dataset', async () => {
+  const it = project()
+  writeFileSync(it.at('train.jsonl'), '\n\n')
+  expect(await refused(it)).toMatchObject({
+    code: 1,
+    message: `${it.at('train.jsonl')} holds no rows; expected JSON Lines, one example per line`,
+  })
+})
+
+test('a dataset in which nothing is learnt', async () => {
+  const it = project({ max_seq_length: 16 })
+  expect(await refused(it)).toMatchObject({
+    code: 1,
+    message: expect.stringContaining('none of the 40 rows of'),
+  })
+})
+
+test('resuming where no checkpoint is', async () => {
+  const it = project()
+  expect(await refused(it, '--resume')).toMatchObject({
+    code: 2,
+    message: `${it.at('out')} holds no checkpoint to resume from.`,
+  })
+})
+
+test('resuming with another learning rate names it', async () => {
+  const it = project({ max_steps: 2, save_steps: 1 })
+  expect((await lowrank(['train', it.config])).code).toBe(0)
+  const { code, stderr } = await lowrank(['train', it.config, '--set', 'learning_rate=1e-4', '--resume'])
+  expect(code).toBe(2)
+  expect(stderr).toMatch(
+    /checkpoint-2 cannot be resumed exactly: .*learning.?rate is 0\.005 there and 0\.0001 here/i,
+  )
+})
+
+test('a full disk fails the save, and neither half a checkpoint nor half an adapter is left', async () => {
+  const it = project({ max_steps: 6, save_steps: 3 })
+  // The kernel refuses files of more than 20 KiB: the adapter is larger, config and metrics are not.
+  const { code, stdout } = await lowrank(['train', it.config, '--json'], {
+    wrap: (node, args) => ['sh', ['-c', 'ulimit -f 40; exec "$0" "$@"', node, ...args]],
+  })
+  expect(code).toBe(1)
+  expect(jsonLines(stdout).at(-1)).toMatchObject({
+    event: 'error',
+    code: 'WRITE',
+    message: expect.stringContaining('nothing was left half written'),
+    details: { reason: 'EFBIG' },
+  })
+  expect(readdirSync(it.at('out')).sort()).toEqual(['config.yaml', 'metrics.jsonl'])
+  expect(readdirSync(it.folder).filter((name) => name.includes('.tmp'))).toEqual([])
+})
+
+test('without --json the words go to stderr and the outcome to stdout', async () => {
+  const it = project({ max_steps: 2, eval_dataset: 'dev.jsonl', save_steps: 1 })
+  const { code, stdout, stderr } = await lowrank(['train', it.config])
+  expect(code).toBe(0)
+  expect(stderr).toMatch(/^40 rows, [\d,]+ tokens, [\d,]+ of them learnt\.$/m)
+  expect(stderr).toMatch(/^step 2\/2: loss \d+\.\d{4}, .* tokens\/s, .* left, memory .* MiB \(plan /m)
+  expect(stderr).toMatch(/^step 2: evaluation loss \d+\.\d{4}, perplexity /m)
+  expect(stderr).toContain(`step 1: saved ${it.at('out', 'checkpoint-1')}`)
+  expect(stdout).toMatch(/^2 steps, mean loss /)
+  expect(stdout).toContain(`lowrank generate --model ${it.model} --adapter ${it.at('out')}`)
+})
+
+test('starting anew beside the checkpoints of an earlier run is pointed out', async () => {
+  const it = project({ max_steps: 1, save_steps: 1 })
+  await lowrank(['train', it.config])
+  const { code, stderr } = await lowrank(['train', it.config])
+  expect(code).toBe(0)
+  expect(stderr).toMatch(/^note: .*checkpoint-1 is of an earlier run; starting anew/)
+})
