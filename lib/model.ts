@@ -12,7 +12,7 @@ import { tokenizerSourceFromGguf } from './files/tokenizer-gguf.js'
 import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
-import { addon, type Precision } from './native/addon.js'
+import { addon, type PlanOptions, type Precision } from './native/addon.js'
 import { Lifetime } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { toFloat32 } from './peft/floats.js'
@@ -239,6 +239,27 @@ export class Model {
     const { adapters, ...rest } = options
     this.#base.lifetime.check()
     return yield* generateText(this.#base, this.#chosen(adapters), prompt, rest)
+  }
+
+  /**
+   * Logits of every position of one sequence, with the attached adapters: row-major [tokens, vocabulary].
+   * @throws {DataError} for an id outside the vocabulary
+   */
+  async logits(tokens: Int32Array, options: Pick<TextOptions, 'adapters'> = {}): Promise<Float32Array> {
+    const length = Math.max(tokens.length, 1)
+    const plan: PlanOptions = {
+      mode: 'forward',
+      tokens: length,
+      sequences: 1,
+      headRows: length,
+      kvCapacity: length,
+      precision: this.precision,
+    }
+    return withSession(this.#base, this.#chosen(options.adapters), { forward: plan }, async (session) => {
+      const rows = Int32Array.from(tokens, (_, row) => row)
+      const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
+      return result.logits as Float32Array
+    })
   }
 
   /** Frees the model and its adapters, after work in flight. Anything later throws DisposedError. */

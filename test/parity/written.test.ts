@@ -1,0 +1,48 @@
+/**
+ * The folders in written/ are ours, and check_roundtrip.py showed that PEFT loads them and gives our logits (the commands
+ * are in README.md). Our writer must still write them byte for byte, so that stays true without Python.
+ */
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, describe, expect, it } from 'vitest'
+import { floats, parity, readGolden, relativeError } from './engine.js'
+
+const root = join(parity, '../..')
+const work = mkdtempSync(join(tmpdir(), 'lowrank-written-'))
+afterAll(() => rmSync(work, { recursive: true, force: true }))
+
+const cases = {
+  llama3: {},
+  mistral: {
+    targetModules: ['q_proj', 'v_proj'],
+    rankPattern: { q_proj: 2 },
+    alphaPattern: { v_proj: 16 },
+    useRslora: true,
+  },
+}
+
+describe.each(Object.entries(cases))('the adapter of %s that PEFT was shown to load', (name, options) => {
+  it('is still written byte for byte, and still gives those logits', async () => {
+    const output = join(work, name)
+    const script = [
+      'test/parity/write_adapter.mjs',
+      `test/parity/models/${name}`,
+      output,
+      JSON.stringify(options),
+    ]
+    await promisify(execFile)(process.execPath, script, { cwd: root })
+    const expected = join(parity, 'written', name, 'adapter')
+    expect(readdirSync(join(output, 'adapter')).sort()).toEqual(readdirSync(expected).sort())
+    for (const file of readdirSync(expected))
+      expect(
+        readFileSync(join(output, 'adapter', file)).equals(readFileSync(join(expected, file))),
+        file,
+      ).toBe(true)
+    const golden = await readGolden(`written/${name}/logits.safetensors`)
+    const now = await readGolden(relative(parity, join(output, 'logits.safetensors')))
+    expect(relativeError(floats(now, 'logits'), floats(golden, 'logits'))).toBeLessThan(1e-5)
+  })
+})
