@@ -23,10 +23,10 @@ inline constexpr int64_t kScoreTileBytes = kTile * kTile * 4;
 
 /// Private part of each thread.
 constexpr int64_t forward_thread_bytes(int64_t head_dim) {
-  return 6 * head_tile_bytes(head_dim) + 3 * kScoreTileBytes + 4096;
+  return 4 * head_tile_bytes(head_dim) + 2 * kScoreTileBytes + 4096;
 }
 constexpr int64_t backward_thread_bytes(int64_t head_dim) {
-  return 10 * head_tile_bytes(head_dim) + 5 * kScoreTileBytes + 4096;
+  return 8 * head_tile_bytes(head_dim) + 4 * kScoreTileBytes + 4096;
 }
 
 /// A transposed copy of K or V in bf16, blocks of 32 keys, where a level packs one: at most half as much again as the
