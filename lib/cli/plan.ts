@@ -4,6 +4,8 @@
  */
 import type { Command } from 'commander'
 import { formatBytes, type MemoryReport } from '../memory.js'
+import { resolvePrecision } from '../model.js'
+import { type PlanModelOptions, planModel } from '../plan.js'
 import { strategyFrom } from '../strategies/index.js'
 import { describeQuantization } from '../strategies/quantization.js'
 import { loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
@@ -11,7 +13,6 @@ import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import { Output } from './output.js'
-import { planRun } from './plan-run.js'
 
 /** Flags that stand for a config file; the names are those of its keys. */
 interface Shape {
@@ -55,7 +56,8 @@ export function configure(command: Command): void {
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     const config = path === undefined ? fromFlags(options) : await fromFile(path, options)
-    const { memory, precision } = await planRun(config)
+    const memory = await planModel(config.model, shapeOf(config))
+    const precision = resolvePrecision(config.precision)
     const data = {
       model: config.model,
       method: config.strategy.name,
@@ -115,6 +117,15 @@ function strategyWith(name: string, options: Record<string, unknown>): Record<st
 
 function modulesOf(names: string): string | string[] {
   return names === 'all-linear' ? names : names.split(',').map((name) => name.trim())
+}
+
+/** What of a config decides the memory. */
+function shapeOf(config: RunConfig): PlanModelOptions {
+  const { strategy, quantization, precision, threads } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing } = config
+  const evaluates = config.evalDataset !== null || config.evalFraction > 0
+  const batch = { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing }
+  return { strategy, quantization, precision, threads, evaluates, ...batch }
 }
 
 function describe(config: RunConfig, memory: MemoryReport, precision: string): string {

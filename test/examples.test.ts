@@ -1,0 +1,58 @@
+/** The examples run as they are, on a model small enough for it. */
+import { type ExecFileException, execFile } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { project } from './e2e/project.js'
+
+const examples = new URL('../examples/', import.meta.url).pathname
+
+function run(name: string, ...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((done) => {
+    execFile(
+      process.execPath,
+      [examples + name, ...args],
+      (error: ExecFileException | null, stdout, stderr) =>
+        done({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+    )
+  })
+}
+
+test('train.mjs trains an adapter that generate.mjs answers with', async () => {
+  const { model, at } = project()
+  const trained = await run('train.mjs', model, at('train.jsonl'), at('out'))
+  expect(trained).toMatchObject({ code: 0, stderr: '' })
+  expect(trained.stdout).toMatch(/^peak +[\d.]+ MiB +100 %$/m)
+  const losses = [...trained.stdout.matchAll(/^step \d+\/\d+: loss (\d+\.\d+)$/gm)].map(([, loss]) =>
+    Number(loss),
+  )
+  expect(losses.length).toBeGreaterThan(2)
+  expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+  expect(trained.stdout).toMatch(/^held-out loss after step \d+: \d+\.\d+$/m)
+  expect(readdirSync(at('out'))).toContain('adapter_model.safetensors')
+
+  const answered = await run('generate.mjs', model, at('out'), 'Colour of sky 0?')
+  expect(answered).toMatchObject({ code: 0, stderr: '' })
+  const [, alone, adapted] =
+    /^The model alone:\n(.*)\n\nWith the adapter:\n(.*)\n$/s.exec(answered.stdout) ?? []
+  expect(alone).toBeTruthy()
+  expect(adapted).not.toBe(alone)
+})
+
+test('plan.mjs shows that 4-bit weights and smaller batches take less', async () => {
+  const { code, stdout, stderr } = await run('plan.mjs', project().model)
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const lines = stdout.trimEnd().split('\n')
+  expect(lines.map((line) => line.replace(/:.*/, ''))).toEqual([
+    'lora, batch 1',
+    'lora, batch 4',
+    'qlora, batch 1',
+    'qlora, batch 4',
+  ])
+  for (const line of lines) expect(line).toMatch(/: [\d.]+ MiB at the peak, [\d.]+ KiB of it weights$/)
+})
+
+test.each(readdirSync(examples))('%s says how it is called', async (name) => {
+  const { code, stderr } = await run(name)
+  expect(code).toBe(2)
+  expect(stderr).toMatch(new RegExp(`^usage: node examples/${name} MODEL`))
+})
