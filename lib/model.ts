@@ -13,15 +13,22 @@ import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
 import { addon, type PlanOptions, type Precision } from './native/addon.js'
+import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { toFloat32 } from './peft/floats.js'
-import { integer, parseOptions } from './schema.js'
+import { parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, fillOf, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization, sameQuantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { type PrecisionOption, precisionSchema, quantizationOf, quantizationSchema } from './train/config.js'
+import {
+  type PrecisionOption,
+  precisionSchema,
+  quantizationOf,
+  quantizationSchema,
+  threadsSchema,
+} from './train/config.js'
 import { type DatasetConfig, dataset, prepareEvaluation } from './train/data.js'
 import { type Evaluation, evaluateBatches } from './train/evaluate.js'
 import { type GenerateOptions, type Generation, generateText, type Prompt } from './train/generate.js'
@@ -46,7 +53,7 @@ export interface LoadOptions {
 const loadSchema = z.strictObject({
   quantization: quantizationSchema.default('none'),
   precision: precisionSchema,
-  threads: z.union([z.literal('auto'), integer(1)], { error: 'auto or a positive integer' }).default('auto'),
+  threads: threadsSchema,
 })
 
 /**
@@ -70,7 +77,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
-  const native = addon().createModel(graph)
+  const native = translated(() => addon().createModel(graph))
   try {
     await loadWeights(native, sources, formats, {
       ...(onProgress ? { onProgress } : {}),
@@ -161,7 +168,7 @@ export class Model {
       spec: state.description.spec,
       trainable: state.trainable,
     }))
-    return new MemoryReport(addon().plan(graph, formats, adapters, {}))
+    return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, {})))
   }
 
   /**

@@ -9,12 +9,19 @@ import { MemoryReport } from './memory.js'
 import { resolvePrecision } from './model.js'
 import { graphOf } from './models/index.js'
 import { addon } from './native/addon.js'
-import { flag, integer, parseOptions } from './schema.js'
+import { translated } from './native/errors.js'
+import { flag, parseOptions } from './schema.js'
 import { describeAdapter, linearSites } from './strategies/describe.js'
 import { rulesOf, strategySchema } from './strategies/index.js'
 import type { Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { type PrecisionOption, precisionSchema, quantizationOf, quantizationSchema } from './train/config.js'
+import {
+  type PrecisionOption,
+  precisionSchema,
+  quantizationOf,
+  quantizationSchema,
+  threadsSchema,
+} from './train/config.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import { storageFormats } from './weights.js'
@@ -38,7 +45,7 @@ const schema = z.strictObject({
   quantization: quantizationSchema.optional(),
   precision: precisionSchema,
   evaluates: flag().default(false),
-  threads: z.union([z.literal('auto'), integer(1)], { error: 'auto or a positive integer' }).default('auto'),
+  threads: threadsSchema,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   maxSeqLength: trainShape.maxSeqLength,
   packing: trainShape.packing,
@@ -67,7 +74,8 @@ export async function planModel(path: string, options: PlanModelOptions): Promis
   const { spec } = describeAdapter(given.strategy, linearSites(graph))
   const plans = trainingPlans(given, precision, given.evaluates)
   const threads = given.threads === 'auto' ? undefined : given.threads
-  return new MemoryReport(addon().plan(graph, formats, [{ spec, trainable: true }], plans, threads))
+  const adapters = [{ spec, trainable: true }]
+  return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
 }
 
 /** What a plan has to know of a model: its config, and each weight's dtype in its file. */

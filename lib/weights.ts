@@ -4,6 +4,7 @@ import { quote } from './files/input.js'
 import type { TensorSource } from './files/tensor-source.js'
 import type { Graph, GraphWeight } from './graph/graph.js'
 import type { NativeModel, Precision, StorageFormat } from './native/addon.js'
+import { translatedAsync } from './native/errors.js'
 import type { Quantization } from './strategies/quantization.js'
 
 /** What decides the storage of weights. */
@@ -86,7 +87,8 @@ export async function loadWeights(
   let loadedBytes = 0
   for (const source of sources) {
     options.signal?.throwIfAborted()
-    await native.loadWeight(source.name, source, formats[source.name] as StorageFormat).promise
+    const format = formats[source.name] as StorageFormat
+    await translatedAsync(() => native.loadWeight(source.name, source, format).promise)
     loadedBytes += source.bytes
     options.onProgress?.({ tensor: source.name, loadedBytes, totalBytes })
   }

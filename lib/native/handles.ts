@@ -1,5 +1,6 @@
 /** Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it. */
 import { DisposedError } from '../errors.js'
+import { translatedAsync } from './errors.js'
 
 /** Counts the uses of an object and frees it once, after the last of them. */
 export class Lifetime {
@@ -24,7 +25,7 @@ export class Lifetime {
   /** Runs work that needs the object; disposal waits until it has settled. */
   async use<T>(work: () => Promise<T>): Promise<T> {
     this.check()
-    const promise = work()
+    const promise = translatedAsync(work)
     this.#pending.add(promise)
     try {
       return await promise

@@ -56,6 +56,12 @@ export const precisionSchema = word(['auto', 'fp32', 'bf16'])
   .default('auto')
   .describe('Precision of matrix operands; auto is bf16 where the CPU multiplies it faster')
 
+export const threadsSchema = z
+  .union([z.literal('auto'), integer(1, 'auto or a positive integer')], {
+    error: 'auto or a positive integer',
+  })
+  .default('auto')
+
 const datasetSchema = z.union([text(), datasetObject], { error: 'a path or {path: …, format: …}' })
 
 /** Every key of a config file, in camelCase. */
@@ -73,10 +79,7 @@ export const configSchema = z.strictObject({
     .default(0)
     .describe('Share of dataset held out for evaluation when there is no eval_dataset'),
   ...trainShape,
-  threads: z
-    .union([z.literal('auto'), integer(1)], { error: 'auto or a positive integer' })
-    .default('auto')
-    .describe('Threads of the engine'),
+  threads: threadsSchema.describe('Threads of the engine'),
   outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go'),
 })
 

@@ -7,6 +7,7 @@ import { ConfigError, DataError } from '../errors.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
+import { translated } from '../native/errors.js'
 import { toFileKeys } from '../schema.js'
 import { type BatchSource, type Window, Windows } from './batches.js'
 import {
@@ -88,7 +89,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     this.#setup = setup
     const { base, adapter, plans } = setup
     const described = { spec: adapter.description.spec, trainable: true }
-    this.memory = new MemoryReport(addon().plan(base.graph, base.formats, [described], plans))
+    this.memory = new MemoryReport(
+      translated(() => addon().plan(base.graph, base.formats, [described], plans)),
+    )
   }
 
   /** The last step made; it has what events leave out, such as the time left. */

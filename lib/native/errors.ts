@@ -1,0 +1,54 @@
+/**
+ * Errors from the native side become the classes of lib/errors.ts: C++ throws one type that carries a code, and the
+ * class is chosen by it here, with the stack of the caller.
+ */
+import {
+  ConfigError,
+  DataError,
+  DisposedError,
+  FileFormatError,
+  InternalError,
+  LowrankError,
+  OutOfMemoryError,
+  ShapeError,
+  UnsupportedError,
+  WriteError,
+} from '../errors.js'
+
+const CLASSES = {
+  CONFIG: ConfigError,
+  DATA: DataError,
+  DISPOSED: DisposedError,
+  FILE_FORMAT: FileFormatError,
+  INTERNAL: InternalError,
+  OUT_OF_MEMORY: OutOfMemoryError,
+  SHAPE: ShapeError,
+  UNSUPPORTED: UnsupportedError,
+  WRITE: WriteError,
+}
+
+/** The same error as one of ours, if its code says that it is; anything else passes through. */
+function fromNative(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof LowrankError) return error
+  const code = (error as NodeJS.ErrnoException).code ?? ''
+  if (!Object.hasOwn(CLASSES, code)) return error
+  return new CLASSES[code as keyof typeof CLASSES](error.message, {}, { cause: error })
+}
+
+/** Runs a call of the addon that answers at once. */
+export function translated<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** Runs work over the addon that takes time. */
+export async function translatedAsync<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}

@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest'
+import { formatBytes, MemoryReport } from '../../lib/memory.js'
+
+test('bytes are written with three digits or so', () => {
+  expect([0, 1023, 1024, 1.5 * 2 ** 20, 12.3 * 2 ** 30].map(formatBytes)).toEqual([
+    '0 B',
+    '1023 B',
+    '1.00 KiB',
+    '1.50 MiB',
+    '12.3 GiB',
+  ])
+})
+
+test('a report prints its categories, their shares and the peak', () => {
+  const report = new MemoryReport({
+    peakBytes: 4 << 20,
+    rows: [
+      { category: 'weights', bytes: 3 << 20 },
+      { category: 'activations', bytes: 1 << 20 },
+    ],
+    arenaBytes: 1 << 20,
+    peakAt: 'backward model.layers.3.mlp',
+    trainableParameters: 10,
+    totalParameters: 100,
+  })
+  expect(report.toString()).toBe(
+    [
+      'weights        3.00 MiB   75 %',
+      'activations    1.00 MiB   25 %',
+      '------------------------------',
+      'peak           4.00 MiB  100 %',
+      'at backward model.layers.3.mlp',
+    ].join('\n'),
+  )
+  expect(report.bytes('weights')).toBe(3 << 20)
+  expect(report.bytes('kv_cache')).toBe(0)
+})

@@ -1,0 +1,41 @@
+import { describe, expect, test } from 'vitest'
+import { graphOf } from '../../lib/models/index.js'
+import { nf4 } from '../../lib/strategies/quantization.js'
+import { type StorageChoice, storageFormats } from '../../lib/weights.js'
+import { tinyConfig } from './strategies/sites.js'
+
+const untied = graphOf({ ...tinyConfig, tie_word_embeddings: false })
+const plain: StorageChoice = { quantization: { type: 'none' }, precision: 'f32', exact: false }
+
+function formats(dtype: string, choice: Partial<StorageChoice> = {}) {
+  const all = storageFormats(untied, () => dtype, { ...plain, ...choice })
+  return {
+    linear: all['model.layers.0.mlp.up_proj.weight'],
+    embedding: all['model.embed_tokens.weight'],
+    head: all['lm_head.weight'],
+    norm: all['model.norm.weight'],
+  }
+}
+
+describe('weights are held', () => {
+  test('as in their file where the precision can use it, vectors in f32', () => {
+    expect(formats('F32')).toEqual({ linear: 'f32', embedding: 'f32', head: 'f32', norm: 'f32' })
+    expect(formats('F16')).toEqual({ linear: 'f16', embedding: 'f16', head: 'f16', norm: 'f32' })
+    expect(formats('BF16')).toEqual({ linear: 'bf16', embedding: 'bf16', head: 'bf16', norm: 'f32' })
+    expect(formats('F32', { precision: 'bf16' }).linear).toBe('bf16')
+  })
+
+  test('in NF4 only in the blocks', () => {
+    const expected = { linear: 'nf4_double', embedding: 'bf16', head: 'bf16', norm: 'f32' }
+    expect(formats('BF16', { quantization: nf4() })).toEqual(expected)
+    expect(formats('F32', { quantization: nf4({ doubleQuant: false }) })).toMatchObject({
+      linear: 'nf4',
+      head: 'f32',
+    })
+  })
+
+  test('in bf16 when they come in GGML blocks, or in f32 when nothing may be lost', () => {
+    expect(formats('Q4_1')).toMatchObject({ linear: 'bf16', embedding: 'bf16' })
+    expect(formats('Q4_1', { exact: true })).toMatchObject({ linear: 'f32', embedding: 'f32' })
+  })
+})
