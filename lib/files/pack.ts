@@ -3,7 +3,7 @@
  * micro-batch is a function of seed and epoch, so any place of any epoch can be reached directly.
  */
 
-import { ConfigError, DataError } from '../errors.js'
+import { ConfigError, DataError, InternalError } from '../errors.js'
 import type { EncodedDataset } from './encoded-dataset.js'
 import { ascending, shuffle } from './permutation.js'
 
@@ -82,7 +82,7 @@ export class Batches {
   rows(epoch: number, index: number): Uint32Array {
     const { order, starts } = this.#plan(epoch)
     if (!(index >= 0 && index + 1 < starts.length)) {
-      throw new RangeError(
+      throw new InternalError(
         `epoch ${epoch} has ${starts.length - 1} micro-batches, so there is no micro-batch ${index}`,
       )
     }

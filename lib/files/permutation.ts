@@ -11,7 +11,7 @@ function mix(value: number): number {
 }
 
 /** A 32-bit number for a list of counters (integers below 2^53), the same for the same list. */
-export function counterRandom(...counters: number[]): number {
+function counterRandom(...counters: number[]): number {
   let state = 0x9e3779b9
   for (const counter of counters) {
     state = mix(state ^ (counter >>> 0)) + 0x9e3779b9

@@ -77,7 +77,7 @@ export function tokenBytes(kind: 'byte-level' | 'sentencepiece', token: string):
 }
 
 /** The value of a `<0xNN>` token. */
-export function fallbackByte(token: string): number | undefined {
+function fallbackByte(token: string): number | undefined {
   return /^<0x[0-9A-Fa-f]{2}>$/.test(token) ? Number.parseInt(token.slice(3, 5), 16) : undefined
 }
 

@@ -1,6 +1,7 @@
 /**
- * Builds the library's tokenizer from an adapted tokenizer.json. Words repeat, so for byte-level vocabularies the
- * tokens of short pieces of text are remembered before they are spelled in bytes, which doubles the speed.
+ * Builds the library's tokenizer from an adapted tokenizer.json. Words repeat, so the tokens of short pieces of text
+ * are remembered, which doubles the speed: in byte-level vocabularies before a piece is spelled in bytes, in
+ * SentencePiece ones after a text is cut into words.
  */
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
@@ -22,7 +23,8 @@ export function buildLibrary(json: AdaptedTokenizer['json'], where: string): Lib
   const { rest, isByteLevel } = detachByteLevel(json.pre_tokenizer)
   try {
     const library = new Library({ ...json, pre_tokenizer: rest }, { clean_up_tokenization_spaces: false })
-    if (isByteLevel) rememberPieces(library)
+    if (isByteLevel) rememberPieces(library, (piece) => [piece], spellBytes)
+    else if (isCutBeforeSpaces(json.model)) rememberPieces(library, words, (word) => word)
     return library
   } catch (cause) {
     throw new FileFormatError(`${where} cannot be used: ${(cause as Error).message}`, { where }, { cause })
@@ -38,8 +40,30 @@ function detachByteLevel(step: Json | null): { rest: Json | null; isByteLevel: b
   return { rest: isByteLevel ? { ...step, pretokenizers: steps.slice(0, -1) } : step, isByteLevel }
 }
 
-/** The model's tokens of a piece depend on that piece alone. */
-function rememberPieces(library: Library): void {
+/** White space belongs to the word that follows. */
+function words(text: string): string[] {
+  return text.match(/\u2581+[^\u2581]*|[^\u2581]+/g) ?? []
+}
+
+/** Whether no merge reaches from a word into the space after it, so that words have the same tokens alone. */
+function isCutBeforeSpaces({ merges, ignore_merges: ignoresMerges }: Json): boolean {
+  if (ignoresMerges === true) return false
+  return (merges as (string | [string, string])[]).every((merge) => {
+    const joined = typeof merge === 'string' ? merge.replace(' ', '') : merge[0] + merge[1]
+    return !/[^\u2581]\u2581/.test(joined)
+  })
+}
+
+/**
+ * The model's tokens of a piece depend on that piece alone.
+ * @param cut a text into pieces that the model may take one by one
+ * @param spell a piece as the model takes it
+ */
+function rememberPieces(
+  library: Library,
+  cut: (text: string) => string[],
+  spell: (piece: string) => string,
+): void {
   const { model } = library
   if (!model) return
   const encode: (pieces: string[]) => string[] = model.encode.bind(model)
@@ -47,16 +71,18 @@ function rememberPieces(library: Library): void {
   const tokensOf = (piece: string): string[] => {
     const found = known.get(piece)
     if (found) return found
-    const tokens = encode([spellBytes(piece)])
+    const tokens = encode([spell(piece)])
     if (piece.length <= LONGEST_PIECE) {
       if (known.size === MOST_PIECES) known.clear()
       known.set(piece, tokens)
     }
     return tokens
   }
-  model.encode = (pieces: string[]) => {
+  model.encode = (texts: string[]) => {
     const tokens: string[] = []
-    for (const piece of pieces) for (const token of tokensOf(piece)) tokens.push(token)
+    for (const text of texts) {
+      for (const piece of cut(text)) for (const token of tokensOf(piece)) tokens.push(token)
+    }
     return tokens
   }
 }

@@ -25,7 +25,8 @@ function template(name: string): ChatTemplate {
 }
 
 const hello = [{ role: 'user', content: 'hello' }]
-const limits = { milliseconds: 300, characters: 1000 }
+const limits = { milliseconds: 10_000, characters: 1000 }
+const brief = { ...limits, milliseconds: 300 }
 
 describe.each(Object.keys(golden.templates))('the %s template', (name) => {
   const cases = golden.cases.filter((one) => one.template === name)
@@ -55,16 +56,16 @@ describe.each(Object.keys(golden.templates))('the %s template', (name) => {
 })
 
 describe('a hostile template', () => {
-  const render = (source: string) => new ChatTemplate(source, {}, limits).render(hello)
+  const render = (source: string, by = limits) => new ChatTemplate(source, {}, by).render(hello)
 
   it('is stopped when it runs too long', () => {
     const loops = '{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}'
-    expect(() => render(loops)).toThrow(FileFormatError)
-    expect(() => render(loops)).toThrow(/ran longer than 300 ms/)
+    expect(() => render(loops, brief)).toThrow(FileFormatError)
+    expect(() => render(loops, brief)).toThrow(/ran longer than 300 ms/)
   })
 
   it('is stopped when reading it takes too long', () => {
-    expect(() => new ChatTemplate(`{{ a }}${' '.repeat(1 << 19)}x`, {}, limits)).toThrow(
+    expect(() => new ChatTemplate(`{{ a }}${' '.repeat(1 << 19)}x`, {}, brief)).toThrow(
       /ran longer than 300 ms/,
     )
   })

@@ -149,16 +149,16 @@ describe('encodeDataset', () => {
   })
 
   it('gives every chat the whole time limit, however long all take together', async () => {
-    const path = file('slow.jsonl', ...Array.from({ length: 12 }, (_, i) => chat(`${i}`, 'b')))
+    const path = file('slow.jsonl', ...Array.from({ length: 20 }, (_, i) => chat(`${i}`, 'b')))
     const waiting = '{% for a in range(3000) %}{% set b = a %}{% endfor %}'
     const slow = { ...source, chatTemplate: waiting + templates.chatml.text }
     const one = performance.now()
     const encoder = new RowEncoder(slow, { maxSeqLength: 99 })
     for await (const row of openDataset(file('first.jsonl', chat('0', 'b')))) encoder.encode(row)
-    const milliseconds = Math.ceil(5 * (performance.now() - one))
+    const milliseconds = Math.ceil(8 * (performance.now() - one))
     const templateLimits = { milliseconds, characters: 10_000 }
     const data = await encodeDataset(path, slow, { maxSeqLength: 99, templateLimits })
-    expect(data.length).toBe(12)
+    expect(data.length).toBe(20)
   })
 
   it('stops when it is told to', async () => {
