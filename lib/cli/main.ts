@@ -60,6 +60,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
 
 async function run(args: readonly string[]): Promise<number> {
   const output = new Output(args.includes('--json'))
+  process.on('uncaughtException', (error) => process.exit(reportError(error, output)))
   try {
     const program = await buildProgram(args)
     if (args.length === 0) {

@@ -10,6 +10,27 @@ import type { Output } from './output.js'
 /** Between two lines where there is no terminal to draw a bar on. */
 const LINE_MS = 10_000
 
+/** A line that changes while something is loaded or read; on a terminal only. */
+export class StatusLine {
+  readonly #stream: NodeJS.WriteStream
+  #shown = false
+
+  constructor({ stderr }: Output) {
+    this.#stream = stderr
+  }
+
+  update(text: string): void {
+    if (!this.#stream.isTTY) return
+    this.#stream.write(`\r${text.slice(0, this.#stream.columns - 1)}\u001b[K`)
+    this.#shown = true
+  }
+
+  clear(): void {
+    if (this.#shown) this.#stream.write('\r\u001b[K')
+    this.#shown = false
+  }
+}
+
 /** What a training step shows. */
 export interface StepShown {
   step: number

@@ -2,11 +2,13 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import { formatBytes } from '../memory.js'
 import { type LoadOptions, loadModel, type Model } from '../model.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
 import { UsageError } from './errors.js'
 import { collect, integerFlag } from './help.js'
 import type { Output } from './output.js'
+import { StatusLine } from './progress.js'
 
 export interface SubjectOptions {
   model?: string
@@ -59,12 +61,27 @@ export async function withSubject<T>(
     threads: options.threads ?? config?.threads,
   }
   const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-  const model = await loadModel(path, { ...(known as LoadOptions), signal })
+  const model = await loadShown(path, { ...(known as LoadOptions), signal }, output)
   try {
     if (adapter !== null) await model.loadAdapter(adapter)
     return await work(model, adapter)
   } finally {
     await model.dispose()
+  }
+}
+
+/** Loads a model and shows on a terminal how far it has got. */
+export async function loadShown(path: string, options: LoadOptions, output: Output): Promise<Model> {
+  const line = new StatusLine(output)
+  try {
+    return await loadModel(path, {
+      ...options,
+      onProgress: ({ loadedBytes, totalBytes }) => {
+        line.update(`${Math.floor((100 * loadedBytes) / totalBytes)} % of ${formatBytes(totalBytes)}`)
+      },
+    })
+  } finally {
+    line.clear()
   }
 }
 

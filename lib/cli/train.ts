@@ -5,7 +5,8 @@
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { writeFileWhole } from '../files/atomic.js'
-import { loadModel } from '../model.js'
+import type { EncodeProgress } from '../files/encode-dataset.js'
+import { formatBytes } from '../memory.js'
 import { addon } from '../native/addon.js'
 import { listCheckpoints } from '../train/checkpoint.js'
 import { configText, loadConfig, type RunConfig } from '../train/config.js'
@@ -17,7 +18,8 @@ import { digits, formatCount } from './format.js'
 import { collect, examples } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
-import { TrainProgress } from './progress.js'
+import { StatusLine, TrainProgress } from './progress.js'
+import { loadShown } from './subject.js'
 
 interface Options {
   set?: string[]
@@ -79,18 +81,22 @@ async function train(
   const { rss: nodeBytes } = addon().residentBytes()
   const { quantization, precision, threads } = config
   output.note(`Loading ${config.model}`)
-  const model = await loadModel(config.model, { quantization, precision, threads, signal })
+  const model = await loadShown(config.model, { quantization, precision, threads, signal }, output)
   try {
     const adapter = await model.attach(config.strategy, { seed: config.seed })
     const { dataset, evalDataset, evalFraction, outputDir } = config
-    const control = { evalDataset, evalFraction, outputDir, resume, signal }
+    const reading = new StatusLine(output)
+    const onDataProgress = ({ rows, tokens }: EncodeProgress) =>
+      reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)
+    const control = { evalDataset, evalFraction, outputDir, resume, signal, onDataProgress }
     const run = adapter.train(dataset, { ...trainOptions(config), ...control })
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
+    noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
     const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
-    await follow(run, config, output, progress).catch((error: unknown) => {
+    await follow(run, config, output, progress, reading).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, again) : error
     })
   } finally {
@@ -104,9 +110,26 @@ function trainOptions(config: RunConfig): TrainOptions {
   return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as TrainOptions
 }
 
-async function follow(run: TrainingRun, config: RunConfig, output: Output, progress: TrainProgress) {
+/** What training needs beyond what is loaded already, against what there is. */
+function noteShortage(bytes: number, output: Output): void {
+  const available = process.availableMemory()
+  if (bytes > available)
+    output.note(
+      `warning: this needs ${formatBytes(bytes)} more, and ${formatBytes(available)} are available; ` +
+        'a smaller per_device_train_batch_size or max_seq_length takes less.',
+    )
+}
+
+async function follow(
+  run: TrainingRun,
+  config: RunConfig,
+  output: Output,
+  progress: TrainProgress,
+  reading: StatusLine,
+): Promise<void> {
   try {
     for await (const event of run.events()) {
+      reading.clear()
       if (event.event === 'plan') {
         // Now the data has been read and the folder made: whatever was wrong with the call has been found.
         await writeFileWhole(join(config.outputDir, 'config.yaml'), configText(config))
@@ -116,6 +139,7 @@ async function follow(run: TrainingRun, config: RunConfig, output: Output, progr
       show(event, run, config, output, progress)
     }
   } finally {
+    reading.clear()
     progress.stop()
   }
 }

@@ -26,9 +26,17 @@ export async function writeFolder(target: string, write: (folder: string) => Pro
     })
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
-    throw error
+    throw inPlace(error, temporary, place)
   }
   await syncFolder(dirname(place))
+}
+
+/** The temporary name tells nobody anything: the message has the name that the file was to have. */
+function inPlace(error: unknown, temporary: string, place: string): unknown {
+  if (!(error instanceof WriteError) || typeof error.details.path !== 'string') return error
+  const details = { ...error.details, path: error.details.path.replace(temporary, () => place) }
+  const message = error.message.replace(temporary, () => place)
+  return new WriteError(message, details, { cause: error.cause })
 }
 
 /** Creates a folder and those above it. */

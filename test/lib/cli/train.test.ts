@@ -168,8 +168,8 @@ test('a full disk fails the save, and neither half a checkpoint nor half an adap
   expect(jsonLines(stdout).at(-1)).toMatchObject({
     event: 'error',
     code: 'WRITE',
-    message: expect.stringContaining('nothing was left half written'),
-    details: { reason: 'EFBIG' },
+    message: expect.stringMatching(/^cannot write .*; nothing was left half written$/),
+    details: { reason: 'EFBIG', path: it.at('out', 'checkpoint-3', 'adapter_model.safetensors') },
   })
   expect(readdirSync(it.at('out')).sort()).toEqual(['config.yaml', 'metrics.jsonl'])
   expect(readdirSync(it.folder).filter((name) => name.includes('.tmp'))).toEqual([])

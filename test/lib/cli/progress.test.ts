@@ -1,0 +1,69 @@
+import { PassThrough } from 'node:stream'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Output } from '../../../lib/cli/output.js'
+import { StatusLine, TrainProgress } from '../../../lib/cli/progress.js'
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+const MIB = 1 << 20
+const step = (index: number) => ({
+  step: index,
+  totalSteps: 100,
+  loss: 2 / index,
+  tokensPerSecond: 1234.5,
+  secondsLeft: 61,
+  residentBytes: 90 * MIB,
+})
+
+function stderr(isTTY: boolean): { output: Output; text: () => string } {
+  const stream = Object.assign(new PassThrough(), { isTTY, columns: 200 })
+  let text = ''
+  stream.on('data', (part) => {
+    text += part
+  })
+  const output = new Output(false, process.stdout, stream as unknown as NodeJS.WriteStream)
+  return { output, text: () => text }
+}
+
+test('without a terminal there is a line at first, every ten seconds, and at the end', () => {
+  const { output, text } = stderr(false)
+  const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
+  for (let index = 1; index <= 100; index++) {
+    progress.update(step(index))
+    vi.advanceTimersByTime(300)
+  }
+  const lines = text().trimEnd().split('\n')
+  expect(lines.map((line) => line.split(':')[0])).toEqual([
+    'step 1/100',
+    'step 35/100',
+    'step 69/100',
+    'step 100/100',
+  ])
+  expect(lines[0]).toBe(
+    'step 1/100: loss 2.0000, 1235 tokens/s, 1 min 01 s left, memory 90.0 MiB (plan 12.0 MiB + Node 70.0 MiB)',
+  )
+})
+
+test('on a terminal a bar is drawn, and notes stay above it', () => {
+  const { output, text } = stderr(true)
+  const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
+  progress.update(step(50))
+  progress.note('step 50: saved out/checkpoint-50')
+  progress.stop()
+  expect(text()).toContain('==========----------')
+  expect(text()).toContain('50/100 | loss 0.0400 | 1235 tokens/s | 1 min 01 s left')
+  expect(text()).toContain('\r\u001b[Kstep 50: saved out/checkpoint-50\n')
+})
+
+test('a status line is for terminals, cut to their width, and goes away', () => {
+  const piped = stderr(false)
+  new StatusLine(piped.output).update('12 %')
+  expect(piped.text()).toBe('')
+  const terminal = stderr(true)
+  const line = new StatusLine(terminal.output)
+  line.update('x'.repeat(300))
+  line.clear()
+  line.clear()
+  expect(terminal.text()).toBe(`\r${'x'.repeat(199)}\u001b[K\r\u001b[K`)
+})
