@@ -21,8 +21,7 @@ export function numberFlag(low: number, high: number): (text: string) => number 
   return (text) => {
     const value = Number(text)
     if (text.trim() !== '' && value >= low && value <= high) return value
-    const range = high === Number.POSITIVE_INFINITY ? `from ${low}` : `from ${low} to ${high}`
-    throw new InvalidArgumentError(`Expected a number ${range}.`)
+    throw new InvalidArgumentError(`Expected a number from ${low} to ${high}.`)
   }
 }
 

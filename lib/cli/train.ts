@@ -44,10 +44,10 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const config = await loadConfig(path, options.set)
     await noteEarlierRun(config, resume, output)
-    const again = resumeCommand(path, options.set ?? [])
+    const call = configCall(path, options.set ?? [])
     const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
     try {
-      await train(config, resume, again, output, interruption.signal)
+      await train(config, resume, call, output, interruption.signal)
     } finally {
       interruption.dispose()
     }
@@ -74,7 +74,7 @@ async function noteEarlierRun(config: RunConfig, resume: string | boolean, outpu
 async function train(
   config: RunConfig,
   resume: string | boolean,
-  again: string,
+  call: string,
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
@@ -96,8 +96,8 @@ async function train(
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
     const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
-    await follow(run, config, output, progress, reading).catch((error: unknown) => {
-      throw error === signal.reason ? stopped(run, again) : error
+    await follow(run, config, call, output, progress, reading).catch((error: unknown) => {
+      throw error === signal.reason ? stopped(run, call) : error
     })
   } finally {
     await model.dispose()
@@ -123,6 +123,7 @@ function noteShortage(bytes: number, output: Output): void {
 async function follow(
   run: TrainingRun,
   config: RunConfig,
+  call: string,
   output: Output,
   progress: TrainProgress,
   reading: StatusLine,
@@ -136,7 +137,7 @@ async function follow(
         noteData(run, progress)
       }
       output.event(event)
-      show(event, run, config, output, progress)
+      show(event, run, call, output, progress)
     }
   } finally {
     reading.clear()
@@ -160,7 +161,7 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
 function show(
   event: TrainEvent,
   run: TrainingRun,
-  config: RunConfig,
+  call: string,
   output: Output,
   progress: TrainProgress,
 ): void {
@@ -176,19 +177,19 @@ function show(
     progress.note(`step ${event.step}: saved ${event.path}`)
   } else if (event.event === 'done') {
     progress.stop()
-    if (!output.json) output.answer(event, () => summary(event, config))
+    if (!output.json) output.answer(event, () => summary(event, call))
   }
 }
 
-function summary(event: Extract<TrainEvent, { event: 'done' }>, config: RunConfig): string {
+function summary(event: Extract<TrainEvent, { event: 'done' }>, call: string): string {
   return [
     `${event.steps} steps, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
-    `The adapter is in ${config.outputDir}. Try it:`,
-    `  lowrank generate --model ${quoted(config.model)} --adapter ${quoted(config.outputDir)} --prompt "Hello"`,
+    `The adapter is in ${event.output_dir}. Try it:`,
+    `  lowrank generate ${call} --prompt "Hello"`,
   ].join('\n')
 }
 
-function stopped(run: TrainingRun, again: string): InterruptedError {
+function stopped(run: TrainingRun, call: string): InterruptedError {
   const step = run.latest?.index ?? 0
   const checkpoint = run.checkpoints.at(-1)
   if (checkpoint === undefined)
@@ -196,16 +197,17 @@ function stopped(run: TrainingRun, again: string): InterruptedError {
       step,
       checkpoint: null,
     })
-  return new InterruptedError(`stopped after step ${step}; ${checkpoint} is saved. Go on with: ${again}`, {
+  const resume = `lowrank train ${call} --resume`
+  return new InterruptedError(`stopped after step ${step}; ${checkpoint} is saved. Go on with: ${resume}`, {
     step,
     checkpoint,
-    resume: again,
+    resume,
   })
 }
 
-function resumeCommand(path: string, overrides: readonly string[]): string {
-  const set = overrides.map((override) => ` --set ${quoted(override)}`).join('')
-  return `lowrank train ${quoted(path)}${set} --resume`
+/** The config and its changes, as they stand on a command line. */
+function configCall(path: string, overrides: readonly string[]): string {
+  return [quoted(path), ...overrides.map((override) => `--set ${quoted(override)}`)].join(' ')
 }
 
 /** A word for a POSIX shell. */
