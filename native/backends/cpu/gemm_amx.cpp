@@ -30,9 +30,9 @@ namespace {
 
 #include "backends/cpu/gemm_vector_avx512.inl"
 
-#include "backends/cpu/gemm_driver.inl"
-
 #include "backends/cpu/gemm_weights.inl"
+
+#include "backends/cpu/gemm_driver.inl"
 
 #include "backends/cpu/gemm_bf16.inl"
 

@@ -28,9 +28,9 @@ inline constexpr int kFp32PanelVectors = 1;
 
 #include "backends/cpu/gemm_vector_avx2.inl"
 
-#include "backends/cpu/gemm_driver.inl"
-
 #include "backends/cpu/gemm_weights.inl"
+
+#include "backends/cpu/gemm_driver.inl"
 
 #include "backends/cpu/gemm_f32.inl"
 

@@ -33,9 +33,9 @@ inline constexpr int kFp32PanelVectors = 4;
 
 #include "backends/cpu/gemm_vector_avx512.inl"
 
-#include "backends/cpu/gemm_driver.inl"
-
 #include "backends/cpu/gemm_weights.inl"
+
+#include "backends/cpu/gemm_driver.inl"
 
 #include "backends/cpu/gemm_f32.inl"
 

@@ -2,6 +2,7 @@
 
 struct DotTiles : Bf16Panels<4, 2> {
   static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kAhead = 2048 / sizeof(Element);  // from the second-level cache, where the panels lie
   static constexpr int64_t kRunLength = kReductionBytes / static_cast<int64_t>(sizeof(Element));  // never cut
   static constexpr int64_t kSums = kTileRows * kPanelVectors * kVector;
   // Cycles per weight decoded, per activation loaded and per product: for splitting work only.
@@ -32,6 +33,7 @@ struct DotTiles : Bf16Panels<4, 2> {
         LOWRANK_UNROLL
         for (int v = 0; v < kVectors; ++v) {
           b[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + v * 2 * kVector));
+          _mm_prefetch(panel + kAhead + v * 2 * kVector, _MM_HINT_T0);
         }
         LOWRANK_UNROLL
         for (int i = 0; i < kRows; ++i) {

@@ -22,7 +22,7 @@ struct TileRows {
   int64_t load, begin, end;
 };
 
-inline constexpr int kVector = 16;
+inline constexpr int64_t kBand = 32;  // stored rows decoded at a time when they lie along the reduction
 
 // Adds bias and residual to finished sums and stores them in the output's type: rows `row`.. and columns `column`.. of
 // y, read from sums[rows][stride].
@@ -135,31 +135,51 @@ struct Product {
     return std::min<int64_t>(Kernel::kPanelVectors, vectors - panel * Kernel::kPanelVectors);
   }
 
+  // Decodes the block's part of every weight for the panels [first_panel, last_panel). Stored rows are read in bands, and
+  // the next band is on its way to the cache meanwhile: the hardware does not foresee rows this short.
   void decode(const ReductionBlock& block, int64_t first_panel, int64_t last_panel, Element* group) const {
-    constexpr int64_t kQuantised = kNf4Block / kVector;  // column vectors that share one block of codes
-    const int64_t end = std::min(last_panel * Kernel::kPanelVectors, vectors);
-    for (int64_t v = first_panel * Kernel::kPanelVectors; v < end;) {
-      const int64_t count = std::min(kTransposed ? 1 : kQuantised - v % kQuantised, end - v);
-      Slot<Element> slots[kQuantised];
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t panel = (v + i) / Kernel::kPanelVectors;
-        slots[i].stride = panel_width(panel) * kVector * Kernel::kInterleave;
-        slots[i].data = group + (panel - first_panel) * kPanelColumns * block.padded +
-                        (v + i) % Kernel::kPanelVectors * kVector * Kernel::kInterleave;
-      }
-      const int64_t column = v * kVector;
-      const int64_t valid = std::min(count * kVector, n - column);
-      for (const Piece& piece : block.pieces) {
-        const WeightView& weight = segments[static_cast<size_t>(piece.segment)].w;
-        if constexpr (kTransposed) {
-          Kernel::pack_rows(weight, column, valid, piece, slots[0]);
-        } else {
-          Kernel::pack_columns(weight, column, valid, piece, slots);
+    const int64_t begin = first_panel * Kernel::kPanelVectors, end = std::min(last_panel * Kernel::kPanelVectors, vectors);
+    const int64_t first = begin * kVector, columns = std::min(n, end * kVector) - first;
+    int64_t before = 0;
+    for (const Piece& piece : block.pieces) {
+      const WeightView& weight = segments[static_cast<size_t>(piece.segment)].w;
+      if constexpr (kTransposed) {
+        for (int64_t v = begin; v < end; ++v) {
+          prefetch_weights(weight, (v + 1) * kVector, v + 1 < end ? kVector : 0, piece.begin, piece.count);
+          Kernel::pack_rows(weight, v * kVector, std::min<int64_t>(kVector, n - v * kVector), piece,
+                            slot(group, block, first_panel, v, before));
         }
-        for (int64_t i = 0; i < count; ++i) slots[i].data += piece.padded / Kernel::kInterleave * slots[i].stride;
+      } else {
+        for (int64_t row = 0; row < piece.count; row += kBand) {
+          const int64_t last = row + kBand;
+          Piece band{piece.segment, piece.begin + row, kBand, kBand};
+          if (last >= piece.count) band.count = piece.count - row, band.padded = piece.padded - row;
+          prefetch_weights(weight, piece.begin + last, std::clamp<int64_t>(piece.count - last, 0, kBand), first, columns);
+          decode_band(weight, band, block, begin, end, first_panel, before + row, group);
+        }
       }
+      before += piece.padded;
+    }
+  }
+
+  void decode_band(const WeightView& weight, const Piece& band, const ReductionBlock& block, int64_t begin, int64_t end,
+                   int64_t first_panel, int64_t before, Element* group) const {
+    constexpr int64_t kQuantised = kNf4Block / kVector;  // column vectors that share one block of codes
+    for (int64_t v = begin; v < end;) {
+      const int64_t count = std::min(kQuantised - v % kQuantised, end - v);
+      Slot<Element> slots[kQuantised];
+      for (int64_t i = 0; i < count; ++i) slots[i] = slot(group, block, first_panel, v + i, before);
+      Kernel::pack_columns(weight, v * kVector, std::min(count * kVector, n - v * kVector), band, slots);
       v += count;
     }
+  }
+
+  // Where column vector v of the output keeps the reduction from element `before` of the block on.
+  Slot<Element> slot(Element* group, const ReductionBlock& block, int64_t first_panel, int64_t v, int64_t before) const {
+    const int64_t panel = v / Kernel::kPanelVectors, stride = panel_width(panel) * kVector * Kernel::kInterleave;
+    return {group + (panel - first_panel) * kPanelColumns * block.padded +
+                v % Kernel::kPanelVectors * kVector * Kernel::kInterleave + before / Kernel::kInterleave * stride,
+            stride};
   }
 
   // One row tile over the panels of the group. Where the kernel asks for it, the tile's part of the reduction is cut into

@@ -8,6 +8,7 @@ struct Fp32 {
   static constexpr int64_t kInterleave = 1;
   static constexpr int kPanelVectors = kFp32PanelVectors;
   static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kAhead = 2048 / sizeof(Element);  // from the second-level cache, where the panels lie
   static constexpr int64_t kRunLength = kReductionBytes / static_cast<int64_t>(sizeof(Element));  // never cut
   static constexpr int64_t kSums = kTileRows * kPanelVectors * kVector;
   // Cycles per weight decoded, per activation loaded and per product: for splitting work only.
@@ -176,7 +177,10 @@ struct Fp32 {
       for (int64_t steps = pieces[p].steps; steps > 0; --steps, ++a, panel += kVectors * kVector) {
         Vec b[kVectors];
         LOWRANK_UNROLL
-        for (int v = 0; v < kVectors; ++v) b[v] = load(panel + v * kVector);
+        for (int v = 0; v < kVectors; ++v) {
+          b[v] = load(panel + v * kVector);
+          _mm_prefetch(panel + kAhead + v * kVector, _MM_HINT_T0);
+        }
         LOWRANK_UNROLL
         for (int i = 0; i < kRows; ++i) {
           const Vec x = broadcast(a[i * ld]);

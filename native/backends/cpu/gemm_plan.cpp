@@ -16,8 +16,11 @@ std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions
   constexpr int64_t kCut = 64;  // cuts fall on quantisation blocks of rows that start on one
   int64_t total = 0;
   for (int64_t length : reductions) total += round_up(length, step);
-  const int64_t count = std::max<int64_t>(1, (total + longest - 1) / longest);
-  const int64_t target = std::min(longest, round_up((total + count - 1) / count, kCut));
+  // A reduction that must be split anyway is split finely: the panels of more columns then fit the buffer, so the
+  // activations are read fewer times.
+  const int64_t length = total <= longest ? longest : longest / 4;
+  const int64_t count = std::max<int64_t>(1, (total + length - 1) / length);
+  const int64_t target = std::min(length, round_up((total + count - 1) / count, kCut));
 
   std::vector<ReductionBlock> blocks(1);
   for (size_t segment = 0; segment < reductions.size(); ++segment) {
@@ -72,9 +75,7 @@ int64_t gemm_workspace(Precision precision, int64_t m, int64_t n, std::span<cons
 }
 
 int64_t reduce_tokens_workspace(int64_t tokens, int64_t r, int64_t n, int threads) {
-  const int64_t copies = round_up(tokens * r * static_cast<int64_t>(sizeof(float)), 64);
-  const int64_t product = factors_bytes(tokens, r) + sums_bytes(r, n) + threads * kThreadBytes;
-  return std::max(copies, product);
+  return factors_bytes(tokens, r) + sums_bytes(r, n) + threads * kThreadBytes;
 }
 
 }  // namespace lowrank::cpu

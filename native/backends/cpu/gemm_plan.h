@@ -11,7 +11,7 @@ namespace lowrank::cpu {
 
 /// Bytes of one thread's buffer of decoded weights: half of a 2 MiB second-level cache.
 inline constexpr int64_t kGroupBytes = 1024 * 1024;
-/// Longest run of the reduction that is summed in registers; longer ones are summed block by block in fp32.
+/// Longest reduction that is summed in registers; longer ones are summed block by block in fp32.
 inline constexpr int64_t kReductionBytes = 8192;
 /// Most pieces of segments in one block.
 inline constexpr int64_t kMostPieces = 16;
@@ -42,7 +42,8 @@ struct ReductionBlock {
   int64_t padded = 0;  // sum of the pieces' padded counts
 };
 
-/// Cuts the concatenated reduction into equal blocks of at most `longest` elements, every piece padded to `step`.
+/// Cuts a concatenated reduction of more than `longest` elements into equal blocks of at most a quarter of that; every
+/// piece is padded to `step`.
 std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions, int64_t step, int64_t longest);
 
 /// The threads of a product as a grid over its output: `columns` ranges of panels times `rows` ranges of row tiles.
@@ -55,11 +56,11 @@ struct Grid {
 /// takes the split whose busiest thread has least to do. Costs are in arbitrary units per panel, tile, or both.
 Grid choose_grid(int threads, int64_t panels, int64_t tiles, double decode_cost, double load_cost, double tile_cost);
 
-/// Layout of a token reduction's workspace at bf16 precision: factors [r, T] in bf16, then sums [r, n] in fp32, then what
-/// the product of the two needs. Rows of factors are padded so that they do not alias in the cache.
+/// Layout of a token reduction's workspace: factors [r, T] in fp32 or bf16, then sums [r, n] in fp32, then what the
+/// product of the two needs. Rows of factors are padded so that they do not alias in the cache.
 constexpr int64_t factors_stride(int64_t tokens) { return (tokens + 31) / 32 * 32 + 32; }
-constexpr int64_t factors_bytes(int64_t tokens, int64_t r) { return r * factors_stride(tokens) * 2; }
-constexpr int64_t sums_bytes(int64_t r, int64_t n) { return (r * n * 4 + 63) / 64 * 64; }
+constexpr int64_t factors_bytes(int64_t tokens, int64_t r) { return r * factors_stride(tokens) * 4; }
+constexpr int64_t sums_bytes(int64_t r, int64_t n) { return r * ((n + 63) / 64 * 64) * 4; }
 
 /// Item range of part `index` when `count` items are dealt out evenly to `parts`.
 constexpr int64_t part_begin(int64_t count, int64_t parts, int64_t index) { return count * index / parts; }

@@ -1,6 +1,19 @@
 // Reading stored weights: sixteen values of a dense row, the codes of a quantised block, and the way out for shapes whose
 // blocks cross rows.
 
+inline constexpr int kVector = 16;
+
+// Asks for columns [column, column + columns) of some rows to be brought into the second-level cache.
+inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  const bool quantised = w.format == WeightFormat::nf4;
+  const int64_t ld = quantised ? w.cols : w.ld;
+  const int64_t bits = quantised ? 4 : w.format == WeightFormat::f32 ? 32 : 16;
+  for (int64_t i = row; i < row + rows; ++i) {
+    const char* first = static_cast<const char*>(w.data) + (i * ld + column) * bits / 8;
+    for (int64_t byte = 0; byte < columns * bits / 8; byte += 64) _mm_prefetch(first + byte, _MM_HINT_T1);
+  }
+}
+
 // Columns [column, column + count) of one row of a dense weight as fp32, zeros after them.
 template <WeightFormat kFormat>
 inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t count) {
