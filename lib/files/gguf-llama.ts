@@ -42,8 +42,8 @@ const ROPE_FACTORS = 'rope_freqs.weight'
 const IGNORED = /^blk\.\d+\.attn_rot_embd(\.weight)?$/
 
 /**
- * @throws UnsupportedError for another architecture, an adapter, a mixture of experts or a tensor type that cannot be
- * loaded; FileFormatError when keys or tensors are missing or contradict one another.
+ * @throws UnsupportedError for another architecture, an adapter, a mixture of experts, an attention window or a tensor type that
+ * cannot be loaded; FileFormatError when keys or tensors are missing or contradict one another.
  */
 export function translateGguf(header: GgufHeader): GgufModel {
   const { path } = header
@@ -105,6 +105,8 @@ function readConfig(keys: GgufKeys, tensors: readonly GgufTensor[]): Record<stri
     hidden / keys.required('llama.attention.head_count', heads)
   const epsilon = 'llama.attention.layer_norm_rms_epsilon'
   checkHeadSizes(keys, headDim)
+  const contextLength = need('llama.context_length')
+  refuseWindow(keys, contextLength)
   const config: Record<string, unknown> = {
     architectures: ['LlamaForCausalLM'],
     model_type: 'llama',
@@ -120,7 +122,7 @@ function readConfig(keys: GgufKeys, tensors: readonly GgufTensor[]): Record<stri
     head_dim: headDim,
     hidden_act: 'silu',
     rms_norm_eps: keys.required(epsilon, keys.number(epsilon)),
-    max_position_embeddings: need('llama.context_length'),
+    max_position_embeddings: contextLength,
     rope_theta: keys.number('llama.rope.freq_base') ?? 10_000,
     rope_scaling: ropeScaling(keys),
     attention_bias: names.has('blk.0.attn_q.bias'),
@@ -128,13 +130,23 @@ function readConfig(keys: GgufKeys, tensors: readonly GgufTensor[]): Record<stri
     tie_word_embeddings: !names.has('output.weight'),
   }
   const optional: [string, number | undefined][] = [
-    ['sliding_window', keys.integer('llama.attention.sliding_window', 1)],
     ['bos_token_id', keys.integer('tokenizer.ggml.bos_token_id')],
     ['eos_token_id', keys.integer('tokenizer.ggml.eos_token_id')],
     ['pad_token_id', keys.integer('tokenizer.ggml.padding_token_id')],
   ]
   for (const [key, value] of optional) if (value !== undefined) config[key] = value
   return config
+}
+
+/** Mistral's files have this architecture too. Zero means none, and a window that no text can outgrow hides nothing. */
+function refuseWindow(keys: GgufKeys, contextLength: number): void {
+  const key = 'llama.attention.sliding_window'
+  const window = keys.integer(key) ?? 0
+  if (window === 0 || window >= contextLength) return
+  throw new UnsupportedError(
+    `${keys.path}: ${key} is ${window}, less than the context length of ${contextLength}; attention windows are not supported: take a model without one, or the Hugging Face folder with sliding_window set to null (right for texts of up to ${window} tokens)`,
+    { path: keys.path, key, window, contextLength },
+  )
 }
 
 /** A value that may be given once or per layer; layers that differ cannot be expressed in a Llama config. */

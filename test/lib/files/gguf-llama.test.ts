@@ -269,6 +269,16 @@ describe('a llama GGUF file', () => {
     )
   })
 
+  it('refuses an attention window that is shorter than the context', async () => {
+    const key = 'llama.attention.sliding_window'
+    const window = (size: number) => llamaGguf({ [key]: value.number('u32', size) })
+    expect(await problem(window(127), UnsupportedError)).toBe(
+      `FILE: ${key} is 127, less than the context length of 128; attention windows are not supported: take a model without one, or the Hugging Face folder with sliding_window set to null (right for texts of up to 127 tokens)`,
+    )
+    const { config } = await open(llamaGguf())
+    for (const harmless of [0, 128]) expect((await open(window(harmless))).config).toEqual(config)
+  })
+
   it('refuses layers that differ and partial rotary dimensions', async () => {
     const kv = value.numbers('i32', [2, 1])
     expect(await problem(llamaGguf({ 'llama.attention.head_count_kv': kv }), UnsupportedError)).toBe(
