@@ -7,8 +7,8 @@ import { ConfigError, FileFormatError } from './errors.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { readInto, withInputFile } from './files/input.js'
 import { type ModelFiles, openModelFiles } from './files/model-files.js'
-import { loadTokenizer, type TokenizerSource, tokenizerSourceFromFolder } from './files/tokenizer.js'
-import { tokenizerSourceFromGguf } from './files/tokenizer-gguf.js'
+import { loadTokenizer, type TokenizerSource } from './files/tokenizer.js'
+import { readTokenizerSource } from './files/tokenizer-source.js'
 import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
@@ -322,12 +322,6 @@ async function ropeFactorsOf({ ropeFactors }: ModelFiles): Promise<Float32Array 
     await readInto(file, bytes, ropeFactors.offset)
     return toFloat32(ropeFactors.dtype, bytes, ropeFactors.name)
   })
-}
-
-async function readTokenizerSource(files: ModelFiles): Promise<TokenizerSource> {
-  return files.gguf
-    ? tokenizerSourceFromGguf(files.gguf.metadata, files.path)
-    : await tokenizerSourceFromFolder(files.path)
 }
 
 function checkedTokenizer(source: TokenizerSource, graph: Graph) {

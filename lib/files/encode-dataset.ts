@@ -15,6 +15,7 @@ import type { EncodeRowOptions } from './encode.js'
 import { type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import { fromPlainError, type TextAnswer, type TextJob } from './text-jobs.js'
 import { specialTokensOf, type TokenizerSource } from './tokenizer.js'
+import type { TokenizerOfModel } from './tokenizer-source.js'
 
 export interface EncodeDatasetOptions extends EncodeRowOptions {
   /** Default `auto`: by the keys of the first row. */
@@ -41,12 +42,13 @@ const RENDER_MEGABYTES = 256
 
 /**
  * Reads and tokenises a dataset.
+ * @param source a tokenizer, or the model whose tokenizer the worker reads itself (which keeps it out of this thread)
  * @throws DataError when a row cannot be used or none has anything to learn, FileFormatError when a file or the chat
  * template is at fault, ConfigError for an option out of range.
  */
 export async function encodeDataset(
   paths: string | readonly string[],
-  source: TokenizerSource,
+  source: TokenizerSource | TokenizerOfModel,
   options: EncodeDatasetOptions,
   control: EncodeControl = {},
 ): Promise<EncodedDataset> {

@@ -9,7 +9,7 @@ import { readdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import { fingerprintModel } from './fingerprint.js'
-import { type GgufValue, readGgufHeader } from './gguf.js'
+import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-llama.js'
 import { quote, readJsonObject, readText } from './input.js'
 import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
@@ -27,8 +27,6 @@ export interface ModelFiles {
   tensors: Map<string, TensorSource>
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
-  /** What the tokenizer is rebuilt from. */
-  gguf?: { metadata: Map<string, GgufValue> }
   generationConfig?: Record<string, unknown>
   /** Identifies the content in caches and checkpoints: names, sizes, headers and samples of every tensor, in hex. */
   fingerprint: string
@@ -76,7 +74,6 @@ async function openGguf(path: string): Promise<ModelFiles> {
     path,
     config,
     tensors,
-    gguf: { metadata: header.metadata },
     fingerprint,
   }
   if (ropeFactors) model.ropeFactors = ropeFactors

@@ -17,12 +17,13 @@ import type { DatasetFormat } from './dataset.js'
 import type { EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { TokenizerSource } from './tokenizer.js'
+import type { TokenizerOfModel } from './tokenizer-source.js'
 
 export interface EncodeJob {
   kind: 'encode'
   paths: readonly string[]
   format: DatasetFormat | 'auto'
-  source: TokenizerSource
+  source: TokenizerSource | TokenizerOfModel
   options: EncodeRowOptions
 }
 

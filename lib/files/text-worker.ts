@@ -10,6 +10,7 @@ import { type DatasetRow, openDataset } from './dataset.js'
 import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
 import { ChunkBuilder, type DatasetStats } from './encoded-dataset.js'
 import { type EncodeJob, type RenderJob, type TextAnswer, type TextJob, toPlainError } from './text-jobs.js'
+import { readTokenizerSource } from './tokenizer-source.js'
 
 /** Tokens that are sent at once. */
 const CHUNK_TOKENS = 1 << 18
@@ -21,7 +22,7 @@ function answer(message: TextAnswer, transfer: ArrayBuffer[] = []): void {
 }
 
 async function encode({ paths, format, source, options }: EncodeJob): Promise<void> {
-  const encoder = new RowEncoder(source, options)
+  const encoder = new RowEncoder('kind' in source ? await readTokenizerSource(source) : source, options)
   const stats: DatasetStats = {
     rows: 0,
     dropped: 0,

@@ -108,7 +108,7 @@ async function encodeFile(
   const { maxSeqLength, trainOn } = options
   return encodeDataset(
     config.path,
-    await base.tokenizerSource(),
+    { kind: base.files.kind, path: base.files.path },
     { format: config.format, maxSeqLength, trainOn, now: new Date(now) },
     { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) },
   )

@@ -4,10 +4,10 @@ import { type DatasetFormat, type DatasetRow, openDataset } from '../../files/da
 import { type DropReason, type EncodedRow, IGNORE, RowEncoder, type TrainOn } from '../../files/encode.js'
 import { openModelFiles } from '../../files/model-files.js'
 import type { Tokenizer } from '../../files/tokenizer.js'
+import { readTokenizerSource } from '../../files/tokenizer-source.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Output } from '../output.js'
-import { tokenizerSourceOf } from './model.js'
 
 /** Rows that are shown. */
 const EXAMPLES = 2
@@ -71,7 +71,7 @@ async function readFacts(path: string, options: DatasetInspection): Promise<Data
 }
 
 async function encoderFor({ model, maxSeqLength, trainOn }: DatasetInspection): Promise<RowEncoder> {
-  const source = await tokenizerSourceOf(await openModelFiles(model as string))
+  const source = await readTokenizerSource(await openModelFiles(model as string))
   return new RowEncoder(source, {
     maxSeqLength: maxSeqLength ?? NO_LIMIT,
     trainOn: trainOn ?? 'completions',

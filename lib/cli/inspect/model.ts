@@ -1,8 +1,8 @@
 /** What is in a model folder or GGUF file, read from its headers: shape, tensors, tokenizer, and memory by format. */
 import { LowrankError, UnsupportedError } from '../../errors.js'
 import { type ModelFiles, openModelFiles } from '../../files/model-files.js'
-import { loadTokenizer, type TokenizerSource, tokenizerSourceFromFolder } from '../../files/tokenizer.js'
-import { tokenizerSourceFromGguf } from '../../files/tokenizer-gguf.js'
+import { loadTokenizer } from '../../files/tokenizer.js'
+import { readTokenizerSource } from '../../files/tokenizer-source.js'
 import type { Graph } from '../../graph/graph.js'
 import { formatBytes } from '../../memory.js'
 import { resolvePrecision } from '../../model.js'
@@ -79,14 +79,9 @@ function tryGraph(files: ModelFiles): Graph | UnsupportedError {
   }
 }
 
-/** What a model's tokenizer is made of. */
-export async function tokenizerSourceOf({ gguf, path }: ModelFiles): Promise<TokenizerSource> {
-  return gguf ? tokenizerSourceFromGguf(gguf.metadata, path) : tokenizerSourceFromFolder(path)
-}
-
 async function tokenizerFacts(files: ModelFiles): Promise<TokenizerFacts | { error: string }> {
   try {
-    const source = await tokenizerSourceOf(files)
+    const source = await readTokenizerSource(files)
     const { vocabSize, specialTokens } = loadTokenizer(source)
     return {
       vocab_size: vocabSize,
