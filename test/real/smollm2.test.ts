@@ -11,6 +11,7 @@ import { type Adapter, dataset, loadModel, lora, type Model, nf4 } from '../../l
 import { graphOf } from '../../lib/models/index.js'
 import { addon } from '../../lib/native/addon.js'
 import { packageRoot } from '../../lib/root.js'
+import { measure } from '../memory/measure.js'
 import { floats, ints, parity, readGolden, relativeError } from '../parity/engine.js'
 import { fetchSmolLm2 } from './smollm2.js'
 
@@ -86,6 +87,18 @@ describe.skipIf(why !== '')('SmolLM2-135M-Instruct from a GGUF file', () => {
     expect(`${answer.text}<|im_end|>`).toBe(greedy)
     expect(answer.finishReason).toBe('stop')
     await model.dispose()
+  })
+
+  it('trains within a tenth of the planned memory', async () => {
+    const { train } = writeTexts()
+    const measured = await measure(path, train, '3')
+    const expected = measured.before + measured.planned
+    const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
+    console.log(
+      `planned ${mib(measured.planned)} over ${mib(measured.before)} before loading; resident at the peak ${mib(measured.peak)}`,
+    )
+    expect(measured.tokens).toBeGreaterThan(1900)
+    expect(Math.abs(measured.peak / expected - 1)).toBeLessThan(0.1)
   })
 
   describe('tuned with QLoRA for 30 steps of 512 tokens', () => {
