@@ -38,12 +38,16 @@ export class FileFormatError extends define('FILE_FORMAT') {}
 export class DataError extends define('DATA') {}
 /** The machine cannot give the memory that the plan needs. */
 export class OutOfMemoryError extends define('OUT_OF_MEMORY') {}
+/** The loss or the gradient of a training step was no finite number; the adapter is as after the step before. */
+export class DivergedError extends define('DIVERGED') {}
 /** Asked for something that exists elsewhere but not here (an architecture, a format, a combination). */
 export class UnsupportedError extends define('UNSUPPORTED') {}
 /** The native addon could not be found or loaded. */
 export class NativeLoadError extends define('NATIVE_LOAD') {}
 /** An object was used after `dispose()`. */
 export class DisposedError extends define('DISPOSED') {}
+/** Work was cancelled before its end. */
+export class AbortedError extends define('ABORTED') {}
 /** Writing a file failed (disk full, no permission); nothing was left half written. */
 export class WriteError extends define('WRITE') {}
 /** A defect in lowrank itself: a check of ours that should never fail did. */

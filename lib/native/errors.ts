@@ -3,28 +3,31 @@
  * class is chosen by it here, with the stack of the caller.
  */
 import {
+  AbortedError,
   ConfigError,
   DataError,
   DisposedError,
+  DivergedError,
   FileFormatError,
   InternalError,
   LowrankError,
   OutOfMemoryError,
   ShapeError,
   UnsupportedError,
-  WriteError,
 } from '../errors.js'
 
-const CLASSES = {
+/** Every code that the native side throws. */
+export const CLASSES = {
+  ABORTED: AbortedError,
   CONFIG: ConfigError,
   DATA: DataError,
   DISPOSED: DisposedError,
+  DIVERGED: DivergedError,
   FILE_FORMAT: FileFormatError,
   INTERNAL: InternalError,
   OUT_OF_MEMORY: OutOfMemoryError,
   SHAPE: ShapeError,
   UNSUPPORTED: UnsupportedError,
-  WRITE: WriteError,
 }
 
 /** The same error as one of ours, if its code says that it is; anything else passes through. */

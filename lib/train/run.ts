@@ -3,11 +3,11 @@
  * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
  */
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
-import { ConfigError, DataError } from '../errors.js'
+import { ConfigError, DataError, DivergedError } from '../errors.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
-import { translated } from '../native/errors.js'
+import { translated, translatedAsync } from '../native/errors.js'
 import { toFileKeys } from '../schema.js'
 import { type BatchSource, type Window, Windows } from './batches.js'
 import {
@@ -154,7 +154,16 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       let window = windows.at(state.cursor)
       while (state.step < totalSteps && !signal?.aborted) {
         const upcoming = state.step + 1 < totalSteps ? () => windows.at(window.next) : undefined
-        const [step, next] = await use(() => this.#step(session, state, window, totalSteps, upcoming))
+        let made: [TrainStep, Window | undefined]
+        try {
+          made = await use(() => this.#step(session, state, window, totalSteps, upcoming))
+        } catch (error) {
+          const keep = error instanceof DivergedError && saved !== state.step
+          const event = keep ? await this.#checkpoint(state, identity) : undefined
+          if (event) yield event
+          throw error
+        }
+        const [step, next] = made
         if (next) window = next
         this.#latest = step
         yield stepEvent(step)
@@ -214,7 +223,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     totalSteps: number,
     upcoming: (() => Window) | undefined,
   ): Promise<[TrainStep, Window | undefined]> {
-    const { adapter, options } = this.#setup
+    const { options } = this.#setup
     const begin = performance.now()
     if (window.supervised === 0)
       throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
@@ -235,15 +244,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       // What comes next is packed while the engine works on this.
       next ??= upcoming?.()
       lossSum += (await job.promise).lossSum
+      if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
     }
     const loss = lossSum / window.supervised
-    if (!Number.isFinite(loss)) {
-      adapter.native.zeroGradients()
-      throw new ConfigError(
-        `the loss of step ${index} is ${loss}; the adapter is as after step ${state.step}. Lower learning_rate (${options.learningRate}), or raise warmup_steps.`,
-        { step: index, loss },
-      )
-    }
     const learningRate = options.learningRate * this.#factor(state.step, totalSteps)
     const { gradNorm } = await this.#update(index, learningRate)
     const seconds = (performance.now() - begin) / 1000
@@ -274,10 +277,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
   }
 
-  #update(step: number, learningRate: number): Promise<{ gradNorm: number }> {
+  async #update(step: number, learningRate: number): Promise<{ gradNorm: number }> {
     const { adapter, options } = this.#setup
     const optimizer = optimizerOf(options.optimizer)
-    return adapter.native.optimizerStep({
+    const job = adapter.native.optimizerStep({
       kind: optimizer.type,
       learningRate,
       beta1: optimizer.betas[0],
@@ -286,7 +289,24 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       weightDecay: optimizer.weightDecay ?? options.weightDecay,
       maxGradNorm: options.maxGradNorm,
       step,
-    }).promise
+    })
+    try {
+      return await translatedAsync(() => job.promise)
+    } catch (error) {
+      throw error instanceof DivergedError ? this.#diverged(step, 'gradient is not finite', error) : error
+    }
+  }
+
+  /** Nothing of the step was applied: gradients are checked as a whole before the first parameter moves. */
+  #diverged(step: number, what: string, cause?: Error): DivergedError {
+    const { learningRate, maxGradNorm } = this.#setup.options
+    const last = step - 1
+    const advice =
+      last === 0
+        ? 'No step was made yet, so look at where it began: a damaged model or adapter, or a precision too low for it.'
+        : `The adapter is as after step ${last}. Lower learning_rate (${learningRate}), warm up for longer (warmup_steps), or clip the gradient (max_grad_norm, ${maxGradNorm || '0: off'}) more.`
+    const details = { step, lastGoodStep: last, learningRate, maxGradNorm }
+    return new DivergedError(`training diverged: the ${what} at step ${step}. ${advice}`, details, { cause })
   }
 
   /** Nothing when the run is aborted meanwhile: the step was made all the same. */

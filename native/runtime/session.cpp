@@ -179,7 +179,7 @@ double optimizer_step(Context& context, Adapter& adapter, cpu::AdamW update, dou
   const cpu::OpKernels& ops = context.kernels.ops;
   const double norm = std::sqrt(ops.sum_of_squares(context.pool, count, gradients));
   if (!std::isfinite(norm))
-    fail("DATA", "the gradient is not finite at step ", update.step, "; lower the learning rate or look at the data");
+    fail("DIVERGED", "the gradient of step ", update.step, " is not finite; lower the learning rate or clip the gradient");
   update.grad_scale =
       max_grad_norm > 0 ? static_cast<float>(std::min(1.0, max_grad_norm / (norm + 1e-6))) : 1.0f;  // as torch clips
   ops.adamw(context.pool, count, update, gradients, adapter.span(AdapterArray::m), adapter.span(AdapterArray::v),

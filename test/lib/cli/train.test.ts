@@ -158,6 +158,16 @@ test('resuming with another learning rate names it', async () => {
   )
 })
 
+test('a run that diverges has failed: it was not used wrongly', async () => {
+  const it = project({ max_steps: 4, learning_rate: 1e30, max_grad_norm: 0, warmup_ratio: 0 })
+  const { code, stdout, stderr } = await lowrank(['train', it.config, '--json'])
+  expect(code).toBe(1)
+  const [checkpoint, error] = jsonLines(stdout).slice(-2)
+  expect(checkpoint).toEqual({ event: 'checkpoint', step: 1, path: it.at('out', 'checkpoint-1') })
+  expect(error).toMatchObject({ event: 'error', code: 'DIVERGED', details: { step: 2, lastGoodStep: 1 } })
+  expect(stderr).toContain('Lower learning_rate (1e+30)')
+})
+
 test('a full disk fails the save, and neither half a checkpoint nor half an adapter is left', async () => {
   const it = project({ max_steps: 6, save_steps: 3 })
   // The kernel refuses files of more than 20 KiB: the adapter is larger, config and metrics are not.

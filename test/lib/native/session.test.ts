@@ -152,6 +152,29 @@ describe('a session', () => {
     adapter.dispose()
   })
 
+  it('leaves everything as it was when a gradient is not finite', async () => {
+    const spec = allLinears()
+    const adapter = newAdapter(spec)
+    const last = spec.parameters.at(-1)?.name as string
+    const before = spec.parameters.map(({ name }) => adapter.read(name, 'value'))
+    const size = adapter.read(last, 'value').length
+    adapter.write(last, 'gradient', new Float32Array(size).fill(Number.NaN, size - 1))
+    const step = {
+      kind: 'adamw',
+      learningRate: 1,
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-8,
+      weightDecay: 0,
+    } as const
+    await expect(adapter.optimizerStep({ ...step, maxGradNorm: 1, step: 3 }).promise).rejects.toMatchObject({
+      code: 'DIVERGED',
+      message: expect.stringContaining('the gradient of step 3 is not finite'),
+    })
+    expect(spec.parameters.map(({ name }) => adapter.read(name, 'value'))).toEqual(before)
+    adapter.dispose()
+  })
+
   it('stops a cancelled step and can be used again', async () => {
     addon().configure({ threads: 1, isa: 'reference' })
     const adapter = newAdapter(allLinears())
