@@ -133,7 +133,7 @@ TEST("an adapter with wrong shapes is refused by name") {
   spec.parameters[2].cols = 2;
   CHECK_THROWS(Adapter(spec), "d (d) is [1, 2] at rank 3");
   spec = full();
-  spec.parameters[1].name = "A";
+  spec.parameters[1].name = spec.parameters[0].name;
   CHECK_THROWS(Adapter(spec), "A is declared twice");
   spec = full();
   spec.slots[0].dropout = 1;
