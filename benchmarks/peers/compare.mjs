@@ -1,0 +1,106 @@
+// lowrank against transformers + PEFT + bitsandbytes on this machine: the same model, tokens, steps and initial adapter,
+// each program in processes of its own, taking turns. Prints ratios of medians.
+//
+//   node benchmarks/peers/compare.mjs MODEL_FOLDER --python venv/bin/python [--rounds 3] [--steps 6] [--json]
+//     [--modes nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing]
+//
+// The peer's memory is measured in a run of its own with MALLOC_MMAP_THRESHOLD_=1048576, which makes it smaller (see
+// README.md); its speed is measured without, which makes it faster: each is compared where it is at its best.
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { loadModel, lora } from '../../dist/esm/index.js'
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    python: { type: 'string', default: 'python3' },
+    rounds: { type: 'string', default: '3' },
+    steps: { type: 'string', default: '6' },
+    modes: { type: 'string', default: 'nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing' },
+    json: { type: 'boolean', default: false },
+  },
+})
+const [folder] = positionals
+const here = import.meta.dirname
+const work = mkdtempSync(join(tmpdir(), 'lowrank-compare-'))
+process.on('exit', () => rmSync(work, { recursive: true, force: true }))
+
+// The same numbers for both: random tokens from a fixed generator, and one fresh adapter as a PEFT folder.
+const tokens = join(work, 'ids.bin')
+const model = await loadModel(folder, { precision: 'fp32' })
+const adapter = join(work, 'adapter')
+await (await model.attach(lora({ r: 16, loraAlpha: 32, targetModules: 'all-linear' }))).save(adapter)
+const vocabulary = model.config.vocab_size
+await model.dispose()
+let state = 12345
+const draw = () => {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+  return state / 2 ** 32
+}
+writeFileSync(
+  tokens,
+  Int32Array.from({ length: Number(options.steps) * 2048 }, () => Math.floor(draw() * vocabulary)),
+)
+
+function run(program, script, mode, environment = {}) {
+  const [quantization, precision, checkpointing] = mode.split('/')
+  const args = [join(here, script), folder, '--quantization', quantization, '--precision', precision]
+  args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps)
+  if (checkpointing) args.push('--gradient-checkpointing')
+  const env = { ...process.env, ...environment }
+  // Set on some machines for old OpenBLAS builds; they slow a current numpy and torch.
+  delete env.OPENBLAS_CORETYPE
+  delete env.OPENBLAS_L2_SIZE
+  const stdout = execFileSync(program, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  return JSON.parse(stdout.trim().split('\n').at(-1))
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]
+const results = []
+for (const mode of options.modes.split(',')) {
+  const ours = []
+  const theirs = []
+  for (let round = 0; round < Number(options.rounds); round++) {
+    ours.push(run(process.execPath, 'lowrank_train.mjs', mode))
+    theirs.push(run(options.python, 'peft_train.py', mode))
+  }
+  const small = run(options.python, 'peft_train.py', mode, { MALLOC_MMAP_THRESHOLD_: '1048576' })
+  const of = (list, field) => median(list.map((result) => result[field]))
+  const ratios = ours.map((result, i) => result.tokens_per_second / theirs[i].tokens_per_second)
+  const peak = of(ours, 'peak_rss_bytes')
+  const result = {
+    name: mode,
+    planned_bytes: of(ours, 'planned_bytes'),
+    measured_bytes: peak,
+    tokens_per_second: of(ours, 'tokens_per_second'),
+    tokens_per_cpu_second: of(ours, 'tokens_per_cpu_second'),
+    peer_tokens_per_second: of(theirs, 'tokens_per_second'),
+    peer_tokens_per_cpu_second: of(theirs, 'tokens_per_cpu_second'),
+    peer_measured_bytes: of(theirs, 'peak_rss_bytes'),
+    peer_smallest_bytes: small.peak_rss_bytes,
+    speed_ratio: median(ratios),
+    speed_ratios: ratios,
+    memory_ratio: peak / small.peak_rss_bytes,
+    losses: ours[0].losses,
+    peer_losses: theirs[0].losses,
+    largest_loss_difference: Math.max(
+      ...ours[0].losses.map((loss, i) => Math.abs(loss - theirs[0].losses[i])),
+    ),
+    isa: ours[0].mode.isa,
+    threads: ours[0].mode.threads,
+    peer_versions: theirs[0].versions,
+  }
+  results.push(result)
+  const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
+  console.error(
+    `${mode} (${result.isa}, ${result.threads} threads): ${result.tokens_per_second.toFixed(0)} tok/s against ` +
+      `${result.peer_tokens_per_second.toFixed(0)}: ${result.speed_ratio.toFixed(2)}x ` +
+      `(${ratios.map((r) => r.toFixed(2)).join(', ')}); ${mib(peak)} against ${mib(result.peer_smallest_bytes)} ` +
+      `(${mib(result.peer_measured_bytes)} with the allocator as it comes): ${result.memory_ratio.toFixed(2)}x; ` +
+      `losses differ by ${result.largest_loss_difference.toExponential(1)} at most`,
+  )
+}
+if (options.json) console.log(JSON.stringify(results, null, 2))

@@ -1,0 +1,167 @@
+// The work of peft_train.py by lowrank: the same steps over the same tokens from the same adapter.
+//
+//   node benchmarks/peers/lowrank_train.mjs MODEL --tokens ids.bin [--adapter FOLDER] [--quantization nf4]
+//     [--precision bf16] [--gradient-checkpointing] [--steps 8] [--warmup 2]
+//
+// MODEL is a folder or a .gguf file. Tokens are little-endian int32 ids, steps x 4 x 512 of them, all supervised. Prints
+// a JSON line per step and a last one with what peft_train.py's last line has.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { openModelFiles } from '../../dist/esm/files/model-files.js'
+import { readSafetensorsHeader, readTensor } from '../../dist/esm/files/safetensors.js'
+import { graphOf } from '../../dist/esm/models/index.js'
+import { addon } from '../../dist/esm/native/addon.js'
+
+const BATCH = 4
+const LENGTH = 512
+const RANK = 16
+const ALPHA = 32
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    tokens: { type: 'string' },
+    adapter: { type: 'string' },
+    quantization: { type: 'string', default: 'none' },
+    precision: { type: 'string', default: 'fp32' },
+    'gradient-checkpointing': { type: 'boolean', default: false },
+    steps: { type: 'string', default: '8' },
+    warmup: { type: 'string', default: '2' },
+  },
+})
+const steps = Number(options.steps)
+const precision = options.precision === 'bf16' ? 'bf16' : 'f32'
+const native = addon()
+const before = native.residentBytes().rss
+native.resetPeak()
+
+// ---- the model, as loadModel() holds it
+const files = await openModelFiles(positionals[0])
+const graph = graphOf(files.config)
+const model = native.createModel(graph)
+const loading = performance.now()
+for (const { name, kind } of graph.weights) {
+  const source = files.tensors.get(name)
+  const plain = precision === 'bf16' || source.dtype === 'BF16' ? 'bf16' : 'f32'
+  const quantised = options.quantization === 'nf4' ? 'nf4_double' : plain
+  await model.loadWeight(name, source, kind === 'vector' ? 'f32' : kind === 'matrix' ? quantised : plain)
+    .promise
+}
+const loadSeconds = (performance.now() - loading) / 1000
+const loadPeak = native.residentBytes().peak
+
+// ---- LoRA on every linear, from a PEFT folder or fresh
+const weights = new Map(graph.weights.map((weight) => [weight.name, weight]))
+const key = (path, factor) => `base_model.model.${path}.lora_${factor}.weight`
+const linears = graph.nodes.filter(({ op }) => op === 'linear')
+const spec = {
+  parameters: linears.flatMap(({ path, weight }) => [
+    { name: key(path, 'A'), rows: RANK, cols: weights.get(weight).cols, trained: true },
+    { name: key(path, 'B'), rows: weights.get(weight).rows, cols: RANK, trained: true },
+  ]),
+  slots: linears.map(({ path }) => ({
+    kind: 'low_rank',
+    target: path,
+    rank: RANK,
+    scale: ALPHA / RANK,
+    dropout: 0,
+    a: key(path, 'A'),
+    b: key(path, 'B'),
+  })),
+}
+const adapter = native.createAdapter(spec, { trainable: true })
+if (options.adapter) {
+  const header = await readSafetensorsHeader(join(options.adapter, 'adapter_model.safetensors'))
+  for (const { name } of spec.parameters)
+    adapter.write(name, 'value', new Float32Array(Uint8Array.from(await readTensor(header, name)).buffer))
+} else {
+  for (const { name, cols } of spec.parameters)
+    adapter.fill(
+      name,
+      name.includes('lora_A') ? { kind: 'uniform', bound: cols ** -0.5, seed: 0 } : { kind: 'zeros' },
+    )
+}
+
+const perStep = BATCH * LENGTH
+const session = native.createSession(model, [adapter], {
+  train: {
+    mode: 'train',
+    tokens: perStep,
+    sequences: BATCH,
+    headRows: perStep,
+    precision,
+    recompute: options['gradient-checkpointing'],
+  },
+})
+const planned = session.total().peakBytes
+const bytes = readFileSync(options.tokens)
+const ids = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+if (ids.length < steps * perStep)
+  throw new Error(`${options.tokens} has ${ids.length} ids, expected ${steps * perStep}`)
+const cuSeqlens = Int32Array.from({ length: BATCH + 1 }, (_, i) => i * LENGTH)
+native.resetPeak()
+
+const losses = []
+const seconds = []
+const cpuSeconds = []
+for (let step = 1; step <= steps; step++) {
+  const tokens = ids.slice((step - 1) * perStep, step * perStep)
+  const labels = tokens.map((_, i) => (i % LENGTH === LENGTH - 1 ? -100 : tokens[i + 1]))
+  const begin = performance.now()
+  const cpu = process.cpuUsage()
+  const input = {
+    tokens,
+    labels,
+    cuSeqlens,
+    lossScale: 1 / (BATCH * (LENGTH - 1)),
+    seed: 0,
+    step,
+    microStep: 0,
+  }
+  const { lossSum, count } = await session.trainStep('train', input).promise
+  const { gradNorm } = await adapter.optimizerStep({
+    kind: 'adamw',
+    learningRate: 2e-4,
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: 0,
+    maxGradNorm: 1,
+    step,
+  }).promise
+  seconds.push((performance.now() - begin) / 1000)
+  const used = process.cpuUsage(cpu)
+  cpuSeconds.push((used.user + used.system) / 1e6)
+  losses.push(lossSum / count)
+  const line = { step, loss: losses.at(-1), grad_norm: gradNorm, seconds: seconds.at(-1) }
+  console.log(
+    JSON.stringify({ ...line, cpu_seconds: cpuSeconds.at(-1), peak_rss_bytes: native.residentBytes().peak }),
+  )
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]
+const warm = Number(options.warmup)
+const { isa, threads } = native.cpu()
+console.log(
+  JSON.stringify({
+    mode: {
+      quantization: options.quantization,
+      precision,
+      gradient_checkpointing: options['gradient-checkpointing'],
+      threads,
+      isa,
+    },
+    tokens_per_second: perStep / median(seconds.slice(warm)),
+    tokens_per_cpu_second: perStep / median(cpuSeconds.slice(warm)),
+    peak_rss_bytes: native.residentBytes().peak,
+    planned_bytes: planned,
+    load_peak: loadPeak,
+    before_load_rss_bytes: before,
+    load_seconds: loadSeconds,
+    losses,
+  }),
+)
+session.dispose()
+adapter.dispose()
+model.dispose()
