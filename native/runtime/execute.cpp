@@ -65,6 +65,9 @@ class Executor {
   }
 
   void run() {
+    if (context_.pool.threads() > plan_.options.threads)
+      fail("CONFIG", "the session was planned for ", plan_.options.threads, " threads and the engine now has ",
+           context_.pool.threads(), "; make the session again after changing the number of threads");
     // "1" checks every step; the name of a kernel, such as "attention", only its steps.
     static const std::string check = [] {
       const char* text = std::getenv("LOWRANK_CHECK");

@@ -254,6 +254,17 @@ describe('a session', () => {
     for (const adapter of [...adapters, twice]) adapter.dispose()
   })
 
+  it('refuses to run with more threads than it was planned for', async () => {
+    addon().configure({ threads: 1 })
+    const adapter = newAdapter(allLinears())
+    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    addon().configure({ threads: 2 })
+    const step = session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 })
+    await expect(step.promise).rejects.toThrow(/planned for 1 threads and the engine now has 2/)
+    session.dispose()
+    adapter.dispose()
+  })
+
   it('refuses bad input with a code and a message that names it', async () => {
     const adapter = newAdapter(allLinears())
     const session = addon().createSession(loaded.model, [adapter], train('f32'))
