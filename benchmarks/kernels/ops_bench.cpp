@@ -150,8 +150,6 @@ struct Bench {
     const int64_t count = 8 << 20;
     Buffer a(DType::f32, 1, count), b(DType::f32, 1, count), c(DType::f32, 1, count), d(DType::f32, 1, count);
     std::fill(d.floats(), d.floats() + count, 0.5f);
-    measure("add 8 Mi", 12.0 * count, "GB/s",
-            [&](const OpKernels& ops) { ops.add(pool, count, a.floats(), b.floats(), c.floats()); });
     double total = 0;
     measure("sum_of_squares 8 Mi", 4.0 * count, "GB/s",
             [&](const OpKernels& ops) { total += ops.sum_of_squares(pool, count, a.floats()); });

@@ -63,8 +63,6 @@ struct OpKernels {
   /// dgate, dup from dout; dgate may be gate itself and dup may be up itself.
   void (*swiglu_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dout, const Matrix& gate, const Matrix& up,
                           const Matrix& dgate, const Matrix& dup);
-  /// y = a + b, f32; y may be a or b.
-  void (*add)(Pool&, int64_t count, const float* a, const float* b, float* y);
   /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] (nats), logits f32. When grad.data is set,
   /// grad[i, v] = (softmax(logits[i])[v] - [v == labels[i]]) * weight, an operand; it may be the logits buffer itself
   /// (same row starts in bytes, so bf16 rows then use the front half of each row). A label outside 0 .. vocab-1 marks a

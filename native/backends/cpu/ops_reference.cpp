@@ -99,12 +99,6 @@ void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dout,
   });
 }
 
-void add(Pool& pool, int64_t count, const float* a, const float* b, float* y) {
-  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
-  });
-}
-
 void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels, float weight,
                    float* loss, const Matrix& grad) {
   for_rows(pool, rows, vocab, [&](int64_t row) {
@@ -202,7 +196,6 @@ const OpKernels ops_reference = {
     .attention_backward = attention_backward_reference,
     .swiglu = swiglu,
     .swiglu_backward = swiglu_backward,
-    .add = add,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

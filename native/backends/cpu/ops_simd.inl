@@ -129,13 +129,6 @@ static void swiglu_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix
   });
 }
 
-static void add(Pool& pool, int64_t count, const float* a, const float* b, float* y) {
-  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
-    for_vectors(begin, end,
-                [&](int64_t i, auto lanes) { store(y + i, add(load(a + i, lanes), load(b + i, lanes)), lanes); });
-  });
-}
-
 /// A row of logits is visited in at most this many blocks of at least 1024, small enough to be read twice from L1.
 inline constexpr int64_t kSoftmaxBlocks = 256;
 static int64_t softmax_block(int64_t vocab) {
@@ -344,7 +337,6 @@ static constexpr OpKernels table = {
     .attention_backward = attention_backward,
     .swiglu = swiglu,
     .swiglu_backward = swiglu_backward,
-    .add = add,
     .cross_entropy = cross_entropy,
     .dropout = dropout,
     .dropout_backward_add = dropout_backward_add,

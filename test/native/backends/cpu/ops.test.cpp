@@ -199,22 +199,6 @@ TEST("swiglu_backward gives the gradients of both factors, in place too") {
   });
 }
 
-TEST("add sums two arrays, onto either of them too") {
-  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(3);
-    Random random(5);
-    const int64_t count = 70001;
-    const std::vector<float> a = random_floats(random, count), b = random_floats(random, count);
-    std::vector<float> y(count), onto_a = a, onto_b = b;
-    ops.add(pool, count, a.data(), b.data(), y.data());
-    ops.add(pool, count, onto_a.data(), b.data(), onto_a.data());
-    ops.add(pool, count, a.data(), onto_b.data(), onto_b.data());
-    for (int64_t i = 0; i < count; ++i) REQUIRE(y[i] == a[i] + b[i]);
-    CHECK(onto_a == y);
-    CHECK(onto_b == y);
-  });
-}
-
 TEST("cross_entropy gives the loss and its gradient, over the logits themselves too") {
   for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);
