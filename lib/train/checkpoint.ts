@@ -14,7 +14,9 @@ import { readJsonObject } from '../files/input.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../files/safetensors.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
+import { strategyToFile } from '../strategies/index.js'
 import { describeQuantization } from '../strategies/quantization.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 
 const VERSION = 1
 const STATE = 'training_state.json'
@@ -145,10 +147,7 @@ export async function restoreCheckpoint(
   checkIdentity(path, checkpoint.identity, identity)
   const folder = await openAdapterFolder(path, base.sites)
   if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
-    throw new ConfigError(
-      `${path} holds another adapter than the one to be trained: ${JSON.stringify(folder.description.strategy)} there, ${JSON.stringify(adapter.description.strategy)} here.`,
-      { path },
-    )
+    throw anotherAdapter(path, folder.description.strategy, adapter.description.strategy)
   for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
   const header = await readSafetensorsHeader(join(path, TENSORS))
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
@@ -239,6 +238,22 @@ function checkIdentity(path: string, about: RunIdentity, identity: RunIdentity):
   }
   if (about.base !== identity.base) throw differ('the base model', about.base, identity.base, remedy)
   if (about.data !== identity.data) throw differ('the training data', about.data, identity.data, remedy)
+}
+
+/** Names the options of the strategy that differ, as config files spell them. */
+function anotherAdapter(path: string, saved: StrategyConfig, wanted: StrategyConfig): ConfigError {
+  const [there, here] = [strategyToFile(saved), strategyToFile(wanted)]
+  const keys = Object.keys({ ...there, ...here }).filter(
+    (key) => canonical(there[key]) !== canonical(here[key]),
+  )
+  const shown = (value: unknown) => JSON.stringify(value) ?? 'absent'
+  const differences = keys.map(
+    (key) => `strategy.${key} is ${shown(there[key])} there and ${shown(here[key])} here`,
+  )
+  return new ConfigError(
+    `${path} holds another adapter than the one to be trained: ${differences.join(', ') || 'its tensors have other names or shapes'}.`,
+    { path, there, here },
+  )
 }
 
 function missingFile(path: string): string | undefined {

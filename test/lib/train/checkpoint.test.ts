@@ -54,6 +54,8 @@ describe('a checkpoint', () => {
     expect(state).toMatchObject({ step: 1, cursor: { epoch: 0, microBatch: 1 } })
     expect(identity.options).toMatchObject({ max_steps: 2, learning_rate: 2e-4, optimizer: 'adamw' })
     expect(identity.options).not.toHaveProperty('save_steps')
+    const text = readFileSync(join(original, 'checkpoint-1/training_state.json'), 'utf8')
+    expect(text).not.toMatch(/"[a-z_]+[A-Z]\w*":/)
   })
 
   test.each([
