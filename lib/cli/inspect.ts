@@ -10,7 +10,7 @@ import { Output } from './output.js'
 
 /** What an inspection found, as data for --json (with `kind` and `path`) and as text. */
 export interface Inspection {
-  data: { kind: 'model' | 'adapter' | 'checkpoint' | 'dataset'; path: string; [key: string]: unknown }
+  data: { kind: 'model' | 'adapter' | 'checkpoint' | 'run' | 'dataset'; path: string; [key: string]: unknown }
   text(): string
 }
 
@@ -19,7 +19,10 @@ interface Options extends DatasetInspection {
 }
 
 export function configure(command: Command): void {
-  command.argument('<path>', 'a model folder, .gguf file, adapter folder, checkpoint or .jsonl dataset')
+  command.argument(
+    '<path>',
+    'a model folder, .gguf file, adapter folder, checkpoint, output folder or .jsonl dataset',
+  )
   command.option(
     '--model <path>',
     'of a dataset: count its tokens and show what is learnt, as this model sees it',
@@ -49,6 +52,8 @@ async function inspect(path: string, options: Options, output: Output): Promise<
     case 'adapter':
     case 'checkpoint':
       return (await import('./inspect/adapter.js')).inspectAdapter(path, kind)
+    case 'run':
+      return (await import('./inspect/run.js')).inspectRun(path)
     case 'dataset':
       return (await import('./inspect/dataset.js')).inspectDataset(path, options, output)
   }
@@ -63,7 +68,8 @@ async function recognise(path: string): Promise<Inspection['data']['kind']> {
   if (names.has('training_state.json')) return 'checkpoint'
   if (names.has('adapter_config.json')) return 'adapter'
   if (names.has('config.json')) return 'model'
-  throw unknownKind(path, 'this folder has neither config.json nor adapter_config.json')
+  if ([...names].some((name) => /^checkpoint-\d+$/.test(name))) return 'run'
+  throw unknownKind(path, 'this folder has neither config.json nor adapter_config.json, and no checkpoints')
 }
 
 async function startsLikeGguf(path: string): Promise<boolean> {
@@ -86,7 +92,7 @@ function kindOfFile(path: string): 'model' | 'dataset' {
 function unknownKind(path: string, found: string): FileFormatError {
   return new FileFormatError(
     `${path} is nothing that can be inspected: ${found}. Expected a model folder (config.json), a .gguf file, an ` +
-      'adapter folder (adapter_config.json), a checkpoint or a .jsonl dataset.',
+      'adapter folder (adapter_config.json), a checkpoint, the output folder of a run or a .jsonl dataset.',
     { path },
   )
 }

@@ -256,7 +256,8 @@ function anotherAdapter(path: string, saved: StrategyConfig, wanted: StrategyCon
   )
 }
 
-function missingFile(path: string): string | undefined {
+/** The first file that a checkpoint lacks; undefined when it is whole. */
+export function missingFile(path: string): string | undefined {
   const files = ['adapter_config.json', 'adapter_model.safetensors', TENSORS, STATE]
   return files.find((name) => !existsSync(join(path, name)))
 }

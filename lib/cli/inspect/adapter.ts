@@ -1,4 +1,7 @@
-/** What is in an adapter folder, and in a checkpoint, which is one with the state of its training beside it. */
+/**
+ * What is in an adapter folder, be it the output folder of a run with checkpoints inside, and in a checkpoint, which is
+ * one with the state of its training beside it.
+ */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UnsupportedError } from '../../errors.js'
@@ -8,6 +11,7 @@ import { formatBytes } from '../../memory.js'
 import { readAdapterConfig } from '../../peft/adapter-config.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
+import { type CheckpointFacts, checkpointLines, checkpointsIn } from './run.js'
 
 const CONFIG_LIMIT = 16 << 20
 const MODULE = /^base_model\.model\.(.+)\.[^.]+\.weight$/
@@ -22,6 +26,7 @@ export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint
   const reason = await whyUnsupported(configPath, tensors.modules)
   const shown = Object.fromEntries(SHOWN.map((key) => [key, config[key] ?? null]))
   const bytes = await folderBytes(path)
+  const checkpoints = kind === 'adapter' ? await checkpointsIn(path) : []
   const data = {
     kind,
     path,
@@ -35,8 +40,9 @@ export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint
     supported: reason === null,
     ...(reason === null ? {} : { reason }),
     ...(kind === 'checkpoint' ? { training: await readTraining(path) } : {}),
+    ...(checkpoints.length > 0 ? { checkpoints } : {}),
   }
-  return { data, text: () => describe(data, tensors, bytes) }
+  return { data, text: () => describe(data, tensors, bytes, checkpoints) }
 }
 
 interface AdapterTensors {
@@ -80,7 +86,12 @@ async function folderBytes(path: string): Promise<number> {
   return (await Promise.all(sizes)).reduce((sum, { size }) => sum + size, 0)
 }
 
-function describe(data: Inspection['data'], tensors: AdapterTensors, bytes: number): string {
+function describe(
+  data: Inspection['data'],
+  tensors: AdapterTensors,
+  bytes: number,
+  checkpoints: readonly CheckpointFacts[],
+): string {
   const plain = (value: unknown) =>
     value === null || value === undefined
       ? undefined
@@ -103,5 +114,6 @@ function describe(data: Inspection['data'], tensors: AdapterTensors, bytes: numb
     ['files', formatBytes(bytes)],
     ['step', plain(training.step)],
     ['cannot be loaded', plain(data.reason)],
+    ...checkpointLines(checkpoints).map((line) => ['checkpoint', line] as const),
   ])
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -62,6 +62,29 @@ test('an adapter folder shows what it computes and what it stands on', async () 
   expect(found).toMatchObject({ kind: 'adapter', path, peft_type: 'LORA', dtypes: ['F16'], supported: true })
   expect((found.target_modules as string[]).sort()).toEqual(['q_proj', 'v_proj'])
   expect(found.tensors).toBe(2 * (found.modules as number))
+})
+
+test('the output folder of a run lists its checkpoints, also before there is an adapter', async () => {
+  const adapter = join(parity, 'peft/qv_half')
+  const out = join(scratchFolder(), 'out')
+  const at = (step: number) => join(out, `checkpoint-${step}`)
+  for (const step of [5, 10, 15]) {
+    cpSync(adapter, at(step), { recursive: true })
+    writeFileSync(join(at(step), 'training_state.json'), '{"step": 1}')
+    if (step < 15) writeFileSync(join(at(step), 'training_state.safetensors'), '')
+  }
+  const checkpoints = [
+    { path: at(15), step: 15, missing: 'training_state.safetensors' },
+    { path: at(10), step: 10 },
+    { path: at(5), step: 5 },
+  ]
+  expect(await inspected(out)).toEqual({ kind: 'run', path: out, checkpoints })
+  cpSync(adapter, out, { recursive: true })
+  expect(await inspected(out)).toMatchObject({ kind: 'adapter', path: out, checkpoints })
+  const { stdout } = await lowrank(['inspect', out])
+  const listed = [...stdout.matchAll(/^checkpoint +(.*)$/gm)].map(([, shown]) => shown)
+  expect(listed).toEqual([`${at(15)} (incomplete: no training_state.safetensors)`, at(10), at(5)])
+  expect(await inspected(at(5))).not.toHaveProperty('checkpoints')
 })
 
 test('a dataset shows its form and rows', async () => {
