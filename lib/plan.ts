@@ -2,9 +2,8 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import { FileFormatError } from './errors.js'
 import { readJsonObject } from './files/input.js'
-import { openModelFiles } from './files/model-files.js'
+import { noModel, openModelFiles } from './files/model-files.js'
 import { MemoryReport } from './memory.js'
 import { resolvePrecision } from './model.js'
 import { graphOf } from './models/index.js'
@@ -86,7 +85,7 @@ interface ModelShape {
 
 async function readShape(path: string): Promise<ModelShape> {
   const stats = await stat(path).catch((cause) => {
-    throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
+    throw noModel(path, cause)
   })
   const bare = stats.isDirectory() ? await bareConfig(path) : path.endsWith('.json') ? path : undefined
   if (bare !== undefined) {

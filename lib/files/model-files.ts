@@ -37,6 +37,9 @@ const INDEX_LIMIT = 100_000_000
 
 const SINGLE_FILE = 'model.safetensors'
 const INDEX_FILE = 'model.safetensors.index.json'
+/** `owner/name`, as the hub has it. */
+const HUB_ID = /^[A-Za-z0-9][\w.-]*\/([A-Za-z0-9][\w.-]*)$/
+const FILE_OF_MODEL = /\.(gguf|safetensors|json|bin|pt|pth|ckpt|pkl)$/i
 const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i
 
 /** Buffers that older checkpoints carry beside their weights and that every loader recomputes. */
@@ -49,7 +52,7 @@ const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|att
  */
 export async function openModelFiles(path: string): Promise<ModelFiles> {
   const stats = await stat(path).catch((cause) => {
-    throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
+    throw noModel(path, cause)
   })
   if (stats.isDirectory()) return openFolder(path)
   if (PICKLE.test(path)) throw pickleRefused(path)
@@ -105,6 +108,19 @@ async function openFolder(path: string): Promise<ModelFiles> {
     )
   }
   return model
+}
+
+/** What there is to say when nothing stands at the path of a model, which may have been meant as a name on the hub. */
+export function noModel(path: string, cause: unknown): FileFormatError {
+  const missing = `there is no model at ${path}`
+  const name = HUB_ID.exec(path)?.[1]
+  if (name === undefined || FILE_OF_MODEL.test(path)) return new FileFormatError(missing, { path }, { cause })
+  return new FileFormatError(
+    `${missing}. If that is its name on the Hugging Face hub: downloading is not available yet. Get the files with ` +
+      `\`huggingface-cli download ${path} --local-dir models/${name}\` (\`hf download\` in newer versions) and name the folder, models/${name}.`,
+    { path },
+    { cause },
+  )
 }
 
 function noConfig(path: string, names: ReadonlySet<string>): FileFormatError {

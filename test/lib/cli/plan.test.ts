@@ -128,10 +128,15 @@ test('calls that contradict themselves or lack something are wrong use', async (
 test('a model that is missing or cut short fails', async () => {
   const model = tinyModel()
   truncateSync(join(model, 'model.safetensors'), 100)
-  const [missing, cut] = await Promise.all([
+  const [missing, hub, cut] = await Promise.all([
     refused('--model', '/nowhere', '--method', 'lora'),
+    refused('--model', 'HuggingFaceTB/SmolLM2-135M', '--method', 'lora'),
     refused('--model', model, '--method', 'lora'),
   ])
   expect(missing).toEqual({ code: 1, stderr: 'error: there is no model at /nowhere\n' })
+  expect(hub).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('huggingface-cli download HuggingFaceTB/SmolLM2-135M --local-dir'),
+  })
   expect(cut).toMatchObject({ code: 1, stderr: expect.stringContaining('is not a valid safetensors file') })
 })
