@@ -184,7 +184,7 @@ describe('generating', () => {
         8,
       ),
     )
-    const options = { maxSteps: 40, learningRate: 0.02, lrSchedulerType: 'constant' as const }
+    const options = { maxSteps: 40, learningRate: 0.005, lrSchedulerType: 'constant' as const }
     for await (const _ of adapter.train(one, options));
     const answer = await model.generate(question, { maxNewTokens: 32 })
     expect(answer).toMatchObject({ text: 'Blue, as ever.', finishReason: 'stop' })
