@@ -12,9 +12,9 @@ std::array<std::atomic<int64_t>, kCategories> g_allocated{};
 }  // namespace
 
 const char* name_of(Category category) {
-  static constexpr const char* kNames[kCategories] = {"weights",     "quantization_constants", "adapters",
-                                                      "gradients",   "optimizer",              "activations",
-                                                      "kv_cache",    "loss",                   "workspace"};
+  static constexpr const char* kNames[kCategories] = {
+      "weights",  "quantization_constants", "adapters", "gradients", "optimizer", "activations", "kv_cache", "loss",
+      "workspace"};
   return kNames[static_cast<int>(category)];
 }
 

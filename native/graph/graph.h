@@ -1,5 +1,5 @@
-// The model graph as the native side holds it: the counterpart of lib/graph/graph.ts, checked on the way in. It says what
-// to compute; native/plan decides in what order, what to keep and where.
+// The model graph as the native side holds it: the counterpart of lib/graph/graph.ts, checked on the way in. It says
+// what to compute; native/plan decides in what order, what to keep and where.
 #pragma once
 
 #include <cstdint>
@@ -56,8 +56,8 @@ struct Graph {
   double attention_factor = 1;
 
   // Filled by `check`.
-  std::vector<int> producer;                             // node that makes each value
-  std::vector<std::vector<int>> consumers;               // nodes that read each value, ascending
+  std::vector<int> producer;                // node that makes each value
+  std::vector<std::vector<int>> consumers;  // nodes that read each value, ascending
   std::unordered_map<std::string, int> node_of_path;
   std::unordered_map<std::string, int> weight_of_name;
   int last_segment = -1;

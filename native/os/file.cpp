@@ -23,7 +23,7 @@ File::File(const std::string& path) : path_(path) {
 File::~File() { ::close(descriptor_); }
 
 int64_t File::size() const {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(descriptor_, &status) != 0) fail("FILE_FORMAT", path_, " has no size: ", std::strerror(errno));
   return status.st_size;
 }

@@ -27,27 +27,27 @@ struct PlanOptions {
   int64_t head_rows = 0;
   int64_t kv_capacity = 0;  // forward only
   Precision precision = Precision::f32;
-  bool recompute = false;   // train only
-  int threads = 1;          // sizes per-thread workspaces
+  bool recompute = false;  // train only
+  int threads = 1;         // sizes per-thread workspaces
 };
 
 enum class Kernel : uint8_t {
-  embedding,                // tokens -> y
-  rms_norm,                 // x -> y, aux = rstd
-  linear,                   // x -> y, aux = h (train), residual
-  adapter_hidden,           // x -> aux = h alone, when only the gradient of B needs it
-  rope,                     // y in place
-  attention,                // q, k, v -> y, aux = lse
-  swiglu,                   // x = gate, x2 = up -> y
-  head_loss,                // x -> loss; train: dx of the gathered rows, scattered into dx
-  head_logits,              // x -> logits (y)
-  linear_param_gradient,    // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
-  linear_input_gradient,    // terms (dy, gradient at h) -> dx, added when `accumulate`
-  rope_backward,            // dx in place
-  attention_backward,       // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
-  swiglu_backward,          // x = gate, x2 = up, dy -> dgate, dup (in place of gate and up)
-  rms_norm_backward,        // x, aux = rstd, dy -> dx added
-  zero,                     // dx = 0
+  embedding,              // tokens -> y
+  rms_norm,               // x -> y, aux = rstd
+  linear,                 // x -> y, aux = h (train), residual
+  adapter_hidden,         // x -> aux = h alone, when only the gradient of B needs it
+  rope,                   // y in place
+  attention,              // q, k, v -> y, aux = lse
+  swiglu,                 // x = gate, x2 = up -> y
+  head_loss,              // x -> loss; train: dx of the gathered rows, scattered into dx
+  head_logits,            // x -> logits (y)
+  linear_param_gradient,  // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
+  linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`
+  rope_backward,          // dx in place
+  attention_backward,     // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
+  swiglu_backward,        // x = gate, x2 = up, dy -> dgate, dup (in place of gate and up)
+  rms_norm_backward,      // x, aux = rstd, dy -> dx added
+  zero,                   // dx = 0
 };
 const char* name_of(Kernel kernel);
 
@@ -63,8 +63,8 @@ struct Buffer {
   DType dtype = DType::f32;
   RowKind rows = RowKind::tokens;
   int64_t cols = 0;
-  int64_t bytes = 0;   // at capacity, rounded up to 64
-  int first = -1;      // first and last step that touches it
+  int64_t bytes = 0;  // at capacity, rounded up to 64
+  int first = -1;     // first and last step that touches it
   int last = -1;
   int64_t offset = 0;  // in the arena
 };
@@ -118,8 +118,8 @@ struct Plan {
   std::vector<Buffer> buffers;
   std::vector<std::vector<int>> slots;  // see resolve_slots
   int64_t arena_bytes = 0;
-  int64_t head_chunk = 0;   // rows of logits held at once
-  int peak_step = 0;        // where the most bytes of the arena are live
+  int64_t head_chunk = 0;  // rows of logits held at once
+  int peak_step = 0;       // where the most bytes of the arena are live
   // Fixed inputs, live through the whole plan.
   int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
 

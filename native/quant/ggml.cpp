@@ -5,9 +5,7 @@
 namespace lowrank {
 namespace {
 
-float half_at(const uint8_t* bytes) {
-  return f32_from_f16(static_cast<uint16_t>(bytes[0] | (bytes[1] << 8)));
-}
+float half_at(const uint8_t* bytes) { return f32_from_f16(static_cast<uint16_t>(bytes[0] | (bytes[1] << 8))); }
 
 }  // namespace
 

@@ -15,10 +15,9 @@ constexpr int64_t nf4_code_bytes(int64_t count) { return nf4_blocks(count) * (kN
 constexpr int64_t nf4_packed_bytes(int64_t count) { return (count + 1) / 2; }
 
 /// Quantises `count` weights that begin at a block's start into `codes` [nf4_code_bytes(count)] and `absmax`
-/// [nf4_blocks(count)]. A last partial block uses its own weights only and is padded with the code of 0.0; a block whose
-/// absmax is below the smallest normal number gets the code of 0.0 throughout.
-/// Returns -1, or the index of the first weight's block that holds a NaN or an infinity; what is written for that block
-/// means nothing.
+/// [nf4_blocks(count)]. A last partial block uses its own weights only and is padded with the code of 0.0; a block
+/// whose absmax is below the smallest normal number gets the code of 0.0 throughout. Returns -1, or the index of the
+/// first weight's block that holds a NaN or an infinity; what is written for that block means nothing.
 int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float* absmax);
 
 /// Mean of `count` values in float32 with the summation order of torch on one thread: 32 interleaved sums (4 below
@@ -27,8 +26,8 @@ int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float*
 float mean_f32(const float* values, int64_t count);
 
 /// Double quantisation of `blocks` absmax values into `codes` [blocks] and `nested_absmax` [nf4_nested_blocks(blocks)]:
-/// their mean is taken off, then each 256 are scaled by their absmax and get the nearest entry of kDynamicMap, the lower
-/// one on ties. Returns the mean, the `absmax_offset` of the view.
+/// their mean is taken off, then each 256 are scaled by their absmax and get the nearest entry of kDynamicMap, the
+/// lower one on ties. Returns the mean, the `absmax_offset` of the view.
 float quantize_absmax(const float* absmax, int64_t blocks, uint8_t* codes, float* nested_absmax);
 
 /// Reorders the codes of `count` weights to the bytes of bitsandbytes: byte j holds element 2j in its high nibble and

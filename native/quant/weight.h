@@ -1,5 +1,5 @@
-// A weight matrix as kernels see it: [rows = out_features, cols = in_features], in one of the storage formats. Views own
-// nothing. Formats are decoded inside the matrix kernels' packing; a dense copy of a quantised weight never exists.
+// A weight matrix as kernels see it: [rows = out_features, cols = in_features], in one of the storage formats. Views
+// own nothing. Formats are decoded inside the matrix kernels' packing; a dense copy of a quantised weight never exists.
 #pragma once
 
 #include <cstdint>

@@ -13,8 +13,8 @@ namespace {
 AdapterSpec full(bool train_b = true, bool train_d = true, bool train_gain = true) {
   AdapterSpec spec;
   spec.trainable = true;
-  spec.parameters = {{"A", 3, 5, true},        {"B", 4, 3, train_b},         {"d", 1, 3, train_d},
-                     {"mask", 1, 3, false},    {"gain", 1, 4, train_gain}};
+  spec.parameters = {
+      {"A", 3, 5, true}, {"B", 4, 3, train_b}, {"d", 1, 3, train_d}, {"mask", 1, 3, false}, {"gain", 1, 4, train_gain}};
   LowRankSlot slot;
   slot.target = "linear";
   slot.rank = 3;

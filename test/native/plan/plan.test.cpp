@@ -52,8 +52,8 @@ Graph blocks(int layers) {
     x = node(Op::linear, at + ".down", l, {unit}, kHidden, ValueType::residual,
              weight(at + ".down", kHidden, kWidth, WeightKind::matrix), x);
   }
-  const int last = node(Op::rms_norm, "norm", -1, {x}, kHidden, ValueType::operand,
-                        weight("norm", 1, kHidden, WeightKind::vector));
+  const int last =
+      node(Op::rms_norm, "norm", -1, {x}, kHidden, ValueType::operand, weight("norm", 1, kHidden, WeightKind::vector));
   node(Op::lm_head, "head", -1, {last}, 0, ValueType::operand, 0);
   graph.check();
   return graph;

@@ -15,7 +15,8 @@ using Decoder = void (*)(const void*, int64_t, float*);
 std::vector<uint8_t> bytes_of(std::string_view hex) {
   const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
   std::vector<uint8_t> bytes;
-  for (size_t i = 0; i < hex.size(); i += 2) bytes.push_back(static_cast<uint8_t>(digit(hex[i]) << 4 | digit(hex[i + 1])));
+  for (size_t i = 0; i < hex.size(); i += 2)
+    bytes.push_back(static_cast<uint8_t>(digit(hex[i]) << 4 | digit(hex[i + 1])));
   return bytes;
 }
 
@@ -43,7 +44,8 @@ TEST("a Q8_0 block of ggml decodes to d * q") {
 TEST("a Q4_0 block of ggml decodes to d * (q - 8), low nibbles first") {
   const auto values = decode(decode_q4_0, bytes_of("c02f809191a2a2b3b3c4c4d5d5e6e6f7f7f8"));
   const float d = 0x1.fp-4f;  // the half 2fc0
-  const int q[32] = {0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15, 15};
+  const int q[32] = {0, 1, 1, 2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,  7,  8,
+                     8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15, 15};
   for (int i = 0; i < 32; ++i) CHECK_EQ(values[i], d * static_cast<float>(q[i] - 8));
 }
 
@@ -72,8 +74,8 @@ TEST("blocks decode one after the other, each with its own scale") {
   CHECK_EQ(from8[1], 0.0f);
 
   q4[1] = 0x3c;
-  q4[2] = 0xf0;               // element 0 is -8, element 16 is 7
-  q4[kQ4_0Bytes] = 0x01;      // d = 2^-24, the smallest half
+  q4[2] = 0xf0;                // element 0 is -8, element 16 is 7
+  q4[kQ4_0Bytes] = 0x01;       // d = 2^-24, the smallest half
   q4[kQ4_0Bytes + 17] = 0x9a;  // elements 15 and 31 of the second block
   const auto from4 = decode(decode_q4_0, q4, 64);
   CHECK_EQ(from4[0], -8.0f);
