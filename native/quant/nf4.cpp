@@ -149,30 +149,4 @@ float quantize_absmax(const float* absmax, int64_t blocks, uint8_t* codes, float
   return offset;
 }
 
-void nf4_to_bitsandbytes(const uint8_t* codes, int64_t count, uint8_t* packed) {
-  for (int64_t first = 0; first < count; first += kNf4Block, codes += kHalf) {
-    uint8_t code[kNf4Block];
-    for (int i = 0; i < kHalf; ++i) {
-      code[i] = codes[i] & 15;
-      code[i + kHalf] = codes[i] >> 4;
-    }
-    const int64_t bytes = nf4_packed_bytes(std::min(kNf4Block, count - first));
-    for (int64_t j = 0; j < bytes; ++j) {
-      packed[first / 2 + j] = static_cast<uint8_t>((code[2 * j] << 4) | code[2 * j + 1]);
-    }
-  }
-}
-
-void nf4_from_bitsandbytes(const uint8_t* packed, int64_t count, uint8_t* codes) {
-  for (int64_t first = 0; first < count; first += kNf4Block, codes += kHalf) {
-    uint8_t code[kNf4Block];
-    const int64_t present = std::min(kNf4Block, count - first);
-    for (int64_t i = 0; i < kNf4Block; ++i) {
-      const uint8_t pair = i < present ? packed[(first + i) / 2] : 0;
-      code[i] = i >= present ? kZeroCode : static_cast<uint8_t>(i % 2 == 0 ? pair >> 4 : pair & 15);
-    }
-    for (int i = 0; i < kHalf; ++i) codes[i] = static_cast<uint8_t>(code[i] | (code[i + kHalf] << 4));
-  }
-}
-
 }  // namespace lowrank

@@ -1,6 +1,6 @@
 // NF4 quantisation as bitsandbytes does it (QLoRA, arXiv 2305.14314): blocks of 64 over the flattened matrix, one fp32
 // absmax a block, optionally quantised again to 8 bits (double quantisation). Codes are stored in the order that
-// quant/weight.h describes; the conversions to and from the bytes of bitsandbytes are here too.
+// quant/weight.h describes.
 #pragma once
 
 #include "quant/weight.h"
@@ -11,8 +11,6 @@ constexpr int64_t nf4_blocks(int64_t count) { return (count + kNf4Block - 1) / k
 constexpr int64_t nf4_nested_blocks(int64_t blocks) { return (blocks + kNf4NestedBlock - 1) / kNf4NestedBlock; }
 /// Bytes of the codes of `count` weights in our storage: whole blocks.
 constexpr int64_t nf4_code_bytes(int64_t count) { return nf4_blocks(count) * (kNf4Block / 2); }
-/// Bytes of the codes of `count` weights as bitsandbytes packs them: no padding.
-constexpr int64_t nf4_packed_bytes(int64_t count) { return (count + 1) / 2; }
 
 /// Quantises `count` weights that begin at a block's start into `codes` [nf4_code_bytes(count)] and `absmax`
 /// [nf4_blocks(count)]. A last partial block uses its own weights only and is padded with the code of 0.0; a block
@@ -29,11 +27,5 @@ float mean_f32(const float* values, int64_t count);
 /// their mean is taken off, then each 256 are scaled by their absmax and get the nearest entry of kDynamicMap, the
 /// lower one on ties. Returns the mean, the `absmax_offset` of the view.
 float quantize_absmax(const float* absmax, int64_t blocks, uint8_t* codes, float* nested_absmax);
-
-/// Reorders the codes of `count` weights to the bytes of bitsandbytes: byte j holds element 2j in its high nibble and
-/// 2j + 1 in its low one; an odd count ends with the code of 0.0.
-void nf4_to_bitsandbytes(const uint8_t* codes, int64_t count, uint8_t* packed);
-/// The way back; the last block is padded with the code of 0.0.
-void nf4_from_bitsandbytes(const uint8_t* packed, int64_t count, uint8_t* codes);
 
 }  // namespace lowrank

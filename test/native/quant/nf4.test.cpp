@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "check.h"
+#include "nf4_packing.h"
 #include "sha256.h"
 
 namespace {

@@ -7,7 +7,7 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "golden.h"
-#include "quant/nf4.h"
+#include "quant/nf4_packing.h"
 #include "quant/sha256.h"
 #include "runtime/weights.h"
 

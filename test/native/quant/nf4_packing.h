@@ -1,0 +1,42 @@
+// The bytes of NF4 codes as bitsandbytes packs them, so that tests can hold ours to its.
+#pragma once
+
+#include <algorithm>
+
+#include "quant/nf4.h"
+
+namespace lowrank {
+
+/// Bytes of the codes of `count` weights: no padding.
+inline int64_t nf4_packed_bytes(int64_t count) { return (count + 1) / 2; }
+
+/// Reorders codes: byte j holds element 2j in its high nibble and 2j + 1 in its low one; an odd count ends with the
+/// code of 0.0.
+inline void nf4_to_bitsandbytes(const uint8_t* codes, int64_t count, uint8_t* packed) {
+  for (int64_t first = 0; first < count; first += kNf4Block, codes += kNf4Block / 2) {
+    uint8_t code[kNf4Block];
+    for (int i = 0; i < kNf4Block / 2; ++i) {
+      code[i] = codes[i] & 15;
+      code[i + kNf4Block / 2] = codes[i] >> 4;
+    }
+    const int64_t bytes = nf4_packed_bytes(std::min<int64_t>(kNf4Block, count - first));
+    for (int64_t j = 0; j < bytes; ++j)
+      packed[first / 2 + j] = static_cast<uint8_t>((code[2 * j] << 4) | code[2 * j + 1]);
+  }
+}
+
+/// The way back; the last block is padded with the code of 0.0.
+inline void nf4_from_bitsandbytes(const uint8_t* packed, int64_t count, uint8_t* codes) {
+  constexpr uint8_t kZero = 7;
+  for (int64_t first = 0; first < count; first += kNf4Block, codes += kNf4Block / 2) {
+    uint8_t code[kNf4Block];
+    const int64_t present = std::min<int64_t>(kNf4Block, count - first);
+    for (int64_t i = 0; i < kNf4Block; ++i) {
+      const uint8_t pair = i < present ? packed[(first + i) / 2] : 0;
+      code[i] = i >= present ? kZero : static_cast<uint8_t>(i % 2 == 0 ? pair >> 4 : pair & 15);
+    }
+    for (int i = 0; i < kNf4Block / 2; ++i) codes[i] = static_cast<uint8_t>(code[i] | (code[i + kNf4Block / 2] << 4));
+  }
+}
+
+}  // namespace lowrank
