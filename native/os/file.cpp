@@ -5,18 +5,25 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <string>
+#include <system_error>
 
 #include "core/error.h"
 
 namespace lowrank::os {
+namespace {
+
+/// What errno says. Files are read on several threads, which strerror is not made for.
+std::string reason() { return std::generic_category().message(errno); }
+
+}  // namespace
 
 File::File(const std::string& path) : path_(path) {
   do {
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   } while (descriptor_ < 0 && errno == EINTR);
   if (descriptor_ < 0) {
-    fail("FILE_FORMAT", path, " cannot be opened: ", std::strerror(errno), ". Check the path and its permissions.");
+    fail("FILE_FORMAT", path, " cannot be opened: ", reason(), ". Check the path and its permissions.");
   }
 }
 
@@ -24,7 +31,7 @@ File::~File() { ::close(descriptor_); }
 
 int64_t File::size() const {
   struct stat status{};
-  if (::fstat(descriptor_, &status) != 0) fail("FILE_FORMAT", path_, " has no size: ", std::strerror(errno));
+  if (::fstat(descriptor_, &status) != 0) fail("FILE_FORMAT", path_, " has no size: ", reason());
   return status.st_size;
 }
 
@@ -35,7 +42,7 @@ void File::read(void* out, int64_t bytes, int64_t offset) const {
                                 static_cast<off_t>(offset + done));
     if (got < 0) {
       if (errno == EINTR) continue;
-      fail("FILE_FORMAT", path_, ": reading ", bytes, " bytes at offset ", offset, " failed: ", std::strerror(errno));
+      fail("FILE_FORMAT", path_, ": reading ", bytes, " bytes at offset ", offset, " failed: ", reason());
     }
     if (got == 0) {
       fail("FILE_FORMAT", path_, " ended early: expected ", bytes, " bytes at offset ", offset, ", found ", done,
