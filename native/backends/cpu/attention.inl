@@ -26,6 +26,10 @@ static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t fi
   }
 }
 
+/// factor * score - top, and never above 0: `top` is rounded where the product here is not, which for scores of millions
+/// would leave room for an exponent that overflows.
+static LOWRANK_INLINE V below(V score, V factor, V top) { return min(zero(), fms(score, factor, top)); }
+
 /// Online softmax of one tile: scores become exp2(factor * score - top), `top` and `total` per lane are brought up to
 /// date and the sums so far are rescaled. For pairs, the probabilities go to `packed` in words of two keys.
 template <class Scheme>
@@ -48,8 +52,8 @@ static void soften(float* scores, int64_t keys, int64_t vectors, float factor_va
     const V decay = exp2(sub(before, shift));
     V sum_even = zero(), sum_odd = zero();
     for (j = 0; j + 2 <= keys; j += 2) {
-      const V a = exp2<Scheme::kPairs>(fms(load(column + j * kTile), factor, shift));
-      const V b = exp2<Scheme::kPairs>(fms(load(column + (j + 1) * kTile), factor, shift));
+      const V a = exp2<Scheme::kPairs>(below(load(column + j * kTile), factor, shift));
+      const V b = exp2<Scheme::kPairs>(below(load(column + (j + 1) * kTile), factor, shift));
       sum_even = add(sum_even, a);
       sum_odd = add(sum_odd, b);
       if constexpr (Scheme::kPairs) {
@@ -60,7 +64,7 @@ static void soften(float* scores, int64_t keys, int64_t vectors, float factor_va
       }
     }
     if (j < keys) {
-      const V a = exp2<Scheme::kPairs>(fms(load(column + j * kTile), factor, shift));
+      const V a = exp2<Scheme::kPairs>(below(load(column + j * kTile), factor, shift));
       sum_even = add(sum_even, a);
       if constexpr (Scheme::kPairs) {
         store(packed + j / 2 * kTile + v * W, Scheme::two_keys(a, zero()));

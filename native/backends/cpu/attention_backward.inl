@@ -12,7 +12,7 @@ static void differentiate(float* scores, float* slopes, int64_t keys, int64_t ve
   for (int64_t v = 0; v < vectors; ++v) {
     const V log_sum = load(lse + v * W), mean = load(delta + v * W);
     const auto probability = [&](int64_t j) LOWRANK_INLINE_LAMBDA {
-      const V p = exp2<Scheme::kPairs>(fms(load(scores + j * kTile + v * W), factor, log_sum));
+      const V p = exp2<Scheme::kPairs>(below(load(scores + j * kTile + v * W), factor, log_sum));
       return j + first_lane <= v * W ? p : where(lanes_from(j + first_lane - v * W), p);
     };
     const auto slope = [&](int64_t j, V p) LOWRANK_INLINE_LAMBDA {

@@ -1,5 +1,6 @@
 // Attention and its gradients, every level and operand type, against a softmax written out in double.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <string>
 
@@ -289,6 +290,17 @@ TEST("large scores neither overflow nor lose the largest key") {
     CHECK_ALL_CLOSE(r.out.values(), e.out, 1e-4);
     CHECK_ALL_CLOSE(r.dv.values(), e.dv, 1e-4);
   });
+}
+
+TEST("the softmax of enormous scores is still a softmax") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
+      Problem p(dtype, alike({100}), {2, 1, 64}, 20);
+      p.shape.scale = 1e8f;  // fp32 numbers of this size lie hundreds apart
+      const auto out = compute(ops, p, 1).out.values();
+      CHECK(std::all_of(out.begin(), out.end(), [](auto value) { return std::fabs(value) < 10; }));
+    });
+  }
 }
 
 }  // namespace lowrank::test
