@@ -10,8 +10,8 @@ import type {
   Precision,
   StorageFormat,
 } from './native/addon.js'
-import { addon } from './native/addon.js'
 import type { Lifetime } from './native/handles.js'
+import { closeSession, openSession } from './native/session.js'
 import { saveAdapterFolder } from './peft/adapter-folder.js'
 import type { AdapterDescription } from './strategies/describe.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
@@ -66,7 +66,7 @@ export async function withSession<T>(
   work: (session: NativeSession) => Promise<T>,
 ): Promise<T> {
   return base.lifetime.use(async () => {
-    const session = addon().createSession(
+    const session = openSession(
       base.native,
       adapters.map((adapter) => adapter.native),
       plans,
@@ -74,7 +74,7 @@ export async function withSession<T>(
     try {
       return await work(session)
     } finally {
-      session.dispose()
+      closeSession(session, plans)
     }
   })
 }

@@ -8,7 +8,8 @@ import { ConfigError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
 import type { Tokenizer } from '../files/tokenizer.js'
-import { addon, type ForwardInput, type ForwardResult } from '../native/addon.js'
+import type { ForwardInput, ForwardResult } from '../native/addon.js'
+import { closeSession, openSession } from '../native/session.js'
 import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
 
 /** Options of a generation. */
@@ -90,7 +91,7 @@ export async function* generateText(
     },
   }
   const session = await base.lifetime.use(async () =>
-    addon().createSession(
+    openSession(
       base.native,
       adapters.map((a) => a.native),
       plans,
@@ -100,7 +101,7 @@ export async function* generateText(
   try {
     return yield* decode(forward, tokenizer, ids, limit, options, signal)
   } finally {
-    session.dispose()
+    closeSession(session, plans)
   }
 }
 

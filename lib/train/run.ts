@@ -8,6 +8,7 @@ import { makeFolder } from '../files/atomic-folder.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
+import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
 import { type BatchSource, type Window, Windows } from './batches.js'
 import {
@@ -148,7 +149,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const windows = new Windows(data.train, options.gradientAccumulationSteps)
     const totalSteps = options.maxSteps ?? windows.steps(options.numTrainEpochs)
     yield { event: 'plan', peak_bytes: this.memory.peakBytes, rows: this.memory.rows }
-    const session = await use(async () => addon().createSession(base.native, [adapter.native], plans))
+    const session = await use(async () => openSession(base.native, [adapter.native], plans))
     let [evaluated, saved] = [-1, state.step]
     try {
       let window = windows.at(state.cursor)
@@ -195,7 +196,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await this.#saveAdapter()
       yield this.#done(state)
     } finally {
-      session.dispose()
+      closeSession(session, plans)
     }
   }
 

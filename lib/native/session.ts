@@ -1,0 +1,41 @@
+/**
+ * Opens and closes native sessions. LOWRANK_LOG names what to print of each on stderr, separated by commas: `graph`,
+ * `plan` (the steps), `arena` (where every buffer lies) when it opens, `times` (seconds by kernel) when it closes.
+ */
+import { ConfigError } from '../errors.js'
+import { addon, type NativeAdapter, type NativeModel, type NativeSession, type PlanOptions } from './addon.js'
+
+const TOPICS = ['graph', 'plan', 'arena', 'times'] as const
+type Topic = (typeof TOPICS)[number]
+
+/** What LOWRANK_LOG asks for. */
+function topics(): Topic[] {
+  const asked = (process.env.LOWRANK_LOG ?? '').split(',').filter((name) => name !== '')
+  const unknown = asked.find((name) => !TOPICS.includes(name as Topic))
+  if (unknown !== undefined)
+    throw new ConfigError(`LOWRANK_LOG has '${unknown}', expected some of ${TOPICS.join(', ')}.`, { unknown })
+  return asked as Topic[]
+}
+
+function print(session: NativeSession, plan: string, topic: Topic): void {
+  process.stderr.write(`--- ${topic} of plan '${plan}'\n${addon().dump(session, plan, topic)}`)
+}
+
+export function openSession(
+  model: NativeModel,
+  adapters: NativeAdapter[],
+  plans: Record<string, PlanOptions>,
+): NativeSession {
+  const asked = topics()
+  const session = addon().createSession(model, adapters, plans)
+  for (const plan of Object.keys(plans))
+    for (const topic of asked) if (topic !== 'times') print(session, plan, topic)
+  return session
+}
+
+/** Prints the times of a session where they are asked for, and frees it. */
+export function closeSession(session: NativeSession, plans: Record<string, PlanOptions>): void {
+  const [plan] = Object.keys(plans)
+  if (plan !== undefined && topics().includes('times')) print(session, plan, 'times')
+  session.dispose()
+}
