@@ -32,6 +32,12 @@ int64_t Fields::integer(const char* key) const {
   return static_cast<int64_t>(value);
 }
 
+int Fields::index(const char* key) const {
+  const int64_t value = integer(key);
+  if (value != static_cast<int32_t>(value)) wrong(key, "an integer of 32 bits");
+  return static_cast<int>(value);
+}
+
 bool Fields::flag(const char* key, bool fallback) const {
   if (!has(key)) return fallback;
   const Napi::Value value = get(key);
@@ -50,7 +56,6 @@ std::vector<Napi::Value> Fields::list(const char* key) const {
   if (!value.IsArray()) wrong(key, "an array");
   const Napi::Array array = value.As<Napi::Array>();
   std::vector<Napi::Value> items;
-  items.reserve(array.Length());
   for (uint32_t i = 0; i < array.Length(); ++i) items.push_back(array.Get(i));
   return items;
 }
@@ -78,7 +83,7 @@ Graph to_graph(Napi::Value value) {
   Graph graph;
   graph.family = fields.text("family");
   graph.vocab_size = fields.integer("vocabSize");
-  graph.layers = static_cast<int>(fields.integer("layers"));
+  graph.layers = fields.index("layers");
   for (const Napi::Value item : fields.list("weights")) {
     const Fields w(item, "graph.weights");
     static constexpr const char* kKinds[] = {"matrix", "table", "vector"};
@@ -94,7 +99,7 @@ Graph to_graph(Napi::Value value) {
   for (const Napi::Value item : fields.list("nodes")) {
     const Fields n(item, "graph.nodes");
     static constexpr const char* kOps[] = {"embedding", "rms_norm", "linear", "rope", "attention", "swiglu", "lm_head"};
-    const auto id = [&](const char* key) { return static_cast<int>(n.integer(key)); };
+    const auto id = [&](const char* key) { return n.index(key); };
     const auto weight = [&](const char* key) {
       const auto found = graph.weight_of_name.find(n.text(key));
       if (found == graph.weight_of_name.end()) n.wrong(key, "the name of a declared weight");

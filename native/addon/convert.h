@@ -19,6 +19,7 @@ class Fields {
   Napi::Value get(const char* key) const;
   int64_t integer(const char* key) const;
   int64_t integer(const char* key, int64_t fallback) const { return has(key) ? integer(key) : fallback; }
+  int index(const char* key) const;  // within 32 bits, negative too
   double number(const char* key) const;
   double number(const char* key, double fallback) const { return has(key) ? number(key) : fallback; }
   bool flag(const char* key, bool fallback) const;

@@ -13,6 +13,7 @@ namespace lowrank {
 
 class Pool {
  public:
+  /// Makes fewer threads where the system refuses more.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -24,7 +25,8 @@ class Pool {
   /// Not reentrant: only the engine thread calls it.
   template <class Body>
   void run(Body&& body) {
-    dispatch([](void* context, int thread, int count) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread, count); },
+    dispatch([](void* context, int thread,
+                int count) { (*static_cast<std::remove_reference_t<Body>*>(context))(thread, count); },
              const_cast<void*>(static_cast<const void*>(&body)));
   }
 

@@ -15,13 +15,17 @@ constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit -
 // to run at speed, little beside the rest of a step. At least 32 rows whatever the vocabulary.
 constexpr int64_t kHeadChunkElements = 12 * 1024 * 1024;
 
+constexpr int64_t kMostCount = int64_t{1} << 30;
+constexpr int64_t kMostBytes = int64_t{1} << 44;  // of one buffer: their sums stay within 64 bits
+
 int64_t head_chunk_rows(int64_t vocab, int64_t head_rows) {
   const int64_t fitting = std::max<int64_t>(kHeadChunkElements / vocab / 32 * 32, 32);
   return std::min(fitting, head_rows);
 }
 
 /// Builds the step list. The forward pass is the graph in order. The backward pass visits it in reverse; whatever
-/// forward value it needs and was not kept is recomputed on demand, so recompute segments are only a rule about keeping.
+/// forward value it needs and was not kept is recomputed on demand, so recompute segments are only a rule about
+/// keeping.
 class Builder {
  public:
   Builder(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options)
@@ -67,6 +71,9 @@ class Builder {
     positive("headRows", options_.head_rows);
     positive("threads", options_.threads);
     if (options_.mode == Mode::forward) positive("kvCapacity", options_.kv_capacity);
+    // Kernels count tokens in 32 bits.
+    for (const int64_t count : {options_.tokens, options_.sequences, options_.head_rows, options_.kv_capacity})
+      if (count > kMostCount) fail("CONFIG", "plan: a capacity of ", count, " is out of range; expected at most 2^30");
     if (training() && adapters_.size() != 1)
       fail("CONFIG", "plan: training takes exactly one adapter, not ", adapters_.size());
     if (training() && (!adapters_[0]->trainable || adapters_[0]->trained_elements == 0))
@@ -133,13 +140,13 @@ class Builder {
   int add_buffer(std::string name, Category category, DType dtype, RowKind rows, int64_t cols) {
     Buffer buffer{std::move(name), category, dtype, rows, cols};
     buffer.bytes = round_up(row_capacity(rows) * cols * size_of(dtype), 64);
+    if (buffer.bytes > kMostBytes)
+      fail("CONFIG", "plan: ", buffer.name, " would take ", buffer.bytes, " bytes; lower the plan's capacity");
     plan_.buffers.push_back(std::move(buffer));
     return static_cast<int>(plan_.buffers.size()) - 1;
   }
 
-  DType dtype_of(int value) const {
-    return graph_.values[value].type == ValueType::residual ? DType::f32 : operand_;
-  }
+  DType dtype_of(int value) const { return graph_.values[value].type == ValueType::residual ? DType::f32 : operand_; }
 
   int value_like(int value, const std::string& name) {
     return add_buffer(name, Category::activations, dtype_of(value), RowKind::tokens, graph_.values[value].cols);
@@ -229,6 +236,8 @@ class Builder {
         step.workspace = workspace(linear_workspace(index), node.path);
         break;
       case Op::rope:
+        if (graph_.consumers[node.inputs[0]].size() != 1)
+          fail("UNSUPPORTED", "rope at ", node.path, ": its input, which it overwrites, has other readers");
         step.kernel = Kernel::rope;
         step.y = in(0);
         value_buffer_[node.inputs[0]] = -1;
@@ -245,8 +254,8 @@ class Builder {
                 add_buffer(node.path + " lse", Category::activations, DType::f32, RowKind::tokens, node.heads);
           step.aux = aux_buffer_[index];
         }
-        step.workspace = workspace(cpu::attention_workspace(operand_, std::max(options_.tokens, options_.kv_capacity), node.heads, node.kv_heads,
-                                                            node.head_dim, options_.threads),
+        step.workspace = workspace(cpu::attention_workspace(operand_, std::max(options_.tokens, options_.kv_capacity),
+                                                            node.heads, node.kv_heads, node.head_dim, options_.threads),
                                    node.path);
         break;
       case Op::swiglu:
@@ -386,6 +395,7 @@ class Builder {
           zero.dx = new_gradient(x, "gradient of " + node.path + " input");
           plan_.steps.push_back(std::move(zero));
         }
+        expect_unread(gradient_[x], node.path);
         Step step = start(Kernel::rms_norm_backward, Phase::backward, index);
         step.x = materialize(x);
         step.aux = materialize_rstd(index);
@@ -403,6 +413,16 @@ class Builder {
   int new_gradient(int value, const std::string& name) {
     if (gradient_[value] >= 0) fail("UNSUPPORTED", name, ": the value already has a gradient");
     return gradient_[value] = value_like(value, name);
+  }
+
+  /// Adding to a gradient in place must not change what linears still have to read; a residual's gradient is the same
+  /// buffer as that of the linear that added it.
+  void expect_unread(int buffer, const std::string& path) const {
+    for (const auto& terms : pending_)
+      for (const GradientTerm& term : terms)
+        if (term.dy == buffer)
+          fail("UNSUPPORTED", path, ": its gradient is added to one that ", graph_.nodes[term.node].path,
+               " has yet to read; the order of these nodes is not supported");
   }
 
   /// Hands a finished gradient buffer on to `value`, which must not have one of its own yet.
@@ -459,6 +479,7 @@ class Builder {
     step.dx = gradient_[value];
     step.terms = std::move(pending_[value]);
     pending_[value].clear();
+    expect_unread(step.dx, first.path);
 
     const int64_t in = graph_.values[value].cols, t = options_.tokens;
     std::vector<int64_t> reductions;
@@ -468,12 +489,11 @@ class Builder {
       if (term.dh < 0) continue;
       const LowRankSlot* s = slot(term.node);
       if (s->dropout > 0)
-        dropped = round_up(t * in * size_of(operand_), 64) + gemm_bytes(t, in, {s->rank});
+        dropped = std::max(dropped, round_up(t * in * size_of(operand_), 64) + gemm_bytes(t, in, {s->rank}));
       else
         reductions.push_back(s->rank);
     }
-    const int64_t gemm =
-        round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
+    const int64_t gemm = round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
     step.workspace = workspace(std::max(gemm, dropped), first.path);
     plan_.steps.push_back(std::move(step));
   }
@@ -517,9 +537,9 @@ class Builder {
   Plan plan_;
   DType operand_ = DType::f32;
   std::vector<bool> needs_gradient_, kept_;
-  std::vector<int> value_buffer_;  // where each forward value now lies, or -1
-  std::vector<int> aux_buffer_;    // rstd, lse or h of each node, or -1
-  std::vector<int> gradient_;      // gradient of each value, or -1
+  std::vector<int> value_buffer_;                   // where each forward value now lies, or -1
+  std::vector<int> aux_buffer_;                     // rstd, lse or h of each node, or -1
+  std::vector<int> gradient_;                       // gradient of each value, or -1
   std::vector<std::vector<GradientTerm>> pending_;  // linears whose input gradient waits for the others
 };
 
@@ -531,11 +551,22 @@ const char* name_of(Mode mode) {
 }
 
 const char* name_of(Kernel kernel) {
-  static constexpr const char* kNames[] = {
-      "embedding",       "rms_norm",   "linear",      "adapter_hidden",        "rope",
-      "attention",       "swiglu",     "head_loss",   "head_logits",           "linear_param_gradient",
-      "linear_input_gradient", "rope_backward", "attention_backward", "swiglu_backward", "rms_norm_backward",
-      "zero"};
+  static constexpr const char* kNames[] = {"embedding",
+                                           "rms_norm",
+                                           "linear",
+                                           "adapter_hidden",
+                                           "rope",
+                                           "attention",
+                                           "swiglu",
+                                           "head_loss",
+                                           "head_logits",
+                                           "linear_param_gradient",
+                                           "linear_input_gradient",
+                                           "rope_backward",
+                                           "attention_backward",
+                                           "swiglu_backward",
+                                           "rms_norm_backward",
+                                           "zero"};
   return kNames[static_cast<int>(kernel)];
 }
 

@@ -1,6 +1,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "check.h"
 #include "core/error.h"
@@ -217,4 +218,137 @@ TEST("a graph with a wrong shape names the node") {
   graph.node_of_path.clear();
   graph.weight_of_name.clear();
   CHECK_THROWS(graph.check(), "layers.0.gate");
+}
+
+namespace {
+
+/// A linear's output rotated and attended to, with room for mistakes: `also` reads the queries before they are rotated.
+Graph attention_graph(int layer, bool also = false) {
+  Graph graph = blocks(1);
+  const Node embed = graph.nodes[0], norm = graph.nodes[1];
+  graph.nodes.clear();
+  graph.values.clear();
+  graph.weights.resize(2);  // the embedding and the norm
+  for (const char* name : {"q", "k", "o"}) graph.weights.push_back({name, kHidden, kHidden, WeightKind::matrix});
+  graph.node_of_path.clear();
+  graph.weight_of_name.clear();
+  graph.inv_freq.assign(4, 1.0);
+  graph.layers = 8;
+  const auto value = [&](ValueType type) {
+    graph.values.push_back({kHidden, type});
+    return static_cast<int>(graph.values.size()) - 1;
+  };
+  const auto add = [&](Op op, const char* path, std::vector<int> inputs, int weight, ValueType type) -> Node& {
+    Node node;
+    node.op = op;
+    node.path = path;
+    node.inputs = std::move(inputs);
+    node.weight = weight;
+    node.heads = node.kv_heads = 4;
+    node.head_dim = 8;
+    node.layer = layer;
+    if (op != Op::lm_head) node.out = value(type);
+    return graph.nodes.emplace_back(std::move(node));
+  };
+  const int x = add(Op::embedding, "embed", {}, embed.weight, ValueType::residual).out;
+  const int normed = add(Op::rms_norm, "norm", {x}, norm.weight, ValueType::operand).out;
+  const int q = add(Op::linear, "q", {normed}, 2, ValueType::operand).out;
+  const int k = add(Op::linear, "k", {normed}, 3, ValueType::operand).out;
+  const int rotated = add(Op::rope, "rope", {q}, -1, ValueType::operand).out;
+  const int out = add(Op::attention, "attention", {rotated, k, also ? q : k}, -1, ValueType::operand).out;
+  add(Op::linear, "o", {out}, 4, ValueType::residual).residual = x;
+  const int last = add(Op::rms_norm, "last", {graph.nodes.back().out}, norm.weight, ValueType::operand).out;
+  add(Op::lm_head, "head", {last}, embed.weight, ValueType::operand);
+  return graph;
+}
+
+}  // namespace
+
+TEST("an attention's layer finds its place in the key/value cache") {
+  Graph right = attention_graph(0);
+  right.check();
+  CHECK(make_plan(right, {}, options(Mode::forward)).arena_bytes > 0);
+  Graph wrong = attention_graph(5);
+  CHECK_THROWS(wrong.check(), "attention at attention: its layer must be its number");
+}
+
+TEST("a value that rope overwrites has no other readers") {
+  Graph graph = attention_graph(0, true);
+  graph.check();
+  CHECK_THROWS(make_plan(graph, {}, options(Mode::forward)), "its input, which it overwrites, has other readers");
+}
+
+TEST("sizes that do not fit 64 bits are refused, not wrapped around") {
+  const Graph graph = blocks(1);
+  PlanOptions huge = options(Mode::evaluate);
+  huge.tokens = int64_t{1} << 53;
+  CHECK_THROWS(make_plan(graph, {}, huge), "a capacity of 9007199254740992 is out of range");
+  Graph wide = blocks(1);
+  wide.values[1].cols = int64_t{1} << 40;
+  wide.node_of_path.clear();
+  wide.weight_of_name.clear();
+  CHECK_THROWS(wide.check(), "1099511627776 wide");
+  AdapterSpec spec;
+  spec.parameters.push_back({"A", int64_t{1} << 32, int64_t{1} << 32, true});
+  CHECK_THROWS(spec.check(), "A is [4294967296, 4294967296]");
+}
+
+TEST("a weight that kernels read as plain fp32 is declared as a vector, and an embedding as a table") {
+  for (const auto& [weight, kind, message] : {std::tuple{1, WeightKind::matrix, "layers.0.norm must be declared"},
+                                              std::tuple{0, WeightKind::matrix, "declared as a table"},
+                                              std::tuple{2, WeightKind::vector, "layers.0.gate must not be"}}) {
+    Graph graph = blocks(1);
+    graph.weights[static_cast<size_t>(weight)].kind = kind;
+    graph.node_of_path.clear();
+    graph.weight_of_name.clear();
+    CHECK_THROWS(graph.check(), message);
+  }
+}
+
+TEST("the workspace of an input gradient holds the widest of the dropped adapters, whatever their order") {
+  const Graph graph = blocks(2);
+  AdapterSpec spec = lora(graph);
+  const int64_t large = 3000;  // long enough for its product to be summed in parts
+  const auto arena = [&](const std::string& widest) {
+    AdapterSpec wide = spec;
+    for (LowRankSlot& slot : wide.slots) {
+      slot.dropout = 0.1f;
+      if (slot.target != widest) continue;
+      slot.rank = wide.parameters[static_cast<size_t>(slot.a)].rows =
+          wide.parameters[static_cast<size_t>(slot.b)].cols = large;
+    }
+    wide.check();
+    const Plan plan = make_plan(graph, {&wide}, options(Mode::train));
+    const auto shared = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& s) {
+      return s.kernel == Kernel::linear_input_gradient && s.terms.size() == 2;
+    });
+    return shared == plan.steps.end() ? int64_t{0} : plan.buffers[static_cast<size_t>(shared->workspace)].bytes;
+  };
+  CHECK(arena("layers.1.gate") > 0);
+  CHECK_EQ(arena("layers.1.gate"), arena("layers.1.up"));
+}
+
+TEST("a gradient that a linear has yet to read is not added to in place") {
+  Graph graph = blocks(2);
+  // One more linear reads the first block's unit at the end. All residuals share a gradient buffer with its output, and
+  // the second block's norm would add to that before the first block, where the linear's input gradient is formed.
+  const auto last_norm = graph.nodes.end() - 2;
+  Node again;
+  again.op = Op::linear;
+  again.path = "again";
+  again.inputs = {std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) {
+                    return n.path == "layers.0.act";
+                  })->out};
+  again.residual = last_norm->inputs[0];
+  again.weight = static_cast<int>(graph.weights.size());
+  again.out = last_norm->inputs[0] = static_cast<int>(graph.values.size());
+  graph.weights.push_back({"again", kHidden, kWidth, WeightKind::matrix});
+  graph.values.push_back({kHidden, ValueType::residual});
+  graph.nodes.insert(last_norm, again);
+  graph.node_of_path.clear();
+  graph.weight_of_name.clear();
+  graph.check();
+  const AdapterSpec spec = lora(graph);
+  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "layers.1.norm: its gradient is added to one that again");
+  CHECK(make_plan(graph, {}, options(Mode::evaluate)).arena_bytes > 0);
 }
