@@ -10,6 +10,7 @@ namespace lowrank {
 namespace {
 
 constexpr int64_t kFloat = sizeof(float);
+constexpr int64_t kMostElements = int64_t{1} << 40;  // of one parameter: no sum or product of sizes leaves 64 bits
 
 // splitmix64's finaliser: a bijective mixer whose outputs for successive counters pass as independent.
 uint64_t mix(uint64_t x) {
@@ -40,8 +41,9 @@ void AdapterSpec::check() {
   for (const bool trained : {true, false}) {
     for (ParameterSpec& p : parameters) {
       if (p.trained != trained) continue;
-      if (p.rows <= 0 || p.cols <= 0)
-        fail("SHAPE", "adapter parameter ", p.name, " is [", p.rows, ", ", p.cols, "]; expected positive dimensions");
+      if (p.rows <= 0 || p.cols <= 0 || p.rows > kMostElements / p.cols)
+        fail("SHAPE", "adapter parameter ", p.name, " is [", p.rows, ", ", p.cols,
+             "]; expected positive dimensions and at most 2^40 elements");
       if (!names.insert(p.name).second) fail("SHAPE", "adapter parameter ", p.name, " is declared twice");
       p.offset = elements;
       elements += p.rows * p.cols;
@@ -99,6 +101,25 @@ float* Adapter::span(AdapterArray array) const {
       return v_.data<float>();
   }
   return nullptr;
+}
+
+void Adapter::expect_idle(AdapterArray array, Touch touch) const {
+  const auto used = [&](AdapterUse::Kind kind) { return uses_[static_cast<size_t>(kind)].load() > 0; };
+  const bool busy = used(AdapterUse::Kind::update) ||
+                    (array == AdapterArray::gradient && used(AdapterUse::Kind::train)) ||
+                    (array == AdapterArray::value && touch == Touch::write &&
+                     (used(AdapterUse::Kind::train) || used(AdapterUse::Kind::infer)));
+  if (busy)
+    fail("CONFIG", "the adapter is in use by a job that has not ended; wait for it before ",
+         touch == Touch::read ? "reading" : "changing", " the adapter");
+}
+
+AdapterUse::AdapterUse(std::shared_ptr<Adapter> adapter, Kind kind) : adapter_(std::move(adapter)), kind_(kind) {
+  ++adapter_->uses_[static_cast<size_t>(kind_)];
+}
+
+AdapterUse::~AdapterUse() {
+  if (adapter_) --adapter_->uses_[static_cast<size_t>(kind_)];
 }
 
 float* Adapter::data(int parameter, AdapterArray array) const {

@@ -3,7 +3,10 @@
 // gradient and moment spans cover just those.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -50,6 +53,7 @@ struct AdapterSpec {
 };
 
 enum class AdapterArray : uint8_t { value, gradient, m, v };
+enum class Touch : uint8_t { read, write };
 
 class Adapter {
  public:
@@ -62,10 +66,31 @@ class Adapter {
   float* data(int parameter, AdapterArray array = AdapterArray::value) const;
   float* span(AdapterArray array) const;
 
+  /// For JavaScript's thread: throws Error("CONFIG") while a job that is queued or running writes the array, or reads
+  /// it where it is to be written.
+  void expect_idle(AdapterArray array, Touch touch) const;
+
  private:
+  friend class AdapterUse;
   AdapterSpec spec_;
   std::unordered_map<std::string, int> index_;
   Block values_, gradients_, m_, v_;
+  std::array<std::atomic<int>, 3> uses_{};  // by AdapterUse::Kind
+};
+
+/// A job's claim on an adapter's arrays, from when it is queued until its promise settles.
+class AdapterUse {
+ public:
+  /// Reads values; reads values and writes gradients; writes everything.
+  enum class Kind : uint8_t { infer, train, update };
+
+  AdapterUse(std::shared_ptr<Adapter> adapter, Kind kind);
+  AdapterUse(AdapterUse&& other) noexcept = default;
+  ~AdapterUse();
+
+ private:
+  std::shared_ptr<Adapter> adapter_;  // null once moved from
+  Kind kind_;
 };
 
 /// Uniform and normal fills by counter from (seed, parameter name), so that the order of calls does not matter.

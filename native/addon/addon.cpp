@@ -1,5 +1,5 @@
-// The door between JavaScript and the native core: wrapped objects, argument checks, promises. No maths here; the list of
-// what is exported, with its meaning, is lib/native/addon.ts.
+// The door between JavaScript and the native core: wrapped objects, argument checks, promises. No maths here; the list
+// of what is exported, with its meaning, is lib/native/addon.ts.
 #include <napi.h>
 
 #include <algorithm>
@@ -37,7 +37,13 @@ class Handle : public Napi::ObjectWrap<Self> {
     return *Napi::ObjectWrap<Self>::Unwrap(value.As<Napi::Object>());
   }
 
-  const std::shared_ptr<Payload>& payload(Napi::Env env) const {
+  /// The garbage collector took a handle that was not disposed.
+  void Finalize(Napi::BasicEnv env) override {
+    if (bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -bytes_);
+  }
+
+  /// A reference of its own: what JavaScript runs meanwhile, such as a getter, may dispose the handle.
+  std::shared_ptr<Payload> payload(Napi::Env env) const {
     if (!payload_) throw to_js(env, "DISPOSED", std::string(Self::kName) + " was disposed");
     return payload_;
   }
@@ -97,6 +103,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
       const int index = found->second;
       const GraphWeight& expected = model->graph.weights[index];
+      if (model->weights[index]) fail("CONFIG", "weight '", name, "' is already loaded");
       if (source.rows != expected.rows || source.cols != expected.cols)
         fail("SHAPE", "tensor '", name, "' in ", source.file, " is [", source.rows, ", ", source.cols,
              "] but the model's config asks for [", expected.rows, ", ", expected.cols, "]");
@@ -105,15 +112,19 @@ class ModelHandle : public Handle<ModelHandle, Model> {
           (expected.kind == WeightKind::table && quantised))
         fail("CONFIG", "weight '", name, "' cannot be held as ", name_of(format));
       grow(env, weight_bytes(format, source.rows, source.cols) + constants_bytes(format, source.rows, source.cols));
-      return environment(env).channel->start<bool>(
+      return environment(env).channel->start<Weight>(
           env,
-          [model, source, format, index](Context& context, const CancelFlag& cancel) {
+          [source, format](Context& context, const CancelFlag& cancel) {
             LoadOptions options;
             options.cancel = cancel.get();
-            model->weights[index] = lowrank::load_weight(context.pool, source, format, options);
-            return true;
+            return lowrank::load_weight(context.pool, source, format, options);
           },
-          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); });
+          // Placed on JavaScript's thread, which reads the list, and once: no session sees a weight change.
+          [model, name, index](Napi::Env e, Weight& weight) -> Napi::Value {
+            if (model->weights[index]) throw to_js(e, "CONFIG", "weight '" + name + "' is already loaded");
+            model->weights[index] = std::move(weight);
+            return e.Undefined();
+          });
     });
   }
 
@@ -146,26 +157,29 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                        {InstanceMethod<&AdapterHandle::fill>("fill"), InstanceMethod<&AdapterHandle::read>("read"),
                         InstanceMethod<&AdapterHandle::write>("write"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
-                        InstanceMethod<&AdapterHandle::step>("optimizerStep"),
-                        dispose_method()});
+                        InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
   }
 
  private:
   struct Array {
+    std::shared_ptr<Adapter> owner;
     float* data;
     int64_t count;
     std::string name;
   };
 
-  /// The named array of a parameter; throws where it has none.
-  Array array(const Napi::CallbackInfo& info, AdapterArray which) const {
-    const Adapter& adapter = *payload(info.Env());
+  /// The named array of a parameter; throws where it has none, and while a job uses it.
+  Array array(const Napi::CallbackInfo& info, AdapterArray which, Touch touch) const {
     const std::string name = info[0].ToString();
+    const auto owner = payload(info.Env());
+    const Adapter& adapter = *owner;
+    adapter.expect_idle(which, touch);
     const int index = adapter.parameter(name);
     const ParameterSpec& p = adapter.spec().parameters[index];
     float* const data = adapter.data(index, which);
-    if (data == nullptr) fail("CONFIG", "adapter parameter '", name, "' is not trained, so it has no gradient or moments");
-    return {data, p.rows * p.cols, name};
+    if (data == nullptr)
+      fail("CONFIG", "adapter parameter '", name, "' is not trained, so it has no gradient or moments");
+    return {owner, data, p.rows * p.cols, name};
   }
 
   static AdapterArray which(Napi::Value value) {
@@ -177,31 +191,23 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   Napi::Value fill(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const Array a = array(info, AdapterArray::value);
       const Fields fields(info[1], "fill");
       static constexpr const char* kKinds[] = {"zeros", "constant", "uniform", "normal"};
-      switch (fields.choice("kind", kKinds)) {
-        case 0:
-          std::fill(a.data, a.data + a.count, 0.0f);
-          break;
-        case 1:
-          std::fill(a.data, a.data + a.count, static_cast<float>(fields.number("value")));
-          break;
-        case 2:
-          fill_uniform(a.data, a.count, static_cast<float>(fields.number("bound")),
-                       static_cast<uint64_t>(fields.integer("seed")), a.name);
-          break;
-        default:
-          fill_normal(a.data, a.count, static_cast<float>(fields.number("std")),
-                      static_cast<uint64_t>(fields.integer("seed")), a.name);
-      }
+      static constexpr const char* kParameters[] = {nullptr, "value", "bound", "std"};
+      const int kind = fields.choice("kind", kKinds);
+      const float number = kind > 0 ? static_cast<float>(fields.number(kParameters[kind])) : 0;
+      const uint64_t seed = kind > 1 ? static_cast<uint64_t>(fields.integer("seed")) : 0;
+      const Array a = array(info, AdapterArray::value, Touch::write);
+      if (kind < 2) std::fill(a.data, a.data + a.count, number);
+      if (kind == 2) fill_uniform(a.data, a.count, number, seed, a.name);
+      if (kind == 3) fill_normal(a.data, a.count, number, seed, a.name);
       return info.Env().Undefined();
     });
   }
 
   Napi::Value read(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const Array a = array(info, which(info[1]));
+      const Array a = array(info, which(info[1]), Touch::read);
       Napi::Float32Array out = Napi::Float32Array::New(info.Env(), static_cast<size_t>(a.count));
       std::copy(a.data, a.data + a.count, out.Data());
       return out;
@@ -210,7 +216,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   Napi::Value write(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const Array a = array(info, which(info[1]));
+      const Array a = array(info, which(info[1]), Touch::write);
       if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
         throw Napi::TypeError::New(info.Env(), "lowrank: values must be a Float32Array");
       const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
@@ -222,10 +228,13 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   }
 
   Napi::Value zero_gradients(const Napi::CallbackInfo& info) {
-    const Adapter& adapter = *payload(info.Env());
-    float* const gradients = adapter.span(AdapterArray::gradient);
-    if (gradients != nullptr) std::fill(gradients, gradients + adapter.spec().trained_elements, 0.0f);
-    return info.Env().Undefined();
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      adapter->expect_idle(AdapterArray::gradient, Touch::write);
+      float* const gradients = adapter->span(AdapterArray::gradient);
+      if (gradients != nullptr) std::fill(gradients, gradients + adapter->spec().trained_elements, 0.0f);
+      return info.Env().Undefined();
+    });
   }
 
   Napi::Value step(const Napi::CallbackInfo& info) {
@@ -236,9 +245,15 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       static constexpr const char* kKinds[] = {"adamw"};
       o.choice("kind", kKinds);
       const auto real = [&](const char* key) { return static_cast<float>(o.number(key)); };
-      const cpu::AdamW update{real("learningRate"), real("beta1"),      real("beta2"), real("epsilon"),
-                              real("weightDecay"),  o.integer("step"), 1};
+      const cpu::AdamW update{real("learningRate"),
+                              real("beta1"),
+                              real("beta2"),
+                              real("epsilon"),
+                              real("weightDecay"),
+                              o.integer("step"),
+                              1};
       const double limit = o.number("maxGradNorm");
+      const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<double>(
           env,
           [adapter, update, limit](Context& context, const CancelFlag&) {
@@ -248,7 +263,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
             Napi::Object result = Napi::Object::New(e);
             result.Set("gradNorm", norm);
             return result;
-          });
+          },
+          use);
     });
   }
 };
@@ -258,6 +274,13 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   result.Set("lossSum", loss.loss_sum);
   result.Set("count", number(env, loss.count));
   return result;
+}
+
+/// What a job over the session does with its adapters, until its promise settles.
+std::shared_ptr<std::vector<AdapterUse>> use_adapters(const Session& session, AdapterUse::Kind kind) {
+  auto uses = std::make_shared<std::vector<AdapterUse>>();
+  for (const auto& adapter : session.adapters()) uses->emplace_back(adapter, kind);
+  return uses;
 }
 
 class SessionHandle : public Handle<SessionHandle, Session> {
@@ -271,8 +294,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
       std::vector<std::shared_ptr<Adapter>> adapters;
       if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
       const Napi::Array list = info[1].As<Napi::Array>();
-      for (uint32_t i = 0; i < list.Length(); ++i)
-        adapters.push_back(AdapterHandle::unwrap(list.Get(i)).payload(env));
+      for (uint32_t i = 0; i < list.Length(); ++i) adapters.push_back(AdapterHandle::unwrap(list.Get(i)).payload(env));
       auto session = std::make_shared<Session>(ModelHandle::unwrap(info[0]).payload(env), std::move(adapters),
                                                to_plans(info[2], Engine::instance().threads()));
       const int64_t bytes = session->total().arena_bytes;
@@ -290,7 +312,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
 
  private:
   Napi::Value report(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&] { return from_report(info.Env(), payload(info.Env())->report(info[0].ToString())); });
+    return guarded(info.Env(),
+                   [&] { return from_report(info.Env(), payload(info.Env())->report(info[0].ToString())); });
   }
 
   Napi::Value total(const Napi::CallbackInfo& info) {
@@ -302,12 +325,13 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
     auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    const auto uses = use_adapters(*session, AdapterUse::Kind::train);
     return environment(env).channel->start<LossResult>(
         env,
         [session, plan, input](Context& context, const CancelFlag& cancel) {
           return session->train_step(context, plan, *input, cancel);
         },
-        from_loss);
+        from_loss, uses);
   }
 
   Napi::Value evaluate(const Napi::CallbackInfo& info) {
@@ -315,12 +339,13 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
     auto batch = std::make_shared<MicroBatch>(to_micro_batch(Fields(info[1], "input")));
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<LossResult>(
         env,
         [session, plan, batch](Context& context, const CancelFlag& cancel) {
           return session->evaluate(context, plan, *batch, cancel);
         },
-        from_loss);
+        from_loss, uses);
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {
@@ -335,6 +360,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
       std::optional<int32_t> token;
       std::vector<float> logits;
     };
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<Drawn>(
         env,
         [session, plan, input, want_logits, sampling](Context& context, const CancelFlag& cancel) {
@@ -354,7 +380,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
             result.Set("logits", logits);
           }
           return result;
-        });
+        },
+        uses);
   }
 };
 
@@ -457,12 +484,11 @@ Napi::Value dump(const Napi::CallbackInfo& info) {
 
 Napi::Value shutdown(const Napi::CallbackInfo& info) {
   environment(info.Env()).channel->close();
-  Engine::instance().shutdown();
   return info.Env().Undefined();
 }
 
 /// `new Class(...)` without `new`: the exported create functions.
-template <Napi::FunctionReference Environment::*Class>
+template <Napi::FunctionReference Environment::* Class>
 Napi::Value create(const Napi::CallbackInfo& info) {
   std::vector<napi_value> arguments;
   for (size_t i = 0; i < info.Length(); ++i) arguments.push_back(info[i]);

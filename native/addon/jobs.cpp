@@ -22,24 +22,27 @@ std::shared_ptr<Channel> Channel::open(Napi::Env env) {
       &channel->function_);
   if (status != napi_ok) throw Napi::Error::New(env, "lowrank: could not create a thread-safe function");
   napi_unref_threadsafe_function(env, channel->function_);
+  Engine::instance().attach();
   return channel;
 }
 
 Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const CancelFlag&)> work,
-                             std::function<Napi::Value(Napi::Env)> value, Napi::Promise::Deferred deferred) {
+                             std::function<Napi::Value(Napi::Env)> value, std::shared_ptr<void> held,
+                             Napi::Promise::Deferred deferred) {
   const CancelFlag cancel = std::make_shared<std::atomic<bool>>(false);
   guarded(env, [&] {
     {
       const std::lock_guard lock(mutex_);
+      if (closed_) fail("ABORTED", "the environment is shutting down and starts no more work");
       running_.insert(cancel);
     }
-    Engine::instance().post([channel = shared_from_this(), cancel, work = std::move(work), value = std::move(value),
-                             deferred](Context& context) {
+    auto job = [channel = shared_from_this(), cancel, work = std::move(work), value = std::move(value),
+                held = std::move(held), deferred](Context& context) mutable {
       Finish finish;
       try {
         if (cancel->load()) fail("ABORTED", "the job was cancelled before it began");
         work(context, cancel);
-        finish = [deferred, value](Napi::Env e) {
+        finish = [deferred, value = std::move(value)](Napi::Env e) {
           try {
             deferred.Resolve(value(e));
           } catch (const Napi::Error& error) {
@@ -55,8 +58,18 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
           deferred.Reject(to_js(e, "INTERNAL", message).Value());
         };
       }
-      channel->finished(std::move(finish), cancel);
-    });
+      // Whoever sees the promise settle may rely on the job having let go of what it held.
+      work = nullptr;
+      value = nullptr;
+      channel->finished([finish = std::move(finish), held = std::move(held)](Napi::Env e) { finish(e); }, cancel);
+    };
+    try {
+      Engine::instance().post(std::move(job));
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      running_.erase(cancel);
+      throw;
+    }
   });
   if (pending_++ == 0) napi_ref_threadsafe_function(env, function_);
   Napi::Object job = Napi::Object::New(env);
@@ -68,6 +81,7 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
 void Channel::finished(Finish finish, const CancelFlag& cancel) {
   const std::lock_guard lock(mutex_);
   running_.erase(cancel);
+  if (running_.empty()) ended_.notify_all();
   if (closed_) return;
   finished_.push_back(std::move(finish));
   napi_call_threadsafe_function(function_, nullptr, napi_tsfn_nonblocking);
@@ -80,22 +94,23 @@ void Channel::drain(Napi::Env env) {
     batch.swap(finished_);
   }
   const Napi::HandleScope scope(env);
-  for (const Finish& finish : batch) {
+  for (Finish& finish : batch) {
     finish(env);
+    finish = nullptr;  // lets go of what the job held before JavaScript goes on
     if (--pending_ == 0) napi_unref_threadsafe_function(env, function_);
   }
 }
 
-void Channel::cancel_all() {
-  const std::lock_guard lock(mutex_);
-  for (const CancelFlag& cancel : running_) cancel->store(true);
-}
-
 void Channel::close() {
-  cancel_all();
-  const std::lock_guard lock(mutex_);
-  closed_ = true;
-  finished_.clear();
+  {
+    std::unique_lock lock(mutex_);
+    if (closed_) return;
+    closed_ = true;
+    for (const CancelFlag& cancel : running_) cancel->store(true);
+    ended_.wait(lock, [&] { return running_.empty(); });
+    finished_.clear();
+  }
+  Engine::instance().detach();
 }
 
 }  // namespace lowrank::addon

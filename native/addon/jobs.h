@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -21,24 +22,25 @@ class Channel : public std::enable_shared_from_this<Channel> {
   static std::shared_ptr<Channel> open(Napi::Env env);
 
   /// Queues `work` on the engine thread; on JavaScript's thread `settle` then makes the value that the promise resolves
-  /// with. An Error rejects with its code and message.
+  /// with. An Error rejects with its code and message. `held` lives until the promise settles.
   template <class Result>
   Napi::Object start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
-                     std::function<Napi::Value(Napi::Env, Result&)> settle);
+                     std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held = nullptr);
 
-  /// Cancels every job of this environment.
-  void cancel_all();
-  /// No more calls into JavaScript; jobs in flight end silently.
+  /// Ends this environment's part: cancels its jobs, waits for them to end, silently, and takes no more of them. Jobs
+  /// of other environments go on.
   void close();
 
  private:
   using Finish = std::function<void(Napi::Env)>;
   Napi::Object submit(Napi::Env env, std::function<void(Context&, const CancelFlag&)> work,
-                      std::function<Napi::Value(Napi::Env)> value, Napi::Promise::Deferred deferred);
+                      std::function<Napi::Value(Napi::Env)> value, std::shared_ptr<void> held,
+                      Napi::Promise::Deferred deferred);
   void finished(Finish finish, const CancelFlag& cancel);
   void drain(Napi::Env env);
 
   std::mutex mutex_;
+  std::condition_variable ended_;
   napi_threadsafe_function function_ = nullptr;
   bool closed_ = false;
   std::vector<Finish> finished_;
@@ -48,12 +50,12 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
 template <class Result>
 Napi::Object Channel::start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
-                            std::function<Napi::Value(Napi::Env, Result&)> settle) {
+                            std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held) {
   auto result = std::make_shared<Result>();
   return submit(
       env,
       [result, work = std::move(work)](Context& context, const CancelFlag& cancel) { *result = work(context, cancel); },
-      [result, settle = std::move(settle)](Napi::Env e) { return settle(e, *result); },
+      [result, settle = std::move(settle)](Napi::Env e) { return settle(e, *result); }, std::move(held),
       Napi::Promise::Deferred::New(env));
 }
 

@@ -46,15 +46,16 @@ void Engine::configure(int threads, std::optional<cpu::Level> level) {
 void Engine::post(std::function<void(Context&)> job) {
   cpu::kernels(level());  // an unusable LOWRANK_ISA is the caller's error, not the engine thread's
   threads();
-  const std::lock_guard lock(mutex_);
-  if (stop_) return;
-  jobs_.push_back(std::move(job));
+  std::unique_lock lock(mutex_);
+  ended_.wait(lock, [&] { return !stop_; });
   if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
+  jobs_.push_back(std::move(job));
   wake_.notify_one();
 }
 
 void Engine::work() {
   std::unique_ptr<Pool> pool;
+  int wanted = 0;  // threads asked for when the pool was made; the system may have given fewer
   for (;;) {
     std::function<void(Context&)> job;
     int threads;
@@ -62,33 +63,40 @@ void Engine::work() {
     {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
-      if (stop_) return;
+      if (jobs_.empty()) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
       threads = threads_;
       level = *level_;
     }
-    if (!pool || pool->threads() != threads) {
+    if (!pool || wanted != threads) {
       pool.reset();
       pool = std::make_unique<Pool>(threads);
+      wanted = threads;
     }
     Context context{*pool, cpu::kernels(level)};
     job(context);
   }
 }
 
-void Engine::shutdown() {
-  std::thread ending;
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
-    jobs_.clear();
-    ending = std::move(thread_);
-    wake_.notify_all();
-  }
-  if (ending.joinable()) ending.join();
+void Engine::attach() {
   const std::lock_guard lock(mutex_);
+  ++users_;
+}
+
+void Engine::detach() {
+  std::unique_lock lock(mutex_);
+  if (--users_ > 0) return;
+  ended_.wait(lock, [&] { return !stop_; });
+  if (!thread_.joinable()) return;
+  stop_ = true;
+  wake_.notify_all();
+  std::thread ending = std::move(thread_);
+  lock.unlock();
+  ending.join();
+  lock.lock();
   stop_ = false;  // another environment may still start jobs
+  ended_.notify_all();
 }
 
 }  // namespace lowrank

@@ -27,8 +27,13 @@ struct Context {
 
 class Engine {
  public:
-  /// The process's engine. Never destroyed: `shutdown` ends its thread.
+  /// The process's engine. Never destroyed: its thread ends with its last user.
   static Engine& instance();
+
+  /// Each JavaScript environment is one user, from `attach` to `detach`. The last one to leave waits until the jobs
+  /// that are queued have run and the thread has ended; the others leave it to those that stay.
+  void attach();
+  void detach();
 
   /// Queues a job. It must not throw.
   void post(std::function<void(Context&)> job);
@@ -38,18 +43,16 @@ class Engine {
   int threads() const;
   cpu::Level level() const;
 
-  /// Drops queued jobs and joins the thread after the running one; the caller has set every cancel flag.
-  void shutdown();
-
  private:
   Engine() = default;
   void work();
 
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, ended_;
   std::deque<std::function<void(Context&)>> jobs_;
   std::thread thread_;
-  bool stop_ = false;
+  bool stop_ = false;  // the last user is waiting for the thread to end
+  int users_ = 0;
   mutable int threads_ = 0;  // 0: not decided yet
   mutable std::optional<cpu::Level> level_;
 };

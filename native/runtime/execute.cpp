@@ -80,8 +80,9 @@ class Executor {
         run_checked(step);
       else
         run_step(step, context_.kernels);
-      session_.seconds_[{step.phase, step.kernel}] +=
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const std::lock_guard lock(session_.times_mutex_);
+      session_.seconds_[{step.phase, step.kernel}] += seconds;
     }
   }
 

@@ -26,6 +26,20 @@ int64_t most_kv_bytes(const Graph& graph, const std::map<std::string, Plan>& pla
   return most;
 }
 
+/// The cache is laid out by a plan's capacity and precision: plans that go on from each other's tokens need the same.
+void check_one_cache(const std::map<std::string, Plan>& plans) {
+  const std::pair<const std::string, Plan>* first = nullptr;
+  for (const auto& entry : plans) {
+    const PlanOptions& options = entry.second.options;
+    if (options.mode != Mode::forward) continue;
+    if (first == nullptr) first = &entry;
+    if (options.kv_capacity != first->second.options.kv_capacity ||
+        options.precision != first->second.options.precision)
+      fail("CONFIG", "plans '", first->first, "' and '", entry.first,
+           "' share one KV cache, so kvCapacity and precision must be the same");
+  }
+}
+
 /// The plan with the largest arena, or null without plans.
 const Plan* largest(const std::map<std::string, Plan>& plans) {
   const Plan* found = nullptr;
@@ -90,6 +104,7 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
     fail("CONFIG", "the model is not loaded: ", missing.size(), " weights are missing, the first is ", missing.front());
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
   for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(graph(), specs(), options));
+  check_one_cache(plans_);
   positions_ = most_positions(plans_);
   arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
@@ -133,9 +148,12 @@ PlanReport Session::total() const { return report_plans(graph(), formats(), spec
 std::string Session::times_text() const {
   std::vector<std::pair<double, std::pair<Phase, Kernel>>> order;
   double total = 0;
-  for (const auto& [key, seconds] : seconds_) {
-    order.emplace_back(seconds, key);
-    total += seconds;
+  {
+    const std::lock_guard lock(times_mutex_);
+    for (const auto& [key, seconds] : seconds_) {
+      order.emplace_back(seconds, key);
+      total += seconds;
+    }
   }
   std::sort(order.rbegin(), order.rend());
   std::ostringstream text;
@@ -147,6 +165,10 @@ std::string Session::times_text() const {
 }
 
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {
+  for (int64_t i = 0; i < vocab; ++i)
+    if (!std::isfinite(logits[i]))
+      fail("DIVERGED", "the logit of token ", i, " is ", logits[i], ", so no token can be drawn; the weights or the ",
+           "adapter hold values that are not finite");
   const float* const best = std::max_element(logits, logits + vocab);
   if (sampling.temperature <= 0) return static_cast<int32_t>(best - logits);
   std::vector<int32_t> order(vocab);
@@ -174,6 +196,7 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
 double optimizer_step(Context& context, Adapter& adapter, cpu::AdamW update, double max_grad_norm) {
   const AdapterSpec& spec = adapter.spec();
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
+  if (update.step < 1) fail("CONFIG", "the optimiser's step is ", update.step, "; steps count from 1");
   float* const gradients = adapter.span(AdapterArray::gradient);
   const int64_t count = spec.trained_elements;
   const cpu::OpKernels& ops = context.kernels.ops;

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,7 @@ class Session {
 
   const Plan& plan(const std::string& name) const;
   const Graph& graph() const { return model_->graph; }
+  const std::vector<std::shared_ptr<Adapter>>& adapters() const { return adapters_; }
   PlanReport report(const std::string& name) const;
   PlanReport total() const;
 
@@ -105,6 +107,7 @@ class Session {
   Block kv_cache_;
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
+  mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread
   std::map<std::pair<Phase, Kernel>, double> seconds_;
 };
 

@@ -1,0 +1,138 @@
+/** What JavaScript may do while the engine thread works, and with several environments in one process. */
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import {
+  addon,
+  type Fill,
+  type MicroBatch,
+  type NativeAdapter,
+  type NativeSession,
+} from '../../../lib/native/addon.js'
+import { goldenBatch, type Loaded, loadTiny, loraSpec, readGolden } from '../../parity/engine.js'
+
+let loaded: Loaded
+let batch: MicroBatch
+let adapter: NativeAdapter
+let session: NativeSession
+const path = 'model.layers.0.self_attn.q_proj'
+let a: string
+let aSize: number
+const plans = {
+  train: { mode: 'train', tokens: 128, sequences: 4, headRows: 128, precision: 'f32' },
+} as const
+const adamw = {
+  kind: 'adamw',
+  learningRate: 1e-3,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  weightDecay: 0,
+  maxGradNorm: 1,
+  step: 1,
+} as const
+
+beforeAll(async () => {
+  loaded = await loadTiny('llama3')
+  batch = goldenBatch(await readGolden('golden/llama3.safetensors'))
+})
+afterAll(() => loaded.model.dispose())
+beforeEach(() => {
+  const weight = loaded.graph.weights.find(({ name }) => name === `${path}.weight`)
+  if (!weight) throw new Error('the model has no such projection')
+  const spec = loraSpec([{ path, rank: 4, scale: 1, inputs: weight.cols, outputs: weight.rows }])
+  adapter = addon().createAdapter(spec, { trainable: true })
+  a = spec.parameters[0]?.name as string
+  aSize = 4 * weight.cols
+  session = addon().createSession(loaded.model, [adapter], plans)
+})
+afterEach(() => {
+  session.dispose()
+  adapter.dispose()
+})
+const trainStep = () =>
+  session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }).promise
+
+describe('an adapter in use by a job', () => {
+  const busy = (touch: string) =>
+    expect.objectContaining({ code: 'CONFIG', message: expect.stringMatching(`in use.*before ${touch}`) })
+
+  it('gives its values but not its gradients during a training step, and takes nothing', async () => {
+    const step = trainStep()
+    expect(adapter.read(a, 'value')).toHaveLength(aSize)
+    expect(() => adapter.read(a, 'gradient')).toThrow(busy('reading'))
+    expect(() => adapter.zeroGradients()).toThrow(busy('changing'))
+    expect(() => adapter.fill(a, { kind: 'zeros' })).toThrow(busy('changing'))
+    expect(() => adapter.write(a, 'value', new Float32Array(aSize))).toThrow(busy('changing'))
+    await step
+    adapter.fill(a, { kind: 'constant', value: 2 })
+    expect(adapter.read(a, 'value')[0]).toBe(2)
+    adapter.zeroGradients()
+  })
+
+  it('gives nothing during an update, failed jobs included, and everything after', async () => {
+    const update = adapter.optimizerStep(adamw).promise
+    for (const array of ['value', 'gradient', 'm', 'v'] as const)
+      expect(() => adapter.read(a, array)).toThrow(busy('reading'))
+    await update
+    await expect(adapter.optimizerStep({ ...adamw, step: 0 }).promise).rejects.toThrow(/steps count from 1/)
+    adapter.write(a, 'm', adapter.read(a, 'value'))
+  })
+})
+
+it('arguments whose getters dispose the object they are for are an error', () => {
+  const fill = {
+    kind: 'constant',
+    get value() {
+      adapter.dispose()
+      return 1
+    },
+  } as Fill
+  expect(() => adapter.fill(a, fill)).toThrow(/an adapter was disposed/)
+  const name = {
+    toString() {
+      adapter.dispose()
+      return a
+    },
+  } as unknown as string
+  adapter = addon().createAdapter(loraSpec([]), { trainable: true })
+  expect(() => adapter.read(name, 'value')).toThrow(/an adapter was disposed/)
+})
+
+it('a weight is loaded once', async () => {
+  const source = { name: 'w', file: '/nowhere', offset: 0, bytes: 4, dtype: 'F32', shape: [1] } as const
+  const { name } = loaded.graph.weights[0] ?? { name: '' }
+  expect(() => loaded.model.loadWeight(name, { ...source, shape: [1] }, 'f32')).toThrow(/is already loaded/)
+})
+
+it('forward plans of one session agree on their cache', () => {
+  const forward = {
+    mode: 'forward',
+    tokens: 8,
+    sequences: 1,
+    headRows: 1,
+    kvCapacity: 16,
+    precision: 'f32',
+  } as const
+  const create = (second: object) =>
+    addon().createSession(loaded.model, [], {
+      prefill: forward,
+      decode: { ...forward, tokens: 1, ...second },
+    })
+  create({}).dispose()
+  expect(() => create({ kvCapacity: 32 })).toThrow(/'decode' and 'prefill' share one KV cache/)
+  expect(() => create({ precision: 'bf16' })).toThrow(/must be the same/)
+})
+
+describe('worker threads', () => {
+  const script = new URL('./worker-exit.mjs', import.meta.url).pathname
+  const run = (mode: string) => promisify(execFile)(process.execPath, [script, mode], { timeout: 60_000 })
+
+  it('leave the jobs of other environments alone when they end', async () => {
+    expect((await run('exit')).stdout).toBe('worker first, 8 settled\n')
+  }, 70_000)
+
+  it('can be ended in the middle of a job', async () => {
+    expect((await run('terminate')).stdout).toBe('alive\n')
+  }, 70_000)
+})

@@ -1,0 +1,48 @@
+// Worker threads that come and go beside native work, in a process of their own since a mistake here hangs or kills it.
+//
+//   worker-exit.mjs exit        a worker ends while the main thread's jobs are queued: they must all settle
+//   worker-exit.mjs terminate   the only environment that has the addon is ended in the middle of a job
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { openModelFiles } from '../../../dist/esm/files/model-files.js'
+import { graphOf } from '../../../dist/esm/models/index.js'
+import { addon } from '../../../dist/esm/native/addon.js'
+
+/** Queues slow evaluations of a tiny model. */
+async function evaluations(count) {
+  const native = addon()
+  native.configure({ threads: 1, isa: 'reference' })
+  const files = await openModelFiles(join(import.meta.dirname, '../../parity/models/llama3'))
+  const graph = graphOf(files.config)
+  const model = native.createModel(graph)
+  for (const { name } of graph.weights) await model.loadWeight(name, files.tensors.get(name), 'f32').promise
+  const plan = { mode: 'evaluate', tokens: 1024, sequences: 1, headRows: 1024, precision: 'f32' }
+  const session = native.createSession(model, [], { plan })
+  const tokens = Int32Array.from({ length: 1024 }, (_, i) => i % 200)
+  const input = { tokens, labels: tokens, cuSeqlens: Int32Array.of(0, 1024) }
+  return Array.from({ length: count }, () => session.evaluate('plan', input).promise)
+}
+
+const mode = isMainThread ? process.argv[2] : workerData
+const worker = () => new Worker(new URL(import.meta.url), { workerData: mode })
+if (isMainThread && mode === 'exit') {
+  const jobs = await evaluations(8)
+  const ended = once(worker(), 'exit')
+  const first = await Promise.race([ended.then(() => 'worker'), Promise.all(jobs).then(() => 'jobs')])
+  const results = await Promise.all(jobs)
+  console.log(`${first} first, ${results.filter(({ count }) => count === 1024).length} settled`)
+} else if (isMainThread) {
+  const busy = worker()
+  await once(busy, 'message')
+  await busy.terminate()
+  await sleep(100)
+  console.log('alive')
+} else if (mode === 'exit') {
+  addon().cpu()
+} else {
+  const jobs = await evaluations(8)
+  parentPort.postMessage('busy')
+  await Promise.all(jobs)
+}
