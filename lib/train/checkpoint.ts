@@ -22,6 +22,7 @@ const VERSION = 1
 const STATE = 'training_state.json'
 const TENSORS = 'training_state.safetensors'
 const PREFIX = 'checkpoint-'
+const STATE_LIMIT = 16 << 20
 const MOMENTS = ['m', 'v'] as const
 
 /** Where a run stands between two steps. */
@@ -92,6 +93,7 @@ export async function saveCheckpoint(
     base: identity.base,
     data: identity.data,
     now: identity.now,
+    saved_at: Date.now(),
     config: hashOf(identity.options),
     options: identity.options,
   }
@@ -108,14 +110,26 @@ export async function pruneCheckpoints(outputDir: string, limit: number): Promis
     await rm(path, { recursive: true, force: true })
 }
 
-/** Paths of the checkpoints of an output folder, the newest first. */
+/**
+ * Paths of the checkpoints of an output folder, the last saved first. Steps alone do not tell: those of an earlier run
+ * in the same folder may be higher, and must neither be resumed nor outlive those of the run that goes on now.
+ */
 export async function listCheckpoints(outputDir: string): Promise<string[]> {
   const names = await readdir(outputDir).catch(() => [])
-  const steps = names.flatMap((name) => {
-    const found = /^checkpoint-(\d+)$/.exec(name)
-    return found ? [Number(found[1])] : []
-  })
-  return steps.sort((a, b) => b - a).map((step) => join(outputDir, `${PREFIX}${step}`))
+  const found = await Promise.all(
+    names.flatMap((name) => {
+      const step = /^checkpoint-(\d+)$/.exec(name)?.[1]
+      const path = join(outputDir, name)
+      return step === undefined ? [] : [savedAt(path).then((saved) => ({ path, step: Number(step), saved }))]
+    }),
+  )
+  return found.sort((a, b) => b.saved - a.saved || b.step - a.step).map(({ path }) => path)
+}
+
+/** When a checkpoint was saved, ms since 1970; 0 when it does not say. */
+async function savedAt(path: string): Promise<number> {
+  const about = await readJsonObject(join(path, STATE), STATE_LIMIT).catch(() => ({ saved_at: 0 }))
+  return typeof about.saved_at === 'number' ? about.saved_at : 0
 }
 
 /**
@@ -187,7 +201,7 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
       { path, missing },
     )
   const file = join(path, STATE)
-  const about = await readJsonObject(file, 16 << 20)
+  const about = await readJsonObject(file, STATE_LIMIT)
   if (about.version !== VERSION)
     throw new FileFormatError(
       `${file}: version is ${JSON.stringify(about.version)}, and this lowrank reads version ${VERSION}; update lowrank.`,

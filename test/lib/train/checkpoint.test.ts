@@ -100,4 +100,16 @@ describe('a checkpoint', () => {
     expect(await latestCheckpoint(original)).toBe(join(original, 'checkpoint-2'))
     expect(await listCheckpoints('/nowhere')).toEqual([])
   })
+
+  test('of an earlier run in the same folder is neither taken for the newest nor kept instead of it', async () => {
+    const folder = scratchFolder()
+    const at = (step: number) => join(folder, `checkpoint-${step}`)
+    for await (const _ of adapter.train(data, { ...options, outputDir: folder }));
+    const again = { ...options, maxSteps: 1, outputDir: folder }
+    for await (const _ of adapter.train(data, { ...again, saveTotalLimit: 2 }));
+    expect(await listCheckpoints(folder)).toEqual([at(1), at(2)])
+    expect(await latestCheckpoint(folder)).toBe(at(1))
+    for await (const _ of adapter.train(data, { ...again, saveTotalLimit: 1 }));
+    expect(await listCheckpoints(folder)).toEqual([at(1)])
+  })
 })
