@@ -20,7 +20,10 @@ export class LowrankError extends Error {
   }
 }
 
-function define<Code extends string>(code: Code) {
+/** Named, so that declarations do not spell out statics of Error, whose types need @types/node. */
+type ErrorClass = new (message: string, details?: ErrorDetails, options?: ErrorOptions) => LowrankError
+
+function define(code: string): ErrorClass {
   return class extends LowrankError {
     constructor(message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
       super(code, message, details, options)

@@ -101,6 +101,17 @@ async function ask(folder: string, env?: NodeJS.ProcessEnv): Promise<void> {
     const { code, output } = await execute(folder, process.execPath, [name], env)
     expect({ code, output }).toEqual({ code: 0, output: `function ${version}\n` })
   }
+  const typed = `import { loadModel, lora, type Model } from 'lowrank'
+    export const load = (path: string): Promise<Model> => loadModel(path)
+    export const rank: number = lora({ r: 4 }).r
+    // @ts-expect-error: a rank is a number
+    lora({ r: 'four' })`
+  const sources = ['types.mts', 'types.cts']
+  for (const name of sources) writeFileSync(join(folder, name), typed)
+  const tsc = join(process.cwd(), 'node_modules', 'typescript', 'bin', 'tsc')
+  const flags = '--noEmit --strict --target es2022 --module nodenext --lib es2022,esnext.disposable,dom'
+  const types = await execute(folder, process.execPath, [tsc, ...flags.split(' '), ...sources])
+  expect(types).toEqual({ code: 0, output: '' })
   const cli = await execute(
     folder,
     process.execPath,
