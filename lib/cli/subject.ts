@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../memory.js'
 import { type LoadOptions, loadModel, type Model } from '../model.js'
+import { recordedQuantization } from '../peft/adapter-folder.js'
+import { type Quantization, quantizationFrom } from '../strategies/quantization.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
 import { UsageError } from './errors.js'
 import { collect, integerFlag } from './help.js'
@@ -25,7 +27,7 @@ export function subjectFlags(command: Command): void {
   command.option('--model <path>', 'a model folder or .gguf file')
   command.option('--adapter <path>', 'a PEFT adapter folder (with a config: its output_dir by default)')
   command.option('--no-adapter', 'the base model alone')
-  command.option('--quantization <type>', 'none (default) or nf4')
+  command.option('--quantization <type>', 'none or nf4 (default: as the adapter was trained, else none)')
   command.option('--precision <type>', 'auto (default), fp32 or bf16')
   command.option('--threads <N>', 'threads of the engine', integerFlag(1))
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
@@ -56,7 +58,8 @@ export async function withSubject<T>(
   const adapter = adapterOf(config, options)
   output.note(`Loading ${path}${adapter === null ? '' : ` with ${adapter}`}`)
   const given = {
-    quantization: options.quantization ?? config?.quantization,
+    quantization:
+      options.quantization ?? config?.quantization ?? (await quantizationOfAdapter(adapter, output)),
     precision: options.precision ?? config?.precision,
     threads: options.threads ?? config?.threads,
   }
@@ -83,6 +86,20 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
   } finally {
     line.clear()
   }
+}
+
+/** An adapter fits the base that it was trained over, so that is the default. */
+async function quantizationOfAdapter(
+  adapter: string | null,
+  output: Output,
+): Promise<Quantization | undefined> {
+  const recorded = adapter === null ? null : await recordedQuantization(adapter)
+  const quantization = recorded === null ? undefined : quantizationFrom(recorded)
+  if (quantization !== undefined && quantization.type !== 'none')
+    output.note(
+      `The adapter was trained over ${recorded}: the model is loaded so (--quantization none changes that)`,
+    )
+  return quantization
 }
 
 function adapterOf(config: RunConfig | undefined, { adapter }: SubjectOptions): string | null {

@@ -169,6 +169,15 @@ function modulesOf(header: SafetensorsHeader): string[] {
   return [...new Set(paths)]
 }
 
+/** How the base was held when an adapter of ours was trained, in a config file's words; null where nothing says so. */
+export async function recordedQuantization(path: string): Promise<string | null> {
+  const file = join(path, SIDECAR)
+  if (!existsSync(file)) return null
+  const { base } = await readJsonObject(file, 16 << 20)
+  const quantization = (base as { quantization?: unknown } | null | undefined)?.quantization
+  return typeof quantization === 'string' ? quantization : null
+}
+
 async function readSidecar(
   path: string,
 ): Promise<{ strategy: StrategyConfig; fingerprint: string | null } | null> {

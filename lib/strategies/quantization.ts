@@ -33,3 +33,9 @@ export function describeQuantization(quantization: Quantization): string {
   if (quantization.type === 'none') return 'none'
   return quantization.doubleQuant ? 'nf4' : '{type: nf4, double_quant: false}'
 }
+
+/** The reverse of `describeQuantization`; undefined for words that it does not write. */
+export function quantizationFrom(words: string): Quantization | undefined {
+  const known: Quantization[] = [{ type: 'none' }, nf4(), nf4({ doubleQuant: false })]
+  return known.find((quantization) => describeQuantization(quantization) === words)
+}

@@ -47,6 +47,22 @@ test('people get the numbers in lines', async () => {
   expect(stdout).toMatch(/^loss +\d+\.\d{4}\nperplexity +[\d.]+\ntokens +\d+, of them \d+ counted\n$/)
 })
 
+test('an adapter is evaluated over the quantisation that it was trained over, unless told otherwise', async () => {
+  const { config, model, at } = project({ max_steps: 1 })
+  expect((await lowrank(['train', config])).code).toBe(0)
+  const flags = ['eval', '--model', model, '--adapter', at('out'), '--dataset', at('dev.jsonl'), '--json']
+  const [recorded, same, other] = await Promise.all(
+    [[], ['--quantization', 'nf4'], ['--quantization', 'none']].map(async (more) => {
+      const { code, stdout, stderr } = await lowrank([...flags, ...more])
+      expect(code).toBe(0)
+      return { ...evaluation.parse(jsonLines(stdout)[0]), stderr }
+    }),
+  )
+  expect(recorded?.loss).toBe(same?.loss)
+  expect(recorded?.loss).not.toBe(other?.loss)
+  expect(recorded?.stderr).toContain('The adapter was trained over nf4')
+})
+
 async function refused(...args: string[]): Promise<{ code: number | null; error: string | undefined }> {
   const { code, stdout, stderr } = await lowrank(['eval', ...args])
   expect(stdout).toBe('')
