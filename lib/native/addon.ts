@@ -169,7 +169,7 @@ export interface Job<Result> {
 }
 
 export interface NativeModel {
-  /** Reads one weight from its file into `format`, in chunks; never holds a full-precision copy beside it. */
+  /** Reads one weight from its file into `format`, in chunks and once; never holds a full-precision copy beside it. */
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
@@ -178,6 +178,7 @@ export interface NativeModel {
 
 export type AdapterArray = 'value' | 'gradient' | 'm' | 'v'
 
+/** Its arrays cannot be reached while a job writes them: that throws CONFIG until the job's promise settles. */
 export interface NativeAdapter {
   fill(name: string, fill: Fill): void
   /** Copies an array out (`m` and `v` are AdamW's moments, zeros before the first step). */
@@ -241,7 +242,7 @@ export interface NativeAddon {
   ): PlanReport
   /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string
-  /** Cancels everything and joins the engine thread; registered once for process exit. */
+  /** Cancels this environment's jobs and waits for them; the last environment also joins the engine thread. */
   shutdown(): void
 }
 
