@@ -5,8 +5,8 @@ import { Adapter } from './adapter.js'
 import { type AdapterState, type BaseModel, withSession } from './base.js'
 import { ConfigError, FileFormatError } from './errors.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
-import { readInto, withInputFile } from './files/input.js'
-import { type ModelFiles, openModelFiles } from './files/model-files.js'
+import { openModelFiles } from './files/model-files.js'
+import { readRopeFactors } from './files/rope-factors.js'
 import { loadTokenizer, type TokenizerSource } from './files/tokenizer.js'
 import { readTokenizerSource } from './files/tokenizer-source.js'
 import type { Graph } from './graph/graph.js'
@@ -16,7 +16,6 @@ import { addon, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
-import { toFloat32 } from './peft/floats.js'
 import { parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, fillOf, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
@@ -69,7 +68,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const given = parseOptions(loadSchema, rest, { name: 'loadModel()', spelling: 'camel' })
   signal?.throwIfAborted()
   const files = await openModelFiles(path)
-  const graph = graphOf(files.config, await ropeFactorsOf(files))
+  const graph = graphOf(files.config, await readRopeFactors(files))
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const quantization = quantizationOf(given.quantization)
@@ -313,15 +312,6 @@ function setThreads(threads: number | 'auto'): void {
       asked,
     })
   addon().configure({ threads: count })
-}
-
-async function ropeFactorsOf({ ropeFactors }: ModelFiles): Promise<Float32Array | undefined> {
-  if (ropeFactors === undefined) return undefined
-  return withInputFile(ropeFactors.file, async (file) => {
-    const bytes = new Uint8Array(ropeFactors.bytes)
-    await readInto(file, bytes, ropeFactors.offset)
-    return toFloat32(ropeFactors.dtype, bytes, ropeFactors.name)
-  })
 }
 
 function checkedTokenizer(source: TokenizerSource, graph: Graph) {

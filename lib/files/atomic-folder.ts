@@ -9,7 +9,7 @@ import { WriteError } from '../errors.js'
 import { syncFolder } from './atomic.js'
 
 /**
- * @param write puts the files (no folders) into the path it is given; an error it throws passes through unchanged and
+ * @param write puts the files into the path it is given; an error it throws passes through unchanged and
  * nothing is left behind
  * @throws WriteError when the file system refuses
  */
@@ -45,7 +45,16 @@ export async function makeFolder(path: string): Promise<void> {
 }
 
 async function moveFiles(from: string, to: string): Promise<void> {
-  for (const name of (await readdir(from)).sort()) await rename(join(from, name), join(to, name))
+  for (const entry of (await readdir(from, { withFileTypes: true })).sort((a, b) =>
+    a.name < b.name ? -1 : 1,
+  )) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)]
+    if (!entry.isDirectory()) await rename(source, target)
+    else {
+      await mkdir(target, { recursive: true })
+      await moveFiles(source, target)
+    }
+  }
   await rmdir(from)
   await syncFolder(to)
 }

@@ -151,7 +151,7 @@ function pickleRefused(path: string): UnsupportedError {
  * The real path of a file of a model folder. Links may lead inside the folder or, as in the Hugging Face cache, from
  * `snapshots/<revision>` to `blobs` beside it; anything else would let a downloaded folder read other files.
  */
-async function fileInside(folder: string, name: string): Promise<string> {
+export async function fileInside(folder: string, name: string): Promise<string> {
   const path = join(folder, name)
   const [root, real] = await Promise.all([realpath(folder), realpath(path)]).catch((cause) => {
     throw new FileFormatError(`${path} is missing or a broken link; download it again`, { path }, { cause })

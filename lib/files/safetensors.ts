@@ -73,12 +73,26 @@ export interface SafetensorsHeader {
   headerSha256: string
 }
 
-/** A tensor to write; `data` is little-endian and may be made when its turn comes. */
+/** A tensor to write; `data` is little-endian and may be made when its turn comes, whole or by pieces. */
 export interface SafetensorsInput {
   name: string
   dtype: SafetensorsDtype
   shape: readonly number[]
-  data: Uint8Array | (() => Uint8Array | Promise<Uint8Array>)
+  data: Uint8Array | (() => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>)
+}
+
+/**
+ * Bytes of a tensor's data.
+ * @throws ShapeError when its shape overflows
+ */
+export function tensorSize({
+  name,
+  dtype,
+  shape,
+}: Pick<SafetensorsInput, 'name' | 'dtype' | 'shape'>): number {
+  const bytes = tensorBytes(dtype, shape)
+  if (typeof bytes === 'string') throw new ShapeError(`tensor ${quote(name)}: ${bytes}`, { name })
+  return bytes
 }
 
 /**
@@ -292,13 +306,19 @@ export async function writeSafetensors(
     await append(header)
     for (const { input, begin, end } of placed) {
       const data = typeof input.data === 'function' ? await input.data() : input.data
-      if (data.length !== end - begin) {
+      const expected = end - begin
+      let given = 0
+      for await (const piece of data instanceof Uint8Array ? [data] : data) {
+        given += piece.length
+        if (given > expected) break
+        await append(piece)
+      }
+      if (given !== expected) {
         throw new ShapeError(
-          `tensor ${quote(input.name)} was given ${data.length} bytes, but ${input.dtype} [${input.shape}] needs ${end - begin}`,
-          { name: input.name, bytes: data.length, expected: end - begin },
+          `tensor ${quote(input.name)} was given ${given}${given > expected ? ' or more' : ''} bytes, but ${input.dtype} [${input.shape}] needs ${expected}`,
+          { name: input.name, bytes: given, expected },
         )
       }
-      await append(data)
     }
   })
 }
@@ -321,10 +341,7 @@ function placeTensors(tensors: readonly SafetensorsInput[]): PlacedTensor[] {
     if (names.has(input.name))
       throw new ShapeError(`two tensors would be named ${quote(input.name)}`, { name: input.name })
     names.add(input.name)
-    const bytes = tensorBytes(input.dtype, input.shape)
-    if (typeof bytes === 'string')
-      throw new ShapeError(`tensor ${quote(input.name)}: ${bytes}`, { name: input.name })
-    const placed = { input, begin, end: begin + bytes }
+    const placed = { input, begin, end: begin + tensorSize(input) }
     begin = placed.end
     return placed
   })

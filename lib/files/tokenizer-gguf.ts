@@ -13,6 +13,9 @@ import { GPT2_REGEX } from './tokenizer-adapt.js'
 
 type Json = Record<string, unknown>
 
+/** What every tokenizer.json begins with; Python's reader insists on it. */
+const HEAD: Json = { version: '1.0', truncation: null, padding: null }
+
 const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 }
 
 const LLAMA3_REGEX =
@@ -161,6 +164,7 @@ function rebuildByteLevel(keys: GgufKeys, vocabulary: Vocabulary): Json {
   }
   const added = addedTokens(vocabulary)
   return {
+    ...HEAD,
     added_tokens: added,
     normalizer: pre.normalizer ?? null,
     pre_tokenizer: {
@@ -176,7 +180,7 @@ function rebuildByteLevel(keys: GgufKeys, vocabulary: Vocabulary): Json {
       ],
     },
     post_processor: postProcessor(keys, vocabulary, pre.addsBos ?? false),
-    decoder: { type: 'ByteLevel' },
+    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
       type: 'BPE',
       vocab: plainVocabulary(keys, vocabulary, added),
@@ -189,8 +193,11 @@ function rebuildByteLevel(keys: GgufKeys, vocabulary: Vocabulary): Json {
 interface Added {
   id: number
   content: string
-  special: boolean
+  single_word: boolean
+  lstrip: boolean
+  rstrip: boolean
   normalized: boolean
+  special: boolean
 }
 
 /** Control tokens are special; user-defined ones are text that is never split. */
@@ -200,7 +207,8 @@ function addedTokens({ tokens, types }: Vocabulary): Added[] {
     const type = types[id]
     if (content === '' || (type !== TYPE.control && type !== TYPE.userDefined && type !== TYPE.unknown))
       return
-    added.push({ id, content, special: type !== TYPE.userDefined, normalized: false })
+    const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false }
+    added.push({ id, content, ...plain, special: type !== TYPE.userDefined })
   })
   return added
 }
@@ -250,10 +258,13 @@ function readMerges(keys: GgufKeys): [string, string][] {
 
 /** Puts BOS and EOS where the file says so. */
 function postProcessor(keys: GgufKeys, { tokens }: Vocabulary, addsBosByDefault: boolean): Json | null {
+  const used: Json = {}
   const special = (role: string, wanted: boolean) => {
     const id = keys.integer(`tokenizer.ggml.${role}_token_id`)
     const token = id === undefined ? undefined : tokens[id]
-    return wanted && token !== undefined ? [{ SpecialToken: { id: token, type_id: 0 } }] : []
+    if (!wanted || token === undefined) return []
+    used[token] = { id: token, ids: [id], tokens: [token] }
+    return [{ SpecialToken: { id: token, type_id: 0 } }]
   }
   const bos = special('bos', keys.flag('tokenizer.ggml.add_bos_token') ?? addsBosByDefault)
   const eos = special('eos', keys.flag('tokenizer.ggml.add_eos_token') ?? false)
@@ -263,7 +274,7 @@ function postProcessor(keys: GgufKeys, { tokens }: Vocabulary, addsBosByDefault:
     type: 'TemplateProcessing',
     single: one('A'),
     pair: [...one('A'), ...one('B')],
-    special_tokens: {},
+    special_tokens: used,
   }
 }
 
@@ -279,6 +290,7 @@ function rebuildSentencePiece(keys: GgufKeys, vocabulary: Vocabulary): Json {
     ? readMerges(keys)
     : mergesFromScores(keys, vocabulary, vocab)
   return {
+    ...HEAD,
     added_tokens: added,
     normalizer: {
       type: 'Sequence',

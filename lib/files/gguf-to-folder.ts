@@ -1,0 +1,50 @@
+/** The small files of a Hugging Face folder, from the metadata of a GGUF file: config.json and the tokenizer's. */
+import type { GgufMetadata } from './gguf-metadata.js'
+import type { ModelFiles } from './model-files.js'
+import { llama3ScalingOf, readRopeFactors } from './rope-factors.js'
+import { tokenizerSourceFromGguf } from './tokenizer-gguf.js'
+
+/**
+ * The config that was rebuilt when the file was opened, with the rotary divisors in words.
+ * @throws {UnsupportedError} when they have none
+ */
+export async function configFromGguf(source: ModelFiles): Promise<Record<string, unknown>> {
+  const factors = await readRopeFactors(source)
+  if (factors === undefined) return source.config
+  const theta = source.config.rope_theta as number
+  const frequencies = Array.from(factors, (_, i) => theta ** (-i / factors.length))
+  return {
+    ...source.config,
+    rope_scaling: { rope_type: 'llama3', ...llama3ScalingOf(factors, frequencies, source.path) },
+  }
+}
+
+/**
+ * tokenizer.json, tokenizer_config.json and generation_config.json, by name; nothing for a file without a tokenizer.
+ * @throws {UnsupportedError} when the tokenizer cannot be rebuilt exactly
+ */
+export function tokenizerFilesFromGguf(metadata: GgufMetadata, where: string): Record<string, unknown> {
+  if (!metadata.has('tokenizer.ggml.model')) return {}
+  const source = tokenizerSourceFromGguf(metadata, where)
+  const named = Object.entries(source.namedTemplates ?? {})
+  const templates = [
+    ...(source.chatTemplate === undefined ? [] : [{ name: 'default', template: source.chatTemplate }]),
+    ...named.map(([name, template]) => ({ name, template })),
+  ]
+  const chatTemplate = named.length === 0 ? source.chatTemplate : templates
+  const ends = [...new Set(source.eosTokenIds)]
+  const begin = metadata.get('tokenizer.ggml.bos_token_id')
+  return {
+    'tokenizer.json': source.tokenizerJson,
+    'tokenizer_config.json': {
+      ...source.tokenizerConfig,
+      ...(chatTemplate === undefined ? {} : { chat_template: chatTemplate }),
+      clean_up_tokenization_spaces: false,
+      tokenizer_class: 'PreTrainedTokenizerFast',
+    },
+    'generation_config.json': {
+      ...(typeof begin === 'number' ? { bos_token_id: begin } : {}),
+      ...(ends.length === 0 ? {} : { eos_token_id: ends.length === 1 ? ends[0] : ends }),
+    },
+  }
+}

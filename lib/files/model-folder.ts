@@ -1,0 +1,181 @@
+/**
+ * Writes a model as a Hugging Face folder: config.json, the weights in one file or in shards with their index, and what
+ * goes with them (generation_config.json, tokenizer, chat templates, licence), copied from a folder or rebuilt from a
+ * GGUF file. The folder appears whole or not at all, and one piece of one tensor is in memory at a time.
+ */
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { writeFileWhole } from './atomic.js'
+import { writeFolder } from './atomic-folder.js'
+import { readGgufHeader } from './gguf.js'
+import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
+import { fileInside, type ModelFiles } from './model-files.js'
+import { type SafetensorsInput, tensorSize, writeSafetensors } from './safetensors.js'
+
+/** Dtypes that weights are written in. */
+export type ModelDtype = 'BF16' | 'F16' | 'F32'
+
+const TORCH_DTYPES = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' } as const
+
+/** How transformers cuts models into files. */
+const DEFAULT_SHARD_BYTES = 5_000_000_000
+
+/** What belongs to the tokenizer in a model folder, and licences that ask to be passed on. */
+const COPIED =
+  /^(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
+const TEMPLATES = 'additional_chat_templates'
+const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
+
+export interface ModelFolderOptions {
+  /** Largest size of one file of weights; a larger tensor has a file of its own. Default 5e9. */
+  maxShardBytes?: number
+  /** Called after every tensor. */
+  onProgress?: (progress: { tensor: string; writtenBytes: number; totalBytes: number }) => void
+  /** Leaves nothing behind; the promise rejects with the signal's reason. */
+  signal?: AbortSignal
+}
+
+/**
+ * Writes a model folder.
+ * @param path where to; files of the same names that are there are replaced, and weights of an earlier model removed
+ * @param source the opened model that config, tokenizer and the rest are taken from
+ * @param tensors every weight by its Hugging Face name, dtypes F32, F16 or BF16, in the order in which shards are to
+ * hold them. `data` is asked for when its turn comes. A `lm_head.weight` among them unties a tied head.
+ * @returns the names of the files, sorted
+ * @throws {WriteError} when the disk refuses; nothing is left half written
+ * @throws {UnsupportedError} for a GGUF source with a tokenizer or rotary factors that have no Hugging Face form
+ */
+export async function writeModelFolder(
+  path: string,
+  source: ModelFiles,
+  tensors: readonly SafetensorsInput[],
+  options: ModelFolderOptions = {},
+): Promise<string[]> {
+  const small = await smallFiles(source, tensors)
+  const shards = cut(tensors, options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
+  const names = shards.map((_, index) => shardName(index, shards.length))
+  if (shards.length > 1) small.set('model.safetensors.index.json', indexText(shards, names))
+  await writeFolder(path, async (folder) => {
+    for (const [name, contents] of small) {
+      await mkdir(dirname(join(folder, name)), { recursive: true })
+      await writeFileWhole(join(folder, name), contents)
+    }
+    const watched = watch(shards.flat(), options)
+    for (const [index, shard] of shards.entries()) {
+      const inputs = shard.map((tensor) => ({ ...tensor, data: () => watched(tensor) }))
+      await writeSafetensors(join(folder, names[index] as string), inputs, { format: 'pt' })
+    }
+  })
+  const files = [...small.keys(), ...names].sort()
+  await removeStaleWeights(path, new Set(files))
+  return files
+}
+
+/** Everything but the weights, by name. */
+async function smallFiles(
+  source: ModelFiles,
+  tensors: readonly SafetensorsInput[],
+): Promise<Map<string, string | Uint8Array>> {
+  const files = new Map<string, string | Uint8Array>()
+  const folder = source.kind === 'folder'
+  const config = folder ? source.config : await configFromGguf(source)
+  files.set('config.json', jsonText(adaptedConfig(config, tensors)))
+  if (source.generationConfig) files.set('generation_config.json', jsonText(source.generationConfig))
+  if (folder) {
+    for (const name of await copiedNames(source.path))
+      files.set(name, await readFile(await fileInside(source.path, name)))
+  } else {
+    const { metadata } = await readGgufHeader(source.path)
+    for (const [name, value] of Object.entries(tokenizerFilesFromGguf(metadata, source.path)))
+      files.set(name, jsonText(value))
+  }
+  return files
+}
+
+async function copiedNames(folder: string): Promise<string[]> {
+  const names = (await readdir(folder)).filter((name) => COPIED.test(name))
+  const templates = join(folder, TEMPLATES)
+  if (!existsSync(templates)) return names
+  const named = (await readdir(templates)).filter((name) => name.endsWith('.jinja'))
+  return [...names, ...named.map((name) => `${TEMPLATES}/${name}`)]
+}
+
+/** The config says the dtype in the spelling that it has, nothing of a quantisation, and whether the head is tied. */
+function adaptedConfig(
+  config: Readonly<Record<string, unknown>>,
+  tensors: readonly SafetensorsInput[],
+): Record<string, unknown> {
+  const adapted: Record<string, unknown> = { ...config }
+  delete adapted.quantization_config
+  const spelling = 'dtype' in adapted && !('torch_dtype' in adapted) ? 'dtype' : 'torch_dtype'
+  adapted[spelling] = TORCH_DTYPES[mainDtype(tensors)]
+  if (adapted.tie_word_embeddings === true && tensors.some(({ name }) => name === 'lm_head.weight'))
+    adapted.tie_word_embeddings = false
+  return adapted
+}
+
+/** The dtype of most bytes. */
+function mainDtype(tensors: readonly SafetensorsInput[]): ModelDtype {
+  const bytes = { BF16: 0, F16: 0, F32: 0 }
+  for (const tensor of tensors)
+    if (tensor.dtype in bytes) bytes[tensor.dtype as ModelDtype] += tensorSize(tensor)
+  return (Object.keys(bytes) as ModelDtype[]).reduce((best, dtype) =>
+    bytes[dtype] > bytes[best] ? dtype : best,
+  )
+}
+
+/** Tensors in order, a new file whenever the next one would make it too large. */
+function cut(tensors: readonly SafetensorsInput[], maxBytes: number): SafetensorsInput[][] {
+  const shards: SafetensorsInput[][] = []
+  let used = Number.POSITIVE_INFINITY
+  for (const tensor of tensors) {
+    const bytes = tensorSize(tensor)
+    if (used + bytes > maxBytes) {
+      shards.push([])
+      used = 0
+    }
+    shards.at(-1)?.push(tensor)
+    used += bytes
+  }
+  return shards
+}
+
+function shardName(index: number, count: number): string {
+  const padded = (value: number) => String(value).padStart(5, '0')
+  return count === 1 ? 'model.safetensors' : `model-${padded(index + 1)}-of-${padded(count)}.safetensors`
+}
+
+function indexText(shards: readonly SafetensorsInput[][], names: readonly string[]): string {
+  const places = shards.flatMap((shard, index) =>
+    shard.map((tensor) => [tensor.name, names[index] as string] as const),
+  )
+  const total = shards.flat().reduce((sum, tensor) => sum + tensorSize(tensor), 0)
+  return jsonText({ metadata: { total_size: total }, weight_map: Object.fromEntries(places.sort()) })
+}
+
+const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+
+/** The data of each tensor when its turn comes, with what is to be told and minded on the way. */
+function watch(all: readonly SafetensorsInput[], { onProgress, signal }: ModelFolderOptions) {
+  const totalBytes = all.reduce((sum, tensor) => sum + tensorSize(tensor), 0)
+  let writtenBytes = 0
+  return async function* (tensor: SafetensorsInput): AsyncGenerator<Uint8Array> {
+    signal?.throwIfAborted()
+    const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data
+    if (data instanceof Uint8Array) yield data
+    else
+      for await (const piece of data) {
+        signal?.throwIfAborted()
+        yield piece
+      }
+    writtenBytes += tensorSize(tensor)
+    onProgress?.({ tensor: tensor.name, writtenBytes, totalBytes })
+  }
+}
+
+/** Weights that an earlier model left would be loaded instead of these, or take space for nothing. */
+async function removeStaleWeights(path: string, files: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(path))
+    if (WEIGHT_FILE.test(name) && !files.has(name)) await rm(join(path, name))
+}

@@ -1,0 +1,63 @@
+/**
+ * Divisors of the rotary frequencies, which GGUF files hold as a tensor where config.json names the rule and its numbers:
+ * Llama 3's (Meta's reference) keeps short wavelengths, divides long ones by `factor`, and goes from one to the other between.
+ */
+import { UnsupportedError } from '../errors.js'
+import { readInto, withInputFile } from './input.js'
+import type { ModelFiles } from './model-files.js'
+
+/** The numbers of `rope_scaling` of type `llama3`. */
+export interface Llama3Scaling {
+  factor: number
+  low_freq_factor: number
+  high_freq_factor: number
+  original_max_position_embeddings: number
+}
+
+/** The divisors that a file holds, `[head_dim / 2]`, if it does. */
+export async function readRopeFactors({ ropeFactors }: ModelFiles): Promise<Float32Array | undefined> {
+  if (ropeFactors === undefined) return undefined
+  return withInputFile(ropeFactors.file, async (file) => {
+    const bytes = new Uint8Array(ropeFactors.bytes)
+    await readInto(file, bytes, ropeFactors.offset)
+    return new Float32Array(bytes.buffer)
+  })
+}
+
+/** What each plain frequency, in radians per position, is divided by. */
+export function llama3Factors(frequencies: readonly number[], scaling: Llama3Scaling): number[] {
+  const { factor, low_freq_factor: low, high_freq_factor: high } = scaling
+  const original = scaling.original_max_position_embeddings
+  return frequencies.map((frequency) => {
+    const wavelength = (2 * Math.PI) / frequency
+    if (wavelength < original / high) return 1
+    if (wavelength > original / low) return factor
+    const smooth = (original / wavelength - low) / (high - low)
+    return 1 / ((1 - smooth) / factor + smooth)
+  })
+}
+
+/**
+ * The scaling behind the divisors of a GGUF file: the numbers that Meta has published for all its models.
+ * @param frequencies plain ones, in radians per position
+ * @throws {UnsupportedError} when the divisors are of another rule
+ */
+export function llama3ScalingOf(
+  factors: ArrayLike<number>,
+  frequencies: readonly number[],
+  where: string,
+): Llama3Scaling {
+  const scaling = {
+    factor: Math.max(...Array.from(factors)),
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 8192,
+  }
+  const expected = llama3Factors(frequencies, scaling)
+  const same = expected.every((value, i) => Math.abs(value - (factors[i] ?? Number.NaN)) <= 1e-4 * value)
+  if (same) return scaling
+  throw new UnsupportedError(
+    `${where}: its rope_freqs.weight does not follow Llama 3's scaling (low_freq_factor 1, high_freq_factor 4, over 8192 positions), and a config.json cannot hold other divisors; export the model as GGUF instead, or start from its Hugging Face folder.`,
+    { path: where },
+  )
+}
