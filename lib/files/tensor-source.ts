@@ -1,16 +1,27 @@
 /** Where a weight lies on disk, described as data: the native loader reads, decodes and quantises it from this. */
 
-export type SourceDtype = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_0' | 'Q4_1'
-
-/** What the native loader can decode. */
-export const SOURCE_DTYPES: ReadonlySet<string> = new Set<SourceDtype>([
+const DTYPES = [
   'F32',
   'F16',
   'BF16',
   'Q8_0',
   'Q4_0',
   'Q4_1',
-])
+  'Q5_0',
+  'Q5_1',
+  'IQ4_NL',
+  'Q2_K',
+  'Q3_K',
+  'Q4_K',
+  'Q5_K',
+  'Q6_K',
+  'IQ4_XS',
+] as const
+
+export type SourceDtype = (typeof DTYPES)[number]
+
+/** What the native loader can decode. */
+export const SOURCE_DTYPES: ReadonlySet<string> = new Set<SourceDtype>(DTYPES)
 
 export interface TensorSource {
   /** Hugging Face name. */

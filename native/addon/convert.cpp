@@ -191,7 +191,8 @@ StorageFormat to_storage_format(Napi::Value value) {
 
 TensorSource to_tensor_source(Napi::Value value) {
   const Fields fields(value, "tensor source");
-  static constexpr const char* kTypes[] = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"};
+  static constexpr const char* kTypes[] = {"F32",    "F16",  "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0",  "Q5_1",
+                                           "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"};
   TensorSource source;
   source.name = fields.text("name");
   source.file = fields.text("file");

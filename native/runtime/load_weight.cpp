@@ -19,45 +19,40 @@ constexpr int64_t kMostElements = int64_t{1} << 44;  // keeps every product belo
 constexpr int64_t kReadAhead = int64_t{16} << 20;
 constexpr int64_t kGrain = int64_t{1} << 14;  // elements that one thread takes at a time
 
-int64_t block_elements(SourceDtype dtype) {
-  return dtype == SourceDtype::q8_0 || dtype == SourceDtype::q4_0 || dtype == SourceDtype::q4_1 ? kGgmlBlock : 1;
+void decode_f32(const void* in, int64_t count, float* out) {
+  std::memcpy(out, in, static_cast<size_t>(count) * sizeof(float));
 }
 
-int64_t block_bytes(SourceDtype dtype) {
-  switch (dtype) {
-    case SourceDtype::f32:
-      return 4;
-    case SourceDtype::f16:
-    case SourceDtype::bf16:
-      return 2;
-    case SourceDtype::q8_0:
-      return kQ8_0Bytes;
-    case SourceDtype::q4_0:
-      return kQ4_0Bytes;
-    case SourceDtype::q4_1:
-      return kQ4_1Bytes;
-  }
-  fail("INTERNAL", "unknown tensor type ", static_cast<int>(dtype));
-}
+struct SourceFormat {
+  const char* name;
+  int64_t elements;  // of a block
+  int64_t bytes;     // of a block
+  void (*decode)(const void* in, int64_t count, float* out);
+};
 
-int64_t bytes_of(SourceDtype dtype, int64_t elements) { return elements / block_elements(dtype) * block_bytes(dtype); }
+/// In the order of SourceDtype.
+constexpr SourceFormat kSourceFormats[] = {
+    {"f32", 1, 4, decode_f32},
+    {"f16", 1, 2, decode_f16},
+    {"bf16", 1, 2, decode_bf16},
+    {"q8_0", kGgmlBlock, kQ8_0Bytes, decode_q8_0},
+    {"q4_0", kGgmlBlock, kQ4_0Bytes, decode_q4_0},
+    {"q4_1", kGgmlBlock, kQ4_1Bytes, decode_q4_1},
+    {"q5_0", kGgmlBlock, kQ5_0Bytes, decode_q5_0},
+    {"q5_1", kGgmlBlock, kQ5_1Bytes, decode_q5_1},
+    {"iq4_nl", kGgmlBlock, kIq4NlBytes, decode_iq4_nl},
+    {"q2_k", kGgmlSuperBlock, kQ2KBytes, decode_q2_k},
+    {"q3_k", kGgmlSuperBlock, kQ3KBytes, decode_q3_k},
+    {"q4_k", kGgmlSuperBlock, kQ4KBytes, decode_q4_k},
+    {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
+    {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
+    {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
+};
 
-void decode(SourceDtype dtype, const uint8_t* in, int64_t count, float* out) {
-  switch (dtype) {
-    case SourceDtype::f32:
-      std::memcpy(out, in, static_cast<size_t>(count) * sizeof(float));
-      return;
-    case SourceDtype::f16:
-      return decode_f16(in, count, out);
-    case SourceDtype::bf16:
-      return decode_bf16(in, count, out);
-    case SourceDtype::q8_0:
-      return decode_q8_0(in, count, out);
-    case SourceDtype::q4_0:
-      return decode_q4_0(in, count, out);
-    case SourceDtype::q4_1:
-      return decode_q4_1(in, count, out);
-  }
+const SourceFormat& format_of(SourceDtype dtype) { return kSourceFormats[static_cast<int>(dtype)]; }
+
+int64_t bytes_of(SourceDtype dtype, int64_t elements) {
+  return elements / format_of(dtype).elements * format_of(dtype).bytes;
 }
 
 /// A vector with permuted elements is a matrix of one column for our purposes.
@@ -76,8 +71,9 @@ void check(const TensorSource& tensor, const os::File& file) {
   if (rows <= 0 || cols <= 0 || rows > kMostElements / cols) {
     refuse("has the shape [", rows, ", ", cols, "]; expected positive sizes and at most 2^44 elements.");
   }
-  if (cols % block_elements(tensor.dtype) != 0) {
-    refuse("has rows of ", cols, " elements, but ", name_of(tensor.dtype), " comes in blocks of ", kGgmlBlock, ".");
+  const int64_t block = format_of(tensor.dtype).elements;
+  if (cols % block != 0) {
+    refuse("has rows of ", cols, " elements, but ", name_of(tensor.dtype), " comes in blocks of ", block, ".");
   }
   const int64_t expected = rows * bytes_of(tensor.dtype, cols);
   if (tensor.bytes != expected) {
@@ -172,10 +168,12 @@ class Loader {
       if (bad >= 0) finite = false;
     });
     if (finite) return;
-    const float* bad = std::find_if_not(values, values + count, [](float v) { return std::fabs(v) <= 0x1.fffffep127f; });
+    const float* bad =
+        std::find_if_not(values, values + count, [](float v) { return std::fabs(v) <= 0x1.fffffep127f; });
     const int64_t at = first_block * kNf4Block + (bad - values);
     fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", *bad, " at row ", at / tensor_.cols,
-         ", column ", at % tensor_.cols, "; NF4 can only store finite numbers. The file is damaged, or the model has to "
+         ", column ", at % tensor_.cols,
+         "; NF4 can only store finite numbers. The file is damaged, or the model has to "
          "be loaded without quantization.");
   }
 
@@ -232,11 +230,12 @@ class Loader {
     parallel(rows, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
       const uint8_t* raw = raw_.data<uint8_t>();
       if (rows_per_head_ == 0) {
-        decode(tensor_.dtype, raw + begin * row_bytes_, (end - begin) * cols, out + begin * cols);
+        format_of(tensor_.dtype).decode(raw + begin * row_bytes_, (end - begin) * cols, out + begin * cols);
         return;
       }
       for (int64_t r = begin; r < end; ++r) {
-        decode(tensor_.dtype, raw + r * row_bytes_, cols, out + (place_of(first + r, rows_per_head_) - first) * cols);
+        format_of(tensor_.dtype)
+            .decode(raw + r * row_bytes_, cols, out + (place_of(first + r, rows_per_head_) - first) * cols);
       }
     });
   }
@@ -260,23 +259,7 @@ bool same_elements(SourceDtype dtype, StorageFormat format) {
 
 }  // namespace
 
-const char* name_of(SourceDtype dtype) {
-  switch (dtype) {
-    case SourceDtype::f32:
-      return "f32";
-    case SourceDtype::f16:
-      return "f16";
-    case SourceDtype::bf16:
-      return "bf16";
-    case SourceDtype::q8_0:
-      return "q8_0";
-    case SourceDtype::q4_0:
-      return "q4_0";
-    case SourceDtype::q4_1:
-      return "q4_1";
-  }
-  return "?";
-}
+const char* name_of(SourceDtype dtype) { return format_of(dtype).name; }
 
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
   if (format == StorageFormat::f16 && source.dtype != SourceDtype::f16) {

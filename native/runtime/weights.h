@@ -13,7 +13,23 @@
 namespace lowrank {
 
 /// Element or block type of a tensor in a file.
-enum class SourceDtype : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
+enum class SourceDtype : uint8_t {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  iq4_nl,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_xs
+};
 const char* name_of(SourceDtype dtype);
 
 /// How a weight is held in memory; nf4_double also quantises the absmax values.
@@ -84,8 +100,8 @@ struct LoadOptions {
 
 /// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size.
 /// Throws Error: "FILE_FORMAT" where the file is missing, shorter than the header said or holds values that NF4 cannot
-/// store (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16 tensor
-/// (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
+/// store (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16
+/// tensor (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
 /// Reads a tensor, meant for small ones (norms, biases, rope factors), to `out` [rows * cols]. Errors as load_weight.

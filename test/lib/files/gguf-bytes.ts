@@ -83,7 +83,9 @@ const BLOCKS: Record<number, [number, number]> = {
   8: [32, 34],
   12: [256, 144],
   14: [256, 210],
+  16: [256, 66],
   30: [1, 2],
+  35: [256, 66],
 }
 
 export interface TensorSpec {

@@ -208,11 +208,11 @@ describe('a llama GGUF file', () => {
 
   it('names every tensor type that it cannot decode', async () => {
     const tensors = [
-      ...withTensor('output.weight', { dims: [256, 5], type: 14 }),
-      { name: 'x', dims: [256], type: 12 },
+      ...withTensor('output.weight', { dims: [256, 5], type: 16 }),
+      { name: 'x', dims: [256], type: 35 },
     ]
     expect(await problem(llamaGguf({}, tensors), UnsupportedError)).toBe(
-      'FILE has tensors of the types Q6_K ("output.weight"), Q4_K ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1 can be loaded: take a file of the model in one of these',
+      'FILE has tensors of the types IQ2_XXS ("output.weight"), TQ2_0 ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS can be loaded: take a file of the model in one of these',
     )
   })
 
