@@ -27,6 +27,8 @@ export interface TrainControl {
 }
 
 export class Adapter {
+  /** Unlike that of any other adapter on the model. */
+  readonly name: string
   readonly strategy: StrategyConfig
   /** Paths of the linears that it adapts. */
   readonly targets: readonly string[]
@@ -37,9 +39,11 @@ export class Adapter {
   readonly #lifetime: Lifetime
   readonly #detached: (adapter: Adapter) => void
   #training = false
+  #weight = 1
 
   /** @internal */
-  constructor(base: BaseModel, state: AdapterState, detached: (adapter: Adapter) => void) {
+  constructor(name: string, base: BaseModel, state: AdapterState, detached: (adapter: Adapter) => void) {
+    this.name = name
     const { strategy, targets, spec } = state.description
     this.strategy = strategy
     this.targets = targets
@@ -49,9 +53,21 @@ export class Adapter {
     this.#state = state
     this.#detached = detached
     this.#lifetime = new Lifetime(
-      `The adapter ${strategy.name} of ${base.name}`,
+      `The adapter ${name} of ${base.name}`,
       'attach or load it again, on a model that is loaded',
     )
+  }
+
+  /**
+   * What its output counts for in `evaluate` and `generate`: 1 at first, 0 is off. Training is always at 1.
+   * @throws {ConfigError} for anything but a finite number
+   */
+  get weight(): number {
+    return this.#weight
+  }
+
+  set weight(weight: number) {
+    this.#weight = checkedWeight(weight, this.name)
   }
 
   /**
@@ -94,7 +110,7 @@ export class Adapter {
   }
 
   /**
-   * Saves it as a folder that PEFT loads.
+   * Saves it as a folder that PEFT loads. While it is trained, it is saved as it is between two steps.
    * @throws {WriteError} when the disk refuses; nothing is left half written
    */
   async save(path: string): Promise<void> {
@@ -132,6 +148,15 @@ export class Adapter {
       this.#training = false
     }
   }
+}
+
+/** @throws {ConfigError} for anything but a finite number */
+export function checkedWeight(weight: unknown, name: string): number {
+  if (typeof weight === 'number' && Number.isFinite(weight)) return weight
+  throw new ConfigError(
+    `the weight of adapter ${name} is ${String(weight)}, expected a finite number; 0 is off.`,
+    { adapter: name, weight },
+  )
 }
 
 function named(data: DatasetConfig | string): DatasetConfig {

@@ -10,7 +10,7 @@ import type {
   Precision,
   StorageFormat,
 } from './native/addon.js'
-import type { Lifetime } from './native/handles.js'
+import type { Lifetime, Turns } from './native/handles.js'
 import { closeSession, openSession } from './native/session.js'
 import { saveAdapterFolder } from './peft/adapter-folder.js'
 import type { AdapterDescription } from './strategies/describe.js'
@@ -41,13 +41,35 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
+  /** Counts the changes of its values, so that what was computed with earlier ones is not taken for new. */
+  version: number
+  /** Updates and saves take turns: what is saved is all of one step. */
+  turns: Turns
+}
+
+/** An adapter that acts, and what its output counts for. */
+export interface ActiveAdapter {
+  state: AdapterState
+  /** Not 0: what counts for nothing is left out. */
+  weight: number
+}
+
+/** Opens a session over the base and adapters whose outputs add up. */
+export function openActive(
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  plans: Record<string, PlanOptions>,
+): NativeSession {
+  const natives = adapters.map(({ state }) => state.native)
+  const weights = adapters.map(({ weight }) => weight)
+  return openSession(base.native, natives, plans, weights)
 }
 
 /** Saves an adapter as a PEFT folder, with further files if asked. */
 export function saveAdapter(
   path: string,
   base: BaseModel,
-  { description, native }: AdapterState,
+  { description, native, turns }: AdapterState,
   more?: (folder: string) => Promise<void>,
 ): Promise<void> {
   const origin = {
@@ -55,22 +77,19 @@ export function saveAdapter(
     fingerprint: base.files.fingerprint,
     quantization: describeQuantization(base.quantization),
   }
-  return saveAdapterFolder(path, description, (name) => native.read(name, 'value'), origin, more)
+  const read = (name: string) => native.read(name, 'value')
+  return turns.run(() => saveAdapterFolder(path, description, read, origin, more))
 }
 
 /** Runs work over a session of its own: plans over the base and adapters, freed when the work is over. */
 export async function withSession<T>(
   base: BaseModel,
-  adapters: readonly AdapterState[],
+  adapters: readonly ActiveAdapter[],
   plans: Record<string, PlanOptions>,
   work: (session: NativeSession) => Promise<T>,
 ): Promise<T> {
   return base.lifetime.use(async () => {
-    const session = openSession(
-      base.native,
-      adapters.map((adapter) => adapter.native),
-      plans,
-    )
+    const session = openActive(base, adapters, plans)
     try {
       return await work(session)
     } finally {

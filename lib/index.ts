@@ -5,8 +5,10 @@ export type { ChatMessage } from './files/chat-template.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
 export { formatBytes, MemoryReport } from './memory.js'
 export {
+  type AdapterChoice,
   type AttachOptions,
   type EvaluateOptions,
+  type LoadAdapterOptions,
   type LoadOptions,
   loadModel,
   type Model,
@@ -21,8 +23,9 @@ export { type Nf4Quantization, nf4, type Quantization } from './strategies/quant
 export type { StrategyConfig } from './strategies/strategy.js'
 export { loadConfig, type RunConfig } from './train/config.js'
 export { type DatasetConfig, dataset } from './train/data.js'
+export type { PromptProgress } from './train/decoder.js'
 export type { Evaluation } from './train/evaluate.js'
-export type { GenerateOptions, Generation, Prompt } from './train/generate.js'
+export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { TrainEvent } from './train/metrics.js'
 export { type AdamW, adamW, type Optimizer } from './train/optimizers.js'
 export type { TrainOn, TrainOptions } from './train/options.js'

@@ -1,8 +1,9 @@
 /** A language model in native memory: adapters are attached to it, it is evaluated and generates text. */
 
+import { basename, resolve } from 'node:path'
 import * as z from 'zod'
-import { Adapter } from './adapter.js'
-import { type AdapterState, type BaseModel, withSession } from './base.js'
+import { Adapter, checkedWeight } from './adapter.js'
+import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
 import { ConfigError, FileFormatError } from './errors.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { openModelFiles } from './files/model-files.js'
@@ -14,9 +15,9 @@ import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
 import { addon, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
-import { Lifetime } from './native/handles.js'
+import { Lifetime, Turns } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
-import { parseOptions } from './schema.js'
+import { nearest, parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, fillOf, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization, sameQuantization } from './strategies/quantization.js'
@@ -30,7 +31,13 @@ import {
 } from './train/config.js'
 import { type DatasetConfig, dataset, prepareEvaluation } from './train/data.js'
 import { type Evaluation, evaluateBatches } from './train/evaluate.js'
-import { type GenerateOptions, type Generation, generateText, type Prompt } from './train/generate.js'
+import {
+  type GenerateControl,
+  type GenerateOptions,
+  type Generation,
+  generateText,
+  type Prompt,
+} from './train/generate.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { type LoadProgress, loadWeights, matchWeights, storageFormats } from './weights.js'
@@ -105,18 +112,31 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   })
 }
 
+/** An adapter on a model, itself or its name, and what its output counts for: 1 where nothing is said, 0 is off. */
+export type AdapterChoice = Adapter | string | { adapter: Adapter | string; weight: number }
+
 /** Options of `Model.attach`. */
 export interface AttachOptions {
+  /** Unlike that of any other adapter on the model. Default: of the strategy, with a number if need be. */
+  name?: string
   /** Of the random initial values. Default 42. */
   seed?: number
+}
+
+/** Options of `Model.loadAdapter`. */
+export interface LoadAdapterOptions {
+  /** Unlike that of any other adapter on the model. Default: of the folder, with a number if need be. */
+  name?: string
+  /** Whether it is to be trained further. Default false, which needs no memory for gradients. */
+  trainable?: boolean
 }
 
 /** Options of `Model.evaluate`; names and defaults are those of training. */
 export type EvaluateOptions = Partial<
   Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn'>
 > & {
-  /** Adapters to evaluate with; default all that are attached, and `[]` is the base alone. */
-  adapters?: readonly Adapter[]
+  /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
+  adapters?: readonly AdapterChoice[]
   signal?: AbortSignal
   onDataProgress?: (progress: EncodeProgress) => void
 }
@@ -129,11 +149,11 @@ const evaluateSchema = z.strictObject({
 })
 
 /** Options of `Model.generate` and `Model.stream`. */
-export type TextOptions = Partial<GenerateOptions> & {
-  /** Adapters to generate with; default all that are attached, and `[]` is the base alone. */
-  adapters?: readonly Adapter[]
-  signal?: AbortSignal
-}
+export type TextOptions = Partial<GenerateOptions> &
+  GenerateControl & {
+    /** Adapters to generate with; default all that are attached at their weights, and `[]` is the base alone. */
+    adapters?: readonly AdapterChoice[]
+  }
 
 export class Model {
   /** As it was named when loaded. */
@@ -159,6 +179,34 @@ export class Model {
     return [...this.#adapters]
   }
 
+  /**
+   * The adapter of that name.
+   * @throws {ConfigError} when there is none
+   */
+  adapter(name: string): Adapter {
+    this.#base.lifetime.check()
+    for (const adapter of this.#adapters) if (adapter.name === name) return adapter
+    const names = this.adapters.map((adapter) => adapter.name)
+    const near = nearest(name, names)
+    const there = names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`
+    throw new ConfigError(
+      `the model ${this.path} has no adapter ${name}; ${near === undefined ? there : `did you mean ${near}?`}`,
+      { adapter: name, adapters: names },
+    )
+  }
+
+  /**
+   * Sets which adapters act from now on, by their weights: those that are named at what is given or else 1, the others
+   * at 0. Without arguments that is the base alone. Nothing is loaded or freed, so switching costs nothing.
+   * @throws {ConfigError} when one is not attached to this model or named twice, or a weight is no finite number
+   * @example model.use('polite', { adapter: 'short', weight: 0.5 })
+   */
+  use(...choices: AdapterChoice[]): void {
+    this.#base.lifetime.check()
+    const chosen = this.#resolve(choices)
+    for (const adapter of this.#adapters) adapter.weight = chosen.get(adapter) ?? 0
+  }
+
   /** Bytes held now for weights and adapters, by category. */
   get memory(): MemoryReport {
     this.#base.lifetime.check()
@@ -175,7 +223,9 @@ export class Model {
    * @throws {ConfigError} when its targets match nothing, or it stands for another quantisation than the model's
    */
   async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
-    const { seed = 42 } = options
+    const { seed = 42, name } = options
+    this.#base.lifetime.check()
+    this.#checkName(name)
     const wanted = rulesOf(strategy).defaults(strategy).quantization
     if (wanted !== undefined && !sameQuantization(wanted, this.quantization))
       throw new ConfigError(
@@ -186,17 +236,18 @@ export class Model {
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(description, true)
       for (const factor of description.factors) state.native.fill(factor.name, fillOf(factor, seed))
-      return this.#add(state)
+      return this.#add(name ?? strategy.name, state)
     })
   }
 
   /**
-   * Loads a PEFT adapter folder.
-   * @param options.trainable whether it is to be trained further; default false, which needs no memory for gradients
+   * Loads a PEFT adapter folder. It acts at once, beside those that are there; `use` and weights choose among them.
    * @throws {FileFormatError} when the folder is damaged or does not belong to this model
    * @throws {UnsupportedError} for kinds of adapters and settings that are not here
    */
-  async loadAdapter(path: string, options: { trainable?: boolean } = {}): Promise<Adapter> {
+  async loadAdapter(path: string, options: LoadAdapterOptions = {}): Promise<Adapter> {
+    this.#base.lifetime.check()
+    this.#checkName(options.name)
     const folder = await openAdapterFolder(path, this.#base.sites)
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(folder.description, options.trainable ?? false)
@@ -206,7 +257,7 @@ export class Model {
         state.native.dispose()
         throw error
       }
-      return this.#add(state)
+      return this.#add(options.name ?? basename(resolve(path)), state)
     })
   }
 
@@ -279,17 +330,51 @@ export class Model {
     await this.dispose()
   }
 
-  #add(state: AdapterState): Adapter {
-    const adapter = new Adapter(this.#base, state, (gone) => this.#adapters.delete(gone))
+  /** Another may have taken the name while this one was being read: then it gets a number, as without a name. */
+  #add(wanted: string, state: AdapterState): Adapter {
+    const taken = new Set(this.adapters.map(({ name }) => name))
+    let name = wanted
+    for (let number = 2; taken.has(name); number++) name = `${wanted}-${number}`
+    const adapter = new Adapter(name, this.#base, state, (gone) => this.#adapters.delete(gone))
     this.#adapters.add(adapter)
     return adapter
   }
 
-  #chosen(adapters: readonly Adapter[] | undefined): AdapterState[] {
-    for (const adapter of adapters ?? [])
-      if (!this.#adapters.has(adapter))
-        throw new ConfigError(`an adapter that is not attached to the model ${this.path} was named for it.`)
-    return (adapters ?? this.adapters).map((adapter) => adapter.state)
+  #checkName(name: string | undefined): void {
+    if (name === undefined) return
+    if (typeof name !== 'string' || name === '')
+      throw new ConfigError(`the name of an adapter is ${JSON.stringify(name)}, expected a text.`)
+    if (this.adapters.some((adapter) => adapter.name === name))
+      throw new ConfigError(
+        `the model ${this.path} has an adapter ${name} already; give this one another name, or detach that one.`,
+        { adapter: name },
+      )
+  }
+
+  /** The adapters of a choice with their weights. */
+  #resolve(choices: readonly AdapterChoice[]): Map<Adapter, number> {
+    const chosen = new Map<Adapter, number>()
+    for (const choice of choices) {
+      const weighted = typeof choice === 'object' && 'adapter' in choice
+      const named = weighted ? choice.adapter : choice
+      const adapter = typeof named === 'string' ? this.adapter(named) : named
+      if (!this.#adapters.has(adapter)) {
+        void adapter.state // throws if it was detached, which says more
+        throw new ConfigError(
+          `the adapter ${adapter.name} is not attached to the model ${this.path}; load it there with loadAdapter().`,
+        )
+      }
+      if (chosen.has(adapter))
+        throw new ConfigError(`the adapter ${adapter.name} is named twice; name it once, with one weight.`)
+      chosen.set(adapter, weighted ? checkedWeight(choice.weight, adapter.name) : 1)
+    }
+    return chosen
+  }
+
+  #chosen(choices: readonly AdapterChoice[] | undefined): ActiveAdapter[] {
+    const own = () => this.adapters.map((adapter) => [adapter, adapter.weight] as const)
+    const chosen = choices === undefined ? own() : [...this.#resolve(choices)]
+    return chosen.flatMap(([adapter, weight]) => (weight === 0 ? [] : [{ state: adapter.state, weight }]))
   }
 }
 
@@ -300,7 +385,8 @@ export function resolvePrecision(option: PrecisionOption): Precision {
 }
 
 function createAdapter(description: AdapterDescription, trainable: boolean): AdapterState {
-  return { description, trainable, native: addon().createAdapter(description.spec, { trainable }) }
+  const native = addon().createAdapter(description.spec, { trainable })
+  return { description, trainable, native, version: 0, turns: new Turns() }
 }
 
 function setThreads(threads: number | 'auto'): void {

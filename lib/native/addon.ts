@@ -149,7 +149,7 @@ export interface ForwardInput {
   tokens: Int32Array
   /** Tokens already in the KV cache; the new ones follow them. */
   past: number
-  /** Rows of `tokens` whose logits are wanted, ascending; usually just the last. */
+  /** Rows of `tokens` whose logits are wanted, ascending; usually just the last, and none while a prompt goes in. */
   rows: Int32Array
   /** Return the logits `[rows, vocab]` (tests, scoring). */
   wantLogits?: boolean
@@ -227,10 +227,12 @@ export interface NativeAddon {
   createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients and optimiser state. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean }): NativeAdapter
+  /** `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. */
   createSession(
     model: NativeModel,
     adapters: NativeAdapter[],
     plans: Record<string, PlanOptions>,
+    weights?: readonly number[],
   ): NativeSession
   /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
   plan(

@@ -1,6 +1,19 @@
-/** Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it. */
+/**
+ * Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it.
+ */
 import { DisposedError } from '../errors.js'
 import { translatedAsync } from './errors.js'
+
+/** Lets one piece of work at a time have something; the others wait in the order in which they came. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve()
+
+  run<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work)
+    this.#last = done.catch(() => undefined)
+    return done
+  }
+}
 
 /** Counts the uses of an object and frees it once, after the last of them. */
 export class Lifetime {

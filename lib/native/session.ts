@@ -25,9 +25,10 @@ export function openSession(
   model: NativeModel,
   adapters: NativeAdapter[],
   plans: Record<string, PlanOptions>,
+  weights?: readonly number[],
 ): NativeSession {
   const asked = topics()
-  const session = addon().createSession(model, adapters, plans)
+  const session = addon().createSession(model, adapters, plans, weights)
   for (const plan of Object.keys(plans))
     for (const topic of asked) if (topic !== 'times') print(session, plan, topic)
   return session

@@ -3,14 +3,13 @@
  * until an end token or the limit. Text comes out as soon as its characters are whole.
  */
 import * as z from 'zod'
-import type { AdapterState, BaseModel } from '../base.js'
+import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
 import type { Tokenizer } from '../files/tokenizer.js'
-import type { ForwardInput, ForwardResult } from '../native/addon.js'
-import { closeSession, openSession } from '../native/session.js'
 import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
+import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 
 /** Options of a generation. */
 export interface GenerateOptions {
@@ -28,6 +27,14 @@ export interface GenerateOptions {
   readonly stop: readonly string[]
   /** Whether special tokens such as `<|im_end|>` stay in the text. Default false. */
   readonly keepSpecialTokens: boolean
+}
+
+/** What a generation takes besides its options. */
+export interface GenerateControl {
+  /** Stops it; the call then rejects with the signal's reason. */
+  signal?: AbortSignal
+  /** Called while the prompt goes through the model, which for a long one takes a while. */
+  onPromptProgress?: (progress: PromptProgress) => void
 }
 
 const schema = z.strictObject({
@@ -51,9 +58,6 @@ export interface Generation {
   tokensPerSecond: number
 }
 
-/** Tokens of the prompt that one call takes. */
-const PREFILL_CHUNK = 512
-
 /** Plain text goes in as it is; messages go through the model's chat template. */
 export type Prompt = string | readonly ChatMessage[]
 
@@ -64,11 +68,11 @@ export type Prompt = string | readonly ChatMessage[]
  */
 export async function* generateText(
   base: BaseModel,
-  adapters: readonly AdapterState[],
+  adapters: readonly ActiveAdapter[],
   prompt: Prompt,
-  given: Partial<GenerateOptions> & { signal?: AbortSignal },
+  given: Partial<GenerateOptions> & GenerateControl,
 ): AsyncGenerator<string, Generation, void> {
-  const { signal, ...rest } = given
+  const { signal, onPromptProgress, ...rest } = given
   const options = parseOptions(schema, rest, { name: 'generate()', spelling: 'camel' })
   const tokenizer = await base.tokenizer()
   const ids = await promptIds(tokenizer, prompt, signal)
@@ -80,57 +84,34 @@ export async function* generateText(
       { tokens: ids.length, limit: contextLength(base) },
     )
   const limit = Math.min(options.maxNewTokens, room)
-  const plans = {
-    forward: {
-      mode: 'forward' as const,
-      tokens: Math.min(ids.length, PREFILL_CHUNK),
-      sequences: 1,
-      headRows: 1,
-      kvCapacity: ids.length + limit,
-      precision: base.precision,
-    },
-  }
-  const session = await base.lifetime.use(async () =>
-    openSession(
-      base.native,
-      adapters.map((a) => a.native),
-      plans,
-    ),
-  )
-  const forward = (input: ForwardInput) => base.lifetime.use(() => session.forward('forward', input).promise)
+  const decoder = await Decoder.open(base, adapters, ids.length + limit)
   try {
-    return yield* decode(forward, tokenizer, ids, limit, options, signal)
+    return yield* decodeText(decoder, tokenizer, ids, limit, options, { signal, onPromptProgress })
   } finally {
-    closeSession(session, plans)
+    decoder.close()
   }
 }
 
-type Forward = (input: ForwardInput) => Promise<ForwardResult>
-
-async function* decode(
-  forward: Forward,
+/** Draws tokens until an end token, a stop text or the limit, yielding their text. */
+export async function* decodeText(
+  decoder: Decoder,
   tokenizer: Tokenizer,
   prompt: Int32Array,
   limit: number,
   options: GenerateOptions,
-  signal: AbortSignal | undefined,
+  control: DecodeControl,
 ): AsyncGenerator<string, Generation, void> {
   const { temperature, topK, topP, seed } = options
   const ends = new Set(tokenizer.eosIds)
   const stream = tokenizer.decodeStream({ skipSpecialTokens: !options.keepSpecialTokens, continues: true })
   const gate = new StopGate(options.stop)
   const tokenIds: number[] = []
-  let input = await prefill(forward, prompt, signal)
-  let past = prompt.length - input.length
   let begin = performance.now()
   let finishReason: Generation['finishReason'] = 'length'
-  while (tokenIds.length < limit) {
-    signal?.throwIfAborted()
-    const sampling = { temperature, topK, topP, seed, position: tokenIds.length }
-    const { token } = await forward({ tokens: input, past, rows: Int32Array.of(input.length - 1), sampling })
+  for await (const token of decoder.tokens(prompt, { temperature, topK, topP, seed }, control)) {
     // The first token belongs to the prompt's time.
     if (tokenIds.length === 0) begin = performance.now()
-    if (token === undefined || ends.has(token)) {
+    if (ends.has(token)) {
       finishReason = 'stop'
       break
     }
@@ -141,29 +122,13 @@ async function* decode(
       finishReason = 'stop'
       break
     }
-    past += input.length
-    input = Int32Array.of(token)
+    if (tokenIds.length === limit) break
   }
   const seconds = (performance.now() - begin) / 1000
   const rest = gate.stopped ? '' : gate.push(stream.end()) + gate.rest()
   if (rest !== '') yield rest
   const tokensPerSecond = tokenIds.length > 1 ? (tokenIds.length - 1) / seconds : 0
   return { text: gate.text, tokenIds, finishReason, tokensPerSecond }
-}
-
-/** Sends all of the prompt but its last chunk; returns that. */
-async function prefill(
-  forward: Forward,
-  prompt: Int32Array,
-  signal: AbortSignal | undefined,
-): Promise<Int32Array> {
-  let past = 0
-  for (; prompt.length - past > PREFILL_CHUNK; past += PREFILL_CHUNK) {
-    signal?.throwIfAborted()
-    const tokens = prompt.slice(past, past + PREFILL_CHUNK)
-    await forward({ tokens, past, rows: new Int32Array(0) })
-  }
-  return prompt.slice(past)
 }
 
 async function promptIds(

@@ -203,6 +203,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async #start(checkpoint: Checkpoint | null, identity: RunIdentity): Promise<TrainingState> {
     const { base, adapter, use } = this.#setup
     return use(async () => {
+      adapter.version++
       if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
       for (const { name, rows, cols, trained } of adapter.description.spec.parameters) {
         if (!trained) continue
@@ -281,7 +282,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async #update(step: number, learningRate: number): Promise<{ gradNorm: number }> {
     const { adapter, options } = this.#setup
     const optimizer = optimizerOf(options.optimizer)
-    const job = adapter.native.optimizerStep({
+    const update = {
       kind: optimizer.type,
       learningRate,
       beta1: optimizer.betas[0],
@@ -290,9 +291,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       weightDecay: optimizer.weightDecay ?? options.weightDecay,
       maxGradNorm: options.maxGradNorm,
       step,
-    })
+    }
     try {
-      return await translatedAsync(() => job.promise)
+      adapter.version++
+      return await adapter.turns.run(() =>
+        translatedAsync(() => adapter.native.optimizerStep(update).promise),
+      )
     } catch (error) {
       throw error instanceof DivergedError ? this.#diverged(step, 'gradient is not finite', error) : error
     }

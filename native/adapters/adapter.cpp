@@ -141,14 +141,14 @@ void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std:
   }
 }
 
-void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out) {
+void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out, float weight) {
   const float* b = adapter.data(slot.b);
   const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
   const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
   const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
   const int64_t m = adapter.spec().parameters[slot.b].rows;
   for (int64_t i = 0; i < m; ++i) {
-    const float row = gain ? slot.scale * gain[i] : slot.scale;
+    const float row = weight * (gain ? slot.scale * gain[i] : slot.scale);
     for (int64_t j = 0; j < active; ++j) {
       float factor = row;
       if (d) factor *= d[j];

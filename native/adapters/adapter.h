@@ -97,9 +97,9 @@ class AdapterUse {
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name);
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
 
-/// The adapter's matrix with every factor folded in: out[m, active] = scale * b_gain_i * B_ij * d_j * mask_j.
+/// The adapter's matrix with every factor folded in: out[m, active] = weight * scale * b_gain_i * B_ij * d_j * mask_j.
 /// The forward and backward passes see only this and A; see `fold_gradient` for the way back.
-void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out);
+void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out, float weight = 1);
 
 /// Spreads the gradient of the folded matrix, g [m, active], over B, d and b_gain (those that train), adding to theirs.
 void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, const float* g);

@@ -295,8 +295,13 @@ class SessionHandle : public Handle<SessionHandle, Session> {
       if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
       const Napi::Array list = info[1].As<Napi::Array>();
       for (uint32_t i = 0; i < list.Length(); ++i) adapters.push_back(AdapterHandle::unwrap(list.Get(i)).payload(env));
+      std::vector<float> weights;
+      if (info[3].IsArray()) {
+        const Napi::Array given = info[3].As<Napi::Array>();
+        for (uint32_t i = 0; i < given.Length(); ++i) weights.push_back(given.Get(i).ToNumber().FloatValue());
+      }
       auto session = std::make_shared<Session>(ModelHandle::unwrap(info[0]).payload(env), std::move(adapters),
-                                               to_plans(info[2], Engine::instance().threads()));
+                                               to_plans(info[2], Engine::instance().threads()), std::move(weights));
       const int64_t bytes = session->total().arena_bytes;
       hold(env, std::move(session), bytes);
     });
@@ -356,6 +361,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
     const bool want_logits = fields.flag("wantLogits", false);
     const std::optional<Sampling> sampling = to_sampling(fields);
+    if (sampling && input->rows.empty()) throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
     struct Drawn {
       std::optional<int32_t> token;
       std::vector<float> logits;

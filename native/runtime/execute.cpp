@@ -264,6 +264,7 @@ class Executor {
     std::vector<Segment> segments{{operand(step.x), weight(node.weight)}};
     struct Part {
       const Adapter* adapter;
+      float weight;
       const LowRankSlot* slot;
       float* folded;
       void* h;
@@ -273,7 +274,7 @@ class Executor {
     for (size_t a = 0; a < session_.adapters_.size(); ++a) {
       const LowRankSlot* s = slot(a, step.node);
       if (s == nullptr) continue;
-      Part part{session_.adapters_[a].get(), s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
+      Part part{session_.adapters_[a].get(), session_.adapter_weights_[a], s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
       part.h = step.aux >= 0 ? at(step.aux) : scratch.take(tokens_capacity() * s->rank * element);
       if (train != nullptr && s->dropout > 0) part.dropped = scratch.take(tokens_capacity() * in * element);
       parts.push_back(part);
@@ -281,7 +282,7 @@ class Executor {
     for (const Part& part : parts) {
       hidden(*part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch.rest());
       const int64_t rank = active(*part.slot);
-      fold(*part.adapter, *part.slot, rank, part.folded);
+      fold(*part.adapter, *part.slot, rank, part.folded, part.weight);
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
     Output y{at(step.y), plan_.buffers[step.y].dtype, out};
@@ -404,6 +405,7 @@ class Executor {
   }
 
   void head_logits(const Step& step, const Node& node) {
+    if (head_rows == 0) return;  // a part of a prompt, which only fills the cache
     const int64_t width = cols(node.inputs[0]);
     gather(step, width);
     const Segment segment{operand(step.x2), weight(node.weight)};
@@ -561,8 +563,8 @@ const float* Session::forward(Context& context, const std::string& name, const F
   if (input.past < 0 || input.past + count > p.options.kv_capacity)
     fail("SHAPE", "tokens ", input.past, " to ", input.past + count, " do not fit a KV cache of ",
          p.options.kv_capacity, " tokens");
-  if (input.rows.empty() || static_cast<int64_t>(input.rows.size()) > p.options.head_rows)
-    fail("SHAPE", input.rows.size(), " rows of logits are wanted; this plan takes 1 to ", p.options.head_rows);
+  if (static_cast<int64_t>(input.rows.size()) > p.options.head_rows)
+    fail("SHAPE", input.rows.size(), " rows of logits are wanted; this plan takes at most ", p.options.head_rows);
   for (const int32_t row : input.rows)
     if (row < 0 || row >= count) fail("SHAPE", "row ", row, " of ", count, " tokens does not exist");
   Executor run(*this, context, p, cancel);

@@ -98,13 +98,21 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
 }
 
 Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
-                 const std::map<std::string, PlanOptions>& plans)
-    : model_(std::move(model)), adapters_(std::move(adapters)) {
+                 const std::map<std::string, PlanOptions>& plans, std::vector<float> weights)
+    : model_(std::move(model)), adapters_(std::move(adapters)), adapter_weights_(std::move(weights)) {
+  if (adapter_weights_.empty()) adapter_weights_.assign(adapters_.size(), 1.0f);
+  if (adapter_weights_.size() != adapters_.size())
+    fail("CONFIG", "there are ", adapter_weights_.size(), " weights for ", adapters_.size(), " adapters");
+  for (const float weight : adapter_weights_)
+    if (!std::isfinite(weight)) fail("CONFIG", "the weight of an adapter is ", weight, "; expected a finite number");
   if (const auto missing = model_->missing(); !missing.empty())
     fail("CONFIG", "the model is not loaded: ", missing.size(), " weights are missing, the first is ", missing.front());
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
   for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(graph(), specs(), options));
   check_one_cache(plans_);
+  for (const auto& [name, plan] : plans_)
+    if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
+      fail("CONFIG", "plan '", name, "': an adapter is trained at weight 1, not ", adapter_weights_.front());
   positions_ = most_positions(plans_);
   arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));

@@ -79,8 +79,9 @@ struct ForwardInput {
 
 class Session {
  public:
+  /// @param weights what each adapter's output counts for where outputs add up; empty is 1 for all, as training needs
   Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
-          const std::map<std::string, PlanOptions>& plans);
+          const std::map<std::string, PlanOptions>& plans, std::vector<float> weights = {});
 
   const Plan& plan(const std::string& name) const;
   const Graph& graph() const { return model_->graph; }
@@ -102,6 +103,7 @@ class Session {
 
   std::shared_ptr<const Model> model_;
   std::vector<std::shared_ptr<Adapter>> adapters_;
+  std::vector<float> adapter_weights_;
   std::map<std::string, Plan> plans_;
   Block arena_;
   Block kv_cache_;

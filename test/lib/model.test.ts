@@ -150,14 +150,6 @@ describe('adapters', () => {
     expect(await lossOf(1)).toBe(await lossOf(1))
     expect(await lossOf(1)).not.toBe(await lossOf(2))
   })
-
-  test('of another model are refused', async () => {
-    const [one, other] = [await load(), await load()]
-    const adapter = await one.attach(lora({ r: 2 }))
-    await expect(other.evaluate(data, { adapters: [adapter] })).rejects.toThrow(
-      'an adapter that is not attached',
-    )
-  })
 })
 
 describe('generating', () => {
@@ -209,6 +201,26 @@ describe('generating', () => {
       `generate(): the prompt has ${limit} tokens, and the model takes ${limit} with its answer.`,
     )
     await expect(model.generate('')).rejects.toThrow('the prompt is empty')
+  })
+
+  test('takes a prompt of many chunks, telling how far it is', async () => {
+    const long = tinyModel()
+    const path = join(long, 'config.json')
+    const config = JSON.parse(readFileSync(path, 'utf8'))
+    writeFileSync(path, JSON.stringify({ ...config, max_position_embeddings: 2048 }))
+    const model = await loadModel(long, { precision: 'fp32' })
+    loaded.push(model)
+    const prompt = Array.from({ length: 1100 }, (_, i) => 'abcdefghij'[(i * i) % 10]).join('')
+    const seen: number[] = []
+    const { tokenIds } = await model.generate(prompt, {
+      maxNewTokens: 1,
+      onPromptProgress: ({ tokens, totalTokens }) => seen.push(tokens / totalTokens),
+    })
+    expect(seen).toEqual([0, 512 / 1100, 1024 / 1100, 1])
+    const vocab = JSON.parse(readFileSync(join(long, 'tokenizer.json'), 'utf8')).model.vocab
+    const logits = await model.logits(Int32Array.from(prompt, (letter) => vocab[letter]))
+    const last = logits.subarray(-(model.config.vocab_size as number))
+    expect(tokenIds).toEqual([last.indexOf(Math.max(...last))])
   })
 
   test('can be stopped', async () => {

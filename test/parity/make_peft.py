@@ -1,4 +1,4 @@
-"""Adapter folders as PEFT's save_pretrained writes them, and the logits of their base with them."""
+"""Adapter folders as PEFT's save_pretrained writes them, and the logits of their base with them, alone and together."""
 
 import shutil
 
@@ -29,6 +29,7 @@ ADAPTERS = {
         {"r": 3, "lora_alpha": 16, "lora_dropout": 0.1, "target_modules": ["q_proj", "v_proj"]},
         torch.float16,
     ),
+    "second": ("llama3", {"r": 2, "lora_alpha": 6, "target_modules": ["q_proj", "down_proj"]}, torch.float32),
     "mlp_bf16": ("tinyllama", {"r": 8, "lora_alpha": 8, "target_modules": MLP}, torch.bfloat16),
 }
 
@@ -50,6 +51,18 @@ def make() -> None:
             logits = forward(read, batch_of(base))
         save_tensors(ROOT / "peft" / f"{name}.logits.safetensors", {"logits": logits.float()})
         print(f"  {name}")
+    make_sum()
+
+
+def make_sum() -> None:
+    """Two adapters at once, each with a weight, as PEFT composes them exactly: by concatenating their factors."""
+    read = PeftModel.from_pretrained(load_double("models/llama3"), ROOT / "peft/all_linear", adapter_name="one")
+    read.load_adapter(ROOT / "peft/second", adapter_name="two")
+    read.add_weighted_adapter(["one", "two"], [0.5, 2.0], "sum", combination_type="cat")
+    read.set_adapter("sum")
+    with torch.no_grad():
+        logits = forward(read.double().eval(), batch_of("llama3"))
+    save_tensors(ROOT / "peft" / "sum.logits.safetensors", {"logits": logits.float()})
 
 
 if __name__ == "__main__":

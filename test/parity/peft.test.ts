@@ -38,6 +38,7 @@ describe('folders that PEFT wrote', () => {
     ['all_linear', 'llama3'],
     ['patterns', 'llama2'],
     ['qv_half', 'mistral'],
+    ['second', 'llama3'],
     ['mlp_bf16', 'tinyllama'],
   ])('%s gives the logits that it has in PEFT', async (name, base) => {
     const loaded = await loadTiny(base)

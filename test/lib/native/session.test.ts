@@ -241,8 +241,8 @@ describe('a session', () => {
     } satisfies Record<string, PlanOptions>
     const tokens = batch.tokens.slice(0, 20)
     const rows = Int32Array.from({ length: 20 }, (_, i) => i)
-    const logits = async (list: NativeAdapter[]) => {
-      const session = addon().createSession(loaded.model, list, plans)
+    const logits = async (list: NativeAdapter[], weights?: number[]) => {
+      const session = addon().createSession(loaded.model, list, plans, weights)
       const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
       session.dispose()
       return result.logits as Float32Array
@@ -251,7 +251,38 @@ describe('a session', () => {
     const both = await logits(adapters)
     expect(relativeError(both, await logits([twice]))).toBeLessThan(1e-5)
     expect(relativeError(both, base)).toBeGreaterThan(1e-3)
+    expect(await logits(adapters, [1, 1])).toEqual(both)
+    expect(relativeError(await logits(adapters, [0.5, 1.5]), both)).toBeLessThan(1e-5)
+    expect(relativeError(await logits(adapters, [0.5, 0.5]), await logits(adapters.slice(1)))).toBeLessThan(
+      1e-5,
+    )
+    expect(await logits([twice], [0])).toEqual(base)
+    const opened = (weights: number[], chosen: Record<string, PlanOptions>) => () =>
+      addon().createSession(loaded.model, adapters, chosen, weights)
+    expect(opened([1], plans)).toThrow('there are 1 weights for 2 adapters')
+    expect(opened([1, Number.NaN], plans)).toThrow('expected a finite number')
+    expect(() => addon().createSession(loaded.model, adapters.slice(1), train('f32'), [2])).toThrow(
+      "plan 'train': an adapter is trained at weight 1, not 2",
+    )
     for (const adapter of [...adapters, twice]) adapter.dispose()
+  })
+
+  it('takes a prompt in pieces, of which only the last need give logits', async () => {
+    const session = addon().createSession(loaded.model, [], {
+      forward: { mode: 'forward', tokens: 32, sequences: 1, headRows: 1, kvCapacity: 32, precision: 'f32' },
+    })
+    const forward = async (from: number, to: number, past: number, rows: Int32Array) => {
+      const tokens = batch.tokens.slice(from, to)
+      return (await session.forward('forward', { tokens, past, rows, wantLogits: true }).promise).logits
+    }
+    const whole = await forward(0, 20, 0, Int32Array.of(19))
+    expect(await forward(0, 12, 0, new Int32Array(0))).toEqual(new Float32Array(0))
+    const pieces = await forward(12, 20, 12, Int32Array.of(7))
+    expect(relativeError(pieces as Float32Array, whole as Float32Array)).toBeLessThan(1e-5)
+    const sampling = { temperature: 0, topK: 0, topP: 1, seed: 0, position: 0 }
+    const input = { tokens: batch.tokens.slice(0, 2), past: 0, rows: new Int32Array(0), sampling }
+    expect(() => session.forward('forward', input)).toThrow('no row is wanted')
+    session.dispose()
   })
 
   it('refuses to run with more threads than it was planned for', async () => {

@@ -1,0 +1,124 @@
+/**
+ * A key/value cache over a model and some adapters. A prompt goes in from where it first differs from what the cache
+ * holds, in chunks; then tokens are drawn one by one, each becoming part of the cache.
+ */
+import { type ActiveAdapter, type BaseModel, openActive } from '../base.js'
+import type { ForwardInput, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
+import { closeSession } from '../native/session.js'
+
+/** Tokens of a prompt that one call takes: how often progress is told and a stop is heard. */
+const PREFILL_CHUNK = 512
+
+/** How far a prompt has gone in. */
+export interface PromptProgress {
+  /** Tokens in the cache, those that were there before included. */
+  tokens: number
+  totalTokens: number
+}
+
+export interface DecodeControl {
+  signal?: AbortSignal | undefined
+  /** Called before the prompt goes in and after every chunk of it. */
+  onPromptProgress?: ((progress: PromptProgress) => void) | undefined
+}
+
+export class Decoder {
+  readonly #base: BaseModel
+  readonly #session: NativeSession
+  readonly #plans: { forward: PlanOptions }
+  /** What the cache holds, in order. */
+  #cached: number[] = []
+  /** Of the last prompt: tokens that were in the cache already. */
+  reused = 0
+
+  private constructor(base: BaseModel, session: NativeSession, plans: { forward: PlanOptions }) {
+    this.#base = base
+    this.#session = session
+    this.#plans = plans
+  }
+
+  /** @param capacity tokens of the cache: of prompts with their answers */
+  static async open(
+    base: BaseModel,
+    adapters: readonly ActiveAdapter[],
+    capacity: number,
+    chunk = PREFILL_CHUNK,
+  ): Promise<Decoder> {
+    const plans = {
+      forward: {
+        mode: 'forward' as const,
+        tokens: Math.min(capacity, chunk),
+        sequences: 1,
+        headRows: 1,
+        kvCapacity: capacity,
+        precision: base.precision,
+      },
+    }
+    const session = await base.lifetime.use(async () => openActive(base, adapters, plans))
+    return new Decoder(base, session, plans)
+  }
+
+  /**
+   * Tokens that go on from a prompt, without end: the caller stops asking. The prompt and what is drawn must fit.
+   * @param sampling without `position`, which counts the tokens drawn
+   */
+  async *tokens(
+    prompt: Int32Array,
+    sampling: Omit<Sampling, 'position'>,
+    { signal, onPromptProgress }: DecodeControl = {},
+  ): AsyncGenerator<number, void, void> {
+    let past = this.#shared(prompt)
+    this.reused = past
+    this.#cached.length = past
+    const progress = () => onPromptProgress?.({ tokens: past, totalTokens: prompt.length })
+    progress()
+    const chunk = this.#plans.forward.tokens
+    while (prompt.length - past > chunk) {
+      await this.#forward({ tokens: prompt.slice(past, past + chunk), past, rows: new Int32Array(0) }, signal)
+      past += chunk
+      progress()
+    }
+    let input = prompt.slice(past)
+    for (let position = 0; ; position++) {
+      const rows = Int32Array.of(input.length - 1)
+      const { token } = await this.#forward(
+        { tokens: input, past, rows, sampling: { ...sampling, position } },
+        signal,
+      )
+      past += input.length
+      if (position === 0) progress()
+      yield token as number
+      input = Int32Array.of(token as number)
+    }
+  }
+
+  close(): void {
+    closeSession(this.#session, this.#plans)
+  }
+
+  /** Tokens at the start of a prompt that need not go in again; at least its last one does, to be gone on from. */
+  #shared(prompt: Int32Array): number {
+    const most = Math.min(this.#cached.length, prompt.length - 1)
+    let count = 0
+    while (count < most && this.#cached[count] === prompt[count]) count++
+    return count
+  }
+
+  async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<{ token?: number }> {
+    signal?.throwIfAborted()
+    const result = await this.#base.lifetime.use(async () => {
+      const job = this.#session.forward('forward', input)
+      const stop = () => job.cancel()
+      signal?.addEventListener('abort', stop)
+      try {
+        return await job.promise
+      } catch (error) {
+        throw signal?.aborted ? signal.reason : error
+      } finally {
+        signal?.removeEventListener('abort', stop)
+      }
+    })
+    this.#cached.push(...input.tokens)
+    return result
+  }
+}
