@@ -168,9 +168,29 @@ export interface Job<Result> {
   cancel(): void
 }
 
+/** Element or block type of a file that weights are written to. */
+export type FileType = 'f32' | 'bf16' | 'f16' | 'q8_0'
+
+export interface ReadWeightOptions {
+  type: FileType
+  /** First row and number of rows. */
+  begin: number
+  count: number
+  /** Adapters whose delta at the node `target` is added: scale * B A, summed in fp32 and rounded once. */
+  adapters: NativeAdapter[]
+  target?: string
+  /** Writes rows (of a bias: elements) in the order that GGUF files of the llama architecture have, for as many heads. */
+  permutedHeads?: number
+}
+
 export interface NativeModel {
   /** Reads one weight from its file into `format`, in chunks and once; never holds a full-precision copy beside it. */
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
+  /**
+   * Rows of a loaded weight in a file's type; quantised weights are dequantised first. Rejects with CONFIG for numbers
+   * that the type cannot hold.
+   */
+  readWeight(name: string, options: ReadWeightOptions): Job<Uint8Array>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
   dispose(): void

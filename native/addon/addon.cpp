@@ -8,6 +8,7 @@
 #include "addon/jobs.h"
 #include "core/version.h"
 #include "os/process_memory.h"
+#include "runtime/read_weight.h"
 
 namespace lowrank::addon {
 namespace {
@@ -88,7 +89,8 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeModel",
                        {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
-                        InstanceMethod<&ModelHandle::missing>("missing"), dispose_method()});
+                        InstanceMethod<&ModelHandle::missing>("missing"),
+                        InstanceMethod<&ModelHandle::read_weight>("readWeight"), dispose_method()});
   }
 
  private:
@@ -127,6 +129,8 @@ class ModelHandle : public Handle<ModelHandle, Model> {
           });
     });
   }
+
+  Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which it takes
 
   Napi::Value missing(const Napi::CallbackInfo& info) {
     const std::vector<std::string> names = payload(info.Env())->missing();
@@ -268,6 +272,45 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 };
+
+Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const auto model = payload(env);
+    const std::string name = info[0].ToString();
+    const Fields fields(info[1], "options");
+    static constexpr const char* kTypes[] = {"f32", "bf16", "f16", "q8_0"};
+    ReadOptions options;
+    options.type = static_cast<FileType>(fields.choice("type", kTypes));
+    options.begin = fields.integer("begin");
+    options.count = fields.integer("count");
+    options.permuted_heads = fields.integer("permutedHeads", 0);
+    if (fields.has("target")) options.target = fields.text("target");
+    const auto adapters = std::make_shared<std::vector<std::shared_ptr<Adapter>>>();
+    const auto uses = std::make_shared<std::vector<AdapterUse>>();
+    for (const Napi::Value item : fields.list("adapters")) {
+      adapters->push_back(AdapterHandle::unwrap(item).payload(env));
+      uses->emplace_back(adapters->back(), AdapterUse::Kind::infer);
+    }
+    const auto found = model->graph.weight_of_name.find(name);
+    if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
+    const int index = found->second;
+    if (!model->weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
+    return environment(env).channel->start<std::vector<uint8_t>>(
+        env,
+        [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
+          std::vector<const Adapter*> list;
+          for (const auto& adapter : *adapters) list.push_back(adapter.get());
+          return lowrank::read_weight(context.pool, model->weights[index], name, list, options, cancel);
+        },
+        [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
+          Napi::Uint8Array array = Napi::Uint8Array::New(e, bytes.size());
+          std::copy(bytes.begin(), bytes.end(), array.Data());
+          return array;
+        },
+        uses);
+  });
+}
 
 Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   Napi::Object result = Napi::Object::New(env);

@@ -1,5 +1,8 @@
 #include "quant/ggml.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/dtype.h"
 
 namespace lowrank {
@@ -207,6 +210,21 @@ void decode_iq4_xs(const void* in, int64_t count, float* out) {
       for (int j = 0; j < 16; ++j) y[j + 16] = scale * kIq4Values[q[j] >> 4];
     }
   });
+}
+
+void encode_q8_0(const float* in, int64_t count, void* out) {
+  auto* block = static_cast<uint8_t*>(out);
+  for (int64_t i = 0; i < count; i += kGgmlBlock, block += kQ8_0Bytes) {
+    float largest = 0;
+    for (int64_t j = 0; j < kGgmlBlock; ++j) largest = std::max(largest, std::fabs(in[i + j]));
+    const float d = largest / 127;
+    const float inverse = d == 0 ? 0 : 1 / d;
+    const uint16_t half = f16_from_f32(d);
+    block[0] = static_cast<uint8_t>(half);
+    block[1] = static_cast<uint8_t>(half >> 8);
+    for (int64_t j = 0; j < kGgmlBlock; ++j)
+      block[2 + j] = static_cast<uint8_t>(static_cast<int8_t>(std::round(in[i + j] * inverse)));
+  }
 }
 
 }  // namespace lowrank

@@ -1,6 +1,6 @@
-// Decoders of the GGML block formats that GGUF files hold, to fp32. The order of the operations is that of ggml's
-// reference code, so the values agree bit for bit: the 16-bit fields are widened first, the scale of a sub-block is
-// formed (d * sc), and an element is d*q, d*q + m or d*q - m with each step rounded.
+// Decoders of the GGML block formats that GGUF files hold, to fp32, and the encoder of Q8_0. The order of the operations
+// is that of ggml's reference code, so the values agree bit for bit: the 16-bit fields are widened first, the scale of a
+// sub-block is formed (d * sc), and an element is d*q, d*q + m or d*q - m with each step rounded.
 #pragma once
 
 #include <cstdint>
@@ -37,5 +37,9 @@ void decode_q4_k(const void* in, int64_t count, float* out);
 void decode_q5_k(const void* in, int64_t count, float* out);
 void decode_q6_k(const void* in, int64_t count, float* out);
 void decode_iq4_xs(const void* in, int64_t count, float* out);
+
+/// The bytes of ggml's reference encoder, for finite numbers: d = max|x| / 127 in fp32, q = x / d rounded half away from
+/// zero (by the reciprocal), and only then d to f16.
+void encode_q8_0(const float* in, int64_t count, void* out);
 
 }  // namespace lowrank

@@ -42,4 +42,9 @@ inline void encode_bf16(const float* in, int64_t count, uint16_t* out) {
   }
 }
 
+/// Rounds to nearest even; from 65520 on that is infinity.
+inline void encode_f16(const float* in, int64_t count, uint16_t* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = f16_from_f32(in[i]);
+}
+
 }  // namespace lowrank

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.h"
+#include "golden.h"
 
 using namespace lowrank;
 
@@ -82,4 +83,14 @@ TEST("blocks decode one after the other, each with its own scale") {
   CHECK_EQ(from4[16], 7.0f);
   CHECK_EQ(from4[32 + 15], 0x1p-23f);
   CHECK_EQ(from4[32 + 31], 0x1p-24f);
+}
+
+TEST("Q8_0 blocks are those of the gguf package, byte for byte") {
+  const test::GoldenFile golden("gguf/blocks.safetensors");
+  const std::vector<float> values = golden.values<float>("q8_0.input");
+  const std::vector<uint8_t> expected = golden.values<uint8_t>("q8_0.bytes");
+  std::vector<uint8_t> blocks(values.size() / kGgmlBlock * kQ8_0Bytes);
+  encode_q8_0(values.data(), static_cast<int64_t>(values.size()), blocks.data());
+  REQUIRE(blocks.size() == expected.size());
+  for (size_t i = 0; i < blocks.size(); ++i) CHECK_EQ(static_cast<int>(blocks[i]), static_cast<int>(expected[i]));
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "check.h"
+#include "golden.h"
 
 using namespace lowrank;
 
@@ -44,5 +45,17 @@ TEST("bf16 rounds to nearest even and keeps NaN, infinity and its own values") {
   for (int i = 0; i < 100000; ++i) {
     const uint32_t bits = random();
     CHECK_EQ(encoded(bits), bf16_from_f32(std::bit_cast<float>(bits)));
+  }
+}
+
+TEST("fp16 rounds to nearest even as torch does, and every half is its own") {
+  const test::GoldenFile golden("gguf/blocks.safetensors");
+  const std::vector<float> values = golden.values<float>("f16.input");
+  const std::vector<uint16_t> expected = golden.values<uint16_t>("f16.output");
+  for (size_t i = 0; i < values.size(); ++i) CHECK_EQ(f16_from_f32(values[i]), expected[i]);
+  for (int half = 0; half < 65536; ++half) {
+    const float value = f32_from_f16(static_cast<uint16_t>(half));
+    const int same = std::isnan(value) ? half | 0x200 : half;
+    CHECK_EQ(static_cast<int>(f16_from_f32(value)), same);
   }
 }

@@ -1,0 +1,152 @@
+#include "runtime/read_weight.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "quant/ggml.h"
+#include "quant/half.h"
+
+namespace lowrank {
+namespace {
+
+/// What one adapter adds: folded B [rows, rank] times A [rank, cols].
+struct Delta {
+  std::vector<float> b;
+  const float* a;
+  int64_t rank;
+};
+
+std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
+                             const std::vector<const Adapter*>& adapters, const std::string& target) {
+  std::vector<Delta> deltas;
+  for (const Adapter* adapter : adapters) {
+    const AdapterSpec& spec = adapter->spec();
+    for (const LowRankSlot& slot : spec.slots) {
+      if (slot.target != target) continue;
+      const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
+      if (a.cols != weight.cols() || b.rows != weight.rows())
+        fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
+             ", ", weight.cols(), "]");
+      Delta delta{std::vector<float>(b.rows * slot.rank), adapter->data(slot.a), slot.rank};
+      fold(*adapter, slot, slot.rank, delta.b.data());
+      deltas.push_back(std::move(delta));
+    }
+  }
+  return deltas;
+}
+
+/// One row in fp32; `sum` is room for as many numbers.
+void merged_row(const WeightView& view, const std::vector<Delta>& deltas, int64_t row, float* out, float* sum) {
+  decode_row(view, row, 0, view.cols, out);
+  if (deltas.empty()) return;
+  std::fill(sum, sum + view.cols, 0.0f);
+  for (const Delta& delta : deltas)
+    for (int64_t j = 0; j < delta.rank; ++j) {
+      const float factor = delta.b[row * delta.rank + j];
+      const float* a = delta.a + j * view.cols;
+      for (int64_t i = 0; i < view.cols; ++i) sum[i] += factor * a[i];
+    }
+  for (int64_t i = 0; i < view.cols; ++i) out[i] += sum[i];
+}
+
+/// Whether every number survives: finite, and within the range of the type.
+bool fits(const float* row, int64_t cols, FileType type) {
+  // From here on f16 rounds to infinity; a block's scale of Q8_0 is its largest number / 127.
+  const float limit = type == FileType::f16 ? 65520.0f : type == FileType::q8_0 ? 65520.0f * 127 : INFINITY;
+  const float most = type == FileType::bf16 ? 0x1.ffp127f : limit;  // bf16 rounds up to infinity just below f32's end
+  for (int64_t i = 0; i < cols; ++i)
+    if (!(std::fabs(row[i]) < most)) return false;
+  return true;
+}
+
+void encode(const float* row, int64_t cols, FileType type, uint8_t* out) {
+  switch (type) {
+    case FileType::f32:
+      std::memcpy(out, row, static_cast<size_t>(cols) * sizeof(float));
+      return;
+    case FileType::bf16:
+      encode_bf16(row, cols, reinterpret_cast<uint16_t*>(out));
+      return;
+    case FileType::f16:
+      encode_f16(row, cols, reinterpret_cast<uint16_t*>(out));
+      return;
+    case FileType::q8_0:
+      encode_q8_0(row, cols, out);
+      return;
+  }
+}
+
+const char* name_of(FileType type) {
+  static constexpr const char* kNames[] = {"f32", "bf16", "f16", "q8_0"};
+  return kNames[static_cast<int>(type)];
+}
+
+void check(const Weight& weight, const std::string& name, const ReadOptions& options) {
+  const int64_t rows = weight.rows(), cols = weight.cols(), heads = options.permuted_heads;
+  if (options.begin < 0 || options.count < 0 || options.begin > rows - options.count)
+    fail("SHAPE", name, " has ", rows, " rows, not rows ", options.begin, " to ", options.begin + options.count);
+  if (options.type == FileType::q8_0 && cols % kGgmlBlock != 0)
+    fail("SHAPE", name, " has rows of ", cols, " numbers, which are not whole blocks of Q8_0");
+  const int64_t permuted = rows == 1 ? cols : rows;
+  if (heads < 0 || (heads > 0 && (permuted % heads != 0 || permuted / heads % 2 != 0)))
+    fail("SHAPE", name, " has ", permuted, " rows, which are not ", heads, " heads of an even number of rows");
+}
+
+}  // namespace
+
+int64_t file_bytes(FileType type, int64_t cols) {
+  switch (type) {
+    case FileType::f32:
+      return cols * 4;
+    case FileType::bf16:
+    case FileType::f16:
+      return cols * 2;
+    case FileType::q8_0:
+      return cols / kGgmlBlock * kQ8_0Bytes;
+  }
+  return 0;
+}
+
+int64_t permuted_row(int64_t row, int64_t head_rows) {
+  const int64_t within = row % head_rows;
+  return row - within + within % 2 * (head_rows / 2) + within / 2;
+}
+
+std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::string& name,
+                                 const std::vector<const Adapter*>& adapters, const ReadOptions& options,
+                                 const CancelFlag& cancel) {
+  check(weight, name, options);
+  const std::vector<Delta> deltas = options.target.empty() ? std::vector<Delta>{}
+                                                           : deltas_of(weight, name, adapters, options.target);
+  const WeightView view = weight.view();
+  const int64_t row_bytes = file_bytes(options.type, view.cols);
+  const int64_t heads = options.permuted_heads;
+  const bool permutes_elements = heads > 0 && view.rows == 1;
+  std::vector<uint8_t> out(static_cast<size_t>(options.count * row_bytes));
+  std::atomic<bool> all_fit{true};
+  pool.for_range(options.count, 16, [&](int64_t begin, int64_t end) {
+    if (cancel && cancel->load(std::memory_order_relaxed)) return;
+    std::vector<float> row(view.cols), sum(view.cols);
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t from = options.begin + i;
+      if (heads > 0 && !permutes_elements) from = permuted_row(from, view.rows / heads);
+      merged_row(view, deltas, from, row.data(), sum.data());
+      if (permutes_elements) {
+        for (int64_t k = 0; k < view.cols; ++k) sum[k] = row[permuted_row(k, view.cols / heads)];
+        row.swap(sum);
+      }
+      if (!fits(row.data(), view.cols, options.type)) all_fit = false;
+      encode(row.data(), view.cols, options.type, out.data() + i * row_bytes);
+    }
+  });
+  if (cancel && *cancel) fail("ABORTED", "reading ", name, " was cancelled");
+  if (!all_fit)
+    fail("CONFIG", name, " has numbers that are not finite or too large for ", name_of(options.type),
+         "; try bf16 or f32, and if those fail too, the adapter or the model is damaged");
+  return out;
+}
+
+}  // namespace lowrank

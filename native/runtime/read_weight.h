@@ -1,0 +1,41 @@
+// Weights on their way out: rows of a loaded weight, with what adapters add to them, in a file's element type. What is
+// read is what the kernels compute with (quantised weights are dequantised), so a merged file holds what was trained.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "runtime/engine.h"
+#include "runtime/weights.h"
+
+namespace lowrank {
+
+/// Element or block type that rows are written in.
+enum class FileType : uint8_t { f32, bf16, f16, q8_0 };
+
+/// Bytes of `cols` elements; a row of q8_0 must be whole blocks of 32.
+int64_t file_bytes(FileType type, int64_t cols);
+
+struct ReadOptions {
+  FileType type = FileType::f32;
+  int64_t begin = 0;  // first row, in the order that is written
+  int64_t count = 0;
+  /// Rows are written in the order of GGUF files of the llama architecture, for this many heads; 0 leaves them alone.
+  /// See TensorSource::permuted_heads. Of a vector the elements take the place of the rows, and all of it must be read.
+  int64_t permuted_heads = 0;
+  /// Path of the node whose adapters are added, see `slots_of`; none when empty.
+  std::string target;
+};
+
+/// Row of the weight that lies at `row` in a GGUF file whose heads have `head_rows` rows.
+int64_t permuted_row(int64_t row, int64_t head_rows);
+
+/// Rows of a weight plus scale * B A of every adapter that has a slot at the target, summed in fp32 and rounded once.
+/// Throws Error: "SHAPE" for rows outside the weight or an adapter that does not fit; "CONFIG" for a number that the type
+/// cannot hold or that is not finite; "ABORTED".
+std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::string& name,
+                                 const std::vector<const Adapter*>& adapters, const ReadOptions& options,
+                                 const CancelFlag& cancel);
+
+}  // namespace lowrank

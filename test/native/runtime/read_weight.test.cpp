@@ -1,0 +1,168 @@
+// Weights on their way out: every storage format into every file type, adapters added, rows in GGUF's order.
+#include "runtime/read_weight.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+#include "adapters/adapter.h"
+#include "check.h"
+#include "core/dtype.h"
+#include "quant/ggml.h"
+#include "quant/nf4.h"
+
+namespace {
+
+using namespace lowrank;
+
+constexpr int64_t kRows = 24, kCols = 64;
+
+Weight weight(int64_t rows = kRows, int64_t cols = kCols) {
+  Weight w(StorageFormat::f32, rows, cols);
+  fill_normal(static_cast<float*>(w.data()), rows * cols, 0.05f, 3, "weight");
+  return w;
+}
+
+std::vector<uint8_t> read(const Weight& w, const ReadOptions& options, const std::vector<const Adapter*>& adapters = {}) {
+  Pool pool(2);
+  return read_weight(pool, w, "w", adapters, options, nullptr);
+}
+
+std::vector<float> read_f32(const Weight& w, ReadOptions options = {}, const std::vector<const Adapter*>& adapters = {}) {
+  if (options.count == 0) options.count = w.rows();
+  const std::vector<uint8_t> bytes = read(w, options, adapters);
+  std::vector<float> values(bytes.size() / 4);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+std::vector<float> stored(const Weight& w) {
+  std::vector<float> values(w.rows() * w.cols());
+  for (int64_t row = 0; row < w.rows(); ++row) decode_row(w.view(), row, 0, w.cols(), values.data() + row * w.cols());
+  return values;
+}
+
+std::unique_ptr<Adapter> adapter(float scale, int64_t rank, uint64_t seed) {
+  AdapterSpec spec;
+  spec.parameters = {{"A", rank, kCols, true}, {"B", kRows, rank, true}, {"d", 1, rank, true}};
+  LowRankSlot slot;
+  slot.target = "here";
+  slot.rank = rank;
+  slot.scale = scale;
+  slot.a = 0;
+  slot.b = 1;
+  slot.d = 2;
+  spec.slots = {slot};
+  auto made = std::make_unique<Adapter>(std::move(spec));
+  for (int i = 0; i < 3; ++i) {
+    const ParameterSpec& p = made->spec().parameters[i];
+    fill_normal(made->data(i), p.rows * p.cols, 1, seed, p.name);
+  }
+  return made;
+}
+
+}  // namespace
+
+TEST("a read weight is what the kernels see, whatever its format") {
+  const Weight plain = weight();
+  CHECK(read_f32(plain) == stored(plain));
+  Weight half(StorageFormat::bf16, kRows, kCols);
+  for (int64_t i = 0; i < kRows * kCols; ++i)
+    static_cast<uint16_t*>(half.data())[i] = bf16_from_f32(static_cast<float*>(plain.data())[i]);
+  CHECK(read_f32(half) == stored(half));
+  Weight codes(StorageFormat::nf4, kRows, kCols);
+  for (int64_t i = 0; i < kRows * kCols / 2; ++i) static_cast<uint8_t*>(codes.data())[i] = static_cast<uint8_t>(i * 37);
+  for (int64_t i = 0; i < kRows * kCols / 64; ++i) codes.absmax()[i] = 0.01f * static_cast<float>(i + 1);
+  CHECK(read_f32(codes) == stored(codes));
+}
+
+TEST("adapters add scale * B d A, summed in fp32, and only those of the target") {
+  const Weight w = weight();
+  const auto one = adapter(0.5f, 4, 1), two = adapter(-0.25f, 8, 2);
+  ReadOptions options;
+  options.target = "here";
+  const std::vector<float> base = stored(w), merged = read_f32(w, options, {one.get(), two.get()});
+  std::vector<double> expected(base.begin(), base.end());
+  for (const Adapter* a : {one.get(), two.get()}) {
+    const LowRankSlot& slot = a->spec().slots[0];
+    for (int64_t i = 0; i < kRows; ++i)
+      for (int64_t k = 0; k < kCols; ++k)
+        for (int64_t j = 0; j < slot.rank; ++j)
+          expected[i * kCols + k] += static_cast<double>(slot.scale) * a->data(1)[i * slot.rank + j] * a->data(2)[j] *
+                                     a->data(0)[j * kCols + k];
+  }
+  for (size_t i = 0; i < merged.size(); ++i) CHECK_LE(std::fabs(merged[i] - expected[i]), 1e-5);
+  options.target = "elsewhere";
+  CHECK(read_f32(w, options, {one.get()}) == base);
+}
+
+TEST("16-bit files have each number rounded once, Q8_0 files ggml's blocks") {
+  const Weight w = weight();
+  const std::vector<float> values = stored(w);
+  ReadOptions options;
+  options.count = kRows;
+  for (const FileType type : {FileType::bf16, FileType::f16}) {
+    options.type = type;
+    const std::vector<uint8_t> bytes = read(w, options);
+    REQUIRE(bytes.size() == values.size() * 2);
+    for (size_t i = 0; i < values.size(); ++i) {
+      uint16_t number;
+      std::memcpy(&number, bytes.data() + 2 * i, 2);
+      CHECK_EQ(number, type == FileType::bf16 ? bf16_from_f32(values[i]) : f16_from_f32(values[i]));
+    }
+  }
+  options.type = FileType::q8_0;
+  std::vector<uint8_t> blocks(values.size() / 32 * kQ8_0Bytes);
+  encode_q8_0(values.data(), static_cast<int64_t>(values.size()), blocks.data());
+  CHECK(read(w, options) == blocks);
+}
+
+TEST("rows come by parts and in GGUF's order, elements of a bias too") {
+  const Weight w = weight(16, 3);
+  const std::vector<float> values = stored(w);
+  ReadOptions options;
+  options.permuted_heads = 2;
+  const std::vector<float> permuted = read_f32(w, options);
+  // Two heads of eight rows: the order is 0 4 1 5 2 6 3 7.
+  const int order[] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15};
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 3; ++k) CHECK_EQ(permuted[row * 3 + k], values[order[row] * 3 + k]);
+  options.begin = 5;
+  options.count = 4;
+  CHECK(read_f32(w, options) == std::vector<float>(permuted.begin() + 15, permuted.begin() + 27));
+
+  const Weight bias = weight(1, 16);
+  ReadOptions whole;
+  whole.permuted_heads = 2;
+  const std::vector<float> elements = read_f32(bias, whole), plain = stored(bias);
+  for (int i = 0; i < 16; ++i) CHECK_EQ(elements[i], plain[order[i]]);
+}
+
+TEST("rows that do not exist, wrong heads and numbers that do not fit are refused") {
+  Weight w = weight();
+  ReadOptions options;
+  options.begin = 20;
+  options.count = 5;
+  CHECK_THROWS(read(w, options), "w has 24 rows, not rows 20 to 25");
+  options = {};
+  options.count = kRows;
+  options.permuted_heads = 5;
+  CHECK_THROWS(read(w, options), "24 rows, which are not 5 heads");
+  options.permuted_heads = 0;
+  options.type = FileType::q8_0;
+  const Weight narrow = weight(kRows, 40);
+  CHECK_THROWS(read(narrow, options), "rows of 40 numbers");
+  static_cast<float*>(w.data())[70] = 70000;
+  CHECK_EQ(read(w, options).size(), kRows * 68u);
+  options.type = FileType::f16;
+  CHECK_THROWS(read(w, options), "not finite or too large for f16");
+  static_cast<float*>(w.data())[70] = std::numeric_limits<float>::quiet_NaN();
+  options.type = FileType::f32;
+  CHECK_THROWS(read(w, options), "not finite");
+
+  Weight other = weight(kRows, 32);
+  const auto a = adapter(1, 4, 1);
+  options.target = "here";
+  CHECK_THROWS(read(other, options, {a.get()}), "adapter at here: B A is [24, 64] but w is [24, 32]");
+}
