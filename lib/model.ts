@@ -18,7 +18,7 @@ import { translated } from './native/errors.js'
 import { Lifetime, Turns } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { nearest, parseOptions } from './schema.js'
-import { type AdapterDescription, describeAdapter, fillOf, linearSites } from './strategies/describe.js'
+import { type AdapterDescription, describeAdapter, initialise, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization, sameQuantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
@@ -232,10 +232,10 @@ export class Model {
         `attach(): strategy ${strategy.name} stands for quantization ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(this.quantization)}; load it with the former, or attach the inner adapter.`,
         { strategy: strategy.name },
       )
-    const description = describeAdapter(strategy, this.#base.sites)
+    const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.graph.weights })
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(description, true)
-      for (const factor of description.factors) state.native.fill(factor.name, fillOf(factor, seed))
+      await initialise(state.native, description.factors, this.#base.native, seed)
       return this.#add(name ?? strategy.name, state)
     })
   }

@@ -70,7 +70,7 @@ export async function planModel(path: string, options: PlanModelOptions): Promis
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
-  const { spec } = describeAdapter(given.strategy, linearSites(graph))
+  const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: graph.weights })
   const plans = trainingPlans(given, precision, given.evaluates)
   const threads = given.threads === 'auto' ? undefined : given.threads
   const adapters = [{ spec, trainable: true }]

@@ -32,6 +32,8 @@ export interface ModelFolderOptions {
   maxShardBytes?: number
   /** Called after every tensor. */
   onProgress?: (progress: { tensor: string; writtenBytes: number; totalBytes: number }) => void
+  /** Writes further files of the same folder. */
+  more?: (folder: string) => Promise<void>
   /** Leaves nothing behind; the promise rejects with the signal's reason. */
   signal?: AbortSignal
 }
@@ -66,6 +68,7 @@ export async function writeModelFolder(
       const inputs = shard.map((tensor) => ({ ...tensor, data: () => watched(tensor) }))
       await writeSafetensors(join(folder, names[index] as string), inputs, { format: 'pt' })
     }
+    await options.more?.(folder)
   })
   const files = [...small.keys(), ...names].sort()
   await removeStaleWeights(path, new Set(files))

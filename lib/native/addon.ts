@@ -54,6 +54,8 @@ export interface LowRankSlot {
 export interface AdapterSpec {
   parameters: ParameterSpec[]
   slots: LowRankSlot[]
+  /** Parameters that stand in for base weights of the same shape while the adapter is on. Default none. */
+  copies?: { parameter: string; weight: string }[]
 }
 
 /** How to fill a parameter; random fills are by counter from (seed, name), so any order gives the same numbers. */
@@ -201,6 +203,8 @@ export type AdapterArray = 'value' | 'gradient' | 'm' | 'v'
 /** Its arrays cannot be reached while a job writes them: that throws CONFIG until the job's promise settles. */
 export interface NativeAdapter {
   fill(name: string, fill: Fill): void
+  /** Fills a parameter with the values of a loaded base weight. */
+  copyWeight(name: string, model: NativeModel, weight: string): Job<void>
   /** Copies an array out (`m` and `v` are AdamW's moments, zeros before the first step). */
   read(name: string, array: AdapterArray): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void

@@ -1,9 +1,10 @@
 /** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
 import { InternalError } from '../errors.js'
-import type { Graph } from '../graph/graph.js'
-import type { AdapterSpec, Fill } from '../native/addon.js'
+import type { Graph, GraphWeight } from '../graph/graph.js'
+import type { AdapterSpec, NativeAdapter, NativeModel } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
-import type { Factor, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
+import type { Factor, Initialiser, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
 import { resolveTargets } from './targets.js'
 
 /** Everything about an adapter but its numbers. */
@@ -31,18 +32,20 @@ export function linearSites(graph: Graph): LinearSite[] {
 
 /**
  * @param options.strict every name in target_modules must match something; default true
+ * @param options.weights what the base holds; strategies that train base weights need it
  * @throws {ConfigError} when the strategy's targets match nothing
  */
 export function describeAdapter(
   strategy: StrategyConfig,
   sites: readonly LinearSite[],
-  options: { strict?: boolean } = {},
+  options: { strict?: boolean; weights?: readonly GraphWeight[] } = {},
 ): AdapterDescription {
   const rules = rulesOf(strategy)
   const targets = resolveTargets(rules.targeting(strategy), sites, options.strict ?? true)
   const answers = rules.linears(strategy, targets)
   const factors = new Map<string, Factor>()
-  for (const factor of answers.flatMap((answer) => answer.factors)) {
+  const copies = rules.copies?.(strategy, options.weights ?? []) ?? []
+  for (const factor of [...answers.flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
       throw new InternalError(`strategy ${strategy.name} gives ${factor.name} two shapes`, { known, factor })
@@ -54,6 +57,7 @@ export function describeAdapter(
     spec: {
       parameters: list.map(({ name, rows, cols, trained }) => ({ name, rows, cols, trained })),
       slots: answers.map((answer) => answer.slot),
+      copies: copies.map(({ name, initialiser }) => ({ parameter: name, weight: copiedWeight(initialiser) })),
     },
     factors: list,
     groups: rules.groups(strategy).map((group) => ({
@@ -65,8 +69,25 @@ export function describeAdapter(
   }
 }
 
-/** The native form of a factor's initialiser. */
-export function fillOf(factor: Factor, seed: number): Fill {
-  const init = factor.initialiser
-  return init.kind === 'uniform' || init.kind === 'normal' ? { ...init, seed } : init
+/** Gives every factor of a new adapter its start values. */
+export async function initialise(
+  adapter: NativeAdapter,
+  factors: readonly Factor[],
+  base: NativeModel,
+  seed: number,
+): Promise<void> {
+  for (const { name, initialiser } of factors) {
+    if (initialiser.kind === 'weight')
+      await translatedAsync(() => adapter.copyWeight(name, base, initialiser.weight).promise)
+    else if (initialiser.kind === 'uniform' || initialiser.kind === 'normal')
+      adapter.fill(name, { ...initialiser, seed })
+    else adapter.fill(name, initialiser)
+  }
+}
+
+function copiedWeight(initialiser: Initialiser): string {
+  if (initialiser.kind === 'weight') return initialiser.weight
+  throw new InternalError(
+    `a trained base weight starts as ${initialiser.kind}, expected a copy of the weight`,
+  )
 }

@@ -2,19 +2,21 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
+import { fullRules } from './full.js'
 import { loraRules } from './lora.js'
 import { qloraRules } from './qlora.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
 const all = [loraRules, qloraRules] as const
 const registry = new Map<string, StrategyRules>(
-  all.map((rules) => [rules.name, rules as unknown as StrategyRules]),
+  [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
 )
 
 /** Every strategy's options; `name` tells them apart. */
 export const strategySchema = z.discriminatedUnion('name', [
   loraRules.schema,
   qloraRules.schema,
+  fullRules.schema,
 ]) as unknown as z.ZodType<StrategyConfig>
 
 /** The rules of a strategy. */
@@ -31,7 +33,7 @@ export function rulesForPeftType(peftType: string): StrategyRules | undefined {
 
 /** `peft_type`s that can be read. */
 export function knownPeftTypes(): string[] {
-  return [...new Set([...registry.values()].map((rules) => rules.peftType))]
+  return [...new Set(all.map((rules) => rules.peftType))]
 }
 
 /**
@@ -59,7 +61,7 @@ export interface StrategyEntry {
   trainable: string
 }
 
-/** The strategies with their sources. */
+/** The adapter strategies with their sources; full fine-tuning is none of them. */
 export function listStrategies(): StrategyEntry[] {
   return all.map(({ name, paper, peftType, bases, trainable }) => ({
     name,

@@ -4,6 +4,7 @@
  * files. Rules build no graph nodes and see no tensors; shared code reads what they declare and never asks for a name.
  */
 import type * as z from 'zod'
+import type { GraphWeight } from '../graph/graph.js'
 import type { LowRankSlot } from '../native/addon.js'
 import type { TrainingDefaults } from './quantization.js'
 
@@ -32,6 +33,8 @@ export type Initialiser =
   | { kind: 'constant'; value: number }
   | { kind: 'uniform'; bound: number }
   | { kind: 'normal'; std: number }
+  /** A copy of a base weight of the same shape, in whose place it is used. */
+  | { kind: 'weight'; weight: string }
 
 /** One array `[rows, cols]` of an adapter. Factors of the same name are one array, shared. */
 export interface Factor {
@@ -69,6 +72,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly paper: string
   /** `peft_type` of the files it is saved as. */
   readonly peftType: string
+  /** What it is saved as: an adapter folder of PEFT's, or a whole model. Default `adapter`. */
+  readonly saves?: 'adapter' | 'model'
   /** Base formats it runs on. */
   readonly bases: readonly string[]
   /** What trains, in a few words. */
@@ -82,6 +87,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   groups(config: Config): OptimizerGroup[]
   /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
+  /** Base weights that train, as copies; every initialiser is of kind `weight`. */
+  copies?(config: Config, weights: readonly GraphWeight[]): Factor[]
   toPeft(config: Config): PeftFields
   /** Options from checked fields of an adapter_config.json of this `peft_type`. */
   fromPeft?(fields: PeftFields): Config

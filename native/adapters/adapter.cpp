@@ -50,6 +50,9 @@ void AdapterSpec::check() {
     }
     if (trained) trained_elements = elements;
   }
+  for (const WeightCopy& copy : copies)
+    if (copy.parameter < 0 || copy.parameter >= static_cast<int>(parameters.size()))
+      fail("SHAPE", "adapter: the copy of ", copy.weight, " names no parameter");
   for (const LowRankSlot& slot : slots) {
     if (slot.rank <= 0) fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected at least 1");
     if (slot.a < 0 || slot.b < 0) fail("SHAPE", "adapter at ", slot.target, " needs both A and B");

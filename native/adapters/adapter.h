@@ -38,9 +38,17 @@ struct LowRankSlot {
   bool has_gains() const { return d >= 0 || mask >= 0 || b_gain >= 0; }
 };
 
+/// A copy of a base weight, of its shape, that stands in for it while the adapter is on: full fine-tuning, and modules
+/// that are trained beside a low-rank adapter.
+struct WeightCopy {
+  std::string weight;
+  int parameter = -1;
+};
+
 struct AdapterSpec {
   std::vector<ParameterSpec> parameters;
   std::vector<LowRankSlot> slots;
+  std::vector<WeightCopy> copies;
   bool trainable = false;
 
   // Filled by `check`.

@@ -160,6 +160,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return DefineClass(env, "NativeAdapter",
                        {InstanceMethod<&AdapterHandle::fill>("fill"), InstanceMethod<&AdapterHandle::read>("read"),
                         InstanceMethod<&AdapterHandle::write>("write"),
+                        InstanceMethod<&AdapterHandle::copy_weight>("copyWeight"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
                         InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
   }
@@ -228,6 +229,24 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
         fail("SHAPE", "adapter parameter '", a.name, "' has ", a.count, " elements, not ", values.ElementLength());
       std::copy(values.Data(), values.Data() + a.count, a.data);
       return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value copy_weight(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto adapter = payload(env);
+      const int parameter = adapter->parameter(info[0].ToString());
+      const auto model = ModelHandle::unwrap(info[1]).payload(env);
+      const std::string weight = info[2].ToString();
+      const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+      return environment(env).channel->start<bool>(
+          env,
+          [adapter, parameter, model, weight](Context& context, const CancelFlag&) {
+            copy_weight_into(context, *model, weight, *adapter, parameter);
+            return true;
+          },
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
     });
   }
 

@@ -179,6 +179,14 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.b_gain = parameter("bGain");
     spec.slots.push_back(std::move(slot));
   }
+  if (fields.has("copies")) {
+    for (const Napi::Value item : fields.list("copies")) {
+      const Fields c(item, "adapter.copies");
+      const auto found = index.find(c.text("parameter"));
+      if (found == index.end()) c.wrong("parameter", "the name of a declared parameter");
+      spec.copies.push_back({c.text("weight"), found->second});
+    }
+  }
   return spec;
 }
 

@@ -32,6 +32,7 @@ class Builder {
       : graph_(graph), adapters_(adapters), options_(options) {
     plan_.options = options;
     plan_.slots = resolve_slots(graph, adapters);
+    plan_.copies = resolve_copies(graph, adapters);
   }
 
   Plan build() {
@@ -93,6 +94,12 @@ class Builder {
     return s && (adapters_[0]->trains(s->b) || adapters_[0]->trains(s->d) || adapters_[0]->trains(s->b_gain));
   }
 
+  /// Whether a weight of the graph is trained, as a copy in the adapter.
+  bool trains_weight(int weight) const {
+    return training() && weight >= 0 && plan_.copies[weight].adapter == 0 &&
+           adapters_[0]->trains(plan_.copies[weight].parameter);
+  }
+
   void find_gradients() {
     needs_gradient_.assign(graph_.values.size(), false);
     if (!training()) return;
@@ -100,7 +107,7 @@ class Builder {
       const Node& node = graph_.nodes[i];
       if (node.out < 0) continue;
       const LowRankSlot* s = slot(static_cast<int>(i));
-      bool needs = trains_a(s) || trains_folded(s);
+      bool needs = trains_a(s) || trains_folded(s) || trains_weight(node.weight) || trains_weight(node.bias);
       for (const int v : node.inputs) needs = needs || needs_gradient_[v];
       if (node.residual >= 0) needs = needs || needs_gradient_[node.residual];
       needs_gradient_[node.out] = needs;
@@ -295,6 +302,8 @@ class Builder {
     }
     // The gathered rows; in training the gradient of each chunk then takes the place of its rows.
     step.x2 = add_buffer("gathered rows", Category::loss, operand_, RowKind::head, cols);
+    if (trains_weight(node.weight))
+      bytes = std::max(bytes, weight_gradient_bytes(chunk, graph_.vocab_size, cols));
     if (training() && needs_gradient_[node.inputs[0]]) {
       bytes = std::max(bytes, gemm_bytes(chunk, cols, {graph_.vocab_size}));
       step.dx = gradient_[node.inputs[0]] = value_like(node.inputs[0], "gradient of " + node.path + " input");
@@ -389,6 +398,13 @@ class Builder {
       }
       case Op::rms_norm: {
         const int x = node.inputs[0];
+        if (trains_weight(node.weight)) {
+          Step step = start(Kernel::norm_gradient, Phase::backward, index);
+          step.x = materialize(x);
+          step.aux = materialize_rstd(index);
+          step.dy = dy;
+          plan_.steps.push_back(std::move(step));
+        }
         if (!needs_gradient_[x]) break;
         if (gradient_[x] < 0) {
           Step zero = start(Kernel::zero, Phase::backward, index);
@@ -404,10 +420,21 @@ class Builder {
         plan_.steps.push_back(std::move(step));
         break;
       }
-      case Op::embedding:
+      case Op::embedding: {
+        Step step = start(Kernel::embedding_gradient, Phase::backward, index);
+        step.x = plan_.tokens;
+        step.dy = dy;
+        plan_.steps.push_back(std::move(step));
+        break;
+      }
       case Op::lm_head:
         break;
     }
+  }
+
+  int64_t weight_gradient_bytes(int64_t rows, int64_t out, int64_t in) const {
+    const int64_t block = std::min(out, kWeightGradientRows);
+    return round_up(cpu::reduce_tokens_workspace(rows, block, in, options_.threads), 64);
   }
 
   int new_gradient(int value, const std::string& name) {
@@ -456,6 +483,16 @@ class Builder {
         term.dh = step.y =
             add_buffer(node.path + " gradient at h", Category::activations, operand_, RowKind::tokens, s->rank);
       step.workspace = workspace(bytes + round_up(shared, 64), node.path);
+      plan_.steps.push_back(std::move(step));
+    }
+    if (trains_weight(node.weight) || trains_weight(node.bias)) {
+      Step step = start(Kernel::weight_gradient, Phase::backward, index);
+      step.dy = dy;
+      if (trains_weight(node.weight)) {
+        step.x = materialize(x);
+        step.workspace = workspace(
+            weight_gradient_bytes(options_.tokens, graph_.values[node.out].cols, graph_.values[x].cols), node.path);
+      }
       plan_.steps.push_back(std::move(step));
     }
     if (needs_gradient_[x]) pending_[x].push_back(term);
@@ -564,6 +601,9 @@ const char* name_of(Kernel kernel) {
                                            "linear_input_gradient",
                                            "rope_backward",
                                            "attention_backward",
+                                           "weight_gradient",
+                                           "norm_gradient",
+                                           "embedding_gradient",
                                            "swiglu_backward",
                                            "rms_norm_backward",
                                            "zero"};
@@ -595,6 +635,28 @@ std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vecto
     }
   }
   return slots;
+}
+
+std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const AdapterSpec*>& adapters) {
+  std::vector<CopyRef> copies(graph.weights.size());
+  for (size_t a = 0; a < adapters.size(); ++a) {
+    for (const WeightCopy& copy : adapters[a]->copies) {
+      const auto found = graph.weight_of_name.find(copy.weight);
+      if (found == graph.weight_of_name.end())
+        fail("CONFIG", "adapter: '", copy.weight, "' is not a weight of this model");
+      const GraphWeight& weight = graph.weights[found->second];
+      const ParameterSpec& own = adapters[a]->parameters[copy.parameter];
+      if (own.rows != weight.rows || own.cols != weight.cols)
+        fail("SHAPE", "adapter: the copy of ", copy.weight, " is [", own.rows, ", ", own.cols,
+             "] but the weight is [", weight.rows, ", ", weight.cols, "]");
+      CopyRef& ref = copies[found->second];
+      if (ref.adapter >= 0)
+        fail("CONFIG", "adapter: '", copy.weight, "' is replaced twice; of adapters that train a base weight only one ",
+             "may be on");
+      ref = {static_cast<int>(a), copy.parameter};
+    }
+  }
+  return copies;
 }
 
 Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {

@@ -45,6 +45,9 @@ enum class Kernel : uint8_t {
   linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`
   rope_backward,          // dx in place
   attention_backward,     // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
+  weight_gradient,        // linear: x, dy -> adds to the gradients of its weight and bias
+  norm_gradient,          // rms_norm: x, aux = rstd, dy -> adds to the gradient of its weight
+  embedding_gradient,     // tokens (x), dy -> adds to the gradient of the table
   swiglu_backward,        // x = gate, x2 = up, dy -> dgate, dup (in place of gate and up)
   rms_norm_backward,      // x, aux = rstd, dy -> dx added
   zero,                   // dx = 0
@@ -112,11 +115,23 @@ struct Step {
 /// Slots of every adapter by node: slots[adapter][node] is an index into the adapter's slots, or -1.
 std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
 
+/// Where an adapter's own copy of a base weight is used in its place.
+struct CopyRef {
+  int adapter = -1;
+  int parameter = -1;
+};
+/// By weight of the graph; at most one adapter may replace a weight.
+std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
+
+/// Rows of a weight whose gradient is formed at a time: bounds the workspace of the product.
+inline constexpr int64_t kWeightGradientRows = 1024;
+
 struct Plan {
   PlanOptions options;
   std::vector<Step> steps;
   std::vector<Buffer> buffers;
   std::vector<std::vector<int>> slots;  // see resolve_slots
+  std::vector<CopyRef> copies;          // see resolve_copies
   int64_t arena_bytes = 0;
   int64_t head_chunk = 0;  // rows of logits held at once
   int peak_step = 0;       // where the most bytes of the arena are live

@@ -99,7 +99,20 @@ class Executor {
     const Buffer& buffer = plan_.buffers[id];
     return {at(id), buffer.dtype, buffer.cols};
   }
-  WeightView weight(int id) const { return session_.model_->weights[id].view(); }
+  WeightView weight(int id) const {
+    const CopyRef& copy = plan_.copies[id];
+    if (copy.adapter < 0) return session_.model_->weights[id].view();
+    const Adapter& adapter = *session_.adapters_[copy.adapter];
+    const ParameterSpec& own = adapter.spec().parameters[copy.parameter];
+    return dense(adapter.data(copy.parameter), own.rows, own.cols, own.cols);
+  }
+  /// Where the gradient of a trained base weight adds up, or null where it is frozen.
+  float* weight_gradient_of(int id) const {
+    if (id < 0 || train == nullptr) return nullptr;
+    const CopyRef& copy = plan_.copies[id];
+    return copy.adapter < 0 ? nullptr
+                            : session_.adapters_[copy.adapter]->data(copy.parameter, AdapterArray::gradient);
+  }
   const float* vector(int id) const { return static_cast<const float*>(weight(id).data); }
   std::byte* workspace(const Step& step) const { return step.workspace < 0 ? nullptr : at(step.workspace); }
   int64_t cols(int value) const { return graph_.values[value].cols; }
@@ -181,6 +194,19 @@ class Executor {
         ops.attention_backward(pool, attention_shape(node), matrix(step.q), matrix(step.k), matrix(step.v),
                                matrix(step.x2), at<float>(step.aux), matrix(step.dy), matrix(step.dq), matrix(step.dk),
                                matrix(step.dv), workspace(step));
+        break;
+      case Kernel::weight_gradient:
+        if (step.x >= 0) weight_gradient(operand(step.dy), tokens, cols(node.out), operand(step.x), node, workspace(step));
+        if (float* bias = weight_gradient_of(node.bias))
+          cpu::bias_gradient(pool, tokens, cols(node.out), matrix(step.dy), bias);
+        break;
+      case Kernel::norm_gradient:
+        cpu::norm_gradient(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), at<float>(step.aux),
+                           weight_gradient_of(node.weight));
+        break;
+      case Kernel::embedding_gradient:
+        cpu::embedding_gradient(pool, tokens, cols(node.out), at<int32_t>(step.x), matrix(step.dy),
+                                weight_gradient_of(node.weight));
         break;
       case Kernel::swiglu_backward:
         ops.swiglu_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), matrix(step.x2),
@@ -339,6 +365,18 @@ class Executor {
     }
   }
 
+  /// Adds dy^T x to the gradient of the weight of `node`, a block of its rows at a time.
+  void weight_gradient(const Operand& dy, int64_t rows, int64_t out, const Operand& x, const Node& node,
+                       std::byte* room) {
+    const int64_t in = cols(node.inputs[0]);
+    float* const gradient = weight_gradient_of(node.weight);
+    for (int64_t begin = 0; begin < out; begin += kWeightGradientRows) {
+      const Operand block{static_cast<const std::byte*>(dy.data) + begin * size_of(dy.dtype), dy.dtype, dy.ld};
+      k_->gemm.reduce_tokens(context_.pool, rows, block, std::min(kWeightGradientRows, out - begin), x, in, 1,
+                             gradient + begin * in, in, false, room);
+    }
+  }
+
   void linear_input_gradient(const Step& step) {
     const int64_t in = plan_.buffers[step.dx].cols;
     std::vector<Segment> segments;
@@ -383,6 +421,7 @@ class Executor {
     gather(step, width);
     if (step.dx >= 0) clear(step.dx);
     const WeightView head = weight(node.weight);
+    const bool trains = weight_gradient_of(node.weight) != nullptr, back = step.dx >= 0 || trains;
     for (int64_t begin = 0; begin < head_rows; begin += plan_.head_chunk) {
       const int64_t rows = std::min(plan_.head_chunk, head_rows - begin);
       std::byte* const chunk = at(step.x2) + begin * width * element;
@@ -390,13 +429,16 @@ class Executor {
       k_->gemm.gemm_nt(context_.pool, plan_.options.precision, rows, vocab, {&forward, 1},
                        {at(step.y), DType::f32, vocab}, workspace(step));
       // The gradient takes the place of the logits, its rows starting where theirs do.
-      const Matrix grad{step.dx >= 0 ? at(step.y) : nullptr, operand_type(), vocab * 4 / element};
+      const Matrix grad{back ? at(step.y) : nullptr, operand_type(), vocab * 4 / element};
       k_->ops.cross_entropy(context_.pool, rows, vocab, {at(step.y), DType::f32, vocab},
                             at<int32_t>(plan_.head_labels) + begin, loss_scale,
                             at<float>(plan_.head_losses) + begin, grad);
+      if (trains)
+        weight_gradient({grad.data, grad.dtype, grad.ld}, rows, vocab, {chunk, operand_type(), width}, node,
+                        workspace(step));
       if (step.dx < 0) continue;
-      const Segment back{{grad.data, grad.dtype, grad.ld}, head};
-      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&back, 1},
+      const Segment backward{{grad.data, grad.dtype, grad.ld}, head};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&backward, 1},
                        {chunk, operand_type(), width}, workspace(step));
     }
     if (step.dx >= 0)

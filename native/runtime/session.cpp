@@ -77,6 +77,8 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   for (const AdapterSpec* spec : adapters) {
     row(Category::adapters) += spec->elements * 4;
     report.total_parameters += spec->elements;
+    for (const WeightCopy& copy : spec->copies)
+      report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
     if (!spec->trainable) continue;
     row(Category::gradients) += spec->trained_elements * 4;
     row(Category::optimizer) += spec->trained_elements * 8;
@@ -170,6 +172,23 @@ std::string Session::times_text() const {
     text << std::setprecision(3) << seconds << " s  " << std::setprecision(1) << 100 * seconds / total << " %  "
          << name_of(key.first) << ' ' << name_of(key.second) << '\n';
   return text.str();
+}
+
+void copy_weight_into(Context& context, const Model& model, const std::string& weight, Adapter& adapter,
+                      int parameter) {
+  const auto found = model.graph.weight_of_name.find(weight);
+  if (found == model.graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", weight, "'");
+  const Weight& source = model.weights[found->second];
+  if (!source) fail("CONFIG", "weight '", weight, "' is not loaded");
+  const ParameterSpec& own = adapter.spec().parameters[parameter];
+  if (own.rows != source.rows() || own.cols != source.cols())
+    fail("SHAPE", "adapter parameter ", own.name, " is [", own.rows, ", ", own.cols, "] but ", weight, " is [",
+         source.rows(), ", ", source.cols(), "]");
+  float* const out = adapter.data(parameter);
+  const WeightView view = source.view();
+  context.pool.for_range(own.rows, std::max<int64_t>(1, 65536 / own.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) decode_row(view, row, 0, own.cols, out + row * own.cols);
+  });
 }
 
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {

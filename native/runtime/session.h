@@ -113,6 +113,10 @@ class Session {
   std::map<std::pair<Phase, Kernel>, double> seconds_;
 };
 
+/// Fills an adapter's parameter with the values of a base weight, decoded to fp32. Throws Error("CONFIG") for an unknown
+/// or unloaded weight, Error("SHAPE") when the two differ in shape.
+void copy_weight_into(Context& context, const Model& model, const std::string& weight, Adapter& adapter, int parameter);
+
 /// Draws a token from logits [vocab]: greedy at temperature 0, else softmax over the top_k and top_p best. Deterministic
 /// in (seed, position).
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);

@@ -8,7 +8,9 @@ import {
   type AdapterSpec,
   addon,
   type MicroBatch,
+  type NativeAdapter,
   type NativeModel,
+  type NativeSession,
   type StorageFormat,
 } from '../../lib/native/addon.js'
 
@@ -111,4 +113,64 @@ export function loraSpec(
       b: key(path, 'B'),
     })),
   }
+}
+
+/** What the cases of `lora/` and `full/` share. */
+export interface TrainingCase {
+  name: string
+  model: string
+  loss: number
+  optimizer: { lr: number; betas: [number, number]; eps: number; weight_decay: number; max_grad_norm: number }
+  losses: number[]
+  grad_norms: number[]
+}
+
+/** The plan that holds every golden batch. */
+export const trainPlan = {
+  mode: 'train',
+  tokens: 256,
+  sequences: 8,
+  headRows: 256,
+  precision: 'f32',
+} as const
+
+/** The gradients of one batch's mean loss, added to the adapter's; returns that loss. */
+export async function backward(session: NativeSession, batch: MicroBatch): Promise<number> {
+  const labelled = labels(batch)
+  const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: 1, microStep: 0 }
+  const { lossSum, count } = await session.trainStep('train', input).promise
+  if (count !== labelled) throw new Error(`${count} rows were counted of ${labelled}`)
+  return lossSum / labelled
+}
+
+/** The case's ten AdamW steps over two micro-batches each; the loss and norm of each. */
+export async function tenSteps(session: NativeSession, adapter: NativeAdapter, c: TrainingCase) {
+  const batches = await readGolden('lora/train_batches.safetensors')
+  const { lr, betas, eps, weight_decay, max_grad_norm } = c.optimizer
+  const steps: { loss: number; norm: number }[] = []
+  for (let s = 0; s < 10; s++) {
+    const micro = [0, 1].map((m) => goldenBatch(batches, `step.${s}.micro.${m}.`))
+    const labelled = micro.reduce((sum, batch) => sum + labels(batch), 0)
+    let lossSum = 0
+    for (const [microStep, batch] of micro.entries()) {
+      const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: s + 1, microStep }
+      lossSum += (await session.trainStep('train', input).promise).lossSum
+    }
+    const { gradNorm } = await adapter.optimizerStep({
+      kind: 'adamw',
+      learningRate: lr,
+      beta1: betas[0],
+      beta2: betas[1],
+      epsilon: eps,
+      weightDecay: weight_decay,
+      maxGradNorm: max_grad_norm,
+      step: s + 1,
+    }).promise
+    steps.push({ loss: lossSum / labelled, norm: gradNorm })
+  }
+  return steps
+}
+
+function labels(batch: MicroBatch): number {
+  return batch.labels.filter((label) => label !== -100).length
 }

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readSafetensorsHeader } from '../../lib/files/safetensors.js'
-import { addon, type MicroBatch, type NativeAdapter } from '../../lib/native/addon.js'
+import { addon, type NativeAdapter } from '../../lib/native/addon.js'
 import {
+  backward,
   floats,
   goldenBatch,
   loadTiny,
@@ -12,17 +13,14 @@ import {
   readGolden,
   relativeError,
   type Tensors,
+  type TrainingCase,
+  tenSteps,
+  trainPlan,
 } from './engine.js'
 
-interface Case {
-  name: string
-  model: string
+interface Case extends TrainingCase {
   quantization: { type: 'nf4'; double_quant: boolean } | null
   scaling: Record<string, number>
-  loss: number
-  optimizer: { lr: number; betas: [number, number]; eps: number; weight_decay: number; max_grad_norm: number }
-  losses: number[]
-  grad_norms: number[]
 }
 
 const cases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8')) as Case[]
@@ -54,25 +52,14 @@ async function open(c: Case) {
   return { golden, graph, model, spec, adapter }
 }
 
-const plan = { mode: 'train', tokens: 256, sequences: 8, headRows: 256, precision: 'f32' } as const
-
 describe.each(cases)('$name in fp32 against PEFT', (c) => {
   it.each([false, true])(
     'gives the loss and the gradient of every LoRA tensor (recompute: %s)',
     async (recompute) => {
       const { golden, model, spec, adapter } = await open(c)
-      const batch = goldenBatch(await readGolden(`golden/${c.model}.safetensors`))
-      const session = addon().createSession(model, [adapter], { train: { ...plan, recompute } })
-      const labelled = batch.labels.filter((label) => label !== -100).length
-      const result = await session.trainStep('train', {
-        ...batch,
-        lossScale: 1 / labelled,
-        seed: 0,
-        step: 1,
-        microStep: 0,
-      }).promise
-      expect(result.count).toBe(labelled)
-      expect(Math.abs(result.lossSum / labelled / c.loss - 1)).toBeLessThan(1e-5)
+      const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+      const loss = await backward(session, goldenBatch(await readGolden(`golden/${c.model}.safetensors`)))
+      expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
       for (const { name } of spec.parameters) {
         const error = relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${name}`))
         expect(error, name).toBeLessThan(1e-4)
@@ -85,31 +72,10 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
 
   it('takes the same ten AdamW steps, clipped and normalised over two micro-batches', async () => {
     const { golden, model, spec, adapter } = await open(c)
-    const batches = await readGolden('lora/train_batches.safetensors')
-    const session = addon().createSession(model, [adapter], { train: { ...plan, recompute: true } })
-    for (let s = 0; s < 10; s++) {
-      const micro: MicroBatch[] = [0, 1].map((m) => goldenBatch(batches, `step.${s}.micro.${m}.`))
-      const labelled = micro.reduce((sum, b) => sum + b.labels.filter((label) => label !== -100).length, 0)
-      let lossSum = 0
-      for (const [microStep, batch] of micro.entries()) {
-        const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: s + 1, microStep }
-        lossSum += (await session.trainStep('train', input).promise).lossSum
-      }
-      const { lr, betas, eps, weight_decay, max_grad_norm } = c.optimizer
-      const { gradNorm } = await adapter.optimizerStep({
-        kind: 'adamw',
-        learningRate: lr,
-        beta1: betas[0],
-        beta2: betas[1],
-        epsilon: eps,
-        weightDecay: weight_decay,
-        maxGradNorm: max_grad_norm,
-        step: s + 1,
-      }).promise
-      expect(Math.abs(lossSum / labelled / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(
-        1e-4,
-      )
-      expect(Math.abs(gradNorm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
+    const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute: true } })
+    for (const [s, { loss, norm }] of (await tenSteps(session, adapter, c)).entries()) {
+      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
+      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
     }
     for (const { name } of spec.parameters) {
       const error = relativeError(adapter.read(name, 'value'), floats(golden, `final.${name}`))

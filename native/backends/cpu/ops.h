@@ -84,6 +84,16 @@ struct OpKernels {
   void (*adamw)(Pool&, int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
 };
 
+// Gradients of trained base parameters, one for all levels: they pass once over their activations. All add to their
+// output [cols] or [vocab, cols] f32; every element sums over the rows in order.
+
+/// dw[c] += sum over rows of dy[r, c] * x[r, c] * rstd[r]; dy operand, x f32.
+void norm_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* rstd, float* dw);
+/// db[c] += sum over rows of dy[r, c].
+void bias_gradient(Pool&, int64_t rows, int64_t cols, const Matrix& dy, float* db);
+/// dtable[ids[t], c] += dy[t, c].
+void embedding_gradient(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& dy, float* dtable);
+
 /// Bytes of the workspace (64-byte aligned, contents do not matter) for at most `tokens` queries and `tokens` keys.
 int64_t attention_workspace(DType dtype, int64_t tokens, int32_t heads, int32_t kv_heads, int32_t head_dim,
                             int threads);

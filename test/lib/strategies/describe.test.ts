@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
-import { describeAdapter, fillOf } from '../../../lib/strategies/describe.js'
+import type { NativeAdapter, NativeModel } from '../../../lib/native/addon.js'
+import { describeAdapter, initialise } from '../../../lib/strategies/describe.js'
+import { full } from '../../../lib/strategies/full.js'
 import { listStrategies, rulesOf } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import { sites } from './sites.js'
+import { sites, tinyGraph } from './sites.js'
 
 test('the linears of a model are those of its blocks, without the head', () => {
   expect(sites).toHaveLength(14)
@@ -15,10 +17,21 @@ test('every trained parameter is in exactly one optimiser group', () => {
   expect(grouped).toEqual(spec.parameters.filter((p) => p.trained).map((p) => p.name))
 })
 
-test('only random fills carry the seed', () => {
-  const [a, b] = describeAdapter(lora(), sites).factors
-  expect(a && fillOf(a, 7)).toMatchObject({ kind: 'uniform', seed: 7 })
-  expect(b && fillOf(b, 7)).toEqual({ kind: 'zeros' })
+test('only random fills carry the seed', async () => {
+  const { factors } = describeAdapter(lora(), sites)
+  const fills = new Map<string, unknown>()
+  const adapter = { fill: (name: string, fill: unknown) => fills.set(name, fill) } as unknown as NativeAdapter
+  await initialise(adapter, factors, {} as NativeModel, 7)
+  expect(fills.get(factors[0]?.name as string)).toMatchObject({ kind: 'uniform', seed: 7 })
+  expect(fills.get(factors[1]?.name as string)).toEqual({ kind: 'zeros' })
+})
+
+test('full fine-tuning trains a copy of every weight of the base and adds nothing', () => {
+  const { spec, factors } = describeAdapter(full(), sites, { weights: tinyGraph.weights })
+  expect(spec.slots).toEqual([])
+  expect(spec.copies?.map(({ weight }) => weight)).toEqual(tinyGraph.weights.map(({ name }) => name))
+  expect(factors.every((factor) => factor.trained)).toBe(true)
+  expect(factors.find(({ name }) => name === 'model.norm.weight')?.tensor?.shape).toEqual([64])
 })
 
 test('every strategy names its source, its file type and the bases it runs on', () => {
