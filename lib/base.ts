@@ -1,5 +1,6 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
 import type { ModelFiles } from './files/model-files.js'
+import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
 import type { Tokenizer, TokenizerSource } from './files/tokenizer.js'
 import type { Graph } from './graph/graph.js'
 import type {
@@ -13,7 +14,9 @@ import type {
 import type { Lifetime, Turns } from './native/handles.js'
 import { closeSession, openSession } from './native/session.js'
 import { saveAdapterFolder } from './peft/adapter-folder.js'
+import { floatBytes } from './peft/floats.js'
 import type { AdapterDescription } from './strategies/describe.js'
+import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
 import type { LinearSite } from './strategies/strategy.js'
 
@@ -65,20 +68,47 @@ export function openActive(
   return openSession(base.native, natives, plans, weights)
 }
 
-/** Saves an adapter as a PEFT folder, with further files if asked. */
-export function saveAdapter(
+/** How an adapter is saved. */
+export interface SaveOptions {
+  /** Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base. */
+  exact?: boolean
+  /** Writes further files of the same folder. */
+  more?: (folder: string) => Promise<void>
+}
+
+/** Saves an adapter as a PEFT folder, or as a model folder where the strategy trains the whole model. */
+export async function saveAdapter(
   path: string,
   base: BaseModel,
   { description, native, turns }: AdapterState,
-  more?: (folder: string) => Promise<void>,
+  { exact = false, more }: SaveOptions = {},
 ): Promise<void> {
+  const read = (name: string) => native.read(name, 'value')
+  if (savesModel(description)) {
+    const tensors = description.factors.map(({ name, tensor }) => {
+      const dtype = exact ? 'F32' : floatDtype(base.files.tensors.get(name)?.dtype)
+      const { shape } = tensor as { shape: number[] }
+      return { name, dtype, shape, data: () => floatBytes(dtype, read(name)) }
+    })
+    await turns.run(() => writeModelFolder(path, base.files, tensors, more ? { more } : {}))
+    return
+  }
   const origin = {
     name: base.name,
     fingerprint: base.files.fingerprint,
     quantization: describeQuantization(base.quantization),
   }
-  const read = (name: string) => native.read(name, 'value')
-  return turns.run(() => saveAdapterFolder(path, description, read, origin, more))
+  await turns.run(() => saveAdapterFolder(path, description, read, origin, more))
+}
+
+/** Whether what is saved is a whole model. */
+export function savesModel({ strategy }: AdapterDescription): boolean {
+  return rulesOf(strategy).saves === 'model'
+}
+
+/** The nearest dtype of a model folder: block formats of GGUF become bf16. */
+function floatDtype(dtype: string | undefined): ModelDtype {
+  return dtype === 'F32' || dtype === 'F16' ? dtype : 'BF16'
 }
 
 /** Runs work over a session of its own: plans over the base and adapters, freed when the work is over. */

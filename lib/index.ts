@@ -16,6 +16,7 @@ export {
 } from './model.js'
 export type { Category } from './native/addon.js'
 export { type PlanModelOptions, planModel } from './plan.js'
+export { type FullConfig, full } from './strategies/full.js'
 export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
 export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'

@@ -235,7 +235,12 @@ export class Model {
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.graph.weights })
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(description, true)
-      await initialise(state.native, description.factors, this.#base.native, seed)
+      try {
+        await initialise(state.native, description.factors, this.#base.native, seed)
+      } catch (error) {
+        state.native.dispose()
+        throw error
+      }
       return this.#add(name ?? strategy.name, state)
     })
   }

@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import { formatBytes } from '../memory.js'
 import { type LoadOptions, loadModel, type Model } from '../model.js'
 import { recordedQuantization } from '../peft/adapter-folder.js'
+import { rulesOf } from '../strategies/index.js'
 import { type Quantization, quantizationFrom } from '../strategies/quantization.js'
 import { loadConfig, type RunConfig } from '../train/config.js'
 import { UsageError } from './errors.js'
@@ -54,7 +55,7 @@ export async function withSubject<T>(
   signal: AbortSignal,
   work: (model: Model, adapter: string | null) => Promise<T>,
 ): Promise<T> {
-  const path = options.model ?? (config as RunConfig).model
+  const path = options.model ?? trainedModel(config as RunConfig, options)
   const adapter = adapterOf(config, options)
   output.note(`Loading ${path}${adapter === null ? '' : ` with ${adapter}`}`)
   const given = {
@@ -102,10 +103,20 @@ async function quantizationOfAdapter(
   return quantization
 }
 
+/** Where the strategy trains the whole model, the run's output takes the place of its base. */
+function trainedModel({ model, strategy, outputDir }: RunConfig, { adapter }: SubjectOptions): string {
+  if (rulesOf(strategy).saves !== 'model' || adapter !== undefined) return model
+  if (existsSync(join(outputDir, 'config.json'))) return outputDir
+  throw new UsageError(
+    `${outputDir} holds no trained model yet; train first, or take --no-adapter for the base alone.`,
+    { outputDir },
+  )
+}
+
 function adapterOf(config: RunConfig | undefined, { adapter }: SubjectOptions): string | null {
   if (adapter === false) return null
   if (adapter !== undefined) return adapter
-  if (config === undefined) return null
+  if (config === undefined || rulesOf(config.strategy).saves === 'model') return null
   if (existsSync(join(config.outputDir, 'adapter_config.json'))) return config.outputDir
   throw new UsageError(
     `${config.outputDir} holds no trained adapter yet; train first, name --adapter, or take --no-adapter for the base alone.`,

@@ -8,6 +8,7 @@ import { writeFileWhole } from '../files/atomic.js'
 import type { EncodeProgress } from '../files/encode-dataset.js'
 import { formatBytes } from '../memory.js'
 import { addon } from '../native/addon.js'
+import { rulesOf } from '../strategies/index.js'
 import { listCheckpoints } from '../train/checkpoint.js'
 import { configText, loadConfig, type RunConfig } from '../train/config.js'
 import type { TrainEvent } from '../train/metrics.js'
@@ -137,7 +138,7 @@ async function follow(
         noteData(run, progress)
       }
       output.event(event)
-      show(event, run, call, output, progress)
+      show(event, run, config, call, output, progress)
     }
   } finally {
     reading.clear()
@@ -161,6 +162,7 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
 function show(
   event: TrainEvent,
   run: TrainingRun,
+  config: RunConfig,
   call: string,
   output: Output,
   progress: TrainProgress,
@@ -177,14 +179,19 @@ function show(
     progress.note(`step ${event.step}: saved ${event.path}`)
   } else if (event.event === 'done') {
     progress.stop()
-    if (!output.json) output.answer(event, () => summary(event, call))
+    if (!output.json) output.answer(event, () => summary(event, config, call))
   }
 }
 
-function summary(event: Extract<TrainEvent, { event: 'done' }>, call: string): string {
+function summary(
+  event: Extract<TrainEvent, { event: 'done' }>,
+  { strategy }: RunConfig,
+  call: string,
+): string {
+  const what = rulesOf(strategy).saves ?? 'adapter'
   return [
     `${event.steps} steps, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
-    `The adapter is in ${event.output_dir}. Try it:`,
+    `The ${what} is in ${event.output_dir}. Try it:`,
     `  lowrank generate ${call} --prompt "Hello"`,
   ].join('\n')
 }

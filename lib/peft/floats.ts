@@ -33,6 +33,39 @@ export function float32Bytes(values: Float32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }
 
+/** The bytes of f32 numbers in a dtype of fewer bits, rounded to the nearest value, ties to even. */
+export function floatBytes(dtype: 'F32' | 'F16' | 'BF16', values: Float32Array): Uint8Array {
+  if (dtype === 'F32') return float32Bytes(values)
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  const round = dtype === 'BF16' ? floatToBfloatBits : floatToHalfBits
+  const out = new Uint8Array(2 * bits.length)
+  const view = new DataView(out.buffer)
+  for (let i = 0; i < bits.length; i++) view.setUint16(2 * i, round(bits[i] as number), true)
+  return out
+}
+
+function floatToBfloatBits(bits: number): number {
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40 // NaN stays one
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
+}
+
+function floatToHalfBits(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000
+  const magnitude = bits & 0x7fffffff
+  if (magnitude > 0x7f800000) return sign | 0x7e00
+  if (magnitude >= 0x477ff000) return sign | 0x7c00 // rounds beyond the largest half
+  if (magnitude < 0x33000000) return sign // below half of the smallest subnormal
+  const exponent = magnitude >>> 23
+  const fraction = (magnitude & 0x7fffff) | 0x800000
+  // A half has 10 bits of fraction; a subnormal one fewer for each exponent below 2^-14.
+  const shift = exponent >= 113 ? 13 : 126 - exponent
+  const kept = fraction >>> shift
+  const rest = fraction & ((1 << shift) - 1)
+  const tie = 1 << (shift - 1)
+  const rounded = kept + (rest > tie || (rest === tie && (kept & 1) === 1) ? 1 : 0)
+  return sign | (exponent >= 113 ? ((exponent - 113) << 10) + rounded : rounded)
+}
+
 function halfToFloatBits(half: number): number {
   const sign = (half & 0x8000) << 16
   const exponent = (half >> 10) & 0x1f

@@ -7,10 +7,11 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
+import { type AdapterState, type BaseModel, saveAdapter, savesModel } from '../base.js'
 import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
 import { writeFileWhole } from '../files/atomic.js'
-import { readJsonObject } from '../files/input.js'
+import { readInto, readJsonObject, withInputFile } from '../files/input.js'
+import { openModelFiles } from '../files/model-files.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../files/safetensors.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
@@ -97,9 +98,12 @@ export async function saveCheckpoint(
     config: hashOf(identity.options),
     options: identity.options,
   }
-  await saveAdapter(path, base, adapter, async (folder) => {
-    await writeSafetensors(join(folder, TENSORS), tensors)
-    await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`)
+  await saveAdapter(path, base, adapter, {
+    exact: true,
+    more: async (folder) => {
+      await writeSafetensors(join(folder, TENSORS), tensors)
+      await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`)
+    },
   })
   return path
 }
@@ -159,10 +163,8 @@ export async function restoreCheckpoint(
 ): Promise<TrainingState> {
   const { path } = checkpoint
   checkIdentity(path, checkpoint.identity, identity)
-  const folder = await openAdapterFolder(path, base.sites)
-  if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
-    throw anotherAdapter(path, folder.description.strategy, adapter.description.strategy)
-  for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
+  if (savesModel(adapter.description)) await restoreModel(path, adapter)
+  else await restoreAdapter(path, base, adapter)
   const header = await readSafetensorsHeader(join(path, TENSORS))
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
     for (const moment of MOMENTS) {
@@ -178,6 +180,28 @@ export async function restoreCheckpoint(
   }
   adapter.native.zeroGradients()
   return checkpoint.state
+}
+
+async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
+  const folder = await openAdapterFolder(path, base.sites)
+  if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
+    throw anotherAdapter(path, folder.description.strategy, adapter.description.strategy)
+  for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
+}
+
+async function restoreModel(path: string, adapter: AdapterState): Promise<void> {
+  const { tensors } = await openModelFiles(path)
+  for (const { name, tensor } of adapter.description.factors) {
+    const source = tensors.get(name)
+    if (source?.dtype !== 'F32' || source.shape.join() !== tensor?.shape.join())
+      throw new ShapeError(
+        `${path}: ${name} is ${source ? `${source.dtype} [${source.shape}]` : 'missing'}, expected F32 [${tensor?.shape}].`,
+        { path, name },
+      )
+    const bytes = new Uint8Array(source.bytes)
+    await withInputFile(source.file, (file) => readInto(file, bytes, source.offset))
+    adapter.native.write(name, 'value', toFloat32(source.dtype, bytes, name))
+  }
 }
 
 /** What a checkpoint says about itself. */
@@ -272,8 +296,9 @@ function anotherAdapter(path: string, saved: StrategyConfig, wanted: StrategyCon
 
 /** The first file that a checkpoint lacks; undefined when it is whole. */
 export function missingFile(path: string): string | undefined {
-  const files = ['adapter_config.json', 'adapter_model.safetensors', TENSORS, STATE]
-  return files.find((name) => !existsSync(join(path, name)))
+  const whole = existsSync(join(path, 'config.json'))
+  const saved = whole ? [] : ['adapter_config.json', 'adapter_model.safetensors']
+  return [...saved, TENSORS, STATE].find((name) => !existsSync(join(path, name)))
 }
 
 const momentName = (factor: { name: string; tensor?: { name: string } }, moment: 'm' | 'v') =>

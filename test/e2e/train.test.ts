@@ -1,5 +1,5 @@
 /** Whole runs of the command line on a tiny model. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { jsonLines, lowrank, signalWhen } from '../lib/cli/lowrank.js'
 import { numbersOf, only, parseEvents, readMetrics, rows } from './events.js'
@@ -69,6 +69,39 @@ test('a run trains, evaluates, saves, and its adapter answers as it was taught',
   }
   const [first] = jsonLines(untaught.stdout) as [{ text: string }]
   expect(first.text).not.toContain('It is')
+})
+
+test('full fine-tuning saves a model that answers as it was taught, and resumes to the same bytes', async () => {
+  const settings = {
+    strategy: { name: 'full' },
+    learning_rate: 2e-3,
+    max_steps: undefined,
+    num_train_epochs: 6,
+  }
+  const whole = project(settings)
+  const cut = project({ ...settings, save_steps: 30 })
+  const { code, stderr } = await lowrank(['train', whole.config, '--json'])
+  expect(stderr).toContain('Planned memory')
+  expect(code).toBe(0)
+  expect(existsSync(whole.at('out', 'adapter_config.json'))).toBe(false)
+  const prompts = ['--prompt', 'Colour of sky 0?', '--max-new-tokens', '20', '--json']
+  const [fromConfig, fromFolder, base] = await Promise.all([
+    lowrank(['generate', whole.config, ...prompts]),
+    lowrank(['generate', '--model', whole.at('out'), ...prompts]),
+    lowrank(['generate', whole.config, '--no-adapter', ...prompts]),
+  ])
+  const textOf = (run: { stdout: string }) => (jsonLines(run.stdout) as [{ text: string }])[0].text
+  expect(textOf(fromFolder)).toMatch(/^It is (red|green|blue|white|black)\.$/)
+  expect(textOf(fromConfig)).toBe(textOf(fromFolder))
+  expect(textOf(base)).not.toContain('It is')
+
+  await lowrank(['train', cut.config, '--json'])
+  rmSync(cut.at('out', 'model.safetensors'))
+  for (const name of readdirSync(cut.at('out')).filter((file) => file.startsWith('checkpoint-')))
+    if (name !== 'checkpoint-30') rmSync(cut.at('out', name), { recursive: true })
+  const resumed = await lowrank(['train', cut.config, '--resume', '--json'])
+  expect(resumed.code).toBe(0)
+  expect(bytesOf(cut.at('out', 'model.safetensors'))).toBe(bytesOf(whole.at('out', 'model.safetensors')))
 })
 
 test('the plan of a config is the plan of its run', async () => {

@@ -1,5 +1,6 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { float32Bytes, toFloat32 } from '../../../lib/peft/floats.js'
+import { float32Bytes, floatBytes, toFloat32 } from '../../../lib/peft/floats.js'
 
 const bytesOf = (halves: number[]) => new Uint8Array(Uint16Array.from(halves).buffer)
 
@@ -23,4 +24,29 @@ test('other dtypes are refused by name', () => {
   expect(() => toFloat32('F64', new Uint8Array(8), 'lora_A')).toThrow(
     'lora_A has the dtype F64, expected F32, F16, BF16',
   )
+})
+
+test('rounding to fewer bits takes the nearest value, ties to even, and keeps what is exact', () => {
+  const rounded = (dtype: 'F16' | 'BF16', values: number[]) => [
+    ...toFloat32(dtype, floatBytes(dtype, Float32Array.from(values)), 'x'),
+  ]
+  const step = 2 ** -10
+  expect(rounded('F16', [1 + step / 2, 1 + 1.5 * step, 65519, 65520, 2 ** -25, 1.5 * 2 ** -24])).toEqual([
+    1,
+    1 + 2 * step,
+    65504,
+    Infinity,
+    0,
+    2 ** -23,
+  ])
+  expect(rounded('BF16', [1 + 2 ** -8, 1 + 3 * 2 ** -8, -Infinity])).toEqual([1, 1 + 2 ** -6, -Infinity])
+  expect(rounded('F16', [NaN])[0]).toBeNaN()
+  expect(rounded('BF16', [NaN])[0]).toBeNaN()
+  for (const dtype of ['F16', 'BF16'] as const)
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 0xffff }), (bits) => {
+        const [value] = toFloat32(dtype, bytesOf([bits]), 'x') as unknown as [number]
+        if (!Number.isNaN(value)) expect(rounded(dtype, [value])).toEqual([value])
+      }),
+    )
 })
