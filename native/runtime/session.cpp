@@ -107,6 +107,10 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
     fail("CONFIG", "there are ", adapter_weights_.size(), " weights for ", adapters_.size(), " adapters");
   for (const float weight : adapter_weights_)
     if (!std::isfinite(weight)) fail("CONFIG", "the weight of an adapter is ", weight, "; expected a finite number");
+  for (size_t i = 0; i < adapters_.size(); ++i)
+    if (adapter_weights_[i] != 1 && !adapters_[i]->spec().copies.empty())
+      fail("CONFIG", "an adapter that trains base weights is used with a weight of ", adapter_weights_[i],
+           "; it replaces them, so expected 1");
   if (const auto missing = model_->missing(); !missing.empty())
     fail("CONFIG", "the model is not loaded: ", missing.size(), " weights are missing, the first is ", missing.front());
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
