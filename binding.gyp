@@ -9,7 +9,7 @@
           "action_name": "cmake",
           "inputs": ["CMakeLists.txt", "package.json"],
           "outputs": ["<(PRODUCT_DIR)/lowrank.node"],
-          "action": ["node", "scripts/native.mjs", "build", "--out", "<(PRODUCT_DIR)/lowrank.node"],
+          "action": ["node", "scripts/native.mjs", "build", "--arch", "<(target_arch)", "--out", "<(PRODUCT_DIR)/lowrank.node"],
           "message": "building the native addon with CMake"
         }
       ]

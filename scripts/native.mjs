@@ -1,9 +1,11 @@
 // Builds the native code with CMake. Users meet it through npm's install step, developers through `npm run build`.
 // It ships in the package, so it needs nothing but Node.
 //
-//   native.mjs build [--sanitize NAME] [--debug] [--out FILE]   the addon; FILE defaults to build/Release/lowrank.node
-//   native.mjs tests [--sanitize NAME] [--debug]                the native test executable; prints its path last
-//   native.mjs install                                          npm's install step: a prebuilt addon, else a build
+//   native.mjs build [--out FILE]     the addon; FILE defaults to build/Release/lowrank.node
+//   native.mjs tests                  the native test executable; prints its path last
+//     both take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64
+//   native.mjs install                npm's install step: a prebuilt addon, else a build
+//     --build-from-source             builds even where a prebuilt addon fits
 //
 // Environment: LOWRANK_WERROR=1 makes warnings errors, LOWRANK_JOBS limits the parallel compilers, CXX names one.
 import { spawnSync } from 'node:child_process'
@@ -52,8 +54,18 @@ function output(command, args, input) {
   return run.status === 0 ? run.stdout : undefined
 }
 
+/** How CMake and Debian name the processors that Linux addons are cross-compiled for. */
+const processors = { x64: 'x86_64', arm64: 'aarch64' }
+
+function crossCompiler(arch) {
+  if (process.platform !== 'linux' || !(arch in processors)) {
+    fail(`cannot build for ${arch} on ${platform()}: cross-compiling goes from Linux to x64 or arm64`)
+  }
+  return `${processors[arch]}-linux-gnu-g++`
+}
+
 /** What is missing to build from source, in the words of someone who has to install it. */
-function missingTools() {
+function missingTools(cross) {
   const missing = []
   const cmake = output('cmake', ['--version'])
   const [major, minor] =
@@ -68,12 +80,13 @@ function missingTools() {
     missing.push('make or ninja')
   }
   // The candidates and their order are CMake's.
-  const compiler = [process.env.CXX, 'c++', 'g++', 'clang++'].find(
-    (c) => c && output(c, ['--version']) !== undefined,
-  )
+  const candidates = cross ? [cross] : [process.env.CXX, 'c++', 'g++', 'clang++']
+  const compiler = candidates.find((c) => c && output(c, ['--version']) !== undefined)
   const program =
     '#include <bit>\n#include <span>\n#include <stop_token>\nint main() { return std::popcount(0u); }\n'
-  if (compiler === undefined) {
+  if (compiler === undefined && cross) {
+    missing.push(`the cross compiler (no "${cross}" on PATH; Debian and Ubuntu have it as a package)`)
+  } else if (compiler === undefined) {
     missing.push(
       'a C++20 compiler: g++ 11 or newer, or clang++ 14 or newer (no "c++", "g++" or "clang++" on PATH)',
     )
@@ -85,8 +98,8 @@ function missingTools() {
   return missing
 }
 
-function checkTools() {
-  const missing = missingTools()
+function checkTools(cross) {
+  const missing = missingTools(cross)
   if (missing.length === 0) return
   fail(`
 cannot build the native addon from source. Missing:
@@ -135,10 +148,11 @@ function isAlive(pid) {
 }
 
 /** Configures if needed and builds one target; returns the build tree. */
-function cmake(target, { sanitize, debug }) {
-  checkTools()
+function cmake(target, { sanitize, debug, arch = process.arch }) {
+  const cross = arch === process.arch ? undefined : crossCompiler(arch)
+  checkTools(cross)
   // Not under build/, which node-gyp and prebuildify empty.
-  const name = sanitize ?? (debug ? 'debug' : 'release')
+  const name = [sanitize ?? (debug ? 'debug' : 'release'), ...(cross ? [arch] : [])].join('-')
   const tree = join(root, 'out', name)
   const configure = [
     '-S',
@@ -149,6 +163,10 @@ function cmake(target, { sanitize, debug }) {
     `-DLOWRANK_SANITIZE=${sanitize ?? ''}`,
     `-DLOWRANK_WERROR=${process.env.LOWRANK_WERROR === '1' ? 'ON' : 'OFF'}`,
   ]
+  if (cross) {
+    configure.push('-DCMAKE_SYSTEM_NAME=Linux', `-DCMAKE_SYSTEM_PROCESSOR=${processors[arch]}`)
+    configure.push(`-DCMAKE_CXX_COMPILER=${cross}`)
+  }
   const cache = join(tree, 'CMakeCache.txt')
   // CMake refuses a tree made at another path, as after moving or copying the checkout.
   if (existsSync(cache) && !readFileSync(cache, 'utf8').includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${root}\n`)) {
@@ -181,9 +199,9 @@ function build(options) {
   renameSync(temporary, out)
 }
 
-function install() {
-  const fromSource = process.env.npm_config_build_from_source
-  if (fromSource === 'true' || fromSource === 'lowrank') return buildForUser()
+function install(options) {
+  const wish = process.env.npm_config_build_from_source
+  if (options['build-from-source'] || wish === 'true' || wish === 'lowrank') return buildForUser()
   if (existsSync(join(root, '.git'))) return // a checkout is built by `prepare`
   // In a child: an addon that crashes while loading must not take npm with it.
   const loader = JSON.stringify(join(root, 'dist', 'cjs', 'native', 'load.js'))
@@ -200,10 +218,16 @@ function buildForUser() {
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { sanitize: { type: 'string' }, debug: { type: 'boolean' }, out: { type: 'string' } },
+  options: {
+    sanitize: { type: 'string' },
+    debug: { type: 'boolean' },
+    arch: { type: 'string' },
+    out: { type: 'string' },
+    'build-from-source': { type: 'boolean' },
+  },
 })
 const [command] = positionals
 if (command === 'build') build(values)
 else if (command === 'tests') console.log(join(cmake('lowrank_tests', values), 'lowrank_tests'))
-else if (command === 'install') install()
+else if (command === 'install') install(values)
 else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests or install`)

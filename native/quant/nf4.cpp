@@ -9,7 +9,6 @@
 namespace lowrank {
 namespace {
 
-constexpr uint8_t kZeroCode = 7;
 constexpr int kHalf = kNf4Block / 2;
 
 // Midpoints of neighbouring NF4 values in float32; a weight on a threshold takes the lower code.

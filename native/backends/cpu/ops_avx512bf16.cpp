@@ -25,7 +25,9 @@ namespace {
 #include "backends/cpu/ops_simd.inl"
 // clang-format on
 
+// GCC's target regions nest; of clang's, a function takes the outermost one, so that this one replaces the first.
 #if defined(__clang__)
+#pragma clang attribute pop
 #pragma clang attribute push(                                                                                 \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16"))), \
     apply_to = function)
@@ -34,9 +36,7 @@ namespace {
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16")
 #endif
 #include "backends/cpu/attention_amx.inl"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
+#if !defined(__clang__)
 #pragma GCC pop_options
 #endif
 }  // namespace

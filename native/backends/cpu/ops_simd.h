@@ -4,10 +4,12 @@
 #pragma once
 
 #if defined(__x86_64__)
-// GCC 12 warns about the deliberately undefined operands in its own AVX-512 header.
 #pragma GCC diagnostic push
+#if !defined(__clang__)
+// GCC 12 warns about the deliberately undefined operands in its own AVX-512 header.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 #endif
