@@ -6,6 +6,7 @@ import { Lifetime } from './native/handles.js'
 import { parseOptions } from './schema.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { type DatasetConfig, dataset, prepareData } from './train/data.js'
+import type { EvaluateProgress } from './train/evaluate.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import { TrainingRun } from './train/run.js'
@@ -24,6 +25,8 @@ export interface TrainControl {
   signal?: AbortSignal
   /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
+  /** Called after every batch of an evaluation. */
+  onEvalProgress?: (progress: EvaluateProgress) => void
 }
 
 export class Adapter {
@@ -81,7 +84,7 @@ export class Adapter {
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
     const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, ...rest } = options
-    const { signal, onDataProgress: onProgress, ...given } = rest
+    const { signal, onDataProgress: onProgress, onEvalProgress, ...given } = rest
     const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
     if (evalDataset !== null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
@@ -104,6 +107,7 @@ export class Adapter {
       outputDir,
       resume,
       signal,
+      onEvalProgress,
       use: (work) => this.use(work),
       begin: () => this.#claim(),
     })
