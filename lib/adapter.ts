@@ -5,7 +5,7 @@ import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { parseOptions } from './schema.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { type DatasetConfig, dataset, prepareData } from './train/data.js'
+import { type DatasetArgument, datasetOf, prepareData } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
@@ -14,7 +14,7 @@ import { TrainingRun } from './train/run.js'
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {
   /** Data to evaluate on, every `evalSteps` and at the end. */
-  evalDataset?: DatasetConfig | string | null
+  evalDataset?: DatasetArgument | null
   /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
   evalFraction?: number
   /** Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. */
@@ -79,7 +79,7 @@ export class Adapter {
    * @throws {ConfigError} for an unknown option, a value out of range, or an adapter that was loaded for use only
    * @example for await (const step of adapter.train('train.jsonl', { maxSteps: 100 })) console.log(step.loss)
    */
-  train(data: DatasetConfig | string, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
+  train(data: DatasetArgument, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
@@ -91,8 +91,8 @@ export class Adapter {
     if (!(evalFraction >= 0 && evalFraction < 1))
       throw new ConfigError(`train(): evalFraction is ${evalFraction}, expected a number in [0, 1).`)
     const sources = {
-      dataset: named(data),
-      evalDataset: evalDataset === null ? null : named(evalDataset),
+      dataset: datasetOf(data),
+      evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
       evalFraction,
     }
     const evaluates = sources.evalDataset !== null || evalFraction > 0
@@ -161,8 +161,4 @@ export function checkedWeight(weight: unknown, name: string): number {
     `the weight of adapter ${name} is ${String(weight)}, expected a finite number; 0 is off.`,
     { adapter: name, weight },
   )
-}
-
-function named(data: DatasetConfig | string): DatasetConfig {
-  return typeof data === 'string' ? dataset(data) : data
 }

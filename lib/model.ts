@@ -29,7 +29,7 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
-import { type DatasetConfig, dataset, prepareEvaluation } from './train/data.js'
+import { type DatasetArgument, datasetOf, prepareEvaluation } from './train/data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
 import {
   type GenerateControl,
@@ -275,10 +275,10 @@ export class Model {
   }
 
   /** Loss and perplexity over a dataset, with the attached adapters. */
-  async evaluate(data: DatasetConfig | string, options: EvaluateOptions = {}): Promise<Evaluation> {
+  async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
     const { adapters, signal, onDataProgress, onProgress, ...rest } = options
     const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
-    const config = typeof data === 'string' ? dataset(data) : data
+    const config = datasetOf(data)
     const control = {
       ...(signal ? { signal } : {}),
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
