@@ -37,6 +37,12 @@ export interface DecoderTraits {
   windows(read: FieldReader, layers: number): Decoder['windows']
 }
 
+/** Biases where `attention_bias` and `mlp_bias` ask for them. */
+export function biasesByFlag(read: FieldReader): Decoder['bias'] {
+  const attention = read.flag('attention_bias', false)
+  return { qkv: attention, output: attention, mlp: read.flag('mlp_bias', false) }
+}
+
 /**
  * Reads a Hugging Face config, in the older or the newer spelling of transformers.
  * @param ropeFactors divisors of the rotary frequencies, as GGUF files store them; they come on top of `rope_scaling`

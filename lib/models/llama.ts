@@ -1,14 +1,11 @@
 /** Llama 2 and 3.x, SmolLM2, TinyLlama: the plain decoder, with biases where the config asks for them. */
 import type { Graph } from '../graph/graph.js'
-import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
   positions: 2048,
-  bias(read) {
-    const attention = read.flag('attention_bias', false)
-    return { qkv: attention, output: attention, mlp: read.flag('mlp_bias', false) }
-  },
+  bias: biasesByFlag,
   windows: (_read, layers) => everyLayer(layers, undefined),
 }
 

@@ -1,11 +1,11 @@
-/** Mistral: the plain decoder without biases, all of whose layers see a window of `sliding_window` keys. */
+/** Mistral: the plain decoder, all of whose layers see a window of `sliding_window` keys. */
 import type { Graph } from '../graph/graph.js'
-import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import { biasesByFlag, type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
 import { everyLayer } from './windows.js'
 
 const traits: DecoderTraits = {
   positions: 131072,
-  bias: () => ({ qkv: false, output: false, mlp: false }),
+  bias: biasesByFlag,
   // Absent means 4096, as transformers has it; null means none.
   windows: (read, layers) => everyLayer(layers, read.optionalSize('sliding_window', 4096)),
 }
