@@ -1,12 +1,13 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import { type AdapterState, type BaseModel, saveAdapter } from './base.js'
 import { ConfigError } from './errors.js'
+import type { SaveOptions, Written } from './export/options.js'
+import { saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { parseOptions } from './schema.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { type DatasetArgument, datasetOf, prepareData } from './train/data.js'
-import type { EvaluateProgress } from './train/evaluate.js'
+import { type DatasetConfig, dataset, prepareData } from './train/data.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import { TrainingRun } from './train/run.js'
@@ -14,7 +15,7 @@ import { TrainingRun } from './train/run.js'
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {
   /** Data to evaluate on, every `evalSteps` and at the end. */
-  evalDataset?: DatasetArgument | null
+  evalDataset?: DatasetConfig | string | null
   /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
   evalFraction?: number
   /** Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. */
@@ -25,8 +26,6 @@ export interface TrainControl {
   signal?: AbortSignal
   /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
-  /** Called after every batch of an evaluation. */
-  onEvalProgress?: (progress: EvaluateProgress) => void
 }
 
 export class Adapter {
@@ -79,20 +78,20 @@ export class Adapter {
    * @throws {ConfigError} for an unknown option, a value out of range, or an adapter that was loaded for use only
    * @example for await (const step of adapter.train('train.jsonl', { maxSteps: 100 })) console.log(step.loss)
    */
-  train(data: DatasetArgument, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
+  train(data: DatasetConfig | string, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
     const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, ...rest } = options
-    const { signal, onDataProgress: onProgress, onEvalProgress, ...given } = rest
+    const { signal, onDataProgress: onProgress, ...given } = rest
     const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
     if (evalDataset !== null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
     if (!(evalFraction >= 0 && evalFraction < 1))
       throw new ConfigError(`train(): evalFraction is ${evalFraction}, expected a number in [0, 1).`)
     const sources = {
-      dataset: datasetOf(data),
-      evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
+      dataset: named(data),
+      evalDataset: evalDataset === null ? null : named(evalDataset),
       evalFraction,
     }
     const evaluates = sources.evalDataset !== null || evalFraction > 0
@@ -107,7 +106,6 @@ export class Adapter {
       outputDir,
       resume,
       signal,
-      onEvalProgress,
       use: (work) => this.use(work),
       begin: () => this.#claim(),
     })
@@ -119,6 +117,19 @@ export class Adapter {
    */
   async save(path: string): Promise<void> {
     await this.use(() => saveAdapter(path, this.#base, this.#state))
+  }
+
+  /**
+   * Writes the model with this adapter merged in as a Hugging Face folder, and compares what it wrote with the two. Other
+   * adapters and weights do not count.
+   * @throws {ConfigError} when the place is taken, or a number does not fit the dtype
+   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * @example const { check } = await adapter.merge('merged', { dtype: 'bf16' })
+   */
+  async merge(folder: string, options: SaveOptions = {}): Promise<Written> {
+    return this.use((state) =>
+      saveModel({ base: this.#base, adapters: [{ state, weight: 1 }] }, folder, options, 'merge()'),
+    )
   }
 
   /** Takes it off the model and frees its memory, after work in flight. */
@@ -161,4 +172,8 @@ export function checkedWeight(weight: unknown, name: string): number {
     `the weight of adapter ${name} is ${String(weight)}, expected a finite number; 0 is off.`,
     { adapter: name, weight },
   )
+}
+
+function named(data: DatasetConfig | string): DatasetConfig {
+  return typeof data === 'string' ? dataset(data) : data
 }

@@ -19,6 +19,7 @@ import type { AdapterDescription } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
 import type { LinearSite } from './strategies/strategy.js'
+import type { LoadProgress } from './weights.js'
 
 /** A model's weights in native memory, and what is known about them. */
 export interface BaseModel {
@@ -37,6 +38,15 @@ export interface BaseModel {
   tokenizerSource(): Promise<TokenizerSource>
   /** Built when first asked for. */
   tokenizer(): Promise<Tokenizer>
+  /** Opens another model, such as one that was made of this. */
+  reopen(path: string, options: ReopenOptions): Promise<BaseModel>
+}
+
+/** Options of `BaseModel.reopen`, as of `loadModel`. */
+export interface ReopenOptions {
+  precision?: 'fp32' | 'bf16' | 'auto'
+  onProgress?: (progress: LoadProgress) => void
+  signal?: AbortSignal
 }
 
 /** An adapter's description and its arrays in native memory. */
@@ -44,6 +54,8 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
+  /** Content hash of the model's files that it was trained on, where its folder says so. */
+  trainedOn: string | null
   /** Counts the changes of its values, so that what was computed with earlier ones is not taken for new. */
   version: number
   /** Updates and saves take turns: what is saved is all of one step. */

@@ -1,9 +1,10 @@
 /** The public interface of lowrank. */
 export type { Adapter, TrainControl } from './adapter.js'
 export * from './errors.js'
+export type { Drift } from './export/drift.js'
+export type { SaveOptions, WriteProgress, Written } from './export/options.js'
 export type { ChatMessage } from './files/chat-template.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
-export type { RowSource } from './files/row-source.js'
 export { formatBytes, MemoryReport } from './memory.js'
 export {
   type AdapterChoice,
@@ -24,9 +25,9 @@ export { type QloraConfig, qlora } from './strategies/qlora.js'
 export { type Nf4Quantization, nf4, type Quantization } from './strategies/quantization.js'
 export type { StrategyConfig } from './strategies/strategy.js'
 export { loadConfig, type RunConfig } from './train/config.js'
-export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
+export { type DatasetConfig, dataset } from './train/data.js'
 export type { PromptProgress } from './train/decoder.js'
-export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
+export type { Evaluation } from './train/evaluate.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { TrainEvent } from './train/metrics.js'
 export { type AdamW, adamW, type Optimizer } from './train/optimizers.js'

@@ -5,6 +5,8 @@ import * as z from 'zod'
 import { Adapter, checkedWeight } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
 import { ConfigError, FileFormatError } from './errors.js'
+import type { SaveOptions, Written } from './export/options.js'
+import { saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { openModelFiles } from './files/model-files.js'
 import { readRopeFactors } from './files/rope-factors.js'
@@ -29,8 +31,8 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
-import { type DatasetArgument, datasetOf, prepareEvaluation } from './train/data.js'
-import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
+import { type DatasetConfig, dataset, prepareEvaluation } from './train/data.js'
+import { type Evaluation, evaluateBatches } from './train/evaluate.js'
 import {
   type GenerateControl,
   type GenerateOptions,
@@ -71,6 +73,10 @@ const loadSchema = z.strictObject({
  * @example const model = await loadModel('models/SmolLM2-135M', { quantization: nf4() })
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  return new Model(await openBase(path, options))
+}
+
+async function openBase(path: string, options: LoadOptions): Promise<BaseModel> {
   const { onProgress, signal, ...rest } = options
   const given = parseOptions(loadSchema, rest, { name: 'loadModel()', spelling: 'camel' })
   signal?.throwIfAborted()
@@ -97,7 +103,7 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
   const lifetime = new Lifetime(`The model ${path}`, 'load it again with loadModel()')
   const sites = linearSites(graph)
   const tokenizer = once(async () => checkedTokenizer(await source(), graph))
-  return new Model({
+  return {
     name: path,
     files,
     graph,
@@ -109,7 +115,8 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
     lifetime,
     tokenizerSource: source,
     tokenizer,
-  })
+    reopen: openBase,
+  }
 }
 
 /** An adapter on a model, itself or its name, and what its output counts for: 1 where nothing is said, 0 is off. */
@@ -138,10 +145,7 @@ export type EvaluateOptions = Partial<
   /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
   adapters?: readonly AdapterChoice[]
   signal?: AbortSignal
-  /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
-  /** Called after every batch. */
-  onProgress?: (progress: EvaluateProgress) => void
 }
 
 const evaluateSchema = z.strictObject({
@@ -237,7 +241,7 @@ export class Model {
       )
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.graph.weights })
     return this.#base.lifetime.use(async () => {
-      const state = createAdapter(description, true)
+      const state = createAdapter(description, true, null)
       try {
         await initialise(state.native, description.factors, this.#base.native, seed)
       } catch (error) {
@@ -258,7 +262,7 @@ export class Model {
     this.#checkName(options.name)
     const folder = await openAdapterFolder(path, this.#base.sites)
     return this.#base.lifetime.use(async () => {
-      const state = createAdapter(folder.description, options.trainable ?? false)
+      const state = createAdapter(folder.description, options.trainable ?? false, folder.baseFingerprint)
       try {
         for await (const { name, values } of folder.parameters()) state.native.write(name, 'value', values)
       } catch (error) {
@@ -275,18 +279,15 @@ export class Model {
   }
 
   /** Loss and perplexity over a dataset, with the attached adapters. */
-  async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { adapters, signal, onDataProgress, onProgress, ...rest } = options
+  async evaluate(data: DatasetConfig | string, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const { adapters, signal, onDataProgress: onProgress, ...rest } = options
     const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
-    const config = datasetOf(data)
-    const control = {
-      ...(signal ? { signal } : {}),
-      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
-    }
+    const config = typeof data === 'string' ? dataset(data) : data
+    const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
     const source = await prepareEvaluation(this.#base, config, parsed, control)
     const plans = evaluationPlans(parsed, this.precision)
     return withSession(this.#base, this.#chosen(adapters), plans, (session) =>
-      evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
+      evaluateBatches(session, EVAL_PLAN, source, signal),
     )
   }
 
@@ -328,6 +329,21 @@ export class Model {
       const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
       return result.logits as Float32Array
     })
+  }
+
+  /**
+   * Writes the model, with what its adapters add merged in, as a Hugging Face folder; the adapters stay as they are.
+   * Then it loads what it wrote and says how far that is from the model, unless `check` is false.
+   * @throws {ConfigError} when the place is taken, or a number does not fit the dtype
+   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * @example const { check } = await model.save('merged', { dtype: 'bf16' })
+   */
+  async save(
+    folder: string,
+    options: SaveOptions & { adapters?: readonly AdapterChoice[] } = {},
+  ): Promise<Written> {
+    const { adapters, ...rest } = options
+    return saveModel({ base: this.#base, adapters: this.#chosen(adapters) }, folder, rest, 'save()')
   }
 
   /** Frees the model and its adapters, after work in flight. Anything later throws DisposedError. */
@@ -395,9 +411,13 @@ export function resolvePrecision(option: PrecisionOption): Precision {
   return option === 'bf16' || addon().cpu().prefersBf16 ? 'bf16' : 'f32'
 }
 
-function createAdapter(description: AdapterDescription, trainable: boolean): AdapterState {
+function createAdapter(
+  description: AdapterDescription,
+  trainable: boolean,
+  trainedOn: string | null,
+): AdapterState {
   const native = addon().createAdapter(description.spec, { trainable })
-  return { description, trainable, native, version: 0, turns: new Turns() }
+  return { description, trainable, trainedOn, native, version: 0, turns: new Turns() }
 }
 
 function setThreads(threads: number | 'auto'): void {

@@ -32,13 +32,19 @@ export function storageFormats(
     if (quantization.type === 'nf4' && linears.has(weight.name))
       return quantization.doubleQuant ? 'nf4_double' : 'nf4'
     const dtype = dtypeOf(weight.name)
-    if (dtype === 'F16') return 'f16'
-    if (dtype === 'BF16') return 'bf16'
+    const exact = exactFormat(dtype)
+    if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
-    // GGML blocks: their scales are f16, so bf16 holds them almost as well and f32 exactly.
-    return choice.exact ? 'f32' : 'bf16'
+    // GGML blocks: their scales are f16, so bf16 holds them almost as well.
+    return 'bf16'
   }
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
+}
+
+/** The smallest format that holds a file's numbers exactly. */
+export function exactFormat(dtype: string): 'f32' | 'bf16' | 'f16' {
+  if (dtype === 'F16') return 'f16'
+  return dtype === 'BF16' ? 'bf16' : 'f32'
 }
 
 /**

@@ -178,8 +178,8 @@ export interface ReadWeightOptions {
   /** First row and number of rows. */
   begin: number
   count: number
-  /** Adapters whose delta at the node `target` is added: scale * B A, summed in fp32 and rounded once. */
-  adapters: NativeAdapter[]
+  /** Adapters whose delta at the node `target` is added: weight * scale * B A, summed in fp32 and rounded once. */
+  adapters: { adapter: NativeAdapter; weight?: number }[]
   target?: string
   /** Writes rows (of a bias: elements) in the order that GGUF files of the llama architecture have, for as many heads. */
   permutedHeads?: number

@@ -169,6 +169,25 @@ function modulesOf(header: SafetensorsHeader): string[] {
   return [...new Set(paths)]
 }
 
+/** Where an adapter comes from, as its folder tells; null where nothing says so. */
+export interface AdapterOrigin {
+  /** What it was trained on, as its author named it. */
+  baseModel: string | null
+  /** How the base was held, in a config file's words. */
+  quantization: string | null
+}
+
+/** @throws {FileFormatError} when the folder or a file of it is missing or malformed */
+export async function readOrigin(path: string): Promise<AdapterOrigin> {
+  const config = join(path, ADAPTER_CONFIG)
+  if (!existsSync(config)) throw missingFile(path, ADAPTER_CONFIG)
+  const { base_model_name_or_path: baseModel } = await readJsonObject(config, 16 << 20)
+  return {
+    baseModel: typeof baseModel === 'string' ? baseModel : null,
+    quantization: await recordedQuantization(path),
+  }
+}
+
 /** How the base was held when an adapter of ours was trained, in a config file's words; null where nothing says so. */
 export async function recordedQuantization(path: string): Promise<string | null> {
   const file = join(path, SIDECAR)

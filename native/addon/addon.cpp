@@ -307,9 +307,12 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     if (fields.has("target")) options.target = fields.text("target");
     const auto adapters = std::make_shared<std::vector<std::shared_ptr<Adapter>>>();
     const auto uses = std::make_shared<std::vector<AdapterUse>>();
+    std::vector<float> weights;
     for (const Napi::Value item : fields.list("adapters")) {
-      adapters->push_back(AdapterHandle::unwrap(item).payload(env));
+      const Fields entry(item, "options.adapters");
+      adapters->push_back(AdapterHandle::unwrap(entry.get("adapter")).payload(env));
       uses->emplace_back(adapters->back(), AdapterUse::Kind::infer);
+      weights.push_back(static_cast<float>(entry.number("weight", 1)));
     }
     const auto found = model->graph.weight_of_name.find(name);
     if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
@@ -317,9 +320,9 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     if (!model->weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
     return environment(env).channel->start<std::vector<uint8_t>>(
         env,
-        [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
-          std::vector<const Adapter*> list;
-          for (const auto& adapter : *adapters) list.push_back(adapter.get());
+        [model, index, name, options, adapters, weights](Context& context, const CancelFlag& cancel) {
+          std::vector<WeightedAdapter> list;
+          for (size_t i = 0; i < weights.size(); ++i) list.push_back({(*adapters)[i].get(), weights[i]});
           return lowrank::read_weight(context.pool, model->weights[index], name, list, options, cancel);
         },
         [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {

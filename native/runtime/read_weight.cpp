@@ -20,9 +20,9 @@ struct Delta {
 };
 
 std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
-                             const std::vector<const Adapter*>& adapters, const std::string& target) {
+                             const std::vector<WeightedAdapter>& adapters, const std::string& target) {
   std::vector<Delta> deltas;
-  for (const Adapter* adapter : adapters) {
+  for (const auto& [adapter, counts] : adapters) {
     const AdapterSpec& spec = adapter->spec();
     for (const LowRankSlot& slot : spec.slots) {
       if (slot.target != target) continue;
@@ -32,10 +32,29 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
              ", ", weight.cols(), "]");
       Delta delta{std::vector<float>(b.rows * slot.rank), adapter->data(slot.a), slot.rank};
       fold(*adapter, slot, slot.rank, delta.b.data());
+      for (float& value : delta.b) value *= counts;
       deltas.push_back(std::move(delta));
     }
   }
   return deltas;
+}
+
+/// The weight as the adapters have it: itself, or the trained copy that stands in for it.
+WeightView standing(const Weight& weight, const std::string& name, const std::vector<WeightedAdapter>& adapters) {
+  WeightView view = weight.view();
+  for (const auto& [adapter, counts] : adapters)
+    for (const WeightCopy& copy : adapter->spec().copies) {
+      if (copy.weight != name) continue;
+      const ParameterSpec& values = adapter->spec().parameters[copy.parameter];
+      if (values.rows != view.rows || values.cols != view.cols)
+        fail("SHAPE", "the copy of ", name, " is [", values.rows, ", ", values.cols, "] but the weight is [", view.rows,
+             ", ", view.cols, "]");
+      view = {};
+      view.rows = values.rows;
+      view.cols = view.ld = values.cols;
+      view.data = adapter->data(copy.parameter);
+    }
+  return view;
 }
 
 /// One row in fp32; `sum` is room for as many numbers.
@@ -116,12 +135,12 @@ int64_t permuted_row(int64_t row, int64_t head_rows) {
 }
 
 std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::string& name,
-                                 const std::vector<const Adapter*>& adapters, const ReadOptions& options,
+                                 const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel) {
   check(weight, name, options);
   const std::vector<Delta> deltas = options.target.empty() ? std::vector<Delta>{}
                                                            : deltas_of(weight, name, adapters, options.target);
-  const WeightView view = weight.view();
+  const WeightView view = standing(weight, name, adapters);
   const int64_t row_bytes = file_bytes(options.type, view.cols);
   const int64_t heads = options.permuted_heads;
   const bool permutes_elements = heads > 0 && view.rows == 1;

@@ -24,18 +24,25 @@ struct ReadOptions {
   /// Rows are written in the order of GGUF files of the llama architecture, for this many heads; 0 leaves them alone.
   /// See TensorSource::permuted_heads. Of a vector the elements take the place of the rows, and all of it must be read.
   int64_t permuted_heads = 0;
-  /// Path of the node whose adapters are added, see `slots_of`; none when empty.
+  /// Path of the node whose adapters are added; none when empty.
   std::string target;
 };
 
 /// Row of the weight that lies at `row` in a GGUF file whose heads have `head_rows` rows.
 int64_t permuted_row(int64_t row, int64_t head_rows);
 
+/// An adapter, and what its delta counts for.
+struct WeightedAdapter {
+  const Adapter* adapter;
+  float weight = 1;
+};
+
 /// Rows of a weight plus scale * B A of every adapter that has a slot at the target, summed in fp32 and rounded once.
+/// A copy of the weight that an adapter trains stands in for it.
 /// Throws Error: "SHAPE" for rows outside the weight or an adapter that does not fit; "CONFIG" for a number that the type
 /// cannot hold or that is not finite; "ABORTED".
 std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::string& name,
-                                 const std::vector<const Adapter*>& adapters, const ReadOptions& options,
+                                 const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel);
 
 }  // namespace lowrank

@@ -24,12 +24,12 @@ Weight weight(int64_t rows = kRows, int64_t cols = kCols) {
   return w;
 }
 
-std::vector<uint8_t> read(const Weight& w, const ReadOptions& options, const std::vector<const Adapter*>& adapters = {}) {
+std::vector<uint8_t> read(const Weight& w, const ReadOptions& options, const std::vector<WeightedAdapter>& adapters = {}) {
   Pool pool(2);
   return read_weight(pool, w, "w", adapters, options, nullptr);
 }
 
-std::vector<float> read_f32(const Weight& w, ReadOptions options = {}, const std::vector<const Adapter*>& adapters = {}) {
+std::vector<float> read_f32(const Weight& w, ReadOptions options = {}, const std::vector<WeightedAdapter>& adapters = {}) {
   if (options.count == 0) options.count = w.rows();
   const std::vector<uint8_t> bytes = read(w, options, adapters);
   std::vector<float> values(bytes.size() / 4);
@@ -77,24 +77,39 @@ TEST("a read weight is what the kernels see, whatever its format") {
   CHECK(read_f32(codes) == stored(codes));
 }
 
-TEST("adapters add scale * B d A, summed in fp32, and only those of the target") {
+TEST("adapters add their weight times scale * B d A, summed in fp32, and only those of the target") {
   const Weight w = weight();
   const auto one = adapter(0.5f, 4, 1), two = adapter(-0.25f, 8, 2);
   ReadOptions options;
   options.target = "here";
-  const std::vector<float> base = stored(w), merged = read_f32(w, options, {one.get(), two.get()});
+  const std::vector<float> base = stored(w), merged = read_f32(w, options, {{one.get(), 1}, {two.get(), 3}});
   std::vector<double> expected(base.begin(), base.end());
   for (const Adapter* a : {one.get(), two.get()}) {
     const LowRankSlot& slot = a->spec().slots[0];
     for (int64_t i = 0; i < kRows; ++i)
       for (int64_t k = 0; k < kCols; ++k)
         for (int64_t j = 0; j < slot.rank; ++j)
-          expected[i * kCols + k] += static_cast<double>(slot.scale) * a->data(1)[i * slot.rank + j] * a->data(2)[j] *
+          expected[i * kCols + k] += (a == two.get() ? 3.0 : 1.0) * slot.scale * a->data(1)[i * slot.rank + j] * a->data(2)[j] *
                                      a->data(0)[j * kCols + k];
   }
   for (size_t i = 0; i < merged.size(); ++i) CHECK_LE(std::fabs(merged[i] - expected[i]), 1e-5);
   options.target = "elsewhere";
-  CHECK(read_f32(w, options, {one.get()}) == base);
+  CHECK(read_f32(w, options, {{one.get(), 1}}) == base);
+}
+
+TEST("a copy that an adapter trains stands in for the weight") {
+  AdapterSpec spec;
+  spec.parameters = {{"copy", kRows, kCols, true}, {"other", 1, 4, true}};
+  spec.copies = {{"w", 0}, {"v", 1}};
+  const Adapter trained(std::move(spec));
+  fill_normal(trained.data(0), kRows * kCols, 1, 9, "copy");
+  const std::vector<float> copy(trained.data(0), trained.data(0) + kRows * kCols);
+  const Weight w = weight();
+  CHECK(read_f32(w, {}, {{&trained, 1}}) == copy);
+  Pool pool(1);
+  ReadOptions options;
+  options.count = kRows;
+  CHECK_THROWS(read_weight(pool, w, "v", {{&trained, 1}}, options, nullptr), "the copy of v is [1, 4]");
 }
 
 TEST("16-bit files have each number rounded once, Q8_0 files ggml's blocks") {
@@ -164,5 +179,5 @@ TEST("rows that do not exist, wrong heads and numbers that do not fit are refuse
   Weight other = weight(kRows, 32);
   const auto a = adapter(1, 4, 1);
   options.target = "here";
-  CHECK_THROWS(read(other, options, {a.get()}), "adapter at here: B A is [24, 64] but w is [24, 32]");
+  CHECK_THROWS(read(other, options, {{a.get(), 1}}), "adapter at here: B A is [24, 64] but w is [24, 32]");
 }

@@ -1,0 +1,140 @@
+/**
+ * How far a written model is from the model with adapters that it was made of: both read the same short texts, and what
+ * they expect at every position is compared. Arithmetic is fp32 on both sides, so what differs is the weights.
+ */
+import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import { DataError } from '../errors.js'
+import type { PlanOptions } from '../native/addon.js'
+import { type DatasetConfig, prepareEvaluation } from '../train/data.js'
+
+/** The distance of two models, over all positions of the sample. */
+export interface Drift {
+  /** Mean Kullback-Leibler divergence of the written model from the other, nats. */
+  kl: number
+  /** Share of positions at which both expect the same token most. */
+  top1Agreement: number
+  /** Largest difference of two logits. */
+  maxAbsLogitError: number
+  /** Positions that were compared. */
+  positions: number
+}
+
+/** Sequences and tokens of each: enough to see a mistake, few enough for a moment's work. */
+const SEQUENCES = 8
+const SEQUENCE_TOKENS = 64
+
+/** Prose, an instruction, code, figures, a list: text that any model has an opinion about. */
+const TEXTS = [
+  'The river was low that summer, and the children walked across it to the old mill on the other side.',
+  'Write a short answer: what does a thermometer measure, and in which units is it usually given?',
+  'function sum(values) {\n  let total = 0\n  for (const value of values) total += value\n  return total\n}\n',
+  'In 1969 two people walked on the Moon; it took them 102 hours, 45 minutes and 40 seconds to get there.',
+  'Shopping list:\n- 2 kg of flour\n- a dozen eggs\n- butter\n- 250 ml of milk\n',
+]
+
+/**
+ * Token ids for the comparison: the beginnings of a dataset's rows, or of a few texts of our own.
+ * @throws {DataError} when nothing has two tokens
+ */
+export async function sampleSequences(
+  base: BaseModel,
+  data: DatasetConfig | undefined,
+  signal?: AbortSignal,
+): Promise<Int32Array[]> {
+  const sequences = data === undefined ? await builtIn(base) : await fromDataset(base, data, signal)
+  const useful = sequences.filter(({ length }) => length > 1)
+  if (useful.length === 0)
+    throw new DataError(
+      `${data?.path ?? 'the sample'} gives no two tokens in a row to compare the models on.`,
+    )
+  return useful
+}
+
+async function builtIn(base: BaseModel): Promise<Int32Array[]> {
+  const tokenizer = await base.tokenizer()
+  return TEXTS.map((text) =>
+    Int32Array.from(tokenizer.encode(text, { addSpecialTokens: true }).slice(0, SEQUENCE_TOKENS)),
+  )
+}
+
+async function fromDataset(
+  base: BaseModel,
+  data: DatasetConfig,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array[]> {
+  const shape = {
+    perDeviceTrainBatchSize: 1,
+    maxSeqLength: SEQUENCE_TOKENS,
+    packing: false,
+    trainOn: 'all',
+  } as const
+  const source = await prepareEvaluation(base, data, shape, signal ? { signal } : {})
+  return Array.from({ length: Math.min(SEQUENCES, source.count(0)) }, (_, i) => source.get(0, i).tokens)
+}
+
+/** A model with the adapters that act on it. */
+export interface Subject {
+  base: BaseModel
+  adapters: readonly ActiveAdapter[]
+}
+
+/** Compares two models of one vocabulary. An abort rejects with the signal's reason between two sequences. */
+export async function measureDrift(
+  reference: Subject,
+  written: Subject,
+  sequences: readonly Int32Array[],
+  signal?: AbortSignal,
+): Promise<Drift> {
+  const drift: Drift = { kl: 0, top1Agreement: 0, maxAbsLogitError: 0, positions: 0 }
+  const vocabulary = reference.base.graph.vocabSize
+  for (const tokens of sequences) {
+    signal?.throwIfAborted()
+    const expected = await logitsOf(reference, tokens)
+    const found = await logitsOf(written, tokens)
+    for (let row = 0; row < tokens.length; row++) {
+      const [from, to] = [row * vocabulary, (row + 1) * vocabulary]
+      addPosition(drift, expected.subarray(from, to), found.subarray(from, to))
+    }
+  }
+  drift.kl = Math.max(0, drift.kl / drift.positions)
+  drift.top1Agreement /= drift.positions
+  return drift
+}
+
+/** Adds what one position shows; `kl` and `top1Agreement` are sums until all are done. */
+function addPosition(drift: Drift, expected: Float32Array, found: Float32Array): void {
+  const [p, q] = [logSumExp(expected), logSumExp(found)]
+  for (let i = 0; i < expected.length; i++) {
+    const [a, b] = [expected[i] as number, found[i] as number]
+    drift.kl += Math.exp(a - p.logSum) * (a - p.logSum - (b - q.logSum))
+    drift.maxAbsLogitError = Math.max(drift.maxAbsLogitError, Math.abs(a - b))
+  }
+  if (p.top === q.top) drift.top1Agreement++
+  drift.positions++
+}
+
+function logSumExp(logits: Float32Array): { top: number; logSum: number } {
+  let top = 0
+  for (let i = 1; i < logits.length; i++) if ((logits[i] as number) > (logits[top] as number)) top = i
+  const most = logits[top] as number
+  let sum = 0
+  for (const logit of logits) sum += Math.exp(logit - most)
+  return { top, logSum: most + Math.log(sum) }
+}
+
+async function logitsOf({ base, adapters }: Subject, tokens: Int32Array): Promise<Float32Array> {
+  const { length } = tokens
+  const plan: PlanOptions = {
+    mode: 'forward',
+    tokens: length,
+    sequences: 1,
+    headRows: length,
+    kvCapacity: length,
+    precision: 'f32',
+  }
+  return withSession(base, adapters, { forward: plan }, async (session) => {
+    const rows = Int32Array.from(tokens, (_, row) => row)
+    const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
+    return result.logits as Float32Array
+  })
+}

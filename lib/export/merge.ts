@@ -1,0 +1,27 @@
+/** A model with its adapters merged, as a Hugging Face folder in 16 or 32 bits. Never in NF4: it would undo the training. */
+import { type ModelDtype, type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
+import type { SafetensorsInput } from '../files/safetensors.js'
+import type { Subject } from './drift.js'
+import type { SaveOptions } from './options.js'
+import { type MergeBase, nearestFileType, outTensors, WeightReader } from './weights.js'
+
+const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const satisfies Record<string, ModelDtype>
+
+/**
+ * @returns names of the files
+ * @throws {ConfigError} for a number that does not fit the dtype
+ */
+export async function writeMerged(
+  path: string,
+  { base, adapters }: Subject,
+  { dtype, onto }: { dtype: SaveOptions['dtype'] | undefined; onto: MergeBase },
+  options: ModelFolderOptions = {},
+): Promise<string[]> {
+  const type = dtype ?? nearestFileType(base)
+  const reader = new WeightReader(base, adapters, onto)
+  const tensors = outTensors(base, adapters).map((tensor): SafetensorsInput => {
+    const shape = tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols]
+    return { name: tensor.name, dtype: DTYPES[type], shape, data: () => reader.rows(tensor, type) }
+  })
+  return writeModelFolder(path, base.files, tensors, options)
+}

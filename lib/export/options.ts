@@ -1,0 +1,56 @@
+/** Options of writing models, shared by the API and the command line. */
+import * as z from 'zod'
+import { flag, positive, word } from '../schema.js'
+import type { DatasetConfig } from '../train/data.js'
+import type { Drift } from './drift.js'
+
+export const MODEL_DTYPES = ['bf16', 'f16', 'f32'] as const
+export const MERGE_BASES = ['trained', 'original'] as const
+
+/** Options of `Model.save` and `Adapter.merge`. */
+export interface SaveOptions {
+  /** Default: 16 bits, `f16` for files that are F16 or quantised GGUF, else `bf16`. */
+  dtype?: (typeof MODEL_DTYPES)[number]
+  /**
+   * What the adapters are added to. `trained` (default): the weights as they are held, quantised ones dequantised, which
+   * is what the adapter was trained against. `original`: the weights of the model's files.
+   */
+  onto?: (typeof MERGE_BASES)[number]
+  /** Write into a place that exists. Default false: an error. */
+  force?: boolean
+  /** Largest size of one file of weights, in bytes. Default 5e9. */
+  maxShardBytes?: number
+  /** Load what was written and compare it with the model and its adapters. Default true. */
+  check?: boolean
+  /** Text to compare on; default a few lines that come with the package. */
+  checkDataset?: DatasetConfig | string
+  onProgress?: (progress: WriteProgress) => void
+  /** Stops the work; nothing is left half written. */
+  signal?: AbortSignal
+}
+
+/** How far writing has got. */
+export interface WriteProgress {
+  /** `write`: tensors into files; `check`: reading them back. */
+  phase: 'write' | 'check'
+  doneBytes: number
+  totalBytes: number
+}
+
+/** What was written. */
+export interface Written {
+  /** Path of the folder or file. */
+  output: string
+  /** Names of the files, within the folder. */
+  files: string[]
+  /** Distance from the model and its adapters; null when it was not asked for. */
+  check: Drift | null
+}
+
+export const saveSchema = z.strictObject({
+  dtype: word(MODEL_DTYPES).optional(),
+  onto: word(MERGE_BASES).default('trained'),
+  force: flag().default(false),
+  maxShardBytes: positive().optional(),
+  check: flag().default(true),
+})

@@ -1,0 +1,131 @@
+/**
+ * The weights of a model on their way into a file: which tensors there are, where each comes from, and its rows with the
+ * adapters added, a piece at a time. Weights come as they are held, so that a file holds what was trained against, or
+ * once more from the model's own files.
+ */
+import type { ActiveAdapter, BaseModel } from '../base.js'
+import { ConfigError } from '../errors.js'
+import type { TensorSource } from '../files/tensor-source.js'
+import type { GraphWeight } from '../graph/graph.js'
+import { addon, type FileType, type NativeModel } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { exactFormat } from '../weights.js'
+
+/** What adapters are added to: the weights as they are held (quantised ones dequantised), or those of the files. */
+export type MergeBase = 'trained' | 'original'
+
+/** A tensor of the file that is written. */
+export interface OutTensor {
+  /** Hugging Face name. */
+  name: string
+  rows: number
+  cols: number
+  kind: GraphWeight['kind']
+  /** The weight of the graph that it is read from. */
+  weight: string
+  /** The node whose adapters are added to it. */
+  target?: string
+}
+
+/** Pieces of about this size are in memory at a time. */
+const PIECE_BYTES = 16 << 20
+
+/**
+ * The tensors of a model with adapters, in the order of its graph. A tied head that an adapter changes becomes a tensor
+ * of its own; otherwise it stays tied.
+ */
+export function outTensors(base: BaseModel, adapters: readonly ActiveAdapter[]): OutTensor[] {
+  const { graph } = base
+  const adapted = new Set(
+    adapters.flatMap(({ state }) => state.description.spec.slots.map(({ target }) => target)),
+  )
+  const nodes = graph.nodes.flatMap((node) =>
+    'weight' in node ? [{ path: node.path, weight: node.weight }] : [],
+  )
+  const tensors = graph.weights.map(({ name, rows, cols, kind }): OutTensor => {
+    const target = nodes.find(({ path, weight }) => weight === name && `${path}.weight` === name)?.path
+    const tensor = { name, rows, cols, kind, weight: name }
+    return target === undefined || !adapted.has(target) ? tensor : { ...tensor, target }
+  })
+  const head = graph.nodes.find((node) => node.op === 'lm_head')
+  const shared = tensors.find(({ name }) => name === head?.weight)
+  if (head && shared && `${head.path}.weight` !== head.weight && adapted.has(head.path))
+    tensors.push({ ...shared, name: `${head.path}.weight`, target: head.path })
+  return tensors
+}
+
+/** Reads tensors with the adapters added. */
+export class WeightReader {
+  readonly #base: BaseModel
+  readonly #adapters: readonly ActiveAdapter[]
+  readonly #from: MergeBase
+
+  constructor(base: BaseModel, adapters: readonly ActiveAdapter[], from: MergeBase) {
+    this.#base = base
+    this.#adapters = adapters
+    this.#from = from
+  }
+
+  /**
+   * The rows of a tensor in a file's type.
+   * @param permutedHeads writes rows as GGUF files have them; see `ReadWeightOptions`
+   * @throws {ConfigError} for a number that the type cannot hold
+   */
+  async *rows(tensor: OutTensor, type: FileType, permutedHeads?: number): AsyncGenerator<Uint8Array> {
+    const { native, close } = await this.#open(tensor)
+    try {
+      const perPiece = Math.max(1, Math.floor(PIECE_BYTES / (tensor.cols * 4)))
+      for (let begin = 0; begin < tensor.rows; begin += perPiece) {
+        const count = Math.min(perPiece, tensor.rows - begin)
+        yield await translatedAsync(() => {
+          const adapters = this.#adapters.map(({ state, weight }) => ({ adapter: state.native, weight }))
+          return native.readWeight(tensor.weight, {
+            type,
+            begin,
+            count,
+            adapters,
+            ...(tensor.target === undefined ? {} : { target: tensor.target }),
+            ...(permutedHeads === undefined ? {} : { permutedHeads }),
+          }).promise
+        })
+      }
+    } finally {
+      close()
+    }
+  }
+
+  async #open({ weight, kind }: OutTensor): Promise<{ native: NativeModel; close: () => void }> {
+    if (this.#from === 'trained') return { native: this.#base.native, close: () => undefined }
+    // A model of its own for each tensor, so that no two are in memory.
+    const source = this.#base.files.tensors.get(weight) as TensorSource
+    const format = kind === 'vector' ? 'f32' : exactFormat(source.dtype)
+    const native = addon().createModel(this.#base.graph)
+    try {
+      await translatedAsync(() => native.loadWeight(weight, source, format).promise)
+    } catch (error) {
+      native.dispose()
+      throw error
+    }
+    return { native, close: () => native.dispose() }
+  }
+}
+
+/**
+ * The 16-bit type that loses least of a model's own files: f16 for F16 and for GGML's blocks, whose scales are f16, else
+ * bf16.
+ */
+export function nearestFileType(base: BaseModel): 'bf16' | 'f16' {
+  const matrices = base.graph.weights.filter(({ kind }) => kind === 'matrix')
+  const halves = matrices.filter(
+    ({ name }) => !['F32', 'BF16'].includes(base.files.tensors.get(name)?.dtype ?? 'BF16'),
+  )
+  return halves.length * 2 > matrices.length ? 'f16' : 'bf16'
+}
+
+/** What is said when something stands at a path that is to be written to. */
+export function outputTaken(path: string): ConfigError {
+  return new ConfigError(
+    `${path} exists already; name another place, or set force to replace the files there that have the same names.`,
+    { path },
+  )
+}

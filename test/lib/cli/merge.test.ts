@@ -1,0 +1,117 @@
+import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import * as z from 'zod'
+import { type Project, project } from '../../e2e/project.js'
+import { jsonLines, lowrank } from './lowrank.js'
+
+const answer = z.object({
+  output: z.string(),
+  files: z.array(z.string()).nonempty(),
+  check: z
+    .object({
+      kl: z.number(),
+      top1_agreement: z.number(),
+      max_abs_logit_error: z.number(),
+      positions: z.int(),
+    })
+    .nullable(),
+})
+
+/** A project whose adapter is trained. */
+async function trained(): Promise<Project> {
+  const made = project()
+  const { code, stderr } = await lowrank(['train', made.config])
+  expect(stderr).not.toContain('error')
+  expect(code).toBe(0)
+  return made
+}
+
+test('an adapter is merged into the model that its folder names, as it was held in training', async () => {
+  const { at } = await trained()
+  const output = at('merged')
+  const { code, stdout, stderr } = await lowrank([
+    'merge',
+    '--adapter',
+    at('out'),
+    '--output',
+    output,
+    '--json',
+  ])
+  expect(code, stderr).toBe(0)
+  const found = answer.parse(jsonLines(stdout)[0])
+  expect(jsonLines(stdout)).toHaveLength(1)
+  expect(found.output).toBe(output)
+  expect(found.files).toContain('model.safetensors')
+  expect(found.check?.kl).toBeLessThan(1e-3)
+  expect(found.check?.top1_agreement).toBeGreaterThan(0.95)
+  expect(stderr).toMatch(/^Loading .*smollm2 with .*out\nWriting .*merged\n$/)
+
+  const asked = [
+    'generate',
+    '--json',
+    '--prompt',
+    'Colour of sky 1?',
+    '--max-new-tokens',
+    '12',
+    '--precision',
+    'fp32',
+  ]
+  const [separate, merged] = await Promise.all([
+    lowrank([...asked, '--model', at('smollm2'), '--adapter', at('out')]),
+    lowrank([...asked, '--model', output]),
+  ])
+  const text = ({ stdout: lines }: { stdout: string }) => (jsonLines(lines)[0] as { text: string }).text
+  expect(text(merged)).toBe(text(separate))
+
+  const people = await lowrank([
+    ...['merge', '--adapter', at('out'), '--output', output, '--force', '--dtype', 'f32'],
+    ...['--dataset', at('dev.jsonl')],
+  ])
+  expect(people.stdout).toMatch(
+    /^written .*\nfiles .*\nKL divergence +\S+ nats a token\ntop-1 agreement +100\.0 % of \d+ tokens\nlargest logit error/,
+  )
+  expect(JSON.parse(readFileSync(at('merged/config.json'), 'utf8')).dtype).toBe('float32')
+})
+
+test('what is taken, unknown or of another model is one error, and nothing is written', async () => {
+  const { at } = await trained()
+  const output = at('merged')
+  cpSync(at('out'), at('vera'), { recursive: true })
+  const config = JSON.parse(readFileSync(at('out/adapter_config.json'), 'utf8'))
+  writeFileSync(at('vera/adapter_config.json'), JSON.stringify({ ...config, peft_type: 'XLORA' }))
+  cpSync(at('out'), at('homeless'), { recursive: true })
+  writeFileSync(
+    at('homeless/adapter_config.json'),
+    JSON.stringify({ ...config, base_model_name_or_path: null }),
+  )
+  cpSync(at('smollm2'), at('other'), { recursive: true })
+  const odd = new URL('../../parity/models/llama3', import.meta.url).pathname
+  const other = JSON.parse(readFileSync(at('other/config.json'), 'utf8'))
+  writeFileSync(at('other/config.json'), JSON.stringify({ ...other, rms_norm_eps: 1e-4 }))
+  const refused = async (...args: string[]) => {
+    const { code, stdout, stderr } = await lowrank(['merge', ...args])
+    expect(stdout).toBe('')
+    return { code, error: stderr.split('\n').find((line) => line.startsWith('error: ')) }
+  }
+  const found = await Promise.all([
+    refused('--adapter', at('out'), '--output', at('out')),
+    refused('--output', output),
+    refused('--adapter', at('nothing'), '--output', output),
+    refused('--adapter', at('vera'), '--output', output),
+    refused('--adapter', at('homeless'), '--output', output),
+    refused('--adapter', at('out'), '--model', at('other'), '--output', output),
+    refused('--adapter', at('out'), '--model', odd, '--output', output),
+    refused('--adapter', at('out'), '--output', output, '--dtype', 'nf4'),
+  ])
+  expect(found).toEqual([
+    { code: 2, error: expect.stringMatching(/out exists already; name another place/) },
+    { code: 2, error: expect.stringContaining("required option '--adapter <path>' not specified") },
+    { code: 1, error: expect.stringContaining('has no adapter_config.json') },
+    { code: 1, error: expect.stringContaining('peft_type is "XLORA"') },
+    { code: 2, error: expect.stringContaining('does not say what it was trained on; name --model') },
+    { code: 2, error: expect.stringContaining('was trained on other files than those of') },
+    { code: 1, error: expect.stringMatching(/lora_[AB]\.weight is \[/) },
+    { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32') },
+  ])
+  expect(existsSync(output)).toBe(false)
+})

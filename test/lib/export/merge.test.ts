@@ -1,0 +1,161 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { ConfigError } from '../../../lib/errors.js'
+import { loadModel, type Model } from '../../../lib/model.js'
+import { full } from '../../../lib/strategies/full.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { nf4 } from '../../../lib/strategies/quantization.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../files/scratch.js'
+
+const models: Model[] = []
+afterEach(async () => {
+  for (const model of models.splice(0)) await model.dispose()
+})
+
+async function load(path: string, options: Parameters<typeof loadModel>[1] = {}) {
+  const model = await loadModel(path, { precision: 'fp32', ...options })
+  models.push(model)
+  return model
+}
+
+/** A model with an adapter that does something. */
+async function adapted(options: Parameters<typeof loadModel>[1] = {}, path = tinyModel()) {
+  const model = await load(path, options)
+  return { model, adapter: await attach(model, 5), path }
+}
+
+async function attach(model: Model, seed: number) {
+  const adapter = await model.attach(lora({ r: 4, loraAlpha: 8, targetModules: 'all-linear' }), { seed })
+  for (const { name } of adapter.state.description.spec.parameters)
+    if (name.includes('lora_B')) adapter.state.native.fill(name, { kind: 'normal', std: 0.05, seed })
+  return adapter
+}
+
+const place = () => join(scratchFolder(), 'merged')
+const tokens = Int32Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % 240)
+
+function largestError(a: Float32Array, b: Float32Array): number {
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? Number.NaN))), 0)
+}
+
+describe('a merged folder', () => {
+  it.each([
+    ['none', { quantization: 'none' }],
+    ['NF4', { quantization: nf4() }],
+    ['NF4 without double quantisation', { quantization: nf4({ doubleQuant: false }) }],
+  ] as const)('gives what base and adapter give, over %s, in f32 to rounding', async (_, options) => {
+    const { model, adapter } = await adapted(options)
+    const base = await model.logits(tokens, { adapters: [] })
+    const expected = await model.logits(tokens)
+    const { output, files, check } = await adapter.merge(place(), { dtype: 'f32' })
+    expect(files).toEqual(['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'])
+    expect(readdirSync(output).sort()).toEqual(files)
+    const found = await (await load(output)).logits(tokens)
+    expect(largestError(expected, base)).toBeGreaterThan(0.1)
+    expect(largestError(found, expected)).toBeLessThan(2e-5)
+    expect(check).toMatchObject({ top1Agreement: 1 })
+    expect(check?.kl).toBeLessThan(1e-9)
+    expect(check?.maxAbsLogitError).toBeLessThan(2e-5)
+    expect(check?.positions).toBeGreaterThan(200)
+  })
+
+  it('drifts by the rounding of 16 bits, less in f16 than in bf16', async () => {
+    const { adapter } = await adapted()
+    const [brain, half] = [
+      (await adapter.merge(place(), { dtype: 'bf16' })).check,
+      (await adapter.merge(place(), { dtype: 'f16' })).check,
+    ]
+    expect(brain?.kl).toBeGreaterThan(0)
+    expect(brain?.kl).toBeLessThan(1e-3)
+    expect(half?.maxAbsLogitError).toBeLessThan((brain?.maxAbsLogitError ?? 0) / 4)
+  })
+
+  it('keeps a tied head tied', async () => {
+    const { adapter } = await adapted()
+    const { output } = await adapter.merge(place(), { check: false })
+    const config = JSON.parse(readFileSync(join(output, 'config.json'), 'utf8'))
+    expect(config).toMatchObject({ tie_word_embeddings: true, dtype: 'bfloat16' })
+    const written = await load(output)
+    expect(written.config).not.toHaveProperty('quantization_config')
+  })
+
+  it('has the adapters of a model at their weights', async () => {
+    const { model, adapter } = await adapted()
+    await attach(model, 6)
+    adapter.weight = -0.5
+    const expected = await model.logits(tokens)
+    const both = await model.save(place(), { dtype: 'f32', check: false })
+    const none = await model.save(place(), { dtype: 'f32', adapters: [] })
+    expect(largestError(await (await load(both.output)).logits(tokens), expected)).toBeLessThan(2e-5)
+    expect(none.check?.maxAbsLogitError).toBe(0)
+  })
+
+  it('has the weights that full fine-tuning trained', async () => {
+    const model = await load(tinyModel())
+    const adapter = await model.attach(full())
+    const name = 'model.layers.0.mlp.up_proj.weight'
+    adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 1 })
+    const { check } = await adapter.merge(place(), { dtype: 'f32' })
+    expect(check?.maxAbsLogitError).toBeLessThan(2e-5)
+  })
+
+  it('stands on the original weights when asked, which is another model than was trained', async () => {
+    const { model, adapter, path } = await adapted({ quantization: nf4() })
+    const plain = await load(path)
+    const other = await attach(plain, 5)
+    const { output, check } = await adapter.merge(place(), { dtype: 'f32', onto: 'original' })
+    expect(check?.maxAbsLogitError).toBeGreaterThan(0.05)
+    const found = await (await load(output)).logits(tokens)
+    expect(largestError(found, await plain.logits(tokens, { adapters: [other] }))).toBeLessThan(2e-5)
+    expect(largestError(found, await model.logits(tokens))).toBeGreaterThan(0.05)
+  })
+
+  it('is checked on the data that is named', async () => {
+    const { adapter } = await adapted()
+    const data = scratchFile('d.jsonl', chats(3))
+    const { check } = await adapter.merge(place(), { checkDataset: data })
+    expect(check?.positions).toBeGreaterThan(100)
+    expect(check?.positions).toBeLessThanOrEqual(3 * 64)
+  })
+})
+
+describe('nothing is written', () => {
+  it('over what is there, unless forced', async () => {
+    const { adapter, path } = await adapted()
+    await expect(adapter.merge(path)).rejects.toThrow(ConfigError)
+    await expect(adapter.merge(path)).rejects.toThrow(/exists already; name another place/)
+    const { output } = await adapter.merge(place(), { check: false, dtype: 'f32' })
+    await adapter.merge(output, { check: false, force: true })
+    expect(JSON.parse(readFileSync(join(output, 'config.json'), 'utf8')).dtype).toBe('bfloat16')
+  })
+
+  it('with an adapter of another model, unless it is the same in another form', async () => {
+    const { adapter } = await adapted()
+    const folder = join(scratchFolder(), 'adapter')
+    await adapter.save(folder)
+    const merged = await adapter.merge(place(), { dtype: 'f32', check: false })
+    const other = await load(merged.output)
+    const loaded = await other.loadAdapter(folder)
+    const output = place()
+    await expect(loaded.merge(output)).rejects.toThrow(
+      /was trained on other files than those of .*onto: original/,
+    )
+    expect(existsSync(output)).toBe(false)
+    expect((await loaded.merge(output, { dtype: 'f32', onto: 'original' })).check?.top1Agreement).toBe(1)
+  })
+
+  it('of numbers that the dtype cannot hold, and for options that do not exist', async () => {
+    const { adapter } = await adapted()
+    const name = adapter.state.description.spec.parameters.find((p) => p.name.includes('lora_B'))?.name
+    adapter.state.native.fill(name as string, { kind: 'constant', value: 1e6 })
+    const output = place()
+    await expect(adapter.merge(output, { dtype: 'f16' })).rejects.toThrow(
+      /not finite or too large for f16; try bf16/,
+    )
+    expect(readdirSync(join(output, '..'))).toEqual([])
+    const wrong = adapter.merge(output, { dtype: 'nf4' as 'f32' })
+    await expect(wrong).rejects.toThrow('merge(): dtype is "nf4", expected one of bf16, f16, f32')
+  })
+})

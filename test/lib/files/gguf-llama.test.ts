@@ -1,0 +1,308 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/errors.js'
+import { openModelFiles } from '../../../lib/files/model-files.js'
+import { type GgufSpec, ggufBytes, type TensorSpec, value } from './gguf-bytes.js'
+import { llamaGguf, llamaTensors } from './model-fixtures.js'
+import { scratchFile } from './scratch.js'
+
+const open = (spec: GgufSpec) => openModelFiles(scratchFile('model.gguf', ggufBytes(spec)))
+
+async function problem(spec: GgufSpec, kind: new (message: string) => LowrankError): Promise<string> {
+  const path = scratchFile('model.gguf', ggufBytes(spec))
+  const error = await openModelFiles(path).catch((reason: unknown) => reason)
+  expect(error).toBeInstanceOf(kind)
+  return (error as Error).message.replaceAll(path, 'FILE')
+}
+
+/** The fixture's tensors, with one changed or added. */
+function withTensor(name: string, change: Partial<TensorSpec>): TensorSpec[] {
+  const tensors = llamaTensors()
+  const at = tensors.findIndex((tensor) => tensor.name === name)
+  if (at < 0) return [...tensors, { name, dims: [64], ...change }]
+  return tensors.map((tensor, i) => (i === at ? { ...tensor, ...change } : tensor))
+}
+
+const withoutTensor = (name: string) => llamaTensors().filter((tensor) => tensor.name !== name)
+
+describe('a llama GGUF file', () => {
+  it('gives the config of a Hugging Face folder', async () => {
+    const model = await open(llamaGguf())
+    expect(model.kind).toBe('gguf')
+    expect(model.config).toEqual({
+      architectures: ['LlamaForCausalLM'],
+      model_type: 'llama',
+      vocab_size: 5,
+      hidden_size: 64,
+      intermediate_size: 96,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+      head_dim: 16,
+      hidden_act: 'silu',
+      rms_norm_eps: 1e-5,
+      max_position_embeddings: 128,
+      rope_theta: 100_000,
+      rope_scaling: null,
+      attention_bias: false,
+      mlp_bias: false,
+      tie_word_embeddings: true,
+      bos_token_id: 1,
+      eos_token_id: 2,
+    })
+  })
+
+  it('gives tensors their Hugging Face names and row-major shapes', async () => {
+    const { tensors } = await open(llamaGguf({}, withTensor('output.weight', { dims: [64, 5], type: 30 })))
+    const listed = [...tensors.values()].map(({ name, dtype, shape, permutedHeads }) => [
+      name,
+      dtype,
+      shape,
+      permutedHeads,
+    ])
+    const layer = (i: number) => [
+      [`model.layers.${i}.input_layernorm.weight`, 'F32', [64], undefined],
+      [`model.layers.${i}.self_attn.q_proj.weight`, 'Q4_1', [64, 64], 4],
+      [`model.layers.${i}.self_attn.k_proj.weight`, 'Q4_1', [32, 64], 2],
+      [`model.layers.${i}.self_attn.v_proj.weight`, 'Q4_1', [32, 64], undefined],
+      [`model.layers.${i}.self_attn.o_proj.weight`, 'Q4_1', [64, 64], undefined],
+      [`model.layers.${i}.post_attention_layernorm.weight`, 'F32', [64], undefined],
+      [`model.layers.${i}.mlp.gate_proj.weight`, 'Q4_1', [96, 64], undefined],
+      [`model.layers.${i}.mlp.up_proj.weight`, 'Q4_1', [96, 64], undefined],
+      [`model.layers.${i}.mlp.down_proj.weight`, 'Q4_1', [64, 96], undefined],
+    ]
+    expect(listed).toEqual([
+      ['model.embed_tokens.weight', 'Q8_0', [5, 64], undefined],
+      ['model.norm.weight', 'F32', [64], undefined],
+      ...layer(0),
+      ...layer(1),
+      ['lm_head.weight', 'BF16', [5, 64], undefined],
+    ])
+  })
+
+  it('points at the bytes of each tensor', async () => {
+    const { tensors } = await open(llamaGguf())
+    const norm = tensors.get('model.norm.weight')
+    // The embedding before it takes 5 rows of two 34-byte blocks, padded to 352 bytes.
+    const first = readFileSync(norm?.file ?? '').subarray(norm?.offset, (norm?.offset ?? 0) + 3)
+    expect([...first]).toEqual([352 % 251, 353 % 251, 354 % 251])
+    expect(norm?.bytes).toBe(256)
+  })
+
+  it('unties the head when there is one', async () => {
+    const { config } = await open(llamaGguf({}, withTensor('output.weight', { dims: [64, 5] })))
+    expect(config.tie_word_embeddings).toBe(false)
+  })
+
+  it('applies the defaults of absent keys', async () => {
+    const tensors = llamaTensors().map((tensor) =>
+      /attn_[kv]/.test(String(tensor.name)) ? { ...tensor, dims: [64, 64] } : tensor,
+    )
+    const keys = { 'llama.attention.head_count_kv': undefined, 'llama.rope.freq_base': undefined }
+    const { config } = await open(llamaGguf(keys, tensors))
+    expect(config).toMatchObject({ num_key_value_heads: 4, rope_theta: 10_000, head_dim: 16 })
+  })
+
+  it('takes integers of any width, and one value per layer where all are equal', async () => {
+    const { config } = await open(
+      llamaGguf({
+        'llama.context_length': value.number('u64', 4096),
+        'llama.block_count': value.number('u8', 2),
+        'llama.attention.head_count_kv': value.numbers('i32', [2, 2]),
+        'llama.feed_forward_length': value.numbers('u16', [96, 96]),
+      }),
+    )
+    expect(config).toMatchObject({
+      max_position_embeddings: 4096,
+      num_key_value_heads: 2,
+      intermediate_size: 96,
+    })
+  })
+
+  it('reads a head size that is not hidden size over heads', async () => {
+    const tensors = withTensor('blk.0.attn_q.weight', { dims: [64, 128] }).map((tensor) => {
+      if (/blk.1.attn_q.weight/.test(String(tensor.name))) return { ...tensor, dims: [64, 128] }
+      return /attn_[kv].weight/.test(String(tensor.name)) ? { ...tensor, dims: [64, 64] } : tensor
+    })
+    const keys = {
+      'llama.attention.key_length': value.number('u32', 32),
+      'llama.attention.value_length': value.number('u32', 32),
+      'llama.rope.dimension_count': value.number('u32', 32),
+    }
+    expect((await open(llamaGguf(keys, tensors))).config.head_dim).toBe(32)
+  })
+
+  it('keeps rope scaling, in the spelling of config.json', async () => {
+    const scaling = async (keys: Record<string, ReturnType<typeof value.string>>) =>
+      (await open(llamaGguf(keys))).config.rope_scaling
+    expect(
+      await scaling({
+        'llama.rope.scaling.type': value.string('linear'),
+        'llama.rope.scaling.factor': value.number('f32', 4),
+      }),
+    ).toEqual({ rope_type: 'linear', factor: 4 })
+    expect(
+      await scaling({
+        'llama.rope.scaling.type': value.string('yarn'),
+        'llama.rope.scaling.factor': value.number('f32', 2.5),
+        'llama.rope.scaling.original_context_length': value.number('u32', 64),
+        'llama.rope.scaling.attn_factor': value.number('f32', 1.1),
+      }),
+    ).toEqual({ rope_type: 'yarn', factor: 2.5, original_max_position_embeddings: 64, attention_factor: 1.1 })
+    expect(await scaling({ 'llama.rope.scaling.type': value.string('none') })).toBeNull()
+    expect(await scaling({ 'llama.rope.scale_linear': value.number('f32', 2) })).toEqual({
+      rope_type: 'linear',
+      factor: 2,
+    })
+  })
+
+  it('hands out rope factors and keeps them from the weights', async () => {
+    const model = await open(llamaGguf({}, withTensor('rope_freqs.weight', { dims: [8] })))
+    expect(model.ropeFactors).toMatchObject({ dtype: 'F32', shape: [8], bytes: 32 })
+    expect(model.tensors.has('rope_freqs.weight')).toBe(false)
+    expect(
+      await problem(llamaGguf({}, withTensor('rope_freqs.weight', { dims: [4] })), FileFormatError),
+    ).toBe('FILE: rope_freqs.weight is F32 [4], expected F32 [8]')
+  })
+
+  it('knows attention biases, which are permuted like their rows', async () => {
+    const tensors = [
+      ...llamaTensors(),
+      { name: 'blk.0.attn_q.bias', dims: [64] },
+      { name: 'blk.0.attn_k.bias', dims: [32] },
+    ]
+    const model = await open(llamaGguf({}, tensors))
+    expect(model.config.attention_bias).toBe(true)
+    expect(model.tensors.get('model.layers.0.self_attn.k_proj.bias')).toMatchObject({
+      shape: [32],
+      permutedHeads: 2,
+    })
+  })
+
+  it('restores the dropped dimension of a matrix with one row', async () => {
+    const keys = { 'tokenizer.ggml.tokens': undefined }
+    const { tensors, config } = await open(llamaGguf(keys, withTensor('token_embd.weight', { dims: [64] })))
+    expect(tensors.get('model.embed_tokens.weight')?.shape).toEqual([1, 64])
+    expect(config.vocab_size).toBe(1)
+  })
+
+  it('refuses other architectures by name', async () => {
+    expect(
+      await problem(llamaGguf({ 'general.architecture': value.string('gemma3') }), UnsupportedError),
+    ).toBe(
+      'FILE has the architecture "gemma3"; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama) can be read',
+    )
+    expect(
+      await problem(llamaGguf({ 'llama.expert_count': value.number('u32', 8) }), UnsupportedError),
+    ).toContain('is a mixture of experts')
+  })
+
+  it('refuses adapters and other files that are no models', async () => {
+    expect(await problem(llamaGguf({ 'general.type': value.string('adapter') }), UnsupportedError)).toBe(
+      'FILE holds a GGUF file of type "adapter", not a model: name the base model and attach the adapter from its PEFT folder',
+    )
+    expect(await problem(llamaGguf({ 'general.type': value.string('mmproj') }), UnsupportedError)).toBe(
+      'FILE holds a GGUF file of type "mmproj", not a model',
+    )
+  })
+
+  it('names every tensor type that it cannot decode', async () => {
+    const tensors = [
+      ...withTensor('output.weight', { dims: [256, 5], type: 16 }),
+      { name: 'x', dims: [256], type: 35 },
+    ]
+    expect(await problem(llamaGguf({}, tensors), UnsupportedError)).toBe(
+      'FILE has tensors of the types IQ2_XXS ("output.weight"), TQ2_0 ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS can be loaded: take a file of the model in one of these',
+    )
+  })
+
+  it.each([
+    'general.architecture',
+    'llama.context_length',
+    'llama.embedding_length',
+    'llama.block_count',
+    'llama.feed_forward_length',
+    'llama.attention.head_count',
+    'llama.attention.layer_norm_rms_epsilon',
+  ])('names the missing key %s', async (key) => {
+    expect(await problem(llamaGguf({ [key]: undefined }), FileFormatError)).toBe(`FILE lacks the key ${key}`)
+  })
+
+  it('refuses keys of the wrong kind or value', async () => {
+    const refuse = async (key: string, of: ReturnType<typeof value.string>) =>
+      problem(llamaGguf({ [key]: of }), FileFormatError)
+    expect(await refuse('llama.block_count', value.string('2'))).toBe(
+      'FILE: llama.block_count must be an integer of at least 1, not "2"',
+    )
+    expect(await refuse('llama.block_count', value.number('u32', 0))).toContain('at least 1, not "0"')
+    expect(await refuse('llama.embedding_length', value.number('f32', 1.5))).toContain(
+      'at least 1, not "1.5"',
+    )
+    expect(await refuse('llama.rope.freq_base', value.number('f32', Number.NaN))).toContain(
+      'a finite number, not "NaN"',
+    )
+    expect(await refuse('tokenizer.ggml.tokens', value.numbers('u8', [1]))).toContain(
+      'an array of strings, not an array of 1',
+    )
+    expect(await refuse('llama.attention.head_count_kv', value.strings(['2']))).toContain(
+      'an array of numbers',
+    )
+    expect(await refuse('llama.attention.head_count_kv', value.numbers('i32', [-1, -1]))).toContain(
+      'must hold positive integers',
+    )
+  })
+
+  it('refuses sizes that contradict one another', async () => {
+    expect(
+      await problem(llamaGguf({ 'llama.attention.head_count': value.number('u32', 3) }), FileFormatError),
+    ).toContain('the head size comes out as 21.3')
+    expect(
+      await problem(llamaGguf({ 'llama.attention.key_length': value.number('u32', 32) }), FileFormatError),
+    ).toBe('FILE: "blk.0.attn_q.weight" has 64 rows, but 4 heads of 32 need 128')
+    const tokens = value.strings(['1', '2', '3', '4', '5', '6'])
+    expect(await problem(llamaGguf({ 'tokenizer.ggml.tokens': tokens }), FileFormatError)).toBe(
+      'FILE has 6 tokens, but its embedding has 5 rows',
+    )
+    expect(await problem(llamaGguf({}, withoutTensor('token_embd.weight')), FileFormatError)).toBe(
+      'FILE lacks the tensor token_embd.weight',
+    )
+  })
+
+  it('refuses an attention window that is shorter than the context', async () => {
+    const key = 'llama.attention.sliding_window'
+    const window = (size: number) => llamaGguf({ [key]: value.number('u32', size) })
+    expect(await problem(window(127), UnsupportedError)).toBe(
+      `FILE: ${key} is 127, less than the context length of 128; attention windows are not supported: take a model without one, or the Hugging Face folder with sliding_window set to null (right for texts of up to 127 tokens)`,
+    )
+    const { config } = await open(llamaGguf())
+    for (const harmless of [0, 128]) expect((await open(window(harmless))).config).toEqual(config)
+  })
+
+  it('refuses layers that differ and partial rotary dimensions', async () => {
+    const kv = value.numbers('i32', [2, 1])
+    expect(await problem(llamaGguf({ 'llama.attention.head_count_kv': kv }), UnsupportedError)).toBe(
+      'FILE: llama.attention.head_count_kv differs between layers, which cannot be loaded',
+    )
+    const dims = value.number('u32', 8)
+    expect(await problem(llamaGguf({ 'llama.rope.dimension_count': dims }), UnsupportedError)).toBe(
+      'FILE: llama.rope.dimension_count is 8, which differs from the head size 16',
+    )
+  })
+
+  it.each([
+    'blk.2.attn_q.weight',
+    'blk.0.attn_qkv.weight',
+    'blk.00.attn_q.weight',
+    'blk.0.attn_norm.bias',
+    'x',
+  ])('refuses the tensor %s, which the model does not have', async (name) => {
+    expect(await problem(llamaGguf({}, withTensor(name, { dims: [64] })), UnsupportedError)).toBe(
+      `FILE has the tensor "${name}", which no Llama model has`,
+    )
+  })
+
+  it('passes over the rotary buffers of old converters', async () => {
+    const model = await open(llamaGguf({}, withTensor('blk.0.attn_rot_embd', { dims: [8] })))
+    expect(model.tensors.size).toBe(20)
+  })
+})
