@@ -7,7 +7,8 @@ import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { parseOptions } from './schema.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { type DatasetConfig, dataset, prepareData } from './train/data.js'
+import { type DatasetArgument, datasetOf, prepareData } from './train/data.js'
+import type { EvaluateProgress } from './train/evaluate.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import { TrainingRun } from './train/run.js'
@@ -15,7 +16,7 @@ import { TrainingRun } from './train/run.js'
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {
   /** Data to evaluate on, every `evalSteps` and at the end. */
-  evalDataset?: DatasetConfig | string | null
+  evalDataset?: DatasetArgument | null
   /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
   evalFraction?: number
   /** Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. */
@@ -26,6 +27,8 @@ export interface TrainControl {
   signal?: AbortSignal
   /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
+  /** Called after every batch of an evaluation. */
+  onEvalProgress?: (progress: EvaluateProgress) => void
 }
 
 export class Adapter {
@@ -78,20 +81,20 @@ export class Adapter {
    * @throws {ConfigError} for an unknown option, a value out of range, or an adapter that was loaded for use only
    * @example for await (const step of adapter.train('train.jsonl', { maxSteps: 100 })) console.log(step.loss)
    */
-  train(data: DatasetConfig | string, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
+  train(data: DatasetArgument, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
     const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, ...rest } = options
-    const { signal, onDataProgress: onProgress, ...given } = rest
+    const { signal, onDataProgress: onProgress, onEvalProgress, ...given } = rest
     const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
     if (evalDataset !== null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
     if (!(evalFraction >= 0 && evalFraction < 1))
       throw new ConfigError(`train(): evalFraction is ${evalFraction}, expected a number in [0, 1).`)
     const sources = {
-      dataset: named(data),
-      evalDataset: evalDataset === null ? null : named(evalDataset),
+      dataset: datasetOf(data),
+      evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
       evalFraction,
     }
     const evaluates = sources.evalDataset !== null || evalFraction > 0
@@ -106,6 +109,7 @@ export class Adapter {
       outputDir,
       resume,
       signal,
+      onEvalProgress,
       use: (work) => this.use(work),
       begin: () => this.#claim(),
     })
@@ -172,8 +176,4 @@ export function checkedWeight(weight: unknown, name: string): number {
     `the weight of adapter ${name} is ${String(weight)}, expected a finite number; 0 is off.`,
     { adapter: name, weight },
   )
-}
-
-function named(data: DatasetConfig | string): DatasetConfig {
-  return typeof data === 'string' ? dataset(data) : data
 }

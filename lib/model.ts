@@ -31,8 +31,8 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
-import { type DatasetConfig, dataset, prepareEvaluation } from './train/data.js'
-import { type Evaluation, evaluateBatches } from './train/evaluate.js'
+import { type DatasetArgument, datasetOf, prepareEvaluation } from './train/data.js'
+import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
 import {
   type GenerateControl,
   type GenerateOptions,
@@ -145,7 +145,10 @@ export type EvaluateOptions = Partial<
   /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
   adapters?: readonly AdapterChoice[]
   signal?: AbortSignal
+  /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
+  /** Called after every batch. */
+  onProgress?: (progress: EvaluateProgress) => void
 }
 
 const evaluateSchema = z.strictObject({
@@ -279,15 +282,18 @@ export class Model {
   }
 
   /** Loss and perplexity over a dataset, with the attached adapters. */
-  async evaluate(data: DatasetConfig | string, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { adapters, signal, onDataProgress: onProgress, ...rest } = options
+  async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const { adapters, signal, onDataProgress, onProgress, ...rest } = options
     const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
-    const config = typeof data === 'string' ? dataset(data) : data
-    const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
+    const config = datasetOf(data)
+    const control = {
+      ...(signal ? { signal } : {}),
+      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
+    }
     const source = await prepareEvaluation(this.#base, config, parsed, control)
     const plans = evaluationPlans(parsed, this.precision)
     return withSession(this.#base, this.#chosen(adapters), plans, (session) =>
-      evaluateBatches(session, EVAL_PLAN, source, signal),
+      evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
     )
   }
 

@@ -215,6 +215,7 @@ describe('docs/api.md', () => {
       if (!name.endsWith('Error') || name === 'LowrankError') continue
       const { code } = new (value as typeof api.ConfigError)('')
       expect(rows.get(name)?.[0]?.[0], name).toBe(`\`${code}\``)
+      expect(read('docs/troubleshooting.md'), name).toContain(`\n## \`${code}\`\n`)
     }
   })
 })

@@ -2,13 +2,16 @@
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat } from '../files/dataset.js'
 import { TRAIN_ON, type TrainOn } from '../files/encode.js'
+import type { EvaluateOptions, Model } from '../model.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/data.js'
+import type { Evaluation } from '../train/evaluate.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
 import { examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
+import { StatusLine } from './progress.js'
 import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
 
 interface Options extends SubjectOptions {
@@ -38,16 +41,18 @@ export function configure(command: Command): void {
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {
-      await withSubject(config, options, output, signal, async (model, adapter) => {
-        const { supervisedTokens, ...found } = await model.evaluate(data, {
-          ...shapeOf(config, options),
-          signal,
-        })
+      await withSubject(config, options, output, signal, async (model, adapters) => {
+        const { supervisedTokens, ...found } = await evaluateShown(
+          model,
+          data,
+          { ...shapeOf(config, options), signal },
+          output,
+        )
         const answer = {
           ...found,
           supervised_tokens: supervisedTokens,
           model: model.path,
-          adapter,
+          adapters,
           dataset: data.path,
         }
         output.answer(answer, () =>
@@ -62,6 +67,25 @@ export function configure(command: Command): void {
       interruption.dispose()
     }
   })
+}
+
+async function evaluateShown(
+  model: Model,
+  data: DatasetConfig,
+  options: EvaluateOptions,
+  output: Output,
+): Promise<Evaluation> {
+  const line = new StatusLine(output, 'Evaluating')
+  try {
+    return await model.evaluate(data, {
+      ...options,
+      onDataProgress: ({ rows, tokens }) =>
+        line.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens read`),
+      onProgress: ({ batches, totalBatches }) => line.update(`${batches} of ${totalBatches} batches`),
+    })
+  } finally {
+    line.clear()
+  }
 }
 
 function datasetOf(config: RunConfig | undefined, options: Options): DatasetConfig {

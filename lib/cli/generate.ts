@@ -3,18 +3,15 @@ import type { Command } from 'commander'
 import type { Model } from '../model.js'
 import type { Generation, Prompt } from '../train/generate.js'
 import { UsageError } from './errors.js'
-import { examples, integerFlag, numberFlag } from './help.js'
+import { examples } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
+import { StatusLine } from './progress.js'
+import { promptProgress, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
 import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
 
-interface Options extends SubjectOptions {
+interface Options extends SubjectOptions, SamplingFlags {
   prompt?: string[]
-  maxNewTokens?: number
-  temperature?: number
-  topK?: number
-  topP?: number
-  seed?: number
   chat?: boolean
   raw?: boolean
   json?: boolean
@@ -25,11 +22,7 @@ export function configure(command: Command): void {
   command.option('--prompt <text...>', 'one or more prompts')
   command.option('--chat', 'put prompts into the chat template (the default where the model has one)')
   command.option('--raw', 'give prompts as they are')
-  command.option('--max-new-tokens <N>', 'tokens after which an answer ends', integerFlag(1))
-  command.option('--temperature <T>', '0 (default) takes the likeliest token', numberFlag(0, 100))
-  command.option('--top-k <K>', 'draw from the K likeliest tokens', integerFlag(0))
-  command.option('--top-p <P>', 'draw from the likeliest tokens that make up this share', numberFlag(0, 1))
-  command.option('--seed <S>', 'the same seed draws the same tokens', integerFlag(0))
+  samplingFlags(command, 128)
   examples(command, [
     'lowrank generate --model models/SmolLM2-135M-Instruct --prompt "Why is the sky blue?"',
     'lowrank generate run.yaml --temperature 0.7 --top-p 0.9 --prompt "Hello" "Good morning"',
@@ -85,9 +78,10 @@ async function stream(
   options: Parameters<Model['stream']>[1],
   output: Output,
 ): Promise<Generation> {
-  const parts = model.stream(input, options)
+  const line = new StatusLine(output, 'Reading the prompt')
+  const parts = model.stream(input, { ...options, onPromptProgress: promptProgress(line) })
   for (;;) {
-    const { done, value } = await parts.next()
+    const { done, value } = await parts.next().finally(() => line.clear())
     if (!done) {
       if (!output.json) output.stdout.write(value)
       continue
@@ -95,9 +89,4 @@ async function stream(
     if (!output.json) output.stdout.write('\n')
     return value
   }
-}
-
-function samplingOf({ maxNewTokens, temperature, topK, topP, seed }: Options) {
-  const given = Object.entries({ maxNewTokens, temperature, topK, topP, seed })
-  return Object.fromEntries(given.filter(([, value]) => value !== undefined))
 }

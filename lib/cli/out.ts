@@ -83,7 +83,6 @@ export async function writeShown(
   refuseTaken(options.output, options.force ?? false)
   const interruption = new Interruption(output, 'Stopping; nothing is left half written.')
   const { signal } = interruption
-  const line = new StatusLine(output)
   try {
     const { adapter, quantization } = subject
     output.note(`Loading ${subject.model}${adapter === undefined ? '' : ` with ${adapter}`}`)
@@ -94,6 +93,7 @@ export async function writeShown(
       ...(options.threads === undefined ? {} : { threads: options.threads }),
     }
     const model = await loadShown(subject.model, given, output)
+    const line = new StatusLine(output, 'Writing')
     try {
       if (adapter !== undefined) await model.loadAdapter(adapter)
       output.note(`Writing ${options.output}`)
@@ -106,14 +106,14 @@ export async function writeShown(
         ...(options.dataset === undefined ? {} : { checkDataset: options.dataset }),
         onProgress: ({ phase, doneBytes, totalBytes }) =>
           line.update(
-            `${phase === 'write' ? 'written' : 'read back'}: ${Math.floor((100 * doneBytes) / totalBytes)} % of ${formatBytes(totalBytes)}`,
+            `${Math.floor((100 * doneBytes) / totalBytes)} % of ${formatBytes(totalBytes)}${phase === 'check' ? ' read back' : ''}`,
           ),
       })
     } finally {
+      line.clear()
       await model.dispose()
     }
   } finally {
-    line.clear()
     interruption.dispose()
   }
 }

@@ -4,36 +4,69 @@
  */
 import { SingleBar } from 'cli-progress'
 import { formatBytes } from '../memory.js'
+import type { EvaluateProgress } from '../train/evaluate.js'
 import { digits, formatDuration } from './format.js'
 import type { Output } from './output.js'
 
 /** Between two lines where there is no terminal to draw a bar on. */
 const LINE_MS = 10_000
+/** What takes no longer needs no word, except on a terminal, where the word goes away again. */
+const QUICK_MS = 2000
 
-/** A line that changes while something is loaded, read or written; elsewhere than on a terminal, a line now and then. */
+/**
+ * What is waited for. On a terminal, a line that changes and goes away in the end; elsewhere, if the wait has a name, a
+ * line when it gets long and then now and then. The time ticks even while there is nothing new to tell.
+ */
 export class StatusLine {
   readonly #stream: NodeJS.WriteStream
+  readonly #what: string | undefined
+  readonly #begin = performance.now()
+  readonly #timer: NodeJS.Timeout | undefined
+  #detail = ''
   #shown = false
-  #lastLine = performance.now()
+  #nextLine = QUICK_MS
 
-  constructor({ stderr }: Output) {
+  /** @param what names the wait, such as `Loading` */
+  constructor({ stderr }: Output, what?: string) {
     this.#stream = stderr
+    this.#what = what
+    if (what !== undefined) this.#timer = setInterval(() => this.#tick(), 1000).unref()
   }
 
-  update(text: string): void {
-    if (!this.#stream.isTTY) {
-      if (performance.now() - this.#lastLine < LINE_MS) return
-      this.#lastLine = performance.now()
-      this.#stream.write(`${text}\n`)
-      return
+  /** @param detail how far it is */
+  update(detail: string): void {
+    this.#detail = detail
+    if (this.#stream.isTTY) this.#draw()
+  }
+
+  /** Takes the line away; the wait is over. */
+  clear(): void {
+    clearInterval(this.#timer)
+    if (this.#shown) this.#stream.write('\r\u001b[K')
+    this.#shown = false
+  }
+
+  #tick(): void {
+    const elapsed = performance.now() - this.#begin
+    if (elapsed < QUICK_MS) return
+    if (this.#stream.isTTY) this.#draw()
+    else if (elapsed >= this.#nextLine) {
+      this.#nextLine = elapsed + LINE_MS
+      this.#stream.write(`${this.#text(elapsed)}\n`)
     }
+  }
+
+  #draw(): void {
+    const text = this.#text(performance.now() - this.#begin)
     this.#stream.write(`\r${text.slice(0, this.#stream.columns - 1)}\u001b[K`)
     this.#shown = true
   }
 
-  clear(): void {
-    if (this.#shown) this.#stream.write('\r\u001b[K')
-    this.#shown = false
+  #text(elapsed: number): string {
+    const words = [this.#what, this.#detail].filter(Boolean).join(': ')
+    return this.#what !== undefined && elapsed >= QUICK_MS
+      ? `${words}, ${formatDuration(elapsed / 1000)}`
+      : words
   }
 }
 
@@ -70,6 +103,16 @@ export class TrainProgress {
     else this.#line(shown)
   }
 
+  /** How far the evaluation is that comes between two steps. */
+  evaluating({ batches, totalBatches }: EvaluateProgress): void {
+    const text = `evaluating ${batches}/${totalBatches}`
+    this.#bar?.update({ left: text })
+    const now = performance.now()
+    if (this.#output.stderr.isTTY || now - this.#lastLine < LINE_MS) return
+    this.#lastLine = now
+    this.#output.note(text)
+  }
+
   /** A line that stays, above the bar. */
   note(text: string): void {
     if (this.#bar) this.#output.stderr.write('\r\u001b[K')
@@ -86,7 +129,7 @@ export class TrainProgress {
     const values = {
       loss: shown.loss.toFixed(4),
       speed: digits(shown.tokensPerSecond),
-      left: formatDuration(shown.secondsLeft),
+      left: `${formatDuration(shown.secondsLeft)} left`,
       memory: this.#memory(shown),
     }
     if (this.#bar) {
@@ -94,7 +137,7 @@ export class TrainProgress {
       return
     }
     this.#bar = new SingleBar({
-      format: '{bar} {value}/{total} | loss {loss} | {speed} tokens/s | {left} left | {memory}',
+      format: '{bar} {value}/{total} | loss {loss} | {speed} tokens/s | {left} | {memory}',
       barsize: 20,
       stream: this.#output.stderr,
       hideCursor: true,

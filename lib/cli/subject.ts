@@ -1,4 +1,4 @@
-/** The model and adapter that `eval` and `generate` work on: named by flags, or by the config of a run. */
+/** The model and adapters that `eval`, `generate` and `chat` work on: named by flags, or by the config of a run. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -16,7 +16,7 @@ import { StatusLine } from './progress.js'
 export interface SubjectOptions {
   model?: string
   /** false: the base alone. */
-  adapter?: string | false
+  adapter?: string[] | false
   quantization?: string
   precision?: string
   threads?: number
@@ -26,7 +26,17 @@ export interface SubjectOptions {
 export function subjectFlags(command: Command): void {
   command.argument('[config]', 'the config file of a run: its model, settings and trained adapter')
   command.option('--model <path>', 'a model folder or .gguf file')
-  command.option('--adapter <path>', 'a PEFT adapter folder (with a config: its output_dir by default)')
+  // The parser takes both for one flag, of which the last one counts.
+  const given = new Set<string>()
+  for (const name of ['adapter', 'no-adapter'])
+    command.on(`option:${name}`, () => {
+      if (given.add(name).size === 2) throw new UsageError('--adapter and --no-adapter exclude each other.')
+    })
+  command.option(
+    '--adapter <path[=weight]>',
+    'a PEFT adapter folder (with a config: its output_dir by default); may be repeated, and the adapters add up',
+    collect,
+  )
   command.option('--no-adapter', 'the base model alone')
   command.option('--quantization <type>', 'none or nf4 (default: as the adapter was trained, else none)')
   command.option('--precision <type>', 'auto (default), fp32 or bf16')
@@ -47,36 +57,43 @@ export async function readSubject(
   return undefined
 }
 
-/** Loads the model with its adapter, runs the work and frees both. */
+/** An adapter of the command line: its folder and what its output counts for. */
+export interface NamedAdapter {
+  path: string
+  weight: number
+}
+
+/** Loads the model with its adapters, runs the work and frees them all. */
 export async function withSubject<T>(
   config: RunConfig | undefined,
   options: SubjectOptions,
   output: Output,
   signal: AbortSignal,
-  work: (model: Model, adapter: string | null) => Promise<T>,
+  work: (model: Model, adapters: readonly NamedAdapter[]) => Promise<T>,
 ): Promise<T> {
   const path = options.model ?? trainedModel(config as RunConfig, options)
-  const adapter = adapterOf(config, options)
-  output.note(`Loading ${path}${adapter === null ? '' : ` with ${adapter}`}`)
+  const adapters = adaptersOf(config, options)
+  const named = adapters.map((adapter) => adapter.path)
+  output.note(`Loading ${path}${named.length === 0 ? '' : ` with ${named.join(', ')}`}`)
   const given = {
     quantization:
-      options.quantization ?? config?.quantization ?? (await quantizationOfAdapter(adapter, output)),
+      options.quantization ?? config?.quantization ?? (await quantizationOfAdapters(named, output)),
     precision: options.precision ?? config?.precision,
     threads: options.threads ?? config?.threads,
   }
   const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const model = await loadShown(path, { ...(known as LoadOptions), signal }, output)
   try {
-    if (adapter !== null) await model.loadAdapter(adapter)
-    return await work(model, adapter)
+    for (const adapter of adapters) (await model.loadAdapter(adapter.path)).weight = adapter.weight
+    return await work(model, adapters)
   } finally {
     await model.dispose()
   }
 }
 
-/** Loads a model and shows on a terminal how far it has got. */
+/** Loads a model and shows how far it has got. */
 export async function loadShown(path: string, options: LoadOptions, output: Output): Promise<Model> {
-  const line = new StatusLine(output)
+  const line = new StatusLine(output, 'Loading')
   try {
     return await loadModel(path, {
       ...options,
@@ -90,12 +107,22 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
 }
 
 /** An adapter fits the base that it was trained over, so that is the default. */
-async function quantizationOfAdapter(
-  adapter: string | null,
+async function quantizationOfAdapters(
+  adapters: readonly string[],
   output: Output,
 ): Promise<Quantization | undefined> {
-  const recorded = adapter === null ? null : await recordedQuantization(adapter)
-  const quantization = recorded === null ? undefined : quantizationFrom(recorded)
+  const found = new Map<string, string>()
+  for (const adapter of adapters) {
+    const recorded = await recordedQuantization(adapter)
+    if (recorded !== null) found.set(recorded, adapter)
+  }
+  const [[recorded, first] = [], [other, second] = []] = [...found]
+  if (other !== undefined)
+    throw new UsageError(
+      `${first} was trained over quantization ${recorded} and ${second} over ${other}; choose one with --quantization.`,
+      Object.fromEntries(found),
+    )
+  const quantization = recorded === undefined ? undefined : quantizationFrom(recorded)
   if (quantization !== undefined && quantization.type !== 'none')
     output.note(
       `The adapter was trained over ${recorded}: the model is loaded so (--quantization none changes that)`,
@@ -113,13 +140,26 @@ function trainedModel({ model, strategy, outputDir }: RunConfig, { adapter }: Su
   )
 }
 
-function adapterOf(config: RunConfig | undefined, { adapter }: SubjectOptions): string | null {
-  if (adapter === false) return null
-  if (adapter !== undefined) return adapter
-  if (config === undefined || rulesOf(config.strategy).saves === 'model') return null
-  if (existsSync(join(config.outputDir, 'adapter_config.json'))) return config.outputDir
+function adaptersOf(config: RunConfig | undefined, { adapter }: SubjectOptions): NamedAdapter[] {
+  if (adapter === false) return []
+  if (adapter !== undefined) return adapter.map(namedAdapter)
+  if (config === undefined || rulesOf(config.strategy).saves === 'model') return []
+  if (existsSync(join(config.outputDir, 'adapter_config.json')))
+    return [{ path: config.outputDir, weight: 1 }]
   throw new UsageError(
     `${config.outputDir} holds no trained adapter yet; train first, name --adapter, or take --no-adapter for the base alone.`,
     { outputDir: config.outputDir },
   )
+}
+
+/** `out` or `out=0.5`; a folder may have an equals sign in its name. */
+function namedAdapter(text: string): NamedAdapter {
+  const [, path, weight] = /^(.+)=([^=/]*)$/.exec(text) ?? []
+  if (path === undefined || existsSync(text)) return { path: text, weight: 1 }
+  const value = Number(weight)
+  if (weight?.trim() === '' || !Number.isFinite(value))
+    throw new UsageError(
+      `--adapter ${text}: the weight is '${weight}', expected a number, as in --adapter ${path}=0.5.`,
+    )
+  return { path, weight: value }
 }

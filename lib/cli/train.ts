@@ -11,6 +11,7 @@ import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import { listCheckpoints } from '../train/checkpoint.js'
 import { configText, loadConfig, type RunConfig } from '../train/config.js'
+import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainEvent } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
 import type { TrainingRun } from '../train/run.js'
@@ -86,17 +87,19 @@ async function train(
   try {
     const adapter = await model.attach(config.strategy, { seed: config.seed })
     const { dataset, evalDataset, evalFraction, outputDir } = config
-    const reading = new StatusLine(output)
+    const reading = new StatusLine(output, 'Reading')
     const onDataProgress = ({ rows, tokens }: EncodeProgress) =>
       reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)
-    const control = { evalDataset, evalFraction, outputDir, resume, signal, onDataProgress }
+    const onEvalProgress = (done: EvaluateProgress) => progress?.evaluating(done)
+    let progress: TrainProgress | undefined
+    const control = { evalDataset, evalFraction, outputDir, resume, signal, onDataProgress, onEvalProgress }
     const run = adapter.train(dataset, { ...trainOptions(config), ...control })
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
-    const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
+    progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
     await follow(run, config, call, output, progress, reading).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })

@@ -3,24 +3,22 @@
  * can be stopped at any moment and whose memory has a limit.
  */
 
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
-import { DataError, FileFormatError, InternalError } from '../errors.js'
-import { here } from '../here.cjs'
-import { packageRoot } from '../root.js'
+import { DataError, InternalError } from '../errors.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
-import type { DatasetFormat } from './dataset.js'
+import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import type { EncodeRowOptions } from './encode.js'
-import { type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
-import { fromPlainError, type TextAnswer, type TextJob } from './text-jobs.js'
+import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
+import { RowFeed } from './row-feed.js'
+import type { RowSource } from './row-source.js'
+import { TextCall } from './text-call.js'
+import type { TextJob } from './text-jobs.js'
 import { specialTokensOf, type TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 
-export interface EncodeDatasetOptions extends EncodeRowOptions {
-  /** Default `auto`: by the keys of the first row. */
-  format?: DatasetFormat | 'auto'
-}
+export type EncodeDatasetOptions = EncodeRowOptions & DatasetForm
+
+/** Files, folders, patterns and `-`; or rows that a program gives, with what they are called in messages. */
+export type DatasetInput = string | readonly string[] | { rows: RowSource; name: string }
 
 export interface EncodeProgress {
   /** Rows read so far. */
@@ -34,45 +32,110 @@ export interface EncodeControl {
   signal?: AbortSignal
   /** Called about ten times a second. */
   onProgress?: (progress: EncodeProgress) => void
+  /** Stop after so many rows. */
+  rowLimit?: number
+  /** Tokens that are handed over at once, about. */
+  chunkTokens?: number
 }
 
+/** What is known when all rows were read. */
+export interface EncodeSummary {
+  stats: DatasetStats
+  usesClock: boolean
+  /** What templates took for now. */
+  now: number
+  /** The files of the rows that were kept, as chunks count them. */
+  paths: string[]
+  detected: Detected | undefined
+}
+
+const CHUNK_TOKENS = 1 << 18
 /** Heap of a worker; a vocabulary of 260,000 tokens takes about 300 MB. */
 const ENCODE_MEGABYTES = 4096
 const RENDER_MEGABYTES = 256
 
 /**
- * Reads and tokenises a dataset.
+ * Reads and tokenises a dataset piece by piece. Reading goes only a few pieces ahead of what is taken, and ends when
+ * the generator is left.
  * @param source a tokenizer, or the model whose tokenizer the worker reads itself (which keeps it out of this thread)
- * @throws DataError when a row cannot be used or none has anything to learn, FileFormatError when a file or the chat
- * template is at fault, ConfigError for an option out of range.
+ * @throws DataError when a row cannot be used, FileFormatError when a file or the chat template is at fault,
+ * ConfigError for an option out of range.
+ */
+export async function* encodeChunks(
+  input: DatasetInput,
+  source: TokenizerSource | TokenizerOfModel,
+  options: EncodeDatasetOptions,
+  control: EncodeControl = {},
+): AsyncGenerator<EncodedChunk, EncodeSummary, void> {
+  const { format = 'auto', fileType = 'auto', columns = {}, header = true, ...rowOptions } = options
+  const now = rowOptions.now ?? new Date()
+  const ofProgram = typeof input === 'object' && 'rows' in input
+  const job: TextJob = {
+    kind: 'encode',
+    input: ofProgram ? { rows: input.name } : { paths: [input].flat() as string[] },
+    form: { format, fileType, columns, header },
+    source,
+    options: { ...rowOptions, now },
+    chunkTokens: control.chunkTokens ?? CHUNK_TOKENS,
+    ...(control.rowLimit === undefined ? {} : { rowLimit: control.rowLimit }),
+  }
+  const call = new TextCall(job, ENCODE_MEGABYTES, control.signal)
+  const feed = ofProgram ? RowFeed.ofRows(input.rows, input.name) : RowFeed.ofStdin()
+  let detected: Detected | undefined
+  try {
+    for (;;) {
+      const answer = await call.next()
+      if (answer.kind === 'want') void feed.answer(call)
+      else if (answer.kind === 'detected') detected = answer.detected
+      else if (answer.kind === 'progress') control.onProgress?.({ rows: answer.rows, tokens: answer.tokens })
+      else if (answer.kind === 'chunk') {
+        yield answer.chunk
+        call.send({ kind: 'taken' })
+      } else if (answer.kind === 'encoded') {
+        const { stats, usesClock, paths } = answer
+        control.onProgress?.({ rows: stats.rows, tokens: stats.tokens })
+        return { stats, usesClock, paths, now: now.getTime(), detected }
+      }
+    }
+  } finally {
+    feed.close()
+    await call.close()
+  }
+}
+
+/**
+ * Reads and tokenises a dataset as a whole. As `encodeChunks`, and also:
+ * @throws DataError when there are no rows, or none has anything to learn
  */
 export async function encodeDataset(
-  paths: string | readonly string[],
+  input: DatasetInput,
   source: TokenizerSource | TokenizerOfModel,
   options: EncodeDatasetOptions,
   control: EncodeControl = {},
 ): Promise<EncodedDataset> {
-  const list = [paths].flat() as string[]
-  const { format = 'auto', ...rowOptions } = options
-  const now = rowOptions.now ?? new Date()
   const chunks: EncodedChunk[] = []
-  const job: TextJob = { kind: 'encode', paths: list, format, source, options: { ...rowOptions, now } }
-  const done = await runJob(job, 'encoded', ENCODE_MEGABYTES, control.signal, (answer) => {
-    if (answer.kind === 'chunk') chunks.push(answer.chunk)
-    if (answer.kind === 'progress') control.onProgress?.({ rows: answer.rows, tokens: answer.tokens })
-  })
-  const { stats, usesClock } = done
-  control.onProgress?.({ rows: stats.rows, tokens: stats.tokens })
-  if (chunks.length === 0) {
-    const where = list.join(', ')
-    throw new DataError(
-      stats.rows === 0
-        ? `${where} holds no rows; expected JSON Lines, one example per line`
-        : `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${options.maxSeqLength}`,
-      { paths: list, ...stats },
-    )
+  const reading = encodeChunks(input, source, options, control)
+  for (;;) {
+    const { done, value } = await reading.next()
+    if (done) {
+      checkLearnable(input, value.stats, options.maxSeqLength)
+      return new EncodedDataset(chunks, value)
+    }
+    chunks.push(value)
   }
-  return new EncodedDataset(chunks, { stats, usesClock, now: now.getTime(), paths: list })
+}
+
+/** @throws DataError when there is nothing to learn from any row */
+export function checkLearnable(input: DatasetInput, stats: DatasetStats, maxSeqLength: number): void {
+  if (stats.examples > 0) return
+  const paths = typeof input === 'object' && 'rows' in input ? [input.name] : ([input].flat() as string[])
+  const where = paths.map((path) => (path === STDIN ? STDIN_NAME : path)).join(', ')
+  throw new DataError(
+    stats.rows === 0
+      ? `${where} holds no rows; expected one example per line, record or element`
+      : `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${maxSeqLength}`,
+    { paths, ...stats },
+  )
 }
 
 /**
@@ -98,67 +161,12 @@ export async function renderChat(
     options: renderOptions,
     ...(limits ? { limits } : {}),
   }
-  const { text } = await runJob(job, 'rendered', RENDER_MEGABYTES, signal)
-  return text
-}
-
-type AnswerOf<Kind> = Extract<TextAnswer, { kind: Kind }>
-
-/** Runs a job to its last answer, which is of the kind `last`. */
-function runJob<Kind extends 'encoded' | 'rendered'>(
-  job: TextJob,
-  last: Kind,
-  megabytes: number,
-  signal: AbortSignal | undefined,
-  onAnswer?: (answer: TextAnswer) => void,
-): Promise<AnswerOf<Kind>> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted()
-    const worker = new Worker(workerFile(), {
-      workerData: job,
-      execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: megabytes },
-    })
-    const abort = () => settle(() => reject(signal?.reason))
-    const settle = (how: () => void) => {
-      signal?.removeEventListener('abort', abort)
-      worker.removeAllListeners()
-      // Whatever happens to the worker while it is being stopped no longer matters.
-      worker.on('error', () => {})
-      void worker.terminate().then(how)
-    }
-    signal?.addEventListener('abort', abort)
-    worker.on('message', (answer: TextAnswer) => {
-      if (answer.kind === 'error') settle(() => reject(fromPlainError(answer.error)))
-      else if (answer.kind === last) settle(() => resolve(answer as AnswerOf<Kind>))
-      else {
-        try {
-          onAnswer?.(answer)
-        } catch (error) {
-          settle(() => reject(error))
-        }
-      }
-    })
-    worker.on('error', (error) => settle(() => reject(workerError(error, megabytes))))
-    worker.on('exit', (code) =>
-      settle(() => reject(new InternalError(`the text worker ended early (${code})`, { code }))),
-    )
-  })
-}
-
-function workerError(error: Error, megabytes: number): Error {
-  if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
-    return new FileFormatError(
-      `the chat template or the tokenizer needed more than ${megabytes} MiB of memory and was stopped`,
-      { megabytes },
-      { cause: error },
-    )
+  const call = new TextCall(job, RENDER_MEGABYTES, signal)
+  try {
+    const answer = await call.next()
+    if (answer.kind === 'rendered') return answer.text
+    throw new InternalError(`the text worker answered ${answer.kind} to a chat`)
+  } finally {
+    await call.close()
   }
-  return new InternalError(`the text worker failed: ${error.message}`, {}, { cause: error })
-}
-
-/** Beside this file when compiled; sources that are run directly use the compiled one. */
-function workerFile(): string {
-  const beside = join(here, 'files', 'text-worker.js')
-  return existsSync(beside) ? beside : join(packageRoot, 'dist', 'esm', 'files', 'text-worker.js')
 }

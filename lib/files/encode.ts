@@ -6,6 +6,7 @@
 import { ConfigError, DataError, LowrankError } from '../errors.js'
 import { AmbiguousChat, ChatRenderer } from './chat-spans.js'
 import { ChatTemplate, type RenderOptions, type Span, type TemplateLimits } from './chat-template.js'
+import { alpacaChat, alpacaText } from './dataset/alpaca.js'
 import {
   type DatasetMessage,
   type DatasetRow,
@@ -23,13 +24,17 @@ export const TRAIN_ON = ['completions', 'last', 'all'] as const
 /** Every assistant turn (completion), only the last one, or every token. Plain text is learned whole in any case. */
 export type TrainOn = (typeof TRAIN_ON)[number]
 
+export const EMPTY_ROWS = ['error', 'drop'] as const
+/** What happens to a row in which nothing is learned whatever its length may be. */
+export type EmptyRows = (typeof EMPTY_ROWS)[number]
+
 export interface EncodeRowOptions {
   /** Tokens beyond this many are cut off the end. */
   maxSeqLength: number
   /** Default `completions`. */
   trainOn?: TrainOn
-  /** What happens to a row without anything to learn: left out and counted (`drop`, the default), or an error. */
-  emptyRows?: 'drop' | 'error'
+  /** What happens to a row without anything to learn: an error (the default), or left out and counted. */
+  emptyRows?: EmptyRows
   /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
   now?: Date
   templateLimits?: TemplateLimits
@@ -62,7 +67,7 @@ export class RowEncoder {
     const {
       maxSeqLength,
       trainOn = 'completions',
-      emptyRows = 'drop',
+      emptyRows = 'error',
       now = new Date(),
       templateLimits,
     } = options
@@ -90,7 +95,29 @@ export class RowEncoder {
    * @throws DataError when the row cannot be used, naming file and line.
    */
   encode(row: DatasetRow): EncodedRow | DropReason {
-    const { ids, inside } = this.#encode(row)
+    return this.#cut(row, this.#checked(row))
+  }
+
+  /**
+   * The same for rows that may make several examples: a document that is too long is cut into pieces, each of which
+   * is learned; any other row makes one.
+   */
+  encodeAll(row: DatasetRow): (EncodedRow | DropReason)[] {
+    const { maxSeqLength } = this.#options
+    const marked = this.#checked(row)
+    if (row.format !== 'text' || !row.document || marked.ids.length <= maxSeqLength)
+      return [this.#cut(row, marked)]
+    const pieces: EncodedRow[] = []
+    // The last token is the last that can be learned, so nothing can be learned from it alone.
+    for (let start = 0; start + 1 < marked.ids.length; start += maxSeqLength) {
+      const ids = marked.ids.slice(start, start + maxSeqLength)
+      const piece = this.#cut(row, { ids, inside: marked.inside.subarray(start, start + maxSeqLength) })
+      pieces.push(piece as EncodedRow)
+    }
+    return pieces
+  }
+
+  #cut(row: DatasetRow, { ids, inside }: MarkedIds): EncodedRow | DropReason {
     const { maxSeqLength, emptyRows } = this.#options
     const truncated = ids.length > maxSeqLength
     const length = Math.min(ids.length, maxSeqLength)
@@ -105,13 +132,30 @@ export class RowEncoder {
     }
     if (supervised > 0) return { inputIds, labels, supervised, truncated, path: row.path, line: row.line }
     const reason = inside.indexOf(1, 1) > 0 ? 'truncated_away' : 'nothing_to_learn'
-    if (emptyRows === 'drop') return reason
+    if (emptyRows === 'drop' || reason === 'truncated_away') return reason
     throw rowError(
       row,
-      reason === 'truncated_away'
-        ? `everything to learn lies beyond max_seq_length ${maxSeqLength}`
-        : `there is nothing to learn (train_on: ${this.#options.trainOn})`,
+      `there is nothing to learn (${whyEmpty(row, this.#options.trainOn)}); remove the row, or leave such rows out with empty_rows: drop`,
     )
+  }
+
+  /** The whole row, which begins with one BOS at most. */
+  #checked(row: DatasetRow): MarkedIds {
+    const marked = this.#encode(row)
+    const { bosId, eosId } = this.tokenizer
+    const [first, second] = marked.ids
+    if (bosId !== undefined && bosId !== eosId && first === bosId && second === bosId) {
+      const { bos_token: bos } = this.tokenizer.specialTokens
+      const source =
+        row.format === 'messages' || row.format === 'alpaca'
+          ? 'the chat template writes one, and another is in its text or in the first message'
+          : 'the text begins with it more than once'
+      throw rowError(
+        row,
+        `the begin-of-sequence token ${bos} stands at the beginning twice, which no model was trained on: ${source}; leave one out`,
+      )
+    }
+    return marked
   }
 
   #encode(row: DatasetRow): MarkedIds {
@@ -120,6 +164,10 @@ export class RowEncoder {
         return this.#wholeText(row.text)
       case 'prompt_completion':
         return this.#promptCompletion(row)
+      case 'alpaca':
+        return this.#source.chatTemplate === undefined
+          ? this.#promptCompletion(alpacaText(row))
+          : this.#chat(alpacaChat(row))
       case 'messages':
         return this.#chat(row)
     }
@@ -137,7 +185,7 @@ export class RowEncoder {
     const { bos_token: bos } = this.tokenizer.specialTokens
     const addSpecialTokens = bos === undefined || !text.startsWith(bos)
     const marked = this.#marked(row, text, spans, addSpecialTokens)
-    return row.completion === '' ? marked : this.#withEos(marked)
+    return row.completion === '' ? marked : this.#closed(row, marked)
   }
 
   #chat(row: MessagesRow): MarkedIds {
@@ -161,7 +209,10 @@ export class RowEncoder {
       const marked = this.#marked(row, text, wanted, false)
       const last = wanted.at(-1)
       const open = last !== undefined && !last.terminated && last.end === text.length
-      return open ? this.#withEos(marked) : marked
+      if (open) return this.#closed(row, marked)
+      if (last !== undefined && !wanted.some(({ terminated }) => terminated))
+        throw endlessTurn(row, text, last)
+      return marked
     } catch (cause) {
       throw this.#named(row, cause)
     }
@@ -212,6 +263,16 @@ export class RowEncoder {
     return renderer
   }
 
+  /** What the assistant says, ended by an EOS; a model that never sees one never stops. */
+  #closed(row: DatasetRow, marked: MarkedIds): MarkedIds {
+    if (this.tokenizer.eosId === undefined)
+      throw rowError(
+        row,
+        'the end of what is learned cannot be taught: the tokenizer has no end-of-sequence token; name its eos_token in tokenizer_config.json',
+      )
+    return this.#withEos(marked)
+  }
+
   /** A text may begin with the BOS that the tokenizer adds as well. */
   #withoutDoubleBos(ids: number[]): number[] {
     const { bosId, addsBos } = this.tokenizer
@@ -228,4 +289,30 @@ export class RowEncoder {
     marks[closed.length - 1] = 1
     return { ids: closed, inside: marks }
   }
+}
+
+function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
+  switch (row.format) {
+    case 'text':
+      return 'the text is empty'
+    case 'prompt_completion':
+      return 'the completion is empty'
+    case 'alpaca':
+      return 'the output is empty'
+    case 'messages': {
+      const answers = row.messages.filter(({ role }) => role === 'assistant')
+      if (answers.length === 0) return 'there is no assistant message'
+      const unlearned = answers.every(({ weight }) => weight === 0) ? ', weight 0' : ''
+      return `train_on: ${trainOn}${unlearned}`
+    }
+  }
+}
+
+/** What follows a turn would tell where it ends, but is not learned; a model that never learns to stop never stops. */
+function endlessTurn(row: DatasetRow, text: string, { end }: Span): DataError {
+  const next = JSON.stringify(text.slice(end, end + 30))
+  return rowError(
+    row,
+    `the end of the assistant's turn is never learned: the chat template puts ${next} after what is learned, and no token that ends a turn, so the model would never stop. Let {% generation %} enclose the end-of-turn token, or use train_on: all`,
+  )
 }

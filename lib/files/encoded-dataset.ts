@@ -4,6 +4,7 @@
  */
 
 import { InternalError } from '../errors.js'
+import type { Detected } from './dataset.js'
 import { IGNORE } from './encode.js'
 
 /** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */
@@ -25,6 +26,8 @@ export interface EncodedChunk {
 export interface DatasetStats {
   /** Rows read. */
   rows: number
+  /** Examples made of them: a document that is too long makes several, a row that is left out none. */
+  examples: number
   /** Rows left out because nothing in them is learned. */
   dropped: number
   /** Of `dropped`: those whose learned part was cut off by `max_seq_length`. */
@@ -91,6 +94,18 @@ export class ChunkBuilder {
   }
 }
 
+export function emptyStats(): DatasetStats {
+  return {
+    rows: 0,
+    examples: 0,
+    dropped: 0,
+    droppedByTruncation: 0,
+    truncated: 0,
+    tokens: 0,
+    supervisedTokens: 0,
+  }
+}
+
 /** Rows by index from 0, in the order of the files. */
 export class EncodedDataset {
   readonly stats: DatasetStats
@@ -99,19 +114,28 @@ export class EncodedDataset {
   /** Whether a template asked for the date. */
   readonly usesClock: boolean
   readonly paths: readonly string[]
+  /** What was found out about the data; absent when there were no rows. */
+  readonly detected: Detected | undefined
   readonly #chunks: readonly EncodedChunk[]
   /** `[chunks + 1]`: index of each chunk's first row. */
   readonly #firstRows: Uint32Array
 
   constructor(
     chunks: readonly EncodedChunk[],
-    about: { stats: DatasetStats; now: number; usesClock: boolean; paths: readonly string[] },
+    about: {
+      stats: DatasetStats
+      now: number
+      usesClock: boolean
+      paths: readonly string[]
+      detected?: Detected | undefined
+    },
   ) {
     this.#chunks = chunks
     this.stats = about.stats
     this.now = about.now
     this.usesClock = about.usesClock
     this.paths = about.paths
+    this.detected = about.detected
     this.#firstRows = new Uint32Array(chunks.length + 1)
     for (const [index, { lines }] of chunks.entries()) {
       this.#firstRows[index + 1] = (this.#firstRows[index] as number) + lines.length

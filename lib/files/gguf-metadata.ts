@@ -10,13 +10,15 @@ import { quote } from './input.js'
 export type GgufMetadata = ReadonlyMap<string, GgufValue>
 
 export class GgufKeys {
+  /** @param prefix what every key that is asked for begins with, such as `llama.` */
   constructor(
     readonly path: string,
     readonly metadata: GgufMetadata,
+    readonly prefix = '',
   ) {}
 
   has(key: string): boolean {
-    return this.metadata.has(key)
+    return this.metadata.has(this.prefix + key)
   }
 
   text(key: string): string | undefined {
@@ -57,12 +59,13 @@ export class GgufKeys {
   }
 
   required<T>(key: string, value: T | undefined): T {
-    if (value === undefined)
-      throw new FileFormatError(`${this.path} lacks the key ${key}`, { path: this.path, key })
-    return value
+    if (value !== undefined) return value
+    const full = this.prefix + key
+    throw new FileFormatError(`${this.path} lacks the key ${full}`, { path: this.path, key: full })
   }
 
-  private typed(key: string, expected: string, right: (value: GgufValue) => boolean): GgufValue | undefined {
+  private typed(name: string, expected: string, right: (value: GgufValue) => boolean): GgufValue | undefined {
+    const key = this.prefix + name
     const value = this.metadata.get(key)
     if (value === undefined || right(value)) return value
     const shown = typeof value === 'object' ? `an array of ${value.length}` : quote(String(value))

@@ -13,7 +13,7 @@ import {
   UnsupportedError,
 } from '../errors.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
-import type { DatasetFormat } from './dataset.js'
+import type { DatasetForm, Detected } from './dataset.js'
 import type { EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { TokenizerSource } from './tokenizer.js'
@@ -21,8 +21,13 @@ import type { TokenizerOfModel } from './tokenizer-source.js'
 
 export interface EncodeJob {
   kind: 'encode'
-  paths: readonly string[]
-  format: DatasetFormat | 'auto'
+  /** Files, or what rows that are sent are called. */
+  input: { paths: readonly string[] } | { rows: string }
+  form: DatasetForm
+  /** Stop after so many rows; they are all right then. */
+  rowLimit?: number
+  /** Tokens that are sent at once. */
+  chunkTokens: number
   source: TokenizerSource | TokenizerOfModel
   options: EncodeRowOptions
 }
@@ -38,10 +43,22 @@ export interface RenderJob {
 
 export type TextJob = EncodeJob | RenderJob
 
+/** What a job is sent while it runs. */
+export type TextFeed =
+  /** A chunk was taken, so one more may be sent. */
+  | { kind: 'taken' }
+  /** What was wanted, in answer to `want`. */
+  | { kind: 'bytes'; bytes: Uint8Array }
+  | { kind: 'rows'; rows: unknown[] }
+  | { kind: 'end' }
+
 export type TextAnswer =
+  /** More of the rows or bytes that only the other side can read. */
+  | { kind: 'want' }
+  | { kind: 'detected'; detected: Detected }
   | { kind: 'chunk'; chunk: EncodedChunk }
   | { kind: 'progress'; rows: number; tokens: number }
-  | { kind: 'encoded'; stats: DatasetStats; usesClock: boolean }
+  | { kind: 'encoded'; stats: DatasetStats; usesClock: boolean; paths: string[] }
   | { kind: 'rendered'; text: string }
   | { kind: 'error'; error: PlainError }
 

@@ -8,12 +8,17 @@ import { InternalError } from '../errors.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, withinTime } from './chat-template.js'
 import { type DatasetRow, openDataset } from './dataset.js'
 import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
-import { ChunkBuilder, type DatasetStats } from './encoded-dataset.js'
-import { type EncodeJob, type RenderJob, type TextAnswer, type TextJob, toPlainError } from './text-jobs.js'
+import { ChunkBuilder, emptyStats } from './encoded-dataset.js'
+import {
+  type EncodeJob,
+  type RenderJob,
+  type TextAnswer,
+  type TextFeed,
+  type TextJob,
+  toPlainError,
+} from './text-jobs.js'
 import { readTokenizerSource } from './tokenizer-source.js'
 
-/** Tokens that are sent at once. */
-const CHUNK_TOKENS = 1 << 18
 const PROGRESS_MILLISECONDS = 100
 
 function answer(message: TextAnswer, transfer: ArrayBuffer[] = []): void {
@@ -21,53 +26,122 @@ function answer(message: TextAnswer, transfer: ArrayBuffer[] = []): void {
   parentPort.postMessage(message, transfer)
 }
 
-async function encode({ paths, format, source, options }: EncodeJob): Promise<void> {
-  const encoder = new RowEncoder('kind' in source ? await readTokenizerSource(source) : source, options)
-  const stats: DatasetStats = {
-    rows: 0,
-    dropped: 0,
-    droppedByTruncation: 0,
-    truncated: 0,
-    tokens: 0,
-    supervisedTokens: 0,
+/** Messages that were sent and not looked at yet, and who waits for the next. */
+class Inbox {
+  readonly #rows: TextFeed[] = []
+  #waiting: (() => void)[] = []
+  /** Chunks that may be sent before one is taken. */
+  #room = CHUNKS_AHEAD
+
+  constructor() {
+    parentPort?.on('message', (message: TextFeed) => {
+      if (message.kind === 'taken') this.#room++
+      else this.#rows.push(message)
+      for (const wake of this.#waiting.splice(0)) wake()
+    })
   }
-  const fileOf = new Map(paths.map((path, index) => [path, index]))
+
+  /** Waits until a chunk may be sent, so that they do not pile up. */
+  async room(): Promise<void> {
+    while (this.#room === 0) await this.#message()
+    this.#room--
+  }
+
+  /** Asks for more and waits for it. */
+  async *feed(): AsyncGenerator<Exclude<TextFeed, { kind: 'taken' | 'end' }>, void, void> {
+    for (;;) {
+      answer({ kind: 'want' })
+      while (this.#rows.length === 0) await this.#message()
+      const message = this.#rows.shift() as TextFeed
+      if (message.kind === 'end' || message.kind === 'taken') return
+      yield message
+    }
+  }
+
+  #message(): Promise<void> {
+    return new Promise((wake) => this.#waiting.push(wake))
+  }
+}
+
+const CHUNKS_AHEAD = 4
+
+async function* sentBytes(inbox: Inbox): AsyncGenerator<Uint8Array, void, void> {
+  for await (const message of inbox.feed()) if (message.kind === 'bytes') yield message.bytes
+}
+
+async function* sentRows(inbox: Inbox): AsyncGenerator<unknown, void, void> {
+  for await (const message of inbox.feed()) if (message.kind === 'rows') yield* message.rows
+}
+
+async function encode(job: EncodeJob): Promise<void> {
+  const { input, form, source, options, chunkTokens, rowLimit } = job
+  const inbox = new Inbox()
+  const encoder = new RowEncoder('kind' in source ? await readTokenizerSource(source) : source, options)
+  const stats = emptyStats()
+  const fileOf = new Map<string, number>()
   let chunk = new ChunkBuilder()
-  const send = () => {
+  const send = async () => {
     const built = chunk.build()
+    chunk = new ChunkBuilder()
+    await inbox.room()
     const buffers = Object.values(built).map((array) => (array as Int32Array<ArrayBuffer>).buffer)
     answer({ kind: 'chunk', chunk: built }, buffers)
-    chunk = new ChunkBuilder()
+  }
+  const fileIndex = (path: string) => {
+    const index = fileOf.get(path) ?? fileOf.size
+    fileOf.set(path, index)
+    return index
   }
   const keep = (encoded: EncodedRow | DropReason) => {
-    stats.rows++
     if (typeof encoded === 'string') {
       stats.dropped++
       if (encoded === 'truncated_away') stats.droppedByTruncation++
       return
     }
     const { inputIds, labels, supervised, truncated, path, line } = encoded
-    chunk.add(inputIds, labels, supervised, fileOf.get(path) ?? 0, line)
+    chunk.add(inputIds, labels, supervised, fileIndex(path), line)
+    stats.examples++
     stats.tokens += inputIds.length
     stats.supervisedTokens += supervised
     if (truncated) stats.truncated++
-    if (chunk.tokens >= CHUNK_TOKENS) send()
   }
   const { milliseconds } = options.templateLimits ?? DEFAULT_TEMPLATE_LIMITS
   let reported = performance.now()
-  for await (const rows of grouped(openDataset(paths, { format }))) {
-    const encodeAll = () => rows.map((row) => encoder.encode(row))
-    const chats = rows[0]?.format === 'messages'
+  const rows = openDataset('paths' in input ? input.paths : { rows: sentRows(inbox), name: input.rows }, {
+    ...form,
+    stdin: sentBytes(inbox),
+    onDetected: (detected) => answer({ kind: 'detected', detected }),
+  })
+  for await (const group of grouped(limited(rows, rowLimit))) {
+    const encodeAll = () => group.map((row) => encoder.encodeAll(row))
+    const chats = group[0]?.format === 'messages' || group[0]?.format === 'alpaca'
     // Where all together take longer than one may, each has a limit of its own, and an error that names it.
     const encoded = (chats ? withinTime(milliseconds, encodeAll)?.value : undefined) ?? encodeAll()
-    encoded.forEach(keep)
+    stats.rows += group.length
+    for (const examples of encoded) {
+      for (const example of examples) {
+        keep(example)
+        if (chunk.tokens >= chunkTokens) await send()
+      }
+    }
     if (performance.now() - reported >= PROGRESS_MILLISECONDS) {
       reported = performance.now()
       answer({ kind: 'progress', rows: stats.rows, tokens: stats.tokens })
     }
   }
-  if (chunk.rows > 0) send()
-  answer({ kind: 'encoded', stats, usesClock: encoder.usesClock })
+  if (chunk.rows > 0) await send()
+  answer({ kind: 'encoded', stats, usesClock: encoder.usesClock, paths: [...fileOf.keys()] })
+}
+
+async function* limited<T>(
+  rows: AsyncIterable<T>,
+  limit = Number.POSITIVE_INFINITY,
+): AsyncGenerator<T, void, void> {
+  let count = 0
+  for await (const row of rows) {
+    yield row
+    if (++count >= limit) return
+  }
 }
 
 /** Chats that are encoded under one time limit. */
@@ -77,7 +151,7 @@ async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<Dataset
   let group: DatasetRow[] = []
   for await (const row of rows) {
     group.push(row)
-    if (row.format === 'messages' && group.length < GROUP_ROWS) continue
+    if ((row.format === 'messages' || row.format === 'alpaca') && group.length < GROUP_ROWS) continue
     yield group
     group = []
   }

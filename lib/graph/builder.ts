@@ -57,13 +57,16 @@ export class GraphBuilder {
     return this.add(x.cols, 'operand', { op: 'rope', path, x: x.id, heads, headDim })
   }
 
-  /** Causal attention within each packed sequence; q: [T, heads * headDim], k and v: [T, kvHeads * headDim]. */
+  /**
+   * Causal attention within each packed sequence; q: [T, heads * headDim], k and v: [T, kvHeads * headDim]. With a
+   * window a token sees the last `window` keys, its own included.
+   */
   attention(
     path: string,
     q: Value,
     k: Value,
     v: Value,
-    shape: { heads: number; kvHeads: number; headDim: number; scale: number; layer: number },
+    shape: { heads: number; kvHeads: number; headDim: number; scale: number; layer: number; window?: number },
   ): Value {
     return this.add(q.cols, 'operand', { op: 'attention', path, q: q.id, k: k.id, v: v.id, ...shape })
   }

@@ -49,6 +49,8 @@ export type GraphNode = NodeBase &
         headDim: number
         scale: number
         layer: number
+        /** A token sees this many keys at most, its own and those just before it; absent, all before it. */
+        window?: number
         out: number
       }
     | { op: 'swiglu'; gate: number; up: number; out: number }

@@ -5,10 +5,18 @@ import { FileFormatError } from '../errors.js'
 export interface FieldReader {
   /** A positive integer. */
   size(key: string, fallback?: number): number
+  /** The same, where `null` means that there is none; an absent field takes the fallback. */
+  optionalSize(key: string, fallback?: number): number | undefined
+  /** A whole number from 0. */
+  count(key: string, fallback?: number): number
   /** A finite number above zero. */
   number(key: string, fallback?: number): number
+  /** The same, or undefined where it is absent, `null` or zero. */
+  optionalNumber(key: string): number | undefined
   flag(key: string, fallback: boolean): boolean
   text(key: string, fallback: string): string
+  /** A list of strings, or undefined where there is none. */
+  texts(key: string): string[] | undefined
 }
 
 export function fieldReader(config: Record<string, unknown>, where = 'config.json'): FieldReader {
@@ -18,18 +26,30 @@ export function fieldReader(config: Record<string, unknown>, where = 'config.jso
     throw new FileFormatError(`${where}: ${key} is ${shown}, expected ${expected}.`, { key, value })
   }
   const pick = (key: string, fallback: unknown): unknown => config[key] ?? fallback
+  // 2^31 - 1 bounds every dimension, so products of two stay exact in a double.
+  const whole = (value: unknown, least: number): value is number =>
+    typeof value === 'number' && Number.isInteger(value) && value >= least && value < 2 ** 31
+  const size = (key: string, fallback?: number): number => {
+    const value = pick(key, fallback)
+    return whole(value, 1) ? value : wrong(key, 'a positive integer')
+  }
+  const number = (key: string, fallback?: number): number => {
+    const value = pick(key, fallback)
+    if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
+    return wrong(key, 'a number above zero')
+  }
   return {
-    size(key, fallback) {
-      const value = pick(key, fallback)
-      // 2^31 - 1 bounds every dimension, so products of two stay exact in a double.
-      if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value < 2 ** 31) return value
-      return wrong(key, 'a positive integer')
+    size,
+    optionalSize(key, fallback) {
+      const value = config[key] === undefined ? fallback : config[key]
+      return value === undefined || value === null ? undefined : size(key, fallback)
     },
-    number(key, fallback) {
+    count(key, fallback) {
       const value = pick(key, fallback)
-      if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
-      return wrong(key, 'a number above zero')
+      return whole(value, 0) ? value : wrong(key, 'a whole number from 0')
     },
+    number,
+    optionalNumber: (key) => ((config[key] ?? 0) === 0 ? undefined : number(key)),
     flag(key, fallback) {
       const value = pick(key, fallback)
       return typeof value === 'boolean' ? value : wrong(key, 'true or false')
@@ -37,6 +57,12 @@ export function fieldReader(config: Record<string, unknown>, where = 'config.jso
     text(key, fallback) {
       const value = pick(key, fallback)
       return typeof value === 'string' ? value : wrong(key, 'a string')
+    },
+    texts(key) {
+      const value = pick(key, undefined)
+      if (value === undefined) return undefined
+      if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value
+      return wrong(key, 'a list of strings')
     },
   }
 }

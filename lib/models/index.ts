@@ -1,14 +1,16 @@
 /** The model families, by `model_type`. A new family is one file beside this one and a line here. */
 import { UnsupportedError } from '../errors.js'
 import type { Graph } from '../graph/graph.js'
-import { describeLlama, llamaGraph } from './llama.js'
+import { llamaGraph } from './llama.js'
+import { mistralGraph } from './mistral.js'
+import { qwen2Graph } from './qwen2.js'
 
 type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
 
-const llama: GraphOf = (config, ropeFactors) => llamaGraph(describeLlama(config, ropeFactors))
 const families = new Map<string, GraphOf>([
-  ['llama', llama],
-  ['mistral', llama],
+  ['llama', llamaGraph],
+  ['mistral', mistralGraph],
+  ['qwen2', qwen2Graph],
 ])
 
 /**

@@ -1,20 +1,88 @@
 /**
- * Rotary frequencies from a config: the plain ones, and Llama 3's scaling (Meta's reference: long wavelengths are
- * divided by `factor`, short ones kept, the band between interpolated).
+ * Rotary frequencies from a config. A scaling is a function from the plain frequencies to others; those here give one
+ * set of frequencies for texts of every length, which is what the tables of a session can hold.
  */
 import { UnsupportedError } from '../errors.js'
-import { fieldReader } from './fields.js'
+import { type FieldReader, fieldReader } from './fields.js'
 
 export interface Rotary {
   /** Radians per position of each pair, scaling applied: headDim / 2 numbers. */
   invFreq: number[]
-  /** The same before scaling. */
-  plain: number[]
   /** Multiplies cos and sin. */
   attentionFactor: number
 }
 
-/** @throws {UnsupportedError} for a scaling other than `default` and `llama3` */
+interface Plain {
+  /** Frequency j is theta^(-2j / headDim). */
+  frequencies: number[]
+  theta: number
+  headDim: number
+  /** Context length that the unscaled model was trained for. */
+  original: number
+}
+
+type Scaling = (plain: Plain, read: FieldReader) => { invFreq: number[]; attentionFactor?: number }
+
+/** Positions divided by a factor (position interpolation), which is the same as frequencies divided by it. */
+const linear: Scaling = ({ frequencies }, read) => {
+  const factor = read.number('factor')
+  return { invFreq: frequencies.map((f) => f / factor) }
+}
+
+/** Meta's for Llama 3: long wavelengths divided by the factor, short ones kept, the band between interpolated. */
+const llama3: Scaling = ({ frequencies, original }, read) => {
+  const factor = read.number('factor')
+  const lowFactor = read.number('low_freq_factor')
+  const highFactor = read.number('high_freq_factor')
+  const invFreq = frequencies.map((f) => {
+    const wavelength = (2 * Math.PI) / f
+    if (wavelength < original / highFactor) return f
+    if (wavelength > original / lowFactor) return f / factor
+    const smooth = (original / wavelength - lowFactor) / (highFactor - lowFactor)
+    return ((1 - smooth) * f) / factor + smooth * f
+  })
+  return { invFreq }
+}
+
+/**
+ * YaRN (Peng et al., 2023): pairs that turn more than `beta_fast` times in the original context are kept, those that
+ * turn less than `beta_slow` times are divided by the factor, with a ramp over the pairs between; scores grow with the
+ * logarithm of the factor.
+ */
+const yarn: Scaling = ({ frequencies, theta, headDim, original }, read) => {
+  const factor = read.number('factor')
+  /** The pair, as a fraction, that turns this often in the original context. */
+  const pairOf = (turns: number) =>
+    (headDim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta))
+  const whole = read.flag('truncate', true)
+  const fast = pairOf(read.number('beta_fast', 32))
+  const slow = pairOf(read.number('beta_slow', 1))
+  const low = Math.max(whole ? Math.floor(fast) : fast, 0)
+  let high = Math.min(whole ? Math.ceil(slow) : slow, headDim - 1)
+  if (high === low) high += 0.001
+  const invFreq = frequencies.map((f, pair) => {
+    const ramp = Math.min(Math.max((pair - low) / (high - low), 0), 1)
+    return f * (1 - ramp) + (f / factor) * ramp
+  })
+  const growth = (strength: number) => (factor <= 1 ? 1 : 0.1 * strength * Math.log(factor) + 1)
+  const scale = read.optionalNumber('mscale')
+  const scaleAll = read.optionalNumber('mscale_all_dim')
+  const inferred =
+    scale !== undefined && scaleAll !== undefined ? growth(scale) / growth(scaleAll) : growth(1)
+  return { invFreq, attentionFactor: read.number('attention_factor', inferred) }
+}
+
+const scalings = new Map<string, Scaling>([
+  ['default', ({ frequencies }) => ({ invFreq: frequencies })],
+  ['linear', linear],
+  ['llama3', llama3],
+  ['yarn', yarn],
+])
+
+/**
+ * @param maxPositions stands in for an original context length that the config does not give
+ * @throws {UnsupportedError} for a scaling that is not here, or one of a part of the head
+ */
 export function rotaryFrequencies(
   config: Record<string, unknown>,
   headDim: number,
@@ -23,30 +91,36 @@ export function rotaryFrequencies(
   const record = (value: unknown) =>
     typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
   // transformers v5 keeps theta and scaling together in `rope_parameters`; before that they were two fields.
-  const scaling = record(config.rope_parameters) ?? record(config.rope_scaling) ?? {}
+  const scaling = record(config.rope_scaling) ?? record(config.rope_parameters) ?? {}
+  if (Object.values(scaling).some((value) => record(value) !== undefined && !Array.isArray(value)))
+    throw new UnsupportedError(
+      'config.json: rope_parameters differ by type of layer; one rotary embedding for all layers is supported.',
+      { keys: Object.keys(scaling) },
+    )
   const theta = fieldReader({ rope_theta: scaling.rope_theta ?? config.rope_theta }).number(
     'rope_theta',
     10000,
   )
-  const plain = Array.from({ length: headDim / 2 }, (_, j) => theta ** (-(2 * j) / headDim))
-  const type = scaling.rope_type ?? scaling.type ?? 'default'
-  if (type === 'default') return { invFreq: plain, plain, attentionFactor: 1 }
-  if (type !== 'llama3')
+  const part = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
+  if (part !== 1)
     throw new UnsupportedError(
-      `config.json: RoPE scaling '${String(type)}' is not supported; known are 'default' and 'llama3'.`,
-      { type },
+      `config.json: partial_rotary_factor is ${JSON.stringify(part)}; only whole heads (1) are rotated here.`,
+      { partialRotaryFactor: part },
+    )
+  const type = scaling.rope_type ?? scaling.type ?? 'default'
+  const scale = typeof type === 'string' ? scalings.get(type) : undefined
+  if (scale === undefined)
+    throw new UnsupportedError(
+      `config.json: RoPE scaling ${JSON.stringify(type)} is not supported; known are ${[...scalings.keys()].join(', ')}.`,
+      { type, supported: [...scalings.keys()] },
     )
   const read = fieldReader(scaling, 'config.json rope_scaling')
-  const factor = read.number('factor')
-  const lowFactor = read.number('low_freq_factor')
-  const highFactor = read.number('high_freq_factor')
-  const original = read.size('original_max_position_embeddings', maxPositions)
-  const invFreq = plain.map((f) => {
-    const wavelength = (2 * Math.PI) / f
-    if (wavelength < original / highFactor) return f
-    if (wavelength > original / lowFactor) return f / factor
-    const smooth = (original / wavelength - lowFactor) / (highFactor - lowFactor)
-    return ((1 - smooth) * f) / factor + smooth * f
-  })
-  return { invFreq, plain, attentionFactor: 1 }
+  const outer = fieldReader(config)
+  const original = outer.size(
+    'original_max_position_embeddings',
+    read.size('original_max_position_embeddings', maxPositions),
+  )
+  const frequencies = Array.from({ length: headDim / 2 }, (_, j) => theta ** (-(2 * j) / headDim))
+  const { invFreq, attentionFactor = 1 } = scale({ frequencies, theta, headDim, original }, read)
+  return { invFreq, attentionFactor }
 }

@@ -7,6 +7,7 @@ import { dirname, isAbsolute, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
+import { STDIN } from '../files/dataset.js'
 import { readText } from '../files/input.js'
 import {
   badValue,
@@ -21,7 +22,7 @@ import {
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import { describeQuantization, nf4, type Quantization, sameQuantization } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { type DatasetConfig, datasetObject } from './data.js'
+import { type DatasetConfig, dataset, datasetObject } from './data.js'
 import { type TrainOptions, trainShape } from './options.js'
 
 const SIZE_LIMIT = 4 << 20
@@ -62,7 +63,9 @@ export const threadsSchema = z
   })
   .default('auto')
 
-const datasetSchema = z.union([text(), datasetObject], { error: 'a path or {path: …, format: …}' })
+const datasetSchema = z.union([text(), z.array(text()).min(1), datasetObject], {
+  error: 'a path, a list of paths, or {path: …, format: …}',
+})
 
 /** Every key of a config file, in camelCase. */
 export const configSchema = z.strictObject({
@@ -70,7 +73,7 @@ export const configSchema = z.strictObject({
   quantization: quantizationSchema.optional().describe('How the frozen linears are held'),
   precision: precisionSchema,
   strategy: strategySchema.describe('What is trained'),
-  dataset: datasetSchema.describe('Training data: JSON lines'),
+  dataset: datasetSchema.describe('Training data: files, or {path: …} with how to read them'),
   evalDataset: datasetSchema.nullable().default(null).describe('Held-out data'),
   evalFraction: z
     .number({ error: 'a number in [0, 1)' })
@@ -108,9 +111,10 @@ export async function loadConfig(path: string, overrides: readonly string[] = []
 export function resolveConfig(raw: unknown, source: OptionSource, folder: string): RunConfig {
   const given = parseOptions(configSchema, raw, source)
   const inFolder = (path: string) => (isAbsolute(path) ? path : resolve(folder, path))
+  const placed = (path: string) => (path === STDIN ? path : inFolder(path))
   const datasetOf = (value: z.infer<typeof datasetSchema>): DatasetConfig => {
-    const { path, format } = typeof value === 'string' ? { path: value, format: 'auto' as const } : value
-    return { path: inFolder(path), format }
+    const { path, ...form } = typeof value === 'string' || Array.isArray(value) ? dataset(value) : value
+    return { path: typeof path === 'string' ? placed(path) : path.map(placed), ...form }
   }
   if (given.evalDataset !== null && given.evalFraction > 0)
     throw badValue(source, 'evalFraction', given.evalFraction, 'it to be absent, since eval_dataset is given')

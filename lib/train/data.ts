@@ -1,36 +1,110 @@
-/** The data of runs and evaluations: files named by the user, tokenised in a worker, in micro-batches. */
+/** The data of runs and evaluations: named by the user, tokenised in a worker, in micro-batches. */
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import type { BaseModel } from '../base.js'
-import { DATASET_FORMATS, type DatasetFormat } from '../files/dataset.js'
-import { type EncodeProgress, encodeDataset } from '../files/encode-dataset.js'
+import { ConfigError } from '../errors.js'
+import {
+  COLUMN_NAMES,
+  type Columns,
+  DATASET_FORMATS,
+  type DatasetFormat,
+  FILE_TYPES,
+  type FileType,
+} from '../files/dataset.js'
+import { EMPTY_ROWS, type EmptyRows } from '../files/encode.js'
+import { type DatasetInput, type EncodeProgress, encodeDataset } from '../files/encode-dataset.js'
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
 import { Batches, splitHeldOut } from '../files/pack.js'
-import { deepFreeze, parseOptions, text, word } from '../schema.js'
+import { isRowSource, type RowSource } from '../files/row-source.js'
+import { deepFreeze, flag, parseOptions, text, word } from '../schema.js'
 import type { BatchSource } from './batches.js'
 import type { TrainOptions } from './options.js'
 
-/** A data file: JSON lines. */
+/** Data, and how it is to be understood. */
 export interface DatasetConfig {
-  readonly path: string
+  /** Files, folders, patterns such as `data/*.jsonl`, or `-` for standard input; a name where `rows` are given. */
+  readonly path: string | readonly string[]
+  /** Rows that a program gives. */
+  readonly rows?: RowSource
   /** `auto` goes by the keys of the first row. */
   readonly format: DatasetFormat | 'auto'
+  /** `auto` goes by the names of files, and by their first bytes where names say nothing. */
+  readonly fileType: FileType | 'auto'
+  /** What the data calls the columns that a format expects. */
+  readonly columns: Columns
+  /** Of CSV and TSV: whether the first line names the columns. */
+  readonly header: boolean
+  /** Whether a row with nothing to learn is an error, or left out. */
+  readonly emptyRows: EmptyRows
 }
 
-export const datasetObject = z.strictObject({
-  path: text('a path'),
+const columnName = z
+  .union([text(), z.int().min(1).transform(String)], { error: 'the name of a column, or its number from 1' })
+  .optional()
+const columnsShape = Object.fromEntries(COLUMN_NAMES.map((name) => [name, columnName])) as Record<
+  (typeof COLUMN_NAMES)[number],
+  typeof columnName
+>
+
+const datasetShape = {
+  path: z.union([text('a path'), z.array(text('a path')).min(1)], { error: 'a path or a list of paths' }),
   format: word(['auto', ...DATASET_FORMATS]).default('auto'),
-}) satisfies z.ZodType<DatasetConfig>
+  fileType: word(['auto', ...FILE_TYPES]).default('auto'),
+  columns: z.strictObject(columnsShape).default({}),
+  header: flag().default(true),
+  emptyRows: word(EMPTY_ROWS).default('error'),
+}
+
+export const datasetObject = z.strictObject(datasetShape)
+
+/** Everything of `DatasetConfig` that has a default. */
+export type DatasetOptions = Partial<Omit<DatasetConfig, 'path' | 'rows'>> & {
+  /** What rows of a program are called in messages. Default dataset(). */
+  name?: string
+}
 
 /**
- * Names a data file. It is read when a run or an evaluation starts.
- * @param path JSON lines of `messages`, of `prompt` and `completion`, or of `text`
- * @example dataset('train.jsonl', { format: 'messages' })
+ * Names data for a run or an evaluation, which reads it when it starts.
+ * @param source files, folders, patterns or `-`; or rows as objects: an array, any other iterable, sync or async, or a
+ * function that returns one anew for every pass
+ * @example dataset('train.csv', { columns: { prompt: 'question', completion: 'answer' } })
+ * @example dataset([{ prompt: 'Hello', completion: ' there' }])
  */
-export function dataset(path: string, options: Partial<Omit<DatasetConfig, 'path'>> = {}): DatasetConfig {
-  return deepFreeze(
-    parseOptions(datasetObject, { ...options, path }, { name: 'dataset()', spelling: 'camel' }),
-  )
+export function dataset(
+  source: string | readonly string[] | RowSource,
+  options: DatasetOptions = {},
+): DatasetConfig {
+  const { name = 'dataset()', ...given } = options
+  const isPath = typeof source === 'string' || (Array.isArray(source) && isStrings(source))
+  if (!isPath && !isRowSource(source))
+    throw new ConfigError(
+      `dataset(): expected a path, a list of paths, or rows to iterate over, not ${JSON.stringify(source)}.`,
+    )
+  const path = isPath ? source : name
+  const parsed = parseOptions(
+    datasetObject,
+    { ...given, path },
+    { name: 'dataset()', spelling: 'camel' },
+  ) as DatasetConfig
+  // What a program gives stays as it is.
+  return Object.freeze({ ...deepFreeze(parsed), ...(isPath ? {} : { rows: source as RowSource }) })
+}
+
+function isStrings(values: readonly unknown[]): boolean {
+  return values.length > 0 && values.every((value) => typeof value === 'string')
+}
+
+/** What is given where data is expected: what `dataset()` takes or returns. */
+export type DatasetArgument = DatasetConfig | string | readonly string[] | RowSource
+
+export function datasetOf(data: DatasetArgument): DatasetConfig {
+  const isConfig = typeof data === 'object' && 'path' in data && 'format' in data
+  return isConfig ? data : dataset(data as string | RowSource)
+}
+
+/** What reads the rows takes it so. */
+export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
+  return rows === undefined ? path : { rows, name: [path].flat().join() }
 }
 
 /** The data of a run, tokenised. */
@@ -106,10 +180,11 @@ async function encodeFile(
   { now, signal, onProgress }: DataControl & { now: number },
 ): Promise<EncodedDataset> {
   const { maxSeqLength, trainOn } = options
+  const { format, fileType, columns, header, emptyRows } = config
   return encodeDataset(
-    config.path,
+    inputOf(config),
     { kind: base.files.kind, path: base.files.path },
-    { format: config.format, maxSeqLength, trainOn, now: new Date(now) },
+    { format, fileType, columns, header, emptyRows, maxSeqLength, trainOn, now: new Date(now) },
     { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) },
   )
 }

@@ -13,12 +13,24 @@ export interface Evaluation {
   supervisedTokens: number
 }
 
+/** How an evaluation is watched and stopped. */
+export interface EvaluateControl {
+  signal?: AbortSignal | undefined
+  onProgress?: ((progress: EvaluateProgress) => void) | undefined
+}
+
+/** How far an evaluation has got. */
+export interface EvaluateProgress {
+  batches: number
+  totalBatches: number
+}
+
 /** Runs every micro-batch of the source's first epoch; an abort rejects with the signal's reason between two of them. */
 export async function evaluateBatches(
   session: NativeSession,
   plan: string,
   source: BatchSource,
-  signal?: AbortSignal,
+  { signal, onProgress }: EvaluateControl = {},
 ): Promise<Evaluation> {
   const count = source.count(0)
   let lossSum = 0
@@ -31,6 +43,7 @@ export async function evaluateBatches(
     lossSum += result.lossSum
     supervisedTokens += result.count
     tokens += batch.tokens.length
+    onProgress?.({ batches: i + 1, totalBatches: count })
   }
   const loss = lossSum / supervisedTokens
   return { loss, perplexity: Math.exp(loss), tokens, supervisedTokens }

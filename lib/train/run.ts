@@ -23,7 +23,7 @@ import {
   type TrainingState,
 } from './checkpoint.js'
 import type { RunData } from './data.js'
-import { type Evaluation, evaluateBatches } from './evaluate.js'
+import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evaluate.js'
 import { MetricsFile, type TrainEvent } from './metrics.js'
 import { optimizerOf } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
@@ -63,6 +63,7 @@ export interface RunSetup {
   /** A checkpoint, or true for the newest of the output folder. */
   resume: string | boolean
   signal: AbortSignal | undefined
+  onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
   /** Runs native work while the adapter is kept alive. */
   use: <T>(work: () => Promise<T>) => Promise<T>
   /** Claims the adapter; returns what gives it back when the run is over, however it ends. */
@@ -320,9 +321,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     source: BatchSource,
     step: number,
   ): Promise<TrainEvent | undefined> {
-    const { signal, use } = this.#setup
+    const { signal, onEvalProgress: onProgress, use } = this.#setup
     try {
-      const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, signal))
+      const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }))
       this.evaluations.push({ step, ...found })
       return { event: 'eval', step, loss: found.loss, perplexity: found.perplexity, tokens: found.tokens }
     } catch (error) {

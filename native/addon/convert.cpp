@@ -118,6 +118,7 @@ Graph to_graph(Napi::Value value) {
         node.kv_heads = id("kvHeads");
         node.layer = id("layer");
         node.scale = static_cast<float>(n.number("scale"));
+        if (n.has("window")) node.window = id("window");
         break;
       case Op::swiglu:
         node.inputs = {id("gate"), id("up")};

@@ -132,6 +132,7 @@ class Checker {
         expect(node, value(node, node.inputs[1]).cols == kv && value(node, node.inputs[2]).cols == kv,
                "k and v must be [T, kvHeads x headDim]");
         expect_operands(node);
+        expect(node, node.window == -1 || node.window > 0, "its window must be at least 1");
         // The key/value cache has one part per attention, of one size, in order.
         expect(node, node.layer == attentions_++, "its layer must be its number among the attention nodes");
         if (kv_width_ == 0) kv_width_ = kv;
@@ -177,6 +178,7 @@ std::string Graph::to_text() const {
     for (size_t i = 0; i < node.inputs.size(); ++i) text << (i ? ", %" : "%") << node.inputs[i];
     if (node.residual >= 0) text << ", +%" << node.residual;
     text << ')';
+    if (node.window >= 0) text << " window " << node.window;
     if (node.out >= 0) text << " -> %" << node.out << " [T, " << values[node.out].cols << ']';
     if (node.segment >= 0) text << "  segment " << node.segment;
     text << '\n';

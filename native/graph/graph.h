@@ -43,6 +43,7 @@ struct Node {
   int kv_heads = 0;
   int head_dim = 0;
   int layer = -1;
+  int window = -1;  // keys that a token of an attention sees at most; absent: all before it and its own
 };
 
 struct Graph {

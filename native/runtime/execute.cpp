@@ -241,6 +241,7 @@ class Executor {
     shape.kv_heads = node.kv_heads;
     shape.head_dim = node.head_dim;
     shape.scale = node.scale;
+    if (node.window > 0) shape.window = node.window;
     return shape;
   }
 

@@ -57,9 +57,11 @@ test('a run trains, evaluates, saves, and its adapter answers as it was taught',
   const [evaluated] = jsonLines(fromConfig.stdout) as [Record<string, unknown>]
   const last = evaluations.at(-1)
   expect(evaluated).toMatchObject({ loss: last?.loss, perplexity: last?.perplexity, tokens: last?.tokens })
-  expect(jsonLines(withAdapter.stdout)).toMatchObject([{ loss: last?.loss, adapter: at('out') }])
-  const [before] = jsonLines(alone.stdout) as [{ loss: number; adapter: null }]
-  expect(before.adapter).toBeNull()
+  expect(jsonLines(withAdapter.stdout)).toMatchObject([
+    { loss: last?.loss, adapters: [{ path: at('out'), weight: 1 }] },
+  ])
+  const [before] = jsonLines(alone.stdout) as [{ loss: number; adapters: [] }]
+  expect(before.adapters).toEqual([])
   expect(before.loss).toBeGreaterThan(5 * (last?.loss as number))
   const taught = jsonLines(answers.stdout) as { prompt: string; text: string; finish_reason: string }[]
   expect(taught.map(({ prompt }) => prompt)).toEqual(['Colour of sky 0?', 'Colour of sun 2?'])
@@ -198,7 +200,7 @@ test('Ctrl-C before the first step stops at once and leaves nothing behind', asy
 test('a second Ctrl-C ends the process within a step', async () => {
   const long = { per_device_train_batch_size: 64, gradient_accumulation_steps: 64, max_steps: 3 }
   const { config, at } = project(long, 8000)
-  const first = signalWhen('SIGINT', ({ stderr }) => stderr.includes('rows,'))
+  const first = signalWhen('SIGINT', ({ stderr }) => stderr.includes('of them learnt'))
   const second = signalWhen('SIGINT', ({ stderr }) => stderr.includes('Finishing'))
   const { code } = await lowrank(['train', config], {
     watch: (child, soFar) => {

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
+from transformers.models.qwen2 import modeling_qwen2
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -35,9 +36,9 @@ def load_double(folder: Path, **options):
     would leave rounding noise in the goldens; `check_norm_patch` shows that nothing else changes."""
     modeling_llama.LlamaRMSNorm.forward = _rms_norm_in_input_dtype
     modeling_mistral.MistralRMSNorm.forward = _rms_norm_in_input_dtype
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="sdpa", dtype=torch.float32, **options
-    )
+    modeling_qwen2.Qwen2RMSNorm.forward = _rms_norm_in_input_dtype
+    options = {"attn_implementation": "sdpa", **options}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
     return model.double().eval()
 
 

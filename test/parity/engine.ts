@@ -69,13 +69,18 @@ export interface Loaded {
 }
 
 /** A model of test/parity/models in native memory; its decoder linears as `linears` says, the rest exactly as stored. */
-export async function loadTiny(name: string, linears?: StorageFormat): Promise<Loaded> {
-  const files = await openModelFiles(join(parity, 'models', name))
+export function loadTiny(name: string, linears?: StorageFormat): Promise<Loaded> {
+  return loadFrom(join(parity, 'models', name), linears)
+}
+
+/** The same for any folder or GGUF file. */
+export async function loadFrom(path: string, linears?: StorageFormat): Promise<Loaded> {
+  const files = await openModelFiles(path)
   const graph = graphOf(files.config)
   const model = addon().createModel(graph)
   for (const weight of graph.weights) {
     const source = files.tensors.get(weight.name)
-    if (source === undefined) throw new Error(`${name} lacks ${weight.name}`)
+    if (source === undefined) throw new Error(`${path} lacks ${weight.name}`)
     const decoder = weight.kind === 'matrix' && weight.name.startsWith('model.layers.')
     const format = decoder && linears !== undefined ? linears : 'f32'
     await model.loadWeight(weight.name, source, format).promise

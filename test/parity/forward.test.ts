@@ -2,7 +2,20 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
 import { floats, goldenBatch, type Loaded, loadTiny, readGolden, relativeError, scalar } from './engine.js'
 
-const models = ['llama2', 'llama3', 'smollm2', 'tinyllama', 'mistral', 'odd', 'sharded', 'half']
+const models = [
+  'llama2',
+  'llama3',
+  'smollm2',
+  'tinyllama',
+  'mistral',
+  'odd',
+  'sharded',
+  'half',
+  'linear',
+  'mistral_window',
+  'qwen2',
+  'qwen2_window',
+]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {
   let loaded: Loaded | undefined
@@ -15,7 +28,7 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
     const { vocabSize } = loaded.graph
     const logits = floats(golden, 'logits')
     const session = addon().createSession(loaded.model, [], {
-      forward: { mode: 'forward', tokens: 64, sequences: 1, headRows: 64, kvCapacity: 128, precision: 'f32' },
+      forward: { mode: 'forward', tokens: 64, sequences: 1, headRows: 64, kvCapacity: 256, precision: 'f32' },
     })
     for (let s = 0; s + 1 < cuSeqlens.length; s++) {
       const begin = cuSeqlens[s] as number

@@ -53,6 +53,10 @@ CASES = [
     ("nf4", "llama3", _all, _nf4),
     ("nf4_double", "llama2", _all, {**_nf4, "double_quant": True}),
     ("nf4_odd", "odd", _all, {**_nf4, "double_quant": True}),
+    ("linear_rope", "linear", _all, None),
+    ("window", "mistral_window", _all, None),
+    ("qwen2", "qwen2", _all, None),
+    ("qwen2_window", "qwen2_window", _all, None),
 ]
 
 

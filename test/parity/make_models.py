@@ -1,4 +1,4 @@
-"""Tiny random models of every Llama variant, and their logits and losses in float64.
+"""Tiny random models of every family and variant, and their logits and losses in float64.
 
 The weights are drawn at scales that give sharp attention and logits of size one, so that a mistake in
 any part shows far above rounding.
@@ -8,7 +8,14 @@ import json
 import shutil
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers.models.llama import modeling_llama
 
 from common import (
@@ -24,6 +31,14 @@ from common import (
 )
 
 LENGTHS = [7, 29, 12]
+# Sequences that go on for more than a tile of 64 after their windows.
+LONG_LENGTHS = {"mistral_window": [5, 140, 21]}
+
+CLASSES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
 
 _common = {
     "hidden_size": 64,
@@ -80,18 +95,51 @@ MODELS = {
     ),
     "sharded": ("llama", {"intermediate_size": 192}, torch.bfloat16, "60KB"),
     "half": ("llama", {"tie_word_embeddings": True}, torch.float16, None),
+    "linear": (
+        "llama",
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+        torch.bfloat16,
+        None,
+    ),
+    "mistral_window": ("mistral", {"sliding_window": 20, "max_position_embeddings": 256}, torch.bfloat16, None),
+    "qwen2": (
+        "qwen2",
+        {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+        torch.bfloat16,
+        None,
+    ),
+    # The second of two layers sees a window.
+    "qwen2_window": (
+        "qwen2",
+        {
+            "use_sliding_window": True,
+            "sliding_window": 10,
+            "max_window_layers": 1,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+            },
+        },
+        torch.bfloat16,
+        None,
+    ),
 }
 
 
 def build(name: str):
     kind, overrides, dtype, _ = MODELS[name]
     settings = {**_common, "rope_parameters": _plain_rope, "tie_word_embeddings": False, **overrides}
-    model = MistralForCausalLM(MistralConfig(**settings)) if kind == "mistral" else LlamaForCausalLM(LlamaConfig(**settings))
+    config, model = CLASSES[kind]
+    model = model(config(**settings))
     tied = settings["tie_word_embeddings"]
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator(f"{name}/{key}"))
-            if weight.dim() == 1:
+            if key.endswith(".bias"):
+                weight.copy_(noise * 0.5)
+            elif weight.dim() == 1:
                 weight.copy_(1 + 0.2 * noise)
             elif "embed_tokens" in key:
                 weight.copy_(noise * (0.2 if tied else 1.0))
@@ -104,7 +152,7 @@ def build(name: str):
 
 def batch_of(name: str):
     vocab = MODELS[name][1].get("vocab_size", _common["vocab_size"])
-    return make_batch(f"golden/{name}", LENGTHS, vocab, prompt=3)
+    return make_batch(f"golden/{name}", LONG_LENGTHS.get(name, LENGTHS), vocab, prompt=3)
 
 
 def write_v4_config() -> None:
@@ -144,6 +192,21 @@ def check_norm_patch(original) -> None:
         raise SystemExit("the float64 norm is not transformers' norm")
 
 
+def check_windows() -> None:
+    """The goldens are torch's fused attention in float64. transformers' own attention, whose softmax is float32, must
+    agree to that, and the window must matter."""
+    for name in ("mistral_window", "qwen2_window"):
+        batch = batch_of(name)
+        folder = ROOT / "models" / name
+        with torch.no_grad():
+            logits = forward(load_double(folder), batch)
+            eager = relative_error(forward(load_double(folder, attn_implementation="eager"), batch), logits)
+            without = relative_error(forward(load_double(folder, sliding_window=4096), batch), logits)
+        print(f"  {name}: eager attention differs by {eager:.1e}, attention to everything by {without:.1e}")
+        if not (eager < 1e-6 and without > 1e-2):
+            raise SystemExit(f"{name} is not what transformers' attention computes")
+
+
 def make() -> None:
     original_norm = modeling_llama.LlamaRMSNorm.forward
     for name, (_, _, _, shard_size) in MODELS.items():
@@ -169,6 +232,7 @@ def make() -> None:
         print(f"  {name}: loss {float(total / count):.6f} over {count} labels, logits std {float(logits.std()):.2f}")
     write_v4_config()
     check_norm_patch(original_norm)
+    check_windows()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from common import ROOT, generator, save_json
 
+_yarn = {"rope_type": "yarn", "factor": 4.0}
 _llama3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 # name -> head_dim, rope_parameters, max_position_embeddings
@@ -23,6 +24,28 @@ ROPES = {
         131072,
     ),
     "linear": (64, {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}, 4096),
+    "yarn": (128, {**_yarn, "rope_theta": 1e6, "original_max_position_embeddings": 32768}, 131072),
+    "yarn_by_context": (64, {**_yarn, "rope_theta": 1e4}, 4096),
+    "yarn_with_all_settings": (
+        64,
+        {
+            **_yarn,
+            "rope_theta": 1e4,
+            "original_max_position_embeddings": 4096,
+            "beta_fast": 16,
+            "beta_slow": 2,
+            "truncate": False,
+            "attention_factor": 1.5,
+        },
+        16384,
+    ),
+    "yarn_with_mscale": (
+        64,
+        {**_yarn, "rope_theta": 1e4, "original_max_position_embeddings": 4096, "mscale": 0.7, "mscale_all_dim": 0.5},
+        16384,
+    ),
+    # Both ends of the ramp lie at the first pair.
+    "yarn_of_a_short_context": (16, {**_yarn, "rope_theta": 1e4, "original_max_position_embeddings": 6}, 24),
 }
 
 ADAMW = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
@@ -37,13 +60,18 @@ def ropes() -> list[dict]:
             num_attention_heads=4,
             head_dim=head_dim,
             max_position_embeddings=positions,
-            rope_parameters=parameters,
+            rope_parameters=dict(parameters),  # which transformers completes
         )
         rope = LlamaRotaryEmbedding(config)
-        if rope.attention_scaling != 1:
-            raise SystemExit(f"{name} scales attention")
         result.append(
-            {"name": name, "head_dim": head_dim, "parameters": parameters, "inv_freq": rope.inv_freq.tolist()}
+            {
+                "name": name,
+                "head_dim": head_dim,
+                "max_position_embeddings": positions,
+                "parameters": parameters,
+                "inv_freq": rope.inv_freq.tolist(),
+                "attention_factor": float(rope.attention_scaling),
+            }
         )
     return result
 

@@ -9,19 +9,33 @@ static Sequence sequence_of(const AttentionShape& shape, int64_t index) {
   const int64_t queries = shape.cu_q[index + 1] - q0, keys = shape.cu_k[index + 1] - k0;
   return {q0, queries, k0, keys, keys - queries};
 }
+/// First key that query i of the sequence sees, and the first key of its tile: work begins there.
+static int64_t first_key(const AttentionShape& shape, const Sequence& sequence, int64_t i) {
+  return std::max<int64_t>(sequence.offset + i + 1 - shape.window, 0);
+}
+static int64_t first_key_tile(const AttentionShape& shape, const Sequence& sequence, int64_t i) {
+  return first_key(shape, sequence, i) / kTile * kTile;
+}
 
 template <class T>
 static const T* head_rows(const Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
   return row_as<T>(matrix, row) + head * head_dim;
 }
 
-/// Sets scores [keys][64] that lie after a query's last visible key to `kUnseen`. Key j of the tile is seen from lane
-/// j + first_lane on.
-static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t first_lane) {
+/// Sets scores [keys][64] of keys that a query does not see to `kUnseen`. Key j of the tile is seen by `window` lanes
+/// from j + first_lane on.
+static void mask_scores(float* scores, int64_t keys, int64_t vectors, int64_t first_lane, int64_t window) {
   for (int64_t j = std::max<int64_t>(1 - first_lane, 0); j < keys; ++j) {
     for (int64_t v = 0; v < vectors && v * W < j + first_lane; ++v) {
       float* at = scores + j * kTile + v * W;
       store(at, where(lanes_from(j + first_lane - v * W), load(at), set1(kUnseen)));
+    }
+  }
+  for (int64_t j = 0; j < keys && j + first_lane + window < vectors * W; ++j) {
+    const int64_t past = j + first_lane + window;
+    for (int64_t v = std::max<int64_t>(past, 0) / W; v < vectors; ++v) {
+      float* at = scores + j * kTile + v * W;
+      store(at, where(lanes_from(past - v * W), set1(kUnseen), load(at)));
     }
   }
 }
@@ -95,7 +109,7 @@ static void finish_tile(const AttentionShape& shape, const Sequence& sequence, i
   store_transposed(sums, total, count, shape.head_dim, out, ld);
 }
 
-/// One tile of queries of one head against all keys it sees.
+/// One tile of queries of one head against all tiles of keys that any of them sees.
 template <class Scheme>
 static void forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
                          const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out, float* lse,
@@ -119,11 +133,11 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
 
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
-  for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+  for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
     const int64_t keys = std::min(kTile, visible - j0);
     const Broadcast k_tile = Scheme::along(head_rows<T>(k, sequence.k0 + j0, kv_head, d), k.ld, keys, d, scratch);
     multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
-    mask_scores(scores, keys, vectors, j0 - sequence.offset - i0);
+    mask_scores(scores, keys, vectors, j0 - sequence.offset - i0, shape.window);
     soften<Scheme>(scores, keys, vectors, shape.scale * kLog2E, top, total, sums, d, packed);
     const Broadcast v_tile = Scheme::across(head_rows<T>(v, sequence.k0 + j0, kv_head, d), v.ld, keys, d, scratch);
     multiply<Dot>(d, vectors, v_tile, packed, kTile, sums, kTile, true);

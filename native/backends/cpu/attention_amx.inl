@@ -118,7 +118,7 @@ static void transpose_sequences(Pool& pool, const AttentionShape& shape, const M
     const Sequence sequence = sequence_of(shape, unit / shape.kv_heads);
     const int64_t kv_head = unit % shape.kv_heads;
     if (!packs_transpose(sequence)) return;
-    for (int64_t key = 0; key < sequence.keys; key += kKeyBlock) {
+    for (int64_t key = first_key_tile(shape, sequence, 0); key < sequence.keys; key += kKeyBlock) {
       const int64_t block = kv_head * total_blocks + first_key_block(sequence) + key / kKeyBlock;
       transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key),
                      d, packed + block * kKeyBlock * d);
@@ -202,7 +202,7 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
 
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
-  for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+  for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
     const int64_t keys = std::min(kTile, visible - j0);
     const TileRows k_tile = tile_rows(shape, k, sequence.k0 + j0, kv_head, keys, k_copy);
     const TileRows v_tile = v_transposed.tile(shape, sequence, v, kv_head, j0, v_copy);
@@ -210,10 +210,10 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
     // half a tile of queries at a time: scores, then probabilities over them, stay in L1 with both operands
     for (int64_t lane = 0; lane < lanes; lane += 32) {
       const int64_t seen = std::min(keys, sequence.offset + i0 + std::min(lane + 32, count) - j0);
-      if (seen <= 0) continue;
+      if (seen <= 0 || first_key(shape, sequence, i0 + lane) >= j0 + seen) continue;
       const int64_t steps = round_up(seen, 32) / 32;
       tile_multiply(round_up(seen, 16) / 16, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
-      mask_scores(scores, seen, 32 / W, j0 - sequence.offset - i0 - lane);
+      mask_scores(scores, seen, 32 / W, j0 - sequence.offset - i0 - lane, shape.window);
       soften<PairScheme>(scores, seen, 32 / W, shape.scale * kLog2E, top + lane, total + lane, sums + lane, d, scores);
       clear_rows(scores, kTile * 4, (seen + 1) / 2, steps * 16);
       tile_multiply(d / 16, 32, steps, v_tile, scores, kTile, sums + lane, kTile, true);
@@ -269,7 +269,7 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
     std::memset(dq_sums, 0, static_cast<size_t>(d * kTile) * 4);
 
     const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
-    for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+    for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
       const int64_t keys = std::min(kTile, visible - j0), blocks = round_up(keys, 16) / 16,
                     steps = round_up(keys, 32) / 32;
       const int64_t key = sequence.k0 + j0;
@@ -280,8 +280,9 @@ static void amx_backward_head(const AttentionShape& shape, const Sequence& seque
       for (int64_t lane = 0; lane < lanes; lane += 32) {  // half a tile of queries at a time stays in L1
         tile_multiply(blocks, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
         tile_multiply(blocks, 32, d / 32, v_tile, gradients + lane, kTile, slopes, kTile, false);
-        differentiate<PairScheme>(scores, slopes, keys, 32 / W, j0 - sequence.offset - i0 - lane, shape.scale,
-                                  lse2 + lane, delta + lane, p_rows + lane, ds_rows + lane, ds_pairs + lane);
+        differentiate<PairScheme>(scores, slopes, keys, 32 / W, j0 - sequence.offset - i0 - lane, shape.window,
+                                  shape.scale, lse2 + lane, delta + lane, p_rows + lane, ds_rows + lane,
+                                  ds_pairs + lane);
       }
       clear_rows(p_rows, kTile * 2, keys, blocks * 16);
       clear_rows(ds_rows, kTile * 2, keys, blocks * 16);

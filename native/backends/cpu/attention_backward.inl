@@ -5,15 +5,18 @@
 /// The softmax's own gradient for one tile: scores (S^T) and slopes (dP^T), both [keys][64], become P^T and dS^T. For
 /// pairs they go to bf16 rows [keys][64], and dS^T to words of two keys as well.
 template <class Scheme>
-static void differentiate(float* scores, float* slopes, int64_t keys, int64_t vectors, int64_t first_lane, float scale,
-                          const float* lse, const float* delta, [[maybe_unused]] Bf16* p_rows,
+static void differentiate(float* scores, float* slopes, int64_t keys, int64_t vectors, int64_t first_lane,
+                          int64_t window, float scale, const float* lse, const float* delta, [[maybe_unused]] Bf16* p_rows,
                           [[maybe_unused]] Bf16* ds_rows, [[maybe_unused]] float* ds_pairs) {
   const V factor = set1(scale * kLog2E), scale_vector = set1(scale);
   for (int64_t v = 0; v < vectors; ++v) {
     const V log_sum = load(lse + v * W), mean = load(delta + v * W);
     const auto probability = [&](int64_t j) LOWRANK_INLINE_LAMBDA {
-      const V p = exp2<Scheme::kPairs>(below(load(scores + j * kTile + v * W), factor, log_sum));
-      return j + first_lane <= v * W ? p : where(lanes_from(j + first_lane - v * W), p);
+      V p = exp2<Scheme::kPairs>(below(load(scores + j * kTile + v * W), factor, log_sum));
+      const int64_t seen_from = j + first_lane - v * W;
+      if (seen_from > 0) p = where(lanes_from(seen_from), p);
+      if (seen_from + window < W) p = where(lanes_from(seen_from + window), zero(), p);
+      return p;
     };
     const auto slope = [&](int64_t j, V p) LOWRANK_INLINE_LAMBDA {
       return mul(mul(p, scale_vector), sub(load(slopes + j * kTile + v * W), mean));
@@ -96,7 +99,7 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
     std::memset(dq_sums, 0, static_cast<size_t>(d * kTile) * 4);
 
     const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
-    for (int64_t j0 = 0; j0 < visible; j0 += kTile) {
+    for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
       const int64_t keys = std::min(kTile, visible - j0);
       const T* k_rows = head_rows<T>(k, sequence.k0 + j0, kv_head, d);
       const T* v_rows = head_rows<T>(v, sequence.k0 + j0, kv_head, d);
@@ -104,8 +107,8 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
       multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
       multiply<Dot>(keys, vectors, Scheme::along(v_rows, v.ld, keys, d, v_along), gradients, kTile, slopes, kTile,
                     false);
-      differentiate<Scheme>(scores, slopes, keys, vectors, j0 - sequence.offset - i0, shape.scale, lse2, delta, p_rows,
-                            ds_rows, ds_pairs);
+      differentiate<Scheme>(scores, slopes, keys, vectors, j0 - sequence.offset - i0, shape.window, shape.scale, lse2,
+                            delta, p_rows, ds_rows, ds_pairs);
       // reductions over the queries: P^T dO and dS^T Q
       const int64_t steps = Scheme::kPairs ? (count + 1) / 2 : count, row_bytes = kTile * (Scheme::kPairs ? 2 : 4);
       const auto* p = reinterpret_cast<const std::byte*>(Scheme::kPairs ? static_cast<void*>(p_rows) : scores);

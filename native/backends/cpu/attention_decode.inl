@@ -165,8 +165,9 @@ static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, con
                    const Matrix& out, float* lse, std::byte* workspace) {
   const int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads, floats = decode_state_floats(d);
   const int64_t heads = int64_t{shape.sequences} * shape.kv_heads;
+  const auto seen = [&](int64_t s) { return std::min(shape.cu_k[s + 1] - shape.cu_k[s], shape.window); };
   int64_t longest = 0;
-  for (int64_t s = 0; s < shape.sequences; ++s) longest = std::max<int64_t>(longest, shape.cu_k[s + 1] - shape.cu_k[s]);
+  for (int64_t s = 0; s < shape.sequences; ++s) longest = std::max<int64_t>(longest, seen(s));
   const int64_t parts =
       std::clamp<int64_t>(std::min(kDecodeUnits / std::max<int64_t>(heads, 1), longest / 256), 1, kDecodeUnits);
   std::byte* threads_end = workspace + pool.threads() * forward_thread_bytes(d);
@@ -183,7 +184,7 @@ static void decode(Pool& pool, const AttentionShape& shape, const Matrix& q, con
   for_units(pool, heads * parts, [&](int thread, int64_t unit) {
     const int64_t part = unit % parts, head_unit = unit / parts;
     const int64_t s = head_unit / shape.kv_heads, kv_head = head_unit % shape.kv_heads;
-    const int64_t k0 = shape.cu_k[s], keys = shape.cu_k[s + 1] - k0;
+    const int64_t keys = seen(s), k0 = shape.cu_k[s + 1] - keys;
     auto* scratch = reinterpret_cast<float*>(workspace + thread * forward_thread_bytes(d));
     float* states =
         parts > 1 ? shared + unit * group * floats : scratch + decode_scratch_bytes(d) / 4 + group * padded_head_dim(d);

@@ -54,10 +54,11 @@ void attention_reference(Pool& pool, const AttentionShape& shape, const Matrix& 
     auto* sums = reinterpret_cast<double*>(workspace + thread * forward_thread_bytes(d));
     for (int64_t i = 0; i < nq; ++i) {
       const int64_t visible = std::max<int64_t>(nk - nq + i + 1, 0);
+      const int64_t first = std::max<int64_t>(visible - shape.window, 0);
       double top = -std::numeric_limits<double>::infinity(), total = 0;
-      for (int64_t j = 0; j < visible; ++j) top = std::max(top, shape.scale * dot(qh, i, kh, j, d));
+      for (int64_t j = first; j < visible; ++j) top = std::max(top, shape.scale * dot(qh, i, kh, j, d));
       std::fill(sums, sums + d, 0.0);
-      for (int64_t j = 0; j < visible; ++j) {
+      for (int64_t j = first; j < visible; ++j) {
         const double p = std::exp(shape.scale * dot(qh, i, kh, j, d) - top);
         total += p;
         for (int64_t c = 0; c < d; ++c) sums[c] += p * vh.get(j, c);
@@ -90,7 +91,8 @@ void attention_backward_reference(Pool& pool, const AttentionShape& shape, const
       std::fill(first, first + 2 * d, 0.0);
       for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         const Head qh{q, q0, head * d}, oh{out, q0, head * d}, gh{dout, q0, head * d};
-        for (int64_t i = std::max<int64_t>(j - (nk - nq), 0); i < nq; ++i) {
+        const int64_t last = std::min<int64_t>(nq, j - (nk - nq) + shape.window);
+        for (int64_t i = std::max<int64_t>(j - (nk - nq), 0); i < last; ++i) {
           const double p = probability(qh, head, i, j);
           const double ds = p * (dot(gh, i, vh, j, d) - dot(gh, i, oh, i, d)) * shape.scale;
           for (int64_t c = 0; c < d; ++c) {
@@ -108,7 +110,7 @@ void attention_backward_reference(Pool& pool, const AttentionShape& shape, const
       const Head qh{q, q0, head * d}, oh{out, q0, head * d}, gh{dout, q0, head * d}, dqh{dq, q0, head * d};
       for (int64_t i = 0; i < nq; ++i) {
         std::fill(first, first + d, 0.0);
-        for (int64_t j = 0; j <= nk - nq + i; ++j) {
+        for (int64_t j = std::max<int64_t>(nk - nq + i + 1 - shape.window, 0); j <= nk - nq + i; ++j) {
           const double ds = probability(qh, head, i, j) * (dot(gh, i, vh, j, d) - dot(gh, i, oh, i, d)) * shape.scale;
           for (int64_t c = 0; c < d; ++c) first[c] += ds * kh.get(j, c);
         }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "core/dtype.h"
 #include "core/pool.h"
@@ -18,8 +19,8 @@ struct Matrix {
 };
 
 /// Packed sequences: queries of sequence s are rows cu_q[s] .. cu_q[s+1]-1, its keys and values rows cu_k[s] ..
-/// cu_k[s+1]-1 of k and v. Causal, aligned at the end: with nq queries and nk keys, query i sees keys 0 .. nk-nq+i.
-/// Query head h uses kv head h / (heads / kv_heads).
+/// cu_k[s+1]-1 of k and v. Causal, aligned at the end: with nq queries and nk keys, query i sees keys 0 .. nk-nq+i, and
+/// of these the last `window` only. Query head h uses kv head h / (heads / kv_heads).
 struct AttentionShape {
   int32_t sequences = 0;
   const int32_t* cu_q = nullptr;
@@ -28,6 +29,7 @@ struct AttentionShape {
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
   float scale = 0;  // multiplies q.k before the softmax; positive
+  int32_t window = std::numeric_limits<int32_t>::max();  // at least 1; by default wider than any sequence
 };
 
 struct AdamW {
@@ -49,7 +51,7 @@ struct OpKernels {
   /// gradient). cos, sin: f32 [positions, head_dim / 2]; positions: i32 [rows].
   void (*rope)(Pool&, int64_t rows, int32_t heads, int32_t head_dim, const Matrix& x, const int32_t* positions,
                const float* cos, const float* sin, bool inverse);
-  /// out = softmax(scale q k^T + causal) v, lse[t, h] = log-sum-exp of the scores (natural log); lse may be null.
+  /// out = softmax(scale q k^T + mask) v, lse[t, h] = log-sum-exp of the scores (natural log); lse may be null.
   /// q, out: [T, heads * head_dim]; k, v: [Tk, kv_heads * head_dim]; all operands of one dtype.
   void (*attention)(Pool&, const AttentionShape&, const Matrix& q, const Matrix& k, const Matrix& v, const Matrix& out,
                     float* lse, std::byte* workspace);

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { cpSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import * as z from 'zod'
 import { project } from '../../e2e/project.js'
@@ -9,6 +9,7 @@ const evaluation = z.object({
   perplexity: z.number().positive(),
   tokens: z.int().positive(),
   supervised_tokens: z.int().positive(),
+  adapters: z.array(z.strictObject({ path: z.string(), weight: z.number() })),
 })
 
 async function evaluated(...args: string[]): Promise<z.infer<typeof evaluation>> {
@@ -61,6 +62,59 @@ test('an adapter is evaluated over the quantisation that it was trained over, un
   expect(recorded?.loss).toBe(same?.loss)
   expect(recorded?.loss).not.toBe(other?.loss)
   expect(recorded?.stderr).toContain('The adapter was trained over nf4')
+})
+
+test('several adapters add up by their weights', async () => {
+  const { config, model, at } = project({ max_steps: 2, strategy: { name: 'lora', r: 4 } })
+  expect((await lowrank(['train', config])).code).toBe(0)
+  cpSync(at('out'), at('a=b'), { recursive: true })
+  const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--precision', 'fp32']
+  const [one, halves, off, base] = await Promise.all([
+    evaluated(...flags, '--adapter', at('out')),
+    evaluated(...flags, '--adapter', `${at('out')}=0.75`, '--adapter', `${at('a=b')}=0.25`),
+    evaluated(...flags, '--adapter', `${at('out')}=0`),
+    evaluated(...flags, '--no-adapter'),
+  ])
+  expect(halves.loss).toBeCloseTo(one.loss, 5)
+  expect(halves.adapters).toEqual([
+    { path: at('out'), weight: 0.75 },
+    { path: at('a=b'), weight: 0.25 },
+  ])
+  expect(off.loss).toBe(base.loss)
+  expect(base.loss).not.toBeCloseTo(one.loss, 3)
+})
+
+test('adapters with a weight that is no number, beside --no-adapter, or over different bases are refused', async () => {
+  const { config, model, at } = project({ max_steps: 1 })
+  expect((await lowrank(['train', config])).code).toBe(0)
+  await lowrank([
+    'train',
+    config,
+    '--set',
+    'strategy={name: lora, r: 2}',
+    '--set',
+    `output_dir=${at('plain')}`,
+  ])
+  const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--adapter', at('out')]
+  const found = await Promise.all([
+    refused(...flags, '--no-adapter'),
+    refused('--no-adapter', ...flags),
+    refused('--model', model, '--dataset', at('dev.jsonl'), '--adapter', 'out=half'),
+    refused(...flags, '--adapter', at('plain')),
+  ])
+  const both = 'error: --adapter and --no-adapter exclude each other.'
+  expect(found).toEqual([
+    { code: 2, error: both },
+    { code: 2, error: both },
+    {
+      code: 2,
+      error: "error: --adapter out=half: the weight is 'half', expected a number, as in --adapter out=0.5.",
+    },
+    {
+      code: 2,
+      error: `error: ${at('out')} was trained over quantization nf4 and ${at('plain')} over none; choose one with --quantization.`,
+    },
+  ])
 })
 
 async function refused(...args: string[]): Promise<{ code: number | null; error: string | undefined }> {

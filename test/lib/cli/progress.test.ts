@@ -56,14 +56,59 @@ test('on a terminal a bar is drawn, and notes stay above it', () => {
   expect(text()).toContain('\r\u001b[Kstep 50: saved out/checkpoint-50\n')
 })
 
-test('a status line is for terminals, cut to their width, and goes away', () => {
+test('an evaluation between two steps shows how far it is', () => {
   const piped = stderr(false)
-  new StatusLine(piped.output).update('12 %')
-  expect(piped.text()).toBe('')
+  const lines = new TrainProgress(piped.output, 12 * MIB, 70 * MIB)
+  lines.update(step(1))
+  for (let batches = 1; batches <= 40; batches++) {
+    vi.advanceTimersByTime(500)
+    lines.evaluating({ batches, totalBatches: 40 })
+  }
+  expect(piped.text().split('\n').slice(1, -1)).toEqual(['evaluating 20/40', 'evaluating 40/40'])
+  const terminal = stderr(true)
+  const bar = new TrainProgress(terminal.output, 12 * MIB, 70 * MIB)
+  bar.update(step(50))
+  vi.advanceTimersByTime(500)
+  bar.evaluating({ batches: 7, totalBatches: 40 })
+  vi.advanceTimersByTime(500)
+  bar.stop()
+  expect(terminal.text()).toContain('| 1235 tokens/s | evaluating 7/40 |')
+})
+
+test('a status line is cut to the width of the terminal, ticks when nothing is new, and goes away', () => {
   const terminal = stderr(true)
   const line = new StatusLine(terminal.output)
   line.update('x'.repeat(300))
   line.clear()
   line.clear()
   expect(terminal.text()).toBe(`\r${'x'.repeat(199)}\u001b[K\r\u001b[K`)
+  const ticking = stderr(true)
+  const wait = new StatusLine(ticking.output, 'Loading')
+  wait.update('12 %')
+  vi.advanceTimersByTime(3000)
+  wait.clear()
+  vi.advanceTimersByTime(3000)
+  expect(ticking.text()).toBe(
+    '\rLoading: 12 %\u001b[K\rLoading: 12 %, 2 s\u001b[K\rLoading: 12 %, 3 s\u001b[K\r\u001b[K',
+  )
+})
+
+test('without a terminal a wait is told when it gets long, and then now and then', () => {
+  const nameless = stderr(false)
+  new StatusLine(nameless.output).update('12 %')
+  const quick = stderr(false)
+  const over = new StatusLine(quick.output, 'Loading')
+  over.update('12 %')
+  vi.advanceTimersByTime(1999)
+  over.clear()
+  const long = stderr(false)
+  const wait = new StatusLine(long.output, 'Loading')
+  wait.update('12 %')
+  vi.advanceTimersByTime(9000)
+  wait.update('50 %')
+  vi.advanceTimersByTime(9000)
+  wait.clear()
+  vi.advanceTimersByTime(30_000)
+  expect([nameless.text(), quick.text()]).toEqual(['', ''])
+  expect(long.text()).toBe('Loading: 12 %, 2 s\nLoading: 50 %, 12 s\n')
 })

@@ -128,7 +128,7 @@ test('an empty dataset', async () => {
   writeFileSync(it.at('train.jsonl'), '\n\n')
   expect(await refused(it)).toMatchObject({
     code: 1,
-    message: `${it.at('train.jsonl')} holds no rows; expected JSON Lines, one example per line`,
+    message: `${it.at('train.jsonl')} holds no rows; expected one example per line, record or element`,
   })
 })
 

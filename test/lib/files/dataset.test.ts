@@ -118,8 +118,8 @@ describe('an error names file and line', () => {
   it.each([
     ['no JSON', `${lines(first)}\n{"text": "b"`, /line 2: the line is not valid JSON/],
     ['JSON over several lines', '{\n"text": "b"}', /line 1: .*spread over several lines.*jq -c/],
-    ['an array', '[{"text": "b"}]', /line 1: expected a JSON object, found an array.*jq/],
-    ['a string', '"b"', /line 1: expected a JSON object, found "\\"b\\""/],
+    ['an array', '{"text": "a"}\n[{"text": "b"}]', /line 2: expected a JSON object, found an array.*jq/],
+    ['a string', '"b"', /line 1: expected a JSON object, found the string "b"/],
     [
       'another form later',
       lines(first, {}, { messages: [one] }),
@@ -127,8 +127,8 @@ describe('an error names file and line', () => {
     ],
     [
       'a form that is not known',
-      lines({ instruction: 'x', output: 'y' }),
-      /line 1: .*keys "instruction", "output"; expected \{"messages".* or \{"prompt".* or \{"text"/,
+      lines({ question: 'x', answer: 'y' }),
+      /line 1: .*keys "question", "answer"; expected \{"messages".* or \{"prompt".* or \{"text".*columns: \{prompt: question, completion: answer\}/,
     ],
     ['a number for text', lines({ text: 3 }), /line 1: expected \{"text": …\}, but "text" is 3/],
     ['a prompt without completion text', lines({ prompt: 'a', completion: null }), /"completion" is null/],
@@ -191,9 +191,9 @@ describe('an error names file and line', () => {
 
 it('refuses a missing file and an unknown format', async () => {
   await expect(read(join(folder, 'missing.jsonl'))).rejects.toThrow(FileFormatError)
-  await expect(read(folder)).rejects.toThrow(/not a regular file/)
-  await expect(read(file(''), { format: 'alpaca' as never })).rejects.toThrow(ConfigError)
-  await expect(read(file(''), { format: 'alpaca' as never })).rejects.toThrow(
-    /"alpaca" is not known; expected auto, messages/,
+  await expect(read('/dev/null')).rejects.toThrow(/not a regular file/)
+  await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(ConfigError)
+  await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(
+    /"llama" is not known; expected auto, messages/,
   )
 })

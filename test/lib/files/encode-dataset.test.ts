@@ -42,7 +42,7 @@ describe('encodeDataset', () => {
       file('a.jsonl', ...chats.slice(0, 100)),
       file('b.jsonl', ...chats.slice(100), chat('x', '')),
     ]
-    const options = { maxSeqLength: 50 }
+    const options = { maxSeqLength: 50, emptyRows: 'drop' as const }
     const data = await encodeDataset(paths, source, options)
 
     const encoder = new RowEncoder(source, options)
@@ -70,9 +70,9 @@ describe('encodeDataset', () => {
   it('counts what it leaves out', async () => {
     const long = { prompt: 'word '.repeat(50), completion: 'x' }
     const path = file('drop.jsonl', { prompt: 'a', completion: ' b' }, { prompt: 'a', completion: '' }, long)
-    const data = await encodeDataset(path, source, { maxSeqLength: 20 })
+    const data = await encodeDataset(path, source, { maxSeqLength: 20, emptyRows: 'drop' })
     expect(data.stats).toMatchObject({ rows: 3, dropped: 2, droppedByTruncation: 1 })
-    await expect(encodeDataset(path, source, { maxSeqLength: 20, emptyRows: 'error' })).rejects.toThrow(
+    await expect(encodeDataset(path, source, { maxSeqLength: 20 })).rejects.toThrow(
       /drop.jsonl, line 2: there is nothing to learn/,
     )
   })
@@ -121,7 +121,7 @@ describe('encodeDataset', () => {
     [
       'nothing to learn',
       '{"prompt":"a","completion":""}',
-      {},
+      { emptyRows: 'drop' },
       DataError,
       /none of the 1 rows of .* has anything to learn/,
     ],

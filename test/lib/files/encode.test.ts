@@ -125,7 +125,7 @@ describe('a chat of several turns', () => {
     const by = encoder('smollm', templateText('chatml'))
     const row = messages(user('a'), assistant('one', 0), user('b'), assistant('two'))
     expect(learnedBy(by, row)).toEqual(['two<|im_end|>'])
-    const last = encoder('smollm', templateText('chatml'), { trainOn: 'last' })
+    const last = encoder('smollm', templateText('chatml'), { trainOn: 'last', emptyRows: 'drop' })
     expect(last.encode(messages(user('a'), assistant('one'), user('b'), assistant('two', 0)))).toBe(
       'nothing_to_learn',
     )
@@ -293,9 +293,11 @@ describe('a prompt with a completion', () => {
   })
 
   it('with an empty completion has nothing to learn', () => {
-    expect(encoder('smollm').encode(completion('a', ''))).toBe('nothing_to_learn')
-    const strict = encoder('smollm', undefined, { emptyRows: 'error' })
-    expect(() => strict.encode(completion('a', ''))).toThrow(/line 7: there is nothing to learn/)
+    const lax = encoder('smollm', undefined, { emptyRows: 'drop' })
+    expect(lax.encode(completion('a', ''))).toBe('nothing_to_learn')
+    expect(() => encoder('smollm').encode(completion('a', ''))).toThrow(
+      /line 7: there is nothing to learn \(the completion is empty\)/,
+    )
   })
 
   it('is marked also where normalisation changes its length', () => {
@@ -329,7 +331,7 @@ describe('plain text', () => {
   })
 
   it('of one token has nothing to learn', () => {
-    expect(encoder('smollm').encode(text(''))).toBe('nothing_to_learn')
+    expect(() => encoder('smollm').encode(text(''))).toThrow(/line 7: there is nothing to learn \(the text/)
   })
 })
 
@@ -346,10 +348,8 @@ describe('a row that is too long', () => {
     expect(cut.supervised).toBe(whole.supervised - 1)
   })
 
-  it('is left out, or refused, when nothing to learn remains', () => {
+  it('is left out when nothing to learn remains', () => {
     expect(encoder('smollm', undefined, { maxSeqLength: 3 }).encode(row)).toBe('truncated_away')
-    const strict = encoder('smollm', undefined, { maxSeqLength: 3, emptyRows: 'error' })
-    expect(() => strict.encode(row)).toThrow(/line 7: everything to learn lies beyond max_seq_length 3/)
   })
 })
 

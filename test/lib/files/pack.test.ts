@@ -31,6 +31,7 @@ function datasetOf(rows: Row[], perChunk = 3): EncodedDataset {
   const tokens = rows.reduce((sum, { ids }) => sum + ids.length, 0)
   const stats = {
     rows: rows.length,
+    examples: rows.length,
     dropped: 0,
     droppedByTruncation: 0,
     truncated: 0,

@@ -272,6 +272,15 @@ TEST("an attention's layer finds its place in the key/value cache") {
   CHECK_THROWS(wrong.check(), "attention at attention: its layer must be its number");
 }
 
+TEST("an attention's window is absent or at least one key") {
+  for (const int window : {0, -2}) {
+    Graph graph = attention_graph(0);
+    const auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::attention; });
+    node->window = window;
+    CHECK_THROWS(graph.check(), "attention at attention: its window must be at least 1");
+  }
+}
+
 TEST("a value that rope overwrites has no other readers") {
   Graph graph = attention_graph(0, true);
   graph.check();

@@ -1,13 +1,17 @@
 // Attention and its gradients, every level and operand type, against a softmax written out in double.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <string>
 
+#include "backends/cpu/attention.h"
 #include "ops_support.h"
 
 namespace lowrank::test {
 namespace {
+
+constexpr int32_t kNoWindow = std::numeric_limits<int32_t>::max();
 
 struct Lengths {
   std::vector<int32_t> queries, keys;
@@ -24,7 +28,7 @@ std::vector<int32_t> cumulated(const std::vector<int32_t>& lengths) {
 
 /// One problem and what the definition says about it.
 struct Problem {
-  Problem(DType type, Lengths sizes, Heads shape_of_heads, uint64_t seed)
+  Problem(DType type, Lengths sizes, Heads shape_of_heads, uint64_t seed, int32_t window = kNoWindow)
       : dtype(type),
         heads(shape_of_heads),
         random(seed),
@@ -41,6 +45,7 @@ struct Problem {
     shape.kv_heads = heads.kv_heads;
     shape.head_dim = heads.dim;
     shape.scale = 1.3f / std::sqrt(static_cast<float>(heads.dim));
+    shape.window = window;
   }
   int64_t tokens() const { return std::max(cu_q.back(), cu_k.back()); }
 
@@ -68,10 +73,12 @@ Expected by_definition(const Problem& p, const std::vector<double>& q, const std
       for (int64_t i = 0; i < nq; ++i) {
         const int64_t visible = nk - nq + i + 1;
         if (visible <= 0) continue;
+        const int64_t first = std::max<int64_t>(visible - p.shape.window, 0);
         const int64_t row = ((q0 + i) * heads + head) * d;
         const auto key = [&](int64_t j) { return ((k0 + j) * kv_heads + head / (heads / kv_heads)) * d; };
-        std::vector<double> weights(visible), slopes(visible);
-        for (int64_t j = 0; j < visible; ++j) {
+        std::vector<double> weights(visible, -INFINITY), slopes(visible);
+        for (int64_t j = first; j < visible; ++j) {
+          weights[j] = 0;
           for (int64_t c = 0; c < d; ++c) {
             weights[j] += p.shape.scale * q[row + c] * k[key(j) + c];
             slopes[j] += dout[row + c] * v[key(j) + c];
@@ -82,8 +89,8 @@ Expected by_definition(const Problem& p, const std::vector<double>& q, const std
         for (double& weight : weights) total += weight = std::exp(weight - top);
         for (double& weight : weights) weight /= total;
         e.lse[(q0 + i) * heads + head] = top + std::log(total);
-        for (int64_t j = 0; j < visible; ++j) mean += weights[j] * slopes[j];
-        for (int64_t j = 0; j < visible; ++j) {
+        for (int64_t j = first; j < visible; ++j) mean += weights[j] * slopes[j];
+        for (int64_t j = first; j < visible; ++j) {
           const double ds = weights[j] * (slopes[j] - mean) * p.shape.scale;
           for (int64_t c = 0; c < d; ++c) {
             e.out[row + c] += weights[j] * v[key(j) + c];
@@ -155,13 +162,16 @@ void check_against_definition(const cpu::OpKernels& ops, Problem& p) {
   }
 }
 
-void check_everywhere(const std::vector<Lengths>& lengths, const std::vector<Heads>& heads) {
+void check_everywhere(const std::vector<Lengths>& lengths, const std::vector<Heads>& heads,
+                      const std::vector<int32_t>& windows = {kNoWindow}) {
   for_levels([&](cpu::Level, const cpu::OpKernels& ops) {
     for (const DType dtype : kOperandTypes) {
       for (const Lengths& sizes : lengths) {
         for (const Heads& shape : heads) {
-          Problem problem(dtype, sizes, shape, 7);
-          check_against_definition(ops, problem);
+          for (const int32_t window : windows) {
+            Problem problem(dtype, sizes, shape, 7, window);
+            check_against_definition(ops, problem);
+          }
         }
       }
     }
@@ -173,26 +183,30 @@ Lengths alike(std::vector<int32_t> lengths) { return {lengths, lengths}; }
 }  // namespace
 
 TEST("the derivative that attention is tested against agrees with finite differences") {
-  Problem p(DType::f32, {{3, 5}, {3, 7}}, {4, 2, 6}, 3);
-  std::vector<double> inputs[3] = {p.q.values(), p.k.values(), p.v.values()};
-  const std::vector<double> dout = p.dout.values();
-  const Expected e = by_definition(p, inputs[0], inputs[1], inputs[2], dout);
-  const std::vector<double>* gradients[3] = {&e.dq, &e.dk, &e.dv};
-  for (int which = 0; which < 3; ++which) {
-    std::vector<double> numeric;
-    for (double& value : inputs[which]) {
-      const double saved = value;
-      double loss[2];
-      for (int side = 0; side < 2; ++side) {
-        value = saved + (side == 0 ? 1e-5 : -1e-5);
-        const Expected moved = by_definition(p, inputs[0], inputs[1], inputs[2], dout);
-        loss[side] = std::inner_product(moved.out.begin(), moved.out.end(), dout.begin(), 0.0);
+  const auto check = [](int32_t window) {
+    Problem p(DType::f32, {{3, 5}, {3, 7}}, {4, 2, 6}, 3, window);
+    std::vector<double> inputs[3] = {p.q.values(), p.k.values(), p.v.values()};
+    const std::vector<double> dout = p.dout.values();
+    const Expected e = by_definition(p, inputs[0], inputs[1], inputs[2], dout);
+    const std::vector<double>* gradients[3] = {&e.dq, &e.dk, &e.dv};
+    for (int which = 0; which < 3; ++which) {
+      std::vector<double> numeric;
+      for (double& value : inputs[which]) {
+        const double saved = value;
+        double loss[2];
+        for (int side = 0; side < 2; ++side) {
+          value = saved + (side == 0 ? 1e-5 : -1e-5);
+          const Expected moved = by_definition(p, inputs[0], inputs[1], inputs[2], dout);
+          loss[side] = std::inner_product(moved.out.begin(), moved.out.end(), dout.begin(), 0.0);
+        }
+        value = saved;
+        numeric.push_back((loss[0] - loss[1]) / 2e-5);
       }
-      value = saved;
-      numeric.push_back((loss[0] - loss[1]) / 2e-5);
+      CHECK_ALL_CLOSE(numeric, *gradients[which], 1e-8);
     }
-    CHECK_ALL_CLOSE(numeric, *gradients[which], 1e-8);
-  }
+  };
+  check(kNoWindow);
+  check(2);
 }
 
 TEST("attention and its gradients follow the definition for every length of a sequence around a tile") {
@@ -231,19 +245,82 @@ TEST("single queries over caches of any length follow the definition") {
                    {{3, 1, 64}, {4, 4, 20}, {8, 1, 128}, {2, 1, 7}});
 }
 
+TEST("attention with a window follows the definition for lengths and windows around a tile") {
+  check_everywhere({alike({1}), alike({63}), alike({64}), alike({65}), alike({129}), alike({200})}, {{2, 1, 64}},
+                   {1, 2, 31, 63, 64, 65, 128, 130});
+}
+
+TEST("attention with a window keeps packed sequences apart, in groups of heads of any size") {
+  check_everywhere({alike({1, 70, 3, 150, 9})}, {{2, 2, 32}, {4, 1, 32}, {2, 1, 7}, {2, 1, 20}, {2, 1, 128}}, {1, 5, 67});
+}
+
+TEST("queries after a cache see the last keys of their window") {
+  check_everywhere({{{5, 64, 1, 70}, {70, 200, 90, 271}}}, {{4, 2, 64}, {2, 2, 20}}, {1, 40, 64, 90, 199});
+  check_everywhere({{{10, 70, 4}, {4, 3, 0}}}, {{2, 1, 64}}, {1, 2});
+}
+
+TEST("single queries over caches see the last keys of their window") {
+  check_everywhere({{{1}, {1}}, {{1}, {1000}}, {{1, 1, 1}, {1, 63, 700}}, {{1, 1}, {0, 257}}},
+                   {{4, 2, 64}, {8, 1, 128}, {2, 1, 7}}, {1, 64, 300});
+}
+
+TEST("a window as wide as the longest sequence changes no bit") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      for (const Lengths& sizes : {alike({130, 1, 77}), Lengths{{70, 1}, {130, 20}}, Lengths{{1}, {130}}}) {
+        Problem without(dtype, sizes, {4, 2, 64}, 23), with(dtype, sizes, {4, 2, 64}, 23, 130);
+        const Result a = compute(ops, without, 2), b = compute(ops, with, 2);
+        CHECK(a.out == b.out);
+        CHECK(a.lse == b.lse);
+        CHECK(a.dq == b.dq);
+        CHECK(a.dk == b.dk);
+        CHECK(a.dv == b.dv);
+      }
+    }
+  });
+}
+
+TEST("keys before every window are not even read") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    for (const DType dtype : kOperandTypes) {
+      for (const int32_t queries : {1, 70}) {
+        const int32_t window = 65, keys = 700;
+        Problem clean(dtype, {{queries}, {keys}}, {4, 2, 64}, 29, window), poisoned = clean;
+        poisoned.shape.cu_q = poisoned.cu_q.data();
+        poisoned.shape.cu_k = poisoned.cu_k.data();
+        const int64_t first = keys - queries + 1 - window;
+        for (int64_t row = 0; row < first / cpu::kTile * cpu::kTile; ++row) {
+          for (int64_t col = 0; col < poisoned.k.cols(); ++col) {
+            poisoned.k.set(row, col, NAN);
+            poisoned.v.set(row, col, NAN);
+          }
+        }
+        const Result a = compute(ops, clean, 2), b = compute(ops, poisoned, 2);
+        CHECK(a.out == b.out);
+        CHECK(a.dq == b.dq);
+        CHECK(a.dk == b.dk);
+        CHECK(a.dv == b.dv);
+        for (int64_t row = 0; row < first; ++row) CHECK_EQ(a.dk.get(row, 0), 0.0);
+      }
+    }
+  });
+}
+
 TEST("attention has the same bits for one, two and three threads") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     for (const DType dtype : kOperandTypes) {
       for (const Lengths& sizes : {alike({130, 1, 77}), Lengths{{1}, {900}}}) {
-        Problem p(dtype, sizes, {6, 2, 64}, 11);
-        const Result one = compute(ops, p, 1);
-        for (int threads = 2; threads <= 3; ++threads) {
-          const Result other = compute(ops, p, threads);
-          CHECK(one.out == other.out);
-          CHECK(one.lse == other.lse);
-          CHECK(one.dq == other.dq);
-          CHECK(one.dk == other.dk);
-          CHECK(one.dv == other.dv);
+        for (const int32_t window : {kNoWindow, 70}) {
+          Problem p(dtype, sizes, {6, 2, 64}, 11, window);
+          const Result one = compute(ops, p, 1);
+          for (int threads = 2; threads <= 3; ++threads) {
+            const Result other = compute(ops, p, threads);
+            CHECK(one.out == other.out);
+            CHECK(one.lse == other.lse);
+            CHECK(one.dq == other.dq);
+            CHECK(one.dk == other.dk);
+            CHECK(one.dv == other.dv);
+          }
         }
       }
     }

@@ -1,7 +1,7 @@
 /**
- * Translates a GGUF file of the `llama` architecture (Llama, Mistral, SmolLM2, TinyLlama) into the form of a Hugging
- * Face folder: config.json keys, tensor names and row-major shapes. Query and key rows are stored in another order
- * there (pairs of rotary dimensions side by side); such tensors say so and are put right when they are loaded.
+ * Translates a GGUF file into the form of a Hugging Face folder: config.json keys, tensor names and row-major shapes.
+ * Files of the `llama` architecture store query and key rows in another order (pairs of rotary dimensions side by
+ * side); such tensors say so and are put right when they are loaded.
  */
 
 import { FileFormatError, UnsupportedError } from '../errors.js'
@@ -17,6 +17,54 @@ export interface GgufModel {
   /** Divisors of the rotary frequencies, `[head_dim / 2]`. */
   ropeFactors?: TensorSource
 }
+
+/** What the architectures that can be read do not share. */
+interface Architecture {
+  models: string
+  /** Whether query and key rows have their own order. */
+  permuted: boolean
+  /** Keys of config.json beside those that all have. */
+  config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>
+}
+
+const llama: Architecture = {
+  models: 'Llama, Mistral, SmolLM2, TinyLlama',
+  permuted: true,
+  config(keys, names) {
+    const biases = {
+      attention_bias: names.has('blk.0.attn_q.bias'),
+      mlp_bias: names.has('blk.0.ffn_gate.bias'),
+    }
+    const window = windowOf(keys)
+    if (window === undefined) return { architectures: ['LlamaForCausalLM'], model_type: 'llama', ...biases }
+    // Mistral's files have this architecture too, and a window is what sets it apart.
+    return {
+      architectures: ['MistralForCausalLM'],
+      model_type: 'mistral',
+      ...biases,
+      sliding_window: window,
+    }
+  },
+}
+
+const qwen2: Architecture = {
+  models: 'Qwen2, Qwen2.5',
+  permuted: false,
+  config(keys) {
+    const window = windowOf(keys)
+    if (window !== undefined)
+      throw new UnsupportedError(
+        `${keys.path}: qwen2.attention.sliding_window is ${window}, and the file cannot say which layers have the window: take the Hugging Face folder`,
+        { path: keys.path, window },
+      )
+    return { architectures: ['Qwen2ForCausalLM'], model_type: 'qwen2', use_sliding_window: false }
+  },
+}
+
+const ARCHITECTURES = new Map<string, Architecture>([
+  ['llama', llama],
+  ['qwen2', qwen2],
+])
 
 const OUTER_NAMES = new Map([
   ['token_embd.weight', 'model.embed_tokens.weight'],
@@ -42,13 +90,13 @@ const ROPE_FACTORS = 'rope_freqs.weight'
 const IGNORED = /^blk\.\d+\.attn_rot_embd(\.weight)?$/
 
 /**
- * @throws UnsupportedError for another architecture, an adapter, a mixture of experts, an attention window or a tensor type that
- * cannot be loaded; FileFormatError when keys or tensors are missing or contradict one another.
+ * @throws UnsupportedError for another architecture, an adapter, a mixture of experts or a tensor type that cannot be
+ * loaded; FileFormatError when keys or tensors are missing or contradict one another.
  */
 export function translateGguf(header: GgufHeader): GgufModel {
   const { path } = header
-  const keys = new GgufKeys(path, header.metadata)
-  const type = keys.text('general.type')
+  const general = new GgufKeys(path, header.metadata, 'general.')
+  const type = general.text('type')
   if (type !== undefined && type !== 'model') {
     const advice =
       type === 'adapter' ? ': name the base model and attach the adapter from its PEFT folder' : ''
@@ -57,26 +105,29 @@ export function translateGguf(header: GgufHeader): GgufModel {
       type,
     })
   }
-  const architecture = keys.required('general.architecture', keys.text('general.architecture'))
-  if (architecture !== 'llama') {
+  const name = general.required('architecture', general.text('architecture'))
+  const architecture = ARCHITECTURES.get(name)
+  if (architecture === undefined) {
+    const known = [...ARCHITECTURES].map(([key, { models }]) => `"${key}" (${models})`).join(' and ')
     throw new UnsupportedError(
-      `${path} has the architecture ${quote(architecture)}; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama) can be read`,
-      { path, architecture },
+      `${path} has the architecture ${quote(name)}; GGUF files of ${known} can be read`,
+      { path, architecture: name, supported: [...ARCHITECTURES.keys()] },
     )
   }
-  if ((keys.integer('llama.expert_count') ?? 0) > 0) {
+  const keys = new GgufKeys(path, header.metadata, `${name}.`)
+  if ((keys.integer('expert_count') ?? 0) > 0) {
     throw new UnsupportedError(
-      `${path} is a mixture of experts (llama.expert_count), which cannot be loaded`,
+      `${path} is a mixture of experts (${name}.expert_count), which cannot be loaded`,
       { path },
     )
   }
   refuseUnknownTypes(path, header.tensors)
-  const config = readConfig(keys, header.tensors)
+  const config = readConfig(keys, architecture, header.tensors)
   const model: GgufModel = { config, tensors: new Map() }
   for (const tensor of header.tensors) {
     if (IGNORED.test(tensor.name)) continue
     if (tensor.name === ROPE_FACTORS) model.ropeFactors = ropeFactors(path, tensor, config)
-    else addTensor(model, path, tensor)
+    else addTensor(model, path, tensor, architecture)
   }
   return model
 }
@@ -94,74 +145,69 @@ function refuseUnknownTypes(path: string, tensors: readonly GgufTensor[]): void 
   )
 }
 
-function readConfig(keys: GgufKeys, tensors: readonly GgufTensor[]): Record<string, unknown> {
+function readConfig(
+  keys: GgufKeys,
+  architecture: Architecture,
+  tensors: readonly GgufTensor[],
+): Record<string, unknown> {
   const names = new Map(tensors.map((tensor) => [tensor.name, tensor]))
   const need = (key: string) => keys.required(key, keys.integer(key, 1))
-  const hidden = need('llama.embedding_length')
-  const layers = need('llama.block_count')
-  const heads = perLayer(keys, 'llama.attention.head_count')
+  const hidden = need('embedding_length')
+  const layers = need('block_count')
+  const heads = perLayer(keys, 'attention.head_count')
   const headDim =
-    keys.integer('llama.attention.key_length', 1) ??
-    hidden / keys.required('llama.attention.head_count', heads)
-  const epsilon = 'llama.attention.layer_norm_rms_epsilon'
+    keys.integer('attention.key_length', 1) ?? hidden / keys.required('attention.head_count', heads)
+  const epsilon = 'attention.layer_norm_rms_epsilon'
   checkHeadSizes(keys, headDim)
-  const contextLength = need('llama.context_length')
-  refuseWindow(keys, contextLength)
   const config: Record<string, unknown> = {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
     vocab_size: vocabularySize(keys, names.get('token_embd.weight')),
     hidden_size: hidden,
-    intermediate_size: keys.required(
-      'llama.feed_forward_length',
-      perLayer(keys, 'llama.feed_forward_length'),
-    ),
+    intermediate_size: keys.required('feed_forward_length', perLayer(keys, 'feed_forward_length')),
     num_hidden_layers: layers,
     num_attention_heads: heads,
-    num_key_value_heads: perLayer(keys, 'llama.attention.head_count_kv') ?? heads,
+    num_key_value_heads: perLayer(keys, 'attention.head_count_kv') ?? heads,
     head_dim: headDim,
     hidden_act: 'silu',
     rms_norm_eps: keys.required(epsilon, keys.number(epsilon)),
-    max_position_embeddings: contextLength,
-    rope_theta: keys.number('llama.rope.freq_base') ?? 10_000,
+    max_position_embeddings: need('context_length'),
+    rope_theta: keys.number('rope.freq_base') ?? 10_000,
     rope_scaling: ropeScaling(keys),
-    attention_bias: names.has('blk.0.attn_q.bias'),
-    mlp_bias: names.has('blk.0.ffn_gate.bias'),
     tie_word_embeddings: !names.has('output.weight'),
+    ...architecture.config(keys, names),
   }
+  const tokenizer = new GgufKeys(keys.path, keys.metadata, 'tokenizer.ggml.')
   const optional: [string, number | undefined][] = [
-    ['bos_token_id', keys.integer('tokenizer.ggml.bos_token_id')],
-    ['eos_token_id', keys.integer('tokenizer.ggml.eos_token_id')],
-    ['pad_token_id', keys.integer('tokenizer.ggml.padding_token_id')],
+    ['bos_token_id', tokenizer.integer('bos_token_id')],
+    ['eos_token_id', tokenizer.integer('eos_token_id')],
+    ['pad_token_id', tokenizer.integer('padding_token_id')],
   ]
   for (const [key, value] of optional) if (value !== undefined) config[key] = value
   return config
 }
 
-/** Mistral's files have this architecture too. Zero means none, and a window that no text can outgrow hides nothing. */
-function refuseWindow(keys: GgufKeys, contextLength: number): void {
-  const key = 'llama.attention.sliding_window'
-  const window = keys.integer(key) ?? 0
-  if (window === 0 || window >= contextLength) return
-  throw new UnsupportedError(
-    `${keys.path}: ${key} is ${window}, less than the context length of ${contextLength}; attention windows are not supported: take a model without one, or the Hugging Face folder with sliding_window set to null (right for texts of up to ${window} tokens)`,
-    { path: keys.path, key, window, contextLength },
-  )
+/** The keys that a token sees, unless no text can be longer. Zero means no window. */
+function windowOf(keys: GgufKeys): number | undefined {
+  const window = keys.integer('attention.sliding_window') ?? 0
+  const length = keys.integer('context_length', 1) ?? Number.POSITIVE_INFINITY
+  return window === 0 || window >= length ? undefined : window
 }
 
-/** A value that may be given once or per layer; layers that differ cannot be expressed in a Llama config. */
+/** A value that may be given once or per layer; layers that differ cannot be expressed in a config. */
 function perLayer(keys: GgufKeys, key: string): number | undefined {
-  if (typeof keys.metadata.get(key) !== 'object') return keys.integer(key, 1)
+  if (typeof keys.metadata.get(keys.prefix + key) !== 'object') return keys.integer(key, 1)
   const values = Array.from(keys.required(key, keys.numbers(key)))
   const first = values[0]
   if (first === undefined || !Number.isSafeInteger(first) || first < 1) {
-    throw new FileFormatError(`${keys.path}: ${key} must hold positive integers`, { path: keys.path, key })
+    throw new FileFormatError(`${keys.path}: ${keys.prefix}${key} must hold positive integers`, {
+      path: keys.path,
+      key: keys.prefix + key,
+    })
   }
   if (values.some((value) => value !== first)) {
-    throw new UnsupportedError(`${keys.path}: ${key} differs between layers, which cannot be loaded`, {
-      path: keys.path,
-      key,
-    })
+    throw new UnsupportedError(
+      `${keys.path}: ${keys.prefix}${key} differs between layers, which cannot be loaded`,
+      { path: keys.path, key: keys.prefix + key },
+    )
   }
   return first
 }
@@ -176,15 +222,12 @@ function checkHeadSizes(keys: GgufKeys, headDim: number): void {
       },
     )
   }
-  for (const key of ['llama.attention.value_length', 'llama.rope.dimension_count']) {
+  for (const key of ['attention.value_length', 'rope.dimension_count']) {
     const value = keys.integer(key) ?? headDim
     if (value !== headDim) {
       throw new UnsupportedError(
-        `${keys.path}: ${key} is ${value}, which differs from the head size ${headDim}`,
-        {
-          path: keys.path,
-          key,
-        },
+        `${keys.path}: ${keys.prefix}${key} is ${value}, which differs from the head size ${headDim}`,
+        { path: keys.path, key: keys.prefix + key },
       )
     }
   }
@@ -195,7 +238,7 @@ function vocabularySize(keys: GgufKeys, embedding: GgufTensor | undefined): numb
   const { path } = keys
   if (!embedding) throw new FileFormatError(`${path} lacks the tensor token_embd.weight`, { path })
   const rows = embedding.dims[1] ?? 1
-  const tokens = keys.strings('tokenizer.ggml.tokens')?.length ?? 0
+  const tokens = new GgufKeys(path, keys.metadata).strings('tokenizer.ggml.tokens')?.length ?? 0
   if (tokens > rows) {
     throw new FileFormatError(`${path} has ${tokens} tokens, but its embedding has ${rows} rows`, {
       path,
@@ -207,15 +250,23 @@ function vocabularySize(keys: GgufKeys, embedding: GgufTensor | undefined): numb
 }
 
 function ropeScaling(keys: GgufKeys): Record<string, unknown> | null {
-  const prefix = 'llama.rope.scaling.'
-  const type = keys.text(`${prefix}type`) ?? (keys.has('llama.rope.scale_linear') ? 'linear' : 'none')
+  const type = keys.text('rope.scaling.type') ?? (keys.has('rope.scale_linear') ? 'linear' : 'none')
   if (type === 'none') return null
+  // llama.cpp multiplies what YaRN infers from the factor by these; config.json has a key for the product only.
+  for (const name of ['attn_factor', 'yarn_attn_factor', 'yarn_ext_factor']) {
+    const key = `rope.scaling.${name}`
+    const value = keys.number(key) ?? 1
+    if (value !== 1)
+      throw new UnsupportedError(
+        `${keys.path}: ${keys.prefix}${key} is ${value}; scaling of the rotary embedding is supported where it is 1 or absent`,
+        { path: keys.path, key: keys.prefix + key, value },
+      )
+  }
   const entries: [string, number | undefined][] = [
-    ['factor', keys.number(`${prefix}factor`) ?? keys.number('llama.rope.scale_linear')],
-    ['original_max_position_embeddings', keys.integer(`${prefix}original_context_length`, 1)],
-    ['attention_factor', keys.number(`${prefix}attn_factor`)],
-    ['beta_fast', keys.number(`${prefix}yarn_beta_fast`)],
-    ['beta_slow', keys.number(`${prefix}yarn_beta_slow`)],
+    ['factor', keys.number('rope.scaling.factor') ?? keys.number('rope.scale_linear')],
+    ['original_max_position_embeddings', keys.integer('rope.scaling.original_context_length', 1)],
+    ['beta_fast', keys.number('rope.scaling.yarn_beta_fast')],
+    ['beta_slow', keys.number('rope.scaling.yarn_beta_slow')],
   ]
   return { rope_type: type, ...Object.fromEntries(entries.filter(([, value]) => value !== undefined)) }
 }
@@ -231,20 +282,28 @@ function ropeFactors(path: string, tensor: GgufTensor, config: Record<string, un
   return source(path, tensor, ROPE_FACTORS, tensor.dims)
 }
 
-function addTensor(model: GgufModel, path: string, tensor: GgufTensor): void {
+function addTensor(
+  model: GgufModel,
+  path: string,
+  tensor: GgufTensor,
+  { models, permuted }: Architecture,
+): void {
   const { config, tensors } = model
   const name = huggingFaceName(tensor.name, config.num_hidden_layers as number)
   if (name === undefined) {
-    throw new UnsupportedError(`${path} has the tensor ${quote(tensor.name)}, which no Llama model has`, {
-      path,
-      tensor: tensor.name,
-    })
+    throw new UnsupportedError(
+      `${path} has the tensor ${quote(tensor.name)}, which no model of its architecture (${models}) has`,
+      {
+        path,
+        tensor: tensor.name,
+      },
+    )
   }
   const vector = name.endsWith('.bias') || name.endsWith('norm.weight')
   // Writers drop trailing dimensions of 1, so a matrix of one row arrives as a vector.
   const dims = !vector && tensor.dims.length === 1 ? [...tensor.dims, 1] : tensor.dims
   const entry = source(path, tensor, name, [...dims].reverse())
-  const heads = permutedHeads(name, config)
+  const heads = permuted ? permutedHeads(name, config) : undefined
   if (heads !== undefined) {
     const rows = heads * (config.head_dim as number)
     if (entry.shape[0] !== rows) {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/errors.js'
 import { openModelFiles } from '../../../lib/files/model-files.js'
-import { type GgufSpec, ggufBytes, type TensorSpec, value } from './gguf-bytes.js'
+import { type GgufSpec, ggufBytes, type TensorSpec, type Value, value } from './gguf-bytes.js'
 import { llamaGguf, llamaTensors } from './model-fixtures.js'
 import { scratchFile } from './scratch.js'
 
@@ -146,14 +146,26 @@ describe('a llama GGUF file', () => {
         'llama.rope.scaling.type': value.string('yarn'),
         'llama.rope.scaling.factor': value.number('f32', 2.5),
         'llama.rope.scaling.original_context_length': value.number('u32', 64),
-        'llama.rope.scaling.attn_factor': value.number('f32', 1.1),
+        'llama.rope.scaling.yarn_beta_fast': value.number('f32', 16),
+        'llama.rope.scaling.attn_factor': value.number('f32', 1),
       }),
-    ).toEqual({ rope_type: 'yarn', factor: 2.5, original_max_position_embeddings: 64, attention_factor: 1.1 })
+    ).toEqual({ rope_type: 'yarn', factor: 2.5, original_max_position_embeddings: 64, beta_fast: 16 })
     expect(await scaling({ 'llama.rope.scaling.type': value.string('none') })).toBeNull()
     expect(await scaling({ 'llama.rope.scale_linear': value.number('f32', 2) })).toEqual({
       rope_type: 'linear',
       factor: 2,
     })
+  })
+
+  it('refuses a factor of attention, which config.json counts otherwise', async () => {
+    const keys = {
+      'llama.rope.scaling.type': value.string('yarn'),
+      'llama.rope.scaling.factor': value.number('f32', 2),
+      'llama.rope.scaling.attn_factor': value.number('f32', 1.1),
+    }
+    expect(await problem(llamaGguf(keys), UnsupportedError)).toBe(
+      'FILE: llama.rope.scaling.attn_factor is 1.1; scaling of the rotary embedding is supported where it is 1 or absent',
+    )
   })
 
   it('hands out rope factors and keeps them from the weights', async () => {
@@ -190,7 +202,7 @@ describe('a llama GGUF file', () => {
     expect(
       await problem(llamaGguf({ 'general.architecture': value.string('gemma3') }), UnsupportedError),
     ).toBe(
-      'FILE has the architecture "gemma3"; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama) can be read',
+      'FILE has the architecture "gemma3"; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama) and "qwen2" (Qwen2, Qwen2.5) can be read',
     )
     expect(
       await problem(llamaGguf({ 'llama.expert_count': value.number('u32', 8) }), UnsupportedError),
@@ -268,12 +280,14 @@ describe('a llama GGUF file', () => {
     )
   })
 
-  it('refuses an attention window that is shorter than the context', async () => {
-    const key = 'llama.attention.sliding_window'
-    const window = (size: number) => llamaGguf({ [key]: value.number('u32', size) })
-    expect(await problem(window(127), UnsupportedError)).toBe(
-      `FILE: ${key} is 127, less than the context length of 128; attention windows are not supported: take a model without one, or the Hugging Face folder with sliding_window set to null (right for texts of up to 127 tokens)`,
-    )
+  it('is a Mistral if its attention has a window that is shorter than the context', async () => {
+    const window = (size: number) =>
+      llamaGguf({ 'llama.attention.sliding_window': value.number('u32', size) })
+    expect((await open(window(127))).config).toMatchObject({
+      architectures: ['MistralForCausalLM'],
+      model_type: 'mistral',
+      sliding_window: 127,
+    })
     const { config } = await open(llamaGguf())
     for (const harmless of [0, 128]) expect((await open(window(harmless))).config).toEqual(config)
   })
@@ -297,12 +311,67 @@ describe('a llama GGUF file', () => {
     'x',
   ])('refuses the tensor %s, which the model does not have', async (name) => {
     expect(await problem(llamaGguf({}, withTensor(name, { dims: [64] })), UnsupportedError)).toBe(
-      `FILE has the tensor "${name}", which no Llama model has`,
+      `FILE has the tensor "${name}", which no model of its architecture (Llama, Mistral, SmolLM2, TinyLlama) has`,
     )
   })
 
   it('passes over the rotary buffers of old converters', async () => {
     const model = await open(llamaGguf({}, withTensor('blk.0.attn_rot_embd', { dims: [8] })))
     expect(model.tensors.size).toBe(20)
+  })
+})
+
+describe('a qwen2 GGUF file', () => {
+  /** The fixture's keys and tensors under the names of Qwen2, with its biases. */
+  function qwen2Gguf(keys: Record<string, Value> = {}, head = false): GgufSpec {
+    const { keys: entries = [] } = llamaGguf(keys)
+    const renamed = entries.map(([key, of]) => [key.replace(/^llama\./, 'qwen2.'), of] as const)
+    const biases = [0, 1].flatMap((layer) => [
+      { name: `blk.${layer}.attn_q.bias`, dims: [64] },
+      { name: `blk.${layer}.attn_k.bias`, dims: [32] },
+      { name: `blk.${layer}.attn_v.bias`, dims: [32] },
+    ])
+    const output = head ? [{ name: 'output.weight', dims: [64, 5] }] : []
+    return {
+      keys: renamed.map(([key, of]) => [key, key === 'general.architecture' ? value.string('qwen2') : of]),
+      tensors: [...llamaTensors(), ...biases, ...output],
+    }
+  }
+
+  it('gives the config of a Hugging Face folder', async () => {
+    const { config } = await open(qwen2Gguf())
+    expect(config).toMatchObject({
+      architectures: ['Qwen2ForCausalLM'],
+      model_type: 'qwen2',
+      num_key_value_heads: 2,
+      rope_theta: 100_000,
+      use_sliding_window: false,
+      tie_word_embeddings: true,
+    })
+    expect(config).not.toHaveProperty('attention_bias')
+    expect((await open(qwen2Gguf({}, true))).config.tie_word_embeddings).toBe(false)
+  })
+
+  it('has query and key rows, and their biases, in the order of Hugging Face', async () => {
+    const { tensors } = await open(qwen2Gguf())
+    for (const projection of ['q_proj', 'k_proj', 'v_proj']) {
+      for (const kind of ['weight', 'bias']) {
+        const tensor = tensors.get(`model.layers.1.self_attn.${projection}.${kind}`)
+        expect(tensor).toBeDefined()
+        expect(tensor?.permutedHeads).toBeUndefined()
+      }
+    }
+  })
+
+  it('is refused with a window, since it does not say which layers have it', async () => {
+    const spec = qwen2Gguf({ 'llama.attention.sliding_window': value.number('u32', 64) })
+    expect(await problem(spec, UnsupportedError)).toContain('qwen2.attention.sliding_window is 64')
+  })
+
+  it('names the keys of its own architecture in errors', async () => {
+    const spec = qwen2Gguf({ 'llama.block_count': value.number('u32', 0) })
+    expect(await problem(spec, FileFormatError)).toBe(
+      'FILE: qwen2.block_count must be an integer of at least 1, not "0"',
+    )
   })
 })

@@ -1,0 +1,120 @@
+/** Bytes of data files in the pieces in which they come, decompressed where the name says so, and checked to be text. */
+import { isUtf8 } from 'node:buffer'
+import { createReadStream } from 'node:fs'
+import { pipeline } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { FileFormatError } from '../../errors.js'
+import { withInputFile } from '../input.js'
+import { rowError } from './place.js'
+
+export type Bytes = AsyncIterable<Uint8Array>
+
+/**
+ * The bytes of a file; of what is in it when its name ends in `.gz`.
+ * @throws FileFormatError when it is missing, unreadable, not a regular file, or not the gzip that it claims to be
+ */
+export async function* fileBytes(path: string): AsyncGenerator<Buffer, void, void> {
+  await withInputFile(path, async () => undefined)
+  const file = createReadStream(path)
+  if (!/\.gz$/i.test(path)) {
+    yield* file
+    return
+  }
+  const gunzip = createGunzip()
+  // Errors of either end the loop below.
+  pipeline(file, gunzip, () => undefined)
+  try {
+    yield* gunzip
+  } catch (cause) {
+    throw new FileFormatError(
+      `${path} is not a whole gzip file: ${(cause as Error).message}; make or download it again`,
+      { path },
+      { cause },
+    )
+  }
+}
+
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf]
+
+/** The same bytes without a byte order mark at their start. */
+export async function* withoutMark(bytes: Bytes): AsyncGenerator<Uint8Array, void, void> {
+  let first: Uint8Array | undefined = new Uint8Array(0)
+  for await (const chunk of bytes) {
+    if (first === undefined) {
+      yield chunk
+      continue
+    }
+    first = first.length === 0 ? chunk : Buffer.concat([first, chunk])
+    if (first.length < BYTE_ORDER_MARK.length) continue
+    yield BYTE_ORDER_MARK.every((byte, i) => first?.[i] === byte) ? first.subarray(3) : first
+    first = undefined
+  }
+  if (first !== undefined && first.length > 0) yield first
+}
+
+/** The first byte that is no white space (undefined: there is none), and all the bytes. */
+export async function peek(bytes: Bytes): Promise<[first: number | undefined, bytes: Bytes]> {
+  const iterator = bytes[Symbol.asyncIterator]()
+  const seen: Uint8Array[] = []
+  let first: number | undefined
+  while (first === undefined) {
+    const { done, value } = await iterator.next()
+    if (done) break
+    seen.push(value)
+    first = value.find((byte) => byte !== 0x20 && (byte < 0x09 || byte > 0x0d))
+  }
+  const all = async function* () {
+    try {
+      yield* seen.splice(0)
+      for (;;) {
+        const { done, value } = await iterator.next()
+        if (done) return
+        yield value
+      }
+    } finally {
+      await iterator.return?.()
+    }
+  }
+  return [first, all()]
+}
+
+export const NOT_UTF8 =
+  'is not UTF-8 text; if it is in another encoding, convert it, e.g. with iconv -f latin1 -t utf-8'
+
+/**
+ * Passes bytes through, whole lines at a time, that are UTF-8 text. A multi-byte character never holds a line feed.
+ * @throws DataError naming the line that is not
+ */
+export async function* utf8Lines(bytes: Bytes, path: string): AsyncGenerator<Uint8Array, void, void> {
+  let line = 1
+  let rest: Uint8Array[] = []
+  const checked = (piece: Uint8Array): Uint8Array => {
+    if (!isUtf8(piece)) throw rowError({ path, line: line + lineOfFault(piece) }, `the line ${NOT_UTF8}`)
+    return piece
+  }
+  for await (const chunk of bytes) {
+    const end = chunk.lastIndexOf(10) + 1
+    if (end > 0) {
+      const piece = checked(
+        rest.length === 0 ? chunk.subarray(0, end) : Buffer.concat([...rest, chunk.subarray(0, end)]),
+      )
+      rest = []
+      yield piece
+      for (let at = piece.indexOf(10); at >= 0; at = piece.indexOf(10, at + 1)) line++
+    }
+    if (end < chunk.length) rest.push(chunk.subarray(end))
+  }
+  if (rest.length > 0) yield checked(Buffer.concat(rest))
+}
+
+/** Lines before the one that is not UTF-8. */
+function lineOfFault(piece: Uint8Array): number {
+  let lines = 0
+  let start = 0
+  for (let end = piece.indexOf(10); end >= 0; end = piece.indexOf(10, start)) {
+    if (!isUtf8(piece.subarray(start, end))) return lines
+    lines++
+    start = end + 1
+  }
+  return lines
+}

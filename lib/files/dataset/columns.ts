@@ -1,0 +1,76 @@
+/** Columns under other names than a form expects: what is asked for is put under the expected name. */
+import { quote } from '../input.js'
+import type { RowPlace } from './place.js'
+import { rowError } from './place.js'
+
+/** Names that forms know. `role` and `content` are those inside of messages. */
+export const COLUMN_NAMES = [
+  'messages',
+  'conversations',
+  'prompt',
+  'completion',
+  'text',
+  'instruction',
+  'input',
+  'output',
+  'history',
+  'system',
+  'tools',
+  'role',
+  'content',
+] as const
+export type ColumnName = (typeof COLUMN_NAMES)[number]
+
+/** The expected name of a column, and the one that the data has for it; dots lead into nested values. */
+export type Columns = Readonly<Partial<Record<ColumnName, string>>>
+
+/** Columns that a row may lack. */
+const OPTIONAL = new Set<ColumnName>(['input', 'history', 'system', 'tools'])
+
+export type Json = Record<string, unknown>
+
+export function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+export function keysOf(value: Json): string {
+  const keys = Object.keys(value)
+  return keys.length === 0 ? 'empty object' : `keys ${keys.slice(0, 10).map(quote).join(', ')}`
+}
+
+/** Mapped columns that are not inside of messages. */
+export function rowColumns(columns: Columns): [name: ColumnName, source: string][] {
+  return Object.entries(columns).filter(([name]) => name !== 'role' && name !== 'content') as [
+    ColumnName,
+    string,
+  ][]
+}
+
+/**
+ * The row with its columns under the expected names; those that were mapped lose their own.
+ * @throws DataError when the data has no such column
+ */
+export function mapColumns(value: Json, columns: Columns, place: RowPlace): Json {
+  const mapped = rowColumns(columns)
+  if (mapped.length === 0) return value
+  const rest = { ...value }
+  for (const [, source] of mapped) delete rest[source]
+  const found = mapped.flatMap(([name, source]) => {
+    const inner = lookUp(value, source)
+    if (inner !== undefined) return [[name, inner] as const]
+    if (OPTIONAL.has(name)) return []
+    throw rowError(place, `there is no column ${quote(source)} (columns.${name}), only ${keysOf(value)}`)
+  })
+  return { ...rest, ...Object.fromEntries(found) }
+}
+
+/** The value of a column: by its whole name, or along the dots of it. */
+function lookUp(value: Json, source: string): unknown {
+  if (Object.hasOwn(value, source)) return value[source]
+  let inner: unknown = value
+  for (const step of source.split('.')) {
+    if (typeof inner !== 'object' || inner === null || !Object.hasOwn(inner, step)) return undefined
+    inner = (inner as Json)[step]
+  }
+  return inner
+}

@@ -1,0 +1,117 @@
+/** CSV and TSV through csv-parse: the first line names the columns, every record becomes an object of texts. */
+import { Readable } from 'node:stream'
+import { CsvError, parse } from 'csv-parse'
+import type { DataError } from '../../errors.js'
+import { quote } from '../input.js'
+import { type Bytes, utf8Lines, withoutMark } from './bytes.js'
+import { LARGEST_ROW, type RawRow, rowError } from './place.js'
+
+export interface CsvOptions {
+  /** Whether the first record names the columns; otherwise their names are 1, 2 and so on. */
+  header: boolean
+  /** Between two fields; found out from the first line when absent. */
+  delimiter?: string
+}
+
+const DELIMITERS = [',', ';', '\t', '|']
+/** Columns of a table; more are a sign that the file is something else. */
+const MOST_COLUMNS = 10_000
+
+export async function* readCsv(
+  bytes: Bytes,
+  path: string,
+  { header, delimiter }: CsvOptions,
+): AsyncGenerator<RawRow, void, void> {
+  const [sample, all] = await firstLine(utf8Lines(withoutMark(bytes), path))
+  const chosen = delimiter ?? likelyDelimiter(sample)
+  const parser = parse({
+    delimiter: chosen,
+    info: true,
+    skip_empty_lines: true,
+    // Checked below, with a message of our own.
+    relax_column_count: true,
+    // Text that is separated by tabs is often not quoted at all.
+    relax_quotes: chosen === '\t',
+    max_record_size: LARGEST_ROW,
+  })
+  const source = Readable.from(all, { objectMode: false })
+  source.on('error', (error) => parser.destroy(error))
+  source.pipe(parser)
+  let columns: string[] | undefined
+  try {
+    for await (const { record, info } of parser as AsyncIterable<{
+      record: string[]
+      info: { lines: number }
+    }>) {
+      const place = { path, line: info.lines - record.reduce((lines, field) => lines + lineFeeds(field), 0) }
+      if (columns === undefined) {
+        columns = header ? named(record, path, place.line) : record.map((_, i) => String(i + 1))
+        if (header) continue
+      }
+      if (record.length !== columns.length)
+        throw rowError(
+          place,
+          `expected ${columns.length} fields as in the first record, found ${record.length}`,
+        )
+      const names = columns
+      yield { value: Object.fromEntries(record.map((field, i) => [names[i] as string, field])), place }
+    }
+  } catch (error) {
+    throw error instanceof CsvError ? csvError(error, path) : error
+  } finally {
+    parser.destroy()
+    source.destroy()
+  }
+}
+
+/** The beginning, up to the end of the first line, and all the bytes. */
+async function firstLine(bytes: AsyncGenerator<Uint8Array, void, void>): Promise<[string, Bytes]> {
+  const first = await bytes.next()
+  if (first.done) return ['', bytes]
+  const all = async function* () {
+    yield first.value
+    yield* bytes
+  }
+  const text = new TextDecoder().decode(first.value.subarray(0, 1 << 16))
+  return [text.split('\n', 1)[0] as string, all()]
+}
+
+/** What parts the first line into most fields, quoted parts left out; a comma when nothing does. */
+function likelyDelimiter(line: string): string {
+  const plain = line.replace(/"[^"]*"/g, '')
+  const count = (delimiter: string) => plain.split(delimiter).length
+  return DELIMITERS.reduce((best, next) => (count(next) > count(best) ? next : best))
+}
+
+function lineFeeds(field: string): number {
+  let count = 0
+  for (let at = field.indexOf('\n'); at >= 0; at = field.indexOf('\n', at + 1)) count++
+  return count
+}
+
+function named(record: readonly string[], path: string, line: number): string[] {
+  const names = record.map((name) => name.trim())
+  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  const advice = 'expected a first line with the names of the columns; without one, set header: false'
+  if (names.length > MOST_COLUMNS) throw rowError({ path, line }, `${names.length} columns are too many`)
+  if (names.includes('') || twice !== undefined)
+    throw rowError(
+      { path, line },
+      twice ? `the column ${quote(twice)} appears twice; ${advice}` : `a column has no name; ${advice}`,
+    )
+  return names
+}
+
+const REASONS: Record<string, string> = {
+  CSV_QUOTE_NOT_CLOSED: 'a quoted field that begins here or before does not end',
+  CSV_INVALID_CLOSING_QUOTE:
+    'something other than the delimiter follows a closing quote; double a quote inside a field',
+  INVALID_OPENING_QUOTE:
+    'a quote stands inside a field that is not quoted; quote the field and double the quote',
+  CSV_MAX_RECORD_SIZE: `the record is larger than ${LARGEST_ROW} bytes; is a quote missing?`,
+}
+
+function csvError(error: CsvError, path: string): DataError {
+  const line = Number((error as unknown as { lines?: number }).lines ?? 1)
+  return rowError({ path, line }, `not valid CSV: ${REASONS[error.code] ?? error.message}`, error)
+}

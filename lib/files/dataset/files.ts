@@ -1,0 +1,146 @@
+/**
+ * Which files a dataset consists of, and of what type each is: a path may be a file, a folder, a pattern or `-` for
+ * standard input. The type goes by the name, and where that says nothing, by the first bytes.
+ */
+import type { Stats } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join, sep } from 'node:path'
+import { FileFormatError } from '../../errors.js'
+
+export const FILE_TYPES = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text', 'lines'] as const
+export type FileType = (typeof FILE_TYPES)[number]
+
+/** Stands for standard input in place of a path. */
+export const STDIN = '-'
+/** What standard input is called in messages. */
+export const STDIN_NAME = 'standard input'
+
+const EXTENSIONS: Record<string, FileType> = {
+  jsonl: 'jsonl',
+  ndjson: 'jsonl',
+  json: 'json',
+  csv: 'csv',
+  tsv: 'tsv',
+  tab: 'tsv',
+  parquet: 'parquet',
+  pq: 'parquet',
+  txt: 'text',
+  text: 'text',
+  md: 'text',
+}
+
+const MOST_FILES = 1_000_000
+const DEEPEST_FOLDER = 32
+
+/** The type that a name stands for; `.gz` behind it does not matter, except of Parquet, which is packed inside. */
+export function fileTypeByName(path: string): FileType | undefined {
+  const [, extension = '', packed] = /\.([a-z]+)(\.gz)?$/i.exec(path) ?? []
+  const type = EXTENSIONS[extension.toLowerCase()]
+  return packed && type === 'parquet' ? undefined : type
+}
+
+/**
+ * The files that paths stand for, each path's in the order of their names.
+ * @param type what the files of folders are to be, when that is said; otherwise it must be clear from what is there
+ * @throws FileFormatError when a path does not exist, a pattern matches nothing, or a folder holds no data or several
+ * types of it
+ */
+export async function expandPaths(paths: readonly string[], type: FileType | undefined): Promise<string[]> {
+  const files: string[] = []
+  for (const path of paths) {
+    const stats = path === STDIN ? undefined : await stat(path).catch(() => undefined)
+    if (stats?.isDirectory()) files.push(...(await folderFiles(path, type)))
+    else if (path !== STDIN && stats === undefined && /[*?]/.test(path)) files.push(...(await matching(path)))
+    else files.push(path)
+  }
+  return files
+}
+
+async function folderFiles(folder: string, type: FileType | undefined): Promise<string[]> {
+  const byType = new Map<FileType, string[]>()
+  for (const path of await filesUnder(folder)) {
+    const found = fileTypeByName(path)
+    if (found !== undefined) byType.set(found, [...(byType.get(found) ?? []), path])
+  }
+  // Notes beside data are not data.
+  if (byType.size > 1 && type !== 'text' && type !== 'lines') byType.delete('text')
+  const sameNames = type === 'lines' ? 'text' : type
+  const chosen = sameNames === undefined ? [...byType.keys()] : [sameNames].filter((one) => byType.has(one))
+  if (chosen.length === 0)
+    throw new FileFormatError(
+      `the folder ${folder} holds no ${sameNames ?? 'data'} files; expected ${Object.keys(EXTENSIONS).join(', ')}`,
+      { path: folder },
+    )
+  if (chosen.length > 1)
+    throw new FileFormatError(
+      `the folder ${folder} holds files of several types (${chosen.join(', ')}); name file_type, or the files by a pattern such as ${join(folder, `*.${chosen[0]}`)}`,
+      { path: folder, types: chosen },
+    )
+  const files = byType.get(chosen[0] as FileType) ?? []
+  refuseSplits(folder, files)
+  return files
+}
+
+/** Whoever names a folder of splits would train on what is to be held out. */
+function refuseSplits(folder: string, files: readonly string[]): void {
+  const inFolder = files.map((file) => file.slice(folder.length))
+  const held = inFolder.find((file) => /(^|[^a-z])(test|valid|validation|dev|eval)([^a-z]|$)/i.test(file))
+  const train = inFolder.find((file) => /(^|[^a-z])train(ing)?([^a-z]|$)/i.test(file))
+  if (held !== undefined && train !== undefined)
+    throw new FileFormatError(
+      `the folder ${folder} holds files to train on (${train}) and others to hold out (${held}); name those that you mean by a pattern such as ${join(folder, '**/*train*')}`,
+      { path: folder },
+    )
+}
+
+/** Regular files below a folder, by name; hidden ones and those behind links to folders are left out. */
+async function filesUnder(folder: string): Promise<string[]> {
+  const files: string[] = []
+  const visit = async (at: string, depth: number): Promise<void> => {
+    if (depth > DEEPEST_FOLDER) throw new FileFormatError(`${at} is nested too deeply`, { path: at })
+    const entries = await readdir(at, { withFileTypes: true })
+    for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      const path = join(at, entry.name)
+      if (entry.name.startsWith('.')) continue
+      if (entry.isDirectory()) await visit(path, depth + 1)
+      else if (entry.isFile() || (entry.isSymbolicLink() && (await statOf(path))?.isFile())) files.push(path)
+      if (files.length > MOST_FILES)
+        throw new FileFormatError(`${folder} holds more than ${MOST_FILES} files`, { path: folder })
+    }
+  }
+  await visit(folder, 0)
+  return files
+}
+
+function statOf(path: string): Promise<Stats | undefined> {
+  return stat(path).catch(() => undefined)
+}
+
+/** Files that match a pattern: `*` and `?` within a name, `**` for any number of folders. */
+async function matching(pattern: string): Promise<string[]> {
+  const parts = pattern.split(sep)
+  const fixed = parts.findIndex((part) => /[*?]/.test(part))
+  const base = parts.slice(0, fixed).join(sep) || (pattern.startsWith(sep) ? sep : '.')
+  const inside = parts.slice(fixed)
+  const expression = inside
+    .map((part, i) => {
+      const last = i === inside.length - 1
+      if (part === '**') return last ? '.*' : '(?:[^/]+/)*'
+      const name = part
+        .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+        .replace(/\*+/g, '[^/]*')
+        .replace(/\?/g, '[^/]')
+      return last ? name : `${name}/`
+    })
+    .join('')
+  const wanted = new RegExp(`^${expression}$`)
+  const start = base === sep ? sep.length : base.length + 1
+  const isFolder = (await statOf(base))?.isDirectory() === true
+  const found = isFolder
+    ? (await filesUnder(base)).filter((file) =>
+        wanted.test((base === '.' ? file : file.slice(start)).split(sep).join('/')),
+      )
+    : []
+  if (found.length === 0) throw new FileFormatError(`no file matches ${pattern}`, { path: pattern })
+  return found
+}

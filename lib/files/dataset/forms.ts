@@ -1,0 +1,305 @@
+/**
+ * The forms that rows have, told apart by their keys: chats as OpenAI and ShareGPT have them, prompt and completion,
+ * Alpaca's instructions, and plain text. What comes out was checked, whatever went in.
+ */
+import type { ChatMessage } from '../chat-template.js'
+import { quote } from '../input.js'
+import { type Columns, isObject, type Json, keysOf } from './columns.js'
+import { type RowPlace, rowError } from './place.js'
+import { SHAREGPT_ROLES, shareGptMessage } from './sharegpt.js'
+
+export const DATASET_FORMATS = ['messages', 'sharegpt', 'prompt_completion', 'alpaca', 'text'] as const
+export type DatasetFormat = (typeof DATASET_FORMATS)[number]
+
+/** A message that was checked: the content is text, or absent beside tool calls. */
+export interface DatasetMessage extends ChatMessage {
+  content: string | null
+  /** 0: the model does not learn this turn. */
+  weight?: 0 | 1
+}
+
+export interface MessagesRow extends RowPlace {
+  format: 'messages'
+  messages: DatasetMessage[]
+  tools?: unknown[]
+}
+
+export interface PromptCompletionRow extends RowPlace {
+  format: 'prompt_completion'
+  prompt: string
+  completion: string
+}
+
+export interface AlpacaRow extends RowPlace {
+  format: 'alpaca'
+  instruction: string
+  input: string
+  output: string
+  system?: string
+  /** Earlier turns: what was asked, and what was answered. */
+  history: [question: string, answer: string][]
+}
+
+export interface TextRow extends RowPlace {
+  format: 'text'
+  text: string
+  /** A document: where it is too long for one example, it makes several. */
+  document?: true
+}
+
+/** A prompt and a completion that are lists of messages become one chat, of which only the completion is learned. */
+export type DatasetRow = MessagesRow | PromptCompletionRow | AlpacaRow | TextRow
+
+const EXPECTED: Record<DatasetFormat, string> = {
+  messages: '{"messages": [{"role": …, "content": …}, …]}',
+  sharegpt: '{"conversations": [{"from": …, "value": …}, …]}',
+  prompt_completion: '{"prompt": …, "completion": …}',
+  alpaca: '{"instruction": …, "output": …}',
+  text: '{"text": …}',
+}
+
+/** @throws DataError when the keys of the row say nothing */
+export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
+  if ('messages' in value) return 'messages'
+  if ('conversations' in value) return 'sharegpt'
+  if ('prompt' in value && 'completion' in value) return 'prompt_completion'
+  if ('instruction' in value && 'output' in value) return 'alpaca'
+  if ('text' in value) return 'text'
+  throw rowError(
+    place,
+    `the form of the dataset is not known from the ${keysOf(value)}; expected ${Object.values(EXPECTED).join(' or ')}.${advice(value)}`,
+  )
+}
+
+/** Rows may be wrapped in an object, or have names of their own. */
+function advice(value: Json): string {
+  const wrapper = Object.keys(value).find(
+    (key) => Array.isArray(value[key]) && isObject((value[key] as unknown[])[0]),
+  )
+  if (wrapper !== undefined && Object.keys(value).length <= 3)
+    return ` If the rows are under ${quote(wrapper)}, take them out, e.g. with jq -c '.${wrapper}[]'`
+  const [first, second] = Object.keys(value)
+  return first === undefined
+    ? ''
+    : ` Columns with other names are named by columns, e.g. columns: {prompt: ${first}, completion: ${second ?? '…'}}`
+}
+
+/**
+ * The row in its form.
+ * @param columns what `role` and `content` are called inside of messages
+ * @throws DataError when the row does not have the form
+ */
+export function readForm(value: Json, format: DatasetFormat, columns: Columns, place: RowPlace): DatasetRow {
+  const wrong = (key: string) =>
+    rowError(
+      place,
+      `expected ${EXPECTED[format]}, but ${key in value ? `${quote(key)} is ${describe(value[key])}` : `there are only ${keysOf(value)}`}`,
+    )
+  switch (format) {
+    case 'text':
+      if (typeof value.text !== 'string') throw wrong('text')
+      return { format, text: value.text, ...place }
+    case 'messages':
+    case 'sharegpt': {
+      const key = format === 'messages' ? 'messages' : 'conversations'
+      const list = parsedText(value[key])
+      if (!Array.isArray(list)) throw wrong(key)
+      const messages = readMessages(list, key, columns, place)
+      const { system } = value
+      const leads = typeof system === 'string' && system !== '' && messages[0]?.role !== 'system'
+      return {
+        format: 'messages',
+        messages: leads ? [{ role: 'system', content: system }, ...messages] : messages,
+        ...readTools(value, place),
+        ...place,
+      }
+    }
+    case 'alpaca':
+      return readAlpaca(value, wrong, place)
+    case 'prompt_completion': {
+      const { prompt, completion } = value
+      if (typeof prompt === 'string' && typeof completion === 'string') {
+        return { format, prompt, completion, ...place }
+      }
+      if (Array.isArray(prompt) && Array.isArray(completion)) {
+        const before = readMessages(prompt, 'prompt', columns, place)
+        const after = readMessages(completion, 'completion', columns, place)
+        return {
+          format: 'messages',
+          messages: [...before.map((message) => ({ ...message, weight: 0 as const })), ...after],
+          ...readTools(value, place),
+          ...place,
+        }
+      }
+      const known = (part: unknown) => typeof part === 'string' || Array.isArray(part)
+      if (!known(prompt)) throw wrong('prompt')
+      if (!known(completion)) throw wrong('completion')
+      throw rowError(place, '"prompt" and "completion" must both be strings or both be lists of messages')
+    }
+  }
+}
+
+function readAlpaca(value: Json, wrong: (key: string) => Error, place: RowPlace): AlpacaRow {
+  const { instruction, output } = value
+  if (typeof instruction !== 'string') throw wrong('instruction')
+  if (typeof output !== 'string') throw wrong('output')
+  const optional = (key: 'input' | 'system') => {
+    const text = value[key] ?? ''
+    if (typeof text !== 'string') throw rowError(place, `"${key}" must be a string, not ${describe(text)}`)
+    return text
+  }
+  const history = parsedText(value.history ?? [])
+  const isPair = (pair: unknown) =>
+    Array.isArray(pair) && pair.length === 2 && pair.every((part) => typeof part === 'string')
+  if (!Array.isArray(history) || !history.every(isPair))
+    throw rowError(place, `"history" must be a list of [question, answer], not ${describe(value.history)}`)
+  const system = optional('system')
+  return {
+    format: 'alpaca',
+    instruction,
+    input: optional('input'),
+    output,
+    ...(system === '' ? {} : { system }),
+    history: history as [string, string][],
+    ...place,
+  }
+}
+
+export function describe(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value === 'object') return 'an object'
+  return typeof value === 'string' ? `the string ${quote(value)}` : String(value)
+}
+
+/** Tables have no lists, so they have them as JSON text. */
+function parsedText(value: unknown): unknown {
+  if (typeof value !== 'string' || !/^\s*\[/.test(value)) return value
+  try {
+    return JSON.parse(value)
+  } catch {
+    return value
+  }
+}
+
+/** Values that templates and we walk through are no deeper than this. */
+const DEEPEST = 64
+
+function checkDepth(value: unknown, what: string, place: RowPlace): void {
+  let level = [value]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > DEEPEST) throw rowError(place, `${what} is nested more than ${DEEPEST} deep`)
+    level = level.flatMap((inner) =>
+      typeof inner === 'object' && inner !== null ? Object.values(inner) : [],
+    )
+  }
+}
+
+function readTools(value: Json, place: RowPlace): { tools?: unknown[] } {
+  const tools = parsedText(value.tools)
+  if (tools === undefined || tools === null || tools === '') return {}
+  if (!Array.isArray(tools)) throw rowError(place, `"tools" must be an array, not ${describe(tools)}`)
+  checkDepth(tools, '"tools"', place)
+  return tools.length === 0 ? {} : { tools }
+}
+
+const ROLES = ['system', 'developer', 'user', 'assistant', 'tool']
+
+function readMessages(list: unknown[], key: string, columns: Columns, place: RowPlace): DatasetMessage[] {
+  if (list.length === 0) throw rowError(place, `"${key}" is empty; expected at least one message`)
+  checkDepth(list, `"${key}"`, place)
+  return list.map((value, index) => {
+    const where = `${key}[${index}]`
+    if (!isObject(value)) {
+      const parts = key === 'conversations' ? '"from" and "value"' : '"role" and "content"'
+      throw rowError(place, `${where} must be an object with ${parts}, not ${describe(value)}`)
+    }
+    return readMessage(named(value, columns), where, place)
+  })
+}
+
+/** Without empty fields, which tables have for all messages when one needs them, and with the usual names. */
+function named(message: Json, { role, content }: Columns): Json {
+  const kept = Object.fromEntries(
+    Object.entries(message).filter(([key, value]) => value !== null || key === 'content'),
+  )
+  for (const [name, source] of [
+    ['role', role],
+    ['content', content],
+  ] as const) {
+    if (source === undefined || !Object.hasOwn(kept, source)) continue
+    const value = kept[source]
+    delete kept[source]
+    kept[name] = value
+  }
+  return kept
+}
+
+function readMessage(message: Json, where: string, place: RowPlace): DatasetMessage {
+  const shareGpt = !('role' in message) && 'from' in message
+  const value = shareGpt ? shareGptMessage(message, where, place) : message
+  const { role: given, content, weight: weighed, train, loss, ...rest } = value
+  const weight = weighed ?? (train === false || loss === false ? 0 : undefined)
+  const role = ROLES.includes(given as string) ? given : SHAREGPT_ROLES.get(given as string)
+  if (typeof role !== 'string') {
+    const known = shareGpt ? [...SHAREGPT_ROLES.keys()] : ROLES
+    throw rowError(place, `the role of ${where} must be one of ${known.join(', ')}, not ${describe(given)}`)
+  }
+  if (weight !== undefined && weight !== 0 && weight !== 1) {
+    throw rowError(place, `the weight of ${where} must be 0 or 1, not ${describe(weight)}`)
+  }
+  return {
+    ...rest,
+    ...readToolCalls(rest, where, place),
+    // The two are one role; templates know the older name.
+    role: role === 'developer' ? 'system' : role,
+    content: readContent(content, 'tool_calls' in rest, where, place),
+    ...(weight === 0 ? { weight } : {}),
+  }
+}
+
+/** Text, or a list of parts that are all text; null only beside tool calls. */
+function readContent(content: unknown, callsTools: boolean, where: string, place: RowPlace): string | null {
+  if (typeof content === 'string') return content
+  if (content === null || content === undefined) {
+    if (callsTools) return null
+    throw rowError(place, `${where} has no "content"`)
+  }
+  if (!Array.isArray(content)) {
+    throw rowError(place, `the content of ${where} must be a string, not ${describe(content)}`)
+  }
+  return content
+    .map((part) => {
+      if (isObject(part) && part.type === 'text' && typeof part.text === 'string') return part.text
+      const found = isObject(part) ? `type ${describe(part.type)}` : describe(part)
+      throw rowError(
+        place,
+        `${where} has a content part of ${found}; only {"type": "text", "text": …} can be used`,
+      )
+    })
+    .join('')
+}
+
+/** OpenAI writes the arguments of a call as JSON text, templates expect what it stands for. */
+function readToolCalls(message: Json, where: string, place: RowPlace): { tool_calls?: unknown[] } {
+  const { tool_calls: calls } = message
+  if (calls === undefined) return {}
+  if (!Array.isArray(calls)) throw rowError(place, `"tool_calls" of ${where} must be an array`)
+  const parsed = calls.map((call: unknown) => {
+    if (!isObject(call) || !isObject(call.function)) {
+      throw rowError(place, `every entry of "tool_calls" of ${where} needs a "function"`)
+    }
+    const { arguments: given } = call.function
+    if (typeof given !== 'string') return call
+    try {
+      return { ...call, function: { ...call.function, arguments: JSON.parse(given) } }
+    } catch (cause) {
+      throw rowError(
+        place,
+        `the arguments of a tool call in ${where} are not valid JSON: ${quote(given)}`,
+        cause,
+      )
+    }
+  })
+  return { tool_calls: parsed }
+}

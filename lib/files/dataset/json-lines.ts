@@ -1,0 +1,69 @@
+/** JSON Lines: one JSON object per line. Blank lines, a byte order mark and CRLF are tolerated. */
+import { quote } from '../input.js'
+import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
+import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
+
+export async function* readJsonLines(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
+  for await (const { text, line } of readLines(bytes, path)) {
+    const place = { path, line }
+    yield { value: parseLine(text, place), place }
+  }
+}
+
+/** Lines as they are, each a text of its own. */
+export async function* readPlainLines(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
+  for await (const { text, line } of readLines(bytes, path)) yield { value: { text }, place: { path, line } }
+}
+
+/** The lines that hold anything, without their ends and white space. */
+async function* readLines(
+  bytes: Bytes,
+  path: string,
+): AsyncGenerator<{ text: string; line: number }, void, void> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  let line = 0
+  const decode = (found: Uint8Array) => {
+    line++
+    try {
+      return { text: decoder.decode(found).trim(), line }
+    } catch (cause) {
+      throw rowError({ path, line }, `the line ${NOT_UTF8}`, cause)
+    }
+  }
+  let parts: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of withoutMark(bytes)) {
+    let start = 0
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+      parts.push(chunk.subarray(start, end))
+      const row = decode(parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts))
+      parts = []
+      length = 0
+      start = end + 1
+      if (row.text !== '') yield row
+    }
+    parts.push(chunk.subarray(start))
+    length += chunk.length - start
+    if (length > LARGEST_ROW) {
+      throw rowError(
+        { path, line: line + 1 },
+        `the line is longer than ${LARGEST_ROW} bytes; expected one example per line`,
+      )
+    }
+  }
+  const row = decode(Buffer.concat(parts))
+  if (row.text !== '') yield row
+}
+
+function parseLine(text: string, place: RowPlace): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    const hint = /^[[{]\s*$/.test(text)
+      ? '; a JSON document spread over several lines is not JSON Lines: put each example on one line, e.g. with jq -c, or all of them into one array'
+      : /^["{[]/.test(text)
+        ? ''
+        : `; it begins with ${quote(text.slice(0, 20))}`
+    throw rowError(place, `the line is not valid JSON: ${(cause as Error).message}${hint}`, cause)
+  }
+}

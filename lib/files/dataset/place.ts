@@ -1,0 +1,34 @@
+/** Where a row of data stands, so that every error can name it. */
+import { DataError } from '../../errors.js'
+
+/** Where a row stands. Files of lines count lines; JSON arrays, Parquet and rows from a program count rows. From 1. */
+export interface RowPlace {
+  path: string
+  line: number
+  /** What `line` counts, where that is not lines. */
+  unit?: 'row'
+}
+
+/** A row as it was read, before anything is known of its form. */
+export interface RawRow {
+  value: unknown
+  place: RowPlace
+}
+
+/** An example larger than this is none. */
+export const LARGEST_ROW = 64 << 20
+
+/** `line 7` or `row 7`. */
+export function placeName({ line, unit = 'line' }: Pick<RowPlace, 'line'> & { unit?: string }): string {
+  return `${unit} ${line}`
+}
+
+/** An error of one row. */
+export function rowError(place: RowPlace, message: string, cause?: unknown): DataError {
+  const { path, line, unit = 'line' } = place
+  return new DataError(
+    `${path}, ${placeName(place)}: ${message}`,
+    { path, [unit]: line },
+    cause === undefined ? {} : { cause },
+  )
+}

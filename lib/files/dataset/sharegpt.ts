@@ -1,0 +1,45 @@
+/** Messages as ShareGPT and the data sets after it have them: `from` and `value`, with role names of their own. */
+import { quote } from '../input.js'
+import { isObject, type Json } from './columns.js'
+import { type RowPlace, rowError } from './place.js'
+
+/** What the names that are in use stand for. */
+export const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
+  ['system', 'system'],
+  ['human', 'user'],
+  ['user', 'user'],
+  ['gpt', 'assistant'],
+  ['assistant', 'assistant'],
+  ['chatgpt', 'assistant'],
+  ['bing', 'assistant'],
+  ['bard', 'assistant'],
+  ['model', 'assistant'],
+  ['function_call', 'assistant'],
+  ['observation', 'tool'],
+  ['function_response', 'tool'],
+  ['tool', 'tool'],
+])
+
+/** The same message with the names that chats have; a `function_call` becomes a message that calls tools. */
+export function shareGptMessage(message: Json, where: string, place: RowPlace): Json {
+  const { from, value, ...rest } = message
+  if (from !== 'function_call') return { ...rest, role: from, content: value }
+  return { ...rest, role: 'assistant', content: null, tool_calls: toolCalls(value, where, place) }
+}
+
+function toolCalls(value: unknown, where: string, place: RowPlace): Json[] {
+  let calls: unknown = value
+  try {
+    if (typeof value === 'string') calls = JSON.parse(value)
+  } catch {
+    // Text that is no JSON is refused below.
+  }
+  return [calls].flat().map((call) => {
+    if (isObject(call) && typeof call.name === 'string')
+      return { type: 'function', function: { name: call.name, arguments: call.arguments ?? {} } }
+    throw rowError(
+      place,
+      `the function_call of ${where} must be JSON such as {"name": …, "arguments": …}, not ${quote(String(value))}`,
+    )
+  })
+}

@@ -1,0 +1,23 @@
+/** Text files: each is one document. */
+import { isUtf8 } from 'node:buffer'
+import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
+import { LARGEST_ROW, type RawRow, rowError } from './place.js'
+
+export async function* readTextFile(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
+  const place = { path, line: 1 }
+  const parts: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of withoutMark(bytes)) {
+    parts.push(chunk)
+    length += chunk.length
+    if (length > LARGEST_ROW)
+      throw rowError(
+        place,
+        `the document is larger than ${LARGEST_ROW} bytes; split it, or read it line by line with file_type: lines`,
+      )
+  }
+  const whole = Buffer.concat(parts)
+  if (!isUtf8(whole)) throw rowError(place, `the file ${NOT_UTF8}`)
+  const text = whole.toString('utf8')
+  if (text.trim() !== '') yield { value: { text }, place }
+}

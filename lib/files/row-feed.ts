@@ -1,0 +1,80 @@
+/** Rows and bytes that only this thread can read (a program's iterables, standard input), handed to a text worker. */
+import { DataError } from '../errors.js'
+import { type RowSource, rowsOf } from './row-source.js'
+import type { TextCall } from './text-call.js'
+import type { TextFeed } from './text-jobs.js'
+
+/** Rows that are sent together, at most, and how long the first of them waits for others. */
+const BATCH_ROWS = 64
+const BATCH_MILLISECONDS = 20
+
+export class RowFeed {
+  readonly #messages: AsyncGenerator<TextFeed, void, void>
+  readonly #release: () => void
+  #started = false
+
+  private constructor(messages: AsyncGenerator<TextFeed, void, void>, release: () => void) {
+    this.#messages = messages
+    this.#release = release
+  }
+
+  static ofRows(rows: RowSource, name: string): RowFeed {
+    return new RowFeed(batched(rows, name), () => undefined)
+  }
+
+  /** Standard input is read from the moment on that something is wanted. */
+  static ofStdin(): RowFeed {
+    // Otherwise the program would not end before what writes to it does.
+    return new RowFeed(stdinBytes(), () => process.stdin.destroy())
+  }
+
+  /** Answers a `want`. Errors of the source make the call fail. */
+  async answer(call: TextCall): Promise<void> {
+    this.#started = true
+    try {
+      const { done, value } = await this.#messages.next()
+      call.send(done ? { kind: 'end' } : value)
+    } catch (error) {
+      call.fail(error)
+    }
+  }
+
+  /** Lets the source go; one that is waiting for its next row is not waited for. */
+  close(): void {
+    if (!this.#started) return
+    this.#release()
+    void this.#messages.return?.().catch(() => undefined)
+  }
+}
+
+async function* batched(rows: RowSource, name: string): AsyncGenerator<TextFeed, void, void> {
+  let batch: unknown[] = []
+  let started = 0
+  let count = 0
+  for await (const row of rowsOf(rows)) {
+    count++
+    if (batch.length === 0) started = performance.now()
+    batch.push(cloneable(row, name, count))
+    if (batch.length < BATCH_ROWS && performance.now() - started < BATCH_MILLISECONDS) continue
+    yield { kind: 'rows', rows: batch }
+    batch = []
+  }
+  if (batch.length > 0) yield { kind: 'rows', rows: batch }
+}
+
+/** A copy that can be sent: what is no data cannot. */
+function cloneable(row: unknown, name: string, line: number): unknown {
+  try {
+    return structuredClone(row)
+  } catch (cause) {
+    throw new DataError(
+      `${name}, row ${line}: the row is not plain data: ${(cause as Error).message}`,
+      { path: name, row: line },
+      { cause },
+    )
+  }
+}
+
+async function* stdinBytes(): AsyncGenerator<TextFeed, void, void> {
+  for await (const bytes of process.stdin as AsyncIterable<Buffer>) yield { kind: 'bytes', bytes }
+}

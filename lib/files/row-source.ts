@@ -1,0 +1,33 @@
+/** Rows that a program gives instead of a file, and whether they can be read again. */
+import { ConfigError } from '../errors.js'
+
+/** Rows as objects: an array or anything else to iterate over, or a function that returns such a thing anew. */
+export type RowSource =
+  | Iterable<unknown>
+  | AsyncIterable<unknown>
+  | (() => Iterable<unknown> | AsyncIterable<unknown>)
+
+export function isRowSource(value: unknown): value is RowSource {
+  if (typeof value === 'function') return true
+  return (
+    typeof value === 'object' && value !== null && (Symbol.iterator in value || Symbol.asyncIterator in value)
+  )
+}
+
+/** One pass over the rows. */
+export function rowsOf(source: RowSource): Iterable<unknown> | AsyncIterable<unknown> {
+  const rows = typeof source === 'function' ? source() : source
+  if (isRowSource(rows) && typeof rows !== 'function') return rows
+  throw new ConfigError('the function given to dataset() must return something to iterate over')
+}
+
+/** Generators and streams give their rows once; arrays and functions as often as they are asked. */
+export function canReread(source: RowSource): boolean {
+  if (typeof source === 'function') return true
+  if ('pipe' in source || 'getReader' in source) return false
+  const iterator =
+    Symbol.asyncIterator in source
+      ? source[Symbol.asyncIterator]()
+      : (source as Iterable<unknown>)[Symbol.iterator]()
+  return (iterator as unknown) !== source
+}

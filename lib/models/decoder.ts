@@ -1,0 +1,140 @@
+/**
+ * The decoder that most families share: pre-norm blocks of grouped-query attention with rotary embedding and a SwiGLU
+ * MLP; the head may be tied to the embedding. A family's own file says where its config differs, and which layers see
+ * a window.
+ */
+import { ConfigError, UnsupportedError } from '../errors.js'
+import { GraphBuilder } from '../graph/builder.js'
+import type { Graph } from '../graph/graph.js'
+import { type FieldReader, fieldReader } from './fields.js'
+import { rotaryFrequencies } from './rope.js'
+
+/** The numbers that shape the graph. */
+export interface Decoder {
+  family: string
+  vocabSize: number
+  hiddenSize: number
+  intermediateSize: number
+  layers: number
+  heads: number
+  kvHeads: number
+  headDim: number
+  rmsNormEps: number
+  /** Whether the linears have biases: query, key and value; the output of attention; the MLP. */
+  bias: { qkv: boolean; output: boolean; mlp: boolean }
+  tied: boolean
+  invFreq: number[]
+  attentionFactor: number
+  /** Keys that a token of each layer sees, its own included; undefined for all before it. */
+  windows: (number | undefined)[]
+}
+
+/** What a family says of itself; the rest is read from the config. */
+export interface DecoderTraits {
+  /** Of `max_position_embeddings`. */
+  positions: number
+  bias(read: FieldReader): Decoder['bias']
+  windows(read: FieldReader, layers: number): Decoder['windows']
+}
+
+/** Biases where `attention_bias` and `mlp_bias` ask for them. */
+export function biasesByFlag(read: FieldReader): Decoder['bias'] {
+  const attention = read.flag('attention_bias', false)
+  return { qkv: attention, output: attention, mlp: read.flag('mlp_bias', false) }
+}
+
+/**
+ * Reads a Hugging Face config, in the older or the newer spelling of transformers.
+ * @param ropeFactors divisors of the rotary frequencies, as GGUF files store them; they come on top of `rope_scaling`
+ * @throws {UnsupportedError} for a variant whose maths is not here, such as another activation
+ */
+export function readDecoder(
+  config: Record<string, unknown>,
+  traits: DecoderTraits,
+  ropeFactors?: ArrayLike<number>,
+): Decoder {
+  const read = fieldReader(config)
+  const family = read.text('model_type', 'llama')
+  const hiddenSize = read.size('hidden_size')
+  const layers = read.size('num_hidden_layers')
+  const heads = read.size('num_attention_heads')
+  const kvHeads = read.size('num_key_value_heads', heads)
+  const headDim = read.size('head_dim', hiddenSize / heads)
+  if (heads % kvHeads !== 0)
+    throw new ConfigError(
+      `config.json: num_attention_heads is ${heads}, which is no multiple of num_key_value_heads ${kvHeads}.`,
+      { heads, kvHeads },
+    )
+  if (headDim % 2 !== 0)
+    throw new ConfigError(`config.json: head_dim is ${headDim}; rotary embedding needs an even number.`, {
+      headDim,
+    })
+  const activation = read.text('hidden_act', 'silu')
+  if (activation !== 'silu')
+    throw new UnsupportedError(
+      `config.json: hidden_act is '${activation}'; models of type '${family}' are computed with 'silu'.`,
+      { activation },
+    )
+  const rope = rotaryFrequencies(config, headDim, read.size('max_position_embeddings', traits.positions))
+  return {
+    family,
+    vocabSize: read.size('vocab_size'),
+    hiddenSize,
+    intermediateSize: read.size('intermediate_size'),
+    layers,
+    heads,
+    kvHeads,
+    headDim,
+    rmsNormEps: read.number('rms_norm_eps', 1e-6),
+    bias: traits.bias(read),
+    tied: read.flag('tie_word_embeddings', false),
+    invFreq: ropeFactors ? rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1)) : rope.invFreq,
+    attentionFactor: rope.attentionFactor,
+    windows: traits.windows(read, layers),
+  }
+}
+
+/** The graph of one forward pass. */
+export function decoderGraph(c: Decoder): Graph {
+  const g = new GraphBuilder()
+  let x = g.embedding('model.embed_tokens', c.vocabSize, c.hiddenSize) // [T, hidden]
+  for (let layer = 0; layer < c.layers; layer++) {
+    x = g.segment(layer, () => {
+      const at = `model.layers.${layer}`
+      const { heads, kvHeads, headDim } = c
+      const normed = g.rmsNorm(`${at}.input_layernorm`, x, c.rmsNormEps)
+      let q = g.linear(`${at}.self_attn.q_proj`, normed, heads * headDim, { bias: c.bias.qkv })
+      let k = g.linear(`${at}.self_attn.k_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
+      const v = g.linear(`${at}.self_attn.v_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
+      q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim)
+      k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim)
+      const scale = 1 / Math.sqrt(headDim)
+      const window = c.windows[layer]
+      const attended = g.attention(`${at}.self_attn`, q, k, v, {
+        heads,
+        kvHeads,
+        headDim,
+        scale,
+        layer,
+        ...(window === undefined ? {} : { window }),
+      })
+      const middle = g.linear(`${at}.self_attn.o_proj`, attended, c.hiddenSize, {
+        bias: c.bias.output,
+        residual: x,
+      })
+      const again = g.rmsNorm(`${at}.post_attention_layernorm`, middle, c.rmsNormEps)
+      const gate = g.linear(`${at}.mlp.gate_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
+      const up = g.linear(`${at}.mlp.up_proj`, again, c.intermediateSize, { bias: c.bias.mlp })
+      const unit = g.swiglu(`${at}.mlp.act`, gate, up)
+      return g.linear(`${at}.mlp.down_proj`, unit, c.hiddenSize, { bias: c.bias.mlp, residual: middle })
+    })
+  }
+  const last = g.rmsNorm('model.norm', x, c.rmsNormEps)
+  g.lmHead('lm_head', last, c.vocabSize, c.tied ? 'model.embed_tokens.weight' : undefined)
+  return g.finish({
+    family: c.family,
+    vocabSize: c.vocabSize,
+    layers: c.layers,
+    rope: { invFreq: c.invFreq, attentionFactor: c.attentionFactor },
+  })
+}

@@ -1,0 +1,22 @@
+/**
+ * Qwen2 and Qwen2.5: the plain decoder with biases on query, key and value. Windows are off unless the config turns
+ * them on; then the layers from `max_window_layers` on see one, or those that `layer_types` names.
+ */
+import type { Graph } from '../graph/graph.js'
+import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import { windowsByLayer } from './windows.js'
+
+const traits: DecoderTraits = {
+  positions: 32768,
+  bias: () => ({ qkv: true, output: false, mlp: false }),
+  windows(read, layers) {
+    const window = read.flag('use_sliding_window', false)
+      ? read.optionalSize('sliding_window', 4096)
+      : undefined
+    return windowsByLayer(read, layers, window, read.count('max_window_layers', 28))
+  },
+}
+
+export function qwen2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
+  return decoderGraph(readDecoder(config, traits, ropeFactors))
+}

@@ -1,0 +1,46 @@
+/** Which layers attend through a window, in the spellings that configs have for it. */
+import { ConfigError, UnsupportedError } from '../errors.js'
+import type { FieldReader } from './fields.js'
+
+/** Keys that a token sees, one entry per layer. */
+export type Windows = (number | undefined)[]
+
+export function everyLayer(layers: number, window: number | undefined): Windows {
+  return Array.from({ length: layers }, () => window)
+}
+
+/**
+ * `layer_types` says of each layer whether it is `full_attention` or `sliding_attention`. Without it, layers from
+ * number `firstWindowed` on have the window, if there is one.
+ * @throws {UnsupportedError} for another type of layer
+ * @throws {ConfigError} if there are not as many types as layers, or a sliding layer without a window
+ */
+export function windowsByLayer(
+  read: FieldReader,
+  layers: number,
+  window: number | undefined,
+  firstWindowed: number,
+): Windows {
+  const types = read.texts('layer_types')
+  if (types === undefined)
+    return everyLayer(layers, window).map((entry, layer) => (layer >= firstWindowed ? entry : undefined))
+  if (types.length !== layers)
+    throw new ConfigError(
+      `config.json: layer_types has ${types.length} entries, but num_hidden_layers is ${layers}.`,
+      { layerTypes: types.length, layers },
+    )
+  return types.map((type, layer) => {
+    if (type === 'full_attention') return undefined
+    if (type !== 'sliding_attention')
+      throw new UnsupportedError(
+        `config.json: layer_types[${layer}] is '${type}'; known are 'full_attention' and 'sliding_attention'.`,
+        { layer, type },
+      )
+    if (window === undefined)
+      throw new ConfigError(
+        `config.json: layer_types[${layer}] is 'sliding_attention', but no window is set: give sliding_window, and use_sliding_window where the family has it.`,
+        { layer },
+      )
+    return window
+  })
+}

@@ -1,0 +1,111 @@
+import { describe, expect, it } from 'vitest'
+import { ConfigError, FileFormatError, UnsupportedError } from '../../../lib/errors.js'
+import type { Graph } from '../../../lib/graph/graph.js'
+import { graphOf } from '../../../lib/models/index.js'
+
+const shapes = {
+  hidden_size: 64,
+  intermediate_size: 96,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 50,
+}
+
+/** The window of each layer, in order. */
+function windowsOf(graph: Graph): (number | undefined)[] {
+  return graph.nodes.filter((node) => node.op === 'attention').map((node) => node.window)
+}
+
+/** Names of the biases of the first layer. */
+function biasesOf(graph: Graph): string[] {
+  const prefix = 'model.layers.0.'
+  return graph.weights
+    .filter(({ name }) => name.startsWith(prefix) && name.endsWith('.bias'))
+    .map(({ name }) => name.slice(prefix.length, -'.bias'.length))
+}
+
+const none = [undefined, undefined, undefined, undefined]
+const QKV = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj']
+const MLP = ['mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj']
+
+describe('a Llama', () => {
+  const llama = (more: object) => graphOf({ model_type: 'llama', ...shapes, ...more })
+
+  it('has no window, whatever its config says of one', () => {
+    expect(windowsOf(llama({ sliding_window: 8 }))).toEqual(none)
+  })
+
+  it('has the biases that its config asks for', () => {
+    expect(biasesOf(llama({}))).toEqual([])
+    expect(biasesOf(llama({ attention_bias: true }))).toEqual([...QKV, 'self_attn.o_proj'])
+    expect(biasesOf(llama({ mlp_bias: true }))).toEqual(MLP)
+  })
+})
+
+describe('a Mistral', () => {
+  const mistral = (more: object) => graphOf({ model_type: 'mistral', ...shapes, ...more })
+
+  it('has its window in every layer', () => {
+    expect(windowsOf(mistral({ sliding_window: 8 }))).toEqual([8, 8, 8, 8])
+  })
+
+  it('has no window where the config says null, and 4096 keys where it says nothing', () => {
+    expect(windowsOf(mistral({ sliding_window: null }))).toEqual(none)
+    expect(windowsOf(mistral({}))).toEqual([4096, 4096, 4096, 4096])
+  })
+
+  it.each([0, -4, 1.5, '8', 2 ** 31])('refuses a window of %s', (window) => {
+    const config = { sliding_window: window }
+    expect(() => mistral(config)).toThrow(FileFormatError)
+    expect(() => mistral(config)).toThrow(
+      `sliding_window is ${JSON.stringify(window)}, expected a positive integer`,
+    )
+  })
+})
+
+describe('a Qwen2', () => {
+  const qwen2 = (more: object) => graphOf({ model_type: 'qwen2', ...shapes, ...more })
+  const sliding = { use_sliding_window: true, sliding_window: 8 }
+
+  it('has biases on query, key and value only', () => {
+    expect(biasesOf(qwen2({ attention_bias: false }))).toEqual(QKV)
+  })
+
+  it('has windows only if they are turned on', () => {
+    expect(windowsOf(qwen2({ sliding_window: 8, max_window_layers: 2 }))).toEqual(none)
+    expect(windowsOf(qwen2({ ...sliding, max_window_layers: 2 }))).toEqual([undefined, undefined, 8, 8])
+    expect(windowsOf(qwen2({ ...sliding, max_window_layers: 0 }))).toEqual([8, 8, 8, 8])
+    expect(windowsOf(qwen2(sliding))).toEqual(none) // from layer 28 on
+  })
+
+  it('takes the types of its layers, which come first', () => {
+    const types = ['sliding_attention', 'full_attention', 'sliding_attention', 'full_attention']
+    const graph = qwen2({ ...sliding, max_window_layers: 0, layer_types: types })
+    expect(windowsOf(graph)).toEqual([8, undefined, 8, undefined])
+  })
+
+  it('refuses types of layers that do not fit', () => {
+    const types = (layer_types: unknown) => () => qwen2({ ...sliding, layer_types })
+    const full = 'full_attention'
+    expect(types([full, full])).toThrow(ConfigError)
+    expect(types([full, full])).toThrow('layer_types has 2 entries, but num_hidden_layers is 4')
+    expect(types([full, full, 'chunked_attention', full])).toThrow(UnsupportedError)
+    expect(types([full, full, 'chunked_attention', full])).toThrow("layer_types[2] is 'chunked_attention'")
+    expect(types(full)).toThrow('expected a list of strings')
+    const without = { layer_types: [full, full, full, 'sliding_attention'] }
+    expect(() => qwen2(without)).toThrow('no window is set')
+  })
+})
+
+describe('any family', () => {
+  it('is refused with those that are known if it is not', () => {
+    expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2.',
+    )
+  })
+
+  it.each(['llama', 'mistral', 'qwen2'])('refuses another activation: %s', (model_type) => {
+    expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
+  })
+})

@@ -1,0 +1,112 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { openModelFiles } from '../../lib/files/model-files.js'
+import { addon } from '../../lib/native/addon.js'
+import { ggufBytes, type TensorSpec, type Value, value } from '../lib/files/gguf-bytes.js'
+import { scratchFile } from '../lib/files/scratch.js'
+import { floats, goldenBatch, loadFrom, parity, readGolden, relativeError } from './engine.js'
+
+const NAMES: [ours: RegExp, theirs: string][] = [
+  [/^model\.embed_tokens/, 'token_embd'],
+  [/^model\.norm/, 'output_norm'],
+  [/^lm_head/, 'output'],
+  [/^model\.layers\.(\d+)\.input_layernorm/, 'blk.$1.attn_norm'],
+  [/^model\.layers\.(\d+)\.post_attention_layernorm/, 'blk.$1.ffn_norm'],
+  [/^model\.layers\.(\d+)\.self_attn\.([qkv])_proj/, 'blk.$1.attn_$2'],
+  [/^model\.layers\.(\d+)\.self_attn\.o_proj/, 'blk.$1.attn_output'],
+  [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj/, 'blk.$1.ffn_$2'],
+]
+
+const nameInGguf = (name: string) =>
+  NAMES.reduce((sofar, [ours, theirs]) => (ours.test(name) ? name.replace(ours, theirs) : sofar), name)
+
+/** Rows in the order of ggml's rotary embedding: the two dimensions of a pair side by side. */
+function interleaved(bytes: Uint8Array, rows: number, heads: number): Uint8Array {
+  const size = bytes.length / rows
+  const dim = rows / heads
+  const out = new Uint8Array(bytes.length)
+  for (let row = 0; row < rows; row++) {
+    const [head, at] = [Math.floor(row / dim), row % dim]
+    const from = head * dim + (at % 2) * (dim / 2) + Math.floor(at / 2)
+    out.set(bytes.subarray(from * size, (from + 1) * size), row * size)
+  }
+  return out
+}
+
+/** The tiny model as a GGUF file of bf16 tensors, as the converter of llama.cpp lays it out. */
+async function asGguf(model: string, architecture: string, more: Record<string, Value>): Promise<string> {
+  const folder = await openModelFiles(join(parity, 'models', model))
+  const number = (key: string) => folder.config[key] as number
+  const own = {
+    context_length: value.number('u32', number('max_position_embeddings')),
+    embedding_length: value.number('u32', number('hidden_size')),
+    block_count: value.number('u32', number('num_hidden_layers')),
+    feed_forward_length: value.number('u32', number('intermediate_size')),
+    'attention.head_count': value.number('u32', number('num_attention_heads')),
+    'attention.head_count_kv': value.number('u32', number('num_key_value_heads')),
+    'attention.layer_norm_rms_epsilon': value.number('f32', number('rms_norm_eps')),
+    ...more,
+  }
+  const keys: [string, Value][] = [
+    ['general.architecture', value.string(architecture)],
+    ...Object.entries(own).map(([key, of]): [string, Value] => [`${architecture}.${key}`, of]),
+  ]
+  const tensors: TensorSpec[] = [...folder.tensors.values()].map(({ name, shape }) => {
+    return { name: nameInGguf(name), dims: [...shape].reverse(), type: 30 }
+  })
+  const path = scratchFile('model.gguf', ggufBytes({ keys, tensors }))
+  const file = readFileSync(path)
+  for (const { name, offset } of (await openModelFiles(path)).tensors.values()) {
+    const source = folder.tensors.get(name)
+    if (source?.dtype !== 'BF16') throw new Error(`${name} of ${model} is not there as BF16`)
+    const bytes = readFileSync(source.file).subarray(source.offset, source.offset + source.bytes)
+    const heads = name.includes('.q_proj.') ? number('num_attention_heads') : number('num_key_value_heads')
+    const turned = architecture === 'llama' && /\.[qk]_proj\./.test(name)
+    file.set(turned ? interleaved(bytes, source.shape[0] as number, heads) : bytes, offset)
+  }
+  writeFileSync(path, file)
+  return path
+}
+
+const scaling = (type: string, factor: number) => ({
+  'rope.scaling.type': value.string(type),
+  'rope.scaling.factor': value.number('f32', factor),
+})
+const theta = (base: number) => ({ 'rope.freq_base': value.number('f32', base) })
+
+describe.each<[model: string, architecture: string, keys: Record<string, Value>]>([
+  ['linear', 'llama', { ...scaling('linear', 4), ...theta(1e4) }],
+  ['mistral_window', 'llama', { 'attention.sliding_window': value.number('u32', 20), ...theta(1e4) }],
+  ['qwen2', 'qwen2', theta(1e6)],
+])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {
+  it('gives the logits of transformers', async () => {
+    const { graph, model } = await loadFrom(await asGguf(name, architecture, keys))
+    const golden = await readGolden(`golden/${name}.safetensors`)
+    const { tokens, cuSeqlens } = goldenBatch(golden)
+    const logits = floats(golden, 'logits')
+    const session = addon().createSession(model, [], {
+      forward: {
+        mode: 'forward',
+        tokens: 256,
+        sequences: 1,
+        headRows: 256,
+        kvCapacity: 256,
+        precision: 'f32',
+      },
+    })
+    for (let s = 0; s + 1 < cuSeqlens.length; s++) {
+      const [begin, end] = [cuSeqlens[s] as number, cuSeqlens[s + 1] as number]
+      const result = await session.forward('forward', {
+        tokens: tokens.slice(begin, end),
+        past: 0,
+        rows: Int32Array.from({ length: end - begin }, (_, i) => i),
+        wantLogits: true,
+      }).promise
+      const expected = logits.subarray(begin * graph.vocabSize, end * graph.vocabSize)
+      expect(relativeError(result.logits as Float32Array, expected)).toBeLessThan(1e-4)
+    }
+    session.dispose()
+    model.dispose()
+  })
+})
