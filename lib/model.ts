@@ -22,7 +22,7 @@ import { openAdapterFolder } from './peft/adapter-folder.js'
 import { nearest, parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, initialise, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
-import { describeQuantization, type Quantization, sameQuantization } from './strategies/quantization.js'
+import { describeQuantization, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import {
   type PrecisionOption,
@@ -42,12 +42,24 @@ import {
 } from './train/generate.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
-import { type LoadProgress, loadWeights, matchWeights, storageFormats } from './weights.js'
+import {
+  chooseQuantization,
+  type LoadProgress,
+  loadWeights,
+  matchWeights,
+  storageFormats,
+  storedQuantization,
+} from './weights.js'
 
 /** Options of `loadModel`. */
 export interface LoadOptions {
-  /** How the linears of the blocks are held: `none` (default), `nf4` (with double quantisation) or what `nf4()` returns. */
+  /**
+   * How the linears of the blocks are held: `none`, `nf4` (with double quantisation) or what `nf4()` returns. Default: as
+   * the files are, if they are quantised already, else `defaultQuantization`.
+   */
   quantization?: 'none' | 'nf4' | Quantization
+  /** For files that are not quantised, when `quantization` is absent. Default `none`. */
+  defaultQuantization?: 'none' | 'nf4' | Quantization
   /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
   precision?: PrecisionOption
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
@@ -59,7 +71,8 @@ export interface LoadOptions {
 }
 
 const loadSchema = z.strictObject({
-  quantization: quantizationSchema.default('none'),
+  quantization: quantizationSchema.optional(),
+  defaultQuantization: quantizationSchema.default('none'),
   precision: precisionSchema,
   threads: threadsSchema,
 })
@@ -84,10 +97,12 @@ async function openBase(path: string, options: LoadOptions): Promise<BaseModel> 
   const graph = graphOf(files.config, await readRopeFactors(files))
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
-  const quantization = quantizationOf(given.quantization)
+  const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
+  const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
+  const usual = quantizationOf(given.defaultQuantization)
+  const quantization = chooseQuantization(path, storedQuantization(graph, dtypeOf), asked, usual)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
-  const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
   const native = translated(() => addon().createModel(graph))
   try {
@@ -237,7 +252,7 @@ export class Model {
     this.#base.lifetime.check()
     this.#checkName(name)
     const wanted = rulesOf(strategy).defaults(strategy).quantization
-    if (wanted !== undefined && !sameQuantization(wanted, this.quantization))
+    if (wanted !== undefined && wanted.type !== this.quantization.type)
       throw new ConfigError(
         `attach(): strategy ${strategy.name} stands for quantization ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(this.quantization)}; load it with the former, or attach the inner adapter.`,
         { strategy: strategy.name },

@@ -2,6 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
+import { isStoredNf4, storedNf4 } from './files/bnb.js'
 import { readJsonObject } from './files/input.js'
 import { noModel, openModelFiles } from './files/model-files.js'
 import { MemoryReport } from './memory.js'
@@ -23,14 +24,14 @@ import {
 } from './train/config.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
-import { storageFormats } from './weights.js'
+import { chooseQuantization, storageFormats, storedQuantization } from './weights.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'>
 > & {
   strategy: StrategyConfig
-  /** Default: what the strategy stands for, else none. */
+  /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
   quantization?: 'none' | 'nf4' | Quantization
   precision?: PrecisionOption
   /** Whether the run evaluates. Default false. */
@@ -59,14 +60,20 @@ const CONFIG_LIMIT = 16 << 20
  * @example (await planModel('models/Llama-3.1-70B/config.json', { strategy: qlora() })).peakBytes
  */
 export async function planModel(path: string, options: PlanModelOptions): Promise<MemoryReport> {
+  return (await planRun(path, options)).memory
+}
+
+/** The same, with the quantisation that the run would have. */
+export async function planRun(
+  path: string,
+  options: PlanModelOptions,
+): Promise<{ memory: MemoryReport; quantization: Quantization }> {
   const given = parseOptions(schema, options, { name: 'planModel()', spelling: 'camel' })
   const { config, dtypeOf } = await readShape(path)
   const graph = graphOf(config)
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
-  const quantization =
-    given.quantization === undefined
-      ? (wanted ?? { type: 'none' as const })
-      : quantizationOf(given.quantization)
+  const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
+  const quantization = chooseQuantization(path, storedQuantization(graph, dtypeOf), asked, wanted)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
@@ -74,7 +81,8 @@ export async function planModel(path: string, options: PlanModelOptions): Promis
   const plans = trainingPlans(given, precision, given.evaluates)
   const threads = given.threads === 'auto' ? undefined : given.threads
   const adapters = [{ spec, trainable: true }]
-  return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
+  const memory = new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
+  return { memory, quantization }
 }
 
 /** What a plan has to know of a model: its config, and each weight's dtype in its file. */
@@ -91,7 +99,10 @@ async function readShape(path: string): Promise<ModelShape> {
   if (bare !== undefined) {
     const config = await readJsonObject(bare, CONFIG_LIMIT)
     const dtype = namedDtype(config)
-    return { config, dtypeOf: () => dtype }
+    const stored = storedNf4(config, bare)
+    if (stored === undefined) return { config, dtypeOf: () => dtype }
+    const nf4 = stored.doubleQuant ? 'NF4_DOUBLE' : 'NF4'
+    return { config, dtypeOf: (name) => (isStoredNf4(stored, name) ? nf4 : dtype) }
   }
   const { config, tensors } = await openModelFiles(path)
   return { config, dtypeOf: (name) => tensors.get(name)?.dtype ?? namedDtype(config) }

@@ -1,11 +1,11 @@
 /** How each weight of a model is held in memory, and the loop that brings the weights there. */
-import { FileFormatError, ShapeError } from './errors.js'
+import { ConfigError, FileFormatError, ShapeError } from './errors.js'
 import { quote } from './files/input.js'
 import type { TensorSource } from './files/tensor-source.js'
 import type { Graph, GraphWeight } from './graph/graph.js'
 import type { NativeModel, Precision, StorageFormat } from './native/addon.js'
 import { translatedAsync } from './native/errors.js'
-import type { Quantization } from './strategies/quantization.js'
+import { describeQuantization, nf4, type Quantization, sameQuantization } from './strategies/quantization.js'
 
 /** What decides the storage of weights. */
 export interface StorageChoice {
@@ -15,9 +15,39 @@ export interface StorageChoice {
   exact: boolean
 }
 
+/** How the linears are quantised in the files already; undefined when none is. */
+export function storedQuantization(
+  graph: Graph,
+  dtypeOf: (name: string) => string,
+): Quantization | undefined {
+  const dtypes = new Set(graph.weights.map(({ name }) => dtypeOf(name)))
+  if (dtypes.has('NF4_DOUBLE')) return nf4()
+  return dtypes.has('NF4') ? nf4({ doubleQuant: false }) : undefined
+}
+
+/**
+ * The quantisation of a model: that of its files if they have one, else what was asked for, else what is usual.
+ * @throws {ConfigError} when the files are quantised in another way than was asked for
+ */
+export function chooseQuantization(
+  path: string,
+  stored: Quantization | undefined,
+  asked: Quantization | undefined,
+  usual: Quantization = { type: 'none' },
+): Quantization {
+  if (stored === undefined) return asked ?? usual
+  if (asked !== undefined && !sameQuantization(asked, stored))
+    throw new ConfigError(
+      `quantization is ${describeQuantization(asked)}, but the weights of ${path} are quantised already, as ${describeQuantization(stored)}, and stay so; leave quantization out, or take the model it was made from.`,
+      { path, asked, stored },
+    )
+  return stored
+}
+
 /**
  * The format of every weight: vectors are f32, the linears of the blocks follow the quantisation, and the embedding and
- * the head stay as near to their file as the precision can use.
+ * the head stay as near to their file as the precision can use. In files that are quantised already, linears are as
+ * there: some may have been left alone.
  * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
  */
 export function storageFormats(
@@ -27,15 +57,19 @@ export function storageFormats(
 ): Record<string, StorageFormat> {
   const linears = new Set(graph.nodes.flatMap((node) => (node.op === 'linear' ? [node.weight] : [])))
   const { quantization } = choice
+  const stored = storedQuantization(graph, dtypeOf) !== undefined
   const formatOf = (weight: GraphWeight): StorageFormat => {
     if (weight.kind === 'vector') return 'f32'
-    if (quantization.type === 'nf4' && linears.has(weight.name))
-      return quantization.doubleQuant ? 'nf4_double' : 'nf4'
     const dtype = dtypeOf(weight.name)
+    const linear = linears.has(weight.name)
+    if (linear && dtype === 'NF4') return 'nf4'
+    if (linear && dtype === 'NF4_DOUBLE') return 'nf4_double'
+    if (linear && quantization.type === 'nf4' && !stored)
+      return quantization.doubleQuant ? 'nf4_double' : 'nf4'
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
-    // GGML blocks: their scales are f16, so bf16 holds them almost as well.
+    // GGML blocks: their scales are f16, so bf16 holds them almost as well. Or a head in NF4.
     return 'bf16'
   }
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))

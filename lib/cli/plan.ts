@@ -5,7 +5,7 @@
 import type { Command } from 'commander'
 import { formatBytes, type MemoryReport } from '../memory.js'
 import { resolvePrecision } from '../model.js'
-import { type PlanModelOptions, planModel } from '../plan.js'
+import { type PlanModelOptions, planRun } from '../plan.js'
 import { strategyFrom } from '../strategies/index.js'
 import { describeQuantization } from '../strategies/quantization.js'
 import { loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
@@ -56,7 +56,7 @@ export function configure(command: Command): void {
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     const config = path === undefined ? fromFlags(options) : await fromFile(path, options)
-    const memory = await planModel(config.model, shapeOf(config))
+    const { memory, quantization } = await planRun(config.model, shapeOf(config))
     const precision = resolvePrecision(config.precision)
     const data = {
       model: config.model,
@@ -67,10 +67,10 @@ export function configure(command: Command): void {
       rows: memory.rows,
       arena_bytes: memory.arenaBytes,
       peak_at: memory.peakAt,
-      quantization: describeQuantization(config.quantization),
+      quantization: describeQuantization(quantization),
       precision,
     }
-    output.answer(data, () => describe(config, memory, precision))
+    output.answer(data, () => describe(config, memory, data))
   })
 }
 
@@ -125,16 +125,21 @@ function shapeOf(config: RunConfig): PlanModelOptions {
   const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing }
-  return { strategy, quantization, precision, threads, evaluates, ...batch }
+  const asked = quantization === undefined ? {} : { quantization }
+  return { strategy, ...asked, precision, threads, evaluates, ...batch }
 }
 
-function describe(config: RunConfig, memory: MemoryReport, precision: string): string {
+function describe(
+  config: RunConfig,
+  memory: MemoryReport,
+  { quantization, precision }: { quantization: string; precision: string },
+): string {
   const { trainableParameters: trained, totalParameters: total } = memory
   const { perDeviceTrainBatchSize: batch, maxSeqLength: length } = config
   const available = process.availableMemory()
   return [
     `${config.strategy.name} on ${config.model}`,
-    `quantization ${describeQuantization(config.quantization)}, precision ${precision}, ${batch} x ${length} tokens at once`,
+    `quantization ${quantization}, precision ${precision}, ${batch} x ${length} tokens at once`,
     `${formatCount(trained)} of ${formatCount(total)} parameters train (${((100 * trained) / total).toFixed(2)} %)`,
     '',
     memory.toString(),

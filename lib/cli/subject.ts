@@ -7,7 +7,7 @@ import { type LoadOptions, loadModel, type Model } from '../model.js'
 import { recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'
 import { type Quantization, quantizationFrom } from '../strategies/quantization.js'
-import { loadConfig, type RunConfig } from '../train/config.js'
+import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { UsageError } from './errors.js'
 import { collect, integerFlag } from './help.js'
 import type { Output } from './output.js'
@@ -75,9 +75,10 @@ export async function withSubject<T>(
   const adapters = adaptersOf(config, options)
   const named = adapters.map((adapter) => adapter.path)
   output.note(`Loading ${path}${named.length === 0 ? '' : ` with ${named.join(', ')}`}`)
+  const asked = config && loadQuantization(config)
   const given = {
-    quantization:
-      options.quantization ?? config?.quantization ?? (await quantizationOfAdapters(named, output)),
+    quantization: options.quantization ?? asked?.quantization,
+    defaultQuantization: asked?.defaultQuantization ?? (await quantizationOfAdapters(named, output)),
     precision: options.precision ?? config?.precision,
     threads: options.threads ?? config?.threads,
   }

@@ -10,7 +10,7 @@ import { formatBytes } from '../memory.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import { listCheckpoints } from '../train/checkpoint.js'
-import { configText, loadConfig, type RunConfig } from '../train/config.js'
+import { configText, loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainEvent } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
@@ -81,9 +81,13 @@ async function train(
   signal: AbortSignal,
 ): Promise<void> {
   const { rss: nodeBytes } = addon().residentBytes()
-  const { quantization, precision, threads } = config
+  const { precision, threads } = config
   output.note(`Loading ${config.model}`)
-  const model = await loadShown(config.model, { quantization, precision, threads, signal }, output)
+  const model = await loadShown(
+    config.model,
+    { ...loadQuantization(config), precision, threads, signal },
+    output,
+  )
   try {
     const adapter = await model.attach(config.strategy, { seed: config.seed })
     const { dataset, evalDataset, evalFraction, outputDir } = config

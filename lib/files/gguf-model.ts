@@ -8,7 +8,7 @@ import { FileFormatError, UnsupportedError } from '../errors.js'
 import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
 import { quote } from './input.js'
-import { SOURCE_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
+import { GGUF_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
 export interface GgufModel {
   config: Record<string, unknown>
@@ -135,12 +135,12 @@ export function translateGguf(header: GgufHeader): GgufModel {
 function refuseUnknownTypes(path: string, tensors: readonly GgufTensor[]): void {
   const refused = new Map<string, string>()
   for (const { name, type } of tensors) {
-    if (!SOURCE_DTYPES.has(type.name)) refused.set(type.name, refused.get(type.name) ?? name)
+    if (!GGUF_DTYPES.has(type.name)) refused.set(type.name, refused.get(type.name) ?? name)
   }
   if (refused.size === 0) return
   const list = [...refused].map(([type, name]) => `${type} (${quote(name)})`).join(', ')
   throw new UnsupportedError(
-    `${path} has tensors of the types ${list}; ${[...SOURCE_DTYPES].join(', ')} can be loaded: take a file of the model in one of these`,
+    `${path} has tensors of the types ${list}; ${[...GGUF_DTYPES].join(', ')} can be loaded: take a file of the model in one of these`,
     { path, types: [...refused.keys()] },
   )
 }

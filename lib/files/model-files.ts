@@ -8,13 +8,14 @@ import { createHash } from 'node:crypto'
 import { readdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../errors.js'
+import { readNf4Tensors, storedNf4 } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
 import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-model.js'
 import { quote, readJsonObject, readText } from './input.js'
 import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
-import { SOURCE_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
+import { PLAIN_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
 export type { SourceDtype, TensorSource } from './tensor-source.js'
 
@@ -88,13 +89,16 @@ async function openFolder(path: string): Promise<ModelFiles> {
   if (!names.has('config.json')) throw noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')
   const config = await readJsonObject(configPath, CONFIG_LIMIT)
+  storedNf4(config, configPath)
   const headers = names.has(SINGLE_FILE)
     ? [await readSafetensorsHeader(await fileInside(path, SINGLE_FILE))]
     : names.has(INDEX_FILE)
       ? await readShards(path)
       : noWeights(path, names)
   const tensors = new Map<string, TensorSource>()
-  for (const header of headers) addTensors(tensors, header, config)
+  const quantized = await readNf4Tensors(headers)
+  for (const source of quantized.sources) tensors.set(source.name, source)
+  for (const header of headers) addTensors(tensors, header, quantized.names)
   const configHash = createHash('sha256').update(JSON.stringify(config)).digest('hex')
   const inputs = [{ path: configPath, size: 0, headerSha256: configHash }]
   for (const { path: file, fileSize: size, headerSha256 } of headers)
@@ -252,16 +256,13 @@ function checkShardName(path: string, shard: string): void {
 function addTensors(
   tensors: Map<string, TensorSource>,
   header: SafetensorsHeader,
-  config: Record<string, unknown>,
+  quantized: ReadonlySet<string>,
 ): void {
   for (const { name, dtype, shape, offset, bytes } of header.tensors.values()) {
-    if (IGNORED_BUFFERS.test(name)) continue
-    if (!SOURCE_DTYPES.has(dtype)) {
-      const quantised = config.quantization_config
-        ? ' (config.json says that the checkpoint is quantised: take the model it was made from)'
-        : ''
+    if (IGNORED_BUFFERS.test(name) || quantized.has(name)) continue
+    if (!PLAIN_DTYPES.has(dtype)) {
       throw new UnsupportedError(
-        `tensor ${quote(name)} of ${header.path} has the dtype ${dtype}; F32, F16 and BF16 can be loaded${quantised}`,
+        `tensor ${quote(name)} of ${header.path} has the dtype ${dtype}; F32, F16 and BF16 can be loaded`,
         { path: header.path, tensor: name, dtype },
       )
     }

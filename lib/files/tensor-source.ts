@@ -1,9 +1,10 @@
 /** Where a weight lies on disk, described as data: the native loader reads, decodes and quantises it from this. */
 
-const DTYPES = [
-  'F32',
-  'F16',
-  'BF16',
+/** Of safetensors files. */
+const PLAIN = ['F32', 'F16', 'BF16'] as const
+
+/** Of GGUF files. */
+const BLOCKS = [
   'Q8_0',
   'Q4_0',
   'Q4_1',
@@ -18,10 +19,36 @@ const DTYPES = [
   'IQ4_XS',
 ] as const
 
-export type SourceDtype = (typeof DTYPES)[number]
+/** What the native loader can decode; NF4 and NF4_DOUBLE (with double quantisation) come from bitsandbytes. */
+export type SourceDtype = (typeof PLAIN)[number] | (typeof BLOCKS)[number] | 'NF4' | 'NF4_DOUBLE'
 
-/** What the native loader can decode. */
-export const SOURCE_DTYPES: ReadonlySet<string> = new Set<SourceDtype>(DTYPES)
+/** Dtypes of safetensors files that can be loaded as they are. */
+export const PLAIN_DTYPES: ReadonlySet<string> = new Set(PLAIN)
+
+/** Types of GGUF files that can be loaded. */
+export const GGUF_DTYPES: ReadonlySet<string> = new Set([...PLAIN, ...BLOCKS])
+
+/** A stretch of a file. */
+export interface FileSpan {
+  file: string
+  offset: number
+  bytes: number
+}
+
+/** What belongs to the codes of a weight that bitsandbytes quantised. */
+export interface Nf4Parts {
+  /** F32 `[blocks]`; of NF4_DOUBLE one code a block. */
+  absmax: FileSpan
+  /** F32 `[ceil(blocks / 256)]`, with the mean of all scales; only of NF4_DOUBLE. */
+  nestedAbsmax?: FileSpan
+  absmaxOffset?: number
+  /** Which dtype the weight had, in torch's words. */
+  dtype: Nf4Dtype
+}
+
+export const NF4_DTYPES = ['bfloat16', 'float16', 'float32'] as const
+
+export type Nf4Dtype = (typeof NF4_DTYPES)[number]
 
 export interface TensorSource {
   /** Hugging Face name. */
@@ -40,4 +67,6 @@ export interface TensorSource {
    * `[2, head_dim / 2]`. Swapping these two axes back gives the Hugging Face order.
    */
   permutedHeads?: number
+  /** Only of NF4 and NF4_DOUBLE, whose `bytes` are codes. */
+  nf4?: Nf4Parts
 }

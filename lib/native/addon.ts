@@ -185,6 +185,17 @@ export interface ReadWeightOptions {
   permutedHeads?: number
 }
 
+/** A weight as bitsandbytes stores it: bytes of codes and of scales, little-endian. */
+export interface PackedNf4 {
+  /** `[ceil(elements / 2)]`, element 2j in the high nibble. */
+  codes: Uint8Array
+  /** fp32 `[blocks]`, or with double quantisation one code a block. */
+  absmax: Uint8Array
+  /** fp32 `[ceil(blocks / 256)]`. */
+  nestedAbsmax?: Uint8Array
+  absmaxOffset?: number
+}
+
 export interface NativeModel {
   /** Reads one weight from its file into `format`, in chunks and once; never holds a full-precision copy beside it. */
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
@@ -193,6 +204,8 @@ export interface NativeModel {
    * that the type cannot hold.
    */
   readWeight(name: string, options: ReadWeightOptions): Job<Uint8Array>
+  /** A loaded weight that is held as NF4. */
+  packedNf4(name: string): Job<PackedNf4>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
   dispose(): void

@@ -20,7 +20,7 @@ import {
   word,
 } from '../schema.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
-import { describeQuantization, nf4, type Quantization, sameQuantization } from '../strategies/quantization.js'
+import { describeQuantization, nf4, type Quantization } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { type DatasetConfig, dataset, datasetObject } from './data.js'
 import { type TrainOptions, trainShape } from './options.js'
@@ -33,7 +33,8 @@ export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
 /** A whole run, resolved: every default filled in, every path absolute. */
 export interface RunConfig extends TrainOptions {
   readonly model: string
-  readonly quantization: Quantization
+  /** Absent: as the model's files are, if they are quantised, else what the strategy stands for. */
+  readonly quantization?: Quantization
   readonly precision: PrecisionOption
   readonly strategy: StrategyConfig
   readonly dataset: DatasetConfig
@@ -118,10 +119,13 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   }
   if (given.evalDataset !== null && given.evalFraction > 0)
     throw badValue(source, 'evalFraction', given.evalFraction, 'it to be absent, since eval_dataset is given')
+  const { quantization, ...rest } = given
   return {
-    ...given,
+    ...rest,
+    ...(quantization === undefined
+      ? {}
+      : { quantization: askedQuantization(given.strategy, quantization, source) }),
     model: modelPath(given.model, folder),
-    quantization: chooseQuantization(given.strategy, given.quantization, source),
     dataset: datasetOf(given.dataset),
     evalDataset: given.evalDataset === null ? null : datasetOf(given.evalDataset),
     outputDir: inFolder(given.outputDir),
@@ -133,23 +137,39 @@ export function configText(config: RunConfig): string {
   return stringify(toFileKeys(configSchema, config))
 }
 
-/** What the strategy stands for, unless the config says the same; otherwise an error. */
-function chooseQuantization(
+/** The quantisation that the config asks for, which must be what the strategy stands for. */
+function askedQuantization(
   strategy: StrategyConfig,
-  given: z.infer<typeof quantizationSchema> | undefined,
+  given: z.infer<typeof quantizationSchema>,
   source: OptionSource,
 ): Quantization {
-  const wanted = rulesOf(strategy).defaults(strategy).quantization
-  if (given === undefined) return wanted ?? { type: 'none' }
-  const chosen = quantizationOf(given)
-  if (wanted !== undefined && !sameQuantization(chosen, wanted))
+  const wanted = usualQuantization(strategy)
+  const asked = quantizationOf(given)
+  if (wanted !== undefined && asked.type !== wanted.type)
     throw badValue(
       source,
       'quantization',
       given,
       `${describeQuantization(wanted)}, which strategy ${strategy.name} stands for; leave the key out or choose another strategy`,
     )
-  return chosen
+  return asked
+}
+
+/** What a strategy stands for; undefined when it takes any base. */
+function usualQuantization(strategy: StrategyConfig): Quantization | undefined {
+  return rulesOf(strategy).defaults(strategy).quantization
+}
+
+/** How a run tells `loadModel` of its quantisation. */
+export function loadQuantization({ quantization, strategy }: Pick<RunConfig, 'quantization' | 'strategy'>): {
+  quantization?: Quantization
+  defaultQuantization?: Quantization
+} {
+  const usual = usualQuantization(strategy)
+  return {
+    ...(quantization === undefined ? {} : { quantization }),
+    ...(usual === undefined ? {} : { defaultQuantization: usual }),
+  }
 }
 
 /** What exists beside the config is meant; anything else is left for the loader to judge. */

@@ -21,6 +21,12 @@ struct Environment {
 
 Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
+Napi::Uint8Array bytes(Napi::Env env, const void* data, size_t count) {
+  Napi::Uint8Array array = Napi::Uint8Array::New(env, count);
+  std::copy_n(static_cast<const uint8_t*>(data), count, array.Data());
+  return array;
+}
+
 Napi::Number number(Napi::Env env, int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 /// What ObjectWrap classes share: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
@@ -90,6 +96,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     return DefineClass(env, "NativeModel",
                        {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
                         InstanceMethod<&ModelHandle::missing>("missing"),
+                        InstanceMethod<&ModelHandle::packed_nf4>("packedNf4"),
                         InstanceMethod<&ModelHandle::read_weight>("readWeight"), dispose_method()});
   }
 
@@ -131,6 +138,30 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   }
 
   Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which it takes
+
+  Napi::Value packed_nf4(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto model = payload(env);
+      const std::string name = info[0].ToString();
+      const auto found = model->graph.weight_of_name.find(name);
+      if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
+      const int index = found->second;
+      if (!model->weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
+      return environment(env).channel->start<PackedNf4>(
+          env,
+          [model, index](Context& context, const CancelFlag&) { return pack_nf4(context.pool, model->weights[index]); },
+          [](Napi::Env e, PackedNf4& packed) -> Napi::Value {
+            Napi::Object result = Napi::Object::New(e);
+            result.Set("codes", bytes(e, packed.codes.data(), packed.codes.size()));
+            result.Set("absmax", bytes(e, packed.absmax.data(), packed.absmax.size()));
+            if (packed.nested_absmax.empty()) return result;
+            result.Set("nestedAbsmax", bytes(e, packed.nested_absmax.data(), packed.nested_absmax.size() * 4));
+            result.Set("absmaxOffset", static_cast<double>(packed.absmax_offset));
+            return result;
+          });
+    });
+  }
 
   Napi::Value missing(const Napi::CallbackInfo& info) {
     const std::vector<std::string> names = payload(info.Env())->missing();

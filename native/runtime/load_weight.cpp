@@ -47,9 +47,13 @@ constexpr SourceFormat kSourceFormats[] = {
     {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
     {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
     {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
+    {"nf4", 2, 1, nullptr},  // see packed_nf4.cpp
+    {"nf4_double", 2, 1, nullptr},
 };
 
 const SourceFormat& format_of(SourceDtype dtype) { return kSourceFormats[static_cast<int>(dtype)]; }
+
+bool is_packed(SourceDtype dtype) { return dtype == SourceDtype::nf4 || dtype == SourceDtype::nf4_double; }
 
 int64_t bytes_of(SourceDtype dtype, int64_t elements) {
   return elements / format_of(dtype).elements * format_of(dtype).bytes;
@@ -266,6 +270,7 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
          "; as f16 it could overflow or lose bits. Store it as bf16 or f32.");
   }
+  if (is_packed(source.dtype)) return load_packed_nf4(pool, source, format, options);
   Loader loader(&pool, source, options);
   Weight weight(format, source.rows, source.cols);
   if (same_elements(source.dtype, format)) {
@@ -296,6 +301,9 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
   return weight;
 }
 
-void read_tensor_f32(const TensorSource& source, float* out) { Loader(nullptr, source, {}).to_f32(out); }
+void read_tensor_f32(const TensorSource& source, float* out) {
+  if (is_packed(source.dtype)) fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is a packed vector.");
+  Loader(nullptr, source, {}).to_f32(out);
+}
 
 }  // namespace lowrank

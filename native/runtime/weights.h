@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "core/memory.h"
 #include "core/pool.h"
@@ -28,13 +29,22 @@ enum class SourceDtype : uint8_t {
   q4_k,
   q5_k,
   q6_k,
-  iq4_xs
+  iq4_xs,
+  nf4,
+  nf4_double
 };
 const char* name_of(SourceDtype dtype);
 
 /// How a weight is held in memory; nf4_double also quantises the absmax values.
 enum class StorageFormat : uint8_t { f32, bf16, f16, nf4, nf4_double };
 const char* name_of(StorageFormat format);
+
+/// A stretch of a file.
+struct FileSpan {
+  std::string file;
+  int64_t offset = 0;
+  int64_t bytes = 0;
+};
 
 /// Where a tensor lies: `bytes` bytes at `offset` of `file`, row-major [rows, cols]. A vector has one row.
 struct TensorSource {
@@ -49,6 +59,11 @@ struct TensorSource {
   /// the number of heads (key-value heads for keys) undoes that while reading; 0 leaves the order alone. For a vector
   /// (a bias) the elements take the place of the rows.
   int64_t permuted_heads = 0;
+  /// nf4 and nf4_double, whose bytes are codes as bitsandbytes packs them: the absmax values, fp32 [blocks] or, of
+  /// nf4_double, codes [blocks] with nested scales, fp32 [nested blocks], and the mean.
+  FileSpan absmax = {};
+  FileSpan nested_absmax = {};
+  float absmax_offset = 0;
 };
 
 /// Bytes that a weight of this shape takes: elements or codes (Category::weights).
@@ -103,6 +118,21 @@ struct LoadOptions {
 /// store (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16
 /// tensor (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
+
+/// The same for packed NF4 weights (nf4, nf4_double), which stay as they are in the format of that name and are decoded
+/// for f32 and bf16.
+Weight load_packed_nf4(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
+
+/// An NF4 weight as bitsandbytes stores it.
+struct PackedNf4 {
+  std::vector<uint8_t> codes;        // [ceil(elements / 2)]
+  std::vector<uint8_t> absmax;       // of nf4_double one code a block, else the bytes of one fp32 a block
+  std::vector<float> nested_absmax;  // nf4_double only
+  float absmax_offset = 0;
+};
+
+/// The way back out; throws Error("CONFIG") when the weight is not held as NF4.
+PackedNf4 pack_nf4(Pool& pool, const Weight& weight);
 
 /// Reads a tensor, meant for small ones (norms, biases, rope factors), to `out` [rows * cols]. Errors as load_weight.
 void read_tensor_f32(const TensorSource& source, float* out);

@@ -9,7 +9,7 @@ import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { describeQuantization, nf4, type Quantization } from '../../strategies/quantization.js'
-import { storageFormats } from '../../weights.js'
+import { storageFormats, storedQuantization } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 
@@ -101,7 +101,8 @@ function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number>
   const precision = resolvePrecision('auto')
   const dtypeOf = (name: string) => tensors.get(name)?.dtype ?? 'F32'
   const smallest = { tokens: 1, sequences: 1, headRows: 1, precision } as const
-  const sizes = QUANTIZATIONS.map((quantization) => {
+  const stored = storedQuantization(graph, dtypeOf)
+  const sizes = (stored === undefined ? QUANTIZATIONS : [stored]).map((quantization) => {
     const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact: false })
     const { rows } = addon().plan(graph, formats, [], { evaluate: { mode: 'evaluate', ...smallest } })
     const weights = rows.filter(

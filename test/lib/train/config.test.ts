@@ -2,7 +2,8 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { lora } from '../../../lib/strategies/lora.js'
-import { configText, loadConfig } from '../../../lib/train/config.js'
+import { nf4 } from '../../../lib/strategies/quantization.js'
+import { configText, loadConfig, loadQuantization } from '../../../lib/train/config.js'
 import { configJsonSchema } from '../../../lib/train/config-schema.js'
 import { scratchFile } from '../files/scratch.js'
 
@@ -29,7 +30,6 @@ describe('a config file', () => {
     const config = await load()
     expect(config).toMatchObject({
       model: 'org/model',
-      quantization: { type: 'none' },
       precision: 'auto',
       strategy: lora({ r: 4 }),
       optimizer: 'adamw',
@@ -39,6 +39,8 @@ describe('a config file', () => {
       seed: 42,
       evalDataset: null,
     })
+    // What the files are, and then what the strategy stands for, decides.
+    expect(config).not.toHaveProperty('quantization')
     expect(await messageOf('', ['model=null'])).toBe(
       'model is null, expected a model folder or a .gguf file.',
     )
@@ -59,7 +61,9 @@ describe('a config file', () => {
       'config.json',
       '{"model": "m", "strategy": {"name": "qlora"}, "dataset": "d.jsonl"}',
     )
-    expect(await loadConfig(path)).toMatchObject({ quantization: { type: 'nf4', doubleQuant: true } })
+    const config = await loadConfig(path)
+    expect(config.strategy.name).toBe('qlora')
+    expect(loadQuantization(config)).toEqual({ defaultQuantization: nf4() })
   })
 
   test('survives being written and read again', async () => {
@@ -135,7 +139,12 @@ describe('a config file', () => {
       'config.yaml',
       'model: m\nstrategy: {name: qlora}\ndataset: d\nquantization: nf4\n',
     )
-    expect((await loadConfig(same)).quantization).toEqual({ type: 'nf4', doubleQuant: true })
+    expect(loadQuantization(await loadConfig(same))).toEqual({
+      quantization: nf4(),
+      defaultQuantization: nf4(),
+    })
+    const single = await loadConfig(same, ['quantization={type: nf4, double_quant: false}'])
+    expect(single.quantization).toEqual(nf4({ doubleQuant: false }))
   })
 
   test('that is not YAML, or no mapping, or not there, is refused with its path', async () => {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "check.h"
-#include "nf4_packing.h"
+#include "quant/nf4_packing.h"
 #include "sha256.h"
 
 namespace {

@@ -1,4 +1,4 @@
-// The bytes of NF4 codes as bitsandbytes packs them, so that tests can hold ours to its.
+// The bytes of NF4 codes as bitsandbytes packs them, from and to the order that quant/weight.h describes.
 #pragma once
 
 #include <algorithm>
