@@ -205,9 +205,18 @@ function install(options) {
   if (existsSync(join(root, '.git'))) return // a checkout is built by `prepare`
   // In a child: an addon that crashes while loading must not take npm with it.
   const loader = JSON.stringify(join(root, 'dist', 'cjs', 'native', 'load.js'))
-  const probe = spawnSync(process.execPath, ['-e', `require(${loader}).loadAddon()`], { encoding: 'utf8' })
+  const script = `
+    try { require(${loader}).loadAddon() } catch ({ message, details }) {
+      const present = details?.tried.filter(({ error }) => error !== 'no such file') ?? [{ path: '', error: message }]
+      for (const { path, error } of present) console.log('lowrank:   ' + path + ': ' + error)
+      process.exitCode = 1
+    }`
+  const probe = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' })
   if (probe.status === 0) return
   console.error(`lowrank: no prebuilt addon loads on ${platform()}, building from source`)
+  console.error(
+    probe.signal ? `lowrank:   loading it ended the process with ${probe.signal}` : probe.stdout.trimEnd(),
+  )
   buildForUser()
 }
 

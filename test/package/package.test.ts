@@ -202,11 +202,19 @@ describe('the packed package', () => {
     const prebuilds = join(folder, 'node_modules/lowrank/prebuilds', `${process.platform}-${process.arch}`)
     mkdirSync(prebuilds, { recursive: true })
     writeFileSync(join(prebuilds, 'lowrank.node'), 'built for another machine')
+    const loader = `require('lowrank/package.json') && require(require.resolve('lowrank').replace('index.js', 'native/load.js'))`
+    const load = await execute(folder, process.execPath, ['-e', `${loader}.loadAddon()`])
+    expect(load.code).not.toBe(0)
+    expect(load.output).toContain(
+      `Prebuilt addons in this package: ${process.platform}-${process.arch}/lowrank.node.`,
+    )
+    expect(load.output).toContain('node node_modules/lowrank/scripts/native.mjs install --build-from-source')
     const { code, output } = await execute(folder, 'npm', ['rebuild', 'lowrank', '--foreground-scripts'], {
       PATH: barePath(),
     })
     expect(code).not.toBe(0)
     expect(output).toMatch(/no prebuilt addon loads on .*, building from source/)
+    if (process.platform === 'linux') expect(output).toContain('lowrank.node: it is no Linux library')
     expect(output).toContain(`${process.platform}-${process.arch}/lowrank.node`)
   })
 })

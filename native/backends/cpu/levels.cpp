@@ -5,8 +5,10 @@
 #include "backends/cpu/kernels.h"
 #include "core/error.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -15,6 +17,16 @@ namespace lowrank::cpu {
 namespace {
 
 #if defined(__x86_64__)
+// Asked of the processor itself: __builtin_cpu_supports of older clangs does not know the names of these two.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 29 & 1) != 0;
+}
+bool has_avx512bf16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 5 & 1) != 0;
+}
+
 // Tile registers are off until the process asks for them (Linux 5.16 and later); the permission then holds for every
 // thread. Asking again is harmless, refusing is the kernel's right: the level is then not available.
 bool request_amx() {
@@ -41,11 +53,10 @@ struct Entry {
 const Entry* entries() {
 #if defined(__x86_64__)
   // The builtin also checks that the operating system saves the wide registers.
-  static const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  static const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  static const bool avx512bf16 = avx512 && has_avx512bf16();
   static const bool amx = avx512bf16 && request_amx();
   static const Entry table[] = {
       {"reference", true, {Level::reference, gemm_reference, ops_reference}},

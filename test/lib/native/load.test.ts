@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { NativeLoadError } from '../../../lib/errors.js'
+import { libc } from '../../../lib/native/load-failure.js'
 
 type Loader = typeof import('../../../lib/native/load.js')
 
@@ -23,6 +24,7 @@ async function failureOf(loader: Loader): Promise<NativeLoadError> {
 }
 
 afterEach(() => {
+  vi.restoreAllMocks()
   vi.unstubAllEnvs()
   vi.doUnmock('../../../lib/root.js')
 })
@@ -76,9 +78,7 @@ describe('in a package folder', () => {
   })
 
   test.runIf(process.platform === 'linux')('the prebuilt addon for this C library comes first', async () => {
-    const header = (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } })
-      .header
-    const path = place(`${prebuilds}/lowrank.${header.glibcVersionRuntime ? 'glibc' : 'musl'}.node`)
+    const path = place(`${prebuilds}/lowrank.${libc().name}.node`)
     place(`${prebuilds}/lowrank.node`, 'never opened')
     const { addonOrigin } = await freshLoader()
     expect(addonOrigin()).toEqual({ from: 'prebuild', path })
@@ -112,8 +112,56 @@ describe('in a package folder', () => {
     expect(lines.find((line) => line.includes(join(root, prebuilds, 'lowrank.node')))).toContain(
       'no such file',
     )
-    expect(lines.at(-1)).toContain('npm rebuild lowrank --build-from-source')
+    expect(lines.at(-1)).toContain(
+      `node ${relative(process.cwd(), root)}/scripts/native.mjs install --build-from-source`,
+    )
+    expect(lines.at(-2)).toBe('Prebuilt addons in this package: none.')
     expect(error.details).toMatchObject({ node: process.versions.node, nodeApi: process.versions.napi })
+  })
+
+  describe.runIf(process.platform === 'linux')('on Linux, in plain words', () => {
+    const glibc = libc().name === 'glibc'
+
+    /** The one line of the message about the file at `path`. */
+    async function said(path: string): Promise<string | undefined> {
+      const { message } = await failureOf(await freshLoader())
+      return message.split('\n').find((line) => line.includes(path))
+    }
+
+    test('says that a file is for another processor', async () => {
+      const path = place('build/Release/lowrank.node')
+      const bytes = readFileSync(path)
+      bytes.writeUInt16LE(process.arch === 'x64' ? 183 : 62, 18)
+      writeFileSync(path, bytes)
+      const other = process.arch === 'x64' ? 'arm64' : 'x64'
+      expect(await said(path)).toContain(`${path}: it is for ${other}; this is ${process.arch} (`)
+    })
+
+    test.runIf(glibc)('says which glibc a file needs and which one is here', async () => {
+      const path = place('build/Release/lowrank.node')
+      const bytes = readFileSync(path)
+      const [version = ''] = /GLIBC_2\.\d+\0/.exec(bytes.toString('latin1')) ?? []
+      bytes.write('9'.repeat(version.length - 9), bytes.indexOf(version) + 8, 'latin1')
+      writeFileSync(path, bytes)
+      expect(await said(path)).toMatch(/: it needs glibc 2\.9+; this system has 2\.\d+ \(/)
+    })
+
+    test('says that a file is for another system', async () => {
+      const path = place('build/Release/lowrank.node', 'MZ and so on, long enough for a header')
+      expect(await said(path)).toContain(`${path}: it is no Linux library (`)
+    })
+
+    test('says on musl that no prebuilt addon is for it, and what a build needs there', async () => {
+      place(`${prebuilds}/lowrank.glibc.node`)
+      vi.spyOn(process.report, 'getReport').mockReturnValue({ header: {} })
+      const { message } = await failureOf(await freshLoader())
+      expect(message).toContain(`on ${process.platform}-${process.arch} musl (`)
+      expect(message).toContain(`${join(root, prebuilds, 'lowrank.musl.node')}: no such file`)
+      expect(message).toContain(
+        `Prebuilt addons in this package: ${process.platform}-${process.arch}/lowrank.glibc.node.\nNone of them is for musl (Alpine).`,
+      )
+      expect(message).toContain('install --build-from-source" (after "apk add g++ make cmake").')
+    })
   })
 })
 

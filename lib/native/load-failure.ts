@@ -1,0 +1,105 @@
+/**
+ * Why no addon loaded, for the person in front of it: what was tried, what is wrong with each file in plain words,
+ * and the one command that mends it. Linux's own messages do not say that a file is for another processor or C
+ * library.
+ */
+import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { NativeLoadError } from '../errors.js'
+
+/** A file that was tried, and the reason why it did not load. */
+export interface Attempt {
+  path: string
+  error: string
+}
+
+/** The C library that this process runs on; the version is known of glibc only. */
+export function libc(): { name: '' | 'glibc' | 'musl'; version?: string } {
+  if (process.platform !== 'linux') return { name: '' }
+  const report = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
+  const version = report.header.glibcVersionRuntime
+  return version ? { name: 'glibc', version } : { name: 'musl' }
+}
+
+/** What went wrong with one file. `error` is what `bindings` or the dynamic loader threw. */
+export function reason(path: string, error: unknown): string {
+  // `bindings` sets `tries` on the error it makes when no file exists.
+  if (error instanceof Error && 'tries' in error) return 'no such file'
+  const message = error instanceof Error ? error.message : String(error)
+  const why = foreign(path) ?? otherLibc(message)
+  return why === undefined ? message : `${why} (${message})`
+}
+
+function otherLibc(message: string): string | undefined {
+  const here = libc()
+  if (here.name === 'musl') return 'perhaps made for glibc; this system has musl'
+  const [, version] = /version [`']GLIBC_([\d.]+)' not found/.exec(message) ?? []
+  return version && `it needs glibc ${version}; this system has ${here.version}`
+}
+
+const elfMachines: Record<number, string> = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64' }
+
+/** Says so when a file on Linux is for another processor or system; the dynamic loader then says "no such file". */
+function foreign(path: string): string | undefined {
+  if (process.platform !== 'linux') return undefined
+  const header = firstBytes(path, 20)
+  if (header === undefined) return undefined
+  if (header.length < 20 || header.toString('latin1', 0, 4) !== '\x7fELF') return 'it is no Linux library'
+  const machine = header[5] === 2 ? header.readUInt16BE(18) : header.readUInt16LE(18)
+  const arch = elfMachines[machine] ?? `processor ${machine}`
+  return arch === process.arch ? undefined : `it is for ${arch}; this is ${process.arch}`
+}
+
+/** Undefined when the file cannot be read: the loader's own message says why. */
+function firstBytes(path: string, count: number): Buffer | undefined {
+  try {
+    const file = openSync(path, 'r')
+    try {
+      const bytes = Buffer.alloc(count)
+      return bytes.subarray(0, readSync(file, bytes, 0, count, 0))
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/** The prebuilt addons that the package carries, as `linux-x64/lowrank.glibc.node`. */
+function prebuilds(root: string): string[] {
+  const folder = join(root, 'prebuilds')
+  if (!existsSync(folder)) return []
+  return readdirSync(folder).flatMap((target) =>
+    readdirSync(join(folder, target)).map((f) => `${target}/${f}`),
+  )
+}
+
+/** The error of a package at `root` whose addon could not be loaded from any of the paths tried. */
+export function loadFailure(root: string, tried: Attempt[]): NativeLoadError {
+  const { node, napi } = process.versions
+  const { name, version } = libc()
+  const target = `${process.platform}-${process.arch}`
+  const platform = [target, name, version].filter(Boolean).join(' ')
+  const packaged = prebuilds(root)
+  const lines = [
+    `The native addon could not be loaded on ${platform} (Node ${node}, Node-API ${napi}). Tried:`,
+    ...tried.map(({ path, error }) => `  ${path}: ${error}`),
+    `Prebuilt addons in this package: ${packaged.join(', ') || 'none'}.`,
+  ]
+  if (name === 'musl' && packaged.length > 0) lines.push('None of them is for musl (Alpine).')
+  lines.push(remedy(root))
+  return new NativeLoadError(lines.join('\n'), { platform: target, libc: name, node, nodeApi: napi, tried })
+}
+
+function remedy(root: string): string {
+  if (process.env.LOWRANK_NATIVE_PATH) {
+    return 'Point LOWRANK_NATIVE_PATH at a lowrank.node built for this machine, or unset it.'
+  }
+  // Not `npm rebuild`: newer npm and pnpm run a dependency's scripts only where they were told to.
+  const script = relative(process.cwd(), join(root, 'scripts', 'native.mjs'))
+  const command = existsSync(join(root, 'lib'))
+    ? 'npm run build'
+    : `node ${script} install --build-from-source`
+  const tools = libc().name === 'musl' ? 'after "apk add g++ make cmake"' : 'needs CMake and a C++20 compiler'
+  return `Build it here with "${command}" (${tools}).`
+}
