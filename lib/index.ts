@@ -1,5 +1,6 @@
 /** The public interface of lowrank. */
 export type { Adapter, TrainControl } from './adapter.js'
+export type { Chat, ChatAnswer, ChatOptions } from './chat.js'
 export * from './errors.js'
 export type { Drift } from './export/drift.js'
 export type { SaveOptions, WriteProgress, Written } from './export/options.js'

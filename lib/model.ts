@@ -4,6 +4,7 @@ import { basename, resolve } from 'node:path'
 import * as z from 'zod'
 import { Adapter, checkedWeight } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
+import { Chat, type ChatOptions } from './chat.js'
 import { ConfigError, FileFormatError } from './errors.js'
 import type { SaveOptions, Written } from './export/options.js'
 import { saveModel } from './export/save.js'
@@ -189,6 +190,7 @@ export class Model {
   readonly precision: Precision
   readonly #base: BaseModel
   readonly #adapters = new Set<Adapter>()
+  readonly #chats = new Set<Chat>()
 
   /** @internal */
   constructor(base: BaseModel) {
@@ -332,6 +334,24 @@ export class Model {
   }
 
   /**
+   * Starts a conversation, which keeps its turns and what was computed for them. Its answers are given with the adapters
+   * that act when they begin.
+   * @throws {ConfigError} for an option out of range
+   * @example const chat = await model.chat({ system: 'Be brief.' })
+   */
+  async chat(options: ChatOptions = {}): Promise<Chat> {
+    this.#base.lifetime.check()
+    const chat = await Chat.open(
+      this.#base,
+      () => this.#chosen(undefined),
+      options,
+      (closed) => this.#chats.delete(closed),
+    )
+    this.#chats.add(chat)
+    return chat
+  }
+
+  /**
    * Logits of every position of one sequence, with the attached adapters: row-major [tokens, vocabulary].
    * @throws {DataError} for an id outside the vocabulary
    */
@@ -367,8 +387,9 @@ export class Model {
     return saveModel({ base: this.#base, adapters: this.#chosen(adapters) }, folder, rest, 'save()')
   }
 
-  /** Frees the model and its adapters, after work in flight. Anything later throws DisposedError. */
+  /** Frees the model with its adapters and chats, after work in flight. Anything later throws DisposedError. */
   async dispose(): Promise<void> {
+    await Promise.all([...this.#chats].map((chat) => chat.dispose()))
     await Promise.all(this.adapters.map((adapter) => adapter.detach()))
     await this.#base.lifetime.dispose(() => this.#base.native.dispose())
   }
@@ -383,7 +404,10 @@ export class Model {
     const taken = new Set(this.adapters.map(({ name }) => name))
     let name = wanted
     for (let number = 2; taken.has(name); number++) name = `${wanted}-${number}`
-    const adapter = new Adapter(name, this.#base, state, (gone) => this.#adapters.delete(gone))
+    const adapter = new Adapter(name, this.#base, state, (gone) => {
+      this.#adapters.delete(gone)
+      for (const chat of this.#chats) chat.releaseCache()
+    })
     this.#adapters.add(adapter)
     return adapter
   }

@@ -42,9 +42,14 @@ export function reportError(error: unknown, output: Output): number {
   return failure.exitCode
 }
 
+/** Whether it is a fault of ours, and not of what was asked for. */
+export function isDefect(error: unknown): boolean {
+  return !(error instanceof CommanderError || error instanceof LowrankError) || error instanceof InternalError
+}
+
 function describeError(error: unknown): Failure {
   if (error instanceof CommanderError) return usageFailure(error)
-  if (error instanceof LowrankError && !(error instanceof InternalError)) {
+  if (error instanceof LowrankError && !isDefect(error)) {
     const { code, message, details } = error
     return { code, message, details, exitCode: exitCodeOf(code) }
   }

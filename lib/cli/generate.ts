@@ -5,7 +5,7 @@ import type { Generation, Prompt } from '../train/generate.js'
 import { UsageError } from './errors.js'
 import { examples } from './help.js'
 import { Interruption } from './interrupt.js'
-import { Output } from './output.js'
+import { Output, printable } from './output.js'
 import { StatusLine } from './progress.js'
 import { promptProgress, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
 import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
@@ -83,7 +83,7 @@ async function stream(
   for (;;) {
     const { done, value } = await parts.next().finally(() => line.clear())
     if (!done) {
-      if (!output.json) output.stdout.write(value)
+      if (!output.json) output.stdout.write(output.stdout.isTTY ? printable(value) : value)
       continue
     }
     if (!output.json) output.stdout.write('\n')

@@ -24,6 +24,7 @@ const VERBS: readonly Verb[] = [
   { name: 'plan', summary: 'show the memory that training takes', load: () => import('./plan.js') },
   { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },
   { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },
+  { name: 'chat', summary: 'talk with a model', load: () => import('./chat.js') },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
     name: 'inspect',

@@ -39,3 +39,8 @@ export class Output {
 export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string): string {
   return stream.isTTY && stream.hasColors() ? styleText(style, text, { validateStream: false }) : text
 }
+
+/** Text of a model, which must not steer the terminal: control characters but line feed and tab are left out. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => (character === '\n' || character === '\t' ? character : ''))
+}

@@ -12,6 +12,8 @@ import type { Output } from './output.js'
 const LINE_MS = 10_000
 /** What takes no longer needs no word, except on a terminal, where the word goes away again. */
 const QUICK_MS = 2000
+/** Between two changes of a line; more often only flickers. */
+const DRAW_MS = 50
 
 /**
  * What is waited for. On a terminal, a line that changes and goes away in the end; elsewhere, if the wait has a name, a
@@ -24,6 +26,7 @@ export class StatusLine {
   readonly #timer: NodeJS.Timeout | undefined
   #detail = ''
   #shown = false
+  #drawn = Number.NEGATIVE_INFINITY
   #nextLine = QUICK_MS
 
   /** @param what names the wait, such as `Loading` */
@@ -36,7 +39,11 @@ export class StatusLine {
   /** @param detail how far it is */
   update(detail: string): void {
     this.#detail = detail
-    if (this.#stream.isTTY) this.#draw()
+    if (!this.#stream.isTTY) return
+    const now = performance.now()
+    if (now - this.#drawn < DRAW_MS) return
+    this.#drawn = now
+    this.#draw()
   }
 
   /** Takes the line away; the wait is over. */
@@ -58,7 +65,7 @@ export class StatusLine {
 
   #draw(): void {
     const text = this.#text(performance.now() - this.#begin)
-    this.#stream.write(`\r${text.slice(0, this.#stream.columns - 1)}\u001b[K`)
+    this.#stream.write(`\r${text.slice(0, (this.#stream.columns || 80) - 1)}\u001b[K`)
     this.#shown = true
   }
 

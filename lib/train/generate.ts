@@ -37,7 +37,7 @@ export interface GenerateControl {
   onPromptProgress?: (progress: PromptProgress) => void
 }
 
-const schema = z.strictObject({
+export const generateSchema = z.strictObject({
   maxNewTokens: integer(1).default(128),
   temperature: numberWithin(0, 100, 'a number from 0 to 100').default(0),
   topK: integer(0).default(0),
@@ -73,7 +73,7 @@ export async function* generateText(
   given: Partial<GenerateOptions> & GenerateControl,
 ): AsyncGenerator<string, Generation, void> {
   const { signal, onPromptProgress, ...rest } = given
-  const options = parseOptions(schema, rest, { name: 'generate()', spelling: 'camel' })
+  const options = parseOptions(generateSchema, rest, { name: 'generate()', spelling: 'camel' })
   const tokenizer = await base.tokenizer()
   const ids = await promptIds(tokenizer, prompt, signal)
   const room = contextLength(base) - ids.length
@@ -143,7 +143,8 @@ async function promptIds(
   return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: plain }))
 }
 
-function contextLength(base: BaseModel): number {
+/** Most tokens that the model takes, prompt and answer together. */
+export function contextLength(base: BaseModel): number {
   const limit = base.files.config.max_position_embeddings
   return typeof limit === 'number' && limit > 0 ? limit : Number.MAX_SAFE_INTEGER
 }

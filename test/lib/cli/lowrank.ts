@@ -13,6 +13,8 @@ export interface Ended {
 export interface RunOptions {
   cwd?: string
   env?: NodeJS.ProcessEnv
+  /** What stdin holds; without it, stdin is empty. */
+  input?: string
   /** Called with each piece of output, to send signals at the right moment. */
   watch?: (child: ChildProcess, soFar: Ended) => void
   /** Command that runs node, e.g. a shell with a limit set. */
@@ -28,8 +30,10 @@ export function lowrank(args: readonly string[], options: RunOptions = {}): Prom
   const child = spawn(command, words, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: { ...Object.fromEntries(inherited), ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
+  // A process that does not read leaves the pipe broken.
+  child.stdin.on('error', () => undefined).end(options.input)
   const ended: Ended = { code: null, stdout: '', stderr: '' }
   for (const name of ['stdout', 'stderr'] as const) {
     child[name].setEncoding('utf8').on('data', (text: string) => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { jsonLines, lowrank } from './lowrank.js'
 
-const verbs = ['train', 'plan', 'eval', 'generate', 'inspect', 'strategies', 'doctor']
+const verbs = ['train', 'plan', 'eval', 'generate', 'chat', 'inspect', 'strategies', 'doctor']
 
 test('without a verb the help goes to stderr and the exit code says wrong use', async () => {
   const { code, stdout, stderr } = await lowrank([])

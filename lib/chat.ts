@@ -1,0 +1,241 @@
+/**
+ * A conversation with a model: its turns, what of them fits the context, and the key/value cache that is kept from one
+ * answer to the next, so that only what is new goes through the model.
+ */
+import type { ActiveAdapter, BaseModel } from './base.js'
+import { ConfigError } from './errors.js'
+import type { ChatMessage } from './files/chat-template.js'
+import { renderChat } from './files/encode-dataset.js'
+import type { Tokenizer } from './files/tokenizer.js'
+import { Lifetime } from './native/handles.js'
+import { integer, parseOptions } from './schema.js'
+import { Decoder } from './train/decoder.js'
+import {
+  contextLength,
+  decodeText,
+  type GenerateControl,
+  type GenerateOptions,
+  type Generation,
+  generateSchema,
+} from './train/generate.js'
+
+/** Options of `Model.chat`; those of the answers can be changed for each. */
+export interface ChatOptions extends Partial<GenerateOptions> {
+  /** What the model is told before the first turn. */
+  system?: string | null
+  /** Turns that were there before, `user` and `assistant` by turns. */
+  messages?: readonly ChatMessage[]
+  /** Tokens of history and answer together. Default 4096, or what the model takes where that is less. */
+  contextTokens?: number
+}
+
+/** What an answer came to. */
+export interface ChatAnswer extends Generation {
+  /** Tokens of the history with the question, as the model saw them. */
+  promptTokens: number
+  /** Those of them that were in the cache already. */
+  reusedTokens: number
+  /** Messages, from the oldest on, that have been left out since they no longer fit the context. */
+  droppedMessages: number
+}
+
+const CONTEXT_TOKENS = 4096
+const schema = generateSchema.extend({
+  // Longer than a generation's: an answer that breaks off is of no use.
+  maxNewTokens: integer(1).default(512),
+  contextTokens: integer(2).optional(),
+})
+
+/** Chooses the adapters of an answer. @internal */
+export type ChooseAdapters = () => ActiveAdapter[]
+
+export class Chat {
+  /** What the model is told before the first turn; may be changed between two answers. */
+  system: string | null
+  /** Tokens of history and answer together. */
+  readonly contextTokens: number
+  /** Whether the model has no chat template: it then goes on from the turns as plain text, line after line. */
+  readonly plain: boolean
+  readonly #base: BaseModel
+  readonly #tokenizer: Tokenizer
+  readonly #options: GenerateOptions
+  readonly #adapters: ChooseAdapters
+  readonly #lifetime: Lifetime
+  readonly #closed: (chat: Chat) => void
+  #messages: ChatMessage[]
+  #dropped = 0
+  #decoder: Decoder | undefined
+  /** Whose outputs the cache was computed with. */
+  #filledBy: (ActiveAdapter & { version: number })[] | undefined
+  #answering = false
+
+  private constructor(
+    base: BaseModel,
+    tokenizer: Tokenizer,
+    adapters: ChooseAdapters,
+    { system = null, messages = [], ...given }: ChatOptions,
+    closed: (chat: Chat) => void,
+  ) {
+    const { contextTokens, ...options } = parseOptions(schema, given, { name: 'chat()', spelling: 'camel' })
+    const most = contextLength(base)
+    if (contextTokens !== undefined && contextTokens > most)
+      throw new ConfigError(
+        `chat(): contextTokens is ${contextTokens}, and the model takes at most ${most}; lower it.`,
+        { contextTokens, limit: most },
+      )
+    this.contextTokens = contextTokens ?? Math.min(CONTEXT_TOKENS, most)
+    this.system = system
+    this.plain = tokenizer.source.chatTemplate === undefined
+    this.#base = base
+    this.#tokenizer = tokenizer
+    this.#options = options
+    this.#adapters = adapters
+    this.#messages = [...messages]
+    this.#closed = closed
+    this.#lifetime = new Lifetime(`The chat with ${base.name}`, 'start another with model.chat()')
+  }
+
+  /** @internal */
+  static async open(
+    base: BaseModel,
+    adapters: ChooseAdapters,
+    options: ChatOptions,
+    closed: (chat: Chat) => void,
+  ): Promise<Chat> {
+    return new Chat(base, await base.tokenizer(), adapters, options, closed)
+  }
+
+  /** The turns so far, those included that no longer fit the context. */
+  get messages(): readonly ChatMessage[] {
+    return this.#messages
+  }
+
+  /**
+   * Says something to the model: yields its answer as it comes and returns what it came to. An answer that is broken off,
+   * by the signal or by leaving the loop, stays as far as it came.
+   * @throws {ConfigError} for an option out of range, a text that is too long for the context, or while another answer
+   * is being given
+   * @throws {DataError} when the chat template refuses the messages
+   * @example for await (const part of chat.send('Hello')) process.stdout.write(part)
+   */
+  async *send(
+    text: string,
+    options: Partial<GenerateOptions> & GenerateControl = {},
+  ): AsyncGenerator<string, ChatAnswer, void> {
+    this.#lifetime.check()
+    this.#base.lifetime.check()
+    if (this.#answering)
+      throw new ConfigError('this chat is giving another answer; wait for its end, or break it off.')
+    const { signal, onPromptProgress, ...given } = options
+    const merged = { ...this.#options, ...given }
+    const chosen = parseOptions(generateSchema, merged, { name: 'send()', spelling: 'camel' })
+    this.#answering = true
+    const before = { length: this.#messages.length, dropped: this.#dropped }
+    this.#messages.push({ role: 'user', content: text })
+    let answer = ''
+    try {
+      const prompt = await this.#fitting(Math.min(chosen.maxNewTokens, this.contextTokens >> 2), signal)
+      const limit = Math.min(chosen.maxNewTokens, this.contextTokens - prompt.length)
+      const decoder = await this.#decoderNow()
+      const parts = decodeText(decoder, this.#tokenizer, prompt, limit, chosen, { signal, onPromptProgress })
+      for (;;) {
+        this.#lifetime.check()
+        const { done, value } = await parts.next()
+        if (!done) {
+          answer += value
+          yield value
+          continue
+        }
+        return {
+          ...value,
+          promptTokens: prompt.length,
+          reusedTokens: decoder.reused,
+          droppedMessages: this.#dropped,
+        }
+      }
+    } finally {
+      this.#answering = false
+      // A question without any answer would be one too many for most templates.
+      if (answer === '') {
+        this.#messages.length = before.length
+        this.#dropped = before.dropped
+      } else this.#messages.push({ role: 'assistant', content: answer })
+    }
+  }
+
+  /** Forgets the turns; the system text stays. */
+  reset(): void {
+    if (this.#answering) throw new ConfigError('this chat is giving an answer; break it off before reset().')
+    this.#messages = []
+    this.#dropped = 0
+  }
+
+  /** Frees the cache. */
+  async dispose(): Promise<void> {
+    this.#closed(this)
+    await this.#lifetime.dispose(() => this.#close())
+  }
+
+  /** The same as `dispose`, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+
+  /**
+   * The prompt, once the oldest turns are dropped that leave no room for `reserve` tokens of an answer. Then half of the
+   * context is made free: dropping a turn empties the cache, so it should not happen at every turn.
+   */
+  async #fitting(reserve: number, signal: AbortSignal | undefined): Promise<Int32Array> {
+    let prompt = await this.#prompt(signal)
+    if (prompt.length + reserve <= this.contextTokens) return prompt
+    const last = this.#messages.length - 1
+    while (prompt.length > this.contextTokens >> 1 && this.#dropped < last) {
+      // Up to the next question: templates want one to begin with.
+      do this.#dropped++
+      while (this.#dropped < last && this.#messages[this.#dropped]?.role !== 'user')
+      prompt = await this.#prompt(signal)
+    }
+    if (prompt.length < this.contextTokens) return prompt
+    throw new ConfigError(
+      `send(): the text has ${prompt.length} tokens with what belongs to it, and the context ${this.contextTokens}; send less, or start the chat with more contextTokens.`,
+      { tokens: prompt.length, contextTokens: this.contextTokens },
+    )
+  }
+
+  async #prompt(signal: AbortSignal | undefined): Promise<Int32Array> {
+    const system = this.system === null ? [] : [{ role: 'system', content: this.system }]
+    const messages = [...system, ...this.#messages.slice(this.#dropped)]
+    const text = this.plain
+      ? messages.map(({ content }) => content).join('\n')
+      : await renderChat(this.#tokenizer.source, messages, {
+          addGenerationPrompt: true,
+          ...(signal ? { signal } : {}),
+        })
+    return Int32Array.from(this.#tokenizer.encode(text, { addSpecialTokens: this.plain }))
+  }
+
+  /** The cache, or a new one if it was filled with other adapters or other values of theirs. */
+  async #decoderNow(): Promise<Decoder> {
+    const filledBy = this.#adapters().map((active) => ({ ...active, version: active.state.version }))
+    const same =
+      this.#filledBy?.length === filledBy.length &&
+      filledBy.every(({ state, weight, version }, i) => {
+        const other = this.#filledBy?.[i]
+        return other?.state === state && other.weight === weight && other.version === version
+      })
+    if (!same) this.#close()
+    this.#filledBy = filledBy
+    this.#decoder ??= await Decoder.open(this.#base, filledBy, this.contextTokens)
+    return this.#decoder
+  }
+
+  /** Frees the cache, with its hold on adapters, unless it is in use; the next answer makes a new one. @internal */
+  releaseCache(): void {
+    if (!this.#answering) this.#close()
+  }
+
+  #close(): void {
+    this.#decoder?.close()
+    this.#decoder = undefined
+  }
+}

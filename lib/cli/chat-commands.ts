@@ -1,0 +1,142 @@
+/** The commands of `lowrank chat`: lines that begin with a slash. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { Chat } from '../chat.js'
+import { writeFileWhole } from '../files/atomic.js'
+import type { Model } from '../model.js'
+import { nearest } from '../schema.js'
+import { UsageError } from './errors.js'
+import { table } from './format.js'
+import type { Output } from './output.js'
+
+/** What commands work on. */
+export interface Talk {
+  model: Model
+  chat: Chat
+  output: Output
+  /** Weights of the adapters when the chat began. */
+  atStart: ReadonlyMap<string, number>
+  /** Files that this chat has written, and may write again. */
+  savedTo: Set<string>
+  /** Ends the chat after this line. */
+  leave(): void
+}
+
+interface ChatCommand {
+  /** The first is the one that is shown. */
+  names: readonly string[]
+  argument?: string
+  summary: string
+  run(talk: Talk, argument: string): Promise<void>
+}
+
+const COMMANDS: readonly ChatCommand[] = [
+  {
+    names: ['help', '?'],
+    summary: 'list the commands',
+    run: async ({ output }) => {
+      output.note(commandHelp())
+    },
+  },
+  {
+    names: ['reset'],
+    summary: 'forget the turns',
+    run: async ({ chat, output }) => {
+      chat.reset()
+      output.note('The turns are forgotten.')
+      output.event({ event: 'reset' })
+    },
+  },
+  {
+    names: ['adapter'],
+    argument: '[on|off|NAME[=WEIGHT]…]',
+    summary: 'show the adapters, or switch: as at the start, none, or those named',
+    run: async (talk, argument) => {
+      if (argument !== '') switchAdapters(talk, argument)
+      tellAdapters(talk)
+    },
+  },
+  {
+    names: ['system'],
+    argument: '[off|TEXT]',
+    summary: 'show, drop or set what the model is told before the first turn',
+    run: async ({ chat, output }, argument) => {
+      if (argument !== '') chat.system = argument === 'off' ? null : argument
+      output.note(chat.system === null ? 'There is no system text.' : `System text: ${chat.system}`)
+      output.event({ event: 'system', system: chat.system })
+    },
+  },
+  {
+    names: ['save'],
+    argument: 'FILE',
+    summary: 'write the chat as a row of data that `lowrank train` reads',
+    run: async (talk, argument) => {
+      await save(talk, argument)
+    },
+  },
+  { names: ['exit', 'quit'], summary: 'leave', run: async (talk) => talk.leave() },
+]
+
+/** All commands, a line each. */
+export function commandHelp(): string {
+  const rows = COMMANDS.map(({ names: [name], argument, summary }) => [
+    `  /${name}${argument === undefined ? '' : ` ${argument}`}`,
+    summary,
+  ])
+  return table([...rows, ['  //TEXT', 'say a text that begins with a slash']])
+}
+
+/** Runs the command of a line such as `/save chat.jsonl`. */
+export async function runCommand(talk: Talk, line: string): Promise<void> {
+  const [, name = '', argument = ''] = /^\/(\S*)\s*(.*)$/s.exec(line) ?? []
+  const command = COMMANDS.find(({ names }) => names.includes(name))
+  if (command !== undefined) return command.run(talk, argument.trim())
+  const near = nearest(
+    name,
+    COMMANDS.map(({ names: [first = ''] }) => first),
+  )
+  const advice = near === undefined ? '/help lists them all.' : `did you mean /${near}?`
+  throw new UsageError(`there is no command /${name}; ${advice}`, { command: name })
+}
+
+/** Weights of a model's adapters by name. */
+export function weightsOf(model: Model): ReadonlyMap<string, number> {
+  return new Map(model.adapters.map(({ name, weight }) => [name, weight]))
+}
+
+function switchAdapters({ model, atStart }: Talk, argument: string): void {
+  if (model.adapters.length === 0)
+    throw new UsageError('no adapter was loaded; start the chat with --adapter.')
+  if (argument === 'off') model.use()
+  else if (argument === 'on') model.use(...[...atStart].map(([adapter, weight]) => ({ adapter, weight })))
+  else model.use(...argument.split(/\s+/).map(choice))
+}
+
+/** `name` or `name=0.5`. */
+function choice(word: string): { adapter: string; weight: number } {
+  const [, adapter = word, weight = '1'] = /^(.+)=(.*)$/.exec(word) ?? []
+  return { adapter, weight: weight.trim() === '' ? Number.NaN : Number(weight) }
+}
+
+function tellAdapters({ model, output }: Talk): void {
+  const adapters = model.adapters.map(({ name, weight }) => ({ name, weight }))
+  const text = adapters.map(({ name, weight }) =>
+    weight === 0 ? `${name} (off)` : weight === 1 ? name : `${name}=${weight}`,
+  )
+  output.note(text.length === 0 ? 'No adapter is loaded.' : `Adapters: ${text.join(', ')}`)
+  output.event({ event: 'adapter', adapters })
+}
+
+async function save({ chat, output, savedTo }: Talk, argument: string): Promise<void> {
+  if (argument === '') throw new UsageError('/save needs a file, as in /save chat.jsonl.')
+  if (chat.messages.length === 0) throw new UsageError('there is nothing to save: nothing was said yet.')
+  const path = resolve(argument)
+  if (existsSync(path) && !savedTo.has(path))
+    throw new UsageError(`${argument} exists; name another file.`, { path })
+  const system = chat.system === null ? [] : [{ role: 'system', content: chat.system }]
+  const messages = [...system, ...chat.messages]
+  await writeFileWhole(path, `${JSON.stringify({ messages })}\n`)
+  savedTo.add(path)
+  output.note(`Saved ${messages.length} messages to ${argument}.`)
+  output.event({ event: 'save', path, messages: messages.length })
+}

@@ -1,0 +1,221 @@
+/**
+ * `lowrank chat`: a conversation on the terminal, or line by line from a pipe. Answers go to stdout as they come; what
+ * is typed, and every other word, to stderr.
+ */
+import { createInterface, type Interface } from 'node:readline'
+import type { Command } from 'commander'
+import type { Chat, ChatAnswer } from '../chat.js'
+import type { Model } from '../model.js'
+import { commandHelp, runCommand, type Talk, weightsOf } from './chat-commands.js'
+import { InterruptedError, isDefect, reportError } from './errors.js'
+import { examples, integerFlag } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output, printable } from './output.js'
+import { StatusLine } from './progress.js'
+import { promptProgress, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
+import { type NamedAdapter, readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
+
+interface Options extends SubjectOptions, SamplingFlags {
+  system?: string
+  contextTokens?: number
+  json?: boolean
+}
+
+export function configure(command: Command): void {
+  subjectFlags(command)
+  command.option('--system <text>', 'what the model is told before the first turn')
+  command.option('--context-tokens <N>', 'tokens of history and answer together', integerFlag(2))
+  samplingFlags(command, 512)
+  examples(command, [
+    'lowrank chat run.yaml',
+    'lowrank chat --model models/SmolLM2-135M-Instruct --adapter out --system "Answer in one sentence."',
+    'lowrank chat run.yaml --json < questions.txt',
+  ])
+  command.addHelpText('after', `\nIn the chat:\n${commandHelp()}`)
+  command.action(async (path: string | undefined, options: Options) => {
+    const output = new Output(options.json ?? false)
+    const config = await readSubject(path, options)
+    const interruption = new Interruption(output, 'Stopping.')
+    const { signal } = interruption
+    await withSubject(config, options, output, signal, async (model, adapters) => {
+      // From here on Ctrl-C stops an answer, not the program.
+      interruption.dispose()
+      signal.throwIfAborted()
+      await converse(model, adapters, options, output)
+    }).finally(() => interruption.dispose())
+  })
+}
+
+async function converse(
+  model: Model,
+  adapters: readonly NamedAdapter[],
+  options: Options,
+  output: Output,
+): Promise<void> {
+  const { system, contextTokens } = options
+  const chat = await model.chat({
+    ...samplingOf(options),
+    ...(system === undefined ? {} : { system }),
+    ...(contextTokens === undefined ? {} : { contextTokens }),
+  })
+  if (chat.plain)
+    output.note(
+      'note: the model has no chat template, so it was not made for chats; it goes on from the text of the turns.',
+    )
+  const conversation = new Conversation(model, chat, output)
+  if (conversation.terminal) output.note(greeting(model, adapters))
+  await conversation.run()
+}
+
+function greeting(model: Model, adapters: readonly NamedAdapter[]): string {
+  const names = model.adapters.map(({ name }) => name)
+  const acting = adapters.length === 0 ? 'without an adapter' : `with ${names.join(', ')}`
+  return `${model.path}, ${acting}. Ctrl-C stops an answer, Ctrl-D leaves, /help lists the commands.`
+}
+
+/** Takes lines from a terminal or a pipe and answers them. */
+export class Conversation implements Talk {
+  /** Whether a person sits there. */
+  readonly terminal: boolean
+  readonly atStart: ReadonlyMap<string, number>
+  readonly savedTo = new Set<string>()
+  readonly #lines: Interface
+  /** Of the answer that is being given. */
+  #answer: AbortController | undefined
+  /** Ctrl-C was pressed, and nothing was said since. */
+  #interrupted = false
+  #left = false
+  #failure: Error | undefined
+  #dropped = 0
+
+  constructor(
+    readonly model: Model,
+    readonly chat: Chat,
+    readonly output: Output,
+    input: NodeJS.ReadStream = process.stdin,
+  ) {
+    this.terminal = input.isTTY === true
+    this.atStart = weightsOf(model)
+    this.#lines = createInterface({
+      input,
+      ...(this.terminal ? { output: output.stderr, terminal: true } : {}),
+      prompt: '> ',
+      historySize: 200,
+    })
+  }
+
+  /** Takes lines until their end, `/exit` or two Ctrl-C. */
+  async run(): Promise<void> {
+    const interrupt = () => this.#interrupt()
+    // On a terminal the reader of lines gets the key; elsewhere the process gets the signal.
+    this.#lines.on('SIGINT', interrupt)
+    process.on('SIGINT', interrupt)
+    process.on('SIGTERM', interrupt)
+    try {
+      this.#prompt()
+      for await (const line of this.#lines) {
+        this.#interrupted = false
+        await this.#take(line)
+        if (this.#left) break
+        this.#prompt()
+      }
+    } finally {
+      this.#lines.close()
+      process.off('SIGINT', interrupt)
+      process.off('SIGTERM', interrupt)
+    }
+    if (this.#failure) throw this.#failure
+  }
+
+  leave(): void {
+    this.#left = true
+    this.#lines.close()
+  }
+
+  #prompt(): void {
+    if (this.terminal) this.#lines.prompt()
+  }
+
+  /** Ctrl-C stops the answer and the second one in a row leaves; where nobody is there to press it, the first does. */
+  #interrupt(): void {
+    const again = this.#interrupted
+    this.#interrupted = true
+    this.#answer?.abort(new InterruptedError('the answer was stopped.'))
+    if (!this.terminal) {
+      this.#failure = new InterruptedError('stopped on request.')
+      this.leave()
+    } else if (again) this.leave()
+    else if (this.#answer === undefined) {
+      this.output.note('\nPress Ctrl-C again or Ctrl-D to leave.')
+      this.#prompt()
+    }
+  }
+
+  async #take(line: string): Promise<void> {
+    const text = line.trim()
+    if (text === '') return
+    try {
+      // Two slashes are a text that begins with one.
+      if (!text.startsWith('/') || text.startsWith('//')) await this.#ask(text.replace(/^\/\//, '/'))
+      else await runCommand(this, text)
+    } catch (error) {
+      // A script must not go on as if nothing had been; a person sees what is wrong and says it again.
+      if (!this.terminal || isDefect(error)) throw error
+      reportError(error, this.output)
+    }
+  }
+
+  async #ask(text: string): Promise<void> {
+    const { output } = this
+    const controller = new AbortController()
+    this.#answer = controller
+    const line = new StatusLine(output, 'Reading the prompt')
+    const write = (part: string) => output.stdout.write(output.stdout.isTTY ? printable(part) : part)
+    let written = false
+    try {
+      const parts = this.chat.send(text, {
+        signal: controller.signal,
+        onPromptProgress: promptProgress(line),
+      })
+      for (;;) {
+        const { done, value } = await parts.next().finally(() => line.clear())
+        if (done) {
+          if (!output.json) output.stdout.write('\n')
+          this.#tell(text, value)
+          return
+        }
+        if (!output.json) write(value)
+        written = true
+      }
+    } catch (error) {
+      if (!output.json && written) output.stdout.write('\n')
+      if (error !== controller.signal.reason) throw error
+      if (this.terminal) output.note('(stopped)')
+    } finally {
+      this.#answer = undefined
+    }
+  }
+
+  #tell(text: string, answer: ChatAnswer): void {
+    if (answer.droppedMessages > this.#dropped) {
+      const limit = this.chat.contextTokens
+      this.output.note(
+        `note: the oldest ${answer.droppedMessages} messages no longer fit the context of ${limit} tokens and are left out.`,
+      )
+    }
+    this.#dropped = answer.droppedMessages
+    if (answer.finishReason === 'length')
+      this.output.note('note: the answer was cut off; --max-new-tokens allows longer ones.')
+    this.output.event({
+      event: 'answer',
+      prompt: text,
+      text: answer.text,
+      tokens: answer.tokenIds.length,
+      finish_reason: answer.finishReason,
+      tokens_per_second: answer.tokensPerSecond,
+      prompt_tokens: answer.promptTokens,
+      reused_tokens: answer.reusedTokens,
+      dropped_messages: answer.droppedMessages,
+    })
+  }
+}
