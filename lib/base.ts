@@ -23,8 +23,10 @@ import type { LoadProgress } from './weights.js'
 
 /** A model's weights in native memory, and what is known about them. */
 export interface BaseModel {
-  /** As the user named it; goes into adapter_config.json. */
+  /** Its path, or its name on the hub; goes into adapter_config.json. */
   name: string
+  /** The commit on the hub; null for what was named by its path. */
+  revision: string | null
   files: ModelFiles
   graph: Graph
   /** Where adapters may attach. */
@@ -107,6 +109,7 @@ export async function saveAdapter(
   }
   const origin = {
     name: base.name,
+    revision: base.revision,
     fingerprint: base.files.fingerprint,
     quantization: describeQuantization(base.quantization),
   }

@@ -51,6 +51,8 @@ export class NativeLoadError extends define('NATIVE_LOAD') {}
 export class DisposedError extends define('DISPOSED') {}
 /** Work was cancelled before its end. */
 export class AbortedError extends define('ABORTED') {}
+/** The Hugging Face hub has not what was asked for, did not give it, or could not be reached; `details.reason` says which. */
+export class HubError extends define('HUB') {}
 /** Writing a file failed (disk full, no permission); nothing was left half written. */
 export class WriteError extends define('WRITE') {}
 /** A defect in lowrank itself: a check of ours that should never fail did. */

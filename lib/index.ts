@@ -6,12 +6,14 @@ export type { Drift } from './export/drift.js'
 export type { SaveOptions, WriteProgress, Written } from './export/options.js'
 export type { ChatMessage } from './files/chat-template.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
+export type { DownloadProgress } from './files/hub.js'
 export type { RowSource } from './files/row-source.js'
 export { formatBytes, MemoryReport } from './memory.js'
 export {
   type AdapterChoice,
   type AttachOptions,
   type EvaluateOptions,
+  type HubOptions,
   type LoadAdapterOptions,
   type LoadOptions,
   loadModel,

@@ -9,6 +9,7 @@ import { ConfigError, FileFormatError } from './errors.js'
 import type { SaveOptions, Written } from './export/options.js'
 import { saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
+import { type DownloadProgress, type Located, locate } from './files/hub.js'
 import { openModelFiles } from './files/model-files.js'
 import { readRopeFactors } from './files/rope-factors.js'
 import { loadTokenizer, type TokenizerSource } from './files/tokenizer.js'
@@ -52,8 +53,18 @@ import {
   storedQuantization,
 } from './weights.js'
 
+/** Options of everything that may be on the Hugging Face hub. */
+export interface HubOptions {
+  /** Branch, tag or commit on the hub; default what follows an `@` in the name, else `main`. */
+  revision?: string | null
+  /** Called while files are downloaded; never when all are there. */
+  onDownload?: (progress: DownloadProgress) => void
+  /** Stops the work; the promise then rejects with the signal's reason. */
+  signal?: AbortSignal
+}
+
 /** Options of `loadModel`. */
-export interface LoadOptions {
+export interface LoadOptions extends HubOptions {
   /**
    * How the linears of the blocks are held: `none`, `nf4` (with double quantisation) or what `nf4()` returns. Default: as
    * the files are, if they are quantised already, else `defaultQuantization`.
@@ -67,8 +78,6 @@ export interface LoadOptions {
   threads?: number | 'auto'
   /** Called after every tensor. */
   onProgress?: (progress: LoadProgress) => void
-  /** Stops loading; the promise then rejects with the signal's reason. */
-  signal?: AbortSignal
 }
 
 const loadSchema = z.strictObject({
@@ -81,27 +90,30 @@ const loadSchema = z.strictObject({
 /**
  * Loads a model. Weights go from the file into their format piece by piece; the full-precision model is never in
  * memory.
- * @param path a folder with config.json and safetensors, or a .gguf file
+ * @param name a folder with config.json and safetensors, a .gguf file, or a name on the Hugging Face hub:
+ * `owner/name`, `owner/name/file.gguf`, each also with `@revision`; what exists on disk goes first
  * @throws {FileFormatError} when files are missing, truncated or malformed
+ * @throws {HubError} when the hub does not have it, does not give it, or cannot be reached
  * @throws {UnsupportedError} for an architecture or dtype that is not here
- * @example const model = await loadModel('models/SmolLM2-135M', { quantization: nf4() })
+ * @example const model = await loadModel('HuggingFaceTB/SmolLM2-135M', { quantization: nf4() })
  */
-export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  return new Model(await openBase(path, options))
+export async function loadModel(name: string, options: LoadOptions = {}): Promise<Model> {
+  return new Model(await openBase(name, options))
 }
 
-async function openBase(path: string, options: LoadOptions): Promise<BaseModel> {
-  const { onProgress, signal, ...rest } = options
+async function openBase(name: string, options: LoadOptions): Promise<BaseModel> {
+  const { onProgress, onDownload, revision, signal, ...rest } = options
   const given = parseOptions(loadSchema, rest, { name: 'loadModel()', spelling: 'camel' })
   signal?.throwIfAborted()
-  const files = await openModelFiles(path)
+  const located = await locate('model', name, { revision, onDownload, signal })
+  const files = await openModelFiles(located.path)
   const graph = graphOf(files.config, await readRopeFactors(files))
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
   const usual = quantizationOf(given.defaultQuantization)
-  const quantization = chooseQuantization(path, storedQuantization(graph, dtypeOf), asked, usual)
+  const quantization = chooseQuantization(name, storedQuantization(graph, dtypeOf), asked, usual)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
@@ -116,11 +128,11 @@ async function openBase(path: string, options: LoadOptions): Promise<BaseModel> 
     throw error
   }
   const source = once(() => readTokenizerSource(files))
-  const lifetime = new Lifetime(`The model ${path}`, 'load it again with loadModel()')
+  const lifetime = new Lifetime(`The model ${name}`, 'load it again with loadModel()')
   const sites = linearSites(graph)
   const tokenizer = once(async () => checkedTokenizer(await source(), graph))
   return {
-    name: path,
+    ...originOf(located),
     files,
     graph,
     sites,
@@ -135,6 +147,12 @@ async function openBase(path: string, options: LoadOptions): Promise<BaseModel> 
   }
 }
 
+/** What it is called in adapters that are trained on it. */
+function originOf({ path, hub }: Located): Pick<BaseModel, 'name' | 'revision'> {
+  if (hub === null) return { name: path, revision: null }
+  return { name: hub.file === null ? hub.repo : `${hub.repo}/${hub.file}`, revision: hub.commit }
+}
+
 /** An adapter on a model, itself or its name, and what its output counts for: 1 where nothing is said, 0 is off. */
 export type AdapterChoice = Adapter | string | { adapter: Adapter | string; weight: number }
 
@@ -147,7 +165,7 @@ export interface AttachOptions {
 }
 
 /** Options of `Model.loadAdapter`. */
-export interface LoadAdapterOptions {
+export interface LoadAdapterOptions extends HubOptions {
   /** Unlike that of any other adapter on the model. Default: of the folder, with a number if need be. */
   name?: string
   /** Whether it is to be trained further. Default false, which needs no memory for gradients. */
@@ -182,8 +200,10 @@ export type TextOptions = Partial<GenerateOptions> &
   }
 
 export class Model {
-  /** As it was named when loaded. */
+  /** Its path, or its name on the hub. */
   readonly path: string
+  /** The commit on the hub that its files are of; null for what was named by its path. */
+  readonly revision: string | null
   /** Its config.json, or the same rebuilt from GGUF. */
   readonly config: Readonly<Record<string, unknown>>
   readonly quantization: Quantization
@@ -195,6 +215,7 @@ export class Model {
   /** @internal */
   constructor(base: BaseModel) {
     this.path = base.name
+    this.revision = base.revision
     this.config = base.files.config
     this.quantization = base.quantization
     this.precision = base.precision
@@ -273,13 +294,16 @@ export class Model {
   }
 
   /**
-   * Loads a PEFT adapter folder. It acts at once, beside those that are there; `use` and weights choose among them.
+   * Loads a PEFT adapter. It acts at once, beside those that are there; `use` and weights choose among them.
+   * @param from a folder, or a name on the Hugging Face hub: `owner/name`, also with `@revision`
    * @throws {FileFormatError} when the folder is damaged or does not belong to this model
+   * @throws {HubError} when the hub does not have it, does not give it, or cannot be reached
    * @throws {UnsupportedError} for kinds of adapters and settings that are not here
    */
-  async loadAdapter(path: string, options: LoadAdapterOptions = {}): Promise<Adapter> {
+  async loadAdapter(from: string, options: LoadAdapterOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
     this.#checkName(options.name)
+    const { path, hub } = await locate('adapter', from, options)
     const folder = await openAdapterFolder(path, this.#base.sites)
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(folder.description, options.trainable ?? false, folder.baseFingerprint)
@@ -289,7 +313,7 @@ export class Model {
         state.native.dispose()
         throw error
       }
-      return this.#add(options.name ?? basename(resolve(path)), state)
+      return this.#add(options.name ?? basename(hub?.repo ?? resolve(path)), state)
     })
   }
 

@@ -3,10 +3,12 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { isStoredNf4, storedNf4 } from './files/bnb.js'
+import { locate } from './files/hub.js'
 import { readJsonObject } from './files/input.js'
-import { noModel, openModelFiles } from './files/model-files.js'
+import { openModelFiles } from './files/model-files.js'
+import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './files/shard-index.js'
 import { MemoryReport } from './memory.js'
-import { resolvePrecision } from './model.js'
+import { type HubOptions, resolvePrecision } from './model.js'
 import { graphOf } from './models/index.js'
 import { addon } from './native/addon.js'
 import { translated } from './native/errors.js'
@@ -29,16 +31,17 @@ import { chooseQuantization, storageFormats, storedQuantization } from './weight
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'>
-> & {
-  strategy: StrategyConfig
-  /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
-  quantization?: 'none' | 'nf4' | Quantization
-  precision?: PrecisionOption
-  /** Whether the run evaluates. Default false. */
-  evaluates?: boolean
-  /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
-  threads?: number | 'auto'
-}
+> &
+  HubOptions & {
+    strategy: StrategyConfig
+    /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
+    quantization?: 'none' | 'nf4' | Quantization
+    precision?: PrecisionOption
+    /** Whether the run evaluates. Default false. */
+    evaluates?: boolean
+    /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
+    threads?: number | 'auto'
+  }
 
 const schema = z.strictObject({
   strategy: strategySchema,
@@ -56,24 +59,27 @@ const CONFIG_LIMIT = 16 << 20
 
 /**
  * Plans a training run without loading the model.
- * @param path a model folder, with weights or with config.json alone; a bare config.json; or a .gguf file
+ * @param name a model folder, with weights or with config.json alone; a bare config.json; a .gguf file; or a name on
+ * the hub, of which only config.json is downloaded (a GGUF file whole, though)
  * @example (await planModel('models/Llama-3.1-70B/config.json', { strategy: qlora() })).peakBytes
  */
-export async function planModel(path: string, options: PlanModelOptions): Promise<MemoryReport> {
-  return (await planRun(path, options)).memory
+export async function planModel(name: string, options: PlanModelOptions): Promise<MemoryReport> {
+  return (await planRun(name, options)).memory
 }
 
 /** The same, with the quantisation that the run would have. */
 export async function planRun(
-  path: string,
+  name: string,
   options: PlanModelOptions,
 ): Promise<{ memory: MemoryReport; quantization: Quantization }> {
-  const given = parseOptions(schema, options, { name: 'planModel()', spelling: 'camel' })
-  const { config, dtypeOf } = await readShape(path)
+  const { revision, onDownload, signal, ...rest } = options
+  const given = parseOptions(schema, rest, { name: 'planModel()', spelling: 'camel' })
+  const located = await locate('config', name, { revision, onDownload, signal })
+  const { config, dtypeOf } = await readShape(located.path, located.hub !== null)
   const graph = graphOf(config)
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
   const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
-  const quantization = chooseQuantization(path, storedQuantization(graph, dtypeOf), asked, wanted)
+  const quantization = chooseQuantization(name, storedQuantization(graph, dtypeOf), asked, wanted)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
@@ -91,11 +97,9 @@ interface ModelShape {
   dtypeOf: (name: string) => string
 }
 
-async function readShape(path: string): Promise<ModelShape> {
-  const stats = await stat(path).catch((cause) => {
-    throw noModel(path, cause)
-  })
-  const bare = stats.isDirectory() ? await bareConfig(path) : path.endsWith('.json') ? path : undefined
+async function readShape(path: string, fromHub: boolean): Promise<ModelShape> {
+  const folder = (await stat(path)).isDirectory()
+  const bare = folder ? await bareConfig(path, fromHub) : path.endsWith('.json') ? path : undefined
   if (bare !== undefined) {
     const config = await readJsonObject(bare, CONFIG_LIMIT)
     const dtype = namedDtype(config)
@@ -108,11 +112,19 @@ async function readShape(path: string): Promise<ModelShape> {
   return { config, dtypeOf: (name) => tensors.get(name)?.dtype ?? namedDtype(config) }
 }
 
-/** The config of a folder whose weights are not there. */
-async function bareConfig(folder: string): Promise<string | undefined> {
-  const names = await readdir(folder)
-  const weights = names.some((name) => /\.safetensors(\.index\.json)?$/.test(name))
-  return names.includes('config.json') && !weights ? join(folder, 'config.json') : undefined
+/** The config of a folder whose weights are not there; what came from the hub may have come in part. */
+async function bareConfig(folder: string, fromHub: boolean): Promise<string | undefined> {
+  const names = new Set(await readdir(folder))
+  const some = [...names].some((name) => /\.safetensors(\.index\.json)?$/.test(name))
+  const weights = some && (!fromHub || (await weightsWhole(folder, names)))
+  return names.has('config.json') && !weights ? join(folder, 'config.json') : undefined
+}
+
+async function weightsWhole(folder: string, names: ReadonlySet<string>): Promise<boolean> {
+  if (names.has(SINGLE_FILE)) return true
+  if (!names.has(INDEX_FILE)) return false
+  const shards = await readShardIndex(join(folder, INDEX_FILE))
+  return [...shards.keys()].every((shard) => names.has(shard))
 }
 
 function namedDtype(config: Record<string, unknown>): string {

@@ -1,9 +1,12 @@
 /** `lowrank inspect PATH`: finds out what stands at a path and shows what is in it. Weights are not loaded. */
+import { existsSync } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
 import { FileFormatError } from '../errors.js'
 import { DATASET_FORMATS } from '../files/dataset.js'
 import { TRAIN_ON } from '../files/encode.js'
+import { parseHubName } from '../files/hub-name.js'
+import { locateShown } from './download.js'
 import { examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import { Output } from './output.js'
@@ -21,10 +24,10 @@ interface Options extends DatasetInspection {
 export function configure(command: Command): void {
   command.argument(
     '<path>',
-    'a model folder, .gguf file, adapter folder, checkpoint, output folder or .jsonl dataset',
+    'a model folder, .gguf file, adapter folder, checkpoint, output folder, .jsonl dataset, or a name on the hub',
   )
   command.option(
-    '--model <path>',
+    '--model <name>',
     'of a dataset: count its tokens and show what is learnt, as this model sees it',
   )
   command.option('--max-seq-length <N>', 'with --model: tokens after which a row is cut', integerFlag(2))
@@ -37,7 +40,7 @@ export function configure(command: Command): void {
   ])
   command.action(async (path: string, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { data, text } = await inspect(path, options, output)
+    const { data, text } = await inspect(await onDisk(path, output), options, output)
     output.answer(data, text)
   })
 }
@@ -57,6 +60,12 @@ async function inspect(path: string, options: Options, output: Output): Promise<
     case 'dataset':
       return (await import('./inspect/dataset.js')).inspectDataset(path, options, output)
   }
+}
+
+/** Where it is, once a model or adapter that is named as on the hub has been downloaded. */
+async function onDisk(name: string, output: Output): Promise<string> {
+  if (existsSync(name) || parseHubName(name) === undefined) return name
+  return (await locateShown('any', name, output)).path
 }
 
 async function recognise(path: string): Promise<Inspection['data']['kind']> {

@@ -12,7 +12,9 @@ import { loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
+import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
+import { DownloadShown } from './progress.js'
 
 /** Flags that stand for a config file; the names are those of its keys. */
 interface Shape {
@@ -35,7 +37,10 @@ interface Options extends Shape {
 export function configure(command: Command): void {
   command.argument('[config]', 'a config file of `lowrank train`')
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
-  command.option('--model <path>', 'instead of a config: a model folder, a .gguf file or a bare config.json')
+  command.option(
+    '--model <path>',
+    'instead of a config: a model folder, a .gguf file, a bare config.json or a name on the hub',
+  )
   command.option('--method <name>', 'with --model: the strategy (see `lowrank strategies`)')
   command.option('--rank <r>', 'with --model: rank of the adapter', integerFlag(0))
   command.option('--target-modules <names>', 'with --model: what to adapt, names with commas between')
@@ -50,13 +55,13 @@ export function configure(command: Command): void {
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
   examples(command, [
     'lowrank plan run.yaml --set per_device_train_batch_size=8',
-    'lowrank plan --model models/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',
+    'lowrank plan --model HuggingFaceTB/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',
     'lowrank plan --model Llama-70B/config.json --method qlora --json',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     const config = path === undefined ? fromFlags(options) : await fromFile(path, options)
-    const { memory, quantization } = await planRun(config.model, shapeOf(config))
+    const { memory, quantization } = await planned(config, output)
     const precision = resolvePrecision(config.precision)
     const data = {
       model: config.model,
@@ -72,6 +77,22 @@ export function configure(command: Command): void {
     }
     output.answer(data, () => describe(config, memory, data))
   })
+}
+
+async function planned(config: RunConfig, output: Output): ReturnType<typeof planRun> {
+  const interruption = new Interruption(output, 'Stopping.')
+  const download = new DownloadShown(output, config.model)
+  try {
+    return await planRun(config.model, {
+      ...shapeOf(config),
+      revision: config.revision,
+      signal: interruption.signal,
+      onDownload: (progress) => download.update(progress),
+    })
+  } finally {
+    download.end()
+    interruption.dispose()
+  }
 }
 
 async function fromFile(path: string, { set = [], json: _, gradientCheckpointing, ...shape }: Options) {

@@ -3,6 +3,7 @@
  * printed on stdout.
  */
 import { SingleBar } from 'cli-progress'
+import type { DownloadProgress } from '../files/hub.js'
 import { formatBytes } from '../memory.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import { digits, formatDuration } from './format.js'
@@ -74,6 +75,51 @@ export class StatusLine {
     return this.#what !== undefined && elapsed >= QUICK_MS
       ? `${words}, ${formatDuration(elapsed / 1000)}`
       : words
+  }
+}
+
+/** A download, from the first question to the hub on, and what it came to. */
+export class DownloadShown {
+  readonly #output: Output
+  readonly #line: StatusLine
+  readonly #begin = performance.now()
+  #latest: DownloadProgress | undefined
+
+  /** @param name what is downloaded, as it was named */
+  constructor(output: Output, name: string) {
+    this.#output = output
+    this.#line = new StatusLine(output, `Fetching ${name}`)
+  }
+
+  update(progress: DownloadProgress): void {
+    this.#latest = progress
+    this.#line.update(this.#detail(progress))
+  }
+
+  /** To be called when it is over, whatever its end, and also when there was nothing to download. */
+  end(): void {
+    this.#line.clear()
+    const latest = this.#latest
+    this.#latest = undefined
+    if (!latest || latest.receivedBytes === 0) return
+    const { receivedBytes, repo } = latest
+    this.#output.note(
+      `Downloaded ${formatBytes(receivedBytes)} of ${repo} in ${formatDuration(this.#seconds())}`,
+    )
+  }
+
+  #detail({ doneBytes, totalBytes, receivedBytes, totalFiles, waiting }: DownloadProgress): string {
+    if (waiting !== undefined) return waiting
+    const files = `${totalFiles} ${totalFiles === 1 ? 'file' : 'files'}`
+    const done = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} in ${files}`
+    if (receivedBytes === 0) return done
+    const rate = receivedBytes / this.#seconds()
+    const left = formatDuration((totalBytes - doneBytes) / rate)
+    return `${done}, ${formatBytes(Math.round(rate))}/s, ${left} left`
+  }
+
+  #seconds(): number {
+    return Math.max((performance.now() - this.#begin) / 1000, 1e-3)
   }
 }
 

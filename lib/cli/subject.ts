@@ -8,10 +8,11 @@ import { recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'
 import { type Quantization, quantizationFrom } from '../strategies/quantization.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
+import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
 import { collect, integerFlag } from './help.js'
 import type { Output } from './output.js'
-import { StatusLine } from './progress.js'
+import { DownloadShown, StatusLine } from './progress.js'
 
 export interface SubjectOptions {
   model?: string
@@ -25,7 +26,7 @@ export interface SubjectOptions {
 
 export function subjectFlags(command: Command): void {
   command.argument('[config]', 'the config file of a run: its model, settings and trained adapter')
-  command.option('--model <path>', 'a model folder or .gguf file')
+  command.option('--model <name>', 'a model folder, a .gguf file or a name on the Hugging Face hub')
   // The parser takes both for one flag, of which the last one counts.
   const given = new Set<string>()
   for (const name of ['adapter', 'no-adapter'])
@@ -33,8 +34,8 @@ export function subjectFlags(command: Command): void {
       if (given.add(name).size === 2) throw new UsageError('--adapter and --no-adapter exclude each other.')
     })
   command.option(
-    '--adapter <path[=weight]>',
-    'a PEFT adapter folder (with a config: its output_dir by default); may be repeated, and the adapters add up',
+    '--adapter <name[=weight]>',
+    'a PEFT adapter folder or a name on the hub (with a config: its output_dir by default); may be repeated, and the adapters add up',
     collect,
   )
   command.option('--no-adapter', 'the base model alone')
@@ -74,18 +75,23 @@ export async function withSubject<T>(
   const path = options.model ?? trainedModel(config as RunConfig, options)
   const adapters = adaptersOf(config, options)
   const named = adapters.map((adapter) => adapter.path)
+  // Their own records decide how the model is loaded, so they come first.
+  const folders: string[] = []
+  for (const name of named) folders.push((await locateShown('adapter', name, output, signal)).path)
   output.note(`Loading ${path}${named.length === 0 ? '' : ` with ${named.join(', ')}`}`)
   const asked = config && loadQuantization(config)
   const given = {
     quantization: options.quantization ?? asked?.quantization,
-    defaultQuantization: asked?.defaultQuantization ?? (await quantizationOfAdapters(named, output)),
+    defaultQuantization: asked?.defaultQuantization ?? (await quantizationOfAdapters(folders, output)),
     precision: options.precision ?? config?.precision,
     threads: options.threads ?? config?.threads,
+    revision: options.model === undefined ? config?.revision : undefined,
   }
   const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const model = await loadShown(path, { ...(known as LoadOptions), signal }, output)
   try {
-    for (const adapter of adapters) (await model.loadAdapter(adapter.path)).weight = adapter.weight
+    for (const adapter of adapters)
+      (await model.loadAdapter(adapter.path, { signal })).weight = adapter.weight
     return await work(model, adapters)
   } finally {
     await model.dispose()
@@ -94,15 +100,25 @@ export async function withSubject<T>(
 
 /** Loads a model and shows how far it has got. */
 export async function loadShown(path: string, options: LoadOptions, output: Output): Promise<Model> {
-  const line = new StatusLine(output, 'Loading')
+  let line = new StatusLine(output, 'Loading')
+  let download: DownloadShown | undefined
   try {
     return await loadModel(path, {
       ...options,
+      onDownload: (progress) => {
+        line.clear()
+        download ??= new DownloadShown(output, path)
+        download.update(progress)
+      },
       onProgress: ({ loadedBytes, totalBytes }) => {
+        if (download) line = new StatusLine(output, 'Loading')
+        download?.end()
+        download = undefined
         line.update(`${Math.floor((100 * loadedBytes) / totalBytes)} % of ${formatBytes(totalBytes)}`)
       },
     })
   } finally {
+    download?.end()
     line.clear()
   }
 }

@@ -7,6 +7,7 @@ import type { Command } from 'commander'
 import { writeFileWhole } from '../files/atomic.js'
 import type { EncodeProgress } from '../files/encode-dataset.js'
 import { formatBytes } from '../memory.js'
+import type { Model } from '../model.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import { listCheckpoints } from '../train/checkpoint.js'
@@ -81,11 +82,11 @@ async function train(
   signal: AbortSignal,
 ): Promise<void> {
   const { rss: nodeBytes } = addon().residentBytes()
-  const { precision, threads } = config
+  const { precision, threads, revision } = config
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
-    { ...loadQuantization(config), precision, threads, signal },
+    { ...loadQuantization(config), precision, threads, revision, signal },
     output,
   )
   try {
@@ -104,12 +105,17 @@ async function train(
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
-    await follow(run, config, call, output, progress, reading).catch((error: unknown) => {
+    await follow(run, pinned(config, model), call, output, progress, reading).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })
   } finally {
     await model.dispose()
   }
+}
+
+/** The config with the commit that was used, so that what is written tells it. */
+function pinned(config: RunConfig, { path, revision }: Model): RunConfig {
+  return revision === null ? config : { ...config, model: path, revision }
 }
 
 /** The keys of a config that are options of the run itself. */

@@ -12,9 +12,10 @@ import { readNf4Tensors, storedNf4 } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
 import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-model.js'
-import { quote, readJsonObject, readText } from './input.js'
-import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
+import { quote, readJsonObject } from './input.js'
+import { isPickle, pickleRefused } from './pickles.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
+import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './shard-index.js'
 import { PLAIN_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
 export type { SourceDtype, TensorSource } from './tensor-source.js'
@@ -34,14 +35,6 @@ export interface ModelFiles {
 }
 
 const CONFIG_LIMIT = 16 << 20
-const INDEX_LIMIT = 100_000_000
-
-const SINGLE_FILE = 'model.safetensors'
-const INDEX_FILE = 'model.safetensors.index.json'
-/** `owner/name`, as the hub has it. */
-const HUB_ID = /^[A-Za-z0-9][\w.-]*\/([A-Za-z0-9][\w.-]*)$/
-const FILE_OF_MODEL = /\.(gguf|safetensors|json|bin|pt|pth|ckpt|pkl)$/i
-const PICKLE = /\.(bin|pt|pth|ckpt|pkl)$/i
 
 /** Buffers that older checkpoints carry beside their weights and that every loader recomputes. */
 const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias)$/
@@ -53,10 +46,10 @@ const IGNORED_BUFFERS = /(^|\.)(position_ids|rotary_emb\.inv_freq|attn\.bias|att
  */
 export async function openModelFiles(path: string): Promise<ModelFiles> {
   const stats = await stat(path).catch((cause) => {
-    throw noModel(path, cause)
+    throw new FileFormatError(`there is no model at ${path}`, { path }, { cause })
   })
   if (stats.isDirectory()) return openFolder(path)
-  if (PICKLE.test(path)) throw pickleRefused(path)
+  if (isPickle(path)) throw pickleRefused(path)
   if (path.endsWith('.safetensors')) {
     throw new FileFormatError(`${path} is only the weights; name the folder that also holds config.json`, {
       path,
@@ -114,19 +107,6 @@ async function openFolder(path: string): Promise<ModelFiles> {
   return model
 }
 
-/** What there is to say when nothing stands at the path of a model, which may have been meant as a name on the hub. */
-export function noModel(path: string, cause: unknown): FileFormatError {
-  const missing = `there is no model at ${path}`
-  const name = HUB_ID.exec(path)?.[1]
-  if (name === undefined || FILE_OF_MODEL.test(path)) return new FileFormatError(missing, { path }, { cause })
-  return new FileFormatError(
-    `${missing}. If that is its name on the Hugging Face hub: downloading is not available yet. Get the files with ` +
-      `\`huggingface-cli download ${path} --local-dir models/${name}\` (\`hf download\` in newer versions) and name the folder, models/${name}.`,
-    { path },
-    { cause },
-  )
-}
-
 function noConfig(path: string, names: ReadonlySet<string>): FileFormatError {
   const gguf = [...names].filter((name) => name.endsWith('.gguf')).sort()[0]
   const advice = gguf
@@ -138,22 +118,14 @@ function noConfig(path: string, names: ReadonlySet<string>): FileFormatError {
 }
 
 function noWeights(path: string, names: ReadonlySet<string>): never {
-  const pickle = [...names].filter((name) => PICKLE.test(name)).sort()[0]
+  const pickle = [...names].filter((name) => isPickle(name)).sort()[0]
   if (pickle !== undefined) throw pickleRefused(join(path, pickle))
   throw new FileFormatError(`the folder ${path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}`, { path })
 }
 
-function pickleRefused(path: string): UnsupportedError {
-  return new UnsupportedError(
-    `${path} is a pickle, which can run code when it is read, and is never opened; ` +
-      'convert it in Python with model.save_pretrained(folder, safe_serialization=True)',
-    { path },
-  )
-}
-
 /**
  * The real path of a file of a model folder. Links may lead inside the folder or, as in the Hugging Face cache, from
- * `snapshots/<revision>` to `blobs` beside it; anything else would let a downloaded folder read other files.
+ * `snapshots/<revision>` to `blobs` beside it or above; anything else would let a downloaded folder read other files.
  */
 export async function fileInside(folder: string, name: string): Promise<string> {
   const path = join(folder, name)
@@ -161,7 +133,12 @@ export async function fileInside(folder: string, name: string): Promise<string> 
     throw new FileFormatError(`${path} is missing or a broken link; download it again`, { path }, { cause })
   })
   const roots = [root]
-  if (basename(dirname(root)) === 'snapshots') roots.push(resolve(root, '..', '..', 'blobs'))
+  if (basename(dirname(root)) === 'snapshots') {
+    const repo = resolve(root, '..', '..')
+    roots.push(join(repo, 'blobs'))
+    // Newer caches keep large blobs once for all repositories.
+    if (basename(repo).startsWith('models--')) roots.push(resolve(repo, '..', 'blobs'))
+  }
   if (!roots.some((allowed) => real.startsWith(allowed + sep))) {
     throw new FileFormatError(`${path} is a link out of its folder, to ${real}; put the file itself there`, {
       path,
@@ -175,7 +152,7 @@ export async function fileInside(folder: string, name: string): Promise<string> 
 /** Reads the shards that an index names, and leaves in each header only the tensors that the index puts there. */
 async function readShards(folder: string): Promise<SafetensorsHeader[]> {
   const indexPath = await fileInside(folder, INDEX_FILE)
-  const byShard = readIndex(indexPath, await readText(indexPath, INDEX_LIMIT))
+  const byShard = await readShardIndex(indexPath)
   const present = new Set(await readdir(folder))
   const headers: SafetensorsHeader[] = []
   for (const shard of [...byShard.keys()].sort()) {
@@ -206,51 +183,6 @@ async function readShards(folder: string): Promise<SafetensorsHeader[]> {
     headers.push({ ...header, tensors })
   }
   return headers
-}
-
-/** The tensor names of each shard. */
-function readIndex(path: string, text: string): Map<string, string[]> {
-  const byShard = new Map<string, string[]>()
-  const scanner = new JsonScanner(text)
-  try {
-    let found = false
-    scanner.object((key) => {
-      if (key !== 'weight_map') return scanner.skip(16)
-      found = true
-      scanner.object((tensor) => {
-        const shard = scanner.string()
-        checkShardName(path, shard)
-        const names = byShard.get(shard)
-        if (names) names.push(tensor)
-        else byShard.set(shard, [tensor])
-      })
-    })
-    scanner.end()
-    if (!found || byShard.size === 0)
-      throw new FileFormatError(`${path} has no weight_map, or an empty one`, { path })
-  } catch (error) {
-    if (!(error instanceof JsonSyntaxError)) throw error
-    throw new FileFormatError(
-      `${path} is not a valid shard index: ${error.message}`,
-      { path },
-      { cause: error },
-    )
-  }
-  return byShard
-}
-
-function checkShardName(path: string, shard: string): void {
-  if (PICKLE.test(shard)) throw pickleRefused(join(dirname(path), basename(shard)))
-  // A plain name: no separator of any platform, no drive letter, no "..", no control character.
-  if (!/^[A-Za-z0-9_][\w .+-]*\.safetensors$/.test(shard)) {
-    throw new FileFormatError(
-      `${path} places tensors in ${quote(shard)}, which is not a plain *.safetensors file name`,
-      {
-        path,
-        shard,
-      },
-    )
-  }
 }
 
 function addTensors(

@@ -60,7 +60,11 @@ const READ = new Set([
 const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian', 'orthogonal', 'eva'])
 
 /** The text of adapter_config.json: sorted keys, two spaces. */
-export function adapterConfigText(description: AdapterDescription, baseModel: string | null): string {
+export function adapterConfigText(
+  description: AdapterDescription,
+  baseModel: string | null,
+  revision: string | null,
+): string {
   const { strategy, targets, linears } = description
   const rules = rulesOf(strategy)
   const fields: PeftFields = {
@@ -73,7 +77,7 @@ export function adapterConfigText(description: AdapterDescription, baseModel: st
     layers_to_transform: null,
     modules_to_save: null,
     peft_type: rules.peftType,
-    revision: null,
+    revision,
     target_modules: targetNames(targets, linears),
     task_type: 'CAUSAL_LM',
   }

@@ -29,6 +29,8 @@ const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
 export interface AdapterBase {
   /** Path or hub id, for `base_model_name_or_path`. */
   name: string | null
+  /** Commit on the hub, for `revision`. */
+  revision?: string | null
   /** Content hash of the model's files. */
   fingerprint: string
   /** How its linears were held: `none`, `nf4`, … */
@@ -51,7 +53,10 @@ export async function saveAdapterFolder(
   more?: (folder: string) => Promise<void>,
 ): Promise<void> {
   await writeFolder(path, async (folder) => {
-    await writeFileWhole(join(folder, ADAPTER_CONFIG), adapterConfigText(description, base.name))
+    await writeFileWhole(
+      join(folder, ADAPTER_CONFIG),
+      adapterConfigText(description, base.name, base.revision ?? null),
+    )
     const tensors = savedFactors(description).map(({ factor, tensor }) => ({
       name: tensor.name,
       dtype: 'F32' as const,

@@ -8,6 +8,7 @@ import { parse, stringify } from 'yaml'
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { STDIN } from '../files/dataset.js'
+import { parseHubName } from '../files/hub-name.js'
 import { readText } from '../files/input.js'
 import {
   badValue,
@@ -33,6 +34,8 @@ export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
 /** A whole run, resolved: every default filled in, every path absolute. */
 export interface RunConfig extends TrainOptions {
   readonly model: string
+  /** Of a model on the hub: branch, tag or commit. */
+  readonly revision: string | null
   /** Absent: as the model's files are, if they are quantised, else what the strategy stands for. */
   readonly quantization?: Quantization
   readonly precision: PrecisionOption
@@ -70,7 +73,13 @@ const datasetSchema = z.union([text(), z.array(text()).min(1), datasetObject], {
 
 /** Every key of a config file, in camelCase. */
 export const configSchema = z.strictObject({
-  model: text('a model folder or a .gguf file').describe('Base model: a folder or a .gguf file'),
+  model: text('a model folder, a .gguf file or a name on the hub').describe(
+    'Base model: a folder, a .gguf file, or owner/name on the Hugging Face hub',
+  ),
+  revision: text('a branch, tag or commit')
+    .nullable()
+    .default(null)
+    .describe('Of a model on the hub: branch, tag or commit; null is main'),
   quantization: quantizationSchema.optional().describe('How the frozen linears are held'),
   precision: precisionSchema,
   strategy: strategySchema.describe('What is trained'),
@@ -172,10 +181,11 @@ export function loadQuantization({ quantization, strategy }: Pick<RunConfig, 'qu
   }
 }
 
-/** What exists beside the config is meant; anything else is left for the loader to judge. */
+/** What exists beside the config is meant, else a name on the hub, if it can be one or looks as if it were meant so. */
 function modelPath(model: string, folder: string): string {
   const local = resolve(folder, model)
-  return existsSync(local) || model.startsWith('.') ? local : model
+  const name = parseHubName(model) !== undefined || /^\w[\w-]*$/.test(model)
+  return existsSync(local) || !name ? local : model
 }
 
 function parseYaml(source: string, path: string): Record<string, unknown> {

@@ -1,10 +1,13 @@
 /** What is in a dataset: its form and rows; with a model, its tokens and which of them are learnt. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { DataError } from '../../errors.js'
 import { type DatasetFormat, type DatasetRow, openDataset } from '../../files/dataset.js'
 import { type DropReason, type EncodedRow, IGNORE, RowEncoder, type TrainOn } from '../../files/encode.js'
 import { openModelFiles } from '../../files/model-files.js'
 import type { Tokenizer } from '../../files/tokenizer.js'
-import { readTokenizerSource } from '../../files/tokenizer-source.js'
+import { readTokenizerSource, type TokenizerOfModel } from '../../files/tokenizer-source.js'
+import { locateShown } from '../download.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Output } from '../output.js'
@@ -51,13 +54,14 @@ export async function inspectDataset(
   options: DatasetInspection,
   output: Output,
 ): Promise<Inspection> {
-  const found = await readFacts(path, options)
+  const found = await readFacts(path, options, output)
   const data = { kind: 'dataset' as const, path, ...found }
   return { data, text: () => describe(path, found, output) }
 }
 
-async function readFacts(path: string, options: DatasetInspection): Promise<DatasetFacts> {
-  const counter = options.model === undefined ? undefined : new TokenCounter(await encoderFor(options))
+async function readFacts(path: string, options: DatasetInspection, output: Output): Promise<DatasetFacts> {
+  const counter =
+    options.model === undefined ? undefined : new TokenCounter(await encoderFor(options, output))
   let format: DatasetFormat | undefined
   let rows = 0
   for await (const row of openDataset(path, { format: options.format ?? 'auto' })) {
@@ -70,12 +74,21 @@ async function readFacts(path: string, options: DatasetInspection): Promise<Data
   return { format, rows, ...counter?.facts() }
 }
 
-async function encoderFor({ model, maxSeqLength, trainOn }: DatasetInspection): Promise<RowEncoder> {
-  const source = await readTokenizerSource(await openModelFiles(model as string))
+async function encoderFor(
+  { model, maxSeqLength, trainOn }: DatasetInspection,
+  output: Output,
+): Promise<RowEncoder> {
+  const { path } = await locateShown('tokenizer', model as string, output)
+  const source = await readTokenizerSource(await tokenizerAt(path))
   return new RowEncoder(source, {
     maxSeqLength: maxSeqLength ?? NO_LIMIT,
     trainOn: trainOn ?? 'completions',
   })
+}
+
+/** A model's tokenizer needs nothing of its weights; what is no model at all is said by the reader of models. */
+async function tokenizerAt(path: string): Promise<TokenizerOfModel> {
+  return existsSync(join(path, 'tokenizer.json')) ? { kind: 'folder', path } : openModelFiles(path)
 }
 
 class TokenCounter {

@@ -118,7 +118,7 @@ test('calls that contradict themselves or lack something are wrong use', async (
     'error: name a config file, or --model and --method.\n',
     'error: name a config file, or --model and --method.\n',
     'error: give either a config file or --model with its flags; with a config, change keys by --set.\n',
-    'error: --method: name is "lroa", expected one of lora, qlora. Did you mean lora?\n',
+    'error: --method: name is "lroa", expected one of lora, qlora, full. Did you mean lora?\n',
     'error: plan: strategy.r is 0, expected a positive integer.\n',
     "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 0.\n",
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),
@@ -128,15 +128,15 @@ test('calls that contradict themselves or lack something are wrong use', async (
 test('a model that is missing or cut short fails', async () => {
   const model = tinyModel()
   truncateSync(join(model, 'model.safetensors'), 100)
-  const [missing, hub, cut] = await Promise.all([
-    refused('--model', '/nowhere', '--method', 'lora'),
-    refused('--model', 'HuggingFaceTB/SmolLM2-135M', '--method', 'lora'),
+  const [missing, word, cut] = await Promise.all([
+    refused('--model', '/nowhere/model.gguf', '--method', 'lora'),
+    refused('--model', 'nowhere', '--method', 'lora'),
     refused('--model', model, '--method', 'lora'),
   ])
-  expect(missing).toEqual({ code: 1, stderr: 'error: there is no model at /nowhere\n' })
-  expect(hub).toMatchObject({
+  expect(missing).toEqual({ code: 1, stderr: 'error: there is no model at /nowhere/model.gguf\n' })
+  expect(word).toEqual({
     code: 1,
-    stderr: expect.stringContaining('huggingface-cli download HuggingFaceTB/SmolLM2-135M --local-dir'),
+    stderr: `error: there is no model at nowhere (${join(process.cwd(), 'nowhere')}); on the Hugging Face hub, names have the form owner/name\n`,
   })
   expect(cut).toMatchObject({ code: 1, stderr: expect.stringContaining('is not a valid safetensors file') })
 })

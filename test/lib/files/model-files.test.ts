@@ -91,11 +91,6 @@ describe('openModelFiles on a folder', () => {
   it('says what is missing and what to name instead', async () => {
     expect(await problem(join(scratchFolder(), 'none'), FileFormatError)).toBe('there is no model at PATH')
     expect(await problem('models/none.gguf', FileFormatError)).toBe('there is no model at PATH')
-    expect(await problem('HuggingFaceTB/SmolLM2-135M', FileFormatError)).toBe(
-      'there is no model at PATH. If that is its name on the Hugging Face hub: downloading is not available yet. ' +
-        'Get the files with `huggingface-cli download PATH --local-dir models/SmolLM2-135M` ' +
-        '(`hf download` in newer versions) and name the folder, models/SmolLM2-135M.',
-    )
     expect(await problem(folderOf({ 'a.txt': '' }), FileFormatError)).toBe(
       'the folder PATH has no config.json',
     )

@@ -42,7 +42,7 @@ describe('a config file', () => {
     // What the files are, and then what the strategy stands for, decides.
     expect(config).not.toHaveProperty('quantization')
     expect(await messageOf('', ['model=null'])).toBe(
-      'model is null, expected a model folder or a .gguf file.',
+      'model is null, expected a model folder, a .gguf file or a name on the hub.',
     )
   })
 

@@ -1,0 +1,196 @@
+/**
+ * One repository in the cache that Hugging Face's Python library keeps: `models--owner--name` with `blobs` named by
+ * hash, `snapshots/<commit>` of links to them, and `refs` that say at which commit a branch stands. What is put here
+ * Python finds, and the other way round. One thing is added, in a folder of its own: what files a commit has.
+ */
+import { randomBytes } from 'node:crypto'
+import { copyFile, mkdir, readdir, readFile, readlink, rename, stat, symlink, unlink } from 'node:fs/promises'
+import { dirname, join, relative, sep } from 'node:path'
+import * as z from 'zod'
+import { HubError, WriteError } from '../errors.js'
+import { writeFileWhole } from './atomic.js'
+import { isCommit } from './hub-name.js'
+import { quote, readText } from './input.js'
+
+/** A file of a commit, as the hub lists it. */
+export interface HubFile {
+  /** In the repository, with slashes. */
+  path: string
+  size: number
+  /** What the content must hash to: git's blob hash (SHA-1), or SHA-256 for large files. Also the name of the blob. */
+  hash: string
+}
+
+/** Files of a commit by path. */
+export type HubListing = ReadonlyMap<string, HubFile>
+
+const LISTING_LIMIT = 256 << 20
+
+const listingSchema = z.object({
+  format_version: z.literal(1),
+  files: z.record(
+    z.string(),
+    z.object({
+      size: z.int().min(0),
+      blob_id: z.string(),
+      lfs_sha256: z.string().nullish(),
+      lfs_size: z.int().min(0).nullish(),
+    }),
+  ),
+})
+
+export class HubCache {
+  readonly folder: string
+  readonly #locks: string
+
+  /** @param repo `owner/name`, checked */
+  constructor(cacheDir: string, repo: string) {
+    const name = `models--${repo.replace('/', '--')}`
+    this.folder = join(cacheDir, name)
+    this.#locks = join(cacheDir, '.locks', name)
+  }
+
+  /** The commit at which a branch or tag stood when it was last asked for. */
+  async commitOf(revision: string): Promise<string | undefined> {
+    const text = await readFile(join(this.folder, 'refs', revision), 'utf8').catch(() => '')
+    return isCommit(text.trim()) ? text.trim() : undefined
+  }
+
+  async setCommit(revision: string, commit: string): Promise<void> {
+    await this.#write(join(this.folder, 'refs', revision), commit)
+  }
+
+  snapshot(commit: string): string {
+    return join(this.folder, 'snapshots', commit)
+  }
+
+  /** Where the content of a file is or will be. */
+  blob(file: HubFile): string {
+    return join(this.folder, 'blobs', file.hash)
+  }
+
+  /** Path of the lock that keeps others from downloading the same file at the same time. */
+  lock(file: HubFile): string {
+    return join(this.#locks, `${file.hash}.lowrank`)
+  }
+
+  /** The files of a commit as the hub listed them, from our own record or from Python's. */
+  async listing(commit: string): Promise<HubListing | undefined> {
+    for (const path of [this.#record(commit), join(this.folder, 'trees', `${commit}.json`)]) {
+      const text = await readText(path, LISTING_LIMIT).catch(() => undefined)
+      const files = text === undefined ? undefined : listingFrom(text)
+      if (files) return files
+    }
+    return undefined
+  }
+
+  async setListing(commit: string, listing: HubListing): Promise<void> {
+    const files = [...listing.values()].map(({ path, size, hash }) => {
+      const large = hash.length === 64 ? { lfs_sha256: hash, lfs_size: size } : {}
+      return [path, { size, blob_id: hash, ...large }] as const
+    })
+    const text = JSON.stringify({ format_version: 1, files: Object.fromEntries(files) })
+    await this.#write(this.#record(commit), text)
+  }
+
+  /** The files of a snapshot that are there, whoever put them; undefined when there is no snapshot. */
+  async present(commit: string): Promise<HubListing | undefined> {
+    const root = this.snapshot(commit)
+    const names = await readdir(root, { recursive: true }).catch(() => undefined)
+    if (names === undefined) return undefined
+    const found = new Map<string, HubFile>()
+    for (const name of names) {
+      const path = name.split(sep).join('/')
+      const stats = await stat(join(root, name)).catch(() => undefined)
+      if (stats?.isFile()) found.set(path, { path, size: stats.size, hash: '' })
+    }
+    return found
+  }
+
+  /** Whether a snapshot has a file, whole. */
+  async has(commit: string, { path, size }: HubFile): Promise<boolean> {
+    const stats = await stat(join(this.snapshot(commit), path)).catch(() => undefined)
+    return stats?.isFile() === true && stats.size === size
+  }
+
+  /** Makes a file whose blob is there appear in a snapshot. */
+  async link(commit: string, file: HubFile): Promise<void> {
+    const at = join(this.snapshot(commit), file.path)
+    const blob = this.blob(file)
+    const target = relative(dirname(at), blob)
+    if ((await readlink(at).catch(() => undefined)) === target) return
+    const temporary = join(dirname(at), `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
+    try {
+      await mkdir(dirname(at), { recursive: true })
+      await symlink(target, temporary).catch((error: NodeJS.ErrnoException) => {
+        // File systems without links get a second copy, as from Python.
+        if (error.code === 'EPERM' || error.code === 'ENOTSUP' || error.code === 'ENOSYS')
+          return copyFile(blob, temporary)
+        throw error
+      })
+      await rename(temporary, at)
+    } catch (cause) {
+      await unlink(temporary).catch(() => undefined)
+      throw cannotWrite(at, cause)
+    }
+  }
+
+  #record(commit: string): string {
+    return join(this.folder, '.lowrank', `${commit}.json`)
+  }
+
+  async #write(path: string, text: string): Promise<void> {
+    await mkdir(dirname(path), { recursive: true }).catch((cause) => {
+      throw cannotWrite(path, cause)
+    })
+    await writeFileWhole(path, text)
+  }
+}
+
+export function cannotWrite(path: string, cause: unknown): WriteError {
+  const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+  return new WriteError(
+    `cannot write ${path} (${reason}); HF_HOME or HF_HUB_CACHE names another folder for downloads.`,
+    { path, reason },
+    { cause },
+  )
+}
+
+function listingFrom(text: string): HubListing | undefined {
+  try {
+    const { files } = listingSchema.parse(JSON.parse(text))
+    const entries = Object.entries(files).map(([path, { size, blob_id, lfs_sha256, lfs_size }]) => ({
+      path,
+      size: lfs_size ?? size,
+      hash: lfs_sha256 ?? blob_id,
+    }))
+    return checkedListing(entries)
+  } catch {
+    // Whoever wrote it: the hub is asked again.
+    return undefined
+  }
+}
+
+/**
+ * Files whose paths stay below the folder that they are put into. Others are left out: no model needs one.
+ * @throws HubError when a size is none or a hash cannot name a file, since all this comes from a server
+ */
+export function checkedListing(files: Iterable<HubFile>): HubListing {
+  const listing = new Map<string, HubFile>()
+  for (const { path, size, hash } of files) {
+    if (!staysInside(path)) continue
+    if (!Number.isSafeInteger(size) || size < 0 || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash))
+      throw new HubError(`the hub lists ${quote(path)} without a proper size and hash.`, {
+        reason: 'bad_answer',
+        path,
+      })
+    listing.set(path, { path, size, hash })
+  }
+  return listing
+}
+
+function staysInside(path: string): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+  if (path.length > 1024 || /[\\:\u0000-\u001f\u007f]/.test(path)) return false
+  return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+}

@@ -1,0 +1,203 @@
+/**
+ * Requests to the hub. The published client asks for commits and listings; this gives it a `fetch` that follows
+ * redirects without handing the token to other hosts, tries again where that may help, bounds what it reads, and turns
+ * every refusal into an error that says what to do. Files are fetched from here directly: the published client cannot
+ * go on with a download that broke off, and leaves the choice of the transfer protocol to the server.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HubError, LowrankError } from '../errors.js'
+import { checkedListing, type HubListing } from './hub-cache.js'
+import { isCommit } from './hub-name.js'
+import { refusal, Temporary, unreachable } from './hub-refusals.js'
+import type { HubSettings } from './hub-settings.js'
+
+const FIRST_PAUSE_MS = 500
+const LONGEST_PAUSE_MS = 60_000
+const REDIRECTS = 10
+const ANSWER_LIMIT = 64 << 20
+const LISTED_LIMIT = 200_000
+
+export interface HubClientOptions {
+  signal?: AbortSignal | undefined
+  /** Told why nothing comes at the moment. */
+  onWait?: ((reason: string) => void) | undefined
+}
+
+export class HubClient {
+  readonly settings: HubSettings
+  readonly #options: HubClientOptions
+
+  constructor(settings: HubSettings, options: HubClientOptions = {}) {
+    this.settings = settings
+    this.#options = options
+  }
+
+  /** The commit at which a branch, tag or shortened commit stands. */
+  async commitOf(repo: string, revision: string): Promise<string> {
+    const { modelInfo } = await import('@huggingface/hub')
+    const { sha } = await modelInfo({
+      name: repo,
+      revision,
+      hubUrl: this.settings.endpoint,
+      additionalFields: ['sha'],
+      fetch: this.#fetchFor(repo, revision),
+    })
+    if (typeof sha !== 'string' || !isCommit(sha)) throw this.#badAnswer(repo, 'names no commit')
+    return sha
+  }
+
+  async list(repo: string, commit: string): Promise<HubListing> {
+    const { listFiles } = await import('@huggingface/hub')
+    const { endpoint } = this.settings
+    const files = []
+    let listed = 0
+    const entries = listFiles({
+      repo: { type: 'model', name: repo },
+      revision: commit,
+      recursive: true,
+      hubUrl: endpoint,
+      fetch: this.#fetchFor(repo, commit),
+    })
+    for await (const entry of entries) {
+      if (++listed > LISTED_LIMIT) throw this.#badAnswer(repo, `lists more than ${LISTED_LIMIT} files`)
+      if (entry?.type !== 'file') continue
+      files.push({
+        path: String(entry.path),
+        size: entry.lfs?.size ?? entry.size,
+        hash: String(entry.lfs?.oid ?? entry.oid),
+      })
+    }
+    return checkedListing(files)
+  }
+
+  /**
+   * Asks for a file's bytes from `start` on.
+   * @returns an answer of status 200 (from the beginning after all), 206, or 416; its body is still to be read
+   */
+  async file(
+    repo: string,
+    commit: string,
+    path: string,
+    start: number,
+    stop: AbortSignal,
+  ): Promise<Response> {
+    const name = path.split('/').map(encodeURIComponent).join('/')
+    const url = new URL(`${this.settings.endpoint}/${repo}/resolve/${commit}/${name}`)
+    // Sizes and ranges are of the file itself, not of a compressed form of it.
+    const headers = new Headers({ 'accept-encoding': 'identity', accept: '*/*' })
+    if (start > 0) headers.set('range', `bytes=${start}-`)
+    const response = await this.#follow(url, headers, stop)
+    if (response.ok || (response.status === 416 && start > 0)) return response
+    throw await this.#refused(response, repo, commit, path)
+  }
+
+  /**
+   * Waits before another attempt, if one is worth while after what happened.
+   * @param attempt how many there were already, without any success
+   * @throws what is to be told otherwise
+   */
+  async pause(error: unknown, attempt: number): Promise<void> {
+    const { signal, onWait } = this.#options
+    signal?.throwIfAborted()
+    const known = error instanceof LowrankError || error instanceof Temporary
+    const problem = known ? error : unreachable(this.settings.endpoint, error)
+    if (!(problem instanceof Temporary)) throw problem
+    if (attempt >= problem.attempts) throw problem.problem
+    const ms = Math.min(Math.max(FIRST_PAUSE_MS * 2 ** (attempt - 1), problem.afterMs), LONGEST_PAUSE_MS)
+    const [reason] = problem.message.split(/[.;] /, 1)
+    onWait?.(`${reason}; trying again in ${(ms / 1000).toFixed(1)} s`)
+    await sleep(ms, undefined, signal ? { signal } : {}).catch(() => undefined)
+    signal?.throwIfAborted()
+  }
+
+  /** For the published client: whole answers of bounded size. */
+  #fetchFor(repo: string, revision: string): typeof fetch {
+    return async (input) => {
+      const url = new URL(String(input))
+      // Pages of a listing name the next one themselves.
+      if (url.origin !== new URL(this.settings.endpoint).origin)
+        throw this.#badAnswer(repo, `points to ${url.origin}, another host`)
+      return this.#retrying(async () => {
+        const { signal, done } = this.#deadline()
+        try {
+          const response = await this.#follow(url, new Headers({ accept: 'application/json' }), signal)
+          if (!response.ok) throw await this.#refused(response, repo, revision)
+          const bytes = await this.#bounded(response, repo)
+          const { status, headers } = response
+          JSON.parse(bytes.toString('utf8'))
+          return new Response(bytes, { status, headers })
+        } catch (error) {
+          if (error instanceof SyntaxError) throw this.#badAnswer(repo, 'sent no JSON')
+          throw error
+        } finally {
+          done()
+        }
+      })
+    }
+  }
+
+  async #bounded(response: Response, repo: string): Promise<Buffer> {
+    const pieces: Uint8Array[] = []
+    let size = 0
+    for await (const piece of response.body ?? []) {
+      size += piece.length
+      if (size > ANSWER_LIMIT) throw this.#badAnswer(repo, `sent more than ${ANSWER_LIMIT} bytes`)
+      pieces.push(piece)
+    }
+    return Buffer.concat(pieces)
+  }
+
+  /** Follows redirects; the token goes to the endpoint and nowhere else. */
+  async #follow(first: URL, headers: Headers, stop: AbortSignal): Promise<Response> {
+    const { endpoint, token } = this.settings
+    const home = new URL(endpoint)
+    let url = first
+    for (let hop = 0; hop <= REDIRECTS; hop++) {
+      const sent = new Headers(headers)
+      sent.set('user-agent', 'lowrank')
+      if (token !== undefined && url.origin === home.origin) sent.set('authorization', `Bearer ${token}`)
+      const response = await fetch(url.href, { headers: sent, redirect: 'manual', signal: stop })
+      const location = response.headers.get('location')
+      if (response.status < 300 || response.status >= 400 || location === null) return response
+      await response.body?.cancel()
+      if (!URL.canParse(location, url.href)) throw this.#badAnswer(url.host, 'redirects to no address')
+      const next = new URL(location, url)
+      const worse = url.protocol === 'https:' && next.protocol !== 'https:'
+      if (worse || !/^https?:$/.test(next.protocol))
+        throw this.#badAnswer(url.host, `redirects to ${next.protocol}//${next.host}, which is not as safe`)
+      url = next
+    }
+    throw this.#badAnswer(first.host, `redirects more than ${REDIRECTS} times`)
+  }
+
+  async #retrying<T>(work: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await work()
+      } catch (error) {
+        await this.pause(error, attempt)
+      }
+    }
+  }
+
+  #deadline(): { signal: AbortSignal; done: () => void } {
+    const timer = new AbortController()
+    const timeout = setTimeout(() => timer.abort(new Error('no answer')), this.settings.timeoutMs)
+    const { signal } = this.#options
+    const both = signal ? AbortSignal.any([signal, timer.signal]) : timer.signal
+    return { signal: both, done: () => clearTimeout(timeout) }
+  }
+
+  #refused(response: Response, repo: string, revision: string, path?: string): Promise<HubError | Temporary> {
+    const { endpoint, token } = this.settings
+    return refusal(response, { endpoint, repo, revision, path, hasToken: token !== undefined })
+  }
+
+  #badAnswer(where: string, what: string): HubError {
+    const { endpoint } = this.settings
+    return new HubError(`${endpoint} ${what} (asked for ${where}); is it the Hugging Face hub or a mirror?`, {
+      reason: 'bad_answer',
+      endpoint,
+    })
+  }
+}

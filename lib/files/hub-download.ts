@@ -1,0 +1,266 @@
+/**
+ * Brings one file of the hub into the cache. It grows as a partial file that a later call goes on with, is checked
+ * against the size and hash of the listing, and takes its place by renaming. Processes that want the same file wait for
+ * the one that is at it; should that fail, bytes are still written where they belong and checked before they count.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { type FileHandle, mkdir, open, rename, stat, statfs, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { HubError, WriteError } from '../errors.js'
+import { formatBytes } from '../memory.js'
+import { syncFolder } from './atomic.js'
+import { cannotWrite, type HubCache, type HubFile } from './hub-cache.js'
+import type { HubClient } from './hub-client.js'
+import { withLock } from './hub-lock.js'
+import { quote } from './input.js'
+
+const PIECE = 1 << 20
+
+/** One file of one commit. */
+export interface Wanted {
+  repo: string
+  commit: string
+  file: HubFile
+}
+
+export interface DownloadWatch {
+  signal?: AbortSignal | undefined
+  /** Bytes that are there now beyond those told before; negative when some proved useless. */
+  onBytes(count: number, received: boolean): void
+  onWait(reason: string): void
+}
+
+/**
+ * Makes the blob of a file exist.
+ * @throws HubError when it cannot be had or is not what was listed; WriteError when the disk refuses
+ */
+export async function downloadBlob(
+  client: HubClient,
+  cache: HubCache,
+  wanted: Wanted,
+  watch: DownloadWatch,
+): Promise<void> {
+  const { file } = wanted
+  const blob = cache.blob(file)
+  const lock = cache.lock(file)
+  await mkdir(dirname(blob), { recursive: true }).catch((cause) => {
+    throw cannotWrite(blob, cause)
+  })
+  const waiting = () => watch.onWait(`another process is downloading ${file.path}`)
+  await withLock(lock, { signal: watch.signal, onWait: waiting }, async () => {
+    const there = await stat(blob).catch(() => undefined)
+    if (there?.isFile() && there.size === file.size) {
+      watch.onBytes(file.size, false)
+      return
+    }
+    const partial = `${blob}.lowrank.incomplete`
+    await complete(client, wanted, partial, watch)
+    await rename(partial, blob).catch((cause) => {
+      throw cannotWrite(blob, cause)
+    })
+    await syncFolder(dirname(blob))
+  })
+}
+
+async function complete(client: HubClient, wanted: Wanted, path: string, watch: DownloadWatch) {
+  const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o666).catch((cause) => {
+    throw cannotWrite(path, cause)
+  })
+  let useless = false
+  try {
+    const partial = new Partial(handle, path, wanted.file, watch)
+    let resumed = await partial.takeUp()
+    await checkSpace(path, wanted.file.size - partial.size)
+    for (;;) {
+      await receive(client, wanted, partial, watch)
+      if (partial.isRight()) break
+      // What an earlier call left may have been damaged since; what came just now was not.
+      if (!resumed) {
+        useless = true
+        throw mismatch(client, wanted, partial)
+      }
+      resumed = false
+      await partial.restart()
+    }
+    await handle.sync().catch((cause) => {
+      throw cannotWrite(path, cause)
+    })
+  } finally {
+    await handle.close()
+    if (useless) await unlink(path).catch(() => undefined)
+  }
+}
+
+/** Asks for what is missing until nothing is. */
+async function receive(
+  client: HubClient,
+  { repo, commit, file }: Wanted,
+  partial: Partial,
+  watch: DownloadWatch,
+) {
+  let attempt = 0
+  while (partial.size < file.size) {
+    const before = partial.size
+    const silence = new Silence(client.settings.timeoutMs, watch.signal)
+    try {
+      const response = await client.file(repo, commit, file.path, before, silence.signal)
+      if (!(await startsAt(response, before, file.size))) await partial.restart()
+      if (response.status === 416) continue
+      for await (const piece of response.body ?? []) {
+        silence.broken()
+        await partial.append(piece)
+      }
+      if (partial.size < file.size) throw new Error('the answer ended early')
+    } catch (error) {
+      attempt = partial.size > before ? 1 : attempt + 1
+      await client.pause(silence.over ?? error, attempt)
+    } finally {
+      silence.end()
+    }
+  }
+}
+
+/** Whether an answer goes on where the partial file ends; if not, it begins at the beginning. */
+async function startsAt(response: Response, start: number, size: number): Promise<boolean> {
+  if (response.status === 416) {
+    await response.body?.cancel()
+    return false
+  }
+  if (start === 0) return response.status === 200 || response.status === 206
+  if (response.status !== 206) return false
+  const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '')
+  if (range && Number(range[1]) === start && (range[2] === '*' || Number(range[2]) === size)) return true
+  await response.body?.cancel()
+  throw new Error(
+    `the answer is of other bytes than asked for: ${quote(response.headers.get('content-range') ?? 'none')}`,
+  )
+}
+
+function mismatch({ settings }: HubClient, { repo, file }: Wanted, partial: Partial): HubError {
+  return new HubError(
+    `${quote(file.path)} of ${repo} came from ${settings.endpoint} with other content than is listed: its hash is ${partial.found}, expected ${file.hash}. It was thrown away. Try again; if that does not help, a mirror or proxy in between may be to blame.`,
+    { reason: 'checksum', repo, path: file.path, found: partial.found, expected: file.hash },
+  )
+}
+
+/** Cheap to know beforehand, and a full disk hurts everybody. */
+async function checkSpace(path: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(dirname(path))
+  const free = bavail * bsize
+  if (bytes <= free) return
+  throw new WriteError(
+    `the download needs ${formatBytes(bytes)} in ${dirname(path)}, where ${formatBytes(free)} are free; free some, or name another place in HF_HUB_CACHE.`,
+    { path, bytesNeeded: bytes, free, reason: 'ENOSPC' },
+  )
+}
+
+/** A file that is not all there yet, with the hash of what is. */
+class Partial {
+  readonly #handle: FileHandle
+  readonly #path: string
+  readonly #file: HubFile
+  readonly #watch: DownloadWatch
+  #hash: Hash
+  size = 0
+  /** Set once it has been checked. */
+  found = ''
+
+  constructor(handle: FileHandle, path: string, file: HubFile, watch: DownloadWatch) {
+    this.#handle = handle
+    this.#path = path
+    this.#file = file
+    this.#watch = watch
+    this.#hash = this.#begin()
+  }
+
+  /** Goes on with what an earlier call left. @returns whether there was anything */
+  async takeUp(): Promise<boolean> {
+    const { size } = await this.#handle.stat()
+    if (size > this.#file.size) await this.restart()
+    else {
+      const buffer = new Uint8Array(PIECE)
+      while (this.size < size) {
+        const { bytesRead } = await this.#handle.read(buffer, 0, PIECE, this.size)
+        if (bytesRead === 0) break
+        this.#hash.update(buffer.subarray(0, bytesRead))
+        this.size += bytesRead
+        this.#watch.onBytes(bytesRead, false)
+      }
+    }
+    return this.size > 0
+  }
+
+  async append(piece: Uint8Array): Promise<void> {
+    if (this.size + piece.length > this.#file.size)
+      throw new HubError(
+        `the hub sends more of ${quote(this.#file.path)} than the ${this.#file.size} bytes that it lists.`,
+        { reason: 'checksum', path: this.#file.path, expected: this.#file.size },
+      )
+    for (let done = 0; done < piece.length; ) {
+      const { bytesWritten } = await this.#handle
+        .write(piece, done, piece.length - done, this.size + done)
+        .catch((cause) => {
+          throw cannotWrite(this.#path, cause)
+        })
+      done += bytesWritten
+    }
+    this.#hash.update(piece)
+    this.size += piece.length
+    this.#watch.onBytes(piece.length, true)
+  }
+
+  async restart(): Promise<void> {
+    await this.#handle.truncate(0)
+    this.#watch.onBytes(-this.size, false)
+    this.size = 0
+    this.#hash = this.#begin()
+  }
+
+  /** To be asked when all bytes are there. */
+  isRight(): boolean {
+    this.found = this.#hash.digest('hex')
+    return this.found === this.#file.hash
+  }
+
+  /** Large files are known by their SHA-256, others as git knows them. */
+  #begin(): Hash {
+    const { hash, size } = this.#file
+    return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
+  }
+}
+
+/** Ends a request when nothing has come for too long, or when the caller wants it to end. */
+class Silence {
+  readonly #controller = new AbortController()
+  readonly #outer: AbortSignal | undefined
+  readonly #timer: NodeJS.Timeout
+  readonly #stop = () => this.#controller.abort(this.#outer?.reason)
+  /** What is to be told once it has been too long. */
+  over: Error | undefined
+
+  constructor(ms: number, outer: AbortSignal | undefined) {
+    this.#outer = outer
+    this.#timer = setTimeout(() => {
+      this.over = new Error(`silent for ${ms / 1000} s`)
+      this.#controller.abort(this.over)
+    }, ms)
+    if (outer?.aborted) this.#stop()
+    else outer?.addEventListener('abort', this.#stop, { once: true })
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  broken(): void {
+    this.#timer.refresh()
+  }
+
+  end(): void {
+    clearTimeout(this.#timer)
+    this.#outer?.removeEventListener('abort', this.#stop)
+    // Whatever of an answer was not read is not wanted any more.
+    this.#controller.abort()
+  }
+}

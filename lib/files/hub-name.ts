@@ -1,0 +1,58 @@
+/**
+ * What a model or adapter is called on the Hugging Face hub: `owner/name`, a file of the repository after another
+ * slash, a revision after an `@` at the end. Every such name is also a relative path; what exists on disk goes first.
+ */
+import { ConfigError } from '../errors.js'
+import { quote } from './input.js'
+
+export interface HubName {
+  /** `owner/name` */
+  repo: string
+  /** A GGUF file of the repository, by its path there. */
+  file: string | null
+  /** Branch, tag or commit; null where none was named. */
+  revision: string | null
+}
+
+/** Owner and name: letters, digits, `_`, `-` and `.`, of which the last two neither begin nor end it. */
+const PART = String.raw`\w(?:[\w.-]*\w)?`
+const NAME = new RegExp(String.raw`^(${PART}/${PART})((?:/[\w+-][\w .+-]*)+)?(?:@(.*))?$`, 's')
+const LONGEST_REPO = 96
+/** A path of one folder and one such file has the same form; the hub has no repositories that end so. */
+const FILE_NAME =
+  /\.(gguf|safetensors|jsonl?|ndjson|bin|pt|pth|ckpt|pkl|ya?ml|csv|parquet|txt|md|git|zip|gz)$/i
+const COMMIT = /^[0-9a-f]{40}$/
+
+/** The parts of a name, or undefined for what can only be a path. The revision is not judged yet. */
+export function parseHubName(text: string): HubName | undefined {
+  const [, repo, rest, revision] = NAME.exec(text) ?? []
+  if (repo === undefined || repo.length > LONGEST_REPO || /--|\.\./.test(repo)) return undefined
+  const file = rest?.slice(1) ?? null
+  // Of the files of a repository only a GGUF file is a model by itself.
+  if (file === null ? namesFile(repo) : !/^[^.].*\.gguf$/i.test(file)) return undefined
+  if (file?.split('/').some((part) => part.startsWith('.'))) return undefined
+  return { repo, file, revision: revision ?? null }
+}
+
+/** Whether a name can only be that of a file, by its ending. */
+export function namesFile(name: string): boolean {
+  return FILE_NAME.test(name)
+}
+
+/** Whether a revision is a whole commit hash, which never comes to mean anything else. */
+export function isCommit(revision: string): boolean {
+  return COMMIT.test(revision)
+}
+
+/**
+ * A branch, tag or commit that may stand in an address and in a path below `refs/`.
+ * @throws ConfigError when it may not
+ */
+export function checkedRevision(revision: string): string {
+  const plain = /^[\w][\w./+-]*$/.test(revision) && !/\.\.|\/\/|\/\.|[/.]$|\.lock$/.test(revision)
+  if (plain && revision.length <= 255) return revision
+  throw new ConfigError(
+    `the revision ${quote(revision)} is no name that git allows; expected a branch, a tag or a commit such as "main".`,
+    { revision },
+  )
+}

@@ -1,0 +1,125 @@
+/** Which files of a repository are needed: those that are read here, never pickles or copies for other programs. */
+import { FileFormatError, HubError, UnsupportedError } from '../errors.js'
+import type { HubFile, HubListing } from './hub-cache.js'
+import { isPickle, pickleRefused } from './pickles.js'
+import { INDEX_FILE, SINGLE_FILE } from './shard-index.js'
+
+/**
+ * What is wanted: a model to be loaded; of a model only what decides its memory, or only its tokenizer, where these are
+ * files of their own; an adapter; or either, whichever it is.
+ */
+export type HubKind = 'model' | 'config' | 'tokenizer' | 'adapter' | 'any'
+
+export interface Selection {
+  files: HubFile[]
+  /** The file that is the model; null when the folder is. */
+  main: string | null
+  /** Whether `files` has an index that names more. */
+  sharded: boolean
+}
+
+const BESIDE =
+  /^((generation_config|special_tokens_map|added_tokens|chat_template|tokenizer[\w.-]*)\.json|tokenizer\.model|chat_template\.jinja|additional_chat_templates\/[\w.-]+\.jinja)$/
+const ADAPTER_CONFIG = 'adapter_config.json'
+const ADAPTER_FILES = [ADAPTER_CONFIG, 'adapter_model.safetensors']
+/** What we write beside an adapter. */
+const ADAPTER_OPTIONAL = ['lowrank.json']
+const NAMED_AT_MOST = 12
+
+/**
+ * @param repo for messages
+ * @param file the GGUF file that was asked for
+ * @throws HubError when the repository has nothing that can be loaded, or several things; UnsupportedError for pickles
+ */
+export function selectFiles(
+  listing: HubListing,
+  kind: HubKind,
+  repo: string,
+  file: string | null,
+): Selection {
+  if (kind === 'any') {
+    const adapter = listing.has(ADAPTER_CONFIG) && !listing.has('config.json')
+    return selectFiles(listing, adapter ? 'adapter' : 'model', repo, file)
+  }
+  if (kind === 'adapter') return { files: adapterFiles(listing, repo, file), main: null, sharded: false }
+  if (file !== null) return ggufFile(listing, repo, file)
+  const config = listing.get('config.json')
+  if (config && kind === 'config') return { files: [config], main: null, sharded: false }
+  const beside = [...listing.values()].filter(({ path }) => BESIDE.test(path))
+  if (config && kind === 'tokenizer' && listing.has('tokenizer.json'))
+    return { files: [config, ...beside], main: null, sharded: false }
+  const weights = listing.get(SINGLE_FILE) ?? listing.get(INDEX_FILE)
+  if (config && weights)
+    return { files: [config, ...beside, weights], main: null, sharded: weights.path === INDEX_FILE }
+  return onlyGguf(listing, repo)
+}
+
+/** The shards that an index names. */
+export function selectShards(listing: HubListing, shards: Iterable<string>, repo: string): HubFile[] {
+  return [...shards].sort().map((shard) => {
+    const file = listing.get(shard)
+    if (file) return file
+    throw new HubError(`${repo} lacks the file ${shard}, which its ${INDEX_FILE} names.`, {
+      reason: 'file_not_found',
+      repo,
+      path: shard,
+    })
+  })
+}
+
+function adapterFiles(listing: HubListing, repo: string, file: string | null): HubFile[] {
+  if (file !== null)
+    throw new UnsupportedError(`${repo}/${file} is a GGUF file; adapters are read from PEFT's folders.`, {
+      repo,
+    })
+  const files = ADAPTER_FILES.map((name) => listing.get(name))
+  if (files.every((found) => found !== undefined))
+    return [...files, ...ADAPTER_OPTIONAL.flatMap((name) => listing.get(name) ?? [])]
+  const pickle = [...listing.keys()].find((path) => /^adapter_model\.\w+$/.test(path) && isPickle(path))
+  if (pickle !== undefined) throw pickleRefused(`${pickle} of ${repo}`)
+  const advice = listing.has('config.json') ? '; it is a model' : ''
+  throw nothing(repo, `${repo} is no adapter: it lacks ${ADAPTER_FILES.join(' or ')}${advice}.`)
+}
+
+function ggufFile(listing: HubListing, repo: string, path: string): Selection {
+  const found = listing.get(path)
+  if (found) return { files: [found], main: path, sharded: false }
+  const others = ggufFiles(listing)
+  const advice = others.length === 0 ? 'It has no GGUF files.' : `It has ${named(others)}.`
+  throw new HubError(`${repo} has no file ${path}. ${advice}`, { reason: 'file_not_found', repo, path })
+}
+
+function onlyGguf(listing: HubListing, repo: string): Selection {
+  const files = ggufFiles(listing)
+  const [only] = files
+  if (only && files.length === 1) return { files: [only], main: only.path, sharded: false }
+  if (only)
+    throw new FileFormatError(
+      `${repo} has several GGUF files: ${named(files)}. Name one of them, as ${repo}/${only.path}.`,
+      { repo, files: files.map(({ path }) => path) },
+    )
+  if (listing.has(ADAPTER_CONFIG))
+    throw nothing(repo, `${repo} is an adapter: name its base model and load the adapter onto that.`)
+  const pickle = [...listing.keys()].find((path) => isPickle(path) && /model/.test(path))
+  if (pickle !== undefined) throw pickleRefused(`${pickle} of ${repo}`)
+  const lacking = listing.has('config.json')
+    ? `${SINGLE_FILE} nor ${INDEX_FILE}`
+    : 'config.json with safetensors'
+  throw nothing(repo, `${repo} holds no model that can be read: neither ${lacking}, nor a GGUF file.`)
+}
+
+/** Models in one GGUF file each: no parts of one, no projectors of pictures. */
+function ggufFiles(listing: HubListing): HubFile[] {
+  return [...listing.values()].filter(
+    ({ path }) => /\.gguf$/i.test(path) && !/-\d{5}-of-\d{5}\.gguf$|(^|\/)mmproj/i.test(path),
+  )
+}
+
+function named(files: readonly HubFile[]): string {
+  const shown = files.slice(0, NAMED_AT_MOST).map(({ path }) => path)
+  return shown.join(', ') + (files.length > NAMED_AT_MOST ? `, and ${files.length - NAMED_AT_MOST} more` : '')
+}
+
+function nothing(repo: string, message: string): HubError {
+  return new HubError(message, { reason: 'no_model', repo })
+}

@@ -1,0 +1,99 @@
+/**
+ * Where the hub is, where its files are kept and how to log in, from the environment variables that Hugging Face's own
+ * tools read, with their meaning. The cache is thus shared with Python.
+ */
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { ConfigError } from '../errors.js'
+
+export interface HubSettings {
+  /** Address of the hub or of a mirror, without a slash at its end. */
+  endpoint: string
+  /** Folder that holds `models--owner--name`. */
+  cacheDir: string
+  /** Access token; sent to the endpoint only. */
+  token: string | undefined
+  /** Whether the network must be left alone. */
+  offline: boolean
+  /** Whether to ask which commit a branch stands at even when the cache knows one. */
+  refresh: boolean
+  /** How long a server may stay silent. */
+  timeoutMs: number
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+const DEFAULT_ENDPOINT = 'https://huggingface.co'
+const DEFAULT_TIMEOUT_S = 30
+
+/**
+ * @throws ConfigError when HF_ENDPOINT is no address, HF_HUB_DOWNLOAD_TIMEOUT no number, or the token cannot be one
+ */
+export function hubSettings(env: Environment = process.env): HubSettings {
+  const home = env.HF_HOME || join(env.XDG_CACHE_HOME || '~/.cache', 'huggingface')
+  const cache = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, 'hub')
+  return {
+    endpoint: endpointFrom(env.HF_ENDPOINT),
+    cacheDir: resolve(expanded(cache, env)),
+    token: isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN) ? undefined : tokenFrom(env, expanded(home, env)),
+    offline: isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE),
+    refresh: isTrue(env.LOWRANK_HUB_REFRESH),
+    timeoutMs: 1000 * timeoutFrom(env.HF_HUB_DOWNLOAD_TIMEOUT),
+  }
+}
+
+function isTrue(value: string | undefined): boolean {
+  return /^(1|on|yes|true)$/i.test(value ?? '')
+}
+
+function endpointFrom(value: string | undefined): string {
+  if (!value) return DEFAULT_ENDPOINT
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash)
+    throw new ConfigError(
+      `HF_ENDPOINT is ${JSON.stringify(value)}, expected an address such as ${DEFAULT_ENDPOINT}.`,
+      { value },
+    )
+  return url.href.replace(/\/+$/, '')
+}
+
+function timeoutFrom(value: string | undefined): number {
+  if (!value) return DEFAULT_TIMEOUT_S
+  const seconds = Number(value)
+  if (seconds > 0 && seconds <= 86_400) return seconds
+  throw new ConfigError(
+    `HF_HUB_DOWNLOAD_TIMEOUT is ${JSON.stringify(value)}, expected seconds, above 0 and at most 86400.`,
+    { value },
+  )
+}
+
+function tokenFrom(env: Environment, home: string): string | undefined {
+  const variable = env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN
+  const file = expanded(env.HF_TOKEN_PATH || join(home, 'token'), env)
+  const token = (variable ?? readIfThere(file))?.trim()
+  if (!token) return undefined
+  // A header cannot carry anything else. The value itself must not show up in messages.
+  if (/^[\x21-\x7e]+$/.test(token)) return token
+  throw new ConfigError(
+    `${variable === undefined ? `the token in ${file}` : 'the token in HF_TOKEN'} has characters that no token has; copy it again.`,
+  )
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+/** `~` and `$NAME` in a path, which Python expands in these variables as well. */
+function expanded(path: string, env: Environment): string {
+  return path
+    .replace(/^~(?=\/|$)/, env.HOME || homedir())
+    .replace(
+      /\$(?:\{(\w+)\}|(\w+))/g,
+      (whole, braced: string, plain: string) => env[braced ?? plain] ?? whole,
+    )
+}

@@ -1,0 +1,302 @@
+/**
+ * Finds what a user names: what exists on disk under that name, else a repository of the Hugging Face hub, whose files
+ * are brought into the cache as far as they are needed and not there. The commit is pinned before the first file, so
+ * all files are of one version, today and at the next call.
+ */
+import { stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { ConfigError, FileFormatError, HubError } from '../errors.js'
+import { HubCache, type HubFile, type HubListing } from './hub-cache.js'
+import { HubClient } from './hub-client.js'
+import { downloadBlob } from './hub-download.js'
+import { checkedRevision, type HubName, isCommit, namesFile, parseHubName } from './hub-name.js'
+import { type HubKind, type Selection, selectFiles, selectShards } from './hub-select.js'
+import { type HubSettings, hubSettings } from './hub-settings.js'
+import { quote } from './input.js'
+import { INDEX_FILE, readShardIndex } from './shard-index.js'
+
+/** How far a download is. */
+export interface DownloadProgress {
+  /** `owner/name` */
+  repo: string
+  /** Bytes that are there, of those that were not when the call began; what an earlier call left counts as there. */
+  doneBytes: number
+  totalBytes: number
+  /** Bytes that came over the network, for a rate. */
+  receivedBytes: number
+  /** Files that are there, of those that were not when the call began. */
+  doneFiles: number
+  totalFiles: number
+  /** Why nothing comes at the moment. */
+  waiting?: string
+}
+
+export interface LocateOptions {
+  /** Branch, tag or commit on the hub; default `main`. */
+  revision?: string | null | undefined
+  signal?: AbortSignal | undefined
+  onDownload?: ((progress: DownloadProgress) => void) | undefined
+}
+
+/** Where something is. */
+export interface Located {
+  /** A folder or file on disk. */
+  path: string
+  /** Where it came from; null for what was named by its path. */
+  hub: { repo: string; file: string | null; commit: string } | null
+}
+
+const DEFAULT_REVISION = 'main'
+const AT_ONCE = 4
+const TELL_MS = 100
+
+/**
+ * @param name a path, or a name on the hub: `owner/name`, `owner/name/file.gguf`, each also with `@revision`
+ * @throws FileFormatError when it is neither on disk nor such a name; HubError when the hub does not give it;
+ * ConfigError for a revision that cannot be one
+ */
+export async function locate(kind: HubKind, name: string, options: LocateOptions = {}): Promise<Located> {
+  options.signal?.throwIfAborted()
+  if (await stat(name).catch(() => undefined)) {
+    if (options.revision)
+      throw new ConfigError(
+        `a revision (${options.revision}) belongs to a name on the hub, and ${name} is on this disk; leave it out, or call the folder something else.`,
+        { name, revision: options.revision },
+      )
+    return { path: name, hub: null }
+  }
+  const hubName = parseHubName(name)
+  if (hubName === undefined) throw nowhere(kind, name)
+  const settings = hubSettings()
+  try {
+    const { path, commit, file } = await new HubVisit(settings, hubName, kind, options).bring()
+    return { path, hub: { repo: hubName.repo, file, commit } }
+  } catch (error) {
+    throw error instanceof HubError ? alsoAsPath(error, name) : error
+  }
+}
+
+function nowhere(kind: HubKind, name: string): FileFormatError {
+  const what = kind === 'adapter' ? 'adapter' : 'model'
+  const path = resolve(name) === name ? name : `${name} (${resolve(name)})`
+  const word = /^\w[\w.-]*$/.test(name) && !namesFile(name)
+  const advice = word ? '; on the Hugging Face hub, names have the form owner/name' : ''
+  return new FileFormatError(`there is no ${what} at ${path}${advice}`, { path: name })
+}
+
+/** A name that was meant as a path must not end in words about a hub alone. */
+function alsoAsPath(error: HubError, name: string): HubError {
+  const { reason } = error.details
+  if (!['not_found', 'unauthorized', 'offline', 'unreachable'].includes(String(reason))) return error
+  return new HubError(
+    `${error.message} (It was looked for there since no file or folder ${resolve(name)} exists.)`,
+    error.details,
+    { cause: error.cause },
+  )
+}
+
+/** One call for one repository. */
+class HubVisit {
+  readonly #settings: HubSettings
+  readonly #name: HubName
+  readonly #revision: string
+  readonly #kind: HubKind
+  readonly #options: LocateOptions
+  readonly #cache: HubCache
+  readonly #client: HubClient
+  readonly #tally: Tally
+
+  constructor(settings: HubSettings, name: HubName, kind: HubKind, options: LocateOptions) {
+    this.#settings = settings
+    this.#name = name
+    this.#revision = revisionOf(name, options.revision)
+    this.#kind = kind
+    this.#options = options
+    this.#cache = new HubCache(settings.cacheDir, name.repo)
+    this.#tally = new Tally(name.repo, options.onDownload)
+    this.#client = new HubClient(settings, {
+      signal: options.signal,
+      onWait: (reason) => this.#tally.wait(reason),
+    })
+  }
+
+  async bring(): Promise<{ path: string; commit: string; file: string | null }> {
+    const commit = await this.#pin()
+    const [listing, complete] = await this.#listing(commit)
+    const selection = this.#select(listing, complete)
+    await this.#fetch(commit, selection.files, complete)
+    if (selection.sharded) {
+      const shards = await readShardIndex(join(this.#cache.snapshot(commit), INDEX_FILE))
+      await this.#fetch(commit, this.#shards(listing, shards.keys(), complete), complete)
+    }
+    const folder = this.#cache.snapshot(commit)
+    return {
+      path: selection.main === null ? folder : join(folder, selection.main),
+      commit,
+      file: selection.main,
+    }
+  }
+
+  /** The commit that counts, from the cache where it knows. */
+  async #pin(): Promise<string> {
+    const revision = this.#revision
+    if (isCommit(revision)) return revision
+    const { offline, refresh } = this.#settings
+    const known = refresh && !offline ? undefined : await this.#cache.commitOf(revision)
+    if (known !== undefined) return known
+    if (offline) throw this.#notCached(`its revision ${revision} is not in the cache`)
+    const commit = await this.#client.commitOf(this.#name.repo, revision)
+    // Known before the first file: a download that breaks off goes on with the same commit.
+    await this.#cache.setCommit(revision, commit)
+    return commit
+  }
+
+  /** The files of the commit, and whether these are all; without the hub, they are those that are there. */
+  async #listing(commit: string): Promise<[HubListing, boolean]> {
+    const known = await this.#cache.listing(commit)
+    if (known) return [known, true]
+    const { offline } = this.#settings
+    const present = await this.#cache.present(commit)
+    if (offline) {
+      if (present) return [present, false]
+      throw this.#notCached(`the commit ${commit} is not in the cache`)
+    }
+    try {
+      const listing = await this.#client.list(this.#name.repo, commit)
+      await this.#cache.setListing(commit, listing)
+      return [listing, true]
+    } catch (error) {
+      // Another tool has put files there, and they may well be all that is needed.
+      const alone = error instanceof HubError && error.details.reason === 'unreachable'
+      if (!alone || !present || !this.#suffices(present)) throw error
+      return [present, false]
+    }
+  }
+
+  #suffices(present: HubListing): boolean {
+    try {
+      selectFiles(present, this.#kind, this.#name.repo, this.#name.file)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  #select(listing: HubListing, complete: boolean): Selection {
+    try {
+      return selectFiles(listing, this.#kind, this.#name.repo, this.#name.file)
+    } catch (error) {
+      if (complete) throw error
+      throw this.#notCached('not all of its files are in the cache')
+    }
+  }
+
+  #shards(listing: HubListing, names: Iterable<string>, complete: boolean): HubFile[] {
+    if (complete) return selectShards(listing, names, this.#name.repo)
+    const missing = [...names].filter((name) => !listing.has(name))
+    if (missing.length > 0) throw this.#notCached(`${missing.join(', ')} is not in the cache`)
+    return []
+  }
+
+  async #fetch(commit: string, files: readonly HubFile[], complete: boolean): Promise<void> {
+    // Without a listing, the files are those that were found.
+    if (!complete) return
+    const absent: HubFile[] = []
+    for (const file of files) if (!(await this.#cache.has(commit, file))) absent.push(file)
+    if (absent.length === 0) return
+    if (this.#settings.offline) {
+      const names = absent.map(({ path }) => path).join(', ')
+      throw this.#notCached(`${names} ${absent.length === 1 ? 'is' : 'are'} not in the cache`)
+    }
+    this.#tally.expect(absent)
+    await this.#fetchAll(commit, absent)
+    this.#tally.end()
+  }
+
+  /** A few at a time; the first failure stops the others. */
+  async #fetchAll(commit: string, files: readonly HubFile[]): Promise<void> {
+    const failed = new AbortController()
+    const outer = this.#options.signal
+    const signal = outer ? AbortSignal.any([outer, failed.signal]) : failed.signal
+    const queue = [...files]
+    const watch = {
+      signal,
+      onBytes: (count: number, received: boolean) => this.#tally.bytes(count, received),
+      onWait: (reason: string) => this.#tally.wait(reason),
+    }
+    const client = new HubClient(this.#settings, { signal, onWait: watch.onWait })
+    const work = async () => {
+      for (let file = queue.shift(); file; file = queue.shift()) {
+        await downloadBlob(client, this.#cache, { repo: this.#name.repo, commit, file }, watch)
+        await this.#cache.link(commit, file)
+        this.#tally.file()
+      }
+    }
+    let first: { error: unknown } | undefined
+    const workers = Array.from({ length: AT_ONCE }, () =>
+      work().catch((error: unknown) => {
+        first ??= { error }
+        failed.abort(error)
+      }),
+    )
+    await Promise.all(workers)
+    outer?.throwIfAborted()
+    if (first) throw first.error
+  }
+
+  #notCached(what: string): HubError {
+    const { repo } = this.#name
+    return new HubError(
+      `${repo} cannot be used offline: ${what} (${this.#cache.folder}). Unset HF_HUB_OFFLINE to download it.`,
+      { reason: 'offline', repo, revision: this.#revision, cache: this.#cache.folder },
+    )
+  }
+}
+
+function revisionOf({ repo, revision }: HubName, option: string | null | undefined): string {
+  if (revision !== null && option && revision !== option)
+    throw new ConfigError(
+      `two revisions are named for ${repo}: ${quote(revision)} after its name and ${quote(option)} as an option; leave one out.`,
+      { repo, revision, option },
+    )
+  return checkedRevision(revision ?? option ?? DEFAULT_REVISION)
+}
+
+/** Adds up what several downloads do, and tells of it now and then. */
+class Tally {
+  readonly #progress: DownloadProgress
+  readonly #tell: ((progress: DownloadProgress) => void) | undefined
+  #told = Number.NEGATIVE_INFINITY
+
+  constructor(repo: string, tell: ((progress: DownloadProgress) => void) | undefined) {
+    const none = { doneBytes: 0, totalBytes: 0, receivedBytes: 0, doneFiles: 0, totalFiles: 0 }
+    this.#progress = { repo, ...none }
+    this.#tell = tell
+  }
+
+  expect(files: readonly HubFile[]): void {
+    this.#progress.totalFiles += files.length
+    this.#progress.totalBytes += files.reduce((sum, { size }) => sum + size, 0)
+    this.end()
+  }
+
+  bytes(count: number, received: boolean): void {
+    this.#progress.doneBytes += count
+    if (received) this.#progress.receivedBytes += count
+    if (performance.now() - this.#told >= TELL_MS) this.end()
+  }
+
+  file(): void {
+    this.#progress.doneFiles++
+  }
+
+  wait(reason: string): void {
+    this.#tell?.({ ...this.#progress, waiting: reason })
+  }
+
+  /** Tells where it stands. */
+  end(): void {
+    this.#told = performance.now()
+    this.#tell?.({ ...this.#progress })
+  }
+}

@@ -1,0 +1,16 @@
+/** Weights as Python pickles: recognised by name and refused. */
+import { UnsupportedError } from '../errors.js'
+
+/** Whether a file is a pickle, by its name. */
+export function isPickle(name: string): boolean {
+  return /\.(bin|pt|pth|ckpt|pkl)$/i.test(name)
+}
+
+/** @param path a path, or what else says where it is */
+export function pickleRefused(path: string): UnsupportedError {
+  return new UnsupportedError(
+    `${path} is a pickle, which can run code when it is read, and is never opened; ` +
+      'convert it in Python with model.save_pretrained(folder, safe_serialization=True)',
+    { path },
+  )
+}
