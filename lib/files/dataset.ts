@@ -36,7 +36,7 @@ export {
   type PromptCompletionRow,
   type TextRow,
 } from './dataset/forms.js'
-export { placeName, type RowPlace, rowError } from './dataset/place.js'
+export { type RowPlace, rowError } from './dataset/place.js'
 
 /** How a dataset is to be understood. */
 export interface DatasetForm {

@@ -3,10 +3,8 @@
  * another host (another port here) that must not see the token. Tests make it fail in all the ways that networks do.
  */
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
 import { afterAll } from 'vitest'
 
 export interface Repo {
@@ -221,9 +219,4 @@ export async function fakeHub(): Promise<FakeHub> {
   const hub = await FakeHub.start()
   afterAll(() => hub.stop())
   return hub
-}
-
-/** The files of a folder, as a repository has them. */
-export function filesOf(folder: string): Record<string, Uint8Array> {
-  return Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]))
 }
