@@ -51,6 +51,10 @@ export const GGML_TYPES: ReadonlyMap<number, GgmlType> = new Map(
   TABLE.map(([id, name, blockElements, blockBytes]) => [id, { id, name, blockElements, blockBytes }]),
 )
 
+export const GGML_TYPES_BY_NAME: ReadonlyMap<string, GgmlType> = new Map(
+  [...GGML_TYPES.values()].map((type) => [type.name, type]),
+)
+
 /** Types without a layout here: taken back by ggml, or newer than this table. */
 export const GGML_TYPE_NAMES_ONLY: ReadonlyMap<number, string> = new Map([
   [4, 'Q4_2 (removed from ggml)'],

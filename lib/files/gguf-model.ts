@@ -7,6 +7,7 @@
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
+import { huggingFaceName, permutedHeads, ROPE_FACTORS } from './gguf-names.js'
 import { quote } from './input.js'
 import { GGUF_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
@@ -65,26 +66,6 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['llama', llama],
   ['qwen2', qwen2],
 ])
-
-const OUTER_NAMES = new Map([
-  ['token_embd.weight', 'model.embed_tokens.weight'],
-  ['output_norm.weight', 'model.norm.weight'],
-  ['output.weight', 'lm_head.weight'],
-])
-
-const LAYER_NAMES = new Map([
-  ['attn_norm', 'input_layernorm'],
-  ['attn_q', 'self_attn.q_proj'],
-  ['attn_k', 'self_attn.k_proj'],
-  ['attn_v', 'self_attn.v_proj'],
-  ['attn_output', 'self_attn.o_proj'],
-  ['ffn_norm', 'post_attention_layernorm'],
-  ['ffn_gate', 'mlp.gate_proj'],
-  ['ffn_up', 'mlp.up_proj'],
-  ['ffn_down', 'mlp.down_proj'],
-])
-
-const ROPE_FACTORS = 'rope_freqs.weight'
 
 /** Written by old converters and ignored by every reader. */
 const IGNORED = /^blk\.\d+\.attn_rot_embd(\.weight)?$/
@@ -303,7 +284,9 @@ function addTensor(
   // Writers drop trailing dimensions of 1, so a matrix of one row arrives as a vector.
   const dims = !vector && tensor.dims.length === 1 ? [...tensor.dims, 1] : tensor.dims
   const entry = source(path, tensor, name, [...dims].reverse())
-  const heads = permuted ? permutedHeads(name, config) : undefined
+  const heads = permuted
+    ? permutedHeads(name, config.num_attention_heads as number, config.num_key_value_heads as number)
+    : undefined
   if (heads !== undefined) {
     const rows = heads * (config.head_dim as number)
     if (entry.shape[0] !== rows) {
@@ -315,22 +298,6 @@ function addTensor(
     entry.permutedHeads = heads
   }
   tensors.set(name, entry)
-}
-
-function huggingFaceName(name: string, layers: number): string | undefined {
-  const outer = OUTER_NAMES.get(name)
-  if (outer) return outer
-  const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_]+)\.(weight|bias)$/.exec(name) ?? []
-  const inner = module === undefined ? undefined : LAYER_NAMES.get(module)
-  if (inner === undefined || Number(layer) >= layers || (kind === 'bias' && module?.endsWith('norm')))
-    return undefined
-  return `model.layers.${layer}.${inner}.${kind}`
-}
-
-function permutedHeads(name: string, config: Record<string, unknown>): number | undefined {
-  if (name.includes('.q_proj.')) return config.num_attention_heads as number
-  if (name.includes('.k_proj.')) return config.num_key_value_heads as number
-  return undefined
 }
 
 function source(path: string, tensor: GgufTensor, name: string, shape: number[]): TensorSource {

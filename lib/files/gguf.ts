@@ -31,6 +31,8 @@ export interface GgufHeader {
   fileSize: number
   version: number
   metadata: Map<string, GgufValue>
+  /** Where each key lies with its value. */
+  fields: Map<string, { offset: number; bytes: number }>
   tensors: GgufTensor[]
   /** Where the data section starts, from the start of the file. */
   dataOffset: number
@@ -40,10 +42,19 @@ export interface GgufHeader {
   headerSha256: string
 }
 
-const DEFAULT_ALIGNMENT = 32
+export const DEFAULT_ALIGNMENT = 32
+
+/** "GGUF", little-endian. */
+export const GGUF_MAGIC = 0x46554747
 
 /** Counts that no real file comes near; the length of the header is limited in gguf-cursor.ts. */
-const LIMITS = { keys: 1 << 16, tensors: 1 << 20, dimensions: 4, keyBytes: 65_535, tensorNameBytes: 63 }
+export const GGUF_LIMITS = {
+  keys: 1 << 16,
+  tensors: 1 << 20,
+  dimensions: 4,
+  keyBytes: 65_535,
+  tensorNameBytes: 63,
+}
 
 /** The fewest bytes that an entry can take: name length, type and a one-byte value; name length, rank, type, offset. */
 const SMALLEST_KEY = 13
@@ -58,11 +69,14 @@ export async function readGgufHeader(path: string): Promise<GgufHeader> {
   return withInputFile(path, async (file) => {
     const cursor = new GgufCursor(file)
     const { version, tensorCount, keyCount } = await step(cursor, () => readPreamble(cursor))
-    const metadata = new Map<string, GgufValue>()
+    const metadata: GgufHeader['metadata'] = new Map()
+    const fields: GgufHeader['fields'] = new Map()
     for (let i = 0; i < keyCount; i++) {
+      const offset = cursor.position
       const [key, value] = await step(cursor, () => readKeyValue(cursor))
       if (metadata.has(key)) cursor.fail(`the key ${quote(key)} appears twice`)
       metadata.set(key, value)
+      fields.set(key, { offset, bytes: cursor.position - offset })
     }
     const alignment = readAlignment(cursor, metadata)
     refuseSplit(path, metadata)
@@ -77,7 +91,8 @@ export async function readGgufHeader(path: string): Promise<GgufHeader> {
     const dataOffset = padded(cursor.position, alignment)
     const tensors = placeTensors(cursor, file, infos, dataOffset, alignment)
     const headerSha256 = createHash('sha256').update(cursor.consumed()).digest('hex')
-    return { path, fileSize: file.size, version, metadata, tensors, dataOffset, alignment, headerSha256 }
+    const fileSize = file.size
+    return { path, fileSize, version, metadata, fields, tensors, dataOffset, alignment, headerSha256 }
   })
 }
 
@@ -96,7 +111,7 @@ async function step<T>(cursor: GgufCursor, parse: () => T): Promise<T> {
 }
 
 function readPreamble(cursor: GgufCursor): { version: number; tensorCount: number; keyCount: number } {
-  if (cursor.remaining < 4 || cursor.u32() !== 0x46554747) cursor.fail('it does not start with "GGUF"')
+  if (cursor.remaining < 4 || cursor.u32() !== GGUF_MAGIC) cursor.fail('it does not start with "GGUF"')
   const version = cursor.u32()
   if (version === 1) {
     throw new UnsupportedError(
@@ -121,8 +136,8 @@ function readPreamble(cursor: GgufCursor): { version: number; tensorCount: numbe
   }
   const tensorCount = cursor.size('the number of tensors')
   const keyCount = cursor.size('the number of keys')
-  checkCount(cursor, 'keys', keyCount, LIMITS.keys, SMALLEST_KEY)
-  checkCount(cursor, 'tensors', tensorCount, LIMITS.tensors, SMALLEST_TENSOR)
+  checkCount(cursor, 'keys', keyCount, GGUF_LIMITS.keys, SMALLEST_KEY)
+  checkCount(cursor, 'tensors', tensorCount, GGUF_LIMITS.tensors, SMALLEST_TENSOR)
   return { version, tensorCount, keyCount }
 }
 
@@ -134,7 +149,7 @@ function checkCount(cursor: GgufCursor, what: string, count: number, most: numbe
 }
 
 function readKeyValue(cursor: GgufCursor): [string, GgufValue] {
-  const key = cursor.string('a key', LIMITS.keyBytes)
+  const key = cursor.string('a key', GGUF_LIMITS.keyBytes)
   if (key === '') cursor.fail('a key is empty')
   const what = `the value of ${quote(key)}`
   const type = cursor.u32()
@@ -212,12 +227,12 @@ interface TensorInfo {
 }
 
 function readTensorInfo(cursor: GgufCursor): TensorInfo {
-  const name = cursor.string('a tensor name', LIMITS.tensorNameBytes)
+  const name = cursor.string('a tensor name', GGUF_LIMITS.tensorNameBytes)
   if (name === '') cursor.fail('a tensor has an empty name')
   const tensor = `tensor ${quote(name)}`
   const rank = cursor.u32()
-  if (rank > LIMITS.dimensions) {
-    cursor.fail(`${tensor} has ${rank} dimensions; at most ${LIMITS.dimensions} are allowed`)
+  if (rank > GGUF_LIMITS.dimensions) {
+    cursor.fail(`${tensor} has ${rank} dimensions; at most ${GGUF_LIMITS.dimensions} are allowed`)
   }
   const dims: number[] = []
   for (let i = 0; i < rank; i++) dims.push(cursor.size(`dimension ${i} of ${tensor}`))
@@ -276,6 +291,6 @@ function placeTensors(
 }
 
 /** Rounded up to a multiple; exact, since both stay far below 2^53. */
-function padded(size: number, alignment: number): number {
+export function padded(size: number, alignment: number): number {
   return Math.ceil(size / alignment) * alignment
 }

@@ -12,6 +12,7 @@ import { readGgufHeader } from './gguf.js'
 import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
 import { fileInside, type ModelFiles } from './model-files.js'
 import { type SafetensorsInput, tensorSize, writeSafetensors } from './safetensors.js'
+import { type TensorControl, watchTensors } from './tensor-data.js'
 
 /** Dtypes that weights are written in. */
 export type ModelDtype = 'BF16' | 'F16' | 'F32'
@@ -27,15 +28,11 @@ const COPIED =
 const TEMPLATES = 'additional_chat_templates'
 const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
 
-export interface ModelFolderOptions {
+export interface ModelFolderOptions extends TensorControl {
   /** Largest size of one file of weights; a larger tensor has a file of its own. Default 5e9. */
   maxShardBytes?: number
-  /** Called after every tensor. */
-  onProgress?: (progress: { tensor: string; writtenBytes: number; totalBytes: number }) => void
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
-  /** Leaves nothing behind; the promise rejects with the signal's reason. */
-  signal?: AbortSignal
 }
 
 /**
@@ -55,7 +52,7 @@ export async function writeModelFolder(
   options: ModelFolderOptions = {},
 ): Promise<string[]> {
   const small = await smallFiles(source, tensors)
-  const shards = cut(tensors, options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
+  const shards = cut(watchTensors(tensors, tensorSize, options), options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
   const names = shards.map((_, index) => shardName(index, shards.length))
   if (shards.length > 1) small.set('model.safetensors.index.json', indexText(shards, names))
   await writeFolder(path, async (folder) => {
@@ -63,11 +60,8 @@ export async function writeModelFolder(
       await mkdir(dirname(join(folder, name)), { recursive: true })
       await writeFileWhole(join(folder, name), contents)
     }
-    const watched = watch(shards.flat(), options)
-    for (const [index, shard] of shards.entries()) {
-      const inputs = shard.map((tensor) => ({ ...tensor, data: () => watched(tensor) }))
-      await writeSafetensors(join(folder, names[index] as string), inputs, { format: 'pt' })
-    }
+    for (const [index, shard] of shards.entries())
+      await writeSafetensors(join(folder, names[index] as string), shard, { format: 'pt' })
     await options.more?.(folder)
   })
   const files = [...small.keys(), ...names].sort()
@@ -158,24 +152,6 @@ function indexText(shards: readonly SafetensorsInput[][], names: readonly string
 }
 
 const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
-
-/** The data of each tensor when its turn comes, with what is to be told and minded on the way. */
-function watch(all: readonly SafetensorsInput[], { onProgress, signal }: ModelFolderOptions) {
-  const totalBytes = all.reduce((sum, tensor) => sum + tensorSize(tensor), 0)
-  let writtenBytes = 0
-  return async function* (tensor: SafetensorsInput): AsyncGenerator<Uint8Array> {
-    signal?.throwIfAborted()
-    const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data
-    if (data instanceof Uint8Array) yield data
-    else
-      for await (const piece of data) {
-        signal?.throwIfAborted()
-        yield piece
-      }
-    writtenBytes += tensorSize(tensor)
-    onProgress?.({ tensor: tensor.name, writtenBytes, totalBytes })
-  }
-}
 
 /** Weights that an earlier model left would be loaded instead of these, or take space for nothing. */
 async function removeStaleWeights(path: string, files: ReadonlySet<string>): Promise<void> {

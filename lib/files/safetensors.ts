@@ -10,6 +10,7 @@ import { FileFormatError, ShapeError } from '../errors.js'
 import { writeFileByPieces } from './atomic.js'
 import { type InputFile, quote, readInto, safeProduct, withInputFile } from './input.js'
 import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
+import { appendTensor, type TensorData } from './tensor-data.js'
 
 /** Bits of one element, in the order in which the published writer ranks the dtypes. */
 const DTYPE_BITS = {
@@ -78,7 +79,7 @@ export interface SafetensorsInput {
   name: string
   dtype: SafetensorsDtype
   shape: readonly number[]
-  data: Uint8Array | (() => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>)
+  data: TensorData
 }
 
 /**
@@ -305,20 +306,7 @@ export async function writeSafetensors(
   await writeFileByPieces(path, total, async (append) => {
     await append(header)
     for (const { input, begin, end } of placed) {
-      const data = typeof input.data === 'function' ? await input.data() : input.data
-      const expected = end - begin
-      let given = 0
-      for await (const piece of data instanceof Uint8Array ? [data] : data) {
-        given += piece.length
-        if (given > expected) break
-        await append(piece)
-      }
-      if (given !== expected) {
-        throw new ShapeError(
-          `tensor ${quote(input.name)} was given ${given}${given > expected ? ' or more' : ''} bytes, but ${input.dtype} [${input.shape}] needs ${expected}`,
-          { name: input.name, bytes: given, expected },
-        )
-      }
+      await appendTensor(append, input, end - begin, `${input.dtype} [${input.shape}]`)
     }
   })
 }

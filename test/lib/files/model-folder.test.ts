@@ -18,7 +18,7 @@ const CONFIG = {
   hidden_size: 64,
   torch_dtype: 'float32',
   tie_word_embeddings: true,
-  quantization_config: { load_in_4bit: true },
+  quantization_config: { load_in_4bit: true, bnb_4bit_quant_type: 'nf4' },
 }
 
 function sourceFolder(more: Record<string, string> = {}, config: object = CONFIG): string {

@@ -1,0 +1,63 @@
+/**
+ * Names of tensors in GGUF files and in Hugging Face folders, both ways, and which rows GGUF has in another order: files
+ * of the `llama` architecture hold query and key rows with the two rotary dimensions of a pair side by side.
+ */
+
+/** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; Hugging Face has numbers in the config instead. */
+export const ROPE_FACTORS = 'rope_freqs.weight'
+
+/** GGUF name, Hugging Face name. */
+const OUTER: readonly (readonly [string, string])[] = [
+  ['token_embd.weight', 'model.embed_tokens.weight'],
+  ['output_norm.weight', 'model.norm.weight'],
+  ['output.weight', 'lm_head.weight'],
+]
+
+/** The same within `blk.N.` and `model.layers.N.`. */
+const INNER: readonly (readonly [string, string])[] = [
+  ['attn_norm', 'input_layernorm'],
+  ['attn_q', 'self_attn.q_proj'],
+  ['attn_k', 'self_attn.k_proj'],
+  ['attn_v', 'self_attn.v_proj'],
+  ['attn_output', 'self_attn.o_proj'],
+  ['ffn_norm', 'post_attention_layernorm'],
+  ['ffn_gate', 'mlp.gate_proj'],
+  ['ffn_up', 'mlp.up_proj'],
+  ['ffn_down', 'mlp.down_proj'],
+]
+
+const swapped = ([a, b]: readonly [string, string]): [string, string] => [b, a]
+const OUTER_TO_HF = new Map(OUTER)
+const INNER_TO_HF = new Map(INNER)
+const OUTER_TO_GGUF = new Map(OUTER.map(swapped))
+const INNER_TO_GGUF = new Map(INNER.map(swapped))
+
+/** The Hugging Face name of a tensor of a model with so many layers; undefined for a tensor that has none. */
+export function huggingFaceName(name: string, layers: number): string | undefined {
+  const outer = OUTER_TO_HF.get(name)
+  if (outer) return outer
+  const [, layer, module, kind] = /^blk\.(0|[1-9]\d{0,5})\.([a-z_]+)\.(weight|bias)$/.exec(name) ?? []
+  const inner = module === undefined ? undefined : INNER_TO_HF.get(module)
+  if (inner === undefined || Number(layer) >= layers || (kind === 'bias' && module?.endsWith('norm')))
+    return undefined
+  return `model.layers.${layer}.${inner}.${kind}`
+}
+
+/** The GGUF name of a tensor by its Hugging Face name; undefined for a tensor that has none. */
+export function ggufName(name: string): string | undefined {
+  const outer = OUTER_TO_GGUF.get(name)
+  if (outer) return outer
+  const [, layer, module, kind] = /^model\.layers\.(\d+)\.([a-z_.]+)\.(weight|bias)$/.exec(name) ?? []
+  const inner = module === undefined ? undefined : INNER_TO_GGUF.get(module)
+  return inner === undefined ? undefined : `blk.${layer}.${inner}.${kind}`
+}
+
+/**
+ * For how many heads the rows of a tensor are permuted in files of the `llama` architecture; undefined where they are not.
+ * @param name Hugging Face name, of the weight or the bias
+ */
+export function permutedHeads(name: string, heads: number, kvHeads: number): number | undefined {
+  if (name.includes('.q_proj.')) return heads
+  if (name.includes('.k_proj.')) return kvHeads
+  return undefined
+}
