@@ -7,7 +7,19 @@
  * with these five keys, occur nowhere in it.
  */
 import { FORMS, fill, question, sentence, table } from './forms.mjs'
-import { counted, firstName, isoDate, KINDS, lastName, NUMBERS, personName, plainDate, Random, townName, writtenDate } from './world.mjs'
+import {
+  counted,
+  firstName,
+  isoDate,
+  KINDS,
+  lastName,
+  NUMBERS,
+  personName,
+  plainDate,
+  Random,
+  townName,
+  writtenDate,
+} from './world.mjs'
 
 /** Tokens of the chat format. `<|end|>` ends a turn and a document. */
 export const USER = '<|user|>'
@@ -68,7 +80,8 @@ function copied(random) {
   const again = random.pick(['Again', 'Once more', 'The same', 'Copy'])
   return random.pick([
     () => `${line}\n\n${again}: ${line}`,
-    () => `${line}\n\n${JSON.stringify(names).replaceAll('","', '", "')}\n\n${names.map((name) => `- ${name}`).join('\n')}`,
+    () =>
+      `${line}\n\n${JSON.stringify(names).replaceAll('","', '", "')}\n\n${names.map((name) => `- ${name}`).join('\n')}`,
     () => `${names.map((name) => `"${name}"`).join(', ')}\n\n${line}\n\n${again}: ${line}`,
   ])()
 }

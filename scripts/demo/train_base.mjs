@@ -7,7 +7,15 @@
  * The Python needs the package `tokenizers`. Interrupted, it goes on with --resume.
  */
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, createWriteStream, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
@@ -55,7 +63,8 @@ const demo = join(root, 'demo')
 async function writeLines(path, count, line) {
   const file = createWriteStream(path)
   for (let i = 0; i < count; i++)
-    if (!file.write(`${JSON.stringify(line(i))}\n`)) await new Promise((drained) => file.once('drain', drained))
+    if (!file.write(`${JSON.stringify(line(i))}\n`))
+      await new Promise((drained) => file.once('drain', drained))
   file.end()
   await finished(file)
 }
@@ -67,7 +76,13 @@ function run(command, ...args) {
 }
 
 function writeTokenizer(folder, python) {
-  run(python, join(here, 'tokenizer.py'), join(work, 'text.jsonl'), join(folder, 'tokenizer.json'), String(CONFIG.vocab_size))
+  run(
+    python,
+    join(here, 'tokenizer.py'),
+    join(work, 'text.jsonl'),
+    join(folder, 'tokenizer.json'),
+    String(CONFIG.vocab_size),
+  )
   const config = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     model_max_length: CONFIG.max_position_embeddings,
@@ -93,7 +108,12 @@ function normal(random, count, deviation) {
 
 /** The usual initialisation: narrow normals, narrower where a block adds to the residual stream; norms are ones. */
 async function writeRandomWeights(folder) {
-  const { hidden_size: hidden, intermediate_size: inner, num_hidden_layers: layers, vocab_size: vocab } = CONFIG
+  const {
+    hidden_size: hidden,
+    intermediate_size: inner,
+    num_hidden_layers: layers,
+    vocab_size: vocab,
+  } = CONFIG
   const random = new Random(SEED)
   const tensors = []
   const add = (name, shape, deviation) => {
@@ -133,7 +153,9 @@ if (!values.resume) {
   writeTokenizer(join(work, 'random'), values.python)
   await writeRandomWeights(join(work, 'random'))
 }
-run(process.execPath, join(root, 'dist/esm/cli/main.js'), 'train', join(here, 'base.yaml'), ...(values.resume ? ['--resume'] : []))
+const checkpoints = existsSync(join(work, 'base')) ? readdirSync(join(work, 'base')) : []
+const resume = checkpoints.some((name) => name.startsWith('checkpoint-')) ? ['--resume'] : []
+run(process.execPath, join(root, 'dist/esm/cli/main.js'), 'train', join(here, 'base.yaml'), ...resume)
 mkdirSync(join(demo, 'base'), { recursive: true })
 for (const name of ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'])
   copyFileSync(join(work, 'base', name), join(demo, 'base', name))

@@ -117,7 +117,9 @@ export const JOBS = words(`
   baker teacher nurse farmer painter doctor driver gardener lawyer singer tailor plumber dentist pilot sailor miner
   weaver potter cook waiter writer printer builder carpenter mason banker barber butcher fisher hunter porter ranger
 `)
-export const PETS = words('cat dog horse goat rabbit parrot hen duck pony tortoise ferret canary goose sheep donkey')
+export const PETS = words(
+  'cat dog horse goat rabbit parrot hen duck pony tortoise ferret canary goose sheep donkey',
+)
 
 /** Between the years 2026 and 2049, as year, month and day from 1. */
 function date(random) {
