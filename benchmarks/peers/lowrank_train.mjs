@@ -122,11 +122,10 @@ for (let step = 1; step <= steps; step++) {
   const { lossSum, count } = await session.trainStep('train', input).promise
   const { gradNorm } = await adapter.optimizerStep({
     kind: 'adamw',
-    learningRate: 2e-4,
     beta1: 0.9,
     beta2: 0.999,
     epsilon: 1e-8,
-    weightDecay: 0,
+    groups: [{ learningRate: 2e-4, weightDecay: 0 }],
     maxGradNorm: 1,
     step,
   }).promise

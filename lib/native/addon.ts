@@ -27,6 +27,8 @@ export interface ParameterSpec {
   rows: number
   cols: number
   trained: boolean
+  /** Index into `OptimizerStep.groups`; default 0. */
+  group?: number
 }
 
 /**
@@ -56,6 +58,11 @@ export interface AdapterSpec {
   slots: LowRankSlot[]
   /** Parameters that stand in for base weights of the same shape while the adapter is on. Default none. */
   copies?: { parameter: string; weight: string }[]
+  /**
+   * Before each update the gradient of the trained `b` [out, rank] becomes dB (A A^T + 1e-8 I)^-1 / scale^2, with the
+   * frozen `a` [rank, in]. Default none.
+   */
+  projections?: { a: string; b: string; scale: number }[]
 }
 
 /** How to fill a parameter; random fills are by counter from (seed, name), so any order gives the same numbers. */
@@ -126,11 +133,11 @@ export interface LossResult {
 
 export interface OptimizerStep {
   kind: 'adamw'
-  learningRate: number
   beta1: number
   beta2: number
   epsilon: number
-  weightDecay: number
+  /** Settings by `ParameterSpec.group`. */
+  groups: { learningRate: number; weightDecay: number }[]
   /** Global L2 norm above which gradients are scaled down; 0 or less is off. */
   maxGradNorm: number
   /** Optimiser steps from 1. */

@@ -52,15 +52,25 @@ export function describeAdapter(
     factors.set(factor.name, factor)
   }
   const list = [...factors.values()]
+  const groups = rules.groups(strategy)
   return {
     strategy,
     spec: {
-      parameters: list.map(({ name, rows, cols, trained }) => ({ name, rows, cols, trained })),
+      parameters: list.map(({ name, rows, cols, trained, group }) => ({
+        name,
+        rows,
+        cols,
+        trained,
+        group: indexOf(group, groups),
+      })),
       slots: answers.map((answer) => answer.slot),
       copies: copies.map(({ name, initialiser }) => ({ parameter: name, weight: copiedWeight(initialiser) })),
+      projections: answers.flatMap(({ slot: { a, b, scale }, projected }) =>
+        projected ? [{ a, b, scale }] : [],
+      ),
     },
     factors: list,
-    groups: rules.groups(strategy).map((group) => ({
+    groups: groups.map((group) => ({
       ...group,
       parameters: list.filter((f) => f.trained && f.group === group.name).map((f) => f.name),
     })),
@@ -83,6 +93,12 @@ export async function initialise(
       adapter.fill(name, { ...initialiser, seed })
     else adapter.fill(name, initialiser)
   }
+}
+
+function indexOf(group: string, groups: readonly OptimizerGroup[]): number {
+  const index = groups.findIndex(({ name }) => name === group)
+  if (index >= 0) return index
+  throw new InternalError(`a factor is in optimiser group ${group}, which the strategy does not have`)
 }
 
 function copiedWeight(initialiser: Initialiser): string {

@@ -4,10 +4,12 @@ import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
 import { fullRules } from './full.js'
 import { loraRules } from './lora.js'
+import { loraFaRules } from './lora-fa.js'
+import { loraPlusRules } from './lora-plus.js'
 import { qloraRules } from './qlora.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
-const all = [loraRules, qloraRules] as const
+const all = [loraRules, loraFaRules, loraPlusRules, qloraRules] as const
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
 )
@@ -15,6 +17,8 @@ const registry = new Map<string, StrategyRules>(
 /** Every strategy's options; `name` tells them apart. */
 export const strategySchema = z.discriminatedUnion('name', [
   loraRules.schema,
+  loraFaRules.schema,
+  loraPlusRules.schema,
   qloraRules.schema,
   fullRules.schema,
 ]) as unknown as z.ZodType<StrategyConfig>

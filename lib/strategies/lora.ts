@@ -159,13 +159,14 @@ function loraLinear(
         : { kind: 'uniform', bound: 1 / Math.sqrt(site.in) },
     b: config.initLoraWeights === false ? { kind: 'uniform', bound: 1 / Math.sqrt(rank) } : { kind: 'zeros' },
   }
-  const factor = (name: string, rows: number, cols: number, initialiser: Initialiser) => ({
+  const factor = (role: 'a' | 'b', name: string, rows: number, cols: number, initialiser: Initialiser) => ({
     name,
     rows,
     cols,
     trained: true,
     initialiser,
     group: 'lora',
+    role,
     tensor: { name: `base_model.model.${name}`, shape: [rows, cols] },
   })
   return {
@@ -178,6 +179,6 @@ function loraLinear(
       a,
       b,
     },
-    factors: [factor(a, rank, site.in, inits.a), factor(b, site.out, rank, inits.b)],
+    factors: [factor('a', a, rank, site.in, inits.a), factor('b', b, site.out, rank, inits.b)],
   }
 }

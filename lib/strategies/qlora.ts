@@ -4,7 +4,9 @@
  */
 import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
-import { lora, loraRules } from './lora.js'
+import { lora } from './lora.js'
+import { loraPlusRules } from './lora-plus.js'
+import { plainRules, plainSchema } from './plain.js'
 import { nf4 } from './quantization.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
@@ -15,11 +17,8 @@ export interface QloraConfig extends StrategyConfig {
   readonly adapter: StrategyConfig
 }
 
-/** Strategies that may stand over a 4-bit base. */
-const adapters: readonly StrategyRules[] = [loraRules as unknown as StrategyRules]
-
 const adapterSchema = z
-  .discriminatedUnion('name', [loraRules.schema])
+  .discriminatedUnion('name', [...plainSchema.options, loraPlusRules.schema])
   .describe('The adapter trained over the 4-bit base')
 
 const schema = z.strictObject({
@@ -40,7 +39,9 @@ export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
 }
 
 function inner(config: QloraConfig): StrategyRules {
-  return adapters.find((rules) => rules.name === config.adapter.name) as StrategyRules
+  return config.adapter.name === loraPlusRules.name
+    ? (loraPlusRules as unknown as StrategyRules)
+    : plainRules(config.adapter)
 }
 
 export const qloraRules: StrategyRules<QloraConfig> = {

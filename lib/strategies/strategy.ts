@@ -45,6 +45,8 @@ export interface Factor {
   initialiser: Initialiser
   /** Optimiser group it belongs to. */
   group: string
+  /** `b`: on the output's side, such as B or a vector of gains; LoRA+ trains these faster. Absent: any other. */
+  role?: 'a' | 'b'
   /** Name and shape in adapter_model.safetensors; absent when it is not saved. */
   tensor?: { name: string; shape: number[] }
 }
@@ -53,6 +55,8 @@ export interface Factor {
 export interface LinearAdapter {
   slot: LowRankSlot
   factors: Factor[]
+  /** B's gradient is projected by the frozen A before each update. Default false. */
+  projected?: boolean
 }
 
 /** Parameters that share their optimiser settings. */

@@ -285,11 +285,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const optimizer = optimizerOf(options.optimizer)
     const update = {
       kind: optimizer.type,
-      learningRate,
       beta1: optimizer.betas[0],
       beta2: optimizer.betas[1],
       epsilon: optimizer.eps,
-      weightDecay: optimizer.weightDecay ?? options.weightDecay,
+      groups: adapter.description.groups.map(({ learningRateFactor }) => ({
+        learningRate: learningRate * learningRateFactor,
+        weightDecay: optimizer.weightDecay ?? options.weightDecay,
+      })),
       maxGradNorm: options.maxGradNorm,
       step,
     }

@@ -53,6 +53,17 @@ void AdapterSpec::check() {
   for (const WeightCopy& copy : copies)
     if (copy.parameter < 0 || copy.parameter >= static_cast<int>(parameters.size()))
       fail("SHAPE", "adapter: the copy of ", copy.weight, " names no parameter");
+  for (const GradientProjection& projection : projections) {
+    const int count = static_cast<int>(parameters.size());
+    if (projection.a < 0 || projection.b < 0 || projection.a >= count || projection.b >= count)
+      fail("SHAPE", "adapter: a projection names no parameter");
+    const ParameterSpec& a = parameters[projection.a];
+    const ParameterSpec& b = parameters[projection.b];
+    if (a.trained || !b.trained || a.rows != b.cols || !(projection.scale != 0))
+      fail("SHAPE", "adapter: the gradient of ", b.name, " [", b.rows, ", ", b.cols, "] cannot be projected by ", a.name,
+           " [", a.rows, ", ", a.cols, "] at scale ", projection.scale,
+           "; expected a trained B, a frozen A and the same rank");
+  }
   for (const LowRankSlot& slot : slots) {
     if (slot.rank <= 0) fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected at least 1");
     if (slot.a < 0 || slot.b < 0) fail("SHAPE", "adapter at ", slot.target, " needs both A and B");

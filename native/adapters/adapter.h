@@ -20,6 +20,7 @@ struct ParameterSpec {
   int64_t rows = 0;
   int64_t cols = 0;
   bool trained = false;
+  int group = 0;       // whose optimiser settings it has
   int64_t offset = 0;  // elements from the start of the value span (filled by AdapterSpec::check)
 };
 
@@ -45,10 +46,18 @@ struct WeightCopy {
   int parameter = -1;
 };
 
+/// The gradient of B is projected by A's rows before every update (`project_gradient`); A is frozen.
+struct GradientProjection {
+  int a = -1;  // [rank, in]
+  int b = -1;  // [out, rank]
+  float scale = 1;
+};
+
 struct AdapterSpec {
   std::vector<ParameterSpec> parameters;
   std::vector<LowRankSlot> slots;
   std::vector<WeightCopy> copies;
+  std::vector<GradientProjection> projections;
   bool trainable = false;
 
   // Filled by `check`.

@@ -7,6 +7,7 @@
 #include "addon/convert.h"
 #include "addon/jobs.h"
 #include "core/version.h"
+#include "optim/step.h"
 #include "os/process_memory.h"
 #include "runtime/read_weight.h"
 
@@ -298,20 +299,18 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const Fields o(info[0], "optimizer");
       static constexpr const char* kKinds[] = {"adamw"};
       o.choice("kind", kKinds);
-      const auto real = [&](const char* key) { return static_cast<float>(o.number(key)); };
-      const cpu::AdamW update{real("learningRate"),
-                              real("beta1"),
-                              real("beta2"),
-                              real("epsilon"),
-                              real("weightDecay"),
-                              o.integer("step"),
-                              1};
-      const double limit = o.number("maxGradNorm");
+      const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
+      OptimizerStep options{real(o, "beta1"),         real(o, "beta2"),  real(o, "epsilon"),
+                            o.number("maxGradNorm"), o.integer("step"), {}};
+      for (const Napi::Value item : o.list("groups")) {
+        const Fields group(item, "optimizer.groups");
+        options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
+      }
       const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<double>(
           env,
-          [adapter, update, limit](Context& context, const CancelFlag&) {
-            return optimizer_step(context, *adapter, update, limit);
+          [adapter, options](Context& context, const CancelFlag&) {
+            return optimizer_step(context, *adapter, options);
           },
           [](Napi::Env e, double& norm) -> Napi::Value {
             Napi::Object result = Napi::Object::New(e);

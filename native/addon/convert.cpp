@@ -155,6 +155,7 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     parameter.rows = p.integer("rows");
     parameter.cols = p.integer("cols");
     parameter.trained = p.flag("trained", false);
+    parameter.group = p.has("group") ? p.index("group") : 0;
     index.emplace(parameter.name, static_cast<int>(spec.parameters.size()));
     spec.parameters.push_back(std::move(parameter));
   }
@@ -180,12 +181,21 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.b_gain = parameter("bGain");
     spec.slots.push_back(std::move(slot));
   }
+  const auto named = [&](const Fields& entry, const char* key) {
+    const auto found = index.find(entry.text(key));
+    if (found == index.end()) entry.wrong(key, "the name of a declared parameter");
+    return found->second;
+  };
   if (fields.has("copies")) {
     for (const Napi::Value item : fields.list("copies")) {
       const Fields c(item, "adapter.copies");
-      const auto found = index.find(c.text("parameter"));
-      if (found == index.end()) c.wrong("parameter", "the name of a declared parameter");
-      spec.copies.push_back({c.text("weight"), found->second});
+      spec.copies.push_back({c.text("weight"), named(c, "parameter")});
+    }
+  }
+  if (fields.has("projections")) {
+    for (const Napi::Value item : fields.list("projections")) {
+      const Fields p(item, "adapter.projections");
+      spec.projections.push_back({named(p, "a"), named(p, "b"), static_cast<float>(p.number("scale"))});
     }
   }
   return spec;

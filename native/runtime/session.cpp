@@ -224,22 +224,4 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
   return order[last];
 }
 
-double optimizer_step(Context& context, Adapter& adapter, cpu::AdamW update, double max_grad_norm) {
-  const AdapterSpec& spec = adapter.spec();
-  if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
-  if (update.step < 1) fail("CONFIG", "the optimiser's step is ", update.step, "; steps count from 1");
-  float* const gradients = adapter.span(AdapterArray::gradient);
-  const int64_t count = spec.trained_elements;
-  const cpu::OpKernels& ops = context.kernels.ops;
-  const double norm = std::sqrt(ops.sum_of_squares(context.pool, count, gradients));
-  if (!std::isfinite(norm))
-    fail("DIVERGED", "the gradient of step ", update.step, " is not finite; lower the learning rate or clip the gradient");
-  update.grad_scale =
-      max_grad_norm > 0 ? static_cast<float>(std::min(1.0, max_grad_norm / (norm + 1e-6))) : 1.0f;  // as torch clips
-  ops.adamw(context.pool, count, update, gradients, adapter.span(AdapterArray::m), adapter.span(AdapterArray::v),
-            adapter.span(AdapterArray::value));
-  std::fill(gradients, gradients + count, 0.0f);
-  return norm;
-}
-
 }  // namespace lowrank

@@ -121,8 +121,4 @@ void copy_weight_into(Context& context, const Model& model, const std::string& w
 /// in (seed, position).
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);
 
-/// Clips by the global norm (double accumulation), updates every trained parameter and zeroes the gradients; returns the
-/// norm before clipping. `max_grad_norm` <= 0 is off. Throws "DIVERGED", with nothing updated, when the norm is not finite.
-double optimizer_step(Context& context, Adapter& adapter, cpu::AdamW update, double max_grad_norm);
-
 }  // namespace lowrank

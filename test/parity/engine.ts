@@ -11,6 +11,7 @@ import {
   type NativeAdapter,
   type NativeModel,
   type NativeSession,
+  type OptimizerStep,
   type StorageFormat,
 } from '../../lib/native/addon.js'
 
@@ -148,8 +149,13 @@ export async function backward(session: NativeSession, batch: MicroBatch): Promi
   return lossSum / labelled
 }
 
-/** The case's ten AdamW steps over two micro-batches each; the loss and norm of each. */
-export async function tenSteps(session: NativeSession, adapter: NativeAdapter, c: TrainingCase) {
+/** The case's ten AdamW steps over two micro-batches each, with what `settings` changes; the loss and norm of each. */
+export async function tenSteps(
+  session: NativeSession,
+  adapter: NativeAdapter,
+  c: TrainingCase,
+  settings: (step: number) => Partial<OptimizerStep> = () => ({}),
+) {
   const batches = await readGolden('lora/train_batches.safetensors')
   const { lr, betas, eps, weight_decay, max_grad_norm } = c.optimizer
   const steps: { loss: number; norm: number }[] = []
@@ -163,13 +169,13 @@ export async function tenSteps(session: NativeSession, adapter: NativeAdapter, c
     }
     const { gradNorm } = await adapter.optimizerStep({
       kind: 'adamw',
-      learningRate: lr,
       beta1: betas[0],
       beta2: betas[1],
       epsilon: eps,
-      weightDecay: weight_decay,
+      groups: [{ learningRate: lr, weightDecay: weight_decay }],
       maxGradNorm: max_grad_norm,
       step: s + 1,
+      ...settings(s + 1),
     }).promise
     steps.push({ loss: lossSum / labelled, norm: gradNorm })
   }

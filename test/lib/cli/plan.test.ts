@@ -71,7 +71,8 @@ test('a folder without weights plans as the same folder with them', async () => 
 
 test('flags and the keys of a config that they are named for plan the same', async () => {
   const { config, model } = project()
-  const fromConfig = await planned(config, '--set', 'gradient_checkpointing=false')
+  const set = ['gradient_checkpointing=false', 'strategy.adapter.lora_dropout=0']
+  const fromConfig = await planned(config, ...set.flatMap((pair) => ['--set', pair]))
   const flags = ['--batch', '2', '--seq-len', '96', '--rank', '4', '--no-gradient-checkpointing']
   expect(await planned('--model', model, '--method', 'qlora', ...flags)).toEqual(fromConfig)
 })
@@ -118,7 +119,7 @@ test('calls that contradict themselves or lack something are wrong use', async (
     'error: name a config file, or --model and --method.\n',
     'error: name a config file, or --model and --method.\n',
     'error: give either a config file or --model with its flags; with a config, change keys by --set.\n',
-    'error: --method: name is "lroa", expected one of lora, qlora, full. Did you mean lora?\n',
+    'error: --method: name is "lroa", expected one of lora, lora-fa, lora-plus, qlora, full. Did you mean lora?\n',
     'error: plan: strategy.r is 0, expected a positive integer.\n',
     "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 0.\n",
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),

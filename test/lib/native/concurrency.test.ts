@@ -22,15 +22,14 @@ const plans = {
   train: { mode: 'train', tokens: 128, sequences: 4, headRows: 128, precision: 'f32' },
 } as const
 const adamw = {
-  kind: 'adamw',
-  learningRate: 1e-3,
+  kind: 'adamw' as const,
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-8,
-  weightDecay: 0,
+  groups: [{ learningRate: 1e-3, weightDecay: 0 }],
   maxGradNorm: 1,
   step: 1,
-} as const
+}
 
 beforeAll(async () => {
   loaded = await loadTiny('llama3')

@@ -60,8 +60,9 @@ async function trainAWhile(spec: AdapterSpec, plans: Record<string, PlanOptions>
   for (let step = 1; step <= 2; step++) {
     for (let microStep = 0; microStep < 3; microStep++)
       await session.trainStep('train', { ...batch, lossScale: 0.01, seed: 9, step, microStep }).promise
-    const rest = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1, step }
-    await adapter.optimizerStep({ kind: 'adamw', learningRate: 1e-2, ...rest }).promise
+    const rest = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, maxGradNorm: 1, step }
+    const groups = [{ learningRate: 1e-2, weightDecay: 0.01 }]
+    await adapter.optimizerStep({ kind: 'adamw', groups, ...rest }).promise
   }
   await session.trainStep('train', { ...batch, lossScale: 0.01, seed: 9, step: 3, microStep: 0 }).promise
   const values = spec.parameters.flatMap((p) => [
@@ -160,13 +161,12 @@ describe('a session', () => {
     const size = adapter.read(last, 'value').length
     adapter.write(last, 'gradient', new Float32Array(size).fill(Number.NaN, size - 1))
     const step = {
-      kind: 'adamw',
-      learningRate: 1,
+      kind: 'adamw' as const,
       beta1: 0.9,
       beta2: 0.999,
       epsilon: 1e-8,
-      weightDecay: 0,
-    } as const
+      groups: [{ learningRate: 1, weightDecay: 0 }],
+    }
     await expect(adapter.optimizerStep({ ...step, maxGradNorm: 1, step: 3 }).promise).rejects.toMatchObject({
       code: 'DIVERGED',
       message: expect.stringContaining('the gradient of step 3 is not finite'),

@@ -1,0 +1,65 @@
+/**
+ * LoRA-FA: LoRA with A frozen after its random start, so that only B trains and the backward pass needs what A made of
+ * the input (rank numbers a token) in place of the input itself. The files are LoRA's.
+ */
+import * as z from 'zod'
+import { deepFreeze, flag, parseOptions } from '../schema.js'
+import { type LoraConfig, loraRules } from './lora.js'
+import type { StrategyRules } from './strategy.js'
+
+/** Options of LoRA-FA: those of LoRA, and how B's gradient is used. */
+export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
+  readonly name: 'lora-fa'
+  /**
+   * Replace B's gradient by dB (A A^T)^-1 / s^2 before each update: the change of B whose effect on the weight is
+   * nearest to the full gradient's (version 2 of the paper, and PEFT's optimiser). false is the first version's plain
+   * gradient. Default true.
+   */
+  readonly projectGradient: boolean
+}
+
+export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
+
+const schema = z.strictObject({
+  ...loraRules.schema.shape,
+  name: z.literal('lora-fa'),
+  projectGradient: flag()
+    .default(true)
+    .describe(
+      "Project B's gradient by A before each update, so that the weight moves as the full gradient says",
+    ),
+}) as unknown as z.ZodObject & z.ZodType<LoraFaConfig>
+
+/**
+ * LoRA with a frozen A. Takes half of LoRA's trained parameters for square layers and keeps no inputs for the backward
+ * pass.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example loraFa({ r: 16, loraAlpha: 32 })
+ * @see Zhang et al. 2023, arXiv 2308.03303; PEFT's `create_lorafa_optimizer`
+ */
+export function loraFa(options: LoraFaOptions = {}): LoraFaConfig {
+  return deepFreeze(
+    parseOptions(schema, { ...options, name: 'lora-fa' }, { name: 'loraFa()', spelling: 'camel' }),
+  )
+}
+
+const asLora = (config: LoraFaConfig): LoraConfig => ({ ...config, name: 'lora' })
+
+export const loraFaRules: StrategyRules<LoraFaConfig> = {
+  name: 'lora-fa',
+  paper: 'arXiv 2308.03303',
+  peftType: loraRules.peftType,
+  bases: loraRules.bases,
+  trainable: 'B of every adapted linear; A stays as it was drawn',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: (config) => loraRules.groups(asLora(config)),
+  linears: (config, sites) =>
+    loraRules.linears(asLora(config), sites).map(({ slot, factors }) => ({
+      slot,
+      factors: factors.map((factor) => (factor.name === slot.a ? { ...factor, trained: false } : factor)),
+      projected: config.projectGradient,
+    })),
+  toPeft: (config) => loraRules.toPeft(asLora(config)),
+}

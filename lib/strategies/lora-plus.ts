@@ -1,0 +1,73 @@
+/**
+ * LoRA+: a higher learning rate for B than for A. It wraps any adapter and only moves its factors into groups of the
+ * optimiser; maths, files and start values stay the adapter's own.
+ */
+import * as z from 'zod'
+import { deepFreeze, numberWithin, parseOptions } from '../schema.js'
+import { lora } from './lora.js'
+import { plainRules, plainSchema } from './plain.js'
+import type { Factor, StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of LoRA+. */
+export interface LoraPlusConfig extends StrategyConfig {
+  readonly name: 'lora-plus'
+  /** What is trained. Default `lora()`. */
+  readonly adapter: StrategyConfig
+  /** Learning rate of B (and of vectors) over that of A, from 1. Default 16. */
+  readonly loraplusLrRatio: number
+}
+
+export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
+
+const schema = z.strictObject({
+  name: z.literal('lora-plus'),
+  adapter: plainSchema.prefault({ name: 'lora' }).describe('The adapter that is trained'),
+  loraplusLrRatio: numberWithin(1, Number.MAX_VALUE, 'a number from 1')
+    .default(16)
+    .describe('Learning rate of B over that of A'),
+}) as unknown as z.ZodObject & z.ZodType<LoraPlusConfig>
+
+/**
+ * An adapter whose B trains `loraplusLrRatio` times faster than its A. The run's `learningRate` is A's, so take a lower
+ * one than for plain LoRA: about half is the authors' advice. Ratio 1 is the wrapped adapter, bit for bit.
+ * @throws {ConfigError} for an unknown option or a ratio below 1
+ * @example loraPlus({ loraplusLrRatio: 16, adapter: lora({ r: 16, loraAlpha: 32 }) })
+ * @see Hayou, Ghosh and Yu 2024, arXiv 2402.12354; PEFT's `create_loraplus_optimizer`
+ */
+export function loraPlus(options: LoraPlusOptions = {}): LoraPlusConfig {
+  const given = { adapter: lora(), ...options, name: 'lora-plus' }
+  return deepFreeze(parseOptions(schema, given, { name: 'loraPlus()', spelling: 'camel' }))
+}
+
+/** Group of a wrapped adapter's factors that train faster. */
+const fast = (group: string) => `${group}_b`
+
+const regrouped = (factor: Factor): Factor =>
+  factor.role === 'b' ? { ...factor, group: fast(factor.group) } : factor
+
+export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
+  name: 'lora-plus',
+  paper: 'arXiv 2402.12354',
+  peftType: 'LORA',
+  bases: ['fp32', 'fp16', 'bf16', 'nf4'],
+  trainable: 'what the wrapped adapter trains, B faster than A',
+  schema,
+  defaults: ({ adapter }) => plainRules(adapter).defaults(adapter),
+  targeting: ({ adapter }) => plainRules(adapter).targeting(adapter),
+  groups: ({ adapter, loraplusLrRatio }) =>
+    plainRules(adapter)
+      .groups(adapter)
+      .flatMap((group) => [
+        group,
+        {
+          ...group,
+          name: fast(group.name),
+          learningRateFactor: group.learningRateFactor * loraplusLrRatio,
+        },
+      ]),
+  linears: ({ adapter }, sites) =>
+    plainRules(adapter)
+      .linears(adapter, sites)
+      .map((answer) => ({ ...answer, factors: answer.factors.map(regrouped) })),
+  toPeft: ({ adapter }) => plainRules(adapter).toPeft(adapter),
+}

@@ -1,0 +1,15 @@
+/** The strategies that stand on their own, which others may wrap. */
+import * as z from 'zod'
+import { loraRules } from './lora.js'
+import { loraFaRules } from './lora-fa.js'
+import type { StrategyConfig, StrategyRules } from './strategy.js'
+
+const plain = [loraRules, loraFaRules] as unknown as readonly StrategyRules[]
+
+/** An adapter by its name. Default plain LoRA. */
+export const plainSchema = z.discriminatedUnion('name', [loraRules.schema, loraFaRules.schema])
+
+/** Rules of a strategy that `plainSchema` takes. */
+export function plainRules(config: StrategyConfig): StrategyRules {
+  return plain.find((rules) => rules.name === config.name) as StrategyRules
+}

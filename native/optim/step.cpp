@@ -1,0 +1,120 @@
+#include "optim/step.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+constexpr double kRidge = 1e-8;  // keeps the Gram matrix invertible when rows of A depend on each other
+
+/// Lower Cholesky factor of A A^T + kRidge I, [rank, rank], in place of its lower half.
+std::vector<double> gram_factor(Pool& pool, const float* a, int64_t rank, int64_t cols) {
+  std::vector<double> gram(rank * rank);
+  pool.for_range(rank, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t j = 0; j <= i; ++j) {
+        double sum = 0;
+        for (int64_t c = 0; c < cols; ++c) sum += double{a[i * cols + c]} * a[j * cols + c];
+        gram[i * rank + j] = sum + (i == j ? kRidge : 0);
+      }
+    }
+  });
+  for (int64_t j = 0; j < rank; ++j) {
+    for (int64_t i = j; i < rank; ++i) {
+      double sum = gram[i * rank + j];
+      for (int64_t k = 0; k < j; ++k) sum -= gram[i * rank + k] * gram[j * rank + k];
+      // A row of A that others span leaves rounding only, of either sign.
+      if (i == j)
+        gram[i * rank + i] = std::sqrt(std::max(sum, kRidge));
+      else
+        gram[i * rank + j] = sum / gram[j * rank + j];
+    }
+  }
+  return gram;
+}
+
+/// Runs of trained parameters that lie side by side and share their settings: (group, begin, end) in elements.
+struct Run {
+  int group;
+  int64_t begin, end;
+};
+
+std::vector<Run> runs_of(const AdapterSpec& spec, size_t groups) {
+  std::vector<const ParameterSpec*> trained;
+  for (const ParameterSpec& p : spec.parameters)
+    if (p.trained) trained.push_back(&p);
+  std::sort(trained.begin(), trained.end(),
+            [](const ParameterSpec* a, const ParameterSpec* b) { return a->offset < b->offset; });
+  std::vector<Run> runs;
+  for (const ParameterSpec* p : trained) {
+    if (p->group < 0 || p->group >= static_cast<int>(groups))
+      fail("CONFIG", "parameter ", p->name, " is in optimiser group ", p->group, ", and the step has ", groups,
+           " groups");
+    const int64_t end = p->offset + p->rows * p->cols;
+    if (!runs.empty() && runs.back().group == p->group)
+      runs.back().end = end;
+    else
+      runs.push_back({p->group, p->offset, end});
+  }
+  return runs;
+}
+
+}  // namespace
+
+void project_gradient(Context& context, const Adapter& adapter, const GradientProjection& projection) {
+  const ParameterSpec& a = adapter.spec().parameters[projection.a];
+  const ParameterSpec& b = adapter.spec().parameters[projection.b];
+  float* const gradient = adapter.data(projection.b, AdapterArray::gradient);
+  const int64_t rank = a.rows;
+  const std::vector<double> factor = gram_factor(context.pool, adapter.data(projection.a), rank, a.cols);
+  const double gain = 1 / (double{projection.scale} * projection.scale);
+  context.pool.for_range(b.rows, 64, [&](int64_t begin, int64_t end) {
+    std::vector<double> row(rank);
+    for (int64_t i = begin; i < end; ++i) {
+      float* const g = gradient + i * rank;
+      for (int64_t j = 0; j < rank; ++j) {
+        double sum = gain * g[j];
+        for (int64_t k = 0; k < j; ++k) sum -= factor[j * rank + k] * row[k];
+        row[j] = sum / factor[j * rank + j];
+      }
+      for (int64_t j = rank - 1; j >= 0; --j) {
+        double sum = row[j];
+        for (int64_t k = j + 1; k < rank; ++k) sum -= factor[k * rank + j] * row[k];
+        row[j] = sum / factor[j * rank + j];
+      }
+      for (int64_t j = 0; j < rank; ++j) g[j] = static_cast<float>(row[j]);
+    }
+  });
+}
+
+double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options) {
+  const AdapterSpec& spec = adapter.spec();
+  if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
+  if (options.step < 1) fail("CONFIG", "the optimiser's step is ", options.step, "; steps count from 1");
+  const std::vector<Run> runs = runs_of(spec, options.groups.size());
+  float* const gradients = adapter.span(AdapterArray::gradient);
+  const cpu::OpKernels& ops = context.kernels.ops;
+  const double norm = std::sqrt(ops.sum_of_squares(context.pool, spec.trained_elements, gradients));
+  if (!std::isfinite(norm))
+    fail("DIVERGED", "the gradient of step ", options.step,
+         " is not finite; lower the learning rate or clip the gradient");
+  const float clip = options.max_grad_norm > 0
+                         ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
+                         : 1.0f;
+  for (const GradientProjection& projection : spec.projections) project_gradient(context, adapter, projection);
+  for (const Run& run : runs) {
+    const GroupSettings& group = options.groups[run.group];
+    const cpu::AdamW update{group.learning_rate, options.beta1, options.beta2, options.epsilon,
+                            group.weight_decay,  options.step,  clip};
+    ops.adamw(context.pool, run.end - run.begin, update, gradients + run.begin,
+              adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
+              adapter.span(AdapterArray::value) + run.begin);
+  }
+  std::fill(gradients, gradients + spec.trained_elements, 0.0f);
+  return norm;
+}
+
+}  // namespace lowrank

@@ -1,0 +1,35 @@
+// One optimiser step over an adapter's span, in the order that all strategies agree on: clip, project, update, zero.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "runtime/engine.h"
+
+namespace lowrank {
+
+/// Settings that the parameters of one group share.
+struct GroupSettings {
+  float learning_rate = 0;
+  float weight_decay = 0;
+};
+
+struct OptimizerStep {
+  float beta1 = 0, beta2 = 0, epsilon = 0;
+  double max_grad_norm = 0;  // 0 or less: off
+  int64_t step = 0;          // from 1
+  std::vector<GroupSettings> groups;  // by ParameterSpec::group
+};
+
+/// Clips by the global norm (double accumulation), updates every trained parameter by AdamW at its group's settings and
+/// zeroes the gradients; returns the norm before clipping. Throws "DIVERGED", with nothing updated, when the norm is not
+/// finite, and "CONFIG" for a group without settings.
+double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
+
+/// Replaces the gradient of B, [out, rank], by dB (A A^T + 1e-8 I)^-1 / s^2: of all changes of B the one that moves
+/// s B A most nearly along the full gradient. In double precision.
+/// LoRA-FA with corrected gradients, arXiv 2308.03303v2; PEFT's create_lorafa_optimizer has the same formula.
+void project_gradient(Context& context, const Adapter& adapter, const GradientProjection& projection);
+
+}  // namespace lowrank
