@@ -54,6 +54,21 @@ export function word<const Words extends readonly [string, ...string[]]>(words: 
   return z.enum(words, { error: `one of ${words.join(', ')}` })
 }
 
+export type JsonSchema = { [key: string]: unknown }
+
+/** A schema as JSON Schema (2020-12), of what may be given: what has a default may be absent. */
+export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
+  return z.toJSONSchema(schema, { io: 'input', reused: 'inline', override: simplify }) as JsonSchema
+}
+
+/** Leaves out what goes without saying: that integers are exact, that keys are strings, and what TypeScript may not do. */
+function simplify({ jsonSchema }: { jsonSchema: JsonSchema }): void {
+  if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
+  if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum
+  delete jsonSchema.propertyNames
+  delete jsonSchema.readOnly
+}
+
 /**
  * Checks options against a schema and returns them in camelCase with defaults filled in.
  * @throws {ConfigError} for an unknown key (with the nearest known one) or a value out of range

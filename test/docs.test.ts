@@ -2,6 +2,7 @@
  * The documentation against the code: keys, defaults, variables, verbs, flags and exports that exist are documented,
  * what is documented exists, links lead somewhere, and the examples are valid.
  */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -10,6 +11,7 @@ import { parse } from 'yaml'
 import * as api from '../lib/index.js'
 import { resolveConfig } from '../lib/train/config.js'
 import { configJsonSchema } from '../lib/train/config-schema.js'
+import { published } from './lib/cli/contract.js'
 import { lowrank } from './lib/cli/lowrank.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -97,6 +99,13 @@ function sameValue(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b) || (typeof b === 'number' && Number(a) === b)
 }
 
+describe('what is generated', () => {
+  it('is up to date (npm run build:schemas)', () => {
+    const check = [join(root, 'scripts/schemas.mjs'), '--check']
+    expect(() => execFileSync(process.execPath, check, { encoding: 'utf8' })).not.toThrow()
+  })
+})
+
 describe('docs/environment.md', () => {
   const documented = new Set(read('docs/environment.md').match(/LOWRANK_[A-Z]+(?:_[A-Z]+)*/g))
   /** As they are read: `process.env.NAME`, `getenv("NAME")`. */
@@ -149,6 +158,10 @@ describe('commands', () => {
       const own = flagsOf(verb).filter((flag) => !['--help', '--json'].includes(flag))
       expect(own.filter((flag) => !new RegExp(`\`${flag}[\` ]`).test(section as string))).toEqual([])
     }
+  })
+
+  it('each have a published schema of what they print', () => {
+    expect(verbs.filter((verb) => !published.includes(verb))).toEqual([])
   })
 
   it('have no flag on their page that does not exist', () => {

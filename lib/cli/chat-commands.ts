@@ -44,7 +44,7 @@ const COMMANDS: readonly ChatCommand[] = [
     run: async ({ chat, output }) => {
       chat.reset()
       output.note('The turns are forgotten.')
-      output.event({ event: 'reset' })
+      output.event<'chat'>({ event: 'reset' })
     },
   },
   {
@@ -63,7 +63,7 @@ const COMMANDS: readonly ChatCommand[] = [
     run: async ({ chat, output }, argument) => {
       if (argument !== '') chat.system = argument === 'off' ? null : argument
       output.note(chat.system === null ? 'There is no system text.' : `System text: ${chat.system}`)
-      output.event({ event: 'system', system: chat.system })
+      output.event<'chat'>({ event: 'system', system: chat.system })
     },
   },
   {
@@ -124,7 +124,7 @@ function tellAdapters({ model, output }: Talk): void {
     weight === 0 ? `${name} (off)` : weight === 1 ? name : `${name}=${weight}`,
   )
   output.note(text.length === 0 ? 'No adapter is loaded.' : `Adapters: ${text.join(', ')}`)
-  output.event({ event: 'adapter', adapters })
+  output.event<'chat'>({ event: 'adapter', adapters })
 }
 
 async function save({ chat, output, savedTo }: Talk, argument: string): Promise<void> {
@@ -138,5 +138,5 @@ async function save({ chat, output, savedTo }: Talk, argument: string): Promise<
   await writeFileWhole(path, `${JSON.stringify({ messages })}\n`)
   savedTo.add(path)
   output.note(`Saved ${messages.length} messages to ${argument}.`)
-  output.event({ event: 'save', path, messages: messages.length })
+  output.event<'chat'>({ event: 'save', path, messages: messages.length })
 }

@@ -206,7 +206,7 @@ export class Conversation implements Talk {
     this.#dropped = answer.droppedMessages
     if (answer.finishReason === 'length')
       this.output.note('note: the answer was cut off; --max-new-tokens allows longer ones.')
-    this.output.event({
+    this.output.event<'chat'>({
       event: 'answer',
       prompt: text,
       text: answer.text,

@@ -3,35 +3,23 @@ import { cpus, totalmem } from 'node:os'
 import type { Command } from 'commander'
 import { NativeLoadError } from '../errors.js'
 import { formatBytes } from '../memory.js'
-import { addon, type CpuInfo } from '../native/addon.js'
-import { type AddonOrigin, addonOrigin } from '../native/load.js'
+import { addon } from '../native/addon.js'
+import { addonOrigin } from '../native/load.js'
 import { EXIT_FAILED } from './errors.js'
 import { facts } from './format.js'
 import { examples } from './help.js'
 import { Output } from './output.js'
+import type { Printed } from './schemas.js'
 
-interface Part {
-  available: boolean
-  reason: string
-}
-
-interface Report {
-  addon: (AddonOrigin & { version: string }) | { error: string }
-  cpu: { model: string } & Partial<Omit<CpuInfo, 'prefersBf16'> & { bf16: boolean }>
-  cuda: Part
-  mpi: Part
-  node: { version: string; napi: string; platform: string; arch: string }
-  memory: { total_bytes: number; available_bytes: number }
-  /** LOWRANK_* variables that are set. */
-  environment: Record<string, string>
-}
+type Report = Printed<'doctor'>
+type Part = Report['cuda']
 
 export function configure(command: Command): void {
   examples(command, ['lowrank doctor', 'lowrank doctor --json'])
   command.action((options: { json?: boolean }) => {
     const output = new Output(options.json ?? false)
     const report = examine()
-    output.answer(report, () => describe(report))
+    output.answer<'doctor'>(report, () => describe(report))
     if ('error' in report.addon) process.exitCode = EXIT_FAILED
   })
 }

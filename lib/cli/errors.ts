@@ -38,7 +38,7 @@ export function reportError(error: unknown, output: Output): number {
   output.note(`${styledFor(output.stderr, 'red', `${label}:`)} ${failure.message}`)
   if (process.env.LOWRANK_DEBUG && error instanceof Error) output.note(stackOf(error))
   const { code, message, details } = failure
-  output.event({ event: 'error', code, message, details })
+  output.error({ event: 'error', code, message, details })
   return failure.exitCode
 }
 

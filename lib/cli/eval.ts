@@ -55,7 +55,7 @@ export function configure(command: Command): void {
           adapters,
           dataset: data.path,
         }
-        output.answer(answer, () =>
+        output.answer<'eval'>(answer, () =>
           facts([
             ['loss', found.loss.toFixed(4)],
             ['perplexity', found.perplexity.toFixed(3)],

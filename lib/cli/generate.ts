@@ -63,7 +63,7 @@ async function answer(
   output: Output,
 ): Promise<void> {
   const { text, tokenIds, finishReason, tokensPerSecond } = await stream(model, input, options, output)
-  output.event({
+  output.event<'generate'>({
     prompt,
     text,
     tokens: tokenIds.length,

@@ -10,10 +10,11 @@ import { locateShown } from './download.js'
 import { examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import { Output } from './output.js'
+import type { Printed } from './schemas.js'
 
 /** What an inspection found, as data for --json (with `kind` and `path`) and as text. */
 export interface Inspection {
-  data: { kind: 'model' | 'adapter' | 'checkpoint' | 'run' | 'dataset'; path: string; [key: string]: unknown }
+  data: Printed<'inspect'>
   text(): string
 }
 
@@ -41,7 +42,7 @@ export function configure(command: Command): void {
   command.action(async (path: string, options: Options) => {
     const output = new Output(options.json ?? false)
     const { data, text } = await inspect(await onDisk(path, output), options, output)
-    output.answer(data, text)
+    output.answer<'inspect'>(data, text)
   })
 }
 

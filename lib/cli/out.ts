@@ -14,6 +14,7 @@ import { integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { StatusLine } from './progress.js'
+import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
 
 export interface OutOptions {
@@ -118,11 +119,14 @@ export async function writeShown(
   }
 }
 
-/** The answer of a verb that wrote a model. */
+/**
+ * The answer of a verb that wrote a model.
+ * @param more what `export` says beside what `merge` says
+ */
 export function reportWritten(
   { output: path, files, check }: Written,
   output: Output,
-  more: object = {},
+  more: Partial<Printed<'export'>> = {},
 ): void {
   const data = {
     output: path,
@@ -135,7 +139,7 @@ export function reportWritten(
     },
     ...more,
   }
-  output.answer(data, () => {
+  output.answer<'merge' | 'export'>(data, () => {
     const written: [string, string][] = [
       ['written', path],
       ['files', files.join(', ')],

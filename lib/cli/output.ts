@@ -3,6 +3,7 @@
  * warnings and progress go to stderr either way, so that stdout can be piped.
  */
 import { styleText } from 'node:util'
+import type { ErrorLine, Printed, Verb } from './schemas.js'
 
 type Style = Parameters<typeof styleText>[0]
 
@@ -14,13 +15,22 @@ export class Output {
     readonly stderr: NodeJS.WriteStream = process.stderr,
   ) {}
 
-  /** The one answer of a verb, as data and as text. */
-  answer(data: unknown, text: () => string): void {
+  /** The one answer of a verb, as data and as text. The verb has to be named, and holds the data to its schema. */
+  answer<Name extends Verb = never>(data: NoInfer<Printed<Name>>, text: () => string): void {
     this.stdout.write(this.json ? `${JSON.stringify(data)}\n` : `${text()}\n`)
   }
 
-  /** One line of a stream of JSON; nothing when stdout is for people. */
-  event(data: unknown): void {
+  /** One line of a verb's stream of JSON; nothing when stdout is for people. */
+  event<Name extends Verb = never>(data: NoInfer<Printed<Name>>): void {
+    this.#line(data)
+  }
+
+  /** The last line of stdout when a verb fails; nothing when stdout is for people. */
+  error(line: ErrorLine): void {
+    this.#line(line)
+  }
+
+  #line(data: unknown): void {
     if (this.json) this.stdout.write(`${JSON.stringify(data)}\n`)
   }
 

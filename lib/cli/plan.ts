@@ -15,6 +15,7 @@ import { collect, examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { DownloadShown } from './progress.js'
+import type { Printed } from './schemas.js'
 
 /** Flags that stand for a config file; the names are those of its keys. */
 interface Shape {
@@ -62,7 +63,9 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const config = path === undefined ? fromFlags(options) : await fromFile(path, options)
     const { memory, quantization } = await planned(config, output)
-    const precision = resolvePrecision(config.precision)
+    // In the words of the config.
+    const precision: Printed<'plan'>['precision'] =
+      resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
     const data = {
       model: config.model,
       method: config.strategy.name,
@@ -75,7 +78,7 @@ export function configure(command: Command): void {
       quantization: describeQuantization(quantization),
       precision,
     }
-    output.answer(data, () => describe(config, memory, data))
+    output.answer<'plan'>(data, () => describe(config, memory, data))
   })
 }
 

@@ -10,7 +10,7 @@ export function configure(command: Command): void {
   command.action((options: { json?: boolean }) => {
     const output = new Output(options.json ?? false)
     const entries = listStrategies()
-    output.answer(entries, () =>
+    output.answer<'strategies'>(entries, () =>
       table([
         ['NAME', 'PAPER', 'SAVED AS', 'BASES', 'TRAINS'],
         ...entries.map(({ name, paper, peft_type, bases, trainable }) => [

@@ -150,7 +150,7 @@ async function follow(
         await writeFileWhole(join(config.outputDir, 'config.yaml'), configText(config))
         noteData(run, progress)
       }
-      output.event(event)
+      output.event<'train'>(event)
       show(event, run, config, call, output, progress)
     }
   } finally {
@@ -192,7 +192,7 @@ function show(
     progress.note(`step ${event.step}: saved ${event.path}`)
   } else if (event.event === 'done') {
     progress.stop()
-    if (!output.json) output.answer(event, () => summary(event, config, call))
+    if (!output.json) output.answer<'train'>(event, () => summary(event, config, call))
   }
 }
 

@@ -1,14 +1,11 @@
-/** The JSON schema of config files, for editors; docs/config.schema.json is this, written by scripts/config-schema.mjs. */
-import * as z from 'zod'
-import { snakeKey } from '../schema.js'
+/** The JSON schema of config files, for editors; schemas/config.schema.json is this, written by scripts/schemas.mjs. */
+import { type JsonSchema, jsonSchemaOf, snakeKey } from '../schema.js'
 import { configSchema } from './config.js'
-
-type JsonSchema = { [key: string]: unknown }
 
 /** The schema as plain data, keys in snake_case. */
 export function configJsonSchema(): JsonSchema {
-  const schema = z.toJSONSchema(configSchema, { io: 'input', reused: 'inline' }) as JsonSchema
-  return { ...(respell(schema) as JsonSchema), title: 'lowrank training config' }
+  const { $schema, ...rest } = respell(jsonSchemaOf(configSchema)) as JsonSchema
+  return { $schema, title: 'lowrank training config', ...rest }
 }
 
 function respell(schema: unknown): unknown {

@@ -2,34 +2,80 @@
 import { existsSync } from 'node:fs'
 import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import * as z from 'zod'
 import { WriteError } from '../errors.js'
 import { writeFileWhole } from '../files/atomic.js'
-import type { PlanRow } from '../native/addon.js'
+import type { Category } from '../native/addon.js'
+
+const bytes = z.int().nonnegative()
+const count = z.int().nonnegative()
+const step = z.int().positive().describe('Optimiser steps made so far, from 1')
+const rate = z.number().nonnegative().describe('All tokens processed, per second')
+
+/** The bytes of one category at the peak of a plan, as JSON has them. */
+export const planRow = z.object({
+  category: z.enum([
+    'weights',
+    'quantization_constants',
+    'adapters',
+    'gradients',
+    'optimizer',
+    'activations',
+    'kv_cache',
+    'loss',
+    'workspace',
+  ]) satisfies z.ZodType<Category>,
+  bytes: bytes.describe('Bytes of this category at the peak'),
+})
+
+/** The events of a run, one of which is a line of JSON. */
+export const trainEvents = [
+  z
+    .object({
+      event: z.literal('plan'),
+      peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
+      rows: z.array(planRow).readonly().describe('What they are made of; the rows add up to peak_bytes'),
+    })
+    .describe('The planned memory, before the first step'),
+  z
+    .object({
+      event: z.literal('step'),
+      step,
+      epoch: z.number().nonnegative().describe('Passes over the data so far'),
+      loss: z.number().describe('Mean over the supervised tokens of the step in nats, before its update'),
+      grad_norm: z.number().nonnegative().describe('L2 norm of the gradient before clipping'),
+      learning_rate: z.number().nonnegative().describe('Of this step'),
+      tokens: count.describe('All tokens of the step'),
+      supervised_tokens: count.describe('Tokens of the step that have a label'),
+      tokens_per_second: rate,
+    })
+    .describe('An optimiser step was made'),
+  z
+    .object({
+      event: z.literal('eval'),
+      step,
+      loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
+      perplexity: z.number().describe('exp(loss)'),
+      tokens: count.describe('All tokens of the held-out data'),
+    })
+    .describe('The held-out data was evaluated after a step'),
+  z
+    .object({ event: z.literal('checkpoint'), step, path: z.string().describe('Its folder') })
+    .describe('A checkpoint was saved'),
+  z
+    .object({
+      event: z.literal('done'),
+      output_dir: z.string().nullable().describe('Where the result is; null if the run saves nothing'),
+      train_loss: z.number().describe('Mean over the supervised tokens of all steps in nats'),
+      steps: step,
+      peak_rss_bytes: bytes.describe('Most bytes that the process held resident'),
+      tokens_per_second: rate,
+    })
+    .describe('The run came to its end'),
+] as const
 
 /** One event of a run; a line of JSON. Bytes are integers, losses nats per supervised token, steps count from 1. */
-export type TrainEvent =
-  | { event: 'plan'; peak_bytes: number; rows: readonly PlanRow[] }
-  | {
-      event: 'step'
-      step: number
-      epoch: number
-      loss: number
-      grad_norm: number
-      learning_rate: number
-      tokens: number
-      supervised_tokens: number
-      tokens_per_second: number
-    }
-  | { event: 'eval'; step: number; loss: number; perplexity: number; tokens: number }
-  | { event: 'checkpoint'; step: number; path: string }
-  | {
-      event: 'done'
-      output_dir: string | null
-      train_loss: number
-      steps: number
-      peak_rss_bytes: number
-      tokens_per_second: number
-    }
+export type TrainEvent = z.infer<(typeof trainEvents)[number]>
 
 const FILE = 'metrics.jsonl'
 

@@ -1,62 +1,20 @@
-/** The JSON that programs may rely on, as schemas: what the tests hold the command line to. */
+/** The events of runs, read back. */
 import { readFileSync } from 'node:fs'
-import * as z from 'zod'
+import type { ErrorLine, Printed } from '../../lib/cli/schemas.js'
+import { checkLine } from '../lib/cli/contract.js'
 
-const bytes = z.int().nonnegative()
-const count = z.int().nonnegative()
-const step = z.int().positive()
-const categories = [
-  'weights',
-  'quantization_constants',
-  'adapters',
-  'gradients',
-  'optimizer',
-  'activations',
-  'kv_cache',
-  'loss',
-  'workspace',
-]
-export const rows = z.array(z.object({ category: z.enum(categories), bytes }))
+type TrainEvent = Printed<'train'> | ErrorLine
 
-export const trainEvent = z.discriminatedUnion('event', [
-  z.object({ event: z.literal('plan'), peak_bytes: bytes, rows }),
-  z.object({
-    event: z.literal('step'),
-    step,
-    epoch: z.number().positive(),
-    loss: z.number(),
-    grad_norm: z.number(),
-    learning_rate: z.number(),
-    tokens: count,
-    supervised_tokens: count,
-    tokens_per_second: z.number().positive(),
-  }),
-  z.object({ event: z.literal('eval'), step, loss: z.number(), perplexity: z.number(), tokens: count }),
-  z.object({ event: z.literal('checkpoint'), step, path: z.string() }),
-  z.object({
-    event: z.literal('done'),
-    output_dir: z.string(),
-    train_loss: z.number(),
-    steps: step,
-    peak_rss_bytes: bytes,
-    tokens_per_second: z.number().positive(),
-  }),
-  z.object({
-    event: z.literal('error'),
-    code: z.string(),
-    message: z.string(),
-    details: z.record(z.string(), z.unknown()),
-  }),
-])
-
-export type TrainEvent = z.infer<typeof trainEvent>
-export type StepEvent = Extract<TrainEvent, { event: 'step' }>
-
-export function parseEvents(lines: string): TrainEvent[] {
+/** @param schema what the lines are held to */
+export function parseEvents(lines: string, schema: 'train' | 'metrics' = 'train'): TrainEvent[] {
   return lines
     .split('\n')
     .filter(Boolean)
-    .map((line) => trainEvent.parse(JSON.parse(line)))
+    .map((line) => {
+      const event = JSON.parse(line) as TrainEvent
+      checkLine(schema, event)
+      return event
+    })
 }
 
 /** The events of a kind. */
@@ -70,5 +28,5 @@ export function numbersOf(events: readonly TrainEvent[]) {
 }
 
 export function readMetrics(path: string): TrainEvent[] {
-  return parseEvents(readFileSync(path, 'utf8'))
+  return parseEvents(readFileSync(path, 'utf8'), 'metrics')
 }

@@ -11,38 +11,46 @@ import { formatBytes } from '../../memory.js'
 import { readAdapterConfig } from '../../peft/adapter-config.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
+import type { Printed } from '../schemas.js'
 import { type CheckpointFacts, checkpointLines, checkpointsIn } from './run.js'
 
 const CONFIG_LIMIT = 16 << 20
 const MODULE = /^base_model\.model\.(.+)\.[^.]+\.weight$/
 
-/** Keys of adapter_config.json that say what the adapter computes. */
-const SHOWN = ['r', 'lora_alpha', 'lora_dropout', 'use_rslora', 'target_modules'] as const
+type AdapterFacts = Omit<Extract<Printed<'inspect'>, { kind: 'adapter' }>, 'kind' | 'checkpoints'>
 
 export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint'): Promise<Inspection> {
+  const found = await adapterFacts(path)
+  if (kind === 'checkpoint') {
+    const training = await readTraining(path)
+    return { data: { kind, ...found, training }, text: () => describe(kind, found, { training }) }
+  }
+  const checkpoints = await checkpointsIn(path)
+  const listed = checkpoints.length > 0 ? { checkpoints } : {}
+  return { data: { kind, ...found, ...listed }, text: () => describe(kind, found, listed) }
+}
+
+async function adapterFacts(path: string): Promise<AdapterFacts> {
   const configPath = join(path, 'adapter_config.json')
   const config = await readJsonObject(configPath, CONFIG_LIMIT)
-  const tensors = await readTensors(path)
-  const reason = await whyUnsupported(configPath, tensors.modules)
-  const shown = Object.fromEntries(SHOWN.map((key) => [key, config[key] ?? null]))
-  const bytes = await folderBytes(path)
-  const checkpoints = kind === 'adapter' ? await checkpointsIn(path) : []
-  const data = {
-    kind,
+  const { modules, ...tensors } = await readTensors(path)
+  const reason = await whyUnsupported(configPath, modules)
+  return {
     path,
     peft_type: config.peft_type ?? null,
     base_model: config.base_model_name_or_path ?? null,
     task_type: config.task_type ?? null,
-    ...shown,
+    r: config.r ?? null,
+    lora_alpha: config.lora_alpha ?? null,
+    lora_dropout: config.lora_dropout ?? null,
+    use_rslora: config.use_rslora ?? null,
+    target_modules: config.target_modules ?? null,
     ...tensors,
-    modules: tensors.modules.length,
-    bytes,
+    modules: modules.length,
+    bytes: await folderBytes(path),
     supported: reason === null,
     ...(reason === null ? {} : { reason }),
-    ...(kind === 'checkpoint' ? { training: await readTraining(path) } : {}),
-    ...(checkpoints.length > 0 ? { checkpoints } : {}),
   }
-  return { data, text: () => describe(data, tensors, bytes, checkpoints) }
 }
 
 interface AdapterTensors {
@@ -87,10 +95,9 @@ async function folderBytes(path: string): Promise<number> {
 }
 
 function describe(
-  data: Inspection['data'],
-  tensors: AdapterTensors,
-  bytes: number,
-  checkpoints: readonly CheckpointFacts[],
+  kind: 'adapter' | 'checkpoint',
+  found: AdapterFacts,
+  { training, checkpoints = [] }: { training?: Record<string, unknown>; checkpoints?: CheckpointFacts[] },
 ): string {
   const plain = (value: unknown) =>
     value === null || value === undefined
@@ -98,22 +105,21 @@ function describe(
       : Array.isArray(value)
         ? value.join(', ')
         : String(value)
-  const training = (data.training ?? {}) as Record<string, unknown>
   return facts([
-    [data.kind, data.path],
-    ['type', `PEFT ${plain(data.peft_type) ?? 'unknown'}`],
-    ['base model', plain(data.base_model)],
-    ['task', plain(data.task_type)],
-    ['rank', plain(data.r)],
-    ['alpha', plain(data.lora_alpha)],
-    ['dropout', plain(data.lora_dropout)],
-    ['targets', plain(data.target_modules)],
-    ['modules', tensors.modules.length],
-    ['tensors', `${tensors.tensors} (${tensors.dtypes.join(', ')})`],
-    ['parameters', formatCount(tensors.parameters)],
-    ['files', formatBytes(bytes)],
-    ['step', plain(training.step)],
-    ['cannot be loaded', plain(data.reason)],
+    [kind, found.path],
+    ['type', `PEFT ${plain(found.peft_type) ?? 'unknown'}`],
+    ['base model', plain(found.base_model)],
+    ['task', plain(found.task_type)],
+    ['rank', plain(found.r)],
+    ['alpha', plain(found.lora_alpha)],
+    ['dropout', plain(found.lora_dropout)],
+    ['targets', plain(found.target_modules)],
+    ['modules', found.modules],
+    ['tensors', `${found.tensors} (${found.dtypes.join(', ')})`],
+    ['parameters', formatCount(found.parameters)],
+    ['files', formatBytes(found.bytes)],
+    ['step', plain(training?.step)],
+    ['cannot be loaded', found.reason],
     ...checkpointLines(checkpoints).map((line) => ['checkpoint', line] as const),
   ])
 }

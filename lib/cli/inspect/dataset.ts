@@ -11,6 +11,7 @@ import { locateShown } from '../download.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Output } from '../output.js'
+import type { Printed } from '../schemas.js'
 
 /** Rows that are shown. */
 const EXAMPLES = 2
@@ -23,31 +24,11 @@ export interface DatasetInspection {
   trainOn?: TrainOn
 }
 
-interface Spread {
-  total: number
-  min: number
-  mean: number
-  max: number
-}
-
+type DatasetFacts = Omit<Extract<Printed<'inspect'>, { kind: 'dataset' }>, 'kind' | 'path'>
+/** What a model sees in it. */
+type TokenFacts = Required<Omit<DatasetFacts, 'format' | 'rows'>>
 /** A piece of an example as the model sees it; the loss counts the trained ones. */
-interface Part {
-  text: string
-  trained: boolean
-}
-
-interface TokenFacts {
-  tokens: Spread
-  supervised_tokens: number
-  dropped: Record<DropReason, number>
-  truncated: number
-  examples: { line: number; parts: Part[] }[]
-}
-
-interface DatasetFacts extends Partial<TokenFacts> {
-  format: DatasetFormat
-  rows: number
-}
+type Part = TokenFacts['examples'][0]['parts'][0]
 
 export async function inspectDataset(
   path: string,

@@ -12,32 +12,15 @@ import { describeQuantization, nf4, type Quantization } from '../../strategies/q
 import { storageFormats, storedQuantization } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
+import type { Printed } from '../schemas.js'
 
 /** The values of `quantization` in a config file. */
 const QUANTIZATIONS: readonly Quantization[] = [{ type: 'none' }, nf4(), nf4({ doubleQuant: false })]
 
-interface TokenizerFacts {
-  vocab_size: number
-  bos: string | null
-  eos: string | null
-  chat_template: boolean
-}
-
-interface ModelFacts {
-  architecture: string | null
-  context: number | null
-  parameters: number
-  layers: number | null
-  hidden_size: number | null
-  tensors: number
-  dtypes: Record<string, number>
-  bytes: number
-  tokenizer: TokenizerFacts | { error: string }
-  supported: boolean
-  reason?: string
-  /** Bytes of the weights in memory, by quantisation. */
-  memory: Record<string, number>
-}
+type ModelFacts = Omit<
+  Extract<Printed<'inspect'>, { kind: 'model' }>,
+  'kind' | 'path' | 'format' | 'fingerprint'
+>
 
 export async function inspectModel(path: string): Promise<Inspection> {
   const files = await openModelFiles(path)
@@ -79,7 +62,7 @@ function tryGraph(files: ModelFiles): Graph | UnsupportedError {
   }
 }
 
-async function tokenizerFacts(files: ModelFiles): Promise<TokenizerFacts | { error: string }> {
+async function tokenizerFacts(files: ModelFiles): Promise<ModelFacts['tokenizer']> {
   try {
     const source = await readTokenizerSource(files)
     const { vocabSize, specialTokens } = loadTokenizer(source)

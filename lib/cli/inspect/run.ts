@@ -2,13 +2,10 @@
 import { listCheckpoints, missingFile } from '../../train/checkpoint.js'
 import { facts } from '../format.js'
 import type { Inspection } from '../inspect.js'
+import type { Printed } from '../schemas.js'
 
 /** A checkpoint as --json lists it; what lacks a file cannot be resumed from. */
-export interface CheckpointFacts {
-  path: string
-  step: number
-  missing?: string
-}
+export type CheckpointFacts = Extract<Printed<'inspect'>, { kind: 'run' }>['checkpoints'][0]
 
 /** The newest first. */
 export async function checkpointsIn(folder: string): Promise<CheckpointFacts[]> {

@@ -1,24 +1,16 @@
 import { cpSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import * as z from 'zod'
+import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
-import { jsonLines, lowrank } from './lowrank.js'
+import { lowrank, printed } from './lowrank.js'
 
-const evaluation = z.object({
-  loss: z.number().positive(),
-  perplexity: z.number().positive(),
-  tokens: z.int().positive(),
-  supervised_tokens: z.int().positive(),
-  adapters: z.array(z.strictObject({ path: z.string(), weight: z.number() })),
-})
-
-async function evaluated(...args: string[]): Promise<z.infer<typeof evaluation>> {
-  const { code, stdout, stderr } = await lowrank(['eval', '--json', ...args])
-  expect(stderr).toMatch(/^Loading .*\n$/)
-  expect(code).toBe(0)
-  const lines = jsonLines(stdout)
-  expect(lines).toHaveLength(1)
-  return evaluation.parse(lines[0])
+async function evaluated(...args: string[]): Promise<Printed<'eval'>> {
+  const ended = await lowrank(['eval', '--json', ...args])
+  expect(ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/^Loading .*\n$/) })
+  const [found, ...more] = printed<'eval'>(ended) as [Printed<'eval'>]
+  expect(more).toEqual([])
+  expect(found.supervised_tokens).toBeGreaterThan(0)
+  return found
 }
 
 test('loss and perplexity come as one object, and agree', async () => {
@@ -54,9 +46,9 @@ test('an adapter is evaluated over the quantisation that it was trained over, un
   const flags = ['eval', '--model', model, '--adapter', at('out'), '--dataset', at('dev.jsonl'), '--json']
   const [recorded, same, other] = await Promise.all(
     [[], ['--quantization', 'nf4'], ['--quantization', 'none']].map(async (more) => {
-      const { code, stdout, stderr } = await lowrank([...flags, ...more])
-      expect(code).toBe(0)
-      return { ...evaluation.parse(jsonLines(stdout)[0]), stderr }
+      const ended = await lowrank([...flags, ...more])
+      expect(ended.code).toBe(0)
+      return { ...printed<'eval'>(ended)[0], stderr: ended.stderr }
     }),
   )
   expect(recorded?.loss).toBe(same?.loss)

@@ -1,24 +1,15 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import * as z from 'zod'
+import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { jsonLines, lowrank } from './lowrank.js'
+import { lowrank, printed } from './lowrank.js'
 
-const answer = z.strictObject({
-  prompt: z.string(),
-  text: z.string(),
-  tokens: z.int().nonnegative(),
-  finish_reason: z.enum(['stop', 'length']),
-  tokens_per_second: z.number().nonnegative(),
-})
-
-async function answers(...args: string[]): Promise<z.infer<typeof answer>[]> {
-  const { code, stdout, stderr } = await lowrank(['generate', '--json', '--max-new-tokens', '8', ...args])
-  expect(stderr).toMatch(/^Loading .*\n$/)
-  expect(code).toBe(0)
-  return jsonLines(stdout).map((line) => answer.parse(line))
+async function answers(...args: string[]): Promise<Printed<'generate'>[]> {
+  const ended = await lowrank(['generate', '--json', '--max-new-tokens', '8', ...args])
+  expect(ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/^Loading .*\n$/) })
+  return printed<'generate'>(ended)
 }
 
 const texts = async (...args: string[]) => (await answers(...args)).map(({ text }) => text)

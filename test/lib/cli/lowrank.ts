@@ -1,5 +1,10 @@
-/** Runs the built command line as its users do: a process of its own. */
+/**
+ * Runs the built command line as its users do: a process of its own. What it prints with --json goes through the
+ * published schema of its verb.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
+import type { Printed, Verb } from '../../../lib/cli/schemas.js'
+import { checkPrinted } from './contract.js'
 
 const main = new URL('../../../dist/esm/cli/main.js', import.meta.url).pathname
 
@@ -43,8 +48,20 @@ export function lowrank(args: readonly string[], options: RunOptions = {}): Prom
   }
   return new Promise((done, failed) => {
     child.on('error', failed)
-    child.on('close', (code) => done({ ...ended, code }))
+    child.on('close', (code) => {
+      try {
+        if (args.includes('--json') && !args.includes('--help')) checkPrinted(args[0] as string, ended.stdout)
+        done({ ...ended, code })
+      } catch (error) {
+        failed(error)
+      }
+    })
   })
+}
+
+/** What a verb printed with --json, line by line. */
+export function printed<Name extends Verb = never>({ stdout }: Ended): Printed<Name>[] {
+  return jsonLines(stdout) as Printed<Name>[]
 }
 
 /** For `watch`: sends a signal once, as soon as the output says so. */

@@ -1,21 +1,8 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import * as z from 'zod'
+import type { Printed } from '../../../lib/cli/schemas.js'
 import { type Project, project } from '../../e2e/project.js'
-import { jsonLines, lowrank } from './lowrank.js'
-
-const answer = z.object({
-  output: z.string(),
-  files: z.array(z.string()).nonempty(),
-  check: z
-    .object({
-      kl: z.number(),
-      top1_agreement: z.number(),
-      max_abs_logit_error: z.number(),
-      positions: z.int(),
-    })
-    .nullable(),
-})
+import { jsonLines, lowrank, printed } from './lowrank.js'
 
 /** A project whose adapter is trained. */
 async function trained(): Promise<Project> {
@@ -29,22 +16,15 @@ async function trained(): Promise<Project> {
 test('an adapter is merged into the model that its folder names, as it was held in training', async () => {
   const { at } = await trained()
   const output = at('merged')
-  const { code, stdout, stderr } = await lowrank([
-    'merge',
-    '--adapter',
-    at('out'),
-    '--output',
-    output,
-    '--json',
-  ])
-  expect(code, stderr).toBe(0)
-  const found = answer.parse(jsonLines(stdout)[0])
-  expect(jsonLines(stdout)).toHaveLength(1)
+  const ended = await lowrank(['merge', '--adapter', at('out'), '--output', output, '--json'])
+  expect(ended.code, ended.stderr).toBe(0)
+  const [found, ...more] = printed<'merge'>(ended) as [Printed<'merge'>]
+  expect(more).toEqual([])
   expect(found.output).toBe(output)
   expect(found.files).toContain('model.safetensors')
   expect(found.check?.kl).toBeLessThan(1e-3)
   expect(found.check?.top1_agreement).toBeGreaterThan(0.95)
-  expect(stderr).toMatch(/^Loading .*smollm2 with .*out\nWriting .*merged\n$/)
+  expect(ended.stderr).toMatch(/^Loading .*smollm2 with .*out\nWriting .*merged\n$/)
 
   const asked = [
     'generate',

@@ -17,19 +17,28 @@ function capture(json: boolean, colours = false) {
 
 test('an answer is text for people and one line of JSON for programs', () => {
   const people = capture(false)
-  people.output.answer({ a: 1 }, () => 'a is 1')
-  expect(people.written).toEqual({ stdout: 'a is 1\n', stderr: '' })
+  people.output.answer<'strategies'>([], () => 'none')
+  expect(people.written).toEqual({ stdout: 'none\n', stderr: '' })
   const programs = capture(true)
-  programs.output.answer({ a: 1 }, () => 'a is 1')
-  expect(programs.written).toEqual({ stdout: '{"a":1}\n', stderr: '' })
+  programs.output.answer<'strategies'>([], () => 'none')
+  expect(programs.written).toEqual({ stdout: '[]\n', stderr: '' })
+})
+
+test('what a verb prints has its type: a field too few, or no verb at all, does not compile', () => {
+  const { output, written } = capture(true)
+  // @ts-expect-error no field of the event
+  output.event<'chat'>({ event: 'save' })
+  // @ts-expect-error no verb is named
+  output.event({ event: 'reset' })
+  expect(written.stdout).toBe('{"event":"save"}\n{"event":"reset"}\n')
 })
 
 test('notes never reach stdout and events only with --json', () => {
   for (const json of [false, true]) {
     const { output, written } = capture(json)
     output.note('loading')
-    output.event({ event: 'x' })
-    expect(written).toEqual({ stdout: json ? '{"event":"x"}\n' : '', stderr: 'loading\n' })
+    output.event<'chat'>({ event: 'reset' })
+    expect(written).toEqual({ stdout: json ? '{"event":"reset"}\n' : '', stderr: 'loading\n' })
   }
 })
 

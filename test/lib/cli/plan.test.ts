@@ -1,34 +1,25 @@
 import { rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import * as z from 'zod'
-import { rows } from '../../e2e/events.js'
+import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile } from '../files/scratch.js'
-import { jsonLines, lowrank } from './lowrank.js'
+import { lowrank, printed } from './lowrank.js'
 
-const planSchema = z.object({
-  model: z.string(),
-  method: z.string(),
-  trainable_parameters: z.int(),
-  total_parameters: z.int(),
-  peak_bytes: z.int().positive(),
-  rows,
-})
+type Plan = Printed<'plan'>
 
-async function planned(...args: string[]): Promise<z.infer<typeof planSchema>> {
-  const { code, stdout, stderr } = await lowrank(['plan', '--json', ...args])
-  expect(stderr).toBe('')
-  expect(code).toBe(0)
-  const lines = jsonLines(stdout)
-  expect(lines).toHaveLength(1)
-  const plan = planSchema.parse(lines[0])
+async function planned(...args: string[]): Promise<Plan> {
+  const ended = await lowrank(['plan', '--json', ...args])
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+  const [plan, ...more] = printed<'plan'>(ended) as [Plan]
+  expect(more).toEqual([])
+  expect(plan.peak_bytes).toBeGreaterThan(0)
   expect(plan.rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(plan.peak_bytes)
   return plan
 }
 
-const bytesOf = (plan: z.infer<typeof planSchema>, category: string) =>
+const bytesOf = (plan: Plan, category: string) =>
   plan.rows.find((row) => row.category === category)?.bytes ?? 0
 
 test('a model of 70 billion parameters is planned from its config alone', async () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { lora } from '../../../lib/strategies/lora.js'
@@ -157,12 +157,6 @@ describe('a config file', () => {
 })
 
 describe('the JSON schema', () => {
-  const path = join(__dirname, '../../../docs/config.schema.json')
-
-  test('in docs/ is that of the code (npm run build:ts && node scripts/config-schema.mjs)', () => {
-    expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual(configJsonSchema())
-  })
-
   test('spells every key as files do, and knows all of them', () => {
     const keys: string[] = []
     const collect = (value: unknown): void => {

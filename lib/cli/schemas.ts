@@ -1,0 +1,283 @@
+/**
+ * What every verb prints with --json: the contract with programs. These schemas are the types of what verbs emit, so
+ * that a verb which prints something else does not compile, and scripts/schemas.mjs publishes them as schemas/*.json.
+ * Fields may be added; those that are here stay, with their meaning. Bytes are integers, losses nats per supervised
+ * token.
+ */
+import * as z from 'zod'
+import { type JsonSchema, jsonSchemaOf } from '../schema.js'
+import { planRow, trainEvents } from '../train/metrics.js'
+
+const bytes = z.int().nonnegative()
+const count = z.int().nonnegative()
+
+/** The last line of any verb that fails. */
+const errorLine = z
+  .object({
+    event: z.literal('error'),
+    code: z.string().describe('Stable name of the cause; docs/troubleshooting.md has a section for each'),
+    message: z.string().describe('For people; the words may change'),
+    details: z
+      .record(z.string(), z.unknown())
+      .describe('What the message is made of, such as a path and a line'),
+  })
+  .describe('The verb failed; always the last line')
+
+const plan = z.object({
+  model: z.string(),
+  method: z.string().describe('Name of the strategy'),
+  trainable_parameters: count.describe('Numbers that train'),
+  total_parameters: count.describe('All numbers of base and adapter'),
+  peak_bytes: bytes.describe('Most bytes that training will hold at once'),
+  rows: z.array(planRow).readonly().describe('What they are made of; the rows add up to peak_bytes'),
+  arena_bytes: bytes.describe('The block that activations, loss and workspace share'),
+  peak_at: z.string().describe('Where in the model the peak is'),
+  quantization: z.string().describe('How the frozen linears are held, as resolved'),
+  precision: z.enum(['fp32', 'bf16']).describe('Of matrix operands, as resolved'),
+})
+
+const evaluation = z.object({
+  loss: z.number().describe('Mean over the supervised tokens in nats'),
+  perplexity: z.number().describe('exp(loss)'),
+  tokens: count.describe('All tokens of the data'),
+  supervised_tokens: count.describe('Tokens that have a label'),
+  model: z.string(),
+  adapters: z
+    .array(z.object({ path: z.string(), weight: z.number().describe('What its output is multiplied by') }))
+    .readonly(),
+  dataset: z.union([z.string(), z.array(z.string()).readonly()]).describe('As it was named'),
+})
+
+const generation = z.object({
+  prompt: z.string(),
+  text: z.string().describe('The answer, without special tokens'),
+  tokens: count.describe('Tokens of the answer'),
+  finish_reason: z.enum(['stop', 'length']).describe('stop at an end token, length at --max-new-tokens'),
+  tokens_per_second: z.number().nonnegative().describe('Of the decoding'),
+})
+
+const chat = [
+  generation
+    .extend({
+      event: z.literal('answer'),
+      prompt_tokens: count.describe('Tokens of the history with the question'),
+      reused_tokens: count.describe('How many of them were in the cache'),
+      dropped_messages: count.describe('Messages that no longer fit the context'),
+    })
+    .describe('A turn was answered'),
+  z
+    .object({
+      event: z.literal('adapter'),
+      adapters: z.array(z.object({ name: z.string(), weight: z.number().describe('0 is off') })),
+    })
+    .describe('After /adapter'),
+  z.object({ event: z.literal('system'), system: z.string().nullable() }).describe('After /system'),
+  z.object({ event: z.literal('reset') }).describe('After /reset'),
+  z
+    .object({ event: z.literal('save'), path: z.string(), messages: count.describe('How many were saved') })
+    .describe('After /save'),
+] as const
+
+const written = z.object({
+  output: z.string().describe('The file or folder that was written'),
+  files: z.array(z.string()).readonly().describe('Names inside of it'),
+  check: z
+    .object({
+      kl: z.number().describe('Mean Kullback-Leibler divergence from model and adapter, nats a token'),
+      top1_agreement: z.number().min(0).max(1).describe('Share of positions with the same likeliest token'),
+      max_abs_logit_error: z.number().nonnegative(),
+      positions: count.describe('Tokens that were compared'),
+    })
+    .nullable()
+    .describe('What was written, read back and compared; null with --no-check'),
+})
+
+const exported = written.extend({
+  format: z.enum(['safetensors', 'gguf', 'gguf-lora', 'ollama']),
+})
+
+/** Values that are shown as the file has them. */
+const raw = (key: string) => z.unknown().describe(`${key} of adapter_config.json; null where it is absent`)
+
+const checkpoints = z
+  .array(
+    z.object({
+      path: z.string(),
+      step: count,
+      missing: z
+        .string()
+        .optional()
+        .describe('A file that it lacks, without which it cannot be resumed from'),
+    }),
+  )
+  .describe('The newest first')
+
+const adapterFacts = {
+  path: z.string(),
+  peft_type: raw('peft_type'),
+  base_model: raw('base_model_name_or_path'),
+  task_type: raw('task_type'),
+  r: raw('r'),
+  lora_alpha: raw('lora_alpha'),
+  lora_dropout: raw('lora_dropout'),
+  use_rslora: raw('use_rslora'),
+  target_modules: raw('target_modules'),
+  modules: count.describe('Linears that it adapts'),
+  tensors: count,
+  dtypes: z.array(z.string()),
+  parameters: count,
+  bytes: bytes.describe('Of the files'),
+  supported: z.boolean().describe('Whether it can be loaded'),
+  reason: z.string().optional().describe('Why not'),
+}
+
+const inspection = [
+  z.object({
+    kind: z.literal('model'),
+    path: z.string(),
+    format: z.enum(['folder', 'gguf']),
+    architecture: z.string().nullable(),
+    context: z.number().nullable().describe('Most tokens that the model was made for'),
+    parameters: count,
+    layers: z.number().nullable(),
+    hidden_size: z.number().nullable(),
+    tensors: count,
+    dtypes: z.record(z.string(), count).describe('Number of tensors by type'),
+    bytes: bytes.describe('Of the tensors in the files'),
+    tokenizer: z.union([
+      z.object({
+        vocab_size: count,
+        bos: z.string().nullable(),
+        eos: z.string().nullable(),
+        chat_template: z.boolean(),
+      }),
+      z.object({ error: z.string() }),
+    ]),
+    supported: z.boolean().describe('Whether it can be loaded'),
+    reason: z.string().optional().describe('Why not'),
+    memory: z.record(z.string(), bytes).describe('Bytes of the weights in memory, by quantisation'),
+    fingerprint: z.string().describe('Hash of the content'),
+  }),
+  z.object({ kind: z.literal('adapter'), ...adapterFacts, checkpoints: checkpoints.optional() }),
+  z.object({
+    kind: z.literal('checkpoint'),
+    ...adapterFacts,
+    training: z.record(z.string(), z.unknown()).describe('As in training_state.json'),
+  }),
+  z.object({ kind: z.literal('run'), path: z.string(), checkpoints }),
+  z.object({
+    kind: z.literal('dataset'),
+    path: z.string(),
+    format: z.string().describe('Form of the rows'),
+    rows: count,
+    tokens: z
+      .object({ total: count, min: count, mean: z.number().nonnegative(), max: count })
+      .optional()
+      .describe('With --model, as all that follows: tokens of all rows and of single ones'),
+    supervised_tokens: count.optional().describe('Tokens that are learnt'),
+    dropped: z
+      .object({ nothing_to_learn: count, truncated_away: count })
+      .optional()
+      .describe('Rows that are left out, by reason'),
+    truncated: count.optional().describe('Rows that are cut'),
+    examples: z
+      .array(
+        z.object({
+          line: count,
+          parts: z.array(z.object({ text: z.string(), trained: z.boolean() })),
+        }),
+      )
+      .optional()
+      .describe('The first rows as the model sees them, in pieces that are learnt or not'),
+  }),
+] as const
+
+const strategy = z.object({
+  name: z.string(),
+  paper: z.string(),
+  peft_type: z.string().describe('peft_type of the files that it is saved as'),
+  bases: z.array(z.string()).readonly().describe('Formats of the base that it runs on'),
+  trainable: z.string().describe('What trains, in a few words'),
+})
+
+const part = z.object({ available: z.boolean(), reason: z.string() })
+
+const machine = z.object({
+  addon: z.union([
+    z.object({ from: z.enum(['env', 'build', 'prebuild']), path: z.string(), version: z.string() }),
+    z.object({ error: z.string().describe('Why the addon does not load') }),
+  ]),
+  cpu: z.object({
+    model: z.string(),
+    isa: z.string().optional().describe('Instruction set in use; this and what follows needs the addon'),
+    levels: z.array(z.string()).optional().describe('Instruction sets that this machine has kernels for'),
+    threads: count.optional(),
+    cores: count.optional(),
+    bf16: z.boolean().optional().describe('Whether bf16 is faster than fp32 here'),
+  }),
+  cuda: part,
+  mpi: part,
+  node: z.object({ version: z.string(), napi: z.string(), platform: z.string(), arch: z.string() }),
+  memory: z.object({ total_bytes: bytes, available_bytes: bytes }),
+  environment: z.record(z.string(), z.string()).describe('The LOWRANK_ variables that are set'),
+})
+
+const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })
+const demoEvent = z
+  .object({
+    event: z.literal('demo'),
+    before: score,
+    after: score,
+    samples: z.array(
+      z.object({
+        prompt: z.string(),
+        expected: z.string(),
+        before: z.string().describe("The base model's answer"),
+        after: z.string().describe("The tuned model's answer"),
+      }),
+    ),
+  })
+  .describe('How the model answers held-out questions before and after; comes before done')
+
+/** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
+export const printed = {
+  train: z.discriminatedUnion('event', trainEvents),
+  demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
+  plan,
+  eval: evaluation,
+  generate: generation,
+  chat: z.discriminatedUnion('event', chat),
+  merge: written,
+  export: exported,
+  inspect: z.discriminatedUnion('kind', inspection),
+  strategies: z.array(strategy),
+  doctor: machine,
+}
+
+/** A verb that has a schema of what it prints; every verb must. */
+export type Verb = keyof typeof printed
+
+/** What a verb prints: its one answer, or an event of its stream. */
+export type Printed<Name extends Verb> = z.infer<(typeof printed)[Name]>
+
+/** The line that ends stdout when any verb fails. */
+export type ErrorLine = z.infer<typeof errorLine>
+
+/** JSON Schemas by file name: of a line of stdout of each verb, of the line that tells an error, and of metrics.jsonl. */
+export function outputSchemas(): Record<string, JsonSchema> {
+  const verbs = Object.entries(printed).map(([verb, schema]) => [
+    `${verb}.schema.json`,
+    publish(`a line of lowrank ${verb} --json`, z.union([schema, errorLine])),
+  ])
+  return {
+    ...Object.fromEntries(verbs),
+    'error.schema.json': publish('the last line of a lowrank verb that fails with --json', errorLine),
+    'metrics.schema.json': publish('a line of metrics.jsonl of a lowrank run', printed.train),
+  }
+}
+
+/** Written as of input, a schema says nothing of fields that it does not know: they are fine. */
+function publish(title: string, schema: z.ZodType): JsonSchema {
+  const { $schema, ...rest } = jsonSchemaOf(schema)
+  return { $schema, title, ...rest }
+}

@@ -1,0 +1,42 @@
+/**
+ * Writes what is generated from the code's own schemas: schemas/*.json, for programs and editors. Run after
+ * `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { outputSchemas } from '../dist/esm/cli/schemas.js'
+import { configJsonSchema } from '../dist/esm/train/config-schema.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const schemas = { 'config.schema.json': configJsonSchema(), ...outputSchemas() }
+
+/** Text by path. */
+const generated = new Map(
+  Object.entries(schemas).map(([name, schema]) => [
+    `schemas/${name}`,
+    `${JSON.stringify(schema, null, 2)}\n`,
+  ]),
+)
+
+function textOf(path) {
+  try {
+    return readFileSync(join(root, path), 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+mkdirSync(join(root, 'schemas'), { recursive: true })
+const stale = [...generated].filter(([path, text]) => textOf(path) !== text).map(([path]) => path)
+const left = readdirSync(join(root, 'schemas'))
+  .map((name) => `schemas/${name}`)
+  .filter((path) => !generated.has(path))
+
+if (!process.argv.includes('--check')) {
+  for (const path of stale) writeFileSync(join(root, path), generated.get(path))
+  for (const path of left) rmSync(join(root, path))
+} else if (stale.length + left.length > 0) {
+  console.error(`not up to date: ${[...stale, ...left].join(', ')}; npm run build:schemas writes them`)
+  process.exitCode = 1
+}
