@@ -13,6 +13,7 @@ export {
   type AdapterChoice,
   type AttachOptions,
   type EvaluateOptions,
+  type ExactMatchOptions,
   type HubOptions,
   type LoadAdapterOptions,
   type LoadOptions,
@@ -34,6 +35,7 @@ export { loadConfig, type RunConfig } from './train/config.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
+export type { ExactMatch } from './train/exact-match.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { TrainEvent } from './train/metrics.js'
 export { type AdamW, adamW, type Optimizer } from './train/optimizers.js'

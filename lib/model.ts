@@ -35,6 +35,7 @@ import {
 } from './train/config.js'
 import { type DatasetArgument, datasetOf, prepareEvaluation } from './train/data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
+import { type ExactMatch, measureExactMatch } from './train/exact-match.js'
 import {
   type GenerateControl,
   type GenerateOptions,
@@ -192,6 +193,15 @@ const evaluateSchema = z.strictObject({
   trainOn: trainShape.trainOn,
 })
 
+/** Options of `Model.exactMatch`; names and defaults are those of training. */
+export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn'>> &
+  Pick<EvaluateOptions, 'adapters' | 'signal' | 'onProgress'>
+
+const exactMatchSchema = z.strictObject({
+  maxSeqLength: trainShape.maxSeqLength,
+  trainOn: trainShape.trainOn,
+})
+
 /** Options of `Model.generate` and `Model.stream`. */
 export type TextOptions = Partial<GenerateOptions> &
   GenerateControl & {
@@ -336,6 +346,22 @@ export class Model {
     return withSession(this.#base, this.#chosen(adapters), plans, (session) =>
       evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
     )
+  }
+
+  /**
+   * The share of a dataset's rows that the model answers word for word by greedy generation, with the attached adapters.
+   * It takes one forward pass for each row.
+   * @example (await model.exactMatch('test.jsonl')).exactMatch
+   */
+  async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
+    const { adapters, signal, onProgress, ...rest } = options
+    const parsed = parseOptions(exactMatchSchema, rest, { name: 'exactMatch()', spelling: 'camel' })
+    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false }
+    const source = await prepareEvaluation(this.#base, datasetOf(data), shape, signal ? { signal } : {})
+    return measureExactMatch(this.#base, this.#chosen(adapters), source, parsed.maxSeqLength, {
+      signal,
+      onProgress,
+    })
   }
 
   /**

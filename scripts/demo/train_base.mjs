@@ -1,6 +1,6 @@
 /**
  * Makes the base model of `lowrank demo` from nothing, in demo/base: text that this folder invents, a tokenizer, random
- * weights, and a training run by lowrank itself. Then the task's data, in demo/train.jsonl and demo/test.jsonl.
+ * weights, and a training run by lowrank itself. Then the task's data (write_task.mjs).
  *
  *   npm run build && node scripts/demo/train_base.mjs [--python python3] [--resume]
  *
@@ -17,17 +17,16 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { finished } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { writeSafetensors } from '../../dist/esm/files/safetensors.js'
-import { ASSISTANT, document, END, item, USER } from './text.mjs'
+import { writeLines } from './lines.mjs'
+import { ASSISTANT, document, END, USER } from './text.mjs'
 import { Random } from './world.mjs'
+import { writeTask } from './write_task.mjs'
 
 const SEED = 1
 const DOCUMENTS = 110_000
-const TRAIN_ITEMS = 3000
-const TEST_ITEMS = 200
 
 const CONFIG = {
   architectures: ['LlamaForCausalLM'],
@@ -59,15 +58,6 @@ const here = fileURLToPath(new URL('.', import.meta.url))
 const root = join(here, '..', '..')
 const work = join(root, 'out', 'demo')
 const demo = join(root, 'demo')
-
-async function writeLines(path, count, line) {
-  const file = createWriteStream(path)
-  for (let i = 0; i < count; i++)
-    if (!file.write(`${JSON.stringify(line(i))}\n`))
-      await new Promise((drained) => file.once('drain', drained))
-  file.end()
-  await finished(file)
-}
 
 function run(command, ...args) {
   const { status, error } = spawnSync(command, args, { stdio: 'inherit' })
@@ -137,12 +127,6 @@ async function writeRandomWeights(folder) {
   writeFileSync(join(folder, 'config.json'), `${JSON.stringify(CONFIG, null, 2)}\n`)
 }
 
-async function writeTask() {
-  const random = new Random(SEED + 1)
-  await writeLines(join(demo, 'train.jsonl'), TRAIN_ITEMS, () => item(random, false))
-  await writeLines(join(demo, 'test.jsonl'), TEST_ITEMS, () => item(random, true))
-}
-
 const { values } = parseArgs({
   options: { python: { type: 'string', default: 'python3' }, resume: { type: 'boolean', default: false } },
 })
@@ -159,4 +143,4 @@ run(process.execPath, join(root, 'dist/esm/cli/main.js'), 'train', join(here, 'b
 mkdirSync(join(demo, 'base'), { recursive: true })
 for (const name of ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'])
   copyFileSync(join(work, 'base', name), join(demo, 'base', name))
-await writeTask()
+await writeTask(demo)

@@ -1,0 +1,67 @@
+/**
+ * How many rows a model answers word for word. What is learnt of a row goes through the model at once, and the row counts
+ * if every one of these tokens is the likeliest one after those before it: greedy generation would then have written
+ * them, end token included. So this takes one forward pass where generation takes one for each token.
+ */
+import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import type { PlanOptions } from '../native/addon.js'
+import type { BatchSource } from './batches.js'
+import type { EvaluateControl } from './evaluate.js'
+
+/** What was found. */
+export interface ExactMatch {
+  /** Share of rows, from 0 to 1. */
+  exactMatch: number
+  /** Rows that have anything to answer. */
+  rows: number
+  /** Of each of them, in the order of the data, whether it was answered word for word. */
+  matched: boolean[]
+}
+
+/**
+ * @param source one row a batch
+ * @param maxSeqLength most tokens of a row
+ * @param control an abort rejects with the signal's reason between two rows
+ */
+export async function measureExactMatch(
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  source: BatchSource,
+  maxSeqLength: number,
+  { signal, onProgress }: EvaluateControl = {},
+): Promise<ExactMatch> {
+  const plan: PlanOptions = {
+    mode: 'forward',
+    tokens: maxSeqLength,
+    sequences: 1,
+    headRows: maxSeqLength,
+    kvCapacity: maxSeqLength,
+    precision: base.precision,
+  }
+  return withSession(base, adapters, { forward: plan }, async (session) => {
+    const rows = source.count(0)
+    const matched: boolean[] = []
+    for (let i = 0; i < rows; i++) {
+      signal?.throwIfAborted()
+      const { tokens, labels } = source.get(0, i)
+      const positions = Int32Array.from(labels.keys()).filter((at) => (labels[at] as number) >= 0)
+      const input = { tokens, past: 0, rows: positions, wantLogits: true }
+      const logits = (await session.forward('forward', input).promise).logits as Float32Array
+      const size = logits.length / positions.length
+      matched.push(
+        positions.every((at, row) =>
+          isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
+        ),
+      )
+      onProgress?.({ batches: i + 1, totalBatches: rows })
+    }
+    const right = matched.filter(Boolean).length
+    return { exactMatch: right / rows, rows, matched }
+  })
+}
+
+/** Of equal ones the first counts, as in generation. */
+function isLargest(logits: Float32Array, index: number): boolean {
+  const value = logits[index] as number
+  return logits.every((other, at) => other < value || (other === value && at >= index))
+}
