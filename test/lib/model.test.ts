@@ -292,3 +292,28 @@ describe('planning without loading', () => {
     expect(run.memory.toString()).toMatch(/^weights +[\d.]+ KiB +\d+ %\n/)
   })
 })
+
+test('exact match tells of every row whether generation writes its answer', async () => {
+  const model = await load({ precision: 'fp32', quantization: 'none' })
+  const options = { maxSeqLength: 96 }
+  expect(await model.exactMatch(data, options)).toMatchObject({ exactMatch: 0, rows: 20 })
+  const adapter = await model.attach(lora({ r: 4, loraAlpha: 8 }))
+  const run = adapter.train(data, {
+    ...options,
+    learningRate: 5e-3,
+    maxSteps: 60,
+    perDeviceTrainBatchSize: 1,
+  })
+  for await (const _ of run);
+  const { exactMatch, matched } = await model.exactMatch(data, options)
+  const generated: boolean[] = []
+  for (const line of readFileSync(data, 'utf8').trim().split('\n')) {
+    const [question, answer] = JSON.parse(line).messages
+    const { text, finishReason } = await model.generate([question], { maxNewTokens: 40 })
+    generated.push(text === answer.content && finishReason === 'stop')
+  }
+  expect(matched).toEqual(generated)
+  expect(exactMatch).toBe(generated.filter(Boolean).length / 20)
+  expect(exactMatch).toBeGreaterThan(0)
+  expect((await model.exactMatch(data, { ...options, adapters: [] })).exactMatch).toBe(0)
+})
