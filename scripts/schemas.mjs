@@ -1,12 +1,13 @@
 /**
- * Writes what is generated from the code's own schemas: schemas/*.json, for programs and editors. Run after
- * `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
+ * Writes what is generated from the code's own schemas: schemas/*.json, for programs and editors, and the tables of
+ * options in docs/config.md. Run after `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { outputSchemas } from '../dist/esm/cli/schemas.js'
 import { configJsonSchema } from '../dist/esm/train/config-schema.js'
+import { withTables } from './config-tables.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const schemas = { 'config.schema.json': configJsonSchema(), ...outputSchemas() }
@@ -18,6 +19,7 @@ const generated = new Map(
     `${JSON.stringify(schema, null, 2)}\n`,
   ]),
 )
+generated.set('docs/config.md', withTables(textOf('docs/config.md')))
 
 function textOf(path) {
   try {

@@ -1,8 +1,13 @@
-/** The examples run as they are, on a model small enough for it. */
+/** The examples run as they are, on a model small enough for it; those of configs are valid, and work. */
 import { type ExecFileException, execFile } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { loadConfig } from '../lib/train/config.js'
 import { project } from './e2e/project.js'
+import { checkLine } from './lib/cli/contract.js'
+import { lowrank, printed } from './lib/cli/lowrank.js'
 
 const examples = new URL('../examples/', import.meta.url).pathname
 
@@ -51,8 +56,39 @@ test('plan.mjs shows that 4-bit weights and smaller batches take less', async ()
   for (const line of lines) expect(line).toMatch(/: [\d.]+ MiB at the peak, [\d.]+ KiB of it weights$/)
 })
 
-test.each(readdirSync(examples))('%s says how it is called', async (name) => {
-  const { code, stderr } = await run(name)
-  expect(code).toBe(2)
-  expect(stderr).toMatch(new RegExp(`^usage: node examples/${name} MODEL`))
+test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
+  '%s says how it is called',
+  async (name) => {
+    const { code, stderr } = await run(name)
+    expect(code).toBe(2)
+    expect(stderr).toMatch(new RegExp(`^usage: node examples/${name} MODEL`))
+  },
+)
+
+const configs = readdirSync(examples).filter((name) => name.endsWith('.yaml'))
+
+test.each(configs)('%s names the schema that it keeps to', async (name) => {
+  const text = readFileSync(join(examples, name), 'utf8')
+  const [, schema = ''] = /^# yaml-language-server: \$schema=(\S+)\n/.exec(text) ?? []
+  expect(existsSync(join(examples, schema))).toBe(true)
+  expect(text.split('\n')[1]).toContain('$schema=./node_modules/lowrank/schemas/config.schema.json')
+  checkLine('config', parse(text))
+  await expect(loadConfig(join(examples, name))).resolves.toHaveProperty('outputDir')
+})
+
+test('qlora.yaml and full.yaml plan, and lora.yaml trains', async () => {
+  const { model, at } = project()
+  const call = (verb: string, name: string, ...set: string[]) => {
+    copyFileSync(join(examples, name), at(name))
+    const pairs = [`model=${model}`, 'max_seq_length=96', ...set].flatMap((pair) => ['--set', pair])
+    return lowrank([verb, at(name), '--json', ...pairs])
+  }
+  const [quantised, full, trained] = await Promise.all([
+    call('plan', 'qlora.yaml'),
+    call('plan', 'full.yaml'),
+    call('train', 'lora.yaml', 'max_steps=2'),
+  ])
+  const trainable = [quantised, full].map((ended) => printed<'plan'>(ended)[0]?.trainable_parameters)
+  expect(trainable[0]).toBeLessThan(trainable[1] as number)
+  expect(printed<'train'>(trained).at(-1)).toMatchObject({ event: 'done', output_dir: at('out', 'lora') })
 })

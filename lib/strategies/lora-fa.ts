@@ -26,7 +26,7 @@ const schema = z.strictObject({
   projectGradient: flag()
     .default(true)
     .describe(
-      "Project B's gradient by A before each update, so that the weight moves as the full gradient says",
+      "Before each update the gradient of `B` becomes `dB (A Aᵀ + 1e-8 I)⁻¹ / s²`, so that the weight moves as nearly along the full gradient as `A` allows (the paper's second version, and PEFT's optimiser). `false`: the plain gradient of the first version.",
     ),
 }) as unknown as z.ZodObject & z.ZodType<LoraFaConfig>
 

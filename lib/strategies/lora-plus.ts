@@ -21,10 +21,10 @@ export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
 
 const schema = z.strictObject({
   name: z.literal('lora-plus'),
-  adapter: plainSchema.prefault({ name: 'lora' }).describe('The adapter that is trained'),
+  adapter: plainSchema.prefault({ name: 'lora' }).describe('What is trained.'),
   loraplusLrRatio: numberWithin(1, Number.MAX_VALUE, 'a number from 1')
     .default(16)
-    .describe('Learning rate of B over that of A'),
+    .describe("The rate of `B` over that of `A`. The paper's script for RoBERTa has 80, its README 20."),
 }) as unknown as z.ZodObject & z.ZodType<LoraPlusConfig>
 
 /**

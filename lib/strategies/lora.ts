@@ -48,30 +48,40 @@ const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one n
 
 const schema = z.strictObject({
   name: z.literal('lora'),
-  r: integer(1).default(8).describe('Rank of the adapter'),
-  loraAlpha: positive().default(8).describe('The adapter is scaled by lora_alpha / r'),
+  r: integer(1).default(8).describe('The rank. Memory of the adapter grows with it.'),
+  loraAlpha: positive().default(8).describe("The adapter's output is scaled by `lora_alpha / r`."),
   loraDropout: numberWithin(0, 0.999999, 'a number in [0, 1)')
     .default(0)
-    .describe("Dropout on the adapter's input, training only"),
+    .describe("Dropout on the adapter's input, in training only."),
   targetModules: modules
     .default('all-linear')
-    .describe('all-linear, module names or name ends, or a regular expression for whole paths'),
-  excludeModules: modules.nullable().default(null).describe('Modules left out'),
+    .describe(
+      "What is adapted. Names match a module's last name or the end of its path after a dot; an expression must match the whole path.",
+    ),
+  excludeModules: modules.nullable().default(null).describe('Modules to leave out.'),
   layersToTransform: z
     .union([integer(0), z.array(integer(0)).min(1, { error: 'at least one layer' })], {
       error: 'a layer index or a list of them',
     })
     .nullable()
     .default(null)
-    .describe('Adapt only these layers, from 0'),
-  rankPattern: z.record(z.string(), integer(1)).default({}).describe('Rank by module pattern'),
-  alphaPattern: z.record(z.string(), positive()).default({}).describe('lora_alpha by module pattern'),
-  useRslora: z.boolean({ error: 'true or false' }).default(false).describe('Scale by lora_alpha / sqrt(r)'),
+    .describe('Adapt only these layers, counted from 0.'),
+  rankPattern: z
+    .record(z.string(), integer(1))
+    .default({})
+    .describe('Other ranks for modules whose path ends in the pattern; the first one that matches counts.'),
+  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `lora_alpha`.'),
+  useRslora: z
+    .boolean({ error: 'true or false' })
+    .default(false)
+    .describe('Scale by `lora_alpha / sqrt(r)` instead (arXiv 2312.03732).'),
   initLoraWeights: z
     .union([z.boolean(), z.literal('gaussian')], { error: 'true, false or gaussian' })
     .default(true)
-    .describe('How A and B start'),
-  bias: word(['none']).default('none').describe('Biases of the base stay frozen'),
+    .describe(
+      '`true`: A uniform as in PEFT, B zero, so that the model starts unchanged. `gaussian`: A normal with deviation 1 / r, B zero. `false`: both uniform, for debugging.',
+    ),
+  bias: word(['none']).default('none').describe('Biases of the base stay frozen.'),
 }) satisfies z.ZodType<LoraConfig>
 
 /**

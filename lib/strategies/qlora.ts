@@ -19,7 +19,7 @@ export interface QloraConfig extends StrategyConfig {
 
 const adapterSchema = z
   .discriminatedUnion('name', [...plainSchema.options, loraPlusRules.schema])
-  .describe('The adapter trained over the 4-bit base')
+  .describe('What is trained over the 4-bit base, with its own options.')
 
 const schema = z.strictObject({
   name: z.literal('qlora'),

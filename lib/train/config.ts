@@ -51,7 +51,10 @@ export interface RunConfig extends TrainOptions {
 export const quantizationSchema = z.union(
   [
     z.enum(['none', 'nf4']),
-    z.strictObject({ type: z.literal('nf4'), doubleQuant: flag().default(true) }),
+    z.strictObject({
+      type: z.literal('nf4').describe('The format.'),
+      doubleQuant: flag().default(true).describe("Of NF4: quantise the blocks' scales too."),
+    }),
     z.strictObject({ type: z.literal('none') }),
   ],
   { error: 'none, nf4 or {type: nf4, double_quant: true}' },
@@ -59,7 +62,7 @@ export const quantizationSchema = z.union(
 
 export const precisionSchema = word(['auto', 'fp32', 'bf16'])
   .default('auto')
-  .describe('Precision of matrix operands; auto is bf16 where the CPU multiplies it faster')
+  .describe('Precision of matrix operands; `auto` is bf16 where the CPU multiplies it faster.')
 
 export const threadsSchema = z
   .union([z.literal('auto'), integer(1, 'auto or a positive integer')], {
@@ -74,26 +77,34 @@ const datasetSchema = z.union([text(), z.array(text()).min(1), datasetObject], {
 /** Every key of a config file, in camelCase. */
 export const configSchema = z.strictObject({
   model: text('a model folder, a .gguf file or a name on the hub').describe(
-    'Base model: a folder, a .gguf file, or owner/name on the Hugging Face hub',
+    'The base model: a folder, a `.gguf` file, or `owner/name` on the Hugging Face hub. What exists beside the config goes first.',
   ),
   revision: text('a branch, tag or commit')
     .nullable()
     .default(null)
-    .describe('Of a model on the hub: branch, tag or commit; null is main'),
-  quantization: quantizationSchema.optional().describe('How the frozen linears are held'),
+    .describe('Of a model on the hub; `null` is `main`. The `config.yaml` that a run writes has the commit.'),
+  quantization: quantizationSchema
+    .optional()
+    .describe(
+      "How the frozen linears are held. By default as the model's files are, else as the strategy stands for, else `none`.",
+    ),
   precision: precisionSchema,
-  strategy: strategySchema.describe('What is trained'),
-  dataset: datasetSchema.describe('Training data: files, or {path: …} with how to read them'),
-  evalDataset: datasetSchema.nullable().default(null).describe('Held-out data'),
+  strategy: strategySchema.describe(
+    'What is trained, with the options of that strategy; `lowrank strategies` lists the names.',
+  ),
+  dataset: datasetSchema.describe('Training data.'),
+  evalDataset: datasetSchema.nullable().default(null).describe('Held-out data.'),
   evalFraction: z
     .number({ error: 'a number in [0, 1)' })
     .min(0, { error: 'a number in [0, 1)' })
     .lt(1, { error: 'a number in [0, 1)' })
     .default(0)
-    .describe('Share of dataset held out for evaluation when there is no eval_dataset'),
+    .describe('Share of `dataset` to hold out instead. Not together with `eval_dataset`.'),
   ...trainShape,
-  threads: threadsSchema.describe('Threads of the engine'),
-  outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go'),
+  threads: threadsSchema.describe(
+    'Threads of the engine. `auto` is `LOWRANK_THREADS`, else the cores that the process may use.',
+  ),
+  outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go.'),
 })
 
 /** A quantisation from the option's value; `nf4` alone has double quantisation. */

@@ -38,21 +38,48 @@ export interface DatasetConfig {
   readonly emptyRows: EmptyRows
 }
 
+const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
+  messages: 'Of `messages`: the turns.',
+  conversations: 'Of `sharegpt`: the turns.',
+  prompt: 'Of `prompt_completion`.',
+  completion: 'Of `prompt_completion`.',
+  text: 'Of `text`.',
+  instruction: 'Of `alpaca`: the task.',
+  input: 'Of `alpaca`: what the task is about.',
+  output: 'Of `alpaca`: the answer.',
+  history: 'Of `alpaca`: earlier turns.',
+  system: 'Of `messages`, `sharegpt` and `alpaca`: what the model is told first.',
+  tools: 'Of `messages` and `sharegpt`: the functions that may be called.',
+  role: 'Inside of each message: who speaks.',
+  content: 'Inside of each message: what is said.',
+}
 const columnName = z
   .union([text(), z.int().min(1).transform(String)], { error: 'the name of a column, or its number from 1' })
   .optional()
-const columnsShape = Object.fromEntries(COLUMN_NAMES.map((name) => [name, columnName])) as Record<
-  (typeof COLUMN_NAMES)[number],
-  typeof columnName
->
+const columnsShape = Object.fromEntries(
+  COLUMN_NAMES.map((name) => [name, columnName.describe(columnMeanings[name])]),
+) as Record<(typeof COLUMN_NAMES)[number], typeof columnName>
 
 const datasetShape = {
-  path: z.union([text('a path'), z.array(text('a path')).min(1)], { error: 'a path or a list of paths' }),
-  format: word(['auto', ...DATASET_FORMATS]).default('auto'),
-  fileType: word(['auto', ...FILE_TYPES]).default('auto'),
-  columns: z.strictObject(columnsShape).default({}),
-  header: flag().default(true),
-  emptyRows: word(EMPTY_ROWS).default('error'),
+  path: z
+    .union([text('a path'), z.array(text('a path')).min(1)], { error: 'a path or a list of paths' })
+    .describe('Files, folders, patterns such as `data/*.parquet`, or `-` for standard input.'),
+  format: word(['auto', ...DATASET_FORMATS])
+    .default('auto')
+    .describe('The form of the rows. `auto` goes by the keys of the first row.'),
+  fileType: word(['auto', ...FILE_TYPES])
+    .default('auto')
+    .describe(
+      'How the files are read. `auto` goes by their names, and by their first bytes where names say nothing.',
+    ),
+  columns: z
+    .strictObject(columnsShape, { error: 'a mapping of names' })
+    .default({})
+    .describe('Columns that have other names than the format expects.'),
+  header: flag().default(true).describe('Of CSV and TSV: whether the first line names the columns.'),
+  emptyRows: word(EMPTY_ROWS)
+    .default('error')
+    .describe('Whether a row with nothing to learn is an error, or left out and counted.'),
 }
 
 export const datasetObject = z.strictObject(datasetShape)

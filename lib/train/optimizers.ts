@@ -24,12 +24,12 @@ const adamwSchema = z.strictObject({
   betas: z
     .tuple([beta(), beta()], { error: 'two numbers in [0, 1)' })
     .default([0.9, 0.999])
-    .describe('Decay rates of the two moments'),
-  eps: positive().default(1e-8).describe('Added to the denominator'),
+    .describe('Decay rates of the two moments.'),
+  eps: positive().default(1e-8).describe('Added to the denominator.'),
   weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .nullable()
     .default(null)
-    .describe('Overrides the weight_decay of the run'),
+    .describe("Goes before the run's `weight_decay`."),
 })
 
 /** The option `optimizer`: a name, or an optimiser with settings. */

@@ -52,35 +52,51 @@ export interface TrainOptions {
 const every = () => integer(1).nullable().default(null)
 
 export const trainShape = {
-  optimizer: optimizerSchema.default('adamw').describe('Optimiser, by name or with its settings'),
-  learningRate: positive().default(2e-4).describe('Peak learning rate'),
+  optimizer: optimizerSchema.default('adamw').describe('AdamW as in torch, by name or with its settings.'),
+  learningRate: positive().default(2e-4).describe('The peak learning rate.'),
   weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .default(0)
-    .describe('Decoupled weight decay of every trained parameter'),
-  lrSchedulerType: scheduleSchema.default('cosine').describe('Learning-rate schedule'),
+    .describe('Decoupled weight decay of everything that trains.'),
+  lrSchedulerType: scheduleSchema
+    .default('cosine')
+    .describe('How the rate changes over the run, by name or with settings.'),
   warmupRatio: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
     .default(0.03)
-    .describe('Warm-up as a share of all steps'),
-  warmupSteps: integer(0).nullable().default(null).describe('Warm-up in steps; overrides warmup_ratio'),
-  numTrainEpochs: positive().default(3).describe('Passes over the data; may be fractional'),
-  maxSteps: every().describe('Optimiser steps to make; overrides num_train_epochs'),
+    .describe('Warm-up as a share of all steps.'),
+  warmupSteps: integer(0).nullable().default(null).describe('Warm-up in steps; goes before `warmup_ratio`.'),
+  numTrainEpochs: positive().default(3).describe('Passes over the data; may be fractional.'),
+  maxSteps: every().describe('Optimiser steps to make; goes before `num_train_epochs`.'),
   perDeviceTrainBatchSize: integer(1)
     .default(4)
-    .describe('Sequences of max_seq_length tokens that a micro-batch has room for'),
-  gradientAccumulationSteps: integer(1).default(1).describe('Micro-batches per optimiser step'),
-  maxSeqLength: integer(2, 'an integer from 2').default(512).describe('Tokens after which a sample is cut'),
-  packing: flag().default(true).describe('Fill a micro-batch with as many samples as fit'),
-  trainOn: word(['completions', 'last', 'all']).default('completions').describe('Which tokens are learnt'),
+    .describe('A micro-batch has room for so many rows of `max_seq_length` tokens.'),
+  gradientAccumulationSteps: integer(1).default(1).describe('Micro-batches of an optimiser step.'),
+  maxSeqLength: integer(2, 'an integer from 2').default(512).describe('Tokens after which a row is cut.'),
+  packing: flag()
+    .default(true)
+    .describe(
+      'Fill a micro-batch with as many rows as fit, rather than with `per_device_train_batch_size` of them.',
+    ),
+  trainOn: word(['completions', 'last', 'all'])
+    .default('completions')
+    .describe(
+      'Which tokens are learnt: of chats all answers or the last one, of prompts their completions; or all tokens.',
+    ),
   gradientCheckpointing: flag()
     .default(true)
-    .describe('Recompute each block in the backward pass instead of keeping its activations'),
+    .describe(
+      'Compute the inside of each block again in the backward pass instead of keeping it. Less memory, about one more forward pass, the same numbers.',
+    ),
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)
-    .describe('L2 norm above which the gradient is scaled down'),
-  evalSteps: every().describe('Evaluate after every so many steps; null: only at the end'),
-  saveSteps: every().describe('Save a checkpoint after every so many steps'),
-  saveTotalLimit: every().describe('Checkpoints to keep, the newest'),
-  seed: integer(0).default(42).describe('Seeds data order, dropout and initial values'),
+    .describe('A gradient with a larger L2 norm is scaled down to it. 0 is off.'),
+  evalSteps: every().describe('Evaluate after every so many steps. Without it only at the end.'),
+  saveSteps: every().describe(
+    'Save a checkpoint after every so many steps. Without it, only when the run is interrupted.',
+  ),
+  saveTotalLimit: every().describe('Keep only so many checkpoints, the newest.'),
+  seed: integer(0)
+    .default(42)
+    .describe("Seeds the order of the data, dropout, the held-out split and the adapter's initial values."),
 }
 
 export const trainSchema = z.strictObject(trainShape) satisfies z.ZodType<TrainOptions>

@@ -30,12 +30,19 @@ export interface WarmupStableDecaySchedule {
 }
 
 const share = () => numberWithin(0, 1, 'a number from 0 to 1')
-const cosineSchema = z.strictObject({ type: z.literal('cosine'), minLrRate: share().default(0) })
+const cosineSchema = z.strictObject({
+  type: z.literal('cosine'),
+  minLrRate: share().default(0).describe('Of `cosine`: share of the peak rate to end at.'),
+})
 const stableSchema = z.strictObject({
   type: z.literal('warmup_stable_decay'),
-  numDecaySteps: integer(1),
-  decayType: word(['cosine', 'linear', '1-sqrt']).default('cosine'),
-  minLrRatio: share().default(0),
+  numDecaySteps: integer(1).describe('Of `warmup_stable_decay`: steps of the fall at the end.'),
+  decayType: word(['cosine', 'linear', '1-sqrt'])
+    .default('cosine')
+    .describe('Of `warmup_stable_decay`: shape of that fall.'),
+  minLrRatio: share()
+    .default(0)
+    .describe('Of `warmup_stable_decay`: share of the peak rate to start from and to end at.'),
 })
 const names = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
 
