@@ -7,7 +7,7 @@ import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { parseOptions } from './schema.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { type DatasetArgument, datasetOf, prepareData } from './train/data.js'
+import { checkStreaming, type DatasetArgument, datasetOf, prepareData } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
@@ -97,6 +97,7 @@ export class Adapter {
       evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
       evalFraction,
     }
+    checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
     const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
     return new TrainingRun({

@@ -56,6 +56,21 @@ test('plan.mjs shows that 4-bit weights and smaller batches take less', async ()
   for (const line of lines) expect(line).toMatch(/: [\d.]+ MiB at the peak, [\d.]+ KiB of it weights$/)
 })
 
+test('stream.mjs trains on rows while they are made', async () => {
+  const { model, at } = project()
+  const { code, stdout, stderr } = await run('stream.mjs', model, at('out'))
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const made = [...stdout.matchAll(/^step \d+\/10: loss \d+\.\d+, (\d+) rows made$/gm)].map(([, rows]) =>
+    Number(rows),
+  )
+  expect(made).toHaveLength(10)
+  // It ends though the rows do not.
+  expect(made.at(-1)).toBeGreaterThan(100)
+  expect(readdirSync(at('out'))).toEqual(
+    expect.arrayContaining(['adapter_model.safetensors', 'checkpoint-5']),
+  )
+})
+
 test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
   '%s says how it is called',
   async (name) => {

@@ -161,6 +161,10 @@ async function follow(
 
 function noteData({ data }: TrainingRun, progress: TrainProgress): void {
   if (data === undefined) return
+  if (data.train === null) {
+    progress.note('Rows are read as the run needs them.')
+    return
+  }
   const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens } = data.train
   progress.note(
     `${formatCount(rows)} rows, ${formatCount(tokens)} tokens, ${formatCount(supervisedTokens)} of them learnt.`,

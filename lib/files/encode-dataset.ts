@@ -9,7 +9,7 @@ import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js
 import type { EncodeRowOptions } from './encode.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import { RowFeed } from './row-feed.js'
-import type { RowSource } from './row-source.js'
+import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'
 import type { TextJob } from './text-jobs.js'
 import { specialTokensOf, type TokenizerSource } from './tokenizer.js'
@@ -128,14 +128,29 @@ export async function encodeDataset(
 /** @throws DataError when there is nothing to learn from any row */
 export function checkLearnable(input: DatasetInput, stats: DatasetStats, maxSeqLength: number): void {
   if (stats.examples > 0) return
-  const paths = typeof input === 'object' && 'rows' in input ? [input.name] : ([input].flat() as string[])
-  const where = paths.map((path) => (path === STDIN ? STDIN_NAME : path)).join(', ')
+  const where = inputName(input)
   throw new DataError(
     stats.rows === 0
       ? `${where} holds no rows; expected one example per line, record or element`
       : `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${maxSeqLength}`,
-    { paths, ...stats },
+    { paths: namesOf(input), ...stats },
   )
+}
+
+function namesOf(input: DatasetInput): string[] {
+  const paths = typeof input === 'object' && 'rows' in input ? [input.name] : ([input].flat() as string[])
+  return paths.map((path) => (path === STDIN ? STDIN_NAME : path))
+}
+
+/** What the data is called in messages. */
+export function inputName(input: DatasetInput): string {
+  return namesOf(input).join(', ')
+}
+
+/** Whether the data can be read a second time. */
+export function canReread(input: DatasetInput): boolean {
+  if (typeof input === 'object' && 'rows' in input) return canIterateAgain(input.rows)
+  return !([input].flat() as string[]).includes(STDIN)
 }
 
 /**

@@ -142,6 +142,11 @@ export class EncodedDataset {
     }
   }
 
+  /** The rows of a chunk on its own. */
+  static of(chunk: EncodedChunk): EncodedDataset {
+    return new EncodedDataset([chunk], { stats: emptyStats(), now: 0, usesClock: false, paths: [] })
+  }
+
   /** Number of rows. */
   get length(): number {
     return this.#firstRows[this.#chunks.length] as number

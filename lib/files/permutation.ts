@@ -20,12 +20,17 @@ function counterRandom(...counters: number[]): number {
   return mix(state)
 }
 
+/** An integer from 0 to `bound` - 1, the same for the same list of counters. */
+export function drawBelow(bound: number, ...counters: number[]): number {
+  return Math.floor((counterRandom(...counters) / 2 ** 32) * bound)
+}
+
 /** Shuffles in place by the list of counters. */
 export function shuffle(values: Uint32Array, ...counters: number[]): Uint32Array {
   // Two words, since one would repeat after some 65,000 orders.
   const key = [counterRandom(...counters, 0x6f72646e), counterRandom(...counters, 0x72616e64)]
   for (let i = values.length - 1; i > 0; i--) {
-    const j = Math.floor((counterRandom(...key, i) / 2 ** 32) * (i + 1))
+    const j = drawBelow(i + 1, ...key, i)
     const value = values[i] as number
     values[i] = values[j] as number
     values[j] = value

@@ -1,5 +1,5 @@
 /** Rows and bytes that only this thread can read (a program's iterables, standard input), handed to a text worker. */
-import { DataError } from '../errors.js'
+import { DataError, LowrankError } from '../errors.js'
 import { type RowSource, rowsOf } from './row-source.js'
 import type { TextCall } from './text-call.js'
 import type { TextFeed } from './text-jobs.js'
@@ -48,18 +48,48 @@ export class RowFeed {
 }
 
 async function* batched(rows: RowSource, name: string): AsyncGenerator<TextFeed, void, void> {
-  let batch: unknown[] = []
-  let started = 0
+  const source = named(rows, name)
   let count = 0
-  for await (const row of rowsOf(rows)) {
-    count++
-    if (batch.length === 0) started = performance.now()
-    batch.push(cloneable(row, name, count))
-    if (batch.length < BATCH_ROWS && performance.now() - started < BATCH_MILLISECONDS) continue
-    yield { kind: 'rows', rows: batch }
-    batch = []
+  let coming = source.next()
+  try {
+    for (let ended = false; !ended; ) {
+      const batch: unknown[] = []
+      const late = new Promise<undefined>((done) => {
+        const begin = () => setTimeout(done, BATCH_MILLISECONDS, undefined).unref()
+        coming.then(begin, () => undefined)
+      })
+      while (batch.length < BATCH_ROWS) {
+        const next = await (batch.length === 0 ? coming : Promise.race([coming, late]))
+        ended = next?.done === true
+        if (next === undefined || ended) break
+        batch.push(cloneable(next.value, name, ++count))
+        coming = source.next()
+        coming.catch(() => undefined)
+      }
+      if (batch.length > 0) yield { kind: 'rows', rows: batch }
+    }
+  } finally {
+    await source.return()
   }
-  if (batch.length > 0) yield { kind: 'rows', rows: batch }
+}
+
+/** The rows; when their source fails, the error says after which row. */
+async function* named(rows: RowSource, name: string): AsyncGenerator<unknown, void, void> {
+  let count = 0
+  try {
+    for await (const row of rowsOf(rows)) {
+      yield row
+      count++
+    }
+  } catch (cause) {
+    if (cause instanceof LowrankError) throw cause
+    const message = cause instanceof Error ? cause.message : String(cause)
+    throw new DataError(
+      `${name}, row ${count + 1}: what gives the rows failed: ${message}`,
+      { path: name, row: count + 1 },
+      { cause },
+    )
+  }
 }
 
 /** A copy that can be sent: what is no data cannot. */

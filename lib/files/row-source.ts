@@ -22,7 +22,7 @@ export function rowsOf(source: RowSource): Iterable<unknown> | AsyncIterable<unk
 }
 
 /** Generators and streams give their rows once; arrays and functions as often as they are asked. */
-export function canReread(source: RowSource): boolean {
+export function canIterateAgain(source: RowSource): boolean {
   if (typeof source === 'function') return true
   if ('pipe' in source || 'getReader' in source) return false
   const iterator =

@@ -1,44 +1,62 @@
 /** Groups the micro-batches of a dataset into the windows of optimiser steps. */
+import { createHash, type Hash } from 'node:crypto'
+import { ConfigError, DataError } from '../errors.js'
 import type { Batches, MicroBatch } from '../files/pack.js'
 import type { DataCursor } from './checkpoint.js'
 
 /** Where micro-batches come from; any of any epoch can be asked for at any time. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>
 
+/** Where micro-batches come from that are made as they are needed. */
+export interface BatchStream {
+  /** What the data is called in messages. */
+  readonly name: string
+  /** Whether there can be a second pass. */
+  readonly rereadable: boolean
+  /**
+   * One pass over the data, which is the same each time.
+   * @param signal ends the pass, also while it waits for a row
+   */
+  pass(epoch: number, signal: AbortSignal): AsyncGenerator<MicroBatch, void, void>
+}
+
 /** The micro-batches of one optimiser step. */
 export interface Window {
   batches: MicroBatch[]
   tokens: number
   supervised: number
-  /** Passes over the data after this window. */
+  /** Passes over the data after this window; of a stream, whose length is not known, those before it. */
   epoch: number
   /** Where the next window starts. */
   next: DataCursor
 }
 
 /** The windows of a run; none spans two epochs. */
-export class Windows {
+export interface WindowSource {
+  /** The window that starts at a place, or at the next epoch when the place is an epoch's end. */
+  at(cursor: DataCursor): Promise<Window>
+  /** Lets the data go. */
+  close(): Promise<void>
+}
+
+/** The windows of data that is held. */
+export class Windows implements WindowSource {
   constructor(
     private readonly source: BatchSource,
     private readonly accumulation: number,
   ) {}
 
-  /** The window that starts at a place, or at the next epoch when the place is an epoch's end. */
-  at(cursor: DataCursor): Window {
+  async at(cursor: DataCursor): Promise<Window> {
     const atEnd = cursor.microBatch >= this.source.count(cursor.epoch)
     const { epoch, microBatch } = atEnd ? { epoch: cursor.epoch + 1, microBatch: 0 } : cursor
     const count = this.source.count(epoch)
     const end = Math.min(count, microBatch + this.accumulation)
     const batches: MicroBatch[] = []
     for (let index = microBatch; index < end; index++) batches.push(this.source.get(epoch, index))
-    return {
-      batches,
-      tokens: batches.reduce((sum, batch) => sum + batch.tokens.length, 0),
-      supervised: batches.reduce((sum, batch) => sum + batch.nSupervised, 0),
-      epoch: epoch + end / count,
-      next: { epoch, microBatch: end },
-    }
+    return windowOf(batches, epoch + end / count, { epoch, microBatch: end })
   }
+
+  async close(): Promise<void> {}
 
   /** Optimiser steps of that many epochs, which may be fractional. */
   steps(epochs: number): number {
@@ -52,4 +70,100 @@ export class Windows {
   #stepsOf(epoch: number): number {
     return Math.ceil(this.source.count(epoch) / this.accumulation)
   }
+}
+
+function windowOf(batches: MicroBatch[], epoch: number, next: DataCursor): Window {
+  return {
+    batches,
+    tokens: batches.reduce((sum, batch) => sum + batch.tokens.length, 0),
+    supervised: batches.reduce((sum, batch) => sum + batch.nSupervised, 0),
+    epoch,
+    next,
+  }
+}
+
+/** A pass that is being made, and what was taken of it. */
+interface Pass {
+  epoch: number
+  batches: AsyncGenerator<MicroBatch, void, void>
+  stop: AbortController
+  taken: number
+  /** Of everything that was taken. */
+  hash: Hash
+}
+
+/**
+ * The windows of a stream, one after the other. To go on at a place, the pass is made again up to there; the hash that
+ * the place carries tells whether it is the same data.
+ */
+export class StreamWindows implements WindowSource {
+  #pass: Pass | undefined
+
+  constructor(
+    private readonly source: BatchStream,
+    private readonly accumulation: number,
+  ) {}
+
+  /**
+   * @throws {DataError} when the data has ended and cannot be read again, or a row cannot be used
+   * @throws {ConfigError} when the data before the place is not what it was
+   */
+  async at(cursor: DataCursor): Promise<Window> {
+    let pass = await this.#passAt(cursor)
+    let batches = await take(pass, this.accumulation)
+    if (batches.length === 0) {
+      pass = await this.#open(cursor.epoch + 1)
+      batches = await take(pass, this.accumulation)
+    }
+    const { epoch, taken: microBatch } = pass
+    return windowOf(batches, epoch, { epoch, microBatch, digest: pass.hash.copy().digest('hex') })
+  }
+
+  /** Also while a row is waited for. */
+  async close(): Promise<void> {
+    const pass = this.#pass
+    this.#pass = undefined
+    pass?.stop.abort()
+    await pass?.batches.return().catch(() => undefined)
+  }
+
+  async #passAt({ epoch, microBatch, digest }: DataCursor): Promise<Pass> {
+    if (this.#pass?.epoch === epoch && this.#pass.taken === microBatch) return this.#pass
+    const pass = await this.#open(epoch)
+    // One by one: what was done already need not be in memory.
+    while (pass.taken < microBatch && (await take(pass, 1)).length > 0);
+    if (pass.taken < microBatch || (digest !== undefined && pass.hash.copy().digest('hex') !== digest))
+      throw new ConfigError(
+        `${this.source.name} cannot be resumed exactly: ${pass.taken < microBatch ? `it ends after ${pass.taken} micro-batches, and the run was at ${microBatch}` : 'its rows up to where the run was are not the same'}. A stream must be given again from its first row.`,
+        { dataset: this.source.name, epoch, microBatch },
+      )
+    return pass
+  }
+
+  async #open(epoch: number): Promise<Pass> {
+    const { name, rereadable } = this.source
+    await this.close()
+    if (epoch > 0 && !rereadable)
+      throw new DataError(
+        `${name} has come to its end, and its rows can be read only once; lower max_steps, or give a source that can be read again (a file, an array, or a function that returns an iterable)`,
+        { dataset: name, epoch },
+      )
+    const stop = new AbortController()
+    const batches = this.source.pass(epoch, stop.signal)
+    this.#pass = { epoch, batches, stop, taken: 0, hash: createHash('sha256') }
+    return this.#pass
+  }
+}
+
+/** The next micro-batches of a pass, fewer at its end. */
+async function take(pass: Pass, count: number): Promise<MicroBatch[]> {
+  const taken: MicroBatch[] = []
+  while (taken.length < count) {
+    const { done, value } = await pass.batches.next()
+    if (done) break
+    pass.taken++
+    pass.hash.update(value.cuSeqlens).update(value.tokens).update(value.labels)
+    taken.push(value)
+  }
+  return taken
 }

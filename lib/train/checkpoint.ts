@@ -40,6 +40,8 @@ export interface TrainingState {
 export interface DataCursor {
   epoch: number
   microBatch: number
+  /** Of data that is streamed: hash of this epoch's micro-batches up to here. */
+  digest?: string
 }
 
 /** What a run is made from; a checkpoint fits only a run of the same. */
@@ -83,7 +85,11 @@ export async function saveCheckpoint(
   const about = {
     version: VERSION,
     step: state.step,
-    cursor: { epoch: state.cursor.epoch, micro_batch: state.cursor.microBatch },
+    cursor: {
+      epoch: state.cursor.epoch,
+      micro_batch: state.cursor.microBatch,
+      ...(state.cursor.digest === undefined ? {} : { digest: state.cursor.digest }),
+    },
     totals: {
       tokens: state.totals.tokens,
       supervised_tokens: state.totals.supervisedTokens,
@@ -246,6 +252,7 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
   }
   const [step = 0, now = 0] = numbers('', ['step', 'now'])
   const [epoch = 0, microBatch = 0] = numbers('cursor', ['epoch', 'micro_batch'])
+  const { digest } = about.cursor as { digest?: unknown }
   const names = ['tokens', 'supervised_tokens', 'loss_sum', 'seconds']
   const [tokens = 0, supervisedTokens = 0, lossSum = 0, seconds = 0] = numbers('totals', names)
   const options = (about.options ?? {}) as Record<string, unknown>
@@ -258,7 +265,11 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
     )
   return {
     path,
-    state: { step, cursor: { epoch, microBatch }, totals: { tokens, supervisedTokens, lossSum, seconds } },
+    state: {
+      step,
+      cursor: { epoch, microBatch, ...(typeof digest === 'string' ? { digest } : {}) },
+      totals: { tokens, supervisedTokens, lossSum, seconds },
+    },
     identity: { base: String(about.base), data: String(about.data), now, options },
   }
 }

@@ -23,7 +23,7 @@ import {
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import { describeQuantization, nf4, type Quantization } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { type DatasetConfig, dataset, datasetObject } from './data.js'
+import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
 import { type TrainOptions, trainShape } from './options.js'
 
 const SIZE_LIMIT = 4 << 20
@@ -140,14 +140,19 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   if (given.evalDataset !== null && given.evalFraction > 0)
     throw badValue(source, 'evalFraction', given.evalFraction, 'it to be absent, since eval_dataset is given')
   const { quantization, ...rest } = given
+  const data = {
+    dataset: datasetOf(given.dataset),
+    evalDataset: given.evalDataset === null ? null : datasetOf(given.evalDataset),
+    evalFraction: given.evalFraction,
+  }
+  checkStreaming(data, given, source)
   return {
     ...rest,
     ...(quantization === undefined
       ? {}
       : { quantization: askedQuantization(given.strategy, quantization, source) }),
     model: modelPath(given.model, folder),
-    dataset: datasetOf(given.dataset),
-    evalDataset: given.evalDataset === null ? null : datasetOf(given.evalDataset),
+    ...data,
     outputDir: inFolder(given.outputDir),
   }
 }

@@ -12,12 +12,32 @@ import {
   type FileType,
 } from '../files/dataset.js'
 import { EMPTY_ROWS, type EmptyRows } from '../files/encode.js'
-import { type DatasetInput, type EncodeProgress, encodeDataset } from '../files/encode-dataset.js'
+import {
+  canReread,
+  checkLearnable,
+  type DatasetInput,
+  type EncodeDatasetOptions,
+  type EncodeProgress,
+  encodeChunks,
+  encodeDataset,
+  inputName,
+} from '../files/encode-dataset.js'
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
 import { Batches, splitHeldOut } from '../files/pack.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
-import { deepFreeze, flag, parseOptions, text, word } from '../schema.js'
-import type { BatchSource } from './batches.js'
+import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
+import type { TokenizerOfModel } from '../files/tokenizer-source.js'
+import {
+  badValue,
+  deepFreeze,
+  flag,
+  integer,
+  type OptionSource,
+  parseOptions,
+  text,
+  word,
+} from '../schema.js'
+import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
 import type { TrainOptions } from './options.js'
 
 /** Data, and how it is to be understood. */
@@ -36,6 +56,10 @@ export interface DatasetConfig {
   readonly header: boolean
   /** Whether a row with nothing to learn is an error, or left out. */
   readonly emptyRows: EmptyRows
+  /** Whether rows are read as the run needs them, rather than all before its first step. */
+  readonly streaming: boolean
+  /** Of streaming: rows among which the next one is drawn; 1 keeps the order of the data. */
+  readonly shuffleBufferSize: number
 }
 
 const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
@@ -80,6 +104,14 @@ const datasetShape = {
   emptyRows: word(EMPTY_ROWS)
     .default('error')
     .describe('Whether a row with nothing to learn is an error, or left out and counted.'),
+  streaming: flag()
+    .default(false)
+    .describe(
+      'Read rows as the run needs them, rather than all before its first step; see [Streaming](data.md#streaming). Needs `max_steps`.',
+    ),
+  shuffleBufferSize: integer(1)
+    .default(1000)
+    .describe('Of streaming: rows among which the next one is drawn. 1 keeps the order of the data.'),
 }
 
 export const datasetObject = z.strictObject(datasetShape)
@@ -136,14 +168,14 @@ export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
 
 /** The data of a run, tokenised. */
 export interface RunData {
-  train: BatchSource
+  train: BatchSource | BatchStream
   evaluation: BatchSource | null
-  /** Content hash of the training data. */
+  /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
   fingerprint: string
   /** What chat templates took for the time, ms since 1970. */
   now: number
-  /** What was read, dropped and cut. */
-  stats: { train: DatasetStats; evaluation: DatasetStats | null }
+  /** What was read, dropped and cut; null for what is streamed. */
+  stats: { train: DatasetStats | null; evaluation: DatasetStats | null }
 }
 
 /** What is read for a run. */
@@ -161,6 +193,24 @@ export interface DataControl {
   onProgress?: (progress: EncodeProgress) => void
 }
 
+/**
+ * @param source what the options belong to, for messages
+ * @throws ConfigError when data that is streamed is asked for what takes its length
+ */
+export function checkStreaming(
+  { dataset, evalDataset, evalFraction }: DataSources,
+  { maxSteps }: Pick<TrainOptions, 'maxSteps'>,
+  source: OptionSource,
+): void {
+  if (evalDataset?.streaming)
+    throw badValue(source, 'evalDataset.streaming', true, 'false: an evaluation reads its data as a whole')
+  if (!dataset.streaming) return
+  if (maxSteps === null)
+    throw badValue(source, 'maxSteps', null, 'a number of steps, since the length of a stream is not known')
+  if (evalFraction > 0)
+    throw badValue(source, 'evalFraction', evalFraction, 'an eval_dataset instead, since dataset is streamed')
+}
+
 type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'>
 
 /** Reads and tokenises the data of a run. An abort rejects with the signal's reason. */
@@ -172,8 +222,18 @@ export async function prepareData(
 ): Promise<RunData> {
   const now = control.now ?? Date.now()
   const encode = (config: DatasetConfig) => encodeFile(base, config, options, { ...control, now })
-  const train = await encode(sources.dataset)
   const { evalDataset, evalFraction } = sources
+  if (sources.dataset.streaming) {
+    const separate = evalDataset === null ? null : await encode(evalDataset)
+    return {
+      train: streamOf(base, sources.dataset, options, { ...control, now }),
+      evaluation: separate && inOrder(separate, options),
+      fingerprint: `streamed, shuffle_buffer_size ${sources.dataset.shuffleBufferSize}`,
+      now,
+      stats: { train: null, evaluation: separate?.stats ?? null },
+    }
+  }
+  const train = await encode(sources.dataset)
   const held =
     evalFraction > 0 ? splitHeldOut(train.length, { fraction: evalFraction, seed: options.seed }) : null
   const separate = evalDataset === null ? null : await encode(evalDataset)
@@ -194,6 +254,13 @@ export async function prepareEvaluation(
   options: Omit<Shape, 'seed'>,
   control: DataControl = {},
 ): Promise<BatchSource> {
+  if (config.streaming)
+    throw badValue(
+      { name: 'evaluate()', spelling: 'camel' },
+      'dataset.streaming',
+      true,
+      'false: an evaluation reads its data as a whole',
+    )
   return inOrder(
     await encodeFile(base, config, options, { ...control, now: control.now ?? Date.now() }),
     options,
@@ -206,14 +273,74 @@ async function encodeFile(
   options: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
   { now, signal, onProgress }: DataControl & { now: number },
 ): Promise<EncodedDataset> {
-  const { maxSeqLength, trainOn } = options
-  const { format, fileType, columns, header, emptyRows } = config
-  return encodeDataset(
-    inputOf(config),
-    { kind: base.files.kind, path: base.files.path },
-    { format, fileType, columns, header, emptyRows, maxSeqLength, trainOn, now: new Date(now) },
-    { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) },
-  )
+  return encodeDataset(inputOf(config), tokenizerOf(base), encodeOptions(config, options, now), {
+    ...(signal ? { signal } : {}),
+    ...(onProgress ? { onProgress } : {}),
+  })
+}
+
+function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
+  return { kind, path }
+}
+
+function encodeOptions(
+  { format, fileType, columns, header, emptyRows }: DatasetConfig,
+  { maxSeqLength, trainOn }: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
+  now: number,
+): EncodeDatasetOptions {
+  return { format, fileType, columns, header, emptyRows, maxSeqLength, trainOn, now: new Date(now) }
+}
+
+/** Tokens that are handed over at once, at most; a few times as many are read ahead of what is packed. */
+const STREAM_CHUNK_TOKENS = 1 << 14
+
+function streamOf(
+  base: BaseModel,
+  config: DatasetConfig,
+  options: Shape,
+  { now, signal, onProgress }: DataControl & { now: number },
+): BatchStream {
+  const input = inputOf(config)
+  const rows = async function* (stopped: AbortSignal, filling: () => boolean) {
+    const control = {
+      signal: signal ? AbortSignal.any([signal, stopped]) : stopped,
+      chunkTokens: Math.min(STREAM_CHUNK_TOKENS, options.perDeviceTrainBatchSize * options.maxSeqLength),
+      onProgress: (progress: EncodeProgress) => {
+        if (filling()) onProgress?.(progress)
+      },
+    }
+    const chunks = encodeChunks(input, tokenizerOf(base), encodeOptions(config, options, now), control)
+    const { stats } = yield* rowsOfChunks(chunks)
+    checkLearnable(input, stats, options.maxSeqLength)
+  }
+  return {
+    name: inputName(input),
+    rereadable: canReread(input),
+    async *pass(epoch, stopped) {
+      let filling = true
+      const shuffled = shuffleBuffer(
+        rows(stopped, () => filling),
+        config.shuffleBufferSize,
+        options.seed,
+        epoch,
+      )
+      for await (const batch of streamBatches(shuffled, options, epoch)) {
+        filling = false
+        yield batch
+      }
+    },
+  }
+}
+
+/** Run data as windows, and how many optimiser steps it makes. */
+export function windowsOf(
+  train: RunData['train'],
+  options: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>,
+): { windows: WindowSource; totalSteps: number } {
+  const { gradientAccumulationSteps: accumulation, maxSteps, numTrainEpochs } = options
+  if ('pass' in train) return { windows: new StreamWindows(train, accumulation), totalSteps: maxSteps ?? 0 }
+  const windows = new Windows(train, accumulation)
+  return { windows, totalSteps: maxSteps ?? windows.steps(numTrainEpochs) }
 }
 
 function inOrder(data: EncodedDataset, options: Omit<Shape, 'seed'>, rows?: Uint32Array): Batches {

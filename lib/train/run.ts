@@ -10,7 +10,7 @@ import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
-import { type BatchSource, type Window, Windows } from './batches.js'
+import type { BatchSource, Window } from './batches.js'
 import {
   baseIdentity,
   type Checkpoint,
@@ -22,7 +22,7 @@ import {
   saveCheckpoint,
   type TrainingState,
 } from './checkpoint.js'
-import type { RunData } from './data.js'
+import { type RunData, windowsOf } from './data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evaluate.js'
 import { MetricsFile, type TrainEvent } from './metrics.js'
 import { optimizerOf } from './optimizers.js'
@@ -35,7 +35,7 @@ export interface TrainStep {
   /** Optimiser steps from 1. */
   index: number
   totalSteps: number
-  /** Passes over the data so far, fractional. */
+  /** Passes over the data so far, fractional; of a stream, those that are complete. */
   epoch: number
   /** Mean over the step's supervised tokens before the update, nats. */
   loss: number
@@ -147,26 +147,30 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     data: RunData,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
-    const windows = new Windows(data.train, options.gradientAccumulationSteps)
-    const totalSteps = options.maxSteps ?? windows.steps(options.numTrainEpochs)
+    const { windows, totalSteps } = windowsOf(data.train, options)
     yield { event: 'plan', peak_bytes: this.memory.peakBytes, rows: this.memory.rows }
     const session = await use(async () => openSession(base.native, [adapter.native], plans))
     let [evaluated, saved] = [-1, state.step]
     try {
-      let window = windows.at(state.cursor)
+      let coming = windows.at(state.cursor)
       while (state.step < totalSteps && !signal?.aborted) {
-        const upcoming = state.step + 1 < totalSteps ? () => windows.at(window.next) : undefined
-        let made: [TrainStep, Window | undefined]
+        let step: TrainStep
         try {
-          made = await use(() => this.#step(session, state, window, totalSteps, upcoming))
+          const window = await coming
+          const upcoming = () => {
+            if (state.step + 1 >= totalSteps) return
+            coming = windows.at(window.next)
+            // Whether it failed is asked when it is needed.
+            coming.catch(() => undefined)
+          }
+          step = await use(() => this.#step(session, state, window, totalSteps, upcoming))
         } catch (error) {
-          const keep = error instanceof DivergedError && saved !== state.step
+          if (signal?.aborted) break
+          const keep = (error instanceof DivergedError || error instanceof DataError) && saved !== state.step
           const event = keep ? await this.#checkpoint(state, identity) : undefined
           if (event) yield event
           throw error
         }
-        const [step, next] = made
-        if (next) window = next
         this.#latest = step
         yield stepEvent(step)
         if (data.evaluation && isDue(options.evalSteps, state.step)) {
@@ -198,6 +202,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       yield this.#done(state)
     } finally {
       closeSession(session, plans)
+      await windows.close()
     }
   }
 
@@ -224,14 +229,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     state: TrainingState,
     window: Window,
     totalSteps: number,
-    upcoming: (() => Window) | undefined,
-  ): Promise<[TrainStep, Window | undefined]> {
+    upcoming: () => void,
+  ): Promise<TrainStep> {
     const { options } = this.#setup
     const begin = performance.now()
     if (window.supervised === 0)
       throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
     const index = state.step + 1
-    let next: Window | undefined
     let lossSum = 0
     for (const [microStep, batch] of window.batches.entries()) {
       const { tokens, cuSeqlens, labels } = batch
@@ -245,7 +249,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         microStep,
       })
       // What comes next is packed while the engine works on this.
-      next ??= upcoming?.()
+      if (microStep === 0) upcoming()
       lossSum += (await job.promise).lossSum
       if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
     }
@@ -259,7 +263,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     state.totals.supervisedTokens += window.supervised
     state.totals.lossSum += lossSum
     state.totals.seconds += seconds
-    const step = {
+    return {
       index,
       totalSteps,
       epoch: window.epoch,
@@ -271,7 +275,6 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       tokensPerSecond: window.tokens / seconds,
       secondsLeft: (state.totals.seconds / index) * (totalSteps - index),
     }
-    return [step, next]
   }
 
   #factor(completed: number, totalSteps: number): number {

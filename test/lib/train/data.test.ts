@@ -1,7 +1,15 @@
 import { expect, test } from 'vitest'
 import { dataset } from '../../../lib/train/data.js'
 
-const defaults = { format: 'auto', fileType: 'auto', columns: {}, header: true, emptyRows: 'error' }
+const defaults = {
+  format: 'auto',
+  fileType: 'auto',
+  columns: {},
+  header: true,
+  emptyRows: 'error',
+  streaming: false,
+  shuffleBufferSize: 1000,
+}
 
 test('dataset() is frozen data with a format', () => {
   expect(dataset('a.jsonl')).toEqual({ path: 'a.jsonl', ...defaults })

@@ -101,7 +101,7 @@ describe('a run', () => {
     expect(seen[0]).toMatchObject({ totalSteps: 3, learningRate: 0 })
     expect(seen[0]?.secondsLeft).toBeGreaterThan(0)
     expect(seen[2]?.secondsLeft).toBe(0)
-    expect(run.data?.train.rows).toBe(60)
+    expect(run.data?.train?.rows).toBe(60)
   })
 
   test('makes as many steps as the epochs have windows', async () => {
