@@ -3,11 +3,19 @@ import { existsSync } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
 import { FileFormatError } from '../errors.js'
-import { DATASET_FORMATS } from '../files/dataset.js'
-import { TRAIN_ON } from '../files/encode.js'
+import {
+  COLUMN_NAMES,
+  type Columns,
+  DATASET_FORMATS,
+  FILE_TYPES,
+  fileTypeByName,
+  STDIN,
+} from '../files/dataset.js'
+import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encode.js'
 import { parseHubName } from '../files/hub-name.js'
 import { locateShown } from './download.js'
-import { examples, integerFlag } from './help.js'
+import { UsageError } from './errors.js'
+import { collect, examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import { Output } from './output.js'
 import type { Printed } from './schemas.js'
@@ -19,13 +27,14 @@ export interface Inspection {
 }
 
 interface Options extends DatasetInspection {
+  column?: string[]
   json?: boolean
 }
 
 export function configure(command: Command): void {
   command.argument(
     '<path>',
-    'a model folder, .gguf file, adapter folder, checkpoint, output folder, .jsonl dataset, or a name on the hub',
+    'a model folder, .gguf file, adapter folder, checkpoint, output folder, a dataset (file, folder, pattern or -), or a name on the hub',
   )
   command.option(
     '--model <name>',
@@ -33,15 +42,33 @@ export function configure(command: Command): void {
   )
   command.option('--max-seq-length <N>', 'with --model: tokens after which a row is cut', integerFlag(2))
   command.addOption(new Option('--train-on <what>', 'with --model: what is learnt').choices(TRAIN_ON))
+  command.option('--rows <N>', 'with --model: rows that are shown', integerFlag(0))
+  command.option(
+    '--row <I>',
+    'with --model: show this row alone, the first is 1, and all of it',
+    integerFlag(1),
+  )
   command.addOption(new Option('--format <form>', 'of a dataset').choices(['auto', ...DATASET_FORMATS]))
+  command.addOption(new Option('--file-type <type>', 'of a dataset').choices(['auto', ...FILE_TYPES]))
+  command.option('--column <name=column>', 'what a dataset calls a column; may be repeated', collect)
+  command.addOption(
+    new Option('--empty-rows <what>', 'with --model: rows with nothing to learn').choices(EMPTY_ROWS),
+  )
+  command.addOption(
+    new Option('--unended <what>', 'with --model: data that never teaches where an answer ends').choices(
+      UNENDED,
+    ),
+  )
   examples(command, [
     'lowrank inspect models/SmolLM2-135M-Instruct',
     'lowrank inspect out/checkpoint-100',
     'lowrank inspect train.jsonl --model models/SmolLM2-135M-Instruct',
+    'lowrank inspect train.csv --model models/SmolLM2-135M-Instruct --column prompt=question --row 7',
   ])
-  command.action(async (path: string, options: Options) => {
+  command.action(async (path: string, { column = [], ...options }: Options) => {
     const output = new Output(options.json ?? false)
-    const { data, text } = await inspect(await onDisk(path, output), options, output)
+    const columns = columnsOf(column)
+    const { data, text } = await inspect(await onDisk(path, output), { ...options, columns }, output)
     output.answer<'inspect'>(data, text)
   })
 }
@@ -63,13 +90,28 @@ async function inspect(path: string, options: Options, output: Output): Promise<
   }
 }
 
+/** `prompt=question` and the like. */
+function columnsOf(given: readonly string[]): Columns {
+  const pairs = given.map((text) => {
+    const [name, column] = text.split(/=(.*)/s)
+    const known = COLUMN_NAMES.find((one) => one === name)
+    if (known === undefined || !column)
+      throw new UsageError(
+        `--column ${text}: expected one of ${COLUMN_NAMES.join(', ')}, = and a column's name, as in --column prompt=question.`,
+      )
+    return [known, column]
+  })
+  return Object.fromEntries(pairs)
+}
+
 /** Where it is, once a model or adapter that is named as on the hub has been downloaded. */
 async function onDisk(name: string, output: Output): Promise<string> {
-  if (existsSync(name) || parseHubName(name) === undefined) return name
+  if (name === STDIN || existsSync(name) || parseHubName(name) === undefined) return name
   return (await locateShown('any', name, output)).path
 }
 
 async function recognise(path: string): Promise<Inspection['data']['kind']> {
+  if (path === STDIN || (/[*?]/.test(path) && !existsSync(path))) return 'dataset'
   const stats = await stat(path).catch((cause) => {
     throw new FileFormatError(`${path} does not exist`, { path }, { cause })
   })
@@ -79,7 +121,15 @@ async function recognise(path: string): Promise<Inspection['data']['kind']> {
   if (names.has('adapter_config.json')) return 'adapter'
   if (names.has('config.json')) return 'model'
   if ([...names].some((name) => /^checkpoint-\d+$/.test(name))) return 'run'
-  throw unknownKind(path, 'this folder has neither config.json nor adapter_config.json, and no checkpoints')
+  if (await holdsData(path)) return 'dataset'
+  throw unknownKind(
+    path,
+    'this folder has neither config.json nor adapter_config.json, no checkpoints, and no files of data',
+  )
+}
+
+async function holdsData(folder: string): Promise<boolean> {
+  return (await readdir(folder, { recursive: true })).some((name) => fileTypeByName(name) !== undefined)
 }
 
 async function startsLikeGguf(path: string): Promise<boolean> {
@@ -93,16 +143,16 @@ async function startsLikeGguf(path: string): Promise<boolean> {
 }
 
 function kindOfFile(path: string): 'model' | 'dataset' {
-  if (/\.(jsonl|ndjson|json)$/i.test(path)) return 'dataset'
+  if (fileTypeByName(path) !== undefined) return 'dataset'
   // Readers of models say what is wrong with a broken GGUF file, or which folder to name instead.
   if (/\.(gguf|safetensors|bin|pt|pth)$/i.test(path)) return 'model'
-  throw unknownKind(path, 'this file is neither GGUF nor .jsonl')
+  throw unknownKind(path, 'this file is neither GGUF nor a file of data by its name')
 }
 
 function unknownKind(path: string, found: string): FileFormatError {
   return new FileFormatError(
     `${path} is nothing that can be inspected: ${found}. Expected a model folder (config.json), a .gguf file, an ` +
-      'adapter folder (adapter_config.json), a checkpoint, the output folder of a run or a .jsonl dataset.',
+      'adapter folder (adapter_config.json), a checkpoint, the output folder of a run or a dataset (.jsonl, .json, .csv, .tsv, .parquet, .txt).',
     { path },
   )
 }

@@ -39,6 +39,11 @@ export class Output {
     this.stderr.write(`${text}\n`)
   }
 
+  /** Whether the answer goes to a terminal that has colours. */
+  get colours(): boolean {
+    return hasColours(this.stdout)
+  }
+
   /** Text in a colour or weight where the answer goes to a terminal that has them. */
   styled(style: Style, text: string): string {
     return styledFor(this.stdout, style, text)
@@ -47,7 +52,11 @@ export class Output {
 
 /** Colours only on a terminal; `hasColors` also minds NO_COLOR and TERM=dumb. */
 export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string): string {
-  return stream.isTTY && stream.hasColors() ? styleText(style, text, { validateStream: false }) : text
+  return hasColours(stream) ? styleText(style, text, { validateStream: false }) : text
+}
+
+function hasColours(stream: NodeJS.WriteStream): boolean {
+  return stream.isTTY && stream.hasColors()
 }
 
 /** Text of a model, which must not steer the terminal: control characters but line feed and tab are left out. */

@@ -131,6 +131,16 @@ const adapterFacts = {
   reason: z.string().optional().describe('Why not'),
 }
 
+const place = {
+  path: z.string(),
+  line: count,
+  unit: z.literal('row').optional().describe('Where line counts rows'),
+}
+const repeats = z.object({
+  rows: count,
+  examples: z.array(z.object({ ...place, first: z.object(place) })).describe('The first of them'),
+})
+
 const inspection = [
   z.object({
     kind: z.literal('model'),
@@ -170,25 +180,43 @@ const inspection = [
     path: z.string(),
     format: z.string().describe('Form of the rows'),
     rows: count,
+    duplicates: z.object({
+      rows: repeats.describe('Rows that are equal to an earlier one'),
+      prompts: repeats.describe('Rows with the prompt of an earlier one and another answer'),
+    }),
     tokens: z
-      .object({ total: count, min: count, mean: z.number().nonnegative(), max: count })
+      .object({
+        total: count,
+        min: count,
+        median: count,
+        mean: z.number().nonnegative(),
+        p95: count.describe('95 of 100 rows have at most so many'),
+        max: count,
+      })
       .optional()
-      .describe('With --model, as all that follows: tokens of all rows and of single ones'),
+      .describe(
+        'With --model, as all that follows: tokens of all rows and of single ones, before any are cut',
+      ),
+    histogram: z
+      .array(z.object({ from: count, to: count, rows: count }))
+      .optional()
+      .describe('Rows by their number of tokens'),
     supervised_tokens: count.optional().describe('Tokens that are learnt'),
     dropped: z
       .object({ nothing_to_learn: count, truncated_away: count })
       .optional()
       .describe('Rows that are left out, by reason'),
     truncated: count.optional().describe('Rows that are cut'),
+    truncated_tokens: count.optional().describe('Tokens that they lose'),
     examples: z
       .array(
         z.object({
-          line: count,
+          ...place,
           parts: z.array(z.object({ text: z.string(), trained: z.boolean() })),
         }),
       )
       .optional()
-      .describe('The first rows as the model sees them, in pieces that are learnt or not'),
+      .describe('Some rows as the model sees them, in pieces that are learnt or not'),
   }),
 ] as const
 

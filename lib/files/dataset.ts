@@ -25,7 +25,7 @@ import { readTextFile } from './dataset/text-files.js'
 import { quote } from './input.js'
 
 export { COLUMN_NAMES, type ColumnName, type Columns } from './dataset/columns.js'
-export { FILE_TYPES, type FileType, STDIN, STDIN_NAME } from './dataset/files.js'
+export { FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
 export {
   type AlpacaRow,
   DATASET_FORMATS,
@@ -36,7 +36,7 @@ export {
   type PromptCompletionRow,
   type TextRow,
 } from './dataset/forms.js'
-export { type RowPlace, rowError } from './dataset/place.js'
+export { placeName, type RowPlace, rowError } from './dataset/place.js'
 
 /** How a dataset is to be understood. */
 export interface DatasetForm {

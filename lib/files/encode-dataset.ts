@@ -118,23 +118,31 @@ export async function encodeDataset(
   for (;;) {
     const { done, value } = await reading.next()
     if (done) {
-      checkLearnable(input, value.stats, options.maxSeqLength)
+      checkLearnable(input, value.stats, options)
       return new EncodedDataset(chunks, value)
     }
     chunks.push(value)
   }
 }
 
-/** @throws DataError when there is nothing to learn from any row */
-export function checkLearnable(input: DatasetInput, stats: DatasetStats, maxSeqLength: number): void {
-  if (stats.examples > 0) return
+/** @throws DataError when there is nothing to learn from any row, or from none where an answer ends */
+export function checkLearnable(
+  input: DatasetInput,
+  stats: DatasetStats,
+  { maxSeqLength, unended = 'error' }: Pick<EncodeRowOptions, 'maxSeqLength' | 'unended'>,
+): void {
   const where = inputName(input)
-  throw new DataError(
-    stats.rows === 0
-      ? `${where} holds no rows; expected one example per line, record or element`
-      : `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${maxSeqLength}`,
-    { paths: namesOf(input), ...stats },
-  )
+  const refused = (message: string) => new DataError(message, { paths: namesOf(input), ...stats })
+  if (stats.rows === 0)
+    throw refused(`${where} holds no rows; expected one example per line, record or element`)
+  if (stats.examples === 0)
+    throw refused(
+      `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${maxSeqLength}`,
+    )
+  if (stats.ended === 0 && unended === 'error')
+    throw refused(
+      `none of the ${stats.examples} examples of ${where} teaches the model to stop: max_seq_length ${maxSeqLength} cuts all of them before the end of an answer; raise it, or train without an end with unended: allow`,
+    )
 }
 
 function namesOf(input: DatasetInput): string[] {

@@ -25,8 +25,12 @@ export const TRAIN_ON = ['completions', 'last', 'all'] as const
 export type TrainOn = (typeof TRAIN_ON)[number]
 
 export const EMPTY_ROWS = ['error', 'drop'] as const
-/** What happens to a row in which nothing is learned whatever its length may be. */
+/** What happens to a row in which nothing is learned, or nothing is left to learn by `max_seq_length`. */
 export type EmptyRows = (typeof EMPTY_ROWS)[number]
+
+export const UNENDED = ['error', 'allow'] as const
+/** What happens when no token that ends an answer is learned, so that the model would never stop. */
+export type Unended = (typeof UNENDED)[number]
 
 export interface EncodeRowOptions {
   /** Tokens beyond this many are cut off the end. */
@@ -35,6 +39,8 @@ export interface EncodeRowOptions {
   trainOn?: TrainOn
   /** What happens to a row without anything to learn: an error (the default), or left out and counted. */
   emptyRows?: EmptyRows
+  /** What happens to chats and completions whose end is never learned. Default `error`. */
+  unended?: Unended
   /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
   now?: Date
   templateLimits?: TemplateLimits
@@ -47,6 +53,10 @@ export interface EncodedRow {
   /** How many labels count: those from the second token on. */
   supervised: number
   truncated: boolean
+  /** Tokens before the cut. */
+  fullLength: number
+  /** Whether it teaches where an answer ends; plain text, which is no answer, counts as well. */
+  ended: boolean
   path: string
   line: number
 }
@@ -68,6 +78,7 @@ export class RowEncoder {
       maxSeqLength,
       trainOn = 'completions',
       emptyRows = 'error',
+      unended = 'error',
       now = new Date(),
       templateLimits,
     } = options
@@ -82,7 +93,7 @@ export class RowEncoder {
     this.tokenizer = new Tokenizer(source)
     this.#source = source
     this.#limits = templateLimits
-    this.#options = { maxSeqLength, trainOn, emptyRows, now }
+    this.#options = { maxSeqLength, trainOn, emptyRows, unended, now }
   }
 
   /** Whether a template used so far asks for the date. */
@@ -130,12 +141,27 @@ export class RowEncoder {
       // Nothing comes before the first token to predict it from.
       if (inside[i] && i > 0) supervised++
     }
-    if (supervised > 0) return { inputIds, labels, supervised, truncated, path: row.path, line: row.line }
+    if (supervised > 0) {
+      const ended =
+        row.format === 'text' || !truncated || labels.some((label, i) => i > 0 && this.#isEnd(label))
+      const { path, line } = row
+      return { inputIds, labels, supervised, truncated, fullLength: ids.length, ended, path, line }
+    }
     const reason = inside.indexOf(1, 1) > 0 ? 'truncated_away' : 'nothing_to_learn'
-    if (emptyRows === 'drop' || reason === 'truncated_away') return reason
+    if (emptyRows === 'drop') return reason
     throw rowError(
       row,
-      `there is nothing to learn (${whyEmpty(row, this.#options.trainOn)}); remove the row, or leave such rows out with empty_rows: drop`,
+      reason === 'nothing_to_learn'
+        ? `there is nothing to learn (${whyEmpty(row, this.#options.trainOn)}); remove the row, or leave such rows out with empty_rows: drop`
+        : `there is nothing to learn: what is to be learned begins at token ${inside.indexOf(1, 1) + 1}, and max_seq_length cuts the row after ${maxSeqLength}; raise max_seq_length, or leave such rows out with empty_rows: drop`,
+    )
+  }
+
+  /** Whether a token ends an answer: an EOS, or an added token, as turns of chats end with. */
+  #isEnd(label: number): boolean {
+    return (
+      label !== IGNORE &&
+      (this.tokenizer.eosIds.includes(label) || this.tokenizer.addedToken(label) !== undefined)
     )
   }
 
@@ -210,7 +236,11 @@ export class RowEncoder {
       const last = wanted.at(-1)
       const open = last !== undefined && !last.terminated && last.end === text.length
       if (open) return this.#closed(row, marked)
-      if (last !== undefined && !wanted.some(({ terminated }) => terminated))
+      if (
+        last !== undefined &&
+        this.#options.unended === 'error' &&
+        !wanted.some(({ terminated }) => terminated)
+      )
         throw endlessTurn(row, text, last)
       return marked
     } catch (cause) {
@@ -265,10 +295,10 @@ export class RowEncoder {
 
   /** What the assistant says, ended by an EOS; a model that never sees one never stops. */
   #closed(row: DatasetRow, marked: MarkedIds): MarkedIds {
-    if (this.tokenizer.eosId === undefined)
+    if (this.tokenizer.eosId === undefined && this.#options.unended === 'error')
       throw rowError(
         row,
-        'the end of what is learned cannot be taught: the tokenizer has no end-of-sequence token; name its eos_token in tokenizer_config.json',
+        'the end of what is learned cannot be taught: the tokenizer has no end-of-sequence token; name its eos_token in tokenizer_config.json, or train without an end with unended: allow',
       )
     return this.#withEos(marked)
   }
@@ -313,6 +343,6 @@ function endlessTurn(row: DatasetRow, text: string, { end }: Span): DataError {
   const next = JSON.stringify(text.slice(end, end + 30))
   return rowError(
     row,
-    `the end of the assistant's turn is never learned: the chat template puts ${next} after what is learned, and no token that ends a turn, so the model would never stop. Let {% generation %} enclose the end-of-turn token, or use train_on: all`,
+    `the end of the assistant's turn is never learned: the chat template puts ${next} after what is learned, and no token that ends a turn, so the model would never stop. Let {% generation %} enclose the end-of-turn token, use train_on: all, or train without an end with unended: allow`,
   )
 }

@@ -34,6 +34,8 @@ export interface DatasetStats {
   droppedByTruncation: number
   /** Rows kept, but cut. */
   truncated: number
+  /** Examples that teach where an answer ends, and all of plain text. */
+  ended: number
   /** Tokens of the rows that were kept. */
   tokens: number
   /** Tokens with a label that counts. */
@@ -101,6 +103,7 @@ export function emptyStats(): DatasetStats {
     dropped: 0,
     droppedByTruncation: 0,
     truncated: 0,
+    ended: 0,
     tokens: 0,
     supervisedTokens: 0,
   }

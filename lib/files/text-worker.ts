@@ -98,12 +98,13 @@ async function encode(job: EncodeJob): Promise<void> {
       if (encoded === 'truncated_away') stats.droppedByTruncation++
       return
     }
-    const { inputIds, labels, supervised, truncated, path, line } = encoded
+    const { inputIds, labels, supervised, truncated, ended, path, line } = encoded
     chunk.add(inputIds, labels, supervised, fileIndex(path), line)
     stats.examples++
     stats.tokens += inputIds.length
     stats.supervisedTokens += supervised
     if (truncated) stats.truncated++
+    if (ended) stats.ended++
   }
   const { milliseconds } = options.templateLimits ?? DEFAULT_TEMPLATE_LIMITS
   let reported = performance.now()

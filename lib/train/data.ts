@@ -11,7 +11,7 @@ import {
   FILE_TYPES,
   type FileType,
 } from '../files/dataset.js'
-import { EMPTY_ROWS, type EmptyRows } from '../files/encode.js'
+import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../files/encode.js'
 import {
   canReread,
   checkLearnable,
@@ -56,6 +56,8 @@ export interface DatasetConfig {
   readonly header: boolean
   /** Whether a row with nothing to learn is an error, or left out. */
   readonly emptyRows: EmptyRows
+  /** Whether data that never teaches where an answer ends is an error, or allowed. */
+  readonly unended: Unended
   /** Whether rows are read as the run needs them, rather than all before its first step. */
   readonly streaming: boolean
   /** Of streaming: rows among which the next one is drawn; 1 keeps the order of the data. */
@@ -103,7 +105,12 @@ const datasetShape = {
   header: flag().default(true).describe('Of CSV and TSV: whether the first line names the columns.'),
   emptyRows: word(EMPTY_ROWS)
     .default('error')
-    .describe('Whether a row with nothing to learn is an error, or left out and counted.'),
+    .describe(
+      'Whether a row with nothing to learn, also since `max_seq_length` cuts it, is an error, or left out and counted.',
+    ),
+  unended: word(UNENDED)
+    .default('error')
+    .describe('Whether chats and completions that never teach the model where an answer ends are an error.'),
   streaming: flag()
     .default(false)
     .describe(
@@ -284,11 +291,11 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
 }
 
 function encodeOptions(
-  { format, fileType, columns, header, emptyRows }: DatasetConfig,
+  { format, fileType, columns, header, emptyRows, unended }: DatasetConfig,
   { maxSeqLength, trainOn }: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
   now: number,
 ): EncodeDatasetOptions {
-  return { format, fileType, columns, header, emptyRows, maxSeqLength, trainOn, now: new Date(now) }
+  return { format, fileType, columns, header, emptyRows, unended, maxSeqLength, trainOn, now: new Date(now) }
 }
 
 /** Tokens that are handed over at once, at most; a few times as many are read ahead of what is packed. */
@@ -311,7 +318,7 @@ function streamOf(
     }
     const chunks = encodeChunks(input, tokenizerOf(base), encodeOptions(config, options, now), control)
     const { stats } = yield* rowsOfChunks(chunks)
-    checkLearnable(input, stats, options.maxSeqLength)
+    checkLearnable(input, stats, encodeOptions(config, options, now))
   }
   return {
     name: inputName(input),

@@ -1,69 +1,126 @@
-/** What is in a dataset: its form and rows; with a model, its tokens and which of them are learnt. */
+/**
+ * What is in a dataset: its form, its rows and which of them are there twice; with a model, how long they are, what is
+ * cut, and what is learnt of them. What training would refuse is refused here as well, in the same words.
+ */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { DataError } from '../../errors.js'
-import { type DatasetFormat, type DatasetRow, openDataset } from '../../files/dataset.js'
-import { type DropReason, type EncodedRow, IGNORE, RowEncoder, type TrainOn } from '../../files/encode.js'
+import { ConfigError } from '../../errors.js'
+import {
+  type Columns,
+  type DatasetForm,
+  type DatasetFormat,
+  type DatasetRow,
+  type FileType,
+  openDataset,
+  placeName,
+  STDIN,
+  STDIN_NAME,
+} from '../../files/dataset.js'
+import {
+  type DropReason,
+  type EmptyRows,
+  RowEncoder,
+  type TrainOn,
+  type Unended,
+} from '../../files/encode.js'
+import { checkLearnable } from '../../files/encode-dataset.js'
+import { emptyStats } from '../../files/encoded-dataset.js'
 import { openModelFiles } from '../../files/model-files.js'
-import type { Tokenizer } from '../../files/tokenizer.js'
 import { readTokenizerSource, type TokenizerOfModel } from '../../files/tokenizer-source.js'
 import { locateShown } from '../download.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Output } from '../output.js'
+import { StatusLine } from '../progress.js'
 import type { Printed } from '../schemas.js'
+import { Duplicates, type Place, type Repeats } from './duplicates.js'
+import { markedText, partsOf } from './examples.js'
+import { barChart, lengthBars, lengthsOf } from './lengths.js'
 
-/** Rows that are shown. */
-const EXAMPLES = 2
+/** Rows that are shown unless it is said how many. */
+const SHOWN_ROWS = 2
 const NO_LIMIT = 2 ** 31 - 1
+const PROGRESS_ROWS = 1000
 
 export interface DatasetInspection {
   format?: DatasetFormat | 'auto'
+  fileType?: FileType | 'auto'
+  columns?: Columns
   model?: string
   maxSeqLength?: number
   trainOn?: TrainOn
+  emptyRows?: EmptyRows
+  unended?: Unended
+  rows?: number
+  row?: number
 }
 
-type DatasetFacts = Omit<Extract<Printed<'inspect'>, { kind: 'dataset' }>, 'kind' | 'path'>
-/** What a model sees in it. */
-type TokenFacts = Required<Omit<DatasetFacts, 'format' | 'rows'>>
-/** A piece of an example as the model sees it; the loss counts the trained ones. */
-type Part = TokenFacts['examples'][0]['parts'][0]
+type DatasetFacts = Extract<Printed<'inspect'>, { kind: 'dataset' }>
+type TokenFacts = Pick<
+  DatasetFacts,
+  'tokens' | 'histogram' | 'supervised_tokens' | 'dropped' | 'truncated' | 'truncated_tokens' | 'examples'
+>
 
 export async function inspectDataset(
   path: string,
   options: DatasetInspection,
   output: Output,
 ): Promise<Inspection> {
-  const found = await readFacts(path, options, output)
-  const data = { kind: 'dataset' as const, path, ...found }
-  return { data, text: () => describe(path, found, output) }
+  const data = await readFacts(path, options, output)
+  return { data, text: () => describe(data, options, output) }
 }
 
 async function readFacts(path: string, options: DatasetInspection, output: Output): Promise<DatasetFacts> {
-  const counter =
-    options.model === undefined ? undefined : new TokenCounter(await encoderFor(options, output))
-  let format: DatasetFormat | undefined
+  const survey =
+    options.model === undefined
+      ? undefined
+      : new TokenSurvey(path, await encoderFor(options, output), options)
+  const duplicates = new Duplicates()
+  const { format = 'auto', fileType = 'auto', columns = {} } = options
+  const form: DatasetForm = { format, fileType, columns }
+  const reading = new StatusLine(output, 'Reading')
+  let found: DatasetFormat | undefined
   let rows = 0
-  for await (const row of openDataset(path, { format: options.format ?? 'auto' })) {
-    format = row.format
-    rows++
-    counter?.add(row)
+  try {
+    for await (const row of openDataset(path, {
+      ...form,
+      stdin: process.stdin,
+      onDetected: (detected) => {
+        found = detected.format
+      },
+    })) {
+      rows++
+      duplicates.add(row)
+      survey?.add(row, rows)
+      if (rows % PROGRESS_ROWS === 0) reading.update(`${formatCount(rows)} rows`)
+    }
+  } finally {
+    reading.clear()
   }
-  if (format === undefined)
-    throw new DataError(`${path} is empty: expected one JSON object per line`, { path })
-  return { format, rows, ...counter?.facts() }
+  if (found === undefined) checkLearnable(path, emptyStats(), { maxSeqLength: NO_LIMIT })
+  if (options.row !== undefined && options.row > rows)
+    throw new ConfigError(`--row ${options.row}: ${nameOf(path)} has ${formatCount(rows)} rows.`, { rows })
+  return {
+    kind: 'dataset',
+    path,
+    format: found as DatasetFormat,
+    rows,
+    duplicates: { rows: duplicates.rows, prompts: duplicates.prompts },
+    ...survey?.facts(),
+  }
 }
 
 async function encoderFor(
-  { model, maxSeqLength, trainOn }: DatasetInspection,
+  { model, maxSeqLength, trainOn, emptyRows, unended }: DatasetInspection,
   output: Output,
 ): Promise<RowEncoder> {
   const { path } = await locateShown('tokenizer', model as string, output)
   const source = await readTokenizerSource(await tokenizerAt(path))
   return new RowEncoder(source, {
     maxSeqLength: maxSeqLength ?? NO_LIMIT,
-    trainOn: trainOn ?? 'completions',
+    ...(trainOn === undefined ? {} : { trainOn }),
+    ...(emptyRows === undefined ? {} : { emptyRows }),
+    ...(unended === undefined ? {} : { unended }),
   })
 }
 
@@ -72,106 +129,121 @@ async function tokenizerAt(path: string): Promise<TokenizerOfModel> {
   return existsSync(join(path, 'tokenizer.json')) ? { kind: 'folder', path } : openModelFiles(path)
 }
 
-class TokenCounter {
+/** What the model sees of all rows. */
+class TokenSurvey {
+  readonly #path: string
   readonly #encoder: RowEncoder
+  readonly #options: DatasetInspection
   readonly #dropped: Record<DropReason, number> = { nothing_to_learn: 0, truncated_away: 0 }
-  readonly #examples: TokenFacts['examples'] = []
-  #rows = 0
-  #total = 0
-  #min = Number.POSITIVE_INFINITY
-  #max = 0
-  #supervised = 0
-  #truncated = 0
+  readonly #examples: NonNullable<TokenFacts['examples']> = []
+  readonly #stats = emptyStats()
+  readonly #lengths: number[] = []
+  #cutTokens = 0
 
-  constructor(encoder: RowEncoder) {
+  constructor(path: string, encoder: RowEncoder, options: DatasetInspection) {
+    this.#path = path
     this.#encoder = encoder
+    this.#options = options
   }
 
-  add(row: DatasetRow): void {
-    const encoded = this.#encoder.encode(row)
-    if (typeof encoded === 'string') {
-      this.#dropped[encoded]++
-      return
+  /** @param number of the row, from 1 */
+  add(row: DatasetRow, number: number): void {
+    this.#stats.rows++
+    let length = 0
+    for (const encoded of this.#encoder.encodeAll(row)) {
+      if (typeof encoded === 'string') {
+        this.#dropped[encoded]++
+        this.#stats.dropped++
+        if (encoded === 'truncated_away') this.#stats.droppedByTruncation++
+        continue
+      }
+      this.#stats.examples++
+      this.#stats.supervisedTokens += encoded.supervised
+      this.#stats.ended += encoded.ended ? 1 : 0
+      if (encoded.truncated) this.#stats.truncated++
+      this.#cutTokens += encoded.fullLength - encoded.inputIds.length
+      length += encoded.fullLength
+      if (this.#isShown(number))
+        this.#examples.push({
+          path: row.path,
+          line: row.line,
+          ...(row.unit ? { unit: row.unit } : {}),
+          parts: partsOf(encoded, this.#encoder.tokenizer),
+        })
     }
-    const { length } = encoded.inputIds
-    this.#rows++
-    this.#total += length
-    this.#min = Math.min(this.#min, length)
-    this.#max = Math.max(this.#max, length)
-    this.#supervised += encoded.supervised
-    if (encoded.truncated) this.#truncated++
-    if (this.#examples.length < EXAMPLES)
-      this.#examples.push({ line: row.line, parts: partsOf(encoded, this.#encoder.tokenizer) })
+    if (length > 0) this.#lengths.push(length)
   }
 
+  #isShown(number: number): boolean {
+    const { row, rows = SHOWN_ROWS } = this.#options
+    return row === undefined ? this.#examples.length < rows : number === row
+  }
+
+  /** @throws DataError when there is nothing to learn, or no row teaches where an answer ends */
   facts(): TokenFacts {
-    const some = this.#rows > 0
+    const { maxSeqLength = NO_LIMIT, unended = 'error' } = this.#options
+    checkLearnable(this.#path, this.#stats, { maxSeqLength, unended })
+    const lengths = Uint32Array.from(this.#lengths)
+    const tokens = lengthsOf(lengths)
     return {
-      tokens: {
-        total: this.#total,
-        min: some ? this.#min : 0,
-        mean: some ? this.#total / this.#rows : 0,
-        max: this.#max,
-      },
-      supervised_tokens: this.#supervised,
+      tokens,
+      histogram: lengthBars(lengths, tokens),
+      supervised_tokens: this.#stats.supervisedTokens,
       dropped: this.#dropped,
-      truncated: this.#truncated,
+      truncated: this.#stats.truncated,
+      truncated_tokens: this.#cutTokens,
       examples: this.#examples,
     }
   }
 }
 
-function partsOf({ inputIds, labels }: EncodedRow, tokenizer: Tokenizer): Part[] {
-  const stream = tokenizer.decodeStream({ skipSpecialTokens: false })
-  const parts: Part[] = []
-  for (const [i, id] of inputIds.entries()) {
-    const trained = i > 0 && labels[i] !== IGNORE
-    const last = parts.at(-1)
-    const text = stream.push(id)
-    if (last?.trained === trained) last.text += text
-    else parts.push({ text, trained })
-  }
-  const last = parts.at(-1)
-  if (last) last.text += stream.end()
-  return parts
+function nameOf(path: string): string {
+  return path === STDIN ? STDIN_NAME : path
 }
 
-function describe(path: string, found: DatasetFacts, output: Output): string {
-  const { tokens, dropped, examples = [] } = found
+function describe(found: DatasetFacts, options: DatasetInspection, output: Output): string {
+  const { tokens, histogram = [], dropped, examples = [], duplicates, path } = found
+  const several = new Set(examples.map((example) => example.path)).size > 1
+  const at = (place: Place) => (place.path === path ? '' : `${place.path}, `) + placeName(place)
+  const repeats = ({ rows, examples: [first] }: Repeats) =>
+    first ? `${countRows(rows)}, the first one ${at(first)}, as ${at(first.first)}` : 'none'
   const lines = facts([
-    ['dataset', path],
+    ['dataset', nameOf(path)],
     ['format', found.format],
     ['rows', formatCount(found.rows)],
+    ['duplicates', repeats(duplicates.rows)],
+    ['same prompt, other answer', found.format === 'text' ? undefined : repeats(duplicates.prompts)],
+    ['tokens', tokens && formatCount(tokens.total)],
     [
-      'tokens',
+      'tokens of a row',
       tokens &&
-        `${formatCount(tokens.total)}; a row has ${tokens.min} to ${tokens.max}, ${tokens.mean.toFixed(1)} in the mean`,
+        `${tokens.min} to ${tokens.max}; median ${tokens.median}, mean ${tokens.mean.toFixed(1)}, 95 % have at most ${tokens.p95}`,
     ],
     ['learnt', tokens && `${formatCount(found.supervised_tokens ?? 0)} tokens`],
-    ['cut', found.truncated ? `${formatCount(found.truncated)} rows` : undefined],
+    [
+      'cut',
+      found.truncated
+        ? `${countRows(found.truncated)}, which lose ${formatCount(found.truncated_tokens ?? 0)} tokens`
+        : undefined,
+    ],
     [
       'nothing to learn',
-      dropped?.nothing_to_learn ? `${formatCount(dropped.nothing_to_learn)} rows` : undefined,
+      dropped?.nothing_to_learn ? `${countRows(dropped.nothing_to_learn)} left out` : undefined,
     ],
-    ['cut before what is learnt', dropped?.truncated_away ? `${dropped.truncated_away} rows` : undefined],
+    [
+      'cut before what is learnt',
+      dropped?.truncated_away ? `${countRows(dropped.truncated_away)} left out` : undefined,
+    ],
   ])
+  const chart = histogram.length > 1 ? [`\nRows by number of tokens:\n${barChart(histogram)}`] : []
+  const key = output.colours ? `${output.styled('green', 'green')} is learnt` : '[[…]] is learnt'
   const shown = examples.map(
-    ({ line, parts }) => `\nLine ${line}; [[…]] is learnt:\n${markedText(parts, output)}`,
+    (example) =>
+      `\n${several ? at(example) : capital(placeName(example))}; ${key}:\n${markedText(example.parts, output, options.row !== undefined)}`,
   )
-  return [lines, ...shown].join('\n')
+  return [lines, ...chart, ...shown].join('\n')
 }
 
-function markedText(parts: readonly Part[], output: Output): string {
-  return parts
-    .map(({ text, trained }) => (trained ? output.styled('green', `[[${visible(text)}]]`) : visible(text)))
-    .join('')
-}
+const capital = (text: string) => text[0]?.toUpperCase() + text.slice(1)
 
-/** Data must not steer the terminal: control characters other than line feed and tab are spelled out. */
-function visible(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) =>
-    character === '\n' || character === '\t'
-      ? character
-      : `\\u{${(character.codePointAt(0) as number).toString(16)}}`,
-  )
-}
+const countRows = (rows: number) => (rows === 1 ? '1 row' : `${formatCount(rows)} rows`)

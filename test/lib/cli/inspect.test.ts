@@ -89,7 +89,93 @@ test('the output folder of a run lists its checkpoints, also before there is an 
 
 test('a dataset shows its form and rows', async () => {
   const path = scratchFile('train.jsonl', chats(5))
-  expect(await inspected(path)).toEqual({ kind: 'dataset', path, format: 'messages', rows: 5 })
+  const none = { rows: 0, examples: [] }
+  expect(await inspected(path)).toEqual({
+    kind: 'dataset',
+    path,
+    format: 'messages',
+    rows: 5,
+    duplicates: { rows: none, prompts: none },
+  })
+})
+
+test('data of any kind is recognised: tables, folders, patterns and standard input', async () => {
+  const folder = scratchFolder()
+  const table = join(folder, 'a.csv')
+  writeFileSync(table, 'question,answer\nWhat?,That\n"Who, then?",Me\n')
+  const columns = ['--column', 'prompt=question', '--column', 'completion=answer']
+  for (const path of [table, folder, join(folder, '*.csv')])
+    expect(await inspected(path, ...columns)).toMatchObject({
+      kind: 'dataset',
+      format: 'prompt_completion',
+      rows: 2,
+    })
+  const piped = await lowrank(['inspect', '-', '--json'], { input: chats(4) })
+  expect(jsonLines(piped.stdout)).toMatchObject([{ kind: 'dataset', format: 'messages', rows: 4 }])
+  const { code, stderr } = await lowrank(['inspect', table, '--column', 'promt=question'])
+  expect([code, stderr]).toEqual([
+    2,
+    expect.stringContaining('--column promt=question: expected one of messages,'),
+  ])
+})
+
+test('rows that are there twice are counted and named, and prompts with another answer', async () => {
+  const row = (prompt: string, completion: string) => JSON.stringify({ prompt, completion })
+  const rows = [row('a', 'b'), row('c', 'd'), row('a', 'b'), row('a', 'x'), row('a', 'b')]
+  const path = scratchFile('train.jsonl', rows.join('\n'))
+  const first = { path, line: 1 }
+  expect((await inspected(path)).duplicates).toEqual({
+    rows: {
+      rows: 2,
+      examples: [
+        { path, line: 3, first },
+        { path, line: 5, first },
+      ],
+    },
+    prompts: { rows: 1, examples: [{ path, line: 4, first }] },
+  })
+  const { stdout } = await lowrank(['inspect', path])
+  expect(stdout).toMatch(/^duplicates +2 rows, the first one line 3, as line 1$/m)
+  expect(stdout).toMatch(/^same prompt, other answer +1 row, the first one line 4, as line 1$/m)
+})
+
+test('lengths are told with their spread and as bars', async () => {
+  const lengths = [...Array.from({ length: 99 }, (_, i) => 10 + (i % 20)), 500]
+  const path = scratchFile(
+    'train.jsonl',
+    lengths.map((n) => JSON.stringify({ text: 'x'.repeat(n - 1) })).join('\n'),
+  )
+  const found = await inspected(path, '--model', tinyModel())
+  const total = lengths.reduce((sum, length) => sum + length, 0)
+  expect(found.tokens).toEqual({ total, min: 10, median: 19, mean: total / 100, p95: 28, max: 500 })
+  const bars = found.histogram as { from: number; to: number; rows: number }[]
+  expect(bars.slice(0, 2)).toEqual([
+    { from: 10, to: 11, rows: 10 },
+    { from: 12, to: 13, rows: 10 },
+  ])
+  expect(bars.at(-1)).toEqual({ from: 30, to: 500, rows: 1 })
+  expect(bars.reduce((sum, { rows }) => sum + rows, 0)).toBe(100)
+  const { stdout } = await lowrank(['inspect', path, '--model', tinyModel()])
+  expect(stdout).toMatch(/^tokens of a row +10 to 500; median 19, mean [\d.]+, 95 % have at most 28$/m)
+  expect(stdout).toMatch(/^ *30 to 500 +1 +#{4}$/m)
+})
+
+test('chosen rows are shown, and the middle of long ones is left out', async () => {
+  const path = scratchFile(
+    'train.jsonl',
+    `${chats(5)}${chats(1).replace('It is', `It is ${'very '.repeat(1000)}`)}`,
+  )
+  const model = tinyModel()
+  const shown = async (...args: string[]) =>
+    (await lowrank(['inspect', path, '--model', model, ...args])).stdout
+  expect((await shown('--rows', '3')).match(/^Line \d+; /gm)).toEqual(['Line 1; ', 'Line 2; ', 'Line 3; '])
+  const long = await shown('--rows', '6')
+  expect(long).toMatch(/\]\]\n… 3,\d+ characters …\n\[\[.*very red\.<\|im_end\|>\]\]\n$/s)
+  const whole = await shown('--row', '6')
+  expect(whole.match(/^Line \d+; /gm)).toEqual(['Line 6; '])
+  expect(whole.match(/very/g)).toHaveLength(1000)
+  const { code, stderr } = await lowrank(['inspect', path, '--model', model, '--row', '7'])
+  expect([code, stderr]).toEqual([2, `error: --row 7: ${path} has 6 rows.\n`])
 })
 
 test('with a model a dataset shows its tokens and marks what is learnt', async () => {
@@ -98,6 +184,7 @@ test('with a model a dataset shows its tokens and marks what is learnt', async (
   const text = '<|im_start|>user\nColour of sky 0?<|im_end|>\n<|im_start|>assistant\n'
   expect(found.examples).toEqual([
     {
+      path,
       line: 1,
       parts: [
         { text, trained: false },
@@ -111,10 +198,45 @@ test('with a model a dataset shows its tokens and marks what is learnt', async (
   expect(found).toMatchObject({ dropped: { nothing_to_learn: 0, truncated_away: 0 }, truncated: 0 })
 })
 
-test('rows that max_seq_length cuts are counted', async () => {
-  const path = scratchFile('train.jsonl', chats(3))
-  const found = await inspected(path, '--model', tinyModel(), '--max-seq-length', '20')
-  expect(found.dropped).toEqual({ nothing_to_learn: 0, truncated_away: 3 })
+test('rows that max_seq_length cuts are counted, with the tokens that they lose', async () => {
+  const [long, cut, away] = [
+    { prompt: 'a', completion: 'bcdefghijk' },
+    { prompt: 'a', completion: 'bc' },
+    { prompt: 'abcdef', completion: 'g' },
+  ]
+  const path = scratchFile('train.jsonl', [long, cut, away].map((row) => JSON.stringify(row)).join('\n'))
+  const limit = ['--model', tinyModel(), '--max-seq-length', '6']
+  const found = await inspected(path, ...limit, '--empty-rows', 'drop')
+  // Each row has one token more than letters, which ends it.
+  expect(found).toMatchObject({
+    dropped: { nothing_to_learn: 0, truncated_away: 1 },
+    truncated: 1,
+    truncated_tokens: 12 - 6,
+    tokens: { max: 12 },
+  })
+  const { code, stderr } = await lowrank(['inspect', path, ...limit])
+  expect(code).toBe(1)
+  expect(stderr).toContain(
+    'train.jsonl, line 3: there is nothing to learn: what is to be learned begins at token 7',
+  )
+})
+
+test('what training would refuse is refused in the same words', async () => {
+  const rows = [{ prompt: 'a', completion: 'bcdefghijk' }]
+  const path = scratchFile('train.jsonl', rows.map((row) => JSON.stringify(row)).join('\n'))
+  const limit = ['--model', tinyModel(), '--max-seq-length', '6']
+  const { code, stderr } = await lowrank(['inspect', path, ...limit])
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/^error: none of the 1 examples of .* teaches the model to stop: /)
+  expect(await inspected(path, ...limit, '--unended', 'allow')).toMatchObject({ rows: 1, truncated: 1 })
+  const bos = scratchFile(
+    'bos.jsonl',
+    JSON.stringify({ prompt: '<|im_start|><|im_start|>a', completion: 'b' }),
+  )
+  const doubled = await lowrank(['inspect', bos, '--model', tinyModel()])
+  expect(doubled.stderr).toContain(
+    'line 1: the begin-of-sequence token <|im_start|> stands at the beginning twice',
+  )
 })
 
 test('control characters of a dataset do not reach the terminal', async () => {
@@ -139,17 +261,19 @@ test('what is missing, cut short or of no known kind is one error', async () => 
   const [missing, cut, unknown, empty, rows] = await Promise.all([
     refused('/nowhere/model'),
     refused(model),
-    refused(scratchFile('notes.txt', 'hello')),
+    refused(scratchFile('notes.log', 'hello')),
     refused(join(folder, 'empty')),
     refused(scratchFile('train.jsonl', '\n')),
   ])
   expect(missing).toBe('error: /nowhere/model does not exist\n')
   expect(cut).toMatch(/^error: .*model\.safetensors is not a valid safetensors file: .*download it again\n$/)
   expect(unknown).toContain(
-    'notes.txt is nothing that can be inspected: this file is neither GGUF nor .jsonl',
+    'notes.log is nothing that can be inspected: this file is neither GGUF nor a file of data by its name',
   )
   expect(empty).toContain('this folder has neither config.json nor adapter_config.json')
-  expect(rows).toMatch(/^error: .*train\.jsonl is empty: expected one JSON object per line\n$/)
+  expect(rows).toMatch(
+    /^error: .*train\.jsonl holds no rows; expected one example per line, record or element\n$/,
+  )
 })
 
 test('a malformed line of a dataset is named', async () => {

@@ -138,7 +138,21 @@ test('a dataset in which nothing is learnt', async () => {
   const it = project({ max_seq_length: 16 })
   expect(await refused(it)).toMatchObject({
     code: 1,
+    message: expect.stringMatching(/train\.jsonl, line 1: there is nothing to learn: .* max_seq_length cuts/),
+  })
+  const dropping = project({ max_seq_length: 16, dataset: { path: 'train.jsonl', empty_rows: 'drop' } })
+  expect(await refused(dropping)).toMatchObject({
+    code: 1,
     message: expect.stringContaining('none of the 40 rows of'),
+  })
+})
+
+test('a dataset that never teaches the model to stop', async () => {
+  // Questions end at tokens 51 to 54, answers from 64 on.
+  const it = project({ max_seq_length: 60 })
+  expect(await refused(it)).toMatchObject({
+    code: 1,
+    message: expect.stringMatching(/none of the 40 examples of .* teaches the model to stop/),
   })
 })
 

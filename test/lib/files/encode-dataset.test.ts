@@ -77,6 +77,19 @@ describe('encodeDataset', () => {
     )
   })
 
+  it('refuses data that never teaches where an answer ends, unless that is allowed', async () => {
+    const long = { prompt: 'a', completion: ' word'.repeat(50) }
+    const path = file('unended.jsonl', long, long)
+    await expect(encodeDataset(path, source, { maxSeqLength: 20 })).rejects.toThrow(
+      `none of the 2 examples of ${path} teaches the model to stop: max_seq_length 20 cuts all of them before the end of an answer; raise it, or train without an end with unended: allow`,
+    )
+    expect(await encodeDataset(path, source, { maxSeqLength: 20, unended: 'allow' })).toHaveLength(2)
+    const mixed = file('mixed.jsonl', long, { prompt: 'a', completion: ' b' })
+    expect((await encodeDataset(mixed, source, { maxSeqLength: 20 })).stats.ended).toBe(1)
+    const documents = file('documents.jsonl', { text: 'word '.repeat(50) })
+    expect(await encodeDataset(documents, source, { maxSeqLength: 20 })).toHaveLength(1)
+  })
+
   it('keeps the event loop free', async () => {
     const path = file(
       'many.jsonl',

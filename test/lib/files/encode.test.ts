@@ -348,8 +348,20 @@ describe('a row that is too long', () => {
     expect(cut.supervised).toBe(whole.supervised - 1)
   })
 
-  it('is left out when nothing to learn remains', () => {
-    expect(encoder('smollm', undefined, { maxSeqLength: 3 }).encode(row)).toBe('truncated_away')
+  it('tells how long it was, and whether its end is still learned', () => {
+    const whole = encoded(encoder('smollm'), row)
+    expect(whole).toMatchObject({ ended: true, fullLength: whole.inputIds.length })
+    const cut = encoded(encoder('smollm', undefined, { maxSeqLength: whole.inputIds.length - 1 }), row)
+    expect(cut).toMatchObject({ ended: false, fullLength: whole.inputIds.length })
+  })
+
+  it('is refused when nothing to learn remains, or left out on request', () => {
+    expect(() => encoder('smollm', undefined, { maxSeqLength: 3 }).encode(row)).toThrow(
+      /line 7: there is nothing to learn: what is to be learned begins at token \d+, and max_seq_length cuts the row after 3; raise max_seq_length, or leave such rows out with empty_rows: drop/,
+    )
+    expect(encoder('smollm', undefined, { maxSeqLength: 3, emptyRows: 'drop' }).encode(row)).toBe(
+      'truncated_away',
+    )
   })
 })
 

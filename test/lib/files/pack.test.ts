@@ -35,6 +35,7 @@ function datasetOf(rows: Row[], perChunk = 3): EncodedDataset {
     dropped: 0,
     droppedByTruncation: 0,
     truncated: 0,
+    ended: rows.length,
     tokens,
     supervisedTokens: 0,
   }

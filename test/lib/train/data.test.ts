@@ -7,6 +7,7 @@ const defaults = {
   columns: {},
   header: true,
   emptyRows: 'error',
+  unended: 'error',
   streaming: false,
   shuffleBufferSize: 1000,
 }

@@ -1,0 +1,74 @@
+/** Rows that are in a dataset more than once, and prompts that are asked again with another answer. */
+import { createHash } from 'node:crypto'
+import type { DatasetRow } from '../../files/dataset.js'
+
+/** Where a row stands. */
+export interface Place {
+  path: string
+  line: number
+  /** What `line` counts, where that is not lines. */
+  unit?: 'row'
+}
+
+/** A row that repeats an earlier one. */
+export interface Repeat extends Place {
+  first: Place
+}
+
+export interface Repeats {
+  rows: number
+  /** The first few of them. */
+  examples: Repeat[]
+}
+
+const EXAMPLES = 3
+
+export class Duplicates {
+  /** Rows that are equal to an earlier one, in every field that is used. */
+  readonly rows: Repeats = { rows: 0, examples: [] }
+  /** Rows with the prompt of an earlier one, and another answer. */
+  readonly prompts: Repeats = { rows: 0, examples: [] }
+  readonly #rows = new Map<string, Place>()
+  readonly #prompts = new Map<string, Place>()
+
+  add(row: DatasetRow): void {
+    const { path, line, unit, ...content } = row
+    const place: Place = { path, line, ...(unit ? { unit } : {}) }
+    const repeated = seenBefore(this.#rows, content, place)
+    const prompt = promptOf(row)
+    const asked = prompt === undefined ? undefined : seenBefore(this.#prompts, prompt, place)
+    if (repeated) count(this.rows, place, repeated)
+    else if (asked) count(this.prompts, place, asked)
+  }
+}
+
+/** Where the same content stood first. */
+function seenBefore(seen: Map<string, Place>, content: unknown, place: Place): Place | undefined {
+  // 16 bytes a row rather than its text: data may be large, and two contents with one hash do not happen.
+  const hash = createHash('sha256').update(JSON.stringify(content)).digest()
+  const key = hash.toString('latin1', 0, 16)
+  const first = seen.get(key)
+  if (first === undefined) seen.set(key, place)
+  return first
+}
+
+function count(repeats: Repeats, place: Place, first: Place): void {
+  repeats.rows++
+  if (repeats.examples.length < EXAMPLES) repeats.examples.push({ ...place, first })
+}
+
+/** What is given before the last thing that the assistant says; undefined where nothing is. */
+function promptOf(row: DatasetRow): unknown {
+  switch (row.format) {
+    case 'messages': {
+      const last = row.messages.findLastIndex(({ role }) => role === 'assistant')
+      return last < 1 ? undefined : [row.messages.slice(0, last), row.tools]
+    }
+    case 'prompt_completion':
+      return row.prompt
+    case 'alpaca':
+      return [row.system, row.history, row.instruction, row.input]
+    case 'text':
+      return undefined
+  }
+}

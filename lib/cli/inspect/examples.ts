@@ -1,0 +1,67 @@
+/** Rows as the model sees them: their tokens as text, in pieces that are learnt or not. */
+import { type EncodedRow, IGNORE } from '../../files/encode.js'
+import type { Tokenizer } from '../../files/tokenizer.js'
+import { formatCount } from '../format.js'
+import type { Output } from '../output.js'
+
+/** A piece of an example as the model sees it; the loss counts the trained ones. */
+export interface Part {
+  text: string
+  trained: boolean
+}
+
+export function partsOf({ inputIds, labels }: EncodedRow, tokenizer: Tokenizer): Part[] {
+  const stream = tokenizer.decodeStream({ skipSpecialTokens: false })
+  const parts: Part[] = []
+  for (const [i, id] of inputIds.entries()) {
+    const trained = i > 0 && labels[i] !== IGNORE
+    const last = parts.at(-1)
+    const text = stream.push(id)
+    if (last?.trained === trained) last.text += text
+    else parts.push({ text, trained })
+  }
+  const last = parts.at(-1)
+  if (last) last.text += stream.end()
+  return parts
+}
+
+/** Characters of a row that are shown; beyond them its middle is left out. */
+const SHOWN = 1600
+
+/** @param whole show all of it, however long it is */
+export function markedText(parts: readonly Part[], output: Output, whole: boolean): string {
+  const length = parts.reduce((sum, { text }) => sum + text.length, 0)
+  if (whole || length <= SHOWN) return parts.map((part) => marked(part, output)).join('')
+  const begin = slice(parts, 0, SHOWN / 2)
+  const end = slice(parts, length - SHOWN / 2, length)
+  const left = output.styled('dim', `\n… ${formatCount(length - SHOWN)} characters …\n`)
+  return [
+    ...begin.map((part) => marked(part, output)),
+    left,
+    ...end.map((part) => marked(part, output)),
+  ].join('')
+}
+
+/** The characters from `start` to `end` of all parts, one after the other. */
+function slice(parts: readonly Part[], start: number, end: number): Part[] {
+  let at = 0
+  return parts.flatMap(({ text, trained }) => {
+    const piece = text.slice(Math.max(0, start - at), Math.max(0, end - at))
+    at += text.length
+    return piece === '' ? [] : [{ text: piece, trained }]
+  })
+}
+
+function marked({ text, trained }: Part, output: Output): string {
+  if (!trained) return output.styled('dim', visible(text))
+  return output.colours ? output.styled('green', visible(text)) : `[[${visible(text)}]]`
+}
+
+/** Data must not steer the terminal: control characters other than line feed and tab are spelled out. */
+function visible(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) =>
+    character === '\n' || character === '\t'
+      ? character
+      : `\\u{${(character.codePointAt(0) as number).toString(16)}}`,
+  )
+}

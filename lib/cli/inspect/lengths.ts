@@ -1,0 +1,74 @@
+/** How long the rows of a dataset are: order statistics, and a histogram of a few bars. */
+import { formatCount, table } from '../format.js'
+
+/** Numbers of tokens. */
+export interface Lengths {
+  total: number
+  min: number
+  median: number
+  mean: number
+  /** At most so many tokens in 95 of 100 rows. */
+  p95: number
+  max: number
+}
+
+/** Rows of `from` to `to` tokens, both included. */
+export interface LengthBar {
+  from: number
+  to: number
+  rows: number
+}
+
+const MOST_BARS = 10
+const BAR_WIDTH = 40
+
+/** @param lengths at least one, in any order */
+export function lengthsOf(lengths: Uint32Array): Lengths {
+  const sorted = lengths.slice().sort()
+  const total = sorted.reduce((sum, length) => sum + length, 0)
+  /** The smallest length that so large a share of the rows does not exceed. */
+  const atShare = (share: number) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] as number
+  return {
+    total,
+    min: sorted[0] as number,
+    median: atShare(0.5),
+    mean: total / sorted.length,
+    p95: atShare(0.95),
+    max: sorted.at(-1) as number,
+  }
+}
+
+/** Bars of equal, round width for the 95 % of rows that are shortest; the last one goes up to the longest row. */
+export function lengthBars(lengths: Uint32Array, { min, p95, max }: Lengths): LengthBar[] {
+  const width = roundUp((p95 - min + 1) / MOST_BARS)
+  const first = Math.floor(min / width)
+  const count = Math.floor(p95 / width) - first + 1
+  const bars = Array.from({ length: count }, (_, i) => ({
+    from: (first + i) * width,
+    to: (first + i + 1) * width - 1,
+    rows: 0,
+  }))
+  const last = bars[count - 1] as LengthBar
+  if (max > last.to) bars.push({ from: last.to + 1, to: max, rows: 0 })
+  for (const length of lengths)
+    (bars[Math.min(bars.length - 1, Math.floor(length / width) - first)] as LengthBar).rows++
+  return bars
+}
+
+/** The next number that is 1, 2 or 5 times a power of ten. */
+function roundUp(value: number): number {
+  const power = 10 ** Math.floor(Math.log10(Math.max(1, value)))
+  return ([1, 2, 5].find((factor) => factor * power >= value) ?? 10) * power
+}
+
+export function barChart(bars: readonly LengthBar[]): string {
+  const most = Math.max(...bars.map(({ rows }) => rows))
+  return table(
+    bars.map(({ from, to, rows }) => [
+      from === to ? String(from) : `${from} to ${to}`,
+      formatCount(rows),
+      '#'.repeat(Math.ceil((BAR_WIDTH * rows) / most)),
+    ]),
+    [0, 1],
+  )
+}
