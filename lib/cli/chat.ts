@@ -10,9 +10,9 @@ import { commandHelp, runCommand, type Talk, weightsOf } from './chat-commands.j
 import { InterruptedError, isDefect, reportError } from './errors.js'
 import { examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
-import { Output, printable } from './output.js'
-import { StatusLine } from './progress.js'
-import { promptProgress, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
+import { Output } from './output.js'
+import { shown } from './progress.js'
+import { AnswerShown, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
 import { type NamedAdapter, readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
 
 interface Options extends SubjectOptions, SamplingFlags {
@@ -53,11 +53,13 @@ async function converse(
   output: Output,
 ): Promise<void> {
   const { system, contextTokens } = options
-  const chat = await model.chat({
-    ...samplingOf(options),
-    ...(system === undefined ? {} : { system }),
-    ...(contextTokens === undefined ? {} : { contextTokens }),
-  })
+  const chat = await shown(output, 'Reading the tokenizer', () =>
+    model.chat({
+      ...samplingOf(options),
+      ...(system === undefined ? {} : { system }),
+      ...(contextTokens === undefined ? {} : { contextTokens }),
+    }),
+  )
   if (chat.plain)
     output.note(
       'note: the model has no chat template, so it was not made for chats; it goes on from the text of the turns.',
@@ -169,29 +171,27 @@ export class Conversation implements Talk {
     const { output } = this
     const controller = new AbortController()
     this.#answer = controller
-    const line = new StatusLine(output, 'Reading the prompt')
-    const write = (part: string) => output.stdout.write(output.stdout.isTTY ? printable(part) : part)
-    let written = false
+    const answer = new AnswerShown(output)
+    const { onPromptProgress } = answer
     try {
-      const parts = this.chat.send(text, {
-        signal: controller.signal,
-        onPromptProgress: promptProgress(line),
-      })
+      const parts = this.chat.send(text, { signal: controller.signal, onPromptProgress })
       for (;;) {
-        const { done, value } = await parts.next().finally(() => line.clear())
+        const { done, value } = await parts.next()
         if (done) {
+          answer.end()
           if (!output.json) output.stdout.write('\n')
           this.#tell(text, value)
           return
         }
-        if (!output.json) write(value)
-        written = true
+        answer.piece(value)
       }
     } catch (error) {
-      if (!output.json && written) output.stdout.write('\n')
+      answer.end()
+      if (!output.json && answer.begun) output.stdout.write('\n')
       if (error !== controller.signal.reason) throw error
       if (this.terminal) output.note('(stopped)')
     } finally {
+      answer.end()
       this.#answer = undefined
     }
   }

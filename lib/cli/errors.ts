@@ -31,15 +31,28 @@ interface Failure {
   exitCode: number
 }
 
-/** Reports an error on stderr and, with --json, as the last line of stdout. @returns the exit code */
-export function reportError(error: unknown, output: Output): number {
+/**
+ * Reports an error on stderr and, with --json, as the last line of stdout.
+ * @param verb whose help is pointed to when the call made no sense
+ * @returns the exit code
+ */
+export function reportError(error: unknown, output: Output, verb?: string): number {
   const failure = describeError(error)
   const label = failure.exitCode === EXIT_INTERRUPTED ? 'interrupted' : 'error'
   output.note(`${styledFor(output.stderr, 'red', `${label}:`)} ${failure.message}`)
+  const more = whereMoreIs(failure.code, verb)
+  if (more !== undefined) output.note(styledFor(output.stderr, 'dim', more))
   if (process.env.LOWRANK_DEBUG && error instanceof Error) output.note(stackOf(error))
   const { code, message, details } = failure
   output.error({ event: 'error', code, message, details })
   return failure.exitCode
+}
+
+/** The page has a heading for each code, which is what to search it for. */
+function whereMoreIs(code: string, verb: string | undefined): string | undefined {
+  if (code === 'INTERRUPTED') return undefined
+  if (code !== 'USAGE') return `code ${code}, see docs/troubleshooting.md`
+  return verb === undefined ? undefined : `see ${verb} --help`
 }
 
 /** Whether it is a fault of ours, and not of what was asked for. */

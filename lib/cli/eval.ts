@@ -11,7 +11,7 @@ import { facts, formatCount } from './format.js'
 import { examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
-import { StatusLine } from './progress.js'
+import { shown } from './progress.js'
 import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
 
 interface Options extends SubjectOptions {
@@ -75,17 +75,14 @@ async function evaluateShown(
   options: EvaluateOptions,
   output: Output,
 ): Promise<Evaluation> {
-  const line = new StatusLine(output, 'Evaluating')
-  try {
-    return await model.evaluate(data, {
+  return shown(output, 'Evaluating', (line) =>
+    model.evaluate(data, {
       ...options,
       onDataProgress: ({ rows, tokens }) =>
         line.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens read`),
       onProgress: ({ batches, totalBatches }) => line.update(`${batches} of ${totalBatches} batches`),
-    })
-  } finally {
-    line.clear()
-  }
+    }),
+  )
 }
 
 function datasetOf(config: RunConfig | undefined, options: Options): DatasetConfig {

@@ -5,9 +5,9 @@ import type { Generation, Prompt } from '../train/generate.js'
 import { UsageError } from './errors.js'
 import { examples } from './help.js'
 import { Interruption } from './interrupt.js'
-import { Output, printable } from './output.js'
-import { StatusLine } from './progress.js'
-import { promptProgress, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
+import { Output } from './output.js'
+import { shown } from './progress.js'
+import { AnswerShown, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
 import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
 
 interface Options extends SubjectOptions, SamplingFlags {
@@ -37,7 +37,9 @@ export function configure(command: Command): void {
     const { signal } = interruption
     try {
       await withSubject(config, options, output, signal, async (model) => {
-        const chat = options.chat ?? (!options.raw && (await model.hasChatTemplate()))
+        const chat =
+          options.chat ??
+          (!options.raw && (await shown(output, 'Reading the tokenizer', () => model.hasChatTemplate())))
         for (const [i, prompt] of prompts.entries()) {
           if (!output.json && prompts.length > 1) announce(prompt, i, output)
           const input: Prompt = chat ? [{ role: 'user', content: prompt }] : prompt
@@ -78,15 +80,20 @@ async function stream(
   options: Parameters<Model['stream']>[1],
   output: Output,
 ): Promise<Generation> {
-  const line = new StatusLine(output, 'Reading the prompt')
-  const parts = model.stream(input, { ...options, onPromptProgress: promptProgress(line) })
-  for (;;) {
-    const { done, value } = await parts.next().finally(() => line.clear())
-    if (!done) {
-      if (!output.json) output.stdout.write(output.stdout.isTTY ? printable(value) : value)
-      continue
+  const answer = new AnswerShown(output)
+  const { onPromptProgress } = answer
+  try {
+    const parts = model.stream(input, { ...options, onPromptProgress })
+    for (;;) {
+      const { done, value } = await parts.next()
+      if (done) {
+        answer.end()
+        if (!output.json) output.stdout.write('\n')
+        return value
+      }
+      answer.piece(value)
     }
-    if (!output.json) output.stdout.write('\n')
-    return value
+  } finally {
+    answer.end()
   }
 }

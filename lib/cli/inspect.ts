@@ -18,6 +18,7 @@ import { UsageError } from './errors.js'
 import { collect, examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import { Output } from './output.js'
+import { shown } from './progress.js'
 import type { Printed } from './schemas.js'
 
 /** What an inspection found, as data for --json (with `kind` and `path`) and as text. */
@@ -78,11 +79,15 @@ async function inspect(path: string, options: Options, output: Output): Promise<
   if (options.model !== undefined && kind !== 'dataset')
     output.note(`note: --model only matters for a dataset; ${path} is a ${kind}`)
   switch (kind) {
-    case 'model':
-      return (await import('./inspect/model.js')).inspectModel(path)
+    case 'model': {
+      const { inspectModel } = await import('./inspect/model.js')
+      return shown(output, 'Reading', () => inspectModel(path))
+    }
     case 'adapter':
-    case 'checkpoint':
-      return (await import('./inspect/adapter.js')).inspectAdapter(path, kind)
+    case 'checkpoint': {
+      const { inspectAdapter } = await import('./inspect/adapter.js')
+      return shown(output, 'Reading', () => inspectAdapter(path, kind))
+    }
     case 'run':
       return (await import('./inspect/run.js')).inspectRun(path)
     case 'dataset':

@@ -10,7 +10,7 @@ export class Interruption {
   constructor(output: Output, promise: string) {
     this.#listener = (name) => {
       if (this.#controller.signal.aborted) {
-        this.dispose()
+        process.removeAllListeners(name)
         // The default action of the signal: nothing gets in its way, and the shell sees what happened.
         process.kill(process.pid, name)
         return

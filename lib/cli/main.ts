@@ -7,7 +7,9 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { packageRoot } from '../root.js'
-import { EXIT_FAILED, EXIT_USAGE, reportError } from './errors.js'
+import { nearest } from '../schema.js'
+import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError, UsageError } from './errors.js'
+import { table } from './format.js'
 import { Output } from './output.js'
 
 /** Adds a verb's arguments, flags, examples and action to its command. */
@@ -40,6 +42,18 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version
 }
 
+/** What to type first. */
+function firstSteps(): string {
+  const lines = [
+    ['demo', 'lowrank demo', 'see it work, in about a minute'],
+    ['plan', 'lowrank plan --model MODEL --method qlora', 'how much memory a model takes'],
+    ['train', 'lowrank train run.yaml', 'examples/ has configs to begin with'],
+    ['help', 'lowrank help train', 'more about a verb'],
+  ] as const
+  const known = lines.filter(([name]) => name === 'help' || VERBS.some((verb) => verb.name === name))
+  return `\nBegin with:\n${table(known.map(([, call, why]) => [`  $ ${call}`, why]))}`
+}
+
 async function buildProgram(args: readonly string[]): Promise<Command> {
   const program = new Command('lowrank')
     .description('Fine-tunes language models on this machine, with the memory known before the first step.')
@@ -51,6 +65,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .configureOutput({ writeErr: () => undefined })
     .configureHelp({ showGlobalOptions: false })
     .usage('<verb> [options]')
+    .addHelpText('after', firstSteps)
   const asked = args[0] === 'help' ? args[1] : args.find((arg) => !arg.startsWith('-'))
   for (const verb of VERBS) {
     const command = program.command(verb.name).description(verb.summary)
@@ -63,22 +78,42 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
 async function run(args: readonly string[]): Promise<number> {
   const output = new Output(args.includes('--json'))
   process.on('uncaughtException', (error) => process.exit(reportError(error, output)))
+  leaveWhenInterrupted(output)
   try {
     const program = await buildProgram(args)
     if (args.length === 0) {
-      output.note(program.helpInformation().trimEnd())
+      output.note(`${program.helpInformation().trimEnd()}\n${firstSteps()}`)
       return EXIT_USAGE
+    }
+    const [first, second] = args
+    if (first === 'help' && second !== undefined && !VERBS.some(({ name }) => name === second)) {
+      const close = nearest(
+        second,
+        VERBS.map(({ name }) => name),
+      )
+      throw new UsageError(`unknown command '${second}'${close ? `; Did you mean ${close}?` : '.'}`)
     }
     await program.parseAsync([...args], { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0
-    return reportError(error, output)
+    const verb = VERBS.find(({ name }) => name === args[0])
+    return reportError(error, output, verb ? `lowrank ${verb.name}` : 'lowrank')
   }
 }
 
-/** A reader that has had enough (`| head`) is no failure worth a message. */
+/** Ctrl-C and SIGTERM where no verb minds them: nothing is being made that could be left half done. */
+function leaveWhenInterrupted(output: Output): void {
+  for (const name of ['SIGINT', 'SIGTERM'] as const)
+    process.on(name, () => {
+      if (process.listenerCount(name) > 1) return
+      process.exit(reportError(new InterruptedError('stopped on request.'), output))
+    })
+}
+
+/** A reader that has had enough (`| head`) is no failure worth a message; without one of stderr, work goes on. */
 function leaveWhenUnread(): void {
+  process.stderr.on('error', () => undefined)
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     process.exit(error.code === 'EPIPE' ? 0 : EXIT_FAILED)
   })

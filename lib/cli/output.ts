@@ -50,13 +50,14 @@ export class Output {
   }
 }
 
-/** Colours only on a terminal; `hasColors` also minds NO_COLOR and TERM=dumb. */
+/** Colours only on a terminal, unless FORCE_COLOR says otherwise; `hasColors` also minds NO_COLOR and TERM=dumb. */
 export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string): string {
   return hasColours(stream) ? styleText(style, text, { validateStream: false }) : text
 }
 
 function hasColours(stream: NodeJS.WriteStream): boolean {
-  return stream.isTTY && stream.hasColors()
+  const { FORCE_COLOR: force } = process.env
+  return force === undefined ? stream.isTTY && stream.hasColors() : force !== '0' && force !== 'false'
 }
 
 /** Text of a model, which must not steer the terminal: control characters but line feed and tab are left out. */

@@ -14,7 +14,7 @@ import { formatCount } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
-import { DownloadShown } from './progress.js'
+import { DownloadShown, StatusLine } from './progress.js'
 import type { Printed } from './schemas.js'
 
 /** Flags that stand for a config file; the names are those of its keys. */
@@ -84,16 +84,23 @@ export function configure(command: Command): void {
 
 async function planned(config: RunConfig, output: Output): ReturnType<typeof planRun> {
   const interruption = new Interruption(output, 'Stopping.')
-  const download = new DownloadShown(output, config.model)
+  const line = new StatusLine(output, 'Planning')
+  line.update('')
+  let download: DownloadShown | undefined
   try {
     return await planRun(config.model, {
       ...shapeOf(config),
       revision: config.revision,
       signal: interruption.signal,
-      onDownload: (progress) => download.update(progress),
+      onDownload: (progress) => {
+        line.clear()
+        download ??= new DownloadShown(output, config.model)
+        download.update(progress)
+      },
     })
   } finally {
-    download.end()
+    line.clear()
+    download?.end()
     interruption.dispose()
   }
 }

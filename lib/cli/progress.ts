@@ -11,8 +11,10 @@ import type { Output } from './output.js'
 
 /** Between two lines where there is no terminal to draw a bar on. */
 const LINE_MS = 10_000
-/** What takes no longer needs no word, except on a terminal, where the word goes away again. */
-const QUICK_MS = 2000
+/** What takes no longer needs no word; timers come a little early. */
+const QUICK_MS = 1990
+/** The same on a terminal, where the word goes away again. */
+const GLANCE_MS = 990
 /** Between two changes of a line; more often only flickers. */
 const DRAW_MS = 50
 
@@ -40,7 +42,11 @@ export class StatusLine {
   /** @param detail how far it is */
   update(detail: string): void {
     this.#detail = detail
-    if (!this.#stream.isTTY) return
+    // Work that leaves the timer no room still tells how far it is.
+    if (!this.#stream.isTTY) {
+      if (this.#what !== undefined) this.#tick()
+      return
+    }
     const now = performance.now()
     if (now - this.#drawn < DRAW_MS) return
     this.#drawn = now
@@ -56,9 +62,9 @@ export class StatusLine {
 
   #tick(): void {
     const elapsed = performance.now() - this.#begin
-    if (elapsed < QUICK_MS) return
-    if (this.#stream.isTTY) this.#draw()
-    else if (elapsed >= this.#nextLine) {
+    if (this.#stream.isTTY) {
+      if (elapsed >= GLANCE_MS) this.#draw()
+    } else if (elapsed >= this.#nextLine) {
       this.#nextLine = elapsed + LINE_MS
       this.#stream.write(`${this.#text(elapsed)}\n`)
     }
@@ -75,6 +81,22 @@ export class StatusLine {
     return this.#what !== undefined && elapsed >= QUICK_MS
       ? `${words}, ${formatDuration(elapsed / 1000)}`
       : words
+  }
+}
+
+/** Shows a wait while the work lasts, which may tell how far it is. */
+export async function shown<T>(
+  output: Output,
+  what: string,
+  work: (line: StatusLine) => Promise<T>,
+): Promise<T> {
+  const line = new StatusLine(output, what)
+  // Work that leaves the timer no room is named before it begins.
+  line.update('')
+  try {
+    return await work(line)
+  } finally {
+    line.clear()
   }
 }
 
@@ -140,6 +162,13 @@ export class TrainProgress {
   readonly #nodeBytes: number
   #bar: SingleBar | undefined
   #lastLine = Number.NEGATIVE_INFINITY
+  /** The wait for the first step, while it lasts. */
+  #first: StatusLine | undefined
+  #timer: NodeJS.Timeout | undefined
+  /** When there was something to show. */
+  #latest = 0
+  /** What is waited for. */
+  #next = ''
 
   /**
    * @param plannedBytes what the plan says
@@ -151,7 +180,17 @@ export class TrainProgress {
     this.#nodeBytes = nodeBytes
   }
 
+  /** The steps begin; from now on there is no long silence until `stop`. */
+  begin(): void {
+    this.#first = new StatusLine(this.#output, 'First step')
+    this.#timer = setInterval(() => this.#tick(), 1000).unref()
+  }
+
   update(shown: StepShown): void {
+    this.#first?.clear()
+    this.#first = undefined
+    this.#latest = performance.now()
+    this.#next = shown.step < shown.totalSteps ? `step ${shown.step + 1}` : 'finishing'
     if (this.#output.stderr.isTTY) this.#draw(shown)
     else this.#line(shown)
   }
@@ -159,6 +198,7 @@ export class TrainProgress {
   /** How far the evaluation is that comes between two steps. */
   evaluating({ batches, totalBatches }: EvaluateProgress): void {
     const text = `evaluating ${batches}/${totalBatches}`
+    this.#latest = performance.now()
     this.#bar?.update({ left: text })
     const now = performance.now()
     if (this.#output.stderr.isTTY || now - this.#lastLine < LINE_MS) return
@@ -168,14 +208,29 @@ export class TrainProgress {
 
   /** A line that stays, above the bar. */
   note(text: string): void {
-    if (this.#bar) this.#output.stderr.write('\r\u001b[K')
+    if (this.#bar || (this.#first && this.#output.stderr.isTTY)) this.#output.stderr.write('\r\u001b[K')
     this.#output.note(text)
     this.#bar?.render()
   }
 
   stop(): void {
+    clearInterval(this.#timer)
+    this.#first?.clear()
+    this.#first = undefined
     this.#bar?.stop()
     this.#bar = undefined
+  }
+
+  /** Says of a step, or of a save, that takes long how long it has been. */
+  #tick(): void {
+    const now = performance.now()
+    if (this.#first || now - this.#latest < GLANCE_MS) return
+    const text = `${this.#next}, ${formatDuration((now - this.#latest) / 1000)}`
+    if (this.#bar) this.#bar.update({ left: text })
+    else if (!this.#output.stderr.isTTY && now - this.#lastLine >= LINE_MS) {
+      this.#lastLine = now
+      this.#output.note(text)
+    }
   }
 
   #draw(shown: StepShown): void {

@@ -2,7 +2,8 @@
 import type { Command } from 'commander'
 import type { PromptProgress } from '../train/decoder.js'
 import { integerFlag, numberFlag } from './help.js'
-import type { StatusLine } from './progress.js'
+import { type Output, printable } from './output.js'
+import { StatusLine } from './progress.js'
 
 /** Flags of how tokens are drawn. */
 export interface SamplingFlags {
@@ -32,10 +33,48 @@ export function samplingOf({ maxNewTokens, temperature, topK, topP, seed }: Samp
   return Object.fromEntries(given.filter(([, value]) => value !== undefined))
 }
 
-/** Shows how far a prompt is; the line goes when the first text comes. */
-export function promptProgress(line: StatusLine): (progress: PromptProgress) => void {
-  return ({ tokens, totalTokens }) => {
+/**
+ * An answer as it comes: text for people goes to stdout piece by piece. How far the prompt is, and the text where nobody
+ * sees it grow, is told on stderr.
+ */
+export class AnswerShown {
+  readonly #output: Output
+  /** Whether the text itself shows that it goes on. */
+  readonly #seen: boolean
+  #line: StatusLine
+  #length = 0
+  #begun = false
+
+  constructor(output: Output) {
+    this.#output = output
+    this.#seen = !output.json && output.stdout.isTTY === true
+    this.#line = new StatusLine(output, 'Reading the prompt')
+  }
+
+  /** Whether there was any text yet. */
+  get begun(): boolean {
+    return this.#begun
+  }
+
+  readonly onPromptProgress = ({ tokens, totalTokens }: PromptProgress): void => {
     // What is there within one call says nothing.
-    if (tokens > 0 && tokens < totalTokens) line.update(`${tokens} of ${totalTokens} tokens`)
+    if (tokens > 0 && tokens < totalTokens) this.#line.update(`${tokens} of ${totalTokens} tokens`)
+  }
+
+  piece(text: string): void {
+    const { json, stdout } = this.#output
+    if (!this.#begun) {
+      this.#begun = true
+      this.#line.clear()
+      if (!this.#seen) this.#line = new StatusLine(this.#output, 'Writing')
+    }
+    this.#length += text.length
+    if (!this.#seen) this.#line.update(`${this.#length} characters`)
+    if (!json) stdout.write(stdout.isTTY ? printable(text) : text)
+  }
+
+  /** To be called when it is over, whatever its end. */
+  end(): void {
+    this.#line.clear()
   }
 }

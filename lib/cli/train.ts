@@ -149,6 +149,7 @@ async function follow(
         // Now the data has been read and the folder made: whatever was wrong with the call has been found.
         await writeFileWhole(join(config.outputDir, 'config.yaml'), configText(config))
         noteData(run, progress)
+        progress.begin()
       }
       output.event<'train'>(event)
       show(event, run, config, call, output, progress)

@@ -34,9 +34,11 @@ export class TextCall {
       this.#wake?.()
     })
     this.#worker.on('error', (error) => this.fail(workerError(error, megabytes)))
-    this.#worker.on('exit', (code) =>
-      this.fail(new InternalError(`the text worker ended early (${code})`, { code })),
-    )
+    // Its last answer may come in the same turn of the event loop: that one still counts.
+    this.#worker.on('exit', (code) => {
+      this.#failure ??= { error: new InternalError(`the text worker ended early (${code})`, { code }) }
+      this.#wake?.()
+    })
   }
 
   /** The next answer. Rejects when the job failed, was aborted or was made to fail. */

@@ -40,7 +40,7 @@ import { barChart, lengthBars, lengthsOf } from './lengths.js'
 /** Rows that are shown unless it is said how many. */
 const SHOWN_ROWS = 2
 const NO_LIMIT = 2 ** 31 - 1
-const PROGRESS_ROWS = 1000
+const PROGRESS_ROWS = 64
 
 export interface DatasetInspection {
   format?: DatasetFormat | 'auto'
@@ -79,6 +79,7 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
   const { format = 'auto', fileType = 'auto', columns = {} } = options
   const form: DatasetForm = { format, fileType, columns }
   const reading = new StatusLine(output, 'Reading')
+  reading.update('')
   let found: DatasetFormat | undefined
   let rows = 0
   try {

@@ -201,7 +201,7 @@ test('a signal ends a script, keeping what was said before', async () => {
     input: `${lines.join('\n')}\n`,
     watch: signalWhen('SIGTERM', (soFar) => soFar.stdout.includes('\n')),
   })
-  expect(code).toBe(130)
+  expect(code, stderr).toBe(130)
   expect(stdout.startsWith('Red.\n')).toBe(true)
   expect(stdout.split('\n').length).toBeLessThan(200)
   expect(stderr).toContain('interrupted: stopped on request.')

@@ -22,7 +22,7 @@ function report(error: unknown, json = true) {
 test('a failure is one line for people and one for programs, with exit code 1', () => {
   const { exitCode, stdout, stderr } = report(new FileFormatError('a.gguf is cut short', { path: 'a.gguf' }))
   expect(exitCode).toBe(1)
-  expect(stderr).toBe('error: a.gguf is cut short\n')
+  expect(stderr).toBe('error: a.gguf is cut short\ncode FILE_FORMAT, see docs/troubleshooting.md\n')
   expect(JSON.parse(stdout)).toEqual({
     event: 'error',
     code: 'FILE_FORMAT',
@@ -47,6 +47,14 @@ test('bad values, bad flags and calls that contradict themselves are wrong use',
     exitCode: 2,
     stderr: "error: unknown option '--jsn'; Did you mean --json?\n",
   })
+})
+
+test('a call that makes no sense points to the help of its verb, where there is one', () => {
+  const output = { stderr: '' }
+  const stream = { write: (text: string) => (output.stderr += text) } as unknown as NodeJS.WriteStream
+  reportError(new UsageError('name a model'), new Output(false, stream, stream), 'lowrank eval')
+  expect(output.stderr).toBe('error: name a model\nsee lowrank eval --help\n')
+  expect(report(new UsageError('name a model')).stderr).toBe('error: name a model\n')
 })
 
 test('an interruption is no error and has its own exit code', () => {

@@ -265,14 +265,18 @@ test('what is missing, cut short or of no known kind is one error', async () => 
     refused(join(folder, 'empty')),
     refused(scratchFile('train.jsonl', '\n')),
   ])
-  expect(missing).toBe('error: /nowhere/model does not exist\n')
-  expect(cut).toMatch(/^error: .*model\.safetensors is not a valid safetensors file: .*download it again\n$/)
+  expect(missing).toBe(
+    'error: /nowhere/model does not exist\ncode FILE_FORMAT, see docs/troubleshooting.md\n',
+  )
+  expect(cut).toMatch(
+    /^error: .*model\.safetensors is not a valid safetensors file: .*download it again\ncode FILE_FORMAT, /,
+  )
   expect(unknown).toContain(
     'notes.log is nothing that can be inspected: this file is neither GGUF nor a file of data by its name',
   )
   expect(empty).toContain('this folder has neither config.json nor adapter_config.json')
   expect(rows).toMatch(
-    /^error: .*train\.jsonl holds no rows; expected one example per line, record or element\n$/,
+    /^error: .*train\.jsonl holds no rows; expected one example per line, record or element\ncode DATA, /,
   )
 })
 

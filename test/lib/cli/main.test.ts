@@ -1,13 +1,16 @@
 import { expect, test } from 'vitest'
-import { jsonLines, lowrank } from './lowrank.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile } from '../files/scratch.js'
+import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
-const verbs = ['train', 'plan', 'eval', 'generate', 'chat', 'inspect', 'strategies', 'doctor']
+const verbs = ['train', 'plan', 'eval', 'generate', 'chat', 'merge', 'inspect', 'strategies', 'doctor']
 
 test('without a verb the help goes to stderr and the exit code says wrong use', async () => {
   const { code, stdout, stderr } = await lowrank([])
   expect(code).toBe(2)
   expect(stdout).toBe('')
   for (const verb of verbs) expect(stderr).toContain(`\n  ${verb}`)
+  expect(stderr).toMatch(/\nBegin with:\n.* \$ lowrank train run\.yaml /s)
 })
 
 test('--help lists every verb and --version prints the version alone', async () => {
@@ -29,19 +32,60 @@ test('an unknown verb is wrong use, answered with the nearest one', async () => 
   const { code, stdout, stderr } = await lowrank(['inspekt', 'x'])
   expect(code).toBe(2)
   expect(stdout).toBe('')
-  expect(stderr).toBe("error: unknown command 'inspekt'; Did you mean inspect?\n")
+  expect(stderr).toBe("error: unknown command 'inspekt'; Did you mean inspect?\nsee lowrank --help\n")
+  const help = await lowrank(['help', 'inspekt'])
+  expect(help).toEqual({ code, stdout, stderr })
 })
 
 test('an unknown flag is wrong use, answered with the nearest one, also as JSON', async () => {
   const { code, stdout, stderr } = await lowrank(['doctor', '--json', '--jsn'])
   expect(code).toBe(2)
   const message = "unknown option '--jsn'; Did you mean --json?"
-  expect(stderr).toBe(`error: ${message}\n`)
+  expect(stderr).toBe(`error: ${message}\nsee lowrank doctor --help\n`)
   expect(jsonLines(stdout)).toEqual([{ event: 'error', code: 'USAGE', message, details: {} }])
 })
 
 test('a missing argument is wrong use', async () => {
   const { code, stderr } = await lowrank(['inspect'])
   expect(code).toBe(2)
-  expect(stderr).toBe("error: missing required argument 'path'.\n")
+  expect(stderr).toBe("error: missing required argument 'path'.\nsee lowrank inspect --help\n")
+})
+
+test('colours are there for a terminal, not for a pipe, unless FORCE_COLOR wants them', async () => {
+  const call = (env: NodeJS.ProcessEnv) => lowrank(['inspekt'], { env })
+  const [plain, forced, off] = await Promise.all([
+    call({}),
+    call({ FORCE_COLOR: '1' }),
+    call({ FORCE_COLOR: '0' }),
+  ])
+  expect(plain.stderr).not.toContain('\u001b')
+  expect(forced.stderr).toContain('\u001b[31merror:\u001b[39m')
+  expect(off.stderr).toBe(plain.stderr)
+})
+
+test('a reader that has had enough ends the verb quietly', async () => {
+  const wrap = (node: string, args: string[]): [string, string[]] => [
+    'bash',
+    ['-c', 'set -o pipefail; "$0" "$@" | head -c 1; echo "$?" >&2', node, ...args],
+  ]
+  // Far more than a pipe holds.
+  const { stdout, stderr } = await lowrank(['doctor', '--json'], {
+    wrap,
+    env: { LOWRANK_X: 'x'.repeat(100_000) },
+  })
+  expect(stdout).toBe('{')
+  expect(stderr).toBe('0\n')
+})
+
+test('Ctrl-C where nothing is being made ends a verb at once, with a word for programs', async () => {
+  const rows = `${'{"text": "some words to count"}\n'.repeat(100_000)}`
+  const { code, stdout, stderr } = await lowrank(
+    ['inspect', scratchFile('big.jsonl', rows), '--model', tinyModel(), '--json'],
+    {
+      watch: signalWhen('SIGINT', ({ stderr: soFar }) => soFar.includes('Reading')),
+    },
+  )
+  expect(code).toBe(130)
+  expect(stderr).toContain('interrupted: stopped on request.')
+  expect(jsonLines(stdout)).toMatchObject([{ event: 'error', code: 'INTERRUPTED' }])
 })

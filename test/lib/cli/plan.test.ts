@@ -107,12 +107,12 @@ test('calls that contradict themselves or lack something are wrong use', async (
   ])
   expect(answers.map(({ code }) => code)).toEqual(answers.map(() => 2))
   expect(answers.map(({ stderr }) => stderr)).toEqual([
-    'error: name a config file, or --model and --method.\n',
-    'error: name a config file, or --model and --method.\n',
-    'error: give either a config file or --model with its flags; with a config, change keys by --set.\n',
-    'error: --method: name is "lroa", expected one of lora, lora-fa, lora-plus, qlora, full. Did you mean lora?\n',
-    'error: plan: strategy.r is 0, expected a positive integer.\n',
-    "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 0.\n",
+    'error: name a config file, or --model and --method.\nsee lowrank plan --help\n',
+    'error: name a config file, or --model and --method.\nsee lowrank plan --help\n',
+    'error: give either a config file or --model with its flags; with a config, change keys by --set.\nsee lowrank plan --help\n',
+    'error: --method: name is "lroa", expected one of lora, lora-fa, lora-plus, qlora, full. Did you mean lora?\ncode CONFIG, see docs/troubleshooting.md\n',
+    'error: plan: strategy.r is 0, expected a positive integer.\ncode CONFIG, see docs/troubleshooting.md\n',
+    "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 0.\nsee lowrank plan --help\n",
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),
   ])
 })
@@ -125,10 +125,11 @@ test('a model that is missing or cut short fails', async () => {
     refused('--model', 'nowhere', '--method', 'lora'),
     refused('--model', model, '--method', 'lora'),
   ])
-  expect(missing).toEqual({ code: 1, stderr: 'error: there is no model at /nowhere/model.gguf\n' })
+  const more = 'code FILE_FORMAT, see docs/troubleshooting.md\n'
+  expect(missing).toEqual({ code: 1, stderr: `error: there is no model at /nowhere/model.gguf\n${more}` })
   expect(word).toEqual({
     code: 1,
-    stderr: `error: there is no model at nowhere (${join(process.cwd(), 'nowhere')}); on the Hugging Face hub, names have the form owner/name\n`,
+    stderr: `error: there is no model at nowhere (${join(process.cwd(), 'nowhere')}); on the Hugging Face hub, names have the form owner/name\n${more}`,
   })
   expect(cut).toMatchObject({ code: 1, stderr: expect.stringContaining('is not a valid safetensors file') })
 })

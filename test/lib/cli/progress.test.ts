@@ -1,10 +1,13 @@
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Output } from '../../../lib/cli/output.js'
-import { StatusLine, TrainProgress } from '../../../lib/cli/progress.js'
+import { StatusLine, shown, TrainProgress } from '../../../lib/cli/progress.js'
 
 beforeEach(() => void vi.useFakeTimers())
-afterEach(() => void vi.useRealTimers())
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.useRealTimers()
+})
 
 const MIB = 1 << 20
 const step = (index: number) => ({
@@ -15,6 +18,12 @@ const step = (index: number) => ({
   secondsLeft: 61,
   residentBytes: 90 * MIB,
 })
+
+/** Time passes while nothing else runs. */
+function busy(ms: number): void {
+  const now = performance.now()
+  vi.spyOn(performance, 'now').mockReturnValue(now + ms)
+}
 
 function stderr(isTTY: boolean): { output: Output; text: () => string } {
   const stream = Object.assign(new PassThrough(), { isTTY, columns: 200 })
@@ -89,7 +98,7 @@ test('a status line is cut to the width of the terminal, ticks when nothing is n
   wait.clear()
   vi.advanceTimersByTime(3000)
   expect(ticking.text()).toBe(
-    '\rLoading: 12 %\u001b[K\rLoading: 12 %, 2 s\u001b[K\rLoading: 12 %, 3 s\u001b[K\r\u001b[K',
+    '\rLoading: 12 %\u001b[K\rLoading: 12 %\u001b[K\rLoading: 12 %, 2 s\u001b[K\rLoading: 12 %, 3 s\u001b[K\r\u001b[K',
   )
 })
 
@@ -111,4 +120,44 @@ test('without a terminal a wait is told when it gets long, and then now and then
   vi.advanceTimersByTime(30_000)
   expect([nameless.text(), quick.text()]).toEqual(['', ''])
   expect(long.text()).toBe('Loading: 12 %, 2 s\nLoading: 50 %, 12 s\n')
+})
+
+test('a step that takes long is told of, from the first on', () => {
+  const piped = stderr(false)
+  const lines = new TrainProgress(piped.output, 12 * MIB, 70 * MIB)
+  lines.begin()
+  vi.advanceTimersByTime(4000)
+  lines.update(step(1))
+  vi.advanceTimersByTime(25_000)
+  lines.stop()
+  vi.advanceTimersByTime(60_000)
+  expect(
+    piped
+      .text()
+      .replace(/: loss.*/g, '')
+      .split('\n'),
+  ).toEqual(['First step, 2 s', 'step 1/100', 'step 2, 10 s', 'step 2, 20 s', ''])
+  const terminal = stderr(true)
+  const bar = new TrainProgress(terminal.output, 12 * MIB, 70 * MIB)
+  bar.begin()
+  vi.advanceTimersByTime(3000)
+  expect(terminal.text()).toContain('\rFirst step, 3 s\u001b[K')
+  bar.update(step(100))
+  vi.advanceTimersByTime(3000)
+  bar.stop()
+  expect(terminal.text()).toContain('| finishing, 3 s |')
+})
+
+test('work that keeps the timer from running is named before it begins, and tells how far it is', async () => {
+  const terminal = stderr(true)
+  await shown(terminal.output, 'Reading', async () => expect(terminal.text()).toBe('\rReading\u001b[K'))
+  expect(terminal.text()).toBe('\rReading\u001b[K\r\u001b[K')
+  const piped = stderr(false)
+  await shown(piped.output, 'Reading', async (line) => {
+    for (let rows = 1; rows <= 4; rows++) {
+      busy(1000)
+      line.update(`${rows} rows`)
+    }
+  })
+  expect(piped.text()).toBe('Reading: 2 rows, 2 s\n')
 })

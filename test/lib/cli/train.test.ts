@@ -28,13 +28,17 @@ async function refused({ config, folder, at }: Project, ...args: string[]): Prom
 test('a config that does not exist', async () => {
   const { code, stderr } = await lowrank(['train', '/nowhere/run.yaml'])
   expect(code).toBe(1)
-  expect(stderr).toBe('error: /nowhere/run.yaml does not exist\n')
+  expect(stderr).toBe(
+    'error: /nowhere/run.yaml does not exist\ncode FILE_FORMAT, see docs/troubleshooting.md\n',
+  )
 })
 
 test('no config at all is wrong use', async () => {
   const { code, stderr } = await lowrank(['train'])
   expect(code).toBe(2)
-  expect(stderr).toBe('error: name a config file, as in `lowrank train run.yaml`.\n')
+  expect(stderr).toBe(
+    'error: name a config file, as in `lowrank train run.yaml`.\nsee lowrank train --help\n',
+  )
 })
 
 test('an unknown config key is answered with the nearest one', async () => {
