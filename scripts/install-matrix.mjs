@@ -226,6 +226,12 @@ function markdown({ machine: where, tarball, installs: rows, typescript }) {
   ].join('\n\n')}\n`
 }
 
+/** After every row: it takes minutes until all of them are there. */
+function save(results) {
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
+  if (values.markdown) writeFileSync(values.markdown, markdown(results))
+}
+
 async function main() {
   const { paths, packed, unpacked } = await pack()
   const wanted = (title, row) => (!values.short || row.short) && (!values.only || title.includes(values.only))
@@ -243,6 +249,7 @@ async function main() {
     const skipped = obstacle(row)
     const result = skipped ? { skipped } : await runInstall(row, paths, `install-${i}`)
     results.installs.push(report(title, { ...described, ...result }))
+    save(results)
   }
   for (const typescript of typescripts) {
     const title = `TypeScript ${typescript}`
@@ -250,11 +257,9 @@ async function main() {
     const skipped = obstacle({})
     const result = skipped ? { skipped } : await runTypecheck(typescript, paths)
     results.typescript.push(report(title, { typescript, ...result }))
+    save(results)
   }
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
-  const text = markdown(results)
-  if (values.markdown) writeFileSync(values.markdown, text)
-  console.log(text)
+  console.log(markdown(results))
   if ([...results.installs, ...results.typescript].some(({ problem }) => problem)) process.exitCode = 1
 }
 

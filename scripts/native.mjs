@@ -4,6 +4,7 @@
 //   native.mjs build [--out FILE]     the addon; FILE defaults to build/Release/lowrank.node
 //   native.mjs tests                  the native test executable; prints its path last
 //     both take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64
+//   native.mjs missing                what a build from source lacks on this machine, one thing a line
 //   native.mjs install                npm's install step: a prebuilt addon, else a build
 //     --build-from-source             builds even where a prebuilt addon fits
 //
@@ -238,5 +239,6 @@ const { positionals, values } = parseArgs({
 const [command] = positionals
 if (command === 'build') build(values)
 else if (command === 'tests') console.log(join(cmake('lowrank_tests', values), 'lowrank_tests'))
+else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
 else if (command === 'install') install(values)
-else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests or install`)
+else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests, missing or install`)

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { NativeLoadError } from '../errors.js'
 import { formatBytes } from '../memory.js'
 import { addon } from '../native/addon.js'
-import { addonOrigin } from '../native/load.js'
+import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
 import { EXIT_FAILED } from './errors.js'
 import { facts } from './format.js'
 import { examples } from './help.js'
@@ -28,6 +28,7 @@ function examine(): Report {
   const model = cpus()[0]?.model.trim() ?? 'unknown'
   const environment = Object.entries(process.env).filter(([name]) => name.startsWith('LOWRANK_'))
   const common = {
+    install: { prebuilds: packagedAddons(), missing_for_build: missingForBuild() },
     cuda: { available: false, reason: 'this build has no CUDA backend' },
     mpi: { available: false, reason: 'this build has no MPI support' },
     node: {
@@ -58,12 +59,16 @@ function totalMemory(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
-function describe({ addon, cpu, cuda, mpi, node, memory, environment }: Report): string {
+function describe({ addon, cpu, install, cuda, mpi, node, memory, environment }: Report): string {
   const origins = { env: 'LOWRANK_NATIVE_PATH', build: 'built from source', prebuild: 'prebuilt' }
   const part = ({ available, reason }: Part) => `${available ? 'available' : 'not available'}: ${reason}`
   const { total_bytes, available_bytes } = memory
+  const prebuilt = install.prebuilds.map(({ file, fits }) => (fits ? `${file} (for this platform)` : file))
+  const missing = install.missing_for_build
   return facts([
     ['addon', 'error' in addon ? addon.error : `${addon.version}, ${origins[addon.from]}: ${addon.path}`],
+    ['prebuilt', prebuilt.join(', ') || 'none in this package'],
+    ['build', missing.length === 0 ? 'from source is possible here' : `lacks ${missing.join('; ')}`],
     ['cpu', cpu.model],
     ['instructions', cpu.isa && `${cpu.isa} (runs here: ${cpu.levels?.join(', ')})`],
     ['bf16', cpu.bf16 === undefined ? undefined : cpu.bf16 ? 'fast here' : 'no gain here; fp32 is used'],

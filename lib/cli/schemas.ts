@@ -243,6 +243,14 @@ const machine = z.object({
     cores: count.optional(),
     bf16: z.boolean().optional().describe('Whether bf16 is faster than fp32 here'),
   }),
+  install: z.object({
+    prebuilds: z
+      .array(z.object({ file: z.string(), fits: z.boolean().describe('Whether it is for this platform') }))
+      .describe('The prebuilt addons in the package'),
+    missing_for_build: z
+      .array(z.string())
+      .describe('What a build from source lacks on this machine; nothing when it is empty'),
+  }),
   cuda: part,
   mpi: part,
   node: z.object({ version: z.string(), napi: z.string(), platform: z.string(), arch: z.string() }),

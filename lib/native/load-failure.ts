@@ -66,7 +66,7 @@ function firstBytes(path: string, count: number): Buffer | undefined {
 }
 
 /** The prebuilt addons that the package carries, as `linux-x64/lowrank.glibc.node`. */
-function prebuilds(root: string): string[] {
+export function prebuilds(root: string): string[] {
   const folder = join(root, 'prebuilds')
   if (!existsSync(folder)) return []
   return readdirSync(folder).flatMap((target) =>

@@ -2,10 +2,11 @@
  * Finds and loads the native addon: the file that LOWRANK_NATIVE_PATH names, else a build from source, else the
  * prebuilt binary of this platform. It does not rely on npm's install scripts having run.
  */
+import { spawnSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import bindings from 'bindings'
 import { packageRoot } from '../root.js'
-import { type Attempt, libc, loadFailure, reason } from './load-failure.js'
+import { type Attempt, libc, loadFailure, prebuilds, reason } from './load-failure.js'
 
 /** Which file the addon came from: named by LOWRANK_NATIVE_PATH, built from source, or prebuilt. */
 export interface AddonOrigin {
@@ -30,16 +31,37 @@ export function addonOrigin(): AddonOrigin {
   return loaded.origin
 }
 
+/** The prebuilt addons of this package, and which of them are for this platform. */
+export function packagedAddons(): { file: string; fits: boolean }[] {
+  const wanted = new Set(prebuiltNames())
+  return prebuilds(packageRoot).map((file) => ({ file, fits: wanted.has(file) }))
+}
+
+/** What this platform's prebuilt addon may be called in prebuilds/. */
+function prebuiltNames(): string[] {
+  const { name } = libc()
+  const files = [...(name ? [`lowrank.${name}.node`] : []), 'lowrank.node']
+  return files.map((file) => `${process.platform}-${process.arch}/${file}`)
+}
+
+/** What a build from source lacks here, in the words that the build itself would use; empty when it lacks nothing. */
+export function missingForBuild(): string[] {
+  const script = join(packageRoot, 'scripts', 'native.mjs')
+  const { stdout, status } = spawnSync(process.execPath, [script, 'missing'], { encoding: 'utf8' })
+  if (status !== 0) return [`${script}, which does not run`]
+  return stdout.split('\n').filter(Boolean)
+}
+
 function candidates(): AddonOrigin[] {
   const explicit = process.env.LOWRANK_NATIVE_PATH
   if (explicit) return [{ from: 'env', path: resolve(explicit) }]
   const builds = ['Release', 'Debug'].map((kind) => join(packageRoot, 'build', kind, 'lowrank.node'))
-  const folder = join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`)
-  const { name } = libc()
-  const names = [...new Set([name && `lowrank.${name}.node`, 'lowrank.node'])].filter(Boolean)
   return [
     ...(process.env.LOWRANK_PREBUILD_ONLY ? [] : builds.map((path) => ({ from: 'build' as const, path }))),
-    ...names.map((name) => ({ from: 'prebuild' as const, path: join(folder, name) })),
+    ...prebuiltNames().map((name) => ({
+      from: 'prebuild' as const,
+      path: join(packageRoot, 'prebuilds', name),
+    })),
   ]
 }
 

@@ -54,11 +54,11 @@ describe('the packed package', () => {
     expect(rows.length).toBeGreaterThan(4)
   })
 
-  test.for(rows)(
-    '"$command" with prebuilt addon: $prebuilt, compiler: $compiler → $expected',
-    ({ skipped, problem }, { skip }) => {
+  for (const { command, prebuilt, compiler, expected, skipped, problem } of rows) {
+    const title = `${command}; prebuilt addon: ${prebuilt}, compiler: ${compiler}; ${expected}`
+    test(title, ({ skip }) => {
       if (skipped) skip(skipped)
       expect(problem).toBeUndefined()
-    },
-  )
+    })
+  }
 })

@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { jsonLines, lowrank, printed } from './lowrank.js'
 
@@ -9,6 +12,8 @@ test('doctor describes addon, processor and machine as JSON', async () => {
   expect(more).toEqual([])
   const { addon, cpu, cuda, mpi, node, memory, environment } = report
   expect(addon).toMatchObject({ path: expect.stringMatching(/\.node$/) })
+  // It ran from a checkout, which was built here.
+  expect(report.install.missing_for_build).toEqual([])
   expect(cpu.cores).toBeGreaterThan(0)
   expect(cpu.levels).toContain(cpu.isa)
   expect(cpu.threads).toBe(1)
@@ -22,7 +27,17 @@ test('doctor describes addon, processor and machine as JSON', async () => {
 test('doctor tells people the same in lines', async () => {
   const { code, stdout } = await lowrank(['doctor'])
   expect(code).toBe(0)
-  for (const label of ['addon', 'instructions', 'threads', 'cuda', 'mpi', 'node', 'memory'])
+  for (const label of [
+    'addon',
+    'prebuilt',
+    'build',
+    'instructions',
+    'threads',
+    'cuda',
+    'mpi',
+    'node',
+    'memory',
+  ])
     expect(stdout).toMatch(new RegExp(`^${label} +\\S`, 'm'))
 })
 
@@ -33,4 +48,16 @@ test('an addon that does not load is reported, with the rest of the machine, and
   const [report] = jsonLines(stdout) as [{ addon: { error: string }; node: object }]
   expect(report.addon.error).toContain('/nowhere/lowrank.node: no such file')
   expect(report.node).toMatchObject({ version: process.versions.node })
+})
+
+test('without a compiler in reach, doctor says what a build would lack', async () => {
+  const empty = mkdtempSync(join(tmpdir(), 'lowrank-doctor-'))
+  onTestFinished(() => rmSync(empty, { recursive: true }))
+  const ended = await lowrank(['doctor', '--json'], { env: { PATH: empty, CXX: '' } })
+  const [{ install }] = printed<'doctor'>(ended) as [Printed<'doctor'>]
+  expect(install.missing_for_build).toEqual([
+    'CMake 3.22 or newer (no "cmake" on PATH)',
+    'make or ninja',
+    expect.stringContaining('a C++20 compiler'),
+  ])
 })
