@@ -6,6 +6,7 @@ import type { EvaluateOptions, Model } from '../model.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/data.js'
 import type { Evaluation } from '../train/evaluate.js'
+import { checkData } from '../train/preflight.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
 import { examples, integerFlag } from './help.js'
@@ -41,6 +42,7 @@ export function configure(command: Command): void {
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {
+      await checkData(data)
       await withSubject(config, options, output, signal, async (model, adapters) => {
         const { supervisedTokens, ...found } = await evaluateShown(
           model,

@@ -15,6 +15,7 @@ import { configText, loadConfig, loadQuantization, type RunConfig } from '../tra
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainEvent } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
+import { checkRun } from '../train/preflight.js'
 import type { TrainingRun } from '../train/run.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { digits, formatCount } from './format.js'
@@ -50,6 +51,7 @@ export function configure(command: Command): void {
     const call = configCall(path, options.set ?? [])
     const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
     try {
+      await checkRun(config, resume, interruption.signal)
       await train(config, resume, call, output, interruption.signal)
     } finally {
       interruption.dispose()
@@ -102,6 +104,7 @@ async function train(
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
+    noteContext(config, model, output)
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
@@ -122,6 +125,14 @@ function pinned(config: RunConfig, { path, revision }: Model): RunConfig {
 function trainOptions(config: RunConfig): TrainOptions {
   const keys = Object.keys(trainShape) as (keyof TrainOptions)[]
   return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as TrainOptions
+}
+
+function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Output): void {
+  const context = config.max_position_embeddings
+  if (typeof context === 'number' && maxSeqLength > context)
+    output.note(
+      `warning: max_seq_length is ${formatCount(maxSeqLength)}, and the model was made for ${formatCount(context)} tokens; rows that are longer teach it little.`,
+    )
 }
 
 /** What training needs beyond what is loaded already, against what there is. */

@@ -3,6 +3,7 @@
  * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor.
  */
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { WriteError } from '../errors.js'
@@ -41,7 +42,32 @@ function inPlace(error: unknown, temporary: string, place: string): unknown {
 
 /** Creates a folder and those above it. */
 export async function makeFolder(path: string): Promise<void> {
-  await attempt(path, () => mkdir(path, { recursive: true }))
+  await attempt(path, () => makeFolders(resolve(path)))
+}
+
+/** Node's own way to make folders above tries forever in places such as /proc, where none can be made. */
+async function makeFolders(path: string): Promise<void> {
+  if (await exists(path)) return
+  const above = dirname(path)
+  if (above !== path) await makeFolders(above)
+  await mkdir(path).catch(async (cause) => {
+    // Another process may have been faster.
+    if (!(await exists(path))) throw cause
+  })
+}
+
+/**
+ * Whether a folder can be written to, or be made where it is not there yet; nothing of it is left.
+ * @throws WriteError when not
+ */
+export async function checkFolder(path: string): Promise<void> {
+  let there = resolve(path)
+  while (!existsSync(there)) there = dirname(there)
+  await attempt(path, async () => {
+    const probe = join(there, `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
+    await mkdir(probe)
+    await rmdir(probe)
+  })
 }
 
 async function moveFiles(from: string, to: string): Promise<void> {
@@ -67,13 +93,25 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+const NO_FOLDER = 'a file stands in its place or above it; choose another place'
+const NOT_ALLOWED = 'this user may not write there; choose another place'
+const REASONS: Record<string, string> = {
+  EEXIST: NO_FOLDER,
+  ENOTDIR: NO_FOLDER,
+  ENOENT: 'no folders can be made there; choose another place',
+  EACCES: NOT_ALLOWED,
+  EPERM: NOT_ALLOWED,
+  EROFS: 'the file system is read-only; choose another place',
+  ENOSPC: 'no space is left on the device; free some or choose another place',
+}
+
 async function attempt(path: string, action: () => Promise<unknown>): Promise<void> {
   try {
     await action()
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
     throw new WriteError(
-      `cannot write the folder ${path}: ${(cause as Error).message}`,
+      `cannot write the folder ${path}: ${REASONS[reason] ?? (cause as Error).message}`,
       { path, reason },
       { cause },
     )

@@ -22,7 +22,7 @@ import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
 import { type RawRow, rowError } from './dataset/place.js'
 import { readTextFile } from './dataset/text-files.js'
-import { quote } from './input.js'
+import { quote, withInputFile } from './input.js'
 
 export { COLUMN_NAMES, type ColumnName, type Columns } from './dataset/columns.js'
 export { FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
@@ -96,6 +96,19 @@ export async function* openDataset(
     // Documents have no size that a writer chose with examples in mind.
     yield fileType === 'text' && row.format === 'text' ? { ...row, document: true } : row
   }
+}
+
+/**
+ * Whether all the files of a dataset are there and may be read.
+ * @throws FileFormatError naming the first that is not
+ */
+export async function checkFiles(
+  paths: string | readonly string[],
+  { fileType = 'auto' }: DatasetForm,
+): Promise<void> {
+  const type = fileType === 'auto' ? undefined : fileType
+  for (const path of await expandPaths([paths].flat() as string[], type))
+    if (path !== STDIN) await withInputFile(path, async () => undefined)
 }
 
 function wrapped(value: unknown): string {

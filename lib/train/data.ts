@@ -290,7 +290,8 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
   return { kind, path }
 }
 
-function encodeOptions(
+/** How rows are tokenised. */
+export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended }: DatasetConfig,
   { maxSeqLength, trainOn }: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
   now: number,

@@ -370,7 +370,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 }
 
-async function checkpointOf(resume: string | boolean, outputDir: string | null): Promise<Checkpoint | null> {
+/** The checkpoint that a run is to go on from: the named one, or with true the newest of its folder. */
+export async function checkpointOf(
+  resume: string | boolean,
+  outputDir: string | null,
+): Promise<Checkpoint | null> {
   if (resume === false) return null
   if (resume !== true) return readCheckpoint(resume)
   if (outputDir === null)

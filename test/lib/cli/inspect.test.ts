@@ -170,7 +170,7 @@ test('chosen rows are shown, and the middle of long ones is left out', async () 
     (await lowrank(['inspect', path, '--model', model, ...args])).stdout
   expect((await shown('--rows', '3')).match(/^Line \d+; /gm)).toEqual(['Line 1; ', 'Line 2; ', 'Line 3; '])
   const long = await shown('--rows', '6')
-  expect(long).toMatch(/\]\]\n… 3,\d+ characters …\n\[\[.*very red\.<\|im_end\|>\]\]\n$/s)
+  expect(long).toMatch(/\]\]\n… 3,\d+ characters …\n\[\[.*red\.<\|im_end\|>\]\]\n+$/s)
   const whole = await shown('--row', '6')
   expect(whole.match(/^Line \d+; /gm)).toEqual(['Line 6; '])
   expect(whole.match(/very/g)).toHaveLength(1000)

@@ -129,6 +129,48 @@ test('a dataset that does not exist', async () => {
   expect(await refused(it)).toMatchObject({ code: 1, message: `${it.at('nothing.jsonl')} does not exist` })
 })
 
+test('an output folder that cannot be, before the model is loaded', async () => {
+  const it = project()
+  for (const [place, why] of [
+    ['/proc/lowrank/out', 'no folders can be made there; choose another place'],
+    [it.at('train.jsonl'), 'a file stands in its place or above it; choose another place'],
+    [it.at('train.jsonl', 'out'), 'a file stands in its place or above it; choose another place'],
+  ])
+    expect(await refused(it, '--set', `output_dir=${place}`)).toMatchObject({
+      code: 1,
+      message: `cannot write the folder ${place}: ${why}`,
+    })
+})
+
+test('data, a checkpoint and a tokenizer that are wrong are found before the model is loaded', async () => {
+  const broken = () => {
+    const it = project()
+    truncateSync(join(it.model, 'model.safetensors'), 100)
+    return it
+  }
+  const data = broken()
+  writeFileSync(data.at('train.jsonl'), '{"question": "a", "answer": "b"}\n')
+  expect((await refused(data)).message).toContain('line 1: the form of the dataset is not known')
+  const held = broken()
+  expect((await refused(held, '--set', 'eval_dataset=nothing.jsonl')).message).toContain(
+    'nothing.jsonl does not exist',
+  )
+  expect((await refused(broken(), '--resume')).message).toContain('holds no checkpoint to resume from.')
+  const tokenizer = broken()
+  writeFileSync(join(tokenizer.model, 'tokenizer.json'), '{')
+  expect((await refused(tokenizer)).message).toContain('tokenizer.json')
+  expect((await refused(broken())).message).toContain('model.safetensors is not a valid safetensors file')
+})
+
+test('more tokens than the model was made for are a warning', async () => {
+  const it = project({ max_seq_length: 200, max_steps: 1 })
+  const { code, stderr } = await lowrank(['train', it.config])
+  expect(code).toBe(0)
+  expect(stderr).toContain(
+    'warning: max_seq_length is 200, and the model was made for 128 tokens; rows that are longer teach it little.',
+  )
+})
+
 test('an empty dataset', async () => {
   const it = project()
   writeFileSync(it.at('train.jsonl'), '\n\n')
@@ -152,8 +194,8 @@ test('a dataset in which nothing is learnt', async () => {
 })
 
 test('a dataset that never teaches the model to stop', async () => {
-  // Questions end at tokens 51 to 54, answers from 64 on.
-  const it = project({ max_seq_length: 60 })
+  // Questions have 35 to 37 tokens, rows 45 and more.
+  const it = project({ max_seq_length: 40 })
   expect(await refused(it)).toMatchObject({
     code: 1,
     message: expect.stringMatching(/none of the 40 examples of .* teaches the model to stop/),

@@ -80,10 +80,13 @@ describe('a streamed run', () => {
     const again = async function* () {
       yield* lines()
     }
-    for (const source of [path, lines(), () => lines(), again])
-      expect(losses(await train(dataset(source, form)))).toEqual(losses(events))
-    expect(losses(await train(streamed(), { seed: 8 }))[0]).not.toBe(losses(events)[0])
-    expect(losses(await train(streamed({ shuffleBufferSize: 1 })))[0]).not.toBe(losses(events)[0])
+    // The rate of a step does not depend on how many follow.
+    const short = { maxSteps: 2, lrSchedulerType: 'constant' as const }
+    const two = losses(await train(streamed(), short))
+    for (const source of [lines(), () => lines(), again])
+      expect(losses(await train(dataset(source, form), short))).toEqual(two)
+    expect(losses(await train(streamed(), { ...short, seed: 8 }))[0]).not.toBe(two[0])
+    expect(losses(await train(streamed({ shuffleBufferSize: 1 }), short))[0]).not.toBe(two[0])
   })
 
   test.each([3, 9])('resumed after step %d goes on bit for bit as if it had never stopped', async (steps) => {

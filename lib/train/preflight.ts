@@ -1,0 +1,51 @@
+/**
+ * What can be found out about a run before the weights of its model are loaded, which may take minutes: whether its
+ * output can be written, its checkpoint be read, and its data be understood.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { checkFolder } from '../files/atomic-folder.js'
+import { checkFiles, openDataset, STDIN } from '../files/dataset.js'
+import { encodeChunks } from '../files/encode-dataset.js'
+import type { TokenizerOfModel } from '../files/tokenizer-source.js'
+import type { RunConfig } from './config.js'
+import { type DatasetConfig, encodeOptions, inputOf } from './data.js'
+import { checkpointOf } from './run.js'
+
+/** @throws what the run itself would throw later; an abort rejects with the signal's reason */
+export async function checkRun(
+  config: RunConfig,
+  resume: string | boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  await checkFolder(config.outputDir)
+  await checkpointOf(resume, config.outputDir)
+  await checkData(config.dataset)
+  if (config.evalDataset !== null) await checkData(config.evalDataset)
+  const tokenizer = tokenizerOnDisk(config.model)
+  if (tokenizer === undefined || readsOnce(config.dataset)) return
+  const options = encodeOptions(config.dataset, config, Date.now())
+  const first = encodeChunks(inputOf(config.dataset), tokenizer, options, { rowLimit: 1, signal })
+  for await (const _ of first);
+}
+
+/**
+ * Whether all files are there, and the first row has a form that is known.
+ * @throws FileFormatError or DataError, as reading all of it would
+ */
+export async function checkData(data: DatasetConfig): Promise<void> {
+  if (readsOnce(data)) return
+  await checkFiles(data.path, data)
+  for await (const _ of openDataset(data.path, data)) return
+}
+
+/** What is read for a check is gone for the run. */
+function readsOnce({ path, rows }: DatasetConfig): boolean {
+  return rows !== undefined || [path].flat().includes(STDIN)
+}
+
+/** Undefined for what is on the hub, or is something else; loading it says what. */
+function tokenizerOnDisk(path: string): TokenizerOfModel | undefined {
+  if (existsSync(join(path, 'tokenizer.json'))) return { kind: 'folder', path }
+  return /\.gguf$/i.test(path) && existsSync(path) ? { kind: 'gguf', path } : undefined
+}
