@@ -1,8 +1,8 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import { type AdapterState, type BaseModel, saveAdapter } from './base.js'
 import { ConfigError } from './errors.js'
-import type { SaveOptions, Written } from './export/options.js'
-import { saveModel } from './export/save.js'
+import type { ExportOptions, SaveOptions, Written } from './export/options.js'
+import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { parseOptions } from './schema.js'
@@ -134,6 +134,20 @@ export class Adapter {
   async merge(folder: string, options: SaveOptions = {}): Promise<Written> {
     return this.use((state) =>
       saveModel({ base: this.#base, adapters: [{ state, weight: 1 }] }, folder, options, 'merge()'),
+    )
+  }
+
+  /**
+   * Writes the model with this adapter, or the adapter alone, in a form that other programs read, and compares what it
+   * wrote with the two. Other adapters and weights do not count.
+   * @throws {ConfigError} when the place is taken, or options do not go together
+   * @throws {UnsupportedError} for a model, tokenizer or adapter that the format cannot say
+   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * @example await adapter.export('model.gguf', { format: 'gguf', dtype: 'q8_0' })
+   */
+  async export(path: string, options: ExportOptions): Promise<Written> {
+    return this.use((state) =>
+      exportModel({ base: this.#base, adapters: [{ state, weight: 1 }] }, path, options, 'export()'),
     )
   }
 

@@ -6,8 +6,8 @@ import { Adapter, checkedWeight } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
 import { Chat, type ChatOptions } from './chat.js'
 import { ConfigError, FileFormatError } from './errors.js'
-import type { SaveOptions, Written } from './export/options.js'
-import { saveModel } from './export/save.js'
+import type { ExportOptions, SaveOptions, Written } from './export/options.js'
+import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { type DownloadProgress, type Located, locate } from './files/hub.js'
 import { openModelFiles } from './files/model-files.js'
@@ -21,6 +21,7 @@ import { addon, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime, Turns } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
+import { openGgufAdapter } from './peft/gguf-adapter.js'
 import { nearest, parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, initialise, linearSites } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
@@ -314,7 +315,10 @@ export class Model {
     this.#base.lifetime.check()
     this.#checkName(options.name)
     const { path, hub } = await locate('adapter', from, options)
-    const folder = await openAdapterFolder(path, this.#base.sites)
+    const { graph, sites } = this.#base
+    const folder = path.endsWith('.gguf')
+      ? await openGgufAdapter(path, graph, sites)
+      : await openAdapterFolder(path, sites)
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(folder.description, options.trainable ?? false, folder.baseFingerprint)
       try {
@@ -435,6 +439,22 @@ export class Model {
   ): Promise<Written> {
     const { adapters, ...rest } = options
     return saveModel({ base: this.#base, adapters: this.#chosen(adapters) }, folder, rest, 'save()')
+  }
+
+  /**
+   * Writes the model with what its adapters add, or its adapter alone, in a form that other programs read. Then it loads
+   * what it wrote and says how far that is from the model, unless `check` is false.
+   * @throws {ConfigError} when the place is taken, or options do not go together
+   * @throws {UnsupportedError} for a model, tokenizer or adapter that the format cannot say
+   * @throws {WriteError} when the disk refuses; nothing is left half written
+   * @example await model.export('model.gguf', { format: 'gguf', dtype: 'q8_0' })
+   */
+  async export(
+    path: string,
+    options: ExportOptions & { adapters?: readonly AdapterChoice[] },
+  ): Promise<Written> {
+    const { adapters, ...rest } = options
+    return exportModel({ base: this.#base, adapters: this.#chosen(adapters) }, path, rest, 'export()')
   }
 
   /** Frees the model with its adapters and chats, after work in flight. Anything later throws DisposedError. */

@@ -29,6 +29,11 @@ const VERBS: readonly Verb[] = [
   { name: 'chat', summary: 'talk with a model', load: () => import('./chat.js') },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
+    name: 'export',
+    summary: 'write a model or adapter for other programs',
+    load: () => import('./export.js'),
+  },
+  {
     name: 'inspect',
     summary: 'show what is in a model, adapter, checkpoint or dataset',
     load: () => import('./inspect.js'),

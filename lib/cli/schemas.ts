@@ -5,6 +5,7 @@
  * token.
  */
 import * as z from 'zod'
+import { EXPORT_FORMATS } from '../export/options.js'
 import { type JsonSchema, jsonSchemaOf } from '../schema.js'
 import { planRow, trainEvents } from '../train/metrics.js'
 
@@ -93,7 +94,10 @@ const written = z.object({
 })
 
 const exported = written.extend({
-  format: z.enum(['safetensors', 'gguf', 'gguf-lora', 'ollama']),
+  format: z.enum(EXPORT_FORMATS),
+  remarks: z
+    .array(z.string())
+    .describe('What other programs do otherwise with what was written; mostly empty'),
 })
 
 /** Values that are shown as the file has them. */

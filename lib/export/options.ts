@@ -5,6 +5,8 @@ import type { DatasetConfig } from '../train/data.js'
 import type { Drift } from './drift.js'
 
 export const MODEL_DTYPES = ['bf16', 'f16', 'f32'] as const
+export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama'] as const
+export const EXPORT_DTYPES = [...MODEL_DTYPES, 'q8_0'] as const
 export const MERGE_BASES = ['trained', 'original'] as const
 
 /** Options of `Model.save` and `Adapter.merge`. */
@@ -29,6 +31,22 @@ export interface SaveOptions {
   signal?: AbortSignal
 }
 
+/** Options of `Model.export` and `Adapter.export`. */
+export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
+  /**
+   * `safetensors`: a folder, as `save` writes it; `gguf`: one file with the adapters merged in; `gguf-lora`: one file with
+   * the adapter alone; `ollama`: a folder with a GGUF file and a Modelfile.
+   */
+  format: (typeof EXPORT_FORMATS)[number]
+  /**
+   * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as `save` for `safetensors`. `q8_0` (8 bits in blocks of
+   * 32) only for `gguf` and `ollama`.
+   */
+  dtype?: (typeof EXPORT_DTYPES)[number]
+  /** Only of `ollama`: the base and the adapter as two files in place of one merged. Default false. */
+  separateAdapter?: boolean
+}
+
 /** How far writing has got. */
 export interface WriteProgress {
   /** `write`: tensors into files; `check`: reading them back. */
@@ -41,16 +59,26 @@ export interface WriteProgress {
 export interface Written {
   /** Path of the folder or file. */
   output: string
-  /** Names of the files, within the folder. */
+  /** Names of the files, within the folder; of a single file its own. */
   files: string[]
+  /** What other programs do otherwise with what was written, in words. Mostly empty. */
+  remarks: string[]
   /** Distance from the model and its adapters; null when it was not asked for. */
   check: Drift | null
 }
 
-export const saveSchema = z.strictObject({
-  dtype: word(MODEL_DTYPES).optional(),
+const shared = {
   onto: word(MERGE_BASES).default('trained'),
   force: flag().default(false),
   maxShardBytes: positive().optional(),
   check: flag().default(true),
+}
+
+export const saveSchema = z.strictObject({ dtype: word(MODEL_DTYPES).optional(), ...shared })
+
+export const exportSchema = z.strictObject({
+  format: word(EXPORT_FORMATS),
+  dtype: word(EXPORT_DTYPES).optional(),
+  separateAdapter: flag().default(false),
+  ...shared,
 })

@@ -1,15 +1,45 @@
 /** Writing a model with its adapters, from the check of the options to the check of what was written. */
 import { existsSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import type { BaseModel, ReopenOptions } from '../base.js'
 import { ConfigError } from '../errors.js'
+import type { TensorControl } from '../files/tensor-data.js'
+import { addon } from '../native/addon.js'
+import { Turns } from '../native/handles.js'
+import { openGgufAdapter } from '../peft/gguf-adapter.js'
 import { parseOptions } from '../schema.js'
 import { dataset } from '../train/data.js'
 import { type Drift, measureDrift, type Subject, sampleSequences } from './drift.js'
+import { writeGgufModel } from './gguf.js'
+import { writeGgufLora } from './gguf-lora.js'
 import { writeMerged } from './merge.js'
-import { type SaveOptions, saveSchema, type WriteProgress, type Written } from './options.js'
+import { ADAPTER_FILE, MODEL_FILE, writeOllama } from './ollama.js'
+import {
+  type ExportOptions,
+  exportSchema,
+  MODEL_DTYPES,
+  type SaveOptions,
+  saveSchema,
+  type WriteProgress,
+  type Written,
+} from './options.js'
 import { outputTaken } from './weights.js'
 
 /** What is told and minded while a model is written. */
-type Control = Pick<SaveOptions, 'checkDataset' | 'onProgress' | 'signal'>
+type Control = { [Key in 'checkDataset' | 'onProgress' | 'signal']: SaveOptions[Key] | undefined }
+
+/** What was written, and how it is loaded to be compared. */
+interface Product {
+  files: string[]
+  remarks: string[]
+  reopen(options: ReopenOptions): Promise<Reopened>
+}
+
+/** Something that was loaded to be compared, and what frees it. */
+interface Reopened {
+  subject: Subject
+  close(): Promise<void>
+}
 
 /**
  * Writes a Hugging Face folder.
@@ -25,24 +55,60 @@ export async function saveModel(
   const given = parseOptions(saveSchema, rest, { name, spelling: 'camel' })
   refuseTaken(path, given.force)
   if (given.onto === 'trained') refuseOtherBase(subject)
-  const control: Control = {
-    ...(checkDataset === undefined ? {} : { checkDataset }),
-    ...(onProgress ? { onProgress } : {}),
-    ...(signal ? { signal } : {}),
-  }
-  const { dtype, onto } = given
-  return writeChecked(subject, path, given.check, control, () =>
-    writeMerged(
-      path,
-      subject,
-      { dtype, onto },
+  const { dtype, onto, maxShardBytes } = given
+  return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
+    const shards = maxShardBytes === undefined ? {} : { maxShardBytes }
+    const files = await writeMerged(path, subject, { dtype, onto }, { ...shards, ...control })
+    return { files, remarks: [], reopen: (how) => reopenModel(subject.base, path, how) }
+  })
+}
+
+/** Writes any of the formats. */
+export async function exportModel(
+  subject: Subject,
+  path: string,
+  options: ExportOptions,
+  name: string,
+): Promise<Written> {
+  const { checkDataset, onProgress, signal, ...rest } = options
+  const given = parseOptions(exportSchema, rest, { name, spelling: 'camel' })
+  const { format, dtype, onto, maxShardBytes, separateAdapter } = given
+  const refuse = (option: string, value: unknown, where: string) => {
+    throw new ConfigError(
+      `${name}: ${option} is ${value}, and the format is ${format}; it is for ${where}.`,
       {
-        ...(given.maxShardBytes === undefined ? {} : { maxShardBytes: given.maxShardBytes }),
-        ...(signal ? { signal } : {}),
-        ...(onProgress ? { onProgress: reportWrite(onProgress) } : {}),
+        option,
+        format,
       },
-    ),
-  )
+    )
+  }
+  if (separateAdapter && format !== 'ollama') refuse('separateAdapter', true, 'ollama')
+  if (maxShardBytes !== undefined && format !== 'safetensors')
+    refuse('maxShardBytes', maxShardBytes, 'safetensors')
+  const plain = MODEL_DTYPES.find((one) => one === dtype)
+  if (dtype !== undefined && plain === undefined && !['gguf', 'ollama'].includes(format))
+    refuse('dtype', dtype, 'gguf and ollama')
+  if (format === 'safetensors') {
+    const { format: _, dtype: __, separateAdapter: ___, ...same } = options
+    return saveModel(subject, path, plain === undefined ? same : { ...same, dtype: plain }, name)
+  }
+  refuseTaken(path, given.force)
+  if (format !== 'gguf-lora' && onto === 'trained') refuseOtherBase(subject)
+  const { base } = subject
+  return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
+    const files = [basename(path)]
+    if (format === 'gguf-lora') {
+      await writeGgufLora(path, subject, plain ?? 'f32', control)
+      return { files, remarks: [], reopen: () => reopenAdapter(base, path) }
+    }
+    const weights = { dtype: dtype ?? 'f16', onto }
+    if (format === 'ollama') {
+      const written = await writeOllama(path, subject, { ...weights, separate: separateAdapter }, control)
+      return { ...written, reopen: (how) => reopenOllama(base, path, separateAdapter, how) }
+    }
+    const remarks = await writeGgufModel(path, subject, weights, control)
+    return { files, remarks, reopen: (how) => reopenModel(base, path, how) }
+  })
 }
 
 /** @throws {ConfigError} when something is there and `force` is not given */
@@ -61,9 +127,16 @@ function refuseOtherBase({ base, adapters }: Subject): void {
   }
 }
 
-function reportWrite(tell: (progress: WriteProgress) => void) {
-  return ({ writtenBytes, totalBytes }: { writtenBytes: number; totalBytes: number }) =>
-    tell({ phase: 'write', doneBytes: writtenBytes, totalBytes })
+function tensorControl({ onProgress, signal }: Control): TensorControl {
+  return {
+    ...(signal ? { signal } : {}),
+    ...(onProgress
+      ? {
+          onProgress: ({ writtenBytes, totalBytes }) =>
+            onProgress({ phase: 'write', doneBytes: writtenBytes, totalBytes }),
+        }
+      : {}),
+  }
 }
 
 /** Takes the sample first, since what cannot be checked should be known before hours of writing. */
@@ -72,14 +145,16 @@ async function writeChecked(
   path: string,
   check: boolean,
   control: Control,
-  write: () => Promise<string[]>,
+  write: (control: TensorControl) => Promise<Product>,
 ): Promise<Written> {
   const { checkDataset, signal } = control
   const data = typeof checkDataset === 'string' ? dataset(checkDataset) : checkDataset
   const sequences = check ? await sampleSequences(subject.base, data, signal) : []
   const work = async () => {
-    const files = await write()
-    return { output: path, files, check: check ? await readBack(subject, path, sequences, control) : null }
+    const product = await write(tensorControl(control))
+    const { files, remarks } = product
+    const drift = check ? await readBack(subject, product, sequences, control) : null
+    return { output: path, files, remarks, check: drift }
   }
   // An adapter that is being trained stands still meanwhile, so that everything is of one step.
   const still = subject.adapters.reduce(
@@ -93,23 +168,68 @@ async function writeChecked(
 
 async function readBack(
   subject: Subject,
-  path: string,
+  product: Product,
   sequences: readonly Int32Array[],
   { onProgress, signal }: Control,
 ): Promise<Drift> {
-  const written = await subject.base.reopen(path, {
+  const tell = (loadedBytes: number, totalBytes: number): WriteProgress => ({
+    phase: 'check',
+    doneBytes: loadedBytes,
+    totalBytes,
+  })
+  const written = await product.reopen({
     precision: 'fp32',
     ...(signal ? { signal } : {}),
     ...(onProgress
-      ? {
-          onProgress: ({ loadedBytes, totalBytes }) =>
-            onProgress({ phase: 'check', doneBytes: loadedBytes, totalBytes }),
-        }
+      ? { onProgress: ({ loadedBytes, totalBytes }) => onProgress(tell(loadedBytes, totalBytes)) }
       : {}),
   })
   try {
-    return await measureDrift(subject, { base: written, adapters: [] }, sequences, signal)
+    return await measureDrift(subject, written.subject, sequences, signal)
   } finally {
-    await written.lifetime.dispose(() => written.native.dispose())
+    await written.close()
   }
+}
+
+async function reopenModel(base: BaseModel, path: string, options: ReopenOptions): Promise<Reopened> {
+  const written = await base.reopen(path, options)
+  return {
+    subject: { base: written, adapters: [] },
+    close: () => written.lifetime.dispose(() => written.native.dispose()),
+  }
+}
+
+async function reopenOllama(
+  base: BaseModel,
+  folder: string,
+  separate: boolean,
+  options: ReopenOptions,
+): Promise<Reopened> {
+  const model = await reopenModel(base, join(folder, MODEL_FILE), options)
+  if (!separate) return model
+  try {
+    const adapter = await reopenAdapter(model.subject.base, join(folder, ADAPTER_FILE))
+    const close = async () => {
+      await adapter.close()
+      await model.close()
+    }
+    return { subject: adapter.subject, close }
+  } catch (error) {
+    await model.close()
+    throw error
+  }
+}
+
+/** An adapter file over the base that it was written from. */
+async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
+  const { description, parameters } = await openGgufAdapter(path, base.graph, base.sites)
+  const native = addon().createAdapter(description.spec, { trainable: false })
+  try {
+    for await (const { name, values } of parameters()) native.write(name, 'value', values)
+  } catch (error) {
+    native.dispose()
+    throw error
+  }
+  const state = { description, native, trainable: false, trainedOn: null, version: 0, turns: new Turns() }
+  return { subject: { base, adapters: [{ state, weight: 1 }] }, close: async () => native.dispose() }
 }

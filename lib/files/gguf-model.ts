@@ -22,6 +22,8 @@ export interface GgufModel {
 /** What the architectures that can be read do not share. */
 interface Architecture {
   models: string
+  /** `model_type` of the models that are written as this one. */
+  families: readonly string[]
   /** Whether query and key rows have their own order. */
   permuted: boolean
   /** Keys of config.json beside those that all have. */
@@ -30,6 +32,7 @@ interface Architecture {
 
 const llama: Architecture = {
   models: 'Llama, Mistral, SmolLM2, TinyLlama',
+  families: ['llama', 'mistral'],
   permuted: true,
   config(keys, names) {
     const biases = {
@@ -50,6 +53,7 @@ const llama: Architecture = {
 
 const qwen2: Architecture = {
   models: 'Qwen2, Qwen2.5',
+  families: ['qwen2'],
   permuted: false,
   config(keys) {
     const window = windowOf(keys)
@@ -67,6 +71,20 @@ const ARCHITECTURES = new Map<string, Architecture>([
   ['qwen2', qwen2],
 ])
 
+/**
+ * The architecture that models of a family have in GGUF files, and whether their query and key rows are permuted there.
+ * @throws {UnsupportedError} when there is none
+ */
+export function ggufArchitecture(family: string): { name: string; permuted: boolean } {
+  for (const [name, { families, permuted }] of ARCHITECTURES)
+    if (families.includes(family)) return { name, permuted }
+  const known = [...ARCHITECTURES.values()].flatMap(({ families }) => families)
+  throw new UnsupportedError(
+    `models of the type ${quote(family)} cannot be written as GGUF files; those of ${known.join(', ')} can. Write a safetensors folder instead.`,
+    { family, supported: known },
+  )
+}
+
 /** Written by old converters and ignored by every reader. */
 const IGNORED = /^blk\.\d+\.attn_rot_embd(\.weight)?$/
 
@@ -74,13 +92,12 @@ const IGNORED = /^blk\.\d+\.attn_rot_embd(\.weight)?$/
  * @throws UnsupportedError for another architecture, an adapter, a mixture of experts or a tensor type that cannot be
  * loaded; FileFormatError when keys or tensors are missing or contradict one another.
  */
-export function translateGguf(header: GgufHeader): GgufModel {
+export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'tensors'>): GgufModel {
   const { path } = header
   const general = new GgufKeys(path, header.metadata, 'general.')
   const type = general.text('type')
   if (type !== undefined && type !== 'model') {
-    const advice =
-      type === 'adapter' ? ': name the base model and attach the adapter from its PEFT folder' : ''
+    const advice = type === 'adapter' ? ': name the base model and load the adapter onto that' : ''
     throw new UnsupportedError(`${path} holds a GGUF file of type ${quote(type)}, not a model${advice}`, {
       path,
       type,

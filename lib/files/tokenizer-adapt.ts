@@ -297,7 +297,7 @@ function withoutPrefix(step: Json): Json {
 export type PrefixScheme = 'none' | 'prepend' | 'always' | 'first'
 
 export function prefixSchemeOf(json: AdaptedTokenizer['json']): PrefixScheme {
-  const steps = [json.normalizer, json.pre_tokenizer].flatMap(flatten)
+  const steps = [json.normalizer, json.pre_tokenizer].flatMap(stepsOf)
   if (steps.some((step) => step.type === 'Prepend')) return 'prepend'
   for (const step of steps) {
     if (step.type === 'Metaspace' && step.prepend_scheme === 'first') return 'first'
@@ -307,8 +307,9 @@ export function prefixSchemeOf(json: AdaptedTokenizer['json']): PrefixScheme {
   return 'none'
 }
 
-function flatten(step: Json | null): Json[] {
+/** The steps of a normaliser or pre-tokenizer, sequences taken apart. */
+export function stepsOf(step: Json | null): Json[] {
   if (!step) return []
   if (step.type !== 'Sequence') return [step]
-  return ((step.normalizers ?? step.pretokenizers) as Json[]).flatMap(flatten)
+  return ((step.normalizers ?? step.pretokenizers) as Json[]).flatMap(stepsOf)
 }

@@ -8,44 +8,18 @@ import { FileFormatError, UnsupportedError } from '../errors.js'
 import type { GgufValue } from './gguf.js'
 import { GgufKeys, type GgufMetadata } from './gguf-metadata.js'
 import { quote } from './input.js'
+import { PRE_TOKENIZERS, preTokenizerNamed } from './pre-tokenizers.js'
 import type { TokenizerSource } from './tokenizer.js'
-import { GPT2_REGEX } from './tokenizer-adapt.js'
 
 type Json = Record<string, unknown>
 
 /** What every tokenizer.json begins with; Python's reader insists on it. */
 const HEAD: Json = { version: '1.0', truncation: null, padding: null }
 
-const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 }
+/** Values of `tokenizer.ggml.token_type`. */
+export const TOKEN_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 }
 
-const LLAMA3_REGEX =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-interface PreTokenizer {
-  /** Each splits what the one before left. */
-  regexes: string[]
-  normalizer?: Json
-  ignoreMerges?: boolean
-  /** Whether a BOS is put in front when the file does not say. */
-  addsBos?: boolean
-}
-
-/** By `tokenizer.ggml.pre`. */
-const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
-  ['gpt-2', { regexes: [GPT2_REGEX] }],
-  ['llama-bpe', { regexes: [LLAMA3_REGEX], ignoreMerges: true, addsBos: true }],
-  ['smollm', { regexes: ['\\p{N}', GPT2_REGEX] }],
-  ['qwen2', { regexes: [LLAMA3_REGEX.replace('\\p{N}{1,3}', '\\p{N}')], normalizer: { type: 'NFC' } }],
-])
-
-/** Other names of the same. */
-const SYNONYMS: ReadonlyMap<string, string> = new Map([
-  ['gpt2', 'gpt-2'],
-  ['llama3', 'llama-bpe'],
-  ['llama-v3', 'llama-bpe'],
-])
-
-interface Vocabulary {
+export interface Vocabulary {
   tokens: readonly string[]
   types: ArrayLike<number>
 }
@@ -68,9 +42,9 @@ export function tokenizerSourceFromGguf(metadata: GgufMetadata, where = 'the GGU
     tokenizerConfig: readRoles(keys, vocabulary),
     ...(templates === undefined ? {} : { chatTemplate: templates }),
     namedTemplates: named,
-    eosTokenIds: ['eos', 'eot', 'eom']
-      .map((role) => keys.integer(`tokenizer.ggml.${role}_token_id`))
-      .filter((id) => id !== undefined),
+    eosTokenIds: END_ROLES.map((role) => keys.integer(`tokenizer.ggml.${role}_token_id`)).filter(
+      (id) => id !== undefined,
+    ),
     where: `the tokenizer of ${where}`,
   }
 }
@@ -89,7 +63,8 @@ function parse(text: string, where: string): unknown {
 
 function readVocabulary(keys: GgufKeys): Vocabulary {
   const tokens = keys.required('tokenizer.ggml.tokens', keys.strings('tokenizer.ggml.tokens'))
-  const types = keys.numbers('tokenizer.ggml.token_type') ?? new Uint8Array(tokens.length).fill(TYPE.normal)
+  const types =
+    keys.numbers('tokenizer.ggml.token_type') ?? new Uint8Array(tokens.length).fill(TOKEN_TYPE.normal)
   checkLength(keys, 'token_type', types, tokens)
   return { tokens, types }
 }
@@ -107,7 +82,11 @@ function checkLength(
   )
 }
 
-const ROLES = {
+/** Tokens that end a generation. */
+export const END_ROLES = ['eos', 'eot', 'eom']
+
+/** Special tokens: the name in GGUF keys, and in tokenizer_config.json. */
+export const TOKEN_ROLES = {
   bos: 'bos_token',
   eos: 'eos_token',
   unknown: 'unk_token',
@@ -117,7 +96,7 @@ const ROLES = {
 /** The special tokens by role, as tokenizer_config.json has them. */
 function readRoles(keys: GgufKeys, { tokens }: Vocabulary): Record<string, unknown> {
   const config: Record<string, unknown> = {}
-  for (const [name, role] of Object.entries(ROLES)) {
+  for (const [name, role] of Object.entries(TOKEN_ROLES)) {
     const id = keys.integer(`tokenizer.ggml.${name}_token_id`)
     if (id === undefined) continue
     const token = tokens[id]
@@ -155,7 +134,7 @@ function rebuild(keys: GgufKeys, model: string, vocabulary: Vocabulary): Json {
 
 function rebuildByteLevel(keys: GgufKeys, vocabulary: Vocabulary): Json {
   const name = keys.text('tokenizer.ggml.pre') ?? 'missing'
-  const pre = PRE_TOKENIZERS.get(SYNONYMS.get(name) ?? name)
+  const pre = preTokenizerNamed(name)
   if (!pre) {
     throw new UnsupportedError(
       `${keys.path}: the pre-tokenizer ${quote(name)} (tokenizer.ggml.pre) is not known here, and another one would give other ids; known are ${[...PRE_TOKENIZERS.keys()].join(', ')}. Use the model's Hugging Face folder instead`,
@@ -205,10 +184,13 @@ function addedTokens({ tokens, types }: Vocabulary): Added[] {
   const added: Added[] = []
   tokens.forEach((content, id) => {
     const type = types[id]
-    if (content === '' || (type !== TYPE.control && type !== TYPE.userDefined && type !== TYPE.unknown))
+    if (
+      content === '' ||
+      (type !== TOKEN_TYPE.control && type !== TOKEN_TYPE.userDefined && type !== TOKEN_TYPE.unknown)
+    )
       return
     const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false }
-    added.push({ id, content, ...plain, special: type !== TYPE.userDefined })
+    added.push({ id, content, ...plain, special: type !== TOKEN_TYPE.userDefined })
   })
   return added
 }
@@ -284,11 +266,11 @@ function rebuildSentencePiece(keys: GgufKeys, vocabulary: Vocabulary): Json {
   const vocab = plainVocabulary(keys, vocabulary, added)
   const prefix = keys.flag('tokenizer.ggml.add_space_prefix') ?? true
   const unknown = keys.integer('tokenizer.ggml.unknown_token_id')
-  const byteFallback = Array.from(types).includes(TYPE.byte)
+  const byteFallback = Array.from(types).includes(TOKEN_TYPE.byte)
   const replace = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' }
   const merges = keys.has('tokenizer.ggml.merges')
     ? readMerges(keys)
-    : mergesFromScores(keys, vocabulary, vocab)
+    : mergesFromScores(vocabulary, readScores(keys, vocabulary), vocab)
   return {
     ...HEAD,
     added_tokens: added,
@@ -318,6 +300,12 @@ function rebuildSentencePiece(keys: GgufKeys, vocabulary: Vocabulary): Json {
   }
 }
 
+function readScores(keys: GgufKeys, { tokens }: Vocabulary): ArrayLike<number> {
+  const scores = keys.required('tokenizer.ggml.scores', keys.numbers('tokenizer.ggml.scores'))
+  checkLength(keys, 'scores', scores, tokens)
+  return scores
+}
+
 /** Longer pieces are not made by merging: splits of a piece are enumerated, so a hostile one would take long. */
 const LONGEST_PIECE = 512
 
@@ -326,16 +314,16 @@ const LONGEST_PIECE = 512
  * pieces, pieces by falling score, splits of one piece by the ids of their halves. Control, unknown and byte tokens
  * take no part.
  */
-function mergesFromScores(
-  keys: GgufKeys,
+export function mergesFromScores(
   { tokens, types }: Vocabulary,
-  vocab: Record<string, number>,
+  scores: ArrayLike<number>,
+  vocab: Readonly<Record<string, number>>,
 ): [string, string][] {
-  const scores = keys.required('tokenizer.ggml.scores', keys.numbers('tokenizer.ggml.scores'))
-  checkLength(keys, 'scores', scores, tokens)
   const takesPart = (id: number | undefined): id is number =>
     id !== undefined &&
-    (types[id] === TYPE.normal || types[id] === TYPE.userDefined || types[id] === TYPE.unused)
+    (types[id] === TOKEN_TYPE.normal ||
+      types[id] === TOKEN_TYPE.userDefined ||
+      types[id] === TOKEN_TYPE.unused)
   const order = tokens.map((_, id) => id).filter((id) => takesPart(id) && vocab[tokens[id] as string] === id)
   order.sort((a, b) => (scores[b] as number) - (scores[a] as number) || a - b)
   const merges: [string, string][] = []

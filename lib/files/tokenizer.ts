@@ -84,7 +84,7 @@ export class Tokenizer {
   constructor(source: TokenizerSource) {
     const where = source.where ?? 'tokenizer.json'
     this.source = source
-    this.#adapted = adaptTokenizer(withConfiguredTokens(source), where)
+    this.#adapted = adaptSource(source)
     this.#library = buildLibrary(this.#adapted.json, where)
     this.#family = decoderFamily(this.#adapted.json.decoder)
     this.vocabSize = this.#adapted.vocabSize
@@ -235,6 +235,11 @@ export class Tokenizer {
     for (const { type } of steps) if (type === 'NFC' || type === 'NFKC') text = text.normalize(type)
     return text
   }
+}
+
+/** tokenizer.json of a source, checked, with all its tokens. */
+export function adaptSource(source: TokenizerSource): AdaptedTokenizer {
+  return adaptTokenizer(withConfiguredTokens(source), source.where ?? 'tokenizer.json')
 }
 
 /** tokenizer_config.json may name tokens that tokenizer.json lacks; transformers adds them. */

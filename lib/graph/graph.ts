@@ -73,3 +73,16 @@ export interface Graph {
     attentionFactor: number
   }
 }
+
+export type NodeOf<Op extends GraphNode['op']> = Extract<GraphNode, { op: Op }>
+
+/** The nodes of one operation, in order. */
+export function nodesOf<Op extends GraphNode['op']>({ nodes }: Graph, op: Op): NodeOf<Op>[] {
+  return nodes.filter((node): node is NodeOf<Op> => node.op === op)
+}
+
+/** Heads of the attention, which all layers share. */
+export function headsOf(graph: Graph): { heads: number; kvHeads: number; headDim: number } {
+  const [{ heads, kvHeads, headDim }] = nodesOf(graph, 'attention') as [NodeOf<'attention'>]
+  return { heads, kvHeads, headDim }
+}

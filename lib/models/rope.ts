@@ -79,15 +79,17 @@ const scalings = new Map<string, Scaling>([
   ['yarn', yarn],
 ])
 
-/**
- * @param maxPositions stands in for an original context length that the config does not give
- * @throws {UnsupportedError} for a scaling that is not here, or one of a part of the head
- */
-export function rotaryFrequencies(
-  config: Record<string, unknown>,
-  headDim: number,
-  maxPositions: number,
-): Rotary {
+/** What a config says of its rotary embedding, in the older or the newer spelling of transformers. */
+export interface RopeParameters {
+  theta: number
+  /** Of the scaling; `default` is none. */
+  type: string
+  /** The numbers of the scaling. */
+  scaling: Record<string, unknown>
+}
+
+/** @throws {UnsupportedError} for several rotary embeddings in one model */
+export function ropeParameters(config: Record<string, unknown>): RopeParameters {
   const record = (value: unknown) =>
     typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
   // transformers v5 keeps theta and scaling together in `rope_parameters`; before that they were two fields.
@@ -101,19 +103,32 @@ export function rotaryFrequencies(
     'rope_theta',
     10000,
   )
+  const type = scaling.rope_type ?? scaling.type ?? 'default'
+  if (typeof type !== 'string' || !scalings.has(type))
+    throw new UnsupportedError(
+      `config.json: RoPE scaling ${JSON.stringify(type)} is not supported; known are ${[...scalings.keys()].join(', ')}.`,
+      { type, supported: [...scalings.keys()] },
+    )
+  return { theta, type, scaling }
+}
+
+/**
+ * @param maxPositions stands in for an original context length that the config does not give
+ * @throws {UnsupportedError} for a scaling that is not here, or one of a part of the head
+ */
+export function rotaryFrequencies(
+  config: Record<string, unknown>,
+  headDim: number,
+  maxPositions: number,
+): Rotary {
+  const { theta, type, scaling } = ropeParameters(config)
   const part = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
   if (part !== 1)
     throw new UnsupportedError(
       `config.json: partial_rotary_factor is ${JSON.stringify(part)}; only whole heads (1) are rotated here.`,
       { partialRotaryFactor: part },
     )
-  const type = scaling.rope_type ?? scaling.type ?? 'default'
-  const scale = typeof type === 'string' ? scalings.get(type) : undefined
-  if (scale === undefined)
-    throw new UnsupportedError(
-      `config.json: RoPE scaling ${JSON.stringify(type)} is not supported; known are ${[...scalings.keys()].join(', ')}.`,
-      { type, supported: [...scalings.keys()] },
-    )
+  const scale = scalings.get(type) as Scaling
   const read = fieldReader(scaling, 'config.json rope_scaling')
   const outer = fieldReader(config)
   const original = outer.size(

@@ -211,7 +211,7 @@ describe('a llama GGUF file', () => {
 
   it('refuses adapters and other files that are no models', async () => {
     expect(await problem(llamaGguf({ 'general.type': value.string('adapter') }), UnsupportedError)).toBe(
-      'FILE holds a GGUF file of type "adapter", not a model: name the base model and attach the adapter from its PEFT folder',
+      'FILE holds a GGUF file of type "adapter", not a model: name the base model and load the adapter onto that',
     )
     expect(await problem(llamaGguf({ 'general.type': value.string('mmproj') }), UnsupportedError)).toBe(
       'FILE holds a GGUF file of type "mmproj", not a model',

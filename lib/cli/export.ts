@@ -1,0 +1,53 @@
+/** `lowrank export`: a model with an adapter in the forms that other programs read. */
+import { type Command, Option } from 'commander'
+import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions } from '../export/options.js'
+import { examples, integerFlag } from './help.js'
+import { adapterSubject, type OutOptions, outFlags, reportWritten, writeShown } from './out.js'
+
+interface Options extends OutOptions {
+  format: (typeof EXPORT_FORMATS)[number]
+  dtype?: (typeof EXPORT_DTYPES)[number]
+  maxShardSize?: number
+  separateAdapter?: boolean
+}
+
+export function configure(command: Command): void {
+  command.addOption(
+    new Option('--format <format>', 'what to write').choices(EXPORT_FORMATS).makeOptionMandatory(),
+  )
+  command.option('--adapter <path>', 'a PEFT adapter folder (default: the model alone)')
+  outFlags(command, 'the file to write; for safetensors and ollama the folder')
+  command.addOption(
+    new Option(
+      '--dtype <type>',
+      'of the weights (default: f16 for gguf and ollama, f32 for gguf-lora, as merge for safetensors)',
+    ).choices(EXPORT_DTYPES),
+  )
+  command.option('--separate-adapter', 'of ollama: base and adapter as two files')
+  command.option(
+    '--max-shard-size <bytes>',
+    'of safetensors: largest size of one file of weights',
+    integerFlag(1),
+  )
+  examples(command, [
+    'lowrank export --format gguf --adapter out --output tuned.gguf --dtype q8_0',
+    'lowrank export --format gguf-lora --adapter out --output adapter.gguf',
+    'lowrank export --format ollama --adapter out --output tuned',
+  ])
+  command.action(async (options: Options) => {
+    await writeShown(options, await adapterSubject(options), async (model, { output, ...control }) => {
+      const { format, dtype, maxShardSize, separateAdapter } = options
+      const given: ExportOptions = {
+        ...control,
+        format,
+        ...(dtype === undefined ? {} : { dtype }),
+        ...(maxShardSize === undefined ? {} : { maxShardBytes: maxShardSize }),
+        ...(separateAdapter === undefined ? {} : { separateAdapter }),
+      }
+      const written = await model.export(options.output, given)
+      const { remarks } = written
+      for (const remark of remarks) output.note(`note: ${remark}.`)
+      reportWritten(written, output, { format, remarks })
+    })
+  })
+}

@@ -1,0 +1,190 @@
+/**
+ * What a GGUF file says of a model beside its weights: hyper-parameters and divisors of the rotary frequencies. For a
+ * model that came from such a file it is what stood there, byte for byte. Before anything is written, it is read as a
+ * reader would, and must give the graph of the model.
+ */
+import { basename } from 'node:path'
+import type { BaseModel } from '../base.js'
+import { UnsupportedError } from '../errors.js'
+import { GGML_TYPES_BY_NAME, type GgmlType } from '../files/ggml-types.js'
+import { readGgufHeader } from '../files/gguf.js'
+import { type GgufField, ggufField } from '../files/gguf-fields.js'
+import { ggufArchitecture, translateGguf } from '../files/gguf-model.js'
+import { ggufName, ROPE_FACTORS } from '../files/gguf-names.js'
+import { copiedFields, type GgufInput } from '../files/gguf-writer.js'
+import { tokenizerToGguf } from '../files/tokenizer-to-gguf.js'
+import { type Graph, headsOf, type NodeOf, nodesOf } from '../graph/graph.js'
+import { graphOf } from '../models/index.js'
+import { ropeParameters } from '../models/rope.js'
+import { float32Bytes } from '../peft/floats.js'
+
+/** What describes a model in a GGUF file. */
+export interface GgufDescription {
+  fields: GgufField[]
+  /** Divisors of the rotary frequencies, `[head_dim / 2]`, where there are some. */
+  ropeFactors: Float32Array | undefined
+  /** What programs that read the file do otherwise, in words. */
+  remarks: string[]
+}
+
+/** Of the file as such, not of the model. */
+const OF_THE_FILE =
+  /^(general\.(file_type|quantization_version|quantized_by|alignment)|split\..*|quantize\..*)$/
+
+/** @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot say */
+export async function describeGguf(base: BaseModel): Promise<GgufDescription> {
+  const description = base.files.kind === 'gguf' ? await described(base) : await describe(base)
+  requireSameGraph(base, description)
+  return description
+}
+
+/** As the file has it that the model came from. */
+async function described({ files, graph }: BaseModel): Promise<GgufDescription> {
+  const fields = await copiedFields(await readGgufHeader(files.path))
+  const own = fields.filter(({ key }) => !OF_THE_FILE.test(key))
+  const ropeFactors = files.ropeFactors === undefined ? undefined : divisors(files.config, graph)
+  return { fields: own, ropeFactors, remarks: windowRemarks(graph) }
+}
+
+async function describe(base: BaseModel): Promise<GgufDescription> {
+  const { files, graph } = base
+  const { name } = ggufArchitecture(graph.family)
+  const { bos_token_id: bos } = files.config
+  const embedding = embeddingOf(graph)
+  const tokenizer = tokenizerToGguf(
+    await base.tokenizerSource(),
+    embedding.rows,
+    Number.isInteger(bos) ? (bos as number) : undefined,
+  )
+  const fields = [
+    ggufField.string('general.architecture', name),
+    ggufField.string('general.type', 'model'),
+    ggufField.string('general.name', basename(base.name)),
+    ...hyperParameters(name, base),
+    ...tokenizer.fields,
+  ]
+  const { type } = ropeParameters(files.config)
+  return {
+    fields,
+    ropeFactors: type === 'llama3' ? divisors(files.config, graph) : undefined,
+    remarks: [...tokenizer.remarks, ...windowRemarks(graph)],
+  }
+}
+
+function embeddingOf(graph: Graph) {
+  const [node] = nodesOf(graph, 'embedding')
+  return graph.weights.find(({ name }) => name === node?.weight) as Graph['weights'][number]
+}
+
+function hyperParameters(architecture: string, { files: { config }, graph }: BaseModel): GgufField[] {
+  const { u32, f32, string } = ggufField
+  const { heads, kvHeads, headDim } = headsOf(graph)
+  const [norm] = nodesOf(graph, 'rms_norm') as [NodeOf<'rms_norm'>]
+  const { rows: vocabulary, cols: hidden } = embeddingOf(graph)
+  const up = graph.weights.find(({ name }) => name.endsWith('.mlp.up_proj.weight'))
+  const { theta, type, scaling } = ropeParameters(config)
+  const positions = config.max_position_embeddings
+  if (typeof positions !== 'number')
+    throw new UnsupportedError('config.json has no max_position_embeddings, which a GGUF file must say.')
+  const window = windowsOf(graph)[0]
+  const own: ((key: string) => GgufField)[] = []
+  const add = (write: (key: string, value: number) => GgufField, key: string, value: number) =>
+    own.push((prefix) => write(`${prefix}.${key}`, value))
+  add(u32, 'vocab_size', vocabulary)
+  add(u32, 'context_length', positions)
+  add(u32, 'embedding_length', hidden)
+  add(u32, 'block_count', graph.layers)
+  add(u32, 'feed_forward_length', up?.rows ?? 0)
+  add(u32, 'attention.head_count', heads)
+  add(u32, 'attention.head_count_kv', kvHeads)
+  add(u32, 'attention.key_length', headDim)
+  add(u32, 'attention.value_length', headDim)
+  add(f32, 'attention.layer_norm_rms_epsilon', norm.eps)
+  if (window !== undefined) add(u32, 'attention.sliding_window', window)
+  add(u32, 'rope.dimension_count', headDim)
+  add(f32, 'rope.freq_base', theta)
+  if (type === 'linear' || type === 'yarn') {
+    own.push((prefix) => string(`${prefix}.rope.scaling.type`, type))
+    add(f32, 'rope.scaling.factor', scaling.factor as number)
+    const original =
+      config.original_max_position_embeddings ?? scaling.original_max_position_embeddings ?? positions
+    if (type === 'yarn') add(u32, 'rope.scaling.original_context_length', original as number)
+    for (const name of ['beta_fast', 'beta_slow'] as const)
+      if (typeof scaling[name] === 'number') add(f32, `rope.scaling.yarn_${name}`, scaling[name])
+  }
+  return own.map((make) => make(architecture))
+}
+
+/** What the plain frequencies are divided by. */
+function divisors(config: Record<string, unknown>, { rope: { invFreq } }: Graph): Float32Array {
+  const { theta } = ropeParameters(config)
+  return Float32Array.from(invFreq, (frequency, i) => theta ** (-i / invFreq.length) / frequency)
+}
+
+function windowsOf(graph: Graph): (number | undefined)[] {
+  return nodesOf(graph, 'attention').map(({ window }) => window)
+}
+
+function windowRemarks(graph: Graph): string[] {
+  const [window] = windowsOf(graph)
+  if (window === undefined) return []
+  return [
+    `llama.cpp takes no notice of the sliding window of this model: it answers otherwise where a text is longer than ${window} tokens`,
+  ]
+}
+
+/** The divisors as a tensor of the file. */
+export function ropeTensor(factors: Float32Array): GgufInput {
+  return { name: ROPE_FACTORS, shape: [factors.length], type: 'F32', data: float32Bytes(factors) }
+}
+
+/** Relative difference of rotary frequencies that rounding to fp32 can make. */
+const ROUNDING = 1e-6
+
+/** Reads what was put together: what comes out must be the model, whatever in the config has no place in the file. */
+function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDescription): void {
+  const { fields, ropeFactors } = description
+  const type = GGML_TYPES_BY_NAME.get('F32') as GgmlType
+  const place = { type, offset: 0, bytes: 0 }
+  const tensors = graph.weights.map((weight) => {
+    const dims = weight.kind === 'vector' ? [weight.cols] : [weight.cols, weight.rows]
+    return { name: nameInGguf(weight.name), dims, ...place }
+  })
+  if (ropeFactors) tensors.push({ name: ROPE_FACTORS, dims: [ropeFactors.length], ...place })
+  const metadata = new Map(fields.map(({ key, value }) => [key, value]))
+  const { config } = translateGguf({ path: `${name} as a GGUF file`, metadata, tensors })
+  const again = graphOf(config, ropeFactors)
+  const problem = difference(graph, again, files.config.max_position_embeddings as number)
+  if (problem === undefined) return
+  throw new UnsupportedError(
+    `${name} cannot be written as a GGUF file: ${problem} would come out otherwise, since the file has no key for what the config says of it. Write a safetensors folder instead.`,
+    { model: name, problem },
+  )
+}
+
+function difference(expected: Graph, found: Graph, positions: number): string | undefined {
+  const shape = ({ layers, vocabSize, weights }: Graph) => JSON.stringify([layers, vocabSize, weights])
+  if (shape(expected) !== shape(found)) return 'the list of its weights'
+  // No text is longer than the context, so a window of that size is none.
+  const windows = (graph: Graph) =>
+    windowsOf(graph).map((window) => (window !== undefined && window < positions ? window : 0))
+  if (windows(expected).join() !== windows(found).join()) return 'the windows of its attention'
+  const nodes = ({ nodes }: Graph) =>
+    JSON.stringify(nodes.map((node) => (node.op === 'attention' ? { ...node, window: undefined } : node)))
+  if (nodes(expected) !== nodes(found)) return 'its arithmetic'
+  const near = (a: number, b: number) => Math.abs(a - b) <= ROUNDING * Math.abs(a)
+  const same =
+    near(expected.rope.attentionFactor, found.rope.attentionFactor) &&
+    expected.rope.invFreq.every((frequency, i) => near(frequency, found.rope.invFreq[i] ?? Number.NaN))
+  return same ? undefined : 'the scaling of its rotary embedding'
+}
+
+/** @throws {UnsupportedError} for a weight that has no name there */
+export function nameInGguf(name: string): string {
+  const found = ggufName(name)
+  if (found !== undefined) return found
+  throw new UnsupportedError(
+    `the weight ${name} has no name in GGUF files; write a safetensors folder instead.`,
+    { weight: name },
+  )
+}

@@ -1,0 +1,66 @@
+/** A model with its adapters merged, as one GGUF file. */
+import { type GgufField, ggufField } from '../files/gguf-fields.js'
+import { ggufArchitecture } from '../files/gguf-model.js'
+import { permutedHeads } from '../files/gguf-names.js'
+import { type GgufInput, type GgufType, writeGguf } from '../files/gguf-writer.js'
+import type { TensorControl } from '../files/tensor-data.js'
+import { headsOf } from '../graph/graph.js'
+import type { FileType } from '../native/addon.js'
+import type { Subject } from './drift.js'
+import { describeGguf, nameInGguf, ropeTensor } from './gguf-config.js'
+import { type MergeBase, type OutTensor, outTensors, WeightReader } from './weights.js'
+
+/** By type of most weights: the type in the file, and the number that `general.file_type` has for it. */
+const TYPES = {
+  f32: { type: 'F32', file: 0 },
+  f16: { type: 'F16', file: 1 },
+  bf16: { type: 'BF16', file: 32 },
+  q8_0: { type: 'Q8_0', file: 7 },
+} as const satisfies Record<FileType, { type: GgufType; file: number }>
+
+const Q8_0_BLOCK = 32
+
+/**
+ * Writes the file.
+ * @param dtype of the matrices; norms and biases are F32, and so is what programs cannot use otherwise
+ * @returns what programs that read the file do otherwise, in words
+ * @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot say
+ * @throws {ConfigError} for a number that does not fit the dtype
+ */
+export async function writeGgufModel(
+  path: string,
+  { base, adapters }: Subject,
+  { dtype, onto }: { dtype: FileType; onto: MergeBase },
+  control: TensorControl = {},
+): Promise<string[]> {
+  const { fields, ropeFactors, remarks } = await describeGguf(base)
+  const reader = new WeightReader(base, adapters, onto)
+  const { heads, kvHeads } = headsOf(base.graph)
+  const { permuted } = ggufArchitecture(base.graph.family)
+  const tensors = outTensors(base, adapters).map((tensor): GgufInput => {
+    const type = typeOf(tensor, dtype)
+    const turned = permuted ? permutedHeads(tensor.name, heads, kvHeads) : undefined
+    return {
+      name: nameInGguf(tensor.name),
+      shape: tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols],
+      type: TYPES[type].type,
+      data: () => reader.rows(tensor, type, turned),
+    }
+  })
+  if (ropeFactors) tensors.unshift(ropeTensor(ropeFactors))
+  await writeGguf(path, [...fields, ...fileFields(dtype)], tensors, control)
+  return remarks
+}
+
+function typeOf({ kind, cols }: OutTensor, dtype: FileType): FileType {
+  if (kind === 'vector') return 'f32'
+  // As llama.cpp's own tool does with rows that are no whole blocks.
+  return dtype === 'q8_0' && cols % Q8_0_BLOCK !== 0 ? 'f16' : dtype
+}
+
+function fileFields(dtype: FileType): GgufField[] {
+  return [
+    ggufField.u32('general.file_type', TYPES[dtype].file),
+    ...(dtype === 'q8_0' ? [ggufField.u32('general.quantization_version', 2)] : []),
+  ]
+}

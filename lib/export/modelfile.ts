@@ -1,0 +1,83 @@
+/** The Modelfile of Ollama: where the weights are, how a chat becomes a prompt, and where an answer ends. */
+import type { Tokenizer } from '../files/tokenizer.js'
+import type { Turns, Wrapping } from './turns.js'
+
+/** Ollama's own choice is smaller than most models take; what it reserves grows with this. */
+const LARGEST_CONTEXT = 8192
+
+export interface ModelfileParts {
+  /** File names, within the folder. */
+  model: string
+  adapter: string | undefined
+  turns: Turns | undefined
+  /** Texts that end an answer. */
+  stops: readonly string[]
+  /** Tokens that the model takes. */
+  context: number | undefined
+}
+
+export function modelfileText({ model, adapter, turns, stops, context }: ModelfileParts): string {
+  const lines = [`FROM ./${model}`]
+  if (adapter !== undefined) lines.push(`ADAPTER ./${adapter}`)
+  if (turns !== undefined) lines.push(`TEMPLATE ${quoted(goTemplate(turns))}`)
+  if (turns !== undefined && turns.defaultSystem !== '') lines.push(`SYSTEM ${quoted(turns.defaultSystem)}`)
+  for (const stop of stops) lines.push(`PARAMETER stop ${JSON.stringify(stop)}`)
+  if (context !== undefined) lines.push(`PARAMETER num_ctx ${Math.min(context, LARGEST_CONTEXT)}`)
+  return `${lines.join('\n')}\n`
+}
+
+/** A Modelfile has no escapes within three quotes; a text that holds three itself cannot be said. */
+function quoted(text: string): string {
+  return `"""${text}"""`
+}
+
+/** Whether every text of a template can stand in a Modelfile. */
+export function fitsModelfile(turns: Turns): boolean {
+  return !goTemplate(turns).includes('"""') && !turns.defaultSystem.includes('"""')
+}
+
+/**
+ * The template in the language of Go, as Ollama runs it: over `.Messages`, of which the first is the system prompt if there
+ * is one, and with `.System`, the same prompt.
+ */
+export function goTemplate({ system, user, assistant, between, opening, generation }: Turns): string {
+  const around = ({ before, after }: Wrapping, content: string) =>
+    `${literal(before)}${content}${literal(after)}`
+  const start = opening === '' ? '' : `{{ if not .System }}${literal(opening)}{{ end }}`
+  const again = between === '' ? '' : `{{ if gt $i 1 }}${literal(between)}{{ end }}`
+  const inside = () => {
+    if (system === null || system.place === 'turn') return ''
+    const here = system.place === 'first' ? 'lt $i 2' : 'eq (len (slice $.Messages $i)) 1'
+    return `{{ if and $.System (${here}) }}${around(system, '{{ $.System }}')}{{ end }}`
+  }
+  const branches = [
+    system?.place === 'turn'
+      ? `{{ if eq $m.Role "system" }}${around(system, '{{ $m.Content }}')}{{ else if eq $m.Role "user" }}`
+      : '{{ if eq $m.Role "user" }}',
+    again,
+    around({ before: user.before, after: '' }, `${inside()}{{ $m.Content }}${literal(user.after)}`),
+    `{{ else if eq $m.Role "assistant" }}${around(assistant, '{{ $m.Content }}')}{{ end }}`,
+  ]
+  return `${start}{{ range $i, $m := .Messages }}${branches.join('')}{{ end }}${literal(generation)}`
+}
+
+/** Text that stands for itself. */
+function literal(text: string): string {
+  return text.includes('{{') ? `{{ ${JSON.stringify(text)} }}` : text
+}
+
+/** The end tokens, what closes an answer, and what opens the next turn. */
+export function stopTexts(tokenizer: Tokenizer, turns: Turns | undefined): string[] {
+  const special = (text: string) => {
+    const [, token] = /^\s*(<[^<>\s]+>)/.exec(text) ?? []
+    const id = token === undefined ? undefined : tokenizer.tokenToId(token)
+    return token !== undefined && id !== undefined && tokenizer.isSpecial(id) ? [token] : []
+  }
+  const ends = tokenizer.eosIds.flatMap((id) => tokenizer.idToToken(id) ?? [])
+  return [
+    ...new Set([
+      ...ends,
+      ...(turns ? [...special(turns.assistant.after), ...special(turns.user.before)] : []),
+    ]),
+  ]
+}

@@ -1,0 +1,54 @@
+/** A folder for `ollama create`: the model as a GGUF file, perhaps the adapter as another, and a Modelfile. */
+import { join } from 'node:path'
+import { writeFileWhole } from '../files/atomic.js'
+import { writeFolder } from '../files/atomic-folder.js'
+import type { TensorControl } from '../files/tensor-data.js'
+import type { FileType } from '../native/addon.js'
+import type { Subject } from './drift.js'
+import { writeGgufModel } from './gguf.js'
+import { writeGgufLora } from './gguf-lora.js'
+import { fitsModelfile, modelfileText, stopTexts } from './modelfile.js'
+import { turnsOf } from './turns.js'
+import type { MergeBase } from './weights.js'
+
+export const MODEL_FILE = 'model.gguf'
+export const ADAPTER_FILE = 'adapter.gguf'
+
+/**
+ * Writes the folder.
+ * @param options.separate leaves the model as it is and writes the adapter beside it
+ * @returns names of the files, and what Ollama does otherwise, in words
+ */
+export async function writeOllama(
+  path: string,
+  subject: Subject,
+  { dtype, onto, separate }: { dtype: FileType; onto: MergeBase; separate: boolean },
+  control: TensorControl,
+): Promise<{ files: string[]; remarks: string[] }> {
+  const { base } = subject
+  const source = await base.tokenizerSource()
+  const found = source.chatTemplate === undefined ? undefined : await turnsOf(source)
+  const turns = found !== undefined && fitsModelfile(found) ? found : undefined
+  const context = base.files.config.max_position_embeddings
+  const text = modelfileText({
+    model: MODEL_FILE,
+    adapter: separate ? ADAPTER_FILE : undefined,
+    turns,
+    stops: stopTexts(await base.tokenizer(), turns),
+    context: typeof context === 'number' ? context : undefined,
+  })
+  const remarks: string[] = []
+  await writeFolder(path, async (folder) => {
+    const merged = separate ? { base, adapters: [] } : subject
+    remarks.push(...(await writeGgufModel(join(folder, MODEL_FILE), merged, { dtype, onto }, control)))
+    if (separate) await writeGgufLora(join(folder, ADAPTER_FILE), subject, 'f32', control)
+    await writeFileWhole(join(folder, 'Modelfile'), text)
+  })
+  if (turns === undefined)
+    remarks.push(
+      source.chatTemplate === undefined
+        ? 'the model has no chat template, so the Modelfile has no TEMPLATE, and Ollama gives prompts as they are'
+        : 'the chat template of the model does more than put texts around turns, so the Modelfile has no TEMPLATE: Ollama looks whether it knows the one in the GGUF file',
+    )
+  return { files: ['Modelfile', ...(separate ? [ADAPTER_FILE] : []), MODEL_FILE], remarks }
+}

@@ -1,0 +1,176 @@
+/**
+ * What a chat template does, in a form that can be said in another language: the texts around each turn. Found out by
+ * rendering conversations, not by name, and only believed when it gives the same text for all of them.
+ */
+import { LowrankError } from '../errors.js'
+import type { ChatMessage } from '../files/chat-template.js'
+import { renderChat } from '../files/encode-dataset.js'
+import { specialTokensOf, type TokenizerSource } from '../files/tokenizer.js'
+
+/** Texts before and after the content of a turn. */
+export interface Wrapping {
+  before: string
+  after: string
+}
+
+/** How a chat becomes a prompt. The BOS at its very start is not part of it. */
+export interface Turns {
+  /** The system prompt: a turn of its own, or inside the first or the last turn of the user. Null where it is refused. */
+  system: (Wrapping & { place: 'turn' | 'first' | 'last' }) | null
+  user: Wrapping
+  assistant: Wrapping
+  /** Before every turn of the user but the first. */
+  between: string
+  /** At the start, where the chat has no system prompt. */
+  opening: string
+  /** What the model is told where the chat has no system prompt; empty for nothing. */
+  defaultSystem: string
+  /** Opens the answer. */
+  generation: string
+}
+
+const USER = ['qwvzaxu', 'qwvzbxu', 'qwvzcxu']
+const ASSISTANT = ['qwvzaxs', 'qwvzbxs']
+const SYSTEM = 'qwvzsystem'
+
+/** A conversation of so many turns of the user, with the answers between. */
+function conversation(users: number, system: boolean, answered = false): ChatMessage[] {
+  const messages: ChatMessage[] = system ? [{ role: 'system', content: SYSTEM }] : []
+  for (let i = 0; i < users; i++) {
+    messages.push({ role: 'user', content: USER[i] })
+    if (i + 1 < users || answered) messages.push({ role: 'assistant', content: ASSISTANT[i] })
+  }
+  return messages
+}
+
+/** @returns undefined for a template that does something else, or depends on the date */
+export async function turnsOf(source: TokenizerSource): Promise<Turns | undefined> {
+  const bos = specialTokensOf(source).bos_token ?? ''
+  const render = async (messages: ChatMessage[], addGenerationPrompt = true, now = new Date(2024, 0, 1)) => {
+    const text = await renderChat(source, messages, { addGenerationPrompt, now })
+    return bos !== '' && text.startsWith(bos) ? text.slice(bos.length) : text
+  }
+  try {
+    const one = await render(conversation(1, false))
+    if (one !== (await render(conversation(1, false), true, new Date(2031, 6, 5)))) return undefined
+    const closed = await render(conversation(1, false), false)
+    const two = await render(conversation(2, false))
+    const answered = await render(conversation(1, false, true), false)
+    const withSystem = await render(conversation(2, true)).catch(() => undefined)
+    const turns = derive({ one, closed, two, answered, withSystem }, bos)
+    if (turns === undefined) return undefined
+    for (const users of [1, 2, 3])
+      for (const system of turns.system === null ? [false] : [false, true]) {
+        const messages = conversation(users, system)
+        if (renderTurns(turns, messages) !== (await render(messages))) return undefined
+      }
+    return turns
+  } catch (error) {
+    // A template that refuses these conversations is one that cannot be described.
+    if (error instanceof LowrankError) return undefined
+    throw error
+  }
+}
+
+interface Rendered {
+  /** One turn of the user, with and without the opening of an answer. */
+  one: string
+  closed: string
+  two: string
+  /** One turn and its answer. */
+  answered: string
+  /** Two turns after a system prompt. */
+  withSystem: string | undefined
+}
+
+function derive({ one, closed, two, answered, withSystem }: Rendered, bos: string): Turns | undefined {
+  const [first, second] = USER as [string, string]
+  const [answer] = ASSISTANT as [string]
+  const [opened = '', rest] = cut(one, first)
+  const after = cut(closed, first)[1]
+  const [, middle] = cut(two, first)
+  if (rest === undefined || after === undefined || middle === undefined) return undefined
+  const [beforeAnswer = '', afterAnswer] = cut(middle, answer)
+  const answerEnd = cut(answered, answer)[1]
+  if (afterAnswer === undefined || answerEnd === undefined) return undefined
+  const [gap = '', last] = cut(afterAnswer, second)
+  if (last !== rest || !rest.startsWith(after) || !beforeAnswer.startsWith(after)) return undefined
+  if (!gap.startsWith(answerEnd)) return undefined
+  let before = gap.slice(answerEnd.length)
+  let between = ''
+  if (!opened.endsWith(before) && bos !== '' && before.startsWith(bos)) {
+    between = bos
+    before = before.slice(bos.length)
+  }
+  if (!opened.endsWith(before)) return undefined
+  const turns: Turns = {
+    system: null,
+    user: { before, after },
+    assistant: { before: beforeAnswer.slice(after.length), after: answerEnd },
+    between,
+    opening: opened.slice(0, opened.length - before.length),
+    defaultSystem: '',
+    generation: rest.slice(after.length),
+  }
+  return withSystem === undefined ? turns : addSystem(turns, withSystem)
+}
+
+/** Where the system prompt stands, and what stands there without one. */
+function addSystem(turns: Turns, text: string): Turns | undefined {
+  const [first, second] = USER as [string, string]
+  const [head = '', tail] = cut(text, SYSTEM)
+  // A template that leaves system prompts out has none.
+  if (tail === undefined) return turns
+  const { before } = turns.user
+  const reached = (word: string) => tail.indexOf(word)
+  if (reached(first) < 0) {
+    // In the last turn: after the first.
+    const open = head.lastIndexOf(turns.between + before)
+    const inner = cut(tail, second)[0]
+    if (open < 0 || inner === undefined) return undefined
+    const start = head.slice(open + turns.between.length + before.length)
+    return { ...turns, system: { place: 'last', before: start, after: inner } }
+  }
+  const inner = tail.slice(0, reached(first))
+  if (inner.endsWith(before) && before !== '') {
+    const system = {
+      place: 'turn' as const,
+      before: head,
+      after: inner.slice(0, inner.length - before.length),
+    }
+    const { opening } = turns
+    const hasDefault =
+      opening.startsWith(system.before) &&
+      opening.endsWith(system.after) &&
+      opening.length > system.before.length + system.after.length
+    if (!hasDefault) return { ...turns, system }
+    const defaultSystem = opening.slice(system.before.length, opening.length - system.after.length)
+    return { ...turns, system, opening: '', defaultSystem }
+  }
+  if (!head.startsWith(before)) return undefined
+  return { ...turns, system: { place: 'first', before: head.slice(before.length), after: inner } }
+}
+
+function cut(text: string, word: string): [string, string] | [] {
+  const at = text.indexOf(word)
+  return at < 0 ? [] : [text.slice(0, at), text.slice(at + word.length)]
+}
+
+/** The prompt of a chat, as the Jinja template would give it, the BOS at the start aside. */
+export function renderTurns(turns: Turns, messages: readonly ChatMessage[]): string {
+  const { system, user, assistant, between, opening, defaultSystem, generation } = turns
+  const asked = messages.find(({ role }) => role === 'system')?.content as string | undefined
+  const told = asked ?? defaultSystem
+  const users = messages.filter(({ role }) => role === 'user')
+  let text = told === '' ? opening : ''
+  if (told !== '' && system?.place === 'turn') text += system.before + told + system.after
+  for (const message of messages) {
+    const content = message.content as string
+    if (message.role === 'user') {
+      const host = system?.place === 'first' ? users[0] : system?.place === 'last' ? users.at(-1) : undefined
+      const inside = host === message && told !== '' ? `${system?.before}${told}${system?.after}` : ''
+      text += (message === users[0] ? '' : between) + user.before + inside + content + user.after
+    } else if (message.role === 'assistant') text += assistant.before + content + assistant.after
+  }
+  return text + generation
+}

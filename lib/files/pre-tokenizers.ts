@@ -1,0 +1,59 @@
+/**
+ * Pre-tokenizers that GGUF files have a name for, and what each name stands for. Files only name them, so this table is
+ * what a tokenizer is rebuilt by, and what tells whether one can be written.
+ */
+import { type AdaptedTokenizer, GPT2_REGEX, stepsOf } from './tokenizer-adapt.js'
+
+const LLAMA3_REGEX =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+export interface PreTokenizer {
+  /** Each splits what the one before left. */
+  regexes: string[]
+  normalizer?: { type: string }
+  ignoreMerges?: boolean
+  /** Whether a BOS is put in front when the file does not say. */
+  addsBos?: boolean
+}
+
+/** By `tokenizer.ggml.pre`. */
+export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
+  ['gpt-2', { regexes: [GPT2_REGEX] }],
+  ['llama-bpe', { regexes: [LLAMA3_REGEX], ignoreMerges: true, addsBos: true }],
+  ['dbrx', { regexes: [LLAMA3_REGEX] }],
+  ['smollm', { regexes: ['\\p{N}', GPT2_REGEX] }],
+  ['qwen2', { regexes: [LLAMA3_REGEX.replace('\\p{N}{1,3}', '\\p{N}')], normalizer: { type: 'NFC' } }],
+])
+
+/** Other names of the same. */
+const SYNONYMS: ReadonlyMap<string, string> = new Map([
+  ['gpt2', 'gpt-2'],
+  ['llama3', 'llama-bpe'],
+  ['llama-v3', 'llama-bpe'],
+])
+
+/** What a name stands for, if it is known. */
+export function preTokenizerNamed(name: string): PreTokenizer | undefined {
+  return PRE_TOKENIZERS.get(SYNONYMS.get(name) ?? name)
+}
+
+/** The name of what a byte-level tokenizer does before its model, if there is one. */
+export function preTokenizerName(json: AdaptedTokenizer['json']): string | undefined {
+  const steps = stepsOf(json.pre_tokenizer)
+  const last = steps.pop()
+  if (last?.type !== 'ByteLevel' || last.add_prefix_space === true) return undefined
+  const regexes = steps.map(({ type, behavior, pattern }) => {
+    const isolates = type === 'Split' && String(behavior).toLowerCase() === 'isolated'
+    return isolates ? (pattern as { Regex?: unknown }).Regex : undefined
+  })
+  const normalizers = stepsOf(json.normalizer).map(({ type }) => type)
+  const ignoreMerges = json.model.ignore_merges === true
+  for (const [name, known] of PRE_TOKENIZERS) {
+    const same =
+      regexes.join('\n') === known.regexes.join('\n') &&
+      normalizers.join() === (known.normalizer?.type ?? '') &&
+      ignoreMerges === (known.ignoreMerges ?? false)
+    if (same) return name
+  }
+  return undefined
+}

@@ -1,0 +1,157 @@
+/**
+ * LoRA adapters as GGUF files, the form that llama.cpp takes: A and B of every adapted weight under the weight's name, and
+ * one alpha for all; the output is scaled by alpha over the rank of each. Ours are read back and others' loaded like an
+ * adapter folder.
+ */
+import { FileFormatError, ShapeError, UnsupportedError } from '../errors.js'
+import { type GgufHeader, type GgufTensor, readGgufHeader } from '../files/gguf.js'
+import { GgufKeys } from '../files/gguf-metadata.js'
+import { ggufArchitecture } from '../files/gguf-model.js'
+import { huggingFaceName, permutedHeads } from '../files/gguf-names.js'
+import { quote, readInto, withInputFile } from '../files/input.js'
+import { type Graph, headsOf } from '../graph/graph.js'
+import { describeAdapter } from '../strategies/describe.js'
+import { lora } from '../strategies/lora.js'
+import type { LinearSite } from '../strategies/strategy.js'
+import type { AdapterFolder } from './adapter-folder.js'
+import { toFloat32 } from './floats.js'
+
+/** A and B of one linear, as they lie in the file. */
+interface Pair {
+  a: GgufTensor
+  b: GgufTensor
+}
+
+/**
+ * Opens an adapter file for a model.
+ * @throws {FileFormatError} when the file is malformed or lacks a half of a pair
+ * @throws {ShapeError} when a tensor does not fit the model
+ * @throws {UnsupportedError} for another kind of adapter, an adapter of another architecture, or one of weights that take
+ * none here
+ */
+export async function openGgufAdapter(
+  path: string,
+  graph: Graph,
+  sites: readonly LinearSite[],
+): Promise<AdapterFolder> {
+  const header = await readGgufHeader(path)
+  const alpha = readAlpha(header, graph)
+  const pairs = pairsOf(header, graph, sites)
+  const ranks = new Map([...pairs].map(([target, { b }]) => [target, b.dims[0] ?? 1]))
+  const perTarget = Object.fromEntries([...ranks].map(([target, rank]) => [pattern(target), rank]))
+  const strategy = lora({
+    r: Math.max(...ranks.values()),
+    targetModules: [...pairs.keys()],
+    rankPattern: perTarget,
+    // An alpha of 0 stands for a scale of 1.
+    ...(alpha === 0 ? { alphaPattern: perTarget } : { loraAlpha: alpha }),
+  })
+  const description = describeAdapter(strategy, sites)
+  return {
+    path,
+    description,
+    baseModel: null,
+    baseFingerprint: null,
+    async *parameters() {
+      for (const [target, { a, b }] of pairs) {
+        yield { name: `${target}.lora_A.weight`, values: await readFloats(path, a) }
+        const rows = await readFloats(path, b)
+        yield {
+          name: `${target}.lora_B.weight`,
+          values: unpermuted(rows, target, ranks.get(target) ?? 1, graph),
+        }
+      }
+    },
+  }
+}
+
+const pattern = (path: string) => path.replaceAll('.', '\\.')
+
+function readAlpha({ path, metadata }: GgufHeader, graph: Graph): number {
+  const keys = new GgufKeys(path, metadata)
+  const kind = [keys.text('general.type'), keys.text('adapter.type')]
+  if (kind[0] !== 'adapter' || kind[1] !== 'lora')
+    throw new UnsupportedError(
+      `${path} holds ${kind[0] === 'adapter' ? `an adapter of the type ${quote(kind[1] ?? 'none')}` : 'no adapter'}; a GGUF file with a LoRA adapter is expected.`,
+      { path, type: kind[0] ?? null, adapterType: kind[1] ?? null },
+    )
+  const architecture = keys.text('general.architecture')
+  const { name } = ggufArchitecture(graph.family)
+  if (architecture !== name)
+    throw new UnsupportedError(
+      `${path} is an adapter of the architecture ${quote(architecture ?? 'none')}, but the model is ${quote(name)}.`,
+      { path, architecture: architecture ?? null, expected: name },
+    )
+  const alpha = keys.required('adapter.lora.alpha', keys.number('adapter.lora.alpha'))
+  if (alpha >= 0) return alpha
+  throw new FileFormatError(`${path}: adapter.lora.alpha is ${alpha}, expected 0 or more.`, { path, alpha })
+}
+
+function pairsOf(
+  { path, tensors }: GgufHeader,
+  graph: Graph,
+  sites: readonly LinearSite[],
+): Map<string, Pair> {
+  const found = new Map<string, Partial<Pair>>()
+  for (const tensor of tensors) {
+    const [, weight = '', half] = /^(.+)\.lora_([ab])$/.exec(tensor.name) ?? []
+    const name = huggingFaceName(weight, graph.layers)
+    const site = sites.find((one) => `${one.path}.weight` === name)
+    if (site === undefined)
+      throw new UnsupportedError(
+        `${path} has the tensor ${quote(tensor.name)}; adapters of the linears of the model's blocks can be loaded.`,
+        { path, tensor: tensor.name },
+      )
+    const pair = found.get(site.path) ?? {}
+    pair[half as 'a' | 'b'] = tensor
+    found.set(site.path, pair)
+  }
+  if (found.size === 0) throw new FileFormatError(`${path} has no tensors.`, { path })
+  const pairs = new Map<string, Pair>()
+  for (const [target, { a, b }] of found) {
+    if (a === undefined || b === undefined)
+      throw new FileFormatError(`${path} has only one half of the adapter of ${target}.`, { path, target })
+    const site = sites.find((one) => one.path === target) as LinearSite
+    // Writers may drop a last dimension of 1.
+    const [rank = 1, out = 1] = b.dims
+    if (a.dims[0] !== site.in || (a.dims[1] ?? 1) !== rank || out !== site.out)
+      throw new ShapeError(
+        `${path}: the adapter of ${target} is [${a.dims.join(', ')}] and [${b.dims.join(', ')}], but the model needs [${site.in}, rank] and [rank, ${site.out}].`,
+        { path, target },
+      )
+    pairs.set(target, { a, b })
+  }
+  return pairs
+}
+
+async function readFloats(path: string, { name, type, offset, bytes }: GgufTensor): Promise<Float32Array> {
+  const data = new Uint8Array(bytes)
+  await withInputFile(path, (file) => readInto(file, data, offset))
+  return toFloat32(type.name, data, `${path}: ${name}`)
+}
+
+function unpermuted(rows: Float32Array, target: string, rank: number, graph: Graph): Float32Array {
+  const order = rowOrder(target, rows.length / rank, graph)
+  if (order === undefined) return rows
+  const out = new Float32Array(rows.length)
+  order.forEach((from, to) => {
+    out.set(rows.subarray(to * rank, (to + 1) * rank), from * rank)
+  })
+  return out
+}
+
+/**
+ * Which row of a linear lies at each row of a GGUF file: within each head the two rotary dimensions of a pair side by side.
+ * Undefined where the order is the same.
+ */
+export function rowOrder(target: string, rows: number, graph: Graph): Uint32Array | undefined {
+  const { heads, kvHeads } = headsOf(graph)
+  const { permuted } = ggufArchitecture(graph.family)
+  const count = permuted ? permutedHeads(`${target}.`, heads, kvHeads) : undefined
+  if (count === undefined) return undefined
+  const size = rows / count
+  return Uint32Array.from({ length: rows }, (_, row) => {
+    const at = row % size
+    return row - at + (at % 2) * (size / 2) + Math.floor(at / 2)
+  })
+}

@@ -1,0 +1,143 @@
+/** Exported GGUF files in llama.cpp: it cuts texts into the same ids, and computes the same model. */
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { Adapter } from '../../lib/adapter.js'
+import { loadTokenizer } from '../../lib/files/tokenizer.js'
+import { readTokenizerSource } from '../../lib/files/tokenizer-source.js'
+import { loadModel, type Model } from '../../lib/model.js'
+import { lora } from '../../lib/strategies/lora.js'
+import { scratchFolder } from '../lib/files/scratch.js'
+import { runLlamaCpp } from './llama-cpp.js'
+import { awkwardTexts, wordedModel } from './worded-model.js'
+
+const models: Model[] = []
+afterEach(async () => {
+  for (const model of models.splice(0)) await model.dispose()
+})
+
+async function load(path: string): Promise<Model> {
+  const model = await loadModel(path, { precision: 'fp32' })
+  models.push(model)
+  return model
+}
+
+/** An adapter that does something. */
+async function attach(model: Model, options: Parameters<typeof lora>[0] = {}): Promise<Adapter> {
+  const adapter = await model.attach(lora({ r: 4, loraAlpha: 8, ...options }), { seed: 3 })
+  for (const { name } of adapter.state.description.spec.parameters)
+    if (name.includes('lora_B')) adapter.state.native.fill(name, { kind: 'normal', std: 0.05, seed: 3 })
+  return adapter
+}
+
+const place = (name = 'model.gguf') => join(scratchFolder(), name)
+
+/** Largest difference of log-probabilities among the tokens that have at least a thousandth. */
+function largestGap(expected: Float32Array, found: Map<number, number>[]): number {
+  const vocabulary = expected.length / found.length
+  let most = 0
+  found.forEach((row, position) => {
+    const logits = expected.subarray(position * vocabulary, (position + 1) * vocabulary)
+    const top = logits.reduce((a, b) => Math.max(a, b))
+    const sum = top + Math.log(logits.reduce((total, logit) => total + Math.exp(logit - top), 0))
+    logits.forEach((logit, id) => {
+      if (logit - sum > Math.log(1e-3))
+        most = Math.max(most, Math.abs(logit - sum - (row.get(id) ?? Number.POSITIVE_INFINITY)))
+    })
+  })
+  return most
+}
+
+/** The likeliest ids after a prompt. */
+async function greedyIds(model: Model, prompt: number[], count: number): Promise<number[]> {
+  const ids = [...prompt]
+  while (ids.length < prompt.length + count) {
+    const logits = await model.logits(Int32Array.from(ids))
+    const last = logits.subarray(logits.length - logits.length / ids.length)
+    ids.push(last.indexOf(last.reduce((a, b) => Math.max(a, b))))
+  }
+  return ids.slice(prompt.length)
+}
+
+const prompt = Array.from({ length: 24 }, (_, i) => (i * 131 + 17) % 890)
+
+/** Texts that llama.cpp cannot cut as Python does: it composes no accents, and keeps white space beside some tokens. */
+const comparable = (tokenizer: string) =>
+  awkwardTexts.filter((text) => {
+    if (tokenizer === 'qwen2') return text === text.normalize('NFC')
+    return tokenizer !== 'gpt2' || !/<(left|right|both)>/.test(text)
+  })
+
+describe.each([
+  ['smollm2', 'smollm', 'f16'],
+  ['llama3', 'llama3', 'bf16'],
+  ['qwen2', 'qwen2', 'f32'],
+  ['llama2', 'llama2', 'f16'],
+  ['linear', 'gpt2', 'f16'],
+] as const)('a model like %s with a tokenizer like %s, as a GGUF file in %s', (family, tokenizer, dtype) => {
+  it('is the same model in llama.cpp, with an adapter merged in', async () => {
+    const path = await wordedModel(family, tokenizer)
+    const model = await load(path)
+    await attach(model)
+    const { output, files, check, remarks } = await model.export(place(), { format: 'gguf', dtype })
+    expect(files).toEqual(['model.gguf'])
+    expect(remarks).toHaveLength(tokenizer === 'gpt2' ? 1 : 0)
+    expect(check?.kl).toBeLessThan(dtype === 'bf16' ? 1e-3 : 1e-5)
+
+    const own = loadTokenizer(await readTokenizerSource({ kind: 'folder', path }))
+    const texts = comparable(tokenizer)
+    expect(texts.length).toBeGreaterThan(30)
+    // What was written is the reference: rounding to 16 bits is not the matter here.
+    const written = await load(output)
+    const found = await runLlamaCpp(output, { texts, prompt, tokens: 12 })
+    texts.forEach((text, i) => {
+      const ids = own.encode(text, { addSpecialTokens: false })
+      expect({ text, ids: found.ids[i] }).toEqual({ text, ids })
+    })
+    const gap = largestGap(await written.logits(Int32Array.from(prompt)), found.logProbabilities)
+    console.log(family, dtype, gap)
+    expect(gap).toBeLessThan(0.02)
+    expect(found.greedy).toEqual(await greedyIds(written, prompt, 12))
+    expect(found.trainContextSize).toBe(512)
+  })
+})
+
+describe('a model like smollm2', () => {
+  it('is nearly the same in Q8_0, which rounds more in llama.cpp', async () => {
+    const model = await load(await wordedModel('smollm2', 'smollm'))
+    await attach(model)
+    const { output, check } = await model.export(place(), { format: 'gguf', dtype: 'q8_0' })
+    expect(check?.kl).toBeGreaterThan(0)
+    expect(check?.kl).toBeLessThan(1e-3)
+    const written = await load(output)
+    const found = await runLlamaCpp(output, { prompt, tokens: 12 })
+    // It rounds activations to 8 bits as well.
+    expect(largestGap(await written.logits(Int32Array.from(prompt)), found.logProbabilities)).toBeLessThan(
+      0.2,
+    )
+    expect(found.greedy).toEqual(await greedyIds(written, prompt, 12))
+  })
+
+  it('takes the adapter alone as a GGUF file, whatever its scales, on its own GGUF file', async () => {
+    const source = await load(await wordedModel('smollm2', 'smollm'))
+    const base = await source.export(place('base.gguf'), { format: 'gguf', check: false })
+    const model = await load(base.output)
+    await attach(model, {
+      useRslora: true,
+      rankPattern: { q_proj: 2, 'layers.1.mlp.up_proj': 1 },
+      alphaPattern: { k_proj: 3 },
+    })
+    const expected = await model.logits(Int32Array.from(prompt))
+    const plain = await model.logits(Int32Array.from(prompt), { adapters: [] })
+    const { output, check } = await model.export(place('adapter.gguf'), { format: 'gguf-lora' })
+    expect(check).toMatchObject({ top1Agreement: 1 })
+    expect(check?.maxAbsLogitError).toBeLessThan(1e-4)
+    const found = await runLlamaCpp(base.output, { prompt, tokens: 12, lora: output })
+    expect(largestGap(plain, found.logProbabilities)).toBeGreaterThan(0.1)
+    expect(largestGap(expected, found.logProbabilities)).toBeLessThan(0.02)
+    expect(found.greedy).toEqual(await greedyIds(model, prompt, 12))
+
+    const loaded = await model.loadAdapter(output)
+    const again = await model.logits(Int32Array.from(prompt), { adapters: [loaded] })
+    expect(Math.max(...again.map((value, i) => Math.abs(value - (expected[i] ?? 0))))).toBeLessThan(1e-4)
+  })
+})
