@@ -27,14 +27,16 @@ export async function writeOllama(
 ): Promise<{ files: string[]; remarks: string[] }> {
   const { base } = subject
   const source = await base.tokenizerSource()
-  const found = source.chatTemplate === undefined ? undefined : await turnsOf(source)
+  const tokenizer = await base.tokenizer()
+  const bos = tokenizer.addsBos ? (tokenizer.idToToken(tokenizer.bosId as number) ?? '') : ''
+  const found = source.chatTemplate === undefined ? undefined : await turnsOf(source, bos)
   const turns = found !== undefined && fitsModelfile(found) ? found : undefined
   const context = base.files.config.max_position_embeddings
   const text = modelfileText({
     model: MODEL_FILE,
     adapter: separate ? ADAPTER_FILE : undefined,
     turns,
-    stops: stopTexts(await base.tokenizer(), turns),
+    stops: stopTexts(tokenizer, turns),
     context: typeof context === 'number' ? context : undefined,
   })
   const remarks: string[] = []

@@ -2,10 +2,10 @@
  * What a chat template does, in a form that can be said in another language: the texts around each turn. Found out by
  * rendering conversations, not by name, and only believed when it gives the same text for all of them.
  */
-import { LowrankError } from '../errors.js'
+import { DataError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
-import { specialTokensOf, type TokenizerSource } from '../files/tokenizer.js'
+import type { TokenizerSource } from '../files/tokenizer.js'
 
 /** Texts before and after the content of a turn. */
 export interface Wrapping {
@@ -43,9 +43,11 @@ function conversation(users: number, system: boolean, answered = false): ChatMes
   return messages
 }
 
-/** @returns undefined for a template that does something else, or depends on the date */
-export async function turnsOf(source: TokenizerSource): Promise<Turns | undefined> {
-  const bos = specialTokensOf(source).bos_token ?? ''
+/**
+ * @param bos what is put before the prompt anyway; empty for nothing
+ * @returns undefined for a template that does something else, or depends on the date
+ */
+export async function turnsOf(source: TokenizerSource, bos: string): Promise<Turns | undefined> {
   const render = async (messages: ChatMessage[], addGenerationPrompt = true, now = new Date(2024, 0, 1)) => {
     const text = await renderChat(source, messages, { addGenerationPrompt, now })
     return bos !== '' && text.startsWith(bos) ? text.slice(bos.length) : text
@@ -56,7 +58,10 @@ export async function turnsOf(source: TokenizerSource): Promise<Turns | undefine
     const closed = await render(conversation(1, false), false)
     const two = await render(conversation(2, false))
     const answered = await render(conversation(1, false, true), false)
-    const withSystem = await render(conversation(2, true)).catch(() => undefined)
+    const withSystem = await render(conversation(2, true)).catch((error) => {
+      if (error instanceof DataError) return undefined
+      throw error
+    })
     const turns = derive({ one, closed, two, answered, withSystem }, bos)
     if (turns === undefined) return undefined
     for (const users of [1, 2, 3])
@@ -67,7 +72,7 @@ export async function turnsOf(source: TokenizerSource): Promise<Turns | undefine
     return turns
   } catch (error) {
     // A template that refuses these conversations is one that cannot be described.
-    if (error instanceof LowrankError) return undefined
+    if (error instanceof DataError) return undefined
     throw error
   }
 }
@@ -95,8 +100,7 @@ function derive({ one, closed, two, answered, withSystem }: Rendered, bos: strin
   if (afterAnswer === undefined || answerEnd === undefined) return undefined
   const [gap = '', last] = cut(afterAnswer, second)
   if (last !== rest || !rest.startsWith(after) || !beforeAnswer.startsWith(after)) return undefined
-  if (!gap.startsWith(answerEnd)) return undefined
-  let before = gap.slice(answerEnd.length)
+  let before = gap.startsWith(answerEnd) ? gap.slice(answerEnd.length) : commonEnd(gap, opened)
   let between = ''
   if (!opened.endsWith(before) && bos !== '' && before.startsWith(bos)) {
     between = bos
@@ -106,7 +110,10 @@ function derive({ one, closed, two, answered, withSystem }: Rendered, bos: strin
   const turns: Turns = {
     system: null,
     user: { before, after },
-    assistant: { before: beforeAnswer.slice(after.length), after: answerEnd },
+    assistant: {
+      before: beforeAnswer.slice(after.length),
+      after: gap.slice(0, gap.length - between.length - before.length),
+    },
     between,
     opening: opened.slice(0, opened.length - before.length),
     defaultSystem: '',
@@ -149,6 +156,12 @@ function addSystem(turns: Turns, text: string): Turns | undefined {
   }
   if (!head.startsWith(before)) return undefined
   return { ...turns, system: { place: 'first', before: head.slice(before.length), after: inner } }
+}
+
+function commonEnd(a: string, b: string): string {
+  let length = 0
+  while (length < a.length && a.at(-1 - length) === b.at(-1 - length)) length++
+  return a.slice(a.length - length)
 }
 
 function cut(text: string, word: string): [string, string] | [] {

@@ -1,0 +1,59 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import type { Printed } from '../../../lib/cli/schemas.js'
+import { readGgufHeader } from '../../../lib/files/gguf.js'
+import { project } from '../../e2e/project.js'
+import { lowrank, printed } from './lowrank.js'
+
+test('an adapter is exported in every format, read back and compared; what does not go together is one error', async () => {
+  const { config, at } = project()
+  const ended = await lowrank(['train', config])
+  expect(ended.code, ended.stderr).toBe(0)
+  const run = async (format: string, output: string, ...more: string[]) => {
+    const flags = ['--format', format, '--adapter', at('out'), '--output', at(output), ...more]
+    const done = await lowrank(['export', '--json', ...flags])
+    expect(done.code, done.stderr).toBe(0)
+    const [found] = printed<'export'>(done) as [Printed<'export'>]
+    expect(found).toMatchObject({ output: at(output), format, remarks: [] })
+    expect(found.check?.top1_agreement).toBeGreaterThan(0.9)
+    expect(found.check?.kl).toBeLessThan(1e-3)
+    return found
+  }
+  const dtypes = async (file: string) =>
+    new Set((await readGgufHeader(at(file))).tensors.map(({ type }) => type.name))
+
+  expect((await run('gguf', 'tuned.gguf', '--dtype', 'q8_0')).files).toEqual(['tuned.gguf'])
+  expect(await dtypes('tuned.gguf')).toEqual(new Set(['Q8_0', 'F32']))
+  const alone = await run('gguf-lora', 'adapter.gguf')
+  expect(alone.check?.max_abs_logit_error).toBeLessThan(1e-4)
+  expect(await dtypes('adapter.gguf')).toEqual(new Set(['F32']))
+  expect((await run('safetensors', 'merged', '--dtype', 'bf16')).files).toContain('model.safetensors')
+  const both = await run('ollama', 'ollama', '--separate-adapter')
+  expect(readdirSync(at('ollama')).sort()).toEqual(both.files)
+  expect(both.files).toEqual(['Modelfile', 'adapter.gguf', 'model.gguf'])
+  expect(readFileSync(at('ollama/Modelfile'), 'utf8')).toMatch(
+    /^FROM \.\/model\.gguf\nADAPTER \.\/adapter\.gguf\nTEMPLATE """\{\{ range .*PARAMETER stop "<\|im_end\|>"\nPARAMETER stop "<\|im_start\|>"\nPARAMETER num_ctx 128\n$/s,
+  )
+
+  const refused = async (...args: string[]) => {
+    const { code, stderr } = await lowrank(['export', ...args])
+    return { code, error: stderr.split('\n').find((line) => line.startsWith('error: ')) }
+  }
+  const adapter = ['--adapter', at('out'), '--output', at('no')]
+  expect(
+    await Promise.all([
+      refused('--format', 'gguf', '--adapter', at('out'), '--output', at('tuned.gguf')),
+      refused('--format', 'onnx', ...adapter),
+      refused('--format', 'gguf-lora', ...adapter, '--dtype', 'q8_0'),
+      refused('--format', 'gguf', ...adapter, '--separate-adapter'),
+      refused('--format', 'gguf-lora', '--model', at('smollm2'), '--output', at('no')),
+    ]),
+  ).toEqual([
+    { code: 2, error: expect.stringContaining('exists already; name another place') },
+    { code: 2, error: expect.stringContaining('Allowed choices are safetensors, gguf, gguf-lora, ollama') },
+    { code: 2, error: expect.stringContaining('dtype is q8_0, and the format is gguf-lora') },
+    { code: 2, error: expect.stringContaining('separateAdapter is true, and the format is gguf') },
+    { code: 2, error: expect.stringContaining('no adapter acts on the model') },
+  ])
+  expect(existsSync(at('no'))).toBe(false)
+})
