@@ -3,7 +3,7 @@
 //
 //   prebuilds.mjs [--arch x64,arm64]     this machine's architecture when none is named; others need a cross compiler
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -22,10 +22,16 @@ function run(command, args, env = {}) {
   if (status !== 0) process.exit(status ?? 1)
 }
 
-/** node-gyp wants Node's headers even for a target that compiles nothing; most installations have them at hand. */
+/**
+ * node-gyp wants Node's headers, and downloads them, even for a target that compiles nothing. What it reads of them is
+ * one file, which may as well say that there are two configurations and nothing more.
+ */
 function headers() {
-  const prefix = dirname(dirname(realpathSync(process.execPath)))
-  return existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? { npm_config_nodedir: prefix } : {}
+  const folder = join(root, 'out', 'headers')
+  mkdirSync(join(folder, 'include', 'node'), { recursive: true })
+  const configurations = "{'target_defaults': {'configurations': {'Release': {}, 'Debug': {}}}}\n"
+  writeFileSync(join(folder, 'include', 'node', 'common.gypi'), configurations)
+  return { npm_config_nodedir: folder }
 }
 
 function build(arch) {
