@@ -49,6 +49,7 @@ const schema = generateSchema.extend({
 /** Chooses the adapters of an answer. @internal */
 export type ChooseAdapters = () => ActiveAdapter[]
 
+/** A conversation with a model: keeps the turns, and the key/value cache of what the model has read of them. */
 export class Chat {
   /** What the model is told before the first turn; may be changed between two answers. */
   system: string | null

@@ -210,6 +210,7 @@ export type TextOptions = Partial<GenerateOptions> &
     adapters?: readonly AdapterChoice[]
   }
 
+/** A loaded model: answers, is evaluated, and takes adapters. Memory is held until `dispose()`. */
 export class Model {
   /** Its path, or its name on the hub. */
   readonly path: string

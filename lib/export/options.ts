@@ -26,6 +26,7 @@ export interface SaveOptions {
   check?: boolean
   /** Text to compare on; default a few lines that come with the package. */
   checkDataset?: DatasetConfig | string
+  /** Called as bytes are written, and read back for the check. */
   onProgress?: (progress: WriteProgress) => void
   /** Stops the work; nothing is left half written. */
   signal?: AbortSignal

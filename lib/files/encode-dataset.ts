@@ -20,6 +20,7 @@ export type EncodeDatasetOptions = EncodeRowOptions & DatasetForm
 /** Files, folders, patterns and `-`; or rows that a program gives, with what they are called in messages. */
 export type DatasetInput = string | readonly string[] | { rows: RowSource; name: string }
 
+/** How far the reading of data is. */
 export interface EncodeProgress {
   /** Rows read so far. */
   rows: number

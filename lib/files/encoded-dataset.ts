@@ -23,6 +23,7 @@ export interface EncodedChunk {
   lines: Uint32Array
 }
 
+/** What was read of a dataset, left out and cut. */
 export interface DatasetStats {
   /** Rows read. */
   rows: number

@@ -6,6 +6,7 @@ import type { TensorSource } from '../files/model-files.js'
 import type { Graph } from '../graph/graph.js'
 import { loadAddon } from './load.js'
 
+/** What memory is held for. */
 export type Category =
   | 'weights'
   | 'quantization_constants'
@@ -19,6 +20,7 @@ export type Category =
 
 /** How a weight is held in memory. */
 export type StorageFormat = 'f32' | 'bf16' | 'f16' | 'nf4' | 'nf4_double'
+/** Of the operands of matrix products, as resolved. */
 export type Precision = 'f32' | 'bf16'
 
 /** One trainable or frozen array of an adapter: `[rows, cols]` f32, row-major. */
@@ -88,6 +90,7 @@ export interface PlanOptions {
   recompute?: boolean
 }
 
+/** Bytes of one category. */
 export interface PlanRow {
   category: Category
   bytes: number

@@ -18,6 +18,7 @@ export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
   readonly projectGradient: boolean
 }
 
+/** What `loraFa()` takes. */
 export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
 
 const schema = z.strictObject({

@@ -17,6 +17,7 @@ export interface LoraPlusConfig extends StrategyConfig {
   readonly loraplusLrRatio: number
 }
 
+/** What `loraPlus()` takes. */
 export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
 
 const schema = z.strictObject({

@@ -40,6 +40,7 @@ export interface LoraConfig extends StrategyConfig {
   readonly bias: 'none'
 }
 
+/** What `lora()` takes. */
 export type LoraOptions = Partial<Omit<LoraConfig, 'name'>>
 
 const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one name' })], {

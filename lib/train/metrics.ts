@@ -74,7 +74,11 @@ export const trainEvents = [
     .describe('The run came to its end'),
 ] as const
 
-/** One event of a run; a line of JSON. Bytes are integers, losses nats per supervised token, steps count from 1. */
+/**
+ * One event of a run, told apart by `event`: `plan`, `step`, `eval`, `checkpoint` or `done`; a line of metrics.jsonl,
+ * whose fields schemas/metrics.schema.json describes. Bytes are integers, losses nats per supervised token, steps count
+ * from 1.
+ */
 export type TrainEvent = z.infer<(typeof trainEvents)[number]>
 
 const FILE = 'metrics.jsonl'

@@ -13,6 +13,7 @@ export interface AdamW {
   readonly weightDecay: number | null
 }
 
+/** An optimiser with its settings. */
 export type Optimizer = AdamW
 
 /** Named by users of transformers and not available. */

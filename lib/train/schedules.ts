@@ -13,12 +13,14 @@ export type Schedule =
   | CosineSchedule
   | WarmupStableDecaySchedule
 
+/** Half a cosine from the peak rate down. */
 export interface CosineSchedule {
   readonly type: 'cosine'
   /** Share of the base rate to end at, in [0, 1]. Default 0. */
   readonly minLrRate: number
 }
 
+/** Warm-up, a constant rate, and a fall at the end. */
 export interface WarmupStableDecaySchedule {
   readonly type: 'warmup_stable_decay'
   /** Steps of the fall at the end. */
