@@ -33,6 +33,7 @@ export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategie
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export { type Nf4Quantization, nf4, type Quantization } from './strategies/quantization.js'
 export type { StrategyConfig } from './strategies/strategy.js'
+export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export { loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
 export type { PromptProgress } from './train/decoder.js'

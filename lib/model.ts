@@ -323,6 +323,8 @@ export class Model {
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(folder.description, options.trainable ?? false, folder.baseFingerprint)
       try {
+        const unsaved = folder.description.factors.filter(({ tensor }) => tensor === undefined)
+        await initialise(state.native, unsaved, this.#base.native, 0)
         for await (const { name, values } of folder.parameters()) state.native.write(name, 'value', values)
       } catch (error) {
         state.native.dispose()

@@ -31,6 +31,7 @@ const DESCRIPTIVE = new Set([
   'eva_config',
   'inference_mode',
   'init_lora_weights',
+  'init_weights',
   'kasa_config',
   'loftq_config',
   'lora_ga_config',
@@ -43,18 +44,8 @@ const DESCRIPTIVE = new Set([
   'task_type',
 ])
 
-/** Keys that the strategy's rules read. */
-const READ = new Set([
-  'alpha_pattern',
-  'exclude_modules',
-  'layers_to_transform',
-  'lora_alpha',
-  'lora_dropout',
-  'r',
-  'rank_pattern',
-  'target_modules',
-  'use_rslora',
-])
+/** Keys that every strategy reads: which modules are adapted. */
+const MODULES = ['target_modules', 'exclude_modules', 'layers_to_transform']
 
 /** Initialisations that leave the base as it is; the others subtract from it when PEFT loads the adapter. */
 const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian', 'orthogonal', 'eva'])
@@ -68,7 +59,6 @@ export function adapterConfigText(
   const { strategy, targets, linears } = description
   const rules = rulesOf(strategy)
   const fields: PeftFields = {
-    ...rules.toPeft(strategy),
     auto_mapping: null,
     base_model_name_or_path: baseModel,
     exclude_modules: null,
@@ -80,6 +70,7 @@ export function adapterConfigText(
     revision,
     target_modules: targetNames(targets, linears),
     task_type: 'CAUSAL_LM',
+    ...rules.toPeft(strategy),
   }
   // Only the outer keys: in the maps of patterns the order decides which one counts.
   const sorted = Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -107,8 +98,9 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
       `${path}: peft_type is ${JSON.stringify(type)}; adapters that can be read: ${knownPeftTypes().join(', ')}.`,
       { path, peftType: type },
     )
-  refuseUnsupported(path, fields)
-  const read = Object.entries(fields).filter(([key, value]) => READ.has(key) && value !== null)
+  const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
+  refuseUnsupported(path, fields, keys)
+  const read = Object.entries(fields).filter(([key, value]) => keys.has(key) && value !== null)
   const known = { target_modules: modules, ...Object.fromEntries(read) }
   return {
     strategy: rules.fromPeft(known),
@@ -117,7 +109,7 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
   }
 }
 
-function refuseUnsupported(path: string, fields: PeftFields): void {
+function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<string>): void {
   const init = fields.init_lora_weights
   if (!HARMLESS_INITS.has(init))
     throw new UnsupportedError(
@@ -127,7 +119,7 @@ function refuseUnsupported(path: string, fields: PeftFields): void {
   if (fields.bias !== undefined && fields.bias !== 'none')
     throw unsupportedKey(path, 'bias', fields.bias, 'none')
   for (const [key, value] of Object.entries(fields)) {
-    if (key === 'bias' || DESCRIPTIVE.has(key) || READ.has(key) || isOff(value)) continue
+    if (key === 'bias' || DESCRIPTIVE.has(key) || read.has(key) || isOff(value)) continue
     throw unsupportedKey(path, key, value, 'it to be absent')
   }
 }

@@ -6,6 +6,7 @@ import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
 import type { Factor, Initialiser, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
 import { resolveTargets } from './targets.js'
+import { torchUniform } from './torch-random.js'
 
 /** Everything about an adapter but its numbers. */
 export interface AdapterDescription {
@@ -86,10 +87,13 @@ export async function initialise(
   base: NativeModel,
   seed: number,
 ): Promise<void> {
-  for (const { name, initialiser } of factors) {
+  for (const { name, rows, cols, initialiser } of factors) {
     if (initialiser.kind === 'weight')
       await translatedAsync(() => adapter.copyWeight(name, base, initialiser.weight).promise)
-    else if (initialiser.kind === 'uniform' || initialiser.kind === 'normal')
+    else if (initialiser.kind === 'torch_uniform') {
+      const { seed: own, bound, skip } = initialiser
+      adapter.write(name, 'value', torchUniform(own, rows * cols, bound, skip))
+    } else if (initialiser.kind === 'uniform' || initialiser.kind === 'normal')
       adapter.fill(name, { ...initialiser, seed })
     else adapter.fill(name, initialiser)
   }

@@ -8,8 +8,9 @@ import { loraFaRules } from './lora-fa.js'
 import { loraPlusRules } from './lora-plus.js'
 import { qloraRules } from './qlora.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
+import { veraRules } from './vera.js'
 
-const all = [loraRules, loraFaRules, loraPlusRules, qloraRules] as const
+const all = [loraRules, loraFaRules, loraPlusRules, veraRules, qloraRules] as const
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
 )
@@ -19,6 +20,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraRules.schema,
   loraFaRules.schema,
   loraPlusRules.schema,
+  veraRules.schema,
   qloraRules.schema,
   fullRules.schema,
 ]) as unknown as z.ZodType<StrategyConfig>

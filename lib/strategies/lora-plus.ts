@@ -70,5 +70,8 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
     plainRules(adapter)
       .linears(adapter, sites)
       .map((answer) => ({ ...answer, factors: answer.factors.map(regrouped) })),
-  toPeft: ({ adapter }) => plainRules(adapter).toPeft(adapter),
+  toPeft: ({ adapter }) => ({
+    peft_type: plainRules(adapter).peftType,
+    ...plainRules(adapter).toPeft(adapter),
+  }),
 }

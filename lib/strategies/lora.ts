@@ -123,23 +123,11 @@ export const loraRules: StrategyRules<LoraConfig> = {
     fan_in_fan_out: false,
     init_lora_weights: true,
   }),
-  fromPeft: (fields) => {
-    const { r, lora_alpha, lora_dropout, target_modules, rank_pattern, alpha_pattern, use_rslora } = fields
-    const { exclude_modules, layers_to_transform } = fields
-    const given = Object.entries({
-      r,
-      lora_alpha,
-      lora_dropout,
-      target_modules,
-      exclude_modules,
-      layers_to_transform,
-      rank_pattern,
-      alpha_pattern,
-      use_rslora,
-    }).filter(([, value]) => value !== undefined)
-    const options = { name: 'lora', ...Object.fromEntries(given) }
-    return deepFreeze(parseOptions(schema, options, { name: 'adapter_config.json', spelling: 'snake' }))
-  },
+  peftKeys: ['r', 'lora_alpha', 'lora_dropout', 'rank_pattern', 'alpha_pattern', 'use_rslora'],
+  fromPeft: (fields) =>
+    deepFreeze(
+      parseOptions(schema, { ...fields, name: 'lora' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    ),
 }
 
 function patternLookup(config: LoraConfig, sites: readonly LinearSite[]) {

@@ -3,11 +3,16 @@ import * as z from 'zod'
 import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
+import { veraRules } from './vera.js'
 
-const plain = [loraRules, loraFaRules] as unknown as readonly StrategyRules[]
+const plain = [loraRules, loraFaRules, veraRules] as unknown as readonly StrategyRules[]
 
 /** An adapter by its name. Default plain LoRA. */
-export const plainSchema = z.discriminatedUnion('name', [loraRules.schema, loraFaRules.schema])
+export const plainSchema = z.discriminatedUnion('name', [
+  loraRules.schema,
+  loraFaRules.schema,
+  veraRules.schema,
+])
 
 /** Rules of a strategy that `plainSchema` takes. */
 export function plainRules(config: StrategyConfig): StrategyRules {

@@ -58,5 +58,5 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   targeting: (config) => inner(config).targeting(config.adapter),
   groups: (config) => inner(config).groups(config.adapter),
   linears: (config, sites) => inner(config).linears(config.adapter, sites),
-  toPeft: (config) => inner(config).toPeft(config.adapter),
+  toPeft: (config) => ({ peft_type: inner(config).peftType, ...inner(config).toPeft(config.adapter) }),
 }

@@ -33,6 +33,8 @@ export type Initialiser =
   | { kind: 'constant'; value: number }
   | { kind: 'uniform'; bound: number }
   | { kind: 'normal'; std: number }
+  /** As torch draws them: `uniform_(-bound, bound)` of a generator with this seed, after `skip` other numbers. */
+  | { kind: 'torch_uniform'; bound: number; seed: number; skip: number }
   /** A copy of a base weight of the same shape, in whose place it is used. */
   | { kind: 'weight'; weight: string }
 
@@ -93,7 +95,10 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
   /** Base weights that train, as copies; every initialiser is of kind `weight`. */
   copies?(config: Config, weights: readonly GraphWeight[]): Factor[]
+  /** Over what all types have in common; `undefined` leaves one of those out. */
   toPeft(config: Config): PeftFields
+  /** Keys of this `peft_type` that `fromPeft` reads, beside those that name modules. */
+  peftKeys?: readonly string[]
   /** Options from checked fields of an adapter_config.json of this `peft_type`. */
   fromPeft?(fields: PeftFields): Config
 }

@@ -78,7 +78,7 @@ void AdapterSpec::check() {
     expect(slot.b, "B", -1, slot.rank);
     expect(slot.d, "d", 1, slot.rank);
     expect(slot.mask, "mask", 1, slot.rank);
-    expect(slot.b_gain, "b_gain", 1, parameters[slot.b].rows);
+    expect(slot.b_gain, "b_gain", 1, parameters[slot.b].trained ? parameters[slot.b].rows : -1);
     if (slot.mask >= 0 && parameters[slot.mask].trained)
       fail("SHAPE", "adapter at ", slot.target, ": the mask cannot be trained");
     if (!(slot.dropout >= 0 && slot.dropout < 1))
@@ -155,13 +155,13 @@ void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std:
   }
 }
 
-void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out, float weight) {
+void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
+          float weight) {
   const float* b = adapter.data(slot.b);
   const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
   const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
   const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
-  const int64_t m = adapter.spec().parameters[slot.b].rows;
-  for (int64_t i = 0; i < m; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
     const float row = weight * (gain ? slot.scale * gain[i] : slot.scale);
     for (int64_t j = 0; j < active; ++j) {
       float factor = row;
@@ -172,7 +172,7 @@ void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float
   }
 }
 
-void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, const float* g) {
+void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t rows, const float* g) {
   const float* b = adapter.data(slot.b);
   const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
   const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
@@ -180,8 +180,7 @@ void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t acti
   float* db = adapter.data(slot.b, AdapterArray::gradient);
   float* dd = d ? adapter.data(slot.d, AdapterArray::gradient) : nullptr;
   float* dgain = gain ? adapter.data(slot.b_gain, AdapterArray::gradient) : nullptr;
-  const int64_t m = adapter.spec().parameters[slot.b].rows;
-  for (int64_t i = 0; i < m; ++i) {
+  for (int64_t i = 0; i < rows; ++i) {
     const float row_gain = gain ? gain[i] : 1;
     float to_gain = 0;
     for (int64_t j = 0; j < active; ++j) {

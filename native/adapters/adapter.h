@@ -24,7 +24,8 @@ struct ParameterSpec {
   int64_t offset = 0;  // elements from the start of the value span (filled by AdapterSpec::check)
 };
 
-/// y += scale * diag(b_gain) B diag(d * mask) A x at one linear; -1 means a factor of ones.
+/// y += scale * diag(b_gain) B diag(d * mask) A x at one linear; -1 means a factor of ones. A frozen A may be wider and
+/// a frozen B taller than the linear: its first columns or rows are used, so that layers of any shape share one.
 struct LowRankSlot {
   std::string target;
   int64_t rank = 0;
@@ -114,11 +115,14 @@ class AdapterUse {
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name);
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
 
-/// The adapter's matrix with every factor folded in: out[m, active] = weight * scale * b_gain_i * B_ij * d_j * mask_j.
-/// The forward and backward passes see only this and A; see `fold_gradient` for the way back.
-void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, float* out, float weight = 1);
+/// Rows [begin, end) of the adapter's matrix with every factor folded in, into the whole one at `out`: out[i, active] =
+/// weight * scale * b_gain_i * B_ij * d_j * mask_j. The forward and backward passes see only this and A; see
+/// `fold_gradient` for the way back.
+void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
+          float weight = 1);
 
-/// Spreads the gradient of the folded matrix, g [m, active], over B, d and b_gain (those that train), adding to theirs.
-void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, const float* g);
+/// Spreads the gradient of the folded matrix, g [rows, active], over B, d and b_gain (those that train), adding to
+/// theirs.
+void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t rows, const float* g);
 
 }  // namespace lowrank

@@ -133,10 +133,15 @@ class Executor {
   int64_t active(const LowRankSlot& s) const {
     return train != nullptr && train->active_rank > 0 ? std::min(train->active_rank, s.rank) : s.rank;
   }
-  /// A restricted to the active rank: [active, in].
-  WeightView factor_a(const Adapter& adapter, const LowRankSlot& s) const {
-    const ParameterSpec& a = adapter.spec().parameters[s.a];
-    return dense(adapter.data(s.a), active(s), a.cols, a.cols);
+  /// A restricted to the active rank and to the columns of the linear: [active, in].
+  WeightView factor_a(const Adapter& adapter, const LowRankSlot& s, int64_t in) const {
+    return dense(adapter.data(s.a), active(s), in, adapter.spec().parameters[s.a].cols);
+  }
+  void fold_rows(const Adapter& adapter, const LowRankSlot& s, int64_t rows, float* out, float weight = 1) const {
+    const int64_t rank = active(s);
+    context_.pool.for_range(rows, std::max<int64_t>(1, 32768 / rank), [&](int64_t begin, int64_t end) {
+      fold(adapter, s, rank, begin, end, out, weight);
+    });
   }
 
   // ---- steps ------------------------------------------------------------------------------------------------------
@@ -270,7 +275,7 @@ class Executor {
   /// h = x A^T, of the dropped input where the slot drops in training; `dropped` is room for that input.
   void hidden(const Adapter& adapter, const LowRankSlot& s, int node, const Operand& x, void* dropped, void* h,
               std::byte* gemm) {
-    const WeightView a = factor_a(adapter, s);
+    const WeightView a = factor_a(adapter, s, cols(graph_.nodes[node].inputs[0]));
     const Operand input = s.dropout > 0 && train != nullptr ? drop(s, node, x, a.cols, dropped) : x;
     const Segment segment{input, a};
     k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, a.rows, {&segment, 1},
@@ -309,7 +314,7 @@ class Executor {
     for (const Part& part : parts) {
       hidden(*part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch.rest());
       const int64_t rank = active(*part.slot);
-      fold(*part.adapter, *part.slot, rank, part.folded, part.weight);
+      fold_rows(*part.adapter, *part.slot, out, part.folded, part.weight);
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
     Output y{at(step.y), plan_.buffers[step.y].dtype, out};
@@ -343,7 +348,7 @@ class Executor {
     const Operand dy = operand(step.dy);
 
     if (step.y >= 0) {  // gradient at h = dy B
-      fold(adapter, s, rank, folded);
+      fold_rows(adapter, s, out, folded);
       const Segment segment{dy, dense(folded, out, rank, rank)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, rank, {&segment, 1},
                        {at(step.y), operand_type(), s.rank}, scratch.rest());
@@ -356,7 +361,7 @@ class Executor {
       } else {
         std::memset(folded, 0, static_cast<size_t>(out * rank * 4));
         k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
-        fold_gradient(adapter, s, rank, folded);
+        fold_gradient(adapter, s, rank, out, folded);
       }
     }
     if (step.x >= 0) {
@@ -389,7 +394,7 @@ class Executor {
       if (s.dropout > 0)
         dropped.push_back(&term);  // its mask keeps it out of the common sum
       else
-        segments.push_back({operand(term.dh), factor_a(*session_.adapters_[0], s)});
+        segments.push_back({operand(term.dh), factor_a(*session_.adapters_[0], s, in)});
     }
     Output dx{at(step.dx), plan_.buffers[step.dx].dtype, in};
     if (step.accumulate) {
@@ -401,7 +406,7 @@ class Executor {
       const LowRankSlot& s = *slot(0, term->node);
       Scratch scratch(workspace(step));
       void* const part = scratch.take(tokens_capacity() * in * size_of(operand_type()));
-      const Segment segment{operand(term->dh), factor_a(*session_.adapters_[0], s)};
+      const Segment segment{operand(term->dh), factor_a(*session_.adapters_[0], s, in)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, {&segment, 1}, {part, operand_type(), in},
                        scratch.rest());
       k_->ops.dropout_backward_add(context_.pool, tokens, in, {part, operand_type(), in}, s.dropout,

@@ -17,6 +17,7 @@ struct Delta {
   std::vector<float> b;
   const float* a;
   int64_t rank;
+  int64_t ld;  // elements from row to row of A
 };
 
 std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
@@ -27,11 +28,11 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
     for (const LowRankSlot& slot : spec.slots) {
       if (slot.target != target) continue;
       const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
-      if (a.cols != weight.cols() || b.rows != weight.rows())
+      if (a.cols < weight.cols() || b.rows < weight.rows())
         fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
              ", ", weight.cols(), "]");
-      Delta delta{std::vector<float>(b.rows * slot.rank), adapter->data(slot.a), slot.rank};
-      fold(*adapter, slot, slot.rank, delta.b.data());
+      Delta delta{std::vector<float>(weight.rows() * slot.rank), adapter->data(slot.a), slot.rank, a.cols};
+      fold(*adapter, slot, slot.rank, 0, weight.rows(), delta.b.data());
       for (float& value : delta.b) value *= counts;
       deltas.push_back(std::move(delta));
     }
@@ -65,7 +66,7 @@ void merged_row(const WeightView& view, const std::vector<Delta>& deltas, int64_
   for (const Delta& delta : deltas)
     for (int64_t j = 0; j < delta.rank; ++j) {
       const float factor = delta.b[row * delta.rank + j];
-      const float* a = delta.a + j * view.cols;
+      const float* a = delta.a + j * delta.ld;
       for (int64_t i = 0; i < view.cols; ++i) sum[i] += factor * a[i];
     }
   for (int64_t i = 0; i < view.cols; ++i) out[i] += sum[i];

@@ -1,16 +1,20 @@
 """Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps of the strategy's optimiser."""
 
+import shutil
+
 import peft.optimizers.lorafa as lorafa
 import torch
+from peft import LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 
-from common import ROOT, forward, load_double, loss_count, loss_sum, save_json, save_tensors
-from make_lora import ATTENTION, MLP, OPTIMIZER, adapter_tensors, attach, train_batches
+from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
+from make_lora import ATTENTION, MLP, OPTIMIZER, adapter_tensors, train_batches
 from make_models import batch_of
 
 # PEFT multiplies the projected gradient in bfloat16 where the machine has it.
 lorafa.is_bf16_available = lambda: False
 
+_all = {"target_modules": ATTENTION + MLP}
 _lora = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
 
 
@@ -18,6 +22,12 @@ def lora_fa(model):
     return create_lorafa_optimizer(
         model, r=_lora["r"], lora_alpha=_lora["lora_alpha"], lr=OPTIMIZER["lr"], weight_decay=0.0
     )
+
+
+def adamw(model):
+    settings = {key: value for key, value in OPTIMIZER.items() if key != "max_grad_norm"}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, **settings, foreach=False)
 
 
 def lora_plus(model):
@@ -38,7 +48,7 @@ CASES = [
         "lora_fa",
         "llama3",
         {"name": "lora-fa", **_lora, "rank_pattern": {"v_proj": 2}, "use_rslora": True},
-        {**_lora, "rank_pattern": {"v_proj": 2}, "use_rslora": True},
+        LoraConfig(**_lora, rank_pattern={"v_proj": 2}, use_rslora=True),
         lora_fa,
         {**OPTIMIZER, "eps": 1e-6, "weight_decay": 0.0},
     ),
@@ -46,11 +56,42 @@ CASES = [
         "lora_plus",
         "smollm2",
         {"name": "lora-plus", "loraplus_lr_ratio": 16, "adapter": {"name": "lora", **_lora}},
-        _lora,
+        LoraConfig(**_lora),
         lora_plus,
         OPTIMIZER,
     ),
+    (
+        "vera",
+        "llama3",
+        {"name": "vera", "r": 24, "projection_prng_key": 7, **_all},
+        VeraConfig(r=24, projection_prng_key=7, **_all),
+        adamw,
+        OPTIMIZER,
+    ),
 ]
+
+
+# Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
+STARTS = {"lora_B": 0.1, "vera_lambda_b": 0.3}
+
+
+def attach(model, name: str, peft):
+    """PEFT's model with float64 factors whose values are float32 numbers."""
+    peft.task_type = "CAUSAL_LM"
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"strategies/{name}"))))
+        model = get_peft_model(model, peft)
+    drawn = {key: value.float() for key, value in model.named_parameters() if value.requires_grad}
+    drawn |= {key: value.float() for key, value in model.named_buffers() if "vera_" in key}
+    model = model.double()
+    with torch.no_grad():
+        for key, value in [*model.named_parameters(), *model.named_buffers()]:
+            if key not in drawn:
+                continue
+            std = next((std for part, std in STARTS.items() if part in key), 0)
+            noise = torch.randn(value.shape, generator=generator(f"{name}/{key}")) * std if std else 0
+            value.copy_((noise if std else drawn[key]) + torch.zeros_like(drawn[key]))
+    return model
 
 
 def train(model, optimizer, batches) -> tuple[list[float], list[float]]:
@@ -78,7 +119,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
     }
 
 
-def make_case(name: str, base: str, strategy: dict, peft: dict, optimizer_of, settings: dict, batches) -> dict:
+def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings: dict, batches) -> dict:
     model = attach(load_double(ROOT / "models" / base), name, peft)
     optimizer = optimizer_of(model)
     tensors = adapter_tensors(model, "init")
@@ -101,7 +142,30 @@ def make_case(name: str, base: str, strategy: dict, peft: dict, optimizer_of, se
     }
 
 
+def make_folder(name: str, base: str, peft) -> None:
+    """A folder as PEFT's save_pretrained writes it, and the logits of the base with it."""
+    model = attach(load_double(f"models/{base}"), f"folder/{name}", peft)
+    folder = ROOT / "strategies" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.float().save_pretrained(folder)
+    (folder / "README.md").unlink()
+    read = PeftModel.from_pretrained(load_double(f"models/{base}"), folder).double().eval()
+    with torch.no_grad():
+        logits = forward(read, batch_of(base))
+    save_tensors(ROOT / "strategies" / f"{name}.logits.safetensors", {"logits": logits.float()})
+    print(f"  {name}/")
+
+
+# name, model, PEFT configuration
+FOLDERS = [
+    ("vera_saved", "odd", VeraConfig(r=5, projection_prng_key=1, d_initial=0.2, target_modules=["v_proj", "up_proj"])),
+    ("vera_drawn", "odd", VeraConfig(r=5, projection_prng_key=1, save_projection=False, target_modules=["v_proj", "up_proj"])),
+]
+
+
 def make() -> None:
+    for folder in FOLDERS:
+        make_folder(*folder)
     batches = train_batches()
     save_json(ROOT / "strategies" / "cases.json", [make_case(*case, batches) for case in CASES])
 

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { loadModel } from '../../lib/index.js'
 import { addon } from '../../lib/native/addon.js'
-import { describeAdapter, linearSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, initialise, linearSites } from '../../lib/strategies/describe.js'
 import { strategyFrom } from '../../lib/strategies/index.js'
+import { vera } from '../../lib/strategies/vera.js'
 import {
   backward,
   floats,
@@ -35,6 +37,19 @@ async function open(c: Case) {
   for (const { name, tensor } of saved) adapter.write(name, 'value', floats(golden, `init.${tensor}`))
   return { golden, model, adapter, saved, groups }
 }
+
+it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
+  const { golden, adapter, model, saved } = await open(cases.find(({ name }) => name === 'vera') as Case)
+  const shared = saved.filter(({ name }) => /^vera_[AB]$/.test(name))
+  expect(shared).toHaveLength(2)
+  const { graph } = await loadTiny('llama3')
+  const { factors } = describeAdapter(vera({ r: 24, projectionPrngKey: 7 }), linearSites(graph))
+  await initialise(adapter, factors, model, 0)
+  for (const { name, tensor } of shared)
+    expect(adapter.read(name, 'value')).toEqual(floats(golden, `init.${tensor}`))
+  adapter.dispose()
+  model.dispose()
+})
 
 describe.each(cases)('$name in fp32 against PEFT', (c) => {
   it('gives the loss and the gradient of every trained tensor', async () => {
@@ -80,5 +95,24 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     session.dispose()
     adapter.dispose()
     model.dispose()
+  })
+})
+
+describe.each([
+  ['vera_saved', 'odd'],
+  ['vera_drawn', 'odd'],
+])('the folder %s that PEFT wrote', (name, base) => {
+  it("gives PEFT's logits", async () => {
+    const batch = goldenBatch(await readGolden(`golden/${base}.safetensors`))
+    const expected = floats(await readGolden(`strategies/${name}.logits.safetensors`), 'logits')
+    const model = await loadModel(join(parity, 'models', base), { precision: 'fp32' })
+    const adapter = await model.loadAdapter(join(parity, 'strategies', name))
+    const vocab = expected.length / batch.tokens.length
+    for (let s = 0; s + 1 < batch.cuSeqlens.length; s++) {
+      const [begin, end] = [batch.cuSeqlens[s] as number, batch.cuSeqlens[s + 1] as number]
+      const logits = await model.logits(batch.tokens.slice(begin, end), { adapters: [adapter] })
+      expect(relativeError(logits, expected.subarray(begin * vocab, end * vocab))).toBeLessThan(1e-5)
+    }
+    await model.dispose()
   })
 })

@@ -15,8 +15,16 @@ const work = mkdtempSync(join(tmpdir(), 'lowrank-written-'))
 afterAll(() => rmSync(work, { recursive: true, force: true }))
 
 const cases = {
-  llama3: {},
+  llama3: { model: 'llama3' },
+  vera: {
+    model: 'llama3',
+    name: 'vera',
+    r: 6,
+    projectionPrngKey: 3,
+    targetModules: ['q_proj', 'k_proj', 'down_proj'],
+  },
   mistral: {
+    model: 'mistral',
     targetModules: ['q_proj', 'v_proj'],
     rankPattern: { q_proj: 2 },
     alphaPattern: { v_proj: 16 },
@@ -24,25 +32,28 @@ const cases = {
   },
 }
 
-describe.each(Object.entries(cases))('the adapter of %s that PEFT was shown to load', (name, options) => {
-  it('is still written byte for byte, and still gives those logits', async () => {
-    const output = join(work, name)
-    const script = [
-      'test/parity/write_adapter.mjs',
-      `test/parity/models/${name}`,
-      output,
-      JSON.stringify(options),
-    ]
-    await promisify(execFile)(process.execPath, script, { cwd: root })
-    const expected = join(parity, 'written', name, 'adapter')
-    expect(readdirSync(join(output, 'adapter')).sort()).toEqual(readdirSync(expected).sort())
-    for (const file of readdirSync(expected))
-      expect(
-        readFileSync(join(output, 'adapter', file)).equals(readFileSync(join(expected, file))),
-        file,
-      ).toBe(true)
-    const golden = await readGolden(`written/${name}/logits.safetensors`)
-    const now = await readGolden(relative(parity, join(output, 'logits.safetensors')))
-    expect(relativeError(floats(now, 'logits'), floats(golden, 'logits'))).toBeLessThan(1e-5)
-  })
-})
+describe.each(Object.entries(cases))(
+  'the adapter %s that PEFT was shown to load',
+  (name, { model, ...options }) => {
+    it('is still written byte for byte, and still gives those logits', async () => {
+      const output = join(work, name)
+      const script = [
+        'test/parity/write_adapter.mjs',
+        `test/parity/models/${model}`,
+        output,
+        JSON.stringify(options),
+      ]
+      await promisify(execFile)(process.execPath, script, { cwd: root })
+      const expected = join(parity, 'written', name, 'adapter')
+      expect(readdirSync(join(output, 'adapter')).sort()).toEqual(readdirSync(expected).sort())
+      for (const file of readdirSync(expected))
+        expect(
+          readFileSync(join(output, 'adapter', file)).equals(readFileSync(join(expected, file))),
+          file,
+        ).toBe(true)
+      const golden = await readGolden(`written/${name}/logits.safetensors`)
+      const now = await readGolden(relative(parity, join(output, 'logits.safetensors')))
+      expect(relativeError(floats(now, 'logits'), floats(golden, 'logits'))).toBeLessThan(1e-5)
+    })
+  },
+)

@@ -72,12 +72,12 @@ TEST("the gradient of the folded matrix spreads over B, d and the row gains as f
   // loss = <g, folded>; it is linear in each factor, so central differences are exact up to rounding.
   const auto loss = [&] {
     std::vector<float> folded(12);
-    fold(adapter, slot, 3, folded.data());
+    fold(adapter, slot, 3, 0, 4, folded.data());
     double sum = 0;
     for (int i = 0; i < 12; ++i) sum += static_cast<double>(g[i]) * folded[i];
     return sum;
   };
-  fold_gradient(adapter, slot, 3, g.data());
+  fold_gradient(adapter, slot, 3, 4, g.data());
   for (const int p : {1, 2, 4}) {
     const ParameterSpec& spec = adapter.spec().parameters[p];
     for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {
@@ -99,11 +99,11 @@ TEST("a lower active rank folds the first columns only and leaves the gradients 
   fill_all(adapter);
   const LowRankSlot& slot = adapter.spec().slots[0];
   std::vector<float> all(12), part(4);
-  fold(adapter, slot, 3, all.data());
-  fold(adapter, slot, 1, part.data());
+  fold(adapter, slot, 3, 0, 4, all.data());
+  fold(adapter, slot, 1, 0, 4, part.data());
   for (int i = 0; i < 4; ++i) CHECK_EQ(part[i], all[i * 3]);
   const std::vector<float> ones(4, 1.0f);
-  fold_gradient(adapter, slot, 1, ones.data());
+  fold_gradient(adapter, slot, 1, 4, ones.data());
   for (int i = 0; i < 4; ++i) {
     CHECK_EQ(adapter.data(1, AdapterArray::gradient)[i * 3 + 1], 0.0f);
     CHECK_EQ(adapter.data(1, AdapterArray::gradient)[i * 3 + 2], 0.0f);

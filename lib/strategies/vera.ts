@@ -1,0 +1,139 @@
+/**
+ * VeRA: one random pair of matrices, frozen and shared by all adapted linears, and two small vectors that train in each.
+ * delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
+ */
+import * as z from 'zod'
+import { deepFreeze, flag, integer, parseOptions } from '../schema.js'
+import { loraRules } from './lora.js'
+import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of VeRA; names and defaults are PEFT's, but for the default of `targetModules`. */
+export interface VeraConfig extends StrategyConfig {
+  readonly name: 'vera'
+  /** Rank of the shared matrices. Costs arithmetic, but hardly trained numbers: one a linear. Default 256. */
+  readonly r: number
+  /** Start value of every d. Default 0.1. */
+  readonly dInitial: number
+  /** Seed of the shared matrices, as PEFT draws them. Default 0. */
+  readonly projectionPrngKey: number
+  /** Save the shared matrices; otherwise a reader draws them again from the key. Default true. */
+  readonly saveProjection: boolean
+  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  readonly veraDropout: number
+  /** As for LoRA. */
+  readonly targetModules: string | readonly string[]
+  /** As for LoRA. */
+  readonly excludeModules: string | readonly string[] | null
+  /** As for LoRA. */
+  readonly layersToTransform: number | readonly number[] | null
+}
+
+export type VeraOptions = Partial<Omit<VeraConfig, 'name'>>
+
+const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
+
+const schema = z.strictObject({
+  name: z.literal('vera'),
+  r: integer(1).default(256).describe('Rank of the shared matrices'),
+  dInitial: z.number({ error: 'a number' }).default(0.1).describe('Start value of every d'),
+  projectionPrngKey: integer(0).default(0).describe('Seed of the shared matrices'),
+  saveProjection: flag().default(true).describe('Save the shared matrices beside the vectors'),
+  veraDropout: loraDropout,
+  targetModules,
+  excludeModules,
+  layersToTransform,
+}) as unknown as z.ZodObject & z.ZodType<VeraConfig>
+
+/**
+ * VeRA: `out + r` trained numbers a linear. Wants a learning rate about ten times LoRA's.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example vera({ r: 256, targetModules: ['q_proj', 'v_proj'] })
+ * @see Kopiczko, Blankevoort and Asano 2023, arXiv 2310.11454; PEFT's `VeraModel`
+ */
+export function vera(options: VeraOptions = {}): VeraConfig {
+  return deepFreeze(parseOptions(schema, { ...options, name: 'vera' }, { name: 'vera()', spelling: 'camel' }))
+}
+
+/** Names of the shared matrices, also in PEFT's file after `base_model.`. */
+const SHARED_A = 'vera_A'
+const SHARED_B = 'vera_B'
+
+export const veraRules: StrategyRules<VeraConfig> = {
+  name: 'vera',
+  paper: 'arXiv 2310.11454',
+  peftType: 'VERA',
+  bases: loraRules.bases,
+  trainable: 'two vectors of every adapted linear; the matrices are shared and frozen',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: () => [{ name: 'vera', learningRateFactor: 1 }],
+  linears: (config, sites) => {
+    const shared = sharedFactors(config, sites)
+    return sites.map((site) => veraLinear(config, site, shared))
+  },
+  toPeft: (config) => ({
+    r: config.r,
+    d_initial: config.dInitial,
+    projection_prng_key: config.projectionPrngKey,
+    save_projection: config.saveProjection,
+    vera_dropout: config.veraDropout,
+    bias: 'none',
+    fan_in_fan_out: false,
+    init_weights: true,
+    exclude_modules: undefined,
+  }),
+  peftKeys: ['r', 'd_initial', 'projection_prng_key', 'save_projection', 'vera_dropout'],
+  fromPeft: (fields) =>
+    deepFreeze(
+      parseOptions(schema, { ...fields, name: 'vera' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    ),
+}
+
+/** PEFT draws A and then B from one generator, each as wide or tall as the largest linear; Kaiming's bound. */
+function sharedFactors(
+  { r, projectionPrngKey: seed, saveProjection }: VeraConfig,
+  sites: readonly LinearSite[],
+): Factor[] {
+  const widest = Math.max(...sites.map((site) => site.in))
+  const tallest = Math.max(...sites.map((site) => site.out))
+  const factor = (name: string, rows: number, cols: number, skip: number): Factor => ({
+    name,
+    rows,
+    cols,
+    trained: false,
+    initialiser: { kind: 'torch_uniform', bound: Math.sqrt(3) * (Math.SQRT2 / Math.sqrt(cols)), seed, skip },
+    group: 'vera',
+    ...(saveProjection ? { tensor: { name: `base_model.${name}`, shape: [rows, cols] } } : {}),
+  })
+  return [factor(SHARED_A, r, widest, 0), factor(SHARED_B, tallest, r, r * widest)]
+}
+
+function veraLinear(config: VeraConfig, site: LinearSite, shared: Factor[]): LinearAdapter {
+  const b = `${site.path}.vera_lambda_b`
+  const d = `${site.path}.vera_lambda_d`
+  const vector = (name: string, cols: number, value: number): Factor => ({
+    name,
+    rows: 1,
+    cols,
+    trained: true,
+    initialiser: value === 0 ? { kind: 'zeros' } : { kind: 'constant', value },
+    group: 'vera',
+    role: 'b',
+    tensor: { name: `base_model.model.${name}`, shape: [cols] },
+  })
+  return {
+    slot: {
+      kind: 'low_rank',
+      target: site.path,
+      rank: config.r,
+      scale: 1,
+      dropout: config.veraDropout,
+      a: SHARED_A,
+      b: SHARED_B,
+      d,
+      bGain: b,
+    },
+    factors: [...shared, vector(b, site.out, 0), vector(d, config.r, config.dInitial)],
+  }
+}
