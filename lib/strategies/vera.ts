@@ -34,10 +34,16 @@ const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRu
 
 const schema = z.strictObject({
   name: z.literal('vera'),
-  r: integer(1).default(256).describe('Rank of the shared matrices'),
-  dInitial: z.number({ error: 'a number' }).default(0.1).describe('Start value of every d'),
-  projectionPrngKey: integer(0).default(0).describe('Seed of the shared matrices'),
-  saveProjection: flag().default(true).describe('Save the shared matrices beside the vectors'),
+  r: integer(1)
+    .default(256)
+    .describe('Rank of the shared matrices. Costs arithmetic, but only one trained number a linear.'),
+  dInitial: z.number({ error: 'a number' }).default(0.1).describe('Start value of every number of d.'),
+  projectionPrngKey: integer(0).default(0).describe('Seed of the shared matrices.'),
+  saveProjection: flag()
+    .default(true)
+    .describe(
+      'Save the shared matrices beside the vectors. Without them the file is small, and a reader draws them from the key again.',
+    ),
   veraDropout: loraDropout,
   targetModules,
   excludeModules,

@@ -180,7 +180,7 @@ describe('hostile or foreign folders', () => {
       { init_lora_weights: 'pissa' },
       'init_lora_weights is "pissa": such an adapter belongs to a changed base',
     ],
-    [{ peft_type: 'VERA' }, 'peft_type is "VERA"; adapters that can be read: LORA'],
+    [{ peft_type: 'OFT' }, 'peft_type is "OFT"; adapters that can be read: LORA'],
     [{ peft_type: null }, 'peft_type is null, expected a name such as "LORA"'],
     [{ r: 0 }, 'adapter_config.json: r is 0, expected a positive integer'],
     [{ target_modules: ['lm_head'] }, 'no linear layer matches ["lm_head"]'],

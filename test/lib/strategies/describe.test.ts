@@ -40,7 +40,13 @@ test('every strategy names its source, its file type and the bases it runs on', 
     expect(entry.bases.length).toBeGreaterThan(0)
     expect(entry).toHaveProperty('peft_type')
   }
-  expect(listStrategies().map((entry) => entry.name)).toEqual(['lora', 'lora-fa', 'lora-plus', 'qlora'])
+  expect(listStrategies().map((entry) => entry.name)).toEqual([
+    'lora',
+    'lora-fa',
+    'lora-plus',
+    'vera',
+    'qlora',
+  ])
 })
 
 test('an unknown strategy is refused with the nearest name', () => {

@@ -37,7 +37,7 @@ describe('loraPlus()', () => {
   test('keeps the rules of the adapter it wraps', () => {
     const config = loraPlus({ adapter: loraFa() })
     expect(describeAdapter(config, sites).spec.projections).toHaveLength(sites.length)
-    expect(rulesOf(config).toPeft(config)).toEqual(rulesOf(lora()).toPeft(lora()))
+    expect(rulesOf(config).toPeft(config)).toEqual({ peft_type: 'LORA', ...rulesOf(lora()).toPeft(lora()) })
   })
 
   test('stands inside of qlora(), and reads back from the keys of a file', () => {
