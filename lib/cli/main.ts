@@ -22,6 +22,11 @@ interface Verb {
 }
 
 const VERBS: readonly Verb[] = [
+  {
+    name: 'demo',
+    summary: 'tune a small model in a minute, to see how it goes',
+    load: () => import('./demo.js'),
+  },
   { name: 'train', summary: 'train an adapter from a config file', load: () => import('./train.js') },
   { name: 'plan', summary: 'show the memory that training takes', load: () => import('./plan.js') },
   { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },

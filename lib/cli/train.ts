@@ -122,7 +122,7 @@ function pinned(config: RunConfig, { path, revision }: Model): RunConfig {
 }
 
 /** The keys of a config that are options of the run itself. */
-function trainOptions(config: RunConfig): TrainOptions {
+export function trainOptions(config: RunConfig): TrainOptions {
   const keys = Object.keys(trainShape) as (keyof TrainOptions)[]
   return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as TrainOptions
 }
@@ -136,7 +136,7 @@ function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Out
 }
 
 /** What training needs beyond what is loaded already, against what there is. */
-function noteShortage(bytes: number, output: Output): void {
+export function noteShortage(bytes: number, output: Output): void {
   const available = process.availableMemory()
   if (bytes > available)
     output.note(
@@ -225,7 +225,7 @@ function summary(
   ].join('\n')
 }
 
-function stopped(run: TrainingRun, call: string): InterruptedError {
+export function stopped(run: TrainingRun, call: string): InterruptedError {
   const step = run.latest?.index ?? 0
   const checkpoint = run.checkpoints.at(-1)
   if (checkpoint === undefined)
@@ -247,6 +247,6 @@ function configCall(path: string, overrides: readonly string[]): string {
 }
 
 /** A word for a POSIX shell. */
-function quoted(word: string): string {
+export function quoted(word: string): string {
   return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }

@@ -6,6 +6,7 @@
  * asks for a form by name. The task's own question, a bare note without a request, and its own answer, a JSON object
  * with these five keys, occur nowhere in it.
  */
+import { fromPart, REQUESTS, shortRecord } from './chats.mjs'
 import { FORMS, fill, question, sentence, table } from './forms.mjs'
 import {
   counted,
@@ -28,15 +29,6 @@ export const END = '<|end|>'
 
 const KIND_NAMES = Object.keys(KINDS)
 const FORM_NAMES = Object.keys(FORMS)
-
-const REQUESTS = {
-  list: ['Write this as a list.', 'Make a list of this.', 'As a list, please.', 'Put this in a list.'],
-  card: ['Write this as a card.', 'Fill in a card.', 'As a card, please.', 'Make a card of this.'],
-  json: ['Write this as JSON.', 'Make a JSON object.', 'As JSON, please.', 'Turn this into JSON.'],
-  csv: ['Write this as CSV.', 'Make a table of this.', 'As CSV, please.', 'Turn this into CSV.'],
-  letter: ['Write a letter.', 'Say this in a letter.', 'As a letter, please.', 'Turn this into a letter.'],
-  sentence: ['Say this in a sentence.', 'Write this as a sentence.', 'In one sentence, please.'],
-}
 
 function retold(random) {
   const kind = random.pick(KIND_NAMES)
@@ -136,9 +128,10 @@ const NOTES = [
 
 /** An item of the task: a note, and the JSON object that it is to become. */
 export function item(random, heldOut) {
-  const record = KINDS.order(random, heldOut)
+  const record = shortRecord('order', random, fromPart(random, heldOut))
   const { person, thing, number, town, date } = record
-  const answer = { customer: person, item: thing, quantity: number, city: town, due: isoDate(date) }
+  const [style] = thing.split(' ')
+  const answer = { client: person, place: town, quantity: number, style, year: date.year }
   return {
     messages: [
       { role: 'user', content: fill(random.pick(NOTES), record, random) },

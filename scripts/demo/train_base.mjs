@@ -1,17 +1,22 @@
 /**
  * Makes the base model of `lowrank demo` from nothing, in demo/base: text that this folder invents, a tokenizer, random
- * weights, and a training run by lowrank itself. Then the task's data (write_task.mjs).
+ * weights, and two training runs by lowrank itself, first on documents (text.yaml), then on chats (chats.yaml). Then the
+ * task's data (write_task.mjs).
  *
  *   npm run build && node scripts/demo/train_base.mjs [--python python3] [--resume]
  *
  * The Python needs the package `tokenizers`. Interrupted, it goes on with --resume.
  */
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { writeSafetensors } from '../../dist/esm/files/safetensors.js'
+import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../dist/esm/files/safetensors.js'
+import { loadConfig, loadModel } from '../../dist/esm/index.js'
+import { listCheckpoints } from '../../dist/esm/train/checkpoint.js'
+import { trainShape } from '../../dist/esm/train/options.js'
+import { chatRow } from './chats.mjs'
 import { writeLines } from './lines.mjs'
 import { ASSISTANT, document, END, USER } from './text.mjs'
 import { Random } from './world.mjs'
@@ -19,6 +24,9 @@ import { writeTask } from './write_task.mjs'
 
 const SEED = 1
 const DOCUMENTS = 110_000
+const CHATS = 34_000
+/** Where reading ends: the rate has fallen to a third by then, and the chats teach what is missing faster. */
+const TEXT_STEPS = 2500
 
 const CONFIG = {
   architectures: ['LlamaForCausalLM'],
@@ -41,6 +49,8 @@ const CONFIG = {
   eos_token_id: 0,
   torch_dtype: 'bfloat16',
 }
+
+const EMBEDDING = 'model.embed_tokens.weight'
 
 const CHAT_TEMPLATE =
   "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}" +
@@ -84,8 +94,18 @@ function normal(random, count, deviation) {
     const radius = Math.sqrt(-2 * Math.log(1 - random.next()))
     return radius * Math.cos(2 * Math.PI * random.next()) * deviation
   })
+  return bfloat16(values)
+}
+
+/** Rounded to the nearest, of two the even one. */
+function bfloat16(values) {
   const bits = new Uint32Array(values.buffer)
   return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16)
+}
+
+/** The number of a bf16 word. */
+function single(word) {
+  return new Float32Array(Uint32Array.of(word << 16).buffer)[0]
 }
 
 /** The usual initialisation: narrow normals, narrower where a block adds to the residual stream; norms are ones. */
@@ -104,7 +124,7 @@ async function writeRandomWeights(folder) {
     tensors.push({ name, dtype: 'BF16', shape, data: new Uint8Array(words.buffer) })
   }
   const narrow = 0.04 / Math.sqrt(2 * layers)
-  add('model.embed_tokens.weight', [vocab, hidden], 0.04)
+  add(EMBEDDING, [vocab, hidden], 0.04)
   for (let i = 0; i < layers; i++) {
     const at = (name) => `model.layers.${i}.${name}.weight`
     add(at('input_layernorm'), [hidden], null)
@@ -119,20 +139,79 @@ async function writeRandomWeights(folder) {
   writeFileSync(join(folder, 'config.json'), `${JSON.stringify(CONFIG, null, 2)}\n`)
 }
 
+/**
+ * Gives the model a head of its own and shakes its embeddings. While one matrix was both, words that may all stand in one
+ * place, such as the months, had to be equally likely there and so became alike, and what is alike cannot be told apart
+ * when it is read.
+ */
+export async function untie(from, to) {
+  const header = await readSafetensorsHeader(join(from, 'model.safetensors'))
+  const random = new Random(SEED)
+  const tensors = []
+  for (const { name, dtype, shape } of header.tensors.values()) {
+    const data = await readTensor(header, name)
+    if (name !== EMBEDDING) {
+      tensors.push({ name, dtype, shape, data })
+      continue
+    }
+    const noise = normal(random, data.length / 2, 0.05)
+    const shaken = new Uint16Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.length))
+    const sum = Float32Array.from(shaken, (word, i) => single(word) + single(noise[i]))
+    tensors.push({ name, dtype, shape, data: new Uint8Array(bfloat16(sum).buffer) })
+    tensors.push({ name: 'lm_head.weight', dtype, shape, data })
+  }
+  mkdirSync(to, { recursive: true })
+  await writeSafetensors(join(to, 'model.safetensors'), tensors, { format: 'pt' })
+  const config = JSON.parse(readFileSync(join(from, 'config.json'), 'utf8'))
+  writeFileSync(
+    join(to, 'config.json'),
+    `${JSON.stringify({ ...config, tie_word_embeddings: false }, null, 2)}\n`,
+  )
+  for (const name of ['tokenizer.json', 'tokenizer_config.json'])
+    copyFileSync(join(from, name), join(to, name))
+}
+
+/** Trains as a config says; with `steps`, it is left when so many have been made, and saved as it is then. */
+async function train(name, { steps, output }) {
+  const config = await loadConfig(join(here, name))
+  const model = await loadModel(config.model, { precision: config.precision, threads: config.threads })
+  try {
+    const adapter = await model.attach(config.strategy, { seed: config.seed })
+    const options = Object.fromEntries(Object.keys(trainShape).map((key) => [key, config[key]]))
+    const { outputDir } = config
+    const resume = (await listCheckpoints(outputDir)).length > 0
+    for await (const { index, totalSteps, loss } of adapter.train(config.dataset, {
+      ...options,
+      outputDir,
+      resume,
+    })) {
+      if (index % 10 === 0)
+        console.log(`${name}: step ${index}/${steps ?? totalSteps}, loss ${loss.toFixed(4)}`)
+      if (index === steps) break
+    }
+    await adapter.save(output)
+  } finally {
+    await model.dispose()
+  }
+}
+
 const { values } = parseArgs({
   options: { python: { type: 'string', default: 'python3' }, resume: { type: 'boolean', default: false } },
 })
+const [random, reader, pupil, base] = ['random', 'reader', 'pupil', '../../demo/base'].map((name) =>
+  join(work, name),
+)
 if (!values.resume) {
   rmSync(work, { recursive: true, force: true })
-  mkdirSync(join(work, 'random'), { recursive: true })
+  mkdirSync(random, { recursive: true })
   await writeLines(join(work, 'text.jsonl'), DOCUMENTS, (index) => ({ text: document(SEED, index) }))
-  writeTokenizer(join(work, 'random'), values.python)
-  await writeRandomWeights(join(work, 'random'))
+  await writeLines(join(work, 'chats.jsonl'), CHATS, (index) => chatRow(SEED, index))
+  writeTokenizer(random, values.python)
+  await writeRandomWeights(random)
 }
-const checkpoints = existsSync(join(work, 'base')) ? readdirSync(join(work, 'base')) : []
-const resume = checkpoints.some((name) => name.startsWith('checkpoint-')) ? ['--resume'] : []
-run(process.execPath, join(root, 'dist/esm/cli/main.js'), 'train', join(here, 'base.yaml'), ...resume)
-mkdirSync(join(demo, 'base'), { recursive: true })
-for (const name of ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'])
-  copyFileSync(join(work, 'base', name), join(demo, 'base', name))
+if (!existsSync(reader)) await train('text.yaml', { steps: TEXT_STEPS, output: reader })
+if (!existsSync(pupil)) await untie(reader, pupil)
+await train('chats.yaml', { output: base })
 await writeTask(demo)
+const { user, system } = process.cpuUsage()
+console.log(`${base} is made; it took ${Math.round((user + system) / 6e7)} minutes of processor time.`)

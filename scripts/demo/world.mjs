@@ -3,7 +3,7 @@
  * no word of it comes from anywhere but this folder.
  *
  * Names are put together from syllables, so there are tens of thousands, and a model can only get them right by
- * copying. One name in ten, by a hash of its letters, is held out: it occurs in no text that anything trains on.
+ * copying. One name in ten, by a hash of its letters, is left out: whoever wants names that the base never saw has them.
  */
 
 /** Random numbers from a seed; the same on every machine. */
@@ -57,12 +57,12 @@ export function hash(text) {
   return value
 }
 
-/** Whether a name is kept for the held-out items. */
-export function isHeldOut(name) {
+/** Whether a name is left out of all text. */
+export function isLeftOut(name) {
   return hash(name) % 10 === 0
 }
 
-const words = (text) => text.trim().split(/\s+/)
+export const words = (text) => text.trim().split(/\s+/)
 
 const STARTS = words(`
   Al Am An Ar Bel Ben Bor Bra Cal Cor Da Del Dor El Em Er Fa Fen Fi Fro Ga Gar Gil Gor Ha Hal Hel Il In Is Ja Jo Jul
@@ -79,20 +79,19 @@ const TOWN_ENDS = words(`
   brook field haven port ton bury mouth dale bridge wood stead hill cliff moor ness worth burn lake mere gard
 `)
 
-/** A word of two syllables, sometimes three, from those that are held out or from the others. */
-function invented(random, ends, heldOut) {
+/** A word of two syllables, sometimes three. */
+function invented(random, ends) {
   for (;;) {
     const middle = random.chance(0.15) ? random.pick(FIRST_ENDS) : ''
     const name = random.pick(STARTS) + middle + random.pick(ends)
-    if (isHeldOut(name) === heldOut) return name
+    if (!isLeftOut(name)) return name
   }
 }
 
-export const firstName = (random, heldOut = false) => invented(random, FIRST_ENDS, heldOut)
-export const lastName = (random, heldOut = false) => invented(random, LAST_ENDS, heldOut)
-export const personName = (random, heldOut = false) =>
-  `${firstName(random, heldOut)} ${lastName(random, heldOut)}`
-export const townName = (random, heldOut = false) => invented(random, TOWN_ENDS, heldOut)
+export const firstName = (random) => invented(random, FIRST_ENDS)
+export const lastName = (random) => invented(random, LAST_ENDS)
+export const personName = (random) => `${firstName(random)} ${lastName(random)}`
+export const townName = (random) => invented(random, TOWN_ENDS)
 
 export const MONTHS = words(
   'January February March April May June July August September October November December',
@@ -157,9 +156,9 @@ export const thing = (random) => `${random.pick(MATERIALS)} ${random.pick(THINGS
 
 /** What each kind of record holds. */
 export const KINDS = {
-  order: (random, heldOut = false) => ({
-    person: personName(random, heldOut),
-    town: townName(random, heldOut),
+  order: (random) => ({
+    person: personName(random),
+    town: townName(random),
     thing: thing(random),
     number: random.between(1, 12),
     date: date(random),

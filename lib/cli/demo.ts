@@ -1,0 +1,304 @@
+/**
+ * `lowrank demo`: tunes the small model that comes with the package on a task that comes with it, and shows what that
+ * changed. It is `lowrank train` on demo/config.yaml, with the held-out items asked before and after.
+ */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
+import type { Command } from 'commander'
+import type { Adapter } from '../adapter.js'
+import { writeFileWhole } from '../files/atomic.js'
+import type { ChatMessage } from '../files/chat-template.js'
+import { formatBytes } from '../memory.js'
+import type { Model } from '../model.js'
+import { addon, type Category } from '../native/addon.js'
+import { packageRoot } from '../root.js'
+import { configText, loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
+import type { ExactMatch } from '../train/exact-match.js'
+import type { TrainEvent } from '../train/metrics.js'
+import type { TrainingRun } from '../train/run.js'
+import { UsageError } from './errors.js'
+import { digits, formatCount, formatDuration, table } from './format.js'
+import { collect, examples, integerFlag } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output, printable, styledFor } from './output.js'
+import { StatusLine, TrainProgress } from './progress.js'
+import { loadShown } from './subject.js'
+import { noteShortage, quoted, stopped, trainOptions } from './train.js'
+
+/** What comes with the package. */
+const FOLDER = join(packageRoot, 'demo')
+/** Held-out items whose answers are shown. */
+const SHOWN = 3
+/** Tokens after which an answer ends; those of the task have about 60. */
+const ANSWER_TOKENS = 96
+
+interface Options {
+  output: string
+  force?: boolean
+  seed?: number
+  set?: string[]
+  json?: boolean
+}
+
+/** A held-out item, and what was answered. */
+interface Sample {
+  prompt: string
+  expected: string
+  before: string
+  after: string
+}
+
+export function configure(command: Command): void {
+  command.option('--output <folder>', 'the folder to write', 'lowrank-demo')
+  command.option('--force', 'write into a folder that exists')
+  command.option('--seed <N>', 'of the data order and the initial values', integerFlag(0))
+  command.option('--set <key=value>', 'change a key of its config; may be repeated', collect)
+  examples(command, ['lowrank demo', 'lowrank demo --set strategy.adapter.r=8 --output small'])
+  command.action(async (options: Options) => {
+    const output = new Output(options.json ?? false)
+    if (existsSync(options.output) && !options.force)
+      throw new UsageError(
+        `${options.output} exists; name another folder with --output, or write into it with --force.`,
+        { output: options.output },
+      )
+    const config = await demoConfig(options)
+    const interruption = new Interruption(output, 'Stopping as soon as all is safe.')
+    try {
+      await demo(config, output, interruption.signal)
+    } finally {
+      interruption.dispose()
+    }
+  })
+}
+
+/** The config that comes with the package, with what the flags change. */
+function demoConfig({ output, seed, set = [] }: Options): Promise<RunConfig> {
+  const changes = [
+    `output_dir=${JSON.stringify(resolve(output))}`,
+    ...(seed === undefined ? [] : [`seed=${seed}`]),
+  ]
+  return loadConfig(join(FOLDER, 'config.yaml'), [...changes, ...set])
+}
+
+async function demo(config: RunConfig, output: Output, signal: AbortSignal): Promise<void> {
+  const begin = performance.now()
+  const { rss: nodeBytes } = addon().residentBytes()
+  const items = await heldOut(config)
+  output.note('Teaching a small model to read orders: a note goes in, JSON comes out.')
+  output.note('It takes about a minute on two cores. Ctrl-C stops it.\n')
+  const { precision, threads } = config
+  const model = await loadShown(
+    config.model,
+    { ...loadQuantization(config), precision, threads, signal },
+    output,
+  )
+  try {
+    const adapter = await model.attach(config.strategy, { seed: config.seed })
+    const { dataset, evalDataset, outputDir } = config
+    const run = adapter.train(dataset, { ...trainOptions(config), evalDataset, outputDir, signal })
+    noteSetting(adapter, run, items.length, output)
+    noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
+
+    const shown = items.slice(0, SHOWN)
+    const base = await asked(model, [], config, shown, output, signal)
+    output.note(headline('Before', base.score, output))
+    for (const [i, [question, expected]] of shown.entries())
+      output.note(exchange(question.content as string, base.answers[i] as string, expected, output))
+
+    output.note('\nTraining')
+    const trained = await follow(run, config, output, nodeBytes, signal)
+
+    const tuned = await asked(model, [adapter], config, shown, output, signal)
+    output.note(`\n${headline('After', tuned.score, output)}`)
+    for (const [i, [question, expected]] of shown.entries())
+      output.note(exchange(question.content as string, tuned.answers[i] as string, expected, output))
+
+    const samples = shown.map(([question, expected], i): Sample => {
+      const [before, after] = [base.answers[i] as string, tuned.answers[i] as string]
+      return { prompt: question.content as string, expected, before, after }
+    })
+    output.event<'demo'>({
+      event: 'demo',
+      before: { exact_match: base.score.exactMatch },
+      after: { exact_match: tuned.score.exactMatch },
+      samples,
+    })
+    output.event<'demo'>(trained.done)
+    output.note(`\nMemory\n${memoryTable(run, trained.allocated, trained.residentBytes, nodeBytes)}`)
+    const seconds = (performance.now() - begin) / 1000
+    const story = summary(base.score, tuned.score, trained.done, seconds, config)
+    if (!output.json) output.stdout.write(`\n${story}\n`)
+  } finally {
+    await model.dispose()
+  }
+}
+
+/** The questions and answers of the held-out file. */
+async function heldOut({ evalDataset }: RunConfig): Promise<[question: ChatMessage, answer: string][]> {
+  const path = evalDataset?.path
+  if (typeof path !== 'string')
+    throw new UsageError('eval_dataset of the demo must be one file of chats, a question and an answer each.')
+  const lines = (await readFile(path, 'utf8')).split('\n').filter((line) => line !== '')
+  return lines.map((line) => {
+    const [question, answer] = (JSON.parse(line) as { messages: [ChatMessage, ChatMessage] }).messages
+    return [question, answer.content as string]
+  })
+}
+
+/** What the model answers, with these adapters: how much of it is right, and the answers that are shown. */
+async function asked(
+  model: Model,
+  adapters: readonly Adapter[],
+  { evalDataset, maxSeqLength }: RunConfig,
+  shown: readonly (readonly [ChatMessage, string])[],
+  output: Output,
+  signal: AbortSignal,
+): Promise<{ score: ExactMatch; answers: string[] }> {
+  const line = new StatusLine(output, 'Asking')
+  try {
+    const answers: string[] = []
+    for (const [question] of shown) {
+      const options = { maxNewTokens: ANSWER_TOKENS, adapters, signal }
+      answers.push((await model.generate([question], options)).text)
+    }
+    const onProgress = ({ batches, totalBatches }: { batches: number; totalBatches: number }) =>
+      line.update(`${batches} of ${totalBatches} held-out notes`)
+    const score = await model.exactMatch(evalDataset as NonNullable<typeof evalDataset>, {
+      maxSeqLength,
+      adapters,
+      signal,
+      onProgress,
+    })
+    return { score, answers }
+  } finally {
+    line.clear()
+  }
+}
+
+interface Trained {
+  done: Extract<TrainEvent, { event: 'done' }>
+  /** During the last step. */
+  allocated: Record<Category, number>
+  residentBytes: number
+}
+
+/** Trains, and tells how it goes. */
+async function follow(
+  run: TrainingRun,
+  config: RunConfig,
+  output: Output,
+  nodeBytes: number,
+  signal: AbortSignal,
+): Promise<Trained> {
+  const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
+  const configPath = join(config.outputDir, 'config.yaml')
+  let allocated = addon().allocated()
+  let residentBytes = 0
+  try {
+    for await (const event of run.events()) {
+      if (event.event === 'plan') await writeFileWhole(configPath, configText(config))
+      if (event.event === 'done') return { done: event, allocated, residentBytes }
+      output.event<'demo'>(event)
+      if (event.event !== 'step') continue
+      allocated = addon().allocated()
+      residentBytes = addon().residentBytes().rss
+      const { step, loss, tokens_per_second: tokensPerSecond } = event
+      const { totalSteps = step, secondsLeft = 0 } = run.latest ?? {}
+      progress.update({ step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes })
+    }
+  } catch (error) {
+    throw error === signal.reason ? stopped(run, quoted(relative('', configPath))) : error
+  } finally {
+    progress.stop()
+  }
+  throw new Error('a run ended without saying so')
+}
+
+function noteSetting(adapter: Adapter, run: TrainingRun, items: number, output: Output): void {
+  const total = run.memory.totalParameters - adapter.trainableParameters
+  const rows = [
+    ['model', `${formatCount(total)} parameters, trained by lowrank from random weights on invented text`],
+    [
+      'method',
+      `${adapter.strategy.name}: ${formatCount(adapter.trainableParameters)} parameters over 4-bit weights`,
+    ],
+    ['held out', `${formatCount(items)} notes, about people and places that training does not name`],
+  ]
+  output.note(`${table(rows)}\n\nPlanned memory\n${run.memory}\n`)
+}
+
+function headline(when: string, score: ExactMatch, { stderr }: Output): string {
+  const text = `${when}: ${percent(score)} of ${formatCount(score.rows)} held-out notes are answered exactly right.`
+  return styledFor(stderr, 'bold', text)
+}
+
+const percent = ({ exactMatch }: ExactMatch) => `${digits(100 * exactMatch)} %`
+
+function exchange(question: string, answer: string, expected: string, { stderr }: Output): string {
+  const right = answer === expected
+  const mark = styledFor(stderr, right ? 'green' : 'red', right ? 'right' : 'wrong')
+  return `  note    ${question}\n  ${mark}   ${printable(answer).replaceAll('\n', '\n          ')}`
+}
+
+/** Categories that lie in the one arena, and are allocated as one. */
+const IN_ARENA: readonly Category[] = ['activations', 'loss', 'workspace']
+
+/** What was planned against what was allocated, and what the system counted. */
+function memoryTable(
+  { memory }: TrainingRun,
+  allocated: Record<Category, number>,
+  residentBytes: number,
+  nodeBytes: number,
+): string {
+  const held = Object.values(allocated).reduce((sum, bytes) => sum + bytes, 0)
+  const arena = IN_ARENA.reduce((sum, category) => sum + allocated[category], 0)
+  const own = memory.rows.filter(({ category, bytes }) => bytes > 0 && !IN_ARENA.includes(category))
+  const row = (name: string, planned: number, measured: number) => [
+    name,
+    formatBytes(planned),
+    formatBytes(measured),
+  ]
+  const rows = [
+    ['', 'planned', 'allocated'],
+    ...own.map(({ category, bytes }) => row(category, bytes, allocated[category])),
+    row(IN_ARENA.join(' + '), memory.arenaBytes, arena),
+    row('together', memory.peakBytes, held),
+  ]
+  const resident =
+    `resident      ${formatBytes(residentBytes)}, of which Node.js held ${formatBytes(nodeBytes)} ` +
+    'before the model was loaded'
+  return `${table(rows, [1, 2])}\n${resident}`
+}
+
+function summary(
+  before: ExactMatch,
+  after: ExactMatch,
+  done: Trained['done'],
+  seconds: number,
+  { outputDir, evalDataset }: RunConfig,
+): string {
+  const config = quoted(relative('', join(outputDir, 'config.yaml')))
+  const folder = quoted(relative('', outputDir))
+  const test = quoted(relative('', evalDataset?.path as string))
+  return [
+    `Exact match on held-out notes: ${percent(before)} before, ${percent(after)} after ${done.steps} steps.`,
+    `All of it took ${formatDuration(seconds)}. The adapter is in ${folder}, a folder that PEFT loads.`,
+    '',
+    'What to type next:',
+    ...[
+      ['Give it a note of your own', `npx lowrank chat ${config}`],
+      ['Ask the model without the adapter', `npx lowrank chat ${config} --no-adapter`],
+      ['See what was saved', `npx lowrank inspect ${folder}`],
+      ['Measure it again', `npx lowrank eval ${config} --dataset ${test}`],
+      [
+        'Teach the small model your own task',
+        `npx lowrank train ${config} --set dataset=yours.jsonl --set output_dir=yours`,
+      ],
+      [
+        'Tune a real model (270 MB, from the Hugging Face hub)',
+        `npx lowrank train ${config} --set model=HuggingFaceTB/SmolLM2-135M-Instruct --set dataset=yours.jsonl --set output_dir=real`,
+      ],
+    ].map(([what, command]) => `  # ${what}\n  ${command}`),
+  ].join('\n')
+}
