@@ -51,6 +51,8 @@ export interface OutSubject {
   model: string
   adapter: string | undefined
   quantization: LoadOptions['quantization']
+  /** For files that are not quantised. */
+  defaultQuantization?: LoadOptions['defaultQuantization']
 }
 
 /** The model that an adapter belongs to, from its folder where no flag says it. */
@@ -78,19 +80,20 @@ function placeOf(base: string | null, adapter: string): string | null {
 export async function writeShown(
   options: OutOptions,
   subject: OutSubject,
-  write: (model: Model, control: SaveOptions & { output: Output }) => Promise<void>,
+  write: (model: Model, control: Omit<SaveOptions, 'dtype'> & { output: Output }) => Promise<void>,
 ): Promise<void> {
   const output = new Output(options.json ?? false)
   refuseTaken(options.output, options.force ?? false)
   const interruption = new Interruption(output, 'Stopping; nothing is left half written.')
   const { signal } = interruption
   try {
-    const { adapter, quantization } = subject
+    const { adapter, quantization, defaultQuantization } = subject
     output.note(`Loading ${subject.model}${adapter === undefined ? '' : ` with ${adapter}`}`)
     const given: LoadOptions = {
       precision: 'fp32',
       signal,
       ...(quantization === undefined ? {} : { quantization }),
+      ...(defaultQuantization === undefined ? {} : { defaultQuantization }),
       ...(options.threads === undefined ? {} : { threads: options.threads }),
     }
     const model = await loadShown(subject.model, given, output)

@@ -5,14 +5,19 @@ import type { DatasetConfig } from '../train/data.js'
 import type { Drift } from './drift.js'
 
 export const MODEL_DTYPES = ['bf16', 'f16', 'f32'] as const
+/** Of `Model.save`, which also writes what is held in NF4 as it is. */
+export const SAVE_DTYPES = [...MODEL_DTYPES, 'nf4'] as const
 export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama'] as const
 export const EXPORT_DTYPES = [...MODEL_DTYPES, 'q8_0'] as const
 export const MERGE_BASES = ['trained', 'original'] as const
 
 /** Options of `Model.save` and `Adapter.merge`. */
 export interface SaveOptions {
-  /** Default: 16 bits, `f16` for files that are F16 or quantised GGUF, else `bf16`. */
-  dtype?: (typeof MODEL_DTYPES)[number]
+  /**
+   * Default: 16 bits, `f16` for files that are F16 or quantised GGUF, else `bf16`. `nf4`: the codes and scales that the
+   * model is held in, as bitsandbytes stores them; without adapters.
+   */
+  dtype?: (typeof SAVE_DTYPES)[number]
   /**
    * What the adapters are added to. `trained` (default): the weights as they are held, quantised ones dequantised, which
    * is what the adapter was trained against. `original`: the weights of the model's files.
@@ -75,7 +80,7 @@ const shared = {
   check: flag().default(true),
 }
 
-export const saveSchema = z.strictObject({ dtype: word(MODEL_DTYPES).optional(), ...shared })
+export const saveSchema = z.strictObject({ dtype: word(SAVE_DTYPES).optional(), ...shared })
 
 export const exportSchema = z.strictObject({
   format: word(EXPORT_FORMATS),

@@ -13,6 +13,7 @@ import { type Drift, measureDrift, type Subject, sampleSequences } from './drift
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'
 import { writeMerged } from './merge.js'
+import { checkNf4, writeNf4 } from './nf4.js'
 import { ADAPTER_FILE, MODEL_FILE, writeOllama } from './ollama.js'
 import {
   type ExportOptions,
@@ -56,9 +57,13 @@ export async function saveModel(
   refuseTaken(path, given.force)
   if (given.onto === 'trained') refuseOtherBase(subject)
   const { dtype, onto, maxShardBytes } = given
+  if (dtype === 'nf4') checkNf4(subject)
   return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
-    const shards = maxShardBytes === undefined ? {} : { maxShardBytes }
-    const files = await writeMerged(path, subject, { dtype, onto }, { ...shards, ...control })
+    const folder = { ...(maxShardBytes === undefined ? {} : { maxShardBytes }), ...control }
+    const files =
+      dtype === 'nf4'
+        ? await writeNf4(path, subject.base, folder)
+        : await writeMerged(path, subject, { dtype, onto }, folder)
     return { files, remarks: [], reopen: (how) => reopenModel(subject.base, path, how) }
   })
 }

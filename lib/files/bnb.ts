@@ -18,8 +18,8 @@ export const NF4_NESTED_BLOCK = 256
 const STATE_LIMIT = 64 << 10
 
 /** Of the little-endian float32 values of the sixteen codes, and of the 256 codes of scales. */
-const CODE_TABLE = '8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a'
-const SCALE_TABLE = 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'
+export const CODE_TABLE = '8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a'
+export const SCALE_TABLE = 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'
 
 /** What `quantization_config` says of the linears. */
 export interface StoredNf4 {
@@ -168,12 +168,13 @@ async function bytesOf(part: Part): Promise<Uint8Array> {
   })
 }
 
+export function tableHash(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
 /** bitsandbytes itself ignores the stored table, but codes of another one would stand for other numbers. */
 async function checkTable(part: Part, sha256: string): Promise<void> {
-  const found = createHash('sha256')
-    .update(await bytesOf(part))
-    .digest('hex')
-  if (found !== sha256)
+  if (tableHash(await bytesOf(part)) !== sha256)
     throw new FileFormatError(`tensor ${quote(part.name)} of ${part.file} is not the table of NF4`, {
       path: part.file,
       tensor: part.name,

@@ -31,6 +31,8 @@ const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
 export interface ModelFolderOptions extends TensorControl {
   /** Largest size of one file of weights; a larger tensor has a file of its own. Default 5e9. */
   maxShardBytes?: number
+  /** `quantization_config` of the config; the dtype in it then stays as the source has it. */
+  quantization?: Record<string, unknown>
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
 }
@@ -51,7 +53,7 @@ export async function writeModelFolder(
   tensors: readonly SafetensorsInput[],
   options: ModelFolderOptions = {},
 ): Promise<string[]> {
-  const small = await smallFiles(source, tensors)
+  const small = await smallFiles(source, tensors, options.quantization)
   const shards = cut(watchTensors(tensors, tensorSize, options), options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
   const names = shards.map((_, index) => shardName(index, shards.length))
   if (shards.length > 1) small.set('model.safetensors.index.json', indexText(shards, names))
@@ -73,11 +75,12 @@ export async function writeModelFolder(
 async function smallFiles(
   source: ModelFiles,
   tensors: readonly SafetensorsInput[],
+  quantization: Record<string, unknown> | undefined,
 ): Promise<Map<string, string | Uint8Array>> {
   const files = new Map<string, string | Uint8Array>()
   const folder = source.kind === 'folder'
   const config = folder ? source.config : await configFromGguf(source)
-  files.set('config.json', jsonText(adaptedConfig(config, tensors)))
+  files.set('config.json', withFloats(jsonText(adaptedConfig(config, tensors, quantization))))
   if (source.generationConfig) files.set('generation_config.json', jsonText(source.generationConfig))
   if (folder) {
     for (const name of await copiedNames(source.path))
@@ -98,15 +101,18 @@ async function copiedNames(folder: string): Promise<string[]> {
   return [...names, ...named.map((name) => `${TEMPLATES}/${name}`)]
 }
 
-/** The config says the dtype in the spelling that it has, nothing of a quantisation, and whether the head is tied. */
+/** The config says the dtype in the spelling that it has, the quantisation if there is one, and whether the head is tied. */
 function adaptedConfig(
   config: Readonly<Record<string, unknown>>,
   tensors: readonly SafetensorsInput[],
+  quantization: Record<string, unknown> | undefined,
 ): Record<string, unknown> {
   const adapted: Record<string, unknown> = { ...config }
   delete adapted.quantization_config
+  if (quantization !== undefined) adapted.quantization_config = quantization
   const spelling = 'dtype' in adapted && !('torch_dtype' in adapted) ? 'dtype' : 'torch_dtype'
-  adapted[spelling] = TORCH_DTYPES[mainDtype(tensors)]
+  if (quantization === undefined || adapted[spelling] === undefined)
+    adapted[spelling] = TORCH_DTYPES[mainDtype(tensors)]
   if (adapted.tie_word_embeddings === true && tensors.some(({ name }) => name === 'lm_head.weight'))
     adapted.tie_word_embeddings = false
   return adapted
@@ -152,6 +158,11 @@ function indexText(shards: readonly SafetensorsInput[][], names: readonly string
 }
 
 const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+
+/** Python tells 6 from 6.0, and transformers refuses the former here. */
+function withFloats(text: string): string {
+  return text.replace(/"llm_int8_threshold": -?\d+(?=[,\s])/g, '$&.0')
+}
 
 /** Weights that an earlier model left would be loaded instead of these, or take space for nothing. */
 async function removeStaleWeights(path: string, files: ReadonlySet<string>): Promise<void> {

@@ -2,7 +2,7 @@
  * Models that transformers and bitsandbytes saved in 4 bits (bnb/, made by make_bnb.py): their logits, and that nothing of
  * their bytes changes on the way in.
  */
-import { copyFileSync } from 'node:fs'
+import { copyFileSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openModelFiles } from '../../lib/files/model-files.js'
@@ -21,6 +21,15 @@ const CASES = {
   odd_double: { model: 'odd', doubleQuant: true, quantized: 14 },
   smollm2_single: { model: 'smollm2', doubleQuant: false, quantized: 14 },
   tinyllama_mixed: { model: 'tinyllama', doubleQuant: true, quantized: 12 },
+}
+
+async function allTensors(path: string): Promise<Map<string, Buffer>> {
+  const all = new Map<string, Buffer>()
+  for (const name of readdirSync(path).filter((file) => file.endsWith('.safetensors'))) {
+    const header = await readSafetensorsHeader(join(path, name))
+    for (const tensor of header.tensors.keys()) all.set(tensor, Buffer.from(await readTensor(header, tensor)))
+  }
+  return all
 }
 
 describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, quantized }) => {
@@ -69,6 +78,28 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
     native.dispose()
   })
 
+  it('is saved in the same bytes, and loads again', async () => {
+    const output = join(scratchFolder(), 'saved')
+    const model = await loadModel(folder, { precision: 'fp32' })
+    try {
+      await model.save(output, { dtype: 'nf4', check: false })
+    } finally {
+      await model.dispose()
+    }
+    const [before, after] = [await allTensors(folder), await allTensors(output)]
+    expect([...after.keys()].sort()).toEqual([...before.keys()].sort())
+    for (const [tensor, bytes] of before) expect(after.get(tensor)?.equals(bytes), tensor).toBe(true)
+    await (await loadModel(output)).dispose()
+    const about = (path: string) => JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'))
+    const { quantization_config: quantization, ...config } = about(folder)
+    expect(readFileSync(join(output, 'config.json'), 'utf8')).toContain('"llm_int8_threshold": 6.0')
+    expect(about(output)).toEqual({
+      ...config,
+      // Codes are bytes, whatever they were stored under.
+      quantization_config: { ...quantization, bnb_4bit_quant_storage: 'uint8' },
+    })
+  })
+
   it('is planned as it is loaded, also from its config alone', async () => {
     const shape = { strategy: lora({ r: 4 }), perDeviceTrainBatchSize: 1, maxSeqLength: 64 }
     const planned = await planModel(folder, shape)
@@ -96,5 +127,41 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
     const other = await loadModel(folder, { defaultQuantization: nf4({ doubleQuant: !doubleQuant }) })
     expect(other.quantization).toEqual(nf4({ doubleQuant }))
     await other.dispose()
+  })
+})
+
+describe('a model that is quantised here', () => {
+  it.each([true, false])(
+    'is saved as bitsandbytes would (double_quant %j), and loads again',
+    async (doubleQuant) => {
+      const folder = join(parity, 'models/smollm2')
+      const output = join(scratchFolder(), 'saved')
+      const model = await loadModel(folder, { precision: 'fp32', quantization: nf4({ doubleQuant }) })
+      try {
+        const { check } = await model.save(output, { dtype: 'nf4' })
+        expect(check).toMatchObject({ kl: 0, maxAbsLogitError: 0 })
+      } finally {
+        await model.dispose()
+      }
+      if (doubleQuant) return
+      // The same model, quantised by bitsandbytes.
+      const [golden, saved] = [await allTensors(join(parity, 'bnb/smollm2_single')), await allTensors(output)]
+      expect([...saved.keys()].sort()).toEqual([...golden.keys()].sort())
+      for (const [tensor, bytes] of golden) expect(saved.get(tensor)?.equals(bytes), tensor).toBe(true)
+    },
+  )
+
+  it('is not saved in NF4 with an adapter, nor when it is held otherwise', async () => {
+    const output = join(scratchFolder(), 'saved')
+    const plain = await loadModel(join(parity, 'models/smollm2'), { precision: 'fp32' })
+    await expect(plain.save(output, { dtype: 'nf4' })).rejects.toThrow('is not held in NF4')
+    await plain.dispose()
+    const model = await loadModel(join(parity, 'bnb/smollm2_single'), { precision: 'fp32' })
+    const adapter = await model.attach(lora({ r: 2 }))
+    await expect(adapter.merge(output, { dtype: 'nf4' })).rejects.toThrow(
+      'adapters cannot be merged into NF4',
+    )
+    await model.save(output, { dtype: 'nf4', adapters: [], check: false })
+    await model.dispose()
   })
 })

@@ -95,3 +95,25 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
   ])
   expect(existsSync(output)).toBe(false)
 })
+
+test('a model alone is written in 4 bits, which changes nothing more', async () => {
+  const { model, at } = project()
+  const output = at('nf4')
+  const ended = await lowrank(['merge', '--model', model, '--dtype', 'nf4', '--output', output, '--json'])
+  expect(ended.code, ended.stderr).toBe(0)
+  const [found] = printed<'merge'>(ended) as [Printed<'merge'>]
+  expect(found.check).toMatchObject({ kl: 0, top1_agreement: 1, max_abs_logit_error: 0 })
+  const again = await lowrank([
+    'merge',
+    '--model',
+    output,
+    '--dtype',
+    'nf4',
+    '--output',
+    at('again'),
+    '--json',
+  ])
+  expect(again.code, again.stderr).toBe(0)
+  const weights = (path: string) => readFileSync(`${path}/model.safetensors`)
+  expect(weights(at('again')).equals(weights(output))).toBe(true)
+})
