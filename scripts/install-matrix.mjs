@@ -152,8 +152,8 @@ async function runInstall(row, tarballs, folder) {
     const problem = problemIn(run)
     if (problem) return { ...result, problem: `${name} ${problem}` }
   }
-  if (addon.from !== row.addon)
-    return { ...result, problem: `the addon is ${addon.from}, expected ${row.addon}` }
+  if (addon?.from !== row.addon)
+    return { ...result, problem: `the addon is ${addon?.from}, expected ${row.addon}` }
   const leftOver = row.addon === 'build' ? 'out' : 'build'
   if (existsSync(join(project, 'node_modules', 'lowrank', leftOver))) {
     return { ...result, problem: `the install left ${leftOver}/ behind` }

@@ -61,9 +61,9 @@ export const rows = [
     addon: 'build',
   },
 
-  // Other package managers.
-  { node: '24', manager: 'pnpm@11', flags: [], addon: 'prebuild' },
-  { node: '24', manager: 'pnpm@12', flags: [], addon: 'prebuild' },
+  // Other package managers. pnpm ends with an error where it was not told what to do about scripts.
+  { node: '24', manager: 'pnpm@11', flags: ['--ignore-scripts'], addon: 'prebuild' },
+  { node: '24', manager: 'pnpm@12', flags: ['--ignore-scripts'], addon: 'prebuild' },
   { node: '24', manager: 'yarn@1', flags: [], addon: 'prebuild' },
   { node: '24', manager: 'yarn@4', flags: [], addon: 'prebuild' },
 
