@@ -13,7 +13,7 @@ export type Bytes = AsyncIterable<Uint8Array>
  * The bytes of a file; of what is in it when its name ends in `.gz`.
  * @throws FileFormatError when it is missing, unreadable, not a regular file, or not the gzip that it claims to be
  */
-export async function* fileBytes(path: string): AsyncGenerator<Buffer, void, void> {
+export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void, void> {
   await withInputFile(path, async () => undefined)
   const file = createReadStream(path)
   if (!/\.gz$/i.test(path)) {
