@@ -66,8 +66,10 @@ export async function writeNf4(
 }
 
 function unquantized(base: BaseModel, tensor: OutTensor, reader: WeightReader): SafetensorsInput {
-  const dtype = base.files.tensors.get(tensor.weight)?.dtype ?? 'F32'
-  const type = ['F32', 'F16', 'BF16'].includes(dtype) ? exactFormat(dtype) : nearestFileType(base)
+  const { kind, tensors } = base.files
+  // GGUF files mix dtypes; transformers computes with one.
+  const type =
+    kind === 'gguf' ? nearestFileType(base) : exactFormat(tensors.get(tensor.weight)?.dtype ?? 'F32')
   const shape = tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols]
   return { name: tensor.name, dtype: DTYPES[type], shape, data: () => reader.rows(tensor, type) }
 }
@@ -127,7 +129,9 @@ function pythonFloat(value: number): string {
 }
 
 /** The dtype that transformers computes in, of a model that was quantised here. */
-function computeDtype({ files: { config } }: BaseModel): Nf4Dtype {
+function computeDtype(base: BaseModel): Nf4Dtype {
+  const { kind, config } = base.files
+  if (kind === 'gguf') return nearestFileType(base) === 'f16' ? 'float16' : 'bfloat16'
   const dtype = config.dtype ?? config.torch_dtype
   return dtype === 'float32' || dtype === 'float16' ? dtype : 'bfloat16'
 }
