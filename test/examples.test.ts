@@ -22,7 +22,7 @@ function run(name: string, ...args: string[]): Promise<{ code: number; stdout: s
   })
 }
 
-test('train.mjs trains an adapter that generate.mjs answers with', async () => {
+test('train.mjs trains an adapter that generate.mjs answers with and export.mjs exports', async () => {
   const { model, at } = project()
   const trained = await run('train.mjs', model, at('train.jsonl'), at('out'))
   expect(trained).toMatchObject({ code: 0, stderr: '' })
@@ -41,6 +41,16 @@ test('train.mjs trains an adapter that generate.mjs answers with', async () => {
     /^The model alone:\n(.*)\n\nWith the adapter:\n(.*)\n$/s.exec(answered.stdout) ?? []
   expect(alone).toBeTruthy()
   expect(adapted).not.toBe(alone)
+
+  const exported = await run('export.mjs', model, at('out'), at('exported'))
+  expect(exported).toMatchObject({ code: 0, stderr: '' })
+  expect(exported.stdout.replace(/\d\.\de[+-]\d+/g, '#').split('\n')).toEqual([
+    'tuned.gguf (tuned.gguf): KL divergence #',
+    'adapter.gguf (adapter.gguf): KL divergence #',
+    'ollama (Modelfile, model.gguf): KL divergence #',
+    '',
+  ])
+  expect(readdirSync(at('exported')).sort()).toEqual(['adapter.gguf', 'ollama', 'tuned.gguf'])
 })
 
 test('plan.mjs shows that 4-bit weights and smaller batches take less', async () => {
