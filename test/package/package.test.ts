@@ -42,11 +42,23 @@ describe('the packed package', () => {
     const { stdout } = await run('npm', args, { maxBuffer: 1 << 26 })
     const [packed] = Object.values(JSON.parse(stdout) as Record<string, { files: { path: string }[] }>)
     const files = packed?.files.map(({ path }) => path) ?? []
-    for (const needed of ['LICENSE', 'CMakeLists.txt', 'binding.gyp', 'scripts/native.mjs']) {
+    const building = ['CMakeLists.txt', 'binding.gyp', 'scripts/native.mjs']
+    const demo = ['config.yaml', 'base/model.safetensors', 'base/tokenizer.json', 'train.jsonl', 'test.jsonl']
+    // Error messages send people to the first of the pages.
+    const reading = [
+      'LICENSE',
+      'README.md',
+      'docs/troubleshooting.md',
+      'docs/install.md',
+      'examples/lora.yaml',
+    ]
+    for (const needed of [...building, ...demo.map((file) => `demo/${file}`), ...reading]) {
       expect(files).toContain(needed)
     }
     expect(
-      files.filter((file) => /\.map$|tsbuildinfo|\.test\.|^test|^lib\/|^out|^build\//.test(file)),
+      files.filter((file) =>
+        /\.map$|tsbuildinfo|\.test\.|^test|^lib\/|^out|^build\/|^docs\/api\//.test(file),
+      ),
     ).toEqual(['native/addon/exports.map'])
   })
 
