@@ -281,6 +281,9 @@ function summary(
   const config = quoted(relative('', join(outputDir, 'config.yaml')))
   const folder = quoted(relative('', outputDir))
   const test = quoted(relative('', evalDataset?.path as string))
+  // Paths in a config are seen from its folder.
+  const here = (name: string) => quoted(join(relative(outputDir, ''), name))
+  const own = `--set dataset=${here('yours.jsonl')} --set eval_dataset=null --set output_dir=${here('yours')}`
   return [
     `Exact match on held-out notes: ${percent(before)} before, ${percent(after)} after ${done.steps} steps.`,
     `All of it took ${formatDuration(seconds)}. The adapter is in ${folder}, a folder that PEFT loads.`,
@@ -291,13 +294,10 @@ function summary(
       ['Ask the model without the adapter', `npx lowrank chat ${config} --no-adapter`],
       ['See what was saved', `npx lowrank inspect ${folder}`],
       ['Measure it again', `npx lowrank eval ${config} --dataset ${test}`],
+      ['Teach the small model a task of your own', `npx lowrank train ${config} ${own}`],
       [
-        'Teach the small model your own task',
-        `npx lowrank train ${config} --set dataset=yours.jsonl --set output_dir=yours`,
-      ],
-      [
-        'Tune a real model (270 MB, from the Hugging Face hub)',
-        `npx lowrank train ${config} --set model=HuggingFaceTB/SmolLM2-135M-Instruct --set dataset=yours.jsonl --set output_dir=real`,
+        'Tune a real model with it (270 MB, from the Hugging Face hub)',
+        `npx lowrank train ${config} ${own} --set model=HuggingFaceTB/SmolLM2-135M-Instruct --set max_seq_length=512 --set learning_rate=2e-4`,
       ],
     ].map(([what, command]) => `  # ${what}\n  ${command}`),
   ].join('\n')
