@@ -31,8 +31,12 @@ const programs = {
   cjs: ['use.cjs', `const { LowrankError, lora, planModel } = require('lowrank')\n${plan}`],
 }
 
-/** How a command that the package brings is called through each package manager. */
-const throughManager = { npm: ['npx', '--no', '--'], pnpm: ['pnpm', 'exec'], yarn: ['yarn', 'run'] }
+/** How a command that the package brings is called through each package manager; it alone may write to stdout. */
+const throughManager = {
+  npm: ['npx', '--no', '--'],
+  pnpm: ['pnpm', 'exec'],
+  yarn: ['yarn', 'run', '--silent'],
+}
 
 /**
  * Uses an installed package as ES module, as CommonJS and through its command. Resolves to the name of each use with
