@@ -2,6 +2,7 @@
  * Where the words go. Without --json a verb's answer is text on stdout; with it, stdout carries JSON only. Notes,
  * warnings and progress go to stderr either way, so that stdout can be piped.
  */
+import { fstatSync } from 'node:fs'
 import { styleText } from 'node:util'
 import type { ErrorLine, Printed, Verb } from './schemas.js'
 
@@ -58,6 +59,17 @@ export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string
 function hasColours(stream: NodeJS.WriteStream): boolean {
   const { FORCE_COLOR: force } = process.env
   return force === undefined ? stream.isTTY && stream.hasColors() : force !== '0' && force !== 'false'
+}
+
+/** Whether two streams end in the same file or pipe (`2>&1`), so that what one says would break into the other's text. */
+export function sameTarget(a: object & { fd?: number }, b: object & { fd?: number }): boolean {
+  if (a.fd === undefined || b.fd === undefined) return false
+  try {
+    const [first, second] = [fstatSync(a.fd), fstatSync(b.fd)]
+    return first.dev === second.dev && first.ino === second.ino
+  } catch {
+    return false // one is closed
+  }
 }
 
 /** Text of a model, which must not steer the terminal: control characters but line feed and tab are left out. */

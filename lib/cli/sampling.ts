@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import type { PromptProgress } from '../train/decoder.js'
 import { integerFlag, numberFlag } from './help.js'
-import { type Output, printable } from './output.js'
+import { type Output, printable, sameTarget } from './output.js'
 import { StatusLine } from './progress.js'
 
 /** Flags of how tokens are drawn. */
@@ -47,7 +47,7 @@ export class AnswerShown {
 
   constructor(output: Output) {
     this.#output = output
-    this.#seen = !output.json && output.stdout.isTTY === true
+    this.#seen = !output.json && (output.stdout.isTTY === true || sameTarget(output.stdout, output.stderr))
     this.#line = new StatusLine(output, 'Reading the prompt')
   }
 

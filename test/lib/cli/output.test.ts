@@ -1,5 +1,8 @@
+import { closeSync, openSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Output } from '../../../lib/cli/output.js'
+import { Output, sameTarget } from '../../../lib/cli/output.js'
+import { scratchFolder } from '../files/scratch.js'
 
 function capture(json: boolean, colours = false) {
   const written = { stdout: '', stderr: '' }
@@ -45,4 +48,14 @@ test('notes never reach stdout and events only with --json', () => {
 test('colours need a terminal that has them', () => {
   expect(capture(false).output.styled('green', 'ok')).toBe('ok')
   expect(capture(false, true).output.styled('green', 'ok')).toBe('\u001b[32mok\u001b[39m')
+})
+
+test('streams of one file are told from streams of two', () => {
+  const folder = scratchFolder()
+  const [a, again, b] = ['a', 'a', 'b'].map((name) => ({ fd: openSync(join(folder, name), 'w') }))
+  expect(sameTarget(a as { fd: number }, again as { fd: number })).toBe(true)
+  expect(sameTarget(a as { fd: number }, b as { fd: number })).toBe(false)
+  for (const stream of [a, again, b]) closeSync(stream?.fd as number)
+  expect(sameTarget(a as { fd: number }, a as { fd: number })).toBe(false)
+  expect(sameTarget({}, {})).toBe(false)
 })
