@@ -28,6 +28,7 @@ export interface VeraConfig extends StrategyConfig {
   readonly layersToTransform: number | readonly number[] | null
 }
 
+/** What `vera()` takes. */
 export type VeraOptions = Partial<Omit<VeraConfig, 'name'>>
 
 const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape

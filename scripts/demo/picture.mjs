@@ -11,12 +11,13 @@ const steps = events.filter(({ event }) => event === 'step')
 const plan = events.find(({ event }) => event === 'plan')
 const { before, after } = events.find(({ event }) => event === 'demo')
 
-const [width, height] = [760, 300]
+const [width, height] = [760, 330]
 const plot = { left: 64, right: 436, top: 74, bottom: 250 }
-const bars = { left: 520, right: 736, top: 74, bottom: 250 }
+const bars = { left: 512, right: 728, top: 96, bottom: 250 }
 
 const most = Math.max(...steps.map(({ loss }) => loss))
-const top = Math.ceil(most * 2) / 2
+const spacing = most > 3 ? 2 : 0.5
+const top = Math.ceil(most / spacing) * spacing
 const x = (step) => plot.left + ((step - 1) / (steps.length - 1)) * (plot.right - plot.left)
 const y = (loss) => plot.bottom - (loss / top) * (plot.bottom - plot.top)
 const round = (value) => Number(value.toFixed(1))
@@ -26,7 +27,7 @@ const text = (at, up, words, rest = '') => `<text x="${round(at)}" y="${round(up
 const line = (x1, y1, x2, y2, colour) =>
   `<line x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}" stroke="${colour}"/>`
 
-const grid = Array.from({ length: 2 * top + 1 }, (_, i) => i / 2)
+const grid = Array.from({ length: top / spacing + 1 }, (_, i) => i * spacing)
 const path = steps.map(({ step, loss }) => `${round(x(step))},${round(y(loss))}`).join(' ')
 const bar = (index, label, share, colour) => {
   const [wide, gap] = [72, 48]
@@ -50,7 +51,7 @@ const svg = [
   `<rect width="${width}" height="${height}" rx="8" fill="#ffffff"/>`,
   text(24, 34, 'lowrank demo', 'font-size="17" font-weight="600" fill="#1f2328"'),
   text(plot.left, 58, 'loss, nats a token'),
-  text(bars.left, 58, 'held-out answers, every character right'),
+  text(bars.left, 58, 'held-out answers exactly right'),
   ...grid.flatMap((loss) => [
     line(plot.left, y(loss), plot.right, y(loss), '#e6e8eb'),
     text(plot.left - 10, y(loss) + 4, loss, 'text-anchor="end"'),
@@ -62,8 +63,8 @@ const svg = [
   ...bar(0, 'base', before.exact_match, '#afb8c1'),
   ...bar(1, 'tuned', after.exact_match, '#1a7f37'),
   text(
-    24,
-    height - 12,
+    plot.left,
+    height - 22,
     `QLoRA over a 4-bit base, ${(plan.peak_bytes / 2 ** 20).toFixed(1)} MiB planned before the first step`,
   ),
   '</svg>',
