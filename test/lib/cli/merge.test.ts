@@ -82,16 +82,18 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     refused('--adapter', at('out'), '--model', at('other'), '--output', output),
     refused('--adapter', at('out'), '--model', odd, '--output', output),
     refused('--adapter', at('out'), '--output', output, '--dtype', 'nf4'),
+    refused('--adapter', at('out'), '--output', output, '--dtype', 'fp4'),
   ])
   expect(found).toEqual([
     { code: 2, error: expect.stringMatching(/out exists already; name another place/) },
-    { code: 2, error: expect.stringContaining("required option '--adapter <path>' not specified") },
+    { code: 2, error: expect.stringContaining('name --adapter, or --model for the model alone') },
     { code: 1, error: expect.stringContaining('has no adapter_config.json') },
     { code: 1, error: expect.stringContaining('peft_type is "XLORA"') },
     { code: 2, error: expect.stringContaining('does not say what it was trained on; name --model') },
     { code: 2, error: expect.stringContaining('was trained on other files than those of') },
     { code: 1, error: expect.stringMatching(/lora_[AB]\.weight is \[/) },
-    { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32') },
+    { code: 2, error: expect.stringContaining('adapters cannot be merged into NF4') },
+    { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4') },
   ])
   expect(existsSync(output)).toBe(false)
 })

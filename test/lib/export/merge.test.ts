@@ -155,7 +155,7 @@ describe('nothing is written', () => {
       /not finite or too large for f16; try bf16/,
     )
     expect(readdirSync(join(output, '..'))).toEqual([])
-    const wrong = adapter.merge(output, { dtype: 'nf4' as 'f32' })
-    await expect(wrong).rejects.toThrow('merge(): dtype is "nf4", expected one of bf16, f16, f32')
+    const wrong = adapter.merge(output, { dtype: 'fp4' as 'f32' })
+    await expect(wrong).rejects.toThrow('merge(): dtype is "fp4", expected one of bf16, f16, f32')
   })
 })
