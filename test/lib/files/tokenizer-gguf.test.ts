@@ -80,7 +80,7 @@ it.each([
     'an unknown pre-tokenizer',
     { 'tokenizer.ggml.pre': 'exotic' },
     UnsupportedError,
-    /pre-tokenizer "exotic".*gpt-2, llama-bpe, smollm, qwen2/,
+    /pre-tokenizer "exotic".*gpt-2, llama-bpe, dbrx, smollm, qwen2/,
   ],
   [
     'a missing pre-tokenizer',
