@@ -86,6 +86,12 @@ void AdapterSpec::check() {
   }
 }
 
+bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in) {
+  const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
+  return (a.trained ? a.cols == in : a.cols >= in) && (b.trained ? b.rows == out : b.rows >= out) &&
+         (slot.b_gain < 0 || spec.parameters[slot.b_gain].cols == out);
+}
+
 Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
   spec_.check();
   for (size_t i = 0; i < spec_.parameters.size(); ++i) index_.emplace(spec_.parameters[i].name, static_cast<int>(i));

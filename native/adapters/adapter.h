@@ -70,6 +70,9 @@ struct AdapterSpec {
   bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
 };
 
+/// Whether a slot's factors fit a linear of [out, in]: exactly, or with room to spare where they are frozen.
+bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in);
+
 enum class AdapterArray : uint8_t { value, gradient, m, v };
 enum class Touch : uint8_t { read, write };
 

@@ -627,9 +627,7 @@ std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vecto
       const Node& node = graph.nodes[found->second];
       const int64_t in = graph.values[node.inputs[0]].cols, out = graph.values[node.out].cols;
       const ParameterSpec &a = spec->parameters[slot.a], &b = spec->parameters[slot.b];
-      const auto fits = [](int64_t have, int64_t need, bool trained) { return trained ? have == need : have >= need; };
-      if (!fits(a.cols, in, a.trained) || !fits(b.rows, out, b.trained) ||
-          (slot.b_gain >= 0 && spec->parameters[slot.b_gain].cols != out))
+      if (!fits(*spec, slot, out, in))
         fail("SHAPE", "adapter at ", slot.target, ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
              "] but the linear is [", out, ", ", in, "]");
       if (of_node[found->second] >= 0) fail("CONFIG", "adapter: '", slot.target, "' has two slots");

@@ -28,7 +28,7 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
     for (const LowRankSlot& slot : spec.slots) {
       if (slot.target != target) continue;
       const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
-      if (a.cols < weight.cols() || b.rows < weight.rows())
+      if (!fits(spec, slot, weight.rows(), weight.cols()))
         fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
              ", ", weight.cols(), "]");
       Delta delta{std::vector<float>(weight.rows() * slot.rank), adapter->data(slot.a), slot.rank, a.cols};
