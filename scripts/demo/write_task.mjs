@@ -1,6 +1,6 @@
 /**
  * Writes the data of the demo's task, demo/train.jsonl and demo/test.jsonl: notes of customers, each with the JSON
- * object that it is to become. The people and places of the test occur in no other text.
+ * object that it is to become. The people and places of the test occur in none of the notes for training.
  *
  *   node scripts/demo/write_task.mjs
  */
