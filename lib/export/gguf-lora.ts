@@ -52,7 +52,7 @@ export async function writeGgufLora(
     const inGguf = nameInGguf(name)
     const factor = (weight * slot.scale * slot.rank) / alpha
     const a = () => floatBytes(type, factorA(state.native, slot, cols))
-    const b = () => floatBytes(type, factorB(base, state.native, slot, factor))
+    const b = () => floatBytes(type, factorB(base, state.native, slot, rows, factor))
     return [
       { name: `${inGguf}.lora_a`, shape: [slot.rank, cols], type, data: a },
       { name: `${inGguf}.lora_b`, shape: [rows, slot.rank], type, data: b },
@@ -80,23 +80,26 @@ function adaptedWeight({ graph }: BaseModel, { target }: LowRankSlot) {
   )
 }
 
-/** A `[rank, cols]` with the gains of its rows. */
+/** A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. */
 function factorA(adapter: NativeAdapter, { a, d, mask, rank }: LowRankSlot, cols: number): Float32Array {
-  const values = adapter.read(a, 'value')
+  const stored = adapter.read(a, 'value')
+  const width = stored.length / rank
+  const values = new Float32Array(rank * cols)
+  for (let i = 0; i < rank; i++) values.set(stored.subarray(i * width, i * width + cols), i * cols)
   for (const gains of [d, mask])
     if (gains !== undefined) scaleRows(values, adapter.read(gains, 'value').subarray(0, rank), cols)
   return values
 }
 
-/** B `[rows, rank]` with the gains of its rows, times a factor, in the order of the file. */
+/** B `[rows, rank]` with the gains of its rows, times a factor, in the order of the file; of a taller one its first rows. */
 function factorB(
   { graph }: BaseModel,
   adapter: NativeAdapter,
   { target, b, bGain, rank }: LowRankSlot,
+  rows: number,
   factor: number,
 ): Float32Array {
-  const values = adapter.read(b, 'value')
-  const rows = values.length / rank
+  const values = adapter.read(b, 'value').subarray(0, rows * rank)
   if (bGain !== undefined) scaleRows(values, adapter.read(bGain, 'value'), rank)
   if (factor !== 1) scaleRows(values, new Float32Array(rows).fill(factor), rank)
   const order = rowOrder(target, rows, graph)
