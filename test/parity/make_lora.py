@@ -116,11 +116,18 @@ def adapter_tensors(model, prefix: str, grad: bool = False) -> dict[str, torch.T
     return {f"{prefix}.{key}": value.detach().float() for key, value in state.items()}
 
 
-def train(model, batches) -> tuple[list[float], list[float]]:
-    settings = {**OPTIMIZER}
-    max_norm = settings.pop("max_grad_norm")
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, **settings, foreach=False)
+def trained(model) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def adamw(model) -> torch.optim.Optimizer:
+    settings = {key: value for key, value in OPTIMIZER.items() if key != "max_grad_norm"}
+    return torch.optim.AdamW(trained(model), **settings, foreach=False)
+
+
+def train(model, batches, optimizer=None) -> tuple[list[float], list[float]]:
+    """Losses and gradient norms of clipped steps over windows of micro-batches; by default of AdamW."""
+    optimizer = optimizer or adamw(model)
     losses, norms = [], []
     for window in batches:
         count = sum(map(loss_count, window))
@@ -130,7 +137,7 @@ def train(model, batches) -> tuple[list[float], list[float]]:
             loss = loss_sum(forward(model, batch), batch) / count
             loss.backward()
             total += loss.item()
-        norms.append(torch.nn.utils.clip_grad_norm_(trained, max_norm).item())
+        norms.append(torch.nn.utils.clip_grad_norm_(trained(model), OPTIMIZER["max_grad_norm"]).item())
         optimizer.step()
         losses.append(total)
     return losses, norms

@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 
 from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
-from make_lora import ATTENTION, MLP, OPTIMIZER, adapter_tensors, train_batches
+from make_lora import ATTENTION, MLP, OPTIMIZER, adamw, adapter_tensors, train, train_batches
 from make_models import batch_of
 
 # PEFT multiplies the projected gradient in bfloat16 where the machine has it.
@@ -22,12 +22,6 @@ def lora_fa(model):
     return create_lorafa_optimizer(
         model, r=_lora["r"], lora_alpha=_lora["lora_alpha"], lr=OPTIMIZER["lr"], weight_decay=0.0
     )
-
-
-def adamw(model):
-    settings = {key: value for key, value in OPTIMIZER.items() if key != "max_grad_norm"}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, **settings, foreach=False)
 
 
 def lora_plus(model):
@@ -94,23 +88,6 @@ def attach(model, name: str, peft):
     return model
 
 
-def train(model, optimizer, batches) -> tuple[list[float], list[float]]:
-    losses, norms = [], []
-    for window in batches:
-        count = sum(map(loss_count, window))
-        optimizer.zero_grad()
-        total = 0.0
-        for batch in window:
-            loss = loss_sum(forward(model, batch), batch) / count
-            loss.backward()
-            total += loss.item()
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        norms.append(torch.nn.utils.clip_grad_norm_(trained, OPTIMIZER["max_grad_norm"]).item())
-        optimizer.step()
-        losses.append(total)
-    return losses, norms
-
-
 def gradients(model) -> dict[str, torch.Tensor]:
     return {
         f"grad.{key.replace('.default', '')}": parameter.grad.float()
@@ -127,7 +104,7 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
     loss = loss_sum(forward(model, batch), batch) / loss_count(batch)
     loss.backward()
     tensors |= gradients(model)
-    losses, norms = train(model, optimizer, batches)
+    losses, norms = train(model, batches, optimizer)
     tensors |= adapter_tensors(model, "final")
     save_tensors(ROOT / "strategies" / f"{name}.safetensors", tensors)
     print(f"  {name}: loss {loss.item():.6f}, {losses[0]:.4f} -> {losses[-1]:.4f}")
