@@ -1,11 +1,12 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
+import * as z from 'zod'
 import { type AdapterState, type BaseModel, saveAdapter } from './base.js'
 import { ConfigError } from './errors.js'
 import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
-import { parseOptions } from './schema.js'
+import { parseOptions, word } from './schema.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { checkStreaming, type DatasetArgument, datasetOf, prepareData } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
@@ -30,6 +31,8 @@ export interface TrainControl {
   /** Called after every batch of an evaluation. */
   onEvalProgress?: (progress: EvaluateProgress) => void
 }
+
+const saveAdapterSchema = z.strictObject({ form: word(['own', 'lora']).default('own') })
 
 export class Adapter {
   /** Unlike that of any other adapter on the model. */
@@ -118,10 +121,14 @@ export class Adapter {
 
   /**
    * Saves it as a folder that PEFT loads. While it is trained, it is saved as it is between two steps.
+   * @param options.form `lora`: as the plain LoRA that computes the same, for programs that read no other kind. Default
+   * `own`: in the form of its strategy
+   * @throws {UnsupportedError} when no LoRA computes the same
    * @throws {WriteError} when the disk refuses; nothing is left half written
    */
-  async save(path: string): Promise<void> {
-    await this.use(() => saveAdapter(path, this.#base, this.#state))
+  async save(path: string, options: { form?: 'own' | 'lora' } = {}): Promise<void> {
+    const { form } = parseOptions(saveAdapterSchema, options, { name: 'save()', spelling: 'camel' })
+    await this.use(() => saveAdapter(path, this.#base, this.#state, { form }))
   }
 
   /**

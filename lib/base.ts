@@ -15,10 +15,11 @@ import type { Lifetime, Turns } from './native/handles.js'
 import { closeSession, openSession } from './native/session.js'
 import { saveAdapterFolder } from './peft/adapter-folder.js'
 import { floatBytes } from './peft/floats.js'
-import type { AdapterDescription } from './strategies/describe.js'
+import { asLora } from './strategies/convert.js'
+import { type AdapterDescription, describeAdapter } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
-import type { LinearSite } from './strategies/strategy.js'
+import type { Conversion, LinearSite, ReadFactor } from './strategies/strategy.js'
 import type { LoadProgress } from './weights.js'
 
 /** A model's weights in native memory, and what is known about them. */
@@ -84,6 +85,8 @@ export function openActive(
 
 /** How an adapter is saved. */
 export interface SaveOptions {
+  /** `lora`: as the plain LoRA that computes the same. Default: the form of its own strategy. */
+  form?: 'own' | 'lora'
   /** Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base. */
   exact?: boolean
   /** Writes further files of the same folder. */
@@ -95,10 +98,10 @@ export async function saveAdapter(
   path: string,
   base: BaseModel,
   { description, native, turns }: AdapterState,
-  { exact = false, more }: SaveOptions = {},
+  { form = 'own', exact = false, more }: SaveOptions = {},
 ): Promise<void> {
-  const read = (name: string) => native.read(name, 'value')
-  if (savesModel(description)) {
+  const read: ReadFactor = (name) => native.read(name, 'value')
+  if (savesModel(description) && form === 'own') {
     const tensors = description.factors.map(({ name, tensor }) => {
       const dtype = exact ? 'F32' : floatDtype(base.files.tensors.get(name)?.dtype)
       const { shape } = tensor as { shape: number[] }
@@ -113,7 +116,18 @@ export async function saveAdapter(
     fingerprint: base.files.fingerprint,
     quantization: describeQuantization(base.quantization),
   }
-  await turns.run(() => saveAdapterFolder(path, description, read, origin, more))
+  await turns.run(() => {
+    const other = form === 'lora' ? asLora(description, base.sites, read) : savedForm(description, read)
+    if (other === undefined) return saveAdapterFolder(path, description, read, origin, more ? { more } : {})
+    const described = describeAdapter(other.strategy, base.sites, { strict: false })
+    const trainedAs = description.strategy
+    return saveAdapterFolder(path, described, other.read, origin, more ? { trainedAs, more } : { trainedAs })
+  })
+}
+
+/** The form that an adapter is saved in where it is not its own. */
+export function savedForm(description: AdapterDescription, read: ReadFactor): Conversion | undefined {
+  return rulesOf(description.strategy).savedAs?.(description.strategy, description, read)
 }
 
 /** Whether what is saved is a whole model. */

@@ -9,9 +9,10 @@ import { ggufField } from '../files/gguf-fields.js'
 import { ggufArchitecture } from '../files/gguf-model.js'
 import { type GgufInput, writeGguf } from '../files/gguf-writer.js'
 import type { TensorControl } from '../files/tensor-data.js'
-import type { LowRankSlot, NativeAdapter } from '../native/addon.js'
+import type { Graph } from '../graph/graph.js'
 import { floatBytes } from '../peft/floats.js'
 import { rowOrder } from '../peft/gguf-adapter.js'
+import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
 import type { MODEL_DTYPES } from './options.js'
@@ -30,14 +31,9 @@ export async function writeGgufLora(
   control: TensorControl = {},
 ): Promise<void> {
   const { state, weight } = theOnly(adapters)
-  const { strategy, spec } = state.description
-  const [first] = spec.slots
-  if (first === undefined || (spec.copies ?? []).length > 0)
-    throw new UnsupportedError(
-      `${strategy.name} trains the weights of the model themselves, so there is no adapter to write; export the whole model as gguf.`,
-      { strategy: strategy.name },
-    )
-  const alpha = first.scale * first.rank
+  const pairs = lowRankPairs(state.description, base.sites, (name) => state.native.read(name, 'value'))
+  const { scale, rank } = pairs[0] as LowRankPair
+  const alpha = scale * rank
   const { name } = ggufArchitecture(base.graph.family)
   const fields = [
     ggufField.string('general.architecture', name),
@@ -47,15 +43,18 @@ export async function writeGgufLora(
     ggufField.f32('adapter.lora.alpha', alpha),
   ]
   const type = TYPES[dtype]
-  const tensors = spec.slots.flatMap((slot): GgufInput[] => {
-    const { name, rows, cols } = adaptedWeight(base, slot)
-    const inGguf = nameInGguf(name)
-    const factor = (weight * slot.scale * slot.rank) / alpha
-    const a = () => floatBytes(type, factorA(state.native, slot, cols))
-    const b = () => floatBytes(type, factorB(base, state.native, slot, rows, factor))
+  const tensors = pairs.flatMap((pair): GgufInput[] => {
+    const inGguf = nameInGguf(adaptedWeight(base, pair.target))
+    const factor = (weight * pair.scale * pair.rank) / alpha
+    const b = () => inFileOrder(scaled(pair.b(), factor), pair, base.graph)
     return [
-      { name: `${inGguf}.lora_a`, shape: [slot.rank, cols], type, data: a },
-      { name: `${inGguf}.lora_b`, shape: [rows, slot.rank], type, data: b },
+      {
+        name: `${inGguf}.lora_a`,
+        shape: [pair.rank, pair.in],
+        type,
+        data: () => floatBytes(type, pair.a()),
+      },
+      { name: `${inGguf}.lora_b`, shape: [pair.out, pair.rank], type, data: () => floatBytes(type, b()) },
     ]
   })
   await writeGguf(path, fields, tensors, control)
@@ -70,9 +69,10 @@ function theOnly(adapters: readonly ActiveAdapter[]): ActiveAdapter {
   )
 }
 
-function adaptedWeight({ graph }: BaseModel, { target }: LowRankSlot) {
+/** Name of the weight of a linear. */
+function adaptedWeight({ graph }: BaseModel, target: string): string {
   const weight = graph.weights.find(({ name }) => name === `${target}.weight`)
-  if (weight !== undefined) return weight
+  if (weight !== undefined) return weight.name
   // llama.cpp would apply it to the embedding too, in the wrong shape.
   throw new UnsupportedError(
     `the adapter changes ${target}, which shares its weight with the embedding, and the format gguf-lora cannot say that; export the merged model as gguf.`,
@@ -80,38 +80,16 @@ function adaptedWeight({ graph }: BaseModel, { target }: LowRankSlot) {
   )
 }
 
-/** A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. */
-function factorA(adapter: NativeAdapter, { a, d, mask, rank }: LowRankSlot, cols: number): Float32Array {
-  const stored = adapter.read(a, 'value')
-  const width = stored.length / rank
-  const values = new Float32Array(rank * cols)
-  for (let i = 0; i < rank; i++) values.set(stored.subarray(i * width, i * width + cols), i * cols)
-  for (const gains of [d, mask])
-    if (gains !== undefined) scaleRows(values, adapter.read(gains, 'value').subarray(0, rank), cols)
-  return values
-}
-
-/** B `[rows, rank]` with the gains of its rows, times a factor, in the order of the file; of a taller one its first rows. */
-function factorB(
-  { graph }: BaseModel,
-  adapter: NativeAdapter,
-  { target, b, bGain, rank }: LowRankSlot,
-  rows: number,
-  factor: number,
-): Float32Array {
-  const values = adapter.read(b, 'value').subarray(0, rows * rank)
-  if (bGain !== undefined) scaleRows(values, adapter.read(bGain, 'value'), rank)
-  if (factor !== 1) scaleRows(values, new Float32Array(rows).fill(factor), rank)
-  const order = rowOrder(target, rows, graph)
+/** B with its rows in the order of the file. */
+function inFileOrder(values: Float32Array, { target, out, rank }: LowRankPair, graph: Graph): Float32Array {
+  const order = rowOrder(target, out, graph)
   if (order === undefined) return values
-  const out = new Float32Array(values.length)
+  const ordered = new Float32Array(values.length)
   order.forEach((from, to) => {
-    out.set(values.subarray(from * rank, (from + 1) * rank), to * rank)
+    ordered.set(values.subarray(from * rank, (from + 1) * rank), to * rank)
   })
-  return out
+  return ordered
 }
 
-function scaleRows(values: Float32Array, gains: Float32Array, cols: number): void {
-  for (let i = 0; i < values.length; i++)
-    values[i] = (values[i] as number) * (gains[Math.floor(i / cols)] as number)
-}
+const scaled = (values: Float32Array, factor: number): Float32Array =>
+  factor === 1 ? values : values.map((value) => value * factor)

@@ -16,7 +16,7 @@ import {
 } from '../files/safetensors.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
-import type { Factor, LinearSite, StrategyConfig } from '../strategies/strategy.js'
+import type { Factor, LinearSite, ReadFactor, StrategyConfig } from '../strategies/strategy.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig } from './adapter-config.js'
 import { float32Bytes, toFloat32 } from './floats.js'
 
@@ -37,20 +37,18 @@ export interface AdapterBase {
   quantization: string
 }
 
-/** Reads a parameter's values out of the native adapter. */
-export type ReadParameter = (name: string) => Float32Array
-
 /**
  * Writes an adapter as a folder that PEFT loads.
- * @param more further files of the same folder (checkpoints have some)
+ * @param options.trainedAs the strategy that trained it, where it is saved in the form of another
+ * @param options.more further files of the same folder (checkpoints have some)
  * @throws {WriteError} when the file system refuses; nothing is left half written
  */
 export async function saveAdapterFolder(
   path: string,
   description: AdapterDescription,
-  read: ReadParameter,
+  read: ReadFactor,
   base: AdapterBase,
-  more?: (folder: string) => Promise<void>,
+  { trainedAs, more }: { trainedAs?: StrategyConfig; more?: (folder: string) => Promise<void> } = {},
 ): Promise<void> {
   await writeFolder(path, async (folder) => {
     await writeFileWhole(
@@ -67,6 +65,7 @@ export async function saveAdapterFolder(
     const sidecar = {
       version: SIDECAR_VERSION,
       strategy: strategyToFile(description.strategy),
+      ...(trainedAs === undefined ? {} : { trained_as: strategyToFile(trainedAs) }),
       base: { fingerprint: base.fingerprint, quantization: base.quantization },
     }
     await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)

@@ -10,8 +10,8 @@ import { ggufArchitecture } from '../files/gguf-model.js'
 import { huggingFaceName, permutedHeads } from '../files/gguf-names.js'
 import { quote, readInto, withInputFile } from '../files/input.js'
 import { type Graph, headsOf } from '../graph/graph.js'
+import { loraOf } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
-import { lora } from '../strategies/lora.js'
 import type { LinearSite } from '../strategies/strategy.js'
 import type { AdapterFolder } from './adapter-folder.js'
 import { toFloat32 } from './floats.js'
@@ -38,14 +38,12 @@ export async function openGgufAdapter(
   const alpha = readAlpha(header, graph)
   const pairs = pairsOf(header, graph, sites)
   const ranks = new Map([...pairs].map(([target, { b }]) => [target, b.dims[0] ?? 1]))
-  const perTarget = Object.fromEntries([...ranks].map(([target, rank]) => [pattern(target), rank]))
-  const strategy = lora({
-    r: Math.max(...ranks.values()),
-    targetModules: [...pairs.keys()],
-    rankPattern: perTarget,
-    // An alpha of 0 stands for a scale of 1.
-    ...(alpha === 0 ? { alphaPattern: perTarget } : { loraAlpha: alpha }),
-  })
+  // An alpha of 0 stands for a scale of 1.
+  const scaled = [...ranks].map(([target, rank]) => ({ target, rank, scale: alpha === 0 ? 1 : alpha / rank }))
+  const strategy = loraOf(
+    scaled,
+    sites.map((site) => site.path),
+  )
   const description = describeAdapter(strategy, sites)
   return {
     path,
@@ -64,8 +62,6 @@ export async function openGgufAdapter(
     },
   }
 }
-
-const pattern = (path: string) => path.replaceAll('.', '\\.')
 
 function readAlpha({ path, metadata }: GgufHeader, graph: Graph): number {
   const keys = new GgufKeys(path, metadata)

@@ -70,6 +70,8 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
     plainRules(adapter)
       .linears(adapter, sites)
       .map((answer) => ({ ...answer, factors: answer.factors.map(regrouped) })),
+  savedAs: ({ adapter }, description, read) => plainRules(adapter).savedAs?.(adapter, description, read),
+  steps: ({ adapter }, run, state) => plainRules(adapter).steps?.(adapter, run, state) ?? {},
   toPeft: ({ adapter }) => ({
     peft_type: plainRules(adapter).peftType,
     ...plainRules(adapter).toPeft(adapter),

@@ -58,5 +58,7 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   targeting: (config) => inner(config).targeting(config.adapter),
   groups: (config) => inner(config).groups(config.adapter),
   linears: (config, sites) => inner(config).linears(config.adapter, sites),
+  savedAs: (config, description, read) => inner(config).savedAs?.(config.adapter, description, read),
+  steps: (config, run, state) => inner(config).steps?.(config.adapter, run, state) ?? {},
   toPeft: (config) => ({ peft_type: inner(config).peftType, ...inner(config).toPeft(config.adapter) }),
 }

@@ -5,7 +5,8 @@
  */
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
-import type { LowRankSlot } from '../native/addon.js'
+import type { LowRankSlot, NativeAdapter } from '../native/addon.js'
+import type { AdapterDescription } from './describe.js'
 import type { TrainingDefaults } from './quantization.js'
 
 /** A strategy's options: plain frozen data that prints as JSON and reads back. */
@@ -71,6 +72,34 @@ export interface OptimizerGroup {
 /** Keys of adapter_config.json that come from the strategy, in PEFT's spelling. */
 export type PeftFields = Record<string, unknown>
 
+/** Values of a factor by its name. */
+export type ReadFactor = (name: string) => Float32Array
+
+/** An adapter in another form: the strategy that describes it, and its factors' values, made when they are asked for. */
+export interface Conversion {
+  strategy: StrategyConfig
+  read: ReadFactor
+}
+
+/** What a strategy knows of the run that trains it. */
+export interface RunFacts {
+  seed: number
+  /** Optimiser steps of the whole run. */
+  totalSteps: number
+  description: AdapterDescription
+  native: NativeAdapter
+}
+
+/** What a strategy does around the steps of one run. Steps count from 1. */
+export interface StepRules {
+  /** Ranks in use in a step, from the first; default all. */
+  activeRank?(step: number): number
+  /** After the update of a step, before anyone sees its values. */
+  updated?(step: number): Promise<void>
+  /** What a checkpoint keeps beside the factors and moments, as JSON; `steps` gets it back. */
+  state?(): unknown
+}
+
 /** The rules of one strategy. */
 export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly name: Config['name']
@@ -95,6 +124,10 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
   /** Base weights that train, as copies; every initialiser is of kind `weight`. */
   copies?(config: Config, weights: readonly GraphWeight[]): Factor[]
+  /** The form it is saved in, where its own factors are not what PEFT's files hold. */
+  savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
+  /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
+  steps?(config: Config, run: RunFacts, state: unknown): StepRules
   /** Over what all types have in common; `undefined` leaves one of those out. */
   toPeft(config: Config): PeftFields
   /** Keys of this `peft_type` that `fromPeft` reads, beside those that name modules. */

@@ -7,17 +7,22 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { type AdapterState, type BaseModel, saveAdapter, savesModel } from '../base.js'
+import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
 import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { readInto, readJsonObject, withInputFile } from '../files/input.js'
 import { openModelFiles } from '../files/model-files.js'
-import { readSafetensorsHeader, readTensor, writeSafetensors } from '../files/safetensors.js'
+import {
+  readSafetensorsHeader,
+  readTensor,
+  type SafetensorsHeader,
+  writeSafetensors,
+} from '../files/safetensors.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
 import { strategyToFile } from '../strategies/index.js'
 import { describeQuantization } from '../strategies/quantization.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
+import type { ReadFactor } from '../strategies/strategy.js'
 
 const VERSION = 1
 const STATE = 'training_state.json'
@@ -34,6 +39,8 @@ export interface TrainingState {
   cursor: DataCursor
   /** Sums over the run so far. */
   totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
+  /** What the strategy's rules remember between steps (`StepRules.state`). */
+  rules?: unknown
 }
 
 /** A place in the data: micro-batches of earlier epochs and of this one that are done. */
@@ -82,8 +89,20 @@ export async function saveCheckpoint(
       data: () => float32Bytes(adapter.native.read(factor.name, moment)),
     })),
   )
+  // A folder in the form of another strategy does not hold the factors that train.
+  const reads: ReadFactor = (name) => adapter.native.read(name, 'value')
+  if (!savesModel(adapter.description) && savedForm(adapter.description, reads) !== undefined)
+    for (const { name, rows, cols } of adapter.description.factors)
+      tensors.push({
+        name: valueName(name),
+        dtype: 'F32',
+        shape: [rows, cols],
+        data: () => float32Bytes(reads(name)),
+      })
   const about = {
     version: VERSION,
+    strategy: strategyToFile(adapter.description.strategy),
+    ...(state.rules === undefined ? {} : { rules: state.rules }),
     step: state.step,
     cursor: {
       epoch: state.cursor.epoch,
@@ -169,9 +188,11 @@ export async function restoreCheckpoint(
 ): Promise<TrainingState> {
   const { path } = checkpoint
   checkIdentity(path, checkpoint.identity, identity)
-  if (savesModel(adapter.description)) await restoreModel(path, adapter)
-  else await restoreAdapter(path, base, adapter)
   const header = await readSafetensorsHeader(join(path, TENSORS))
+  if (savesModel(adapter.description)) await restoreModel(path, adapter)
+  else if ([...header.tensors.keys()].some((name) => name.startsWith(valueName(''))))
+    await restoreFactors(header, checkpoint, adapter)
+  else await restoreAdapter(path, base, adapter)
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
     for (const moment of MOMENTS) {
       const name = momentName(factor, moment)
@@ -191,8 +212,31 @@ export async function restoreCheckpoint(
 async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
   const folder = await openAdapterFolder(path, base.sites)
   if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
-    throw anotherAdapter(path, folder.description.strategy, adapter.description.strategy)
+    throw anotherAdapter(
+      path,
+      strategyToFile(folder.description.strategy),
+      strategyToFile(adapter.description.strategy),
+    )
   for await (const { name, values } of folder.parameters()) adapter.native.write(name, 'value', values)
+}
+
+/** From the factors beside a folder that holds the adapter in another form. */
+async function restoreFactors(
+  header: SafetensorsHeader,
+  { path, strategy }: Checkpoint,
+  { native, description }: AdapterState,
+): Promise<void> {
+  if (canonical(strategy) !== canonical(strategyToFile(description.strategy)))
+    throw anotherAdapter(path, strategy, strategyToFile(description.strategy))
+  for (const { name, rows, cols } of description.factors) {
+    const tensor = header.tensors.get(valueName(name))
+    if (tensor?.dtype !== 'F32' || tensor.shape.join() !== `${rows},${cols}`)
+      throw new ShapeError(
+        `${header.path}: ${valueName(name)} is ${tensor ? `${tensor.dtype} [${tensor.shape}]` : 'missing'}, expected F32 [${rows},${cols}].`,
+        { path: header.path, name },
+      )
+    native.write(name, 'value', toFloat32('F32', await readTensor(header, valueName(name)), name))
+  }
 }
 
 async function restoreModel(path: string, adapter: AdapterState): Promise<void> {
@@ -215,6 +259,8 @@ export interface Checkpoint {
   path: string
   state: TrainingState
   identity: RunIdentity
+  /** What was trained, with the keys of config files. */
+  strategy: Readonly<Record<string, unknown>>
 }
 
 /**
@@ -269,7 +315,9 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
       step,
       cursor: { epoch, microBatch, ...(typeof digest === 'string' ? { digest } : {}) },
       totals: { tokens, supervisedTokens, lossSum, seconds },
+      ...(about.rules === undefined ? {} : { rules: about.rules }),
     },
+    strategy: (about.strategy ?? {}) as Readonly<Record<string, unknown>>,
     identity: { base: String(about.base), data: String(about.data), now, options },
   }
 }
@@ -290,8 +338,11 @@ function checkIdentity(path: string, about: RunIdentity, identity: RunIdentity):
 }
 
 /** Names the options of the strategy that differ, as config files spell them. */
-function anotherAdapter(path: string, saved: StrategyConfig, wanted: StrategyConfig): ConfigError {
-  const [there, here] = [strategyToFile(saved), strategyToFile(wanted)]
+function anotherAdapter(
+  path: string,
+  there: Readonly<Record<string, unknown>>,
+  here: Readonly<Record<string, unknown>>,
+): ConfigError {
   const keys = Object.keys({ ...there, ...here }).filter(
     (key) => canonical(there[key]) !== canonical(here[key]),
   )
@@ -314,6 +365,8 @@ export function missingFile(path: string): string | undefined {
 
 const momentName = (factor: { name: string; tensor?: { name: string } }, moment: 'm' | 'v') =>
   `${moment}.${factor.tensor?.name ?? factor.name}`
+
+const valueName = (name: string) => `value.${name}`
 
 /** JSON with sorted keys, so that equal options have equal text. */
 function canonical(value: unknown): string {

@@ -10,6 +10,8 @@ import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StepRules } from '../strategies/strategy.js'
 import type { BatchSource, Window } from './batches.js'
 import {
   baseIdentity,
@@ -150,6 +152,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { windows, totalSteps } = windowsOf(data.train, options)
     yield { event: 'plan', peak_bytes: this.memory.peakBytes, rows: this.memory.rows }
     const session = await use(async () => openSession(base.native, [adapter.native], plans))
+    const rules = this.#rules(state, totalSteps)
     let [evaluated, saved] = [-1, state.step]
     try {
       let coming = windows.at(state.cursor)
@@ -163,7 +166,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
             // Whether it failed is asked when it is needed.
             coming.catch(() => undefined)
           }
-          step = await use(() => this.#step(session, state, window, totalSteps, upcoming))
+          step = await use(() => this.#step(session, state, window, rules, totalSteps, upcoming))
         } catch (error) {
           if (signal?.aborted) break
           const keep = (error instanceof DivergedError || error instanceof DataError) && saved !== state.step
@@ -228,6 +231,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     session: NativeSession,
     state: TrainingState,
     window: Window,
+    rules: StepRules,
     totalSteps: number,
     upcoming: () => void,
   ): Promise<TrainStep> {
@@ -236,6 +240,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (window.supervised === 0)
       throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
     const index = state.step + 1
+    const activeRank = rules.activeRank?.(index)
     let lossSum = 0
     for (const [microStep, batch] of window.batches.entries()) {
       const { tokens, cuSeqlens, labels } = batch
@@ -247,6 +252,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         seed: options.seed,
         step: index,
         microStep,
+        ...(activeRank === undefined ? {} : { activeRank }),
       })
       // What comes next is packed while the engine works on this.
       if (microStep === 0) upcoming()
@@ -255,10 +261,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     }
     const loss = lossSum / window.supervised
     const learningRate = options.learningRate * this.#factor(state.step, totalSteps)
-    const { gradNorm } = await this.#update(index, learningRate)
+    const { gradNorm } = await this.#update(index, learningRate, rules)
     const seconds = (performance.now() - begin) / 1000
     state.step = index
     state.cursor = window.next
+    state.rules = rules.state?.()
     state.totals.tokens += window.tokens
     state.totals.supervisedTokens += window.supervised
     state.totals.lossSum += lossSum
@@ -283,7 +290,15 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
   }
 
-  async #update(step: number, learningRate: number): Promise<{ gradNorm: number }> {
+  /** What the strategy does around the steps, from where the state stands. */
+  #rules(state: TrainingState, totalSteps: number): StepRules {
+    const { adapter, options } = this.#setup
+    const { strategy } = adapter.description
+    const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
+    return rulesOf(strategy).steps?.(strategy, run, state.rules) ?? {}
+  }
+
+  async #update(step: number, learningRate: number, rules: StepRules): Promise<{ gradNorm: number }> {
     const { adapter, options } = this.#setup
     const optimizer = optimizerOf(options.optimizer)
     const update = {
@@ -300,9 +315,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     }
     try {
       adapter.version++
-      return await adapter.turns.run(() =>
-        translatedAsync(() => adapter.native.optimizerStep(update).promise),
-      )
+      return await adapter.turns.run(async () => {
+        const made = await translatedAsync(() => adapter.native.optimizerStep(update).promise)
+        await rules.updated?.(step)
+        return made
+      })
     } catch (error) {
       throw error instanceof DivergedError ? this.#diverged(step, 'gradient is not finite', error) : error
     }

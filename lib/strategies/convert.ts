@@ -1,0 +1,127 @@
+/** Adapters in the form of plain LoRA: A and B of each linear with every other factor multiplied into them. */
+import { UnsupportedError } from '../errors.js'
+import type { LowRankSlot } from '../native/addon.js'
+import type { AdapterDescription } from './describe.js'
+import { type LoraConfig, lora } from './lora.js'
+import type { Conversion, LinearSite, ReadFactor } from './strategy.js'
+import { targetNames } from './targets.js'
+
+/** What is added at one linear: s B A x with s = `scale`. */
+export interface LowRankPair {
+  /** Path of the linear. */
+  target: string
+  in: number
+  out: number
+  rank: number
+  scale: number
+  /** `[rank, in]`, row-major, made anew at each call. */
+  a(): Float32Array
+  /** `[out, rank]`. */
+  b(): Float32Array
+}
+
+/**
+ * The adapter as pairs of factors that compute the same.
+ * @throws {UnsupportedError} for an adapter that is no sum of low-rank products at linears
+ */
+export function lowRankPairs(
+  { strategy, spec }: AdapterDescription,
+  sites: readonly LinearSite[],
+  read: ReadFactor,
+): LowRankPair[] {
+  if (spec.slots.length === 0 || (spec.copies ?? []).length > 0)
+    throw new UnsupportedError(
+      `${strategy.name} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
+      { strategy: strategy.name },
+    )
+  const site = new Map(sites.map((one) => [one.path, one]))
+  return spec.slots.map((slot) => {
+    const { target, rank, scale } = slot
+    const shape = site.get(target) as LinearSite
+    const a = () => factorA(read, slot, shape.in)
+    const b = () => factorB(read, slot, shape.out)
+    return { target, in: shape.in, out: shape.out, rank, scale, a, b }
+  })
+}
+
+/**
+ * The adapter as a plain LoRA that computes the same. Dropout is left out: it is of training.
+ * @throws {UnsupportedError} for an adapter that is no sum of low-rank products at linears
+ */
+export function asLora(
+  description: AdapterDescription,
+  sites: readonly LinearSite[],
+  read: ReadFactor,
+): Conversion {
+  const pairs = lowRankPairs(description, sites, read)
+  const values = new Map(
+    pairs.flatMap(({ target, a, b }) => [
+      [`${target}.lora_A.weight`, a],
+      [`${target}.lora_B.weight`, b],
+    ]),
+  )
+  return {
+    strategy: loraOf(pairs, description.linears),
+    read: (name) => (values.get(name) as () => Float32Array)(),
+  }
+}
+
+/**
+ * Options of the LoRA that has these ranks and scales.
+ * @param linears paths of all linears of the model
+ */
+export function loraOf(
+  pairs: readonly { target: string; rank: number; scale: number }[],
+  linears: readonly string[],
+): LoraConfig {
+  const [r, loraAlpha] = [most(pairs.map(({ rank }) => rank)), most(pairs.map(alphaOf))]
+  const others = <T>(value: (pair: (typeof pairs)[number]) => T, common: T) =>
+    Object.fromEntries(
+      pairs.filter((one) => value(one) !== common).map((one) => [pathPattern(one.target), value(one)]),
+    )
+  return lora({
+    r,
+    loraAlpha,
+    rankPattern: others(({ rank }) => rank, r),
+    alphaPattern: others(alphaOf, loraAlpha),
+    targetModules: targetNames(
+      pairs.map(({ target }) => target),
+      linears,
+    ),
+  })
+}
+
+/** PEFT computes the scale as alpha / rank, in double precision. */
+const alphaOf = ({ rank, scale }: { rank: number; scale: number }): number => scale * rank
+
+/** A pattern that matches this path alone. */
+const pathPattern = (path: string): string => path.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+
+/** The value that occurs most often, the first of several. */
+function most(values: readonly number[]): number {
+  const counts = new Map<number, number>()
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1)
+  return [...counts].reduce((best, one) => (one[1] > best[1] ? one : best))[0]
+}
+
+/** A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. */
+function factorA(read: ReadFactor, { a, d, mask, rank }: LowRankSlot, cols: number): Float32Array {
+  const stored = read(a)
+  const width = stored.length / rank
+  const values = new Float32Array(rank * cols)
+  for (let i = 0; i < rank; i++) values.set(stored.subarray(i * width, i * width + cols), i * cols)
+  for (const gains of [d, mask]) if (gains !== undefined) scaleRows(values, read(gains), cols)
+  return values
+}
+
+/** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. */
+function factorB(read: ReadFactor, { b, bGain, rank }: LowRankSlot, rows: number): Float32Array {
+  const values = read(b).subarray(0, rows * rank)
+  if (bGain !== undefined) scaleRows(values, read(bGain), rank)
+  return values
+}
+
+function scaleRows(values: Float32Array, gains: Float32Array, cols: number): void {
+  for (let i = 0; i < values.length; i++)
+    values[i] = (values[i] as number) * (gains[Math.floor(i / cols)] as number)
+}
