@@ -53,6 +53,18 @@ export interface LowRankSlot {
   mask?: string
   /** `[1, out]` gains of the output rows. */
   bGain?: string
+  /**
+   * With `a2` [r2, in] and `b2` [out, r2] the change is the Hadamard product (b a) ∘ (b2 a2), where `a` is [r1, in] and
+   * `b` [out, r1]: a product of rank r1 r2, which is `rank`.
+   */
+  a2?: string
+  b2?: string
+  /** Probability with which an output row of the change is zero in a micro-step, training only. Default 0. */
+  rowDropout?: number
+  /** Divide the rows that stay by their share. Default false. */
+  rowDropoutScale?: boolean
+  /** Probability with which the whole change is left out of a micro-step, training only. Default 0. */
+  moduleDropout?: number
 }
 
 export interface AdapterSpec {

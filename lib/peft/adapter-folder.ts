@@ -167,7 +167,7 @@ function some(label: string, names: readonly string[]): string {
 /** Paths of the modules that the tensors belong to. */
 function modulesOf(header: SafetensorsHeader): string[] {
   const paths = [...header.tensors.keys()].flatMap((name) => {
-    const found = /^base_model\.model\.(.+)\.(?:lora|vera)_\w+(?:\.weight)?$/.exec(name)
+    const found = /^base_model\.model\.(.+)\.(?:lora|vera|hada)_\w+(?:\.weight)?$/.exec(name)
     return found?.[1] ? [found[1]] : []
   })
   return [...new Set(paths)]

@@ -105,8 +105,9 @@ function most(values: readonly number[]): number {
 }
 
 /** A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. */
-function factorA(read: ReadFactor, { a, d, mask, rank }: LowRankSlot, cols: number): Float32Array {
+function factorA(read: ReadFactor, { a, a2, d, mask, rank }: LowRankSlot, cols: number): Float32Array {
   const stored = read(a)
+  if (a2 !== undefined) return rowProducts(stored, read(a2), cols)
   const width = stored.length / rank
   const values = new Float32Array(rank * cols)
   for (let i = 0; i < rank; i++) values.set(stored.subarray(i * width, i * width + cols), i * cols)
@@ -115,10 +116,34 @@ function factorA(read: ReadFactor, { a, d, mask, rank }: LowRankSlot, cols: numb
 }
 
 /** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. */
-function factorB(read: ReadFactor, { b, bGain, rank }: LowRankSlot, rows: number): Float32Array {
+function factorB(read: ReadFactor, { b, b2, bGain, rank }: LowRankSlot, rows: number): Float32Array {
+  if (b2 !== undefined) return columnProducts(read(b), read(b2), rows)
   const values = read(b).subarray(0, rows * rank)
   if (bGain !== undefined) scaleRows(values, read(bGain), rank)
   return values
+}
+
+/** Row i n2 + j is row i of the first [n1, cols] times row j of the second [n2, cols], element by element. */
+function rowProducts(first: Float32Array, second: Float32Array, cols: number): Float32Array {
+  const [count, others] = [first.length / cols, second.length / cols]
+  const out = new Float32Array(count * others * cols)
+  for (let row = 0; row < count * others; row++) {
+    const [i, j] = [Math.floor(row / others) * cols, (row % others) * cols]
+    for (let c = 0; c < cols; c++) out[row * cols + c] = (first[i + c] as number) * (second[j + c] as number)
+  }
+  return out
+}
+
+/** The same of the columns of [rows, n1] and [rows, n2]. */
+function columnProducts(first: Float32Array, second: Float32Array, rows: number): Float32Array {
+  const [count, others] = [first.length / rows, second.length / rows]
+  const out = new Float32Array(rows * count * others)
+  for (let at = 0; at < out.length; at++) {
+    const [row, column] = [Math.floor(at / (count * others)), at % (count * others)]
+    const i = row * count + Math.floor(column / others)
+    out[at] = (first[i] as number) * (second[row * others + (column % others)] as number)
+  }
+  return out
 }
 
 function scaleRows(values: Float32Array, gains: Float32Array, cols: number): void {

@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
 import { fullRules } from './full.js'
+import { lohaRules } from './loha.js'
 import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'
 import { loraPlusRules } from './lora-plus.js'
@@ -10,7 +11,7 @@ import { qloraRules } from './qlora.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
-const all = [loraRules, loraFaRules, loraPlusRules, veraRules, qloraRules] as const
+const all = [loraRules, loraFaRules, loraPlusRules, veraRules, lohaRules, qloraRules] as const
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
 )
@@ -21,6 +22,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraFaRules.schema,
   loraPlusRules.schema,
   veraRules.schema,
+  lohaRules.schema,
   qloraRules.schema,
   fullRules.schema,
 ]) as unknown as z.ZodType<StrategyConfig>

@@ -4,7 +4,7 @@
  */
 import * as z from 'zod'
 import { deepFreeze, integer, numberWithin, parseOptions, positive, text, word } from '../schema.js'
-import { matchPatterns } from './patterns.js'
+import { rankLookup } from './patterns.js'
 import type { Initialiser, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of LoRA; names and defaults are PEFT's, but for the default of `targetModules`. */
@@ -107,7 +107,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
   targeting: (config) => config,
   groups: () => [{ name: 'lora', learningRateFactor: 1 }],
   linears: (config, sites) => {
-    const resolve = patternLookup(config, sites)
+    const resolve = rankLookup({ ...config, alpha: config.loraAlpha }, sites)
     return sites.map((site) => loraLinear(config, site, resolve(site.path)))
   },
   // What the file must say is fixed: any other init_lora_weights makes PEFT redo an initialisation on load.
@@ -128,20 +128,6 @@ export const loraRules: StrategyRules<LoraConfig> = {
     deepFreeze(
       parseOptions(schema, { ...fields, name: 'lora' }, { name: 'adapter_config.json', spelling: 'snake' }),
     ),
-}
-
-function patternLookup(config: LoraConfig, sites: readonly LinearSite[]) {
-  const paths = sites.map((site) => site.path)
-  const tableOf = (pattern: Readonly<Record<string, number>>) => {
-    const hits = matchPatterns(Object.keys(pattern), paths, 'suffix')
-    return Object.values(pattern).map((value, i) => ({ value, matches: hits[i] as Set<string> }))
-  }
-  const ranks = tableOf(config.rankPattern)
-  const alphas = tableOf(config.alphaPattern)
-  return (path: string) => ({
-    rank: ranks.find((entry) => entry.matches.has(path))?.value ?? config.r,
-    alpha: alphas.find((entry) => entry.matches.has(path))?.value ?? config.loraAlpha,
-  })
 }
 
 function loraLinear(

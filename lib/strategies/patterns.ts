@@ -52,3 +52,29 @@ export function matchPatterns(
 export function endsInModule(path: string, name: string): boolean {
   return path === name || path.endsWith(`.${name}`)
 }
+
+/**
+ * PEFT's rank_pattern and alpha_pattern: for a module's path the rank and alpha of the first pattern that matches, or
+ * the general ones.
+ */
+export function rankLookup(
+  options: {
+    r: number
+    alpha: number
+    rankPattern: Readonly<Record<string, number>>
+    alphaPattern: Readonly<Record<string, number>>
+  },
+  sites: readonly { path: string }[],
+): (path: string) => { rank: number; alpha: number } {
+  const paths = sites.map((site) => site.path)
+  const tableOf = (pattern: Readonly<Record<string, number>>) => {
+    const hits = matchPatterns(Object.keys(pattern), paths, 'suffix')
+    return Object.values(pattern).map((value, i) => ({ value, matches: hits[i] as Set<string> }))
+  }
+  const ranks = tableOf(options.rankPattern)
+  const alphas = tableOf(options.alphaPattern)
+  return (path) => ({
+    rank: ranks.find((entry) => entry.matches.has(path))?.value ?? options.r,
+    alpha: alphas.find((entry) => entry.matches.has(path))?.value ?? options.alpha,
+  })
+}

@@ -4,6 +4,7 @@
 #include <numbers>
 #include <unordered_set>
 
+#include "adapters/hadamard.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -27,13 +28,12 @@ uint64_t stream_key(uint64_t seed, const std::string& name) {
   return mix(seed + 0x9e3779b97f4a7c15u) ^ hash;
 }
 
-/// Uniform in (0, 1), 53 bits.
-double uniform(uint64_t key, uint64_t index) {
-  const uint64_t bits = mix(key + (index + 1) * 0x9e3779b97f4a7c15u) >> 11;
+}  // namespace
+
+double draw(uint64_t key, uint64_t index) {
+  const uint64_t bits = mix(key + (index + 1) * 0x9e3779b97f4a7c15u) >> 11;  // 53 of them
   return (static_cast<double>(bits) + 0.5) * 0x1p-53;
 }
-
-}  // namespace
 
 void AdapterSpec::check() {
   std::unordered_set<std::string> names;
@@ -74,8 +74,13 @@ void AdapterSpec::check() {
         fail("SHAPE", "adapter at ", slot.target, ": ", factor, " (", p.name, ") is [", p.rows, ", ", p.cols,
              "] at rank ", slot.rank);
     };
-    expect(slot.a, "A", slot.rank, -1);
-    expect(slot.b, "B", -1, slot.rank);
+    if (slot.paired() != (slot.b2 >= 0)) fail("SHAPE", "adapter at ", slot.target, " needs both a2 and b2, or neither");
+    if (slot.paired()) {
+      check_pair(*this, slot);
+    } else {
+      expect(slot.a, "A", slot.rank, -1);
+      expect(slot.b, "B", -1, slot.rank);
+    }
     expect(slot.d, "d", 1, slot.rank);
     expect(slot.mask, "mask", 1, slot.rank);
     expect(slot.b_gain, "b_gain", 1, parameters[slot.b].trained ? parameters[slot.b].rows : -1);
@@ -83,11 +88,15 @@ void AdapterSpec::check() {
       fail("SHAPE", "adapter at ", slot.target, ": the mask cannot be trained");
     if (!(slot.dropout >= 0 && slot.dropout < 1))
       fail("SHAPE", "adapter at ", slot.target, ": dropout is ", slot.dropout, "; expected 0 <= p < 1");
+    for (const float p : {slot.delta_dropout.rows, slot.delta_dropout.all})
+      if (!(p >= 0 && p < 1))
+        fail("SHAPE", "adapter at ", slot.target, ": dropout of its change is ", p, "; expected 0 <= p < 1");
   }
 }
 
 bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in) {
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
+  if (slot.paired()) return a.cols == in && b.rows == out;
   return (a.trained ? a.cols == in : a.cols >= in) && (b.trained ? b.rows == out : b.rows >= out) &&
          (slot.b_gain < 0 || spec.parameters[slot.b_gain].cols == out);
 }
@@ -150,25 +159,26 @@ float* Adapter::data(int parameter, AdapterArray array) const {
 
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name) {
   const uint64_t key = stream_key(seed, name);
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>((2 * uniform(key, i) - 1) * bound);
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>((2 * draw(key, i) - 1) * bound);
 }
 
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name) {
   const uint64_t key = stream_key(seed, name);
   for (int64_t i = 0; i < count; ++i) {
-    const double radius = std::sqrt(-2 * std::log(uniform(key, 2 * i)));  // Box-Muller
-    out[i] = static_cast<float>(std * radius * std::cos(2 * std::numbers::pi * uniform(key, 2 * i + 1)));
+    const double radius = std::sqrt(-2 * std::log(draw(key, 2 * i)));  // Box-Muller
+    out[i] = static_cast<float>(std * radius * std::cos(2 * std::numbers::pi * draw(key, 2 * i + 1)));
   }
 }
 
 void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
-          float weight) {
+          float weight, const float* row_gains) {
+  if (slot.paired()) return fold_pair(adapter, slot, begin, end, out, weight, row_gains);
   const float* b = adapter.data(slot.b);
   const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
   const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
   const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
   for (int64_t i = begin; i < end; ++i) {
-    const float row = weight * (gain ? slot.scale * gain[i] : slot.scale);
+    const float row = weight * (gain ? slot.scale * gain[i] : slot.scale) * (row_gains ? row_gains[i] : 1);
     for (int64_t j = 0; j < active; ++j) {
       float factor = row;
       if (d) factor *= d[j];

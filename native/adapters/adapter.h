@@ -24,8 +24,19 @@ struct ParameterSpec {
   int64_t offset = 0;  // elements from the start of the value span (filled by AdapterSpec::check)
 };
 
+/// What training leaves out of an adapter's change of a weight, drawn anew for each micro-step.
+struct DeltaDropout {
+  float rows = 0;        // probability that an output row of the change is zero
+  float all = 0;         // that the whole change is
+  bool rescale = false;  // divides the rows that stay by their share
+
+  bool any() const { return rows > 0 || all > 0; }
+};
+
 /// y += scale * diag(b_gain) B diag(d * mask) A x at one linear; -1 means a factor of ones. A frozen A may be wider and
 /// a frozen B taller than the linear: its first columns or rows are used, so that layers of any shape share one.
+/// With a2 and b2 the change is a Hadamard product of two, (b a) . (b2 a2), which is B A of rank r1 r2: row i r2 + j of A
+/// is row i of a times row j of a2, element by element, and the columns of B are made so from those of b and b2.
 struct LowRankSlot {
   std::string target;
   int64_t rank = 0;
@@ -36,7 +47,11 @@ struct LowRankSlot {
   int d = -1;       // [1, rank]
   int mask = -1;    // [1, rank], never trained
   int b_gain = -1;  // [1, out]
+  int a2 = -1;      // [r2, in], where rank is r1 r2 and a is [r1, in]
+  int b2 = -1;      // [out, r2]
+  DeltaDropout delta_dropout;
 
+  bool paired() const { return a2 >= 0; }
   bool has_gains() const { return d >= 0 || mask >= 0 || b_gain >= 0; }
 };
 
@@ -114,15 +129,18 @@ class AdapterUse {
   Kind kind_;
 };
 
+/// A number in (0, 1), the same for the same key and index.
+double draw(uint64_t key, uint64_t index);
+
 /// Uniform and normal fills by counter from (seed, parameter name), so that the order of calls does not matter.
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name);
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
 
 /// Rows [begin, end) of the adapter's matrix with every factor folded in, into the whole one at `out`: out[i, active] =
-/// weight * scale * b_gain_i * B_ij * d_j * mask_j. The forward and backward passes see only this and A; see
-/// `fold_gradient` for the way back.
+/// weight * scale * b_gain_i * B_ij * d_j * mask_j, and times row_gains[i] where there are any. The forward and backward
+/// passes see only this and A; see `fold_gradient` for the way back.
 void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
-          float weight = 1);
+          float weight = 1, const float* row_gains = nullptr);
 
 /// Spreads the gradient of the folded matrix, g [rows, active], over B, d and b_gain (those that train), adding to
 /// theirs.

@@ -179,6 +179,11 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.d = parameter("d");
     slot.mask = parameter("mask");
     slot.b_gain = parameter("bGain");
+    slot.a2 = parameter("a2");
+    slot.b2 = parameter("b2");
+    slot.delta_dropout.rows = static_cast<float>(s.number("rowDropout", 0));
+    slot.delta_dropout.all = static_cast<float>(s.number("moduleDropout", 0));
+    slot.delta_dropout.rescale = s.flag("rowDropoutScale", false);
     spec.slots.push_back(std::move(slot));
   }
   const auto named = [&](const Fields& entry, const char* key) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "adapters/hadamard.h"
 #include "backends/cpu/ops.h"
 #include "core/error.h"
 
@@ -88,11 +89,19 @@ class Builder {
     const int index = plan_.slots[0][node];
     return index < 0 ? nullptr : &adapters_[0]->slots[index];
   }
-  bool trains_a(const LowRankSlot* s) const { return s && adapters_[0]->trains(s->a); }
+  bool trains_a(const LowRankSlot* s) const { return s && (adapters_[0]->trains(s->a) || adapters_[0]->trains(s->a2)); }
   /// B or any gain: all come from the gradient of the folded matrix, which needs h.
   bool trains_folded(const LowRankSlot* s) const {
-    return s && (adapters_[0]->trains(s->b) || adapters_[0]->trains(s->d) || adapters_[0]->trains(s->b_gain));
+    return s && (adapters_[0]->trains(s->b) || adapters_[0]->trains(s->b2) || adapters_[0]->trains(s->d) ||
+                 adapters_[0]->trains(s->b_gain));
   }
+  /// The slot of a node whose change of the weight is made in full, or null.
+  const LowRankSlot* formed_slot(int node) const {
+    const LowRankSlot* s = slot(node);
+    return s && forms_delta(*adapters_[0], *s, out_of(node), in_of(node), options_) ? s : nullptr;
+  }
+  int64_t in_of(int node) const { return graph_.values[graph_.nodes[node].inputs[0]].cols; }
+  int64_t out_of(int node) const { return graph_.values[graph_.nodes[node].out].cols; }
 
   /// Whether a weight of the graph is trained, as a copy in the adapter.
   bool trains_weight(int weight) const {
@@ -203,6 +212,14 @@ class Builder {
       const int s = plan_.slots[a][index];
       if (s < 0) continue;
       const LowRankSlot& low = adapters_[a]->slots[s];
+      if (training() && low.delta_dropout.any()) bytes += round_up(out * 4, 64);
+      if (formed_slot(index)) {
+        bytes += round_up(out * in * 4, 64);
+        gemm = std::max(gemm, delta_bytes(low, out, in));
+        if (options_.precision != Precision::f32) reductions.push_back(in);
+        continue;
+      }
+      if (low.paired()) bytes += round_up(low.rank * in * 4, 64);
       bytes += round_up(out * low.rank * 4, 64);
       if (!training()) bytes += round_up(t * low.rank * size_of(operand_), 64);
       if (training() && low.dropout > 0) bytes += round_up(t * in * size_of(operand_), 64);
@@ -211,6 +228,15 @@ class Builder {
     }
     gemm = std::max(gemm, round_up(cpu::gemm_workspace(options_.precision, t, out, reductions, options_.threads), 64));
     return bytes + gemm;
+  }
+
+  /// Two blocks of rows of a pair's products, and the workspace of what makes them.
+  int64_t delta_bytes(const LowRankSlot& s, int64_t out, int64_t in) const {
+    const int64_t block = std::min(out, kDeltaRows);
+    const auto [first, second] = pair_ranks(*adapters_[0], s);
+    const std::vector<int64_t> reductions{std::max(first, second)};
+    return 2 * round_up(block * in * 4, 64) +
+           round_up(cpu::gemm_workspace(Precision::f32, block, in, reductions, options_.threads), 64);
   }
 
   void forward(int index, Phase phase) {
@@ -239,7 +265,7 @@ class Builder {
           if (may_overwrite(node.residual, index, phase)) step.y = step.residual;
         }
         if (step.y < 0) step.y = value_like(node.out, node.path);
-        if (slot(index)) step.aux = hidden_buffer(index);
+        if (slot(index) && !formed_slot(index)) step.aux = hidden_buffer(index);
         step.workspace = workspace(linear_workspace(index), node.path);
         break;
       case Op::rope:
@@ -464,11 +490,15 @@ class Builder {
     const int x = node.inputs[0];
     const LowRankSlot* s = slot(index);
     GradientTerm term{index, dy, -1};
-    if (s) {
+    if (formed_slot(index)) {
+      delta_gradient(index, dy);
+    } else if (s) {
       Step step = start(Kernel::linear_param_gradient, Phase::backward, index);
       const int64_t in = graph_.values[x].cols, out = graph_.values[node.out].cols, t = options_.tokens;
       int64_t bytes = round_up(out * s->rank * 4, 64);  // the folded matrix, then its gradient
       int64_t shared = gemm_bytes(t, s->rank, {out});
+      if (s->delta_dropout.any()) bytes += round_up(out * 4, 64);
+      if (s->paired()) bytes += round_up(s->rank * in * 4, 64);  // the gradient at A
       step.dy = dy;
       if (trains_folded(s)) {
         step.aux = materialize_hidden(index);
@@ -504,6 +534,25 @@ class Builder {
     }
   }
 
+  /// The gradient of a pair's factors through that of the change they stand for, a block of its rows at a time.
+  void delta_gradient(int index, int dy) {
+    const LowRankSlot& s = *slot(index);
+    const int64_t in = in_of(index), out = out_of(index), block = std::min(out, kDeltaRows);
+    const auto [first, second] = pair_ranks(*adapters_[0], s);
+    const int64_t rank = std::max(first, second);
+    Step step = start(Kernel::linear_param_gradient, Phase::backward, index);
+    step.dy = dy;
+    step.x = materialize(graph_.nodes[index].inputs[0]);
+    const std::vector<int64_t> columns{in};
+    const int64_t shared = std::max({cpu::reduce_tokens_workspace(options_.tokens, block, in, options_.threads),
+                                     cpu::reduce_tokens_workspace(block, rank, in, options_.threads),
+                                     cpu::gemm_workspace(Precision::f32, block, rank, columns, options_.threads)});
+    int64_t bytes = round_up(block * in * 4, 64) + delta_bytes(s, out, in) + round_up(shared, 64);
+    if (s.delta_dropout.any()) bytes += round_up(out * 4, 64);
+    step.workspace = workspace(bytes, graph_.nodes[index].path);
+    plan_.steps.push_back(std::move(step));
+  }
+
   /// Emits the input gradient of all linears that read `value`: one product over all their columns.
   void flush(int value) {
     if (pending_[value].empty()) return;
@@ -520,18 +569,26 @@ class Builder {
 
     const int64_t in = graph_.values[value].cols, t = options_.tokens;
     std::vector<int64_t> reductions;
-    int64_t dropped = 0;
+    int64_t dropped = 0, formed = 0, forming = 0;
     for (const GradientTerm& term : step.terms) {
-      reductions.push_back(graph_.values[graph_.nodes[term.node].out].cols);
-      if (term.dh < 0) continue;
+      const int64_t out = out_of(term.node);
+      reductions.push_back(out);
       const LowRankSlot* s = slot(term.node);
+      if (formed_slot(term.node)) {
+        formed += round_up(out * in * 4, 64);
+        if (s->delta_dropout.any()) formed += round_up(out * 4, 64);
+        forming = std::max(forming, delta_bytes(*s, out, in));
+        if (options_.precision != Precision::f32) reductions.push_back(out);
+      }
+      if (term.dh < 0) continue;
+      if (s->paired()) formed += round_up(s->rank * in * 4, 64);
       if (s->dropout > 0)
         dropped = std::max(dropped, round_up(t * in * size_of(operand_), 64) + gemm_bytes(t, in, {s->rank}));
       else
         reductions.push_back(s->rank);
     }
     const int64_t gemm = round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
-    step.workspace = workspace(std::max(gemm, dropped), first.path);
+    step.workspace = workspace(formed + std::max({gemm, dropped, forming}), first.path);
     plan_.steps.push_back(std::move(step));
   }
 
@@ -657,6 +714,21 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
     }
   }
   return copies;
+}
+
+bool forms_delta(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in,
+                 const PlanOptions& options) {
+  if (!slot.paired() || options.mode != Mode::train) return false;
+  const auto [first, second] = pair_ranks(spec, slot);
+  const double cells = static_cast<double>(out) * in, tokens = options.tokens, rank = slot.rank;
+  // Per token: h and y forward, h again, the gradients at h, A, B and x.
+  const double factored = tokens * rank * (3.0 * (out + in) + in);
+  // Per token the change's gradient, and where rounding keeps it apart from the base weight also its products with x and
+  // dy; per step it is made for each of them, from two products, and its gradient takes four and those two again.
+  const double products = options.precision == Precision::f32 ? 1 : options.recompute ? 4 : 3;
+  const double made = options.recompute ? 6 : 5;
+  const double formed = cells * (tokens * products + made * static_cast<double>(first + second));
+  return formed < factored;
 }
 
 Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {

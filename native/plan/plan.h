@@ -126,6 +126,13 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
 /// Rows of a weight whose gradient is formed at a time: bounds the workspace of the product.
 inline constexpr int64_t kWeightGradientRows = 1024;
 
+/// Rows of a pair's change of a weight that are made from its factors at a time, and so of their gradients' way back.
+inline constexpr int64_t kDeltaRows = 256;
+
+/// Whether a training step makes the change of a weight that a pair of products stands for, [out, in], rather than
+/// multiply by the pair's factors: the smaller count of multiplications decides.
+bool forms_delta(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in, const PlanOptions& options);
+
 struct Plan {
   PlanOptions options;
   std::vector<Step> steps;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "adapters/hadamard.h"
 #include "core/error.h"
 #include "runtime/session.h"
 
@@ -133,15 +134,75 @@ class Executor {
   int64_t active(const LowRankSlot& s) const {
     return train != nullptr && train->active_rank > 0 ? std::min(train->active_rank, s.rank) : s.rank;
   }
-  /// A restricted to the active rank and to the columns of the linear: [active, in].
-  WeightView factor_a(const Adapter& adapter, const LowRankSlot& s, int64_t in) const {
-    return dense(adapter.data(s.a), active(s), in, adapter.spec().parameters[s.a].cols);
+  /// A restricted to the active rank and to the columns of the linear: [active, in]. A pair's is built in scratch.
+  WeightView factor_a(const Adapter& adapter, const LowRankSlot& s, int64_t in, Scratch& scratch) const {
+    if (!s.paired()) return dense(adapter.data(s.a), active(s), in, adapter.spec().parameters[s.a].cols);
+    float* const built = scratch.take<float>(s.rank * in * 4);
+    context_.pool.for_range(s.rank, std::max<int64_t>(1, 32768 / in), [&](int64_t begin, int64_t end) {
+      build_pair_a(adapter, s, begin, end, built);
+    });
+    return dense(built, s.rank, in, in);
   }
-  void fold_rows(const Adapter& adapter, const LowRankSlot& s, int64_t rows, float* out, float weight = 1) const {
+  void fold_rows(const Adapter& adapter, const LowRankSlot& s, int64_t rows, float* out, float weight = 1,
+                 const float* gains = nullptr) const {
     const int64_t rank = active(s);
     context_.pool.for_range(rows, std::max<int64_t>(1, 32768 / rank), [&](int64_t begin, int64_t end) {
-      fold(adapter, s, rank, begin, end, out, weight);
+      fold(adapter, s, rank, begin, end, out, weight, gains);
     });
+  }
+  /// Gains of the rows of the change in this micro-step, or null where nothing is dropped.
+  const float* row_gains(const DeltaDropout& dropout, int node, int64_t rows, Scratch& scratch) const {
+    if (train == nullptr || !dropout.any()) return nullptr;
+    float* const gains = scratch.take<float>(rows * 4);
+    draw_row_gains(dropout, dropout_key(*train, node), rows, gains);
+    return gains;
+  }
+  bool forms(const LowRankSlot& s, int64_t out, int64_t in) const {
+    return forms_delta(session_.adapters_[0]->spec(), s, out, in, plan_.options);
+  }
+
+  /// Rows [begin, begin + rows) of a pair's two products, [rows, in] each.
+  struct PairRows {
+    float *first, *second;
+  };
+  PairRows pair_rows(const Adapter& adapter, const LowRankSlot& s, int64_t begin, int64_t rows, int64_t in,
+                     Scratch& scratch) {
+    const int64_t block = std::min(adapter.spec().parameters[s.b].rows, kDeltaRows);
+    const PairRows made{scratch.take<float>(block * in * 4), scratch.take<float>(block * in * 4)};
+    for (const auto& [b, a, to] : {std::tuple{s.b, s.a, made.first}, {s.b2, s.a2, made.second}}) {
+      const int64_t rank = adapter.spec().parameters[a].rows;
+      const Segment segment{{adapter.data(b) + begin * rank, DType::f32, rank}, dense(adapter.data(a), rank, in, in)};
+      k_->gemm.gemm_nn(context_.pool, Precision::f32, rows, in, {&segment, 1}, {to, DType::f32, in}, scratch.rest());
+    }
+    return made;
+  }
+
+  /// What a pair adds to the weight of its linear, [out, in], and in fp32 the weight itself: in 16 bits one rounding of
+  /// the sum would lose much of what is added, which is small.
+  WeightView formed_delta(int node, const LowRankSlot& s, Scratch& scratch) {
+    const Adapter& adapter = *session_.adapters_[0];
+    const WeightView base = weight(graph_.nodes[node].weight);
+    const int64_t out = base.rows, in = base.cols;
+    const bool with_base = plan_.options.precision == Precision::f32;
+    float* const delta = scratch.take<float>(out * in * 4);
+    const float* const gains = row_gains(s.delta_dropout, node, out, scratch);
+    for (int64_t begin = 0; begin < out; begin += kDeltaRows) {
+      const int64_t rows = std::min(kDeltaRows, out - begin);
+      Scratch block = scratch;
+      const PairRows pair = pair_rows(adapter, s, begin, rows, in, block);
+      context_.pool.for_range(rows, std::max<int64_t>(1, 16384 / in), [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          float* const to = delta + (begin + i) * in;
+          if (with_base)
+            decode_row(base, begin + i, 0, in, to);
+          else
+            std::memset(to, 0, static_cast<size_t>(in * 4));
+          const float gain = s.scale * (gains ? gains[begin + i] : 1);
+          for (int64_t c = 0; c < in; ++c) to[c] += gain * pair.first[i * in + c] * pair.second[i * in + c];
+        }
+      });
+    }
+    return dense(delta, out, in, in);
   }
 
   // ---- steps ------------------------------------------------------------------------------------------------------
@@ -274,12 +335,12 @@ class Executor {
 
   /// h = x A^T, of the dropped input where the slot drops in training; `dropped` is room for that input.
   void hidden(const Adapter& adapter, const LowRankSlot& s, int node, const Operand& x, void* dropped, void* h,
-              std::byte* gemm) {
-    const WeightView a = factor_a(adapter, s, cols(graph_.nodes[node].inputs[0]));
+              Scratch scratch) {
+    const WeightView a = factor_a(adapter, s, cols(graph_.nodes[node].inputs[0]), scratch);
     const Operand input = s.dropout > 0 && train != nullptr ? drop(s, node, x, a.cols, dropped) : x;
     const Segment segment{input, a};
     k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, a.rows, {&segment, 1},
-                     {h, operand_type(), s.rank}, gemm);
+                     {h, operand_type(), s.rank}, scratch.rest());
   }
 
   Operand drop(const LowRankSlot& s, int node, const Operand& x, int64_t width, void* out) {
@@ -306,15 +367,25 @@ class Executor {
     for (size_t a = 0; a < session_.adapters_.size(); ++a) {
       const LowRankSlot* s = slot(a, step.node);
       if (s == nullptr) continue;
+      if (forms(*s, out, in)) {
+        const Segment formed{operand(step.x), formed_delta(step.node, *s, scratch)};
+        if (plan_.options.precision == Precision::f32)
+          segments[0] = formed;
+        else
+          segments.push_back(formed);
+        continue;
+      }
       Part part{session_.adapters_[a].get(), session_.adapter_weights_[a], s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
       part.h = step.aux >= 0 ? at(step.aux) : scratch.take(tokens_capacity() * s->rank * element);
       if (train != nullptr && s->dropout > 0) part.dropped = scratch.take(tokens_capacity() * in * element);
       parts.push_back(part);
     }
     for (const Part& part : parts) {
-      hidden(*part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch.rest());
+      hidden(*part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch);
       const int64_t rank = active(*part.slot);
-      fold_rows(*part.adapter, *part.slot, out, part.folded, part.weight);
+      Scratch drawn = scratch;
+      fold_rows(*part.adapter, *part.slot, out, part.folded, part.weight,
+                row_gains(part.slot->delta_dropout, step.node, out, drawn));
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
     Output y{at(step.y), plan_.buffers[step.y].dtype, out};
@@ -334,40 +405,93 @@ class Executor {
     Scratch scratch(workspace(step));
     scratch.take(cols(node.out) * s.rank * 4);
     void* dropped = s.dropout > 0 ? scratch.take(tokens_capacity() * cols(node.inputs[0]) * size_of(operand_type())) : nullptr;
-    hidden(*session_.adapters_[0], s, step.node, operand(step.x), dropped, at(step.aux), scratch.rest());
+    hidden(*session_.adapters_[0], s, step.node, operand(step.x), dropped, at(step.aux), scratch);
   }
 
   void linear_param_gradient(const Step& step, const Node& node) {
     Adapter& adapter = *session_.adapters_[0];
     const LowRankSlot& s = *slot(0, step.node);
     const int64_t in = cols(node.inputs[0]), out = cols(node.out), rank = active(s);
+    if (forms(s, out, in)) return delta_gradient(step, adapter, s, out, in);
     Scratch scratch(workspace(step));
+    const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
     float* const folded = scratch.take<float>(out * s.rank * 4);
     const bool drops = s.dropout > 0 && step.x >= 0;
     void* const dropped = drops ? scratch.take(tokens_capacity() * in * size_of(operand_type())) : nullptr;
     const Operand dy = operand(step.dy);
 
     if (step.y >= 0) {  // gradient at h = dy B
-      fold_rows(adapter, s, out, folded);
+      fold_rows(adapter, s, out, folded, 1, gains);
       const Segment segment{dy, dense(folded, out, rank, rank)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, rank, {&segment, 1},
                        {at(step.y), operand_type(), s.rank}, scratch.rest());
     }
     if (step.aux >= 0) {
       const Operand h = operand(step.aux);
-      if (!s.has_gains()) {
+      if (!s.has_gains() && !s.paired()) {
         k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, s.scale,
                                adapter.data(s.b, AdapterArray::gradient), s.rank, true, scratch.rest());
       } else {
         std::memset(folded, 0, static_cast<size_t>(out * rank * 4));
         k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
-        fold_gradient(adapter, s, rank, out, folded);
+        if (s.paired())
+          context_.pool.for_range(out, std::max<int64_t>(1, 16384 / rank), [&](int64_t begin, int64_t end) {
+            spread_pair_b(adapter, s, begin, end, folded, gains);
+          });
+        else
+          fold_gradient(adapter, s, rank, out, folded);
       }
     }
-    if (step.x >= 0) {
+    if (step.x >= 0 && s.paired()) {
+      float* const at_a = scratch.take<float>(rank * in * 4);
+      std::memset(at_a, 0, static_cast<size_t>(rank * in * 4));
+      k_->gemm.reduce_tokens(context_.pool, tokens, operand(step.y), rank, operand(step.x), in, 1, at_a, in, false,
+                             scratch.rest());
+      context_.pool.for_range(in, 64, [&](int64_t begin, int64_t end) { spread_pair_a(adapter, s, begin, end, at_a); });
+    } else if (step.x >= 0) {
       const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
       k_->gemm.reduce_tokens(context_.pool, tokens, operand(step.y), rank, x, in, 1,
                              adapter.data(s.a, AdapterArray::gradient), in, false, scratch.rest());
+    }
+  }
+
+  /// The gradient of the change that a pair stands for, dy^T x, a block of its rows at a time, and from it those of the
+  /// pair's factors: of b times a it is that of the change times the other product, element by element.
+  void delta_gradient(const Step& step, Adapter& adapter, const LowRankSlot& s, int64_t out, int64_t in) {
+    Scratch scratch(workspace(step));
+    const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
+    const Operand dy = operand(step.dy);
+    float* const change = scratch.take<float>(std::min(out, kDeltaRows) * in * 4);
+    for (int64_t begin = 0; begin < out; begin += kDeltaRows) {
+      const int64_t rows = std::min(kDeltaRows, out - begin);
+      Scratch block = scratch;
+      std::memset(change, 0, static_cast<size_t>(rows * in * 4));
+      const Operand part{static_cast<const std::byte*>(dy.data) + begin * size_of(dy.dtype), dy.dtype, dy.ld};
+      k_->gemm.reduce_tokens(context_.pool, tokens, part, rows, operand(step.x), in, s.scale, change, in, false,
+                             block.rest());
+      const PairRows pair = pair_rows(adapter, s, begin, rows, in, block);
+      context_.pool.for_range(rows, std::max<int64_t>(1, 16384 / in), [&](int64_t first, int64_t last) {
+        for (int64_t i = first * in; i < last * in; ++i) {
+          const float g = change[i] * (gains ? gains[begin + i / in] : 1);
+          const float kept = pair.first[i];
+          pair.first[i] = g * pair.second[i];
+          pair.second[i] = g * kept;
+        }
+      });
+      for (const auto& [b, a, g] : {std::tuple{s.b, s.a, pair.first}, {s.b2, s.a2, pair.second}}) {
+        const int64_t rank = adapter.spec().parameters[a].rows;
+        if (float* const da = adapter.data(a, AdapterArray::gradient))
+          k_->gemm.reduce_tokens(context_.pool, rows, {adapter.data(b) + begin * rank, DType::f32, rank}, rank,
+                                 {g, DType::f32, in}, in, 1, da, in, false, block.rest());
+        if (float* db = adapter.data(b, AdapterArray::gradient)) {
+          db += begin * rank;
+          const Segment segment{{g, DType::f32, in}, dense(adapter.data(a), rank, in, in)};
+          Output sum{db, DType::f32, rank};
+          sum.residual = db;
+          sum.residual_ld = rank;
+          k_->gemm.gemm_nt(context_.pool, Precision::f32, rows, rank, {&segment, 1}, sum, block.rest());
+        }
+      }
     }
   }
 
@@ -385,28 +509,36 @@ class Executor {
 
   void linear_input_gradient(const Step& step) {
     const int64_t in = plan_.buffers[step.dx].cols;
+    Scratch scratch(workspace(step));
     std::vector<Segment> segments;
     std::vector<const GradientTerm*> dropped;
     for (const GradientTerm& term : step.terms) {
       segments.push_back({operand(term.dy), weight(graph_.nodes[term.node].weight)});
+      if (const LowRankSlot* s = slot(0, term.node); s != nullptr && forms(*s, cols(graph_.nodes[term.node].out), in)) {
+        const WeightView formed = formed_delta(term.node, *s, scratch);
+        if (plan_.options.precision == Precision::f32)
+          segments.back().w = formed;
+        else
+          segments.push_back({operand(term.dy), formed});
+      }
       if (term.dh < 0) continue;
       const LowRankSlot& s = *slot(0, term.node);
       if (s.dropout > 0)
         dropped.push_back(&term);  // its mask keeps it out of the common sum
       else
-        segments.push_back({operand(term.dh), factor_a(*session_.adapters_[0], s, in)});
+        segments.push_back({operand(term.dh), factor_a(*session_.adapters_[0], s, in, scratch)});
     }
     Output dx{at(step.dx), plan_.buffers[step.dx].dtype, in};
     if (step.accumulate) {
       dx.residual = at<float>(step.dx);
       dx.residual_ld = in;
     }
-    k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, segments, dx, workspace(step));
+    k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, segments, dx, scratch.rest());
     for (const GradientTerm* term : dropped) {
       const LowRankSlot& s = *slot(0, term->node);
       Scratch scratch(workspace(step));
       void* const part = scratch.take(tokens_capacity() * in * size_of(operand_type()));
-      const Segment segment{operand(term->dh), factor_a(*session_.adapters_[0], s, in)};
+      const Segment segment{operand(term->dh), factor_a(*session_.adapters_[0], s, in, scratch)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, {&segment, 1}, {part, operand_type(), in},
                        scratch.rest());
       k_->ops.dropout_backward_add(context_.pool, tokens, in, {part, operand_type(), in}, s.dropout,

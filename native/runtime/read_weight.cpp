@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "adapters/hadamard.h"
 #include "core/error.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
@@ -15,6 +16,7 @@ namespace {
 /// What one adapter adds: folded B [rows, rank] times A [rank, cols].
 struct Delta {
   std::vector<float> b;
+  std::vector<float> built_a;  // of a pair of products
   const float* a;
   int64_t rank;
   int64_t ld;  // elements from row to row of A
@@ -31,7 +33,12 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
       if (!fits(spec, slot, weight.rows(), weight.cols()))
         fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
              ", ", weight.cols(), "]");
-      Delta delta{std::vector<float>(weight.rows() * slot.rank), adapter->data(slot.a), slot.rank, a.cols};
+      Delta delta{std::vector<float>(weight.rows() * slot.rank), {}, adapter->data(slot.a), slot.rank, a.cols};
+      if (slot.paired()) {
+        delta.built_a.resize(slot.rank * a.cols);
+        build_pair_a(*adapter, slot, 0, slot.rank, delta.built_a.data());
+        delta.a = delta.built_a.data();
+      }
       fold(*adapter, slot, slot.rank, 0, weight.rows(), delta.b.data());
       for (float& value : delta.b) value *= counts;
       deltas.push_back(std::move(delta));

@@ -4,7 +4,7 @@ import shutil
 
 import peft.optimizers.lorafa as lorafa
 import torch
-from peft import LoraConfig, PeftModel, VeraConfig, get_peft_model
+from peft import LoHaConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 
 from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
@@ -62,11 +62,27 @@ CASES = [
         adamw,
         OPTIMIZER,
     ),
+    (
+        "loha",
+        "llama3",
+        {"name": "loha", "r": 3, "alpha": 6, **_all, "rank_pattern": {"v_proj": 2}, "alpha_pattern": {"up_proj": 4}},
+        LoHaConfig(r=3, alpha=6, **_all, rank_pattern={"v_proj": 2}, alpha_pattern={"up_proj": 4}),
+        adamw,
+        OPTIMIZER,
+    ),
+    (
+        "loha_high",
+        "odd",
+        {"name": "loha", "r": 16, "alpha": 8, "target_modules": ["k_proj", "down_proj"]},
+        LoHaConfig(r=16, alpha=8, target_modules=["k_proj", "down_proj"]),
+        adamw,
+        OPTIMIZER,
+    ),
 ]
 
 
 # Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
-STARTS = {"lora_B": 0.1, "vera_lambda_b": 0.3}
+STARTS = {"lora_B": 0.1, "vera_lambda_b": 0.3, "hada_w2_b": 0.1}
 
 
 def attach(model, name: str, peft):
@@ -137,6 +153,7 @@ def make_folder(name: str, base: str, peft) -> None:
 FOLDERS = [
     ("vera_saved", "odd", VeraConfig(r=5, projection_prng_key=1, d_initial=0.2, target_modules=["v_proj", "up_proj"])),
     ("vera_drawn", "odd", VeraConfig(r=5, projection_prng_key=1, save_projection=False, target_modules=["v_proj", "up_proj"])),
+    ("loha_saved", "odd", LoHaConfig(r=3, alpha=2, rank_pattern={"v_proj": 2}, target_modules=["v_proj", "up_proj"])),
 ]
 
 

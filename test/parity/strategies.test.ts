@@ -101,6 +101,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
 describe.each([
   ['vera_saved', 'odd'],
   ['vera_drawn', 'odd'],
+  ['loha_saved', 'odd'],
 ])('the folder %s that PEFT wrote', (name, base) => {
   it("gives PEFT's logits", async () => {
     const batch = goldenBatch(await readGolden(`golden/${base}.safetensors`))

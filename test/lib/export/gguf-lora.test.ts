@@ -1,13 +1,19 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { loadModel, vera } from '../../../lib/index.js'
+import { loadModel, loha, vera } from '../../../lib/index.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../files/scratch.js'
 
-test('an adapter whose layers share wider and taller factors is written as it acts in each layer', async () => {
+test.each([
+  ['whose layers share wider and taller factors', vera({ r: 6 })],
+  [
+    'that is a product of two products',
+    loha({ r: 3, rankPattern: { v_proj: 2 }, alphaPattern: { v_proj: 3 } }),
+  ],
+])('an adapter %s is written as it acts in each layer', async (_, strategy) => {
   const model = await loadModel(tinyModel(), { precision: 'fp32' })
   try {
-    const adapter = await model.attach(vera({ r: 6 }))
+    const adapter = await model.attach(strategy)
     for (const { name, initialiser } of adapter.state.description.factors)
       if (initialiser.kind === 'zeros') adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
     const { check } = await adapter.export(join(scratchFolder(), 'adapter.gguf'), { format: 'gguf-lora' })

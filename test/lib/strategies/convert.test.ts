@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { full, type LoraConfig, loadModel, lora, type Model, vera } from '../../../lib/index.js'
+import { full, type LoraConfig, loadModel, loha, lora, type Model, vera } from '../../../lib/index.js'
 import { loraOf } from '../../../lib/strategies/convert.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
@@ -16,6 +16,7 @@ afterAll(() => model.dispose())
 
 test.each<[string, StrategyConfig]>([
   ['shared factors and gains', vera({ r: 6 })],
+  ['a product of two products', loha({ r: 3, rankPattern: { v_proj: 2 }, alphaPattern: { v_proj: 3 } })],
   [
     'ranks and scales of their own',
     lora({ r: 4, rankPattern: { q_proj: 2 }, alphaPattern: { up_proj: 3 }, useRslora: true }),

@@ -45,6 +45,7 @@ test('every strategy names its source, its file type and the bases it runs on', 
     'lora-fa',
     'lora-plus',
     'vera',
+    'loha',
     'qlora',
   ])
 })

@@ -1,0 +1,163 @@
+/**
+ * LoHa: the change of a weight is the Hadamard product of two low-rank matrices, which has rank r² for the parameters of
+ * two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
+ */
+import * as z from 'zod'
+import { deepFreeze, flag, integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { loraRules } from './lora.js'
+import { rankLookup } from './patterns.js'
+import type { Initialiser, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of LoHa; names and defaults are PEFT's, but for the default of `targetModules`. */
+export interface LohaConfig extends StrategyConfig {
+  readonly name: 'loha'
+  /** Rank of each of the two products; that of the change is up to r². Default 8. */
+  readonly r: number
+  /** The change is scaled by alpha / r. Default 8. */
+  readonly alpha: number
+  /**
+   * Probability with which an output row of the change is left out of a training step, in [0, 1); those that stay are
+   * divided by their share. Default 0.
+   */
+  readonly rankDropout: number
+  /** Probability with which a linear's whole change is left out of a training step, in [0, 1). Default 0. */
+  readonly moduleDropout: number
+  /**
+   * true: w2_b zero and the others uniform, as in PEFT. lycoris: w2_a zero, w1_a normal with deviation 0.1, w1_b and
+   * w2_b normal with deviation 1. false: all four uniform, so that the adapter changes the output from the start (for
+   * debugging). Default true.
+   */
+  readonly initWeights: boolean | 'lycoris'
+  /** As for LoRA. */
+  readonly targetModules: string | readonly string[]
+  /** As for LoRA. */
+  readonly excludeModules: string | readonly string[] | null
+  /** As for LoRA. */
+  readonly layersToTransform: number | readonly number[] | null
+  /** As for LoRA. */
+  readonly rankPattern: Readonly<Record<string, number>>
+  /** The same for alpha. */
+  readonly alphaPattern: Readonly<Record<string, number>>
+}
+
+/** What `loha()` takes. */
+export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
+
+const { targetModules, excludeModules, layersToTransform, rankPattern } = loraRules.schema.shape
+const probability = () => numberWithin(0, 0.999999, 'a number in [0, 1)').default(0)
+
+const schema = z.strictObject({
+  name: z.literal('loha'),
+  r: integer(1).default(8).describe('Rank of each of the two products; that of their product is up to `r²`.'),
+  alpha: positive().default(8).describe('The change of a weight is scaled by `alpha / r`.'),
+  rankDropout: probability().describe(
+    'Probability of leaving out an output row of the change, in training only; the others are divided by their share.',
+  ),
+  moduleDropout: probability().describe(
+    "Probability of leaving out a linear's whole change, in training only.",
+  ),
+  initWeights: z
+    .union([flag(), z.literal('lycoris')], { error: 'true, false or lycoris' })
+    .default(true)
+    .describe(
+      '`true`: `w2_b` zero, the others uniform as in PEFT. `lycoris`: `w2_a` zero, the others normal. `false`: all uniform, for debugging.',
+    ),
+  targetModules,
+  excludeModules,
+  layersToTransform,
+  rankPattern,
+  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `alpha`.'),
+}) as unknown as z.ZodObject & z.ZodType<LohaConfig>
+
+/**
+ * LoHa: a change of rank r² for twice the parameters of LoRA at rank r.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example loha({ r: 8, alpha: 8, targetModules: ['q_proj', 'v_proj'] })
+ * @see Hyeon-Woo, Ye-Bin and Oh 2021, arXiv 2108.06098 (FedPara); Yeh et al. 2023, arXiv 2309.14859 (LyCORIS); PEFT's
+ * `LoHaModel`
+ */
+export function loha(options: LohaOptions = {}): LohaConfig {
+  return deepFreeze(parseOptions(schema, { ...options, name: 'loha' }, { name: 'loha()', spelling: 'camel' }))
+}
+
+export const lohaRules: StrategyRules<LohaConfig> = {
+  name: 'loha',
+  paper: 'arXiv 2108.06098',
+  peftType: 'LOHA',
+  bases: loraRules.bases,
+  trainable: 'the four factors of every adapted linear',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: () => [{ name: 'loha', learningRateFactor: 1 }],
+  linears: (config, sites) => {
+    const resolve = rankLookup(config, sites)
+    return sites.map((site) => lohaLinear(config, site, resolve(site.path)))
+  },
+  toPeft: (config) => ({
+    r: config.r,
+    alpha: config.alpha,
+    rank_dropout: config.rankDropout,
+    module_dropout: config.moduleDropout,
+    rank_pattern: config.rankPattern,
+    alpha_pattern: config.alphaPattern,
+    use_effective_conv2d: false,
+    init_weights: true,
+  }),
+  peftKeys: ['r', 'alpha', 'rank_dropout', 'module_dropout', 'rank_pattern', 'alpha_pattern'],
+  fromPeft: (fields) =>
+    deepFreeze(
+      parseOptions(schema, { ...fields, name: 'loha' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    ),
+}
+
+/** Start values of the four factors; a uniform bound is Kaiming's, one over the root of the columns. */
+function startsOf(init: LohaConfig['initWeights'], rank: number, site: LinearSite): Initialiser[] {
+  const uniform = (cols: number): Initialiser => ({ kind: 'uniform', bound: 1 / Math.sqrt(cols) })
+  const normal = (std: number): Initialiser => ({ kind: 'normal', std })
+  const zeros: Initialiser = { kind: 'zeros' }
+  if (init === 'lycoris') return [normal(0.1), normal(1), zeros, normal(1)]
+  return [uniform(rank), uniform(site.in), uniform(rank), init ? zeros : uniform(site.in)]
+}
+
+function lohaLinear(
+  config: LohaConfig,
+  site: LinearSite,
+  { rank, alpha }: { rank: number; alpha: number },
+): LinearAdapter {
+  const starts = startsOf(config.initWeights, rank, site)
+  const factors = ['hada_w1_a', 'hada_w1_b', 'hada_w2_a', 'hada_w2_b'].map((part, i) => {
+    const name = `${site.path}.${part}`
+    // PEFT calls the factor on the output's side a, and the other one b.
+    const shape: [number, number] = i % 2 === 0 ? [site.out, rank] : [rank, site.in]
+    const [rows, cols] = shape
+    return {
+      name,
+      rows,
+      cols,
+      trained: true,
+      initialiser: starts[i] as Initialiser,
+      group: 'loha',
+      role: i % 2 === 0 ? ('b' as const) : ('a' as const),
+      tensor: { name: `base_model.model.${name}`, shape },
+    }
+  })
+  const [b, a, b2, a2] = factors.map(({ name }) => name) as [string, string, string, string]
+  return {
+    slot: {
+      kind: 'low_rank',
+      target: site.path,
+      rank: rank * rank,
+      scale: alpha / rank,
+      dropout: 0,
+      a,
+      b,
+      a2,
+      b2,
+      rowDropout: config.rankDropout,
+      rowDropoutScale: true,
+      moduleDropout: config.moduleDropout,
+    },
+    factors,
+  }
+}

@@ -1,0 +1,167 @@
+#include "adapters/hadamard.h"
+
+#include <cmath>
+
+#include "check.h"
+#include "core/error.h"
+
+using namespace lowrank;
+
+namespace {
+
+constexpr int64_t kOut = 7, kIn = 5, kFirst = 2, kSecond = 3;
+
+AdapterSpec pair() {
+  AdapterSpec spec;
+  spec.trainable = true;
+  spec.parameters = {
+      {"a", kFirst, kIn, true}, {"b", kOut, kFirst, true}, {"a2", kSecond, kIn, true}, {"b2", kOut, kSecond, true}};
+  LowRankSlot slot;
+  slot.target = "linear";
+  slot.rank = kFirst * kSecond;
+  slot.scale = 0.5f;
+  slot.a = 0;
+  slot.b = 1;
+  slot.a2 = 2;
+  slot.b2 = 3;
+  spec.slots = {slot};
+  return spec;
+}
+
+void fill_all(Adapter& adapter) {
+  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
+    const ParameterSpec& p = adapter.spec().parameters[i];
+    fill_normal(adapter.data(static_cast<int>(i)), p.rows * p.cols, 1, 7, p.name);
+  }
+}
+
+/// scale * gain_o (b a) . (b2 a2) in double, as the paper writes it.
+std::vector<double> literal(const Adapter& adapter, const float* gains) {
+  std::vector<double> delta(kOut * kIn);
+  const auto product = [&](int b, int a, int64_t rank, int64_t o, int64_t c) {
+    double sum = 0;
+    for (int64_t i = 0; i < rank; ++i) sum += double{adapter.data(b)[o * rank + i]} * adapter.data(a)[i * kIn + c];
+    return sum;
+  };
+  for (int64_t o = 0; o < kOut; ++o)
+    for (int64_t c = 0; c < kIn; ++c)
+      delta[o * kIn + c] = 0.5 * (gains ? gains[o] : 1) * product(1, 0, kFirst, o, c) * product(3, 2, kSecond, o, c);
+  return delta;
+}
+
+/// The folded B times A.
+std::vector<double> composed(const Adapter& adapter, const float* gains) {
+  const LowRankSlot& slot = adapter.spec().slots[0];
+  std::vector<float> a(slot.rank * kIn), b(kOut * slot.rank);
+  build_pair_a(adapter, slot, 0, slot.rank, a.data());
+  fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
+  std::vector<double> delta(kOut * kIn);
+  for (int64_t o = 0; o < kOut; ++o)
+    for (int64_t j = 0; j < slot.rank; ++j)
+      for (int64_t c = 0; c < kIn; ++c) delta[o * kIn + c] += double{b[o * slot.rank + j]} * a[j * kIn + c];
+  return delta;
+}
+
+}  // namespace
+
+TEST("the face-splitting factors of a pair multiply to the Hadamard product of its two products") {
+  Adapter adapter(pair());
+  fill_all(adapter);
+  const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
+  for (const float* g : {static_cast<const float*>(nullptr), gains}) {
+    const std::vector<double> expected = literal(adapter, g), made = composed(adapter, g);
+    for (size_t i = 0; i < made.size(); ++i) CHECK(std::fabs(made[i] - expected[i]) < 1e-5);
+  }
+}
+
+TEST("the gradients of a pair's A and B spread over its four factors as finite differences say") {
+  Adapter adapter(pair());
+  fill_all(adapter);
+  const LowRankSlot& slot = adapter.spec().slots[0];
+  const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
+  std::vector<float> g(kOut * kIn), a(slot.rank * kIn), b(kOut * slot.rank);
+  fill_normal(g.data(), kOut * kIn, 1, 3, "g");
+  build_pair_a(adapter, slot, 0, slot.rank, a.data());
+  fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
+  // loss = <g, B A>: at A the gradient is B^T g, at B without scale and gains g A^T.
+  std::vector<float> at_a(slot.rank * kIn), at_b(kOut * slot.rank);
+  for (int64_t o = 0; o < kOut; ++o)
+    for (int64_t j = 0; j < slot.rank; ++j)
+      for (int64_t c = 0; c < kIn; ++c) {
+        at_a[j * kIn + c] += b[o * slot.rank + j] * g[o * kIn + c];
+        at_b[o * slot.rank + j] += g[o * kIn + c] * a[j * kIn + c];
+      }
+  spread_pair_a(adapter, slot, 0, 2, at_a.data());  // by parts, as threads take them
+  spread_pair_a(adapter, slot, 2, kIn, at_a.data());
+  spread_pair_b(adapter, slot, 0, 3, at_b.data(), gains);
+  spread_pair_b(adapter, slot, 3, kOut, at_b.data(), gains);
+  const auto loss = [&] {
+    const std::vector<double> delta = literal(adapter, gains);
+    double sum = 0;
+    for (size_t i = 0; i < delta.size(); ++i) sum += g[i] * delta[i];
+    return sum;
+  };
+  for (int p = 0; p < 4; ++p) {
+    const ParameterSpec& spec = adapter.spec().parameters[p];
+    for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {  // it is linear in each factor
+      float& value = adapter.data(p)[i];
+      const float kept = value;
+      value = kept + 0.5f;
+      const double above = loss();
+      value = kept - 0.5f;
+      const double below = loss();
+      value = kept;
+      CHECK(std::fabs(adapter.data(p, AdapterArray::gradient)[i] - (above - below)) < 2e-5);
+    }
+  }
+}
+
+TEST("rows of a change are dropped with the asked probability, the same for the same key, and rescaled on request") {
+  std::vector<float> gains(4000), again(4000);
+  draw_row_gains({0.25f, 0, false}, 1, 4000, gains.data());
+  draw_row_gains({0.25f, 0, false}, 1, 4000, again.data());
+  CHECK(gains == again);
+  double sum = 0;
+  for (const float gain : gains) {
+    CHECK(gain == 0 || gain == 1);
+    sum += gain;
+  }
+  CHECK(std::fabs(sum / 4000 - 0.75) < 0.03);
+  draw_row_gains({0.25f, 0, true}, 1, 4000, again.data());
+  for (int i = 0; i < 4000; ++i) CHECK(std::fabs(again[i] - gains[i] / (sum / 4000)) < 1e-6);
+  draw_row_gains({0.25f, 0, false}, 2, 4000, again.data());
+  CHECK(gains != again);
+}
+
+TEST("a whole change is dropped with the asked probability, and dropping every row is no division by zero") {
+  int dropped = 0;
+  for (uint64_t key = 0; key < 4000; ++key) {
+    float gains[3];
+    draw_row_gains({0, 0.25f, true}, key * 0x9e3779b97f4a7c15u, 3, gains);
+    CHECK(gains[0] == gains[1] && gains[1] == gains[2]);
+    dropped += gains[0] == 0;
+  }
+  CHECK(std::abs(dropped - 1000) < 100);
+  float gains[2];
+  draw_row_gains({0.999999f, 0, true}, 1, 2, gains);
+  CHECK_EQ(gains[0], 0.0f);
+  CHECK_EQ(gains[1], 0.0f);
+}
+
+TEST("a pair whose factors do not fit each other is refused by name") {
+  AdapterSpec spec = pair();
+  spec.parameters[3].cols = 2;
+  CHECK_THROWS(Adapter(spec), "a pair of products [7, 2] x [2, 5] and [7, 2] x [3, 5] at rank 6");
+  spec = pair();
+  spec.slots[0].rank = 5;
+  CHECK_THROWS(Adapter(spec), "at rank 5");
+  spec = pair();
+  spec.slots[0].b2 = -1;
+  CHECK_THROWS(Adapter(spec), "needs both a2 and b2");
+  spec = pair();
+  spec.slots[0].dropout = 0.5f;
+  CHECK_THROWS(Adapter(spec), "takes no gains and no dropout");
+  spec = pair();
+  spec.slots[0].delta_dropout.rows = 1;
+  CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
+}
