@@ -6,7 +6,8 @@ import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
-import { parseOptions, word } from './schema.js'
+import { integer, parseOptions, word } from './schema.js'
+import { rulesOf } from './strategies/index.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { checkStreaming, type DatasetArgument, datasetOf, prepareData } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
@@ -32,7 +33,10 @@ export interface TrainControl {
   onEvalProgress?: (progress: EvaluateProgress) => void
 }
 
-const saveAdapterSchema = z.strictObject({ form: word(['own', 'lora']).default('own') })
+const saveAdapterSchema = z.strictObject({
+  form: word(['own', 'lora']).default('own'),
+  rank: integer(1).nullable().default(null),
+})
 
 export class Adapter {
   /** Unlike that of any other adapter on the model. */
@@ -48,6 +52,7 @@ export class Adapter {
   readonly #detached: (adapter: Adapter) => void
   #training = false
   #weight = 1
+  #rank: number | null = null
 
   /** @internal */
   constructor(name: string, base: BaseModel, state: AdapterState, detached: (adapter: Adapter) => void) {
@@ -76,6 +81,20 @@ export class Adapter {
 
   set weight(weight: number) {
     this.#weight = checkedWeight(weight, this.name)
+  }
+
+  /**
+   * How many of its ranks are in use, from the first, in all that uses it but training: `evaluate`, `generate`, `merge`
+   * and the rest. null, the default, is all. Only of adapters that were trained for it, with `dylora()`.
+   * @throws {ConfigError} for a rank that it does not have
+   * @example for (const rank of [1, 2, 4, 8]) { adapter.rank = rank; console.log(rank, await model.evaluate('val.jsonl')) }
+   */
+  get rank(): number | null {
+    return this.#rank
+  }
+
+  set rank(rank: number | null) {
+    this.#rank = this.#checkedRank(rank)
   }
 
   /**
@@ -123,30 +142,38 @@ export class Adapter {
    * Saves it as a folder that PEFT loads. While it is trained, it is saved as it is between two steps.
    * @param options.form `lora`: as the plain LoRA that computes the same, for programs that read no other kind. Default
    * `own`: in the form of its strategy
+   * @param options.rank as the plain LoRA of its first ranks. Default null: all of them, whatever `adapter.rank` is
+   * @throws {ConfigError} for a rank that it does not have
    * @throws {UnsupportedError} when no LoRA computes the same
    * @throws {WriteError} when the disk refuses; nothing is left half written
    */
-  async save(path: string, options: { form?: 'own' | 'lora' } = {}): Promise<void> {
-    const { form } = parseOptions(saveAdapterSchema, options, { name: 'save()', spelling: 'camel' })
-    await this.use(() => saveAdapter(path, this.#base, this.#state, { form }))
+  async save(path: string, options: { form?: 'own' | 'lora'; rank?: number | null } = {}): Promise<void> {
+    const { form, rank } = parseOptions(saveAdapterSchema, options, { name: 'save()', spelling: 'camel' })
+    const cut = this.#checkedRank(rank)
+    await this.use(() => saveAdapter(path, this.#base, this.#state, { form, rank: cut }))
   }
 
   /**
-   * Writes the model with this adapter merged in as a Hugging Face folder, and compares what it wrote with the two. Other
-   * adapters and weights do not count.
+   * Writes the model with this adapter, at its `rank`, merged in as a Hugging Face folder, and compares what it wrote with
+   * the two. Other adapters and weights do not count.
    * @throws {ConfigError} when the place is taken, or a number does not fit the dtype
    * @throws {WriteError} when the disk refuses; nothing is left half written
    * @example const { check } = await adapter.merge('merged', { dtype: 'bf16' })
    */
   async merge(folder: string, options: SaveOptions = {}): Promise<Written> {
     return this.use((state) =>
-      saveModel({ base: this.#base, adapters: [{ state, weight: 1 }] }, folder, options, 'merge()'),
+      saveModel(
+        { base: this.#base, adapters: [{ state, weight: 1, rank: this.#rank }] },
+        folder,
+        options,
+        'merge()',
+      ),
     )
   }
 
   /**
-   * Writes the model with this adapter, or the adapter alone, in a form that other programs read, and compares what it
-   * wrote with the two. Other adapters and weights do not count.
+   * Writes the model with this adapter, at its `rank`, or the adapter alone, in a form that other programs read, and
+   * compares what it wrote with the two. Other adapters and weights do not count.
    * @throws {ConfigError} when the place is taken, or options do not go together
    * @throws {UnsupportedError} for a model, tokenizer or adapter that the format cannot say
    * @throws {WriteError} when the disk refuses; nothing is left half written
@@ -154,7 +181,12 @@ export class Adapter {
    */
   async export(path: string, options: ExportOptions): Promise<Written> {
     return this.use((state) =>
-      exportModel({ base: this.#base, adapters: [{ state, weight: 1 }] }, path, options, 'export()'),
+      exportModel(
+        { base: this.#base, adapters: [{ state, weight: 1, rank: this.#rank }] },
+        path,
+        options,
+        'export()',
+      ),
     )
   }
 
@@ -178,6 +210,21 @@ export class Adapter {
   get state(): AdapterState {
     this.#lifetime.check()
     return this.#state
+  }
+
+  #checkedRank(rank: number | null): number | null {
+    if (rank === null) return null
+    const most = rulesOf(this.strategy).ranks?.(this.strategy)
+    if (most === undefined)
+      throw new ConfigError(
+        `the rank of adapter ${this.name} cannot be ${String(rank)}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, or leave the rank null.`,
+        { adapter: this.name, rank },
+      )
+    if (Number.isInteger(rank) && rank >= 1 && rank <= most) return rank
+    throw new ConfigError(
+      `the rank of adapter ${this.name} is ${String(rank)}, expected an integer from 1 to ${most}, or null for all.`,
+      { adapter: this.name, rank, most },
+    )
   }
 
   /** Marks it as being trained; returns what marks the end. */

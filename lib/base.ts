@@ -1,4 +1,5 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
+import { InternalError } from './errors.js'
 import type { ModelFiles } from './files/model-files.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
 import type { Tokenizer, TokenizerSource } from './files/tokenizer.js'
@@ -70,6 +71,8 @@ export interface ActiveAdapter {
   state: AdapterState
   /** Not 0: what counts for nothing is left out. */
   weight: number
+  /** Ranks in use, from the first; null is all. */
+  rank: number | null
 }
 
 /** Opens a session over the base and adapters whose outputs add up. */
@@ -80,13 +83,16 @@ export function openActive(
 ): NativeSession {
   const natives = adapters.map(({ state }) => state.native)
   const weights = adapters.map(({ weight }) => weight)
-  return openSession(base.native, natives, plans, weights)
+  const ranks = adapters.map(({ rank }) => rank ?? 0)
+  return openSession(base.native, natives, plans, weights, ranks)
 }
 
 /** How an adapter is saved. */
 export interface SaveOptions {
   /** `lora`: as the plain LoRA that computes the same. Default: the form of its own strategy. */
   form?: 'own' | 'lora'
+  /** As the LoRA of the first ranks. Default null: all ranks. */
+  rank?: number | null
   /** Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base. */
   exact?: boolean
   /** Writes further files of the same folder. */
@@ -98,7 +104,7 @@ export async function saveAdapter(
   path: string,
   base: BaseModel,
   { description, native, turns }: AdapterState,
-  { form = 'own', exact = false, more }: SaveOptions = {},
+  { form = 'own', rank = null, exact = false, more }: SaveOptions = {},
 ): Promise<void> {
   const read: ReadFactor = (name) => native.read(name, 'value')
   if (savesModel(description) && form === 'own') {
@@ -117,7 +123,12 @@ export async function saveAdapter(
     quantization: describeQuantization(base.quantization),
   }
   await turns.run(() => {
-    const other = form === 'lora' ? asLora(description, base.sites, read) : savedForm(description, read)
+    const other =
+      rank !== null
+        ? atRank(description, rank, read)
+        : form === 'lora'
+          ? asLora(description, base.sites, read)
+          : savedForm(description, read)
     if (other === undefined) return saveAdapterFolder(path, description, read, origin, more ? { more } : {})
     const described = describeAdapter(other.strategy, base.sites, { strict: false })
     const trainedAs = description.strategy
@@ -128,6 +139,15 @@ export async function saveAdapter(
 /** The form that an adapter is saved in where it is not its own. */
 export function savedForm(description: AdapterDescription, read: ReadFactor): Conversion | undefined {
   return rulesOf(description.strategy).savedAs?.(description.strategy, description, read)
+}
+
+/** The LoRA that an adapter is at its first ranks. */
+export function atRank(description: AdapterDescription, rank: number, read: ReadFactor): Conversion {
+  const made = rulesOf(description.strategy).atRank?.(description.strategy, rank, description, read)
+  if (made !== undefined) return made
+  throw new InternalError(
+    `strategy ${description.strategy.name} acts at one rank only, and ${rank} is asked for`,
+  )
 }
 
 /** Whether what is saved is a whole model. */

@@ -220,9 +220,10 @@ export class Chat {
     const filledBy = this.#adapters().map((active) => ({ ...active, version: active.state.version }))
     const same =
       this.#filledBy?.length === filledBy.length &&
-      filledBy.every(({ state, weight, version }, i) => {
+      filledBy.every(({ state, weight, rank, version }, i) => {
         const other = this.#filledBy?.[i]
-        return other?.state === state && other.weight === weight && other.version === version
+        const alike = other?.weight === weight && other.rank === rank
+        return other?.state === state && alike && other.version === version
       })
     if (!same) this.#close()
     this.#filledBy = filledBy

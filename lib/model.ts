@@ -519,7 +519,9 @@ export class Model {
   #chosen(choices: readonly AdapterChoice[] | undefined): ActiveAdapter[] {
     const own = () => this.adapters.map((adapter) => [adapter, adapter.weight] as const)
     const chosen = choices === undefined ? own() : [...this.#resolve(choices)]
-    return chosen.flatMap(([adapter, weight]) => (weight === 0 ? [] : [{ state: adapter.state, weight }]))
+    return chosen.flatMap(([adapter, weight]) =>
+      weight === 0 ? [] : [{ state: adapter.state, weight, rank: adapter.rank }],
+    )
   }
 }
 

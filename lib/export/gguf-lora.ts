@@ -3,7 +3,7 @@
  * for all: what else scales an adapter is multiplied into its A and B.
  */
 import { basename } from 'node:path'
-import type { ActiveAdapter, BaseModel } from '../base.js'
+import { type ActiveAdapter, atRank, type BaseModel } from '../base.js'
 import { ConfigError, UnsupportedError } from '../errors.js'
 import { ggufField } from '../files/gguf-fields.js'
 import { ggufArchitecture } from '../files/gguf-model.js'
@@ -13,6 +13,8 @@ import type { Graph } from '../graph/graph.js'
 import { floatBytes } from '../peft/floats.js'
 import { rowOrder } from '../peft/gguf-adapter.js'
 import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
+import { describeAdapter } from '../strategies/describe.js'
+import type { ReadFactor } from '../strategies/strategy.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
 import type { MODEL_DTYPES } from './options.js'
@@ -30,8 +32,11 @@ export async function writeGgufLora(
   dtype: (typeof MODEL_DTYPES)[number],
   control: TensorControl = {},
 ): Promise<void> {
-  const { state, weight } = theOnly(adapters)
-  const pairs = lowRankPairs(state.description, base.sites, (name) => state.native.read(name, 'value'))
+  const { state, weight, rank: wanted } = theOnly(adapters)
+  const own: ReadFactor = (name) => state.native.read(name, 'value')
+  const cut = wanted === null ? undefined : atRank(state.description, wanted, own)
+  const description = cut ? describeAdapter(cut.strategy, base.sites, { strict: false }) : state.description
+  const pairs = lowRankPairs(description, base.sites, cut?.read ?? own)
   const { scale, rank } = pairs[0] as LowRankPair
   const alpha = scale * rank
   const { name } = ggufArchitecture(base.graph.family)

@@ -236,5 +236,8 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
     throw error
   }
   const state = { description, native, trainable: false, trainedOn: null, version: 0, turns: new Turns() }
-  return { subject: { base, adapters: [{ state, weight: 1 }] }, close: async () => native.dispose() }
+  return {
+    subject: { base, adapters: [{ state, weight: 1, rank: null }] },
+    close: async () => native.dispose(),
+  }
 }

@@ -78,7 +78,11 @@ export class WeightReader {
       for (let begin = 0; begin < tensor.rows; begin += perPiece) {
         const count = Math.min(perPiece, tensor.rows - begin)
         yield await translatedAsync(() => {
-          const adapters = this.#adapters.map(({ state, weight }) => ({ adapter: state.native, weight }))
+          const adapters = this.#adapters.map(({ state, weight, rank }) => ({
+            adapter: state.native,
+            weight,
+            rank: rank ?? 0,
+          }))
           return native.readWeight(tensor.weight, {
             type,
             begin,

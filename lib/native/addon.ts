@@ -43,6 +43,8 @@ export interface LowRankSlot {
   target: string
   rank: number
   scale: number
+  /** With the first `active` ranks in use, the scale is `scale * (rank / active) ** rankPower`. Default 0. */
+  rankPower?: number
   /** Dropout probability on the adapter's input, training only. */
   dropout: number
   a: string
@@ -137,6 +139,8 @@ export interface TrainInput extends MicroBatch {
   microStep: number
   /** Ranks in use, from the first; default all. */
   activeRank?: number
+  /** Of those, only the last gets gradients. Default false. */
+  lastRankOnly?: boolean
 }
 
 export interface LossResult {
@@ -157,6 +161,11 @@ export interface OptimizerStep {
   maxGradNorm: number
   /** Optimiser steps from 1. */
   step: number
+  /**
+   * Only rows of A and columns of B that got gradients move, each with its own count of updates; see `StepRanks`. Default:
+   * all move.
+   */
+  ranks?: { active: number; lastOnly: boolean; draws: number[] }
 }
 
 export interface Sampling {
@@ -200,8 +209,11 @@ export interface ReadWeightOptions {
   /** First row and number of rows. */
   begin: number
   count: number
-  /** Adapters whose delta at the node `target` is added: weight * scale * B A, summed in fp32 and rounded once. */
-  adapters: { adapter: NativeAdapter; weight?: number }[]
+  /**
+   * Adapters whose delta at the node `target` is added: weight * scale * B A, of the first `rank` ranks (0 and by default all),
+   * summed in fp32 and rounded once.
+   */
+  adapters: { adapter: NativeAdapter; weight?: number; rank?: number }[]
   target?: string
   /** Writes rows (of a bias: elements) in the order that GGUF files of the llama architecture have, for as many heads. */
   permutedHeads?: number
@@ -286,12 +298,16 @@ export interface NativeAddon {
   createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients and optimiser state. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean }): NativeAdapter
-  /** `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. */
+  /**
+   * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`: how
+   * many ranks of each are in use outside training, 0 being all; default all.
+   */
   createSession(
     model: NativeModel,
     adapters: NativeAdapter[],
     plans: Record<string, PlanOptions>,
     weights?: readonly number[],
+    ranks?: readonly number[],
   ): NativeSession
   /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
   plan(

@@ -26,9 +26,10 @@ export function openSession(
   adapters: NativeAdapter[],
   plans: Record<string, PlanOptions>,
   weights?: readonly number[],
+  ranks?: readonly number[],
 ): NativeSession {
   const asked = topics()
-  const session = addon().createSession(model, adapters, plans, weights)
+  const session = addon().createSession(model, adapters, plans, weights, ranks)
   for (const plan of Object.keys(plans))
     for (const topic of asked) if (topic !== 'times') print(session, plan, topic)
   return session

@@ -131,7 +131,10 @@ function describeFolder(
   const fromPeft = describeAdapter(peft, sites, { strict: false })
   if (own === undefined) return fromPeft
   const fromOwn = describeAdapter(own, sites, { strict: false })
-  if (JSON.stringify(fromOwn.spec.slots) !== JSON.stringify(fromPeft.spec.slots))
+  // How the scale follows a lower rank is not of the file, which is of one rank.
+  const computed = ({ spec }: AdapterDescription) =>
+    JSON.stringify(spec.slots.map(({ rankPower, ...slot }) => slot))
+  if (computed(fromOwn) !== computed(fromPeft))
     throw new FileFormatError(
       `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if the latter was edited on purpose, delete ${SIDECAR}.`,
       { path },

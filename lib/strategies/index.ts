@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
+import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
 import { lohaRules } from './loha.js'
 import { loraRules } from './lora.js'
@@ -11,7 +12,7 @@ import { qloraRules } from './qlora.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
-const all = [loraRules, loraFaRules, loraPlusRules, veraRules, lohaRules, qloraRules] as const
+const all = [loraRules, loraFaRules, loraPlusRules, dyloraRules, veraRules, lohaRules, qloraRules] as const
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
 )
@@ -21,6 +22,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraRules.schema,
   loraFaRules.schema,
   loraPlusRules.schema,
+  dyloraRules.schema,
   veraRules.schema,
   lohaRules.schema,
   qloraRules.schema,

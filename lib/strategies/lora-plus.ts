@@ -71,6 +71,9 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
       .linears(adapter, sites)
       .map((answer) => ({ ...answer, factors: answer.factors.map(regrouped) })),
   savedAs: ({ adapter }, description, read) => plainRules(adapter).savedAs?.(adapter, description, read),
+  ranks: ({ adapter }) => plainRules(adapter).ranks?.(adapter),
+  atRank: ({ adapter }, rank, description, read) =>
+    plainRules(adapter).atRank?.(adapter, rank, description, read),
   steps: ({ adapter }, run, state) => plainRules(adapter).steps?.(adapter, run, state) ?? {},
   toPeft: ({ adapter }) => ({
     peft_type: plainRules(adapter).peftType,

@@ -1,17 +1,25 @@
 /** The strategies that stand on their own, which others may wrap. */
 import * as z from 'zod'
+import { dyloraRules } from './dylora.js'
 import { lohaRules } from './loha.js'
 import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
-const plain = [loraRules, loraFaRules, veraRules, lohaRules] as unknown as readonly StrategyRules[]
+const plain = [
+  loraRules,
+  loraFaRules,
+  dyloraRules,
+  veraRules,
+  lohaRules,
+] as unknown as readonly StrategyRules[]
 
 /** An adapter by its name. Default plain LoRA. */
 export const plainSchema = z.discriminatedUnion('name', [
   loraRules.schema,
   loraFaRules.schema,
+  dyloraRules.schema,
   veraRules.schema,
   lohaRules.schema,
 ])

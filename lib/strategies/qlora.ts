@@ -59,6 +59,9 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   groups: (config) => inner(config).groups(config.adapter),
   linears: (config, sites) => inner(config).linears(config.adapter, sites),
   savedAs: (config, description, read) => inner(config).savedAs?.(config.adapter, description, read),
+  ranks: (config) => inner(config).ranks?.(config.adapter),
+  atRank: (config, rank, description, read) =>
+    inner(config).atRank?.(config.adapter, rank, description, read),
   steps: (config, run, state) => inner(config).steps?.(config.adapter, run, state) ?? {},
   toPeft: (config) => ({ peft_type: inner(config).peftType, ...inner(config).toPeft(config.adapter) }),
 }

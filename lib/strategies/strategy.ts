@@ -90,10 +90,23 @@ export interface RunFacts {
   native: NativeAdapter
 }
 
+/** The ranks of one step, where not all of them are in use or train. */
+export interface StepRanks {
+  /** Ranks in use, from the first. */
+  active: number
+  /** Of those, only the last gets gradients. */
+  lastOnly: boolean
+  /**
+   * How often 1, 2, … ranks were in use so far, this step included. With it, ranks without a gradient stay as they are,
+   * and each has a bias correction of its own; without it the optimiser moves all.
+   */
+  draws?: number[]
+}
+
 /** What a strategy does around the steps of one run. Steps count from 1. */
 export interface StepRules {
-  /** Ranks in use in a step, from the first; default all. */
-  activeRank?(step: number): number
+  /** Default: all are in use, and train. */
+  ranks?(step: number): StepRanks
   /** After the update of a step, before anyone sees its values. */
   updated?(step: number): Promise<void>
   /** What a checkpoint keeps beside the factors and moments, as JSON; `steps` gets it back. */
@@ -126,6 +139,15 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   copies?(config: Config, weights: readonly GraphWeight[]): Factor[]
   /** The form it is saved in, where its own factors are not what PEFT's files hold. */
   savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
+  /** The most ranks that it may act at, if it may act at fewer; absent for what has one rank only. */
+  ranks?(config: Config): number | undefined
+  /** The LoRA that it is at the first `rank` ranks. */
+  atRank?(
+    config: Config,
+    rank: number,
+    description: AdapterDescription,
+    read: ReadFactor,
+  ): Conversion | undefined
   /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
   /** Over what all types have in common; `undefined` leaves one of those out. */

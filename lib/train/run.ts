@@ -11,7 +11,7 @@ import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
-import type { StepRules } from '../strategies/strategy.js'
+import type { StepRanks, StepRules } from '../strategies/strategy.js'
 import type { BatchSource, Window } from './batches.js'
 import {
   baseIdentity,
@@ -240,7 +240,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (window.supervised === 0)
       throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
     const index = state.step + 1
-    const activeRank = rules.activeRank?.(index)
+    const ranks = rules.ranks?.(index)
     let lossSum = 0
     for (const [microStep, batch] of window.batches.entries()) {
       const { tokens, cuSeqlens, labels } = batch
@@ -252,7 +252,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         seed: options.seed,
         step: index,
         microStep,
-        ...(activeRank === undefined ? {} : { activeRank }),
+        ...(ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}),
       })
       // What comes next is packed while the engine works on this.
       if (microStep === 0) upcoming()
@@ -301,6 +301,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async #update(step: number, learningRate: number, rules: StepRules): Promise<{ gradNorm: number }> {
     const { adapter, options } = this.#setup
     const optimizer = optimizerOf(options.optimizer)
+    const { active, lastOnly, draws } = rules.ranks?.(step) ?? {}
     const update = {
       kind: optimizer.type,
       beta1: optimizer.betas[0],
@@ -312,6 +313,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       })),
       maxGradNorm: options.maxGradNorm,
       step,
+      ...(draws ? { ranks: { active, lastOnly, draws } as Required<StepRanks> } : {}),
     }
     try {
       adapter.version++

@@ -94,6 +94,11 @@ void AdapterSpec::check() {
   }
 }
 
+float LowRankSlot::scale_at(int64_t active) const {
+  if (active == rank || rank_power == 0) return scale;
+  return static_cast<float>(scale * std::pow(static_cast<double>(rank) / static_cast<double>(active), rank_power));
+}
+
 bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in) {
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
   if (slot.paired()) return a.cols == in && b.rows == out;
@@ -177,8 +182,9 @@ void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64
   const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
   const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
   const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
+  const float scale = slot.scale_at(active);
   for (int64_t i = begin; i < end; ++i) {
-    const float row = weight * (gain ? slot.scale * gain[i] : slot.scale) * (row_gains ? row_gains[i] : 1);
+    const float row = weight * (gain ? scale * gain[i] : scale) * (row_gains ? row_gains[i] : 1);
     for (int64_t j = 0; j < active; ++j) {
       float factor = row;
       if (d) factor *= d[j];
@@ -196,12 +202,13 @@ void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t acti
   float* db = adapter.data(slot.b, AdapterArray::gradient);
   float* dd = d ? adapter.data(slot.d, AdapterArray::gradient) : nullptr;
   float* dgain = gain ? adapter.data(slot.b_gain, AdapterArray::gradient) : nullptr;
+  const float scale = slot.scale_at(active);
   for (int64_t i = 0; i < rows; ++i) {
     const float row_gain = gain ? gain[i] : 1;
     float to_gain = 0;
     for (int64_t j = 0; j < active; ++j) {
       const float dj = d ? d[j] : 1;
-      const float masked = slot.scale * (mask ? mask[j] : 1) * g[i * active + j];
+      const float masked = scale * (mask ? mask[j] : 1) * g[i * active + j];
       const float bij = b[i * slot.rank + j];
       if (db) db[i * slot.rank + j] += masked * row_gain * dj;
       if (dd) dd[j] += masked * row_gain * bij;

@@ -40,7 +40,8 @@ struct DeltaDropout {
 struct LowRankSlot {
   std::string target;
   int64_t rank = 0;
-  float scale = 1;
+  float scale = 1;       // with all ranks in use
+  float rank_power = 0;  // with the first `active` ranks: scale * (rank / active)^rank_power
   float dropout = 0;
   int a = -1;       // [rank, in]
   int b = -1;       // [out, rank]
@@ -53,6 +54,9 @@ struct LowRankSlot {
 
   bool paired() const { return a2 >= 0; }
   bool has_gains() const { return d >= 0 || mask >= 0 || b_gain >= 0; }
+  float scale_at(int64_t active) const;
+  /// How many of `wanted` ranks this slot has; 0 wants all.
+  int64_t ranks(int64_t wanted) const { return wanted > 0 && wanted < rank ? wanted : rank; }
 };
 
 /// A copy of a base weight, of its shape, that stands in for it while the adapter is on: full fine-tuning, and modules
@@ -137,7 +141,7 @@ void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const s
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
 
 /// Rows [begin, end) of the adapter's matrix with every factor folded in, into the whole one at `out`: out[i, active] =
-/// weight * scale * b_gain_i * B_ij * d_j * mask_j, and times row_gains[i] where there are any. The forward and backward
+/// weight * scale_at(active) * b_gain_i * B_ij * d_j * mask_j, and times row_gains[i] where there are any. The forward and backward
 /// passes see only this and A; see `fold_gradient` for the way back.
 void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
           float weight = 1, const float* row_gains = nullptr);

@@ -301,10 +301,18 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       o.choice("kind", kKinds);
       const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
       OptimizerStep options{real(o, "beta1"),         real(o, "beta2"),  real(o, "epsilon"),
-                            o.number("maxGradNorm"), o.integer("step"), {}};
+                            o.number("maxGradNorm"), o.integer("step"), {}, {}};
       for (const Napi::Value item : o.list("groups")) {
         const Fields group(item, "optimizer.groups");
         options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
+      }
+      if (o.has("ranks")) {
+        const Fields ranks(o.get("ranks"), "optimizer.ranks");
+        options.ranks = {ranks.integer("active"), ranks.flag("lastOnly", false), {}};
+        for (const Napi::Value item : ranks.list("draws")) {
+          if (!item.IsNumber()) ranks.wrong("draws", "numbers");
+          options.ranks->draws.push_back(item.As<Napi::Number>().Int64Value());
+        }
       }
       const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<double>(
@@ -338,11 +346,13 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     const auto adapters = std::make_shared<std::vector<std::shared_ptr<Adapter>>>();
     const auto uses = std::make_shared<std::vector<AdapterUse>>();
     std::vector<float> weights;
+    std::vector<int64_t> ranks;
     for (const Napi::Value item : fields.list("adapters")) {
       const Fields entry(item, "options.adapters");
       adapters->push_back(AdapterHandle::unwrap(entry.get("adapter")).payload(env));
       uses->emplace_back(adapters->back(), AdapterUse::Kind::infer);
       weights.push_back(static_cast<float>(entry.number("weight", 1)));
+      ranks.push_back(entry.integer("rank", 0));
     }
     const auto found = model->graph.weight_of_name.find(name);
     if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
@@ -350,9 +360,9 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     if (!model->weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
     return environment(env).channel->start<std::vector<uint8_t>>(
         env,
-        [model, index, name, options, adapters, weights](Context& context, const CancelFlag& cancel) {
+        [model, index, name, options, adapters, weights, ranks](Context& context, const CancelFlag& cancel) {
           std::vector<WeightedAdapter> list;
-          for (size_t i = 0; i < weights.size(); ++i) list.push_back({(*adapters)[i].get(), weights[i]});
+          for (size_t i = 0; i < weights.size(); ++i) list.push_back({(*adapters)[i].get(), weights[i], ranks[i]});
           return lowrank::read_weight(context.pool, model->weights[index], name, list, options, cancel);
         },
         [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
@@ -395,8 +405,14 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         const Napi::Array given = info[3].As<Napi::Array>();
         for (uint32_t i = 0; i < given.Length(); ++i) weights.push_back(given.Get(i).ToNumber().FloatValue());
       }
+      std::vector<int64_t> ranks;
+      if (info[4].IsArray()) {
+        const Napi::Array given = info[4].As<Napi::Array>();
+        for (uint32_t i = 0; i < given.Length(); ++i) ranks.push_back(given.Get(i).ToNumber().Int64Value());
+      }
       auto session = std::make_shared<Session>(ModelHandle::unwrap(info[0]).payload(env), std::move(adapters),
-                                               to_plans(info[2], Engine::instance().threads()), std::move(weights));
+                                               to_plans(info[2], Engine::instance().threads()), std::move(weights),
+                                               std::move(ranks));
       const int64_t bytes = session->total().arena_bytes;
       hold(env, std::move(session), bytes);
     });

@@ -173,6 +173,7 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.target = s.text("target");
     slot.rank = s.integer("rank");
     slot.scale = static_cast<float>(s.number("scale"));
+    slot.rank_power = static_cast<float>(s.number("rankPower", 0));
     slot.dropout = static_cast<float>(s.number("dropout", 0));
     slot.a = parameter("a");
     slot.b = parameter("b");
@@ -289,6 +290,7 @@ TrainInput to_train_input(Napi::Value value) {
   input.step = static_cast<uint64_t>(fields.integer("step"));
   input.micro_step = static_cast<uint64_t>(fields.integer("microStep"));
   input.active_rank = fields.integer("activeRank", 0);
+  input.last_rank_only = fields.flag("lastRankOnly", false);
   return input;
 }
 

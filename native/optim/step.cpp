@@ -105,10 +105,14 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
                          ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
                          : 1.0f;
   for (const GradientProjection& projection : spec.projections) project_gradient(context, adapter, projection);
-  for (const Run& run : runs) {
-    const GroupSettings& group = options.groups[run.group];
-    const cpu::AdamW update{group.learning_rate, options.beta1, options.beta2, options.epsilon,
-                            group.weight_decay,  options.step,  clip};
+  const auto settings = [&](int index, int64_t step) {
+    const GroupSettings& group = options.groups[index];
+    return cpu::AdamW{group.learning_rate, options.beta1, options.beta2, options.epsilon,
+                      group.weight_decay,  step,          clip};
+  };
+  if (options.ranks) update_ranks(context, adapter, *options.ranks, settings);
+  for (const Run& run : options.ranks ? std::vector<Run>{} : runs) {
+    const cpu::AdamW update = settings(run.group, options.step);
     ops.adamw(context.pool, run.end - run.begin, update, gradients + run.begin,
               adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
               adapter.span(AdapterArray::value) + run.begin);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "optim/ranks.h"
 #include "runtime/engine.h"
 
 namespace lowrank {
@@ -20,6 +22,7 @@ struct OptimizerStep {
   double max_grad_norm = 0;  // 0 or less: off
   int64_t step = 0;          // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
+  std::optional<RankDraws> ranks;     // only ranks that got a gradient move; absent: all
 };
 
 /// Clips by the global norm (double accumulation), updates every trained parameter by AdamW at its group's settings and

@@ -100,6 +100,9 @@ class Executor {
     const Buffer& buffer = plan_.buffers[id];
     return {at(id), buffer.dtype, buffer.cols};
   }
+  static Operand from_column(const Operand& x, int64_t column) {
+    return {static_cast<const std::byte*>(x.data) + column * size_of(x.dtype), x.dtype, x.ld};
+  }
   WeightView weight(int id) const {
     const CopyRef& copy = plan_.copies[id];
     if (copy.adapter < 0) return session_.model_->weights[id].view();
@@ -131,23 +134,26 @@ class Executor {
     const int index = plan_.slots[adapter][node];
     return index < 0 ? nullptr : &session_.adapters_[adapter]->spec().slots[index];
   }
-  int64_t active(const LowRankSlot& s) const {
-    return train != nullptr && train->active_rank > 0 ? std::min(train->active_rank, s.rank) : s.rank;
+  const Adapter& adapter_at(size_t adapter) const { return *session_.adapters_[adapter]; }
+  /// Ranks of a slot that are in use: those of the step, or those that the session was opened for.
+  int64_t active(size_t adapter, const LowRankSlot& s) const {
+    return s.ranks(train != nullptr ? train->active_rank : session_.adapter_ranks_[adapter]);
   }
   /// A restricted to the active rank and to the columns of the linear: [active, in]. A pair's is built in scratch.
-  WeightView factor_a(const Adapter& adapter, const LowRankSlot& s, int64_t in, Scratch& scratch) const {
-    if (!s.paired()) return dense(adapter.data(s.a), active(s), in, adapter.spec().parameters[s.a].cols);
+  WeightView factor_a(size_t adapter, const LowRankSlot& s, int64_t in, Scratch& scratch) const {
+    const Adapter& owner = adapter_at(adapter);
+    if (!s.paired()) return dense(owner.data(s.a), active(adapter, s), in, owner.spec().parameters[s.a].cols);
     float* const built = scratch.take<float>(s.rank * in * 4);
     context_.pool.for_range(s.rank, std::max<int64_t>(1, 32768 / in), [&](int64_t begin, int64_t end) {
-      build_pair_a(adapter, s, begin, end, built);
+      build_pair_a(owner, s, begin, end, built);
     });
     return dense(built, s.rank, in, in);
   }
-  void fold_rows(const Adapter& adapter, const LowRankSlot& s, int64_t rows, float* out, float weight = 1,
+  void fold_rows(size_t adapter, const LowRankSlot& s, int64_t rows, float* out, float weight = 1,
                  const float* gains = nullptr) const {
-    const int64_t rank = active(s);
+    const int64_t rank = active(adapter, s);
     context_.pool.for_range(rows, std::max<int64_t>(1, 32768 / rank), [&](int64_t begin, int64_t end) {
-      fold(adapter, s, rank, begin, end, out, weight, gains);
+      fold(adapter_at(adapter), s, rank, begin, end, out, weight, gains);
     });
   }
   /// Gains of the rows of the change in this micro-step, or null where nothing is dropped.
@@ -334,7 +340,7 @@ class Executor {
   // ---- linear and its adapters ------------------------------------------------------------------------------------
 
   /// h = x A^T, of the dropped input where the slot drops in training; `dropped` is room for that input.
-  void hidden(const Adapter& adapter, const LowRankSlot& s, int node, const Operand& x, void* dropped, void* h,
+  void hidden(size_t adapter, const LowRankSlot& s, int node, const Operand& x, void* dropped, void* h,
               Scratch scratch) {
     const WeightView a = factor_a(adapter, s, cols(graph_.nodes[node].inputs[0]), scratch);
     const Operand input = s.dropout > 0 && train != nullptr ? drop(s, node, x, a.cols, dropped) : x;
@@ -356,7 +362,7 @@ class Executor {
     Scratch scratch(workspace(step));
     std::vector<Segment> segments{{operand(step.x), weight(node.weight)}};
     struct Part {
-      const Adapter* adapter;
+      size_t adapter;
       float weight;
       const LowRankSlot* slot;
       float* folded;
@@ -375,16 +381,16 @@ class Executor {
           segments.push_back(formed);
         continue;
       }
-      Part part{session_.adapters_[a].get(), session_.adapter_weights_[a], s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
+      Part part{a, session_.adapter_weights_[a], s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
       part.h = step.aux >= 0 ? at(step.aux) : scratch.take(tokens_capacity() * s->rank * element);
       if (train != nullptr && s->dropout > 0) part.dropped = scratch.take(tokens_capacity() * in * element);
       parts.push_back(part);
     }
     for (const Part& part : parts) {
-      hidden(*part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch);
-      const int64_t rank = active(*part.slot);
+      hidden(part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch);
+      const int64_t rank = active(part.adapter, *part.slot);
       Scratch drawn = scratch;
-      fold_rows(*part.adapter, *part.slot, out, part.folded, part.weight,
+      fold_rows(part.adapter, *part.slot, out, part.folded, part.weight,
                 row_gains(part.slot->delta_dropout, step.node, out, drawn));
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
@@ -405,14 +411,16 @@ class Executor {
     Scratch scratch(workspace(step));
     scratch.take(cols(node.out) * s.rank * 4);
     void* dropped = s.dropout > 0 ? scratch.take(tokens_capacity() * cols(node.inputs[0]) * size_of(operand_type())) : nullptr;
-    hidden(*session_.adapters_[0], s, step.node, operand(step.x), dropped, at(step.aux), scratch);
+    hidden(0, s, step.node, operand(step.x), dropped, at(step.aux), scratch);
   }
 
   void linear_param_gradient(const Step& step, const Node& node) {
     Adapter& adapter = *session_.adapters_[0];
     const LowRankSlot& s = *slot(0, step.node);
-    const int64_t in = cols(node.inputs[0]), out = cols(node.out), rank = active(s);
+    const int64_t in = cols(node.inputs[0]), out = cols(node.out), rank = active(0, s);
     if (forms(s, out, in)) return delta_gradient(step, adapter, s, out, in);
+    // Ranks from `first` on get gradients: all that are in use, or the last of them alone.
+    const int64_t first = train->last_rank_only ? rank - 1 : 0;
     Scratch scratch(workspace(step));
     const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
     float* const folded = scratch.take<float>(out * s.rank * 4);
@@ -421,7 +429,7 @@ class Executor {
     const Operand dy = operand(step.dy);
 
     if (step.y >= 0) {  // gradient at h = dy B
-      fold_rows(adapter, s, out, folded, 1, gains);
+      fold_rows(0, s, out, folded, 1, gains);
       const Segment segment{dy, dense(folded, out, rank, rank)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, rank, {&segment, 1},
                        {at(step.y), operand_type(), s.rank}, scratch.rest());
@@ -429,8 +437,8 @@ class Executor {
     if (step.aux >= 0) {
       const Operand h = operand(step.aux);
       if (!s.has_gains() && !s.paired()) {
-        k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, s.scale,
-                               adapter.data(s.b, AdapterArray::gradient), s.rank, true, scratch.rest());
+        k_->gemm.reduce_tokens(context_.pool, tokens, from_column(h, first), rank - first, dy, out, s.scale_at(rank),
+                               adapter.data(s.b, AdapterArray::gradient) + first, s.rank, true, scratch.rest());
       } else {
         std::memset(folded, 0, static_cast<size_t>(out * rank * 4));
         k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
@@ -450,8 +458,8 @@ class Executor {
       context_.pool.for_range(in, 64, [&](int64_t begin, int64_t end) { spread_pair_a(adapter, s, begin, end, at_a); });
     } else if (step.x >= 0) {
       const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
-      k_->gemm.reduce_tokens(context_.pool, tokens, operand(step.y), rank, x, in, 1,
-                             adapter.data(s.a, AdapterArray::gradient), in, false, scratch.rest());
+      k_->gemm.reduce_tokens(context_.pool, tokens, from_column(operand(step.y), first), rank - first, x, in, 1,
+                             adapter.data(s.a, AdapterArray::gradient) + first * in, in, false, scratch.rest());
     }
   }
 
@@ -526,7 +534,7 @@ class Executor {
       if (s.dropout > 0)
         dropped.push_back(&term);  // its mask keeps it out of the common sum
       else
-        segments.push_back({operand(term.dh), factor_a(*session_.adapters_[0], s, in, scratch)});
+        segments.push_back({operand(term.dh), factor_a(0, s, in, scratch)});
     }
     Output dx{at(step.dx), plan_.buffers[step.dx].dtype, in};
     if (step.accumulate) {
@@ -538,7 +546,7 @@ class Executor {
       const LowRankSlot& s = *slot(0, term->node);
       Scratch scratch(workspace(step));
       void* const part = scratch.take(tokens_capacity() * in * size_of(operand_type()));
-      const Segment segment{operand(term->dh), factor_a(*session_.adapters_[0], s, in, scratch)};
+      const Segment segment{operand(term->dh), factor_a(0, s, in, scratch)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, {&segment, 1}, {part, operand_type(), in},
                        scratch.rest());
       k_->ops.dropout_backward_add(context_.pool, tokens, in, {part, operand_type(), in}, s.dropout,
@@ -710,6 +718,10 @@ const Plan& plan_of_mode(const Plan& plan, Mode mode) {
 LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
                                const CancelFlag& cancel) {
   const Plan& p = plan_of_mode(plan(name), Mode::train);
+  if (input.last_rank_only)
+    for (const LowRankSlot& slot : adapters_[0]->spec().slots)
+      if (slot.has_gains() || slot.paired())
+        fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ", slot.target);
   Executor run(*this, context, p, cancel);
   run.head_rows = place_batch(run, p, graph(), input.batch);
   run.tokens = static_cast<int64_t>(input.batch.tokens.size());

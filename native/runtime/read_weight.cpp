@@ -25,7 +25,7 @@ struct Delta {
 std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
                              const std::vector<WeightedAdapter>& adapters, const std::string& target) {
   std::vector<Delta> deltas;
-  for (const auto& [adapter, counts] : adapters) {
+  for (const auto& [adapter, counts, wanted] : adapters) {
     const AdapterSpec& spec = adapter->spec();
     for (const LowRankSlot& slot : spec.slots) {
       if (slot.target != target) continue;
@@ -33,13 +33,14 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
       if (!fits(spec, slot, weight.rows(), weight.cols()))
         fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
              ", ", weight.cols(), "]");
-      Delta delta{std::vector<float>(weight.rows() * slot.rank), {}, adapter->data(slot.a), slot.rank, a.cols};
+      const int64_t rank = slot.ranks(wanted);
+      Delta delta{std::vector<float>(weight.rows() * rank), {}, adapter->data(slot.a), rank, a.cols};
       if (slot.paired()) {
         delta.built_a.resize(slot.rank * a.cols);
         build_pair_a(*adapter, slot, 0, slot.rank, delta.built_a.data());
         delta.a = delta.built_a.data();
       }
-      fold(*adapter, slot, slot.rank, 0, weight.rows(), delta.b.data());
+      fold(*adapter, slot, rank, 0, weight.rows(), delta.b.data());
       for (float& value : delta.b) value *= counts;
       deltas.push_back(std::move(delta));
     }
@@ -50,17 +51,17 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
 /// The weight as the adapters have it: itself, or the trained copy that stands in for it.
 WeightView standing(const Weight& weight, const std::string& name, const std::vector<WeightedAdapter>& adapters) {
   WeightView view = weight.view();
-  for (const auto& [adapter, counts] : adapters)
-    for (const WeightCopy& copy : adapter->spec().copies) {
+  for (const WeightedAdapter& one : adapters)
+    for (const WeightCopy& copy : one.adapter->spec().copies) {
       if (copy.weight != name) continue;
-      const ParameterSpec& values = adapter->spec().parameters[copy.parameter];
+      const ParameterSpec& values = one.adapter->spec().parameters[copy.parameter];
       if (values.rows != view.rows || values.cols != view.cols)
         fail("SHAPE", "the copy of ", name, " is [", values.rows, ", ", values.cols, "] but the weight is [", view.rows,
              ", ", view.cols, "]");
       view = {};
       view.rows = values.rows;
       view.cols = view.ld = values.cols;
-      view.data = adapter->data(copy.parameter);
+      view.data = one.adapter->data(copy.parameter);
     }
   return view;
 }

@@ -100,13 +100,22 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
 }
 
 Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
-                 const std::map<std::string, PlanOptions>& plans, std::vector<float> weights)
-    : model_(std::move(model)), adapters_(std::move(adapters)), adapter_weights_(std::move(weights)) {
+                 const std::map<std::string, PlanOptions>& plans, std::vector<float> weights,
+                 std::vector<int64_t> ranks)
+    : model_(std::move(model)),
+      adapters_(std::move(adapters)),
+      adapter_weights_(std::move(weights)),
+      adapter_ranks_(std::move(ranks)) {
   if (adapter_weights_.empty()) adapter_weights_.assign(adapters_.size(), 1.0f);
   if (adapter_weights_.size() != adapters_.size())
     fail("CONFIG", "there are ", adapter_weights_.size(), " weights for ", adapters_.size(), " adapters");
   for (const float weight : adapter_weights_)
     if (!std::isfinite(weight)) fail("CONFIG", "the weight of an adapter is ", weight, "; expected a finite number");
+  if (adapter_ranks_.empty()) adapter_ranks_.assign(adapters_.size(), 0);
+  if (adapter_ranks_.size() != adapters_.size())
+    fail("CONFIG", "there are ", adapter_ranks_.size(), " ranks for ", adapters_.size(), " adapters");
+  for (const int64_t rank : adapter_ranks_)
+    if (rank < 0) fail("CONFIG", "the rank of an adapter is ", rank, "; expected a positive integer, or 0 for all");
   for (size_t i = 0; i < adapters_.size(); ++i)
     if (adapter_weights_[i] != 1 && !adapters_[i]->spec().copies.empty())
       fail("CONFIG", "an adapter that trains base weights is used with a weight of ", adapter_weights_[i],

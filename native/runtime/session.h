@@ -55,7 +55,8 @@ struct TrainInput {
   uint64_t seed = 0;
   uint64_t step = 0;
   uint64_t micro_step = 0;
-  int64_t active_rank = 0;  // 0: all
+  int64_t active_rank = 0;  // ranks in use, from the first; 0: all
+  bool last_rank_only = false;  // of those, only the last gets gradients
 };
 
 struct LossResult {
@@ -80,8 +81,10 @@ struct ForwardInput {
 class Session {
  public:
   /// @param weights what each adapter's output counts for where outputs add up; empty is 1 for all, as training needs
+  /// @param ranks how many ranks of each adapter are in use outside training, 0 being all; empty is all
   Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
-          const std::map<std::string, PlanOptions>& plans, std::vector<float> weights = {});
+          const std::map<std::string, PlanOptions>& plans, std::vector<float> weights = {},
+          std::vector<int64_t> ranks = {});
 
   const Plan& plan(const std::string& name) const;
   const Graph& graph() const { return model_->graph; }
@@ -104,6 +107,7 @@ class Session {
   std::shared_ptr<const Model> model_;
   std::vector<std::shared_ptr<Adapter>> adapters_;
   std::vector<float> adapter_weights_;
+  std::vector<int64_t> adapter_ranks_;
   std::map<std::string, Plan> plans_;
   Block arena_;
   Block kv_cache_;

@@ -13,6 +13,7 @@ import {
   type NativeSession,
   type OptimizerStep,
   type StorageFormat,
+  type TrainInput,
 } from '../../lib/native/addon.js'
 
 export const parity = new URL('.', import.meta.url).pathname
@@ -141,9 +142,13 @@ export const trainPlan = {
 } as const
 
 /** The gradients of one batch's mean loss, added to the adapter's; returns that loss. */
-export async function backward(session: NativeSession, batch: MicroBatch): Promise<number> {
+export async function backward(
+  session: NativeSession,
+  batch: MicroBatch,
+  more: Partial<TrainInput> = {},
+): Promise<number> {
   const labelled = labels(batch)
-  const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: 1, microStep: 0 }
+  const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: 1, microStep: 0, ...more }
   const { lossSum, count } = await session.trainStep('train', input).promise
   if (count !== labelled) throw new Error(`${count} rows were counted of ${labelled}`)
   return lossSum / labelled
@@ -155,6 +160,8 @@ export async function tenSteps(
   adapter: NativeAdapter,
   c: TrainingCase,
   settings: (step: number) => Partial<OptimizerStep> = () => ({}),
+  more: (step: number) => Partial<TrainInput> = () => ({}),
+  updated: (step: number) => Promise<void> = async () => undefined,
 ) {
   const batches = await readGolden('lora/train_batches.safetensors')
   const { lr, betas, eps, weight_decay, max_grad_norm } = c.optimizer
@@ -164,7 +171,8 @@ export async function tenSteps(
     const labelled = micro.reduce((sum, batch) => sum + labels(batch), 0)
     let lossSum = 0
     for (const [microStep, batch] of micro.entries()) {
-      const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: s + 1, microStep }
+      const counters = { seed: 0, step: s + 1, microStep }
+      const input = { ...batch, lossScale: 1 / labelled, ...counters, ...more(s + 1) }
       lossSum += (await session.trainStep('train', input).promise).lossSum
     }
     const { gradNorm } = await adapter.optimizerStep({
@@ -177,6 +185,7 @@ export async function tenSteps(
       step: s + 1,
       ...settings(s + 1),
     }).promise
+    await updated(s + 1)
     steps.push({ loss: lossSum / labelled, norm: gradNorm })
   }
   return steps

@@ -1,11 +1,13 @@
 """Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps of the strategy's optimiser."""
 
 import shutil
+from types import MethodType
 
 import peft.optimizers.lorafa as lorafa
 import torch
 from peft import LoHaConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
+from peft.tuners.lora import LoraLayer
 
 from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
 from make_lora import ATTENTION, MLP, OPTIMIZER, adamw, adapter_tensors, train, train_batches
@@ -36,6 +38,86 @@ def lora_plus(model):
     )
 
 
+class MaskedAdamW:
+    """DyLoRA, from its paper: AdamW on the ranks that got gradients, each with moments and a count of its own.
+
+    Ranks are drawn beforehand (`RANKS`), so that another implementation can take the same.
+    """
+
+    def __init__(self, layers, trained_ranks: str):
+        self.layers, self.last, self.step_index = layers, trained_ranks == "last", 0
+        self.state = {}
+
+    def zero_grad(self):
+        for layer in self.layers:
+            layer.active = min(RANKS[self.step_index], layer.r["default"])
+            for parameter in (layer.lora_A.default.weight, layer.lora_B.default.weight):
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self):
+        self.step_index += 1
+        lr, (b1, b2), eps, decay = (OPTIMIZER[key] for key in ("lr", "betas", "eps", "weight_decay"))
+        for layer in self.layers:
+            for j in range(layer.active - 1 if self.last else 0, layer.active):
+                m_a, v_a, m_b, v_b, count = self.state.get((layer, j), (0, 0, 0, 0, 0))
+                a, b = layer.lora_A.default.weight, layer.lora_B.default.weight
+                rank = [(a[j], a.grad[j], m_a, v_a), (b[:, j], b.grad[:, j], m_b, v_b)]
+                count += 1
+                moments = []
+                for value, grad, m, v in rank:
+                    m = b1 * m + (1 - b1) * grad
+                    v = b2 * v + (1 - b2) * grad**2
+                    value.mul_(1 - lr * decay)
+                    value.sub_(lr * (m / (1 - b1**count)) / ((v / (1 - b2**count)).sqrt() + eps))
+                    moments += [m, v]
+                self.state[layer, j] = (*moments, count)
+
+
+class DenseAdamW(torch.optim.AdamW):
+    """DyLoRA as the authors' code trains it: ranks without a gradient have one of zeros, and go on moving."""
+
+    def __init__(self, layers, trained_ranks: str):
+        self.layers, self.step_index = layers, 0
+        parameters = [p for layer in layers for p in (layer.lora_A.default.weight, layer.lora_B.default.weight)]
+        settings = {key: value for key, value in OPTIMIZER.items() if key != "max_grad_norm"}
+        super().__init__(parameters, **settings, foreach=False)
+
+    def zero_grad(self):
+        for layer in self.layers:
+            layer.active = min(RANKS[self.step_index], layer.r["default"])
+        super().zero_grad(set_to_none=False)
+
+    def step(self):
+        self.step_index += 1
+        super().step()
+
+
+RANKS = [3, 1, 4, 2, 4, 1, 3, 3, 2, 4]
+
+
+def dylora(trained_ranks: str, optimizer):
+    """Replaces the forward pass of PEFT's layers by the paper's at rank b, alpha / b (or alpha / sqrt(b)) being the scale."""
+
+    def forward(self, x):
+        b = self.active
+        a, bb = self.lora_A.default.weight[:b], self.lora_B.default.weight[:, :b]
+        if trained_ranks == "last":
+            a = torch.cat([a[:-1].detach(), a[-1:]])
+            bb = torch.cat([bb[:, :-1].detach(), bb[:, -1:]], dim=1)
+        scale = self.lora_alpha["default"] / (b**0.5 if self.use_rslora["default"] else b)
+        return self.base_layer(x) + scale * (x @ a.T) @ bb.T
+
+    def prepare(model):
+        layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+        for layer in layers:
+            layer.active = min(RANKS[0], layer.r["default"])
+            layer.forward = MethodType(forward, layer)
+        return optimizer(layers, trained_ranks)
+
+    return prepare
+
+
 # name, model, strategy as config files spell it, PEFT configuration, optimiser, its settings
 CASES = [
     (
@@ -54,6 +136,21 @@ CASES = [
         lora_plus,
         OPTIMIZER,
     ),
+    *[
+        (
+            name,
+            "llama3",
+            {"name": "dylora", **_lora, "rank_pattern": {"v_proj": 2}, "trained_ranks": trained_ranks, **rest},
+            LoraConfig(**_lora, rank_pattern={"v_proj": 2}, use_rslora=rest.get("use_rslora", False)),
+            dylora(trained_ranks, optimizer),
+            OPTIMIZER,
+        )
+        for name, trained_ranks, optimizer, rest in [
+            ("dylora_last", "last", MaskedAdamW, {}),
+            ("dylora_active", "active", MaskedAdamW, {"use_rslora": True}),
+            ("dylora_dense", "last", DenseAdamW, {"masked_update": False}),
+        ]
+    ],
     (
         "vera",
         "llama3",
@@ -132,6 +229,7 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
         "optimizer": settings,
         "losses": losses,
         "grad_norms": norms,
+        **({"ranks": RANKS} if strategy["name"] == "dylora" else {}),
     }
 
 

@@ -20,7 +20,22 @@ import {
 } from './engine.js'
 
 interface Case extends TrainingCase {
-  strategy: { name: string }
+  strategy: { name: string; trained_ranks?: 'last' | 'active'; masked_update?: boolean }
+  /** Ranks in use in each step, where a strategy draws them. */
+  ranks?: number[]
+}
+
+/** The ranks of a step of a case, as a run would hand them on. */
+function ranksOf({ ranks, strategy }: Case, step: number) {
+  if (ranks === undefined) return undefined
+  const draws = ranks.map((_, i) => ranks.slice(0, step).filter((rank) => rank === i + 1).length)
+  const active = ranks[step - 1] as number
+  return { active, lastOnly: strategy.trained_ranks === 'last', draws }
+}
+
+function rankInput(c: Case, step: number) {
+  const ranks = ranksOf(c, step)
+  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
 }
 
 const cases = JSON.parse(readFileSync(join(parity, 'strategies/cases.json'), 'utf8')) as Case[]
@@ -55,7 +70,11 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
   it('gives the loss and the gradient of every trained tensor', async () => {
     const { golden, model, adapter, saved } = await open(c)
     const session = addon().createSession(model, [adapter], { train: trainPlan })
-    const loss = await backward(session, goldenBatch(await readGolden(`golden/${c.model}.safetensors`)))
+    const loss = await backward(
+      session,
+      goldenBatch(await readGolden(`golden/${c.model}.safetensors`)),
+      rankInput(c, 1),
+    )
     expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
     const trained = saved.filter((factor) => factor.trained)
     expect([...golden.keys()].filter((key) => key.startsWith('grad.')).sort()).toEqual(
@@ -82,8 +101,10 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       })),
       // PEFT's optimiser for LoRA-FA adds eps to the root of the moment before its bias is taken out.
       epsilon: c.strategy.name === 'lora-fa' ? eps / Math.sqrt(1 - betas[1] ** step) : eps,
+      ...(c.ranks && c.strategy.masked_update !== false ? { ranks: ranksOf(c, step) } : {}),
     })
-    for (const [s, { loss, norm }] of (await tenSteps(session, adapter, c, settings)).entries()) {
+    const steps = await tenSteps(session, adapter, c, settings, (step) => rankInput(c, step))
+    for (const [s, { loss, norm }] of steps.entries()) {
       expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
       expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
     }

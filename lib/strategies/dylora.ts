@@ -1,0 +1,165 @@
+/**
+ * DyLoRA: one adapter that is good at every rank. Each step draws a rank b and uses the first b rows of A and columns of
+ * B alone, so that the first ranks learn to do without the others; afterwards it acts, and is saved, at any rank.
+ */
+import * as z from 'zod'
+import { deepFreeze, flag, parseOptions, word } from '../schema.js'
+import { counterUniform } from './counter-random.js'
+import type { AdapterDescription } from './describe.js'
+import { type LoraConfig, loraRules } from './lora.js'
+import type { Conversion, Factor, ReadFactor, RunFacts, StepRules, StrategyRules } from './strategy.js'
+
+/** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
+export interface DyloraConfig extends Omit<LoraConfig, 'name'> {
+  readonly name: 'dylora'
+  /**
+   * What a step with b ranks in use trains: `last`, rank b alone, the others being used as they are (the authors'
+   * training script, and the default); or `active`, all b of them.
+   */
+  readonly trainedRanks: 'last' | 'active'
+  /**
+   * How b is drawn, once for each step: `uniform` from 1 to r, or a weight for every rank from 1 to r, with 0 for those
+   * that are never drawn. Default `uniform`.
+   */
+  readonly rankDistribution: 'uniform' | readonly number[]
+  /**
+   * Ranks that a step does not train stay as they are: their moments, their count of updates and weight decay do not
+   * advance. false is the authors' code, whose AdamW goes on moving them by decay and what is left of their momentum.
+   * Default true.
+   */
+  readonly maskedUpdate: boolean
+}
+
+/** What `dylora()` takes. */
+export type DyloraOptions = Partial<Omit<DyloraConfig, 'name'>>
+
+const weights = z.array(z.number({ error: 'numbers from 0' }).min(0, { error: 'numbers from 0' }))
+
+const schema = z
+  .strictObject({
+    ...loraRules.schema.shape,
+    name: z.literal('dylora'),
+    trainedRanks: word(['last', 'active'])
+      .default('last')
+      .describe(
+        "What a step that uses the first b ranks trains: `last`, rank b alone, as in the authors' script; `active`, all b.",
+      ),
+    rankDistribution: z
+      .union([z.literal('uniform'), weights], { error: 'uniform, or a list with a weight for every rank' })
+      .default('uniform')
+      .describe('How b is drawn in each step: `uniform` from 1 to `r`, or a list of `r` weights.'),
+    maskedUpdate: flag()
+      .default(true)
+      .describe(
+        "Ranks that a step does not train stay exactly as they are. `false`: weight decay and momentum go on moving them, as in the authors' code.",
+      ),
+  })
+  .superRefine((config, context) => {
+    const { r, rankPattern, rankDistribution: given } = config as unknown as DyloraConfig
+    for (const [pattern, rank] of Object.entries(rankPattern))
+      if (rank > r)
+        context.addIssue({
+          code: 'custom',
+          path: ['rankPattern', pattern],
+          message: `a rank up to r, ${r}, which is as far as ranks are drawn`,
+        })
+    if (given === 'uniform') return
+    const message =
+      given.length !== r
+        ? `uniform, or one weight for each of the ${r} ranks`
+        : given.every((weight) => weight === 0)
+          ? 'at least one weight above 0'
+          : undefined
+    if (message !== undefined) context.addIssue({ code: 'custom', path: ['rankDistribution'], message })
+  }) as unknown as z.ZodObject & z.ZodType<DyloraConfig>
+
+/**
+ * LoRA that works at every rank up to `r`: set `adapter.rank`, or save with `{ rank }`.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example dylora({ r: 16, loraAlpha: 16 })
+ * @see Valipour et al. 2022, arXiv 2210.07558
+ */
+export function dylora(options: DyloraOptions = {}): DyloraConfig {
+  return deepFreeze(
+    parseOptions(schema, { ...options, name: 'dylora' }, { name: 'dylora()', spelling: 'camel' }),
+  )
+}
+
+function asLora({ trainedRanks, rankDistribution, maskedUpdate, ...config }: DyloraConfig): LoraConfig {
+  return { ...config, name: 'lora' }
+}
+
+export const dyloraRules: StrategyRules<DyloraConfig> = {
+  name: 'dylora',
+  paper: 'arXiv 2210.07558',
+  peftType: loraRules.peftType,
+  bases: loraRules.bases,
+  trainable: 'A and B of every adapted linear, at ranks drawn anew in each step',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: (config) => loraRules.groups(asLora(config)),
+  // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.
+  linears: (config, sites) =>
+    loraRules.linears(asLora(config), sites).map(({ slot, factors }) => ({
+      slot: { ...slot, rankPower: config.useRslora ? 0.5 : 1 },
+      factors,
+    })),
+  ranks: ({ r }) => r,
+  atRank: cut,
+  steps: drawnRanks,
+  toPeft: (config) => loraRules.toPeft(asLora(config)),
+}
+
+/** The LoRA of the first ranks: rows of A, columns of B. */
+function cut(
+  config: DyloraConfig,
+  rank: number,
+  { factors }: AdapterDescription,
+  read: ReadFactor,
+): Conversion {
+  const whole = new Map(factors.map((factor) => [factor.name, factor]))
+  const rankPattern = Object.fromEntries(
+    Object.entries(config.rankPattern).map(([pattern, own]) => [pattern, Math.min(own, rank)]),
+  )
+  return {
+    strategy: deepFreeze({ ...asLora(config), r: rank, rankPattern }),
+    read: (name) => {
+      const { rows, cols, role } = whole.get(name) as Factor
+      const values = read(name)
+      if (role === 'a') return values.slice(0, Math.min(rows, rank) * cols)
+      const kept = Math.min(cols, rank)
+      const columns = new Float32Array(rows * kept)
+      for (let i = 0; i < rows; i++) columns.set(values.subarray(i * cols, i * cols + kept), i * kept)
+      return columns
+    },
+  }
+}
+
+/** Draws by counter from the run's seed, so a resumed run draws the same and knows how often each rank was updated. */
+function drawnRanks(config: DyloraConfig, { seed }: RunFacts): StepRules {
+  const { r, rankDistribution, trainedRanks, maskedUpdate } = config
+  const weights = rankDistribution === 'uniform' ? new Array<number>(r).fill(1) : rankDistribution
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  const draw = (step: number) => {
+    let left = counterUniform(seed, 'dylora', step) * total
+    for (const [index, weight] of weights.entries()) {
+      left -= weight
+      if (left < 0) return index + 1
+    }
+    // What rounding leaves over belongs to the last rank that can be drawn.
+    return weights.findLastIndex((weight) => weight > 0) + 1
+  }
+  const draws = new Array<number>(r).fill(0)
+  let counted = 0
+  return {
+    ranks: (step) => {
+      for (; counted < step; counted++) {
+        const index = draw(counted + 1) - 1
+        draws[index] = (draws[index] as number) + 1
+      }
+      const lastOnly = trainedRanks === 'last'
+      return { active: draw(step), lastOnly, ...(maskedUpdate ? { draws: [...draws] } : {}) }
+    },
+  }
+}
