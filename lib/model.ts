@@ -528,7 +528,7 @@ export class Model {
 /** The precision that `auto` stands for on this machine. */
 export function resolvePrecision(option: PrecisionOption): Precision {
   if (option === 'fp32') return 'f32'
-  return option === 'bf16' || addon().cpu().prefersBf16 ? 'bf16' : 'f32'
+  return option === 'bf16' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
 }
 
 function createAdapter(
@@ -548,7 +548,7 @@ function setThreads(threads: number | 'auto'): void {
     throw new ConfigError(`LOWRANK_THREADS is ${JSON.stringify(asked)}, expected a positive integer.`, {
       asked,
     })
-  addon().configure({ threads: count })
+  translated(() => addon().configure({ threads: count }))
 }
 
 function checkedTokenizer(source: TokenizerSource, graph: Graph) {

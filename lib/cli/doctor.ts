@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { NativeLoadError } from '../errors.js'
 import { formatBytes } from '../memory.js'
 import { addon } from '../native/addon.js'
+import { translated } from '../native/errors.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
 import { EXIT_FAILED } from './errors.js'
 import { facts } from './format.js'
@@ -41,7 +42,7 @@ function examine(): Report {
     environment: Object.fromEntries(environment) as Record<string, string>,
   }
   try {
-    const { prefersBf16: bf16, ...cpu } = addon().cpu()
+    const { prefersBf16: bf16, ...cpu } = translated(() => addon().cpu())
     return {
       addon: { ...addonOrigin(), version: addon().version },
       cpu: { model, ...cpu, bf16 },

@@ -8,6 +8,7 @@ import { formatBytes } from '../../memory.js'
 import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
+import { translated } from '../../native/errors.js'
 import { describeQuantization, nf4, type Quantization } from '../../strategies/quantization.js'
 import { storageFormats, storedQuantization } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
@@ -87,7 +88,9 @@ function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number>
   const stored = storedQuantization(graph, dtypeOf)
   const sizes = (stored === undefined ? QUANTIZATIONS : [stored]).map((quantization) => {
     const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact: false })
-    const { rows } = addon().plan(graph, formats, [], { evaluate: { mode: 'evaluate', ...smallest } })
+    const { rows } = translated(() =>
+      addon().plan(graph, formats, [], { evaluate: { mode: 'evaluate', ...smallest } }),
+    )
     const weights = rows.filter(
       ({ category }) => category === 'weights' || category === 'quantization_constants',
     )

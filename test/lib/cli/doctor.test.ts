@@ -50,6 +50,17 @@ test('an addon that does not load is reported, with the rest of the machine, and
   expect(report.node).toMatchObject({ version: process.versions.node })
 })
 
+test('a variable with a value that makes no sense is the fault of who set it, in every verb', async () => {
+  for (const [name, value] of [
+    ['LOWRANK_ISA', 'sse'],
+    ['LOWRANK_THREADS', 'many'],
+  ] as const) {
+    const ended = await lowrank(['doctor'], { env: { [name]: value } })
+    expect(ended.code).toBe(2)
+    expect(ended.stderr).toMatch(new RegExp(`^error: ${name} is '${value}'.*; expected .*\\ncode CONFIG, `))
+  }
+})
+
 test('without a compiler in reach, doctor says what a build would lack', async () => {
   const empty = mkdtempSync(join(tmpdir(), 'lowrank-doctor-'))
   onTestFinished(() => rmSync(empty, { recursive: true }))
