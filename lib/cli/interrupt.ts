@@ -1,4 +1,5 @@
 /** Ctrl-C: the first one (or a SIGTERM) asks the work to end well, the second ends the process at once. */
+import { removeUnfinished } from '../files/atomic.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
 
@@ -10,6 +11,7 @@ export class Interruption {
   constructor(output: Output, promise: string) {
     this.#listener = (name) => {
       if (this.#controller.signal.aborted) {
+        removeUnfinished()
         process.removeAllListeners(name)
         // The default action of the signal: nothing gets in its way, and the shell sees what happened.
         process.kill(process.pid, name)

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { WriteError } from '../errors.js'
-import { syncFolder } from './atomic.js'
+import { finished, syncFolder, temporaryBeside } from './atomic.js'
 
 /**
  * @param write puts the files into the path it is given; an error it throws passes through unchanged and
@@ -16,8 +16,11 @@ import { syncFolder } from './atomic.js'
  */
 export async function writeFolder(target: string, write: (folder: string) => Promise<void>): Promise<void> {
   const place = resolve(target)
-  const temporary = join(dirname(place), `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
-  await makeFolder(temporary)
+  const temporary = temporaryBeside(place)
+  await makeFolder(temporary).catch((error) => {
+    finished(temporary)
+    throw error
+  })
   try {
     await write(temporary)
     await syncFolder(temporary)
@@ -28,6 +31,8 @@ export async function writeFolder(target: string, write: (folder: string) => Pro
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })
     throw inPlace(error, temporary, place)
+  } finally {
+    finished(temporary)
   }
   await syncFolder(dirname(place))
 }

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { removeUnfinished } from '../../../lib/files/atomic.js'
 import { makeFolder, writeFolder } from '../../../lib/files/atomic-folder.js'
 import { scratchFolder } from './scratch.js'
 
@@ -36,6 +37,21 @@ test('a failure leaves nothing behind and what was there untouched', async () =>
   await expect(failing).rejects.toThrow('failed half way')
   expect(readdirSync(parent)).toEqual(['out'])
   expect(readFileSync(join(parent, 'out/x'), 'utf8')).toBe('old')
+})
+
+test('what is unfinished when the process has to end can be removed at once', async () => {
+  const folder = scratchFolder()
+  const writing = writeFolder(join(folder, 'out'), async (inside) => {
+    writeFileSync(join(inside, 'a'), 'half')
+    expect(readdirSync(folder)).toHaveLength(1)
+    removeUnfinished()
+    expect(readdirSync(folder)).toEqual([])
+    throw new Error('over')
+  })
+  await expect(writing).rejects.toThrow('over')
+  await writeFolder(join(folder, 'out'), async (inside) => writeFileSync(join(inside, 'a'), 'all'))
+  removeUnfinished()
+  expect(readdirSync(join(folder, 'out'))).toEqual(['a'])
 })
 
 test('a place where no folder can be is a WriteError that names it', async () => {
