@@ -1,6 +1,7 @@
 /** `lowrank inspect PATH`: finds out what stands at a path and shows what is in it. Weights are not loaded. */
 import { existsSync } from 'node:fs'
 import { open, readdir, stat } from 'node:fs/promises'
+import { basename, dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { FileFormatError } from '../errors.js'
 import {
@@ -12,6 +13,7 @@ import {
   STDIN,
 } from '../files/dataset.js'
 import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encode.js'
+import { readGgufHeader } from '../files/gguf.js'
 import { parseHubName } from '../files/hub-name.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
@@ -118,9 +120,16 @@ async function onDisk(name: string, output: Output): Promise<string> {
 async function recognise(path: string): Promise<Inspection['data']['kind']> {
   if (path === STDIN || (/[*?]/.test(path) && !existsSync(path))) return 'dataset'
   const stats = await stat(path).catch((cause) => {
-    throw new FileFormatError(`${path} does not exist`, { path }, { cause })
+    throw new FileFormatError(
+      `there is nothing at ${path} (${resolve(path)}); ${EXPECTED}`,
+      { path },
+      { cause },
+    )
   })
-  if (!stats.isDirectory()) return (await startsLikeGguf(path)) ? 'model' : kindOfFile(path)
+  if (!stats.isDirectory()) {
+    if (await startsLikeGguf(path)) return (await isGgufAdapter(path)) ? 'adapter' : 'model'
+    return kindOfFile(path)
+  }
   const names = new Set(await readdir(path))
   if (names.has('training_state.json')) return 'checkpoint'
   if (names.has('adapter_config.json')) return 'adapter'
@@ -147,17 +156,37 @@ async function startsLikeGguf(path: string): Promise<boolean> {
   }
 }
 
+/** Files that are a part of something, and not the whole. */
+const PARTS: readonly [name: RegExp, what: string][] = [
+  [/^(adapter_config\.json|adapter_model\.(safetensors|bin))$/, 'an adapter'],
+  [/^training_state\.(json|safetensors)$/, 'a checkpoint'],
+  [/^lowrank\.json$/, 'an adapter'],
+  [
+    /^((generation_|tokenizer_|special_tokens_)?(config|map)|tokenizer|model\.safetensors\.index)\.json$/,
+    'a model',
+  ],
+]
+
 function kindOfFile(path: string): 'model' | 'dataset' {
+  const [, what] = PARTS.find(([name]) => name.test(basename(path))) ?? []
+  if (what !== undefined)
+    throw new FileFormatError(`${path} is only a part of ${what}; name its folder: ${dirname(path)}`, {
+      path,
+    })
   if (fileTypeByName(path) !== undefined) return 'dataset'
   // Readers of models say what is wrong with a broken GGUF file, or which folder to name instead.
   if (/\.(gguf|safetensors|bin|pt|pth)$/i.test(path)) return 'model'
   throw unknownKind(path, 'this file is neither GGUF nor a file of data by its name')
 }
 
+async function isGgufAdapter(path: string): Promise<boolean> {
+  return (await readGgufHeader(path)).metadata.get('general.type') === 'adapter'
+}
+
+const EXPECTED =
+  'expected a model folder (config.json), a .gguf file, an adapter folder (adapter_config.json), a checkpoint, the ' +
+  'output folder of a run, or a dataset (.jsonl, .json, .csv, .tsv, .parquet, .txt).'
+
 function unknownKind(path: string, found: string): FileFormatError {
-  return new FileFormatError(
-    `${path} is nothing that can be inspected: ${found}. Expected a model folder (config.json), a .gguf file, an ` +
-      'adapter folder (adapter_config.json), a checkpoint, the output folder of a run or a dataset (.jsonl, .json, .csv, .tsv, .parquet, .txt).',
-    { path },
-  )
+  return new FileFormatError(`${path} is nothing that can be inspected: ${found}; ${EXPECTED}`, { path })
 }

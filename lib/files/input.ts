@@ -113,7 +113,11 @@ export async function readJsonObject(path: string, limit: number): Promise<Recor
   try {
     value = JSON.parse(text)
   } catch (cause) {
-    throw new FileFormatError(`${path} is not valid JSON: ${(cause as Error).message}`, { path }, { cause })
+    throw new FileFormatError(
+      `${path} is not valid JSON: ${(cause as Error).message.replaceAll(/\s+/g, ' ')}`,
+      { path },
+      { cause },
+    )
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const found = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`

@@ -51,9 +51,11 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   if (stats.isDirectory()) return openFolder(path)
   if (isPickle(path)) throw pickleRefused(path)
   if (path.endsWith('.safetensors')) {
-    throw new FileFormatError(`${path} is only the weights; name the folder that also holds config.json`, {
-      path,
-    })
+    const adapter = basename(path) === 'adapter_model.safetensors'
+    const advice = adapter
+      ? 'it is an adapter: name its base model and load the adapter onto that'
+      : 'name the folder that also holds config.json'
+    throw new FileFormatError(`${path} is only the weights; ${advice}`, { path })
   }
   return openGguf(path)
 }

@@ -99,7 +99,7 @@ export async function openAdapterFolder(path: string, sites: readonly LinearSite
   const sidecar = await readSidecar(path)
   const description = describeFolder(path, config.strategy, sidecar?.strategy, sites)
   const saved = savedFactors(description)
-  checkTensors(header, saved)
+  checkTensors(header, saved, config.baseModel)
   return {
     path,
     description,
@@ -142,20 +142,25 @@ function describeFolder(
   return fromOwn
 }
 
-function checkTensors(header: SafetensorsHeader, saved: readonly SavedFactor[]): void {
+function checkTensors(
+  header: SafetensorsHeader,
+  saved: readonly SavedFactor[],
+  baseModel: string | null,
+): void {
+  const advice = baseModel === null ? '' : ` The adapter was made for ${baseModel}; is this that model?`
   const expected = new Set(saved.map(({ tensor }) => tensor.name))
   const missing = [...expected].filter((name) => !header.tensors.has(name))
   const extra = [...header.tensors.keys()].filter((name) => !expected.has(name))
   if (missing.length > 0 || extra.length > 0)
     throw new FileFormatError(
-      `${header.path} does not hold the tensors that ${ADAPTER_CONFIG} and the model call for:${some('missing', missing)}${some('unexpected', extra)}.`,
+      `${header.path} does not hold the tensors that ${ADAPTER_CONFIG} and the model call for:${some('missing', missing)}${some('unexpected', extra)}.${advice}`,
       { path: header.path, missing, extra },
     )
   for (const { tensor } of saved) {
     const shape = header.tensors.get(tensor.name)?.shape ?? []
     if (shape.join() !== tensor.shape.join())
       throw new ShapeError(
-        `${header.path}: ${tensor.name} is [${shape.join(', ')}], but this model and ${ADAPTER_CONFIG} need [${tensor.shape.join(', ')}].`,
+        `${header.path}: ${tensor.name} is [${shape.join(', ')}], but this model and ${ADAPTER_CONFIG} need [${tensor.shape.join(', ')}].${advice}`,
         { path: header.path, tensor: tensor.name, shape, expected: tensor.shape },
       )
   }
@@ -204,7 +209,8 @@ export async function recordedQuantization(path: string): Promise<string | null>
   return typeof quantization === 'string' ? quantization : null
 }
 
-async function readSidecar(
+/** What lowrank.json says; null where there is none. */
+export async function readSidecar(
   path: string,
 ): Promise<{ strategy: StrategyConfig; fingerprint: string | null } | null> {
   const file = join(path, SIDECAR)
@@ -213,7 +219,7 @@ async function readSidecar(
   const { version, strategy, base } = sidecar
   if (version !== SIDECAR_VERSION)
     throw new FileFormatError(
-      `${file}: version is ${JSON.stringify(version)}, and this lowrank reads version ${SIDECAR_VERSION}; update lowrank.`,
+      `${file}: version is ${version === undefined ? 'missing' : JSON.stringify(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file if only what PEFT wrote beside it matters`}.`,
       { path: file, version },
     )
   const fingerprint = (base as { fingerprint?: unknown } | null | undefined)?.fingerprint

@@ -4,11 +4,15 @@
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { UnsupportedError } from '../../errors.js'
+import { FileFormatError, UnsupportedError } from '../../errors.js'
+import { readGgufHeader } from '../../files/gguf.js'
+import { GgufKeys } from '../../files/gguf-metadata.js'
+import { huggingFaceName } from '../../files/gguf-names.js'
 import { readJsonObject } from '../../files/input.js'
 import { readSafetensorsHeader } from '../../files/safetensors.js'
 import { formatBytes } from '../../memory.js'
 import { readAdapterConfig } from '../../peft/adapter-config.js'
+import { readSidecar } from '../../peft/adapter-folder.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
@@ -20,6 +24,10 @@ const MODULE = /^base_model\.model\.(.+)\.[^.]+\.weight$/
 type AdapterFacts = Omit<Extract<Printed<'inspect'>, { kind: 'adapter' }>, 'kind' | 'checkpoints'>
 
 export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint'): Promise<Inspection> {
+  if ((await stat(path)).isFile()) {
+    const found = await ggufFacts(path)
+    return { data: { kind: 'adapter', ...found }, text: () => describe('adapter', found, {}) }
+  }
   const found = await adapterFacts(path)
   if (kind === 'checkpoint') {
     const training = await readTraining(path)
@@ -34,7 +42,7 @@ async function adapterFacts(path: string): Promise<AdapterFacts> {
   const configPath = join(path, 'adapter_config.json')
   const config = await readJsonObject(configPath, CONFIG_LIMIT)
   const { modules, ...tensors } = await readTensors(path)
-  const reason = await whyUnsupported(configPath, modules)
+  const reason = await whyUnsupported(path, configPath, modules)
   return {
     path,
     peft_type: config.peft_type ?? null,
@@ -50,6 +58,38 @@ async function adapterFacts(path: string): Promise<AdapterFacts> {
     bytes: await folderBytes(path),
     supported: reason === null,
     ...(reason === null ? {} : { reason }),
+  }
+}
+
+/** Of an adapter as one GGUF file, which says less about itself than a folder. */
+async function ggufFacts(path: string): Promise<AdapterFacts> {
+  const { metadata, tensors, fileSize } = await readGgufHeader(path)
+  const keys = new GgufKeys(path, metadata)
+  const kind = keys.text('adapter.type')
+  const linears = tensors.flatMap(({ name }) => {
+    const weight = huggingFaceName(name.replace(/\.lora_[ab]$/, ''), Number.POSITIVE_INFINITY)
+    return weight === undefined ? [] : [weight.replace(/\.weight$/, '')]
+  })
+  const modules = new Set(linears)
+  const ranks = tensors.flatMap(({ name, dims }) => (name.endsWith('.lora_b') ? [dims[0] ?? 1] : []))
+  const supported = kind === 'lora'
+  return {
+    path,
+    peft_type: kind?.toUpperCase() ?? null,
+    base_model: keys.text('general.base_model.0.name') ?? null,
+    task_type: null,
+    r: ranks.length > 0 ? Math.max(...ranks) : null,
+    lora_alpha: keys.number('adapter.lora.alpha') ?? null,
+    lora_dropout: null,
+    use_rslora: null,
+    target_modules: [...new Set([...modules].map((module) => module.split('.').at(-1)))].sort(),
+    modules: modules.size,
+    tensors: tensors.length,
+    dtypes: [...new Set(tensors.map(({ type }) => type.name))],
+    parameters: tensors.reduce((sum, { dims }) => sum + dims.reduce((a, b) => a * b, 1), 0),
+    bytes: fileSize,
+    supported,
+    ...(supported ? {} : { reason: `its type is ${kind ?? 'not said'}; lora can be loaded` }),
   }
 }
 
@@ -74,12 +114,17 @@ async function readTensors(path: string): Promise<AdapterTensors> {
 }
 
 /** Why `--adapter` would refuse it whatever the model; null when it would not. */
-async function whyUnsupported(configPath: string, modules: readonly string[]): Promise<string | null> {
+async function whyUnsupported(
+  path: string,
+  configPath: string,
+  modules: readonly string[],
+): Promise<string | null> {
   try {
     await readAdapterConfig(configPath, modules)
+    await readSidecar(path)
     return null
   } catch (error) {
-    if (error instanceof UnsupportedError) return error.message
+    if (error instanceof UnsupportedError || error instanceof FileFormatError) return error.message
     throw error
   }
 }
@@ -107,7 +152,7 @@ function describe(
         : String(value)
   return facts([
     [kind, found.path],
-    ['type', `PEFT ${plain(found.peft_type) ?? 'unknown'}`],
+    ['type', `${found.path.endsWith('.gguf') ? 'GGUF' : 'PEFT'} ${plain(found.peft_type) ?? 'unknown'}`],
     ['base model', plain(found.base_model)],
     ['task', plain(found.task_type)],
     ['rank', plain(found.r)],

@@ -265,8 +265,8 @@ test('what is missing, cut short or of no known kind is one error', async () => 
     refused(join(folder, 'empty')),
     refused(scratchFile('train.jsonl', '\n')),
   ])
-  expect(missing).toBe(
-    'error: /nowhere/model does not exist\ncode FILE_FORMAT, see docs/troubleshooting.md\n',
+  expect(missing).toMatch(
+    /^error: there is nothing at \/nowhere\/model \(\/nowhere\/model\); expected a model folder .*\ncode FILE_FORMAT, /,
   )
   expect(cut).toMatch(
     /^error: .*model\.safetensors is not a valid safetensors file: .*download it again\ncode FILE_FORMAT, /,
@@ -278,6 +278,32 @@ test('what is missing, cut short or of no known kind is one error', async () => 
   expect(rows).toMatch(
     /^error: .*train\.jsonl holds no rows; expected one example per line, record or element\ncode DATA, /,
   )
+})
+
+test('a part of a model or an adapter is answered with its folder, and not read as data', async () => {
+  const model = tinyModel()
+  const adapter = join(parity, 'peft/qv_half')
+  const [config, tokenizer, peft, weights] = await Promise.all([
+    refused(join(model, 'config.json')),
+    refused(join(model, 'tokenizer.json')),
+    refused(join(adapter, 'adapter_config.json')),
+    refused(join(adapter, 'adapter_model.safetensors')),
+  ])
+  expect(config).toContain(`config.json is only a part of a model; name its folder: ${model}\n`)
+  expect(tokenizer).toContain(`tokenizer.json is only a part of a model; name its folder: ${model}\n`)
+  expect(peft).toContain(`adapter_config.json is only a part of an adapter; name its folder: ${adapter}\n`)
+  expect(weights).toContain(`is only a part of an adapter; name its folder: ${adapter}\n`)
+})
+
+test('an adapter whose lowrank.json cannot be read is shown, and why it cannot be loaded', async () => {
+  const folder = join(scratchFolder(), 'adapter')
+  cpSync(join(parity, 'peft/qv_half'), folder, { recursive: true })
+  writeFileSync(join(folder, 'lowrank.json'), '{}')
+  expect(await inspected(folder)).toMatchObject({
+    kind: 'adapter',
+    supported: false,
+    reason: expect.stringContaining('lowrank.json: version is missing, and this lowrank reads version 1'),
+  })
 })
 
 test('a malformed line of a dataset is named', async () => {

@@ -208,6 +208,7 @@ describe('hostile or foreign folders', () => {
     expect(error.message).toMatch(
       /lora_[AB]\.weight is \[.*\], but this model and adapter_config\.json need \[/,
     )
+    expect(error.message).toMatch(/ The adapter was made for .*; is this that model\?$/)
     expect(error).toMatchObject({ code: 'SHAPE' })
   })
 
