@@ -1,6 +1,7 @@
 /** `lowrank export`: a model with an adapter in the forms that other programs read. */
 import { type Command, Option } from 'commander'
-import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions } from '../export/options.js'
+import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions, misfitOf } from '../export/options.js'
+import { UsageError } from './errors.js'
 import { examples, integerFlag } from './help.js'
 import { adapterSubject, type OutOptions, outFlags, reportWritten, writeShown } from './out.js'
 
@@ -35,6 +36,7 @@ export function configure(command: Command): void {
     'lowrank export --format ollama --adapter out --output tuned',
   ])
   command.action(async (options: Options) => {
+    refuseMisfits(options)
     await writeShown(options, await adapterSubject(options), async (model, { output, ...control }) => {
       const { format, dtype, maxShardSize, separateAdapter } = options
       const given: ExportOptions = {
@@ -50,4 +52,26 @@ export function configure(command: Command): void {
       reportWritten(written, output, { format, remarks })
     })
   })
+}
+
+/** What can be said before a model is loaded, in the words of the command line. */
+function refuseMisfits({ format, adapter, dtype, maxShardSize, separateAdapter }: Options): void {
+  if (adapter === undefined && (format === 'gguf-lora' || separateAdapter))
+    throw new UsageError(
+      `${separateAdapter ? '--separate-adapter' : '--format gguf-lora'} writes an adapter, and none is named; name --adapter.`,
+    )
+  const misfit = misfitOf({
+    format,
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(maxShardSize === undefined ? {} : { maxShardBytes: maxShardSize }),
+    ...(separateAdapter === undefined ? {} : { separateAdapter }),
+  })
+  if (misfit === undefined) return
+  const { option, formats } = misfit
+  const flags = {
+    dtype: `--dtype ${dtype}`,
+    maxShardBytes: '--max-shard-size',
+    separateAdapter: '--separate-adapter',
+  }
+  throw new UsageError(`${flags[option]} is for the format ${formats}, and --format is ${format}.`)
 }

@@ -1,6 +1,7 @@
 /** `lowrank merge`: a model with an adapter merged in, or one in NF4 as it is held, as a Hugging Face folder. */
 import { type Command, Option } from 'commander'
 import { type MERGE_BASES, SAVE_DTYPES, type SaveOptions } from '../export/options.js'
+import { UsageError } from './errors.js'
 import { examples, integerFlag } from './help.js'
 import {
   adapterSubject,
@@ -33,6 +34,10 @@ export function configure(command: Command): void {
     'lowrank merge --model models/SmolLM2-135M --dtype nf4 --output smollm2-nf4',
   ])
   command.action(async (options: Options) => {
+    if (options.dtype === 'nf4' && options.adapter !== undefined)
+      throw new UsageError(
+        '--dtype nf4 is for a model without an adapter: quantising the sum again would undo a part of the training. Leave --adapter out (it stays a folder of its own), or choose another --dtype.',
+      )
     await writeShown(options, await subjectOf(options), async (model, { output, ...control }) => {
       const { dtype, maxShardSize } = options
       const given: SaveOptions = {

@@ -73,6 +73,30 @@ export interface Written {
   check: Drift | null
 }
 
+/** What an option is for, where it was given with a format that has no use for it. */
+export interface Misfit {
+  option: 'separateAdapter' | 'maxShardBytes' | 'dtype'
+  value: string | number | boolean
+  /** The formats that it is for, in words. */
+  formats: string
+}
+
+/** Whether the options of an export contradict each other; nothing of it depends on the model. */
+export function misfitOf({
+  format,
+  dtype,
+  maxShardBytes,
+  separateAdapter,
+}: Pick<ExportOptions, 'format' | 'dtype' | 'maxShardBytes' | 'separateAdapter'>): Misfit | undefined {
+  if (separateAdapter && format !== 'ollama')
+    return { option: 'separateAdapter', value: true, formats: 'ollama' }
+  if (maxShardBytes !== undefined && format !== 'safetensors')
+    return { option: 'maxShardBytes', value: maxShardBytes, formats: 'safetensors' }
+  if (dtype === 'q8_0' && format !== 'gguf' && format !== 'ollama')
+    return { option: 'dtype', value: dtype, formats: 'gguf and ollama' }
+  return undefined
+}
+
 const shared = {
   onto: word(MERGE_BASES).default('trained'),
   force: flag().default(false),

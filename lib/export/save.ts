@@ -19,6 +19,7 @@ import {
   type ExportOptions,
   exportSchema,
   MODEL_DTYPES,
+  misfitOf,
   type SaveOptions,
   saveSchema,
   type WriteProgress,
@@ -77,22 +78,16 @@ export async function exportModel(
 ): Promise<Written> {
   const { checkDataset, onProgress, signal, ...rest } = options
   const given = parseOptions(exportSchema, rest, { name, spelling: 'camel' })
-  const { format, dtype, onto, maxShardBytes, separateAdapter } = given
-  const refuse = (option: string, value: unknown, where: string) => {
+  const { format, dtype, onto, separateAdapter } = given
+  const misfit = misfitOf({ ...options, format })
+  if (misfit !== undefined) {
+    const { option, value, formats } = misfit
     throw new ConfigError(
-      `${name}: ${option} is ${value}, and the format is ${format}; it is for ${where}.`,
-      {
-        option,
-        format,
-      },
+      `${name}: ${option} is ${value}, and the format is ${format}; it is for ${formats}.`,
+      { option, format },
     )
   }
-  if (separateAdapter && format !== 'ollama') refuse('separateAdapter', true, 'ollama')
-  if (maxShardBytes !== undefined && format !== 'safetensors')
-    refuse('maxShardBytes', maxShardBytes, 'safetensors')
   const plain = MODEL_DTYPES.find((one) => one === dtype)
-  if (dtype !== undefined && plain === undefined && !['gguf', 'ollama'].includes(format))
-    refuse('dtype', dtype, 'gguf and ollama')
   if (format === 'safetensors') {
     const { format: _, dtype: __, separateAdapter: ___, ...same } = options
     return saveModel(subject, path, plain === undefined ? same : { ...same, dtype: plain }, name)

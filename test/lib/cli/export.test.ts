@@ -35,6 +35,11 @@ test('an adapter is exported in every format, read back and compared; what does 
     /^FROM \.\/model\.gguf\nADAPTER \.\/adapter\.gguf\nTEMPLATE """\{\{ range .*PARAMETER stop "<\|im_end\|>"\nPARAMETER stop "<\|im_start\|>"\nPARAMETER num_ctx 128\n$/s,
   )
 
+  const shown = await lowrank(['inspect', at('adapter.gguf'), '--json'])
+  expect(printed<'inspect'>(shown)).toMatchObject([
+    { kind: 'adapter', peft_type: 'LORA', dtypes: ['F32'], supported: true, path: at('adapter.gguf') },
+  ])
+
   const refused = async (...args: string[]) => {
     const { code, stderr } = await lowrank(['export', ...args])
     return { code, error: stderr.split('\n').find((line) => line.startsWith('error: ')) }
@@ -51,9 +56,12 @@ test('an adapter is exported in every format, read back and compared; what does 
   ).toEqual([
     { code: 2, error: expect.stringContaining('exists already; name another place') },
     { code: 2, error: expect.stringContaining('Allowed choices are safetensors, gguf, gguf-lora, ollama') },
-    { code: 2, error: expect.stringContaining('dtype is q8_0, and the format is gguf-lora') },
-    { code: 2, error: expect.stringContaining('separateAdapter is true, and the format is gguf') },
-    { code: 2, error: expect.stringContaining('no adapter acts on the model') },
+    { code: 2, error: expect.stringContaining('--dtype q8_0 is for the format gguf and ollama') },
+    { code: 2, error: expect.stringContaining('--separate-adapter is for the format ollama') },
+    {
+      code: 2,
+      error: expect.stringContaining('gguf-lora writes an adapter, and none is named; name --adapter'),
+    },
   ])
   expect(existsSync(at('no'))).toBe(false)
 })

@@ -92,7 +92,7 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     { code: 2, error: expect.stringContaining('does not say what it was trained on; name --model') },
     { code: 2, error: expect.stringContaining('was trained on other files than those of') },
     { code: 1, error: expect.stringMatching(/lora_[AB]\.weight is \[/) },
-    { code: 2, error: expect.stringContaining('adapters cannot be merged into NF4') },
+    { code: 2, error: expect.stringContaining('--dtype nf4 is for a model without an adapter') },
     { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4') },
   ])
   expect(existsSync(output)).toBe(false)
