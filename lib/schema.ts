@@ -78,7 +78,7 @@ export function parseOptions<T>(schema: z.ZodType<T>, value: unknown, source: Op
   const camel = respell(schema, value, { ...source, from: source.spelling, to: 'camel' }, start)
   const result = schema.safeParse(camel)
   if (result.success) return result.data
-  throw issueError(result.error.issues[0], camel, source)
+  throw issueError(result.error.issues[0], schema, camel, source)
 }
 
 /** The same options with the keys that files use; what the schema calls data (maps by pattern) keeps its keys. */
@@ -90,7 +90,7 @@ export function toFileKeys(schema: z.ZodType, value: unknown): unknown {
 export function badValue(source: OptionSource, key: string, value: unknown, expected: string): ConfigError {
   const spelled = source.spelling === 'snake' ? key.split('.').map(snakeKey).join('.') : key
   const path = [source.at, spelled].filter(Boolean).join('.')
-  const shown = value === undefined ? 'missing' : shorten(JSON.stringify(value) ?? String(value))
+  const shown = value === undefined ? 'missing' : shorten(inWords(value))
   return new ConfigError(`${source.name}: ${path} is ${shown}, expected ${expected}.`, {
     source: source.name,
     key: path,
@@ -136,7 +136,7 @@ function respell(schema: z.ZodType, value: unknown, how: Respelling, path: strin
   for (const [key, inner] of Object.entries(value)) {
     const camel = how.from === 'snake' ? camelKey(key) : key
     const known = Object.hasOwn(shape, camel) && (how.from === 'camel' || snakeKey(camel) === key)
-    if (!known) throw unknownKey(key, Object.keys(shape), how, path)
+    if (!known) throw unknownKey(key, object, value, how, path)
     const spelled = how.to === 'snake' ? snakeKey(camel) : camel
     result[spelled] = respell(shape[camel] as z.ZodType, inner, how, [...path, key])
   }
@@ -186,9 +186,17 @@ function choose(
   )
 }
 
-function unknownKey(key: string, known: string[], how: Respelling, path: string[]): ConfigError {
-  const spelled = known.map((name) => (how.from === 'snake' ? snakeKey(name) : name))
-  const close = nearest(key, spelled)
+function unknownKey(
+  key: string,
+  object: z.ZodObject,
+  value: Record<string, unknown>,
+  how: Respelling,
+  path: string[],
+): ConfigError {
+  const spell = (name: string) => (how.from === 'snake' ? snakeKey(name) : name)
+  const spelled = Object.keys(object.shape).map(spell)
+  const below = keyBelow(key, object, value, spell)
+  const close = below ? [...path, ...below].join('.') : nearest(key, spelled)
   const advice = close ? `did you mean ${close}?` : `known keys: ${spelled.join(', ')}.`
   const at = [...path, key].join('.')
   return new ConfigError(`${how.name}: unknown key ${shorten(at)}; ${advice}`, {
@@ -199,10 +207,63 @@ function unknownKey(key: string, known: string[], how: Respelling, path: string[
   })
 }
 
-function issueError(issue: z.core.$ZodIssue | undefined, root: unknown, source: OptionSource): ConfigError {
-  const [at, expected] = deepestIssue(issue)
+/** Where a key that is not known here is known further down, as `r` is in the adapter that a strategy wraps. */
+function keyBelow(
+  key: string,
+  object: z.ZodObject,
+  value: Record<string, unknown>,
+  spell: (name: string) => string,
+): string[] | undefined {
+  const inner = Object.entries(object.shape as Record<string, z.ZodType>).flatMap(([name, schema]) => {
+    const given = value[spell(name)]
+    return objectsIn(schema)
+      .filter((one) => isRecord(given) && agrees(one, given))
+      .map((one) => [spell(name), one, given as Record<string, unknown>] as const)
+  })
+  for (const [name, one] of inner) if (Object.keys(one.shape).map(spell).includes(key)) return [name, key]
+  for (const [name, one, given] of inner) {
+    const found = keyBelow(key, one, given, spell)
+    if (found) return [name, ...found]
+  }
+  return undefined
+}
+
+/** All object schemas that a value may have, through wrappers and unions. */
+function objectsIn(schema: z.ZodType): z.ZodObject[] {
+  if (schema instanceof z.ZodObject) return [schema]
+  if (
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodPrefault
+  )
+    return objectsIn(schema.unwrap() as z.ZodType)
+  return schema instanceof z.ZodUnion ? (schema.options as z.ZodType[]).flatMap(objectsIn) : []
+}
+
+/** Whether the words that tell the options of a union apart are those of the schema. */
+function agrees({ shape }: z.ZodObject, value: Record<string, unknown>): boolean {
+  return Object.entries(shape).every(
+    ([name, schema]) => !(schema instanceof z.ZodLiteral) || schema.value === value[name],
+  )
+}
+
+function issueError(
+  issue: z.core.$ZodIssue | undefined,
+  schema: z.ZodType,
+  root: unknown,
+  source: OptionSource,
+): ConfigError {
+  const [at, wanted] = deepestIssue(issue)
   let value = root
-  for (const step of at) value = (value as Record<PropertyKey, unknown> | undefined)?.[step]
+  let schemas: z.ZodType[] = [schema]
+  for (const step of at) {
+    value = (value as Record<PropertyKey, unknown> | undefined)?.[step]
+    schemas = schemas.flatMap(objectsIn).flatMap(({ shape }) => shape[String(step)] ?? [])
+  }
+  const example =
+    wanted === MAPPING && typeof value === 'string' ? mappingFor(value, schemas, source) : undefined
+  const expected = example === undefined ? wanted : `${wanted}, as in ${example}`
   if (at.length === 0) {
     const spelled = source.at ?? 'the options'
     return new ConfigError(`${source.name}: ${spelled}: expected ${expected}.`, {
@@ -211,6 +272,26 @@ function issueError(issue: z.core.$ZodIssue | undefined, root: unknown, source: 
     })
   }
   return badValue(source, at.map(String).join('.'), value, expected)
+}
+
+const MAPPING = 'a mapping of keys'
+
+/** A name was given where its options are told apart by that name: `lora` in place of `{name: lora}`. */
+function mappingFor(given: string, schemas: readonly z.ZodType[], source: OptionSource): string | undefined {
+  const keyed = schemas
+    .flatMap(objectsIn)
+    .flatMap(({ shape }) =>
+      Object.entries(shape).flatMap(([key, schema]) =>
+        schema instanceof z.ZodLiteral ? [[key, String(schema.value)] as const] : [],
+      ),
+    )
+  const name = nearest(
+    given,
+    keyed.map(([, word]) => word),
+  )
+  const [key, word] = keyed.find(([, one]) => one === name) ?? []
+  if (key === undefined || word === undefined) return undefined
+  return source.spelling === 'snake' ? `{${snakeKey(key)}: ${word}}` : `{ ${key}: '${word}' }`
 }
 
 /** A union reports one list per branch; the branch that got furthest is the one that was meant. */
@@ -228,8 +309,13 @@ function deepestIssue(issue: z.core.$ZodIssue | undefined): [PropertyKey[], stri
 
 function expectation(issue: z.core.$ZodIssue): string {
   if (issue.code !== 'invalid_type') return issue.message
-  const words: Record<string, string> = { object: 'a mapping of keys', record: 'a mapping', array: 'a list' }
+  const words: Record<string, string> = { object: MAPPING, record: 'a mapping', array: 'a list' }
   return words[issue.expected] ?? issue.message
+}
+
+/** JSON has no word for numbers that are not finite. */
+function inWords(value: unknown): string {
+  return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
 }
 
 function shorten(shown: string): string {

@@ -77,7 +77,7 @@ function exitCodeOf(code: string): number {
 
 /** The parser's messages start with a word of its own and put the nearest known name on a second line. */
 function usageFailure({ message }: CommanderError): Failure {
-  const text = message.replace(/^error: /, '').replace(/\n\((.*)\)$/, '; $1')
+  const text = message.replace(/^error: /, '').replace(/\n\(Did (.*)\)$/, '; did $1')
   const sentence = /[.?!]$/.test(text) ? text : `${text}.`
   return { code: 'USAGE', message: sentence, details: {}, exitCode: EXIT_USAGE }
 }

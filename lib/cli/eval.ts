@@ -26,7 +26,7 @@ interface Options extends SubjectOptions {
 
 export function configure(command: Command): void {
   subjectFlags(command)
-  command.option('--dataset <path>', 'JSON lines to evaluate on (with a config: its eval_dataset by default)')
+  command.option('--dataset <path>', 'data to evaluate on (with a config: its eval_dataset by default)')
   command.addOption(new Option('--format <form>', 'of the dataset').choices(['auto', ...DATASET_FORMATS]))
   command.option('--max-seq-length <N>', 'tokens after which a row is cut', integerFlag(2))
   command.option('--batch, --per-device-train-batch-size <N>', 'sequences at once', integerFlag(1))

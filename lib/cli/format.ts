@@ -5,6 +5,11 @@ export function formatCount(count: number): string {
   return count.toLocaleString('en-US')
 }
 
+/** `1 row`, `3,000 rows`. */
+export function counted(count: number, thing: string): string {
+  return `${formatCount(count)} ${thing}${count === 1 ? '' : 's'}`
+}
+
 /** Three digits, without an exponent: `0.123`, `1.23`, `123`. */
 export function digits(value: number): string {
   if (value >= 100) return value.toFixed(0)

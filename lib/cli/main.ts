@@ -101,7 +101,7 @@ async function run(args: readonly string[]): Promise<number> {
         second,
         VERBS.map(({ name }) => name),
       )
-      throw new UsageError(`unknown command '${second}'${close ? `; Did you mean ${close}?` : '.'}`)
+      throw new UsageError(`unknown command '${second}'${close ? `; did you mean ${close}?` : '.'}`)
     }
     await program.parseAsync([...args], { from: 'user' })
     return 0

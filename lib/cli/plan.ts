@@ -43,16 +43,16 @@ export function configure(command: Command): void {
     'instead of a config: a model folder, a .gguf file, a bare config.json or a name on the hub',
   )
   command.option('--method <name>', 'with --model: the strategy (see `lowrank strategies`)')
-  command.option('--rank <r>', 'with --model: rank of the adapter', integerFlag(0))
+  command.option('--rank <r>', 'with --model: rank of the adapter', integerFlag(1))
   command.option('--target-modules <names>', 'with --model: what to adapt, names with commas between')
   command.option('--quantization <type>', 'with --model: none or nf4')
   command.option('--precision <type>', 'with --model: auto, fp32 or bf16')
   command.option(
     '--batch, --per-device-train-batch-size <N>',
     'with --model: sequences at once',
-    integerFlag(0),
+    integerFlag(1),
   )
-  command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(0))
+  command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
   examples(command, [
     'lowrank plan run.yaml --set per_device_train_batch_size=8',
@@ -147,7 +147,13 @@ function strategyWith(name: string, options: Record<string, unknown>): Record<st
 }
 
 function modulesOf(names: string): string | string[] {
-  return names === 'all-linear' ? names : names.split(',').map((name) => name.trim())
+  if (names === 'all-linear') return names
+  const list = names.split(',').map((name) => name.trim())
+  if (list.includes(''))
+    throw new UsageError(
+      `--target-modules '${names}': expected names with commas between, as in q_proj,v_proj.`,
+    )
+  return list
 }
 
 /** What of a config decides the memory. */

@@ -2,6 +2,7 @@
  * `lowrank train CONFIG`: one run from a config file. What happens is told as it happens, as JSON lines on stdout or
  * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
  */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { writeFileWhole } from '../files/atomic.js'
@@ -18,7 +19,7 @@ import { type TrainOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
 import type { TrainingRun } from '../train/run.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { digits, formatCount } from './format.js'
+import { counted, digits, formatCount } from './format.js'
 import { collect, examples } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
@@ -71,9 +72,15 @@ function configAndCheckpoint(
 
 async function noteEarlierRun(config: RunConfig, resume: string | boolean, output: Output): Promise<void> {
   if (resume !== false) return
-  const [newest] = await listCheckpoints(config.outputDir)
+  const { outputDir, strategy } = config
+  const [newest] = await listCheckpoints(outputDir)
   if (newest !== undefined)
     output.note(`note: ${newest} is of an earlier run; starting anew, since --resume was not given.`)
+  const what = rulesOf(strategy).saves ?? 'adapter'
+  if (existsSync(join(outputDir, what === 'model' ? 'config.json' : 'adapter_config.json')))
+    output.note(
+      `note: ${outputDir} holds the ${what} of an earlier run, which this one replaces at its end; --set output_dir=… keeps it.`,
+    )
 }
 
 async function train(
@@ -179,12 +186,12 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
   }
   const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens } = data.train
   progress.note(
-    `${formatCount(rows)} rows, ${formatCount(tokens)} tokens, ${formatCount(supervisedTokens)} of them learnt.`,
+    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them learnt.`,
   )
-  if (truncated > 0) progress.note(`${formatCount(truncated)} rows are cut at max_seq_length.`)
+  if (truncated > 0) progress.note(`Cut at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {
     const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by the cut)` : ''
-    progress.note(`${formatCount(dropped)} rows are left out: nothing in them is learnt${cut}.`)
+    progress.note(`Left out, since nothing in them is learnt: ${counted(dropped, 'row')}${cut}.`)
   }
 }
 
@@ -219,7 +226,7 @@ function summary(
 ): string {
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
-    `${event.steps} steps, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
+    `${counted(event.steps, 'step')}, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
     `The ${what} is in ${event.output_dir}. Try it:`,
     `  lowrank generate ${call} --prompt "Hello"`,
   ].join('\n')

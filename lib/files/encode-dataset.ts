@@ -134,8 +134,7 @@ export function checkLearnable(
 ): void {
   const where = inputName(input)
   const refused = (message: string) => new DataError(message, { paths: namesOf(input), ...stats })
-  if (stats.rows === 0)
-    throw refused(`${where} holds no rows; expected one example per line, record or element`)
+  if (stats.rows === 0) throw noRows(input)
   if (stats.examples === 0)
     throw refused(
       `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${maxSeqLength}`,
@@ -144,6 +143,16 @@ export function checkLearnable(
     throw refused(
       `none of the ${stats.examples} examples of ${where} teaches the model to stop: max_seq_length ${maxSeqLength} cuts all of them before the end of an answer; raise it, or train without an end with unended: allow`,
     )
+}
+
+export function noRows(input: DatasetInput): DataError {
+  return new DataError(
+    `${inputName(input)} holds no rows; expected one example per line, record or element`,
+    {
+      paths: namesOf(input),
+      rows: 0,
+    },
+  )
 }
 
 function namesOf(input: DatasetInput): string[] {

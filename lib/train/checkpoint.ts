@@ -323,18 +323,25 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 function checkIdentity(path: string, about: RunIdentity, identity: RunIdentity): void {
-  const differ = (what: string, there: unknown, here: unknown, remedy: string) =>
-    new ConfigError(
-      `${path} cannot be resumed exactly: ${what} is ${JSON.stringify(there)} there and ${JSON.stringify(here)} here. ${remedy}`,
-      { path, what, there, here },
-    )
+  const differ = (what: string, there: unknown, here: unknown, how: string) =>
+    new ConfigError(`${path} cannot be resumed exactly: ${what} ${how}. ${remedy}`, {
+      path,
+      what,
+      there,
+      here,
+    })
   const remedy = 'Restore it, or start a new run (from this checkpoint as an adapter, if you like).'
   for (const key of new Set([...Object.keys(about.options), ...Object.keys(identity.options)])) {
     const [there, here] = [about.options[key], identity.options[key]]
-    if (canonical(there) !== canonical(here)) throw differ(key, there, here, remedy)
+    if (canonical(there) !== canonical(here))
+      throw differ(key, there, here, `is ${JSON.stringify(there)} there and ${JSON.stringify(here)} here`)
   }
-  if (about.base !== identity.base) throw differ('the base model', about.base, identity.base, remedy)
-  if (about.data !== identity.data) throw differ('the training data', about.data, identity.data, remedy)
+  // Hashes, which tell nobody anything.
+  for (const [what, key] of [
+    ['the base model', 'base'],
+    ['the training data', 'data'],
+  ] as const)
+    if (about[key] !== identity[key]) throw differ(what, about[key], identity[key], 'is not the same as then')
 }
 
 /** Names the options of the strategy that differ, as config files spell them. */

@@ -2,11 +2,11 @@
  * The config file of a run: YAML or JSON with the keys of transformers and PEFT in snake_case. Reading one fills in
  * defaults, takes paths relative to the file, and lets the strategy set what it stands for.
  */
-import { existsSync } from 'node:fs'
-import { dirname, isAbsolute, resolve } from 'node:path'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
 import * as z from 'zod'
-import { ConfigError } from '../errors.js'
+import { ConfigError, FileFormatError } from '../errors.js'
 import { STDIN } from '../files/dataset.js'
 import { parseHubName } from '../files/hub-name.js'
 import { readText } from '../files/input.js'
@@ -14,6 +14,7 @@ import {
   badValue,
   flag,
   integer,
+  nearest,
   type OptionSource,
   parseOptions,
   text,
@@ -120,6 +121,7 @@ export function quantizationOf(value: 'none' | 'nf4' | Quantization): Quantizati
  * @throws {ConfigError} naming the file, the key, its value and what was expected
  */
 export async function loadConfig(path: string, overrides: readonly string[] = []): Promise<RunConfig> {
+  if (!existsSync(path)) throw missingConfig(path)
   const raw = parseYaml(await readText(path, SIZE_LIMIT), path)
   for (const override of overrides) applyOverride(raw, override)
   return resolveConfig(raw, { name: path, spelling: 'snake' }, dirname(resolve(path)))
@@ -204,13 +206,23 @@ function modelPath(model: string, folder: string): string {
   return existsSync(local) || !name ? local : model
 }
 
+/** The name is often only misspelt, or has the other ending. */
+function missingConfig(path: string): FileFormatError {
+  const folder = dirname(path)
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false
+  const names = isFolder ? readdirSync(folder).filter((name) => /\.(ya?ml|json)$/i.test(name)) : []
+  const close = nearest(basename(path), names)
+  const advice = close === undefined ? 'expected a YAML or JSON file' : `did you mean ${join(folder, close)}?`
+  return new FileFormatError(`the config ${path} does not exist; ${advice}`, { path, nearest: close })
+}
+
 function parseYaml(source: string, path: string): Record<string, unknown> {
   let value: unknown
   try {
     value = parse(source, { maxAliasCount: 100, prettyErrors: true })
   } catch (cause) {
     throw new ConfigError(
-      `${path}: not valid YAML: ${(cause as Error).message.split('\n')[0]}`,
+      `${path}: not valid YAML: ${(cause as Error).message.split('\n')[0]?.replace(/:$/, '')}. A config has keys and values such as "model: …", one per line.`,
       { source: path },
       { cause },
     )
@@ -240,6 +252,8 @@ function applyOverride(root: Record<string, unknown>, override: string): void {
 }
 
 function parseOverrideValue(override: string, value: string): unknown {
+  // To YAML a dash alone is a list of nothing.
+  if (value === STDIN) return value
   try {
     return parse(value)
   } catch (cause) {

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkFolder } from '../files/atomic-folder.js'
 import { checkFiles, openDataset, STDIN } from '../files/dataset.js'
-import { encodeChunks } from '../files/encode-dataset.js'
+import { encodeChunks, noRows } from '../files/encode-dataset.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
 import type { RunConfig } from './config.js'
 import { type DatasetConfig, encodeOptions, inputOf } from './data.js'
@@ -37,6 +37,7 @@ export async function checkData(data: DatasetConfig): Promise<void> {
   if (readsOnce(data)) return
   await checkFiles(data.path, data)
   for await (const _ of openDataset(data.path, data)) return
+  throw noRows(inputOf(data))
 }
 
 /** What is read for a check is gone for the run. */

@@ -9,6 +9,23 @@ namespace {
 
 std::array<std::atomic<int64_t>, kCategories> g_allocated{};
 
+// What takes less memory of a category.
+const char* remedy_of(Category category) {
+  switch (category) {
+    case Category::weights:
+    case Category::quantization_constants:
+      return "Hold the model in 4 bits (quantization nf4), or take a smaller one.";
+    case Category::adapters:
+    case Category::gradients:
+    case Category::optimizer:
+      return "Lower the rank of the adapter, or adapt fewer modules.";
+    case Category::kv_cache:
+      return "Lower the number of tokens in the context.";
+    default:
+      return "Lower max_seq_length or per_device_train_batch_size, or turn gradient_checkpointing on.";
+  }
+}
+
 }  // namespace
 
 const char* name_of(Category category) {
@@ -25,8 +42,8 @@ Block::Block(Category category, int64_t bytes) : bytes_(bytes), category_(catego
   // mmap rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
   void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
-    fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes for ", name_of(category),
-         ". Lower max_seq_length or per_device_train_batch_size, or turn gradient_checkpointing on.");
+    fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes for ", name_of(category), ". ",
+         remedy_of(category));
   }
   data_ = data;
   g_allocated[static_cast<int>(category)] += bytes;

@@ -51,6 +51,30 @@ describe('options', () => {
     )
   })
 
+  test('know an unknown key where it stands further down', () => {
+    expect(messageOf(() => parseOptions(schema, { max_norm: 1, inner: { max_norm: 2 } }, file))).toBe(
+      'config.yaml: unknown key max_norm; did you mean inner.max_norm?',
+    )
+  })
+
+  test('show an example where a name stands for the options that it chooses', () => {
+    const named = z.strictObject({
+      how: z.discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('slow') }),
+        z.strictObject({ kind: z.literal('fast'), wheels: integer(1) }),
+      ]),
+    })
+    expect(messageOf(() => parseOptions(named, { how: 'fats' }, file))).toBe(
+      'config.yaml: how is "fats", expected a mapping of keys, as in {kind: fast}.',
+    )
+  })
+
+  test('name numbers that are not finite', () => {
+    expect(messageOf(() => parseOptions(schema, { inner: { max_norm: Infinity } }, file))).toBe(
+      'config.yaml: inner.max_norm is Infinity, expected a number.',
+    )
+  })
+
   test('name source, key, value and expectation of a bad value', () => {
     expect(messageOf(() => parseOptions(schema, { eval_steps: 0 }, file))).toBe(
       'config.yaml: eval_steps is 0, expected a positive integer.',

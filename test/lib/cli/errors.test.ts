@@ -45,7 +45,7 @@ test('bad values, bad flags and calls that contradict themselves are wrong use',
   )
   expect(report(unknown)).toMatchObject({
     exitCode: 2,
-    stderr: "error: unknown option '--jsn'; Did you mean --json?\n",
+    stderr: "error: unknown option '--jsn'; did you mean --json?\n",
   })
 })
 

@@ -32,7 +32,7 @@ test('an unknown verb is wrong use, answered with the nearest one', async () => 
   const { code, stdout, stderr } = await lowrank(['inspekt', 'x'])
   expect(code).toBe(2)
   expect(stdout).toBe('')
-  expect(stderr).toBe("error: unknown command 'inspekt'; Did you mean inspect?\nsee lowrank --help\n")
+  expect(stderr).toBe("error: unknown command 'inspekt'; did you mean inspect?\nsee lowrank --help\n")
   const help = await lowrank(['help', 'inspekt'])
   expect(help).toEqual({ code, stdout, stderr })
 })
@@ -40,7 +40,7 @@ test('an unknown verb is wrong use, answered with the nearest one', async () => 
 test('an unknown flag is wrong use, answered with the nearest one, also as JSON', async () => {
   const { code, stdout, stderr } = await lowrank(['doctor', '--json', '--jsn'])
   expect(code).toBe(2)
-  const message = "unknown option '--jsn'; Did you mean --json?"
+  const message = "unknown option '--jsn'; did you mean --json?"
   expect(stderr).toBe(`error: ${message}\nsee lowrank doctor --help\n`)
   expect(jsonLines(stdout)).toEqual([{ event: 'error', code: 'USAGE', message, details: {} }])
 })

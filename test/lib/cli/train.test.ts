@@ -1,5 +1,5 @@
 /** What goes wrong in `lowrank train`, each in one clear message; test/e2e/train.test.ts has the runs that succeed. */
-import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Project, project } from '../../e2e/project.js'
@@ -29,7 +29,7 @@ test('a config that does not exist', async () => {
   const { code, stderr } = await lowrank(['train', '/nowhere/run.yaml'])
   expect(code).toBe(1)
   expect(stderr).toBe(
-    'error: /nowhere/run.yaml does not exist\ncode FILE_FORMAT, see docs/troubleshooting.md\n',
+    'error: the config /nowhere/run.yaml does not exist; expected a YAML or JSON file\ncode FILE_FORMAT, see docs/troubleshooting.md\n',
   )
 })
 
@@ -63,6 +63,51 @@ test('rank 0', async () => {
     code: 2,
     message: `${it.config}: strategy.adapter.r is 0, expected a positive integer.`,
   })
+})
+
+test('a rank that no machine has the memory for', async () => {
+  expect(await refused(project(), '--set', 'strategy.adapter.r=1000000000')).toMatchObject({
+    code: 1,
+    message: expect.stringMatching(
+      /bytes for adapters\. Lower the rank of the adapter, or adapt fewer modules\.$/,
+    ),
+  })
+})
+
+test('an option of the adapter that a strategy wraps, given to the strategy', async () => {
+  const it = project()
+  expect(await refused(it, '--set', 'strategy.r=3')).toMatchObject({
+    code: 2,
+    message: `${it.config}: unknown key strategy.r; did you mean strategy.adapter.r?`,
+  })
+  expect(await refused(it, '--set', 'strategy=qlra')).toMatchObject({
+    code: 2,
+    message: `${it.config}: strategy is "qlra", expected a mapping of keys, as in {name: qlora}.`,
+  })
+})
+
+test('a config that is no YAML', async () => {
+  const { code, stderr } = await lowrank(['train', project().at('train.jsonl')])
+  expect(code).toBe(2)
+  expect(stderr).toMatch(/train\.jsonl: not valid YAML: .* column 1\. A config has keys and values such as /)
+})
+
+test('that a run will replace what an earlier one made is said before it begins', async () => {
+  const it = project({ model: './nothing' })
+  const call = () => lowrank(['train', it.config])
+  expect((await call()).stderr).not.toContain('note: ')
+  mkdirSync(it.at('out'))
+  writeFileSync(it.at('out', 'adapter_config.json'), '{}')
+  expect((await call()).stderr).toContain(
+    `note: ${it.at('out')} holds the adapter of an earlier run, which this one replaces at its end; --set output_dir=… keeps it.`,
+  )
+})
+
+test('data without rows is found before the model is loaded', async () => {
+  const it = project()
+  truncateSync(join(it.model, 'model.safetensors'), 100)
+  writeFileSync(it.at('train.jsonl'), '\n')
+  expect((await refused(it)).message).toContain('train.jsonl holds no rows; expected one example per line')
 })
 
 test('a target that matches nothing', async () => {

@@ -152,7 +152,23 @@ describe('a config file', () => {
     await expect(loadConfig(scratchFile('list.yaml', '- a'))).rejects.toThrow(
       'list.yaml: expected keys and values',
     )
-    await expect(loadConfig('/nowhere/config.yaml')).rejects.toThrow('/nowhere/config.yaml does not exist')
+    await expect(loadConfig('/nowhere/config.yaml')).rejects.toThrow(
+      'the config /nowhere/config.yaml does not exist; expected a YAML or JSON file',
+    )
+  })
+})
+
+describe('a config', () => {
+  test('whose name is misspelt is answered with the one that is there', async () => {
+    const path = scratchFile('run.yaml', '')
+    await expect(loadConfig(path.replace('.yaml', '.yml'))).rejects.toThrow(
+      `the config ${path.replace('.yaml', '.yml')} does not exist; did you mean ${path}?`,
+    )
+  })
+
+  test('takes a dash in an override for standard input', async () => {
+    const path = scratchFile('run.yaml', 'model: m\nstrategy: {name: lora}\ndataset: d\n')
+    expect((await loadConfig(path, ['dataset=-'])).dataset.path).toBe('-')
   })
 })
 
