@@ -33,7 +33,14 @@ export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
 export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'
-export { type Nf4Quantization, nf4, type Quantization } from './strategies/quantization.js'
+export {
+  type FourBitQuantization,
+  fp4,
+  type Int8Quantization,
+  int8,
+  nf4,
+  type Quantization,
+} from './strategies/quantization.js'
 export type { StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export { loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'

@@ -68,12 +68,13 @@ export interface HubOptions {
 /** Options of `loadModel`. */
 export interface LoadOptions extends HubOptions {
   /**
-   * How the linears of the blocks are held: `none`, `nf4` (with double quantisation) or what `nf4()` returns. Default: as
+   * How the linears of the blocks are held: `none`, `nf4` or `fp4` (with double quantisation), `int8`, or what `nf4()`,
+   * `fp4()` and `int8()` return. Default: as
    * the files are, if they are quantised already, else `defaultQuantization`.
    */
-  quantization?: 'none' | 'nf4' | Quantization
+  quantization?: Quantization['type'] | Quantization
   /** For files that are not quantised, when `quantization` is absent. Default `none`. */
-  defaultQuantization?: 'none' | 'nf4' | Quantization
+  defaultQuantization?: Quantization['type'] | Quantization
   /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
   precision?: PrecisionOption
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */

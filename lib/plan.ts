@@ -35,7 +35,7 @@ export type PlanModelOptions = Partial<
   HubOptions & {
     strategy: StrategyConfig
     /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
-    quantization?: 'none' | 'nf4' | Quantization
+    quantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
     /** Whether the run evaluates. Default false. */
     evaluates?: boolean

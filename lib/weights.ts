@@ -64,8 +64,7 @@ export function storageFormats(
     const linear = linears.has(weight.name)
     if (linear && dtype === 'NF4') return 'nf4'
     if (linear && dtype === 'NF4_DOUBLE') return 'nf4_double'
-    if (linear && quantization.type === 'nf4' && !stored)
-      return quantization.doubleQuant ? 'nf4_double' : 'nf4'
+    if (linear && quantization.type !== 'none' && !stored) return quantizedFormat(quantization)
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
@@ -73,6 +72,11 @@ export function storageFormats(
     return 'bf16'
   }
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
+}
+
+function quantizedFormat(quantization: Exclude<Quantization, { type: 'none' }>): StorageFormat {
+  if (quantization.type === 'int8') return 'int8'
+  return quantization.doubleQuant ? `${quantization.type}_double` : quantization.type
 }
 
 /** The smallest format that holds a file's numbers exactly. */

@@ -96,7 +96,7 @@ function expected(schema) {
   if (type === 'pipe') return expected(schema.def.in)
   const text = schema.def.error?.({})
   if (text === undefined) throw new Error(`a schema of type ${type} does not say what it expects`)
-  return text.replace(/^(?:an?|the) /, '').replace(/\{.*?\}|\b(?:auto|none|nf4|all-linear)\b/g, code)
+  return text.replace(/^(?:an?|the) /, '').replace(/\{.*?\}|\b(?:auto|none|nf4|fp4|int8|all-linear)\b/g, code)
 }
 
 const code = (text) => `\`${text}\``

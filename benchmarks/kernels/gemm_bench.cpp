@@ -123,8 +123,8 @@ struct Layers {
   Block data, scales;
 
   Layers(WeightFormat format, int64_t rows, int64_t cols) {
-    const int64_t blocks = rows * cols / kNf4Block;
-    const int64_t bytes = format == WeightFormat::nf4   ? blocks * kNf4Block / 2
+    const int64_t blocks = rows * cols / kCodeBlock;
+    const int64_t bytes = format == WeightFormat::four_bit   ? blocks * kCodeBlock / 2
                           : format == WeightFormat::f32 ? rows * cols * 4
                                                         : rows * cols * 2;
     const int64_t count = std::clamp<int64_t>((int64_t{24} << 20) / bytes, 1, 64);
@@ -134,7 +134,7 @@ struct Layers {
     for (int64_t i = 0; i < bytes * count; ++i) {
       random = random * 1664525u + 1013904223u;
       // Any byte is four bits twice; for floats the upper byte of each 16-bit half is kept near one.
-      data.data<uint8_t>()[i] = static_cast<uint8_t>(format == WeightFormat::nf4 || i % 2 == 0 ? random >> 24 : 0x3f);
+      data.data<uint8_t>()[i] = static_cast<uint8_t>(format == WeightFormat::four_bit || i % 2 == 0 ? random >> 24 : 0x3f);
     }
     std::fill_n(scales.data<float>(), blocks * count, 0.02f);
     for (int64_t i = 0; i < count; ++i) {
@@ -170,7 +170,7 @@ struct Shape {
 
 struct Options {
   std::vector<Level> levels;
-  WeightFormat format = WeightFormat::nf4;
+  WeightFormat format = WeightFormat::four_bit;
   int threads = usable_cores();
   int rounds = 9;
   bool quick = false;
@@ -195,7 +195,7 @@ Options parse(int argc, char** argv) {
         if (value == name_of(level)) options.levels.push_back(level);
       }
     } else if (flag == "--format") {
-      for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::nf4}) {
+      for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::four_bit}) {
         if (value == lowrank::name_of(format)) options.format = format;
       }
     } else {

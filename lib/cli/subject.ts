@@ -39,7 +39,10 @@ export function subjectFlags(command: Command): void {
     collect,
   )
   command.option('--no-adapter', 'the base model alone')
-  command.option('--quantization <type>', 'none or nf4 (default: as the adapter was trained, else none)')
+  command.option(
+    '--quantization <type>',
+    'none, nf4, fp4 or int8 (default: as the adapter was trained, else none)',
+  )
   command.option('--precision <type>', 'auto (default), fp32 or bf16')
   command.option('--threads <N>', 'threads of the engine', integerFlag(1))
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)

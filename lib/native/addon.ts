@@ -19,7 +19,7 @@ export type Category =
   | 'workspace'
 
 /** How a weight is held in memory. */
-export type StorageFormat = 'f32' | 'bf16' | 'f16' | 'nf4' | 'nf4_double'
+export type StorageFormat = 'f32' | 'bf16' | 'f16' | 'nf4' | 'nf4_double' | 'fp4' | 'fp4_double' | 'int8'
 /** Of the operands of matrix products, as resolved. */
 export type Precision = 'f32' | 'bf16'
 

@@ -1,13 +1,18 @@
 /** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
 
 /** How the frozen linears are held. */
-export type Quantization = { readonly type: 'none' } | Nf4Quantization
+export type Quantization = { readonly type: 'none' } | FourBitQuantization | Int8Quantization
 
-/** NormalFloat 4-bit blocks of 64 weights, as bitsandbytes stores them. */
-export interface Nf4Quantization {
-  readonly type: 'nf4'
+/** 4-bit blocks of 64 weights, as bitsandbytes holds them: NormalFloat, or floating point with two bits of exponent. */
+export interface FourBitQuantization {
+  readonly type: 'nf4' | 'fp4'
   /** Quantise the block scales too: 4.127 instead of 4.5 bits per weight. */
   readonly doubleQuant: boolean
+}
+
+/** 8 bits a weight with one scale a row, as bitsandbytes holds the weights of LLM.int8. */
+export interface Int8Quantization {
+  readonly type: 'int8'
 }
 
 /** Settings of a run that a strategy may stand for. */
@@ -20,9 +25,36 @@ export interface TrainingDefaults {
  * @param options.doubleQuant quantise the block scales too; default true
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */
-export function nf4(options: { doubleQuant?: boolean } = {}): Nf4Quantization {
+export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
   return Object.freeze({ type: 'nf4', doubleQuant: options.doubleQuant ?? true })
 }
+
+/**
+ * FP4 weights for `loadModel`: as large as NF4, and further from the weights (a third more error on normal ones).
+ * @param options.doubleQuant quantise the block scales too; default true
+ * @see bitsandbytes' `quantize_fp4`
+ */
+export function fp4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
+  return Object.freeze({ type: 'fp4', doubleQuant: options.doubleQuant ?? true })
+}
+
+/**
+ * int8 weights for `loadModel`. Products are computed in floating point, so no outliers have to be taken out.
+ * @see Dettmers et al. 2022, arXiv 2208.07339
+ */
+export function int8(): Int8Quantization {
+  return Object.freeze({ type: 'int8' })
+}
+
+/** Every quantisation there is. */
+export const QUANTIZATIONS: readonly Quantization[] = [
+  { type: 'none' },
+  nf4(),
+  nf4({ doubleQuant: false }),
+  fp4(),
+  fp4({ doubleQuant: false }),
+  int8(),
+]
 
 export function sameQuantization(a: Quantization, b: Quantization): boolean {
   return describeQuantization(a) === describeQuantization(b)
@@ -30,12 +62,12 @@ export function sameQuantization(a: Quantization, b: Quantization): boolean {
 
 /** In the words of a config file. */
 export function describeQuantization(quantization: Quantization): string {
-  if (quantization.type === 'none') return 'none'
-  return quantization.doubleQuant ? 'nf4' : '{type: nf4, double_quant: false}'
+  const { type } = quantization
+  if (type === 'none' || type === 'int8' || quantization.doubleQuant) return type
+  return `{type: ${type}, double_quant: false}`
 }
 
 /** The reverse of `describeQuantization`; undefined for words that it does not write. */
 export function quantizationFrom(words: string): Quantization | undefined {
-  const known: Quantization[] = [{ type: 'none' }, nf4(), nf4({ doubleQuant: false })]
-  return known.find((quantization) => describeQuantization(quantization) === words)
+  return QUANTIZATIONS.find((quantization) => describeQuantization(quantization) === words)
 }

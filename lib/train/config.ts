@@ -22,7 +22,7 @@ import {
   word,
 } from '../schema.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
-import { describeQuantization, nf4, type Quantization } from '../strategies/quantization.js'
+import { describeQuantization, type Quantization, quantizationFrom } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
 import { type TrainOptions, trainShape } from './options.js'
@@ -51,14 +51,14 @@ export interface RunConfig extends TrainOptions {
 
 export const quantizationSchema = z.union(
   [
-    z.enum(['none', 'nf4']),
+    z.enum(['none', 'nf4', 'fp4', 'int8']),
     z.strictObject({
-      type: z.literal('nf4').describe('The format.'),
-      doubleQuant: flag().default(true).describe("Of NF4: quantise the blocks' scales too."),
+      type: z.enum(['nf4', 'fp4']).describe('The format.'),
+      doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantise the blocks' scales too."),
     }),
-    z.strictObject({ type: z.literal('none') }),
+    z.strictObject({ type: z.enum(['none', 'int8']) }),
   ],
-  { error: 'none, nf4 or {type: nf4, double_quant: true}' },
+  { error: 'none, nf4, fp4, int8 or {type: nf4, double_quant: true}' },
 )
 
 export const precisionSchema = word(['auto', 'fp32', 'bf16'])
@@ -108,10 +108,9 @@ export const configSchema = z.strictObject({
   outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go.'),
 })
 
-/** A quantisation from the option's value; `nf4` alone has double quantisation. */
-export function quantizationOf(value: 'none' | 'nf4' | Quantization): Quantization {
-  if (value === 'nf4') return nf4()
-  return value === 'none' ? { type: 'none' } : value
+/** A quantisation from the option's value; the name of a 4-bit format alone has double quantisation. */
+export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
+  return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
 }
 
 /**

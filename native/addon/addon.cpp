@@ -117,7 +117,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       if (source.rows != expected.rows || source.cols != expected.cols)
         fail("SHAPE", "tensor '", name, "' in ", source.file, " is [", source.rows, ", ", source.cols,
              "] but the model's config asks for [", expected.rows, ", ", expected.cols, "]");
-      const bool quantised = format == StorageFormat::nf4 || format == StorageFormat::nf4_double;
+      const bool quantised = is_quantized(format);
       if ((expected.kind == WeightKind::vector && format != StorageFormat::f32) ||
           (expected.kind == WeightKind::table && quantised))
         fail("CONFIG", "weight '", name, "' cannot be held as ", name_of(format));

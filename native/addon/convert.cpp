@@ -208,7 +208,8 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
 }
 
 StorageFormat to_storage_format(Napi::Value value) {
-  static constexpr const char* kFormats[] = {"f32", "bf16", "f16", "nf4", "nf4_double"};
+  static constexpr const char* kFormats[] = {"f32",        "bf16", "f16",        "nf4",
+                                             "nf4_double", "fp4",  "fp4_double", "int8"};
   Napi::Object holder = Napi::Object::New(value.Env());
   holder.Set("format", value);
   return static_cast<StorageFormat>(Fields(holder, "weight").choice("format", kFormats));

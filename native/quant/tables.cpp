@@ -23,6 +23,12 @@ const float kNf4Values[16] = {
     1.0f,
 };
 
+// In the order of their bit patterns, over 12.
+const float kFp4Values[16] = {
+    0.0f,  0x1.555556p-8f,  0x1.555556p-1f,  1.0f,  0x1.555556p-2f,  0.5f,  0x1.555556p-3f,  0.25f,
+    -0.0f, -0x1.555556p-8f, -0x1.555556p-1f, -1.0f, -0x1.555556p-2f, -0.5f, -0x1.555556p-3f, -0.25f,
+};
+
 // Seven decades below 1: for i = 0..6, the midpoints of 2^i equal parts of [0.1, 1] times 10^(i - 6), with both signs,
 // and 0 and 1. The smallest entry is -0.99296874: -1 has no code.
 const float kDynamicMap[256] = {

@@ -8,22 +8,26 @@
 namespace lowrank {
 namespace {
 
-void decode_nf4(const WeightView& weight, int64_t flat, int64_t count, float* out) {
+void decode_four_bit(const WeightView& weight, int64_t flat, int64_t count, float* out) {
   const auto* codes = static_cast<const uint8_t*>(weight.data);
-  constexpr int64_t kHalf = kNf4Block / 2;
+  constexpr int64_t kHalf = kCodeBlock / 2;
   while (count > 0) {
-    const int64_t block = flat / kNf4Block;
-    const int64_t begin = flat % kNf4Block;
-    const int64_t end = std::min(kNf4Block, begin + count);
+    const int64_t block = flat / kCodeBlock;
+    const int64_t begin = flat % kCodeBlock;
+    const int64_t end = std::min(kCodeBlock, begin + count);
     const float scale = weight.scale_of_block(block);
     const uint8_t* bytes = codes + block * kHalf;
     for (int64_t i = begin; i < end; ++i) {
       const int code = i < kHalf ? bytes[i] & 15 : bytes[i - kHalf] >> 4;
-      *out++ = kNf4Values[code] * scale;
+      *out++ = weight.values[code] * scale;
     }
     flat += end - begin;
     count -= end - begin;
   }
+}
+
+void decode_int8(const int8_t* codes, float absmax, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(codes[i]) * absmax * kInt8Step;
 }
 
 }  // namespace
@@ -40,8 +44,11 @@ void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t co
     case WeightFormat::f16:
       decode_f16(static_cast<const uint16_t*>(weight.data) + first, count, out);
       return;
-    case WeightFormat::nf4:
-      decode_nf4(weight, row * weight.cols + begin, count, out);
+    case WeightFormat::four_bit:
+      decode_four_bit(weight, row * weight.cols + begin, count, out);
+      return;
+    case WeightFormat::int8:
+      decode_int8(static_cast<const int8_t*>(weight.data) + first, weight.absmax[row], count, out);
       return;
   }
 }

@@ -6,7 +6,7 @@
 
 namespace lowrank {
 
-enum class WeightFormat : uint8_t { f32, bf16, f16, nf4 };
+enum class WeightFormat : uint8_t { f32, bf16, f16, four_bit, int8 };
 
 constexpr const char* name_of(WeightFormat format) {
   switch (format) {
@@ -16,17 +16,28 @@ constexpr const char* name_of(WeightFormat format) {
       return "bf16";
     case WeightFormat::f16:
       return "f16";
-    case WeightFormat::nf4:
-      return "nf4";
+    case WeightFormat::four_bit:
+      return "four_bit";
+    case WeightFormat::int8:
+      return "int8";
   }
   return "?";
 }
 
-inline constexpr int64_t kNf4Block = 64;         // weights that share one absmax
-inline constexpr int64_t kNf4NestedBlock = 256;  // absmax codes that share one nested absmax
+inline constexpr int64_t kCodeBlock = 64;         // weights that share one absmax
+inline constexpr int64_t kNestedBlock = 256;  // absmax codes that share one nested absmax
 
-/// The sixteen NF4 values (QLoRA, arXiv 2305.14314, appendix E).
+/// What a 4-bit code stands for: the quantiles of NF4 (QLoRA, arXiv 2305.14314, appendix E), or the floating-point numbers
+/// of FP4 with a sign, two bits of exponent and one of mantissa, as bitsandbytes orders and scales them.
+enum class FourBit : uint8_t { nf4, fp4 };
 extern const float kNf4Values[16];
+extern const float kFp4Values[16];
+constexpr uint8_t zero_code(FourBit type) { return type == FourBit::nf4 ? 7 : 0; }
+
+/// An int8 code q of a row with the largest magnitude `absmax` stands for (q * absmax) * kInt8Step, in fp32; the step is
+/// the one that bitsandbytes has for 1 / 127.
+inline constexpr float kInt8Step = 7.874015718698502e-3f;
+
 /// The signed dynamic 8-bit map of bitsandbytes, used for double quantisation; 256 ascending values.
 extern const float kDynamicMap[256];
 
@@ -36,14 +47,17 @@ struct WeightView {
   int64_t cols = 0;
 
   // f32, bf16, f16: row-major elements, `ld` elements from row to row (ld >= cols).
-  // nf4: 4-bit codes of the flattened matrix in blocks of 64 elements, 32 bytes a block (the last block is padded with
+  // int8: the same with one code an element and absmax[row].
+  // four_bit: codes of the flattened matrix in blocks of 64 elements, 32 bytes a block (the last block is padded with
   // the code of 0.0). Inside a block byte i holds element i in its low nibble and element i + 32 in its high nibble: a
   // lossless reordering of the bitsandbytes bytes in which a zero-extension yields elements in order.
   // Blocks follow the flat order, so they stay inside a row exactly when cols is a multiple of 64.
   const void* data = nullptr;
   int64_t ld = 0;
 
-  // nf4 only; block b scales by absmax[b], or under double quantisation by
+  // four_bit only: what the sixteen codes stand for.
+  const float* values = kNf4Values;
+  // four_bit: block b scales by absmax[b], or under double quantisation by
   // kDynamicMap[absmax_codes[b]] * nested_absmax[b / 256] + absmax_offset (evaluated in fp32, product rounded first).
   const float* absmax = nullptr;
   const uint8_t* absmax_codes = nullptr;
@@ -52,7 +66,7 @@ struct WeightView {
 
   float scale_of_block(int64_t block) const {
     if (absmax != nullptr) return absmax[block];
-    const float scaled = kDynamicMap[absmax_codes[block]] * nested_absmax[block / kNf4NestedBlock];
+    const float scaled = kDynamicMap[absmax_codes[block]] * nested_absmax[block / kNestedBlock];
     return scaled + absmax_offset;
   }
 };

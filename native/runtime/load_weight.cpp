@@ -1,5 +1,5 @@
 // Streams a tensor from its file into a weight. Rows are read in chunks; a chunk of whole heads where rows have to be
-// put back in order, so that every row of a chunk finds its place inside the chunk. NF4 blocks follow the flattened
+// put back in order, so that every row of a chunk finds its place inside the chunk. Blocks of 4-bit codes follow the flattened
 // matrix: what a chunk leaves over of its last block is carried to the next one.
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,8 @@
 #include "os/file.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
-#include "quant/nf4.h"
+#include "quant/int8.h"
+#include "quant/four_bit.h"
 #include "runtime/weights.h"
 
 namespace lowrank {
@@ -47,7 +48,7 @@ constexpr SourceFormat kSourceFormats[] = {
     {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
     {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
     {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
-    {"nf4", 2, 1, nullptr},  // see packed_nf4.cpp
+    {"nf4", 2, 1, nullptr},  // see packed_four_bit.cpp
     {"nf4_double", 2, 1, nullptr},
 };
 
@@ -142,10 +143,10 @@ class Loader {
     });
   }
 
-  void to_nf4(uint8_t* codes, float* absmax) {
+  void to_four_bit(FourBit type, uint8_t* codes, float* absmax) {
     // The chunk's values follow room for what is left over from the one before.
-    const Block buffer(Category::workspace, (kNf4Block + chunk_rows_ * tensor_.cols) * 4);
-    float* const values = buffer.data<float>() + kNf4Block;
+    const Block buffer(Category::workspace, (kCodeBlock + chunk_rows_ * tensor_.cols) * 4);
+    float* const values = buffer.data<float>() + kCodeBlock;
     int64_t carried = 0;
     int64_t block = 0;
     for_chunks([&](int64_t first, int64_t rows) {
@@ -153,31 +154,51 @@ class Loader {
       const float* stream = values - carried;
       const int64_t count = carried + rows * tensor_.cols;
       const bool last = first + rows == tensor_.rows;
-      const int64_t blocks = last ? nf4_blocks(count) : count / kNf4Block;
-      quantize(stream, std::min(count, blocks * kNf4Block), block, codes, absmax);
+      const int64_t blocks = last ? code_blocks(count) : count / kCodeBlock;
+      quantize(type, stream, std::min(count, blocks * kCodeBlock), block, codes, absmax);
       block += blocks;
-      carried = last ? 0 : count - blocks * kNf4Block;
-      std::memmove(values - carried, stream + blocks * kNf4Block, static_cast<size_t>(carried) * sizeof(float));
+      carried = last ? 0 : count - blocks * kCodeBlock;
+      std::memmove(values - carried, stream + blocks * kCodeBlock, static_cast<size_t>(carried) * sizeof(float));
+    });
+  }
+
+  void to_int8(int8_t* codes, float* absmax) {
+    const int64_t cols = tensor_.cols;
+    const Block values(Category::workspace, chunk_rows_ * cols * 4);
+    for_chunks([&](int64_t first, int64_t rows) {
+      decode_chunk(first, rows, values.data<float>());
+      std::atomic<bool> finite{true};
+      parallel(rows, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          absmax[first + r] = quantize_int8(values.data<float>() + r * cols, cols, codes + (first + r) * cols);
+          if (!std::isfinite(absmax[first + r])) finite = false;
+        }
+      });
+      if (!finite) refuse_values(values.data<float>(), rows * cols, first * cols);
     });
   }
 
  private:
-  void quantize(const float* values, int64_t count, int64_t first_block, uint8_t* codes, float* absmax) {
+  void quantize(FourBit type, const float* values, int64_t count, int64_t first_block, uint8_t* codes, float* absmax) {
     std::atomic<bool> finite{true};
-    parallel(nf4_blocks(count), kGrain / kNf4Block, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * kNf4Block;
+    parallel(code_blocks(count), kGrain / kCodeBlock, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * kCodeBlock;
       const int64_t block = first_block + begin;
-      const int64_t bad = quantize_nf4(values + first, std::min(count, end * kNf4Block) - first,
-                                       codes + nf4_code_bytes(block * kNf4Block), absmax + block);
+      const int64_t bad = quantize_four_bit(type, values + first, std::min(count, end * kCodeBlock) - first,
+                                       codes + code_bytes(block * kCodeBlock), absmax + block);
       if (bad >= 0) finite = false;
     });
-    if (finite) return;
+    if (!finite) refuse_values(values, count, first_block * kCodeBlock);
+  }
+
+  /// Names the first of the values that is not finite; the first of all is element `first` of the tensor.
+  [[noreturn]] void refuse_values(const float* values, int64_t count, int64_t first) const {
     const float* bad =
         std::find_if_not(values, values + count, [](float v) { return std::fabs(v) <= 0x1.fffffep127f; });
-    const int64_t at = first_block * kNf4Block + (bad - values);
+    const int64_t at = first + (bad - values);
     fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", *bad, " at row ", at / tensor_.cols,
          ", column ", at % tensor_.cols,
-         "; NF4 can only store finite numbers. The file is damaged, or the model has to "
+         "; codes can only stand for finite numbers. The file is damaged, or the model has to "
          "be loaded without quantization.");
   }
 
@@ -255,6 +276,10 @@ class Loader {
   Block raw_;
 };
 
+FourBit four_bit_of(StorageFormat format) {
+  return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
+}
+
 bool same_elements(SourceDtype dtype, StorageFormat format) {
   return (dtype == SourceDtype::f32 && format == StorageFormat::f32) ||
          (dtype == SourceDtype::bf16 && format == StorageFormat::bf16) ||
@@ -287,12 +312,17 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
     case StorageFormat::f16:
       break;  // an f16 tensor: copied above
     case StorageFormat::nf4:
-      loader.to_nf4(static_cast<uint8_t*>(weight.data()), weight.absmax());
+    case StorageFormat::fp4:
+      loader.to_four_bit(four_bit_of(format), static_cast<uint8_t*>(weight.data()), weight.absmax());
       break;
-    case StorageFormat::nf4_double: {
-      const int64_t blocks = nf4_blocks(source.rows * source.cols);
+    case StorageFormat::int8:
+      loader.to_int8(static_cast<int8_t*>(weight.data()), weight.absmax());
+      break;
+    case StorageFormat::nf4_double:
+    case StorageFormat::fp4_double: {
+      const int64_t blocks = code_blocks(source.rows * source.cols);
       const Block absmax(Category::workspace, blocks * 4);
-      loader.to_nf4(static_cast<uint8_t*>(weight.data()), absmax.data<float>());
+      loader.to_four_bit(four_bit_of(format), static_cast<uint8_t*>(weight.data()), absmax.data<float>());
       weight.set_absmax_offset(
           quantize_absmax(absmax.data<float>(), blocks, weight.absmax_codes(), weight.nested_absmax()));
       break;

@@ -1,14 +1,19 @@
 #include "runtime/weights.h"
 
 #include "core/error.h"
-#include "quant/nf4.h"
+#include "quant/four_bit.h"
 
 namespace lowrank {
 namespace {
 
-bool is_nf4(StorageFormat format) { return format == StorageFormat::nf4 || format == StorageFormat::nf4_double; }
+bool is_four_bit(StorageFormat format) { return is_quantized(format) && format != StorageFormat::int8; }
+bool is_double(StorageFormat format) {
+  return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
+}
 
-int64_t element_bytes(StorageFormat format) { return format == StorageFormat::f32 ? 4 : 2; }
+int64_t element_bytes(StorageFormat format) {
+  return format == StorageFormat::f32 ? 4 : format == StorageFormat::int8 ? 1 : 2;
+}
 
 WeightFormat kernel_format(StorageFormat format) {
   switch (format) {
@@ -20,7 +25,11 @@ WeightFormat kernel_format(StorageFormat format) {
       return WeightFormat::f16;
     case StorageFormat::nf4:
     case StorageFormat::nf4_double:
-      return WeightFormat::nf4;
+    case StorageFormat::fp4:
+    case StorageFormat::fp4_double:
+      return WeightFormat::four_bit;
+    case StorageFormat::int8:
+      return WeightFormat::int8;
   }
   fail("INTERNAL", "unknown storage format ", static_cast<int>(format));
 }
@@ -39,19 +48,25 @@ const char* name_of(StorageFormat format) {
       return "nf4";
     case StorageFormat::nf4_double:
       return "nf4_double";
+    case StorageFormat::fp4:
+      return "fp4";
+    case StorageFormat::fp4_double:
+      return "fp4_double";
+    case StorageFormat::int8:
+      return "int8";
   }
   return "?";
 }
 
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols) {
-  return is_nf4(format) ? nf4_code_bytes(rows * cols) : rows * cols * element_bytes(format);
+  return is_four_bit(format) ? code_bytes(rows * cols) : rows * cols * element_bytes(format);
 }
 
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols) {
-  const int64_t blocks = nf4_blocks(rows * cols);
-  if (format == StorageFormat::nf4) return blocks * 4;
-  if (format == StorageFormat::nf4_double) return nf4_nested_blocks(blocks) * 4 + blocks;
-  return 0;
+  const int64_t blocks = code_blocks(rows * cols);
+  if (format == StorageFormat::int8) return rows * 4;
+  if (is_double(format)) return nested_blocks(blocks) * 4 + blocks;
+  return is_four_bit(format) ? blocks * 4 : 0;
 }
 
 Weight::Weight(StorageFormat format, int64_t rows, int64_t cols)
@@ -61,15 +76,17 @@ Weight::Weight(StorageFormat format, int64_t rows, int64_t cols)
       elements_(Category::weights, weight_bytes(format, rows, cols)),
       constants_(Category::quantization_constants, constants_bytes(format, rows, cols)) {}
 
-float* Weight::absmax() const { return format_ == StorageFormat::nf4 ? constants_.data<float>() : nullptr; }
+float* Weight::absmax() const {
+  return is_quantized(format_) && !is_double(format_) ? constants_.data<float>() : nullptr;
+}
 
 float* Weight::nested_absmax() const {
-  return format_ == StorageFormat::nf4_double ? constants_.data<float>() : nullptr;
+  return is_double(format_) ? constants_.data<float>() : nullptr;
 }
 
 uint8_t* Weight::absmax_codes() const {
-  if (format_ != StorageFormat::nf4_double) return nullptr;
-  return constants_.data<uint8_t>() + nf4_nested_blocks(nf4_blocks(rows_ * cols_)) * 4;
+  if (!is_double(format_)) return nullptr;
+  return constants_.data<uint8_t>() + nested_blocks(code_blocks(rows_ * cols_)) * 4;
 }
 
 WeightView Weight::view() const {
@@ -79,6 +96,8 @@ WeightView Weight::view() const {
   view.cols = cols_;
   view.data = elements_.data();
   view.ld = cols_;
+  const bool fp4 = format_ == StorageFormat::fp4 || format_ == StorageFormat::fp4_double;
+  view.values = fp4 ? kFp4Values : kNf4Values;
   view.absmax = absmax();
   view.absmax_codes = absmax_codes();
   view.nested_absmax = nested_absmax();

@@ -35,8 +35,8 @@ enum class SourceDtype : uint8_t {
 };
 const char* name_of(SourceDtype dtype);
 
-/// How a weight is held in memory; nf4_double also quantises the absmax values.
-enum class StorageFormat : uint8_t { f32, bf16, f16, nf4, nf4_double };
+/// How a weight is held in memory; the formats called double also quantise the absmax values.
+enum class StorageFormat : uint8_t { f32, bf16, f16, nf4, nf4_double, fp4, fp4_double, int8 };
 const char* name_of(StorageFormat format);
 
 /// A stretch of a file.
@@ -66,9 +66,12 @@ struct TensorSource {
   float absmax_offset = 0;
 };
 
+/// Whether weights are held as codes with scales.
+constexpr bool is_quantized(StorageFormat format) { return format >= StorageFormat::nf4; }
+
 /// Bytes that a weight of this shape takes: elements or codes (Category::weights).
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
-/// Bytes of its absmax values (Category::quantization_constants); 0 unless the format is NF4.
+/// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantised.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
 /// Owns one weight. Allocates exactly weight_bytes and constants_bytes, zero-initialised.
@@ -85,11 +88,11 @@ class Weight {
   /// Valid as long as this object, and across moves of it.
   WeightView view() const;
 
-  /// Elements, or NF4 codes in the order of quant/weight.h.
+  /// Elements, or codes in the order of quant/weight.h.
   void* data() const { return elements_.data(); }
-  /// nf4: one fp32 a block. nf4_double: null.
+  /// nf4, fp4: one fp32 a block. int8: one a row. Else null.
   float* absmax() const;
-  /// nf4_double: one code a block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.
+  /// nf4_double, fp4_double: one code a block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.
   uint8_t* absmax_codes() const;
   float* nested_absmax() const;
   float absmax_offset() const { return absmax_offset_; }
@@ -114,8 +117,8 @@ struct LoadOptions {
 };
 
 /// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size.
-/// Throws Error: "FILE_FORMAT" where the file is missing, shorter than the header said or holds values that NF4 cannot
-/// store (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16
+/// Throws Error: "FILE_FORMAT" where the file is missing, shorter than the header said or holds values that codes cannot
+/// stand for (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16
 /// tensor (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { graphOf } from '../../lib/models/index.js'
-import { nf4 } from '../../lib/strategies/quantization.js'
+import { fp4, int8, nf4 } from '../../lib/strategies/quantization.js'
 import { type StorageChoice, storageFormats } from '../../lib/weights.js'
 import { tinyConfig } from './strategies/sites.js'
 
@@ -25,13 +25,15 @@ describe('weights are held', () => {
     expect(formats('F32', { precision: 'bf16' }).linear).toBe('bf16')
   })
 
-  test('in NF4 only in the blocks', () => {
+  test('as codes only in the blocks', () => {
     const expected = { linear: 'nf4_double', embedding: 'bf16', head: 'bf16', norm: 'f32' }
     expect(formats('BF16', { quantization: nf4() })).toEqual(expected)
     expect(formats('F32', { quantization: nf4({ doubleQuant: false }) })).toMatchObject({
       linear: 'nf4',
       head: 'f32',
     })
+    expect(formats('BF16', { quantization: fp4() })).toMatchObject({ linear: 'fp4_double', head: 'bf16' })
+    expect(formats('BF16', { quantization: int8() })).toMatchObject({ linear: 'int8', head: 'bf16' })
   })
 
   test('in bf16 when they come in GGML blocks, or in f32 when nothing may be lost', () => {

@@ -9,14 +9,11 @@ import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { translated } from '../../native/errors.js'
-import { describeQuantization, nf4, type Quantization } from '../../strategies/quantization.js'
+import { describeQuantization, QUANTIZATIONS } from '../../strategies/quantization.js'
 import { storageFormats, storedQuantization } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
-
-/** The values of `quantization` in a config file. */
-const QUANTIZATIONS: readonly Quantization[] = [{ type: 'none' }, nf4(), nf4({ doubleQuant: false })]
 
 type ModelFacts = Omit<
   Extract<Printed<'inspect'>, { kind: 'model' }>,

@@ -19,11 +19,11 @@ inline __m512i load_wide(const WeightView& w, int64_t row, int64_t column, int64
 }
 
 // An NF4 block's sixteen values as bf16, twice: the fifth index bit then does not matter, nor what lies above it.
-inline __m512i nf4_table_bf16(Nf4Table table, float scale) {
+inline __m512i code_table_bf16(CodeTable table, float scale) {
   const Vec values = mul(table, broadcast(scale));
   return narrow_pair(values, values);
 }
-inline __m512i nf4_words(const uint8_t* codes) {
+inline __m512i code_words(const uint8_t* codes) {
   return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
 }
 
@@ -63,10 +63,12 @@ struct Bf16Panels {
         return transpose_dense<WeightFormat::bf16>(w, row, valid, piece.begin, piece.count, piece.padded, slot);
       case WeightFormat::f16:
         return transpose_dense<WeightFormat::f16>(w, row, valid, piece.begin, piece.count, piece.padded, slot);
-      case WeightFormat::nf4:
+      case WeightFormat::int8:
+        return transpose_dense<WeightFormat::int8>(w, row, valid, piece.begin, piece.count, piece.padded, slot);
+      case WeightFormat::four_bit:
         break;
     }
-    if (whole_blocks(w)) return transpose_nf4(w, row, valid, piece, slot);
+    if (whole_blocks(w)) return transpose_codes(w, row, valid, piece, slot);
     float rows[kVector][kDecoded];
     for (int64_t k = 0; k < piece.count; k += kDecoded) {
       const int64_t count = std::min(kDecoded, piece.count - k), padded = std::min(kDecoded, piece.padded - k);
@@ -103,18 +105,18 @@ struct Bf16Panels {
     }
   }
 
-  static void transpose_nf4(const WeightView& w, int64_t row, int64_t valid, const Piece& piece, Slot<uint16_t> slot) {
-    const Nf4Table table = nf4_table();
-    const int64_t row_blocks = w.cols / kNf4Block;
-    for (int64_t k = 0; k < piece.count; k += kNf4Block) {
-      const int64_t first = row * row_blocks + (piece.begin + k) / kNf4Block;
+  static void transpose_codes(const WeightView& w, int64_t row, int64_t valid, const Piece& piece, Slot<uint16_t> slot) {
+    const CodeTable table = code_table(w);
+    const int64_t row_blocks = w.cols / kCodeBlock;
+    for (int64_t k = 0; k < piece.count; k += kCodeBlock) {
+      const int64_t first = row * row_blocks + (piece.begin + k) / kCodeBlock;
       Vec low[kVector], high[kVector];
       LOWRANK_UNROLL
       for (int i = 0; i < kVector; ++i) {
         if (i < valid) {
           const int64_t block = first + i * row_blocks;
-          const __m512i values = nf4_table_bf16(table, w.scale_of_block(block));
-          const __m512i words = nf4_words(nf4_codes(w, block));
+          const __m512i values = code_table_bf16(table, w.scale_of_block(block));
+          const __m512i words = code_words(block_codes(w, block));
           low[i] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(words, values));
           high[i] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4), values));
         } else {
@@ -140,9 +142,12 @@ struct Bf16Panels {
       case WeightFormat::f16:
         copy_dense<WeightFormat::f16>(w, piece.begin, piece.count, column, valid, slots, 0);
         break;
-      case WeightFormat::nf4:
+      case WeightFormat::int8:
+        copy_dense<WeightFormat::int8>(w, piece.begin, piece.count, column, valid, slots, 0);
+        break;
+      case WeightFormat::four_bit:
         if (whole_blocks(w)) {
-          copy_nf4(w, column, valid, piece, slots);
+          copy_codes(w, column, valid, piece, slots);
         } else {
           float rows[kVector][kDecoded];
           for (int64_t k = 0; k < piece.count; k += kVector) {
@@ -179,22 +184,22 @@ struct Bf16Panels {
     }
   }
 
-  static void copy_nf4(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
+  static void copy_codes(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
                        const Slot<uint16_t>* slots) {
-    const Nf4Table table = nf4_table();
-    const int64_t row_blocks = w.cols / kNf4Block;
-    const int64_t quarter = column % kNf4Block / kVector, count = (valid + kVector - 1) / kVector;
+    const CodeTable table = code_table(w);
+    const int64_t row_blocks = w.cols / kCodeBlock;
+    const int64_t quarter = column % kCodeBlock / kVector, count = (valid + kVector - 1) / kVector;
     // Words alternate between two rows; the second row's values follow the first's in the table.
     const __m512i second = _mm512_set1_epi32(16 << 16), nibble = _mm512_set1_epi16(15);
     for (int64_t i = 0; i < piece.count; i += 2) {
-      const int64_t block = (piece.begin + i) * row_blocks + column / kNf4Block;
+      const int64_t block = (piece.begin + i) * row_blocks + column / kCodeBlock;
       const bool alone = i + 1 == piece.count;
       const int64_t next = alone ? block : block + row_blocks;
       const Vec values_a = mul(table, broadcast(w.scale_of_block(block)));
       const Vec values_b = alone ? zero() : mul(table, broadcast(w.scale_of_block(next)));
       const __m512i values = narrow_pair(values_b, values_a);
-      const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(nf4_codes(w, block)));
-      const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(nf4_codes(w, next)));
+      const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block_codes(w, block)));
+      const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block_codes(w, next)));
       const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
       const __m512i first = _mm512_cvtepu8_epi16(_mm256_permute2x128_si256(low, high, 0x20));
       const __m512i last = _mm512_cvtepu8_epi16(_mm256_permute2x128_si256(low, high, 0x31));

@@ -44,10 +44,12 @@ struct Fp32 {
         return transpose_dense<WeightFormat::bf16>(w, row, valid, piece.begin, piece.count, slot);
       case WeightFormat::f16:
         return transpose_dense<WeightFormat::f16>(w, row, valid, piece.begin, piece.count, slot);
-      case WeightFormat::nf4:
+      case WeightFormat::int8:
+        return transpose_dense<WeightFormat::int8>(w, row, valid, piece.begin, piece.count, slot);
+      case WeightFormat::four_bit:
         break;
     }
-    if (whole_blocks(w)) return transpose_nf4(w, row, valid, piece, slot);
+    if (whole_blocks(w)) return transpose_codes(w, row, valid, piece, slot);
     float rows[kVector][kDecoded];
     for (int64_t k = 0; k < piece.count; k += kDecoded) {
       const int64_t count = std::min(kDecoded, piece.count - k);
@@ -81,15 +83,15 @@ struct Fp32 {
     }
   }
 
-  static void transpose_nf4(const WeightView& w, int64_t row, int64_t valid, const Piece& piece, Slot<float> slot) {
-    const Nf4Table table = nf4_table();
-    const int64_t row_blocks = w.cols / kNf4Block;
-    for (int64_t k = 0; k < piece.count; k += kNf4Block) {
+  static void transpose_codes(const WeightView& w, int64_t row, int64_t valid, const Piece& piece, Slot<float> slot) {
+    const CodeTable table = code_table(w);
+    const int64_t row_blocks = w.cols / kCodeBlock;
+    for (int64_t k = 0; k < piece.count; k += kCodeBlock) {
       const uint8_t* codes[kVector];
       float scales[kVector];
       for (int64_t i = 0; i < kVector; ++i) {
-        const int64_t block = (row + std::min(i, valid - 1)) * row_blocks + (piece.begin + k) / kNf4Block;
-        codes[i] = nf4_codes(w, block);
+        const int64_t block = (row + std::min(i, valid - 1)) * row_blocks + (piece.begin + k) / kCodeBlock;
+        codes[i] = block_codes(w, block);
         scales[i] = i < valid ? w.scale_of_block(block) : 0.0f;
       }
       float* out = slot.data + k * slot.stride;
@@ -101,11 +103,11 @@ struct Fp32 {
   }
 
   template <int kQuarter>
-  static void transpose_quarter(Nf4Table table, const uint8_t* const (&codes)[kVector], const float (&scales)[kVector],
+  static void transpose_quarter(CodeTable table, const uint8_t* const (&codes)[kVector], const float (&scales)[kVector],
                                 float* out, int64_t stride) {
     Vec block[kVector];
     LOWRANK_UNROLL
-    for (int i = 0; i < kVector; ++i) block[i] = mul(nf4_quarter<kQuarter>(table, codes[i]), broadcast(scales[i]));
+    for (int i = 0; i < kVector; ++i) block[i] = mul(code_quarter<kQuarter>(table, codes[i]), broadcast(scales[i]));
     store_block(block, kVector, out + kQuarter * kVector * stride, stride);
   }
 
@@ -119,10 +121,12 @@ struct Fp32 {
         return copy_dense<WeightFormat::bf16>(w, piece.begin, piece.count, column, valid, slots, 0);
       case WeightFormat::f16:
         return copy_dense<WeightFormat::f16>(w, piece.begin, piece.count, column, valid, slots, 0);
-      case WeightFormat::nf4:
+      case WeightFormat::int8:
+        return copy_dense<WeightFormat::int8>(w, piece.begin, piece.count, column, valid, slots, 0);
+      case WeightFormat::four_bit:
         break;
     }
-    if (whole_blocks(w)) return copy_nf4(w, column, valid, piece, slots);
+    if (whole_blocks(w)) return copy_codes(w, column, valid, piece, slots);
     float rows[kVector][kDecoded];
     for (int64_t k = 0; k < piece.count; k += kVector) {
       const int64_t count = std::min<int64_t>(kVector, piece.count - k);
@@ -142,24 +146,24 @@ struct Fp32 {
     }
   }
 
-  static void copy_nf4(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
+  static void copy_codes(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
                        const Slot<float>* slots) {
-    const Nf4Table table = nf4_table();
-    const int64_t row_blocks = w.cols / kNf4Block;
-    const int64_t quarter = column % kNf4Block / kVector, count = (valid + kVector - 1) / kVector;
+    const CodeTable table = code_table(w);
+    const int64_t row_blocks = w.cols / kCodeBlock;
+    const int64_t quarter = column % kCodeBlock / kVector, count = (valid + kVector - 1) / kVector;
     for (int64_t i = 0; i < piece.count; ++i) {
-      const int64_t block = (piece.begin + i) * row_blocks + column / kNf4Block;
-      const uint8_t* codes = nf4_codes(w, block);
+      const int64_t block = (piece.begin + i) * row_blocks + column / kCodeBlock;
+      const uint8_t* codes = block_codes(w, block);
       const Vec scale = broadcast(w.scale_of_block(block));
       const auto place = [&](int64_t q, Vec values) {
         if (q < quarter || q >= quarter + count) return;
         const Slot<float>& slot = slots[q - quarter];
         store(slot.data + i * slot.stride, mul(values, scale));
       };
-      place(0, nf4_quarter<0>(table, codes));
-      place(1, nf4_quarter<1>(table, codes));
-      place(2, nf4_quarter<2>(table, codes));
-      place(3, nf4_quarter<3>(table, codes));
+      place(0, code_quarter<0>(table, codes));
+      place(1, code_quarter<1>(table, codes));
+      place(2, code_quarter<2>(table, codes));
+      place(3, code_quarter<3>(table, codes));
     }
   }
 

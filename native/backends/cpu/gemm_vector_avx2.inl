@@ -72,25 +72,31 @@ inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   std::memcpy(p, all, static_cast<size_t>(count) * sizeof(uint16_t));
 }
 
+inline Vec load_i8(const int8_t* p) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8)))};
+}
+
 // Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values: each half of the
 // table is looked up with the three low bits, the fourth chooses.
-struct Nf4Table {
+struct CodeTable {
   __m256 lo, hi;
 };
-inline Nf4Table nf4_table() { return {_mm256_loadu_ps(kNf4Values), _mm256_loadu_ps(kNf4Values + 8)}; }
-inline __m256 nf4_lookup(Nf4Table table, __m256i index) {
+inline CodeTable code_table(const WeightView& w) { return {_mm256_loadu_ps(w.values), _mm256_loadu_ps(w.values + 8)}; }
+inline __m256 code_lookup(CodeTable table, __m256i index) {
   return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.lo, index), _mm256_permutevar8x32_ps(table.hi, index),
                           _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 template <int kShift>
-inline Vec nf4_values(Nf4Table table, const uint8_t* codes) {
+inline Vec code_values(CodeTable table, const uint8_t* codes) {
   __m256i lo = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes)));
   __m256i hi = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + 8)));
   if constexpr (kShift != 0) {
     lo = _mm256_srli_epi32(lo, kShift);
     hi = _mm256_srli_epi32(hi, kShift);
   }
-  return {nf4_lookup(table, lo), nf4_lookup(table, hi)};
+  return {code_lookup(table, lo), code_lookup(table, hi)};
 }
 
 inline void transpose8(const __m256 (&v)[8], __m256 (&out)[8]) {

@@ -48,12 +48,16 @@ inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   _mm256_mask_storeu_epi16(p, first_mask(count), narrow_bf16(v));
 }
 
+inline Vec load_i8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
 // Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values. The permutation
 // ignores all index bits above the fourth.
-using Nf4Table = __m512;
-inline Nf4Table nf4_table() { return _mm512_loadu_ps(kNf4Values); }
+using CodeTable = __m512;
+inline CodeTable code_table(const WeightView& w) { return _mm512_loadu_ps(w.values); }
 template <int kShift>
-inline Vec nf4_values(Nf4Table table, const uint8_t* codes) {
+inline Vec code_values(CodeTable table, const uint8_t* codes) {
   __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
   if constexpr (kShift != 0) index = _mm512_srli_epi32(index, kShift);
   return _mm512_permutexvar_ps(index, table);

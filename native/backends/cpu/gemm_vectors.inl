@@ -24,7 +24,7 @@ inline void add_dense_row(const WeightView& w, int64_t row, RowProducts<kRows>& 
 }
 
 template <int kRows>
-inline void add_nf4_row(const WeightView& w, int64_t row, RowProducts<kRows>& out) {
+inline void add_code_row(const WeightView& w, int64_t row, RowProducts<kRows>& out) {
   if (!whole_blocks(w)) {
     float decoded[kDecoded];
     for (int64_t k = 0; k < w.cols; k += kDecoded) {
@@ -36,18 +36,18 @@ inline void add_nf4_row(const WeightView& w, int64_t row, RowProducts<kRows>& ou
     }
     return;
   }
-  const Nf4Table table = nf4_table();
-  const int64_t blocks = w.cols / kNf4Block;
+  const CodeTable table = code_table(w);
+  const int64_t blocks = w.cols / kCodeBlock;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t block = row * blocks + b;
-    const uint8_t* codes = nf4_codes(w, block);
+    const uint8_t* codes = block_codes(w, block);
     __builtin_prefetch(codes + 2048);
     const Vec scale = broadcast(w.scale_of_block(block));
-    const int64_t k = b * kNf4Block;
-    out.template add_weights<0>(mul(nf4_quarter<0>(table, codes), scale), k);
-    out.template add_weights<1>(mul(nf4_quarter<1>(table, codes), scale), k + kVector);
-    out.template add_weights<0>(mul(nf4_quarter<2>(table, codes), scale), k + 2 * kVector);
-    out.template add_weights<1>(mul(nf4_quarter<3>(table, codes), scale), k + 3 * kVector);
+    const int64_t k = b * kCodeBlock;
+    out.template add_weights<0>(mul(code_quarter<0>(table, codes), scale), k);
+    out.template add_weights<1>(mul(code_quarter<1>(table, codes), scale), k + kVector);
+    out.template add_weights<0>(mul(code_quarter<2>(table, codes), scale), k + 2 * kVector);
+    out.template add_weights<1>(mul(code_quarter<3>(table, codes), scale), k + 3 * kVector);
   }
 }
 
@@ -75,8 +75,11 @@ void multiply_few(int64_t begin, int64_t end, std::span<const Segment> segments,
           case WeightFormat::f16:
             add_dense_row<WeightFormat::f16>(segment.w, first + j, products);
             break;
-          case WeightFormat::nf4:
-            add_nf4_row(segment.w, first + j, products);
+          case WeightFormat::int8:
+            add_dense_row<WeightFormat::int8>(segment.w, first + j, products);
+            break;
+          case WeightFormat::four_bit:
+            add_code_row(segment.w, first + j, products);
             break;
         }
         const int64_t padded = (segment.w.cols + kVector - 1) / kVector * kVector;

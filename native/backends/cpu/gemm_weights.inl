@@ -5,9 +5,12 @@ inline constexpr int kVector = 16;
 
 // Asks for columns [column, column + columns) of some rows to be brought into the second-level cache.
 inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns) {
-  const bool quantised = w.format == WeightFormat::nf4;
+  const bool quantised = w.format == WeightFormat::four_bit;
   const int64_t ld = quantised ? w.cols : w.ld;
-  const int64_t bits = quantised ? 4 : w.format == WeightFormat::f32 ? 32 : 16;
+  const int64_t bits = quantised                         ? 4
+                       : w.format == WeightFormat::int8 ? 8
+                       : w.format == WeightFormat::f32  ? 32
+                                                        : 16;
   for (int64_t i = row; i < row + rows; ++i) {
     const char* first = static_cast<const char*>(w.data) + (i * ld + column) * bits / 8;
     for (int64_t byte = 0; byte < columns * bits / 8; byte += 64) _mm_prefetch(first + byte, _MM_HINT_T1);
@@ -21,6 +24,12 @@ inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t 
   if constexpr (kFormat == WeightFormat::f32) {
     const float* p = static_cast<const float*>(w.data) + index;
     return count >= kVector ? load(p) : load_first(p, count);
+  } else if constexpr (kFormat == WeightFormat::int8) {
+    const int8_t* p = static_cast<const int8_t*>(w.data) + index;
+    int8_t first[kVector] = {};
+    if (count < kVector) std::memcpy(first, p, static_cast<size_t>(count));
+    // In the order of the reference decoder, so that rounding is the same.
+    return mul(mul(load_i8(count >= kVector ? p : first), broadcast(w.absmax[row])), broadcast(kInt8Step));
   } else {
     const uint16_t* p = static_cast<const uint16_t*>(w.data) + index;
     if constexpr (kFormat == WeightFormat::bf16) return count >= kVector ? load_bf16(p) : load_bf16_first(p, count);
@@ -29,16 +38,16 @@ inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t 
 }
 
 // 64 codes start at column `column` of row `row`; only for rows made of whole blocks.
-inline const uint8_t* nf4_codes(const WeightView& w, int64_t block) {
-  return static_cast<const uint8_t*>(w.data) + block * (kNf4Block / 2);
+inline const uint8_t* block_codes(const WeightView& w, int64_t block) {
+  return static_cast<const uint8_t*>(w.data) + block * (kCodeBlock / 2);
 }
 
-inline bool whole_blocks(const WeightView& w) { return w.cols % kNf4Block == 0; }
+inline bool whole_blocks(const WeightView& w) { return w.cols % kCodeBlock == 0; }
 
 // Quarter q of a block: elements 16 q .. 16 q + 15.
 template <int kQuarter>
-inline Vec nf4_quarter(Nf4Table table, const uint8_t* codes) {
-  return nf4_values<(kQuarter / 2) * 4>(table, codes + (kQuarter % 2) * kVector);
+inline Vec code_quarter(CodeTable table, const uint8_t* codes) {
+  return code_values<(kQuarter / 2) * 4>(table, codes + (kQuarter % 2) * kVector);
 }
 
 // A view of rows decoded beforehand by the reference decoder: how odd shapes of block formats are read.

@@ -104,7 +104,10 @@ describe('a config file', () => {
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
     ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
     ['packing: 1', 'packing is 1, expected true or false.'],
-    ['quantization: int3', 'quantization is "int3", expected none, nf4 or {type: nf4, double_quant: true}.'],
+    [
+      'quantization: int3',
+      'quantization is "int3", expected none, nf4, fp4, int8 or {type: nf4, double_quant: true}.',
+    ],
     ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
     [
       'optimizer: lion',

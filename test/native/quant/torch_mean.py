@@ -1,4 +1,4 @@
-"""Prints the cases of "the mean has the bits of torch's on one thread" in nf4.test.cpp. Needs torch 2.9.0."""
+"""Prints the cases of "the mean has the bits of torch's on one thread" in four_bit.test.cpp. Needs torch 2.9.0."""
 
 import numpy
 import torch

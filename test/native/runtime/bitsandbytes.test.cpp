@@ -1,4 +1,4 @@
-// Loaded NF4 weights against the bytes of bitsandbytes (test/parity/nf4, made by make_nf4.py) and the hashes of
+// Loaded quantised weights against those of bitsandbytes (test/parity/nf4 and quantized) and the hashes of
 // dequantised model weights (test/parity/lora/cases.json).
 #include <cmath>
 #include <string>
@@ -7,7 +7,7 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "golden.h"
-#include "quant/nf4_packing.h"
+#include "quant/four_bit_packing.h"
 #include "quant/sha256.h"
 #include "runtime/weights.h"
 
@@ -74,10 +74,10 @@ TEST("loaded NF4 weights have the bytes, scales and values of bitsandbytes") {
   for (const std::string& name : cases(file)) {
     const Weight weight = load_weight(pool, source_of(file, name + ".input"), StorageFormat::nf4);
     const int64_t count = weight.rows() * weight.cols();
-    std::vector<uint8_t> packed(nf4_packed_bytes(count));
-    nf4_to_bitsandbytes(static_cast<const uint8_t*>(weight.data()), count, packed.data());
+    std::vector<uint8_t> packed(packed_code_bytes(count));
+    pack_codes(static_cast<const uint8_t*>(weight.data()), count, packed.data());
     if (packed != file.values<uint8_t>(name + ".packed")) CHECK_EQ(name, "packed bytes");
-    const std::vector<float> absmax(weight.absmax(), weight.absmax() + nf4_blocks(count));
+    const std::vector<float> absmax(weight.absmax(), weight.absmax() + code_blocks(count));
     if (absmax != file.values<float>(name + ".absmax")) CHECK_EQ(name, "absmax");
     check_values(file, name + ".dequantized", decoded(weight));
   }
@@ -88,10 +88,10 @@ TEST("double quantisation gives the nearest codes and the nested scales and mean
   Pool pool(2);
   for (const std::string& name : cases(file)) {
     const Weight weight = load_weight(pool, source_of(file, name + ".input"), StorageFormat::nf4_double);
-    const int64_t blocks = nf4_blocks(weight.rows() * weight.cols());
+    const int64_t blocks = code_blocks(weight.rows() * weight.cols());
     const std::vector<uint8_t> codes(weight.absmax_codes(), weight.absmax_codes() + blocks);
     if (codes != file.values<uint8_t>(name + ".double.exact_codes")) CHECK_EQ(name, "codes");
-    const std::vector<float> nested(weight.nested_absmax(), weight.nested_absmax() + nf4_nested_blocks(blocks));
+    const std::vector<float> nested(weight.nested_absmax(), weight.nested_absmax() + nested_blocks(blocks));
     if (nested != file.values<float>(name + ".double.nested_absmax")) CHECK_EQ(name, "nested_absmax");
     std::vector<float> scales(blocks);
     for (int64_t b = 0; b < blocks; ++b) scales[b] = weight.view().scale_of_block(b);
@@ -106,10 +106,10 @@ TEST("codes that bitsandbytes stored decode to its values") {
     const int64_t count = source.rows * source.cols;
     const auto packed = file.values<uint8_t>(name + ".packed");
     const auto absmax = file.values<float>(name + ".double.absmax");
-    std::vector<uint8_t> codes(nf4_code_bytes(count));
-    nf4_from_bitsandbytes(packed.data(), count, codes.data());
+    std::vector<uint8_t> codes(code_bytes(count));
+    unpack_codes(packed.data(), count, zero_code(FourBit::nf4), codes.data());
     WeightView view;
-    view.format = WeightFormat::nf4;
+    view.format = WeightFormat::four_bit;
     view.rows = 1;
     view.cols = count;
     view.data = codes.data();
@@ -120,9 +120,26 @@ TEST("codes that bitsandbytes stored decode to its values") {
   }
 }
 
+TEST("FP4 weights decode to the values of bitsandbytes, and int8 weights have its codes, scales and values") {
+  const test::GoldenFile file("quantized/quantized.safetensors");
+  Pool pool(2);
+  REQUIRE(cases(file).size() == 6);
+  for (const std::string& name : cases(file)) {
+    const TensorSource source = source_of(file, name + ".input");
+    check_values(file, name + ".fp4", decoded(load_weight(pool, source, StorageFormat::fp4)));
+    const Weight int8 = load_weight(pool, source, StorageFormat::int8);
+    const auto* codes = static_cast<const int8_t*>(int8.data());
+    CHECK(std::vector<int8_t>(codes, codes + source.rows * source.cols) == file.values<int8_t>(name + ".int8.codes"));
+    CHECK(std::vector<float>(int8.absmax(), int8.absmax() + source.rows) == file.values<float>(name + ".int8.absmax"));
+    CHECK(decoded(int8) == file.values<float>(name + ".int8"));
+  }
+}
+
 TEST("the tables equal those of bitsandbytes bit for bit") {
   const test::GoldenFile file("nf4/nf4.safetensors");
   CHECK(file.values<float>("nf4_map") == std::vector<float>(kNf4Values, kNf4Values + 16));
+  const test::GoldenFile others("quantized/quantized.safetensors");
+  CHECK(others.values<float>("fp4_map") == std::vector<float>(kFp4Values, kFp4Values + 16));
   CHECK(file.values<float>("dynamic_map") == std::vector<float>(kDynamicMap, kDynamicMap + 256));
 }
 

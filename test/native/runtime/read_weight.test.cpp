@@ -10,7 +10,7 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "quant/ggml.h"
-#include "quant/nf4.h"
+#include "quant/four_bit.h"
 
 namespace {
 

@@ -14,7 +14,8 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "os/process_memory.h"
-#include "quant/nf4.h"
+#include "quant/four_bit.h"
+#include "quant/int8.h"
 #include "temporary_file.h"
 
 namespace {
@@ -79,8 +80,9 @@ Encoded encode(SourceDtype dtype, int64_t rows, int64_t cols) {
 
 constexpr SourceDtype kDtypes[] = {SourceDtype::f32,  SourceDtype::f16,  SourceDtype::bf16,
                                    SourceDtype::q8_0, SourceDtype::q4_0, SourceDtype::q4_1};
-constexpr StorageFormat kFormats[] = {StorageFormat::f32, StorageFormat::bf16, StorageFormat::f16, StorageFormat::nf4,
-                                      StorageFormat::nf4_double};
+constexpr StorageFormat kFormats[] = {StorageFormat::f32, StorageFormat::bf16,       StorageFormat::f16,
+                                      StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::fp4,
+                                      StorageFormat::fp4_double, StorageFormat::int8};
 
 /// A file with the tensor in it and the description that a header would give.
 class Source {
@@ -108,18 +110,30 @@ class Source {
 };
 
 /// What the storage formats make of fp32 values, without the loader.
-std::vector<float> expected_values(const std::vector<float>& values, StorageFormat format) {
+std::vector<float> expected_values(const std::vector<float>& values, int64_t cols, StorageFormat format) {
   const auto count = static_cast<int64_t>(values.size());
   std::vector<float> expected = values;
   if (format == StorageFormat::bf16) {
     for (float& value : expected) value = f32_from_bf16(bf16_from_f32(value));
   }
-  if (format != StorageFormat::nf4 && format != StorageFormat::nf4_double) return expected;
-  std::vector<uint8_t> codes(nf4_code_bytes(count)), absmax_codes(nf4_blocks(count));
-  std::vector<float> absmax(nf4_blocks(count)), nested(nf4_nested_blocks(absmax.size()));
-  quantize_nf4(values.data(), count, codes.data(), absmax.data());
-  WeightView view{WeightFormat::nf4, 1, count, codes.data(), count};
-  if (format == StorageFormat::nf4_double) {
+  if (!is_quantized(format)) return expected;
+  if (format == StorageFormat::int8) {
+    const int64_t rows = count / cols;
+    std::vector<int8_t> codes(values.size());
+    std::vector<float> absmax(rows);
+    for (int64_t r = 0; r < rows; ++r) absmax[r] = quantize_int8(values.data() + r * cols, cols, codes.data() + r * cols);
+    WeightView view{WeightFormat::int8, rows, cols, codes.data(), cols};
+    view.absmax = absmax.data();
+    for (int64_t r = 0; r < rows; ++r) decode_row(view, r, 0, cols, expected.data() + r * cols);
+    return expected;
+  }
+  const bool fp4 = format == StorageFormat::fp4 || format == StorageFormat::fp4_double;
+  std::vector<uint8_t> codes(code_bytes(count)), absmax_codes(code_blocks(count));
+  std::vector<float> absmax(code_blocks(count)), nested(nested_blocks(absmax.size()));
+  quantize_four_bit(fp4 ? FourBit::fp4 : FourBit::nf4, values.data(), count, codes.data(), absmax.data());
+  WeightView view{WeightFormat::four_bit, 1, count, codes.data(), count};
+  view.values = fp4 ? kFp4Values : kNf4Values;
+  if (format == StorageFormat::nf4_double || format == StorageFormat::fp4_double) {
     view.absmax_offset = quantize_absmax(absmax.data(), absmax.size(), absmax_codes.data(), nested.data());
     view.absmax_codes = absmax_codes.data();
     view.nested_absmax = nested.data();
@@ -140,12 +154,13 @@ std::vector<float> decoded(const Weight& weight) {
 
 bool same_bytes(const Weight& a, const Weight& b) {
   const auto elements = static_cast<size_t>(weight_bytes(a.format(), a.rows(), a.cols()));
-  const auto blocks = static_cast<size_t>(nf4_blocks(a.rows() * a.cols()));
+  const auto blocks = static_cast<size_t>(code_blocks(a.rows() * a.cols()));
   if (std::memcmp(a.data(), b.data(), elements) != 0) return false;
-  if (a.absmax() != nullptr) return std::memcmp(a.absmax(), b.absmax(), blocks * 4) == 0;
+  const auto scales = a.format() == StorageFormat::int8 ? static_cast<size_t>(a.rows()) : blocks;
+  if (a.absmax() != nullptr) return std::memcmp(a.absmax(), b.absmax(), scales * 4) == 0;
   if (a.absmax_codes() == nullptr) return true;
   return std::memcmp(a.absmax_codes(), b.absmax_codes(), blocks) == 0 &&
-         std::memcmp(a.nested_absmax(), b.nested_absmax(), nf4_nested_blocks(blocks) * 4) == 0 &&
+         std::memcmp(a.nested_absmax(), b.nested_absmax(), nested_blocks(blocks) * 4) == 0 &&
          a.absmax_offset() == b.absmax_offset();
 }
 
@@ -184,7 +199,7 @@ TEST("every dtype loads into every format with the values that the format allows
       CHECK_EQ(weight.rows(), 9);
       CHECK_EQ(weight.cols(), 96);
       CHECK(weight.format() == format);
-      CHECK(decoded(weight) == expected_values(tensor.values, format));
+      CHECK(decoded(weight) == expected_values(tensor.values, weight.cols(), format));
     }
   }
 }
@@ -234,7 +249,7 @@ TEST("permuted rows come back in order, in every dtype and format") {
     for (const StorageFormat format : kFormats) {
       if (format == StorageFormat::f16 && dtype != SourceDtype::f16) continue;
       const Weight weight = load_weight(pool, source.tensor, format, chunks_of(1000));
-      CHECK(decoded(weight) == expected_values(tensor.values, format));
+      CHECK(decoded(weight) == expected_values(tensor.values, weight.cols(), format));
     }
     std::vector<float> values(24 * 96);
     read_tensor_f32(source.tensor, values.data());
@@ -271,6 +286,8 @@ TEST("a weight allocates the bytes that were planned for its shape and format, a
   CHECK_EQ(constants_bytes(StorageFormat::nf4, 1024, 1024), 65536);
   CHECK_EQ(constants_bytes(StorageFormat::nf4_double, 1024, 1024), 16384 + 256);
   CHECK_EQ(weight_bytes(StorageFormat::bf16, 3, 5), 30);
+  CHECK_EQ(weight_bytes(StorageFormat::int8, 3, 5), 15);
+  CHECK_EQ(constants_bytes(StorageFormat::int8, 3, 5), 12);
 }
 
 TEST("a view stays valid when its weight moves") {
@@ -300,7 +317,7 @@ TEST("loading keeps no full-precision copy: the peak is the quantised weight and
   const int64_t grown = os::resident_memory().peak - before;
   const int64_t planned = weight_bytes(StorageFormat::nf4_double, rows, cols) +
                           constants_bytes(StorageFormat::nf4_double, rows, cols);
-  const int64_t absmax = nf4_blocks(rows * cols) * 4;
+  const int64_t absmax = code_blocks(rows * cols) * 4;
   CHECK_LE(grown, planned + absmax + (8 << 20));
   CHECK_LE(planned, grown);
 }
@@ -345,7 +362,7 @@ TEST("shapes, sizes and positions that do not fit together are refused") {
   load([](TensorSource&) {});
 }
 
-TEST("a value that is not finite cannot become NF4: the message says which tensor and where") {
+TEST("a value that is not finite cannot become a code: the message says which tensor and where") {
   Pool pool(2);
   Encoded tensor = encode(SourceDtype::f32, 40, 41);
   const float infinity = std::numeric_limits<float>::infinity();
@@ -354,6 +371,7 @@ TEST("a value that is not finite cannot become NF4: the message says which tenso
   CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::nf4), "q_proj.weight");
   CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::nf4), "inf at row 17, column 5");
   CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::nf4_double, chunks_of(100)), "inf at row 17, column 5");
+  CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::int8, chunks_of(100)), "inf at row 17, column 5");
   CHECK_EQ(decoded(load_weight(pool, source.tensor, StorageFormat::f32))[17 * 41 + 5], infinity);
 }
 

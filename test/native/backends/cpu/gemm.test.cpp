@@ -61,15 +61,15 @@ struct Weight {
     view.rows = rows;
     view.cols = cols;
     view.ld = cols + 3;
-    if (format == WeightFormat::nf4) {
-      const int64_t blocks = (rows * cols + kNf4Block - 1) / kNf4Block;
-      codes.resize(static_cast<size_t>(blocks * kNf4Block / 2));
+    if (format == WeightFormat::four_bit) {
+      const int64_t blocks = (rows * cols + kCodeBlock - 1) / kCodeBlock;
+      codes.resize(static_cast<size_t>(blocks * kCodeBlock / 2));
       for (uint8_t& code : codes) code = static_cast<uint8_t>(generator()());
       view.data = codes.data();
       if (nested_scales) {
         scale_codes.resize(static_cast<size_t>(blocks));
         for (uint8_t& code : scale_codes) code = static_cast<uint8_t>(generator()());
-        nested = normal((blocks + kNf4NestedBlock - 1) / kNf4NestedBlock);
+        nested = normal((blocks + kNestedBlock - 1) / kNestedBlock);
         view.absmax_codes = scale_codes.data();
         view.nested_absmax = nested.data();
         view.absmax_offset = 0.25f;
@@ -77,6 +77,16 @@ struct Weight {
         absmax = normal(blocks);
         view.absmax = absmax.data();
       }
+      // Whatever table a view brings.
+      if (cols % 2 == 1) view.values = kFp4Values;
+      return;
+    }
+    if (format == WeightFormat::int8) {
+      codes.resize(static_cast<size_t>(rows * view.ld));
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(generator()());
+      absmax = normal(rows);
+      view.data = codes.data();
+      view.absmax = absmax.data();
       return;
     }
     f32 = normal(rows * view.ld);
@@ -219,7 +229,8 @@ void every_combination(Body&& body) {
   }
 }
 
-constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::nf4};
+constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::four_bit,
+                                     WeightFormat::int8};
 constexpr int64_t kOddM[] = {1, 2, 5, 6, 7, 31, 33, 64, 100};
 constexpr int64_t kOddN[] = {1, 15, 16, 17, 48, 64, 192, 576};
 constexpr int64_t kOddK[] = {1, 31, 32, 64, 65, 72, 128, 576};
@@ -268,8 +279,8 @@ TEST("long reductions are summed block by block, whatever the type of the output
   every_combination([&](Level level, Precision precision, bool transposed) {
     check_product(level, transposed, precision, WeightFormat::bf16, DType::bf16, DType::f32, {9, 48, {9000, 16}}, pool);
     check_product(level, transposed, precision, WeightFormat::bf16, DType::f32, DType::bf16, {9, 48, {9000, 16}}, pool);
-    check_product(level, transposed, precision, WeightFormat::nf4, DType::bf16, DType::f32, {17, 64, {4096, 64}}, pool);
-    check_product(level, transposed, precision, WeightFormat::nf4, DType::f32, DType::bf16, {17, 64, {4160}}, pool);
+    check_product(level, transposed, precision, WeightFormat::four_bit, DType::bf16, DType::f32, {17, 64, {4096, 64}}, pool);
+    check_product(level, transposed, precision, WeightFormat::four_bit, DType::f32, DType::bf16, {17, 64, {4160}}, pool);
   });
 }
 
@@ -282,7 +293,7 @@ TEST("activations whose rows fall into the same cache sets, or start off any bou
         std::vector<Activations> xs;
         std::vector<Weight> ws;
         xs.emplace_back(type, m, k, 0);
-        ws.emplace_back(WeightFormat::nf4, transposed ? n : k - 64, transposed ? k - 64 : n);
+        ws.emplace_back(WeightFormat::four_bit, transposed ? n : k - 64, transposed ? k - 64 : n);
         if (!transposed) ws[0] = Weight(WeightFormat::f32, k - 64, n);
         Operand x = xs[0].view;
         x.data = static_cast<const std::byte*>(x.data) + offset * size_of(type);
@@ -307,7 +318,7 @@ TEST("products are the same bits on one, two and three threads") {
     for (int64_t m : {1, 4, 5, 33, 150}) {
       const int64_t n = 208, k = 576;
       const Activations x(DType::bf16, m, k), h(DType::f32, m, 16);
-      const Weight w(WeightFormat::nf4, transposed ? n : k, transposed ? k : n);
+      const Weight w(WeightFormat::four_bit, transposed ? n : k, transposed ? k : n);
       const Weight b(WeightFormat::f32, transposed ? n : 16, transposed ? 16 : n);
       const std::vector<Segment> segments = {{x.view, w.view}, {h.view, b.view}};
       const int64_t reductions[] = {k, 16};

@@ -1,4 +1,4 @@
-#include "quant/nf4.h"
+#include "quant/four_bit.h"
 
 #include <algorithm>
 #include <array>
@@ -9,63 +9,84 @@
 namespace lowrank {
 namespace {
 
-constexpr int kHalf = kNf4Block / 2;
+constexpr int kHalf = kCodeBlock / 2;
 
 // Midpoints of neighbouring NF4 values in float32; a weight on a threshold takes the lower code.
-constexpr float kThresholds[15] = {
+constexpr float kNf4Thresholds[15] = {
     -0.8480963707f, -0.6106328964f, -0.4599952698f, -0.3396794200f, -0.2346073985f,
     -0.1379117370f, -0.0455250181f, 0.0397901498f,  0.1202552468f,  0.2035212517f,
     0.2920137644f,  0.3893125355f,  0.5016634464f,  0.6427869201f,  0.8614784479f,
 };
 
+// Of the magnitudes of FP4, in rising order; a magnitude on a threshold takes the lower one. These are the thresholds of
+// bitsandbytes' CUDA kernel: its CPU version takes midpoints, which differ in the last bits.
+constexpr float kFp4Thresholds[7] = {0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f,
+                                     0.4166667f,  0.583333f,  0.8333333f};
+
+template <FourBit kType>
+[[gnu::always_inline]] inline int32_t code_of(float x) {
+  int32_t above = 0;
+  if constexpr (kType == FourBit::nf4) {
+    for (const float threshold : kNf4Thresholds) above += x > threshold ? 1 : 0;
+    return above;
+  } else {
+    const float magnitude = std::fabs(x);
+    for (const float threshold : kFp4Thresholds) above += magnitude > threshold ? 1 : 0;
+    // The i-th magnitude has the code 0, 1, 6, 7, 4, 5, 2, 3.
+    return (above & 1) | ((4 - (above >> 1)) & 3) << 1 | (x < 0 ? 8 : 0);
+  }
+}
+
 // One block. Plain loops without branches: the compiler vectorises them for each instruction set below.
+template <FourBit kType>
 [[gnu::always_inline]] inline bool quantize_block(const float* weights, uint8_t* codes, float* absmax) {
   int32_t largest = 0;  // the bits of non-negative floats order like integers, NaN above infinity
-  for (int i = 0; i < kNf4Block; ++i) {
+  for (int i = 0; i < kCodeBlock; ++i) {
     largest = std::max(largest, std::bit_cast<int32_t>(weights[i]) & 0x7fffffff);
   }
   *absmax = std::bit_cast<float>(largest);
   // The reciprocal of a subnormal may be infinite; such a block is zero for every purpose.
   const float inverse = largest < 0x00800000 ? 0.0f : 1.0f / *absmax;
-  int32_t code[kNf4Block];
-  for (int i = 0; i < kNf4Block; ++i) {
-    const float x = weights[i] * inverse;
-    int32_t above = 0;
-    for (const float threshold : kThresholds) above += x > threshold ? 1 : 0;
-    code[i] = above;
+  int32_t code[kCodeBlock];
+  for (int i = 0; i < kCodeBlock; ++i) {
+    code[i] = code_of<kType>(weights[i] * inverse);
   }
   for (int i = 0; i < kHalf; ++i) codes[i] = static_cast<uint8_t>(code[i] | (code[i + kHalf] << 4));
   return largest < 0x7f800000;
 }
 
+template <FourBit kType>
 [[gnu::always_inline]] inline int64_t quantize_blocks(const float* weights, int64_t blocks, uint8_t* codes,
                                                       float* absmax) {
   int64_t bad = -1;
   for (int64_t b = blocks - 1; b >= 0; --b) {
-    if (!quantize_block(weights + b * kNf4Block, codes + b * kHalf, absmax + b)) bad = b;
+    if (!quantize_block<kType>(weights + b * kCodeBlock, codes + b * kHalf, absmax + b)) bad = b;
   }
   return bad;
 }
 
+template <FourBit kType>
 int64_t quantize_blocks_baseline(const float* weights, int64_t blocks, uint8_t* codes, float* absmax) {
-  return quantize_blocks(weights, blocks, codes, absmax);
+  return quantize_blocks<kType>(weights, blocks, codes, absmax);
 }
 
 #if defined(__x86_64__)
+template <FourBit kType>
 [[gnu::target("avx2")]] int64_t quantize_blocks_avx2(const float* weights, int64_t blocks, uint8_t* codes,
                                                      float* absmax) {
-  return quantize_blocks(weights, blocks, codes, absmax);
+  return quantize_blocks<kType>(weights, blocks, codes, absmax);
 }
 #endif
 
 using QuantizeBlocks = int64_t (*)(const float*, int64_t, uint8_t*, float*);
 
 // Every version gives the same bits: the operations on an element are the same and none is fused.
+template <FourBit kType>
 QuantizeBlocks choose() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return quantize_blocks_avx2;
+  if (__builtin_cpu_supports("avx2")) return quantize_blocks_avx2<kType>;
 #endif
-  return quantize_blocks_baseline;
+  return quantize_blocks_baseline<kType>;
 }
 
 /// The sum of torch over `kLanes` values at a time.
@@ -112,14 +133,15 @@ float cascade_sum(const float* values, int64_t count) {
 
 }  // namespace
 
-int64_t quantize_nf4(const float* weights, int64_t count, uint8_t* codes, float* absmax) {
-  static const QuantizeBlocks quantize = choose();
-  const int64_t whole = count / kNf4Block;
+int64_t quantize_four_bit(FourBit type, const float* weights, int64_t count, uint8_t* codes, float* absmax) {
+  static const QuantizeBlocks nf4 = choose<FourBit::nf4>(), fp4 = choose<FourBit::fp4>();
+  const QuantizeBlocks quantize = type == FourBit::nf4 ? nf4 : fp4;
+  const int64_t whole = count / kCodeBlock;
   const int64_t bad = quantize(weights, whole, codes, absmax);
-  const int64_t rest = count - whole * kNf4Block;
+  const int64_t rest = count - whole * kCodeBlock;
   if (rest == 0) return bad;
-  float padded[kNf4Block] = {};
-  std::copy_n(weights + whole * kNf4Block, rest, padded);
+  float padded[kCodeBlock] = {};
+  std::copy_n(weights + whole * kCodeBlock, rest, padded);
   const bool good = quantize(padded, 1, codes + whole * kHalf, absmax + whole) < 0;
   return bad >= 0 || good ? bad : whole;
 }
@@ -133,11 +155,11 @@ float quantize_absmax(const float* absmax, int64_t blocks, uint8_t* codes, float
   const float offset = mean_f32(absmax, blocks);
   std::array<float, 255> midpoints;
   for (int i = 0; i < 255; ++i) midpoints[i] = (kDynamicMap[i] + kDynamicMap[i + 1]) * 0.5f;
-  for (int64_t begin = 0; begin < blocks; begin += kNf4NestedBlock) {
-    const int64_t end = std::min(blocks, begin + kNf4NestedBlock);
+  for (int64_t begin = 0; begin < blocks; begin += kNestedBlock) {
+    const int64_t end = std::min(blocks, begin + kNestedBlock);
     float largest = 0;
     for (int64_t b = begin; b < end; ++b) largest = std::max(largest, std::fabs(absmax[b] - offset));
-    nested_absmax[begin / kNf4NestedBlock] = largest;
+    nested_absmax[begin / kNestedBlock] = largest;
     const float inverse = largest < 0x1p-126f ? 0.0f : 1.0f / largest;
     for (int64_t b = begin; b < end; ++b) {
       const float x = std::clamp((absmax[b] - offset) * inverse, -1.0f, 1.0f);

@@ -8,7 +8,7 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "core/error.h"
-#include "quant/nf4.h"
+#include "quant/four_bit.h"
 #include "runtime/weights.h"
 #include "temporary_file.h"
 

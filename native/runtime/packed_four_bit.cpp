@@ -7,8 +7,8 @@
 #include "core/error.h"
 #include "os/file.h"
 #include "quant/half.h"
-#include "quant/nf4.h"
-#include "quant/nf4_packing.h"
+#include "quant/four_bit.h"
+#include "quant/four_bit_packing.h"
 #include "runtime/weights.h"
 
 namespace lowrank {
@@ -53,19 +53,19 @@ void read_codes(Pool& pool, const TensorSource& tensor, const LoadOptions& optio
   const int64_t elements = tensor.rows * tensor.cols;
   const os::File file(tensor.file);
   expect_in_file(tensor, file, tensor.offset, tensor.bytes);
-  const int64_t blocks_at_once = std::max<int64_t>(1, options.chunk_elements * 8 / kNf4Block);
-  const Block packed(Category::workspace, std::min(tensor.bytes, blocks_at_once * kNf4Block / 2));
-  for (int64_t first = 0; first < nf4_blocks(elements); first += blocks_at_once) {
+  const int64_t blocks_at_once = std::max<int64_t>(1, options.chunk_elements * 8 / kCodeBlock);
+  const Block packed(Category::workspace, std::min(tensor.bytes, blocks_at_once * kCodeBlock / 2));
+  for (int64_t first = 0; first < code_blocks(elements); first += blocks_at_once) {
     if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed))
       fail("ABORTED", "Loading ", tensor.name, " from ", tensor.file, " was cancelled.");
-    const int64_t count = std::min(blocks_at_once * kNf4Block, elements - first * kNf4Block);
-    const int64_t offset = tensor.offset + first * kNf4Block / 2;
-    file.read(packed.data(), nf4_packed_bytes(count), offset);
-    if (options.drop_pages) file.drop(offset, nf4_packed_bytes(count));
-    pool.for_range(nf4_blocks(count), kGrain, [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * kNf4Block;
-      nf4_from_bitsandbytes(packed.data<uint8_t>() + at / 2, std::min(count, end * kNf4Block) - at,
-                            codes + (first + begin) * kNf4Block / 2);
+    const int64_t count = std::min(blocks_at_once * kCodeBlock, elements - first * kCodeBlock);
+    const int64_t offset = tensor.offset + first * kCodeBlock / 2;
+    file.read(packed.data(), packed_code_bytes(count), offset);
+    if (options.drop_pages) file.drop(offset, packed_code_bytes(count));
+    pool.for_range(code_blocks(count), kGrain, [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * kCodeBlock;
+      unpack_codes(packed.data<uint8_t>() + at / 2, std::min(count, end * kCodeBlock) - at,
+                   zero_code(FourBit::nf4), codes + (first + begin) * kCodeBlock / 2);
     });
   }
 }
@@ -74,7 +74,7 @@ Weight decoded(Pool& pool, const Weight& packed, StorageFormat format) {
   Weight weight(format, packed.rows(), packed.cols());
   const WeightView view = packed.view();
   const int64_t cols = packed.cols();
-  pool.for_range(packed.rows(), std::max<int64_t>(1, kGrain * kNf4Block / cols), [&](int64_t begin, int64_t end) {
+  pool.for_range(packed.rows(), std::max<int64_t>(1, kGrain * kCodeBlock / cols), [&](int64_t begin, int64_t end) {
     std::vector<float> row(static_cast<size_t>(cols));
     for (int64_t r = begin; r < end; ++r) {
       decode_row(view, r, 0, cols, row.data());
@@ -100,17 +100,17 @@ Weight load_packed_nf4(Pool& pool, const TensorSource& source, StorageFormat for
     refuse(source, "has the shape [", source.rows, ", ", source.cols,
            "]; expected positive sizes and at most 2^44 elements.");
   const int64_t elements = source.rows * source.cols;
-  const int64_t blocks = nf4_blocks(elements);
-  expect_bytes(source, "codes", source.bytes, nf4_packed_bytes(elements));
+  const int64_t blocks = code_blocks(elements);
+  expect_bytes(source, "codes", source.bytes, packed_code_bytes(elements));
   expect_bytes(source, "absmax", source.absmax.bytes, nested ? blocks : blocks * 4);
-  if (nested) expect_bytes(source, "nested absmax", source.nested_absmax.bytes, nf4_nested_blocks(blocks) * 4);
+  if (nested) expect_bytes(source, "nested absmax", source.nested_absmax.bytes, nested_blocks(blocks) * 4);
   if (!std::isfinite(source.absmax_offset)) refuse(source, "has the mean scale ", source.absmax_offset, ".");
 
   Weight weight(kept, source.rows, source.cols);
   if (nested) {
     read_span(source, source.absmax, weight.absmax_codes());
     read_span(source, source.nested_absmax, weight.nested_absmax());
-    expect_scales(source, weight.nested_absmax(), nf4_nested_blocks(blocks));
+    expect_scales(source, weight.nested_absmax(), nested_blocks(blocks));
     weight.set_absmax_offset(source.absmax_offset);
   } else {
     read_span(source, source.absmax, weight.absmax());
@@ -125,18 +125,18 @@ PackedNf4 pack_nf4(Pool& pool, const Weight& weight) {
   if (!nested && weight.format() != StorageFormat::nf4)
     fail("CONFIG", "the weight is held as ", name_of(weight.format()), ", not as NF4");
   const int64_t elements = weight.rows() * weight.cols();
-  const int64_t blocks = nf4_blocks(elements);
+  const int64_t blocks = code_blocks(elements);
   PackedNf4 packed;
-  packed.codes.resize(static_cast<size_t>(nf4_packed_bytes(elements)));
+  packed.codes.resize(static_cast<size_t>(packed_code_bytes(elements)));
   pool.for_range(blocks, kGrain, [&](int64_t begin, int64_t end) {
-    const int64_t at = begin * kNf4Block;
-    nf4_to_bitsandbytes(static_cast<const uint8_t*>(weight.data()) + at / 2, std::min(elements, end * kNf4Block) - at,
+    const int64_t at = begin * kCodeBlock;
+    pack_codes(static_cast<const uint8_t*>(weight.data()) + at / 2, std::min(elements, end * kCodeBlock) - at,
                         packed.codes.data() + at / 2);
   });
   const auto* scales = nested ? weight.absmax_codes() : reinterpret_cast<const uint8_t*>(weight.absmax());
   packed.absmax.assign(scales, scales + (nested ? blocks : blocks * 4));
   if (nested) {
-    packed.nested_absmax.assign(weight.nested_absmax(), weight.nested_absmax() + nf4_nested_blocks(blocks));
+    packed.nested_absmax.assign(weight.nested_absmax(), weight.nested_absmax() + nested_blocks(blocks));
     packed.absmax_offset = weight.absmax_offset();
   }
   return packed;

@@ -1,5 +1,5 @@
 // NF4 against bytes that bitsandbytes produced, and the properties that hold for any input.
-#include "quant/nf4.h"
+#include "quant/four_bit.h"
 
 #include <algorithm>
 #include <bit>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "check.h"
-#include "quant/nf4_packing.h"
+#include "quant/four_bit_packing.h"
 #include "sha256.h"
 
 namespace {
@@ -26,9 +26,9 @@ struct Quantised {
 Quantised quantise(const std::vector<float>& weights) {
   const auto count = static_cast<int64_t>(weights.size());
   Quantised result;
-  result.codes.resize(nf4_code_bytes(count));
-  result.absmax.resize(nf4_blocks(count));
-  result.bad = quantize_nf4(weights.data(), count, result.codes.data(), result.absmax.data());
+  result.codes.resize(code_bytes(count));
+  result.absmax.resize(code_blocks(count));
+  result.bad = quantize_four_bit(FourBit::nf4, weights.data(), count, result.codes.data(), result.absmax.data());
   return result;
 }
 
@@ -43,14 +43,14 @@ std::string hex(const std::vector<uint8_t>& bytes) {
 
 /// The bytes as bitsandbytes packs them.
 std::string packed(const std::vector<float>& weights) {
-  std::vector<uint8_t> bytes(nf4_packed_bytes(weights.size()));
-  nf4_to_bitsandbytes(quantise(weights).codes.data(), weights.size(), bytes.data());
+  std::vector<uint8_t> bytes(packed_code_bytes(weights.size()));
+  pack_codes(quantise(weights).codes.data(), weights.size(), bytes.data());
   return hex(bytes);
 }
 
 WeightView view_of(const Quantised& weights, int64_t rows, int64_t cols) {
   WeightView view;
-  view.format = WeightFormat::nf4;
+  view.format = WeightFormat::four_bit;
   view.rows = rows;
   view.cols = cols;
   view.ld = cols;
@@ -169,7 +169,7 @@ TEST("the error on Gaussian weights is the known 9.2 percent, with and without d
   CHECK_CLOSE(test::relative_error(decode(quantised, count), weights), 0.0919, 0.005);
 
   std::vector<uint8_t> codes(quantised.absmax.size());
-  std::vector<float> nested(nf4_nested_blocks(quantised.absmax.size()));
+  std::vector<float> nested(nested_blocks(quantised.absmax.size()));
   WeightView view = view_of(quantised, 1, count);
   view.absmax = nullptr;
   view.absmax_offset = quantize_absmax(quantised.absmax.data(), codes.size(), codes.data(), nested.data());
@@ -192,15 +192,15 @@ TEST("codes keep their order through the bytes of bitsandbytes and back, for any
   for (const int64_t count : {1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000, 1001}) {
     const std::vector<float> weights = gaussian(count, static_cast<unsigned>(count));
     const Quantised quantised = quantise(weights);
-    std::vector<uint8_t> bytes(nf4_packed_bytes(count));
-    nf4_to_bitsandbytes(quantised.codes.data(), count, bytes.data());
+    std::vector<uint8_t> bytes(packed_code_bytes(count));
+    pack_codes(quantised.codes.data(), count, bytes.data());
     for (int64_t i = 0; i < count; ++i) {
       const uint8_t ours = quantised.codes[i / 64 * 32 + i % 32];
       const uint8_t theirs = bytes[i / 2];
       CHECK_EQ(i % 64 < 32 ? ours & 15 : ours >> 4, i % 2 == 0 ? theirs >> 4 : theirs & 15);
     }
-    std::vector<uint8_t> back(nf4_code_bytes(count), 0xee);
-    nf4_from_bitsandbytes(bytes.data(), count, back.data());
+    std::vector<uint8_t> back(code_bytes(count), 0xee);
+    unpack_codes(bytes.data(), count, zero_code(FourBit::nf4), back.data());
     CHECK(back == quantised.codes);
   }
 }
