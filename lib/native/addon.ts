@@ -36,6 +36,10 @@ export interface ParameterSpec {
 /**
  * The low-rank slot of one linear: y += s * diag(b) B diag(d * mask) A x. Values name entries of the parameter list;
  * absent factors are ones. Several slots may name the same parameter (shared factors).
+ *
+ * With a magnitude m the linear is y = diag(m / c) (W + delta) x instead, delta being that matrix and c_i its row norm
+ * ||W_i + delta_i||, which counts as a constant in the backward pass. Beside other adapters, or at a weight, it adds
+ * what this makes of the output less the base's.
  */
 export interface LowRankSlot {
   kind: 'low_rank'
@@ -67,6 +71,8 @@ export interface LowRankSlot {
   rowDropoutScale?: boolean
   /** Probability with which the whole change is left out of a micro-step, training only. Default 0. */
   moduleDropout?: number
+  /** `[1, out]` norms of the rows of the adapted weight. */
+  magnitude?: string
 }
 
 export interface AdapterSpec {
@@ -252,6 +258,8 @@ export interface NativeAdapter {
   fill(name: string, fill: Fill): void
   /** Fills a parameter with the values of a loaded base weight. */
   copyWeight(name: string, model: NativeModel, weight: string): Job<void>
+  /** Fills a magnitude with the norms of the rows that it stands for, the other values being as they are. */
+  fillRowNorms(name: string, model: NativeModel): Job<void>
   /** Copies an array out (`m` and `v` are AdamW's moments, zeros before the first step). */
   read(name: string, array: AdapterArray): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void

@@ -5,7 +5,7 @@
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import { readJsonObject } from '../files/input.js'
 import type { AdapterDescription } from '../strategies/describe.js'
-import { knownPeftTypes, rulesForPeftType, rulesOf } from '../strategies/index.js'
+import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
 import type { PeftFields, StrategyConfig } from '../strategies/strategy.js'
 import { targetNames } from '../strategies/targets.js'
 
@@ -92,7 +92,7 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
       `${path}: peft_type is ${JSON.stringify(type ?? null)}, expected a name such as "LORA".`,
       { path, peftType: type },
     )
-  const rules = rulesForPeftType(type)
+  const rules = rulesForPeft(type, fields)
   if (rules?.fromPeft === undefined)
     throw new UnsupportedError(
       `${path}: peft_type is ${JSON.stringify(type)}; adapters that can be read: ${knownPeftTypes().join(', ')}.`,

@@ -34,6 +34,11 @@ export function lowRankPairs(
       `${strategy.name} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
       { strategy: strategy.name },
     )
+  if (spec.slots.some(({ magnitude }) => magnitude !== undefined))
+    throw new UnsupportedError(
+      `${strategy.name} scales the rows of the weights, which no sum of low-rank products does, so it has no form as LoRA; merge it, or export the whole model.`,
+      { strategy: strategy.name },
+    )
   const site = new Map(sites.map((one) => [one.path, one]))
   return spec.slots.map((slot) => {
     const { target, rank, scale } = slot

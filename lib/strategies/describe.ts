@@ -90,6 +90,8 @@ export async function initialise(
   for (const { name, rows, cols, initialiser } of factors) {
     if (initialiser.kind === 'weight')
       await translatedAsync(() => adapter.copyWeight(name, base, initialiser.weight).promise)
+    else if (initialiser.kind === 'row_norms')
+      await translatedAsync(() => adapter.fillRowNorms(name, base).promise)
     else if (initialiser.kind === 'torch_uniform') {
       const { seed: own, bound, skip } = initialiser
       adapter.write(name, 'value', torchUniform(own, rows * cols, bound, skip))

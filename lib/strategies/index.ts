@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
+import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
 import { lohaRules } from './loha.js'
@@ -9,10 +10,19 @@ import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'
 import { loraPlusRules } from './lora-plus.js'
 import { qloraRules } from './qlora.js'
-import type { StrategyConfig, StrategyRules } from './strategy.js'
+import type { PeftFields, StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
-const all = [loraRules, loraFaRules, loraPlusRules, dyloraRules, veraRules, lohaRules, qloraRules] as const
+const all = [
+  loraRules,
+  loraFaRules,
+  loraPlusRules,
+  doraRules,
+  dyloraRules,
+  veraRules,
+  lohaRules,
+  qloraRules,
+] as const
 const registry = new Map<string, StrategyRules>(
   [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
 )
@@ -22,6 +32,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraRules.schema,
   loraFaRules.schema,
   loraPlusRules.schema,
+  doraRules.schema,
   dyloraRules.schema,
   veraRules.schema,
   lohaRules.schema,
@@ -36,9 +47,14 @@ export function rulesOf(config: StrategyConfig): StrategyRules {
   return rules
 }
 
-/** The rules that read adapter folders of a `peft_type`, if there are any. */
-export function rulesForPeftType(peftType: string): StrategyRules | undefined {
-  return [...registry.values()].find((rules) => rules.peftType === peftType && rules.fromPeft !== undefined)
+/** The rules that read adapter folders of a `peft_type` with these fields, if there are any. */
+export function rulesForPeft(peftType: string, fields: PeftFields): StrategyRules | undefined {
+  return [...registry.values()].find(
+    (rules) =>
+      rules.peftType === peftType &&
+      rules.fromPeft !== undefined &&
+      (rules.ownsPeft === undefined || rules.ownsPeft(fields)),
+  )
 }
 
 /** `peft_type`s that can be read. */

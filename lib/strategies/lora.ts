@@ -123,6 +123,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
     fan_in_fan_out: false,
     init_lora_weights: true,
   }),
+  ownsPeft: (fields) => fields.use_dora !== true,
   peftKeys: ['r', 'lora_alpha', 'lora_dropout', 'rank_pattern', 'alpha_pattern', 'use_rslora'],
   fromPeft: (fields) =>
     deepFreeze(

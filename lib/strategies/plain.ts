@@ -1,5 +1,6 @@
 /** The strategies that stand on their own, which others may wrap. */
 import * as z from 'zod'
+import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { lohaRules } from './loha.js'
 import { loraRules } from './lora.js'
@@ -10,6 +11,7 @@ import { veraRules } from './vera.js'
 const plain = [
   loraRules,
   loraFaRules,
+  doraRules,
   dyloraRules,
   veraRules,
   lohaRules,
@@ -19,6 +21,7 @@ const plain = [
 export const plainSchema = z.discriminatedUnion('name', [
   loraRules.schema,
   loraFaRules.schema,
+  doraRules.schema,
   dyloraRules.schema,
   veraRules.schema,
   lohaRules.schema,

@@ -36,6 +36,8 @@ export type Initialiser =
   | { kind: 'normal'; std: number }
   /** As torch draws them: `uniform_(-bound, bound)` of a generator with this seed, after `skip` other numbers. */
   | { kind: 'torch_uniform'; bound: number; seed: number; skip: number }
+  /** The norms of the rows of the adapted weight as it starts; for a slot's magnitude, after its other factors. */
+  | { kind: 'row_norms' }
   /** A copy of a base weight of the same shape, in whose place it is used. */
   | { kind: 'weight'; weight: string }
 
@@ -67,6 +69,8 @@ export interface OptimizerGroup {
   name: string
   /** Multiplies the run's learning rate. */
   learningRateFactor: number
+  /** Whether the run's weight decay acts on it. Default true. */
+  decays?: boolean
 }
 
 /** Keys of adapter_config.json that come from the strategy, in PEFT's spelling. */
@@ -152,6 +156,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
   /** Over what all types have in common; `undefined` leaves one of those out. */
   toPeft(config: Config): PeftFields
+  /** Whether a file of this `peft_type` is one of its own, where several strategies share the type. Default: it is. */
+  ownsPeft?(fields: PeftFields): boolean
   /** Keys of this `peft_type` that `fromPeft` reads, beside those that name modules. */
   peftKeys?: readonly string[]
   /** Options from checked fields of an adapter_config.json of this `peft_type`. */

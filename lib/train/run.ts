@@ -307,9 +307,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       beta1: optimizer.betas[0],
       beta2: optimizer.betas[1],
       epsilon: optimizer.eps,
-      groups: adapter.description.groups.map(({ learningRateFactor }) => ({
+      groups: adapter.description.groups.map(({ learningRateFactor, decays }) => ({
         learningRate: learningRate * learningRateFactor,
-        weightDecay: optimizer.weightDecay ?? options.weightDecay,
+        weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
       })),
       maxGradNorm: options.maxGradNorm,
       step,

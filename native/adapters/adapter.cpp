@@ -64,7 +64,8 @@ void AdapterSpec::check() {
            " [", a.rows, ", ", a.cols, "] at scale ", projection.scale,
            "; expected a trained B, a frozen A and the same rank");
   }
-  for (const LowRankSlot& slot : slots) {
+  norm_rows = 0;
+  for (LowRankSlot& slot : slots) {
     if (slot.rank <= 0) fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected at least 1");
     if (slot.a < 0 || slot.b < 0) fail("SHAPE", "adapter at ", slot.target, " needs both A and B");
     const auto expect = [&](int index, const char* factor, int64_t rows, int64_t cols) {
@@ -83,7 +84,13 @@ void AdapterSpec::check() {
     }
     expect(slot.d, "d", 1, slot.rank);
     expect(slot.mask, "mask", 1, slot.rank);
-    expect(slot.b_gain, "b_gain", 1, parameters[slot.b].trained ? parameters[slot.b].rows : -1);
+    const int64_t rows = parameters[slot.b].trained ? parameters[slot.b].rows : -1;
+    expect(slot.b_gain, "b_gain", 1, rows);
+    expect(slot.magnitude, "magnitude", 1, rows);
+    if (slot.magnitude >= 0) {
+      slot.norms = norm_rows;
+      norm_rows += parameters[slot.magnitude].cols;
+    }
     if (slot.mask >= 0 && parameters[slot.mask].trained)
       fail("SHAPE", "adapter at ", slot.target, ": the mask cannot be trained");
     if (!(slot.dropout >= 0 && slot.dropout < 1))
@@ -103,7 +110,8 @@ bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
   if (slot.paired()) return a.cols == in && b.rows == out;
   return (a.trained ? a.cols == in : a.cols >= in) && (b.trained ? b.rows == out : b.rows >= out) &&
-         (slot.b_gain < 0 || spec.parameters[slot.b_gain].cols == out);
+         (slot.b_gain < 0 || spec.parameters[slot.b_gain].cols == out) &&
+         (slot.magnitude < 0 || spec.parameters[slot.magnitude].cols == out);
 }
 
 Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
@@ -114,6 +122,17 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
     gradients_ = Block(Category::gradients, spec_.trained_elements * kFloat);
     m_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
     v_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
+  }
+  if (spec_.norm_rows == 0) return;
+  norms_ = Block(Category::adapters, spec_.norm_bytes());
+  double* const squares = norms_.data<double>();
+  float* const norms = reinterpret_cast<float*>(squares + spec_.norm_rows);
+  row_norms_.resize(spec_.slots.size());
+  for (size_t i = 0; i < row_norms_.size(); ++i) {
+    const LowRankSlot& slot = spec_.slots[i];
+    if (slot.magnitude < 0) continue;
+    row_norms_[i].squares = squares + slot.norms;
+    row_norms_[i].norms = norms + slot.norms;
   }
 }
 

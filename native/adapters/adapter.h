@@ -37,6 +37,9 @@ struct DeltaDropout {
 /// a frozen B taller than the linear: its first columns or rows are used, so that layers of any shape share one.
 /// With a2 and b2 the change is a Hadamard product of two, (b a) . (b2 a2), which is B A of rank r1 r2: row i r2 + j of A
 /// is row i of a times row j of a2, element by element, and the columns of B are made so from those of b and b2.
+///
+/// With a magnitude m the linear is y = diag(m / c) (W + delta) x instead, delta being the matrix above and c_i =
+/// ||W_i + delta_i|| (DoRA, arXiv 2402.09353); c counts as a constant in the backward pass.
 struct LowRankSlot {
   std::string target;
   int64_t rank = 0;
@@ -51,6 +54,8 @@ struct LowRankSlot {
   int a2 = -1;      // [r2, in], where rank is r1 r2 and a is [r1, in]
   int b2 = -1;      // [out, r2]
   DeltaDropout delta_dropout;
+  int magnitude = -1;  // [1, out]
+  int64_t norms = 0;   // rows from the start of the adapter's row norms (filled by AdapterSpec::check)
 
   bool paired() const { return a2 >= 0; }
   bool has_gains() const { return d >= 0 || mask >= 0 || b_gain >= 0; }
@@ -83,14 +88,29 @@ struct AdapterSpec {
   // Filled by `check`.
   int64_t elements = 0;
   int64_t trained_elements = 0;
+  int64_t norm_rows = 0;  // rows of all slots with a magnitude
 
   /// Validates names and shapes and lays the span out. Throws Error("SHAPE").
   void check();
   bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
+  /// Bytes of the row norms that slots with a magnitude keep: a double and a float a row.
+  int64_t norm_bytes() const { return norm_rows * static_cast<int64_t>(sizeof(double) + sizeof(float)); }
 };
 
 /// Whether a slot's factors fit a linear of [out, in]: exactly, or with room to spare where they are frozen.
 bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in);
+
+/// Row norms at a slot with a magnitude, kept until the values or the base change.
+struct RowNorms {
+  double* squares = nullptr;  // [out] ||W_i||^2
+  float* norms = nullptr;     // [out] ||W_i + delta_i||
+  std::weak_ptr<const void> base;  // whose W `squares` are of
+  uint64_t version = 0;            // of the values that `norms` are of
+
+  bool is_of(const std::shared_ptr<const void>& other) const {
+    return !base.owner_before(other) && !other.owner_before(base);
+  }
+};
 
 enum class AdapterArray : uint8_t { value, gradient, m, v };
 enum class Touch : uint8_t { read, write };
@@ -106,6 +126,12 @@ class Adapter {
   float* data(int parameter, AdapterArray array = AdapterArray::value) const;
   float* span(AdapterArray array) const;
 
+  /// Of a slot with a magnitude; for the engine's thread.
+  RowNorms& row_norms(const LowRankSlot& slot) { return row_norms_.at(&slot - spec_.slots.data()); }
+  /// Counts changes of the values, from 1. Whoever writes values says so.
+  uint64_t version() const { return version_; }
+  void values_changed() { ++version_; }
+
   /// For JavaScript's thread: throws Error("CONFIG") while a job that is queued or running writes the array, or reads
   /// it where it is to be written.
   void expect_idle(AdapterArray array, Touch touch) const;
@@ -114,7 +140,9 @@ class Adapter {
   friend class AdapterUse;
   AdapterSpec spec_;
   std::unordered_map<std::string, int> index_;
-  Block values_, gradients_, m_, v_;
+  Block values_, gradients_, m_, v_, norms_;
+  std::vector<RowNorms> row_norms_;  // by slot; empty if none has a magnitude
+  std::atomic<uint64_t> version_{1};
   std::array<std::atomic<int>, 3> uses_{};  // by AdapterUse::Kind
 };
 

@@ -17,8 +17,8 @@ void check_pair(const AdapterSpec& spec, const LowRankSlot& slot) {
   if (!fit || a.rows * a2.rows != slot.rank)
     fail("SHAPE", "adapter at ", slot.target, ": a pair of products [", b.rows, ", ", b.cols, "] x [", a.rows, ", ",
          a.cols, "] and [", b2.rows, ", ", b2.cols, "] x [", a2.rows, ", ", a2.cols, "] at rank ", slot.rank);
-  if (slot.has_gains() || slot.dropout > 0)
-    fail("SHAPE", "adapter at ", slot.target, ": a pair of products takes no gains and no dropout of its input");
+  if (slot.has_gains() || slot.magnitude >= 0 || slot.dropout > 0)
+    fail("SHAPE", "adapter at ", slot.target, ": a pair of products takes no gains, no magnitude and no dropout of its input");
 }
 
 void build_pair_a(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, float* out) {

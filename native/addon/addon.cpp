@@ -184,7 +184,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       auto adapter = std::make_shared<Adapter>(std::move(spec));
       const AdapterSpec& laid_out = adapter->spec();
       const int64_t floats = laid_out.elements + (laid_out.trainable ? 3 * laid_out.trained_elements : 0);
-      hold(info.Env(), std::move(adapter), floats * 4);
+      const int64_t bytes = floats * 4 + laid_out.norm_bytes();
+      hold(info.Env(), std::move(adapter), bytes);
     });
   }
 
@@ -193,6 +194,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                        {InstanceMethod<&AdapterHandle::fill>("fill"), InstanceMethod<&AdapterHandle::read>("read"),
                         InstanceMethod<&AdapterHandle::write>("write"),
                         InstanceMethod<&AdapterHandle::copy_weight>("copyWeight"),
+                        InstanceMethod<&AdapterHandle::fill_row_norms>("fillRowNorms"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
                         InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
   }
@@ -216,6 +218,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     float* const data = adapter.data(index, which);
     if (data == nullptr)
       fail("CONFIG", "adapter parameter '", name, "' is not trained, so it has no gradient or moments");
+    if (which == AdapterArray::value && touch == Touch::write) owner->values_changed();
     return {owner, data, p.rows * p.cols, name};
   }
 
@@ -276,6 +279,23 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
           env,
           [adapter, parameter, model, weight](Context& context, const CancelFlag&) {
             copy_weight_into(context, *model, weight, *adapter, parameter);
+            return true;
+          },
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+    });
+  }
+
+  Napi::Value fill_row_norms(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto adapter = payload(env);
+      const int parameter = adapter->parameter(info[0].ToString());
+      const auto model = ModelHandle::unwrap(info[1]).payload(env);
+      const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+      return environment(env).channel->start<bool>(
+          env,
+          [adapter, parameter, model](Context& context, const CancelFlag&) {
+            lowrank::fill_row_norms(context, *model, *adapter, parameter);
             return true;
           },
           [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);

@@ -185,6 +185,7 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.delta_dropout.rows = static_cast<float>(s.number("rowDropout", 0));
     slot.delta_dropout.all = static_cast<float>(s.number("moduleDropout", 0));
     slot.delta_dropout.rescale = s.flag("rowDropoutScale", false);
+    slot.magnitude = parameter("magnitude");
     spec.slots.push_back(std::move(slot));
   }
   const auto named = [&](const Fields& entry, const char* key) {

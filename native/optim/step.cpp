@@ -117,6 +117,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
               adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
               adapter.span(AdapterArray::value) + run.begin);
   }
+  adapter.values_changed();
   std::fill(gradients, gradients + spec.trained_elements, 0.0f);
   return norm;
 }

@@ -41,6 +41,7 @@ class Builder {
     operand_ = options_.precision == Precision::bf16 ? DType::bf16 : DType::f32;
     value_buffer_.assign(graph_.values.size(), -1);
     aux_buffer_.assign(graph_.nodes.size(), -1);
+    product_.assign(graph_.nodes.size(), -1);
     gradient_.assign(graph_.values.size(), -1);
     pending_.assign(graph_.values.size(), {});
     find_gradients();
@@ -80,6 +81,11 @@ class Builder {
       fail("CONFIG", "plan: training takes exactly one adapter, not ", adapters_.size());
     if (training() && (!adapters_[0]->trainable || adapters_[0]->trained_elements == 0))
       fail("CONFIG", "plan: the adapter has nothing to train");
+    if (training())
+      for (const LowRankSlot& slot : adapters_[0]->slots)
+        if (slot.magnitude >= 0 && slot.dropout > 0)
+          fail("UNSUPPORTED", "adapter at ", slot.target, ": dropout is ", slot.dropout,
+               "; a slot with a magnitude trains without dropout");
   }
 
   // ---- what needs a gradient, what is kept ------------------------------------------------------------------------
@@ -103,6 +109,14 @@ class Builder {
   int64_t in_of(int node) const { return graph_.values[graph_.nodes[node].inputs[0]].cols; }
   int64_t out_of(int node) const { return graph_.values[graph_.nodes[node].out].cols; }
 
+  /// Whether an adapter scales the rows of this linear.
+  bool has_magnitude(int node) const {
+    for (size_t a = 0; a < adapters_.size(); ++a)
+      if (const int s = plan_.slots[a][node]; s >= 0 && adapters_[a]->slots[s].magnitude >= 0) return true;
+    return false;
+  }
+  bool trains_magnitude(const LowRankSlot* s) const { return s && adapters_[0]->trains(s->magnitude); }
+
   /// Whether a weight of the graph is trained, as a copy in the adapter.
   bool trains_weight(int weight) const {
     return training() && weight >= 0 && plan_.copies[weight].adapter == 0 &&
@@ -116,7 +130,7 @@ class Builder {
       const Node& node = graph_.nodes[i];
       if (node.out < 0) continue;
       const LowRankSlot* s = slot(static_cast<int>(i));
-      bool needs = trains_a(s) || trains_folded(s) || trains_weight(node.weight) || trains_weight(node.bias);
+      bool needs = trains_a(s) || trains_folded(s) || trains_magnitude(s) || trains_weight(node.weight) || trains_weight(node.bias);
       for (const int v : node.inputs) needs = needs || needs_gradient_[v];
       if (node.residual >= 0) needs = needs || needs_gradient_[node.residual];
       needs_gradient_[node.out] = needs;
@@ -227,6 +241,7 @@ class Builder {
       reductions.push_back(low.rank);
     }
     gemm = std::max(gemm, round_up(cpu::gemm_workspace(options_.precision, t, out, reductions, options_.threads), 64));
+    if (has_magnitude(index)) bytes += 2 * round_up(out * 4, 64);  // gains of the base and of an adapter
     return bytes + gemm;
   }
 
@@ -237,6 +252,37 @@ class Builder {
     const std::vector<int64_t> reductions{std::max(first, second)};
     return 2 * round_up(block * in * 4, 64) +
            round_up(cpu::gemm_workspace(Precision::f32, block, in, reductions, options_.threads), 64);
+  }
+
+  /// Norms of the rows of every adapter that needs them; the result is the adapter's, and stands until it changes.
+  void adapter_norm(int index) {
+    const Node& node = graph_.nodes[index];
+    const int64_t in = graph_.values[node.inputs[0]].cols, out = graph_.values[node.out].cols;
+    int64_t bytes = 0;
+    for (size_t a = 0; a < adapters_.size(); ++a) {
+      const int s = plan_.slots[a][index];
+      if (s < 0 || adapters_[a]->slots[s].magnitude < 0) continue;
+      const int64_t rank = adapters_[a]->slots[s].rank;
+      const std::vector<int64_t> reduction{in};
+      bytes = std::max(bytes, 2 * round_up(out * rank * 4, 64) + round_up(rank * rank * 8, 64) +
+                                  cpu::gemm_workspace(Precision::f32, rank, out, reduction, options_.threads));
+    }
+    Step step = start(Kernel::adapter_norm, Phase::forward, index);
+    step.workspace = workspace(round_up(bytes, 64), node.path);
+    plan_.steps.push_back(std::move(step));
+  }
+
+  /// Where the output of a linear stands before its rows are scaled. The gradient of the magnitude needs it, so it is
+  /// kept where a linear is not run again in the backward pass: to do so for it alone is one more product of the base.
+  int product_buffer(int index, Phase phase, int y) {
+    const Node& node = graph_.nodes[index];
+    const auto fresh = [&] {
+      return add_buffer(node.path + " unscaled", Category::activations, operand_, RowKind::tokens,
+                        graph_.values[node.out].cols);
+    };
+    const bool again = phase == Phase::forward && in_recomputed_segment(node) && !kept_[node.out];
+    if (trains_magnitude(slot(index)) && !again) return product_[index] = fresh();
+    return graph_.values[node.out].type == ValueType::operand ? y : fresh();
   }
 
   void forward(int index, Phase phase) {
@@ -260,12 +306,14 @@ class Builder {
       case Op::linear:
         step.kernel = Kernel::linear;
         step.x = in(0);
+        if (has_magnitude(index) && phase == Phase::forward) adapter_norm(index);
         if (node.residual >= 0) {
           step.residual = value_buffer_[node.residual];
           if (may_overwrite(node.residual, index, phase)) step.y = step.residual;
         }
         if (step.y < 0) step.y = value_like(node.out, node.path);
         if (slot(index) && !formed_slot(index)) step.aux = hidden_buffer(index);
+        if (has_magnitude(index)) step.x2 = product_buffer(index, phase, step.y);
         step.workspace = workspace(linear_workspace(index), node.path);
         break;
       case Op::rope:
@@ -361,6 +409,15 @@ class Builder {
     step.workspace = workspace(linear_workspace(index), node.path);
     plan_.steps.push_back(std::move(step));
     return step.aux;
+  }
+
+  /// Makes the output of a linear available as it was before its rows were scaled.
+  int materialize_product(int index) {
+    if (product_[index] < 0) {
+      value_buffer_[graph_.nodes[index].out] = -1;
+      materialize(graph_.nodes[index].out);
+    }
+    return product_[index];
   }
 
   int materialize_rstd(int index) {
@@ -489,7 +546,8 @@ class Builder {
     const Node& node = graph_.nodes[index];
     const int x = node.inputs[0];
     const LowRankSlot* s = slot(index);
-    GradientTerm term{index, dy, -1};
+    const int scaled = s && s->magnitude >= 0 ? magnitude_backward(index, dy) : dy;
+    GradientTerm term{index, scaled, -1};
     if (formed_slot(index)) {
       delta_gradient(index, dy);
     } else if (s) {
@@ -499,7 +557,7 @@ class Builder {
       int64_t shared = gemm_bytes(t, s->rank, {out});
       if (s->delta_dropout.any()) bytes += round_up(out * 4, 64);
       if (s->paired()) bytes += round_up(s->rank * in * 4, 64);  // the gradient at A
-      step.dy = dy;
+      step.dy = scaled;
       if (trains_folded(s)) {
         step.aux = materialize_hidden(index);
         shared = std::max(shared, cpu::reduce_tokens_workspace(t, s->rank, out, options_.threads));
@@ -551,6 +609,23 @@ class Builder {
     if (s.delta_dropout.any()) bytes += round_up(out * 4, 64);
     step.workspace = workspace(bytes, graph_.nodes[index].path);
     plan_.steps.push_back(std::move(step));
+  }
+
+  /// The gradient behind the gains of the rows, which all but the residual take for dy. It takes the place of dy unless
+  /// that is a residual's gradient as well.
+  int magnitude_backward(int index, int dy) {
+    const Node& node = graph_.nodes[index];
+    const GraphValue& out = graph_.values[node.out];
+    Step step = start(Kernel::magnitude_gradient, Phase::backward, index);
+    step.dy = dy;
+    if (trains_magnitude(slot(index))) step.x = materialize_product(index);
+    step.dx = out.type == ValueType::operand ? dy
+                                             : add_buffer(node.path + " scaled gradient", Category::activations,
+                                                          operand_, RowKind::tokens, out.cols);
+    step.workspace = workspace(2 * round_up(out.cols * 4, 64), node.path);
+    const int scaled = step.dx;
+    plan_.steps.push_back(std::move(step));
+    return scaled;
   }
 
   /// Emits the input gradient of all linears that read `value`: one product over all their columns.
@@ -633,6 +708,7 @@ class Builder {
   std::vector<bool> needs_gradient_, kept_;
   std::vector<int> value_buffer_;                   // where each forward value now lies, or -1
   std::vector<int> aux_buffer_;                     // rstd, lse or h of each node, or -1
+  std::vector<int> product_;                        // kept output of each linear before its rows are scaled, or -1
   std::vector<int> gradient_;                       // gradient of each value, or -1
   std::vector<std::vector<GradientTerm>> pending_;  // linears whose input gradient waits for the others
 };
@@ -647,6 +723,7 @@ const char* name_of(Mode mode) {
 const char* name_of(Kernel kernel) {
   static constexpr const char* kNames[] = {"embedding",
                                            "rms_norm",
+                                           "adapter_norm",
                                            "linear",
                                            "adapter_hidden",
                                            "rope",
@@ -654,6 +731,7 @@ const char* name_of(Kernel kernel) {
                                            "swiglu",
                                            "head_loss",
                                            "head_logits",
+                                           "magnitude_gradient",
                                            "linear_param_gradient",
                                            "linear_input_gradient",
                                            "rope_backward",

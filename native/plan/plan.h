@@ -34,13 +34,15 @@ struct PlanOptions {
 enum class Kernel : uint8_t {
   embedding,              // tokens -> y
   rms_norm,               // x -> y, aux = rstd
-  linear,                 // x -> y, aux = h (train), residual
+  adapter_norm,           // the row norms at a linear whose adapter has a magnitude
+  linear,                 // x -> y, aux = h (train), residual; x2 = y before its rows are scaled by a magnitude
   adapter_hidden,         // x -> aux = h alone, when only the gradient of B needs it
   rope,                   // y in place
   attention,              // q, k, v -> y, aux = lse
   swiglu,                 // x = gate, x2 = up -> y
   head_loss,              // x -> loss; train: dx of the gathered rows, scattered into dx
   head_logits,            // x -> logits (y)
+  magnitude_gradient,     // x = y before it is scaled, dy -> dx scaled too; adds to the magnitude's gradient
   linear_param_gradient,  // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
   linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`
   rope_backward,          // dx in place
@@ -105,6 +107,7 @@ struct Step {
   void each_written(Visit&& visit) const {
     for (const int id : {y, aux, dx, dq, dk, dv})
       if (id >= 0) visit(id);
+    if (kernel == Kernel::linear && x2 >= 0) visit(x2);
     if (kernel == Kernel::swiglu_backward) {
       visit(x);
       visit(x2);

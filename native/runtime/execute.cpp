@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "adapters/hadamard.h"
+#include "adapters/row_norms.h"
 #include "core/error.h"
 #include "runtime/session.h"
 
@@ -232,6 +233,9 @@ class Executor {
         ops.rms_norm(pool, tokens, cols(node.out), matrix(step.x), vector(node.weight), node.eps, matrix(step.y),
                      at<float>(step.aux));
         break;
+      case Kernel::adapter_norm:
+        adapter_norm(step, node);
+        break;
       case Kernel::linear:
         linear(step, node);
         break;
@@ -252,6 +256,9 @@ class Executor {
         break;
       case Kernel::head_logits:
         head_logits(step, node);
+        break;
+      case Kernel::magnitude_gradient:
+        magnitude_gradient(step, node);
         break;
       case Kernel::linear_param_gradient:
         linear_param_gradient(step, node);
@@ -356,6 +363,56 @@ class Executor {
     return {out, operand_type(), width};
   }
 
+  void adapter_norm(const Step& step, const Node& node) {
+    const int64_t in = cols(node.inputs[0]), out = cols(node.out);
+    // A copy of the base that another adapter trained may change behind this adapter's back.
+    const bool replaced = plan_.copies[node.weight].adapter >= 0;
+    for (size_t index = 0; index < session_.adapters_.size(); ++index) {
+      const LowRankSlot* s = slot(index, step.node);
+      if (s == nullptr || s->magnitude < 0) continue;
+      const std::shared_ptr<Adapter>& adapter = session_.adapters_[index];
+      if (active(index, *s) < s->rank)
+        fail("CONFIG", "adapter at ", s->target, ": a magnitude goes with the whole rank of ", s->rank, ", not with ",
+             active(index, *s), " of it");
+      RowNorms& kept = adapter->row_norms(*s);
+      const bool same_base = !replaced && kept.is_of(session_.model_);
+      if (same_base && kept.version == adapter->version()) continue;
+      const WeightView w = weight(node.weight);
+      if (!same_base) row_squares(context_.pool, w, kept.squares);
+      Scratch scratch(workspace(step));
+      float* const folded = scratch.take<float>(out * s->rank * 4);
+      float* const products = scratch.take<float>(s->rank * out * 4);
+      double* const gram = scratch.take<double>(s->rank * s->rank * 8);
+      const float* const a = adapter->data(s->a);
+      const int64_t a_ld = adapter->spec().parameters[s->a].cols;
+      fold_rows(index, *s, out, folded);
+      gram_of_rows(context_.pool, a, s->rank, in, a_ld, gram);
+      const Segment segment{{a, DType::f32, a_ld}, w};
+      k_->gemm.gemm_nt(context_.pool, Precision::f32, s->rank, out, {&segment, 1}, {products, DType::f32, out},
+                       scratch.rest());
+      row_norms(context_.pool, {w, a, a_ld, folded, s->rank, kept.squares, products, gram}, kept.norms);
+      kept.base = replaced ? std::weak_ptr<const void>() : std::weak_ptr<const void>(session_.model_);
+      kept.version = adapter->version();
+    }
+  }
+
+  /// What scales the rows of the base's product: each adapter with a magnitude adds weight * (m / c - 1) to 1.
+  void base_gains(int node, float* gain, int64_t out) const {
+    float rest = 1;
+    std::fill(gain, gain + out, 0.0f);
+    for (size_t a = 0; a < session_.adapters_.size(); ++a) {
+      const LowRankSlot* s = slot(a, node);
+      if (s == nullptr || s->magnitude < 0) continue;
+      Adapter& adapter = *session_.adapters_[a];
+      const float *m = adapter.data(s->magnitude), *c = adapter.row_norms(*s).norms;
+      const float weight = session_.adapter_weights_[a];
+      for (int64_t i = 0; i < out; ++i) gain[i] += weight * (m[i] / c[i]);
+      rest -= weight;
+    }
+    if (rest == 0) return;
+    for (int64_t i = 0; i < out; ++i) gain[i] += rest;
+  }
+
   void linear(const Step& step, const Node& node) {
     const int64_t in = cols(node.inputs[0]), out = cols(node.out);
     const int64_t element = size_of(operand_type());
@@ -386,13 +443,26 @@ class Executor {
       if (train != nullptr && s->dropout > 0) part.dropped = scratch.take(tokens_capacity() * in * element);
       parts.push_back(part);
     }
+    // Gains of rows come last: y = gain * (x W^T + sum of h B^T). The adapters' own gains differ from the base's where
+    // several act on one linear, so they are folded in over that.
+    float* const gain = step.x2 < 0 ? nullptr : scratch.take<float>(out * 4);
+    if (gain) base_gains(step.node, gain, out);
     for (const Part& part : parts) {
       hidden(part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch);
       const int64_t rank = active(part.adapter, *part.slot);
       Scratch drawn = scratch;
-      fold_rows(part.adapter, *part.slot, out, part.folded, part.weight,
-                row_gains(part.slot->delta_dropout, step.node, out, drawn));
+      const float* gains = row_gains(part.slot->delta_dropout, step.node, out, drawn);
+      if (gain && (parts.size() > 1 || part.weight != 1)) gains = gains_over(part.adapter, *part.slot, gain, out, drawn);
+      fold_rows(part.adapter, *part.slot, out, part.folded, part.weight, gains);
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
+    }
+    if (gain) {
+      k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments,
+                       {at(step.x2), plan_.buffers[step.x2].dtype, out}, scratch.rest());
+      const Matrix none, residual = step.residual >= 0 ? matrix(step.residual) : none;
+      k_->ops.scale_columns(context_.pool, tokens, out, matrix(step.x2), gain, node.bias >= 0 ? vector(node.bias) : nullptr,
+                            residual, matrix(step.y));
+      return;
     }
     Output y{at(step.y), plan_.buffers[step.y].dtype, out};
     if (node.bias >= 0) y.bias = vector(node.bias);
@@ -401,6 +471,39 @@ class Executor {
       y.residual_ld = out;
     }
     k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments, y, scratch.rest());
+  }
+
+  /// The gains of a slot's own rows over those of the base.
+  const float* gains_over(size_t index, const LowRankSlot& s, float* gain, int64_t out, Scratch& scratch) const {
+    Adapter& adapter = *session_.adapters_[index];
+    const float* const m = s.magnitude >= 0 ? adapter.data(s.magnitude) : nullptr;
+    const float* const c = m ? adapter.row_norms(s).norms : nullptr;
+    float* const over = scratch.take<float>(out * 4);
+    for (int64_t i = 0; i < out; ++i) {
+      // A base that is taken away altogether stays in by a share that no sum can see.
+      if (std::fabs(gain[i]) < 1e-12f) gain[i] = 1e-12f;
+      over[i] = (m ? m[i] / c[i] : 1.0f) / gain[i];
+    }
+    return over;
+  }
+
+  void magnitude_gradient(const Step& step, const Node& node) {
+    Adapter& adapter = *session_.adapters_[0];
+    const LowRankSlot& s = *slot(0, step.node);
+    const int64_t out = cols(node.out);
+    Scratch scratch(workspace(step));
+    float* const gain = scratch.take<float>(out * 4);
+    float* const inverse = scratch.take<float>(out * 4);
+    const float *m = adapter.data(s.magnitude), *c = adapter.row_norms(s).norms;
+    for (int64_t i = 0; i < out; ++i) {
+      gain[i] = m[i] / c[i];
+      inverse[i] = 1 / c[i];
+    }
+    if (step.x < 0)
+      k_->ops.scale_columns(context_.pool, tokens, out, matrix(step.dy), gain, nullptr, {}, matrix(step.dx));
+    else
+      k_->ops.scale_columns_backward(context_.pool, tokens, out, matrix(step.dy), matrix(step.x), gain, inverse,
+                                     matrix(step.dx), adapter.data(s.magnitude, AdapterArray::gradient));
   }
 
   int64_t tokens_capacity() const { return plan_.options.tokens; }

@@ -13,13 +13,16 @@
 namespace lowrank {
 namespace {
 
-/// What one adapter adds: folded B [rows, rank] times A [rank, cols].
+/// What one adapter adds: folded B [rows, rank] times A [rank, cols]. With a magnitude m it puts (W + B A) m / ||W + B A||
+/// in place of W, row by row, of which `counts` is what the difference counts for.
 struct Delta {
   std::vector<float> b;
   std::vector<float> built_a;  // of a pair of products
   const float* a;
   int64_t rank;
   int64_t ld;  // elements from row to row of A
+  float counts = 1;  // in b already, unless there is a magnitude
+  const float* magnitude = nullptr;
 };
 
 std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
@@ -41,7 +44,12 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
         delta.a = delta.built_a.data();
       }
       fold(*adapter, slot, rank, 0, weight.rows(), delta.b.data());
-      for (float& value : delta.b) value *= counts;
+      if (slot.magnitude >= 0) {
+        delta.counts = counts;
+        delta.magnitude = adapter->data(slot.magnitude);
+      } else {
+        for (float& value : delta.b) value *= counts;
+      }
       deltas.push_back(std::move(delta));
     }
   }
@@ -66,18 +74,40 @@ WeightView standing(const Weight& weight, const std::string& name, const std::ve
   return view;
 }
 
-/// One row in fp32; `sum` is room for as many numbers.
-void merged_row(const WeightView& view, const std::vector<Delta>& deltas, int64_t row, float* out, float* sum) {
-  decode_row(view, row, 0, view.cols, out);
+/// sum += the row of B A.
+void add_product(const Delta& delta, int64_t row, int64_t cols, float* sum) {
+  for (int64_t j = 0; j < delta.rank; ++j) {
+    const float factor = delta.b[row * delta.rank + j];
+    const float* a = delta.a + j * delta.ld;
+    for (int64_t i = 0; i < cols; ++i) sum[i] += factor * a[i];
+  }
+}
+
+/// One row in fp32; `sum` and `own` are room for as many numbers.
+void merged_row(const WeightView& view, const std::vector<Delta>& deltas, int64_t row, float* out, float* sum,
+                float* own) {
+  const int64_t cols = view.cols;
+  decode_row(view, row, 0, cols, out);
   if (deltas.empty()) return;
-  std::fill(sum, sum + view.cols, 0.0f);
-  for (const Delta& delta : deltas)
-    for (int64_t j = 0; j < delta.rank; ++j) {
-      const float factor = delta.b[row * delta.rank + j];
-      const float* a = delta.a + j * delta.ld;
-      for (int64_t i = 0; i < view.cols; ++i) sum[i] += factor * a[i];
+  std::fill(sum, sum + cols, 0.0f);
+  float rest = 1;  // of the row itself
+  for (const Delta& delta : deltas) {
+    if (delta.magnitude == nullptr) {
+      add_product(delta, row, cols, sum);
+      continue;
     }
-  for (int64_t i = 0; i < view.cols; ++i) out[i] += sum[i];
+    std::fill(own, own + cols, 0.0f);
+    add_product(delta, row, cols, own);
+    double square = 0;
+    for (int64_t i = 0; i < cols; ++i) {
+      own[i] += out[i];
+      square += double{own[i]} * own[i];
+    }
+    const auto gain = static_cast<float>(delta.counts * delta.magnitude[row] / std::sqrt(std::max(square, 1e-30)));
+    for (int64_t i = 0; i < cols; ++i) sum[i] += gain * own[i];
+    rest -= delta.counts;
+  }
+  for (int64_t i = 0; i < cols; ++i) out[i] = rest * out[i] + sum[i];
 }
 
 /// Whether every number survives: finite, and within the range of the type.
@@ -157,11 +187,11 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
   std::atomic<bool> all_fit{true};
   pool.for_range(options.count, 16, [&](int64_t begin, int64_t end) {
     if (cancel && cancel->load(std::memory_order_relaxed)) return;
-    std::vector<float> row(view.cols), sum(view.cols);
+    std::vector<float> row(view.cols), sum(view.cols), own(view.cols);
     for (int64_t i = begin; i < end; ++i) {
       int64_t from = options.begin + i;
       if (heads > 0 && !permutes_elements) from = permuted_row(from, view.rows / heads);
-      merged_row(view, deltas, from, row.data(), sum.data());
+      merged_row(view, deltas, from, row.data(), sum.data(), own.data());
       if (permutes_elements) {
         for (int64_t k = 0; k < view.cols; ++k) sum[k] = row[permuted_row(k, view.cols / heads)];
         row.swap(sum);

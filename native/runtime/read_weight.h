@@ -38,7 +38,8 @@ struct WeightedAdapter {
   int64_t rank = 0;
 };
 
-/// Rows of a weight plus scale * B A of every adapter that has a slot at the target, summed in fp32 and rounded once.
+/// Rows of a weight plus scale * B A of every adapter that has a slot at the target, summed in fp32 and rounded once. A
+/// slot with a magnitude adds what it makes of the row less the row itself.
 /// A copy of the weight that an adapter trains stands in for it.
 /// Throws Error: "SHAPE" for rows outside the weight or an adapter that does not fit; "CONFIG" for a number that the type
 /// cannot hold or that is not finite; "ABORTED".

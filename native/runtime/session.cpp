@@ -6,6 +6,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "adapters/row_norms.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -75,7 +76,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   PlanReport report;
   report.total_parameters = graph.parameters();
   for (const AdapterSpec* spec : adapters) {
-    row(Category::adapters) += spec->elements * 4;
+    row(Category::adapters) += spec->elements * 4 + spec->norm_bytes();
     report.total_parameters += spec->elements;
     for (const WeightCopy& copy : spec->copies)
       report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
@@ -202,6 +203,36 @@ void copy_weight_into(Context& context, const Model& model, const std::string& w
   context.pool.for_range(own.rows, std::max<int64_t>(1, 65536 / own.cols), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) decode_row(view, row, 0, own.cols, out + row * own.cols);
   });
+  adapter.values_changed();
+}
+
+void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int parameter) {
+  const AdapterSpec& spec = adapter.spec();
+  const auto slot = std::find_if(spec.slots.begin(), spec.slots.end(),
+                                 [&](const LowRankSlot& s) { return s.magnitude == parameter; });
+  if (slot == spec.slots.end())
+    fail("CONFIG", "adapter parameter ", spec.parameters[parameter].name, " is no magnitude of a linear");
+  const auto node = model.graph.node_of_path.find(slot->target);
+  if (node == model.graph.node_of_path.end()) fail("CONFIG", "the model has no linear '", slot->target, "'");
+  const int index = model.graph.nodes[node->second].weight;
+  const Weight& weight = model.weights[index];
+  if (!weight) fail("CONFIG", "weight '", model.graph.weights[index].name, "' is not loaded");
+  if (!fits(spec, *slot, weight.rows(), weight.cols()))
+    fail("SHAPE", "adapter at ", slot->target, " does not fit the weight [", weight.rows(), ", ", weight.cols(), "]");
+  const WeightView view = weight.view();
+  std::vector<float> folded(view.rows * slot->rank);
+  fold(adapter, *slot, slot->rank, 0, view.rows, folded.data());
+  const float* const a = adapter.data(slot->a);
+  const int64_t a_ld = spec.parameters[slot->a].cols;
+  float* const out = adapter.data(parameter);
+  context.pool.for_range(view.rows, std::max<int64_t>(1, 65536 / view.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* const b = folded.data() + row * slot->rank;
+      const bool starts_at_zero = std::all_of(b, b + slot->rank, [](float value) { return value == 0; });
+      out[row] = static_cast<float>(direct_row_norm(view, row, a, a_ld, b, starts_at_zero ? 0 : slot->rank));
+    }
+  });
+  adapter.values_changed();
 }
 
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {

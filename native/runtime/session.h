@@ -121,6 +121,10 @@ class Session {
 /// or unloaded weight, Error("SHAPE") when the two differ in shape.
 void copy_weight_into(Context& context, const Model& model, const std::string& weight, Adapter& adapter, int parameter);
 
+/// Fills a magnitude with the norms of the rows that it stands for, W_i + delta_i with the other values as they are, so
+/// that the adapted linear gives what it would give without a magnitude. Throws as copy_weight_into.
+void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int parameter);
+
 /// Draws a token from logits [vocab]: greedy at temperature 0, else softmax over the top_k and top_p best. Deterministic
 /// in (seed, position).
 int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);

@@ -117,6 +117,19 @@ def dylora(trained_ranks: str, optimizer):
 
     return prepare
 
+def dora(model):
+    """AdamW that leaves the magnitudes undecayed."""
+    named = [(key, parameter) for key, parameter in model.named_parameters() if parameter.requires_grad]
+    lengths = [parameter for key, parameter in named if "magnitude" in key]
+    rest = [parameter for key, parameter in named if "magnitude" not in key]
+    groups = [
+        {"params": rest, "weight_decay": OPTIMIZER["weight_decay"]},
+        {"params": lengths, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=OPTIMIZER["lr"], betas=tuple(OPTIMIZER["betas"]), eps=OPTIMIZER["eps"])
+
+
+_patterns = {"rank_pattern": {"k_proj": 2, r"layers\.1\..*down_proj": 6}, "use_rslora": True}
 
 # name, model, strategy as config files spell it, PEFT configuration, optimiser, its settings
 CASES = [
@@ -175,11 +188,29 @@ CASES = [
         adamw,
         OPTIMIZER,
     ),
+    (
+        "dora",
+        "smollm2",
+        {"name": "dora", **_lora},
+        LoraConfig(**_lora, use_dora=True),
+        dora,
+        OPTIMIZER,
+    ),
+    (
+        "dora_patterns",
+        "qwen2",
+        {"name": "dora", **_lora, **_patterns},
+        LoraConfig(**_lora, **_patterns, use_dora=True),
+        dora,
+        OPTIMIZER,
+    ),
 ]
 
 
 # Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
 STARTS = {"lora_B": 0.1, "vera_lambda_b": 0.3, "hada_w2_b": 0.1}
+# Shares by which what starts at a value of its own is moved from there.
+MOVES = {"magnitude_vector": 0.2}
 
 
 def attach(model, name: str, peft):
@@ -198,12 +229,21 @@ def attach(model, name: str, peft):
             std = next((std for part, std in STARTS.items() if part in key), 0)
             noise = torch.randn(value.shape, generator=generator(f"{name}/{key}")) * std if std else 0
             value.copy_((noise if std else drawn[key]) + torch.zeros_like(drawn[key]))
+            for part, share in MOVES.items():
+                if part in key:
+                    move = torch.randn(value.shape, generator=generator(f"{name}/{key}")) * share
+                    value.copy_(drawn[key] * (1 + move))
     return model
+
+
+def saved_name(key: str) -> str:
+    """A parameter's name in PEFT's file."""
+    return key.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector")
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
     return {
-        f"grad.{key.replace('.default', '')}": parameter.grad.float()
+        f"grad.{saved_name(key)}": parameter.grad.float()
         for key, parameter in model.named_parameters()
         if parameter.requires_grad
     }
@@ -250,6 +290,11 @@ def make_folder(name: str, base: str, peft) -> None:
 # name, model, PEFT configuration
 FOLDERS = [
     ("vera_saved", "odd", VeraConfig(r=5, projection_prng_key=1, d_initial=0.2, target_modules=["v_proj", "up_proj"])),
+    (
+        "dora_saved",
+        "qwen2",
+        LoraConfig(r=3, lora_alpha=6, lora_dropout=0.1, use_dora=True, target_modules=["q_proj", "o_proj", "down_proj"]),
+    ),
     ("vera_drawn", "odd", VeraConfig(r=5, projection_prng_key=1, save_projection=False, target_modules=["v_proj", "up_proj"])),
     ("loha_saved", "odd", LoHaConfig(r=3, alpha=2, rank_pattern={"v_proj": 2}, target_modules=["v_proj", "up_proj"])),
 ]

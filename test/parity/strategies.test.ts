@@ -97,7 +97,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     const settings = (step: number) => ({
       groups: groups.map((group) => ({
         learningRate: lr * group.learningRateFactor,
-        weightDecay: weight_decay,
+        weightDecay: group.decays === false ? 0 : weight_decay,
       })),
       // PEFT's optimiser for LoRA-FA adds eps to the root of the moment before its bias is taken out.
       epsilon: c.strategy.name === 'lora-fa' ? eps / Math.sqrt(1 - betas[1] ** step) : eps,
@@ -123,6 +123,7 @@ describe.each([
   ['vera_saved', 'odd'],
   ['vera_drawn', 'odd'],
   ['loha_saved', 'odd'],
+  ['dora_saved', 'qwen2'],
 ])('the folder %s that PEFT wrote', (name, base) => {
   it("gives PEFT's logits", async () => {
     const batch = goldenBatch(await readGolden(`golden/${base}.safetensors`))

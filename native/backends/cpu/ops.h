@@ -80,6 +80,14 @@ struct OpKernels {
   void (*gather_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
   /// out[rows[i]] += x[i] for distinct rows.
   void (*scatter_add_rows)(Pool&, int64_t count, int64_t cols, const Matrix& x, const int32_t* rows, const Matrix& out);
+  /// y[r, c] = x[r, c] * gain[c] (+ bias[c]) (+ addend[r, c]); every tensor f32 or bf16. `bias` and `addend.data` may be
+  /// null; y may be x or the addend itself.
+  void (*scale_columns)(Pool&, int64_t rows, int64_t cols, const Matrix& x, const float* gain, const float* bias,
+                        const Matrix& addend, const Matrix& y);
+  /// The gradients of y = x * gain: dgain[c] += share[c] * sum over rows of dy[r, c] * x[r, c], and dx[r, c] = dy[r, c] *
+  /// gain[c], which may be dy itself. Every tensor f32 or bf16; each sum runs over the rows in a fixed order.
+  void (*scale_columns_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
+                                 const float* gain, const float* share, const Matrix& dx, float* dgain);
   /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
   /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].

@@ -68,6 +68,8 @@ void for_units(Pool& pool, int64_t count, Body&& body) {
 
 /// Rows per chunk for a row-wise kernel: about 16 Ki elements, so that a chunk is worth a trip to the counter.
 inline int64_t row_grain(int64_t cols) { return cols >= 16384 ? 1 : (16384 + cols) / (cols > 0 ? cols : 1); }
+/// Columns that a thread sums over all rows, and rows whose sums are formed before they are added to the rest.
+inline constexpr int64_t kColumnChunk = 64, kRowChunk = 64;
 /// Elements per chunk for a flat kernel.
 inline constexpr int64_t kFlatGrain = 32768;
 

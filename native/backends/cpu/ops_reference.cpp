@@ -159,6 +159,33 @@ void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matrix& x, 
   });
 }
 
+void scale_columns(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* gain, const float* bias,
+                   const Matrix& addend, const Matrix& y) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      double value = double{get(x, row, col)} * gain[col];
+      if (bias != nullptr) value += bias[col];
+      if (addend.data != nullptr) value += get(addend, row, col);
+      set(y, row, col, value);
+    }
+  });
+}
+
+void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
+                            const float* gain, const float* share, const Matrix& dx, float* dgain) {
+  pool.for_range(cols, kColumnChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t col = begin; col < end; ++col) {
+      double sum = 0;
+      for (int64_t row = 0; row < rows; ++row) {
+        const double d = get(dy, row, col);
+        sum += d * get(x, row, col);
+        set(dx, row, col, d * gain[col]);
+      }
+      dgain[col] += static_cast<float>(sum * share[col]);
+    }
+  });
+}
+
 double sum_of_squares(Pool& pool, int64_t count, const float* x) {
   return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
     double sum = 0;
@@ -201,6 +228,8 @@ const OpKernels ops_reference = {
     .dropout_backward_add = dropout_backward_add,
     .gather_rows = gather_rows,
     .scatter_add_rows = scatter_add_rows,
+    .scale_columns = scale_columns,
+    .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
 };

@@ -292,6 +292,59 @@ static void scatter_add_rows(Pool& pool, int64_t count, int64_t cols, const Matr
   });
 }
 
+static void scale_columns(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* gain,
+                          const float* bias, const Matrix& addend, const Matrix& y) {
+  with_type(x.dtype, [&](auto x_tag) {
+    with_type(addend.dtype, [&](auto addend_tag) {
+      with_type(y.dtype, [&](auto y_tag) {
+        for_rows(pool, rows, cols, [&](int64_t row) {
+          const auto* in = row_as<LOWRANK_ELEMENT(x_tag)>(x, row);
+          const auto* more = addend.data == nullptr ? nullptr : row_as<LOWRANK_ELEMENT(addend_tag)>(addend, row);
+          auto* to = row_as<LOWRANK_ELEMENT(y_tag)>(y, row);
+          for_vectors(0, cols, [&](int64_t i, auto lanes) {
+            V value = mul(load(in + i, lanes), load(gain + i, lanes));
+            if (bias != nullptr) value = add(value, load(bias + i, lanes));
+            if (more != nullptr) value = add(value, load(more + i, lanes));
+            store(to + i, value, lanes);
+          });
+        });
+      });
+    });
+  });
+}
+
+static void scale_columns_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
+                                   const float* gain, const float* share, const Matrix& dx, float* dgain) {
+  with_type(dy.dtype, [&](auto dy_tag) {
+    with_type(x.dtype, [&](auto x_tag) {
+      with_type(dx.dtype, [&](auto dx_tag) {
+        // Threads take columns, so that each sum over the rows has one order.
+        pool.for_range((cols + kColumnChunk - 1) / kColumnChunk, 1, [&](int64_t first, int64_t last) {
+          for (int64_t chunk = first; chunk < last; ++chunk) {
+            const int64_t begin = chunk * kColumnChunk, count = std::min(kColumnChunk, cols - begin);
+            float total[kColumnChunk] = {};
+            for (int64_t top = 0; top < rows; top += kRowChunk) {
+              float part[kColumnChunk] = {};
+              for (int64_t row = top; row < std::min(top + kRowChunk, rows); ++row) {
+                const auto* d = row_as<LOWRANK_ELEMENT(dy_tag)>(dy, row) + begin;
+                const auto* in = row_as<LOWRANK_ELEMENT(x_tag)>(x, row) + begin;
+                auto* to = row_as<LOWRANK_ELEMENT(dx_tag)>(dx, row) + begin;
+                for_vectors(0, count, [&](int64_t i, auto lanes) {
+                  const V gradient = load(d + i, lanes);
+                  store(part + i, fma(gradient, load(in + i, lanes), load(part + i, lanes)), lanes);
+                  store(to + i, mul(gradient, load(gain + begin + i, lanes)), lanes);
+                });
+              }
+              for (int64_t i = 0; i < count; ++i) total[i] += part[i];
+            }
+            for (int64_t i = 0; i < count; ++i) dgain[begin + i] += share[begin + i] * total[i];
+          }
+        });
+      });
+    });
+  });
+}
+
 static double sum_of_squares(Pool& pool, int64_t count, const float* x) {
   return sum_chunks(pool, count, [x](int64_t begin, int64_t end) {
     Doubles even = no_doubles(), odd = no_doubles();
@@ -342,6 +395,8 @@ static constexpr OpKernels table = {
     .dropout_backward_add = dropout_backward_add,
     .gather_rows = gather_rows,
     .scatter_add_rows = scatter_add_rows,
+    .scale_columns = scale_columns,
+    .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
 };

@@ -171,7 +171,7 @@ describe('folders of ours', () => {
 
 describe('hostile or foreign folders', () => {
   test.each([
-    [{ use_dora: true }, 'use_dora is true, which is not supported here'],
+    [{ use_qalora: true }, 'use_qalora is true, which is not supported here'],
     [{ modules_to_save: ['lm_head'] }, 'modules_to_save is ["lm_head"], which is not supported here'],
     [{ bias: 'all' }, 'bias is "all", which is not supported here; expected none'],
     [{ lora_bias: true }, 'lora_bias is true'],

@@ -22,7 +22,9 @@ test('qlora() wraps plain LoRA by default, and reads back from the keys of a fil
 })
 
 test('qlora() refuses an adapter that does not exist and checks the one that does', () => {
-  expect(() => qlora({ adapter: { name: 'dora' } })).toThrow('adapter.name is "dora", expected one of lora')
+  expect(() => qlora({ adapter: { name: 'prompt' } })).toThrow(
+    'adapter.name is "prompt", expected one of lora',
+  )
   expect(() => qlora({ adapter: { name: 'qlora' } })).toThrow('adapter.name is "qlora", expected one of lora')
   expect(() => qlora({ adapter: { name: 'lora', r: -1 } as never })).toThrow('adapter.r is -1')
 })

@@ -97,6 +97,38 @@ TEST("adapters add their weight times scale * B d A, summed in fp32, and only th
   CHECK(read_f32(w, options, {{one.get(), 1}}) == base);
 }
 
+TEST("an adapter with a magnitude gives rows of that length, and at a weight its share of the difference") {
+  const Weight w = weight();
+  AdapterSpec spec = adapter(0.5f, 4, 1)->spec();
+  spec.parameters.push_back({"m", 1, kRows, true});
+  spec.slots[0].magnitude = 3;
+  const Adapter dora(std::move(spec));
+  for (int i = 0; i < 4; ++i) {
+    const ParameterSpec& p = dora.spec().parameters[i];
+    fill_normal(dora.data(i), p.rows * p.cols, i == 3 ? 0.5f : 0.2f, 4, p.name);
+  }
+  const auto plain = adapter(0.25f, 2, 7);
+  ReadOptions options;
+  options.target = "here";
+  const std::vector<float> base = stored(w), alone = read_f32(w, options, {{&dora, 1}});
+  const LowRankSlot& slot = dora.spec().slots[0];
+  for (int64_t i = 0; i < kRows; ++i) {
+    std::vector<double> row(base.begin() + i * kCols, base.begin() + (i + 1) * kCols);
+    double square = 0;
+    for (int64_t k = 0; k < kCols; ++k) {
+      for (int64_t j = 0; j < 4; ++j)
+        row[k] += slot.scale * double{dora.data(1)[i * 4 + j]} * dora.data(2)[j] * dora.data(0)[j * kCols + k];
+      square += row[k] * row[k];
+    }
+    for (int64_t k = 0; k < kCols; ++k)
+      CHECK_LE(std::fabs(alone[i * kCols + k] - dora.data(3)[i] * row[k] / std::sqrt(square)), 1e-6);
+  }
+  const std::vector<float> other = read_f32(w, options, {{plain.get(), 1}});
+  const std::vector<float> both = read_f32(w, options, {{plain.get(), 2}, {&dora, 0.5f}});
+  for (size_t i = 0; i < both.size(); ++i)
+    CHECK_LE(std::fabs(both[i] - (base[i] + 2 * (other[i] - base[i]) + 0.5f * (alone[i] - base[i]))), 1e-5);
+}
+
 TEST("a copy that an adapter trains stands in for the weight") {
   AdapterSpec spec;
   spec.parameters = {{"copy", kRows, kCols, true}, {"other", 1, 4, true}};

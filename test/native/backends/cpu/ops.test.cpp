@@ -409,6 +409,60 @@ TEST("values are rounded to bf16 to nearest even, and NaN stays NaN") {
   });
 }
 
+TEST("scale_columns scales, adds a bias and an addend, in place too") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor x(dtype, kRows, cols, random), addend(DType::f32, kRows, cols, random), y(DType::f32, kRows, cols);
+    const Tensor before = x, added = addend;
+    const std::vector<float> gain = random_floats(random, cols), bias = random_floats(random, cols);
+    std::vector<double> full, plain;
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t col = 0; col < cols; ++col) {
+        plain.push_back(before.get(row, col) * gain[col]);
+        full.push_back(plain.back() + bias[col] + added.get(row, col));
+      }
+    }
+    ops.scale_columns(pool, kRows, cols, x.matrix(), gain.data(), bias.data(), addend.matrix(), y.matrix());
+    CHECK_ALL_CLOSE(y.values(), full, 2e-6);
+    ops.scale_columns(pool, kRows, cols, x.matrix(), gain.data(), bias.data(), addend.matrix(), addend.matrix());
+    CHECK(addend.values() == y.values());
+    ops.scale_columns(pool, kRows, cols, x.matrix(), gain.data(), nullptr, {}, x.matrix());
+    CHECK_ALL_CLOSE(x.values(), plain, tolerance(dtype));
+    CHECK(x.spare_untouched());
+    CHECK(y.spare_untouched());
+    CHECK(addend.spare_untouched());
+  });
+}
+
+TEST("scale_columns_backward gives the gradients of the input and the gains, in place too") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    Pool pool(3);
+    const int64_t rows = 150;  // more than are summed at a time
+    Tensor x(dtype, rows, cols, random), dy(dtype, rows, cols, random), dx(dtype, rows, cols);
+    const Tensor before = dy;
+    const std::vector<float> gain = random_floats(random, cols), share = random_floats(random, cols);
+    const std::vector<float> start = random_floats(random, cols);
+    std::vector<float> dgain = start, again = start;
+    std::vector<double> inputs, gains(start.begin(), start.end());
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t col = 0; col < cols; ++col) {
+        inputs.push_back(before.get(row, col) * gain[col]);
+        gains[col] += share[col] * before.get(row, col) * x.get(row, col);
+      }
+    }
+    ops.scale_columns_backward(pool, rows, cols, dy.matrix(), x.matrix(), gain.data(), share.data(), dx.matrix(),
+                               dgain.data());
+    CHECK_ALL_CLOSE(dx.values(), inputs, tolerance(dtype));
+    CHECK_ALL_CLOSE(dgain, gains, 1e-5);
+    ops.scale_columns_backward(pool, rows, cols, dy.matrix(), x.matrix(), gain.data(), share.data(), dy.matrix(),
+                               again.data());
+    CHECK(dy.values() == dx.values());
+    CHECK(again == dgain);
+    CHECK(dx.spare_untouched());
+    CHECK(dy.spare_untouched());
+  });
+}
+
 TEST("sum_of_squares sums in double whatever the length") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     for (const int64_t count : {0, 1, 17, 4096, 4097, 300001}) {
@@ -488,7 +542,11 @@ TEST("operators have the same bits for one, two and three threads") {
         ops.swiglu_backward(pool, rows, cols, act.matrix(), gate.matrix(), up.matrix(), gate.matrix(), up.matrix());
         Tensor grad(dtype, rows, cols);
         ops.cross_entropy(pool, rows, cols, x.matrix(), labels.data(), 1.0f, loss.data(), grad.matrix());
-        results[threads - 1] = {y, dx, act, gate, up, grad};
+        Tensor scaled(dtype, rows, cols), gains(DType::f32, 1, cols);
+        for (int64_t col = 0; col < cols; ++col) gains.set(0, col, 0);
+        ops.scale_columns_backward(pool, rows, cols, grad.matrix(), act.matrix(), w.data(), w.data(), scaled.matrix(),
+                                   gains.data<float>());
+        results[threads - 1] = {y, dx, act, gate, up, grad, scaled, gains};
       }
       CHECK(results[0] == results[1]);
       CHECK(results[0] == results[2]);

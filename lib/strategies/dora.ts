@@ -1,0 +1,83 @@
+/**
+ * DoRA: LoRA that trains the length of every row of the weight apart from its direction. W becomes diag(m / c) (W + s B A)
+ * with c the row norms of W + s B A, which count as constants in the backward pass; A, B and m train. Files, names and
+ * start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
+ */
+import * as z from 'zod'
+import { deepFreeze, parseOptions } from '../schema.js'
+import { type LoraConfig, loraRules } from './lora.js'
+import type { Factor, StrategyRules } from './strategy.js'
+
+/** Options of DoRA: those of LoRA. */
+export interface DoraConfig extends Omit<LoraConfig, 'name'> {
+  readonly name: 'dora'
+}
+
+/** What `dora()` takes. */
+export type DoraOptions = Partial<Omit<DoraConfig, 'name'>>
+
+const schema = z.strictObject({
+  ...loraRules.schema.shape,
+  name: z.literal('dora'),
+}) as unknown as z.ZodObject & z.ZodType<DoraConfig>
+
+/**
+ * LoRA with a trained length for every row of the adapted weights. Takes `out` trained numbers a linear more than LoRA,
+ * and acts like a rank that is higher than it is; worth a try where the rank is low.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example dora({ r: 8, loraAlpha: 16 })
+ * @see Liu et al. 2024, arXiv 2402.09353; PEFT's `use_dora`
+ */
+export function dora(options: DoraOptions = {}): DoraConfig {
+  return deepFreeze(parseOptions(schema, { ...options, name: 'dora' }, { name: 'dora()', spelling: 'camel' }))
+}
+
+const asLora = (config: DoraConfig): LoraConfig => ({ ...config, name: 'lora' })
+
+/** The magnitude has a group of its own: a norm that decays is a weight that fades. */
+const MAGNITUDE = 'magnitude'
+
+function magnitude(path: string, out: number): Factor {
+  const name = `${path}.lora_magnitude_vector`
+  return {
+    name,
+    rows: 1,
+    cols: out,
+    trained: true,
+    initialiser: { kind: 'row_norms' },
+    group: MAGNITUDE,
+    role: 'b',
+    tensor: { name: `base_model.model.${name}`, shape: [out] },
+  }
+}
+
+export const doraRules: StrategyRules<DoraConfig> = {
+  name: 'dora',
+  paper: 'arXiv 2402.09353',
+  peftType: loraRules.peftType,
+  bases: loraRules.bases,
+  trainable: 'A, B and the length of every row of every adapted linear',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: (config) => [
+    ...loraRules.groups(asLora(config)),
+    { name: MAGNITUDE, learningRateFactor: 1, decays: false },
+  ],
+  linears: (config, sites) =>
+    loraRules.linears(asLora(config), sites).map((answer, i) => {
+      const { path, out } = sites[i] as (typeof sites)[number]
+      const lengths = magnitude(path, out)
+      return {
+        slot: { ...answer.slot, magnitude: lengths.name },
+        factors: [...answer.factors, lengths],
+      }
+    }),
+  toPeft: (config) => ({ ...loraRules.toPeft(asLora(config)), use_dora: true }),
+  ownsPeft: (fields) => fields.use_dora === true,
+  peftKeys: [...(loraRules.peftKeys ?? []), 'use_dora'],
+  fromPeft: ({ use_dora: _, ...fields }) =>
+    deepFreeze(
+      parseOptions(schema, { ...fields, name: 'dora' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    ),
+}

@@ -1,0 +1,172 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { type Adapter, loadModel, type Model, nf4, UnsupportedError } from '../../../lib/index.js'
+import { addon } from '../../../lib/native/addon.js'
+import { describeAdapter } from '../../../lib/strategies/describe.js'
+import { dora } from '../../../lib/strategies/dora.js'
+import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { loraPlus } from '../../../lib/strategies/lora-plus.js'
+import { relativeError } from '../../parity/engine.js'
+import { sites, tinyGraph } from './sites.js'
+
+const models = new URL('../../parity/models/', import.meta.url).pathname
+const work = mkdtempSync(join(tmpdir(), 'lowrank-dora-'))
+afterAll(() => rmSync(work, { recursive: true, force: true }))
+
+const tokens = Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 5) % 250)
+
+/** Moves what starts at zero, and the magnitudes by up to a third. */
+function move({ state: { native, description } }: Adapter): void {
+  for (const [i, { name, initialiser }] of description.factors.entries()) {
+    if (initialiser.kind === 'zeros') native.fill(name, { kind: 'normal', std: 0.1, seed: 3 })
+    if (initialiser.kind === 'row_norms')
+      native.write(
+        name,
+        'value',
+        native.read(name, 'value').map((value, j) => value * (1 + Math.sin(i + j) / 3)),
+      )
+  }
+}
+
+describe('dora()', () => {
+  test('is LoRA with a magnitude of every row, which starts as its norm', () => {
+    const options = { r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 }, useRslora: true } as const
+    const [own, plain] = [describeAdapter(dora(options), sites), describeAdapter(lora(options), sites)]
+    expect(own.spec.slots).toEqual(
+      plain.spec.slots.map((slot) => ({ ...slot, magnitude: `${slot.target}.lora_magnitude_vector` })),
+    )
+    const magnitudes = own.factors.filter(({ initialiser }) => initialiser.kind === 'row_norms')
+    expect(
+      magnitudes.map(({ name, rows, cols, trained, tensor }) => ({ name, rows, cols, trained, tensor })),
+    ).toEqual(
+      sites.map(({ path, out }) => ({
+        name: `${path}.lora_magnitude_vector`,
+        rows: 1,
+        cols: out,
+        trained: true,
+        tensor: { name: `base_model.model.${path}.lora_magnitude_vector`, shape: [out] },
+      })),
+    )
+    expect(own.factors.filter((factor) => !magnitudes.includes(factor))).toEqual(plain.factors)
+  })
+
+  test('keeps the magnitudes from decaying, also in LoRA+, where they train faster', () => {
+    const groups = (strategy: Parameters<typeof describeAdapter>[0]) =>
+      describeAdapter(strategy, sites).groups.filter(({ parameters }) =>
+        parameters.some((name) => name.endsWith('magnitude_vector')),
+      )
+    expect(groups(dora())).toMatchObject([{ learningRateFactor: 1, decays: false }])
+    expect(groups(loraPlus({ adapter: dora(), loraplusLrRatio: 8 }))).toMatchObject([
+      { learningRateFactor: 8, decays: false },
+    ])
+  })
+
+  test('reads back from the keys of a file', () => {
+    const config = dora({ r: 3, useRslora: true })
+    const file = strategyToFile(config)
+    expect(file).toMatchObject({ name: 'dora', r: 3, use_rslora: true })
+    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(() => dora({ r: 0 })).toThrow('dora(): r is 0, expected a positive integer.')
+  })
+
+  test('a magnitude that is not as long as its linear is refused', () => {
+    const { spec } = describeAdapter(dora({ targetModules: ['q_proj'], layersToTransform: 0 }), sites)
+    const cut = spec.parameters.map((p) => (p.name.endsWith('vector') ? { ...p, cols: 3 } : p))
+    expect(() => addon().createAdapter({ ...spec, parameters: cut }, { trainable: false })).toThrow(
+      'magnitude (model.layers.0.self_attn.q_proj.lora_magnitude_vector) is [1, 3]',
+    )
+  })
+
+  test.each([false, true])(
+    'a plan counts what it keeps and a session allocates (recompute %s)',
+    (recompute) => {
+      const { spec } = describeAdapter(dora({ r: 4 }), sites)
+      const formats = Object.fromEntries(tinyGraph.weights.map(({ name }) => [name, 'f32' as const]))
+      const plans = {
+        train: { mode: 'train', tokens: 64, sequences: 4, headRows: 64, precision: 'f32', recompute },
+      } as const
+      const report = (of: typeof spec) =>
+        addon().plan(tinyGraph, formats, [{ spec: of, trainable: true }], plans)
+      const bytes = (category: string) =>
+        report(spec).rows.find((row) => row.category === category)?.bytes ?? 0
+      const before = addon().allocated()
+      const adapter = addon().createAdapter(spec, { trainable: true })
+      expect(addon().allocated().adapters - before.adapters).toBe(bytes('adapters'))
+      expect(addon().allocated().optimizer - before.optimizer).toBe(bytes('optimizer'))
+      adapter.dispose()
+    },
+  )
+})
+
+describe.each([
+  ['qwen2', undefined],
+  ['qwen2', nf4()],
+  ['smollm2', nf4({ doubleQuant: true })],
+])('DoRA over %s, %o', (base, quantization) => {
+  const open = (): Promise<Model> =>
+    loadModel(join(models, base), { precision: 'fp32', ...(quantization ? { quantization } : {}) })
+
+  test('starts as the base, and merges into what it computes', async () => {
+    const model = await open()
+    try {
+      const plain = await model.logits(tokens)
+      const adapter = await model.attach(dora({ r: 4, loraAlpha: 8 }))
+      expect(relativeError(await model.logits(tokens, { adapters: [adapter] }), plain)).toBeLessThan(1e-6)
+      move(adapter)
+      const moved = await model.logits(tokens, { adapters: [adapter] })
+      expect(relativeError(moved, plain)).toBeGreaterThan(0.05)
+      const folder = join(work, `merged-${base}-${quantization ? 'nf4' : 'f32'}`)
+      await adapter.merge(folder, { dtype: 'f32', force: true, check: false }) // no tokenizer, so no text to check on
+      const merged = await loadModel(folder, { precision: 'fp32' })
+      expect(relativeError(await merged.logits(tokens), moved)).toBeLessThan(1e-5)
+      await merged.dispose()
+    } finally {
+      await model.dispose()
+    }
+  })
+})
+
+test('beside other adapters and at a weight it adds what it changes, as merging does', async () => {
+  const model = await loadModel(join(models, 'llama3'), { precision: 'fp32' })
+  try {
+    const one = await model.attach(dora({ r: 4 }), { name: 'one' })
+    const two = await model.attach(dora({ r: 2, targetModules: ['q_proj', 'down_proj'] }), { name: 'two' })
+    const three = await model.attach(lora({ r: 3, targetModules: ['q_proj', 'o_proj'] }), { name: 'three' })
+    for (const adapter of [one, two, three]) move(adapter)
+    const choices = [
+      { adapter: one, weight: 0.5 },
+      { adapter: two, weight: 1.5 },
+      { adapter: three, weight: 2 },
+    ]
+    const together = await model.logits(tokens, { adapters: choices })
+    await model.save(join(work, 'together'), { dtype: 'f32', check: false, adapters: choices })
+    const merged = await loadModel(join(work, 'together'), { precision: 'fp32' })
+    expect(relativeError(await merged.logits(tokens), together)).toBeLessThan(1e-5)
+    await merged.dispose()
+  } finally {
+    await model.dispose()
+  }
+})
+
+test('is saved as PEFT saves it and reads back; an adapter of llama.cpp it cannot be', async () => {
+  const model = await loadModel(join(models, 'qwen2'), { precision: 'fp32' })
+  try {
+    const adapter = await model.attach(dora({ r: 2, loraAlpha: 6, useRslora: true }))
+    move(adapter)
+    const expected = await model.logits(tokens, { adapters: [adapter] })
+    await adapter.save(join(work, 'saved'))
+    const read = await model.loadAdapter(join(work, 'saved'), { name: 'read' })
+    expect(read.strategy).toEqual(adapter.strategy)
+    expect(await model.logits(tokens, { adapters: [read] })).toEqual(expected)
+    const written = adapter.export(join(work, 'a.gguf'), { format: 'gguf-lora', check: false })
+    await expect(written).rejects.toThrow(UnsupportedError)
+    const refusal = 'dora scales the rows of the weights, which no sum of low-rank products does'
+    await expect(written).rejects.toThrow(refusal)
+    await expect(adapter.save(join(work, 'lora'), { form: 'lora' })).rejects.toThrow(refusal)
+  } finally {
+    await model.dispose()
+  }
+})
