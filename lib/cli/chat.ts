@@ -140,7 +140,10 @@ export class Conversation implements Talk {
 
   /** Ctrl-C stops the answer and the second one in a row leaves; where nobody is there to press it, the first does. */
   #interrupt(): void {
-    const again = this.#interrupted
+    const typed = this.terminal && this.#lines.line !== ''
+    // What was typed meanwhile is what the key takes away, as in a shell.
+    const again = this.#interrupted && !typed
+    if (typed) for (const name of ['e', 'u']) this.#lines.write(null, { ctrl: true, name })
     this.#interrupted = true
     this.#answer?.abort(new InterruptedError('the answer was stopped.'))
     if (!this.terminal) {

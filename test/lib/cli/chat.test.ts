@@ -191,6 +191,15 @@ test('Ctrl-C stops an answer and keeps it as far as it came; the second one in a
   await sees(/Adapters: out\n/)
   keys.write('\u0003')
   await sees('Press Ctrl-C again or Ctrl-D to leave.')
+  // What was typed meanwhile goes, and the chat stays.
+  const told = () => screen.text.split('Press Ctrl-C again').length
+  const times = told()
+  keys.write('half a question')
+  keys.write('\u0003')
+  await vi.waitFor(() => expect(told()).toBe(times + 1))
+  keys.write('/adapter\r')
+  await vi.waitFor(() => expect(screen.text.split('Adapters: out\n').length).toBe(3))
+  keys.write('\u0003')
   keys.write('\u0003')
   await expect(ended).resolves.toBeUndefined()
 })
