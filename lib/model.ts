@@ -24,7 +24,7 @@ import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
 import { nearest, parseOptions } from './schema.js'
 import { type AdapterDescription, describeAdapter, initialise, linearSites } from './strategies/describe.js'
-import { rulesOf } from './strategies/index.js'
+import { rulesOf, strategyFrom } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import {
@@ -283,9 +283,11 @@ export class Model {
    * Attaches a new adapter, to be trained.
    * @throws {ConfigError} when its targets match nothing, or it stands for another quantisation than the model's
    */
-  async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
+  async attach(given: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     const { seed = 42, name } = options
     this.#base.lifetime.check()
+    // Programs in plain JavaScript may have written it by hand.
+    const strategy = strategyFrom(given, { name: 'attach()', spelling: 'camel', at: 'strategy' })
     this.#checkName(name)
     const wanted = rulesOf(strategy).defaults(strategy).quantization
     if (wanted !== undefined && wanted.type !== this.quantization.type)

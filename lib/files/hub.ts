@@ -57,6 +57,10 @@ const TELL_MS = 100
  */
 export async function locate(kind: HubKind, name: string, options: LocateOptions = {}): Promise<Located> {
   options.signal?.throwIfAborted()
+  if (typeof name !== 'string' || name === '')
+    throw new ConfigError(
+      `the name of the ${kind === 'adapter' ? 'adapter' : 'model'} is ${JSON.stringify(name) ?? String(name)}, expected a path or a name on the hub.`,
+    )
   if (await stat(name).catch(() => undefined)) {
     if (options.revision)
       throw new ConfigError(

@@ -74,6 +74,7 @@ export async function* generateText(
 ): AsyncGenerator<string, Generation, void> {
   const { signal, onPromptProgress, ...rest } = given
   const options = parseOptions(generateSchema, rest, { name: 'generate()', spelling: 'camel' })
+  checkPrompt(prompt)
   const tokenizer = await base.tokenizer()
   const ids = await promptIds(tokenizer, prompt, signal)
   const room = contextLength(base) - ids.length
@@ -90,6 +91,16 @@ export async function* generateText(
   } finally {
     decoder.close()
   }
+}
+
+/** A template would say of it what no reader understands, or answer nothing at all. */
+function checkPrompt(prompt: unknown): void {
+  const isMessage = (one: unknown) => typeof (one as ChatMessage | null | undefined)?.role === 'string'
+  if (typeof prompt === 'string') return
+  if (Array.isArray(prompt) && prompt.length > 0 && prompt.every(isMessage)) return
+  throw new ConfigError(
+    `generate(): the prompt is ${JSON.stringify(prompt) ?? String(prompt)}, expected a text, or a list of at least one message such as { role: 'user', content: 'Hello' }.`,
+  )
 }
 
 /** Draws tokens until an end token, a stop text or the limit, yielding their text. */

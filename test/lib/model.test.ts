@@ -129,6 +129,28 @@ describe('adapters', () => {
     )
   })
 
+  test('and whatever else a program without types gives are checked and named', async () => {
+    const model = await load()
+    const byHand = { name: 'lora', r: 2 } as unknown as ReturnType<typeof lora>
+    expect((await model.attach(byHand)).trainableParameters).toBe(
+      (await model.attach(lora({ r: 2 }))).trainableParameters,
+    )
+    const given = (value: unknown) => value as never
+    await expect(model.attach(given({ name: 'lora', r: -1 }))).rejects.toThrow(
+      'attach(): strategy.r is -1, expected a positive integer.',
+    )
+    await expect(model.attach(given(undefined))).rejects.toThrow(
+      'attach(): strategy: expected a mapping of keys.',
+    )
+    for (const prompt of [5, undefined, [], [{ content: 'Hello' }]])
+      await expect(model.generate(given(prompt))).rejects.toThrow(
+        /^generate\(\): the prompt is .*, expected a text, or a list of at least one message/,
+      )
+    await expect(loadModel(given(undefined))).rejects.toThrow(
+      'the name of the model is undefined, expected a path or a name on the hub.',
+    )
+  })
+
   test('of qlora go onto the quantisation that it stands for, and no other', async () => {
     const plain = await load()
     await expect(plain.attach(qlora())).rejects.toThrow(
