@@ -75,6 +75,21 @@ export interface LowRankSlot {
   magnitude?: string
 }
 
+/**
+ * Row i of `a` [rank, in], element i of `d` [1, rank] and column i of `b` [out, rank], all trained: a regulariser keeps
+ * the vectors near orthogonal, and updates follow the importance of every element.
+ */
+export interface Triplet {
+  a: string
+  d: string
+  b: string
+  /** Decays of the moving means of sensitivity and uncertainty, in [0, 1). */
+  beta1: number
+  beta2: number
+  /** Weight of ||A A^T - I||_F + ||B^T B - I||_F, added to what is minimised; 0 is off. */
+  orthogonal: number
+}
+
 export interface AdapterSpec {
   parameters: ParameterSpec[]
   slots: LowRankSlot[]
@@ -85,6 +100,8 @@ export interface AdapterSpec {
    * frozen `a` [rank, in]. Default none.
    */
   projections?: { a: string; b: string; scale: number }[]
+  /** Default none. */
+  triplets?: Triplet[]
 }
 
 /** How to fill a parameter; random fills are by counter from (seed, name), so any order gives the same numbers. */
@@ -251,7 +268,8 @@ export interface NativeModel {
   dispose(): void
 }
 
-export type AdapterArray = 'value' | 'gradient' | 'm' | 'v'
+/** `m` and `v` are AdamW's moments; `sensitivity` and `uncertainty` are of triplets. All are zero before the first step. */
+export type AdapterArray = 'value' | 'gradient' | 'm' | 'v' | 'sensitivity' | 'uncertainty'
 
 /** Its arrays cannot be reached while a job writes them: that throws CONFIG until the job's promise settles. */
 export interface NativeAdapter {
@@ -260,11 +278,24 @@ export interface NativeAdapter {
   copyWeight(name: string, model: NativeModel, weight: string): Job<void>
   /** Fills a magnitude with the norms of the rows that it stands for, the other values being as they are. */
   fillRowNorms(name: string, model: NativeModel): Job<void>
-  /** Copies an array out (`m` and `v` are AdamW's moments, zeros before the first step). */
+  /** Which arrays a parameter has: all but `value` if it trains, those of importance if it is in a triplet. */
+  arrays(name: string): AdapterArray[]
+  /** Copies an array out. */
   read(name: string, array: AdapterArray): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
   zeroGradients(): void
-  /** Clips, updates the trained parameters and zeroes the gradients. */
+  /** Back to before the first step: gradients, moments and importances are zero, and the latter are followed again. */
+  restart(): void
+  /** Frees the importances; steps no longer follow them. */
+  dropImportances(): void
+  /**
+   * Scores of all triplets, one linear after the other: sensitivity * uncertainty of d_i, with its mean over row i of A
+   * and over column i of B. Rejects with CONFIG once the importances were dropped.
+   */
+  tripletScores(): Job<Float64Array>
+  /** Sets `d` to 0 in the triplets where `keep`, in the order of the scores, is 0. */
+  pruneTriplets(keep: Uint8Array): Job<void>
+  /** Regularises, clips, updates the trained parameters, follows importances and zeroes the gradients. */
   optimizerStep(options: OptimizerStep): Job<{ gradNorm: number }>
   dispose(): void
 }

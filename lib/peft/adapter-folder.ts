@@ -59,7 +59,7 @@ export async function saveAdapterFolder(
       name: tensor.name,
       dtype: 'F32' as const,
       shape: tensor.shape,
-      data: () => float32Bytes(read(factor.name)),
+      data: () => (isEmpty(factor) ? new Uint8Array() : float32Bytes(read(factor.name))),
     }))
     await writeSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
     const sidecar = {
@@ -107,6 +107,7 @@ export async function openAdapterFolder(path: string, sites: readonly LinearSite
     baseFingerprint: sidecar?.fingerprint ?? null,
     async *parameters() {
       for (const { factor, tensor } of saved) {
+        if (isEmpty(factor)) continue
         const dtype = header.tensors.get(tensor.name)?.dtype ?? ''
         const bytes = await readTensor(header, tensor.name)
         yield { name: factor.name, values: toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`) }
@@ -115,10 +116,14 @@ export async function openAdapterFolder(path: string, sites: readonly LinearSite
   }
 }
 
+const isEmpty = ({ rows, cols }: Factor): boolean => rows * cols === 0
+
 type SavedFactor = { factor: Factor; tensor: { name: string; shape: number[] } }
 
-function savedFactors(description: AdapterDescription): SavedFactor[] {
-  return description.factors.flatMap((factor) => (factor.tensor ? [{ factor, tensor: factor.tensor }] : []))
+function savedFactors({ factors, empty }: AdapterDescription): SavedFactor[] {
+  return [...factors, ...empty].flatMap((factor) =>
+    factor.tensor ? [{ factor, tensor: factor.tensor }] : [],
+  )
 }
 
 /** adapter_config.json says what is computed; our own file adds what trains it, and must not say otherwise. */

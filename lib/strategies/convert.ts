@@ -21,7 +21,8 @@ export interface LowRankPair {
 }
 
 /**
- * The adapter as pairs of factors that compute the same.
+ * The adapter as pairs of factors that compute the same. Ranks whose gain is zero are left out, and linears with no
+ * other; an adapter of zeros alone keeps them all.
  * @throws {UnsupportedError} for an adapter that is no sum of low-rank products at linears
  */
 export function lowRankPairs(
@@ -40,12 +41,41 @@ export function lowRankPairs(
       { strategy: strategy.name },
     )
   const site = new Map(sites.map((one) => [one.path, one]))
-  return spec.slots.map((slot) => {
-    const { target, rank, scale } = slot
+  const acting = spec.slots.map((slot) => actingRanks(read, slot))
+  const zero = acting.every((ranks) => ranks.length === 0)
+  return spec.slots.flatMap((slot, i) => {
+    const { target, scale } = slot
+    const ranks = zero ? [...Array(slot.rank).keys()] : (acting[i] as number[])
+    if (ranks.length === 0) return []
     const shape = site.get(target) as LinearSite
-    const a = () => factorA(read, slot, shape.in)
-    const b = () => factorB(read, slot, shape.out)
-    return { target, in: shape.in, out: shape.out, rank, scale, a, b }
+    const a = () => pickRows(factorA(read, slot, shape.in), slot.rank, ranks)
+    const b = () => pickColumns(factorB(read, slot, shape.out), slot.rank, ranks)
+    return [{ target, in: shape.in, out: shape.out, rank: ranks.length, scale, a, b }]
+  })
+}
+
+function actingRanks(read: ReadFactor, { d, mask, rank }: LowRankSlot): number[] {
+  const gains = [d, mask].flatMap((name) => (name === undefined ? [] : [read(name)]))
+  return [...Array(rank).keys()].filter((i) => gains.every((values) => values[i] !== 0))
+}
+
+/** Some rows of `[rows, cols]`, in the given order. */
+export function pickRows(values: Float32Array, rows: number, picked: readonly number[]): Float32Array {
+  if (picked.length === rows) return values
+  const cols = values.length / rows
+  const out = new Float32Array(picked.length * cols)
+  picked.forEach((row, i) => {
+    out.set(values.subarray(row * cols, (row + 1) * cols), i * cols)
+  })
+  return out
+}
+
+/** Some columns of `[rows, cols]`, in the given order. */
+export function pickColumns(values: Float32Array, cols: number, picked: readonly number[]): Float32Array {
+  if (picked.length === cols) return values
+  return Float32Array.from({ length: (values.length / cols) * picked.length }, (_, i) => {
+    const row = Math.floor(i / picked.length)
+    return values[row * cols + (picked[i % picked.length] as number)] as number
   })
 }
 

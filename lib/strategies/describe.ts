@@ -14,6 +14,8 @@ export interface AdapterDescription {
   spec: AdapterSpec
   /** By name, in the order of `spec.parameters`. */
   factors: Factor[]
+  /** Of linears that have no rank left: in files they are there, with no elements. */
+  empty: Factor[]
   groups: (OptimizerGroup & { parameters: string[] })[]
   /** Paths of the adapted linears. */
   targets: string[]
@@ -52,7 +54,8 @@ export function describeAdapter(
       throw new InternalError(`strategy ${strategy.name} gives ${factor.name} two shapes`, { known, factor })
     factors.set(factor.name, factor)
   }
-  const list = [...factors.values()]
+  const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
+  const active = answers.filter(({ slot }) => slot.rank > 0)
   const groups = rules.groups(strategy)
   return {
     strategy,
@@ -64,13 +67,17 @@ export function describeAdapter(
         trained,
         group: indexOf(group, groups),
       })),
-      slots: answers.map((answer) => answer.slot),
+      slots: active.map((answer) => answer.slot),
       copies: copies.map(({ name, initialiser }) => ({ parameter: name, weight: copiedWeight(initialiser) })),
       projections: answers.flatMap(({ slot: { a, b, scale }, projected }) =>
         projected ? [{ a, b, scale }] : [],
       ),
+      triplets: active.flatMap(({ slot: { a, d, b }, triplet }) =>
+        triplet && d !== undefined ? [{ a, d, b, ...triplet }] : [],
+      ),
     },
     factors: list,
+    empty: [...factors.values()].filter(({ rows, cols }) => rows * cols === 0),
     groups: groups.map((group) => ({
       ...group,
       parameters: list.filter((f) => f.trained && f.group === group.name).map((f) => f.name),

@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
+import { adaloraRules } from './adalora.js'
 import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
@@ -19,6 +20,7 @@ const all = [
   loraPlusRules,
   doraRules,
   dyloraRules,
+  adaloraRules,
   veraRules,
   lohaRules,
   qloraRules,
@@ -34,6 +36,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraPlusRules.schema,
   doraRules.schema,
   dyloraRules.schema,
+  adaloraRules.schema,
   veraRules.schema,
   lohaRules.schema,
   qloraRules.schema,

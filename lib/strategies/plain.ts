@@ -1,5 +1,6 @@
 /** The strategies that stand on their own, which others may wrap. */
 import * as z from 'zod'
+import { adaloraRules } from './adalora.js'
 import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { lohaRules } from './loha.js'
@@ -13,6 +14,7 @@ const plain = [
   loraFaRules,
   doraRules,
   dyloraRules,
+  adaloraRules,
   veraRules,
   lohaRules,
 ] as unknown as readonly StrategyRules[]
@@ -23,6 +25,7 @@ export const plainSchema = z.discriminatedUnion('name', [
   loraFaRules.schema,
   doraRules.schema,
   dyloraRules.schema,
+  adaloraRules.schema,
   veraRules.schema,
   lohaRules.schema,
 ])

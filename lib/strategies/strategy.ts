@@ -5,7 +5,7 @@
  */
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
-import type { LowRankSlot, NativeAdapter } from '../native/addon.js'
+import type { LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
 import type { AdapterDescription } from './describe.js'
 import type { TrainingDefaults } from './quantization.js'
 
@@ -56,12 +56,14 @@ export interface Factor {
   tensor?: { name: string; shape: number[] }
 }
 
-/** A strategy's answer for one linear. */
+/** A strategy's answer for one linear. Of one that has no rank left, the slot's rank and the factors' rows are 0. */
 export interface LinearAdapter {
   slot: LowRankSlot
   factors: Factor[]
   /** B's gradient is projected by the frozen A before each update. Default false. */
   projected?: boolean
+  /** Row i of A, element i of d and column i of B are followed and regularised as a triplet. Default: they are not. */
+  triplet?: Omit<Triplet, 'a' | 'd' | 'b'>
 }
 
 /** Parameters that share their optimiser settings. */

@@ -18,6 +18,7 @@ import {
   type SafetensorsHeader,
   writeSafetensors,
 } from '../files/safetensors.js'
+import type { AdapterArray } from '../native/addon.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
 import { strategyToFile } from '../strategies/index.js'
@@ -29,7 +30,9 @@ const STATE = 'training_state.json'
 const TENSORS = 'training_state.safetensors'
 const PREFIX = 'checkpoint-'
 const STATE_LIMIT = 16 << 20
+/** Arrays of trained factors that are kept: moments always, importances while steps follow them. */
 const MOMENTS = ['m', 'v'] as const
+const IMPORTANCES = ['sensitivity', 'uncertainty'] as const
 
 /** Where a run stands between two steps. */
 export interface TrainingState {
@@ -82,7 +85,7 @@ export async function saveCheckpoint(
   const path = join(outputDir, `${PREFIX}${state.step}`)
   const trained = adapter.description.factors.filter((factor) => factor.trained)
   const tensors = trained.flatMap((factor) =>
-    MOMENTS.map((moment) => ({
+    [...MOMENTS, ...followed(adapter, factor.name)].map((moment) => ({
       name: momentName(factor, moment),
       dtype: 'F32' as const,
       shape: [factor.rows, factor.cols],
@@ -194,7 +197,10 @@ export async function restoreCheckpoint(
     await restoreFactors(header, checkpoint, adapter)
   else await restoreAdapter(path, base, adapter)
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
-    for (const moment of MOMENTS) {
+    const importances = followed(adapter, factor.name).filter((array) =>
+      header.tensors.has(momentName(factor, array)),
+    )
+    for (const moment of [...MOMENTS, ...importances]) {
       const name = momentName(factor, moment)
       const tensor = header.tensors.get(name)
       if (tensor?.shape.join() !== [factor.rows, factor.cols].join())
@@ -370,7 +376,12 @@ export function missingFile(path: string): string | undefined {
   return [...saved, TENSORS, STATE].find((name) => !existsSync(join(path, name)))
 }
 
-const momentName = (factor: { name: string; tensor?: { name: string } }, moment: 'm' | 'v') =>
+const followed = ({ native }: AdapterState, factor: string) => {
+  const arrays = native.arrays(factor)
+  return IMPORTANCES.filter((array) => arrays.includes(array))
+}
+
+const momentName = (factor: { name: string; tensor?: { name: string } }, moment: AdapterArray) =>
   `${moment}.${factor.tensor?.name ?? factor.name}`
 
 const valueName = (name: string) => `value.${name}`

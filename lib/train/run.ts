@@ -213,14 +213,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { base, adapter, use } = this.#setup
     return use(async () => {
       adapter.version++
+      adapter.native.restart()
       if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
-      for (const { name, rows, cols, trained } of adapter.description.spec.parameters) {
-        if (!trained) continue
-        const zeros = new Float32Array(rows * cols)
-        adapter.native.write(name, 'm', zeros)
-        adapter.native.write(name, 'v', zeros)
-      }
-      adapter.native.zeroGradients()
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
     })

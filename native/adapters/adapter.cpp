@@ -1,5 +1,6 @@
 #include "adapters/adapter.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <unordered_set>
@@ -65,6 +66,26 @@ void AdapterSpec::check() {
            "; expected a trained B, a frozen A and the same rank");
   }
   norm_rows = 0;
+  tracked_elements = 0;
+  for (ParameterSpec& p : parameters) p.tracked = -1;
+  for (const TripletSpec& triplet : triplets) {
+    for (const int index : {triplet.a, triplet.d, triplet.b}) {
+      if (index < 0 || index >= static_cast<int>(parameters.size())) fail("SHAPE", "adapter: a triplet names no parameter");
+      ParameterSpec& p = parameters[index];
+      if (!p.trained) fail("SHAPE", "adapter: ", p.name, " is in a triplet and does not train");
+      if (p.tracked >= 0) fail("SHAPE", "adapter: ", p.name, " is in two triplets");
+      p.tracked = tracked_elements;
+      tracked_elements += p.rows * p.cols;
+    }
+    const ParameterSpec &a = parameters[triplet.a], &d = parameters[triplet.d], &b = parameters[triplet.b];
+    if (d.rows != 1 || d.cols != a.rows || d.cols != b.cols)
+      fail("SHAPE", "adapter: ", a.name, " [", a.rows, ", ", a.cols, "], ", d.name, " [", d.rows, ", ", d.cols, "] and ",
+           b.name, " [", b.rows, ", ", b.cols, "] are no triplet; expected [rank, in], [1, rank] and [out, rank]");
+    const auto mean = [](float beta) { return beta >= 0 && beta < 1; };
+    if (!mean(triplet.beta1) || !mean(triplet.beta2) || !(triplet.orthogonal >= 0))
+      fail("SHAPE", "adapter: the triplet of ", a.name, " has beta1 ", triplet.beta1, ", beta2 ", triplet.beta2,
+           " and orthogonal ", triplet.orthogonal, "; expected two numbers in [0, 1) and one from 0");
+  }
   for (LowRankSlot& slot : slots) {
     if (slot.rank <= 0) fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected at least 1");
     if (slot.a < 0 || slot.b < 0) fail("SHAPE", "adapter at ", slot.target, " needs both A and B");
@@ -122,6 +143,7 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
     gradients_ = Block(Category::gradients, spec_.trained_elements * kFloat);
     m_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
     v_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
+    make_importances();
   }
   if (spec_.norm_rows == 0) return;
   norms_ = Block(Category::adapters, spec_.norm_bytes());
@@ -134,6 +156,24 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
     row_norms_[i].squares = squares + slot.norms;
     row_norms_[i].norms = norms + slot.norms;
   }
+}
+
+void Adapter::make_importances() {
+  if (sensitivity_ || spec_.tracked_elements == 0) return;
+  sensitivity_ = Block(Category::optimizer, spec_.tracked_elements * kFloat);
+  uncertainty_ = Block(Category::optimizer, spec_.tracked_elements * kFloat);
+}
+
+void Adapter::restart() {
+  if (!spec_.trainable) return;
+  make_importances();
+  for (const Block* block : {&gradients_, &m_, &v_, &sensitivity_, &uncertainty_})
+    std::fill_n(block->data<std::byte>(), block->bytes(), std::byte{0});
+}
+
+void Adapter::drop_importances() {
+  sensitivity_ = Block();
+  uncertainty_ = Block();
 }
 
 int Adapter::parameter(const std::string& name) const {
@@ -152,6 +192,10 @@ float* Adapter::span(AdapterArray array) const {
       return m_.data<float>();
     case AdapterArray::v:
       return v_.data<float>();
+    case AdapterArray::sensitivity:
+      return sensitivity_.data<float>();
+    case AdapterArray::uncertainty:
+      return uncertainty_.data<float>();
   }
   return nullptr;
 }
@@ -177,8 +221,11 @@ AdapterUse::~AdapterUse() {
 
 float* Adapter::data(int parameter, AdapterArray array) const {
   const ParameterSpec& p = spec_.parameters[parameter];
-  if (array != AdapterArray::value && !spec_.trains(parameter)) return nullptr;
-  return span(array) + p.offset;
+  if (array == AdapterArray::value) return span(array) + p.offset;
+  if (!spec_.trains(parameter)) return nullptr;
+  const bool importance = array == AdapterArray::sensitivity || array == AdapterArray::uncertainty;
+  if (!importance) return span(array) + p.offset;
+  return p.tracked >= 0 && sensitivity_ ? span(array) + p.tracked : nullptr;
 }
 
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name) {

@@ -22,6 +22,7 @@ struct ParameterSpec {
   bool trained = false;
   int group = 0;       // whose optimiser settings it has
   int64_t offset = 0;  // elements from the start of the value span (filled by AdapterSpec::check)
+  int64_t tracked = -1;  // the same from the start of the importance spans; -1: not in a triplet
 };
 
 /// What training leaves out of an adapter's change of a weight, drawn anew for each micro-step.
@@ -78,17 +79,29 @@ struct GradientProjection {
   float scale = 1;
 };
 
+/// Rows of A with their gains and columns of B, whose importance is followed from update to update, and which are kept
+/// near orthogonal while they train (adapters/triplets.h). All three train, and belong to no other triplet.
+struct TripletSpec {
+  int a = -1;  // [rank, in]
+  int d = -1;  // [1, rank]
+  int b = -1;  // [out, rank]
+  float beta1 = 0, beta2 = 0;  // of the moving means of sensitivity and uncertainty
+  float orthogonal = 0;        // weight of ||A A^T - I|| + ||B^T B - I|| in what is trained; 0 is off
+};
+
 struct AdapterSpec {
   std::vector<ParameterSpec> parameters;
   std::vector<LowRankSlot> slots;
   std::vector<WeightCopy> copies;
   std::vector<GradientProjection> projections;
+  std::vector<TripletSpec> triplets;
   bool trainable = false;
 
   // Filled by `check`.
   int64_t elements = 0;
   int64_t trained_elements = 0;
   int64_t norm_rows = 0;  // rows of all slots with a magnitude
+  int64_t tracked_elements = 0;  // in triplets
 
   /// Validates names and shapes and lays the span out. Throws Error("SHAPE").
   void check();
@@ -112,7 +125,7 @@ struct RowNorms {
   }
 };
 
-enum class AdapterArray : uint8_t { value, gradient, m, v };
+enum class AdapterArray : uint8_t { value, gradient, m, v, sensitivity, uncertainty };
 enum class Touch : uint8_t { read, write };
 
 class Adapter {
@@ -131,6 +144,10 @@ class Adapter {
   /// Counts changes of the values, from 1. Whoever writes values says so.
   uint64_t version() const { return version_; }
   void values_changed() { ++version_; }
+  /// Back to before the first update: gradients, moments and importances are zero, and the latter are followed again.
+  void restart();
+  /// Frees the importances; updates no longer follow them.
+  void drop_importances();
 
   /// For JavaScript's thread: throws Error("CONFIG") while a job that is queued or running writes the array, or reads
   /// it where it is to be written.
@@ -138,9 +155,11 @@ class Adapter {
 
  private:
   friend class AdapterUse;
+  void make_importances();
+
   AdapterSpec spec_;
   std::unordered_map<std::string, int> index_;
-  Block values_, gradients_, m_, v_, norms_;
+  Block values_, gradients_, m_, v_, sensitivity_, uncertainty_, norms_;
   std::vector<RowNorms> row_norms_;  // by slot; empty if none has a magnitude
   std::atomic<uint64_t> version_{1};
   std::array<std::atomic<int>, 3> uses_{};  // by AdapterUse::Kind

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "adapters/triplets.h"
 #include "addon/convert.h"
 #include "addon/jobs.h"
 #include "core/version.h"
@@ -183,7 +184,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       spec.trainable = Fields(info[1], "options").flag("trainable", false);
       auto adapter = std::make_shared<Adapter>(std::move(spec));
       const AdapterSpec& laid_out = adapter->spec();
-      const int64_t floats = laid_out.elements + (laid_out.trainable ? 3 * laid_out.trained_elements : 0);
+      const int64_t floats = laid_out.elements +
+                             (laid_out.trainable ? 3 * laid_out.trained_elements + 2 * laid_out.tracked_elements : 0);
       const int64_t bytes = floats * 4 + laid_out.norm_bytes();
       hold(info.Env(), std::move(adapter), bytes);
     });
@@ -195,11 +197,18 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::write>("write"),
                         InstanceMethod<&AdapterHandle::copy_weight>("copyWeight"),
                         InstanceMethod<&AdapterHandle::fill_row_norms>("fillRowNorms"),
+                        InstanceMethod<&AdapterHandle::arrays>("arrays"),
+                        InstanceMethod<&AdapterHandle::restart>("restart"),
+                        InstanceMethod<&AdapterHandle::drop_importances>("dropImportances"),
+                        InstanceMethod<&AdapterHandle::scores>("tripletScores"),
+                        InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
                         InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
   }
 
  private:
+  static constexpr const char* kArrays[] = {"value", "gradient", "m", "v", "sensitivity", "uncertainty"};
+
   struct Array {
     std::shared_ptr<Adapter> owner;
     float* data;
@@ -217,13 +226,13 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const ParameterSpec& p = adapter.spec().parameters[index];
     float* const data = adapter.data(index, which);
     if (data == nullptr)
-      fail("CONFIG", "adapter parameter '", name, "' is not trained, so it has no gradient or moments");
+      fail("CONFIG", "adapter parameter '", name, "' has no ", kArrays[static_cast<int>(which)],
+           adapter.spec().trains(index) ? "" : ": it is not trained");
     if (which == AdapterArray::value && touch == Touch::write) owner->values_changed();
     return {owner, data, p.rows * p.cols, name};
   }
 
   static AdapterArray which(Napi::Value value) {
-    static constexpr const char* kArrays[] = {"value", "gradient", "m", "v"};
     Napi::Object holder = Napi::Object::New(value.Env());
     holder.Set("array", value);
     return static_cast<AdapterArray>(Fields(holder, "adapter").choice("array", kArrays));
@@ -300,6 +309,66 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
           },
           [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
     });
+  }
+
+  Napi::Value arrays(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      const int index = adapter->parameter(info[0].ToString());
+      Napi::Array names = Napi::Array::New(info.Env());
+      for (size_t i = 0; i < std::size(kArrays); ++i)
+        if (adapter->data(index, static_cast<AdapterArray>(i)) != nullptr) names.Set(names.Length(), kArrays[i]);
+      return names;
+    });
+  }
+
+  Napi::Value restart(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      adapter->expect_idle(AdapterArray::gradient, Touch::write);
+      adapter->restart();
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value drop_importances(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      adapter->expect_idle(AdapterArray::sensitivity, Touch::write);
+      adapter->drop_importances();
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value scores(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto adapter = payload(env);
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+    return environment(env).channel->start<std::vector<double>>(
+        env, [adapter](Context& context, const CancelFlag&) { return triplet_scores(context.pool, *adapter); },
+        [](Napi::Env e, std::vector<double>& scores) -> Napi::Value {
+          Napi::Float64Array array = Napi::Float64Array::New(e, scores.size());
+          std::copy(scores.begin(), scores.end(), array.Data());
+          return array;
+        },
+        use);
+  }
+
+  Napi::Value prune(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto adapter = payload(env);
+    if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+      throw Napi::TypeError::New(env, "lowrank: keep must be a Uint8Array");
+    const Napi::Uint8Array given = info[0].As<Napi::Uint8Array>();
+    const std::vector<uint8_t> keep(given.Data(), given.Data() + given.ElementLength());
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+    return environment(env).channel->start<bool>(
+        env,
+        [adapter, keep](Context&, const CancelFlag&) {
+          prune_triplets(*adapter, keep);
+          return true;
+        },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
   }
 
   Napi::Value zero_gradients(const Napi::CallbackInfo& info) {

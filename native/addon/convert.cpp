@@ -205,6 +205,14 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
       spec.projections.push_back({named(p, "a"), named(p, "b"), static_cast<float>(p.number("scale"))});
     }
   }
+  if (fields.has("triplets")) {
+    for (const Napi::Value item : fields.list("triplets")) {
+      const Fields t(item, "adapter.triplets");
+      const auto real = [&](const char* key) { return static_cast<float>(t.number(key)); };
+      spec.triplets.push_back(
+          {named(t, "a"), named(t, "d"), named(t, "b"), real("beta1"), real("beta2"), real("orthogonal")});
+    }
+  }
   return spec;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapters/triplets.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -97,6 +98,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
   const std::vector<Run> runs = runs_of(spec, options.groups.size());
   float* const gradients = adapter.span(AdapterArray::gradient);
   const cpu::OpKernels& ops = context.kernels.ops;
+  add_orthogonal_gradients(context.pool, adapter);
   const double norm = std::sqrt(ops.sum_of_squares(context.pool, spec.trained_elements, gradients));
   if (!std::isfinite(norm))
     fail("DIVERGED", "the gradient of step ", options.step,
@@ -118,6 +120,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
               adapter.span(AdapterArray::value) + run.begin);
   }
   adapter.values_changed();
+  follow_importances(context.pool, adapter, clip);
   std::fill(gradients, gradients + spec.trained_elements, 0.0f);
   return norm;
 }

@@ -1,4 +1,5 @@
-// One optimiser step over an adapter's span, in the order that all strategies agree on: clip, project, update, zero.
+// One optimiser step over an adapter's span, in the order that all strategies agree on: regularise, clip,
+// project, update, follow importances, zero.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ struct OptimizerStep {
   std::optional<RankDraws> ranks;     // only ranks that got a gradient move; absent: all
 };
 
-/// Clips by the global norm (double accumulation), updates every trained parameter by AdamW at its group's settings and
-/// zeroes the gradients; returns the norm before clipping. Throws "DIVERGED", with nothing updated, when the norm is not
+/// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter by
+/// AdamW at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws "DIVERGED", with nothing updated, when the norm is not
 /// finite, and "CONFIG" for a group without settings.
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
 

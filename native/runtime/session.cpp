@@ -82,7 +82,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
       report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
     if (!spec->trainable) continue;
     row(Category::gradients) += spec->trained_elements * 4;
-    row(Category::optimizer) += spec->trained_elements * 8;
+    row(Category::optimizer) += (spec->trained_elements + spec->tracked_elements) * 8;
     report.trainable_parameters += spec->trained_elements;
   }
   row(Category::kv_cache) += most_kv_bytes(graph, plans);

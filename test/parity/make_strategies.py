@@ -5,7 +5,7 @@ from types import MethodType
 
 import peft.optimizers.lorafa as lorafa
 import torch
-from peft import LoHaConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
+from peft import AdaLoraConfig, LoHaConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 
@@ -131,6 +131,36 @@ def dora(model):
 
 _patterns = {"rank_pattern": {"k_proj": 2, r"layers\.1\..*down_proj": 6}, "use_rslora": True}
 
+class adalora:
+    """AdamW with PEFT's regulariser and allocator around its steps, counted from 0."""
+
+    def __init__(self, model):
+        self.model, self.inner, self.step_index = model, adamw(model), 0
+
+    def zero_grad(self):
+        self.inner.zero_grad()
+        # PEFT's forward adds it to the loss; once a step, whatever the number of micro-batches.
+        probe = {"input_ids": torch.tensor([[1, 2]]), "labels": torch.tensor([[1, 2]])}
+        tuner = self.model.base_model
+        (tuner(**probe).loss - tuner.model(**probe).loss).backward()
+
+    def step(self):
+        self.inner.step()
+        self.model.base_model.update_and_allocate(self.step_index)
+        self.step_index += 1
+
+
+_adalora = {
+    "init_r": 4,
+    "target_r": 1,
+    "tinit": 1,
+    "tfinal": 2,
+    "orth_reg_weight": 0.3,
+    "lora_alpha": 16,
+    "target_modules": ATTENTION + MLP,
+}
+
+
 # name, model, strategy as config files spell it, PEFT configuration, optimiser, its settings
 CASES = [
     (
@@ -164,6 +194,14 @@ CASES = [
             ("dylora_dense", "last", DenseAdamW, {"masked_update": False}),
         ]
     ],
+    (
+        "adalora",
+        "llama3",
+        {"name": "adalora", **_adalora, "delta_t": 2},
+        AdaLoraConfig(**_adalora, deltaT=2, total_step=10),
+        adalora,
+        OPTIMIZER,
+    ),
     (
         "vera",
         "llama3",
@@ -208,7 +246,7 @@ CASES = [
 
 
 # Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
-STARTS = {"lora_B": 0.1, "vera_lambda_b": 0.3, "hada_w2_b": 0.1}
+STARTS = {"lora_B": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1}
 # Shares by which what starts at a value of its own is moved from there.
 MOVES = {"magnitude_vector": 0.2}
 
@@ -219,6 +257,10 @@ def attach(model, name: str, peft):
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"strategies/{name}"))))
         model = get_peft_model(model, peft)
+    for key, value in model.named_parameters():
+        if "ranknum" in key:
+            # PEFT 0.21 leaves it trainable, so that its optimiser moves the scale, and does not save it.
+            value.requires_grad_(False)
     drawn = {key: value.float() for key, value in model.named_parameters() if value.requires_grad}
     drawn |= {key: value.float() for key, value in model.named_buffers() if "vera_" in key}
     model = model.double()
@@ -258,6 +300,8 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
     loss.backward()
     tensors |= gradients(model)
     losses, norms = train(model, batches, optimizer)
+    if name == "adalora":
+        model.peft_config["default"].rank_pattern = None  # which would slice them
     tensors |= adapter_tensors(model, "final")
     save_tensors(ROOT / "strategies" / f"{name}.safetensors", tensors)
     print(f"  {name}: loss {loss.item():.6f}, {losses[0]:.4f} -> {losses[-1]:.4f}")

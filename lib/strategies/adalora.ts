@@ -1,0 +1,381 @@
+/**
+ * AdaLoRA: y += s B diag(E) A drop(x) at chosen linears, an update in the form of a singular value decomposition. Every
+ * linear starts with more rank than it keeps: in the course of the run the singular values that matter least, over all
+ * linears, are set to zero, so that rank goes where it helps.
+ */
+import * as z from 'zod'
+import { ConfigError } from '../errors.js'
+import type { LowRankSlot } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { deepFreeze, integer, numberWithin, parseOptions } from '../schema.js'
+import { pickColumns, pickRows } from './convert.js'
+import { loraRules } from './lora.js'
+import type {
+  Conversion,
+  Factor,
+  Initialiser,
+  LinearAdapter,
+  LinearSite,
+  ReadFactor,
+  RunFacts,
+  StepRules,
+  StrategyConfig,
+  StrategyRules,
+} from './strategy.js'
+
+/** Options of AdaLoRA; names and defaults are PEFT's, but for the schedule and the default of `targetModules`. */
+export interface AdaloraConfig extends StrategyConfig {
+  readonly name: 'adalora'
+  /** Rank of every linear at first. Default 12. */
+  readonly initR: number
+  /** Mean rank over the linears that is left at the end, at most `initR`. Default 8. */
+  readonly targetR: number
+  /** Optimiser steps before ranks begin to go. Default null: a tenth of the run's, rounded down. */
+  readonly tinit: number | null
+  /** Optimiser steps at the end in which ranks stay as they are. Default null: three tenths of the run's, rounded down. */
+  readonly tfinal: number | null
+  /** Steps from one allocation of ranks to the next. Default 1. */
+  readonly deltaT: number
+  /** How slowly the mean of the sensitivity moves, in (0, 1). Default 0.85. */
+  readonly beta1: number
+  /** The same for the uncertainty. Default 0.85. */
+  readonly beta2: number
+  /** Weight of the regulariser that keeps A and B near orthogonal; 0 is off. Default 0.5. */
+  readonly orthRegWeight: number
+  /** The adapter's output is scaled by loraAlpha / initR, whatever rank is left. Default 8. */
+  readonly loraAlpha: number
+  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  readonly loraDropout: number
+  /** As for LoRA. */
+  readonly targetModules: string | readonly string[]
+  /** As for LoRA. */
+  readonly excludeModules: string | readonly string[] | null
+  /** As for LoRA. */
+  readonly layersToTransform: number | readonly number[] | null
+  /**
+   * Which of the `initR` ranks are left, by `<path of the linear>.lora_E`. Adapters that were trained have it; linears
+   * that it does not name have all of them. Default {}.
+   */
+  readonly rankPattern: Readonly<Record<string, readonly boolean[]>>
+}
+
+/** What `adalora()` takes. */
+export type AdaloraOptions = Partial<Omit<AdaloraConfig, 'name'>>
+
+const { loraAlpha, loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
+
+/** A decay of a moving mean, as PEFT takes it. */
+const decay = () => {
+  const error = 'a number between 0 and 1'
+  return z.number({ error }).gt(0, { error }).lt(1, { error }).default(0.85)
+}
+
+const schema = z
+  .strictObject({
+    name: z.literal('adalora'),
+    initR: integer(1).default(12).describe('Rank of every linear at first.'),
+    targetR: integer(1)
+      .default(8)
+      .describe('Mean rank over the linears that is left at the end; at most `init_r`.'),
+    tinit: integer(0)
+      .nullable()
+      .default(null)
+      .describe("Steps before ranks begin to go. Without it, a tenth of the run's."),
+    tfinal: integer(0)
+      .nullable()
+      .default(null)
+      .describe("Steps at the end in which ranks stay as they are. Without it, three tenths of the run's."),
+    deltaT: integer(1)
+      .default(1)
+      .describe('Steps from one allocation of ranks to the next (`deltaT` in PEFT).'),
+    beta1: decay().describe('How slowly the mean of the sensitivity moves.'),
+    beta2: decay().describe('How slowly the mean of the uncertainty moves.'),
+    orthRegWeight: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
+      .default(0.5)
+      .describe(
+        'Weight of the regulariser that keeps `A` and `B` near orthogonal, in training only. 0 is off.',
+      ),
+    loraAlpha: loraAlpha.describe(
+      "The adapter's output is scaled by `lora_alpha / init_r`, whatever is left.",
+    ),
+    loraDropout,
+    targetModules,
+    excludeModules,
+    layersToTransform,
+    rankPattern: z
+      .record(
+        z.string(),
+        z.array(z.boolean({ error: 'true or false' }), { error: 'a list of true and false' }),
+        {
+          error:
+            'a mapping of names such as model.layers.0.self_attn.q_proj.lora_E to lists of true and false',
+        },
+      )
+      .default({})
+      .describe('Which ranks are left; trained adapters have it, and nobody needs to write it.'),
+  })
+  .check(({ value, issues }) => {
+    if (value.targetR > value.initR)
+      issues.push({
+        code: 'custom',
+        input: value,
+        path: ['targetR'],
+        message: `at most the rank at first, ${value.initR}`,
+      })
+    for (const [key, kept] of Object.entries(value.rankPattern))
+      if (kept.length !== value.initR)
+        issues.push({
+          code: 'custom',
+          input: value,
+          path: ['rankPattern', key],
+          message: `${value.initR} entries, one for each rank at first`,
+        })
+  }) as unknown as z.ZodObject & z.ZodType<AdaloraConfig>
+
+/**
+ * LoRA whose ranks are allocated while it trains. Wants a larger learning rate than LoRA, or a larger `loraAlpha`: the
+ * authors' scripts have 5e-4 to 2e-3 and 16 to 32.
+ * @throws {ConfigError} for an unknown option, a value out of range, or a `targetR` above `initR`
+ * @example adalora({ initR: 12, targetR: 8, loraAlpha: 32 })
+ * @see Zhang et al. 2023, arXiv 2303.10512; PEFT's `AdaLoraModel`
+ */
+export function adalora(options: AdaloraOptions = {}): AdaloraConfig {
+  return deepFreeze(
+    parseOptions(schema, { ...options, name: 'adalora' }, { name: 'adalora()', spelling: 'camel' }),
+  )
+}
+
+export const adaloraRules: StrategyRules<AdaloraConfig> = {
+  name: 'adalora',
+  paper: 'arXiv 2303.10512',
+  peftType: 'ADALORA',
+  bases: loraRules.bases,
+  trainable: 'A, B and the singular values between them, of which the least important go',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: () => [{ name: 'adalora', learningRateFactor: 1 }],
+  linears: (config, sites) => {
+    const ranks = sites.map((site) => keptRanks(config, site.path).length)
+    const modules = ranks.filter((rank) => rank > 0).length
+    return sites.map((site, i) => adaloraLinear(config, site, ranks[i] as number, modules))
+  },
+  savedAs: sliced,
+  steps: allocate,
+  // PEFT needs a schedule that is possible for the time of the run, also to load what needs none any more.
+  toPeft: (config) => ({
+    init_r: config.initR,
+    target_r: config.targetR,
+    tinit: config.tinit ?? 0,
+    tfinal: config.tfinal ?? 0,
+    total_step: (config.tinit ?? 0) + (config.tfinal ?? 0) + 1,
+    deltaT: config.deltaT,
+    beta1: config.beta1,
+    beta2: config.beta2,
+    orth_reg_weight: config.orthRegWeight,
+    rank_pattern: Object.keys(config.rankPattern).length === 0 ? null : config.rankPattern,
+    lora_alpha: config.loraAlpha,
+    lora_dropout: config.loraDropout,
+    bias: 'none',
+    fan_in_fan_out: false,
+    init_lora_weights: true,
+    r: 8,
+  }),
+  // r and total_step say nothing of what is computed.
+  peftKeys: [
+    'init_r',
+    'target_r',
+    'tinit',
+    'tfinal',
+    'total_step',
+    'deltaT',
+    'beta1',
+    'beta2',
+    'orth_reg_weight',
+    'rank_pattern',
+    'lora_alpha',
+    'lora_dropout',
+    'r',
+  ],
+  fromPeft: ({ r: _, total_step: __, deltaT, ...fields }) =>
+    deepFreeze(
+      parseOptions(
+        schema,
+        { ...fields, ...(deltaT === undefined ? {} : { delta_t: deltaT }), name: 'adalora' },
+        { name: 'adapter_config.json', spelling: 'snake' },
+      ),
+    ),
+}
+
+/** PEFT's name of a linear's singular values, in patterns and files. */
+const valuesOf = (path: string): string => `${path}.lora_E`
+
+/** Indices of the ranks at first that are left. */
+function keptRanks({ initR, rankPattern }: AdaloraConfig, path: string): number[] {
+  const pattern = rankPattern[valuesOf(path)]
+  return Array.from({ length: initR }, (_, i) => i).filter((i) => pattern?.[i] ?? true)
+}
+
+function adaloraLinear(
+  config: AdaloraConfig,
+  site: LinearSite,
+  rank: number,
+  modules: number,
+): LinearAdapter {
+  const [a, d, b] = [`${site.path}.lora_A`, valuesOf(site.path), `${site.path}.lora_B`]
+  const normal: Initialiser = { kind: 'normal', std: 0.02 }
+  const factor = (name: string, rows: number, cols: number, initialiser: Initialiser): Factor => ({
+    name,
+    rows,
+    cols,
+    trained: true,
+    initialiser,
+    group: 'adalora',
+    role: name === b ? 'b' : 'a',
+    tensor: { name: `base_model.model.${name}`, shape: name === d ? [cols, rows] : [rows, cols] },
+  })
+  return {
+    slot: {
+      kind: 'low_rank',
+      target: site.path,
+      rank,
+      scale: config.loraAlpha / (config.initR + 1e-5),
+      dropout: config.loraDropout,
+      a,
+      b,
+      d,
+    },
+    factors: [
+      factor(a, rank, site.in, normal),
+      factor(d, 1, rank, { kind: 'zeros' }),
+      factor(b, site.out, rank, normal),
+    ],
+    triplet: {
+      beta1: config.beta1,
+      beta2: config.beta2,
+      // The regulariser is a mean over the matrices, two a linear.
+      orthogonal: config.orthRegWeight / (2 * modules),
+    },
+  }
+}
+
+/** The ranks that are left, where some are gone: what has a singular value of zero adds nothing. */
+function sliced(
+  config: AdaloraConfig,
+  { spec }: { spec: { slots: LowRankSlot[] } },
+  read: ReadFactor,
+): Conversion | undefined {
+  const slots = new Map(spec.slots.map((slot) => [slot.target, slot]))
+  const left = new Map(
+    [...slots].map(([target, { d }]) => {
+      const values = read(d as string)
+      return [target, [...values.keys()].filter((i) => values[i] !== 0)]
+    }),
+  )
+  const all = spec.slots.every(({ target, rank }) => left.get(target)?.length === rank)
+  // All zero is an adapter that was not trained yet.
+  if (all || [...left.values()].every((indices) => indices.length === 0)) return undefined
+  const gone = Object.entries(config.rankPattern).filter(
+    ([name]) => !slots.has(name.replace(/\.lora_E$/, '')),
+  )
+  const pattern = Object.fromEntries(
+    [...left].map(([target, indices]) => {
+      const at = keptRanks(config, target)
+      const kept = new Set(indices.map((i) => at[i]))
+      return [valuesOf(target), Array.from({ length: config.initR }, (_, i) => kept.has(i))]
+    }),
+  )
+  const slices = new Map(
+    spec.slots.flatMap(({ target, rank, a, b, d }) => {
+      const indices = left.get(target) as number[]
+      return [
+        [a, () => pickRows(read(a), rank, indices)],
+        [d as string, () => pickRows(read(d as string), rank, indices)],
+        [b, () => pickColumns(read(b), rank, indices)],
+      ] as const
+    }),
+  )
+  return {
+    strategy: deepFreeze({ ...config, rankPattern: { ...Object.fromEntries(gone), ...pattern } }),
+    read: (name) => (slices.get(name) as () => Float32Array)(),
+  }
+}
+
+/** How many singular values may be other than zero, over all linears, in the course of a run. */
+export interface BudgetSchedule {
+  /** At first and at the end. */
+  initial: number
+  target: number
+  tinit: number
+  tfinal: number
+  totalSteps: number
+}
+
+/** The budget at optimiser step `t`, counted from 0: constant, a cubic decline, constant. */
+export function budgetAt({ initial, target, tinit, tfinal, totalSteps }: BudgetSchedule, t: number): number {
+  if (t <= tinit) return initial
+  const decline = totalSteps - tfinal - tinit
+  if (t - tinit >= decline) return target
+  return Math.trunc((initial - target) * (1 - (t - tinit) / decline) ** 3 + target)
+}
+
+/** Which scores are among the largest `budget`: those above the largest of the others, so ties may keep fewer. */
+export function aboveBudget(scores: Float64Array, budget: number): Uint8Array {
+  const over = scores.length - budget
+  if (over <= 0) return new Uint8Array(scores.length).fill(1)
+  const threshold = scores.toSorted()[over - 1] as number
+  return Uint8Array.from(scores, (score) => (score > threshold ? 1 : 0))
+}
+
+function scheduleOf(config: AdaloraConfig, { totalSteps, description }: RunFacts): BudgetSchedule {
+  const tinit = config.tinit ?? Math.floor(totalSteps / 10)
+  const tfinal = config.tfinal ?? Math.floor((3 * totalSteps) / 10)
+  if (tinit >= totalSteps - tfinal)
+    throw new ConfigError(
+      `adalora: tinit ${tinit} and tfinal ${tfinal} leave no step of the run's ${totalSteps} in which ranks could go; lower them, or train for longer.`,
+      { tinit, tfinal, totalSteps },
+    )
+  return {
+    initial: description.spec.slots.reduce((sum, { rank }) => sum + rank, 0),
+    target: description.targets.length * config.targetR,
+    tinit,
+    tfinal,
+    totalSteps,
+  }
+}
+
+/**
+ * Ranks are masked after updates by setting singular values to zero; a later update may bring them back. After the last
+ * step with a score those that are to stay are chosen for good, and from then on the others are zeroed after each step.
+ */
+function allocate(config: AdaloraConfig, run: RunFacts, state: unknown): StepRules {
+  const { native } = run
+  const schedule = scheduleOf(config, run)
+  const { totalSteps, tinit, tfinal, initial } = schedule
+  let chosen = chosenOf(state)
+  if (chosen !== undefined) native.dropImportances()
+  const prune = (keep: Uint8Array) => translatedAsync(() => native.pruneTriplets(keep).promise)
+  return {
+    async updated(step) {
+      const t = step - 1
+      if (chosen !== undefined) return prune(chosen)
+      const budget = budgetAt(schedule, t)
+      const due = t > tinit && t % config.deltaT === 0 && budget < initial
+      const last = t + 1 >= totalSteps - tfinal
+      if (!due && !last) return
+      const scores = await translatedAsync(() => native.tripletScores().promise)
+      if (due) await prune(aboveBudget(scores, budget))
+      if (!last) return
+      chosen = aboveBudget(scores, schedule.target)
+      native.dropImportances()
+      if (step === totalSteps) await prune(chosen)
+    },
+    state: () => (chosen === undefined ? undefined : { kept: chosen.join('') }),
+  }
+}
+
+/** What `state` of the rules kept, a 1 for every triplet that stays and a 0 for the others. */
+function chosenOf(state: unknown): Uint8Array | undefined {
+  const kept = (state as { kept?: unknown } | undefined)?.kept
+  return typeof kept === 'string' ? Uint8Array.from(kept, Number) : undefined
+}

@@ -1,0 +1,33 @@
+// Triplets of AdaLoRA (arXiv 2303.10512): row i of A, element i of d and column i of B stand for a singular value with
+// its vectors. A regulariser keeps the vectors near orthogonal, and moving means tell which triplets matter.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "core/pool.h"
+
+namespace lowrank {
+
+/// gradient += weight * d||X^T X - I||_F / dX for X [rows, rank], row-major; nothing where the norm is 0. In double
+/// precision.
+void add_orthogonal_gradient(int64_t rows, int64_t rank, const float* x, double weight, float* gradient);
+
+/// Adds the gradient of the regulariser of every triplet to those of its A and B.
+void add_orthogonal_gradients(Pool& pool, Adapter& adapter);
+
+/// Follows the importance of every element of the triplets after an update: with I = |value * clip * gradient|,
+/// sensitivity <- beta1 * sensitivity + (1 - beta1) * I, then uncertainty <- beta2 * uncertainty + (1 - beta2) *
+/// |I - sensitivity|. Nothing once the importances were dropped.
+void follow_importances(Pool& pool, Adapter& adapter, float clip);
+
+/// Scores of all triplets, in the order of the spec: sensitivity * uncertainty of d_i, plus its mean over row i of A,
+/// plus its mean over column i of B. Throws Error("CONFIG") once the importances were dropped.
+std::vector<double> triplet_scores(Pool& pool, const Adapter& adapter);
+
+/// Sets d to zero in the triplets where `keep`, in the order of `triplet_scores`, is 0. Throws Error("SHAPE") when it
+/// has another length.
+void prune_triplets(Adapter& adapter, const std::vector<uint8_t>& keep);
+
+}  // namespace lowrank
