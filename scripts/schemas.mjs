@@ -1,13 +1,16 @@
 /**
- * Writes what is generated from the code's own schemas: schemas/*.json, for programs and editors, and the tables of
- * options in docs/config.md. Run after `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
+ * Writes what is generated from the code itself: schemas/*.json, for programs and editors, the tables of options in
+ * docs/config.md, and the tables and drawings of docs/strategies. Run after `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { outputSchemas } from '../dist/esm/cli/schemas.js'
+import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
 import { configJsonSchema } from '../dist/esm/train/config-schema.js'
 import { withTables } from './config-tables.mjs'
+import { schematic } from './schematics.mjs'
+import { withStrategyTables } from './strategy-tables.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const schemas = { 'config.schema.json': configJsonSchema(), ...outputSchemas() }
@@ -20,6 +23,9 @@ const generated = new Map(
   ]),
 )
 generated.set('docs/config.md', withTables(textOf('docs/config.md')))
+generated.set('docs/strategies.md', await withStrategyTables(textOf('docs/strategies.md')))
+for (const { name } of listStrategies())
+  generated.set(`docs/strategies/${name}.svg`, schematic(strategyFrom({ name })))
 
 function textOf(path) {
   try {

@@ -20,9 +20,11 @@ const pages = [
   'README.md',
   'CHANGELOG.md',
   'CONTRIBUTING.md',
-  ...readdirSync(join(root, 'docs'))
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => `docs/${name}`),
+  ...['docs', 'docs/strategies'].flatMap((folder) =>
+    readdirSync(join(root, folder))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => `${folder}/${name}`),
+  ),
 ]
 
 interface Block {
@@ -268,8 +270,12 @@ describe('links', () => {
     }
   })
 
-  it('from the README reach every page', () => {
-    const linked = new Set([...read('README.md').matchAll(/\]\(([^)\s#]+)/g)].map(([, target]) => target))
+  it('from the README reach every page, and each strategy from the page of all', () => {
+    const linked = new Set(
+      ['README.md', 'docs/strategies.md'].flatMap((page) =>
+        [...read(page).matchAll(/\]\(([^)\s#]+)/g)].map(([, target = '']) => join(dirname(page), target)),
+      ),
+    )
     expect(pages.filter((page) => page !== 'README.md' && !linked.has(page))).toEqual([])
   })
 })

@@ -1,0 +1,88 @@
+// The time of a training step of every strategy, as a ratio to LoRA's, on one model.
+//
+//   npm run build && node benchmarks/strategies.mjs MODEL [--quantization nf4] [--rank 16] [--tokens 512] [--rounds 5]
+//     [--strategies dora,lokr] [--precision auto] [--json]
+//
+// MODEL is a folder or a .gguf file. A round trains each strategy for two steps, one after the other, and takes the
+// second; the ratio is the median over the rounds of the ratios within a round, so that a machine that is busy for a
+// while slows both sides. Strategies are on all linears of the blocks, at the same rank where they have one.
+import { parseArgs } from 'node:util'
+import { loadModel } from '../dist/esm/index.js'
+import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quantization: { type: 'string', default: 'nf4' },
+    precision: { type: 'string', default: 'auto' },
+    rank: { type: 'string', default: '16' },
+    tokens: { type: 'string', default: '512' },
+    rounds: { type: 'string', default: '5' },
+    strategies: { type: 'string' },
+    json: { type: 'boolean', default: false },
+  },
+})
+if (positionals.length !== 1) throw new Error('name one model: node benchmarks/strategies.mjs MODEL')
+const rank = Number(options.rank)
+const tokens = Number(options.tokens)
+const names = options.strategies?.split(',') ?? listStrategies().map(({ name }) => name)
+
+/** With the rank of the comparison; VeRA's rank is of another kind, and wrappers pass it on. */
+function compared(name) {
+  const config = strategyFrom({ name })
+  if ('adapter' in config) return strategyFrom({ name, adapter: compared(config.adapter.name) })
+  if (name === 'vera' || !('r' in config)) return config
+  return strategyFrom({ name, r: rank })
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
+
+const model = await loadModel(positionals[0], {
+  quantization: options.quantization,
+  precision: options.precision,
+})
+// Words of one token or more each, cut to the length.
+const rows = Array.from({ length: 2 }, (_, i) => ({
+  text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
+}))
+
+async function stepSeconds(name) {
+  const adapter = await model.attach(compared(name))
+  try {
+    let seconds = 0
+    const run = adapter.train(rows, {
+      maxSteps: 2,
+      maxSeqLength: tokens,
+      perDeviceTrainBatchSize: 1,
+      gradientCheckpointing: false,
+      warmupRatio: 0,
+    })
+    for await (const { tokensPerSecond, tokens: count } of run) seconds = count / tokensPerSecond
+    return seconds
+  } finally {
+    await adapter.detach()
+  }
+}
+
+const ratios = Object.fromEntries(names.map((name) => [name, []]))
+const lora = []
+for (let round = 0; round < Number(options.rounds); round++) {
+  const reference = await stepSeconds('lora')
+  lora.push(reference)
+  for (const name of names) ratios[name].push((await stepSeconds(name)) / reference)
+}
+await model.dispose()
+const result = Object.entries(ratios).map(([name, all]) => ({
+  strategy: name,
+  ratio: median(all),
+  lowest: Math.min(...all),
+  highest: Math.max(...all),
+}))
+if (options.json) console.log(JSON.stringify({ lora_seconds: median(lora), strategies: result }))
+else {
+  console.log(`LoRA at rank ${rank}: ${median(lora).toFixed(2)} s a step of ${tokens} tokens`)
+  for (const { strategy, ratio, lowest, highest } of result)
+    console.log(
+      `${strategy.padEnd(12)} ${ratio.toFixed(2)} x  (${lowest.toFixed(2)} to ${highest.toFixed(2)})`,
+    )
+}

@@ -1,0 +1,184 @@
+/**
+ * A drawing of a strategy, made from its configuration object alone: what is added to a frozen weight, what trains, the
+ * shapes, and what several linears share. `npm run build:schemas` writes one for each page in docs/strategies.
+ */
+import { describeAdapter } from '../dist/esm/strategies/describe.js'
+import { rulesOf } from '../dist/esm/strategies/index.js'
+
+/** Linears of the drawn model: three alike in two layers, and one of another shape. */
+const SITES = [0, 1].flatMap((layer) => [
+  { path: `model.layers.${layer}.mlp.up_proj`, in: 576, out: 1536 },
+  { path: `model.layers.${layer}.self_attn.v_proj`, in: 576, out: 192 },
+])
+
+const COLOURS = {
+  trained: { fill: '#ffe7cc', stroke: '#bc4c00', text: '#7a3300' },
+  frozen: { fill: '#eaeef2', stroke: '#6e7781', text: '#424a53' },
+}
+const INK = '#1f2328'
+const FAINT = '#59636e'
+const GAP = 12
+const TOP = 78
+
+const round = (value) => Number(value.toFixed(1))
+const escaped = (words) => String(words).replaceAll('&', '&amp;').replaceAll('<', '&lt;')
+/** Side of a rectangle for as many rows or columns: their square root, so that a rank can be seen beside a width. */
+const side = (count) => Math.max(10, 3.6 * Math.sqrt(count))
+const text = (x, y, words, rest = '') =>
+  `<text x="${round(x)}" y="${round(y)}" ${rest}>${escaped(words)}</text>`
+
+/** A piece of the formula: its width and height, and how it is drawn with its left edge at x and its middle at y. */
+const sign = (words, size = 20) => ({
+  width: words.length * size * 0.56 + 4,
+  height: size,
+  draw: (x, y) => [text(x + 2, y + size * 0.34, words, `font-size="${size}" fill="${INK}"`)],
+})
+
+/**
+ * @param options.note a line below the shape
+ * @param options.diagonal draw a vector as a diagonal matrix
+ * @param options.first `rows` or `cols`: only the first of them are in use, in a step
+ */
+function matrix(label, factor, { shared = 0, note = '', diagonal = false, first } = {}) {
+  const { fill, stroke, text: ink } = COLOURS[factor.trained ? 'trained' : 'frozen']
+  const count = factor.rows * factor.cols
+  const [rows, cols] = diagonal ? [count, count] : [factor.rows, factor.cols]
+  const [width, height] = [side(cols), side(rows)]
+  const shape = diagonal ? `[${count}]` : `[${rows}, ${cols}]`
+  const wide = Math.max(width, label.length * 8, shape.length * 6.2, note.length * 6)
+  return {
+    width: wide,
+    height: height + 44,
+    draw: (x, y) => {
+      const [left, top] = [x + (wide - width) / 2, y - height / 2]
+      const box = (dx, dy) =>
+        `<rect x="${round(left + dx)}" y="${round(top + dy)}" width="${round(width)}" height="${round(height)}" rx="2" fill="${fill}" stroke="${stroke}" stroke-width="1.5"/>`
+      const middle = x + wide / 2
+      return [
+        ...(shared > 1 ? [box(6, -6), box(3, -3)] : []),
+        ...(diagonal
+          ? [
+              box(0, 0)
+                .replace(/fill="[^"]+"/, 'fill="#ffffff"')
+                .replace(/stroke-width="1.5"/, 'stroke-width="1" stroke-dasharray="3 3"'),
+              `<line x1="${round(left)}" y1="${round(top)}" x2="${round(left + width)}" y2="${round(top + height)}" stroke="${stroke}" stroke-width="5"/>`,
+            ]
+          : [box(0, 0)]),
+        ...(first === undefined ? [] : [unused(left, top, width, height, first, stroke)]),
+        text(
+          middle,
+          top - (shared > 1 ? 14 : 8),
+          label,
+          `text-anchor="middle" font-weight="600" fill="${ink}"`,
+        ),
+        text(middle, top + height + 15, shape, `text-anchor="middle" font-size="11" fill="${FAINT}"`),
+        ...(note
+          ? [text(middle, top + height + 29, note, `text-anchor="middle" font-size="11" fill="${ink}"`)]
+          : []),
+      ]
+    },
+  }
+}
+
+/** Covers the second half of the rows or columns of a matrix. */
+function unused(left, top, width, height, first, stroke) {
+  const [w, h] = first === 'rows' ? [width, height / 2] : [width / 2, height]
+  return `<rect x="${round(left + width - w)}" y="${round(top + height - h)}" width="${round(w)}" height="${round(h)}" fill="#ffffff" stroke="${stroke}" stroke-dasharray="3 3"/>`
+}
+
+/** How many linears of the drawing use a factor. */
+const usersOf = (spec, name) => spec.slots.filter((slot) => Object.values(slot).includes(name)).length
+
+const number = (value) => Number(value.toPrecision(3)).toString()
+
+/** What a strategy adds at one linear, as pieces of a formula from left to right. */
+function pieces(slot, description, base) {
+  const { spec, groups } = description
+  const factors = new Map(description.factors.map((factor) => [factor.name, factor]))
+  const rate = (name) => {
+    const group = groups.find(({ parameters }) => parameters.includes(name))
+    return group && group.learningRateFactor !== 1 ? `rate × ${number(group.learningRateFactor)}` : ''
+  }
+  const draw = (name, label, options = {}) =>
+    name === undefined
+      ? []
+      : [matrix(label, factors.get(name), { shared: usersOf(spec, name), note: rate(name), ...options })]
+  const diagonal = (name, label) => draw(name, label, { diagonal: true })
+  const ranks = rulesOf(description.strategy).ranks?.(description.strategy) > 1
+  const some = (first) => (ranks ? { first, note: 'the first b' } : {})
+  const pruned = (spec.triplets ?? []).some(({ d }) => d === slot.d)
+  const projected = (spec.projections ?? []).some(({ b }) => b === slot.b)
+  const scale = slot.scale === 1 ? [] : [sign(`${number(slot.scale)} ·`)]
+  const change =
+    slot.kind === 'low_rank'
+      ? slot.a2 === undefined
+        ? [
+            ...scale,
+            ...diagonal(slot.bGain, 'b'),
+            ...draw(slot.b, 'B', projected ? { note: 'dB (A Aᵀ)⁻¹ / s²' } : some('cols')),
+            ...draw(slot.d, pruned ? 'E' : 'd', { diagonal: true, ...(pruned ? { note: 'pruned' } : {}) }),
+            ...draw(slot.a, 'A', some('rows')),
+          ]
+        : [
+            ...scale,
+            sign('('),
+            ...draw(slot.b, 'B₁'),
+            ...draw(slot.a, 'A₁'),
+            sign(') ∘ ('),
+            ...draw(slot.b2, 'B₂'),
+            ...draw(slot.a2, 'A₂'),
+            sign(')'),
+          ]
+      : []
+  const sum = [base, sign('+'), ...change]
+  if (slot.magnitude === undefined) return sum
+  return [...diagonal(slot.magnitude, 'm / ‖rows‖'), sign('('), ...sum, sign(')')]
+}
+
+/** @returns an SVG document */
+export function schematic(config) {
+  const rules = rulesOf(config)
+  const description = describeAdapter(config, SITES, { strict: false })
+  const { quantization } = rules.defaults(config)
+  const [slot] = description.spec.slots
+  const site = SITES.find(({ path }) => path === slot.target)
+  const held = quantization && quantization.type !== 'none' ? `in ${quantization.type.toUpperCase()}` : ''
+  const base = matrix('W₀', { rows: site.out, cols: site.in, trained: false }, { note: held })
+  const row = [sign('W ='), ...pieces(slot, description, base)]
+  const width = Math.max(560, 48 + row.reduce((sum, piece) => sum + piece.width + GAP, 0))
+  const tall = Math.max(...row.map(({ height }) => height))
+  const middle = TOP + tall / 2
+  const drawn = []
+  let x = 24
+  for (const piece of row) {
+    drawn.push(...piece.draw(x, middle))
+    x += piece.width + GAP
+  }
+  const trained = description.factors.filter((factor) => factor.trained)
+  const own = trained.filter(({ name }) => Object.values(slot).includes(name))
+  const count = own.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  const shared = description.factors.some(({ name }) => usersOf(description.spec, name) > 1)
+  const height = round(TOP + tall + 52)
+  const legend = [
+    ['trained', 'trains'],
+    ['frozen', 'frozen'],
+  ].flatMap(([kind, words], i) => [
+    `<rect x="${24 + i * 90}" y="${height - 30}" width="14" height="14" rx="2" fill="${COLOURS[kind].fill}" stroke="${COLOURS[kind].stroke}" stroke-width="1.5"/>`,
+    text(44 + i * 90, height - 18, words),
+  ])
+  return `${[
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${round(width)}" height="${height}" viewBox="0 0 ${round(width)} ${height}" role="img" aria-labelledby="title" font-family="system-ui, sans-serif" font-size="13" fill="${FAINT}">`,
+    `<title id="title">${escaped(`${config.name}: what it adds to a frozen weight of ${site.out} rows and ${site.in} columns`)}</title>`,
+    `<rect width="${round(width)}" height="${height}" rx="8" fill="#ffffff"/>`,
+    text(24, 34, config.name, `font-size="17" font-weight="600" fill="${INK}"`),
+    text(
+      24,
+      54,
+      `${count.toLocaleString('en-US')} numbers train beside ${(site.out * site.in).toLocaleString('en-US')} frozen ones`,
+    ),
+    ...drawn,
+    ...legend,
+    ...(shared ? [text(214, height - 18, 'a stack: one array that several linears share')] : []),
+    '</svg>',
+  ].join('\n')}\n`
+}
