@@ -81,11 +81,6 @@ class Builder {
       fail("CONFIG", "plan: training takes exactly one adapter, not ", adapters_.size());
     if (training() && (!adapters_[0]->trainable || adapters_[0]->trained_elements == 0))
       fail("CONFIG", "plan: the adapter has nothing to train");
-    if (training())
-      for (const LowRankSlot& slot : adapters_[0]->slots)
-        if (slot.magnitude >= 0 && slot.dropout > 0)
-          fail("UNSUPPORTED", "adapter at ", slot.target, ": dropout is ", slot.dropout,
-               "; a slot with a magnitude trains without dropout");
   }
 
   // ---- what needs a gradient, what is kept ------------------------------------------------------------------------
@@ -115,6 +110,9 @@ class Builder {
       if (const int s = plan_.slots[a][node]; s >= 0 && adapters_[a]->slots[s].magnitude >= 0) return true;
     return false;
   }
+  /// Whether a slot with a magnitude drops inputs. The base's product is then taken of the dropped input as well, so that
+  /// what is scaled and what is dropped belong together (as in PEFT and the authors' code).
+  bool drops_base(const LowRankSlot* s) const { return s && s->magnitude >= 0 && s->dropout > 0; }
   bool trains_magnitude(const LowRankSlot* s) const { return s && adapters_[0]->trains(s->magnitude); }
 
   /// Whether a weight of the graph is trained, as a copy in the adapter.
@@ -242,6 +240,7 @@ class Builder {
     }
     gemm = std::max(gemm, round_up(cpu::gemm_workspace(options_.precision, t, out, reductions, options_.threads), 64));
     if (has_magnitude(index)) bytes += 2 * round_up(out * 4, 64);  // gains of the base and of an adapter
+    if (drops_base(slot(index))) bytes += round_up(in * 4, 64) + round_up(t * in * size_of(operand_), 64);
     return bytes + gemm;
   }
 
@@ -282,7 +281,7 @@ class Builder {
     };
     const bool again = phase == Phase::forward && in_recomputed_segment(node) && !kept_[node.out];
     if (trains_magnitude(slot(index)) && !again) return product_[index] = fresh();
-    return graph_.values[node.out].type == ValueType::operand ? y : fresh();
+    return graph_.values[node.out].type == ValueType::operand && !drops_base(slot(index)) ? y : fresh();
   }
 
   void forward(int index, Phase phase) {
@@ -547,7 +546,7 @@ class Builder {
     const int x = node.inputs[0];
     const LowRankSlot* s = slot(index);
     const int scaled = s && s->magnitude >= 0 ? magnitude_backward(index, dy) : dy;
-    GradientTerm term{index, scaled, -1};
+    GradientTerm term{index, drops_base(s) ? dy : scaled, -1};
     if (formed_slot(index)) {
       delta_gradient(index, dy);
     } else if (s) {
@@ -612,16 +611,17 @@ class Builder {
   }
 
   /// The gradient behind the gains of the rows, which all but the residual take for dy. It takes the place of dy unless
-  /// that is a residual's gradient as well.
+  /// that has other readers: a residual's gradient, or the base's product where the input is dropped.
   int magnitude_backward(int index, int dy) {
     const Node& node = graph_.nodes[index];
     const GraphValue& out = graph_.values[node.out];
     Step step = start(Kernel::magnitude_gradient, Phase::backward, index);
     step.dy = dy;
     if (trains_magnitude(slot(index))) step.x = materialize_product(index);
-    step.dx = out.type == ValueType::operand ? dy
-                                             : add_buffer(node.path + " scaled gradient", Category::activations,
-                                                          operand_, RowKind::tokens, out.cols);
+    const bool in_place = out.type == ValueType::operand && !drops_base(slot(index));
+    step.dx = in_place ? dy
+                       : add_buffer(node.path + " scaled gradient", Category::activations, operand_, RowKind::tokens,
+                                    out.cols);
     step.workspace = workspace(2 * round_up(out.cols * 4, 64), node.path);
     const int scaled = step.dx;
     plan_.steps.push_back(std::move(step));
@@ -657,7 +657,10 @@ class Builder {
       }
       if (term.dh < 0) continue;
       if (s->paired()) formed += round_up(s->rank * in * 4, 64);
-      if (s->dropout > 0)
+      if (drops_base(s))
+        dropped = std::max(dropped, round_up(t * in * size_of(operand_), 64) + round_up(t * out * size_of(operand_), 64) +
+                                        round_up(out * 4, 64) + gemm_bytes(t, in, {out, s->rank}));
+      else if (s->dropout > 0)
         dropped = std::max(dropped, round_up(t * in * size_of(operand_), 64) + gemm_bytes(t, in, {s->rank}));
       else
         reductions.push_back(s->rank);

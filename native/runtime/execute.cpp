@@ -457,20 +457,48 @@ class Executor {
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
     if (gain) {
+      const float* bias = node.bias >= 0 ? vector(node.bias) : nullptr;
+      Matrix rest = step.residual >= 0 ? matrix(step.residual) : Matrix{};
+      if (train != nullptr && parts[0].slot->dropout > 0) {
+        // Of the dropped input, with what was dropped beside it: y = gain * (xd W^T + h B^T) + (x - xd) W^T.
+        segments[0].x = {parts[0].dropped, operand_type(), in};
+        out_of_dropped(step, node, segments[0], scratch);
+        bias = nullptr;
+        rest = matrix(step.y);
+      }
       k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments,
                        {at(step.x2), plan_.buffers[step.x2].dtype, out}, scratch.rest());
-      const Matrix none, residual = step.residual >= 0 ? matrix(step.residual) : none;
-      k_->ops.scale_columns(context_.pool, tokens, out, matrix(step.x2), gain, node.bias >= 0 ? vector(node.bias) : nullptr,
-                            residual, matrix(step.y));
+      k_->ops.scale_columns(context_.pool, tokens, out, matrix(step.x2), gain, bias, rest, matrix(step.y));
       return;
     }
+    const Output y = output_of(step, node);
+    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments, y, scratch.rest());
+  }
+
+  /// Where a linear's products go, with its bias and residual.
+  Output output_of(const Step& step, const Node& node) const {
+    const int64_t out = cols(node.out);
     Output y{at(step.y), plan_.buffers[step.y].dtype, out};
     if (node.bias >= 0) y.bias = vector(node.bias);
     if (step.residual >= 0) {
       y.residual = at<float>(step.residual);
       y.residual_ld = out;
     }
-    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments, y, scratch.rest());
+    return y;
+  }
+
+  /// y = (x - xd) W^T, with bias and residual, given the segment xd W^T.
+  void out_of_dropped(const Step& step, const Node& node, const Segment& dropped, Scratch scratch) {
+    const int64_t in = cols(node.inputs[0]);
+    float* const minus = scratch.take<float>(in * 4);
+    std::fill(minus, minus + in, -1.0f);
+    const Matrix rest{scratch.take(tokens_capacity() * in * size_of(operand_type())), operand_type(), in};
+    const Operand& xd = dropped.x;
+    k_->ops.scale_columns(context_.pool, tokens, in, {const_cast<void*>(xd.data), xd.dtype, xd.ld}, minus, nullptr,
+                          matrix(step.x), rest);
+    const Segment segment{{rest.data, rest.dtype, rest.ld}, dropped.w};
+    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, cols(node.out), {&segment, 1},
+                     output_of(step, node), scratch.rest());
   }
 
   /// The gains of a slot's own rows over those of the base.
@@ -649,8 +677,19 @@ class Executor {
       const LowRankSlot& s = *slot(0, term->node);
       Scratch scratch(workspace(step));
       void* const part = scratch.take(tokens_capacity() * in * size_of(operand_type()));
-      const Segment segment{operand(term->dh), factor_a(0, s, in, scratch)};
-      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, {&segment, 1}, {part, operand_type(), in},
+      std::vector<Segment> behind{{operand(term->dh), factor_a(0, s, in, scratch)}};
+      if (s.magnitude >= 0) {
+        // The base's product of the dropped input counts gain - 1 times; see `linear`.
+        const Node& node = graph_.nodes[term->node];
+        const int64_t out = cols(node.out);
+        float* const gain = scratch.take<float>(out * 4);
+        base_gains(term->node, gain, out);
+        for (int64_t i = 0; i < out; ++i) gain[i] -= 1;
+        const Matrix scaled{scratch.take(tokens_capacity() * out * size_of(operand_type())), operand_type(), out};
+        k_->ops.scale_columns(context_.pool, tokens, out, matrix(term->dy), gain, nullptr, {}, scaled);
+        behind.push_back({{scaled.data, scaled.dtype, scaled.ld}, weight(node.weight)});
+      }
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, behind, {part, operand_type(), in},
                        scratch.rest());
       k_->ops.dropout_backward_add(context_.pool, tokens, in, {part, operand_type(), in}, s.dropout,
                                    dropout_key(*train, term->node), matrix(step.dx));

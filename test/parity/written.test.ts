@@ -23,6 +23,7 @@ const cases = {
     projectionPrngKey: 3,
     targetModules: ['q_proj', 'k_proj', 'down_proj'],
   },
+  dora: { model: 'qwen2', name: 'dora', r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 }, useRslora: true },
   mistral: {
     model: 'mistral',
     targetModules: ['q_proj', 'v_proj'],

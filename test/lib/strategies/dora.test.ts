@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { type Adapter, loadModel, type Model, nf4, UnsupportedError } from '../../../lib/index.js'
 import { addon } from '../../../lib/native/addon.js'
-import { describeAdapter } from '../../../lib/strategies/describe.js'
+import { describeAdapter, linearSites } from '../../../lib/strategies/describe.js'
 import { dora } from '../../../lib/strategies/dora.js'
 import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
-import { relativeError } from '../../parity/engine.js'
+import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
+import { goldenBatch, loadTiny, readGolden, relativeError, trainPlan } from '../../parity/engine.js'
 import { sites, tinyGraph } from './sites.js'
 
 const models = new URL('../../parity/models/', import.meta.url).pathname
@@ -126,6 +127,92 @@ describe.each([
     } finally {
       await model.dispose()
     }
+  })
+})
+
+describe('with dropout', () => {
+  /** DoRA or LoRA of one start on a tiny model, and the loss of a batch with the masks of one step. */
+  async function open(strategy: StrategyConfig, recompute = false) {
+    const { graph, model } = await loadTiny('qwen2')
+    const { spec, factors } = describeAdapter(strategy, linearSites(graph))
+    const native = addon().createAdapter(spec, { trainable: true })
+    for (const { name, initialiser } of factors)
+      if (initialiser.kind !== 'row_norms') native.fill(name, { kind: 'normal', std: 0.1, seed: 2 })
+    const magnitudes = factors.flatMap(({ name, initialiser }) =>
+      initialiser.kind === 'row_norms' ? [name] : [],
+    )
+    /** Row norms of the adapted weights as A and B are. */
+    const norms = async () => {
+      for (const name of magnitudes) await native.fillRowNorms(name, model).promise
+      return new Map(magnitudes.map((name) => [name, native.read(name, 'value')]))
+    }
+    const session = addon().createSession(model, [native], { train: { ...trainPlan, recompute } })
+    const batch = goldenBatch(await readGolden('golden/qwen2.safetensors'))
+    const input = { ...batch, lossScale: 1, seed: 4, step: 3, microStep: 1 }
+    const loss = async () => {
+      native.zeroGradients()
+      return (await session.trainStep('train', input).promise).lossSum
+    }
+    const dispose = () => {
+      for (const handle of [session, native, model]) handle.dispose()
+    }
+    return { native, factors, magnitudes, norms, loss, dispose }
+  }
+  const options = { r: 3, loraAlpha: 6, loraDropout: 0.3 }
+
+  test('magnitudes that are the norms leave LoRA with the same masks', async () => {
+    const [own, plain] = [await open(dora(options)), await open(lora(options))]
+    await own.norms()
+    expect((await own.loss()) / (await plain.loss())).toBeCloseTo(1, 6)
+    for (const one of [own, plain]) one.dispose()
+  })
+
+  test.each([false, true])('gradients are those of finite differences (recompute %s)', async (recompute) => {
+    const { native, factors, magnitudes, norms, loss, dispose } = await open(dora(options), recompute)
+    const start = await norms()
+    const gains = new Map(
+      [...start].map(([name, values]) => [name, values.map((_, i) => 1 + Math.sin(i) / 3)]),
+    )
+    const begin = new Map(factors.map(({ name }) => [name, native.read(name, 'value')]))
+    /** The loss with one kind of factor moved; norms count as constants, so magnitudes follow them. */
+    const moved = async (kind: RegExp, by: number) => {
+      const shift = (name: string, values: Float32Array) =>
+        kind.test(name) ? values.map((value, i) => value + by * Math.cos(i * 1.7)) : values
+      for (const [name, values] of begin)
+        if (!start.has(name)) native.write(name, 'value', shift(name, values))
+      const now = await norms()
+      for (const name of magnitudes) {
+        const [from, to, gain] = [start.get(name), now.get(name), gains.get(name)] as Float32Array[]
+        const lengths = shift(
+          name,
+          (from as Float32Array).map((c, i) => c * (gain?.[i] as number)),
+        )
+        native.write(
+          name,
+          'value',
+          lengths.map((m, i) => (m / (from?.[i] as number)) * (to?.[i] as number)),
+        )
+      }
+      return loss()
+    }
+    for (const [kind, by] of [
+      [/lora_A/, 3e-3],
+      [/lora_B/, 3e-3],
+      [/magnitude/, 3e-3],
+    ] as const) {
+      await moved(kind, 0)
+      let slope = 0
+      for (const { name } of factors)
+        if (kind.test(name))
+          native.read(name, 'gradient').forEach((g, i) => {
+            slope += g * Math.cos(i * 1.7)
+          })
+      const central = async (h: number) => ((await moved(kind, h)) - (await moved(kind, -h))) / (2 * h)
+      const difference = (4 * (await central(by / 2)) - (await central(by))) / 3
+      expect(Math.abs(slope), String(kind)).toBeGreaterThan(0.1)
+      expect(difference / slope, String(kind)).toBeCloseTo(1, 2)
+    }
+    dispose()
   })
 })
 
