@@ -26,6 +26,7 @@ export {
 export type { Category, PlanRow, Precision } from './native/addon.js'
 export { type PlanModelOptions, planModel } from './plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
+export { type DeltaLoraConfig, type DeltaLoraOptions, deltaLora } from './strategies/delta-lora.js'
 export { type DoraConfig, type DoraOptions, dora } from './strategies/dora.js'
 export { type DyloraConfig, type DyloraOptions, dylora } from './strategies/dylora.js'
 export { type FullConfig, full } from './strategies/full.js'

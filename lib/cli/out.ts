@@ -19,6 +19,8 @@ import { loadShown } from './subject.js'
 
 export interface OutOptions {
   adapter?: string
+  /** Ranks in use. */
+  rank?: number
   model?: string
   output: string
   onto?: (typeof MERGE_BASES)[number]
@@ -30,6 +32,7 @@ export interface OutOptions {
 }
 
 export function outFlags(command: Command, what: string): void {
+  command.option('--rank <N>', 'use the first N ranks of an adapter trained with dylora', integerFlag(1))
   command.option('--model <path>', 'a model folder or .gguf file (default: what the adapter was trained on)')
   command.requiredOption('--output <path>', what)
   command.addOption(
@@ -56,8 +59,9 @@ export interface OutSubject {
 }
 
 /** The model that an adapter belongs to, from its folder where no flag says it. */
-export async function adapterSubject({ adapter, model }: OutOptions): Promise<OutSubject> {
+export async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<OutSubject> {
   if (adapter === undefined) {
+    if (rank !== undefined) throw new UsageError('--rank is of an adapter; name --adapter.')
     if (model === undefined) throw new UsageError('name --adapter, or --model for the model alone.')
     return { model, adapter, quantization: 'none' }
   }
@@ -99,7 +103,7 @@ export async function writeShown(
     const model = await loadShown(subject.model, given, output)
     const line = new StatusLine(output, 'Writing')
     try {
-      if (adapter !== undefined) await model.loadAdapter(adapter)
+      if (adapter !== undefined) (await model.loadAdapter(adapter)).rank = options.rank ?? null
       output.note(`Writing ${options.output}`)
       await write(model, {
         output,

@@ -18,6 +18,8 @@ export interface SubjectOptions {
   model?: string
   /** false: the base alone. */
   adapter?: string[] | false
+  /** Ranks in use, of every adapter. */
+  rank?: number
   quantization?: string
   precision?: string
   threads?: number
@@ -39,6 +41,7 @@ export function subjectFlags(command: Command): void {
     collect,
   )
   command.option('--no-adapter', 'the base model alone')
+  command.option('--rank <N>', 'use the first N ranks of an adapter trained with dylora', integerFlag(1))
   command.option(
     '--quantization <type>',
     'none, nf4, fp4 or int8 (default: as the adapter was trained, else none)',
@@ -77,6 +80,8 @@ export async function withSubject<T>(
 ): Promise<T> {
   const path = options.model ?? trainedModel(config as RunConfig, options)
   const adapters = adaptersOf(config, options)
+  if (options.rank !== undefined && adapters.length === 0)
+    throw new UsageError('--rank is of an adapter, and there is none.')
   const named = adapters.map((adapter) => adapter.path)
   // Their own records decide how the model is loaded, so they come first.
   const folders: string[] = []
@@ -93,8 +98,11 @@ export async function withSubject<T>(
   const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const model = await loadShown(path, { ...(known as LoadOptions), signal }, output)
   try {
-    for (const adapter of adapters)
-      (await model.loadAdapter(adapter.path, { signal })).weight = adapter.weight
+    for (const { path: place, weight } of adapters) {
+      const adapter = await model.loadAdapter(place, { signal })
+      adapter.weight = weight
+      adapter.rank = options.rank ?? null
+    }
     return await work(model, adapters)
   } finally {
     await model.dispose()

@@ -60,6 +60,13 @@ export interface LowRankSlot {
   /** `[1, out]` gains of the output rows. */
   bGain?: string
   /**
+   * A frozen pair A* and B*, shaped as A and B, and `[1, 1]` a ratio: while that is not 0, what is added is
+   * s * ((1 + ratio) B A - ratio B* A*) x, and the gradients of A and B are those of s B A x. All three or none.
+   */
+  snapshotA?: string
+  snapshotB?: string
+  snapshotRatio?: string
+  /**
    * With `a2` [r2, in] and `b2` [out, r2] the change is the Hadamard product (b a) ∘ (b2 a2), where `a` is [r1, in] and
    * `b` [out, r1]: a product of rank r1 r2, which is `rank`.
    */

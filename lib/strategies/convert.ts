@@ -45,18 +45,22 @@ export function lowRankPairs(
   const zero = acting.every((ranks) => ranks.length === 0)
   return spec.slots.flatMap((slot, i) => {
     const { target, scale } = slot
-    const ranks = zero ? [...Array(slot.rank).keys()] : (acting[i] as number[])
+    const ranks = zero ? [...Array(rankOf(read, slot)).keys()] : (acting[i] as number[])
     if (ranks.length === 0) return []
     const shape = site.get(target) as LinearSite
-    const a = () => pickRows(factorA(read, slot, shape.in), slot.rank, ranks)
-    const b = () => pickColumns(factorB(read, slot, shape.out), slot.rank, ranks)
+    const a = () => pickRows(factorA(read, slot, shape.in), rankOf(read, slot), ranks)
+    const b = () => pickColumns(factorB(read, slot, shape.out), rankOf(read, slot), ranks)
     return [{ target, in: shape.in, out: shape.out, rank: ranks.length, scale, a, b }]
   })
 }
 
-function actingRanks(read: ReadFactor, { d, mask, rank }: LowRankSlot): number[] {
-  const gains = [d, mask].flatMap((name) => (name === undefined ? [] : [read(name)]))
-  return [...Array(rank).keys()].filter((i) => gains.every((values) => values[i] !== 0))
+/** Ranks of a slot's whole change: twice its own with a snapshot that acts. */
+const rankOf = (read: ReadFactor, slot: LowRankSlot): number =>
+  snapshotRatio(read, slot) === 0 ? slot.rank : 2 * slot.rank
+
+function actingRanks(read: ReadFactor, slot: LowRankSlot): number[] {
+  const gains = [slot.d, slot.mask].flatMap((name) => (name === undefined ? [] : [read(name)]))
+  return [...Array(rankOf(read, slot)).keys()].filter((i) => gains.every((values) => values[i] !== 0))
 }
 
 /** Some rows of `[rows, cols]`, in the given order. */
@@ -139,9 +143,29 @@ function most(values: readonly number[]): number {
   return [...counts].reduce((best, one) => (one[1] > best[1] ? one : best))[0]
 }
 
-/** A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. */
-function factorA(read: ReadFactor, { a, a2, d, mask, rank }: LowRankSlot, cols: number): Float32Array {
+/** How far a slot's own product counts for more, and its snapshot against it; 0 without one. */
+function snapshotRatio(read: ReadFactor, { snapshotRatio: name }: LowRankSlot): number {
+  return name === undefined ? 0 : (read(name)[0] as number)
+}
+
+/**
+ * A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. With a snapshot that acts,
+ * `[2 rank, cols]`: (1 + ratio) A over - ratio A*.
+ */
+export function factorA(read: ReadFactor, slot: LowRankSlot, cols: number): Float32Array {
+  const { a, a2, d, mask, rank, snapshotA } = slot
   const stored = read(a)
+  const ratio = snapshotRatio(read, slot)
+  if (ratio !== 0) {
+    const taken = read(snapshotA as string)
+    const both = new Float32Array(2 * rank * cols)
+    both.set(stored.map((value) => (1 + ratio) * value))
+    both.set(
+      taken.map((value) => -ratio * value),
+      rank * cols,
+    )
+    return both
+  }
   if (a2 !== undefined) return rowProducts(stored, read(a2), cols)
   const width = stored.length / rank
   const values = new Float32Array(rank * cols)
@@ -150,8 +174,18 @@ function factorA(read: ReadFactor, { a, a2, d, mask, rank }: LowRankSlot, cols: 
   return values
 }
 
-/** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. */
-function factorB(read: ReadFactor, { b, b2, bGain, rank }: LowRankSlot, rows: number): Float32Array {
+/** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. With a snapshot that acts, B beside B*. */
+export function factorB(read: ReadFactor, slot: LowRankSlot, rows: number): Float32Array {
+  const { b, b2, bGain, rank, snapshotB } = slot
+  if (snapshotRatio(read, slot) !== 0) {
+    const [own, taken] = [read(b), read(snapshotB as string)]
+    const both = new Float32Array(rows * 2 * rank)
+    for (let i = 0; i < rows; i++) {
+      both.set(own.subarray(i * rank, (i + 1) * rank), 2 * i * rank)
+      both.set(taken.subarray(i * rank, (i + 1) * rank), (2 * i + 1) * rank)
+    }
+    return both
+  }
   if (b2 !== undefined) return columnProducts(read(b), read(b2), rows)
   const values = read(b).subarray(0, rows * rank)
   if (bGain !== undefined) scaleRows(values, read(bGain), rank)

@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
 import { adaloraRules } from './adalora.js'
+import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
@@ -19,6 +20,7 @@ const all = [
   loraFaRules,
   loraPlusRules,
   doraRules,
+  deltaLoraRules,
   dyloraRules,
   adaloraRules,
   veraRules,
@@ -35,6 +37,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraFaRules.schema,
   loraPlusRules.schema,
   doraRules.schema,
+  deltaLoraRules.schema,
   dyloraRules.schema,
   adaloraRules.schema,
   veraRules.schema,

@@ -1,6 +1,7 @@
 /** The strategies that stand on their own, which others may wrap. */
 import * as z from 'zod'
 import { adaloraRules } from './adalora.js'
+import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { lohaRules } from './loha.js'
@@ -13,6 +14,7 @@ const plain = [
   loraRules,
   loraFaRules,
   doraRules,
+  deltaLoraRules,
   dyloraRules,
   adaloraRules,
   veraRules,
@@ -24,6 +26,7 @@ export const plainSchema = z.discriminatedUnion('name', [
   loraRules.schema,
   loraFaRules.schema,
   doraRules.schema,
+  deltaLoraRules.schema,
   dyloraRules.schema,
   adaloraRules.schema,
   veraRules.schema,

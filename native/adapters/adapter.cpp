@@ -114,6 +114,18 @@ void AdapterSpec::check() {
     }
     if (slot.mask >= 0 && parameters[slot.mask].trained)
       fail("SHAPE", "adapter at ", slot.target, ": the mask cannot be trained");
+    const int count = (slot.snapshot_a >= 0) + (slot.snapshot_b >= 0) + (slot.snapshot_ratio >= 0);
+    if (count != 0) {
+      if (count != 3 || slot.has_gains() || slot.paired() || slot.magnitude >= 0 || slot.delta_dropout.any() || slot.dropout != 0 ||
+          slot.rank_power != 0)
+        fail("SHAPE", "adapter at ", slot.target, ": a snapshot has A*, B* and a ratio, and goes with A and B alone");
+      expect(slot.snapshot_a, "A*", slot.rank, parameters[slot.a].cols);
+      expect(slot.snapshot_b, "B*", parameters[slot.b].rows, slot.rank);
+      expect(slot.snapshot_ratio, "the snapshot's ratio", 1, 1);
+      for (const int index : {slot.snapshot_a, slot.snapshot_b, slot.snapshot_ratio})
+        if (parameters[index].trained)
+          fail("SHAPE", "adapter at ", slot.target, ": ", parameters[index].name, " is of a snapshot and cannot be trained");
+    }
     if (!(slot.dropout >= 0 && slot.dropout < 1))
       fail("SHAPE", "adapter at ", slot.target, ": dropout is ", slot.dropout, "; expected 0 <= p < 1");
     for (const float p : {slot.delta_dropout.rows, slot.delta_dropout.all})

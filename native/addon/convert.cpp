@@ -180,6 +180,9 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.d = parameter("d");
     slot.mask = parameter("mask");
     slot.b_gain = parameter("bGain");
+    slot.snapshot_a = parameter("snapshotA");
+    slot.snapshot_b = parameter("snapshotB");
+    slot.snapshot_ratio = parameter("snapshotRatio");
     slot.a2 = parameter("a2");
     slot.b2 = parameter("b2");
     slot.delta_dropout.rows = static_cast<float>(s.number("rowDropout", 0));

@@ -232,7 +232,11 @@ class Builder {
         continue;
       }
       if (low.paired()) bytes += round_up(low.rank * in * 4, 64);
-      bytes += round_up(out * low.rank * 4, 64);
+      bytes += round_up(out * low.folded_cols() * 4, 64);
+      if (low.has_snapshot()) {
+        bytes += round_up(t * low.rank * size_of(operand_), 64);
+        reductions.push_back(low.rank);
+      }
       if (!training()) bytes += round_up(t * low.rank * size_of(operand_), 64);
       if (training() && low.dropout > 0) bytes += round_up(t * in * size_of(operand_), 64);
       gemm = std::max(gemm, gemm_bytes(t, low.rank, {in}));
@@ -552,8 +556,8 @@ class Builder {
     } else if (s) {
       Step step = start(Kernel::linear_param_gradient, Phase::backward, index);
       const int64_t in = graph_.values[x].cols, out = graph_.values[node.out].cols, t = options_.tokens;
-      int64_t bytes = round_up(out * s->rank * 4, 64);  // the folded matrix, then its gradient
-      int64_t shared = gemm_bytes(t, s->rank, {out});
+      int64_t bytes = round_up(out * s->folded_cols() * 4, 64);  // the folded matrix, then its gradient
+      int64_t shared = gemm_bytes(t, s->folded_cols(), {out});
       if (s->delta_dropout.any()) bytes += round_up(out * 4, 64);
       if (s->paired()) bytes += round_up(s->rank * in * 4, 64);  // the gradient at A
       step.dy = scaled;
@@ -568,7 +572,7 @@ class Builder {
       }
       if (trains_a(s) || needs_gradient_[x])
         term.dh = step.y =
-            add_buffer(node.path + " gradient at h", Category::activations, operand_, RowKind::tokens, s->rank);
+            add_buffer(node.path + " gradient at h", Category::activations, operand_, RowKind::tokens, s->folded_cols());
       step.workspace = workspace(bytes + round_up(shared, 64), node.path);
       plan_.steps.push_back(std::move(step));
     }
@@ -664,6 +668,7 @@ class Builder {
         dropped = std::max(dropped, round_up(t * in * size_of(operand_), 64) + gemm_bytes(t, in, {s->rank}));
       else
         reductions.push_back(s->rank);
+      if (s->has_snapshot()) reductions.push_back(s->rank);
     }
     const int64_t gemm = round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
     step.workspace = workspace(formed + std::max({gemm, dropped, forming}), first.path);

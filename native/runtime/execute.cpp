@@ -8,6 +8,7 @@
 
 #include "adapters/hadamard.h"
 #include "adapters/row_norms.h"
+#include "adapters/snapshot.h"
 #include "core/error.h"
 #include "runtime/session.h"
 
@@ -155,6 +156,17 @@ class Executor {
     const int64_t rank = active(adapter, s);
     context_.pool.for_range(rows, std::max<int64_t>(1, 32768 / rank), [&](int64_t begin, int64_t end) {
       fold(adapter_at(adapter), s, rank, begin, end, out, weight, gains);
+    });
+  }
+  bool snapshot_acts(size_t adapter, const LowRankSlot& s) const { return snapshot_ratio(adapter_at(adapter), s) != 0; }
+  WeightView snapshot_a(size_t adapter, const LowRankSlot& s) const {
+    const ParameterSpec& a = adapter_at(adapter).spec().parameters[s.snapshot_a];
+    return dense(adapter_at(adapter).data(s.snapshot_a), a.rows, a.cols, a.cols);
+  }
+  void fold_snapshot_rows(size_t adapter, const LowRankSlot& s, int64_t rows, float* out, float weight = 1,
+                          const float* gains = nullptr) const {
+    context_.pool.for_range(rows, std::max<int64_t>(1, 16384 / s.rank), [&](int64_t begin, int64_t end) {
+      fold_snapshot(adapter_at(adapter), s, begin, end, out, weight, gains);
     });
   }
   /// Gains of the rows of the change in this micro-step, or null where nothing is dropped.
@@ -425,6 +437,7 @@ class Executor {
       float* folded;
       void* h;
       void* dropped;
+      void* h_snapshot;
     };
     std::vector<Part> parts;
     for (size_t a = 0; a < session_.adapters_.size(); ++a) {
@@ -438,9 +451,10 @@ class Executor {
           segments.push_back(formed);
         continue;
       }
-      Part part{a, session_.adapter_weights_[a], s, scratch.take<float>(out * s->rank * 4), nullptr, nullptr};
+      Part part{a, session_.adapter_weights_[a], s, scratch.take<float>(out * s->folded_cols() * 4), nullptr, nullptr, nullptr};
       part.h = step.aux >= 0 ? at(step.aux) : scratch.take(tokens_capacity() * s->rank * element);
       if (train != nullptr && s->dropout > 0) part.dropped = scratch.take(tokens_capacity() * in * element);
+      if (s->has_snapshot()) part.h_snapshot = scratch.take(tokens_capacity() * s->rank * element);
       parts.push_back(part);
     }
     // Gains of rows come last: y = gain * (x W^T + sum of h B^T). The adapters' own gains differ from the base's where
@@ -450,9 +464,21 @@ class Executor {
     for (const Part& part : parts) {
       hidden(part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch);
       const int64_t rank = active(part.adapter, *part.slot);
+      const bool snapshot = snapshot_acts(part.adapter, *part.slot);
+      if (snapshot) {
+        const Segment through{operand(step.x), snapshot_a(part.adapter, *part.slot)};
+        k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, rank, {&through, 1},
+                         {part.h_snapshot, operand_type(), rank}, scratch.rest());
+      }
       Scratch drawn = scratch;
       const float* gains = row_gains(part.slot->delta_dropout, step.node, out, drawn);
       if (gain && (parts.size() > 1 || part.weight != 1)) gains = gains_over(part.adapter, *part.slot, gain, out, drawn);
+      if (snapshot) {
+        fold_snapshot_rows(part.adapter, *part.slot, out, part.folded, part.weight, gains);
+        segments.push_back({{part.h, operand_type(), rank}, dense(part.folded, out, rank, 2 * rank)});
+        segments.push_back({{part.h_snapshot, operand_type(), rank}, dense(part.folded + rank, out, rank, 2 * rank)});
+        continue;
+      }
       fold_rows(part.adapter, *part.slot, out, part.folded, part.weight, gains);
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
@@ -554,16 +580,21 @@ class Executor {
     const int64_t first = train->last_rank_only ? rank - 1 : 0;
     Scratch scratch(workspace(step));
     const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
-    float* const folded = scratch.take<float>(out * s.rank * 4);
+    float* const folded = scratch.take<float>(out * s.folded_cols() * 4);
+    const bool snapshot = snapshot_acts(0, s);
     const bool drops = s.dropout > 0 && step.x >= 0;
     void* const dropped = drops ? scratch.take(tokens_capacity() * in * size_of(operand_type())) : nullptr;
     const Operand dy = operand(step.dy);
 
     if (step.y >= 0) {  // gradient at h = dy B
-      fold_rows(0, s, out, folded, 1, gains);
-      const Segment segment{dy, dense(folded, out, rank, rank)};
-      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, rank, {&segment, 1},
-                       {at(step.y), operand_type(), s.rank}, scratch.rest());
+      if (snapshot)
+        fold_snapshot_rows(0, s, out, folded);
+      else
+        fold_rows(0, s, out, folded, 1, gains);
+      const int64_t columns = snapshot ? 2 * rank : rank;
+      const Segment segment{dy, dense(folded, out, columns, columns)};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, columns, {&segment, 1},
+                       {at(step.y), operand_type(), s.folded_cols()}, scratch.rest());
     }
     if (step.aux >= 0) {
       const Operand h = operand(step.aux);
@@ -589,7 +620,8 @@ class Executor {
       context_.pool.for_range(in, 64, [&](int64_t begin, int64_t end) { spread_pair_a(adapter, s, begin, end, at_a); });
     } else if (step.x >= 0) {
       const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
-      k_->gemm.reduce_tokens(context_.pool, tokens, from_column(operand(step.y), first), rank - first, x, in, 1,
+      const float scale = snapshot ? 1 / (1 + snapshot_ratio(adapter, s)) : 1;
+      k_->gemm.reduce_tokens(context_.pool, tokens, from_column(operand(step.y), first), rank - first, x, in, scale,
                              adapter.data(s.a, AdapterArray::gradient) + first * in, in, false, scratch.rest());
     }
   }
@@ -666,6 +698,7 @@ class Executor {
         dropped.push_back(&term);  // its mask keeps it out of the common sum
       else
         segments.push_back({operand(term.dh), factor_a(0, s, in, scratch)});
+      if (snapshot_acts(0, s)) segments.push_back({from_column(operand(term.dh), s.rank), snapshot_a(0, s)});
     }
     Output dx{at(step.dx), plan_.buffers[step.dx].dtype, in};
     if (step.accumulate) {
@@ -862,7 +895,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   const Plan& p = plan_of_mode(plan(name), Mode::train);
   if (input.last_rank_only)
     for (const LowRankSlot& slot : adapters_[0]->spec().slots)
-      if (slot.has_gains() || slot.paired())
+      if (slot.has_gains() || slot.paired() || slot.magnitude >= 0)
         fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ", slot.target);
   Executor run(*this, context, p, cancel);
   run.head_rows = place_batch(run, p, graph(), input.batch);

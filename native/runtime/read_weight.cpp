@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "adapters/hadamard.h"
+#include "adapters/snapshot.h"
 #include "core/error.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
@@ -43,7 +44,16 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
         build_pair_a(*adapter, slot, 0, slot.rank, delta.built_a.data());
         delta.a = delta.built_a.data();
       }
-      fold(*adapter, slot, rank, 0, weight.rows(), delta.b.data());
+      if (snapshot_ratio(*adapter, slot) != 0) {
+        delta.rank = 2 * rank;
+        delta.b.resize(weight.rows() * delta.rank);
+        for (const int factor : {slot.a, slot.snapshot_a})
+          delta.built_a.insert(delta.built_a.end(), adapter->data(factor), adapter->data(factor) + rank * a.cols);
+        delta.a = delta.built_a.data();
+        fold_snapshot(*adapter, slot, 0, weight.rows(), delta.b.data());
+      } else {
+        fold(*adapter, slot, rank, 0, weight.rows(), delta.b.data());
+      }
       if (slot.magnitude >= 0) {
         delta.counts = counts;
         delta.magnitude = adapter->data(slot.magnitude);

@@ -1,6 +1,7 @@
 """Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps of the strategy's optimiser."""
 
 import shutil
+from functools import partial
 from types import MethodType
 
 import peft.optimizers.lorafa as lorafa
@@ -10,7 +11,7 @@ from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 
 from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
-from make_lora import ATTENTION, MLP, OPTIMIZER, adamw, adapter_tensors, train, train_batches
+from make_lora import ATTENTION, MLP, OPTIMIZER, adamw, adapter_tensors, train, train_batches, trained
 from make_models import batch_of
 
 # PEFT multiplies the projected gradient in bfloat16 where the machine has it.
@@ -161,6 +162,56 @@ _adalora = {
 }
 
 
+class MovingAdamW(torch.optim.AdamW):
+    """Delta-LoRA, from its paper: after the update of step t > K, W moves by lambda s times what B A moved by."""
+
+    def __init__(self, model, ratio: float, start: int):
+        settings = {key: value for key, value in OPTIMIZER.items() if key != "max_grad_norm"}
+        super().__init__(trained(model), **settings, foreach=False)
+        self.layers = {key: module for key, module in model.named_modules() if isinstance(module, LoraLayer)}
+        self.ratio, self.start, self.t = ratio, start, 0
+        self.weights = {key: layer.base_layer.weight.detach().clone() for key, layer in self.layers.items()}
+        self.snapshot = self.factors() if start == -1 else None
+
+    def factors(self):
+        return {
+            f"{key}.lora_{part}.weight": getattr(layer, f"lora_{part}").default.weight.detach().clone()
+            for key, layer in self.layers.items()
+            for part in "AB"
+        }
+
+    def products(self):
+        return {
+            key: layer.lora_B.default.weight.detach() @ layer.lora_A.default.weight.detach()
+            for key, layer in self.layers.items()
+        }
+
+    @torch.no_grad()
+    def step(self):
+        before = self.products()
+        super().step()
+        if self.t > self.start:
+            for key, product in self.products().items():
+                layer = self.layers[key]
+                layer.base_layer.weight.add_(self.ratio * layer.scaling["default"] * (product - before[key]))
+        if self.t == self.start:
+            self.snapshot = self.factors()
+        self.t += 1
+
+    def check_sum(self):
+        """W is what the sum over all steps says, and its change has rank 2 r at most."""
+        for key, product in self.products().items():
+            layer, rank = self.layers[key], self.layers[key].r["default"]
+            taken = self.snapshot[f"{key}.lora_B.weight"] @ self.snapshot[f"{key}.lora_A.weight"]
+            scale = layer.scaling["default"]
+            summed = self.weights[key] + self.ratio * scale * (product - taken)
+            moved = layer.base_layer.weight.detach()
+            error = ((moved - summed).norm() / (moved - self.weights[key]).norm()).item()
+            change = moved + scale * product - self.weights[key]
+            if error > 1e-12 or torch.linalg.matrix_rank(change, rtol=1e-10).item() > 2 * rank:
+                raise SystemExit(f"{key}: the weight is {error:.1e} from the sum of its steps, or of too high a rank")
+
+
 # name, model, strategy as config files spell it, PEFT configuration, optimiser, its settings
 CASES = [
     (
@@ -192,6 +243,21 @@ CASES = [
             ("dylora_last", "last", MaskedAdamW, {}),
             ("dylora_active", "active", MaskedAdamW, {"use_rslora": True}),
             ("dylora_dense", "last", DenseAdamW, {"masked_update": False}),
+        ]
+    ],
+    *[
+        (
+            f"delta_lora_{name}",
+            base,
+            {"name": "delta-lora", **_lora, **rest, "lambda": ratio, "start_step": start},
+            LoraConfig(**_lora, **rest),
+            partial(MovingAdamW, ratio=ratio, start=start),
+            OPTIMIZER,
+        )
+        for name, base, ratio, start, rest in [
+            ("at_once", "llama3", 2.0, -1, {}),
+            ("next", "smollm2", 0.5, 0, {"use_rslora": True}),
+            ("later", "llama3", 2.0, 2, {"rank_pattern": {"v_proj": 2}}),
         ]
     ],
     (
@@ -303,6 +369,16 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
     if name == "adalora":
         model.peft_config["default"].rank_pattern = None  # which would slice them
     tensors |= adapter_tensors(model, "final")
+    late = {}
+    if isinstance(optimizer, MovingAdamW):
+        # Once more with the weights moved: before the first step they are those of LoRA.
+        optimizer.check_sum()
+        tensors |= {f"snapshot.{key}": value.float() for key, value in optimizer.snapshot.items()}
+        optimizer.zero_grad()
+        late_loss = loss_sum(forward(model, batch), batch) / loss_count(batch)
+        late_loss.backward()
+        tensors |= {f"late.{key}": value for key, value in gradients(model).items()}
+        late = {"late_loss": late_loss.item()}
     save_tensors(ROOT / "strategies" / f"{name}.safetensors", tensors)
     print(f"  {name}: loss {loss.item():.6f}, {losses[0]:.4f} -> {losses[-1]:.4f}")
     return {
@@ -314,6 +390,7 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
         "losses": losses,
         "grad_norms": norms,
         **({"ranks": RANKS} if strategy["name"] == "dylora" else {}),
+        **late,
     }
 
 

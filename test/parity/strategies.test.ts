@@ -23,6 +23,8 @@ interface Case extends TrainingCase {
   strategy: { name: string; trained_ranks?: 'last' | 'active'; masked_update?: boolean }
   /** Ranks in use in each step, where a strategy draws them. */
   ranks?: number[]
+  /** Loss of the first batch after the ten steps, where the weight itself has moved. */
+  late_loss?: number
 }
 
 /** The ranks of a step of a case, as a run would hand them on. */
@@ -53,7 +55,7 @@ async function open(c: Case) {
   for (const { name, tensor } of saved) adapter.write(name, 'value', floats(golden, `init.${tensor}`))
   const run = { seed: 0, totalSteps: 10, description, native: adapter }
   const rules = () => rulesOf(strategy).steps?.(strategy, run, undefined) ?? {}
-  return { golden, model, adapter, saved, groups, rules }
+  return { golden, model, adapter, saved, groups, spec, rules }
 }
 
 it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
@@ -123,6 +125,40 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     model.dispose()
   })
 })
+
+it.each(cases.filter(({ late_loss }) => late_loss !== undefined))(
+  '$name gives the loss and the gradients of weights that were moved one by one',
+  async (c) => {
+    const { golden, model, adapter, saved, spec } = await open(c)
+    const { lambda } = c.strategy as unknown as { lambda: number }
+    const tensorOf = new Map(saved.map(({ name, tensor }) => [name, tensor]))
+    for (const { a, b, snapshotA, snapshotB, snapshotRatio } of spec.slots) {
+      const pairs: [string, string, string][] = [
+        [a, 'final', a],
+        [b, 'final', b],
+        [snapshotA as string, 'snapshot', a],
+        [snapshotB as string, 'snapshot', b],
+      ]
+      for (const [name, when, factor] of pairs)
+        adapter.write(name, 'value', floats(golden, `${when}.${tensorOf.get(factor)}`))
+      adapter.write(snapshotRatio as string, 'value', Float32Array.of(lambda))
+    }
+    const batch = goldenBatch(await readGolden(`golden/${c.model}.safetensors`))
+    for (const recompute of [false, true]) {
+      adapter.zeroGradients()
+      const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+      expect(Math.abs((await backward(session, batch)) / (c.late_loss as number) - 1)).toBeLessThan(1e-5)
+      for (const { name, tensor } of saved)
+        expect(
+          relativeError(adapter.read(name, 'gradient'), floats(golden, `late.grad.${tensor}`)),
+          tensor,
+        ).toBeLessThan(1e-5)
+      session.dispose()
+    }
+    adapter.dispose()
+    model.dispose()
+  },
+)
 
 describe.each([
   ['vera_saved', 'odd'],

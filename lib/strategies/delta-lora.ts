@@ -1,0 +1,146 @@
+/**
+ * Delta-LoRA: the weight itself moves along with its adapter, by lambda times what each step changes of s B A. Summed over
+ * the steps that is W = W0 + lambda s (B A - B* A*), with A* and B* as they were when it began, so W is never written:
+ * a frozen copy of A and B stands beside them.
+ */
+import * as z from 'zod'
+import { deepFreeze, integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { factorA, factorB } from './convert.js'
+import type { AdapterDescription } from './describe.js'
+import { type LoraConfig, loraRules } from './lora.js'
+import type {
+  Conversion,
+  Factor,
+  LinearAdapter,
+  ReadFactor,
+  RunFacts,
+  StepRules,
+  StrategyRules,
+} from './strategy.js'
+
+/** Options of Delta-LoRA: those of LoRA without dropout, and how the weight moves. */
+export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
+  readonly name: 'delta-lora'
+  /** How far the weight moves for each move of s B A: the paper's lambda. Default 2. */
+  readonly lambda: number
+  /**
+   * The weight moves with every step after this one, steps counted from 0: the paper's K. -1 is from the very first.
+   * Default 0.
+   */
+  readonly startStep: number
+  /** Always 0: the weight moves by what acts on every input, and dropout is of the adapter's. */
+  readonly loraDropout: 0
+}
+
+/** What `deltaLora()` takes. */
+export type DeltaLoraOptions = Partial<Omit<DeltaLoraConfig, 'name'>>
+
+const schema = z.strictObject({
+  ...loraRules.schema.shape,
+  name: z.literal('delta-lora'),
+  lambda: positive().default(2).describe("How far the weight moves for each move of `s B A`. The paper's λ."),
+  startStep: integer(-1, 'an integer from -1')
+    .default(0)
+    .describe(
+      "The weight moves with every step after this one, counted from 0; -1: from the first. The paper's K.",
+    ),
+  loraDropout: numberWithin(0, 0, '0, as Delta-LoRA has no dropout')
+    .default(0)
+    .describe('Must be 0: the weight moves by what acts on every input.'),
+}) as unknown as z.ZodObject & z.ZodType<DeltaLoraConfig>
+
+/**
+ * LoRA whose weight moves too, on any base, also a quantised one. The change of the weight has rank 2 r at most.
+ * @throws {ConfigError} for an unknown option or a value out of range, dropout among them
+ * @example deltaLora({ r: 8, loraAlpha: 16, lambda: 2, startStep: 100 })
+ * @see Zi et al. 2023, arXiv 2309.02411
+ */
+export function deltaLora(options: DeltaLoraOptions = {}): DeltaLoraConfig {
+  return deepFreeze(
+    parseOptions(schema, { ...options, name: 'delta-lora' }, { name: 'deltaLora()', spelling: 'camel' }),
+  )
+}
+
+function asLora({ lambda, startStep, ...config }: DeltaLoraConfig): LoraConfig {
+  return { ...config, name: 'lora' }
+}
+
+/** Lambda once the snapshot is taken, and 0 before; one for all linears. */
+const RATIO = 'delta_ratio'
+
+export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
+  name: 'delta-lora',
+  paper: 'arXiv 2309.02411',
+  peftType: loraRules.peftType,
+  bases: loraRules.bases,
+  trainable: 'A and B of every adapted linear, and by them the weight',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: (config) => loraRules.groups(asLora(config)),
+  linears: (config, sites) => loraRules.linears(asLora(config), sites).map(withSnapshot),
+  savedAs,
+  steps: takesSnapshot,
+  toPeft: (config) => loraRules.toPeft(asLora(config)),
+}
+
+function withSnapshot({ slot, factors }: LinearAdapter): LinearAdapter {
+  const still = (name: string, rows: number, cols: number): Factor => {
+    return { name, rows, cols, trained: false, initialiser: { kind: 'zeros' }, group: 'lora' }
+  }
+  const copies = factors.map(({ name, rows, cols }) => still(`${name}.snapshot`, rows, cols))
+  const [snapshotA, snapshotB] = copies.map(({ name }) => name) as [string, string]
+  return {
+    slot: { ...slot, snapshotA, snapshotB, snapshotRatio: RATIO },
+    factors: [...factors, ...copies, still(RATIO, 1, 1)],
+  }
+}
+
+/** A snapshot stays with its adapter: a later run goes on from it. */
+function takesSnapshot({ lambda, startStep }: DeltaLoraConfig, { description, native }: RunFacts): StepRules {
+  const take = () => {
+    if (native.read(RATIO, 'value')[0] !== 0) return
+    for (const { a, b, snapshotA, snapshotB } of description.spec.slots) {
+      native.write(snapshotA as string, 'value', native.read(a, 'value'))
+      native.write(snapshotB as string, 'value', native.read(b, 'value'))
+    }
+    native.write(RATIO, 'value', Float32Array.of(lambda))
+  }
+  if (startStep === -1) take()
+  return {
+    updated: async (step) => {
+      if (step > startStep) take()
+    },
+  }
+}
+
+/** Plain LoRA: of the same rank while the weight stands still, of twice the rank once it moves. */
+function savedAs(
+  config: DeltaLoraConfig,
+  { spec, factors }: AdapterDescription,
+  read: ReadFactor,
+): Conversion {
+  const moves = read(RATIO)[0] !== 0
+  if (!moves) return { strategy: deepFreeze(asLora(config)), read }
+  // The scale stays: alpha / r, or alpha / sqrt(r).
+  const alphas = config.useRslora ? Math.SQRT2 : 2
+  const times = (by: number, pattern: Readonly<Record<string, number>>) =>
+    Object.fromEntries(Object.entries(pattern).map(([key, value]) => [key, value * by]))
+  const shapes = new Map(factors.map((factor) => [factor.name, factor]))
+  const values = new Map(
+    spec.slots.flatMap((slot) => [
+      [slot.a, () => factorA(read, slot, (shapes.get(slot.a) as Factor).cols)],
+      [slot.b, () => factorB(read, slot, (shapes.get(slot.b) as Factor).rows)],
+    ]),
+  )
+  return {
+    strategy: deepFreeze({
+      ...asLora(config),
+      r: config.r * 2,
+      loraAlpha: config.loraAlpha * alphas,
+      rankPattern: times(2, config.rankPattern),
+      alphaPattern: times(alphas, config.alphaPattern),
+    }),
+    read: (name) => (values.get(name) as () => Float32Array)(),
+  }
+}
