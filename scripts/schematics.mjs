@@ -109,15 +109,28 @@ function pieces(slot, description, base) {
   const pruned = (spec.triplets ?? []).some(({ d }) => d === slot.d)
   const projected = (spec.projections ?? []).some(({ b }) => b === slot.b)
   const scale = slot.scale === 1 ? [] : [sign(`${number(slot.scale)} ·`)]
+  const { lambda } = description.strategy
+  const own = slot.snapshotA === undefined ? [] : [sign('('), sign(`${number(1 + lambda)} ·`)]
+  const taken =
+    slot.snapshotA === undefined
+      ? []
+      : [
+          sign(`− ${number(lambda)} ·`),
+          ...draw(slot.snapshotB, 'B*'),
+          ...draw(slot.snapshotA, 'A*'),
+          sign(')'),
+        ]
   const change =
     slot.kind === 'low_rank'
       ? slot.a2 === undefined
         ? [
             ...scale,
+            ...own,
             ...diagonal(slot.bGain, 'b'),
             ...draw(slot.b, 'B', projected ? { note: 'dB (A Aᵀ)⁻¹ / s²' } : some('cols')),
             ...draw(slot.d, pruned ? 'E' : 'd', { diagonal: true, ...(pruned ? { note: 'pruned' } : {}) }),
             ...draw(slot.a, 'A', some('rows')),
+            ...taken,
           ]
         : [
             ...scale,
@@ -157,7 +170,9 @@ export function schematic(config) {
   const trained = description.factors.filter((factor) => factor.trained)
   const own = trained.filter(({ name }) => Object.values(slot).includes(name))
   const count = own.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
-  const shared = description.factors.some(({ name }) => usersOf(description.spec, name) > 1)
+  const shared = description.factors.some(
+    ({ name, rows, cols }) => rows * cols > 1 && usersOf(description.spec, name) > 1,
+  )
   const height = round(TOP + tall + 52)
   const legend = [
     ['trained', 'trains'],
