@@ -275,6 +275,14 @@ class Builder {
     plan_.steps.push_back(std::move(step));
   }
 
+  /// Whether the gradient of a linear's magnitude can do with its scaled output, which then stays as it is until then.
+  bool scaled_output_serves(int index) const {
+    const Node& node = graph_.nodes[index];
+    const auto& readers = graph_.consumers[node.out];
+    return trains_magnitude(slot(index)) && !drops_base(slot(index)) && node.bias < 0 && node.residual < 0 &&
+           std::none_of(readers.begin(), readers.end(), [&](int c) { return graph_.nodes[c].op == Op::rope; });
+  }
+
   /// Where the output of a linear stands before its rows are scaled. The gradient of the magnitude needs it, so it is
   /// kept where a linear is not run again in the backward pass: to do so for it alone is one more product of the base.
   int product_buffer(int index, Phase phase, int y) {
@@ -284,6 +292,7 @@ class Builder {
                         graph_.values[node.out].cols);
     };
     const bool again = phase == Phase::forward && in_recomputed_segment(node) && !kept_[node.out];
+    if (scaled_output_serves(index)) return y;
     if (trains_magnitude(slot(index)) && !again) return product_[index] = fresh();
     return graph_.values[node.out].type == ValueType::operand && !drops_base(slot(index)) ? y : fresh();
   }
@@ -472,11 +481,19 @@ class Builder {
         step.x = materialize(node.inputs[0]);
         step.x2 = materialize(node.inputs[1]);
         step.dy = dy;
+        for (const int v : node.inputs)
+          if (graph_.consumers[v].size() != 1)
+            fail("UNSUPPORTED", "swiglu at ", node.path, ": its inputs have other readers");
+        const int gate = node.inputs[0], up = node.inputs[1];
+        if (scaled_output_serves(graph_.producer[gate]) || scaled_output_serves(graph_.producer[up])) {
+          step.dq = new_gradient(gate, node.path + " gradient of gate");
+          step.dk = new_gradient(up, node.path + " gradient of up");
+          plan_.steps.push_back(std::move(step));
+          break;
+        }
         plan_.steps.push_back(std::move(step));
         // The gradients take the place of gate and up, which only this node reads.
         for (const int v : node.inputs) {
-          if (graph_.consumers[v].size() != 1)
-            fail("UNSUPPORTED", "swiglu at ", node.path, ": its inputs have other readers");
           give(v, value_buffer_[v]);
           value_buffer_[v] = -1;
         }
@@ -621,7 +638,10 @@ class Builder {
     const GraphValue& out = graph_.values[node.out];
     Step step = start(Kernel::magnitude_gradient, Phase::backward, index);
     step.dy = dy;
-    if (trains_magnitude(slot(index))) step.x = materialize_product(index);
+    if (scaled_output_serves(index))
+      step.y = materialize(node.out);
+    else if (trains_magnitude(slot(index)))
+      step.x = materialize_product(index);
     const bool in_place = out.type == ValueType::operand && !drops_base(slot(index));
     step.dx = in_place ? dy
                        : add_buffer(node.path + " scaled gradient", Category::activations, operand_, RowKind::tokens,

@@ -42,7 +42,7 @@ enum class Kernel : uint8_t {
   swiglu,                 // x = gate, x2 = up -> y
   head_loss,              // x -> loss; train: dx of the gathered rows, scattered into dx
   head_logits,            // x -> logits (y)
-  magnitude_gradient,     // x = y before it is scaled, dy -> dx scaled too; adds to the magnitude's gradient
+  magnitude_gradient,     // x = y before it is scaled, or y; dy -> dx scaled too; adds to the magnitude's gradient
   linear_param_gradient,  // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
   linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`
   rope_backward,          // dx in place
@@ -50,7 +50,7 @@ enum class Kernel : uint8_t {
   weight_gradient,        // linear: x, dy -> adds to the gradients of its weight and bias
   norm_gradient,          // rms_norm: x, aux = rstd, dy -> adds to the gradient of its weight
   embedding_gradient,     // tokens (x), dy -> adds to the gradient of the table
-  swiglu_backward,        // x = gate, x2 = up, dy -> dgate, dup (in place of gate and up)
+  swiglu_backward,        // x = gate, x2 = up, dy -> dq = dgate, dk = dup (absent: in place of gate and up)
   rms_norm_backward,      // x, aux = rstd, dy -> dx added
   zero,                   // dx = 0
 };

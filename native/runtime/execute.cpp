@@ -301,7 +301,7 @@ class Executor {
         break;
       case Kernel::swiglu_backward:
         ops.swiglu_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), matrix(step.x2),
-                            matrix(step.x), matrix(step.x2));
+                            matrix(step.dq < 0 ? step.x : step.dq), matrix(step.dk < 0 ? step.x2 : step.dk));
         break;
       case Kernel::rms_norm_backward:
         ops.rms_norm_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), vector(node.weight),
@@ -551,12 +551,14 @@ class Executor {
     const float *m = adapter.data(s.magnitude), *c = adapter.row_norms(s).norms;
     for (int64_t i = 0; i < out; ++i) {
       gain[i] = m[i] / c[i];
-      inverse[i] = 1 / c[i];
+      // y is m / c times what the sum is over; a row that is scaled to zero says nothing and stays.
+      inverse[i] = step.y < 0 ? 1 / c[i] : m[i] == 0 ? 0 : 1 / m[i];
     }
-    if (step.x < 0)
+    const int product = step.y < 0 ? step.x : step.y;
+    if (product < 0)
       k_->ops.scale_columns(context_.pool, tokens, out, matrix(step.dy), gain, nullptr, {}, matrix(step.dx));
     else
-      k_->ops.scale_columns_backward(context_.pool, tokens, out, matrix(step.dy), matrix(step.x), gain, inverse,
+      k_->ops.scale_columns_backward(context_.pool, tokens, out, matrix(step.dy), matrix(product), gain, inverse,
                                      matrix(step.dx), adapter.data(s.magnitude, AdapterArray::gradient));
   }
 
