@@ -13,15 +13,7 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kMostElements = int64_t{1} << 40;  // of one parameter: no sum or product of sizes leaves 64 bits
-
-// splitmix64's finaliser: a bijective mixer whose outputs for successive counters pass as independent.
-uint64_t mix(uint64_t x) {
-  x ^= x >> 30;
-  x *= 0xbf58476d1ce4e5b9u;
-  x ^= x >> 27;
-  x *= 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
+constexpr int64_t kMostRank = int64_t{1} << 24;
 
 uint64_t stream_key(uint64_t seed, const std::string& name) {
   uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
@@ -30,6 +22,14 @@ uint64_t stream_key(uint64_t seed, const std::string& name) {
 }
 
 }  // namespace
+
+uint64_t mix(uint64_t x) {
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9u;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
 
 double draw(uint64_t key, uint64_t index) {
   const uint64_t bits = mix(key + (index + 1) * 0x9e3779b97f4a7c15u) >> 11;  // 53 of them
@@ -87,7 +87,8 @@ void AdapterSpec::check() {
            " and orthogonal ", triplet.orthogonal, "; expected two numbers in [0, 1) and one from 0");
   }
   for (LowRankSlot& slot : slots) {
-    if (slot.rank <= 0) fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected at least 1");
+    if (slot.rank <= 0 || slot.rank > kMostRank)
+      fail("SHAPE", "adapter at ", slot.target, ": rank is ", slot.rank, "; expected 1 to ", kMostRank);
     if (slot.a < 0 || slot.b < 0) fail("SHAPE", "adapter at ", slot.target, " needs both A and B");
     const auto expect = [&](int index, const char* factor, int64_t rows, int64_t cols) {
       if (index < 0) return;
@@ -134,6 +135,14 @@ void AdapterSpec::check() {
   }
 }
 
+int64_t LowRankSlot::ranks(int64_t wanted) const {
+  if (wanted <= 0 || wanted >= rank) return rank;
+  if (paired() || magnitude >= 0)
+    fail("CONFIG", "adapter at ", target, ": a ", paired() ? "pair of products" : "magnitude", " goes with the whole rank of ",
+         rank, ", not with ", wanted, " of it");
+  return wanted;
+}
+
 float LowRankSlot::scale_at(int64_t active) const {
   if (active == rank || rank_power == 0) return scale;
   return static_cast<float>(scale * std::pow(static_cast<double>(rank) / static_cast<double>(active), rank_power));
@@ -172,8 +181,10 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
 
 void Adapter::make_importances() {
   if (sensitivity_ || spec_.tracked_elements == 0) return;
-  sensitivity_ = Block(Category::optimizer, spec_.tracked_elements * kFloat);
+  // Both or none, should memory run out between the two.
+  Block sensitivity(Category::optimizer, spec_.tracked_elements * kFloat);
   uncertainty_ = Block(Category::optimizer, spec_.tracked_elements * kFloat);
+  sensitivity_ = std::move(sensitivity);
 }
 
 void Adapter::restart() {

@@ -70,7 +70,8 @@ struct LowRankSlot {
   bool has_gains() const { return d >= 0 || mask >= 0 || b_gain >= 0; }
   float scale_at(int64_t active) const;
   /// How many of `wanted` ranks this slot has; 0 wants all.
-  int64_t ranks(int64_t wanted) const { return wanted > 0 && wanted < rank ? wanted : rank; }
+  /// Throws Error("CONFIG") where only the whole rank makes sense.
+  int64_t ranks(int64_t wanted) const;
 };
 
 /// A copy of a base weight, of its shape, that stands in for it while the adapter is on: full fine-tuning, and modules
@@ -188,6 +189,8 @@ class AdapterUse {
   Kind kind_;
 };
 
+/// A bijective mixer whose outputs for successive numbers pass as independent (splitmix64's finaliser).
+uint64_t mix(uint64_t x);
 /// A number in (0, 1), the same for the same key and index.
 double draw(uint64_t key, uint64_t index);
 

@@ -14,7 +14,7 @@ void check_pair(const AdapterSpec& spec, const LowRankSlot& slot) {
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
   const ParameterSpec &a2 = spec.parameters[slot.a2], &b2 = spec.parameters[slot.b2];
   const bool fit = a.rows == b.cols && a2.rows == b2.cols && a.cols == a2.cols && b.rows == b2.rows;
-  if (!fit || a.rows * a2.rows != slot.rank)
+  if (!fit || slot.rank % a.rows != 0 || slot.rank / a.rows != a2.rows)
     fail("SHAPE", "adapter at ", slot.target, ": a pair of products [", b.rows, ", ", b.cols, "] x [", a.rows, ", ",
          a.cols, "] and [", b2.rows, ", ", b2.cols, "] x [", a2.rows, ", ", a2.cols, "] at rank ", slot.rank);
   if (slot.has_gains() || slot.magnitude >= 0 || slot.dropout > 0)
@@ -82,6 +82,8 @@ void spread_pair_b(const Adapter& adapter, const LowRankSlot& slot, int64_t begi
 }
 
 void draw_row_gains(const DeltaDropout& dropout, uint64_t key, int64_t rows, float* gains) {
+  // Keys of other linears differ by a few multiples of what the draws are apart; mixed, the draws share no run.
+  key = mix(key);
   // Index 0 decides about the whole, index 1 + row about a row.
   if (dropout.all > 0 && draw(key, 0) < dropout.all) {
     std::fill(gains, gains + rows, 0.0f);

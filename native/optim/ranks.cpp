@@ -11,8 +11,11 @@ namespace {
 void check(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
     fail("CONFIG", "the optimiser's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
+  if (ranks.draws[ranks.active - 1] < 1 || std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
+    fail("CONFIG", "the draws of the optimiser's step are not counts of steps with this one among them");
   std::vector<int> uses(spec.parameters.size(), 0);
   for (const LowRankSlot& slot : spec.slots) {
+    if (slot.paired()) fail("CONFIG", "ranks are updated one by one only in A and B, unlike at ", slot.target);
     ++uses[slot.a];
     ++uses[slot.b];
   }

@@ -100,9 +100,12 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
   const cpu::OpKernels& ops = context.kernels.ops;
   add_orthogonal_gradients(context.pool, adapter);
   const double norm = std::sqrt(ops.sum_of_squares(context.pool, spec.trained_elements, gradients));
-  if (!std::isfinite(norm))
+  if (!std::isfinite(norm)) {
+    // What was added to them must not be there twice, should the caller go on.
+    std::fill(gradients, gradients + spec.trained_elements, 0.0f);
     fail("DIVERGED", "the gradient of step ", options.step,
          " is not finite; lower the learning rate or clip the gradient");
+  }
   const float clip = options.max_grad_norm > 0
                          ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
                          : 1.0f;

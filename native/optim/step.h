@@ -27,8 +27,9 @@ struct OptimizerStep {
 };
 
 /// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter by
-/// AdamW at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws "DIVERGED", with nothing updated, when the norm is not
-/// finite, and "CONFIG" for a group without settings.
+/// AdamW at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
+/// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and "CONFIG" for a group
+/// without settings.
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
 
 /// Replaces the gradient of B, [out, rank], by dB (A A^T + 1e-8 I)^-1 / s^2: of all changes of B the one that moves

@@ -594,6 +594,8 @@ class Builder {
       plan_.steps.push_back(std::move(step));
     }
     if (trains_weight(node.weight) || trains_weight(node.bias)) {
+      if (s && s->magnitude >= 0)
+        fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude does not go with a weight or bias that trains");
       Step step = start(Kernel::weight_gradient, Phase::backward, index);
       step.dy = dy;
       if (trains_weight(node.weight)) {

@@ -383,9 +383,6 @@ class Executor {
       const LowRankSlot* s = slot(index, step.node);
       if (s == nullptr || s->magnitude < 0) continue;
       const std::shared_ptr<Adapter>& adapter = session_.adapters_[index];
-      if (active(index, *s) < s->rank)
-        fail("CONFIG", "adapter at ", s->target, ": a magnitude goes with the whole rank of ", s->rank, ", not with ",
-             active(index, *s), " of it");
       RowNorms& kept = adapter->row_norms(*s);
       const bool same_base = !replaced && kept.is_of(session_.model_);
       if (same_base && kept.version == adapter->version()) continue;
@@ -808,27 +805,44 @@ class Executor {
     for (Copy& copy : copies) {
       const Buffer& buffer = plan_.buffers[copy.buffer];
       const int64_t rows = buffer.rows == RowKind::tokens ? tokens : buffer.rows == RowKind::head ? head_rows : 1;
-      compare(step, buffer.name, buffer.dtype, copy.fast.data(), at(copy.buffer), rows * buffer.cols);
+      const Compared part{rows, written_columns(step, copy.buffer), buffer.cols};
+      compare(step, buffer.name, buffer.dtype, copy.fast.data(), at(copy.buffer), part);
       std::copy(copy.fast.begin(), copy.fast.end(), at(copy.buffer));
     }
     if (gradients) {
-      compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, static_cast<int64_t>(trained));
+      compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, static_cast<int64_t>(trained), static_cast<int64_t>(trained)});
       std::copy(gradients_fast.begin(), gradients_fast.end(), gradients);
     }
   }
 
+  /// Columns of a buffer that a step writes: of h and of the gradient at it as many as ranks are in use.
+  int64_t written_columns(const Step& step, int buffer) const {
+    const bool forward = step.kernel == Kernel::linear || step.kernel == Kernel::adapter_hidden;
+    const bool backward = step.kernel == Kernel::linear_param_gradient;
+    const bool ranks = (forward && buffer == step.aux) || (backward && buffer == step.y);
+    const LowRankSlot* s = ranks ? slot(0, step.node) : nullptr;
+    return s == nullptr ? plan_.buffers[buffer].cols : active(0, *s);
+  }
+
+  /// The first `cols` of `ld` columns of some rows.
+  struct Compared {
+    int64_t rows, cols, ld;
+  };
+
   void compare(const Step& step, const std::string& what, DType dtype, const void* fast, const void* reference,
-               int64_t count) const {
+               const Compared& part) const {
     if (dtype != DType::f32 && dtype != DType::bf16) return;
     const auto element = [&](const void* data, int64_t i) {
       return dtype == DType::f32 ? static_cast<const float*>(data)[i]
                                  : f32_from_bf16(static_cast<const uint16_t*>(data)[i]);
     };
     double difference = 0, norm = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const double r = element(reference, i), d = element(fast, i) - r;
-      difference += d * d;
-      norm += r * r;
+    for (int64_t row = 0; row < part.rows; ++row) {
+      for (int64_t i = row * part.ld; i < row * part.ld + part.cols; ++i) {
+        const double r = element(reference, i), d = element(fast, i) - r;
+        difference += d * d;
+        norm += r * r;
+      }
     }
     const double limit = plan_.options.precision == Precision::bf16 ? 2e-2 : 1e-4;
     const double relative = norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);

@@ -11,7 +11,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { goldenBatch, loadTiny, readGolden, relativeError, trainPlan } from '../../parity/engine.js'
-import { sites, tinyGraph } from './sites.js'
+import { sites } from './sites.js'
 
 const models = new URL('../../parity/models/', import.meta.url).pathname
 const work = mkdtempSync(join(tmpdir(), 'lowrank-dora-'))
@@ -83,21 +83,26 @@ describe('dora()', () => {
 
   test.each([false, true])(
     'a plan counts what it keeps and a session allocates (recompute %s)',
-    (recompute) => {
-      const { spec } = describeAdapter(dora({ r: 4 }), sites)
-      const formats = Object.fromEntries(tinyGraph.weights.map(({ name }) => [name, 'f32' as const]))
+    async (recompute) => {
+      const { graph, model } = await loadTiny('smollm2')
+      const { spec } = describeAdapter(dora({ r: 4 }), linearSites(graph))
+      const formats = Object.fromEntries(graph.weights.map(({ name }) => [name, 'f32' as const]))
       const plans = {
         train: { mode: 'train', tokens: 64, sequences: 4, headRows: 64, precision: 'f32', recompute },
       } as const
-      const report = (of: typeof spec) =>
-        addon().plan(tinyGraph, formats, [{ spec: of, trainable: true }], plans)
+      const report = (of: typeof spec) => addon().plan(graph, formats, [{ spec: of, trainable: true }], plans)
       const bytes = (category: string) =>
         report(spec).rows.find((row) => row.category === category)?.bytes ?? 0
       const before = addon().allocated()
       const adapter = addon().createAdapter(spec, { trainable: true })
       expect(addon().allocated().adapters - before.adapters).toBe(bytes('adapters'))
       expect(addon().allocated().optimizer - before.optimizer).toBe(bytes('optimizer'))
+      const session = addon().createSession(model, [adapter], plans)
+      expect(session.total().arenaBytes).toBe(report(spec).arenaBytes)
+      expect(addon().allocated().activations - before.activations).toBe(report(spec).arenaBytes)
+      session.dispose()
       adapter.dispose()
+      model.dispose()
     },
   )
 })

@@ -1,6 +1,8 @@
 #include "adapters/hadamard.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "check.h"
 #include "core/error.h"
@@ -160,8 +162,31 @@ TEST("a pair whose factors do not fit each other is refused by name") {
   CHECK_THROWS(Adapter(spec), "needs both a2 and b2");
   spec = pair();
   spec.slots[0].dropout = 0.5f;
-  CHECK_THROWS(Adapter(spec), "takes no gains and no dropout");
+  CHECK_THROWS(Adapter(spec), "no magnitude and no dropout of its input");
+  CHECK_THROWS(pair().slots[0].ranks(1), "a pair of products goes with the whole rank");
+  CHECK_EQ(pair().slots[0].ranks(0), pair().slots[0].rank);
+  spec = pair();
+  spec.slots[0].rank = int64_t{1} << 40;
+  CHECK_THROWS(Adapter(spec), "expected 1 to 16777216");
   spec = pair();
   spec.slots[0].delta_dropout.rows = 1;
   CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
+}
+
+TEST("dropped rows of linears whose keys are neighbours have no run in common") {
+  constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;  // what the draws of one key are apart
+  constexpr int64_t kRows = 256;
+  std::vector<float> one(kRows), other(kRows);
+  draw_row_gains({0.5f, 0, false}, 7 * kStep, kRows, one.data());
+  for (int64_t shift = -64; shift <= 64; ++shift) {
+    draw_row_gains({0.5f, 0, false}, static_cast<uint64_t>(7 + shift) * kStep, kRows, other.data());
+    if (shift == 0) {
+      CHECK(one == other);
+      continue;
+    }
+    int64_t same = 0, count = 0;
+    for (int64_t i = std::max<int64_t>(0, shift); i < std::min(kRows, kRows + shift); ++i, ++count)
+      same += one[i] == other[i - shift];
+    CHECK(same < count * 3 / 4);
+  }
 }

@@ -375,6 +375,14 @@ TEST("a value that is not finite cannot become a code: the message says which te
   CHECK_EQ(decoded(load_weight(pool, source.tensor, StorageFormat::f32))[17 * 41 + 5], infinity);
 }
 
+TEST("a row whose magnitudes are near the smallest that there are becomes zeros in int8") {
+  const float row[4] = {1e-37f, -1e-37f, 0, 2e-38f};
+  int8_t codes[4];
+  const float absmax = quantize_int8(row, 4, codes);
+  CHECK_EQ(absmax, 1e-37f);
+  for (const int8_t code : codes) CHECK_EQ(static_cast<int>(code), 0);
+}
+
 TEST("f16 storage is for f16 tensors only") {
   Pool pool(1);
   const Encoded tensor = encode(SourceDtype::bf16, 2, 8);
