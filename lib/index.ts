@@ -21,6 +21,7 @@ export {
   type LoadOptions,
   loadModel,
   type Model,
+  type ProbeOptions,
   type TextOptions,
 } from './model.js'
 export type { Category, PlanRow, Precision } from './native/addon.js'
@@ -33,6 +34,7 @@ export { type FullConfig, full } from './strategies/full.js'
 export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
 export { type LohaConfig, type LohaOptions, loha } from './strategies/loha.js'
 export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
+export { type LoraDropConfig, type LoraDropOptions, loraDrop } from './strategies/lora-drop.js'
 export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'

@@ -2,7 +2,7 @@
 
 import { basename, resolve } from 'node:path'
 import * as z from 'zod'
-import { Adapter, checkedWeight } from './adapter.js'
+import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
 import { Chat, type ChatOptions } from './chat.js'
 import { ConfigError, FileFormatError } from './errors.js'
@@ -44,8 +44,10 @@ import {
   generateText,
   type Prompt,
 } from './train/generate.js'
-import { type TrainOptions, trainShape } from './train/options.js'
+import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
+import { runProbe } from './train/probe.js'
+import type { TrainStep } from './train/run.js'
 import {
   chooseQuantization,
   type LoadProgress,
@@ -166,6 +168,13 @@ export interface AttachOptions {
   /** Of the random initial values. Default 42. */
   seed?: number
 }
+
+/** Options of `Model.probe`: those of the training that follows. */
+export type ProbeOptions = Partial<TrainOptions> &
+  Pick<TrainControl, 'evalDataset' | 'evalFraction' | 'signal' | 'onDataProgress'> & {
+    /** Called after every step of the probe. */
+    onStep?: (step: TrainStep) => void
+  }
 
 /** Options of `Model.loadAdapter`. */
 export interface LoadAdapterOptions extends HubOptions {
@@ -295,6 +304,11 @@ export class Model {
         `attach(): strategy ${strategy.name} stands for quantization ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(this.quantization)}; load it with the former, or attach the inner adapter.`,
         { strategy: strategy.name },
       )
+    if (rulesOf(strategy).probe?.(strategy) !== undefined)
+      throw new ConfigError(
+        `attach(): strategy ${strategy.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
+        { strategy: strategy.name },
+      )
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.graph.weights })
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(description, true, null)
@@ -306,6 +320,43 @@ export class Model {
       }
       return this.#add(name ?? strategy.name, state)
     })
+  }
+
+  /**
+   * Makes a strategy ready that takes a look at the data before it is trained, such as `loraDrop()`: trains an adapter on
+   * a sample of the data, measures it, and lets it go. Others are returned as they are. Options are those of the training
+   * that is to follow; what they hold out is left out here too.
+   * @returns the strategy to attach
+   * @throws {ConfigError} for data that is streamed, or options out of range
+   * @example const adapter = await model.attach(await model.probe(loraDrop(), 'train.jsonl'))
+   */
+  async probe(
+    strategy: StrategyConfig,
+    data: DatasetArgument,
+    options: ProbeOptions = {},
+  ): Promise<StrategyConfig> {
+    this.#base.lifetime.check()
+    const { evalDataset = null, evalFraction = 0, signal, onDataProgress, onStep, ...given } = options
+    const parsed = parseOptions(trainSchema, given, { name: 'probe()', spelling: 'camel' })
+    const probe = rulesOf(strategy).probe?.(strategy)
+    if (probe === undefined) return strategy
+    const sources = {
+      dataset: datasetOf(data),
+      evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
+      evalFraction,
+    }
+    return runProbe(
+      this.#base,
+      probe,
+      sources,
+      parsed,
+      (description) => createAdapter(description, true, null),
+      {
+        ...(signal ? { signal } : {}),
+        ...(onDataProgress ? { onProgress: onDataProgress } : {}),
+        ...(onStep ? { onStep } : {}),
+      },
+    )
   }
 
   /**

@@ -151,7 +151,9 @@ function pieces(slot, description, base) {
 /** @returns an SVG document */
 export function schematic(config) {
   const rules = rulesOf(config)
-  const description = describeAdapter(config, SITES, { strict: false })
+  // What is open until a probe has chosen is drawn with everything shared.
+  const drawnConfig = 'keep' in config ? { ...config, keep: [] } : config
+  const description = describeAdapter(drawnConfig, SITES, { strict: false })
   const { quantization } = rules.defaults(config)
   const [slot] = description.spec.slots
   const site = SITES.find(({ path }) => path === slot.target)

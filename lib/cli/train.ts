@@ -11,13 +11,14 @@ import { formatBytes } from '../memory.js'
 import type { Model } from '../model.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
-import { listCheckpoints } from '../train/checkpoint.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { listCheckpoints, resumedStrategy } from '../train/checkpoint.js'
 import { configText, loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainEvent } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
-import type { TrainingRun } from '../train/run.js'
+import { checkpointOf, type TrainingRun, type TrainStep } from '../train/run.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, digits, formatCount } from './format.js'
 import { collect, examples } from './help.js'
@@ -99,8 +100,9 @@ async function train(
     output,
   )
   try {
-    const adapter = await model.attach(config.strategy, { seed: config.seed })
     const { dataset, evalDataset, evalFraction, outputDir } = config
+    const strategy = await readyStrategy(model, config, resume, output, signal)
+    const adapter = await model.attach(strategy, { seed: config.seed })
     const reading = new StatusLine(output, 'Reading')
     const onDataProgress = ({ rows, tokens }: EncodeProgress) =>
       reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)
@@ -115,11 +117,40 @@ async function train(
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
-    await follow(run, pinned(config, model), call, output, progress, reading).catch((error: unknown) => {
-      throw error === signal.reason ? stopped(run, call) : error
-    })
+    await follow(run, pinned({ ...config, strategy }, model), call, output, progress, reading).catch(
+      (error: unknown) => {
+        throw error === signal.reason ? stopped(run, call) : error
+      },
+    )
   } finally {
     await model.dispose()
+  }
+}
+
+/** The strategy of a config, after the probe that it may ask for; a run that is resumed has made it already. */
+async function readyStrategy(
+  model: Model,
+  config: RunConfig,
+  resume: string | boolean,
+  output: Output,
+  signal: AbortSignal,
+): Promise<StrategyConfig> {
+  const { strategy, dataset, evalDataset, evalFraction, outputDir } = config
+  if (rulesOf(strategy).probe?.(strategy) === undefined) return strategy
+  const checkpoint = await checkpointOf(resume, outputDir)
+  if (checkpoint !== null) return resumedStrategy(strategy, checkpoint)
+  output.note('Probing: training on a sample of the data, to see where it adds most.')
+  const probing = new StatusLine(output, 'Probing')
+  const onStep = ({ index, totalSteps, loss }: TrainStep) =>
+    probing.update(`step ${index} of ${totalSteps}, loss ${loss.toFixed(4)}`)
+  try {
+    const control = { evalDataset, evalFraction, signal, onStep }
+    return await model.probe(strategy, dataset, { ...trainOptions(config), ...control })
+  } catch (error) {
+    if (error !== signal.reason) throw error
+    throw new InterruptedError('stopped while probing; nothing was saved.', { step: 0, checkpoint: null })
+  } finally {
+    probing.clear()
   }
 }
 

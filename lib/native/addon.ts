@@ -132,6 +132,8 @@ export interface PlanOptions {
   precision: Precision
   /** Recompute each block in the backward pass instead of keeping its activations. Default false. */
   recompute?: boolean
+  /** `evaluate` only: measure what the first adapter adds at each linear. Default false. */
+  outputNorms?: boolean
 }
 
 /** Bytes of one category. */
@@ -315,6 +317,11 @@ export interface NativeSession {
   /** Forward and backward of one micro-batch; gradients add up in the (single) adapter. */
   trainStep(plan: string, input: TrainInput): Job<LossResult>
   evaluate(plan: string, input: MicroBatch): Job<LossResult>
+  /**
+   * Sums of ||output||^2 of the first adapter at each of its slots, over all tokens of the evaluations so far by plans
+   * with `outputNorms`.
+   */
+  outputNorms(): Job<Float64Array>
   forward(plan: string, input: ForwardInput): Job<ForwardResult>
   dispose(): void
 }

@@ -106,11 +106,24 @@ export async function openAdapterFolder(path: string, sites: readonly LinearSite
     baseModel: config.baseModel,
     baseFingerprint: sidecar?.fingerprint ?? null,
     async *parameters() {
+      const repeated = new Set(description.repeats.map(({ factor }) => factor))
+      const shared = new Map<Factor, { tensor: string; values: Float32Array }>()
       for (const { factor, tensor } of saved) {
         if (isEmpty(factor)) continue
         const dtype = header.tensors.get(tensor.name)?.dtype ?? ''
         const bytes = await readTensor(header, tensor.name)
-        yield { name: factor.name, values: toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`) }
+        const values = toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`)
+        if (repeated.has(factor)) {
+          const first = shared.get(factor)
+          if (first === undefined) shared.set(factor, { tensor: tensor.name, values })
+          else if (values.some((value, i) => value !== first.values[i]))
+            throw new FileFormatError(
+              `${header.path}: ${tensor.name} and ${first.tensor} are one and the same by ${SIDECAR}, but their values differ; delete ${SIDECAR} to load them as they are.`,
+              { path: header.path, tensors: [first.tensor, tensor.name] },
+            )
+          else continue
+        }
+        yield { name: factor.name, values }
       }
     },
   }
@@ -120,10 +133,11 @@ const isEmpty = ({ rows, cols }: Factor): boolean => rows * cols === 0
 
 type SavedFactor = { factor: Factor; tensor: { name: string; shape: number[] } }
 
-function savedFactors({ factors, empty }: AdapterDescription): SavedFactor[] {
-  return [...factors, ...empty].flatMap((factor) =>
+function savedFactors({ factors, empty, repeats }: AdapterDescription): SavedFactor[] {
+  const own = [...factors, ...empty].flatMap((factor) =>
     factor.tensor ? [{ factor, tensor: factor.tensor }] : [],
   )
+  return [...own, ...repeats]
 }
 
 /** adapter_config.json says what is computed; our own file adds what trains it, and must not say otherwise. */
@@ -138,7 +152,13 @@ function describeFolder(
   const fromOwn = describeAdapter(own, sites, { strict: false })
   // How the scale follows a lower rank is not of the file, which is of one rank.
   const computed = ({ spec }: AdapterDescription) =>
-    JSON.stringify(spec.slots.map(({ rankPower, ...slot }) => slot))
+    JSON.stringify(
+      spec.slots.map(({ rankPower, target, kind, ...slot }) => [
+        target,
+        // What factors are called, and which are one, is our own affair; files have the tensors of each linear.
+        Object.entries(slot).map(([key, value]) => [key, typeof value === 'string' ? true : value]),
+      ]),
+    )
   if (computed(fromOwn) !== computed(fromPeft))
     throw new FileFormatError(
       `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if the latter was edited on purpose, delete ${SIDECAR}.`,

@@ -14,6 +14,8 @@ export interface AdapterDescription {
   spec: AdapterSpec
   /** By name, in the order of `spec.parameters`. */
   factors: Factor[]
+  /** Further tensors of shared factors: in files every linear has a copy. */
+  repeats: { factor: Factor; tensor: { name: string; shape: number[] } }[]
   /** Of linears that have no rank left: in files they are there, with no elements. */
   empty: Factor[]
   groups: (OptimizerGroup & { parameters: string[] })[]
@@ -47,12 +49,15 @@ export function describeAdapter(
   const targets = resolveTargets(rules.targeting(strategy), sites, options.strict ?? true)
   const answers = rules.linears(strategy, targets)
   const factors = new Map<string, Factor>()
+  const repeats: AdapterDescription['repeats'] = []
   const copies = rules.copies?.(strategy, options.weights ?? []) ?? []
   for (const factor of [...answers.flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
       throw new InternalError(`strategy ${strategy.name} gives ${factor.name} two shapes`, { known, factor })
-    factors.set(factor.name, factor)
+    if (known === undefined) factors.set(factor.name, factor)
+    else if (factor.tensor && factor.tensor.name !== known.tensor?.name)
+      repeats.push({ factor: known, tensor: factor.tensor })
   }
   const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
   const active = answers.filter(({ slot }) => slot.rank > 0)
@@ -77,6 +82,7 @@ export function describeAdapter(
       ),
     },
     factors: list,
+    repeats,
     empty: [...factors.values()].filter(({ rows, cols }) => rows * cols === 0),
     groups: groups.map((group) => ({
       ...group,

@@ -9,6 +9,7 @@ import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
 import { lohaRules } from './loha.js'
 import { loraRules } from './lora.js'
+import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
 import { loraPlusRules } from './lora-plus.js'
 import { qloraRules } from './qlora.js'
@@ -23,6 +24,7 @@ const all = [
   deltaLoraRules,
   dyloraRules,
   adaloraRules,
+  loraDropRules,
   veraRules,
   lohaRules,
   qloraRules,
@@ -40,6 +42,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   deltaLoraRules.schema,
   dyloraRules.schema,
   adaloraRules.schema,
+  loraDropRules.schema,
   veraRules.schema,
   lohaRules.schema,
   qloraRules.schema,

@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import { deepFreeze, numberWithin, parseOptions } from '../schema.js'
 import { lora } from './lora.js'
-import { plainRules, plainSchema } from './plain.js'
+import { plainRules, plainSchema, wrappedProbe } from './plain.js'
 import type { Factor, StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of LoRA+. */
@@ -70,6 +70,7 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
     plainRules(adapter)
       .linears(adapter, sites)
       .map((answer) => ({ ...answer, factors: answer.factors.map(regrouped) })),
+  probe: (config) => wrappedProbe(config, plainRules(config.adapter).probe?.(config.adapter)),
   savedAs: ({ adapter }, description, read) => plainRules(adapter).savedAs?.(adapter, description, read),
   ranks: ({ adapter }) => plainRules(adapter).ranks?.(adapter),
   atRank: ({ adapter }, rank, description, read) =>

@@ -6,7 +6,7 @@ import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
 import { lora } from './lora.js'
 import { loraPlusRules } from './lora-plus.js'
-import { plainRules, plainSchema } from './plain.js'
+import { plainRules, plainSchema, wrappedProbe } from './plain.js'
 import { nf4 } from './quantization.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
@@ -58,6 +58,7 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   targeting: (config) => inner(config).targeting(config.adapter),
   groups: (config) => inner(config).groups(config.adapter),
   linears: (config, sites) => inner(config).linears(config.adapter, sites),
+  probe: (config) => wrappedProbe(config, inner(config).probe?.(config.adapter)),
   savedAs: (config, description, read) => inner(config).savedAs?.(config.adapter, description, read),
   ranks: (config) => inner(config).ranks?.(config.adapter),
   atRank: (config, rank, description, read) =>

@@ -87,6 +87,24 @@ export interface Conversion {
   read: ReadFactor
 }
 
+/** What an adapter adds at a linear: the sum of ||output||^2 over the tokens of some data. */
+export interface OutputNorm {
+  site: LinearSite
+  value: number
+}
+
+/** What has to be found out from the data before a strategy can be trained. */
+export interface Probe {
+  /** What is trained on a sample, and measured there. */
+  adapter: StrategyConfig
+  /** Share of the training data, in (0, 1]. */
+  sampleFraction: number
+  /** Optimiser steps; null: one pass over the sample. */
+  steps: number | null
+  /** The config that is ready, from what the trained adapter adds at each linear. */
+  choose(norms: readonly OutputNorm[]): StrategyConfig
+}
+
 /** What a strategy knows of the run that trains it. */
 export interface RunFacts {
   seed: number
@@ -154,6 +172,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
     description: AdapterDescription,
     read: ReadFactor,
   ): Conversion | undefined
+  /** What must be found out before training; absent or undefined for what is ready. */
+  probe?(config: Config): Probe | undefined
   /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
   /** Over what all types have in common; `undefined` leaves one of those out. */

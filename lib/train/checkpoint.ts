@@ -21,9 +21,9 @@ import {
 import type { AdapterArray } from '../native/addon.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
-import { strategyToFile } from '../strategies/index.js'
+import { strategyFrom, strategyToFile } from '../strategies/index.js'
 import { describeQuantization } from '../strategies/quantization.js'
-import type { ReadFactor } from '../strategies/strategy.js'
+import type { ReadFactor, StrategyConfig } from '../strategies/strategy.js'
 
 const VERSION = 1
 const STATE = 'training_state.json'
@@ -348,6 +348,26 @@ function checkIdentity(path: string, about: RunIdentity, identity: RunIdentity):
     ['the training data', 'data'],
   ] as const)
     if (about[key] !== identity[key]) throw differ(what, about[key], identity[key], 'is not the same as then')
+}
+
+/**
+ * The strategy of a checkpoint, in place of one that leaves open (as null) what its probe found out.
+ * @throws {ConfigError} when the two differ in anything else
+ */
+export function resumedStrategy(asked: StrategyConfig, { path, strategy }: Checkpoint): StrategyConfig {
+  const here = strategyToFile(asked)
+  if (!agrees(here, strategy)) throw anotherAdapter(path, strategy, here)
+  return strategyFrom(strategy, { name: path, spelling: 'snake' })
+}
+
+function agrees(asked: unknown, found: unknown): boolean {
+  if (asked === null) return true
+  if (typeof asked !== 'object' || typeof found !== 'object' || found === null || Array.isArray(asked))
+    return canonical(asked) === canonical(found)
+  const [here, there] = [asked as Record<string, unknown>, found as Record<string, unknown>]
+  return [...new Set([...Object.keys(here), ...Object.keys(there)])].every((key) =>
+    agrees(here[key], there[key]),
+  )
 }
 
 /** Names the options of the strategy that differ, as config files spell them. */

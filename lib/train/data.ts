@@ -24,6 +24,7 @@ import {
 } from '../files/encode-dataset.js'
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
 import { Batches, splitHeldOut } from '../files/pack.js'
+import { ascending } from '../files/permutation.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
@@ -39,6 +40,7 @@ import {
 } from '../schema.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
 import type { TrainOptions } from './options.js'
+import { sampleRows } from './sample.js'
 
 /** Data, and how it is to be understood. */
 export interface DatasetConfig {
@@ -251,6 +253,34 @@ export async function prepareData(
     fingerprint: fingerprintRows(train, held?.train),
     now,
     stats: { train: train.stats, evaluation: separate?.stats ?? null },
+  }
+}
+
+/**
+ * Reads and tokenises a sample of a run's training data, which leaves out what is held out: as data to train on, and in
+ * order. An abort rejects with the signal's reason.
+ */
+export async function prepareSample(
+  base: BaseModel,
+  { dataset, evalDataset, evalFraction }: DataSources,
+  options: Shape,
+  fraction: number,
+  control: DataControl = {},
+): Promise<RunData & { sample: BatchSource }> {
+  const now = control.now ?? Date.now()
+  const data = await encodeFile(base, dataset, options, { ...control, now })
+  const held = evalDataset === null && evalFraction > 0
+  const { train } = held
+    ? splitHeldOut(data.length, { fraction: evalFraction, seed: options.seed })
+    : { train: ascending(data.length) }
+  const rows = sampleRows(data, train, fraction, options.seed)
+  return {
+    train: new Batches(data, { ...options, rows }),
+    sample: inOrder(data, options, rows),
+    evaluation: null,
+    fingerprint: fingerprintRows(data, rows),
+    now,
+    stats: { train: data.stats, evaluation: null },
   }
 }
 

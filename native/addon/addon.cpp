@@ -29,6 +29,12 @@ Napi::Uint8Array bytes(Napi::Env env, const void* data, size_t count) {
   return array;
 }
 
+Napi::Value from_doubles(Napi::Env env, std::vector<double>& values) {
+  Napi::Float64Array array = Napi::Float64Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
 Napi::Number number(Napi::Env env, int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 /// What ObjectWrap classes share: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
@@ -346,12 +352,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
     return environment(env).channel->start<std::vector<double>>(
         env, [adapter](Context& context, const CancelFlag&) { return triplet_scores(context.pool, *adapter); },
-        [](Napi::Env e, std::vector<double>& scores) -> Napi::Value {
-          Napi::Float64Array array = Napi::Float64Array::New(e, scores.size());
-          std::copy(scores.begin(), scores.end(), array.Data());
-          return array;
-        },
-        use);
+        from_doubles, use);
   }
 
   Napi::Value prune(const Napi::CallbackInfo& info) {
@@ -512,6 +513,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         env, "NativeSession",
         {InstanceMethod<&SessionHandle::report>("report"), InstanceMethod<&SessionHandle::total>("total"),
          InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
+         InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
          InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
   }
 
@@ -551,6 +553,14 @@ class SessionHandle : public Handle<SessionHandle, Session> {
           return session->evaluate(context, plan, *batch, cancel);
         },
         from_loss, uses);
+  }
+
+  Napi::Value output_norms(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<std::vector<double>>(
+        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses);
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {

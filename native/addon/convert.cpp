@@ -284,6 +284,7 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
     options.kv_capacity = options.mode == Mode::forward ? p.integer("kvCapacity") : 0;
     options.precision = static_cast<Precision>(p.choice("precision", kPrecisions));
     options.recompute = p.flag("recompute", false);
+    options.output_norms = p.flag("outputNorms", false);
     options.threads = threads;
     plans.emplace(name, options);
   }

@@ -28,6 +28,7 @@ struct PlanOptions {
   int64_t kv_capacity = 0;  // forward only
   Precision precision = Precision::f32;
   bool recompute = false;  // train only
+  bool output_norms = false;  // evaluate only: measure what the first adapter adds at each linear
   int threads = 1;         // sizes per-thread workspaces
 };
 

@@ -8,6 +8,7 @@
 
 #include "adapters/hadamard.h"
 #include "adapters/row_norms.h"
+#include "adapters/output_norms.h"
 #include "adapters/snapshot.h"
 #include "core/error.h"
 #include "runtime/session.h"
@@ -460,6 +461,9 @@ class Executor {
     if (gain) base_gains(step.node, gain, out);
     for (const Part& part : parts) {
       hidden(part.adapter, *part.slot, step.node, operand(step.x), part.dropped, part.h, scratch);
+      if (plan_.options.output_norms && part.adapter == 0)
+        add_second_moment(context_.pool, tokens, part.slot->rank, part.h, operand_type(), part.slot->rank,
+                          session_.moment(static_cast<size_t>(plan_.slots[0][step.node])));
       const int64_t rank = active(part.adapter, *part.slot);
       const bool snapshot = snapshot_acts(part.adapter, *part.slot);
       if (snapshot) {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "adapters/row_norms.h"
+#include "adapters/output_norms.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -39,6 +40,21 @@ void check_one_cache(const std::map<std::string, Plan>& plans) {
       fail("CONFIG", "plans '", first->first, "' and '", entry.first,
            "' share one KV cache, so kvCapacity and precision must be the same");
   }
+}
+
+/// Doubles of the second moments that plans with `output_norms` keep, before a slot of the first adapter.
+int64_t moments_before(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
+                       size_t slot) {
+  bool kept = false;
+  for (const auto& [name, plan] : plans) kept = kept || plan.options.output_norms;
+  if (!kept || adapters.empty()) return 0;
+  int64_t count = 0;
+  for (size_t i = 0; i < slot; ++i) count += adapters[0]->slots[i].rank * adapters[0]->slots[i].rank;
+  return count;
+}
+
+int64_t moment_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
+  return adapters.empty() ? 0 : 8 * moments_before(adapters, plans, adapters[0]->slots.size());
 }
 
 /// The plan with the largest arena, or null without plans.
@@ -86,7 +102,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     report.trainable_parameters += spec->trained_elements;
   }
   row(Category::kv_cache) += most_kv_bytes(graph, plans);
-  row(Category::workspace) += rope_table_bytes(graph, most_positions(plans));
+  row(Category::workspace) += rope_table_bytes(graph, most_positions(plans)) + moment_bytes(adapters, plans);
   if (plan) {
     const Step& peak = plan->steps[plan->peak_step];
     report.arena_bytes = plan->arena_bytes;
@@ -132,6 +148,7 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
   positions_ = most_positions(plans_);
   arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
+  moments_ = Block(Category::workspace, moment_bytes(specs(), plans_));
   rope_ = Block(Category::workspace, rope_table_bytes(graph(), positions_));
   const int64_t pairs = static_cast<int64_t>(graph().inv_freq.size());
   float* const cos = rope_.data<float>();
@@ -168,6 +185,23 @@ PlanReport Session::report(const std::string& name) const {
 }
 
 PlanReport Session::total() const { return report_plans(graph(), formats(), specs(), plans_); }
+
+double* Session::moment(size_t slot) const {
+  return moments_.data<double>() + moments_before(specs(), plans_, slot);
+}
+
+std::vector<double> Session::output_norms() const {
+  if (!moments_) fail("CONFIG", "no plan of the session measures outputs");
+  const Adapter& adapter = *adapters_[0];
+  std::vector<double> norms;
+  for (const LowRankSlot& slot : adapter.spec().slots) {
+    const int64_t rows = graph().values[graph().nodes[graph().node_of_path.at(slot.target)].out].cols;
+    std::vector<float> folded(rows * slot.rank);
+    fold(adapter, slot, slot.rank, 0, rows, folded.data());
+    norms.push_back(output_norm(rows, slot.rank, folded.data(), moment(norms.size())));
+  }
+  return norms;
+}
 
 std::string Session::times_text() const {
   std::vector<std::pair<double, std::pair<Phase, Kernel>>> order;

@@ -94,6 +94,9 @@ class Session {
 
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
+  /// Sums of ||output||^2 of the first adapter at each of its slots, over all tokens of the evaluations so far by plans
+  /// with `output_norms`. Throws Error("CONFIG") without such a plan.
+  std::vector<double> output_norms() const;
   /// Seconds spent so far by phase and kernel, most first, as text.
   std::string times_text() const;
   /// Logits of the asked-for rows: [rows, vocab], valid until the next call.
@@ -103,6 +106,7 @@ class Session {
   friend class Executor;
   std::vector<StorageFormat> formats() const;
   std::vector<const AdapterSpec*> specs() const;
+  double* moment(size_t slot) const;  // of a slot of the first adapter
 
   std::shared_ptr<const Model> model_;
   std::vector<std::shared_ptr<Adapter>> adapters_;
@@ -111,6 +115,7 @@ class Session {
   std::map<std::string, Plan> plans_;
   Block arena_;
   Block kv_cache_;
+  Block moments_;         // of h at each slot of the first adapter, [rank, rank] in double precision
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread

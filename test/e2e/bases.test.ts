@@ -46,7 +46,8 @@ describe.each(Object.entries(BASES))('over %s', (base, { folder, quantization })
 
   const running = strategies.filter(({ bases }) => bases.includes(base))
   test.each(running.map(({ name }) => name))('%s learns, and its merge computes the same', async (name) => {
-    const adapter = await model.attach(strategyFrom({ name }))
+    const strategy = await model.probe(strategyFrom({ name }), data, { maxSeqLength: 64, learningRate: 0.02 })
+    const adapter = await model.attach(strategy)
     try {
       const losses: number[] = []
       const options = {

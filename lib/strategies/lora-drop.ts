@@ -1,0 +1,172 @@
+/**
+ * LoRA-drop: layers whose LoRA adds much keep a pair of factors of their own, and all others of a kind share one. Which
+ * ones keep theirs is found by a probe: plain LoRA, trained for a while on a sample of the data.
+ */
+import * as z from 'zod'
+import { ConfigError } from '../errors.js'
+import { deepFreeze, integer, numberWithin, parseOptions, text, word } from '../schema.js'
+import { type LoraConfig, lora, loraRules } from './lora.js'
+import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
+
+/** Options of LoRA-drop: those of LoRA, how the probe is made, and what it found. */
+export interface LoraDropConfig extends Omit<LoraConfig, 'name'> {
+  readonly name: 'lora-drop'
+  /** Share of a group's importance that the linears with a pair of their own have, in [0, 1]. 1 keeps all. Default 0.9. */
+  readonly threshold: number
+  /** Share of the training data that the probe takes, in (0, 1]. Default 0.1. */
+  readonly sampleFraction: number
+  /** Optimiser steps of the probe. Default null: one pass over its sample. */
+  readonly probeSteps: number | null
+  /** What is weighed against each other: linears of one name (`type`), or layers as a whole (`layer`). Default type. */
+  readonly scope: 'type' | 'layer'
+  /** Paths of the linears that keep a pair of their own. Default null: to be found by a probe. */
+  readonly keep: readonly string[] | null
+}
+
+/** What `loraDrop()` takes. */
+export type LoraDropOptions = Partial<Omit<LoraDropConfig, 'name'>>
+
+const schema = z.strictObject({
+  ...loraRules.schema.shape,
+  name: z.literal('lora-drop'),
+  threshold: numberWithin(0, 1, 'a number from 0 to 1')
+    .default(0.9)
+    .describe(
+      "Share of a group's importance that the linears which keep a pair of their own have together. 1 keeps all.",
+    ),
+  sampleFraction: numberWithin(0, 1, 'a number above 0, at most 1')
+    .gt(0, { error: 'a number above 0, at most 1' })
+    .default(0.1)
+    .describe('Share of the training data that the probe is trained and measured on.'),
+  probeSteps: integer(1)
+    .nullable()
+    .default(null)
+    .describe('Optimiser steps of the probe. Without it, one pass over its sample.'),
+  scope: word(['type', 'layer'])
+    .default('type')
+    .describe('What is weighed against each other: all linears of one name, or layers as a whole.'),
+  keep: z
+    .array(text(), { error: 'a list of paths of linears' })
+    .nullable()
+    .default(null)
+    .describe(
+      'The linears that keep a pair of their own, as a probe found them. Without it, a probe is made first.',
+    ),
+}) as unknown as z.ZodObject & z.ZodType<LoraDropConfig>
+
+/**
+ * LoRA with one pair of factors for all linears of a kind whose own pair would add little. `Model.probe` finds out which
+ * those are, and `lowrank train` does it by itself.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example const adapter = await model.attach(await model.probe(loraDrop({ r: 16 }), 'train.jsonl'))
+ * @see Zhou et al. 2024, arXiv 2402.07721
+ */
+export function loraDrop(options: LoraDropOptions = {}): LoraDropConfig {
+  return deepFreeze(
+    parseOptions(schema, { ...options, name: 'lora-drop' }, { name: 'loraDrop()', spelling: 'camel' }),
+  )
+}
+
+function asLora(config: LoraDropConfig): LoraConfig {
+  const { threshold: _, sampleFraction: __, probeSteps: ___, scope: ____, keep: _____, ...rest } = config
+  return { ...rest, name: 'lora' }
+}
+
+export const loraDropRules: StrategyRules<LoraDropConfig> = {
+  name: 'lora-drop',
+  paper: 'arXiv 2402.07721',
+  peftType: loraRules.peftType,
+  bases: loraRules.bases,
+  trainable: 'A and B of the linears that matter, and one pair for all others of a kind',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: (config) => loraRules.groups(asLora(config)),
+  linears: (config, sites) => {
+    const own = loraRules.linears(asLora(config), sites)
+    if (config.keep === null) return own
+    const unknown = config.keep.find((path) => !sites.some((site) => site.path === path))
+    if (unknown !== undefined)
+      throw new ConfigError(
+        `lora-drop: keep has ${JSON.stringify(unknown)}, which is no linear that is adapted.`,
+        {
+          path: unknown,
+        },
+      )
+    const kept = new Set(config.keep)
+    return own.map((answer, i) => {
+      const site = sites[i] as LinearSite
+      return kept.has(site.path) ? answer : withSharedPair(answer, site)
+    })
+  },
+  probe: (config) => (config.keep === null ? probeOf(config) : undefined),
+  toPeft: (config) => loraRules.toPeft(asLora(config)),
+}
+
+/** The same with a pair that every linear of this name, shape and rank has; in files each has a copy of its own. */
+function withSharedPair({ slot, factors }: LinearAdapter, site: LinearSite): LinearAdapter {
+  const shared = (factor: string) => `shared.${kindOf(site)}.${slot.rank}${factor.slice(site.path.length)}`
+  return {
+    slot: { ...slot, a: shared(slot.a), b: shared(slot.b) },
+    factors: factors.map((factor) => ({ ...factor, name: shared(factor.name) })),
+  }
+}
+
+/** Linears of the same kind may share a pair. */
+const kindOf = (site: LinearSite): string =>
+  `${site.path.slice(site.path.lastIndexOf('.') + 1)}.${site.out}x${site.in}`
+
+/** A path without its last two names, such as that of the attention and the projection: the layer. */
+const layerOf = (path: string): string => /^.*\.\d+(?=\.)/.exec(path)?.[0] ?? path
+
+function probeOf(config: LoraDropConfig): Probe {
+  return {
+    adapter: deepFreeze(lora((({ name: _, ...options }) => options)(asLora(config)))),
+    sampleFraction: config.sampleFraction,
+    steps: config.probeSteps,
+    choose: (norms): LoraDropConfig => deepFreeze({ ...config, keep: linearsToKeep(norms, config) }),
+  }
+}
+
+/**
+ * The linears that keep a pair of their own: of each group those of the largest importance that have the threshold's
+ * share together. Ties go to the earlier one.
+ * @throws {ConfigError} for a group to which the adapter adds nothing at all
+ */
+export function linearsToKeep(
+  norms: readonly OutputNorm[],
+  { threshold, scope }: Pick<LoraDropConfig, 'threshold' | 'scope'>,
+): string[] {
+  // A unit is kept or not as a whole: a linear, or all linears of a layer.
+  const groups = new Map<string, Map<string, OutputNorm[]>>()
+  for (const one of norms) {
+    const group = scope === 'type' ? kindOf(one.site) : 'all layers'
+    const unit = scope === 'type' ? one.site.path : layerOf(one.site.path)
+    const units = groups.get(group) ?? new Map<string, OutputNorm[]>()
+    units.set(unit, [...(units.get(unit) ?? []), one])
+    groups.set(group, units)
+  }
+  const kept = new Set(
+    [...groups].flatMap(([group, units]) => mostImportant(group, [...units.values()], threshold)),
+  )
+  return norms.flatMap(({ site }) => (kept.has(site.path) ? [site.path] : []))
+}
+
+function mostImportant(group: string, units: OutputNorm[][], threshold: number): string[] {
+  const sums = units.map((unit) => unit.reduce((sum, { value }) => sum + value, 0))
+  const total = sums.reduce((sum, value) => sum + value, 0)
+  if (!(total > 0))
+    throw new ConfigError(
+      `lora-drop: the probe adds nothing at ${group}, so its linears cannot be told apart; train it for more steps (probe_steps), or on more data (sample_fraction).`,
+      { group },
+    )
+  const order = [...units.keys()].sort((i, j) => (sums[j] as number) - (sums[i] as number) || i - j)
+  const kept: string[] = []
+  let share = 0
+  for (const i of order) {
+    if (threshold < 1 && share >= threshold - 1e-12) break
+    kept.push(...(units[i] as OutputNorm[]).map(({ site }) => site.path))
+    share += (sums[i] as number) / total
+  }
+  return kept
+}

@@ -1,0 +1,73 @@
+/**
+ * A probe: an adapter is trained on a sample of the data of a run, and what it adds at each linear then decides how the
+ * run's own adapter is made. The run begins from the base again.
+ */
+import { type AdapterState, type BaseModel, withSession } from '../base.js'
+import { ConfigError } from '../errors.js'
+import { describeAdapter, initialise } from '../strategies/describe.js'
+import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'
+import { type DataControl, type DataSources, prepareSample } from './data.js'
+import { evaluateBatches } from './evaluate.js'
+import type { TrainOptions } from './options.js'
+import { EVAL_PLAN, evaluationPlans, trainingPlans } from './plans.js'
+import { TrainingRun, type TrainStep } from './run.js'
+
+/** How a probe is watched and stopped. */
+export interface ProbeControl extends DataControl {
+  onStep?: (step: TrainStep) => void
+}
+
+/**
+ * Makes a strategy ready by its probe.
+ * @param create makes the native arrays of an adapter
+ * @throws {ConfigError} for data that is streamed, and what the strategy throws for what was measured
+ */
+export async function runProbe(
+  base: BaseModel,
+  probe: Probe,
+  sources: DataSources,
+  options: TrainOptions,
+  create: (description: AdapterState['description']) => AdapterState,
+  { onStep, ...control }: ProbeControl = {},
+): Promise<StrategyConfig> {
+  if (sources.dataset.streaming)
+    throw new ConfigError(
+      'probe(): dataset.streaming is true, and a probe takes a sample of the whole; read the data as a whole, or give the linears to keep (keep).',
+    )
+  const { signal } = control
+  const description = describeAdapter(probe.adapter, base.sites, { weights: base.graph.weights })
+  const data = await prepareSample(base, sources, options, probe.sampleFraction, control)
+  const state = create(description)
+  try {
+    await initialise(state.native, description.factors, base.native, options.seed)
+    const run = new TrainingRun({
+      base,
+      adapter: state,
+      options: { ...options, numTrainEpochs: 1, maxSteps: probe.steps, evalSteps: null, saveSteps: null },
+      plans: trainingPlans(options, base.precision, false),
+      data: async () => data,
+      outputDir: null,
+      resume: false,
+      signal,
+      onEvalProgress: undefined,
+      use: (work) => base.lifetime.use(work),
+      begin: () => () => undefined,
+    })
+    for await (const step of run) onStep?.(step)
+    const plans = evaluationPlans(options, base.precision)
+    const measured = { [EVAL_PLAN]: { ...plans[EVAL_PLAN], outputNorms: true } } as typeof plans
+    const norms = await withSession(base, [{ state, weight: 1, rank: null }], measured, async (session) => {
+      await evaluateBatches(session, EVAL_PLAN, data.sample, { signal })
+      return session.outputNorms().promise
+    })
+    const sites = new Map(base.sites.map((site) => [site.path, site]))
+    return probe.choose(
+      description.spec.slots.map(({ target }, i) => ({
+        site: sites.get(target) as LinearSite,
+        value: norms[i] as number,
+      })),
+    )
+  } finally {
+    state.native.dispose()
+  }
+}

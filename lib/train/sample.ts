@@ -1,0 +1,38 @@
+/** A part of a dataset that stands for the whole. */
+import type { EncodedDataset } from '../files/encoded-dataset.js'
+import { ascending, shuffle } from '../files/permutation.js'
+
+/** Sets this order apart from those of epochs and held-out rows. */
+const SAMPLE = 0x73616d70
+
+/**
+ * A share of the rows, drawn from the seed. Where answers repeat, as those of a classification do, every answer has its
+ * share, and one row at least; otherwise rows are drawn without regard to them.
+ * @param rows of the data, among which to draw
+ * @returns in ascending order
+ */
+export function sampleRows(
+  data: Pick<EncodedDataset, 'labels'>,
+  rows: Uint32Array,
+  fraction: number,
+  seed: number,
+): Uint32Array {
+  const classes = new Map<string, number[]>()
+  for (const row of rows) {
+    const answer = data
+      .labels(row)
+      .filter((label) => label !== -100)
+      .join()
+    const members = classes.get(answer)
+    if (members === undefined) classes.set(answer, [row])
+    else members.push(row)
+  }
+  const repeat = classes.size <= rows.length / 2
+  const strata = repeat ? [...classes.values()] : [[...rows]]
+  const picked = strata.flatMap((members, i) => {
+    const order = shuffle(ascending(members.length), seed, SAMPLE, i)
+    const count = Math.max(1, Math.round(fraction * members.length))
+    return [...order.subarray(0, count)].map((at) => members[at] as number)
+  })
+  return Uint32Array.from(picked).sort()
+}
