@@ -33,6 +33,7 @@ export { type DyloraConfig, type DyloraOptions, dylora } from './strategies/dylo
 export { type FullConfig, full } from './strategies/full.js'
 export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
 export { type LohaConfig, type LohaOptions, loha } from './strategies/loha.js'
+export { type LokrConfig, type LokrOptions, lokr } from './strategies/lokr.js'
 export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
 export { type LoraDropConfig, type LoraDropOptions, loraDrop } from './strategies/lora-drop.js'
 export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'

@@ -86,8 +86,11 @@ function unused(left, top, width, height, first, stroke) {
   return `<rect x="${round(left + width - w)}" y="${round(top + height - h)}" width="${round(w)}" height="${round(h)}" fill="#ffffff" stroke="${stroke}" stroke-dasharray="3 3"/>`
 }
 
+/** What acts at each linear, of any kind. */
+const slotsOf = (spec) => [...spec.slots, ...(spec.kroneckers ?? [])]
+
 /** How many linears of the drawing use a factor. */
-const usersOf = (spec, name) => spec.slots.filter((slot) => Object.values(slot).includes(name)).length
+const usersOf = (spec, name) => slotsOf(spec).filter((slot) => Object.values(slot).includes(name)).length
 
 const number = (value) => Number(value.toPrecision(3)).toString()
 
@@ -142,7 +145,16 @@ function pieces(slot, description, base) {
             ...draw(slot.a2, 'A₂'),
             sign(')'),
           ]
-      : []
+      : [
+          ...scale,
+          sign('('),
+          ...draw(slot.c, slot.c2 === undefined ? 'w1' : 'w1_a'),
+          ...draw(slot.c2, 'w1_b'),
+          sign(') ⊗ ('),
+          ...draw(slot.d, slot.d2 === undefined ? 'w2' : 'w2_a'),
+          ...draw(slot.d2, 'w2_b'),
+          sign(')'),
+        ]
   const sum = [base, sign('+'), ...change]
   if (slot.magnitude === undefined) return sum
   return [...diagonal(slot.magnitude, 'm / ‖rows‖'), sign('('), ...sum, sign(')')]
@@ -155,7 +167,7 @@ export function schematic(config) {
   const drawnConfig = 'keep' in config ? { ...config, keep: [] } : config
   const description = describeAdapter(drawnConfig, SITES, { strict: false })
   const { quantization } = rules.defaults(config)
-  const [slot] = description.spec.slots
+  const [slot] = slotsOf(description.spec)
   const site = SITES.find(({ path }) => path === slot.target)
   const held = quantization && quantization.type !== 'none' ? `in ${quantization.type.toUpperCase()}` : ''
   const base = matrix('W₀', { rows: site.out, cols: site.in, trained: false }, { note: held })

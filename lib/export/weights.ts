@@ -36,9 +36,7 @@ const PIECE_BYTES = 16 << 20
  */
 export function outTensors(base: BaseModel, adapters: readonly ActiveAdapter[]): OutTensor[] {
   const { graph } = base
-  const adapted = new Set(
-    adapters.flatMap(({ state }) => state.description.spec.slots.map(({ target }) => target)),
-  )
+  const adapted = new Set(adapters.flatMap(({ state }) => state.description.targets))
   const nodes = graph.nodes.flatMap((node) =>
     'weight' in node ? [{ path: node.path, weight: node.weight }] : [],
   )

@@ -97,9 +97,33 @@ export interface Triplet {
   orthogonal: number
 }
 
+/**
+ * The Kronecker slot of one linear: y += s * (C ⊗ D) x with C [l, p] and D [k, q] at a linear of [l k, p q].
+ */
+export interface KroneckerSlot {
+  kind: 'kronecker'
+  /** Path of the linear node. */
+  target: string
+  scale: number
+  /** `[l, p]`, or `[l, rank]` where `c2` is given. */
+  c: string
+  /** `[rank, p]`: C is the product of the two. */
+  c2?: string
+  /** `[k, q]`, or `[k, rank]` where `d2` is given. */
+  d: string
+  /** `[rank, q]`: D is the product of the two. */
+  d2?: string
+  /** As of `LowRankSlot`. */
+  rowDropout?: number
+  rowDropoutScale?: boolean
+  moduleDropout?: number
+}
+
 export interface AdapterSpec {
   parameters: ParameterSpec[]
   slots: LowRankSlot[]
+  /** Default none. */
+  kroneckers?: KroneckerSlot[]
   /** Parameters that stand in for base weights of the same shape while the adapter is on. Default none. */
   copies?: { parameter: string; weight: string }[]
   /**

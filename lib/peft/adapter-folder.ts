@@ -152,13 +152,14 @@ function describeFolder(
   const fromOwn = describeAdapter(own, sites, { strict: false })
   // How the scale follows a lower rank is not of the file, which is of one rank.
   const computed = ({ spec }: AdapterDescription) =>
-    JSON.stringify(
+    JSON.stringify([
       spec.slots.map(({ rankPower, target, kind, ...slot }) => [
         target,
         // What factors are called, and which are one, is our own affair; files have the tensors of each linear.
         Object.entries(slot).map(([key, value]) => [key, typeof value === 'string' ? true : value]),
       ]),
-    )
+      spec.kroneckers,
+    ])
   if (computed(fromOwn) !== computed(fromPeft))
     throw new FileFormatError(
       `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if the latter was edited on purpose, delete ${SIDECAR}.`,
@@ -200,7 +201,7 @@ function some(label: string, names: readonly string[]): string {
 /** Paths of the modules that the tensors belong to. */
 function modulesOf(header: SafetensorsHeader): string[] {
   const paths = [...header.tensors.keys()].flatMap((name) => {
-    const found = /^base_model\.model\.(.+)\.(?:lora|vera|hada)_\w+(?:\.weight)?$/.exec(name)
+    const found = /^base_model\.model\.(.+)\.(?:lora|vera|hada|lokr)_\w+(?:\.weight)?$/.exec(name)
     return found?.[1] ? [found[1]] : []
   })
   return [...new Set(paths)]

@@ -1,6 +1,6 @@
 /** Adapters in the form of plain LoRA: A and B of each linear with every other factor multiplied into them. */
 import { UnsupportedError } from '../errors.js'
-import type { LowRankSlot } from '../native/addon.js'
+import type { KroneckerSlot, LowRankSlot } from '../native/addon.js'
 import type { AdapterDescription } from './describe.js'
 import { type LoraConfig, lora } from './lora.js'
 import type { Conversion, LinearSite, ReadFactor } from './strategy.js'
@@ -30,7 +30,8 @@ export function lowRankPairs(
   sites: readonly LinearSite[],
   read: ReadFactor,
 ): LowRankPair[] {
-  if (spec.slots.length === 0 || (spec.copies ?? []).length > 0)
+  const kroneckers = spec.kroneckers ?? []
+  if (spec.slots.length + kroneckers.length === 0 || (spec.copies ?? []).length > 0)
     throw new UnsupportedError(
       `${strategy.name} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
       { strategy: strategy.name },
@@ -41,9 +42,13 @@ export function lowRankPairs(
       { strategy: strategy.name },
     )
   const site = new Map(sites.map((one) => [one.path, one]))
+  const shapes = new Map(spec.parameters.map(({ name, rows, cols }) => [name, { rows, cols }]))
+  const products = kroneckers.map((slot) =>
+    kroneckerPair(strategy.name, slot, site.get(slot.target) as LinearSite, shapes, read),
+  )
   const acting = spec.slots.map((slot) => actingRanks(read, slot))
   const zero = acting.every((ranks) => ranks.length === 0)
-  return spec.slots.flatMap((slot, i) => {
+  const lowRank = spec.slots.flatMap((slot, i) => {
     const { target, scale } = slot
     const ranks = zero ? [...Array(rankOf(read, slot)).keys()] : (acting[i] as number[])
     if (ranks.length === 0) return []
@@ -52,6 +57,7 @@ export function lowRankPairs(
     const b = () => pickColumns(factorB(read, slot, shape.out), rankOf(read, slot), ranks)
     return [{ target, in: shape.in, out: shape.out, rank: ranks.length, scale, a, b }]
   })
+  return [...lowRank, ...products]
 }
 
 /** Ranks of a slot's whole change: twice its own with a snapshot that acts. */
@@ -81,6 +87,64 @@ export function pickColumns(values: Float32Array, cols: number, picked: readonly
     const row = Math.floor(i / picked.length)
     return values[row * cols + (picked[i % picked.length] as number)] as number
   })
+}
+
+/** kron(C, d d2) = kron(C, d) kron(I, d2), which has rank p r. */
+function kroneckerPair(
+  strategy: string,
+  { target, scale, c, c2, d, d2 }: KroneckerSlot,
+  site: LinearSite,
+  shapes: ReadonlyMap<string, { rows: number; cols: number }>,
+  read: ReadFactor,
+): LowRankPair {
+  const shapeOf = (name: string) => shapes.get(name) as { rows: number; cols: number }
+  const p = shapeOf(c2 ?? c).cols
+  if (d2 === undefined) {
+    const { rows, cols } = shapeOf(d)
+    throw new UnsupportedError(
+      `${strategy} at ${target}: its second side is one whole matrix [${rows}, ${cols}], so the change has full rank and no form as LoRA; merge it instead, or train with r below ${Math.max(rows, cols) / 2}.`,
+      { target },
+    )
+  }
+  const [l, r, k, q] = [shapeOf(c).rows, shapeOf(d2).rows, shapeOf(d).rows, shapeOf(d2).cols]
+  const rank = p * r
+  const first = () => (c2 === undefined ? read(c) : product(read(c), read(c2), l, p))
+  return {
+    target,
+    in: site.in,
+    out: site.out,
+    rank,
+    scale,
+    a: () => {
+      const [values, factor] = [new Float32Array(rank * site.in), read(d2)]
+      for (let i = 0; i < p; i++)
+        for (let j = 0; j < r; j++)
+          values.set(factor.subarray(j * q, (j + 1) * q), (i * r + j) * site.in + i * q)
+      return values
+    },
+    b: () => {
+      const [values, left, right] = [new Float32Array(site.out * rank), first(), read(d)]
+      for (let at = 0; at < values.length; at++) {
+        const [row, column] = [Math.floor(at / rank), at % rank]
+        const i = Math.floor(row / k) * p + Math.floor(column / r)
+        values[at] = (left[i] as number) * (right[(row % k) * r + (column % r)] as number)
+      }
+      return values
+    },
+  }
+}
+
+/** `[rows, n]` times `[n, cols]`. */
+function product(a: Float32Array, b: Float32Array, rows: number, cols: number): Float32Array {
+  const inner = a.length / rows
+  const out = new Float32Array(rows * cols)
+  for (let at = 0; at < out.length; at++) {
+    let sum = 0
+    const [row, column] = [Math.floor(at / cols), at % cols]
+    for (let i = 0; i < inner; i++) sum += (a[row * inner + i] as number) * (b[i * cols + column] as number)
+    out[at] = sum
+  }
+  return out
 }
 
 /**

@@ -48,10 +48,11 @@ export function describeAdapter(
   const rules = rulesOf(strategy)
   const targets = resolveTargets(rules.targeting(strategy), sites, options.strict ?? true)
   const answers = rules.linears(strategy, targets)
+  const kroneckers = rules.kroneckers?.(strategy, targets) ?? []
   const factors = new Map<string, Factor>()
   const repeats: AdapterDescription['repeats'] = []
   const copies = rules.copies?.(strategy, options.weights ?? []) ?? []
-  for (const factor of [...answers.flatMap((answer) => answer.factors), ...copies]) {
+  for (const factor of [...[...answers, ...kroneckers].flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
       throw new InternalError(`strategy ${strategy.name} gives ${factor.name} two shapes`, { known, factor })
@@ -73,6 +74,7 @@ export function describeAdapter(
         group: indexOf(group, groups),
       })),
       slots: active.map((answer) => answer.slot),
+      kroneckers: kroneckers.map(({ slot }) => slot),
       copies: copies.map(({ name, initialiser }) => ({ parameter: name, weight: copiedWeight(initialiser) })),
       projections: answers.flatMap(({ slot: { a, b, scale }, projected }) =>
         projected ? [{ a, b, scale }] : [],

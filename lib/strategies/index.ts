@@ -8,6 +8,7 @@ import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
 import { lohaRules } from './loha.js'
+import { lokrRules } from './lokr.js'
 import { loraRules } from './lora.js'
 import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
@@ -27,6 +28,7 @@ const all = [
   loraDropRules,
   veraRules,
   lohaRules,
+  lokrRules,
   qloraRules,
 ] as const
 const registry = new Map<string, StrategyRules>(
@@ -45,6 +47,7 @@ export const strategySchema = z.discriminatedUnion('name', [
   loraDropRules.schema,
   veraRules.schema,
   lohaRules.schema,
+  lokrRules.schema,
   qloraRules.schema,
   fullRules.schema,
 ]) as unknown as z.ZodType<StrategyConfig>

@@ -76,6 +76,11 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   atRank: ({ adapter }, rank, description, read) =>
     plainRules(adapter).atRank?.(adapter, rank, description, read),
   steps: ({ adapter }, run, state) => plainRules(adapter).steps?.(adapter, run, state) ?? {},
+  kroneckers: ({ adapter }, sites) =>
+    (plainRules(adapter).kroneckers?.(adapter, sites) ?? []).map((answer) => ({
+      ...answer,
+      factors: answer.factors.map(regrouped),
+    })),
   toPeft: ({ adapter }) => ({
     peft_type: plainRules(adapter).peftType,
     ...plainRules(adapter).toPeft(adapter),

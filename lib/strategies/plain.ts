@@ -6,6 +6,7 @@ import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'
 import { dyloraRules } from './dylora.js'
 import { lohaRules } from './loha.js'
+import { lokrRules } from './lokr.js'
 import { loraRules } from './lora.js'
 import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
@@ -22,6 +23,7 @@ const plain = [
   loraDropRules,
   veraRules,
   lohaRules,
+  lokrRules,
 ] as unknown as readonly StrategyRules[]
 
 /** An adapter by its name. Default plain LoRA. */
@@ -35,6 +37,7 @@ export const plainSchema = z.discriminatedUnion('name', [
   loraDropRules.schema,
   veraRules.schema,
   lohaRules.schema,
+  lokrRules.schema,
 ])
 
 /** Rules of a strategy that `plainSchema` takes. */

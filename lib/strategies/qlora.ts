@@ -64,5 +64,6 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   atRank: (config, rank, description, read) =>
     inner(config).atRank?.(config.adapter, rank, description, read),
   steps: (config, run, state) => inner(config).steps?.(config.adapter, run, state) ?? {},
+  kroneckers: (config, sites) => inner(config).kroneckers?.(config.adapter, sites) ?? [],
   toPeft: (config) => ({ peft_type: inner(config).peftType, ...inner(config).toPeft(config.adapter) }),
 }

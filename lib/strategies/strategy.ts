@@ -5,7 +5,7 @@
  */
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
-import type { LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
+import type { KroneckerSlot, LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
 import type { AdapterDescription } from './describe.js'
 import type { TrainingDefaults } from './quantization.js'
 
@@ -64,6 +64,12 @@ export interface LinearAdapter {
   projected?: boolean
   /** Row i of A, element i of d and column i of B are followed and regularised as a triplet. Default: they are not. */
   triplet?: Omit<Triplet, 'a' | 'd' | 'b'>
+}
+
+/** The answer for a linear whose change is a Kronecker product. */
+export interface KroneckerAdapter {
+  slot: KroneckerSlot
+  factors: Factor[]
 }
 
 /** Parameters that share their optimiser settings. */
@@ -159,6 +165,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   groups(config: Config): OptimizerGroup[]
   /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
+  /** The same for linears whose change is a Kronecker product; those that `linears` leaves out. */
+  kroneckers?(config: Config, sites: readonly LinearSite[]): KroneckerAdapter[]
   /** Base weights that train, as copies; every initialiser is of kind `weight`. */
   copies?(config: Config, weights: readonly GraphWeight[]): Factor[]
   /** The form it is saved in, where its own factors are not what PEFT's files hold. */

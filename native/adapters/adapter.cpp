@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "adapters/hadamard.h"
+#include "adapters/kronecker.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -129,10 +130,15 @@ void AdapterSpec::check() {
     }
     if (!(slot.dropout >= 0 && slot.dropout < 1))
       fail("SHAPE", "adapter at ", slot.target, ": dropout is ", slot.dropout, "; expected 0 <= p < 1");
-    for (const float p : {slot.delta_dropout.rows, slot.delta_dropout.all})
-      if (!(p >= 0 && p < 1))
-        fail("SHAPE", "adapter at ", slot.target, ": dropout of its change is ", p, "; expected 0 <= p < 1");
+    slot.delta_dropout.check(slot.target);
   }
+  for (const KroneckerSlot& slot : kroneckers) check_kronecker(*this, slot);
+}
+
+void DeltaDropout::check(const std::string& target) const {
+  for (const float p : {rows, all})
+    if (!(p >= 0 && p < 1))
+      fail("SHAPE", "adapter at ", target, ": dropout of its change is ", p, "; expected 0 <= p < 1");
 }
 
 int64_t LowRankSlot::ranks(int64_t wanted) const {

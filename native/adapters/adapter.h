@@ -32,6 +32,8 @@ struct DeltaDropout {
   bool rescale = false;  // divides the rows that stay by their share
 
   bool any() const { return rows > 0 || all > 0; }
+  /// Throws Error("SHAPE") for a probability that is none.
+  void check(const std::string& target) const;
 };
 
 /// y += scale * diag(b_gain) B diag(d * mask) A x at one linear; -1 means a factor of ones. A frozen A may be wider and
@@ -74,6 +76,17 @@ struct LowRankSlot {
   int64_t ranks(int64_t wanted) const;
 };
 
+/// y += scale * (C (x) D) x at one linear of [l k, p q]; -1 means that there is no second factor.
+struct KroneckerSlot {
+  std::string target;
+  float scale = 1;
+  int c = -1;   // [l, p], or [l, rank] before c2
+  int c2 = -1;  // [rank, p]
+  int d = -1;   // [k, q], or [k, rank] before d2
+  int d2 = -1;  // [rank, q]
+  DeltaDropout delta_dropout;
+};
+
 /// A copy of a base weight, of its shape, that stands in for it while the adapter is on: full fine-tuning, and modules
 /// that are trained beside a low-rank adapter.
 struct WeightCopy {
@@ -101,6 +114,7 @@ struct TripletSpec {
 struct AdapterSpec {
   std::vector<ParameterSpec> parameters;
   std::vector<LowRankSlot> slots;
+  std::vector<KroneckerSlot> kroneckers;
   std::vector<WeightCopy> copies;
   std::vector<GradientProjection> projections;
   std::vector<TripletSpec> triplets;

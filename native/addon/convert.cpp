@@ -144,6 +144,15 @@ Graph to_graph(Napi::Value value) {
   return graph;
 }
 
+namespace {
+
+DeltaDropout to_delta_dropout(const Fields& slot) {
+  return {static_cast<float>(slot.number("rowDropout", 0)), static_cast<float>(slot.number("moduleDropout", 0)),
+          slot.flag("rowDropoutScale", false)};
+}
+
+}  // namespace
+
 AdapterSpec to_adapter_spec(Napi::Value value) {
   const Fields fields(value, "adapter");
   AdapterSpec spec;
@@ -185,11 +194,29 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.snapshot_ratio = parameter("snapshotRatio");
     slot.a2 = parameter("a2");
     slot.b2 = parameter("b2");
-    slot.delta_dropout.rows = static_cast<float>(s.number("rowDropout", 0));
-    slot.delta_dropout.all = static_cast<float>(s.number("moduleDropout", 0));
-    slot.delta_dropout.rescale = s.flag("rowDropoutScale", false);
+    slot.delta_dropout = to_delta_dropout(s);
     slot.magnitude = parameter("magnitude");
     spec.slots.push_back(std::move(slot));
+  }
+  if (fields.has("kroneckers")) {
+    for (const Napi::Value item : fields.list("kroneckers")) {
+      const Fields s(item, "adapter.kroneckers");
+      const auto parameter = [&](const char* key) {
+        if (!s.has(key)) return -1;
+        const auto found = index.find(s.text(key));
+        if (found == index.end()) s.wrong(key, "the name of a declared parameter");
+        return found->second;
+      };
+      KroneckerSlot slot;
+      slot.target = s.text("target");
+      slot.scale = static_cast<float>(s.number("scale"));
+      slot.c = parameter("c");
+      slot.c2 = parameter("c2");
+      slot.d = parameter("d");
+      slot.d2 = parameter("d2");
+      slot.delta_dropout = to_delta_dropout(s);
+      spec.kroneckers.push_back(std::move(slot));
+    }
   }
   const auto named = [&](const Fields& entry, const char* key) {
     const auto found = index.find(entry.text(key));

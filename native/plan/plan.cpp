@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "adapters/hadamard.h"
+#include "adapters/kronecker.h"
 #include "backends/cpu/ops.h"
 #include "core/error.h"
 
@@ -33,6 +34,7 @@ class Builder {
       : graph_(graph), adapters_(adapters), options_(options) {
     plan_.options = options;
     plan_.slots = resolve_slots(graph, adapters);
+    plan_.kroneckers = resolve_kroneckers(graph, adapters);
     plan_.copies = resolve_copies(graph, adapters);
   }
 
@@ -44,6 +46,7 @@ class Builder {
     product_.assign(graph_.nodes.size(), -1);
     gradient_.assign(graph_.values.size(), -1);
     pending_.assign(graph_.values.size(), {});
+    kronecker_gradient_.assign(graph_.values.size(), -1);
     find_gradients();
     find_kept();
     make_inputs();
@@ -90,6 +93,16 @@ class Builder {
     const int index = plan_.slots[0][node];
     return index < 0 ? nullptr : &adapters_[0]->slots[index];
   }
+  const KroneckerSlot* kronecker(int node) const {
+    if (!training()) return nullptr;
+    const int index = plan_.kroneckers[0][node];
+    return index < 0 ? nullptr : &adapters_[0]->kroneckers[index];
+  }
+  bool trains_kronecker(int node) const {
+    const KroneckerSlot* s = kronecker(node);
+    const AdapterSpec& spec = *adapters_[0];
+    return s && (spec.trains(s->c) || spec.trains(s->c2) || spec.trains(s->d) || spec.trains(s->d2));
+  }
   bool trains_a(const LowRankSlot* s) const { return s && (adapters_[0]->trains(s->a) || adapters_[0]->trains(s->a2)); }
   /// B or any gain: all come from the gradient of the folded matrix, which needs h.
   bool trains_folded(const LowRankSlot* s) const {
@@ -128,7 +141,8 @@ class Builder {
       const Node& node = graph_.nodes[i];
       if (node.out < 0) continue;
       const LowRankSlot* s = slot(static_cast<int>(i));
-      bool needs = trains_a(s) || trains_folded(s) || trains_magnitude(s) || trains_weight(node.weight) || trains_weight(node.bias);
+      bool needs = trains_a(s) || trains_folded(s) || trains_magnitude(s) || trains_kronecker(static_cast<int>(i)) ||
+                   trains_weight(node.weight) || trains_weight(node.bias);
       for (const int v : node.inputs) needs = needs || needs_gradient_[v];
       if (node.residual >= 0) needs = needs || needs_gradient_[node.residual];
       needs_gradient_[node.out] = needs;
@@ -245,7 +259,24 @@ class Builder {
     gemm = std::max(gemm, round_up(cpu::gemm_workspace(options_.precision, t, out, reductions, options_.threads), 64));
     if (has_magnitude(index)) bytes += 2 * round_up(out * 4, 64);  // gains of the base and of an adapter
     if (drops_base(slot(index))) bytes += round_up(in * 4, 64) + round_up(t * in * size_of(operand_), 64);
+    bool any_kronecker = false;
+    for (size_t a = 0; a < adapters_.size(); ++a) {
+      const int s = plan_.kroneckers[a][index];
+      if (s < 0) continue;
+      any_kronecker = true;
+      gemm = std::max(gemm, kronecker_bytes(*adapters_[a], adapters_[a]->kroneckers[s]));
+    }
+    if (any_kronecker) bytes += round_up(t * out * 4, 64);  // what they add, in fp32
     return bytes + gemm;
+  }
+
+  /// Workspace of a Kronecker product, forward or backward: C where it is a product, its gradient, the gains of rows.
+  int64_t kronecker_bytes(const AdapterSpec& spec, const KroneckerSlot& slot) const {
+    const cpu::KroneckerShape shape = kronecker_shape(spec, slot);
+    int64_t bytes = cpu::kronecker_workspace(shape, options_.tokens, options_.threads);
+    if (slot.c2 >= 0) bytes += 2 * round_up(shape.l * shape.p * 4, 64);
+    if (training() && slot.delta_dropout.any()) bytes += round_up(shape.out() * 4, 64);
+    return bytes;
   }
 
   /// Two blocks of rows of a pair's products, and the workspace of what makes them.
@@ -593,6 +624,20 @@ class Builder {
       step.workspace = workspace(bytes + round_up(shared, 64), node.path);
       plan_.steps.push_back(std::move(step));
     }
+    if (const KroneckerSlot* k = kronecker(index)) {
+      Step step = start(Kernel::kronecker_gradient, Phase::backward, index);
+      step.dy = dy;
+      step.x = materialize(x);
+      if (needs_gradient_[x]) {
+        step.accumulate = kronecker_gradient_[x] >= 0;
+        if (!step.accumulate)
+          kronecker_gradient_[x] = add_buffer("gradient of " + node.path + " input by C (x) D", Category::activations,
+                                              DType::f32, RowKind::tokens, graph_.values[x].cols);
+        step.dx = kronecker_gradient_[x];
+      }
+      step.workspace = workspace(kronecker_bytes(*adapters_[0], *k), node.path);
+      plan_.steps.push_back(std::move(step));
+    }
     if (trains_weight(node.weight) || trains_weight(node.bias)) {
       if (s && s->magnitude >= 0)
         fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude does not go with a weight or bias that trains");
@@ -662,6 +707,11 @@ class Builder {
     step.accumulate = gradient_[value] >= 0;
     if (step.accumulate && dtype_of(value) != DType::f32)
       fail("UNSUPPORTED", first.path, ": its input has readers that are not linear");
+    if (step.residual = kronecker_gradient_[value]; step.residual >= 0) {
+      if (step.accumulate) fail("UNSUPPORTED", first.path, ": its input has readers that are not linear");
+      // In fp32 the products of the base are added in place.
+      if (dtype_of(value) == DType::f32) gradient_[value] = step.residual;
+    }
     if (gradient_[value] < 0) gradient_[value] = value_like(value, "gradient of " + first.path + " input");
     step.dx = gradient_[value];
     step.terms = std::move(pending_[value]);
@@ -740,6 +790,7 @@ class Builder {
   std::vector<int> aux_buffer_;                     // rstd, lse or h of each node, or -1
   std::vector<int> product_;                        // kept output of each linear before its rows are scaled, or -1
   std::vector<int> gradient_;                       // gradient of each value, or -1
+  std::vector<int> kronecker_gradient_;             // what Kronecker products add to it, or -1
   std::vector<std::vector<GradientTerm>> pending_;  // linears whose input gradient waits for the others
 };
 
@@ -763,6 +814,7 @@ const char* name_of(Kernel kernel) {
                                            "head_logits",
                                            "magnitude_gradient",
                                            "linear_param_gradient",
+                                           "kronecker_gradient",
                                            "linear_input_gradient",
                                            "rope_backward",
                                            "attention_backward",
@@ -795,6 +847,28 @@ std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vecto
       if (!fits(*spec, slot, out, in))
         fail("SHAPE", "adapter at ", slot.target, ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
              "] but the linear is [", out, ", ", in, "]");
+      if (of_node[found->second] >= 0) fail("CONFIG", "adapter: '", slot.target, "' has two slots");
+      of_node[found->second] = static_cast<int>(i);
+    }
+  }
+  return slots;
+}
+
+std::vector<std::vector<int>> resolve_kroneckers(const Graph& graph, const std::vector<const AdapterSpec*>& adapters) {
+  std::vector<std::vector<int>> slots;
+  for (const AdapterSpec* spec : adapters) {
+    std::vector<int>& of_node = slots.emplace_back(graph.nodes.size(), -1);
+    for (size_t i = 0; i < spec->kroneckers.size(); ++i) {
+      const KroneckerSlot& slot = spec->kroneckers[i];
+      const auto found = graph.node_of_path.find(slot.target);
+      if (found == graph.node_of_path.end() || graph.nodes[found->second].op != Op::linear)
+        fail("CONFIG", "adapter: '", slot.target, "' is not a linear of this model");
+      const Node& node = graph.nodes[found->second];
+      const int64_t in = graph.values[node.inputs[0]].cols, out = graph.values[node.out].cols;
+      const cpu::KroneckerShape shape = kronecker_shape(*spec, slot);
+      if (shape.out() != out || shape.in() != in)
+        fail("SHAPE", "adapter at ", slot.target, ": C (x) D is [", shape.l, " x ", shape.k, ", ", shape.p, " x ",
+             shape.q, "] but the linear is [", out, ", ", in, "]");
       if (of_node[found->second] >= 0) fail("CONFIG", "adapter: '", slot.target, "' has two slots");
       of_node[found->second] = static_cast<int>(i);
     }

@@ -45,7 +45,8 @@ enum class Kernel : uint8_t {
   head_logits,            // x -> logits (y)
   magnitude_gradient,     // x = y before it is scaled, or y; dy -> dx scaled too; adds to the magnitude's gradient
   linear_param_gradient,  // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
-  linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`
+  kronecker_gradient,     // x, dy -> dx f32, added when `accumulate`; adds to the adapter's gradients
+  linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
   rope_backward,          // dx in place
   attention_backward,     // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
   weight_gradient,        // linear: x, dy -> adds to the gradients of its weight and bias
@@ -119,6 +120,9 @@ struct Step {
 /// Slots of every adapter by node: slots[adapter][node] is an index into the adapter's slots, or -1.
 std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
 
+/// The same of Kronecker slots.
+std::vector<std::vector<int>> resolve_kroneckers(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
+
 /// Where an adapter's own copy of a base weight is used in its place.
 struct CopyRef {
   int adapter = -1;
@@ -141,7 +145,8 @@ struct Plan {
   PlanOptions options;
   std::vector<Step> steps;
   std::vector<Buffer> buffers;
-  std::vector<std::vector<int>> slots;  // see resolve_slots
+  std::vector<std::vector<int>> slots;       // see resolve_slots
+  std::vector<std::vector<int>> kroneckers;  // see resolve_kroneckers
   std::vector<CopyRef> copies;          // see resolve_copies
   int64_t arena_bytes = 0;
   int64_t head_chunk = 0;  // rows of logits held at once

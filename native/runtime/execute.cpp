@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "adapters/hadamard.h"
+#include "adapters/kronecker.h"
 #include "adapters/row_norms.h"
 #include "adapters/output_norms.h"
 #include "adapters/snapshot.h"
@@ -136,6 +137,15 @@ class Executor {
   const LowRankSlot* slot(size_t adapter, int node) const {
     const int index = plan_.slots[adapter][node];
     return index < 0 ? nullptr : &session_.adapters_[adapter]->spec().slots[index];
+  }
+  const KroneckerSlot* kronecker(size_t adapter, int node) const {
+    const int index = plan_.kroneckers[adapter][node];
+    return index < 0 ? nullptr : &session_.adapters_[adapter]->spec().kroneckers[index];
+  }
+  cpu::KroneckerFactors kronecker_factors(const Adapter& adapter, const KroneckerSlot& s, Scratch& scratch) const {
+    const cpu::KroneckerShape shape = kronecker_shape(adapter.spec(), s);
+    float* const room = s.c2 >= 0 ? scratch.take<float>(shape.l * shape.p * 4) : nullptr;
+    return {kronecker_c(adapter, s, room), adapter.data(s.d), s.d2 >= 0 ? adapter.data(s.d2) : nullptr};
   }
   const Adapter& adapter_at(size_t adapter) const { return *session_.adapters_[adapter]; }
   /// Ranks of a slot that are in use: those of the step, or those that the session was opened for.
@@ -275,6 +285,9 @@ class Executor {
         break;
       case Kernel::linear_param_gradient:
         linear_param_gradient(step, node);
+        break;
+      case Kernel::kronecker_gradient:
+        kronecker_gradient(step, node);
         break;
       case Kernel::linear_input_gradient:
         linear_input_gradient(step);
@@ -483,9 +496,11 @@ class Executor {
       fold_rows(part.adapter, *part.slot, out, part.folded, part.weight, gains);
       segments.push_back({{part.h, operand_type(), part.slot->rank}, dense(part.folded, out, rank, rank)});
     }
+    Output y = output_of(step, node);
+    add_kroneckers(step, out, y, scratch);
     if (gain) {
       const float* bias = node.bias >= 0 ? vector(node.bias) : nullptr;
-      Matrix rest = step.residual >= 0 ? matrix(step.residual) : Matrix{};
+      Matrix rest{const_cast<float*>(y.residual), DType::f32, out};
       if (train != nullptr && parts[0].slot->dropout > 0) {
         // Of the dropped input, with what was dropped beside it: y = gain * (xd W^T + h B^T) + (x - xd) W^T.
         segments[0].x = {parts[0].dropped, operand_type(), in};
@@ -498,7 +513,6 @@ class Executor {
       k_->ops.scale_columns(context_.pool, tokens, out, matrix(step.x2), gain, bias, rest, matrix(step.y));
       return;
     }
-    const Output y = output_of(step, node);
     k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, segments, y, scratch.rest());
   }
 
@@ -561,6 +575,44 @@ class Executor {
     else
       k_->ops.scale_columns_backward(context_.pool, tokens, out, matrix(step.dy), matrix(product), gain, inverse,
                                      matrix(step.dx), adapter.data(s.magnitude, AdapterArray::gradient));
+  }
+
+  /// Makes what Kronecker products add to the output, and the residual with it, the product's new residual.
+  void add_kroneckers(const Step& step, int64_t out, Output& y, Scratch& scratch) {
+    float* sum = nullptr;
+    for (size_t a = 0; a < session_.adapters_.size(); ++a) {
+      const KroneckerSlot* s = kronecker(a, step.node);
+      if (s == nullptr) continue;
+      const Adapter& adapter = *session_.adapters_[a];
+      if (sum == nullptr) sum = scratch.take<float>(tokens_capacity() * out * 4);
+      Scratch own = scratch;
+      const float* const gains = row_gains(s->delta_dropout, step.node, out, own);
+      const cpu::KroneckerFactors factors = kronecker_factors(adapter, *s, own);
+      k_->ops.kronecker(context_.pool, tokens, kronecker_shape(adapter.spec(), *s), factors,
+                        s->scale * session_.adapter_weights_[a], gains, matrix(step.x), y.residual, sum, own.rest());
+      y.residual = sum;
+      y.residual_ld = out;
+    }
+  }
+
+  void kronecker_gradient(const Step& step, const Node& node) {
+    const Adapter& adapter = *session_.adapters_[0];
+    const KroneckerSlot& s = *kronecker(0, step.node);
+    const cpu::KroneckerShape shape = kronecker_shape(adapter.spec(), s);
+    Scratch scratch(workspace(step));
+    const float* const gains = row_gains(s.delta_dropout, step.node, cols(node.out), scratch);
+    const cpu::KroneckerFactors factors = kronecker_factors(adapter, s, scratch);
+    const auto gradient = [&](int parameter) {
+      return parameter < 0 ? nullptr : adapter.data(parameter, AdapterArray::gradient);
+    };
+    cpu::KroneckerGradients to{gradient(s.c), gradient(s.d), gradient(s.d2)};
+    if (s.c2 >= 0) {
+      to.c = scratch.take<float>(shape.l * shape.p * 4);
+      std::memset(to.c, 0, static_cast<size_t>(shape.l * shape.p * 4));
+    }
+    k_->ops.kronecker_backward(context_.pool, tokens, shape, factors, s.scale, gains, matrix(step.x), matrix(step.dy),
+                               to, step.dx < 0 ? nullptr : at<float>(step.dx), step.accumulate, scratch.rest());
+    if (s.c2 >= 0) spread_kronecker_c(adapter, s, to.c);
   }
 
   int64_t tokens_capacity() const { return plan_.options.tokens; }
@@ -704,8 +756,8 @@ class Executor {
       if (snapshot_acts(0, s)) segments.push_back({from_column(operand(term.dh), s.rank), snapshot_a(0, s)});
     }
     Output dx{at(step.dx), plan_.buffers[step.dx].dtype, in};
-    if (step.accumulate) {
-      dx.residual = at<float>(step.dx);
+    if (step.accumulate || step.residual >= 0) {
+      dx.residual = at<float>(step.accumulate ? step.dx : step.residual);
       dx.residual_ld = in;
     }
     k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, segments, dx, scratch.rest());

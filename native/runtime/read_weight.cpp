@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "adapters/hadamard.h"
+#include "adapters/kronecker.h"
 #include "adapters/snapshot.h"
 #include "core/error.h"
 #include "quant/ggml.h"
@@ -26,11 +27,32 @@ struct Delta {
   const float* magnitude = nullptr;
 };
 
-std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
+/// The same of a Kronecker product.
+struct KroneckerDelta {
+  KroneckerRows rows;
+  float weight;
+};
+
+struct Deltas {
+  std::vector<Delta> low_rank;
+  std::vector<KroneckerDelta> kroneckers;
+
+  bool empty() const { return low_rank.empty() && kroneckers.empty(); }
+};
+
+Deltas deltas_of(const Weight& weight, const std::string& name,
                              const std::vector<WeightedAdapter>& adapters, const std::string& target) {
-  std::vector<Delta> deltas;
+  Deltas deltas;
   for (const auto& [adapter, counts, wanted] : adapters) {
     const AdapterSpec& spec = adapter->spec();
+    for (const KroneckerSlot& slot : spec.kroneckers) {
+      if (slot.target != target) continue;
+      const cpu::KroneckerShape shape = kronecker_shape(spec, slot);
+      if (shape.out() != weight.rows() || shape.in() != weight.cols())
+        fail("SHAPE", "adapter at ", target, ": C (x) D is [", shape.out(), ", ", shape.in(), "] but ", name, " is [",
+             weight.rows(), ", ", weight.cols(), "]");
+      deltas.kroneckers.push_back({KroneckerRows(*adapter, slot), counts});
+    }
     for (const LowRankSlot& slot : spec.slots) {
       if (slot.target != target) continue;
       const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
@@ -60,7 +82,7 @@ std::vector<Delta> deltas_of(const Weight& weight, const std::string& name,
       } else {
         for (float& value : delta.b) value *= counts;
       }
-      deltas.push_back(std::move(delta));
+      deltas.low_rank.push_back(std::move(delta));
     }
   }
   return deltas;
@@ -94,14 +116,15 @@ void add_product(const Delta& delta, int64_t row, int64_t cols, float* sum) {
 }
 
 /// One row in fp32; `sum` and `own` are room for as many numbers.
-void merged_row(const WeightView& view, const std::vector<Delta>& deltas, int64_t row, float* out, float* sum,
+void merged_row(const WeightView& view, const Deltas& deltas, int64_t row, float* out, float* sum,
                 float* own) {
   const int64_t cols = view.cols;
   decode_row(view, row, 0, cols, out);
   if (deltas.empty()) return;
   std::fill(sum, sum + cols, 0.0f);
+  for (const KroneckerDelta& delta : deltas.kroneckers) delta.rows.add_row(row, delta.weight, sum);
   float rest = 1;  // of the row itself
-  for (const Delta& delta : deltas) {
+  for (const Delta& delta : deltas.low_rank) {
     if (delta.magnitude == nullptr) {
       add_product(delta, row, cols, sum);
       continue;
@@ -187,8 +210,7 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel) {
   check(weight, name, options);
-  const std::vector<Delta> deltas = options.target.empty() ? std::vector<Delta>{}
-                                                           : deltas_of(weight, name, adapters, options.target);
+  const Deltas deltas = options.target.empty() ? Deltas{} : deltas_of(weight, name, adapters, options.target);
   const WeightView view = standing(weight, name, adapters);
   const int64_t row_bytes = file_bytes(options.type, view.cols);
   const int64_t heads = options.permuted_heads;

@@ -6,7 +6,7 @@ from types import MethodType
 
 import peft.optimizers.lorafa as lorafa
 import torch
-from peft import AdaLoraConfig, LoHaConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
+from peft import AdaLoraConfig, LoHaConfig, LoKrConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 
@@ -308,11 +308,35 @@ CASES = [
         dora,
         OPTIMIZER,
     ),
+    (
+        "lokr",
+        "llama3",
+        {"name": "lokr", "r": 2, "alpha": 4, **_all, "rank_pattern": {"v_proj": 8}, "alpha_pattern": {"up_proj": 3}},
+        LoKrConfig(r=2, alpha=4, **_all, rank_pattern={"v_proj": 8}, alpha_pattern={"up_proj": 3}),
+        adamw,
+        OPTIMIZER,
+    ),
+    (
+        "lokr_both",
+        "odd",
+        {"name": "lokr", "r": 2, "alpha": 2, "decompose_both": True, "decompose_factor": 7, **_all},
+        LoKrConfig(r=2, alpha=2, decompose_both=True, decompose_factor=7, **_all),
+        adamw,
+        OPTIMIZER,
+    ),
+    (
+        "lokr_unsorted",
+        "odd",
+        {"name": "lokr", "r": 3, "alpha": 2, "decompose_factor": 12, **_all},
+        LoKrConfig(r=3, alpha=2, decompose_factor=12, **_all),
+        adamw,
+        OPTIMIZER,
+    ),
 ]
 
 
 # Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
-STARTS = {"lora_B": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1}
+STARTS = {"lora_B": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1, "lokr_w1": 0.3}
 # Shares by which what starts at a value of its own is moved from there.
 MOVES = {"magnitude_vector": 0.2}
 
@@ -417,6 +441,7 @@ FOLDERS = [
         LoraConfig(r=3, lora_alpha=6, lora_dropout=0.1, use_dora=True, target_modules=["q_proj", "o_proj", "down_proj"]),
     ),
     ("vera_drawn", "odd", VeraConfig(r=5, projection_prng_key=1, save_projection=False, target_modules=["v_proj", "up_proj"])),
+    ("lokr_saved", "odd", LoKrConfig(r=3, alpha=2, decompose_both=True, rank_pattern={"v_proj": 6}, target_modules=["v_proj", "up_proj"])),
     ("loha_saved", "odd", LoHaConfig(r=3, alpha=2, rank_pattern={"v_proj": 2}, target_modules=["v_proj", "up_proj"])),
 ]
 

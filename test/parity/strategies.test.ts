@@ -165,6 +165,7 @@ describe.each([
   ['vera_drawn', 'odd'],
   ['loha_saved', 'odd'],
   ['dora_saved', 'qwen2'],
+  ['lokr_saved', 'odd'],
 ])('the folder %s that PEFT wrote', (name, base) => {
   it("gives PEFT's logits", async () => {
     const batch = goldenBatch(await readGolden(`golden/${base}.safetensors`))

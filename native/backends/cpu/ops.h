@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "backends/cpu/kronecker.h"
 #include "core/dtype.h"
 #include "core/pool.h"
 
@@ -92,6 +93,14 @@ struct OpKernels {
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
   /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].
   void (*adamw)(Pool&, int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
+  /// out[t] = residual[t] + scale * gains . ((C (x) D) x[t]); x an operand, out and residual f32 [tokens, l k], the latter
+  /// perhaps null or out itself; gains [l k] or null.
+  void (*kronecker)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
+                    const float* gains, const Matrix& x, const float* residual, float* out, std::byte* workspace);
+  /// Adds the gradients of the factors, and to dx [tokens, p q] f32 that of x, or writes it; dx may be null.
+  void (*kronecker_backward)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
+                             const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
+                             float* dx, bool adds_dx, std::byte* workspace);
 };
 
 // Gradients of trained base parameters, one for all levels: they pass once over their activations. All add to their

@@ -19,6 +19,12 @@ struct F16 {
   uint16_t bits;
 };
 
+void kronecker_reference(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
+                         const float* gains, const Matrix& x, const float* residual, float* out, std::byte* workspace);
+void kronecker_backward_reference(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
+                                  const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
+                                  float* dx, bool adds_dx, std::byte* workspace);
+
 inline std::byte* row_of(const Matrix& matrix, int64_t row) {
   return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);
 }

@@ -232,6 +232,8 @@ const OpKernels ops_reference = {
     .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
+    .kronecker = kronecker_reference,
+    .kronecker_backward = kronecker_backward_reference,
 };
 
 }  // namespace lowrank::cpu

@@ -25,4 +25,5 @@
 
 #include "backends/cpu/attention.h"
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/kronecker.h"
 #include "backends/cpu/ops_common.h"

@@ -381,6 +381,8 @@ static void adamw(Pool& pool, int64_t count, const AdamW& options, const float* 
   });
 }
 
+#include "backends/cpu/kronecker.inl"
+
 static constexpr OpKernels table = {
     .embedding = embedding,
     .rms_norm = rms_norm,
@@ -399,6 +401,8 @@ static constexpr OpKernels table = {
     .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
+    .kronecker = kronecker,
+    .kronecker_backward = kronecker_backward,
 };
 
 #undef LOWRANK_ELEMENT

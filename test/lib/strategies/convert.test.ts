@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { full, type LoraConfig, loadModel, loha, lora, type Model, vera } from '../../../lib/index.js'
+import { full, type LoraConfig, loadModel, loha, lokr, lora, type Model, vera } from '../../../lib/index.js'
 import { loraOf } from '../../../lib/strategies/convert.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
@@ -16,6 +16,7 @@ afterAll(() => model.dispose())
 
 test.each<[string, StrategyConfig]>([
   ['shared factors and gains', vera({ r: 6 })],
+  ['a Kronecker product', lokr({ r: 2, rankPattern: { v_proj: 3 }, decomposeBoth: true })],
   ['a product of two products', loha({ r: 3, rankPattern: { v_proj: 2 }, alphaPattern: { v_proj: 3 } })],
   [
     'ranks and scales of their own',
@@ -47,6 +48,14 @@ test('trained base weights have no form as LoRA', async () => {
   const adapter = await model.attach(full())
   await expect(adapter.save(join(scratchFolder(), 'no'), { form: 'lora' })).rejects.toThrow(
     'full trains the weights of the model themselves, so it has no form as LoRA',
+  )
+  await adapter.detach()
+})
+
+test('a Kronecker product with a whole second side has no form as LoRA', async () => {
+  const adapter = await model.attach(lokr({ r: 64 }))
+  await expect(adapter.save(join(scratchFolder(), 'no'), { form: 'lora' })).rejects.toThrow(
+    /^lokr at model\.layers\.0\.\S+: its second side is one whole matrix .* merge it instead/,
   )
   await adapter.detach()
 })

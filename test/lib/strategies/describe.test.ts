@@ -51,6 +51,7 @@ test('every strategy names its source, its file type and the bases it runs on', 
     'lora-drop',
     'vera',
     'loha',
+    'lokr',
     'qlora',
   ])
 })

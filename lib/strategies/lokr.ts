@@ -1,0 +1,224 @@
+/**
+ * LoKr: the change of a weight is a Kronecker product of two small matrices, of which the second (and on request the
+ * first) is a product of two factors where that is smaller. delta W = s kron(w1, w2).
+ */
+import * as z from 'zod'
+import { deepFreeze, flag, integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { loraRules } from './lora.js'
+import { rankLookup } from './patterns.js'
+import type {
+  Factor,
+  Initialiser,
+  KroneckerAdapter,
+  LinearSite,
+  StrategyConfig,
+  StrategyRules,
+} from './strategy.js'
+
+/** Options of LoKr; names and defaults are PEFT's, but for the default of `targetModules`. */
+export interface LokrConfig extends StrategyConfig {
+  readonly name: 'lokr'
+  /** Rank of the factors that stand for a side where it is below half of its larger dimension. Default 8. */
+  readonly r: number
+  /** The change is scaled by alpha / r. Default 8. */
+  readonly alpha: number
+  /** Make the first side a product of two factors as well, where r is small enough. Default false. */
+  readonly decomposeBoth: boolean
+  /**
+   * How the dimensions of a linear are split in two: -1 near their square roots, n into n and the rest where n divides
+   * them, else the nearest split whose smaller part is at most n. Default -1.
+   */
+  readonly decomposeFactor: number
+  /** Probability with which an output row of the change is left out of a training step, in [0, 1). Default 0. */
+  readonly rankDropout: number
+  /** Divide the rows that stay by their share. Default false. */
+  readonly rankDropoutScale: boolean
+  /** Probability with which a linear's whole change is left out of a training step, in [0, 1). Default 0. */
+  readonly moduleDropout: number
+  /**
+   * true: the first side zero, the second uniform, as in PEFT. lycoris: the second zero, the first uniform. false: all
+   * uniform, so that the adapter changes the output from the start (for debugging). Default true.
+   */
+  readonly initWeights: boolean | 'lycoris'
+  /** As for LoRA. */
+  readonly targetModules: string | readonly string[]
+  /** As for LoRA. */
+  readonly excludeModules: string | readonly string[] | null
+  /** As for LoRA. */
+  readonly layersToTransform: number | readonly number[] | null
+  /** As for LoRA. */
+  readonly rankPattern: Readonly<Record<string, number>>
+  /** The same for alpha. */
+  readonly alphaPattern: Readonly<Record<string, number>>
+}
+
+/** What `lokr()` takes. */
+export type LokrOptions = Partial<Omit<LokrConfig, 'name'>>
+
+const { targetModules, excludeModules, layersToTransform, rankPattern } = loraRules.schema.shape
+const probability = () => numberWithin(0, 0.999999, 'a number in [0, 1)').default(0)
+
+const schema = z.strictObject({
+  name: z.literal('lokr'),
+  r: integer(1)
+    .default(8)
+    .describe(
+      'Rank of the two factors of a side, where it is below half of its larger dimension; else the side is whole.',
+    ),
+  alpha: positive().default(8).describe('The change of a weight is scaled by `alpha / r`.'),
+  decomposeBoth: flag()
+    .default(false)
+    .describe('Make the first side a product of two factors as well, where `r` is small enough.'),
+  decomposeFactor: integer(-1, '-1 or a positive integer')
+    .refine((factor) => factor !== 0, { error: '-1 or a positive integer' })
+    .default(-1)
+    .describe(
+      'How a dimension is split in two: `-1` near its square root; `n` into `n` and the rest where it divides, else the nearest split whose smaller part is at most `n`.',
+    ),
+  rankDropout: probability().describe(
+    'Probability of leaving out an output row of the change, in training only.',
+  ),
+  rankDropoutScale: flag().default(false).describe('Divide the rows that stay by their share.'),
+  moduleDropout: probability().describe(
+    "Probability of leaving out a linear's whole change, in training only.",
+  ),
+  initWeights: z
+    .union([flag(), z.literal('lycoris')], { error: 'true, false or lycoris' })
+    .default(true)
+    .describe(
+      '`true`: the first side zero, the second uniform, as in PEFT. `lycoris`: the second zero, the first uniform. `false`: all uniform, for debugging.',
+    ),
+  targetModules,
+  excludeModules,
+  layersToTransform,
+  rankPattern,
+  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `alpha`.'),
+}) as unknown as z.ZodObject & z.ZodType<LokrConfig>
+
+/**
+ * LoKr: full-rank changes for few numbers, hundreds to thousands a linear. Wants a higher learning rate than LoRA.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example lokr({ r: 8, alpha: 8, decomposeFactor: 8 })
+ * @see Yeh et al. 2023, arXiv 2309.14859 (LyCORIS); Edalati et al. 2022, arXiv 2212.10650 (KronA); PEFT's `LoKrModel`
+ */
+export function lokr(options: LokrOptions = {}): LokrConfig {
+  return deepFreeze(parseOptions(schema, { ...options, name: 'lokr' }, { name: 'lokr()', spelling: 'camel' }))
+}
+
+export const lokrRules: StrategyRules<LokrConfig> = {
+  name: 'lokr',
+  paper: 'arXiv 2309.14859',
+  peftType: 'LOKR',
+  bases: loraRules.bases,
+  trainable: 'the two sides of the Kronecker product of every adapted linear',
+  schema,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: () => [{ name: 'lokr', learningRateFactor: 1 }],
+  linears: () => [],
+  kroneckers: (config, sites) => {
+    const resolve = rankLookup(config, sites)
+    return sites.map((site) => lokrLinear(config, site, resolve(site.path)))
+  },
+  toPeft: (config) => ({
+    r: config.r,
+    alpha: config.alpha,
+    decompose_both: config.decomposeBoth,
+    decompose_factor: config.decomposeFactor,
+    rank_dropout: config.rankDropout,
+    rank_dropout_scale: config.rankDropoutScale,
+    module_dropout: config.moduleDropout,
+    rank_pattern: config.rankPattern,
+    alpha_pattern: config.alphaPattern,
+    use_effective_conv2d: false,
+    init_weights: true,
+  }),
+  peftKeys: [
+    'r',
+    'alpha',
+    'decompose_both',
+    'decompose_factor',
+    'rank_dropout',
+    'rank_dropout_scale',
+    'module_dropout',
+    'rank_pattern',
+    'alpha_pattern',
+  ],
+  fromPeft: (fields) =>
+    deepFreeze(
+      parseOptions(schema, { ...fields, name: 'lokr' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    ),
+}
+
+/**
+ * Splits a dimension in two factors, the smaller one first, as LyCORIS and PEFT do: the search stops at the first split
+ * whose sum is above that of (1, dimension), and a factor that divides the dimension stands first even if it is larger.
+ * @param factor -1, or at least 1
+ */
+export function splitDimension(dimension: number, factor: number): [number, number] {
+  if (factor > 0 && dimension % factor === 0) return [factor, dimension / factor]
+  const most = factor === -1 ? dimension : factor
+  let [small, large] = [1, dimension]
+  while (small < large) {
+    let next = small + 1
+    while (dimension % next !== 0) next++
+    if (next + dimension / next > 1 + dimension || next > most) break
+    ;[small, large] = [next, dimension / next]
+  }
+  return small < large ? [small, large] : [large, small]
+}
+
+function lokrLinear(
+  config: LokrConfig,
+  site: LinearSite,
+  { rank, alpha }: { rank: number; alpha: number },
+): KroneckerAdapter {
+  const [p, q] = splitDimension(site.in, config.decomposeFactor)
+  const [l, k] = splitDimension(site.out, config.decomposeFactor)
+  const small = (rows: number, cols: number) => rank < Math.max(rows, cols) / 2
+  const first = side(site.path, 'lokr_w1', l, p, config.decomposeBoth && small(l, p) ? rank : null, 'b')
+  const second = side(site.path, 'lokr_w2', k, q, small(k, q) ? rank : null, 'a')
+  // Of a zero side that is a product, PEFT's first factor is zero, and LyCORIS's second.
+  const zero =
+    config.initWeights === true ? first[0] : config.initWeights === 'lycoris' ? second.at(-1) : undefined
+  const factors = [...first, ...second].map(
+    (factor): Factor => (factor === zero ? { ...factor, initialiser: { kind: 'zeros' } } : factor),
+  )
+  const [c, c2] = first.map(({ name }) => name)
+  const [d, d2] = second.map(({ name }) => name)
+  return {
+    slot: {
+      kind: 'kronecker',
+      target: site.path,
+      scale: alpha / rank,
+      c: c as string,
+      ...(c2 === undefined ? {} : { c2 }),
+      d: d as string,
+      ...(d2 === undefined ? {} : { d2 }),
+      rowDropout: config.rankDropout,
+      rowDropoutScale: config.rankDropoutScale,
+      moduleDropout: config.moduleDropout,
+    },
+    factors,
+  }
+}
+
+/** One side of the product as one array, or as two of a rank. */
+function side(
+  path: string,
+  part: string,
+  rows: number,
+  cols: number,
+  rank: number | null,
+  role: 'a' | 'b',
+): Factor[] {
+  const factor = (suffix: string, shape: [number, number]): Factor => {
+    const name = `${path}.${part}${suffix}`
+    // Kaiming's bound, one over the root of the columns.
+    const initialiser: Initialiser = { kind: 'uniform', bound: 1 / Math.sqrt(shape[1]) }
+    const tensor = { name: `base_model.model.${name}`, shape }
+    return { name, rows: shape[0], cols: shape[1], trained: true, initialiser, group: 'lokr', role, tensor }
+  }
+  if (rank === null) return [factor('', [rows, cols])]
+  return [factor('_a', [rows, rank]), factor('_b', [rank, cols])]
+}

@@ -1,0 +1,47 @@
+#include "backends/cpu/kronecker.h"
+
+#include <algorithm>
+
+namespace lowrank::cpu {
+namespace {
+
+constexpr int64_t kRows = 48;                       // rows of a product with D, at least
+constexpr int64_t kMostChunks = 16;                 // enough for the cores to share
+constexpr int64_t kMostSums = int64_t{4} << 20;     // floats of all chunks' sums
+constexpr int64_t kAlign = 16;                      // floats of a cache line
+
+constexpr int64_t round_up(int64_t value) { return (value + kAlign - 1) / kAlign * kAlign; }
+
+}  // namespace
+
+bool mixes_first(const KroneckerShape& s) {
+  const int64_t through_d = s.r > 0 ? s.r * (s.q + s.k) : s.q * s.k;
+  return s.l * s.p * s.q + s.l * through_d < s.p * through_d + s.l * s.p * s.k;
+}
+
+KroneckerWork kronecker_work(const KroneckerShape& s, int64_t tokens) {
+  KroneckerWork work;
+  const bool first = mixes_first(s);
+  const int64_t rows = first ? s.l : s.p, between = first ? s.q : s.k;
+  work.block = std::clamp<int64_t>((kRows + rows - 1) / rows, 1, 64);
+  // In this order: see Room in kronecker.inl.
+  work.per_thread = round_up(work.block * s.in()) * 2 + round_up(work.block * s.out()) +
+                    2 * round_up(work.block * rows * between) + 2 * round_up(work.block * rows * s.r) +
+                    round_up(s.p * between);
+  work.shared = round_up(s.l * s.p) + 2 * round_up(s.k * std::max(s.r, s.q)) + round_up(s.r * s.q);
+  work.per_chunk = round_up(s.l * s.p) + round_up(s.d_elements()) + round_up(s.d2_elements());
+  const int64_t blocks = (tokens + work.block - 1) / work.block;
+  const int64_t most = std::clamp<int64_t>(kMostSums / work.per_chunk, 1, kMostChunks);
+  work.chunk_tokens = std::max<int64_t>((blocks + most - 1) / most, 1) * work.block;
+  work.chunks = (tokens + work.chunk_tokens - 1) / work.chunk_tokens;
+  return work;
+}
+
+int64_t kronecker_workspace(const KroneckerShape& s, int64_t tokens, int threads) {
+  const KroneckerWork work = kronecker_work(s, tokens);
+  // Fewer tokens may mean as many chunks, never more.
+  const int64_t chunks = std::min<int64_t>(kMostChunks, std::max<int64_t>(kMostSums / work.per_chunk, 1));
+  return 4 * (work.shared + threads * work.per_thread + std::max(chunks, work.chunks) * work.per_chunk);
+}
+
+}  // namespace lowrank::cpu

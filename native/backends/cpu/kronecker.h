@@ -1,0 +1,51 @@
+// Products with a Kronecker product C (x) D, [l k, p q], that is never made: x [T, p q] is seen as T matrices X [p, q], and
+// the product is C X D^T [l, k] of each. Whichever of the two sides first takes fewer multiplications goes first.
+#pragma once
+
+#include <cstdint>
+
+namespace lowrank::cpu {
+
+/// C [l, p] and D [k, q]; with r > 0 D is d [k, r] times d2 [r, q].
+struct KroneckerShape {
+  int64_t l = 0, p = 0, k = 0, q = 0, r = 0;
+
+  int64_t out() const { return l * k; }
+  int64_t in() const { return p * q; }
+  int64_t d_elements() const { return r > 0 ? k * r : k * q; }
+  int64_t d2_elements() const { return r > 0 ? r * q : 0; }
+};
+
+/// The factors, all fp32 and dense.
+struct KroneckerFactors {
+  const float* c = nullptr;
+  const float* d = nullptr;
+  const float* d2 = nullptr;
+};
+
+/// Where their gradients add up.
+struct KroneckerGradients {
+  float* c = nullptr;
+  float* d = nullptr;
+  float* d2 = nullptr;
+};
+
+/// Whether C goes first: C X, then D.
+bool mixes_first(const KroneckerShape& shape);
+
+/// How a product goes through its tokens: `block` tokens at a time, and in the backward pass `chunks` runs of whole
+/// blocks, each with sums of its own that are added in order. From shapes alone, so that bits do not depend on threads.
+struct KroneckerWork {
+  int64_t block = 0;
+  int64_t chunks = 0;
+  int64_t chunk_tokens = 0;
+  int64_t shared = 0;      // floats: transposed factors
+  int64_t per_thread = 0;  // floats
+  int64_t per_chunk = 0;   // floats: gradients of c, d and d2
+};
+KroneckerWork kronecker_work(const KroneckerShape& shape, int64_t tokens);
+
+/// Bytes of workspace (64-byte aligned) for at most so many tokens, forward or backward.
+int64_t kronecker_workspace(const KroneckerShape& shape, int64_t tokens, int threads);
+
+}  // namespace lowrank::cpu

@@ -1,0 +1,92 @@
+#include "adapters/kronecker.h"
+
+#include <cmath>
+
+#include "check.h"
+#include "core/error.h"
+
+using namespace lowrank;
+
+namespace {
+
+/// C [3, 2] of rank 4, D [5, 7] of rank 2: a linear of [15, 14].
+AdapterSpec both() {
+  AdapterSpec spec;
+  spec.trainable = true;
+  spec.parameters = {{"c", 3, 4, true}, {"c2", 4, 2, true}, {"d", 5, 2, true}, {"d2", 2, 7, true}};
+  KroneckerSlot slot;
+  slot.target = "linear";
+  slot.scale = 0.5f;
+  slot.c = 0;
+  slot.c2 = 1;
+  slot.d = 2;
+  slot.d2 = 3;
+  spec.kroneckers = {slot};
+  return spec;
+}
+
+void fill_all(Adapter& adapter) {
+  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
+    const ParameterSpec& p = adapter.spec().parameters[i];
+    fill_normal(adapter.data(static_cast<int>(i)), p.rows * p.cols, 1, 7, p.name);
+  }
+}
+
+}  // namespace
+
+TEST("rows for merging are those of the Kronecker product of the two sides") {
+  Adapter adapter(both());
+  fill_all(adapter);
+  const KroneckerRows rows(adapter, adapter.spec().kroneckers[0]);
+  const auto side = [&](int first, int second, int64_t rank, int64_t cols, int64_t row, int64_t col) {
+    double sum = 0;
+    for (int64_t i = 0; i < rank; ++i) sum += double{adapter.data(first)[row * rank + i]} * adapter.data(second)[i * cols + col];
+    return sum;
+  };
+  for (int64_t o = 0; o < 15; ++o) {
+    std::vector<float> row(14, 1.0f);
+    rows.add_row(o, 2, row.data());
+    for (int64_t i = 0; i < 14; ++i)
+      CHECK(std::fabs(row[i] - (1 + 2 * 0.5 * side(0, 1, 4, 2, o / 5, i / 7) * side(2, 3, 2, 7, o % 5, i % 7))) < 1e-5);
+  }
+}
+
+TEST("the gradient at a C that is a product spreads over its two factors as finite differences say") {
+  Adapter adapter(both());
+  fill_all(adapter);
+  const KroneckerSlot& slot = adapter.spec().kroneckers[0];
+  std::vector<float> g(6), room(6);
+  fill_normal(g.data(), 6, 1, 3, "g");
+  spread_kronecker_c(adapter, slot, g.data());
+  const auto loss = [&] {
+    const float* c = kronecker_c(adapter, slot, room.data());
+    double sum = 0;
+    for (int i = 0; i < 6; ++i) sum += double{g[i]} * c[i];
+    return sum;
+  };
+  for (const int p : {0, 1}) {
+    const ParameterSpec& spec = adapter.spec().parameters[p];
+    for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {
+      float& value = adapter.data(p)[i];
+      const float kept = value;
+      value = kept + 0.5f;
+      const double above = loss();
+      value = kept - 0.5f;
+      const double below = loss();
+      value = kept;
+      CHECK(std::fabs(adapter.data(p, AdapterArray::gradient)[i] - (above - below)) < 1e-5);
+    }
+  }
+}
+
+TEST("sides whose factors do not fit are refused by name") {
+  AdapterSpec spec = both();
+  spec.parameters[3].rows = 3;
+  CHECK_THROWS(Adapter(spec), "D is a product of [5, 2] and [3, 7]");
+  spec = both();
+  spec.kroneckers[0].d = -1;
+  CHECK_THROWS(Adapter(spec), "adapter at linear needs both C and D");
+  spec = both();
+  spec.kroneckers[0].delta_dropout.all = 1;
+  CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
+}
