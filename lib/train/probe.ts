@@ -43,7 +43,17 @@ export async function runProbe(
     const run = new TrainingRun({
       base,
       adapter: state,
-      options: { ...options, numTrainEpochs: 1, maxSteps: probe.steps, evalSteps: null, saveSteps: null },
+      options: {
+        ...options,
+        numTrainEpochs: 1,
+        maxSteps: probe.steps,
+        // There may be a step or two alone, and the rate of a schedule begins or ends at zero.
+        lrSchedulerType: 'constant',
+        warmupSteps: null,
+        warmupRatio: 0,
+        evalSteps: null,
+        saveSteps: null,
+      },
       plans: trainingPlans(options, base.precision, false),
       data: async () => data,
       outputDir: null,

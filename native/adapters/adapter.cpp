@@ -131,6 +131,8 @@ void AdapterSpec::check() {
     if (!(slot.dropout >= 0 && slot.dropout < 1))
       fail("SHAPE", "adapter at ", slot.target, ": dropout is ", slot.dropout, "; expected 0 <= p < 1");
     slot.delta_dropout.check(slot.target);
+    if (slot.delta_dropout.any() && !slot.paired())
+      fail("SHAPE", "adapter at ", slot.target, ": rows of the change are dropped only of a pair of products");
   }
   for (const KroneckerSlot& slot : kroneckers) check_kronecker(*this, slot);
 }

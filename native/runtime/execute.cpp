@@ -33,13 +33,16 @@ uint64_t dropout_key(const TrainInput& input, int node) {
   return key;
 }
 
-/// Hands out pieces of a step's workspace in the order the plan counted them.
+/// Hands out pieces of a step's workspace in the order the plan counted them; a step that takes more than was planned ends
+/// there, before it writes over what others hold.
 class Scratch {
  public:
-  explicit Scratch(std::byte* at) : at_(at) {}
+  Scratch(std::byte* at, int64_t bytes) : at_(at), end_(at + bytes) {}
   template <class T = std::byte>
   T* take(int64_t bytes) {
     std::byte* const taken = at_;
+    if (round_up(bytes, 64) > end_ - at_)
+      fail("INTERNAL", "a step takes ", bytes, " bytes of workspace where ", end_ - at_, " are left");
     at_ += round_up(bytes, 64);
     return reinterpret_cast<T*>(taken);
   }
@@ -47,6 +50,7 @@ class Scratch {
 
  private:
   std::byte* at_;
+  std::byte* end_;
 };
 
 }  // namespace
@@ -123,6 +127,9 @@ class Executor {
   }
   const float* vector(int id) const { return static_cast<const float*>(weight(id).data); }
   std::byte* workspace(const Step& step) const { return step.workspace < 0 ? nullptr : at(step.workspace); }
+  Scratch scratch_of(const Step& step) const {
+    return {workspace(step), step.workspace < 0 ? 0 : plan_.buffers[step.workspace].bytes};
+  }
   int64_t cols(int value) const { return graph_.values[value].cols; }
 
   static WeightView dense(const float* data, int64_t rows, int64_t cols, int64_t ld) {
@@ -402,7 +409,7 @@ class Executor {
       if (same_base && kept.version == adapter->version()) continue;
       const WeightView w = weight(node.weight);
       if (!same_base) row_squares(context_.pool, w, kept.squares);
-      Scratch scratch(workspace(step));
+      Scratch scratch = scratch_of(step);
       float* const folded = scratch.take<float>(out * s->rank * 4);
       float* const products = scratch.take<float>(s->rank * out * 4);
       double* const gram = scratch.take<double>(s->rank * s->rank * 8);
@@ -439,7 +446,7 @@ class Executor {
   void linear(const Step& step, const Node& node) {
     const int64_t in = cols(node.inputs[0]), out = cols(node.out);
     const int64_t element = size_of(operand_type());
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     std::vector<Segment> segments{{operand(step.x), weight(node.weight)}};
     struct Part {
       size_t adapter;
@@ -560,7 +567,7 @@ class Executor {
     Adapter& adapter = *session_.adapters_[0];
     const LowRankSlot& s = *slot(0, step.node);
     const int64_t out = cols(node.out);
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     float* const gain = scratch.take<float>(out * 4);
     float* const inverse = scratch.take<float>(out * 4);
     const float *m = adapter.data(s.magnitude), *c = adapter.row_norms(s).norms;
@@ -599,7 +606,7 @@ class Executor {
     const Adapter& adapter = *session_.adapters_[0];
     const KroneckerSlot& s = *kronecker(0, step.node);
     const cpu::KroneckerShape shape = kronecker_shape(adapter.spec(), s);
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     const float* const gains = row_gains(s.delta_dropout, step.node, cols(node.out), scratch);
     const cpu::KroneckerFactors factors = kronecker_factors(adapter, s, scratch);
     const auto gradient = [&](int parameter) {
@@ -620,7 +627,7 @@ class Executor {
   void adapter_hidden(const Step& step) {
     const LowRankSlot& s = *slot(0, step.node);
     const Node& node = graph_.nodes[step.node];
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     scratch.take(cols(node.out) * s.rank * 4);
     void* dropped = s.dropout > 0 ? scratch.take(tokens_capacity() * cols(node.inputs[0]) * size_of(operand_type())) : nullptr;
     hidden(0, s, step.node, operand(step.x), dropped, at(step.aux), scratch);
@@ -633,7 +640,7 @@ class Executor {
     if (forms(s, out, in)) return delta_gradient(step, adapter, s, out, in);
     // Ranks from `first` on get gradients: all that are in use, or the last of them alone.
     const int64_t first = train->last_rank_only ? rank - 1 : 0;
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
     float* const folded = scratch.take<float>(out * s.folded_cols() * 4);
     const bool snapshot = snapshot_acts(0, s);
@@ -684,7 +691,7 @@ class Executor {
   /// The gradient of the change that a pair stands for, dy^T x, a block of its rows at a time, and from it those of the
   /// pair's factors: of b times a it is that of the change times the other product, element by element.
   void delta_gradient(const Step& step, Adapter& adapter, const LowRankSlot& s, int64_t out, int64_t in) {
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
     const Operand dy = operand(step.dy);
     float* const change = scratch.take<float>(std::min(out, kDeltaRows) * in * 4);
@@ -735,7 +742,7 @@ class Executor {
 
   void linear_input_gradient(const Step& step) {
     const int64_t in = plan_.buffers[step.dx].cols;
-    Scratch scratch(workspace(step));
+    Scratch scratch = scratch_of(step);
     std::vector<Segment> segments;
     std::vector<const GradientTerm*> dropped;
     for (const GradientTerm& term : step.terms) {
@@ -763,7 +770,7 @@ class Executor {
     k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, in, segments, dx, scratch.rest());
     for (const GradientTerm* term : dropped) {
       const LowRankSlot& s = *slot(0, term->node);
-      Scratch scratch(workspace(step));
+      Scratch scratch = scratch_of(step);
       void* const part = scratch.take(tokens_capacity() * in * size_of(operand_type()));
       std::vector<Segment> behind{{operand(term->dh), factor_a(0, s, in, scratch)}};
       if (s.magnitude >= 0) {
