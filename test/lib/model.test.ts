@@ -65,8 +65,8 @@ describe('loading', () => {
 
   test.each([
     [
-      { quantization: 'int8' },
-      'loadModel(): quantization is "int8", expected none, nf4 or {type: nf4, double_quant: true}.',
+      { quantization: 'int3' },
+      'loadModel(): quantization is "int3", expected none, nf4, fp4, int8 or {type: nf4, double_quant: true}.',
     ],
     [{ precision: 'fp16' }, 'loadModel(): precision is "fp16", expected one of auto, fp32, bf16.'],
     [{ threads: 0 }, 'loadModel(): threads is 0, expected auto or a positive integer.'],

@@ -35,7 +35,12 @@ def main() -> int:
     model = PeftModel.from_pretrained(load_double(options.base), options.adapter)
     loaded = set_peft_model_state_dict(model, load_peft_weights(str(options.adapter)))
     unexpected = loaded.unexpected_keys
-    missing = [key for key in loaded.missing_keys if "lora" in key or "vera_lambda" in key]
+    # AdaLoRA's ranknum is a count that PEFT does not save.
+    missing = [
+        key
+        for key in loaded.missing_keys
+        if any(part in key for part in ("lora", "vera_lambda", "hada", "lokr")) and "ranknum" not in key
+    ]
     with torch.no_grad():
         ours = forward(model.double().eval(), batch)
     theirs = dumped["logits"].double()

@@ -421,6 +421,12 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
 def make_folder(name: str, base: str, peft) -> None:
     """A folder as PEFT's save_pretrained writes it, and the logits of the base with it."""
     model = attach(load_double(f"models/{base}"), f"folder/{name}", peft)
+    if isinstance(peft, AdaLoraConfig):
+        # As at the end of a run: some ranks gone, and one module with none left.
+        adapted = [key for key, value in model.named_modules() if hasattr(value, "lora_E") and len(value.lora_E)]
+        kept = {key: [(3 * i + j) % 4 > 0 and i > 0 for j in range(peft.init_r)] for i, key in enumerate(adapted)}
+        pattern = {f"{key.removeprefix('base_model.model.')}.lora_E.default": ranks for key, ranks in kept.items()}
+        model.peft_config["default"].rank_pattern = pattern
     folder = ROOT / "strategies" / name
     shutil.rmtree(folder, ignore_errors=True)
     model.float().save_pretrained(folder)
@@ -439,6 +445,11 @@ FOLDERS = [
         "dora_saved",
         "qwen2",
         LoraConfig(r=3, lora_alpha=6, lora_dropout=0.1, use_dora=True, target_modules=["q_proj", "o_proj", "down_proj"]),
+    ),
+    (
+        "adalora_saved",
+        "odd",
+        AdaLoraConfig(init_r=6, target_r=3, lora_alpha=5, total_step=10, tinit=1, tfinal=2, target_modules=["v_proj", "up_proj"]),
     ),
     ("vera_drawn", "odd", VeraConfig(r=5, projection_prng_key=1, save_projection=False, target_modules=["v_proj", "up_proj"])),
     ("lokr_saved", "odd", LoKrConfig(r=3, alpha=2, decompose_both=True, rank_pattern={"v_proj": 6}, target_modules=["v_proj", "up_proj"])),

@@ -163,6 +163,7 @@ it.each(cases.filter(({ late_loss }) => late_loss !== undefined))(
 describe.each([
   ['vera_saved', 'odd'],
   ['vera_drawn', 'odd'],
+  ['adalora_saved', 'odd'],
   ['loha_saved', 'odd'],
   ['dora_saved', 'qwen2'],
   ['lokr_saved', 'odd'],

@@ -23,6 +23,23 @@ const cases = {
     projectionPrngKey: 3,
     targetModules: ['q_proj', 'k_proj', 'down_proj'],
   },
+  adalora: {
+    model: 'llama3',
+    name: 'adalora',
+    initR: 6,
+    targetR: 3,
+    loraAlpha: 8,
+    targetModules: ['q_proj', 'up_proj'],
+  },
+  loha: {
+    model: 'llama3',
+    name: 'loha',
+    r: 3,
+    alpha: 6,
+    rankPattern: { q_proj: 2 },
+    targetModules: ['q_proj', 'up_proj'],
+  },
+  lokr: { model: 'qwen2', name: 'lokr', r: 4, alpha: 8, decomposeBoth: true, decomposeFactor: 8 },
   dora: { model: 'qwen2', name: 'dora', r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 }, useRslora: true },
   mistral: {
     model: 'mistral',

@@ -66,7 +66,7 @@ test('rank 0', async () => {
 })
 
 test('a rank that no machine has the memory for', async () => {
-  expect(await refused(project(), '--set', 'strategy.adapter.r=1000000000')).toMatchObject({
+  expect(await refused(project(), '--set', 'strategy.adapter.r=10000000')).toMatchObject({
     code: 1,
     message: expect.stringMatching(
       /bytes for adapters\. Lower the rank of the adapter, or adapt fewer modules\.$/,
