@@ -259,7 +259,7 @@ function summary(
   return [
     `${counted(event.steps, 'step')}, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
     `The ${what} is in ${event.output_dir}. Try it:`,
-    `  lowrank generate ${call} --prompt "Hello"`,
+    `  npx lowrank generate ${call} --prompt "Hello"`,
   ].join('\n')
 }
 
