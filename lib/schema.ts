@@ -186,6 +186,15 @@ function choose(
   )
 }
 
+/** What people call an option elsewhere, in lower case and without underscores. */
+const OTHER_NAMES: Readonly<Record<string, string>> = {
+  rank: 'r',
+  lr: 'learningRate',
+  epochs: 'numTrainEpochs',
+  batchsize: 'perDeviceTrainBatchSize',
+  seqlen: 'maxSeqLength',
+}
+
 function unknownKey(
   key: string,
   object: z.ZodObject,
@@ -196,7 +205,9 @@ function unknownKey(
   const spell = (name: string) => (how.from === 'snake' ? snakeKey(name) : name)
   const spelled = Object.keys(object.shape).map(spell)
   const below = keyBelow(key, object, value, spell)
-  const close = below ? [...path, ...below].join('.') : nearest(key, spelled)
+  const other = OTHER_NAMES[key.toLowerCase().replaceAll('_', '')]
+  const same = other !== undefined && other in object.shape ? [...path, spell(other)].join('.') : undefined
+  const close = below ? [...path, ...below].join('.') : (same ?? nearest(key, spelled))
   const advice = close ? `did you mean ${close}?` : `known keys: ${spelled.join(', ')}.`
   const at = [...path, key].join('.')
   return new ConfigError(`${how.name}: unknown key ${shorten(at)}; ${advice}`, {

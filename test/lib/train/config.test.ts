@@ -90,10 +90,7 @@ describe('a config file', () => {
     ['=3', '--set =3: expected key=value, e.g. --set strategy.r=8.'],
     ['a..b=3', '--set a..b=3: expected key=value, e.g. --set strategy.r=8.'],
     ['strategy.r=[', '--set strategy.r=[: the value is not valid YAML; quote it.'],
-    [
-      'strategy.rank=3',
-      'unknown key strategy.rank; known keys: name, r, lora_alpha, lora_dropout, target_modules, exclude_modules, layers_to_transform, rank_pattern, alpha_pattern, use_rslora, init_lora_weights, bias.',
-    ],
+    ['strategy.rank=3', 'unknown key strategy.rank; did you mean strategy.r?'],
     ['__proto__.x=3', 'unknown key __proto__; known keys: '],
   ])('refuses --set %s', async (override, message) => {
     expect(await messageOf('', [override])).toContain(message)
@@ -101,6 +98,8 @@ describe('a config file', () => {
 
   test.each([
     ['learning_rat: 1', 'unknown key learning_rat; did you mean learning_rate?'],
+    ['lr: 1', 'unknown key lr; did you mean learning_rate?'],
+    ['batch_size: 4', 'unknown key batch_size; did you mean per_device_train_batch_size?'],
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
     ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
     ['packing: 1', 'packing is 1, expected true or false.'],
