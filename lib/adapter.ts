@@ -8,6 +8,7 @@ import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { integer, parseOptions, word } from './schema.js'
 import { rulesOf } from './strategies/index.js'
+import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { checkStreaming, type DatasetArgument, datasetOf, prepareData } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
@@ -44,6 +45,8 @@ export class Adapter {
   readonly strategy: StrategyConfig
   /** Paths of the linears that it adapts. */
   readonly targets: readonly string[]
+  /** What is allowed and seldom meant in how it is made, such as a rank larger than a linear; a sentence each. */
+  readonly remarks: readonly string[]
   /** Numbers that train; 0 for an adapter that was loaded for use only. */
   readonly trainableParameters: number
   readonly #base: BaseModel
@@ -61,6 +64,7 @@ export class Adapter {
     this.strategy = strategy
     this.targets = targets
     const trained = state.trainable ? spec.parameters.filter((parameter) => parameter.trained) : []
+    this.remarks = state.trainable ? remarksOn(state.description, base.sites) : []
     this.trainableParameters = trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
     this.#base = base
     this.#state = state

@@ -103,6 +103,7 @@ async function train(
     const { dataset, evalDataset, evalFraction, outputDir } = config
     const strategy = await readyStrategy(model, config, resume, output, signal)
     const adapter = await model.attach(strategy, { seed: config.seed })
+    for (const remark of adapter.remarks) output.note(`note: ${remark}.`)
     const reading = new StatusLine(output, 'Reading')
     const onDataProgress = ({ rows, tokens }: EncodeProgress) =>
       reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)

@@ -4,6 +4,7 @@ import type { Graph, GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
+import { checkPatterns } from './remarks.js'
 import type { Factor, Initialiser, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
 import { resolveTargets } from './targets.js'
 import { torchUniform } from './torch-random.js'
@@ -36,7 +37,7 @@ export function linearSites(graph: Graph): LinearSite[] {
 }
 
 /**
- * @param options.strict every name in target_modules must match something; default true
+ * @param options.strict every name in target_modules and every pattern must match something; default true
  * @param options.weights what the base holds; strategies that train base weights need it
  * @throws {ConfigError} when the strategy's targets match nothing
  */
@@ -47,6 +48,7 @@ export function describeAdapter(
 ): AdapterDescription {
   const rules = rulesOf(strategy)
   const targets = resolveTargets(rules.targeting(strategy), sites, options.strict ?? true)
+  if (options.strict ?? true) checkPatterns(strategy, targets)
   const answers = rules.linears(strategy, targets)
   const kroneckers = rules.kroneckers?.(strategy, targets) ?? []
   const factors = new Map<string, Factor>()

@@ -100,6 +100,8 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
     })
   },
   probe: (config) => (config.keep === null ? probeOf(config) : undefined),
+  remarks: ({ threshold }) =>
+    threshold < 1 ? [] : ['a threshold of 1 keeps every linear, so it is plain LoRA after a probe'],
   toPeft: (config) => loraRules.toPeft(asLora(config)),
 }
 

@@ -81,6 +81,7 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
       ...answer,
       factors: answer.factors.map(regrouped),
     })),
+  remarks: ({ adapter }) => plainRules(adapter).remarks?.(adapter) ?? [],
   toPeft: ({ adapter }) => ({
     peft_type: plainRules(adapter).peftType,
     ...plainRules(adapter).toPeft(adapter),

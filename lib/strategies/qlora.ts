@@ -65,5 +65,6 @@ export const qloraRules: StrategyRules<QloraConfig> = {
     inner(config).atRank?.(config.adapter, rank, description, read),
   steps: (config, run, state) => inner(config).steps?.(config.adapter, run, state) ?? {},
   kroneckers: (config, sites) => inner(config).kroneckers?.(config.adapter, sites) ?? [],
+  remarks: (config) => inner(config).remarks?.(config.adapter) ?? [],
   toPeft: (config) => ({ peft_type: inner(config).peftType, ...inner(config).toPeft(config.adapter) }),
 }

@@ -184,6 +184,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   probe?(config: Config): Probe | undefined
   /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
+  /** What is allowed and seldom meant in these options, a sentence each without the full stop. */
+  remarks?(config: Config): string[]
   /** Over what all types have in common; `undefined` leaves one of those out. */
   toPeft(config: Config): PeftFields
   /** Whether a file of this `peft_type` is one of its own, where several strategies share the type. Default: it is. */
