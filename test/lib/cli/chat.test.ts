@@ -13,6 +13,9 @@ const exchange = (question: string, answer: string) => [
   { role: 'assistant', content: answer },
 ]
 
+/** For machines that are busy; waiting ends as soon as what is waited for is there. */
+const patient = { timeout: 20_000 }
+
 /** A model of 128 bytes of context with an adapter that gives two answers. */
 let home: Project
 beforeAll(async () => {
@@ -157,7 +160,7 @@ async function person() {
   const streams = [keys, stdout, stderr] as unknown as [NodeJS.ReadStream, ...NodeJS.WriteStream[]]
   const output = new Output(false, streams[1], streams[2])
   const ended = new Conversation(model, chat, output, streams[0]).run().finally(() => model.dispose())
-  const sees = (text: string | RegExp) => vi.waitFor(() => expect(screen.text).toMatch(text))
+  const sees = (text: string | RegExp) => vi.waitFor(() => expect(screen.text).toMatch(text), patient)
   return { chat, keys, screen, sees, ended }
 }
 
@@ -183,7 +186,7 @@ test('Ctrl-C stops an answer and keeps it as far as it came; the second one in a
   await sees('out (off)')
   const before = screen.text.length
   keys.write('a?\r')
-  await vi.waitFor(() => expect(screen.text.length).toBeGreaterThan(before + 10))
+  await vi.waitFor(() => expect(screen.text.length).toBeGreaterThan(before + 10), patient)
   keys.write('\u0003')
   await sees('(stopped)')
   expect(chat.messages.map(({ role }) => role)).toEqual(['user', 'assistant'])
@@ -196,9 +199,9 @@ test('Ctrl-C stops an answer and keeps it as far as it came; the second one in a
   const times = told()
   keys.write('half a question')
   keys.write('\u0003')
-  await vi.waitFor(() => expect(told()).toBe(times + 1))
+  await vi.waitFor(() => expect(told()).toBe(times + 1), patient)
   keys.write('/adapter\r')
-  await vi.waitFor(() => expect(screen.text.split('Adapters: out\n').length).toBe(3))
+  await vi.waitFor(() => expect(screen.text.split('Adapters: out\n').length).toBe(3), patient)
   keys.write('\u0003')
   keys.write('\u0003')
   await expect(ended).resolves.toBeUndefined()
