@@ -13,8 +13,8 @@ const exchange = (question: string, answer: string) => [
   { role: 'assistant', content: answer },
 ]
 
-/** For machines that are busy; waiting ends as soon as what is waited for is there. */
-const patient = { timeout: 20_000 }
+/** Long for machines that are busy, and often: an answer is over soon. */
+const patient = { timeout: 20_000, interval: 1 }
 
 /** A model of 128 bytes of context with an adapter that gives two answers. */
 let home: Project
