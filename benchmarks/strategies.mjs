@@ -8,7 +8,8 @@
 // while slows both sides. Strategies are on all linears of the blocks, at the same rank where they have one.
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
-import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
+import { listStrategies } from '../dist/esm/strategies/index.js'
+import { compared } from '../scripts/strategy-tables.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -27,14 +28,6 @@ const rank = Number(options.rank)
 const tokens = Number(options.tokens)
 const names = options.strategies?.split(',') ?? listStrategies().map(({ name }) => name)
 
-/** With the rank of the comparison; VeRA's rank is of another kind, and wrappers pass it on. */
-function compared(name) {
-  const config = strategyFrom({ name })
-  if ('adapter' in config) return strategyFrom({ name, adapter: compared(config.adapter.name) })
-  if (name === 'vera' || !('r' in config)) return config
-  return strategyFrom({ name, r: rank })
-}
-
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
 const model = await loadModel(positionals[0], {
@@ -47,7 +40,7 @@ const rows = Array.from({ length: 2 }, (_, i) => ({
 }))
 
 async function stepSeconds(name) {
-  const adapter = await model.attach(compared(name))
+  const adapter = await model.attach(compared(name, rank))
   try {
     let seconds = 0
     const run = adapter.train(rows, {

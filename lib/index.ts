@@ -38,6 +38,7 @@ export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
 export { type LoraDropConfig, type LoraDropOptions, loraDrop } from './strategies/lora-drop.js'
 export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
+export type { LycorisConfig } from './strategies/lycoris.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export {
   type FourBitQuantization,

@@ -27,13 +27,13 @@ const SHAPE = {
 const RANK = 16
 const WRAPPERS = ['lora-plus', 'qlora']
 
-/** Options with the rank of the comparison; what has another kind of rank, or wraps others, keeps its own. */
-export function compared(name) {
+/** Options with the rank of a comparison; what has another kind of rank, or wraps others, keeps its own. */
+export function compared(name, rank) {
   const config = strategyFrom({ name })
-  if ('adapter' in config) return strategyFrom({ name, adapter: compared(config.adapter.name) })
+  if ('adapter' in config) return strategyFrom({ name, adapter: compared(config.adapter.name, rank) })
   if (name === 'vera' || !('r' in config)) return config
-  const alpha = 'loraAlpha' in config ? { loraAlpha: RANK } : {}
-  return strategyFrom({ name, r: RANK, ...alpha })
+  const alpha = 'loraAlpha' in config ? { loraAlpha: rank } : {}
+  return strategyFrom({ name, r: rank, ...alpha })
 }
 
 const link = (name) => `[${name}](strategies/${name}.md)`
@@ -48,7 +48,7 @@ async function costs() {
   try {
     const rows = []
     for (const { name, trainable } of listStrategies()) {
-      const strategy = compared(name)
+      const strategy = compared(name, RANK)
       const { rows: categories, trainableParameters } = await planModel(file, {
         strategy,
         precision: 'fp32',

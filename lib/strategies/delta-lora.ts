@@ -7,7 +7,7 @@ import * as z from 'zod'
 import { deepFreeze, integer, numberWithin, parseOptions, positive } from '../schema.js'
 import { factorA, factorB } from './convert.js'
 import type { AdapterDescription } from './describe.js'
-import { type LoraConfig, loraRules } from './lora.js'
+import { type LoraConfig, loraRules, overLora } from './lora.js'
 import type {
   Conversion,
   Factor,
@@ -69,19 +69,14 @@ function asLora({ lambda, startStep, ...config }: DeltaLoraConfig): LoraConfig {
 const RATIO = 'delta_ratio'
 
 export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
+  ...overLora(asLora),
   name: 'delta-lora',
   paper: 'arXiv 2309.02411',
-  peftType: loraRules.peftType,
-  bases: loraRules.bases,
   trainable: 'A and B of every adapted linear, and by them the weight',
   schema,
-  defaults: () => ({}),
-  targeting: (config) => config,
-  groups: (config) => loraRules.groups(asLora(config)),
   linears: (config, sites) => loraRules.linears(asLora(config), sites).map(withSnapshot),
   savedAs,
   steps: takesSnapshot,
-  toPeft: (config) => loraRules.toPeft(asLora(config)),
 }
 
 function withSnapshot({ slot, factors }: LinearAdapter): LinearAdapter {

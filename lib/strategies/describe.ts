@@ -4,9 +4,8 @@ import type { Graph, GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
-import { checkPatterns } from './remarks.js'
 import type { Factor, Initialiser, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
-import { resolveTargets } from './targets.js'
+import { checkPatterns, resolveTargets } from './targets.js'
 import { torchUniform } from './torch-random.js'
 
 /** Everything about an adapter but its numbers. */

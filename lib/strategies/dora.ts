@@ -5,7 +5,7 @@
  */
 import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
-import { type LoraConfig, loraRules } from './lora.js'
+import { type LoraConfig, loraRules, overLora } from './lora.js'
 import type { Factor, StrategyRules } from './strategy.js'
 
 /** Options of DoRA: those of LoRA. */
@@ -52,14 +52,11 @@ function magnitude(path: string, out: number): Factor {
 }
 
 export const doraRules: StrategyRules<DoraConfig> = {
+  ...overLora(asLora),
   name: 'dora',
   paper: 'arXiv 2402.09353',
-  peftType: loraRules.peftType,
-  bases: loraRules.bases,
   trainable: 'A, B and the length of every row of every adapted linear',
   schema,
-  defaults: () => ({}),
-  targeting: (config) => config,
   groups: (config) => [
     ...loraRules.groups(asLora(config)),
     { name: MAGNITUDE, learningRateFactor: 1, decays: false },

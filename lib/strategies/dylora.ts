@@ -6,7 +6,7 @@ import * as z from 'zod'
 import { deepFreeze, flag, parseOptions, word } from '../schema.js'
 import { counterUniform } from './counter-random.js'
 import type { AdapterDescription } from './describe.js'
-import { type LoraConfig, loraRules } from './lora.js'
+import { type LoraConfig, loraRules, overLora } from './lora.js'
 import type { Conversion, Factor, ReadFactor, RunFacts, StepRules, StrategyRules } from './strategy.js'
 
 /** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
@@ -90,15 +90,11 @@ function asLora({ trainedRanks, rankDistribution, maskedUpdate, ...config }: Dyl
 }
 
 export const dyloraRules: StrategyRules<DyloraConfig> = {
+  ...overLora(asLora),
   name: 'dylora',
   paper: 'arXiv 2210.07558',
-  peftType: loraRules.peftType,
-  bases: loraRules.bases,
   trainable: 'A and B of every adapted linear, at ranks drawn anew in each step',
   schema,
-  defaults: () => ({}),
-  targeting: (config) => config,
-  groups: (config) => loraRules.groups(asLora(config)),
   // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map(({ slot, factors }) => ({
@@ -108,7 +104,6 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   ranks: ({ r }) => r,
   atRank: cut,
   steps: drawnRanks,
-  toPeft: (config) => loraRules.toPeft(asLora(config)),
 }
 
 /** The LoRA of the first ranks: rows of A, columns of B. */

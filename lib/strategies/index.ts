@@ -13,6 +13,7 @@ import { loraRules } from './lora.js'
 import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
 import { loraPlusRules } from './lora-plus.js'
+import { schemasOf } from './plain.js'
 import { qloraRules } from './qlora.js'
 import type { PeftFields, StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
@@ -36,21 +37,10 @@ const registry = new Map<string, StrategyRules>(
 )
 
 /** Every strategy's options; `name` tells them apart. */
-export const strategySchema = z.discriminatedUnion('name', [
-  loraRules.schema,
-  loraFaRules.schema,
-  loraPlusRules.schema,
-  doraRules.schema,
-  deltaLoraRules.schema,
-  dyloraRules.schema,
-  adaloraRules.schema,
-  loraDropRules.schema,
-  veraRules.schema,
-  lohaRules.schema,
-  lokrRules.schema,
-  qloraRules.schema,
-  fullRules.schema,
-]) as unknown as z.ZodType<StrategyConfig>
+export const strategySchema = z.discriminatedUnion(
+  'name',
+  schemasOf([...all, fullRules]),
+) as unknown as z.ZodType<StrategyConfig>
 
 /** The rules of a strategy. */
 export function rulesOf(config: StrategyConfig): StrategyRules {

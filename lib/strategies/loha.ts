@@ -3,70 +3,52 @@
  * two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
 import * as z from 'zod'
-import { deepFreeze, flag, integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { deepFreeze, integer, parseOptions } from '../schema.js'
 import { loraRules } from './lora.js'
+import {
+  alpha,
+  initWeights,
+  type LycorisConfig,
+  moduleDropout,
+  modulesShape,
+  probability,
+} from './lycoris.js'
 import { rankLookup } from './patterns.js'
-import type { Initialiser, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+import type { Initialiser, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 
 /** Options of LoHa; names and defaults are PEFT's, but for the default of `targetModules`. */
-export interface LohaConfig extends StrategyConfig {
+export interface LohaConfig extends LycorisConfig {
   readonly name: 'loha'
   /** Rank of each of the two products; that of the change is up to r². Default 8. */
   readonly r: number
-  /** The change is scaled by alpha / r. Default 8. */
-  readonly alpha: number
   /**
    * Probability with which an output row of the change is left out of a training step, in [0, 1); those that stay are
    * divided by their share. Default 0.
    */
   readonly rankDropout: number
-  /** Probability with which a linear's whole change is left out of a training step, in [0, 1). Default 0. */
-  readonly moduleDropout: number
   /**
    * true: w2_b zero and the others uniform, as in PEFT. lycoris: w2_a zero, w1_a normal with deviation 0.1, w1_b and
    * w2_b normal with deviation 1. false: all four uniform, so that the adapter changes the output from the start (for
    * debugging). Default true.
    */
   readonly initWeights: boolean | 'lycoris'
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-  /** As for LoRA. */
-  readonly rankPattern: Readonly<Record<string, number>>
-  /** The same for alpha. */
-  readonly alphaPattern: Readonly<Record<string, number>>
 }
 
 /** What `loha()` takes. */
 export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
 
-const { targetModules, excludeModules, layersToTransform, rankPattern } = loraRules.schema.shape
-const probability = () => numberWithin(0, 0.999999, 'a number in [0, 1)').default(0)
-
 const schema = z.strictObject({
   name: z.literal('loha'),
   r: integer(1).default(8).describe('Rank of each of the two products; that of their product is up to `r²`.'),
-  alpha: positive().default(8).describe('The change of a weight is scaled by `alpha / r`.'),
+  alpha,
   rankDropout: probability().describe(
     'Probability of leaving out an output row of the change, in training only; the others are divided by their share.',
   ),
-  moduleDropout: probability().describe(
-    "Probability of leaving out a linear's whole change, in training only.",
+  moduleDropout,
+  initWeights: initWeights().describe(
+    '`true`: `w2_b` zero, the others uniform as in PEFT. `lycoris`: `w2_a` zero, the others normal. `false`: all uniform, for debugging.',
   ),
-  initWeights: z
-    .union([flag(), z.literal('lycoris')], { error: 'true, false or lycoris' })
-    .default(true)
-    .describe(
-      '`true`: `w2_b` zero, the others uniform as in PEFT. `lycoris`: `w2_a` zero, the others normal. `false`: all uniform, for debugging.',
-    ),
-  targetModules,
-  excludeModules,
-  layersToTransform,
-  rankPattern,
-  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `alpha`.'),
+  ...modulesShape,
 }) as unknown as z.ZodObject & z.ZodType<LohaConfig>
 
 /**

@@ -3,25 +3,24 @@
  * first) is a product of two factors where that is smaller. delta W = s kron(w1, w2).
  */
 import * as z from 'zod'
-import { deepFreeze, flag, integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { deepFreeze, flag, integer, parseOptions } from '../schema.js'
 import { loraRules } from './lora.js'
+import {
+  alpha,
+  initWeights,
+  type LycorisConfig,
+  moduleDropout,
+  modulesShape,
+  probability,
+} from './lycoris.js'
 import { rankLookup } from './patterns.js'
-import type {
-  Factor,
-  Initialiser,
-  KroneckerAdapter,
-  LinearSite,
-  StrategyConfig,
-  StrategyRules,
-} from './strategy.js'
+import type { Factor, Initialiser, KroneckerAdapter, LinearSite, StrategyRules } from './strategy.js'
 
 /** Options of LoKr; names and defaults are PEFT's, but for the default of `targetModules`. */
-export interface LokrConfig extends StrategyConfig {
+export interface LokrConfig extends LycorisConfig {
   readonly name: 'lokr'
   /** Rank of the factors that stand for a side where it is below half of its larger dimension. Default 8. */
   readonly r: number
-  /** The change is scaled by alpha / r. Default 8. */
-  readonly alpha: number
   /** Make the first side a product of two factors as well, where r is small enough. Default false. */
   readonly decomposeBoth: boolean
   /**
@@ -33,30 +32,15 @@ export interface LokrConfig extends StrategyConfig {
   readonly rankDropout: number
   /** Divide the rows that stay by their share. Default false. */
   readonly rankDropoutScale: boolean
-  /** Probability with which a linear's whole change is left out of a training step, in [0, 1). Default 0. */
-  readonly moduleDropout: number
   /**
    * true: the first side zero, the second uniform, as in PEFT. lycoris: the second zero, the first uniform. false: all
    * uniform, so that the adapter changes the output from the start (for debugging). Default true.
    */
   readonly initWeights: boolean | 'lycoris'
-  /** As for LoRA. */
-  readonly targetModules: string | readonly string[]
-  /** As for LoRA. */
-  readonly excludeModules: string | readonly string[] | null
-  /** As for LoRA. */
-  readonly layersToTransform: number | readonly number[] | null
-  /** As for LoRA. */
-  readonly rankPattern: Readonly<Record<string, number>>
-  /** The same for alpha. */
-  readonly alphaPattern: Readonly<Record<string, number>>
 }
 
 /** What `lokr()` takes. */
 export type LokrOptions = Partial<Omit<LokrConfig, 'name'>>
-
-const { targetModules, excludeModules, layersToTransform, rankPattern } = loraRules.schema.shape
-const probability = () => numberWithin(0, 0.999999, 'a number in [0, 1)').default(0)
 
 const schema = z.strictObject({
   name: z.literal('lokr'),
@@ -65,7 +49,7 @@ const schema = z.strictObject({
     .describe(
       'Rank of the two factors of a side, where it is below half of its larger dimension; else the side is whole.',
     ),
-  alpha: positive().default(8).describe('The change of a weight is scaled by `alpha / r`.'),
+  alpha,
   decomposeBoth: flag()
     .default(false)
     .describe('Make the first side a product of two factors as well, where `r` is small enough.'),
@@ -79,20 +63,11 @@ const schema = z.strictObject({
     'Probability of leaving out an output row of the change, in training only.',
   ),
   rankDropoutScale: flag().default(false).describe('Divide the rows that stay by their share.'),
-  moduleDropout: probability().describe(
-    "Probability of leaving out a linear's whole change, in training only.",
+  moduleDropout,
+  initWeights: initWeights().describe(
+    '`true`: the first side zero, the second uniform, as in PEFT. `lycoris`: the second zero, the first uniform. `false`: all uniform, for debugging.',
   ),
-  initWeights: z
-    .union([flag(), z.literal('lycoris')], { error: 'true, false or lycoris' })
-    .default(true)
-    .describe(
-      '`true`: the first side zero, the second uniform, as in PEFT. `lycoris`: the second zero, the first uniform. `false`: all uniform, for debugging.',
-    ),
-  targetModules,
-  excludeModules,
-  layersToTransform,
-  rankPattern,
-  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `alpha`.'),
+  ...modulesShape,
 }) as unknown as z.ZodObject & z.ZodType<LokrConfig>
 
 /**

@@ -5,8 +5,9 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions, text, word } from '../schema.js'
-import { type LoraConfig, lora, loraRules } from './lora.js'
+import { type LoraConfig, lora, loraRules, overLora } from './lora.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
+import { lastName } from './targets.js'
 
 /** Options of LoRA-drop: those of LoRA, how the probe is made, and what it found. */
 export interface LoraDropConfig extends Omit<LoraConfig, 'name'> {
@@ -73,15 +74,11 @@ function asLora(config: LoraDropConfig): LoraConfig {
 }
 
 export const loraDropRules: StrategyRules<LoraDropConfig> = {
+  ...overLora(asLora),
   name: 'lora-drop',
   paper: 'arXiv 2402.07721',
-  peftType: loraRules.peftType,
-  bases: loraRules.bases,
   trainable: 'A and B of the linears that matter, and one pair for all others of a kind',
   schema,
-  defaults: () => ({}),
-  targeting: (config) => config,
-  groups: (config) => loraRules.groups(asLora(config)),
   linears: (config, sites) => {
     const own = loraRules.linears(asLora(config), sites)
     if (config.keep === null) return own
@@ -102,7 +99,6 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   probe: (config) => (config.keep === null ? probeOf(config) : undefined),
   remarks: ({ threshold }) =>
     threshold < 1 ? [] : ['a threshold of 1 keeps every linear, so it is plain LoRA after a probe'],
-  toPeft: (config) => loraRules.toPeft(asLora(config)),
 }
 
 /** The same with a pair that every linear of this name, shape and rank has; in files each has a copy of its own. */
@@ -115,8 +111,7 @@ function withSharedPair({ slot, factors }: LinearAdapter, site: LinearSite): Lin
 }
 
 /** Linears of the same kind may share a pair. */
-const kindOf = (site: LinearSite): string =>
-  `${site.path.slice(site.path.lastIndexOf('.') + 1)}.${site.out}x${site.in}`
+const kindOf = (site: LinearSite): string => `${lastName(site.path)}.${site.out}x${site.in}`
 
 /** A path without its last two names, such as that of the attention and the projection: the layer. */
 const layerOf = (path: string): string => /^.*\.\d+(?=\.)/.exec(path)?.[0] ?? path

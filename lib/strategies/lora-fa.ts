@@ -4,7 +4,7 @@
  */
 import * as z from 'zod'
 import { deepFreeze, flag, parseOptions } from '../schema.js'
-import { type LoraConfig, loraRules } from './lora.js'
+import { type LoraConfig, loraRules, overLora } from './lora.js'
 import type { StrategyRules } from './strategy.js'
 
 /** Options of LoRA-FA: those of LoRA, and how B's gradient is used. */
@@ -47,20 +47,15 @@ export function loraFa(options: LoraFaOptions = {}): LoraFaConfig {
 const asLora = (config: LoraFaConfig): LoraConfig => ({ ...config, name: 'lora' })
 
 export const loraFaRules: StrategyRules<LoraFaConfig> = {
+  ...overLora(asLora),
   name: 'lora-fa',
   paper: 'arXiv 2308.03303',
-  peftType: loraRules.peftType,
-  bases: loraRules.bases,
   trainable: 'B of every adapted linear; A stays as it was drawn',
   schema,
-  defaults: () => ({}),
-  targeting: (config) => config,
-  groups: (config) => loraRules.groups(asLora(config)),
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map(({ slot, factors }) => ({
       slot,
       factors: factors.map((factor) => (factor.name === slot.a ? { ...factor, trained: false } : factor)),
       projected: config.projectGradient,
     })),
-  toPeft: (config) => loraRules.toPeft(asLora(config)),
 }

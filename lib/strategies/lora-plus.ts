@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import { deepFreeze, numberWithin, parseOptions } from '../schema.js'
 import { lora } from './lora.js'
-import { plainRules, plainSchema, wrappedProbe } from './plain.js'
+import { plainRules, plainSchema, wrapping } from './plain.js'
 import type { Factor, StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of LoRA+. */
@@ -43,47 +43,32 @@ export function loraPlus(options: LoraPlusOptions = {}): LoraPlusConfig {
 /** Group of a wrapped adapter's factors that train faster. */
 const fast = (group: string) => `${group}_b`
 
-const regrouped = (factor: Factor): Factor =>
-  factor.role === 'b' ? { ...factor, group: fast(factor.group) } : factor
+const regrouped = <Answer extends { factors: Factor[] }>(answer: Answer): Answer => ({
+  ...answer,
+  factors: answer.factors.map((factor) =>
+    factor.role === 'b' ? { ...factor, group: fast(factor.group) } : factor,
+  ),
+})
+
+const inner = wrapping<LoraPlusConfig>(plainRules)
 
 export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
+  ...inner,
   name: 'lora-plus',
   paper: 'arXiv 2402.12354',
   peftType: 'LORA',
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8'],
   trainable: 'what the wrapped adapter trains, B faster than A',
   schema,
-  defaults: ({ adapter }) => plainRules(adapter).defaults(adapter),
-  targeting: ({ adapter }) => plainRules(adapter).targeting(adapter),
-  groups: ({ adapter, loraplusLrRatio }) =>
-    plainRules(adapter)
-      .groups(adapter)
-      .flatMap((group) => [
-        group,
-        {
-          ...group,
-          name: fast(group.name),
-          learningRateFactor: group.learningRateFactor * loraplusLrRatio,
-        },
-      ]),
-  linears: ({ adapter }, sites) =>
-    plainRules(adapter)
-      .linears(adapter, sites)
-      .map((answer) => ({ ...answer, factors: answer.factors.map(regrouped) })),
-  probe: (config) => wrappedProbe(config, plainRules(config.adapter).probe?.(config.adapter)),
-  savedAs: ({ adapter }, description, read) => plainRules(adapter).savedAs?.(adapter, description, read),
-  ranks: ({ adapter }) => plainRules(adapter).ranks?.(adapter),
-  atRank: ({ adapter }, rank, description, read) =>
-    plainRules(adapter).atRank?.(adapter, rank, description, read),
-  steps: ({ adapter }, run, state) => plainRules(adapter).steps?.(adapter, run, state) ?? {},
-  kroneckers: ({ adapter }, sites) =>
-    (plainRules(adapter).kroneckers?.(adapter, sites) ?? []).map((answer) => ({
-      ...answer,
-      factors: answer.factors.map(regrouped),
-    })),
-  remarks: ({ adapter }) => plainRules(adapter).remarks?.(adapter) ?? [],
-  toPeft: ({ adapter }) => ({
-    peft_type: plainRules(adapter).peftType,
-    ...plainRules(adapter).toPeft(adapter),
-  }),
+  groups: (config) =>
+    inner.groups(config).flatMap((group) => [
+      group,
+      {
+        ...group,
+        name: fast(group.name),
+        learningRateFactor: group.learningRateFactor * config.loraplusLrRatio,
+      },
+    ]),
+  linears: (config, sites) => inner.linears(config, sites).map(regrouped),
+  kroneckers: (config, sites) => inner.kroneckers(config, sites).map(regrouped),
 }

@@ -131,6 +131,24 @@ export const loraRules: StrategyRules<LoraConfig> = {
     ),
 }
 
+/**
+ * What strategies that are LoRA with something more answer as LoRA does.
+ * @param asLora the LoRA that is in a config
+ */
+export function overLora<Config extends Omit<LoraConfig, 'name'> & StrategyConfig>(
+  asLora: (config: Config) => LoraConfig,
+) {
+  return {
+    peftType: loraRules.peftType,
+    bases: loraRules.bases,
+    defaults: () => ({}),
+    targeting: (config: Config) => config,
+    groups: (config: Config) => loraRules.groups(asLora(config)),
+    linears: (config: Config, sites: readonly LinearSite[]) => loraRules.linears(asLora(config), sites),
+    toPeft: (config: Config) => loraRules.toPeft(asLora(config)),
+  } satisfies Partial<StrategyRules<Config>>
+}
+
 function loraLinear(
   config: LoraConfig,
   site: LinearSite,

@@ -10,8 +10,13 @@ import { lokrRules } from './lokr.js'
 import { loraRules } from './lora.js'
 import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
-import type { Probe, StrategyConfig, StrategyRules } from './strategy.js'
+import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
+
+/** Options of several strategies, for a union that their names tell apart. */
+export function schemasOf(rules: readonly { schema: z.ZodObject }[]): [z.ZodObject, ...z.ZodObject[]] {
+  return rules.map(({ schema }) => schema) as [z.ZodObject, ...z.ZodObject[]]
+}
 
 const plain = [
   loraRules,
@@ -27,28 +32,39 @@ const plain = [
 ] as unknown as readonly StrategyRules[]
 
 /** An adapter by its name. Default plain LoRA. */
-export const plainSchema = z.discriminatedUnion('name', [
-  loraRules.schema,
-  loraFaRules.schema,
-  doraRules.schema,
-  deltaLoraRules.schema,
-  dyloraRules.schema,
-  adaloraRules.schema,
-  loraDropRules.schema,
-  veraRules.schema,
-  lohaRules.schema,
-  lokrRules.schema,
-])
+export const plainSchema = z.discriminatedUnion('name', schemasOf(plain))
 
 /** Rules of a strategy that `plainSchema` takes. */
 export function plainRules(config: StrategyConfig): StrategyRules {
   return plain.find((rules) => rules.name === config.name) as StrategyRules
 }
 
-/** The probe of a wrapped adapter, which makes the whole ready. */
-export function wrappedProbe<Config extends StrategyConfig>(
-  config: Config,
-  probe: Probe | undefined,
-): Probe | undefined {
-  return probe && { ...probe, choose: (norms) => deepFreeze({ ...config, adapter: probe.choose(norms) }) }
+/**
+ * The rules of a strategy that wraps another: every answer is the wrapped adapter's, until the wrapper says otherwise.
+ * @param rulesIn the rules of what a config wraps
+ */
+export function wrapping<Config extends StrategyConfig & { readonly adapter: StrategyConfig }>(
+  rulesIn: (adapter: StrategyConfig) => StrategyRules,
+) {
+  return {
+    defaults: ({ adapter }) => rulesIn(adapter).defaults(adapter),
+    targeting: ({ adapter }) => rulesIn(adapter).targeting(adapter),
+    groups: ({ adapter }) => rulesIn(adapter).groups(adapter),
+    linears: ({ adapter }, sites) => rulesIn(adapter).linears(adapter, sites),
+    kroneckers: ({ adapter }, sites) => rulesIn(adapter).kroneckers?.(adapter, sites) ?? [],
+    probe: (config) => {
+      const probe = rulesIn(config.adapter).probe?.(config.adapter)
+      return probe && { ...probe, choose: (norms) => deepFreeze({ ...config, adapter: probe.choose(norms) }) }
+    },
+    savedAs: ({ adapter }, description, read) => rulesIn(adapter).savedAs?.(adapter, description, read),
+    ranks: ({ adapter }) => rulesIn(adapter).ranks?.(adapter),
+    atRank: ({ adapter }, rank, description, read) =>
+      rulesIn(adapter).atRank?.(adapter, rank, description, read),
+    steps: ({ adapter }, run, state) => rulesIn(adapter).steps?.(adapter, run, state) ?? {},
+    remarks: ({ adapter }) => rulesIn(adapter).remarks?.(adapter) ?? [],
+    toPeft: ({ adapter }) => ({
+      peft_type: rulesIn(adapter).peftType,
+      ...rulesIn(adapter).toPeft(adapter),
+    }),
+  } satisfies Partial<StrategyRules<Config>>
 }

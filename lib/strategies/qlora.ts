@@ -6,7 +6,7 @@ import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
 import { lora } from './lora.js'
 import { loraPlusRules } from './lora-plus.js'
-import { plainRules, plainSchema, wrappedProbe } from './plain.js'
+import { plainRules, plainSchema, wrapping } from './plain.js'
 import { nf4 } from './quantization.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
@@ -38,33 +38,17 @@ export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
   return deepFreeze(parseOptions(schema, given, { name: 'qlora()', spelling: 'camel' }))
 }
 
-function inner(config: QloraConfig): StrategyRules {
-  return config.adapter.name === loraPlusRules.name
-    ? (loraPlusRules as unknown as StrategyRules)
-    : plainRules(config.adapter)
-}
+const inner = wrapping<QloraConfig>((adapter) =>
+  adapter.name === loraPlusRules.name ? (loraPlusRules as unknown as StrategyRules) : plainRules(adapter),
+)
 
 export const qloraRules: StrategyRules<QloraConfig> = {
+  ...inner,
   name: 'qlora',
   paper: 'arXiv 2305.14314',
   peftType: 'LORA',
   bases: ['nf4'],
   trainable: 'what the wrapped adapter trains',
   schema,
-  defaults: (config) => ({
-    ...inner(config).defaults(config.adapter),
-    quantization: nf4({ doubleQuant: true }),
-  }),
-  targeting: (config) => inner(config).targeting(config.adapter),
-  groups: (config) => inner(config).groups(config.adapter),
-  linears: (config, sites) => inner(config).linears(config.adapter, sites),
-  probe: (config) => wrappedProbe(config, inner(config).probe?.(config.adapter)),
-  savedAs: (config, description, read) => inner(config).savedAs?.(config.adapter, description, read),
-  ranks: (config) => inner(config).ranks?.(config.adapter),
-  atRank: (config, rank, description, read) =>
-    inner(config).atRank?.(config.adapter, rank, description, read),
-  steps: (config, run, state) => inner(config).steps?.(config.adapter, run, state) ?? {},
-  kroneckers: (config, sites) => inner(config).kroneckers?.(config.adapter, sites) ?? [],
-  remarks: (config) => inner(config).remarks?.(config.adapter) ?? [],
-  toPeft: (config) => ({ peft_type: inner(config).peftType, ...inner(config).toPeft(config.adapter) }),
+  defaults: (config) => ({ ...inner.defaults(config), quantization: nf4({ doubleQuant: true }) }),
 }

@@ -1,7 +1,8 @@
 /** Which linears of a model a strategy adapts, by PEFT's rules for target_modules and its companions. */
 import { ConfigError } from '../errors.js'
+import { snakeKey } from '../schema.js'
 import { endsInModule, matchPatterns } from './patterns.js'
-import type { LinearSite, Targeting } from './strategy.js'
+import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 
 /**
  * The linears that the rules name, in the model's order.
@@ -40,7 +41,28 @@ export function targetNames(adapted: readonly string[], all: readonly string[]):
   return exact ? names : [...adapted].sort()
 }
 
-const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
+/** @throws {ConfigError} for a pattern of ranks or alphas that matches none of the adapted linears */
+export function checkPatterns(strategy: StrategyConfig, targets: readonly LinearSite[]): void {
+  const options = strategy as StrategyConfig & Record<string, unknown>
+  if (options.adapter) checkPatterns(options.adapter as StrategyConfig, targets)
+  const paths = targets.map((site) => site.path)
+  for (const key of ['rankPattern', 'alphaPattern']) {
+    // AdaLoRA's pattern is another thing: it names factors, and which of their ranks are left.
+    const table = Object.entries((options[key] ?? {}) as object)
+    const patterns = table.filter(([, value]) => typeof value === 'number').map(([pattern]) => pattern)
+    const hits = matchPatterns(patterns, paths, 'suffix')
+    const unused = patterns.find((_, i) => hits[i]?.size === 0)
+    if (unused === undefined) continue
+    const names = [...new Set(paths.map(lastName))]
+    throw new ConfigError(
+      `${snakeKey(key)}: ${JSON.stringify(unused)} matches none of the linears that are adapted. They end in: ${names.join(', ')}.`,
+      { option: key, pattern: unused },
+    )
+  }
+}
+
+/** The last name of a path, such as `q_proj`. */
+export const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
 
 function pickModules(
   modules: string | readonly string[],

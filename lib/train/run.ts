@@ -255,7 +255,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     }
     const loss = lossSum / window.supervised
     const learningRate = options.learningRate * this.#factor(state.step, totalSteps)
-    const { gradNorm } = await this.#update(index, learningRate, rules)
+    const { gradNorm } = await this.#update(index, learningRate, rules, ranks)
     const seconds = (performance.now() - begin) / 1000
     state.step = index
     state.cursor = window.next
@@ -292,10 +292,15 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return rulesOf(strategy).steps?.(strategy, run, state.rules) ?? {}
   }
 
-  async #update(step: number, learningRate: number, rules: StepRules): Promise<{ gradNorm: number }> {
+  async #update(
+    step: number,
+    learningRate: number,
+    rules: StepRules,
+    ranks: StepRanks | undefined,
+  ): Promise<{ gradNorm: number }> {
     const { adapter, options } = this.#setup
     const optimizer = optimizerOf(options.optimizer)
-    const { active, lastOnly, draws } = rules.ranks?.(step) ?? {}
+    const { active, lastOnly, draws } = ranks ?? {}
     const update = {
       kind: optimizer.type,
       beta1: optimizer.betas[0],
