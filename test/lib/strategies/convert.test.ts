@@ -7,6 +7,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFolder } from '../files/scratch.js'
+import { leaveZero } from './start.js'
 
 let model: Model
 beforeAll(async () => {
@@ -24,8 +25,7 @@ test.each<[string, StrategyConfig]>([
   ],
 ])('an adapter with %s, saved as LoRA, computes the same', async (_, strategy) => {
   const adapter = await model.attach(strategy, { name: 'own' })
-  for (const { name, initialiser } of adapter.state.description.factors)
-    if (initialiser.kind === 'zeros') adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
+  leaveZero(adapter)
   const path = join(scratchFolder(), 'as-lora')
   await adapter.save(path, { form: 'lora' })
   expect(JSON.parse(readFileSync(join(path, 'adapter_config.json'), 'utf8')).peft_type).toBe('LORA')

@@ -20,6 +20,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 import { sites } from './sites.js'
+import { leaveZero } from './start.js'
 
 describe('deltaLora()', () => {
   test('trains what LoRA trains, beside a frozen copy of it', () => {
@@ -176,10 +177,8 @@ describe.each([
       lambda: 0.5,
     }
     adapter = await model.attach(deltaLora({ ...options, useRslora }), { name: 'own' })
-    const { description, native } = adapter.state
-    for (const { name, initialiser } of description.factors)
-      if (initialiser.kind === 'zeros') native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
-    native.write('delta_ratio', 'value', Float32Array.of(ratio))
+    leaveZero(adapter)
+    adapter.state.native.write('delta_ratio', 'value', Float32Array.of(ratio))
   })
   afterAll(() => model.dispose())
 

@@ -12,6 +12,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 import { sites } from './sites.js'
+import { leaveZero } from './start.js'
 
 describe('dylora()', () => {
   test('has the factors and files of LoRA, and a scale that follows the rank', () => {
@@ -185,8 +186,7 @@ describe('an adapter of any rank', () => {
   beforeAll(async () => {
     model = await loadModel(tinyModel(), { precision: 'fp32' })
     adapter = await model.attach(dylora({ r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 } }), { name: 'own' })
-    for (const { name, initialiser } of adapter.state.description.factors)
-      if (initialiser.kind === 'zeros') adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
+    leaveZero(adapter)
   })
   afterAll(() => model.dispose())
 

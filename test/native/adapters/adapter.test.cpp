@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "core/error.h"
+#include "fill.h"
 
 using namespace lowrank;
 
@@ -28,11 +29,9 @@ AdapterSpec full(bool train_b = true, bool train_d = true, bool train_gain = tru
   return spec;
 }
 
+/// With a mask of ones and a zero.
 void fill_all(Adapter& adapter) {
-  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
-    const ParameterSpec& p = adapter.spec().parameters[i];
-    fill_normal(adapter.data(static_cast<int>(i)), p.rows * p.cols, 1, 7, p.name);
-  }
+  test::fill_all(adapter);
   adapter.data(3)[0] = 1;
   adapter.data(3)[1] = 0;
   adapter.data(3)[2] = 1;

@@ -6,8 +6,10 @@
 
 #include "check.h"
 #include "core/error.h"
+#include "fill.h"
 
 using namespace lowrank;
+using test::fill_all;
 
 namespace {
 
@@ -28,13 +30,6 @@ AdapterSpec pair() {
   slot.b2 = 3;
   spec.slots = {slot};
   return spec;
-}
-
-void fill_all(Adapter& adapter) {
-  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
-    const ParameterSpec& p = adapter.spec().parameters[i];
-    fill_normal(adapter.data(static_cast<int>(i)), p.rows * p.cols, 1, 7, p.name);
-  }
 }
 
 /// scale * gain_o (b a) . (b2 a2) in double, as the paper writes it.

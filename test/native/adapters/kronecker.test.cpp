@@ -4,8 +4,10 @@
 
 #include "check.h"
 #include "core/error.h"
+#include "fill.h"
 
 using namespace lowrank;
+using test::fill_all;
 
 namespace {
 
@@ -23,13 +25,6 @@ AdapterSpec both() {
   slot.d2 = 3;
   spec.kroneckers = {slot};
   return spec;
-}
-
-void fill_all(Adapter& adapter) {
-  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
-    const ParameterSpec& p = adapter.spec().parameters[i];
-    fill_normal(adapter.data(static_cast<int>(i)), p.rows * p.cols, 1, 7, p.name);
-  }
 }
 
 }  // namespace

@@ -180,6 +180,20 @@ TEST("the error on Gaussian weights is the known 9.2 percent, with and without d
   CHECK_CLOSE(test::relative_error(decoded, weights), 0.0919, 0.005);
 }
 
+TEST("the error of FP4 on Gaussian weights is the known 12.2 percent") {
+  const std::vector<float> weights = gaussian(1 << 18, 2);
+  const auto count = static_cast<int64_t>(weights.size());
+  Quantised quantised;
+  quantised.codes.resize(code_bytes(count));
+  quantised.absmax.resize(code_blocks(count));
+  quantize_four_bit(FourBit::fp4, weights.data(), count, quantised.codes.data(), quantised.absmax.data());
+  WeightView view = view_of(quantised, 1, count);
+  view.values = kFp4Values;
+  std::vector<float> decoded(count);
+  decode_row(view, 0, 0, count, decoded.data());
+  CHECK_CLOSE(test::relative_error(decoded, weights), 0.1218, 0.005);
+}
+
 TEST("quantising what was decoded gives the same codes") {
   const std::vector<float> weights = gaussian(64 * 40 + 5, 3);
   const Quantised once = quantise(weights);
