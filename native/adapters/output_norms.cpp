@@ -1,6 +1,5 @@
 #include "adapters/output_norms.h"
 
-#include <bit>
 #include <vector>
 
 namespace lowrank {
@@ -8,7 +7,7 @@ namespace {
 
 float element(const void* data, DType dtype, int64_t index) {
   if (dtype == DType::f32) return static_cast<const float*>(data)[index];
-  return std::bit_cast<float>(uint32_t{static_cast<const uint16_t*>(data)[index]} << 16);
+  return f32_from_bf16(static_cast<const uint16_t*>(data)[index]);
 }
 
 }  // namespace

@@ -42,10 +42,10 @@ void row_squares(Pool& pool, const WeightView& w, double* out) {
 
 void gram_of_rows(Pool& pool, const float* a, int64_t rank, int64_t cols, int64_t ld, double* out) {
   for_rows(pool, rank, rank * cols, [&](int64_t i) {
-    for (int64_t j = 0; j < rank; ++j) {
+    for (int64_t j = 0; j <= i; ++j) {
       double sum = 0;
       for (int64_t c = 0; c < cols; ++c) sum += double{a[i * ld + c]} * a[j * ld + c];
-      out[i * rank + j] = sum;
+      out[i * rank + j] = out[j * rank + i] = sum;
     }
   });
 }

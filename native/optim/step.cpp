@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapters/row_norms.h"
 #include "adapters/triplets.h"
 #include "core/error.h"
 
@@ -14,15 +15,8 @@ constexpr double kRidge = 1e-8;  // keeps the Gram matrix invertible when rows o
 /// Lower Cholesky factor of A A^T + kRidge I, [rank, rank], in place of its lower half.
 std::vector<double> gram_factor(Pool& pool, const float* a, int64_t rank, int64_t cols) {
   std::vector<double> gram(rank * rank);
-  pool.for_range(rank, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t j = 0; j <= i; ++j) {
-        double sum = 0;
-        for (int64_t c = 0; c < cols; ++c) sum += double{a[i * cols + c]} * a[j * cols + c];
-        gram[i * rank + j] = sum + (i == j ? kRidge : 0);
-      }
-    }
-  });
+  gram_of_rows(pool, a, rank, cols, cols, gram.data());
+  for (int64_t i = 0; i < rank; ++i) gram[i * rank + i] += kRidge;
   for (int64_t j = 0; j < rank; ++j) {
     for (int64_t i = j; i < rank; ++i) {
       double sum = gram[i * rank + j];

@@ -873,7 +873,8 @@ class Executor {
       std::copy(copy.fast.begin(), copy.fast.end(), at(copy.buffer));
     }
     if (gradients) {
-      compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, static_cast<int64_t>(trained), static_cast<int64_t>(trained)});
+      const auto count = static_cast<int64_t>(trained);
+      compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, count, count});
       std::copy(gradients_fast.begin(), gradients_fast.end(), gradients);
     }
   }
