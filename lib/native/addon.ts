@@ -133,6 +133,28 @@ export interface AdapterSpec {
   projections?: { a: string; b: string; scale: number }[]
   /** Default none. */
   triplets?: Triplet[]
+  /**
+   * What private training clips one by one: the gradients of `examples`, or what `clients` changed in a round. Only A and
+   * B of low-rank slots may train, with nothing beside them. Default none.
+   */
+  privacy?: 'examples' | 'clients'
+}
+
+/** Which ranks a step trains: the first `active` (default all), or with `lastOnly` the last of those alone. */
+export interface TrainedRanks {
+  active?: number
+  lastOnly?: boolean
+}
+
+/** The end of a round of private training. */
+export interface Release extends TrainedRanks {
+  /** 32 bytes; deviates are a function of (key, round, coordinate) alone. */
+  key: Uint8Array
+  round: number
+  /** Of the noise on the sum, in each coordinate; 0 is none. */
+  deviation: number
+  /** Contributions that were expected, which the sum is divided by. */
+  cohort: number
 }
 
 /** How to fill a parameter; random fills are by counter from (seed, name), so any order gives the same numbers. */
@@ -197,6 +219,11 @@ export interface TrainInput extends MicroBatch {
   activeRank?: number
   /** Of those, only the last gets gradients. Default false. */
   lastRankOnly?: boolean
+  /**
+   * Of the gradient of each sequence, a mean over its own labels, where the adapter is trained privately by `examples`:
+   * the clipped gradients are added to the round's sum, and the adapter's gradient is left alone.
+   */
+  clippingNorm?: number
 }
 
 export interface LossResult {
@@ -204,10 +231,13 @@ export interface LossResult {
   lossSum: number
   /** Labelled positions. */
   count: number
+  /** Norms of the sequences' gradients before clipping, where they are clipped. */
+  norms?: Float64Array
 }
 
 export interface OptimizerStep {
-  kind: 'adamw'
+  kind: 'adamw' | 'sgd'
+  /** Of SGD the momentum. */
   beta1: number
   beta2: number
   epsilon: number
@@ -328,6 +358,14 @@ export interface NativeAdapter {
   tripletScores(): Job<Float64Array>
   /** Sets `d` to 0 in the triplets where `keep`, in the order of the scores, is 0. */
   pruneTriplets(keep: Uint8Array): Job<void>
+  /** An empty sum of private training; of clients, what they start from and the server's moments are kept. */
+  beginRound(): Job<void>
+  /** Back to what the round began with, and to an optimiser that has made no step. */
+  beginClient(): Job<void>
+  /** Adds what a client changed, clipped; the norm before clipping, of which one that is not finite counts for nothing. */
+  addClient(options: TrainedRanks & { clippingNorm: number }): Job<number>
+  /** Brings back what the round began with, and makes (sum + noise) / cohort the gradient of the next step. */
+  release(options: Release): Job<void>
   /** Regularises, clips, updates the trained parameters, follows importances and zeroes the gradients. */
   optimizerStep(options: OptimizerStep): Job<{ gradNorm: number }>
   dispose(): void

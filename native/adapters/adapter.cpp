@@ -16,6 +16,21 @@ constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kMostElements = int64_t{1} << 40;  // of one parameter: no sum or product of sizes leaves 64 bits
 constexpr int64_t kMostRank = int64_t{1} << 24;
 
+/// A and B of slots of their own are all that trains, so that what a contribution is made of is known rank by rank.
+void check_private(const AdapterSpec& spec) {
+  std::vector<int> uses(spec.parameters.size(), 0);
+  for (const LowRankSlot& slot : spec.slots) {
+    if (slot.has_gains() || slot.paired() || slot.has_snapshot() || slot.magnitude >= 0)
+      fail("SHAPE", "adapter at ", slot.target, ": only A and B, without anything beside them, are trained privately");
+    ++uses[slot.a];
+    ++uses[slot.b];
+  }
+  for (size_t i = 0; i < uses.size(); ++i)
+    if (spec.parameters[i].trained && uses[i] != 1)
+      fail("SHAPE", "adapter parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor" : "shared",
+           "; only A and B of one linear each are trained privately");
+}
+
 uint64_t stream_key(uint64_t seed, const std::string& name) {
   uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
@@ -135,6 +150,7 @@ void AdapterSpec::check() {
       fail("SHAPE", "adapter at ", slot.target, ": rows of the change are dropped only of a pair of products");
   }
   for (const KroneckerSlot& slot : kroneckers) check_kronecker(*this, slot);
+  if (privacy != Privacy::none) check_private(*this);
 }
 
 void DeltaDropout::check(const std::string& target) const {
@@ -173,6 +189,10 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
     m_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
     v_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
     make_importances();
+    private_sum_ = Block(Category::gradients, spec_.private_sum_bytes());
+    kept_values_ = Block(Category::adapters, spec_.kept_elements() * kFloat);
+    kept_m_ = Block(Category::optimizer, spec_.kept_elements() * kFloat);
+    kept_v_ = Block(Category::optimizer, spec_.kept_elements() * kFloat);
   }
   if (spec_.norm_rows == 0) return;
   norms_ = Block(Category::adapters, spec_.norm_bytes());
@@ -229,6 +249,19 @@ float* Adapter::span(AdapterArray array) const {
       return uncertainty_.data<float>();
   }
   return nullptr;
+}
+
+float* Adapter::kept(AdapterArray array) const {
+  switch (array) {
+    case AdapterArray::value:
+      return kept_values_.data<float>();
+    case AdapterArray::m:
+      return kept_m_.data<float>();
+    case AdapterArray::v:
+      return kept_v_.data<float>();
+    default:
+      return nullptr;
+  }
 }
 
 void Adapter::expect_idle(AdapterArray array, Touch touch) const {

@@ -111,6 +111,9 @@ struct TripletSpec {
   float orthogonal = 0;        // weight of ||A A^T - I|| + ||B^T B - I|| in what is trained; 0 is off
 };
 
+/// Whose contributions private training clips, one by one (optim/private_sum.h): those of each example, or of each client.
+enum class Privacy : uint8_t { none, examples, clients };
+
 struct AdapterSpec {
   std::vector<ParameterSpec> parameters;
   std::vector<LowRankSlot> slots;
@@ -118,6 +121,7 @@ struct AdapterSpec {
   std::vector<WeightCopy> copies;
   std::vector<GradientProjection> projections;
   std::vector<TripletSpec> triplets;
+  Privacy privacy = Privacy::none;
   bool trainable = false;
 
   // Filled by `check`.
@@ -129,6 +133,12 @@ struct AdapterSpec {
   /// Validates names and shapes and lays the span out. Throws Error("SHAPE").
   void check();
   bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
+  /// Bytes of the sum of clipped contributions, in double precision.
+  int64_t private_sum_bytes() const {
+    return trainable && privacy != Privacy::none ? trained_elements * static_cast<int64_t>(sizeof(double)) : 0;
+  }
+  /// Trained elements of which a round of clients keeps the values and moments that it began with.
+  int64_t kept_elements() const { return trainable && privacy == Privacy::clients ? trained_elements : 0; }
   /// Bytes of the row norms that slots with a magnitude keep: a double and a float a row.
   int64_t norm_bytes() const { return norm_rows * static_cast<int64_t>(sizeof(double) + sizeof(float)); }
 };
@@ -162,6 +172,11 @@ class Adapter {
   float* data(int parameter, AdapterArray array = AdapterArray::value) const;
   float* span(AdapterArray array) const;
 
+  /// Of private training: the sum of a round, laid out as the trained parameters; else null.
+  double* private_sum() const { return private_sum_.data<double>(); }
+  /// Values or moments that a round of clients began with, laid out so; else null.
+  float* kept(AdapterArray array) const;
+
   /// Of a slot with a magnitude; for the engine's thread.
   RowNorms& row_norms(const LowRankSlot& slot) { return row_norms_.at(&slot - spec_.slots.data()); }
   /// Counts changes of the values, from 1. Whoever writes values says so.
@@ -183,6 +198,7 @@ class Adapter {
   AdapterSpec spec_;
   std::unordered_map<std::string, int> index_;
   Block values_, gradients_, m_, v_, sensitivity_, uncertainty_, norms_;
+  Block private_sum_, kept_values_, kept_m_, kept_v_;
   std::vector<RowNorms> row_norms_;  // by slot; empty if none has a magnitude
   std::atomic<uint64_t> version_{1};
   std::array<std::atomic<int>, 3> uses_{};  // by AdapterUse::Kind

@@ -8,6 +8,7 @@
 #include "addon/convert.h"
 #include "addon/jobs.h"
 #include "core/version.h"
+#include "optim/private_sum.h"
 #include "optim/step.h"
 #include "os/process_memory.h"
 #include "runtime/read_weight.h"
@@ -209,6 +210,10 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::scores>("tripletScores"),
                         InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
                         InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
+                        InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
+                        InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
+                        InstanceMethod<&AdapterHandle::add_client>("addClient"),
+                        InstanceMethod<&AdapterHandle::release>("release"),
                         InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
   }
 
@@ -382,23 +387,84 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 
+  /// A job that changes the adapter in a round of private training.
+  template <class Result, class Work, class Convert>
+  Napi::Value change(Napi::Env env, Work work, Convert convert) {
+    const auto adapter = payload(env);
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+    return environment(env).channel->start<Result>(
+        env, [adapter, work](Context& context, const CancelFlag&) { return work(context, *adapter); }, convert, use);
+  }
+  static Napi::Value nothing(Napi::Env env, bool&) { return env.Undefined(); }
+
+  Napi::Value begin_round(const Napi::CallbackInfo& info) {
+    return change<bool>(
+        info.Env(), [](Context&, Adapter& adapter) { return lowrank::begin_round(adapter), true; }, nothing);
+  }
+
+  Napi::Value begin_client(const Napi::CallbackInfo& info) {
+    return change<bool>(
+        info.Env(), [](Context&, Adapter& adapter) { return lowrank::begin_client(adapter), true; }, nothing);
+  }
+
+  Napi::Value add_client(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Fields fields(info[0], "client");
+      const TrainedRanks ranks = to_trained_ranks(fields);
+      const double bound = fields.number("clippingNorm");
+      return change<double>(
+          info.Env(),
+          [ranks, bound](Context& context, Adapter& adapter) {
+            return lowrank::add_client(context, adapter, ranks, bound);
+          },
+          [](Napi::Env env, double& norm) -> Napi::Value { return Napi::Number::New(env, norm); });
+    });
+  }
+
+  Napi::Value release(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Fields fields(info[0], "release");
+      const TrainedRanks ranks = to_trained_ranks(fields);
+      ReleaseNoise noise;
+      noise.round = static_cast<uint64_t>(fields.integer("round"));
+      noise.deviation = fields.number("deviation");
+      const Napi::Value key = fields.get("key");
+      if (!key.IsTypedArray() || key.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+          key.As<Napi::TypedArray>().ByteLength() != noise.key.size())
+        fields.wrong("key", "a Uint8Array of 32 bytes");
+      std::copy_n(key.As<Napi::Uint8Array>().Data(), noise.key.size(), noise.key.begin());
+      const double cohort = fields.number("cohort");
+      return change<bool>(
+          info.Env(),
+          [ranks, noise, cohort](Context& context, Adapter& adapter) {
+            return lowrank::release(context, adapter, ranks, noise, cohort), true;
+          },
+          nothing);
+    });
+  }
+
   Napi::Value step(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     return guarded(env, [&] {
       const auto adapter = payload(env);
       const Fields o(info[0], "optimizer");
-      static constexpr const char* kKinds[] = {"adamw"};
-      o.choice("kind", kKinds);
+      static constexpr const char* kKinds[] = {"adamw", "sgd"};
       const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
-      OptimizerStep options{real(o, "beta1"),         real(o, "beta2"),  real(o, "epsilon"),
-                            o.number("maxGradNorm"), o.integer("step"), {}, {}};
+      OptimizerStep options{static_cast<OptimizerKind>(o.choice("kind", kKinds)),
+                            real(o, "beta1"),
+                            real(o, "beta2"),
+                            real(o, "epsilon"),
+                            o.number("maxGradNorm"),
+                            o.integer("step"),
+                            {},
+                            {}};
       for (const Napi::Value item : o.list("groups")) {
         const Fields group(item, "optimizer.groups");
         options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
       }
       if (o.has("ranks")) {
         const Fields ranks(o.get("ranks"), "optimizer.ranks");
-        options.ranks = {ranks.integer("active"), ranks.flag("lastOnly", false), {}};
+        options.ranks = {to_trained_ranks(ranks), {}};
         for (const Napi::Value item : ranks.list("draws")) {
           if (!item.IsNumber()) ranks.wrong("draws", "numbers");
           options.ranks->draws.push_back(item.As<Napi::Number>().Int64Value());
@@ -468,6 +534,7 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("lossSum", loss.loss_sum);
   result.Set("count", number(env, loss.count));
+  if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
   return result;
 }
 

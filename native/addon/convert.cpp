@@ -243,7 +243,15 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
           {named(t, "a"), named(t, "d"), named(t, "b"), real("beta1"), real("beta2"), real("orthogonal")});
     }
   }
+  if (fields.has("privacy")) {
+    static constexpr const char* kPrivacy[] = {"none", "examples", "clients"};
+    spec.privacy = static_cast<Privacy>(fields.choice("privacy", kPrivacy));
+  }
   return spec;
+}
+
+TrainedRanks to_trained_ranks(const Fields& fields) {
+  return {fields.integer("active", 0), fields.flag("lastOnly", false)};
 }
 
 StorageFormat to_storage_format(Napi::Value value) {
@@ -332,6 +340,7 @@ TrainInput to_train_input(Napi::Value value) {
   input.micro_step = static_cast<uint64_t>(fields.integer("microStep"));
   input.active_rank = fields.integer("activeRank", 0);
   input.last_rank_only = fields.flag("lastRankOnly", false);
+  input.clipping_norm = fields.number("clippingNorm", 0);
   return input;
 }
 

@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include "adapters/adapter.h"
+#include "optim/ranks.h"
 #include "runtime/session.h"
 
 namespace lowrank::addon {
@@ -47,6 +48,8 @@ TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name; `threads` sizes the workspaces.
 std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads);
 MicroBatch to_micro_batch(const Fields& fields);
+/// `active` and `lastOnly`, each of which may be absent.
+TrainedRanks to_trained_ranks(const Fields& fields);
 TrainInput to_train_input(Napi::Value value);
 ForwardInput to_forward_input(const Fields& fields);
 std::optional<Sampling> to_sampling(const Fields& fields);

@@ -27,8 +27,8 @@ void check(const AdapterSpec& spec, const RankDraws& ranks) {
 
 }  // namespace
 
-RankDraws::Range RankDraws::updated(int64_t rank) const {
-  const int64_t end = std::min(active, rank);
+TrainedRanks::Range TrainedRanks::of(int64_t rank) const {
+  const int64_t end = active > 0 ? std::min(active, rank) : rank;
   return {last_only ? end - 1 : 0, end};
 }
 
@@ -39,24 +39,23 @@ int64_t RankDraws::count(int64_t index, int64_t rank) const {
   return sum;
 }
 
-void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const SettingsOf& settings) {
+void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update) {
   const AdapterSpec& spec = adapter.spec();
   check(spec, ranks);
-  const cpu::OpKernels& ops = context.kernels.ops;
   constexpr AdapterArray kArrays[] = {AdapterArray::gradient, AdapterArray::m, AdapterArray::v, AdapterArray::value};
   context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
     Pool alone(1);  // the slots are shared out among the threads, not the numbers of one
     std::vector<float> column[4];
     for (int64_t i = begin; i < end; ++i) {
       const LowRankSlot& slot = spec.slots[i];
-      const auto [first, last] = ranks.updated(slot.rank);
+      const auto [first, last] = ranks.of(slot.rank);
       for (int64_t j = first; j < last; ++j) {
         const int64_t count = ranks.count(j, slot.rank);
         if (spec.trains(slot.a)) {
           const ParameterSpec& a = spec.parameters[slot.a];
           float* row[4];
           for (int k = 0; k < 4; ++k) row[k] = adapter.data(slot.a, kArrays[k]) + j * a.cols;
-          ops.adamw(alone, a.cols, settings(a.group, count), row[0], row[1], row[2], row[3]);
+          update(alone, a.group, count, a.cols, row[0], row[1], row[2], row[3]);
         }
         if (spec.trains(slot.b)) {
           const ParameterSpec& b = spec.parameters[slot.b];
@@ -65,8 +64,7 @@ void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, co
             column[k].resize(b.rows);
             for (int64_t o = 0; o < b.rows; ++o) column[k][o] = from[o * slot.rank];
           }
-          ops.adamw(alone, b.rows, settings(b.group, count), column[0].data(), column[1].data(), column[2].data(),
-                    column[3].data());
+          update(alone, b.group, count, b.rows, column[0].data(), column[1].data(), column[2].data(), column[3].data());
           for (int k = 1; k < 4; ++k) {
             float* const to = adapter.data(slot.b, kArrays[k]) + j;
             for (int64_t o = 0; o < b.rows; ++o) to[o * slot.rank] = column[k][o];

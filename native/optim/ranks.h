@@ -12,27 +12,34 @@
 
 namespace lowrank {
 
-struct RankDraws {
-  int64_t active = 0;          // ranks in use in this step
-  bool last_only = false;      // of those, only the last gets gradients
-  std::vector<int64_t> draws;  // draws[b - 1]: steps so far with b ranks in use, this one included
+/// Which ranks a step trains.
+struct TrainedRanks {
+  int64_t active = 0;      // ranks in use, from the first; 0: all
+  bool last_only = false;  // of those, only the last gets gradients
 
-  /// Ranks [first, end) of a slot with `rank` of them that got gradients in this step.
+  /// Ranks [first, end) of a slot with `rank` of them that get gradients.
   struct Range {
     int64_t first, end;
   };
-  Range updated(int64_t rank) const;
+  Range of(int64_t rank) const;
+};
+
+struct RankDraws : TrainedRanks {
+  std::vector<int64_t> draws;  // draws[b - 1]: steps so far with b ranks in use, this one included
+
   /// Steps so far in which rank `index`, from 0, of a slot with `rank` ranks got a gradient. A slot with fewer ranks
   /// than are drawn uses all it has.
   int64_t count(int64_t index, int64_t rank) const;
 };
 
-/// AdamW's settings of an optimiser group at a count of updates.
-using SettingsOf = std::function<cpu::AdamW(int group, int64_t step)>;
+/// Updates `count` numbers p of an optimiser group that are updated for the `step`-th time, with their gradient and
+/// moments.
+using UpdateRule = std::function<void(Pool& pool, int group, int64_t step, int64_t count, const float* gradient, float* m,
+                                      float* v, float* p)>;
 
-/// AdamW on the rows of A and the columns of B that got gradients, each rank with its own count for the bias correction;
-/// moments and weight decay of the others do not advance. With all ranks in every step it is AdamW, bit for bit.
+/// The rule on the rows of A and the columns of B that got gradients, each rank with its own count for the bias correction;
+/// moments and weight decay of the others do not advance. With all ranks in every step it is the rule itself, bit for bit.
 /// Throws Error("CONFIG") for an adapter that trains anything but A and B of slots of their own.
-void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const SettingsOf& settings);
+void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update);
 
 }  // namespace lowrank

@@ -104,17 +104,20 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
                          ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
                          : 1.0f;
   for (const GradientProjection& projection : spec.projections) project_gradient(context, adapter, projection);
-  const auto settings = [&](int index, int64_t step) {
+  const UpdateRule update = [&](Pool& pool, int index, int64_t step, int64_t count, const float* g, float* m, float* v,
+                                float* p) {
     const GroupSettings& group = options.groups[index];
-    return cpu::AdamW{group.learning_rate, options.beta1, options.beta2, options.epsilon,
-                      group.weight_decay,  step,          clip};
+    if (options.kind == OptimizerKind::sgd)
+      return ops.sgd(pool, count, {group.learning_rate, options.beta1, group.weight_decay, clip}, g, m, p);
+    const cpu::AdamW adamw{group.learning_rate, options.beta1, options.beta2, options.epsilon,
+                           group.weight_decay,  step,          clip};
+    ops.adamw(pool, count, adamw, g, m, v, p);
   };
-  if (options.ranks) update_ranks(context, adapter, *options.ranks, settings);
+  if (options.ranks) update_ranks(context, adapter, *options.ranks, update);
   for (const Run& run : options.ranks ? std::vector<Run>{} : runs) {
-    const cpu::AdamW update = settings(run.group, options.step);
-    ops.adamw(context.pool, run.end - run.begin, update, gradients + run.begin,
-              adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
-              adapter.span(AdapterArray::value) + run.begin);
+    update(context.pool, run.group, options.step, run.end - run.begin, gradients + run.begin,
+           adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
+           adapter.span(AdapterArray::value) + run.begin);
   }
   adapter.values_changed();
   follow_importances(context.pool, adapter, clip);

@@ -18,16 +18,19 @@ struct GroupSettings {
   float weight_decay = 0;
 };
 
+enum class OptimizerKind : uint8_t { adamw, sgd };
+
 struct OptimizerStep {
-  float beta1 = 0, beta2 = 0, epsilon = 0;
+  OptimizerKind kind = OptimizerKind::adamw;
+  float beta1 = 0, beta2 = 0, epsilon = 0;  // of SGD, beta1 is the momentum
   double max_grad_norm = 0;  // 0 or less: off
   int64_t step = 0;          // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
   std::optional<RankDraws> ranks;     // only ranks that got a gradient move; absent: all
 };
 
-/// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter by
-/// AdamW at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
+/// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter
+/// at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
 /// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and "CONFIG" for a group
 /// without settings.
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);

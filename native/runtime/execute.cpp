@@ -12,6 +12,7 @@
 #include "adapters/output_norms.h"
 #include "adapters/snapshot.h"
 #include "core/error.h"
+#include "optim/private_sum.h"
 #include "runtime/session.h"
 
 namespace lowrank {
@@ -111,6 +112,7 @@ class Executor {
   static Operand from_column(const Operand& x, int64_t column) {
     return {static_cast<const std::byte*>(x.data) + column * size_of(x.dtype), x.dtype, x.ld};
   }
+  static Operand from_row(const Operand& x, int64_t row) { return from_column(x, row * x.ld); }
   WeightView weight(int id) const {
     const CopyRef& copy = plan_.copies[id];
     if (copy.adapter < 0) return session_.model_->weights[id].view();
@@ -633,6 +635,34 @@ class Executor {
     hidden(0, s, step.node, operand(step.x), dropped, at(step.aux), scratch);
   }
 
+  /// scale * u^T x over some tokens, of which `r` and `n` columns count; stored transposed or not.
+  struct Reduction {
+    Operand u;
+    int64_t r;
+    Operand x;
+    int64_t n;
+    float scale;
+    int64_t ld;
+    bool transposed;
+  };
+
+  /// Adds a reduction to the gradient of a parameter from element `offset` on; where examples are clipped one by one, that
+  /// of each sequence to the gradient of its own.
+  void reduce_to_gradient(int parameter, int64_t offset, const Reduction& reduction, std::byte* room) {
+    const Adapter& adapter = *session_.adapters_[0];
+    const auto& [u, r, x, n, scale, ld, transposed] = reduction;
+    if (!session_.examples_)
+      return k_->gemm.reduce_tokens(context_.pool, tokens, u, r, x, n, scale,
+                                    adapter.data(parameter, AdapterArray::gradient) + offset, ld, transposed, room);
+    float* to = session_.examples_.data<float>() + adapter.spec().parameters[parameter].offset + offset;
+    for (size_t s = 0; s + 1 < cu_seqlens->size(); ++s, to += adapter.spec().trained_elements) {
+      const int64_t begin = (*cu_seqlens)[s], count = (*cu_seqlens)[s + 1] - begin;
+      if (count > 0)
+        k_->gemm.reduce_tokens(context_.pool, count, from_row(u, begin), r, from_row(x, begin), n, scale, to, ld,
+                               transposed, room);
+    }
+  }
+
   void linear_param_gradient(const Step& step, const Node& node) {
     Adapter& adapter = *session_.adapters_[0];
     const LowRankSlot& s = *slot(0, step.node);
@@ -661,8 +691,8 @@ class Executor {
     if (step.aux >= 0) {
       const Operand h = operand(step.aux);
       if (!s.has_gains() && !s.paired()) {
-        k_->gemm.reduce_tokens(context_.pool, tokens, from_column(h, first), rank - first, dy, out, s.scale_at(rank),
-                               adapter.data(s.b, AdapterArray::gradient) + first, s.rank, true, scratch.rest());
+        reduce_to_gradient(s.b, first, {from_column(h, first), rank - first, dy, out, s.scale_at(rank), s.rank, true},
+                           scratch.rest());
       } else {
         std::memset(folded, 0, static_cast<size_t>(out * rank * 4));
         k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
@@ -683,8 +713,8 @@ class Executor {
     } else if (step.x >= 0) {
       const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
       const float scale = snapshot ? 1 / (1 + snapshot_ratio(adapter, s)) : 1;
-      k_->gemm.reduce_tokens(context_.pool, tokens, from_column(operand(step.y), first), rank - first, x, in, scale,
-                             adapter.data(s.a, AdapterArray::gradient) + first * in, in, false, scratch.rest());
+      reduce_to_gradient(s.a, first * in,
+                         {from_column(operand(step.y), first), rank - first, x, in, scale, in, false}, scratch.rest());
     }
   }
 
@@ -852,10 +882,7 @@ class Executor {
       const bool scratch = step.kernel == Kernel::head_loss && id == step.y;  // holds only the last chunk
       if (!scratch) copies.push_back({id, {at(id), at(id) + bytes_of(id)}, {}});
     });
-    float* const gradients =
-        session_.adapters_.empty() ? nullptr : session_.adapters_[0]->span(AdapterArray::gradient);
-    const size_t trained =
-        gradients ? static_cast<size_t>(session_.adapters_[0]->spec().trained_elements) : 0;
+    const auto [gradients, trained] = gradients_written();
     const std::vector<float> gradients_before(gradients, gradients + trained);
     run_step(step, context_.kernels);
     const std::vector<float> gradients_fast(gradients, gradients + trained);
@@ -877,6 +904,16 @@ class Executor {
       compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, count, count});
       std::copy(gradients_fast.begin(), gradients_fast.end(), gradients);
     }
+  }
+
+  /// What steps add gradients to: the adapter's, or those of each example.
+  std::pair<float*, size_t> gradients_written() const {
+    if (session_.examples_)
+      return {session_.examples_.data<float>(), static_cast<size_t>(session_.examples_.bytes()) / sizeof(float)};
+    if (session_.adapters_.empty()) return {nullptr, 0};
+    const Adapter& adapter = *session_.adapters_[0];
+    float* const span = adapter.span(AdapterArray::gradient);
+    return {span, span ? static_cast<size_t>(adapter.spec().trained_elements) : 0};
   }
 
   /// Columns of a buffer that a step writes: of h and of the gradient at it as many as ranks are in use.
@@ -983,10 +1020,29 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   run.cu_seqlens = &input.batch.cu_seqlens;
   run.train = &input;
   run.loss_scale = input.loss_scale;
+  if (examples_) {
+    const auto count = static_cast<int64_t>(input.batch.cu_seqlens.size()) - 1;
+    std::fill_n(examples_.data<float>(), count * adapters_[0]->spec().trained_elements, 0.0f);
+  }
   run.run();
-  LossResult result{0, run.head_rows};
+  LossResult result{0, run.head_rows, {}};
   for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
+  if (examples_) add_examples(context, input, result);
   return result;
+}
+
+/// The mean over each example's own labels is what counts as its gradient, whatever its length.
+void Session::add_examples(Context& context, const TrainInput& input, LossResult& result) {
+  Adapter& adapter = *adapters_[0];
+  const auto& cu = input.batch.cu_seqlens;
+  const float* gradient = examples_.data<float>();
+  for (size_t s = 0; s + 1 < cu.size(); ++s, gradient += adapter.spec().trained_elements) {
+    const auto labels = input.batch.labels.begin();
+    const auto labelled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
+    const double weight = labelled == 0 ? 0 : 1.0 / static_cast<double>(labelled) / input.loss_scale;
+    result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient, weight,
+                                        input.clipping_norm));
+  }
 }
 
 LossResult Session::evaluate(Context& context, const std::string& name, const MicroBatch& batch,
@@ -997,7 +1053,7 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   run.tokens = static_cast<int64_t>(batch.tokens.size());
   run.cu_seqlens = &batch.cu_seqlens;
   run.run();
-  LossResult result{0, run.head_rows};
+  LossResult result{0, run.head_rows, {}};
   for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
   return result;
 }

@@ -57,6 +57,15 @@ int64_t moment_bytes(const std::vector<const AdapterSpec*>& adapters, const std:
   return adapters.empty() ? 0 : 8 * moments_before(adapters, plans, adapters[0]->slots.size());
 }
 
+/// Bytes of the gradients that private training by example keeps, one by one.
+int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
+  if (adapters.empty() || adapters[0]->privacy != Privacy::examples || !adapters[0]->trainable) return 0;
+  int64_t sequences = 0;
+  for (const auto& [name, plan] : plans)
+    if (plan.options.mode == Mode::train) sequences = std::max(sequences, plan.options.sequences);
+  return sequences * adapters[0]->trained_elements * 4;
+}
+
 /// The plan with the largest arena, or null without plans.
 const Plan* largest(const std::map<std::string, Plan>& plans) {
   const Plan* found = nullptr;
@@ -92,16 +101,17 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   PlanReport report;
   report.total_parameters = graph.parameters();
   for (const AdapterSpec* spec : adapters) {
-    row(Category::adapters) += spec->elements * 4 + spec->norm_bytes();
+    row(Category::adapters) += (spec->elements + spec->kept_elements()) * 4 + spec->norm_bytes();
     report.total_parameters += spec->elements;
     for (const WeightCopy& copy : spec->copies)
       report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
     if (!spec->trainable) continue;
-    row(Category::gradients) += spec->trained_elements * 4;
-    row(Category::optimizer) += (spec->trained_elements + spec->tracked_elements) * 8;
+    row(Category::gradients) += spec->trained_elements * 4 + spec->private_sum_bytes();
+    row(Category::optimizer) += (spec->trained_elements + spec->tracked_elements + spec->kept_elements()) * 8;
     report.trainable_parameters += spec->trained_elements;
   }
   row(Category::kv_cache) += most_kv_bytes(graph, plans);
+  row(Category::gradients) += example_bytes(adapters, plans);
   row(Category::workspace) += rope_table_bytes(graph, most_positions(plans)) + moment_bytes(adapters, plans);
   if (plan) {
     const Step& peak = plan->steps[plan->peak_step];
@@ -149,6 +159,7 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
   arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
   moments_ = Block(Category::workspace, moment_bytes(specs(), plans_));
+  examples_ = Block(Category::gradients, example_bytes(specs(), plans_));
   rope_ = Block(Category::workspace, rope_table_bytes(graph(), positions_));
   const int64_t pairs = static_cast<int64_t>(graph().inv_freq.size());
   float* const cos = rope_.data<float>();

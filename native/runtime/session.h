@@ -57,11 +57,13 @@ struct TrainInput {
   uint64_t micro_step = 0;
   int64_t active_rank = 0;  // ranks in use, from the first; 0: all
   bool last_rank_only = false;  // of those, only the last gets gradients
+  double clipping_norm = 0;  // of the gradient of each example, where the adapter is trained privately by example
 };
 
 struct LossResult {
   double loss_sum = 0;
   int64_t count = 0;
+  std::vector<double> norms;  // of each example's gradient before clipping, where examples are clipped
 };
 
 struct Sampling {
@@ -106,6 +108,7 @@ class Session {
   friend class Executor;
   std::vector<StorageFormat> formats() const;
   std::vector<const AdapterSpec*> specs() const;
+  void add_examples(Context& context, const TrainInput& input, LossResult& result);
   double* moment(size_t slot) const;  // of a slot of the first adapter
 
   std::shared_ptr<const Model> model_;
@@ -116,6 +119,7 @@ class Session {
   Block arena_;
   Block kv_cache_;
   Block moments_;         // of h at each slot of the first adapter, [rank, rank] in double precision
+  Block examples_;        // gradients of each sequence of a micro-batch, [sequences, trained elements] f32
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread

@@ -39,6 +39,11 @@ struct AdamW {
   float grad_scale;  // multiplies every gradient before use (clipping)
 };
 
+struct Sgd {
+  float learning_rate, momentum, weight_decay;
+  float grad_scale;  // multiplies every gradient before use (clipping)
+};
+
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
@@ -93,6 +98,8 @@ struct OpKernels {
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
   /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].
   void (*adamw)(Pool&, int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
+  /// torch.optim.SGD without dampening: decay is part of the gradient, m is the momentum's buffer. m, p: f32 [count].
+  void (*sgd)(Pool&, int64_t count, const Sgd&, const float* grad, float* m, float* p);
   /// out[t] = residual[t] + scale * gains . ((C (x) D) x[t]); x an operand, out and residual f32 [tokens, l k], the latter
   /// perhaps null or out itself; gains [l k] or null.
   void (*kronecker)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,

@@ -212,6 +212,17 @@ void adamw(Pool& pool, int64_t count, const AdamW& options, const float* grad, f
   });
 }
 
+void sgd(Pool& pool, int64_t count, const Sgd& options, const float* grad, float* m, float* p) {
+  const double rate = options.learning_rate, momentum = options.momentum, decay = options.weight_decay;
+  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const double moved = momentum * m[i] + double{grad[i]} * options.grad_scale + decay * p[i];
+      m[i] = static_cast<float>(moved);
+      p[i] = static_cast<float>(p[i] - rate * moved);
+    }
+  });
+}
+
 }  // namespace
 
 const OpKernels ops_reference = {
@@ -232,6 +243,7 @@ const OpKernels ops_reference = {
     .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
+    .sgd = sgd,
     .kronecker = kronecker_reference,
     .kronecker_backward = kronecker_backward_reference,
 };

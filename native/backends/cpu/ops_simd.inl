@@ -381,6 +381,20 @@ static void adamw(Pool& pool, int64_t count, const AdamW& options, const float* 
   });
 }
 
+static void sgd(Pool& pool, int64_t count, const Sgd& options, const float* grad, float* m, float* p) {
+  const V rate = set1(options.learning_rate), momentum = set1(options.momentum), decay = set1(options.weight_decay);
+  const V grad_scale = set1(options.grad_scale);
+  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
+    for_vectors(begin, end, [&](int64_t i, auto lanes) {
+      const V value = load(p + i, lanes);
+      const V g = fma(load(grad + i, lanes), grad_scale, mul(decay, value));
+      const V moved = fma(momentum, load(m + i, lanes), g);
+      store(m + i, moved, lanes);
+      store(p + i, sub(value, mul(rate, moved)), lanes);
+    });
+  });
+}
+
 #include "backends/cpu/kronecker.inl"
 
 static constexpr OpKernels table = {
@@ -401,6 +415,7 @@ static constexpr OpKernels table = {
     .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
+    .sgd = sgd,
     .kronecker = kronecker,
     .kronecker_backward = kronecker_backward,
 };

@@ -522,6 +522,20 @@ TEST("adamw of many parameters follows the formula") {
   });
 }
 
+TEST("sgd takes the steps of torch.optim.SGD") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Pool pool(2);
+    // torch.optim.SGD in float64 on p = [0.1, -0.2, 0.3, -0.4, 0.5], lr 0.1, momentum 0.9, weight_decay 0.01, three steps
+    // with half of these gradients
+    std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f, 0.5f}, m(5);
+    const std::vector<float> grad{0.02f, -0.04f, 0.001f, 0.0f, 2.0f};
+    const double expected[] = {0.0938342789, -0.1876685578, 0.2980381796, -0.3977579196, -0.0633227005};
+    for (int step = 1; step <= 3; ++step)
+      ops.sgd(pool, 5, {0.1f, 0.9f, 0.01f, 0.5f}, grad.data(), m.data(), p.data());
+    for (int i = 0; i < 5; ++i) CHECK_CLOSE(p[i], expected[i], 4e-7);
+  });
+}
+
 TEST("operators have the same bits for one, two and three threads") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     for (const DType dtype : kOperandTypes) {

@@ -1,0 +1,137 @@
+#include "optim/private_sum.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <vector>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+void expect_private(const Adapter& adapter) {
+  if (adapter.private_sum() == nullptr) fail("CONFIG", "the adapter was not created for private training");
+}
+
+/// Calls back with runs of a slot's coordinates in the span of trained parameters, in a fixed order.
+void each_run(const AdapterSpec& spec, const LowRankSlot& slot, const TrainedRanks& ranks,
+              const std::function<void(int64_t begin, int64_t end)>& run) {
+  const auto [first, end] = ranks.of(slot.rank);
+  const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
+  if (a.trained) run(a.offset + first * a.cols, a.offset + end * a.cols);
+  if (!b.trained) return;
+  if (end - first == slot.rank) return run(b.offset, b.offset + b.rows * slot.rank);
+  for (int64_t row = 0; row < b.rows; ++row) run(b.offset + row * slot.rank + first, b.offset + row * slot.rank + end);
+}
+
+/// Calls `work` for every slot, shared out among the threads.
+void each_slot(Context& context, const AdapterSpec& spec,
+               const std::function<void(size_t index, const LowRankSlot& slot)>& work) {
+  context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) work(static_cast<size_t>(i), spec.slots[i]);
+  });
+}
+
+/// Adds the contribution that `at` gives for each coordinate, clipped. The sums are made slot by slot, so that they are
+/// the same at any number of threads.
+template <class At>
+double add(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound, const At& at) {
+  expect_private(adapter);
+  if (!(bound > 0)) fail("CONFIG", "the clipping norm is ", bound, "; expected a positive number");
+  const AdapterSpec& spec = adapter.spec();
+  std::vector<double> squares(spec.slots.size(), 0.0);
+  each_slot(context, spec, [&](size_t index, const LowRankSlot& slot) {
+    each_run(spec, slot, ranks, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) squares[index] += at(i) * at(i);
+    });
+  });
+  const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+  const double factor = clip_factor(norm, bound);
+  if (factor == 0) return norm;
+  double* const sum = adapter.private_sum();
+  each_slot(context, spec, [&](size_t, const LowRankSlot& slot) {
+    each_run(spec, slot, ranks, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sum[i] += factor * at(i);
+    });
+  });
+  return norm;
+}
+
+void copy(const Adapter& adapter, const float* from, float* to) {
+  std::copy(from, from + adapter.spec().trained_elements, to);
+}
+
+ChaCha20::Nonce nonce_of(uint64_t round) {
+  ChaCha20::Nonce nonce{'n', 'o', 'i', 's'};
+  for (int i = 0; i < 8; ++i) nonce[4 + i] = static_cast<uint8_t>(round >> 8 * i);
+  return nonce;
+}
+
+}  // namespace
+
+double clip_factor(double norm, double bound) {
+  return std::isfinite(norm) ? std::min(1.0, bound / (norm + 1e-6)) : 0.0;
+}
+
+void begin_round(Adapter& adapter) {
+  expect_private(adapter);
+  std::fill_n(adapter.private_sum(), adapter.spec().trained_elements, 0.0);
+  if (adapter.spec().privacy != Privacy::clients) return;
+  copy(adapter, adapter.span(AdapterArray::value), adapter.kept(AdapterArray::value));
+  copy(adapter, adapter.span(AdapterArray::m), adapter.kept(AdapterArray::m));
+  copy(adapter, adapter.span(AdapterArray::v), adapter.kept(AdapterArray::v));
+}
+
+void begin_client(Adapter& adapter) {
+  expect_private(adapter);
+  copy(adapter, adapter.kept(AdapterArray::value), adapter.span(AdapterArray::value));
+  for (const AdapterArray array : {AdapterArray::gradient, AdapterArray::m, AdapterArray::v})
+    std::fill_n(adapter.span(array), adapter.spec().trained_elements, 0.0f);
+  adapter.values_changed();
+}
+
+double add_client(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound) {
+  const float* const start = adapter.kept(AdapterArray::value);
+  const float* const now = adapter.span(AdapterArray::value);
+  return add(context, adapter, ranks, bound, [&](int64_t i) { return static_cast<double>(start[i]) - now[i]; });
+}
+
+double add_gradient(Context& context, Adapter& adapter, const TrainedRanks& ranks, const float* gradient, double weight,
+                    double bound) {
+  return add(context, adapter, ranks, bound, [&](int64_t i) { return weight * gradient[i]; });
+}
+
+void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, const ReleaseNoise& noise, double cohort) {
+  expect_private(adapter);
+  if (!(cohort > 0) || !(noise.deviation >= 0))
+    fail("CONFIG", "a release over ", cohort, " contributions with noise of ", noise.deviation,
+         "; expected a positive number and one from 0");
+  const AdapterSpec& spec = adapter.spec();
+  if (spec.privacy == Privacy::clients) {
+    copy(adapter, adapter.kept(AdapterArray::value), adapter.span(AdapterArray::value));
+    copy(adapter, adapter.kept(AdapterArray::m), adapter.span(AdapterArray::m));
+    copy(adapter, adapter.kept(AdapterArray::v), adapter.span(AdapterArray::v));
+    adapter.values_changed();
+  }
+  const double* const sum = adapter.private_sum();
+  float* const gradient = adapter.span(AdapterArray::gradient);
+  std::fill_n(gradient, spec.trained_elements, 0.0f);
+  const ChaCha20 stream(noise.key, nonce_of(noise.round));
+  each_slot(context, spec, [&](size_t, const LowRankSlot& slot) {
+    int64_t block = -1;
+    std::array<double, 8> deviates{};
+    each_run(spec, slot, ranks, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (noise.deviation > 0 && i / 8 != block) {
+          block = i / 8;
+          deviates = normals(stream, static_cast<uint32_t>(block));
+        }
+        gradient[i] = static_cast<float>((sum[i] + noise.deviation * deviates[i % 8]) / cohort);
+      }
+    });
+  });
+}
+
+}  // namespace lowrank

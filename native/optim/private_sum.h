@@ -1,0 +1,46 @@
+// Differentially private updates of an adapter: contributions of clients or examples are clipped jointly over all that
+// trains and added up, noise is added once to the sum, and the mean becomes the gradient of an ordinary optimiser's
+// step. Only the ranks in use in a round are coordinates of the sum, and get noise.
+#pragma once
+
+#include <cstdint>
+
+#include "adapters/adapter.h"
+#include "optim/chacha20.h"
+#include "optim/ranks.h"
+#include "runtime/engine.h"
+
+namespace lowrank {
+
+/// What is added to the sum before it is released. Deviates are a function of (key, round, coordinate) alone, so a round
+/// that is made again after an interruption releases the same numbers.
+struct ReleaseNoise {
+  ChaCha20::Key key{};
+  uint64_t round = 0;
+  double deviation = 0;  // of the sum, in each coordinate; 0 is none
+};
+
+/// The factor that brings a norm within `bound`: min(1, bound / (norm + 1e-6)), as Opacus has it; 0 for a norm that is
+/// not finite, so that such a contribution counts for nothing.
+double clip_factor(double norm, double bound);
+
+/// An empty sum. Of clients, also keeps the values and moments as they are now, which are the server's.
+void begin_round(Adapter& adapter);
+
+/// Back to the values that the round began with, and to an optimiser that has made no step.
+void begin_client(Adapter& adapter);
+
+/// Adds how far the values have come from where the round began, negated as a gradient is, clipped to `bound`. Returns
+/// the norm before clipping.
+double add_client(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound);
+
+/// Adds `weight` times a gradient laid out as the adapter's trained parameters, clipped to `bound` after weighting.
+/// Returns the norm before clipping.
+double add_gradient(Context& context, Adapter& adapter, const TrainedRanks& ranks, const float* gradient, double weight,
+                    double bound);
+
+/// Brings the server's values and moments back, and makes (sum + noise) / cohort the adapter's gradient, zero outside of
+/// the round's ranks. `cohort` is the expected number of contributions: to divide by the real one would tell it.
+void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, const ReleaseNoise& noise, double cohort);
+
+}  // namespace lowrank
