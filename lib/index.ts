@@ -4,6 +4,13 @@ export type { Chat, ChatAnswer, ChatOptions } from './chat.js'
 export * from './errors.js'
 export type { Drift } from './export/drift.js'
 export type { ExportOptions, SaveOptions, WriteProgress, Written } from './export/options.js'
+export {
+  noiseMultiplierFor,
+  type PrivacyOptions,
+  type PrivacySpent,
+  privacySpent,
+  stepsWithin,
+} from './federated/accountant.js'
 export type { ChatMessage } from './files/chat-template.js'
 export type { Columns } from './files/dataset/columns.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
