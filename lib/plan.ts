@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import { isStoredNf4, storedNf4 } from './files/bnb.js'
+import { isStoredQuantized, storedQuantization as storedIn } from './files/bnb.js'
 import { locate } from './files/hub.js'
 import { readJsonObject } from './files/input.js'
 import { openModelFiles } from './files/model-files.js'
@@ -103,10 +103,9 @@ async function readShape(path: string, fromHub: boolean): Promise<ModelShape> {
   if (bare !== undefined) {
     const config = await readJsonObject(bare, CONFIG_LIMIT)
     const dtype = namedDtype(config)
-    const stored = storedNf4(config, bare)
+    const stored = storedIn(config, bare)
     if (stored === undefined) return { config, dtypeOf: () => dtype }
-    const nf4 = stored.doubleQuant ? 'NF4_DOUBLE' : 'NF4'
-    return { config, dtypeOf: (name) => (isStoredNf4(stored, name) ? nf4 : dtype) }
+    return { config, dtypeOf: (name) => (isStoredQuantized(stored, name) ? stored.dtype : dtype) }
   }
   const { config, tensors } = await openModelFiles(path)
   return { config, dtypeOf: (name) => tensors.get(name)?.dtype ?? namedDtype(config) }

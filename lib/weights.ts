@@ -1,11 +1,18 @@
 /** How each weight of a model is held in memory, and the loop that brings the weights there. */
 import { ConfigError, FileFormatError, ShapeError } from './errors.js'
 import { quote } from './files/input.js'
-import type { TensorSource } from './files/tensor-source.js'
+import type { QuantizedDtype, TensorSource } from './files/tensor-source.js'
 import type { Graph, GraphWeight } from './graph/graph.js'
 import type { NativeModel, Precision, StorageFormat } from './native/addon.js'
 import { translatedAsync } from './native/errors.js'
-import { describeQuantization, nf4, type Quantization, sameQuantization } from './strategies/quantization.js'
+import {
+  describeQuantization,
+  fp4,
+  int8,
+  nf4,
+  type Quantization,
+  sameQuantization,
+} from './strategies/quantization.js'
 
 /** What decides the storage of weights. */
 export interface StorageChoice {
@@ -15,14 +22,31 @@ export interface StorageChoice {
   exact: boolean
 }
 
+/** What the quantised dtypes of files are here. */
+const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quantization: Quantization }>> = {
+  NF4: { format: 'nf4', quantization: nf4({ doubleQuant: false }) },
+  NF4_DOUBLE: { format: 'nf4_double', quantization: nf4() },
+  FP4: { format: 'fp4', quantization: fp4({ doubleQuant: false }) },
+  FP4_DOUBLE: { format: 'fp4_double', quantization: fp4() },
+  INT8: { format: 'int8', quantization: int8() },
+}
+
+/** Whether a weight is held as codes. */
+export function isQuantizedFormat(format: StorageFormat | undefined): boolean {
+  return format !== undefined && !['f32', 'bf16', 'f16'].includes(format)
+}
+
+function isQuantized(dtype: string): dtype is QuantizedDtype {
+  return dtype in QUANTIZED
+}
+
 /** How the linears are quantised in the files already; undefined when none is. */
 export function storedQuantization(
   graph: Graph,
   dtypeOf: (name: string) => string,
 ): Quantization | undefined {
-  const dtypes = new Set(graph.weights.map(({ name }) => dtypeOf(name)))
-  if (dtypes.has('NF4_DOUBLE')) return nf4()
-  return dtypes.has('NF4') ? nf4({ doubleQuant: false }) : undefined
+  const dtype = graph.weights.map(({ name }) => dtypeOf(name)).find(isQuantized)
+  return dtype && QUANTIZED[dtype].quantization
 }
 
 /**
@@ -62,13 +86,12 @@ export function storageFormats(
     if (weight.kind === 'vector') return 'f32'
     const dtype = dtypeOf(weight.name)
     const linear = linears.has(weight.name)
-    if (linear && dtype === 'NF4') return 'nf4'
-    if (linear && dtype === 'NF4_DOUBLE') return 'nf4_double'
+    if (linear && isQuantized(dtype)) return QUANTIZED[dtype].format
     if (linear && quantization.type !== 'none' && !stored) return quantizedFormat(quantization)
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
-    // GGML blocks: their scales are f16, so bf16 holds them almost as well. Or a head in NF4.
+    // GGML blocks: their scales are f16, so bf16 holds them almost as well. Or a quantised head.
     return 'bf16'
   }
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))

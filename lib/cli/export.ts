@@ -2,8 +2,8 @@
 import { type Command, Option } from 'commander'
 import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions, misfitOf } from '../export/options.js'
 import { UsageError } from './errors.js'
-import { examples, integerFlag } from './help.js'
-import { adapterSubject, type OutOptions, outFlags, reportWritten, writeShown } from './out.js'
+import { bytesFlag, examples } from './help.js'
+import { type OutOptions, outFlags, outSubject, reportWritten, SHARD_SIZE, writeShown } from './out.js'
 
 interface Options extends OutOptions {
   format: (typeof EXPORT_FORMATS)[number]
@@ -25,11 +25,7 @@ export function configure(command: Command): void {
     ).choices(EXPORT_DTYPES),
   )
   command.option('--separate-adapter', 'of ollama: base and adapter as two files')
-  command.option(
-    '--max-shard-size <bytes>',
-    'of safetensors: largest size of one file of weights',
-    integerFlag(1),
-  )
+  command.option('--max-shard-size <size>', `of safetensors: ${SHARD_SIZE}`, bytesFlag)
   examples(command, [
     'lowrank export --format gguf --adapter out --output tuned.gguf --dtype q8_0',
     'lowrank export --format gguf-lora --adapter out --output adapter.gguf',
@@ -37,7 +33,7 @@ export function configure(command: Command): void {
   ])
   command.action(async (options: Options) => {
     refuseMisfits(options)
-    await writeShown(options, await adapterSubject(options), async (model, { output, ...control }) => {
+    await writeShown(options, await outSubject(options), async (model, { output, ...control }) => {
       const { format, dtype, maxShardSize, separateAdapter } = options
       const given: ExportOptions = {
         ...control,
@@ -55,7 +51,7 @@ export function configure(command: Command): void {
 }
 
 /** What can be said before a model is loaded, in the words of the command line. */
-function refuseMisfits({ format, adapter, dtype, maxShardSize, separateAdapter }: Options): void {
+function refuseMisfits({ format, adapter, dtype, maxShardSize, maxLoss, separateAdapter }: Options): void {
   if (adapter === undefined && (format === 'gguf-lora' || separateAdapter))
     throw new UsageError(
       `${separateAdapter ? '--separate-adapter' : '--format gguf-lora'} writes an adapter, and none is named; name --adapter.`,
@@ -64,6 +60,7 @@ function refuseMisfits({ format, adapter, dtype, maxShardSize, separateAdapter }
     format,
     ...(dtype === undefined ? {} : { dtype }),
     ...(maxShardSize === undefined ? {} : { maxShardBytes: maxShardSize }),
+    ...(maxLoss === undefined ? {} : { maxLoss }),
     ...(separateAdapter === undefined ? {} : { separateAdapter }),
   })
   if (misfit === undefined) return
@@ -71,6 +68,7 @@ function refuseMisfits({ format, adapter, dtype, maxShardSize, separateAdapter }
   const flags = {
     dtype: `--dtype ${dtype}`,
     maxShardBytes: '--max-shard-size',
+    maxLoss: '--max-loss',
     separateAdapter: '--separate-adapter',
   }
   throw new UsageError(`${flags[option]} is for the format ${formats}, and --format is ${format}.`)

@@ -25,6 +25,17 @@ export function numberFlag(low: number, high: number): (text: string) => number 
   }
 }
 
+const UNITS = ['', 'K', 'M', 'G', 'T']
+
+/** Parser of a flag that takes a size: bytes, or with a unit, as in 500MB (decimal) and 8GiB (binary). */
+export function bytesFlag(text: string): number {
+  const [, digits, prefix = '', binary] = /^(\d+(?:\.\d+)?) ?(?:([KMGT]?)(i?)B)?$/i.exec(text) ?? []
+  const power = UNITS.indexOf(prefix.toUpperCase())
+  const value = Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power)
+  if (Number.isSafeInteger(value) && value > 0) return value
+  throw new InvalidArgumentError('Expected a number of bytes, or one with a unit, as in 500MB or 8GiB.')
+}
+
 /** Gathers the values of a flag that may be repeated. */
 export function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value]

@@ -2,7 +2,15 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { type Command, Option } from 'commander'
-import { MERGE_BASES, type SaveOptions, type Written } from '../export/options.js'
+import {
+  type EXPORT_DTYPES,
+  isQuantizedDtype,
+  MAX_LOSS,
+  MERGE_BASES,
+  type SaveOptions,
+  type Survival,
+  type Written,
+} from '../export/options.js'
 import { refuseTaken } from '../export/save.js'
 import { formatBytes } from '../memory.js'
 import type { LoadOptions, Model } from '../model.js'
@@ -10,12 +18,18 @@ import { readOrigin } from '../peft/adapter-folder.js'
 import { quantizationFrom } from '../strategies/quantization.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
-import { integerFlag } from './help.js'
+import { integerFlag, numberFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { StatusLine } from './progress.js'
 import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
+
+/** What `--max-shard-size` is. */
+export const SHARD_SIZE = 'largest size of one file of weights, as in 2GB or 500MB'
+
+/** How a progress line ends. */
+const DONE = { merge: ' merged', write: '', check: ' read back' }
 
 export interface OutOptions {
   adapter?: string
@@ -24,8 +38,10 @@ export interface OutOptions {
   model?: string
   output: string
   onto?: (typeof MERGE_BASES)[number]
+  dtype?: (typeof EXPORT_DTYPES)[number]
   dataset?: string
   check: boolean
+  maxLoss?: number
   force?: boolean
   threads?: number
   json?: boolean
@@ -45,6 +61,11 @@ export function outFlags(command: Command, what: string): void {
   )
   command.option('--dataset <path>', 'text for the check (default: a few lines of our own)')
   command.option('--no-check', 'do not load what was written to compare it')
+  command.option(
+    '--max-loss <share>',
+    `of dtype nf4, fp4 and int8: largest share of the adapter that may be lost in rounding (default: ${MAX_LOSS}; 1 allows any)`,
+    numberFlag(0, 1),
+  )
   command.option('--force', 'write into a place that exists')
   command.option('--threads <N>', 'threads of the engine', integerFlag(1))
 }
@@ -58,8 +79,20 @@ export interface OutSubject {
   defaultQuantization?: LoadOptions['defaultQuantization']
 }
 
-/** The model that an adapter belongs to, from its folder where no flag says it. */
-export async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<OutSubject> {
+/**
+ * The model that an adapter belongs to, from its folder where no flag says it. What is written quantised is quantised on
+ * the way in, unless the files are already.
+ */
+export async function outSubject(options: OutOptions): Promise<OutSubject> {
+  const subject = await adapterSubject(options)
+  const { adapter, dtype, onto } = options
+  if (!isQuantizedDtype(dtype)) return subject
+  if (adapter === undefined || onto === 'original')
+    return { ...subject, quantization: undefined, defaultQuantization: dtype }
+  return subject
+}
+
+async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<OutSubject> {
   if (adapter === undefined) {
     if (rank !== undefined) throw new UsageError('--rank is of an adapter; name --adapter.')
     if (model === undefined) throw new UsageError('name --adapter, or --model for the model alone.')
@@ -111,10 +144,11 @@ export async function writeShown(
         force: options.force ?? false,
         check: options.check,
         ...(options.onto === undefined ? {} : { onto: options.onto }),
+        ...(options.maxLoss === undefined ? {} : { maxLoss: options.maxLoss }),
         ...(options.dataset === undefined ? {} : { checkDataset: options.dataset }),
         onProgress: ({ phase, doneBytes, totalBytes }) =>
           line.update(
-            `${Math.floor((100 * doneBytes) / totalBytes)} % of ${formatBytes(totalBytes)}${phase === 'check' ? ' read back' : ''}`,
+            `${Math.floor((100 * doneBytes) / totalBytes)} % of ${formatBytes(totalBytes)}${DONE[phase]}`,
           ),
       })
     } finally {
@@ -131,7 +165,7 @@ export async function writeShown(
  * @param more what `export` says beside what `merge` says
  */
 export function reportWritten(
-  { output: path, files, check }: Written,
+  { output: path, files, check, survival }: Written,
   output: Output,
   more: Partial<Printed<'export'>> = {},
 ): void {
@@ -144,6 +178,7 @@ export function reportWritten(
       max_abs_logit_error: check.maxAbsLogitError,
       positions: check.positions,
     },
+    ...(survival === null ? {} : { survival }),
     ...more,
   }
   output.answer<'merge' | 'export'>(data, () => {
@@ -151,6 +186,7 @@ export function reportWritten(
       ['written', path],
       ['files', files.join(', ')],
     ]
+    if (survival !== null) written.push(...survivalFacts(survival))
     if (check === null) return facts(written)
     return facts([
       ...written,
@@ -162,4 +198,14 @@ export function reportWritten(
       ['largest logit error', check.maxAbsLogitError.toPrecision(3)],
     ])
   })
+}
+
+/** What is left of an adapter that was merged into quantised weights. */
+function survivalFacts({ kept, error, tensors }: Survival): [string, string][] {
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`
+  const least = tensors.reduce((worst, tensor) => (tensor.kept < worst.kept ? tensor : worst))
+  return [
+    ['left of the adapter', `${percent(kept)}; least ${percent(least.kept)} in ${least.name}`],
+    ['error of rounding', `${error.toPrecision(3)} of the norm of what the adapter changes`],
+  ]
 }

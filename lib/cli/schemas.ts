@@ -79,6 +79,11 @@ const chat = [
     .describe('After /save'),
 ] as const
 
+const survivalShares = {
+  kept: z.number().describe('Share of the change that the written weights still have, by projection'),
+  error: z.number().nonnegative().describe('Norm of what differs from the exact sum, in norms of the change'),
+}
+
 const written = z.object({
   output: z.string().describe('The file or folder that was written'),
   files: z.array(z.string()).readonly().describe('Names inside of it'),
@@ -91,6 +96,13 @@ const written = z.object({
     })
     .nullable()
     .describe('What was written, read back and compared; null with --no-check'),
+  survival: z
+    .object({
+      ...survivalShares,
+      tensors: z.array(z.object({ name: z.string(), ...survivalShares })),
+    })
+    .optional()
+    .describe('What is left of an adapter that was merged into quantised weights; only there'),
 })
 
 const exported = written.extend({

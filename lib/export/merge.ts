@@ -1,8 +1,8 @@
-/** A model with its adapters merged, as a Hugging Face folder in 16 or 32 bits. In NF4 it would undo the training. */
+/** A model with its adapters merged, as a Hugging Face folder in 16 or 32 bits. */
 import { type ModelDtype, type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
 import type { SafetensorsInput } from '../files/safetensors.js'
 import type { Subject } from './drift.js'
-import type { SaveOptions } from './options.js'
+import type { MODEL_DTYPES } from './options.js'
 import { type MergeBase, nearestFileType, outTensors, WeightReader } from './weights.js'
 
 const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const satisfies Record<string, ModelDtype>
@@ -14,7 +14,7 @@ const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const satisfies Recor
 export async function writeMerged(
   path: string,
   { base, adapters }: Subject,
-  { dtype, onto }: { dtype: Exclude<SaveOptions['dtype'], 'nf4'>; onto: MergeBase },
+  { dtype, onto }: { dtype: (typeof MODEL_DTYPES)[number] | undefined; onto: MergeBase },
   options: ModelFolderOptions = {},
 ): Promise<string[]> {
   const type = dtype ?? nearestFileType(base)

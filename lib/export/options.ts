@@ -1,21 +1,26 @@
 /** Options of writing models, shared by the API and the command line. */
 import * as z from 'zod'
-import { flag, positive, word } from '../schema.js'
+import { flag, numberWithin, positive, word } from '../schema.js'
 import type { DatasetConfig } from '../train/data.js'
 import type { Drift } from './drift.js'
 
 export const MODEL_DTYPES = ['bf16', 'f16', 'f32'] as const
-/** Of `Model.save`, which also writes what is held in NF4 as it is. */
-export const SAVE_DTYPES = [...MODEL_DTYPES, 'nf4'] as const
+/** The formats of bitsandbytes, for what is held so. */
+export const QUANTIZED_DTYPES = ['nf4', 'fp4', 'int8'] as const
+export const SAVE_DTYPES = [...MODEL_DTYPES, ...QUANTIZED_DTYPES] as const
+/** Default of `maxLoss`. */
+export const MAX_LOSS = 0.1
 export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama'] as const
-export const EXPORT_DTYPES = [...MODEL_DTYPES, 'q8_0'] as const
+/** Of GGUF files. */
+export const FILE_TYPES = [...MODEL_DTYPES, 'q8_0'] as const
+export const EXPORT_DTYPES = [...FILE_TYPES, ...QUANTIZED_DTYPES] as const
 export const MERGE_BASES = ['trained', 'original'] as const
 
 /** Options of `Model.save` and `Adapter.merge`. */
 export interface SaveOptions {
   /**
-   * Default: 16 bits, `f16` for files that are F16 or quantised GGUF, else `bf16`. `nf4`: the codes and scales that the
-   * model is held in, as bitsandbytes stores them; without adapters.
+   * Default: 16 bits, `f16` for files that are F16 or quantised GGUF, else `bf16`. `nf4`, `fp4` and `int8`: the codes and
+   * scales that the model is held in, as bitsandbytes stores them; weights that adapters change are quantised again.
    */
   dtype?: (typeof SAVE_DTYPES)[number]
   /**
@@ -23,6 +28,11 @@ export interface SaveOptions {
    * is what the adapter was trained against. `original`: the weights of the model's files.
    */
   onto?: (typeof MERGE_BASES)[number]
+  /**
+   * Only of `nf4`, `fp4` and `int8`: the largest share of what the adapters change that may be lost when it is quantised
+   * again, from 0 to 1. Default 0.1; beyond it nothing is written. 1 allows any loss.
+   */
+  maxLoss?: number
   /** Write into a place that exists. Default false: an error. */
   force?: boolean
   /** Largest size of one file of weights, in bytes. Default 5e9. */
@@ -46,7 +56,7 @@ export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
   format: (typeof EXPORT_FORMATS)[number]
   /**
    * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as `save` for `safetensors`. `q8_0` (8 bits in blocks of
-   * 32) only for `gguf` and `ollama`.
+   * 32) only for `gguf` and `ollama`; `nf4`, `fp4` and `int8` only for `safetensors`.
    */
   dtype?: (typeof EXPORT_DTYPES)[number]
   /** Only of `ollama`: the base and the adapter as two files in place of one merged. Default false. */
@@ -55,8 +65,8 @@ export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
 
 /** How far writing has got. */
 export interface WriteProgress {
-  /** `write`: tensors into files; `check`: reading them back. */
-  phase: 'write' | 'check'
+  /** `merge`: adapters into quantised weights; `write`: tensors into files; `check`: reading them back. */
+  phase: 'merge' | 'write' | 'check'
   doneBytes: number
   totalBytes: number
 }
@@ -71,11 +81,23 @@ export interface Written {
   remarks: string[]
   /** Distance from the model and its adapters; null when it was not asked for. */
   check: Drift | null
+  /** What is left of the adapters; null unless they were merged into quantised weights. */
+  survival: Survival | null
+}
+
+/** What is left of adapters that were merged into quantised weights. */
+export interface Survival {
+  /** Share of their change that the written weights still have, by projection: 1 is all of it, 0 nothing. */
+  kept: number
+  /** Norm of what the written weights differ by from the exact sum, in norms of the change. */
+  error: number
+  /** The same of every tensor. */
+  tensors: { name: string; kept: number; error: number }[]
 }
 
 /** What an option is for, where it was given with a format that has no use for it. */
 export interface Misfit {
-  option: 'separateAdapter' | 'maxShardBytes' | 'dtype'
+  option: 'separateAdapter' | 'maxShardBytes' | 'maxLoss' | 'dtype'
   value: string | number | boolean
   /** The formats that it is for, in words. */
   formats: string
@@ -86,21 +108,31 @@ export function misfitOf({
   format,
   dtype,
   maxShardBytes,
+  maxLoss,
   separateAdapter,
-}: Pick<ExportOptions, 'format' | 'dtype' | 'maxShardBytes' | 'separateAdapter'>): Misfit | undefined {
+}: Pick<ExportOptions, 'format' | Misfit['option']>): Misfit | undefined {
   if (separateAdapter && format !== 'ollama')
     return { option: 'separateAdapter', value: true, formats: 'ollama' }
   if (maxShardBytes !== undefined && format !== 'safetensors')
     return { option: 'maxShardBytes', value: maxShardBytes, formats: 'safetensors' }
+  if (maxLoss !== undefined && format !== 'safetensors')
+    return { option: 'maxLoss', value: maxLoss, formats: 'safetensors' }
+  if (isQuantizedDtype(dtype) && format !== 'safetensors')
+    return { option: 'dtype', value: dtype, formats: 'safetensors' }
   if (dtype === 'q8_0' && format !== 'gguf' && format !== 'ollama')
     return { option: 'dtype', value: dtype, formats: 'gguf and ollama' }
   return undefined
+}
+
+export function isQuantizedDtype(dtype: string | undefined): dtype is (typeof QUANTIZED_DTYPES)[number] {
+  return QUANTIZED_DTYPES.some((one) => one === dtype)
 }
 
 const shared = {
   onto: word(MERGE_BASES).default('trained'),
   force: flag().default(false),
   maxShardBytes: positive().optional(),
+  maxLoss: numberWithin(0, 1, 'a number from 0 to 1').optional(),
   check: flag().default(true),
 }
 

@@ -13,18 +13,24 @@ import { type Drift, measureDrift, type Subject, sampleSequences } from './drift
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'
 import { writeMerged } from './merge.js'
-import { checkNf4, writeNf4 } from './nf4.js'
 import { ADAPTER_FILE, MODEL_FILE, writeOllama } from './ollama.js'
 import {
   type ExportOptions,
   exportSchema,
+  FILE_TYPES,
+  isQuantizedDtype,
+  MAX_LOSS,
   MODEL_DTYPES,
   misfitOf,
+  QUANTIZED_DTYPES,
+  SAVE_DTYPES,
   type SaveOptions,
+  type Survival,
   saveSchema,
   type WriteProgress,
   type Written,
 } from './options.js'
+import { checkHeldAs, writeQuantized } from './quantized.js'
 import { outputTaken } from './weights.js'
 
 /** What is told and minded while a model is written. */
@@ -34,6 +40,7 @@ type Control = { [Key in 'checkDataset' | 'onProgress' | 'signal']: SaveOptions[
 interface Product {
   files: string[]
   remarks: string[]
+  survival?: Survival | null
   reopen(options: ReopenOptions): Promise<Reopened>
 }
 
@@ -57,15 +64,19 @@ export async function saveModel(
   const given = parseOptions(saveSchema, rest, { name, spelling: 'camel' })
   refuseTaken(path, given.force)
   if (given.onto === 'trained') refuseOtherBase(subject)
-  const { dtype, onto, maxShardBytes } = given
-  if (dtype === 'nf4') checkNf4(subject)
+  const { dtype, onto, maxShardBytes, maxLoss } = given
+  if (isQuantizedDtype(dtype)) checkHeldAs(subject, dtype)
+  else if (maxLoss !== undefined)
+    throw new ConfigError(
+      `${name}: maxLoss is ${maxLoss}, and nothing is quantised; it is for dtype ${QUANTIZED_DTYPES.join(', ')}.`,
+      { maxLoss, dtype },
+    )
   return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
     const folder = { ...(maxShardBytes === undefined ? {} : { maxShardBytes }), ...control }
-    const files =
-      dtype === 'nf4'
-        ? await writeNf4(path, subject.base, folder)
-        : await writeMerged(path, subject, { dtype, onto }, folder)
-    return { files, remarks: [], reopen: (how) => reopenModel(subject.base, path, how) }
+    const written = isQuantizedDtype(dtype)
+      ? await writeQuantized(path, subject, { onto, maxLoss: maxLoss ?? MAX_LOSS, onProgress }, folder)
+      : { files: await writeMerged(path, subject, { dtype, onto }, folder) }
+    return { ...written, remarks: [], reopen: (how) => reopenModel(subject.base, path, how) }
   })
 }
 
@@ -87,21 +98,23 @@ export async function exportModel(
       { option, format },
     )
   }
-  const plain = MODEL_DTYPES.find((one) => one === dtype)
   if (format === 'safetensors') {
     const { format: _, dtype: __, separateAdapter: ___, ...same } = options
-    return saveModel(subject, path, plain === undefined ? same : { ...same, dtype: plain }, name)
+    const kept = SAVE_DTYPES.find((one) => one === dtype)
+    return saveModel(subject, path, kept === undefined ? same : { ...same, dtype: kept }, name)
   }
+  const type = FILE_TYPES.find((one) => one === dtype)
   refuseTaken(path, given.force)
   if (format !== 'gguf-lora' && onto === 'trained') refuseOtherBase(subject)
   const { base } = subject
   return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
     const files = [basename(path)]
     if (format === 'gguf-lora') {
+      const plain = MODEL_DTYPES.find((one) => one === type)
       await writeGgufLora(path, subject, plain ?? 'f32', control)
       return { files, remarks: [], reopen: () => reopenAdapter(base, path) }
     }
-    const weights = { dtype: dtype ?? 'f16', onto }
+    const weights = { dtype: type ?? 'f16', onto }
     if (format === 'ollama') {
       const written = await writeOllama(path, subject, { ...weights, separate: separateAdapter }, control)
       return { ...written, reopen: (how) => reopenOllama(base, path, separateAdapter, how) }
@@ -152,9 +165,9 @@ async function writeChecked(
   const sequences = check ? await sampleSequences(subject.base, data, signal) : []
   const work = async () => {
     const product = await write(tensorControl(control))
-    const { files, remarks } = product
+    const { files, remarks, survival = null } = product
     const drift = check ? await readBack(subject, product, sequences, control) : null
-    return { output: path, files, remarks, check: drift }
+    return { output: path, files, remarks, check: drift, survival }
   }
   // An adapter that is being trained stands still meanwhile, so that everything is of one step.
   const still = subject.adapters.reduce(

@@ -7,7 +7,13 @@ import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { TensorSource } from '../files/tensor-source.js'
 import type { GraphWeight } from '../graph/graph.js'
-import { addon, type FileType, type NativeModel } from '../native/addon.js'
+import {
+  addon,
+  type FileType,
+  type MergeSums,
+  type NativeModel,
+  type ReadWeightOptions,
+} from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { exactFormat } from '../weights.js'
 
@@ -75,25 +81,42 @@ export class WeightReader {
       const perPiece = Math.max(1, Math.floor(PIECE_BYTES / (tensor.cols * 4)))
       for (let begin = 0; begin < tensor.rows; begin += perPiece) {
         const count = Math.min(perPiece, tensor.rows - begin)
-        yield await translatedAsync(() => {
-          const adapters = this.#adapters.map(({ state, weight, rank }) => ({
-            adapter: state.native,
-            weight,
-            rank: rank ?? 0,
-          }))
-          return native.readWeight(tensor.weight, {
-            type,
-            begin,
-            count,
-            adapters,
-            ...(tensor.target === undefined ? {} : { target: tensor.target }),
-            ...(permutedHeads === undefined ? {} : { permutedHeads }),
-          }).promise
-        })
+        const given: ReadWeightOptions = {
+          type,
+          begin,
+          count,
+          adapters: this.#activeAdapters(),
+          ...(tensor.target === undefined ? {} : { target: tensor.target }),
+          ...(permutedHeads === undefined ? {} : { permutedHeads }),
+        }
+        yield await translatedAsync(() => native.readWeight(tensor.weight, given).promise)
       }
     } finally {
       close()
     }
+  }
+
+  /**
+   * Puts a tensor that the base holds quantised into another model, with the adapters added and quantised again.
+   * @returns what is left of the adapters
+   */
+  async mergeInto(merged: NativeModel, tensor: OutTensor): Promise<MergeSums> {
+    const { native, close } = await this.#open(tensor)
+    try {
+      const target = tensor.target as string
+      const given = { from: native, held: this.#base.native, adapters: this.#activeAdapters(), target }
+      return await translatedAsync(() => merged.mergeWeight(tensor.weight, given).promise)
+    } finally {
+      close()
+    }
+  }
+
+  #activeAdapters(): ReadWeightOptions['adapters'] {
+    return this.#adapters.map(({ state, weight, rank }) => ({
+      adapter: state.native,
+      weight,
+      rank: rank ?? 0,
+    }))
   }
 
   async #open({ weight, kind }: OutTensor): Promise<{ native: NativeModel; close: () => void }> {

@@ -1,38 +1,57 @@
 /**
- * Models that bitsandbytes has quantised to NF4 and transformers saved: which tensors belong to one weight, and whether
- * they are what the loader takes. Codes and scales are used as they are; nothing is quantised a second time.
+ * Models that bitsandbytes has quantised and transformers saved: which tensors belong to one weight, and whether they are
+ * what the loader takes. Codes and scales are used as they are; nothing is quantised a second time.
  */
 import { createHash } from 'node:crypto'
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import { quote, readInto, safeProduct, withInputFile } from './input.js'
 import type { SafetensorsHeader, SafetensorsTensor } from './safetensors.js'
-import { type FileSpan, NF4_DTYPES, type Nf4Dtype, type TensorSource } from './tensor-source.js'
+import {
+  type FileSpan,
+  type QuantizedDtype,
+  type Scales,
+  type TensorSource,
+  TORCH_DTYPES,
+  type TorchDtype,
+} from './tensor-source.js'
 
-/** The mark of a quantised weight; its bytes are JSON about it. */
-export const NF4_STATE = '.quant_state.bitsandbytes__nf4'
-const FP4_STATE = '.quant_state.bitsandbytes__fp4'
+/** The formats with sixteen codes. */
+export type FourBit = 'nf4' | 'fp4'
 
-export const NF4_BLOCK = 64
-export const NF4_NESTED_BLOCK = 256
+/** The mark of a weight in 4 bits, before the name of its format; its bytes are JSON about it. */
+export const STATE = '.quant_state.bitsandbytes__'
+/** The largest magnitudes of the rows of a weight in int8, in place of its `.weight`. */
+export const ROW_SCALES = '.SCB'
+/** How the codes of int8 lie: 0 is by rows. Of other layouts transformers takes none either. */
+export const ROW_FORMAT = '.weight_format'
+
+export const BLOCK = 64
+export const NESTED_BLOCK = 256
 
 const STATE_LIMIT = 64 << 10
 
 /** Of the little-endian float32 values of the sixteen codes, and of the 256 codes of scales. */
-export const CODE_TABLE = '8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a'
+export const CODE_TABLES: Readonly<Record<FourBit, string>> = {
+  nf4: '8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a',
+  fp4: 'b830bcf8857895e5676b8e2ce608a60bb8af9b3ce6270073e9de34814196f09c',
+}
 export const SCALE_TABLE = 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'
 
 /** What `quantization_config` says of the linears. */
-export interface StoredNf4 {
-  doubleQuant: boolean
+export interface StoredQuantization {
+  dtype: QuantizedDtype
   /** Modules that are left alone, by name or by the end of their path. */
   skipped: string[]
 }
 
 /**
  * What a config.json says about how its weights are quantised; undefined when it says nothing.
- * @throws {UnsupportedError} for any quantisation but NF4 of bitsandbytes
+ * @throws {UnsupportedError} for any quantisation but those of bitsandbytes
  */
-export function storedNf4(config: Readonly<Record<string, unknown>>, path: string): StoredNf4 | undefined {
+export function storedQuantization(
+  config: Readonly<Record<string, unknown>>,
+  path: string,
+): StoredQuantization | undefined {
   const about = config.quantization_config
   if (about === undefined || about === null) return undefined
   if (typeof about !== 'object')
@@ -40,23 +59,29 @@ export function storedNf4(config: Readonly<Record<string, unknown>>, path: strin
   const fields = about as Record<string, unknown>
   const refuse = (found: string): never => {
     throw new UnsupportedError(
-      `${path}: its weights are quantised (${found}); NF4 of bitsandbytes can be loaded as it is, of others take the model it was made from`,
+      `${path}: its weights are quantised (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
       { path, quantization: found },
     )
   }
   const method = fields.quant_method ?? 'bitsandbytes'
   if (method !== 'bitsandbytes') refuse(`quant_method ${quote(String(method))}`)
-  if (fields.load_in_8bit === true) refuse('bitsandbytes, 8 bits')
-  const type = fields.bnb_4bit_quant_type ?? 'fp4'
-  if (type !== 'nf4') refuse(`bitsandbytes, ${quote(String(type))}`)
+  const type = fields.load_in_8bit === true ? 'int8' : (fields.bnb_4bit_quant_type ?? 'fp4')
+  if (type !== 'nf4' && type !== 'fp4' && type !== 'int8')
+    return refuse(`bitsandbytes, ${quote(String(type))}`)
   const skipped = fields.llm_int8_skip_modules ?? []
   if (!Array.isArray(skipped) || !skipped.every((name) => typeof name === 'string'))
     throw new FileFormatError(`${path}: llm_int8_skip_modules must be null or a list of names`, { path })
-  return { doubleQuant: fields.bnb_4bit_use_double_quant === true, skipped }
+  const nested = fields.bnb_4bit_use_double_quant === true
+  return { dtype: type === 'int8' ? 'INT8' : fourBitDtype(type, nested), skipped }
+}
+
+function fourBitDtype(type: FourBit, nested: boolean): QuantizedDtype {
+  const dtype = type === 'nf4' ? 'NF4' : 'FP4'
+  return nested ? `${dtype}_DOUBLE` : dtype
 }
 
 /** Whether the linear of a block is quantised by such a config, by the name of its weight. */
-export function isStoredNf4({ skipped }: StoredNf4, weight: string): boolean {
+export function isStoredQuantized({ skipped }: Pick<StoredQuantization, 'skipped'>, weight: string): boolean {
   return (
     /\.layers\.\d+\..*_proj\.weight$/.test(weight) &&
     !skipped.some((module) => `.${weight}`.includes(`.${module}.`))
@@ -68,16 +93,18 @@ export function isStoredNf4({ skipped }: StoredNf4, weight: string): boolean {
  * @param headers of all its files: a weight and its scales may lie in different ones
  * @returns the weights, and the names of all tensors that belong to them
  * @throws {FileFormatError} when parts are missing, or contradict one another
- * @throws {UnsupportedError} for other formats of bitsandbytes, and other block sizes
+ * @throws {UnsupportedError} for other layouts of bitsandbytes, and other block sizes
  */
-export async function readNf4Tensors(
+export async function readQuantizedTensors(
   headers: readonly SafetensorsHeader[],
 ): Promise<{ sources: TensorSource[]; names: ReadonlySet<string> }> {
   const parts = new Parts(headers)
   const sources: TensorSource[] = []
   for (const name of parts.names) {
-    if (name.endsWith(FP4_STATE) || name.endsWith('.SCB')) throw parts.unsupported(name)
-    if (name.endsWith(NF4_STATE)) sources.push(await readWeight(parts, name.slice(0, -NF4_STATE.length)))
+    const [weight, type, ...more] = name.split(STATE)
+    if (name.endsWith(ROW_SCALES)) sources.push(await readInt8(parts, name.slice(0, -ROW_SCALES.length)))
+    else if (weight && (type === 'nf4' || type === 'fp4') && more.length === 0)
+      sources.push(await readFourBit(parts, weight, type))
   }
   return { sources, names: parts.used }
 }
@@ -100,6 +127,10 @@ class Parts {
     return this.byName.keys()
   }
 
+  has(name: string): boolean {
+    return this.byName.has(name)
+  }
+
   /** One that has to be there, of a size that follows from the weight's. */
   take(name: string, dtypes: readonly string[], bytes?: number): Part {
     const part = this.byName.get(name)
@@ -115,45 +146,44 @@ class Parts {
     this.used.add(name)
     return part
   }
-
-  unsupported(name: string): UnsupportedError {
-    const { file } = this.byName.get(name) as Part
-    const format = name.endsWith(FP4_STATE) ? 'FP4' : 'int8'
-    return new UnsupportedError(
-      `${file} is quantised by bitsandbytes to ${format} (tensor ${quote(name)}); NF4 can be loaded: take the model it was made from`,
-      { path: file, tensor: name },
-    )
-  }
 }
 
-async function readWeight(parts: Parts, name: string): Promise<TensorSource> {
-  const state = await readState(parts.take(`${name}${NF4_STATE}`, ['U8']))
-  const blocks = Math.ceil(state.elements / NF4_BLOCK)
+async function readFourBit(parts: Parts, name: string, type: FourBit): Promise<TensorSource> {
+  const state = await readState(parts.take(`${name}${STATE}${type}`, ['U8']), type)
+  const blocks = Math.ceil(state.elements / BLOCK)
   // Bytes of codes, whatever dtype they are stored under (bnb_4bit_quant_storage).
   const codes = parts.take(name, ['U8', 'BF16', 'F16', 'F32'], Math.ceil(state.elements / 2))
-  await checkTable(parts.take(`${name}.quant_map`, ['F32'], 16 * 4), CODE_TABLE)
+  await checkTable(parts.take(`${name}.quant_map`, ['F32'], 16 * 4), CODE_TABLES[type], type)
   const nested = state.nestedOffset !== undefined
   const absmax = parts.take(`${name}.absmax`, nested ? ['U8'] : ['F32'], nested ? blocks : blocks * 4)
-  const source: TensorSource = {
-    name,
-    file: codes.file,
-    offset: codes.offset,
-    bytes: codes.bytes,
-    dtype: nested ? 'NF4_DOUBLE' : 'NF4',
-    shape: state.shape,
-    nf4: { absmax: spanOf(absmax), dtype: state.dtype },
+  const scales: Scales = { absmax: spanOf(absmax), dtype: state.dtype }
+  if (state.nestedOffset !== undefined) {
+    const groups = Math.ceil(blocks / NESTED_BLOCK)
+    scales.nestedAbsmax = spanOf(parts.take(`${name}.nested_absmax`, ['F32'], groups * 4))
+    scales.absmaxOffset = state.nestedOffset
+    await checkTable(parts.take(`${name}.nested_quant_map`, ['F32'], 256 * 4), SCALE_TABLE, type)
   }
-  if (state.nestedOffset === undefined) return source
-  const groups = Math.ceil(blocks / NF4_NESTED_BLOCK)
-  const nestedAbsmax = parts.take(`${name}.nested_absmax`, ['F32'], groups * 4)
-  await checkTable(parts.take(`${name}.nested_quant_map`, ['F32'], 256 * 4), SCALE_TABLE)
-  source.nf4 = {
-    absmax: spanOf(absmax),
-    nestedAbsmax: spanOf(nestedAbsmax),
-    absmaxOffset: state.nestedOffset,
-    dtype: state.dtype,
+  const dtype = fourBitDtype(type, nested)
+  return { name, ...spanOf(codes), dtype, shape: state.shape, scales }
+}
+
+/** @param module the name of its weight, less `.weight` */
+async function readInt8(parts: Parts, module: string): Promise<TensorSource> {
+  const name = `${module}.weight`
+  const codes = parts.take(name, ['I8'])
+  const [rows = 0] = codes.shape
+  const absmax = parts.take(module + ROW_SCALES, ['F32'], rows * 4)
+  // Older versions of bitsandbytes wrote none for what lies by rows.
+  if (parts.has(module + ROW_FORMAT)) {
+    const format = parts.take(module + ROW_FORMAT, ['U8'], 1)
+    const [layout] = await bytesOf(format)
+    if (layout !== 0)
+      throw new UnsupportedError(
+        `tensor ${quote(format.name)} of ${format.file} is ${layout}: the codes do not lie by rows (0); save the model with a newer bitsandbytes`,
+        { path: format.file, tensor: format.name },
+      )
   }
-  return source
+  return { name, ...spanOf(codes), dtype: 'INT8', shape: codes.shape, scales: { absmax: spanOf(absmax) } }
 }
 
 function spanOf({ file, offset, bytes }: Part): FileSpan {
@@ -173,24 +203,27 @@ export function tableHash(bytes: Uint8Array): string {
 }
 
 /** bitsandbytes itself ignores the stored table, but codes of another one would stand for other numbers. */
-async function checkTable(part: Part, sha256: string): Promise<void> {
+async function checkTable(part: Part, sha256: string, type: FourBit): Promise<void> {
   if (tableHash(await bytesOf(part)) !== sha256)
-    throw new FileFormatError(`tensor ${quote(part.name)} of ${part.file} is not the table of NF4`, {
-      path: part.file,
-      tensor: part.name,
-    })
+    throw new FileFormatError(
+      `tensor ${quote(part.name)} of ${part.file} is not the table of ${type.toUpperCase()}`,
+      {
+        path: part.file,
+        tensor: part.name,
+      },
+    )
 }
 
 interface QuantState {
   shape: [rows: number, columns: number]
   /** Product of the shape. */
   elements: number
-  dtype: Nf4Dtype
+  dtype: TorchDtype
   /** Mean of the scales; only with double quantisation. */
   nestedOffset: number | undefined
 }
 
-async function readState(part: Part): Promise<QuantState> {
+async function readState(part: Part, type: FourBit): Promise<QuantState> {
   const bad = (problem: string): never => {
     throw new FileFormatError(`tensor ${quote(part.name)} of ${part.file}: ${problem}`, {
       path: part.file,
@@ -206,9 +239,9 @@ async function readState(part: Part): Promise<QuantState> {
       { path: part.file, tensor: part.name, key },
     )
   }
-  expect('quant_type', state.quant_type, ['nf4'])
-  expect('blocksize', state.blocksize, [NF4_BLOCK])
-  expect('dtype', state.dtype, NF4_DTYPES)
+  expect('quant_type', state.quant_type, [type])
+  expect('blocksize', state.blocksize, [BLOCK])
+  expect('dtype', state.dtype, TORCH_DTYPES)
   const shape = Array.isArray(state.shape) ? (state.shape as number[]) : []
   const [rows = 0, columns = 0] = shape
   const elements = safeProduct(rows, columns)
@@ -216,7 +249,7 @@ async function readState(part: Part): Promise<QuantState> {
     return bad(`shape is ${JSON.stringify(state.shape)}; expected two positive sizes`)
   const nestedOffset = state.nested_offset
   if (nestedOffset !== undefined) {
-    expect('nested_blocksize', state.nested_blocksize, [NF4_NESTED_BLOCK])
+    expect('nested_blocksize', state.nested_blocksize, [NESTED_BLOCK])
     expect('nested_dtype', state.nested_dtype, ['float32'])
     if (typeof nestedOffset !== 'number' || !Number.isFinite(Math.fround(nestedOffset)))
       bad(`nested_offset is ${JSON.stringify(nestedOffset)}; expected a finite number`)
@@ -224,7 +257,7 @@ async function readState(part: Part): Promise<QuantState> {
   return {
     shape: [rows, columns],
     elements,
-    dtype: state.dtype as Nf4Dtype,
+    dtype: state.dtype as TorchDtype,
     nestedOffset: nestedOffset as number | undefined,
   }
 }

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { readdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../errors.js'
-import { readNf4Tensors, storedNf4 } from './bnb.js'
+import { readQuantizedTensors, storedQuantization } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
 import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-model.js'
@@ -84,14 +84,14 @@ async function openFolder(path: string): Promise<ModelFiles> {
   if (!names.has('config.json')) throw noConfig(path, names)
   const configPath = await fileInside(path, 'config.json')
   const config = await readJsonObject(configPath, CONFIG_LIMIT)
-  storedNf4(config, configPath)
+  storedQuantization(config, configPath)
   const headers = names.has(SINGLE_FILE)
     ? [await readSafetensorsHeader(await fileInside(path, SINGLE_FILE))]
     : names.has(INDEX_FILE)
       ? await readShards(path)
       : noWeights(path, names)
   const tensors = new Map<string, TensorSource>()
-  const quantized = await readNf4Tensors(headers)
+  const quantized = await readQuantizedTensors(headers)
   for (const source of quantized.sources) tensors.set(source.name, source)
   for (const header of headers) addTensors(tensors, header, quantized.names)
   const configHash = createHash('sha256').update(JSON.stringify(config)).digest('hex')

@@ -19,8 +19,11 @@ const BLOCKS = [
   'IQ4_XS',
 ] as const
 
-/** What the native loader can decode; NF4 and NF4_DOUBLE (with double quantisation) come from bitsandbytes. */
-export type SourceDtype = (typeof PLAIN)[number] | (typeof BLOCKS)[number] | 'NF4' | 'NF4_DOUBLE'
+/** Of folders that bitsandbytes quantised; those called double have quantised scales too. */
+export type QuantizedDtype = 'NF4' | 'NF4_DOUBLE' | 'FP4' | 'FP4_DOUBLE' | 'INT8'
+
+/** What the native loader can decode. */
+export type SourceDtype = (typeof PLAIN)[number] | (typeof BLOCKS)[number] | QuantizedDtype
 
 /** Dtypes of safetensors files that can be loaded as they are. */
 export const PLAIN_DTYPES: ReadonlySet<string> = new Set(PLAIN)
@@ -36,19 +39,19 @@ export interface FileSpan {
 }
 
 /** What belongs to the codes of a weight that bitsandbytes quantised. */
-export interface Nf4Parts {
-  /** F32 `[blocks]`; of NF4_DOUBLE one code a block. */
+export interface Scales {
+  /** F32 `[blocks]`, of INT8 `[rows]`; of the doubles one code a block. */
   absmax: FileSpan
-  /** F32 `[ceil(blocks / 256)]`, with the mean of all scales; only of NF4_DOUBLE. */
+  /** F32 `[ceil(blocks / 256)]`, with the mean of all scales; only of the doubles. */
   nestedAbsmax?: FileSpan
   absmaxOffset?: number
-  /** Which dtype the weight had, in torch's words. */
-  dtype: Nf4Dtype
+  /** Which dtype the weight had, in torch's words; not known of INT8. */
+  dtype?: TorchDtype
 }
 
-export const NF4_DTYPES = ['bfloat16', 'float16', 'float32'] as const
+export const TORCH_DTYPES = ['bfloat16', 'float16', 'float32'] as const
 
-export type Nf4Dtype = (typeof NF4_DTYPES)[number]
+export type TorchDtype = (typeof TORCH_DTYPES)[number]
 
 export interface TensorSource {
   /** Hugging Face name. */
@@ -67,6 +70,6 @@ export interface TensorSource {
    * `[2, head_dim / 2]`. Swapping these two axes back gives the Hugging Face order.
    */
   permutedHeads?: number
-  /** Only of NF4 and NF4_DOUBLE, whose `bytes` are codes. */
-  nf4?: Nf4Parts
+  /** Only of quantised dtypes, whose `bytes` are codes. */
+  scales?: Scales
 }

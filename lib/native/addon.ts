@@ -305,11 +305,33 @@ export interface ReadWeightOptions {
   permutedHeads?: number
 }
 
+export interface MergeWeightOptions {
+  /** Where the weight is that the adapters are added to: the same as `held`, or what that was quantised from. */
+  from: NativeModel
+  /** Where the weight is held without the adapters, in the format that the merged one gets. */
+  held: NativeModel
+  adapters: ReadWeightOptions['adapters']
+  target: string
+}
+
+/**
+ * What is left of a change of a weight once the sum was quantised: sums over its elements, where d is what adapters change
+ * and q what is changed in the quantised weight.
+ */
+export interface MergeSums {
+  /** |d|^2 */
+  change: number
+  /** <q, d> */
+  kept: number
+  /** |q - d|^2 */
+  error: number
+}
+
 /** A weight as bitsandbytes stores it: bytes of codes and of scales, little-endian. */
-export interface PackedNf4 {
-  /** `[ceil(elements / 2)]`, element 2j in the high nibble. */
+export interface PackedWeight {
+  /** `[ceil(elements / 2)]`, element 2j in the high nibble; of int8 `[elements]`, signed. */
   codes: Uint8Array
-  /** fp32 `[blocks]`, or with double quantisation one code a block. */
+  /** fp32 `[blocks]`, of int8 `[rows]`; with double quantisation one code a block. */
   absmax: Uint8Array
   /** fp32 `[ceil(blocks / 256)]`. */
   nestedAbsmax?: Uint8Array
@@ -324,8 +346,10 @@ export interface NativeModel {
    * that the type cannot hold.
    */
   readWeight(name: string, options: ReadWeightOptions): Job<Uint8Array>
-  /** A loaded weight that is held as NF4. */
-  packedNf4(name: string): Job<PackedNf4>
+  /** Makes a weight of another model with adapters in it, quantised as it is held there; once, like `loadWeight`. */
+  mergeWeight(name: string, options: MergeWeightOptions): Job<MergeSums>
+  /** A quantised weight. */
+  packed(name: string): Job<PackedWeight>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
   dispose(): void

@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "adapters/triplets.h"
 #include "addon/convert.h"
@@ -104,8 +105,9 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeModel",
                        {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
+                        InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"),
                         InstanceMethod<&ModelHandle::missing>("missing"),
-                        InstanceMethod<&ModelHandle::packed_nf4>("packedNf4"),
+                        InstanceMethod<&ModelHandle::packed>("packed"),
                         InstanceMethod<&ModelHandle::read_weight>("readWeight"), dispose_method()});
   }
 
@@ -117,9 +119,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       const std::string name = info[0].ToString();
       const TensorSource source = to_tensor_source(info[1]);
       const StorageFormat format = to_storage_format(info[2]);
-      const auto found = model->graph.weight_of_name.find(name);
-      if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
-      const int index = found->second;
+      const int index = declared(*model, name);
       const GraphWeight& expected = model->graph.weights[index];
       if (model->weights[index]) fail("CONFIG", "weight '", name, "' is already loaded");
       if (source.rows != expected.rows || source.cols != expected.cols)
@@ -137,30 +137,27 @@ class ModelHandle : public Handle<ModelHandle, Model> {
             options.cancel = cancel.get();
             return lowrank::load_weight(context.pool, source, format, options);
           },
-          // Placed on JavaScript's thread, which reads the list, and once: no session sees a weight change.
-          [model, name, index](Napi::Env e, Weight& weight) -> Napi::Value {
-            if (model->weights[index]) throw to_js(e, "CONFIG", "weight '" + name + "' is already loaded");
-            model->weights[index] = std::move(weight);
+          [model, index](Napi::Env e, Weight& weight) -> Napi::Value {
+            place(e, *model, index, weight);
             return e.Undefined();
           });
     });
   }
 
-  Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which it takes
+  Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which they take
+  Napi::Value merge_weight(const Napi::CallbackInfo& info);
 
-  Napi::Value packed_nf4(const Napi::CallbackInfo& info) {
+  Napi::Value packed(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     return guarded(env, [&] {
       const auto model = payload(env);
-      const std::string name = info[0].ToString();
-      const auto found = model->graph.weight_of_name.find(name);
-      if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
-      const int index = found->second;
-      if (!model->weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
-      return environment(env).channel->start<PackedNf4>(
+      const int index = loaded(*model, info[0].ToString());
+      return environment(env).channel->start<PackedWeight>(
           env,
-          [model, index](Context& context, const CancelFlag&) { return pack_nf4(context.pool, model->weights[index]); },
-          [](Napi::Env e, PackedNf4& packed) -> Napi::Value {
+          [model, index](Context& context, const CancelFlag&) {
+            return pack_weight(context.pool, model->weights[index]);
+          },
+          [](Napi::Env e, PackedWeight& packed) -> Napi::Value {
             Napi::Object result = Napi::Object::New(e);
             result.Set("codes", bytes(e, packed.codes.data(), packed.codes.size()));
             result.Set("absmax", bytes(e, packed.absmax.data(), packed.absmax.size()));
@@ -170,6 +167,25 @@ class ModelHandle : public Handle<ModelHandle, Model> {
             return result;
           });
     });
+  }
+
+  /// The place of a weight that the graph declares.
+  static int declared(const Model& model, const std::string& name) {
+    const auto found = model.graph.weight_of_name.find(name);
+    if (found == model.graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
+    return found->second;
+  }
+
+  static int loaded(const Model& model, const std::string& name) {
+    const int index = declared(model, name);
+    if (!model.weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
+    return index;
+  }
+
+  /// Placed on JavaScript's thread, which reads the list, and once: no session sees a weight change.
+  static void place(Napi::Env env, Model& model, int index, Weight& weight) {
+    if (model.weights[index]) throw to_js(env, "CONFIG", "weight '" + model.graph.weights[index].name + "' is already loaded");
+    model.weights[index] = std::move(weight);
   }
 
   Napi::Value missing(const Napi::CallbackInfo& info) {
@@ -486,6 +502,29 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   }
 };
 
+/// Adapters that a weight is read with, for a job to capture.
+class AdapterList {
+ public:
+  AdapterList(Napi::Env env, const Fields& options) {
+    for (const Napi::Value item : options.list("adapters")) {
+      const Fields entry(item, "options.adapters");
+      owners_.push_back(AdapterHandle::unwrap(entry.get("adapter")).payload(env));
+      uses_->emplace_back(owners_.back(), AdapterUse::Kind::infer);
+      list_.push_back(
+          {owners_.back().get(), static_cast<float>(entry.number("weight", 1)), entry.integer("rank", 0)});
+    }
+  }
+
+  const std::vector<WeightedAdapter>& list() const { return list_; }
+  /// To be held until the job's promise settles.
+  std::shared_ptr<void> release_uses() { return std::exchange(uses_, nullptr); }
+
+ private:
+  std::vector<std::shared_ptr<Adapter>> owners_;
+  std::shared_ptr<std::vector<AdapterUse>> uses_ = std::make_shared<std::vector<AdapterUse>>();
+  std::vector<WeightedAdapter> list_;
+};
+
 Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
@@ -499,34 +538,57 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     options.count = fields.integer("count");
     options.permuted_heads = fields.integer("permutedHeads", 0);
     if (fields.has("target")) options.target = fields.text("target");
-    const auto adapters = std::make_shared<std::vector<std::shared_ptr<Adapter>>>();
-    const auto uses = std::make_shared<std::vector<AdapterUse>>();
-    std::vector<float> weights;
-    std::vector<int64_t> ranks;
-    for (const Napi::Value item : fields.list("adapters")) {
-      const Fields entry(item, "options.adapters");
-      adapters->push_back(AdapterHandle::unwrap(entry.get("adapter")).payload(env));
-      uses->emplace_back(adapters->back(), AdapterUse::Kind::infer);
-      weights.push_back(static_cast<float>(entry.number("weight", 1)));
-      ranks.push_back(entry.integer("rank", 0));
-    }
-    const auto found = model->graph.weight_of_name.find(name);
-    if (found == model->graph.weight_of_name.end()) fail("CONFIG", "the model has no weight '", name, "'");
-    const int index = found->second;
-    if (!model->weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
+    const auto adapters = std::make_shared<AdapterList>(env, fields);
+    const int index = loaded(*model, name);
     return environment(env).channel->start<std::vector<uint8_t>>(
         env,
-        [model, index, name, options, adapters, weights, ranks](Context& context, const CancelFlag& cancel) {
-          std::vector<WeightedAdapter> list;
-          for (size_t i = 0; i < weights.size(); ++i) list.push_back({(*adapters)[i].get(), weights[i], ranks[i]});
-          return lowrank::read_weight(context.pool, model->weights[index], name, list, options, cancel);
+        [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
+          return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options, cancel);
         },
         [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
           Napi::Uint8Array array = Napi::Uint8Array::New(e, bytes.size());
           std::copy(bytes.begin(), bytes.end(), array.Data());
           return array;
         },
-        uses);
+        adapters->release_uses());
+  });
+}
+
+Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const auto model = payload(env);
+    const std::string name = info[0].ToString();
+    const Fields fields(info[1], "options");
+    const auto from = unwrap(fields.get("from")).payload(env);
+    const auto held = unwrap(fields.get("held")).payload(env);
+    const std::string target = fields.text("target");
+    const auto adapters = std::make_shared<AdapterList>(env, fields);
+    const int index = declared(*model, name), source = loaded(*from, name), reference = loaded(*held, name);
+    const GraphWeight& declared = model->graph.weights[index];
+    const Weight &like = held->weights[reference], &base = from->weights[source];
+    for (const Weight* weight : {&like, &base})
+      if (weight->rows() != declared.rows || weight->cols() != declared.cols)
+        fail("SHAPE", "weight '", name, "' is [", weight->rows(), ", ", weight->cols(), "] in one model and [",
+             declared.rows, ", ", declared.cols, "] in another");
+    if (!is_quantized(like.format())) fail("CONFIG", "weight '", name, "' is held as ", name_of(like.format()));
+    grow(env, weight_bytes(like.format(), declared.rows, declared.cols) +
+                  constants_bytes(like.format(), declared.rows, declared.cols));
+    return environment(env).channel->start<Merged>(
+        env,
+        [from, source, held, reference, name, adapters, target](Context& context, const CancelFlag& cancel) {
+          return lowrank::merge_weight(context.pool, from->weights[source], held->weights[reference], name,
+                                       adapters->list(), target, cancel);
+        },
+        [model, index](Napi::Env e, Merged& merged) -> Napi::Value {
+          place(e, *model, index, merged.weight);
+          Napi::Object result = Napi::Object::New(e);
+          result.Set("change", merged.survival.change);
+          result.Set("kept", merged.survival.kept);
+          result.Set("error", merged.survival.error);
+          return result;
+        },
+        adapters->release_uses());
   });
 }
 

@@ -275,7 +275,8 @@ TensorSource to_tensor_source(Napi::Value value) {
   const Fields fields(value, "tensor source");
   static constexpr const char* kTypes[] = {"F32",  "F16",  "BF16",   "Q8_0", "Q4_0",      "Q4_1",
                                            "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K",      "Q4_K",
-                                           "Q5_K", "Q6_K", "IQ4_XS", "NF4",  "NF4_DOUBLE"};
+                                           "Q5_K", "Q6_K", "IQ4_XS", "NF4",  "NF4_DOUBLE",
+                                           "FP4",  "FP4_DOUBLE", "INT8"};
   TensorSource source;
   source.name = fields.text("name");
   source.file = fields.text("file");
@@ -291,12 +292,12 @@ TensorSource to_tensor_source(Napi::Value value) {
   if (shape.empty() || shape.size() > 2) fields.wrong("shape", "one or two numbers");
   source.rows = shape.size() == 2 ? shape[0] : 1;
   source.cols = shape.back();
-  if (source.dtype == SourceDtype::nf4 || source.dtype == SourceDtype::nf4_double) {
-    const Fields nf4(fields.get("nf4"), "tensor source nf4");
-    source.absmax = to_file_span(nf4.get("absmax"), "absmax");
-    if (source.dtype == SourceDtype::nf4_double) {
-      source.nested_absmax = to_file_span(nf4.get("nestedAbsmax"), "nested absmax");
-      source.absmax_offset = static_cast<float>(nf4.number("absmaxOffset"));
+  if (source.dtype >= SourceDtype::nf4) {
+    const Fields scales(fields.get("scales"), "tensor source scales");
+    source.absmax = to_file_span(scales.get("absmax"), "absmax");
+    if (source.dtype == SourceDtype::nf4_double || source.dtype == SourceDtype::fp4_double) {
+      source.nested_absmax = to_file_span(scales.get("nestedAbsmax"), "nested absmax");
+      source.absmax_offset = static_cast<float>(scales.number("absmaxOffset"));
     }
   }
   return source;

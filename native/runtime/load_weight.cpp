@@ -1,6 +1,5 @@
 // Streams a tensor from its file into a weight. Rows are read in chunks; a chunk of whole heads where rows have to be
-// put back in order, so that every row of a chunk finds its place inside the chunk. Blocks of 4-bit codes follow the flattened
-// matrix: what a chunk leaves over of its last block is carried to the next one.
+// put back in order, so that every row of a chunk finds its place inside the chunk.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,8 +8,7 @@
 #include "os/file.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
-#include "quant/int8.h"
-#include "quant/four_bit.h"
+#include "runtime/quantizer.h"
 #include "runtime/weights.h"
 
 namespace lowrank {
@@ -48,13 +46,16 @@ constexpr SourceFormat kSourceFormats[] = {
     {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
     {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
     {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
-    {"nf4", 2, 1, nullptr},  // see packed_four_bit.cpp
+    {"nf4", 2, 1, nullptr},  // from here on see packed.cpp
     {"nf4_double", 2, 1, nullptr},
+    {"fp4", 2, 1, nullptr},
+    {"fp4_double", 2, 1, nullptr},
+    {"int8", 1, 1, nullptr},
 };
 
 const SourceFormat& format_of(SourceDtype dtype) { return kSourceFormats[static_cast<int>(dtype)]; }
 
-bool is_packed(SourceDtype dtype) { return dtype == SourceDtype::nf4 || dtype == SourceDtype::nf4_double; }
+bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
 int64_t bytes_of(SourceDtype dtype, int64_t elements) {
   return elements / format_of(dtype).elements * format_of(dtype).bytes;
@@ -143,61 +144,19 @@ class Loader {
     });
   }
 
-  void to_four_bit(FourBit type, uint8_t* codes, float* absmax) {
-    // The chunk's values follow room for what is left over from the one before.
-    const Block buffer(Category::workspace, (kCodeBlock + chunk_rows_ * tensor_.cols) * 4);
-    float* const values = buffer.data<float>() + kCodeBlock;
-    int64_t carried = 0;
-    int64_t block = 0;
+  void quantize(Weight& weight) {
+    Quantizer quantizer(*pool_, weight, chunk_rows_);
     for_chunks([&](int64_t first, int64_t rows) {
-      decode_chunk(first, rows, values);
-      const float* stream = values - carried;
-      const int64_t count = carried + rows * tensor_.cols;
-      const bool last = first + rows == tensor_.rows;
-      const int64_t blocks = last ? code_blocks(count) : count / kCodeBlock;
-      quantize(type, stream, std::min(count, blocks * kCodeBlock), block, codes, absmax);
-      block += blocks;
-      carried = last ? 0 : count - blocks * kCodeBlock;
-      std::memmove(values - carried, stream + blocks * kCodeBlock, static_cast<size_t>(carried) * sizeof(float));
+      decode_chunk(first, rows, quantizer.rows());
+      if (const auto bad = quantizer.take(rows)) refuse(*bad);
     });
-  }
-
-  void to_int8(int8_t* codes, float* absmax) {
-    const int64_t cols = tensor_.cols;
-    const Block values(Category::workspace, chunk_rows_ * cols * 4);
-    for_chunks([&](int64_t first, int64_t rows) {
-      decode_chunk(first, rows, values.data<float>());
-      std::atomic<bool> finite{true};
-      parallel(rows, std::max<int64_t>(1, kGrain / cols), [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          absmax[first + r] = quantize_int8(values.data<float>() + r * cols, cols, codes + (first + r) * cols);
-          if (!std::isfinite(absmax[first + r])) finite = false;
-        }
-      });
-      if (!finite) refuse_values(values.data<float>(), rows * cols, first * cols);
-    });
+    quantizer.finish();
   }
 
  private:
-  void quantize(FourBit type, const float* values, int64_t count, int64_t first_block, uint8_t* codes, float* absmax) {
-    std::atomic<bool> finite{true};
-    parallel(code_blocks(count), kGrain / kCodeBlock, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * kCodeBlock;
-      const int64_t block = first_block + begin;
-      const int64_t bad = quantize_four_bit(type, values + first, std::min(count, end * kCodeBlock) - first,
-                                       codes + code_bytes(block * kCodeBlock), absmax + block);
-      if (bad >= 0) finite = false;
-    });
-    if (!finite) refuse_values(values, count, first_block * kCodeBlock);
-  }
-
-  /// Names the first of the values that is not finite; the first of all is element `first` of the tensor.
-  [[noreturn]] void refuse_values(const float* values, int64_t count, int64_t first) const {
-    const float* bad =
-        std::find_if_not(values, values + count, [](float v) { return std::fabs(v) <= 0x1.fffffep127f; });
-    const int64_t at = first + (bad - values);
-    fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", *bad, " at row ", at / tensor_.cols,
-         ", column ", at % tensor_.cols,
+  [[noreturn]] void refuse(const Quantizer::Bad& bad) const {
+    fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", bad.value, " at row ",
+         bad.at / tensor_.cols, ", column ", bad.at % tensor_.cols,
          "; codes can only stand for finite numbers. The file is damaged, or the model has to "
          "be loaded without quantization.");
   }
@@ -276,10 +235,6 @@ class Loader {
   Block raw_;
 };
 
-FourBit four_bit_of(StorageFormat format) {
-  return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
-}
-
 bool same_elements(SourceDtype dtype, StorageFormat format) {
   return (dtype == SourceDtype::f32 && format == StorageFormat::f32) ||
          (dtype == SourceDtype::bf16 && format == StorageFormat::bf16) ||
@@ -295,7 +250,7 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
          "; as f16 it could overflow or lose bits. Store it as bf16 or f32.");
   }
-  if (is_packed(source.dtype)) return load_packed_nf4(pool, source, format, options);
+  if (is_packed(source.dtype)) return load_packed(pool, source, format, options);
   Loader loader(&pool, source, options);
   Weight weight(format, source.rows, source.cols);
   if (same_elements(source.dtype, format)) {
@@ -311,22 +266,8 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
       break;
     case StorageFormat::f16:
       break;  // an f16 tensor: copied above
-    case StorageFormat::nf4:
-    case StorageFormat::fp4:
-      loader.to_four_bit(four_bit_of(format), static_cast<uint8_t*>(weight.data()), weight.absmax());
-      break;
-    case StorageFormat::int8:
-      loader.to_int8(static_cast<int8_t*>(weight.data()), weight.absmax());
-      break;
-    case StorageFormat::nf4_double:
-    case StorageFormat::fp4_double: {
-      const int64_t blocks = code_blocks(source.rows * source.cols);
-      const Block absmax(Category::workspace, blocks * 4);
-      loader.to_four_bit(four_bit_of(format), static_cast<uint8_t*>(weight.data()), absmax.data<float>());
-      weight.set_absmax_offset(
-          quantize_absmax(absmax.data<float>(), blocks, weight.absmax_codes(), weight.nested_absmax()));
-      break;
-    }
+    default:
+      loader.quantize(weight);
   }
   return weight;
 }

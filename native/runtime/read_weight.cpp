@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
+#include "runtime/quantizer.h"
 
 namespace lowrank {
 namespace {
@@ -170,6 +171,20 @@ void encode(const float* row, int64_t cols, FileType type, uint8_t* out) {
   }
 }
 
+/// Of rows that are quantised at a time.
+constexpr int64_t kChunkElements = int64_t{1} << 19;
+
+Survival survival_of(const float* merged, const float* base, const float* quantised, const float* held, int64_t cols) {
+  Survival sums;
+  for (int64_t i = 0; i < cols; ++i) {
+    const double change = double{merged[i]} - base[i], found = double{quantised[i]} - held[i];
+    sums.change += change * change;
+    sums.kept += found * change;
+    sums.error += (found - change) * (found - change);
+  }
+  return sums;
+}
+
 const char* name_of(FileType type) {
   static constexpr const char* kNames[] = {"f32", "bf16", "f16", "q8_0"};
   return kNames[static_cast<int>(type)];
@@ -237,6 +252,52 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
     fail("CONFIG", name, " has numbers that are not finite or too large for ", name_of(options.type),
          "; try bf16 or f32, and if those fail too, the adapter or the model is damaged");
   return out;
+}
+
+Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
+                    const std::vector<WeightedAdapter>& adapters, const std::string& target,
+                    const CancelFlag& cancel) {
+  const Deltas deltas = deltas_of(weight, name, adapters, target);
+  const WeightView view = standing(weight, name, adapters);
+  const int64_t rows = view.rows, cols = view.cols;
+  const auto give_up = [&] {
+    if (cancel && *cancel) fail("ABORTED", "merging ", name, " was cancelled");
+  };
+  Merged merged{Weight(held.format(), rows, cols), {}};
+  const int64_t at_once = std::clamp<int64_t>(kChunkElements / cols, 1, rows);
+  Quantizer quantizer(pool, merged.weight, at_once);
+  for (int64_t first = 0; first < rows; first += at_once) {
+    give_up();
+    const int64_t count = std::min(at_once, rows - first);
+    pool.for_range(count, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> sum(cols), own(cols);
+      for (int64_t i = begin; i < end; ++i)
+        merged_row(view, deltas, first + i, quantizer.rows() + i * cols, sum.data(), own.data());
+    });
+    if (quantizer.take(count))
+      fail("CONFIG", name, " has numbers that are not finite, which no code can stand for; the adapter or the model is damaged");
+  }
+  quantizer.finish();
+  const WeightView base = weight.view(), without = held.view(), quantised = merged.weight.view();
+  std::vector<Survival> by_row(rows);  // added up in order, whatever the number of threads
+  pool.for_range(rows, 16, [&](int64_t begin, int64_t end) {
+    if (cancel && cancel->load(std::memory_order_relaxed)) return;
+    std::vector<float> full(cols), plain(cols), coded(cols), unchanged(cols), own(cols);
+    for (int64_t r = begin; r < end; ++r) {
+      merged_row(view, deltas, r, full.data(), plain.data(), own.data());
+      decode_row(base, r, 0, cols, plain.data());
+      decode_row(quantised, r, 0, cols, coded.data());
+      decode_row(without, r, 0, cols, unchanged.data());
+      by_row[r] = survival_of(full.data(), plain.data(), coded.data(), unchanged.data(), cols);
+    }
+  });
+  give_up();
+  for (const Survival& row : by_row) {
+    merged.survival.change += row.change;
+    merged.survival.kept += row.kept;
+    merged.survival.error += row.error;
+  }
+  return merged;
 }
 
 }  // namespace lowrank

@@ -47,4 +47,24 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel);
 
+/// What is left of a change once the sum was quantised: sums over the elements of a matrix, where d is what the adapters
+/// change and q what is changed between the quantised weight without them and the one with them.
+struct Survival {
+  double change = 0;  // |d|^2
+  double kept = 0;    // <q, d>
+  double error = 0;   // |q - d|^2
+};
+
+/// A weight with adapters in it, quantised as another is held, and what is left of them.
+struct Merged {
+  Weight weight;
+  Survival survival;
+};
+
+/// Quantises the rows that `read_weight` would give, in the format of `held`: the same weight as it is held without the
+/// adapters. Errors as read_weight.
+/// @param weight what the adapters are added to: `held` itself, or the weight that it was quantised from
+Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
+                    const std::vector<WeightedAdapter>& adapters, const std::string& target, const CancelFlag& cancel);
+
 }  // namespace lowrank

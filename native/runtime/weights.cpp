@@ -7,9 +7,6 @@ namespace lowrank {
 namespace {
 
 bool is_four_bit(StorageFormat format) { return is_quantized(format) && format != StorageFormat::int8; }
-bool is_double(StorageFormat format) {
-  return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
-}
 
 int64_t element_bytes(StorageFormat format) {
   return format == StorageFormat::f32 ? 4 : format == StorageFormat::int8 ? 1 : 2;
@@ -96,8 +93,7 @@ WeightView Weight::view() const {
   view.cols = cols_;
   view.data = elements_.data();
   view.ld = cols_;
-  const bool fp4 = format_ == StorageFormat::fp4 || format_ == StorageFormat::fp4_double;
-  view.values = fp4 ? kFp4Values : kNf4Values;
+  view.values = four_bit_of(format_) == FourBit::fp4 ? kFp4Values : kNf4Values;
   view.absmax = absmax();
   view.absmax_codes = absmax_codes();
   view.nested_absmax = nested_absmax();

@@ -31,7 +31,10 @@ enum class SourceDtype : uint8_t {
   q6_k,
   iq4_xs,
   nf4,
-  nf4_double
+  nf4_double,
+  fp4,
+  fp4_double,
+  int8
 };
 const char* name_of(SourceDtype dtype);
 
@@ -59,8 +62,8 @@ struct TensorSource {
   /// the number of heads (key-value heads for keys) undoes that while reading; 0 leaves the order alone. For a vector
   /// (a bias) the elements take the place of the rows.
   int64_t permuted_heads = 0;
-  /// nf4 and nf4_double, whose bytes are codes as bitsandbytes packs them: the absmax values, fp32 [blocks] or, of
-  /// nf4_double, codes [blocks] with nested scales, fp32 [nested blocks], and the mean.
+  /// nf4, fp4, int8 and the doubles, whose bytes are codes as bitsandbytes packs them: the absmax values, fp32 [blocks]
+  /// ([rows] of int8) or, of the doubles, codes [blocks] with nested scales, fp32 [nested blocks], and the mean.
   FileSpan absmax = {};
   FileSpan nested_absmax = {};
   float absmax_offset = 0;
@@ -68,6 +71,14 @@ struct TensorSource {
 
 /// Whether weights are held as codes with scales.
 constexpr bool is_quantized(StorageFormat format) { return format >= StorageFormat::nf4; }
+/// Whether the absmax values are codes too.
+constexpr bool is_double(StorageFormat format) {
+  return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
+}
+/// Of a 4-bit format.
+constexpr FourBit four_bit_of(StorageFormat format) {
+  return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
+}
 
 /// Bytes that a weight of this shape takes: elements or codes (Category::weights).
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
@@ -122,20 +133,20 @@ struct LoadOptions {
 /// tensor (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
-/// The same for packed NF4 weights (nf4, nf4_double), which stay as they are in the format of that name and are decoded
-/// for f32 and bf16.
-Weight load_packed_nf4(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
+/// The same for weights that are quantised in their file (nf4, fp4, int8 and the doubles), which stay as they are in the
+/// format of that name and are decoded for f32 and bf16.
+Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
-/// An NF4 weight as bitsandbytes stores it.
-struct PackedNf4 {
-  std::vector<uint8_t> codes;        // [ceil(elements / 2)]
-  std::vector<uint8_t> absmax;       // of nf4_double one code a block, else the bytes of one fp32 a block
-  std::vector<float> nested_absmax;  // nf4_double only
+/// A quantised weight as bitsandbytes stores it.
+struct PackedWeight {
+  std::vector<uint8_t> codes;        // [ceil(elements / 2)]; of int8 [elements]
+  std::vector<uint8_t> absmax;       // of the doubles one code a block, else the bytes of one fp32 a block (int8: row)
+  std::vector<float> nested_absmax;  // of the doubles only
   float absmax_offset = 0;
 };
 
-/// The way back out; throws Error("CONFIG") when the weight is not held as NF4.
-PackedNf4 pack_nf4(Pool& pool, const Weight& weight);
+/// The way back out; throws Error("CONFIG") when the weight is not quantised.
+PackedWeight pack_weight(Pool& pool, const Weight& weight);
 
 /// Reads a tensor, meant for small ones (norms, biases, rope factors), to `out` [rows * cols]. Errors as load_weight.
 void read_tensor_f32(const TensorSource& source, float* out);

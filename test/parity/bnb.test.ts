@@ -1,5 +1,5 @@
 /**
- * Models that transformers and bitsandbytes saved in 4 bits (bnb/, made by make_bnb.py): their logits, and that nothing of
+ * Models that transformers and bitsandbytes saved in 4 and 8 bits (bnb/, made by make_bnb.py): their logits, and that nothing of
  * their bytes changes on the way in.
  */
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs'
@@ -13,15 +13,29 @@ import { addon } from '../../lib/native/addon.js'
 import { planModel } from '../../lib/plan.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { qlora } from '../../lib/strategies/qlora.js'
-import { nf4 } from '../../lib/strategies/quantization.js'
+import { fp4, int8, nf4, sameQuantization } from '../../lib/strategies/quantization.js'
 import { scratchFolder } from '../lib/files/scratch.js'
 import { floats, ints, parity, readGolden, relativeError } from './engine.js'
 
 const CASES = {
-  odd_double: { model: 'odd', doubleQuant: true, quantized: 14 },
-  smollm2_single: { model: 'smollm2', doubleQuant: false, quantized: 14 },
-  tinyllama_mixed: { model: 'tinyllama', doubleQuant: true, quantized: 12 },
-}
+  odd_double: { model: 'odd', quantization: nf4(), format: 'nf4_double', quantized: 14 },
+  smollm2_single: {
+    model: 'smollm2',
+    quantization: nf4({ doubleQuant: false }),
+    format: 'nf4',
+    quantized: 14,
+  },
+  tinyllama_mixed: { model: 'tinyllama', quantization: nf4(), format: 'nf4_double', quantized: 12 },
+  odd_fp4_double: { model: 'odd', quantization: fp4(), format: 'fp4_double', quantized: 14 },
+  smollm2_fp4_single: {
+    model: 'smollm2',
+    quantization: fp4({ doubleQuant: false }),
+    format: 'fp4',
+    quantized: 14,
+  },
+  odd_int8: { model: 'odd', quantization: int8(), format: 'int8', quantized: 12 },
+  qwen2_int8: { model: 'qwen2', quantization: int8(), format: 'int8', quantized: 14 },
+} as const
 
 async function allTensors(path: string): Promise<Map<string, Buffer>> {
   const all = new Map<string, Buffer>()
@@ -32,7 +46,8 @@ async function allTensors(path: string): Promise<Map<string, Buffer>> {
   return all
 }
 
-describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, quantized }) => {
+describe.each(Object.entries(CASES))('%s', (name, { model: origin, quantization, format, quantized }) => {
+  const { type } = quantization
   const folder = join(parity, 'bnb', name)
 
   it('gives the logits of its dequantised weights', async () => {
@@ -41,7 +56,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
     const bounds = ints(batch, 'cu_seqlens')
     const model = await loadModel(folder, { precision: 'fp32' })
     try {
-      expect(model.quantization).toEqual(nf4({ doubleQuant }))
+      expect(model.quantization).toEqual(quantization)
       const vocab = golden.length / ints(batch, 'input_ids').length
       for (let s = 0; s + 1 < bounds.length; s++) {
         const [begin, end] = [bounds[s] as number, bounds[s + 1] as number]
@@ -63,17 +78,18 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
       throw new Error(`no tensor ${tensor}`)
     }
     const native = addon().createModel(graphOf(files.config))
-    const sources = [...files.tensors.values()].filter((source) => source.nf4)
+    const sources = [...files.tensors.values()].filter((source) => source.scales)
     expect(sources).toHaveLength(quantized)
     for (const source of sources) {
-      await native.loadWeight(source.name, source, doubleQuant ? 'nf4_double' : 'nf4').promise
-      const packed = await native.packedNf4(source.name).promise
+      await native.loadWeight(source.name, source, format).promise
+      const packed = await native.packed(source.name).promise
       expect(Buffer.from(packed.codes).equals(await bytesOf(source.name))).toBe(true)
-      expect(Buffer.from(packed.absmax).equals(await bytesOf(`${source.name}.absmax`))).toBe(true)
-      if (!doubleQuant) continue
+      const scales = type === 'int8' ? source.name.replace(/weight$/, 'SCB') : `${source.name}.absmax`
+      expect(Buffer.from(packed.absmax).equals(await bytesOf(scales))).toBe(true)
+      if (!format.endsWith('_double')) continue
       const nested = await bytesOf(`${source.name}.nested_absmax`)
       expect(Buffer.from(packed.nestedAbsmax as Uint8Array).equals(nested)).toBe(true)
-      expect(packed.absmaxOffset).toBe(Math.fround(source.nf4?.absmaxOffset as number))
+      expect(packed.absmaxOffset).toBe(Math.fround(source.scales?.absmaxOffset as number))
     }
     native.dispose()
   })
@@ -82,7 +98,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
     const output = join(scratchFolder(), 'saved')
     const model = await loadModel(folder, { precision: 'fp32' })
     try {
-      await model.save(output, { dtype: 'nf4', check: false })
+      await model.save(output, { dtype: type, check: false })
     } finally {
       await model.dispose()
     }
@@ -92,7 +108,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
     await (await loadModel(output)).dispose()
     const about = (path: string) => JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'))
     const { quantization_config: quantization, ...config } = about(folder)
-    expect(readFileSync(join(output, 'config.json'), 'utf8')).toContain('"llm_int8_threshold": 6.0')
+    expect(readFileSync(join(output, 'config.json'), 'utf8')).toMatch(/"llm_int8_threshold": [46]\.0/)
     expect(about(output)).toEqual({
       ...config,
       // Codes are bytes, whatever they were stored under.
@@ -115,55 +131,63 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, doubleQuant, 
     expect((await planModel(bare, shape)).rows).toEqual(planned.rows)
   })
 
-  it('takes QLoRA, and no other quantisation than its own', async () => {
-    const same = await loadModel(folder, { quantization: nf4({ doubleQuant }) })
-    await same.attach(qlora())
+  it('takes no other quantisation than its own', async () => {
+    const same = await loadModel(folder, { quantization })
+    if (type === 'nf4') await same.attach(qlora())
+    else await expect(same.attach(qlora())).rejects.toMatchObject({ code: 'CONFIG' })
     await same.dispose()
-    for (const quantization of ['none', nf4({ doubleQuant: !doubleQuant })] as const) {
+    const others = [nf4(), nf4({ doubleQuant: false }), fp4(), int8()]
+    for (const asked of ['none', ...others.filter((one) => !sameQuantization(one, quantization))] as const) {
       const refused = { code: 'CONFIG', message: expect.stringContaining('are quantised already, as ') }
-      await expect(loadModel(folder, { quantization })).rejects.toMatchObject(refused)
-      await expect(planModel(folder, { strategy: lora(), quantization })).rejects.toMatchObject(refused)
+      await expect(loadModel(folder, { quantization: asked })).rejects.toMatchObject(refused)
+      await expect(planModel(folder, { strategy: lora(), quantization: asked })).rejects.toMatchObject(
+        refused,
+      )
     }
-    const other = await loadModel(folder, { defaultQuantization: nf4({ doubleQuant: !doubleQuant }) })
-    expect(other.quantization).toEqual(nf4({ doubleQuant }))
+    const defaultQuantization = type === 'int8' ? fp4() : int8()
+    const other = await loadModel(folder, { defaultQuantization })
+    expect(other.quantization).toEqual(quantization)
     await other.dispose()
   })
 })
 
 describe('a model that is quantised here', () => {
-  it.each([true, false])(
-    'is saved as bitsandbytes would (double_quant %j), and loads again',
-    async (doubleQuant) => {
-      const folder = join(parity, 'models/smollm2')
+  it.each([
+    ['smollm2', nf4(), undefined],
+    ['smollm2', nf4({ doubleQuant: false }), 'smollm2_single'],
+    ['smollm2', fp4(), undefined],
+    ['smollm2', fp4({ doubleQuant: false }), undefined],
+    ['qwen2', int8(), 'qwen2_int8'],
+  ] as const)(
+    '%s is saved as bitsandbytes would (%j), and loads again',
+    async (name, quantization, golden) => {
       const output = join(scratchFolder(), 'saved')
-      const model = await loadModel(folder, { precision: 'fp32', quantization: nf4({ doubleQuant }) })
+      const model = await loadModel(join(parity, 'models', name), { precision: 'fp32', quantization })
       try {
-        await model.save(output, { dtype: 'nf4', check: false })
+        await model.save(output, { dtype: quantization.type, check: false })
       } finally {
         await model.dispose()
       }
       const again = await loadModel(output)
-      expect(again.quantization).toEqual(nf4({ doubleQuant }))
+      expect(again.quantization).toEqual(quantization)
       await again.dispose()
-      if (doubleQuant) return
+      if (golden === undefined) return
       // The same model, quantised by bitsandbytes.
-      const [golden, saved] = [await allTensors(join(parity, 'bnb/smollm2_single')), await allTensors(output)]
-      expect([...saved.keys()].sort()).toEqual([...golden.keys()].sort())
-      for (const [tensor, bytes] of golden) expect(saved.get(tensor)?.equals(bytes), tensor).toBe(true)
+      const [expected, saved] = [await allTensors(join(parity, 'bnb', golden)), await allTensors(output)]
+      expect([...saved.keys()].sort()).toEqual([...expected.keys()].sort())
+      for (const [tensor, bytes] of expected) expect(saved.get(tensor)?.equals(bytes), tensor).toBe(true)
     },
   )
 
-  it('is not saved in NF4 with an adapter, nor when it is held otherwise', async () => {
+  it('is not saved in a format that it is not held in', async () => {
     const output = join(scratchFolder(), 'saved')
     const plain = await loadModel(join(parity, 'models/smollm2'), { precision: 'fp32' })
-    await expect(plain.save(output, { dtype: 'nf4' })).rejects.toThrow('is not held in NF4')
+    for (const [dtype, name] of [
+      ['nf4', 'NF4'],
+      ['fp4', 'FP4'],
+      ['int8', 'int8'],
+    ] as const)
+      await expect(plain.save(output, { dtype })).rejects.toThrow(`is not held in ${name}`)
     await plain.dispose()
-    const model = await loadModel(join(parity, 'bnb/smollm2_single'), { precision: 'fp32' })
-    const adapter = await model.attach(lora({ r: 2 }))
-    await expect(adapter.merge(output, { dtype: 'nf4' })).rejects.toThrow(
-      'adapters cannot be merged into NF4',
-    )
-    await model.save(output, { dtype: 'nf4', adapters: [], check: false })
-    await model.dispose()
   })
 })

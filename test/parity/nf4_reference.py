@@ -49,10 +49,12 @@ def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return codes[::2] << 4 | codes[1::2], absmax
 
 
-def dequantize(packed: torch.Tensor, absmax: torch.Tensor, shape, dtype: torch.dtype) -> torch.Tensor:
+def dequantize(
+    packed: torch.Tensor, absmax: torch.Tensor, shape, dtype: torch.dtype, table: torch.Tensor = NF4_MAP
+) -> torch.Tensor:
     """float32 products, rounded once to `dtype`."""
     codes = torch.stack([packed >> 4, packed & 15], 1).reshape(-1)[: torch.Size(shape).numel()]
-    values = NF4_MAP[codes.long()] * absmax.repeat_interleave(BLOCK)[: len(codes)]
+    values = table[codes.long()] * absmax.repeat_interleave(BLOCK)[: len(codes)]
     return values.reshape(shape).to(dtype)
 
 

@@ -82,7 +82,10 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     refused('--adapter', at('out'), '--model', at('other'), '--output', output),
     refused('--adapter', at('out'), '--model', odd, '--output', output),
     refused('--adapter', at('out'), '--output', output, '--dtype', 'nf4'),
-    refused('--adapter', at('out'), '--output', output, '--dtype', 'fp4'),
+    refused('--adapter', at('out'), '--output', output, '--dtype', 'int8'),
+    refused('--adapter', at('out'), '--output', output, '--dtype', 'f8'),
+    refused('--adapter', at('out'), '--output', output, '--max-loss', '0.5'),
+    refused('--adapter', at('out'), '--output', output, '--max-shard-size', '5 parsecs'),
   ])
   expect(found).toEqual([
     { code: 2, error: expect.stringMatching(/out exists already; name another place/) },
@@ -92,8 +95,11 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     { code: 2, error: expect.stringContaining('does not say what it was trained on; name --model') },
     { code: 2, error: expect.stringContaining('was trained on other files than those of') },
     { code: 1, error: expect.stringMatching(/lora_[AB]\.weight is \[/) },
-    { code: 2, error: expect.stringContaining('--dtype nf4 is for a model without an adapter') },
-    { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4') },
+    { code: 2, error: expect.stringContaining('of what the adapters change would be left') },
+    { code: 2, error: expect.stringContaining('is not held in int8') },
+    { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4, fp4, int8') },
+    { code: 2, error: expect.stringContaining('and nothing is quantised') },
+    { code: 2, error: expect.stringContaining('as in 500MB or 8GiB') },
   ])
   expect(existsSync(output)).toBe(false)
 })
@@ -118,4 +124,25 @@ test('a model alone is written in 4 bits, which changes nothing more', async () 
   expect(again.code, again.stderr).toBe(0)
   const weights = (path: string) => readFileSync(`${path}/model.safetensors`)
   expect(weights(at('again')).equals(weights(output))).toBe(true)
+})
+
+test('an adapter that rounding to 4 bits would undo is not merged, unless that is allowed', async () => {
+  const { config, at } = project()
+  const { code } = await lowrank(['train', config, '--set', 'quantization=nf4', '--set', 'max_steps=2'])
+  expect(code).toBe(0)
+  const merge = ['merge', '--adapter', at('out'), '--dtype', 'nf4', '--output', at('nf4')]
+  const refused = await lowrank(merge)
+  expect(refused.code).toBe(2)
+  expect(refused.stderr).toMatch(/in NF4 \S+ % of what the adapters change would be left/)
+  expect(existsSync(at('nf4'))).toBe(false)
+  const allowed = await lowrank([...merge, '--max-loss', '1', '--max-shard-size', '100kB', '--json'])
+  expect(allowed.code, allowed.stderr).toBe(0)
+  const [found] = printed<'merge'>(allowed) as [Printed<'merge'>]
+  expect(found.survival?.kept).toBeLessThan(0.9)
+  expect(found.survival?.tensors.length).toBeGreaterThan(0)
+  expect(found.files).toContain('model.safetensors.index.json')
+  const people = await lowrank([...merge, '--max-loss', '1', '--force'])
+  expect(people.stdout).toMatch(
+    /left of the adapter +\S+ %; least \S+ % in model\.layers\.\d.*\nerror of rounding/,
+  )
 })

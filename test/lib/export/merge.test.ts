@@ -1,11 +1,13 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { Adapter } from '../../../lib/adapter.js'
 import { ConfigError } from '../../../lib/errors.js'
+import { readSafetensorsHeader, readTensor } from '../../../lib/files/safetensors.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import { nf4 } from '../../../lib/strategies/quantization.js'
+import { fp4, int8, nf4 } from '../../../lib/strategies/quantization.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
@@ -121,6 +123,89 @@ describe('a merged folder', () => {
   })
 })
 
+describe('a merge into quantised weights', () => {
+  const NAME = 'model.layers.0.mlp.up_proj.weight'
+
+  /** The numbers of one weight that a model stands for, with its adapters or without. */
+  async function numbers(model: Model, adapters: readonly Adapter[] = model.adapters): Promise<Float32Array> {
+    const { output } = await model.save(place(), { dtype: 'f32', check: false, adapters })
+    const header = await readSafetensorsHeader(join(output, 'model.safetensors'))
+    return new Float32Array(Uint8Array.from(await readTensor(header, NAME)).buffer)
+  }
+
+  it.each([
+    ['nf4', nf4()],
+    ['nf4', nf4({ doubleQuant: false })],
+    ['fp4', fp4()],
+    ['int8', int8()],
+  ] as const)('keeps the format and says what is left, in %s %j', async (dtype, quantization) => {
+    const { model, adapter } = await adapted({ quantization })
+    const { output, check, survival } = await adapter.merge(place(), { dtype, maxLoss: 1 })
+    const written = await load(output)
+    expect(written.quantization).toEqual(quantization)
+    expect(survival?.tensors).toHaveLength(adapter.targets.length)
+    // The sums in float64, from what the models hold.
+    const [held, sum, found] = [await numbers(model, []), await numbers(model), await numbers(written)]
+    let [change, kept, error] = [0, 0, 0]
+    for (const [i, value] of held.entries()) {
+      const [d, q] = [(sum[i] as number) - value, (found[i] as number) - value]
+      change += d * d
+      kept += q * d
+      error += (q - d) ** 2
+    }
+    const one = survival?.tensors.find(({ name }) => name === NAME)
+    expect(one?.kept).toBeCloseTo(kept / change, 5)
+    expect(one?.error).toBeCloseTo(Math.sqrt(error / change), 5)
+    expect(survival?.kept).toBeGreaterThan(0.5)
+    expect(check?.kl).toBeGreaterThan(0)
+  })
+
+  it('is refused where the change is smaller than the steps of the codes, and nothing is written', async () => {
+    const { adapter } = await adapted({ quantization: nf4() })
+    for (const { name } of adapter.state.description.spec.parameters)
+      if (name.includes('lora_B')) adapter.state.native.fill(name, { kind: 'normal', std: 1e-4, seed: 5 })
+    const output = place()
+    await expect(adapter.merge(output, { dtype: 'nf4' })).rejects.toMatchObject({
+      code: 'CONFIG',
+      message: expect.stringMatching(/^in NF4 .* % of what the adapters change would be left .*maxLoss: 1/),
+      details: { maxLoss: 0.1 },
+    })
+    await expect(
+      adapter.export(output, { format: 'safetensors', dtype: 'nf4', maxLoss: 0.5 }),
+    ).rejects.toThrow('and at least 50.0 % is asked for')
+    expect(readdirSync(join(output, '..'))).toEqual([])
+    const { survival } = await adapter.merge(output, { dtype: 'nf4', maxLoss: 1, check: false })
+    expect(survival?.kept).toBeLessThan(0.2)
+  })
+
+  it('of an adapter that changes nothing changes no byte', async () => {
+    const model = await load(tinyModel(), { quantization: nf4({ doubleQuant: false }) })
+    const plain = await model.save(place(), { dtype: 'nf4', check: false })
+    expect(plain.survival).toBeNull()
+    const adapter = await model.attach(lora({ r: 4, targetModules: 'all-linear' }))
+    const { output, survival } = await adapter.merge(place(), { dtype: 'nf4' })
+    expect(survival).toMatchObject({ kept: 1, error: 0 })
+    const file = (folder: string) => readFileSync(join(folder, 'model.safetensors'))
+    expect(file(output).equals(file(plain.output))).toBe(true)
+  })
+
+  it('onto the original weights is what their sum is quantised to', async () => {
+    const { adapter, path } = await adapted({ quantization: nf4() })
+    const { output, survival } = await adapter.merge(place(), {
+      dtype: 'nf4',
+      onto: 'original',
+      maxLoss: 1,
+      check: false,
+    })
+    expect(survival?.kept).toBeGreaterThan(0.5)
+    const plain = await load(path)
+    await attach(plain, 5)
+    const exact = await plain.save(place(), { dtype: 'f32', check: false })
+    const quantised = await load(exact.output, { quantization: nf4() })
+    expect(await numbers(await load(output))).toEqual(await numbers(quantised))
+  })
+})
+
 describe('nothing is written', () => {
   it('over what is there, unless forced', async () => {
     const { adapter, path } = await adapted()
@@ -155,7 +240,8 @@ describe('nothing is written', () => {
       /not finite or too large for f16; try bf16/,
     )
     expect(readdirSync(join(output, '..'))).toEqual([])
-    const wrong = adapter.merge(output, { dtype: 'fp4' as 'f32' })
-    await expect(wrong).rejects.toThrow('merge(): dtype is "fp4", expected one of bf16, f16, f32')
+    const wrong = adapter.merge(output, { dtype: 'f8' as 'f32' })
+    await expect(wrong).rejects.toThrow('merge(): dtype is "f8", expected one of bf16, f16, f32')
+    await expect(adapter.merge(output, { maxLoss: 1 })).rejects.toThrow('and nothing is quantised')
   })
 })

@@ -83,7 +83,7 @@ describe('a weight that bitsandbytes quantised', () => {
       dtype: 'NF4_DOUBLE',
       shape: [32, 72],
       bytes: 1152,
-      nf4: { absmax: { bytes: 36 }, nestedAbsmax: { bytes: 4 }, dtype: 'float32' },
+      scales: { absmax: { bytes: 36 }, nestedAbsmax: { bytes: 4 }, dtype: 'float32' },
     })
   })
 
@@ -158,22 +158,61 @@ describe('a weight that bitsandbytes quantised', () => {
 describe('other quantisations are refused by name', () => {
   it.each([
     [{ quant_method: 'gptq', bits: 4 }, 'quant_method "gptq"'],
-    [{ quant_method: 'bitsandbytes', load_in_8bit: true }, 'bitsandbytes, 8 bits'],
-    [{ quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'fp4' }, 'bitsandbytes, "fp4"'],
-    // The default of bitsandbytes.
-    [{ load_in_4bit: true }, 'bitsandbytes, "fp4"'],
+    [
+      { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'int3' },
+      'bitsandbytes, "int3"',
+    ],
   ])('%j', async (quantization_config, found) => {
     expect(await problem(open(weight(), { ...config, quantization_config }), UnsupportedError)).toBe(
-      `PATH/config.json: its weights are quantised (${found}); NF4 of bitsandbytes can be loaded as it is, of others take the model it was made from`,
+      `PATH/config.json: its weights are quantised (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
     )
   })
 
-  it('also where only the tensors tell', async () => {
-    const { quantization_config: _, ...rest } = config
-    const state = weight().get(STATE) as { dtype: string; shape: number[]; data: Buffer }
-    const fp4 = new Map([[`${NAME}.quant_state.bitsandbytes__fp4`, state]])
-    expect(await problem(open(fp4, rest), UnsupportedError)).toContain('by bitsandbytes to FP4')
-    const int8 = new Map([[`${NAME.replace('weight', 'SCB')}`, bytes(Buffer.alloc(8), 'F32')]])
-    expect(await problem(open(int8, rest), UnsupportedError)).toContain('by bitsandbytes to int8')
+  it('but a config without the type is of FP4, as it is for bitsandbytes', async () => {
+    const quantization_config = { load_in_4bit: true }
+    expect((await open(weight(), { ...config, quantization_config })).tensors.size).toBe(1)
+  })
+})
+
+describe('a weight in int8', () => {
+  const MODULE = NAME.replace(/\.weight$/, '')
+  const int8 = (
+    change: [string, Tensors extends Map<string, infer Tensor> ? Tensor | undefined : never][] = [],
+  ) => {
+    const tensors: Tensors = new Map([
+      [NAME, { dtype: 'I8', shape: [2, 3], data: Buffer.from([1, 2, 3, 4, 5, 255]) }],
+      [`${MODULE}.SCB`, bytes(Buffer.alloc(8), 'F32')],
+      [`${MODULE}.weight_format`, { dtype: 'U8', shape: [], data: Buffer.from([0]) }],
+    ])
+    for (const [name, tensor] of change) {
+      if (tensor === undefined) tensors.delete(name)
+      else tensors.set(name, tensor)
+    }
+    return tensors
+  }
+
+  it('is one tensor with its scales, also without a tensor that names its layout', async () => {
+    for (const tensors of [int8(), int8([[`${MODULE}.weight_format`, undefined]])]) {
+      const { tensors: found } = await open(tensors)
+      expect([...found.keys()]).toEqual([NAME])
+      expect(found.get(NAME)).toMatchObject({
+        dtype: 'INT8',
+        shape: [2, 3],
+        scales: { absmax: { bytes: 8 } },
+      })
+    }
+  })
+
+  it('is refused without codes or scales, with others than its shape calls for, or in another layout', async () => {
+    expect(await problem(open(int8([[NAME, undefined]])), FileFormatError)).toContain('lacks a part')
+    expect(await problem(open(int8([[`${MODULE}.SCB`, undefined]])), UnsupportedError)).toContain('dtype I8')
+    const longer = bytes(Buffer.alloc(12), 'F32')
+    expect(await problem(open(int8([[`${MODULE}.SCB`, longer]])), FileFormatError)).toContain(
+      'is F32 of 12 bytes; expected F32 of 8 bytes',
+    )
+    const columns = { dtype: 'U8', shape: [], data: Buffer.from([1]) }
+    expect(await problem(open(int8([[`${MODULE}.weight_format`, columns]])), UnsupportedError)).toContain(
+      'is 1: the codes do not lie by rows (0)',
+    )
   })
 })

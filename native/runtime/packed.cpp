@@ -1,5 +1,5 @@
-// NF4 weights that bitsandbytes quantised: codes and scales go from the file into ours, and out again, without being
-// quantised anew. Only the order of the nibbles inside a block changes.
+// Weights that bitsandbytes quantised: codes and scales go from the file into ours, and out again, without being quantised
+// anew. Only the order of the nibbles inside a block of 4-bit codes changes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -24,7 +24,7 @@ template <class... What>
 
 void expect_bytes(const TensorSource& tensor, const char* part, int64_t bytes, int64_t expected) {
   if (bytes != expected)
-    refuse(tensor, "takes ", bytes, " bytes of ", part, ", but NF4 [", tensor.rows, ", ", tensor.cols, "] takes ",
+    refuse(tensor, "takes ", bytes, " bytes of ", part, ", but ", name_of(tensor.dtype), " [", tensor.rows, ", ", tensor.cols, "] takes ",
            expected, ".");
 }
 
@@ -45,29 +45,45 @@ void expect_scales(const TensorSource& tensor, const float* values, int64_t coun
   for (int64_t i = 0; i < count; ++i) {
     // A scale is the largest of some magnitudes.
     if (!(values[i] >= 0) || std::isinf(values[i]))
-      refuse(tensor, "has the scale ", values[i], " for block ", i, "; the file is damaged.");
+      refuse(tensor, "has the scale ", values[i], " for ", tensor.dtype == SourceDtype::int8 ? "row " : "block ", i, "; the file is damaged.");
   }
 }
 
-void read_codes(Pool& pool, const TensorSource& tensor, const LoadOptions& options, uint8_t* codes) {
-  const int64_t elements = tensor.rows * tensor.cols;
-  const os::File file(tensor.file);
-  expect_in_file(tensor, file, tensor.offset, tensor.bytes);
-  const int64_t blocks_at_once = std::max<int64_t>(1, options.chunk_elements * 8 / kCodeBlock);
-  const Block packed(Category::workspace, std::min(tensor.bytes, blocks_at_once * kCodeBlock / 2));
-  for (int64_t first = 0; first < code_blocks(elements); first += blocks_at_once) {
+/// body(first byte, bytes) for one piece of the codes after the other; pieces hold whole blocks.
+template <class Body>
+void for_pieces(const TensorSource& tensor, const os::File& file, int64_t bytes_at_once, const LoadOptions& options,
+                Body&& body) {
+  for (int64_t first = 0; first < tensor.bytes; first += bytes_at_once) {
     if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed))
       fail("ABORTED", "Loading ", tensor.name, " from ", tensor.file, " was cancelled.");
-    const int64_t count = std::min(blocks_at_once * kCodeBlock, elements - first * kCodeBlock);
-    const int64_t offset = tensor.offset + first * kCodeBlock / 2;
-    file.read(packed.data(), packed_code_bytes(count), offset);
-    if (options.drop_pages) file.drop(offset, packed_code_bytes(count));
+    const int64_t bytes = std::min(bytes_at_once, tensor.bytes - first);
+    body(first, bytes);
+    if (options.drop_pages) file.drop(tensor.offset + first, bytes);
+  }
+}
+
+void read_codes(Pool& pool, const TensorSource& tensor, StorageFormat format, const LoadOptions& options,
+                uint8_t* codes) {
+  const os::File file(tensor.file);
+  expect_in_file(tensor, file, tensor.offset, tensor.bytes);
+  const int64_t at_once = std::max<int64_t>(1, options.chunk_elements * 8 / kCodeBlock) * kCodeBlock / 2;
+  if (format == StorageFormat::int8) {
+    for_pieces(tensor, file, at_once, options, [&](int64_t first, int64_t bytes) {
+      file.read(codes + first, bytes, tensor.offset + first);
+    });
+    return;
+  }
+  const int64_t elements = tensor.rows * tensor.cols;
+  const Block packed(Category::workspace, std::min(tensor.bytes, at_once));
+  for_pieces(tensor, file, at_once, options, [&](int64_t first, int64_t bytes) {
+    file.read(packed.data(), bytes, tensor.offset + first);
+    const int64_t count = std::min(2 * bytes, elements - 2 * first);
     pool.for_range(code_blocks(count), kGrain, [&](int64_t begin, int64_t end) {
       const int64_t at = begin * kCodeBlock;
       unpack_codes(packed.data<uint8_t>() + at / 2, std::min(count, end * kCodeBlock) - at,
-                   zero_code(FourBit::nf4), codes + (first + begin) * kCodeBlock / 2);
+                   zero_code(four_bit_of(format)), codes + first + at / 2);
     });
-  }
+  });
 }
 
 Weight decoded(Pool& pool, const Weight& packed, StorageFormat format) {
@@ -87,11 +103,28 @@ Weight decoded(Pool& pool, const Weight& packed, StorageFormat format) {
   return weight;
 }
 
+StorageFormat format_of(SourceDtype dtype) {
+  switch (dtype) {
+    case SourceDtype::nf4:
+      return StorageFormat::nf4;
+    case SourceDtype::nf4_double:
+      return StorageFormat::nf4_double;
+    case SourceDtype::fp4:
+      return StorageFormat::fp4;
+    case SourceDtype::fp4_double:
+      return StorageFormat::fp4_double;
+    case SourceDtype::int8:
+      return StorageFormat::int8;
+    default:
+      fail("INTERNAL", name_of(dtype), " is not a quantised format");
+  }
+}
+
 }  // namespace
 
-Weight load_packed_nf4(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
-  const bool nested = source.dtype == SourceDtype::nf4_double;
-  const StorageFormat kept = nested ? StorageFormat::nf4_double : StorageFormat::nf4;
+Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
+  const StorageFormat kept = format_of(source.dtype);
+  const bool nested = is_double(kept), int8 = kept == StorageFormat::int8;
   const bool decodes = format == StorageFormat::f32 || format == StorageFormat::bf16;
   if (format != kept && !decodes)
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype), " and stays so; ",
@@ -100,8 +133,8 @@ Weight load_packed_nf4(Pool& pool, const TensorSource& source, StorageFormat for
     refuse(source, "has the shape [", source.rows, ", ", source.cols,
            "]; expected positive sizes and at most 2^44 elements.");
   const int64_t elements = source.rows * source.cols;
-  const int64_t blocks = code_blocks(elements);
-  expect_bytes(source, "codes", source.bytes, packed_code_bytes(elements));
+  const int64_t blocks = int8 ? source.rows : code_blocks(elements);
+  expect_bytes(source, "codes", source.bytes, int8 ? elements : packed_code_bytes(elements));
   expect_bytes(source, "absmax", source.absmax.bytes, nested ? blocks : blocks * 4);
   if (nested) expect_bytes(source, "nested absmax", source.nested_absmax.bytes, nested_blocks(blocks) * 4);
   if (!std::isfinite(source.absmax_offset)) refuse(source, "has the mean scale ", source.absmax_offset, ".");
@@ -116,23 +149,26 @@ Weight load_packed_nf4(Pool& pool, const TensorSource& source, StorageFormat for
     read_span(source, source.absmax, weight.absmax());
     expect_scales(source, weight.absmax(), blocks);
   }
-  read_codes(pool, source, options, static_cast<uint8_t*>(weight.data()));
+  read_codes(pool, source, kept, options, static_cast<uint8_t*>(weight.data()));
   return decodes ? decoded(pool, weight, format) : std::move(weight);
 }
 
-PackedNf4 pack_nf4(Pool& pool, const Weight& weight) {
-  const bool nested = weight.format() == StorageFormat::nf4_double;
-  if (!nested && weight.format() != StorageFormat::nf4)
-    fail("CONFIG", "the weight is held as ", name_of(weight.format()), ", not as NF4");
+PackedWeight pack_weight(Pool& pool, const Weight& weight) {
+  if (!is_quantized(weight.format())) fail("CONFIG", "the weight is held as ", name_of(weight.format()), ", not as codes");
+  const bool nested = is_double(weight.format()), int8 = weight.format() == StorageFormat::int8;
   const int64_t elements = weight.rows() * weight.cols();
-  const int64_t blocks = code_blocks(elements);
-  PackedNf4 packed;
-  packed.codes.resize(static_cast<size_t>(packed_code_bytes(elements)));
-  pool.for_range(blocks, kGrain, [&](int64_t begin, int64_t end) {
-    const int64_t at = begin * kCodeBlock;
-    pack_codes(static_cast<const uint8_t*>(weight.data()) + at / 2, std::min(elements, end * kCodeBlock) - at,
-                        packed.codes.data() + at / 2);
-  });
+  const int64_t blocks = int8 ? weight.rows() : code_blocks(elements);
+  const auto* codes = static_cast<const uint8_t*>(weight.data());
+  PackedWeight packed;
+  if (int8) {
+    packed.codes.assign(codes, codes + elements);
+  } else {
+    packed.codes.resize(static_cast<size_t>(packed_code_bytes(elements)));
+    pool.for_range(blocks, kGrain, [&](int64_t begin, int64_t end) {
+      const int64_t at = begin * kCodeBlock;
+      pack_codes(codes + at / 2, std::min(elements, end * kCodeBlock) - at, packed.codes.data() + at / 2);
+    });
+  }
   const auto* scales = nested ? weight.absmax_codes() : reinterpret_cast<const uint8_t*>(weight.absmax());
   packed.absmax.assign(scales, scales + (nested ? blocks : blocks * 4));
   if (nested) {

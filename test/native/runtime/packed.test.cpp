@@ -1,4 +1,4 @@
-// NF4 weights as bitsandbytes packs them, into memory and out again: nothing may change, whatever the sizes.
+// Quantised weights as bitsandbytes packs them, into memory and out again: nothing may change, whatever the sizes.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -22,10 +22,16 @@ std::vector<uint8_t> bytes_of(const std::vector<float>& values) {
   return bytes;
 }
 
+/// Both lists have the quantised formats at their end, in one order.
+SourceDtype dtype_of(StorageFormat format) {
+  return static_cast<SourceDtype>(static_cast<int>(SourceDtype::nf4) + static_cast<int>(format) -
+                                  static_cast<int>(StorageFormat::nf4));
+}
+
 /// A weight of these sizes that was quantised here and packed, in a file as its parts lie in a model.
 struct Packed {
   Packed(Pool& pool, StorageFormat format, int64_t rows, int64_t cols)
-      : original(make(pool, format, rows, cols)), parts(pack_nf4(pool, original)), file(join()) {
+      : original(make(pool, format, rows, cols)), parts(pack_weight(pool, original)), file(join()) {
     const auto at = [&](size_t before, size_t bytes) {
       return FileSpan{file.path(), static_cast<int64_t>(before), static_cast<int64_t>(bytes)};
     };
@@ -33,7 +39,7 @@ struct Packed {
     source.name = std::string("w");
     source.file = file.path();
     source.bytes = static_cast<int64_t>(codes);
-    source.dtype = format == StorageFormat::nf4 ? SourceDtype::nf4 : SourceDtype::nf4_double;
+    source.dtype = dtype_of(format);
     source.rows = rows;
     source.cols = cols;
     source.absmax = at(codes, absmax);
@@ -42,7 +48,7 @@ struct Packed {
   }
 
   Weight original;
-  PackedNf4 parts;
+  PackedWeight parts;
   test::TemporaryFile file;
   TensorSource source;
 
@@ -63,7 +69,7 @@ struct Packed {
   }
 };
 
-bool same(const PackedNf4& a, const PackedNf4& b) {
+bool same(const PackedWeight& a, const PackedWeight& b) {
   return a.codes == b.codes && a.absmax == b.absmax && a.nested_absmax == b.nested_absmax &&
          a.absmax_offset == b.absmax_offset;
 }
@@ -75,7 +81,8 @@ std::vector<float> decoded(const Weight& weight) {
   return values;
 }
 
-constexpr StorageFormat kFormats[] = {StorageFormat::nf4, StorageFormat::nf4_double};
+constexpr StorageFormat kFormats[] = {StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::fp4,
+                                      StorageFormat::fp4_double, StorageFormat::int8};
 
 }  // namespace
 
@@ -91,7 +98,7 @@ TEST("packed weights come back as they were, at any size and in chunks of any si
         LoadOptions options;
         options.chunk_elements = chunk;
         const Weight weight = load_weight(pool, packed.source, format, options);
-        CHECK(same(pack_nf4(pool, weight), packed.parts));
+        CHECK(same(pack_weight(pool, weight), packed.parts));
         CHECK(decoded(weight) == decoded(packed.original));
         const auto bytes = static_cast<size_t>(weight_bytes(format, rows, cols));
         CHECK(std::memcmp(weight.data(), packed.original.data(), bytes) == 0);
@@ -144,14 +151,14 @@ TEST("packed weights whose sizes or scales cannot be are refused") {
     CHECK_EQ(refused([](TensorSource& s) { s.absmax.bytes -= 1; }), expected);
     CHECK_EQ(refused([](TensorSource& s) { s.absmax.offset = std::numeric_limits<int64_t>::max(); }), expected);
     CHECK_EQ(refused([](TensorSource& s) { s.absmax.file = "/no/such/file"; }), expected);
-    if (format == StorageFormat::nf4_double) {
+    if (is_double(format)) {
       CHECK_EQ(refused([](TensorSource& s) { s.nested_absmax.bytes += 4; }), expected);
       CHECK_EQ(refused([&](TensorSource& s) { s.absmax_offset = nan; }), expected);
     }
     for (const float bad : {nan, infinity, -1.0f}) {
-      const test::TemporaryFile scales(bytes_of(std::vector<float>(9, bad)));
+      const test::TemporaryFile scales(bytes_of(std::vector<float>(good.parts.absmax.size(), bad)));
       CHECK_EQ(refused([&](TensorSource& s) {
-                 FileSpan& span = format == StorageFormat::nf4 ? s.absmax : s.nested_absmax;
+                 FileSpan& span = is_double(format) ? s.nested_absmax : s.absmax;
                  span.file = scales.path();
                  span.offset = 0;
                }),

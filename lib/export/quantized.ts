@@ -1,0 +1,314 @@
+/**
+ * A model that is held quantised as a Hugging Face folder in the format of bitsandbytes, which transformers loads as it is:
+ * the very codes and scales that are held, so that loading and saving changes no bit. Weights that adapters change are
+ * quantised again with them, which may undo what was trained; so what is left of it is measured before anything is
+ * written.
+ */
+import type { BaseModel } from '../base.js'
+import { ConfigError, InternalError } from '../errors.js'
+import {
+  BLOCK,
+  CODE_TABLES,
+  type FourBit,
+  isStoredQuantized,
+  NESTED_BLOCK,
+  ROW_FORMAT,
+  ROW_SCALES,
+  SCALE_TABLE,
+  STATE,
+  storedQuantization,
+  tableHash,
+} from '../files/bnb.js'
+import { type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
+import type { SafetensorsInput } from '../files/safetensors.js'
+import type { TorchDtype } from '../files/tensor-source.js'
+import { addon, type MergeSums, type NativeModel, type PackedWeight } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { exactFormat, isQuantizedFormat } from '../weights.js'
+import type { Subject } from './drift.js'
+import type { QUANTIZED_DTYPES, SaveOptions, Survival } from './options.js'
+import { type MergeBase, nearestFileType, type OutTensor, outTensors, WeightReader } from './weights.js'
+
+type QuantizedType = (typeof QUANTIZED_DTYPES)[number]
+
+const DTYPES = { bf16: 'BF16', f16: 'F16', f32: 'F32' } as const
+
+const NAMES: Readonly<Record<QuantizedType, string>> = { nf4: 'NF4', fp4: 'FP4', int8: 'int8' }
+
+/** @throws {ConfigError} when the model is not held so */
+export function checkHeldAs({ base }: Subject, dtype: QuantizedType): void {
+  if (base.quantization.type === dtype) return
+  throw new ConfigError(
+    `${base.name} is not held in ${NAMES[dtype]}, so it cannot be saved so; load it with quantization ${dtype}, or choose another dtype.`,
+    { model: base.name, dtype },
+  )
+}
+
+/** How `writeQuantized` merges adapters. */
+export interface QuantizedMerge {
+  onto: MergeBase
+  /** As of `SaveOptions`. */
+  maxLoss: number
+  onProgress: SaveOptions['onProgress']
+}
+
+/**
+ * @param subject its base is held quantised
+ * @returns names of the files, and what is left of the adapters; null without any
+ * @throws {ConfigError} when more of them would be lost than `maxLoss`; nothing is written then
+ */
+export async function writeQuantized(
+  path: string,
+  { base, adapters }: Subject,
+  { onto, maxLoss, onProgress }: QuantizedMerge,
+  options: ModelFolderOptions = {},
+): Promise<{ files: string[]; survival: Survival | null }> {
+  const tensors = outTensors(base, adapters)
+  const adapted = tensors.filter(
+    ({ target, weight }) => target !== undefined && isHeldQuantized(base, weight),
+  )
+  const original = new WeightReader(base, [], 'original')
+  const reader = new WeightReader(base, adapters, onto)
+  const merged = addon().createModel(base.graph)
+  try {
+    const survival = await merge(merged, reader, adapted, { onProgress, signal: options.signal })
+    if (survival !== null) refuseLoss(base, survival, maxLoss)
+    const inputs: SafetensorsInput[] = []
+    const plain: string[] = []
+    for (const tensor of tensors) {
+      if (isHeldQuantized(base, tensor.weight)) {
+        inputs.push(...(await quantized(base, adapted.includes(tensor) ? merged : base.native, tensor)))
+        continue
+      }
+      if (tensor.kind === 'matrix') plain.push(tensor.name)
+      inputs.push(unquantized(base, tensor, tensor.target === undefined ? original : reader))
+    }
+    const quantization = quantizationConfig(base, plain)
+    return { files: await writeModelFolder(path, base.files, inputs, { ...options, quantization }), survival }
+  } finally {
+    merged.dispose()
+  }
+}
+
+function isHeldQuantized(base: BaseModel, weight: string): boolean {
+  return isQuantizedFormat(base.formats[weight])
+}
+
+/** Quantises the weights that adapters change into another model; null where there are none. */
+async function merge(
+  merged: NativeModel,
+  reader: WeightReader,
+  tensors: readonly OutTensor[],
+  { onProgress, signal }: { onProgress: SaveOptions['onProgress']; signal: AbortSignal | undefined },
+): Promise<Survival | null> {
+  if (tensors.length === 0) return null
+  const totalBytes = tensors.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
+  const total: MergeSums = { change: 0, kept: 0, error: 0 }
+  const each: Survival['tensors'] = []
+  let doneBytes = 0
+  for (const tensor of tensors) {
+    signal?.throwIfAborted()
+    const sums = await reader.mergeInto(merged, tensor)
+    each.push({ name: tensor.name, ...shares(sums) })
+    for (const key of ['change', 'kept', 'error'] as const) total[key] += sums[key]
+    doneBytes += tensor.rows * tensor.cols
+    onProgress?.({ phase: 'merge', doneBytes, totalBytes })
+  }
+  return { ...shares(total), tensors: each }
+}
+
+/** Of a change of nothing all is left. */
+function shares({ change, kept, error }: MergeSums): Omit<Survival, 'tensors'> {
+  if (change === 0) return { kept: 1, error: 0 }
+  return { kept: kept / change, error: Math.sqrt(error / change) }
+}
+
+function refuseLoss(base: BaseModel, { kept, error, tensors }: Survival, maxLoss: number): void {
+  if (maxLoss >= 1 || 1 - kept <= maxLoss) return
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`
+  const worst = tensors.reduce((least, tensor) => (tensor.kept < least.kept ? tensor : least))
+  const format = NAMES[base.quantization.type as QuantizedType]
+  throw new ConfigError(
+    `in ${format} ${percent(kept)} of what the adapters change would be left (least in ${worst.name}: ${percent(worst.kept)}), and at least ${percent(1 - maxLoss)} is asked for: rounding again undoes changes that are smaller than its steps. Write 16 bits, or keep the adapter a folder of its own over the ${format} model; maxLoss: 1 writes it all the same.`,
+    { kept, error, maxLoss, tensors },
+  )
+}
+
+function unquantized(base: BaseModel, tensor: OutTensor, reader: WeightReader): SafetensorsInput {
+  const { kind, tensors } = base.files
+  // GGUF files mix dtypes; transformers computes with one.
+  const type =
+    kind === 'gguf' ? nearestFileType(base) : exactFormat(tensors.get(tensor.weight)?.dtype ?? 'F32')
+  const shape = tensor.kind === 'vector' ? [tensor.cols] : [tensor.rows, tensor.cols]
+  return { name: tensor.name, dtype: DTYPES[type], shape, data: () => reader.rows(tensor, type) }
+}
+
+/** A weight and the tensors that bitsandbytes keeps beside it. */
+async function quantized(
+  base: BaseModel,
+  native: NativeModel,
+  tensor: OutTensor,
+): Promise<SafetensorsInput[]> {
+  const packed = () => translatedAsync(() => native.packed(tensor.weight).promise)
+  // Its parts may lie far apart in the file, so each is asked for when its turn comes.
+  const part: Part = (choose) => async () => choose(await packed()) ?? new Uint8Array()
+  const type = base.quantization.type as QuantizedType
+  if (type === 'int8') return int8Parts(tensor, part)
+  const double = base.formats[tensor.weight]?.endsWith('_double') ?? false
+  const dtype = base.files.tensors.get(tensor.weight)?.scales?.dtype ?? computeDtype(base)
+  const offset = double ? (await packed()).absmaxOffset : undefined
+  return fourBitParts(tensor, type, part, { dtype, offset })
+}
+
+type Part = (choose: (packed: PackedWeight) => Uint8Array | undefined) => () => Promise<Uint8Array>
+
+function int8Parts({ name, rows, cols }: OutTensor, part: Part): SafetensorsInput[] {
+  const module = name.replace(/\.weight$/, '')
+  return [
+    { name, dtype: 'I8', shape: [rows, cols], data: part(({ codes }) => codes) },
+    { name: module + ROW_SCALES, dtype: 'F32', shape: [rows], data: part(({ absmax }) => absmax) },
+    { name: module + ROW_FORMAT, dtype: 'U8', shape: [], data: new Uint8Array([0]) },
+  ]
+}
+
+/** @param state.offset mean of the scales; only with double quantisation */
+function fourBitParts(
+  { name, rows, cols }: OutTensor,
+  type: FourBit,
+  part: Part,
+  { dtype, offset }: { dtype: TorchDtype; offset: number | undefined },
+): SafetensorsInput[] {
+  const blocks = Math.ceil((rows * cols) / BLOCK)
+  const double = offset !== undefined
+  const state = new TextEncoder().encode(quantState(type, [rows, cols], dtype, offset))
+  const own: SafetensorsInput[] = [
+    { name, dtype: 'U8', shape: [Math.ceil((rows * cols) / 2), 1], data: part(({ codes }) => codes) },
+    {
+      name: `${name}.absmax`,
+      dtype: double ? 'U8' : 'F32',
+      shape: [blocks],
+      data: part(({ absmax }) => absmax),
+    },
+  ]
+  if (double)
+    own.push(
+      {
+        name: `${name}.nested_absmax`,
+        dtype: 'F32',
+        shape: [Math.ceil(blocks / NESTED_BLOCK)],
+        data: part(({ nestedAbsmax }) => nestedAbsmax),
+      },
+      { name: `${name}.nested_quant_map`, dtype: 'F32', shape: [256], data: scaleTable() },
+    )
+  own.push(
+    { name: `${name}.quant_map`, dtype: 'F32', shape: [16], data: codeTable(type) },
+    { name: name + STATE + type, dtype: 'U8', shape: [state.length], data: state },
+  )
+  return own
+}
+
+/** What bitsandbytes notes of a weight, in the spelling of Python's json. */
+function quantState(
+  type: FourBit,
+  shape: readonly number[],
+  dtype: TorchDtype,
+  nestedOffset: number | undefined,
+): string {
+  const begin = `{"quant_type": "${type}", "blocksize": ${BLOCK}, "dtype": "${dtype}", "shape": [${shape.join(', ')}]`
+  if (nestedOffset === undefined) return `${begin}}`
+  return `${begin}, "nested_blocksize": ${NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": ${pythonFloat(nestedOffset)}}`
+}
+
+/** The shortest digits that read back as the number, with an exponent below 1e-4, as Python writes them. */
+function pythonFloat(value: number): string {
+  const size = Math.abs(value)
+  if (size !== 0 && size < 1e-4) return value.toExponential().replace(/e-(\d)$/, 'e-0$1')
+  return Number.isInteger(value) ? `${value}.0` : String(value)
+}
+
+/** The dtype that transformers computes in, of a model that was quantised here. */
+function computeDtype(base: BaseModel): TorchDtype {
+  const { kind, config } = base.files
+  if (kind === 'gguf') return nearestFileType(base) === 'f16' ? 'float16' : 'bfloat16'
+  const dtype = config.dtype ?? config.torch_dtype
+  return dtype === 'float32' || dtype === 'float16' ? dtype : 'bfloat16'
+}
+
+/** As in the model's files, if they were quantised so; else as transformers writes it. */
+function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<string, unknown> {
+  const { quantization } = base
+  const { config, path } = base.files
+  if (storedQuantization(config, path) !== undefined)
+    return { ...(config.quantization_config as object), bnb_4bit_quant_storage: 'uint8' }
+  const skipped = plain.filter(
+    (name) => name.startsWith('lm_head') || isStoredQuantized({ skipped: [] }, name),
+  )
+  const int8 = quantization.type === 'int8'
+  return {
+    _load_in_4bit: !int8,
+    _load_in_8bit: int8,
+    // Of int8 what transformers writes where nothing was said of 4 bits.
+    bnb_4bit_compute_dtype: int8 ? 'float32' : computeDtype(base),
+    bnb_4bit_quant_storage: 'uint8',
+    bnb_4bit_quant_type: int8 ? 'fp4' : quantization.type,
+    bnb_4bit_use_double_quant: 'doubleQuant' in quantization && quantization.doubleQuant,
+    llm_int8_enable_fp32_cpu_offload: false,
+    llm_int8_has_fp16_weight: false,
+    llm_int8_skip_modules: skipped.length === 0 ? null : skipped.map((name) => name.replace(/\.weight$/, '')),
+    llm_int8_threshold: 6.0,
+    load_in_4bit: !int8,
+    load_in_8bit: int8,
+    quant_method: 'bitsandbytes',
+  }
+}
+
+/** The magnitudes of FP4 in the order of its codes, in twelfths: two bits of exponent and one of mantissa, without a sign. */
+const FP4_TWELFTHS = [0, 0.0625, 8, 12, 4, 6, 2, 3]
+
+/** The numbers that the sixteen codes stand for; those of NF4 are from Dettmers et al. 2023, arXiv 2305.14314, appendix E. */
+const CODES: Readonly<Record<FourBit, readonly number[]>> = {
+  nf4: [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023,
+    1.0,
+  ],
+  fp4: [...FP4_TWELFTHS.map((size) => size / 12), ...FP4_TWELFTHS.map((size) => 0 - size / 12)],
+}
+
+function codeTable(type: FourBit): Uint8Array {
+  return checkedTable(Float32Array.from(CODES[type]), CODE_TABLES[type])
+}
+
+/**
+ * The numbers that codes of scales stand for: a dynamic map (Dettmers 2016, arXiv 1511.04561) of seven decades, of which
+ * each has twice as many steps as the one below.
+ */
+function scaleTable(): Uint8Array {
+  const values = [0, 1]
+  for (let decade = 0; decade < 7; decade++) {
+    const steps = 2 ** decade
+    const size = Math.fround(10 ** (decade - 6))
+    const bounds = linspace(Math.fround(0.1), 1, steps + 1)
+    for (let i = 0; i < steps; i++) {
+      const mean = Math.fround(Math.fround((bounds[i] as number) + (bounds[i + 1] as number)) / 2)
+      values.push(Math.fround(size * mean), -Math.fround(size * mean))
+    }
+  }
+  return checkedTable(Float32Array.from(values).sort(), SCALE_TABLE)
+}
+
+/** In fp32 with fused steps, from both ends to the middle, as torch counts. */
+function linspace(start: number, end: number, count: number): number[] {
+  const step = Math.fround(Math.fround(end - start) / (count - 1))
+  return Array.from({ length: count }, (_, i) =>
+    Math.fround(i < count / 2 ? start + step * i : end - step * (count - i - 1)),
+  )
+}
+
+/** A table must be the one that the reader of such files asks for. */
+function checkedTable(values: Float32Array, sha256: string): Uint8Array {
+  const bytes = new Uint8Array(values.buffer)
+  if (tableHash(bytes) === sha256) return bytes
+  throw new InternalError('a table of codes is not the one that bitsandbytes has')
+}
