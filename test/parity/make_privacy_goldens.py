@@ -93,7 +93,8 @@ def log_a(q: float, sigma: float, order: float) -> mp.mpf:
 
 
 def divergences() -> list[dict]:
-    grid = itertools.product((1e-4, 0.01, 0.1, 0.5, 0.9), (0.3, 0.8, 2.0, 5.0, 20.0), (1.1, 1.5, 2.0, 3.7, 10.9, 64.0))
+    rates, sigmas = (1e-9, 1e-4, 0.01, 0.1, 0.5, 0.9), (0.1, 0.3, 0.8, 2.0, 5.0, 20.0)
+    grid = itertools.product(rates, sigmas, (1.1, 1.5, 2.0, 3.7, 8.3, 10.9, 64.0))
     return [{"setting": list(row), "log_a": float(log_a(*row))} for row in grid]
 
 
