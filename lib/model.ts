@@ -313,7 +313,7 @@ export class Model {
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(description, true, null)
       try {
-        await initialise(state.native, description.factors, this.#base.native, seed)
+        await initialise(state.native, description, this.#base, seed)
       } catch (error) {
         state.native.dispose()
         throw error
@@ -378,7 +378,7 @@ export class Model {
       const state = createAdapter(folder.description, options.trainable ?? false, folder.baseFingerprint)
       try {
         const unsaved = folder.description.factors.filter(({ tensor }) => tensor === undefined)
-        await initialise(state.native, unsaved, this.#base.native, 0)
+        await initialise(state.native, { factors: unsaved, starts: [] }, this.#base, 0)
         for await (const { name, values } of folder.parameters()) state.native.write(name, 'value', values)
       } catch (error) {
         state.native.dispose()

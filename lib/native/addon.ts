@@ -66,6 +66,8 @@ export interface LowRankSlot {
   snapshotA?: string
   snapshotB?: string
   snapshotRatio?: string
+  /** What is added is s * (B A - ratio B* A*) x instead. Default false. */
+  subtracts?: boolean
   /**
    * With `a2` [r2, in] and `b2` [out, r2] the change is the Hadamard product (b a) ∘ (b2 a2), where `a` is [r1, in] and
    * `b` [out, r1]: a product of rank r1 r2, which is `rank`.
@@ -327,6 +329,34 @@ export interface MergeSums {
   error: number
 }
 
+/** What `NativeModel.decompose` takes apart, and into what. */
+export interface DecomposeOptions {
+  /** `svd`: A and B have the roots of the largest singular values; `qr`: B has orthonormal columns. */
+  form: 'svd' | 'qr'
+  rank: number
+  /** Of `svd`: products with this many blocks of vectors; default as many as it takes. */
+  blocks?: number
+  /** Of `svd`: of the vectors that it begins with. Default 0. */
+  seed?: number
+  /** Where the weight was read from: taken apart is what that holds beyond the weight. */
+  source?: TensorSource
+  /** Taken apart is what these change of the weight at node `target`. */
+  adapters: ReadWeightOptions['adapters']
+  target?: string
+}
+
+/** Factors of a matrix. */
+export interface Decomposition {
+  /** `[rank, in]` */
+  a: Float32Array
+  /** `[out, rank]` */
+  b: Float32Array
+  /** Sum of the squares of the matrix's elements. */
+  square: number
+  /** The same of B A, which is nearest to the matrix. */
+  kept: number
+}
+
 /** A weight as bitsandbytes stores it: bytes of codes and of scales, little-endian. */
 export interface PackedWeight {
   /** `[ceil(elements / 2)]`, element 2j in the high nibble; of int8 `[elements]`, signed. */
@@ -348,6 +378,8 @@ export interface NativeModel {
   readWeight(name: string, options: ReadWeightOptions): Job<Uint8Array>
   /** Makes a weight of another model with adapters in it, quantised as it is held there; once, like `loadWeight`. */
   mergeWeight(name: string, options: MergeWeightOptions): Job<MergeSums>
+  /** Factors whose product comes near a loaded weight, what its format lost of it, or what an adapter changes of it. */
+  decompose(name: string, options: DecomposeOptions): Job<Decomposition>
   /** A quantised weight. */
   packed(name: string): Job<PackedWeight>
   /** Names of declared weights that have not been loaded. */

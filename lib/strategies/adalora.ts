@@ -8,7 +8,7 @@ import { ConfigError } from '../errors.js'
 import type { LowRankSlot } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions } from '../schema.js'
-import { pickColumns, pickRows } from './convert.js'
+import { pickColumns, pickRows } from './factors.js'
 import { loraRules } from './lora.js'
 import type {
   Conversion,

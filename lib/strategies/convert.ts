@@ -2,6 +2,7 @@
 import { UnsupportedError } from '../errors.js'
 import type { KroneckerSlot, LowRankSlot } from '../native/addon.js'
 import type { AdapterDescription } from './describe.js'
+import { factorA, factorB, pickColumns, pickRows, snapshotRatio } from './factors.js'
 import { type LoraConfig, lora } from './lora.js'
 import type { Conversion, LinearSite, ReadFactor } from './strategy.js'
 import { targetNames } from './targets.js'
@@ -67,26 +68,6 @@ const rankOf = (read: ReadFactor, slot: LowRankSlot): number =>
 function actingRanks(read: ReadFactor, slot: LowRankSlot): number[] {
   const gains = [slot.d, slot.mask].flatMap((name) => (name === undefined ? [] : [read(name)]))
   return [...Array(rankOf(read, slot)).keys()].filter((i) => gains.every((values) => values[i] !== 0))
-}
-
-/** Some rows of `[rows, cols]`, in the given order. */
-export function pickRows(values: Float32Array, rows: number, picked: readonly number[]): Float32Array {
-  if (picked.length === rows) return values
-  const cols = values.length / rows
-  const out = new Float32Array(picked.length * cols)
-  picked.forEach((row, i) => {
-    out.set(values.subarray(row * cols, (row + 1) * cols), i * cols)
-  })
-  return out
-}
-
-/** Some columns of `[rows, cols]`, in the given order. */
-export function pickColumns(values: Float32Array, cols: number, picked: readonly number[]): Float32Array {
-  if (picked.length === cols) return values
-  return Float32Array.from({ length: (values.length / cols) * picked.length }, (_, i) => {
-    const row = Math.floor(i / picked.length)
-    return values[row * cols + (picked[i % picked.length] as number)] as number
-  })
 }
 
 /** kron(C, d d2) = kron(C, d) kron(I, d2), which has rank p r. */
@@ -205,81 +186,4 @@ function most(values: readonly number[]): number {
   const counts = new Map<number, number>()
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1)
   return [...counts].reduce((best, one) => (one[1] > best[1] ? one : best))[0]
-}
-
-/** How far a slot's own product counts for more, and its snapshot against it; 0 without one. */
-function snapshotRatio(read: ReadFactor, { snapshotRatio: name }: LowRankSlot): number {
-  return name === undefined ? 0 : (read(name)[0] as number)
-}
-
-/**
- * A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. With a snapshot that acts,
- * `[2 rank, cols]`: (1 + ratio) A over - ratio A*.
- */
-export function factorA(read: ReadFactor, slot: LowRankSlot, cols: number): Float32Array {
-  const { a, a2, d, mask, rank, snapshotA } = slot
-  const stored = read(a)
-  const ratio = snapshotRatio(read, slot)
-  if (ratio !== 0) {
-    const taken = read(snapshotA as string)
-    const both = new Float32Array(2 * rank * cols)
-    both.set(stored.map((value) => (1 + ratio) * value))
-    both.set(
-      taken.map((value) => -ratio * value),
-      rank * cols,
-    )
-    return both
-  }
-  if (a2 !== undefined) return rowProducts(stored, read(a2), cols)
-  const width = stored.length / rank
-  const values = new Float32Array(rank * cols)
-  for (let i = 0; i < rank; i++) values.set(stored.subarray(i * width, i * width + cols), i * cols)
-  for (const gains of [d, mask]) if (gains !== undefined) scaleRows(values, read(gains), cols)
-  return values
-}
-
-/** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. With a snapshot that acts, B beside B*. */
-export function factorB(read: ReadFactor, slot: LowRankSlot, rows: number): Float32Array {
-  const { b, b2, bGain, rank, snapshotB } = slot
-  if (snapshotRatio(read, slot) !== 0) {
-    const [own, taken] = [read(b), read(snapshotB as string)]
-    const both = new Float32Array(rows * 2 * rank)
-    for (let i = 0; i < rows; i++) {
-      both.set(own.subarray(i * rank, (i + 1) * rank), 2 * i * rank)
-      both.set(taken.subarray(i * rank, (i + 1) * rank), (2 * i + 1) * rank)
-    }
-    return both
-  }
-  if (b2 !== undefined) return columnProducts(read(b), read(b2), rows)
-  const values = read(b).subarray(0, rows * rank)
-  if (bGain !== undefined) scaleRows(values, read(bGain), rank)
-  return values
-}
-
-/** Row i n2 + j is row i of the first [n1, cols] times row j of the second [n2, cols], element by element. */
-function rowProducts(first: Float32Array, second: Float32Array, cols: number): Float32Array {
-  const [count, others] = [first.length / cols, second.length / cols]
-  const out = new Float32Array(count * others * cols)
-  for (let row = 0; row < count * others; row++) {
-    const [i, j] = [Math.floor(row / others) * cols, (row % others) * cols]
-    for (let c = 0; c < cols; c++) out[row * cols + c] = (first[i + c] as number) * (second[j + c] as number)
-  }
-  return out
-}
-
-/** The same of the columns of [rows, n1] and [rows, n2]. */
-function columnProducts(first: Float32Array, second: Float32Array, rows: number): Float32Array {
-  const [count, others] = [first.length / rows, second.length / rows]
-  const out = new Float32Array(rows * count * others)
-  for (let at = 0; at < out.length; at++) {
-    const [row, column] = [Math.floor(at / (count * others)), at % (count * others)]
-    const i = row * count + Math.floor(column / others)
-    out[at] = (first[i] as number) * (second[row * others + (column % others)] as number)
-  }
-  return out
-}
-
-function scaleRows(values: Float32Array, gains: Float32Array, cols: number): void {
-  for (let i = 0; i < values.length; i++)
-    values[i] = (values[i] as number) * (gains[Math.floor(i / cols)] as number)
 }

@@ -5,18 +5,9 @@
  */
 import * as z from 'zod'
 import { deepFreeze, integer, numberWithin, parseOptions, positive } from '../schema.js'
-import { factorA, factorB } from './convert.js'
-import type { AdapterDescription } from './describe.js'
-import { type LoraConfig, loraRules, overLora } from './lora.js'
-import type {
-  Conversion,
-  Factor,
-  LinearAdapter,
-  ReadFactor,
-  RunFacts,
-  StepRules,
-  StrategyRules,
-} from './strategy.js'
+import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
+import { savedWithSnapshot, withSnapshot } from './snapshot.js'
+import type { RunFacts, StepRules, StrategyRules } from './strategy.js'
 
 /** Options of Delta-LoRA: those of LoRA without dropout, and how the weight moves. */
 export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
@@ -30,6 +21,7 @@ export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
   readonly startStep: number
   /** Always 0: the weight moves by what acts on every input, and dropout is of the adapter's. */
   readonly loraDropout: 0
+  readonly initLoraWeights: DrawnStart
 }
 
 /** What `deltaLora()` takes. */
@@ -47,6 +39,7 @@ const schema = z.strictObject({
   loraDropout: numberWithin(0, 0, '0, as Delta-LoRA has no dropout')
     .default(0)
     .describe('Must be 0: the weight moves by what acts on every input.'),
+  initLoraWeights: drawnStart(),
 }) as unknown as z.ZodObject & z.ZodType<DeltaLoraConfig>
 
 /**
@@ -74,21 +67,14 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
   paper: 'arXiv 2309.02411',
   trainable: 'A and B of every adapted linear, and by them the weight',
   schema,
-  linears: (config, sites) => loraRules.linears(asLora(config), sites).map(withSnapshot),
-  savedAs,
+  linears: (config, sites) =>
+    loraRules
+      .linears(asLora(config), sites)
+      .map((answer) =>
+        withSnapshot(answer, { name: RATIO, initialiser: { kind: 'zeros' }, subtracts: false }),
+      ),
+  savedAs: (config, description, read) => savedWithSnapshot(asLora(config), description, read),
   steps: takesSnapshot,
-}
-
-function withSnapshot({ slot, factors }: LinearAdapter): LinearAdapter {
-  const still = (name: string, rows: number, cols: number): Factor => {
-    return { name, rows, cols, trained: false, initialiser: { kind: 'zeros' }, group: 'lora' }
-  }
-  const copies = factors.map(({ name, rows, cols }) => still(`${name}.snapshot`, rows, cols))
-  const [snapshotA, snapshotB] = copies.map(({ name }) => name) as [string, string]
-  return {
-    slot: { ...slot, snapshotA, snapshotB, snapshotRatio: RATIO },
-    factors: [...factors, ...copies, still(RATIO, 1, 1)],
-  }
 }
 
 /** A snapshot stays with its adapter: a later run goes on from it. */
@@ -106,36 +92,5 @@ function takesSnapshot({ lambda, startStep }: DeltaLoraConfig, { description, na
     updated: async (step) => {
       if (step > startStep) take()
     },
-  }
-}
-
-/** Plain LoRA: of the same rank while the weight stands still, of twice the rank once it moves. */
-function savedAs(
-  config: DeltaLoraConfig,
-  { spec, factors }: AdapterDescription,
-  read: ReadFactor,
-): Conversion {
-  const moves = read(RATIO)[0] !== 0
-  if (!moves) return { strategy: deepFreeze(asLora(config)), read }
-  // The scale stays: alpha / r, or alpha / sqrt(r).
-  const alphas = config.useRslora ? Math.SQRT2 : 2
-  const times = (by: number, pattern: Readonly<Record<string, number>>) =>
-    Object.fromEntries(Object.entries(pattern).map(([key, value]) => [key, value * by]))
-  const shapes = new Map(factors.map((factor) => [factor.name, factor]))
-  const values = new Map(
-    spec.slots.flatMap((slot) => [
-      [slot.a, () => factorA(read, slot, (shapes.get(slot.a) as Factor).cols)],
-      [slot.b, () => factorB(read, slot, (shapes.get(slot.b) as Factor).rows)],
-    ]),
-  )
-  return {
-    strategy: deepFreeze({
-      ...asLora(config),
-      r: config.r * 2,
-      loraAlpha: config.loraAlpha * alphas,
-      rankPattern: times(2, config.rankPattern),
-      alphaPattern: times(alphas, config.alphaPattern),
-    }),
-    read: (name) => (values.get(name) as () => Float32Array)(),
   }
 }

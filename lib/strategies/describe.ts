@@ -1,10 +1,19 @@
 /** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
-import { InternalError } from '../errors.js'
+import { ConfigError, InternalError } from '../errors.js'
+import type { TensorSource } from '../files/tensor-source.js'
 import type { Graph, GraphWeight } from '../graph/graph.js'
-import type { AdapterSpec, NativeAdapter, NativeModel } from '../native/addon.js'
+import type { AdapterSpec, LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
-import type { Factor, Initialiser, LinearSite, OptimizerGroup, StrategyConfig } from './strategy.js'
+import { describeQuantization, type Quantization } from './quantization.js'
+import type {
+  ComputedStart,
+  Factor,
+  Initialiser,
+  LinearSite,
+  OptimizerGroup,
+  StrategyConfig,
+} from './strategy.js'
 import { checkPatterns, resolveTargets } from './targets.js'
 import { torchUniform } from './torch-random.js'
 
@@ -14,6 +23,8 @@ export interface AdapterDescription {
   spec: AdapterSpec
   /** By name, in the order of `spec.parameters`. */
   factors: Factor[]
+  /** Slots whose start values are computed. */
+  starts: { slot: LowRankSlot; start: ComputedStart }[]
   /** Further tensors of shared factors: in files every linear has a copy. */
   repeats: { factor: Factor; tensor: { name: string; shape: number[] } }[]
   /** Of linears that have no rank left: in files they are there, with no elements. */
@@ -85,6 +96,7 @@ export function describeAdapter(
       ),
     },
     factors: list,
+    starts: answers.flatMap(({ slot, start }) => (start === undefined ? [] : [{ slot, start }])),
     repeats,
     empty: [...factors.values()].filter(({ rows, cols }) => rows * cols === 0),
     groups: groups.map((group) => ({
@@ -96,18 +108,29 @@ export function describeAdapter(
   }
 }
 
-/** Gives every factor of a new adapter its start values. */
+/** What start values may be made from. */
+export interface StartingBase {
+  native: NativeModel
+  graph: Graph
+  files: { tensors: ReadonlyMap<string, TensorSource> }
+  quantization: Quantization
+}
+
+/**
+ * Gives every factor of a new adapter its start values.
+ * @throws {ConfigError} for what quantisation took from a base that is not quantised, or was in its files already
+ */
 export async function initialise(
   adapter: NativeAdapter,
-  factors: readonly Factor[],
-  base: NativeModel,
+  { factors, starts }: Pick<AdapterDescription, 'factors' | 'starts'>,
+  base: StartingBase,
   seed: number,
 ): Promise<void> {
   for (const { name, rows, cols, initialiser } of factors) {
     if (initialiser.kind === 'weight')
-      await translatedAsync(() => adapter.copyWeight(name, base, initialiser.weight).promise)
+      await translatedAsync(() => adapter.copyWeight(name, base.native, initialiser.weight).promise)
     else if (initialiser.kind === 'row_norms')
-      await translatedAsync(() => adapter.fillRowNorms(name, base).promise)
+      await translatedAsync(() => adapter.fillRowNorms(name, base.native).promise)
     else if (initialiser.kind === 'torch_uniform') {
       const { seed: own, bound, skip } = initialiser
       adapter.write(name, 'value', torchUniform(own, rows * cols, bound, skip))
@@ -115,6 +138,44 @@ export async function initialise(
       adapter.fill(name, { ...initialiser, seed })
     else adapter.fill(name, initialiser)
   }
+  for (const { slot, start } of starts) await computeStart(adapter, slot, start, base, seed)
+}
+
+async function computeStart(
+  adapter: NativeAdapter,
+  { target, rank, scale, a, b, snapshotA, snapshotB }: LowRankSlot,
+  { of, form, blocks }: ComputedStart,
+  base: StartingBase,
+  seed: number,
+): Promise<void> {
+  const node = base.graph.nodes.find(({ path }) => path === target)
+  if (node?.op !== 'linear') throw new InternalError(`${target} is no linear, and its weight is asked for`)
+  const source = of === 'loss' ? { source: originalOf(node.weight, base) } : {}
+  const options = { form, rank, seed, adapters: [], ...(blocks === undefined ? {} : { blocks }), ...source }
+  const factors = await translatedAsync(() => base.native.decompose(node.weight, options).promise)
+  if (factors.square === 0) return // nothing was lost here
+  const share = form === 'svd' ? 1 / Math.sqrt(scale) : 1
+  for (const [names, values] of [
+    [[a, snapshotA], factors.a.map((value) => value * share)],
+    [[b, snapshotB], factors.b.map((value) => value * share)],
+  ] as const)
+    for (const name of names) if (name !== undefined) adapter.write(name, 'value', values)
+}
+
+/** Where a weight lies as it was before it was quantised. */
+function originalOf(weight: string, { files, quantization }: StartingBase): TensorSource {
+  const source = files.tensors.get(weight) as TensorSource
+  const why =
+    quantization.type === 'none'
+      ? 'the model was loaded without any; load it with quantization nf4'
+      : source.scales !== undefined
+        ? `its files hold ${describeQuantization(quantization)} already; load the model that it was made from, with that quantization`
+        : undefined
+  if (why === undefined) return source
+  throw new ConfigError(
+    `init_lora_weights is loftq, which gives back what quantisation took from the weights, and ${why}.`,
+    { weight, quantization },
+  )
 }
 
 function indexOf(group: string, groups: readonly OptimizerGroup[]): number {

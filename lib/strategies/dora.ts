@@ -5,12 +5,13 @@
  */
 import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
-import { type LoraConfig, loraRules, overLora } from './lora.js'
+import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import type { Factor, StrategyRules } from './strategy.js'
 
 /** Options of DoRA: those of LoRA. */
 export interface DoraConfig extends Omit<LoraConfig, 'name'> {
   readonly name: 'dora'
+  readonly initLoraWeights: DrawnStart
 }
 
 /** What `dora()` takes. */
@@ -19,6 +20,7 @@ export type DoraOptions = Partial<Omit<DoraConfig, 'name'>>
 const schema = z.strictObject({
   ...loraRules.schema.shape,
   name: z.literal('dora'),
+  initLoraWeights: drawnStart(),
 }) as unknown as z.ZodObject & z.ZodType<DoraConfig>
 
 /**

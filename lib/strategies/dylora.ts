@@ -6,12 +6,13 @@ import * as z from 'zod'
 import { deepFreeze, flag, parseOptions, word } from '../schema.js'
 import { counterUniform } from './counter-random.js'
 import type { AdapterDescription } from './describe.js'
-import { type LoraConfig, loraRules, overLora } from './lora.js'
+import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import type { Conversion, Factor, ReadFactor, RunFacts, StepRules, StrategyRules } from './strategy.js'
 
 /** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
 export interface DyloraConfig extends Omit<LoraConfig, 'name'> {
   readonly name: 'dylora'
+  readonly initLoraWeights: DrawnStart
   /**
    * What a step with b ranks in use trains: `last`, rank b alone, the others being used as they are (the authors'
    * training script, and the default); or `active`, all b of them.
@@ -39,6 +40,7 @@ const schema = z
   .strictObject({
     ...loraRules.schema.shape,
     name: z.literal('dylora'),
+    initLoraWeights: drawnStart(),
     trainedRanks: word(['last', 'active'])
       .default('last')
       .describe(

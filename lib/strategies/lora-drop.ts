@@ -5,13 +5,14 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions, text, word } from '../schema.js'
-import { type LoraConfig, lora, loraRules, overLora } from './lora.js'
+import { type DrawnStart, drawnStart, type LoraConfig, lora, loraRules, overLora } from './lora.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
 import { lastName } from './targets.js'
 
 /** Options of LoRA-drop: those of LoRA, how the probe is made, and what it found. */
 export interface LoraDropConfig extends Omit<LoraConfig, 'name'> {
   readonly name: 'lora-drop'
+  readonly initLoraWeights: DrawnStart
   /** Share of a group's importance that the linears with a pair of their own have, in [0, 1]. 1 keeps all. Default 0.9. */
   readonly threshold: number
   /** Share of the training data that the probe takes, in (0, 1]. Default 0.1. */
@@ -30,6 +31,7 @@ export type LoraDropOptions = Partial<Omit<LoraDropConfig, 'name'>>
 const schema = z.strictObject({
   ...loraRules.schema.shape,
   name: z.literal('lora-drop'),
+  initLoraWeights: drawnStart(),
   threshold: numberWithin(0, 1, 'a number from 0 to 1')
     .default(0.9)
     .describe(

@@ -4,7 +4,7 @@
  */
 import * as z from 'zod'
 import { deepFreeze, flag, parseOptions } from '../schema.js'
-import { type LoraConfig, loraRules, overLora } from './lora.js'
+import { checkStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import type { StrategyRules } from './strategy.js'
 
 /** Options of LoRA-FA: those of LoRA, and how B's gradient is used. */
@@ -21,15 +21,19 @@ export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
 /** What `loraFa()` takes. */
 export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
 
-const schema = z.strictObject({
-  ...loraRules.schema.shape,
-  name: z.literal('lora-fa'),
-  projectGradient: flag()
-    .default(true)
-    .describe(
-      "Before each update the gradient of `B` becomes `dB (A Aᵀ + 1e-8 I)⁻¹ / s²`, so that the weight moves as nearly along the full gradient as `A` allows (the paper's second version, and PEFT's optimiser). `false`: the plain gradient of the first version.",
-    ),
-}) as unknown as z.ZodObject & z.ZodType<LoraFaConfig>
+const schema = z
+  .strictObject({
+    ...loraRules.schema.shape,
+    name: z.literal('lora-fa'),
+    projectGradient: flag()
+      .default(true)
+      .describe(
+        "Before each update the gradient of `B` becomes `dB (A Aᵀ + 1e-8 I)⁻¹ / s²`, so that the weight moves as nearly along the full gradient as `A` allows (the paper's second version, and PEFT's optimiser). `false`: the plain gradient of the first version.",
+      ),
+  })
+  .superRefine((config, context) =>
+    checkStart(config as unknown as LoraFaConfig, context),
+  ) as unknown as z.ZodObject & z.ZodType<LoraFaConfig>
 
 /**
  * LoRA with a frozen A. Takes half of LoRA's trained parameters for square layers and keeps no inputs for the backward
@@ -53,9 +57,11 @@ export const loraFaRules: StrategyRules<LoraFaConfig> = {
   trainable: 'B of every adapted linear; A stays as it was drawn',
   schema,
   linears: (config, sites) =>
-    loraRules.linears(asLora(config), sites).map(({ slot, factors }) => ({
-      slot,
-      factors: factors.map((factor) => (factor.name === slot.a ? { ...factor, trained: false } : factor)),
+    loraRules.linears(asLora(config), sites).map((answer) => ({
+      ...answer,
+      factors: answer.factors.map((factor) =>
+        factor.name === answer.slot.a ? { ...factor, trained: false } : factor,
+      ),
       projected: config.projectGradient,
     })),
 }

@@ -3,9 +3,23 @@
  * PEFT's (A uniform by Kaiming's rule where the paper has a Gaussian; B zero).
  */
 import * as z from 'zod'
+import { ConfigError } from '../errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions, positive, text, word } from '../schema.js'
+import type { AdapterDescription } from './describe.js'
 import { rankLookup } from './patterns.js'
-import type { Initialiser, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+import { savedWithSnapshot, withSnapshot } from './snapshot.js'
+import type {
+  ComputedStart,
+  Initialiser,
+  LinearAdapter,
+  LinearSite,
+  ReadFactor,
+  StrategyConfig,
+  StrategyRules,
+} from './strategy.js'
+
+/** Start values that are drawn. */
+export type DrawnStart = boolean | 'gaussian'
 
 /** Options of LoRA; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface LoraConfig extends StrategyConfig {
@@ -32,10 +46,14 @@ export interface LoraConfig extends StrategyConfig {
   /** Scale by loraAlpha / sqrt(r) (arXiv 2312.03732). Default false. */
   readonly useRslora: boolean
   /**
-   * true: A uniform, B zero. gaussian: A normal with deviation 1 / r, B zero. false: both uniform, so that the adapter
-   * changes the output from the start (for debugging).
+   * How A and B start. true: A uniform, B zero. gaussian: A normal with deviation 1 / r, B zero. false: both uniform, so
+   * that the adapter changes the output from the start (for debugging). From the weight W, which stays as it is, the
+   * start values being subtracted from what the adapter adds: pissa, its r largest singular values and their vectors
+   * (arXiv 2404.02948); pissa_niter_4, the same from so many more products with W, sooner and less exactly; olora, the
+   * first r columns and rows of its QR factorisation (arXiv 2406.01775). loftq: what quantisation took from W, as nearly
+   * as rank r allows, so that the adapter starts by giving it back (arXiv 2310.08659).
    */
-  readonly initLoraWeights: boolean | 'gaussian'
+  readonly initLoraWeights: DrawnStart | 'pissa' | `pissa_niter_${number}` | 'olora' | 'loftq'
   /** Only `none`: biases of the base stay frozen. */
   readonly bias: 'none'
 }
@@ -47,48 +65,89 @@ const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one n
   error: 'all-linear, a list of module names, or a regular expression',
 })
 
-const schema = z.strictObject({
-  name: z.literal('lora'),
-  r: integer(1).default(8).describe('The rank. Memory of the adapter grows with it.'),
-  loraAlpha: positive().default(8).describe("The adapter's output is scaled by `lora_alpha / r`."),
-  loraDropout: numberWithin(0, 0.999999, 'a number in [0, 1)')
-    .default(0)
-    .describe("Dropout on the adapter's input, in training only."),
-  targetModules: modules
-    .default('all-linear')
-    .describe(
-      "What is adapted. Names match a module's last name or the end of its path after a dot; an expression must match the whole path.",
-    ),
-  excludeModules: modules.nullable().default(null).describe('Modules to leave out.'),
-  layersToTransform: z
-    .union([integer(0), z.array(integer(0)).min(1, { error: 'at least one layer' })], {
-      error: 'a layer index or a list of them',
-    })
-    .nullable()
-    .default(null)
-    .describe('Adapt only these layers, counted from 0.'),
-  rankPattern: z
-    .record(z.string(), integer(1))
-    .default({})
-    .describe('Other ranks for modules whose path ends in the pattern; the first one that matches counts.'),
-  alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `lora_alpha`.'),
-  useRslora: z
-    .boolean({ error: 'true or false' })
-    .default(false)
-    .describe('Scale by `lora_alpha / sqrt(r)` instead (arXiv 2312.03732).'),
-  initLoraWeights: z
+const DRAWN =
+  '`true`: A uniform as in PEFT, B zero, so that the model starts unchanged. `gaussian`: A normal with deviation 1 / r, B zero. `false`: both uniform, for debugging.'
+
+/** `init_lora_weights` of strategies whose start values are drawn. */
+export const drawnStart = () =>
+  z
     .union([z.boolean(), z.literal('gaussian')], { error: 'true, false or gaussian' })
     .default(true)
-    .describe(
-      '`true`: A uniform as in PEFT, B zero, so that the model starts unchanged. `gaussian`: A normal with deviation 1 / r, B zero. `false`: both uniform, for debugging.',
-    ),
-  bias: word(['none']).default('none').describe('Biases of the base stay frozen.'),
-}) satisfies z.ZodType<LoraConfig>
+    .describe(DRAWN)
+
+const STARTS = 'true, false, gaussian, pissa, pissa_niter_N with a number N, olora or loftq'
+const severalProducts = z
+  .string({ error: STARTS })
+  .regex(/^pissa_niter_\d{1,3}$/, { error: STARTS }) as z.ZodType as z.ZodType<`pissa_niter_${number}`>
+
+const schema = z
+  .strictObject({
+    name: z.literal('lora'),
+    r: integer(1).default(8).describe('The rank. Memory of the adapter grows with it.'),
+    loraAlpha: positive().default(8).describe("The adapter's output is scaled by `lora_alpha / r`."),
+    loraDropout: numberWithin(0, 0.999999, 'a number in [0, 1)')
+      .default(0)
+      .describe("Dropout on the adapter's input, in training only."),
+    targetModules: modules
+      .default('all-linear')
+      .describe(
+        "What is adapted. Names match a module's last name or the end of its path after a dot; an expression must match the whole path.",
+      ),
+    excludeModules: modules.nullable().default(null).describe('Modules to leave out.'),
+    layersToTransform: z
+      .union([integer(0), z.array(integer(0)).min(1, { error: 'at least one layer' })], {
+        error: 'a layer index or a list of them',
+      })
+      .nullable()
+      .default(null)
+      .describe('Adapt only these layers, counted from 0.'),
+    rankPattern: z
+      .record(z.string(), integer(1))
+      .default({})
+      .describe('Other ranks for modules whose path ends in the pattern; the first one that matches counts.'),
+    alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `lora_alpha`.'),
+    useRslora: z
+      .boolean({ error: 'true or false' })
+      .default(false)
+      .describe('Scale by `lora_alpha / sqrt(r)` instead (arXiv 2312.03732).'),
+    initLoraWeights: z
+      .union([...drawnStart().unwrap().options, z.literal(['pissa', 'olora', 'loftq']), severalProducts], {
+        error: STARTS,
+      })
+      .default(true)
+      .describe(
+        `${DRAWN} From the weight itself: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same in less time and less exactly; \`olora\`, its QR factorisation; \`loftq\`, what quantisation took from it ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
+      ),
+    bias: word(['none']).default('none').describe('Biases of the base stay frozen.'),
+  })
+  .superRefine(checkStart) satisfies z.ZodType<LoraConfig>
+
+/** Dropout is of the adapter's input, and what is subtracted stands for a part of the weight, which sees all of it. */
+export function checkStart(config: Omit<LoraConfig, 'name'>, context: z.RefinementCtx): void {
+  const { initLoraWeights, loraDropout } = config
+  if (!subtracts(initLoraWeights) || loraDropout === 0) return
+  const message = `0 with a start of ${initLoraWeights}, which is a part of the weight`
+  context.addIssue({ code: 'custom', path: ['loraDropout'], message })
+}
+
+/** Whether the start values are a part of the weight, and so subtracted from what the adapter adds. */
+const subtracts = (init: LoraConfig['initLoraWeights']): boolean => computedStart(init)?.of === 'weight'
+
+/** How start values are made that are not drawn. */
+function computedStart(init: LoraConfig['initLoraWeights']): ComputedStart | undefined {
+  if (init === 'pissa') return { of: 'weight', form: 'svd' }
+  if (init === 'olora') return { of: 'weight', form: 'qr' }
+  if (init === 'loftq') return { of: 'loss', form: 'svd' }
+  if (typeof init === 'boolean' || init === 'gaussian') return undefined
+  // A product with random vectors, and one more for every iteration.
+  return { of: 'weight', form: 'svd', blocks: Number(init.slice('pissa_niter_'.length)) + 1 }
+}
 
 /**
  * LoRA over frozen linears of any format.
  * @throws {ConfigError} for an unknown option or a value out of range (a rank below 1, dropout of 1)
  * @example lora({ r: 16, loraAlpha: 32, targetModules: ['q_proj', 'v_proj'] })
+ * @example lora({ r: 16, loraAlpha: 16, initLoraWeights: 'pissa' })
  * @see Hu et al. 2021, arXiv 2106.09685
  */
 export function lora(options: LoraOptions = {}): LoraConfig {
@@ -108,8 +167,20 @@ export const loraRules: StrategyRules<LoraConfig> = {
   groups: () => [{ name: 'lora', learningRateFactor: 1 }],
   linears: (config, sites) => {
     const resolve = rankLookup({ ...config, alpha: config.loraAlpha }, sites)
-    return sites.map((site) => loraLinear(config, site, resolve(site.path)))
+    const own = sites.map((site) => loraLinear(config, site, resolve(site.path)))
+    if (!subtracts(config.initLoraWeights)) return own
+    return own.map((answer) =>
+      withSnapshot(answer, {
+        name: 'start_ratio',
+        initialiser: { kind: 'constant', value: 1 },
+        subtracts: true,
+      }),
+    )
   },
+  savedAs: (config, description, read) =>
+    subtracts(config.initLoraWeights)
+      ? savedWithSnapshot({ ...config, initLoraWeights: true }, description, read)
+      : undefined,
   // What the file must say is fixed: any other init_lora_weights makes PEFT redo an initialisation on load.
   toPeft: (config) => ({
     r: config.r,
@@ -145,6 +216,8 @@ export function overLora<Config extends Omit<LoraConfig, 'name'> & StrategyConfi
     targeting: (config: Config) => config,
     groups: (config: Config) => loraRules.groups(asLora(config)),
     linears: (config: Config, sites: readonly LinearSite[]) => loraRules.linears(asLora(config), sites),
+    savedAs: (config: Config, description: AdapterDescription, read: ReadFactor) =>
+      loraRules.savedAs?.(asLora(config), description, read),
     toPeft: (config: Config) => loraRules.toPeft(asLora(config)),
   } satisfies Partial<StrategyRules<Config>>
 }
@@ -154,6 +227,13 @@ function loraLinear(
   site: LinearSite,
   { rank, alpha }: { rank: number; alpha: number },
 ): LinearAdapter {
+  const start = computedStart(config.initLoraWeights)
+  const most = Math.min(site.in, site.out)
+  if (start !== undefined && rank > most)
+    throw new ConfigError(
+      `init_lora_weights is ${config.initLoraWeights}, and ${site.path} [${site.out}, ${site.in}] has no ${rank} singular values or columns to start from; expected a rank of at most ${most} there (rank_pattern).`,
+      { path: site.path, rank, most },
+    )
   const a = `${site.path}.lora_A.weight`
   const b = `${site.path}.lora_B.weight`
   const inits: { a: Initialiser; b: Initialiser } = {
@@ -184,5 +264,6 @@ function loraLinear(
       b,
     },
     factors: [factor('a', a, rank, site.in, inits.a), factor('b', b, site.out, rank, inits.b)],
+    ...(start === undefined ? {} : { start }),
   }
 }

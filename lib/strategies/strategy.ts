@@ -56,10 +56,24 @@ export interface Factor {
   tensor?: { name: string; shape: number[] }
 }
 
+/**
+ * Start values of a slot's A and B that are computed, in place of those that are drawn: factors of the weight they adapt,
+ * or of what the weight lost (`loss`) when it was brought into its format. `svd`: s B A is the part of the largest
+ * singular values; `qr`: B and A are the first columns of Q and rows of R. A slot's snapshot starts as they do.
+ */
+export interface ComputedStart {
+  of: 'weight' | 'loss'
+  form: 'svd' | 'qr'
+  /** As of `DecomposeOptions`. */
+  blocks?: number
+}
+
 /** A strategy's answer for one linear. Of one that has no rank left, the slot's rank and the factors' rows are 0. */
 export interface LinearAdapter {
   slot: LowRankSlot
   factors: Factor[]
+  /** Default: each factor starts by its own initialiser. */
+  start?: ComputedStart
   /** B's gradient is projected by the frozen A before each update. Default false. */
   projected?: boolean
   /** Row i of A, element i of d and column i of B are followed and regularised as a triplet. Default: they are not. */

@@ -39,7 +39,7 @@ export async function runProbe(
   const data = await prepareSample(base, sources, options, probe.sampleFraction, control)
   const state = create(description)
   try {
-    await initialise(state.native, description.factors, base.native, options.seed)
+    await initialise(state.native, description, base, options.seed)
     const run = new TrainingRun({
       base,
       adapter: state,

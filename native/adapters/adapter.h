@@ -59,11 +59,12 @@ struct LowRankSlot {
   DeltaDropout delta_dropout;
   int magnitude = -1;  // [1, out]
   int64_t norms = 0;   // rows from the start of the adapter's row norms (filled by AdapterSpec::check)
-  // A frozen pair beside B A, of the same shapes: scale ((1 + ratio) B A - ratio B* A*), while the ratio is not 0. The
-  // gradients of A and B are those of scale B A.
+  // A frozen pair beside B A, of the same shapes: scale ((1 + ratio) B A - ratio B* A*), or scale (B A - ratio B* A*) of
+  // one that subtracts, while the ratio is not 0. The gradients of A and B are those of scale B A.
   int snapshot_a = -1;      // A*, [rank, in]
   int snapshot_b = -1;      // B*, [out, rank]
   int snapshot_ratio = -1;  // [1, 1]
+  bool subtracts = false;
 
   bool has_snapshot() const { return snapshot_a >= 0; }
   /// Columns of the folded matrix: those of B, and those of B*.

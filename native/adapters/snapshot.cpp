@@ -6,10 +6,14 @@ float snapshot_ratio(const Adapter& adapter, const LowRankSlot& slot) {
   return slot.has_snapshot() ? *adapter.data(slot.snapshot_ratio) : 0;
 }
 
+float snapshot_own(const Adapter& adapter, const LowRankSlot& slot) {
+  return slot.subtracts ? 1 : 1 + snapshot_ratio(adapter, slot);
+}
+
 void fold_snapshot(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, float* out,
                    float weight, const float* row_gains) {
-  const float ratio = snapshot_ratio(adapter, slot);
-  const float own = weight * slot.scale * (1 + ratio), taken = -weight * slot.scale * ratio;
+  const float own = weight * slot.scale * snapshot_own(adapter, slot);
+  const float taken = -weight * slot.scale * snapshot_ratio(adapter, slot);
   const float* const b = adapter.data(slot.b);
   const float* const star = adapter.data(slot.snapshot_b);
   for (int64_t i = begin; i < end; ++i) {

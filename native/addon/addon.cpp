@@ -12,7 +12,7 @@
 #include "optim/private_sum.h"
 #include "optim/step.h"
 #include "os/process_memory.h"
-#include "runtime/read_weight.h"
+#include "runtime/decompose_weight.h"
 
 namespace lowrank::addon {
 namespace {
@@ -108,7 +108,8 @@ class ModelHandle : public Handle<ModelHandle, Model> {
                         InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"),
                         InstanceMethod<&ModelHandle::missing>("missing"),
                         InstanceMethod<&ModelHandle::packed>("packed"),
-                        InstanceMethod<&ModelHandle::read_weight>("readWeight"), dispose_method()});
+                        InstanceMethod<&ModelHandle::read_weight>("readWeight"),
+                        InstanceMethod<&ModelHandle::decompose>("decompose"), dispose_method()});
   }
 
  private:
@@ -146,6 +147,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
 
   Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which they take
   Napi::Value merge_weight(const Napi::CallbackInfo& info);
+  Napi::Value decompose(const Napi::CallbackInfo& info);
 
   Napi::Value packed(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
@@ -586,6 +588,43 @@ Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
           result.Set("change", merged.survival.change);
           result.Set("kept", merged.survival.kept);
           result.Set("error", merged.survival.error);
+          return result;
+        },
+        adapters->release_uses());
+  });
+}
+
+Napi::Value ModelHandle::decompose(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const auto model = payload(env);
+    const std::string name = info[0].ToString();
+    const Fields fields(info[1], "options");
+    static constexpr const char* kForms[] = {"svd", "qr"};
+    DecomposeOptions options;
+    options.form = static_cast<FactorForm>(fields.choice("form", kForms));
+    options.singular = {fields.integer("rank"), fields.integer("blocks", 0),
+                        static_cast<uint64_t>(fields.integer("seed", 0)), name};
+    if (fields.has("source")) options.source = to_tensor_source(fields.get("source"));
+    if (fields.has("target")) options.target = fields.text("target");
+    const auto adapters = std::make_shared<AdapterList>(env, fields);
+    const int index = loaded(*model, name);
+    return environment(env).channel->start<Factors>(
+        env,
+        [model, index, name, options, adapters](Context& context, const CancelFlag&) {
+          return decompose_weight(context.pool, model->weights[index], name, adapters->list(), options);
+        },
+        [](Napi::Env e, Factors& factors) -> Napi::Value {
+          const auto floats = [&](const std::vector<float>& values) {
+            Napi::Float32Array array = Napi::Float32Array::New(e, values.size());
+            std::copy(values.begin(), values.end(), array.Data());
+            return array;
+          };
+          Napi::Object result = Napi::Object::New(e);
+          result.Set("a", floats(factors.a));
+          result.Set("b", floats(factors.b));
+          result.Set("square", factors.square);
+          result.Set("kept", factors.kept);
           return result;
         },
         adapters->release_uses());

@@ -192,6 +192,7 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     slot.snapshot_a = parameter("snapshotA");
     slot.snapshot_b = parameter("snapshotB");
     slot.snapshot_ratio = parameter("snapshotRatio");
+    slot.subtracts = s.flag("subtracts", false);
     slot.a2 = parameter("a2");
     slot.b2 = parameter("b2");
     slot.delta_dropout = to_delta_dropout(s);

@@ -712,7 +712,7 @@ class Executor {
       context_.pool.for_range(in, 64, [&](int64_t begin, int64_t end) { spread_pair_a(adapter, s, begin, end, at_a); });
     } else if (step.x >= 0) {
       const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
-      const float scale = snapshot ? 1 / (1 + snapshot_ratio(adapter, s)) : 1;
+      const float scale = snapshot ? 1 / snapshot_own(adapter, s) : 1;
       reduce_to_gradient(s.a, first * in,
                          {from_column(operand(step.y), first), rank - first, x, in, scale, in, false}, scratch.rest());
     }

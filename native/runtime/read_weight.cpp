@@ -116,12 +116,8 @@ void add_product(const Delta& delta, int64_t row, int64_t cols, float* sum) {
   }
 }
 
-/// One row in fp32; `sum` and `own` are room for as many numbers.
-void merged_row(const WeightView& view, const Deltas& deltas, int64_t row, float* out, float* sum,
-                float* own) {
-  const int64_t cols = view.cols;
-  decode_row(view, row, 0, cols, out);
-  if (deltas.empty()) return;
+/// What is to be added to a share of a row, which is returned; `own` is room for as many numbers.
+float sum_row(const Deltas& deltas, int64_t row, int64_t cols, const float* base, float* sum, float* own) {
   std::fill(sum, sum + cols, 0.0f);
   for (const KroneckerDelta& delta : deltas.kroneckers) delta.rows.add_row(row, delta.weight, sum);
   float rest = 1;  // of the row itself
@@ -134,14 +130,22 @@ void merged_row(const WeightView& view, const Deltas& deltas, int64_t row, float
     add_product(delta, row, cols, own);
     double square = 0;
     for (int64_t i = 0; i < cols; ++i) {
-      own[i] += out[i];
+      own[i] += base[i];
       square += double{own[i]} * own[i];
     }
     const auto gain = static_cast<float>(delta.counts * delta.magnitude[row] / std::sqrt(std::max(square, 1e-30)));
     for (int64_t i = 0; i < cols; ++i) sum[i] += gain * own[i];
     rest -= delta.counts;
   }
-  for (int64_t i = 0; i < cols; ++i) out[i] = rest * out[i] + sum[i];
+  return rest;
+}
+
+/// One row in fp32; `sum` and `own` are room for as many numbers.
+void merged_row(const WeightView& view, const Deltas& deltas, int64_t row, float* out, float* sum, float* own) {
+  decode_row(view, row, 0, view.cols, out);
+  if (deltas.empty()) return;
+  const float rest = sum_row(deltas, row, view.cols, out, sum, own);
+  for (int64_t i = 0; i < view.cols; ++i) out[i] = rest * out[i] + sum[i];
 }
 
 /// Whether every number survives: finite, and within the range of the type.
@@ -298,6 +302,24 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
     merged.survival.error += row.error;
   }
   return merged;
+}
+
+std::vector<float> read_delta(Pool& pool, const Weight& weight, const std::string& name,
+                              const std::vector<WeightedAdapter>& adapters, const std::string& target) {
+  const Deltas deltas = deltas_of(weight, name, adapters, target);
+  const WeightView view = weight.view();
+  std::vector<float> out(static_cast<size_t>(view.rows * view.cols));
+  pool.for_range(view.rows, 16, [&](int64_t begin, int64_t end) {
+    std::vector<float> base(view.cols), own(view.cols);
+    for (int64_t row = begin; row < end; ++row) {
+      decode_row(view, row, 0, view.cols, base.data());
+      float* const sum = out.data() + row * view.cols;
+      const float rest = sum_row(deltas, row, view.cols, base.data(), sum, own.data());
+      if (rest == 1) continue;
+      for (int64_t i = 0; i < view.cols; ++i) sum[i] += (rest - 1) * base[i];
+    }
+  });
+  return out;
 }
 
 }  // namespace lowrank

@@ -67,4 +67,8 @@ struct Merged {
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
                     const std::vector<WeightedAdapter>& adapters, const std::string& target, const CancelFlag& cancel);
 
+/// What adapters change of a weight at a target, [rows, cols] in fp32. Throws as read_weight.
+std::vector<float> read_delta(Pool& pool, const Weight& weight, const std::string& name,
+                              const std::vector<WeightedAdapter>& adapters, const std::string& target);
+
 }  // namespace lowrank

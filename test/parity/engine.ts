@@ -15,6 +15,8 @@ import {
   type StorageFormat,
   type TrainInput,
 } from '../../lib/native/addon.js'
+import type { StartingBase } from '../../lib/strategies/describe.js'
+import { nf4, type Quantization } from '../../lib/strategies/quantization.js'
 
 export const parity = new URL('.', import.meta.url).pathname
 
@@ -68,6 +70,7 @@ export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): numbe
 export interface Loaded {
   graph: Graph
   model: NativeModel
+  base: StartingBase
 }
 
 /** A model of test/parity/models in native memory; its decoder linears as `linears` says, the rest exactly as stored. */
@@ -87,7 +90,9 @@ export async function loadFrom(path: string, linears?: StorageFormat): Promise<L
     const format = decoder && linears !== undefined ? linears : 'f32'
     await model.loadWeight(weight.name, source, format).promise
   }
-  return { graph, model }
+  const quantization: Quantization =
+    linears === 'nf4' ? nf4({ doubleQuant: false }) : linears === 'nf4_double' ? nf4() : { type: 'none' }
+  return { graph, model, base: { native: model, graph, files, quantization } }
 }
 
 /** The packed batch of a golden file. */

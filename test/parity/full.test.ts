@@ -20,10 +20,11 @@ import {
 const cases = JSON.parse(readFileSync(join(parity, 'full/cases.json'), 'utf8')) as TrainingCase[]
 
 async function open(c: TrainingCase) {
-  const { graph, model } = await loadTiny(c.model)
-  const { spec, factors } = describeAdapter(full(), linearSites(graph), { weights: graph.weights })
+  const { graph, model, base } = await loadTiny(c.model)
+  const description = describeAdapter(full(), linearSites(graph), { weights: graph.weights })
+  const { spec } = description
   const adapter = addon().createAdapter(spec, { trainable: true })
-  await initialise(adapter, factors, model, 0)
+  await initialise(adapter, description, base, 0)
   return { golden: await readGolden(`full/${c.name}.safetensors`), model, spec, adapter }
 }
 

@@ -4,18 +4,30 @@ import shutil
 from functools import partial
 from types import MethodType
 
+import bitsandbytes.functional as bnb
 import peft.optimizers.lorafa as lorafa
 import torch
 from peft import AdaLoraConfig, LoHaConfig, LoKrConfig, LoraConfig, PeftModel, VeraConfig, get_peft_model
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
+from peft.utils.loftq_utils import _low_rank_decomposition
 
+import nf4_reference
 from common import ROOT, forward, generator, load_double, loss_count, loss_sum, save_json, save_tensors
 from make_lora import ATTENTION, MLP, OPTIMIZER, adamw, adapter_tensors, train, train_batches, trained
 from make_models import batch_of
 
 # PEFT multiplies the projected gradient in bfloat16 where the machine has it.
 lorafa.is_bf16_available = lambda: False
+
+
+def in_double(factorise):
+    """PEFT factorises in float32, whose singular vectors are up to 2e-5 from those of the weight."""
+    return lambda weight, **options: [part.float() for part in factorise(weight.double(), **options)]
+
+
+torch.linalg.svd = in_double(torch.linalg.svd)
+torch.linalg.qr = in_double(torch.linalg.qr)
 
 _all = {"target_modules": ATTENTION + MLP}
 _lora = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
@@ -332,6 +344,20 @@ CASES = [
         adamw,
         OPTIMIZER,
     ),
+    *[
+        (
+            name,
+            base,
+            {"name": "lora", **_lora, **rest, "init_lora_weights": start},
+            LoraConfig(**_lora, **rest, init_lora_weights=start),
+            adamw,
+            OPTIMIZER,
+        )
+        for name, base, start, rest in [
+            ("pissa", "llama3", "pissa", {"rank_pattern": {"v_proj": 2}, "use_rslora": True}),
+            ("olora", "odd", "olora", {"rank_pattern": {"v_proj": 2}}),
+        ]
+    ],
 ]
 
 
@@ -342,11 +368,17 @@ MOVES = {"magnitude_vector": 0.2}
 
 
 def attach(model, name: str, peft):
-    """PEFT's model with float64 factors whose values are float32 numbers."""
+    """PEFT's model with float64 factors whose values are float32 numbers.
+
+    What starts at zero or at random is moved from there; a start that belongs to the base, which PEFT has changed to fit
+    it, is left as it is.
+    """
+    computed = getattr(peft, "init_lora_weights", True) in ("pissa", "olora")
     peft.task_type = "CAUSAL_LM"
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"strategies/{name}"))))
-        model = get_peft_model(model, peft)
+        # PEFT factorises weights of at most 32 bits.
+        model = get_peft_model(model.float() if computed else model, peft)
     for key, value in model.named_parameters():
         if "ranknum" in key:
             # PEFT 0.21 leaves it trainable, so that its optimiser moves the scale, and does not save it.
@@ -358,7 +390,7 @@ def attach(model, name: str, peft):
         for key, value in [*model.named_parameters(), *model.named_buffers()]:
             if key not in drawn:
                 continue
-            std = next((std for part, std in STARTS.items() if part in key), 0)
+            std = 0 if computed else next((std for part, std in STARTS.items() if part in key), 0)
             noise = torch.randn(value.shape, generator=generator(f"{name}/{key}")) * std if std else 0
             value.copy_((noise if std else drawn[key]) + torch.zeros_like(drawn[key]))
             for part, share in MOVES.items():
@@ -438,6 +470,25 @@ def make_folder(name: str, base: str, peft) -> None:
     print(f"  {name}/")
 
 
+def make_loftq(base: str, rank: int) -> None:
+    """What PEFT's LoftQ starts from, one iteration over NF4, at every linear.
+
+    `loftq_init` itself asks for a GPU; these are its two steps. It does not divide by the scale, so alpha is the rank.
+    """
+    tensors = {}
+    for name, module in load_double(ROOT / "models" / base).model.layers.named_modules(prefix="model.layers"):
+        if not isinstance(module, torch.nn.Linear):
+            continue
+        weight = module.weight.detach().float()
+        packed, state = bnb.quantize_4bit(weight, blocksize=nf4_reference.BLOCK, quant_type="nf4")
+        held = nf4_reference.dequantize(packed.reshape(-1), state.absmax, weight.shape, torch.float32)
+        factors = _low_rank_decomposition(weight.double() - held.double(), reduced_rank=rank)
+        tensors[f"{name}.lora_A.weight"] = factors["R"].float()
+        tensors[f"{name}.lora_B.weight"] = factors["L"].float()
+    save_tensors(ROOT / "strategies" / "loftq.safetensors", tensors)
+    print("  loftq")
+
+
 # name, model, PEFT configuration
 FOLDERS = [
     ("vera_saved", "odd", VeraConfig(r=5, projection_prng_key=1, d_initial=0.2, target_modules=["v_proj", "up_proj"])),
@@ -460,6 +511,7 @@ FOLDERS = [
 def make() -> None:
     for folder in FOLDERS:
         make_folder(*folder)
+    make_loftq("odd", 4)
     batches = train_batches()
     save_json(ROOT / "strategies" / "cases.json", [make_case(*case, batches) for case in CASES])
 

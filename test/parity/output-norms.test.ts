@@ -9,11 +9,12 @@ import { backward, goldenBatch, loadTiny, readGolden, relativeError, trainPlan }
 const batchOf = async (model: string) => goldenBatch(await readGolden(`golden/${model}.safetensors`))
 
 test('the sum of squared outputs from moments is the sum over tokens', async () => {
-  const { graph, model } = await loadTiny('llama3')
-  const { spec, factors } = describeAdapter(lora({ r: 4, loraAlpha: 6 }), linearSites(graph))
+  const { graph, model, base } = await loadTiny('llama3')
+  const description = describeAdapter(lora({ r: 4, loraAlpha: 6 }), linearSites(graph))
+  const { spec } = description
   const adapter = addon().createAdapter(spec, { trainable: false })
-  await initialise(adapter, factors, model, 0)
-  for (const { name } of factors) adapter.fill(name, { kind: 'normal', std: 0.3, seed: 5 })
+  await initialise(adapter, description, base, 0)
+  for (const { name } of description.factors) adapter.fill(name, { kind: 'normal', std: 0.3, seed: 5 })
   const plan = { ...trainPlan, mode: 'evaluate' as const, outputNorms: true }
   const session = addon().createSession(model, [adapter], { evaluate: plan })
   const batch = await batchOf('llama3')

@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadModel } from '../../lib/index.js'
-import { addon } from '../../lib/native/addon.js'
+import { addon, type LowRankSlot } from '../../lib/native/addon.js'
 import { describeAdapter, initialise, linearSites } from '../../lib/strategies/describe.js'
 import { rulesOf, strategyFrom } from '../../lib/strategies/index.js'
+import { lora } from '../../lib/strategies/lora.js'
 import { vera } from '../../lib/strategies/vera.js'
 import {
   backward,
@@ -44,7 +45,7 @@ const cases = JSON.parse(readFileSync(join(parity, 'strategies/cases.json'), 'ut
 
 async function open(c: Case) {
   const golden = await readGolden(`strategies/${c.name}.safetensors`)
-  const { graph, model } = await loadTiny(c.model)
+  const { base, graph, model } = await loadTiny(c.model)
   const strategy = strategyFrom(c.strategy, { name: c.name, spelling: 'snake' })
   const description = describeAdapter(strategy, linearSites(graph))
   const { spec, factors, groups } = description
@@ -53,20 +54,87 @@ async function open(c: Case) {
     tensor ? [{ name, trained, tensor: tensor.name }] : [],
   )
   for (const { name, tensor } of saved) adapter.write(name, 'value', floats(golden, `init.${tensor}`))
+  for (const { a, b, snapshotA, snapshotB, subtracts } of spec.slots) {
+    if (!subtracts) continue
+    adapter.write(snapshotA as string, 'value', adapter.read(a, 'value'))
+    adapter.write(snapshotB as string, 'value', adapter.read(b, 'value'))
+    adapter.fill('start_ratio', { kind: 'constant', value: 1 })
+  }
   const run = { seed: 0, totalSteps: 10, description, native: adapter }
   const rules = () => rulesOf(strategy).steps?.(strategy, run, undefined) ?? {}
-  return { golden, model, adapter, saved, groups, spec, rules }
+  return { golden, base, model, adapter, description, saved, groups, spec, rules }
 }
 
 it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
   const { golden, adapter, model, saved } = await open(cases.find(({ name }) => name === 'vera') as Case)
   const shared = saved.filter(({ name }) => /^vera_[AB]$/.test(name))
   expect(shared).toHaveLength(2)
-  const { graph } = await loadTiny('llama3')
-  const { factors } = describeAdapter(vera({ r: 24, projectionPrngKey: 7 }), linearSites(graph))
-  await initialise(adapter, factors, model, 0)
+  const { graph, base } = await loadTiny('llama3')
+  await initialise(
+    adapter,
+    describeAdapter(vera({ r: 24, projectionPrngKey: 7 }), linearSites(graph)),
+    base,
+    0,
+  )
   for (const { name, tensor } of shared)
     expect(adapter.read(name, 'value')).toEqual(floats(golden, `init.${tensor}`))
+  adapter.dispose()
+  model.dispose()
+})
+
+/** B A of every linear, [out, in], by its path. */
+function products(
+  slots: readonly LowRankSlot[],
+  read: (name: string) => Float32Array,
+): Map<string, { a: Float32Array; b: Float32Array; product: Float64Array }> {
+  return new Map(
+    slots.map(({ target, rank, a: nameA, b: nameB }) => {
+      const [a, b] = [read(nameA), read(nameB)]
+      const [inputs, outputs] = [a.length / rank, b.length / rank]
+      const product = Float64Array.from({ length: outputs * inputs }, (_, at) => {
+        let sum = 0
+        for (let k = 0; k < rank; k++)
+          sum += (b[Math.floor(at / inputs) * rank + k] as number) * (a[k * inputs + (at % inputs)] as number)
+        return sum
+      })
+      return [target, { a, b, product }]
+    }),
+  )
+}
+
+it.each(['pissa', 'olora'])("%s starts where PEFT's does, but for signs that cancel", async (name) => {
+  const c = cases.find((one) => one.name === name) as Case
+  const { golden, base, adapter, description, model, spec } = await open(c)
+  const read = (factor: string) => adapter.read(factor, 'value')
+  const theirs = products(spec.slots, (factor) => floats(golden, `init.base_model.model.${factor}`))
+  await initialise(adapter, description, base, 1)
+  const ours = products(spec.slots, read)
+  for (const [target, { product, a }] of theirs) {
+    const own = ours.get(target) as NonNullable<ReturnType<typeof ours.get>>
+    expect(relativeError(own.product, product), target).toBeLessThan(1e-6)
+    expect(relativeError(own.a.map(Math.abs), a.map(Math.abs)), target).toBeLessThan(1e-5)
+  }
+  for (const { a, b, snapshotA, snapshotB } of spec.slots) {
+    expect(read(snapshotA as string)).toEqual(read(a))
+    expect(read(snapshotB as string)).toEqual(read(b))
+  }
+  adapter.dispose()
+  model.dispose()
+})
+
+it("loftq starts where PEFT's does over the same NF4 weights", async () => {
+  const golden = await readGolden('strategies/loftq.safetensors')
+  const { base, graph, model } = await loadTiny('odd', 'nf4')
+  const description = describeAdapter(
+    lora({ r: 4, loraAlpha: 4, initLoraWeights: 'loftq' }),
+    linearSites(graph),
+  )
+  const adapter = addon().createAdapter(description.spec, { trainable: true })
+  await initialise(adapter, description, base, 1)
+  const theirs = products(description.spec.slots, (factor) => floats(golden, factor))
+  const ours = products(description.spec.slots, (factor) => adapter.read(factor, 'value'))
+  for (const [target, { product }] of theirs)
+    expect(relativeError(ours.get(target)?.product as Float64Array, product), target).toBeLessThan(1e-5)
   adapter.dispose()
   model.dispose()
 })

@@ -19,7 +19,7 @@ function noise(count: number, seed: number): Float32Array {
 async function create(config: StrategyConfig) {
   const description = describeAdapter(config, sites)
   const native = addon().createAdapter(description.spec, { trainable: true })
-  await initialise(native, description.factors, base, 3)
+  await initialise(native, description, base, 3)
   return { description, native, read: (name: string) => native.read(name, 'value') }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { NativeAdapter, NativeModel } from '../../../lib/native/addon.js'
-import { describeAdapter, initialise } from '../../../lib/strategies/describe.js'
+import type { NativeAdapter } from '../../../lib/native/addon.js'
+import { describeAdapter, initialise, type StartingBase } from '../../../lib/strategies/describe.js'
 import { full } from '../../../lib/strategies/full.js'
 import { listStrategies, rulesOf } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
@@ -18,12 +18,12 @@ test('every trained parameter is in exactly one optimiser group', () => {
 })
 
 test('only random fills carry the seed', async () => {
-  const { factors } = describeAdapter(lora(), sites)
+  const description = describeAdapter(lora(), sites)
   const fills = new Map<string, unknown>()
   const adapter = { fill: (name: string, fill: unknown) => fills.set(name, fill) } as unknown as NativeAdapter
-  await initialise(adapter, factors, {} as NativeModel, 7)
-  expect(fills.get(factors[0]?.name as string)).toMatchObject({ kind: 'uniform', seed: 7 })
-  expect(fills.get(factors[1]?.name as string)).toEqual({ kind: 'zeros' })
+  await initialise(adapter, description, {} as StartingBase, 7)
+  expect(fills.get(description.factors[0]?.name as string)).toMatchObject({ kind: 'uniform', seed: 7 })
+  expect(fills.get(description.factors[1]?.name as string)).toEqual({ kind: 'zeros' })
 })
 
 test('full fine-tuning trains a copy of every weight of the base and adds nothing', () => {

@@ -19,7 +19,10 @@ describe('lora()', () => {
     [{ loraAlpha: -1 }, 'lora(): loraAlpha is -1, expected a number above 0.'],
     [{ loraDropout: 1 }, 'lora(): loraDropout is 1, expected a number in [0, 1).'],
     [{ targetModules: [] }, 'lora(): targetModules is [], expected at least one name.'],
-    [{ initLoraWeights: 'pissa' }, 'lora(): initLoraWeights is "pissa", expected true, false or gaussian.'],
+    [
+      { initLoraWeights: 'corda' },
+      'lora(): initLoraWeights is "corda", expected true, false, gaussian, pissa, pissa_niter_N with a number N, olora or loftq.',
+    ],
     [{ bias: 'all' }, 'lora(): bias is "all", expected one of none.'],
     [{ loraAlhpa: 1 }, 'lora(): unknown key loraAlhpa; did you mean loraAlpha?'],
   ])('refuses %j', (options, message) => {

@@ -1,0 +1,71 @@
+/**
+ * A frozen copy of A and B beside them, for adapters that act by what they have become less what they were: Delta-LoRA,
+ * and LoRA that starts from a part of the weight. In files they are plain LoRA of twice the rank.
+ */
+import { deepFreeze } from '../schema.js'
+import type { AdapterDescription } from './describe.js'
+import { factorA, factorB, snapshotRatio } from './factors.js'
+import type { LoraConfig } from './lora.js'
+import type { Conversion, Factor, Initialiser, LinearAdapter, ReadFactor } from './strategy.js'
+
+/** What the snapshot counts for. */
+export interface SnapshotRatio {
+  /** One parameter for all linears. */
+  name: string
+  initialiser: Initialiser
+  /** As of `LowRankSlot`. */
+  subtracts: boolean
+}
+
+/** The same linear with a snapshot of its A and B, of zeros at first. */
+export function withSnapshot(answer: LinearAdapter, ratio: SnapshotRatio): LinearAdapter {
+  const { slot, factors } = answer
+  const still = (name: string, rows: number, cols: number, initialiser: Initialiser): Factor => {
+    return { name, rows, cols, trained: false, initialiser, group: 'lora' }
+  }
+  const copies = factors.map(({ name, rows, cols }) =>
+    still(`${name}.snapshot`, rows, cols, { kind: 'zeros' }),
+  )
+  const [snapshotA, snapshotB] = copies.map(({ name }) => name) as [string, string]
+  const { name, initialiser, subtracts } = ratio
+  return {
+    ...answer,
+    slot: { ...slot, snapshotA, snapshotB, snapshotRatio: name, ...(subtracts ? { subtracts } : {}) },
+    factors: [...factors, ...copies, still(name, 1, 1, initialiser)],
+  }
+}
+
+/**
+ * The plain LoRA that computes the same: of the same rank while the snapshot does not count, of twice the rank once it
+ * does.
+ * @param config the LoRA that the slots are without their snapshots
+ */
+export function savedWithSnapshot(
+  config: LoraConfig,
+  { spec, factors }: AdapterDescription,
+  read: ReadFactor,
+): Conversion {
+  const acts = spec.slots.some((slot) => snapshotRatio(read, slot) !== 0)
+  if (!acts) return { strategy: deepFreeze(config), read }
+  // The scale stays: alpha / r, or alpha / sqrt(r).
+  const alphas = config.useRslora ? Math.SQRT2 : 2
+  const times = (by: number, pattern: Readonly<Record<string, number>>) =>
+    Object.fromEntries(Object.entries(pattern).map(([key, value]) => [key, value * by]))
+  const shapes = new Map(factors.map((factor) => [factor.name, factor]))
+  const values = new Map(
+    spec.slots.flatMap((slot) => [
+      [slot.a, () => factorA(read, slot, (shapes.get(slot.a) as Factor).cols)],
+      [slot.b, () => factorB(read, slot, (shapes.get(slot.b) as Factor).rows)],
+    ]),
+  )
+  return {
+    strategy: deepFreeze({
+      ...config,
+      r: config.r * 2,
+      loraAlpha: config.loraAlpha * alphas,
+      rankPattern: times(2, config.rankPattern),
+      alphaPattern: times(alphas, config.alphaPattern),
+    }),
+    read: (name) => (values.get(name) as () => Float32Array)(),
+  }
+}

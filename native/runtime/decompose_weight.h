@@ -1,0 +1,28 @@
+// Factors of a loaded weight, of what its format lost of it, or of what an adapter changes of it: start values of
+// adapters, and adapters in the form of a LoRA that comes near them. Holds one such matrix in fp32 while it works.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "adapters/decompose.h"
+#include "runtime/read_weight.h"
+
+namespace lowrank {
+
+enum class FactorForm : uint8_t { singular, qr };
+
+struct DecomposeOptions {
+  FactorForm form = FactorForm::singular;
+  SingularOptions singular;  // of QR the rank alone counts
+  /// Where the weight was read from: what is decomposed is what is there less what the format holds.
+  std::optional<TensorSource> source;
+  /// What is decomposed is what adapters change at this node; empty: it is the weight.
+  std::string target;
+};
+
+/// Throws Error as `largest_singular`, and as `load_weight` or `read_delta` where those are asked for.
+Factors decompose_weight(Pool& pool, const Weight& weight, const std::string& name,
+                         const std::vector<WeightedAdapter>& adapters, const DecomposeOptions& options);
+
+}  // namespace lowrank
