@@ -4,6 +4,7 @@ import { type AdapterState, type BaseModel, saveAdapter } from './base.js'
 import { ConfigError } from './errors.js'
 import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
+import { clientColumn } from './federated/clients.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { Lifetime } from './native/handles.js'
 import { integer, parseOptions, word } from './schema.js'
@@ -122,6 +123,7 @@ export class Adapter {
       dataset: datasetOf(data),
       evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
       evalFraction,
+      ...groupedBy(this.strategy),
     }
     checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
@@ -130,7 +132,7 @@ export class Adapter {
       base: this.#base,
       adapter: this.#state,
       options: parsed,
-      plans: trainingPlans(parsed, this.#base.precision, evaluates),
+      plans: trainingPlans(this.strategy, parsed, this.#base.precision, evaluates),
       data: (now) =>
         prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
       outputDir,
@@ -240,6 +242,12 @@ export class Adapter {
       this.#training = false
     }
   }
+}
+
+/** The column that tells whose each row is, where a strategy asks. */
+function groupedBy(strategy: StrategyConfig): { groupBy?: string } {
+  const groupBy = clientColumn(rulesOf(strategy).privacy?.(strategy)?.clients ?? null)
+  return groupBy === undefined ? {} : { groupBy }
 }
 
 /** @throws {ConfigError} for anything but a finite number */

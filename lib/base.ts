@@ -1,5 +1,6 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
 import { InternalError } from './errors.js'
+import type { PrivacyReport } from './federated/privacy.js'
 import type { ModelFiles } from './files/model-files.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
 import type { Tokenizer, TokenizerSource } from './files/tokenizer.js'
@@ -60,6 +61,8 @@ export interface AdapterState {
   trainable: boolean
   /** Content hash of the model's files that it was trained on, where its folder says so. */
   trainedOn: string | null
+  /** What private trainings of it have spent; empty once it was trained in the open. */
+  privacy: readonly PrivacyReport[]
   /** Counts the changes of its values, so that what was computed with earlier ones is not taken for new. */
   version: number
   /** Updates and saves take turns: what is saved is all of one step. */
@@ -103,7 +106,7 @@ export interface SaveOptions {
 export async function saveAdapter(
   path: string,
   base: BaseModel,
-  { description, native, turns }: AdapterState,
+  { description, native, turns, privacy }: AdapterState,
   { form = 'own', rank = null, exact = false, more }: SaveOptions = {},
 ): Promise<void> {
   const read: ReadFactor = (name) => native.read(name, 'value')
@@ -129,10 +132,11 @@ export async function saveAdapter(
         : form === 'lora'
           ? asLora(description, base.sites, read)
           : savedForm(description, read)
-    if (other === undefined) return saveAdapterFolder(path, description, read, origin, more ? { more } : {})
+    const rest = { privacy, ...(more ? { more } : {}) }
+    if (other === undefined) return saveAdapterFolder(path, description, read, origin, rest)
     const described = describeAdapter(other.strategy, base.sites, { strict: false })
     const trainedAs = description.strategy
-    return saveAdapterFolder(path, described, other.read, origin, more ? { trainedAs, more } : { trainedAs })
+    return saveAdapterFolder(path, described, other.read, origin, { trainedAs, ...rest })
   })
 }
 

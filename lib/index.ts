@@ -11,6 +11,7 @@ export {
   privacySpent,
   stepsWithin,
 } from './federated/accountant.js'
+export type { PrivacyReport, RoundPrivacy } from './federated/privacy.js'
 export type { ChatMessage } from './files/chat-template.js'
 export type { Columns } from './files/dataset/columns.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
@@ -36,6 +37,7 @@ export { type PlanModelOptions, planModel } from './plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
 export { type DeltaLoraConfig, type DeltaLoraOptions, deltaLora } from './strategies/delta-lora.js'
 export { type DoraConfig, type DoraOptions, dora } from './strategies/dora.js'
+export { type DpDyloraConfig, type DpDyloraOptions, dpDylora } from './strategies/dp-dylora.js'
 export { type DyloraConfig, type DyloraOptions, dylora } from './strategies/dylora.js'
 export { type FullConfig, full } from './strategies/full.js'
 export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
@@ -64,9 +66,9 @@ export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
 export type { ExactMatch } from './train/exact-match.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { TrainEvent } from './train/metrics.js'
-export { type AdamW, adamW, type Optimizer } from './train/optimizers.js'
+export { type AdamW, adamW, type Optimizer, type Sgd, sgd } from './train/optimizers.js'
 export type { TrainOn, TrainOptions } from './train/options.js'
-export type { TrainingRun, TrainStep } from './train/run.js'
+export type { TrainingRun } from './train/run.js'
 export {
   type CosineSchedule,
   cosine,
@@ -74,4 +76,5 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './train/schedules.js'
+export type { TrainStep } from './train/steps.js'
 export type { LoadProgress } from './weights.js'

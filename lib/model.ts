@@ -47,7 +47,7 @@ import {
 import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
-import type { TrainStep } from './train/run.js'
+import type { TrainStep } from './train/steps.js'
 import {
   chooseQuantization,
   type LoadProgress,
@@ -311,7 +311,7 @@ export class Model {
       )
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.graph.weights })
     return this.#base.lifetime.use(async () => {
-      const state = createAdapter(description, true, null)
+      const state = createAdapter(description)
       try {
         await initialise(state.native, description, this.#base, seed)
       } catch (error) {
@@ -345,18 +345,11 @@ export class Model {
       evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
       evalFraction,
     }
-    return runProbe(
-      this.#base,
-      probe,
-      sources,
-      parsed,
-      (description) => createAdapter(description, true, null),
-      {
-        ...(signal ? { signal } : {}),
-        ...(onDataProgress ? { onProgress: onDataProgress } : {}),
-        ...(onStep ? { onStep } : {}),
-      },
-    )
+    return runProbe(this.#base, probe, sources, parsed, createAdapter, {
+      ...(signal ? { signal } : {}),
+      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
+      ...(onStep ? { onStep } : {}),
+    })
   }
 
   /**
@@ -375,7 +368,11 @@ export class Model {
       ? await openGgufAdapter(path, graph, sites)
       : await openAdapterFolder(path, sites)
     return this.#base.lifetime.use(async () => {
-      const state = createAdapter(folder.description, options.trainable ?? false, folder.baseFingerprint)
+      const state = createAdapter(folder.description, {
+        trainable: options.trainable ?? false,
+        trainedOn: folder.baseFingerprint,
+        privacy: folder.privacy,
+      })
       try {
         const unsaved = folder.description.factors.filter(({ tensor }) => tensor === undefined)
         await initialise(state.native, { factors: unsaved, starts: [] }, this.#base, 0)
@@ -587,11 +584,14 @@ export function resolvePrecision(option: PrecisionOption): Precision {
 
 function createAdapter(
   description: AdapterDescription,
-  trainable: boolean,
-  trainedOn: string | null,
+  about: Pick<AdapterState, 'trainable' | 'trainedOn' | 'privacy'> = {
+    trainable: true,
+    trainedOn: null,
+    privacy: [],
+  },
 ): AdapterState {
-  const native = addon().createAdapter(description.spec, { trainable })
-  return { description, trainable, trainedOn, native, version: 0, turns: new Turns() }
+  const native = addon().createAdapter(description.spec, { trainable: about.trainable })
+  return { description, ...about, native, version: 0, turns: new Turns() }
 }
 
 function setThreads(threads: number | 'auto'): void {

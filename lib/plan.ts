@@ -84,7 +84,7 @@ export async function planRun(
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: graph.weights })
-  const plans = trainingPlans(given, precision, given.evaluates)
+  const plans = trainingPlans(given.strategy, given, precision, given.evaluates)
   const threads = given.threads === 'auto' ? undefined : given.threads
   const adapters = [{ spec, trainable: true }]
   const memory = new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))

@@ -71,9 +71,15 @@ function descriptionOf(schema) {
 
 function defaultOf(schema) {
   const { type, defaultValue, innerType } = schema.def
-  if (type === 'default' || type === 'prefault') return code(inline(defaultValue))
+  if (type === 'default' || type === 'prefault') return code(inline(asInFiles(defaultValue)))
   if (type === 'optional') return ''
   return type === 'nullable' ? defaultOf(innerType) : 'required'
+}
+
+/** With the keys that files use. */
+function asInFiles(value) {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [snakeKey(key), inner]))
 }
 
 /** As YAML on one line. */

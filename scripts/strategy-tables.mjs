@@ -25,12 +25,13 @@ const SHAPE = {
   torch_dtype: 'bfloat16',
 }
 const RANK = 16
-const WRAPPERS = ['lora-plus', 'qlora']
+const WRAPPERS = ['lora-plus', 'qlora', 'dp-dylora']
 
 /** Options with the rank of a comparison; what has another kind of rank, or wraps others, keeps its own. */
 export function compared(name, rank) {
   const config = strategyFrom({ name })
-  if ('adapter' in config) return strategyFrom({ name, adapter: compared(config.adapter.name, rank) })
+  if ('adapter' in config)
+    return strategyFrom({ name, adapter: { ...config.adapter, r: rank, loraAlpha: rank } })
   if (name === 'vera' || !('r' in config)) return config
   const alpha = 'loraAlpha' in config ? { loraAlpha: rank } : {}
   return strategyFrom({ name, r: rank, ...alpha })
@@ -79,7 +80,10 @@ async function costs() {
 /** Whether a wrapper takes an adapter of this name. */
 function takes(wrapper, name) {
   try {
-    strategyFrom({ name: wrapper, adapter: { name } })
+    strategyFrom({
+      name: wrapper,
+      adapter: { name, ...(name === 'lora-fa' ? { projectGradient: false } : {}) },
+    })
     return true
   } catch {
     return false

@@ -88,7 +88,7 @@ describe('docs/config.md', () => {
     const wrong = keys.flatMap(([key, { default: value }]) => {
       if (value === undefined) return []
       const named = rows.get(key)?.flat() ?? []
-      return named.some((cell) => cell.startsWith('`') && sameValue(parse(cell.replaceAll('`', '')), value))
+      return named.some((cell) => /^`[^`]+`$/.test(cell) && sameValue(parse(cell.replaceAll('`', '')), value))
         ? []
         : [`${key}: ${JSON.stringify(value)}`]
     })

@@ -14,6 +14,7 @@ import { formatCount } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
+import { plannedPrivacy, privacyLines } from './privacy.js'
 import { DownloadShown, StatusLine } from './progress.js'
 import type { Printed } from './schemas.js'
 
@@ -63,6 +64,8 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const config = path === undefined ? fromFlags(options) : await fromFile(path, options)
     const { memory, quantization } = await planned(config, output)
+    // Flags name no data that clients or examples could be counted in.
+    const privacy = path === undefined ? undefined : await plannedPrivacy(config)
     // In the words of the config.
     const precision: Printed<'plan'>['precision'] =
       resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
@@ -77,6 +80,7 @@ export function configure(command: Command): void {
       peak_at: memory.peakAt,
       quantization: describeQuantization(quantization),
       precision,
+      ...(privacy ? { privacy } : {}),
     }
     output.answer<'plan'>(data, () => describe(config, memory, data))
   })
@@ -169,7 +173,7 @@ function shapeOf(config: RunConfig): PlanModelOptions {
 function describe(
   config: RunConfig,
   memory: MemoryReport,
-  { quantization, precision }: { quantization: string; precision: string },
+  { quantization, precision, privacy }: Pick<Printed<'plan'>, 'quantization' | 'precision' | 'privacy'>,
 ): string {
   const { trainableParameters: trained, totalParameters: total } = memory
   const { perDeviceTrainBatchSize: batch, maxSeqLength: length } = config
@@ -181,6 +185,7 @@ function describe(
     '',
     memory.toString(),
     '',
+    ...(privacy ? [...privacyLines(privacy), ''] : []),
     memory.peakBytes <= available
       ? `${formatBytes(available)} are available on this machine.`
       : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less.`,

@@ -149,7 +149,8 @@ export class DownloadShown {
 export interface StepShown {
   step: number
   totalSteps: number
-  loss: number
+  /** null for a round of private training that drew nobody. */
+  loss: number | null
   tokensPerSecond: number
   secondsLeft: number
   /** Resident bytes now. */
@@ -235,7 +236,7 @@ export class TrainProgress {
 
   #draw(shown: StepShown): void {
     const values = {
-      loss: shown.loss.toFixed(4),
+      loss: lossText(shown.loss),
       speed: digits(shown.tokensPerSecond),
       left: `${formatDuration(shown.secondsLeft)} left`,
       memory: this.#memory(shown),
@@ -261,7 +262,7 @@ export class TrainProgress {
     this.#lastLine = now
     const { step, totalSteps, loss, tokensPerSecond, secondsLeft } = shown
     this.#output.note(
-      `step ${step}/${totalSteps}: loss ${loss.toFixed(4)}, ${digits(tokensPerSecond)} tokens/s, ` +
+      `step ${step}/${totalSteps}: loss ${lossText(loss)}, ${digits(tokensPerSecond)} tokens/s, ` +
         `${formatDuration(secondsLeft)} left, ${this.#memory(shown)}`,
     )
   }
@@ -270,4 +271,8 @@ export class TrainProgress {
     const planned = `plan ${formatBytes(this.#plannedBytes)} + Node ${formatBytes(this.#nodeBytes)}`
     return `memory ${formatBytes(residentBytes)} (${planned})`
   }
+}
+
+function lossText(loss: number | null): string {
+  return loss === null ? 'none' : loss.toFixed(4)
 }

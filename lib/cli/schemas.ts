@@ -7,7 +7,7 @@
 import * as z from 'zod'
 import { EXPORT_FORMATS } from '../export/options.js'
 import { type JsonSchema, jsonSchemaOf } from '../schema.js'
-import { planRow, trainEvents } from '../train/metrics.js'
+import { planRow, privacyReport, trainEvents } from '../train/metrics.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
@@ -35,6 +35,7 @@ const plan = z.object({
   peak_at: z.string().describe('Where in the model the peak is'),
   quantization: z.string().describe('How the frozen linears are held, as resolved'),
   precision: z.enum(['fp32', 'bf16']).describe('Of matrix operands, as resolved'),
+  privacy: privacyReport.optional(),
 })
 
 const evaluation = z.object({

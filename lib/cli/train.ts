@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import type { EncodeProgress } from '../files/encode-dataset.js'
 import { formatBytes } from '../memory.js'
@@ -18,12 +19,14 @@ import type { EvaluateProgress } from '../train/evaluate.js'
 import type { TrainEvent } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
-import { checkpointOf, type TrainingRun, type TrainStep } from '../train/run.js'
+import { checkpointOf, type TrainingRun } from '../train/run.js'
+import type { TrainStep } from '../train/steps.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, digits, formatCount } from './format.js'
 import { collect, examples } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
+import { privacyLines } from './privacy.js'
 import { StatusLine, TrainProgress } from './progress.js'
 import { loadShown } from './subject.js'
 
@@ -199,6 +202,7 @@ async function follow(
         // Now the data has been read and the folder made: whatever was wrong with the call has been found.
         await writeFileWhole(join(config.outputDir, 'config.yaml'), configText(config))
         noteData(run, progress)
+        if (event.privacy) notePrivacy(event.privacy, progress)
         progress.begin()
       }
       output.event<'train'>(event)
@@ -225,6 +229,10 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
     const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by the cut)` : ''
     progress.note(`Left out, since nothing in them is learnt: ${counted(dropped, 'row')}${cut}.`)
   }
+}
+
+function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {
+  for (const line of privacyLines(privacy)) progress.note(line)
 }
 
 function show(
@@ -259,6 +267,7 @@ function summary(
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
     `${counted(event.steps, 'step')}, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
+    ...(event.privacy ? [event.privacy.promise] : []),
     `The ${what} is in ${event.output_dir}. Try it:`,
     `  npx lowrank generate ${call} --prompt "Hello"`,
   ].join('\n')

@@ -243,7 +243,8 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
     native.dispose()
     throw error
   }
-  const state = { description, native, trainable: false, trainedOn: null, version: 0, turns: new Turns() }
+  const about = { trainable: false, trainedOn: null, privacy: [], version: 0 }
+  const state = { description, native, ...about, turns: new Turns() }
   return {
     subject: { base, adapters: [{ state, weight: 1, rank: null }] },
     close: async () => native.dispose(),

@@ -20,7 +20,7 @@ import {
 import { readJsonArray } from './dataset/json-array.js'
 import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
-import { type RawRow, rowError } from './dataset/place.js'
+import { type RawRow, type RowPlace, rowError } from './dataset/place.js'
 import { readTextFile } from './dataset/text-files.js'
 import { quote, withInputFile } from './input.js'
 
@@ -48,6 +48,8 @@ export interface DatasetForm {
   columns?: Columns
   /** Of CSV and TSV: whether the first line names the columns. Default true. */
   header?: boolean
+  /** A column whose values tell whose each row is; every row must have one. */
+  groupBy?: string
 }
 
 export interface OpenDatasetOptions extends DatasetForm {
@@ -92,7 +94,9 @@ export async function* openDataset(
       options.onDetected?.({ ...(fileType ? { fileType } : {}), format, columns: Object.keys(value) })
       options = { ...options, onDetected: undefined as never }
     }
-    const row = readForm(mapped, format, columns, place)
+    const whose =
+      options.groupBy === undefined ? place : { ...place, group: groupOf(value, options.groupBy, place) }
+    const row = readForm(mapped, format, columns, whose)
     // Documents have no size that a writer chose with examples in mind.
     yield fileType === 'text' && row.format === 'text' ? { ...row, document: true } : row
   }
@@ -109,6 +113,21 @@ export async function checkFiles(
   const type = fileType === 'auto' ? undefined : fileType
   for (const path of await expandPaths([paths].flat() as string[], type))
     if (path !== STDIN) await withInputFile(path, async () => undefined)
+}
+
+function groupOf(value: Record<string, unknown>, column: string, place: RowPlace): string {
+  const group = value[column]
+  if (
+    typeof group === 'string' ||
+    typeof group === 'number' ||
+    typeof group === 'bigint' ||
+    typeof group === 'boolean'
+  )
+    return String(group)
+  throw rowError(
+    place,
+    `${column}, which tells whose the row is, ${group === undefined ? 'is missing' : `is ${describe(group)}`}; expected a text or a number`,
+  )
 }
 
 function wrapped(value: unknown): string {
@@ -156,7 +175,7 @@ async function readFile(
   const isStdin = path === STDIN
   const name = isStdin ? STDIN_NAME : path
   let type = asked ?? (isStdin ? undefined : fileTypeByName(path))
-  if (type === 'parquet' && !isStdin) return [type, readParquet(path, wantedColumns(options.columns ?? {}))]
+  if (type === 'parquet' && !isStdin) return [type, readParquet(path, wantedColumns(options))]
   let bytes = isStdin ? stdinOf(options) : fileBytes(path)
   // A .json file may be one array or a line per example, and so may a .jsonl file in practice.
   if (type === undefined || type === 'json' || type === 'jsonl') {
@@ -165,7 +184,7 @@ async function readFile(
     type = typeByFirstByte(first, type, name)
   }
   if (type === 'parquet') {
-    if (!isStdin) return [type, readParquet(path, wantedColumns(options.columns ?? {}))]
+    if (!isStdin) return [type, readParquet(path, wantedColumns(options))]
     throw new FileFormatError(
       'Parquet is read from its end, so it cannot come from standard input; save it to a file first',
       { path },
@@ -233,8 +252,8 @@ const FORM_COLUMNS = [
 ]
 
 /** The columns of a table that some form may need. */
-function wantedColumns(columns: Columns): (all: string[]) => string[] {
+function wantedColumns({ columns = {}, groupBy }: DatasetForm): (all: string[]) => string[] {
   const sources = rowColumns(columns).flatMap(([, source]) => [source, source.split('.')[0] as string])
-  const wanted = new Set([...FORM_COLUMNS, ...sources])
+  const wanted = new Set([...FORM_COLUMNS, ...sources, ...(groupBy === undefined ? [] : [groupBy])])
   return (all) => all.filter((column) => wanted.has(column))
 }

@@ -59,6 +59,8 @@ export interface EncodedRow {
   ended: boolean
   path: string
   line: number
+  /** Of data that is read with `groupBy`. */
+  group?: string
 }
 
 /** Why a row was left out. */
@@ -144,8 +146,9 @@ export class RowEncoder {
     if (supervised > 0) {
       const ended =
         row.format === 'text' || !truncated || labels.some((label, i) => i > 0 && this.#isEnd(label))
-      const { path, line } = row
-      return { inputIds, labels, supervised, truncated, fullLength: ids.length, ended, path, line }
+      const { path, line, group } = row
+      const place = { path, line, ...(group === undefined ? {} : { group }) }
+      return { inputIds, labels, supervised, truncated, fullLength: ids.length, ended, ...place }
     }
     const reason = inside.indexOf(1, 1) > 0 ? 'truncated_away' : 'nothing_to_learn'
     if (emptyRows === 'drop') return reason

@@ -21,6 +21,8 @@ export interface EncodedChunk {
   files: Uint32Array
   /** `[rows]`: line in the file, from 1. */
   lines: Uint32Array
+  /** `[rows]`: whose row it is, numbered as they first came; empty where nobody asked. */
+  groups: Uint32Array
 }
 
 /** What was read of a dataset, left out and cut. */
@@ -51,6 +53,7 @@ export class ChunkBuilder {
   readonly #supervised: number[] = []
   readonly #files: number[] = []
   readonly #lines: number[] = []
+  readonly #groups: number[] = []
 
   get tokens(): number {
     return this.#starts.at(-1) as number
@@ -60,7 +63,14 @@ export class ChunkBuilder {
     return this.#lines.length
   }
 
-  add(inputIds: Int32Array, labels: Int32Array, supervised: number, file: number, line: number): void {
+  add(
+    inputIds: Int32Array,
+    labels: Int32Array,
+    supervised: number,
+    file: number,
+    line: number,
+    group?: number,
+  ): void {
     const start = this.tokens
     const end = start + inputIds.length
     if (end > this.#ids.length) this.#grow(end)
@@ -72,6 +82,7 @@ export class ChunkBuilder {
     this.#supervised.push(supervised)
     this.#files.push(file)
     this.#lines.push(line)
+    if (group !== undefined) this.#groups.push(group)
   }
 
   #grow(tokens: number): void {
@@ -93,6 +104,7 @@ export class ChunkBuilder {
       supervised: Uint32Array.from(this.#supervised),
       files: Uint32Array.from(this.#files),
       lines: Uint32Array.from(this.#lines),
+      groups: Uint32Array.from(this.#groups),
     }
   }
 }
@@ -175,6 +187,12 @@ export class EncodedDataset {
   rowSupervised(row: number): number {
     const { chunk, index } = this.#find(row)
     return chunk.supervised[index] as number
+  }
+
+  /** Whose row it is, of data that was read with `groupBy`: a number from 0. */
+  rowGroup(row: number): number {
+    const { chunk, index } = this.#find(row)
+    return chunk.groups[index] as number
   }
 
   /** Where a row came from. */

@@ -92,14 +92,21 @@ async function encode(job: EncodeJob): Promise<void> {
     fileOf.set(path, index)
     return index
   }
+  const groupOf = new Map<string, number>()
+  const groupIndex = (group: string) => {
+    const index = groupOf.get(group) ?? groupOf.size
+    groupOf.set(group, index)
+    return index
+  }
   const keep = (encoded: EncodedRow | DropReason) => {
     if (typeof encoded === 'string') {
       stats.dropped++
       if (encoded === 'truncated_away') stats.droppedByTruncation++
       return
     }
-    const { inputIds, labels, supervised, truncated, ended, path, line } = encoded
-    chunk.add(inputIds, labels, supervised, fileIndex(path), line)
+    const { inputIds, labels, supervised, truncated, ended, path, line, group } = encoded
+    const whose = group === undefined ? undefined : groupIndex(group)
+    chunk.add(inputIds, labels, supervised, fileIndex(path), line, whose)
     stats.examples++
     stats.tokens += inputIds.length
     stats.supervisedTokens += supervised

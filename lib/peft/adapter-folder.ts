@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileFormatError, ShapeError, UnsupportedError } from '../errors.js'
+import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { writeFolder } from '../files/atomic-folder.js'
 import { quote, readJsonObject } from '../files/input.js'
@@ -40,6 +41,7 @@ export interface AdapterBase {
 /**
  * Writes an adapter as a folder that PEFT loads.
  * @param options.trainedAs the strategy that trained it, where it is saved in the form of another
+ * @param options.privacy what private trainings of it have spent
  * @param options.more further files of the same folder (checkpoints have some)
  * @throws {WriteError} when the file system refuses; nothing is left half written
  */
@@ -48,7 +50,15 @@ export async function saveAdapterFolder(
   description: AdapterDescription,
   read: ReadFactor,
   base: AdapterBase,
-  { trainedAs, more }: { trainedAs?: StrategyConfig; more?: (folder: string) => Promise<void> } = {},
+  {
+    trainedAs,
+    privacy = [],
+    more,
+  }: {
+    trainedAs?: StrategyConfig
+    privacy?: readonly PrivacyReport[]
+    more?: (folder: string) => Promise<void>
+  } = {},
 ): Promise<void> {
   await writeFolder(path, async (folder) => {
     await writeFileWhole(
@@ -67,6 +77,7 @@ export async function saveAdapterFolder(
       strategy: strategyToFile(description.strategy),
       ...(trainedAs === undefined ? {} : { trained_as: strategyToFile(trainedAs) }),
       base: { fingerprint: base.fingerprint, quantization: base.quantization },
+      ...(privacy.length === 0 ? {} : { privacy }),
     }
     await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)
     await more?.(folder)
@@ -81,6 +92,8 @@ export interface AdapterFolder {
   baseModel: string | null
   /** Content hash of the base it was trained on; only in folders of ours. */
   baseFingerprint: string | null
+  /** What private trainings of it have spent. */
+  privacy: readonly PrivacyReport[]
   /** Values of every parameter that the file holds, one at a time. */
   parameters(): AsyncIterable<{ name: string; values: Float32Array }>
 }
@@ -105,6 +118,7 @@ export async function openAdapterFolder(path: string, sites: readonly LinearSite
     description,
     baseModel: config.baseModel,
     baseFingerprint: sidecar?.fingerprint ?? null,
+    privacy: sidecar?.privacy ?? [],
     async *parameters() {
       const repeated = new Set(description.repeats.map(({ factor }) => factor))
       const shared = new Map<Factor, { tensor: string; values: Float32Array }>()
@@ -236,13 +250,15 @@ export async function recordedQuantization(path: string): Promise<string | null>
 }
 
 /** What lowrank.json says; null where there is none. */
-export async function readSidecar(
-  path: string,
-): Promise<{ strategy: StrategyConfig; fingerprint: string | null } | null> {
+export async function readSidecar(path: string): Promise<{
+  strategy: StrategyConfig
+  fingerprint: string | null
+  privacy: readonly PrivacyReport[]
+} | null> {
   const file = join(path, SIDECAR)
   if (!existsSync(file)) return null
   const sidecar = await readJsonObject(file, 16 << 20)
-  const { version, strategy, base } = sidecar
+  const { version, strategy, base, privacy } = sidecar
   if (version !== SIDECAR_VERSION)
     throw new FileFormatError(
       `${file}: version is ${version === undefined ? 'missing' : JSON.stringify(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file if only what PEFT wrote beside it matters`}.`,
@@ -252,6 +268,7 @@ export async function readSidecar(
   return {
     strategy: strategyFrom(strategy, { name: file, spelling: 'snake', at: 'strategy' }),
     fingerprint: typeof fingerprint === 'string' ? fingerprint : null,
+    privacy: Array.isArray(privacy) ? (privacy as PrivacyReport[]) : [],
   }
 }
 

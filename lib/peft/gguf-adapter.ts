@@ -50,6 +50,7 @@ export async function openGgufAdapter(
     description,
     baseModel: null,
     baseFingerprint: null,
+    privacy: [],
     async *parameters() {
       for (const [target, { a, b }] of pairs) {
         yield { name: `${target}.lora_A.weight`, values: await readFloats(path, a) }

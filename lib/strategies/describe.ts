@@ -75,6 +75,7 @@ export function describeAdapter(
   const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
   const active = answers.filter(({ slot }) => slot.rank > 0)
   const groups = rules.groups(strategy)
+  const privacy = rules.privacy?.(strategy)
   return {
     strategy,
     spec: {
@@ -94,6 +95,7 @@ export function describeAdapter(
       triplets: active.flatMap(({ slot: { a, d, b }, triplet }) =>
         triplet && d !== undefined ? [{ a, d, b, ...triplet }] : [],
       ),
+      ...(privacy ? { privacy: privacy.privacyUnit === 'user' ? 'clients' : 'examples' } : {}),
     },
     factors: list,
     starts: answers.flatMap(({ slot, start }) => (start === undefined ? [] : [{ slot, start }])),

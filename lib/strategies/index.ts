@@ -5,6 +5,7 @@ import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from
 import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'
+import { dpDyloraRules } from './dp-dylora.js'
 import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
 import { lohaRules } from './loha.js'
@@ -25,6 +26,7 @@ const all = [
   doraRules,
   deltaLoraRules,
   dyloraRules,
+  dpDyloraRules,
   adaloraRules,
   loraDropRules,
   veraRules,

@@ -58,6 +58,7 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     },
     savedAs: ({ adapter }, description, read) => rulesIn(adapter).savedAs?.(adapter, description, read),
     ranks: ({ adapter }) => rulesIn(adapter).ranks?.(adapter),
+    privacy: ({ adapter }) => rulesIn(adapter).privacy?.(adapter),
     atRank: ({ adapter }, rank, description, read) =>
       rulesIn(adapter).atRank?.(adapter, rank, description, read),
     steps: ({ adapter }, run, state) => rulesIn(adapter).steps?.(adapter, run, state) ?? {},

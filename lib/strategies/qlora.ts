@@ -4,6 +4,7 @@
  */
 import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
+import { dpDyloraRules } from './dp-dylora.js'
 import { lora } from './lora.js'
 import { loraPlusRules } from './lora-plus.js'
 import { plainRules, plainSchema, wrapping } from './plain.js'
@@ -17,8 +18,11 @@ export interface QloraConfig extends StrategyConfig {
   readonly adapter: StrategyConfig
 }
 
+/** Strategies that wrap others and may be wrapped. */
+const wrappers = [loraPlusRules, dpDyloraRules] as unknown as readonly StrategyRules[]
+
 const adapterSchema = z
-  .discriminatedUnion('name', [...plainSchema.options, loraPlusRules.schema])
+  .discriminatedUnion('name', [...plainSchema.options, ...wrappers.map(({ schema }) => schema)])
   .describe('What is trained over the 4-bit base, with its own options.')
 
 const schema = z.strictObject({
@@ -38,8 +42,8 @@ export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
   return deepFreeze(parseOptions(schema, given, { name: 'qlora()', spelling: 'camel' }))
 }
 
-const inner = wrapping<QloraConfig>((adapter) =>
-  adapter.name === loraPlusRules.name ? (loraPlusRules as unknown as StrategyRules) : plainRules(adapter),
+const inner = wrapping<QloraConfig>(
+  (adapter) => wrappers.find(({ name }) => name === adapter.name) ?? plainRules(adapter),
 )
 
 export const qloraRules: StrategyRules<QloraConfig> = {

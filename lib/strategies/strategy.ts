@@ -157,6 +157,49 @@ export interface StepRules {
   state?(): unknown
 }
 
+/** Who the clients of a private training are: those of a column, or rows dealt out to a number of them. */
+export interface ClientsConfig {
+  /** Rows with the same value are one client; of a `dirichlet` partition, the column of the values. */
+  readonly column: string | null
+  /** null: by the column. `iid`: every row at random. `dirichlet`: those of each value by shares drawn for it. */
+  readonly partition: 'iid' | 'dirichlet' | null
+  /** Of a partition. */
+  readonly count: number | null
+  /** Of `dirichlet`: concentration. */
+  readonly alpha: number | null
+}
+
+/** What a private training promises, and how it goes about it. */
+export interface PrivacyConfig {
+  /** Whose part stays hidden: that of a client with all its rows, or that of one example. Default `user`. */
+  readonly privacyUnit: 'user' | 'example'
+  /** Needed where clients are protected. */
+  readonly clients: ClientsConfig | null
+  /** Never spends more than this; null: no limit, and `noiseMultiplier` is needed. */
+  readonly targetEpsilon: number | null
+  /** Deviation of the noise on the sum over `clippingNorm`; null: what spends `targetEpsilon` in `rounds`. */
+  readonly noiseMultiplier: number | null
+  /** null: clients to the power of -1.1. */
+  readonly delta: number | null
+  /** null: as many as `targetEpsilon` and `noiseMultiplier` allow. */
+  readonly rounds: number | null
+  /** Clients or examples that a round is expected to draw. Default 16. */
+  readonly cohort: number
+  /** L2 norm that a contribution is scaled down to. Default 1. */
+  readonly clippingNorm: number
+  /** Passes of a client over its data in a round. Default 1. */
+  readonly localEpochs: number
+  /** Optimiser steps of a client at most. Default null: none but what `localEpochs` says. */
+  readonly localSteps: number | null
+  /** What applies the mean of the clients' changes. Default `sgd`, which adds it. */
+  readonly serverOptimizer: 'sgd' | 'adam'
+  readonly serverLearningRate: number
+  /** Noise as for a larger population, for studies of what it leaves; the result is not private. */
+  readonly simulation: { readonly population: number; readonly cohort: number } | null
+  /** 64 hexadecimal digits, for tests; the result is not private. */
+  readonly noiseKey: string | null
+}
+
 /** The rules of one strategy. */
 export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly name: Config['name']
@@ -196,6 +239,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   ): Conversion | undefined
   /** What must be found out before training; absent or undefined for what is ready. */
   probe?(config: Config): Probe | undefined
+  /** How contributions of clients or examples are hidden; absent or undefined: they are not. */
+  privacy?(config: Config): PrivacyConfig | undefined
   /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
   /** What is allowed and seldom meant in these options, a sentence each without the full stop. */

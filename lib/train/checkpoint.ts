@@ -191,10 +191,13 @@ export async function restoreCheckpoint(
 ): Promise<TrainingState> {
   const { path } = checkpoint
   checkIdentity(path, checkpoint.identity, identity)
+  const strategy = strategyToFile(adapter.description.strategy)
+  if (canonical(checkpoint.strategy) !== canonical(strategy))
+    throw anotherAdapter(path, checkpoint.strategy, strategy)
   const header = await readSafetensorsHeader(join(path, TENSORS))
   if (savesModel(adapter.description)) await restoreModel(path, adapter)
   else if ([...header.tensors.keys()].some((name) => name.startsWith(valueName(''))))
-    await restoreFactors(header, checkpoint, adapter)
+    await restoreFactors(header, adapter)
   else await restoreAdapter(path, base, adapter)
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
     const importances = followed(adapter, factor.name).filter((array) =>
@@ -229,11 +232,8 @@ async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterSta
 /** From the factors beside a folder that holds the adapter in another form. */
 async function restoreFactors(
   header: SafetensorsHeader,
-  { path, strategy }: Checkpoint,
   { native, description }: AdapterState,
 ): Promise<void> {
-  if (canonical(strategy) !== canonical(strategyToFile(description.strategy)))
-    throw anotherAdapter(path, strategy, strategyToFile(description.strategy))
   for (const { name, rows, cols } of description.factors) {
     const tensor = header.tensors.get(valueName(name))
     if (tensor?.dtype !== 'F32' || tensor.shape.join() !== `${rows},${cols}`)

@@ -175,9 +175,17 @@ export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
   return rows === undefined ? path : { rows, name: [path].flat().join() }
 }
 
+/** Rows of a dataset, by their indices. */
+export interface Examples {
+  data: EncodedDataset
+  rows: Uint32Array
+}
+
 /** The data of a run, tokenised. */
 export interface RunData {
   train: BatchSource | BatchStream
+  /** The rows themselves that are trained on; null for what is streamed. */
+  examples: Examples | null
   evaluation: BatchSource | null
   /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
   fingerprint: string
@@ -193,6 +201,8 @@ export interface DataSources {
   evalDataset: DatasetConfig | null
   /** Share of `dataset` held out when there is no `evalDataset`. */
   evalFraction: number
+  /** Column of `dataset` that tells whose each row is. */
+  groupBy?: string
 }
 
 /** How reading is watched and stopped. */
@@ -230,25 +240,33 @@ export async function prepareData(
   control: DataControl = {},
 ): Promise<RunData> {
   const now = control.now ?? Date.now()
-  const encode = (config: DatasetConfig) => encodeFile(base, config, options, { ...control, now })
-  const { evalDataset, evalFraction } = sources
+  const encode = (config: DatasetConfig, groupBy?: string) =>
+    encodeFile(
+      base,
+      config,
+      { ...options, ...(groupBy === undefined ? {} : { groupBy }) },
+      { ...control, now },
+    )
+  const { evalDataset, evalFraction, groupBy } = sources
   if (sources.dataset.streaming) {
     const separate = evalDataset === null ? null : await encode(evalDataset)
     return {
       train: streamOf(base, sources.dataset, options, { ...control, now }),
+      examples: null,
       evaluation: separate && inOrder(separate, options),
       fingerprint: `streamed, shuffle_buffer_size ${sources.dataset.shuffleBufferSize}`,
       now,
       stats: { train: null, evaluation: separate?.stats ?? null },
     }
   }
-  const train = await encode(sources.dataset)
+  const train = await encode(sources.dataset, groupBy)
   const held =
     evalFraction > 0 ? splitHeldOut(train.length, { fraction: evalFraction, seed: options.seed }) : null
   const separate = evalDataset === null ? null : await encode(evalDataset)
   const evaluated = separate ?? (held ? train : null)
   return {
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),
+    examples: { data: train, rows: held?.train ?? ascending(train.length) },
     evaluation: evaluated && inOrder(evaluated, options, separate ? undefined : held?.heldOut),
     fingerprint: fingerprintRows(train, held?.train),
     now,
@@ -276,6 +294,7 @@ export async function prepareSample(
   const rows = sampleRows(data, train, fraction, options.seed)
   return {
     train: new Batches(data, { ...options, rows }),
+    examples: { data, rows },
     sample: inOrder(data, options, rows),
     evaluation: null,
     fingerprint: fingerprintRows(data, rows),
@@ -307,10 +326,11 @@ export async function prepareEvaluation(
 async function encodeFile(
   base: BaseModel,
   config: DatasetConfig,
-  options: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
+  { groupBy, ...options }: Pick<Shape, 'maxSeqLength' | 'trainOn'> & { groupBy?: string },
   { now, signal, onProgress }: DataControl & { now: number },
 ): Promise<EncodedDataset> {
-  return encodeDataset(inputOf(config), tokenizerOf(base), encodeOptions(config, options, now), {
+  const how = { ...encodeOptions(config, options, now), ...(groupBy === undefined ? {} : { groupBy }) }
+  return encodeDataset(inputOf(config), tokenizerOf(base), how, {
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
   })

@@ -4,6 +4,7 @@ import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { WriteError } from '../errors.js'
+import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import type { Category } from '../native/addon.js'
 
@@ -28,6 +29,27 @@ export const planRow = z.object({
   bytes: bytes.describe('Bytes of this category at the peak'),
 })
 
+/** What a private training promises and has spent, as JSON has it. */
+export const privacyReport = z
+  .object({
+    epsilon: z.number().describe('Spent by the rounds so far'),
+    delta: z.number(),
+    final_epsilon: z.number().describe('What all rounds together spend'),
+    unit: z.enum(['user', 'example']).describe('What is protected'),
+    population: count.describe('Clients or examples that there are'),
+    cohort: count.describe('Expected number of them in a round'),
+    sampling_rate: z.number(),
+    sampling: z.literal('poisson'),
+    noise_multiplier: z.number().describe('Deviation of the noise on the sum over clipping_norm'),
+    clipping_norm: z.number(),
+    rounds: count.describe('So far'),
+    total_rounds: count,
+    accountant: z.literal('rdp'),
+    private: z.boolean().describe('false for a simulation, and for noise from a known key'),
+    promise: z.string().describe('In one sentence'),
+  })
+  .describe('Of private training') satisfies z.ZodType<PrivacyReport>
+
 /** The events of a run, one of which is a line of JSON. */
 export const trainEvents = [
   z
@@ -35,6 +57,7 @@ export const trainEvents = [
       event: z.literal('plan'),
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
       rows: z.array(planRow).readonly().describe('What they are made of; the rows add up to peak_bytes'),
+      privacy: privacyReport.optional(),
     })
     .describe('The planned memory, before the first step'),
   z
@@ -42,12 +65,28 @@ export const trainEvents = [
       event: z.literal('step'),
       step,
       epoch: z.number().nonnegative().describe('Passes over the data so far'),
-      loss: z.number().describe('Mean over the supervised tokens of the step in nats, before its update'),
+      loss: z
+        .number()
+        .nullable()
+        .describe(
+          'Mean over the supervised tokens of the step in nats, before its update; null for a round that drew nobody',
+        ),
       grad_norm: z.number().nonnegative().describe('L2 norm of the gradient before clipping'),
       learning_rate: z.number().nonnegative().describe('Of this step'),
       tokens: count.describe('All tokens of the step'),
       supervised_tokens: count.describe('Tokens of the step that have a label'),
       tokens_per_second: rate,
+      epsilon: z.number().optional().describe('Of private training: spent so far'),
+      rank: count
+        .nullable()
+        .optional()
+        .describe('Of private training: ranks in use; null where all always are'),
+      cohort: count.optional().describe('Of private training: clients or examples that the round drew'),
+      clipped_share: z
+        .number()
+        .nullable()
+        .optional()
+        .describe('Of private training: share of the cohort that was clipped; null where nobody was drawn'),
     })
     .describe('An optimiser step was made'),
   z
@@ -70,6 +109,7 @@ export const trainEvents = [
       steps: step,
       peak_rss_bytes: bytes.describe('Most bytes that the process held resident'),
       tokens_per_second: rate,
+      privacy: privacyReport.optional(),
     })
     .describe('The run came to its end'),
 ] as const

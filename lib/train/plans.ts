@@ -1,5 +1,7 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
 import type { PlanOptions, Precision } from '../native/addon.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 import type { TrainOptions } from './options.js'
 
 /** Names of the plans of a training session. */
@@ -11,14 +13,18 @@ type Capacity = Pick<
   'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'
 >
 
-/** Plans for training, and for the evaluations between. */
+/** Plans for training by a strategy, and for the evaluations between. */
 export function trainingPlans(
+  strategy: StrategyConfig,
   options: Capacity,
   precision: Precision,
   evaluates: boolean,
 ): Record<string, PlanOptions> {
   const size = microBatchSize(options)
-  const train: PlanOptions = { mode: 'train', ...size, precision, recompute: options.gradientCheckpointing }
+  // Gradients of single examples are kept for each that a micro-batch may hold, so they are not packed.
+  const single = rulesOf(strategy).privacy?.(strategy)?.privacyUnit === 'example'
+  const own = single ? microBatchSize({ ...options, packing: false }) : size
+  const train: PlanOptions = { mode: 'train', ...own, precision, recompute: options.gradientCheckpointing }
   return evaluates
     ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision } }
     : { [TRAIN_PLAN]: train }

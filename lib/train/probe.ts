@@ -10,7 +10,8 @@ import { type DataControl, type DataSources, prepareSample } from './data.js'
 import { evaluateBatches } from './evaluate.js'
 import type { TrainOptions } from './options.js'
 import { EVAL_PLAN, evaluationPlans, trainingPlans } from './plans.js'
-import { TrainingRun, type TrainStep } from './run.js'
+import { TrainingRun } from './run.js'
+import type { TrainStep } from './steps.js'
 
 /** How a probe is watched and stopped. */
 export interface ProbeControl extends DataControl {
@@ -54,7 +55,7 @@ export async function runProbe(
         evalSteps: null,
         saveSteps: null,
       },
-      plans: trainingPlans(options, base.precision, false),
+      plans: trainingPlans(probe.adapter, options, base.precision, false),
       data: async () => data,
       outputDir: null,
       resume: false,

@@ -4,15 +4,15 @@
  */
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
+import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
-import { translated, translatedAsync } from '../native/errors.js'
+import { translated } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
-import type { StepRanks, StepRules } from '../strategies/strategy.js'
-import type { BatchSource, Window } from './batches.js'
+import type { BatchSource } from './batches.js'
 import {
   baseIdentity,
   type Checkpoint,
@@ -24,34 +24,12 @@ import {
   saveCheckpoint,
   type TrainingState,
 } from './checkpoint.js'
-import { type RunData, windowsOf } from './data.js'
+import type { RunData } from './data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evaluate.js'
 import { MetricsFile, type TrainEvent } from './metrics.js'
-import { optimizerOf } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
-import { EVAL_PLAN, TRAIN_PLAN } from './plans.js'
-import { scheduleFactor, scheduleOf } from './schedules.js'
-
-/** One optimiser step, after it was made. */
-export interface TrainStep {
-  /** Optimiser steps from 1. */
-  index: number
-  totalSteps: number
-  /** Passes over the data so far, fractional; of a stream, those that are complete. */
-  epoch: number
-  /** Mean over the step's supervised tokens before the update, nats. */
-  loss: number
-  /** L2 norm of the gradient before clipping. */
-  gradNorm: number
-  learningRate: number
-  /** Tokens of this step. */
-  tokens: number
-  /** Those with a label. */
-  supervisedTokens: number
-  tokensPerSecond: number
-  /** Estimated time to the end of training, without evaluations. */
-  secondsLeft: number
-}
+import { EVAL_PLAN } from './plans.js'
+import { GradientSteps, type Steps, type TrainStep } from './steps.js'
 
 /** What a run is given; `Adapter.train` puts it together. */
 export interface RunSetup {
@@ -149,24 +127,21 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     data: RunData,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
-    const { windows, totalSteps } = windowsOf(data.train, options)
-    yield { event: 'plan', peak_bytes: this.memory.peakBytes, rows: this.memory.rows }
+    const steps = stepsOf(this.#setup, state, data)
+    yield {
+      event: 'plan',
+      peak_bytes: this.memory.peakBytes,
+      rows: this.memory.rows,
+      ...(steps.privacy ? { privacy: steps.privacy } : {}),
+    }
     const session = await use(async () => openSession(base.native, [adapter.native], plans))
-    const rules = this.#rules(state, totalSteps)
     let [evaluated, saved] = [-1, state.step]
     try {
-      let coming = windows.at(state.cursor)
-      while (state.step < totalSteps && !signal?.aborted) {
+      await this.#keepStart(steps, state, identity)
+      while (state.step < steps.totalSteps && !signal?.aborted) {
         let step: TrainStep
         try {
-          const window = await coming
-          const upcoming = () => {
-            if (state.step + 1 >= totalSteps) return
-            coming = windows.at(window.next)
-            // Whether it failed is asked when it is needed.
-            coming.catch(() => undefined)
-          }
-          step = await use(() => this.#step(session, state, window, rules, totalSteps, upcoming))
+          step = await use(() => steps.next(session))
         } catch (error) {
           if (signal?.aborted) break
           const keep = (error instanceof DivergedError || error instanceof DataError) && saved !== state.step
@@ -202,11 +177,18 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       }
       signal?.throwIfAborted()
       await this.#saveAdapter()
-      yield this.#done(state)
+      yield this.#done(state, steps)
     } finally {
       closeSession(session, plans)
-      await windows.close()
+      await steps.close()
     }
+  }
+
+  /** What noise is made from is saved before the first of it, so that a round is never released twice with two. */
+  async #keepStart(steps: Steps, state: TrainingState, identity: RunIdentity): Promise<void> {
+    const { base, adapter, outputDir, use } = this.#setup
+    if (steps.privacy === undefined || state.step > 0 || outputDir === null) return
+    await use(() => saveCheckpoint(outputDir, base, adapter, state, identity))
   }
 
   async #start(checkpoint: Checkpoint | null, identity: RunIdentity): Promise<TrainingState> {
@@ -218,124 +200,6 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
     })
-  }
-
-  /** Gradients of the whole window, then the update; the state moves on only when both are done. */
-  async #step(
-    session: NativeSession,
-    state: TrainingState,
-    window: Window,
-    rules: StepRules,
-    totalSteps: number,
-    upcoming: () => void,
-  ): Promise<TrainStep> {
-    const { options } = this.#setup
-    const begin = performance.now()
-    if (window.supervised === 0)
-      throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
-    const index = state.step + 1
-    const ranks = rules.ranks?.(index)
-    let lossSum = 0
-    for (const [microStep, batch] of window.batches.entries()) {
-      const { tokens, cuSeqlens, labels } = batch
-      const job = session.trainStep(TRAIN_PLAN, {
-        tokens,
-        cuSeqlens,
-        labels,
-        lossScale: 1 / window.supervised,
-        seed: options.seed,
-        step: index,
-        microStep,
-        ...(ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}),
-      })
-      // What comes next is packed while the engine works on this.
-      if (microStep === 0) upcoming()
-      lossSum += (await job.promise).lossSum
-      if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
-    }
-    const loss = lossSum / window.supervised
-    const learningRate = options.learningRate * this.#factor(state.step, totalSteps)
-    const { gradNorm } = await this.#update(index, learningRate, rules, ranks)
-    const seconds = (performance.now() - begin) / 1000
-    state.step = index
-    state.cursor = window.next
-    state.rules = rules.state?.()
-    state.totals.tokens += window.tokens
-    state.totals.supervisedTokens += window.supervised
-    state.totals.lossSum += lossSum
-    state.totals.seconds += seconds
-    return {
-      index,
-      totalSteps,
-      epoch: window.epoch,
-      loss,
-      gradNorm,
-      learningRate,
-      tokens: window.tokens,
-      supervisedTokens: window.supervised,
-      tokensPerSecond: window.tokens / seconds,
-      secondsLeft: (state.totals.seconds / index) * (totalSteps - index),
-    }
-  }
-
-  #factor(completed: number, totalSteps: number): number {
-    const { lrSchedulerType, warmupSteps, warmupRatio } = this.#setup.options
-    const span = { warmupSteps: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), totalSteps }
-    return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
-  }
-
-  /** What the strategy does around the steps, from where the state stands. */
-  #rules(state: TrainingState, totalSteps: number): StepRules {
-    const { adapter, options } = this.#setup
-    const { strategy } = adapter.description
-    const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
-    return rulesOf(strategy).steps?.(strategy, run, state.rules) ?? {}
-  }
-
-  async #update(
-    step: number,
-    learningRate: number,
-    rules: StepRules,
-    ranks: StepRanks | undefined,
-  ): Promise<{ gradNorm: number }> {
-    const { adapter, options } = this.#setup
-    const optimizer = optimizerOf(options.optimizer)
-    const { active, lastOnly, draws } = ranks ?? {}
-    const update = {
-      kind: optimizer.type,
-      beta1: optimizer.betas[0],
-      beta2: optimizer.betas[1],
-      epsilon: optimizer.eps,
-      groups: adapter.description.groups.map(({ learningRateFactor, decays }) => ({
-        learningRate: learningRate * learningRateFactor,
-        weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
-      })),
-      maxGradNorm: options.maxGradNorm,
-      step,
-      ...(draws ? { ranks: { active, lastOnly, draws } as Required<StepRanks> } : {}),
-    }
-    try {
-      adapter.version++
-      return await adapter.turns.run(async () => {
-        const made = await translatedAsync(() => adapter.native.optimizerStep(update).promise)
-        await rules.updated?.(step)
-        return made
-      })
-    } catch (error) {
-      throw error instanceof DivergedError ? this.#diverged(step, 'gradient is not finite', error) : error
-    }
-  }
-
-  /** Nothing of the step was applied: gradients are checked as a whole before the first parameter moves. */
-  #diverged(step: number, what: string, cause?: Error): DivergedError {
-    const { learningRate, maxGradNorm } = this.#setup.options
-    const last = step - 1
-    const advice =
-      last === 0
-        ? 'No step was made yet, so look at where it began: a damaged model or adapter, or a precision too low for it.'
-        : `The adapter is as after step ${last}. Lower learning_rate (${learningRate}), warm up for longer (warmup_steps), or clip the gradient (max_grad_norm, ${maxGradNorm || '0: off'}) more.`
-    const details = { step, lastGoodStep: last, learningRate, maxGradNorm }
-    return new DivergedError(`training diverged: the ${what} at step ${step}. ${advice}`, details, { cause })
   }
 
   /** Nothing when the run is aborted meanwhile: the step was made all the same. */
@@ -370,7 +234,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (outputDir !== null) await use(() => saveAdapter(outputDir, base, adapter))
   }
 
-  #done({ step, totals }: TrainingState): TrainEvent {
+  #done({ step, totals }: TrainingState, { privacy }: Steps): TrainEvent {
     return {
       event: 'done',
       output_dir: this.#setup.outputDir,
@@ -378,6 +242,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       steps: step,
       peak_rss_bytes: addon().residentBytes().peak,
       tokens_per_second: totals.tokens / totals.seconds,
+      ...(privacy ? { privacy } : {}),
     }
   }
 
@@ -402,6 +267,13 @@ export async function checkpointOf(
   return readCheckpoint(await latestCheckpoint(outputDir))
 }
 
+/** What makes the steps of a run, as its strategy wants them made. */
+function stepsOf(setup: RunSetup, state: TrainingState, data: RunData): Steps {
+  const { strategy } = setup.adapter.description
+  const privacy = rulesOf(strategy).privacy?.(strategy)
+  return privacy ? new PrivateRounds(setup, state, data, privacy) : new GradientSteps(setup, state, data)
+}
+
 function isDue(every: number | null, step: number): boolean {
   return every !== null && step % every === 0
 }
@@ -411,11 +283,12 @@ function stepEvent(step: TrainStep): TrainEvent {
     event: 'step',
     step: step.index,
     epoch: step.epoch,
-    loss: step.loss,
+    loss: Number.isNaN(step.loss) ? null : step.loss,
     grad_norm: step.gradNorm,
     learning_rate: step.learningRate,
     tokens: step.tokens,
     supervised_tokens: step.supervisedTokens,
     tokens_per_second: step.tokensPerSecond,
+    ...(step.privacy ? step.privacy : {}),
   }
 }

@@ -7,6 +7,8 @@ export interface RowPlace {
   line: number
   /** What `line` counts, where that is not lines. */
   unit?: 'row'
+  /** Whose row it is, where that is asked for. */
+  group?: string
 }
 
 /** A row as it was read, before anything is known of its form. */

@@ -110,7 +110,7 @@ describe('a config file', () => {
     ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
     [
       'optimizer: lion',
-      'optimizer is "lion", expected adamw (8-bit and paged variants, lion, adafactor and sgd are not available).',
+      'optimizer is "lion", expected adamw or sgd (8-bit and paged variants, lion and adafactor are not available).',
     ],
     [
       'lr_scheduler_type: polynomial',

@@ -124,7 +124,7 @@ describe('a run', () => {
     }
     const [whole, split] = [await adapter(8, 1), await adapter(1, 8)]
     whole.forEach((step, i) => {
-      expect(split[i]?.loss).toBeCloseTo(step.loss, 5)
+      expect(split[i]?.loss).toBeCloseTo(step.loss as number, 5)
       expect(split[i]?.norm).toBeCloseTo(step.norm, 4)
     })
   })

@@ -1,0 +1,41 @@
+/** What a private training is about to promise, in words. */
+import { clientColumn } from '../federated/clients.js'
+import { type PrivacyReport, planPrivacy, reportOf } from '../federated/privacy.js'
+import { openDataset, STDIN } from '../files/dataset.js'
+import { rulesOf } from '../strategies/index.js'
+import type { RunConfig } from '../train/config.js'
+import { formatCount } from './format.js'
+
+export function privacyLines(privacy: PrivacyReport): string[] {
+  const { unit, population, cohort, delta, total_rounds: rounds, noise_multiplier: noise } = privacy
+  const whose = unit === 'user' ? 'clients' : 'examples'
+  return [
+    `Private training: epsilon ${privacy.final_epsilon.toPrecision(4)} at delta ${delta.toPrecision(3)} after ${formatCount(rounds)} rounds.`,
+    `A round draws about ${formatCount(cohort)} of ${formatCount(population)} ${whose}; the noise is ${noise.toPrecision(4)} times clipping_norm ${privacy.clipping_norm}.`,
+    ...(privacy.private ? [] : [privacy.promise]),
+  ]
+}
+
+/**
+ * The promise of a config, for which its data is counted and not tokenised: rows that the run will leave out are in the
+ * count. Undefined where nothing is private, or the data can be read only once.
+ */
+export async function plannedPrivacy(config: RunConfig): Promise<PrivacyReport | undefined> {
+  const { strategy, dataset } = config
+  const privacy = rulesOf(strategy).privacy?.(strategy)
+  if (privacy === undefined || [dataset.path].flat().includes(STDIN)) return undefined
+  const { clients } = privacy
+  if (clients?.count) return reportOf(planPrivacy(privacy, clients.count), 0)
+  const column = clientColumn(clients)
+  const seen = new Set<string>()
+  let rows = 0
+  for await (const { group } of openDataset(dataset.path, {
+    ...dataset,
+    ...(column ? { groupBy: column } : {}),
+  })) {
+    rows++
+    if (group !== undefined) seen.add(group)
+  }
+  const examples = rows - Math.round(config.evalFraction * rows)
+  return reportOf(planPrivacy(privacy, column === undefined ? examples : seen.size), 0)
+}

@@ -1,0 +1,86 @@
+/** Who owns which rows: clients by a column of the data, or rows dealt out as a study wants them. */
+import type { EncodedDataset } from '../files/encoded-dataset.js'
+import { counterUniform } from '../strategies/counter-random.js'
+import type { ClientsConfig } from '../strategies/strategy.js'
+
+type Grouped = Pick<EncodedDataset, 'rowGroup'>
+
+/** The column that has to be read with the rows, if any. */
+export function clientColumn(clients: ClientsConfig | null): string | undefined {
+  return clients?.column ?? undefined
+}
+
+/**
+ * Rows of each client. Of a column, clients are those with a row; of a partition, all that were asked for, some of which
+ * may have none. Partitions depend on the seed and the rows alone.
+ */
+export function clientsOf(
+  data: Grouped,
+  rows: Uint32Array,
+  clients: ClientsConfig,
+  seed: number,
+): Uint32Array[] {
+  const { partition, count, alpha } = clients
+  if (partition === null || count === null) return [...byColumn(data, rows).values()]
+  const dealt = Array.from({ length: count }, (): number[] => [])
+  const uniforms = drawing(seed, `${partition} partition`)
+  const client =
+    alpha === null ? () => Math.floor(uniforms() * count) : dirichletDealer(data, count, alpha, uniforms)
+  for (const row of rows) dealt[client(row)]?.push(row)
+  return dealt.map((own) => Uint32Array.from(own))
+}
+
+function byColumn(data: Grouped, rows: Uint32Array): Map<number, Uint32Array> {
+  const groups = new Map<number, number[]>()
+  for (const row of rows) {
+    const group = data.rowGroup(row)
+    const known = groups.get(group)
+    if (known) known.push(row)
+    else groups.set(group, [row])
+  }
+  return new Map([...groups].map(([group, own]) => [group, Uint32Array.from(own)]))
+}
+
+/** Deals the rows of each value of the column out by shares of their own, drawn when the value first comes. */
+function dirichletDealer(data: Grouped, count: number, alpha: number, uniforms: () => number) {
+  const shares = new Map<number, number[]>()
+  return (row: number): number => {
+    const value = data.rowGroup(row)
+    const own = shares.get(value) ?? dirichlet(count, alpha, uniforms)
+    shares.set(value, own)
+    let left = uniforms()
+    for (const [client, share] of own.entries()) {
+      left -= share
+      if (left < 0) return client
+    }
+    return count - 1
+  }
+}
+
+/** Shares of a symmetric Dirichlet distribution, by logarithms, since small concentrations make shares that underflow. */
+export function dirichlet(count: number, alpha: number, uniforms: () => number): number[] {
+  const logs = Array.from({ length: count }, () => logGamma(alpha, uniforms))
+  const most = Math.max(...logs)
+  const weights = logs.map((log) => Math.exp(log - most))
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  return weights.map((weight) => weight / total)
+}
+
+/** Logarithm of a gamma deviate of shape `alpha`: Marsaglia and Tsang 2000, whose boost serves shapes below 1. */
+function logGamma(alpha: number, uniforms: () => number): number {
+  if (alpha < 1) return logGamma(alpha + 1, uniforms) + Math.log(1 - uniforms()) / alpha
+  const d = alpha - 1 / 3
+  const c = 1 / Math.sqrt(9 * d)
+  for (;;) {
+    const normal = Math.sqrt(-2 * Math.log(1 - uniforms())) * Math.cos(2 * Math.PI * uniforms())
+    const v = (1 + c * normal) ** 3
+    if (v > 0 && Math.log(1 - uniforms()) < 0.5 * normal ** 2 + d - d * v + d * Math.log(v))
+      return Math.log(d) + Math.log(v)
+  }
+}
+
+/** Uniform numbers one after the other, the same for the same seed. */
+function drawing(seed: number, stream: string): () => number {
+  let index = 0
+  return () => counterUniform(seed, stream, index++)
+}

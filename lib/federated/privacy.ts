@@ -1,0 +1,169 @@
+/** What a private training promises before its first round, and what it has spent after each. */
+import { ConfigError } from '../errors.js'
+import { badValue } from '../schema.js'
+import type { PrivacyConfig } from '../strategies/strategy.js'
+import { epsilonAfter, noiseMultiplierFor, type RdpCurve, rdpOfStep, stepsWithin } from './accountant.js'
+
+/** How a private training goes about it, all open questions settled. */
+export interface PrivacyPlan {
+  unit: 'user' | 'example'
+  /** Clients or examples that there are, as the accountant counts them. */
+  population: number
+  /** Of those, how many a round is expected to draw. */
+  cohort: number
+  /** Probability with which each is drawn into a round. */
+  samplingRate: number
+  /** Deviation of the noise on the sum of contributions over their clipping norm, as the accountant counts it. */
+  noiseMultiplier: number
+  delta: number
+  rounds: number
+  clippingNorm: number
+  /** What is really drawn and added up, which in a simulation is less than what is counted. */
+  real: {
+    population: number
+    cohort: number
+    samplingRate: number
+    /** Deviation of the noise on the sum, in each coordinate. */
+    deviation: number
+  }
+  /** Why the result is not private, if it is not. */
+  caveat: 'simulation' | 'known_key' | null
+  /** Of one round. */
+  rdp: RdpCurve
+}
+
+/** What a line of JSON and lowrank.json say of a private training. */
+export interface PrivacyReport {
+  /** Of what `rounds` so far have spent. */
+  epsilon: number
+  delta: number
+  /** What all rounds together will have spent. */
+  final_epsilon: number
+  unit: 'user' | 'example'
+  population: number
+  /** Expected number of clients or examples in a round. */
+  cohort: number
+  sampling_rate: number
+  sampling: 'poisson'
+  noise_multiplier: number
+  clipping_norm: number
+  rounds: number
+  total_rounds: number
+  accountant: 'rdp'
+  /** Whether the promise holds; a simulation, or noise from a known key, promises nothing. */
+  private: boolean
+  /** In one sentence. */
+  promise: string
+}
+
+/** What is told of a round. */
+export interface RoundPrivacy {
+  /** Spent so far. */
+  epsilon: number
+  /** Ranks in use; null where all always are. */
+  rank: number | null
+  /** Clients or examples that were drawn. */
+  cohort: number
+  /** Share of those whose contribution was scaled down, or left out since it was not finite; null where nobody was drawn. */
+  clipped_share: number | null
+}
+
+/**
+ * Settles what a config leaves open, for so many clients or examples.
+ * @throws {ConfigError} when the settings do not go together, naming the one to change
+ */
+export function planPrivacy(config: PrivacyConfig, population: number): PrivacyPlan {
+  const refuse = (key: keyof PrivacyConfig, expected: string) =>
+    badValue({ name: 'dp-dylora', spelling: 'snake' }, key, config[key], expected)
+  const { simulation, targetEpsilon, clippingNorm, noiseKey } = config
+  const whose = config.privacyUnit === 'user' ? 'clients' : 'examples'
+  if (config.privacyUnit === 'user' && config.clients === null)
+    throw refuse('clients', '{column: user}, or a partition, where clients are what is protected')
+  if (config.cohort > population) throw refuse('cohort', `at most the ${population} ${whose} of the data`)
+  const counted = simulation ?? { population, cohort: config.cohort }
+  const samplingRate = counted.cohort / counted.population
+  const delta = config.delta ?? counted.population ** -1.1
+  if (!(delta < 1 / counted.population) && !(config.delta === null && counted.population === 1))
+    throw refuse('delta', `a number below 1 / ${counted.population}, one over the number of ${whose}`)
+  if (!(delta < 1)) throw refuse('clients', 'more than one, for a delta to be chosen; or give delta')
+  const [rounds, noiseMultiplier] = roundsAndNoise(config, samplingRate, delta, refuse)
+  const deviation = (noiseMultiplier * clippingNorm * config.cohort) / counted.cohort
+  const rdp = rdpOfStep({ samplingRate, noiseMultiplier })
+  const spent = epsilonAfter(rdp, rounds, delta).epsilon
+  if (targetEpsilon !== null && spent > targetEpsilon)
+    throw new ConfigError(`dp-dylora: ${rounds} rounds spend an epsilon of ${spent}, above ${targetEpsilon}.`)
+  return {
+    unit: config.privacyUnit,
+    ...counted,
+    samplingRate,
+    noiseMultiplier,
+    delta,
+    rounds,
+    clippingNorm,
+    real: { population, cohort: config.cohort, samplingRate: config.cohort / population, deviation },
+    caveat: simulation !== null ? 'simulation' : noiseKey !== null ? 'known_key' : null,
+    rdp,
+  }
+}
+
+function roundsAndNoise(
+  { rounds, noiseMultiplier, targetEpsilon }: PrivacyConfig,
+  samplingRate: number,
+  delta: number,
+  refuse: (key: keyof PrivacyConfig, expected: string) => ConfigError,
+): [rounds: number, noiseMultiplier: number] {
+  if (noiseMultiplier === null) {
+    if (targetEpsilon === null) throw refuse('targetEpsilon', 'a number, where noise_multiplier is null too')
+    if (rounds === null)
+      throw refuse('rounds', 'a number of rounds, for the noise to be chosen by target_epsilon')
+    return [rounds, noiseMultiplierFor({ targetEpsilon, samplingRate, steps: rounds, delta })]
+  }
+  if (targetEpsilon === null) {
+    if (rounds === null) throw refuse('rounds', 'a number of rounds, or target_epsilon to end the training')
+    return [rounds, noiseMultiplier]
+  }
+  const most = stepsWithin({ targetEpsilon, samplingRate, noiseMultiplier, delta })
+  if (most === 0)
+    throw refuse('noiseMultiplier', `more noise: one round spends more than target_epsilon ${targetEpsilon}`)
+  return [Math.min(rounds ?? most, most), noiseMultiplier]
+}
+
+/** What was spent after so many rounds. */
+export function epsilonOf({ rdp, delta }: PrivacyPlan, rounds: number): number {
+  return epsilonAfter(rdp, rounds, delta).epsilon
+}
+
+/** What is promised and spent after so many rounds. */
+export function reportOf(plan: PrivacyPlan, rounds: number): PrivacyReport {
+  return {
+    epsilon: epsilonOf(plan, rounds),
+    delta: plan.delta,
+    final_epsilon: epsilonOf(plan, plan.rounds),
+    unit: plan.unit,
+    population: plan.population,
+    cohort: plan.cohort,
+    sampling_rate: plan.samplingRate,
+    sampling: 'poisson',
+    noise_multiplier: plan.noiseMultiplier,
+    clipping_norm: plan.clippingNorm,
+    rounds,
+    total_rounds: plan.rounds,
+    accountant: 'rdp',
+    private: plan.caveat === null,
+    promise: promiseOf(plan, epsilonOf(plan, rounds)),
+  }
+}
+
+function promiseOf({ unit, population, delta, caveat, real }: PrivacyPlan, epsilon: number): string {
+  const [one, all] = unit === 'user' ? ['client, with all its rows,', 'clients'] : ['example', 'examples']
+  const terms = `epsilon ${epsilon.toPrecision(3)} and delta ${delta.toPrecision(2)}`
+  if (caveat === 'simulation')
+    return `Nothing is private here: this simulates on ${real.population} ${all} what training on ${population} would be worth with ${terms}.`
+  if (caveat === 'known_key')
+    return `Nothing is private here: the noise comes from a key that is known; from a secret one it would be ${terms}.`
+  return (
+    `Each ${one} is protected with ${terms}: whoever gets the adapter learns next to nothing about whether one of the ` +
+    `${population} ${all} took part, if whoever ran the training and this machine are trusted, only the adapter is handed ` +
+    'on (no checkpoints, no metrics), and this run was not picked from several on the same data, each of which spends anew.'
+  )
+}

@@ -1,0 +1,298 @@
+/**
+ * The rounds of private training. Clients, or examples, are drawn by a secret key and train one after the other in the
+ * same plan over one base, so that memory does not grow with their number; what they contribute is clipped and added up
+ * natively, and released once with noise from the same key.
+ */
+import { randomBytes } from 'node:crypto'
+import { ConfigError, DivergedError, FileFormatError } from '../errors.js'
+import { Batches } from '../files/pack.js'
+import type { NativeSession, OptimizerStep } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'
+import { type Window, Windows } from '../train/batches.js'
+import type { TrainingState } from '../train/checkpoint.js'
+import type { Examples, RunData } from '../train/data.js'
+import { TRAIN_PLAN } from '../train/plans.js'
+import type { RunSetup } from '../train/run.js'
+import { finished, learningRateAt, type Steps, stepRules, type TrainStep, updateOf } from '../train/steps.js'
+import { clientsOf } from './clients.js'
+import { epsilonOf, type PrivacyPlan, type PrivacyReport, planPrivacy, reportOf } from './privacy.js'
+import { drawCohort } from './sampling.js'
+
+/** The server's Adam: betas and epsilon of Reddi et al. 2021, arXiv 2003.00295. */
+const FED_ADAM = { kind: 'adamw', beta1: 0.9, beta2: 0.99, epsilon: 1e-3 } as const
+const PLAIN_SUM = { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 0 } as const
+
+/** What a checkpoint keeps between rounds. It is a secret: with the key, the noise can be taken off again. */
+interface RoundsState {
+  key: string
+  spent: PrivacyReport
+  /** Of the wrapped strategy's own rules. */
+  rules?: unknown
+}
+
+/** What a round has taken in so far. */
+interface Intake {
+  lossSum: number
+  tokens: number
+  supervised: number
+  clipped: number
+  /** Micro-batches, which tell the draws of dropout apart. */
+  microSteps: number
+}
+
+export class PrivateRounds implements Steps {
+  readonly #setup: RunSetup
+  readonly #state: TrainingState
+  readonly #config: PrivacyConfig
+  readonly #examples: Examples
+  /** Rows of each client; of examples none are needed, since each is one row. */
+  readonly #clients: Uint32Array[] | null
+  readonly #plan: PrivacyPlan
+  readonly #key: Uint8Array
+  readonly #rules: StepRules
+  /** Of trainings of the same adapter before this one. */
+  readonly #earlier: readonly PrivacyReport[]
+
+  /**
+   * @param state where the run stands; it moves on with every round
+   * @throws {ConfigError} when the settings do not go together, or do not suit the data
+   */
+  constructor(setup: RunSetup, state: TrainingState, data: RunData, config: PrivacyConfig) {
+    this.#setup = setup
+    this.#state = state
+    this.#config = config
+    this.#examples = examplesOf(data, setup)
+    const { data: rows, rows: chosen } = this.#examples
+    this.#clients =
+      config.clients === null ? null : clientsOf(rows, chosen, config.clients, setup.options.seed)
+    this.#plan = planPrivacy(config, this.#clients?.length ?? chosen.length)
+    const kept = keptState(state.rules)
+    this.#key = kept ? Buffer.from(kept.key, 'hex') : newKey(config.noiseKey)
+    this.#rules = stepRules(setup, this.#plan.rounds, kept?.rules)
+    this.#earlier = setup.adapter.privacy
+    this.#record()
+  }
+
+  get totalSteps(): number {
+    return this.#plan.rounds
+  }
+
+  get privacy(): PrivacyReport {
+    return reportOf(this.#plan, this.#state.step)
+  }
+
+  async next(session: NativeSession): Promise<TrainStep> {
+    const { options, adapter } = this.#setup
+    const begin = performance.now()
+    const round = this.#state.step + 1
+    const ranks = this.#rules.ranks?.(round)
+    const { population, samplingRate } = this.#plan.real
+    const drawn = drawCohort(this.#key, round, population, samplingRate)
+    const learningRate = learningRateAt(options, this.#state.step, this.#plan.rounds)
+    const intake: Intake = { lossSum: 0, tokens: 0, supervised: 0, clipped: 0, microSteps: 0 }
+    const context = { session, round, ranks, learningRate, intake }
+    // Within a round the adapter is some client's: whoever saves it waits for the end.
+    const gradNorm = await adapter.turns.run(async () => {
+      await this.#native(({ native }) => native.beginRound())
+      try {
+        if (this.#clients === null) await this.#examplesIn(drawn, context)
+        else for (const client of drawn) await this.#clientIn(this.#clients[client] as Uint32Array, context)
+        await this.#release(this.#plan.real.deviation, this.#plan.real.cohort, context)
+        const update = this.#clients === null ? this.#ownUpdate(context) : this.#serverUpdate(round, ranks)
+        const made = await this.#native(({ native }) => native.optimizerStep(update))
+        await this.#rules.updated?.(round)
+        return made.gradNorm
+      } catch (error) {
+        // As if the round had not begun.
+        await this.#release(0, 1, context)
+        adapter.native.zeroGradients()
+        throw error
+      } finally {
+        adapter.version++
+      }
+    })
+    const step = finished(this.#state, { ...intake, begin }, this.#plan.rounds)
+    this.#record()
+    return {
+      ...step,
+      epoch: round * this.#plan.real.samplingRate,
+      gradNorm,
+      learningRate,
+      privacy: {
+        epsilon: epsilonOf(this.#plan, round),
+        rank: ranks?.active ?? null,
+        cohort: drawn.length,
+        clipped_share: drawn.length === 0 ? null : intake.clipped / drawn.length,
+      },
+    }
+  }
+
+  async close(): Promise<void> {}
+
+  /** What was spent goes wherever the adapter goes; the key only into checkpoints. */
+  #record(): void {
+    const spent = this.privacy
+    const rules = this.#rules.state?.()
+    this.#setup.adapter.privacy = [...this.#earlier, spent]
+    const kept: RoundsState = {
+      key: Buffer.from(this.#key).toString('hex'),
+      spent,
+      ...(rules === undefined ? {} : { rules }),
+    }
+    this.#state.rules = kept
+  }
+
+  /** One client trains on its rows from where the round began, and its change joins the sum. */
+  async #clientIn(rows: Uint32Array, { session, round, ranks, learningRate, intake }: RoundContext) {
+    const { options, signal } = this.#setup
+    signal?.throwIfAborted()
+    if (rows.length === 0) return
+    await this.#native(({ native }) => native.beginClient())
+    const { localEpochs, localSteps, clippingNorm } = this.#config
+    const batches = new Batches(this.#examples.data, { ...options, rows })
+    const windows = new Windows(batches, options.gradientAccumulationSteps)
+    const first = (round - 1) * localEpochs
+    let cursor = { epoch: first, microBatch: 0 }
+    const steps = Math.min(windows.steps(localEpochs), localSteps ?? Number.POSITIVE_INFINITY)
+    try {
+      for (let step = 1; step <= steps; step++) {
+        const window = await windows.at(cursor)
+        cursor = window.next
+        if (window.supervised === 0) continue
+        await this.#gradients(window, { session, round, ranks, learningRate, intake })
+        const update = {
+          ...updateOf(this.#setup, learningRate, step),
+          maxGradNorm: options.maxGradNorm,
+          ...ranksOf(ranks, step),
+        }
+        await this.#native(({ native }) => native.optimizerStep(update))
+      }
+    } catch (error) {
+      if (!(error instanceof DivergedError)) throw error
+      // Whoever has no finite change to give gives none; to stop here would tell that somebody has not.
+      intake.clipped++
+      return
+    }
+    const norm = await this.#native(({ native }) => native.addClient({ clippingNorm, ...trained(ranks) }))
+    if (!(norm <= clippingNorm)) intake.clipped++
+  }
+
+  async #gradients(window: Window, { session, round, ranks, intake }: RoundContext): Promise<void> {
+    for (const { tokens, cuSeqlens, labels, nSupervised } of window.batches) {
+      const input = {
+        ...{ tokens, cuSeqlens, labels, seed: this.#setup.options.seed, step: round },
+        lossScale: 1 / window.supervised,
+        microStep: intake.microSteps++,
+        ...inUse(ranks),
+      }
+      const { lossSum } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
+      if (!Number.isFinite(lossSum)) throw new DivergedError(`the loss of a client is ${lossSum}`, {})
+      intake.lossSum += lossSum
+      intake.tokens += tokens.length
+      intake.supervised += nSupervised
+    }
+  }
+
+  /** Gradients of the drawn examples, each clipped on its own. */
+  async #examplesIn(drawn: number[], { session, round, ranks, intake }: RoundContext): Promise<void> {
+    const { options, signal } = this.#setup
+    if (drawn.length === 0) return
+    const { data, rows } = this.#examples
+    const own = Uint32Array.from(drawn, (member) => rows[member] as number)
+    const batches = new Batches(data, { ...options, rows: own, packing: false, shuffle: false })
+    const { clippingNorm } = this.#config
+    for (let index = 0; index < batches.count(0); index++) {
+      signal?.throwIfAborted()
+      const { tokens, cuSeqlens, labels, nSupervised } = batches.get(0, index)
+      const input = {
+        ...{ tokens, cuSeqlens, labels, seed: options.seed, step: round, clippingNorm },
+        lossScale: 1,
+        microStep: intake.microSteps++,
+        ...inUse(ranks),
+      }
+      const { lossSum, norms } = await translatedAsync(() => session.trainStep(TRAIN_PLAN, input).promise)
+      intake.clipped += norms?.reduce((sum, norm) => sum + (norm <= clippingNorm ? 0 : 1), 0) ?? 0
+      intake.tokens += tokens.length
+      if (!Number.isFinite(lossSum)) continue
+      intake.lossSum += lossSum
+      intake.supervised += nSupervised
+    }
+  }
+
+  async #release(deviation: number, cohort: number, { round, ranks }: RoundContext): Promise<void> {
+    const options = { key: this.#key, round, deviation, cohort, ...trained(ranks) }
+    await this.#native(({ native }) => native.release(options))
+  }
+
+  /** By the run's optimiser. */
+  #ownUpdate({ round, ranks, learningRate }: RoundContext): OptimizerStep {
+    const draws = ranks?.draws
+    const masked = ranks && draws ? { ranks: { active: ranks.active, lastOnly: ranks.lastOnly, draws } } : {}
+    return { ...updateOf(this.#setup, learningRate, round), ...masked }
+  }
+
+  #serverUpdate(round: number, ranks: StepRanks | undefined): OptimizerStep {
+    const { serverOptimizer, serverLearningRate: learningRate } = this.#config
+    const draws = ranks?.draws
+    return {
+      ...(serverOptimizer === 'adam' ? FED_ADAM : PLAIN_SUM),
+      groups: this.#setup.adapter.description.groups.map(() => ({ learningRate, weightDecay: 0 })),
+      maxGradNorm: 0,
+      step: round,
+      ...(ranks && draws ? { ranks: { active: ranks.active, lastOnly: ranks.lastOnly, draws } } : {}),
+    }
+  }
+
+  #native<Result>(job: (adapter: RunSetup['adapter']) => { promise: Promise<Result> }): Promise<Result> {
+    return translatedAsync(() => job(this.#setup.adapter).promise)
+  }
+}
+
+interface RoundContext {
+  session: NativeSession
+  round: number
+  ranks: StepRanks | undefined
+  learningRate: number
+  intake: Intake
+}
+
+/** As training inputs name them. */
+function inUse(ranks: StepRanks | undefined) {
+  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
+}
+
+function trained(ranks: StepRanks | undefined) {
+  return ranks ? { active: ranks.active, lastOnly: ranks.lastOnly } : {}
+}
+
+/** A client's own optimiser has made `step` updates of the ranks in use, and none of the others. */
+function ranksOf(ranks: StepRanks | undefined, step: number): Pick<OptimizerStep, 'ranks'> {
+  if (ranks?.draws === undefined) return {}
+  const draws = ranks.draws.map((_, index) => (index === ranks.active - 1 ? step : 0))
+  return { ranks: { active: ranks.active, lastOnly: ranks.lastOnly, draws } }
+}
+
+function newKey(given: string | null): Uint8Array {
+  return given === null ? randomBytes(32) : Buffer.from(given, 'hex')
+}
+
+function keptState(rules: unknown): RoundsState | undefined {
+  if (rules === undefined) return undefined
+  const { key } = rules as Partial<RoundsState>
+  if (typeof key === 'string' && /^[0-9a-f]{64}$/.test(key)) return rules as RoundsState
+  throw new FileFormatError(
+    'the checkpoint has no key for the noise of its rounds; it cannot be resumed.',
+    {},
+  )
+}
+
+function examplesOf({ examples }: RunData, { options }: RunSetup): Examples {
+  if (examples === null)
+    throw new ConfigError('dataset.streaming is true, and private training draws from the whole of the data.')
+  if (options.maxSteps !== null)
+    throw new ConfigError(
+      `max_steps is ${options.maxSteps}, and the rounds of private training are what strategy.rounds says; leave it null.`,
+    )
+  return examples
+}

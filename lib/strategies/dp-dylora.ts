@@ -1,0 +1,188 @@
+/**
+ * DP-DyLoRA: an adapter whose training tells next to nothing about any one client of the data. In each round a few
+ * clients, drawn at random, train it on their own data; what they changed is clipped, added up and released with noise.
+ * The server draws one rank for all of them: noise grows with the number of coordinates, so rounds of few ranks carry
+ * more signal. Over plain LoRA it is DP-LoRA, over LoRA with a frozen A FFA-LoRA, and with examples for clients DP-SGD.
+ */
+import * as z from 'zod'
+import { deepFreeze, integer, numberWithin, parseOptions, positive, text, word } from '../schema.js'
+import { dyloraRules } from './dylora.js'
+import { loraRules } from './lora.js'
+import { loraFaRules } from './lora-fa.js'
+import { plainRules, schemasOf, wrapping } from './plain.js'
+import type { ClientsConfig, PrivacyConfig, StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of DP-DyLoRA. */
+export interface DpDyloraConfig extends StrategyConfig, PrivacyConfig {
+  readonly name: 'dp-dylora'
+  /** What is trained: `dylora` with `trainedRanks: 'active'` (the default), `lora` or `lora-fa`. */
+  readonly adapter: StrategyConfig
+}
+
+/** What `dpDylora()` takes. */
+export type DpDyloraOptions = Partial<Omit<DpDyloraConfig, 'name' | 'clients'>> & {
+  clients?: Partial<ClientsConfig> | null
+}
+
+const adapterSchema = z
+  .discriminatedUnion('name', schemasOf([dyloraRules, loraRules, loraFaRules]))
+  .describe('What is trained: `dylora`, `lora` (DP-LoRA) or `lora-fa` (FFA-LoRA), with its own options.')
+
+/** What `clients` may be. */
+const CLIENTS =
+  '{column: user}, {partition: iid, count: 100} or {partition: dirichlet, count: 100, alpha: 0.5, column: label}'
+
+const clientsSchema = z
+  .strictObject(
+    {
+      column: text('the name of a column')
+        .nullable()
+        .default(null)
+        .describe(
+          'Rows with the same value are one client; of a `dirichlet` partition, the column of the values.',
+        ),
+      partition: word(['iid', 'dirichlet'])
+        .nullable()
+        .default(null)
+        .describe(
+          'Deal the rows out instead, for studies: `iid` at random; `dirichlet` those of each value by shares that are drawn for it.',
+        ),
+      count: integer(1)
+        .nullable()
+        .default(null)
+        .describe('Of a partition: clients that rows are dealt out to.'),
+      alpha: positive()
+        .nullable()
+        .default(null)
+        .describe(
+          'Of `dirichlet`: concentration. Clients are alike if it is large, and differ if it is small.',
+        ),
+    },
+    { error: CLIENTS },
+  )
+  .superRefine(({ column, partition, count, alpha }, context) => {
+    const needs = {
+      column: partition !== 'iid',
+      count: partition !== null,
+      alpha: partition === 'dirichlet',
+    }
+    for (const [key, value] of Object.entries({ column, count, alpha }))
+      if ((value !== null) !== needs[key as keyof typeof needs])
+        context.addIssue({ code: 'custom', path: [key], message: CLIENTS })
+  })
+  .nullable()
+  .default(null)
+  .describe('Who the clients are, where they are what is protected.')
+
+const schema = z
+  .strictObject({
+    name: z.literal('dp-dylora'),
+    adapter: adapterSchema.prefault({ name: 'dylora', trainedRanks: 'active' }),
+    privacyUnit: word(['user', 'example'])
+      .default('user')
+      .describe(
+        'Whose part in the training stays hidden: that of a client with all its rows, or that of one example (DP-SGD).',
+      ),
+    clients: clientsSchema,
+    targetEpsilon: positive()
+      .nullable()
+      .default(null)
+      .describe(
+        'Training never spends more than this. Without `noise_multiplier`, the noise is chosen to spend it in `rounds`.',
+      ),
+    noiseMultiplier: positive()
+      .nullable()
+      .default(null)
+      .describe('Deviation of the noise on a sum, as a multiple of `clipping_norm`.'),
+    delta: numberWithin(Number.MIN_VALUE, 1 - Number.EPSILON, 'a number in (0, 1)')
+      .nullable()
+      .default(null)
+      .describe(
+        'Probability with which the promise may fail; below 1 / clients. `null`: clients to the power of -1.1.',
+      ),
+    rounds: integer(1)
+      .nullable()
+      .default(null)
+      .describe(
+        'Updates to make. `null`, with both `target_epsilon` and `noise_multiplier`: as many as they allow.',
+      ),
+    cohort: integer(1)
+      .default(16)
+      .describe(
+        'Clients (or examples) that a round is expected to draw; each joins independently, so the number varies.',
+      ),
+    clippingNorm: positive()
+      .default(1)
+      .describe(
+        'L2 norm, over all that trains, to which what a client or example contributes is scaled down.',
+      ),
+    localEpochs: integer(1).default(1).describe('Of clients: passes over their data in a round.'),
+    localSteps: integer(1)
+      .nullable()
+      .default(null)
+      .describe('Of clients: optimiser steps at most in a round.'),
+    serverOptimizer: word(['sgd', 'adam'])
+      .default('sgd')
+      .describe(
+        'Of clients: what the mean of their changes is applied by. `sgd` at rate 1 adds it; `adam` has betas 0.9 and 0.99, eps 1e-3.',
+      ),
+    serverLearningRate: positive().default(1).describe('Of clients: the rate of that.'),
+    simulation: z
+      .strictObject(
+        {
+          population: integer(1).describe('Clients that are pretended to exist.'),
+          cohort: integer(1).describe('Of those, how many a round is pretended to draw.'),
+        },
+        { error: '{population: 1000000, cohort: 5000}' },
+      )
+      .nullable()
+      .default(null)
+      .describe(
+        'Train on small cohorts with the noise that large ones of a large population would have. Shows what such a training is worth; the result is not private.',
+      ),
+    noiseKey: text('64 hexadecimal digits')
+      .regex(/^[0-9a-f]{64}$/, { error: '64 hexadecimal digits' })
+      .nullable()
+      .default(null)
+      .describe('A key that is known, for tests. The result is not private.'),
+  })
+  .superRefine((config, context) => {
+    const given = config as unknown as DpDyloraConfig
+    const refuse = (key: keyof DpDyloraConfig, message: string) =>
+      context.addIssue({ code: 'custom', path: [key], message })
+    const byExample = given.privacyUnit === 'example'
+    if (byExample && given.clients !== null) refuse('clients', 'null where privacy_unit is example')
+    if (byExample && given.localSteps !== null) refuse('localSteps', 'null where privacy_unit is example')
+    if (byExample && given.serverOptimizer !== 'sgd')
+      refuse('serverOptimizer', 'sgd where privacy_unit is example: the run’s optimizer makes the updates')
+    if (!byExample && 'projectGradient' in given.adapter && given.adapter.projectGradient)
+      refuse(
+        'adapter',
+        'lora-fa with project_gradient: false, since what clients changed is no gradient to project',
+      )
+    if (given.simulation !== null && given.simulation.cohort > given.simulation.population)
+      refuse('simulation', 'a cohort of at most the population')
+  }) as unknown as z.ZodObject & z.ZodType<DpDyloraConfig>
+
+/**
+ * Private training over a low-rank adapter.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example dpDylora({ clients: { column: 'user' }, targetEpsilon: 4, rounds: 200, cohort: 50 })
+ * @see Xu et al. 2024, arXiv 2405.06368; of fixed ranks and of frozen A, arXiv 2403.12313; of examples, arXiv 1607.00133
+ */
+export function dpDylora(options: DpDyloraOptions = {}): DpDyloraConfig {
+  return deepFreeze(
+    parseOptions(schema, { ...options, name: 'dp-dylora' }, { name: 'dpDylora()', spelling: 'camel' }),
+  )
+}
+
+export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {
+  ...wrapping<DpDyloraConfig>(plainRules),
+  name: 'dp-dylora',
+  paper: 'arXiv 2405.06368',
+  peftType: 'LORA',
+  bases: loraRules.bases,
+  trainable: 'what the wrapped adapter trains, from clipped contributions and noise',
+  schema,
+  privacy: ({ name, adapter, ...privacy }) => privacy,
+}

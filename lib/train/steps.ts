@@ -1,0 +1,203 @@
+/** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
+import { DataError, DivergedError } from '../errors.js'
+import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
+import type { NativeSession, OptimizerStep } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StepRules } from '../strategies/strategy.js'
+import type { Window, WindowSource } from './batches.js'
+import type { TrainingState } from './checkpoint.js'
+import { type RunData, windowsOf } from './data.js'
+import { nativeOptimizer, optimizerOf } from './optimizers.js'
+import type { TrainOptions } from './options.js'
+import { TRAIN_PLAN } from './plans.js'
+import type { RunSetup } from './run.js'
+import { scheduleFactor, scheduleOf } from './schedules.js'
+
+/** One optimiser step, after it was made. */
+export interface TrainStep {
+  /** Optimiser steps from 1. */
+  index: number
+  totalSteps: number
+  /** Passes over the data so far, fractional; of a stream, those that are complete. */
+  epoch: number
+  /** Mean over the step's supervised tokens before the update, nats; NaN for a round that drew nobody. */
+  loss: number
+  /** L2 norm of the gradient before clipping; of private training, of the mean with its noise. */
+  gradNorm: number
+  learningRate: number
+  /** Tokens of this step. */
+  tokens: number
+  /** Those with a label. */
+  supervisedTokens: number
+  tokensPerSecond: number
+  /** Estimated time to the end of training, without evaluations. */
+  secondsLeft: number
+  /** Of a round of private training. */
+  privacy?: RoundPrivacy
+}
+
+/** What makes the steps of a run. */
+export interface Steps {
+  readonly totalSteps: number
+  /** What private training promises, and has spent so far. */
+  readonly privacy?: PrivacyReport
+  /** Makes one; the state of the run moves on only when it is whole. */
+  next(session: NativeSession): Promise<TrainStep>
+  /** Lets the data go. */
+  close(): Promise<void>
+}
+
+/** Steps by the gradients of one window of the data each. */
+export class GradientSteps implements Steps {
+  readonly totalSteps: number
+  readonly #setup: RunSetup
+  readonly #state: TrainingState
+  readonly #windows: WindowSource
+  readonly #rules: StepRules
+  #coming: Promise<Window> | undefined
+
+  /** @param state where the run stands; it moves on with every step */
+  constructor(setup: RunSetup, state: TrainingState, data: RunData) {
+    const { windows, totalSteps } = windowsOf(data.train, setup.options)
+    this.totalSteps = totalSteps
+    this.#setup = setup
+    this.#state = state
+    this.#windows = windows
+    this.#rules = stepRules(setup, totalSteps, state.rules)
+    // What is trained in the open keeps no promise that was made before.
+    setup.adapter.privacy = []
+  }
+
+  async next(session: NativeSession): Promise<TrainStep> {
+    const state = this.#state
+    const window = await (this.#coming ?? this.#windows.at(state.cursor))
+    const upcoming = () => {
+      if (state.step + 1 >= this.totalSteps) return
+      this.#coming = this.#windows.at(window.next)
+      // Whether it failed is asked when it is needed.
+      this.#coming.catch(() => undefined)
+    }
+    return this.#step(session, window, upcoming)
+  }
+
+  async close(): Promise<void> {
+    await this.#windows.close()
+  }
+
+  /** Gradients of the whole window, then the update; the state moves on only when both are done. */
+  async #step(session: NativeSession, window: Window, upcoming: () => void): Promise<TrainStep> {
+    const { options, adapter } = this.#setup
+    const state = this.#state
+    const begin = performance.now()
+    if (window.supervised === 0)
+      throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
+    const index = state.step + 1
+    const ranks = this.#rules.ranks?.(index)
+    let lossSum = 0
+    for (const [microStep, { tokens, cuSeqlens, labels }] of window.batches.entries()) {
+      const job = session.trainStep(TRAIN_PLAN, {
+        tokens,
+        cuSeqlens,
+        labels,
+        lossScale: 1 / window.supervised,
+        seed: options.seed,
+        step: index,
+        microStep,
+        ...(ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}),
+      })
+      // What comes next is packed while the engine works on this.
+      if (microStep === 0) upcoming()
+      lossSum += (await job.promise).lossSum
+      if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
+    }
+    const learningRate = learningRateAt(options, state.step, this.totalSteps)
+    const { active, lastOnly, draws } = ranks ?? {}
+    const update = {
+      ...updateOf(this.#setup, learningRate, index),
+      maxGradNorm: options.maxGradNorm,
+      ...(active !== undefined && draws ? { ranks: { active, lastOnly: lastOnly ?? false, draws } } : {}),
+    }
+    let gradNorm: number
+    try {
+      adapter.version++
+      gradNorm = await adapter.turns.run(async () => {
+        const made = await translatedAsync(() => adapter.native.optimizerStep(update).promise)
+        await this.#rules.updated?.(index)
+        return made.gradNorm
+      })
+    } catch (error) {
+      throw error instanceof DivergedError ? this.#diverged(index, 'gradient is not finite', error) : error
+    }
+    state.cursor = window.next
+    state.rules = this.#rules.state?.()
+    const made = { lossSum, tokens: window.tokens, supervised: window.supervised, begin }
+    return { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
+  }
+
+  /** Nothing of the step was applied: gradients are checked as a whole before the first parameter moves. */
+  #diverged(step: number, what: string, cause?: Error): DivergedError {
+    const { learningRate, maxGradNorm } = this.#setup.options
+    const last = step - 1
+    const advice =
+      last === 0
+        ? 'No step was made yet, so look at where it began: a damaged model or adapter, or a precision too low for it.'
+        : `The adapter is as after step ${last}. Lower learning_rate (${learningRate}), warm up for longer (warmup_steps), or clip the gradient (max_grad_norm, ${maxGradNorm || '0: off'}) more.`
+    const details = { step, lastGoodStep: last, learningRate, maxGradNorm }
+    return new DivergedError(`training diverged: the ${what} at step ${step}. ${advice}`, details, { cause })
+  }
+}
+
+/** What the strategy does around the steps, from what a checkpoint kept of it. */
+export function stepRules({ adapter, options }: RunSetup, totalSteps: number, state: unknown): StepRules {
+  const { strategy } = adapter.description
+  const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
+  return rulesOf(strategy).steps?.(strategy, run, state) ?? {}
+}
+
+/** The learning rate after so many completed steps. */
+export function learningRateAt(
+  { learningRate, lrSchedulerType, warmupSteps, warmupRatio }: TrainOptions,
+  completed: number,
+  totalSteps: number,
+): number {
+  const span = { warmupSteps: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), totalSteps }
+  return learningRate * scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
+}
+
+/** An update by the run's optimiser; gradients are not clipped unless more is said. */
+export function updateOf({ adapter, options }: RunSetup, learningRate: number, step: number): OptimizerStep {
+  const optimizer = optimizerOf(options.optimizer)
+  return {
+    ...nativeOptimizer(optimizer),
+    groups: adapter.description.groups.map(({ learningRateFactor, decays }) => ({
+      learningRate: learningRate * learningRateFactor,
+      weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
+    })),
+    maxGradNorm: 0,
+    step,
+  }
+}
+
+/** Moves the state of a run on by one step, and says what is known of every step. */
+export function finished(
+  state: TrainingState,
+  made: { lossSum: number; tokens: number; supervised: number; begin: number },
+  totalSteps: number,
+): Omit<TrainStep, 'epoch' | 'gradNorm' | 'learningRate'> {
+  const seconds = (performance.now() - made.begin) / 1000
+  state.step++
+  state.totals.tokens += made.tokens
+  state.totals.supervisedTokens += made.supervised
+  state.totals.lossSum += made.lossSum
+  state.totals.seconds += seconds
+  return {
+    index: state.step,
+    totalSteps,
+    loss: made.lossSum / made.supervised,
+    tokens: made.tokens,
+    supervisedTokens: made.supervised,
+    tokensPerSecond: made.tokens / seconds,
+    secondsLeft: (state.totals.seconds / state.step) * (totalSteps - state.step),
+  }
+}

@@ -1,0 +1,322 @@
+/** Whole runs of private training: what they add up, what they spend, what they keep, and what they give away. */
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { Adapter, TrainControl } from '../../../lib/adapter.js'
+import { privacySpent } from '../../../lib/federated/accountant.js'
+import { loadModel, type Model } from '../../../lib/model.js'
+import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
+import { dylora } from '../../../lib/strategies/dylora.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { loraFa } from '../../../lib/strategies/lora-fa.js'
+import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
+import type { TrainEvent } from '../../../lib/train/metrics.js'
+import { sgd } from '../../../lib/train/optimizers.js'
+import type { TrainOptions } from '../../../lib/train/options.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../files/scratch.js'
+
+const USERS = 8
+let folder: string
+let data: string
+beforeAll(() => {
+  folder = tinyModel()
+  const rows = chats(5 * USERS)
+    .trim()
+    .split('\n')
+  const owned = rows.map((row, i) =>
+    JSON.stringify({ ...JSON.parse(row), user: `u${i % USERS}`, topic: i % 5 }),
+  )
+  data = scratchFile('clients.jsonl', `${owned.join('\n')}\n`)
+})
+
+const loaded: Model[] = []
+afterEach(async () => {
+  for (const model of loaded.splice(0)) await model.dispose()
+})
+
+async function attach(strategy: StrategyConfig): Promise<Adapter> {
+  const model = await loadModel(folder, { precision: 'fp32' })
+  loaded.push(model)
+  return model.attach(strategy, { seed: 1 })
+}
+
+const options: Partial<TrainOptions> = {
+  maxSeqLength: 64,
+  perDeviceTrainBatchSize: 2,
+  learningRate: 0.01,
+  lrSchedulerType: 'constant',
+  seed: 7,
+}
+const private_: DpDyloraOptions = {
+  adapter: dylora({ r: 4, loraAlpha: 8, trainedRanks: 'active' }),
+  clients: { column: 'user' },
+  cohort: 3,
+  rounds: 4,
+  noiseMultiplier: 0.5,
+  delta: 1e-2,
+}
+
+async function run(
+  strategy: StrategyConfig,
+  control: Partial<TrainOptions> & TrainControl = {},
+): Promise<{ events: TrainEvent[]; adapter: Adapter }> {
+  const adapter = await attach(strategy)
+  const events: TrainEvent[] = []
+  for await (const event of adapter.train(data, { ...options, ...control }).events()) events.push(event)
+  return { events, adapter }
+}
+
+const steps = (events: TrainEvent[]) => events.flatMap((event) => (event.event === 'step' ? [event] : []))
+const weights = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'))
+const values = ({ state: { description, native } }: Adapter) =>
+  description.factors.flatMap(({ name }) => [...native.read(name, 'value')])
+
+describe('rounds of clients', () => {
+  test('say what they spend, and spend what the accountant says', async () => {
+    const { events } = await run(dpDylora(private_))
+    const made = steps(events)
+    expect(made.map(({ step }) => step)).toEqual([1, 2, 3, 4])
+    for (const { step, epsilon, rank } of made) {
+      const settings = { samplingRate: 3 / USERS, noiseMultiplier: 0.5, delta: 1e-2, steps: step }
+      expect(epsilon).toBeCloseTo(privacySpent(settings).epsilon, 9)
+      expect(rank).toBeGreaterThanOrEqual(1)
+      expect(rank).toBeLessThanOrEqual(4)
+    }
+    expect(events[0]).toMatchObject({
+      event: 'plan',
+      privacy: {
+        epsilon: 0,
+        population: USERS,
+        cohort: 3,
+        sampling_rate: 3 / USERS,
+        rounds: 0,
+        private: true,
+      },
+    })
+    const done = events.at(-1)
+    expect(done).toMatchObject({
+      event: 'done',
+      steps: 4,
+      privacy: { epsilon: made[3]?.epsilon, final_epsilon: made[3]?.epsilon, rounds: 4 },
+    })
+    expect(done?.event === 'done' && done.privacy?.promise).toMatch(
+      /^Each client, with all its rows, is protected/,
+    )
+  })
+
+  test('are plain federated averaging where nothing is clipped and the noise is too small to see', async () => {
+    const adapter = lora({ r: 4, loraAlpha: 8 })
+    const settings = { adapter, cohort: USERS, rounds: 1, noiseMultiplier: 1e-12, clippingNorm: 1e3 }
+    const optimizer = sgd({ momentum: 0.5 })
+    const { adapter: averaged, events } = await run(dpDylora({ ...private_, ...settings }), { optimizer })
+    expect(steps(events)[0]).toMatchObject({ cohort: USERS, clipped_share: 0, rank: null })
+    const rows = readFileSync(data, 'utf8').trim().split('\n')
+    const plain = await attach(adapter)
+    const start = values(plain)
+    const mean = start.map(() => 0)
+    for (let user = 0; user < USERS; user++) {
+      const own = scratchFile('own.jsonl', rows.filter((_, i) => i % USERS === user).join('\n'))
+      const alone = await attach(adapter)
+      for await (const _ of alone.train(own, { ...options, optimizer, numTrainEpochs: 1 }));
+      values(alone).forEach((value, i) => {
+        mean[i] = (mean[i] as number) + (value - (start[i] as number)) / USERS
+      })
+    }
+    const found = values(averaged)
+    const moved = Math.hypot(...mean)
+    expect(moved).toBeGreaterThan(1e-3)
+    const apart = Math.hypot(...found.map((value, i) => value - (start[i] as number) - (mean[i] as number)))
+    expect(apart / moved).toBeLessThan(1e-4)
+  })
+
+  test('resumed from any checkpoint, or from none but the first, release the same numbers', async () => {
+    const outputDir = scratchFolder()
+    await run(dpDylora({ ...private_, serverOptimizer: 'adam', serverLearningRate: 0.01 }), {
+      outputDir,
+      saveSteps: 2,
+    })
+    const whole = weights(outputDir)
+    for (const step of [0, 2]) {
+      const copy = scratchFolder()
+      cpSync(join(outputDir, `checkpoint-${step}`), join(copy, `checkpoint-${step}`), { recursive: true })
+      await run(dpDylora({ ...private_, serverOptimizer: 'adam', serverLearningRate: 0.01 }), {
+        outputDir: copy,
+        resume: true,
+      })
+      expect(weights(copy)).toEqual(whole)
+    }
+  })
+
+  test('stopped within a round leave the adapter as it was before that round', async () => {
+    const outputDir = scratchFolder()
+    const strategy = dpDylora({ ...private_, rounds: 3, cohort: USERS })
+    const adapter = await attach(strategy)
+    const control = new AbortController()
+    const training = adapter.train(data, { ...options, outputDir, signal: control.signal })
+    let afterFirst: number[] = []
+    const stopped = (async () => {
+      for await (const { index } of training)
+        if (index === 1) {
+          afterFirst = values(adapter)
+          // In the second round, which has eight clients.
+          setTimeout(() => control.abort(new Error('enough')), 15)
+        }
+    })()
+    await expect(stopped).rejects.toThrow('enough')
+    const [checkpoint] = training.checkpoints
+    expect(checkpoint).toMatch(/checkpoint-[12]$/)
+    if (checkpoint?.endsWith('-1')) expect(values(adapter)).toEqual(afterFirst)
+    await run(strategy, { outputDir, resume: true })
+    const whole = scratchFolder()
+    cpSync(join(outputDir, 'checkpoint-0'), join(whole, 'checkpoint-0'), { recursive: true })
+    await run(strategy, { outputDir: whole, resume: true })
+    expect(weights(outputDir)).toEqual(weights(whole))
+  })
+
+  test('keep their key in checkpoints alone, and what they spent wherever the adapter goes', async () => {
+    const outputDir = scratchFolder()
+    const { adapter } = await run(dpDylora(private_), { outputDir })
+    const state = JSON.parse(readFileSync(join(outputDir, 'checkpoint-0', 'training_state.json'), 'utf8'))
+    const key: string = state.rules.key
+    expect(key).toMatch(/^[0-9a-f]{64}$/)
+    const elsewhere = scratchFolder()
+    await adapter.save(join(elsewhere, 'saved'))
+    await adapter.save(join(elsewhere, 'cut'), { rank: 2 })
+    const files = [outputDir, join(elsewhere, 'saved'), join(elsewhere, 'cut')].flatMap((path) =>
+      readdirSync(path, { withFileTypes: true }).flatMap((file) =>
+        file.isFile() ? [join(path, file.name)] : [],
+      ),
+    )
+    expect(files.length).toBeGreaterThan(6)
+    for (const file of files) {
+      const bytes = readFileSync(file)
+      expect(bytes.includes(key)).toBe(false)
+      expect(bytes.includes(Buffer.from(key, 'hex'))).toBe(false)
+    }
+    for (const path of [outputDir, join(elsewhere, 'cut')])
+      expect(JSON.parse(readFileSync(join(path, 'lowrank.json'), 'utf8')).privacy).toMatchObject([
+        { rounds: 4, noise_multiplier: 0.5, sampling: 'poisson', accountant: 'rdp', private: true },
+      ])
+    const again = await loaded[0]?.loadAdapter(join(elsewhere, 'cut'))
+    expect(again?.state.privacy).toHaveLength(1)
+  })
+
+  test('cannot be resumed with a promise that is not the one they began with', async () => {
+    const outputDir = scratchFolder()
+    await run(dpDylora({ ...private_, noiseMultiplier: null, targetEpsilon: 8 }), { outputDir })
+    const other = dpDylora({ ...private_, noiseMultiplier: null, targetEpsilon: 80 })
+    await expect(run(other, { outputDir, resume: true })).rejects.toThrow(
+      'strategy.target_epsilon is 8 there and 80 here',
+    )
+  })
+
+  test('end before they would spend more than they may', async () => {
+    const settings = { noiseMultiplier: 1, targetEpsilon: 4, rounds: null }
+    const { events } = await run(dpDylora({ ...private_, ...settings }))
+    const made = steps(events)
+    expect(made.at(-1)?.epsilon).toBeLessThanOrEqual(4)
+    const next = { samplingRate: 3 / USERS, noiseMultiplier: 1, delta: 1e-2, steps: made.length + 1 }
+    expect(privacySpent(next).epsilon).toBeGreaterThan(4)
+  })
+
+  test('learn, where the noise allows', async () => {
+    const settings = { cohort: USERS, rounds: 12, noiseMultiplier: 0.01, localEpochs: 2 }
+    for (const adapter of [private_.adapter, lora({ r: 4 }), loraFa({ r: 4, projectGradient: false })]) {
+      const made = steps(
+        (await run(dpDylora({ ...private_, ...settings, adapter: adapter as StrategyConfig }))).events,
+      )
+      expect(made.at(-1)?.loss as number).toBeLessThan(0.9 * (made[0]?.loss as number))
+    }
+  })
+
+  test('partition rows as they are asked to, and simulate large populations', async () => {
+    const clients = { partition: 'dirichlet', count: 20, alpha: 0.3, column: 'topic' } as const
+    const simulation = { population: 1e6, cohort: 5000 }
+    const settings = { clients, simulation, delta: 1e-7, noiseMultiplier: 0.6, cohort: 10, rounds: 2 }
+    const { events } = await run(dpDylora({ ...private_, ...settings }))
+    expect(events[0]).toMatchObject({
+      privacy: { population: 1e6, cohort: 5000, sampling_rate: 0.005, private: false, total_rounds: 2 },
+    })
+    const done = events.at(-1)
+    expect(done?.event === 'done' && done.privacy?.promise).toMatch(
+      /^Nothing is private here: this simulates on 20 /,
+    )
+  })
+})
+
+describe('examples', () => {
+  const byExample: DpDyloraOptions = {
+    ...private_,
+    privacyUnit: 'example',
+    clients: null,
+    cohort: 10,
+    delta: 1e-3,
+  }
+
+  test('are drawn, clipped and accounted for one by one', async () => {
+    const outputDir = scratchFolder()
+    const { events } = await run(dpDylora({ ...byExample, clippingNorm: 1e-3 }), { outputDir })
+    const made = steps(events)
+    expect(events[0]).toMatchObject({ privacy: { unit: 'example', population: 40, sampling_rate: 0.25 } })
+    for (const { clipped_share } of made) expect(clipped_share).toBe(1)
+    const again = scratchFolder()
+    cpSync(join(outputDir, 'checkpoint-0'), join(again, 'checkpoint-0'), { recursive: true })
+    await run(dpDylora({ ...byExample, clippingNorm: 1e-3 }), { outputDir: again, resume: true })
+    expect(weights(again)).toEqual(weights(outputDir))
+  })
+
+  test('learn, where the noise allows', async () => {
+    const settings = { cohort: 40, rounds: 15, noiseMultiplier: 0.01 }
+    const made = steps((await run(dpDylora({ ...byExample, ...settings }))).events)
+    expect(made.at(-1)?.loss as number).toBeLessThan(0.9 * (made[0]?.loss as number))
+  })
+})
+
+describe('settings that do not go together', () => {
+  test.each([
+    [{ targetEpsilon: 0 }, 'dpDylora(): targetEpsilon is 0, expected a number above 0.'],
+    [{ delta: 0 }, 'dpDylora(): delta is 0, expected a number in (0, 1).'],
+    [{ delta: 1 }, 'dpDylora(): delta is 1, expected a number in (0, 1).'],
+    [{ cohort: 0 }, 'dpDylora(): cohort is 0, expected a positive integer.'],
+    [{ adapter: { name: 'adalora' } }, 'expected one of dylora, lora, lora-fa'],
+    [{ adapter: loraFa() }, 'lora-fa with project_gradient: false'],
+    [{ privacyUnit: 'example' }, 'null where privacy_unit is example'],
+    [{ noiseKey: 'abc' }, '64 hexadecimal digits'],
+    [{ clients: { partition: 'iid' } }, 'clients'],
+  ] as const)('%j is refused before anything is loaded', (wrong, message) => {
+    expect(() => dpDylora({ ...private_, ...(wrong as object) })).toThrow(message)
+  })
+
+  test.each([
+    [{ cohort: 9 }, 'dp-dylora: cohort is 9, expected at most the 8 clients of the data.'],
+    [{ delta: 0.2 }, 'dp-dylora: delta is 0.2, expected a number below 1 / 8'],
+    [{ noiseMultiplier: null }, 'dp-dylora: target_epsilon is null, expected a number'],
+    [{ rounds: null }, 'dp-dylora: rounds is null, expected a number of rounds'],
+    [{ noiseMultiplier: 0.5, targetEpsilon: 0.1 }, 'dp-dylora: noise_multiplier is 0.5, expected more noise'],
+    [{ clients: { column: 'owner' } }, 'owner, which tells whose the row is, is missing'],
+    [{ clients: null }, 'dp-dylora: clients is null, expected {column: user}'],
+  ])('%j is refused by the data', async (wrong, message) => {
+    const outputDir = join(scratchFolder(), 'out')
+    await expect(run(dpDylora({ ...private_, ...(wrong as object) }), { outputDir })).rejects.toThrow(message)
+    rmSync(outputDir, { recursive: true, force: true })
+  })
+
+  test('max_steps is refused, since rounds say how many there are', async () => {
+    await expect(run(dpDylora(private_), { maxSteps: 3 })).rejects.toThrow('max_steps is 3')
+  })
+})
+
+test('a private adapter that is trained in the open keeps no promise', async () => {
+  const { adapter } = await run(dpDylora(private_))
+  const folder_ = join(scratchFolder(), 'private')
+  await adapter.save(folder_)
+  expect(existsSync(join(folder_, 'lowrank.json'))).toBe(true)
+  expect(adapter.state.privacy).toHaveLength(1)
+  await adapter.save(join(folder_, '..', 'lora'), { form: 'lora' })
+  const model = loaded[0] as Model
+  const open = await model.loadAdapter(join(folder_, '..', 'lora'), { trainable: true })
+  expect(open.state.privacy).toHaveLength(1)
+  for await (const _ of open.train(data, { ...options, maxSteps: 1 }));
+  expect(open.state.privacy).toHaveLength(0)
+})
