@@ -6,6 +6,7 @@
 import { stringify } from 'yaml'
 import { snakeKey } from '../dist/esm/schema.js'
 import { configSchema } from '../dist/esm/train/config.js'
+import { asInFiles } from '../dist/esm/train/config-schema.js'
 
 const TABLE = /(<!-- options of (\S+?)(?:: (.*?))? -->\n)[\s\S]*?(<!-- end of options -->)/g
 
@@ -74,12 +75,6 @@ function defaultOf(schema) {
   if (type === 'default' || type === 'prefault') return code(inline(asInFiles(defaultValue)))
   if (type === 'optional') return ''
   return type === 'nullable' ? defaultOf(innerType) : 'required'
-}
-
-/** With the keys that files use. */
-function asInFiles(value) {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [snakeKey(key), inner]))
 }
 
 /** As YAML on one line. */

@@ -14,10 +14,15 @@ function respell(schema: unknown): unknown {
   const entries = Object.entries(schema).map(([key, value]) => {
     if (key === 'properties') return [key, spellKeys(value as JsonSchema)]
     if (key === 'required') return [key, (value as string[]).map(snakeKey)]
-    // Defaults are values, not schemas.
-    return [key, key === 'default' ? value : respell(value)]
+    return [key, key === 'default' ? asInFiles(value) : respell(value)]
   })
   return Object.fromEntries(entries)
+}
+
+/** A default, which is a value and no schema, with the keys that files use. */
+export function asInFiles(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [snakeKey(key), inner]))
 }
 
 function spellKeys(properties: JsonSchema): JsonSchema {
