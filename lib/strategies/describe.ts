@@ -89,9 +89,14 @@ export function describeAdapter(
       slots: active.map((answer) => answer.slot),
       kroneckers: kroneckers.map(({ slot }) => slot),
       copies: copies.map(({ name, initialiser }) => ({ parameter: name, weight: copiedWeight(initialiser) })),
-      projections: answers.flatMap(({ slot: { a, b, scale }, projected }) =>
-        projected ? [{ a, b, scale }] : [],
-      ),
+      // One for each B, which linears may share.
+      projections: [
+        ...new Map(
+          answers.flatMap(({ slot: { a, b, scale }, projected }) =>
+            projected ? [[b, { a, b, scale }]] : [],
+          ),
+        ).values(),
+      ],
       triplets: active.flatMap(({ slot: { a, d, b }, triplet }) =>
         triplet && d !== undefined ? [{ a, d, b, ...triplet }] : [],
       ),

@@ -6,10 +6,11 @@
 import * as z from 'zod'
 import { deepFreeze, parseOptions } from '../schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
+import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
 import type { Factor, StrategyRules } from './strategy.js'
 
-/** Options of DoRA: those of LoRA. */
-export interface DoraConfig extends Omit<LoraConfig, 'name'> {
+/** Options of DoRA: those of LoRA, and whether A trains. */
+export interface DoraConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly name: 'dora'
   readonly initLoraWeights: DrawnStart
 }
@@ -21,6 +22,7 @@ const schema = z.strictObject({
   ...loraRules.schema.shape,
   name: z.literal('dora'),
   initLoraWeights: drawnStart(),
+  ...freezeShape,
 }) as unknown as z.ZodObject & z.ZodType<DoraConfig>
 
 /**
@@ -34,7 +36,10 @@ export function dora(options: DoraOptions = {}): DoraConfig {
   return deepFreeze(parseOptions(schema, { ...options, name: 'dora' }, { name: 'dora()', spelling: 'camel' }))
 }
 
-const asLora = (config: DoraConfig): LoraConfig => ({ ...config, name: 'lora' })
+const asLora = ({ freezeA, projectGradient, ...config }: DoraConfig): LoraConfig => ({
+  ...config,
+  name: 'lora',
+})
 
 /** The magnitude has a group of its own: a norm that decays is a weight that fades. */
 const MAGNITUDE = 'magnitude'
@@ -67,10 +72,12 @@ export const doraRules: StrategyRules<DoraConfig> = {
     loraRules.linears(asLora(config), sites).map((answer, i) => {
       const { path, out } = sites[i] as (typeof sites)[number]
       const lengths = magnitude(path, out)
-      return {
+      const own = {
+        ...answer,
         slot: { ...answer.slot, magnitude: lengths.name },
         factors: [...answer.factors, lengths],
       }
+      return config.freezeA ? withFrozenA(own, config.projectGradient) : own
     }),
   toPeft: (config) => ({ ...loraRules.toPeft(asLora(config)), use_dora: true }),
   ownsPeft: (fields) => fields.use_dora === true,

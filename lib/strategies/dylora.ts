@@ -7,10 +7,11 @@ import { deepFreeze, flag, parseOptions, word } from '../schema.js'
 import { counterUniform } from './counter-random.js'
 import type { AdapterDescription } from './describe.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
+import { type FreezeOptions, freezeA, withFrozenA } from './lora-fa.js'
 import type { Conversion, Factor, ReadFactor, RunFacts, StepRules, StrategyRules } from './strategy.js'
 
 /** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
-export interface DyloraConfig extends Omit<LoraConfig, 'name'> {
+export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptions, 'freezeA'> {
   readonly name: 'dylora'
   readonly initLoraWeights: DrawnStart
   /**
@@ -41,6 +42,7 @@ const schema = z
     ...loraRules.schema.shape,
     name: z.literal('dylora'),
     initLoraWeights: drawnStart(),
+    freezeA: freezeA(),
     trainedRanks: word(['last', 'active'])
       .default('last')
       .describe(
@@ -87,7 +89,13 @@ export function dylora(options: DyloraOptions = {}): DyloraConfig {
   )
 }
 
-function asLora({ trainedRanks, rankDistribution, maskedUpdate, ...config }: DyloraConfig): LoraConfig {
+function asLora({
+  trainedRanks,
+  rankDistribution,
+  maskedUpdate,
+  freezeA,
+  ...config
+}: DyloraConfig): LoraConfig {
   return { ...config, name: 'lora' }
 }
 
@@ -99,10 +107,11 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   schema,
   // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.
   linears: (config, sites) =>
-    loraRules.linears(asLora(config), sites).map(({ slot, factors }) => ({
-      slot: { ...slot, rankPower: config.useRslora ? 0.5 : 1 },
-      factors,
-    })),
+    loraRules.linears(asLora(config), sites).map((answer) => {
+      const own = { ...answer, slot: { ...answer.slot, rankPower: config.useRslora ? 0.5 : 1 } }
+      // The projection would give ranks gradients that the step is not to train.
+      return config.freezeA ? withFrozenA(own, false) : own
+    }),
   ranks: ({ r }) => r,
   atRank: cut,
   steps: drawnRanks,

@@ -6,11 +6,12 @@ import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions, text, word } from '../schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, lora, loraRules, overLora } from './lora.js'
+import { type FreezeOptions, freezeShape, loraFa, withFrozenA } from './lora-fa.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
 import { lastName } from './targets.js'
 
 /** Options of LoRA-drop: those of LoRA, how the probe is made, and what it found. */
-export interface LoraDropConfig extends Omit<LoraConfig, 'name'> {
+export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly name: 'lora-drop'
   readonly initLoraWeights: DrawnStart
   /** Share of a group's importance that the linears with a pair of their own have, in [0, 1]. 1 keeps all. Default 0.9. */
@@ -32,6 +33,7 @@ const schema = z.strictObject({
   ...loraRules.schema.shape,
   name: z.literal('lora-drop'),
   initLoraWeights: drawnStart(),
+  ...freezeShape,
   threshold: numberWithin(0, 1, 'a number from 0 to 1')
     .default(0.9)
     .describe(
@@ -70,9 +72,17 @@ export function loraDrop(options: LoraDropOptions = {}): LoraDropConfig {
   )
 }
 
-function asLora(config: LoraDropConfig): LoraConfig {
-  const { threshold: _, sampleFraction: __, probeSteps: ___, scope: ____, keep: _____, ...rest } = config
-  return { ...rest, name: 'lora' }
+function asLora({
+  threshold,
+  sampleFraction,
+  probeSteps,
+  scope,
+  keep,
+  freezeA,
+  projectGradient,
+  ...config
+}: LoraDropConfig): LoraConfig {
+  return { ...config, name: 'lora' }
 }
 
 export const loraDropRules: StrategyRules<LoraDropConfig> = {
@@ -82,7 +92,9 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   trainable: 'A and B of the linears that matter, and one pair for all others of a kind',
   schema,
   linears: (config, sites) => {
-    const own = loraRules.linears(asLora(config), sites)
+    const own = loraRules
+      .linears(asLora(config), sites)
+      .map((answer) => (config.freezeA ? withFrozenA(answer, config.projectGradient) : answer))
     if (config.keep === null) return own
     const unknown = config.keep.find((path) => !sites.some((site) => site.path === path))
     if (unknown !== undefined)
@@ -104,9 +116,11 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
 }
 
 /** The same with a pair that every linear of this name, shape and rank has; in files each has a copy of its own. */
-function withSharedPair({ slot, factors }: LinearAdapter, site: LinearSite): LinearAdapter {
+function withSharedPair(answer: LinearAdapter, site: LinearSite): LinearAdapter {
+  const { slot, factors } = answer
   const shared = (factor: string) => `shared.${kindOf(site)}.${slot.rank}${factor.slice(site.path.length)}`
   return {
+    ...answer,
     slot: { ...slot, a: shared(slot.a), b: shared(slot.b) },
     factors: factors.map((factor) => ({ ...factor, name: shared(factor.name) })),
   }
@@ -119,8 +133,10 @@ const kindOf = (site: LinearSite): string => `${lastName(site.path)}.${site.out}
 const layerOf = (path: string): string => /^.*\.\d+(?=\.)/.exec(path)?.[0] ?? path
 
 function probeOf(config: LoraDropConfig): Probe {
+  const { name: _, ...options } = asLora(config)
+  const { projectGradient } = config
   return {
-    adapter: deepFreeze(lora((({ name: _, ...options }) => options)(asLora(config)))),
+    adapter: config.freezeA ? loraFa({ ...options, projectGradient }) : lora(options),
     sampleFraction: config.sampleFraction,
     steps: config.probeSteps,
     choose: (norms): LoraDropConfig => deepFreeze({ ...config, keep: linearsToKeep(norms, config) }),

@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import { deepFreeze, flag, parseOptions } from '../schema.js'
 import { checkStart, type LoraConfig, loraRules, overLora } from './lora.js'
-import type { StrategyRules } from './strategy.js'
+import type { LinearAdapter, StrategyRules } from './strategy.js'
 
 /** Options of LoRA-FA: those of LoRA, and how B's gradient is used. */
 export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
@@ -18,8 +18,39 @@ export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
   readonly projectGradient: boolean
 }
 
+/** Options of other strategies that can have LoRA-FA's frozen A. */
+export interface FreezeOptions {
+  /** A stays as it was drawn, as in LoRA-FA. Default false. */
+  readonly freezeA: boolean
+  /** With `freezeA`, as of LoRA-FA. Default true. */
+  readonly projectGradient: boolean
+}
+
 /** What `loraFa()` takes. */
 export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
+
+export const freezeA = () =>
+  flag()
+    .default(false)
+    .describe('`A` stays as it was drawn and `B` alone trains, as in [LoRA-FA](strategies/lora-fa.md).')
+
+/** Schema of `FreezeOptions`. */
+export const freezeShape = {
+  freezeA: freezeA(),
+  projectGradient: flag()
+    .default(true)
+    .describe("With `freeze_a`, project `B`'s gradient by `A` before each update, as in LoRA-FA."),
+}
+
+/** The linear with A as it was drawn. */
+export function withFrozenA(answer: LinearAdapter, projected: boolean): LinearAdapter {
+  const { slot, factors } = answer
+  return {
+    ...answer,
+    factors: factors.map((factor) => (factor.name === slot.a ? { ...factor, trained: false } : factor)),
+    projected,
+  }
+}
 
 const schema = z
   .strictObject({
@@ -57,11 +88,5 @@ export const loraFaRules: StrategyRules<LoraFaConfig> = {
   trainable: 'B of every adapted linear; A stays as it was drawn',
   schema,
   linears: (config, sites) =>
-    loraRules.linears(asLora(config), sites).map((answer) => ({
-      ...answer,
-      factors: answer.factors.map((factor) =>
-        factor.name === answer.slot.a ? { ...factor, trained: false } : factor,
-      ),
-      projected: config.projectGradient,
-    })),
+    loraRules.linears(asLora(config), sites).map((answer) => withFrozenA(answer, config.projectGradient)),
 }

@@ -75,7 +75,8 @@ class MaskedAdamW:
             for j in range(layer.active - 1 if self.last else 0, layer.active):
                 m_a, v_a, m_b, v_b, count = self.state.get((layer, j), (0, 0, 0, 0, 0))
                 a, b = layer.lora_A.default.weight, layer.lora_B.default.weight
-                rank = [(a[j], a.grad[j], m_a, v_a), (b[:, j], b.grad[:, j], m_b, v_b)]
+                rank = [] if a.grad is None else [(a[j], a.grad[j], m_a, v_a)]
+                rank += [(b[:, j], b.grad[:, j], m_b, v_b)]
                 count += 1
                 moments = []
                 for value, grad, m, v in rank:
@@ -84,7 +85,7 @@ class MaskedAdamW:
                     value.mul_(1 - lr * decay)
                     value.sub_(lr * (m / (1 - b1**count)) / ((v / (1 - b2**count)).sqrt() + eps))
                     moments += [m, v]
-                self.state[layer, j] = (*moments, count)
+                self.state[layer, j] = (*([0, 0] if a.grad is None else []), *moments, count)
 
 
 class DenseAdamW(torch.optim.AdamW):
@@ -109,7 +110,7 @@ class DenseAdamW(torch.optim.AdamW):
 RANKS = [3, 1, 4, 2, 4, 1, 3, 3, 2, 4]
 
 
-def dylora(trained_ranks: str, optimizer):
+def dylora(trained_ranks: str, optimizer, frozen: bool):
     """Replaces the forward pass of PEFT's layers by the paper's at rank b, alpha / b (or alpha / sqrt(b)) being the scale."""
 
     def forward(self, x):
@@ -122,6 +123,8 @@ def dylora(trained_ranks: str, optimizer):
         return self.base_layer(x) + scale * (x @ a.T) @ bb.T
 
     def prepare(model):
+        if frozen:
+            freeze(model)
         layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
         for layer in layers:
             layer.active = min(RANKS[0], layer.r["default"])
@@ -140,6 +143,36 @@ def dora(model):
         {"params": lengths, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=OPTIMIZER["lr"], betas=tuple(OPTIMIZER["betas"]), eps=OPTIMIZER["eps"])
+
+
+class FrozenDora:
+    """LoRA-FA's step of DoRA, from the papers: A stays, B's gradient is projected by it, the magnitudes train too.
+
+    PEFT's own optimiser of LoRA-FA takes the magnitudes for a factor and stops.
+    """
+
+    def __init__(self, model):
+        freeze(model)
+        self.inner = dora(model)
+        self.layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+    def zero_grad(self):
+        self.inner.zero_grad()
+
+    @torch.no_grad()
+    def step(self):
+        for layer in self.layers:
+            a, b = layer.lora_A.default.weight, layer.lora_B.default.weight
+            gram = a @ a.T + 1e-8 * torch.eye(len(a), dtype=a.dtype)
+            b.grad = torch.linalg.solve(gram, b.grad.T).T / layer.scaling["default"] ** 2
+        self.inner.step()
+
+
+def freeze(model):
+    """A as it was drawn."""
+    for key, parameter in model.named_parameters():
+        if "lora_A" in key:
+            parameter.requires_grad_(False)
 
 
 _patterns = {"rank_pattern": {"k_proj": 2, r"layers\.1\..*down_proj": 6}, "use_rslora": True}
@@ -248,13 +281,14 @@ CASES = [
             "llama3",
             {"name": "dylora", **_lora, "rank_pattern": {"v_proj": 2}, "trained_ranks": trained_ranks, **rest},
             LoraConfig(**_lora, rank_pattern={"v_proj": 2}, use_rslora=rest.get("use_rslora", False)),
-            dylora(trained_ranks, optimizer),
+            dylora(trained_ranks, optimizer, rest.get("freeze_a", False)),
             OPTIMIZER,
         )
         for name, trained_ranks, optimizer, rest in [
             ("dylora_last", "last", MaskedAdamW, {}),
             ("dylora_active", "active", MaskedAdamW, {"use_rslora": True}),
             ("dylora_dense", "last", DenseAdamW, {"masked_update": False}),
+            ("dylora_frozen", "active", MaskedAdamW, {"freeze_a": True}),
         ]
     ],
     *[
@@ -310,6 +344,14 @@ CASES = [
         {"name": "dora", **_lora},
         LoraConfig(**_lora, use_dora=True),
         dora,
+        OPTIMIZER,
+    ),
+    (
+        "dora_frozen",
+        "llama3",
+        {"name": "dora", **_lora, "rank_pattern": {"v_proj": 2}, "freeze_a": True},
+        LoraConfig(**_lora, rank_pattern={"v_proj": 2}, use_dora=True),
+        FrozenDora,
         OPTIMIZER,
     ),
     (

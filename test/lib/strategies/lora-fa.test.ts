@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { addon } from '../../../lib/native/addon.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { dora } from '../../../lib/strategies/dora.js'
+import { dylora } from '../../../lib/strategies/dylora.js'
+import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
+import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { sites, tinyGraph } from './sites.js'
 
@@ -48,6 +51,47 @@ describe('loraFa()', () => {
     expect(() => loraFa({ projectGradient: 1 as never })).toThrow(
       'projectGradient is 1, expected true or false',
     )
+  })
+})
+
+describe('a frozen A in other strategies', () => {
+  const options = { r: 4, loraAlpha: 8, freezeA: true } as const
+  const keep = ['model.layers.0.self_attn.q_proj']
+
+  test.each([
+    ['DoRA', dora(options), dora({ r: 4, loraAlpha: 8 })],
+    ['DyLoRA', dylora(options), dylora({ r: 4, loraAlpha: 8 })],
+    ['LoRA-drop', loraDrop({ ...options, keep }), loraDrop({ r: 4, loraAlpha: 8, keep })],
+  ])('%s trains all it trains but A, and says so in its file', (_, frozen, plain) => {
+    const [own, other] = [describeAdapter(frozen, sites), describeAdapter(plain, sites)]
+    expect(own.spec.slots).toEqual(other.spec.slots)
+    const as = new Set(own.spec.slots.map(({ a }) => a))
+    expect(own.factors).toEqual(
+      other.factors.map((factor) => (as.has(factor.name) ? { ...factor, trained: false } : factor)),
+    )
+    const file = strategyToFile(frozen)
+    expect(file).toMatchObject({ freeze_a: true })
+    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(frozen)
+    const native = addon().createAdapter(own.spec, { trainable: true })
+    for (const a of as) expect(native.arrays(a)).toEqual(['value'])
+    native.dispose()
+  })
+
+  test('projects each B once, also one that linears share, and none whose ranks are drawn', () => {
+    const { spec } = describeAdapter(loraDrop({ ...options, keep }), sites)
+    const bs = spec.projections?.map(({ b }) => b)
+    expect(new Set(bs).size).toBe(bs?.length)
+    expect(new Set(bs)).toEqual(new Set(spec.slots.map(({ b }) => b)))
+    expect(describeAdapter(dora({ ...options, projectGradient: false }), sites).spec.projections).toEqual([])
+    expect(describeAdapter(dora(options), sites).spec.projections).toHaveLength(sites.length)
+    expect(describeAdapter(dylora(options), sites).spec.projections).toEqual([])
+    expect(describeAdapter(dora({ r: 4 }), sites).spec.projections).toEqual([])
+  })
+
+  test('a probe of LoRA-drop trains what is to be trained', () => {
+    const probe = rulesOf(loraDrop()).probe
+    expect(probe?.(loraDrop(options))?.adapter).toEqual(loraFa({ r: 4, loraAlpha: 8 }))
+    expect(probe?.(loraDrop({ r: 4 }))?.adapter).toEqual(lora({ r: 4 }))
   })
 })
 

@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
+import { dora } from '../../../lib/strategies/dora.js'
+import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
@@ -136,5 +138,30 @@ describe('LoRA-drop', () => {
     const model = await open()
     const streamed = dataset(data, { streaming: true })
     await expect(model.probe(strategy, streamed, options)).rejects.toThrow('dataset.streaming is true')
+  })
+})
+
+describe.each<[string, StrategyConfig]>([
+  ['DoRA', dora({ r: 4, loraAlpha: 8, freezeA: true })],
+  ['DyLoRA', dylora({ r: 4, loraAlpha: 8, trainedRanks: 'active', freezeA: true })],
+  ['LoRA-drop', loraDrop({ r: 4, loraAlpha: 8, freezeA: true, keep: ['model.layers.1.mlp.up_proj'] })],
+  ['DoRA with LoRA+', loraPlus({ adapter: dora({ r: 4, loraAlpha: 8, freezeA: true }), loraplusLrRatio: 2 })],
+])('%s with a frozen A', (_, strategy) => {
+  test('learns over NF4, moves no A, and resumes', async () => {
+    const out = scratchFolder()
+    const model = await open('nf4')
+    const losses = await train(strategy, { outputDir: out, saveSteps: 6, maxSteps: 24 }, model)
+    const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+    expect(mean(losses.slice(-4))).toBeLessThan(mean(losses.slice(0, 4)) - 0.05)
+    const [trained, drawn] = [model.adapters[0], await model.attach(strategy, { seed: 1 })]
+    const values = (adapter: typeof trained, name: string) => adapter?.state.native.read(name, 'value')
+    for (const { a, b } of drawn.state.description.spec.slots) {
+      expect(values(trained, a)).toEqual(values(drawn, a))
+      expect(values(trained, b)).not.toEqual(values(drawn, b))
+    }
+    const again = scratchFolder()
+    const resume = join(out, 'checkpoint-12')
+    await train(strategy, { outputDir: again, resume, maxSteps: 24 }, await open('nf4'))
+    expect(bytes(again)).toEqual(bytes(out))
   })
 })
