@@ -32,7 +32,7 @@ export {
   type ProbeOptions,
   type TextOptions,
 } from './model.js'
-export type { Category, PlanRow, Precision } from './native/addon.js'
+export type { Category, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export { type PlanModelOptions, planModel } from './plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
 export { type DeltaLoraConfig, type DeltaLoraOptions, deltaLora } from './strategies/delta-lora.js'

@@ -1,5 +1,5 @@
 /** Planned memory, printable: what a run, a model or an operation will hold at its peak, by category. */
-import type { Category, PlanReport, PlanRow } from './native/addon.js'
+import type { Category, PlanMoment, PlanReport, PlanRow } from './native/addon.js'
 
 /** Bytes in words: `1.4 GiB`. */
 export function formatBytes(bytes: number): string {
@@ -21,6 +21,8 @@ export class MemoryReport {
   readonly arenaBytes: number
   /** Where in the model the peak is, e.g. `backward model.layers.29.mlp`. */
   readonly peakAt: string
+  /** The steps of the largest of its plans, as it runs, with the bytes of the arena that are live at each. */
+  readonly timeline: readonly PlanMoment[]
   readonly trainableParameters: number
   /** Of base and adapter together. */
   readonly totalParameters: number
@@ -31,8 +33,14 @@ export class MemoryReport {
     this.rows = report.rows
     this.arenaBytes = report.arenaBytes
     this.peakAt = report.peakAt
+    this.timeline = report.timeline
     this.trainableParameters = report.trainableParameters
     this.totalParameters = report.totalParameters
+  }
+
+  /** Bytes that are held throughout: all but the arena. */
+  get residentBytes(): number {
+    return this.peakBytes - this.arenaBytes
   }
 
   /** Bytes of one category at the peak; 0 for one that has no row. */

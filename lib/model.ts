@@ -507,7 +507,7 @@ export class Model {
     path: string,
     options: ExportOptions & { adapters?: readonly AdapterChoice[] },
   ): Promise<Written> {
-    const { adapters, ...rest } = options
+    const { adapters, ...rest } = options ?? {}
     return exportModel({ base: this.#base, adapters: this.#chosen(adapters) }, path, rest, 'export()')
   }
 

@@ -64,15 +64,27 @@ const CONFIG_LIMIT = 16 << 20
  * @example (await planModel('models/Llama-3.1-70B/config.json', { strategy: qlora() })).peakBytes
  */
 export async function planModel(name: string, options: PlanModelOptions): Promise<MemoryReport> {
-  return (await planRun(name, options)).memory
+  return (await openPlanner(name, options)).plan()
 }
 
-/** The same, with the quantisation that the run would have. */
-export async function planRun(
-  name: string,
-  options: PlanModelOptions,
-): Promise<{ memory: MemoryReport; quantization: Quantization }> {
-  const { revision, onDownload, signal, ...rest } = options
+/** How many sequences a run computes at once, and what it keeps of them. */
+export type PlanShape = Pick<
+  PlanModelOptions,
+  'perDeviceTrainBatchSize' | 'gradientCheckpointing' | 'evaluates'
+>
+
+/** A model that was read as far as plans need it. */
+export interface Planner {
+  /** What the run would have. */
+  quantization: Quantization
+  /** The memory of the run, with some of its options changed. */
+  plan(changes?: PlanShape): MemoryReport
+}
+
+/** Reads a model's shapes, to plan it as often as is wanted. */
+export async function openPlanner(name: string, options: PlanModelOptions): Promise<Planner> {
+  // Programs in plain JavaScript may leave them out; then the strategy is missing, and said to be.
+  const { revision, onDownload, signal, ...rest } = options ?? {}
   const given = parseOptions(schema, rest, { name: 'planModel()', spelling: 'camel' })
   const located = await locate('config', name, { revision, onDownload, signal })
   const { config, dtypeOf } = await readShape(located.path, located.hub !== null)
@@ -84,11 +96,16 @@ export async function planRun(
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: graph.weights })
-  const plans = trainingPlans(given.strategy, given, precision, given.evaluates)
   const threads = given.threads === 'auto' ? undefined : given.threads
   const adapters = [{ spec, trainable: true }]
-  const memory = new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
-  return { memory, quantization }
+  return {
+    quantization,
+    plan: (changes = {}) => {
+      const { evaluates, ...shape } = { ...given, ...changes }
+      const plans = trainingPlans(given.strategy, shape, precision, evaluates)
+      return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
+    },
+  }
 }
 
 /** What a plan has to know of a model: its config, and each weight's dtype in its file. */

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { planModel } from '../dist/esm/plan.js'
 import { listStrategies, rulesOf, strategyFrom } from '../dist/esm/strategies/index.js'
+import { table, withMarked } from './markdown.mjs'
 
 /** The shape of SmolLM2-135M. */
 const SHAPE = {
@@ -39,8 +40,6 @@ export function compared(name, rank) {
 
 const link = (name) => `[${name}](strategies/${name}.md)`
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toLocaleString('en-US', { maximumFractionDigits: 0 })} MiB`
-const table = (head, rows) =>
-  [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 
 async function costs() {
   const folder = mkdtempSync(join(tmpdir(), 'lowrank-shape-'))
@@ -109,12 +108,6 @@ function bases() {
   )
 }
 
-/** The page with its tables in place of those between the markers `<!-- NAME -->` and `<!-- end of NAME -->`. */
 export async function withStrategyTables(page) {
-  const tables = { costs: await costs(), pairs: pairs(), bases: bases() }
-  return Object.entries(tables).reduce((text, [name, content]) => {
-    const marked = new RegExp(`(<!-- ${name} -->\n)[^]*?(<!-- end of ${name} -->)`)
-    if (!marked.test(text)) throw new Error(`docs/strategies.md has no place for the table ${name}`)
-    return text.replace(marked, (_, begin, end) => `${begin}\n${content}\n\n${end}`)
-  }, page)
+  return withMarked(page, 'docs/strategies.md', { costs: await costs(), pairs: pairs(), bases: bases() })
 }

@@ -3,15 +3,21 @@
  * plans; weights are not read, and a config.json without any will do.
  */
 import type { Command } from 'commander'
+import { OutOfMemoryError } from '../errors.js'
+import { writeFileWhole } from '../files/atomic.js'
+import type { DownloadProgress } from '../files/hub.js'
+import { type Fit, type FitChoice, fitRun } from '../fit.js'
 import { formatBytes, type MemoryReport } from '../memory.js'
 import { resolvePrecision } from '../model.js'
-import { type PlanModelOptions, planRun } from '../plan.js'
+import { openPlanner, type PlanModelOptions } from '../plan.js'
+import { snakeKey } from '../schema.js'
 import { strategyFrom } from '../strategies/index.js'
-import { describeQuantization } from '../strategies/quantization.js'
+import { describeQuantization, type Quantization } from '../strategies/quantization.js'
+import { timelineSvg, timelineText } from '../timeline.js'
 import { loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
-import { collect, examples, integerFlag } from './help.js'
+import { bytesFlag, collect, examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
@@ -33,6 +39,9 @@ interface Shape {
 
 interface Options extends Shape {
   set?: string[]
+  fit?: number
+  /** A file, or true for none. */
+  timeline?: string | true
   json?: boolean
 }
 
@@ -55,15 +64,29 @@ export function configure(command: Command): void {
   )
   command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
+  command.option(
+    '--fit <size>',
+    'find the micro-batch and checkpointing that fit into so much memory, as in 8GiB',
+    bytesFlag,
+  )
+  command.option(
+    '--timeline [file]',
+    'the bytes that are live at each step: in the answer, and as a picture in an .svg file',
+  )
   examples(command, [
     'lowrank plan run.yaml --set per_device_train_batch_size=8',
     'lowrank plan --model HuggingFaceTB/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',
     'lowrank plan --model Llama-70B/config.json --method qlora --json',
+    'lowrank plan run.yaml --fit 8GiB --timeline step.svg',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const config = path === undefined ? fromFlags(options) : await fromFile(path, options)
-    const { memory, quantization } = await planned(config, output)
+    const { fit: budget, timeline, ...rest } = options
+    if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
+      throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
+    const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest)
+    const { memory, quantization, fit } = await planned(config, budget, output)
+    const best = fit?.choices[0]
     // Flags name no data that clients or examples could be counted in.
     const privacy = path === undefined ? undefined : await plannedPrivacy(config)
     // In the words of the config.
@@ -81,27 +104,55 @@ export function configure(command: Command): void {
       quantization: describeQuantization(quantization),
       precision,
       ...(privacy ? { privacy } : {}),
+      ...(timeline === undefined ? {} : { timeline: timelineData(memory) }),
+      ...(fit === undefined
+        ? {}
+        : { fit: { budget_bytes: budget as number, choices: fit.choices.map(choiceData) } }),
     }
-    output.answer<'plan'>(data, () => describe(config, memory, data))
+    if (typeof timeline === 'string')
+      await writeFileWhole(timeline, timelineSvg(memory, `${config.strategy.name} on ${config.model}`))
+    output.answer<'plan'>(data, () =>
+      [
+        ...(fit === undefined ? [] : [describeFit(config, fit, budget as number), '']),
+        describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, data),
+        ...(timeline === undefined ? [] : ['', timelineText(memory)]),
+      ].join('\n'),
+    )
   })
 }
 
-async function planned(config: RunConfig, output: Output): ReturnType<typeof planRun> {
+interface Planned {
+  memory: MemoryReport
+  quantization: Quantization
+  /** What fits, where a budget was given; at least one way does. */
+  fit?: Fit
+}
+
+async function planned(config: RunConfig, budget: number | undefined, output: Output): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
   const line = new StatusLine(output, 'Planning')
   line.update('')
   let download: DownloadShown | undefined
   try {
-    return await planRun(config.model, {
+    const options = {
       ...shapeOf(config),
       revision: config.revision,
       signal: interruption.signal,
-      onDownload: (progress) => {
+      onDownload: (progress: DownloadProgress) => {
         line.clear()
         download ??= new DownloadShown(output, config.model)
         download.update(progress)
       },
-    })
+    }
+    if (budget === undefined) {
+      const { quantization, plan } = await openPlanner(config.model, options)
+      return { memory: plan(), quantization }
+    }
+    const { gradientAccumulationSteps } = config
+    const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps }, budget)
+    const [best] = fit.choices
+    if (best === undefined) throw nothingFits(config.maxSeqLength, fit, budget)
+    return { memory: best.memory, quantization: fit.quantization, fit }
   } finally {
     line.clear()
     download?.end()
@@ -161,13 +212,75 @@ function modulesOf(names: string): string | string[] {
 }
 
 /** What of a config decides the memory. */
-function shapeOf(config: RunConfig): PlanModelOptions {
+function shapeOf(config: RunConfig) {
   const { strategy, quantization, precision, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing }
   const asked = quantization === undefined ? {} : { quantization }
-  return { strategy, ...asked, precision, threads, evaluates, ...batch }
+  return { strategy, ...asked, precision, threads, evaluates, ...batch } satisfies PlanModelOptions
+}
+
+function shapeOfChoice(choice: FitChoice) {
+  const { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing } = choice
+  return { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing }
+}
+
+function nothingFits(length: number, { least, quantization }: Fit, budget: number): OutOfMemoryError {
+  const { memory, perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute } = least
+  const advice = quantization.type === 'none' ? 'Quantising the base (nf4) or a' : 'A'
+  return new OutOfMemoryError(
+    `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)}, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
+    { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes },
+  )
+}
+
+function choiceData(choice: FitChoice) {
+  return {
+    per_device_train_batch_size: choice.perDeviceTrainBatchSize,
+    gradient_accumulation_steps: choice.gradientAccumulationSteps,
+    gradient_checkpointing: choice.gradientCheckpointing,
+    peak_bytes: choice.memory.peakBytes,
+    multiply_adds: choice.multiplyAdds,
+  }
+}
+
+function timelineData({ timeline, residentBytes }: MemoryReport) {
+  return {
+    resident_bytes: residentBytes,
+    steps: timeline.map(({ phase, kernel, node, liveBytes, multiplyAdds }) => ({
+      phase,
+      kernel,
+      node,
+      live_bytes: liveBytes,
+      multiply_adds: multiplyAdds,
+    })),
+  }
+}
+
+/** What fits, by what it costs, and the keys of the best. */
+function describeFit(config: RunConfig, { choices }: Fit, budget: number): string {
+  const [best] = choices as [FitChoice]
+  const sequences = best.perDeviceTrainBatchSize * best.gradientAccumulationSteps
+  const rows = choices.map((choice) => [
+    `${choice.perDeviceTrainBatchSize} x ${config.maxSeqLength}`,
+    String(choice.gradientAccumulationSteps),
+    choice.gradientCheckpointing ? 'yes' : 'no',
+    formatBytes(choice.memory.peakBytes),
+    `${(choice.multiplyAdds / best.multiplyAdds).toFixed(2)} x`,
+  ])
+  const table = [['at once', 'accumulated', 'checkpointing', 'peak', 'multiply-adds'], ...rows]
+  const widths = rows[0]?.map((_, i) => Math.max(...table.map((row) => (row[i] as string).length))) ?? []
+  return [
+    `${sequences} sequences a step fit ${formatBytes(budget)} in these ways, the fastest first:`,
+    '',
+    ...table.map((row) => row.map((cell, i) => cell.padStart(widths[i] as number)).join('   ')),
+    '',
+    'Multiply-adds are counted over the products with base weights; they say what checkpointing costs. Micro-batches of',
+    'few tokens are slower than the count says, since each reads all weights.',
+    '',
+    ...Object.entries(shapeOfChoice(best)).map(([key, value]) => `${snakeKey(key)}: ${value}`),
+  ].join('\n')
 }
 
 function describe(

@@ -36,6 +36,36 @@ const plan = z.object({
   quantization: z.string().describe('How the frozen linears are held, as resolved'),
   precision: z.enum(['fp32', 'bf16']).describe('Of matrix operands, as resolved'),
   privacy: privacyReport.optional(),
+  timeline: z
+    .object({
+      resident_bytes: bytes.describe('Held throughout: all but the arena'),
+      steps: z.array(
+        z.object({
+          phase: z.enum(['forward', 'recompute', 'backward']),
+          kernel: z.string(),
+          node: z.string().describe('Path in the model'),
+          live_bytes: bytes.describe('Of the arena'),
+          multiply_adds: z.number().nonnegative().describe('Of products with base weights'),
+        }),
+      ),
+    })
+    .optional()
+    .describe('With --timeline: the steps of the plan in order'),
+  fit: z
+    .object({
+      budget_bytes: bytes,
+      choices: z.array(
+        z.object({
+          per_device_train_batch_size: count,
+          gradient_accumulation_steps: count,
+          gradient_checkpointing: z.boolean(),
+          peak_bytes: bytes,
+          multiply_adds: z.number().nonnegative().describe('Of an optimiser step'),
+        }),
+      ),
+    })
+    .optional()
+    .describe('With --fit: what fits, the fastest first; all else is of the first'),
 })
 
 const evaluation = z.object({

@@ -87,7 +87,8 @@ export async function exportModel(
   options: ExportOptions,
   name: string,
 ): Promise<Written> {
-  const { checkDataset, onProgress, signal, ...rest } = options
+  // Programs in plain JavaScript may leave them out; then the format is missing, and said to be.
+  const { checkDataset, onProgress, signal, ...rest } = options ?? {}
   const given = parseOptions(exportSchema, rest, { name, spelling: 'camel' })
   const { format, dtype, onto, separateAdapter } = given
   const misfit = misfitOf({ ...options, format })

@@ -190,6 +190,18 @@ export interface PlanRow {
   bytes: number
 }
 
+/** A step of a plan: what it is, what is live meanwhile, and what it multiplies. */
+export interface PlanMoment {
+  phase: 'forward' | 'recompute' | 'backward'
+  kernel: string
+  /** Path of the node in the model; empty for what belongs to none. */
+  node: string
+  /** Bytes of the arena that are live. */
+  liveBytes: number
+  /** Multiply-adds of products with base weights, at capacity; those of adapters and of attention are not in it. */
+  multiplyAdds: number
+}
+
 /** Planned bytes. The rows are what is live at the peak and add up to `peakBytes`. */
 export interface PlanReport {
   peakBytes: number
@@ -198,6 +210,8 @@ export interface PlanReport {
   arenaBytes: number
   /** Path and phase of the step with the highest live bytes, e.g. `backward model.layers.29.mlp`. */
   peakAt: string
+  /** The steps of the plan with the largest arena, in order. */
+  timeline: PlanMoment[]
   trainableParameters: number
   totalParameters: number
 }

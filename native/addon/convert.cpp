@@ -373,6 +373,17 @@ Napi::Value from_report(Napi::Env env, const PlanReport& report) {
   object.Set("rows", rows);
   number("arenaBytes", report.arena_bytes);
   object.Set("peakAt", report.peak_at);
+  Napi::Array timeline = Napi::Array::New(env, report.timeline.size());
+  for (const PlanMoment& moment : report.timeline) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("phase", name_of(moment.phase));
+    item.Set("kernel", name_of(moment.kernel));
+    item.Set("node", moment.node);
+    item.Set("liveBytes", Napi::Number::New(env, static_cast<double>(moment.live_bytes)));
+    item.Set("multiplyAdds", Napi::Number::New(env, moment.multiply_adds));
+    timeline.Set(static_cast<uint32_t>(&moment - report.timeline.data()), item);
+  }
+  object.Set("timeline", timeline);
   number("trainableParameters", report.trainable_parameters);
   number("totalParameters", report.total_parameters);
   return object;

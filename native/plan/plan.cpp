@@ -1,6 +1,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <numeric>
 #include <sstream>
 
 #include "adapters/hadamard.h"
@@ -764,20 +765,8 @@ class Builder {
   }
 
   void find_peak() {
-    std::vector<int64_t> change(plan_.steps.size() + 1, 0);
-    for (const Buffer& buffer : plan_.buffers) {
-      if (buffer.first < 0) continue;
-      change[buffer.first] += buffer.bytes;
-      change[buffer.last + 1] -= buffer.bytes;
-    }
-    int64_t live = 0, most = -1;
-    for (size_t i = 0; i < plan_.steps.size(); ++i) {
-      live += change[i];
-      if (live > most) {
-        most = live;
-        plan_.peak_step = static_cast<int>(i);
-      }
-    }
+    const std::vector<int64_t> live = plan_.live_bytes();
+    plan_.peak_step = static_cast<int>(std::max_element(live.begin(), live.end()) - live.begin());
   }
 
   const Graph& graph_;
@@ -929,6 +918,48 @@ int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options) {
 
 int64_t rope_table_bytes(const Graph& graph, int64_t positions) {
   return 2 * positions * static_cast<int64_t>(graph.inv_freq.size()) * 4;
+}
+
+std::vector<int64_t> Plan::live_bytes() const {
+  std::vector<int64_t> change(steps.size() + 1, 0);
+  for (const Buffer& buffer : buffers) {
+    if (buffer.first < 0) continue;
+    change[buffer.first] += buffer.bytes;
+    change[buffer.last + 1] -= buffer.bytes;
+  }
+  change.pop_back();
+  std::partial_sum(change.begin(), change.end(), change.begin());
+  return change;
+}
+
+double base_multiply_adds(const Graph& graph, const Plan& plan, const Step& step) {
+  const auto of_linear = [&](int node) {
+    const Node& linear = graph.nodes[node];
+    return static_cast<double>(graph.values[linear.inputs[0]].cols) * static_cast<double>(graph.values[linear.out].cols);
+  };
+  const auto tokens = static_cast<double>(plan.options.tokens);
+  switch (step.kernel) {
+    case Kernel::linear:
+    case Kernel::weight_gradient:
+      return tokens * of_linear(step.node);
+    case Kernel::linear_input_gradient: {
+      double sum = 0;
+      for (const GradientTerm& term : step.terms) sum += tokens * of_linear(term.node);
+      return sum;
+    }
+    case Kernel::head_loss:
+    case Kernel::head_logits: {
+      const Node& head = graph.nodes[step.node];
+      const bool back = step.dx >= 0;
+      const bool trains = plan.options.mode == Mode::train && plan.copies[head.weight].adapter == 0;
+      const double products = 1 + (back ? 1 : 0) + (trains ? 1 : 0);
+      const auto rows = static_cast<double>(plan.options.head_rows);
+      return products * rows * static_cast<double>(graph.values[head.inputs[0]].cols) *
+             static_cast<double>(graph.vocab_size);
+    }
+    default:
+      return 0;
+  }
 }
 
 std::vector<int64_t> Plan::peak_rows() const {

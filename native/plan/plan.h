@@ -154,6 +154,8 @@ struct Plan {
   // Fixed inputs, live through the whole plan.
   int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
 
+  /// Bytes of the arena that are live at every step.
+  std::vector<int64_t> live_bytes() const;
   /// Live bytes of the arena by category at the peak; what fragmentation adds counts as workspace.
   std::vector<int64_t> peak_rows() const;
   std::string steps_text(const Graph& graph) const;
@@ -162,6 +164,9 @@ struct Plan {
 
 /// Throws Error("SHAPE"), Error("CONFIG") or Error("UNSUPPORTED") with the node's path.
 Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options);
+
+/// Multiply-adds of a step's products with base weights, at capacity. What adapters and attention multiply is not in it.
+double base_multiply_adds(const Graph& graph, const Plan& plan, const Step& step);
 
 /// Places buffers so that no two that live at the same time overlap; returns the arena's size.
 int64_t place_buffers(std::vector<Buffer>& buffers);

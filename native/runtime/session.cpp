@@ -117,6 +117,12 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     const Step& peak = plan->steps[plan->peak_step];
     report.arena_bytes = plan->arena_bytes;
     report.peak_at = std::string(name_of(peak.phase)) + ' ' + name_of(peak.kernel) + ' ' + graph.nodes[peak.node].path;
+    const std::vector<int64_t> live = plan->live_bytes();
+    for (size_t i = 0; i < plan->steps.size(); ++i) {
+      const Step& step = plan->steps[i];
+      report.timeline.push_back({step.phase, step.kernel, step.node < 0 ? std::string() : graph.nodes[step.node].path,
+                                 live[i], base_multiply_adds(graph, *plan, step)});
+    }
   }
   for (int c = 0; c < kCategories; ++c) {
     if (bytes[c] == 0) continue;

@@ -29,11 +29,21 @@ struct PlanRow {
   int64_t bytes;
 };
 
+/// A step of a plan: what it is, what is live meanwhile, and what it multiplies.
+struct PlanMoment {
+  Phase phase;
+  Kernel kernel;
+  std::string node;           // path
+  int64_t live_bytes;         // of the arena
+  double multiply_adds;       // see base_multiply_adds
+};
+
 struct PlanReport {
   int64_t peak_bytes = 0;
   std::vector<PlanRow> rows;
   int64_t arena_bytes = 0;
   std::string peak_at;
+  std::vector<PlanMoment> timeline;  // of the plan with the largest arena
   int64_t trainable_parameters = 0;
   int64_t total_parameters = 0;
 };

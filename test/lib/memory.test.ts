@@ -19,6 +19,7 @@ test('a report prints its categories, their shares and the peak', () => {
       { category: 'activations', bytes: 1 << 20 },
     ],
     arenaBytes: 1 << 20,
+    timeline: [],
     peakAt: 'backward model.layers.3.mlp',
     trainableParameters: 10,
     totalParameters: 100,

@@ -1,4 +1,4 @@
-import { rmSync, truncateSync } from 'node:fs'
+import { readFileSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
@@ -79,6 +79,71 @@ test('keeping the activations and a larger batch take more', async () => {
   expect(larger.peak_bytes).toBeGreaterThan(plain.peak_bytes)
 })
 
+test('the timeline is of the plan: its peak is that of the report, in JSON, text and a picture', async () => {
+  const { config, at } = project()
+  const picture = at('step.svg')
+  const plan = await planned(config, '--timeline', picture)
+  const { resident_bytes: resident, steps } = plan.timeline as NonNullable<Plan['timeline']>
+  expect(resident).toBe(plan.peak_bytes - plan.arena_bytes)
+  const most = Math.max(...steps.map((step) => step.live_bytes))
+  const [top] = steps.filter((step) => step.live_bytes === most)
+  expect(`${top?.phase} ${top?.kernel} ${top?.node}`).toBe(plan.peak_at)
+  expect(most).toBeLessThanOrEqual(plan.arena_bytes)
+  expect(new Set(steps.map(({ phase }) => phase))).toEqual(new Set(['forward', 'recompute', 'backward']))
+  const svg = readFileSync(picture, 'utf8')
+  expect(svg).toMatch(/^<svg xmlns="http:\/\/www.w3.org\/2000\/svg"[\s\S]*<\/svg>\n$/)
+  expect(svg).toContain(` at ${plan.peak_at}</text>`)
+  expect(svg).not.toMatch(/NaN|undefined|Infinity/)
+  const { stdout } = await lowrank(['plan', config, '--timeline'])
+  expect(stdout).toMatch(
+    new RegExp(
+      `^${steps.length} steps, .* held throughout, and live besides:\\n[▁-█]+\\nforward +backward\\nmost at step \\d+, `,
+      'm',
+    ),
+  )
+  expect(stdout).toContain(`: ${plan.peak_at}`)
+  expect((await planned(config)).timeline).toBeUndefined()
+})
+
+test('what fits is planned as itself, sees the same sequences, and costs what it recomputes', async () => {
+  const { config } = project()
+  const set = ['--set', 'per_device_train_batch_size=4', '--set', 'gradient_accumulation_steps=3']
+  const large = await planned(config, ...set, '--fit', '1TiB')
+  const choices = large.fit?.choices ?? []
+  expect(choices).toHaveLength(2 * 6)
+  expect(choices.map((choice) => choice.multiply_adds)).toEqual(
+    choices.map((choice) => choice.multiply_adds).toSorted((a, b) => a - b),
+  )
+  for (const choice of choices)
+    expect(choice.per_device_train_batch_size * choice.gradient_accumulation_steps).toBe(12)
+  const [best, last] = [choices[0], choices.at(-1)]
+  expect(best).toMatchObject({ per_device_train_batch_size: 12, gradient_checkpointing: false })
+  expect(large.peak_bytes).toBe(best?.peak_bytes)
+  expect((last?.multiply_adds ?? 0) / (best?.multiply_adds ?? 1)).toBeGreaterThan(1.05)
+
+  const least = Math.min(...choices.map(({ peak_bytes }) => peak_bytes))
+  const tight = await planned(config, ...set, '--fit', String(least))
+  const [only, ...more] = tight.fit?.choices ?? []
+  expect(more).toEqual([])
+  const keys = [
+    'per_device_train_batch_size',
+    'gradient_accumulation_steps',
+    'gradient_checkpointing',
+  ] as const
+  const pasted = keys.flatMap((key) => ['--set', `${key}=${only?.[key]}`])
+  const { fit: _, ...same } = tight
+  expect(await planned(config, ...pasted)).toEqual(same)
+
+  const people = await lowrank(['plan', config, ...set, '--fit', '1TiB'])
+  expect(people.stdout).toContain(
+    '\nper_device_train_batch_size: 12\ngradient_accumulation_steps: 1\ngradient_checkpointing: false\n',
+  )
+  const none = await refused(config, '--fit', String(least - 1))
+  expect(none.code).toBe(1)
+  expect(none.stderr).toMatch(/^error: nothing fits .*: the least is .* 1 x 96 tokens at once/)
+  expect(none.stderr).toContain('code OUT_OF_MEMORY')
+})
+
 test('people get a table by category, the peak, and what the machine has', async () => {
   const { code, stdout } = await lowrank(['plan', project().config])
   expect(code).toBe(0)
@@ -104,6 +169,8 @@ test('calls that contradict themselves or lack something are wrong use', async (
     refused('--model', model, '--method', 'lora', '--rank', '0'),
     refused('--model', model, '--method', 'lora', '--rank', 'four'),
     refused('--model', model, '--method', 'lora', '--target-modules', 'qproj'),
+    refused('--model', model, '--method', 'lora', '--timeline', 'run.yaml'),
+    refused('--model', model, '--method', 'lora', '--fit', '8 gigs'),
   ])
   expect(answers.map(({ code }) => code)).toEqual(answers.map(() => 2))
   expect(answers.map(({ stderr }) => stderr)).toEqual([
@@ -114,6 +181,8 @@ test('calls that contradict themselves or lack something are wrong use', async (
     "error: option '--rank <r>' argument '0' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),
+    'error: --timeline run.yaml: expected a file that ends with .svg, or none.\nsee lowrank plan --help\n',
+    expect.stringContaining("option '--fit <size>' argument '8 gigs' is invalid."),
   ])
 })
 

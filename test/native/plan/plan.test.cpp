@@ -187,6 +187,37 @@ TEST("evaluation keeps one residual stream and no activations") {
   CHECK_EQ(small.arena_bytes, large.arena_bytes);
 }
 
+TEST("most is live at the peak, and what is live fits the arena") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  for (const bool recompute : {false, true}) {
+    const Plan plan = make_plan(graph, {&spec}, options(Mode::train, recompute));
+    const std::vector<int64_t> live = plan.live_bytes();
+    CHECK_EQ(live.size(), plan.steps.size());
+    for (const int64_t bytes : live) CHECK(bytes > 0 && bytes <= live[plan.peak_step]);
+    CHECK(live[plan.peak_step] <= plan.arena_bytes);
+  }
+}
+
+TEST("products with base weights are counted once for every time that they are computed") {
+  constexpr int kLayers = 3;
+  const Graph graph = blocks(kLayers);
+  const AdapterSpec spec = lora(graph);
+  const auto total = [&](const PlanOptions& o, const std::vector<const AdapterSpec*>& adapters) {
+    const Plan plan = make_plan(graph, adapters, o);
+    double sum = 0;
+    for (const Step& step : plan.steps) sum += base_multiply_adds(graph, plan, step);
+    return sum / static_cast<double>(o.tokens);
+  };
+  const double linear = kHidden * kWidth, head = kVocab * kHidden;
+  CHECK_EQ(total(options(Mode::evaluate), {}), 3 * kLayers * linear + head);
+  // Nothing trains below the first gate and up, so the gradient at their input is not formed.
+  const double kept = (3 * kLayers + 3 * kLayers - 2) * linear + 2 * head;
+  CHECK_EQ(total(options(Mode::train), {&spec}), kept);
+  // Gate and up of every block but the last run again; what down adds to is kept.
+  CHECK_EQ(total(options(Mode::train, true), {&spec}), kept + 2 * (kLayers - 1) * linear);
+}
+
 TEST("the rows of the peak add up to the arena") {
   const Graph graph = blocks(3);
   const AdapterSpec spec = lora(graph);
