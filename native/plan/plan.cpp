@@ -242,7 +242,6 @@ class Builder {
       if (training() && low.delta_dropout.any()) bytes += round_up(out * 4, 64);
       if (formed_slot(index)) {
         bytes += round_up(out * in * 4, 64);
-        gemm = std::max(gemm, delta_bytes(low, out, in));
         if (options_.precision != Precision::f32) reductions.push_back(in);
         continue;
       }
@@ -278,15 +277,6 @@ class Builder {
     if (slot.c2 >= 0) bytes += 2 * round_up(shape.l * shape.p * 4, 64);
     if (training() && slot.delta_dropout.any()) bytes += round_up(shape.out() * 4, 64);
     return bytes;
-  }
-
-  /// Two blocks of rows of a pair's products, and the workspace of what makes them.
-  int64_t delta_bytes(const LowRankSlot& s, int64_t out, int64_t in) const {
-    const int64_t block = std::min(out, kDeltaRows);
-    const auto [first, second] = pair_ranks(*adapters_[0], s);
-    const std::vector<int64_t> reductions{std::max(first, second)};
-    return 2 * round_up(block * in * 4, 64) +
-           round_up(cpu::gemm_workspace(Precision::f32, block, in, reductions, options_.threads), 64);
   }
 
   /// Norms of the rows of every adapter that needs them; the result is the adapter's, and stands until it changes.
@@ -673,7 +663,7 @@ class Builder {
     const int64_t shared = std::max({cpu::reduce_tokens_workspace(options_.tokens, block, in, options_.threads),
                                      cpu::reduce_tokens_workspace(block, rank, in, options_.threads),
                                      cpu::gemm_workspace(Precision::f32, block, rank, columns, options_.threads)});
-    int64_t bytes = round_up(block * in * 4, 64) + delta_bytes(s, out, in) + round_up(shared, 64);
+    int64_t bytes = 2 * round_up(block * in * 4, 64) + round_up(shared, 64);
     if (s.delta_dropout.any()) bytes += round_up(out * 4, 64);
     step.workspace = workspace(bytes, graph_.nodes[index].path);
     plan_.steps.push_back(std::move(step));
@@ -721,7 +711,7 @@ class Builder {
 
     const int64_t in = graph_.values[value].cols, t = options_.tokens;
     std::vector<int64_t> reductions;
-    int64_t dropped = 0, formed = 0, forming = 0;
+    int64_t dropped = 0, formed = 0;
     for (const GradientTerm& term : step.terms) {
       const int64_t out = out_of(term.node);
       reductions.push_back(out);
@@ -729,7 +719,6 @@ class Builder {
       if (formed_slot(term.node)) {
         formed += round_up(out * in * 4, 64);
         if (s->delta_dropout.any()) formed += round_up(out * 4, 64);
-        forming = std::max(forming, delta_bytes(*s, out, in));
         if (options_.precision != Precision::f32) reductions.push_back(out);
       }
       if (term.dh < 0) continue;
@@ -744,7 +733,7 @@ class Builder {
       if (s->has_snapshot()) reductions.push_back(s->rank);
     }
     const int64_t gemm = round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
-    step.workspace = workspace(formed + std::max({gemm, dropped, forming}), first.path);
+    step.workspace = workspace(formed + std::max(gemm, dropped), first.path);
     plan_.steps.push_back(std::move(step));
   }
 

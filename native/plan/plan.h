@@ -134,7 +134,7 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
 /// Rows of a weight whose gradient is formed at a time: bounds the workspace of the product.
 inline constexpr int64_t kWeightGradientRows = 1024;
 
-/// Rows of a pair's change of a weight that are made from its factors at a time, and so of their gradients' way back.
+/// Rows of a pair's change of a weight whose gradient is formed at a time: bounds the workspace.
 inline constexpr int64_t kDeltaRows = 256;
 
 /// Whether a training step makes the change of a weight that a pair of products stands for, [out, in], rather than

@@ -200,48 +200,28 @@ class Executor {
     return forms_delta(session_.adapters_[0]->spec(), s, out, in, plan_.options);
   }
 
-  /// Rows [begin, begin + rows) of a pair's two products, [rows, in] each.
-  struct PairRows {
-    float *first, *second;
-  };
-  PairRows pair_rows(const Adapter& adapter, const LowRankSlot& s, int64_t begin, int64_t rows, int64_t in,
-                     Scratch& scratch) {
-    const int64_t block = std::min(adapter.spec().parameters[s.b].rows, kDeltaRows);
-    const PairRows made{scratch.take<float>(block * in * 4), scratch.take<float>(block * in * 4)};
-    for (const auto& [b, a, to] : {std::tuple{s.b, s.a, made.first}, {s.b2, s.a2, made.second}}) {
-      const int64_t rank = adapter.spec().parameters[a].rows;
-      const Segment segment{{adapter.data(b) + begin * rank, DType::f32, rank}, dense(adapter.data(a), rank, in, in)};
-      k_->gemm.gemm_nn(context_.pool, Precision::f32, rows, in, {&segment, 1}, {to, DType::f32, in}, scratch.rest());
-    }
-    return made;
+  /// Rows [begin, begin + rows) of a pair.
+  static cpu::PairFactors pair_rows(const Adapter& adapter, const LowRankSlot& s, int64_t begin, int64_t rows) {
+    const auto [first, second] = pair_ranks(adapter.spec(), s);
+    return {rows,
+            adapter.spec().parameters[s.a].cols,
+            first,
+            second,
+            adapter.data(s.b) + begin * first,
+            adapter.data(s.a),
+            adapter.data(s.b2) + begin * second,
+            adapter.data(s.a2)};
   }
 
   /// What a pair adds to the weight of its linear, [out, in], and in fp32 the weight itself: in 16 bits one rounding of
   /// the sum would lose much of what is added, which is small.
   WeightView formed_delta(int node, const LowRankSlot& s, Scratch& scratch) {
-    const Adapter& adapter = *session_.adapters_[0];
     const WeightView base = weight(graph_.nodes[node].weight);
-    const int64_t out = base.rows, in = base.cols;
-    const bool with_base = plan_.options.precision == Precision::f32;
-    float* const delta = scratch.take<float>(out * in * 4);
-    const float* const gains = row_gains(s.delta_dropout, node, out, scratch);
-    for (int64_t begin = 0; begin < out; begin += kDeltaRows) {
-      const int64_t rows = std::min(kDeltaRows, out - begin);
-      Scratch block = scratch;
-      const PairRows pair = pair_rows(adapter, s, begin, rows, in, block);
-      context_.pool.for_range(rows, std::max<int64_t>(1, 16384 / in), [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          float* const to = delta + (begin + i) * in;
-          if (with_base)
-            decode_row(base, begin + i, 0, in, to);
-          else
-            std::memset(to, 0, static_cast<size_t>(in * 4));
-          const float gain = s.scale * (gains ? gains[begin + i] : 1);
-          for (int64_t c = 0; c < in; ++c) to[c] += gain * pair.first[i * in + c] * pair.second[i * in + c];
-        }
-      });
-    }
-    return dense(delta, out, in, in);
+    float* const delta = scratch.take<float>(base.rows * base.cols * 4);
+    const float* const gains = row_gains(s.delta_dropout, node, base.rows, scratch);
+    k_->gemm.add_pair(context_.pool, pair_rows(*session_.adapters_[0], s, 0, base.rows),
+                      plan_.options.precision == Precision::f32 ? &base : nullptr, s.scale, gains, delta);
+    return dense(delta, base.rows, base.cols, base.cols);
   }
 
   // ---- steps ------------------------------------------------------------------------------------------------------
@@ -724,35 +704,29 @@ class Executor {
     Scratch scratch = scratch_of(step);
     const float* const gains = row_gains(s.delta_dropout, step.node, out, scratch);
     const Operand dy = operand(step.dy);
-    float* const change = scratch.take<float>(std::min(out, kDeltaRows) * in * 4);
+    // Gradients at the change, then at the pair's first product, and at its second.
+    float* const first = scratch.take<float>(std::min(out, kDeltaRows) * in * 4);
+    float* const second = scratch.take<float>(std::min(out, kDeltaRows) * in * 4);
     for (int64_t begin = 0; begin < out; begin += kDeltaRows) {
       const int64_t rows = std::min(kDeltaRows, out - begin);
-      Scratch block = scratch;
-      std::memset(change, 0, static_cast<size_t>(rows * in * 4));
+      std::memset(first, 0, static_cast<size_t>(rows * in * 4));
       const Operand part{static_cast<const std::byte*>(dy.data) + begin * size_of(dy.dtype), dy.dtype, dy.ld};
-      k_->gemm.reduce_tokens(context_.pool, tokens, part, rows, operand(step.x), in, s.scale, change, in, false,
-                             block.rest());
-      const PairRows pair = pair_rows(adapter, s, begin, rows, in, block);
-      context_.pool.for_range(rows, std::max<int64_t>(1, 16384 / in), [&](int64_t first, int64_t last) {
-        for (int64_t i = first * in; i < last * in; ++i) {
-          const float g = change[i] * (gains ? gains[begin + i / in] : 1);
-          const float kept = pair.first[i];
-          pair.first[i] = g * pair.second[i];
-          pair.second[i] = g * kept;
-        }
-      });
-      for (const auto& [b, a, g] : {std::tuple{s.b, s.a, pair.first}, {s.b2, s.a2, pair.second}}) {
+      k_->gemm.reduce_tokens(context_.pool, tokens, part, rows, operand(step.x), in, s.scale, first, in, false,
+                             scratch.rest());
+      k_->gemm.split_pair(context_.pool, pair_rows(adapter, s, begin, rows), gains ? gains + begin : nullptr, first,
+                          second);
+      for (const auto& [b, a, g] : {std::tuple{s.b, s.a, first}, {s.b2, s.a2, second}}) {
         const int64_t rank = adapter.spec().parameters[a].rows;
         if (float* const da = adapter.data(a, AdapterArray::gradient))
           k_->gemm.reduce_tokens(context_.pool, rows, {adapter.data(b) + begin * rank, DType::f32, rank}, rank,
-                                 {g, DType::f32, in}, in, 1, da, in, false, block.rest());
+                                 {g, DType::f32, in}, in, 1, da, in, false, scratch.rest());
         if (float* db = adapter.data(b, AdapterArray::gradient)) {
           db += begin * rank;
           const Segment segment{{g, DType::f32, in}, dense(adapter.data(a), rank, in, in)};
           Output sum{db, DType::f32, rank};
           sum.residual = db;
           sum.residual_ld = rank;
-          k_->gemm.gemm_nt(context_.pool, Precision::f32, rows, rank, {&segment, 1}, sum, block.rest());
+          k_->gemm.gemm_nt(context_.pool, Precision::f32, rows, rank, {&segment, 1}, sum, scratch.rest());
         }
       }
     }

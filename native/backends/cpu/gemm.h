@@ -35,6 +35,13 @@ struct Output {
   int64_t residual_ld = 0;
 };
 
+/// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant; all factors fp32 and dense.
+struct PairFactors {
+  int64_t rows = 0, cols = 0, rank = 0, rank2 = 0;
+  const float *b = nullptr, *a = nullptr;    // [rows, rank], [rank, cols]
+  const float *b2 = nullptr, *a2 = nullptr;  // [rows, rank2], [rank2, cols]
+};
+
 struct GemmKernels {
   /// y[M, N] = sum over segments of x[M, K_s] w[N, K_s]^T (+ bias) (+ residual). Every w has N rows.
   void (*gemm_nt)(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments,
@@ -46,6 +53,11 @@ struct GemmKernels {
   /// The gradients of low-rank factors: dA = (G B)^T x, dB = G^T h. Sums over t run in a fixed order.
   void (*reduce_tokens)(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n, float scale,
                         float* out, int64_t out_ld, bool transposed, std::byte* workspace);
+  /// out[o, i] = w[o, i] + scale * gains[o] * (b a)[o, i] * (b2 a2)[o, i], dense fp32; w null is 0, gains null 1.
+  void (*add_pair)(Pool& pool, const PairFactors&, const WeightView* w, float scale, const float* gains, float* out);
+  /// The gradients at the two products of a pair from that at their Hadamard product, g [rows, cols]: that of b a, gains[o]
+  /// g . (b2 a2), takes the place of g, and that of b2 a2, gains[o] g . (b a), is left in `second`; gains null is 1.
+  void (*split_pair)(Pool& pool, const PairFactors&, const float* gains, float* g, float* second);
 };
 
 /// Upper bound of the bytes a product may use of `workspace` (64-byte aligned), known from shapes alone, so that the

@@ -63,10 +63,19 @@ void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t r, cons
   reduce_tokens_bf16<AmxTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
 }
 
+// Sums of few fp32 terms: nothing for bf16 to gain.
+void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains, float* out) {
+  gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
+}
+
+void split_pair(Pool& pool, const PairFactors& factors, const float* gains, float* g, float* second) {
+  gemm_avx512.split_pair(pool, factors, gains, g, second);
+}
+
 }  // namespace
 }  // namespace amx
 
-const GemmKernels gemm_amx = {amx::gemm_nt, amx::gemm_nn, amx::reduce_tokens};
+const GemmKernels gemm_amx = {amx::gemm_nt, amx::gemm_nn, amx::reduce_tokens, amx::add_pair, amx::split_pair};
 
 }  // namespace lowrank::cpu
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #if defined(__clang__)
@@ -38,6 +39,8 @@ inline constexpr int kFp32PanelVectors = 1;
 
 #include "backends/cpu/gemm_tokens.inl"
 
+#include "backends/cpu/gemm_pair.inl"
+
 void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
              std::byte* workspace) {
   if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
@@ -52,7 +55,7 @@ void gemm_nn(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segmen
 }  // namespace
 }  // namespace avx2
 
-const GemmKernels gemm_avx2 = {avx2::gemm_nt, avx2::gemm_nn, avx2::reduce_tokens};
+const GemmKernels gemm_avx2 = {avx2::gemm_nt, avx2::gemm_nn, avx2::reduce_tokens, avx2::add_pair, avx2::split_pair};
 
 }  // namespace lowrank::cpu
 

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #if defined(__clang__)
@@ -43,6 +44,8 @@ inline constexpr int kFp32PanelVectors = 4;
 
 #include "backends/cpu/gemm_tokens.inl"
 
+#include "backends/cpu/gemm_pair.inl"
+
 void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
              std::byte* workspace) {
   if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
@@ -57,7 +60,7 @@ void gemm_nn(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segmen
 }  // namespace
 }  // namespace avx512
 
-const GemmKernels gemm_avx512 = {avx512::gemm_nt, avx512::gemm_nn, avx512::reduce_tokens};
+const GemmKernels gemm_avx512 = {avx512::gemm_nt, avx512::gemm_nn, avx512::reduce_tokens, avx512::add_pair, avx512::split_pair};
 
 }  // namespace lowrank::cpu
 

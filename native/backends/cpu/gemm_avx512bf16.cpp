@@ -63,10 +63,19 @@ void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t r, cons
   reduce_tokens_bf16<DotTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
 }
 
+// Sums of few fp32 terms: nothing for bf16 to gain.
+void add_pair(Pool& pool, const PairFactors& factors, const WeightView* w, float scale, const float* gains, float* out) {
+  gemm_avx512.add_pair(pool, factors, w, scale, gains, out);
+}
+
+void split_pair(Pool& pool, const PairFactors& factors, const float* gains, float* g, float* second) {
+  gemm_avx512.split_pair(pool, factors, gains, g, second);
+}
+
 }  // namespace
 }  // namespace avx512bf16
 
-const GemmKernels gemm_avx512bf16 = {avx512bf16::gemm_nt, avx512bf16::gemm_nn, avx512bf16::reduce_tokens};
+const GemmKernels gemm_avx512bf16 = {avx512bf16::gemm_nt, avx512bf16::gemm_nn, avx512bf16::reduce_tokens, avx512bf16::add_pair, avx512bf16::split_pair};
 
 }  // namespace lowrank::cpu
 

@@ -107,8 +107,40 @@ void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t r, cons
   });
 }
 
+/// each(row, column, first, second) with every element of the two products of a pair.
+template <class Each>
+void for_pair(Pool& pool, const PairFactors& f, Each&& each) {
+  pool.for_range(f.rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o) {
+      for (int64_t i = 0; i < f.cols; ++i) {
+        double first = 0, second = 0;
+        for (int64_t k = 0; k < f.rank; ++k) first += double{f.b[o * f.rank + k]} * f.a[k * f.cols + i];
+        for (int64_t k = 0; k < f.rank2; ++k) second += double{f.b2[o * f.rank2 + k]} * f.a2[k * f.cols + i];
+        each(o, i, first, second);
+      }
+    }
+  });
+}
+
+void add_pair(Pool& pool, const PairFactors& f, const WeightView* w, float scale, const float* gains, float* out) {
+  for_pair(pool, f, [&](int64_t o, int64_t i, double first, double second) {
+    float base = 0;
+    if (w != nullptr) decode_row(*w, o, i, 1, &base);
+    out[o * f.cols + i] = static_cast<float>(base + double{scale} * (gains == nullptr ? 1 : gains[o]) * first * second);
+  });
+}
+
+void split_pair(Pool& pool, const PairFactors& f, const float* gains, float* g, float* second_g) {
+  for_pair(pool, f, [&](int64_t o, int64_t i, double first, double second) {
+    const int64_t at = o * f.cols + i;
+    const double change = double{g[at]} * (gains == nullptr ? 1 : gains[o]);
+    g[at] = static_cast<float>(change * second);
+    second_g[at] = static_cast<float>(change * first);
+  });
+}
+
 }  // namespace
 
-const GemmKernels gemm_reference = {gemm_nt, gemm_nn, reduce_tokens};
+const GemmKernels gemm_reference = {gemm_nt, gemm_nn, reduce_tokens, add_pair, split_pair};
 
 }  // namespace lowrank::cpu

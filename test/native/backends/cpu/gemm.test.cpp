@@ -414,6 +414,89 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
   }
 }
 
+/// A pair of products with storage of its own, and both in double.
+struct Pair {
+  std::vector<float> b, a, b2, a2;
+  PairFactors view;
+
+  Pair(int64_t rows, int64_t cols, int64_t rank, int64_t rank2)
+      : b(normal(rows * rank)), a(normal(rank * cols)), b2(normal(rows * rank2)), a2(normal(rank2 * cols)),
+        view{rows, cols, rank, rank2, b.data(), a.data(), b2.data(), a2.data()} {}
+  double first(int64_t o, int64_t i) const { return at(b, a, view.rank, o, i); }
+  double second(int64_t o, int64_t i) const { return at(b2, a2, view.rank2, o, i); }
+
+ private:
+  double at(const std::vector<float>& left, const std::vector<float>& right, int64_t rank, int64_t o, int64_t i) const {
+    double sum = 0;
+    for (int64_t k = 0; k < rank; ++k) sum += double{left[o * rank + k]} * right[k * view.cols + i];
+    return sum;
+  }
+};
+
+// Whole tiles and strips, what is left of either, and rows of no whole quantisation block.
+const Pair& pair_of(int shape) {
+  static const Pair pairs[] = {{96, 128, 4, 4}, {50, 100, 3, 5}, {1, 1, 1, 1}, {7, 65, 16, 2}, {131, 24, 2, 3}};
+  return pairs[shape];
+}
+constexpr int kPairs = 5;
+
+TEST("the Hadamard product of a pair is added to a weight of any format, at every level") {
+  Pool pool(2);
+  for (Level level : kLevels) {
+    if (!available(level)) continue;
+    for (int shape = 0; shape < kPairs; ++shape) {
+      const Pair& pair = pair_of(shape);
+      const int64_t rows = pair.view.rows, cols = pair.view.cols;
+      const std::vector<float> gains = normal(rows);
+      const auto check = [&](const WeightView* w, const float* scales) {
+        Sums expected(rows * cols);
+        std::vector<float> base(static_cast<size_t>(cols)), out(static_cast<size_t>(rows * cols), NAN);
+        for (int64_t o = 0; o < rows; ++o) {
+          if (w != nullptr) decode_row(*w, o, 0, cols, base.data());
+          for (int64_t i = 0; i < cols; ++i) {
+            expected.add(o * cols + i, base[static_cast<size_t>(i)]);
+            expected.add(o * cols + i, 0.5 * (scales ? scales[o] : 1) * pair.first(o, i) * pair.second(o, i));
+          }
+        }
+        kernels(level).gemm.add_pair(pool, pair.view, w, 0.5f, scales, out.data());
+        CHECK_LE(expected.error_of(out), 5e-6);
+      };
+      check(nullptr, nullptr);
+      for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8,
+                                  WeightFormat::four_bit}) {
+        const Weight weight(format, rows, cols, true);
+        check(&weight.view, gains.data());
+      }
+    }
+  }
+}
+
+TEST("the gradient at a pair's Hadamard product is split over its two products, at every level") {
+  Pool pool(2);
+  for (Level level : kLevels) {
+    if (!available(level)) continue;
+    for (int shape = 0; shape < kPairs; ++shape) {
+      const Pair& pair = pair_of(shape);
+      const int64_t rows = pair.view.rows, cols = pair.view.cols;
+      const std::vector<float> gains = normal(rows), gradient = normal(rows * cols);
+      for (const float* scales : {gains.data(), static_cast<const float*>(nullptr)}) {
+        Sums first(rows * cols), second(rows * cols);
+        for (int64_t o = 0; o < rows; ++o) {
+          for (int64_t i = 0; i < cols; ++i) {
+            const double g = gradient[static_cast<size_t>(o * cols + i)] * double{scales ? scales[o] : 1};
+            first.add(o * cols + i, g * pair.second(o, i));
+            second.add(o * cols + i, g * pair.first(o, i));
+          }
+        }
+        std::vector<float> g = gradient, other(gradient.size(), NAN);
+        kernels(level).gemm.split_pair(pool, pair.view, scales, g.data(), other.data());
+        CHECK_LE(first.error_of(g), 5e-6);
+        CHECK_LE(second.error_of(other), 5e-6);
+      }
+    }
+  }
+}
+
 TEST("LOWRANK_ISA chooses the level and an unknown name is refused with the choices") {
   const char* set = std::getenv("LOWRANK_ISA");
   const std::string before = set == nullptr ? "" : set;
