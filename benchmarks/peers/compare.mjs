@@ -2,10 +2,13 @@
 // each program in processes of its own, taking turns. Prints ratios of medians.
 //
 //   node benchmarks/peers/compare.mjs MODEL_FOLDER --python venv/bin/python [--rounds 3] [--steps 6] [--json]
+//     [--batch 4] [--threads N]
 //     [--modes nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing]
 //
 // The peer's memory is measured in a run of its own with MALLOC_MMAP_THRESHOLD_=1048576, which makes it smaller (see
 // README.md); its speed is measured without, which makes it faster: each is compared where it is at its best.
+// Speed is given by wall time and by CPU time. On a machine that others use, take the latter, with --threads 1: threads
+// that wait for one another spin, and how long depends on who else runs.
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,6 +23,8 @@ const { values: options, positionals } = parseArgs({
     rounds: { type: 'string', default: '3' },
     steps: { type: 'string', default: '6' },
     modes: { type: 'string', default: 'nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing' },
+    batch: { type: 'string', default: '4' },
+    threads: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -42,15 +47,19 @@ const draw = () => {
 }
 writeFileSync(
   tokens,
-  Int32Array.from({ length: Number(options.steps) * 2048 }, () => Math.floor(draw() * vocabulary)),
+  Int32Array.from({ length: Number(options.steps) * Number(options.batch) * 512 }, () =>
+    Math.floor(draw() * vocabulary),
+  ),
 )
 
 function run(program, script, mode, environment = {}) {
   const [quantization, precision, checkpointing] = mode.split('/')
   const args = [join(here, script), folder, '--quantization', quantization, '--precision', precision]
-  args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps)
+  args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps, '--batch', options.batch)
   if (checkpointing) args.push('--gradient-checkpointing')
   const env = { ...process.env, ...environment }
+  if (options.threads) env.LOWRANK_THREADS = options.threads
+  if (options.threads && program !== process.execPath) args.push('--threads', options.threads)
   // Set on some machines for old OpenBLAS builds; they slow a current numpy and torch.
   delete env.OPENBLAS_CORETYPE
   delete env.OPENBLAS_L2_SIZE
@@ -69,10 +78,13 @@ for (const mode of options.modes.split(',')) {
   }
   const small = run(options.python, 'peft_train.py', mode, { MALLOC_MMAP_THRESHOLD_: '1048576' })
   const of = (list, field) => median(list.map((result) => result[field]))
-  const ratios = ours.map((result, i) => result.tokens_per_second / theirs[i].tokens_per_second)
+  const ratiosOf = (field) => ours.map((result, i) => result[field] / theirs[i][field])
+  const ratios = ratiosOf('tokens_per_second')
+  const cpuRatios = ratiosOf('tokens_per_cpu_second')
   const peak = of(ours, 'peak_rss_bytes')
   const result = {
     name: mode,
+    tokens: Number(options.batch) * 512,
     planned_bytes: of(ours, 'planned_bytes'),
     measured_bytes: peak,
     tokens_per_second: of(ours, 'tokens_per_second'),
@@ -83,6 +95,8 @@ for (const mode of options.modes.split(',')) {
     peer_smallest_bytes: small.peak_rss_bytes,
     speed_ratio: median(ratios),
     speed_ratios: ratios,
+    cpu_speed_ratio: median(cpuRatios),
+    cpu_speed_ratios: cpuRatios,
     memory_ratio: peak / small.peak_rss_bytes,
     losses: ours[0].losses,
     peer_losses: theirs[0].losses,
@@ -98,7 +112,8 @@ for (const mode of options.modes.split(',')) {
   console.error(
     `${mode} (${result.isa}, ${result.threads} threads): ${result.tokens_per_second.toFixed(0)} tok/s against ` +
       `${result.peer_tokens_per_second.toFixed(0)}: ${result.speed_ratio.toFixed(2)}x ` +
-      `(${ratios.map((r) => r.toFixed(2)).join(', ')}); ${mib(peak)} against ${mib(result.peer_smallest_bytes)} ` +
+      `(${ratios.map((r) => r.toFixed(2)).join(', ')}), by CPU time ${result.cpu_speed_ratio.toFixed(2)}x ` +
+      `(${cpuRatios.map((r) => r.toFixed(2)).join(', ')}); ${mib(peak)} against ${mib(result.peer_smallest_bytes)} ` +
       `(${mib(result.peer_measured_bytes)} with the allocator as it comes): ${result.memory_ratio.toFixed(2)}x; ` +
       `losses differ by ${result.largest_loss_difference.toExponential(1)} at most`,
   )

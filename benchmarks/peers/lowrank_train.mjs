@@ -1,9 +1,9 @@
 // The work of peft_train.py by lowrank: the same steps over the same tokens from the same adapter.
 //
 //   node benchmarks/peers/lowrank_train.mjs MODEL --tokens ids.bin [--adapter FOLDER] [--quantization nf4]
-//     [--precision bf16] [--gradient-checkpointing] [--steps 8] [--warmup 2]
+//     [--precision bf16] [--gradient-checkpointing] [--steps 8] [--warmup 2] [--batch 4]
 //
-// MODEL is a folder or a .gguf file. Tokens are little-endian int32 ids, steps x 4 x 512 of them, all supervised. Prints
+// MODEL is a folder or a .gguf file. Tokens are little-endian int32 ids, steps x batch x 512 of them, all supervised. Prints
 // a JSON line per step and a last one with what peft_train.py's last line has.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,6 @@ import { readSafetensorsHeader, readTensor } from '../../dist/esm/files/safetens
 import { graphOf } from '../../dist/esm/models/index.js'
 import { addon } from '../../dist/esm/native/addon.js'
 
-const BATCH = 4
 const LENGTH = 512
 const RANK = 16
 const ALPHA = 32
@@ -28,9 +27,11 @@ const { values: options, positionals } = parseArgs({
     'gradient-checkpointing': { type: 'boolean', default: false },
     steps: { type: 'string', default: '8' },
     warmup: { type: 'string', default: '2' },
+    batch: { type: 'string', default: '4' },
   },
 })
 const steps = Number(options.steps)
+const batch = Number(options.batch)
 const precision = options.precision === 'bf16' ? 'bf16' : 'f32'
 const native = addon()
 const before = native.residentBytes().rss
@@ -83,12 +84,12 @@ if (options.adapter) {
     )
 }
 
-const perStep = BATCH * LENGTH
+const perStep = batch * LENGTH
 const session = native.createSession(model, [adapter], {
   train: {
     mode: 'train',
     tokens: perStep,
-    sequences: BATCH,
+    sequences: batch,
     headRows: perStep,
     precision,
     recompute: options['gradient-checkpointing'],
@@ -99,7 +100,7 @@ const bytes = readFileSync(options.tokens)
 const ids = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
 if (ids.length < steps * perStep)
   throw new Error(`${options.tokens} has ${ids.length} ids, expected ${steps * perStep}`)
-const cuSeqlens = Int32Array.from({ length: BATCH + 1 }, (_, i) => i * LENGTH)
+const cuSeqlens = Int32Array.from({ length: batch + 1 }, (_, i) => i * LENGTH)
 native.resetPeak()
 
 const losses = []
@@ -114,7 +115,7 @@ for (let step = 1; step <= steps; step++) {
     tokens,
     labels,
     cuSeqlens,
-    lossScale: 1 / (BATCH * (LENGTH - 1)),
+    lossScale: 1 / (batch * (LENGTH - 1)),
     seed: 0,
     step,
     microStep: 0,
