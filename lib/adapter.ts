@@ -1,6 +1,6 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import * as z from 'zod'
-import { type AdapterState, type BaseModel, saveAdapter } from './base.js'
+import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './base.js'
 import { ConfigError } from './errors.js'
 import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
@@ -148,15 +148,21 @@ export class Adapter {
    * Saves it as a folder that PEFT loads. While it is trained, it is saved as it is between two steps.
    * @param options.form `lora`: as the plain LoRA that computes the same, for programs that read no other kind. Default
    * `own`: in the form of its strategy
-   * @param options.rank as the plain LoRA of its first ranks. Default null: all of them, whatever `adapter.rank` is
+   * @param options.rank of what was trained with `dylora()`, as the plain LoRA of its first ranks; default null: all of
+   * them, whatever `adapter.rank` is. Of others, with the form `lora`: as the LoRA of this rank whose change of the weights
+   * is nearest; default null: as one that computes the same
+   * @returns how far what is saved is from the adapter: 0, or for the nearest LoRA the norm of the difference over that of
+   * the change
    * @throws {ConfigError} for a rank that it does not have
-   * @throws {UnsupportedError} when no LoRA computes the same
+   * @throws {UnsupportedError} when no LoRA computes the same, and no rank is given
+   * @example const { error } = await adapter.save('plain', { form: 'lora', rank: 16 })
    * @throws {WriteError} when the disk refuses; nothing is left half written
    */
-  async save(path: string, options: { form?: 'own' | 'lora'; rank?: number | null } = {}): Promise<void> {
+  async save(path: string, options: { form?: 'own' | 'lora'; rank?: number | null } = {}): Promise<Saved> {
     const { form, rank } = parseOptions(saveAdapterSchema, options, { name: 'save()', spelling: 'camel' })
-    const cut = this.#checkedRank(rank)
-    await this.use(() => saveAdapter(path, this.#base, this.#state, { form, rank: cut }))
+    const near = form === 'lora' && rulesOf(this.strategy).ranks?.(this.strategy) === undefined
+    const which = near ? { nearestRank: rank } : { rank: this.#checkedRank(rank) }
+    return this.use(() => saveAdapter(path, this.#base, this.#state, { form, ...which }))
   }
 
   /**
@@ -223,7 +229,7 @@ export class Adapter {
     const most = rulesOf(this.strategy).ranks?.(this.strategy)
     if (most === undefined)
       throw new ConfigError(
-        `the rank of adapter ${this.name} cannot be ${String(rank)}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, or leave the rank null.`,
+        `the rank of adapter ${this.name} cannot be ${String(rank)}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, save it with the form lora as the nearest of that rank, or leave the rank null.`,
         { adapter: this.name, rank },
       )
     if (Number.isInteger(rank) && rank >= 1 && rank <= most) return rank

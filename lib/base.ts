@@ -17,7 +17,7 @@ import type { Lifetime, Turns } from './native/handles.js'
 import { closeSession, openSession } from './native/session.js'
 import { saveAdapterFolder } from './peft/adapter-folder.js'
 import { floatBytes } from './peft/floats.js'
-import { asLora } from './strategies/convert.js'
+import { asLora, nearestLora } from './strategies/convert.js'
 import { type AdapterDescription, describeAdapter } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
@@ -94,6 +94,8 @@ export function openActive(
 export interface SaveOptions {
   /** `lora`: as the plain LoRA that computes the same. Default: the form of its own strategy. */
   form?: 'own' | 'lora'
+  /** As the LoRA of this rank that comes nearest. Default null: as one that computes the same. */
+  nearestRank?: number | null
   /** As the LoRA of the first ranks. Default null: all ranks. */
   rank?: number | null
   /** Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base. */
@@ -102,13 +104,19 @@ export interface SaveOptions {
   more?: (folder: string) => Promise<void>
 }
 
+/** What was saved. */
+export interface Saved {
+  /** Of what is saved against what the adapter changes: the norm of the difference over that of the change; 0 is exact. */
+  error: number
+}
+
 /** Saves an adapter as a PEFT folder, or as a model folder where the strategy trains the whole model. */
 export async function saveAdapter(
   path: string,
   base: BaseModel,
   { description, native, turns, privacy }: AdapterState,
-  { form = 'own', rank = null, exact = false, more }: SaveOptions = {},
-): Promise<void> {
+  { form = 'own', nearestRank = null, rank = null, exact = false, more }: SaveOptions = {},
+): Promise<Saved> {
   const read: ReadFactor = (name) => native.read(name, 'value')
   if (savesModel(description) && form === 'own') {
     const tensors = description.factors.map(({ name, tensor }) => {
@@ -117,7 +125,7 @@ export async function saveAdapter(
       return { name, dtype, shape, data: () => floatBytes(dtype, read(name)) }
     })
     await turns.run(() => writeModelFolder(path, base.files, tensors, more ? { more } : {}))
-    return
+    return { error: 0 }
   }
   const origin = {
     name: base.name,
@@ -125,18 +133,24 @@ export async function saveAdapter(
     fingerprint: base.files.fingerprint,
     quantization: describeQuantization(base.quantization),
   }
-  await turns.run(() => {
+  return turns.run(async () => {
+    const near = nearestRank === null ? null : await nearestLora(description, nearestRank, base, native)
     const other =
-      rank !== null
-        ? atRank(description, rank, read)
-        : form === 'lora'
-          ? asLora(description, base.sites, read)
-          : savedForm(description, read)
+      near !== null
+        ? near.lora
+        : rank !== null
+          ? atRank(description, rank, read)
+          : form === 'lora'
+            ? asLora(description, base.sites, read)
+            : savedForm(description, read)
     const rest = { privacy, ...(more ? { more } : {}) }
-    if (other === undefined) return saveAdapterFolder(path, description, read, origin, rest)
-    const described = describeAdapter(other.strategy, base.sites, { strict: false })
-    const trainedAs = description.strategy
-    return saveAdapterFolder(path, described, other.read, origin, { trainedAs, ...rest })
+    if (other === undefined) await saveAdapterFolder(path, description, read, origin, rest)
+    else {
+      const described = describeAdapter(other.strategy, base.sites, { strict: false })
+      const trainedAs = description.strategy
+      await saveAdapterFolder(path, described, other.read, origin, { trainedAs, ...rest })
+    }
+    return { error: near?.error ?? 0 }
   })
 }
 

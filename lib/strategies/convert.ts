@@ -1,7 +1,14 @@
 /** Adapters in the form of plain LoRA: A and B of each linear with every other factor multiplied into them. */
 import { UnsupportedError } from '../errors.js'
-import type { KroneckerSlot, LowRankSlot } from '../native/addon.js'
-import type { AdapterDescription } from './describe.js'
+import type {
+  AdapterSpec,
+  DecomposeOptions,
+  KroneckerSlot,
+  LowRankSlot,
+  NativeAdapter,
+} from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { type AdapterDescription, type StartingBase, weightAt } from './describe.js'
 import { factorA, factorB, pickColumns, pickRows, snapshotRatio } from './factors.js'
 import { type LoraConfig, lora } from './lora.js'
 import type { Conversion, LinearSite, ReadFactor } from './strategy.js'
@@ -32,14 +39,10 @@ export function lowRankPairs(
   read: ReadFactor,
 ): LowRankPair[] {
   const kroneckers = spec.kroneckers ?? []
-  if (spec.slots.length + kroneckers.length === 0 || (spec.copies ?? []).length > 0)
-    throw new UnsupportedError(
-      `${strategy.name} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
-      { strategy: strategy.name },
-    )
+  refuseCopies(strategy.name, spec)
   if (spec.slots.some(({ magnitude }) => magnitude !== undefined))
     throw new UnsupportedError(
-      `${strategy.name} scales the rows of the weights, which no sum of low-rank products does, so it has no form as LoRA; merge it, or export the whole model.`,
+      `${strategy.name} scales the rows of the weights, which no sum of low-rank products does, so it has no form as LoRA; merge it, export the whole model, or ${NEAREST}.`,
       { strategy: strategy.name },
     )
   const site = new Map(sites.map((one) => [one.path, one]))
@@ -59,6 +62,17 @@ export function lowRankPairs(
     return [{ target, in: shape.in, out: shape.out, rank: ranks.length, scale, a, b }]
   })
   return [...lowRank, ...products]
+}
+
+/** The way out for what has no form as LoRA. */
+const NEAREST = "save the nearest LoRA of a rank with save(path, { form: 'lora', rank: 16 })"
+
+function refuseCopies(strategy: string, { slots, kroneckers = [], copies = [] }: AdapterSpec): void {
+  if (slots.length + kroneckers.length > 0 && copies.length === 0) return
+  throw new UnsupportedError(
+    `${strategy} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
+    { strategy },
+  )
 }
 
 /** Ranks of a slot's whole change: twice its own with a snapshot that acts. */
@@ -83,7 +97,7 @@ function kroneckerPair(
   if (d2 === undefined) {
     const { rows, cols } = shapeOf(d)
     throw new UnsupportedError(
-      `${strategy} at ${target}: its second side is one whole matrix [${rows}, ${cols}], so the change has full rank and no form as LoRA; merge it instead, or train with r below ${Math.max(rows, cols) / 2}.`,
+      `${strategy} at ${target}: its second side is one whole matrix [${rows}, ${cols}], so the change has full rank and no form as LoRA; merge it instead, ${NEAREST}, or train with r below ${Math.max(rows, cols) / 2}.`,
       { target },
     )
   }
@@ -148,6 +162,37 @@ export function asLora(
     strategy: loraOf(pairs, description.linears),
     read: (name) => (values.get(name) as () => Float32Array)(),
   }
+}
+
+/**
+ * The LoRA of a rank whose change of the weights is nearest to the adapter's: the largest singular values of what it
+ * changes at each linear, whatever its kind.
+ * @returns it, and the norm of what is left out over that of the whole change
+ * @throws {UnsupportedError} for what trains base weights
+ */
+export async function nearestLora(
+  { strategy, spec, linears }: AdapterDescription,
+  rank: number,
+  base: StartingBase,
+  adapter: NativeAdapter,
+): Promise<{ lora: Conversion; error: number }> {
+  refuseCopies(strategy.name, spec)
+  const values = new Map<string, Float32Array>()
+  const pairs: { target: string; rank: number; scale: number }[] = []
+  let [square, kept] = [0, 0]
+  for (const { target } of [...spec.slots, ...(spec.kroneckers ?? [])]) {
+    const { name, rows, cols } = weightAt(target, base.graph)
+    const own = Math.min(rank, rows, cols)
+    const options: DecomposeOptions = { form: 'svd', rank: own, adapters: [{ adapter }], target }
+    const factors = await translatedAsync(() => base.native.decompose(name, options).promise)
+    values.set(`${target}.lora_A.weight`, factors.a)
+    values.set(`${target}.lora_B.weight`, factors.b)
+    pairs.push({ target, rank: own, scale: 1 })
+    square += factors.square
+    kept += factors.kept
+  }
+  const lora = { strategy: loraOf(pairs, linears), read: (name: string) => values.get(name) as Float32Array }
+  return { lora, error: square === 0 ? 0 : Math.sqrt(Math.max(0, square - kept) / square) }
 }
 
 /**

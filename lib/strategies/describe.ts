@@ -155,11 +155,10 @@ async function computeStart(
   base: StartingBase,
   seed: number,
 ): Promise<void> {
-  const node = base.graph.nodes.find(({ path }) => path === target)
-  if (node?.op !== 'linear') throw new InternalError(`${target} is no linear, and its weight is asked for`)
-  const source = of === 'loss' ? { source: originalOf(node.weight, base) } : {}
+  const { name: weight } = weightAt(target, base.graph)
+  const source = of === 'loss' ? { source: originalOf(weight, base) } : {}
   const options = { form, rank, seed, adapters: [], ...(blocks === undefined ? {} : { blocks }), ...source }
-  const factors = await translatedAsync(() => base.native.decompose(node.weight, options).promise)
+  const factors = await translatedAsync(() => base.native.decompose(weight, options).promise)
   if (factors.square === 0) return // nothing was lost here
   const share = form === 'svd' ? 1 / Math.sqrt(scale) : 1
   for (const [names, values] of [
@@ -167,6 +166,14 @@ async function computeStart(
     [[b, snapshotB], factors.b.map((value) => value * share)],
   ] as const)
     for (const name of names) if (name !== undefined) adapter.write(name, 'value', values)
+}
+
+/** The weight of a linear. */
+export function weightAt(target: string, graph: Graph): GraphWeight {
+  const node = graph.nodes.find(({ path }) => path === target)
+  const weight = node?.op === 'linear' && graph.weights.find(({ name }) => name === node.weight)
+  if (weight) return weight
+  throw new InternalError(`${target} is no linear, and its weight is asked for`)
 }
 
 /** Where a weight lies as it was before it was quantised. */
