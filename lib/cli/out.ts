@@ -14,7 +14,7 @@ import {
 import { refuseTaken } from '../export/save.js'
 import { formatBytes } from '../memory.js'
 import type { LoadOptions, Model } from '../model.js'
-import { readOrigin } from '../peft/adapter-folder.js'
+import { readAdapterFolder, readOrigin } from '../peft/adapter-folder.js'
 import { quantizationFrom } from '../strategies/quantization.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
@@ -99,6 +99,7 @@ async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<Out
     return { model, adapter, quantization: 'none' }
   }
   const origin = await readOrigin(adapter)
+  await readAdapterFolder(adapter)
   const found = model ?? placeOf(origin.baseModel, adapter)
   if (found === null)
     throw new UsageError(`${adapter} does not say what it was trained on; name --model.`, { adapter })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../memory.js'
 import { type LoadOptions, loadModel, type Model } from '../model.js'
-import { recordedQuantization } from '../peft/adapter-folder.js'
+import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'
 import { type Quantization, quantizationFrom } from '../strategies/quantization.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
@@ -85,7 +85,11 @@ export async function withSubject<T>(
   const named = adapters.map((adapter) => adapter.path)
   // Their own records decide how the model is loaded, so they come first.
   const folders: string[] = []
-  for (const name of named) folders.push((await locateShown('adapter', name, output, signal)).path)
+  for (const name of named) {
+    const { path: folder } = await locateShown('adapter', name, output, signal)
+    if (!folder.endsWith('.gguf')) await readAdapterFolder(folder)
+    folders.push(folder)
+  }
   output.note(`Loading ${path}${named.length === 0 ? '' : ` with ${named.join(', ')}`}`)
   const asked = config && loadQuantization(config)
   const given = {

@@ -99,17 +99,26 @@ export interface AdapterFolder {
 }
 
 /**
+ * Reads what of an adapter folder can be checked without a model: a bad one is known before a model is loaded for it.
+ * @throws {FileFormatError} when a file is missing or malformed
+ * @throws {UnsupportedError} for settings whose arithmetic is not here
+ */
+export async function readAdapterFolder(path: string) {
+  for (const name of [ADAPTER_CONFIG, WEIGHTS])
+    if (!existsSync(join(path, name))) throw missingFile(path, name)
+  const header = await readSafetensorsHeader(join(path, WEIGHTS))
+  const config = await readAdapterConfig(join(path, ADAPTER_CONFIG), modulesOf(header))
+  return { header, config, sidecar: await readSidecar(path) }
+}
+
+/**
  * Opens an adapter folder for a model with the given linears.
  * @throws {FileFormatError} when a file is missing or malformed, or tensors are missing or too many
  * @throws {ShapeError} when a tensor does not fit the model
  * @throws {UnsupportedError} for settings whose arithmetic is not here
  */
 export async function openAdapterFolder(path: string, sites: readonly LinearSite[]): Promise<AdapterFolder> {
-  for (const name of [ADAPTER_CONFIG, WEIGHTS])
-    if (!existsSync(join(path, name))) throw missingFile(path, name)
-  const header = await readSafetensorsHeader(join(path, WEIGHTS))
-  const config = await readAdapterConfig(join(path, ADAPTER_CONFIG), modulesOf(header))
-  const sidecar = await readSidecar(path)
+  const { header, config, sidecar } = await readAdapterFolder(path)
   const description = describeFolder(path, config.strategy, sidecar?.strategy, sites)
   const saved = savedFactors(description)
   checkTensors(header, saved, config.baseModel)

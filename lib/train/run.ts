@@ -150,6 +150,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
           throw error
         }
         this.#latest = step
+        // Before the step is told, so that whoever leaves the loop at it keeps its checkpoint.
+        const checkpoint = isDue(options.saveSteps, state.step)
+          ? await this.#checkpoint(state, identity)
+          : undefined
+        if (checkpoint) saved = state.step
         yield stepEvent(step)
         if (data.evaluation && isDue(options.evalSteps, state.step)) {
           const event = await this.#evaluate(session, data.evaluation, state.step)
@@ -158,13 +163,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
             yield event
           }
         }
-        if (isDue(options.saveSteps, state.step)) {
-          const event = await this.#checkpoint(state, identity)
-          if (event) {
-            saved = state.step
-            yield event
-          }
-        }
+        if (checkpoint) yield checkpoint
       }
       if (signal?.aborted) {
         const event = saved === state.step ? undefined : await this.#checkpoint(state, identity)

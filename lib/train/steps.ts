@@ -161,7 +161,9 @@ export function learningRateAt(
   completed: number,
   totalSteps: number,
 ): number {
-  const span = { warmupSteps: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), totalSteps }
+  // A share of few steps rounds up to all of them, and then nothing would be learnt.
+  const share = Math.min(Math.ceil(warmupRatio * totalSteps), totalSteps - 1)
+  const span = { warmupSteps: warmupSteps ?? share, totalSteps }
   return learningRate * scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
 }
 

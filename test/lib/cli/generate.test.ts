@@ -100,7 +100,8 @@ test('calls that lack something or contradict themselves are wrong use', async (
 test('a model without a tokenizer and an adapter that is none fail', async () => {
   const model = tinyModel()
   const flags = ['--model', model, '--prompt', 'x']
-  const noAdapter = await refused(...flags, '--adapter', model)
+  // Known before the model is looked for.
+  const noAdapter = await refused('--model', '/nowhere', '--prompt', 'x', '--adapter', model)
   rmSync(join(model, 'tokenizer.json'))
   const noTokenizer = await refused(...flags)
   expect(noAdapter).toMatchObject({ code: 1, error: expect.stringContaining('has no adapter_config.json') })

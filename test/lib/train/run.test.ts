@@ -144,6 +144,11 @@ describe('a run', () => {
   })
 })
 
+test('a run of one step learns in it, though a share of it is warm-up', async () => {
+  const events = await train({ maxSteps: 1, warmupRatio: 0.03 })
+  expect(events.filter(({ event }) => event === 'step')).toMatchObject([{ learning_rate: 0.01 }])
+})
+
 describe('a resumed run', () => {
   test('goes on bit for bit as one that never stopped', async () => {
     const whole = scratchFolder()
@@ -154,6 +159,15 @@ describe('a resumed run', () => {
     const events = await train({ outputDir, resume: true, saveSteps: null })
     expect(steps(events)).toEqual(uninterrupted.slice(4))
     expect(adapterBytes(outputDir).equals(adapterBytes(whole))).toBe(true)
+  })
+
+  test('has the checkpoint of the step at which the loop was left', async () => {
+    const outputDir = scratchFolder()
+    const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
+    for await (const step of run) if (step.index === 4) break
+    expect(run.checkpoints).toEqual([join(outputDir, 'checkpoint-4')])
+    const events = await train({ outputDir, resume: true, saveSteps: null })
+    expect(steps(events).map((event) => event.step)).toEqual([5, 6, 7, 8, 9, 10])
   })
 
   test('leaves metrics without gaps or repetitions', async () => {
