@@ -153,6 +153,40 @@ test('people get a table by category, the peak, and what the machine has', async
   expect(stdout).toMatch(/ are available on this machine\.$/m)
 })
 
+test('the plan of a private training has what it will promise', async () => {
+  const rows = Array.from({ length: 60 }, (_, i) => ({ text: `row ${i}`, user: `u${i % 20}` }))
+  const dataset = scratchFile('train.jsonl', rows.map((row) => JSON.stringify(row)).join('\n'))
+  const strategy = {
+    name: 'dp-dylora',
+    adapter: { name: 'dylora', r: 4, trained_ranks: 'active' },
+    clients: { column: 'user' },
+    target_epsilon: 3,
+    rounds: 40,
+    cohort: 5,
+  }
+  const { config } = project({ strategy, dataset, max_steps: undefined })
+  const { privacy } = await planned(config)
+  expect(privacy).toMatchObject({
+    epsilon: 0,
+    unit: 'user',
+    population: 20,
+    cohort: 5,
+    sampling_rate: 0.25,
+    rounds: 0,
+    total_rounds: 40,
+    private: true,
+  })
+  expect(privacy?.final_epsilon).toBeLessThanOrEqual(3)
+  expect(privacy?.final_epsilon).toBeGreaterThan(2.99)
+  const byExample = [
+    'strategy.privacy_unit=example',
+    'strategy.clients=null',
+    `strategy.noise_key=${'a'.repeat(64)}`,
+  ]
+  const example = await planned(config, ...byExample.flatMap((pair) => ['--set', pair]))
+  expect(example.privacy).toMatchObject({ unit: 'example', population: 60, private: false })
+})
+
 async function refused(...args: string[]): Promise<{ code: number | null; stderr: string }> {
   const { code, stdout, stderr } = await lowrank(['plan', ...args])
   expect(stdout).toBe('')

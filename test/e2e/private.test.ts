@@ -1,0 +1,119 @@
+/** Private training that is killed and resumed: every round is released once, with the same numbers. */
+import { cpSync, existsSync, mkdirSync, readFileSync, watch } from 'node:fs'
+import { expect, test } from 'vitest'
+import { counterUniform } from '../../lib/strategies/counter-random.js'
+import { type Ended, lowrank } from '../lib/cli/lowrank.js'
+import { scratchFile } from '../lib/files/scratch.js'
+import { numbersOf, only, parseEvents, readMetrics } from './events.js'
+import { project } from './project.js'
+import { chats } from './tiny-model.js'
+
+const CLIENTS = 10
+const ROUNDS = 300
+const TARGET = 8
+
+function privateProject() {
+  const rows = chats(3 * CLIENTS)
+    .trim()
+    .split('\n')
+  const owned = rows.map((row, i) => JSON.stringify({ ...JSON.parse(row), user: `u${i % CLIENTS}` }))
+  return project({
+    strategy: {
+      name: 'dp-dylora',
+      adapter: { name: 'dylora', r: 4, lora_alpha: 8, trained_ranks: 'active' },
+      clients: { column: 'user' },
+      target_epsilon: TARGET,
+      rounds: ROUNDS,
+      cohort: 4,
+      server_optimizer: 'adam',
+      server_learning_rate: 0.01,
+    },
+    dataset: scratchFile('clients.jsonl', `${owned.join('\n')}\n`),
+    max_steps: undefined,
+    save_steps: 5,
+    save_total_limit: null,
+    threads: 1,
+  })
+}
+
+/** What a killed process printed may end within a line. */
+const whole = (text: string) => text.slice(0, text.lastIndexOf('\n') + 1)
+const weightsOf = (folder: string) => readFileSync(`${folder}/adapter_model.safetensors`)
+
+/** When to kill: at the n-th file or folder that is being written, or after so many rounds of this process and a little later. */
+type Instant = { writing: number } | { rounds: number; later: number }
+
+/** Runs until that instant, or to the end where that comes first. */
+async function killedAt(instant: Instant, args: string[], outputDir: string): Promise<Ended> {
+  const writing = new Set<string>()
+  let sent = false
+  let kill = () => {}
+  // What is not whole yet has another name.
+  const watcher = watch(outputDir, (_, name) => {
+    if (name?.endsWith('.tmp')) writing.add(name)
+    if ('writing' in instant && writing.size >= instant.writing) kill()
+  })
+  try {
+    return await lowrank(args, {
+      watch: (child, { stdout }) => {
+        kill = () => child.kill('SIGKILL')
+        if ('writing' in instant || sent || !(stdout.split('"event":"step"').length > instant.rounds)) return
+        sent = true
+        setTimeout(kill, instant.later)
+      },
+    })
+  } finally {
+    watcher.close()
+  }
+}
+
+test('killed at any moment and resumed, a private run releases what one left alone releases', async () => {
+  const { config, at } = privateProject()
+  const out = at('out')
+  mkdirSync(out)
+  const draw = (index: number, below: number) => Math.floor(counterUniform(11, 'kill', index) * below)
+  const instants: Instant[] = [
+    { rounds: 0, later: 0 },
+    { writing: 2 },
+    ...[1, 2].map((i) => ({ rounds: 2 + draw(i, 20), later: draw(10 + i, 25) })),
+    { writing: 1 + draw(20, 6) },
+  ]
+  const made = new Map<number, unknown>()
+  const keep = () => {
+    if (!existsSync(at('out', 'metrics.jsonl'))) return
+    const steps = numbersOf(parseEvents(whole(readFileSync(at('out', 'metrics.jsonl'), 'utf8')), 'metrics'))
+    for (const [i, numbers] of steps.entries()) {
+      expect(numbers.step).toBe(i + 1)
+      expect(numbers).toEqual(made.get(numbers.step) ?? numbers)
+      expect(numbers.epsilon).toBeLessThanOrEqual(TARGET)
+      made.set(numbers.step, numbers)
+    }
+  }
+  for (const instant of instants) {
+    // Before there is a key nothing has been released, and the run begins anew.
+    const begun = existsSync(at('out', 'checkpoint-0'))
+    if (!begun) expect(made.size).toBe(0)
+    const { code } = await killedAt(instant, ['train', config, '--json', ...(begun ? ['--resume'] : [])], out)
+    keep()
+    expect(code).toBeNull()
+  }
+  const resumed = await lowrank(['train', config, '--resume', '--json'])
+  expect(resumed).toMatchObject({ code: 0 })
+  keep()
+  expect([...made.keys()]).toEqual(Array.from({ length: ROUNDS }, (_, i) => i + 1))
+
+  mkdirSync(at('whole'))
+  cpSync(at('out', 'checkpoint-0'), at('whole', 'checkpoint-0'), { recursive: true })
+  const alone = await lowrank(['train', config, '--set', `output_dir=${at('whole')}`, '--resume', '--json'])
+  expect(alone).toMatchObject({ code: 0 })
+  expect(numbersOf(readMetrics(at('out', 'metrics.jsonl')))).toEqual(numbersOf(parseEvents(alone.stdout)))
+  expect(weightsOf(out).equals(weightsOf(at('whole')))).toBe(true)
+
+  const [plan] = only(parseEvents(alone.stdout), 'plan')
+  const [done] = only(parseEvents(resumed.stdout), 'done')
+  expect(done?.privacy?.epsilon).toBe(plan?.privacy?.final_epsilon)
+  expect(done?.privacy?.epsilon).toBeLessThanOrEqual(TARGET)
+  const [spent, ...more] = JSON.parse(readFileSync(at('out', 'lowrank.json'), 'utf8')).privacy
+  expect(spent).toEqual(done?.privacy)
+  expect(more).toEqual([])
+}, 180_000)
