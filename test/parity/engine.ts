@@ -159,8 +159,11 @@ export async function backward(
   return lossSum / labelled
 }
 
-/** The case's ten AdamW steps over two micro-batches each, with what `settings` changes; the loss and norm of each. */
-export async function tenSteps(
+/**
+ * The case's AdamW steps over two micro-batches each, with what `settings` changes; the loss and norm of each. There are
+ * ten batches, which longer cases go through again.
+ */
+export async function takeSteps(
   session: NativeSession,
   adapter: NativeAdapter,
   c: TrainingCase,
@@ -171,8 +174,8 @@ export async function tenSteps(
   const batches = await readGolden('lora/train_batches.safetensors')
   const { lr, betas, eps, weight_decay, max_grad_norm } = c.optimizer
   const steps: { loss: number; norm: number }[] = []
-  for (let s = 0; s < 10; s++) {
-    const micro = [0, 1].map((m) => goldenBatch(batches, `step.${s}.micro.${m}.`))
+  for (let s = 0; s < c.losses.length; s++) {
+    const micro = [0, 1].map((m) => goldenBatch(batches, `step.${s % 10}.micro.${m}.`))
     const labelled = micro.reduce((sum, batch) => sum + labels(batch), 0)
     let lossSum = 0
     for (const [microStep, batch] of micro.entries()) {

@@ -13,7 +13,7 @@ import {
   readGolden,
   relativeError,
   type TrainingCase,
-  tenSteps,
+  takeSteps,
   trainPlan,
 } from './engine.js'
 
@@ -49,7 +49,7 @@ describe.each(cases)('full fine-tuning, $name head, in fp32 against transformers
   it('takes the same ten AdamW steps', async () => {
     const { golden, model, spec, adapter } = await open(c)
     const session = addon().createSession(model, [adapter], { train: trainPlan })
-    for (const [s, { loss, norm }] of (await tenSteps(session, adapter, c)).entries()) {
+    for (const [s, { loss, norm }] of (await takeSteps(session, adapter, c)).entries()) {
       expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
       expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
     }

@@ -14,7 +14,7 @@ import {
   relativeError,
   type Tensors,
   type TrainingCase,
-  tenSteps,
+  takeSteps,
   trainPlan,
 } from './engine.js'
 
@@ -73,7 +73,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
   it('takes the same ten AdamW steps, clipped and normalised over two micro-batches', async () => {
     const { golden, model, spec, adapter } = await open(c)
     const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute: true } })
-    for (const [s, { loss, norm }] of (await tenSteps(session, adapter, c)).entries()) {
+    for (const [s, { loss, norm }] of (await takeSteps(session, adapter, c)).entries()) {
       expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
       expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
     }

@@ -1,4 +1,4 @@
-"""Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps of the strategy's optimiser."""
+"""Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps (or 30) of the strategy's optimiser."""
 
 import shutil
 from functools import partial
@@ -315,6 +315,14 @@ CASES = [
         OPTIMIZER,
     ),
     (
+        "adalora_long",
+        "smollm2",
+        {"name": "adalora", **_adalora, "tinit": 3, "tfinal": 6, "delta_t": 3},
+        AdaLoraConfig(**{**_adalora, "tinit": 3, "tfinal": 6}, deltaT=3, total_step=30),
+        adalora,
+        OPTIMIZER,
+    ),
+    (
         "vera",
         "llama3",
         {"name": "vera", "r": 24, "projection_prng_key": 7, **_all},
@@ -463,8 +471,9 @@ def make_case(name: str, base: str, strategy: dict, peft, optimizer_of, settings
     loss = loss_sum(forward(model, batch), batch) / loss_count(batch)
     loss.backward()
     tensors |= gradients(model)
-    losses, norms = train(model, batches, optimizer)
-    if name == "adalora":
+    steps = getattr(peft, "total_step", None) or len(batches)
+    losses, norms = train(model, [batches[step % len(batches)] for step in range(steps)], optimizer)
+    if isinstance(peft, AdaLoraConfig):
         model.peft_config["default"].rank_pattern = None  # which would slice them
     tensors |= adapter_tensors(model, "final")
     late = {}
