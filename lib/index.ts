@@ -76,5 +76,6 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './train/schedules.js'
+export type { Answer } from './train/score.js'
 export type { TrainStep } from './train/steps.js'
 export type { LoadProgress } from './weights.js'

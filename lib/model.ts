@@ -47,6 +47,7 @@ import {
 import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
+import { type Answer, logLikelihoods } from './train/score.js'
 import type { TrainStep } from './train/steps.js'
 import {
   chooseQuantization,
@@ -457,6 +458,21 @@ export class Model {
     )
     this.#chats.add(chat)
     return chat
+  }
+
+  /**
+   * How likely answers are: of each the logarithm of the probability of its completion, and of the end after it, given
+   * its prompt, in nats. The likeliest of several label words is what a model classifies as.
+   * @throws {DataError} for an answer without tokens, or one longer than `maxSeqLength` (default 512)
+   * @example const [yes, no] = await model.logLikelihoods([' yes', ' no'].map((completion) => ({ prompt, completion })))
+   */
+  async logLikelihoods(
+    answers: readonly Answer[],
+    options: Pick<TextOptions, 'adapters'> & { maxSeqLength?: number; signal?: AbortSignal | undefined } = {},
+  ): Promise<number[]> {
+    const { adapters, ...rest } = options
+    this.#base.lifetime.check()
+    return logLikelihoods(this.#base, this.#chosen(adapters), answers, rest)
   }
 
   /**

@@ -43,6 +43,11 @@ const VERBS: readonly Verb[] = [
     summary: 'show what is in a model, adapter, checkpoint or dataset',
     load: () => import('./inspect.js'),
   },
+  {
+    name: 'figures',
+    summary: 'draw a picture of the papers from runs made here',
+    load: () => import('./figures.js'),
+  },
   { name: 'strategies', summary: 'list the ways to train', load: () => import('./strategies.js') },
   { name: 'doctor', summary: 'check this machine and installation', load: () => import('./doctor.js') },
 ]

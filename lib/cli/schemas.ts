@@ -322,6 +322,61 @@ const demoEvent = z
   })
   .describe('How the model answers held-out questions before and after; comes before done')
 
+const spreadOf = (what: string) =>
+  z
+    .object({ mean: z.number(), low: z.number(), high: z.number(), seeds: z.array(z.number()) })
+    .describe(`${what}: mean, lowest and highest of several seeds, and each`)
+const figureFiles = z.array(z.string()).describe('The picture, and this answer')
+const studied = {
+  epsilons: z.array(z.number()).readonly(),
+  seeds: count,
+  rounds: count,
+  cohort: count,
+  learning_rate: z.number(),
+  clipping_norm: z.number(),
+}
+const utilityFigure = z.object({
+  name: z.literal('privacy-utility'),
+  task: z.string(),
+  settings: z.object({
+    ...studied,
+    local_epochs: count,
+    simulation: z.object({ population: count, cohort: count }),
+  }),
+  delta: z.number(),
+  base: z.number().describe('Accuracy of the model as it is'),
+  majority: z.number().describe('Share of the most frequent answer'),
+  arms: z.array(
+    z.object({
+      arm: z.string(),
+      points: z.array(
+        z.object({
+          epsilon: z.number().nullable().describe('null: without noise'),
+          noise_multiplier: z.number(),
+          accuracy: spreadOf('Share of held-out rows that are right'),
+        }),
+      ),
+    }),
+  ),
+  reading: z.string().describe('What it shows, and what it does not'),
+  files: figureFiles,
+})
+const canaryFigure = z.object({
+  name: z.literal('canary'),
+  settings: z.object({ ...studied, rows: count }),
+  candidates: count.describe('Codes that the secret is ranked among, itself included'),
+  chance: z.number().describe('Mean exposure of a code that was never seen'),
+  points: z.array(
+    z.object({
+      epsilon: z.number().nullable().describe('null: without privacy'),
+      exposure: spreadOf('Bits'),
+      loss: z.number().describe('Of the last round, mean over the seeds'),
+    }),
+  ),
+  reading: z.string().describe('What it shows, and what it does not'),
+  files: figureFiles,
+})
+
 /** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
 export const printed = {
   train: z.discriminatedUnion('event', trainEvents),
@@ -333,6 +388,7 @@ export const printed = {
   merge: written,
   export: exported,
   inspect: z.discriminatedUnion('kind', inspection),
+  figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure]),
   strategies: z.array(strategy),
   doctor: machine,
 }

@@ -1,0 +1,150 @@
+/** `lowrank figures NAME`: a picture of the kind that papers have, as SVG and JSON, from runs that are made for it. */
+import { join } from 'node:path'
+import { type Command, InvalidArgumentError } from 'commander'
+import { writeFileWhole } from '../files/atomic.js'
+import { makeFolder } from '../files/atomic-folder.js'
+import type { Model } from '../model.js'
+import {
+  type CanaryStudy,
+  canary,
+  canaryChart,
+  privacyUtility,
+  privacyUtilityChart,
+  type StudyControl,
+  type UtilityStudy,
+} from '../report/privacy.js'
+import { complaints, reviews, sst2, type Task, type TaskSize } from '../report/tasks.js'
+import { packageRoot } from '../root.js'
+import { asInFiles } from '../train/config-schema.js'
+import { InterruptedError, UsageError } from './errors.js'
+import { examples, integerFlag, numberFlag } from './help.js'
+import { Interruption } from './interrupt.js'
+import { Output } from './output.js'
+import { shown } from './progress.js'
+import type { Printed } from './schemas.js'
+import { loadShown } from './subject.js'
+
+interface Options {
+  model: string
+  output: string
+  task: string
+  epsilons: number[]
+  seeds: number
+  rounds: number
+  cohort: number
+  clients: number
+  testRows: number
+  population: number
+  populationCohort: number
+  localEpochs: number
+  learningRate: number
+  clippingNorm: number
+  json?: boolean
+}
+
+type Figure = (
+  model: Model,
+  options: Options,
+  control: StudyControl,
+) => Promise<[UtilityStudy | CanaryStudy, svg: string]>
+
+const FIGURES: Readonly<Record<string, Figure>> = {
+  'privacy-utility': async (model, options, control) => {
+    const { population, populationCohort, localEpochs } = options
+    const study = await privacyUtility(
+      model,
+      await taskOf(options),
+      { ...settingsOf(options), localEpochs, simulation: { population, cohort: populationCohort } },
+      control,
+    )
+    return [study, privacyUtilityChart(study)]
+  },
+  canary: async (model, options, control) => {
+    const study = await canary(model, { ...settingsOf(options), rows: options.clients }, control)
+    return [study, canaryChart(study)]
+  },
+}
+
+export function configure(command: Command): void {
+  command.argument('<name>', `${Object.keys(FIGURES).join(' or ')}`)
+  command.option('--model <path>', 'the model that is tuned', join(packageRoot, 'demo', 'base'))
+  command.option('--output <folder>', 'where NAME.svg and NAME.json go', 'figures')
+  command.option(
+    '--task <name>',
+    'of privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
+    'complaints',
+  )
+  command.option('--epsilons <list>', 'budgets, with commas between', numbers, [1, 2, 4, 8])
+  command.option('--seeds <N>', 'trainings of each point', integerFlag(1), 3)
+  command.option('--rounds <N>', 'rounds of each training', integerFlag(1), 30)
+  command.option('--cohort <N>', 'clients (of canary: rows) that a round draws', integerFlag(1), 8)
+  command.option('--clients <N>', 'clients of the task (of canary: rows)', integerFlag(2), 120)
+  command.option(
+    '--population <N>',
+    'of privacy-utility: clients that the noise is for',
+    integerFlag(2),
+    100_000,
+  )
+  command.option('--population-cohort <N>', 'of those, how many a round draws', integerFlag(1), 400)
+  command.option(
+    '--local-epochs <N>',
+    'of privacy-utility: passes of a client over its rows',
+    integerFlag(1),
+    3,
+  )
+  command.option('--test-rows <N>', 'of privacy-utility: held-out rows', integerFlag(1), 100)
+  command.option('--learning-rate <rate>', 'of every step', numberFlag(0, 10), 3e-3)
+  command.option('--clipping-norm <norm>', 'L2 norm of a contribution', numberFlag(0, 1e6), 2)
+  examples(command, [
+    'lowrank figures privacy-utility',
+    'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',
+    'lowrank figures canary --clients 400 --cohort 40 --epsilons 2,8',
+  ])
+  command.action(async (name: string, options: Options) => {
+    const output = new Output(options.json ?? false)
+    const figure = FIGURES[name]
+    if (figure === undefined)
+      throw new UsageError(`figure '${name}' does not exist; expected ${Object.keys(FIGURES).join(' or ')}.`)
+    await makeFolder(options.output)
+    const interruption = new Interruption(output, 'Stopping; nothing is drawn.')
+    const { signal } = interruption
+    const model = await loadShown(options.model, { signal }, output)
+    try {
+      const [study, svg] = await shown(output, 'Training', (line) =>
+        figure(model, options, {
+          signal,
+          onRun: (run, done, total) => line.update(`${done + 1} of ${total}: ${run}`),
+        }),
+      )
+      const files = ['svg', 'json'].map((kind) => join(options.output, `${name}.${kind}`))
+      const answer = { ...study, settings: asInFiles(study.settings), files } as Printed<'figures'>
+      await writeFileWhole(files[0] as string, svg)
+      await writeFileWhole(files[1] as string, `${JSON.stringify(answer, null, 2)}\n`)
+      output.answer<'figures'>(answer, () => [study.reading, '', ...files].join('\n'))
+    } catch (error) {
+      if (!signal.aborted) throw error
+      throw new InterruptedError('stopped; nothing was drawn.', { step: 0, checkpoint: null })
+    } finally {
+      interruption.dispose()
+      await model.dispose()
+    }
+  })
+}
+
+function settingsOf({ epsilons, seeds, rounds, cohort, learningRate, clippingNorm }: Options) {
+  return { epsilons, seeds, rounds, cohort, learningRate, clippingNorm }
+}
+
+async function taskOf({ task, clients, testRows }: Options): Promise<Task> {
+  const size: TaskSize = { clients, rowsPerClient: 8, testRows }
+  if (task === 'reviews') return reviews(size, 0)
+  if (task === 'complaints') return complaints(size, 0)
+  if (task.startsWith('sst2:')) return sst2(task.slice('sst2:'.length), size, 0)
+  throw new UsageError(`--task ${task}: expected reviews, complaints or sst2:FOLDER.`)
+}
+
+function numbers(text: string): number[] {
+  const found = text.split(',').map(Number)
+  if (found.every((value) => value > 0 && Number.isFinite(value))) return found
+  throw new InvalidArgumentError('Expected numbers above 0 with commas between, as in 1,2,8.')
+}

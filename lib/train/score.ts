@@ -1,0 +1,48 @@
+/** How likely a model finds given answers, as accuracies over label words and comparisons of wordings need it. */
+import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import { IGNORE, RowEncoder } from '../files/encode.js'
+import type { PlanOptions } from '../native/addon.js'
+import { EVAL_PLAN } from './plans.js'
+
+/** A question, and an answer to it, tokenised as training would. */
+export interface Answer {
+  prompt: string
+  completion: string
+}
+
+/**
+ * The logarithm of the probability of each completion, and of the end after it, given its prompt, in nats.
+ * @throws {DataError} for an answer without tokens, or longer than `maxSeqLength`
+ */
+export async function logLikelihoods(
+  base: BaseModel,
+  adapters: readonly ActiveAdapter[],
+  answers: readonly Answer[],
+  { maxSeqLength = 512, signal }: { maxSeqLength?: number; signal?: AbortSignal | undefined } = {},
+): Promise<number[]> {
+  const encoder = new RowEncoder(await base.tokenizerSource(), { maxSeqLength, unended: 'allow' })
+  const encoded = answers.map((answer, index) => {
+    const place = { path: 'logLikelihoods()', line: index + 1, unit: 'row' as const }
+    const row = encoder.encode({ format: 'prompt_completion', ...answer, ...place })
+    // With the default emptyRows an answer that cannot be used is an error.
+    return row as Exclude<typeof row, string>
+  })
+  const tokens = Math.max(1, ...encoded.map(({ inputIds }) => inputIds.length))
+  const plan: PlanOptions = {
+    mode: 'evaluate',
+    tokens,
+    sequences: 1,
+    headRows: tokens,
+    precision: base.precision,
+  }
+  return withSession(base, adapters, { [EVAL_PLAN]: plan }, async (session) => {
+    const found: number[] = []
+    for (const { inputIds, labels } of encoded) {
+      signal?.throwIfAborted()
+      const shifted = Int32Array.from(labels, (_, i) => labels[i + 1] ?? IGNORE)
+      const batch = { tokens: inputIds, labels: shifted, cuSeqlens: Int32Array.of(0, inputIds.length) }
+      found.push(-(await session.evaluate(EVAL_PLAN, batch).promise).lossSum)
+    }
+    return found
+  })
+}

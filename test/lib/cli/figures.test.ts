@@ -1,0 +1,82 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFolder } from '../files/scratch.js'
+import { lowrank, printed } from './lowrank.js'
+
+const small = [
+  '--epsilons',
+  '2',
+  '--seeds',
+  '1',
+  '--rounds',
+  '2',
+  '--cohort',
+  '2',
+  '--clients',
+  '8',
+  '--json',
+]
+
+test('privacy-utility is a picture, and the numbers that it shows', async () => {
+  const output = join(scratchFolder(), 'figures')
+  const data = [
+    '--population',
+    '1000',
+    '--population-cohort',
+    '10',
+    '--test-rows',
+    '6',
+    '--local-epochs',
+    '1',
+  ]
+  for (const task of ['reviews', 'complaints']) {
+    const call = ['figures', 'privacy-utility', '--model', tinyModel(), '--output', output, '--task', task]
+    const ended = await lowrank([...call, ...small, ...data])
+    expect(ended.code).toBe(0)
+    const [study] = printed<'figures'>(ended)
+    if (study?.name !== 'privacy-utility') throw new Error('another figure')
+    expect(study.task).toBe(task)
+    expect(study.arms.map(({ arm }) => arm)).toEqual([
+      'DP-LoRA, r = 1',
+      'DP-LoRA, r = 4',
+      'DP-LoRA, r = 8',
+      'DP-DyLoRA, r = 8',
+    ])
+    for (const { points } of study.arms) {
+      expect(points.map(({ epsilon }) => epsilon)).toEqual([2, null])
+      for (const { accuracy } of points) expect(accuracy.mean).toBeLessThanOrEqual(1)
+    }
+    expect(study.reading).toContain('nothing of it is private')
+    expect(JSON.parse(readFileSync(join(output, 'privacy-utility.json'), 'utf8'))).toEqual(study)
+    expect(readFileSync(join(output, 'privacy-utility.svg'), 'utf8')).toMatch(
+      /^<svg [\s\S]*DP-DyLoRA, r = 8[\s\S]*<\/svg>\n$/,
+    )
+  }
+})
+
+test('canary is a picture of what is left of a secret', async () => {
+  const output = join(scratchFolder(), 'figures')
+  const ended = await lowrank(['figures', 'canary', '--model', tinyModel(), '--output', output, ...small])
+  expect(ended.code).toBe(0)
+  const [study] = printed<'figures'>(ended)
+  if (study?.name !== 'canary') throw new Error('another figure')
+  expect(study.points.map(({ epsilon }) => epsilon)).toEqual([2, null])
+  expect(study.chance).toBeCloseTo(1.42, 2)
+  expect(existsSync(join(output, 'canary.svg'))).toBe(true)
+})
+
+test.each([
+  [['figures', 'magic'], "figure 'magic' does not exist; expected privacy-utility or canary."],
+  [
+    ['figures', 'privacy-utility', '--task', 'sums'],
+    '--task sums: expected reviews, complaints or sst2:FOLDER.',
+  ],
+  [['figures', 'canary', '--epsilons', '0'], 'Expected numbers above 0'],
+])('%j is wrong use', async (call, message) => {
+  const output = join(scratchFolder(), 'figures')
+  const { code, stderr } = await lowrank([...call, '--output', output, '--model', tinyModel()])
+  expect(code).toBe(2)
+  expect(stderr).toContain(message)
+})
