@@ -5,7 +5,8 @@
 //
 // MODEL is a folder or a .gguf file. A round trains each strategy for two steps, one after the other, and takes the
 // second; the ratio is the median over the rounds of the ratios within a round, so that a machine that is busy for a
-// while slows both sides. Strategies are on all linears of the blocks, at the same rank where they have one.
+// while slows both sides. On a machine that others use, read the ratios of CPU time, with LOWRANK_THREADS=1: threads that
+// wait for one another spin. Strategies are on all linears of the blocks, at the same rank where they have one.
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
 import { listStrategies } from '../dist/esm/strategies/index.js'
@@ -39,10 +40,16 @@ const rows = Array.from({ length: 2 }, (_, i) => ({
   text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
 }))
 
-async function stepSeconds(name) {
+const cpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
+async function stepOf(name) {
   const adapter = await model.attach(compared(name, rank))
   try {
-    let seconds = 0
+    let step
+    let before = cpuSeconds()
     const run = adapter.train(rows, {
       maxSteps: 2,
       maxSeqLength: tokens,
@@ -50,32 +57,40 @@ async function stepSeconds(name) {
       gradientCheckpointing: false,
       warmupRatio: 0,
     })
-    for await (const { tokensPerSecond, tokens: count } of run) seconds = count / tokensPerSecond
-    return seconds
+    for await (const { tokensPerSecond, tokens: count } of run) {
+      const now = cpuSeconds()
+      step = { wall: count / tokensPerSecond, cpu: now - before }
+      before = now
+    }
+    return step
   } finally {
     await adapter.detach()
   }
 }
 
-const ratios = Object.fromEntries(names.map((name) => [name, []]))
+const clocks = ['wall', 'cpu']
 const lora = []
+const steps = Object.fromEntries(names.map((name) => [name, []]))
 for (let round = 0; round < Number(options.rounds); round++) {
-  const reference = await stepSeconds('lora')
-  lora.push(reference)
-  for (const name of names) ratios[name].push((await stepSeconds(name)) / reference)
+  lora.push(await stepOf('lora'))
+  for (const name of names) steps[name].push(await stepOf(name))
 }
 await model.dispose()
-const result = Object.entries(ratios).map(([name, all]) => ({
-  strategy: name,
-  ratio: median(all),
-  lowest: Math.min(...all),
-  highest: Math.max(...all),
+const spread = (all) => ({ ratio: median(all), lowest: Math.min(...all), highest: Math.max(...all) })
+const result = names.map((strategy) => ({
+  strategy,
+  ...Object.fromEntries(
+    clocks.map((clock) => [clock, spread(steps[strategy].map((step, i) => step[clock] / lora[i][clock]))]),
+  ),
 }))
-if (options.json) console.log(JSON.stringify({ lora_seconds: median(lora), strategies: result }))
+const seconds = Object.fromEntries(clocks.map((clock) => [clock, median(lora.map((step) => step[clock]))]))
+if (options.json) console.log(JSON.stringify({ lora_seconds: seconds, strategies: result }))
 else {
-  console.log(`LoRA at rank ${rank}: ${median(lora).toFixed(2)} s a step of ${tokens} tokens`)
-  for (const { strategy, ratio, lowest, highest } of result)
-    console.log(
-      `${strategy.padEnd(12)} ${ratio.toFixed(2)} x  (${lowest.toFixed(2)} to ${highest.toFixed(2)})`,
-    )
+  console.log(
+    `LoRA at rank ${rank}: ${seconds.wall.toFixed(2)} s a step of ${tokens} tokens, ${seconds.cpu.toFixed(2)} s of CPU time`,
+  )
+  const text = ({ ratio, lowest, highest }) =>
+    `${ratio.toFixed(2)} x (${lowest.toFixed(2)} to ${highest.toFixed(2)})`
+  for (const { strategy, wall, cpu } of result)
+    console.log(`${strategy.padEnd(12)} ${text(wall)}, CPU time ${text(cpu)}`)
 }

@@ -1,10 +1,10 @@
 """LoRA fine-tuning through transformers + PEFT (+ bitsandbytes) on the CPU: the work that lowrank's benchmark does.
 
     python benchmarks/peers/peft_train.py MODEL_FOLDER [--quantization nf4] [--precision bf16]
-        [--gradient-checkpointing] [--steps 8] [--tokens ids.bin] [--threads 2]
+        [--strategy lora] [--gradient-checkpointing] [--steps 8] [--tokens ids.bin] [--threads 2]
 
-Every step is `--batch` sequences of `--length` tokens, all of them supervised, no padding; LoRA on the seven
-linears of every layer; torch's AdamW. `--tokens` is a file of little-endian int32 ids, step after
+Every step is `--batch` sequences of `--length` tokens, all of them supervised, no padding; LoRA, or another of PEFT's
+methods, on the seven linears of every layer; torch's AdamW. `--tokens` is a file of little-endian int32 ids, step after
 step; without it the ids are random from `--seed`. `--adapter` starts from a PEFT folder instead of a fresh
 adapter, so that two programs can start from the same numbers.
 
@@ -37,6 +37,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("model", type=Path)
     parser.add_argument("--quantization", choices=["none", "nf4"], default="none")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--strategy", choices=["lora", "dora", "vera", "loha", "lokr"], default="lora")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=2)
@@ -54,7 +55,26 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.steps <= options.warmup:
         parser.error("--steps must be more than --warmup")
+    if options.quantization != "none" and options.strategy in ("loha", "lokr"):
+        parser.error(f"PEFT has no {options.strategy} over a quantised base: take --quantization none")
     return options
+
+
+def adapter_config(options: argparse.Namespace):
+    """The strategies at one rank where they have one, as `compared` of scripts/strategy-tables.mjs has them."""
+    import peft
+
+    common = {"task_type": "CAUSAL_LM", "target_modules": LINEARS}
+    if options.strategy == "vera":
+        return peft.VeraConfig(**common)
+    if options.strategy == "loha":
+        return peft.LoHaConfig(r=options.rank, alpha=options.alpha, **common)
+    if options.strategy == "lokr":
+        return peft.LoKrConfig(r=options.rank, alpha=options.alpha, **common)
+    dora = options.strategy == "dora"
+    return peft.LoraConfig(
+        r=options.rank, lora_alpha=options.alpha, lora_dropout=0.0, use_dora=dora, **common
+    )
 
 
 def memory(key: str) -> int:
@@ -68,7 +88,7 @@ def reset_peak() -> None:
 
 
 def load(options: argparse.Namespace):
-    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+    from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     settings = {"dtype": dtype, "attn_implementation": "sdpa"}
@@ -94,10 +114,7 @@ def load(options: argparse.Namespace):
     if options.adapter:
         return PeftModel.from_pretrained(model, options.adapter, is_trainable=True)
     torch.manual_seed(options.seed)
-    config = LoraConfig(
-        task_type="CAUSAL_LM", r=options.rank, lora_alpha=options.alpha, target_modules=LINEARS, lora_dropout=0.0
-    )
-    return get_peft_model(model, config)
+    return get_peft_model(model, adapter_config(options))
 
 
 def read_tokens(options: argparse.Namespace, vocab: int) -> torch.Tensor:
@@ -159,6 +176,7 @@ def main() -> None:
                 "mode": {
                     "quantization": options.quantization,
                     "precision": options.precision,
+                    "strategy": options.strategy,
                     "gradient_checkpointing": options.gradient_checkpointing,
                     "rank": options.rank,
                     "batch": options.batch,
