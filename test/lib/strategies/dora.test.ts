@@ -7,6 +7,7 @@ import { addon } from '../../../lib/native/addon.js'
 import { describeAdapter, linearSites } from '../../../lib/strategies/describe.js'
 import { dora } from '../../../lib/strategies/dora.js'
 import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { lokr } from '../../../lib/strategies/lokr.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
@@ -229,11 +230,13 @@ test('beside other adapters and at a weight it adds what it changes, as merging 
     const one = await model.attach(dora({ r: 4 }), { name: 'one' })
     const two = await model.attach(dora({ r: 2, targetModules: ['q_proj', 'down_proj'] }), { name: 'two' })
     const three = await model.attach(lora({ r: 3, targetModules: ['q_proj', 'o_proj'] }), { name: 'three' })
-    for (const adapter of [one, two, three]) move(adapter)
+    const four = await model.attach(lokr({ r: 2, targetModules: ['q_proj', 'up_proj'] }), { name: 'four' })
+    for (const adapter of [one, two, three, four]) move(adapter)
     const choices = [
       { adapter: one, weight: 0.5 },
       { adapter: two, weight: 1.5 },
       { adapter: three, weight: 2 },
+      { adapter: four, weight: 0.7 },
     ]
     const together = await model.logits(tokens, { adapters: choices })
     await model.save(join(work, 'together'), { dtype: 'f32', check: false, adapters: choices })
