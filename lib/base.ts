@@ -21,7 +21,7 @@ import { asLora, nearestLora } from './strategies/convert.js'
 import { type AdapterDescription, describeAdapter } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
-import type { Conversion, LinearSite, ReadFactor } from './strategies/strategy.js'
+import type { Conversion, LinearSite, ReadFactor, WeightSite } from './strategies/strategy.js'
 import type { LoadProgress } from './weights.js'
 
 /** A model's weights in native memory, and what is known about them. */
@@ -34,6 +34,8 @@ export interface BaseModel {
   graph: Graph
   /** Where adapters may attach. */
   sites: LinearSite[]
+  /** What may train as a copy. */
+  weights: WeightSite[]
   native: NativeModel
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
@@ -146,7 +148,7 @@ export async function saveAdapter(
     const rest = { privacy, ...(more ? { more } : {}) }
     if (other === undefined) await saveAdapterFolder(path, description, read, origin, rest)
     else {
-      const described = describeAdapter(other.strategy, base.sites, { strict: false })
+      const described = describeAdapter(other.strategy, base.sites, { strict: false, weights: base.weights })
       const trainedAs = description.strategy
       await saveAdapterFolder(path, described, other.read, origin, { trainedAs, ...rest })
     }

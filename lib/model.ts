@@ -23,7 +23,13 @@ import { Lifetime, Turns } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
 import { nearest, parseOptions } from './schema.js'
-import { type AdapterDescription, describeAdapter, initialise, linearSites } from './strategies/describe.js'
+import {
+  type AdapterDescription,
+  describeAdapter,
+  initialise,
+  linearSites,
+  weightSites,
+} from './strategies/describe.js'
 import { rulesOf, strategyFrom } from './strategies/index.js'
 import { describeQuantization, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
@@ -142,6 +148,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     files,
     graph,
     sites,
+    weights: weightSites(graph),
     native,
     formats,
     quantization,
@@ -310,7 +317,7 @@ export class Model {
         `attach(): strategy ${strategy.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
         { strategy: strategy.name },
       )
-    const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.graph.weights })
+    const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.weights })
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(description)
       try {
@@ -364,10 +371,10 @@ export class Model {
     this.#base.lifetime.check()
     this.#checkName(options.name)
     const { path, hub } = await locate('adapter', from, options)
-    const { graph, sites } = this.#base
+    const { graph, sites, weights } = this.#base
     const folder = path.endsWith('.gguf')
       ? await openGgufAdapter(path, graph, sites)
-      : await openAdapterFolder(path, sites)
+      : await openAdapterFolder(path, sites, weights)
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(folder.description, {
         trainable: options.trainable ?? false,

@@ -13,7 +13,7 @@ import { graphOf } from './models/index.js'
 import { addon } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { flag, parseOptions } from './schema.js'
-import { describeAdapter, linearSites } from './strategies/describe.js'
+import { describeAdapter, linearSites, weightSites } from './strategies/describe.js'
 import { rulesOf, strategySchema } from './strategies/index.js'
 import type { Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
@@ -95,7 +95,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
-  const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: graph.weights })
+  const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
   const threads = given.threads === 'auto' ? undefined : given.threads
   const adapters = [{ spec, trainable: true }]
   return {

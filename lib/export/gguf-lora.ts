@@ -13,7 +13,7 @@ import type { Graph } from '../graph/graph.js'
 import { floatBytes } from '../peft/floats.js'
 import { rowOrder } from '../peft/gguf-adapter.js'
 import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
-import { describeAdapter } from '../strategies/describe.js'
+import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
 import type { ReadFactor } from '../strategies/strategy.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
@@ -35,7 +35,10 @@ export async function writeGgufLora(
   const { state, weight, rank: wanted } = theOnly(adapters)
   const own: ReadFactor = (name) => state.native.read(name, 'value')
   const cut = wanted === null ? undefined : atRank(state.description, wanted, own)
-  const description = cut ? describeAdapter(cut.strategy, base.sites, { strict: false }) : state.description
+  const description = cut
+    ? describeAdapter(cut.strategy, base.sites, { strict: false, weights: base.weights })
+    : state.description
+  refuseTrained(description)
   const pairs = lowRankPairs(description, base.sites, cut?.read ?? own)
   const { scale, rank } = pairs[0] as LowRankPair
   const alpha = scale * rank
@@ -63,6 +66,17 @@ export async function writeGgufLora(
     ]
   })
   await writeGguf(path, fields, tensors, control)
+}
+
+/** The format has factors alone. */
+function refuseTrained({ trained, spec }: AdapterDescription): void {
+  const embedding = spec.slots.find((slot) => slot.embedding)?.target
+  const whole = trained[0]?.name
+  if (embedding === undefined && whole === undefined) return
+  throw new UnsupportedError(
+    `the adapter ${whole === undefined ? `adapts the embedding ${embedding}` : `trains ${whole} whole`}, and the format gguf-lora holds factors of linears alone; export the merged model as gguf.`,
+    { target: whole ?? embedding },
+  )
 }
 
 function theOnly(adapters: readonly ActiveAdapter[]): ActiveAdapter {

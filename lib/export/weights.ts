@@ -37,8 +37,8 @@ export interface OutTensor {
 const PIECE_BYTES = 16 << 20
 
 /**
- * The tensors of a model with adapters, in the order of its graph. A tied head that an adapter changes becomes a tensor
- * of its own; otherwise it stays tied.
+ * The tensors of a model with adapters, in the order of its graph. A tied head, where an adapter changes it or the
+ * embedding, becomes a tensor of its own; otherwise it stays tied.
  */
 export function outTensors(base: BaseModel, adapters: readonly ActiveAdapter[]): OutTensor[] {
   const { graph } = base
@@ -53,8 +53,17 @@ export function outTensors(base: BaseModel, adapters: readonly ActiveAdapter[]):
   })
   const head = graph.nodes.find((node) => node.op === 'lm_head')
   const shared = tensors.find(({ name }) => name === head?.weight)
-  if (head && shared && `${head.path}.weight` !== head.weight && adapted.has(head.path))
-    tensors.push({ ...shared, name: `${head.path}.weight`, target: head.path })
+  if (head && shared && `${head.path}.weight` !== head.weight) {
+    const tensor = {
+      name: `${head.path}.weight`,
+      rows: shared.rows,
+      cols: shared.cols,
+      kind: shared.kind,
+      weight: shared.name,
+    }
+    if (adapted.has(head.path)) tensors.push({ ...tensor, target: head.path })
+    else if (shared.target !== undefined) tensors.push(tensor)
+  }
   return tensors
 }
 

@@ -45,6 +45,11 @@ export interface LowRankSlot {
   kind: 'low_rank'
   /** Path of the linear node. */
   target: string
+  /**
+   * The target is an embedding, and x the one-hot vector of a token: A [rank, vocabulary] and B [dimension, rank], without
+   * any other factor and without dropout. Default false.
+   */
+  embedding?: boolean
   rank: number
   scale: number
   /** With the first `active` ranks in use, the scale is `scale * (rank / active) ** rankPower`. Default 0. */

@@ -20,6 +20,8 @@ export interface AdapterConfig {
   /** What it was trained on, as its author named it. */
   baseModel: string | null
   taskType: string | null
+  /** Whether what is trained of a tied weight is of all modules that share it. */
+  tied: boolean
 }
 
 /** Keys that say how an adapter came about or where it belongs, not what it computes. */
@@ -56,8 +58,10 @@ export function adapterConfigText(
   baseModel: string | null,
   revision: string | null,
 ): string {
-  const { strategy, targets, linears } = description
+  const { strategy, targets, linears, targeting } = description
   const rules = rulesOf(strategy)
+  const { modulesToSave } = targeting
+  const tied = tiedModules(description)
   const fields: PeftFields = {
     auto_mapping: null,
     base_model_name_or_path: baseModel,
@@ -65,16 +69,27 @@ export function adapterConfigText(
     inference_mode: true,
     layers_pattern: null,
     layers_to_transform: null,
-    modules_to_save: null,
+    modules_to_save: modulesToSave ? withTied(modulesToSave, tied) : null,
     peft_type: rules.peftType,
     revision,
     target_modules: targetNames(targets, linears),
     task_type: 'CAUSAL_LM',
     ...rules.toPeft(strategy),
+    ...(tied.length > 0 ? { ensure_weight_tying: true } : {}),
   }
   // Only the outer keys: in the maps of patterns the order decides which one counts.
   const sorted = Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)))
   return JSON.stringify(sorted, null, 2)
+}
+
+/** Modules that share a weight which trains whole. */
+export function tiedModules({ trained }: AdapterDescription): string[] {
+  return trained.flatMap(({ modules }) => (modules.length > 1 ? modules : []))
+}
+
+/** Names of all modules whose weight trains, so that versions of PEFT that tie none load the same into each. */
+function withTied(names: readonly string[], tied: readonly string[]): string[] {
+  return [...names, ...tied.filter((path) => !names.some((name) => path.endsWith(name)))]
 }
 
 /**
@@ -100,12 +115,15 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
     )
   const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
   refuseUnsupported(path, fields, keys)
-  const read = Object.entries(fields).filter(([key, value]) => keys.has(key) && value !== null)
+  const read = Object.entries(fields).filter(
+    ([key, value]) => keys.has(key) && value !== null && !isEmptyList(value),
+  )
   const known = { target_modules: modules, ...Object.fromEntries(read) }
   return {
     strategy: rules.fromPeft(known),
     baseModel: textOrNull(path, fields, 'base_model_name_or_path'),
     taskType: textOrNull(path, fields, 'task_type'),
+    tied: fields.ensure_weight_tying === true,
   }
 }
 
@@ -116,13 +134,15 @@ function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<s
       `${path}: init_lora_weights is ${JSON.stringify(init)}: such an adapter belongs to a changed base. Convert it in PEFT to a plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion).`,
       { path, key: 'init_lora_weights', value: init },
     )
-  if (fields.bias !== undefined && fields.bias !== 'none')
+  if (!read.has('bias') && fields.bias !== undefined && fields.bias !== 'none')
     throw unsupportedKey(path, 'bias', fields.bias, 'none')
   for (const [key, value] of Object.entries(fields)) {
     if (key === 'bias' || DESCRIPTIVE.has(key) || read.has(key) || isOff(value)) continue
     throw unsupportedKey(path, key, value, 'it to be absent')
   }
 }
+
+const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0
 
 /** Settings that are off: PEFT writes every key it knows. */
 function isOff(value: unknown): boolean {

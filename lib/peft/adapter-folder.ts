@@ -15,10 +15,11 @@ import {
   type SafetensorsHeader,
   writeSafetensors,
 } from '../files/safetensors.js'
+import type { AdapterSpec } from '../native/addon.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
-import type { Factor, LinearSite, ReadFactor, StrategyConfig } from '../strategies/strategy.js'
-import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig } from './adapter-config.js'
+import type { Factor, LinearSite, ReadFactor, StrategyConfig, WeightSite } from '../strategies/strategy.js'
+import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
 import { float32Bytes, toFloat32 } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
@@ -117,11 +118,16 @@ export async function readAdapterFolder(path: string) {
  * @throws {ShapeError} when a tensor does not fit the model
  * @throws {UnsupportedError} for settings whose arithmetic is not here
  */
-export async function openAdapterFolder(path: string, sites: readonly LinearSite[]): Promise<AdapterFolder> {
+export async function openAdapterFolder(
+  path: string,
+  sites: readonly LinearSite[],
+  weights: readonly WeightSite[] = [],
+): Promise<AdapterFolder> {
   const { header, config, sidecar } = await readAdapterFolder(path)
-  const description = describeFolder(path, config.strategy, sidecar?.strategy, sites)
+  const description = describeFolder(path, config.strategy, sidecar?.strategy, sites, weights)
   const saved = savedFactors(description)
-  checkTensors(header, saved, config.baseModel)
+  checkTied(header, description, weights, config.tied)
+  checkTensors(header, saved, description, config.baseModel)
   return {
     path,
     description,
@@ -139,18 +145,23 @@ export async function openAdapterFolder(path: string, sites: readonly LinearSite
         if (repeated.has(factor)) {
           const first = shared.get(factor)
           if (first === undefined) shared.set(factor, { tensor: tensor.name, values })
-          else if (values.some((value, i) => value !== first.values[i]))
+          else if (values.some((value, i) => value !== first.values[i])) {
+            const why = isCopy(factor)
+              ? 'share one weight in this model'
+              : `are one and the same by ${SIDECAR} (delete it to load them as they are)`
             throw new FileFormatError(
-              `${header.path}: ${tensor.name} and ${first.tensor} are one and the same by ${SIDECAR}, but their values differ; delete ${SIDECAR} to load them as they are.`,
+              `${header.path}: ${tensor.name} and ${first.tensor} ${why}, but their values differ.`,
               { path: header.path, tensors: [first.tensor, tensor.name] },
             )
-          else continue
+          } else continue
         }
         yield { name: factor.name, values }
       }
     },
   }
 }
+
+const isCopy = ({ initialiser }: Factor): boolean => initialiser.kind === 'weight'
 
 const isEmpty = ({ rows, cols }: Factor): boolean => rows * cols === 0
 
@@ -169,10 +180,11 @@ function describeFolder(
   peft: StrategyConfig,
   own: StrategyConfig | undefined,
   sites: readonly LinearSite[],
+  weights: readonly WeightSite[],
 ): AdapterDescription {
-  const fromPeft = describeAdapter(peft, sites, { strict: false })
+  const fromPeft = describeAdapter(peft, sites, { strict: false, weights })
   if (own === undefined) return fromPeft
-  const fromOwn = describeAdapter(own, sites, { strict: false })
+  const fromOwn = describeAdapter(own, sites, { strict: false, weights })
   // How the scale follows a lower rank is not of the file, which is of one rank.
   const computed = ({ spec }: AdapterDescription) =>
     JSON.stringify([
@@ -182,6 +194,7 @@ function describeFolder(
         Object.entries(slot).map(([key, value]) => [key, typeof value === 'string' ? true : value]),
       ]),
       spec.kroneckers,
+      spec.copies,
     ])
   if (computed(fromOwn) !== computed(fromPeft))
     throw new FileFormatError(
@@ -191,15 +204,50 @@ function describeFolder(
   return fromOwn
 }
 
+/**
+ * Where the embedding and the head share a weight, both or none of them train whole, and an adapter of the embedding is
+ * not the head's.
+ */
+function checkTied(
+  { path, tensors }: SafetensorsHeader,
+  description: AdapterDescription,
+  weights: readonly WeightSite[],
+  tied: boolean,
+): void {
+  const modules = tiedModules(description)
+  const apart = modules.find((module) => !tensors.has(`base_model.model.${module}.weight`))
+  if (apart !== undefined)
+    throw new UnsupportedError(
+      `${path} holds no weight of ${apart}, which this model shares among ${modules.join(' and ')}: it was trained apart, and here they train as one. Train it in PEFT with ensure_weight_tying.`,
+      { path, modules },
+    )
+  const target = description.spec.slots.find(({ embedding }) => embedding)?.target
+  const shared = weights.find((weight) => weight.modules.length > 1 && weight.modules.includes(target ?? ''))
+  if (tied && shared !== undefined)
+    throw new UnsupportedError(
+      `${path} belongs to an adapter with ensure_weight_tying, which acts on ${shared.modules.join(' and ')} alike; here one of an embedding is not of the head.`,
+      { path, modules: shared.modules },
+    )
+}
+
+/** What PEFT saves beside an adapter: the base's own embedding where that is adapted, and biases once more. */
+function isSurplus(name: string, { slots }: AdapterSpec): boolean {
+  if (/\.(original_module|modules_to_save)\.[^.]+$/.test(name)) return true
+  return slots.some(
+    ({ target, embedding }) => embedding && name === `base_model.model.${target}.base_layer.weight`,
+  )
+}
+
 function checkTensors(
   header: SafetensorsHeader,
   saved: readonly SavedFactor[],
+  { spec }: AdapterDescription,
   baseModel: string | null,
 ): void {
   const advice = baseModel === null ? '' : ` The adapter was made for ${baseModel}; is this that model?`
   const expected = new Set(saved.map(({ tensor }) => tensor.name))
   const missing = [...expected].filter((name) => !header.tensors.has(name))
-  const extra = [...header.tensors.keys()].filter((name) => !expected.has(name))
+  const extra = [...header.tensors.keys()].filter((name) => !expected.has(name) && !isSurplus(name, spec))
   if (missing.length > 0 || extra.length > 0)
     throw new FileFormatError(
       `${header.path} does not hold the tensors that ${ADAPTER_CONFIG} and the model call for:${some('missing', missing)}${some('unexpected', extra)}.${advice}`,

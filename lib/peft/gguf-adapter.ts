@@ -93,7 +93,7 @@ function pairsOf(
   for (const tensor of tensors) {
     const [, weight = '', half] = /^(.+)\.lora_([ab])$/.exec(tensor.name) ?? []
     const name = huggingFaceName(weight, graph.layers)
-    const site = sites.find((one) => `${one.path}.weight` === name)
+    const site = sites.find((one) => `${one.path}.weight` === name && !one.embedding)
     if (site === undefined)
       throw new UnsupportedError(
         `${path} has the tensor ${quote(tensor.name)}; adapters of the linears of the model's blocks can be loaded.`,

@@ -8,9 +8,10 @@ import type {
   NativeAdapter,
 } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
+import { deepFreeze } from '../schema.js'
 import { type AdapterDescription, type StartingBase, weightAt } from './describe.js'
 import { factorA, factorB, pickColumns, pickRows, snapshotRatio } from './factors.js'
-import { type LoraConfig, lora } from './lora.js'
+import { type LoraConfig, lora, loraNames } from './lora.js'
 import type { Conversion, LinearSite, ReadFactor } from './strategy.js'
 import { targetNames } from './targets.js'
 
@@ -39,7 +40,7 @@ export function lowRankPairs(
   read: ReadFactor,
 ): LowRankPair[] {
   const kroneckers = spec.kroneckers ?? []
-  refuseCopies(strategy.name, spec)
+  refuseWhole(strategy.name, spec)
   if (spec.slots.some(({ magnitude }) => magnitude !== undefined))
     throw new UnsupportedError(
       `${strategy.name} scales the rows of the weights, which no sum of low-rank products does, so it has no form as LoRA; merge it, export the whole model, or ${NEAREST}.`,
@@ -67,11 +68,21 @@ export function lowRankPairs(
 /** The way out for what has no form as LoRA. */
 const NEAREST = "save the nearest LoRA of a rank with save(path, { form: 'lora', rank: 16 })"
 
-function refuseCopies(strategy: string, { slots, kroneckers = [], copies = [] }: AdapterSpec): void {
-  if (slots.length + kroneckers.length > 0 && copies.length === 0) return
+function refuseWhole(strategy: string, { slots, kroneckers = [] }: AdapterSpec): void {
+  if (slots.length + kroneckers.length > 0) return
   throw new UnsupportedError(
     `${strategy} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
     { strategy },
+  )
+}
+
+/** What a weight's change is decomposed into is of linears. */
+function refuseBeside(strategy: string, { slots, copies = [] }: AdapterSpec): void {
+  const beside = slots.find(({ embedding }) => embedding)?.target ?? copies[0]?.weight
+  if (beside === undefined) return
+  throw new UnsupportedError(
+    `${strategy} trains ${beside} beside linears, and the nearest LoRA of a rank is of linears alone; save it with form lora, which keeps its ranks, or merge it.`,
+    { strategy, beside },
   )
 }
 
@@ -153,14 +164,19 @@ export function asLora(
 ): Conversion {
   const pairs = lowRankPairs(description, sites, read)
   const values = new Map(
-    pairs.flatMap(({ target, a, b }) => [
-      [`${target}.lora_A.weight`, a],
-      [`${target}.lora_B.weight`, b],
-    ]),
+    pairs.flatMap(({ target, a, b }) => {
+      const names = loraNames(sites.find(({ path }) => path === target) as LinearSite)
+      return [
+        [names.a, a],
+        [names.b, b],
+      ]
+    }),
   )
+  const { modulesToSave = null, bias = 'none' } = description.targeting
   return {
-    strategy: loraOf(pairs, description.linears),
-    read: (name) => (values.get(name) as () => Float32Array)(),
+    strategy: deepFreeze({ ...loraOf(pairs, description.linears), modulesToSave, bias }),
+    // What trains beside the factors goes along as it is.
+    read: (name) => values.get(name)?.() ?? read(name),
   }
 }
 
@@ -176,7 +192,8 @@ export async function nearestLora(
   base: StartingBase,
   adapter: NativeAdapter,
 ): Promise<{ lora: Conversion; error: number }> {
-  refuseCopies(strategy.name, spec)
+  refuseWhole(strategy.name, spec)
+  refuseBeside(strategy.name, spec)
   const values = new Map<string, Float32Array>()
   const pairs: { target: string; rank: number; scale: number }[] = []
   let [square, kept] = [0, 0]

@@ -1,7 +1,7 @@
 /** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
 import { ConfigError, InternalError } from '../errors.js'
 import type { TensorSource } from '../files/tensor-source.js'
-import type { Graph, GraphWeight } from '../graph/graph.js'
+import type { Graph, GraphNode, GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
@@ -13,9 +13,13 @@ import type {
   LinearSite,
   OptimizerGroup,
   StrategyConfig,
+  StrategyRules,
+  Targeting,
+  WeightSite,
 } from './strategy.js'
 import { checkPatterns, resolveTargets } from './targets.js'
 import { torchUniform } from './torch-random.js'
+import { checkTrained, trainsMore } from './trained.js'
 
 /** Everything about an adapter but its numbers. */
 export interface AdapterDescription {
@@ -29,41 +33,62 @@ export interface AdapterDescription {
   repeats: { factor: Factor; tensor: { name: string; shape: number[] } }[]
   /** Of linears that have no rank left: in files they are there, with no elements. */
   empty: Factor[]
+  /** Those that have factors. */
   groups: (OptimizerGroup & { parameters: string[] })[]
+  /** Which modules it adapts or trains whole, as they were asked for. */
+  targeting: Targeting
+  /** Weights of the base that train as copies. */
+  trained: WeightSite[]
   /** Paths of the adapted linears. */
   targets: string[]
   /** Paths of all linears of the model. */
   linears: string[]
 }
 
-/** The linears of a graph that adapters may attach to, in order. */
+/** The linears of a graph that adapters may attach to, in order, with the embedding as the first. */
 export function linearSites(graph: Graph): LinearSite[] {
   const weights = new Map(graph.weights.map((weight) => [weight.name, weight]))
-  return graph.nodes.flatMap((node) => {
-    if (node.op !== 'linear') return []
-    const weight = weights.get(node.weight)
-    return weight ? [{ path: node.path, in: weight.cols, out: weight.rows }] : []
+  return graph.nodes.flatMap((node): LinearSite[] => {
+    if (node.op !== 'linear' && node.op !== 'embedding') return []
+    const { rows, cols } = weights.get(node.weight) as GraphWeight
+    if (node.op === 'embedding') return [{ path: node.path, in: rows, out: cols, embedding: true }]
+    return [{ path: node.path, in: cols, out: rows }]
   })
+}
+
+/** The weights of a graph with the modules that have them. */
+export function weightSites(graph: Graph): WeightSite[] {
+  const has = (node: GraphNode, name: string) =>
+    ('weight' in node && node.weight === name) || ('bias' in node && node.bias === name)
+  return graph.weights.map((weight) => ({
+    ...weight,
+    modules: graph.nodes.filter((node) => has(node, weight.name)).map(({ path }) => path),
+  }))
 }
 
 /**
  * @param options.strict every name in target_modules and every pattern must match something; default true
  * @param options.weights what the base holds; strategies that train base weights need it
- * @throws {ConfigError} when the strategy's targets match nothing
+ * @throws {ConfigError} when the strategy's targets match nothing, or something that it cannot train
  */
 export function describeAdapter(
   strategy: StrategyConfig,
   sites: readonly LinearSite[],
-  options: { strict?: boolean; weights?: readonly GraphWeight[] } = {},
+  { strict = true, weights = [] }: { strict?: boolean; weights?: readonly WeightSite[] } = {},
 ): AdapterDescription {
   const rules = rulesOf(strategy)
-  const targets = resolveTargets(rules.targeting(strategy), sites, options.strict ?? true)
-  if (options.strict ?? true) checkPatterns(strategy, targets)
+  const targeting = rules.targeting(strategy)
+  const targets = resolveTargets(targeting, sites, strict)
+  checkEmbeddings(rules, strategy, targets)
+  if (strict) {
+    checkPatterns(strategy, targets)
+    checkTrained(targeting, weights, targets)
+  }
   const answers = rules.linears(strategy, targets)
   const kroneckers = rules.kroneckers?.(strategy, targets) ?? []
   const factors = new Map<string, Factor>()
   const repeats: AdapterDescription['repeats'] = []
-  const copies = rules.copies?.(strategy, options.weights ?? []) ?? []
+  const copies = copiesOf(rules, strategy, weights, targets)
   for (const factor of [...[...answers, ...kroneckers].flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
@@ -73,8 +98,9 @@ export function describeAdapter(
       repeats.push({ factor: known, tensor: factor.tensor })
   }
   const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
+  const copied = new Map(copies.map(({ name, initialiser }) => [name, copiedWeight(initialiser)]))
   const active = answers.filter(({ slot }) => slot.rank > 0)
-  const groups = rules.groups(strategy)
+  const groups = rules.groups(strategy).filter(({ name }) => list.some(({ group }) => group === name))
   const privacy = rules.privacy?.(strategy)
   return {
     strategy,
@@ -88,7 +114,7 @@ export function describeAdapter(
       })),
       slots: active.map((answer) => answer.slot),
       kroneckers: kroneckers.map(({ slot }) => slot),
-      copies: copies.map(({ name, initialiser }) => ({ parameter: name, weight: copiedWeight(initialiser) })),
+      copies: [...copied].map(([parameter, weight]) => ({ parameter, weight })),
       // One for each B, which linears may share.
       projections: [
         ...new Map(
@@ -110,9 +136,41 @@ export function describeAdapter(
       ...group,
       parameters: list.filter((f) => f.trained && f.group === group.name).map((f) => f.name),
     })),
+    targeting,
+    trained: weights.filter(({ name }) =>
+      copies.some(({ initialiser }) => copiedWeight(initialiser) === name),
+    ),
     targets: targets.map((site) => site.path),
     linears: sites.map((site) => site.path),
   }
+}
+
+function checkEmbeddings(
+  rules: StrategyRules,
+  strategy: StrategyConfig,
+  targets: readonly LinearSite[],
+): void {
+  const embedding = targets.find((site) => site.embedding)
+  if (embedding === undefined || rules.embeddings?.(strategy)) return
+  throw new ConfigError(
+    `target_modules: strategy ${strategy.name} adapts linears, and ${embedding.path} is an embedding; leave it out, or adapt it with lora.`,
+    { strategy: strategy.name, target: embedding.path },
+  )
+}
+
+function copiesOf(
+  rules: StrategyRules,
+  strategy: StrategyConfig,
+  weights: readonly WeightSite[],
+  targets: readonly LinearSite[],
+): Factor[] {
+  const copies = rules.copies?.(strategy, weights, targets)
+  if (copies !== undefined) return copies
+  if (!trainsMore(rules.targeting(strategy))) return []
+  throw new ConfigError(
+    `strategy ${strategy.name} trains its own factors alone, so modules_to_save and bias do not go with it; leave them out, or take lora.`,
+    { strategy: strategy.name },
+  )
 }
 
 /** What start values may be made from. */

@@ -4,7 +4,7 @@
  * start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
  */
 import * as z from 'zod'
-import { deepFreeze, parseOptions } from '../schema.js'
+import { deepFreeze, parseOptions, word } from '../schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
 import type { Factor, StrategyRules } from './strategy.js'
@@ -13,6 +13,8 @@ import type { Factor, StrategyRules } from './strategy.js'
 export interface DoraConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly name: 'dora'
   readonly initLoraWeights: DrawnStart
+  /** Only `none`: the gradient of a bias is not formed where rows are scaled. */
+  readonly bias: 'none'
 }
 
 /** What `dora()` takes. */
@@ -22,6 +24,7 @@ const schema = z.strictObject({
   ...loraRules.schema.shape,
   name: z.literal('dora'),
   initLoraWeights: drawnStart(),
+  bias: word(['none']).default('none').describe('Biases of the base stay frozen.'),
   ...freezeShape,
 }) as unknown as z.ZodObject & z.ZodType<DoraConfig>
 

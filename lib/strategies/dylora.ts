@@ -112,6 +112,8 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
       // The projection would give ranks gradients that the step is not to train.
       return config.freezeA ? withFrozenA(own, false) : own
     }),
+  // Its optimiser counts the updates of each rank, and knows of nothing else.
+  copies: () => undefined,
   ranks: ({ r }) => r,
   atRank: cut,
   steps: drawnRanks,

@@ -91,6 +91,8 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   paper: 'arXiv 2402.07721',
   trainable: 'A and B of the linears that matter, and one pair for all others of a kind',
   schema,
+  // With A frozen an embedding would stay as it is, since its A starts at zero.
+  embeddings: ({ freezeA }) => !freezeA,
   linears: (config, sites) => {
     const own = loraRules
       .linears(asLora(config), sites)

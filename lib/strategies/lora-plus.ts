@@ -3,10 +3,10 @@
  * optimiser; maths, files and start values stay the adapter's own.
  */
 import * as z from 'zod'
-import { deepFreeze, numberWithin, parseOptions } from '../schema.js'
+import { deepFreeze, numberWithin, parseOptions, positive } from '../schema.js'
 import { lora } from './lora.js'
 import { plainRules, plainSchema, wrapping } from './plain.js'
-import type { Factor, StrategyConfig, StrategyRules } from './strategy.js'
+import type { Factor, KroneckerAdapter, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of LoRA+. */
 export interface LoraPlusConfig extends StrategyConfig {
@@ -15,6 +15,8 @@ export interface LoraPlusConfig extends StrategyConfig {
   readonly adapter: StrategyConfig
   /** Learning rate of B (and of vectors) over that of A, from 1. Default 16. */
   readonly loraplusLrRatio: number
+  /** Learning rate of both factors of an embedding, whatever the run's. Default 1e-6. */
+  readonly loraplusLrEmbedding: number
 }
 
 /** What `loraPlus()` takes. */
@@ -26,6 +28,9 @@ const schema = z.strictObject({
   loraplusLrRatio: numberWithin(1, Number.MAX_VALUE, 'a number from 1')
     .default(16)
     .describe("The rate of `B` over that of `A`. The paper's script for RoBERTa has 80, its README 20."),
+  loraplusLrEmbedding: positive()
+    .default(1e-6)
+    .describe("The rate of an adapted embedding's `A` and `B`, in place of the run's."),
 }) as unknown as z.ZodObject & z.ZodType<LoraPlusConfig>
 
 /**
@@ -43,10 +48,16 @@ export function loraPlus(options: LoraPlusOptions = {}): LoraPlusConfig {
 /** Group of a wrapped adapter's factors that train faster. */
 const fast = (group: string) => `${group}_b`
 
-const regrouped = <Answer extends { factors: Factor[] }>(answer: Answer): Answer => ({
+/** Group of the factors of an embedding. */
+const embedding = (group: string) => `${group}_embedding`
+
+const inFastGroup = (factor: Factor): Factor =>
+  factor.role === 'b' ? { ...factor, group: fast(factor.group) } : factor
+
+const regrouped = <Answer extends LinearAdapter | KroneckerAdapter>(answer: Answer): Answer => ({
   ...answer,
   factors: answer.factors.map((factor) =>
-    factor.role === 'b' ? { ...factor, group: fast(factor.group) } : factor,
+    'embedding' in answer.slot ? { ...factor, group: embedding(factor.group) } : inFastGroup(factor),
   ),
 })
 
@@ -68,7 +79,9 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
         name: fast(group.name),
         learningRateFactor: group.learningRateFactor * config.loraplusLrRatio,
       },
+      { ...group, name: embedding(group.name), learningRate: config.loraplusLrEmbedding },
     ]),
   linears: (config, sites) => inner.linears(config, sites).map(regrouped),
   kroneckers: (config, sites) => inner.kroneckers(config, sites).map(regrouped),
+  copies: (config, weights, adapted) => inner.copies(config, weights, adapted)?.map(inFastGroup),
 }

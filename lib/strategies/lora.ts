@@ -16,7 +16,9 @@ import type {
   ReadFactor,
   StrategyConfig,
   StrategyRules,
+  WeightSite,
 } from './strategy.js'
+import { trainedCopies, undecayedGroup } from './trained.js'
 
 /** Start values that are drawn. */
 export type DrawnStart = boolean | 'gaussian'
@@ -54,8 +56,13 @@ export interface LoraConfig extends StrategyConfig {
    * as rank r allows, so that the adapter starts by giving it back (arXiv 2310.08659).
    */
   readonly initLoraWeights: DrawnStart | 'pissa' | `pissa_niter_${number}` | 'olora' | 'loftq'
-  /** Only `none`: biases of the base stay frozen. */
-  readonly bias: 'none'
+  /**
+   * Modules that train whole, as copies beside the adapter: `lm_head`, `embed_tokens`, norms or any other. A name stands
+   * for every module whose path ends in it. A head that is tied to the embedding stays tied. Default null: none.
+   */
+  readonly modulesToSave: readonly string[] | null
+  /** Biases of the base that train: `none` (default), `all`, or `lora_only`, those of the adapted linears. */
+  readonly bias: 'none' | 'all' | 'lora_only'
 }
 
 /** What `lora()` takes. */
@@ -118,7 +125,17 @@ const schema = z
       .describe(
         `${DRAWN} From the weight itself: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same in less time and less exactly; \`olora\`, its QR factorisation; \`loftq\`, what quantisation took from it ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
       ),
-    bias: word(['none']).default('none').describe('Biases of the base stay frozen.'),
+    modulesToSave: z
+      .array(text(), { error: 'a list of module names' })
+      .min(1, { error: 'at least one name' })
+      .nullable()
+      .default(null)
+      .describe(
+        'Modules that train whole, as copies beside the adapter, such as `lm_head`, `embed_tokens` or norms. A name stands for every module whose path ends in it.',
+      ),
+    bias: word(['none', 'all', 'lora_only'])
+      .default('none')
+      .describe('Biases of the base that train: `all`, or `lora_only`, those of adapted linears.'),
   })
   .superRefine(checkStart) satisfies z.ZodType<LoraConfig>
 
@@ -155,6 +172,8 @@ export function lora(options: LoraOptions = {}): LoraConfig {
   return deepFreeze(parsed)
 }
 
+const GROUP = 'lora'
+
 export const loraRules: StrategyRules<LoraConfig> = {
   name: 'lora',
   paper: 'arXiv 2106.09685',
@@ -164,11 +183,17 @@ export const loraRules: StrategyRules<LoraConfig> = {
   schema,
   defaults: () => ({}),
   targeting: (config) => config,
-  groups: () => [{ name: 'lora', learningRateFactor: 1 }],
+  groups: () => [{ name: GROUP, learningRateFactor: 1 }, undecayedGroup],
   linears: (config, sites) => {
     const resolve = rankLookup({ ...config, alpha: config.loraAlpha }, sites)
     const own = sites.map((site) => loraLinear(config, site, resolve(site.path)))
     if (!subtracts(config.initLoraWeights)) return own
+    const embedding = sites.find((site) => site.embedding)
+    if (embedding !== undefined)
+      throw new ConfigError(
+        `init_lora_weights is ${config.initLoraWeights}, a part of the weight of a linear, and ${embedding.path} is an embedding; leave it out of target_modules, or start otherwise.`,
+        { path: embedding.path },
+      )
     return own.map((answer) =>
       withSnapshot(answer, {
         name: 'start_ratio',
@@ -181,6 +206,8 @@ export const loraRules: StrategyRules<LoraConfig> = {
     subtracts(config.initLoraWeights)
       ? savedWithSnapshot({ ...config, initLoraWeights: true }, description, read)
       : undefined,
+  copies: (config, weights, adapted) => trainedCopies(config, weights, adapted, GROUP),
+  embeddings: () => true,
   // What the file must say is fixed: any other init_lora_weights makes PEFT redo an initialisation on load.
   toPeft: (config) => ({
     r: config.r,
@@ -195,7 +222,16 @@ export const loraRules: StrategyRules<LoraConfig> = {
     init_lora_weights: true,
   }),
   ownsPeft: (fields) => fields.use_dora !== true,
-  peftKeys: ['r', 'lora_alpha', 'lora_dropout', 'rank_pattern', 'alpha_pattern', 'use_rslora'],
+  peftKeys: [
+    'r',
+    'lora_alpha',
+    'lora_dropout',
+    'rank_pattern',
+    'alpha_pattern',
+    'use_rslora',
+    'modules_to_save',
+    'bias',
+  ],
   fromPeft: (fields) =>
     deepFreeze(
       parseOptions(schema, { ...fields, name: 'lora' }, { name: 'adapter_config.json', spelling: 'snake' }),
@@ -218,6 +254,8 @@ export function overLora<Config extends Omit<LoraConfig, 'name'> & StrategyConfi
     linears: (config: Config, sites: readonly LinearSite[]) => loraRules.linears(asLora(config), sites),
     savedAs: (config: Config, description: AdapterDescription, read: ReadFactor) =>
       loraRules.savedAs?.(asLora(config), description, read),
+    copies: (config: Config, weights: readonly WeightSite[], adapted: readonly LinearSite[]) =>
+      trainedCopies(config, weights, adapted, GROUP),
     toPeft: (config: Config) => loraRules.toPeft(asLora(config)),
   } satisfies Partial<StrategyRules<Config>>
 }
@@ -227,29 +265,22 @@ function loraLinear(
   site: LinearSite,
   { rank, alpha }: { rank: number; alpha: number },
 ): LinearAdapter {
-  const start = computedStart(config.initLoraWeights)
+  const start = site.embedding ? undefined : computedStart(config.initLoraWeights)
   const most = Math.min(site.in, site.out)
   if (start !== undefined && rank > most)
     throw new ConfigError(
       `init_lora_weights is ${config.initLoraWeights}, and ${site.path} [${site.out}, ${site.in}] has no ${rank} singular values or columns to start from; expected a rank of at most ${most} there (rank_pattern).`,
       { path: site.path, rank, most },
     )
-  const a = `${site.path}.lora_A.weight`
-  const b = `${site.path}.lora_B.weight`
-  const inits: { a: Initialiser; b: Initialiser } = {
-    a:
-      config.initLoraWeights === 'gaussian'
-        ? { kind: 'normal', std: 1 / rank }
-        : { kind: 'uniform', bound: 1 / Math.sqrt(site.in) },
-    b: config.initLoraWeights === false ? { kind: 'uniform', bound: 1 / Math.sqrt(rank) } : { kind: 'zeros' },
-  }
+  const { a, b } = loraNames(site)
+  const starts = site.embedding ? embeddingStarts(config) : linearStarts(config, site, rank)
   const factor = (role: 'a' | 'b', name: string, rows: number, cols: number, initialiser: Initialiser) => ({
     name,
     rows,
     cols,
     trained: true,
     initialiser,
-    group: 'lora',
+    group: GROUP,
     role,
     tensor: { name: `base_model.model.${name}`, shape: [rows, cols] },
   })
@@ -259,11 +290,40 @@ function loraLinear(
       target: site.path,
       rank,
       scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank,
-      dropout: config.loraDropout,
+      // PEFT drops nothing of an embedding's input, which is a token.
+      dropout: site.embedding ? 0 : config.loraDropout,
       a,
       b,
+      ...(site.embedding ? { embedding: true } : {}),
     },
-    factors: [factor('a', a, rank, site.in, inits.a), factor('b', b, site.out, rank, inits.b)],
+    factors: [factor('a', a, rank, site.in, starts.a), factor('b', b, site.out, rank, starts.b)],
     ...(start === undefined ? {} : { start }),
   }
+}
+
+/** Names of A and B, also in PEFT's files after `base_model.model.`. */
+export function loraNames({ path, embedding }: LinearSite): { a: string; b: string } {
+  if (embedding) return { a: `${path}.lora_embedding_A`, b: `${path}.lora_embedding_B` }
+  return { a: `${path}.lora_A.weight`, b: `${path}.lora_B.weight` }
+}
+
+interface Starts {
+  a: Initialiser
+  b: Initialiser
+}
+
+function linearStarts({ initLoraWeights }: LoraConfig, site: LinearSite, rank: number): Starts {
+  return {
+    a:
+      initLoraWeights === 'gaussian'
+        ? { kind: 'normal', std: 1 / rank }
+        : { kind: 'uniform', bound: 1 / Math.sqrt(site.in) },
+    b: initLoraWeights === false ? { kind: 'uniform', bound: 1 / Math.sqrt(rank) } : { kind: 'zeros' },
+  }
+}
+
+/** Of an embedding it is A that starts at zero: its columns are looked up, so B must be there for them to move. */
+function embeddingStarts({ initLoraWeights }: LoraConfig): Starts {
+  const normal = { kind: 'normal', std: 1 } as const
+  return { a: initLoraWeights === false ? normal : { kind: 'zeros' }, b: normal }
 }

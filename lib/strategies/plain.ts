@@ -52,6 +52,8 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     groups: ({ adapter }) => rulesIn(adapter).groups(adapter),
     linears: ({ adapter }, sites) => rulesIn(adapter).linears(adapter, sites),
     kroneckers: ({ adapter }, sites) => rulesIn(adapter).kroneckers?.(adapter, sites) ?? [],
+    copies: ({ adapter }, weights, adapted) => rulesIn(adapter).copies?.(adapter, weights, adapted),
+    embeddings: ({ adapter }) => rulesIn(adapter).embeddings?.(adapter) ?? false,
     probe: (config) => {
       const probe = rulesIn(config.adapter).probe?.(config.adapter)
       return probe && { ...probe, choose: (norms) => deepFreeze({ ...config, adapter: probe.choose(norms) }) }

@@ -66,6 +66,7 @@ export function savedWithSnapshot(
       rankPattern: times(2, config.rankPattern),
       alphaPattern: times(alphas, config.alphaPattern),
     }),
-    read: (name) => (values.get(name) as () => Float32Array)(),
+    // What trains beside the factors is saved as it is.
+    read: (name) => values.get(name)?.() ?? read(name),
   }
 }

@@ -19,13 +19,25 @@ export interface LinearSite {
   path: string
   in: number
   out: number
+  /** It looks rows up: x is the one-hot vector of a token's id, and `in` the vocabulary. Default false. */
+  embedding?: boolean
 }
 
-/** Which linears a strategy adapts, in PEFT's terms. */
+/** A weight of the base, which may train as a copy. */
+export interface WeightSite extends GraphWeight {
+  /** Paths of the modules whose parameter it is: those of a tied embedding and head, else one. */
+  modules: readonly string[]
+}
+
+/** Which modules a strategy adapts or trains whole, in PEFT's terms. */
 export interface Targeting {
   readonly targetModules: 'all-linear' | string | readonly string[]
   readonly excludeModules: string | readonly string[] | null
   readonly layersToTransform: number | readonly number[] | null
+  /** Modules that train as copies beside the adapter. Default none. */
+  readonly modulesToSave?: readonly string[] | null
+  /** Biases of the base that train. Default none. */
+  readonly bias?: 'none' | 'all' | 'lora_only'
 }
 
 /** Start values of a factor; random ones are drawn by counter from (seed, parameter name). */
@@ -91,6 +103,8 @@ export interface OptimizerGroup {
   name: string
   /** Multiplies the run's learning rate. */
   learningRateFactor: number
+  /** A rate of its own in place of the run's, whose course it takes. */
+  learningRate?: number
   /** Whether the run's weight decay acts on it. Default true. */
   decays?: boolean
 }
@@ -218,14 +232,23 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   /** Settings of the run that the strategy stands for; keys that contradict them are errors. */
   defaults(config: Config): TrainingDefaults
   targeting(config: Config): Targeting
-  /** Groups of the factors that `linear` answers with. */
+  /** Groups that factors may be in. */
   groups(config: Config): OptimizerGroup[]
   /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
   /** The same for linears whose change is a Kronecker product; those that `linears` leaves out. */
   kroneckers?(config: Config, sites: readonly LinearSite[]): KroneckerAdapter[]
-  /** Base weights that train, as copies; every initialiser is of kind `weight`. */
-  copies?(config: Config, weights: readonly GraphWeight[]): Factor[]
+  /**
+   * Base weights that train, as copies; every initialiser is of kind `weight`. A weight with a name in several modules has
+   * a factor for each of its tensors. Absent or undefined: the strategy trains none.
+   */
+  copies?(
+    config: Config,
+    weights: readonly WeightSite[],
+    adapted: readonly LinearSite[],
+  ): Factor[] | undefined
+  /** Whether it adapts embeddings, too. Default: linears alone. */
+  embeddings?(config: Config): boolean
   /** The form it is saved in, where its own factors are not what PEFT's files hold. */
   savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
   /** The most ranks that it may act at, if it may act at fewer; absent for what has one rank only. */

@@ -12,12 +12,23 @@ import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], strict = true): LinearSite[] {
   const paths = sites.map((site) => site.path)
   const { targetModules, excludeModules } = rules
-  const wanted = pickModules(targetModules, rules.layersToTransform, paths)
+  const linears = sites.filter((site) => !site.embedding).map((site) => site.path)
+  const wanted = pickModules(
+    targetModules,
+    rules.layersToTransform,
+    targetModules === 'all-linear' ? linears : paths,
+  )
   if (strict && Array.isArray(targetModules)) {
     for (const name of targetModules as string[])
       if (!paths.some((path) => endsInModule(path, name))) throw nothingMatches(name, sites)
   }
   if (wanted.size === 0) throw nothingMatches(targetModules, sites, rules)
+  for (const path of wanted) if (trainsWhole(rules, path)) wanted.delete(path)
+  if (wanted.size === 0)
+    throw new ConfigError(
+      `modules_to_save ${JSON.stringify(rules.modulesToSave)} leaves nothing to adapt of what target_modules ${JSON.stringify(targetModules)} matches.`,
+      { targetModules, modulesToSave: rules.modulesToSave },
+    )
   if (excludeModules !== null) {
     const excluded = pickModules(excludeModules, null, paths)
     for (const path of excluded) wanted.delete(path)
@@ -61,6 +72,17 @@ export function checkPatterns(strategy: StrategyConfig, targets: readonly Linear
   }
 }
 
+/** Whether a module trains whole, by PEFT's rule: its path, or that of one it is in, ends in a name. */
+export function trainsWhole({ modulesToSave }: Targeting, path: string): boolean {
+  return enclosing(path).some((module) => (modulesToSave ?? []).some((wanted) => module.endsWith(wanted)))
+}
+
+/** A module and those that it is in, from the inside out. */
+export function enclosing(path: string): string[] {
+  const names = path.split('.')
+  return names.map((_, i) => names.slice(0, names.length - i).join('.'))
+}
+
 /** The last name of a path, such as `q_proj`. */
 export const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
 
@@ -97,11 +119,17 @@ function nothingMatches(
   sites: readonly LinearSite[],
   rules?: Targeting,
 ): ConfigError {
-  const existing = [...new Set(sites.map((site) => lastName(site.path)))]
+  const ends = (some: readonly LinearSite[]) => [...new Set(some.map((site) => lastName(site.path)))]
+  const existing = ends(sites.filter((site) => !site.embedding))
+  const embeddings = ends(sites.filter((site) => site.embedding))
+  const beside = embeddings.length > 0 ? `; its embedding is ${embeddings.join(', ')}` : ''
+  const head = [what].flat().some((name) => endsInModule(name, 'lm_head'))
+    ? ' The head is not adapted, but trains whole with modules_to_save: [lm_head].'
+    : ''
   const within =
     rules && rules.layersToTransform !== null ? ` in layers ${[rules.layersToTransform].flat()}` : ''
   return new ConfigError(
-    `target_modules: no linear layer matches ${JSON.stringify(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}.`,
+    `target_modules: no linear layer matches ${JSON.stringify(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.${head}`,
     { targetModules: what, existing },
   )
 }

@@ -219,7 +219,7 @@ export async function restoreCheckpoint(
 }
 
 async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
-  const folder = await openAdapterFolder(path, base.sites)
+  const folder = await openAdapterFolder(path, base.sites, base.weights)
   if (JSON.stringify(folder.description.spec) !== JSON.stringify(adapter.description.spec))
     throw anotherAdapter(
       path,

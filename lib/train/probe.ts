@@ -36,7 +36,7 @@ export async function runProbe(
       'probe(): dataset.streaming is true, and a probe takes a sample of the whole; read the data as a whole, or give the linears to keep (keep).',
     )
   const { signal } = control
-  const description = describeAdapter(probe.adapter, base.sites, { weights: base.graph.weights })
+  const description = describeAdapter(probe.adapter, base.sites, { weights: base.weights })
   const data = await prepareSample(base, sources, options, probe.sampleFraction, control)
   const state = create(description)
   try {

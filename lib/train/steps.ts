@@ -172,8 +172,8 @@ export function updateOf({ adapter, options }: RunSetup, learningRate: number, s
   const optimizer = optimizerOf(options.optimizer)
   return {
     ...nativeOptimizer(optimizer),
-    groups: adapter.description.groups.map(({ learningRateFactor, decays }) => ({
-      learningRate: learningRate * learningRateFactor,
+    groups: adapter.description.groups.map(({ learningRateFactor, learningRate: own, decays }) => ({
+      learningRate: learningRate * (own === undefined ? 1 : own / options.learningRate) * learningRateFactor,
       weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
     })),
     maxGradNorm: 0,

@@ -20,8 +20,8 @@ constexpr int64_t kMostRank = int64_t{1} << 24;
 void check_private(const AdapterSpec& spec) {
   std::vector<int> uses(spec.parameters.size(), 0);
   for (const LowRankSlot& slot : spec.slots) {
-    if (slot.has_gains() || slot.paired() || slot.has_snapshot() || slot.magnitude >= 0)
-      fail("SHAPE", "adapter at ", slot.target, ": only A and B, without anything beside them, are trained privately");
+    if (slot.embedding || slot.has_gains() || slot.paired() || slot.has_snapshot() || slot.magnitude >= 0)
+      fail("SHAPE", "adapter at ", slot.target, ": only A and B of linears, without anything beside them, are trained privately");
     ++uses[slot.a];
     ++uses[slot.b];
   }
@@ -146,6 +146,8 @@ void AdapterSpec::check() {
     if (!(slot.dropout >= 0 && slot.dropout < 1))
       fail("SHAPE", "adapter at ", slot.target, ": dropout is ", slot.dropout, "; expected 0 <= p < 1");
     slot.delta_dropout.check(slot.target);
+    if (slot.embedding && !slot.plain())
+      fail("SHAPE", "adapter at ", slot.target, ": an embedding takes A and B alone, without dropout");
     if (slot.delta_dropout.any() && !slot.paired())
       fail("SHAPE", "adapter at ", slot.target, ": rows of the change are dropped only of a pair of products");
   }

@@ -43,8 +43,12 @@ struct DeltaDropout {
 ///
 /// With a magnitude m the linear is y = diag(m / c) (W + delta) x instead, delta being the matrix above and c_i =
 /// ||W_i + delta_i|| (DoRA, arXiv 2402.09353); c counts as a constant in the backward pass.
+///
+/// At an embedding x is the one-hot vector of a token: A is [rank, vocabulary], of which each token has a column, and B
+/// [dimension, rank]. Such a slot has A and B alone, and drops nothing (adapters/embedding.h).
 struct LowRankSlot {
   std::string target;
+  bool embedding = false;
   int64_t rank = 0;
   float scale = 1;       // with all ranks in use
   float rank_power = 0;  // with the first `active` ranks: scale * (rank / active)^rank_power
@@ -66,6 +70,10 @@ struct LowRankSlot {
   int snapshot_ratio = -1;  // [1, 1]
   bool subtracts = false;
 
+  /// Whether A and B are all that it has.
+  bool plain() const {
+    return !has_gains() && !paired() && !has_snapshot() && magnitude < 0 && !delta_dropout.any() && dropout == 0;
+  }
   bool has_snapshot() const { return snapshot_a >= 0; }
   /// Columns of the folded matrix: those of B, and those of B*.
   int64_t folded_cols() const { return has_snapshot() ? 2 * rank : rank; }

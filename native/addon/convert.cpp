@@ -180,6 +180,7 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     };
     LowRankSlot slot;
     slot.target = s.text("target");
+    slot.embedding = s.flag("embedding", false);
     slot.rank = s.integer("rank");
     slot.scale = static_cast<float>(s.number("scale"));
     slot.rank_power = static_cast<float>(s.number("rankPower", 0));

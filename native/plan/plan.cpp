@@ -270,6 +270,23 @@ class Builder {
     return bytes + gemm;
   }
 
+  /// Workspace of an adapter at an embedding, forward or backward: the folded matrix, h or the gradient at h in fp32.
+  int64_t embedding_workspace(int index) const {
+    const int64_t out = graph_.values[graph_.nodes[index].out].cols, t = options_.tokens;
+    int64_t bytes = 0;
+    for (size_t a = 0; a < adapters_.size(); ++a) {
+      const int s = plan_.slots[a][index];
+      if (s < 0) continue;
+      const int64_t rank = adapters_[a]->slots[s].rank;
+      int64_t products = gemm_bytes(t, out, {rank});
+      if (training())
+        products = std::max({products, gemm_bytes(t, rank, {out}),
+                             round_up(cpu::reduce_tokens_workspace(t, rank, out, options_.threads), 64)});
+      bytes = std::max(bytes, round_up(out * rank * 4, 64) + round_up(t * rank * 4, 64) + products);
+    }
+    return bytes;
+  }
+
   /// Workspace of a Kronecker product, forward or backward: C where it is a product, its gradient, the gains of rows.
   int64_t kronecker_bytes(const AdapterSpec& spec, const KroneckerSlot& slot) const {
     const cpu::KroneckerShape shape = kronecker_shape(spec, slot);
@@ -328,6 +345,7 @@ class Builder {
         step.kernel = Kernel::embedding;
         step.x = plan_.tokens;
         step.y = value_like(node.out, node.path);
+        step.workspace = workspace(embedding_workspace(index), node.path);
         break;
       case Op::rms_norm:
         step.kernel = Kernel::rms_norm;
@@ -546,10 +564,19 @@ class Builder {
         break;
       }
       case Op::embedding: {
-        Step step = start(Kernel::embedding_gradient, Phase::backward, index);
-        step.x = plan_.tokens;
-        step.dy = dy;
-        plan_.steps.push_back(std::move(step));
+        if (slot(index)) {
+          Step step = start(Kernel::embedding_adapter_gradient, Phase::backward, index);
+          step.x = plan_.tokens;
+          step.dy = dy;
+          step.workspace = workspace(embedding_workspace(index), node.path);
+          plan_.steps.push_back(std::move(step));
+        }
+        if (trains_weight(node.weight)) {
+          Step step = start(Kernel::embedding_gradient, Phase::backward, index);
+          step.x = plan_.tokens;
+          step.dy = dy;
+          plan_.steps.push_back(std::move(step));
+        }
         break;
       }
       case Op::lm_head:
@@ -793,6 +820,7 @@ const char* name_of(Kernel kernel) {
                                            "magnitude_gradient",
                                            "linear_param_gradient",
                                            "kronecker_gradient",
+                                           "embedding_adapter_gradient",
                                            "linear_input_gradient",
                                            "rope_backward",
                                            "attention_backward",
@@ -817,14 +845,17 @@ std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vecto
     for (size_t i = 0; i < spec->slots.size(); ++i) {
       const LowRankSlot& slot = spec->slots[i];
       const auto found = graph.node_of_path.find(slot.target);
-      if (found == graph.node_of_path.end() || graph.nodes[found->second].op != Op::linear)
-        fail("CONFIG", "adapter: '", slot.target, "' is not a linear of this model");
+      if (found == graph.node_of_path.end() ||
+          graph.nodes[found->second].op != (slot.embedding ? Op::embedding : Op::linear))
+        fail("CONFIG", "adapter: '", slot.target, "' is not ", slot.embedding ? "an embedding" : "a linear",
+             " of this model");
       const Node& node = graph.nodes[found->second];
-      const int64_t in = graph.values[node.inputs[0]].cols, out = graph.values[node.out].cols;
+      const int64_t in = slot.embedding ? graph.vocab_size : graph.values[node.inputs[0]].cols;
+      const int64_t out = graph.values[node.out].cols;
       const ParameterSpec &a = spec->parameters[slot.a], &b = spec->parameters[slot.b];
       if (!fits(*spec, slot, out, in))
         fail("SHAPE", "adapter at ", slot.target, ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
-             "] but the linear is [", out, ", ", in, "]");
+             "] but the ", slot.embedding ? "embedding" : "linear", " is [", out, ", ", in, "]");
       if (of_node[found->second] >= 0) fail("CONFIG", "adapter: '", slot.target, "' has two slots");
       of_node[found->second] = static_cast<int>(i);
     }

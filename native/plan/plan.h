@@ -46,6 +46,7 @@ enum class Kernel : uint8_t {
   magnitude_gradient,     // x = y before it is scaled, or y; dy -> dx scaled too; adds to the magnitude's gradient
   linear_param_gradient,  // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
   kronecker_gradient,     // x, dy -> dx f32, added when `accumulate`; adds to the adapter's gradients
+  embedding_adapter_gradient,  // tokens (x), dy -> adds to the gradients of A and B at an embedding
   linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
   rope_backward,          // dx in place
   attention_backward,     // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "adapters/embedding.h"
 #include "adapters/hadamard.h"
 #include "adapters/kronecker.h"
 #include "adapters/row_norms.h"
@@ -239,6 +240,7 @@ class Executor {
                                                                  : DType::f16;
         ops.embedding(pool, tokens, table.cols, at<int32_t>(step.x), {const_cast<void*>(table.data), dtype, table.ld},
                       matrix(step.y));
+        add_to_embedding(step, node);
         break;
       }
       case Kernel::rms_norm:
@@ -277,6 +279,9 @@ class Executor {
         break;
       case Kernel::kronecker_gradient:
         kronecker_gradient(step, node);
+        break;
+      case Kernel::embedding_adapter_gradient:
+        embedding_adapter_gradient(step, node);
         break;
       case Kernel::linear_input_gradient:
         linear_input_gradient(step);
@@ -357,6 +362,61 @@ class Executor {
       shape.cu_k = cached;
     }
     k_->ops.attention(context_.pool, shape, matrix(step.q), k, v, matrix(step.y), lse, workspace(step));
+  }
+
+  // ---- adapters of the embedding ----------------------------------------------------------------------------------
+
+  /// h = A[:, id]^T of the ranks in use.
+  float* looked_up(size_t adapter, const LowRankSlot& s, Scratch& scratch) {
+    const int64_t rank = active(adapter, s);
+    float* const h = scratch.take<float>(tokens_capacity() * rank * 4);
+    gather_columns(context_.pool, tokens, at<int32_t>(plan_.tokens), rank, graph_.vocab_size,
+                   adapter_at(adapter).data(s.a), h);
+    return h;
+  }
+
+  void add_to_embedding(const Step& step, const Node& node) {
+    const int64_t out = cols(node.out);
+    for (size_t a = 0; a < session_.adapters_.size(); ++a) {
+      const LowRankSlot* s = slot(a, step.node);
+      if (s == nullptr) continue;
+      const int64_t rank = active(a, *s);
+      Scratch scratch = scratch_of(step);
+      float* const folded = scratch.take<float>(out * rank * 4);
+      fold_rows(a, *s, out, folded, session_.adapter_weights_[a]);
+      const Operand h{looked_up(a, *s, scratch), DType::f32, rank};
+      if (plan_.options.output_norms && a == 0)
+        add_second_moment(context_.pool, tokens, rank, h.data, h.dtype, rank,
+                          session_.moment(static_cast<size_t>(plan_.slots[0][step.node])));
+      const Segment segment{h, dense(folded, out, rank, rank)};
+      Output y{at(step.y), plan_.buffers[step.y].dtype, out};
+      y.residual = at<float>(step.y);
+      y.residual_ld = out;
+      k_->gemm.gemm_nt(context_.pool, plan_.options.precision, tokens, out, {&segment, 1}, y, scratch.rest());
+    }
+  }
+
+  void embedding_adapter_gradient(const Step& step, const Node& node) {
+    Adapter& adapter = *session_.adapters_[0];
+    const LowRankSlot& s = *slot(0, step.node);
+    const int64_t out = cols(node.out), rank = active(0, s), first = train->last_rank_only ? rank - 1 : 0;
+    const Operand dy = operand(step.dy);
+    Scratch scratch = scratch_of(step);
+    if (float* const da = adapter.data(s.a, AdapterArray::gradient)) {
+      Scratch own = scratch;
+      float* const folded = own.take<float>(out * rank * 4);
+      fold_rows(0, s, out, folded);
+      float* const dh = own.take<float>(tokens_capacity() * rank * 4);
+      const Segment segment{dy, dense(folded, out, rank, rank)};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, tokens, rank, {&segment, 1}, {dh, DType::f32, rank},
+                       own.rest());
+      scatter_columns(context_.pool, tokens, at<int32_t>(step.x), first, rank, graph_.vocab_size, dh, da);
+    }
+    if (float* const db = adapter.data(s.b, AdapterArray::gradient)) {
+      const Operand h{looked_up(0, s, scratch), DType::f32, rank};
+      k_->gemm.reduce_tokens(context_.pool, tokens, from_column(h, first), rank - first, dy, out, s.scale_at(rank),
+                             db + first, s.rank, true, scratch.rest());
+    }
   }
 
   // ---- linear and its adapters ------------------------------------------------------------------------------------

@@ -41,6 +41,20 @@ struct Deltas {
   bool empty() const { return low_rank.empty() && kroneckers.empty(); }
 };
 
+/// Row `id` of an embedding gets A[:, id]^T (scale B)^T: A transposed takes B's place, and B that of A.
+Delta embedding_delta(const Adapter& adapter, const LowRankSlot& slot, int64_t rank, float counts) {
+  const ParameterSpec &a = adapter.spec().parameters[slot.a], &b = adapter.spec().parameters[slot.b];
+  std::vector<float> folded(b.rows * rank), columns(a.cols * rank), rows(rank * b.rows);
+  fold(adapter, slot, rank, 0, b.rows, folded.data(), counts);
+  for (int64_t j = 0; j < rank; ++j) {
+    for (int64_t id = 0; id < a.cols; ++id) columns[id * rank + j] = adapter.data(slot.a)[j * a.cols + id];
+    for (int64_t i = 0; i < b.rows; ++i) rows[j * b.rows + i] = folded[i * rank + j];
+  }
+  Delta delta{std::move(columns), std::move(rows), nullptr, rank, b.rows};
+  delta.a = delta.built_a.data();
+  return delta;
+}
+
 Deltas deltas_of(const Weight& weight, const std::string& name,
                              const std::vector<WeightedAdapter>& adapters, const std::string& target) {
   Deltas deltas;
@@ -57,10 +71,15 @@ Deltas deltas_of(const Weight& weight, const std::string& name,
     for (const LowRankSlot& slot : spec.slots) {
       if (slot.target != target) continue;
       const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
-      if (!fits(spec, slot, weight.rows(), weight.cols()))
+      const auto [out, in] = slot.embedding ? std::pair{weight.cols(), weight.rows()} : std::pair{weight.rows(), weight.cols()};
+      if (!fits(spec, slot, out, in))
         fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
              ", ", weight.cols(), "]");
       const int64_t rank = slot.ranks(wanted);
+      if (slot.embedding) {
+        deltas.low_rank.push_back(embedding_delta(*adapter, slot, rank, counts));
+        continue;
+      }
       Delta delta{std::vector<float>(weight.rows() * rank), {}, adapter->data(slot.a), rank, a.cols};
       if (slot.paired()) {
         delta.built_a.resize(slot.rank * a.cols);

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
-import { describeAdapter, initialise, linearSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, initialise, linearSites, weightSites } from '../../lib/strategies/describe.js'
 import { full } from '../../lib/strategies/full.js'
 import {
   backward,
@@ -21,7 +21,7 @@ const cases = JSON.parse(readFileSync(join(parity, 'full/cases.json'), 'utf8')) 
 
 async function open(c: TrainingCase) {
   const { graph, model, base } = await loadTiny(c.model)
-  const description = describeAdapter(full(), linearSites(graph), { weights: graph.weights })
+  const description = describeAdapter(full(), linearSites(graph), { weights: weightSites(graph) })
   const { spec } = description
   const adapter = addon().createAdapter(spec, { trainable: true })
   await initialise(adapter, description, base, 0)

@@ -175,6 +175,16 @@ def freeze(model):
             parameter.requires_grad_(False)
 
 
+def undecayed_vectors(model):
+    """AdamW as transformers' trainer has it: norms and biases do not decay."""
+    parameters = trained(model)
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": OPTIMIZER["weight_decay"]},
+        {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=OPTIMIZER["lr"], betas=tuple(OPTIMIZER["betas"]), eps=OPTIMIZER["eps"])
+
+
 _patterns = {"rank_pattern": {"k_proj": 2, r"layers\.1\..*down_proj": 6}, "use_rslora": True}
 
 class adalora:
@@ -306,6 +316,28 @@ CASES = [
             ("later", "llama3", 2.0, 2, {"rank_pattern": {"v_proj": 2}}),
         ]
     ],
+    *[
+        (
+            f"lora_{name}",
+            base,
+            {"name": "lora", "r": 4, "lora_alpha": 8, **rest},
+            LoraConfig(r=4, lora_alpha=8, **rest, ensure_weight_tying=name == "modules_tied"),
+            undecayed_vectors,
+            OPTIMIZER,
+        )
+        for name, base, rest in [
+            ("embedding", "llama3", {"target_modules": [*ATTENTION, "embed_tokens"], "rank_pattern": {"embed_tokens": 3}}),
+            ("embedding_tied", "smollm2", {"target_modules": ["embed_tokens"], "use_rslora": True}),
+            ("modules", "llama3", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens", "norm"]}),
+            ("modules_tied", "smollm2", {"target_modules": ["q_proj", "up_proj"], "modules_to_save": ["embed_tokens"]}),
+            ("bias_all", "qwen2", {"target_modules": ["q_proj", "up_proj"], "bias": "all"}),
+            (
+                "bias_adapted",
+                "qwen2_window",
+                {"target_modules": ["q_proj", "v_proj"], "bias": "lora_only", "modules_to_save": ["1.self_attn", "model.norm"]},
+            ),
+        ]
+    ],
     (
         "adalora",
         "llama3",
@@ -363,6 +395,14 @@ CASES = [
         OPTIMIZER,
     ),
     (
+        "dora_modules",
+        "llama3",
+        {"name": "dora", **_lora, "modules_to_save": ["lm_head"]},
+        LoraConfig(**_lora, use_dora=True, modules_to_save=["lm_head"]),
+        dora,
+        OPTIMIZER,
+    ),
+    (
         "dora_patterns",
         "qwen2",
         {"name": "dora", **_lora, **_patterns},
@@ -412,9 +452,9 @@ CASES = [
 
 
 # Away from zero where a strategy starts at zero: the deviation of what is drawn instead.
-STARTS = {"lora_B": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1, "lokr_w1": 0.3}
+STARTS = {"lora_B": 0.1, "lora_embedding_A": 0.1, "lora_E": 0.5, "vera_lambda_b": 0.3, "hada_w2_b": 0.1, "lokr_w1": 0.3}
 # Shares by which what starts at a value of its own is moved from there.
-MOVES = {"magnitude_vector": 0.2}
+MOVES = {"magnitude_vector": 0.2, "modules_to_save": 0.2, "bias": 0.2}
 
 
 def attach(model, name: str, peft):
@@ -452,7 +492,8 @@ def attach(model, name: str, peft):
 
 def saved_name(key: str) -> str:
     """A parameter's name in PEFT's file."""
-    return key.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector")
+    key = key.replace(".modules_to_save.default", "").replace(".default", "")
+    return key.replace("magnitude_vector.weight", "magnitude_vector")
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
@@ -555,6 +596,23 @@ FOLDERS = [
     ),
     ("vera_drawn", "odd", VeraConfig(r=5, projection_prng_key=1, save_projection=False, target_modules=["v_proj", "up_proj"])),
     ("lokr_saved", "odd", LoKrConfig(r=3, alpha=2, decompose_both=True, rank_pattern={"v_proj": 6}, target_modules=["v_proj", "up_proj"])),
+    (
+        "trained_saved",
+        "qwen2_window",
+        LoraConfig(
+            r=3,
+            lora_alpha=6,
+            target_modules=["q_proj", "embed_tokens"],
+            modules_to_save=["lm_head", "v_proj", "input_layernorm"],
+            bias="all",
+        ),
+    ),
+    (
+        "tied_saved",
+        "smollm2",
+        LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj"], modules_to_save=["lm_head"], ensure_weight_tying=True),
+    ),
+    ("embedding_saved", "half", LoraConfig(r=3, lora_alpha=6, target_modules=["v_proj", "embed_tokens"])),
     ("loha_saved", "odd", LoHaConfig(r=3, alpha=2, rank_pattern={"v_proj": 2}, target_modules=["v_proj", "up_proj"])),
 ]
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadModel } from '../../lib/index.js'
 import { addon, type LowRankSlot } from '../../lib/native/addon.js'
-import { describeAdapter, initialise, linearSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, initialise, linearSites, weightSites } from '../../lib/strategies/describe.js'
 import { rulesOf, strategyFrom } from '../../lib/strategies/index.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { vera } from '../../lib/strategies/vera.js'
@@ -47,7 +47,7 @@ async function open(c: Case) {
   const golden = await readGolden(`strategies/${c.name}.safetensors`)
   const { base, graph, model } = await loadTiny(c.model)
   const strategy = strategyFrom(c.strategy, { name: c.name, spelling: 'snake' })
-  const description = describeAdapter(strategy, linearSites(graph))
+  const description = describeAdapter(strategy, linearSites(graph), { weights: weightSites(graph) })
   const { spec, factors, groups } = description
   const adapter = addon().createAdapter(spec, { trainable: true })
   const saved = factors.flatMap(({ name, trained, tensor }) =>
@@ -234,6 +234,9 @@ describe.each([
   ['adalora_saved', 'odd'],
   ['loha_saved', 'odd'],
   ['dora_saved', 'qwen2'],
+  ['trained_saved', 'qwen2_window'],
+  ['tied_saved', 'smollm2'],
+  ['embedding_saved', 'half'],
   ['lokr_saved', 'odd'],
 ])('the folder %s that PEFT wrote', (name, base) => {
   it("gives PEFT's logits", async () => {

@@ -3,7 +3,7 @@
 //   node test/parity/write_adapter.mjs BASE OUTPUT [OPTIONS]
 //
 // BASE is a model folder of test/parity/models, OPTIONS a strategy as JSON, by default lora. The adapter (what starts at
-// zero filled) goes to OUTPUT/adapter, the logits of the golden batch's first sequence to OUTPUT/logits.safetensors.
+// zero or as a copy filled) goes to OUTPUT/adapter, the logits of the golden batch's first sequence to OUTPUT/logits.safetensors.
 import { mkdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../dist/esm/files/safetensors.js'
@@ -24,7 +24,8 @@ try {
   const strategy = asked.name === 'lora' ? { r: 4, loraAlpha: 8, ...asked } : asked
   const adapter = await model.attach(strategyFrom(strategy))
   for (const { name, initialiser } of adapter.state.description.factors)
-    if (initialiser.kind === 'zeros') adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
+    if (['zeros', 'weight'].includes(initialiser.kind))
+      adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
   await adapter.save(join(output, 'adapter'))
   const logits = await model.logits(tokens, { adapters: [adapter] })
   const bytes = (array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength)

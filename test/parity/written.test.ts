@@ -41,6 +41,14 @@ const cases = {
   },
   lokr: { model: 'qwen2', name: 'lokr', r: 4, alpha: 8, decomposeBoth: true, decomposeFactor: 8 },
   dora: { model: 'qwen2', name: 'dora', r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 }, useRslora: true },
+  trained: {
+    model: 'qwen2_window',
+    targetModules: ['q_proj', 'embed_tokens'],
+    modulesToSave: ['lm_head', 'v_proj', 'input_layernorm'],
+    bias: 'all',
+  },
+  tied: { model: 'smollm2', targetModules: ['q_proj'], modulesToSave: ['lm_head'] },
+  embedding: { model: 'half', targetModules: ['v_proj', 'embed_tokens'] },
   mistral: {
     model: 'mistral',
     targetModules: ['q_proj', 'v_proj'],

@@ -115,7 +115,7 @@ test('a target that matches nothing', async () => {
   expect(await refused(it, '--set', 'strategy.adapter.target_modules=[qproj]')).toMatchObject({
     code: 2,
     message:
-      'target_modules: no linear layer matches "qproj". Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.',
+      'target_modules: no linear layer matches "qproj". Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; its embedding is embed_tokens.',
   })
 })
 

@@ -172,8 +172,8 @@ describe('folders of ours', () => {
 describe('hostile or foreign folders', () => {
   test.each([
     [{ use_qalora: true }, 'use_qalora is true, which is not supported here'],
-    [{ modules_to_save: ['lm_head'] }, 'modules_to_save is ["lm_head"], which is not supported here'],
-    [{ bias: 'all' }, 'bias is "all", which is not supported here; expected none'],
+    [{ modules_to_save: 'lm_head' }, 'modules_to_save is "lm_head", expected a list.'],
+    [{ bias: 'some' }, 'bias is "some", expected one of none, all, lora_only'],
     [{ lora_bias: true }, 'lora_bias is true'],
     [{ some_new_arithmetic: 2 }, 'some_new_arithmetic is 2, which is not supported here'],
     [
@@ -183,7 +183,10 @@ describe('hostile or foreign folders', () => {
     [{ peft_type: 'OFT' }, 'peft_type is "OFT"; adapters that can be read: LORA'],
     [{ peft_type: null }, 'peft_type is null, expected a name such as "LORA"'],
     [{ r: 0 }, 'adapter_config.json: r is 0, expected a positive integer'],
-    [{ target_modules: ['lm_head'] }, 'no linear layer matches ["lm_head"]'],
+    [
+      { target_modules: ['lm_head'] },
+      'no linear layer matches ["lm_head"]. Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; its embedding is embed_tokens. The head is not adapted, but trains whole with modules_to_save: [lm_head].',
+    ],
   ])('with %j are refused by name', async (change, message) => {
     const folder = copyOf('all_linear')
     editConfig(folder, change)

@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest'
 import type { NativeAdapter } from '../../../lib/native/addon.js'
-import { describeAdapter, initialise, type StartingBase } from '../../../lib/strategies/describe.js'
+import {
+  describeAdapter,
+  initialise,
+  type StartingBase,
+  weightSites,
+} from '../../../lib/strategies/describe.js'
 import { full } from '../../../lib/strategies/full.js'
 import { listStrategies, rulesOf } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
@@ -27,7 +32,7 @@ test('only random fills carry the seed', async () => {
 })
 
 test('full fine-tuning trains a copy of every weight of the base and adds nothing', () => {
-  const { spec, factors } = describeAdapter(full(), sites, { weights: tinyGraph.weights })
+  const { spec, factors } = describeAdapter(full(), sites, { weights: weightSites(tinyGraph) })
   expect(spec.slots).toEqual([])
   expect(spec.copies?.map(({ weight }) => weight)).toEqual(tinyGraph.weights.map(({ name }) => name))
   expect(factors.every((factor) => factor.trained)).toBe(true)

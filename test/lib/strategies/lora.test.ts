@@ -23,7 +23,8 @@ describe('lora()', () => {
       { initLoraWeights: 'corda' },
       'lora(): initLoraWeights is "corda", expected true, false, gaussian, pissa, pissa_niter_N with a number N, olora or loftq.',
     ],
-    [{ bias: 'all' }, 'lora(): bias is "all", expected one of none.'],
+    [{ bias: 'some' }, 'lora(): bias is "some", expected one of none, all, lora_only.'],
+    [{ modulesToSave: [] }, 'lora(): modulesToSave is [], expected at least one name.'],
     [{ loraAlhpa: 1 }, 'lora(): unknown key loraAlhpa; did you mean loraAlpha?'],
   ])('refuses %j', (options, message) => {
     expect(() => lora(options as never)).toThrow(expect.objectContaining({ code: 'CONFIG', message }))

@@ -15,4 +15,6 @@ export const tinyConfig = {
 }
 
 export const tinyGraph = graphOf(tinyConfig)
-export const sites = linearSites(tinyGraph)
+/** The same with the embedding. */
+export const allSites = linearSites(tinyGraph)
+export const sites = allSites.filter((site) => !site.embedding)

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Targeting } from '../../../lib/strategies/strategy.js'
 import { resolveTargets, targetNames } from '../../../lib/strategies/targets.js'
-import { sites } from './sites.js'
+import { allSites, sites } from './sites.js'
 
 const rules = (some: Partial<Targeting>): Targeting => ({
   targetModules: 'all-linear',
@@ -9,7 +9,7 @@ const rules = (some: Partial<Targeting>): Targeting => ({
   layersToTransform: null,
   ...some,
 })
-const paths = (some: Partial<Targeting>) => resolveTargets(rules(some), sites).map((site) => site.path)
+const paths = (some: Partial<Targeting>) => resolveTargets(rules(some), allSites).map((site) => site.path)
 
 describe('target modules', () => {
   test('all-linear is every linear of the blocks', () => {
@@ -51,7 +51,7 @@ describe('target modules', () => {
 
   test('what matches nothing is an error that lists what exists', () => {
     expect(() => paths({ targetModules: ['q_proj', 'qproj'] })).toThrow(
-      'target_modules: no linear layer matches "qproj". Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.',
+      'target_modules: no linear layer matches "qproj". Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; its embedding is embed_tokens.',
     )
     expect(() => paths({ layersToTransform: 7 })).toThrow('matches "all-linear" in layers 7')
     expect(() => paths({ targetModules: ['q_proj'], excludeModules: '.*q_proj' })).toThrow('leaves nothing')

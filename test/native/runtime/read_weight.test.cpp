@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "adapters/adapter.h"
+#include "adapters/fill.h"
 #include "check.h"
 #include "core/dtype.h"
 #include "quant/ggml.h"
@@ -212,4 +213,29 @@ TEST("rows that do not exist, wrong heads and numbers that do not fit are refuse
   const auto a = adapter(1, 4, 1);
   options.target = "here";
   CHECK_THROWS(read(other, options, {{a.get(), 1}}), "adapter at here: B A is [24, 64] but w is [24, 32]");
+}
+
+TEST("a row of an embedding has the scaled product of its token's column of A and of B added") {
+  constexpr int64_t kRank = 3;
+  AdapterSpec spec;
+  spec.parameters = {{"A", kRank, kRows, true}, {"B", kCols, kRank, true}};
+  LowRankSlot slot;
+  slot.target = "here";
+  slot.embedding = true;
+  slot.rank = kRank;
+  slot.scale = 0.5f;
+  slot.a = 0;
+  slot.b = 1;
+  spec.slots = {slot};
+  Adapter made(std::move(spec));
+  test::fill_all(made);
+  const Weight table = weight();
+  std::vector<float> expected = stored(table);
+  for (int64_t id = 0; id < kRows; ++id)
+    for (int64_t i = 0; i < kCols; ++i)
+      for (int64_t j = 0; j < kRank; ++j)
+        expected[id * kCols + i] += 2 * 0.5f * made.data(0)[j * kRows + id] * made.data(1)[i * kRank + j];
+  ReadOptions options;
+  options.target = "here";
+  CHECK_ALL_CLOSE(read_f32(table, options, {{&made, 2.0f}}), expected, 1e-6);
 }

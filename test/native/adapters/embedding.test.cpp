@@ -1,0 +1,79 @@
+#include "adapters/embedding.h"
+
+#include <cmath>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "check.h"
+#include "core/error.h"
+
+using namespace lowrank;
+
+namespace {
+
+constexpr int64_t kVocab = 7, kDim = 5, kRank = 3;
+
+AdapterSpec spec_of_embedding() {
+  AdapterSpec spec;
+  spec.trainable = true;
+  spec.parameters = {{"A", kRank, kVocab, true}, {"B", kDim, kRank, true}};
+  LowRankSlot slot;
+  slot.target = "embedding";
+  slot.embedding = true;
+  slot.rank = kRank;
+  slot.scale = 0.5f;
+  slot.a = 0;
+  slot.b = 1;
+  spec.slots = {slot};
+  return spec;
+}
+
+}  // namespace
+
+TEST("the way back from looked-up columns is the transpose of looking them up, at any number of threads") {
+  const std::vector<int32_t> ids{3, 0, 3, 6, 3};
+  const int64_t tokens = static_cast<int64_t>(ids.size());
+  std::vector<float> a(kRank * kVocab), dh(tokens * kRank), first(a.size());
+  for (size_t i = 0; i < a.size(); ++i) a[i] = std::sin(1.0f + static_cast<float>(i));
+  for (size_t i = 0; i < dh.size(); ++i) dh[i] = std::cos(2.0f + static_cast<float>(i));
+  for (const int threads : {1, 3}) {
+    Pool pool(threads);
+    std::vector<float> h(tokens * kRank), da(a.size(), 0.0f);
+    gather_columns(pool, tokens, ids.data(), kRank, kVocab, a.data(), h.data());
+    CHECK_EQ(h[2 * kRank + 1], a[kVocab + 3]);
+    scatter_columns(pool, tokens, ids.data(), 0, kRank, kVocab, dh.data(), da.data());
+    double there = 0, back = 0;
+    for (size_t i = 0; i < h.size(); ++i) there += double{h[i]} * dh[i];
+    for (size_t i = 0; i < da.size(); ++i) back += double{a[i]} * da[i];
+    CHECK(std::fabs(there - back) < 1e-6);
+    CHECK_EQ(da[1], 0.0f);  // a token that does not occur
+    if (threads == 1)
+      first = da;
+    else
+      CHECK(first == da);
+  }
+}
+
+TEST("ranks before the first that trains get no gradient") {
+  Pool pool(1);
+  const std::vector<int32_t> ids{2, 5};
+  const std::vector<float> dh(ids.size() * kRank, 1.0f);
+  std::vector<float> da(kRank * kVocab, 0.0f);
+  scatter_columns(pool, 2, ids.data(), 2, kRank, kVocab, dh.data(), da.data());
+  for (int64_t i = 0; i < 2 * kVocab; ++i) CHECK_EQ(da[i], 0.0f);
+  CHECK_EQ(da[2 * kVocab + 5], 1.0f);
+}
+
+TEST("an embedding takes A and B alone, and is not trained privately") {
+  const auto refused = [](const char* part, auto&& change) {
+    AdapterSpec spec = spec_of_embedding();
+    change(spec);
+    CHECK_THROWS(spec.check(), part);
+  };
+  refused("A and B alone, without dropout", [](AdapterSpec& spec) { spec.slots[0].dropout = 0.1f; });
+  refused("only A and B of linears", [](AdapterSpec& spec) { spec.privacy = Privacy::examples; });
+  refused("A and B alone, without dropout", [](AdapterSpec& spec) {
+    spec.parameters.push_back({"d", 1, kRank, true});
+    spec.slots[0].d = 2;
+  });
+}
