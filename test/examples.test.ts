@@ -81,6 +81,20 @@ test('stream.mjs trains on rows while they are made', async () => {
   )
 })
 
+test('private.mjs spends what it may, and leaves an adapter of every rank', async () => {
+  const { model, at } = project()
+  const { code, stdout, stderr } = await run('private.mjs', model, at('out'))
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const spent = [...stdout.matchAll(/^round \d\/5: \d+ people, rank [1-4], epsilon (\d+\.\d+)$/gm)].map(
+    ([, epsilon]) => Number(epsilon),
+  )
+  expect(spent).toHaveLength(5)
+  expect(spent).toEqual(spent.toSorted((a, b) => a - b))
+  expect(spent.at(-1)).toBeLessThanOrEqual(8)
+  expect(stdout.match(/^loss at rank [124]: \d+\.\d+$/gm)).toHaveLength(3)
+  expect(JSON.parse(readFileSync(at('out', 'rank-2', 'lowrank.json'), 'utf8')).privacy).toHaveLength(1)
+})
+
 test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))(
   '%s says how it is called',
   async (name) => {

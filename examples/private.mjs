@@ -1,0 +1,54 @@
+/**
+ * Fine-tunes on the rows of several people so that the adapter tells little about any of them, then tries its ranks.
+ *
+ *   node examples/private.mjs models/SmolLM2-135M-Instruct out
+ */
+import { dataset, dpDylora, dylora, loadModel } from 'lowrank'
+
+const [path, output] = process.argv.slice(2)
+if (!path || !output) {
+  console.error('usage: node examples/private.mjs MODEL OUTPUT')
+  process.exit(2)
+}
+
+/** What people wrote, with who it was. A real promise needs many more of them. */
+const rows = Array.from({ length: 200 }, (_, i) => ({
+  messages: [
+    { role: 'user', content: `${i % 10} + ${i % 7} = ?` },
+    { role: 'assistant', content: `${(i % 10) + (i % 7)}` },
+  ],
+  person: `person ${i % 40}`,
+}))
+
+const model = await loadModel(path)
+try {
+  const adapter = await model.attach(
+    dpDylora({
+      adapter: dylora({ r: 4, loraAlpha: 8, trainedRanks: 'active' }),
+      clients: { column: 'person' },
+      targetEpsilon: 8,
+      rounds: 5,
+      cohort: 8,
+    }),
+  )
+  const run = adapter.train(dataset(rows, { name: 'sums' }), {
+    learningRate: 1e-3,
+    perDeviceTrainBatchSize: 4,
+    maxSeqLength: 64,
+    outputDir: output,
+  })
+  for await (const { index, totalSteps, privacy } of run)
+    console.log(
+      `round ${index}/${totalSteps}: ${privacy.cohort} people, rank ${privacy.rank}, epsilon ${privacy.epsilon.toFixed(2)}`,
+    )
+  for (const rank of [1, 2, 4]) {
+    adapter.rank = rank
+    const { loss } = await model.evaluate(dataset(rows.slice(0, 20), { name: 'sums' }), { maxSeqLength: 64 })
+    console.log(`loss at rank ${rank}: ${loss.toFixed(4)}`)
+  }
+  // PEFT reads it as LoRA; lowrank.json in it says what was spent.
+  await adapter.save(`${output}/rank-2`, { rank: 2 })
+  console.log(`The adapter is in ${output}, and of rank 2 in ${output}/rank-2.`)
+} finally {
+  await model.dispose()
+}
