@@ -1,9 +1,10 @@
 /** The public interface of lowrank. */
 export type { Adapter, TrainControl } from './adapter.js'
+export type { Saved } from './base.js'
 export type { Chat, ChatAnswer, ChatOptions } from './chat.js'
 export * from './errors.js'
 export type { Drift } from './export/drift.js'
-export type { ExportOptions, SaveOptions, WriteProgress, Written } from './export/options.js'
+export type { ExportOptions, SaveOptions, Survival, WriteProgress, Written } from './export/options.js'
 export {
   noiseMultiplierFor,
   type PrivacyOptions,
@@ -43,7 +44,7 @@ export { type FullConfig, full } from './strategies/full.js'
 export { listStrategies, type StrategyEntry, strategyFrom } from './strategies/index.js'
 export { type LohaConfig, type LohaOptions, loha } from './strategies/loha.js'
 export { type LokrConfig, type LokrOptions, lokr } from './strategies/lokr.js'
-export { type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
+export { type DrawnStart, type LoraConfig, type LoraOptions, lora } from './strategies/lora.js'
 export { type LoraDropConfig, type LoraDropOptions, loraDrop } from './strategies/lora-drop.js'
 export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
@@ -57,7 +58,7 @@ export {
   nf4,
   type Quantization,
 } from './strategies/quantization.js'
-export type { StrategyConfig } from './strategies/strategy.js'
+export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export { loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
