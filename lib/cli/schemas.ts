@@ -370,7 +370,10 @@ const canaryFigure = z.object({
     z.object({
       epsilon: z.number().nullable().describe('null: without privacy'),
       exposure: spreadOf('Bits'),
-      loss: z.number().describe('Of the last round, mean over the seeds'),
+      loss: z
+        .number()
+        .nullable()
+        .describe('Of the last round that drew a row, mean over the seeds; null where none did'),
     }),
   ),
   reading: z.string().describe('What it shows, and what it does not'),

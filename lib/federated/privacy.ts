@@ -161,9 +161,18 @@ function promiseOf({ unit, population, delta, caveat, real }: PrivacyPlan, epsil
     return `Nothing is private here: this simulates on ${real.population} ${all} what training on ${population} would be worth with ${terms}.`
   if (caveat === 'known_key')
     return `Nothing is private here: the noise comes from a key that is known; from a secret one it would be ${terms}.`
+  // e^epsilon, in which whoever reads the number sees what it is worth.
+  const factor = formatFactor(Math.exp(epsilon))
   return (
-    `Each ${one} is protected with ${terms}: whoever gets the adapter learns next to nothing about whether one of the ` +
-    `${population} ${all} took part, if whoever ran the training and this machine are trusted, only the adapter is handed ` +
-    'on (no checkpoints, no metrics), and this run was not picked from several on the same data, each of which spends anew.'
+    `Each ${one} is protected with ${terms}: to whoever gets the adapter, the odds that any one of the ${population} ` +
+    `${all} took part change by a factor of ${factor}, if whoever ran the training and this machine are trusted, ` +
+    'only the adapter is handed on (no checkpoints, no metrics), and this run was not picked from several on the same ' +
+    'data, each of which spends anew.'
   )
+}
+
+function formatFactor(value: number): string {
+  return value < 1e6
+    ? `at most ${value.toLocaleString('en-US', { maximumSignificantDigits: 2 })}`
+    : 'more than a million'
 }

@@ -173,7 +173,7 @@ export interface CanaryStudy {
   candidates: number
   /** Exposure that a code has on average that was never seen. */
   chance: number
-  points: { epsilon: number | null; exposure: Spread; loss: number }[]
+  points: { epsilon: number | null; exposure: Spread; loss: number | null }[]
   reading: string
 }
 
@@ -195,7 +195,7 @@ export async function canary(
   let done = 0
   for (const epsilon of places) {
     const exposures: number[] = []
-    let loss = 0
+    const losses: number[] = []
     for (let seed = 1; seed <= seeds; seed++) {
       onRun?.(
         `${epsilon === null ? 'no privacy' : `epsilon ${epsilon}`}, seed ${seed}`,
@@ -220,7 +220,7 @@ export async function canary(
       const named = dataset(data, { name: 'canary', format: 'prompt_completion' })
       const options = { learningRate, seed, ...SHORT_ROWS }
       const trained = await trainedOn(model, strategy, named, options, signal, (value) => {
-        loss += value / seeds
+        losses.push(value)
       })
       try {
         const likelihoods = await model.logLikelihoods(codes, { adapters: [trained] })
@@ -231,7 +231,11 @@ export async function canary(
         await trained.detach()
       }
     }
-    points.push({ epsilon, exposure: spread(exposures), loss })
+    points.push({
+      epsilon,
+      exposure: spread(exposures),
+      loss: losses.length > 0 ? spread(losses).mean : null,
+    })
   }
   const ranks = Array.from({ length: CANDIDATES }, (_, i) => Math.log2(CANDIDATES) - Math.log2(i + 1))
   const study = {
@@ -286,15 +290,15 @@ async function trainedOn(
 ): Promise<Adapter> {
   const adapter = await model.attach(strategy, { seed: options.seed })
   try {
-    let last = Number.NaN
+    let last: number | undefined
     const steady = { lrSchedulerType: 'constant', warmupRatio: 0 } as const
     for await (const { loss } of adapter.train(rows, {
       ...steady,
       ...options,
       ...(signal ? { signal } : {}),
     }))
-      last = loss
-    onLoss?.(last)
+      if (!Number.isNaN(loss)) last = loss
+    if (last !== undefined) onLoss?.(last)
     return adapter
   } catch (error) {
     await adapter.detach()

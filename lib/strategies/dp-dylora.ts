@@ -1,5 +1,5 @@
 /**
- * DP-DyLoRA: an adapter whose training tells next to nothing about any one client of the data. In each round a few
+ * DP-DyLoRA: an adapter with a bound on what it tells about any one client of the data. In each round a few
  * clients, drawn at random, train it on their own data; what they changed is clipped, added up and released with noise.
  * The server draws one rank for all of them: noise grows with the number of coordinates, so rounds of few ranks carry
  * more signal. Over plain LoRA it is DP-LoRA, over LoRA with a frozen A FFA-LoRA, and with examples for clients DP-SGD.

@@ -78,7 +78,7 @@ test('a reader that has had enough ends the verb quietly', async () => {
 })
 
 test('Ctrl-C where nothing is being made ends a verb at once, with a word for programs', async () => {
-  const rows = `${'{"text": "some words to count"}\n'.repeat(100_000)}`
+  const rows = `${'{"text": "some words to count"}\n'.repeat(500_000)}`
   const { code, stdout, stderr } = await lowrank(
     ['inspect', scratchFile('big.jsonl', rows), '--model', tinyModel(), '--json'],
     {
