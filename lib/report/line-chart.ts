@@ -22,7 +22,7 @@ export interface LineChart {
 
 // Told apart by those who do not see red and green (Okabe and Ito 2008).
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00']
-const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [720, 420, 64, 70, 170, 56]
+const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [760, 420, 64, 70, 200, 56]
 const INK = '#1f2328'
 const FAINT = '#59636e'
 

@@ -146,7 +146,7 @@ export function privacyUtilityChart(study: UtilityStudy): string {
   )
   return lineChart({
     title: `Accuracy against epsilon: ${study.task}`,
-    subtitle: `delta ${study.delta.toPrecision(2)}, noise as for ${study.settings.simulation.cohort} of ${study.settings.simulation.population} clients a round, ${study.settings.seeds} seeds`,
+    subtitle: `delta ${study.delta.toExponential(1)}, noise as for ${study.settings.simulation.cohort} of ${study.settings.simulation.population} clients a round, ${study.settings.seeds} seeds`,
     xLabel: 'epsilon',
     yLabel: 'accuracy on held-out rows',
     ticks: (first?.points ?? []).map(({ epsilon }) => (epsilon === null ? 'no noise' : String(epsilon))),
