@@ -85,7 +85,7 @@ export function configure(command: Command): void {
     integerFlag(2),
     100_000,
   )
-  command.option('--population-cohort <N>', 'of those, how many a round draws', integerFlag(1), 400)
+  command.option('--population-cohort <N>', 'of those, how many a round draws', integerFlag(1), 100)
   command.option(
     '--local-epochs <N>',
     'of privacy-utility: passes of a client over its rows',
