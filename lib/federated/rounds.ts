@@ -14,7 +14,16 @@ import type { TrainingState } from '../train/checkpoint.js'
 import type { Examples, RunData } from '../train/data.js'
 import { TRAIN_PLAN } from '../train/plans.js'
 import type { RunSetup } from '../train/run.js'
-import { finished, learningRateAt, type Steps, stepRules, type TrainStep, updateOf } from '../train/steps.js'
+import {
+  countedRanks,
+  finished,
+  inUse,
+  learningRateAt,
+  type Steps,
+  stepRules,
+  type TrainStep,
+  updateOf,
+} from '../train/steps.js'
 import { clientsOf } from './clients.js'
 import { epsilonOf, type PrivacyPlan, type PrivacyReport, planPrivacy, reportOf } from './privacy.js'
 import { drawCohort } from './sampling.js'
@@ -227,20 +236,17 @@ export class PrivateRounds implements Steps {
 
   /** By the run's optimiser. */
   #ownUpdate({ round, ranks, learningRate }: RoundContext): OptimizerStep {
-    const draws = ranks?.draws
-    const masked = ranks && draws ? { ranks: { active: ranks.active, lastOnly: ranks.lastOnly, draws } } : {}
-    return { ...updateOf(this.#setup, learningRate, round), ...masked }
+    return { ...updateOf(this.#setup, learningRate, round), ...countedRanks(ranks) }
   }
 
   #serverUpdate(round: number, ranks: StepRanks | undefined): OptimizerStep {
     const { serverOptimizer, serverLearningRate: learningRate } = this.#config
-    const draws = ranks?.draws
     return {
       ...(serverOptimizer === 'adam' ? FED_ADAM : PLAIN_SUM),
       groups: this.#setup.adapter.description.groups.map(() => ({ learningRate, weightDecay: 0 })),
       maxGradNorm: 0,
       step: round,
-      ...(ranks && draws ? { ranks: { active: ranks.active, lastOnly: ranks.lastOnly, draws } } : {}),
+      ...countedRanks(ranks),
     }
   }
 
@@ -257,11 +263,6 @@ interface RoundContext {
   intake: Intake
 }
 
-/** As training inputs name them. */
-function inUse(ranks: StepRanks | undefined) {
-  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
-}
-
 function trained(ranks: StepRanks | undefined) {
   return ranks ? { active: ranks.active, lastOnly: ranks.lastOnly } : {}
 }
@@ -270,7 +271,7 @@ function trained(ranks: StepRanks | undefined) {
 function ranksOf(ranks: StepRanks | undefined, step: number): Pick<OptimizerStep, 'ranks'> {
   if (ranks?.draws === undefined) return {}
   const draws = ranks.draws.map((_, index) => (index === ranks.active - 1 ? step : 0))
-  return { ranks: { active: ranks.active, lastOnly: ranks.lastOnly, draws } }
+  return countedRanks({ ...ranks, draws })
 }
 
 function newKey(given: string | null): Uint8Array {

@@ -1,10 +1,10 @@
 /** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
 import { DataError, DivergedError } from '../errors.js'
 import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
-import type { NativeSession, OptimizerStep } from '../native/addon.js'
+import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from '../strategies/index.js'
-import type { StepRules } from '../strategies/strategy.js'
+import type { StepRanks, StepRules } from '../strategies/strategy.js'
 import type { Window, WindowSource } from './batches.js'
 import type { TrainingState } from './checkpoint.js'
 import { type RunData, windowsOf } from './data.js'
@@ -104,7 +104,7 @@ export class GradientSteps implements Steps {
         seed: options.seed,
         step: index,
         microStep,
-        ...(ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}),
+        ...inUse(ranks),
       })
       // What comes next is packed while the engine works on this.
       if (microStep === 0) upcoming()
@@ -112,11 +112,10 @@ export class GradientSteps implements Steps {
       if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
     }
     const learningRate = learningRateAt(options, state.step, this.totalSteps)
-    const { active, lastOnly, draws } = ranks ?? {}
     const update = {
       ...updateOf(this.#setup, learningRate, index),
       maxGradNorm: options.maxGradNorm,
-      ...(active !== undefined && draws ? { ranks: { active, lastOnly: lastOnly ?? false, draws } } : {}),
+      ...countedRanks(ranks),
     }
     let gradNorm: number
     try {
@@ -179,6 +178,18 @@ export function updateOf({ adapter, options }: RunSetup, learningRate: number, s
     maxGradNorm: 0,
     step,
   }
+}
+
+/** The ranks of a step, as training inputs name them. */
+export function inUse(ranks: StepRanks | undefined): Pick<TrainInput, 'activeRank' | 'lastRankOnly'> {
+  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
+}
+
+/** The ranks of a step, as an update takes them where each has a count of its own. */
+export function countedRanks(ranks: StepRanks | undefined): Pick<OptimizerStep, 'ranks'> {
+  if (ranks?.draws === undefined) return {}
+  const { active, lastOnly, draws } = ranks
+  return { ranks: { active, lastOnly, draws } }
 }
 
 /** Moves the state of a run on by one step, and says what is known of every step. */
