@@ -37,7 +37,13 @@ const char* name_of(Category category) {
 
 int64_t allocated_bytes(Category category) { return g_allocated[static_cast<int>(category)].load(); }
 
-Block::Block(Category category, int64_t bytes) : bytes_(bytes), category_(category) {
+Claim::Claim(Category category, int64_t bytes) : category_(category), bytes_(bytes) {
+  g_allocated[static_cast<int>(category_)] += bytes_;
+}
+
+Claim::~Claim() { g_allocated[static_cast<int>(category_)] -= bytes_; }
+
+Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   // mmap rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
   void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -46,13 +52,14 @@ Block::Block(Category category, int64_t bytes) : bytes_(bytes), category_(catego
          remedy_of(category));
   }
   data_ = data;
-  g_allocated[static_cast<int>(category)] += bytes;
+  claim_ = Claim(category, bytes);
 }
 
+Block::Block(const void* data, int64_t bytes, std::shared_ptr<const void> owner)
+    : data_(const_cast<void*>(data)), bytes_(bytes), owner_(std::move(owner)) {}
+
 Block::~Block() {
-  if (data_ == nullptr) return;
-  munmap(data_, static_cast<size_t>(bytes_));
-  g_allocated[static_cast<int>(category_)] -= bytes_;
+  if (data_ != nullptr && owner_ == nullptr) munmap(data_, static_cast<size_t>(bytes_));
 }
 
 }  // namespace lowrank

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 namespace lowrank {
@@ -27,11 +28,36 @@ const char* name_of(Category category);
 /// Bytes now allocated in this process under a category.
 int64_t allocated_bytes(Category category);
 
+/// Counts bytes under a category for as long as it lives.
+class Claim {
+ public:
+  Claim() = default;
+  Claim(Category category, int64_t bytes);
+  Claim(Claim&& other) noexcept { swap(other); }
+  Claim& operator=(Claim&& other) noexcept {
+    Claim taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Claim();
+
+ private:
+  void swap(Claim& other) noexcept {
+    std::swap(category_, other.category_);
+    std::swap(bytes_, other.bytes_);
+  }
+  Category category_ = Category::workspace;
+  int64_t bytes_ = 0;
+};
+
 /// An owned, page-aligned, zero-initialised block. Throws Error("OUT_OF_MEMORY") naming category and bytes.
 class Block {
  public:
   Block() = default;
   Block(Category category, int64_t bytes);
+  /// Bytes that lie elsewhere, such as in a mapped file, and stay there as long as `owner` lives. They are read-only, and
+  /// counted by whoever brought them there.
+  Block(const void* data, int64_t bytes, std::shared_ptr<const void> owner);
   Block(Block&& other) noexcept { swap(other); }
   Block& operator=(Block&& other) noexcept {
     Block taken(std::move(other));
@@ -51,11 +77,13 @@ class Block {
   void swap(Block& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
-    std::swap(category_, other.category_);
+    std::swap(claim_, other.claim_);
+    std::swap(owner_, other.owner_);
   }
   void* data_ = nullptr;
   int64_t bytes_ = 0;
-  Category category_ = Category::workspace;
+  Claim claim_;
+  std::shared_ptr<const void> owner_;  // of what is not this block's own
 };
 
 }  // namespace lowrank

@@ -52,16 +52,26 @@ void File::read(void* out, int64_t bytes, int64_t offset) const {
   }
 }
 
-void File::will_need(int64_t offset, int64_t bytes) const {
-  // A hint: where it is refused, reading still works.
-  (void)::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+// Hints: where one is refused, or the system has none, reading still works.
+void File::expect_no_order() const {
+#if defined(POSIX_FADV_RANDOM)
+  (void)::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_RANDOM);
+#endif
 }
 
-void File::drop(int64_t offset, int64_t bytes) const {
+void File::will_need([[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t bytes) const {
+#if defined(POSIX_FADV_WILLNEED)
+  (void)::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_WILLNEED);
+#endif
+}
+
+void File::drop([[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t bytes) const {
+#if defined(POSIX_FADV_DONTNEED)
   static const int64_t page = ::sysconf(_SC_PAGESIZE);
   const int64_t begin = offset / page * page;  // the page before was shared with what has been read already
   const int64_t end = (offset + bytes) / page * page;
   if (end > begin) (void)::posix_fadvise(descriptor_, begin, end - begin, POSIX_FADV_DONTNEED);
+#endif
 }
 
 }  // namespace lowrank::os

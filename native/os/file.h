@@ -17,12 +17,16 @@ class File {
   ~File();
 
   const std::string& path() const { return path_; }
+  /// For calls of the operating system that are not here; closed with this object.
+  int descriptor() const { return descriptor_; }
   /// Bytes of the file at the time of the call.
   int64_t size() const;
 
   /// Reads `bytes` bytes at `offset`; throws Error("FILE_FORMAT") when the file ends before that or reading fails.
   void read(void* out, int64_t bytes, int64_t offset) const;
 
+  /// Says that reads follow no order, so that none is answered with more than it asks for.
+  void expect_no_order() const;
   /// Asks for the range to be read in the background.
   void will_need(int64_t offset, int64_t bytes) const;
   /// Gives the clean pages of a range that has been read back to the system. The page at the end of the range, shared

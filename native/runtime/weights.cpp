@@ -73,6 +73,14 @@ Weight::Weight(StorageFormat format, int64_t rows, int64_t cols)
       elements_(Category::weights, weight_bytes(format, rows, cols)),
       constants_(Category::quantization_constants, constants_bytes(format, rows, cols)) {}
 
+Weight::Weight(StorageFormat format, int64_t rows, int64_t cols, const WeightBytes& bytes)
+    : format_(format),
+      rows_(rows),
+      cols_(cols),
+      elements_(bytes.elements, weight_bytes(format, rows, cols), bytes.owner),
+      constants_(bytes.constants, constants_bytes(format, rows, cols), bytes.owner),
+      absmax_offset_(bytes.absmax_offset) {}
+
 float* Weight::absmax() const {
   return is_quantized(format_) && !is_double(format_) ? constants_.data<float>() : nullptr;
 }

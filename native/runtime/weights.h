@@ -1,9 +1,10 @@
-// Frozen weights: memory that owns a matrix in one of the storage formats, and the loader that fills it from a model
-// file. The loader reads a few MiB at a time, converts or quantises them and lets go of the source's pages, so a
-// full-precision copy of a tensor exists only where that is the storage format.
+// Frozen weights: a matrix in one of the storage formats, in memory of its own or where it lies in a mapped file, and the
+// loader that fills it from a model file. The loader reads a few MiB at a time, converts or quantises them and lets go of
+// the source's pages, so a full-precision copy of a tensor exists only where that is the storage format.
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -85,11 +86,22 @@ int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
 /// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantised.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
-/// Owns one weight. Allocates exactly weight_bytes and constants_bytes, zero-initialised.
+/// Where the bytes of a weight lie that is not in memory of its own, such as in a mapped file: weight_bytes at `elements`
+/// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes, for as long as `owner` lives.
+struct WeightBytes {
+  const void* elements = nullptr;
+  const void* constants = nullptr;
+  float absmax_offset = 0;
+  std::shared_ptr<const void> owner;
+};
+
+/// One weight, in memory of its own (exactly weight_bytes and constants_bytes, zero-initialised) or where it lies, which
+/// must not be written to.
 class Weight {
  public:
   Weight() = default;
   Weight(StorageFormat format, int64_t rows, int64_t cols);
+  Weight(StorageFormat format, int64_t rows, int64_t cols, const WeightBytes& bytes);
 
   StorageFormat format() const { return format_; }
   int64_t rows() const { return rows_; }

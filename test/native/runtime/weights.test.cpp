@@ -301,6 +301,28 @@ TEST("a view stays valid when its weight moves") {
   CHECK(view.absmax == second.view().absmax);
 }
 
+TEST("a weight may lie in bytes that someone else owns, and keeps them there") {
+  Pool pool(1);
+  const Encoded tensor = encode(SourceDtype::f32, 5, 96);
+  const Source source(tensor.bytes, SourceDtype::f32, 5, 96);
+  for (const StorageFormat format : {StorageFormat::f32, StorageFormat::nf4, StorageFormat::nf4_double, StorageFormat::int8}) {
+    const int64_t before = allocated_bytes(Category::weights);
+    auto owned = std::make_shared<const Weight>(load_weight(pool, source.tensor, format));
+    const std::weak_ptr<const Weight> watched = owned;
+    const void* constants = owned->absmax() != nullptr ? static_cast<const void*>(owned->absmax()) : owned->nested_absmax();
+    {
+      const Weight there(format, 5, 96, {owned->data(), constants, owned->absmax_offset(), owned});
+      owned.reset();
+      REQUIRE(!watched.expired());
+      CHECK(same_bytes(there, *watched.lock()));
+      CHECK(decoded(there) == decoded(*watched.lock()));
+      CHECK_EQ(allocated_bytes(Category::weights) - before, weight_bytes(format, 5, 96));
+    }
+    CHECK(watched.expired());
+    CHECK_EQ(allocated_bytes(Category::weights), before);
+  }
+}
+
 TEST("loading keeps no full-precision copy: the peak is the quantised weight and a chunk") {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   SKIP("the sanitizer's own memory counts in the resident set");

@@ -1,0 +1,94 @@
+#include "os/mapped_file.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/vfs.h>
+#endif
+
+#include "core/error.h"
+
+namespace lowrank::os {
+namespace {
+
+/// What one hint may ask for: larger ones are cut short by the system without a word.
+constexpr int64_t kHintBytes = int64_t{128} << 10;
+
+void* address(const std::byte* data) { return const_cast<std::byte*>(data); }
+
+}  // namespace
+
+int64_t page_bytes() {
+  static const int64_t bytes = ::sysconf(_SC_PAGESIZE);
+  return bytes;
+}
+
+MappedFile::MappedFile(const std::string& path) : file_(path), bytes_(file_.size()) {
+  if (bytes_ == 0) fail("FILE_FORMAT", path, " is empty, so it cannot be mapped.");
+  void* const data = ::mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_SHARED, file_.descriptor(), 0);
+  if (data == MAP_FAILED)
+    fail("FILE_FORMAT", path, " cannot be mapped: ", std::generic_category().message(errno), ".");
+  data_ = static_cast<const std::byte*>(data);
+}
+
+MappedFile::~MappedFile() { ::munmap(address(data_), static_cast<size_t>(bytes_)); }
+
+void MappedFile::prefetch() const { (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_WILLNEED); }
+
+void MappedFile::expect_no_order() const {
+  (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_RANDOM);
+  file_.expect_no_order();
+}
+
+void MappedFile::load(int64_t offset, int64_t bytes) const {
+  // All of it is asked for at once, so that the disk has enough to do; reading then waits for each piece. A copy passes
+  // through a buffer that stays in the cache of the processor.
+  for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
+    file_.will_need(at, std::min(kHintBytes, offset + bytes - at));
+  std::vector<std::byte> copy(static_cast<size_t>(std::min(bytes, kHintBytes)));
+  for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
+    file_.read(copy.data(), std::min(kHintBytes, offset + bytes - at), at);
+}
+
+void MappedFile::drop(int64_t offset, int64_t bytes) const {
+  const int64_t page = page_bytes();
+  const int64_t begin = (offset + page - 1) / page * page;
+  // Nothing else lies in the last page of the file, however short it is.
+  const int64_t last = offset + bytes == bytes_ ? bytes_ + page - 1 : offset + bytes;
+  const int64_t end = last / page * page;
+  if (end <= begin) return;
+  // A page that is still mapped stays in the page cache, so the mapping gives it up first.
+  (void)::madvise(address(data_ + begin), static_cast<size_t>(end - begin), MADV_DONTNEED);
+  file_.drop(begin, end - begin);
+}
+
+int64_t MappedFile::resident_bytes() const {
+  const int64_t page = page_bytes();
+  std::vector<unsigned char> pages(static_cast<size_t>((bytes_ + page - 1) / page));
+#if defined(__linux__)
+  if (::mincore(address(data_), static_cast<size_t>(bytes_), pages.data()) != 0) return -1;
+#else
+  if (::mincore(address(data_), static_cast<size_t>(bytes_), reinterpret_cast<char*>(pages.data())) != 0) return -1;
+#endif
+  return page * std::count_if(pages.begin(), pages.end(), [](unsigned char state) { return (state & 1) != 0; });
+}
+
+bool MappedFile::lives_in_memory() const {
+#if defined(__linux__)
+  constexpr uint32_t kTmpfs = 0x01021994, kRamfs = 0x858458f6;
+  struct statfs system{};
+  if (::fstatfs(file_.descriptor(), &system) != 0) return false;
+  const auto type = static_cast<uint32_t>(system.f_type);
+  return type == kTmpfs || type == kRamfs;
+#else
+  return false;
+#endif
+}
+
+}  // namespace lowrank::os

@@ -1,0 +1,50 @@
+// A file mapped for reading, whose pages come and go as they are told to: what is brought in, what is given back, and
+// how much of it is in memory at the moment. Linux does all of it to the page. On other systems with POSIX mappings
+// giving back is advice that the system may not take, so what stays in memory is its decision.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "os/file.h"
+
+namespace lowrank::os {
+
+/// Bytes of a page of this system; a power of two.
+int64_t page_bytes();
+
+/// A whole file, mapped read-only. Addresses stay valid as long as the object; any thread may use it. Whoever shortens
+/// the file meanwhile ends the process (SIGBUS), as with every mapped file: replace files by renaming.
+class MappedFile {
+ public:
+  /// Throws Error("FILE_FORMAT") naming the path and the system's reason.
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+
+  const std::string& path() const { return file_.path(); }
+  int64_t bytes() const { return bytes_; }
+  const std::byte* data() const { return data_; }
+
+  /// Asks for the whole file to be read in the background.
+  void prefetch() const;
+
+  /// From now on nothing is read but what is touched or loaded: the system no longer guesses what comes next.
+  void expect_no_order() const;
+  /// Reads the range into memory and returns when it is there. Throws Error("FILE_FORMAT") when reading fails.
+  void load(int64_t offset, int64_t bytes) const;
+  /// Takes the pages that lie wholly within the range out of this process and out of the page cache. They are read again
+  /// when they are touched. Pages that another process has mapped stay.
+  void drop(int64_t offset, int64_t bytes) const;
+
+  /// Bytes of the file's pages that are in memory, whoever brought them there; -1 where the system does not say.
+  int64_t resident_bytes() const;
+  /// Whether the file system keeps its files in memory (tmpfs), so that nothing can be given back.
+  bool lives_in_memory() const;
+
+ private:
+  File file_;
+  int64_t bytes_ = 0;
+  const std::byte* data_ = nullptr;
+};
+
+}  // namespace lowrank::os

@@ -1,0 +1,73 @@
+// What a mapped file holds in memory is what it was told to hold, to the page, as the system counts it.
+#include "os/mapped_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "check.h"
+#include "temporary_file.h"
+
+using namespace lowrank;
+
+namespace {
+
+std::vector<uint8_t> counted(int64_t bytes) {
+  std::vector<uint8_t> content(static_cast<size_t>(bytes));
+  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i / 4096 + i);
+  return content;
+}
+
+/// Only clean pages can be given back.
+void sync(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY);
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+}  // namespace
+
+TEST("a mapped file has the bytes of the file") {
+  const std::vector<uint8_t> content = counted(3 * 4096 + 5);
+  const test::TemporaryFile written(content);
+  const os::MappedFile file(written.path());
+  CHECK_EQ(file.bytes(), static_cast<int64_t>(content.size()));
+  CHECK(std::memcmp(file.data(), content.data(), content.size()) == 0);
+}
+
+TEST("an empty file and a missing one are not mapped") {
+  const test::TemporaryFile empty(std::vector<uint8_t>{});
+  CHECK_THROWS(os::MappedFile(empty.path()), "is empty");
+  CHECK_THROWS(os::MappedFile("/no/such/model.weights"), "/no/such/model.weights cannot be opened: No such file");
+}
+
+TEST("of a mapped file what is loaded is in memory and what is dropped is not") {
+  const int64_t page = os::page_bytes(), pages = 2000;
+  const std::vector<uint8_t> content = counted(pages * page - 7);
+  const test::TemporaryFile written(content);
+  sync(written.path());
+  const os::MappedFile file(written.path());
+  if (file.lives_in_memory() || file.resident_bytes() < 0) SKIP("this file system keeps its pages in memory");
+  file.expect_no_order();
+  file.drop(0, file.bytes());
+  CHECK_EQ(file.resident_bytes(), 0);
+  file.load(100 * page, 300 * page);
+  CHECK_EQ(file.resident_bytes(), 300 * page);
+  // Touching what was loaded brings in nothing else.
+  CHECK(std::memcmp(file.data() + 100 * page, content.data() + 100 * page, 300 * page) == 0);
+  CHECK_EQ(file.resident_bytes(), 300 * page);
+  // A page that reaches out of the range stays.
+  file.drop(100 * page + 1, 200 * page);
+  CHECK_EQ(file.resident_bytes(), 101 * page);
+  // What is touched without having been loaded comes in alone.
+  CHECK_EQ(static_cast<uint8_t>(file.data()[1000 * page]), content[1000 * page]);
+  CHECK_EQ(file.resident_bytes(), 102 * page);
+  file.load(0, file.bytes());
+  CHECK_EQ(file.resident_bytes(), pages * page);
+  file.drop(0, file.bytes());
+  CHECK_EQ(file.resident_bytes(), 0);
+  CHECK(std::memcmp(file.data(), content.data(), content.size()) == 0);
+}
