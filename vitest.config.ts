@@ -5,6 +5,8 @@ export default defineConfig({
     // Some tests run real training steps or compilers, on machines that may be busy.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // What tests load is nothing to keep.
+    env: { LOWRANK_WEIGHT_CACHE: 'off' },
     projects: [
       {
         extends: true,

@@ -15,6 +15,7 @@ import { readRopeFactors } from './files/rope-factors.js'
 import { loadTokenizer, type TokenizerSource } from './files/tokenizer.js'
 import { readTokenizerSource } from './files/tokenizer-source.js'
 import type { Graph } from './graph/graph.js'
+import { holdWeights } from './held-weights.js'
 import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
 import { addon, type PlanOptions, type Precision } from './native/addon.js'
@@ -22,7 +23,7 @@ import { translated } from './native/errors.js'
 import { Lifetime, Turns } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
-import { nearest, parseOptions } from './schema.js'
+import { flag, nearest, parseOptions } from './schema.js'
 import {
   type AdapterDescription,
   describeAdapter,
@@ -58,7 +59,6 @@ import type { TrainStep } from './train/steps.js'
 import {
   chooseQuantization,
   type LoadProgress,
-  loadWeights,
   matchWeights,
   storageFormats,
   storedQuantization,
@@ -88,6 +88,11 @@ export interface LoadOptions extends HubOptions {
   precision?: PrecisionOption
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
   threads?: number | 'auto'
+  /**
+   * Keep the weights on the disk as they are held, where quantising them took more than half a second, and map them from
+   * there the next time. Default true; see `LOWRANK_WEIGHT_CACHE`.
+   */
+  cacheWeights?: boolean
   /** Called after every tensor. */
   onProgress?: (progress: LoadProgress) => void
 }
@@ -97,6 +102,7 @@ const loadSchema = z.strictObject({
   defaultQuantization: quantizationSchema.default('none'),
   precision: precisionSchema,
   threads: threadsSchema,
+  cacheWeights: flag().default(true),
 })
 
 /**
@@ -125,16 +131,23 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
   const usual = quantizationOf(given.defaultQuantization)
-  const quantization = chooseQuantization(name, storedQuantization(graph, dtypeOf), asked, usual)
+  const stored = storedQuantization(graph, dtypeOf)
+  const quantization = chooseQuantization(name, stored, asked, usual)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
   const native = translated(() => addon().createModel(graph))
   try {
-    await loadWeights(native, sources, formats, {
-      ...(onProgress ? { onProgress } : {}),
-      ...(signal ? { signal } : {}),
-    })
+    const origin = { path: located.path, fingerprint: files.fingerprint, quantization: quantization.type }
+    await holdWeights(
+      { native, graph, sources, formats, origin },
+      {
+        // What is in the files as it is held is as good as a file of ours.
+        cached: given.cacheWeights && quantization.type !== 'none' && stored === undefined,
+        ...(onProgress ? { onProgress } : {}),
+        ...(signal ? { signal } : {}),
+      },
+    )
   } catch (error) {
     native.dispose()
     throw error

@@ -54,6 +54,16 @@ export function word<const Words extends readonly [string, ...string[]]>(words: 
   return z.enum(words, { error: `one of ${words.join(', ')}` })
 }
 
+const UNITS = ['', 'K', 'M', 'G', 'T']
+
+/** A size in bytes, or with a unit, as in 500MB (decimal) and 8GiB (binary); undefined for what is none, or 0. */
+export function parseBytes(text: string): number | undefined {
+  const [, digits, prefix = '', binary] = /^(\d+(?:\.\d+)?) ?(?:([KMGT]?)(i?)B)?$/i.exec(text) ?? []
+  const power = UNITS.indexOf(prefix.toUpperCase())
+  const value = Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power)
+  return Number.isSafeInteger(value) && value > 0 ? value : undefined
+}
+
 export type JsonSchema = { [key: string]: unknown }
 
 /** A schema as JSON Schema (2020-12), of what may be given: what has a default may be absent. */

@@ -143,12 +143,17 @@ export interface LoadProgress {
   totalBytes: number
 }
 
+export interface LoadControl {
+  onProgress?: (progress: LoadProgress) => void
+  signal?: AbortSignal
+}
+
 /** Brings the weights into memory one after the other. An abort rejects with the signal's reason. */
 export async function loadWeights(
   native: NativeModel,
   sources: readonly TensorSource[],
   formats: Readonly<Record<string, StorageFormat>>,
-  options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal } = {},
+  options: LoadControl = {},
 ): Promise<void> {
   const totalBytes = sources.reduce((sum, source) => sum + source.bytes, 0)
   let loadedBytes = 0

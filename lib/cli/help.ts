@@ -1,5 +1,6 @@
 /** What verbs share in how they are described and how their flags are read. */
 import { type Command, InvalidArgumentError } from 'commander'
+import { parseBytes } from '../schema.js'
 
 /** Adds example calls to a verb's help. */
 export function examples(command: Command, lines: readonly string[]): void {
@@ -25,14 +26,10 @@ export function numberFlag(low: number, high: number): (text: string) => number 
   }
 }
 
-const UNITS = ['', 'K', 'M', 'G', 'T']
-
 /** Parser of a flag that takes a size: bytes, or with a unit, as in 500MB (decimal) and 8GiB (binary). */
 export function bytesFlag(text: string): number {
-  const [, digits, prefix = '', binary] = /^(\d+(?:\.\d+)?) ?(?:([KMGT]?)(i?)B)?$/i.exec(text) ?? []
-  const power = UNITS.indexOf(prefix.toUpperCase())
-  const value = Math.floor(Number(digits) * (binary ? 1024 : 1000) ** power)
-  if (Number.isSafeInteger(value) && value > 0) return value
+  const value = parseBytes(text)
+  if (value !== undefined) return value
   throw new InvalidArgumentError('Expected a number of bytes, or one with a unit, as in 500MB or 8GiB.')
 }
 

@@ -12,6 +12,8 @@ export interface HubSettings {
   endpoint: string
   /** Folder that holds `models--owner--name`. */
   cacheDir: string
+  /** Folder in which libraries keep what they make of models, each in a folder of its own. */
+  assetsDir: string
   /** Access token; sent to the endpoint only. */
   token: string | undefined
   /** Whether the network must be left alone. */
@@ -36,6 +38,7 @@ export function hubSettings(env: Environment = process.env): HubSettings {
   return {
     endpoint: endpointFrom(env.HF_ENDPOINT),
     cacheDir: resolve(expanded(cache, env)),
+    assetsDir: resolve(expanded(env.HF_ASSETS_CACHE || join(home, 'assets'), env)),
     token: isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN) ? undefined : tokenFrom(env, expanded(home, env)),
     offline: isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE),
     refresh: isTrue(env.LOWRANK_HUB_REFRESH),

@@ -391,6 +391,11 @@ export interface NativeModel {
   /** Reads one weight from its file into `format`, in chunks and once; never holds a full-precision copy beside it. */
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
   /**
+   * Takes all weights from a weight file, where they stay. Rejects with FILE_FORMAT for a file that cannot be read, or is
+   * not of these formats and this key.
+   */
+  mapWeights(path: string, key: string, formats: Readonly<Record<string, StorageFormat>>): Job<void>
+  /**
    * Rows of a loaded weight in a file's type; quantised weights are dequantised first. Rejects with CONFIG for numbers
    * that the type cannot hold.
    */
@@ -403,6 +408,17 @@ export interface NativeModel {
   packed(name: string): Job<PackedWeight>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
+  dispose(): void
+}
+
+/** A weight file in the making: a model's weights as they are held in memory. Rejects with WRITE when the disk refuses. */
+export interface NativeWeightFile {
+  /** Reads one weight from its file, as `loadWeight` does, and writes it; it is not kept in memory. */
+  store(name: string, source: TensorSource): Job<void>
+  /** Writes a loaded weight of the model. */
+  copy(name: string): Job<void>
+  /** Ends the file, which counts for nothing before, and brings it to the disk. */
+  finish(): Job<void>
   dispose(): void
 }
 
@@ -499,6 +515,19 @@ export interface NativeAddon {
     weights?: readonly number[],
     ranks?: readonly number[],
   ): NativeSession
+  /**
+   * Creates a file for the weights of a model, and takes its room on the disk. `key` says what they are made of: who reads
+   * the file has to name the same. `putAway`: keep no more than a weight of it in the page cache. Throws WRITE.
+   */
+  createWeightFile(
+    model: NativeModel,
+    options: {
+      path: string
+      key: string
+      formats: Readonly<Record<string, StorageFormat>>
+      putAway?: boolean
+    },
+  ): NativeWeightFile
   /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
   plan(
     graph: Graph,

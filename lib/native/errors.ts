@@ -14,6 +14,7 @@ import {
   OutOfMemoryError,
   ShapeError,
   UnsupportedError,
+  WriteError,
 } from '../errors.js'
 
 /** Every code that the native side throws. */
@@ -28,6 +29,7 @@ export const CLASSES = {
   OUT_OF_MEMORY: OutOfMemoryError,
   SHAPE: ShapeError,
   UNSUPPORTED: UnsupportedError,
+  WRITE: WriteError,
 }
 
 /** The same error as one of ours, if its code says that it is; anything else passes through. */

@@ -13,6 +13,7 @@
 #include "optim/step.h"
 #include "os/process_memory.h"
 #include "runtime/decompose_weight.h"
+#include "runtime/weight_file.h"
 
 namespace lowrank::addon {
 namespace {
@@ -20,7 +21,7 @@ namespace {
 /// State of one JavaScript environment; nothing hangs on globals, so worker threads can load the addon too.
 struct Environment {
   std::shared_ptr<Channel> channel;
-  Napi::FunctionReference model, adapter, session;
+  Napi::FunctionReference model, adapter, session, weight_file;
 };
 
 Environment& environment(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
@@ -93,6 +94,15 @@ class Handle : public Napi::ObjectWrap<Self> {
   int64_t bytes_ = 0;
 };
 
+/// The format of every weight of a graph, from an object by name.
+std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value) {
+  const Fields by_name(value, "formats");
+  std::vector<StorageFormat> formats;
+  for (const GraphWeight& weight : graph.weights)
+    formats.push_back(to_storage_format(by_name.get(weight.name.c_str())));
+  return formats;
+}
+
 class ModelHandle : public Handle<ModelHandle, Model> {
  public:
   static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 1};
@@ -105,6 +115,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "NativeModel",
                        {InstanceMethod<&ModelHandle::load_weight>("loadWeight"),
+                        InstanceMethod<&ModelHandle::map_weights>("mapWeights"),
                         InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"),
                         InstanceMethod<&ModelHandle::missing>("missing"),
                         InstanceMethod<&ModelHandle::packed>("packed"),
@@ -145,6 +156,38 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     });
   }
 
+  Napi::Value map_weights(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto model = payload(env);
+      const std::string path = info[0].ToString(), key = info[1].ToString();
+      const std::vector<StorageFormat> formats = to_formats(model->graph, info[2]);
+      struct Mapped {
+        std::shared_ptr<const WeightFile> file;
+        std::vector<Weight> weights;
+      };
+      return environment(env).channel->start<Mapped>(
+          env,
+          [model, path, key, formats](Context&, const CancelFlag&) {
+            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path), {}};
+            mapped.file->file().prefetch();
+            for (size_t i = 0; i < model->weights.size(); ++i)
+              mapped.weights.push_back(WeightFile::weight(mapped.file, static_cast<int>(i)));
+            return mapped;
+          },
+          [model](Napi::Env e, Mapped& mapped) -> Napi::Value {
+            for (size_t i = 0; i < mapped.weights.size(); ++i) {
+              place(e, *model, static_cast<int>(i), mapped.weights[i]);
+              const WeightPlace& there = mapped.file->layout().places[i];
+              if (there.vector) continue;
+              model->mapped.emplace_back(Category::weights, there.elements());
+              model->mapped.emplace_back(Category::quantization_constants, there.constants());
+            }
+            return e.Undefined();
+          });
+    });
+  }
+
   Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which they take
   Napi::Value merge_weight(const Napi::CallbackInfo& info);
   Napi::Value decompose(const Napi::CallbackInfo& info);
@@ -171,6 +214,20 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     });
   }
 
+  /// Placed on JavaScript's thread, which reads the list, and once: no session sees a weight change.
+  static void place(Napi::Env env, Model& model, int index, Weight& weight) {
+    if (model.weights[index]) throw to_js(env, "CONFIG", "weight '" + model.graph.weights[index].name + "' is already loaded");
+    model.weights[index] = std::move(weight);
+  }
+
+  Napi::Value missing(const Napi::CallbackInfo& info) {
+    const std::vector<std::string> names = payload(info.Env())->missing();
+    Napi::Array array = Napi::Array::New(info.Env(), names.size());
+    for (uint32_t i = 0; i < names.size(); ++i) array.Set(i, names[i]);
+    return array;
+  }
+
+ public:
   /// The place of a weight that the graph declares.
   static int declared(const Model& model, const std::string& name) {
     const auto found = model.graph.weight_of_name.find(name);
@@ -183,18 +240,72 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     if (!model.weights[index]) fail("CONFIG", "weight '", name, "' is not loaded");
     return index;
   }
+};
 
-  /// Placed on JavaScript's thread, which reads the list, and once: no session sees a weight change.
-  static void place(Napi::Env env, Model& model, int index, Weight& weight) {
-    if (model.weights[index]) throw to_js(env, "CONFIG", "weight '" + model.graph.weights[index].name + "' is already loaded");
-    model.weights[index] = std::move(weight);
+/// A weight file in the making, and the model that it is of.
+struct WeightFileInMaking {
+  WeightFileInMaking(std::shared_ptr<const Model> of, const std::vector<StorageFormat>& formats, std::string key,
+                     const std::string& path, bool put_away)
+      : model(std::move(of)), writer(model->graph, formats, std::move(key), path, put_away) {}
+  std::shared_ptr<const Model> model;
+  WeightFileWriter writer;
+};
+
+class WeightFileHandle : public Handle<WeightFileHandle, WeightFileInMaking> {
+ public:
+  static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 4};
+  static constexpr const char* kName = "a weight file";
+
+  explicit WeightFileHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    guarded(info.Env(), [&] {
+      const auto model = ModelHandle::unwrap(info[0]).payload(info.Env());
+      const Fields options(info[1], "weight file");
+      const std::vector<StorageFormat> formats = to_formats(model->graph, options.get("formats"));
+      hold(info.Env(),
+           std::make_shared<WeightFileInMaking>(model, formats, options.text("key"), options.text("path"),
+                                                options.flag("putAway", false)),
+           0);
+    });
   }
 
-  Napi::Value missing(const Napi::CallbackInfo& info) {
-    const std::vector<std::string> names = payload(info.Env())->missing();
-    Napi::Array array = Napi::Array::New(info.Env(), names.size());
-    for (uint32_t i = 0; i < names.size(); ++i) array.Set(i, names[i]);
-    return array;
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeWeightFile",
+                       {InstanceMethod<&WeightFileHandle::store>("store"), InstanceMethod<&WeightFileHandle::copy>("copy"),
+                        InstanceMethod<&WeightFileHandle::finish>("finish"), dispose_method()});
+  }
+
+ private:
+  /// A job that writes.
+  Napi::Value write(Napi::Env env, std::function<void(Context&, const CancelFlag&, WeightFileInMaking&)> work) {
+    const auto file = payload(env);
+    return environment(env).channel->start<bool>(
+        env, [file, work = std::move(work)](Context& context, const CancelFlag& cancel) { return work(context, cancel, *file), true; },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); });
+  }
+
+  Napi::Value store(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const int index = ModelHandle::declared(*payload(info.Env())->model, info[0].ToString());
+      const TensorSource source = to_tensor_source(info[1]);
+      return write(info.Env(), [index, source](Context& context, const CancelFlag& cancel, WeightFileInMaking& file) {
+        LoadOptions options;
+        options.cancel = cancel.get();
+        file.writer.store(context.pool, source, index, options);
+      });
+    });
+  }
+
+  Napi::Value copy(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const int index = ModelHandle::loaded(*payload(info.Env())->model, info[0].ToString());
+      return write(info.Env(), [index](Context&, const CancelFlag&, WeightFileInMaking& file) {
+        file.writer.write(index, file.model->weights[index]);
+      });
+    });
+  }
+
+  Napi::Value finish(const Napi::CallbackInfo& info) {
+    return write(info.Env(), [](Context&, const CancelFlag&, WeightFileInMaking& file) { file.writer.finish(); });
   }
 };
 
@@ -830,10 +941,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
   return guarded(env, [&] {
     Graph graph = to_graph(info[0]);
     graph.check();
-    const Fields formats_by_name(info[1], "formats");
-    std::vector<StorageFormat> formats;
-    for (const GraphWeight& weight : graph.weights)
-      formats.push_back(to_storage_format(formats_by_name.get(weight.name.c_str())));
+    const std::vector<StorageFormat> formats = to_formats(graph, info[1]);
     if (!info[2].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
     const Napi::Array list = info[2].As<Napi::Array>();
     std::vector<AdapterSpec> specs;
@@ -885,6 +993,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   state->model = Napi::Persistent(ModelHandle::define(env));
   state->adapter = Napi::Persistent(AdapterHandle::define(env));
   state->session = Napi::Persistent(SessionHandle::define(env));
+  state->weight_file = Napi::Persistent(WeightFileHandle::define(env));
   env.SetInstanceData(state);
   // Runs when the event loop drains or a worker ends, but not on process.exit(): lib/native/addon.ts covers that door.
   env.AddCleanupHook([channel = state->channel] { channel->close(); });
@@ -901,6 +1010,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("createModel", create<&Environment::model>);
   method("createAdapter", create<&Environment::adapter>);
   method("createSession", create<&Environment::session>);
+  method("createWeightFile", create<&Environment::weight_file>);
   method("plan", plan);
   method("dump", dump);
   method("shutdown", shutdown);

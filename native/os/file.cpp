@@ -74,4 +74,57 @@ void File::drop([[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t bytes)
 #endif
 }
 
+NewFile::NewFile(const std::string& path, int64_t bytes) : path_(path), bytes_(bytes) {
+  do {
+    descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EINTR);
+  if (descriptor_ < 0) refused();
+  if (::ftruncate(descriptor_, bytes) == 0) {
+#if defined(__linux__)
+    // File systems that cannot take room ahead say so; on them a full disk shows in a write.
+    if (::fallocate(descriptor_, 0, 0, bytes) == 0 || errno == EOPNOTSUPP) return;
+#else
+    return;
+#endif
+  }
+  const int error = errno;
+  ::close(descriptor_);
+  ::unlink(path.c_str());
+  errno = error;
+  refused();
+}
+
+NewFile::~NewFile() { ::close(descriptor_); }
+
+void NewFile::refused() const {
+  fail("WRITE", "cannot write ", path_, " (", bytes_, " bytes): ", reason(), "; nothing was left half written");
+}
+
+void NewFile::write(const void* data, int64_t bytes, int64_t offset) const {
+  for (int64_t done = 0; done < bytes;) {
+    const ssize_t written = ::pwrite(descriptor_, static_cast<const char*>(data) + done,
+                                     static_cast<size_t>(bytes - done), static_cast<off_t>(offset + done));
+    if (written >= 0)
+      done += written;
+    else if (errno != EINTR)
+      refused();
+  }
+}
+
+void NewFile::put_away(int64_t offset, int64_t bytes) const {
+#if defined(__linux__)
+  if (::sync_file_range(descriptor_, offset, bytes,
+                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0)
+    refused();
+  (void)::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_DONTNEED);
+#else
+  (void)offset, (void)bytes;
+  sync();
+#endif
+}
+
+void NewFile::sync() const {
+  if (::fsync(descriptor_) != 0) refused();
+}
+
 }  // namespace lowrank::os

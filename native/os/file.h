@@ -1,4 +1,4 @@
-// Reading files: a descriptor that closes itself, positioned reads that survive interruption, and hints to the page
+// Files: a descriptor that closes itself, positioned reads and writes that survive interruption, and hints to the page
 // cache, so that streaming a model larger than memory does not push everything else out.
 #pragma once
 
@@ -35,6 +35,30 @@ class File {
 
  private:
   std::string path_;
+  int descriptor_ = -1;
+};
+
+/// A file that is being made. What becomes of it, and under which name, is for others to decide.
+class NewFile {
+ public:
+  /// Creates it and takes the room, so that a full disk is noticed before there is anything to lose. Throws
+  /// Error("WRITE") naming the path and the system's reason, also where something stands there already.
+  NewFile(const std::string& path, int64_t bytes);
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile();
+
+  /// Throws Error("WRITE") when the system refuses.
+  void write(const void* data, int64_t bytes, int64_t offset) const;
+  /// Brings the range to the disk and lets go of its pages.
+  void put_away(int64_t offset, int64_t bytes) const;
+  /// Brings everything to the disk.
+  void sync() const;
+
+ private:
+  [[noreturn]] void refused() const;
+  std::string path_;
+  int64_t bytes_;
   int descriptor_ = -1;
 };
 

@@ -55,8 +55,6 @@ constexpr SourceFormat kSourceFormats[] = {
 
 const SourceFormat& format_of(SourceDtype dtype) { return kSourceFormats[static_cast<int>(dtype)]; }
 
-bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
-
 int64_t bytes_of(SourceDtype dtype, int64_t elements) {
   return elements / format_of(dtype).elements * format_of(dtype).bytes;
 }

@@ -19,6 +19,7 @@ namespace lowrank {
 struct Model {
   Graph graph;
   std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
+  std::vector<Claim> mapped;    // of weights that lie in a file
 
   explicit Model(Graph described);
   std::vector<std::string> missing() const;

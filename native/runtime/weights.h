@@ -38,6 +38,8 @@ enum class SourceDtype : uint8_t {
   int8
 };
 const char* name_of(SourceDtype dtype);
+/// Whether tensors are codes with scales of their own in the file.
+constexpr bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
 /// How a weight is held in memory; the formats called double also quantise the absmax values.
 enum class StorageFormat : uint8_t { f32, bf16, f16, nf4, nf4_double, fp4, fp4_double, int8 };
@@ -113,6 +115,8 @@ class Weight {
 
   /// Elements, or codes in the order of quant/weight.h.
   void* data() const { return elements_.data(); }
+  /// All of the absmax values, as they lie in memory; null unless the weight is quantised.
+  const void* constants() const { return constants_.data(); }
   /// nf4, fp4: one fp32 a block. int8: one a row. Else null.
   float* absmax() const;
   /// nf4_double, fp4_double: one code a block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.

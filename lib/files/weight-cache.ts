@@ -1,0 +1,120 @@
+/**
+ * Weights as they are held in memory, kept on the disk so that they are quantised once and mapped from then on: one file
+ * for each model, its content and how it is held. What is there may be removed at any time; it is made again.
+ */
+import { createHash } from 'node:crypto'
+import { readdir, rename, rm, stat, utimes } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { ConfigError } from '../errors.js'
+import { parseBytes } from '../schema.js'
+import { finished, syncFolder, temporaryBeside } from './atomic.js'
+import { makeFolder } from './atomic-folder.js'
+import { hubSettings } from './hub-settings.js'
+
+export interface WeightCacheSettings {
+  folder: string
+  /** Whether files stay there. */
+  keeps: boolean
+  /** Most bytes of all files together; the ones that were not used for longest go first. */
+  limitBytes: number
+}
+
+const DEFAULT_LIMIT = 20 * 2 ** 30
+const ENDING = '.weights'
+const ABANDONED_MS = 24 * 3600 * 1000
+
+/** @throws ConfigError when LOWRANK_WEIGHT_CACHE_LIMIT is no size */
+export function weightCacheSettings(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): WeightCacheSettings {
+  const place = env.LOWRANK_WEIGHT_CACHE ?? ''
+  const off = /^(0|off|no|false)$/i.test(place)
+  const given = env.LOWRANK_WEIGHT_CACHE_LIMIT || undefined
+  const limitBytes = given === undefined ? DEFAULT_LIMIT : parseBytes(given)
+  if (limitBytes === undefined)
+    throw new ConfigError(
+      `LOWRANK_WEIGHT_CACHE_LIMIT is ${JSON.stringify(given)}, expected a size such as 20GiB.`,
+      { value: given },
+    )
+  const folder = off || place === '' ? join(hubSettings(env).assetsDir, 'lowrank', 'weights') : resolve(place)
+  return { folder, keeps: !off, limitBytes }
+}
+
+/** What a weight file is made of. */
+export interface WeightOrigin {
+  /** Path of the model, for the name of the file. */
+  path: string
+  /** Content hash of the model's files. */
+  fingerprint: string
+  /** Files that hold the tensors. */
+  files: readonly string[]
+  /** How the linears are held, for the name of the file. */
+  quantization: string
+  /** How each weight is held. */
+  formats: Readonly<Record<string, string>>
+}
+
+/**
+ * The key that the file has to carry: content, formats and, since the content hash takes samples only, when the model's
+ * files were last written.
+ */
+export async function weightKey({ fingerprint, files, formats }: WeightOrigin): Promise<string> {
+  const times = await Promise.all([...new Set(files)].map(async (file) => (await stat(file)).mtimeMs))
+  return createHash('sha256')
+    .update(JSON.stringify([fingerprint, times, formats]))
+    .digest('hex')
+}
+
+/** Path of the file, in words that tell the user what it is. */
+export function weightPath(folder: string, { path, quantization }: WeightOrigin, key: string): string {
+  const name = basename(path, '.gguf').replace(/[^\w.-]+/g, '_')
+  return join(folder, `${name}.${quantization}.${key.slice(0, 16)}${ENDING}`)
+}
+
+/** Notes that the file was used. */
+export async function touchWeightFile(path: string): Promise<void> {
+  const now = new Date()
+  await utimes(path, now, now).catch(() => undefined)
+}
+
+/**
+ * @param write puts the file under the name that it is given; if it throws, nothing is left behind
+ * @throws WriteError when the file system refuses
+ */
+export async function writeWeightFile(
+  path: string,
+  write: (temporary: string) => Promise<void>,
+): Promise<void> {
+  await makeFolder(dirname(path))
+  const temporary = temporaryBeside(path)
+  try {
+    await write(temporary)
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  } finally {
+    finished(temporary)
+  }
+  await syncFolder(dirname(path))
+}
+
+/** Removes what was not used for longest until so many bytes more fit, and what was left half written long ago. */
+export async function makeRoom({ folder, limitBytes }: WeightCacheSettings, bytes: number): Promise<void> {
+  const names = await readdir(folder).catch(() => [])
+  const files: { path: string; size: number; used: number }[] = []
+  for (const name of names) {
+    const path = join(folder, name)
+    const stats = await stat(path).catch(() => undefined)
+    if (stats === undefined) continue
+    if (name.endsWith(ENDING)) files.push({ path, size: stats.size, used: stats.mtimeMs })
+    else if (/^\.lowrank-.*\.tmp$/.test(name) && Date.now() - stats.mtimeMs > ABANDONED_MS)
+      await rm(path, { force: true })
+  }
+  let total = bytes + files.reduce((sum, { size }) => sum + size, 0)
+  for (const { path, size } of files.sort((a, b) => a.used - b.used)) {
+    if (total <= limitBytes) return
+    await rm(path, { force: true })
+    total -= size
+  }
+}

@@ -1,0 +1,86 @@
+// A model's weights in one file, byte for byte as they are held in memory, so that loading them again is mapping the
+// file: no decoding, no quantising. It is made and read on one machine; whatever does not fit is made anew.
+//
+//   header    magic, version, page size, number of weights, bytes of the file, key, checksum; then a record a weight
+//   vectors   norms and biases one after the other
+//   matrices  in the order of the graph, so layer by layer, each from a page of its own: elements, then constants
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "os/mapped_file.h"
+#include "runtime/weights.h"
+
+namespace lowrank {
+
+/// Where a weight lies in the file. Its constants follow its elements, aligned to kWeightAlignment.
+struct WeightPlace {
+  StorageFormat format = StorageFormat::f32;
+  int64_t rows = 0, cols = 0;
+  int64_t offset = 0;
+  bool vector = false;
+
+  int64_t elements() const { return weight_bytes(format, rows, cols); }
+  int64_t constants() const { return constants_bytes(format, rows, cols); }
+  int64_t constants_offset() const;
+  int64_t end() const { return constants_offset() + constants(); }
+};
+inline constexpr int64_t kWeightAlignment = 64;
+
+/// Follows from shapes, formats and the page size alone.
+struct WeightLayout {
+  WeightLayout(const Graph& graph, const std::vector<StorageFormat>& formats);
+  std::vector<WeightPlace> places;  // parallel to graph.weights
+  int64_t bytes = 0;                // of the file
+};
+
+/// A weight file in the making. It counts for nothing before `finish`.
+class WeightFileWriter {
+ public:
+  /// @param key names what the weights are made of; a file is only read by who asks for the same
+  /// @param put_away keeps no more than one weight in the page cache, for models larger than memory
+  /// Throws Error("WRITE") as os::NewFile.
+  WeightFileWriter(const Graph& graph, const std::vector<StorageFormat>& formats, std::string key,
+                   const std::string& path, bool put_away);
+
+  /// Each weight once, in any order.
+  void write(int index, const Weight& weight);
+  /// Loads a weight from its tensor and writes it: a table some rows at a time, so that it need not fit into memory.
+  void store(Pool& pool, const TensorSource& source, int index, const LoadOptions& options = {});
+  /// Writes the header and brings all to the disk. Throws Error("INTERNAL") when a weight is missing.
+  void finish();
+
+  const WeightLayout& layout() const { return layout_; }
+
+ private:
+  WeightLayout layout_;
+  std::vector<std::string> names_;
+  std::string key_;
+  os::NewFile file_;
+  bool put_away_;
+  std::vector<float> absmax_offsets_;
+  std::vector<bool> written_;
+};
+
+/// A weight file that was opened, checked against what it should hold, and mapped.
+class WeightFile {
+ public:
+  /// Throws Error("FILE_FORMAT") where the file cannot be read, or is not of this model, these formats and this key.
+  WeightFile(const Graph& graph, const std::vector<StorageFormat>& formats, const std::string& key,
+             const std::string& path);
+
+  const WeightLayout& layout() const { return layout_; }
+  const os::MappedFile& file() const { return file_; }
+  /// A matrix where it lies, kept by `self`; a vector in memory of its own.
+  static Weight weight(const std::shared_ptr<const WeightFile>& self, int index);
+
+ private:
+  WeightLayout layout_;
+  os::MappedFile file_;
+  std::vector<float> absmax_offsets_;
+};
+
+}  // namespace lowrank
