@@ -132,7 +132,7 @@ export class Adapter {
       base: this.#base,
       adapter: this.#state,
       options: parsed,
-      plans: trainingPlans(this.strategy, parsed, this.#base.precision, evaluates),
+      plans: trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates),
       data: (now) =>
         prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
       outputDir,

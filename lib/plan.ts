@@ -102,7 +102,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
     quantization,
     plan: (changes = {}) => {
       const { evaluates, ...shape } = { ...given, ...changes }
-      const plans = trainingPlans(given.strategy, shape, precision, evaluates)
+      const plans = trainingPlans(spec, shape, precision, evaluates)
       return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
     },
   }

@@ -12,7 +12,7 @@ import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy
 import { type Window, Windows } from '../train/batches.js'
 import type { TrainingState } from '../train/checkpoint.js'
 import type { Examples, RunData } from '../train/data.js'
-import { TRAIN_PLAN } from '../train/plans.js'
+import { apart, TRAIN_PLAN } from '../train/plans.js'
 import type { RunSetup } from '../train/run.js'
 import {
   countedRanks,
@@ -209,7 +209,8 @@ export class PrivateRounds implements Steps {
     if (drawn.length === 0) return
     const { data, rows } = this.#examples
     const own = Uint32Array.from(drawn, (member) => rows[member] as number)
-    const batches = new Batches(data, { ...options, rows: own, packing: false, shuffle: false })
+    const { spec } = this.#setup.adapter.description
+    const batches = new Batches(data, { ...apart(spec, options), rows: own, shuffle: false })
     const { clippingNorm } = this.#config
     for (let index = 0; index < batches.count(0); index++) {
       signal?.throwIfAborted()

@@ -142,7 +142,8 @@ export interface AdapterSpec {
   triplets?: Triplet[]
   /**
    * What private training clips one by one: the gradients of `examples`, or what `clients` changed in a round. Only A and
-   * B of low-rank slots may train, with nothing beside them. Default none.
+   * B of low-rank slots and copies of weights may train. With copies, or a slot at an embedding, plans of examples have
+   * one sequence. Default none.
    */
   privacy?: 'examples' | 'clients'
 }

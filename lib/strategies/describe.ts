@@ -19,7 +19,7 @@ import type {
 } from './strategy.js'
 import { checkPatterns, resolveTargets } from './targets.js'
 import { torchUniform } from './torch-random.js'
-import { checkTrained, trainsMore } from './trained.js'
+import { checkTrained } from './trained.js'
 
 /** Everything about an adapter but its numbers. */
 export interface AdapterDescription {
@@ -88,7 +88,7 @@ export function describeAdapter(
   const kroneckers = rules.kroneckers?.(strategy, targets) ?? []
   const factors = new Map<string, Factor>()
   const repeats: AdapterDescription['repeats'] = []
-  const copies = copiesOf(rules, strategy, weights, targets)
+  const copies = rules.copies?.(strategy, weights, targets) ?? []
   for (const factor of [...[...answers, ...kroneckers].flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
@@ -155,21 +155,6 @@ function checkEmbeddings(
   throw new ConfigError(
     `target_modules: strategy ${strategy.name} adapts linears, and ${embedding.path} is an embedding; leave it out, or adapt it with lora.`,
     { strategy: strategy.name, target: embedding.path },
-  )
-}
-
-function copiesOf(
-  rules: StrategyRules,
-  strategy: StrategyConfig,
-  weights: readonly WeightSite[],
-  targets: readonly LinearSite[],
-): Factor[] {
-  const copies = rules.copies?.(strategy, weights, targets)
-  if (copies !== undefined) return copies
-  if (!trainsMore(rules.targeting(strategy))) return []
-  throw new ConfigError(
-    `strategy ${strategy.name} trains its own factors alone, so modules_to_save and bias do not go with it; leave them out, or take lora.`,
-    { strategy: strategy.name },
   )
 }
 

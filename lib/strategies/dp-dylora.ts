@@ -184,8 +184,5 @@ export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {
   bases: loraRules.bases,
   trainable: 'what the wrapped adapter trains, from clipped contributions and noise',
   schema,
-  // What is clipped and noised is A and B of linears.
-  copies: () => undefined,
-  embeddings: () => false,
   privacy: ({ name, adapter, ...privacy }) => privacy,
 }

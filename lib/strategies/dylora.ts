@@ -112,21 +112,22 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
       // The projection would give ranks gradients that the step is not to train.
       return config.freezeA ? withFrozenA(own, false) : own
     }),
-  // Its optimiser counts the updates of each rank, and knows of nothing else.
-  copies: () => undefined,
+  // An embedding's A starts at zero, and would stay there.
+  embeddings: ({ freezeA }) => !freezeA,
   ranks: ({ r }) => r,
   atRank: cut,
   steps: drawnRanks,
 }
 
-/** The LoRA of the first ranks: rows of A, columns of B. */
+/** The LoRA of the first ranks: rows of A, columns of B, and what trains beside them as it is. */
 function cut(
   config: DyloraConfig,
   rank: number,
-  { factors }: AdapterDescription,
+  { factors, spec }: AdapterDescription,
   read: ReadFactor,
 ): Conversion {
   const whole = new Map(factors.map((factor) => [factor.name, factor]))
+  const ranked = new Set(spec.slots.flatMap(({ a, b }) => [a, b]))
   const rankPattern = Object.fromEntries(
     Object.entries(config.rankPattern).map(([pattern, own]) => [pattern, Math.min(own, rank)]),
   )
@@ -135,6 +136,7 @@ function cut(
     read: (name) => {
       const { rows, cols, role } = whole.get(name) as Factor
       const values = read(name)
+      if (!ranked.has(name)) return values
       if (role === 'a') return values.slice(0, Math.min(rows, rank) * cols)
       const kept = Math.min(cols, rank)
       const columns = new Float32Array(rows * kept)

@@ -4,8 +4,9 @@
  */
 import * as z from 'zod'
 import { deepFreeze, numberWithin, parseOptions, positive } from '../schema.js'
+import { dpDyloraRules } from './dp-dylora.js'
 import { lora } from './lora.js'
-import { plainRules, plainSchema, wrapping } from './plain.js'
+import { withWrappers, wrapping } from './plain.js'
 import type { Factor, KroneckerAdapter, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of LoRA+. */
@@ -22,9 +23,13 @@ export interface LoraPlusConfig extends StrategyConfig {
 /** What `loraPlus()` takes. */
 export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
 
+// Of private training the rates are those of a client's own steps, or of what is made of a sum with its noise: neither
+// touches what is promised.
+const adapters = withWrappers(dpDyloraRules)
+
 const schema = z.strictObject({
   name: z.literal('lora-plus'),
-  adapter: plainSchema.prefault({ name: 'lora' }).describe('What is trained.'),
+  adapter: adapters.schema.prefault({ name: 'lora' }).describe('What is trained.'),
   loraplusLrRatio: numberWithin(1, Number.MAX_VALUE, 'a number from 1')
     .default(16)
     .describe("The rate of `B` over that of `A`. The paper's script for RoBERTa has 80, its README 20."),
@@ -61,7 +66,7 @@ const regrouped = <Answer extends LinearAdapter | KroneckerAdapter>(answer: Answ
   ),
 })
 
-const inner = wrapping<LoraPlusConfig>(plainRules)
+const inner = wrapping<LoraPlusConfig>(adapters.rulesIn)
 
 export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   ...inner,
@@ -83,5 +88,5 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
     ]),
   linears: (config, sites) => inner.linears(config, sites).map(regrouped),
   kroneckers: (config, sites) => inner.kroneckers(config, sites).map(regrouped),
-  copies: (config, weights, adapted) => inner.copies(config, weights, adapted)?.map(inFastGroup),
+  copies: (config, weights, adapted) => inner.copies(config, weights, adapted).map(inFastGroup),
 }

@@ -40,6 +40,18 @@ export function plainRules(config: StrategyConfig): StrategyRules {
 }
 
 /**
+ * What a strategy takes that wraps any other: those that stand on their own, and some that wrap others themselves.
+ * @param wrappers rules of the latter
+ */
+export function withWrappers(...wrappers: readonly { name: string; schema: z.ZodObject }[]) {
+  return {
+    schema: z.discriminatedUnion('name', [...plainSchema.options, ...wrappers.map(({ schema }) => schema)]),
+    rulesIn: (config: StrategyConfig) =>
+      (wrappers.find(({ name }) => name === config.name) as StrategyRules | undefined) ?? plainRules(config),
+  }
+}
+
+/**
  * The rules of a strategy that wraps another: every answer is the wrapped adapter's, until the wrapper says otherwise.
  * @param rulesIn the rules of what a config wraps
  */
@@ -52,7 +64,7 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     groups: ({ adapter }) => rulesIn(adapter).groups(adapter),
     linears: ({ adapter }, sites) => rulesIn(adapter).linears(adapter, sites),
     kroneckers: ({ adapter }, sites) => rulesIn(adapter).kroneckers?.(adapter, sites) ?? [],
-    copies: ({ adapter }, weights, adapted) => rulesIn(adapter).copies?.(adapter, weights, adapted),
+    copies: ({ adapter }, weights, adapted) => rulesIn(adapter).copies?.(adapter, weights, adapted) ?? [],
     embeddings: ({ adapter }) => rulesIn(adapter).embeddings?.(adapter) ?? false,
     probe: (config) => {
       const probe = rulesIn(config.adapter).probe?.(config.adapter)

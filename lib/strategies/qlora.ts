@@ -7,7 +7,7 @@ import { deepFreeze, parseOptions } from '../schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { lora } from './lora.js'
 import { loraPlusRules } from './lora-plus.js'
-import { plainRules, plainSchema, wrapping } from './plain.js'
+import { withWrappers, wrapping } from './plain.js'
 import { nf4 } from './quantization.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
@@ -18,16 +18,13 @@ export interface QloraConfig extends StrategyConfig {
   readonly adapter: StrategyConfig
 }
 
-/** Strategies that wrap others and may be wrapped. */
-const wrappers = [loraPlusRules, dpDyloraRules] as unknown as readonly StrategyRules[]
-
-const adapterSchema = z
-  .discriminatedUnion('name', [...plainSchema.options, ...wrappers.map(({ schema }) => schema)])
-  .describe('What is trained over the 4-bit base, with its own options.')
+const adapters = withWrappers(loraPlusRules, dpDyloraRules)
 
 const schema = z.strictObject({
   name: z.literal('qlora'),
-  adapter: adapterSchema.prefault({ name: 'lora' }),
+  adapter: adapters.schema
+    .prefault({ name: 'lora' })
+    .describe('What is trained over the 4-bit base, with its own options.'),
 }) as unknown as z.ZodObject & z.ZodType<QloraConfig>
 
 /**
@@ -42,9 +39,7 @@ export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
   return deepFreeze(parseOptions(schema, given, { name: 'qlora()', spelling: 'camel' }))
 }
 
-const inner = wrapping<QloraConfig>(
-  (adapter) => wrappers.find(({ name }) => name === adapter.name) ?? plainRules(adapter),
-)
+const inner = wrapping<QloraConfig>(adapters.rulesIn)
 
 export const qloraRules: StrategyRules<QloraConfig> = {
   ...inner,

@@ -240,13 +240,9 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   kroneckers?(config: Config, sites: readonly LinearSite[]): KroneckerAdapter[]
   /**
    * Base weights that train, as copies; every initialiser is of kind `weight`. A weight with a name in several modules has
-   * a factor for each of its tensors. Absent or undefined: the strategy trains none.
+   * a factor for each of its tensors. Absent: the strategy trains none.
    */
-  copies?(
-    config: Config,
-    weights: readonly WeightSite[],
-    adapted: readonly LinearSite[],
-  ): Factor[] | undefined
+  copies?(config: Config, weights: readonly WeightSite[], adapted: readonly LinearSite[]): Factor[]
   /** Whether it adapts embeddings, too. Default: linears alone. */
   embeddings?(config: Config): boolean
   /** The form it is saved in, where its own factors are not what PEFT's files hold. */

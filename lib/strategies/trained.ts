@@ -9,11 +9,6 @@ import { enclosing, lastName, trainsWhole } from './targets.js'
 /** Of norms and biases, which train without weight decay, as transformers' trainer has it. */
 export const undecayedGroup: OptimizerGroup = { name: 'undecayed', learningRateFactor: 1, decays: false }
 
-/** Whether anything trains beside the factors. */
-export function trainsMore({ modulesToSave, bias = 'none' }: Targeting): boolean {
-  return (modulesToSave ?? []).length > 0 || bias !== 'none'
-}
-
 /**
  * Factors for the weights that train.
  * @param group of matrices

@@ -1,7 +1,5 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
-import type { PlanOptions, Precision } from '../native/addon.js'
-import { rulesOf } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
+import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
 import type { TrainOptions } from './options.js'
 
 /** Names of the plans of a training session. */
@@ -13,17 +11,15 @@ type Capacity = Pick<
   'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'
 >
 
-/** Plans for training by a strategy, and for the evaluations between. */
+/** Plans for training an adapter, and for the evaluations between. */
 export function trainingPlans(
-  strategy: StrategyConfig,
+  spec: AdapterSpec,
   options: Capacity,
   precision: Precision,
   evaluates: boolean,
 ): Record<string, PlanOptions> {
   const size = microBatchSize(options)
-  // Gradients of single examples are kept for each that a micro-batch may hold, so they are not packed.
-  const single = rulesOf(strategy).privacy?.(strategy)?.privacyUnit === 'example'
-  const own = single ? microBatchSize({ ...options, packing: false }) : size
+  const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const train: PlanOptions = { mode: 'train', ...own, precision, recompute: options.gradientCheckpointing }
   return evaluates
     ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision } }
@@ -36,6 +32,19 @@ export function evaluationPlans(
   precision: Precision,
 ): Record<string, PlanOptions> {
   return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options), precision } }
+}
+
+/**
+ * How examples go through a plan that clips the gradient of each: unpacked, since gradients are kept for as many as a
+ * micro-batch may hold, and one at a time where what trains are weights of the base or factors of an embedding, whose
+ * gradients are large and are made for a micro-batch as a whole.
+ */
+export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' | 'packing'>>(
+  { copies, slots }: Pick<AdapterSpec, 'copies' | 'slots'>,
+  options: Options,
+): Options {
+  const alone = (copies ?? []).length > 0 || slots.some(({ embedding }) => embedding === true)
+  return { ...options, packing: false, ...(alone ? { perDeviceTrainBatchSize: 1 } : {}) }
 }
 
 function microBatchSize(options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>) {

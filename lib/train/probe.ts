@@ -55,7 +55,7 @@ export async function runProbe(
         evalSteps: null,
         saveSteps: null,
       },
-      plans: trainingPlans(probe.adapter, options, base.precision, false),
+      plans: trainingPlans(description.spec, options, base.precision, false),
       data: async () => data,
       outputDir: null,
       resume: false,

@@ -16,19 +16,22 @@ constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kMostElements = int64_t{1} << 40;  // of one parameter: no sum or product of sizes leaves 64 bits
 constexpr int64_t kMostRank = int64_t{1} << 24;
 
-/// A and B of slots of their own are all that trains, so that what a contribution is made of is known rank by rank.
+/// A and B of slots of their own and copies of weights are all that trains, so that it is known which coordinates a
+/// contribution has at some ranks.
 void check_private(const AdapterSpec& spec) {
   std::vector<int> uses(spec.parameters.size(), 0);
   for (const LowRankSlot& slot : spec.slots) {
-    if (slot.embedding || slot.has_gains() || slot.paired() || slot.has_snapshot() || slot.magnitude >= 0)
-      fail("SHAPE", "adapter at ", slot.target, ": only A and B of linears, without anything beside them, are trained privately");
+    if (slot.has_gains() || slot.paired() || slot.has_snapshot() || slot.magnitude >= 0)
+      fail("SHAPE", "adapter at ", slot.target, ": only A and B, without anything beside them, are trained privately");
     ++uses[slot.a];
     ++uses[slot.b];
   }
+  for (const WeightCopy& copy : spec.copies) ++uses[copy.parameter];
   for (size_t i = 0; i < uses.size(); ++i)
     if (spec.parameters[i].trained && uses[i] != 1)
-      fail("SHAPE", "adapter parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor" : "shared",
-           "; only A and B of one linear each are trained privately");
+      fail("SHAPE", "adapter parameter ", spec.parameters[i].name, " is ",
+           uses[i] == 0 ? "no factor or copy" : "used twice",
+           "; only A and B of one module each and copies of weights are trained privately");
 }
 
 uint64_t stream_key(uint64_t seed, const std::string& name) {
@@ -153,6 +156,10 @@ void AdapterSpec::check() {
   }
   for (const KroneckerSlot& slot : kroneckers) check_kronecker(*this, slot);
   if (privacy != Privacy::none) check_private(*this);
+}
+
+bool AdapterSpec::blends_examples() const {
+  return !copies.empty() || std::any_of(slots.begin(), slots.end(), [](const LowRankSlot& s) { return s.embedding; });
 }
 
 void DeltaDropout::check(const std::string& target) const {

@@ -142,6 +142,10 @@ struct AdapterSpec {
   /// Validates names and shapes and lays the span out. Throws Error("SHAPE").
   void check();
   bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
+  /// Whether a micro-batch adds to a gradient without telling its sequences apart, so that the gradients of examples are
+  /// known only if they run one at a time: weights of the base that train, and factors at an embedding.
+  bool blends_examples() const;
+  bool by_example() const { return trainable && privacy == Privacy::examples; }
   /// Bytes of the sum of clipped contributions, in double precision.
   int64_t private_sum_bytes() const {
     return trainable && privacy != Privacy::none ? trained_elements * static_cast<int64_t>(sizeof(double)) : 0;

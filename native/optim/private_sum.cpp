@@ -15,9 +15,33 @@ void expect_private(const Adapter& adapter) {
   if (adapter.private_sum() == nullptr) fail("CONFIG", "the adapter was not created for private training");
 }
 
-/// Calls back with runs of a slot's coordinates in the span of trained parameters, in a fixed order.
-void each_run(const AdapterSpec& spec, const LowRankSlot& slot, const TrainedRanks& ranks,
+/// What one thread works through on its own: the ranks of a slot, or a stretch of a copied weight.
+struct Part {
+  const LowRankSlot* slot = nullptr;
+  int64_t begin = 0, end = 0;  // without a slot, in the span of trained parameters
+};
+
+constexpr int64_t kStretch = 1 << 16;  // elements
+
+/// In the order in which norms add up, which must not depend on the number of threads.
+std::vector<Part> parts_of(const AdapterSpec& spec) {
+  std::vector<Part> parts;
+  for (const LowRankSlot& slot : spec.slots) parts.push_back({&slot});
+  for (const WeightCopy& copy : spec.copies) {
+    const ParameterSpec& own = spec.parameters[copy.parameter];
+    if (!own.trained) continue;
+    const int64_t end = own.offset + own.rows * own.cols;
+    for (int64_t at = own.offset; at < end; at += kStretch) parts.push_back({nullptr, at, std::min(at + kStretch, end)});
+  }
+  return parts;
+}
+
+/// Calls back with runs of a part's coordinates in the span of trained parameters, in a fixed order. A copy is of no rank
+/// and has all of them in every round.
+void each_run(const AdapterSpec& spec, const Part& part, const TrainedRanks& ranks,
               const std::function<void(int64_t begin, int64_t end)>& run) {
+  if (part.slot == nullptr) return run(part.begin, part.end);
+  const LowRankSlot& slot = *part.slot;
   const auto [first, end] = ranks.of(slot.rank);
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
   if (a.trained) run(a.offset + first * a.cols, a.offset + end * a.cols);
@@ -26,33 +50,36 @@ void each_run(const AdapterSpec& spec, const LowRankSlot& slot, const TrainedRan
   for (int64_t row = 0; row < b.rows; ++row) run(b.offset + row * slot.rank + first, b.offset + row * slot.rank + end);
 }
 
-/// Calls `work` for every slot, shared out among the threads.
-void each_slot(Context& context, const AdapterSpec& spec,
-               const std::function<void(size_t index, const LowRankSlot& slot)>& work) {
-  context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) work(static_cast<size_t>(i), spec.slots[i]);
+/// Calls `work` for every part, shared out among the threads.
+void each_part(Context& context, const std::vector<Part>& parts,
+               const std::function<void(size_t index, const Part& part)>& work) {
+  context.pool.for_range(static_cast<int64_t>(parts.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) work(static_cast<size_t>(i), parts[i]);
   });
 }
 
-/// Adds the contribution that `at` gives for each coordinate, clipped. The sums are made slot by slot, so that they are
+/// Adds the contribution that `at` gives for each coordinate, clipped. The sums are made part by part, so that they are
 /// the same at any number of threads.
 template <class At>
 double add(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound, const At& at) {
   expect_private(adapter);
   if (!(bound > 0)) fail("CONFIG", "the clipping norm is ", bound, "; expected a positive number");
   const AdapterSpec& spec = adapter.spec();
-  std::vector<double> squares(spec.slots.size(), 0.0);
-  each_slot(context, spec, [&](size_t index, const LowRankSlot& slot) {
-    each_run(spec, slot, ranks, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) squares[index] += at(i) * at(i);
+  const std::vector<Part> parts = parts_of(spec);
+  std::vector<double> squares(parts.size(), 0.0);
+  each_part(context, parts, [&](size_t index, const Part& part) {
+    double sum = 0;
+    each_run(spec, part, ranks, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) sum += at(i) * at(i);
     });
+    squares[index] = sum;
   });
   const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
   const double factor = clip_factor(norm, bound);
   if (factor == 0) return norm;
   double* const sum = adapter.private_sum();
-  each_slot(context, spec, [&](size_t, const LowRankSlot& slot) {
-    each_run(spec, slot, ranks, [&](int64_t begin, int64_t end) {
+  each_part(context, parts, [&](size_t, const Part& part) {
+    each_run(spec, part, ranks, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) sum[i] += factor * at(i);
     });
   });
@@ -119,10 +146,10 @@ void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, cons
   float* const gradient = adapter.span(AdapterArray::gradient);
   std::fill_n(gradient, spec.trained_elements, 0.0f);
   const ChaCha20 stream(noise.key, nonce_of(noise.round));
-  each_slot(context, spec, [&](size_t, const LowRankSlot& slot) {
+  each_part(context, parts_of(spec), [&](size_t, const Part& part) {
     int64_t block = -1;
     std::array<double, 8> deviates{};
-    each_run(spec, slot, ranks, [&](int64_t begin, int64_t end) {
+    each_run(spec, part, ranks, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         if (noise.deviation > 0 && i / 8 != block) {
           block = i / 8;

@@ -7,7 +7,7 @@
 namespace lowrank {
 namespace {
 
-/// A and B of slots of their own are all that trains.
+/// A and B of slots of their own are all that has ranks, and copies of weights, which have none, all else that trains.
 void check(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
     fail("CONFIG", "the optimiser's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
@@ -19,10 +19,11 @@ void check(const AdapterSpec& spec, const RankDraws& ranks) {
     ++uses[slot.a];
     ++uses[slot.b];
   }
+  for (const WeightCopy& copy : spec.copies) ++uses[copy.parameter];
   for (size_t i = 0; i < uses.size(); ++i)
     if (spec.trains(static_cast<int>(i)) && uses[i] != 1)
-      fail("CONFIG", "parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor" : "shared",
-           "; ranks are updated one by one only in A and B of one linear each");
+      fail("CONFIG", "parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor or copy" : "used twice",
+           "; ranks are updated one by one only in A and B of one module each");
 }
 
 }  // namespace

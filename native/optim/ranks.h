@@ -39,7 +39,8 @@ using UpdateRule = std::function<void(Pool& pool, int group, int64_t step, int64
 
 /// The rule on the rows of A and the columns of B that got gradients, each rank with its own count for the bias correction;
 /// moments and weight decay of the others do not advance. With all ranks in every step it is the rule itself, bit for bit.
-/// Throws Error("CONFIG") for an adapter that trains anything but A and B of slots of their own.
+/// Copies of weights are left to the caller. Throws Error("CONFIG") for an adapter that trains anything but those and A and
+/// B of slots of their own.
 void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update);
 
 }  // namespace lowrank

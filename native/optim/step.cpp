@@ -37,7 +37,11 @@ struct Run {
   int64_t begin, end;
 };
 
-std::vector<Run> runs_of(const AdapterSpec& spec, size_t groups) {
+/// @param ranked leaves out A and B of slots, whose ranks are updated one by one
+std::vector<Run> runs_of(const AdapterSpec& spec, size_t groups, bool ranked) {
+  std::vector<bool> apart(spec.parameters.size(), false);
+  if (ranked)
+    for (const LowRankSlot& slot : spec.slots) apart[slot.a] = apart[slot.b] = true;
   std::vector<const ParameterSpec*> trained;
   for (const ParameterSpec& p : spec.parameters)
     if (p.trained) trained.push_back(&p);
@@ -48,8 +52,9 @@ std::vector<Run> runs_of(const AdapterSpec& spec, size_t groups) {
     if (p->group < 0 || p->group >= static_cast<int>(groups))
       fail("CONFIG", "parameter ", p->name, " is in optimiser group ", p->group, ", and the step has ", groups,
            " groups");
+    if (apart[p - spec.parameters.data()]) continue;
     const int64_t end = p->offset + p->rows * p->cols;
-    if (!runs.empty() && runs.back().group == p->group)
+    if (!runs.empty() && runs.back().group == p->group && runs.back().end == p->offset)
       runs.back().end = end;
     else
       runs.push_back({p->group, p->offset, end});
@@ -89,7 +94,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
   const AdapterSpec& spec = adapter.spec();
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
   if (options.step < 1) fail("CONFIG", "the optimiser's step is ", options.step, "; steps count from 1");
-  const std::vector<Run> runs = runs_of(spec, options.groups.size());
+  const std::vector<Run> runs = runs_of(spec, options.groups.size(), options.ranks.has_value());
   float* const gradients = adapter.span(AdapterArray::gradient);
   const cpu::OpKernels& ops = context.kernels.ops;
   add_orthogonal_gradients(context.pool, adapter);
@@ -114,7 +119,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
     ops.adamw(pool, count, adamw, g, m, v, p);
   };
   if (options.ranks) update_ranks(context, adapter, *options.ranks, update);
-  for (const Run& run : options.ranks ? std::vector<Run>{} : runs) {
+  for (const Run& run : runs) {
     update(context.pool, run.group, options.step, run.end - run.begin, gradients + run.begin,
            adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
            adapter.span(AdapterArray::value) + run.begin);

@@ -1054,22 +1054,29 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   run.cu_seqlens = &input.batch.cu_seqlens;
   run.train = &input;
   run.loss_scale = input.loss_scale;
-  if (examples_) {
+  float* const examples = example_gradients();
+  if (examples) {
     const auto count = static_cast<int64_t>(input.batch.cu_seqlens.size()) - 1;
-    std::fill_n(examples_.data<float>(), count * adapters_[0]->spec().trained_elements, 0.0f);
+    std::fill_n(examples, count * adapters_[0]->spec().trained_elements, 0.0f);
   }
   run.run();
   LossResult result{0, run.head_rows, {}};
   for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
-  if (examples_) add_examples(context, input, result);
+  if (examples) add_examples(context, input, result);
   return result;
+}
+
+/// Where the gradient of each sequence adds up in private training by example, [sequences, trained elements]; else null.
+float* Session::example_gradients() const {
+  if (adapters_.empty() || !adapters_[0]->spec().by_example()) return nullptr;
+  return examples_ ? examples_.data<float>() : adapters_[0]->span(AdapterArray::gradient);
 }
 
 /// The mean over each example's own labels is what counts as its gradient, whatever its length.
 void Session::add_examples(Context& context, const TrainInput& input, LossResult& result) {
   Adapter& adapter = *adapters_[0];
   const auto& cu = input.batch.cu_seqlens;
-  const float* gradient = examples_.data<float>();
+  const float* gradient = example_gradients();
   for (size_t s = 0; s + 1 < cu.size(); ++s, gradient += adapter.spec().trained_elements) {
     const auto labels = input.batch.labels.begin();
     const auto labelled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);

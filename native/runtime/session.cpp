@@ -57,12 +57,17 @@ int64_t moment_bytes(const std::vector<const AdapterSpec*>& adapters, const std:
   return adapters.empty() ? 0 : 8 * moments_before(adapters, plans, adapters[0]->slots.size());
 }
 
-/// Bytes of the gradients that private training by example keeps, one by one.
+/// Bytes of the gradients that private training by example keeps apart where a micro-batch has several; the gradient of
+/// one alone is the adapter's.
 int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
-  if (adapters.empty() || adapters[0]->privacy != Privacy::examples || !adapters[0]->trainable) return 0;
+  if (adapters.empty() || !adapters[0]->by_example()) return 0;
   int64_t sequences = 0;
   for (const auto& [name, plan] : plans)
     if (plan.options.mode == Mode::train) sequences = std::max(sequences, plan.options.sequences);
+  if (sequences <= 1) return 0;
+  if (adapters[0]->blends_examples())
+    fail("CONFIG", "weights of the base and factors at an embedding are trained privately by example one sequence at a "
+         "time, and a plan has room for ", sequences);
   return sequences * adapters[0]->trained_elements * 4;
 }
 

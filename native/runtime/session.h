@@ -119,6 +119,7 @@ class Session {
   friend class Executor;
   std::vector<StorageFormat> formats() const;
   std::vector<const AdapterSpec*> specs() const;
+  float* example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, LossResult& result);
   double* moment(size_t slot) const;  // of a slot of the first adapter
 
@@ -130,7 +131,7 @@ class Session {
   Block arena_;
   Block kv_cache_;
   Block moments_;         // of h at each slot of the first adapter, [rank, rank] in double precision
-  Block examples_;        // gradients of each sequence of a micro-batch, [sequences, trained elements] f32
+  Block examples_;        // gradients of several sequences of a micro-batch, [sequences, trained elements] f32
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread

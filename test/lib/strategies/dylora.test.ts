@@ -172,7 +172,7 @@ describe('the masked update', () => {
       expect(refused(spec, [1])).rejects.toThrow('has 2 ranks in use; expected 1 to 1'),
       expect(
         refused({ ...spec, slots: [...spec.slots, { ...spec.slots[0], target: 'other' } as never] }, [1, 1]),
-      ).rejects.toThrow('parameter A is shared'),
+      ).rejects.toThrow('parameter A is used twice'),
     ])
   })
 })
@@ -244,6 +244,51 @@ describe('an adapter of any rank', () => {
     await other.detach()
   })
 })
+
+test.each([1, 3])(
+  'with an embedding, a head and norms beside the linears, at rank %d it trains as the LoRA of that rank',
+  async (rank) => {
+    const model = await loadModel(tinyModel('llama3'), { precision: 'fp32' })
+    const tokens = Int32Array.from([5, 9, 2, 7])
+    const data = scratchFile('train.jsonl', chats(4))
+    const options = {
+      maxSteps: 3,
+      maxSeqLength: 64,
+      learningRate: 0.01,
+      lrSchedulerType: 'constant',
+    } as const
+    const adapter = await model.attach(
+      dylora({
+        r: 4,
+        loraAlpha: 8,
+        trainedRanks: 'active',
+        rankDistribution: [1, 2, 3, 4].map((b) => (b === rank ? 1 : 0)),
+        targetModules: ['q_proj', 'embed_tokens'],
+        modulesToSave: ['lm_head', 'norm'],
+      }),
+      { seed: 1 },
+    )
+    leaveZero(adapter)
+    adapter.rank = rank
+    const folders = [join(scratchFolder(), 'before'), join(scratchFolder(), 'after')] as const
+    const start = await model.logits(tokens, { adapters: [adapter] })
+    await adapter.save(folders[0], { rank })
+    for await (const _ of adapter.train(data, options));
+    const trained = await model.logits(tokens, { adapters: [adapter] })
+    expect(relativeError(trained, start)).toBeGreaterThan(1e-2)
+    await adapter.save(folders[1], { rank })
+    await adapter.detach()
+
+    const cut = await model.loadAdapter(folders[0], { trainable: true })
+    expect(relativeError(await model.logits(tokens), start)).toBeLessThan(1e-6)
+    for await (const _ of cut.train(data, options));
+    expect(relativeError(await model.logits(tokens), trained)).toBeLessThan(1e-5)
+    await cut.detach()
+    await model.loadAdapter(folders[1])
+    expect(relativeError(await model.logits(tokens), trained)).toBeLessThan(1e-6)
+    await model.dispose()
+  },
+)
 
 test.each([
   ['the last rank', dylora({ r: 4, loraDropout: 0.1 })],

@@ -4,8 +4,7 @@ import { adalora } from '../../../lib/strategies/adalora.js'
 import { deltaLora } from '../../../lib/strategies/delta-lora.js'
 import { describeAdapter, linearSites, weightSites } from '../../../lib/strategies/describe.js'
 import { dora } from '../../../lib/strategies/dora.js'
-import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
-import { dylora } from '../../../lib/strategies/dylora.js'
+import { type DyloraOptions, dylora } from '../../../lib/strategies/dylora.js'
 import { loha } from '../../../lib/strategies/loha.js'
 import { type LoraOptions, lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
@@ -89,13 +88,6 @@ describe('modules that train whole', () => {
     expect(() => copied('tied', { modulesToSave: ['lm_head', 'score'] })).toThrow(
       'modules_to_save: no module matches "score". Modules of this model end in: embed_tokens, model, lm_head, input_layernorm, ',
     )
-    expect(() => describeOn('tied', dylora({ modulesToSave: ['lm_head'] }))).toThrow(
-      'strategy dylora trains its own factors alone, so modules_to_save and bias do not go with it; leave them out, or take lora.',
-    )
-    const adapter = lora({ targetModules: ['q_proj'], modulesToSave: ['lm_head'] })
-    expect(() => describeOn('tied', dpDylora({ adapter }))).toThrow(
-      'strategy dp-dylora trains its own factors alone',
-    )
     expect(() => vera({ modulesToSave: ['lm_head'] } as never)).toThrow('unknown key modulesToSave')
   })
 })
@@ -171,7 +163,8 @@ describe('an embedding as a target', () => {
     ])
   })
 
-  test.each([dora, loraFa, deltaLora, dylora, adalora, vera, loha])('is refused by %o', (strategy) => {
+  const frozen = (options: DyloraOptions) => dylora({ ...options, freezeA: true })
+  test.each([dora, loraFa, deltaLora, frozen, adalora, vera, loha])('is refused by %o', (strategy) => {
     const config = strategy({ targetModules: ['q_proj', 'embed_tokens'] })
     expect(() => describeOn('tied', config)).toThrow(
       `target_modules: strategy ${config.name} adapts linears, and model.embed_tokens is an embedding; leave it out, or adapt it with lora.`,

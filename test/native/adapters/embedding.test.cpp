@@ -64,16 +64,19 @@ TEST("ranks before the first that trains get no gradient") {
   CHECK_EQ(da[2 * kVocab + 5], 1.0f);
 }
 
-TEST("an embedding takes A and B alone, and is not trained privately") {
+TEST("an embedding takes A and B alone, and blends the examples of a micro-batch") {
   const auto refused = [](const char* part, auto&& change) {
     AdapterSpec spec = spec_of_embedding();
     change(spec);
     CHECK_THROWS(spec.check(), part);
   };
   refused("A and B alone, without dropout", [](AdapterSpec& spec) { spec.slots[0].dropout = 0.1f; });
-  refused("only A and B of linears", [](AdapterSpec& spec) { spec.privacy = Privacy::examples; });
   refused("A and B alone, without dropout", [](AdapterSpec& spec) {
     spec.parameters.push_back({"d", 1, kRank, true});
     spec.slots[0].d = 2;
   });
+  CHECK(spec_of_embedding().blends_examples());
+  AdapterSpec linear = spec_of_embedding();
+  linear.slots[0].embedding = false;
+  CHECK(!linear.blends_examples());
 }
