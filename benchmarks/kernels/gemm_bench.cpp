@@ -2,7 +2,7 @@
 //
 //   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/gemm_bench.cpp native/backends/cpu/*.cpp
 //       native/core/{pool,memory}.cpp native/quant/*.cpp -lpthread -o /tmp/gemm_bench && /tmp/gemm_bench
-//   gemm_bench [--level NAME]... [--format nf4|bf16|f32] [--threads N] [--rounds N] [--quick]
+//   gemm_bench [--level NAME]... [--format nf4|bf16|f32] [--rank R] [--threads N] [--rounds N] [--quick]
 //
 // Weights are fresh memory for every call, as in a training step, where each layer has its own. The best of several
 // rounds is printed: other processes only ever make a kernel slower. One thread is timed by its CPU time, which leaves
@@ -173,6 +173,7 @@ struct Options {
   WeightFormat format = WeightFormat::four_bit;
   int threads = usable_cores();
   int rounds = 9;
+  int64_t rank = 16;
   bool quick = false;
 };
 
@@ -190,6 +191,8 @@ Options parse(int argc, char** argv) {
       options.threads = std::max(1, std::atoi(value.c_str()));
     } else if (flag == "--rounds") {
       options.rounds = std::max(1, std::atoi(value.c_str()));
+    } else if (flag == "--rank") {
+      options.rank = std::max(1, std::atoi(value.c_str()));
     } else if (flag == "--level") {
       for (Level level : kLevels) {
         if (value == name_of(level)) options.levels.push_back(level);
@@ -217,7 +220,8 @@ void measure(const Options& options, Level level, Precision precision, Pool& poo
   const char* precision_name = precision == Precision::f32 ? "f32" : "bf16";
   std::printf("\n%s %s, %d threads, weights %s: peak %.0f GFLOP/s\n", name_of(level), precision_name, pool.threads(),
               lowrank::name_of(options.format), ceiling / 1e9);
-  std::printf("%18s %6s %20s %20s %20s\n", "N x K", "M", "y = x W^T", "dx = dy W", "dA (r = 16)");
+  std::printf("%18s %6s %20s %20s %20s\n", "N x K", "M", "y = x W^T", "dx = dy W",
+              ("dA (r = " + std::to_string(options.rank) + ")").c_str());
   const DType type = precision == Precision::f32 ? DType::f32 : DType::bf16;
   std::vector<Shape> shapes = {{576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {49152, 576}, {2048, 2048}, {4096, 4096}};
   if (options.quick) shapes = {{576, 576}, {1536, 576}, {576, 1536}};
@@ -227,7 +231,8 @@ void measure(const Options& options, Level level, Precision precision, Pool& poo
     for (int64_t m : head ? std::vector<int64_t>{128, 256} : std::vector<int64_t>{128, 512, 2048}) {
       const Block x(Category::activations, m * shape.k * size_of(type)), y(Category::activations, m * shape.n * 4);
       const Block dy(Category::activations, m * shape.n * size_of(type)), dx(Category::activations, m * shape.k * 4);
-      const Block u(Category::activations, m * 16 * size_of(type)), out(Category::gradients, 16 * shape.k * 4);
+      const Block u(Category::activations, m * options.rank * size_of(type));
+      const Block out(Category::gradients, options.rank * shape.k * 4);
       fill(x, type);
       fill(dy, type);
       fill(u, type);
@@ -235,7 +240,7 @@ void measure(const Options& options, Level level, Precision precision, Pool& poo
       const Block workspace(Category::workspace,
                             std::max({gemm_workspace(precision, m, shape.n, forward, pool.threads()),
                                       gemm_workspace(precision, m, shape.k, backward, pool.threads()),
-                                      reduce_tokens_workspace(m, 16, shape.k, pool.threads())}));
+                                      reduce_tokens_workspace(m, options.rank, shape.k, pool.threads())}));
       const double work = 2.0 * static_cast<double>(m) * static_cast<double>(shape.n) * static_cast<double>(shape.k);
       const int calls = std::max(1, static_cast<int>(ceiling * 4e-3 / work));
       size_t layer = 0;
@@ -255,10 +260,10 @@ void measure(const Options& options, Level level, Precision precision, Pool& poo
         gemm.gemm_nn(pool, precision, m, shape.k, {&segment, 1}, {dx.data(), type, shape.k, nullptr, nullptr, 0},
                      workspace.data());
       });
-      const double reduction_work = 2.0 * static_cast<double>(m) * 16 * static_cast<double>(shape.k);
+      const double reduction_work = 2.0 * static_cast<double>(m * options.rank) * static_cast<double>(shape.k);
       const double reduction = rate(reduction_work, [&](const WeightView&) {
-        gemm.reduce_tokens(pool, m, {u.data(), type, 16}, 16, {x.data(), type, shape.k}, shape.k, 1.0f,
-                           out.data<float>(), shape.k, false, workspace.data());
+        gemm.reduce_tokens(pool, precision, m, {u.data(), type, options.rank}, options.rank, {x.data(), type, shape.k},
+                           shape.k, 1.0f, out.data<float>(), shape.k, false, workspace.data());
       });
       char name[32];
       std::snprintf(name, sizeof(name), "%d x %d", static_cast<int>(shape.n), static_cast<int>(shape.k));

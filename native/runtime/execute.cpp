@@ -414,8 +414,8 @@ class Executor {
     }
     if (float* const db = adapter.data(s.b, AdapterArray::gradient)) {
       const Operand h{looked_up(0, s, scratch), DType::f32, rank};
-      k_->gemm.reduce_tokens(context_.pool, tokens, from_column(h, first), rank - first, dy, out, s.scale_at(rank),
-                             db + first, s.rank, true, scratch.rest());
+      reduce(tokens, from_column(h, first), rank - first, dy, out, s.scale_at(rank), db + first, s.rank, true,
+             scratch.rest());
     }
   }
 
@@ -664,6 +664,12 @@ class Executor {
     if (s.c2 >= 0) spread_kronecker_c(adapter, s, to.c);
   }
 
+  /// out += scale * u^T x over some tokens, of which `r` and `n` columns count; stored transposed or not.
+  void reduce(int64_t count, const Operand& u, int64_t r, const Operand& x, int64_t n, float scale, float* out,
+              int64_t ld, bool transposed, std::byte* room) const {
+    k_->gemm.reduce_tokens(context_.pool, plan_.options.precision, count, u, r, x, n, scale, out, ld, transposed, room);
+  }
+
   int64_t tokens_capacity() const { return plan_.options.tokens; }
 
   void adapter_hidden(const Step& step) {
@@ -675,7 +681,7 @@ class Executor {
     hidden(0, s, step.node, operand(step.x), dropped, at(step.aux), scratch);
   }
 
-  /// scale * u^T x over some tokens, of which `r` and `n` columns count; stored transposed or not.
+  /// See `reduce`.
   struct Reduction {
     Operand u;
     int64_t r;
@@ -692,14 +698,13 @@ class Executor {
     const Adapter& adapter = *session_.adapters_[0];
     const auto& [u, r, x, n, scale, ld, transposed] = reduction;
     if (!session_.examples_)
-      return k_->gemm.reduce_tokens(context_.pool, tokens, u, r, x, n, scale,
-                                    adapter.data(parameter, AdapterArray::gradient) + offset, ld, transposed, room);
+      return reduce(tokens, u, r, x, n, scale, adapter.data(parameter, AdapterArray::gradient) + offset, ld, transposed,
+                    room);
     float* to = session_.examples_.data<float>() + adapter.spec().parameters[parameter].offset + offset;
     for (size_t s = 0; s + 1 < cu_seqlens->size(); ++s, to += adapter.spec().trained_elements) {
       const int64_t begin = (*cu_seqlens)[s], count = (*cu_seqlens)[s + 1] - begin;
       if (count > 0)
-        k_->gemm.reduce_tokens(context_.pool, count, from_row(u, begin), r, from_row(x, begin), n, scale, to, ld,
-                               transposed, room);
+        reduce(count, from_row(u, begin), r, from_row(x, begin), n, scale, to, ld, transposed, room);
     }
   }
 
@@ -735,7 +740,7 @@ class Executor {
                            scratch.rest());
       } else {
         std::memset(folded, 0, static_cast<size_t>(out * rank * 4));
-        k_->gemm.reduce_tokens(context_.pool, tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
+        reduce(tokens, h, rank, dy, out, 1, folded, rank, true, scratch.rest());
         if (s.paired())
           context_.pool.for_range(out, std::max<int64_t>(1, 16384 / rank), [&](int64_t begin, int64_t end) {
             spread_pair_b(adapter, s, begin, end, folded, gains);
@@ -747,8 +752,7 @@ class Executor {
     if (step.x >= 0 && s.paired()) {
       float* const at_a = scratch.take<float>(rank * in * 4);
       std::memset(at_a, 0, static_cast<size_t>(rank * in * 4));
-      k_->gemm.reduce_tokens(context_.pool, tokens, operand(step.y), rank, operand(step.x), in, 1, at_a, in, false,
-                             scratch.rest());
+      reduce(tokens, operand(step.y), rank, operand(step.x), in, 1, at_a, in, false, scratch.rest());
       context_.pool.for_range(in, 64, [&](int64_t begin, int64_t end) { spread_pair_a(adapter, s, begin, end, at_a); });
     } else if (step.x >= 0) {
       const Operand x = drops ? drop(s, step.node, operand(step.x), in, dropped) : operand(step.x);
@@ -771,15 +775,15 @@ class Executor {
       const int64_t rows = std::min(kDeltaRows, out - begin);
       std::memset(first, 0, static_cast<size_t>(rows * in * 4));
       const Operand part{static_cast<const std::byte*>(dy.data) + begin * size_of(dy.dtype), dy.dtype, dy.ld};
-      k_->gemm.reduce_tokens(context_.pool, tokens, part, rows, operand(step.x), in, s.scale, first, in, false,
-                             scratch.rest());
+      reduce(tokens, part, rows, operand(step.x), in, s.scale, first, in, false, scratch.rest());
       k_->gemm.split_pair(context_.pool, pair_rows(adapter, s, begin, rows), gains ? gains + begin : nullptr, first,
                           second);
       for (const auto& [b, a, g] : {std::tuple{s.b, s.a, first}, {s.b2, s.a2, second}}) {
         const int64_t rank = adapter.spec().parameters[a].rows;
         if (float* const da = adapter.data(a, AdapterArray::gradient))
-          k_->gemm.reduce_tokens(context_.pool, rows, {adapter.data(b) + begin * rank, DType::f32, rank}, rank,
-                                 {g, DType::f32, in}, in, 1, da, in, false, scratch.rest());
+          k_->gemm.reduce_tokens(context_.pool, Precision::f32, rows,
+                                 {adapter.data(b) + begin * rank, DType::f32, rank}, rank, {g, DType::f32, in}, in, 1,
+                                 da, in, false, scratch.rest());
         if (float* db = adapter.data(b, AdapterArray::gradient)) {
           db += begin * rank;
           const Segment segment{{g, DType::f32, in}, dense(adapter.data(a), rank, in, in)};
@@ -799,8 +803,7 @@ class Executor {
     float* const gradient = weight_gradient_of(node.weight);
     for (int64_t begin = 0; begin < out; begin += kWeightGradientRows) {
       const Operand block{static_cast<const std::byte*>(dy.data) + begin * size_of(dy.dtype), dy.dtype, dy.ld};
-      k_->gemm.reduce_tokens(context_.pool, rows, block, std::min(kWeightGradientRows, out - begin), x, in, 1,
-                             gradient + begin * in, in, false, room);
+      reduce(rows, block, std::min(kWeightGradientRows, out - begin), x, in, 1, gradient + begin * in, in, false, room);
     }
   }
 

@@ -51,8 +51,8 @@ struct GemmKernels {
                   const Output& y, std::byte* workspace);
   /// out[R, N] (f32) += scale * sum over t < T of u[t, r] * x[t, n]. With `transposed` the result is stored as [N, R].
   /// The gradients of low-rank factors: dA = (G B)^T x, dB = G^T h. Sums over t run in a fixed order.
-  void (*reduce_tokens)(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n, float scale,
-                        float* out, int64_t out_ld, bool transposed, std::byte* workspace);
+  void (*reduce_tokens)(Pool& pool, Precision precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
+                        int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace);
   /// out[o, i] = w[o, i] + scale * gains[o] * (b a)[o, i] * (b2 a2)[o, i], dense fp32; w null is 0, gains null 1.
   void (*add_pair)(Pool& pool, const PairFactors&, const WeightView* w, float scale, const float* gains, float* out);
   /// The gradients at the two products of a pair from that at their Hadamard product, g [rows, cols]: that of b a, gains[o]

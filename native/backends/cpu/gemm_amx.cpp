@@ -38,6 +38,8 @@ namespace {
 
 #include "backends/cpu/gemm_amx.inl"
 
+#include "backends/cpu/gemm_sums.inl"
+
 #include "backends/cpu/gemm_tokens_bf16.inl"
 
 void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
@@ -54,11 +56,10 @@ void gemm_nn(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<co
   multiply<AmxTiles, false>(pool, m, n, segments, y, workspace);
 }
 
-// Activations in bf16 say that the run is at bf16 precision.
-void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n, float scale,
-                   float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
-  if (x.dtype == DType::f32) {
-    return gemm_avx512.reduce_tokens(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
+void reduce_tokens(Pool& pool, Precision precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
+                   int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
+  if (precision == Precision::f32) {
+    return gemm_avx512.reduce_tokens(pool, precision, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
   }
   reduce_tokens_bf16<AmxTiles>(pool, tokens, u, r, x, n, scale, out, out_ld, transposed, workspace);
 }

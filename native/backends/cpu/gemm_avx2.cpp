@@ -37,6 +37,8 @@ inline constexpr int kFp32PanelVectors = 1;
 
 #include "backends/cpu/gemm_vectors.inl"
 
+#include "backends/cpu/gemm_sums.inl"
+
 #include "backends/cpu/gemm_tokens.inl"
 
 #include "backends/cpu/gemm_pair.inl"

@@ -42,6 +42,8 @@ inline constexpr int kFp32PanelVectors = 4;
 
 #include "backends/cpu/gemm_vectors.inl"
 
+#include "backends/cpu/gemm_sums.inl"
+
 #include "backends/cpu/gemm_tokens.inl"
 
 #include "backends/cpu/gemm_pair.inl"

@@ -86,8 +86,8 @@ void gemm_nn(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<co
   });
 }
 
-void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n, float scale,
-                   float* out, int64_t out_ld, bool transposed, std::byte*) {
+void reduce_tokens(Pool& pool, Precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n,
+                   float scale, float* out, int64_t out_ld, bool transposed, std::byte*) {
   const int64_t strips = (n + kColumns - 1) / kColumns;
   pool.for_range(r * strips, 1, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {

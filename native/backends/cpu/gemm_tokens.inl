@@ -1,10 +1,12 @@
-// Reductions over tokens in fp32: outer products of a token's row of u with its row of x, both read as they lie, a block
-// of tokens at a time so that the rows of x stay in the cache. Tokens are added in order, blocks in order; only the
-// output is divided among threads.
+// Reductions over tokens in fp32: outer products of a token's row of u with its row of x, a block of tokens and a strip of
+// columns of x at a time. The columns of u are copied in groups of a few, one token's after the other's: where they lie, rows
+// that are a power of two apart would fall on few sets of the cache. So is a strip of x where many groups read it. Tokens
+// are added in order, blocks in order; only the output is divided among threads.
 
+// `u` is a group of columns: kRows values of every token.
 template <int kRows>
-void sum_tokens(const float* u, int64_t u_ld, const Operand& x, int64_t first_token, int64_t column,
-                int64_t tokens, int64_t valid, float* sums) {
+void sum_tokens(const float* u, const Operand& x, int64_t first_token, int64_t column, int64_t tokens, int64_t valid,
+                float* sums) {
   constexpr int kVectors = kFp32PanelVectors;
   Vec c[kRows][kVectors];
   LOWRANK_UNROLL
@@ -13,7 +15,7 @@ void sum_tokens(const float* u, int64_t u_ld, const Operand& x, int64_t first_to
     for (int v = 0; v < kVectors; ++v) c[i][v] = zero();
   }
   const auto accumulate = [&](auto&& row_of) {
-    for (int64_t t = 0; t < tokens; ++t, u += u_ld) {
+    for (int64_t t = 0; t < tokens; ++t, u += kRows) {
       Vec b[kVectors];
       LOWRANK_UNROLL
       for (int v = 0; v < kVectors; ++v) b[v] = row_of(t, v);
@@ -49,34 +51,75 @@ void sum_tokens(const float* u, int64_t u_ld, const Operand& x, int64_t first_to
   }
 }
 
-inline void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t r, const Operand& x, int64_t n,
-                          float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
+// The values of some tokens of column [begin, begin + count) of u.
+inline void copy_factors(const Operand& u, int64_t first_token, int64_t last_token, int64_t begin, int64_t count,
+                         float* out) {
+  for (int64_t t = first_token; t < last_token; ++t, out += count) {
+    const int64_t at = t * u.ld + begin;
+    for (int64_t i = 0; i < count; ++i) {
+      out[i] = u.dtype == DType::f32 ? static_cast<const float*>(u.data)[at + i]
+                                     : f32_from_bf16(static_cast<const uint16_t*>(u.data)[at + i]);
+    }
+  }
+}
+
+// `valid` columns from `column` on of some tokens, filled up with zeros to a strip: [tokens][kFp32PanelVectors vectors].
+inline void copy_columns(const Operand& x, int64_t first_token, int64_t tokens, int64_t column, int64_t valid,
+                         float* out) {
+  const auto copy = [&](auto&& vector_at) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t v = 0; v < kFp32PanelVectors * kVector; v += kVector, out += kVector) {
+        const int64_t at = (first_token + t) * x.ld + column + v, count = std::min<int64_t>(valid - v, kVector);
+        store(out, count <= 0 ? zero() : vector_at(at, count));
+      }
+    }
+  };
+  if (x.dtype == DType::f32) {
+    const float* const p = static_cast<const float*>(x.data);
+    copy([&](int64_t at, int64_t count) { return count == kVector ? load(p + at) : load_first(p + at, count); });
+  } else {
+    const uint16_t* const p = static_cast<const uint16_t*>(x.data);
+    copy([&](int64_t at, int64_t count) {
+      return count == kVector ? load_bf16(p + at) : load_bf16_first(p + at, count);
+    });
+  }
+}
+
+inline void reduce_tokens(Pool& pool, Precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
+                          int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
   if (tokens <= 0 || r <= 0 || n <= 0) return;
   constexpr int64_t kStrip = kFp32PanelVectors * kVector, kRows = 6, kTokens = 128;
-  const float* factors = static_cast<const float*>(u.data);
-  int64_t factors_ld = u.ld;
-  if (u.dtype != DType::f32) {
-    float* copy = reinterpret_cast<float*>(workspace);
-    pool.for_range(tokens, 512, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) Fp32::copy_row(u, t, {0, 0, r, r}, copy + t * r);
-    });
-    factors = copy;
-    factors_ld = r;
-  }
-  float* sums = reinterpret_cast<float*>(workspace + factors_bytes(tokens, r));  // [strips][r][kStrip]
+  static_assert(kTokens * kStrip * static_cast<int64_t>(sizeof(float)) <= kThreadBytes);
   const int64_t strips = (n + kStrip - 1) / kStrip, groups = (r + kRows - 1) / kRows;
+  const bool copies = groups > 8;
+  float* const factors = reinterpret_cast<float*>(workspace);  // by group [tokens][rows of the group]
+  float* const sums = reinterpret_cast<float*>(workspace + factors_bytes(tokens, r));  // [strips][r][kStrip]
+  std::byte* const rest = workspace + factors_bytes(tokens, r) + sums_bytes(r, n);
+  pool.for_range(tokens, 512, [&](int64_t begin, int64_t end) {
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t row = part_begin(r, groups, group), rows = part_begin(r, groups, group + 1) - row;
+      copy_factors(u, begin, end, row, rows, factors + row * tokens + begin * rows);
+    }
+  });
   constexpr decltype(&sum_tokens<1>) kernels[] = {sum_tokens<1>, sum_tokens<2>, sum_tokens<3>,
                                                   sum_tokens<4>, sum_tokens<5>, sum_tokens<6>};
   pool.run([&](int thread, int threads) {
     const int64_t first = part_begin(strips, threads, thread), last = part_begin(strips, threads, thread + 1);
+    float* const columns = reinterpret_cast<float*>(rest + thread * kThreadBytes);  // [kTokens][kStrip]
     for (int64_t t = 0; t < tokens; t += kTokens) {
       const int64_t count = std::min(kTokens, tokens - t);
       for (int64_t strip = first; strip < last; ++strip) {
         const int64_t valid = std::min(kStrip, n - strip * kStrip);
+        if (copies) copy_columns(x, t, count, strip * kStrip, valid, columns);
         for (int64_t group = 0; group < groups; ++group) {
           const int64_t row = part_begin(r, groups, group), rows = part_begin(r, groups, group + 1) - row;
           alignas(64) float block[kRows * kStrip];
-          kernels[rows - 1](factors + t * factors_ld + row, factors_ld, x, t, strip * kStrip, count, valid, block);
+          const float* const group_factors = factors + row * tokens + t * rows;
+          if (copies) {
+            kernels[rows - 1](group_factors, {columns, DType::f32, kStrip}, 0, 0, count, kStrip, block);
+          } else {
+            kernels[rows - 1](group_factors, x, t, strip * kStrip, count, valid, block);
+          }
           float* target = sums + (strip * r + row) * kStrip;
           for (int64_t i = 0; i < rows * kStrip; i += kVector) {
             store(target + i, t == 0 ? load(block + i) : add(load(target + i), load(block + i)));
@@ -86,11 +129,11 @@ inline void reduce_tokens(Pool& pool, int64_t tokens, const Operand& u, int64_t 
     }
     for (int64_t strip = first; strip < last; ++strip) {
       const int64_t column = strip * kStrip, valid = std::min(kStrip, n - column);
-      for (int64_t i = 0; i < r; ++i) {
-        for (int64_t j = 0; j < valid; ++j) {
-          float& target = transposed ? out[(column + j) * out_ld + i] : out[i * out_ld + column + j];
-          target += scale * sums[(strip * r + i) * kStrip + j];
-        }
+      const float* const from = sums + strip * r * kStrip;
+      if (transposed) {
+        add_sums<true>(from, kStrip, r, valid, scale, out + column * out_ld, out_ld);
+      } else {
+        add_sums<false>(from, kStrip, r, valid, scale, out + column, out_ld);
       }
     }
   });

@@ -37,7 +37,7 @@ void reduce_tokens_bf16(Pool& pool, int64_t tokens, const Operand& u, int64_t r,
     transpose_factors(u, r, begin * kChunk, std::min(tokens, end * kChunk), scale, factors, ld);
   });
   WeightView weight;
-  weight.format = WeightFormat::bf16;
+  weight.format = x.dtype == DType::f32 ? WeightFormat::f32 : WeightFormat::bf16;
   weight.rows = tokens;
   weight.cols = n;
   weight.data = x.data;
@@ -47,9 +47,8 @@ void reduce_tokens_bf16(Pool& pool, int64_t tokens, const Operand& u, int64_t r,
                               : Output{out, DType::f32, out_ld, nullptr, out, out_ld};
   multiply<Kernel, false>(pool, r, n, {&segment, 1}, y, rest);
   if (!transposed) return;
-  pool.for_range(n, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) {
-      for (int64_t i = 0; i < r; ++i) out[j * out_ld + i] += sums[i * n + j];
-    }
+  pool.for_range((n + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
+    const int64_t column = begin * kChunk, columns = std::min(n, end * kChunk) - column;
+    add_sums<true>(sums + column, n, r, columns, 1, out + column * out_ld, out_ld);
   });
 }

@@ -368,7 +368,8 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
         for (int64_t n : {1, 17, 64, 136}) {
           for (DType u_type : {DType::f32, DType::bf16}) {
             for (DType x_type : {DType::f32, DType::bf16}) {
-              for (bool transposed : {false, true}) {
+              for (const auto& [precision, transposed] : {std::pair{Precision::f32, false}, {Precision::f32, true},
+                                                          {Precision::bf16, false}, {Precision::bf16, true}}) {
                 const Activations u(u_type, tokens, r), x(x_type, tokens, n);
                 const int64_t ld = (transposed ? r : n) + 3, rows = transposed ? n : r, cols = transposed ? r : n;
                 const std::vector<float> before = normal(rows * ld);
@@ -389,14 +390,14 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
                   Pool pool(threads);
                   const Block workspace(Category::workspace, reduce_tokens_workspace(tokens, r, n, threads));
                   std::vector<float> out = before;
-                  kernels(level).gemm.reduce_tokens(pool, tokens, u.view, r, x.view, n, 0.5f, out.data(), ld,
+                  kernels(level).gemm.reduce_tokens(pool, precision, tokens, u.view, r, x.view, n, 0.5f, out.data(), ld,
                                                     transposed, workspace.data());
                   results.push_back(out);
                 }
                 for (int64_t i = 0; i < rows; ++i) {
                   for (int64_t j = 0; j < cols; ++j) result.push_back(results[0][static_cast<size_t>(i * ld + j)]);
                 }
-                const bool rounds = prefers_bf16(level) && x_type == DType::bf16;
+                const bool rounds = prefers_bf16(level) && precision == Precision::bf16;
                 CHECK_LE(expected.error_of(result), rounds ? 5e-3 * (1 + 4 / std::sqrt(r * n)) : 5e-6);
                 CHECK(results[0] == results[1]);
                 CHECK(results[0] == results[2]);
