@@ -1,5 +1,5 @@
 /** Ctrl-C: the first one (or a SIGTERM) asks the work to end well, the second ends the process at once. */
-import { removeUnfinished } from '../files/atomic.js'
+import { removeUnfinished } from '../files/temporary.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
 

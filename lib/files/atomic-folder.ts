@@ -2,12 +2,12 @@
  * Folders appear whole or not at all: their files are written into a temporary folder beside the target, which is then
  * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor.
  */
-import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { WriteError } from '../errors.js'
-import { finished, syncFolder, temporaryBeside } from './atomic.js'
+import { syncFolder } from './atomic.js'
+import { finished, temporaryBeside, temporaryName } from './temporary.js'
 
 /**
  * @param write puts the files into the path it is given; an error it throws passes through unchanged and
@@ -69,7 +69,7 @@ export async function checkFolder(path: string): Promise<void> {
   let there = resolve(path)
   while (!existsSync(there)) there = dirname(there)
   await attempt(path, async () => {
-    const probe = join(there, `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
+    const probe = join(there, temporaryName())
     await mkdir(probe)
     await rmdir(probe)
   })

@@ -3,37 +3,10 @@
  * it. Whatever goes wrong, the temporary file is removed and what stood at the target stays as it was.
  */
 
-import { randomBytes } from 'node:crypto'
-import { rmSync } from 'node:fs'
 import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import { WriteError } from '../errors.js'
-
-/** What is being written now, under a temporary name. */
-const unfinished = new Set<string>()
-
-/** A name beside a target that nobody else takes, for what is written there before it is renamed. */
-export function temporaryBeside(path: string): string {
-  const name = join(dirname(path), `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
-  unfinished.add(name)
-  return name
-}
-
-/** Says that nothing has the temporary name any more. */
-export function finished(temporary: string): void {
-  unfinished.delete(temporary)
-}
-
-/** For a process that is about to end without waiting for what it writes. */
-export function removeUnfinished(): void {
-  for (const path of unfinished) {
-    try {
-      rmSync(path, { recursive: true, force: true, maxRetries: 3 })
-    } catch {
-      // It is the end of the process in any case.
-    }
-  }
-}
+import { finished, temporaryBeside } from './temporary.js'
 
 /** Appends bytes to the file being written. */
 export type Append = (bytes: Uint8Array) => Promise<void>

@@ -3,7 +3,6 @@
  * hash, `snapshots/<commit>` of links to them, and `refs` that say at which commit a branch stands. What is put here
  * Python finds, and the other way round. One thing is added, in a folder of its own: what files a commit has.
  */
-import { randomBytes } from 'node:crypto'
 import { copyFile, mkdir, readdir, readFile, readlink, rename, stat, symlink, unlink } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import * as z from 'zod'
@@ -11,6 +10,7 @@ import { HubError, WriteError } from '../errors.js'
 import { writeFileWhole } from './atomic.js'
 import { isCommit } from './hub-name.js'
 import { quote, readText } from './input.js'
+import { temporaryName } from './temporary.js'
 
 /** A file of a commit, as the hub lists it. */
 export interface HubFile {
@@ -119,7 +119,7 @@ export class HubCache {
     const blob = this.blob(file)
     const target = relative(dirname(at), blob)
     if ((await readlink(at).catch(() => undefined)) === target) return
-    const temporary = join(dirname(at), `.lowrank-${randomBytes(8).toString('hex')}.tmp`)
+    const temporary = join(dirname(at), temporaryName())
     try {
       await mkdir(dirname(at), { recursive: true })
       await symlink(target, temporary).catch((error: NodeJS.ErrnoException) => {

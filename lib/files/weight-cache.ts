@@ -7,9 +7,10 @@ import { readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../errors.js'
 import { parseBytes } from '../schema.js'
-import { finished, syncFolder, temporaryBeside } from './atomic.js'
+import { syncFolder } from './atomic.js'
 import { makeFolder } from './atomic-folder.js'
 import { hubSettings } from './hub-settings.js'
+import { finished, removeLeftovers, temporaryBeside } from './temporary.js'
 
 export interface WeightCacheSettings {
   folder: string
@@ -21,7 +22,6 @@ export interface WeightCacheSettings {
 
 const DEFAULT_LIMIT = 20 * 2 ** 30
 const ENDING = '.weights'
-const ABANDONED_MS = 24 * 3600 * 1000
 
 /** @throws ConfigError when LOWRANK_WEIGHT_CACHE_LIMIT is no size */
 export function weightCacheSettings(
@@ -99,8 +99,9 @@ export async function writeWeightFile(
   await syncFolder(dirname(path))
 }
 
-/** Removes what was not used for longest until so many bytes more fit, and what was left half written long ago. */
+/** Removes what was not used for longest until so many bytes more fit, and what was left half written. */
 export async function makeRoom({ folder, limitBytes }: WeightCacheSettings, bytes: number): Promise<void> {
+  await removeLeftovers(folder)
   const names = await readdir(folder).catch(() => [])
   const files: { path: string; size: number; used: number }[] = []
   for (const name of names) {
@@ -108,8 +109,6 @@ export async function makeRoom({ folder, limitBytes }: WeightCacheSettings, byte
     const stats = await stat(path).catch(() => undefined)
     if (stats === undefined) continue
     if (name.endsWith(ENDING)) files.push({ path, size: stats.size, used: stats.mtimeMs })
-    else if (/^\.lowrank-.*\.tmp$/.test(name) && Date.now() - stats.mtimeMs > ABANDONED_MS)
-      await rm(path, { force: true })
   }
   let total = bytes + files.reduce((sum, { size }) => sum + size, 0)
   for (const { path, size } of files.sort((a, b) => a.used - b.used)) {

@@ -2,10 +2,12 @@
  * A training run: an async iterable of optimiser steps that pulls, so a step starts when it is asked for. Between steps
  * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
  */
+import { dirname, resolve } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
 import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../files/atomic-folder.js'
+import { removeLeftovers } from '../files/temporary.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
 import { translated } from '../native/errors.js'
@@ -109,6 +111,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const state = await this.#start(checkpoint, identity)
       if (outputDir !== null) {
         await makeFolder(outputDir)
+        // What a killed run left in it may hold the key of its noise; beside it, an adapter.
+        for (const folder of [outputDir, dirname(resolve(outputDir))]) await removeLeftovers(folder)
         metrics = await MetricsFile.open(outputDir, checkpoint === null ? null : state.step)
       }
       for await (const event of this.#steps(state, identity, data)) {

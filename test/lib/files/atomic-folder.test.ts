@@ -1,8 +1,8 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { removeUnfinished } from '../../../lib/files/atomic.js'
 import { makeFolder, writeFolder } from '../../../lib/files/atomic-folder.js'
+import { removeUnfinished } from '../../../lib/files/temporary.js'
 import { scratchFolder } from './scratch.js'
 
 test('a folder appears with all its files', async () => {

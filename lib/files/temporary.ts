@@ -1,0 +1,104 @@
+/**
+ * Names under which files and folders are written before they are renamed. A name says which process writes, so that what
+ * a killed one has left can be told from what another one is writing.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { lstat, readdir, rm } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { dirname, join } from 'node:path'
+
+/** What this thread is writing now. */
+const unfinished = new Set<string>()
+
+/** `.lowrank-<process>-<where that number counts>-<random>.tmp` */
+const NAME = /^\.lowrank-(\d+)-([0-9a-f]{12})-[0-9a-f]{16}\.tmp$/
+
+/** After so long without a change nobody writes it, wherever that may have been. */
+const ABANDONED_MS = 24 * 3600 * 1000
+
+/** A name that nobody else takes. */
+export function temporaryName(): string {
+  return `.lowrank-${process.pid}-${numbering()}-${randomBytes(8).toString('hex')}.tmp`
+}
+
+/** A name beside a target that nobody else takes, for what is written there before it is renamed. */
+export function temporaryBeside(path: string): string {
+  const name = join(dirname(path), temporaryName())
+  unfinished.add(name)
+  return name
+}
+
+/** Says that nothing has the temporary name any more. */
+export function finished(temporary: string): void {
+  unfinished.delete(temporary)
+}
+
+/** For a process that is about to end without waiting for what it writes. */
+export function removeUnfinished(): void {
+  for (const path of unfinished) {
+    try {
+      rmSync(path, { recursive: true, force: true, maxRetries: 3 })
+    } catch {
+      // It is the end of the process in any case.
+    }
+  }
+}
+
+/** Removes what processes that are gone have left half written in a folder. What cannot be removed stays. */
+export async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const path = join(folder, name)
+    if (await isLeftover(path, name)) await rm(path, { recursive: true, force: true }).catch(() => undefined)
+  }
+}
+
+async function isLeftover(path: string, name: string): Promise<boolean> {
+  const [, pid, where] = NAME.exec(name) ?? []
+  if (pid === undefined || unfinished.has(path)) return false
+  const changed = await lastChange(path).catch(() => Date.now())
+  if (where !== numbering()) return Date.now() - changed > ABANDONED_MS
+  // Another process may have had this one's number; other threads of this one may be writing.
+  if (Number(pid) === process.pid) return changed < Date.now() - process.uptime() * 1000
+  return !isRunning(Number(pid))
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+  }
+}
+
+/** When anything within was last written, ms. */
+async function lastChange(path: string): Promise<number> {
+  const stats = await lstat(path)
+  if (!stats.isDirectory()) return stats.mtimeMs
+  const within = await Promise.all((await readdir(path)).map((name) => lastChange(join(path, name))))
+  return Math.max(stats.mtimeMs, ...within)
+}
+
+let known: string | undefined
+
+/**
+ * What tells apart where a number of a process means the same: a system since it was started, and in it a container.
+ * Folders are shared among those.
+ */
+function numbering(): string {
+  const attempt = (read: () => string) => {
+    try {
+      return read()
+    } catch {
+      return ''
+    }
+  }
+  known ??= createHash('sha256')
+    .update(hostname())
+    .update(attempt(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')))
+    .update(attempt(() => readlinkSync('/proc/self/ns/pid')))
+    .digest('hex')
+    .slice(0, 12)
+  return known
+}
