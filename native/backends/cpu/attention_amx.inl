@@ -350,10 +350,3 @@ static void amx_attention_backward(Pool& pool, const AttentionShape& shape, cons
   sum_groups<Bf16>(pool, shape, rows, dk_parts, dk);
   sum_groups<Bf16>(pool, shape, rows, dv_parts, dv);
 }
-
-static constexpr OpKernels with_tiles() {
-  OpKernels kernels = table;
-  kernels.attention = amx_attention;
-  kernels.attention_backward = amx_attention_backward;
-  return kernels;
-}

@@ -37,11 +37,27 @@ KroneckerWork kronecker_work(const KroneckerShape& s, int64_t tokens) {
   return work;
 }
 
+KroneckerTiles kronecker_tiles(const KroneckerShape& s) {
+  const auto whole = [](int64_t side) { return (side + 31) / 32 * 32; };
+  KroneckerTiles t{whole(s.l), whole(s.p), whole(s.k), whole(s.q)};
+  t.shared = t.l * t.p + t.k * t.q + (s.r > 0 ? round_up(s.k * s.q) + round_up(s.q * s.r) : 0);
+  t.per_thread = t.p * t.q + 2 * t.p * t.k + t.l * t.k + t.largest() + t.l * t.p + t.k * t.q;
+  return t;
+}
+
+bool fits_tiles(const KroneckerShape& s) {
+  const auto [least, most] = std::minmax({s.l, s.p, s.k, s.q});
+  return least >= 8 && most <= 128;
+}
+
 int64_t kronecker_workspace(const KroneckerShape& s, int64_t tokens, int threads) {
   const KroneckerWork work = kronecker_work(s, tokens);
   // Fewer tokens may mean as many chunks, never more.
   const int64_t chunks = std::min<int64_t>(kMostChunks, std::max<int64_t>(kMostSums / work.per_chunk, 1));
-  return 4 * (work.shared + threads * work.per_thread + std::max(chunks, work.chunks) * work.per_chunk);
+  // Levels with tiles and without take the same plan.
+  const KroneckerTiles tiles = fits_tiles(s) ? kronecker_tiles(s) : KroneckerTiles();
+  return 4 * (std::max(work.shared, tiles.shared) + threads * std::max(work.per_thread, tiles.per_thread) +
+              std::max(chunks, work.chunks) * work.per_chunk);
 }
 
 }  // namespace lowrank::cpu

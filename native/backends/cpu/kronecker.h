@@ -2,6 +2,7 @@
 // the product is C X D^T [l, k] of each. Whichever of the two sides first takes fewer multiplications goes first.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace lowrank::cpu {
@@ -44,6 +45,18 @@ struct KroneckerWork {
   int64_t per_chunk = 0;   // floats: gradients of c, d and d2
 };
 KroneckerWork kronecker_work(const KroneckerShape& shape, int64_t tokens);
+
+/// The product on tiles of 16 rows by 32 bf16 values: sides rounded up to 32, and floats of room for that.
+struct KroneckerTiles {
+  int64_t l = 0, p = 0, k = 0, q = 0;
+  int64_t shared = 0;      // the factors
+  int64_t per_thread = 0;  // see TileRoom in kronecker_amx.inl
+
+  int64_t largest() const { return std::max({p * k, l * k, p * q, k * q}); }
+};
+KroneckerTiles kronecker_tiles(const KroneckerShape& shape);
+/// Whether no side is so short that tiles are mostly padding, or so long that a token's matrices leave the caches.
+bool fits_tiles(const KroneckerShape& shape);
 
 /// Bytes of workspace (64-byte aligned) for at most so many tokens, forward or backward.
 int64_t kronecker_workspace(const KroneckerShape& shape, int64_t tokens, int threads);

@@ -183,6 +183,26 @@ static void kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, const
   });
 }
 
+/// Adds the sums of all chunks, in order, to the gradients that are wanted.
+static void add_chunks(Pool& pool, const KroneckerShape& s, const KroneckerWork& work, float* chunks,
+                       const KroneckerGradients& to) {
+  Room sums{chunks};
+  for (const auto& [gradient, elements] :
+       {std::pair{to.c, s.l * s.p}, {to.d, s.d_elements()}, {to.d2, s.d2_elements()}}) {
+    const float* const from = sums.take(elements);
+    if (gradient == nullptr) continue;
+    float* const into = gradient;
+    pool.for_range(elements, 4096, [&](int64_t begin, int64_t end) {
+      for_vectors(begin, end, [&](int64_t i, auto lanes) {
+        V value = load(into + i, lanes);
+        for (int64_t chunk = 0; chunk < work.chunks; ++chunk)
+          value = add(value, load(from + chunk * work.per_chunk + i, lanes));
+        store(into + i, value, lanes);
+      });
+    });
+  }
+}
+
 static void kronecker_backward(Pool& pool, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& factors,
                                float scale, const float* gains, const Matrix& x, const Matrix& dy,
                                const KroneckerGradients& to, float* dx, bool adds_dx, std::byte* workspace) {
@@ -270,19 +290,5 @@ static void kronecker_backward(Pool& pool, int64_t tokens, const KroneckerShape&
       });
     }
   });
-  Room sums{chunks};
-  for (const auto& [gradient, elements] :
-       {std::pair{to.c, s.l * s.p}, {to.d, s.d_elements()}, {to.d2, s.d2_elements()}}) {
-    const float* const from = sums.take(elements);
-    if (gradient == nullptr) continue;
-    float* const into = gradient;
-    pool.for_range(elements, 4096, [&](int64_t begin, int64_t end) {
-      for_vectors(begin, end, [&](int64_t i, auto lanes) {
-        V value = load(into + i, lanes);
-        for (int64_t chunk = 0; chunk < work.chunks; ++chunk)
-          value = add(value, load(from + chunk * work.per_chunk + i, lanes));
-        store(into + i, value, lanes);
-      });
-    });
-  }
+  add_chunks(pool, s, work, chunks, to);
 }

@@ -1,4 +1,5 @@
-// The operators compiled for AVX-512 with bf16 dot products, and on top of them attention on AMX tiles.
+// The operators compiled for AVX-512 with bf16 dot products, and on top of them attention and products with a Kronecker
+// product on AMX tiles.
 #if defined(__x86_64__)
 
 #include "backends/cpu/ops_simd.h"
@@ -35,7 +36,19 @@ namespace {
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,amx-tile,amx-bf16")
 #endif
+// clang-format off: the second uses the first
 #include "backends/cpu/attention_amx.inl"
+#include "backends/cpu/kronecker_amx.inl"
+// clang-format on
+
+static constexpr OpKernels with_tiles() {
+  OpKernels kernels = table;
+  kernels.attention = amx_attention;
+  kernels.attention_backward = amx_attention_backward;
+  kernels.kronecker = amx_kronecker;
+  kernels.kronecker_backward = amx_kronecker_backward;
+  return kernels;
+}
 #if !defined(__clang__)
 #pragma GCC pop_options
 #endif
