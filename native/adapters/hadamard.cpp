@@ -26,7 +26,8 @@ void build_pair_a(const Adapter& adapter, const LowRankSlot& slot, int64_t begin
   for (int64_t row = begin; row < end; ++row) {
     const float* a = adapter.data(slot.a) + row / second * in;
     const float* a2 = adapter.data(slot.a2) + row % second * in;
-    for (int64_t c = 0; c < in; ++c) out[row * in + c] = a[c] * a2[c];
+    float* __restrict to = out + row * in;
+    for (int64_t c = 0; c < in; ++c) to[c] = a[c] * a2[c];
   }
 }
 
@@ -37,9 +38,11 @@ void fold_pair(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, i
     const float* b = adapter.data(slot.b) + o * first;
     const float* b2 = adapter.data(slot.b2) + o * second;
     const float row = weight * slot.scale * (row_gains ? row_gains[o] : 1);
-    float* to = out + o * slot.rank;
-    for (int64_t i = 0; i < first; ++i)
-      for (int64_t j = 0; j < second; ++j) to[i * second + j] = row * b[i] * b2[j];
+    float* __restrict to = out + o * slot.rank;
+    for (int64_t i = 0; i < first; ++i) {
+      const float factor = row * b[i];
+      for (int64_t j = 0; j < second; ++j) to[i * second + j] = factor * b2[j];
+    }
   }
 }
 
@@ -53,10 +56,10 @@ void spread_pair_a(const Adapter& adapter, const LowRankSlot& slot, int64_t begi
       const float* row = g + (i * second + j) * in;
       const float* a = adapter.data(slot.a) + i * in;
       const float* a2 = adapter.data(slot.a2) + j * in;
-      if (da)
-        for (int64_t c = begin; c < end; ++c) da[i * in + c] += row[c] * a2[c];
-      if (da2)
-        for (int64_t c = begin; c < end; ++c) da2[j * in + c] += row[c] * a[c];
+      if (float* __restrict to = da ? da + i * in : nullptr)
+        for (int64_t c = begin; c < end; ++c) to[c] += row[c] * a2[c];
+      if (float* __restrict to = da2 ? da2 + j * in : nullptr)
+        for (int64_t c = begin; c < end; ++c) to[c] += row[c] * a[c];
     }
 }
 
@@ -71,12 +74,14 @@ void spread_pair_b(const Adapter& adapter, const LowRankSlot& slot, int64_t begi
     const float* b2 = adapter.data(slot.b2) + o * second;
     for (int64_t i = 0; i < first; ++i) {
       const float* row = g + o * slot.rank + i * second;
-      float sum = 0;
-      for (int64_t j = 0; j < second; ++j) {
-        sum += row[j] * b2[j];
-        if (db2) db2[o * second + j] += gain * row[j] * b[i];
+      if (float* __restrict to = db2 ? db2 + o * second : nullptr) {
+        const float factor = gain * b[i];
+        for (int64_t j = 0; j < second; ++j) to[j] += factor * row[j];
       }
-      if (db) db[o * first + i] += gain * sum;
+      if (!db) continue;
+      float sums[4] = {};  // four at a time: one sum waits for itself
+      for (int64_t j = 0; j < second; ++j) sums[j % 4] += row[j] * b2[j];
+      db[o * first + i] += gain * (sums[0] + sums[1] + sums[2] + sums[3]);
     }
   }
 }

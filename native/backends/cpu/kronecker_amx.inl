@@ -15,6 +15,12 @@ static void pair_rows(const Bf16* in, int64_t rows, int64_t cols, float* out) {
     for (int64_t j = 0; j < cols; j += W)
       store(out + i / 2 * cols + j, pairs(in + i * cols + j, in + (i + 1) * cols + j, W));
 }
+/// The same of rows of fp32, which are rounded.
+static void pair_rows(const float* in, int64_t rows, int64_t cols, float* out) {
+  for (int64_t i = 0; i < rows; i += 2)
+    for (int64_t j = 0; j < cols; j += W)
+      store(out + i / 2 * cols + j, pairs(round_both(load(in + i * cols + j), load(in + (i + 1) * cols + j))));
+}
 /// out[cols, rows] of words [rows, cols], both whole vectors: of rows of bf16 values the words of their transpose, and the
 /// other way round.
 static void transpose_square_words(const float* in, int64_t rows, int64_t cols, float* out) {
@@ -99,19 +105,21 @@ static void clear_rooms(Pool& pool, const KroneckerTiles& t, float* threads) {
 }
 
 /// A token's row as a matrix [rows, cols] with room on the right.
-template <class T>
-static void place_rows(const T* from, int64_t rows, int64_t cols, Bf16* out, int64_t ld) {
-  for (int64_t i = 0; i < rows; ++i) convert_row(from + i * cols, out + i * ld, cols);
+static void place_rows(const Bf16* from, int64_t rows, int64_t cols, Bf16* out, int64_t ld) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; j += 2 * W) {
+      const __mmask32 lanes = cols - j >= 2 * W ? ~__mmask32{0} : (__mmask32{1} << (cols - j)) - 1;
+      _mm512_storeu_si512(out + i * ld + j, _mm512_maskz_loadu_epi16(lanes, from + i * cols + j));
+    }
 }
 static void round_rows(const float* in, int64_t rows, int64_t cols, Bf16* out) {
-  for (int64_t i = 0; i < rows * cols; i += 2 * W) store_both(out + i, out + i + W, round_both(load(in + i), load(in + i + W)));
+  for (int64_t i = 0; i < rows * cols; i += 2 * W)
+    store_both(out + i, out + i + W, round_both(load(in + i), load(in + i + W)));
 }
 
-/// Z = X D^T, rounded: [p, k].
+/// Z = X D^T, [p, k], in `product`.
 static void tiles_through_d(const KroneckerShape& s, const KroneckerTiles& t, const TileFactors& f, TileRoom& room) {
-  const int64_t blocks = tile_blocks(s.p);
-  tile_multiply(blocks, t.k, t.q / 32, tile_operand(room.x, t.q), f.d_turned, t.k, room.product, t.k, false);
-  round_rows(room.product, 16 * blocks, t.k, room.z);
+  tile_multiply(tile_blocks(s.p), t.k, t.q / 32, tile_operand(room.x, t.q), f.d_turned, t.k, room.product, t.k, false);
 }
 
 static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& factors,
@@ -133,7 +141,7 @@ static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, c
         for (int64_t token = unit * kTokens; token < std::min(tokens, (unit + 1) * kTokens); ++token) {
           place_rows(row_as<Bf16>(x, token), s.p, s.q, room.x, t.q);
           tiles_through_d(s, t, f, room);
-          pair_rows(room.z, 16 * tile_blocks(s.p), t.k, room.z_words);
+          pair_rows(room.product, 16 * tile_blocks(s.p), t.k, room.z_words);
           tile_multiply(tile_blocks(s.l), t.k, t.p / 32, tile_operand(f.c, t.p), room.z_words, t.k, room.product, t.k,
                         false);
           for (int64_t i = 0; i < s.l; ++i) {
@@ -187,6 +195,7 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
           });
           // dC += G Z^T
           tiles_through_d(s, t, f, room);
+          round_rows(room.product, 16 * p_blocks, t.k, room.z);
           transpose_square_words(words(room.z), t.p, t.k / 2, room.z_words);
           tile_multiply(tile_blocks(s.l), t.p, t.k / 32, tile_operand(room.g, t.k), room.z_words, t.p, room.dc, t.p, true);
           // The gradient at Z, C^T G, takes its place; the words of its transpose are rows of the transpose.
@@ -195,7 +204,7 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
                         false);
           round_rows(room.product, 16 * p_blocks, t.k, room.z);
           // dD += (gradient at Z)^T X
-          pair_rows(room.z, t.p, t.k, room.turned_words);
+          pair_rows(room.product, 16 * p_blocks, t.k, room.turned_words);
           transpose_square_words(room.turned_words, t.p / 2, t.k, words(room.turned));
           pair_rows(room.x, t.p, t.q, room.x_words);
           tile_multiply(tile_blocks(s.k), t.q, t.p / 32, tile_operand(room.turned, t.p), room.x_words, t.q, room.dd, t.q,
