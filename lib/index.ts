@@ -67,7 +67,19 @@ export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
 export type { ExactMatch } from './train/exact-match.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { TrainEvent } from './train/metrics.js'
-export { type AdamW, adamW, type Optimizer, type Sgd, sgd } from './train/optimizers.js'
+export {
+  type Adafactor,
+  type AdamW,
+  adafactor,
+  adamW,
+  adamW8bit,
+  type Lion,
+  lion,
+  lion8bit,
+  type Optimizer,
+  type Sgd,
+  sgd,
+} from './train/optimizers.js'
 export type { TrainOn, TrainOptions } from './train/options.js'
 export type { TrainingRun } from './train/run.js'
 export {

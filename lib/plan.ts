@@ -24,13 +24,17 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
+import { optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import { chooseQuantization, storageFormats, storedQuantization } from './weights.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<
-  Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'>
+  Pick<
+    TrainOptions,
+    'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing' | 'optimizer'
+  >
 > &
   HubOptions & {
     strategy: StrategyConfig
@@ -53,6 +57,7 @@ const schema = z.strictObject({
   maxSeqLength: trainShape.maxSeqLength,
   packing: trainShape.packing,
   gradientCheckpointing: trainShape.gradientCheckpointing,
+  optimizer: trainShape.optimizer,
 })
 
 const CONFIG_LIMIT = 16 << 20
@@ -70,7 +75,7 @@ export async function planModel(name: string, options: PlanModelOptions): Promis
 /** How many sequences a run computes at once, and what it keeps of them. */
 export type PlanShape = Pick<
   PlanModelOptions,
-  'perDeviceTrainBatchSize' | 'gradientCheckpointing' | 'evaluates'
+  'perDeviceTrainBatchSize' | 'gradientCheckpointing' | 'evaluates' | 'optimizer'
 >
 
 /** A model that was read as far as plans need it. */
@@ -97,11 +102,11 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
   const threads = given.threads === 'auto' ? undefined : given.threads
-  const adapters = [{ spec, trainable: true }]
   return {
     quantization,
     plan: (changes = {}) => {
-      const { evaluates, ...shape } = { ...given, ...changes }
+      const { evaluates, optimizer, ...shape } = { ...given, ...changes }
+      const adapters = [{ spec, trainable: true, state: optimizerState(optimizer, given.strategy) }]
       const plans = trainingPlans(spec, shape, precision, evaluates)
       return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
     },

@@ -33,7 +33,7 @@ function optionsAt(path) {
       Object.entries(object.shape)
         .filter(([camel]) => snakeKey(camel) === key)
         .flatMap(([, schema]) => objectsIn(schema))
-        .filter(({ shape }) => name === undefined || shape.name?.value === name),
+        .filter(({ shape }) => name === undefined || (shape.name ?? shape.type)?.value === name),
     )
   }
   if (objects.length === 0) throw new Error(`the schema has no object at ${path}`)

@@ -153,9 +153,30 @@ struct Bench {
     double total = 0;
     measure("sum_of_squares 8 Mi", 4.0 * count, "GB/s",
             [&](const OpKernels& ops) { total += ops.sum_of_squares(pool, count, a.floats()); });
-    const AdamW options{1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, 10, 1.0f};
-    measure("adamw 8 Mi", 28.0 * count, "GB/s", [&](const OpKernels& ops) {
-      ops.adamw(pool, count, options, a.floats(), b.floats(), d.floats(), c.floats());
+    constexpr int64_t kShare = 32768;
+    const auto shares = [&](const auto& update) {
+      pool.for_range(count, kShare, [&](int64_t begin, int64_t end) { update(begin, end - begin); });
+    };
+    const AdamW adamw{1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, 10, 1.0f};
+    const Lion lion{1e-4f, 0.9f, 0.99f, 0.01f, 1.0f};
+    std::vector<uint8_t> bytes(2 * count, 140);
+    std::vector<float> absmax(2 * count / kDynamicBlock, 0.5f);
+    const DynamicCodes m{bytes.data(), absmax.data()}, root_v = m.from(count);
+    measure("adamw 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
+      shares([&](int64_t i, int64_t size) {
+        ops.adamw(size, adamw, a.floats() + i, b.floats() + i, d.floats() + i, c.floats() + i);
+      });
+    });
+    measure("adamw_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
+      shares([&](int64_t i, int64_t size) {
+        ops.adamw_8bit(size, adamw, a.floats() + i, m.from(i), root_v.from(i), c.floats() + i);
+      });
+    });
+    measure("lion 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
+      shares([&](int64_t i, int64_t size) { ops.lion(size, lion, a.floats() + i, b.floats() + i, c.floats() + i); });
+    });
+    measure("lion_8bit 8 Mi", 1.0 * count, "G numbers/s", [&](const OpKernels& ops) {
+      shares([&](int64_t i, int64_t size) { ops.lion_8bit(size, lion, a.floats() + i, m.from(i), c.floats() + i); });
     });
     if (std::isnan(total)) std::printf("no number\n");
   }

@@ -214,11 +214,11 @@ function modulesOf(names: string): string | string[] {
 /** What of a config decides the memory. */
 function shapeOf(config: RunConfig) {
   const { strategy, quantization, precision, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing, optimizer } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing }
   const asked = quantization === undefined ? {} : { quantization }
-  return { strategy, ...asked, precision, threads, evaluates, ...batch } satisfies PlanModelOptions
+  return { strategy, ...asked, precision, threads, evaluates, optimizer, ...batch } satisfies PlanModelOptions
 }
 
 function shapeOfChoice(choice: FitChoice) {

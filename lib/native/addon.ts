@@ -257,12 +257,43 @@ export interface LossResult {
   norms?: Float64Array
 }
 
+export type OptimizerKind = 'adamw' | 'sgd' | 'lion' | 'adafactor'
+
+/** Which state an optimiser keeps of an adapter. */
+export interface OptimizerState {
+  kind: OptimizerKind
+  /** Of SGD: whether it has one. Default true. */
+  momentum?: boolean
+  /** Of AdamW and Lion: block-wise 8-bit numbers, for parameters of 4096 elements and more. Default false. */
+  eightBit?: boolean
+}
+
+/** A tensor of a parameter's state. */
+export interface StateTensor {
+  /**
+   * `m` and `v` of AdamW, `m` of Lion and SGD; `row` and `column` of Adafactor, or `v` of a vector. Of 8-bit numbers the
+   * codes, with the largest magnitude of each 256 beside them as `m_absmax`; of AdamW's second moment they hold the root,
+   * `sqrt_v`.
+   */
+  name: string
+  dtype: 'F32' | 'U8'
+  shape: number[]
+}
+
 export interface OptimizerStep {
-  kind: 'adamw' | 'sgd'
+  kind: OptimizerKind
   /** Of SGD the momentum. */
   beta1: number
   beta2: number
   epsilon: number
+  /** Settings of Adafactor. */
+  adafactor?: {
+    epsilon: number
+    leastScale: number
+    clipThreshold: number
+    decayRate: number
+    scaleParameter: boolean
+  }
   /** Settings by `ParameterSpec.group`. */
   groups: { learningRate: number; weightDecay: number }[]
   /** Global L2 norm above which gradients are scaled down; 0 or less is off. */
@@ -423,8 +454,8 @@ export interface NativeWeightFile {
   dispose(): void
 }
 
-/** `m` and `v` are AdamW's moments; `sensitivity` and `uncertainty` are of triplets. All are zero before the first step. */
-export type AdapterArray = 'value' | 'gradient' | 'm' | 'v' | 'sensitivity' | 'uncertainty'
+/** `sensitivity` and `uncertainty` are of triplets, and zero before the first step. */
+export type AdapterArray = 'value' | 'gradient' | 'sensitivity' | 'uncertainty'
 
 /** Its arrays cannot be reached while a job writes them: that throws CONFIG until the job's promise settles. */
 export interface NativeAdapter {
@@ -439,8 +470,16 @@ export interface NativeAdapter {
   read(name: string, array: AdapterArray): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
   zeroGradients(): void
-  /** Back to before the first step: gradients, moments and importances are zero, and the latter are followed again. */
-  restart(): void
+  /** What the optimiser keeps of a parameter; nothing of one that is not trained. All is zero before the first step. */
+  state(name: string): StateTensor[]
+  /** Copies bytes of it out, little-endian. */
+  readState(name: string, tensor: string): Uint8Array
+  writeState(name: string, tensor: string, bytes: Uint8Array): void
+  /**
+   * Back to before the first step: gradients, state and importances are zero, and the latter are followed again.
+   * @param state of the optimiser that goes on; default: as before
+   */
+  restart(state?: OptimizerState): void
   /** Frees the importances; steps no longer follow them. */
   dropImportances(): void
   /**
@@ -503,8 +542,8 @@ export interface NativeAddon {
   /** Resets the peak to the present value; false where the system does not allow it. */
   resetPeak(): boolean
   createModel(graph: Graph): NativeModel
-  /** `trainable` adapters also hold gradients and optimiser state. */
-  createAdapter(spec: AdapterSpec, options: { trainable: boolean }): NativeAdapter
+  /** `trainable` adapters also hold gradients, and from their first step on optimiser state: by default AdamW's. */
+  createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter
   /**
    * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`: how
    * many ranks of each are in use outside training, 0 being all; default all.
@@ -533,7 +572,7 @@ export interface NativeAddon {
   plan(
     graph: Graph,
     formats: Record<string, StorageFormat>,
-    adapters: { spec: AdapterSpec; trainable: boolean }[],
+    adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
     plans: Record<string, PlanOptions>,
     threads?: number,
   ): PlanReport

@@ -115,6 +115,7 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   // An embedding's A starts at zero, and would stay there.
   embeddings: ({ freezeA }) => !freezeA,
   ranks: ({ r }) => r,
+  countsRanks: ({ maskedUpdate }) => maskedUpdate,
   atRank: cut,
   steps: drawnRanks,
 }

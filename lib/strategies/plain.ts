@@ -72,6 +72,7 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     },
     savedAs: ({ adapter }, description, read) => rulesIn(adapter).savedAs?.(adapter, description, read),
     ranks: ({ adapter }) => rulesIn(adapter).ranks?.(adapter),
+    countsRanks: ({ adapter }) => rulesIn(adapter).countsRanks?.(adapter) ?? false,
     privacy: ({ adapter }) => rulesIn(adapter).privacy?.(adapter),
     atRank: ({ adapter }, rank, description, read) =>
       rulesIn(adapter).atRank?.(adapter, rank, description, read),

@@ -249,6 +249,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
   /** The most ranks that it may act at, if it may act at fewer; absent for what has one rank only. */
   ranks?(config: Config): number | undefined
+  /** Whether an update counts for each rank on its own (`StepRanks.draws`). Default false. */
+  countsRanks?(config: Config): boolean
   /** The LoRA that it is at the first `rank` ranks. */
   atRank?(
     config: Config,

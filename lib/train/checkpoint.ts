@@ -1,6 +1,6 @@
 /**
  * Checkpoints: `checkpoint-<step>/` is an adapter folder that PEFT loads, with training_state.safetensors (the
- * optimiser's moments) and training_state.json (where the run stands and what it was made from). A run resumed from one
+ * optimiser's state) and training_state.json (where the run stands and what it was made from). A run resumed from one
  * goes on bit for bit as if it had never stopped; what would keep it from that is refused.
  */
 import { createHash } from 'node:crypto'
@@ -18,7 +18,6 @@ import {
   type SafetensorsHeader,
   writeSafetensors,
 } from '../files/safetensors.js'
-import type { AdapterArray } from '../native/addon.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
@@ -30,8 +29,7 @@ const STATE = 'training_state.json'
 const TENSORS = 'training_state.safetensors'
 const PREFIX = 'checkpoint-'
 const STATE_LIMIT = 16 << 20
-/** Arrays of trained factors that are kept: moments always, importances while steps follow them. */
-const MOMENTS = ['m', 'v'] as const
+/** Arrays of trained factors that are kept beside the optimiser's state, while steps follow them. */
 const IMPORTANCES = ['sensitivity', 'uncertainty'] as const
 
 /** Where a run stands between two steps. */
@@ -84,14 +82,20 @@ export async function saveCheckpoint(
 ): Promise<string> {
   const path = join(outputDir, `${PREFIX}${state.step}`)
   const trained = adapter.description.factors.filter((factor) => factor.trained)
-  const tensors = trained.flatMap((factor) =>
-    [...MOMENTS, ...followed(adapter, factor.name)].map((moment) => ({
-      name: momentName(factor, moment),
+  const tensors = trained.flatMap((factor) => [
+    ...adapter.native.state(factor.name).map(({ name, dtype, shape }) => ({
+      name: stateName(factor, name),
+      dtype,
+      shape,
+      data: () => adapter.native.readState(factor.name, name),
+    })),
+    ...followed(adapter, factor.name).map((array) => ({
+      name: stateName(factor, array),
       dtype: 'F32' as const,
       shape: [factor.rows, factor.cols],
-      data: () => float32Bytes(adapter.native.read(factor.name, moment)),
+      data: () => float32Bytes(adapter.native.read(factor.name, array)),
     })),
-  )
+  ])
   // A folder in the form of another strategy does not hold the factors that train.
   const reads: ReadFactor = (name) => adapter.native.read(name, 'value')
   if (!savesModel(adapter.description) && savedForm(adapter.description, reads) !== undefined)
@@ -199,23 +203,34 @@ export async function restoreCheckpoint(
   else if ([...header.tensors.keys()].some((name) => name.startsWith(valueName(''))))
     await restoreFactors(header, adapter)
   else await restoreAdapter(path, base, adapter)
+  const { native } = adapter
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
-    const importances = followed(adapter, factor.name).filter((array) =>
-      header.tensors.has(momentName(factor, array)),
-    )
-    for (const moment of [...MOMENTS, ...importances]) {
-      const name = momentName(factor, moment)
-      const tensor = header.tensors.get(name)
-      if (tensor?.shape.join() !== [factor.rows, factor.cols].join())
-        throw new ShapeError(
-          `${header.path}: ${name} is ${tensor ? `[${tensor.shape}]` : 'missing'}, expected [${factor.rows}, ${factor.cols}].`,
-          { path: header.path, name },
-        )
-      adapter.native.write(factor.name, moment, toFloat32(tensor.dtype, await readTensor(header, name), name))
+    for (const { name, dtype, shape } of native.state(factor.name))
+      native.writeState(factor.name, name, await stateTensor(header, stateName(factor, name), dtype, shape))
+    for (const array of followed(adapter, factor.name)) {
+      const name = stateName(factor, array)
+      if (!header.tensors.has(name)) continue
+      const bytes = await stateTensor(header, name, 'F32', [factor.rows, factor.cols])
+      native.write(factor.name, array, toFloat32('F32', bytes, name))
     }
   }
   adapter.native.zeroGradients()
   return checkpoint.state
+}
+
+async function stateTensor(
+  header: SafetensorsHeader,
+  name: string,
+  dtype: 'F32' | 'U8',
+  shape: readonly number[],
+): Promise<Uint8Array> {
+  const tensor = header.tensors.get(name)
+  if (tensor?.dtype !== dtype || tensor.shape.join() !== shape.join())
+    throw new ShapeError(
+      `${header.path}: ${name} is ${tensor ? `${tensor.dtype} [${tensor.shape.join(', ')}]` : 'missing'}, expected ${dtype} [${shape.join(', ')}].`,
+      { path: header.path, name },
+    )
+  return readTensor(header, name)
 }
 
 async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
@@ -235,13 +250,8 @@ async function restoreFactors(
   { native, description }: AdapterState,
 ): Promise<void> {
   for (const { name, rows, cols } of description.factors) {
-    const tensor = header.tensors.get(valueName(name))
-    if (tensor?.dtype !== 'F32' || tensor.shape.join() !== `${rows},${cols}`)
-      throw new ShapeError(
-        `${header.path}: ${valueName(name)} is ${tensor ? `${tensor.dtype} [${tensor.shape}]` : 'missing'}, expected F32 [${rows},${cols}].`,
-        { path: header.path, name },
-      )
-    native.write(name, 'value', toFloat32('F32', await readTensor(header, valueName(name)), name))
+    const bytes = await stateTensor(header, valueName(name), 'F32', [rows, cols])
+    native.write(name, 'value', toFloat32('F32', bytes, name))
   }
 }
 
@@ -401,8 +411,8 @@ const followed = ({ native }: AdapterState, factor: string) => {
   return IMPORTANCES.filter((array) => arrays.includes(array))
 }
 
-const momentName = (factor: { name: string; tensor?: { name: string } }, moment: AdapterArray) =>
-  `${moment}.${factor.tensor?.name ?? factor.name}`
+const stateName = (factor: { name: string; tensor?: { name: string } }, array: string) =>
+  `${array}.${factor.tensor?.name ?? factor.name}`
 
 const valueName = (name: string) => `value.${name}`
 

@@ -1,15 +1,44 @@
 /** Optimisers as printable settings; their arithmetic is native. */
 import * as z from 'zod'
-import type { OptimizerStep } from '../native/addon.js'
-import { deepFreeze, numberWithin, parseOptions, positive } from '../schema.js'
+import { ConfigError } from '../errors.js'
+import type { OptimizerState, OptimizerStep } from '../native/addon.js'
+import { deepFreeze, flag, numberWithin, parseOptions, positive } from '../schema.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 
 /** Settings of AdamW; the arithmetic is that of torch.optim.AdamW. */
 export interface AdamW {
-  readonly type: 'adamw'
+  /** `adamw_8bit` keeps both moments as block-wise 8-bit numbers, but for what has fewer than 4096 elements. */
+  readonly type: 'adamw' | 'adamw_8bit'
   /** Decay rates of the two moments, each in [0, 1). Default [0.9, 0.999]. */
   readonly betas: readonly [number, number]
   /** Added to the denominator. Default 1e-8. */
   readonly eps: number
+  /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
+  readonly weightDecay: number | null
+}
+
+/** Settings of Lion, whose every step is the learning rate in size. */
+export interface Lion {
+  /** `lion_8bit` keeps the moment as block-wise 8-bit numbers, but for what has fewer than 4096 elements. */
+  readonly type: 'lion' | 'lion_8bit'
+  /** Share of the moment in a step, and its decay rate, each in [0, 1). Default [0.9, 0.99]. */
+  readonly betas: readonly [number, number]
+  /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
+  readonly weightDecay: number | null
+}
+
+/** Settings of Adafactor without momentum; the arithmetic is that of transformers' Adafactor. */
+export interface Adafactor {
+  readonly type: 'adafactor'
+  /** Added to squares of gradients, and the least size that scales the rate of a parameter. Default [1e-30, 1e-3]. */
+  readonly eps: readonly [number, number]
+  /** Root mean square that an update is scaled down to. Default 1. */
+  readonly clipThreshold: number
+  /** Step t keeps 1 - t^decayRate of the squares so far; below 0. Default -0.8. */
+  readonly decayRate: number
+  /** The learning rate of a parameter is a share of its root mean square. Default false. */
+  readonly scaleParameter: boolean
   /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
   readonly weightDecay: number | null
 }
@@ -24,70 +53,184 @@ export interface Sgd {
 }
 
 /** An optimiser with its settings. */
-export type Optimizer = AdamW | Sgd
+export type Optimizer = AdamW | Lion | Adafactor | Sgd
 
-/** Named by users of transformers and not available. */
-const ELSEWHERE = 'adamw or sgd (8-bit and paged variants, lion and adafactor are not available)'
+const NAMES = ['adamw', 'adamw_8bit', 'lion', 'lion_8bit', 'adafactor', 'sgd'] as const
+
+/** Names that transformers has for the same. */
+const ELSEWHERE: Readonly<Record<string, Optimizer['type']>> = {
+  adam: 'adamw',
+  adamw_hf: 'adamw',
+  adamw_torch: 'adamw',
+  adamw_torch_fused: 'adamw',
+  adamw_bnb_8bit: 'adamw_8bit',
+  lion_32bit: 'lion',
+}
+
+function expected(given: unknown): string {
+  const same = typeof given === 'string' && Object.hasOwn(ELSEWHERE, given) ? ELSEWHERE[given] : undefined
+  return `one of ${NAMES.join(', ')}${same ? ` (${given} is ${same} here)` : ''}, or settings`
+}
 
 const beta = () => numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
-const ownDecay = () =>
-  numberWithin(0, Number.MAX_VALUE, 'a number from 0')
-    .nullable()
-    .default(null)
-    .describe("Goes before the run's `weight_decay`.")
-const adamwSchema = z.strictObject({
-  type: z.literal('adamw', { error: ELSEWHERE }),
-  betas: z
-    .tuple([beta(), beta()], { error: 'two numbers in [0, 1)' })
-    .default([0.9, 0.999])
-    .describe('Decay rates of the two moments.'),
-  eps: positive().default(1e-8).describe('Added to the denominator.'),
-  weightDecay: ownDecay(),
-})
+const betas = (first: number, second: number) =>
+  z.tuple([beta(), beta()], { error: 'two numbers in [0, 1)' }).default([first, second])
+const weightDecay = numberWithin(0, Number.MAX_VALUE, 'a number from 0')
+  .nullable()
+  .default(null)
+  .describe("Goes before the run's `weight_decay`.")
 
-const sgdSchema = z.strictObject({
-  type: z.literal('sgd'),
-  momentum: beta().default(0).describe('Share of the last step that the next one goes on with.'),
-  weightDecay: ownDecay(),
-})
+const adamwShape = {
+  betas: betas(0.9, 0.999).describe('Decay rates of the two moments.'),
+  eps: positive().default(1e-8).describe('Added to the denominator.'),
+  weightDecay,
+}
+const lionShape = {
+  betas: betas(0.9, 0.99).describe('Share of the moment in a step, and its decay rate.'),
+  weightDecay,
+}
+const schemas = {
+  adamw: z.strictObject({ type: z.literal('adamw'), ...adamwShape }),
+  adamw_8bit: z.strictObject({ type: z.literal('adamw_8bit'), ...adamwShape }),
+  lion: z.strictObject({ type: z.literal('lion'), ...lionShape }),
+  lion_8bit: z.strictObject({ type: z.literal('lion_8bit'), ...lionShape }),
+  adafactor: z.strictObject({
+    type: z.literal('adafactor'),
+    eps: z
+      .tuple([positive(), positive()], { error: 'two numbers above 0' })
+      .default([1e-30, 1e-3])
+      .describe('Added to squares of gradients, and the least size for `scale_parameter`.'),
+    clipThreshold: positive().default(1).describe('Root mean square that an update is scaled down to.'),
+    decayRate: z
+      .number({ error: 'a number below 0' })
+      .lt(0, { error: 'a number below 0' })
+      .default(-0.8)
+      .describe('Step t keeps `1 - t^decay_rate` of the squares so far.'),
+    scaleParameter: flag()
+      .default(false)
+      .describe('The learning rate of a parameter is a share of its root mean square.'),
+    weightDecay,
+  }),
+  sgd: z.strictObject({
+    type: z.literal('sgd'),
+    momentum: beta().default(0).describe('Share of the last step that the next one goes on with.'),
+    weightDecay,
+  }),
+} satisfies Record<Optimizer['type'], z.ZodType>
+
+const settings = Object.values(schemas) as unknown as [z.ZodObject, ...z.ZodObject[]]
 
 /** The option `optimizer`: a name, or an optimiser with settings. */
-export const optimizerSchema = z.union(
-  [
-    z.enum(['adamw', 'sgd'], { error: ELSEWHERE }),
-    z.discriminatedUnion('type', [adamwSchema, sgdSchema], { error: ELSEWHERE }),
-  ],
-  { error: ELSEWHERE },
-)
+export const optimizerSchema = z.union([z.enum(NAMES), z.discriminatedUnion('type', settings)], {
+  error: ({ input }) => expected(input),
+}) as unknown as z.ZodType<Optimizer['type'] | Optimizer>
+
+function parsed<Kind extends Optimizer>(
+  type: Kind['type'],
+  options: Partial<Omit<Kind, 'type'>>,
+  name: string,
+): Kind {
+  const schema = schemas[type] as unknown as z.ZodType<Kind>
+  return deepFreeze(parseOptions(schema, { ...options, type }, { name, spelling: 'camel' }))
+}
 
 /**
  * AdamW with its settings.
  * @see Loshchilov and Hutter 2017, arXiv 1711.05101
  */
 export function adamW(options: Partial<Omit<AdamW, 'type'>> = {}): AdamW {
-  return deepFreeze(
-    parseOptions(adamwSchema, { ...options, type: 'adamw' }, { name: 'adamW()', spelling: 'camel' }),
-  )
+  return parsed('adamw', options, 'adamW()')
+}
+
+/**
+ * AdamW whose moments take a byte each. The second is kept as its root, so that what is small in a block of large ones
+ * does not become 0.
+ * @see Dettmers et al. 2021, arXiv 2110.02861
+ */
+export function adamW8bit(options: Partial<Omit<AdamW, 'type'>> = {}): AdamW {
+  return parsed('adamw_8bit', options, 'adamW8bit()')
+}
+
+/**
+ * Lion with its settings. It wants a learning rate a third to a tenth of AdamW's.
+ * @see Chen et al. 2023, arXiv 2302.06675
+ */
+export function lion(options: Partial<Omit<Lion, 'type'>> = {}): Lion {
+  return parsed('lion', options, 'lion()')
+}
+
+/** Lion whose moment takes a byte for each number. */
+export function lion8bit(options: Partial<Omit<Lion, 'type'>> = {}): Lion {
+  return parsed('lion_8bit', options, 'lion8bit()')
+}
+
+/**
+ * Adafactor with its settings: of a matrix it keeps the means of its rows and columns alone.
+ * @see Shazeer and Stern 2018, arXiv 1804.04235
+ */
+export function adafactor(options: Partial<Omit<Adafactor, 'type'>> = {}): Adafactor {
+  return parsed('adafactor', options, 'adafactor()')
 }
 
 /** Stochastic gradient descent with its settings. */
 export function sgd(options: Partial<Omit<Sgd, 'type'>> = {}): Sgd {
-  return deepFreeze(
-    parseOptions(sgdSchema, { ...options, type: 'sgd' }, { name: 'sgd()', spelling: 'camel' }),
-  )
+  return parsed('sgd', options, 'sgd()')
 }
 
 /** An optimiser from the option's value. */
 export function optimizerOf(value: Optimizer['type'] | Optimizer): Optimizer {
-  if (typeof value !== 'string') return value
-  return value === 'sgd' ? sgd() : adamW()
+  return typeof value === 'string' ? parsed(value, {}, 'optimizer') : value
 }
 
 /** An optimiser's settings as a native step takes them. */
 export function nativeOptimizer(
   optimizer: Optimizer,
-): Pick<OptimizerStep, 'kind' | 'beta1' | 'beta2' | 'epsilon'> {
-  return optimizer.type === 'sgd'
-    ? { kind: 'sgd', beta1: optimizer.momentum, beta2: 0, epsilon: 0 }
-    : { kind: 'adamw', beta1: optimizer.betas[0], beta2: optimizer.betas[1], epsilon: optimizer.eps }
+): Pick<OptimizerStep, 'kind' | 'beta1' | 'beta2' | 'epsilon' | 'adafactor'> {
+  switch (optimizer.type) {
+    case 'sgd':
+      return { kind: 'sgd', beta1: optimizer.momentum, beta2: 0, epsilon: 0 }
+    case 'adafactor': {
+      const { eps, clipThreshold, decayRate, scaleParameter } = optimizer
+      const adafactor = { epsilon: eps[0], leastScale: eps[1], clipThreshold, decayRate, scaleParameter }
+      return { kind: 'adafactor', beta1: 0, beta2: 0, epsilon: 0, adafactor }
+    }
+    case 'lion':
+    case 'lion_8bit':
+      return { kind: 'lion', beta1: optimizer.betas[0], beta2: optimizer.betas[1], epsilon: 0 }
+    default:
+      return {
+        kind: 'adamw',
+        beta1: optimizer.betas[0],
+        beta2: optimizer.betas[1],
+        epsilon: optimizer.eps,
+      }
+  }
+}
+
+/**
+ * The state that a run by this optimiser keeps.
+ * @throws {ConfigError} for an optimiser that cannot train the strategy
+ */
+export function optimizerState(
+  value: Optimizer['type'] | Optimizer,
+  strategy: StrategyConfig,
+): OptimizerState {
+  const optimizer = optimizerOf(value)
+  const eightBit = optimizer.type.endsWith('8bit')
+  const rules = rulesOf(strategy)
+  const refuse = (why: string) =>
+    new ConfigError(
+      `optimizer is ${optimizer.type}, and ${strategy.name} ${why}; take adamw, lion or sgd with it.`,
+      { optimizer: optimizer.type, strategy: strategy.name },
+    )
+  if (rules.countsRanks?.(strategy) && (eightBit || optimizer.type === 'adafactor'))
+    throw refuse(`updates each rank on its own, which ${eightBit ? '8-bit blocks' : 'it'} cannot`)
+  const privacy = rules.privacy?.(strategy)
+  if (privacy?.privacyUnit === 'user' && privacy.serverOptimizer === 'adam') {
+    // The server's moments are where the clients' are between rounds.
+    if (optimizer.type === 'adafactor') throw refuse('has a server with the moments of Adam')
+    return { kind: 'adamw', eightBit }
+  }
+  const { kind } = nativeOptimizer(optimizer)
+  return { kind, eightBit, ...(optimizer.type === 'sgd' ? { momentum: optimizer.momentum > 0 } : {}) }
 }

@@ -9,7 +9,7 @@ export type TrainOn = 'completions' | 'last' | 'all'
 
 /** Options of a training run. */
 export interface TrainOptions {
-  /** `adamw` or `sgd`, or what `adamW({ … })` or `sgd({ … })` return. Default adamw. */
+  /** By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default adamw. */
   readonly optimizer: Optimizer['type'] | Optimizer
   /** Peak learning rate. Default 2e-4. */
   readonly learningRate: number
@@ -52,7 +52,7 @@ export interface TrainOptions {
 const every = () => integer(1).nullable().default(null)
 
 export const trainShape = {
-  optimizer: optimizerSchema.default('adamw').describe('AdamW or SGD as in torch, by name or with settings.'),
+  optimizer: optimizerSchema.default('adamw').describe('What makes the updates, by name or with settings.'),
   learningRate: positive().default(2e-4).describe('The peak learning rate.'),
   weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .default(0)

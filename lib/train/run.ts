@@ -9,7 +9,7 @@ import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { removeLeftovers } from '../files/temporary.js'
 import { MemoryReport } from '../memory.js'
-import { addon, type NativeSession, type PlanOptions } from '../native/addon.js'
+import { addon, type NativeSession, type OptimizerState, type PlanOptions } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
@@ -29,6 +29,7 @@ import {
 import type { RunData } from './data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evaluate.js'
 import { MetricsFile, type TrainEvent } from './metrics.js'
+import { optimizerState } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
 import { EVAL_PLAN } from './plans.js'
 import { GradientSteps, type Steps, type TrainStep } from './steps.js'
@@ -72,7 +73,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   constructor(setup: RunSetup) {
     this.#setup = setup
     const { base, adapter, plans } = setup
-    const described = { spec: adapter.description.spec, trainable: true }
+    const described = { spec: adapter.description.spec, trainable: true, state: stateOf(setup) }
     this.memory = new MemoryReport(
       translated(() => addon().plan(base.graph, base.formats, [described], plans)),
     )
@@ -198,7 +199,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { base, adapter, use } = this.#setup
     return use(async () => {
       adapter.version++
-      adapter.native.restart()
+      translated(() => adapter.native.restart(stateOf(this.#setup)))
       if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
@@ -254,6 +255,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const options = toFileKeys(trainSchema, Object.fromEntries(kept)) as Record<string, unknown>
     return { base: baseIdentity(this.#setup.base), data: fingerprint, now, options }
   }
+}
+
+function stateOf({ adapter, options }: RunSetup): OptimizerState {
+  return optimizerState(options.optimizer, adapter.description.strategy)
 }
 
 /** The checkpoint that a run is to go on from: the named one, or with true the newest of its folder. */

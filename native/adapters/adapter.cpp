@@ -195,13 +195,9 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
   values_ = Block(Category::adapters, spec_.elements * kFloat);
   if (spec_.trainable) {
     gradients_ = Block(Category::gradients, spec_.trained_elements * kFloat);
-    m_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
-    v_ = Block(Category::optimizer, spec_.trained_elements * kFloat);
     make_importances();
     private_sum_ = Block(Category::gradients, spec_.private_sum_bytes());
-    kept_values_ = Block(Category::adapters, spec_.kept_elements() * kFloat);
-    kept_m_ = Block(Category::optimizer, spec_.kept_elements() * kFloat);
-    kept_v_ = Block(Category::optimizer, spec_.kept_elements() * kFloat);
+    if (spec_.keeps_start()) kept_values_ = Block(Category::adapters, spec_.trained_elements * kFloat);
   }
   if (spec_.norm_rows == 0) return;
   norms_ = Block(Category::adapters, spec_.norm_bytes());
@@ -227,8 +223,25 @@ void Adapter::make_importances() {
 void Adapter::restart() {
   if (!spec_.trainable) return;
   make_importances();
-  for (const Block* block : {&gradients_, &m_, &v_, &sensitivity_, &uncertainty_})
+  for (const Block* block : {&gradients_, &sensitivity_, &uncertainty_})
     std::fill_n(block->data<std::byte>(), block->bytes(), std::byte{0});
+  state().clear();
+}
+
+OptimizerState& Adapter::state() {
+  if (!spec_.trainable) fail("CONFIG", "the adapter was not created as trainable");
+  if (!state_) {
+    state_.emplace(spec_);
+    if (spec_.keeps_start()) kept_state_ = Block(Category::optimizer, state_->bytes());
+  }
+  return *state_;
+}
+
+void Adapter::set_state(const StateSpec& spec) {
+  if (spec == spec_.state) return;
+  state_.reset();
+  kept_state_ = Block();
+  spec_.state = spec;
 }
 
 void Adapter::drop_importances() {
@@ -248,29 +261,12 @@ float* Adapter::span(AdapterArray array) const {
       return values_.data<float>();
     case AdapterArray::gradient:
       return gradients_.data<float>();
-    case AdapterArray::m:
-      return m_.data<float>();
-    case AdapterArray::v:
-      return v_.data<float>();
     case AdapterArray::sensitivity:
       return sensitivity_.data<float>();
     case AdapterArray::uncertainty:
       return uncertainty_.data<float>();
   }
   return nullptr;
-}
-
-float* Adapter::kept(AdapterArray array) const {
-  switch (array) {
-    case AdapterArray::value:
-      return kept_values_.data<float>();
-    case AdapterArray::m:
-      return kept_m_.data<float>();
-    case AdapterArray::v:
-      return kept_v_.data<float>();
-    default:
-      return nullptr;
-  }
 }
 
 void Adapter::expect_idle(AdapterArray array, Touch touch) const {

@@ -7,10 +7,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "adapters/optimizer_state.h"
 #include "core/memory.h"
 
 namespace lowrank {
@@ -132,6 +134,7 @@ struct AdapterSpec {
   std::vector<TripletSpec> triplets;
   Privacy privacy = Privacy::none;
   bool trainable = false;
+  StateSpec state;  // of the optimiser that trains it
 
   // Filled by `check`.
   int64_t elements = 0;
@@ -150,8 +153,8 @@ struct AdapterSpec {
   int64_t private_sum_bytes() const {
     return trainable && privacy != Privacy::none ? trained_elements * static_cast<int64_t>(sizeof(double)) : 0;
   }
-  /// Trained elements of which a round of clients keeps the values and moments that it began with.
-  int64_t kept_elements() const { return trainable && privacy == Privacy::clients ? trained_elements : 0; }
+  /// Whether a round of clients keeps the values and the state that it began with.
+  bool keeps_start() const { return trainable && privacy == Privacy::clients; }
   /// Bytes of the row norms that slots with a magnitude keep: a double and a float a row.
   int64_t norm_bytes() const { return norm_rows * static_cast<int64_t>(sizeof(double) + sizeof(float)); }
 };
@@ -171,7 +174,7 @@ struct RowNorms {
   }
 };
 
-enum class AdapterArray : uint8_t { value, gradient, m, v, sensitivity, uncertainty };
+enum class AdapterArray : uint8_t { value, gradient, sensitivity, uncertainty };
 enum class Touch : uint8_t { read, write };
 
 class Adapter {
@@ -187,15 +190,21 @@ class Adapter {
 
   /// Of private training: the sum of a round, laid out as the trained parameters; else null.
   double* private_sum() const { return private_sum_.data<double>(); }
-  /// Values or moments that a round of clients began with, laid out so; else null.
-  float* kept(AdapterArray array) const;
+  /// Values that a round of clients began with, laid out so, and the state as its bytes; else null.
+  float* kept_values() const { return kept_values_.data<float>(); }
+  std::byte* kept_state() const { return kept_state_.data(); }
+
+  /// The optimiser's state; made when it is first asked for, since most adapters never train.
+  OptimizerState& state();
+  /// Frees the state unless it is of this kind already. A new one is zero.
+  void set_state(const StateSpec& spec);
 
   /// Of a slot with a magnitude; for the engine's thread.
   RowNorms& row_norms(const LowRankSlot& slot) { return row_norms_.at(&slot - spec_.slots.data()); }
   /// Counts changes of the values, from 1. Whoever writes values says so.
   uint64_t version() const { return version_; }
   void values_changed() { ++version_; }
-  /// Back to before the first update: gradients, moments and importances are zero, and the latter are followed again.
+  /// Back to before the first update: gradients, state and importances are zero, and the latter are followed again.
   void restart();
   /// Frees the importances; updates no longer follow them.
   void drop_importances();
@@ -210,8 +219,9 @@ class Adapter {
 
   AdapterSpec spec_;
   std::unordered_map<std::string, int> index_;
-  Block values_, gradients_, m_, v_, sensitivity_, uncertainty_, norms_;
-  Block private_sum_, kept_values_, kept_m_, kept_v_;
+  Block values_, gradients_, sensitivity_, uncertainty_, norms_;
+  Block private_sum_, kept_values_, kept_state_;
+  std::optional<OptimizerState> state_;
   std::vector<RowNorms> row_norms_;  // by slot; empty if none has a magnitude
   std::atomic<uint64_t> version_{1};
   std::array<std::atomic<int>, 3> uses_{};  // by AdapterUse::Kind

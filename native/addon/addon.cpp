@@ -317,7 +317,9 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   explicit AdapterHandle(const Napi::CallbackInfo& info) : Handle(info) {
     guarded(info.Env(), [&] {
       AdapterSpec spec = to_adapter_spec(info[0]);
-      spec.trainable = Fields(info[1], "options").flag("trainable", false);
+      const Fields options(info[1], "options");
+      spec.trainable = options.flag("trainable", false);
+      spec.state = to_state_spec(options);
       auto adapter = std::make_shared<Adapter>(std::move(spec));
       const AdapterSpec& laid_out = adapter->spec();
       const int64_t floats = laid_out.elements +
@@ -334,6 +336,9 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
                         InstanceMethod<&AdapterHandle::copy_weight>("copyWeight"),
                         InstanceMethod<&AdapterHandle::fill_row_norms>("fillRowNorms"),
                         InstanceMethod<&AdapterHandle::arrays>("arrays"),
+                        InstanceMethod<&AdapterHandle::state>("state"),
+                        InstanceMethod<&AdapterHandle::read_state>("readState"),
+                        InstanceMethod<&AdapterHandle::write_state>("writeState"),
                         InstanceMethod<&AdapterHandle::restart>("restart"),
                         InstanceMethod<&AdapterHandle::drop_importances>("dropImportances"),
                         InstanceMethod<&AdapterHandle::scores>("tripletScores"),
@@ -347,7 +352,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   }
 
  private:
-  static constexpr const char* kArrays[] = {"value", "gradient", "m", "v", "sensitivity", "uncertainty"};
+  static constexpr const char* kArrays[] = {"value", "gradient", "sensitivity", "uncertainty"};
 
   struct Array {
     std::shared_ptr<Adapter> owner;
@@ -462,10 +467,78 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 
+  /// A tensor of a parameter's state, and what keeps it alive.
+  struct HeldState {
+    std::shared_ptr<Adapter> owner;
+    StateTensor tensor;
+  };
+
+  /// Those of a parameter; none of one that is not trained. Throws while a job uses the adapter.
+  std::vector<HeldState> state_of(const Napi::CallbackInfo& info, Touch touch) const {
+    const std::string name = info[0].ToString();
+    const auto owner = payload(info.Env());
+    owner->expect_idle(AdapterArray::gradient, touch);
+    const int index = owner->parameter(name);
+    std::vector<HeldState> held;
+    if (!owner->spec().trains(index)) return held;
+    for (StateTensor& tensor : owner->state().tensors(index)) held.push_back({owner, std::move(tensor)});
+    return held;
+  }
+
+  HeldState state_tensor(const Napi::CallbackInfo& info, Touch touch) const {
+    const std::string name = info[1].ToString();
+    for (HeldState& held : state_of(info, touch))
+      if (held.tensor.name == name) return std::move(held);
+    fail("CONFIG", "adapter parameter '", info[0].ToString().Utf8Value(), "' has no state ", name);
+  }
+
+  Napi::Value state(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      Napi::Array list = Napi::Array::New(info.Env());
+      for (const auto& [owner, tensor] : state_of(info, Touch::read)) {
+        Napi::Object item = Napi::Object::New(info.Env());
+        item.Set("name", tensor.name);
+        item.Set("dtype", tensor.codes ? "U8" : "F32");
+        Napi::Array shape = Napi::Array::New(info.Env(), tensor.shape.size());
+        for (uint32_t i = 0; i < shape.Length(); ++i) shape.Set(i, static_cast<double>(tensor.shape[i]));
+        item.Set("shape", shape);
+        list.Set(list.Length(), item);
+      }
+      return list;
+    });
+  }
+
+  Napi::Value read_state(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto [owner, tensor] = state_tensor(info, Touch::read);
+      Napi::Uint8Array out = Napi::Uint8Array::New(info.Env(), static_cast<size_t>(tensor.bytes));
+      std::copy_n(tensor.data, tensor.bytes, reinterpret_cast<std::byte*>(out.Data()));
+      return out;
+    });
+  }
+
+  Napi::Value write_state(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto [owner, tensor] = state_tensor(info, Touch::write);
+      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+        throw Napi::TypeError::New(info.Env(), "lowrank: bytes must be a Uint8Array");
+      const Napi::Uint8Array bytes = info[2].As<Napi::Uint8Array>();
+      if (static_cast<int64_t>(bytes.ByteLength()) != tensor.bytes)
+        fail("SHAPE", "the state ", tensor.name, " has ", tensor.bytes, " bytes, not ", bytes.ByteLength());
+      std::copy_n(reinterpret_cast<const std::byte*>(bytes.Data()), tensor.bytes, tensor.data);
+      return info.Env().Undefined();
+    });
+  }
+
   Napi::Value restart(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const auto adapter = payload(info.Env());
       adapter->expect_idle(AdapterArray::gradient, Touch::write);
+      if (!info[0].IsUndefined()) {
+        Napi::Object holder = Napi::Object::New(info.Env());
+        holder.Set("state", info[0]);
+        adapter->set_state(to_state_spec(Fields(holder, "restart")));
+      }
       adapter->restart();
       return info.Env().Undefined();
     });
@@ -577,16 +650,22 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return guarded(env, [&] {
       const auto adapter = payload(env);
       const Fields o(info[0], "optimizer");
-      static constexpr const char* kKinds[] = {"adamw", "sgd"};
       const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
-      OptimizerStep options{static_cast<OptimizerKind>(o.choice("kind", kKinds)),
-                            real(o, "beta1"),
-                            real(o, "beta2"),
-                            real(o, "epsilon"),
-                            o.number("maxGradNorm"),
-                            o.integer("step"),
-                            {},
-                            {}};
+      OptimizerStep options;
+      options.kind = to_optimizer_kind(o);
+      options.beta1 = real(o, "beta1");
+      options.beta2 = real(o, "beta2");
+      options.epsilon = real(o, "epsilon");
+      options.max_grad_norm = o.number("maxGradNorm");
+      options.step = o.integer("step");
+      if (o.has("adafactor")) {
+        const Fields own(o.get("adafactor"), "optimizer.adafactor");
+        options.adafactor = {.decay_rate = own.number("decayRate"),
+                             .epsilon = own.number("epsilon"),
+                             .least_scale = own.number("leastScale"),
+                             .clip_threshold = own.number("clipThreshold"),
+                             .scale_parameter = own.flag("scaleParameter", false)};
+      }
       for (const Napi::Value item : o.list("groups")) {
         const Fields group(item, "optimizer.groups");
         options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
@@ -949,6 +1028,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
       const Fields item(list.Get(i), "adapters");
       specs.push_back(to_adapter_spec(item.get("spec")));
       specs.back().trainable = item.flag("trainable", false);
+      specs.back().state = to_state_spec(item);
       specs.back().check();
     }
     std::vector<const AdapterSpec*> adapters;

@@ -252,6 +252,17 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
   return spec;
 }
 
+OptimizerKind to_optimizer_kind(const Fields& fields) {
+  static constexpr const char* kKinds[] = {"adamw", "sgd", "lion", "adafactor"};
+  return static_cast<OptimizerKind>(fields.choice("kind", kKinds));
+}
+
+StateSpec to_state_spec(const Fields& fields) {
+  if (!fields.has("state")) return {};
+  const Fields state(fields.get("state"), "state");
+  return {to_optimizer_kind(state), state.flag("momentum", true), state.flag("eightBit", false)};
+}
+
 TrainedRanks to_trained_ranks(const Fields& fields) {
   return {fields.integer("active", 0), fields.flag("lastOnly", false)};
 }

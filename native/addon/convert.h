@@ -43,6 +43,10 @@ class Fields {
 
 Graph to_graph(Napi::Value value);
 AdapterSpec to_adapter_spec(Napi::Value value);
+/// The kinds of optimisers by name.
+OptimizerKind to_optimizer_kind(const Fields& fields);
+/// `state` of the fields; that of AdamW where there is none.
+StateSpec to_state_spec(const Fields& fields);
 StorageFormat to_storage_format(Napi::Value value);
 TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name; `threads` sizes the workspaces.

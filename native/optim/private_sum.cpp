@@ -106,21 +106,21 @@ void begin_round(Adapter& adapter) {
   expect_private(adapter);
   std::fill_n(adapter.private_sum(), adapter.spec().trained_elements, 0.0);
   if (adapter.spec().privacy != Privacy::clients) return;
-  copy(adapter, adapter.span(AdapterArray::value), adapter.kept(AdapterArray::value));
-  copy(adapter, adapter.span(AdapterArray::m), adapter.kept(AdapterArray::m));
-  copy(adapter, adapter.span(AdapterArray::v), adapter.kept(AdapterArray::v));
+  const OptimizerState& state = adapter.state();
+  copy(adapter, adapter.span(AdapterArray::value), adapter.kept_values());
+  std::copy_n(state.data(), state.bytes(), adapter.kept_state());
 }
 
 void begin_client(Adapter& adapter) {
   expect_private(adapter);
-  copy(adapter, adapter.kept(AdapterArray::value), adapter.span(AdapterArray::value));
-  for (const AdapterArray array : {AdapterArray::gradient, AdapterArray::m, AdapterArray::v})
-    std::fill_n(adapter.span(array), adapter.spec().trained_elements, 0.0f);
+  copy(adapter, adapter.kept_values(), adapter.span(AdapterArray::value));
+  std::fill_n(adapter.span(AdapterArray::gradient), adapter.spec().trained_elements, 0.0f);
+  adapter.state().clear();
   adapter.values_changed();
 }
 
 double add_client(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound) {
-  const float* const start = adapter.kept(AdapterArray::value);
+  const float* const start = adapter.kept_values();
   const float* const now = adapter.span(AdapterArray::value);
   return add(context, adapter, ranks, bound, [&](int64_t i) { return static_cast<double>(start[i]) - now[i]; });
 }
@@ -137,9 +137,9 @@ void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, cons
          "; expected a positive number and one from 0");
   const AdapterSpec& spec = adapter.spec();
   if (spec.privacy == Privacy::clients) {
-    copy(adapter, adapter.kept(AdapterArray::value), adapter.span(AdapterArray::value));
-    copy(adapter, adapter.kept(AdapterArray::m), adapter.span(AdapterArray::m));
-    copy(adapter, adapter.kept(AdapterArray::v), adapter.span(AdapterArray::v));
+    const OptimizerState& state = adapter.state();
+    copy(adapter, adapter.kept_values(), adapter.span(AdapterArray::value));
+    std::copy_n(adapter.kept_state(), state.bytes(), state.data());
     adapter.values_changed();
   }
   const double* const sum = adapter.private_sum();

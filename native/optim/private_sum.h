@@ -24,7 +24,7 @@ struct ReleaseNoise {
 /// not finite, so that such a contribution counts for nothing.
 double clip_factor(double norm, double bound);
 
-/// An empty sum. Of clients, also keeps the values and moments as they are now, which are the server's.
+/// An empty sum. Of clients, also keeps the values and the optimiser's state as they are now, which are the server's.
 void begin_round(Adapter& adapter);
 
 /// Back to the values that the round began with, and to an optimiser that has made no step.
@@ -39,7 +39,7 @@ double add_client(Context& context, Adapter& adapter, const TrainedRanks& ranks,
 double add_gradient(Context& context, Adapter& adapter, const TrainedRanks& ranks, const float* gradient, double weight,
                     double bound);
 
-/// Brings the server's values and moments back, and makes (sum + noise) / cohort the adapter's gradient, zero outside of
+/// Brings the server's values and state back, and makes (sum + noise) / cohort the adapter's gradient, zero outside of
 /// the round's ranks. `cohort` is the expected number of contributions: to divide by the real one would tell it.
 void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, const ReleaseNoise& noise, double cohort);
 

@@ -24,6 +24,16 @@ void check(const AdapterSpec& spec, const RankDraws& ranks) {
     if (spec.trains(static_cast<int>(i)) && uses[i] != 1)
       fail("CONFIG", "parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor or copy" : "used twice",
            "; ranks are updated one by one only in A and B of one module each");
+  for (const LowRankSlot& slot : spec.slots)
+    for (const int index : {slot.a, slot.b}) {
+      const ParameterSpec& p = spec.parameters[index];
+      if (!p.trained) continue;
+      for (const StateArray& array : state_arrays(p, spec.state))
+        if (array.coded || array.count() != p.rows * p.cols)
+          fail("CONFIG", "ranks are updated one by one, and the state of ", p.name, " is ",
+               array.coded ? "in blocks that cross them" : "of all of them together",
+               "; take an optimiser whose state is fp32, such as adamw");
+    }
 }
 
 }  // namespace
@@ -43,10 +53,9 @@ int64_t RankDraws::count(int64_t index, int64_t rank) const {
 void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update) {
   const AdapterSpec& spec = adapter.spec();
   check(spec, ranks);
-  constexpr AdapterArray kArrays[] = {AdapterArray::gradient, AdapterArray::m, AdapterArray::v, AdapterArray::value};
+  OptimizerState& state = adapter.state();
   context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
-    Pool alone(1);  // the slots are shared out among the threads, not the numbers of one
-    std::vector<float> column[4];
+    std::vector<std::vector<float>> columns;
     for (int64_t i = begin; i < end; ++i) {
       const LowRankSlot& slot = spec.slots[i];
       const auto [first, last] = ranks.of(slot.rank);
@@ -54,22 +63,26 @@ void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, co
         const int64_t count = ranks.count(j, slot.rank);
         if (spec.trains(slot.a)) {
           const ParameterSpec& a = spec.parameters[slot.a];
-          float* row[4];
-          for (int k = 0; k < 4; ++k) row[k] = adapter.data(slot.a, kArrays[k]) + j * a.cols;
-          update(alone, a.group, count, a.cols, row[0], row[1], row[2], row[3]);
+          const int64_t row = j * a.cols;
+          std::vector<StateView> views = state.views(slot.a);
+          for (StateView& view : views) view = view.from(row);
+          update(a.group, count, a.cols, adapter.data(slot.a, AdapterArray::gradient) + row, views,
+                 adapter.data(slot.a) + row);
         }
         if (spec.trains(slot.b)) {
           const ParameterSpec& b = spec.parameters[slot.b];
-          for (int k = 0; k < 4; ++k) {
-            const float* const from = adapter.data(slot.b, kArrays[k]) + j;
-            column[k].resize(b.rows);
-            for (int64_t o = 0; o < b.rows; ++o) column[k][o] = from[o * slot.rank];
+          std::vector<float*> arrays{adapter.data(slot.b, AdapterArray::gradient), adapter.data(slot.b)};
+          for (const StateView& view : state.views(slot.b)) arrays.push_back(view.floats);
+          columns.resize(arrays.size());
+          for (size_t k = 0; k < arrays.size(); ++k) {
+            columns[k].resize(b.rows);
+            for (int64_t o = 0; o < b.rows; ++o) columns[k][o] = arrays[k][o * slot.rank + j];
           }
-          update(alone, b.group, count, b.rows, column[0].data(), column[1].data(), column[2].data(), column[3].data());
-          for (int k = 1; k < 4; ++k) {
-            float* const to = adapter.data(slot.b, kArrays[k]) + j;
-            for (int64_t o = 0; o < b.rows; ++o) to[o * slot.rank] = column[k][o];
-          }
+          std::vector<StateView> views;
+          for (size_t k = 2; k < arrays.size(); ++k) views.push_back({columns[k].data(), {}});
+          update(b.group, count, b.rows, columns[0].data(), views, columns[1].data());
+          for (size_t k = 1; k < arrays.size(); ++k)
+            for (int64_t o = 0; o < b.rows; ++o) arrays[k][o * slot.rank + j] = columns[k][o];
         }
       }
     }

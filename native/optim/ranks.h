@@ -32,15 +32,15 @@ struct RankDraws : TrainedRanks {
   int64_t count(int64_t index, int64_t rank) const;
 };
 
-/// Updates `count` numbers p of an optimiser group that are updated for the `step`-th time, with their gradient and
-/// moments.
-using UpdateRule = std::function<void(Pool& pool, int group, int64_t step, int64_t count, const float* gradient, float* m,
-                                      float* v, float* p)>;
+/// Updates `count` numbers p of an optimiser group that are updated for the `step`-th time, with their gradient and the
+/// arrays of their state.
+using UpdateRule = std::function<void(int group, int64_t step, int64_t count, const float* gradient,
+                                      const std::vector<StateView>& state, float* p)>;
 
 /// The rule on the rows of A and the columns of B that got gradients, each rank with its own count for the bias correction;
-/// moments and weight decay of the others do not advance. With all ranks in every step it is the rule itself, bit for bit.
+/// state and weight decay of the others do not advance. With all ranks in every step it is the rule itself, bit for bit.
 /// Copies of weights are left to the caller. Throws Error("CONFIG") for an adapter that trains anything but those and A and
-/// B of slots of their own.
+/// B of slots of their own, and for state in which ranks are not apart.
 void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update);
 
 }  // namespace lowrank

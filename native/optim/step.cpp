@@ -31,35 +31,96 @@ std::vector<double> gram_factor(Pool& pool, const float* a, int64_t rank, int64_
   return gram;
 }
 
-/// Runs of trained parameters that lie side by side and share their settings: (group, begin, end) in elements.
-struct Run {
-  int group;
-  int64_t begin, end;
+/// Throws for a trained parameter whose group has no settings, or whose state is not of the step's optimiser.
+void check(const AdapterSpec& spec, const OptimizerStep& options) {
+  if (options.ranks && options.kind == OptimizerKind::adafactor)
+    fail("CONFIG", "ranks are updated one by one, and adafactor updates all of a matrix together; take another optimiser");
+  StateSpec needed = spec.state;
+  needed.kind = options.kind;
+  needed.momentum = options.beta1 != 0;
+  for (const ParameterSpec& p : spec.parameters) {
+    if (!p.trained) continue;
+    if (p.group < 0 || p.group >= static_cast<int>(options.groups.size()))
+      fail("CONFIG", "parameter ", p.name, " is in optimiser group ", p.group, ", and the step has ",
+           options.groups.size(), " groups");
+    const std::vector<StateArray> has = state_arrays(p, spec.state), needs = state_arrays(p, needed);
+    if (needs.size() > has.size() || !std::equal(needs.begin(), needs.end(), has.begin()))
+      fail("CONFIG", "parameter ", p.name, " has the state of another optimiser than the step's");
+  }
+}
+
+/// An update of single elements.
+void update_elements(const cpu::OpKernels& ops, const OptimizerStep& options, const GroupSettings& group, float clip,
+                     int64_t step, int64_t count, const float* gradient, const std::vector<StateView>& state, float* p) {
+  const auto [rate, decay] = group;
+  if (options.kind == OptimizerKind::sgd) {
+    float* const momentum = options.beta1 != 0 ? state[0].floats : nullptr;
+    return ops.sgd(count, {rate, options.beta1, decay, clip}, gradient, momentum, p);
+  }
+  const bool coded = state[0].floats == nullptr;
+  if (options.kind == OptimizerKind::lion) {
+    const cpu::Lion lion{rate, options.beta1, options.beta2, decay, clip};
+    return coded ? ops.lion_8bit(count, lion, gradient, state[0].codes, p)
+                 : ops.lion(count, lion, gradient, state[0].floats, p);
+  }
+  const cpu::AdamW adamw{rate, options.beta1, options.beta2, options.epsilon, decay, step, clip};
+  if (coded) return ops.adamw_8bit(count, adamw, gradient, state[0].codes, state[1].codes, p);
+  ops.adamw(count, adamw, gradient, state[0].floats, state[1].floats, p);
+}
+
+/// Elements of a parameter that are updated by one thread.
+struct Share {
+  int parameter;
+  int64_t begin, count;
 };
 
 /// @param ranked leaves out A and B of slots, whose ranks are updated one by one
-std::vector<Run> runs_of(const AdapterSpec& spec, size_t groups, bool ranked) {
+std::vector<Share> shares_of(const AdapterSpec& spec, bool ranked) {
   std::vector<bool> apart(spec.parameters.size(), false);
   if (ranked)
     for (const LowRankSlot& slot : spec.slots) apart[slot.a] = apart[slot.b] = true;
-  std::vector<const ParameterSpec*> trained;
-  for (const ParameterSpec& p : spec.parameters)
-    if (p.trained) trained.push_back(&p);
-  std::sort(trained.begin(), trained.end(),
-            [](const ParameterSpec* a, const ParameterSpec* b) { return a->offset < b->offset; });
-  std::vector<Run> runs;
-  for (const ParameterSpec* p : trained) {
-    if (p->group < 0 || p->group >= static_cast<int>(groups))
-      fail("CONFIG", "parameter ", p->name, " is in optimiser group ", p->group, ", and the step has ", groups,
-           " groups");
-    if (apart[p - spec.parameters.data()]) continue;
-    const int64_t end = p->offset + p->rows * p->cols;
-    if (!runs.empty() && runs.back().group == p->group && runs.back().end == p->offset)
-      runs.back().end = end;
-    else
-      runs.push_back({p->group, p->offset, end});
+  constexpr int64_t kMost = 32768;
+  static_assert(kMost % kDynamicBlock == 0);
+  std::vector<Share> shares;
+  for (size_t i = 0; i < spec.parameters.size(); ++i) {
+    const ParameterSpec& p = spec.parameters[i];
+    if (!p.trained || apart[i]) continue;
+    for (int64_t begin = 0, count = p.rows * p.cols; begin < count; begin += kMost)
+      shares.push_back({static_cast<int>(i), begin, std::min(kMost, count - begin)});
   }
-  return runs;
+  return shares;
+}
+
+/// Updates all but what is updated rank by rank.
+void update_all(Context& context, Adapter& adapter, const OptimizerStep& options, float clip) {
+  const AdapterSpec& spec = adapter.spec();
+  OptimizerState& state = adapter.state();
+  if (options.kind == OptimizerKind::adafactor) {
+    for (size_t i = 0; i < spec.parameters.size(); ++i) {
+      const ParameterSpec& p = spec.parameters[i];
+      if (!p.trained) continue;
+      Adafactor settings = options.adafactor;
+      settings.learning_rate = options.groups[p.group].learning_rate;
+      settings.weight_decay = options.groups[p.group].weight_decay;
+      settings.step = options.step;
+      settings.grad_scale = clip;
+      const int index = static_cast<int>(i);
+      adafactor(context.pool, settings, p.rows, p.cols, adapter.data(index, AdapterArray::gradient), state.views(index),
+                adapter.data(index));
+    }
+    return;
+  }
+  const std::vector<Share> shares = shares_of(spec, options.ranks.has_value());
+  context.pool.for_range(static_cast<int64_t>(shares.size()), 1, [&](int64_t first, int64_t last) {
+    std::vector<StateView> views;
+    for (int64_t at = first; at < last; ++at) {
+      const auto [index, begin, count] = shares[at];
+      views = state.views(index);
+      for (StateView& view : views) view = view.from(begin);
+      update_elements(context.kernels.ops, options, options.groups[spec.parameters[index].group], clip, options.step,
+                      count, adapter.data(index, AdapterArray::gradient) + begin, views, adapter.data(index) + begin);
+    }
+  });
 }
 
 }  // namespace
@@ -94,7 +155,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
   const AdapterSpec& spec = adapter.spec();
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
   if (options.step < 1) fail("CONFIG", "the optimiser's step is ", options.step, "; steps count from 1");
-  const std::vector<Run> runs = runs_of(spec, options.groups.size(), options.ranks.has_value());
+  check(spec, options);
   float* const gradients = adapter.span(AdapterArray::gradient);
   const cpu::OpKernels& ops = context.kernels.ops;
   add_orthogonal_gradients(context.pool, adapter);
@@ -109,21 +170,12 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
                          ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
                          : 1.0f;
   for (const GradientProjection& projection : spec.projections) project_gradient(context, adapter, projection);
-  const UpdateRule update = [&](Pool& pool, int index, int64_t step, int64_t count, const float* g, float* m, float* v,
-                                float* p) {
-    const GroupSettings& group = options.groups[index];
-    if (options.kind == OptimizerKind::sgd)
-      return ops.sgd(pool, count, {group.learning_rate, options.beta1, group.weight_decay, clip}, g, m, p);
-    const cpu::AdamW adamw{group.learning_rate, options.beta1, options.beta2, options.epsilon,
-                           group.weight_decay,  step,          clip};
-    ops.adamw(pool, count, adamw, g, m, v, p);
-  };
-  if (options.ranks) update_ranks(context, adapter, *options.ranks, update);
-  for (const Run& run : runs) {
-    update(context.pool, run.group, options.step, run.end - run.begin, gradients + run.begin,
-           adapter.span(AdapterArray::m) + run.begin, adapter.span(AdapterArray::v) + run.begin,
-           adapter.span(AdapterArray::value) + run.begin);
-  }
+  if (options.ranks)
+    update_ranks(context, adapter, *options.ranks,
+                 [&](int group, int64_t step, int64_t count, const float* g, const std::vector<StateView>& state, float* p) {
+                   update_elements(ops, options, options.groups[group], clip, step, count, g, state, p);
+                 });
+  update_all(context, adapter, options, clip);
   adapter.values_changed();
   follow_importances(context.pool, adapter, clip);
   std::fill(gradients, gradients + spec.trained_elements, 0.0f);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "optim/adafactor.h"
 #include "optim/ranks.h"
 #include "runtime/engine.h"
 
@@ -18,11 +19,10 @@ struct GroupSettings {
   float weight_decay = 0;
 };
 
-enum class OptimizerKind : uint8_t { adamw, sgd };
-
 struct OptimizerStep {
   OptimizerKind kind = OptimizerKind::adamw;
   float beta1 = 0, beta2 = 0, epsilon = 0;  // of SGD, beta1 is the momentum
+  Adafactor adafactor;                      // its settings, but for what goes by group or by step
   double max_grad_norm = 0;  // 0 or less: off
   int64_t step = 0;          // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
@@ -32,7 +32,7 @@ struct OptimizerStep {
 /// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter
 /// at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
 /// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and "CONFIG" for a group
-/// without settings.
+/// without settings or an adapter with another optimiser's state.
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
 
 /// Replaces the gradient of B, [out, rank], by dB (A A^T + 1e-8 I)^-1 / s^2: of all changes of B the one that moves

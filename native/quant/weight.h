@@ -38,8 +38,10 @@ constexpr uint8_t zero_code(FourBit type) { return type == FourBit::nf4 ? 7 : 0;
 /// the one that bitsandbytes has for 1 / 127.
 inline constexpr float kInt8Step = 7.874015718698502e-3f;
 
-/// The signed dynamic 8-bit map of bitsandbytes, used for double quantisation; 256 ascending values.
+/// The signed dynamic 8-bit map of bitsandbytes, used for double quantisation and optimiser state; 256 ascending values.
 extern const float kDynamicMap[256];
+/// The unsigned one, for what is never negative.
+extern const float kUnsignedDynamicMap[256];
 
 struct WeightView {
   WeightFormat format = WeightFormat::f32;

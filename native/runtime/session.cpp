@@ -106,13 +106,14 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   PlanReport report;
   report.total_parameters = graph.parameters();
   for (const AdapterSpec* spec : adapters) {
-    row(Category::adapters) += (spec->elements + spec->kept_elements()) * 4 + spec->norm_bytes();
+    const int64_t kept = spec->keeps_start() ? spec->trained_elements : 0;
+    row(Category::adapters) += (spec->elements + kept) * 4 + spec->norm_bytes();
     report.total_parameters += spec->elements;
     for (const WeightCopy& copy : spec->copies)
       report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
     if (!spec->trainable) continue;
     row(Category::gradients) += spec->trained_elements * 4 + spec->private_sum_bytes();
-    row(Category::optimizer) += (spec->trained_elements + spec->tracked_elements + spec->kept_elements()) * 8;
+    row(Category::optimizer) += state_bytes(*spec) * (spec->keeps_start() ? 2 : 1) + spec->tracked_elements * 8;
     report.trainable_parameters += spec->trained_elements;
   }
   row(Category::kv_cache) += most_kv_bytes(graph, plans);

@@ -9,6 +9,7 @@
 #include "backends/cpu/kronecker.h"
 #include "core/dtype.h"
 #include "core/pool.h"
+#include "quant/dynamic.h"
 
 namespace lowrank::cpu {
 
@@ -41,7 +42,12 @@ struct AdamW {
 
 struct Sgd {
   float learning_rate, momentum, weight_decay;
-  float grad_scale;  // multiplies every gradient before use (clipping)
+  float grad_scale;  // as above
+};
+
+struct Lion {
+  float learning_rate, beta1, beta2, weight_decay;
+  float grad_scale;  // as above
 };
 
 struct OpKernels {
@@ -96,10 +102,22 @@ struct OpKernels {
                                  const float* gain, const float* share, const Matrix& dx, float* dgain);
   /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
+  // The updates of optimisers run on the calling thread: what trains is shared out among the threads by their caller.
+  // Each element is updated alike wherever a range begins, of 8-bit state each block.
+
   /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].
-  void (*adamw)(Pool&, int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
-  /// torch.optim.SGD without dampening: decay is part of the gradient, m is the momentum's buffer. m, p: f32 [count].
-  void (*sgd)(Pool&, int64_t count, const Sgd&, const float* grad, float* m, float* p);
+  void (*adamw)(int64_t count, const AdamW&, const float* grad, float* m, float* v, float* p);
+  /// The same with 8-bit moments, the second as its root.
+  void (*adamw_8bit)(int64_t count, const AdamW&, const float* grad, const DynamicCodes& m, const DynamicCodes& root_v,
+                     float* p);
+  /// torch.optim.SGD without dampening: decay is part of the gradient. m: f32 [count], the momentum's buffer, or null
+  /// where there is no momentum.
+  void (*sgd)(int64_t count, const Sgd&, const float* grad, float* m, float* p);
+  /// p moves by the learning rate against the sign of beta1 m + (1 - beta1) grad, decoupled decay before that; then m
+  /// becomes beta2 m + (1 - beta2) grad. Chen et al. 2023, arXiv 2302.06675.
+  void (*lion)(int64_t count, const Lion&, const float* grad, float* m, float* p);
+  /// The same with an 8-bit moment.
+  void (*lion_8bit)(int64_t count, const Lion&, const float* grad, const DynamicCodes& m, float* p);
   /// out[t] = residual[t] + scale * gains . ((C (x) D) x[t]); x an operand, out and residual f32 [tokens, l k], the latter
   /// perhaps null or out itself; gains [l k] or null.
   void (*kronecker)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,

@@ -101,6 +101,13 @@ double sum_chunks(Pool& pool, int64_t count, Chunk&& chunk) {
   return total;
 }
 
+/// Calls body(begin, size) for each block of 8-bit state.
+template <class Body>
+void for_state_blocks(int64_t count, Body&& body) {
+  for (int64_t begin = 0; begin < count; begin += kDynamicBlock)
+    body(begin, count - begin < kDynamicBlock ? count - begin : kDynamicBlock);
+}
+
 // ---- dropout: the draws of elements 2i and 2i+1 are the two halves of one 64-bit hash, a counter through the
 // finaliser of splitmix64. The key is mixed first, so that neighbouring keys give unrelated sequences.
 inline constexpr uint64_t kHashStep = 0x9e3779b97f4a7c15u;

@@ -358,40 +358,119 @@ static double sum_of_squares(Pool& pool, int64_t count, const float* x) {
   });
 }
 
-static void adamw(Pool& pool, int64_t count, const AdamW& options, const float* grad, float* m, float* v, float* p) {
-  const double correction1 = 1.0 - std::pow(static_cast<double>(options.beta1), static_cast<double>(options.step));
-  const double correction2 = 1.0 - std::pow(static_cast<double>(options.beta2), static_cast<double>(options.step));
-  const V b1 = set1(options.beta1), b2 = set1(options.beta2);
-  const V c1 = set1(static_cast<float>(1.0 - static_cast<double>(options.beta1)));
-  const V c2 = set1(static_cast<float>(1.0 - static_cast<double>(options.beta2)));
-  const V step = set1(static_cast<float>(options.learning_rate / correction1));
-  const V decay = set1(static_cast<float>(1.0 - static_cast<double>(options.learning_rate) * options.weight_decay));
-  const V root = set1(static_cast<float>(1.0 / std::sqrt(correction2)));
-  const V epsilon = set1(options.epsilon), grad_scale = set1(options.grad_scale);
-  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
-    for_vectors(begin, end, [&](int64_t i, auto lanes) {
-      const V g = mul(load(grad + i, lanes), grad_scale);
-      const V first = fma(b1, load(m + i, lanes), mul(c1, g));
-      const V second = fma(b2, load(v + i, lanes), mul(mul(c2, g), g));
-      store(m + i, first, lanes);
-      store(v + i, second, lanes);
-      const V update = div(mul(step, first), fma(sqrt(second), root, epsilon));
-      store(p + i, sub(mul(load(p + i, lanes), decay), update), lanes);
-    });
+/// What an update of AdamW multiplies with.
+struct AdamWFactors {
+  V b1, b2, c1, c2, step, decay, root, epsilon, grad_scale;
+
+  explicit AdamWFactors(const AdamW& options)
+      : b1(set1(options.beta1)),
+        b2(set1(options.beta2)),
+        c1(set1(static_cast<float>(1.0 - static_cast<double>(options.beta1)))),
+        c2(set1(static_cast<float>(1.0 - static_cast<double>(options.beta2)))),
+        step(set1(static_cast<float>(options.learning_rate / (1.0 - power(options.beta1, options.step))))),
+        decay(set1(static_cast<float>(1.0 - static_cast<double>(options.learning_rate) * options.weight_decay))),
+        root(set1(static_cast<float>(1.0 / std::sqrt(1.0 - power(options.beta2, options.step))))),
+        epsilon(set1(options.epsilon)),
+        grad_scale(set1(options.grad_scale)) {}
+
+  static double power(float beta, int64_t step) {
+    return std::pow(static_cast<double>(beta), static_cast<double>(step));
+  }
+};
+
+/// v is the second moment, or with `kRoot` its root.
+template <bool kRoot>
+static LOWRANK_INLINE void update_adamw(const AdamWFactors& by, int64_t count, const float* grad, float* m, float* v,
+                                        float* p) {
+  for_vectors(0, count, [&](int64_t i, auto lanes) {
+    const V g = mul(load(grad + i, lanes), by.grad_scale);
+    const V kept = load(v + i, lanes);
+    const V first = fma(by.b1, load(m + i, lanes), mul(by.c1, g));
+    const V second = fma(by.b2, kRoot ? mul(kept, kept) : kept, mul(mul(by.c2, g), g));
+    const V root = sqrt(second);
+    store(m + i, first, lanes);
+    store(v + i, kRoot ? root : second, lanes);
+    const V update = div(mul(by.step, first), fma(root, by.root, by.epsilon));
+    store(p + i, sub(mul(load(p + i, lanes), by.decay), update), lanes);
   });
 }
 
-static void sgd(Pool& pool, int64_t count, const Sgd& options, const float* grad, float* m, float* p) {
+static void adamw(int64_t count, const AdamW& options, const float* grad, float* m, float* v, float* p) {
+  update_adamw<false>(AdamWFactors(options), count, grad, m, v, p);
+}
+
+static void encode(const DynamicCoder& coder, const float* values, int64_t count, const DynamicCodes& to) {
+  V high = zero(), low = zero();
+  for_vectors(0, count, [&](int64_t i, auto lanes) {
+    const V x = load(values + i, lanes);
+    high = max(x, high);
+    low = min(x, low);
+  });
+  encode_block(coder, values, largest(max(high, sub(zero(), low))), count, to);
+}
+
+static void adamw_8bit(int64_t count, const AdamW& options, const float* grad, const DynamicCodes& m,
+                       const DynamicCodes& root_v, float* p) {
+  const AdamWFactors by(options);
+  for_state_blocks(count, [&](int64_t begin, int64_t size) {
+    alignas(64) float first[kDynamicBlock], root[kDynamicBlock];
+    decode_block(DynamicCoder::with_sign(), m.from(begin), size, first);
+    decode_block(DynamicCoder::without_sign(), root_v.from(begin), size, root);
+    update_adamw<true>(by, size, grad + begin, first, root, p + begin);
+    encode(DynamicCoder::with_sign(), first, size, m.from(begin));
+    encode(DynamicCoder::without_sign(), root, size, root_v.from(begin));
+  });
+}
+
+static void sgd(int64_t count, const Sgd& options, const float* grad, float* m, float* p) {
   const V rate = set1(options.learning_rate), momentum = set1(options.momentum), decay = set1(options.weight_decay);
   const V grad_scale = set1(options.grad_scale);
-  pool.for_range(count, kFlatGrain, [&](int64_t begin, int64_t end) {
-    for_vectors(begin, end, [&](int64_t i, auto lanes) {
-      const V value = load(p + i, lanes);
-      const V g = fma(load(grad + i, lanes), grad_scale, mul(decay, value));
-      const V moved = fma(momentum, load(m + i, lanes), g);
-      store(m + i, moved, lanes);
-      store(p + i, sub(value, mul(rate, moved)), lanes);
-    });
+  for_vectors(0, count, [&](int64_t i, auto lanes) {
+    const V value = load(p + i, lanes);
+    const V g = fma(load(grad + i, lanes), grad_scale, mul(decay, value));
+    const V moved = m == nullptr ? g : fma(momentum, load(m + i, lanes), g);
+    if (m != nullptr) store(m + i, moved, lanes);
+    store(p + i, sub(value, mul(rate, moved)), lanes);
+  });
+}
+
+/// What an update of Lion multiplies with.
+struct LionFactors {
+  V b1, b2, c1, c2, rate, decay, grad_scale;
+
+  explicit LionFactors(const Lion& options)
+      : b1(set1(options.beta1)),
+        b2(set1(options.beta2)),
+        c1(set1(static_cast<float>(1.0 - static_cast<double>(options.beta1)))),
+        c2(set1(static_cast<float>(1.0 - static_cast<double>(options.beta2)))),
+        rate(set1(options.learning_rate)),
+        decay(set1(static_cast<float>(1.0 - static_cast<double>(options.learning_rate) * options.weight_decay))),
+        grad_scale(set1(options.grad_scale)) {}
+};
+
+static LOWRANK_INLINE void update_lion(const LionFactors& by, int64_t count, const float* grad, float* m, float* p) {
+  for_vectors(0, count, [&](int64_t i, auto lanes) {
+    const V g = mul(load(grad + i, lanes), by.grad_scale), moment = load(m + i, lanes);
+    const V mixed = fma(by.b1, moment, mul(by.c1, g));
+    // Minus the rate where it is negative, the rate elsewhere but at 0.
+    const V against = where(not_below(mixed, zero()), by.rate, sub(zero(), by.rate));
+    const V update = where(equal(mixed, zero()), zero(), against);
+    store(p + i, sub(mul(load(p + i, lanes), by.decay), update), lanes);
+    store(m + i, fma(by.b2, moment, mul(by.c2, g)), lanes);
+  });
+}
+
+static void lion(int64_t count, const Lion& options, const float* grad, float* m, float* p) {
+  update_lion(LionFactors(options), count, grad, m, p);
+}
+
+static void lion_8bit(int64_t count, const Lion& options, const float* grad, const DynamicCodes& m, float* p) {
+  const LionFactors by(options);
+  for_state_blocks(count, [&](int64_t begin, int64_t size) {
+    alignas(64) float moment[kDynamicBlock];
+    decode_block(DynamicCoder::with_sign(), m.from(begin), size, moment);
+    update_lion(by, size, grad + begin, moment, p + begin);
+    encode(DynamicCoder::with_sign(), moment, size, m.from(begin));
   });
 }
 
@@ -415,7 +494,10 @@ static constexpr OpKernels table = {
     .scale_columns_backward = scale_columns_backward,
     .sum_of_squares = sum_of_squares,
     .adamw = adamw,
+    .adamw_8bit = adamw_8bit,
     .sgd = sgd,
+    .lion = lion,
+    .lion_8bit = lion_8bit,
     .kronecker = kronecker,
     .kronecker_backward = kronecker_backward,
 };

@@ -71,11 +71,13 @@ describe('an adapter in use by a job', () => {
 
   it('gives nothing during an update, failed jobs included, and everything after', async () => {
     const update = adapter.optimizerStep(adamw).promise
-    for (const array of ['value', 'gradient', 'm', 'v'] as const)
+    for (const array of ['value', 'gradient'] as const)
       expect(() => adapter.read(a, array)).toThrow(busy('reading'))
+    expect(() => adapter.readState(a, 'm')).toThrow(busy('reading'))
+    expect(() => adapter.restart()).toThrow(busy('changing'))
     await update
     await expect(adapter.optimizerStep({ ...adamw, step: 0 }).promise).rejects.toThrow(/steps count from 1/)
-    adapter.write(a, 'm', adapter.read(a, 'value'))
+    adapter.writeState(a, 'm', adapter.readState(a, 'v'))
   })
 })
 
@@ -96,6 +98,8 @@ it('arguments whose getters dispose the object they are for are an error', () =>
   } as unknown as string
   adapter = addon().createAdapter(loraSpec([]), { trainable: true })
   expect(() => adapter.read(name, 'value')).toThrow(/an adapter was disposed/)
+  adapter = addon().createAdapter(loraSpec([]), { trainable: true })
+  expect(() => adapter.readState(name, 'm')).toThrow(/an adapter was disposed/)
 })
 
 it('a weight is loaded once', async () => {

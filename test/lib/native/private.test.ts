@@ -205,13 +205,13 @@ describe('clients', () => {
     const spec = specOf('clients')
     const adapter = newAdapter(spec)
     const first = spec.parameters[0] as AdapterSpec['parameters'][0]
-    const moments = Float32Array.from({ length: first.rows * first.cols }, (_, i) => i)
-    adapter.write(first.name, 'm', moments)
+    const moments = Uint8Array.from({ length: 4 * first.rows * first.cols }, (_, i) => i)
+    adapter.writeState(first.name, 'm', moments)
     await adapter.beginRound().promise
     await adapter.beginClient().promise
-    expect(adapter.read(first.name, 'm').every((value) => value === 0)).toBe(true)
+    expect(adapter.readState(first.name, 'm').every((byte) => byte === 0)).toBe(true)
     await adapter.release({ key, round: 1, deviation: 0, cohort: 1 }).promise
-    expect(adapter.read(first.name, 'm')).toEqual(moments)
+    expect(adapter.readState(first.name, 'm')).toEqual(moments)
     adapter.dispose()
   })
 })
@@ -287,6 +287,7 @@ it.each(['examples', 'clients'] as const)('training by %s allocates what was pla
   )
   const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans('f32'))
   const adapter = addon().createAdapter(spec, { trainable: true })
+  adapter.restart()
   const session = addon().createSession(loaded.model, [adapter], plans('f32'))
   expect(session.total()).toEqual(planned)
   const after = addon().allocated()

@@ -124,6 +124,7 @@ describe('a session', () => {
     )
     const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans)
     const adapter = newAdapter(spec)
+    adapter.restart()
     const session = addon().createSession(loaded.model, [adapter], plans)
     expect(session.total()).toEqual(planned)
     const after = addon().allocated()

@@ -98,6 +98,7 @@ describe('dora()', () => {
         report(spec).rows.find((row) => row.category === category)?.bytes ?? 0
       const before = addon().allocated()
       const adapter = addon().createAdapter(spec, { trainable: true })
+      adapter.restart()
       expect(addon().allocated().adapters - before.adapters).toBe(bytes('adapters'))
       expect(addon().allocated().optimizer - before.optimizer).toBe(bytes('optimizer'))
       const session = addon().createSession(model, [adapter], plans)

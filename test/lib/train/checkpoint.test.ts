@@ -81,7 +81,7 @@ describe('a checkpoint', () => {
     await expect(resume(path)).rejects.toThrow(expect.objectContaining({ code: 'FILE_FORMAT' }))
     await writeSafetensors(file, [])
     await expect(resume(path)).rejects.toThrow(
-      /m\.base_model\.model\..*lora_A\.weight is missing, expected \[2, 96\]/,
+      /m\.base_model\.model\..*lora_A\.weight is missing, expected F32 \[2, 96\]/,
     )
   })
 

@@ -109,8 +109,8 @@ describe('a config file', () => {
     ],
     ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
     [
-      'optimizer: lion',
-      'optimizer is "lion", expected adamw or sgd (8-bit and paged variants, lion and adafactor are not available).',
+      'optimizer: adamw_bnb_8bit',
+      'optimizer is "adamw_bnb_8bit", expected one of adamw, adamw_8bit, lion, lion_8bit, adafactor, sgd (adamw_bnb_8bit is adamw_8bit here), or settings.',
     ],
     [
       'lr_scheduler_type: polynomial',

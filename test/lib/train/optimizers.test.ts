@@ -1,5 +1,14 @@
 import { expect, test } from 'vitest'
-import { adamW, optimizerOf } from '../../../lib/train/optimizers.js'
+import {
+  adafactor,
+  adamW,
+  adamW8bit,
+  lion,
+  lion8bit,
+  optimizerOf,
+  optimizerSchema,
+  sgd,
+} from '../../../lib/train/optimizers.js'
 
 test('adamW() has the defaults of torch but for weight decay, which the run sets', () => {
   expect(adamW()).toEqual({ type: 'adamw', betas: [0.9, 0.999], eps: 1e-8, weightDecay: null })
@@ -7,11 +16,31 @@ test('adamW() has the defaults of torch but for weight decay, which the run sets
   expect(optimizerOf(adamW({ betas: [0.8, 0.9] }))).toMatchObject({ betas: [0.8, 0.9] })
 })
 
+test('the others have those of their papers', () => {
+  expect(adamW8bit()).toEqual({ ...adamW(), type: 'adamw_8bit' })
+  expect(lion()).toEqual({ type: 'lion', betas: [0.9, 0.99], weightDecay: null })
+  expect(lion8bit()).toEqual({ ...lion(), type: 'lion_8bit' })
+  expect(adafactor()).toEqual({
+    type: 'adafactor',
+    eps: [1e-30, 1e-3],
+    clipThreshold: 1,
+    decayRate: -0.8,
+    scaleParameter: false,
+    weightDecay: null,
+  })
+  for (const one of [adamW(), adamW8bit(), lion(), lion8bit(), adafactor(), sgd()]) {
+    expect(optimizerOf(one.type)).toEqual(one)
+    expect(optimizerSchema.parse(one)).toEqual(one)
+  }
+})
+
 test.each([
-  [{ betas: [0.9] }, 'adamW(): betas is [0.9], expected two numbers in [0, 1).'],
-  [{ betas: [0.9, 1] }, 'adamW(): betas.1 is 1, expected a number in [0, 1).'],
-  [{ eps: 0 }, 'adamW(): eps is 0, expected a number above 0.'],
-  [{ beta: 1 }, 'adamW(): unknown key beta; did you mean betas?'],
-])('adamW() refuses %j', (options, message) => {
-  expect(() => adamW(options as never)).toThrow(expect.objectContaining({ code: 'CONFIG', message }))
+  [adamW, { betas: [0.9] }, 'adamW(): betas is [0.9], expected two numbers in [0, 1).'],
+  [adamW, { betas: [0.9, 1] }, 'adamW(): betas.1 is 1, expected a number in [0, 1).'],
+  [adamW, { eps: 0 }, 'adamW(): eps is 0, expected a number above 0.'],
+  [adamW, { beta: 1 }, 'adamW(): unknown key beta; did you mean betas?'],
+  [lion8bit, { eps: 1 }, 'lion8bit(): unknown key eps; known keys: type, betas, weightDecay.'],
+  [adafactor, { decayRate: 0.8 }, 'adafactor(): decayRate is 0.8, expected a number below 0.'],
+])('%o refuses %j', (make, options, message) => {
+  expect(() => make(options as never)).toThrow(expect.objectContaining({ code: 'CONFIG', message }))
 })

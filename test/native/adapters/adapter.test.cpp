@@ -53,9 +53,11 @@ TEST("bytes of an adapter are accounted by category and go back when it dies") {
   const int64_t adapters = allocated_bytes(Category::adapters), gradients = allocated_bytes(Category::gradients),
                 optimizer = allocated_bytes(Category::optimizer);
   {
-    const Adapter adapter(full());
+    Adapter adapter(full());
     CHECK_EQ(allocated_bytes(Category::adapters) - adapters, 37 * 4);
     CHECK_EQ(allocated_bytes(Category::gradients) - gradients, 34 * 4);
+    CHECK_EQ(allocated_bytes(Category::optimizer), optimizer);
+    adapter.restart();
     CHECK_EQ(allocated_bytes(Category::optimizer) - optimizer, 2 * 34 * 4);
   }
   CHECK_EQ(allocated_bytes(Category::adapters), adapters);

@@ -484,14 +484,13 @@ TEST("sum_of_squares sums in double whatever the length") {
 
 TEST("adamw takes the steps of torch.optim.AdamW") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(2);
     // torch.optim.AdamW on p = [0.1, -0.2, 0.3, -0.4] with a constant gradient, lr 0.01, weight_decay 0.01, three steps
     std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f}, m(4), v(4);
     const std::vector<float> grad{0.02f, -0.04f, 0.001f, 0.0f};
     const double expected[] = {0.0699730292, -0.1699430346, 0.2699135840, -0.3998800218};
     for (int64_t step = 1; step <= 3; ++step) {
       const cpu::AdamW options{0.01f, 0.9f, 0.999f, 1e-8f, 0.01f, step, 0.5f};
-      ops.adamw(pool, 4, options, grad.data(), m.data(), v.data(), p.data());
+      ops.adamw(4, options, grad.data(), m.data(), v.data(), p.data());
     }
     for (int i = 0; i < 4; ++i) CHECK_CLOSE(p[i], expected[i], 4e-7);
   });
@@ -499,7 +498,6 @@ TEST("adamw takes the steps of torch.optim.AdamW") {
 
 TEST("adamw of many parameters follows the formula") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(3);
     Random random(41);
     const int64_t count = 66001;
     std::vector<float> p = random_floats(random, count), m(count), v(count);
@@ -507,7 +505,7 @@ TEST("adamw of many parameters follows the formula") {
     for (int64_t step = 1; step <= 4; ++step) {
       const std::vector<float> grad = random_floats(random, count, 1e-3);
       const cpu::AdamW options{2e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, step, 0.25f};
-      ops.adamw(pool, count, options, grad.data(), m.data(), v.data(), p.data());
+      ops.adamw(count, options, grad.data(), m.data(), v.data(), p.data());
       for (int64_t i = 0; i < count; ++i) {
         const double g = grad[i] * 0.25, b1 = 0.9f, b2 = 0.95f;
         em[i] = b1 * em[i] + (1 - b1) * g;
@@ -524,15 +522,133 @@ TEST("adamw of many parameters follows the formula") {
 
 TEST("sgd takes the steps of torch.optim.SGD") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
-    Pool pool(2);
     // torch.optim.SGD in float64 on p = [0.1, -0.2, 0.3, -0.4, 0.5], lr 0.1, momentum 0.9, weight_decay 0.01, three steps
     // with half of these gradients
     std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f, 0.5f}, m(5);
     const std::vector<float> grad{0.02f, -0.04f, 0.001f, 0.0f, 2.0f};
     const double expected[] = {0.0938342789, -0.1876685578, 0.2980381796, -0.3977579196, -0.0633227005};
     for (int step = 1; step <= 3; ++step)
-      ops.sgd(pool, 5, {0.1f, 0.9f, 0.01f, 0.5f}, grad.data(), m.data(), p.data());
+      ops.sgd(5, {0.1f, 0.9f, 0.01f, 0.5f}, grad.data(), m.data(), p.data());
     for (int i = 0; i < 5; ++i) CHECK_CLOSE(p[i], expected[i], 4e-7);
+  });
+}
+
+namespace {
+
+/// The state of AdamW with 8-bit moments.
+struct CodedMoments {
+  explicit CodedMoments(int64_t count)
+      : codes(2 * count), absmax(2 * ((count + kDynamicBlock - 1) / kDynamicBlock)), count_(count) {}
+  DynamicCodes m() { return {codes.data(), absmax.data()}; }
+  DynamicCodes root_v() { return {codes.data() + count_, absmax.data() + absmax.size() / 2}; }
+
+  std::vector<uint8_t> codes;
+  std::vector<float> absmax;
+
+ private:
+  int64_t count_;
+};
+
+}  // namespace
+
+TEST("adamw with 8-bit moments takes the steps of a float64 transcription") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    // Decay before the update, the signed map with its sign kept for m, the unsigned one for the root of v, nearest codes.
+    std::vector<float> p{0.1f, -0.2f, 0.3f, -0.4f};
+    const std::vector<float> grad{0.01f, -0.02f, 0.0005f, 0.0f};
+    const double values[3][4] = {{0.0899900123, -0.189980015, 0.289970189, -0.399960011},
+                                 {0.0799462348, -0.17999433, 0.279805213, -0.399920017},
+                                 {0.0699129403, -0.170041561, 0.26961717, -0.399880022}};
+    const double largest[3][2] = {{0.002, 6.32455514e-4}, {0.00378734386, 8.94203549e-4}, {0.00538464263, 0.00109489739}};
+    CodedMoments state(4);
+    for (int64_t step = 1; step <= 3; ++step) {
+      const cpu::AdamW options{0.01f, 0.9f, 0.999f, 1e-8f, 0.01f, step, 1.0f};
+      ops.adamw_8bit(4, options, grad.data(), state.m(), state.root_v(), p.data());
+      for (int i = 0; i < 4; ++i) CHECK_CLOSE(p[i], values[step - 1][i], 2e-7);
+      CHECK_CLOSE(state.absmax[0], largest[step - 1][0], 2e-7);
+      CHECK_CLOSE(state.absmax[1], largest[step - 1][1], 1e-5);  // 1 - 0.999 loses digits in fp32
+      CHECK(state.codes == (std::vector<uint8_t>{219, 0, 164, 127, 183, 255, 73, 0}));
+    }
+  });
+}
+
+TEST("adamw with 8-bit moments makes no step beyond those of fp32, whatever the scales in a block") {
+  // Codes of v, rather than of its root, are 0 for the small half at 1e-3 already: steps of hundreds of learning rates.
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    const int64_t count = 4096;
+    for (const double ratio : {1.0, 0.1, 0.01, 1e-3, 1e-4}) {
+      Random random(47);
+      std::vector<float> p(count), p32(count), m(count), v(count), grad(count);
+      CodedMoments state(count);
+      double most = 0, difference = 0, norm = 0;
+      for (int64_t step = 1; step <= 50; ++step) {
+        for (int64_t i = 0; i < count; ++i)
+          grad[i] = static_cast<float>(0.01 * random.normal() * (i % 2 == 1 ? ratio : 1));
+        const std::vector<float> before = p;
+        const cpu::AdamW options{1e-3f, 0.9f, 0.999f, 1e-8f, 0, step, 1.0f};
+        ops.adamw_8bit(count, options, grad.data(), state.m(), state.root_v(), p.data());
+        ops.adamw(count, options, grad.data(), m.data(), v.data(), p32.data());
+        for (int64_t i = 0; i < count; ++i) most = std::max(most, std::fabs(double{p[i]} - before[i]) / 1e-3);
+      }
+      for (int64_t i = 1; i < count; i += 2) {
+        difference += (double{p[i]} - p32[i]) * (double{p[i]} - p32[i]);
+        norm += double{p32[i]} * p32[i];
+      }
+      CHECK_LE(most, 10.0);
+      CHECK_LE(std::sqrt(difference / norm), ratio == 1 ? 0.03 : ratio == 0.1 ? 0.06 : ratio == 0.01 ? 0.12 : 0.4);
+    }
+  });
+}
+
+TEST("lion takes the steps of a float64 transcription, and with an 8-bit moment nearly so") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Random random(53);
+    const int64_t count = 1031;
+    std::vector<float> p = random_floats(random, count), m(count), p8 = p;
+    std::vector<double> ep(p.begin(), p.end()), em(count);
+    CodedMoments state(count);
+    for (int step = 1; step <= 5; ++step) {
+      std::vector<float> grad = random_floats(random, count, 1e-3);
+      grad[7] = 0;
+      const cpu::Lion options{1e-3f, 0.9f, 0.99f, 0.1f, 0.5f};
+      ops.lion(count, options, grad.data(), m.data(), p.data());
+      ops.lion_8bit(count, options, grad.data(), state.m(), p8.data());
+      for (int64_t i = 0; i < count; ++i) {
+        const double g = grad[i] * 0.5, b1 = 0.9f, b2 = 0.99f, mixed = b1 * em[i] + (1 - b1) * g;
+        ep[i] = ep[i] * (1 - static_cast<double>(1e-3f) * 0.1f) - 1e-3f * (mixed > 0 ? 1 : mixed < 0 ? -1 : 0);
+        em[i] = b2 * em[i] + (1 - b2) * g;
+      }
+    }
+    CHECK_ALL_CLOSE(p, ep, 3e-7);
+    CHECK_ALL_CLOSE(m, em, 1e-6);
+    CHECK_EQ(m[7], 0.0f);
+    int64_t others = 0;
+    for (int64_t i = 0; i < count; ++i) others += std::fabs(p8[i] - p[i]) > 1e-6f;
+    CHECK_LE(others, count / 50);  // a sign may differ where the two parts nearly cancel
+  });
+}
+
+TEST("updates do not depend on where a range begins") {
+  for_levels([](cpu::Level, const cpu::OpKernels& ops) {
+    Random random(59);
+    const int64_t count = 2000, cut = 3 * kDynamicBlock;
+    const std::vector<float> grad = random_floats(random, count);
+    std::vector<float> p = random_floats(random, count), split = p, m(count), v(count), m2(count), v2(count);
+    CodedMoments whole(count), parts(count);
+    const cpu::AdamW adamw{1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 3, 0.5f};
+    const cpu::Lion lion{1e-3f, 0.9f, 0.99f, 0.1f, 0.5f};
+    ops.adamw(count, adamw, grad.data(), m.data(), v.data(), p.data());
+    ops.adamw_8bit(count, adamw, grad.data(), whole.m(), whole.root_v(), p.data());
+    ops.lion(count, lion, grad.data(), m.data(), p.data());
+    ops.lion_8bit(count, lion, grad.data(), whole.m(), p.data());
+    for (const auto& [i, size] : {std::pair{int64_t{0}, cut}, std::pair{cut, count - cut}}) {
+      ops.adamw(size, adamw, grad.data() + i, m2.data() + i, v2.data() + i, split.data() + i);
+      ops.adamw_8bit(size, adamw, grad.data() + i, parts.m().from(i), parts.root_v().from(i), split.data() + i);
+      ops.lion(size, lion, grad.data() + i, m2.data() + i, split.data() + i);
+      ops.lion_8bit(size, lion, grad.data() + i, parts.m().from(i), split.data() + i);
+    }
+    CHECK(p == split && m == m2 && v == v2);
+    CHECK(whole.codes == parts.codes && whole.absmax == parts.absmax);
   });
 }
 

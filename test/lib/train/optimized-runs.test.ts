@@ -1,0 +1,170 @@
+/** Whole runs by every optimiser. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
+import { loadModel, type Model } from '../../../lib/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import { adalora } from '../../../lib/strategies/adalora.js'
+import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
+import { dylora } from '../../../lib/strategies/dylora.js'
+import { full } from '../../../lib/strategies/full.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { loraFa } from '../../../lib/strategies/lora-fa.js'
+import { loraPlus } from '../../../lib/strategies/lora-plus.js'
+import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
+import { adafactor, adamW8bit, lion, type Optimizer, sgd } from '../../../lib/train/optimizers.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../files/scratch.js'
+
+let folder: string
+let data: string
+beforeAll(() => {
+  folder = tinyModel()
+  data = scratchFile('train.jsonl', chats(60))
+})
+
+const loaded: Model[] = []
+afterEach(async () => {
+  addon().configure({ threads: 2 })
+  for (const model of loaded.splice(0)) await model.dispose()
+})
+
+const options = {
+  maxSteps: 8,
+  maxSeqLength: 64,
+  perDeviceTrainBatchSize: 2,
+  learningRate: 1e-3,
+  lrSchedulerType: 'constant' as const,
+  seed: 7,
+}
+/** With factors on both sides of 4096 elements. */
+const wide = lora({ r: 32, targetModules: 'all-linear' })
+
+interface Ran {
+  losses: number[]
+  /** Planned and allocated bytes of the optimiser. */
+  planned: number
+  allocated: number
+}
+
+async function train(
+  optimizer: Optimizer['type'] | Optimizer,
+  control: object = {},
+  strategy = wide as StrategyConfig,
+) {
+  const model = await loadModel(folder, { precision: 'fp32' })
+  loaded.push(model)
+  const before = addon().allocated().optimizer
+  const adapter = await model.attach(strategy, { seed: 1 })
+  const run = adapter.train(data, { ...options, ...control, optimizer })
+  const ran: Ran = { losses: [], planned: run.memory.bytes('optimizer'), allocated: 0 }
+  for await (const { loss } of run) {
+    ran.losses.push(loss)
+    ran.allocated = addon().allocated().optimizer - before
+  }
+  return ran
+}
+
+const bytes = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'))
+
+const ALL: Optimizer[] = [
+  adamW8bit(),
+  lion(),
+  { ...lion(), type: 'lion_8bit' },
+  adafactor(),
+  sgd({ momentum: 0.9 }),
+]
+
+describe.each(ALL.map((optimizer) => ({ optimizer, name: optimizer.type })))('$name', ({ optimizer }) => {
+  const learningRate = optimizer.type === 'sgd' ? 0.1 : 1e-3
+
+  test('learns, and allocates what was planned', async () => {
+    const { losses, planned, allocated } = await train(optimizer, { learningRate, maxSteps: 12 })
+    expect(losses.at(-1)).toBeLessThan(0.95 * (losses[0] as number))
+    expect(allocated).toBe(planned)
+  })
+
+  test('resumed goes on bit for bit, at any number of threads', async () => {
+    const [whole, cut, rest] = [scratchFolder(), scratchFolder(), scratchFolder()]
+    const { losses } = await train(optimizer, { learningRate, outputDir: whole })
+    addon().configure({ threads: 1 })
+    await train(optimizer, { learningRate, maxSteps: 8, saveSteps: 3, outputDir: cut })
+    const resumed = await train(optimizer, {
+      learningRate,
+      resume: join(cut, 'checkpoint-3'),
+      outputDir: rest,
+    })
+    expect(resumed.losses).toEqual(losses.slice(3))
+    expect(bytes(cut)).toEqual(bytes(whole))
+    expect(bytes(rest)).toEqual(bytes(whole))
+  })
+
+  test.each([
+    ['groups of learning rates', loraPlus({ adapter: wide })],
+    ['ranks that are pruned', adalora({ initR: 16, targetR: 8, tinit: 1, tfinal: 2, deltaT: 1 })],
+    ['projected gradients', loraFa({ r: 16, projectGradient: true })],
+    ['whole weights', full()],
+  ])('trains %s', async (_, strategy) => {
+    const { losses, planned, allocated } = await train(
+      optimizer,
+      { learningRate: learningRate / 10 },
+      strategy,
+    )
+    expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+    if (strategy.name !== 'adalora') expect(allocated).toBe(planned)
+  })
+})
+
+test('8-bit state takes a quarter of the bytes, and its files say what they hold', async () => {
+  const large = lora({ r: 128, targetModules: 'all-linear' })
+  const [whole, coded] = [await train('adamw', {}, large), await train('adamw_8bit', {}, large)]
+  expect(coded.planned).toBe(whole.planned * (2.03125 / 8))
+  const out = scratchFolder()
+  const strategy = lora({ r: 64, targetModules: ['q_proj'] })
+  await train('adamw_8bit', { saveSteps: 4, outputDir: out }, strategy)
+  const { tensors } = await readSafetensorsHeader(join(out, 'checkpoint-4/training_state.safetensors'))
+  const found = [...tensors.values()].filter(({ name }) => name.includes('layers.0.self_attn.q_proj.lora_A'))
+  const said = found.map(({ name, dtype, shape }) => `${name.split('.')[0]} ${dtype} [${shape}]`)
+  expect(said.sort()).toEqual([
+    'm U8 [64,96]',
+    'm_absmax F32 [24]',
+    'sqrt_v U8 [64,96]',
+    'sqrt_v_absmax F32 [24]',
+  ])
+})
+
+test('a checkpoint of one optimiser does not go on with another', async () => {
+  const out = scratchFolder()
+  await train('adamw', { saveSteps: 4, outputDir: out })
+  await expect(train('adamw_8bit', { resume: join(out, 'checkpoint-4') })).rejects.toThrow(
+    'optimizer is "adamw" there and "adamw_8bit" here',
+  )
+})
+
+test.each([
+  [
+    dylora(),
+    'adamw_8bit',
+    'optimizer is adamw_8bit, and dylora updates each rank on its own, which 8-bit blocks cannot',
+  ],
+  [dylora(), 'adafactor', 'optimizer is adafactor, and dylora updates each rank on its own, which it cannot'],
+  [
+    dpDylora({
+      clients: { partition: 'iid', count: 4 },
+      noiseMultiplier: 1,
+      rounds: 2,
+      serverOptimizer: 'adam',
+      adapter: lora(),
+    }),
+    'adafactor',
+    'optimizer is adafactor, and dp-dylora has a server with the moments of Adam',
+  ],
+] as const)('what cannot be is refused at once: %o by %s', async (strategy, optimizer, message) => {
+  await expect(train(optimizer, {}, strategy)).rejects.toThrow(message)
+})
+
+test('lion trains ranks one by one', async () => {
+  const { losses } = await train('lion', {}, dylora({ r: 4 }))
+  expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+})
