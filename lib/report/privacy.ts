@@ -39,6 +39,8 @@ export interface UtilitySettings {
   localEpochs: number
   learningRate: number
   clippingNorm: number
+  /** A key that is known, so that a test draws the same each time. */
+  noiseKey?: string
 }
 
 export interface UtilityStudy {
@@ -70,6 +72,7 @@ export async function privacyUtility(
   { signal, onRun }: StudyControl = {},
 ): Promise<UtilityStudy> {
   const { epsilons, seeds, rounds, cohort, simulation, localEpochs, learningRate, clippingNorm } = settings
+  const { noiseKey = null } = settings
   const delta = simulation.population ** -1.1
   const rows = dataset([...task.train], { name: task.name, format: 'prompt_completion' })
   const places: (number | null)[] = [...epsilons, null]
@@ -95,6 +98,7 @@ export async function privacyUtility(
           localEpochs,
           clippingNorm,
           delta,
+          noiseKey,
           ...(epsilon === null ? { noiseMultiplier: NO_NOISE } : { targetEpsilon: epsilon, simulation }),
         })
         const options = { learningRate, seed, ...SHORT_ROWS }
@@ -164,6 +168,8 @@ export interface CanarySettings {
   rows: number
   learningRate: number
   clippingNorm: number
+  /** A key that is known, so that a test draws the same each time. */
+  noiseKey?: string
 }
 
 export interface CanaryStudy {
@@ -189,7 +195,7 @@ export async function canary(
   settings: CanarySettings,
   { signal, onRun }: StudyControl = {},
 ): Promise<CanaryStudy> {
-  const { epsilons, seeds, rounds, cohort, rows, learningRate, clippingNorm } = settings
+  const { epsilons, seeds, rounds, cohort, rows, learningRate, clippingNorm, noiseKey = null } = settings
   const places: (number | null)[] = [...epsilons, null]
   const points: CanaryStudy['points'] = []
   let done = 0
@@ -212,6 +218,7 @@ export async function canary(
         rounds,
         cohort,
         delta: 1 / (10 * rows),
+        noiseKey,
         // Without privacy nothing is clipped, and nothing hides.
         ...(epsilon === null
           ? { noiseMultiplier: NO_NOISE, clippingNorm: 1e6 }

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../files/scratch.js'
 import { lowrank, printed } from './lowrank.js'
@@ -33,7 +34,7 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
   ]
   for (const task of ['reviews', 'complaints']) {
     const call = ['figures', 'privacy-utility', '--model', tinyModel(), '--output', output, '--task', task]
-    const ended = await lowrank([...call, ...small, ...data])
+    const ended = await lowrank([...call, ...small, ...data, '--epsilons', '1,8'])
     expect(ended.code).toBe(0)
     const [study] = printed<'figures'>(ended)
     if (study?.name !== 'privacy-utility') throw new Error('another figure')
@@ -45,9 +46,20 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
       'DP-DyLoRA, r = 8',
     ])
     for (const { points } of study.arms) {
-      expect(points.map(({ epsilon }) => epsilon)).toEqual([2, null])
-      for (const { accuracy } of points) expect(accuracy.mean).toBeLessThanOrEqual(1)
+      expect(points.map(({ epsilon }) => epsilon)).toEqual([1, 8, null])
+      for (const { accuracy } of points) {
+        expect(accuracy.seeds).toEqual([accuracy.mean])
+        // A share of six rows.
+        expect([0, 1, 2, 3, 4, 5, 6]).toContain(Math.round(accuracy.mean * 6 * 1e9) / 1e9)
+      }
+      for (const { epsilon, noise_multiplier } of points) {
+        const settings = { samplingRate: 0.01, steps: 2, delta: study.delta }
+        const expected = epsilon === null ? 0 : noiseMultiplierFor({ targetEpsilon: epsilon, ...settings })
+        expect(noise_multiplier).toBeCloseTo(expected, 9)
+      }
     }
+    expect(study.delta).toBeCloseTo(1000 ** -1.1, 12)
+    expect(study.majority).toBeGreaterThan(0)
     expect(study.reading).toContain('nothing of it is private')
     expect(JSON.parse(readFileSync(join(output, 'privacy-utility.json'), 'utf8'))).toEqual(study)
     expect(readFileSync(join(output, 'privacy-utility.svg'), 'utf8')).toMatch(
@@ -63,6 +75,12 @@ test('canary is a picture of what is left of a secret', async () => {
   const [study] = printed<'figures'>(ended)
   if (study?.name !== 'canary') throw new Error('another figure')
   expect(study.points.map(({ epsilon }) => epsilon)).toEqual([2, null])
+  for (const { exposure, loss } of study.points) {
+    expect(exposure.mean).toBeGreaterThanOrEqual(0)
+    expect(exposure.mean).toBeLessThanOrEqual(8)
+    expect(loss).toBeGreaterThan(0)
+  }
+  expect(study.settings).toMatchObject({ rows: 8, cohort: 2, rounds: 2, seeds: 1 })
   expect(study.chance).toBeCloseTo(1.42, 2)
   expect(existsSync(join(output, 'canary.svg'))).toBe(true)
 })
