@@ -1,12 +1,20 @@
 // The time of a training step of every strategy, as a ratio to LoRA's, on one model.
 //
 //   npm run build && node benchmarks/strategies.mjs MODEL [--quantization nf4] [--rank 16] [--tokens 512] [--rounds 5]
-//     [--strategies dora,lokr] [--precision auto] [--json]
+//     [--strategies dora,lokr] [--precision auto] [--peft FOLDER --python PYTHON] [--json]
 //
 // MODEL is a folder or a .gguf file. A round trains each strategy for two steps, one after the other, and takes the
 // second; the ratio is the median over the rounds of the ratios within a round, so that a machine that is busy for a
 // while slows both sides. On a machine that others use, read the ratios of CPU time, with LOWRANK_THREADS=1: threads that
 // wait for one another spin. Strategies are on all linears of the blocks, at the same rank where they have one.
+//
+// With --peft, the same model as a folder that transformers loads, and --python, an interpreter that has the packages of
+// peers/requirements.txt, every round also takes a step of PEFT's LoRA and of its methods among these, by
+// peers/peft_train.py: as many tokens a step and as many threads, over weights that are not quantised (PEFT's LoHa and LoKr
+// take no others) and at the precision that is named.
+import { execFileSync } from 'node:child_process'
+import { cpus } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
 import { listStrategies } from '../dist/esm/strategies/index.js'
@@ -21,6 +29,8 @@ const { values: options, positionals } = parseArgs({
     tokens: { type: 'string', default: '512' },
     rounds: { type: 'string', default: '5' },
     strategies: { type: 'string' },
+    peft: { type: 'string' },
+    python: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -28,6 +38,7 @@ if (positionals.length !== 1) throw new Error('name one model: node benchmarks/s
 const rank = Number(options.rank)
 const tokens = Number(options.tokens)
 const names = options.strategies?.split(',') ?? listStrategies().map(({ name }) => name)
+const IN_PEFT = ['dora', 'vera', 'loha', 'lokr']
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
@@ -68,21 +79,54 @@ async function stepOf(name) {
   }
 }
 
+function peftStepOf(strategy) {
+  const script = fileURLToPath(new URL('peers/peft_train.py', import.meta.url))
+  const size = [
+    '--batch',
+    '1',
+    '--length',
+    String(tokens),
+    '--rank',
+    String(strategy === 'vera' ? 256 : rank),
+  ]
+  const run = ['--strategy', strategy, '--precision', options.precision === 'bf16' ? 'bf16' : 'fp32']
+  const threads = ['--threads', process.env.LOWRANK_THREADS ?? String(cpus().length)]
+  const parameters = [script, options.peft, '--steps', '2', '--warmup', '1', ...size, ...run, ...threads]
+  const lines = execFileSync(options.python ?? 'python3', parameters, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const last = JSON.parse(lines.trim().split('\n').at(-1))
+  return { wall: tokens / last.tokens_per_second, cpu: tokens / last.tokens_per_cpu_second }
+}
+
 const clocks = ['wall', 'cpu']
-const lora = []
+const took = { lora: [], peftLora: [] }
 const steps = Object.fromEntries(names.map((name) => [name, []]))
+const peftSteps = Object.fromEntries(
+  options.python === undefined
+    ? []
+    : names.filter((name) => IN_PEFT.includes(name)).map((name) => [name, []]),
+)
 for (let round = 0; round < Number(options.rounds); round++) {
-  lora.push(await stepOf('lora'))
+  took.lora.push(await stepOf('lora'))
   for (const name of names) steps[name].push(await stepOf(name))
+  const theirs = Object.keys(peftSteps)
+  if (theirs.length > 0) took.peftLora.push(peftStepOf('lora'))
+  for (const name of theirs) peftSteps[name].push(peftStepOf(name))
 }
 await model.dispose()
 const spread = (all) => ({ ratio: median(all), lowest: Math.min(...all), highest: Math.max(...all) })
+const against = (all, lora) =>
+  Object.fromEntries(
+    clocks.map((clock) => [clock, spread(all.map((step, i) => step[clock] / lora[i][clock]))]),
+  )
 const result = names.map((strategy) => ({
   strategy,
-  ...Object.fromEntries(
-    clocks.map((clock) => [clock, spread(steps[strategy].map((step, i) => step[clock] / lora[i][clock]))]),
-  ),
+  ...against(steps[strategy], took.lora),
+  ...(peftSteps[strategy] && { peft: against(peftSteps[strategy], took.peftLora) }),
 }))
+const { lora } = took
 const seconds = Object.fromEntries(clocks.map((clock) => [clock, median(lora.map((step) => step[clock]))]))
 if (options.json) console.log(JSON.stringify({ lora_seconds: seconds, strategies: result }))
 else {
@@ -91,6 +135,8 @@ else {
   )
   const text = ({ ratio, lowest, highest }) =>
     `${ratio.toFixed(2)} x (${lowest.toFixed(2)} to ${highest.toFixed(2)})`
-  for (const { strategy, wall, cpu } of result)
+  for (const { strategy, wall, cpu, peft } of result) {
     console.log(`${strategy.padEnd(12)} ${text(wall)}, CPU time ${text(cpu)}`)
+    if (peft) console.log(`${'  in PEFT'.padEnd(12)} ${text(peft.wall)}, CPU time ${text(peft.cpu)}`)
+  }
 }
