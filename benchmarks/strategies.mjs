@@ -38,6 +38,7 @@ if (positionals.length !== 1) throw new Error('name one model: node benchmarks/s
 const rank = Number(options.rank)
 const tokens = Number(options.tokens)
 const names = options.strategies?.split(',') ?? listStrategies().map(({ name }) => name)
+const THREADS = Number(process.env.LOWRANK_THREADS ?? cpus().length)
 const IN_PEFT = ['dora', 'vera', 'loha', 'lokr']
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
@@ -90,7 +91,7 @@ function peftStepOf(strategy) {
     String(strategy === 'vera' ? 256 : rank),
   ]
   const run = ['--strategy', strategy, '--precision', options.precision === 'bf16' ? 'bf16' : 'fp32']
-  const threads = ['--threads', process.env.LOWRANK_THREADS ?? String(cpus().length)]
+  const threads = ['--threads', String(THREADS)]
   const parameters = [script, options.peft, '--steps', '2', '--warmup', '1', ...size, ...run, ...threads]
   const lines = execFileSync(options.python ?? 'python3', parameters, {
     encoding: 'utf8',
@@ -128,7 +129,16 @@ const result = names.map((strategy) => ({
 }))
 const { lora } = took
 const seconds = Object.fromEntries(clocks.map((clock) => [clock, median(lora.map((step) => step[clock]))]))
-if (options.json) console.log(JSON.stringify({ lora_seconds: seconds, strategies: result }))
+const setting = {
+  precision: options.precision,
+  quantization: options.quantization,
+  tokens,
+  rank,
+  rounds: Number(options.rounds),
+  threads: THREADS,
+  processor: cpus()[0].model,
+}
+if (options.json) console.log(JSON.stringify({ ...setting, lora_seconds: seconds, strategies: result }))
 else {
   console.log(
     `LoRA at rank ${rank}: ${seconds.wall.toFixed(2)} s a step of ${tokens} tokens, ${seconds.cpu.toFixed(2)} s of CPU time`,
