@@ -101,6 +101,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { outputDir, resume, begin } = this.#setup
     const finished = begin()
     this.#started = true
+    let steps: Steps | undefined
     let metrics: MetricsFile | undefined
     try {
       this.#setup.signal?.throwIfAborted()
@@ -110,29 +111,31 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#data = data.stats
       const identity = this.#identity(data)
       const state = await this.#start(checkpoint, identity)
+      steps = stepsOf(this.#setup, state, data)
       if (outputDir !== null) {
         await makeFolder(outputDir)
         // What a killed run left in it may hold the key of its noise; beside it, an adapter.
         for (const folder of [outputDir, dirname(resolve(outputDir))]) await removeLeftovers(folder)
         metrics = await MetricsFile.open(outputDir, checkpoint === null ? null : state.step)
       }
-      for await (const event of this.#steps(state, identity, data)) {
+      for await (const event of this.#steps(steps, state, identity, data)) {
         await metrics?.append(event)
         yield event
       }
     } finally {
       finished()
+      await steps?.close()
       await metrics?.close()
     }
   }
 
   async *#steps(
+    steps: Steps,
     state: TrainingState,
     identity: RunIdentity,
     data: RunData,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
-    const steps = stepsOf(this.#setup, state, data)
     yield {
       event: 'plan',
       peak_bytes: this.memory.peakBytes,
@@ -184,7 +187,6 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       yield this.#done(state, steps)
     } finally {
       closeSession(session, plans)
-      await steps.close()
     }
   }
 

@@ -21,8 +21,8 @@ constexpr int64_t kMostRank = int64_t{1} << 24;
 void check_private(const AdapterSpec& spec) {
   std::vector<int> uses(spec.parameters.size(), 0);
   for (const LowRankSlot& slot : spec.slots) {
-    if (slot.has_gains() || slot.paired() || slot.has_snapshot() || slot.magnitude >= 0)
-      fail("SHAPE", "adapter at ", slot.target, ": only A and B, without anything beside them, are trained privately");
+    if (slot.has_gains() || slot.paired() || slot.magnitude >= 0)
+      fail("SHAPE", "adapter at ", slot.target, ": only A and B, without gains, are trained privately");
     ++uses[slot.a];
     ++uses[slot.b];
   }

@@ -171,6 +171,24 @@ test('noise reaches every number that trains, also of words that nobody has', as
   }
 })
 
+test.each([
+  ['drawn ranks', dylora({ r: 4, trainedRanks: 'active' })],
+  ['a start from the weight', lora({ r: 4, initLoraWeights: 'pissa' })],
+  ['an embedding', lora({ r: 4, targetModules: ['embed_tokens', 'v_proj'] })],
+])('examples of %s make the same update in batches of any size', async (_, adapter) => {
+  const settings = { ...byExample, adapter, rounds: 2, noiseMultiplier: 1, noiseKey: '7'.repeat(64) }
+  const trained: Float32Array[] = []
+  for (const perDeviceTrainBatchSize of [1, 5]) {
+    const model = await open(bases.tied)
+    const private_ = await model.attach(dpDylora({ ...settings, clippingNorm: 0.5 }), { seed: 1 })
+    const shape = { ...options, optimizer: 'sgd' as const, perDeviceTrainBatchSize }
+    for await (const { privacy } of private_.train(data, shape))
+      expect(privacy?.clipped_share).toBeGreaterThan(0)
+    trained.push(await model.logits(tokens))
+  }
+  expect(relativeError(trained[1] as Float32Array, trained[0] as Float32Array)).toBeLessThan(1e-5)
+})
+
 test('LoRA+ leaves what is released alone, and B moves by its ratio more', async () => {
   const moved = async (ratio: number) => {
     const model = await open(bases.tied)

@@ -1,5 +1,5 @@
 /** Whole runs of private training: what they add up, what they spend, what they keep, and what they give away. */
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
@@ -299,7 +299,7 @@ describe('settings that do not go together', () => {
   ])('%j is refused by the data', async (wrong, message) => {
     const outputDir = join(scratchFolder(), 'out')
     await expect(run(dpDylora({ ...private_, ...(wrong as object) }), { outputDir })).rejects.toThrow(message)
-    rmSync(outputDir, { recursive: true, force: true })
+    expect(existsSync(outputDir)).toBe(false)
   })
 
   test('max_steps is refused, since rounds say how many there are', async () => {
