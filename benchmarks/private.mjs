@@ -1,11 +1,13 @@
 // The time and memory of a private step by example against a step of ordinary LoRA on the same tokens.
 //
 //   npm run build && node benchmarks/private.mjs MODEL [--quantization nf4] [--precision auto] [--rounds 5] [--json]
-//     [--ranks 8,16] [--shapes 8x128,4x512]
+//     [--ranks 8,16] [--shapes 8x128,4x512] [--modules lm_head]
 //
-// MODEL is a folder or a .gguf file; a shape is examples x tokens of each, one micro-batch. A round trains the one and
-// the other for two steps and takes the second; the ratio is the median over the rounds of the ratios within a round, so
-// that a machine that is busy for a while slows both sides. Everybody is drawn into a step, so that both see the same.
+// MODEL is a folder or a .gguf file; a shape is examples x tokens of each, one micro-batch. With modules both sides train
+// these whole, too, and the private one takes its examples one at a time. A round trains the one and the other for two
+// steps and takes the second; ratios are medians over the rounds of those within a round, so that a machine that is busy
+// for a while slows both sides. CPU time suffers least from that, on one thread (LOWRANK_THREADS=1). Everybody is drawn
+// into a step, so that both see the same.
 import { parseArgs } from 'node:util'
 import { dpDylora, loadModel, lora, planModel } from '../dist/esm/index.js'
 
@@ -17,6 +19,7 @@ const { values: options, positionals } = parseArgs({
     ranks: { type: 'string', default: '8,16' },
     shapes: { type: 'string', default: '8x128,4x512' },
     rounds: { type: 'string', default: '5' },
+    modules: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -29,7 +32,7 @@ const MIB = 2 ** 20
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
 function strategies(rank, examples) {
-  const plain = lora({ r: rank })
+  const plain = lora({ r: rank, modulesToSave: options.modules?.split(',') ?? null })
   const settings = {
     privacyUnit: 'example',
     noiseMultiplier: 1,
@@ -40,14 +43,21 @@ function strategies(rank, examples) {
   return { plain, private: dpDylora({ adapter: plain, ...settings }) }
 }
 
-async function stepSeconds(model, strategy, examples, tokens) {
+const cpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
+/** Of the second step, which finds everything warm. */
+async function stepOf(model, strategy, examples, tokens) {
   // Words of one token or more each, cut to the length.
   const rows = Array.from({ length: examples }, (_, i) => ({
     text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
   }))
   const adapter = await model.attach(strategy)
   try {
-    let seconds = 0
+    let step
+    let before = cpuSeconds()
     const run = adapter.train(rows, {
       ...(strategy.name === 'lora' ? { maxSteps: STEPS } : {}),
       maxSeqLength: tokens,
@@ -58,9 +68,11 @@ async function stepSeconds(model, strategy, examples, tokens) {
     })
     for await (const { tokensPerSecond, tokens: count } of run) {
       if (count !== examples * tokens) throw new Error(`${count} tokens in a step of ${examples} x ${tokens}`)
-      seconds = count / tokensPerSecond
+      const now = cpuSeconds()
+      step = { wall: count / tokensPerSecond, cpu: now - before }
+      before = now
     }
-    return seconds
+    return step
   } finally {
     await adapter.detach()
   }
@@ -75,7 +87,7 @@ for (const shape of options.shapes.split(',')) {
     const times = { plain: [], private: [] }
     for (let round = 0; round < Number(options.rounds); round++)
       for (const name of round % 2 ? ['private', 'plain'] : ['plain', 'private'])
-        times[name].push(await stepSeconds(model, both[name], examples, tokens))
+        times[name].push(await stepOf(model, both[name], examples, tokens))
     const shaped = {
       ...held,
       perDeviceTrainBatchSize: examples,
@@ -85,28 +97,32 @@ for (const shape of options.shapes.split(',')) {
     const peaks = {}
     for (const name of ['plain', 'private'])
       peaks[name] = (await planModel(path, { strategy: both[name], ...shaped })).peakBytes
-    const ratios = times.private.map((seconds, i) => seconds / times.plain[i])
+    const ratiosOf = (clock) => times.private.map((step, round) => step[clock] / times.plain[round][clock])
+    const summary = (clock) => {
+      const ratios = ratiosOf(clock)
+      return { ratio: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) }
+    }
+    const [wall, cpu] = ['wall', 'cpu'].map(summary)
+    const seconds = (name) => median(times[name].map((step) => step.wall))
     results.push({
       examples,
       tokens,
       rank,
-      plain_seconds: median(times.plain),
-      private_seconds: median(times.private),
-      ratio: median(ratios),
-      lowest: Math.min(...ratios),
-      highest: Math.max(...ratios),
+      plain_seconds: seconds('plain'),
+      private_seconds: seconds('private'),
+      wall,
+      cpu,
       plain_bytes: peaks.plain,
       private_bytes: peaks.private,
     })
-    if (!options.json) {
-      const { plain_seconds, private_seconds, ratio, lowest, highest, plain_bytes, private_bytes } =
-        results.at(-1)
+    const text = ({ ratio, lowest, highest }) =>
+      `${ratio.toFixed(2)} x (${lowest.toFixed(2)} to ${highest.toFixed(2)})`
+    if (!options.json)
       console.log(
-        `${shape} r=${rank}: ${plain_seconds.toFixed(2)} s plain, ${private_seconds.toFixed(2)} s private, ` +
-          `${ratio.toFixed(2)} x (${lowest.toFixed(2)} to ${highest.toFixed(2)}); planned ` +
-          `${(plain_bytes / MIB).toFixed(0)} MiB and ${(private_bytes / MIB).toFixed(0)} MiB`,
+        `${shape} r=${rank}: ${seconds('plain').toFixed(2)} s plain, ${seconds('private').toFixed(2)} s private, ` +
+          `${text(wall)}, CPU time ${text(cpu)}; planned ${(peaks.plain / MIB).toFixed(0)} MiB and ` +
+          `${(peaks.private / MIB).toFixed(0)} MiB`,
       )
-    }
   }
 }
 await model.dispose()

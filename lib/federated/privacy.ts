@@ -150,11 +150,14 @@ export function reportOf(plan: PrivacyPlan, rounds: number): PrivacyReport {
     total_rounds: plan.rounds,
     accountant: 'rdp',
     private: plan.caveat === null,
-    promise: promiseOf(plan, epsilonOf(plan, rounds)),
+    promise: promiseOf(plan, rounds),
   }
 }
 
-function promiseOf({ unit, population, delta, caveat, real }: PrivacyPlan, epsilon: number): string {
+/** Before the first round that of all of them, since then nothing has been promised to anybody. */
+function promiseOf(plan: PrivacyPlan, rounds: number): string {
+  const { unit, population, delta, caveat, real } = plan
+  const epsilon = epsilonOf(plan, rounds === 0 ? plan.rounds : rounds)
   const [one, all] = unit === 'user' ? ['client, with all its rows,', 'clients'] : ['example', 'examples']
   const terms = `epsilon ${epsilon.toPrecision(3)} and delta ${delta.toPrecision(2)}`
   if (caveat === 'simulation')
@@ -164,7 +167,7 @@ function promiseOf({ unit, population, delta, caveat, real }: PrivacyPlan, epsil
   // e^epsilon, in which whoever reads the number sees what it is worth.
   const factor = formatFactor(Math.exp(epsilon))
   return (
-    `Each ${one} is protected with ${terms}: to whoever gets the adapter, the odds that any one of the ${population} ` +
+    `Each ${one} ${rounds === 0 ? 'will be' : 'is'} protected with ${terms}: to whoever gets the adapter, the odds that any one of the ${population} ` +
     `${all} took part change by a factor of ${factor}, if whoever ran the training and this machine are trusted, ` +
     'only the adapter is handed on (no checkpoints, no metrics), and this run was not picked from several on the same ' +
     'data, each of which spends anew.'

@@ -5,6 +5,7 @@ import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { privacySpent } from '../../../lib/federated/accountant.js'
 import { loadModel, type Model } from '../../../lib/model.js'
+import { addon } from '../../../lib/native/addon.js'
 import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
@@ -94,6 +95,10 @@ describe('rounds of clients', () => {
         private: true,
       },
     })
+    const final = privacySpent({ samplingRate: 3 / USERS, noiseMultiplier: 0.5, delta: 1e-2, steps: 4 })
+    expect(events[0]?.event === 'plan' && events[0].privacy?.promise).toContain(
+      `Each client, with all its rows, will be protected with epsilon ${final.epsilon.toPrecision(3)} and delta`,
+    )
     const done = events.at(-1)
     expect(done).toMatchObject({
       event: 'done',
@@ -209,6 +214,23 @@ describe('rounds of clients', () => {
     await expect(run(other, { outputDir, resume: true })).rejects.toThrow(
       'strategy.target_epsilon is 8 there and 80 here',
     )
+  })
+
+  test('hold as much memory for a large cohort as for a small one', async () => {
+    const held: object[] = []
+    for (const cohort of [1, USERS]) {
+      const adapter = await attach(dpDylora({ ...private_, cohort, rounds: 3 }))
+      const before = addon().allocated()
+      let most = 0
+      for await (const { privacy } of adapter.train(data, options)) {
+        most = Math.max(most, privacy?.cohort ?? 0)
+        held.push(addon().allocated())
+        expect(addon().allocated().gradients).toBe(before.gradients)
+      }
+      if (cohort === USERS) expect(most).toBe(USERS)
+      await loaded.pop()?.dispose()
+    }
+    for (const now of held) expect(now).toEqual(held[0])
   })
 
   test('end before they would spend more than they may', async () => {
