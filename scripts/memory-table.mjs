@@ -8,52 +8,8 @@ import { join } from 'node:path'
 import { full, lora, qlora } from '../dist/esm/index.js'
 import { formatBytes } from '../dist/esm/memory.js'
 import { planModel } from '../dist/esm/plan.js'
+import { SHAPES } from '../dist/esm/report/shapes.js'
 import { table, withMarked } from './markdown.mjs'
-
-/** Name, family, hidden and intermediate size, layers, heads, key-value heads, vocabulary, and what some have besides. */
-const MODELS = [
-  ['SmolLM2-135M', 'llama', 576, 1536, 30, 9, 3, 49152, { tied: true }],
-  ['SmolLM2-360M', 'llama', 960, 2560, 32, 15, 5, 49152, { tied: true }],
-  ['SmolLM2-1.7B', 'llama', 2048, 8192, 24, 32, 32, 49152, { tied: true }],
-  ['TinyLlama-1.1B', 'llama', 2048, 5632, 22, 32, 4, 32000, {}],
-  ['Llama-2-7B', 'llama', 4096, 11008, 32, 32, 32, 32000, {}],
-  ['Llama-2-13B', 'llama', 5120, 13824, 40, 40, 40, 32000, {}],
-  ['Llama-3.2-1B', 'llama', 2048, 8192, 16, 32, 8, 128256, { tied: true }],
-  ['Llama-3.2-3B', 'llama', 3072, 8192, 28, 24, 8, 128256, { tied: true }],
-  ['Llama-3.1-8B', 'llama', 4096, 14336, 32, 32, 8, 128256, {}],
-  ['Llama-3.1-70B', 'llama', 8192, 28672, 80, 64, 8, 128256, {}],
-  ['Llama-3.1-405B', 'llama', 16384, 53248, 126, 128, 8, 128256, {}],
-  ['Mistral-7B-v0.3', 'mistral', 4096, 14336, 32, 32, 8, 32768, {}],
-  ['Mistral-Nemo-12B', 'mistral', 5120, 14336, 40, 32, 8, 131072, { headDim: 128 }],
-  ['Mistral-Small-24B', 'mistral', 5120, 32768, 40, 32, 8, 131072, { headDim: 128 }],
-  ['Qwen2.5-0.5B', 'qwen2', 896, 4864, 24, 14, 2, 151936, { tied: true }],
-  ['Qwen2.5-1.5B', 'qwen2', 1536, 8960, 28, 12, 2, 151936, { tied: true }],
-  ['Qwen2.5-3B', 'qwen2', 2048, 11008, 36, 16, 2, 151936, { tied: true }],
-  ['Qwen2.5-7B', 'qwen2', 3584, 18944, 28, 28, 4, 152064, {}],
-  ['Qwen2.5-14B', 'qwen2', 5120, 13824, 48, 40, 8, 152064, {}],
-  ['Qwen2.5-32B', 'qwen2', 5120, 27648, 64, 40, 8, 152064, {}],
-  ['Qwen2.5-72B', 'qwen2', 8192, 29568, 80, 64, 8, 152064, {}],
-]
-
-const ARCHITECTURES = { llama: 'LlamaForCausalLM', mistral: 'MistralForCausalLM', qwen2: 'Qwen2ForCausalLM' }
-
-function configOf([, family, hidden, intermediate, layers, heads, kvHeads, vocabulary, { tied, headDim }]) {
-  return {
-    architectures: [ARCHITECTURES[family]],
-    model_type: family,
-    hidden_size: hidden,
-    intermediate_size: intermediate,
-    num_hidden_layers: layers,
-    num_attention_heads: heads,
-    num_key_value_heads: kvHeads,
-    vocab_size: vocabulary,
-    tie_word_embeddings: tied ?? false,
-    ...(headDim === undefined ? {} : { head_dim: headDim }),
-    ...(family === 'mistral' ? { sliding_window: null } : {}),
-    max_position_embeddings: 8192,
-    torch_dtype: 'bfloat16',
-  }
-}
 
 const adapter = lora({ r: 16, loraAlpha: 32, targetModules: 'all-linear' })
 const METHODS = [full(), adapter, qlora({ adapter })]
@@ -64,13 +20,13 @@ async function memory() {
   const file = join(folder, 'config.json')
   try {
     const rows = []
-    for (const model of MODELS) {
-      writeFileSync(file, JSON.stringify(configOf(model)))
+    for (const [model, config] of SHAPES) {
+      writeFileSync(file, JSON.stringify(config))
       const plans = []
       for (const strategy of METHODS) plans.push(await planModel(file, { ...ROOM, strategy }))
       const [{ totalParameters }] = plans
       rows.push([
-        model[0],
+        model,
         `${(totalParameters / 1e9).toPrecision(3)} B`,
         ...plans.map(({ peakBytes }) => formatBytes(peakBytes)),
       ])

@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { writeFileWhole } from '../files/atomic.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import type { Model } from '../model.js'
+import { measuredBars, memoryChart, methodOf, plannedBars } from '../report/memory.js'
 import {
   type CanaryStudy,
   canary,
@@ -17,14 +18,15 @@ import { complaints, reviews, sst2, type Task, type TaskSize } from '../report/t
 import { packageRoot } from '../root.js'
 import { asInFiles } from '../train/config-schema.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { examples, integerFlag, numberFlag } from './help.js'
+import { examples, integerFlag, names, numberFlag } from './help.js'
 import { Interruption } from './interrupt.js'
+import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
 import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
 
-interface Options {
+interface Options extends MemoryOptions {
   model: string
   output: string
   task: string
@@ -39,17 +41,20 @@ interface Options {
   localEpochs: number
   learningRate: number
   clippingNorm: number
+  shapes: string[]
   json?: boolean
 }
 
-type Figure = (
-  model: Model,
-  options: Options,
-  control: StudyControl,
-) => Promise<[UtilityStudy | CanaryStudy, svg: string]>
+/** What a figure says, its picture, and the text for people. */
+interface Drawn {
+  data: Record<string, unknown>
+  svg: string
+  reading: string
+}
+type Figure = (options: Options, signal: AbortSignal, output: Output) => Promise<Drawn>
 
 const FIGURES: Readonly<Record<string, Figure>> = {
-  'privacy-utility': async (model, options, control) => {
+  'privacy-utility': onModel(async (model, options, control) => {
     const { population, populationCohort, localEpochs } = options
     const study = await privacyUtility(
       model,
@@ -58,15 +63,55 @@ const FIGURES: Readonly<Record<string, Figure>> = {
       control,
     )
     return [study, privacyUtilityChart(study)]
-  },
-  canary: async (model, options, control) => {
+  }),
+  canary: onModel(async (model, options, control) => {
     const study = await canary(model, { ...settingsOf(options), rows: options.clients }, control)
     return [study, canaryChart(study)]
+  }),
+  memory: async (options, signal, output) => {
+    const settings = memorySettings(options)
+    const methods = options.methods.map((name) => methodOf(name, settings.rank))
+    const here = await shown(output, 'Measuring', (line) =>
+      measuredBars(options.model, methods, settings, {
+        signal,
+        onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`),
+      }),
+    )
+    const bars = [...here, ...(await plannedBars(options.shapes, methods, settings))]
+    return {
+      data: { name: 'memory', settings: asInFiles(settings), bars: bars.map(barData) },
+      svg: memoryChart(bars, settings),
+      reading: memoryTable(here),
+    }
   },
 }
 
+/** A figure from runs that are made on a model. */
+function onModel(
+  study: (
+    model: Model,
+    options: Options,
+    control: StudyControl,
+  ) => Promise<[UtilityStudy | CanaryStudy, svg: string]>,
+): Figure {
+  return async (options, signal, output) => {
+    const model = await loadShown(options.model, { signal }, output)
+    try {
+      const [found, svg] = await shown(output, 'Training', (line) =>
+        study(model, options, {
+          signal,
+          onRun: (run, done, total) => line.update(`${done + 1} of ${total}: ${run}`),
+        }),
+      )
+      return { data: { ...found, settings: asInFiles(found.settings) }, svg, reading: found.reading }
+    } finally {
+      await model.dispose()
+    }
+  }
+}
+
 export function configure(command: Command): void {
-  command.argument('<name>', `${Object.keys(FIGURES).join(' or ')}`)
+  command.argument('<name>', `one of ${Object.keys(FIGURES).join(', ')}`)
   command.option('--model <path>', 'the model that is tuned', join(packageRoot, 'demo', 'base'))
   command.option('--output <folder>', 'where NAME.svg and NAME.json go', 'figures')
   command.option(
@@ -94,39 +139,42 @@ export function configure(command: Command): void {
   )
   command.option('--test-rows <N>', 'of privacy-utility: held-out rows', integerFlag(1), 100)
   command.option('--learning-rate <rate>', 'of every step', numberFlag(0, 10), 3e-3)
+  memoryFlags(command)
+  command.option(
+    '--shapes <names>',
+    'of memory: well-known models that are planned beside it, with commas between',
+    names,
+    ['Llama-2-7B', 'Llama-2-13B', 'Qwen2.5-32B', 'Llama-3.1-70B'],
+  )
   command.option('--clipping-norm <norm>', 'L2 norm of a contribution', numberFlag(0, 1e6), 2)
   examples(command, [
     'lowrank figures privacy-utility',
     'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',
+    'lowrank figures memory --model model.gguf --seq-len 512',
     'lowrank figures canary --clients 400 --cohort 40 --epsilons 2,8',
   ])
   command.action(async (name: string, options: Options) => {
     const output = new Output(options.json ?? false)
     const figure = FIGURES[name]
     if (figure === undefined)
-      throw new UsageError(`figure '${name}' does not exist; expected ${Object.keys(FIGURES).join(' or ')}.`)
+      throw new UsageError(
+        `figure '${name}' does not exist; expected one of ${Object.keys(FIGURES).join(', ')}.`,
+      )
     await makeFolder(options.output)
     const interruption = new Interruption(output, 'Stopping; nothing is drawn.')
     const { signal } = interruption
-    const model = await loadShown(options.model, { signal }, output)
     try {
-      const [study, svg] = await shown(output, 'Training', (line) =>
-        figure(model, options, {
-          signal,
-          onRun: (run, done, total) => line.update(`${done + 1} of ${total}: ${run}`),
-        }),
-      )
+      const { data, svg, reading } = await figure(options, signal, output)
       const files = ['svg', 'json'].map((kind) => join(options.output, `${name}.${kind}`))
-      const answer = { ...study, settings: asInFiles(study.settings), files } as Printed<'figures'>
+      const answer = { ...data, files } as Printed<'figures'>
       await writeFileWhole(files[0] as string, svg)
       await writeFileWhole(files[1] as string, `${JSON.stringify(answer, null, 2)}\n`)
-      output.answer<'figures'>(answer, () => [study.reading, '', ...files].join('\n'))
+      output.answer<'figures'>(answer, () => [reading, '', ...files].join('\n'))
     } catch (error) {
       if (!signal.aborted) throw error
       throw new InterruptedError('stopped; nothing was drawn.', { step: 0, checkpoint: null })
     } finally {
       interruption.dispose()
-      await model.dispose()
     }
   })
 }

@@ -33,6 +33,11 @@ export function bytesFlag(text: string): number {
   throw new InvalidArgumentError('Expected a number of bytes, or one with a unit, as in 500MB or 8GiB.')
 }
 
+/** Names with commas between. */
+export function names(text: string): string[] {
+  return text.split(',').map((name) => name.trim())
+}
+
 /** Gathers the values of a flag that may be repeated. */
 export function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value]

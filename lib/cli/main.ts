@@ -48,6 +48,11 @@ const VERBS: readonly Verb[] = [
     summary: 'draw a picture of the papers from runs made here',
     load: () => import('./figures.js'),
   },
+  {
+    name: 'bench',
+    summary: 'compare what was planned with what a process holds',
+    load: () => import('./bench.js'),
+  },
   { name: 'strategies', summary: 'list the ways to train', load: () => import('./strategies.js') },
   { name: 'doctor', summary: 'check this machine and installation', load: () => import('./doctor.js') },
 ]

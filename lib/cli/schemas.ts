@@ -380,6 +380,37 @@ const canaryFigure = z.object({
   files: figureFiles,
 })
 
+const memoryStudy = {
+  settings: z.object({
+    rank: count,
+    per_device_train_batch_size: count,
+    max_seq_length: count,
+    gradient_checkpointing: z.boolean(),
+    precision: z.enum(['auto', 'fp32', 'bf16']),
+  }),
+  bars: z.array(
+    z.object({
+      model: z.string(),
+      method: z.string(),
+      planned_bytes: bytes.describe('Peak of the plan'),
+      rows: z.array(planRow).readonly().describe('What it is made of'),
+      measured: z
+        .object({
+          idle_bytes: bytes.describe('Resident before the model was loaded'),
+          load_peak_bytes: z.int().describe('Peak above that while it was loaded'),
+          peak_bytes: z.int().describe('Peak above it from then to the last step'),
+          anonymous_bytes: bytes.describe(
+            'Of that time, memory of the process as often looked at, Node.js included',
+          ),
+          file_bytes: bytes.describe('The same of pages of files'),
+        })
+        .optional()
+        .describe('Absent where the training was planned only'),
+    }),
+  ),
+}
+const memoryFigure = z.object({ name: z.literal('memory'), ...memoryStudy, files: figureFiles })
+
 /** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
 export const printed = {
   train: z.discriminatedUnion('event', trainEvents),
@@ -391,7 +422,8 @@ export const printed = {
   merge: written,
   export: exported,
   inspect: z.discriminatedUnion('kind', inspection),
-  figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure]),
+  figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure, memoryFigure]),
+  bench: z.object(memoryStudy),
   strategies: z.array(strategy),
   doctor: machine,
 }

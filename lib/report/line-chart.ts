@@ -1,4 +1,5 @@
 /** Line charts as SVG: series of points with a spread, over a few named places of the x axis. */
+import { COLOURS, escaped, FAINT, INK, round } from './svg.js'
 
 export interface Series {
   name: string
@@ -20,14 +21,7 @@ export interface LineChart {
   series: readonly Series[]
 }
 
-// Told apart by those who do not see red and green (Okabe and Ito 2008).
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00']
 const [WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM] = [760, 420, 64, 70, 200, 56]
-const INK = '#1f2328'
-const FAINT = '#59636e'
-
-const round = (value: number) => Number(value.toFixed(1))
-const escaped = (words: string) => words.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 
 /** The chart as an SVG document. */
 export function lineChart(chart: LineChart): string {

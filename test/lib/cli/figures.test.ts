@@ -85,8 +85,37 @@ test('canary is a picture of what is left of a secret', async () => {
   expect(existsSync(join(output, 'canary.svg'))).toBe(true)
 })
 
+test.runIf(process.platform === 'linux')(
+  'memory is a picture of what training takes, measured here and planned elsewhere',
+  async () => {
+    const output = join(scratchFolder(), 'figures')
+    const model = tinyModel()
+    const ended = await lowrank([
+      ...['figures', 'memory', '--model', model, '--output', output, '--json'],
+      ...['--methods', 'full,qlora', '--shapes', 'Llama-2-7B', '--seq-len', '16', '--rank', '4'],
+    ])
+    expect(ended.code).toBe(0)
+    const [study] = printed<'figures'>(ended)
+    if (study?.name !== 'memory') throw new Error('another figure')
+    expect(study.bars.map(({ model, method, measured }) => [model, method, measured !== undefined])).toEqual([
+      [model, 'full', true],
+      [model, 'qlora', true],
+      ['Llama-2-7B', 'full', false],
+      ['Llama-2-7B', 'qlora', false],
+    ])
+    for (const { rows, planned_bytes } of study.bars)
+      expect(rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned_bytes)
+    // Sixteen bytes a parameter against half a byte and what an adapter takes.
+    expect(study.bars[2]?.planned_bytes).toBeGreaterThan(16 * 6.7e9)
+    expect(study.bars[3]?.planned_bytes).toBeLessThan(6e9)
+    expect(readFileSync(join(output, 'memory.svg'), 'utf8')).toMatch(
+      /^<svg [\s\S]*Llama-2-7B \(planned\)[\s\S]*<\/svg>\n$/,
+    )
+  },
+)
+
 test.each([
-  [['figures', 'magic'], "figure 'magic' does not exist; expected privacy-utility or canary."],
+  [['figures', 'magic'], "figure 'magic' does not exist; expected one of privacy-utility, canary, memory."],
   [
     ['figures', 'privacy-utility', '--task', 'sums'],
     '--task sums: expected reviews, complaints or sst2:FOLDER.',

@@ -1,0 +1,57 @@
+/**
+ * The process in which one training is measured from outside: it says where it is and waits until that has been read.
+ * Started by memory.ts.
+ */
+import { type LoadOptions, loadModel } from '../model.js'
+import { addon } from '../native/addon.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import type { TrainOptions } from '../train/options.js'
+
+/** What is measured; crosses between processes as JSON. */
+export interface MeasuredTraining {
+  model: string
+  load: LoadOptions
+  strategy: StrategyConfig
+  training: Pick<
+    TrainOptions,
+    'perDeviceTrainBatchSize' | 'maxSeqLength' | 'gradientCheckpointing' | 'optimizer'
+  >
+  steps: number
+}
+
+/** Where the process is: started, with the base loaded, or trained; or what kept it from that. */
+export type Stage =
+  | { at: 'idle' | 'loaded' }
+  | { at: 'trained'; plannedBytes: number }
+  | { at: 'failed'; message: string }
+
+/** Sends a stage and waits for the answer. */
+function reach(stage: Stage): Promise<void> {
+  return new Promise((done) => {
+    process.once('message', () => done())
+    process.send?.(stage)
+  })
+}
+
+async function measured({ model: path, load, strategy, training, steps }: MeasuredTraining): Promise<void> {
+  addon()
+  await reach({ at: 'idle' })
+  const model = await loadModel(path, load)
+  await reach({ at: 'loaded' })
+  const adapter = await model.attach(strategy)
+  const length = training.maxSeqLength ?? 512
+  const rows = Array.from({ length: training.perDeviceTrainBatchSize ?? 1 }, (_, row) => ({
+    text: Array.from({ length: 2 * length }, (_, i) => `word${(row * 31 + i * 17) % 97}`).join(' '),
+  }))
+  const run = adapter.train(rows, { ...training, maxSteps: steps, trainOn: 'all', warmupRatio: 0 })
+  for await (const _step of run);
+  await reach({ at: 'trained', plannedBytes: run.memory.peakBytes })
+  await model.dispose()
+}
+
+if (process.send)
+  process.once('message', (job: MeasuredTraining) => {
+    measured(job)
+      .catch((error: Error) => reach({ at: 'failed', message: error.message }))
+      .finally(() => process.disconnect())
+  })

@@ -1,0 +1,241 @@
+/** What training takes, planned and measured from outside, and the picture of it: figure 1 of the paper on QLoRA. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DataError, UnsupportedError } from '../errors.js'
+import { here } from '../here.cjs'
+import { formatBytes } from '../memory.js'
+import type { LoadOptions } from '../model.js'
+import type { PlanRow } from '../native/addon.js'
+import { type PlanModelOptions, planModel } from '../plan.js'
+import { packageRoot } from '../root.js'
+import { strategyFrom } from '../strategies/index.js'
+import { nf4 } from '../strategies/quantization.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { barChart } from './bar-chart.js'
+import type { MeasuredTraining, Stage } from './memory-process.js'
+import { SHAPES } from './shapes.js'
+
+/** A way to train whose memory is compared with others'. */
+export interface Method {
+  readonly name: string
+  readonly strategy: StrategyConfig
+  readonly quantization: NonNullable<LoadOptions['quantization']>
+  readonly optimizer?: PlanModelOptions['optimizer']
+}
+
+export interface MemorySettings {
+  /** Rank of adapters, on all linears. */
+  rank: number
+  perDeviceTrainBatchSize: number
+  maxSeqLength: number
+  gradientCheckpointing: boolean
+  precision: 'auto' | 'fp32' | 'bf16'
+}
+
+/** Bytes of a process as the kernel counts them. */
+interface Resident {
+  rss: number
+  peak: number
+  anonymous: number
+  file: number
+}
+
+export interface MemoryMeasurement {
+  /** Resident once Node.js and the addon are there, before the model is. */
+  idleBytes: number
+  /** Peaks of what is resident above that: while the model is loaded, and from then to the end of the last step. */
+  loadPeakBytes: number
+  peakBytes: number
+  /** Of the latter, seen every few milliseconds: memory of the process, and pages of files. */
+  anonymousBytes: number
+  fileBytes: number
+}
+
+export interface MemoryBar {
+  model: string
+  method: string
+  /** What the plan of the same run holds at its peak, by category. */
+  plannedBytes: number
+  rows: readonly PlanRow[]
+  /** Absent where the training was planned only. */
+  measured?: MemoryMeasurement
+}
+
+export interface StudyProgress {
+  signal?: AbortSignal
+  onMethod?(what: string, done: number, total: number): void
+}
+
+const RANKED = ['lora', 'lora-fa', 'dora', 'delta-lora', 'dylora', 'adalora', 'lora-drop', 'loha', 'lokr']
+
+/** The methods by name: full fine-tuning, LoRA, QLoRA with state of 32 and of 8 bits, and any strategy over 16 bits. */
+export function methodOf(name: string, rank: number): Method {
+  const lora = { name: 'lora', r: rank, loraAlpha: rank, targetModules: 'all-linear' }
+  const qlora = {
+    strategy: strategyFrom({ name: 'qlora', adapter: lora }),
+    quantization: nf4({ doubleQuant: true }),
+  }
+  if (name === 'qlora') return { name, ...qlora }
+  if (name === 'qlora-8bit') return { name, ...qlora, optimizer: 'adamw_8bit' }
+  const strategy = RANKED.includes(name)
+    ? { name, r: rank, ...(name === 'adalora' ? {} : { loraAlpha: rank }), targetModules: 'all-linear' }
+    : { name }
+  return { name, strategy: strategyFrom(strategy), quantization: 'none' }
+}
+
+function planOptions(method: Method, settings: MemorySettings) {
+  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
+  const { strategy, quantization, optimizer = 'adamw' } = method
+  return {
+    strategy,
+    quantization,
+    optimizer,
+    perDeviceTrainBatchSize,
+    maxSeqLength,
+    gradientCheckpointing,
+    precision,
+  }
+}
+
+/** The memory of methods on a model that is here, measured. */
+export async function measuredBars(
+  model: string,
+  methods: readonly Method[],
+  settings: MemorySettings,
+  { signal, onMethod }: StudyProgress = {},
+): Promise<MemoryBar[]> {
+  if (process.platform !== 'linux')
+    throw new UnsupportedError('memory is measured by /proc, which only Linux has.', {
+      platform: process.platform,
+    })
+  const bars: MemoryBar[] = []
+  for (const [done, method] of methods.entries()) {
+    signal?.throwIfAborted()
+    onMethod?.(method.name, done, methods.length)
+    const options = planOptions(method, settings)
+    const { peakBytes: plannedBytes, rows } = await planModel(model, options)
+    const { strategy, precision, quantization, ...training } = options
+    const job: MeasuredTraining = {
+      ...{ model, load: { precision, quantization }, strategy, training, steps: 2 },
+    }
+    const measured = await measure(job, signal)
+    bars.push({ model, method: method.name, plannedBytes, rows, measured })
+  }
+  return bars
+}
+
+/** The memory of methods on models whose shapes are known, planned. */
+export async function plannedBars(
+  names: readonly string[],
+  methods: readonly Method[],
+  settings: MemorySettings,
+): Promise<MemoryBar[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'lowrank-shapes-'))
+  const file = join(folder, 'config.json')
+  try {
+    const bars: MemoryBar[] = []
+    for (const name of names) {
+      const config = SHAPES.get(name)
+      if (config === undefined)
+        throw new DataError(`shape '${name}' is not known; expected ${[...SHAPES.keys()].join(', ')}.`, {
+          name,
+        })
+      await writeFile(file, JSON.stringify(config))
+      for (const method of methods) {
+        const { peakBytes: plannedBytes, rows } = await planModel(file, planOptions(method, settings))
+        bars.push({ model: name, method: method.name, plannedBytes, rows })
+      }
+    }
+    return bars
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+}
+
+/** Runs the training in a process of its own and reads from outside what that holds. */
+function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
+  const child = fork(processFile(), [], { execArgv: [], ...(signal ? { signal } : {}) })
+  return new Promise((done, fail) => {
+    const most = { anonymous: 0, file: 0 }
+    let idle = 0
+    let loadPeak = 0
+    let watch: NodeJS.Timeout | undefined
+    const look = async () => {
+      const { anonymous, file } = await resident(child).catch(() => ({ anonymous: 0, file: 0 }))
+      most.anonymous = Math.max(most.anonymous, anonymous)
+      most.file = Math.max(most.file, file)
+    }
+    const at = async (stage: Stage) => {
+      if (stage.at === 'failed') throw new DataError(`${job.strategy.name} on ${job.model}: ${stage.message}`)
+      const now = await resident(child)
+      if (stage.at === 'idle') idle = now.rss
+      if (stage.at === 'loaded') {
+        loadPeak = now.peak - idle
+        watch = setInterval(look, 5)
+      }
+      if (stage.at === 'trained') {
+        clearInterval(watch)
+        await look()
+        done({
+          ...{ idleBytes: idle, loadPeakBytes: loadPeak, peakBytes: now.peak - idle },
+          ...{ anonymousBytes: most.anonymous, fileBytes: most.file },
+        })
+      }
+      await resetPeak(child)
+      child.send({})
+    }
+    child.on('message', (stage: Stage) => at(stage).catch(fail))
+    child.on('error', fail)
+    child.on('exit', (code, by) => {
+      clearInterval(watch)
+      fail(
+        new DataError(`the measured process ended before its training did (${by ?? `exit code ${code}`}).`),
+      )
+    })
+    child.send(job)
+  })
+}
+
+async function resident({ pid }: ChildProcess): Promise<Resident> {
+  const status = await readFile(`/proc/${pid}/status`, 'latin1')
+  const of = (key: string) => 1024 * Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0)
+  return { rss: of('VmRSS'), peak: of('VmHWM'), anonymous: of('RssAnon'), file: of('RssFile') }
+}
+
+/** From here on VmHWM is the peak from here on (proc(5), clear_refs). */
+function resetPeak({ pid }: ChildProcess): Promise<void> {
+  return writeFile(`/proc/${pid}/clear_refs`, '5')
+}
+
+/** Beside this file when compiled; sources that are run directly use the compiled one. */
+function processFile(): string {
+  const beside = join(here, 'report', 'memory-process.js')
+  return existsSync(beside) ? beside : join(packageRoot, 'dist', 'esm', 'report', 'memory-process.js')
+}
+
+/** Bars of what is planned at the peak, by category, with a mark at what was measured. */
+export function memoryChart(bars: readonly MemoryBar[], { maxSeqLength, rank }: MemorySettings): string {
+  return barChart({
+    title: 'What training takes',
+    subtitle: `At the peak of a step, one sequence of ${maxSeqLength} tokens at a time; adapters of rank ${rank} on all linears`,
+    format: formatBytes,
+    mark: 'measured',
+    groups: [...new Set(bars.map(({ model }) => model))].map((model) => {
+      const own = bars.filter((bar) => bar.model === model)
+      return {
+        name: `${model.split(/[/\\]/).at(-1)} (${own.every(({ measured }) => measured) ? 'measured' : 'planned'})`,
+        bars: own.map(({ method, rows, plannedBytes, measured }) => ({
+          name: method,
+          parts: rows
+            .filter(({ bytes }) => bytes > 0)
+            .map(({ category, bytes }) => ({ name: category, value: bytes })),
+          total: plannedBytes,
+          ...(measured ? { mark: measured.peakBytes } : {}),
+        })),
+      }
+    }),
+  })
+}

@@ -1,0 +1,66 @@
+/** Shapes of well-known models: what of their config.json decides the memory of training them. */
+
+type Family = 'llama' | 'mistral' | 'qwen2'
+type Row = readonly [
+  name: string,
+  family: Family,
+  hidden: number,
+  intermediate: number,
+  layers: number,
+  heads: number,
+  kvHeads: number,
+  vocabulary: number,
+  rest?: { tied?: true; headDim?: number },
+]
+
+const ROWS: readonly Row[] = [
+  ['SmolLM2-135M', 'llama', 576, 1536, 30, 9, 3, 49152, { tied: true }],
+  ['SmolLM2-360M', 'llama', 960, 2560, 32, 15, 5, 49152, { tied: true }],
+  ['SmolLM2-1.7B', 'llama', 2048, 8192, 24, 32, 32, 49152, { tied: true }],
+  ['TinyLlama-1.1B', 'llama', 2048, 5632, 22, 32, 4, 32000],
+  ['Llama-2-7B', 'llama', 4096, 11008, 32, 32, 32, 32000],
+  ['Llama-2-13B', 'llama', 5120, 13824, 40, 40, 40, 32000],
+  ['Llama-3.2-1B', 'llama', 2048, 8192, 16, 32, 8, 128256, { tied: true }],
+  ['Llama-3.2-3B', 'llama', 3072, 8192, 28, 24, 8, 128256, { tied: true }],
+  ['Llama-3.1-8B', 'llama', 4096, 14336, 32, 32, 8, 128256],
+  ['Llama-3.1-70B', 'llama', 8192, 28672, 80, 64, 8, 128256],
+  ['Llama-3.1-405B', 'llama', 16384, 53248, 126, 128, 8, 128256],
+  ['Mistral-7B-v0.3', 'mistral', 4096, 14336, 32, 32, 8, 32768],
+  ['Mistral-Nemo-12B', 'mistral', 5120, 14336, 40, 32, 8, 131072, { headDim: 128 }],
+  ['Mistral-Small-24B', 'mistral', 5120, 32768, 40, 32, 8, 131072, { headDim: 128 }],
+  ['Qwen2.5-0.5B', 'qwen2', 896, 4864, 24, 14, 2, 151936, { tied: true }],
+  ['Qwen2.5-1.5B', 'qwen2', 1536, 8960, 28, 12, 2, 151936, { tied: true }],
+  ['Qwen2.5-3B', 'qwen2', 2048, 11008, 36, 16, 2, 151936, { tied: true }],
+  ['Qwen2.5-7B', 'qwen2', 3584, 18944, 28, 28, 4, 152064],
+  ['Qwen2.5-14B', 'qwen2', 5120, 13824, 48, 40, 8, 152064],
+  ['Qwen2.5-32B', 'qwen2', 5120, 27648, 64, 40, 8, 152064],
+  ['Qwen2.5-72B', 'qwen2', 8192, 29568, 80, 64, 8, 152064],
+]
+
+const ARCHITECTURES: Readonly<Record<Family, string>> = {
+  llama: 'LlamaForCausalLM',
+  mistral: 'MistralForCausalLM',
+  qwen2: 'Qwen2ForCausalLM',
+}
+
+/** A config.json by the model's name, from the smallest family on. */
+export const SHAPES: ReadonlyMap<string, Readonly<Record<string, unknown>>> = new Map(
+  ROWS.map(([name, family, hidden, intermediate, layers, heads, kvHeads, vocabulary, rest = {}]) => [
+    name,
+    {
+      architectures: [ARCHITECTURES[family]],
+      model_type: family,
+      hidden_size: hidden,
+      intermediate_size: intermediate,
+      num_hidden_layers: layers,
+      num_attention_heads: heads,
+      num_key_value_heads: kvHeads,
+      vocab_size: vocabulary,
+      tie_word_embeddings: rest.tied ?? false,
+      ...(rest.headDim === undefined ? {} : { head_dim: rest.headDim }),
+      ...(family === 'mistral' ? { sliding_window: null } : {}),
+      max_position_embeddings: 8192,
+      torch_dtype: 'bfloat16',
+    },
+  ]),
+)
