@@ -10,7 +10,7 @@ import { dataset } from '../train/data.js'
 import type { TrainOptions } from '../train/options.js'
 import type { Answer } from '../train/score.js'
 import { lineChart, type Series } from './line-chart.js'
-import { complaints, type Task } from './tasks.js'
+import { complaints, SHORT_ROWS, type Task } from './tasks.js'
 
 /** Mean of several seeds, with the lowest and the highest. */
 export interface Spread {
@@ -101,7 +101,7 @@ export async function privacyUtility(
           noiseKey,
           ...(epsilon === null ? { noiseMultiplier: NO_NOISE } : { targetEpsilon: epsilon, simulation }),
         })
-        const options = { learningRate, seed, ...SHORT_ROWS }
+        const options = { learningRate, seed, maxSeqLength: task.maxSeqLength }
         const trained = await trainedOn(model, strategy, rows, options, signal)
         try {
           noise = trained.state.privacy.at(-1)?.noise_multiplier ?? 0
@@ -225,7 +225,7 @@ export async function canary(
           : { targetEpsilon: epsilon, clippingNorm }),
       })
       const named = dataset(data, { name: 'canary', format: 'prompt_completion' })
-      const options = { learningRate, seed, ...SHORT_ROWS }
+      const options = { learningRate, seed, maxSeqLength: SHORT_ROWS }
       const trained = await trainedOn(model, strategy, named, options, signal, (value) => {
         losses.push(value)
       })
@@ -284,8 +284,8 @@ function codesOf(seed: number): Answer[] {
   }))
 }
 
-/** Rows of a line or two, of which a client's own go into one step. */
-const SHORT_ROWS = { maxSeqLength: 96, perDeviceTrainBatchSize: 8, gradientCheckpointing: false } as const
+/** A client's own rows go into one step. */
+const ONE_STEP = { perDeviceTrainBatchSize: 8, gradientCheckpointing: false } as const
 
 async function trainedOn(
   model: Model,
@@ -301,6 +301,7 @@ async function trainedOn(
     const steady = { lrSchedulerType: 'constant', warmupRatio: 0 } as const
     for await (const { loss } of adapter.train(rows, {
       ...steady,
+      ...ONE_STEP,
       ...options,
       ...(signal ? { signal } : {}),
     }))

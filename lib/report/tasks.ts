@@ -10,6 +10,8 @@ export interface Task {
   about: string
   /** Completions that an answer is chosen from. */
   labels: readonly string[]
+  /** Tokens that no row exceeds, with the small vocabulary of the demo's model either. */
+  maxSeqLength: number
   train: readonly (Answer & { user: string })[]
   test: readonly Answer[]
 }
@@ -20,6 +22,9 @@ export interface TaskSize {
   rowsPerClient: number
   testRows: number
 }
+
+/** Tokens of a line or two. */
+export const SHORT_ROWS = 96
 
 type Draw = (count: number) => number
 
@@ -99,7 +104,8 @@ function made(
   const train = Array.from({ length: clients }, (_, client) =>
     Array.from({ length: rowsPerClient }, () => ({ ...row(draw, client), user: `client ${client}` })),
   ).flat()
-  return { name, about, labels, train, test: Array.from({ length: testRows }, () => row(draw, null)) }
+  const test = Array.from({ length: testRows }, () => row(draw, null))
+  return { name, about, labels, maxSeqLength: SHORT_ROWS, train, test }
 }
 
 function pick<T>(values: readonly T[], draw: Draw): T {
@@ -151,5 +157,5 @@ export async function sst2(
     return count < rowsPerClient ? [{ ...row, user: `client ${owner}` }] : []
   })
   const about = 'Does a sentence of a film review praise the film? (SST-2)'
-  return { name: 'sst2', about, labels, train, test: await read('dev.tsv', testRows) }
+  return { name: 'sst2', about, labels, maxSeqLength: 256, train, test: await read('dev.tsv', testRows) }
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
@@ -68,6 +68,20 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
   }
 })
 
+test('privacy-utility takes SST-2 from its files, with sentences as long as they are there', async () => {
+  const folder = scratchFolder()
+  const long = Array.from({ length: 50 }, (_, i) => `word${i % 7}`).join(' ')
+  const lines = Array.from({ length: 40 }, (_, i) => `${i % 5 === 0 ? long : 'a "fine" film'}\t${i % 2}`)
+  for (const file of ['train.tsv', 'dev.tsv']) writeFileSync(join(folder, file), `${lines.join('\n')}\n`)
+  const call = ['figures', 'privacy-utility', '--output', join(folder, 'out'), '--task', `sst2:${folder}`]
+  const short = ['--rounds', '1', '--test-rows', '4', '--local-epochs', '1', '--population', '1000']
+  const ended = await lowrank([...call, ...small, ...short, '--population-cohort', '10'])
+  expect(ended.stderr).not.toContain('error')
+  const [study] = printed<'figures'>(ended)
+  if (study?.name !== 'privacy-utility') throw new Error('another figure')
+  expect(study).toMatchObject({ task: 'sst2', majority: 0.5 })
+})
+
 test('canary is a picture of what is left of a secret', async () => {
   const output = join(scratchFolder(), 'figures')
   const ended = await lowrank(['figures', 'canary', '--model', tinyModel(), '--output', output, ...small])
@@ -78,7 +92,8 @@ test('canary is a picture of what is left of a secret', async () => {
   for (const { exposure, loss } of study.points) {
     expect(exposure.mean).toBeGreaterThanOrEqual(0)
     expect(exposure.mean).toBeLessThanOrEqual(8)
-    expect(loss).toBeGreaterThan(0)
+    // Null where two rounds drew nobody, which is once in a hundred.
+    expect(loss ?? 1).toBeGreaterThan(0)
   }
   expect(study.settings).toMatchObject({ rows: 8, cohort: 2, rounds: 2, seeds: 1 })
   expect(study.chance).toBeCloseTo(1.42, 2)
