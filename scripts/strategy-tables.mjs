@@ -1,10 +1,11 @@
 /**
- * The tables of docs/strategies.md, made from the strategies' own rules and from plans: what trains, what it takes, what
- * it may be combined with, and on which bases it runs.
+ * The tables of docs/strategies.md and of the strategies' pages, made from their own rules, from plans and from measured
+ * steps: what trains, what it takes, what it may be combined with, and on which bases it runs.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { planModel } from '../dist/esm/plan.js'
 import { listStrategies, rulesOf, strategyFrom } from '../dist/esm/strategies/index.js'
 import { table, withMarked } from './markdown.mjs'
@@ -41,16 +42,16 @@ export function compared(name, rank) {
 const link = (name) => `[${name}](strategies/${name}.md)`
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toLocaleString('en-US', { maximumFractionDigits: 0 })} MiB`
 
-async function costs() {
+/** What a strategy takes by its plan; `planned` has those of all by name. */
+async function plans() {
   const folder = mkdtempSync(join(tmpdir(), 'lowrank-shape-'))
   const file = join(folder, 'config.json')
   writeFileSync(file, JSON.stringify(SHAPE))
+  const planned = new Map()
   try {
-    const rows = []
-    for (const { name, trainable } of listStrategies()) {
-      const strategy = compared(name, RANK)
-      const { rows: categories, trainableParameters } = await planModel(file, {
-        strategy,
+    for (const { name } of listStrategies()) {
+      const { rows, trainableParameters } = await planModel(file, {
+        strategy: compared(name, RANK),
         precision: 'fp32',
         threads: 1,
         perDeviceTrainBatchSize: 4,
@@ -58,22 +59,81 @@ async function costs() {
         gradientCheckpointing: false,
       })
       const bytes = (...names) =>
-        categories.filter(({ category }) => names.includes(category)).reduce((sum, row) => sum + row.bytes, 0)
-      rows.push([
-        link(name),
-        trainable,
-        trainableParameters.toLocaleString('en-US'),
-        mebibytes(bytes('adapters', 'gradients', 'optimizer')),
-        mebibytes(bytes('activations', 'workspace', 'loss')),
-      ])
+        rows.filter(({ category }) => names.includes(category)).reduce((sum, row) => sum + row.bytes, 0)
+      planned.set(name, {
+        trains: trainableParameters.toLocaleString('en-US'),
+        state: mebibytes(bytes('adapters', 'gradients', 'optimizer')),
+        activations: mebibytes(bytes('activations', 'workspace', 'loss')),
+      })
     }
-    return table(
-      ['strategy', 'what trains', 'trained numbers', 'adapter, gradients, optimiser', 'activations'],
-      rows,
-    )
+    return planned
   } finally {
     rmSync(folder, { recursive: true })
   }
+}
+
+const costs = (planned) =>
+  table(
+    ['strategy', 'what trains', 'trained numbers', 'adapter, gradients, optimiser', 'activations'],
+    listStrategies().map(({ name, trainable }) => {
+      const { trains, state, activations } = planned.get(name)
+      return [link(name), trainable, trains, state, activations]
+    }),
+  )
+
+// ---- measured steps: what benchmarks/strategies.mjs printed with --json, one object a setting
+
+const RESULTS = fileURLToPath(new URL('../benchmarks/results/strategies.json', import.meta.url))
+const measured = JSON.parse(readFileSync(RESULTS, 'utf8'))
+const settings = [
+  ...new Set(
+    measured.map(({ precision, quantization, tokens }) => `${precision}, ${quantization}, ${tokens} tokens`),
+  ),
+]
+const ratioText = ({ ratio, lowest, highest }) =>
+  `${ratio.toFixed(2)} (${lowest.toFixed(2)} to ${highest.toFixed(2)})`
+
+/** The CPU time of a strategy's step against LoRA's in each setting, here or in PEFT; empty where it was not taken. */
+const timesOf = (name, of = ({ cpu }) => cpu) =>
+  settings.map((setting) => {
+    const found = measured
+      .filter(
+        ({ precision, quantization, tokens }) =>
+          `${precision}, ${quantization}, ${tokens} tokens` === setting,
+      )
+      .flatMap(({ strategies }) => strategies.filter(({ strategy }) => strategy === name))
+      .map(of)
+      .find((clock) => clock !== undefined)
+    return found ? ratioText(found) : ''
+  })
+
+function times() {
+  const rows = listStrategies().flatMap(({ name }) => [
+    [link(name), ...timesOf(name)],
+    ['in PEFT', ...timesOf(name, ({ peft }) => peft?.cpu)],
+  ])
+  return table(
+    ['strategy', ...settings],
+    rows.filter(([, ...cells]) => cells.some((cell) => cell !== '')),
+  )
+}
+
+/** The costs of one strategy, for its page. */
+function costOf(name, planned) {
+  const { trains, state, activations } = planned.get(name)
+  const steps = settings.flatMap((setting, i) => {
+    const ours = timesOf(name)[i]
+    return ours === '' ? [] : [[`CPU time of a step against LoRA's: ${setting}`, ours]]
+  })
+  return table(
+    ['', ''],
+    [
+      ['trained numbers', trains],
+      ['adapter, gradients, optimiser', state],
+      ['activations', activations],
+      ...steps,
+    ],
+  )
 }
 
 /** Whether a wrapper takes an adapter of this name. */
@@ -108,6 +168,17 @@ function bases() {
   )
 }
 
-export async function withStrategyTables(page) {
-  return withMarked(page, 'docs/strategies.md', { costs: await costs(), pairs: pairs(), bases: bases() })
+/** The pages with their tables, by path: `textOf` reads one as it is. */
+export async function strategyPages(textOf) {
+  const planned = await plans()
+  const overview = 'docs/strategies.md'
+  const tables = { costs: costs(planned), times: times(), pairs: pairs(), bases: bases() }
+  const pages = listStrategies().map(({ name }) => `docs/strategies/${name}.md`)
+  return [
+    [overview, withMarked(textOf(overview), overview, tables)],
+    ...pages.map((path, i) => [
+      path,
+      withMarked(textOf(path), path, { cost: costOf(listStrategies()[i].name, planned) }),
+    ]),
+  ]
 }
