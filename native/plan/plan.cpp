@@ -431,7 +431,10 @@ class Builder {
     if (trains_weight(node.weight))
       bytes = std::max(bytes, weight_gradient_bytes(chunk, graph_.vocab_size, cols));
     if (training() && needs_gradient_[node.inputs[0]]) {
-      bytes = std::max(bytes, gemm_bytes(chunk, cols, {graph_.vocab_size}));
+      // The part of a slice of the vocabulary after the other, whose sums beside bf16 are workspace too.
+      const bool apart = graph_.vocab_size > kTableRows && operand_ == DType::bf16;
+      bytes = std::max(bytes, apart ? round_up(chunk * cols * 4, 64) + gemm_bytes(chunk, cols, {1})
+                                    : gemm_bytes(chunk, cols, {std::min(graph_.vocab_size, kTableRows)}));
       step.dx = gradient_[node.inputs[0]] = value_like(node.inputs[0], "gradient of " + node.path + " input");
     }
     step.workspace = workspace(bytes, node.path);

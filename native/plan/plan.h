@@ -135,6 +135,10 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
 /// Rows of a weight whose gradient is formed at a time: bounds the workspace of the product.
 inline constexpr int64_t kWeightGradientRows = 1024;
 
+/// Rows of a table or head that are read at a time: what a product leaves over of longer ones adds up in fp32, so that only
+/// these rows need to be in memory.
+inline constexpr int64_t kTableRows = 8192;
+
 /// Rows of a pair's change of a weight whose gradient is formed at a time: bounds the workspace.
 inline constexpr int64_t kDeltaRows = 256;
 

@@ -14,6 +14,7 @@
 #include "adapters/snapshot.h"
 #include "core/error.h"
 #include "optim/private_sum.h"
+#include "quant/half.h"
 #include "runtime/session.h"
 
 namespace lowrank {
@@ -141,6 +142,17 @@ class Executor {
     view.cols = cols;
     view.data = data;
     view.ld = ld;
+    return view;
+  }
+
+  /// Rows [begin, begin + count) of a weight that is not quantised.
+  static WeightView rows_of(WeightView view, int64_t begin, int64_t count) {
+    if (view.rows == count) return view;
+    if (view.format == WeightFormat::four_bit || view.format == WeightFormat::int8)
+      fail("INTERNAL", "a table or head is held as ", name_of(view.format));
+    const int64_t element = view.format == WeightFormat::f32 ? 4 : 2;
+    view.data = static_cast<const std::byte*>(view.data) + begin * view.ld * element;
+    view.rows = count;
     return view;
   }
 
@@ -886,14 +898,29 @@ class Executor {
       if (trains)
         weight_gradient({grad.data, grad.dtype, grad.ld}, rows, vocab, {chunk, operand_type(), width}, node,
                         workspace(step));
-      if (step.dx < 0) continue;
-      const Segment backward{{grad.data, grad.dtype, grad.ld}, head};
-      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&backward, 1},
-                       {chunk, operand_type(), width}, workspace(step));
+      if (step.dx >= 0) head_input_gradient({grad.data, grad.dtype, grad.ld}, rows, head, chunk, scratch_of(step));
     }
     if (step.dx >= 0)
       k_->ops.scatter_add_rows(context_.pool, head_rows, width, matrix(step.x2), at<int32_t>(plan_.head_index),
                                matrix(step.dx));
+  }
+
+  /// out[rows, width] = grad head, one slice of the vocabulary after the other; grad no longer needs what is at `out`.
+  void head_input_gradient(const Operand& grad, int64_t rows, const WeightView& head, std::byte* out, Scratch scratch) {
+    const int64_t width = head.cols, vocab = head.rows;
+    const bool apart = vocab > kTableRows && operand_type() == DType::bf16;
+    float* const sums = apart ? scratch.take<float>(rows * width * 4) : nullptr;
+    Output to{apart ? reinterpret_cast<std::byte*>(sums) : out, apart ? DType::f32 : operand_type(), width};
+    for (int64_t begin = 0; begin < vocab; begin += kTableRows) {
+      const Segment slice{from_column(grad, begin), rows_of(head, begin, std::min(kTableRows, vocab - begin))};
+      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&slice, 1}, to, scratch.rest());
+      to.residual = static_cast<const float*>(to.data);
+      to.residual_ld = width;
+    }
+    if (!apart) return;
+    context_.pool.for_range(rows * width, 16384, [&](int64_t begin, int64_t end) {
+      encode_bf16(sums + begin, end - begin, reinterpret_cast<uint16_t*>(out) + begin);
+    });
   }
 
   void head_logits(const Step& step, const Node& node) {

@@ -1,0 +1,131 @@
+// Weights that stay in their file and are in memory only while a budget lasts. Steps say what they are about to read, in
+// an order that is known beforehand; a thread brings in what comes next and gives back what is needed again last. The
+// budget is kept at every moment, counted in pages of the file, the page cache included.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "graph/graph.h"
+#include "runtime/weight_file.h"
+
+namespace lowrank {
+
+/// A part of the file that comes and goes as a whole.
+struct PageSpan {
+  int64_t offset = 0;
+  int64_t bytes = 0;  // whole pages
+};
+
+/// How a model's weights are cut: each matrix is a span, and tables and heads are one for every kTableRows rows. Vectors
+/// are none of them: they are few bytes, and stay in memory.
+struct PageSpans {
+  PageSpans(const Graph& graph, const WeightLayout& layout);
+  std::vector<PageSpan> all;
+  std::vector<int> first;  // by weight, and one more: those of weight w are [first[w], first[w + 1])
+  int64_t bytes = 0;       // of all
+  int64_t smallest = 0;    // budget that works: the two largest blocks, a slice of a table counting as one
+  int64_t largest_table = 0;
+  /// A budget with which nothing is read twice that need not be: the largest table, and two blocks beside it.
+  int64_t ample() const { return std::min(bytes, largest_table + smallest); }
+  /// Spans with rows [begin, end) of a weight, as a range of indices.
+  std::pair<int, int> of_rows(int weight, int64_t begin, int64_t end) const;
+};
+
+/// Spans in the order in which they will be read; then it begins again.
+using PageOrder = std::vector<int>;
+
+/// Bytes that are read from the disk each time the order comes round, with a budget of so many bytes.
+int64_t bytes_read(const PageSpans& spans, const PageOrder& order, int64_t budget);
+
+class Pager {
+ public:
+  /// Throws Error("CONFIG") for a budget that is smaller than `smallest`, naming that.
+  Pager(std::shared_ptr<const WeightFile> file, PageSpans spans, int64_t budget);
+  ~Pager();
+  Pager(const Pager&) = delete;
+  Pager& operator=(const Pager&) = delete;
+
+  const PageSpans& spans() const { return spans_; }
+  int64_t budget() const { return budget_; }
+  /// Pages of the file in memory, as the system counts them; -1 where it does not say.
+  int64_t resident_bytes() const { return file_->file().resident_bytes(); }
+
+  /// What will be asked for from now on.
+  void expect(PageOrder order);
+
+  /// Returns when the span is in memory, where it stays until `release`. Throws Error("FILE_FORMAT") when it cannot be
+  /// read, Error("INTERNAL") when what is held leaves no room for it.
+  void acquire(int span);
+  void release(int span);
+
+  /// Room for pages that are read here and there, without a span to hold them; to be given back by `give_back`.
+  void take_room(int64_t bytes);
+  /// Also drops the pages of these ranges of the file, unless their span is in memory.
+  void give_back(int64_t bytes, int weight, const std::vector<std::pair<int64_t, int64_t>>& rows);
+
+  /// So far: bytes read, and seconds that steps waited for them.
+  struct Times {
+    int64_t bytes = 0;
+    double seconds = 0;
+  };
+  Times times() const;
+
+ private:
+  enum class State : uint8_t { absent, loading, resident };
+  struct Held {
+    State state = State::absent;
+    int pins = 0;
+    std::vector<int64_t> uses;  // places in the order, ascending
+  };
+
+  int64_t next_use(int span) const;
+  bool make_room(int64_t bytes, int64_t before);
+  int next_wanted();
+  void work();
+
+  const std::shared_ptr<const WeightFile> file_;
+  const PageSpans spans_;
+  const int64_t budget_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_, ready_;
+  std::vector<Held> held_;
+  PageOrder order_;
+  int64_t at_ = 0;       // place in the order of what was asked for last
+  int64_t taken_ = 0;    // bytes of spans that are in memory or on their way, and of room that was taken
+  int demand_ = -1;      // what is waited for
+  bool stop_ = false;
+  std::string failure_;
+  Times times_;
+  std::thread thread_;
+};
+
+/// Keeps spans in memory for as long as it lives; none without a pager.
+class Held {
+ public:
+  Held() = default;
+  Held(Pager* pager, int begin, int end);
+  Held(Held&& other) noexcept { swap(other); }
+  Held& operator=(Held&& other) noexcept {
+    Held taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~Held();
+
+ private:
+  void swap(Held& other) noexcept {
+    std::swap(pager_, other.pager_);
+    std::swap(begin_, other.begin_);
+    std::swap(end_, other.end_);
+  }
+  Pager* pager_ = nullptr;
+  int begin_ = 0, end_ = 0;
+};
+
+}  // namespace lowrank
