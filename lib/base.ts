@@ -40,6 +40,8 @@ export interface BaseModel {
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
   precision: Precision
+  /** Bytes of the weights that may be in memory, 0 where that is chosen; undefined where all are. */
+  paged: number | undefined
   lifetime: Lifetime
   /** Read when first asked for. */
   tokenizerSource(): Promise<TokenizerSource>

@@ -6,6 +6,7 @@ import type { TensorSource } from './files/tensor-source.js'
 import {
   makeRoom,
   touchWeightFile,
+  type WeightCacheSettings,
   type WeightOrigin,
   weightCacheSettings,
   weightKey,
@@ -13,9 +14,9 @@ import {
   writeWeightFile,
 } from './files/weight-cache.js'
 import type { Graph } from './graph/graph.js'
-import { addon, type NativeModel, type StorageFormat } from './native/addon.js'
+import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from './native/addon.js'
 import { translated, translatedAsync } from './native/errors.js'
-import { type LoadControl, loadWeights } from './weights.js'
+import { eachWeight, type LoadControl, loadWeights } from './weights.js'
 
 /** A load that takes less is not worth a file. */
 const WORTH_KEEPING_MS = 500
@@ -30,28 +31,49 @@ export interface HollowModel {
   origin: Omit<WeightOrigin, 'files' | 'formats'>
 }
 
-/**
- * Fills a model.
- * @param options.cached whether a file of the same weights is looked for, and made where the load took its time. What comes
- * from the file is the same to the byte.
- */
-export async function holdWeights(
-  model: HollowModel,
-  { cached, ...control }: LoadControl & { cached: boolean },
-): Promise<void> {
-  const { native, sources, formats } = model
+export interface HoldOptions extends LoadControl {
+  /** Whether a file of the same weights is looked for, and made where the load took its time. */
+  cached: boolean
+  /** Whether a file that a paged base is made of may stay for the next time. */
+  kept: boolean
+  /** Bytes of the weights that may be in memory, 0 where that is chosen; undefined for all. */
+  paged: number | undefined
+}
+
+/** Fills a model. What comes from a file of ours is the same to the byte as what is loaded. */
+export async function holdWeights(model: HollowModel, options: HoldOptions): Promise<void> {
+  const { cached, kept, paged, ...control } = options
   const settings = weightCacheSettings()
-  if (!cached || !settings.keeps) return loadWeights(native, sources, formats, control)
+  if (paged === undefined && !(cached && settings.keeps))
+    return loadWeights(model.native, model.sources, model.formats, control)
+  const { sources, formats } = model
   const origin = { ...model.origin, formats, files: sources.map(({ file }) => file) }
   const key = await weightKey(origin)
   const path = weightPath(settings.folder, origin, key)
-  if (await mapWeights(model, path, key)) {
-    const totalBytes = sources.reduce((sum, { bytes }) => sum + bytes, 0)
-    control.onProgress?.({ tensor: sources.at(-1)?.name ?? '', loadedBytes: totalBytes, totalBytes })
-    return
-  }
+  if (await mapWeights(model, path, key, paged)) return allLoaded(sources, control)
+  if (paged === undefined) return loadAndKeep(model, settings, path, key, control)
+  // The least that works is known beforehand; a budget below that is refused before anything is written.
+  const bytes = heldBytes(model)
+  translated(() => addon().plan(model.graph, formats, [], {}, undefined, paged))
+  const keeps = kept && settings.keeps && bytes <= settings.limitBytes
+  if (keeps) await makeRoom(settings, bytes)
+  await writeWeightFile(path, (temporary) => storeWeights(model, temporary, key, control))
+  const mapped = await mapWeights(model, path, key, paged)
+  // A file that has no name any more goes when the model does.
+  if (!keeps) await rm(path, { force: true })
+  if (!mapped)
+    throw new FileFormatError(`${path} was removed or changed while it was read; try again.`, { path })
+}
+
+async function loadAndKeep(
+  model: HollowModel,
+  settings: WeightCacheSettings,
+  path: string,
+  key: string,
+  control: LoadControl,
+): Promise<void> {
   const start = performance.now()
-  await loadWeights(native, sources, formats, control)
+  await loadWeights(model.native, model.sources, model.formats, control)
   if (performance.now() - start < WORTH_KEEPING_MS) return
   const bytes = heldBytes(model)
   if (bytes > settings.limitBytes) return
@@ -67,16 +89,33 @@ export async function holdWeights(
   }
 }
 
+function allLoaded(sources: readonly TensorSource[], { onProgress }: LoadControl): void {
+  const totalBytes = sources.reduce((sum, { bytes }) => sum + bytes, 0)
+  onProgress?.({ tensor: sources.at(-1)?.name ?? '', loadedBytes: totalBytes, totalBytes })
+}
+
 /** Bytes that all weights take. */
 function heldBytes({ graph, formats }: HollowModel): number {
   return translated(() => addon().plan(graph, formats, [], {})).peakBytes
 }
 
 /** Maps the file if it is there and what it should be; another one goes. */
-async function mapWeights({ native, formats }: HollowModel, path: string, key: string): Promise<boolean> {
+async function mapWeights(
+  { native, formats }: HollowModel,
+  path: string,
+  key: string,
+  paged: number | undefined,
+): Promise<boolean> {
   if (!existsSync(path)) return false
   try {
-    await translatedAsync(() => native.mapWeights(path, key, formats).promise)
+    const { livesInMemory } = await translatedAsync(
+      () => native.mapWeights(path, key, formats, paged).promise,
+    )
+    if (paged !== undefined && livesInMemory)
+      process.emitWarning(
+        `The weights are paged from ${path}, whose file system keeps its files in memory, so nothing is saved; set LOWRANK_WEIGHT_CACHE to a folder on a disk.`,
+        { code: 'LOWRANK_PAGED_IN_MEMORY' },
+      )
   } catch (error) {
     if (!(error instanceof FileFormatError)) throw error
     await rm(path, { force: true }).catch(() => undefined)
@@ -87,10 +126,27 @@ async function mapWeights({ native, formats }: HollowModel, path: string, key: s
 }
 
 /** Writes loaded weights. */
-async function copyWeights({ native, sources, formats }: HollowModel, path: string, key: string) {
-  const file = translated(() => addon().createWeightFile(native, { path, key, formats }))
+function copyWeights(model: HollowModel, path: string, key: string): Promise<void> {
+  return makeFile(model, { path, key }, async (file) => {
+    for (const { name } of model.sources) await translatedAsync(() => file.copy(name).promise)
+  })
+}
+
+/** Writes weights without keeping them in memory. */
+function storeWeights(model: HollowModel, path: string, key: string, control: LoadControl): Promise<void> {
+  return makeFile(model, { path, key, putAway: true }, (file) =>
+    eachWeight(model.sources, control, (source) => file.store(source.name, source)),
+  )
+}
+
+async function makeFile(
+  { native, formats }: HollowModel,
+  options: { path: string; key: string; putAway?: boolean },
+  fill: (file: NativeWeightFile) => Promise<void>,
+): Promise<void> {
+  const file = translated(() => addon().createWeightFile(native, { ...options, formats }))
   try {
-    for (const { name } of sources) await translatedAsync(() => file.copy(name).promise)
+    await fill(file)
     await translatedAsync(() => file.finish().promise)
   } finally {
     file.dispose()

@@ -26,6 +26,8 @@ export class MemoryReport {
   readonly trainableParameters: number
   /** Of base and adapter together. */
   readonly totalParameters: number
+  /** Of a paged base: bytes that each micro-batch reads from the disk. */
+  readonly pagedReadBytes: number
 
   /** @internal */
   constructor(report: PlanReport) {
@@ -36,6 +38,7 @@ export class MemoryReport {
     this.timeline = report.timeline
     this.trainableParameters = report.trainableParameters
     this.totalParameters = report.totalParameters
+    this.pagedReadBytes = report.pagedReadBytes
   }
 
   /** Bytes that are held throughout: all but the arena. */
@@ -61,6 +64,14 @@ export class MemoryReport {
       return `${label.padEnd(width)}  ${formatBytes(bytes).padStart(10)}  ${String(share).padStart(3)} %`
     })
     body.splice(-1, 0, '-'.repeat(width + 19))
-    return [...body, ...(this.peakAt ? [`at ${this.peakAt}`] : [])].join('\n')
+    return [
+      ...body,
+      ...(this.peakAt ? [`at ${this.peakAt}`] : []),
+      ...(this.bytes('paged_weights') > 0
+        ? [
+            `paged_weights are pages of a file; ${formatBytes(this.pagedReadBytes)} are read for each micro-batch`,
+          ]
+        : []),
+    ].join('\n')
   }
 }

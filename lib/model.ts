@@ -36,6 +36,8 @@ import { describeQuantization, type Quantization } from './strategies/quantizati
 import type { StrategyConfig } from './strategies/strategy.js'
 import {
   type PrecisionOption,
+  pagedBudget,
+  pagedWeightsSchema,
   precisionSchema,
   quantizationOf,
   quantizationSchema,
@@ -86,6 +88,11 @@ export interface LoadOptions extends HubOptions {
   defaultQuantization?: Quantization['type'] | Quantization
   /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
   precision?: PrecisionOption
+  /**
+   * Leave the weights in a file, with at most so many bytes of it in memory at a time, as in `2GiB`, so that a model may be
+   * larger than memory; `true` chooses. Default false.
+   */
+  pagedWeights?: boolean | string
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
   threads?: number | 'auto'
   /**
@@ -101,6 +108,7 @@ const loadSchema = z.strictObject({
   quantization: quantizationSchema.optional(),
   defaultQuantization: quantizationSchema.default('none'),
   precision: precisionSchema,
+  pagedWeights: pagedWeightsSchema,
   threads: threadsSchema,
   cacheWeights: flag().default(true),
 })
@@ -136,6 +144,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
+  const paged = pagedBudget(given.pagedWeights)
   const native = translated(() => addon().createModel(graph))
   try {
     const origin = { path: located.path, fingerprint: files.fingerprint, quantization: quantization.type }
@@ -144,6 +153,8 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
       {
         // What is in the files as it is held is as good as a file of ours.
         cached: given.cacheWeights && quantization.type !== 'none' && stored === undefined,
+        kept: given.cacheWeights,
+        paged,
         ...(onProgress ? { onProgress } : {}),
         ...(signal ? { signal } : {}),
       },
@@ -166,6 +177,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     formats,
     quantization,
     precision,
+    paged,
     lifetime,
     tokenizerSource: source,
     tokenizer,
@@ -301,12 +313,12 @@ export class Model {
   /** Bytes held now for weights and adapters, by category. */
   get memory(): MemoryReport {
     this.#base.lifetime.check()
-    const { graph, formats } = this.#base
+    const { graph, formats, paged } = this.#base
     const adapters = this.adapters.map(({ state }) => ({
       spec: state.description.spec,
       trainable: state.trainable,
     }))
-    return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, {})))
+    return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, {}, undefined, paged)))
   }
 
   /**

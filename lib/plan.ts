@@ -19,6 +19,8 @@ import type { Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import {
   type PrecisionOption,
+  pagedBudget,
+  pagedWeightsSchema,
   precisionSchema,
   quantizationOf,
   quantizationSchema,
@@ -41,6 +43,8 @@ export type PlanModelOptions = Partial<
     /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
     quantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
+    /** As of `loadModel`. */
+    pagedWeights?: boolean | string
     /** Whether the run evaluates. Default false. */
     evaluates?: boolean
     /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
@@ -51,6 +55,7 @@ const schema = z.strictObject({
   strategy: strategySchema,
   quantization: quantizationSchema.optional(),
   precision: precisionSchema,
+  pagedWeights: pagedWeightsSchema,
   evaluates: flag().default(false),
   threads: threadsSchema,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
@@ -75,7 +80,7 @@ export async function planModel(name: string, options: PlanModelOptions): Promis
 /** How many sequences a run computes at once, and what it keeps of them. */
 export type PlanShape = Pick<
   PlanModelOptions,
-  'perDeviceTrainBatchSize' | 'gradientCheckpointing' | 'evaluates' | 'optimizer'
+  'perDeviceTrainBatchSize' | 'gradientCheckpointing' | 'evaluates' | 'optimizer' | 'pagedWeights'
 >
 
 /** A model that was read as far as plans need it. */
@@ -105,10 +110,13 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   return {
     quantization,
     plan: (changes = {}) => {
-      const { evaluates, optimizer, ...shape } = { ...given, ...changes }
+      const { evaluates, optimizer, pagedWeights, ...shape } = { ...given, ...changes }
       const adapters = [{ spec, trainable: true, state: optimizerState(optimizer, given.strategy) }]
       const plans = trainingPlans(spec, shape, precision, evaluates)
-      return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, plans, threads)))
+      const budget = pagedBudget(pagedWeights)
+      return new MemoryReport(
+        translated(() => addon().plan(graph, formats, adapters, plans, threads, budget)),
+      )
     },
   }
 }

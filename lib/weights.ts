@@ -3,7 +3,7 @@ import { ConfigError, FileFormatError, ShapeError } from './errors.js'
 import { quote } from './files/input.js'
 import type { QuantizedDtype, TensorSource } from './files/tensor-source.js'
 import type { Graph, GraphWeight } from './graph/graph.js'
-import type { NativeModel, Precision, StorageFormat } from './native/addon.js'
+import type { Job, NativeModel, Precision, StorageFormat } from './native/addon.js'
 import { translatedAsync } from './native/errors.js'
 import {
   describeQuantization,
@@ -153,15 +153,25 @@ export async function loadWeights(
   native: NativeModel,
   sources: readonly TensorSource[],
   formats: Readonly<Record<string, StorageFormat>>,
-  options: LoadControl = {},
+  control: LoadControl = {},
+): Promise<void> {
+  await eachWeight(sources, control, (source) =>
+    native.loadWeight(source.name, source, formats[source.name] as StorageFormat),
+  )
+}
+
+/** Does something with one tensor after the other. */
+export async function eachWeight(
+  sources: readonly TensorSource[],
+  { onProgress, signal }: LoadControl,
+  work: (source: TensorSource) => Job<void>,
 ): Promise<void> {
   const totalBytes = sources.reduce((sum, source) => sum + source.bytes, 0)
   let loadedBytes = 0
   for (const source of sources) {
-    options.signal?.throwIfAborted()
-    const format = formats[source.name] as StorageFormat
-    await translatedAsync(() => native.loadWeight(source.name, source, format).promise)
+    signal?.throwIfAborted()
+    await translatedAsync(() => work(source).promise)
     loadedBytes += source.bytes
-    options.onProgress?.({ tensor: source.name, loadedBytes, totalBytes })
+    onProgress?.({ tensor: source.name, loadedBytes, totalBytes })
   }
 }

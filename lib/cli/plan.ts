@@ -32,6 +32,7 @@ interface Shape {
   targetModules?: string
   quantization?: string
   precision?: string
+  pagedWeights?: true | string
   perDeviceTrainBatchSize?: number
   maxSeqLength?: number
   gradientCheckpointing: boolean
@@ -57,6 +58,10 @@ export function configure(command: Command): void {
   command.option('--target-modules <names>', 'with --model: what to adapt, names with commas between')
   command.option('--quantization <type>', 'with --model: none, nf4, fp4 or int8')
   command.option('--precision <type>', 'with --model: auto, fp32 or bf16')
+  command.option(
+    '--paged-weights [size]',
+    'with --model: leave the weights in a file, with at most so much of it in memory, as in 2GiB (alone: chosen)',
+  )
   command.option(
     '--batch, --per-device-train-batch-size <N>',
     'with --model: sequences at once',
@@ -173,7 +178,8 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
   if (model === undefined || method === undefined)
     throw new UsageError('name a config file, or --model and --method.')
   if (set.length > 0) throw new UsageError('--set changes keys of a config file; with --model use the flags.')
-  const { quantization, precision, perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing } = rest
+  const { quantization, precision, pagedWeights } = rest
+  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing } = rest
   const adapter = {
     ...(rank === undefined ? {} : { r: rank }),
     ...(targetModules === undefined ? {} : { target_modules: modulesOf(targetModules) }),
@@ -183,6 +189,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     strategy: strategyWith(method, adapter),
     quantization,
     precision,
+    paged_weights: pagedWeights,
     per_device_train_batch_size: perDeviceTrainBatchSize,
     max_seq_length: maxSeqLength,
     gradient_checkpointing: gradientCheckpointing,
@@ -213,12 +220,12 @@ function modulesOf(names: string): string | string[] {
 
 /** What of a config decides the memory. */
 function shapeOf(config: RunConfig) {
-  const { strategy, quantization, precision, threads } = config
+  const { strategy, quantization, precision, pagedWeights, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing, optimizer } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing }
-  const asked = quantization === undefined ? {} : { quantization }
-  return { strategy, ...asked, precision, threads, evaluates, optimizer, ...batch } satisfies PlanModelOptions
+  const base = { ...(quantization === undefined ? {} : { quantization }), precision, pagedWeights }
+  return { strategy, ...base, threads, evaluates, optimizer, ...batch } satisfies PlanModelOptions
 }
 
 function shapeOfChoice(choice: FitChoice) {

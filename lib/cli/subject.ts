@@ -22,6 +22,8 @@ export interface SubjectOptions {
   rank?: number
   quantization?: string
   precision?: string
+  /** true, or a size in words. */
+  pagedWeights?: true | string
   threads?: number
   set?: string[]
 }
@@ -47,6 +49,10 @@ export function subjectFlags(command: Command): void {
     'none, nf4, fp4 or int8 (default: as the adapter was trained, else none)',
   )
   command.option('--precision <type>', 'auto (default), fp32 or bf16')
+  command.option(
+    '--paged-weights [size]',
+    'leave the weights in a file, with at most so much of it in memory, as in 2GiB (alone: chosen)',
+  )
   command.option('--threads <N>', 'threads of the engine', integerFlag(1))
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
 }
@@ -96,6 +102,7 @@ export async function withSubject<T>(
     quantization: options.quantization ?? asked?.quantization,
     defaultQuantization: asked?.defaultQuantization ?? (await quantizationOfAdapters(folders, output)),
     precision: options.precision ?? config?.precision,
+    pagedWeights: options.pagedWeights ?? config?.pagedWeights,
     threads: options.threads ?? config?.threads,
     revision: options.model === undefined ? config?.revision : undefined,
   }

@@ -95,11 +95,11 @@ async function train(
   signal: AbortSignal,
 ): Promise<void> {
   const { rss: nodeBytes } = addon().residentBytes()
-  const { precision, threads, revision } = config
+  const { precision, pagedWeights, threads, revision } = config
   output.note(`Loading ${config.model}`)
   const model = await loadShown(
     config.model,
-    { ...loadQuantization(config), precision, threads, revision, signal },
+    { ...loadQuantization(config), precision, pagedWeights, threads, revision, signal },
     output,
   )
   try {

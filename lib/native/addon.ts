@@ -10,6 +10,7 @@ import { loadAddon } from './load.js'
 export type Category =
   | 'weights'
   | 'quantization_constants'
+  | 'paged_weights'
   | 'adapters'
   | 'gradients'
   | 'optimizer'
@@ -220,6 +221,8 @@ export interface PlanReport {
   timeline: PlanMoment[]
   trainableParameters: number
   totalParameters: number
+  /** Of a paged base: bytes that each call of the plan with the largest arena reads from the disk. */
+  pagedReadBytes: number
 }
 
 /** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
@@ -424,9 +427,20 @@ export interface NativeModel {
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
   /**
    * Takes all weights from a weight file, where they stay. Rejects with FILE_FORMAT for a file that cannot be read, or is
-   * not of these formats and this key.
+   * not of these formats and this key. With `paged` they are in memory within a budget of so many bytes only, 0 standing for
+   * one that is chosen; rejects with CONFIG for one that is too small.
    */
-  mapWeights(path: string, key: string, formats: Readonly<Record<string, StorageFormat>>): Job<void>
+  mapWeights(
+    path: string,
+    key: string,
+    formats: Readonly<Record<string, StorageFormat>>,
+    paged?: number,
+  ): Job<{
+    /** The file system keeps its files in memory, so nothing is saved by paging. */
+    livesInMemory: boolean
+  }>
+  /** Bytes of a paged base that are in memory now, the page cache included, as the system counts them; -1 if it does not. */
+  pagedBytes(): number
   /**
    * Rows of a loaded weight in a file's type; quantised weights are dequantised first. Rejects with CONFIG for numbers
    * that the type cannot hold.
@@ -538,7 +552,13 @@ export interface NativeAddon {
   /** Bytes now allocated, by category. */
   allocated(): Record<Category, number>
   /** Resident set now and its peak, bytes (VmRSS, VmHWM). */
-  residentBytes(): { rss: number; peak: number }
+  residentBytes(): {
+    rss: number
+    peak: number
+    /** What of `rss` is the process's own, and what is pages of files. */
+    anonymous: number
+    fileBacked: number
+  }
   /** Resets the peak to the present value; false where the system does not allow it. */
   resetPeak(): boolean
   createModel(graph: Graph): NativeModel
@@ -568,13 +588,17 @@ export interface NativeAddon {
       putAway?: boolean
     },
   ): NativeWeightFile
-  /** The same plans without weights: how much memory a run would take. `formats` gives each weight's storage. */
+  /**
+   * The same plans without weights: how much memory a run would take. `formats` gives each weight's storage, and `paged` is
+   * as of `mapWeights`.
+   */
   plan(
     graph: Graph,
-    formats: Record<string, StorageFormat>,
+    formats: Readonly<Record<string, StorageFormat>>,
     adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
     plans: Record<string, PlanOptions>,
     threads?: number,
+    paged?: number,
   ): PlanReport
   /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string

@@ -16,6 +16,7 @@ import {
   integer,
   nearest,
   type OptionSource,
+  parseBytes,
   parseOptions,
   text,
   toFileKeys,
@@ -40,6 +41,7 @@ export interface RunConfig extends TrainOptions {
   /** Absent: as the model's files are, if they are quantised, else what the strategy stands for. */
   readonly quantization?: Quantization
   readonly precision: PrecisionOption
+  readonly pagedWeights: boolean | string
   readonly strategy: StrategyConfig
   readonly dataset: DatasetConfig
   readonly evalDataset: DatasetConfig | null
@@ -64,6 +66,22 @@ export const quantizationSchema = z.union(
 export const precisionSchema = word(['auto', 'fp32', 'bf16'])
   .default('auto')
   .describe('Precision of matrix operands; `auto` is bf16 where the CPU multiplies it faster.')
+
+const PAGED = 'true, false or a size such as 2GiB'
+
+export const pagedWeightsSchema = z
+  .union([z.boolean(), z.string().refine((size) => parseBytes(size) !== undefined, { error: PAGED })], {
+    error: PAGED,
+  })
+  .default(false)
+  .describe(
+    'Leave the frozen weights in a file, with at most so many bytes of it in memory at a time; `true` chooses.',
+  )
+
+/** How much of a paged base may be in memory: bytes, or 0 where that is chosen; undefined for a base that is not paged. */
+export function pagedBudget(value: boolean | string): number | undefined {
+  return typeof value === 'string' ? parseBytes(value) : value ? 0 : undefined
+}
 
 export const threadsSchema = z
   .union([z.literal('auto'), integer(1, 'auto or a positive integer')], {
@@ -90,6 +108,7 @@ export const configSchema = z.strictObject({
       "How the frozen linears are held. By default as the model's files are, else as the strategy stands for, else `none`.",
     ),
   precision: precisionSchema,
+  pagedWeights: pagedWeightsSchema,
   strategy: strategySchema.describe(
     'What is trained, with the options of that strategy; `lowrank strategies` lists the names.',
   ),

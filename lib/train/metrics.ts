@@ -18,6 +18,7 @@ export const planRow = z.object({
   category: z.enum([
     'weights',
     'quantization_constants',
+    'paged_weights',
     'adapters',
     'gradients',
     'optimizer',

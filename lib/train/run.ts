@@ -75,7 +75,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { base, adapter, plans } = setup
     const described = { spec: adapter.description.spec, trainable: true, state: stateOf(setup) }
     this.memory = new MemoryReport(
-      translated(() => addon().plan(base.graph, base.formats, [described], plans)),
+      translated(() => addon().plan(base.graph, base.formats, [described], plans, undefined, base.paged)),
     )
   }
 

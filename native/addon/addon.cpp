@@ -103,6 +103,12 @@ std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value) {
   return formats;
 }
 
+/// The budget of a paged base, 0 for the one that is chosen; absent for a base that is not paged.
+std::optional<int64_t> to_paged(Napi::Value value) {
+  if (!value.IsNumber()) return std::nullopt;
+  return value.As<Napi::Number>().Int64Value();
+}
+
 class ModelHandle : public Handle<ModelHandle, Model> {
  public:
   static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 1};
@@ -118,6 +124,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
                         InstanceMethod<&ModelHandle::map_weights>("mapWeights"),
                         InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"),
                         InstanceMethod<&ModelHandle::missing>("missing"),
+                        InstanceMethod<&ModelHandle::paged_bytes>("pagedBytes"),
                         InstanceMethod<&ModelHandle::packed>("packed"),
                         InstanceMethod<&ModelHandle::read_weight>("readWeight"),
                         InstanceMethod<&ModelHandle::decompose>("decompose"), dispose_method()});
@@ -162,28 +169,42 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       const auto model = payload(env);
       const std::string path = info[0].ToString(), key = info[1].ToString();
       const std::vector<StorageFormat> formats = to_formats(model->graph, info[2]);
+      const std::optional<int64_t> paged = to_paged(info[3]);
       struct Mapped {
         std::shared_ptr<const WeightFile> file;
         std::vector<Weight> weights;
+        std::unique_ptr<Pager> pager;
       };
       return environment(env).channel->start<Mapped>(
           env,
-          [model, path, key, formats](Context&, const CancelFlag&) {
-            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path), {}};
-            mapped.file->file().prefetch();
+          [model, path, key, formats, paged](Context&, const CancelFlag&) {
+            Mapped mapped{std::make_shared<const WeightFile>(model->graph, formats, key, path, paged.has_value()), {}, nullptr};
+            if (!paged) mapped.file->file().prefetch();
             for (size_t i = 0; i < model->weights.size(); ++i)
               mapped.weights.push_back(WeightFile::weight(mapped.file, static_cast<int>(i)));
+            if (paged) {
+              PageSpans spans(model->graph, mapped.file->layout());
+              const int64_t budget = spans.budget(*paged);
+              mapped.pager = std::make_unique<Pager>(mapped.file, std::move(spans), budget);
+            }
             return mapped;
           },
           [model](Napi::Env e, Mapped& mapped) -> Napi::Value {
+            Napi::Object result = Napi::Object::New(e);
+            result.Set("livesInMemory", mapped.file->file().lives_in_memory());
+            if (mapped.pager) {
+              const int64_t budget = std::min(mapped.pager->budget(), mapped.pager->spans().bytes);
+              model->mapped.emplace_back(Category::paged_weights, budget);
+            }
             for (size_t i = 0; i < mapped.weights.size(); ++i) {
               place(e, *model, static_cast<int>(i), mapped.weights[i]);
               const WeightPlace& there = mapped.file->layout().places[i];
-              if (there.vector) continue;
+              if (there.vector || mapped.pager) continue;
               model->mapped.emplace_back(Category::weights, there.elements());
               model->mapped.emplace_back(Category::quantization_constants, there.constants());
             }
-            return e.Undefined();
+            model->pager = std::move(mapped.pager);
+            return result;
           });
     });
   }
@@ -200,6 +221,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       return environment(env).channel->start<PackedWeight>(
           env,
           [model, index](Context& context, const CancelFlag&) {
+            const Held held = model->hold(index);
             return pack_weight(context.pool, model->weights[index]);
           },
           [](Napi::Env e, PackedWeight& packed) -> Napi::Value {
@@ -218,6 +240,11 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static void place(Napi::Env env, Model& model, int index, Weight& weight) {
     if (model.weights[index]) throw to_js(env, "CONFIG", "weight '" + model.graph.weights[index].name + "' is already loaded");
     model.weights[index] = std::move(weight);
+  }
+
+  Napi::Value paged_bytes(const Napi::CallbackInfo& info) {
+    const auto model = payload(info.Env());
+    return number(info.Env(), model->pager ? model->pager->resident_bytes() : 0);
   }
 
   Napi::Value missing(const Napi::CallbackInfo& info) {
@@ -735,6 +762,7 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     return environment(env).channel->start<std::vector<uint8_t>>(
         env,
         [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
+          const Held held = model->hold(index, options.begin, options.begin + options.count);
           return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options, cancel);
         },
         [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
@@ -769,6 +797,7 @@ Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
     return environment(env).channel->start<Merged>(
         env,
         [from, source, held, reference, name, adapters, target](Context& context, const CancelFlag& cancel) {
+          const Held first = from->hold(source), second = held->hold(reference);
           return lowrank::merge_weight(context.pool, from->weights[source], held->weights[reference], name,
                                        adapters->list(), target, cancel);
         },
@@ -802,6 +831,7 @@ Napi::Value ModelHandle::decompose(const Napi::CallbackInfo& info) {
     return environment(env).channel->start<Factors>(
         env,
         [model, index, name, options, adapters](Context& context, const CancelFlag&) {
+          const Held held = model->hold(index);
           return decompose_weight(context.pool, model->weights[index], name, adapters->list(), options);
         },
         [](Napi::Env e, Factors& factors) -> Napi::Value {
@@ -1008,6 +1038,8 @@ Napi::Value resident_bytes(const Napi::CallbackInfo& info) {
   Napi::Object object = Napi::Object::New(info.Env());
   object.Set("rss", number(info.Env(), memory.resident));
   object.Set("peak", number(info.Env(), memory.peak));
+  object.Set("anonymous", number(info.Env(), memory.anonymous));
+  object.Set("fileBacked", number(info.Env(), memory.file_backed));
   return object;
 }
 
@@ -1037,7 +1069,12 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
     std::map<std::string, Plan> plans;
     for (const auto& [name, options] : to_plans(info[3], threads))
       plans.emplace(name, make_plan(graph, adapters, options));
-    return from_report(env, report_plans(graph, formats, adapters, plans));
+    const std::optional<int64_t> paged = to_paged(info[5]);
+    if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans));
+    PageSpans spans(graph, WeightLayout(graph, formats));
+    const int64_t budget = spans.budget(*paged);
+    const Paging paging{std::move(spans), budget};
+    return from_report(env, report_plans(graph, formats, adapters, plans, &paging));
   });
 }
 

@@ -30,8 +30,8 @@ const char* remedy_of(Category category) {
 
 const char* name_of(Category category) {
   static constexpr const char* kNames[kCategories] = {
-      "weights",  "quantization_constants", "adapters", "gradients", "optimizer", "activations", "kv_cache", "loss",
-      "workspace"};
+      "weights",   "quantization_constants", "paged_weights", "adapters", "gradients",
+      "optimizer", "activations",            "kv_cache",      "loss",     "workspace"};
   return kNames[static_cast<int>(category)];
 }
 

@@ -14,6 +14,7 @@ namespace lowrank {
 enum class Category : uint8_t {
   weights,
   quantization_constants,
+  paged_weights,  // what a paged base may have in memory of its file
   adapters,
   gradients,
   optimizer,
@@ -22,7 +23,7 @@ enum class Category : uint8_t {
   loss,
   workspace,
 };
-inline constexpr int kCategories = 9;
+inline constexpr int kCategories = 10;
 const char* name_of(Category category);
 
 /// Bytes now allocated in this process under a category.

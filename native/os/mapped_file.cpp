@@ -20,7 +20,22 @@ namespace {
 /// What one hint may ask for: larger ones are cut short by the system without a word.
 constexpr int64_t kHintBytes = int64_t{128} << 10;
 
+/// A page that something else looks at in the moment when it is given back stays; so it is asked again a few times.
+constexpr int kAttempts = 4;
+
 void* address(const std::byte* data) { return const_cast<std::byte*>(data); }
+
+/// Pages of a mapped range that are in memory; -1 where the system does not say.
+int64_t resident_pages(const std::byte* data, int64_t bytes) {
+  std::vector<unsigned char> pages(static_cast<size_t>((bytes + page_bytes() - 1) / page_bytes()));
+#if defined(__linux__)
+  const int failed = ::mincore(address(data), static_cast<size_t>(bytes), pages.data());
+#else
+  const int failed = ::mincore(address(data), static_cast<size_t>(bytes), reinterpret_cast<char*>(pages.data()));
+#endif
+  if (failed != 0) return -1;
+  return std::count_if(pages.begin(), pages.end(), [](unsigned char state) { return (state & 1) != 0; });
+}
 
 }  // namespace
 
@@ -46,14 +61,22 @@ void MappedFile::expect_no_order() const {
   file_.expect_no_order();
 }
 
+void MappedFile::will_need(int64_t offset, int64_t bytes) const {
+  for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
+    file_.will_need(at, std::min(kHintBytes, offset + bytes - at));
+}
+
 void MappedFile::load(int64_t offset, int64_t bytes) const {
   // All of it is asked for at once, so that the disk has enough to do; reading then waits for each piece. A copy passes
   // through a buffer that stays in the cache of the processor.
-  for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
-    file_.will_need(at, std::min(kHintBytes, offset + bytes - at));
+  will_need(offset, bytes);
   std::vector<std::byte> copy(static_cast<size_t>(std::min(bytes, kHintBytes)));
   for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
     file_.read(copy.data(), std::min(kHintBytes, offset + bytes - at), at);
+  // Mapped here and now: a page that another thread faulted in would take its neighbours with it, also such as are being
+  // dropped at that moment, which then stay.
+  for (int64_t at = offset; at < offset + bytes; at += page_bytes())
+    [[maybe_unused]] const std::byte touched = *static_cast<const volatile std::byte*>(data_ + at);
 }
 
 void MappedFile::drop(int64_t offset, int64_t bytes) const {
@@ -63,20 +86,17 @@ void MappedFile::drop(int64_t offset, int64_t bytes) const {
   const int64_t last = offset + bytes == bytes_ ? bytes_ + page - 1 : offset + bytes;
   const int64_t end = last / page * page;
   if (end <= begin) return;
-  // A page that is still mapped stays in the page cache, so the mapping gives it up first.
-  (void)::madvise(address(data_ + begin), static_cast<size_t>(end - begin), MADV_DONTNEED);
-  file_.drop(begin, end - begin);
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    // A page that is still mapped stays in the page cache, so the mapping gives it up first.
+    (void)::madvise(address(data_ + begin), static_cast<size_t>(end - begin), MADV_DONTNEED);
+    file_.drop(begin, end - begin);
+    if (resident_pages(data_ + begin, std::min(end, bytes_) - begin) <= 0) return;
+  }
 }
 
 int64_t MappedFile::resident_bytes() const {
-  const int64_t page = page_bytes();
-  std::vector<unsigned char> pages(static_cast<size_t>((bytes_ + page - 1) / page));
-#if defined(__linux__)
-  if (::mincore(address(data_), static_cast<size_t>(bytes_), pages.data()) != 0) return -1;
-#else
-  if (::mincore(address(data_), static_cast<size_t>(bytes_), reinterpret_cast<char*>(pages.data())) != 0) return -1;
-#endif
-  return page * std::count_if(pages.begin(), pages.end(), [](unsigned char state) { return (state & 1) != 0; });
+  const int64_t pages = resident_pages(data_, bytes_);
+  return pages < 0 ? -1 : pages * page_bytes();
 }
 
 bool MappedFile::lives_in_memory() const {

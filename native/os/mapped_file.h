@@ -30,6 +30,8 @@ class MappedFile {
 
   /// From now on nothing is read but what is touched or loaded: the system no longer guesses what comes next.
   void expect_no_order() const;
+  /// Asks for the range to be read in the background.
+  void will_need(int64_t offset, int64_t bytes) const;
   /// Reads the range into memory and returns when it is there. Throws Error("FILE_FORMAT") when reading fails.
   void load(int64_t offset, int64_t bytes) const;
   /// Takes the pages that lie wholly within the range out of this process and out of the page cache. They are read again

@@ -955,6 +955,18 @@ std::vector<int64_t> Plan::live_bytes() const {
   return change;
 }
 
+std::vector<int> weights_read(const Graph& graph, const Plan& plan, const Step& step) {
+  std::vector<int> weights;
+  const auto add = [&](int node) {
+    const int weight = graph.nodes[node].weight;
+    if (plan.copies[weight].adapter < 0) weights.push_back(weight);
+  };
+  if (step.kernel == Kernel::linear || step.kernel == Kernel::adapter_norm) add(step.node);
+  if (step.kernel == Kernel::linear_input_gradient)
+    for (const GradientTerm& term : step.terms) add(term.node);
+  return weights;
+}
+
 double base_multiply_adds(const Graph& graph, const Plan& plan, const Step& step) {
   const auto of_linear = [&](int node) {
     const Node& linear = graph.nodes[node];

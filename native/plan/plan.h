@@ -170,6 +170,10 @@ struct Plan {
 /// Throws Error("SHAPE"), Error("CONFIG") or Error("UNSUPPORTED") with the node's path.
 Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options);
 
+/// Base weights that a step of the blocks multiplies with, in order; not those that an adapter's copy stands in for. What the
+/// embedding and the head read depends on the batch.
+std::vector<int> weights_read(const Graph& graph, const Plan& plan, const Step& step);
+
 /// Multiply-adds of a step's products with base weights, at capacity. What adapters and attention multiply is not in it.
 double base_multiply_adds(const Graph& graph, const Plan& plan, const Step& step);
 

@@ -26,6 +26,9 @@ using cpu::Segment;
 
 namespace {
 
+/// Rows of a paged table that are looked up at a time.
+constexpr int64_t kGathered = 256;
+
 constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// One key for every (seed, step, micro-step, node), so recompute and resume see the same mask.
@@ -85,9 +88,12 @@ class Executor {
       const char* text = std::getenv("LOWRANK_CHECK");
       return std::string(text == nullptr || std::strcmp(text, "0") == 0 ? "" : text);
     }();
+    if (pager()) pager()->expect(page_order(graph_, plan_, pager()->spans(), head_rows));
     for (const Step& step : plan_.steps) {
       if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
       const auto start = std::chrono::steady_clock::now();
+      std::vector<Held> held;
+      for (const int weight : weights_read(graph_, plan_, step)) held.push_back(session_.model_->hold(weight));
       if (check == "1" || check == name_of(step.kernel))
         run_checked(step);
       else
@@ -100,6 +106,10 @@ class Executor {
 
  private:
   // ---- operands ---------------------------------------------------------------------------------------------------
+
+  Pager* pager() const { return session_.model_->pager.get(); }
+  /// The same for a weight, null where an adapter's copy stands in for it.
+  Pager* pager_of(int id) const { return plan_.copies[id].adapter < 0 ? pager() : nullptr; }
 
   DType operand_type() const { return plan_.options.precision == Precision::bf16 ? DType::bf16 : DType::f32; }
 
@@ -245,16 +255,10 @@ class Executor {
     Pool& pool = context_.pool;
     const cpu::OpKernels& ops = kernels.ops;
     switch (step.kernel) {
-      case Kernel::embedding: {
-        const WeightView table = weight(node.weight);
-        const DType dtype = table.format == WeightFormat::f32    ? DType::f32
-                            : table.format == WeightFormat::bf16 ? DType::bf16
-                                                                 : DType::f16;
-        ops.embedding(pool, tokens, table.cols, at<int32_t>(step.x), {const_cast<void*>(table.data), dtype, table.ld},
-                      matrix(step.y));
+      case Kernel::embedding:
+        embed(step, node);
         add_to_embedding(step, node);
         break;
-      }
       case Kernel::rms_norm:
         ops.rms_norm(pool, tokens, cols(node.out), matrix(step.x), vector(node.weight), node.eps, matrix(step.y),
                      at<float>(step.aux));
@@ -330,6 +334,33 @@ class Executor {
       case Kernel::zero:
         clear(step.dx);
         break;
+    }
+  }
+
+  void embed(const Step& step, const Node& node) {
+    const WeightView table = weight(node.weight);
+    const DType dtype = table.format == WeightFormat::f32    ? DType::f32
+                        : table.format == WeightFormat::bf16 ? DType::bf16
+                                                             : DType::f16;
+    const Matrix rows{const_cast<void*>(table.data), dtype, table.ld}, y = matrix(step.y);
+    const int32_t* const ids = at<int32_t>(step.x);
+    Pager* const pager = pager_of(node.weight);
+    // Rows of a paged table are read where they lie, as many at a time as take a quarter of the budget, and not kept.
+    const int64_t row_bytes = pager == nullptr ? 0 : table.cols * size_of(dtype) + 2 * os::page_bytes();
+    const int64_t at_once = pager == nullptr ? tokens : std::clamp<int64_t>(pager->budget() / 4 / row_bytes, 1, kGathered);
+    for (int64_t begin = 0; begin < tokens; begin += at_once) {
+      const int64_t count = std::min(at_once, tokens - begin);
+      std::vector<int32_t> read;
+      if (pager != nullptr) {
+        read.assign(ids + begin, ids + begin + count);
+        std::sort(read.begin(), read.end());
+        read.erase(std::unique(read.begin(), read.end()), read.end());
+        pager->take_room(static_cast<int64_t>(read.size()) * row_bytes);
+        pager->prefetch(node.weight, read);
+      }
+      k_->ops.embedding(context_.pool, count, table.cols, ids + begin, rows,
+                        {static_cast<std::byte*>(y.data) + begin * y.ld * size_of(y.dtype), y.dtype, y.ld});
+      if (pager != nullptr) pager->give_back(static_cast<int64_t>(read.size()) * row_bytes, node.weight, read);
     }
   }
 
@@ -882,14 +913,11 @@ class Executor {
     const int64_t element = size_of(operand_type());
     gather(step, width);
     if (step.dx >= 0) clear(step.dx);
-    const WeightView head = weight(node.weight);
     const bool trains = weight_gradient_of(node.weight) != nullptr, back = step.dx >= 0 || trains;
     for (int64_t begin = 0; begin < head_rows; begin += plan_.head_chunk) {
       const int64_t rows = std::min(plan_.head_chunk, head_rows - begin);
       std::byte* const chunk = at(step.x2) + begin * width * element;
-      const Segment forward{{chunk, operand_type(), width}, head};
-      k_->gemm.gemm_nt(context_.pool, plan_.options.precision, rows, vocab, {&forward, 1},
-                       {at(step.y), DType::f32, vocab}, workspace(step));
+      logits({chunk, operand_type(), width}, rows, node, at<float>(step.y), workspace(step));
       // The gradient takes the place of the logits, its rows starting where theirs do.
       const Matrix grad{back ? at(step.y) : nullptr, operand_type(), vocab * 4 / element};
       k_->ops.cross_entropy(context_.pool, rows, vocab, {at(step.y), DType::f32, vocab},
@@ -898,21 +926,41 @@ class Executor {
       if (trains)
         weight_gradient({grad.data, grad.dtype, grad.ld}, rows, vocab, {chunk, operand_type(), width}, node,
                         workspace(step));
-      if (step.dx >= 0) head_input_gradient({grad.data, grad.dtype, grad.ld}, rows, head, chunk, scratch_of(step));
+      if (step.dx >= 0) head_input_gradient({grad.data, grad.dtype, grad.ld}, rows, node, chunk, scratch_of(step));
     }
     if (step.dx >= 0)
       k_->ops.scatter_add_rows(context_.pool, head_rows, width, matrix(step.x2), at<int32_t>(plan_.head_index),
                                matrix(step.dx));
   }
 
+  Held hold(int id, int64_t begin, int64_t count) const {
+    return pager_of(id) == nullptr ? Held() : session_.model_->hold(id, begin, begin + count);
+  }
+
+  /// out[rows, vocab] = x head^T. A paged head is read from its last slice to the first, which the gradient begins with.
+  void logits(const Operand& x, int64_t rows, const Node& node, float* out, std::byte* room) {
+    const WeightView head = weight(node.weight);
+    const int64_t vocab = head.rows, slice = pager_of(node.weight) == nullptr ? vocab : kTableRows;
+    for (int64_t begin = (vocab - 1) / slice * slice; begin >= 0; begin -= slice) {
+      const int64_t count = std::min(slice, vocab - begin);
+      const Held held = hold(node.weight, begin, count);
+      const Segment segment{x, rows_of(head, begin, count)};
+      k_->gemm.gemm_nt(context_.pool, plan_.options.precision, rows, count, {&segment, 1},
+                       {out + begin, DType::f32, vocab}, room);
+    }
+  }
+
   /// out[rows, width] = grad head, one slice of the vocabulary after the other; grad no longer needs what is at `out`.
-  void head_input_gradient(const Operand& grad, int64_t rows, const WeightView& head, std::byte* out, Scratch scratch) {
+  void head_input_gradient(const Operand& grad, int64_t rows, const Node& node, std::byte* out, Scratch scratch) {
+    const WeightView head = weight(node.weight);
     const int64_t width = head.cols, vocab = head.rows;
     const bool apart = vocab > kTableRows && operand_type() == DType::bf16;
     float* const sums = apart ? scratch.take<float>(rows * width * 4) : nullptr;
     Output to{apart ? reinterpret_cast<std::byte*>(sums) : out, apart ? DType::f32 : operand_type(), width};
     for (int64_t begin = 0; begin < vocab; begin += kTableRows) {
-      const Segment slice{from_column(grad, begin), rows_of(head, begin, std::min(kTableRows, vocab - begin))};
+      const int64_t count = std::min(kTableRows, vocab - begin);
+      const Held held = hold(node.weight, begin, count);
+      const Segment slice{from_column(grad, begin), rows_of(head, begin, count)};
       k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&slice, 1}, to, scratch.rest());
       to.residual = static_cast<const float*>(to.data);
       to.residual_ld = width;
@@ -925,11 +973,8 @@ class Executor {
 
   void head_logits(const Step& step, const Node& node) {
     if (head_rows == 0) return;  // a part of a prompt, which only fills the cache
-    const int64_t width = cols(node.inputs[0]);
-    gather(step, width);
-    const Segment segment{operand(step.x2), weight(node.weight)};
-    k_->gemm.gemm_nt(context_.pool, plan_.options.precision, head_rows, graph_.vocab_size, {&segment, 1},
-                     {at(step.y), DType::f32, graph_.vocab_size}, workspace(step));
+    gather(step, cols(node.inputs[0]));
+    logits(operand(step.x2), head_rows, node, at<float>(step.y), workspace(step));
   }
 
   // ---- LOWRANK_CHECK ----------------------------------------------------------------------------------------------

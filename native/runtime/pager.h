@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "plan/plan.h"
 #include "runtime/weight_file.h"
 
 namespace lowrank {
@@ -30,8 +31,9 @@ struct PageSpans {
   int64_t bytes = 0;       // of all
   int64_t smallest = 0;    // budget that works: the two largest blocks, a slice of a table counting as one
   int64_t largest_table = 0;
-  /// A budget with which nothing is read twice that need not be: the largest table, and two blocks beside it.
-  int64_t ample() const { return std::min(bytes, largest_table + smallest); }
+  /// The budget that was asked for, in bytes; 0 stands for one with which the largest table stays and the rest passes by.
+  /// Throws Error("CONFIG") for one that is too small, naming the smallest that works.
+  int64_t budget(int64_t asked) const;
   /// Spans with rows [begin, end) of a weight, as a range of indices.
   std::pair<int, int> of_rows(int weight, int64_t begin, int64_t end) const;
 };
@@ -39,12 +41,17 @@ struct PageSpans {
 /// Spans in the order in which they will be read; then it begins again.
 using PageOrder = std::vector<int>;
 
+/// What a call of the plan with so many rows at the head reads. Rows of embeddings, of which a few are read here and
+/// there, are not in it. The head is read from its last slice to the first for logits, and back for their gradient.
+PageOrder page_order(const Graph& graph, const Plan& plan, const PageSpans& spans, int64_t head_rows);
+
 /// Bytes that are read from the disk each time the order comes round, with a budget of so many bytes.
 int64_t bytes_read(const PageSpans& spans, const PageOrder& order, int64_t budget);
 
 class Pager {
  public:
-  /// Throws Error("CONFIG") for a budget that is smaller than `smallest`, naming that.
+  /// @param file that was opened to be paged
+  /// @param budget as PageSpans::budget returns it
   Pager(std::shared_ptr<const WeightFile> file, PageSpans spans, int64_t budget);
   ~Pager();
   Pager(const Pager&) = delete;
@@ -63,10 +70,15 @@ class Pager {
   void acquire(int span);
   void release(int span);
 
-  /// Room for pages that are read here and there, without a span to hold them; to be given back by `give_back`.
+  /// Room for pages that are read here and there, without a span to hold them. Meanwhile nothing is
+  /// read or given back: the system maps the neighbours of a page that is touched, and such as are being given back would stay.
   void take_room(int64_t bytes);
-  /// Also drops the pages of these ranges of the file, unless their span is in memory.
-  void give_back(int64_t bytes, int weight, const std::vector<std::pair<int64_t, int64_t>>& rows);
+  /// Drops the pages of these rows of a weight too, unless their span is in memory.
+  void give_back(int64_t bytes, int weight, const std::vector<int32_t>& rows);
+  /// Pages that hold a row.
+  PageSpan pages_of(int weight, int64_t row) const;
+  /// Asks for these rows to be read in the background.
+  void prefetch(int weight, const std::vector<int32_t>& rows) const;
 
   /// So far: bytes read, and seconds that steps waited for them.
   struct Times {
@@ -77,14 +89,14 @@ class Pager {
 
  private:
   enum class State : uint8_t { absent, loading, resident };
-  struct Held {
+  struct Entry {
     State state = State::absent;
     int pins = 0;
     std::vector<int64_t> uses;  // places in the order, ascending
   };
 
   int64_t next_use(int span) const;
-  bool make_room(int64_t bytes, int64_t before);
+  bool make_room(int64_t bytes, int64_t until);
   int next_wanted();
   void work();
 
@@ -94,11 +106,12 @@ class Pager {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_, ready_;
-  std::vector<Held> held_;
+  std::vector<Entry> entries_;
   PageOrder order_;
   int64_t at_ = 0;       // place in the order of what was asked for last
   int64_t taken_ = 0;    // bytes of spans that are in memory or on their way, and of room that was taken
   int demand_ = -1;      // what is waited for
+  bool gathering_ = false;  // room is taken
   bool stop_ = false;
   std::string failure_;
   Times times_;
@@ -119,6 +132,7 @@ class Held {
   ~Held();
 
  private:
+  void release();
   void swap(Held& other) noexcept {
     std::swap(pager_, other.pager_);
     std::swap(begin_, other.begin_);

@@ -93,17 +93,38 @@ std::vector<std::string> Model::missing() const {
   return names;
 }
 
+Held Model::hold(int weight, int64_t begin, int64_t end) const {
+  if (!pager) return {};
+  const int64_t rows = graph.weights[weight].rows;
+  begin = std::clamp<int64_t>(begin, 0, rows);
+  end = std::clamp(end, begin, rows);
+  const auto [from, to] = pager->spans().of_rows(weight, begin, end);
+  int64_t bytes = 0;
+  int fitting = from;
+  for (; fitting < to; ++fitting)
+    if ((bytes += pager->spans().all[fitting].bytes) > pager->budget()) break;
+  return {pager.get(), from, fitting};
+}
+
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
-                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
+                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
+                        const Paging* paging) {
   const Plan* const plan = largest(plans);
   std::vector<int64_t> bytes = plan ? plan->peak_rows() : std::vector<int64_t>(kCategories, 0);
   const auto row = [&](Category category) -> int64_t& { return bytes[static_cast<int>(category)]; };
   for (size_t i = 0; i < graph.weights.size(); ++i) {
     const GraphWeight& w = graph.weights[i];
+    if (paging != nullptr && w.kind != WeightKind::vector) continue;
     row(Category::weights) += weight_bytes(formats[i], w.rows, w.cols);
     row(Category::quantization_constants) += constants_bytes(formats[i], w.rows, w.cols);
   }
   PlanReport report;
+  if (paging != nullptr) {
+    row(Category::paged_weights) = std::min(paging->budget, paging->spans.bytes);
+    if (plan != nullptr)
+      report.paged_read_bytes = bytes_read(
+          paging->spans, page_order(graph, *plan, paging->spans, plan->options.head_rows), paging->budget);
+  }
   report.total_parameters = graph.parameters();
   for (const AdapterSpec* spec : adapters) {
     const int64_t kept = spec->keeps_start() ? spec->trained_elements : 0;
@@ -203,11 +224,15 @@ std::vector<const AdapterSpec*> Session::specs() const {
   return specs;
 }
 
-PlanReport Session::report(const std::string& name) const {
-  return report_plans(graph(), formats(), specs(), {{name, plan(name)}});
+PlanReport Session::report_of(const std::map<std::string, Plan>& plans) const {
+  if (!model_->pager) return report_plans(graph(), formats(), specs(), plans);
+  const Paging paging{model_->pager->spans(), model_->pager->budget()};
+  return report_plans(graph(), formats(), specs(), plans, &paging);
 }
 
-PlanReport Session::total() const { return report_plans(graph(), formats(), specs(), plans_); }
+PlanReport Session::report(const std::string& name) const { return report_of({{name, plan(name)}}); }
+
+PlanReport Session::total() const { return report_of(plans_); }
 
 double* Session::moment(size_t slot) const {
   return moments_.data<double>() + moments_before(specs(), plans_, slot);
@@ -242,6 +267,10 @@ std::string Session::times_text() const {
   for (const auto& [seconds, key] : order)
     text << std::setprecision(3) << seconds << " s  " << std::setprecision(1) << 100 * seconds / total << " %  "
          << name_of(key.first) << ' ' << name_of(key.second) << '\n';
+  if (model_->pager) {
+    const auto [bytes, waited] = model_->pager->times();
+    text << std::setprecision(3) << waited << " s  of these waiting for " << bytes << " bytes of the base\n";
+  }
   return text.str();
 }
 
@@ -257,9 +286,14 @@ void copy_weight_into(Context& context, const Model& model, const std::string& w
          source.rows(), ", ", source.cols(), "]");
   float* const out = adapter.data(parameter);
   const WeightView view = source.view();
-  context.pool.for_range(own.rows, std::max<int64_t>(1, 65536 / own.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) decode_row(view, row, 0, own.cols, out + row * own.cols);
-  });
+  for (int64_t first = 0; first < own.rows; first += kTableRows) {
+    const int64_t count = std::min(kTableRows, own.rows - first);
+    const Held held = model.hold(found->second, first, first + count);
+    context.pool.for_range(count, std::max<int64_t>(1, 65536 / own.cols), [&](int64_t begin, int64_t end) {
+      for (int64_t row = first + begin; row < first + end; ++row)
+        decode_row(view, row, 0, own.cols, out + row * own.cols);
+    });
+  }
   adapter.values_changed();
 }
 
@@ -276,6 +310,7 @@ void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int 
   if (!weight) fail("CONFIG", "weight '", model.graph.weights[index].name, "' is not loaded");
   if (!fits(spec, *slot, weight.rows(), weight.cols()))
     fail("SHAPE", "adapter at ", slot->target, " does not fit the weight [", weight.rows(), ", ", weight.cols(), "]");
+  const Held held = model.hold(index);
   const WeightView view = weight.view();
   std::vector<float> folded(view.rows * slot->rank);
   fold(adapter, *slot, slot->rank, 0, view.rows, folded.data());

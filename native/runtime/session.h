@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "plan/plan.h"
 #include "runtime/engine.h"
+#include "runtime/pager.h"
 #include "runtime/weights.h"
 
 namespace lowrank {
@@ -20,9 +21,14 @@ struct Model {
   Graph graph;
   std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
   std::vector<Claim> mapped;    // of weights that lie in a file
+  std::unique_ptr<Pager> pager;  // where only a part of them is in memory at a time
 
   explicit Model(Graph described);
   std::vector<std::string> missing() const;
+  /// Rows of a weight, in memory for as long as this lives. All of one that is not a table, and as much of a table as the
+  /// budget has room for.
+  Held hold(int weight, int64_t begin, int64_t end) const;
+  Held hold(int weight) const { return hold(weight, 0, graph.weights[weight].rows); }
 };
 
 struct PlanRow {
@@ -47,11 +53,19 @@ struct PlanReport {
   std::vector<PlanMoment> timeline;  // of the plan with the largest arena
   int64_t trainable_parameters = 0;
   int64_t total_parameters = 0;
+  int64_t paged_read_bytes = 0;  // of a paged base: read from the disk by a call of the plan with the largest arena
+};
+
+/// A base that is paged, before there is a file: how it is cut, and its budget.
+struct Paging {
+  PageSpans spans;
+  int64_t budget;
 };
 
 /// What a session over these plans would hold, from shapes and storage formats alone; equal to what it allocates.
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
-                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans);
+                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
+                        const Paging* paging = nullptr);
 
 /// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are already shifted, -100 is none.
 struct MicroBatch {
@@ -118,6 +132,7 @@ class Session {
  private:
   friend class Executor;
   std::vector<StorageFormat> formats() const;
+  PlanReport report_of(const std::map<std::string, Plan>& plans) const;
   std::vector<const AdapterSpec*> specs() const;
   float* example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, LossResult& result);

@@ -150,8 +150,9 @@ void WeightFileWriter::finish() {
 }
 
 WeightFile::WeightFile(const Graph& graph, const std::vector<StorageFormat>& formats, const std::string& key,
-                       const std::string& path)
+                       const std::string& path, bool paged)
     : layout_(graph, formats), file_(path) {
+  if (paged) file_.expect_no_order();
   const auto refuse = [&](const auto&... what) {
     fail("FILE_FORMAT", path, " is no file of these weights: ", what..., ". Remove it; it is made anew.");
   };

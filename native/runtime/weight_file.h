@@ -68,9 +68,10 @@ class WeightFileWriter {
 /// A weight file that was opened, checked against what it should hold, and mapped.
 class WeightFile {
  public:
+  /// @param paged from the first byte on nothing is in memory but what is asked for
   /// Throws Error("FILE_FORMAT") where the file cannot be read, or is not of this model, these formats and this key.
   WeightFile(const Graph& graph, const std::vector<StorageFormat>& formats, const std::string& key,
-             const std::string& path);
+             const std::string& path, bool paged);
 
   const WeightLayout& layout() const { return layout_; }
   const os::MappedFile& file() const { return file_; }

@@ -23,6 +23,7 @@ test('a report prints its categories, their shares and the peak', () => {
     peakAt: 'backward model.layers.3.mlp',
     trainableParameters: 10,
     totalParameters: 100,
+    pagedReadBytes: 0,
   })
   expect(report.toString()).toBe(
     [

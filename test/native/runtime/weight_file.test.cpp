@@ -78,7 +78,7 @@ void make(Pool& pool, const Shapes& shapes, const Tensors& tensors, const std::s
 }
 
 std::shared_ptr<const WeightFile> open(const Shapes& shapes, const std::string& path, const std::string& key = "key") {
-  return std::make_shared<const WeightFile>(shapes.graph, shapes.formats, key, path);
+  return std::make_shared<const WeightFile>(shapes.graph, shapes.formats, key, path, false);
 }
 
 bool same_bytes(const Weight& a, const Weight& b) {
