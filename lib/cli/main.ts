@@ -50,7 +50,7 @@ const VERBS: readonly Verb[] = [
   },
   {
     name: 'bench',
-    summary: 'compare what was planned with what a process holds',
+    summary: 'measure memory against its plan, and speed',
     load: () => import('./bench.js'),
   },
   { name: 'strategies', summary: 'list the ways to train', load: () => import('./strategies.js') },

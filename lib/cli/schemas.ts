@@ -423,7 +423,23 @@ export const printed = {
   export: exported,
   inspect: z.discriminatedUnion('kind', inspection),
   figures: z.discriminatedUnion('name', [utilityFigure, canaryFigure, memoryFigure]),
-  bench: z.object(memoryStudy),
+  bench: z.discriminatedUnion('what', [
+    z.object({ what: z.literal('memory'), ...memoryStudy }),
+    z.object({
+      what: z.literal('speed'),
+      settings: memoryStudy.settings.extend({ steps: count, new_tokens: count }),
+      methods: z.array(
+        z.object({
+          method: z.string(),
+          training_tokens_per_second: z.number().describe('Median over the steps'),
+          evaluation_tokens_per_second: z.number(),
+          generation_tokens_per_second: z.number().describe('One after the other, the prompt not counted'),
+          javascript_share: z.number().describe('Of the time of the steps, in which the event loop was busy'),
+          longest_block_ms: z.number().describe('For how long at most nothing else could run on it'),
+        }),
+      ),
+    }),
+  ]),
   strategies: z.array(strategy),
   doctor: machine,
 }
