@@ -53,8 +53,8 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
     const { rank, ...shape } = memorySettings(options)
     const studies: [method: string, study: SpeedStudy][] = []
     for (const name of options.methods) {
-      const { strategy, quantization, optimizer } = methodOf(name, rank)
-      const model = await loadShown(options.model, { quantization, precision, signal }, output)
+      const { strategy, quantization, optimizer, pagedWeights = false } = methodOf(name, rank)
+      const model = await loadShown(options.model, { quantization, precision, pagedWeights, signal }, output)
       try {
         const settings = { ...shape, optimizer: optimizer ?? 'adamw', steps, newTokens }
         const study = await shown(output, 'Measuring', (line) =>

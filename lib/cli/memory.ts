@@ -18,9 +18,9 @@ export interface MemoryOptions {
 export function memoryFlags(command: Command): void {
   command.option(
     '--methods <names>',
-    'of memory: strategies over 16-bit weights, qlora or qlora-8bit, with commas between',
+    'strategies over 16-bit weights, qlora, qlora-8bit or qlora-paged, with commas between',
     names,
-    ['full', 'lora', 'qlora', 'qlora-8bit'],
+    ['full', 'lora', 'qlora', 'qlora-8bit', 'qlora-paged'],
   )
   command.option('--rank <r>', 'of memory: rank of the adapters', integerFlag(1), 16)
   command.option('--batch <N>', 'of memory: sequences at once', integerFlag(1), 1)

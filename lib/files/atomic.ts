@@ -26,6 +26,9 @@ const REASONS: Record<string, string> = {
   EISDIR: 'a folder stands in its place',
 }
 
+/** Permissions of a file that only its owner may read; the default leaves them to the umask. */
+export const PRIVATE = 0o600
+
 /**
  * Writes a file of `bytesNeeded` bytes by pieces, so that they need not be in memory together.
  * @param fill appends all the bytes in order; an error it throws itself passes through unchanged
@@ -35,10 +38,11 @@ export async function writeFileByPieces(
   path: string,
   bytesNeeded: number,
   fill: (append: Append) => Promise<void>,
+  mode = 0o666,
 ): Promise<void> {
   const refused = (cause: unknown) => writeError(path, bytesNeeded, cause)
   const temporary = temporaryBeside(path)
-  const handle = await open(temporary, 'wx').catch((cause) => {
+  const handle = await open(temporary, 'wx', mode).catch((cause) => {
     finished(temporary)
     throw refused(cause)
   })
@@ -63,9 +67,13 @@ export async function writeFileByPieces(
  * Writes a small file at once.
  * @throws WriteError as `writeFileByPieces` does.
  */
-export async function writeFileWhole(path: string, contents: string | Uint8Array): Promise<void> {
+export async function writeFileWhole(
+  path: string,
+  contents: string | Uint8Array,
+  mode?: number,
+): Promise<void> {
   const bytes = typeof contents === 'string' ? new TextEncoder().encode(contents) : contents
-  await writeFileByPieces(path, bytes.length, (append) => append(bytes))
+  await writeFileByPieces(path, bytes.length, (append) => append(bytes), mode)
 }
 
 async function appendAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {

@@ -24,6 +24,7 @@ export interface Method {
   readonly strategy: StrategyConfig
   readonly quantization: NonNullable<LoadOptions['quantization']>
   readonly optimizer?: PlanModelOptions['optimizer']
+  readonly pagedWeights?: boolean
 }
 
 export interface MemorySettings {
@@ -71,7 +72,7 @@ export interface StudyProgress {
 
 const RANKED = ['lora', 'lora-fa', 'dora', 'delta-lora', 'dylora', 'adalora', 'lora-drop', 'loha', 'lokr']
 
-/** The methods by name: full fine-tuning, LoRA, QLoRA with state of 32 and of 8 bits, and any strategy over 16 bits. */
+/** The methods by name: full fine-tuning, LoRA, QLoRA with state of 32 and of 8 bits and with a paged base, and any strategy over 16 bits. */
 export function methodOf(name: string, rank: number): Method {
   const lora = { name: 'lora', r: rank, loraAlpha: rank, targetModules: 'all-linear' }
   const qlora = {
@@ -80,6 +81,7 @@ export function methodOf(name: string, rank: number): Method {
   }
   if (name === 'qlora') return { name, ...qlora }
   if (name === 'qlora-8bit') return { name, ...qlora, optimizer: 'adamw_8bit' }
+  if (name === 'qlora-paged') return { name, ...qlora, optimizer: 'adamw_8bit', pagedWeights: true }
   const strategy = RANKED.includes(name)
     ? { name, r: rank, ...(name === 'adalora' ? {} : { loraAlpha: rank }), targetModules: 'all-linear' }
     : { name }
@@ -88,11 +90,12 @@ export function methodOf(name: string, rank: number): Method {
 
 function planOptions(method: Method, settings: MemorySettings) {
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
-  const { strategy, quantization, optimizer = 'adamw' } = method
+  const { strategy, quantization, optimizer = 'adamw', pagedWeights = false } = method
   return {
     strategy,
     quantization,
     optimizer,
+    pagedWeights,
     perDeviceTrainBatchSize,
     maxSeqLength,
     gradientCheckpointing,
@@ -117,9 +120,9 @@ export async function measuredBars(
     onMethod?.(method.name, done, methods.length)
     const options = planOptions(method, settings)
     const { peakBytes: plannedBytes, rows } = await planModel(model, options)
-    const { strategy, precision, quantization, ...training } = options
+    const { strategy, precision, quantization, pagedWeights, ...training } = options
     const job: MeasuredTraining = {
-      ...{ model, load: { precision, quantization }, strategy, training, steps: 2 },
+      ...{ model, load: { precision, quantization, pagedWeights }, strategy, training, steps: 2 },
     }
     const measured = await measure(job, signal)
     bars.push({ model, method: method.name, plannedBytes, rows, measured })

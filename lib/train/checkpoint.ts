@@ -9,7 +9,7 @@ import { readdir, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
 import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
-import { writeFileWhole } from '../files/atomic.js'
+import { PRIVATE, writeFileWhole } from '../files/atomic.js'
 import { readInto, readJsonObject, withInputFile } from '../files/input.js'
 import { openModelFiles } from '../files/model-files.js'
 import {
@@ -134,7 +134,8 @@ export async function saveCheckpoint(
     exact: true,
     more: async (folder) => {
       await writeSafetensors(join(folder, TENSORS), tensors)
-      await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`)
+      // It may hold the key of private training.
+      await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`, PRIVATE)
     },
   })
   return path
