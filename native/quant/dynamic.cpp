@@ -1,6 +1,7 @@
 #include "quant/dynamic.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 namespace lowrank {
@@ -13,11 +14,12 @@ DynamicCoder::DynamicCoder(const float* map, bool is_signed) : map_(map) {
   const auto code_of = [&](float x) {
     return static_cast<uint8_t>(std::lower_bound(borders_, borders_ + 255, x) - borders_);
   };
+  std::fill(std::begin(lowest_), std::end(lowest_), uint8_t{0});
   for (uint32_t bin = 0; bin < kBins; ++bin) {
-    const uint32_t begin = bin == 0 ? 0 : kFirstBits + ((bin - 1) << kShift);
-    const uint32_t end = bin == 0 ? kFirstBits : begin + (1u << kShift);
-    lowest_[0][bin] = code_of(std::bit_cast<float>(begin));
-    lowest_[1][bin] = code_of(-std::bit_cast<float>(std::min(end - 1, kOneBits)));
+    const uint32_t begin = bin == 0 ? 0 : kBeforeFirst + (bin << kShift);
+    const uint32_t end = kBeforeFirst + ((bin + 1) << kShift);
+    lowest_[bin] = code_of(std::bit_cast<float>(begin));
+    lowest_[kBins + bin] = code_of(-std::bit_cast<float>(std::min(end - 1, kOneBits)));
   }
 }
 
@@ -38,9 +40,7 @@ void decode_block(const DynamicCoder& coder, const DynamicCodes& block, int64_t 
 
 void encode_block(const DynamicCoder& coder, const float* values, float absmax, int64_t count,
                   const DynamicCodes& block) {
-  const bool empty = absmax < 0x1p-126f;
-  const float inverse = empty ? 0.0f : 1.0f / absmax;
-  *block.absmax = empty ? 0.0f : absmax;
+  const float inverse = begin_block(block, absmax);
   for (int64_t i = 0; i < count; ++i) block.codes[i] = coder.code(std::clamp(values[i] * inverse, -1.0f, 1.0f));
 }
 

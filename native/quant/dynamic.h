@@ -37,29 +37,43 @@ class DynamicCoder {
 
   /// The code of x, within [-1, 1] or [0, 1]; any code for what is no number.
   uint8_t code(float x) const {
-    const uint32_t bits = std::bit_cast<uint32_t>(x), magnitude = bits & 0x7fffffffu;
-    const uint32_t bin = magnitude < kFirstBits ? 0 : std::min((magnitude - kFirstBits) >> kShift, kBins - 2) + 1;
-    const uint8_t low = lowest_[bits >> 31][bin];
+    const uint32_t bits = std::bit_cast<uint32_t>(x);
+    const auto above = static_cast<int32_t>((bits & 0x7fffffffu) - kBeforeFirst);
+    const uint32_t bin = std::min(static_cast<uint32_t>(std::max(above, 0)) >> kShift, kBins - 1);
+    const uint8_t low = lowest_[(bits >> 31) * kBins + bin];
     return static_cast<uint8_t>(low + (x > borders_[low]));
   }
+
+  // For code that finds several at once. Bins are 1/256 of a power of two each, from 2^-23, which is below all borders but
+  // those at zero, up to and with 1; what is smaller is in the first.
+  static constexpr int kShift = 15;
+  static constexpr uint32_t kBeforeFirst = ((127u - 23u) << 23) - (1u << kShift), kOneBits = 127u << 23;
+  static constexpr uint32_t kBins = ((kOneBits - kBeforeFirst) >> kShift) + 1;
+  /// The lowest code of each bin, of negative numbers after those of positive ones. A word may be read at each.
+  const uint8_t* lowest() const { return lowest_; }
+  /// Between a code and the next; infinite after the last.
+  const float* borders() const { return borders_; }
 
  private:
   DynamicCoder(const float* map, bool is_signed);
 
-  // Bins of 1/256 of a power of two each, from 2^-23, below all borders but those at zero, up to and with 1.
-  static constexpr int kShift = 15;
-  static constexpr uint32_t kFirstBits = (127u - 23u) << 23, kOneBits = 127u << 23;
-  static constexpr uint32_t kBins = ((kOneBits - kFirstBits) >> kShift) + 2;
-
   const float* map_;
-  float borders_[256];        // between a code and the next; infinite after the last
-  uint8_t lowest_[2][kBins];  // of positive and of negative numbers
+  float borders_[256];
+  uint8_t lowest_[2 * kBins + 3];
 };
 
 /// What the codes of one block stand for.
 void decode_block(const DynamicCoder& coder, const DynamicCodes& block, int64_t count, float* out);
 
-/// Fills one block, whose largest magnitude is `absmax`. One too small for its reciprocal to be finite counts as 0.
+/// What numbers of a block are multiplied with, `absmax` being their largest magnitude, and keeps that. One too small for
+/// its reciprocal to be finite counts as 0.
+inline float begin_block(const DynamicCodes& block, float absmax) {
+  const bool empty = absmax < 0x1p-126f;
+  *block.absmax = empty ? 0.0f : absmax;
+  return empty ? 0.0f : 1.0f / absmax;
+}
+
+/// Fills one block, whose largest magnitude is `absmax`.
 void encode_block(const DynamicCoder& coder, const float* values, float absmax, int64_t count,
                   const DynamicCodes& block);
 

@@ -399,14 +399,29 @@ static void adamw(int64_t count, const AdamW& options, const float* grad, float*
   update_adamw<false>(AdamWFactors(options), count, grad, m, v, p);
 }
 
-static void encode(const DynamicCoder& coder, const float* values, int64_t count, const DynamicCodes& to) {
+static LOWRANK_INLINE void decode(const DynamicCoder& coder, const DynamicCodes& from, int64_t count, float* out) {
+  const int64_t whole = count / W * W;
+  const V absmax = set1(*from.absmax);
+  for (int64_t i = 0; i < whole; i += W) store(out + i, mul(look_up(coder.map(), from.codes + i), absmax));
+  for (int64_t i = whole; i < count; ++i) out[i] = coder.map()[from.codes[i]] * *from.absmax;
+}
+
+static LOWRANK_INLINE void encode(const DynamicCoder& coder, const float* values, int64_t count,
+                                  const DynamicCodes& to) {
   V high = zero(), low = zero();
   for_vectors(0, count, [&](int64_t i, auto lanes) {
     const V x = load(values + i, lanes);
     high = max(x, high);
     low = min(x, low);
   });
-  encode_block(coder, values, largest(max(high, sub(zero(), low))), count, to);
+  const float inverse = begin_block(to, largest(max(high, sub(zero(), low))));
+  const auto scaled = [&](V x) { return min(max(mul(x, set1(inverse)), set1(-1.0f)), set1(1.0f)); };
+  const int64_t whole = count / W * W;
+  for (int64_t i = 0; i < whole; i += W) find_codes(coder, scaled(load(values + i)), to.codes + i);
+  if (whole == count) return;
+  alignas(64) float rest[W];
+  store(rest, scaled(load(values + whole, count - whole)));
+  for (int64_t i = whole; i < count; ++i) to.codes[i] = coder.code(rest[i - whole]);
 }
 
 static void adamw_8bit(int64_t count, const AdamW& options, const float* grad, const DynamicCodes& m,
@@ -414,8 +429,8 @@ static void adamw_8bit(int64_t count, const AdamW& options, const float* grad, c
   const AdamWFactors by(options);
   for_state_blocks(count, [&](int64_t begin, int64_t size) {
     alignas(64) float first[kDynamicBlock], root[kDynamicBlock];
-    decode_block(DynamicCoder::with_sign(), m.from(begin), size, first);
-    decode_block(DynamicCoder::without_sign(), root_v.from(begin), size, root);
+    decode(DynamicCoder::with_sign(), m.from(begin), size, first);
+    decode(DynamicCoder::without_sign(), root_v.from(begin), size, root);
     update_adamw<true>(by, size, grad + begin, first, root, p + begin);
     encode(DynamicCoder::with_sign(), first, size, m.from(begin));
     encode(DynamicCoder::without_sign(), root, size, root_v.from(begin));
@@ -468,7 +483,7 @@ static void lion_8bit(int64_t count, const Lion& options, const float* grad, con
   const LionFactors by(options);
   for_state_blocks(count, [&](int64_t begin, int64_t size) {
     alignas(64) float moment[kDynamicBlock];
-    decode_block(DynamicCoder::with_sign(), m.from(begin), size, moment);
+    decode(DynamicCoder::with_sign(), m.from(begin), size, moment);
     update_lion(by, size, grad + begin, moment, p + begin);
     encode(DynamicCoder::with_sign(), moment, size, m.from(begin));
   });

@@ -110,6 +110,24 @@ static LOWRANK_INLINE double sum(Doubles a) {
   return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
 }
 
+/// table[codes[i]], and the codes that a coder finds for numbers within [-1, 1].
+static LOWRANK_INLINE V look_up(const float* table, const uint8_t* codes) {
+  return _mm256_i32gather_ps(table, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes))), 4);
+}
+static LOWRANK_INLINE void find_codes(const DynamicCoder& coder, V x, uint8_t* codes) {
+  const __m256i bits = _mm256_castps_si256(x), magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+  const __m256i above = _mm256_sub_epi32(magnitude, _mm256_set1_epi32(static_cast<int>(DynamicCoder::kBeforeFirst)));
+  const __m256i bin = _mm256_srli_epi32(_mm256_max_epi32(above, _mm256_setzero_si256()), DynamicCoder::kShift);
+  const __m256i negative = _mm256_and_si256(_mm256_srai_epi32(bits, 31), _mm256_set1_epi32(DynamicCoder::kBins));
+  const auto* const words = reinterpret_cast<const int*>(coder.lowest());
+  const __m256i low = _mm256_and_si256(_mm256_i32gather_epi32(words, _mm256_add_epi32(bin, negative), 1),
+                                       _mm256_set1_epi32(0xff));
+  const __m256 next = _mm256_cmp_ps(x, _mm256_i32gather_ps(coder.borders(), low, 4), _CMP_GT_OQ);
+  const __m256i code = _mm256_sub_epi32(low, _mm256_castps_si256(next));
+  const __m128i words16 = _mm_packus_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(codes), _mm_packus_epi16(words16, words16));
+}
+
 /// Transposes 8 x 8 words held in eight vectors.
 static LOWRANK_INLINE void transpose(V* r) {
   V t[8], u[8];

@@ -95,6 +95,23 @@ static LOWRANK_INLINE Doubles add_squares(V a, Doubles sums) {
 }
 static LOWRANK_INLINE double sum(Doubles a) { return _mm512_reduce_add_pd(a); }
 
+/// table[codes[i]], and the codes that a coder finds for numbers within [-1, 1].
+static LOWRANK_INLINE V look_up(const float* table, const uint8_t* codes) {
+  const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+  return _mm512_i32gather_ps(wide, table, 4);
+}
+static LOWRANK_INLINE void find_codes(const DynamicCoder& coder, V x, uint8_t* codes) {
+  const __m512i bits = _mm512_castps_si512(x), magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+  const __m512i above = _mm512_sub_epi32(magnitude, _mm512_set1_epi32(static_cast<int>(DynamicCoder::kBeforeFirst)));
+  const __m512i bin = _mm512_srli_epi32(_mm512_max_epi32(above, _mm512_setzero_si512()), DynamicCoder::kShift);
+  const __m512i negative = _mm512_and_si512(_mm512_srai_epi32(bits, 31), _mm512_set1_epi32(DynamicCoder::kBins));
+  const __m512i low = _mm512_and_si512(_mm512_i32gather_epi32(_mm512_add_epi32(bin, negative), coder.lowest(), 1),
+                                       _mm512_set1_epi32(0xff));
+  const __mmask16 next = _mm512_cmp_ps_mask(x, _mm512_i32gather_ps(low, coder.borders(), 4), _CMP_GT_OQ);
+  const __m512i code = _mm512_mask_add_epi32(low, next, low, _mm512_set1_epi32(1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_cvtepi32_epi8(code));
+}
+
 /// Transposes 16 x 16 words held in sixteen vectors.
 static LOWRANK_INLINE void transpose(V* r) {
   V t[16], u[16];
