@@ -77,6 +77,9 @@ export {
   lion,
   lion8bit,
   type Optimizer,
+  type PagedAdamW,
+  pagedAdamW,
+  pagedAdamW8bit,
   type Sgd,
   sgd,
 } from './train/optimizers.js'

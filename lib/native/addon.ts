@@ -269,6 +269,10 @@ export interface OptimizerState {
   momentum?: boolean
   /** Of AdamW and Lion: block-wise 8-bit numbers, for parameters of 4096 elements and more. Default false. */
   eightBit?: boolean
+  /** Bytes of it that may be in memory, the page cache included, at least 1 MiB. Default: all. */
+  resident?: number
+  /** Of the file for the rest. */
+  folder?: string
 }
 
 /** A tensor of a parameter's state. */

@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import type { OptimizerState, OptimizerStep } from '../native/addon.js'
-import { deepFreeze, flag, numberWithin, parseOptions, positive } from '../schema.js'
+import { deepFreeze, flag, numberWithin, parseBytes, parseOptions, positive } from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
@@ -16,6 +16,13 @@ export interface AdamW {
   readonly eps: number
   /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
   readonly weightDecay: number | null
+}
+
+/** Settings of AdamW whose moments lie on the disk where they do not fit into a budget. The numbers are AdamW's. */
+export interface PagedAdamW extends Omit<AdamW, 'type'> {
+  readonly type: 'paged_adamw' | 'paged_adamw_8bit'
+  /** Memory that moments may take, the page cache included: bytes, or a size such as `64MiB`. Default 256MiB. */
+  readonly resident: number | string
 }
 
 /** Settings of Lion, whose every step is the learning rate in size. */
@@ -53,9 +60,20 @@ export interface Sgd {
 }
 
 /** An optimiser with its settings. */
-export type Optimizer = AdamW | Lion | Adafactor | Sgd
+export type Optimizer = AdamW | PagedAdamW | Lion | Adafactor | Sgd
 
-const NAMES = ['adamw', 'adamw_8bit', 'lion', 'lion_8bit', 'adafactor', 'sgd'] as const
+const NAMES = [
+  'adamw',
+  'adamw_8bit',
+  'paged_adamw',
+  'paged_adamw_8bit',
+  'lion',
+  'lion_8bit',
+  'adafactor',
+  'sgd',
+] as const
+
+const LEAST_RESIDENT = 1 << 20
 
 /** Names that transformers has for the same. */
 const ELSEWHERE: Readonly<Record<string, Optimizer['type']>> = {
@@ -64,6 +82,7 @@ const ELSEWHERE: Readonly<Record<string, Optimizer['type']>> = {
   adamw_torch: 'adamw',
   adamw_torch_fused: 'adamw',
   adamw_bnb_8bit: 'adamw_8bit',
+  paged_adamw_32bit: 'paged_adamw',
   lion_32bit: 'lion',
 }
 
@@ -85,6 +104,15 @@ const adamwShape = {
   eps: positive().default(1e-8).describe('Added to the denominator.'),
   weightDecay,
 }
+const bytesOf = (size: number | string) => (typeof size === 'string' ? (parseBytes(size) ?? 0) : size)
+const pagedShape = {
+  ...adamwShape,
+  resident: z
+    .union([z.int(), z.string()], { error: 'a size from 1MiB, as in 64MiB' })
+    .refine((size) => bytesOf(size) >= LEAST_RESIDENT, { error: 'a size from 1MiB, as in 64MiB' })
+    .default('256MiB')
+    .describe('Memory that the moments may take, the page cache included; what is more lies on the disk.'),
+}
 const lionShape = {
   betas: betas(0.9, 0.99).describe('Share of the moment in a step, and its decay rate.'),
   weightDecay,
@@ -92,6 +120,8 @@ const lionShape = {
 const schemas = {
   adamw: z.strictObject({ type: z.literal('adamw'), ...adamwShape }),
   adamw_8bit: z.strictObject({ type: z.literal('adamw_8bit'), ...adamwShape }),
+  paged_adamw: z.strictObject({ type: z.literal('paged_adamw'), ...pagedShape }),
+  paged_adamw_8bit: z.strictObject({ type: z.literal('paged_adamw_8bit'), ...pagedShape }),
   lion: z.strictObject({ type: z.literal('lion'), ...lionShape }),
   lion_8bit: z.strictObject({ type: z.literal('lion_8bit'), ...lionShape }),
   adafactor: z.strictObject({
@@ -152,6 +182,19 @@ export function adamW8bit(options: Partial<Omit<AdamW, 'type'>> = {}): AdamW {
 }
 
 /**
+ * AdamW whose moments lie on the disk where they do not fit into `resident`. The numbers are those of `adamW()`.
+ * @example pagedAdamW({ resident: '64MiB' })
+ */
+export function pagedAdamW(options: Partial<Omit<PagedAdamW, 'type'>> = {}): PagedAdamW {
+  return parsed('paged_adamw', options, 'pagedAdamW()')
+}
+
+/** The same with the moments of `adamW8bit()`. */
+export function pagedAdamW8bit(options: Partial<Omit<PagedAdamW, 'type'>> = {}): PagedAdamW {
+  return parsed('paged_adamw_8bit', options, 'pagedAdamW8bit()')
+}
+
+/**
  * Lion with its settings. It wants a learning rate a third to a tenth of AdamW's.
  * @see Chen et al. 2023, arXiv 2302.06675
  */
@@ -209,15 +252,21 @@ export function nativeOptimizer(
 
 /**
  * The state that a run by this optimiser keeps.
+ * @param folder where what is paged may lie; for plans none is needed
  * @throws {ConfigError} for an optimiser that cannot train the strategy
  */
 export function optimizerState(
   value: Optimizer['type'] | Optimizer,
   strategy: StrategyConfig,
+  folder?: string,
 ): OptimizerState {
   const optimizer = optimizerOf(value)
   const eightBit = optimizer.type.endsWith('8bit')
   const rules = rulesOf(strategy)
+  const paging =
+    'resident' in optimizer
+      ? { resident: bytesOf(optimizer.resident), ...(folder === undefined ? {} : { folder }) }
+      : {}
   const refuse = (why: string) =>
     new ConfigError(
       `optimizer is ${optimizer.type}, and ${strategy.name} ${why}; take adamw, lion or sgd with it.`,
@@ -229,8 +278,9 @@ export function optimizerState(
   if (privacy?.privacyUnit === 'user' && privacy.serverOptimizer === 'adam') {
     // The server's moments are where the clients' are between rounds.
     if (optimizer.type === 'adafactor') throw refuse('has a server with the moments of Adam')
-    return { kind: 'adamw', eightBit }
+    return { kind: 'adamw', eightBit, ...paging }
   }
   const { kind } = nativeOptimizer(optimizer)
-  return { kind, eightBit, ...(optimizer.type === 'sgd' ? { momentum: optimizer.momentum > 0 } : {}) }
+  const momentum = optimizer.type === 'sgd' ? { momentum: optimizer.momentum > 0 } : {}
+  return { kind, eightBit, ...momentum, ...paging }
 }

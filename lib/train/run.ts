@@ -8,6 +8,7 @@ import { ConfigError, DataError, DivergedError } from '../errors.js'
 import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { removeLeftovers } from '../files/temporary.js'
+import { weightCacheSettings } from '../files/weight-cache.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type OptimizerState, type PlanOptions } from '../native/addon.js'
 import { translated } from '../native/errors.js'
@@ -198,10 +199,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   async #start(checkpoint: Checkpoint | null, identity: RunIdentity): Promise<TrainingState> {
-    const { base, adapter, use } = this.#setup
+    const { base, adapter, use, outputDir } = this.#setup
+    const folder = outputDir ?? weightCacheSettings().folder
+    const state = stateOf(this.#setup, folder)
+    if (state.resident !== undefined) await makeFolder(folder)
     return use(async () => {
       adapter.version++
-      translated(() => adapter.native.restart(stateOf(this.#setup)))
+      translated(() => adapter.native.restart(state))
       if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
@@ -259,8 +263,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 }
 
-function stateOf({ adapter, options }: RunSetup): OptimizerState {
-  return optimizerState(options.optimizer, adapter.description.strategy)
+function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerState {
+  return optimizerState(options.optimizer, adapter.description.strategy, folder)
 }
 
 /** The checkpoint that a run is to go on from: the named one, or with true the newest of its folder. */

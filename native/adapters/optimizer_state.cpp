@@ -1,18 +1,54 @@
 #include "adapters/optimizer_state.h"
 
 #include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
 
 #include "adapters/adapter.h"
+#include "core/error.h"
 
 namespace lowrank {
 namespace {
+
+constexpr int64_t kWord = sizeof(float);
+// Chunks that are in memory at once: one is read, one updated and one written. Of one that is read and of two that are
+// written the page cache has copies for a while.
+constexpr int64_t kRing = 3, kCached = 4;
+constexpr int64_t kPage = 4096, kLeastChunk = 16 * kPage, kMostChunk = int64_t{4} << 20;
+constexpr int64_t kLeastResident = 1 << 20;
 
 int64_t blocks_of(int64_t count) { return (count + kDynamicBlock - 1) / kDynamicBlock; }
 
 /// Of an array: its floats, or the blocks' largest magnitudes and then the codes, up to whole words.
 int64_t array_bytes(int64_t count, bool coded) {
-  constexpr int64_t kWord = sizeof(float);
   return coded ? kWord * blocks_of(count) + (count + kWord - 1) / kWord * kWord : kWord * count;
+}
+
+/// Of a part of a parameter whose arrays are of its own shape, or of all of one.
+int64_t piece_bytes(const std::vector<StateArray>& arrays, int64_t elements, int64_t count) {
+  int64_t bytes = 0;
+  for (const StateArray& array : arrays)
+    bytes += array_bytes(count == elements ? array.count() : count, array.coded);
+  return bytes;
+}
+
+/// Deals a parameter out to chunks, filling the last one first.
+void deal(const std::vector<StateArray>& arrays, int parameter, int64_t elements, StateLayout& layout, int64_t& filled) {
+  const int64_t per_block = piece_bytes(arrays, -1, kDynamicBlock);
+  for (int64_t begin = 0; begin < elements;) {
+    const int64_t fit = layout.chunks.empty() ? 0 : (layout.chunk_bytes - filled) / per_block * kDynamicBlock;
+    if (fit == 0) {
+      layout.chunks.emplace_back();
+      filled = 0;
+      continue;
+    }
+    const int64_t count = std::min(fit, elements - begin);
+    layout.chunks.back().push_back({parameter, begin, count, filled});
+    filled += piece_bytes(arrays, elements, count);
+    begin += count;
+  }
 }
 
 }  // namespace
@@ -33,54 +69,183 @@ std::vector<StateArray> state_arrays(const ParameterSpec& p, const StateSpec& sp
   return {};
 }
 
-int64_t state_bytes(const AdapterSpec& adapter) {
-  int64_t bytes = 0;
-  for (const ParameterSpec& p : adapter.parameters) {
-    if (!p.trained) continue;
-    for (const StateArray& array : state_arrays(p, adapter.state)) bytes += array_bytes(array.count(), array.coded);
+int64_t StateLayout::allocated_bytes() const { return resident_bytes + (chunks.empty() ? 0 : kRing * chunk_bytes); }
+
+StateLayout lay_out_state(const AdapterSpec& adapter) {
+  const StateSpec& spec = adapter.state;
+  const auto bytes_of = [&](const ParameterSpec& p) {
+    return p.trained ? piece_bytes(state_arrays(p, spec), p.rows * p.cols, p.rows * p.cols) : 0;
+  };
+  int64_t all = 0;
+  for (const ParameterSpec& p : adapter.parameters) all += bytes_of(p);
+  StateLayout layout;
+  int64_t room = all, filled = 0;
+  if (spec.resident >= 0 && all > spec.resident) {
+    if (spec.resident < kLeastResident)
+      fail("CONFIG", "the optimiser's state may take ", spec.resident, " bytes of memory; expected ", kLeastResident,
+           " at least");
+    if (adapter.keeps_start())
+      fail("CONFIG", "the optimiser's state of ", all, " bytes is more than the ", spec.resident,
+           " that may be in memory, and clients are trained with all of it there; allow more, or take adamw or adamw_8bit");
+    layout.chunk_bytes = std::clamp(spec.resident / 32 / kPage * kPage, kLeastChunk, kMostChunk);
+    room = spec.resident - (kRing + kCached) * layout.chunk_bytes;
   }
-  return bytes;
+  for (size_t i = 0; i < adapter.parameters.size(); ++i) {
+    const ParameterSpec& p = adapter.parameters[i];
+    if (!p.trained) continue;
+    const int index = static_cast<int>(i);
+    const int64_t elements = p.rows * p.cols, bytes = bytes_of(p);
+    if (layout.resident_bytes + bytes <= room) {
+      layout.resident.push_back({index, 0, elements, layout.resident_bytes});
+      layout.resident_bytes += bytes;
+    } else {
+      deal(state_arrays(p, spec), index, elements, layout, filled);
+    }
+  }
+  return layout;
 }
 
 OptimizerState::OptimizerState(const AdapterSpec& adapter)
-    : adapter_(adapter), block_(Category::optimizer, state_bytes(adapter)), views_(adapter.parameters.size()) {
-  std::byte* at = block_.data();
-  for (size_t i = 0; i < views_.size(); ++i) {
-    const ParameterSpec& p = adapter.parameters[i];
-    if (!p.trained) continue;
-    for (const StateArray& array : state_arrays(p, adapter.state)) {
-      auto* const floats = reinterpret_cast<float*>(at);
-      if (array.coded)
-        views_[i].push_back({nullptr, {reinterpret_cast<uint8_t*>(floats + blocks_of(array.count())), floats}});
-      else
-        views_[i].push_back({floats, {}});
-      at += array_bytes(array.count(), array.coded);
+    : adapter_(adapter),
+      layout_(lay_out_state(adapter)),
+      block_(Category::optimizer, layout_.resident_bytes),
+      ring_(Category::optimizer, layout_.allocated_bytes() - layout_.resident_bytes) {
+  const auto chunks = static_cast<int64_t>(layout_.chunks.size());
+  if (chunks > 0) file_ = std::make_unique<os::PagedFile>(adapter.state.folder, chunks * layout_.chunk_bytes);
+}
+
+void OptimizerState::clear() {
+  std::fill_n(block_.data(), block_.bytes(), std::byte{0});
+  if (file_) file_ = std::make_unique<os::PagedFile>(adapter_.state.folder, file_->bytes());
+}
+
+void OptimizerState::sweep(const Visit& visit) {
+  visit(layout_.resident, block_.data());
+  const auto count = static_cast<int64_t>(layout_.chunks.size());
+  if (count == 0) return;
+  const auto place = [&](int64_t chunk) { return ring_.data() + chunk % kRing * layout_.chunk_bytes; };
+  std::mutex mutex;
+  std::condition_variable moved;
+  int64_t read = 0, updated = 0;  // chunks so far
+  std::exception_ptr failure;
+  std::thread transfers([&] {
+    int64_t written = 0;
+    try {
+      while (written < count) {
+        std::unique_lock lock(mutex);
+        const bool reads = read < std::min(count, written + kRing);
+        moved.wait(lock, [&] { return updated > written || reads; });
+        const bool writes = updated > written;
+        lock.unlock();
+        // What was updated goes first: it makes room.
+        const int64_t chunk = writes ? written : read;
+        const int64_t offset = chunk * layout_.chunk_bytes;
+        if (writes)
+          file_->write(place(chunk), layout_.chunk_bytes, offset);
+        else
+          file_->read(place(chunk), layout_.chunk_bytes, offset);
+        lock.lock();
+        ++(writes ? written : read);
+        moved.notify_all();
+      }
+      file_->settle();
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+      moved.notify_all();
     }
+  });
+  for (int64_t chunk = 0; chunk < count; ++chunk) {
+    {
+      std::unique_lock lock(mutex);
+      moved.wait(lock, [&] { return read > chunk || failure; });
+      if (failure) break;
+    }
+    visit(layout_.chunks[chunk], place(chunk));
+    const std::lock_guard lock(mutex);
+    ++updated;
+    moved.notify_all();
   }
+  transfers.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+std::vector<StateView> OptimizerState::views(const StatePiece& piece, std::byte* base) const {
+  const ParameterSpec& p = adapter_.parameters[piece.parameter];
+  std::vector<StateView> views;
+  std::byte* at = base + piece.offset;
+  for (const StateArray& array : state_arrays(p, adapter_.state)) {
+    const int64_t count = piece.count == p.rows * p.cols ? array.count() : piece.count;
+    auto* const floats = reinterpret_cast<float*>(at);
+    if (array.coded)
+      views.push_back({nullptr, {reinterpret_cast<uint8_t*>(floats + blocks_of(count)), floats}});
+    else
+      views.push_back({floats, {}});
+    at += array_bytes(count, array.coded);
+  }
+  return views;
+}
+
+std::vector<StateView> OptimizerState::views(int parameter) const {
+  for (const StatePiece& piece : layout_.resident)
+    if (piece.parameter == parameter) return views(piece, block_.data());
+  fail("CONFIG", "the optimiser's state of ", adapter_.parameters[parameter].name,
+       " is paged out, and ranks are updated one by one only in memory; allow more memory, or take adamw");
 }
 
 std::vector<StateTensor> OptimizerState::tensors(int parameter) const {
   std::vector<StateTensor> tensors;
   const ParameterSpec& p = adapter_.parameters[parameter];
   if (!p.trained) return tensors;
-  const std::vector<StateArray> arrays = state_arrays(p, adapter_.state);
-  const auto bytes_of = [](auto* data) { return reinterpret_cast<std::byte*>(data); };
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    const StateArray& array = arrays[i];
-    const StateView& view = views_[parameter][i];
-    const std::vector<int64_t> shape{array.rows, array.cols};
+  for (const StateArray& array : state_arrays(p, adapter_.state)) {
     const std::string name(array.name);
-    if (!array.coded) {
-      tensors.push_back({name, false, shape, bytes_of(view.floats), array.count() * 4});
-      continue;
-    }
+    tensors.push_back({name, array.coded, {array.rows, array.cols}, array.count() * (array.coded ? 1 : kWord)});
     const int64_t blocks = blocks_of(array.count());
-    tensors.push_back({name, true, shape, bytes_of(view.codes.codes), array.count()});
-    tensors.push_back({name + "_absmax", false, {blocks}, bytes_of(view.codes.absmax), blocks * 4});
+    if (array.coded) tensors.push_back({name + "_absmax", false, {blocks}, blocks * kWord});
   }
   return tensors;
 }
 
-void OptimizerState::clear() { std::fill_n(block_.data(), block_.bytes(), std::byte{0}); }
+void OptimizerState::each_stretch(int parameter, const std::string& tensor, const Stretch& each) const {
+  const ParameterSpec& p = adapter_.parameters[parameter];
+  const std::vector<StateArray> arrays = state_arrays(p, adapter_.state);
+  const auto of_piece = [&](const StatePiece& piece, int64_t base, bool resident) {
+    if (piece.parameter != parameter) return;
+    int64_t at = base + piece.offset;
+    for (const StateArray& array : arrays) {
+      const std::string name(array.name);
+      const int64_t count = piece.count == p.rows * p.cols ? array.count() : piece.count;
+      const int64_t absmax = array.coded ? kWord * blocks_of(count) : 0;
+      if (tensor == name) each(at + absmax, array.coded ? count : kWord * count, resident);
+      if (array.coded && tensor == name + "_absmax") each(at, absmax, resident);
+      at += array_bytes(count, array.coded);
+    }
+  };
+  for (const StatePiece& piece : layout_.resident) of_piece(piece, 0, true);
+  for (size_t chunk = 0; chunk < layout_.chunks.size(); ++chunk)
+    for (const StatePiece& piece : layout_.chunks[chunk])
+      of_piece(piece, static_cast<int64_t>(chunk) * layout_.chunk_bytes, false);
+}
+
+void OptimizerState::read(int parameter, const std::string& tensor, std::byte* out) const {
+  each_stretch(parameter, tensor, [&](int64_t at, int64_t bytes, bool resident) {
+    if (resident)
+      std::copy_n(block_.data() + at, bytes, out);
+    else
+      file_->read(out, bytes, at);
+    out += bytes;
+  });
+}
+
+void OptimizerState::write(int parameter, const std::string& tensor, const std::byte* from) {
+  each_stretch(parameter, tensor, [&](int64_t at, int64_t bytes, bool resident) {
+    if (resident)
+      std::copy_n(from, bytes, block_.data() + at);
+    else
+      file_->write(from, bytes, at);
+    from += bytes;
+  });
+  if (file_) file_->settle();
+}
 
 }  // namespace lowrank

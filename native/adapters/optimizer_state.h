@@ -1,13 +1,16 @@
 // What an optimiser remembers of an adapter's trained parameters between steps: arrays of each, in fp32 or as block-wise
-// 8-bit numbers.
+// 8-bit numbers. What does not fit into a budget lies in a file, and comes by turns as it is updated.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/memory.h"
+#include "os/paged_file.h"
 #include "quant/dynamic.h"
 
 namespace lowrank {
@@ -22,6 +25,8 @@ struct StateSpec {
   OptimizerKind kind = OptimizerKind::adamw;
   bool momentum = true;    // of SGD: whether it has one
   bool eight_bit = false;  // of AdamW and Lion
+  int64_t resident = -1;   // bytes of it that may be in memory, the page cache included; -1: all
+  std::string folder;      // of the file for the rest
 
   friend bool operator==(const StateSpec&, const StateSpec&) = default;
 };
@@ -47,7 +52,6 @@ struct StateTensor {
   std::string name;
   bool codes = false;  // u8, else f32
   std::vector<int64_t> shape;
-  std::byte* data = nullptr;
   int64_t bytes = 0;
 };
 
@@ -64,29 +68,68 @@ struct StateView {
 
 /// The arrays of a trained parameter.
 std::vector<StateArray> state_arrays(const ParameterSpec& parameter, const StateSpec& spec);
-/// Bytes that the state takes.
-int64_t state_bytes(const AdapterSpec& adapter);
+
+/// Elements of a parameter, a whole number of blocks unless they are its last, and where their arrays lie one after the
+/// other: bytes from the start of what is resident, or of a chunk.
+struct StatePiece {
+  int parameter = -1;
+  int64_t begin = 0, count = 0;
+  int64_t offset = 0;
+};
+
+/// What lies where. Whole parameters stay resident, in order, as long as there is room; the others come in chunks.
+struct StateLayout {
+  std::vector<StatePiece> resident;
+  std::vector<std::vector<StatePiece>> chunks;
+  int64_t resident_bytes = 0;
+  int64_t chunk_bytes = 0;  // of each; whole pages
+
+  /// Of memory that is allocated for it.
+  int64_t allocated_bytes() const;
+};
+
+/// Throws Error("CONFIG") for a budget that is too small to work with, or state of clients that has to be in memory.
+StateLayout lay_out_state(const AdapterSpec& adapter);
 
 class OptimizerState {
  public:
-  /// All zero; refers to the adapter's description. Throws Error("OUT_OF_MEMORY").
+  /// All zero; refers to the adapter's description. Throws Error("OUT_OF_MEMORY"), and Error("WRITE") where its file
+  /// cannot be made.
   explicit OptimizerState(const AdapterSpec& adapter);
 
   /// Back to zero.
   void clear();
-  /// All of it, for copies.
+  /// All of what is resident, for copies.
   std::byte* data() const { return block_.data(); }
   int64_t bytes() const { return block_.bytes(); }
+  /// The file of what is not; null where everything is.
+  const os::PagedFile* file() const { return file_.get(); }
 
-  /// The arrays of a parameter, in the order of state_arrays; none of one that is frozen.
-  const std::vector<StateView>& views(int parameter) const { return views_[parameter]; }
-  /// The same as a file has them.
+  /// Calls visit(pieces, base) until every piece was there once: base + piece.offset is where its arrays begin. What was
+  /// changed is kept. Reading and writing go on meanwhile. Throws Error("WRITE") and Error("FILE_FORMAT").
+  using Visit = std::function<void(const std::vector<StatePiece>& pieces, std::byte* base)>;
+  void sweep(const Visit& visit);
+
+  /// The arrays of a piece, in the order of state_arrays.
+  std::vector<StateView> views(const StatePiece& piece, std::byte* base) const;
+  /// Those of a parameter that is resident; throws Error("CONFIG") for others.
+  std::vector<StateView> views(int parameter) const;
+
+  /// The state of a parameter as files have it; nothing of one that is frozen.
   std::vector<StateTensor> tensors(int parameter) const;
+  void read(int parameter, const std::string& tensor, std::byte* out) const;
+  void write(int parameter, const std::string& tensor, const std::byte* bytes);
 
  private:
+  /// Calls each(at, bytes, resident) for the stretches that a tensor lies in, in order; `at` counts from the start of what
+  /// is resident, or of the file.
+  using Stretch = std::function<void(int64_t at, int64_t bytes, bool resident)>;
+  void each_stretch(int parameter, const std::string& tensor, const Stretch& each) const;
+
   const AdapterSpec& adapter_;
-  Block block_;
-  std::vector<std::vector<StateView>> views_;  // by parameter
+  StateLayout layout_;
+  Block block_, ring_;
+  std::unique_ptr<os::PagedFile> file_;
 };
 
 }  // namespace lowrank

@@ -497,6 +497,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   /// A tensor of a parameter's state, and what keeps it alive.
   struct HeldState {
     std::shared_ptr<Adapter> owner;
+    int parameter;
     StateTensor tensor;
   };
 
@@ -508,7 +509,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const int index = owner->parameter(name);
     std::vector<HeldState> held;
     if (!owner->spec().trains(index)) return held;
-    for (StateTensor& tensor : owner->state().tensors(index)) held.push_back({owner, std::move(tensor)});
+    for (StateTensor& tensor : owner->state().tensors(index)) held.push_back({owner, index, std::move(tensor)});
     return held;
   }
 
@@ -522,7 +523,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   Napi::Value state(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       Napi::Array list = Napi::Array::New(info.Env());
-      for (const auto& [owner, tensor] : state_of(info, Touch::read)) {
+      for (const auto& [owner, parameter, tensor] : state_of(info, Touch::read)) {
         Napi::Object item = Napi::Object::New(info.Env());
         item.Set("name", tensor.name);
         item.Set("dtype", tensor.codes ? "U8" : "F32");
@@ -537,22 +538,22 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   Napi::Value read_state(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const auto [owner, tensor] = state_tensor(info, Touch::read);
+      const auto [owner, parameter, tensor] = state_tensor(info, Touch::read);
       Napi::Uint8Array out = Napi::Uint8Array::New(info.Env(), static_cast<size_t>(tensor.bytes));
-      std::copy_n(tensor.data, tensor.bytes, reinterpret_cast<std::byte*>(out.Data()));
+      owner->state().read(parameter, tensor.name, reinterpret_cast<std::byte*>(out.Data()));
       return out;
     });
   }
 
   Napi::Value write_state(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const auto [owner, tensor] = state_tensor(info, Touch::write);
+      const auto [owner, parameter, tensor] = state_tensor(info, Touch::write);
       if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
         throw Napi::TypeError::New(info.Env(), "lowrank: bytes must be a Uint8Array");
       const Napi::Uint8Array bytes = info[2].As<Napi::Uint8Array>();
       if (static_cast<int64_t>(bytes.ByteLength()) != tensor.bytes)
         fail("SHAPE", "the state ", tensor.name, " has ", tensor.bytes, " bytes, not ", bytes.ByteLength());
-      std::copy_n(reinterpret_cast<const std::byte*>(bytes.Data()), tensor.bytes, tensor.data);
+      owner->state().write(parameter, tensor.name, reinterpret_cast<const std::byte*>(bytes.Data()));
       return info.Env().Undefined();
     });
   }

@@ -260,7 +260,8 @@ OptimizerKind to_optimizer_kind(const Fields& fields) {
 StateSpec to_state_spec(const Fields& fields) {
   if (!fields.has("state")) return {};
   const Fields state(fields.get("state"), "state");
-  return {to_optimizer_kind(state), state.flag("momentum", true), state.flag("eightBit", false)};
+  return {to_optimizer_kind(state), state.flag("momentum", true), state.flag("eightBit", false),
+          state.integer("resident", -1), state.has("folder") ? state.text("folder") : std::string()};
 }
 
 TrainedRanks to_trained_ranks(const Fields& fields) {

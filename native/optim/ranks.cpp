@@ -54,6 +54,11 @@ void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, co
   const AdapterSpec& spec = adapter.spec();
   check(spec, ranks);
   OptimizerState& state = adapter.state();
+  // Throws here, where nothing else runs, for what is not in memory.
+  std::vector<std::vector<StateView>> views(spec.parameters.size());
+  for (const LowRankSlot& slot : spec.slots)
+    for (const int index : {slot.a, slot.b})
+      if (spec.trains(index)) views[index] = state.views(index);
   context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
     std::vector<std::vector<float>> columns;
     for (int64_t i = begin; i < end; ++i) {
@@ -64,23 +69,23 @@ void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, co
         if (spec.trains(slot.a)) {
           const ParameterSpec& a = spec.parameters[slot.a];
           const int64_t row = j * a.cols;
-          std::vector<StateView> views = state.views(slot.a);
-          for (StateView& view : views) view = view.from(row);
-          update(a.group, count, a.cols, adapter.data(slot.a, AdapterArray::gradient) + row, views,
+          std::vector<StateView> of_row = views[slot.a];
+          for (StateView& view : of_row) view = view.from(row);
+          update(a.group, count, a.cols, adapter.data(slot.a, AdapterArray::gradient) + row, of_row,
                  adapter.data(slot.a) + row);
         }
         if (spec.trains(slot.b)) {
           const ParameterSpec& b = spec.parameters[slot.b];
           std::vector<float*> arrays{adapter.data(slot.b, AdapterArray::gradient), adapter.data(slot.b)};
-          for (const StateView& view : state.views(slot.b)) arrays.push_back(view.floats);
+          for (const StateView& view : views[slot.b]) arrays.push_back(view.floats);
           columns.resize(arrays.size());
           for (size_t k = 0; k < arrays.size(); ++k) {
             columns[k].resize(b.rows);
             for (int64_t o = 0; o < b.rows; ++o) columns[k][o] = arrays[k][o * slot.rank + j];
           }
-          std::vector<StateView> views;
-          for (size_t k = 2; k < arrays.size(); ++k) views.push_back({columns[k].data(), {}});
-          update(b.group, count, b.rows, columns[0].data(), views, columns[1].data());
+          std::vector<StateView> of_column;
+          for (size_t k = 2; k < arrays.size(); ++k) of_column.push_back({columns[k].data(), {}});
+          update(b.group, count, b.rows, columns[0].data(), of_column, columns[1].data());
           for (size_t k = 1; k < arrays.size(); ++k)
             for (int64_t o = 0; o < b.rows; ++o) arrays[k][o * slot.rank + j] = columns[k][o];
         }

@@ -68,26 +68,23 @@ void update_elements(const cpu::OpKernels& ops, const OptimizerStep& options, co
   ops.adamw(count, adamw, gradient, state[0].floats, state[1].floats, p);
 }
 
-/// Elements of a parameter that are updated by one thread.
+/// Elements of a piece of the state that are updated by one thread, counted from where the piece begins.
 struct Share {
-  int parameter;
+  const StatePiece* piece;
   int64_t begin, count;
 };
 
 /// @param ranked leaves out A and B of slots, whose ranks are updated one by one
-std::vector<Share> shares_of(const AdapterSpec& spec, bool ranked) {
+std::vector<Share> shares_of(const AdapterSpec& spec, const std::vector<StatePiece>& pieces, bool ranked) {
   std::vector<bool> apart(spec.parameters.size(), false);
   if (ranked)
     for (const LowRankSlot& slot : spec.slots) apart[slot.a] = apart[slot.b] = true;
   constexpr int64_t kMost = 32768;
   static_assert(kMost % kDynamicBlock == 0);
   std::vector<Share> shares;
-  for (size_t i = 0; i < spec.parameters.size(); ++i) {
-    const ParameterSpec& p = spec.parameters[i];
-    if (!p.trained || apart[i]) continue;
-    for (int64_t begin = 0, count = p.rows * p.cols; begin < count; begin += kMost)
-      shares.push_back({static_cast<int>(i), begin, std::min(kMost, count - begin)});
-  }
+  for (const StatePiece& piece : pieces)
+    for (int64_t begin = 0; begin < piece.count && !apart[piece.parameter]; begin += kMost)
+      shares.push_back({&piece, begin, std::min(kMost, piece.count - begin)});
   return shares;
 }
 
@@ -110,16 +107,19 @@ void update_all(Context& context, Adapter& adapter, const OptimizerStep& options
     }
     return;
   }
-  const std::vector<Share> shares = shares_of(spec, options.ranks.has_value());
-  context.pool.for_range(static_cast<int64_t>(shares.size()), 1, [&](int64_t first, int64_t last) {
-    std::vector<StateView> views;
-    for (int64_t at = first; at < last; ++at) {
-      const auto [index, begin, count] = shares[at];
-      views = state.views(index);
-      for (StateView& view : views) view = view.from(begin);
-      update_elements(context.kernels.ops, options, options.groups[spec.parameters[index].group], clip, options.step,
-                      count, adapter.data(index, AdapterArray::gradient) + begin, views, adapter.data(index) + begin);
-    }
+  state.sweep([&](const std::vector<StatePiece>& pieces, std::byte* base) {
+    const std::vector<Share> shares = shares_of(spec, pieces, options.ranks.has_value());
+    context.pool.for_range(static_cast<int64_t>(shares.size()), 1, [&](int64_t first, int64_t last) {
+      for (int64_t at = first; at < last; ++at) {
+        const auto [piece, begin, count] = shares[at];
+        std::vector<StateView> views = state.views(*piece, base);
+        for (StateView& view : views) view = view.from(begin);
+        const int64_t element = piece->begin + begin;
+        update_elements(context.kernels.ops, options, options.groups[spec.parameters[piece->parameter].group], clip,
+                        options.step, count, adapter.data(piece->parameter, AdapterArray::gradient) + element, views,
+                        adapter.data(piece->parameter) + element);
+      }
+    });
   });
 }
 

@@ -8,6 +8,10 @@
 #include <string>
 #include <system_error>
 
+#if defined(__linux__)
+#include <sys/vfs.h>
+#endif
+
 #include "core/error.h"
 
 namespace lowrank::os {
@@ -33,6 +37,18 @@ int64_t File::size() const {
   struct stat status{};
   if (::fstat(descriptor_, &status) != 0) fail("FILE_FORMAT", path_, " has no size: ", reason());
   return status.st_size;
+}
+
+bool File::lives_in_memory() const {
+#if defined(__linux__)
+  constexpr uint32_t kTmpfs = 0x01021994, kRamfs = 0x858458f6;
+  struct statfs system{};
+  if (::fstatfs(descriptor_, &system) != 0) return false;
+  const auto type = static_cast<uint32_t>(system.f_type);
+  return type == kTmpfs || type == kRamfs;
+#else
+  return false;
+#endif
 }
 
 void File::read(void* out, int64_t bytes, int64_t offset) const {
@@ -109,6 +125,12 @@ void NewFile::write(const void* data, int64_t bytes, int64_t offset) const {
     else if (errno != EINTR)
       refused();
   }
+}
+
+void NewFile::begin_to_put_away([[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t bytes) const {
+#if defined(__linux__)
+  if (::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE) != 0) refused();
+#endif
 }
 
 void NewFile::put_away(int64_t offset, int64_t bytes) const {

@@ -21,6 +21,8 @@ class File {
   int descriptor() const { return descriptor_; }
   /// Bytes of the file at the time of the call.
   int64_t size() const;
+  /// Whether the file system keeps its files in memory (tmpfs), so that nothing can be given back.
+  bool lives_in_memory() const;
 
   /// Reads `bytes` bytes at `offset`; throws Error("FILE_FORMAT") when the file ends before that or reading fails.
   void read(void* out, int64_t bytes, int64_t offset) const;
@@ -50,6 +52,8 @@ class NewFile {
 
   /// Throws Error("WRITE") when the system refuses.
   void write(const void* data, int64_t bytes, int64_t offset) const;
+  /// Lets the range go to the disk in the background.
+  void begin_to_put_away(int64_t offset, int64_t bytes) const;
   /// Brings the range to the disk and lets go of its pages.
   void put_away(int64_t offset, int64_t bytes) const;
   /// Brings everything to the disk.

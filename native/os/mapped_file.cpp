@@ -8,10 +8,6 @@
 #include <system_error>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/vfs.h>
-#endif
-
 #include "core/error.h"
 
 namespace lowrank::os {
@@ -97,18 +93,6 @@ void MappedFile::drop(int64_t offset, int64_t bytes) const {
 int64_t MappedFile::resident_bytes() const {
   const int64_t pages = resident_pages(data_, bytes_);
   return pages < 0 ? -1 : pages * page_bytes();
-}
-
-bool MappedFile::lives_in_memory() const {
-#if defined(__linux__)
-  constexpr uint32_t kTmpfs = 0x01021994, kRamfs = 0x858458f6;
-  struct statfs system{};
-  if (::fstatfs(file_.descriptor(), &system) != 0) return false;
-  const auto type = static_cast<uint32_t>(system.f_type);
-  return type == kTmpfs || type == kRamfs;
-#else
-  return false;
-#endif
 }
 
 }  // namespace lowrank::os

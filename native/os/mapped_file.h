@@ -40,8 +40,7 @@ class MappedFile {
 
   /// Bytes of the file's pages that are in memory, whoever brought them there; -1 where the system does not say.
   int64_t resident_bytes() const;
-  /// Whether the file system keeps its files in memory (tmpfs), so that nothing can be given back.
-  bool lives_in_memory() const;
+  bool lives_in_memory() const { return file_.lives_in_memory(); }
 
  private:
   File file_;

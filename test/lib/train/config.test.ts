@@ -110,7 +110,7 @@ describe('a config file', () => {
     ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
     [
       'optimizer: adamw_bnb_8bit',
-      'optimizer is "adamw_bnb_8bit", expected one of adamw, adamw_8bit, lion, lion_8bit, adafactor, sgd (adamw_bnb_8bit is adamw_8bit here), or settings.',
+      'optimizer is "adamw_bnb_8bit", expected one of adamw, adamw_8bit, paged_adamw, paged_adamw_8bit, lion, lion_8bit, adafactor, sgd (adamw_bnb_8bit is adamw_8bit here), or settings.',
     ],
     [
       'lr_scheduler_type: polynomial',

@@ -1,5 +1,5 @@
 /** Whole runs by every optimiser. */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
@@ -13,7 +13,14 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import { adafactor, adamW8bit, lion, type Optimizer, sgd } from '../../../lib/train/optimizers.js'
+import {
+  adafactor,
+  adamW8bit,
+  lion,
+  type Optimizer,
+  optimizerOf,
+  sgd,
+} from '../../../lib/train/optimizers.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
@@ -132,6 +139,51 @@ test('8-bit state takes a quarter of the bytes, and its files say what they hold
     'sqrt_v U8 [64,96]',
     'sqrt_v_absmax F32 [24]',
   ])
+})
+
+test.each([
+  { type: 'paged_adamw', r: 128 },
+  { type: 'paged_adamw_8bit', r: 512 },
+] as const)('$type is AdamW with less memory', async ({ type, r }) => {
+  const strategy = lora({ r, targetModules: ['q_proj', 'v_proj', 'down_proj'] })
+  const short = { maxSteps: 4 }
+  const whole = await train(type === 'paged_adamw' ? 'adamw' : 'adamw_8bit', short, strategy)
+  const optimizer = { ...optimizerOf(type), resident: 2 ** 20 } as Optimizer
+  const [cut, rest] = [scratchFolder(), scratchFolder()]
+  const paged = await train(optimizer, { ...short, saveSteps: 2, outputDir: cut }, strategy)
+  expect(paged.losses).toEqual(whole.losses)
+  expect(paged.allocated).toBe(paged.planned)
+  expect(paged.planned).toBeLessThan(2 ** 20)
+  expect(whole.planned).toBeGreaterThan(2 ** 20)
+  const resumed = await train(
+    optimizer,
+    { ...short, resume: join(cut, 'checkpoint-2'), outputDir: rest },
+    strategy,
+  )
+  expect(resumed.losses).toEqual(whole.losses.slice(2))
+  expect(bytes(rest)).toEqual(bytes(cut))
+  expect(readdirSync(cut).filter((name) => name.startsWith('.'))).toEqual([])
+})
+
+test('state that fits into its budget is not paged', async () => {
+  const [whole, paged] = [await train('adamw'), await train('paged_adamw')]
+  expect(paged).toEqual(whole)
+})
+
+test('ranks and clients are trained with all of the state in memory', async () => {
+  const optimizer = { ...optimizerOf('paged_adamw'), resident: 2 ** 20 } as Optimizer
+  await expect(train(optimizer, {}, dylora({ r: 256 }))).rejects.toThrow(
+    /state of .* is paged out, and ranks are updated one by one only in memory/,
+  )
+  const clients = dpDylora({
+    clients: { partition: 'iid', count: 4 },
+    noiseMultiplier: 1,
+    rounds: 2,
+    adapter: lora({ r: 256 }),
+  })
+  await expect(train(optimizer, {}, clients)).rejects.toThrow(
+    /more than the 1048576 that may be in memory, and clients are trained with all of it there/,
+  )
 })
 
 test('a checkpoint of one optimiser does not go on with another', async () => {

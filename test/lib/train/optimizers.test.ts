@@ -7,6 +7,8 @@ import {
   lion8bit,
   optimizerOf,
   optimizerSchema,
+  pagedAdamW,
+  pagedAdamW8bit,
   sgd,
 } from '../../../lib/train/optimizers.js'
 
@@ -28,7 +30,9 @@ test('the others have those of their papers', () => {
     scaleParameter: false,
     weightDecay: null,
   })
-  for (const one of [adamW(), adamW8bit(), lion(), lion8bit(), adafactor(), sgd()]) {
+  expect(pagedAdamW8bit()).toEqual({ ...adamW(), type: 'paged_adamw_8bit', resident: '256MiB' })
+  const all = [adamW(), adamW8bit(), pagedAdamW(), pagedAdamW8bit(), lion(), lion8bit(), adafactor(), sgd()]
+  for (const one of all) {
     expect(optimizerOf(one.type)).toEqual(one)
     expect(optimizerSchema.parse(one)).toEqual(one)
   }
@@ -40,6 +44,12 @@ test.each([
   [adamW, { eps: 0 }, 'adamW(): eps is 0, expected a number above 0.'],
   [adamW, { beta: 1 }, 'adamW(): unknown key beta; did you mean betas?'],
   [lion8bit, { eps: 1 }, 'lion8bit(): unknown key eps; known keys: type, betas, weightDecay.'],
+  [pagedAdamW, { resident: '64' }, 'pagedAdamW(): resident is "64", expected a size from 1MiB, as in 64MiB.'],
+  [
+    pagedAdamW,
+    { resident: 'much' },
+    'pagedAdamW(): resident is "much", expected a size from 1MiB, as in 64MiB.',
+  ],
   [adafactor, { decayRate: 0.8 }, 'adafactor(): decayRate is 0.8, expected a number below 0.'],
 ])('%o refuses %j', (make, options, message) => {
   expect(() => make(options as never)).toThrow(expect.objectContaining({ code: 'CONFIG', message }))

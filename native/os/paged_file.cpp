@@ -1,0 +1,47 @@
+#include "os/paged_file.h"
+
+#include <unistd.h>
+
+#include <atomic>
+
+#include "core/error.h"
+
+namespace lowrank::os {
+
+PagedFile::PagedFile(const std::string& folder, int64_t bytes) : bytes_(bytes) {
+  static std::atomic<int> made{0};
+  const std::string path = folder + "/.paged-" + std::to_string(::getpid()) + '-' + std::to_string(made++);
+  // Of a process with the same number that was killed before it could do so.
+  ::unlink(path.c_str());
+  writer_ = std::make_unique<NewFile>(path, bytes);
+  try {
+    reader_ = std::make_unique<File>(path);
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
+  ::unlink(path.c_str());
+  if (reader_->lives_in_memory())
+    fail("CONFIG", folder, " keeps its files in memory, so nothing would be saved by a file there; name another folder");
+  reader_->expect_no_order();
+}
+
+void PagedFile::read(void* out, int64_t bytes, int64_t offset) const {
+  reader_->read(out, bytes, offset);
+  reader_->drop(offset, bytes);
+}
+
+void PagedFile::write(const void* data, int64_t bytes, int64_t offset) {
+  writer_->write(data, bytes, offset);
+  writer_->begin_to_put_away(offset, bytes);
+  settle();
+  last_offset_ = offset;
+  last_bytes_ = bytes;
+}
+
+void PagedFile::settle() {
+  if (last_bytes_ > 0) writer_->put_away(last_offset_, last_bytes_);
+  last_bytes_ = 0;
+}
+
+}  // namespace lowrank::os

@@ -1,0 +1,171 @@
+#include "adapters/optimizer_state.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <filesystem>
+#include <thread>
+#include <vector>
+
+#include "adapters/adapter.h"
+#include "check.h"
+#include "core/error.h"
+#include "optim/step.h"
+#include "os/mapped_file.h"
+
+using namespace lowrank;
+
+namespace {
+
+constexpr int64_t kMebi = 1 << 20;
+
+/// Matrices of many sizes, 3.4 Mi numbers in all.
+AdapterSpec spec_of(StateSpec state) {
+  AdapterSpec spec;
+  for (int i = 0; i < 24; ++i) {
+    const std::string number = std::to_string(i);
+    spec.parameters.push_back({"large" + number, 300 + i, 401, true});
+    spec.parameters.push_back({"small" + number, 7, 11 + i, true});
+    spec.parameters.push_back({"frozen" + number, 5, 5, false});
+  }
+  spec.parameters.push_back({"huge", 1001, 601, true});
+  spec.trainable = true;
+  spec.state = std::move(state);
+  return spec;
+}
+
+StateSpec state_of(OptimizerKind kind, bool eight_bit, int64_t resident) {
+  return {kind, true, eight_bit, resident, std::filesystem::temp_directory_path().string()};
+}
+
+void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
+  Pool pool(threads);
+  Context context{pool, cpu::kernels(cpu::default_level())};
+  OptimizerStep options;
+  options.kind = adapter.spec().state.kind;
+  options.beta1 = 0.9f;
+  options.beta2 = 0.99f;
+  options.epsilon = 1e-8f;
+  options.max_grad_norm = 1;
+  options.groups = {{1e-2f, 0.1f}};
+  for (int64_t step = first; step <= last; ++step) {
+    for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
+      const ParameterSpec& p = adapter.spec().parameters[i];
+      if (!p.trained) continue;
+      float* const gradient = adapter.data(static_cast<int>(i), AdapterArray::gradient);
+      for (int64_t j = 0; j < p.rows * p.cols; ++j)
+        gradient[j] = static_cast<float>(draw(static_cast<uint64_t>(step * 1000 + static_cast<int64_t>(i)), j) - 0.5);
+    }
+    options.step = step;
+    optimizer_step(context, adapter, options);
+  }
+}
+
+/// Every tensor of the state.
+std::vector<std::vector<std::byte>> state_bytes(Adapter& adapter) {
+  std::vector<std::vector<std::byte>> all;
+  for (size_t i = 0; i < adapter.spec().parameters.size(); ++i)
+    for (const StateTensor& tensor : adapter.state().tensors(static_cast<int>(i))) {
+      std::vector<std::byte> bytes(static_cast<size_t>(tensor.bytes));
+      adapter.state().read(static_cast<int>(i), tensor.name, bytes.data());
+      all.push_back(std::move(bytes));
+    }
+  return all;
+}
+
+bool same_values(const Adapter& a, const Adapter& b) {
+  const float *x = a.span(AdapterArray::value), *y = b.span(AdapterArray::value);
+  return std::equal(x, x + a.spec().trained_elements, y);
+}
+
+/// Whether the folder for temporary files is on a disk.
+bool on_disk() {
+  try {
+    const os::PagedFile file(std::filesystem::temp_directory_path().string(), 4096);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+TEST("paged state gives the same values and the same state, byte for byte") {
+  if (!on_disk()) SKIP("the folder for temporary files is in memory");
+  for (const auto& [kind, eight_bit] : {std::pair{OptimizerKind::adamw, false}, std::pair{OptimizerKind::adamw, true},
+                                        std::pair{OptimizerKind::lion, false}}) {
+    Adapter whole(spec_of(state_of(kind, eight_bit, -1))), paged(spec_of(state_of(kind, eight_bit, 2 * kMebi)));
+    steps(whole, 2, 1, 3);
+    steps(paged, 1, 1, 3);
+    CHECK(paged.state().file() != nullptr);
+    CHECK(whole.state().file() == nullptr);
+    CHECK(same_values(whole, paged));
+    CHECK(state_bytes(whole) == state_bytes(paged));
+
+    // Written back into another, it goes on as if nothing had been.
+    Adapter resumed(spec_of(state_of(kind, eight_bit, 3 * kMebi)));
+    std::copy_n(paged.span(AdapterArray::value), paged.spec().trained_elements, resumed.span(AdapterArray::value));
+    const std::vector<std::vector<std::byte>> saved = state_bytes(paged);
+    auto at = saved.begin();
+    for (size_t i = 0; i < resumed.spec().parameters.size(); ++i)
+      for (const StateTensor& tensor : resumed.state().tensors(static_cast<int>(i)))
+        resumed.state().write(static_cast<int>(i), tensor.name, (at++)->data());
+    steps(whole, 1, 4, 5);
+    steps(resumed, 2, 4, 5);
+    CHECK(same_values(whole, resumed));
+
+    // And begins anew with zeros.
+    paged.restart();
+    for (const std::vector<std::byte>& bytes : state_bytes(paged))
+      CHECK(std::all_of(bytes.begin(), bytes.end(), [](std::byte byte) { return byte == std::byte{0}; }));
+  }
+}
+
+TEST("what is in memory of paged state stays within its budget, the page cache included") {
+  if (!on_disk()) SKIP("the folder for temporary files is in memory");
+  for (const int64_t budget : {1 * kMebi, 4 * kMebi, 8 * kMebi}) {
+    const int64_t before = allocated_bytes(Category::optimizer);
+    Adapter adapter(spec_of(state_of(OptimizerKind::adamw, false, budget)));
+    const StateLayout layout = lay_out_state(adapter.spec());
+    OptimizerState& state = adapter.state();
+    const int64_t allocated = allocated_bytes(Category::optimizer) - before;
+    CHECK_EQ(allocated, layout.allocated_bytes());
+    // A second mapping of the file shows what the page cache holds of it.
+    const os::MappedFile mapped("/proc/self/fd/" + std::to_string(state.file()->descriptor()));
+    if (mapped.resident_bytes() < 0) SKIP("this system does not say what is in memory");
+    std::atomic<bool> done{false};
+    int64_t most = 0;
+    std::thread watch([&] {
+      while (!done) most = std::max(most, mapped.resident_bytes());
+    });
+    steps(adapter, 1, 1, 3);
+    done = true;
+    watch.join();
+    CHECK_LE(allocated + most, budget);
+    CHECK(state.file()->bytes() + layout.resident_bytes > 2 * budget);
+    CHECK(allocated > budget / 8);
+    CHECK_EQ(mapped.resident_bytes(), 0);
+  }
+}
+
+TEST("a budget with room for all of the state makes no file") {
+  AdapterSpec spec = spec_of(state_of(OptimizerKind::adamw, true, 64 * kMebi));
+  spec.state.folder = "/nowhere";
+  Adapter adapter(std::move(spec));
+  steps(adapter, 1, 1, 1);
+  CHECK(adapter.state().file() == nullptr);
+}
+
+TEST("state that cannot be paged says why") {
+  const auto opened = [](int64_t resident, const std::string& folder) {
+    StateSpec state = state_of(OptimizerKind::adamw, false, resident);
+    state.folder = folder;
+    Adapter adapter(spec_of(state));
+    adapter.restart();
+  };
+  CHECK_THROWS(opened(1000, "/tmp"), "may take 1000 bytes of memory; expected 1048576 at least");
+  CHECK_THROWS(opened(kMebi, "/nowhere"), "cannot write /nowhere/");
+  if (std::filesystem::exists("/dev/shm")) CHECK_THROWS(opened(kMebi, "/dev/shm"), "keeps its files in memory");
+}
