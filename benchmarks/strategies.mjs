@@ -37,7 +37,12 @@ const { values: options, positionals } = parseArgs({
 if (positionals.length !== 1) throw new Error('name one model: node benchmarks/strategies.mjs MODEL')
 const rank = Number(options.rank)
 const tokens = Number(options.tokens)
-const names = options.strategies?.split(',') ?? listStrategies().map(({ name }) => name)
+// What private training takes is what benchmarks/private.mjs measures.
+const names =
+  options.strategies?.split(',') ??
+  listStrategies()
+    .map(({ name }) => name)
+    .filter((name) => name !== 'dp-dylora')
 const THREADS = Number(process.env.LOWRANK_THREADS ?? cpus().length)
 const IN_PEFT = ['dora', 'vera', 'loha', 'lokr']
 
@@ -58,7 +63,7 @@ const cpuSeconds = () => {
 }
 
 async function stepOf(name) {
-  const adapter = await model.attach(compared(name, rank))
+  const adapter = await model.attach(await model.probe(compared(name, rank), rows))
   try {
     let step
     let before = cpuSeconds()
