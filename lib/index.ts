@@ -55,6 +55,8 @@ export {
   fp4,
   type Int8Quantization,
   int8,
+  type KeptQuantization,
+  keep,
   nf4,
   type Quantization,
 } from './strategies/quantization.js'

@@ -62,6 +62,7 @@ import {
   chooseQuantization,
   type LoadProgress,
   matchWeights,
+  quantizes,
   storageFormats,
   storedQuantization,
 } from './weights.js'
@@ -80,8 +81,8 @@ export interface HubOptions {
 export interface LoadOptions extends HubOptions {
   /**
    * How the linears of the blocks are held: `none`, `nf4` or `fp4` (with double quantisation), `int8`, or what `nf4()`,
-   * `fp4()` and `int8()` return. Default: as
-   * the files are, if they are quantised already, else `defaultQuantization`.
+   * `fp4()` and `int8()` return; `keep` leaves all matrices of a GGUF file as they are. Default: as the files of
+   * bitsandbytes are, if they are that, else `defaultQuantization`.
    */
   quantization?: Quantization['type'] | Quantization
   /** For files that are not quantised, when `quantization` is absent. Default `none`. */
@@ -139,8 +140,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
   const usual = quantizationOf(given.defaultQuantization)
-  const stored = storedQuantization(graph, dtypeOf)
-  const quantization = chooseQuantization(name, stored, asked, usual)
+  const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
@@ -152,7 +152,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
       { native, graph, sources, formats, origin },
       {
         // What is in the files as it is held is as good as a file of ours.
-        cached: given.cacheWeights && quantization.type !== 'none' && stored === undefined,
+        cached: given.cacheWeights && quantizes(quantization) && !storedQuantization(graph, dtypeOf),
         kept: given.cacheWeights,
         paged,
         ...(onProgress ? { onProgress } : {}),

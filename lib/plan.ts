@@ -29,7 +29,7 @@ import {
 import { optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
-import { chooseQuantization, storageFormats, storedQuantization } from './weights.js'
+import { chooseQuantization, storageFormats } from './weights.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<
@@ -101,7 +101,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const graph = graphOf(config)
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
   const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
-  const quantization = chooseQuantization(name, storedQuantization(graph, dtypeOf), asked, wanted)
+  const quantization = chooseQuantization(name, graph, dtypeOf, asked, wanted)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
   const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })

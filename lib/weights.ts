@@ -1,13 +1,15 @@
 /** How each weight of a model is held in memory, and the loop that brings the weights there. */
 import { ConfigError, FileFormatError, ShapeError } from './errors.js'
 import { quote } from './files/input.js'
-import type { QuantizedDtype, TensorSource } from './files/tensor-source.js'
+import { isBlockDtype, type QuantizedDtype, type TensorSource } from './files/tensor-source.js'
 import type { Graph, GraphWeight } from './graph/graph.js'
 import type { Job, NativeModel, Precision, StorageFormat } from './native/addon.js'
 import { translatedAsync } from './native/errors.js'
 import {
   describeQuantization,
+  type FourBitQuantization,
   fp4,
+  type Int8Quantization,
   int8,
   nf4,
   type Quantization,
@@ -51,15 +53,22 @@ export function storedQuantization(
 
 /**
  * The quantisation of a model: that of its files if they have one, else what was asked for, else what is usual.
- * @throws {ConfigError} when the files are quantised in another way than was asked for
+ * @param dtypeOf see `storageFormats`
+ * @throws {ConfigError} when the files are quantised in another way than was asked for, or have no blocks to keep
  */
 export function chooseQuantization(
   path: string,
-  stored: Quantization | undefined,
+  graph: Graph,
+  dtypeOf: (name: string) => string,
   asked: Quantization | undefined,
   usual: Quantization = { type: 'none' },
 ): Quantization {
-  if (stored === undefined) return asked ?? usual
+  const stored = storedQuantization(graph, dtypeOf)
+  if (stored === undefined) {
+    const chosen = asked ?? usual
+    if (chosen.type === 'keep') checkBlocks(path, graph, dtypeOf)
+    return chosen
+  }
   if (asked !== undefined && !sameQuantization(asked, stored))
     throw new ConfigError(
       `quantization is ${describeQuantization(asked)}, but the weights of ${path} are quantised already, as ${describeQuantization(stored)}, and stay so; leave quantization out, or take the model it was made from.`,
@@ -68,10 +77,26 @@ export function chooseQuantization(
   return stored
 }
 
+/** Of all weights but norms and biases, each once. */
+export function matrixDtypes(graph: Graph, dtypeOf: (name: string) => string): string[] {
+  const matrices = graph.weights.filter(({ kind }) => kind !== 'vector')
+  return [...new Set(matrices.map(({ name }) => dtypeOf(name)))]
+}
+
+/** @throws {ConfigError} when no matrix comes in GGML blocks */
+function checkBlocks(path: string, graph: Graph, dtypeOf: (name: string) => string): void {
+  const dtypes = matrixDtypes(graph, dtypeOf)
+  if (dtypes.some(isBlockDtype)) return
+  throw new ConfigError(
+    `quantization is keep, which leaves the blocks of a GGUF file as they are, and ${path} has none: its matrices are ${dtypes.join(', ')}. Take a .gguf file with quantised tensors, or nf4, which quantises here.`,
+    { path, dtypes },
+  )
+}
+
 /**
  * The format of every weight: vectors are f32, the linears of the blocks follow the quantisation, and the embedding and
  * the head stay as near to their file as the precision can use. In files that are quantised already, linears are as
- * there: some may have been left alone.
+ * there: some may have been left alone. Blocks that are kept are those of every matrix.
  * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
  */
 export function storageFormats(
@@ -85,9 +110,10 @@ export function storageFormats(
   const formatOf = (weight: GraphWeight): StorageFormat => {
     if (weight.kind === 'vector') return 'f32'
     const dtype = dtypeOf(weight.name)
+    if (quantization.type === 'keep' && isBlockDtype(dtype)) return dtype.toLowerCase() as StorageFormat
     const linear = linears.has(weight.name)
     if (linear && isQuantized(dtype)) return QUANTIZED[dtype].format
-    if (linear && quantization.type !== 'none' && !stored) return quantizedFormat(quantization)
+    if (linear && quantizes(quantization) && !stored) return quantizedFormat(quantization)
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
@@ -97,7 +123,14 @@ export function storageFormats(
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
 }
 
-function quantizedFormat(quantization: Exclude<Quantization, { type: 'none' }>): StorageFormat {
+/** Whether weights are turned into codes as they are loaded. */
+export function quantizes(
+  quantization: Quantization,
+): quantization is FourBitQuantization | Int8Quantization {
+  return quantization.type !== 'none' && quantization.type !== 'keep'
+}
+
+function quantizedFormat(quantization: FourBitQuantization | Int8Quantization): StorageFormat {
   if (quantization.type === 'int8') return 'int8'
   return quantization.doubleQuant ? `${quantization.type}_double` : quantization.type
 }

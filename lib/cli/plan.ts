@@ -56,7 +56,7 @@ export function configure(command: Command): void {
   command.option('--method <name>', 'with --model: the strategy (see `lowrank strategies`)')
   command.option('--rank <r>', 'with --model: rank of the adapter', integerFlag(1))
   command.option('--target-modules <names>', 'with --model: what to adapt, names with commas between')
-  command.option('--quantization <type>', 'with --model: none, nf4, fp4 or int8')
+  command.option('--quantization <type>', 'with --model: none, nf4, fp4, int8 or keep')
   command.option('--precision <type>', 'with --model: auto, fp32 or bf16')
   command.option(
     '--paged-weights [size]',

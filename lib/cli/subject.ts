@@ -46,7 +46,7 @@ export function subjectFlags(command: Command): void {
   command.option('--rank <N>', 'use the first N ranks of an adapter trained with dylora', integerFlag(1))
   command.option(
     '--quantization <type>',
-    'none, nf4, fp4 or int8 (default: as the adapter was trained, else none)',
+    'none, nf4, fp4, int8 or keep (default: as the adapter was trained, else none)',
   )
   command.option('--precision <type>', 'auto (default), fp32 or bf16')
   command.option(

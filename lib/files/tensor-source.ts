@@ -23,13 +23,20 @@ const BLOCKS = [
 export type QuantizedDtype = 'NF4' | 'NF4_DOUBLE' | 'FP4' | 'FP4_DOUBLE' | 'INT8'
 
 /** What the native loader can decode. */
-export type SourceDtype = (typeof PLAIN)[number] | (typeof BLOCKS)[number] | QuantizedDtype
+export type SourceDtype = (typeof PLAIN)[number] | BlockDtype | QuantizedDtype
 
 /** Dtypes of safetensors files that can be loaded as they are. */
 export const PLAIN_DTYPES: ReadonlySet<string> = new Set(PLAIN)
 
 /** Types of GGUF files that can be loaded. */
 export const GGUF_DTYPES: ReadonlySet<string> = new Set([...PLAIN, ...BLOCKS])
+
+/** Dtypes of GGUF files that come in blocks with scales of their own. */
+export type BlockDtype = (typeof BLOCKS)[number]
+
+export function isBlockDtype(dtype: string): dtype is BlockDtype {
+  return BLOCKS.some((one) => one === dtype)
+}
 
 /** A stretch of a file. */
 export interface FileSpan {

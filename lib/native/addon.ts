@@ -3,6 +3,7 @@
  * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
  */
 import type { TensorSource } from '../files/model-files.js'
+import type { BlockDtype } from '../files/tensor-source.js'
 import type { Graph } from '../graph/graph.js'
 import { loadAddon } from './load.js'
 
@@ -20,7 +21,17 @@ export type Category =
   | 'workspace'
 
 /** How a weight is held in memory. */
-export type StorageFormat = 'f32' | 'bf16' | 'f16' | 'nf4' | 'nf4_double' | 'fp4' | 'fp4_double' | 'int8'
+export type StorageFormat =
+  | 'f32'
+  | 'bf16'
+  | 'f16'
+  | 'nf4'
+  | 'nf4_double'
+  | 'fp4'
+  | 'fp4_double'
+  | 'int8'
+  /** As in a GGUF file. */
+  | Lowercase<BlockDtype>
 /** Of the operands of matrix products, as resolved. */
 export type Precision = 'f32' | 'bf16'
 

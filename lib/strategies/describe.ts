@@ -225,9 +225,11 @@ function originalOf(weight: string, { files, quantization }: StartingBase): Tens
   const why =
     quantization.type === 'none'
       ? 'the model was loaded without any; load it with quantization nf4'
-      : source.scales !== undefined
-        ? `its files hold ${describeQuantization(quantization)} already; load the model that it was made from, with that quantization`
-        : undefined
+      : quantization.type === 'keep'
+        ? 'the blocks of a GGUF file that are kept were quantised elsewhere; load it with quantization nf4'
+        : source.scales !== undefined
+          ? `its files hold ${describeQuantization(quantization)} already; load the model that it was made from, with that quantization`
+          : undefined
   if (why === undefined) return source
   throw new ConfigError(
     `init_lora_weights is loftq, which gives back what quantisation took from the weights, and ${why}.`,

@@ -73,7 +73,7 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   name: 'lora-plus',
   paper: 'arXiv 2402.12354',
   peftType: 'LORA',
-  bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8'],
+  bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],
   trainable: 'what the wrapped adapter trains, B faster than A',
   schema,
   groups: (config) =>

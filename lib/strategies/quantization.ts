@@ -1,7 +1,11 @@
 /** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
 
 /** How the frozen linears are held. */
-export type Quantization = { readonly type: 'none' } | FourBitQuantization | Int8Quantization
+export type Quantization =
+  | { readonly type: 'none' }
+  | FourBitQuantization
+  | Int8Quantization
+  | KeptQuantization
 
 /** 4-bit blocks of 64 weights, as bitsandbytes holds them: NormalFloat, or floating point with two bits of exponent. */
 export interface FourBitQuantization {
@@ -13,6 +17,11 @@ export interface FourBitQuantization {
 /** 8 bits a weight with one scale a row, as bitsandbytes holds the weights of LLM.int8. */
 export interface Int8Quantization {
   readonly type: 'int8'
+}
+
+/** As the blocks of a GGUF file, which stay where they are: mapped, and decoded as they are multiplied. */
+export interface KeptQuantization {
+  readonly type: 'keep'
 }
 
 /** Settings of a run that a strategy may stand for. */
@@ -46,6 +55,14 @@ export function int8(): Int8Quantization {
   return Object.freeze({ type: 'int8' })
 }
 
+/**
+ * The blocks of a GGUF file as they are, for `loadModel`: the file is mapped, and nothing is decoded before it is
+ * multiplied or quantised a second time. Embedding and head stay too.
+ */
+export function keep(): KeptQuantization {
+  return Object.freeze({ type: 'keep' })
+}
+
 /** Every quantisation there is. */
 export const QUANTIZATIONS: readonly Quantization[] = [
   { type: 'none' },
@@ -54,6 +71,7 @@ export const QUANTIZATIONS: readonly Quantization[] = [
   fp4(),
   fp4({ doubleQuant: false }),
   int8(),
+  keep(),
 ]
 
 export function sameQuantization(a: Quantization, b: Quantization): boolean {
@@ -63,7 +81,7 @@ export function sameQuantization(a: Quantization, b: Quantization): boolean {
 /** In the words of a config file. */
 export function describeQuantization(quantization: Quantization): string {
   const { type } = quantization
-  if (type === 'none' || type === 'int8' || quantization.doubleQuant) return type
+  if (!('doubleQuant' in quantization) || quantization.doubleQuant) return type
   return `{type: ${type}, double_quant: false}`
 }
 

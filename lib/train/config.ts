@@ -53,14 +53,14 @@ export interface RunConfig extends TrainOptions {
 
 export const quantizationSchema = z.union(
   [
-    z.enum(['none', 'nf4', 'fp4', 'int8']),
+    z.enum(['none', 'nf4', 'fp4', 'int8', 'keep']),
     z.strictObject({
       type: z.enum(['nf4', 'fp4']).describe('The format.'),
       doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantise the blocks' scales too."),
     }),
-    z.strictObject({ type: z.enum(['none', 'int8']) }),
+    z.strictObject({ type: z.enum(['none', 'int8', 'keep']) }),
   ],
-  { error: 'none, nf4, fp4, int8 or {type: nf4, double_quant: true}' },
+  { error: 'none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}' },
 )
 
 export const precisionSchema = word(['auto', 'fp32', 'bf16'])
@@ -105,7 +105,7 @@ export const configSchema = z.strictObject({
   quantization: quantizationSchema
     .optional()
     .describe(
-      "How the frozen linears are held. By default as the model's files are, else as the strategy stands for, else `none`.",
+      "How the frozen linears are held; `keep` leaves the blocks of a `.gguf` file as they are. By default as the model's files are where bitsandbytes quantised them, else as the strategy stands for, else `none`.",
     ),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,

@@ -133,7 +133,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
  private:
   Napi::Value load_weight(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    return guarded(env, [&] {
+    return guarded(env, [&]() -> Napi::Value {
       const auto model = payload(env);
       const std::string name = info[0].ToString();
       const TensorSource source = to_tensor_source(info[1]);
@@ -148,6 +148,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       if ((expected.kind == WeightKind::vector && format != StorageFormat::f32) ||
           (expected.kind == WeightKind::table && quantised))
         fail("CONFIG", "weight '", name, "' cannot be held as ", name_of(format));
+      if (is_blocks(format)) return map_blocks(env, model, index, source, format);
       grow(env, weight_bytes(format, source.rows, source.cols) + constants_bytes(format, source.rows, source.cols));
       return environment(env).channel->start<Weight>(
           env,
@@ -161,6 +162,27 @@ class ModelHandle : public Handle<ModelHandle, Model> {
             return e.Undefined();
           });
     });
+  }
+
+  /// A tensor that stays as it is in its file.
+  Napi::Value map_blocks(Napi::Env env, const std::shared_ptr<Model>& model, int index, const TensorSource& source,
+                         StorageFormat format) {
+    return environment(env).channel->start<Weight>(
+        env,
+        [model, source, format](Context&, const CancelFlag&) {
+          std::shared_ptr<const os::MappedFile>& file = model->files[source.file];
+          if (!file) {
+            file = std::make_shared<const os::MappedFile>(source.file);
+            file->prefetch();
+          }
+          return map_weight(source, format, file);
+        },
+        [model, index](Napi::Env e, Weight& weight) -> Napi::Value {
+          const int64_t bytes = weight_bytes(weight.format(), weight.rows(), weight.cols());
+          place(e, *model, index, weight);
+          model->mapped.emplace_back(Category::weights, bytes);
+          return e.Undefined();
+        });
   }
 
   Napi::Value map_weights(const Napi::CallbackInfo& info) {

@@ -269,8 +269,9 @@ TrainedRanks to_trained_ranks(const Fields& fields) {
 }
 
 StorageFormat to_storage_format(Napi::Value value) {
-  static constexpr const char* kFormats[] = {"f32",        "bf16", "f16",        "nf4",
-                                             "nf4_double", "fp4",  "fp4_double", "int8"};
+  static constexpr const char* kFormats[] = {"f32",  "bf16",   "f16",  "nf4",  "nf4_double", "fp4",  "fp4_double",
+                                             "int8", "q8_0",   "q4_0", "q4_1", "q5_0",       "q5_1", "iq4_nl",
+                                             "q2_k", "q3_k",   "q4_k", "q5_k", "q6_k",       "iq4_xs"};
   Napi::Object holder = Napi::Object::New(value.Env());
   holder.Set("format", value);
   return static_cast<StorageFormat>(Fields(holder, "weight").choice("format", kFormats));

@@ -6,10 +6,10 @@
 #include "core/dtype.h"
 
 namespace lowrank {
-namespace {
 
-/// The values that the codes of IQ4_NL and IQ4_XS name.
-constexpr float kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+namespace {
 
 float half_at(const uint8_t* bytes) { return f32_from_f16(static_cast<uint16_t>(bytes[0] | (bytes[1] << 8))); }
 
@@ -26,17 +26,6 @@ template <int64_t kElements, int64_t kBytes, class Body>
 void for_blocks(const void* in, int64_t count, float* out, Body&& body) {
   const auto* block = static_cast<const uint8_t*>(in);
   for (int64_t i = 0; i < count; i += kElements, block += kBytes) body(block, out + i);
-}
-
-struct ScaleMin {
-  int scale, min;
-};
-
-/// The 6-bit scale and minimum of sub-block j out of the 12 bytes of Q4_K and Q5_K: those of the first four lie in the
-/// low bits of bytes j and j + 4; the others have four bits in byte j + 4 and two on top of the first four's bytes.
-ScaleMin scale_min(const uint8_t* packed, int j) {
-  if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
-  return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, packed[j + 4] >> 4 | (packed[j] >> 6) << 4};
 }
 
 }  // namespace
@@ -97,8 +86,8 @@ void decode_iq4_nl(const void* in, int64_t count, float* out) {
   for_blocks<kGgmlBlock, kIq4NlBytes>(in, count, out, [](const uint8_t* block, float* y) {
     const float d = half_at(block);
     const uint8_t* q = block + 2;
-    for (int j = 0; j < 16; ++j) y[j] = d * kIq4Values[q[j] & 15];
-    for (int j = 0; j < 16; ++j) y[j + 16] = d * kIq4Values[q[j] >> 4];
+    for (int j = 0; j < 16; ++j) y[j] = d * static_cast<float>(kIq4Values[q[j] & 15]);
+    for (int j = 0; j < 16; ++j) y[j + 16] = d * static_cast<float>(kIq4Values[q[j] >> 4]);
   });
 }
 
@@ -128,9 +117,7 @@ void decode_q3_k(const void* in, int64_t count, float* out) {
     const uint8_t* packed = block + 96;
     const float d = half_at(block + 108);
     for (int sub = 0; sub < 16; ++sub, y += 16) {
-      const int low = sub < 8 ? packed[sub] & 15 : packed[sub - 8] >> 4;
-      const int high = packed[8 + sub % 4] >> (sub / 4 * 2) & 3;
-      const float scale = d * static_cast<float>((low | high << 4) - 32);
+      const float scale = d * static_cast<float>(q3_k_scale(packed, sub));
       const uint8_t* codes = q + sub / 8 * 32 + sub % 2 * 16;
       const uint8_t* bits = third + sub % 2 * 16;
       const int shift = sub % 8 / 2 * 2;
@@ -201,13 +188,11 @@ void decode_q6_k(const void* in, int64_t count, float* out) {
 void decode_iq4_xs(const void* in, int64_t count, float* out) {
   for_blocks<kGgmlSuperBlock, kIq4XsBytes>(in, count, out, [](const uint8_t* block, float* y) {
     const float d = half_at(block);
-    const int high = block[2] | block[3] << 8;
     for (int sub = 0; sub < 8; ++sub, y += 32) {
-      const int low = block[4 + sub / 2] >> (sub % 2 * 4) & 15;
-      const float scale = d * static_cast<float>((low | (high >> (sub * 2) & 3) << 4) - 32);
+      const float scale = d * static_cast<float>(iq4_xs_scale(block, sub));
       const uint8_t* q = block + 8 + sub * 16;
-      for (int j = 0; j < 16; ++j) y[j] = scale * kIq4Values[q[j] & 15];
-      for (int j = 0; j < 16; ++j) y[j + 16] = scale * kIq4Values[q[j] >> 4];
+      for (int j = 0; j < 16; ++j) y[j] = scale * static_cast<float>(kIq4Values[q[j] & 15]);
+      for (int j = 0; j < 16; ++j) y[j + 16] = scale * static_cast<float>(kIq4Values[q[j] >> 4]);
     }
   });
 }

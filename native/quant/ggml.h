@@ -38,6 +38,59 @@ void decode_q5_k(const void* in, int64_t count, float* out);
 void decode_q6_k(const void* in, int64_t count, float* out);
 void decode_iq4_xs(const void* in, int64_t count, float* out);
 
+/// The block formats.
+enum class GgmlType : uint8_t { q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs };
+inline constexpr int kGgmlTypes = 12;
+
+/// How rows of a format are laid out, and what decodes whole blocks of them.
+struct GgmlLayout {
+  const char* name;
+  int64_t elements;  // of a block
+  int64_t bytes;     // of a block
+  void (*decode)(const void* in, int64_t count, float* out);
+
+  constexpr int64_t row_bytes(int64_t cols) const { return cols / elements * bytes; }
+};
+/// In the order of GgmlType.
+inline constexpr GgmlLayout kGgmlLayouts[kGgmlTypes] = {
+    {"q8_0", kGgmlBlock, kQ8_0Bytes, decode_q8_0},
+    {"q4_0", kGgmlBlock, kQ4_0Bytes, decode_q4_0},
+    {"q4_1", kGgmlBlock, kQ4_1Bytes, decode_q4_1},
+    {"q5_0", kGgmlBlock, kQ5_0Bytes, decode_q5_0},
+    {"q5_1", kGgmlBlock, kQ5_1Bytes, decode_q5_1},
+    {"iq4_nl", kGgmlBlock, kIq4NlBytes, decode_iq4_nl},
+    {"q2_k", kGgmlSuperBlock, kQ2KBytes, decode_q2_k},
+    {"q3_k", kGgmlSuperBlock, kQ3KBytes, decode_q3_k},
+    {"q4_k", kGgmlSuperBlock, kQ4KBytes, decode_q4_k},
+    {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
+    {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
+    {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
+};
+constexpr const GgmlLayout& layout_of(GgmlType type) { return kGgmlLayouts[static_cast<int>(type)]; }
+
+/// The values that the codes of IQ4_NL and IQ4_XS name.
+extern const int8_t kIq4Values[16];
+
+/// The 6-bit scale and minimum of sub-block j out of the 12 bytes of Q4_K and Q5_K: those of the first four lie in the
+/// low bits of bytes j and j + 4; the others have four bits in byte j + 4 and two on top of the first four's bytes.
+struct ScaleMin {
+  int scale, min;
+};
+inline ScaleMin scale_min(const uint8_t* packed, int j) {
+  if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
+  return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, packed[j + 4] >> 4 | (packed[j] >> 6) << 4};
+}
+/// The scale of sub-block j of 16 elements out of the 12 bytes of Q3_K: four bits in the first eight bytes, two in the others.
+inline int q3_k_scale(const uint8_t* packed, int j) {
+  const int low = j < 8 ? packed[j] & 15 : packed[j - 8] >> 4;
+  return (low | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4) - 32;
+}
+/// The scale of sub-block j of 32 elements of an IQ4_XS block.
+inline int iq4_xs_scale(const uint8_t* block, int j) {
+  const int low = block[4 + j / 2] >> (j % 2 * 4) & 15, high = (block[2] | block[3] << 8) >> (j * 2) & 3;
+  return (low | high << 4) - 32;
+}
+
 /// The bytes of ggml's reference encoder, for finite numbers: d = max|x| / 127 in fp32, q = x / d rounded half away from
 /// zero (by the reciprocal), and only then d to f16.
 void encode_q8_0(const float* in, int64_t count, void* out);

@@ -30,6 +30,30 @@ void decode_int8(const int8_t* codes, float absmax, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(codes[i]) * absmax * kInt8Step;
 }
 
+void decode_ggml(const WeightView& weight, int64_t row, int64_t begin, int64_t count, float* out) {
+  const GgmlLayout& layout = layout_of(weight.ggml);
+  const uint8_t* block = weight.block_row(row) + begin / layout.elements * layout.bytes;
+  int64_t skipped = begin % layout.elements;
+  while (count > 0) {
+    if (skipped == 0 && count >= layout.elements) {
+      const int64_t whole = count / layout.elements * layout.elements;
+      layout.decode(block, whole, out);
+      block += layout.row_bytes(whole);
+      out += whole;
+      count -= whole;
+      continue;
+    }
+    float values[kGgmlSuperBlock];
+    layout.decode(block, layout.elements, values);
+    const int64_t taken = std::min(count, layout.elements - skipped);
+    std::copy_n(values + skipped, taken, out);
+    block += layout.bytes;
+    out += taken;
+    count -= taken;
+    skipped = 0;
+  }
+}
+
 }  // namespace
 
 void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t count, float* out) {
@@ -49,6 +73,9 @@ void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t co
       return;
     case WeightFormat::int8:
       decode_int8(static_cast<const int8_t*>(weight.data) + first, weight.absmax[row], count, out);
+      return;
+    case WeightFormat::ggml:
+      decode_ggml(weight, row, begin, count, out);
       return;
   }
 }

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 
+#include "quant/ggml.h"
+
 namespace lowrank {
 
-enum class WeightFormat : uint8_t { f32, bf16, f16, four_bit, int8 };
+enum class WeightFormat : uint8_t { f32, bf16, f16, four_bit, int8, ggml };
 
 constexpr const char* name_of(WeightFormat format) {
   switch (format) {
@@ -20,6 +22,8 @@ constexpr const char* name_of(WeightFormat format) {
       return "four_bit";
     case WeightFormat::int8:
       return "int8";
+    case WeightFormat::ggml:
+      return "ggml";
   }
   return "?";
 }
@@ -43,6 +47,13 @@ extern const float kDynamicMap[256];
 /// The unsigned one, for what is never negative.
 extern const float kUnsignedDynamicMap[256];
 
+/// Where row `row` of a weight lies in a GGUF file of the llama architecture, whose heads have `head_rows` rows of
+/// queries or keys: rows of the first half of a head alternate there with those of the second.
+constexpr int64_t stored_row(int64_t row, int64_t head_rows) {
+  const int64_t in_head = row % head_rows, half = head_rows / 2;
+  return row - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+}
+
 struct WeightView {
   WeightFormat format = WeightFormat::f32;
   int64_t rows = 0;
@@ -54,6 +65,7 @@ struct WeightView {
   // the code of 0.0). Inside a block byte i holds element i in its low nibble and element i + 32 in its high nibble: a
   // lossless reordering of the bitsandbytes bytes in which a zero-extension yields elements in order.
   // Blocks follow the flat order, so they stay inside a row exactly when cols is a multiple of 64.
+  // ggml: rows of whole blocks as they are in GGUF files, at any alignment.
   const void* data = nullptr;
   int64_t ld = 0;
 
@@ -65,6 +77,17 @@ struct WeightView {
   const uint8_t* absmax_codes = nullptr;
   const float* nested_absmax = nullptr;
   float absmax_offset = 0;
+
+  // ggml only: the format of the blocks, and whether the rows lie in the order of GGUF files of the llama architecture:
+  // those of every `head_rows` (0: in order) alternate between the first and the second half of them.
+  GgmlType ggml = GgmlType::q8_0;
+  int64_t head_rows = 0;
+
+  /// ggml: where the blocks of a row start.
+  const uint8_t* block_row(int64_t row) const {
+    if (head_rows != 0) row = stored_row(row, head_rows);
+    return static_cast<const uint8_t*>(data) + row * layout_of(ggml).row_bytes(cols);
+  }
 
   float scale_of_block(int64_t block) const {
     if (absmax != nullptr) return absmax[block];

@@ -155,13 +155,26 @@ class Executor {
     return view;
   }
 
-  /// Rows [begin, begin + count) of a weight that is not quantised.
+  /// Bytes of a row of a table or head.
+  static int64_t table_row_bytes(const WeightView& view) {
+    switch (view.format) {
+      case WeightFormat::f32:
+        return view.ld * 4;
+      case WeightFormat::bf16:
+      case WeightFormat::f16:
+        return view.ld * 2;
+      case WeightFormat::ggml:
+        if (view.head_rows == 0) return layout_of(view.ggml).row_bytes(view.cols);
+        break;
+      default:
+        break;
+    }
+    fail("INTERNAL", "a table or head is held as ", name_of(view.format));
+  }
+  /// Rows [begin, begin + count) of a table or head.
   static WeightView rows_of(WeightView view, int64_t begin, int64_t count) {
     if (view.rows == count) return view;
-    if (view.format == WeightFormat::four_bit || view.format == WeightFormat::int8)
-      fail("INTERNAL", "a table or head is held as ", name_of(view.format));
-    const int64_t element = view.format == WeightFormat::f32 ? 4 : 2;
-    view.data = static_cast<const std::byte*>(view.data) + begin * view.ld * element;
+    view.data = static_cast<const std::byte*>(view.data) + begin * table_row_bytes(view);
     view.rows = count;
     return view;
   }
@@ -337,16 +350,28 @@ class Executor {
     }
   }
 
-  void embed(const Step& step, const Node& node) {
-    const WeightView table = weight(node.weight);
+  /// Copies rows of a table to `out` [count, cols].
+  void look_up(const WeightView& table, int64_t count, const int32_t* ids, const Matrix& out) {
+    if (table.format == WeightFormat::ggml) {
+      context_.pool.for_range(count, std::max<int64_t>(1, 16384 / table.cols), [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row)
+          decode_row(table, ids[row], 0, table.cols, static_cast<float*>(out.data) + row * out.ld);
+      });
+      return;
+    }
     const DType dtype = table.format == WeightFormat::f32    ? DType::f32
                         : table.format == WeightFormat::bf16 ? DType::bf16
                                                              : DType::f16;
-    const Matrix rows{const_cast<void*>(table.data), dtype, table.ld}, y = matrix(step.y);
+    k_->ops.embedding(context_.pool, count, table.cols, ids, {const_cast<void*>(table.data), dtype, table.ld}, out);
+  }
+
+  void embed(const Step& step, const Node& node) {
+    const WeightView table = weight(node.weight);
+    const Matrix y = matrix(step.y);
     const int32_t* const ids = at<int32_t>(step.x);
     Pager* const pager = pager_of(node.weight);
     // Rows of a paged table are read where they lie, as many at a time as take a quarter of the budget, and not kept.
-    const int64_t row_bytes = pager == nullptr ? 0 : table.cols * size_of(dtype) + 2 * os::page_bytes();
+    const int64_t row_bytes = pager == nullptr ? 0 : table_row_bytes(table) + 2 * os::page_bytes();
     const int64_t at_once = pager == nullptr ? tokens : std::clamp<int64_t>(pager->budget() / 4 / row_bytes, 1, kGathered);
     for (int64_t begin = 0; begin < tokens; begin += at_once) {
       const int64_t count = std::min(at_once, tokens - begin);
@@ -358,8 +383,8 @@ class Executor {
         pager->take_room(static_cast<int64_t>(read.size()) * row_bytes);
         pager->prefetch(node.weight, read);
       }
-      k_->ops.embedding(context_.pool, count, table.cols, ids + begin, rows,
-                        {static_cast<std::byte*>(y.data) + begin * y.ld * size_of(y.dtype), y.dtype, y.ld});
+      look_up(table, count, ids + begin,
+              {static_cast<std::byte*>(y.data) + begin * y.ld * size_of(y.dtype), y.dtype, y.ld});
       if (pager != nullptr) pager->give_back(static_cast<int64_t>(read.size()) * row_bytes, node.weight, read);
     }
   }

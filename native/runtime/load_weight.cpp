@@ -22,42 +22,19 @@ void decode_f32(const void* in, int64_t count, float* out) {
   std::memcpy(out, in, static_cast<size_t>(count) * sizeof(float));
 }
 
-struct SourceFormat {
-  const char* name;
-  int64_t elements;  // of a block
-  int64_t bytes;     // of a block
-  void (*decode)(const void* in, int64_t count, float* out);
-};
-
-/// In the order of SourceDtype.
-constexpr SourceFormat kSourceFormats[] = {
-    {"f32", 1, 4, decode_f32},
-    {"f16", 1, 2, decode_f16},
-    {"bf16", 1, 2, decode_bf16},
-    {"q8_0", kGgmlBlock, kQ8_0Bytes, decode_q8_0},
-    {"q4_0", kGgmlBlock, kQ4_0Bytes, decode_q4_0},
-    {"q4_1", kGgmlBlock, kQ4_1Bytes, decode_q4_1},
-    {"q5_0", kGgmlBlock, kQ5_0Bytes, decode_q5_0},
-    {"q5_1", kGgmlBlock, kQ5_1Bytes, decode_q5_1},
-    {"iq4_nl", kGgmlBlock, kIq4NlBytes, decode_iq4_nl},
-    {"q2_k", kGgmlSuperBlock, kQ2KBytes, decode_q2_k},
-    {"q3_k", kGgmlSuperBlock, kQ3KBytes, decode_q3_k},
-    {"q4_k", kGgmlSuperBlock, kQ4KBytes, decode_q4_k},
-    {"q5_k", kGgmlSuperBlock, kQ5KBytes, decode_q5_k},
-    {"q6_k", kGgmlSuperBlock, kQ6KBytes, decode_q6_k},
-    {"iq4_xs", kGgmlSuperBlock, kIq4XsBytes, decode_iq4_xs},
-    {"nf4", 2, 1, nullptr},  // from here on see packed.cpp
-    {"nf4_double", 2, 1, nullptr},
-    {"fp4", 2, 1, nullptr},
-    {"fp4_double", 2, 1, nullptr},
-    {"int8", 1, 1, nullptr},
-};
-
-const SourceFormat& format_of(SourceDtype dtype) { return kSourceFormats[static_cast<int>(dtype)]; }
-
-int64_t bytes_of(SourceDtype dtype, int64_t elements) {
-  return elements / format_of(dtype).elements * format_of(dtype).bytes;
+/// How rows of a file's dtype are laid out.
+const GgmlLayout& format_of(SourceDtype dtype) {
+  static constexpr GgmlLayout kElements[] = {{"f32", 1, 4, decode_f32}, {"f16", 1, 2, decode_f16}, {"bf16", 1, 2, decode_bf16}};
+  static constexpr GgmlLayout kPacked[] = {  // see packed.cpp
+      {"nf4", 2, 1, nullptr},        {"nf4_double", 2, 1, nullptr}, {"fp4", 2, 1, nullptr},
+      {"fp4_double", 2, 1, nullptr}, {"int8", 1, 1, nullptr},
+  };
+  if (const auto blocks = ggml_of(dtype)) return layout_of(*blocks);
+  if (is_packed(dtype)) return kPacked[static_cast<int>(dtype) - static_cast<int>(SourceDtype::nf4)];
+  return kElements[static_cast<int>(dtype)];
 }
+
+int64_t bytes_of(SourceDtype dtype, int64_t elements) { return format_of(dtype).row_bytes(elements); }
 
 /// A vector with permuted elements is a matrix of one column for our purposes.
 TensorSource with_rows(const TensorSource& source) {
@@ -66,7 +43,8 @@ TensorSource with_rows(const TensorSource& source) {
   return tensor;
 }
 
-void check(const TensorSource& tensor, const os::File& file) {
+/// Of a file of `size` bytes.
+void check(const TensorSource& tensor, int64_t size) {
   const auto refuse = [&](const auto&... what) {
     fail("FILE_FORMAT", "Tensor ", tensor.name, " in ", tensor.file, " ", what...);
   };
@@ -88,7 +66,6 @@ void check(const TensorSource& tensor, const os::File& file) {
   if (heads < 0 || (heads > 0 && (rows % heads != 0 || rows / heads % 2 != 0))) {
     refuse("has ", rows, " rows, which are not ", heads, " heads of an even number of rows.");
   }
-  const int64_t size = file.size();
   if (tensor.offset < 0 || tensor.offset > size || size - tensor.offset < expected) {
     refuse("should take ", expected, " bytes at offset ", tensor.offset, ", but the file has ", size,
            " bytes. It is truncated or was replaced; download it again.");
@@ -106,7 +83,7 @@ class Loader {
  public:
   Loader(Pool* pool, const TensorSource& source, const LoadOptions& options)
       : pool_(pool), tensor_(with_rows(source)), options_(options), file_(tensor_.file) {
-    check(tensor_, file_);
+    check(tensor_, file_.size());
     if (tensor_.permuted_heads > 0) rows_per_head_ = tensor_.rows / tensor_.permuted_heads;
     const int64_t unit = std::max<int64_t>(1, rows_per_head_);
     const int64_t units = std::max<int64_t>(1, options.chunk_elements / tensor_.cols / unit);
@@ -236,7 +213,14 @@ class Loader {
 bool same_elements(SourceDtype dtype, StorageFormat format) {
   return (dtype == SourceDtype::f32 && format == StorageFormat::f32) ||
          (dtype == SourceDtype::bf16 && format == StorageFormat::bf16) ||
-         (dtype == SourceDtype::f16 && format == StorageFormat::f16);
+         (dtype == SourceDtype::f16 && format == StorageFormat::f16) || is_blocks(format);
+}
+
+/// Refuses to hold a tensor as other blocks than its own.
+void check_blocks(const TensorSource& source, StorageFormat format) {
+  if (is_blocks(format) && ggml_of(source.dtype) == ggml_of(format)) return;
+  fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
+       ", so it cannot stay as ", name_of(format), ".");
 }
 
 }  // namespace
@@ -248,6 +232,7 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
          "; as f16 it could overflow or lose bits. Store it as bf16 or f32.");
   }
+  if (is_blocks(format)) check_blocks(source, format);
   if (is_packed(source.dtype)) return load_packed(pool, source, format, options);
   Loader loader(&pool, source, options);
   Weight weight(format, source.rows, source.cols);
@@ -268,6 +253,15 @@ Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format,
       loader.quantize(weight);
   }
   return weight;
+}
+
+Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped) {
+  check_blocks(source, format);
+  check(source, mapped->bytes());
+  WeightBytes bytes{mapped->data() + source.offset, nullptr, 0, nullptr, 0};
+  if (source.permuted_heads > 0) bytes.head_rows = source.rows / source.permuted_heads;
+  bytes.owner = std::move(mapped);
+  return {format, source.rows, source.cols, bytes};
 }
 
 void read_tensor_f32(const TensorSource& source, float* out) {

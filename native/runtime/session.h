@@ -22,6 +22,8 @@ struct Model {
   std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
   std::vector<Claim> mapped;    // of weights that lie in a file
   std::unique_ptr<Pager> pager;  // where only a part of them is in memory at a time
+  /// Model files that weights stay in, by path; only the jobs that load look here, and those follow one another.
+  std::map<std::string, std::shared_ptr<const os::MappedFile>> files;
 
   explicit Model(Graph described);
   std::vector<std::string> missing() const;

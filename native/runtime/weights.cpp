@@ -13,6 +13,7 @@ int64_t element_bytes(StorageFormat format) {
 }
 
 WeightFormat kernel_format(StorageFormat format) {
+  if (is_blocks(format)) return WeightFormat::ggml;
   switch (format) {
     case StorageFormat::f32:
       return WeightFormat::f32;
@@ -27,6 +28,8 @@ WeightFormat kernel_format(StorageFormat format) {
       return WeightFormat::four_bit;
     case StorageFormat::int8:
       return WeightFormat::int8;
+    default:
+      break;
   }
   fail("INTERNAL", "unknown storage format ", static_cast<int>(format));
 }
@@ -34,6 +37,7 @@ WeightFormat kernel_format(StorageFormat format) {
 }  // namespace
 
 const char* name_of(StorageFormat format) {
+  if (is_blocks(format)) return layout_of(ggml_of(format)).name;
   switch (format) {
     case StorageFormat::f32:
       return "f32";
@@ -51,11 +55,13 @@ const char* name_of(StorageFormat format) {
       return "fp4_double";
     case StorageFormat::int8:
       return "int8";
+    default:
+      return "?";
   }
-  return "?";
 }
 
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols) {
+  if (is_blocks(format)) return rows * layout_of(ggml_of(format)).row_bytes(cols);
   return is_four_bit(format) ? code_bytes(rows * cols) : rows * cols * element_bytes(format);
 }
 
@@ -79,7 +85,8 @@ Weight::Weight(StorageFormat format, int64_t rows, int64_t cols, const WeightByt
       cols_(cols),
       elements_(bytes.elements, weight_bytes(format, rows, cols), bytes.owner),
       constants_(bytes.constants, constants_bytes(format, rows, cols), bytes.owner),
-      absmax_offset_(bytes.absmax_offset) {}
+      absmax_offset_(bytes.absmax_offset),
+      head_rows_(bytes.head_rows) {}
 
 float* Weight::absmax() const {
   return is_quantized(format_) && !is_double(format_) ? constants_.data<float>() : nullptr;
@@ -106,6 +113,8 @@ WeightView Weight::view() const {
   view.absmax_codes = absmax_codes();
   view.nested_absmax = nested_absmax();
   view.absmax_offset = absmax_offset_;
+  if (is_blocks(format_)) view.ggml = ggml_of(format_);
+  view.head_rows = head_rows_;
   return view;
 }
 

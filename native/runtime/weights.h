@@ -5,11 +5,13 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/memory.h"
 #include "core/pool.h"
+#include "os/mapped_file.h"
 #include "quant/weight.h"
 
 namespace lowrank {
@@ -41,8 +43,36 @@ const char* name_of(SourceDtype dtype);
 /// Whether tensors are codes with scales of their own in the file.
 constexpr bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
-/// How a weight is held in memory; the formats called double also quantise the absmax values.
-enum class StorageFormat : uint8_t { f32, bf16, f16, nf4, nf4_double, fp4, fp4_double, int8 };
+/// The blocks of a GGUF tensor; nothing where it has none.
+constexpr std::optional<GgmlType> ggml_of(SourceDtype dtype) {
+  if (dtype < SourceDtype::q8_0 || dtype > SourceDtype::iq4_xs) return std::nullopt;
+  return static_cast<GgmlType>(static_cast<int>(dtype) - static_cast<int>(SourceDtype::q8_0));
+}
+
+/// How a weight is held in memory; the formats called double also quantise the absmax values. The last ones, in the order
+/// of GgmlType, are the blocks of GGUF files.
+enum class StorageFormat : uint8_t {
+  f32,
+  bf16,
+  f16,
+  nf4,
+  nf4_double,
+  fp4,
+  fp4_double,
+  int8,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  iq4_nl,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_xs
+};
 const char* name_of(StorageFormat format);
 
 /// A stretch of a file.
@@ -72,8 +102,13 @@ struct TensorSource {
   float absmax_offset = 0;
 };
 
-/// Whether weights are held as codes with scales.
-constexpr bool is_quantized(StorageFormat format) { return format >= StorageFormat::nf4; }
+/// Whether weights are held as blocks of a GGUF file.
+constexpr bool is_blocks(StorageFormat format) { return format >= StorageFormat::q8_0; }
+constexpr GgmlType ggml_of(StorageFormat format) {
+  return static_cast<GgmlType>(static_cast<int>(format) - static_cast<int>(StorageFormat::q8_0));
+}
+/// Whether weights are held as codes with scales beside them.
+constexpr bool is_quantized(StorageFormat format) { return format >= StorageFormat::nf4 && !is_blocks(format); }
 /// Whether the absmax values are codes too.
 constexpr bool is_double(StorageFormat format) {
   return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
@@ -83,18 +118,19 @@ constexpr FourBit four_bit_of(StorageFormat format) {
   return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
 }
 
-/// Bytes that a weight of this shape takes: elements or codes (Category::weights).
+/// Bytes that a weight of this shape takes: elements, codes or blocks (Category::weights).
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
 /// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantised.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
 /// Where the bytes of a weight lie that is not in memory of its own, such as in a mapped file: weight_bytes at `elements`
-/// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes, for as long as `owner` lives.
+/// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes (blocks to any), for as long as `owner` lives.
 struct WeightBytes {
   const void* elements = nullptr;
   const void* constants = nullptr;
   float absmax_offset = 0;
   std::shared_ptr<const void> owner;
+  int64_t head_rows = 0;  // see WeightView
 };
 
 /// One weight, in memory of its own (exactly weight_bytes and constants_bytes, zero-initialised) or where it lies, which
@@ -132,6 +168,7 @@ class Weight {
   Block elements_;
   Block constants_;  // absmax; or nested_absmax followed by absmax_codes
   float absmax_offset_ = 0;
+  int64_t head_rows_ = 0;
 };
 
 struct LoadOptions {
@@ -146,12 +183,16 @@ struct LoadOptions {
 /// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size.
 /// Throws Error: "FILE_FORMAT" where the file is missing, shorter than the header said or holds values that codes cannot
 /// stand for (NaN, infinity), or where bytes and shape disagree; "UNSUPPORTED" for f16 storage of anything but an f16
-/// tensor (it would overflow or lose bits); "ABORTED"; "OUT_OF_MEMORY".
+/// tensor (it would overflow or lose bits), and for blocks of another format; "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
 /// The same for weights that are quantised in their file (nf4, fp4, int8 and the doubles), which stay as they are in the
 /// format of that name and are decoded for f32 and bf16.
 Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
+
+/// A tensor of blocks where it lies in its file, `mapped`: nothing is read, and the order of rows is left to the view.
+/// Throws Error("FILE_FORMAT") as load_weight, and "UNSUPPORTED" where `format` is not that of its blocks.
+Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped);
 
 /// A quantised weight as bitsandbytes stores it.
 struct PackedWeight {

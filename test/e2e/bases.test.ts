@@ -3,12 +3,12 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel, type Model, planModel } from '../../lib/index.js'
 import { listStrategies, strategyFrom } from '../../lib/strategies/index.js'
-import { type Quantization, quantizationFrom } from '../../lib/strategies/quantization.js'
+import { keep, type Quantization, quantizationFrom } from '../../lib/strategies/quantization.js'
 import { scratchFile, scratchFolder } from '../lib/files/scratch.js'
 import { chats, tinyModel } from './tiny-model.js'
 
 /** A model whose files have that dtype, or what its linears are quantised to. */
-const BASES: Record<string, { folder: string; quantization?: Quantization }> = {
+const BASES: Record<string, { folder: string; gguf?: true; quantization?: Quantization }> = {
   fp32: { folder: 'smollm2' },
   fp16: { folder: 'half' },
   bf16: { folder: 'tinyllama' },
@@ -18,6 +18,7 @@ const BASES: Record<string, { folder: string; quantization?: Quantization }> = {
       { folder: 'smollm2', quantization: quantizationFrom(name) as Quantization },
     ]),
   ),
+  gguf: { folder: 'smollm2', gguf: true, quantization: keep() },
 }
 const strategies = listStrategies()
 /** Where the defaults leave something open. */
@@ -36,13 +37,22 @@ test('all bases that strategies name are tried', () => {
   expect([...new Set(strategies.flatMap(({ bases }) => bases))].sort()).toEqual(Object.keys(BASES).sort())
 })
 
-describe.each(Object.entries(BASES))('over %s', (base, { folder, quantization }) => {
+/** The model as a file of Q8_0 blocks. */
+async function asGguf(folder: string): Promise<string> {
+  const path = join(scratchFolder(), 'model.gguf')
+  const model = await loadModel(folder, { precision: 'fp32' })
+  await model.export(path, { format: 'gguf', dtype: 'q8_0' })
+  await model.dispose()
+  return path
+}
+
+describe.each(Object.entries(BASES))('over %s', (base, { folder, gguf, quantization }) => {
   let path: string
   let model: Model
   let data: string
   const how = { precision: 'fp32', ...(quantization ? { quantization } : {}) } as const
   beforeAll(async () => {
-    path = tinyModel(folder)
+    path = gguf ? await asGguf(tinyModel(folder)) : tinyModel(folder)
     data = scratchFile('train.jsonl', chats(40))
     model = await loadModel(path, how)
   })

@@ -66,7 +66,7 @@ describe('loading', () => {
   test.each([
     [
       { quantization: 'int3' },
-      'loadModel(): quantization is "int3", expected none, nf4, fp4, int8 or {type: nf4, double_quant: true}.',
+      'loadModel(): quantization is "int3", expected none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}.',
     ],
     [{ precision: 'fp16' }, 'loadModel(): precision is "fp16", expected one of auto, fp32, bf16.'],
     [{ threads: 0 }, 'loadModel(): threads is 0, expected auto or a positive integer.'],

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { graphOf } from '../../lib/models/index.js'
-import { fp4, int8, nf4 } from '../../lib/strategies/quantization.js'
-import { type StorageChoice, storageFormats } from '../../lib/weights.js'
+import { fp4, int8, keep, nf4 } from '../../lib/strategies/quantization.js'
+import { chooseQuantization, type StorageChoice, storageFormats } from '../../lib/weights.js'
 import { tinyConfig } from './strategies/sites.js'
 
 const untied = graphOf({ ...tinyConfig, tie_word_embeddings: false })
@@ -40,4 +40,19 @@ describe('weights are held', () => {
     expect(formats('Q4_1')).toMatchObject({ linear: 'bf16', embedding: 'bf16' })
     expect(formats('Q4_1', { exact: true })).toMatchObject({ linear: 'f32', embedding: 'f32' })
   })
+
+  test('as they are in a GGUF file when blocks are kept, and what has no blocks as ever', () => {
+    const kept = { linear: 'q6_k', embedding: 'q6_k', head: 'q6_k', norm: 'f32' }
+    expect(formats('Q6_K', { quantization: keep() })).toEqual(kept)
+    expect(formats('F16', { quantization: keep() })).toMatchObject({ linear: 'f16', embedding: 'f16' })
+  })
+})
+
+test('keeping needs blocks to keep', () => {
+  const choose = (dtype: string) => chooseQuantization('some/model', untied, () => dtype, keep())
+  expect(choose('Q4_K')).toEqual({ type: 'keep' })
+  expect(() => choose('BF16')).toThrow(
+    'quantization is keep, which leaves the blocks of a GGUF file as they are, and some/model has none: its matrices are BF16. Take a .gguf file with quantised tensors, or nf4, which quantises here.',
+  )
+  expect(() => choose('NF4')).toThrow('are quantised already, as {type: nf4, double_quant: false}')
 })

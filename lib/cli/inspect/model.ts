@@ -1,6 +1,7 @@
 /** What is in a model folder or GGUF file, read from its headers: shape, tensors, tokenizer, and memory by format. */
 import { LowrankError, UnsupportedError } from '../../errors.js'
 import { type ModelFiles, openModelFiles } from '../../files/model-files.js'
+import { isBlockDtype } from '../../files/tensor-source.js'
 import { loadTokenizer } from '../../files/tokenizer.js'
 import { readTokenizerSource } from '../../files/tokenizer-source.js'
 import type { Graph } from '../../graph/graph.js'
@@ -10,7 +11,7 @@ import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { translated } from '../../native/errors.js'
 import { describeQuantization, QUANTIZATIONS } from '../../strategies/quantization.js'
-import { storageFormats, storedQuantization } from '../../weights.js'
+import { matrixDtypes, storageFormats, storedQuantization } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
@@ -83,7 +84,10 @@ function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number>
   const dtypeOf = (name: string) => tensors.get(name)?.dtype ?? 'F32'
   const smallest = { tokens: 1, sequences: 1, headRows: 1, precision } as const
   const stored = storedQuantization(graph, dtypeOf)
-  const sizes = (stored === undefined ? QUANTIZATIONS : [stored]).map((quantization) => {
+  const possible = QUANTIZATIONS.filter(
+    ({ type }) => type !== 'keep' || matrixDtypes(graph, dtypeOf).some(isBlockDtype),
+  )
+  const sizes = (stored === undefined ? possible : [stored]).map((quantization) => {
     const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact: false })
     const { rows } = translated(() =>
       addon().plan(graph, formats, [], { evaluate: { mode: 'evaluate', ...smallest } }),

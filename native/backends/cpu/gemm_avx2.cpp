@@ -31,6 +31,8 @@ inline constexpr int kFp32PanelVectors = 1;
 
 #include "backends/cpu/gemm_weights.inl"
 
+#include "backends/cpu/gemm_decoded.inl"
+
 #include "backends/cpu/gemm_driver.inl"
 
 #include "backends/cpu/gemm_f32.inl"

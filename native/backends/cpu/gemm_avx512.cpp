@@ -36,6 +36,8 @@ inline constexpr int kFp32PanelVectors = 4;
 
 #include "backends/cpu/gemm_weights.inl"
 
+#include "backends/cpu/gemm_decoded.inl"
+
 #include "backends/cpu/gemm_driver.inl"
 
 #include "backends/cpu/gemm_f32.inl"

@@ -32,6 +32,8 @@ namespace {
 
 #include "backends/cpu/gemm_weights.inl"
 
+#include "backends/cpu/gemm_decoded.inl"
+
 #include "backends/cpu/gemm_driver.inl"
 
 #include "backends/cpu/gemm_bf16.inl"

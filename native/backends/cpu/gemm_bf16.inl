@@ -66,10 +66,11 @@ struct Bf16Panels {
       case WeightFormat::int8:
         return transpose_dense<WeightFormat::int8>(w, row, valid, piece.begin, piece.count, piece.padded, slot);
       case WeightFormat::four_bit:
+      case WeightFormat::ggml:
         break;
     }
-    if (whole_blocks(w)) return transpose_codes(w, row, valid, piece, slot);
-    float rows[kVector][kDecoded];
+    if (whole_codes(w)) return transpose_codes(w, row, valid, piece, slot);
+    alignas(64) float rows[kVector][kDecoded];
     for (int64_t k = 0; k < piece.count; k += kDecoded) {
       const int64_t count = std::min(kDecoded, piece.count - k), padded = std::min(kDecoded, piece.padded - k);
       decode_rows(w, row, valid, piece.begin + k, count, rows);
@@ -146,10 +147,11 @@ struct Bf16Panels {
         copy_dense<WeightFormat::int8>(w, piece.begin, piece.count, column, valid, slots, 0);
         break;
       case WeightFormat::four_bit:
-        if (whole_blocks(w)) {
+      case WeightFormat::ggml:
+        if (whole_codes(w)) {
           copy_codes(w, column, valid, piece, slots);
         } else {
-          float rows[kVector][kDecoded];
+          alignas(64) float rows[kVector][kDecoded];
           for (int64_t k = 0; k < piece.count; k += kVector) {
             const int64_t count = std::min<int64_t>(kVector, piece.count - k);
             decode_rows(w, piece.begin + k, count, column, valid, rows);

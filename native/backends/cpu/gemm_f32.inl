@@ -47,10 +47,11 @@ struct Fp32 {
       case WeightFormat::int8:
         return transpose_dense<WeightFormat::int8>(w, row, valid, piece.begin, piece.count, slot);
       case WeightFormat::four_bit:
+      case WeightFormat::ggml:
         break;
     }
-    if (whole_blocks(w)) return transpose_codes(w, row, valid, piece, slot);
-    float rows[kVector][kDecoded];
+    if (whole_codes(w)) return transpose_codes(w, row, valid, piece, slot);
+    alignas(64) float rows[kVector][kDecoded];
     for (int64_t k = 0; k < piece.count; k += kDecoded) {
       const int64_t count = std::min(kDecoded, piece.count - k);
       decode_rows(w, row, valid, piece.begin + k, count, rows);
@@ -124,10 +125,11 @@ struct Fp32 {
       case WeightFormat::int8:
         return copy_dense<WeightFormat::int8>(w, piece.begin, piece.count, column, valid, slots, 0);
       case WeightFormat::four_bit:
+      case WeightFormat::ggml:
         break;
     }
-    if (whole_blocks(w)) return copy_codes(w, column, valid, piece, slots);
-    float rows[kVector][kDecoded];
+    if (whole_codes(w)) return copy_codes(w, column, valid, piece, slots);
+    alignas(64) float rows[kVector][kDecoded];
     for (int64_t k = 0; k < piece.count; k += kVector) {
       const int64_t count = std::min<int64_t>(kVector, piece.count - k);
       decode_rows(w, piece.begin + k, count, column, valid, rows);

@@ -72,8 +72,7 @@ inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   std::memcpy(p, all, static_cast<size_t>(count) * sizeof(uint16_t));
 }
 
-inline Vec load_i8(const int8_t* p) {
-  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+inline Vec from_i8(__m128i codes) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8)))};
 }

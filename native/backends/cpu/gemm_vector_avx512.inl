@@ -48,9 +48,7 @@ inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   _mm256_mask_storeu_epi16(p, first_mask(count), narrow_bf16(v));
 }
 
-inline Vec load_i8(const int8_t* p) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
+inline Vec from_i8(__m128i codes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)); }
 
 // Sixteen 4-bit codes, one in the low (shift 0) or high (shift 4) nibble of each byte, to their values. The permutation
 // ignores all index bits above the fourth.

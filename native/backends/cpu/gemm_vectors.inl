@@ -25,7 +25,7 @@ inline void add_dense_row(const WeightView& w, int64_t row, RowProducts<kRows>& 
 
 template <int kRows>
 inline void add_code_row(const WeightView& w, int64_t row, RowProducts<kRows>& out) {
-  if (!whole_blocks(w)) {
+  if (!whole_codes(w)) {
     float decoded[kDecoded];
     for (int64_t k = 0; k < w.cols; k += kDecoded) {
       const int64_t count = std::min(kDecoded, w.cols - k);
@@ -49,6 +49,17 @@ inline void add_code_row(const WeightView& w, int64_t row, RowProducts<kRows>& o
     out.template add_weights<0>(mul(code_quarter<2>(table, codes), scale), k + 2 * kVector);
     out.template add_weights<1>(mul(code_quarter<3>(table, codes), scale), k + 3 * kVector);
   }
+}
+
+template <int kRows>
+inline void add_block_row(const WeightView& w, int64_t row, RowProducts<kRows>& out) {
+  const uint8_t* const blocks = w.block_row(row);
+  with_type(w.ggml, [&](auto type) {
+    for_parts<decltype(type)::type>(blocks, 0, w.cols, [&](int64_t k, const Vec(&values)[2]) {
+      out.template add_weights<0>(values[0], k);
+      out.template add_weights<1>(values[1], k + kVector);
+    });
+  });
 }
 
 template <int kRows>
@@ -80,6 +91,9 @@ void multiply_few(int64_t begin, int64_t end, std::span<const Segment> segments,
             break;
           case WeightFormat::four_bit:
             add_code_row(segment.w, first + j, products);
+            break;
+          case WeightFormat::ggml:
+            add_block_row(segment.w, first + j, products);
             break;
         }
         const int64_t padded = (segment.w.cols + kVector - 1) / kVector * kVector;

@@ -1,19 +1,22 @@
-// Reading stored weights: sixteen values of a dense row, the codes of a quantised block, and the way out for shapes whose
-// blocks cross rows.
+// Reading stored weights: sixteen values of a dense row, and the codes of a quantised block.
 
 inline constexpr int kVector = 16;
 
+inline __m128i bytes_at(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
 // Asks for columns [column, column + columns) of some rows to be brought into the second-level cache.
 inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns) {
-  const bool quantised = w.format == WeightFormat::four_bit;
+  const bool blocks = w.format == WeightFormat::ggml, quantised = w.format == WeightFormat::four_bit;
   const int64_t ld = quantised ? w.cols : w.ld;
   const int64_t bits = quantised                         ? 4
                        : w.format == WeightFormat::int8 ? 8
                        : w.format == WeightFormat::f32  ? 32
                                                         : 16;
+  const int64_t bytes = blocks ? layout_of(w.ggml).row_bytes(columns) : columns * bits / 8;
   for (int64_t i = row; i < row + rows; ++i) {
-    const char* first = static_cast<const char*>(w.data) + (i * ld + column) * bits / 8;
-    for (int64_t byte = 0; byte < columns * bits / 8; byte += 64) _mm_prefetch(first + byte, _MM_HINT_T1);
+    const auto* first = blocks ? w.block_row(i) + layout_of(w.ggml).row_bytes(column)
+                               : static_cast<const uint8_t*>(w.data) + (i * ld + column) * bits / 8;
+    for (int64_t byte = 0; byte < bytes; byte += 64) _mm_prefetch(reinterpret_cast<const char*>(first + byte), _MM_HINT_T1);
   }
 }
 
@@ -29,7 +32,7 @@ inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t 
     int8_t first[kVector] = {};
     if (count < kVector) std::memcpy(first, p, static_cast<size_t>(count));
     // In the order of the reference decoder, so that rounding is the same.
-    return mul(mul(load_i8(count >= kVector ? p : first), broadcast(w.absmax[row])), broadcast(kInt8Step));
+    return mul(mul(from_i8(bytes_at(count >= kVector ? p : first)), broadcast(w.absmax[row])), broadcast(kInt8Step));
   } else {
     const uint16_t* p = static_cast<const uint16_t*>(w.data) + index;
     if constexpr (kFormat == WeightFormat::bf16) return count >= kVector ? load_bf16(p) : load_bf16_first(p, count);
@@ -42,23 +45,13 @@ inline const uint8_t* block_codes(const WeightView& w, int64_t block) {
   return static_cast<const uint8_t*>(w.data) + block * (kCodeBlock / 2);
 }
 
-inline bool whole_blocks(const WeightView& w) { return w.cols % kCodeBlock == 0; }
+// Whether a weight is of such rows.
+inline bool whole_codes(const WeightView& w) {
+  return w.format == WeightFormat::four_bit && w.cols % kCodeBlock == 0;
+}
 
 // Quarter q of a block: elements 16 q .. 16 q + 15.
 template <int kQuarter>
 inline Vec code_quarter(CodeTable table, const uint8_t* codes) {
   return code_values<(kQuarter / 2) * 4>(table, codes + (kQuarter % 2) * kVector);
-}
-
-// A view of rows decoded beforehand by the reference decoder: how odd shapes of block formats are read.
-constexpr int64_t kDecoded = 64;
-inline void decode_rows(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                        float (&out)[kVector][kDecoded]) {
-  for (int64_t i = 0; i < rows; ++i) decode_row(w, row + i, column, columns, out[i]);
-}
-inline WeightView decoded_view(const float (&rows)[kVector][kDecoded]) {
-  WeightView view;
-  view.data = rows;
-  view.ld = kDecoded;
-  return view;
 }

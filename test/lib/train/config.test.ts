@@ -105,7 +105,7 @@ describe('a config file', () => {
     ['packing: 1', 'packing is 1, expected true or false.'],
     [
       'quantization: int3',
-      'quantization is "int3", expected none, nf4, fp4, int8 or {type: nf4, double_quant: true}.',
+      'quantization is "int3", expected none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}.',
     ],
     ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
     [

@@ -2,6 +2,7 @@
 // (test/parity/ggml, made by make_ggml.py): random codes, scales from the smallest half to the largest.
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,61 @@ TEST("rows of blocks that are stored in rotary pairs come back in order") {
       CHECK(std::memcmp(static_cast<float*>(weight.data()) + place[row] * cols, stored.data() + row * cols, cols * 4) ==
             0);
   }
+}
+
+TEST("blocks that stay in their file decode to what loading gives, and take no memory") {
+  Pool pool(2);
+  const auto file = std::make_shared<const os::MappedFile>(golden().path());
+  const int64_t before = allocated_bytes(Category::weights);
+  for (const auto& [name, dtype] : kTypes) {
+    for (const int64_t heads : {0, 2}) {
+      TensorSource source = source_of(name, dtype);
+      source.permuted_heads = heads;
+      const auto format = static_cast<StorageFormat>(static_cast<int>(StorageFormat::q8_0) +
+                                                     static_cast<int>(*ggml_of(dtype)));
+      const Weight kept = map_weight(source, format, file);
+      CHECK_EQ(allocated_bytes(Category::weights), before);
+      CHECK_EQ(weight_bytes(format, kept.rows(), kept.cols()), source.bytes);
+      CHECK_EQ(std::string(name_of(format)), std::string(name_of(dtype)));
+      const Weight loaded = load_weight(pool, source, StorageFormat::f32);
+      // Read into memory, the same blocks have their rows in order.
+      const Weight copied = load_weight(pool, source, format);
+      CHECK_EQ(copied.view().head_rows, int64_t{0});
+      std::vector<float> row(static_cast<size_t>(source.cols));
+      for (int64_t r = 0; r < source.rows; ++r) {
+        const float* const expected = static_cast<const float*>(loaded.data()) + r * source.cols;
+        decode_row(kept.view(), r, 0, source.cols, row.data());
+        CHECK(same_bits(row, expected));
+        decode_row(copied.view(), r, 0, source.cols, row.data());
+        CHECK(same_bits(row, expected));
+        // From the middle of a block, too.
+        decode_row(kept.view(), r, 17, 3, row.data());
+        CHECK(std::memcmp(row.data(), expected + 17, 3 * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+TEST("only blocks of the file's own type can stay, and all of them must be in the file") {
+  const auto file = std::make_shared<const os::MappedFile>(golden().path());
+  const auto refused = [&](const TensorSource& source, StorageFormat format) {
+    try {
+      map_weight(source, format, file);
+      return std::string("mapped");
+    } catch (const Error& error) {
+      return std::string(error.code());
+    }
+  };
+  const TensorSource good = source_of("Q4_K", SourceDtype::q4_k);
+  CHECK_EQ(refused(good, StorageFormat::q4_k), std::string("mapped"));
+  CHECK_EQ(refused(good, StorageFormat::q5_k), std::string("UNSUPPORTED"));
+  CHECK_EQ(refused(good, StorageFormat::nf4), std::string("UNSUPPORTED"));
+  TensorSource truncated = good;
+  truncated.offset = file->bytes() - 1;
+  CHECK_EQ(refused(truncated, StorageFormat::q4_k), std::string("FILE_FORMAT"));
+  TensorSource odd = good;
+  odd.permuted_heads = 5;
+  CHECK_EQ(refused(odd, StorageFormat::q4_k), std::string("FILE_FORMAT"));
 }
 
 TEST("rows that are no whole blocks, and sizes that do not fit the shape, are refused") {

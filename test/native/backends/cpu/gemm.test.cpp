@@ -8,6 +8,7 @@
 #include "backends/cpu/kernels.h"
 #include "check.h"
 #include "core/memory.h"
+#include "quant/blocks.h"
 
 namespace {
 
@@ -55,6 +56,16 @@ struct Weight {
   std::vector<float> f32, absmax, nested;
   std::vector<uint16_t> half;
   std::vector<uint8_t> codes, scale_codes;
+
+  Weight(GgmlType type, int64_t rows, int64_t cols, int64_t head_rows = 0) {
+    view.format = WeightFormat::ggml;
+    view.ggml = type;
+    view.rows = rows;
+    view.cols = view.ld = cols;
+    view.head_rows = head_rows;
+    codes = lowrank::test::random_blocks(type, rows * cols, generator());
+    view.data = codes.data();
+  }
 
   Weight(WeightFormat format, int64_t rows, int64_t cols, bool nested_scales = false) {
     view.format = format;
@@ -282,6 +293,83 @@ TEST("long reductions are summed block by block, whatever the type of the output
     check_product(level, transposed, precision, WeightFormat::bf16, DType::f32, DType::bf16, {9, 48, {9000, 16}}, pool);
     check_product(level, transposed, precision, WeightFormat::four_bit, DType::bf16, DType::f32, {17, 64, {4096, 64}}, pool);
     check_product(level, transposed, precision, WeightFormat::four_bit, DType::f32, DType::bf16, {17, 64, {4160}}, pool);
+  });
+}
+
+constexpr GgmlType kBlockTypes[] = {GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0,
+                                    GgmlType::q5_1, GgmlType::iq4_nl, GgmlType::q2_k, GgmlType::q3_k,
+                                    GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k, GgmlType::iq4_xs};
+
+/// y of one product of x with a weight of GGML blocks.
+std::vector<float> product_of(Level level, bool transposed, Precision precision, Pool& pool, int64_t m, const Operand& x,
+                              const WeightView& w) {
+  const int64_t n = transposed ? w.rows : w.cols, reductions[] = {transposed ? w.cols : w.rows};
+  const Segment segment{x, w};
+  std::vector<float> y(static_cast<size_t>(m * n));
+  const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
+  const GemmKernels& gemm = kernels(level).gemm;
+  (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
+                                             {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+  return y;
+}
+
+TEST("every level decodes GGML blocks to the bit, in both directions") {
+  Pool pool(2);
+  for (Level level : kLevels) {
+    if (!available(level)) continue;
+    for (GgmlType type : kBlockTypes) {
+      const int64_t block = layout_of(type).elements, cols = block * (block == 32 ? 9 : 2), rows = 48;
+      for (int64_t head_rows : {0, 16}) {
+        const Weight w(type, rows, cols, head_rows);
+        std::vector<float> all(static_cast<size_t>(rows * cols)), turned = all;
+        for (int64_t r = 0; r < rows; ++r) decode_row(w.view, r, 0, cols, all.data() + r * cols);
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t c = 0; c < cols; ++c) turned[c * rows + r] = all[r * cols + c];
+        // A product with the unit matrix is the matrix; with few rows of it, some of its rows.
+        for (const bool transposed : {true, false}) {
+          const int64_t k = transposed ? cols : rows;
+          std::vector<float> unit(static_cast<size_t>(k * k));
+          for (int64_t i = 0; i < k; ++i) unit[i * k + i] = 1;
+          const std::vector<float>& expected = transposed ? turned : all;
+          for (int64_t m : {int64_t{1}, int64_t{3}, k}) {
+            const auto y = product_of(level, transposed, Precision::f32, pool, m, {unit.data(), DType::f32, k}, w.view);
+            if (std::equal(y.begin(), y.end(), expected.begin())) continue;
+            lowrank::test::report(__FILE__, __LINE__, std::string(name_of(level)) + " decodes " + layout_of(type).name +
+                                                          (transposed ? " of nt" : " of nn") + " otherwise, m " +
+                                                          lowrank::test::show(m));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST("products with GGML blocks agree with sums in double at every level, type, precision and shape") {
+  Pool pool(2);
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    for (GgmlType type : kBlockTypes) {
+      const int64_t block = layout_of(type).elements;
+      for (int64_t m : {1, 4, 5, 33, 70}) {
+        for (int64_t rows : {1, 17, 64, 100}) {
+          for (int64_t blocks : {1, 3, 5}) {
+            const Weight w(type, rows, blocks * block);
+            const int64_t k = transposed ? w.view.cols : rows, n = transposed ? rows : w.view.cols;
+            const Activations x(m % 2 == 0 ? DType::f32 : DType::bf16, m, k);
+            std::vector<Activations> xs{x};
+            std::vector<Weight> ws{w};
+            xs[0].view.data = xs[0].view.dtype == DType::f32 ? static_cast<const void*>(xs[0].f32.data()) : xs[0].bf16.data();
+            ws[0].view.data = ws[0].codes.data();
+            const auto y = product_of(level, transposed, precision, pool, m, xs[0].view, ws[0].view);
+            const double error = expected_product(transposed, m, n, xs, ws).error_of(y);
+            if (error <= tolerance(level, precision, DType::f32, m * n)) continue;
+            lowrank::test::report(__FILE__, __LINE__,
+                                  describe(level, transposed, precision, WeightFormat::ggml, x.view.dtype, DType::f32,
+                                           {m, n, {k}}) +
+                                      " " + layout_of(type).name + ": relative error " + lowrank::test::show(error));
+          }
+        }
+      }
+    }
   });
 }
 
