@@ -2,7 +2,7 @@
 //
 //   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/gemm_bench.cpp native/backends/cpu/*.cpp
 //       native/core/{pool,memory}.cpp native/quant/*.cpp -lpthread -o /tmp/gemm_bench && /tmp/gemm_bench
-//   gemm_bench [--level NAME]... [--format nf4|bf16|f32] [--rank R] [--threads N] [--rounds N] [--quick]
+//   gemm_bench [--level NAME]... [--format four_bit|bf16|f16|f32|q4_0|q4_k|...] [--rank R] [--threads N] [--rounds N] [--quick]
 //
 // Weights are fresh memory for every call, as in a training step, where each layer has its own. The best of several
 // rounds is printed: other processes only ever make a kernel slower. One thread is timed by its CPU time, which leaves
@@ -122,9 +122,10 @@ struct Layers {
   std::vector<WeightView> views;
   Block data, scales;
 
-  Layers(WeightFormat format, int64_t rows, int64_t cols) {
+  Layers(WeightFormat format, GgmlType ggml, int64_t rows, int64_t cols) {
     const int64_t blocks = rows * cols / kCodeBlock;
     const int64_t bytes = format == WeightFormat::four_bit   ? blocks * kCodeBlock / 2
+                          : format == WeightFormat::ggml ? rows * layout_of(ggml).row_bytes(cols)
                           : format == WeightFormat::f32 ? rows * cols * 4
                                                         : rows * cols * 2;
     const int64_t count = std::clamp<int64_t>((int64_t{24} << 20) / bytes, 1, 64);
@@ -133,13 +134,15 @@ struct Layers {
     uint32_t random = 1;
     for (int64_t i = 0; i < bytes * count; ++i) {
       random = random * 1664525u + 1013904223u;
-      // Any byte is four bits twice; for floats the upper byte of each 16-bit half is kept near one.
+      // Any byte is four bits twice; for floats the upper byte of each 16-bit half is kept near one, and so are the scales
+      // of blocks, wherever they lie.
       data.data<uint8_t>()[i] = static_cast<uint8_t>(format == WeightFormat::four_bit || i % 2 == 0 ? random >> 24 : 0x3f);
     }
     std::fill_n(scales.data<float>(), blocks * count, 0.02f);
     for (int64_t i = 0; i < count; ++i) {
       WeightView view;
       view.format = format;
+      view.ggml = ggml;
       view.rows = rows;
       view.cols = cols;
       view.ld = cols;
@@ -171,6 +174,10 @@ struct Shape {
 struct Options {
   std::vector<Level> levels;
   WeightFormat format = WeightFormat::four_bit;
+  GgmlType ggml = GgmlType::q8_0;
+  const char* format_name() const {
+    return format == WeightFormat::ggml ? layout_of(ggml).name : lowrank::name_of(format);
+  }
   int threads = usable_cores();
   int rounds = 9;
   int64_t rank = 16;
@@ -201,6 +208,11 @@ Options parse(int argc, char** argv) {
       for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::four_bit}) {
         if (value == lowrank::name_of(format)) options.format = format;
       }
+      for (int type = 0; type < kGgmlTypes; ++type) {
+        if (value != kGgmlLayouts[type].name) continue;
+        options.format = WeightFormat::ggml;
+        options.ggml = static_cast<GgmlType>(type);
+      }
     } else {
       std::fprintf(stderr, "gemm_bench: unknown flag %s\n", flag.c_str());
       std::exit(2);
@@ -219,15 +231,16 @@ void measure(const Options& options, Level level, Precision precision, Pool& poo
   const double ceiling = peak(level, precision, pool, options.rounds);
   const char* precision_name = precision == Precision::f32 ? "f32" : "bf16";
   std::printf("\n%s %s, %d threads, weights %s: peak %.0f GFLOP/s\n", name_of(level), precision_name, pool.threads(),
-              lowrank::name_of(options.format), ceiling / 1e9);
+              options.format_name(), ceiling / 1e9);
   std::printf("%18s %6s %20s %20s %20s\n", "N x K", "M", "y = x W^T", "dx = dy W",
               ("dA (r = " + std::to_string(options.rank) + ")").c_str());
   const DType type = precision == Precision::f32 ? DType::f32 : DType::bf16;
   std::vector<Shape> shapes = {{576, 576}, {192, 576}, {1536, 576}, {576, 1536}, {49152, 576}, {2048, 2048}, {4096, 4096}};
-  if (options.quick) shapes = {{576, 576}, {1536, 576}, {576, 1536}};
+  if (options.quick) shapes = {{576, 576}, {1536, 576}, {576, 1536}, {2048, 2048}};
   for (const Shape& shape : shapes) {
     const bool head = shape.n > 10000;
-    const Layers layers(head ? WeightFormat::bf16 : options.format, shape.n, shape.k);
+    if (options.format == WeightFormat::ggml && shape.k % layout_of(options.ggml).elements != 0) continue;
+    const Layers layers(head ? WeightFormat::bf16 : options.format, options.ggml, shape.n, shape.k);
     for (int64_t m : head ? std::vector<int64_t>{128, 256} : std::vector<int64_t>{128, 512, 2048}) {
       const Block x(Category::activations, m * shape.k * size_of(type)), y(Category::activations, m * shape.n * 4);
       const Block dy(Category::activations, m * shape.n * size_of(type)), dx(Category::activations, m * shape.k * 4);
