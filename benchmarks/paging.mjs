@@ -1,0 +1,80 @@
+// The time of a training step whose optimiser state is paged, as a ratio to the same step with its state in memory.
+//
+//   npm run build && node benchmarks/paging.mjs MODEL [--quantization nf4] [--rank 64] [--tokens 512] [--share 0.25]
+//     [--rounds 5]
+//
+// MODEL is a folder or a .gguf file. `--share` is what may stay in memory of the state of LoRA on all linears; the rest lies
+// in a file. A round trains three steps each way and takes the mean of the last two; the ratio is the median over the rounds.
+import { parseArgs } from 'node:util'
+import { loadModel, lora, pagedAdamW } from '../dist/esm/index.js'
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quantization: { type: 'string', default: 'nf4' },
+    rank: { type: 'string', default: '64' },
+    tokens: { type: 'string', default: '512' },
+    share: { type: 'string', default: '0.25' },
+    rounds: { type: 'string', default: '5' },
+  },
+})
+if (positionals.length !== 1) throw new Error('name one model: node benchmarks/paging.mjs MODEL')
+const tokens = Number(options.tokens)
+const model = await loadModel(positionals[0], { quantization: options.quantization })
+const strategy = lora({
+  r: Number(options.rank),
+  loraAlpha: Number(options.rank),
+  targetModules: 'all-linear',
+})
+const rows = Array.from({ length: 3 }, (_, i) => ({
+  text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
+}))
+
+const cpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
+/** Seconds of a step, and the bytes of its optimiser state. */
+async function stepWith(optimizer) {
+  const adapter = await model.attach(strategy)
+  try {
+    const run = adapter.train(rows, {
+      ...{ optimizer, maxSteps: 3, maxSeqLength: tokens, perDeviceTrainBatchSize: 1, warmupRatio: 0 },
+    })
+    const wall = []
+    const cpu = []
+    let before = cpuSeconds()
+    for await (const { tokensPerSecond, tokens: count } of run) {
+      const now = cpuSeconds()
+      wall.push(count / tokensPerSecond)
+      cpu.push(now - before)
+      before = now
+    }
+    const last = (all) => (all.at(-1) + all.at(-2)) / 2
+    return { wall: last(wall), cpu: last(cpu), state: run.memory.bytes('optimizer') }
+  } finally {
+    await adapter.detach()
+  }
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
+const { state } = await stepWith('adamw')
+const resident = `${Math.max(1, Math.floor((Number(options.share) * state) / 2 ** 20))}MiB`
+const ratios = { wall: [], cpu: [] }
+const steps = []
+for (let round = 0; round < Number(options.rounds); round++) {
+  const plain = await stepWith('adamw')
+  const paged = await stepWith(pagedAdamW({ resident }))
+  steps.push(plain.wall)
+  for (const clock of ['wall', 'cpu']) ratios[clock].push(paged[clock] / plain[clock])
+}
+await model.dispose()
+const spread = (all) =>
+  `${median(all).toFixed(2)} x (${Math.min(...all).toFixed(2)} to ${Math.max(...all).toFixed(2)})`
+console.log(
+  [
+    `state ${Math.round(state / 2 ** 20)} MiB, of which ${resident} in memory; ${median(steps).toFixed(2)} s a step of ${tokens} tokens unpaged`,
+    `paged: ${spread(ratios.wall)}, CPU time ${spread(ratios.cpu)}`,
+  ].join('\n'),
+)
