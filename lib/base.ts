@@ -9,6 +9,7 @@ import type {
   NativeAdapter,
   NativeModel,
   NativeSession,
+  OptimizerState,
   PlanOptions,
   Precision,
   StorageFormat,
@@ -63,6 +64,8 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
+  /** What its optimiser keeps since its last training began; null before one. */
+  optimizer: OptimizerState | null
   /** Content hash of the model's files that it was trained on, where its folder says so. */
   trainedOn: string | null
   /** What private trainings of it have spent; empty once it was trained in the open. */

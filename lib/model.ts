@@ -18,7 +18,7 @@ import type { Graph } from './graph/graph.js'
 import { holdWeights } from './held-weights.js'
 import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
-import { addon, type PlanOptions, type Precision } from './native/addon.js'
+import { addon, type OptimizerState, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime, Turns } from './native/handles.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
@@ -104,6 +104,9 @@ export interface LoadOptions extends HubOptions {
   /** Called after every tensor. */
   onProgress?: (progress: LoadProgress) => void
 }
+
+/** Of an adapter that was not trained yet. */
+const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
 
 const loadSchema = z.strictObject({
   quantization: quantizationSchema.optional(),
@@ -317,6 +320,7 @@ export class Model {
     const adapters = this.adapters.map(({ state }) => ({
       spec: state.description.spec,
       trainable: state.trainable,
+      state: state.optimizer ?? NO_STATE,
     }))
     return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, {}, undefined, paged)))
   }
@@ -639,7 +643,7 @@ function createAdapter(
   },
 ): AdapterState {
   const native = addon().createAdapter(description.spec, { trainable: about.trainable })
-  return { description, ...about, native, version: 0, turns: new Turns() }
+  return { description, ...about, optimizer: null, native, version: 0, turns: new Turns() }
 }
 
 function setThreads(threads: number | 'auto'): void {

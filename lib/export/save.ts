@@ -244,7 +244,7 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
     native.dispose()
     throw error
   }
-  const about = { trainable: false, trainedOn: null, privacy: [], version: 0 }
+  const about = { trainable: false, optimizer: null, trainedOn: null, privacy: [], version: 0 }
   const state = { description, native, ...about, turns: new Turns() }
   return {
     subject: { base, adapters: [{ state, weight: 1, rank: null }] },

@@ -206,6 +206,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return use(async () => {
       adapter.version++
       translated(() => adapter.native.restart(state))
+      adapter.optimizer = state
       if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
       return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
