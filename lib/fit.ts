@@ -1,27 +1,62 @@
 /**
  * Settings with which a run fits into so much memory. Each optimiser step sees the same sequences whatever is chosen: what
- * a smaller micro-batch leaves over, gradient accumulation makes up for.
+ * a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, the optimiser's state and
+ * a frozen base may lie on the disk, and state may take 8 bits.
  */
 import type { MemoryReport } from './memory.js'
-import { openPlanner, type PlanModelOptions, type Planner } from './plan.js'
+import { once } from './once.js'
+import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
+import { rulesOf } from './strategies/index.js'
+import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from './train/optimizers.js'
 
 /** One way to run. */
 export interface FitChoice {
   perDeviceTrainBatchSize: number
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
+  /** Where other than asked for. */
+  optimizer?: Optimizer
+  /** Where other than asked for. */
+  pagedWeights?: true | string
   memory: MemoryReport
   /** Of an optimiser step's products with base weights. */
   multiplyAdds: number
+  /** Of paged state: bytes that an optimiser step reads and writes. */
+  stateBytesMoved: number
+  /** Of a paged base: bytes that a micro-batch of training reads. */
+  baseBytesRead: number
 }
 
 /** What was found. */
 export interface Fit extends Pick<Planner, 'quantization'> {
-  /** Those that fit, by their multiply-adds; of equal ones the largest micro-batch comes first. */
+  /**
+   * What fits; of each micro-batch, with and without checkpointing, no way to hold state and base that does all that
+   * another does which fits, and more. First those that change nothing, by their multiply-adds; of equal ones the largest
+   * micro-batch comes first.
+   */
   choices: FitChoice[]
-  /** The one that takes least, whether it fits or not. */
-  least: FitChoice
+  /** Where nothing fits, what takes least. */
+  least?: FitChoice
 }
+
+type FitOptions = PlanModelOptions & { gradientAccumulationSteps: number; perDeviceTrainBatchSize: number }
+
+/** What may be otherwise than asked for. */
+type Change = 'pagedState' | 'pagedBase' | 'eightBitState'
+
+/** Ways to hold state and base. First those with the numbers of what was asked for, then those that round otherwise. */
+const WAYS: readonly (readonly Change[])[] = [
+  [],
+  ['pagedState'],
+  ['pagedBase'],
+  ['eightBitState'],
+  ['pagedState', 'pagedBase'],
+  ['pagedState', 'eightBitState'],
+  ['eightBitState', 'pagedBase'],
+  ['pagedState', 'eightBitState', 'pagedBase'],
+]
+
+const MEBIBYTE = 1 << 20
 
 /**
  * Plans every micro-batch that divides the sequences of an optimiser step, with activations kept and recomputed.
@@ -30,37 +65,124 @@ export interface Fit extends Pick<Planner, 'quantization'> {
  */
 export async function fitRun(
   name: string,
-  {
-    gradientAccumulationSteps,
-    perDeviceTrainBatchSize,
-    ...options
-  }: PlanModelOptions & { gradientAccumulationSteps: number; perDeviceTrainBatchSize: number },
+  { gradientAccumulationSteps, perDeviceTrainBatchSize, ...options }: FitOptions,
   budget: number,
 ): Promise<Fit> {
   const planner = await openPlanner(name, options)
+  const { quantization } = planner
+  const ways = waysOf(planner, options)
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
-  const all = divisors(sequences).flatMap((batch) =>
-    [false, true].map((recompute) => choiceOf(planner, batch, sequences / batch, recompute)),
+  const shapes = divisors(sequences).flatMap((batch) =>
+    [false, true].map((recompute) => {
+      const shape = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
+      return { ...shape, gradientAccumulationSteps: sequences / batch, memory: planner.plan(shape) }
+    }),
   )
-  const choices = all
-    .filter(({ memory }) => memory.peakBytes <= budget)
-    .sort((a, b) => a.multiplyAdds - b.multiplyAdds || b.perDeviceTrainBatchSize - a.perDeviceTrainBatchSize)
-  const least = all.reduce((found, one) => (one.memory.peakBytes < found.memory.peakBytes ? one : found))
-  return { quantization: planner.quantization, choices, least }
+  const found = shapes.flatMap((shape) => {
+    const spareOf = (way: Way) => budget + way.saves() - shape.memory.peakBytes
+    const fitting: Way[] = []
+    for (const way of ways) {
+      const needless = fitting.some(({ has }) => has.every((change) => way.has.includes(change)))
+      if (!needless && spareOf(way) >= 0) fitting.push(way)
+    }
+    return fitting.map((way) => ({
+      place: ways.indexOf(way),
+      choice: choiceOf(planner, shape, way.changes(spareOf(way)), options.evaluates),
+    }))
+  })
+  if (found.length > 0) {
+    const order = found.sort(
+      (a, b) =>
+        a.place - b.place ||
+        a.choice.multiplyAdds - b.choice.multiplyAdds ||
+        b.choice.perDeviceTrainBatchSize - a.choice.perDeviceTrainBatchSize,
+    )
+    return { quantization, choices: order.map(({ choice }) => choice) }
+  }
+  const shape = shapes.reduce((least, one) => (one.memory.peakBytes < least.memory.peakBytes ? one : least))
+  const way = ways.reduce((most, one) => (one.saves() > most.saves() ? one : most))
+  return { quantization, choices: [], least: choiceOf(planner, shape, way.changes(0), options.evaluates) }
 }
 
-function choiceOf(planner: Planner, batch: number, steps: number, recompute: boolean): FitChoice {
-  const shape = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
-  const memory = planner.plan(shape)
-  // The steps of training alone: an evaluation's would not say what training costs.
-  const { timeline } = planner.plan({ ...shape, evaluates: false })
-  return {
-    perDeviceTrainBatchSize: batch,
-    gradientAccumulationSteps: steps,
-    gradientCheckpointing: recompute,
-    memory,
-    multiplyAdds: steps * timeline.reduce((sum, { multiplyAdds }) => sum + multiplyAdds, 0),
+type Shape = Pick<
+  FitChoice,
+  'perDeviceTrainBatchSize' | 'gradientAccumulationSteps' | 'gradientCheckpointing' | 'memory'
+>
+
+type Changes = Pick<FitChoice, 'optimizer' | 'pagedWeights'>
+
+interface Way {
+  has: readonly Change[]
+  /** Bytes that it takes less than what was asked for, at most. */
+  saves(): number
+  /** @param spare bytes beside the least that it takes; of state and base the state gets them, being written too */
+  changes(spare: number): Changes
+}
+
+/** The ways that there are for a run. */
+function waysOf(
+  planner: Planner,
+  { optimizer = 'adamw', pagedWeights = false, strategy }: PlanModelOptions,
+): Way[] {
+  const asked = optimizerOf(optimizer)
+  const states = asked.type === 'adamw' ? statesOf(strategy) : { paged: false, eightBit: false }
+  const possible: Record<Change, boolean> = {
+    pagedState: states.paged,
+    eightBitState: states.eightBit,
+    pagedBase: pagedWeights === false && rulesOf(strategy).saves !== 'model',
   }
+  // What is held throughout, and so what is saved, does not depend on the micro-batch.
+  const held = (changes: Changes) =>
+    planner.plan({ ...changes, perDeviceTrainBatchSize: 1, evaluates: false })
+  const usual = once(() => held({}))
+  return WAYS.filter((has) => has.every((change) => possible[change])).map((has) => {
+    const [pagedState, pagedBase, eightBit] = (['pagedState', 'pagedBase', 'eightBitState'] as const).map(
+      (change) => has.includes(change),
+    )
+    const changes = (spare: number): Changes => {
+      const resident = pagedState ? mebibytes(Math.max(spare, MEBIBYTE)) : undefined
+      const wider = spare >= MEBIBYTE && !pagedState
+      const pages = wider ? mebibytes(least().bytes('paged_weights') + spare) : true
+      return {
+        ...((pagedState || eightBit) && { optimizer: adamWHeld(asked as AdamW, eightBit, resident) }),
+        ...(pagedBase && { pagedWeights: pages }),
+      }
+    }
+    const least = once(() => held(changes(0)))
+    return {
+      has,
+      changes,
+      saves: () => (has.length > 0 ? usual().residentBytes - least().residentBytes : 0),
+    }
+  })
+}
+
+function choiceOf(
+  planner: Planner,
+  { memory: asked, ...shape }: Shape,
+  changes: Changes,
+  evaluates = false,
+): FitChoice {
+  const { perDeviceTrainBatchSize, gradientCheckpointing } = shape
+  const plan = (more: PlanShape) =>
+    planner.plan({ perDeviceTrainBatchSize, gradientCheckpointing, ...changes, ...more })
+  const memory = Object.keys(changes).length > 0 ? plan({}) : asked
+  // The steps of training alone: an evaluation's would not say what training costs.
+  const training = evaluates ? plan({ evaluates: false }) : memory
+  const multiplyAdds = training.timeline.reduce((sum, step) => sum + step.multiplyAdds, 0)
+  return {
+    ...shape,
+    ...changes,
+    memory,
+    multiplyAdds: shape.gradientAccumulationSteps * multiplyAdds,
+    stateBytesMoved: 2 * training.pagedStateBytes,
+    baseBytesRead: training.pagedReadBytes,
+  }
+}
+
+/** Rounded down, as a config has it. */
+function mebibytes(bytes: number): string {
+  return `${Math.floor(bytes / MEBIBYTE)}MiB`
 }
 
 /** From the largest. */

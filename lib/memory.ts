@@ -28,6 +28,8 @@ export class MemoryReport {
   readonly totalParameters: number
   /** Of a paged base: bytes that each micro-batch reads from the disk. */
   readonly pagedReadBytes: number
+  /** Of paged optimiser state: bytes on the disk, which each optimiser step reads and writes. */
+  readonly pagedStateBytes: number
 
   /** @internal */
   constructor(report: PlanReport) {
@@ -39,6 +41,7 @@ export class MemoryReport {
     this.trainableParameters = report.trainableParameters
     this.totalParameters = report.totalParameters
     this.pagedReadBytes = report.pagedReadBytes
+    this.pagedStateBytes = report.pagedStateBytes
   }
 
   /** Bytes that are held throughout: all but the arena. */
@@ -70,6 +73,11 @@ export class MemoryReport {
       ...(this.bytes('paged_weights') > 0
         ? [
             `paged_weights are pages of a file; ${formatBytes(this.pagedReadBytes)} are read for each micro-batch`,
+          ]
+        : []),
+      ...(this.pagedStateBytes > 0
+        ? [
+            `${formatBytes(this.pagedStateBytes)} more of the optimizer lie on the disk; each step reads and writes them`,
           ]
         : []),
     ].join('\n')

@@ -21,6 +21,7 @@ import { graphOf } from './models/index.js'
 import { addon, type OptimizerState, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime, Turns } from './native/handles.js'
+import { once } from './once.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
 import { flag, nearest, parseOptions } from './schema.js'
@@ -665,12 +666,4 @@ function checkedTokenizer(source: TokenizerSource, graph: Graph) {
       { tokens: tokenizer.vocabSize, rows: graph.vocabSize },
     )
   return tokenizer
-}
-
-function once<T>(make: () => Promise<T>): () => Promise<T> {
-  let made: Promise<T> | undefined
-  return () => {
-    made ??= make()
-    return made
-  }
 }

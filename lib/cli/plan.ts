@@ -10,11 +10,12 @@ import { type Fit, type FitChoice, fitRun } from '../fit.js'
 import { formatBytes, type MemoryReport } from '../memory.js'
 import { resolvePrecision } from '../model.js'
 import { openPlanner, type PlanModelOptions } from '../plan.js'
-import { snakeKey } from '../schema.js'
+import { toFileKeys } from '../schema.js'
 import { strategyFrom } from '../strategies/index.js'
 import { describeQuantization, type Quantization } from '../strategies/quantization.js'
 import { timelineSvg, timelineText } from '../timeline.js'
-import { loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
+import { configSchema, configText, loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
+import { shortOptimizer } from '../train/optimizers.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
 import { bytesFlag, collect, examples, integerFlag } from './help.js'
@@ -71,7 +72,7 @@ export function configure(command: Command): void {
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
   command.option(
     '--fit <size>',
-    'find the micro-batch and checkpointing that fit into so much memory, as in 8GiB',
+    'find the micro-batch, checkpointing and paging that fit into so much memory, as in 8GiB',
     bytesFlag,
   )
   command.option(
@@ -155,8 +156,9 @@ async function planned(config: RunConfig, budget: number | undefined, output: Ou
     }
     const { gradientAccumulationSteps } = config
     const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps }, budget)
-    const [best] = fit.choices
-    if (best === undefined) throw nothingFits(config.maxSeqLength, fit, budget)
+    const { least } = fit
+    if (least) throw nothingFits(config.maxSeqLength, least, fit.quantization, budget)
+    const [best] = fit.choices as [FitChoice]
     return { memory: best.memory, quantization: fit.quantization, fit }
   } finally {
     line.clear()
@@ -233,22 +235,31 @@ function shapeOfChoice(choice: FitChoice) {
   return { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing }
 }
 
-function nothingFits(length: number, { least, quantization }: Fit, budget: number): OutOfMemoryError {
+function nothingFits(
+  length: number,
+  least: FitChoice,
+  quantization: Quantization,
+  budget: number,
+): OutOfMemoryError {
   const { memory, perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute } = least
+  const held = costOf(least)
   const advice = quantization.type === 'none' ? 'Quantising the base (nf4) or a' : 'A'
   return new OutOfMemoryError(
-    `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)}, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
+    `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)}, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
     { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes },
   )
 }
 
-function choiceData(choice: FitChoice) {
+type Choice = NonNullable<Printed<'plan'>['fit']>['choices'][number]
+type FitKeys = Omit<Choice, 'peak_bytes' | 'multiply_adds' | 'state_bytes_moved' | 'base_bytes_read'>
+
+function choiceData(choice: FitChoice): Choice {
   return {
-    per_device_train_batch_size: choice.perDeviceTrainBatchSize,
-    gradient_accumulation_steps: choice.gradientAccumulationSteps,
-    gradient_checkpointing: choice.gradientCheckpointing,
+    ...(toFileKeys(configSchema, keysOf(choice)) as FitKeys),
     peak_bytes: choice.memory.peakBytes,
     multiply_adds: choice.multiplyAdds,
+    state_bytes_moved: choice.stateBytesMoved,
+    base_bytes_read: choice.baseBytesRead,
   }
 }
 
@@ -265,6 +276,29 @@ function timelineData({ timeline, residentBytes }: MemoryReport) {
   }
 }
 
+/** The keys of a config that a choice stands for. */
+function keysOf(choice: FitChoice): Partial<RunConfig> {
+  const { optimizer, pagedWeights } = choice
+  return {
+    ...shapeOfChoice(choice),
+    // Settings that are the usual ones may be absent from a config.
+    ...(optimizer && { optimizer: shortOptimizer(optimizer) as RunConfig['optimizer'] }),
+    ...(pagedWeights && { pagedWeights }),
+  }
+}
+
+/** What a choice has otherwise than asked for, and what the disk has to do with it. */
+function costOf({ optimizer, pagedWeights, memory, stateBytesMoved, baseBytesRead }: FitChoice): string {
+  const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
+  const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds otherwise)' : ''
+  const moved = stateBytesMoved > 0 ? `, ${formatBytes(stateBytesMoved)} moved a step` : ''
+  const read = `, ${formatBytes(baseBytesRead)} read a micro-batch`
+  return [
+    ...(optimizer ? [`${optimizer.type}${resident}${rounds}${moved}`] : []),
+    ...(pagedWeights ? [`base in ${formatBytes(memory.bytes('paged_weights'))}${read}`] : []),
+  ].join('; ')
+}
+
 /** What fits, by what it costs, and the keys of the best. */
 function describeFit(config: RunConfig, { choices }: Fit, budget: number): string {
   const [best] = choices as [FitChoice]
@@ -278,15 +312,24 @@ function describeFit(config: RunConfig, { choices }: Fit, budget: number): strin
   ])
   const table = [['at once', 'accumulated', 'checkpointing', 'peak', 'multiply-adds'], ...rows]
   const widths = rows[0]?.map((_, i) => Math.max(...table.map((row) => (row[i] as string).length))) ?? []
+  const costs = ['', ...choices.map(costOf)]
+  const lines = table.map((row) => row.map((cell, i) => cell.padStart(widths[i] as number)).join('   '))
+  const changed = choices.some(({ optimizer, pagedWeights }) => optimizer || pagedWeights)
   return [
-    `${sequences} sequences a step fit ${formatBytes(budget)} in these ways, the fastest first:`,
+    `${sequences} sequences a step fit ${formatBytes(budget)} in these ways, ${changed ? 'those that change least first, then ' : ''}the fastest first:`,
     '',
-    ...table.map((row) => row.map((cell, i) => cell.padStart(widths[i] as number)).join('   ')),
+    ...lines.map((line, i) => `${line}   ${costs[i]}`.trimEnd()),
     '',
     'Multiply-adds are counted over the products with base weights; they say what checkpointing costs. Micro-batches of',
     'few tokens are slower than the count says, since each reads all weights.',
+    ...(changed
+      ? [
+          'What is paged lies on the disk and gives the same numbers, bit for bit; state of 8 bits rounds otherwise than',
+          'that of 32.',
+        ]
+      : []),
     '',
-    ...Object.entries(shapeOfChoice(best)).map(([key, value]) => `${snakeKey(key)}: ${value}`),
+    configText(keysOf(best)).trimEnd(),
   ].join('\n')
 }
 

@@ -59,13 +59,27 @@ const plan = z.object({
           per_device_train_batch_size: count,
           gradient_accumulation_steps: count,
           gradient_checkpointing: z.boolean(),
+          optimizer: z
+            .union([z.string(), z.looseObject({ type: z.string() })])
+            .optional()
+            .describe('Where other than asked for, as a config has it'),
+          paged_weights: z
+            .union([z.literal(true), z.string()])
+            .optional()
+            .describe('Where other than asked for, as a config has it'),
           peak_bytes: bytes,
           multiply_adds: z.number().nonnegative().describe('Of an optimiser step'),
+          state_bytes_moved: bytes.describe(
+            'Of paged optimiser state: read and written by an optimiser step',
+          ),
+          base_bytes_read: bytes.describe('Of a paged base: read from the disk by a micro-batch'),
         }),
       ),
     })
     .optional()
-    .describe('With --fit: what fits, the fastest first; all else is of the first'),
+    .describe(
+      'With --fit: what fits; first what changes neither optimizer nor paged_weights, then what changes least, each by speed. All else is of the first',
+    ),
 })
 
 const evaluation = z.object({

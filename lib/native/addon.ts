@@ -234,6 +234,8 @@ export interface PlanReport {
   totalParameters: number
   /** Of a paged base: bytes that each call of the plan with the largest arena reads from the disk. */
   pagedReadBytes: number
+  /** Of paged optimiser state: bytes on the disk, which each update reads and writes. */
+  pagedStateBytes: number
 }
 
 /** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */

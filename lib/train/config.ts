@@ -177,8 +177,8 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   }
 }
 
-/** The config as a YAML file that reads back as the same. */
-export function configText(config: RunConfig): string {
+/** The config, or some of its keys, as a YAML file that reads back as the same. */
+export function configText(config: Partial<RunConfig>): string {
   return stringify(toFileKeys(configSchema, config))
 }
 

@@ -1,4 +1,5 @@
 /** Optimisers as printable settings; their arithmetic is native. */
+import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import type { OptimizerState, OptimizerStep } from '../native/addon.js'
@@ -223,6 +224,39 @@ export function sgd(options: Partial<Omit<Sgd, 'type'>> = {}): Sgd {
 /** An optimiser from the option's value. */
 export function optimizerOf(value: Optimizer['type'] | Optimizer): Optimizer {
   return typeof value === 'string' ? parsed(value, {}, 'optimizer') : value
+}
+
+/** As short as a config may have it: the name alone, or with the settings that differ from its defaults. */
+export function shortOptimizer(
+  optimizer: Optimizer,
+): Optimizer['type'] | (Partial<Optimizer> & { type: string }) {
+  const usual: Record<string, unknown> = { ...optimizerOf(optimizer.type) }
+  const own = Object.entries(optimizer).filter(([key, value]) => !isDeepStrictEqual(value, usual[key]))
+  return own.length > 0 ? { type: optimizer.type, ...Object.fromEntries(own) } : optimizer.type
+}
+
+/** Whether AdamW may page its moments where it trains the strategy, and whether it may keep them in 8 bits. */
+export function statesOf(strategy: StrategyConfig): { paged: boolean; eightBit: boolean } {
+  const rules = rulesOf(strategy)
+  return {
+    // Clients of private training are trained with all of it in memory.
+    paged: rules.privacy?.(strategy)?.privacyUnit !== 'user',
+    eightBit: !rules.countsRanks?.(strategy),
+  }
+}
+
+/**
+ * AdamW with the same settings, and its moments held otherwise.
+ * @param resident of paged moments
+ */
+export function adamWHeld(
+  { betas, eps, weightDecay }: AdamW,
+  eightBit = false,
+  resident?: string,
+): AdamW | PagedAdamW {
+  const settings = { betas, eps, weightDecay }
+  if (resident === undefined) return { type: eightBit ? 'adamw_8bit' : 'adamw', ...settings }
+  return { type: eightBit ? 'paged_adamw_8bit' : 'paged_adamw', ...settings, resident }
 }
 
 /** An optimiser's settings as a native step takes them. */

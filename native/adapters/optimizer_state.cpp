@@ -110,8 +110,8 @@ OptimizerState::OptimizerState(const AdapterSpec& adapter)
       layout_(lay_out_state(adapter)),
       block_(Category::optimizer, layout_.resident_bytes),
       ring_(Category::optimizer, layout_.allocated_bytes() - layout_.resident_bytes) {
-  const auto chunks = static_cast<int64_t>(layout_.chunks.size());
-  if (chunks > 0) file_ = std::make_unique<os::PagedFile>(adapter.state.folder, chunks * layout_.chunk_bytes);
+  if (const int64_t bytes = layout_.file_bytes(); bytes > 0)
+    file_ = std::make_unique<os::PagedFile>(adapter.state.folder, bytes);
 }
 
 void OptimizerState::clear() {

@@ -86,6 +86,8 @@ struct StateLayout {
 
   /// Of memory that is allocated for it.
   int64_t allocated_bytes() const;
+  /// Of the file for the rest.
+  int64_t file_bytes() const { return static_cast<int64_t>(chunks.size()) * chunk_bytes; }
 };
 
 /// Throws Error("CONFIG") for a budget that is too small to work with, or state of clients that has to be in memory.

@@ -387,6 +387,7 @@ Napi::Value from_report(Napi::Env env, const PlanReport& report) {
   object.Set("rows", rows);
   number("arenaBytes", report.arena_bytes);
   number("pagedReadBytes", report.paged_read_bytes);
+  number("pagedStateBytes", report.paged_state_bytes);
   object.Set("peakAt", report.peak_at);
   Napi::Array timeline = Napi::Array::New(env, report.timeline.size());
   for (const PlanMoment& moment : report.timeline) {

@@ -134,7 +134,9 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
       report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
     if (!spec->trainable) continue;
     row(Category::gradients) += spec->trained_elements * 4 + spec->private_sum_bytes();
-    row(Category::optimizer) += lay_out_state(*spec).allocated_bytes() * (spec->keeps_start() ? 2 : 1) + spec->tracked_elements * 8;
+    const StateLayout state = lay_out_state(*spec);
+    row(Category::optimizer) += state.allocated_bytes() * (spec->keeps_start() ? 2 : 1) + spec->tracked_elements * 8;
+    report.paged_state_bytes += state.file_bytes();
     report.trainable_parameters += spec->trained_elements;
   }
   row(Category::kv_cache) += most_kv_bytes(graph, plans);

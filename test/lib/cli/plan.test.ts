@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { parse } from 'yaml'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
@@ -124,7 +125,7 @@ test('what fits is planned as itself, sees the same sequences, and costs what it
   const least = Math.min(...choices.map(({ peak_bytes }) => peak_bytes))
   const tight = await planned(config, ...set, '--fit', String(least))
   const [only, ...more] = tight.fit?.choices ?? []
-  expect(more).toEqual([])
+  for (const choice of more) expect(choice.optimizer ?? choice.paged_weights).toBeDefined()
   const keys = [
     'per_device_train_batch_size',
     'gradient_accumulation_steps',
@@ -138,10 +139,27 @@ test('what fits is planned as itself, sees the same sequences, and costs what it
   expect(people.stdout).toContain(
     '\nper_device_train_batch_size: 12\ngradient_accumulation_steps: 1\ngradient_checkpointing: false\n',
   )
-  const none = await refused(config, '--fit', String(least - 1))
+  const none = await refused(config, '--fit', '4KiB')
   expect(none.code).toBe(1)
   expect(none.stderr).toMatch(/^error: nothing fits .*: the least is .* 1 x 96 tokens at once/)
   expect(none.stderr).toContain('code OUT_OF_MEMORY')
+})
+
+test('where the settings as asked do not fit, the keys to paste page what does', async () => {
+  const settings = { strategy: { name: 'full' }, per_device_train_batch_size: 1 }
+  const asked = await planned(project(settings).config)
+  const budget = asked.peak_bytes - 100_000
+  const { config } = project(settings)
+  const { fit } = await planned(config, '--fit', String(budget))
+  expect(fit?.choices[0]).toMatchObject({ optimizer: { type: 'paged_adamw', resident: '1MiB' } })
+  const { stdout } = await lowrank(['plan', config, '--fit', String(budget)])
+  expect(stdout).toMatch(/ paged_adamw in 1MiB, [\d.]+ [KM]iB moved a step$/m)
+  expect(stdout).toContain('bit for bit')
+  const [keys] = /^per_device_train_batch_size: [\s\S]*?(?=\n\n)/m.exec(stdout) ?? []
+  expect(keys).toMatch(/^optimizer:\n {2}type: paged_adamw\n {2}resident: 1MiB$/m)
+  const again = await planned(project({ ...settings, ...parse(keys ?? '') }).config)
+  expect(again.peak_bytes).toBe(fit?.choices[0]?.peak_bytes)
+  expect(again.peak_bytes).toBeLessThanOrEqual(budget)
 })
 
 test('people get a table by category, the peak, and what the machine has', async () => {
