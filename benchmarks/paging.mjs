@@ -7,6 +7,7 @@
 // in a file. A round trains three steps each way and takes the mean of the last two; the ratio is the median over the rounds.
 import { parseArgs } from 'node:util'
 import { loadModel, lora, pagedAdamW } from '../dist/esm/index.js'
+import { cpuSeconds, median, ranged, textRows } from './measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -26,14 +27,7 @@ const strategy = lora({
   loraAlpha: Number(options.rank),
   targetModules: 'all-linear',
 })
-const rows = Array.from({ length: 3 }, (_, i) => ({
-  text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
-}))
-
-const cpuSeconds = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1e6
-}
+const rows = textRows(3, tokens)
 
 /** Seconds of a step, and the bytes of its optimiser state. */
 async function stepWith(optimizer) {
@@ -58,7 +52,6 @@ async function stepWith(optimizer) {
   }
 }
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 const { state } = await stepWith('adamw')
 const resident = `${Math.max(1, Math.floor((Number(options.share) * state) / 2 ** 20))}MiB`
 const ratios = { wall: [], cpu: [] }
@@ -70,11 +63,9 @@ for (let round = 0; round < Number(options.rounds); round++) {
   for (const clock of ['wall', 'cpu']) ratios[clock].push(paged[clock] / plain[clock])
 }
 await model.dispose()
-const spread = (all) =>
-  `${median(all).toFixed(2)} x (${Math.min(...all).toFixed(2)} to ${Math.max(...all).toFixed(2)})`
 console.log(
   [
     `state ${Math.round(state / 2 ** 20)} MiB, of which ${resident} in memory; ${median(steps).toFixed(2)} s a step of ${tokens} tokens unpaged`,
-    `paged: ${spread(ratios.wall)}, CPU time ${spread(ratios.cpu)}`,
+    `paged: ${ranged(ratios.wall)} times the time, CPU time ${ranged(ratios.cpu)} times`,
   ].join('\n'),
 )

@@ -10,6 +10,7 @@
 // into a step, so that both see the same.
 import { parseArgs } from 'node:util'
 import { dpDylora, loadModel, lora, planModel } from '../dist/esm/index.js'
+import { cpuSeconds, median, textRows } from './measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -29,8 +30,6 @@ const held = { quantization: options.quantization, precision: options.precision 
 const STEPS = 2
 const MIB = 2 ** 20
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
-
 function strategies(rank, examples) {
   const plain = lora({ r: rank, modulesToSave: options.modules?.split(',') ?? null })
   const settings = {
@@ -43,17 +42,10 @@ function strategies(rank, examples) {
   return { plain, private: dpDylora({ adapter: plain, ...settings }) }
 }
 
-const cpuSeconds = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1e6
-}
-
 /** Of the second step, which finds everything warm. */
 async function stepOf(model, strategy, examples, tokens) {
   // Words of one token or more each, cut to the length.
-  const rows = Array.from({ length: examples }, (_, i) => ({
-    text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
-  }))
+  const rows = textRows(examples, tokens)
   const adapter = await model.attach(strategy)
   try {
     let step

@@ -19,6 +19,7 @@ import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
 import { listStrategies } from '../dist/esm/strategies/index.js'
 import { compared } from '../scripts/strategy-tables.mjs'
+import { cpuSeconds, median, textRows } from './measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -46,21 +47,11 @@ const names =
 const THREADS = Number(process.env.LOWRANK_THREADS ?? cpus().length)
 const IN_PEFT = ['dora', 'vera', 'loha', 'lokr']
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
-
 const model = await loadModel(positionals[0], {
   quantization: options.quantization,
   precision: options.precision,
 })
-// Words of one token or more each, cut to the length.
-const rows = Array.from({ length: 2 }, (_, i) => ({
-  text: Array.from({ length: 2 * tokens }, (_, j) => `word${(i * 31 + j * 17) % 97}`).join(' '),
-}))
-
-const cpuSeconds = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1e6
-}
+const rows = textRows(2, tokens)
 
 async function stepOf(name) {
   const adapter = await model.attach(await model.probe(compared(name, rank), rows))

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { loadModel, lora } from '../../dist/esm/index.js'
+import { median } from '../measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -67,7 +68,6 @@ function run(program, script, mode, environment = {}) {
   return JSON.parse(stdout.trim().split('\n').at(-1))
 }
 
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]
 const results = []
 for (const mode of options.modes.split(',')) {
   const ours = []

@@ -7,6 +7,7 @@
 // the clock and by CPU time, which is the one to read where others use the machine too. llama.cpp computes with the blocks of the file, lowrank with the linears as --quantization says.
 import { parseArgs } from 'node:util'
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
+import { cpuSeconds, median, ranged, words } from '../measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -23,12 +24,7 @@ const count = Number(options.tokens)
 const threads = Number(options.threads)
 process.env.LOWRANK_THREADS ??= options.threads
 const { loadModel } = await import('../../dist/esm/index.js')
-const prompt = Array.from({ length: 32 }, (_, i) => `word${(i * 17) % 97}`).join(' ')
-const cpuSeconds = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1e6
-}
-
+const prompt = words(32)
 const model = await loadModel(file, { quantization: options.quantization })
 async function ours() {
   // Sampling hardly ever draws the token that ends an answer after so few.
@@ -75,11 +71,9 @@ await theirs()
 for (let round = 0; round < Number(options.rounds); round++) rounds.push([await ours(), await theirs()])
 await model.dispose()
 await peer.dispose()
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
-const told = (clock, words) => {
+const told = (clock, unit) => {
   const ratios = rounds.map(([own, other]) => own[clock] / other[clock])
   const [own, other] = [0, 1].map((side) => median(rounds.map((round) => round[side][clock])).toFixed(1))
-  const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`
-  return `tokens per ${words}: lowrank (${options.quantization}) ${own}, llama.cpp ${other}, ratio ${median(ratios).toFixed(2)} (${range})`
+  return `tokens per ${unit}: lowrank (${options.quantization}) ${own}, llama.cpp ${other}, ratio ${ranged(ratios)}`
 }
 console.log([told('wall', 'second'), told('cpu', 'CPU second')].join('\n'))

@@ -12,6 +12,7 @@ import { openModelFiles } from '../../dist/esm/files/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../dist/esm/files/safetensors.js'
 import { graphOf } from '../../dist/esm/models/index.js'
 import { addon } from '../../dist/esm/native/addon.js'
+import { median } from '../measure.mjs'
 
 const LENGTH = 512
 const RANK = 16
@@ -140,7 +141,6 @@ for (let step = 1; step <= steps; step++) {
   )
 }
 
-const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]
 const warm = Number(options.warmup)
 const { isa, threads } = native.cpu()
 console.log(

@@ -1,0 +1,21 @@
+// What the benchmarks share: clocks, medians and texts.
+
+/** CPU time of the process so far, in seconds, over all threads. */
+export const cpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+
+export const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
+
+/** Median, lowest and highest of ratios, in words. */
+export const ranged = (ratios) =>
+  `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`
+
+/** `count` words of one token or more each. */
+export const words = (count, row = 0) =>
+  Array.from({ length: count }, (_, i) => `word${(row * 31 + i * 17) % 97}`).join(' ')
+
+/** Rows of text that are longer than `tokens`, to be cut to that. */
+export const textRows = (count, tokens) =>
+  Array.from({ length: count }, (_, row) => ({ text: words(2 * tokens, row) }))
