@@ -12,10 +12,4 @@ export const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(va
 export const ranged = (ratios) =>
   `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`
 
-/** `count` words of one token or more each. */
-export const words = (count, row = 0) =>
-  Array.from({ length: count }, (_, i) => `word${(row * 31 + i * 17) % 97}`).join(' ')
-
-/** Rows of text that are longer than `tokens`, to be cut to that. */
-export const textRows = (count, tokens) =>
-  Array.from({ length: count }, (_, row) => ({ text: words(2 * tokens, row) }))
+export { textRows, words } from '../dist/esm/report/texts.js'

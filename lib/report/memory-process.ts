@@ -6,6 +6,7 @@ import { type LoadOptions, loadModel } from '../model.js'
 import { addon } from '../native/addon.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { TrainOptions } from '../train/options.js'
+import { textRows } from './texts.js'
 
 /** What is measured; crosses between processes as JSON. */
 export interface MeasuredTraining {
@@ -38,15 +39,12 @@ async function measured({ model: path, load, strategy, training, steps }: Measur
   await reach({ at: 'idle' })
   const model = await loadModel(path, load)
   await reach({ at: 'loaded' })
-  const adapter = await model.attach(strategy)
-  const length = training.maxSeqLength ?? 512
-  const rows = Array.from({ length: training.perDeviceTrainBatchSize ?? 1 }, (_, row) => ({
-    text: Array.from({ length: 2 * length }, (_, i) => `word${(row * 31 + i * 17) % 97}`).join(' '),
-  }))
-  const run = adapter.train(rows, { ...training, maxSteps: steps, trainOn: 'all', warmupRatio: 0 })
+  const rows = textRows(training.perDeviceTrainBatchSize ?? 1, training.maxSeqLength ?? 512)
+  const options = { ...training, trainOn: 'all' } as const
+  const adapter = await model.attach(await model.probe(strategy, rows, options))
+  const run = adapter.train(rows, { ...options, maxSteps: steps, warmupRatio: 0 })
   for await (const _step of run);
   await reach({ at: 'trained', plannedBytes: run.memory.peakBytes })
-  await model.dispose()
 }
 
 if (process.send)

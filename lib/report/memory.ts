@@ -159,47 +159,52 @@ export async function plannedBars(
 }
 
 /** Runs the training in a process of its own and reads from outside what that holds. */
-function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
+async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
   const child = fork(processFile(), [], { execArgv: [], ...(signal ? { signal } : {}) })
-  return new Promise((done, fail) => {
-    const most = { anonymous: 0, file: 0 }
-    let idle = 0
-    let loadPeak = 0
-    let watch: NodeJS.Timeout | undefined
-    const look = async () => {
-      const { anonymous, file } = await resident(child).catch(() => ({ anonymous: 0, file: 0 }))
-      most.anonymous = Math.max(most.anonymous, anonymous)
-      most.file = Math.max(most.file, file)
-    }
-    const at = async (stage: Stage) => {
-      if (stage.at === 'failed') throw new DataError(`${job.strategy.name} on ${job.model}: ${stage.message}`)
-      const now = await resident(child)
-      if (stage.at === 'idle') idle = now.rss
-      if (stage.at === 'loaded') {
-        loadPeak = now.peak - idle
-        watch = setInterval(look, 5)
+  const most = { anonymous: 0, file: 0 }
+  const look = async () => {
+    const { anonymous, file } = await resident(child).catch(() => ({ anonymous: 0, file: 0 }))
+    most.anonymous = Math.max(most.anonymous, anonymous)
+    most.file = Math.max(most.file, file)
+  }
+  let idle = 0
+  let loadPeak = 0
+  let watch: NodeJS.Timeout | undefined
+  try {
+    return await new Promise((done, fail) => {
+      const at = async (stage: Stage) => {
+        if (stage.at === 'failed')
+          throw new DataError(`${job.strategy.name} on ${job.model}: ${stage.message}`)
+        const now = await resident(child)
+        if (stage.at === 'trained') {
+          await look()
+          return done({
+            ...{ idleBytes: idle, loadPeakBytes: loadPeak, peakBytes: now.peak - idle },
+            ...{ anonymousBytes: most.anonymous, fileBytes: most.file },
+          })
+        }
+        if (stage.at === 'idle') idle = now.rss
+        else {
+          loadPeak = now.peak - idle
+          watch = setInterval(look, 5)
+        }
+        await resetPeak(child)
+        child.send({})
       }
-      if (stage.at === 'trained') {
-        clearInterval(watch)
-        await look()
-        done({
-          ...{ idleBytes: idle, loadPeakBytes: loadPeak, peakBytes: now.peak - idle },
-          ...{ anonymousBytes: most.anonymous, fileBytes: most.file },
-        })
-      }
-      await resetPeak(child)
-      child.send({})
-    }
-    child.on('message', (stage: Stage) => at(stage).catch(fail))
-    child.on('error', fail)
-    child.on('exit', (code, by) => {
-      clearInterval(watch)
-      fail(
-        new DataError(`the measured process ended before its training did (${by ?? `exit code ${code}`}).`),
+      child.on('message', (stage: Stage) => at(stage).catch(fail))
+      child.on('error', fail)
+      child.on('exit', (code, by) =>
+        fail(
+          new DataError(`the measured process ended before its training did (${by ?? `exit code ${code}`}).`),
+        ),
       )
+      child.send(job)
     })
-    child.send(job)
-  })
+  } finally {
+    clearInterval(watch)
+    // It waits for an answer, whatever became of the training.
+    child.kill('SIGKILL')
+  }
 }
 
 async function resident({ pid }: ChildProcess): Promise<Resident> {

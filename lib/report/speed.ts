@@ -3,6 +3,7 @@ import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
 import type { Model } from '../model.js'
 import type { PlanModelOptions } from '../plan.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { textRows, words } from './texts.js'
 
 export interface SpeedSettings {
   perDeviceTrainBatchSize: number
@@ -31,10 +32,6 @@ export interface SpeedControl {
   onPhase?(phase: 'training' | 'evaluation' | 'generation'): void
 }
 
-/** Words of one token or more each; the same for every call. */
-const words = (count: number, from = 0) =>
-  Array.from({ length: count }, (_, i) => `word${(from * 31 + i * 17) % 97}`).join(' ')
-
 const median = (values: readonly number[]) =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 
@@ -46,9 +43,9 @@ export async function measureSpeed(
   { signal, onPhase }: SpeedControl = {},
 ): Promise<SpeedStudy> {
   const { perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, optimizer } = settings
-  const rows = Array.from({ length: batch * 2 }, (_, row) => ({ text: words(2 * maxSeqLength, row) }))
+  const rows = textRows(2 * batch, maxSeqLength)
   onPhase?.('training')
-  const adapter = await model.attach(strategy)
+  const adapter = await model.attach(await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' }))
   const speeds: number[] = []
   // Timers that are this often too late tell what held the loop up.
   const delay = monitorEventLoopDelay({ resolution: 1 })

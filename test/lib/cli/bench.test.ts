@@ -5,18 +5,25 @@ import { lowrank, printed } from './lowrank.js'
 const small = ['--seq-len', '16', '--rank', '4']
 
 test.runIf(process.platform === 'linux')('bench memory measures from outside what was planned', async () => {
-  const methods = ['--methods', 'full,lora,vera,qlora-8bit']
+  const methods = ['--methods', 'full,lora,vera,lora-drop,qlora-8bit']
   const ended = await lowrank(['bench', 'memory', '--model', tinyModel(), ...methods, ...small, '--json'])
   expect(ended.code).toBe(0)
   const [study] = printed<'bench'>(ended)
   if (study?.what !== 'memory') throw new Error('another measurement')
-  expect(study.bars.map(({ method }) => method)).toEqual(['full', 'lora', 'vera', 'qlora-8bit'])
+  expect(study.bars.map(({ method }) => method)).toEqual(['full', 'lora', 'vera', 'lora-drop', 'qlora-8bit'])
   for (const { planned_bytes, measured } of study.bars) {
     // A process with Node.js in it holds tens of MiB before it has a model, and never less than the plan after.
     expect(measured?.idle_bytes).toBeGreaterThan(20 << 20)
     expect(measured?.peak_bytes).toBeGreaterThan(planned_bytes)
     expect(measured?.anonymous_bytes).toBeGreaterThan(planned_bytes)
   }
+})
+
+test.runIf(process.platform === 'linux')('bench memory ends when a training cannot begin', async () => {
+  const call = ['bench', 'memory', '--model', tinyModel(), '--methods', 'dp-dylora', ...small]
+  const { code, stderr } = await lowrank(call)
+  expect(stderr).toContain('dp-dylora on ')
+  expect(code).toBe(1)
 })
 
 test('bench speed times training, evaluation and generation', async () => {
