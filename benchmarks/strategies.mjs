@@ -17,8 +17,8 @@ import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
+import { compared } from '../dist/esm/report/compared.js'
 import { listStrategies } from '../dist/esm/strategies/index.js'
-import { compared } from '../scripts/strategy-tables.mjs'
 import { cpuSeconds, median, textRows } from './measure.mjs'
 
 const { values: options, positionals } = parseArgs({

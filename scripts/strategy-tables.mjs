@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { planModel } from '../dist/esm/plan.js'
+import { compared } from '../dist/esm/report/compared.js'
 import { listStrategies, rulesOf, strategyFrom } from '../dist/esm/strategies/index.js'
 import { table, withMarked } from './markdown.mjs'
 
@@ -28,16 +29,6 @@ const SHAPE = {
 }
 const RANK = 16
 const WRAPPERS = ['lora-plus', 'qlora', 'dp-dylora']
-
-/** Options with the rank of a comparison; what has another kind of rank, or wraps others, keeps its own. */
-export function compared(name, rank) {
-  const config = strategyFrom({ name })
-  if ('adapter' in config)
-    return strategyFrom({ name, adapter: { ...config.adapter, r: rank, loraAlpha: rank } })
-  if (name === 'vera' || !('r' in config)) return config
-  const alpha = 'loraAlpha' in config ? { loraAlpha: rank } : {}
-  return strategyFrom({ name, r: rank, ...alpha })
-}
 
 const link = (name) => `[${name}](strategies/${name}.md)`
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toLocaleString('en-US', { maximumFractionDigits: 0 })} MiB`

@@ -11,10 +11,10 @@ import type { LoadOptions } from '../model.js'
 import type { PlanRow } from '../native/addon.js'
 import { type PlanModelOptions, planModel } from '../plan.js'
 import { packageRoot } from '../root.js'
-import { strategyFrom } from '../strategies/index.js'
 import { nf4 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { barChart } from './bar-chart.js'
+import { compared } from './compared.js'
 import type { MeasuredTraining, Stage } from './memory-process.js'
 import { SHAPES } from './shapes.js'
 
@@ -70,22 +70,13 @@ export interface StudyProgress {
   onMethod?(what: string, done: number, total: number): void
 }
 
-const RANKED = ['lora', 'lora-fa', 'dora', 'delta-lora', 'dylora', 'adalora', 'lora-drop', 'loha', 'lokr']
-
 /** The methods by name: full fine-tuning, LoRA, QLoRA with state of 32 and of 8 bits and with a paged base, and any strategy over 16 bits. */
 export function methodOf(name: string, rank: number): Method {
-  const lora = { name: 'lora', r: rank, loraAlpha: rank, targetModules: 'all-linear' }
-  const qlora = {
-    strategy: strategyFrom({ name: 'qlora', adapter: lora }),
-    quantization: nf4({ doubleQuant: true }),
-  }
-  if (name === 'qlora') return { name, ...qlora }
-  if (name === 'qlora-8bit') return { name, ...qlora, optimizer: 'adamw_8bit' }
-  if (name === 'qlora-paged') return { name, ...qlora, optimizer: 'adamw_8bit', pagedWeights: true }
-  const strategy = RANKED.includes(name)
-    ? { name, r: rank, ...(name === 'adalora' ? {} : { loraAlpha: rank }), targetModules: 'all-linear' }
-    : { name }
-  return { name, strategy: strategyFrom(strategy), quantization: 'none' }
+  if (!name.startsWith('qlora')) return { name, strategy: compared(name, rank), quantization: 'none' }
+  const qlora = { name, strategy: compared('qlora', rank), quantization: nf4({ doubleQuant: true }) }
+  if (name === 'qlora-8bit') return { ...qlora, optimizer: 'adamw_8bit' }
+  if (name === 'qlora-paged') return { ...qlora, optimizer: 'adamw_8bit', pagedWeights: true }
+  return { ...qlora, strategy: compared(name, rank) }
 }
 
 function planOptions(method: Method, settings: MemorySettings) {
