@@ -25,9 +25,11 @@ namespace avx2 {
 namespace {
 
 // Sixteen registers hold a tile of 6 rows by 16 columns.
-inline constexpr int kFp32PanelVectors = 1;
+inline constexpr int kFp32PanelVectors = 1, kFp32TileRows = 6;
 
 #include "backends/cpu/gemm_vector_avx2.inl"
+
+#include "backends/cpu/bytes_x86.inl"
 
 #include "backends/cpu/gemm_weights.inl"
 

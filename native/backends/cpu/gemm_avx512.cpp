@@ -30,9 +30,11 @@ namespace {
 #define LOWRANK_GEMM_BF16 0
 
 // Thirty-two registers hold a tile of 6 rows by 64 columns.
-inline constexpr int kFp32PanelVectors = 4;
+inline constexpr int kFp32PanelVectors = 4, kFp32TileRows = 6;
 
 #include "backends/cpu/gemm_vector_avx512.inl"
+
+#include "backends/cpu/bytes_x86.inl"
 
 #include "backends/cpu/gemm_weights.inl"
 

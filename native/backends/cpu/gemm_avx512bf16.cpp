@@ -30,6 +30,8 @@ namespace {
 
 #include "backends/cpu/gemm_vector_avx512.inl"
 
+#include "backends/cpu/bytes_x86.inl"
+
 #include "backends/cpu/gemm_weights.inl"
 
 #include "backends/cpu/gemm_decoded.inl"

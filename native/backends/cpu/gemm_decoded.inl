@@ -5,31 +5,9 @@
 
 inline constexpr int64_t kPart = 32;
 
-inline float half_at(const uint8_t* p) {
-  uint16_t bits;
-  std::memcpy(&bits, p, sizeof bits);
-  return _cvtsh_ss(bits);
-}
-// Bits [shift, shift + n) of sixteen bytes, where `mask` has n bits set.
-inline __m128i bits_of(__m128i bytes, int shift, char mask) {
-  return _mm_and_si128(_mm_srl_epi16(bytes, _mm_cvtsi32_si128(shift)), _mm_set1_epi8(mask));
-}
-inline __m128i nibbles(const uint8_t* p, int shift) { return bits_of(bytes_at(p), shift, 15); }
-// `value` in the bytes that have a bit of `bit` set.
-inline __m128i where_set(__m128i bytes, __m128i bit, char value) {
-  return _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(bytes, bit), bit), _mm_set1_epi8(value));
-}
-// 16 in byte j where bit j of the word is set.
-inline __m128i fifth_bits(const uint8_t* word) {
-  uint16_t bits;
-  std::memcpy(&bits, word, sizeof bits);
-  const __m128i spread = _mm_shuffle_epi8(_mm_set1_epi16(static_cast<short>(bits)),
-                                          _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
-  return where_set(spread, _mm_set1_epi64x(static_cast<int64_t>(0x8040201008040201u)), 16);
-}
-inline __m128i less(__m128i codes, char offset) { return _mm_sub_epi8(codes, _mm_set1_epi8(offset)); }
-inline Vec scaled(__m128i codes, float scale) { return mul(from_i8(codes), broadcast(scale)); }
-inline Vec scaled(__m128i codes, float scale, float offset) { return add(scaled(codes, scale), broadcast(offset)); }
+inline Bytes nibbles(const uint8_t* p, int shift) { return bits_of(bytes_at(p), shift, 15); }
+inline Vec scaled(Bytes codes, float scale) { return mul(from_i8(codes), broadcast(scale)); }
+inline Vec scaled(Bytes codes, float scale, float offset) { return add(scaled(codes, scale), broadcast(offset)); }
 
 template <GgmlType kType>
 inline void decode_part(const uint8_t* block, int part, Vec (&out)[2]) {
@@ -44,9 +22,9 @@ inline void decode_part(const uint8_t* block, int part, Vec (&out)[2]) {
     constexpr int at_fifth = has_minimum ? 4 : 2, at_nibbles = at_fifth + (has_fifth ? 4 : 0);
     const float d = half_at(block);
     for (int v = 0; v < 2; ++v) {
-      __m128i codes = nibbles(block + at_nibbles, v * 4);
-      if constexpr (has_fifth) codes = _mm_or_si128(codes, fifth_bits(block + at_fifth + v * 2));
-      if constexpr (k == GgmlType::iq4_nl) codes = _mm_shuffle_epi8(bytes_at(kIq4Values), codes);
+      Bytes codes = nibbles(block + at_nibbles, v * 4);
+      if constexpr (has_fifth) codes = either(codes, fifth_bits(block + at_fifth + v * 2));
+      if constexpr (k == GgmlType::iq4_nl) codes = look_up(kIq4Values, codes);
       if constexpr (has_minimum) {
         out[v] = scaled(codes, d, half_at(block + 2));
       } else {
@@ -58,13 +36,13 @@ inline void decode_part(const uint8_t* block, int part, Vec (&out)[2]) {
     const uint8_t* const codes = block + (k == GgmlType::q2_k ? 16 : 32) + part / 4 * 32;
     for (int v = 0; v < 2; ++v) {
       const int sub = part * 2 + v;
-      const __m128i two = bits_of(bytes_at(codes + v * 16), part % 4 * 2, 3);
+      const Bytes two = bits_of(bytes_at(codes + v * 16), part % 4 * 2, 3);
       if constexpr (k == GgmlType::q2_k) {
         out[v] = scaled(two, half_at(block + 80) * static_cast<float>(block[sub] & 15),
                         -(half_at(block + 82) * static_cast<float>(block[sub] >> 4)));
       } else {
-        const __m128i third = where_set(bytes_at(block + v * 16), _mm_set1_epi8(static_cast<char>(1 << part)), 4);
-        out[v] = scaled(less(_mm_or_si128(two, third), 4),
+        const Bytes third = where_set(bytes_at(block + v * 16), every(static_cast<char>(1 << part)), 4);
+        out[v] = scaled(less(either(two, third), 4),
                         half_at(block + 108) * static_cast<float>(q3_k_scale(block + 96, sub)));
       }
     }
@@ -74,10 +52,10 @@ inline void decode_part(const uint8_t* block, int part, Vec (&out)[2]) {
     const float offset = -(half_at(block + 2) * static_cast<float>(s.min));
     const uint8_t* const low = block + (k == GgmlType::q4_k ? 16 : 48) + part / 2 * 32;
     for (int v = 0; v < 2; ++v) {
-      __m128i codes = nibbles(low + v * 16, part % 2 * 4);
+      Bytes codes = nibbles(low + v * 16, part % 2 * 4);
       if constexpr (k == GgmlType::q5_k) {
-        const __m128i bit = _mm_set1_epi8(static_cast<char>(1 << part));
-        codes = _mm_or_si128(codes, where_set(bytes_at(block + 16 + v * 16), bit, 16));
+        const Bytes bit = every(static_cast<char>(1 << part));
+        codes = either(codes, where_set(bytes_at(block + 16 + v * 16), bit, 16));
       }
       out[v] = scaled(codes, scale, offset);
     }
@@ -86,15 +64,15 @@ inline void decode_part(const uint8_t* block, int part, Vec (&out)[2]) {
     const uint8_t* const low = block + part / 4 * 64 + part % 2 * 32;
     const uint8_t* const high = block + 128 + part / 4 * 32;
     for (int v = 0; v < 2; ++v) {
-      const __m128i top = _mm_slli_epi16(bits_of(bytes_at(high + v * 16), part % 4 * 2, 3), 4);
-      const __m128i codes = less(_mm_or_si128(nibbles(low + v * 16, part % 4 / 2 * 4), top), 32);
+      const Bytes top = times_16(bits_of(bytes_at(high + v * 16), part % 4 * 2, 3));
+      const Bytes codes = less(either(nibbles(low + v * 16, part % 4 / 2 * 4), top), 32);
       out[v] = scaled(codes, d * static_cast<float>(static_cast<int8_t>(block[192 + part * 2 + v])));
     }
   } else {
     static_assert(k == GgmlType::iq4_xs);
     const float scale = half_at(block) * static_cast<float>(iq4_xs_scale(block, part));
     const uint8_t* const low = block + 8 + part * 16;
-    for (int v = 0; v < 2; ++v) out[v] = scaled(_mm_shuffle_epi8(bytes_at(kIq4Values), nibbles(low, v * 4)), scale);
+    for (int v = 0; v < 2; ++v) out[v] = scaled(look_up(kIq4Values, nibbles(low, v * 4)), scale);
   }
 }
 

@@ -264,7 +264,7 @@ struct Product {
       const int64_t size = size_of(x.dtype);
       for (int64_t row = begin; row < end; ++row) {
         const char* first = static_cast<const char*>(x.data) + (row * x.ld + piece.begin) * size;
-        for (int64_t byte = 0; byte < piece.count * size; byte += 64) _mm_prefetch(first + byte, _MM_HINT_T1);
+        for (int64_t byte = 0; byte < piece.count * size; byte += 64) __builtin_prefetch(first + byte, 0, 2);
       }
     }
   }

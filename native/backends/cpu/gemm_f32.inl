@@ -1,5 +1,5 @@
 // The fp32 kernels, written against sixteen-value vectors: panels of kPanelVectors * 16 columns, [k][columns], and tiles
-// of up to six rows. Forward and backward weights end up in the same layout, so one tile kernel serves both.
+// of up to kFp32TileRows rows. Forward and backward weights end up in the same layout, so one tile kernel serves both.
 
 struct Fp32 {
   using Element = float;
@@ -7,7 +7,7 @@ struct Fp32 {
   static constexpr int64_t kStep = 1;
   static constexpr int64_t kInterleave = 1;
   static constexpr int kPanelVectors = kFp32PanelVectors;
-  static constexpr int64_t kTileRows = 6;
+  static constexpr int64_t kTileRows = kFp32TileRows;
   static constexpr int64_t kAhead = 2048 / sizeof(Element);  // from the second-level cache, where the panels lie
   static constexpr int64_t kRunLength = kReductionBytes / static_cast<int64_t>(sizeof(Element));  // never cut
   static constexpr int64_t kSums = kTileRows * kPanelVectors * kVector;
@@ -185,7 +185,7 @@ struct Fp32 {
         LOWRANK_UNROLL
         for (int v = 0; v < kVectors; ++v) {
           b[v] = load(panel + v * kVector);
-          _mm_prefetch(panel + kAhead + v * kVector, _MM_HINT_T0);
+          __builtin_prefetch(panel + kAhead + v * kVector, 0, 3);
         }
         LOWRANK_UNROLL
         for (int i = 0; i < kRows; ++i) {

@@ -88,7 +88,7 @@ inline void copy_columns(const Operand& x, int64_t first_token, int64_t tokens, 
 inline void reduce_tokens(Pool& pool, Precision, int64_t tokens, const Operand& u, int64_t r, const Operand& x,
                           int64_t n, float scale, float* out, int64_t out_ld, bool transposed, std::byte* workspace) {
   if (tokens <= 0 || r <= 0 || n <= 0) return;
-  constexpr int64_t kStrip = kFp32PanelVectors * kVector, kRows = 6, kTokens = 128;
+  constexpr int64_t kStrip = kFp32PanelVectors * kVector, kRows = kFp32TileRows, kTokens = 128;
   static_assert(kTokens * kStrip * static_cast<int64_t>(sizeof(float)) <= kThreadBytes);
   const int64_t strips = (n + kStrip - 1) / kStrip, groups = (r + kRows - 1) / kRows;
   const bool copies = groups > 8;

@@ -2,8 +2,6 @@
 
 inline constexpr int kVector = 16;
 
-inline __m128i bytes_at(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-
 // Asks for columns [column, column + columns) of some rows to be brought into the second-level cache.
 inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   const bool blocks = w.format == WeightFormat::ggml, quantised = w.format == WeightFormat::four_bit;
@@ -16,7 +14,7 @@ inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int
   for (int64_t i = row; i < row + rows; ++i) {
     const auto* first = blocks ? w.block_row(i) + layout_of(w.ggml).row_bytes(column)
                                : static_cast<const uint8_t*>(w.data) + (i * ld + column) * bits / 8;
-    for (int64_t byte = 0; byte < bytes; byte += 64) _mm_prefetch(reinterpret_cast<const char*>(first + byte), _MM_HINT_T1);
+    for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(first + byte, 0, 2);
   }
 }
 

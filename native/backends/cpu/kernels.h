@@ -9,8 +9,9 @@
 
 namespace lowrank::cpu {
 
-enum class Level : uint8_t { reference, avx2, avx512, avx512bf16, amx };
-inline constexpr Level kLevels[] = {Level::reference, Level::avx2, Level::avx512, Level::avx512bf16, Level::amx};
+enum class Level : uint8_t { reference, neon, avx2, avx512, avx512bf16, amx };
+inline constexpr Level kLevels[] = {Level::reference, Level::neon,       Level::avx2,
+                                    Level::avx512,    Level::avx512bf16, Level::amx};
 
 struct Kernels {
   Level level;
@@ -29,7 +30,7 @@ Level default_level();
 bool prefers_bf16(Level level);
 
 // Filled by the files of each level (gemm_<level>.cpp, ops_<level>.cpp).
-extern const GemmKernels gemm_reference, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
-extern const OpKernels ops_reference, ops_avx2, ops_avx512, ops_avx512bf16, ops_amx;
+extern const GemmKernels gemm_reference, gemm_neon, gemm_avx2, gemm_avx512, gemm_avx512bf16, gemm_amx;
+extern const OpKernels ops_reference, ops_neon, ops_avx2, ops_avx512, ops_avx512bf16, ops_amx;
 
 }  // namespace lowrank::cpu

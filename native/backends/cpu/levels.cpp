@@ -51,6 +51,7 @@ struct Entry {
 };
 
 const Entry* entries() {
+  static const Kernels reference = {Level::reference, gemm_reference, ops_reference};
 #if defined(__x86_64__)
   // The builtin also checks that the operating system saves the wide registers.
   static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
@@ -59,16 +60,22 @@ const Entry* entries() {
   static const bool avx512bf16 = avx512 && has_avx512bf16();
   static const bool amx = avx512bf16 && request_amx();
   static const Entry table[] = {
-      {"reference", true, {Level::reference, gemm_reference, ops_reference}},
+      {"reference", true, reference},
+      {"neon", false, reference},
       {"avx2", avx2, {Level::avx2, gemm_avx2, ops_avx2}},
       {"avx512", avx512, {Level::avx512, gemm_avx512, ops_avx512}},
       {"avx512bf16", avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16}},
       {"amx", amx, {Level::amx, gemm_amx, ops_amx}},
   };
 #else
-  static const Kernels reference = {Level::reference, gemm_reference, ops_reference};
+#if defined(__aarch64__)
+  static const Entry neon = {"neon", true, {Level::neon, gemm_neon, ops_neon}};
+#else
+  static const Entry neon = {"neon", false, reference};
+#endif
   static const Entry table[] = {
       {"reference", true, reference},
+      neon,
       {"avx2", false, reference},
       {"avx512", false, reference},
       {"avx512bf16", false, reference},

@@ -1,0 +1,59 @@
+// The matrix kernels for Advanced SIMD (NEON), which every AArch64 processor has. A product asked for in bf16 is computed in
+// fp32 here: without bf16 arithmetic, rounding the operands would cost time and buy nothing.
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/gemm_plan.h"
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <vector>
+
+namespace lowrank::cpu {
+namespace neon {
+namespace {
+
+// Of 32 registers 20 hold a tile of 5 rows by 16 columns, next to a row of weights and the activations: with a sixth row GCC
+// keeps some of the sums in memory.
+inline constexpr int kFp32PanelVectors = 1, kFp32TileRows = 5;
+
+#include "backends/cpu/gemm_vector_neon.inl"
+
+#include "backends/cpu/gemm_weights.inl"
+
+#include "backends/cpu/gemm_decoded.inl"
+
+#include "backends/cpu/gemm_driver.inl"
+
+#include "backends/cpu/gemm_f32.inl"
+
+#include "backends/cpu/gemm_vectors.inl"
+
+#include "backends/cpu/gemm_sums.inl"
+
+#include "backends/cpu/gemm_tokens.inl"
+
+#include "backends/cpu/gemm_pair.inl"
+
+void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+             std::byte* workspace) {
+  if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
+  multiply<Fp32, true>(pool, m, n, segments, y, workspace);
+}
+
+void gemm_nn(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
+             std::byte* workspace) {
+  multiply<Fp32, false>(pool, m, n, segments, y, workspace);
+}
+
+}  // namespace
+}  // namespace neon
+
+const GemmKernels gemm_neon = {neon::gemm_nt, neon::gemm_nn, neon::reduce_tokens, neon::add_pair, neon::split_pair};
+
+}  // namespace lowrank::cpu
+
+#endif

@@ -1,0 +1,24 @@
+// The operators compiled for Advanced SIMD (NEON).
+#if defined(__aarch64__)
+
+#include "backends/cpu/ops_simd.h"
+
+#define LOWRANK_VEC_BF16 0
+namespace lowrank::cpu {
+namespace neon {
+namespace {
+// clang-format off: each of these builds on those before it
+#include "backends/cpu/vec_neon.h"
+#include "backends/cpu/vec_math.inl"
+#include "backends/cpu/attention_tiles.inl"
+#include "backends/cpu/attention_decode.inl"
+#include "backends/cpu/attention.inl"
+#include "backends/cpu/attention_backward.inl"
+#include "backends/cpu/ops_simd.inl"
+// clang-format on
+}  // namespace
+}  // namespace neon
+
+constinit const OpKernels ops_neon = neon::table;
+}  // namespace lowrank::cpu
+#endif  // __aarch64__
