@@ -180,7 +180,7 @@ function kindOfFile(path: string): 'model' | 'dataset' {
 }
 
 async function isGgufAdapter(path: string): Promise<boolean> {
-  return (await readGgufHeader(path)).metadata.get('general.type') === 'adapter'
+  return (await readGgufHeader(path, { strings: false })).metadata.get('general.type') === 'adapter'
 }
 
 const EXPECTED =

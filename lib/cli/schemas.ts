@@ -411,6 +411,7 @@ const memoryStudy = {
       measured: z
         .object({
           idle_bytes: bytes.describe('Resident before the model was loaded'),
+          idle_anonymous_bytes: bytes.describe('Of that, memory of the process'),
           load_peak_bytes: z.int().describe('Peak above that while it was loaded'),
           peak_bytes: z.int().describe('Peak above it from then to the last step'),
           anonymous_bytes: bytes.describe(

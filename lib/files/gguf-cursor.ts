@@ -105,11 +105,15 @@ export class GgufCursor {
     return this.view.getUint32(this.take(4, 'a number'), true)
   }
 
-  /** An unsigned 64-bit count, length or offset, which must be below 2^53. */
-  size(what: string): number {
-    const value = this.view.getBigUint64(this.take(8, what), true)
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.fail(`${what} is ${value}, beyond any file`)
-    return Number(value)
+  /**
+   * An unsigned 64-bit count, length or offset, which must be below 2^53.
+   * @param of begins what it is called in messages: joined only there, as a vocabulary has many lengths
+   */
+  size(what: string, of = ''): number {
+    const at = this.take(8, what)
+    const [low, high] = [this.view.getUint32(at, true), this.view.getUint32(at + 4, true)]
+    if (high >= 2 ** 21) this.fail(`${of}${what} is ${this.view.getBigUint64(at, true)}, beyond any file`)
+    return high * 2 ** 32 + low
   }
 
   bool(what: string): boolean {
@@ -119,10 +123,8 @@ export class GgufCursor {
   }
 
   string(what: string, most = LARGEST_STRING): string {
-    const length = this.size(`the length of ${what}`)
-    if (length > most) this.fail(`${what} claims ${length} bytes of text; at most ${most} are allowed`)
-    const start = this.take(length, what)
-    const bytes = this.bytes.subarray(start, start + length)
+    const start = this.skipString(what, most)
+    const bytes = this.bytes.subarray(start, this.position)
     try {
       return this.decoder.decode(bytes)
     } catch {
@@ -130,6 +132,13 @@ export class GgufCursor {
         `${what} is not UTF-8: ${quote(Buffer.from(bytes.subarray(0, 40)).toString('latin1'))}`,
       )
     }
+  }
+
+  /** Goes past a string, whatever its bytes are; @returns where they begin. */
+  skipString(what: string, most = LARGEST_STRING): number {
+    const length = this.size(what, 'the length of ')
+    if (length > most) this.fail(`${what} claims ${length} bytes of text; at most ${most} are allowed`)
+    return this.take(length, what)
   }
 
   isNumeric(type: number): boolean {

@@ -4,7 +4,7 @@
  */
 
 import { FileFormatError } from '../errors.js'
-import type { GgufValue } from './gguf.js'
+import { type GgufValue, UnreadStrings } from './gguf.js'
 import { quote } from './input.js'
 
 export type GgufMetadata = ReadonlyMap<string, GgufValue>
@@ -45,6 +45,12 @@ export class GgufKeys {
     const right = (value: GgufValue) =>
       Array.isArray(value) && value.every((element) => typeof element === 'string')
     return this.typed(key, 'an array of strings', right) as string[] | undefined
+  }
+
+  /** How many strings an array has, whether they were read or only counted. */
+  stringCount(key: string): number | undefined {
+    const value = this.metadata.get(this.prefix + key)
+    return value instanceof UnreadStrings ? value.length : this.strings(key)?.length
   }
 
   /** An array of numbers of any width but 64-bit integers. */

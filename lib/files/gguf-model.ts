@@ -236,7 +236,7 @@ function vocabularySize(keys: GgufKeys, embedding: GgufTensor | undefined): numb
   const { path } = keys
   if (!embedding) throw new FileFormatError(`${path} lacks the tensor token_embd.weight`, { path })
   const rows = embedding.dims[1] ?? 1
-  const tokens = new GgufKeys(path, keys.metadata).strings('tokenizer.ggml.tokens')?.length ?? 0
+  const tokens = new GgufKeys(path, keys.metadata).stringCount('tokenizer.ggml.tokens') ?? 0
   if (tokens > rows) {
     throw new FileFormatError(`${path} has ${tokens} tokens, but its embedding has ${rows} rows`, {
       path,

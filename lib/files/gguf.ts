@@ -10,7 +10,12 @@ import { GGML_TYPE_NAMES_ONLY, GGML_TYPES, type GgmlType } from './ggml-types.js
 import { GgufCursor, NeedMoreBytes, type NumericArray } from './gguf-cursor.js'
 import { type InputFile, quote, safeProduct, withInputFile } from './input.js'
 
-export type GgufArray = string[] | boolean[] | NumericArray
+/** In place of an array of strings that was passed over. */
+export class UnreadStrings {
+  constructor(readonly length: number) {}
+}
+
+export type GgufArray = string[] | boolean[] | NumericArray | UnreadStrings
 
 /** Single integers beyond 2^53 are bigint. */
 export type GgufValue = number | bigint | boolean | string | GgufArray
@@ -62,10 +67,11 @@ const SMALLEST_TENSOR = 24
 
 /**
  * Reads and checks the header of a GGUF file.
+ * @param options.strings whether arrays of strings are read, or only counted: they are the vocabulary, and many objects
  * @throws FileFormatError when the file is missing, truncated or malformed; UnsupportedError for version 1, for one
  * part of a split file and for tensor types whose layout is not known.
  */
-export async function readGgufHeader(path: string): Promise<GgufHeader> {
+export async function readGgufHeader(path: string, { strings = true } = {}): Promise<GgufHeader> {
   return withInputFile(path, async (file) => {
     const cursor = new GgufCursor(file)
     const { version, tensorCount, keyCount } = await step(cursor, () => readPreamble(cursor))
@@ -73,7 +79,7 @@ export async function readGgufHeader(path: string): Promise<GgufHeader> {
     const fields: GgufHeader['fields'] = new Map()
     for (let i = 0; i < keyCount; i++) {
       const offset = cursor.position
-      const [key, value] = await step(cursor, () => readKeyValue(cursor))
+      const [key, value] = await step(cursor, () => readKeyValue(cursor, strings))
       if (metadata.has(key)) cursor.fail(`the key ${quote(key)} appears twice`)
       metadata.set(key, value)
       fields.set(key, { offset, bytes: cursor.position - offset })
@@ -148,12 +154,12 @@ function checkCount(cursor: GgufCursor, what: string, count: number, most: numbe
   }
 }
 
-function readKeyValue(cursor: GgufCursor): [string, GgufValue] {
+function readKeyValue(cursor: GgufCursor, strings: boolean): [string, GgufValue] {
   const key = cursor.string('a key', GGUF_LIMITS.keyBytes)
   if (key === '') cursor.fail('a key is empty')
   const what = `the value of ${quote(key)}`
   const type = cursor.u32()
-  return [key, type === ARRAY ? readArray(cursor, what) : readScalar(cursor, type, what)]
+  return [key, type === ARRAY ? readArray(cursor, what, strings) : readScalar(cursor, type, what)]
 }
 
 const STRING = 8
@@ -176,7 +182,7 @@ function readScalar(cursor: GgufCursor, type: number, what: string): GgufValue {
   }
 }
 
-function readArray(cursor: GgufCursor, what: string): GgufArray {
+function readArray(cursor: GgufCursor, what: string, strings: boolean): GgufArray {
   const type = cursor.u32()
   const count = cursor.size(`the length of ${what}`)
   if (type === ARRAY) cursor.fail(`${what} is an array of arrays`)
@@ -185,9 +191,13 @@ function readArray(cursor: GgufCursor, what: string): GgufArray {
   }
   cursor.requireElements(what, type, count)
   if (type === STRING) {
-    const strings: string[] = []
-    for (let i = 0; i < count; i++) strings.push(cursor.string(what))
-    return strings
+    if (!strings) {
+      for (let i = 0; i < count; i++) cursor.skipString(what)
+      return new UnreadStrings(count)
+    }
+    const read: string[] = []
+    for (let i = 0; i < count; i++) read.push(cursor.string(what))
+    return read
   }
   if (type === 7) {
     const flags: boolean[] = []

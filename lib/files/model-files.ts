@@ -61,7 +61,8 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
 }
 
 async function openGguf(path: string): Promise<ModelFiles> {
-  const header = await readGgufHeader(path)
+  // Whoever needs the tokenizer reads it: its strings would stay in the heap of a process that only trains.
+  const header = await readGgufHeader(path, { strings: false })
   const { config, tensors, ropeFactors } = translateGguf(header)
   const sources = ropeFactors ? [...tensors.values(), ropeFactors] : [...tensors.values()]
   const fingerprint = await fingerprintModel(

@@ -45,8 +45,9 @@ interface Resident {
 }
 
 export interface MemoryMeasurement {
-  /** Resident once Node.js and the addon are there, before the model is. */
+  /** Resident once Node.js and the addon are there, before the model is; and of that, memory of the process. */
   idleBytes: number
+  idleAnonymousBytes: number
   /** Peaks of what is resident above that: while the model is loaded, and from then to the end of the last step. */
   loadPeakBytes: number
   peakBytes: number
@@ -158,7 +159,7 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
     most.anonymous = Math.max(most.anonymous, anonymous)
     most.file = Math.max(most.file, file)
   }
-  let idle = 0
+  let idle: Resident = { rss: 0, peak: 0, anonymous: 0, file: 0 }
   let loadPeak = 0
   let watch: NodeJS.Timeout | undefined
   try {
@@ -170,13 +171,14 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
         if (stage.at === 'trained') {
           await look()
           return done({
-            ...{ idleBytes: idle, loadPeakBytes: loadPeak, peakBytes: now.peak - idle },
+            ...{ idleBytes: idle.rss, idleAnonymousBytes: idle.anonymous },
+            ...{ loadPeakBytes: loadPeak, peakBytes: now.peak - idle.rss },
             ...{ anonymousBytes: most.anonymous, fileBytes: most.file },
           })
         }
-        if (stage.at === 'idle') idle = now.rss
+        if (stage.at === 'idle') idle = now
         else {
-          loadPeak = now.peak - idle
+          loadPeak = now.peak - idle.rss
           watch = setInterval(look, 5)
         }
         await resetPeak(child)

@@ -1,7 +1,12 @@
 #include "os/process_memory.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace lowrank::os {
 
@@ -29,6 +34,12 @@ bool reset_peak_resident() {
   clear << "5";
   clear.flush();
   return clear.good();
+}
+
+void trim_heap() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
 }
 
 }  // namespace lowrank::os

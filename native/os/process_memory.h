@@ -20,4 +20,8 @@ ResidentMemory resident_memory();
 /// Sets the peak back to what is resident now; false where the system does not allow it.
 bool reset_peak_resident();
 
+/// Gives the system back what malloc keeps of memory that was freed: threads that are gone leave some in arenas of their
+/// own. Nothing where the allocator has no such call.
+void trim_heap();
+
 }  // namespace lowrank::os

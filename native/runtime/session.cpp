@@ -9,6 +9,7 @@
 #include "adapters/row_norms.h"
 #include "adapters/output_norms.h"
 #include "core/error.h"
+#include "os/process_memory.h"
 
 namespace lowrank {
 namespace {
@@ -191,6 +192,8 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
       fail("CONFIG", "plan '", name, "': an adapter is trained at weight 1, not ", adapter_weights_.front());
   positions_ = most_positions(plans_);
+  // What loading and the reading of data left behind would count on top of what is allocated now.
+  os::trim_heap();
   arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
   moments_ = Block(Category::workspace, moment_bytes(specs(), plans_));

@@ -4,7 +4,7 @@ import { gguf } from '@huggingface/gguf'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/errors.js'
-import { readGgufHeader } from '../../../lib/files/gguf.js'
+import { readGgufHeader, UnreadStrings } from '../../../lib/files/gguf.js'
 import {
   array,
   type GgufSpec,
@@ -127,6 +127,20 @@ describe('readGgufHeader', () => {
       ['c', 'Q4_1', [64, 2, 2, 3], 192, 480],
       ['scalar', 'F32', [], 704, 4],
     ])
+  })
+
+  it('counts strings without reading them where they are not wanted, within the same limits', async () => {
+    const spec = { ...oneKey(value.strings(['abc', '', 'd'])), tensors: [{ name: 't', dims: [8] }] }
+    const path = scratchFile('counted.gguf', ggufBytes(spec))
+    const whole = await readGgufHeader(path)
+    const { metadata, ...counted } = await readGgufHeader(path, { strings: false })
+    expect(metadata.get('k')).toEqual(new UnreadStrings(3))
+    expect({ ...counted, metadata: whole.metadata }).toEqual(whole)
+    const bytes = ggufBytes(spec)
+    const at = Buffer.from(bytes).indexOf('abc') - 8
+    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(at, 2n ** 40n, true)
+    const refused = readGgufHeader(scratchFile('long.gguf', bytes), { strings: false })
+    await expect(refused).rejects.toThrow('the value of "k" claims 1099511627776 bytes of text')
   })
 
   it('agrees with @huggingface/gguf about metadata and tensors, also when the header needs several reads', async () => {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "check.h"
@@ -71,4 +72,18 @@ TEST("the resident set grows with touched memory and its peak can be reset") {
   CHECK(after.peak >= before.resident + (32 << 20));
   if (!os::reset_peak_resident()) SKIP("this system does not let the peak be reset");
   CHECK(os::resident_memory().peak < after.peak);
+}
+
+TEST("memory that was freed behind memory in use goes back to the system") {
+  // The last piece keeps the allocator from shrinking its heap by itself.
+  std::vector<std::unique_ptr<char[]>> pieces(8192);
+  for (auto& piece : pieces) {
+    piece = std::make_unique<char[]>(4096);
+    std::memset(piece.get(), 1, 4096);
+  }
+  for (size_t i = 0; i + 1 < pieces.size(); ++i) pieces[i].reset();
+  const int64_t before = os::resident_memory().anonymous;
+  os::trim_heap();
+  if (os::resident_memory().anonymous == before) SKIP("this allocator gives nothing back on request");
+  CHECK_LE(os::resident_memory().anonymous, before - (16 << 20));
 }
