@@ -7,6 +7,7 @@ import { locate } from './files/hub.js'
 import { readJsonObject } from './files/input.js'
 import { openModelFiles } from './files/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './files/shard-index.js'
+import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
 import { type HubOptions, resolvePrecision } from './model.js'
 import { graphOf } from './models/index.js'
@@ -96,9 +97,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   // Programs in plain JavaScript may leave them out; then the strategy is missing, and said to be.
   const { revision, onDownload, signal, ...rest } = options ?? {}
   const given = parseOptions(schema, rest, { name: 'planModel()', spelling: 'camel' })
-  const located = await locate('config', name, { revision, onDownload, signal })
-  const { config, dtypeOf } = await readShape(located.path, located.hub !== null)
-  const graph = graphOf(config)
+  const { graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
   const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
   const quantization = chooseQuantization(name, graph, dtypeOf, asked, wanted)
@@ -121,13 +120,24 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   }
 }
 
-/** What a plan has to know of a model: its config, and each weight's dtype in its file. */
-interface ModelShape {
-  config: Record<string, unknown>
+/** What can be known of a model without its weights. */
+export interface ModelShape {
+  graph: Graph
+  /** Of a weight in its file. */
   dtypeOf: (name: string) => string
 }
 
-async function readShape(path: string, fromHub: boolean): Promise<ModelShape> {
+/** Reads a model's shapes. */
+export async function openShape(name: string, options: HubOptions = {}): Promise<ModelShape> {
+  const { path, hub } = await locate('config', name, options)
+  const { config, dtypeOf } = await readShape(path, hub !== null)
+  return { graph: graphOf(config), dtypeOf }
+}
+
+async function readShape(
+  path: string,
+  fromHub: boolean,
+): Promise<{ config: Record<string, unknown>; dtypeOf: ModelShape['dtypeOf'] }> {
   const folder = (await stat(path)).isDirectory()
   const bare = folder ? await bareConfig(path, fromHub) : path.endsWith('.json') ? path : undefined
   if (bare !== undefined) {

@@ -1,7 +1,7 @@
 /** How each weight of a model is held in memory, and the loop that brings the weights there. */
 import { ConfigError, FileFormatError, ShapeError } from './errors.js'
 import { quote } from './files/input.js'
-import { isBlockDtype, type QuantizedDtype, type TensorSource } from './files/tensor-source.js'
+import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from './files/tensor-source.js'
 import type { Graph, GraphWeight } from './graph/graph.js'
 import type { Job, NativeModel, Precision, StorageFormat } from './native/addon.js'
 import { translatedAsync } from './native/errors.js'
@@ -32,6 +32,13 @@ const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quanti
   FP4_DOUBLE: { format: 'fp4_double', quantization: fp4() },
   INT8: { format: 'int8', quantization: int8() },
 }
+
+/** How weights of linears can be held. */
+export const STORAGE_FORMATS: readonly StorageFormat[] = [
+  ...(['f32', 'bf16', 'f16'] as const),
+  ...Object.values(QUANTIZED).map(({ format }) => format),
+  ...BLOCKS.map((block) => block.toLowerCase() as Lowercase<typeof block>),
+]
 
 /** Whether a weight is held as codes. */
 export function isQuantizedFormat(format: StorageFormat | undefined): boolean {

@@ -1,7 +1,9 @@
-// Rates of the CPU operators at the shapes of a 135M model, per level: attention in GFLOP/s of the visible half, the
-// others in GB/s of what they must read and write. Levels are interleaved round by round, and the best of the rounds is
-// printed, since other work on the machine only ever slows a round down.
+// Rates of the CPU operators that are bound by memory, at the shapes of a 135M model, per level, in GB/s of what they must
+// read and write; those bound by arithmetic are timed by `lowrank bench kernels`. Levels are interleaved round by round,
+// and the best of the rounds is printed, since other work on the machine only ever slows a round down.
 //
+//   g++ -std=c++20 -O3 -ffp-contract=off -Inative benchmarks/kernels/ops_bench.cpp native/backends/cpu/*.cpp
+//       native/core/{pool,memory}.cpp native/quant/*.cpp -lpthread -o /tmp/ops_bench && /tmp/ops_bench
 //   ops_bench [threads] [level...]
 #include <algorithm>
 #include <chrono>
@@ -65,30 +67,6 @@ struct Bench {
     }
     std::printf("\n");
     std::fflush(stdout);
-  }
-
-  void attention(int32_t sequences, int32_t length, DType dtype) {
-    const int32_t heads = 9, kv_heads = 3, dim = 64;
-    const int64_t tokens = int64_t{sequences} * length;
-    Buffer q(dtype, tokens, heads * dim), k(dtype, tokens, kv_heads * dim), v(dtype, tokens, kv_heads * dim);
-    Buffer out(dtype, tokens, heads * dim), dout(dtype, tokens, heads * dim), dq(dtype, tokens, heads * dim);
-    Buffer dk(dtype, tokens, kv_heads * dim), dv(dtype, tokens, kv_heads * dim), lse(DType::f32, tokens, heads);
-    std::vector<int32_t> cu;
-    for (int32_t s = 0; s <= sequences; ++s) cu.push_back(s * length);
-    const AttentionShape shape{sequences, cu.data(), cu.data(), heads, kv_heads, dim, 0.125f};
-    std::vector<std::byte> workspace(
-        64 + std::max(attention_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads()),
-                      attention_backward_workspace(dtype, tokens, heads, kv_heads, dim, pool.threads())));
-    std::byte* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
-    const double product = 2.0 * heads * dim * sequences * length * (length + 1) / 2;
-    const std::string what = std::to_string(sequences) + "x" + std::to_string(length) + " " + name_of(dtype);
-    measure("attention forward " + what, 2 * product, "GFLOP/s", [&](const OpKernels& ops) {
-      ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats(), aligned);
-    });
-    measure("attention backward " + what, 5 * product, "GFLOP/s", [&](const OpKernels& ops) {
-      ops.attention_backward(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.floats(), dout.matrix(),
-                             dq.matrix(), dk.matrix(), dv.matrix(), aligned);
-    });
   }
 
   void decode(int32_t keys, DType dtype) {
@@ -190,11 +168,7 @@ int run(int argc, char** argv) {
     if (wanted && available(level)) bench.levels.push_back(level);
   }
   std::printf("%d threads, best of %d rounds\n", bench.pool.threads(), kRounds);
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    bench.attention(4, 512, dtype);
-    bench.attention(1, 2048, dtype);
-    bench.decode(4096, dtype);
-  }
+  for (const DType dtype : {DType::f32, DType::bf16}) bench.decode(4096, dtype);
   for (const DType dtype : {DType::f32, DType::bf16}) bench.elementwise(dtype);
   bench.flat();
   return 0;

@@ -1,8 +1,21 @@
-/** `lowrank bench`: what was planned against what a process really holds, and how fast it is. */
+/** `lowrank bench`: what was planned against what a process really holds, and how fast it and its kernels are. */
 import type { Command } from 'commander'
-import { measuredBars, methodOf } from '../report/memory.js'
+import { formatBytes } from '../memory.js'
+import { resolvePrecision } from '../model.js'
+import { addon } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { openShape, planModel } from '../plan.js'
+import {
+  arithmeticPeak,
+  describeKernel,
+  type KernelRate,
+  kernelsOf,
+  measureKernels,
+} from '../report/kernels.js'
+import { measuredBars, methodOf, planOptions } from '../report/memory.js'
 import { measureSpeed, type SpeedStudy } from '../report/speed.js'
 import { asInFiles } from '../train/config-schema.js'
+import { STORAGE_FORMATS } from '../weights.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { digits, table } from './format.js'
 import { examples, integerFlag } from './help.js'
@@ -17,6 +30,10 @@ interface Options extends MemoryOptions {
   model: string
   steps: number
   newTokens: number
+  format: string
+  rounds: number
+  level?: string
+  threads?: number
   json?: boolean
 }
 
@@ -25,6 +42,9 @@ interface Measured {
   data: Printed<'bench'>
   text: string
 }
+
+/** `46 %`, or nothing where the level has no peak to compare with. */
+const percent = (share: number | null) => (share === null ? '' : `${(100 * share).toFixed(0)} %`)
 
 type Measurement = (options: Options, signal: AbortSignal, output: Output) => Promise<Measured>
 
@@ -51,9 +71,11 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   speed: async (options, signal, output) => {
     const { steps, newTokens, precision } = options
     const { rank, ...shape } = memorySettings(options)
-    const studies: [method: string, study: SpeedStudy][] = []
+    const studies: [method: string, study: SpeedStudy & { shareOfPeak: number | null }][] = []
     for (const name of options.methods) {
-      const { strategy, quantization, optimizer, pagedWeights = false } = methodOf(name, rank)
+      const method = methodOf(name, rank)
+      const { strategy, quantization, optimizer, pagedWeights = false } = method
+      const { timeline } = await planModel(options.model, planOptions(method, { rank, ...shape }))
       const model = await loadShown(options.model, { quantization, precision, pagedWeights, signal }, output)
       try {
         const settings = { ...shape, optimizer: optimizer ?? 'adamw', steps, newTokens }
@@ -63,7 +85,11 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
             onPhase: (phase) => line.update(`${name}, ${phase}`),
           }),
         )
-        studies.push([name, study])
+        const peak = await arithmeticPeak(resolvePrecision(precision))
+        const operations = 2 * timeline.reduce((sum, step) => sum + step.multiplyAdds, 0)
+        const perToken = operations / (shape.perDeviceTrainBatchSize * shape.maxSeqLength)
+        const shareOfPeak = peak && (perToken * study.trainingTokensPerSecond) / peak
+        studies.push([name, { ...study, shareOfPeak }])
       } finally {
         await model.dispose()
       }
@@ -76,41 +102,116 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
       } as Printed<'bench'>,
       text: [
         table([
-          ['method', 'training', 'evaluation', 'generation', 'JavaScript', 'longest block'],
+          ['method', 'training', 'of the peak', 'evaluation', 'generation', 'JavaScript', 'longest block'],
           ...studies.map(([method, study]) => [
             method,
-            ...[study.trainingTokensPerSecond, study.evaluationTokensPerSecond].map(digits),
-            digits(study.generationTokensPerSecond),
+            digits(study.trainingTokensPerSecond),
+            percent(study.shareOfPeak),
+            ...[study.evaluationTokensPerSecond, study.generationTokensPerSecond].map(digits),
             `${(100 * study.javascriptShare).toFixed(1)} %`,
             `${study.longestBlockMs.toFixed(1)} ms`,
           ]),
         ]),
         '',
-        'Tokens per second. JavaScript: the share of the training steps in which the event loop was busy; longest block:',
-        'for how long at most nothing else could run on it.',
+        'Tokens per second. Of the peak: products with base weights in a training step against a loop of multiply-adds.',
+        'JavaScript: the share of the training steps in which the event loop was busy; longest block: for how long at most',
+        'nothing else could run on it.',
+      ].join('\n'),
+    }
+  },
+  kernels: async (options, signal, output) => {
+    const { rank, perDeviceTrainBatchSize, maxSeqLength } = memorySettings(options)
+    const format = STORAGE_FORMATS.find((name) => name === options.format)
+    if (format === undefined)
+      throw new UsageError(`--format is '${options.format}', expected one of ${STORAGE_FORMATS.join(', ')}.`)
+    const { level: isa, threads, rounds } = options
+    translated(() => addon().configure({ ...(isa ? { isa } : {}), ...(threads ? { threads } : {}) }))
+    const precision = resolvePrecision(options.precision)
+    const shape = await openShape(options.model, { signal })
+    const settings = { rank, perDeviceTrainBatchSize, maxSeqLength, format, precision }
+    const rates = await shown(output, 'Measuring', (line) =>
+      measureKernels(
+        kernelsOf(shape, settings),
+        { precision, rounds },
+        {
+          signal,
+          onKernel: (what, done, total) => line.update(`${done + 1} of ${total}: ${what}`),
+        },
+      ),
+    )
+    const { isa: level, threads: pool } = addon().cpu()
+    const operands = precision === 'f32' ? 'fp32' : 'bf16'
+    return {
+      data: {
+        what: 'kernels',
+        settings: {
+          ...(asInFiles({ rank, perDeviceTrainBatchSize, maxSeqLength, format, rounds }) as object),
+          precision: operands,
+          ...{ level, threads: pool },
+        },
+        kernels: rates.map(({ subject, ...rate }) => ({
+          kernel: subject.kind,
+          ...(asInFiles(rate) as object),
+          shape: asInFiles(shapeOf(subject)),
+        })),
+      } as Printed<'bench'>,
+      text: [
+        table(
+          [
+            ['kernel', 'times', '', 'GFLOP/s', 'of the peak', 'ms'],
+            ...rates.map(({ subject, count, name, operationsPerSecond, shareOfPeak, seconds }) => [
+              describeKernel(subject),
+              String(count),
+              name.replace('_', ' '),
+              digits(operationsPerSecond / 1e9),
+              percent(shareOfPeak),
+              digits(1e3 * seconds),
+            ]),
+          ],
+          [1, 3, 4, 5],
+        ),
+        '',
+        `${perDeviceTrainBatchSize * maxSeqLength} tokens, weights as ${format}, ${operands}, level ${level}, ${pool} ${pool === 1 ? 'thread' : 'threads'}; the best of ${rounds} rounds.`,
+        'Of the peak: against a loop of multiply-adds between the rounds. Times: how often a step has the kernel.',
+        ...rates.flatMap(({ extraBytes }) =>
+          extraBytes === undefined ? [] : [`Head and loss made ${formatBytes(extraBytes)} resident.`],
+        ),
       ].join('\n'),
     }
   },
 }
 
+function shapeOf({ kind: _, ...shape }: KernelRate['subject']) {
+  return shape
+}
+
+const WHAT = [Object.keys(MEASUREMENTS).slice(0, -1).join(', '), Object.keys(MEASUREMENTS).at(-1)].join(
+  ' or ',
+)
+
 export function configure(command: Command): void {
-  command.argument('<what>', Object.keys(MEASUREMENTS).join(' or '))
-  command.requiredOption('--model <path>', 'a model folder or a .gguf file')
+  command.argument('<what>', WHAT)
+  command.requiredOption(
+    '--model <path>',
+    'a model folder or a .gguf file; of kernels also a bare config.json',
+  )
   memoryFlags(command)
   command.option('--steps <N>', 'of speed: training steps that are timed', integerFlag(1), 5)
   command.option('--new-tokens <N>', 'of speed: tokens that are generated', integerFlag(1), 64)
+  command.option('--format <name>', 'of kernels: how weights are held', 'nf4_double')
+  command.option('--rounds <N>', 'of kernels: rounds, the best of which counts', integerFlag(1), 9)
+  command.option('--level <name>', 'of kernels: instruction-set level (default: the best, or LOWRANK_ISA)')
+  command.option('--threads <N>', 'of kernels: threads of the engine', integerFlag(1))
   examples(command, [
     'lowrank bench memory --model model.gguf',
     'lowrank bench memory --model model.gguf --methods lora,dora,vera,lokr --seq-len 2048 --json',
     'lowrank bench speed --model model.gguf --methods qlora --batch 4',
+    'lowrank bench kernels --model Llama-3.2-1B/config.json --batch 4 --precision fp32 --level avx2',
   ])
   command.action(async (what: string, options: Options) => {
     const output = new Output(options.json ?? false)
     const measurement = MEASUREMENTS[what]
-    if (measurement === undefined)
-      throw new UsageError(
-        `bench '${what}' does not exist; expected ${Object.keys(MEASUREMENTS).join(' or ')}.`,
-      )
+    if (measurement === undefined) throw new UsageError(`bench '${what}' does not exist; expected ${WHAT}.`)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {

@@ -447,10 +447,41 @@ export const printed = {
         z.object({
           method: z.string(),
           training_tokens_per_second: z.number().describe('Median over the steps'),
+          share_of_peak: z
+            .number()
+            .nullable()
+            .describe(
+              'Products with base weights in a training step against the arithmetic peak; null without one',
+            ),
           evaluation_tokens_per_second: z.number(),
           generation_tokens_per_second: z.number().describe('One after the other, the prompt not counted'),
           javascript_share: z.number().describe('Of the time of the steps, in which the event loop was busy'),
           longest_block_ms: z.number().describe('For how long at most nothing else could run on it'),
+        }),
+      ),
+    }),
+    z.object({
+      what: z.literal('kernels'),
+      settings: memoryStudy.settings.omit({ gradient_checkpointing: true }).extend({
+        precision: z.enum(['fp32', 'bf16']).describe('Of matrix operands, as resolved'),
+        format: z.string().describe('How weights of linears are held'),
+        rounds: count,
+        level: z.string().describe('Instruction-set level'),
+        threads: count,
+      }),
+      kernels: z.array(
+        z.object({
+          kernel: z.enum(['linear', 'attention', 'head_loss']),
+          name: z.enum(['forward', 'input_gradient', 'adapter_gradient', 'backward', 'forward_backward']),
+          shape: z.record(z.string(), z.union([z.number(), z.string()])),
+          count: count.describe('How often a training step has it'),
+          seconds: z.number().describe('Of a call, the best of the rounds'),
+          operations_per_second: z.number().describe('A multiply-add being two'),
+          share_of_peak: z
+            .number()
+            .nullable()
+            .describe('Of a loop of multiply-adds between the rounds; null where the level has none'),
+          extra_bytes: z.int().optional().describe('Of head and loss: what the first call made resident'),
         }),
       ),
     }),

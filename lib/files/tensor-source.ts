@@ -4,7 +4,7 @@
 const PLAIN = ['F32', 'F16', 'BF16'] as const
 
 /** Of GGUF files. */
-const BLOCKS = [
+export const BLOCKS = [
   'Q8_0',
   'Q4_0',
   'Q4_1',

@@ -561,6 +561,42 @@ export interface CpuInfo {
   prefersBf16: boolean
 }
 
+/** Kernels to be timed on inputs that are made up. */
+export type KernelStudy = KernelSubject & {
+  precision: Precision
+  /** Each kernel runs for some milliseconds in every round; the best round counts. */
+  rounds: number
+}
+
+export type KernelSubject =
+  /** `forward`, `input_gradient` and `adapter_gradient` of a linear [out, in] with a low-rank slot. */
+  | { kind: 'linear'; tokens: number; out: number; in: number; rank: number; format: StorageFormat }
+  /** `forward` and `backward` of sequences of equal length. */
+  | {
+      kind: 'attention'
+      sequences: number
+      length: number
+      heads: number
+      kvHeads: number
+      headDim: number
+      /** As of the graph's node. */
+      window?: number
+    }
+  /** `forward_backward`: head, loss, and the gradient at the head's input. */
+  | { kind: 'head_loss'; tokens: number; vocab: number; hidden: number; format: StorageFormat }
+
+export interface KernelTimes {
+  /** What a call computes, a multiply-add being two operations, and the least time that one took. */
+  kernels: { name: string; operations: number; seconds: number }[]
+  /**
+   * Operations per second of all threads in a loop of multiply-adds, measured between the rounds; null where the level
+   * has no such loop.
+   */
+  peak: number | null
+  /** Of `head_loss`: bytes that the first call made resident; absent where the system does not tell. */
+  extraBytes?: number
+}
+
 export interface NativeAddon {
   version: string
   cpu(): CpuInfo
@@ -617,6 +653,10 @@ export interface NativeAddon {
     threads?: number,
     paged?: number,
   ): PlanReport
+  /** Rejects with SHAPE for sizes that are none, or that the format cannot hold. */
+  timeKernels(study: KernelStudy): Job<KernelTimes>
+  /** `peak` of the kernels' times alone. */
+  arithmeticPeak(options: { precision: Precision; rounds: number }): Job<number | null>
   /** Graph, plan, arena or times by kernel (so far, all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string
   /** Cancels this environment's jobs and waits for them; the last environment also joins the engine thread. */

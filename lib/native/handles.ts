@@ -2,7 +2,23 @@
  * Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it.
  */
 import { DisposedError } from '../errors.js'
+import type { Job } from './addon.js'
 import { translatedAsync } from './errors.js'
+
+/** The end of a job. An abort cancels it, and rejects with the signal's reason. */
+export async function settled<T>(start: () => Job<T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted()
+  const job = start()
+  const stop = () => job.cancel()
+  signal?.addEventListener('abort', stop)
+  try {
+    return await job.promise
+  } catch (error) {
+    throw signal?.aborted ? signal.reason : error
+  } finally {
+    signal?.removeEventListener('abort', stop)
+  }
+}
 
 /** Lets one piece of work at a time have something; the others wait in the order in which they came. */
 export class Turns {

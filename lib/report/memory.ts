@@ -80,7 +80,7 @@ export function methodOf(name: string, rank: number): Method {
   return { ...qlora, strategy: compared(name, rank) }
 }
 
-function planOptions(method: Method, settings: MemorySettings) {
+export function planOptions(method: Method, settings: MemorySettings) {
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
   const { strategy, quantization, optimizer = 'adamw', pagedWeights = false } = method
   return {

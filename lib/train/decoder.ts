@@ -4,6 +4,7 @@
  */
 import { type ActiveAdapter, type BaseModel, openActive } from '../base.js'
 import type { ForwardInput, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
+import { settled } from '../native/handles.js'
 import { closeSession } from '../native/session.js'
 
 /** Tokens of a prompt that one call takes: how often progress is told and a stop is heard. */
@@ -105,19 +106,9 @@ export class Decoder {
   }
 
   async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<{ token?: number }> {
-    signal?.throwIfAborted()
-    const result = await this.#base.lifetime.use(async () => {
-      const job = this.#session.forward('forward', input)
-      const stop = () => job.cancel()
-      signal?.addEventListener('abort', stop)
-      try {
-        return await job.promise
-      } catch (error) {
-        throw signal?.aborted ? signal.reason : error
-      } finally {
-        signal?.removeEventListener('abort', stop)
-      }
-    })
+    const result = await this.#base.lifetime.use(() =>
+      settled(() => this.#session.forward('forward', input), signal),
+    )
     this.#cached.push(...input.tokens)
     return result
   }

@@ -1114,6 +1114,33 @@ Napi::Value dump(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value time_kernels(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    return environment(env).channel->start<KernelTimes>(
+        env,
+        [study = to_kernel_study(info[0])](Context& context, const CancelFlag& cancel) {
+          return lowrank::time_kernels(context, study, cancel);
+        },
+        [](Napi::Env e, KernelTimes& times) { return from_kernel_times(e, times); });
+  });
+}
+
+Napi::Value arithmetic_peak(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const Fields fields(info[0], "options");
+    const Precision precision = to_precision(fields);
+    const int rounds = fields.index("rounds");
+    return environment(env).channel->start<std::optional<double>>(
+        env,
+        [precision, rounds](Context& context, const CancelFlag&) {
+          return lowrank::arithmetic_peak(context, precision, rounds);
+        },
+        [](Napi::Env e, std::optional<double>& peak) { return peak ? Napi::Value(Napi::Number::New(e, *peak)) : e.Null(); });
+  });
+}
+
 Napi::Value shutdown(const Napi::CallbackInfo& info) {
   environment(info.Env()).channel->close();
   return info.Env().Undefined();
@@ -1152,6 +1179,8 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("createSession", create<&Environment::session>);
   method("createWeightFile", create<&Environment::weight_file>);
   method("plan", plan);
+  method("timeKernels", time_kernels);
+  method("arithmeticPeak", arithmetic_peak);
   method("dump", dump);
   method("shutdown", shutdown);
   return exports;

@@ -318,6 +318,11 @@ TensorSource to_tensor_source(Napi::Value value) {
   return source;
 }
 
+Precision to_precision(const Fields& fields) {
+  static constexpr const char* kPrecisions[] = {"f32", "bf16"};
+  return static_cast<Precision>(fields.choice("precision", kPrecisions));
+}
+
 std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
   const Fields fields(value, "plans");
   std::map<std::string, PlanOptions> plans;
@@ -326,14 +331,13 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
     const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
     const Fields p(fields.get(name.c_str()), "plans." + name);
     static constexpr const char* kModes[] = {"train", "evaluate", "forward"};
-    static constexpr const char* kPrecisions[] = {"f32", "bf16"};
     PlanOptions options;
     options.mode = static_cast<Mode>(p.choice("mode", kModes));
     options.tokens = p.integer("tokens");
     options.sequences = p.integer("sequences");
     options.head_rows = p.integer("headRows");
     options.kv_capacity = options.mode == Mode::forward ? p.integer("kvCapacity") : 0;
-    options.precision = static_cast<Precision>(p.choice("precision", kPrecisions));
+    options.precision = to_precision(p);
     options.recompute = p.flag("recompute", false);
     options.output_norms = p.flag("outputNorms", false);
     options.threads = threads;
@@ -369,6 +373,48 @@ std::optional<Sampling> to_sampling(const Fields& fields) {
   const Fields s(fields.get("sampling"), "sampling");
   return Sampling{static_cast<float>(s.number("temperature")), s.integer("topK"), static_cast<float>(s.number("topP")),
                   static_cast<uint64_t>(s.integer("seed")), static_cast<uint64_t>(s.integer("position"))};
+}
+
+KernelStudy to_kernel_study(Napi::Value value) {
+  const Fields fields(value, "kernel study");
+  KernelStudy study;
+  study.precision = to_precision(fields);
+  study.rounds = fields.index("rounds");
+  const auto integer = [&](const char* key) { return fields.integer(key); };
+  const auto index = [&](const char* key) { return static_cast<int32_t>(fields.index(key)); };
+  static constexpr const char* kKinds[] = {"linear", "attention", "head_loss"};
+  switch (fields.choice("kind", kKinds)) {
+    case 0:
+      study.subject = LinearStudy{integer("tokens"), integer("out"), integer("in"), integer("rank"),
+                                  to_storage_format(fields.get("format"))};
+      break;
+    case 1: {
+      AttentionStudy attention{index("sequences"), index("length"), index("heads"), index("kvHeads"), index("headDim")};
+      if (fields.has("window")) attention.window = index("window");
+      study.subject = attention;
+      break;
+    }
+    default:
+      study.subject = HeadStudy{integer("tokens"), integer("vocab"), integer("hidden"),
+                                to_storage_format(fields.get("format"))};
+  }
+  return study;
+}
+
+Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array kernels = Napi::Array::New(env);
+  for (const KernelTime& kernel : times.kernels) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("name", kernel.name);
+    item.Set("operations", kernel.operations);
+    item.Set("seconds", kernel.seconds);
+    kernels.Set(kernels.Length(), item);
+  }
+  object.Set("kernels", kernels);
+  object.Set("peak", times.peak ? Napi::Value(Napi::Number::New(env, *times.peak)) : env.Null());
+  if (times.extra_bytes) object.Set("extraBytes", static_cast<double>(*times.extra_bytes));
+  return object;
 }
 
 Napi::Value from_report(Napi::Env env, const PlanReport& report) {

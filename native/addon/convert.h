@@ -6,6 +6,7 @@
 
 #include "adapters/adapter.h"
 #include "optim/ranks.h"
+#include "runtime/kernel_study.h"
 #include "runtime/session.h"
 
 namespace lowrank::addon {
@@ -57,6 +58,9 @@ TrainedRanks to_trained_ranks(const Fields& fields);
 TrainInput to_train_input(Napi::Value value);
 ForwardInput to_forward_input(const Fields& fields);
 std::optional<Sampling> to_sampling(const Fields& fields);
+Precision to_precision(const Fields& fields);
+KernelStudy to_kernel_study(Napi::Value value);
+Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
 Napi::Value from_report(Napi::Env env, const PlanReport& report);
 
 }  // namespace lowrank::addon

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { lowrank, printed } from './lowrank.js'
@@ -34,7 +35,8 @@ test('bench speed times training, evaluation and generation', async () => {
   if (study?.what !== 'speed') throw new Error('another measurement')
   expect(study.settings).toMatchObject({ steps: 3, new_tokens: 8, max_seq_length: 16, rank: 4 })
   expect(study.methods.map(({ method }) => method)).toEqual(['lora', 'qlora-8bit'])
-  for (const { method: _, javascript_share, longest_block_ms, ...rates } of study.methods) {
+  for (const { method: _, javascript_share, longest_block_ms, share_of_peak, ...rates } of study.methods) {
+    expect(share_of_peak ?? 1).toBeGreaterThan(0)
     for (const rate of Object.values(rates)) expect(rate).toBeGreaterThan(0)
     expect(javascript_share).toBeGreaterThan(0)
     expect(javascript_share).toBeLessThanOrEqual(1)
@@ -42,8 +44,69 @@ test('bench speed times training, evaluation and generation', async () => {
   }
 })
 
+test.each(['fp32', 'bf16'])('bench kernels times each shape of a step once, in %s', async (precision) => {
+  const model = ['--model', join(tinyModel(), 'config.json'), '--batch', '2', '--precision', precision]
+  const flags = [...model, '--rounds', '1', '--threads', '1', ...small, '--json']
+  const ended = await lowrank(['bench', 'kernels', ...flags])
+  expect(ended.code).toBe(0)
+  const [study] = printed<'bench'>(ended)
+  if (study?.what !== 'kernels') throw new Error('another measurement')
+  const settings = { rank: 4, precision, format: 'nf4_double', rounds: 1, threads: 1 }
+  expect(study.settings).toMatchObject(settings)
+  // Two layers of 96, with six heads and two key-value heads of 16; 32 tokens, each of which sees those before it.
+  const linear = ([out, inputs]: readonly [number, number], count: number) =>
+    (['forward', 'input_gradient', 'adapter_gradient'] as const).map((name) => {
+      const multiplyAdds = name === 'adapter_gradient' ? 4 * (out + inputs) : out * inputs
+      return ['linear', name, count, 2 * 32 * multiplyAdds]
+    })
+  const pair = 2 * 96 * 2 * ((16 * 17) / 2)
+  expect(
+    study.kernels.map(({ kernel, name, count, seconds, operations_per_second }) => [
+      ...[kernel, name, count],
+      Math.round(seconds * operations_per_second),
+    ]),
+  ).toEqual([
+    ...linear([96, 96], 4),
+    ...linear([32, 96], 4),
+    ...linear([192, 96], 4),
+    ...linear([96, 192], 2),
+    ['attention', 'forward', 2, 2 * pair],
+    ['attention', 'backward', 2, 5 * pair],
+    ['head_loss', 'forward_backward', 1, 2 * 2 * 32 * 256 * 96],
+  ])
+  for (const { seconds, share_of_peak } of study.kernels) {
+    expect(seconds).toBeGreaterThan(0)
+    expect(share_of_peak ?? 1).toBeGreaterThan(0)
+  }
+})
+
+test('bench kernels takes the formats of GGUF files and the levels of the machine', async () => {
+  const model = ['--model', join(tinyModel(), 'config.json'), ...small, '--rounds', '1']
+  const ended = await lowrank([
+    'bench',
+    'kernels',
+    ...model,
+    '--format',
+    'q8_0',
+    '--level',
+    'reference',
+    '--json',
+  ])
+  expect(ended.code).toBe(0)
+  const [study] = printed<'bench'>(ended)
+  if (study?.what !== 'kernels') throw new Error('another measurement')
+  expect(study.settings).toMatchObject({ format: 'q8_0', level: 'reference', precision: 'fp32' })
+  expect(new Set(study.kernels.map(({ share_of_peak }) => share_of_peak))).toEqual(new Set([null]))
+})
+
+const kernels = ['bench', 'kernels', '--model', tinyModel()]
+
 test.each([
-  [['bench', 'magic', '--model', 'm'], 2, "bench 'magic' does not exist; expected memory or speed."],
+  [['bench', 'magic', '--model', 'm'], 2, "bench 'magic' does not exist; expected memory, speed or kernels."],
+  [[...kernels, '--format', 'q9'], 2, "--format is 'q9', expected one of f32, bf16, f16, nf4, "],
+  [[...kernels, '--format', 'q4_k', '--rounds', '1'], 1, 'whose blocks have 256 elements of a row'],
+  [[...kernels, '--level', 'magic'], 2, "isa is 'magic'; expected one of reference"],
+  [[...kernels, '--rounds', '0'], 2, 'Expected an integer from 1.'],
   [['bench', 'memory', '--model', tinyModel(), '--methods', 'magic'], 2, 'name is "magic"'],
   [['bench', 'memory', '--model', 'no-such-model.gguf'], 1, 'no-such-model.gguf'],
 ])('%j fails and says why', async (call, expected, message) => {

@@ -1,0 +1,333 @@
+#include "runtime/kernel_study.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <functional>
+
+#include "backends/cpu/peak.h"
+#include "core/error.h"
+#include "os/process_memory.h"
+#include "quant/four_bit.h"
+#include "runtime/session.h"
+
+namespace lowrank {
+namespace {
+
+using cpu::Operand;
+using cpu::Precision;
+
+/// A sample takes so long at least, so that the clock and the start of the threads do not show.
+constexpr double kSampleSeconds = 4e-3;
+/// Weights of one shape take turns until they take so many bytes: in a training step each layer has its own, and a weight
+/// that stays in the second-level cache would be read too fast.
+constexpr int64_t kWeightBytes = int64_t{24} << 20;
+constexpr int kMostWeights = 64;
+
+class Clock {
+ public:
+  explicit Clock(const Pool& pool) : own_(pool.threads() == 1) {}
+  double now() const {
+    if (!own_) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  }
+  template <class Body>
+  double seconds(Body&& body) const {
+    const double start = now();
+    body();
+    return now() - start;
+  }
+
+ private:
+  bool own_;  // CPU time of the calling thread
+};
+
+/// Operations per second of all threads together.
+double peak_rate(const Clock& clock, Pool& pool, cpu::PeakLoop loop) {
+  std::vector<double> operations(pool.threads());
+  const double seconds = clock.seconds([&] { pool.run([&](int thread, int) { operations[thread] = loop(); }); });
+  double total = 0;
+  for (const double own : operations) total += own;
+  return total / seconds;
+}
+
+/// A kernel to be timed.
+struct Trial {
+  const char* name;
+  double operations;
+  std::function<void()> call;
+};
+
+KernelTimes best_of(Context& context, const KernelStudy& study, const CancelFlag& cancel,
+                    const std::vector<Trial>& trials) {
+  const Clock clock(context.pool);
+  const cpu::PeakLoop loop = cpu::peak_loop(context.kernels.level, study.precision);
+  KernelTimes times;
+  std::vector<int> calls;
+  for (const Trial& trial : trials) {
+    const double first = clock.seconds(trial.call);
+    calls.push_back(static_cast<int>(std::clamp(std::ceil(kSampleSeconds / std::max(first, 1e-9)), 1.0, 1e4)));
+    times.kernels.push_back({trial.name, trial.operations, first});
+  }
+  for (int round = 0; round < study.rounds; ++round) {
+    if (loop != nullptr) times.peak = std::max(times.peak.value_or(0), peak_rate(clock, context.pool, loop));
+    for (size_t i = 0; i < trials.size(); ++i) {
+      if (cancel && cancel->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
+      const double seconds = clock.seconds([&] {
+        for (int call = 0; call < calls[i]; ++call) trials[i].call();
+      });
+      times.kernels[i].seconds = std::min(times.kernels[i].seconds, seconds / calls[i]);
+    }
+  }
+  return times;
+}
+
+/// Numbers by a linear congruential generator.
+class Noise {
+ public:
+  uint32_t bits() { return state_ = state_ * 1664525u + 1013904223u; }
+  int32_t below(int64_t count) { return static_cast<int32_t>(static_cast<uint64_t>(bits()) * count >> 32); }
+  /// Numbers in [-bound, bound).
+  void fill(void* data, DType type, int64_t count, float bound) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = (static_cast<float>(bits() >> 8) * 0x1p-23f - 1.0f) * bound;
+      if (type == DType::f32) static_cast<float*>(data)[i] = value;
+      if (type == DType::bf16) static_cast<uint16_t*>(data)[i] = bf16_from_f32(value);
+      if (type == DType::f16) static_cast<uint16_t*>(data)[i] = f16_from_f32(value);
+    }
+  }
+
+ private:
+  uint32_t state_ = 1;
+};
+
+/// Activations [rows, cols] in the operand type. Every page is written to: untouched memory is one page of zeros, which is
+/// faster to read than any activation.
+struct Activation {
+  Activation(DType dtype, int64_t rows, int64_t cols)
+      : type(dtype), width(cols), block(Category::activations, rows * cols * size_of(dtype)) {
+    Noise().fill(block.data(), type, rows * cols, 1);
+  }
+  Operand operand() const { return {block.data(), type, width}; }
+  cpu::Output output() const { return {block.data(), type, width}; }
+  cpu::Matrix matrix() const { return {block.data(), type, width}; }
+
+  DType type;
+  int64_t width;
+  Block block;
+};
+
+/// A weight of numbers as small as weights are.
+Weight made_up(StorageFormat format, int64_t rows, int64_t cols) {
+  if (is_blocks(format) && cols % layout_of(ggml_of(format)).elements != 0)
+    fail("SHAPE", "a weight of [", rows, ", ", cols, "] cannot be held as ", name_of(format), ", whose blocks have ",
+         layout_of(ggml_of(format)).elements, " elements of a row; choose another format");
+  Weight weight(format, rows, cols);
+  Noise noise;
+  if (!is_quantized(format) && !is_blocks(format)) {
+    const DType type = format == StorageFormat::f32 ? DType::f32 : format == StorageFormat::bf16 ? DType::bf16 : DType::f16;
+    noise.fill(weight.data(), type, rows * cols, 0.05f);
+    return weight;
+  }
+  // Codes may be any. A scale inside a block is a 16-bit float at an even place, whose upper byte decides its size.
+  auto* const codes = static_cast<uint8_t*>(weight.data());
+  for (int64_t i = 0; i < weight_bytes(format, rows, cols); ++i)
+    codes[i] = static_cast<uint8_t>(is_quantized(format) || i % 2 == 0 ? noise.bits() >> 24 : 0x1f);
+  if (float* const absmax = weight.absmax()) std::fill_n(absmax, constants_bytes(format, rows, cols) / 4, 0.05f);
+  if (is_double(format)) {
+    uint8_t* const absmax = weight.absmax_codes();
+    std::fill(weight.nested_absmax(), reinterpret_cast<float*>(absmax), 0.01f);
+    std::fill_n(absmax, code_blocks(rows * cols), uint8_t{200});
+    weight.set_absmax_offset(0.05f);
+  }
+  return weight;
+}
+
+DType operand_type(Precision precision) { return precision == Precision::f32 ? DType::f32 : DType::bf16; }
+
+KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear, const CancelFlag& cancel) {
+  const auto& [tokens, out, in, rank, format] = linear;
+  for (const int64_t size : {tokens, out, in, rank})
+    if (size < 1 || size > int64_t{1} << 24)
+      fail("SHAPE", "a linear of [", out, ", ", in, "] with rank ", rank, " on ", tokens,
+           " tokens cannot be timed; expected sizes from 1 to 2^24");
+  std::vector<Weight> weights;
+  int64_t bytes = 0;
+  for (int i = 0; i < kMostWeights && bytes < kWeightBytes; ++i, bytes += weight_bytes(format, out, in))
+    weights.push_back(made_up(format, out, in));
+  size_t turn = 0;
+  const auto next = [&] { return weights[turn++ % weights.size()].view(); };
+
+  const Precision precision = study.precision;
+  const DType type = operand_type(precision);
+  Pool& pool = context.pool;
+  const cpu::GemmKernels& gemm = context.kernels.gemm;
+  const Activation x(type, tokens, in), y(type, tokens, out), dy(type, tokens, out), dx(type, tokens, in);
+  const Activation h(type, tokens, rank), dh(type, tokens, rank);
+  const Activation da(DType::f32, rank, in), db(DType::f32, out, rank);
+  const int64_t of_forward[] = {in}, of_backward[] = {out};
+  const Block workspace(Category::workspace,
+                        std::max({cpu::gemm_workspace(precision, tokens, out, of_forward, pool.threads()),
+                                  cpu::gemm_workspace(precision, tokens, in, of_backward, pool.threads()),
+                                  cpu::reduce_tokens_workspace(tokens, rank, in, pool.threads()),
+                                  cpu::reduce_tokens_workspace(tokens, rank, out, pool.threads())}));
+  const double product = 2.0 * static_cast<double>(tokens) * static_cast<double>(out) * static_cast<double>(in);
+  const double factors = 2.0 * static_cast<double>(tokens) * static_cast<double>(rank) * static_cast<double>(in + out);
+  return best_of(
+      context, study, cancel,
+      {{"forward", product,
+        [&] {
+          const cpu::Segment segment{x.operand(), next()};
+          gemm.gemm_nt(pool, precision, tokens, out, {&segment, 1}, y.output(), workspace.data());
+        }},
+       {"input_gradient", product,
+        [&] {
+          const cpu::Segment segment{dy.operand(), next()};
+          gemm.gemm_nn(pool, precision, tokens, in, {&segment, 1}, dx.output(), workspace.data());
+        }},
+       {"adapter_gradient", factors, [&] {
+          gemm.reduce_tokens(pool, precision, tokens, dh.operand(), rank, x.operand(), in, 1.0f, da.block.data<float>(),
+                             in, false, workspace.data());
+          gemm.reduce_tokens(pool, precision, tokens, h.operand(), rank, dy.operand(), out, 1.0f,
+                             db.block.data<float>(), rank, true, workspace.data());
+        }}});
+}
+
+KernelTimes time_attention(Context& context, const KernelStudy& study, const AttentionStudy& attention,
+                           const CancelFlag& cancel) {
+  const auto& [sequences, length, heads, kv_heads, dim, window] = attention;
+  const auto fits = [](int32_t size) { return size >= 1 && size <= 1 << 20; };
+  if (!fits(sequences) || !fits(length) || !fits(heads) || !fits(kv_heads) || !fits(dim) || heads % kv_heads != 0 ||
+      window < 1 || int64_t{sequences} * length > 1 << 24)
+    fail("SHAPE", "attention of ", heads, " heads and ", kv_heads, " key-value heads of ", dim, " on ", sequences,
+         " sequences of ", length, " tokens cannot be timed; expected sizes from 1 up, and a multiple of the key-value heads");
+  const int64_t tokens = int64_t{sequences} * length, width = int64_t{heads} * dim, kv_width = int64_t{kv_heads} * dim;
+  const DType type = operand_type(study.precision);
+  Pool& pool = context.pool;
+  const Activation q(type, tokens, width), k(type, tokens, kv_width), v(type, tokens, kv_width);
+  const Activation out(type, tokens, width), dout(type, tokens, width), lse(DType::f32, tokens, heads);
+  const Activation dq(type, tokens, width), dk(type, tokens, kv_width), dv(type, tokens, kv_width);
+  std::vector<int32_t> cu;
+  for (int32_t s = 0; s <= sequences; ++s) cu.push_back(s * length);
+  const cpu::AttentionShape shape{sequences, cu.data(), cu.data(), heads, kv_heads, dim,
+                                  1 / std::sqrt(static_cast<float>(dim)), window};
+  const Block workspace(Category::workspace,
+                        std::max(cpu::attention_workspace(type, tokens, heads, kv_heads, dim, pool.threads()),
+                                 cpu::attention_backward_workspace(type, tokens, heads, kv_heads, dim, pool.threads())));
+  // Pairs of a query and a key that it sees.
+  const double near = std::min(length, window), pairs = near * (near + 1) / 2 + (length - near) * near;
+  const double product = 2.0 * static_cast<double>(width) * sequences * pairs;
+  return best_of(context, study, cancel,
+                 {{"forward", 2 * product,
+                   [&] {
+                     context.kernels.ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
+                                                   lse.block.data<float>(), workspace.data());
+                   }},
+                  {"backward", 5 * product, [&] {
+                     context.kernels.ops.attention_backward(
+                         pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.block.data<float>(),
+                         dout.matrix(), dq.matrix(), dk.matrix(), dv.matrix(), workspace.data());
+                   }}});
+}
+
+/// A model without layers: the embedding, the last norm, and the head that is tied to the embedding.
+Graph head_alone(int64_t vocab, int64_t hidden) {
+  Graph graph;
+  graph.family = "head";
+  graph.vocab_size = vocab;
+  graph.weights = {{"table", vocab, hidden, WeightKind::table}, {"norm", 1, hidden, WeightKind::vector}};
+  graph.values = {{hidden, ValueType::residual}, {hidden, ValueType::operand}};
+  Node embedding, norm, head;
+  embedding.op = Op::embedding;
+  embedding.path = "embedding";
+  embedding.weight = 0;
+  embedding.out = 0;
+  norm.op = Op::rms_norm;
+  norm.path = "norm";
+  norm.inputs = {0};
+  norm.weight = 1;
+  norm.eps = 1e-5f;
+  norm.out = 1;
+  head.op = Op::lm_head;
+  head.path = "head";
+  head.inputs = {1};
+  head.weight = 0;
+  graph.nodes = {embedding, norm, head};
+  return graph;
+}
+
+/// Training steps of the model without layers, of which the norm trains, so that the gradient goes through the head. The
+/// other steps are a thousandth of the work.
+KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStudy& subject, const CancelFlag& cancel) {
+  const auto& [tokens, vocab, hidden, format] = subject;
+  for (const int64_t size : {tokens, vocab, hidden})
+    if (size < 1 || size > int64_t{1} << 24)
+      fail("SHAPE", "a head of [", vocab, ", ", hidden, "] on ", tokens,
+           " tokens cannot be timed; expected sizes from 1 to 2^24");
+  const auto model = std::make_shared<Model>(head_alone(vocab, hidden));
+  model->weights[0] = made_up(format, vocab, hidden);
+  model->weights[1] = made_up(StorageFormat::f32, 1, hidden);
+  AdapterSpec spec;
+  ParameterSpec norm;
+  norm.name = "norm";
+  norm.rows = 1;
+  norm.cols = hidden;
+  norm.trained = true;
+  spec.parameters = {norm};
+  spec.copies = {{"norm", 0}};
+  spec.trainable = true;
+  const auto adapter = std::make_shared<Adapter>(std::move(spec));
+  copy_weight_into(context, *model, "norm", *adapter, 0);
+  PlanOptions options;
+  options.tokens = options.head_rows = tokens;
+  options.sequences = 1;
+  options.precision = study.precision;
+  options.threads = context.pool.threads();
+  Session session(model, {adapter}, {{"train", options}});
+  TrainInput input;
+  Noise noise;
+  for (int64_t i = 0; i < tokens; ++i) {
+    input.batch.tokens.push_back(noise.below(vocab));
+    input.batch.labels.push_back(noise.below(vocab));
+  }
+  input.batch.cu_seqlens = {0, static_cast<int32_t>(tokens)};
+  input.loss_scale = 1 / static_cast<float>(tokens);
+  const auto step = [&] { session.train_step(context, "train", input, cancel); };
+
+  std::optional<int64_t> extra;
+  if (os::reset_peak_resident()) {
+    const int64_t before = os::resident_memory().resident;
+    step();
+    extra = os::resident_memory().peak - before;
+  }
+  const double product = 2.0 * static_cast<double>(tokens) * static_cast<double>(vocab) * static_cast<double>(hidden);
+  KernelTimes times = best_of(context, study, cancel, {{"forward_backward", 2 * product, step}});
+  times.extra_bytes = extra;
+  return times;
+}
+
+}  // namespace
+
+KernelTimes time_kernels(Context& context, const KernelStudy& study, const CancelFlag& cancel) {
+  struct Visitor {
+    Context& context;
+    const KernelStudy& study;
+    const CancelFlag& cancel;
+    KernelTimes operator()(const LinearStudy& linear) { return time_linear(context, study, linear, cancel); }
+    KernelTimes operator()(const AttentionStudy& attention) { return time_attention(context, study, attention, cancel); }
+    KernelTimes operator()(const HeadStudy& head) { return time_head(context, study, head, cancel); }
+  };
+  return std::visit(Visitor{context, study, cancel}, study.subject);
+}
+
+std::optional<double> arithmetic_peak(Context& context, Precision precision, int rounds) {
+  KernelStudy study;
+  study.precision = precision;
+  study.rounds = rounds;
+  return best_of(context, study, nullptr, {}).peak;
+}
+
+}  // namespace lowrank
