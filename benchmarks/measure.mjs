@@ -12,4 +12,11 @@ export const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(va
 export const ranged = (ratios) =>
   `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`
 
+/** The environment of a peer in Python, with `more` set in it. */
+export function peerEnvironment(more = {}) {
+  // Set on some machines for old OpenBLAS builds; they slow a current numpy and torch.
+  const { OPENBLAS_CORETYPE: _, OPENBLAS_L2_SIZE: __, ...rest } = process.env
+  return { ...rest, ...more }
+}
+
 export { textRows, words } from '../dist/esm/report/texts.js'

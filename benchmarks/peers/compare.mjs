@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { loadModel, lora } from '../../dist/esm/index.js'
-import { median } from '../measure.mjs'
+import { median, peerEnvironment } from '../measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -58,12 +58,9 @@ function run(program, script, mode, environment = {}) {
   const args = [join(here, script), folder, '--quantization', quantization, '--precision', precision]
   args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps, '--batch', options.batch)
   if (checkpointing) args.push('--gradient-checkpointing')
-  const env = { ...process.env, ...environment }
+  const env = peerEnvironment(environment)
   if (options.threads) env.LOWRANK_THREADS = options.threads
   if (options.threads && program !== process.execPath) args.push('--threads', options.threads)
-  // Set on some machines for old OpenBLAS builds; they slow a current numpy and torch.
-  delete env.OPENBLAS_CORETYPE
-  delete env.OPENBLAS_L2_SIZE
   const stdout = execFileSync(program, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
   return JSON.parse(stdout.trim().split('\n').at(-1))
 }

@@ -7,6 +7,8 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms of GCC 12 about its own intrinsics
 #endif
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace lowrank::cpu {
@@ -74,6 +76,27 @@ PeakLoop peak_loop(Level level, Precision precision) {
   if (bf16 && level == Level::amx) return amx_loop;
   return bf16 && level == Level::avx512bf16 ? dot_loop : avx512_loop;
 }
+#elif defined(__aarch64__)
+namespace {
+
+/// More than the latency of a multiply-add times four units.
+constexpr int kChains = 24;
+constexpr int64_t kLoops = 500000;
+
+double neon_loop() {
+  float32x4_t c[kChains], a = vdupq_n_f32(0);
+  for (auto& sum : c) sum = a;
+  for (int64_t i = 0; i < kLoops; ++i) {
+    asm volatile("" : "+w"(a));
+    _Pragma("GCC unroll 24") for (int j = 0; j < kChains; ++j) c[j] = vfmaq_f32(c[j], a, a);
+  }
+  for (auto& sum : c) asm volatile("" ::"w"(sum));
+  return static_cast<double>(kLoops) * kChains * 8;
+}
+
+}  // namespace
+
+PeakLoop peak_loop(Level level, Precision) { return level == Level::neon ? neon_loop : nullptr; }
 #else
 PeakLoop peak_loop(Level, Precision) { return nullptr; }
 #endif
