@@ -1,4 +1,5 @@
-// The time of a training step whose optimiser state is paged, as a ratio to the same step with its state in memory.
+// The time of a training step whose optimiser state is paged, and of one whose activations are offloaded, as ratios to the
+// same step with all in memory.
 //
 //   npm run build && node benchmarks/paging.mjs MODEL [--quantization nf4] [--rank 64] [--tokens 512] [--share 0.25]
 //     [--rounds 5]
@@ -30,11 +31,11 @@ const strategy = lora({
 const rows = textRows(3, tokens)
 
 /** Seconds of a step, and the bytes of its optimiser state. */
-async function stepWith(optimizer) {
+async function stepWith(changes) {
   const adapter = await model.attach(strategy)
   try {
     const run = adapter.train(rows, {
-      ...{ optimizer, maxSteps: 3, maxSeqLength: tokens, perDeviceTrainBatchSize: 1, warmupRatio: 0 },
+      ...{ ...changes, maxSteps: 3, maxSeqLength: tokens, perDeviceTrainBatchSize: 1, warmupRatio: 0 },
     })
     const wall = []
     const cpu = []
@@ -46,26 +47,42 @@ async function stepWith(optimizer) {
       before = now
     }
     const last = (all) => (all.at(-1) + all.at(-2)) / 2
-    return { wall: last(wall), cpu: last(cpu), state: run.memory.bytes('optimizer') }
+    return {
+      wall: last(wall),
+      cpu: last(cpu),
+      state: run.memory.bytes('optimizer'),
+      offloaded: run.memory.offloadedBytes,
+    }
   } finally {
     await adapter.detach()
   }
 }
 
-const { state } = await stepWith('adamw')
+const { state } = await stepWith({ optimizer: 'adamw' })
 const resident = `${Math.max(1, Math.floor((Number(options.share) * state) / 2 ** 20))}MiB`
-const ratios = { wall: [], cpu: [] }
+const ways = {
+  'paged state': { optimizer: pagedAdamW({ resident }) },
+  'offloaded activations': { activationOffloading: true },
+}
+const ratios = Object.fromEntries(Object.keys(ways).map((name) => [name, { wall: [], cpu: [] }]))
 const steps = []
+let offloaded = 0
 for (let round = 0; round < Number(options.rounds); round++) {
-  const plain = await stepWith('adamw')
-  const paged = await stepWith(pagedAdamW({ resident }))
+  const plain = await stepWith({})
   steps.push(plain.wall)
-  for (const clock of ['wall', 'cpu']) ratios[clock].push(paged[clock] / plain[clock])
+  for (const [name, changes] of Object.entries(ways)) {
+    const paged = await stepWith(changes)
+    offloaded = Math.max(offloaded, paged.offloaded)
+    for (const clock of ['wall', 'cpu']) ratios[name][clock].push(paged[clock] / plain[clock])
+  }
 }
 await model.dispose()
+const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`
 console.log(
   [
-    `state ${Math.round(state / 2 ** 20)} MiB, of which ${resident} in memory; ${median(steps).toFixed(2)} s a step of ${tokens} tokens unpaged`,
-    `paged: ${ranged(ratios.wall)} times the time, CPU time ${ranged(ratios.cpu)} times`,
+    `state ${mib(state)}, of which ${resident} in memory; activations offloaded ${mib(offloaded)}; ${median(steps).toFixed(2)} s a step of ${tokens} tokens with all in memory`,
+    ...Object.entries(ratios).map(
+      ([name, { wall, cpu }]) => `${name}: ${ranged(wall)} times the time, CPU time ${ranged(cpu)} times`,
+    ),
   ].join('\n'),
 )

@@ -73,7 +73,7 @@ export async function fitRun(
   const ways = waysOf(planner, options)
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   const shapes = divisors(sequences).flatMap((batch) =>
-    [false, true].map((recompute) => {
+    (options.activationOffloading ? [true] : [false, true]).map((recompute) => {
       const shape = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
       return { ...shape, gradientAccumulationSteps: sequences / batch, memory: planner.plan(shape) }
     }),

@@ -28,6 +28,8 @@ export class MemoryReport {
   readonly totalParameters: number
   /** Of a paged base: bytes that each micro-batch reads from the disk. */
   readonly pagedReadBytes: number
+  /** Of offloaded activations: bytes on the disk, which each micro-batch writes and reads. */
+  readonly offloadedBytes: number
   /** Of paged optimiser state: bytes on the disk, which each optimiser step reads and writes. */
   readonly pagedStateBytes: number
 
@@ -41,6 +43,7 @@ export class MemoryReport {
     this.trainableParameters = report.trainableParameters
     this.totalParameters = report.totalParameters
     this.pagedReadBytes = report.pagedReadBytes
+    this.offloadedBytes = report.offloadedBytes
     this.pagedStateBytes = report.pagedStateBytes
   }
 
@@ -73,6 +76,11 @@ export class MemoryReport {
       ...(this.bytes('paged_weights') > 0
         ? [
             `paged_weights are pages of a file; ${formatBytes(this.pagedReadBytes)} are read for each micro-batch`,
+          ]
+        : []),
+      ...(this.offloadedBytes > 0
+        ? [
+            `${formatBytes(this.offloadedBytes)} more of the activations lie on the disk; each micro-batch writes and reads them`,
           ]
         : []),
       ...(this.pagedStateBytes > 0

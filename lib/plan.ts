@@ -36,7 +36,12 @@ import { chooseQuantization, storageFormats } from './weights.js'
 export type PlanModelOptions = Partial<
   Pick<
     TrainOptions,
-    'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing' | 'optimizer'
+    | 'perDeviceTrainBatchSize'
+    | 'maxSeqLength'
+    | 'packing'
+    | 'gradientCheckpointing'
+    | 'activationOffloading'
+    | 'optimizer'
   >
 > &
   HubOptions & {
@@ -63,6 +68,7 @@ const schema = z.strictObject({
   maxSeqLength: trainShape.maxSeqLength,
   packing: trainShape.packing,
   gradientCheckpointing: trainShape.gradientCheckpointing,
+  activationOffloading: trainShape.activationOffloading,
   optimizer: trainShape.optimizer,
 })
 

@@ -37,6 +37,7 @@ interface Shape {
   perDeviceTrainBatchSize?: number
   maxSeqLength?: number
   gradientCheckpointing: boolean
+  activationOffloading?: boolean
 }
 
 interface Options extends Shape {
@@ -70,6 +71,7 @@ export function configure(command: Command): void {
   )
   command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
+  command.option('--activation-offloading', 'with --model: what checkpointing keeps lies in a file')
   command.option(
     '--fit <size>',
     'find the micro-batch, checkpointing and paging that fit into so much memory, as in 8GiB',
@@ -181,7 +183,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     throw new UsageError('name a config file, or --model and --method.')
   if (set.length > 0) throw new UsageError('--set changes keys of a config file; with --model use the flags.')
   const { quantization, precision, pagedWeights } = rest
-  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing } = rest
+  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, activationOffloading } = rest
   const adapter = {
     ...(rank === undefined ? {} : { r: rank }),
     ...(targetModules === undefined ? {} : { target_modules: modulesOf(targetModules) }),
@@ -195,6 +197,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     per_device_train_batch_size: perDeviceTrainBatchSize,
     max_seq_length: maxSeqLength,
     gradient_checkpointing: gradientCheckpointing,
+    activation_offloading: activationOffloading,
     // Shapes do not depend on the data.
     dataset: 'any',
   }
@@ -223,9 +226,16 @@ function modulesOf(names: string): string | string[] {
 /** What of a config decides the memory. */
 function shapeOf(config: RunConfig) {
   const { strategy, quantization, precision, pagedWeights, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing, optimizer } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer } = config
+  const { gradientCheckpointing, activationOffloading } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
-  const batch = { perDeviceTrainBatchSize, maxSeqLength, packing, gradientCheckpointing }
+  const batch = {
+    perDeviceTrainBatchSize,
+    maxSeqLength,
+    packing,
+    gradientCheckpointing,
+    activationOffloading,
+  }
   const base = { ...(quantization === undefined ? {} : { quantization }), precision, pagedWeights }
   return { strategy, ...base, threads, evaluates, optimizer, ...batch } satisfies PlanModelOptions
 }

@@ -198,6 +198,8 @@ export interface PlanOptions {
   precision: Precision
   /** Recompute each block in the backward pass instead of keeping its activations. Default false. */
   recompute?: boolean
+  /** With `recompute`: the inputs of blocks wait in a file, in this folder, which a plan alone does not need. */
+  offload?: { folder?: string }
   /** `evaluate` only: measure what the first adapter adds at each linear. Default false. */
   outputNorms?: boolean
 }
@@ -234,6 +236,8 @@ export interface PlanReport {
   totalParameters: number
   /** Of a paged base: bytes that each call of the plan with the largest arena reads from the disk. */
   pagedReadBytes: number
+  /** Of activations: bytes on the disk, which each call of a training plan writes and reads. */
+  offloadedBytes: number
   /** Of paged optimiser state: bytes on the disk, which each update reads and writes. */
   pagedStateBytes: number
 }

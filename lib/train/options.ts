@@ -37,6 +37,8 @@ export interface TrainOptions {
   readonly trainOn: TrainOn
   /** Recompute each block in the backward pass instead of keeping its activations. Default true. */
   readonly gradientCheckpointing: boolean
+  /** With gradient checkpointing: the inputs of the blocks wait for the backward pass on the disk. Default false. */
+  readonly activationOffloading: boolean
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
   readonly maxGradNorm: number
   /** Evaluate after every so many steps; null: only at the end. Default null. */
@@ -85,6 +87,11 @@ export const trainShape = {
     .default(true)
     .describe(
       'Compute the inside of each block again in the backward pass instead of keeping it. Less memory, about one more forward pass, the same numbers.',
+    ),
+  activationOffloading: flag()
+    .default(false)
+    .describe(
+      'With `gradient_checkpointing`: keep the inputs of the blocks, which it leaves, in a file in the output folder until the backward pass needs them. The same numbers.',
     ),
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)

@@ -1,4 +1,5 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
+import { ConfigError } from '../errors.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
 import type { TrainOptions } from './options.js'
 
@@ -8,10 +9,13 @@ export const EVAL_PLAN = 'evaluate'
 
 type Capacity = Pick<
   TrainOptions,
-  'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing'
+  'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing' | 'activationOffloading'
 >
 
-/** Plans for training an adapter, and for the evaluations between. */
+/**
+ * Plans for training an adapter, and for the evaluations between.
+ * @throws {ConfigError} for offloading what is not kept between blocks alone
+ */
 export function trainingPlans(
   spec: AdapterSpec,
   options: Capacity,
@@ -20,11 +24,34 @@ export function trainingPlans(
 ): Record<string, PlanOptions> {
   const size = microBatchSize(options)
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
-  const train: PlanOptions = { mode: 'train', ...own, precision, recompute: options.gradientCheckpointing }
+  const { gradientCheckpointing: recompute, activationOffloading: offloads } = options
+  if (offloads && !recompute)
+    throw new ConfigError(
+      'activation_offloading is on and gradient_checkpointing off; offloaded is what checkpointing keeps, so turn it on, or offloading off.',
+    )
+  const train: PlanOptions = {
+    mode: 'train',
+    ...own,
+    precision,
+    recompute,
+    ...(offloads ? { offload: {} } : {}),
+  }
   return evaluates
     ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision } }
     : { [TRAIN_PLAN]: train }
 }
+
+/** Plans whose offloaded activations lie in a folder. */
+export const inFolder = (
+  plans: Readonly<Record<string, PlanOptions>>,
+  folder: string,
+): Record<string, PlanOptions> =>
+  Object.fromEntries(
+    Object.entries(plans).map(([name, plan]) => [
+      name,
+      plan.offload ? { ...plan, offload: { folder } } : plan,
+    ]),
+  )
 
 /** The plan of an evaluation on its own. */
 export function evaluationPlans(

@@ -32,7 +32,7 @@ import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evalu
 import { MetricsFile, type TrainEvent } from './metrics.js'
 import { optimizerState } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
-import { EVAL_PLAN } from './plans.js'
+import { EVAL_PLAN, inFolder } from './plans.js'
 import { GradientSteps, type Steps, type TrainStep } from './steps.js'
 
 /** What a run is given; `Adapter.train` puts it together. */
@@ -55,7 +55,7 @@ export interface RunSetup {
 }
 
 /** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
-const FREE = new Set(['evalSteps', 'saveSteps', 'saveTotalLimit'])
+const FREE = new Set(['evalSteps', 'saveSteps', 'saveTotalLimit', 'activationOffloading'])
 
 /** A run in progress. Iterate over it once, either as steps or as `events()`. */
 export class TrainingRun implements AsyncIterable<TrainStep> {
@@ -143,7 +143,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       rows: this.memory.rows,
       ...(steps.privacy ? { privacy: steps.privacy } : {}),
     }
-    const session = await use(async () => openSession(base.native, [adapter.native], plans))
+    if (options.activationOffloading) await makeFolder(this.#scratch)
+    const session = await use(async () =>
+      openSession(base.native, [adapter.native], inFolder(plans, this.#scratch)),
+    )
     let [evaluated, saved] = [-1, state.step]
     try {
       await this.#keepStart(steps, state, identity)
@@ -198,11 +201,15 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     await use(() => saveCheckpoint(outputDir, base, adapter, state, identity))
   }
 
+  /** Where files of the run lie that go with it. */
+  get #scratch(): string {
+    return this.#setup.outputDir ?? weightCacheSettings().folder
+  }
+
   async #start(checkpoint: Checkpoint | null, identity: RunIdentity): Promise<TrainingState> {
-    const { base, adapter, use, outputDir } = this.#setup
-    const folder = outputDir ?? weightCacheSettings().folder
-    const state = stateOf(this.#setup, folder)
-    if (state.resident !== undefined) await makeFolder(folder)
+    const { base, adapter, use } = this.#setup
+    const state = stateOf(this.#setup, this.#scratch)
+    if (state.resident !== undefined) await makeFolder(this.#scratch)
     return use(async () => {
       adapter.version++
       translated(() => adapter.native.restart(state))

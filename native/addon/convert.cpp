@@ -339,6 +339,11 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
     options.kv_capacity = options.mode == Mode::forward ? p.integer("kvCapacity") : 0;
     options.precision = to_precision(p);
     options.recompute = p.flag("recompute", false);
+    options.offload = p.has("offload");
+    if (options.offload) {
+      const Fields offload(p.get("offload"), "offload");
+      if (offload.has("folder")) options.offload_folder = offload.text("folder");
+    }
     options.output_norms = p.flag("outputNorms", false);
     options.threads = threads;
     plans.emplace(name, options);
@@ -433,6 +438,7 @@ Napi::Value from_report(Napi::Env env, const PlanReport& report) {
   object.Set("rows", rows);
   number("arenaBytes", report.arena_bytes);
   number("pagedReadBytes", report.paged_read_bytes);
+  number("offloadedBytes", report.offloaded_bytes);
   number("pagedStateBytes", report.paged_state_bytes);
   object.Set("peakAt", report.peak_at);
   Napi::Array timeline = Napi::Array::New(env, report.timeline.size());

@@ -19,6 +19,8 @@ class PagedFile {
   PagedFile(const std::string& folder, int64_t bytes);
 
   void read(void* out, int64_t bytes, int64_t offset) const;
+  /// Asks for a range to be brought in meanwhile. It is in the page cache until it is read.
+  void will_need(int64_t offset, int64_t bytes) const { reader_->will_need(offset, bytes); }
   /// Goes to the disk while others are read; the range before is there, and out of memory, when this returns.
   void write(const void* data, int64_t bytes, int64_t offset);
   /// Waits until all is there, and out of memory.

@@ -18,6 +18,7 @@ constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit -
 // to run at speed, little beside the rest of a step. At least 32 rows whatever the vocabulary.
 constexpr int64_t kHeadChunkElements = 12 * 1024 * 1024;
 
+constexpr int64_t kPage = 4096;  // what is offloaded begins with one
 constexpr int64_t kMostCount = int64_t{1} << 30;
 constexpr int64_t kMostBytes = int64_t{1} << 44;  // of one buffer: their sums stay within 64 bits
 
@@ -47,11 +48,15 @@ class Builder {
     product_.assign(graph_.nodes.size(), -1);
     gradient_.assign(graph_.values.size(), -1);
     pending_.assign(graph_.values.size(), {});
+    offset_.assign(graph_.values.size(), -1);
     kronecker_gradient_.assign(graph_.values.size(), -1);
     find_gradients();
     find_kept();
     make_inputs();
-    for (size_t i = 0; i < graph_.nodes.size(); ++i) forward(static_cast<int>(i), Phase::forward);
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      forward(static_cast<int>(i), Phase::forward);
+      if (const int v = graph_.nodes[i].out; v >= 0 && offset_[v] >= 0) move(Kernel::offload, Phase::forward, v);
+    }
     if (training()) {
       // Only kept values survive the forward pass.
       for (size_t v = 0; v < value_buffer_.size(); ++v)
@@ -85,6 +90,8 @@ class Builder {
       fail("CONFIG", "plan: training takes exactly one adapter, not ", adapters_.size());
     if (training() && (!adapters_[0]->trainable || adapters_[0]->trained_elements == 0))
       fail("CONFIG", "plan: the adapter has nothing to train");
+    if (options_.offload && !(training() && options_.recompute))
+      fail("CONFIG", "plan: what is kept between blocks is offloaded only in training that recomputes them");
   }
 
   // ---- what needs a gradient, what is kept ------------------------------------------------------------------------
@@ -172,7 +179,24 @@ class Builder {
     // A rotated value takes its input's place, so the input is gone either way.
     for (const Node& node : graph_.nodes)
       if (node.op == Op::rope) kept_[node.inputs[0]] = false;
+    if (options_.offload) find_offloaded();
   }
+
+  /// The inputs of recomputed blocks go to the file as soon as they are made, and come back when their block does. That of
+  /// the last block stays: its backward pass begins when its forward pass ends.
+  void find_offloaded() {
+    for (size_t v = 0; v < kept_.size(); ++v) {
+      const auto& readers = graph_.consumers[v];
+      if (!kept_[v] || graph_.values[v].type != ValueType::residual || readers.empty() ||
+          !std::all_of(readers.begin(), readers.end(), [&](int c) { return in_recomputed_segment(graph_.nodes[c]); }))
+        continue;
+      kept_[v] = false;
+      offset_[v] = plan_.offloaded_bytes;
+      plan_.offloaded_bytes += round_up(options_.tokens * graph_.values[v].cols * size_of(dtype_of(static_cast<int>(v))), kPage);
+    }
+  }
+  /// Whether a value of the forward pass is there in the backward pass without being computed again.
+  bool survives(int value) const { return kept_[value] || offset_[value] >= 0; }
 
   // ---- buffers ----------------------------------------------------------------------------------------------------
 
@@ -330,7 +354,7 @@ class Builder {
       return add_buffer(node.path + " unscaled", Category::activations, operand_, RowKind::tokens,
                         graph_.values[node.out].cols);
     };
-    const bool again = phase == Phase::forward && in_recomputed_segment(node) && !kept_[node.out];
+    const bool again = phase == Phase::forward && in_recomputed_segment(node) && !survives(node.out);
     if (scaled_output_serves(index)) return y;
     if (trains_magnitude(slot(index)) && !again) return product_[index] = fresh();
     return graph_.values[node.out].type == ValueType::operand && !drops_base(slot(index)) ? y : fresh();
@@ -443,9 +467,24 @@ class Builder {
 
   // ---- backward ---------------------------------------------------------------------------------------------------
 
+  /// Brings a value to the file, or back from it.
+  void move(Kernel kernel, Phase phase, int value) {
+    Step step = start(kernel, phase, graph_.producer[value]);
+    step.offset = offset_[value];
+    if (kernel == Kernel::offload)
+      step.x = value_buffer_[value];
+    else
+      step.y = value_buffer_[value] = value_like(value, graph_.nodes[step.node].path + " reloaded");
+    plan_.steps.push_back(std::move(step));
+  }
+
   /// Makes a forward value available, running again the nodes that lead to it where it was not kept.
   int materialize(int value) {
     if (value_buffer_[value] >= 0) return value_buffer_[value];
+    if (offset_[value] >= 0) {
+      move(Kernel::reload, Phase::recompute, value);
+      return value_buffer_[value];
+    }
     const int index = graph_.producer[value];
     const Node& node = graph_.nodes[index];
     for (const int v : node.inputs) materialize(v);
@@ -794,6 +833,7 @@ class Builder {
   Plan plan_;
   DType operand_ = DType::f32;
   std::vector<bool> needs_gradient_, kept_;
+  std::vector<int64_t> offset_;                     // where each value lies in the file, or -1
   std::vector<int> value_buffer_;                   // where each forward value now lies, or -1
   std::vector<int> aux_buffer_;                     // rstd, lse or h of each node, or -1
   std::vector<int> product_;                        // kept output of each linear before its rows are scaled, or -1
@@ -832,6 +872,8 @@ const char* name_of(Kernel kernel) {
                                            "embedding_gradient",
                                            "swiglu_backward",
                                            "rms_norm_backward",
+                                           "offload",
+                                           "reload",
                                            "zero"};
   return kNames[static_cast<int>(kernel)];
 }

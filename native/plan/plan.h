@@ -28,6 +28,8 @@ struct PlanOptions {
   int64_t kv_capacity = 0;  // forward only
   Precision precision = Precision::f32;
   bool recompute = false;  // train only
+  bool offload = false;    // with recompute: what is kept between blocks lies in a file, not in the arena
+  std::string offload_folder;  // where the file is; plans need none
   bool output_norms = false;  // evaluate only: measure what the first adapter adds at each linear
   int threads = 1;         // sizes per-thread workspaces
 };
@@ -55,6 +57,8 @@ enum class Kernel : uint8_t {
   embedding_gradient,     // tokens (x), dy -> adds to the gradient of the table
   swiglu_backward,        // x = gate, x2 = up, dy -> dq = dgate, dk = dup (absent: in place of gate and up)
   rms_norm_backward,      // x, aux = rstd, dy -> dx added
+  offload,                // x -> the file
+  reload,                 // the file -> y
   zero,                   // dx = 0
 };
 const char* name_of(Kernel kernel);
@@ -93,6 +97,7 @@ struct Step {
   int q = -1, k = -1, v = -1;
   int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
   int workspace = -1;
+  int64_t offset = -1;  // in the file of what is offloaded
   bool accumulate = false;
   std::vector<GradientTerm> terms;
 
@@ -154,6 +159,7 @@ struct Plan {
   std::vector<std::vector<int>> kroneckers;  // see resolve_kroneckers
   std::vector<CopyRef> copies;          // see resolve_copies
   int64_t arena_bytes = 0;
+  int64_t offloaded_bytes = 0;  // of the file
   int64_t head_chunk = 0;  // rows of logits held at once
   int peak_step = 0;       // where the most bytes of the arena are live
   // Fixed inputs, live through the whole plan.

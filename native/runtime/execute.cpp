@@ -344,10 +344,28 @@ class Executor {
         ops.rms_norm_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), vector(node.weight),
                               at<float>(step.aux), matrix(step.dx));
         break;
+      case Kernel::offload:
+        session_.offloaded_->write(at(step.x), live_bytes(step.x), step.offset);
+        break;
+      case Kernel::reload:
+        reload(step);
+        break;
       case Kernel::zero:
         clear(step.dx);
         break;
     }
+  }
+
+  /// Of the tokens of this call.
+  int64_t live_bytes(int buffer) const { return tokens * plan_.buffers[buffer].cols * size_of(plan_.buffers[buffer].dtype); }
+
+  /// Blocks come back in the order opposite to that in which they went, so the one before is wanted next.
+  void reload(const Step& step) {
+    const int64_t bytes = live_bytes(step.y);
+    session_.offloaded_->read(at(step.y), bytes, step.offset);
+    const auto later = [&](const Step& other) { return other.kernel == Kernel::reload && &other > &step; };
+    const auto next = std::find_if(plan_.steps.begin(), plan_.steps.end(), later);
+    if (next != plan_.steps.end()) session_.offloaded_->will_need(next->offset, bytes);
   }
 
   /// Copies rows of a table to `out` [count, cols].

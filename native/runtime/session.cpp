@@ -72,6 +72,14 @@ int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std
   return sequences * adapters[0]->trained_elements * 4;
 }
 
+/// The plan that has most in a file, or null where none has.
+const Plan* most_offloaded(const std::map<std::string, Plan>& plans) {
+  const Plan* found = nullptr;
+  for (const auto& [name, plan] : plans)
+    if (plan.offloaded_bytes > (found == nullptr ? 0 : found->offloaded_bytes)) found = &plan;
+  return found;
+}
+
 /// The plan with the largest arena, or null without plans.
 const Plan* largest(const std::map<std::string, Plan>& plans) {
   const Plan* found = nullptr;
@@ -126,6 +134,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
       report.paged_read_bytes = bytes_read(
           paging->spans, page_order(graph, *plan, paging->spans, plan->options.head_rows), paging->budget);
   }
+  if (const Plan* const offloads = most_offloaded(plans)) report.offloaded_bytes = offloads->offloaded_bytes;
   report.total_parameters = graph.parameters();
   for (const AdapterSpec* spec : adapters) {
     const int64_t kept = spec->keeps_start() ? spec->trained_elements : 0;
@@ -195,6 +204,8 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
   // What loading and the reading of data left behind would count on top of what is allocated now.
   os::trim_heap();
   arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
+  if (const Plan* const plan = most_offloaded(plans_))
+    offloaded_ = std::make_unique<os::PagedFile>(plan->options.offload_folder, plan->offloaded_bytes);
   kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
   moments_ = Block(Category::workspace, moment_bytes(specs(), plans_));
   examples_ = Block(Category::gradients, example_bytes(specs(), plans_));

@@ -10,6 +10,7 @@
 
 #include "adapters/adapter.h"
 #include "graph/graph.h"
+#include "os/paged_file.h"
 #include "plan/plan.h"
 #include "runtime/engine.h"
 #include "runtime/pager.h"
@@ -56,6 +57,7 @@ struct PlanReport {
   int64_t trainable_parameters = 0;
   int64_t total_parameters = 0;
   int64_t paged_read_bytes = 0;  // of a paged base: read from the disk by a call of the plan with the largest arena
+  int64_t offloaded_bytes = 0;   // of activations: each training call writes and reads them
   int64_t paged_state_bytes = 0;  // of paged optimiser state: what lies in files; each update reads and writes it
 };
 
@@ -147,6 +149,7 @@ class Session {
   std::vector<int64_t> adapter_ranks_;
   std::map<std::string, Plan> plans_;
   Block arena_;
+  std::unique_ptr<os::PagedFile> offloaded_;  // of the plan that offloads most
   Block kv_cache_;
   Block moments_;         // of h at each slot of the first adapter, [rank, rank] in double precision
   Block examples_;        // gradients of several sequences of a micro-batch, [sequences, trained elements] f32

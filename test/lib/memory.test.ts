@@ -24,6 +24,7 @@ test('a report prints its categories, their shares and the peak', () => {
     trainableParameters: 10,
     totalParameters: 100,
     pagedReadBytes: 0,
+    offloadedBytes: 0,
     pagedStateBytes: 0,
   })
   expect(report.toString()).toBe(

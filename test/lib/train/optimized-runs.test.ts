@@ -220,3 +220,57 @@ test('lion trains ranks one by one', async () => {
   const { losses } = await train('lion', {}, dylora({ r: 4 }))
   expect(losses.at(-1)).toBeLessThan(losses[0] as number)
 })
+
+describe('offloaded activations', () => {
+  test('give the same losses and the same adapter, from the memory and the file that were planned', async () => {
+    const model = await loadModel(folder, { precision: 'fp32' })
+    loaded.push(model)
+    const trained = async (activationOffloading: boolean, outputDir: string) => {
+      const adapter = await model.attach(wide, { seed: 1 })
+      const run = adapter.train(data, {
+        ...options,
+        gradientAccumulationSteps: 2,
+        activationOffloading,
+        outputDir,
+      })
+      const losses: number[] = []
+      let allocated = 0
+      for await (const { loss } of run) {
+        losses.push(loss)
+        allocated = addon().allocated().activations
+      }
+      await adapter.detach()
+      return { losses, allocated, memory: run.memory, left: readdirSync(outputDir) }
+    }
+    const [here, there] = [scratchFolder(), scratchFolder()]
+    const kept = await trained(false, here)
+    const offloaded = await trained(true, there)
+    expect(offloaded.losses).toEqual(kept.losses)
+    expect(bytes(there)).toEqual(bytes(here))
+    expect(offloaded.allocated).toBe(offloaded.memory.arenaBytes)
+    expect(offloaded.memory.arenaBytes).toBeLessThanOrEqual(kept.memory.arenaBytes)
+    expect(offloaded.memory.offloadedBytes).toBeGreaterThan(0)
+    expect(kept.memory.offloadedBytes).toBe(0)
+    expect(String(offloaded.memory)).toContain('more of the activations lie on the disk')
+    // The file has no name: nothing is left behind.
+    expect(offloaded.left).toEqual(kept.left)
+  })
+
+  test('an interrupted run may go on with them or without', async () => {
+    const [whole, cut] = [scratchFolder(), scratchFolder()]
+    const { losses } = await train('adamw', { outputDir: whole })
+    await train('adamw', { maxSteps: 8, saveSteps: 3, outputDir: cut })
+    const resume = join(cut, 'checkpoint-3')
+    const rest = await train('adamw', { activationOffloading: true, resume, outputDir: scratchFolder() })
+    expect(rest.losses).toEqual(losses.slice(3))
+  })
+
+  test('without checkpointing there is nothing that could be', async () => {
+    const model = await loadModel(folder)
+    loaded.push(model)
+    const adapter = await model.attach(wide)
+    expect(() => adapter.train(data, { activationOffloading: true, gradientCheckpointing: false })).toThrow(
+      'activation_offloading is on and gradient_checkpointing off',
+    )
+  })
+})

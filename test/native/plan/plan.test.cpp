@@ -1,6 +1,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 #include "check.h"
@@ -91,6 +92,15 @@ PlanOptions options(Mode mode, bool recompute = false) {
   return o;
 }
 
+PlanOptions offloading() {
+  PlanOptions o = options(Mode::train, true);
+  o.offload = true;
+  return o;
+}
+std::vector<PlanOptions> ways_to_train() {
+  return {options(Mode::train, false), options(Mode::train, true), offloading()};
+}
+
 int count(const Plan& plan, Kernel kernel, Phase phase) {
   return static_cast<int>(std::count_if(plan.steps.begin(), plan.steps.end(),
                                         [&](const Step& s) { return s.kernel == kernel && s.phase == phase; }));
@@ -101,8 +111,8 @@ int count(const Plan& plan, Kernel kernel, Phase phase) {
 TEST("no two buffers that live at the same time overlap in the arena") {
   const Graph graph = blocks(5);
   const AdapterSpec spec = lora(graph);
-  for (const bool recompute : {false, true}) {
-    const Plan plan = make_plan(graph, {&spec}, options(Mode::train, recompute));
+  for (const PlanOptions& how : ways_to_train()) {
+    const Plan plan = make_plan(graph, {&spec}, how);
     for (size_t i = 0; i < plan.buffers.size(); ++i) {
       const Buffer& a = plan.buffers[i];
       if (a.first < 0) continue;
@@ -119,8 +129,8 @@ TEST("no two buffers that live at the same time overlap in the arena") {
 TEST("a buffer is written before it is read") {
   const Graph graph = blocks(4);
   const AdapterSpec spec = lora(graph);
-  for (const bool recompute : {false, true}) {
-    const Plan plan = make_plan(graph, {&spec}, options(Mode::train, recompute));
+  for (const PlanOptions& how : ways_to_train()) {
+    const Plan plan = make_plan(graph, {&spec}, how);
     std::vector<bool> written(plan.buffers.size(), false);
     written[plan.tokens] = true;
     for (const Step& step : plan.steps) {
@@ -144,6 +154,31 @@ TEST("recompute runs every block again but the last, and holds less") {
   CHECK_EQ(count(again, Kernel::linear, Phase::recompute), 10);
   CHECK_EQ(count(again, Kernel::adapter_hidden, Phase::recompute), 5);
   CHECK_LE(again.arena_bytes, keep.arena_bytes - 1);
+}
+
+TEST("offloaded, the inputs of recomputed blocks leave the arena, each for a place of its own in the file") {
+  const Graph graph = blocks(6);
+  const AdapterSpec spec = lora(graph);
+  const Plan kept = make_plan(graph, {&spec}, options(Mode::train, true)), plan = make_plan(graph, {&spec}, offloading());
+  CHECK_EQ(kept.offloaded_bytes, 0);
+  // Those of five blocks, the first being the embedding's output, the last being computed again by none.
+  CHECK_EQ(count(plan, Kernel::offload, Phase::forward), 5);
+  CHECK_EQ(count(plan, Kernel::reload, Phase::recompute), 5);
+  CHECK_EQ(count(plan, Kernel::linear, Phase::recompute), count(kept, Kernel::linear, Phase::recompute));
+  const auto is_input = [](const Buffer& b) { return b.dtype == DType::f32 && b.category == Category::activations; };
+  const int64_t bytes = std::find_if(plan.buffers.begin(), plan.buffers.end(), is_input)->bytes;
+  CHECK_EQ(plan.offloaded_bytes, 5 * ((bytes + 4095) / 4096 * 4096));
+  CHECK_LE(plan.arena_bytes, kept.arena_bytes - 3 * bytes);
+  std::vector<int64_t> went, came;
+  for (const Step& step : plan.steps) {
+    if (step.kernel == Kernel::offload) went.push_back(step.offset);
+    if (step.kernel == Kernel::reload) came.insert(came.begin(), step.offset);
+  }
+  CHECK(went == came);
+  CHECK(std::adjacent_find(went.begin(), went.end(), std::greater_equal<>()) == went.end());
+  PlanOptions o = options(Mode::train, false);
+  o.offload = true;
+  CHECK_THROWS(make_plan(graph, {&spec}, o), "only in training that recomputes");
 }
 
 TEST("no input gradient is formed below the lowest adapter") {
