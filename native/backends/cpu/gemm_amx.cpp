@@ -1,5 +1,4 @@
-// The matrix kernels for AMX tiles. Products asked for in fp32, and those of a few rows, are the AVX-512
-// level's.
+// The matrix kernels for AMX tiles. Products asked for in fp32, and those of a few rows, are those of the levels below.
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/gemm_plan.h"
 
@@ -8,6 +7,7 @@
 // All headers come before the target region: what they define must run on any machine.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms of GCC 12 about its own intrinsics
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 
@@ -49,7 +49,7 @@ namespace {
 void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
              std::byte* workspace) {
   if (precision == Precision::f32 || m <= kFewRows) {
-    return gemm_avx512.gemm_nt(pool, precision, m, n, segments, y, workspace);
+    return gemm_avx512bf16.gemm_nt(pool, precision, m, n, segments, y, workspace);
   }
   multiply<AmxTiles, true>(pool, m, n, segments, y, workspace);
 }

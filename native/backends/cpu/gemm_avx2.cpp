@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <type_traits>
 #include <vector>
 
 #if defined(__clang__)
@@ -49,7 +50,7 @@ inline constexpr int kFp32PanelVectors = 1, kFp32TileRows = 6;
 
 void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
              std::byte* workspace) {
-  if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
+  if (few_rows<Fp32Dots>(m, segments)) return multiply_few_rows<Fp32Dots>(pool, m, n, segments, y, workspace);
   multiply<Fp32, true>(pool, m, n, segments, y, workspace);
 }
 

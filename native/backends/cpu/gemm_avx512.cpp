@@ -8,12 +8,14 @@
 // All headers come before the target region: what they define must run on any machine.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms of GCC 12 about its own intrinsics
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <type_traits>
 #include <vector>
 
 #if defined(__clang__)
@@ -54,7 +56,7 @@ inline constexpr int kFp32PanelVectors = 4, kFp32TileRows = 6;
 
 void gemm_nt(Pool& pool, Precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
              std::byte* workspace) {
-  if (few_rows(m, segments)) return multiply_few_rows(pool, m, n, segments, y, workspace);
+  if (few_rows<Fp32Dots>(m, segments)) return multiply_few_rows<Fp32Dots>(pool, m, n, segments, y, workspace);
   multiply<Fp32, true>(pool, m, n, segments, y, workspace);
 }
 

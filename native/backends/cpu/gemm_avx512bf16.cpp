@@ -1,5 +1,4 @@
-// The matrix kernels for AVX-512 with bf16 dot products. Products asked for in fp32, and those of a few
-// rows, are the AVX-512 level's.
+// The matrix kernels for AVX-512 with bf16 dot products. Products asked for in fp32 are the AVX-512 level's.
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/gemm_plan.h"
 
@@ -8,11 +7,13 @@
 // All headers come before the target region: what they define must run on any machine.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms of GCC 12 about its own intrinsics
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #if defined(__clang__)
@@ -42,15 +43,18 @@ namespace {
 
 #include "backends/cpu/gemm_dot.inl"
 
+#include "backends/cpu/gemm_vectors.inl"
+
+#include "backends/cpu/gemm_vectors_bf16.inl"
+
 #include "backends/cpu/gemm_sums.inl"
 
 #include "backends/cpu/gemm_tokens_bf16.inl"
 
 void gemm_nt(Pool& pool, Precision precision, int64_t m, int64_t n, std::span<const Segment> segments, const Output& y,
              std::byte* workspace) {
-  if (precision == Precision::f32 || m <= kFewRows) {
-    return gemm_avx512.gemm_nt(pool, precision, m, n, segments, y, workspace);
-  }
+  if (precision == Precision::f32) return gemm_avx512.gemm_nt(pool, precision, m, n, segments, y, workspace);
+  if (few_rows<Bf16Dots>(m, segments)) return multiply_few_rows<Bf16Dots>(pool, m, n, segments, y, workspace);
   multiply<DotTiles, true>(pool, m, n, segments, y, workspace);
 }
 

@@ -98,6 +98,25 @@ inline Vec code_values(CodeTable table, const uint8_t* codes) {
   return {code_lookup(table, lo), code_lookup(table, hi)};
 }
 
+// table[index[i]] of sixteen bytes.
+inline Vec floats_at(const float* table, const uint8_t* index) {
+  const auto eight = [&](const uint8_t* p) {
+    return _mm256_i32gather_ps(table, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), sizeof(float));
+  };
+  return {eight(index), eight(index + 8)};
+}
+
+// The two fp16 numbers at `p` and at every `stride` bytes from there, `count` (1 to 16) of each; zeros after them.
+inline void halves_at(const uint8_t* p, int64_t stride, int64_t count, Vec& first, Vec& second) {
+  uint16_t firsts[16] = {}, seconds[16] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(firsts + i, p + i * stride, sizeof(uint16_t));
+    std::memcpy(seconds + i, p + i * stride + 2, sizeof(uint16_t));
+  }
+  first = load_f16(firsts);
+  second = load_f16(seconds);
+}
+
 inline void transpose8(const __m256 (&v)[8], __m256 (&out)[8]) {
   __m256 t[8];
   LOWRANK_UNROLL

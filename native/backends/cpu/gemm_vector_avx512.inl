@@ -61,6 +61,21 @@ inline Vec code_values(CodeTable table, const uint8_t* codes) {
   return _mm512_permutexvar_ps(index, table);
 }
 
+// table[index[i]] of sixteen bytes.
+inline Vec floats_at(const float* table, const uint8_t* index) {
+  const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
+  return _mm512_i32gather_ps(wide, table, sizeof(float));
+}
+
+// The two fp16 numbers at `p` and at every `stride` bytes from there, `count` (1 to 16) of each; zeros after them.
+inline void halves_at(const uint8_t* p, int64_t stride, int64_t count, Vec& first, Vec& second) {
+  const __m512i step = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i index = _mm512_mullo_epi32(step, _mm512_set1_epi32(static_cast<int>(stride)));
+  const __m512i pairs = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), first_mask(count), index, p, 1);
+  first = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs));
+  second = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
+}
+
 // Row i, element j to row j, element i.
 inline void transpose(Vec (&v)[16]) {
   Vec t[16];

@@ -100,6 +100,24 @@ LOWRANK_INLINE Vec code_values(CodeTable table, const uint8_t* codes) {
   return {value(low.val[0]), value(low.val[1]), value(high.val[0]), value(high.val[1])};
 }
 
+// table[index[i]] of sixteen bytes.
+LOWRANK_INLINE Vec floats_at(const float* table, const uint8_t* index) {
+  float all[16];
+  for (int i = 0; i < 16; ++i) all[i] = table[index[i]];
+  return load(all);
+}
+
+// The two fp16 numbers at `p` and at every `stride` bytes from there, `count` (1 to 16) of each; zeros after them.
+LOWRANK_INLINE void halves_at(const uint8_t* p, int64_t stride, int64_t count, Vec& first, Vec& second) {
+  uint16_t firsts[16] = {}, seconds[16] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(firsts + i, p + i * stride, sizeof(uint16_t));
+    std::memcpy(seconds + i, p + i * stride + 2, sizeof(uint16_t));
+  }
+  first = load_f16(firsts);
+  second = load_f16(seconds);
+}
+
 // Quarter `kFrom` of four rows becomes quarter `kTo` of four others: a square of four by four, transposed.
 template <float32x4_t Vec::*kFrom, float32x4_t Vec::*kTo>
 LOWRANK_INLINE void transpose_square(const Vec* from, Vec* to) {

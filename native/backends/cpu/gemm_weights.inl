@@ -18,9 +18,9 @@ inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int
   }
 }
 
-// Columns [column, column + count) of one row of a dense weight as fp32, zeros after them.
+// Columns [column, column + count) of one row of a dense weight as fp32, zeros after them; those of int8 still to be scaled.
 template <WeightFormat kFormat>
-inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t count) {
+inline Vec load_unscaled(const WeightView& w, int64_t row, int64_t column, int64_t count) {
   const int64_t index = row * w.ld + column;
   if constexpr (kFormat == WeightFormat::f32) {
     const float* p = static_cast<const float*>(w.data) + index;
@@ -29,13 +29,19 @@ inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t 
     const int8_t* p = static_cast<const int8_t*>(w.data) + index;
     int8_t first[kVector] = {};
     if (count < kVector) std::memcpy(first, p, static_cast<size_t>(count));
-    // In the order of the reference decoder, so that rounding is the same.
-    return mul(mul(from_i8(bytes_at(count >= kVector ? p : first)), broadcast(w.absmax[row])), broadcast(kInt8Step));
+    return from_i8(bytes_at(count >= kVector ? p : first));
   } else {
     const uint16_t* p = static_cast<const uint16_t*>(w.data) + index;
     if constexpr (kFormat == WeightFormat::bf16) return count >= kVector ? load_bf16(p) : load_bf16_first(p, count);
     return count >= kVector ? load_f16(p) : load_f16_first(p, count);
   }
+}
+template <WeightFormat kFormat>
+inline Vec load_dense(const WeightView& w, int64_t row, int64_t column, int64_t count) {
+  const Vec values = load_unscaled<kFormat>(w, row, column, count);
+  // In the order of the reference decoder, so that rounding is the same.
+  if constexpr (kFormat == WeightFormat::int8) return mul(mul(values, broadcast(w.absmax[row])), broadcast(kInt8Step));
+  return values;
 }
 
 // 64 codes start at column `column` of row `row`; only for rows made of whole blocks.

@@ -14,14 +14,17 @@ function run(command: string, ...args: string[]): string {
   return spawnSync(command, args, { encoding: 'utf8', maxBuffer: 1 << 29 }).stdout ?? ''
 }
 
-/** The tile kernels of the executable, by name. */
+/** Tile kernels, and products of one row. */
+const hotLoop = /::(sum_tile<|add_(code|dense|bf16)_rows<.*\b1>\()/
+
+/** The kernels of the executable, by name. */
 function tileKernels(executable: string): Map<string, Instruction[]> {
   const kernels = new Map<string, Instruction[]>()
   let current: Instruction[] | undefined
   for (const line of run('objdump', '-d', '-C', '--no-show-raw-insn', executable).split('\n')) {
     const title = /^[0-9a-f]+ <(.*)>:$/.exec(line)?.[1]
     if (title !== undefined) {
-      current = /::sum_tile</.test(title) ? [] : undefined
+      current = hotLoop.test(title) ? [] : undefined
       if (current) kernels.set(title, current)
       continue
     }
