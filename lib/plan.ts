@@ -41,6 +41,7 @@ export type PlanModelOptions = Partial<
     | 'packing'
     | 'gradientCheckpointing'
     | 'activationOffloading'
+    | 'logitsMemory'
     | 'optimizer'
   >
 > &
@@ -69,6 +70,7 @@ const schema = z.strictObject({
   packing: trainShape.packing,
   gradientCheckpointing: trainShape.gradientCheckpointing,
   activationOffloading: trainShape.activationOffloading,
+  logitsMemory: trainShape.logitsMemory,
   optimizer: trainShape.optimizer,
 })
 

@@ -227,7 +227,7 @@ function modulesOf(names: string): string | string[] {
 function shapeOf(config: RunConfig) {
   const { strategy, quantization, precision, pagedWeights, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer } = config
-  const { gradientCheckpointing, activationOffloading } = config
+  const { gradientCheckpointing, activationOffloading, logitsMemory } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = {
     perDeviceTrainBatchSize,
@@ -235,6 +235,7 @@ function shapeOf(config: RunConfig) {
     packing,
     gradientCheckpointing,
     activationOffloading,
+    logitsMemory,
   }
   const base = { ...(quantization === undefined ? {} : { quantization }), precision, pagedWeights }
   return { strategy, ...base, threads, evaluates, optimizer, ...batch } satisfies PlanModelOptions

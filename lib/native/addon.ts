@@ -196,6 +196,8 @@ export interface PlanOptions {
   /** `forward` only: tokens the KV cache holds. */
   kvCapacity?: number
   precision: Precision
+  /** `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default 48 MiB. */
+  logitsBytes?: number
   /** Recompute each block in the backward pass instead of keeping its activations. Default false. */
   recompute?: boolean
   /** With `recompute`: the inputs of blocks wait in a file, in this folder, which a plan alone does not need. */

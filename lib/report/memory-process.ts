@@ -13,9 +13,11 @@ export interface MeasuredTraining {
   model: string
   load: LoadOptions
   strategy: StrategyConfig
-  training: Pick<
-    TrainOptions,
-    'perDeviceTrainBatchSize' | 'maxSeqLength' | 'gradientCheckpointing' | 'optimizer'
+  training: Partial<
+    Pick<
+      TrainOptions,
+      'perDeviceTrainBatchSize' | 'maxSeqLength' | 'gradientCheckpointing' | 'logitsMemory' | 'optimizer'
+    >
   >
   steps: number
 }

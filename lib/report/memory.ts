@@ -25,6 +25,7 @@ export interface Method {
   readonly quantization: NonNullable<LoadOptions['quantization']>
   readonly optimizer?: PlanModelOptions['optimizer']
   readonly pagedWeights?: boolean
+  readonly logitsMemory?: string
 }
 
 export interface MemorySettings {
@@ -82,7 +83,7 @@ export function methodOf(name: string, rank: number): Method {
 
 export function planOptions(method: Method, settings: MemorySettings) {
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
-  const { strategy, quantization, optimizer = 'adamw', pagedWeights = false } = method
+  const { strategy, quantization, optimizer = 'adamw', pagedWeights = false, logitsMemory } = method
   return {
     strategy,
     quantization,
@@ -92,6 +93,7 @@ export function planOptions(method: Method, settings: MemorySettings) {
     maxSeqLength,
     gradientCheckpointing,
     precision,
+    ...(logitsMemory === undefined ? {} : { logitsMemory }),
   }
 }
 

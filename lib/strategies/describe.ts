@@ -1,4 +1,5 @@
 /** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
+import { breather } from '../breather.js'
 import { ConfigError, InternalError } from '../errors.js'
 import type { TensorSource } from '../files/tensor-source.js'
 import type { Graph, GraphNode, GraphWeight } from '../graph/graph.js'
@@ -176,7 +177,9 @@ export async function initialise(
   base: StartingBase,
   seed: number,
 ): Promise<void> {
+  const breathe = breather()
   for (const { name, rows, cols, initialiser } of factors) {
+    await breathe()
     if (initialiser.kind === 'weight')
       await translatedAsync(() => adapter.copyWeight(name, base.native, initialiser.weight).promise)
     else if (initialiser.kind === 'row_norms')

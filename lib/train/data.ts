@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import type { BaseModel } from '../base.js'
+import { breather } from '../breather.js'
 import { ConfigError } from '../errors.js'
 import {
   COLUMN_NAMES,
@@ -268,7 +269,7 @@ export async function prepareData(
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),
     examples: { data: train, rows: held?.train ?? ascending(train.length) },
     evaluation: evaluated && inOrder(evaluated, options, separate ? undefined : held?.heldOut),
-    fingerprint: fingerprintRows(train, held?.train),
+    fingerprint: await fingerprintRows(train, held?.train),
     now,
     stats: { train: train.stats, evaluation: separate?.stats ?? null },
   }
@@ -297,7 +298,7 @@ export async function prepareSample(
     examples: { data, rows },
     sample: inOrder(data, options, rows),
     evaluation: null,
-    fingerprint: fingerprintRows(data, rows),
+    fingerprint: await fingerprintRows(data, rows),
     now,
     stats: { train: data.stats, evaluation: null },
   }
@@ -413,12 +414,14 @@ function inOrder(data: EncodedDataset, options: Omit<Shape, 'seed'>, rows?: Uint
   })
 }
 
-function fingerprintRows(data: EncodedDataset, rows?: Uint32Array): string {
+async function fingerprintRows(data: EncodedDataset, rows?: Uint32Array): Promise<string> {
   const hash = createHash('sha256')
+  const breathe = breather()
   const count = rows?.length ?? data.length
   for (let i = 0; i < count; i++) {
     const row = rows ? (rows[i] as number) : i
     hash.update(data.ids(row)).update(data.labels(row))
+    if (i % 16 === 0) await breathe()
   }
   return hash.digest('hex')
 }

@@ -221,9 +221,15 @@ export function sgd(options: Partial<Omit<Sgd, 'type'>> = {}): Sgd {
   return parsed('sgd', options, 'sgd()')
 }
 
+/** By name, with the usual settings: steps ask for them again and again. */
+const usual = new Map<Optimizer['type'], Optimizer>()
+
 /** An optimiser from the option's value. */
 export function optimizerOf(value: Optimizer['type'] | Optimizer): Optimizer {
-  return typeof value === 'string' ? parsed(value, {}, 'optimizer') : value
+  if (typeof value !== 'string') return value
+  const known = usual.get(value) ?? parsed(value, {}, 'optimizer')
+  usual.set(value, known)
+  return known
 }
 
 /** As short as a config may have it: the name alone, or with the settings that differ from its defaults. */

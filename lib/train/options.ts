@@ -1,6 +1,6 @@
 /** Options of a training run, shared by the API and config files: one schema, names from transformers. */
 import * as z from 'zod'
-import { flag, integer, numberWithin, positive, word } from '../schema.js'
+import { flag, integer, numberWithin, parseBytes, positive, text, word } from '../schema.js'
 import { type Optimizer, optimizerSchema } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 
@@ -39,6 +39,8 @@ export interface TrainOptions {
   readonly gradientCheckpointing: boolean
   /** With gradient checkpointing: the inputs of the blocks wait for the backward pass on the disk. Default false. */
   readonly activationOffloading: boolean
+  /** Logits that the loss may form at a time, as in `16MiB`; at least those of 16 tokens. Default 48MiB. */
+  readonly logitsMemory: string
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
   readonly maxGradNorm: number
   /** Evaluate after every so many steps; null: only at the end. Default null. */
@@ -92,6 +94,12 @@ export const trainShape = {
     .default(false)
     .describe(
       'With `gradient_checkpointing`: keep the inputs of the blocks, which it leaves, in a file in the output folder until the backward pass needs them. The same numbers.',
+    ),
+  logitsMemory: text('a size such as 16MiB')
+    .refine((size) => (parseBytes(size) ?? 0) > 0, { error: 'a size such as 16MiB' })
+    .default('48MiB')
+    .describe(
+      'Memory for the logits that the loss forms at a time, at least those of 16 tokens. With a large vocabulary less of it makes the peak lower and steps slower.',
     ),
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)

@@ -1,6 +1,7 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
 import { ConfigError } from '../errors.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
+import { parseBytes } from '../schema.js'
 import type { TrainOptions } from './options.js'
 
 /** Names of the plans of a training session. */
@@ -9,7 +10,12 @@ export const EVAL_PLAN = 'evaluate'
 
 type Capacity = Pick<
   TrainOptions,
-  'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'gradientCheckpointing' | 'activationOffloading'
+  | 'perDeviceTrainBatchSize'
+  | 'maxSeqLength'
+  | 'packing'
+  | 'gradientCheckpointing'
+  | 'activationOffloading'
+  | 'logitsMemory'
 >
 
 /**
@@ -24,6 +30,7 @@ export function trainingPlans(
 ): Record<string, PlanOptions> {
   const size = microBatchSize(options)
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
+  const logitsBytes = parseBytes(options.logitsMemory) as number
   const { gradientCheckpointing: recompute, activationOffloading: offloads } = options
   if (offloads && !recompute)
     throw new ConfigError(
@@ -33,11 +40,12 @@ export function trainingPlans(
     mode: 'train',
     ...own,
     precision,
+    logitsBytes,
     recompute,
     ...(offloads ? { offload: {} } : {}),
   }
   return evaluates
-    ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision } }
+    ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes } }
     : { [TRAIN_PLAN]: train }
 }
 

@@ -3,6 +3,7 @@
  * completed before the one that it is for.
  */
 import * as z from 'zod'
+import { once } from '../once.js'
 import { deepFreeze, integer, numberWithin, parseOptions, word } from '../schema.js'
 
 /** A schedule with its own settings. */
@@ -78,10 +79,13 @@ export function warmupStableDecay(
   return deepFreeze(parseOptions(stableSchema, given, { name: 'warmupStableDecay()', spelling: 'camel' }))
 }
 
+/** Steps ask for it again and again. */
+const usualCosine = once(() => cosine())
+
 /** A schedule from the option's value. */
 export function scheduleOf(value: (typeof names)[number] | Schedule): Schedule {
   if (typeof value !== 'string') return value
-  return value === 'cosine' ? cosine() : { type: value }
+  return value === 'cosine' ? usualCosine() : { type: value }
 }
 
 /** Length of a run, in optimiser steps. */

@@ -223,8 +223,7 @@ void Adapter::make_importances() {
 void Adapter::restart() {
   if (!spec_.trainable) return;
   make_importances();
-  for (const Block* block : {&gradients_, &sensitivity_, &uncertainty_})
-    std::fill_n(block->data<std::byte>(), block->bytes(), std::byte{0});
+  for (Block* block : {&gradients_, &sensitivity_, &uncertainty_}) block->clear();
   state().clear();
 }
 

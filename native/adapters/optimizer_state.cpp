@@ -115,7 +115,7 @@ OptimizerState::OptimizerState(const AdapterSpec& adapter)
 }
 
 void OptimizerState::clear() {
-  std::fill_n(block_.data(), block_.bytes(), std::byte{0});
+  block_.clear();
   if (file_) file_ = std::make_unique<os::PagedFile>(adapter_.state.folder, file_->bytes());
 }
 

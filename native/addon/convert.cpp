@@ -338,6 +338,7 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
     options.head_rows = p.integer("headRows");
     options.kv_capacity = options.mode == Mode::forward ? p.integer("kvCapacity") : 0;
     options.precision = to_precision(p);
+    options.logits_bytes = p.integer("logitsBytes", kLogitsBytes);
     options.recompute = p.flag("recompute", false);
     options.offload = p.has("offload");
     if (options.offload) {

@@ -26,6 +26,12 @@ const char* remedy_of(Category category) {
   }
 }
 
+/// Zeroed pages, at `at` if that is not null.
+void* map_zeros(void* at, int64_t bytes) {
+  return mmap(at, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | (at == nullptr ? 0 : MAP_FIXED), -1, 0);
+}
+
 }  // namespace
 
 const char* name_of(Category category) {
@@ -46,13 +52,20 @@ Claim::~Claim() { g_allocated[static_cast<int>(category_)] -= bytes_; }
 Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   // mmap rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
-  void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* data = map_zeros(nullptr, bytes);
   if (data == MAP_FAILED) {
     fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes for ", name_of(category), ". ",
          remedy_of(category));
   }
   data_ = data;
   claim_ = Claim(category, bytes);
+}
+
+void Block::clear() {
+  if (data_ == nullptr) return;
+  if (owner_ != nullptr) fail("INTERNAL", "what lies elsewhere is to be cleared");
+  if (map_zeros(data_, bytes_) == MAP_FAILED)
+    fail("OUT_OF_MEMORY", "The system refused to clear ", bytes_, " bytes. ", remedy_of(Category::workspace));
 }
 
 Block::Block(const void* data, int64_t bytes, std::shared_ptr<const void> owner)

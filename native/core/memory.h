@@ -72,6 +72,8 @@ class Block {
     return static_cast<T*>(data_);
   }
   int64_t bytes() const { return bytes_; }
+  /// All zero again: the pages go back to the system, and come zeroed where they are touched.
+  void clear();
   explicit operator bool() const { return data_ != nullptr; }
 
  private:

@@ -14,17 +14,16 @@ namespace {
 
 constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// Logits are formed for as many head rows at a time as fit in about 48 MiB of fp32: enough rows for the matrix kernels
-// to run at speed, little beside the rest of a step. At least 32 rows whatever the vocabulary.
-constexpr int64_t kHeadChunkElements = 12 * 1024 * 1024;
-
 constexpr int64_t kPage = 4096;  // what is offloaded begins with one
 constexpr int64_t kMostCount = int64_t{1} << 30;
 constexpr int64_t kMostBytes = int64_t{1} << 44;  // of one buffer: their sums stay within 64 bits
 
-int64_t head_chunk_rows(int64_t vocab, int64_t head_rows) {
-  const int64_t fitting = std::max<int64_t>(kHeadChunkElements / vocab / 32 * 32, 32);
-  return std::min(fitting, head_rows);
+/// Head rows whose logits are formed at a time: as many as fit, in tiles of the matrix kernels, and one tile at least.
+int64_t head_chunk_rows(int64_t vocab, int64_t head_rows, int64_t bytes) {
+  constexpr int64_t kTile = 16;
+  const int64_t fitting = bytes / (vocab * static_cast<int64_t>(sizeof(float)));
+  const int64_t unit = fitting < 2 * kTile ? kTile : 2 * kTile;
+  return std::min(std::max(fitting / unit * unit, kTile), head_rows);
 }
 
 /// Builds the step list. The forward pass is the graph in order. The backward pass visits it in reverse; whatever
@@ -82,6 +81,7 @@ class Builder {
     positive("sequences", options_.sequences);
     positive("headRows", options_.head_rows);
     positive("threads", options_.threads);
+    positive("logitsBytes", options_.logits_bytes);
     if (options_.mode == Mode::forward) positive("kvCapacity", options_.kv_capacity);
     // Kernels count tokens in 32 bits.
     for (const int64_t count : {options_.tokens, options_.sequences, options_.head_rows, options_.kv_capacity})
@@ -439,7 +439,7 @@ class Builder {
   void head(int index) {
     const Node& node = graph_.nodes[index];
     const int64_t cols = graph_.values[node.inputs[0]].cols;
-    const int64_t chunk = plan_.head_chunk = head_chunk_rows(graph_.vocab_size, options_.head_rows);
+    const int64_t chunk = plan_.head_chunk = head_chunk_rows(graph_.vocab_size, options_.head_rows, options_.logits_bytes);
     Step step = start(options_.mode == Mode::forward ? Kernel::head_logits : Kernel::head_loss, Phase::forward, index);
     step.x = value_buffer_[node.inputs[0]];
     int64_t bytes = gemm_bytes(chunk, graph_.vocab_size, {cols});

@@ -20,12 +20,17 @@ using cpu::Precision;
 enum class Mode : uint8_t { train, evaluate, forward };
 const char* name_of(Mode mode);
 
+/// Of logits in fp32, unless a plan says otherwise: enough rows for the matrix kernels to run at speed, little beside the
+/// rest of a step.
+inline constexpr int64_t kLogitsBytes = int64_t{48} << 20;
+
 struct PlanOptions {
   Mode mode = Mode::train;
   int64_t tokens = 0;
   int64_t sequences = 0;
   int64_t head_rows = 0;
   int64_t kv_capacity = 0;  // forward only
+  int64_t logits_bytes = kLogitsBytes;  // that a loss may form at a time; see head_chunk_rows
   Precision precision = Precision::f32;
   bool recompute = false;  // train only
   bool offload = false;    // with recompute: what is kept between blocks lies in a file, not in the arena

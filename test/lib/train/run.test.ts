@@ -58,6 +58,14 @@ function steps(events: readonly TrainEvent[]) {
 const adapterBytes = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'))
 
 describe('a run', () => {
+  test('forms its logits a few rows at a time where it is told to, and computes the same', async () => {
+    const peak = (events: TrainEvent[]) => (events[0]?.event === 'plan' ? events[0].peak_bytes : 0)
+    const [usual, few] = [await train(), await train({ logitsMemory: '1KiB' })]
+    expect(steps(few)).toEqual(steps(usual))
+    expect(peak(few)).toBeLessThan(peak(usual))
+    await expect(train({ logitsMemory: 'much' })).rejects.toThrow('a size such as 16MiB')
+  })
+
   test('learns, and its events are those of metrics.jsonl', async () => {
     const outputDir = join(scratchFolder(), 'deep/out')
     const events = await train({

@@ -64,9 +64,12 @@ TEST("the resident set grows with touched memory and its peak can be reset") {
   CHECK(before.resident > 0);
   CHECK(before.peak >= before.resident);
   {
-    const Block touched(Category::workspace, int64_t{64} << 20);
+    Block touched(Category::workspace, int64_t{64} << 20);
     std::memset(touched.data(), 1, touched.bytes());
     CHECK(os::resident_memory().anonymous >= before.anonymous + touched.bytes() / 2);
+    touched.clear();
+    CHECK(os::resident_memory().anonymous < before.anonymous + touched.bytes() / 2);
+    CHECK_EQ(touched.data<uint8_t>()[touched.bytes() / 2], 0);
   }
   const os::ResidentMemory after = os::resident_memory();
   CHECK(after.peak >= before.resident + (32 << 20));

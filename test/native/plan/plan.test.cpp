@@ -427,3 +427,18 @@ TEST("a gradient that a linear has yet to read is not added to in place") {
   CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "layers.1.norm: its gradient is added to one that again");
   CHECK(make_plan(graph, {}, options(Mode::evaluate)).arena_bytes > 0);
 }
+
+TEST("logits are formed for as many tiles of rows as fit, and one at least") {
+  const Graph graph = blocks(2);
+  const AdapterSpec spec = lora(graph);
+  const int64_t row = kVocab * 4;
+  const auto planned = [&](int64_t bytes) {
+    PlanOptions o = options(Mode::train);
+    o.logits_bytes = bytes;
+    return make_plan(graph, {&spec}, o);
+  };
+  const std::pair<int64_t, int64_t> expected[] = {{1, 16}, {31 * row, 16}, {33 * row, 32}, {95 * row, 64}, {1000 * row, 128}};
+  for (const auto& [bytes, rows] : expected) CHECK_EQ(planned(bytes).head_chunk, rows);
+  CHECK_EQ(make_plan(graph, {&spec}, options(Mode::train)).head_chunk, 128);
+  CHECK_THROWS(planned(0), "logitsBytes is 0; expected at least 1");
+}
