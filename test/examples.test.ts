@@ -115,19 +115,21 @@ test.each(configs)('%s names the schema that it keeps to', async (name) => {
   await expect(loadConfig(join(examples, name))).resolves.toHaveProperty('outputDir')
 })
 
-test('qlora.yaml and full.yaml plan, and lora.yaml trains', async () => {
+test('qlora.yaml and full.yaml plan, and lora.yaml and small.yaml train', async () => {
   const { model, at } = project()
   const call = (verb: string, name: string, ...set: string[]) => {
     copyFileSync(join(examples, name), at(name))
     const pairs = [`model=${model}`, 'max_seq_length=96', ...set].flatMap((pair) => ['--set', pair])
     return lowrank([verb, at(name), '--json', ...pairs])
   }
-  const [quantised, full, trained] = await Promise.all([
+  const [quantised, full, trained, small] = await Promise.all([
     call('plan', 'qlora.yaml'),
     call('plan', 'full.yaml'),
     call('train', 'lora.yaml', 'max_steps=2'),
+    call('train', 'small.yaml', 'max_steps=2'),
   ])
   const trainable = [quantised, full].map((ended) => printed<'plan'>(ended)[0]?.trainable_parameters)
   expect(trainable[0]).toBeLessThan(trainable[1] as number)
   expect(printed<'train'>(trained).at(-1)).toMatchObject({ event: 'done', output_dir: at('out', 'lora') })
+  expect(printed<'train'>(small).at(-1)).toMatchObject({ event: 'done', output_dir: at('out', 'small') })
 })

@@ -2,8 +2,12 @@
 // each program in processes of its own, taking turns. Prints ratios of medians.
 //
 //   node benchmarks/peers/compare.mjs MODEL_FOLDER --python venv/bin/python [--rounds 3] [--steps 6] [--json]
-//     [--batch 4] [--threads N]
+//     [--shapes 4x512,1x2048] [--threads N]
 //     [--modes nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing]
+//
+// A mode is the base (nf4, or none: the folder's own bf16, which PEFT holds in the precision it computes in), the
+// precision, and whether activations are computed again. A shape is the sequences of a step and their length. `--json`
+// prints an array of objects, one a mode and shape.
 //
 // The peer's memory is measured in a run of its own with MALLOC_MMAP_THRESHOLD_=1048576, which makes it smaller (see
 // README.md); its speed is measured without, which makes it faster: each is compared where it is at its best.
@@ -24,7 +28,7 @@ const { values: options, positionals } = parseArgs({
     rounds: { type: 'string', default: '3' },
     steps: { type: 'string', default: '6' },
     modes: { type: 'string', default: 'nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing' },
-    batch: { type: 'string', default: '4' },
+    shapes: { type: 'string', default: '4x512' },
     threads: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -41,6 +45,10 @@ const adapter = join(work, 'adapter')
 await (await model.attach(lora({ r: 16, loraAlpha: 32, targetModules: 'all-linear' }))).save(adapter)
 const vocabulary = model.config.vocab_size
 await model.dispose()
+const shapes = options.shapes.split(',').map((name) => {
+  const [batch, length] = name.split('x').map(Number)
+  return { name, batch, length, tokens: batch * length }
+})
 let state = 12345
 const draw = () => {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0
@@ -48,15 +56,16 @@ const draw = () => {
 }
 writeFileSync(
   tokens,
-  Int32Array.from({ length: Number(options.steps) * Number(options.batch) * 512 }, () =>
+  Int32Array.from({ length: Number(options.steps) * Math.max(...shapes.map(({ tokens }) => tokens)) }, () =>
     Math.floor(draw() * vocabulary),
   ),
 )
 
-function run(program, script, mode, environment = {}) {
+function run(program, script, mode, shape, environment = {}) {
   const [quantization, precision, checkpointing] = mode.split('/')
   const args = [join(here, script), folder, '--quantization', quantization, '--precision', precision]
-  args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps, '--batch', options.batch)
+  args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps)
+  args.push('--batch', String(shape.batch), '--length', String(shape.length))
   if (checkpointing) args.push('--gradient-checkpointing')
   const env = peerEnvironment(environment)
   if (options.threads) env.LOWRANK_THREADS = options.threads
@@ -65,15 +74,15 @@ function run(program, script, mode, environment = {}) {
   return JSON.parse(stdout.trim().split('\n').at(-1))
 }
 
-const results = []
-for (const mode of options.modes.split(',')) {
+/** What both did in one mode and shape, and a line about it. */
+function compared(mode, shape) {
   const ours = []
   const theirs = []
   for (let round = 0; round < Number(options.rounds); round++) {
-    ours.push(run(process.execPath, 'lowrank_train.mjs', mode))
-    theirs.push(run(options.python, 'peft_train.py', mode))
+    ours.push(run(process.execPath, 'lowrank_train.mjs', mode, shape))
+    theirs.push(run(options.python, 'peft_train.py', mode, shape))
   }
-  const small = run(options.python, 'peft_train.py', mode, { MALLOC_MMAP_THRESHOLD_: '1048576' })
+  const small = run(options.python, 'peft_train.py', mode, shape, { MALLOC_MMAP_THRESHOLD_: '1048576' })
   const of = (list, field) => median(list.map((result) => result[field]))
   const ratiosOf = (field) => ours.map((result, i) => result[field] / theirs[i][field])
   const ratios = ratiosOf('tokens_per_second')
@@ -81,7 +90,8 @@ for (const mode of options.modes.split(',')) {
   const peak = of(ours, 'peak_rss_bytes')
   const result = {
     name: mode,
-    tokens: Number(options.batch) * 512,
+    shape: shape.name,
+    tokens: shape.tokens,
     planned_bytes: of(ours, 'planned_bytes'),
     measured_bytes: peak,
     tokens_per_second: of(ours, 'tokens_per_second'),
@@ -104,15 +114,17 @@ for (const mode of options.modes.split(',')) {
     threads: ours[0].mode.threads,
     peer_versions: theirs[0].versions,
   }
-  results.push(result)
   const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
   console.error(
-    `${mode} (${result.isa}, ${result.threads} threads): ${result.tokens_per_second.toFixed(0)} tok/s against ` +
+    `${mode} ${shape.name} (${result.isa}, ${result.threads} threads): ${result.tokens_per_second.toFixed(0)} tok/s against ` +
       `${result.peer_tokens_per_second.toFixed(0)}: ${result.speed_ratio.toFixed(2)}x ` +
       `(${ratios.map((r) => r.toFixed(2)).join(', ')}), by CPU time ${result.cpu_speed_ratio.toFixed(2)}x ` +
       `(${cpuRatios.map((r) => r.toFixed(2)).join(', ')}); ${mib(peak)} against ${mib(result.peer_smallest_bytes)} ` +
       `(${mib(result.peer_measured_bytes)} with the allocator as it comes): ${result.memory_ratio.toFixed(2)}x; ` +
       `losses differ by ${result.largest_loss_difference.toExponential(1)} at most`,
   )
+  return result
 }
+
+const results = options.modes.split(',').flatMap((mode) => shapes.map((shape) => compared(mode, shape)))
 if (options.json) console.log(JSON.stringify(results, null, 2))

@@ -1,10 +1,12 @@
 // The work of peft_train.py by lowrank: the same steps over the same tokens from the same adapter.
 //
-//   node benchmarks/peers/lowrank_train.mjs MODEL --tokens ids.bin [--adapter FOLDER] [--quantization nf4]
+//   node benchmarks/peers/lowrank_train.mjs MODEL [--tokens ids.bin] [--adapter FOLDER] [--quantization nf4]
 //     [--precision bf16] [--gradient-checkpointing] [--steps 8] [--warmup 2] [--batch 4]
+//     [--length 512] [--layers N]
 //
-// MODEL is a folder or a .gguf file. Tokens are little-endian int32 ids, steps x batch x 512 of them, all supervised. Prints
-// a JSON line per step and a last one with what peft_train.py's last line has.
+// MODEL is a folder or a .gguf file, of which `--layers` takes the first so many. Tokens are little-endian int32 ids, steps x
+// batch x length of them, all supervised; without a file they are made up. Prints a JSON line per step and a last one with
+// what peft_train.py's last line has.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -14,7 +16,6 @@ import { graphOf } from '../../dist/esm/models/index.js'
 import { addon } from '../../dist/esm/native/addon.js'
 import { median } from '../measure.mjs'
 
-const LENGTH = 512
 const RANK = 16
 const ALPHA = 32
 
@@ -29,10 +30,13 @@ const { values: options, positionals } = parseArgs({
     steps: { type: 'string', default: '8' },
     warmup: { type: 'string', default: '2' },
     batch: { type: 'string', default: '4' },
+    length: { type: 'string', default: '512' },
+    layers: { type: 'string' },
   },
 })
 const steps = Number(options.steps)
 const batch = Number(options.batch)
+const length = Number(options.length)
 const precision = options.precision === 'bf16' ? 'bf16' : 'f32'
 const native = addon()
 const before = native.residentBytes().rss
@@ -40,7 +44,9 @@ native.resetPeak()
 
 // ---- the model, as loadModel() holds it
 const files = await openModelFiles(positionals[0])
-const graph = graphOf(files.config)
+const graph = graphOf(
+  options.layers ? { ...files.config, num_hidden_layers: Number(options.layers) } : files.config,
+)
 const model = native.createModel(graph)
 const loading = performance.now()
 for (const { name, kind } of graph.weights) {
@@ -85,7 +91,7 @@ if (options.adapter) {
     )
 }
 
-const perStep = batch * LENGTH
+const perStep = batch * length
 const session = native.createSession(model, [adapter], {
   train: {
     mode: 'train',
@@ -97,11 +103,19 @@ const session = native.createSession(model, [adapter], {
   },
 })
 const planned = session.total().peakBytes
-const bytes = readFileSync(options.tokens)
-const ids = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+function readIds(path) {
+  const bytes = readFileSync(path)
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+}
+const ids = options.tokens
+  ? readIds(options.tokens)
+  : Int32Array.from(
+      { length: steps * perStep },
+      (_, i) => (Math.imul(i, 2654435761) >>> 0) % files.config.vocab_size,
+    )
 if (ids.length < steps * perStep)
   throw new Error(`${options.tokens} has ${ids.length} ids, expected ${steps * perStep}`)
-const cuSeqlens = Int32Array.from({ length: batch + 1 }, (_, i) => i * LENGTH)
+const cuSeqlens = Int32Array.from({ length: batch + 1 }, (_, i) => i * length)
 native.resetPeak()
 
 const losses = []
@@ -109,14 +123,14 @@ const seconds = []
 const cpuSeconds = []
 for (let step = 1; step <= steps; step++) {
   const tokens = ids.slice((step - 1) * perStep, step * perStep)
-  const labels = tokens.map((_, i) => (i % LENGTH === LENGTH - 1 ? -100 : tokens[i + 1]))
+  const labels = tokens.map((_, i) => (i % length === length - 1 ? -100 : tokens[i + 1]))
   const begin = performance.now()
   const cpu = process.cpuUsage()
   const input = {
     tokens,
     labels,
     cuSeqlens,
-    lossScale: 1 / (batch * (LENGTH - 1)),
+    lossScale: 1 / (batch * (length - 1)),
     seed: 0,
     step,
     microStep: 0,
