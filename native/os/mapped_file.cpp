@@ -50,11 +50,19 @@ MappedFile::MappedFile(const std::string& path) : file_(path), bytes_(file_.size
 
 MappedFile::~MappedFile() { ::munmap(address(data_), static_cast<size_t>(bytes_)); }
 
-void MappedFile::prefetch() const { (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_WILLNEED); }
+void MappedFile::prefetch() const {
+#if defined(MADV_HUGEPAGE)
+  // The system then reads ahead by large pages as they are touched. Asked for the whole file it would bring small ones, and
+  // finding those in its tables takes as long as reading what they hold.
+  if (::madvise(address(data_), static_cast<size_t>(bytes_), MADV_HUGEPAGE) == 0) return;
+#endif
+  (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_WILLNEED);
+}
 
 void MappedFile::expect_no_order() const {
   (void)::madvise(address(data_), static_cast<size_t>(bytes_), MADV_RANDOM);
   file_.expect_no_order();
+  file_.drop(0, bytes_);  // large pages, which somebody else may have brought, could not be given back in parts
 }
 
 void MappedFile::will_need(int64_t offset, int64_t bytes) const {

@@ -25,7 +25,8 @@ class MappedFile {
   int64_t bytes() const { return bytes_; }
   const std::byte* data() const { return data_; }
 
-  /// Asks for the whole file to be read in the background.
+  /// All of the file will be read, again and again: in large pages where the system has them for files, else in the
+  /// background from now on. Pages that are in memory already stay as they are.
   void prefetch() const;
 
   /// From now on nothing is read but what is touched or loaded: the system no longer guesses what comes next.

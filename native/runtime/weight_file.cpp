@@ -147,6 +147,7 @@ void WeightFileWriter::finish() {
   const std::vector<std::byte> head = head_of(layout_, names_, key_, absmax_offsets_);
   file_.write(head.data(), static_cast<int64_t>(head.size()), 0);
   file_.sync();
+  file_.put_away(0, layout_.bytes);  // mapped, it is read again in larger pages than it was written in
 }
 
 WeightFile::WeightFile(const Graph& graph, const std::vector<StorageFormat>& formats, const std::string& key,
