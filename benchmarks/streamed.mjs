@@ -2,7 +2,7 @@
 // model: what the weights are does not matter for memory.
 //
 //   npm run build && node benchmarks/streamed.mjs [--shape Qwen2.5-0.5B] [--tokens 256] [--rank 16]
-//     [--logits 8MiB] [--state 1MiB] [--folder FOLDER]
+//     [--logits 8MiB] [--state 1MiB] [--offload] [--folder FOLDER]
 //
 // The model is written to FOLDER (default a temporary one, about a GB for the default shape), with the tokenizer of the demo,
 // and the quantised base beside it. The training, `qlora-paged` of `lowrank bench memory`, runs in a process of its own,
@@ -26,6 +26,7 @@ const { values: options } = parseArgs({
     rank: { type: 'string', default: '16' },
     logits: { type: 'string' },
     state: { type: 'string' },
+    offload: { type: 'boolean', default: false },
     folder: { type: 'string' },
   },
 })
@@ -80,6 +81,7 @@ try {
   }
   const method = {
     ...methodOf('qlora-paged', settings.rank),
+    activationOffloading: options.offload,
     ...(options.logits === undefined ? {} : { logitsMemory: options.logits }),
     ...(options.state === undefined ? {} : { optimizer: pagedAdamW8bit({ resident: options.state }) }),
   }

@@ -16,7 +16,12 @@ export interface MeasuredTraining {
   training: Partial<
     Pick<
       TrainOptions,
-      'perDeviceTrainBatchSize' | 'maxSeqLength' | 'gradientCheckpointing' | 'logitsMemory' | 'optimizer'
+      | 'perDeviceTrainBatchSize'
+      | 'maxSeqLength'
+      | 'gradientCheckpointing'
+      | 'activationOffloading'
+      | 'logitsMemory'
+      | 'optimizer'
     >
   >
   steps: number

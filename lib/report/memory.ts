@@ -26,6 +26,7 @@ export interface Method {
   readonly optimizer?: PlanModelOptions['optimizer']
   readonly pagedWeights?: boolean
   readonly logitsMemory?: string
+  readonly activationOffloading?: boolean
 }
 
 export interface MemorySettings {
@@ -83,7 +84,8 @@ export function methodOf(name: string, rank: number): Method {
 
 export function planOptions(method: Method, settings: MemorySettings) {
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
-  const { strategy, quantization, optimizer = 'adamw', pagedWeights = false, logitsMemory } = method
+  const { strategy, quantization, optimizer = 'adamw', pagedWeights = false } = method
+  const { logitsMemory, activationOffloading = false } = method
   return {
     strategy,
     quantization,
@@ -92,6 +94,7 @@ export function planOptions(method: Method, settings: MemorySettings) {
     perDeviceTrainBatchSize,
     maxSeqLength,
     gradientCheckpointing,
+    activationOffloading,
     precision,
     ...(logitsMemory === undefined ? {} : { logitsMemory }),
   }
