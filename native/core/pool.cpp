@@ -8,6 +8,8 @@
 #include <string>
 #include <system_error>
 
+#include "os/scheduling.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -66,6 +68,7 @@ void Pool::dispatch(Call call, void* context) {
 }
 
 void Pool::work(int thread) {
+  os::prefer_long_slices();
   uint32_t seen = 0;
   for (;;) {
     for (int spin = 0; generation_.load(std::memory_order_acquire) == seen; ++spin) {

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "os/scheduling.h"
 
 namespace lowrank {
 namespace {
@@ -54,6 +55,7 @@ void Engine::post(std::function<void(Context&)> job) {
 }
 
 void Engine::work() {
+  os::prefer_long_slices();
   std::unique_ptr<Pool> pool;
   int wanted = 0;  // threads asked for when the pool was made; the system may have given fewer
   for (;;) {
