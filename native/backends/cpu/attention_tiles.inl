@@ -32,48 +32,54 @@ struct MultiplyAdd {
 
 inline constexpr int kTileRows = 6;
 
-using MicroKernel = void (*)(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row,
-                             bool accumulate);
-
+/// `tiles` register tiles of kRows rows, one below the other.
 template <class Dot, int kRows, int kVectors>
-static void micro_kernel(const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row, bool accumulate) {
-  V sums[kRows][kVectors];
-  if (accumulate) {
+static void micro_kernel(int64_t tiles, const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row,
+                         bool accumulate) {
+  const int64_t row = a.row, step = a.step;
+  const std::byte* rows = a.data;
+  for (; tiles > 0; --tiles, rows += kRows * row, c += kRows * c_row) {
+    V sums[kRows][kVectors];
+    if (accumulate) {
+#pragma GCC unroll 6
+      for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+        for (int n = 0; n < kVectors; ++n) sums[m][n] = load(c + m * c_row + n * W);
+      }
+    } else {
+#pragma GCC unroll 6
+      for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+        for (int n = 0; n < kVectors; ++n) sums[m][n] = zero();
+      }
+    }
+    const std::byte* at = rows;
+    const float* line = b;
+    for (int64_t k = a.steps; k > 0; --k) {
+      V columns[kVectors];
+#pragma GCC unroll 4
+      for (int n = 0; n < kVectors; ++n) columns[n] = load(line + n * W);
+#pragma GCC unroll 6
+      for (int m = 0; m < kRows; ++m) {
+        float word;
+        std::memcpy(&word, at + m * row, 4);
+        const V value = set1(word);
+#pragma GCC unroll 4
+        for (int n = 0; n < kVectors; ++n) sums[m][n] = Dot::step(value, columns[n], sums[m][n]);
+      }
+      at += step;
+      line += b_row;
+    }
 #pragma GCC unroll 6
     for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 4
-      for (int n = 0; n < kVectors; ++n) sums[m][n] = load(c + m * c_row + n * W);
+      for (int n = 0; n < kVectors; ++n) store(c + m * c_row + n * W, sums[m][n]);
     }
-  } else {
-#pragma GCC unroll 6
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 4
-      for (int n = 0; n < kVectors; ++n) sums[m][n] = zero();
-    }
-  }
-  const std::byte* at = a.data;
-  const int64_t row = a.row;
-  for (int64_t k = a.steps; k > 0; --k) {
-    V columns[kVectors];
-#pragma GCC unroll 4
-    for (int n = 0; n < kVectors; ++n) columns[n] = load(b + n * W);
-#pragma GCC unroll 6
-    for (int m = 0; m < kRows; ++m) {
-      float word;
-      std::memcpy(&word, at + m * row, 4);
-      const V value = set1(word);
-#pragma GCC unroll 4
-      for (int n = 0; n < kVectors; ++n) sums[m][n] = Dot::step(value, columns[n], sums[m][n]);
-    }
-    at += a.step;
-    b += b_row;
-  }
-#pragma GCC unroll 6
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 4
-    for (int n = 0; n < kVectors; ++n) store(c + m * c_row + n * W, sums[m][n]);
   }
 }
+
+using MicroKernel = void (*)(int64_t tiles, const Broadcast& a, const float* b, int64_t b_row, float* c, int64_t c_row,
+                             bool accumulate);
 
 template <class Dot, int kVectors>
 static constexpr MicroKernel kMicroKernels[kTileRows] = {
@@ -82,11 +88,13 @@ static constexpr MicroKernel kMicroKernels[kTileRows] = {
 };
 
 /// c[m][n] (+)= sum over k of a(m, k) b[k][n] for m < rows and n < vectors * W. The rows are split evenly over tiles,
-/// so that no tile is a small remainder.
+/// so that no tile is a small remainder: some of one height come first, the others have a row less.
 template <class Dot>
 static void multiply(int64_t rows, int64_t vectors, const Broadcast& a, const float* b, int64_t b_row, float* c,
                      int64_t c_row, bool accumulate) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows, low = rows / tiles, high_tiles = rows % tiles;
+  const int64_t high_rows = high_tiles * (low + 1);
+  const Broadcast rest = {a.data + high_rows * a.row, a.row, a.step, a.steps};
   for (int64_t n = 0; n < vectors; n += kTileVectors) {
     const MicroKernel* kernels = kMicroKernels<Dot, kTileVectors>;
     if constexpr (kTileVectors == 4) {
@@ -94,11 +102,8 @@ static void multiply(int64_t rows, int64_t vectors, const Broadcast& a, const fl
       if (vectors - n == 2) kernels = kMicroKernels<Dot, 2>;
     }
     if (vectors - n == 1) kernels = kMicroKernels<Dot, 1>;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t first = rows * tile / tiles, last = rows * (tile + 1) / tiles;
-      const Broadcast part = {a.data + first * a.row, a.row, a.step, a.steps};
-      kernels[last - first - 1](part, b + n * W, b_row, c + first * c_row + n * W, c_row, accumulate);
-    }
+    if (high_tiles > 0) kernels[low](high_tiles, a, b + n * W, b_row, c + n * W, c_row, accumulate);
+    kernels[low - 1](tiles - high_tiles, rest, b + n * W, b_row, c + high_rows * c_row + n * W, c_row, accumulate);
   }
 }
 
@@ -141,6 +146,9 @@ static void store_transposed(const float* in, const float* factors, int64_t coun
   }
 }
 
+/// Rows that are a multiple of so many bytes apart fall into an eighth of the sets of a first-level cache, or fewer.
+inline constexpr int64_t kSharedSets = 512;
+
 /// How operands of element type T are multiplied. In fp32, bf16 operands are widened first.
 template <class T>
 struct Fp32Scheme {
@@ -165,8 +173,11 @@ struct Fp32Scheme {
       return {reinterpret_cast<const std::byte*>(scratch), padded_head_dim(cols) * 4, 4, cols};
     }
   }
-  /// Always a copy: one column is read down all keys, and in the tensor those may share a few cache sets.
+  /// One column is read down all keys. In the tensor those may share a few sets of the cache: then the tile is a copy.
   static Broadcast across(const T* rows, int64_t ld, int64_t count, int64_t cols, float* scratch) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (ld * 4 % kSharedSets != 0) return {reinterpret_cast<const std::byte*>(rows), 4, ld * 4, count};
+    }
     widen(rows, ld, count, cols, scratch);
     return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, count};
   }
