@@ -24,34 +24,54 @@ struct TileRows {
 
 inline constexpr int64_t kBand = 32;  // stored rows decoded at a time when they lie along the reduction
 
+template <bool kBias, bool kResidual>
+inline void finish_rows(const float* sums, int64_t stride, int64_t rows, int64_t columns, const Output& y, int64_t row,
+                        int64_t column) {
+  const float* const bias = kBias ? y.bias + column : nullptr;
+  const float* residual = kResidual ? y.residual + row * y.residual_ld + column : nullptr;
+  const int64_t ld = y.ld, residual_ld = y.residual_ld;
+  int64_t first = row * ld + column;
+  for (int64_t i = 0; i < rows; ++i, sums += stride, first += ld) {
+    const auto whole = [&](int64_t j) {
+      Vec value = load(sums + j);
+      if constexpr (kBias) value = add(value, load(bias + j));
+      if constexpr (kResidual) value = add(value, load(residual + j));
+      return value;
+    };
+    const auto partial = [&](int64_t j, int64_t left) {
+      Vec value = load(sums + j);
+      if constexpr (kBias) value = add(value, load_first(bias + j, left));
+      if constexpr (kResidual) value = add(value, load_first(residual + j, left));
+      return value;
+    };
+    int64_t j = 0;
+    if (y.dtype == DType::f32) {
+      float* const out = static_cast<float*>(y.data) + first;
+      for (; j + kVector <= columns; j += kVector) store(out + j, whole(j));
+      if (j < columns) store_first(out + j, partial(j, columns - j), columns - j);
+    } else {
+      uint16_t* const out = static_cast<uint16_t*>(y.data) + first;
+      for (; j + 2 * kVector <= columns; j += 2 * kVector) store_bf16(out + j, whole(j), whole(j + kVector));
+      if (j + kVector <= columns) {
+        store_bf16(out + j, whole(j));
+        j += kVector;
+      }
+      if (j < columns) store_bf16_first(out + j, partial(j, columns - j), columns - j);
+    }
+    if constexpr (kResidual) residual += residual_ld;
+  }
+}
+
 // Adds bias and residual to finished sums and stores them in the output's type: rows `row`.. and columns `column`.. of
 // y, read from sums[rows][stride].
 __attribute__((noinline)) void finish_tile(const float* sums, int64_t stride, int64_t rows, int64_t columns,
                                            const Output& y, int64_t row, int64_t column) {
-  for (int64_t i = 0; i < rows; ++i, sums += stride) {
-    const float* residual = y.residual == nullptr ? nullptr : y.residual + (row + i) * y.residual_ld + column;
-    const int64_t first = (row + i) * y.ld + column;
-    for (int64_t j = 0; j < columns; j += kVector) {
-      Vec value = load(sums + j);
-      const int64_t left = columns - j;
-      if (left >= kVector) {
-        if (y.bias != nullptr) value = add(value, load(y.bias + column + j));
-        if (residual != nullptr) value = add(value, load(residual + j));
-        if (y.dtype == DType::f32) {
-          store(static_cast<float*>(y.data) + first + j, value);
-        } else {
-          store_bf16(static_cast<uint16_t*>(y.data) + first + j, value);
-        }
-      } else {
-        if (y.bias != nullptr) value = add(value, load_first(y.bias + column + j, left));
-        if (residual != nullptr) value = add(value, load_first(residual + j, left));
-        if (y.dtype == DType::f32) {
-          store_first(static_cast<float*>(y.data) + first + j, value, left);
-        } else {
-          store_bf16_first(static_cast<uint16_t*>(y.data) + first + j, value, left);
-        }
-      }
-    }
+  if (y.bias == nullptr) {
+    y.residual == nullptr ? finish_rows<false, false>(sums, stride, rows, columns, y, row, column)
+                          : finish_rows<false, true>(sums, stride, rows, columns, y, row, column);
+  } else {
+    y.residual == nullptr ? finish_rows<true, false>(sums, stride, rows, columns, y, row, column)
+                          : finish_rows<true, true>(sums, stride, rows, columns, y, row, column);
   }
 }
 

@@ -66,6 +66,10 @@ inline void store_bf16(uint16_t* p, Vec v) {
   const __m256i packed = _mm256_packus_epi32(round_bf16(v.lo), round_bf16(v.hi));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
 }
+inline void store_bf16(uint16_t* p, Vec low, Vec high) {
+  store_bf16(p, low);
+  store_bf16(p + 16, high);
+}
 inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   uint16_t all[16];
   store_bf16(all, v);

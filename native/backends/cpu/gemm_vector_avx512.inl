@@ -44,6 +44,14 @@ inline __m256i narrow_bf16(Vec v) {
 }
 #endif
 inline void store_bf16(uint16_t* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(v)); }
+inline void store_bf16(uint16_t* p, Vec low, Vec high) {
+#if LOWRANK_GEMM_BF16
+  _mm512_storeu_si512(p, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+#else
+  store_bf16(p, low);
+  store_bf16(p + 16, high);
+#endif
+}
 inline void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   _mm256_mask_storeu_epi16(p, first_mask(count), narrow_bf16(v));
 }

@@ -75,6 +75,10 @@ LOWRANK_INLINE void store_bf16(uint16_t* p, Vec v) {
   vst1q_u16(p, vcombine_u16(narrow_bf16(v.a), narrow_bf16(v.b)));
   vst1q_u16(p + 8, vcombine_u16(narrow_bf16(v.c), narrow_bf16(v.d)));
 }
+LOWRANK_INLINE void store_bf16(uint16_t* p, Vec low, Vec high) {
+  store_bf16(p, low);
+  store_bf16(p + 16, high);
+}
 LOWRANK_INLINE void store_bf16_first(uint16_t* p, Vec v, int64_t count) {
   uint16_t all[16];
   store_bf16(all, v);

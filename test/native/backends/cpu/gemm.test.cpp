@@ -178,7 +178,8 @@ double tolerance(Level level, Precision precision, DType y, int64_t outputs) {
 
 /// Runs one product at `level` and reports what differs. Padding right of column n must survive.
 void check_product(Level level, bool transposed, Precision precision, WeightFormat format, DType x_type, DType y_type,
-                   const Shape& shape, Pool& pool, bool nested_scales = false) {
+                   const Shape& shape, Pool& pool, bool nested_scales = false, bool adds_bias = true,
+                   bool adds_residual = true) {
   const std::string what = describe(level, transposed, precision, format, x_type, y_type, shape);
   const int64_t m = shape.m, n = shape.n, ld = n + 9;
   std::vector<Activations> xs;
@@ -198,16 +199,18 @@ void check_product(Level level, bool transposed, Precision precision, WeightForm
   const std::vector<float> bias = normal(n), residual = normal(m * ld);
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
-      expected.add(i * n + j, bias[static_cast<size_t>(j)]);
-      expected.add(i * n + j, residual[static_cast<size_t>(i * ld + j)]);
+      if (adds_bias) expected.add(i * n + j, bias[static_cast<size_t>(j)]);
+      if (adds_residual) expected.add(i * n + j, residual[static_cast<size_t>(i * ld + j)]);
     }
   }
 
   // fp32: the residual is the output itself. bf16: the residual lies elsewhere.
   std::vector<float> y32 = residual;
   std::vector<uint16_t> y16(static_cast<size_t>(m * ld), 0x1234);
-  Output y{y32.data(), y_type, ld, bias.data(), y32.data(), ld};
-  if (y_type == DType::bf16) y = {y16.data(), y_type, ld, bias.data(), residual.data(), ld};
+  Output y{y32.data(), y_type, ld, nullptr, nullptr, 0};
+  if (y_type == DType::bf16) y.data = y16.data();
+  if (adds_bias) y.bias = bias.data();
+  if (adds_residual) y.residual = y_type == DType::f32 ? y32.data() : residual.data(), y.residual_ld = ld;
   const Block workspace(Category::workspace, gemm_workspace(precision, m, n, shape.reductions, pool.threads()));
   const GemmKernels& gemm = kernels(level).gemm;
   (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments, y, workspace.data());
@@ -294,6 +297,22 @@ TEST("long reductions are summed block by block, whatever the type of the output
     check_product(level, transposed, precision, WeightFormat::bf16, DType::f32, DType::bf16, {9, 48, {9000, 16}}, pool);
     check_product(level, transposed, precision, WeightFormat::four_bit, DType::bf16, DType::f32, {17, 64, {4096, 64}}, pool);
     check_product(level, transposed, precision, WeightFormat::four_bit, DType::f32, DType::bf16, {17, 64, {4160}}, pool);
+  });
+}
+
+TEST("bias and residual are added or left out, whatever the type of the output and the width of its last vectors") {
+  Pool pool(2);
+  every_combination([&](Level level, Precision precision, bool transposed) {
+    for (int64_t n : {7, 16, 23, 32, 39, 55, 64, 71, 96}) {
+      for (DType y : {DType::f32, DType::bf16}) {
+        for (bool bias : {false, true}) {
+          for (bool residual : {false, true}) {
+            check_product(level, transposed, precision, WeightFormat::f32, DType::f32, y, {37, n, {40}}, pool, false, bias,
+                          residual);
+          }
+        }
+      }
+    }
   });
 }
 
