@@ -27,6 +27,8 @@ namespace {
 
 // Sixteen registers hold a tile of 6 rows by 16 columns.
 inline constexpr int kFp32PanelVectors = 1, kFp32TileRows = 6;
+// A step of twelve products is short enough for the counting of steps to be felt.
+inline constexpr int kFp32Steps = 2;
 
 #include "backends/cpu/gemm_vector_avx2.inl"
 

@@ -33,6 +33,7 @@ namespace {
 
 // Thirty-two registers hold a tile of 6 rows by 64 columns.
 inline constexpr int kFp32PanelVectors = 4, kFp32TileRows = 6;
+inline constexpr int kFp32Steps = 1;
 
 #include "backends/cpu/gemm_vector_avx512.inl"
 

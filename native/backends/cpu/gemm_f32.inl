@@ -180,6 +180,7 @@ struct Fp32 {
     for (int p = 0; p < count; ++p) {
       const float* a = pieces[p].data;
       const int64_t ld = pieces[p].ld;
+#pragma GCC unroll kFp32Steps
       for (int64_t steps = pieces[p].steps; steps > 0; --steps, ++a, panel += kVectors * kVector) {
         Vec b[kVectors];
         LOWRANK_UNROLL
