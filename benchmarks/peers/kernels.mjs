@@ -34,15 +34,19 @@ const numbers = (text) => text.split(',').map(Number)
 const threads = Number(options.threads)
 addon().configure({ threads })
 
-const peer = spawn(options.python, [join(import.meta.dirname, 'kernels.py'), '--threads', options.threads], {
-  env: peerEnvironment(),
-  stdio: ['pipe', 'pipe', 'inherit'],
-})
+const peer = spawn(
+  options.python,
+  [join(import.meta.dirname, 'torch_kernels.py'), '--threads', options.threads],
+  {
+    env: peerEnvironment(),
+    stdio: ['pipe', 'pipe', 'inherit'],
+  },
+)
 process.on('exit', () => peer.kill())
 const answers = createInterface({ input: peer.stdout })[Symbol.asyncIterator]()
 const answer = async () => {
   const { value, done } = await answers.next()
-  if (done) throw new Error('kernels.py ended; what it said is above')
+  if (done) throw new Error('torch_kernels.py ended; what it said is above')
   return JSON.parse(value)
 }
 const ask = (request) => {

@@ -9,7 +9,9 @@ CPU time of the process, several by the clock.
 Where torch has more than one way, each is timed and the fastest answers: key-value heads shared by `enable_gqa` or
 repeated, logits of bf16 as they are or widened to fp32 as transformers does.
 
-    python benchmarks/peers/kernels.py --threads 1
+    python benchmarks/peers/torch_kernels.py --threads 1
+
+Not kernels.py: that name would hide the package `kernels` from bitsandbytes in the other programs of this folder.
 """
 
 import argparse
