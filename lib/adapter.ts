@@ -13,6 +13,7 @@ import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { checkStreaming, type DatasetArgument, datasetOf, prepareData } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
+import { checkInBackward } from './train/optimizers.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import { TrainingRun } from './train/run.js'
@@ -126,6 +127,7 @@ export class Adapter {
       ...groupedBy(this.strategy),
     }
     checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
+    checkInBackward(parsed, this.strategy, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
     const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
     return new TrainingRun({

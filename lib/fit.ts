@@ -72,7 +72,9 @@ export async function fitRun(
   const { quantization } = planner
   const ways = waysOf(planner, options)
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
-  const shapes = divisors(sequences).flatMap((batch) =>
+  // Gradients that are used up in the backward pass do not add up over micro-batches.
+  const batches = options.optimizerInBackward ? [sequences] : divisors(sequences)
+  const shapes = batches.flatMap((batch) =>
     (options.activationOffloading ? [true] : [false, true]).map((recompute) => {
       const shape = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
       return { ...shape, gradientAccumulationSteps: sequences / batch, memory: planner.plan(shape) }

@@ -17,7 +17,7 @@ export function formatBytes(bytes: number): string {
 export class MemoryReport {
   readonly peakBytes: number
   readonly rows: readonly PlanRow[]
-  /** Bytes of the one arena that activations, loss and workspace share. */
+  /** Bytes of the one arena that activations, loss and workspace share, with gradients that are used up in the backward pass. */
   readonly arenaBytes: number
   /** Where in the model the peak is, e.g. `backward model.layers.29.mlp`. */
   readonly peakAt: string

@@ -54,6 +54,7 @@ import {
   generateText,
   type Prompt,
 } from './train/generate.js'
+import { checkInBackward } from './train/optimizers.js'
 import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
@@ -376,6 +377,7 @@ export class Model {
     this.#base.lifetime.check()
     const { evalDataset = null, evalFraction = 0, signal, onDataProgress, onStep, ...given } = options
     const parsed = parseOptions(trainSchema, given, { name: 'probe()', spelling: 'camel' })
+    checkInBackward(parsed, strategy, { name: 'probe()', spelling: 'camel' })
     const probe = rulesOf(strategy).probe?.(strategy)
     if (probe === undefined) return strategy
     const sources = {

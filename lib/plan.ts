@@ -43,6 +43,7 @@ export type PlanModelOptions = Partial<
     | 'activationOffloading'
     | 'logitsMemory'
     | 'optimizer'
+    | 'optimizerInBackward'
   >
 > &
   HubOptions & {
@@ -72,6 +73,7 @@ const schema = z.strictObject({
   activationOffloading: trainShape.activationOffloading,
   logitsMemory: trainShape.logitsMemory,
   optimizer: trainShape.optimizer,
+  optimizerInBackward: trainShape.optimizerInBackward,
 })
 
 const CONFIG_LIMIT = 16 << 20
@@ -117,8 +119,9 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   return {
     quantization,
     plan: (changes = {}) => {
-      const { evaluates, optimizer, pagedWeights, ...shape } = { ...given, ...changes }
-      const adapters = [{ spec, trainable: true, state: optimizerState(optimizer, given.strategy) }]
+      const { evaluates, optimizer, optimizerInBackward, pagedWeights, ...shape } = { ...given, ...changes }
+      const state = optimizerState({ optimizer, optimizerInBackward }, given.strategy)
+      const adapters = [{ spec, trainable: true, state }]
       const plans = trainingPlans(spec, shape, precision, evaluates)
       const budget = pagedBudget(pagedWeights)
       return new MemoryReport(

@@ -38,6 +38,7 @@ interface Shape {
   maxSeqLength?: number
   gradientCheckpointing: boolean
   activationOffloading?: boolean
+  optimizerInBackward?: boolean
 }
 
 interface Options extends Shape {
@@ -72,6 +73,7 @@ export function configure(command: Command): void {
   command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
   command.option('--activation-offloading', 'with --model: what checkpointing keeps lies in a file')
+  command.option('--optimizer-in-backward', 'with --model: gradients are used up one by one, unclipped')
   command.option(
     '--fit <size>',
     'find the micro-batch, checkpointing and paging that fit into so much memory, as in 8GiB',
@@ -198,6 +200,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     max_seq_length: maxSeqLength,
     gradient_checkpointing: gradientCheckpointing,
     activation_offloading: activationOffloading,
+    ...(rest.optimizerInBackward && { optimizer_in_backward: true, max_grad_norm: 0 }),
     // Shapes do not depend on the data.
     dataset: 'any',
   }
@@ -226,7 +229,7 @@ function modulesOf(names: string): string | string[] {
 /** What of a config decides the memory. */
 function shapeOf(config: RunConfig) {
   const { strategy, quantization, precision, pagedWeights, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer, optimizerInBackward } = config
   const { gradientCheckpointing, activationOffloading, logitsMemory } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = {
@@ -238,7 +241,8 @@ function shapeOf(config: RunConfig) {
     logitsMemory,
   }
   const base = { ...(quantization === undefined ? {} : { quantization }), precision, pagedWeights }
-  return { strategy, ...base, threads, evaluates, optimizer, ...batch } satisfies PlanModelOptions
+  const updates = { optimizer, optimizerInBackward }
+  return { strategy, ...base, threads, evaluates, ...updates, ...batch } satisfies PlanModelOptions
 }
 
 function shapeOfChoice(choice: FitChoice) {

@@ -228,7 +228,7 @@ export interface PlanMoment {
 export interface PlanReport {
   peakBytes: number
   rows: PlanRow[]
-  /** Bytes of the one activation arena (activations + loss + workspace at most), exact. */
+  /** Bytes of the one arena (activations, loss, workspace, and gradients of updates in the backward pass), exact. */
   arenaBytes: number
   /** Path and phase of the step with the highest live bytes, e.g. `backward model.layers.29.mlp`. */
   peakAt: string
@@ -268,6 +268,12 @@ export interface TrainInput extends MicroBatch {
    * the clipped gradients are added to the round's sum, and the adapter's gradient is left alone.
    */
   clippingNorm?: number
+  /**
+   * Made in the backward pass, where the adapter's state is `inBackward`, and there only; without clipping. With a loss
+   * that is not finite nothing is updated. Rejects with DIVERGED for a gradient that is not: what came before it in the
+   * backward pass is updated then.
+   */
+  update?: OptimizerStep
 }
 
 export interface LossResult {
@@ -277,6 +283,8 @@ export interface LossResult {
   count: number
   /** Norms of the sequences' gradients before clipping, where they are clipped. */
   norms?: Float64Array
+  /** Norm of the gradient, where it was used up by an update. */
+  gradNorm?: number
 }
 
 export type OptimizerKind = 'adamw' | 'sgd' | 'lion' | 'adafactor'
@@ -292,6 +300,11 @@ export interface OptimizerState {
   resident?: number
   /** Of the file for the rest. */
   folder?: string
+  /**
+   * Parameters are updated in the backward pass (`TrainInput.update`), each as soon as its gradient is whole: gradients lie
+   * in the arena, and never all at once. Not of private training. Default false.
+   */
+  inBackward?: boolean
 }
 
 /** A tensor of a parameter's state. */
@@ -544,7 +557,7 @@ export interface NativeSession {
   report(plan: string): PlanReport
   /** The report of the whole session: the largest over its plans, by category. */
   total(): PlanReport
-  /** Forward and backward of one micro-batch; gradients add up in the (single) adapter. */
+  /** Forward and backward of one micro-batch; gradients add up in the (single) adapter, or are used up by an update. */
   trainStep(plan: string, input: TrainInput): Job<LossResult>
   evaluate(plan: string, input: MicroBatch): Job<LossResult>
   /**

@@ -22,6 +22,8 @@ export interface MeasuredTraining {
       | 'activationOffloading'
       | 'logitsMemory'
       | 'optimizer'
+      | 'optimizerInBackward'
+      | 'maxGradNorm'
     >
   >
   steps: number

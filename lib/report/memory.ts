@@ -27,6 +27,7 @@ export interface Method {
   readonly pagedWeights?: boolean
   readonly logitsMemory?: string
   readonly activationOffloading?: boolean
+  readonly optimizerInBackward?: boolean
 }
 
 export interface MemorySettings {
@@ -73,8 +74,13 @@ export interface StudyProgress {
   onMethod?(what: string, done: number, total: number): void
 }
 
-/** The methods by name: full fine-tuning, LoRA, QLoRA with state of 32 and of 8 bits and with a paged base, and any strategy over 16 bits. */
+/**
+ * The methods by name: full fine-tuning, also with its updates in the backward pass, LoRA, QLoRA with state of 32 and of 8
+ * bits and with a paged base, and any strategy over 16 bits.
+ */
 export function methodOf(name: string, rank: number): Method {
+  if (name === 'full-in-backward')
+    return { name, strategy: compared('full', rank), quantization: 'none', optimizerInBackward: true }
   if (!name.startsWith('qlora')) return { name, strategy: compared(name, rank), quantization: 'none' }
   const qlora = { name, strategy: compared('qlora', rank), quantization: nf4({ doubleQuant: true }) }
   if (name === 'qlora-8bit') return { ...qlora, optimizer: 'adamw_8bit' }
@@ -85,7 +91,7 @@ export function methodOf(name: string, rank: number): Method {
 export function planOptions(method: Method, settings: MemorySettings) {
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
   const { strategy, quantization, optimizer = 'adamw', pagedWeights = false } = method
-  const { logitsMemory, activationOffloading = false } = method
+  const { logitsMemory, activationOffloading = false, optimizerInBackward = false } = method
   return {
     strategy,
     quantization,
@@ -95,6 +101,7 @@ export function planOptions(method: Method, settings: MemorySettings) {
     maxSeqLength,
     gradientCheckpointing,
     activationOffloading,
+    optimizerInBackward,
     precision,
     ...(logitsMemory === undefined ? {} : { logitsMemory }),
   }
@@ -118,8 +125,10 @@ export async function measuredBars(
     const options = planOptions(method, settings)
     const { peakBytes: plannedBytes, rows } = await planModel(model, options)
     const { strategy, precision, quantization, pagedWeights, ...training } = options
+    const load = { precision, quantization, pagedWeights }
+    // No method clips, so that they are alike.
     const job: MeasuredTraining = {
-      ...{ model, load: { precision, quantization, pagedWeights }, strategy, training, steps: 2 },
+      ...{ model, load, strategy, training: { ...training, maxGradNorm: 0 }, steps: 2 },
     }
     const measured = await measure(job, signal)
     bars.push({ model, method: method.name, plannedBytes, rows, measured })

@@ -10,6 +10,7 @@ export interface SpeedSettings {
   maxSeqLength: number
   gradientCheckpointing: boolean
   optimizer: NonNullable<PlanModelOptions['optimizer']>
+  optimizerInBackward: boolean
   /** Steps that are timed, after one that is not. */
   steps: number
   newTokens: number
@@ -42,7 +43,8 @@ export async function measureSpeed(
   settings: SpeedSettings,
   { signal, onPhase }: SpeedControl = {},
 ): Promise<SpeedStudy> {
-  const { perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, optimizer } = settings
+  const { perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing } = settings
+  const { optimizer, optimizerInBackward } = settings
   const rows = textRows(2 * batch, maxSeqLength)
   onPhase?.('training')
   const adapter = await model.attach(await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' }))
@@ -53,8 +55,9 @@ export async function measureSpeed(
   let share = 0
   try {
     const run = adapter.train(rows, {
-      ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, optimizer, trainOn: 'all' },
-      ...{ maxSteps: settings.steps + 1, warmupRatio: 0 },
+      ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' },
+      // No method clips, so that they are alike.
+      ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps: settings.steps + 1, warmupRatio: 0 },
       ...(signal ? { signal } : {}),
     })
     for await (const { tokensPerSecond } of run) {

@@ -26,6 +26,7 @@ import { rulesOf, strategySchema } from '../strategies/index.js'
 import { describeQuantization, type Quantization, quantizationFrom } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
+import { checkInBackward } from './optimizers.js'
 import { type TrainOptions, trainShape } from './options.js'
 
 const SIZE_LIMIT = 4 << 20
@@ -166,6 +167,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     evalFraction: given.evalFraction,
   }
   checkStreaming(data, given, source)
+  checkInBackward(given, given.strategy, source)
   return {
     ...rest,
     ...(quantization === undefined

@@ -3,9 +3,19 @@ import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import type { OptimizerState, OptimizerStep } from '../native/addon.js'
-import { deepFreeze, flag, numberWithin, parseBytes, parseOptions, positive } from '../schema.js'
+import {
+  deepFreeze,
+  flag,
+  numberWithin,
+  type OptionSource,
+  parseBytes,
+  parseOptions,
+  positive,
+  snakeKey,
+} from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import type { TrainOptions } from './options.js'
 
 /** Settings of AdamW; the arithmetic is that of torch.optim.AdamW. */
 export interface AdamW {
@@ -291,22 +301,66 @@ export function nativeOptimizer(
 }
 
 /**
+ * Whether updates may be made in the backward pass, where the options ask for it: nothing may need all gradients at once.
+ * @throws {ConfigError} naming what needs them
+ */
+export function checkInBackward(
+  {
+    optimizerInBackward: asked,
+    gradientAccumulationSteps,
+    maxGradNorm,
+  }: Pick<TrainOptions, 'optimizerInBackward' | 'gradientAccumulationSteps' | 'maxGradNorm'>,
+  strategy: StrategyConfig,
+  { name, spelling }: OptionSource,
+): void {
+  if (!asked) return
+  const spelled = (key: string) => (spelling === 'snake' ? snakeKey(key) : key)
+  const refuse = (key: string, value: unknown, why: string, remedy: string) =>
+    new ConfigError(
+      `${name}: ${spelled('optimizerInBackward')} is true and ${spelled(key)} is ${value}: ${why}. ${remedy}, or set ${spelled('optimizerInBackward')} to false.`,
+      { source: name, key: spelled('optimizerInBackward'), value: true, with: spelled(key) },
+    )
+  if (gradientAccumulationSteps !== 1)
+    throw refuse(
+      'gradientAccumulationSteps',
+      gradientAccumulationSteps,
+      'what adds up over micro-batches is kept from one to the next',
+      `Set ${spelled('gradientAccumulationSteps')} to 1`,
+    )
+  if (maxGradNorm !== 0)
+    throw refuse(
+      'maxGradNorm',
+      maxGradNorm,
+      'a gradient is clipped by its norm, which is known only once all of it is there',
+      `Set ${spelled('maxGradNorm')} to 0`,
+    )
+  if (rulesOf(strategy).privacy?.(strategy))
+    throw refuse(
+      'strategy',
+      strategy.name,
+      'private training clips and adds up whole gradients',
+      'Take another strategy',
+    )
+}
+
+/**
  * The state that a run by this optimiser keeps.
  * @param folder where what is paged may lie; for plans none is needed
  * @throws {ConfigError} for an optimiser that cannot train the strategy
  */
 export function optimizerState(
-  value: Optimizer['type'] | Optimizer,
+  options: Pick<TrainOptions, 'optimizer' | 'optimizerInBackward'>,
   strategy: StrategyConfig,
   folder?: string,
 ): OptimizerState {
-  const optimizer = optimizerOf(value)
+  const optimizer = optimizerOf(options.optimizer)
   const eightBit = optimizer.type.endsWith('8bit')
   const rules = rulesOf(strategy)
   const paging =
     'resident' in optimizer
       ? { resident: bytesOf(optimizer.resident), ...(folder === undefined ? {} : { folder }) }
       : {}
+  const inBackward = options.optimizerInBackward ? { inBackward: true } : {}
   const refuse = (why: string) =>
     new ConfigError(
       `optimizer is ${optimizer.type}, and ${strategy.name} ${why}; take adamw, lion or sgd with it.`,
@@ -322,5 +376,5 @@ export function optimizerState(
   }
   const { kind } = nativeOptimizer(optimizer)
   const momentum = optimizer.type === 'sgd' ? { momentum: optimizer.momentum > 0 } : {}
-  return { kind, eightBit, ...momentum, ...paging }
+  return { kind, eightBit, ...momentum, ...paging, ...inBackward }
 }

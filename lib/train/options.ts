@@ -11,6 +11,11 @@ export type TrainOn = 'completions' | 'last' | 'all'
 export interface TrainOptions {
   /** By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default adamw. */
   readonly optimizer: Optimizer['type'] | Optimizer
+  /**
+   * Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at
+   * once. Needs `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
+   */
+  readonly optimizerInBackward: boolean
   /** Peak learning rate. Default 2e-4. */
   readonly learningRate: number
   /** Decoupled weight decay of every trained parameter. Default 0. */
@@ -57,6 +62,11 @@ const every = () => integer(1).nullable().default(null)
 
 export const trainShape = {
   optimizer: optimizerSchema.default('adamw').describe('What makes the updates, by name or with settings.'),
+  optimizerInBackward: flag()
+    .default(false)
+    .describe(
+      'Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at once. The same numbers; needs `gradient_accumulation_steps: 1` and `max_grad_norm: 0`.',
+    ),
   learningRate: positive().default(2e-4).describe('The peak learning rate.'),
   weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .default(0)

@@ -55,7 +55,13 @@ export interface RunSetup {
 }
 
 /** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
-const FREE = new Set(['evalSteps', 'saveSteps', 'saveTotalLimit', 'activationOffloading'])
+const FREE = new Set([
+  'evalSteps',
+  'saveSteps',
+  'saveTotalLimit',
+  'activationOffloading',
+  'optimizerInBackward',
+])
 
 /** A run in progress. Iterate over it once, either as steps or as `events()`. */
 export class TrainingRun implements AsyncIterable<TrainStep> {
@@ -156,7 +162,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
           step = await use(() => steps.next(session))
         } catch (error) {
           if (signal?.aborted) break
-          const keep = (error instanceof DivergedError || error instanceof DataError) && saved !== state.step
+          const whole = error instanceof DivergedError && error.details.lastGoodStep !== null
+          const keep = (whole || error instanceof DataError) && saved !== state.step
           const event = keep ? await this.#checkpoint(state, identity) : undefined
           if (event) yield event
           throw error
@@ -272,7 +279,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 }
 
 function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerState {
-  return optimizerState(options.optimizer, adapter.description.strategy, folder)
+  return optimizerState(options, adapter.description.strategy, folder)
 }
 
 /** The checkpoint that a run is to go on from: the named one, or with true the newest of its folder. */

@@ -1,6 +1,7 @@
 /** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
 import { DataError, DivergedError } from '../errors.js'
 import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
+import type { MicroBatch } from '../files/pack.js'
 import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from '../strategies/index.js'
@@ -85,7 +86,7 @@ export class GradientSteps implements Steps {
     await this.#windows.close()
   }
 
-  /** Gradients of the whole window, then the update; the state moves on only when both are done. */
+  /** Gradients of the whole window, and the update by them; the state moves on only when both are done. */
   async #step(session: NativeSession, window: Window, upcoming: () => void): Promise<TrainStep> {
     const { options, adapter } = this.#setup
     const state = this.#state
@@ -94,8 +95,15 @@ export class GradientSteps implements Steps {
       throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
     const index = state.step + 1
     const ranks = this.#rules.ranks?.(index)
+    const learningRate = learningRateAt(options, state.step, this.totalSteps)
+    const update = {
+      ...updateOf(this.#setup, learningRate, index),
+      maxGradNorm: options.maxGradNorm,
+      ...countedRanks(ranks),
+    }
+    const { optimizerInBackward: inBackward } = options
     let lossSum = 0
-    for (const [microStep, { tokens, cuSeqlens, labels }] of window.batches.entries()) {
+    const pass = async (microStep: number, { tokens, cuSeqlens, labels }: MicroBatch) => {
       const job = session.trainStep(TRAIN_PLAN, {
         tokens,
         cuSeqlens,
@@ -105,46 +113,76 @@ export class GradientSteps implements Steps {
         step: index,
         microStep,
         ...inUse(ranks),
+        ...(inBackward ? { update } : {}),
       })
       // What comes next is packed while the engine works on this.
       if (microStep === 0) upcoming()
-      lossSum += (await job.promise).lossSum
+      const made = await this.#finite(index, () => job.promise)
+      lossSum += made.lossSum
       if (!Number.isFinite(lossSum)) throw this.#diverged(index, `loss is ${lossSum}`)
+      return made.gradNorm ?? Number.NaN
     }
-    const learningRate = learningRateAt(options, state.step, this.totalSteps)
-    const update = {
-      ...updateOf(this.#setup, learningRate, index),
-      maxGradNorm: options.maxGradNorm,
-      ...countedRanks(ranks),
-    }
-    let gradNorm: number
-    try {
-      adapter.version++
-      gradNorm = await adapter.turns.run(async () => {
-        const made = await translatedAsync(() => adapter.native.optimizerStep(update).promise)
-        await this.#rules.updated?.(index)
+    let gradNorm = Number.NaN
+    for (const [microStep, batch] of window.batches.entries())
+      gradNorm = await (inBackward
+        ? this.#change(index, () => pass(microStep, batch))
+        : pass(microStep, batch))
+    if (!inBackward)
+      gradNorm = await this.#change(index, async () => {
+        const made = await this.#finite(index, () => adapter.native.optimizerStep(update).promise)
         return made.gradNorm
       })
-    } catch (error) {
-      throw error instanceof DivergedError ? this.#diverged(index, 'gradient is not finite', error) : error
-    }
     state.cursor = window.next
     state.rules = this.#rules.state?.()
     const made = { lossSum, tokens: window.tokens, supervised: window.supervised, begin }
     return { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
   }
 
-  /** Nothing of the step was applied: gradients are checked as a whole before the first parameter moves. */
-  #diverged(step: number, what: string, cause?: Error): DivergedError {
+  /** Runs an update, and what the strategy does after it, while nobody else has the adapter. */
+  #change<Made>(step: number, update: () => Promise<Made>): Promise<Made> {
+    const { adapter } = this.#setup
+    adapter.version++
+    return adapter.turns.run(async () => {
+      const made = await update()
+      await this.#rules.updated?.(step)
+      return made
+    })
+  }
+
+  async #finite<Made>(step: number, work: () => Promise<Made>): Promise<Made> {
+    try {
+      return await translatedAsync(work)
+    } catch (error) {
+      if (!(error instanceof DivergedError)) throw error
+      throw this.#diverged(step, 'gradient is not finite', {
+        cause: error,
+        partial: this.#setup.options.optimizerInBackward,
+      })
+    }
+  }
+
+  /**
+   * @param partial some tensors are updated; else nothing of the step was applied, since gradients are checked as a whole
+   * before the first parameter moves
+   */
+  #diverged(step: number, what: string, { cause, partial = false }: Divergence = {}): DivergedError {
     const { learningRate, maxGradNorm } = this.#setup.options
     const last = step - 1
-    const advice =
-      last === 0
+    const milder = `Lower learning_rate (${learningRate}), warm up for longer (warmup_steps)`
+    const clip = `clip the gradient (max_grad_norm, ${maxGradNorm || '0: off'}) more.`
+    const advice = partial
+      ? `Some tensors were updated before it came up (optimizer_in_backward), so the adapter is as after no step: go on from the newest checkpoint (save_steps). ${milder}, or turn optimizer_in_backward off and ${clip}`
+      : last === 0
         ? 'No step was made yet, so look at where it began: a damaged model or adapter, or a precision too low for it.'
-        : `The adapter is as after step ${last}. Lower learning_rate (${learningRate}), warm up for longer (warmup_steps), or clip the gradient (max_grad_norm, ${maxGradNorm || '0: off'}) more.`
-    const details = { step, lastGoodStep: last, learningRate, maxGradNorm }
+        : `The adapter is as after step ${last}. ${milder}, or ${clip}`
+    const details = { step, lastGoodStep: partial ? null : last, learningRate, maxGradNorm }
     return new DivergedError(`training diverged: the ${what} at step ${step}. ${advice}`, details, { cause })
   }
+}
+
+interface Divergence {
+  cause?: Error
+  partial?: boolean
 }
 
 /** What the strategy does around the steps, from what a checkpoint kept of it. */

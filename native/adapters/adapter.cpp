@@ -194,7 +194,7 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
   for (size_t i = 0; i < spec_.parameters.size(); ++i) index_.emplace(spec_.parameters[i].name, static_cast<int>(i));
   values_ = Block(Category::adapters, spec_.elements * kFloat);
   if (spec_.trainable) {
-    gradients_ = Block(Category::gradients, spec_.trained_elements * kFloat);
+    make_gradients();
     make_importances();
     private_sum_ = Block(Category::gradients, spec_.private_sum_bytes());
     if (spec_.keeps_start()) kept_values_ = Block(Category::adapters, spec_.trained_elements * kFloat);
@@ -210,6 +210,11 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
     row_norms_[i].squares = squares + slot.norms;
     row_norms_[i].norms = norms + slot.norms;
   }
+}
+
+void Adapter::make_gradients() {
+  gradients_ = Block(Category::gradients, spec_.gradient_bytes());
+  placed_.assign(spec_.parameters.size(), nullptr);
 }
 
 void Adapter::make_importances() {
@@ -240,7 +245,9 @@ void Adapter::set_state(const StateSpec& spec) {
   if (spec == spec_.state) return;
   state_.reset();
   kept_state_ = Block();
+  const bool moved = spec.in_backward != spec_.state.in_backward;
   spec_.state = spec;
+  if (spec_.trainable && moved) make_gradients();
 }
 
 void Adapter::drop_importances() {
@@ -291,8 +298,7 @@ float* Adapter::data(int parameter, AdapterArray array) const {
   const ParameterSpec& p = spec_.parameters[parameter];
   if (array == AdapterArray::value) return span(array) + p.offset;
   if (!spec_.trains(parameter)) return nullptr;
-  const bool importance = array == AdapterArray::sensitivity || array == AdapterArray::uncertainty;
-  if (!importance) return span(array) + p.offset;
+  if (array == AdapterArray::gradient) return gradients_ ? span(array) + p.offset : placed_[parameter];
   return p.tracked >= 0 && sensitivity_ ? span(array) + p.tracked : nullptr;
 }
 

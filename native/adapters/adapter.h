@@ -148,6 +148,10 @@ struct AdapterSpec {
   /// Whether a micro-batch adds to a gradient without telling its sequences apart, so that the gradients of examples are
   /// known only if they run one at a time: weights of the base that train, and factors at an embedding.
   bool blends_examples() const;
+  /// Bytes of the gradients that the adapter keeps from step to step.
+  int64_t gradient_bytes() const {
+    return trainable && !state.in_backward ? trained_elements * static_cast<int64_t>(sizeof(float)) : 0;
+  }
   bool by_example() const { return trainable && privacy == Privacy::examples; }
   /// Bytes of the sum of clipped contributions, in double precision.
   int64_t private_sum_bytes() const {
@@ -187,6 +191,8 @@ class Adapter {
   /// The array of a parameter, or null where it has none (gradients of frozen ones).
   float* data(int parameter, AdapterArray array = AdapterArray::value) const;
   float* span(AdapterArray array) const;
+  /// Where the gradient of a parameter lies while it is updated in the backward pass; null: nowhere.
+  void place_gradient(int parameter, float* at) { placed_[parameter] = at; }
 
   /// Of private training: the sum of a round, laid out as the trained parameters; else null.
   double* private_sum() const { return private_sum_.data<double>(); }
@@ -196,7 +202,7 @@ class Adapter {
 
   /// The optimiser's state; made when it is first asked for, since most adapters never train.
   OptimizerState& state();
-  /// Frees the state unless it is of this kind already. A new one is zero.
+  /// Frees the state, and the gradients it goes with, unless it is of this kind already. New ones are zero.
   void set_state(const StateSpec& spec);
 
   /// Of a slot with a magnitude; for the engine's thread.
@@ -216,11 +222,13 @@ class Adapter {
  private:
   friend class AdapterUse;
   void make_importances();
+  void make_gradients();
 
   AdapterSpec spec_;
   std::unordered_map<std::string, int> index_;
   Block values_, gradients_, sensitivity_, uncertainty_, norms_;
   Block private_sum_, kept_values_, kept_state_;
+  std::vector<float*> placed_;  // gradients by parameter, where the adapter has none of its own
   std::optional<OptimizerState> state_;
   std::vector<RowNorms> row_norms_;  // by slot; empty if none has a magnitude
   std::atomic<uint64_t> version_{1};

@@ -19,6 +19,8 @@ constexpr int64_t kRing = 3, kCached = 4;
 constexpr int64_t kPage = 4096, kLeastChunk = 16 * kPage, kMostChunk = int64_t{4} << 20;
 constexpr int64_t kLeastResident = 1 << 20;
 
+int64_t round_to_page(int64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
 int64_t blocks_of(int64_t count) { return (count + kDynamicBlock - 1) / kDynamicBlock; }
 
 /// Of an array: its floats, or the blocks' largest magnitudes and then the codes, up to whole words.
@@ -34,8 +36,10 @@ int64_t piece_bytes(const std::vector<StateArray>& arrays, int64_t elements, int
   return bytes;
 }
 
-/// Deals a parameter out to chunks, filling the last one first.
-void deal(const std::vector<StateArray>& arrays, int parameter, int64_t elements, StateLayout& layout, int64_t& filled) {
+/// Deals a parameter out to chunks, filling the last one first, from a page on where it is read and written on its own.
+void deal(const std::vector<StateArray>& arrays, int parameter, int64_t elements, bool alone, StateLayout& layout,
+          int64_t& filled) {
+  if (alone) filled = round_to_page(filled);
   const int64_t per_block = piece_bytes(arrays, -1, kDynamicBlock);
   for (int64_t begin = 0; begin < elements;) {
     const int64_t fit = layout.chunks.empty() ? 0 : (layout.chunk_bytes - filled) / per_block * kDynamicBlock;
@@ -76,6 +80,8 @@ StateLayout lay_out_state(const AdapterSpec& adapter) {
   const auto bytes_of = [&](const ParameterSpec& p) {
     return p.trained ? piece_bytes(state_arrays(p, spec), p.rows * p.cols, p.rows * p.cols) : 0;
   };
+  if (spec.in_backward && adapter.privacy != Privacy::none)
+    fail("CONFIG", "private training clips and adds up whole gradients, so nothing is updated in the backward pass");
   int64_t all = 0;
   for (const ParameterSpec& p : adapter.parameters) all += bytes_of(p);
   StateLayout layout;
@@ -99,7 +105,7 @@ StateLayout lay_out_state(const AdapterSpec& adapter) {
       layout.resident.push_back({index, 0, elements, layout.resident_bytes});
       layout.resident_bytes += bytes;
     } else {
-      deal(state_arrays(p, spec), index, elements, layout, filled);
+      deal(state_arrays(p, spec), index, elements, spec.in_backward, layout, filled);
     }
   }
   return layout;
@@ -168,6 +174,41 @@ void OptimizerState::sweep(const Visit& visit) {
   }
   transfers.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+std::vector<OptimizerState::PagedPiece> OptimizerState::paged_pieces(int parameter) const {
+  const ParameterSpec& p = adapter_.parameters[parameter];
+  const std::vector<StateArray> arrays = state_arrays(p, adapter_.state);
+  std::vector<PagedPiece> found;
+  for (size_t chunk = 0; chunk < layout_.chunks.size(); ++chunk)
+    for (const StatePiece& piece : layout_.chunks[chunk])
+      if (piece.parameter == parameter)
+        found.push_back({&piece, static_cast<int64_t>(chunk) * layout_.chunk_bytes + piece.offset,
+                         round_to_page(piece_bytes(arrays, p.rows * p.cols, piece.count))});
+  return found;
+}
+
+void OptimizerState::visit(int parameter, const Visit& visit) {
+  for (const StatePiece& piece : layout_.resident)
+    if (piece.parameter == parameter) visit({piece}, block_.data());
+  const std::vector<PagedPiece> pieces = paged_pieces(parameter);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const auto& [piece, at, bytes] = pieces[i];
+    file_->read(ring_.data() + piece->offset, bytes, at);
+    if (i + 1 < pieces.size()) file_->will_need(pieces[i + 1].at, pieces[i + 1].bytes);
+    visit({*piece}, ring_.data());
+    file_->write(ring_.data() + piece->offset, bytes, at);
+  }
+}
+
+void OptimizerState::will_need(int parameter) const {
+  if (file_ == nullptr) return;
+  if (const std::vector<PagedPiece> pieces = paged_pieces(parameter); !pieces.empty())
+    file_->will_need(pieces[0].at, pieces[0].bytes);
+}
+
+void OptimizerState::settle() {
+  if (file_) file_->settle();
 }
 
 std::vector<StateView> OptimizerState::views(const StatePiece& piece, std::byte* base) const {

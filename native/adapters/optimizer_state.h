@@ -27,6 +27,9 @@ struct StateSpec {
   bool eight_bit = false;  // of AdamW and Lion
   int64_t resident = -1;   // bytes of it that may be in memory, the page cache included; -1: all
   std::string folder;      // of the file for the rest
+  // Each parameter is updated in the backward pass, once its gradient is whole: gradients lie in the arena of the plan
+  // for as long as they are needed, and the adapter has none of its own.
+  bool in_backward = false;
 
   friend bool operator==(const StateSpec&, const StateSpec&) = default;
 };
@@ -111,6 +114,13 @@ class OptimizerState {
   /// changed is kept. Reading and writing go on meanwhile. Throws Error("WRITE") and Error("FILE_FORMAT").
   using Visit = std::function<void(const std::vector<StatePiece>& pieces, std::byte* base)>;
   void sweep(const Visit& visit);
+  /// The same of one parameter, for state that is updated in the backward pass. Writing goes on until the next visit, or
+  /// `settle`.
+  void visit(int parameter, const Visit& visit);
+  /// Asks for the state of a parameter that is visited soon.
+  void will_need(int parameter) const;
+  /// Waits until what was visited is written.
+  void settle();
 
   /// The arrays of a piece, in the order of state_arrays.
   std::vector<StateView> views(const StatePiece& piece, std::byte* base) const;
@@ -126,6 +136,12 @@ class OptimizerState {
   /// Calls each(at, bytes, resident) for the stretches that a tensor lies in, in order; `at` counts from the start of what
   /// is resident, or of the file.
   using Stretch = std::function<void(int64_t at, int64_t bytes, bool resident)>;
+  /// A piece of a parameter that is updated on its own, and the whole pages of the file that it takes.
+  struct PagedPiece {
+    const StatePiece* piece;
+    int64_t at, bytes;
+  };
+  std::vector<PagedPiece> paged_pieces(int parameter) const;
   void each_stretch(int parameter, const std::string& tensor, const Stretch& each) const;
 
   const AdapterSpec& adapter_;

@@ -36,15 +36,18 @@ void add_orthogonal_gradient(int64_t rows, int64_t rank, const float* x, double 
   }
 }
 
-void add_orthogonal_gradients(Pool& pool, Adapter& adapter) {
+void add_orthogonal_gradients(Pool& pool, Adapter& adapter, int only) {
   const AdapterSpec& spec = adapter.spec();
+  const auto wanted = [only](int parameter) { return only < 0 || only == parameter; };
   pool.for_range(static_cast<int64_t>(spec.triplets.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const TripletSpec& triplet = spec.triplets[t];
       if (triplet.orthogonal == 0) continue;
       const ParameterSpec &a = spec.parameters[triplet.a], &b = spec.parameters[triplet.b];
-      add_orthogonal_gradient(b.rows, b.cols, adapter.data(triplet.b), triplet.orthogonal,
-                              adapter.data(triplet.b, AdapterArray::gradient));
+      if (wanted(triplet.b))
+        add_orthogonal_gradient(b.rows, b.cols, adapter.data(triplet.b), triplet.orthogonal,
+                                adapter.data(triplet.b, AdapterArray::gradient));
+      if (!wanted(triplet.a)) continue;
       // A by its columns, as B is by its rows.
       const float* const values = adapter.data(triplet.a);
       float* const gradient = adapter.data(triplet.a, AdapterArray::gradient);
@@ -58,12 +61,13 @@ void add_orthogonal_gradients(Pool& pool, Adapter& adapter) {
   });
 }
 
-void follow_importances(Pool& pool, Adapter& adapter, float clip) {
+void follow_importances(Pool& pool, Adapter& adapter, float clip, int only) {
   if (adapter.span(AdapterArray::sensitivity) == nullptr) return;
   const AdapterSpec& spec = adapter.spec();
   for (const TripletSpec& triplet : spec.triplets) {
     const float b1 = triplet.beta1, b2 = triplet.beta2;
     for (const int parameter : {triplet.a, triplet.d, triplet.b}) {
+      if (only >= 0 && only != parameter) continue;
       const float* const value = adapter.data(parameter);
       const float* const gradient = adapter.data(parameter, AdapterArray::gradient);
       float* const sensitivity = adapter.data(parameter, AdapterArray::sensitivity);

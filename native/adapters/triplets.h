@@ -14,13 +14,13 @@ namespace lowrank {
 /// precision.
 void add_orthogonal_gradient(int64_t rows, int64_t rank, const float* x, double weight, float* gradient);
 
-/// Adds the gradient of the regulariser of every triplet to those of its A and B.
-void add_orthogonal_gradients(Pool& pool, Adapter& adapter);
+/// Adds the gradient of the regulariser of every triplet to those of its A and B; with `only`, to that parameter's alone.
+void add_orthogonal_gradients(Pool& pool, Adapter& adapter, int only = -1);
 
 /// Follows the importance of every element of the triplets after an update: with I = |value * clip * gradient|,
 /// sensitivity <- beta1 * sensitivity + (1 - beta1) * I, then uncertainty <- beta2 * uncertainty + (1 - beta2) *
-/// |I - sensitivity|. Nothing once the importances were dropped.
-void follow_importances(Pool& pool, Adapter& adapter, float clip);
+/// |I - sensitivity|. Nothing once the importances were dropped. With `only`, that of the elements of one parameter.
+void follow_importances(Pool& pool, Adapter& adapter, float clip, int only = -1);
 
 /// Scores of all triplets, in the order of the spec: sensitivity * uncertainty of d_i, plus its mean over row i of A,
 /// plus its mean over column i of B. Throws Error("CONFIG") once the importances were dropped.

@@ -699,35 +699,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const Napi::Env env = info.Env();
     return guarded(env, [&] {
       const auto adapter = payload(env);
-      const Fields o(info[0], "optimizer");
-      const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
-      OptimizerStep options;
-      options.kind = to_optimizer_kind(o);
-      options.beta1 = real(o, "beta1");
-      options.beta2 = real(o, "beta2");
-      options.epsilon = real(o, "epsilon");
-      options.max_grad_norm = o.number("maxGradNorm");
-      options.step = o.integer("step");
-      if (o.has("adafactor")) {
-        const Fields own(o.get("adafactor"), "optimizer.adafactor");
-        options.adafactor = {.decay_rate = own.number("decayRate"),
-                             .epsilon = own.number("epsilon"),
-                             .least_scale = own.number("leastScale"),
-                             .clip_threshold = own.number("clipThreshold"),
-                             .scale_parameter = own.flag("scaleParameter", false)};
-      }
-      for (const Napi::Value item : o.list("groups")) {
-        const Fields group(item, "optimizer.groups");
-        options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
-      }
-      if (o.has("ranks")) {
-        const Fields ranks(o.get("ranks"), "optimizer.ranks");
-        options.ranks = {to_trained_ranks(ranks), {}};
-        for (const Napi::Value item : ranks.list("draws")) {
-          if (!item.IsNumber()) ranks.wrong("draws", "numbers");
-          options.ranks->draws.push_back(item.As<Napi::Number>().Int64Value());
-        }
-      }
+      const OptimizerStep options = to_optimizer_step(info[0]);
       const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<double>(
           env,
@@ -879,6 +851,7 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   result.Set("lossSum", loss.loss_sum);
   result.Set("count", number(env, loss.count));
   if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
+  if (loss.grad_norm) result.Set("gradNorm", *loss.grad_norm);
   return result;
 }
 
@@ -943,7 +916,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
     auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
-    const auto uses = use_adapters(*session, AdapterUse::Kind::train);
+    const auto uses = use_adapters(*session, input->update ? AdapterUse::Kind::update : AdapterUse::Kind::train);
     return environment(env).channel->start<LossResult>(
         env,
         [session, plan, input](Context& context, const CancelFlag& cancel) {

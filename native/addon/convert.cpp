@@ -261,7 +261,41 @@ StateSpec to_state_spec(const Fields& fields) {
   if (!fields.has("state")) return {};
   const Fields state(fields.get("state"), "state");
   return {to_optimizer_kind(state), state.flag("momentum", true), state.flag("eightBit", false),
-          state.integer("resident", -1), state.has("folder") ? state.text("folder") : std::string()};
+          state.integer("resident", -1), state.has("folder") ? state.text("folder") : std::string(),
+          state.flag("inBackward", false)};
+}
+
+OptimizerStep to_optimizer_step(Napi::Value value) {
+  const Fields o(value, "optimizer");
+  const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
+  OptimizerStep options;
+  options.kind = to_optimizer_kind(o);
+  options.beta1 = real(o, "beta1");
+  options.beta2 = real(o, "beta2");
+  options.epsilon = real(o, "epsilon");
+  options.max_grad_norm = o.number("maxGradNorm");
+  options.step = o.integer("step");
+  if (o.has("adafactor")) {
+    const Fields own(o.get("adafactor"), "optimizer.adafactor");
+    options.adafactor = {.decay_rate = own.number("decayRate"),
+                         .epsilon = own.number("epsilon"),
+                         .least_scale = own.number("leastScale"),
+                         .clip_threshold = own.number("clipThreshold"),
+                         .scale_parameter = own.flag("scaleParameter", false)};
+  }
+  for (const Napi::Value item : o.list("groups")) {
+    const Fields group(item, "optimizer.groups");
+    options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
+  }
+  if (o.has("ranks")) {
+    const Fields ranks(o.get("ranks"), "optimizer.ranks");
+    options.ranks = {to_trained_ranks(ranks), {}};
+    for (const Napi::Value item : ranks.list("draws")) {
+      if (!item.IsNumber()) ranks.wrong("draws", "numbers");
+      options.ranks->draws.push_back(item.As<Napi::Number>().Int64Value());
+    }
+  }
+  return options;
 }
 
 TrainedRanks to_trained_ranks(const Fields& fields) {
@@ -367,6 +401,7 @@ TrainInput to_train_input(Napi::Value value) {
   input.active_rank = fields.integer("activeRank", 0);
   input.last_rank_only = fields.flag("lastRankOnly", false);
   input.clipping_norm = fields.number("clippingNorm", 0);
+  if (fields.has("update")) input.update = to_optimizer_step(fields.get("update"));
   return input;
 }
 

@@ -48,6 +48,7 @@ AdapterSpec to_adapter_spec(Napi::Value value);
 OptimizerKind to_optimizer_kind(const Fields& fields);
 /// `state` of the fields; that of AdamW where there is none.
 StateSpec to_state_spec(const Fields& fields);
+OptimizerStep to_optimizer_step(Napi::Value value);
 StorageFormat to_storage_format(Napi::Value value);
 TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name; `threads` sizes the workspaces.

@@ -5,10 +5,9 @@
 #include "core/error.h"
 
 namespace lowrank {
-namespace {
 
 /// A and B of slots of their own are all that has ranks, and copies of weights, which have none, all else that trains.
-void check(const AdapterSpec& spec, const RankDraws& ranks) {
+void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
     fail("CONFIG", "the optimiser's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
   if (ranks.draws[ranks.active - 1] < 1 || std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
@@ -36,8 +35,6 @@ void check(const AdapterSpec& spec, const RankDraws& ranks) {
     }
 }
 
-}  // namespace
-
 TrainedRanks::Range TrainedRanks::of(int64_t rank) const {
   const int64_t end = active > 0 ? std::min(active, rank) : rank;
   return {last_only ? end - 1 : 0, end};
@@ -50,15 +47,15 @@ int64_t RankDraws::count(int64_t index, int64_t rank) const {
   return sum;
 }
 
-void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update) {
+void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update, int only) {
   const AdapterSpec& spec = adapter.spec();
-  check(spec, ranks);
+  const auto updates = [&](int parameter) { return spec.trains(parameter) && (only < 0 || only == parameter); };
   OptimizerState& state = adapter.state();
   // Throws here, where nothing else runs, for what is not in memory.
   std::vector<std::vector<StateView>> views(spec.parameters.size());
   for (const LowRankSlot& slot : spec.slots)
     for (const int index : {slot.a, slot.b})
-      if (spec.trains(index)) views[index] = state.views(index);
+      if (updates(index)) views[index] = state.views(index);
   context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
     std::vector<std::vector<float>> columns;
     for (int64_t i = begin; i < end; ++i) {
@@ -66,7 +63,7 @@ void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, co
       const auto [first, last] = ranks.of(slot.rank);
       for (int64_t j = first; j < last; ++j) {
         const int64_t count = ranks.count(j, slot.rank);
-        if (spec.trains(slot.a)) {
+        if (updates(slot.a)) {
           const ParameterSpec& a = spec.parameters[slot.a];
           const int64_t row = j * a.cols;
           std::vector<StateView> of_row = views[slot.a];
@@ -74,7 +71,7 @@ void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, co
           update(a.group, count, a.cols, adapter.data(slot.a, AdapterArray::gradient) + row, of_row,
                  adapter.data(slot.a) + row);
         }
-        if (spec.trains(slot.b)) {
+        if (updates(slot.b)) {
           const ParameterSpec& b = spec.parameters[slot.b];
           std::vector<float*> arrays{adapter.data(slot.b, AdapterArray::gradient), adapter.data(slot.b)};
           for (const StateView& view : views[slot.b]) arrays.push_back(view.floats);

@@ -39,8 +39,12 @@ using UpdateRule = std::function<void(int group, int64_t step, int64_t count, co
 
 /// The rule on the rows of A and the columns of B that got gradients, each rank with its own count for the bias correction;
 /// state and weight decay of the others do not advance. With all ranks in every step it is the rule itself, bit for bit.
-/// Copies of weights are left to the caller. Throws Error("CONFIG") for an adapter that trains anything but those and A and
-/// B of slots of their own, and for state in which ranks are not apart.
-void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update);
+/// Copies of weights are left to the caller. With `only`, that parameter alone is updated. Throws Error("CONFIG") for state
+/// that is not in memory.
+void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update, int only = -1);
+
+/// Throws Error("CONFIG") for an adapter that trains anything but copies of weights and A and B of slots of their own, for
+/// state in which ranks are not apart, and for counts that are none.
+void check_ranks(const AdapterSpec& spec, const RankDraws& ranks);
 
 }  // namespace lowrank

@@ -31,24 +31,6 @@ std::vector<double> gram_factor(Pool& pool, const float* a, int64_t rank, int64_
   return gram;
 }
 
-/// Throws for a trained parameter whose group has no settings, or whose state is not of the step's optimiser.
-void check(const AdapterSpec& spec, const OptimizerStep& options) {
-  if (options.ranks && options.kind == OptimizerKind::adafactor)
-    fail("CONFIG", "ranks are updated one by one, and adafactor updates all of a matrix together; take another optimiser");
-  StateSpec needed = spec.state;
-  needed.kind = options.kind;
-  needed.momentum = options.beta1 != 0;
-  for (const ParameterSpec& p : spec.parameters) {
-    if (!p.trained) continue;
-    if (p.group < 0 || p.group >= static_cast<int>(options.groups.size()))
-      fail("CONFIG", "parameter ", p.name, " is in optimiser group ", p.group, ", and the step has ",
-           options.groups.size(), " groups");
-    const std::vector<StateArray> has = state_arrays(p, spec.state), needs = state_arrays(p, needed);
-    if (needs.size() > has.size() || !std::equal(needs.begin(), needs.end(), has.begin()))
-      fail("CONFIG", "parameter ", p.name, " has the state of another optimiser than the step's");
-  }
-}
-
 /// An update of single elements.
 void update_elements(const cpu::OpKernels& ops, const OptimizerStep& options, const GroupSettings& group, float clip,
                      int64_t step, int64_t count, const float* gradient, const std::vector<StateView>& state, float* p) {
@@ -88,14 +70,23 @@ std::vector<Share> shares_of(const AdapterSpec& spec, const std::vector<StatePie
   return shares;
 }
 
+[[noreturn]] void diverged(const OptimizerStep& options) {
+  fail("DIVERGED", "the gradient of step ", options.step, " is not finite; lower the learning rate or clip the gradient");
+}
+
+double squares_of(Context& context, const Adapter& adapter, int parameter) {
+  const ParameterSpec& p = adapter.spec().parameters[parameter];
+  return context.kernels.ops.sum_of_squares(context.pool, p.rows * p.cols, adapter.data(parameter, AdapterArray::gradient));
+}
+
 /// Updates all but what is updated rank by rank.
-void update_all(Context& context, Adapter& adapter, const OptimizerStep& options, float clip) {
+void update_elements_of(Context& context, Adapter& adapter, const OptimizerStep& options, float clip, int only) {
   const AdapterSpec& spec = adapter.spec();
   OptimizerState& state = adapter.state();
   if (options.kind == OptimizerKind::adafactor) {
     for (size_t i = 0; i < spec.parameters.size(); ++i) {
       const ParameterSpec& p = spec.parameters[i];
-      if (!p.trained) continue;
+      if (!p.trained || (only >= 0 && only != static_cast<int>(i))) continue;
       Adafactor settings = options.adafactor;
       settings.learning_rate = options.groups[p.group].learning_rate;
       settings.weight_decay = options.groups[p.group].weight_decay;
@@ -107,7 +98,7 @@ void update_all(Context& context, Adapter& adapter, const OptimizerStep& options
     }
     return;
   }
-  state.sweep([&](const std::vector<StatePiece>& pieces, std::byte* base) {
+  const auto visit = [&](const std::vector<StatePiece>& pieces, std::byte* base) {
     const std::vector<Share> shares = shares_of(spec, pieces, options.ranks.has_value());
     context.pool.for_range(static_cast<int64_t>(shares.size()), 1, [&](int64_t first, int64_t last) {
       for (int64_t at = first; at < last; ++at) {
@@ -120,7 +111,26 @@ void update_all(Context& context, Adapter& adapter, const OptimizerStep& options
                         adapter.data(piece->parameter) + element);
       }
     });
-  });
+  };
+  if (only < 0)
+    state.sweep(visit);
+  else
+    state.visit(only, visit);
+}
+
+/// Moves every trained parameter, or `only` one, by its regularised gradient.
+void update(Context& context, Adapter& adapter, const OptimizerStep& options, float clip, int only = -1) {
+  for (const GradientProjection& projection : adapter.spec().projections)
+    if (only < 0 || only == projection.b) project_gradient(context, adapter, projection);
+  if (options.ranks)
+    update_ranks(
+        context, adapter, *options.ranks,
+        [&](int group, int64_t step, int64_t count, const float* g, const std::vector<StateView>& state, float* p) {
+          update_elements(context.kernels.ops, options, options.groups[group], clip, step, count, g, state, p);
+        },
+        only);
+  update_elements_of(context, adapter, options, clip, only);
+  follow_importances(context.pool, adapter, clip, only);
 }
 
 }  // namespace
@@ -151,35 +161,56 @@ void project_gradient(Context& context, const Adapter& adapter, const GradientPr
   });
 }
 
-double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options) {
-  const AdapterSpec& spec = adapter.spec();
+void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
   if (options.step < 1) fail("CONFIG", "the optimiser's step is ", options.step, "; steps count from 1");
-  check(spec, options);
+  if (options.ranks && options.kind == OptimizerKind::adafactor)
+    fail("CONFIG", "ranks are updated one by one, and adafactor updates all of a matrix together; take another optimiser");
+  StateSpec needed = spec.state;
+  needed.kind = options.kind;
+  needed.momentum = options.beta1 != 0;
+  for (const ParameterSpec& p : spec.parameters) {
+    if (!p.trained) continue;
+    if (p.group < 0 || p.group >= static_cast<int>(options.groups.size()))
+      fail("CONFIG", "parameter ", p.name, " is in optimiser group ", p.group, ", and the step has ",
+           options.groups.size(), " groups");
+    const std::vector<StateArray> has = state_arrays(p, spec.state), needs = state_arrays(p, needed);
+    if (needs.size() > has.size() || !std::equal(needs.begin(), needs.end(), has.begin()))
+      fail("CONFIG", "parameter ", p.name, " has the state of another optimiser than the step's");
+  }
+  if (options.ranks) check_ranks(spec, *options.ranks);
+}
+
+double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options) {
+  const AdapterSpec& spec = adapter.spec();
+  check_step(spec, options);
   float* const gradients = adapter.span(AdapterArray::gradient);
-  const cpu::OpKernels& ops = context.kernels.ops;
+  if (gradients == nullptr) fail("CONFIG", "the adapter is updated in the backward pass, and has no gradients after it");
   add_orthogonal_gradients(context.pool, adapter);
-  const double norm = std::sqrt(ops.sum_of_squares(context.pool, spec.trained_elements, gradients));
+  double squares = 0;
+  for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i)
+    if (spec.trains(i)) squares += squares_of(context, adapter, i);
+  const double norm = std::sqrt(squares);
   if (!std::isfinite(norm)) {
     // What was added to them must not be there twice, should the caller go on.
     std::fill(gradients, gradients + spec.trained_elements, 0.0f);
-    fail("DIVERGED", "the gradient of step ", options.step,
-         " is not finite; lower the learning rate or clip the gradient");
+    diverged(options);
   }
   const float clip = options.max_grad_norm > 0
                          ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
                          : 1.0f;
-  for (const GradientProjection& projection : spec.projections) project_gradient(context, adapter, projection);
-  if (options.ranks)
-    update_ranks(context, adapter, *options.ranks,
-                 [&](int group, int64_t step, int64_t count, const float* g, const std::vector<StateView>& state, float* p) {
-                   update_elements(ops, options, options.groups[group], clip, step, count, g, state, p);
-                 });
-  update_all(context, adapter, options, clip);
+  update(context, adapter, options, clip);
   adapter.values_changed();
-  follow_importances(context.pool, adapter, clip);
   std::fill(gradients, gradients + spec.trained_elements, 0.0f);
   return norm;
+}
+
+double update_parameter(Context& context, Adapter& adapter, const OptimizerStep& options, int parameter) {
+  add_orthogonal_gradients(context.pool, adapter, parameter);
+  const double squares = squares_of(context, adapter, parameter);
+  if (!std::isfinite(squares)) diverged(options);
+  update(context, adapter, options, 1, parameter);
+  return squares;
 }
 
 }  // namespace lowrank

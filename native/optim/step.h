@@ -31,9 +31,18 @@ struct OptimizerStep {
 
 /// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter
 /// at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
-/// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and "CONFIG" for a group
-/// without settings or an adapter with another optimiser's state.
+/// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and as `check_step`.
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
+
+/// The same step in parts, in any order, while gradients come and go: `check_step`, then `update_parameter` once for each
+/// trained parameter, and the root of the sum of what it returned, in the order of parameters, is the norm. Nothing is
+/// clipped, for nobody knows the norm yet. To zero gradients and to say that values changed is the caller's.
+/// Returns the sum of the gradient's squares. Throws "DIVERGED", with this parameter not updated, when it is not finite.
+double update_parameter(Context& context, Adapter& adapter, const OptimizerStep& options, int parameter);
+
+/// Throws "CONFIG" for an adapter that does not train, a step before the first, a group without settings, and an adapter
+/// with another optimiser's state.
+void check_step(const AdapterSpec& spec, const OptimizerStep& options);
 
 /// Replaces the gradient of B, [out, rank], by dB (A A^T + 1e-8 I)^-1 / s^2: of all changes of B the one that moves
 /// s B A most nearly along the full gradient. In double precision.

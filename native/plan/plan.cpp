@@ -8,6 +8,7 @@
 #include "adapters/kronecker.h"
 #include "backends/cpu/ops.h"
 #include "core/error.h"
+#include "plan/updates.h"
 
 namespace lowrank {
 namespace {
@@ -63,6 +64,7 @@ class Builder {
       for (size_t n = 0; n < aux_buffer_.size(); ++n)
         if (in_recomputed_segment(graph_.nodes[n])) aux_buffer_[n] = -1;
       for (int i = static_cast<int>(graph_.nodes.size()) - 1; i >= 0; --i) backward(i);
+      if (adapters_[0]->state.in_backward) place_updates(graph_, *adapters_[0], plan_);
     }
     find_lifetimes();
     plan_.arena_bytes = place_buffers(plan_.buffers);
@@ -874,7 +876,8 @@ const char* name_of(Kernel kernel) {
                                            "rms_norm_backward",
                                            "offload",
                                            "reload",
-                                           "zero"};
+                                           "zero",
+                                           "update"};
   return kNames[static_cast<int>(kernel)];
 }
 

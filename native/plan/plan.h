@@ -65,6 +65,7 @@ enum class Kernel : uint8_t {
   offload,                // x -> the file
   reload,                 // the file -> y
   zero,                   // dx = 0
+  update,                 // dy = the whole gradient of `parameter`, by which the optimiser moves that
 };
 const char* name_of(Kernel kernel);
 
@@ -103,8 +104,10 @@ struct Step {
   int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
   int workspace = -1;
   int64_t offset = -1;  // in the file of what is offloaded
+  int parameter = -1;   // of the trained adapter: what is updated, or whose gradient begins at zero
   bool accumulate = false;
   std::vector<GradientTerm> terms;
+  std::vector<int> gradients;  // of parameters, that it adds to, where they lie in the arena
 
   template <class Visit>
   void each_buffer(Visit&& visit) const {
@@ -114,12 +117,14 @@ struct Step {
       visit(term.dy);
       if (term.dh >= 0) visit(term.dh);
     }
+    for (const int id : gradients) visit(id);
   }
   /// The buffers it writes (workspace apart), for the node-by-node check.
   template <class Visit>
   void each_written(Visit&& visit) const {
     for (const int id : {y, aux, dx, dq, dk, dv})
       if (id >= 0) visit(id);
+    for (const int id : gradients) visit(id);
     if (kernel == Kernel::linear && x2 >= 0) visit(x2);
     if (kernel == Kernel::swiglu_backward) {
       visit(x);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 
 #include "adapters/embedding.h"
 #include "adapters/hadamard.h"
@@ -14,6 +15,7 @@
 #include "adapters/snapshot.h"
 #include "core/error.h"
 #include "optim/private_sum.h"
+#include "optim/step.h"
 #include "quant/half.h"
 #include "runtime/session.h"
 
@@ -65,6 +67,11 @@ class Executor {
  public:
   Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel)
       : session_(session), graph_(session.model_->graph), context_(context), plan_(plan), cancel_(cancel) {}
+  ~Executor() {
+    // What a step that failed left behind.
+    if (updates())
+      for (size_t i = 0; i < squares_.size(); ++i) trained().place_gradient(static_cast<int>(i), nullptr);
+  }
 
   // Inputs of the call.
   int64_t tokens = 0;
@@ -89,22 +96,56 @@ class Executor {
       return std::string(text == nullptr || std::strcmp(text, "0") == 0 ? "" : text);
     }();
     if (pager()) pager()->expect(page_order(graph_, plan_, pager()->spans(), head_rows));
+    if (updates()) {
+      squares_.assign(trained().spec().parameters.size(), 0);
+      expect_update(plan_.steps.begin());
+    }
     for (const Step& step : plan_.steps) {
       if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
       const auto start = std::chrono::steady_clock::now();
       std::vector<Held> held;
       for (const int weight : weights_read(graph_, plan_, step)) held.push_back(session_.model_->hold(weight));
-      if (check == "1" || check == name_of(step.kernel))
+      if ((check == "1" || check == name_of(step.kernel)) && step.kernel != Kernel::update)
         run_checked(step);
       else
         run_step(step, context_.kernels);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       const std::lock_guard lock(session_.times_mutex_);
       session_.seconds_[{step.phase, step.kernel}] += seconds;
+      if (step.kernel == Kernel::head_loss && updates() && !std::isfinite(loss_sum())) return;
     }
+    if (updates()) trained().state().settle();
   }
 
+  double loss_sum() const {
+    double sum = 0;
+    for (int64_t i = 0; i < head_rows; ++i) sum += at<float>(plan_.head_losses)[i];
+    return sum;
+  }
+
+  /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
+  double grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
+
  private:
+  // ---- updates in the backward pass -------------------------------------------------------------------------------
+
+  bool updates() const { return train != nullptr && train->update; }
+  Adapter& trained() const { return *session_.adapters_[0]; }
+
+  /// State that is paged comes while what is before the next update is computed.
+  void expect_update(std::vector<Step>::const_iterator from) {
+    const auto is_update = [](const Step& step) { return step.kernel == Kernel::update; };
+    if (const auto next = std::find_if(from, plan_.steps.end(), is_update); next != plan_.steps.end())
+      trained().state().will_need(next->parameter);
+  }
+
+  void update(const Step& step) {
+    trained().values_changed();
+    squares_[step.parameter] = update_parameter(context_, trained(), *train->update, step.parameter);
+    trained().place_gradient(step.parameter, nullptr);
+    expect_update(plan_.steps.begin() + (&step - plan_.steps.data()) + 1);
+  }
+
   // ---- operands ---------------------------------------------------------------------------------------------------
 
   Pager* pager() const { return session_.model_->pager.get(); }
@@ -352,6 +393,10 @@ class Executor {
         break;
       case Kernel::zero:
         clear(step.dx);
+        if (step.parameter >= 0) trained().place_gradient(step.parameter, at<float>(step.dx));
+        break;
+      case Kernel::update:
+        update(step);
         break;
     }
   }
@@ -409,7 +454,8 @@ class Executor {
 
   void clear(int buffer) {
     const Buffer& b = plan_.buffers[buffer];
-    std::memset(at(buffer), 0, static_cast<size_t>(tokens * b.cols * size_of(b.dtype)));
+    const int64_t rows = b.rows == RowKind::fixed ? 1 : tokens;
+    std::memset(at(buffer), 0, static_cast<size_t>(rows * b.cols * size_of(b.dtype)));
   }
 
   void rotate(const Node& node, const Matrix& x, bool inverse) {
@@ -1110,6 +1156,7 @@ class Executor {
   const Plan& plan_;
   const CancelFlag& cancel_;
   const cpu::Kernels* k_ = nullptr;
+  std::vector<double> squares_;  // sums over the gradients of parameters that were updated
 };
 
 namespace {
@@ -1166,6 +1213,16 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
     for (const LowRankSlot& slot : adapters_[0]->spec().slots)
       if (slot.has_gains() || slot.paired() || slot.magnitude >= 0)
         fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ", slot.target);
+  const AdapterSpec& spec = adapters_[0]->spec();
+  if (spec.state.in_backward != input.update.has_value())
+    fail("CONFIG", "the adapter is updated ", spec.state.in_backward ? "in" : "after", " the backward pass, and the step ",
+         input.update ? "brings an" : "has no", " update");
+  if (input.update) {
+    check_step(spec, *input.update);
+    if (input.update->max_grad_norm > 0)
+      fail("CONFIG", "maxGradNorm is ", input.update->max_grad_norm,
+           "; what is updated in the backward pass cannot be clipped by a norm that is known after it");
+  }
   Executor run(*this, context, p, cancel);
   run.head_rows = place_batch(run, p, graph(), input.batch);
   run.tokens = static_cast<int64_t>(input.batch.tokens.size());
@@ -1178,8 +1235,8 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
     std::fill_n(examples, count * adapters_[0]->spec().trained_elements, 0.0f);
   }
   run.run();
-  LossResult result{0, run.head_rows, {}};
-  for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
+  LossResult result{run.loss_sum(), run.head_rows, {}, {}};
+  if (input.update) result.grad_norm = run.grad_norm();
   if (examples) add_examples(context, input, result);
   return result;
 }
@@ -1212,9 +1269,7 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   run.tokens = static_cast<int64_t>(batch.tokens.size());
   run.cu_seqlens = &batch.cu_seqlens;
   run.run();
-  LossResult result{0, run.head_rows, {}};
-  for (int64_t i = 0; i < run.head_rows; ++i) result.loss_sum += run.at<float>(p.head_losses)[i];
-  return result;
+  return {run.loss_sum(), run.head_rows, {}, {}};
 }
 
 const float* Session::forward(Context& context, const std::string& name, const ForwardInput& input,

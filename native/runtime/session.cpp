@@ -143,7 +143,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     for (const WeightCopy& copy : spec->copies)
       report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
     if (!spec->trainable) continue;
-    row(Category::gradients) += spec->trained_elements * 4 + spec->private_sum_bytes();
+    row(Category::gradients) += spec->gradient_bytes() + spec->private_sum_bytes();
     const StateLayout state = lay_out_state(*spec);
     row(Category::optimizer) += state.allocated_bytes() * (spec->keeps_start() ? 2 : 1) + spec->tracked_elements * 8;
     report.paged_state_bytes += state.file_bytes();

@@ -5,11 +5,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "adapters/adapter.h"
 #include "graph/graph.h"
+#include "optim/step.h"
 #include "os/paged_file.h"
 #include "plan/plan.h"
 #include "runtime/engine.h"
@@ -88,12 +90,14 @@ struct TrainInput {
   int64_t active_rank = 0;  // ranks in use, from the first; 0: all
   bool last_rank_only = false;  // of those, only the last gets gradients
   double clipping_norm = 0;  // of the gradient of each example, where the adapter is trained privately by example
+  std::optional<OptimizerStep> update;  // made in the backward pass, where the adapter's state is for that
 };
 
 struct LossResult {
   double loss_sum = 0;
   int64_t count = 0;
   std::vector<double> norms;  // of each example's gradient before clipping, where examples are clipped
+  std::optional<double> grad_norm;  // of the whole gradient, where the adapter was updated by it
 };
 
 struct Sampling {
@@ -124,6 +128,10 @@ class Session {
   PlanReport report(const std::string& name) const;
   PlanReport total() const;
 
+  /// One forward and backward pass, whose gradients add to the adapter's, or are used up by the update of the input. With
+  /// a loss that is not finite nothing is updated. Throws Error("DIVERGED") for a gradient that is not, with parameters
+  /// updated whose gradients were whole before it, and Error("CONFIG") for an update where gradients are kept, none where
+  /// they are not, or one that clips, which needs them all.
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
   /// Sums of ||output||^2 of the first adapter at each of its slots, over all tokens of the evaluations so far by plans

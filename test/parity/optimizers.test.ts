@@ -41,7 +41,7 @@ async function stepped({ optimizer }: Case): Promise<Record<string, Float32Array
   const given = Object.fromEntries(Object.entries(rest).map(([key, value]) => [camelKey(key), value]))
   const settings = { ...optimizerOf(optimizer.type), ...given } as Optimizer
   const parameters = shapes.map(([name, [rows, cols]]) => ({ name, rows, cols, trained: true }))
-  const state = optimizerState(settings, lora())
+  const state = optimizerState({ optimizer: settings, optimizerInBackward: false }, lora())
   const adapter = addon().createAdapter({ parameters, slots: [] }, { trainable: true, state })
   for (const [i, [name, [rows, cols]]] of shapes.entries())
     adapter.write(name, 'value', Float32Array.from(spread(rows * cols, 100 + i)))

@@ -40,6 +40,13 @@ StateSpec state_of(OptimizerKind kind, bool eight_bit, int64_t resident) {
   return {kind, true, eight_bit, resident, std::filesystem::temp_directory_path().string()};
 }
 
+void fill_gradient(const Adapter& adapter, int parameter, int64_t step, float* gradient) {
+  const ParameterSpec& p = adapter.spec().parameters[parameter];
+  for (int64_t j = 0; j < p.rows * p.cols; ++j)
+    gradient[j] = static_cast<float>(draw(static_cast<uint64_t>(step * 1000 + parameter), j) - 0.5);
+}
+
+/// Updates after all gradients are there, or one by one as they come, from the last parameter.
 void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
   Pool pool(threads);
   Context context{pool, cpu::kernels(cpu::default_level())};
@@ -48,18 +55,27 @@ void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
   options.beta1 = 0.9f;
   options.beta2 = 0.99f;
   options.epsilon = 1e-8f;
-  options.max_grad_norm = 1;
   options.groups = {{1e-2f, 0.1f}};
+  const auto count = static_cast<int>(adapter.spec().parameters.size());
+  std::vector<float> gradient;
   for (int64_t step = first; step <= last; ++step) {
-    for (size_t i = 0; i < adapter.spec().parameters.size(); ++i) {
-      const ParameterSpec& p = adapter.spec().parameters[i];
-      if (!p.trained) continue;
-      float* const gradient = adapter.data(static_cast<int>(i), AdapterArray::gradient);
-      for (int64_t j = 0; j < p.rows * p.cols; ++j)
-        gradient[j] = static_cast<float>(draw(static_cast<uint64_t>(step * 1000 + static_cast<int64_t>(i)), j) - 0.5);
-    }
     options.step = step;
-    optimizer_step(context, adapter, options);
+    if (!adapter.spec().state.in_backward) {
+      for (int i = 0; i < count; ++i)
+        if (adapter.spec().trains(i)) fill_gradient(adapter, i, step, adapter.data(i, AdapterArray::gradient));
+      optimizer_step(context, adapter, options);
+      continue;
+    }
+    for (int i = count - 1; i >= 0; --i) {
+      if (!adapter.spec().trains(i)) continue;
+      adapter.state().will_need(i);
+      gradient.resize(adapter.spec().parameters[i].rows * adapter.spec().parameters[i].cols);
+      fill_gradient(adapter, i, step, gradient.data());
+      adapter.place_gradient(i, gradient.data());
+      update_parameter(context, adapter, options, i);
+      adapter.place_gradient(i, nullptr);
+    }
+    adapter.state().settle();
   }
 }
 
@@ -103,6 +119,16 @@ TEST("paged state gives the same values and the same state, byte for byte") {
     CHECK(whole.state().file() == nullptr);
     CHECK(same_values(whole, paged));
     CHECK(state_bytes(whole) == state_bytes(paged));
+    for (const int64_t resident : {int64_t{-1}, 2 * kMebi}) {
+      StateSpec state = state_of(kind, eight_bit, resident);
+      state.in_backward = true;
+      Adapter one_by_one(spec_of(state));
+      CHECK(one_by_one.span(AdapterArray::gradient) == nullptr);
+      steps(one_by_one, 1, 1, 3);
+      CHECK_EQ(one_by_one.state().file() != nullptr, resident > 0);
+      CHECK(same_values(whole, one_by_one));
+      CHECK(state_bytes(whole) == state_bytes(one_by_one));
+    }
 
     // Written back into another, it goes on as if nothing had been.
     Adapter resumed(spec_of(state_of(kind, eight_bit, 3 * kMebi)));
@@ -125,9 +151,12 @@ TEST("paged state gives the same values and the same state, byte for byte") {
 
 TEST("what is in memory of paged state stays within its budget, the page cache included") {
   if (!on_disk()) SKIP("the folder for temporary files is in memory");
-  for (const int64_t budget : {1 * kMebi, 4 * kMebi, 8 * kMebi}) {
+  for (const auto& [budget, in_backward] :
+       {std::pair{1 * kMebi, false}, {4 * kMebi, false}, {8 * kMebi, false}, {1 * kMebi, true}, {4 * kMebi, true}}) {
     const int64_t before = allocated_bytes(Category::optimizer);
-    Adapter adapter(spec_of(state_of(OptimizerKind::adamw, false, budget)));
+    StateSpec how = state_of(OptimizerKind::adamw, false, budget);
+    how.in_backward = in_backward;
+    Adapter adapter(spec_of(how));
     const StateLayout layout = lay_out_state(adapter.spec());
     OptimizerState& state = adapter.state();
     const int64_t allocated = allocated_bytes(Category::optimizer) - before;

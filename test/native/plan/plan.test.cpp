@@ -81,6 +81,19 @@ AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a 
   return spec;
 }
 
+/// Every weight as a copy that is updated in the backward pass.
+AdapterSpec whole(const Graph& graph) {
+  AdapterSpec spec;
+  spec.trainable = true;
+  spec.state.in_backward = true;
+  for (const GraphWeight& w : graph.weights) {
+    spec.copies.push_back({w.name, static_cast<int>(spec.parameters.size())});
+    spec.parameters.push_back({w.name, w.rows, w.cols, true});
+  }
+  spec.check();
+  return spec;
+}
+
 PlanOptions options(Mode mode, bool recompute = false) {
   PlanOptions o;
   o.mode = mode;
@@ -110,17 +123,18 @@ int count(const Plan& plan, Kernel kernel, Phase phase) {
 
 TEST("no two buffers that live at the same time overlap in the arena") {
   const Graph graph = blocks(5);
-  const AdapterSpec spec = lora(graph);
-  for (const PlanOptions& how : ways_to_train()) {
-    const Plan plan = make_plan(graph, {&spec}, how);
-    for (size_t i = 0; i < plan.buffers.size(); ++i) {
-      const Buffer& a = plan.buffers[i];
-      if (a.first < 0) continue;
-      CHECK_LE(a.offset + a.bytes, plan.arena_bytes);
-      for (size_t j = i + 1; j < plan.buffers.size(); ++j) {
-        const Buffer& b = plan.buffers[j];
-        if (b.first < 0 || b.last < a.first || a.last < b.first) continue;
-        CHECK(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset);
+  for (const AdapterSpec& spec : {lora(graph), whole(graph)}) {
+    for (const PlanOptions& how : ways_to_train()) {
+      const Plan plan = make_plan(graph, {&spec}, how);
+      for (size_t i = 0; i < plan.buffers.size(); ++i) {
+        const Buffer& a = plan.buffers[i];
+        if (a.first < 0) continue;
+        CHECK_LE(a.offset + a.bytes, plan.arena_bytes);
+        for (size_t j = i + 1; j < plan.buffers.size(); ++j) {
+          const Buffer& b = plan.buffers[j];
+          if (b.first < 0 || b.last < a.first || a.last < b.first) continue;
+          CHECK(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset);
+        }
       }
     }
   }
@@ -128,19 +142,62 @@ TEST("no two buffers that live at the same time overlap in the arena") {
 
 TEST("a buffer is written before it is read") {
   const Graph graph = blocks(4);
-  const AdapterSpec spec = lora(graph);
+  for (const AdapterSpec& spec : {lora(graph), whole(graph)}) {
+    for (const PlanOptions& how : ways_to_train()) {
+      const Plan plan = make_plan(graph, {&spec}, how);
+      std::vector<bool> written(plan.buffers.size(), false);
+      written[plan.tokens] = true;
+      for (const Step& step : plan.steps) {
+        // A gradient begins with the step that clears it.
+        for (const int id : step.gradients) CHECK(written[id]);
+        std::vector<bool> now = written;
+        step.each_written([&](int id) { now[id] = true; });
+        if (step.workspace >= 0) now[step.workspace] = true;
+        if (step.kernel == Kernel::head_loss) now[step.x2] = true;
+        step.each_buffer([&](int id) { CHECK(now[id]); });
+        written = now;
+      }
+    }
+  }
+}
+
+TEST("in the backward pass every weight is updated once, after all that uses it") {
+  const Graph graph = blocks(5);
+  const AdapterSpec spec = whole(graph);
   for (const PlanOptions& how : ways_to_train()) {
     const Plan plan = make_plan(graph, {&spec}, how);
-    std::vector<bool> written(plan.buffers.size(), false);
-    written[plan.tokens] = true;
+    std::vector<bool> updated(graph.weights.size(), false);
     for (const Step& step : plan.steps) {
-      std::vector<bool> now = written;
-      step.each_written([&](int id) { now[id] = true; });
-      if (step.workspace >= 0) now[step.workspace] = true;
-      if (step.kernel == Kernel::head_loss) now[step.x2] = true;
-      step.each_buffer([&](int id) { CHECK(now[id]); });
-      written = now;
+      if (step.kernel == Kernel::update) {
+        CHECK(!updated[step.parameter]);
+        updated[step.parameter] = true;
+        continue;
+      }
+      // What is brought to the file or back is a node's output, not its weight.
+      if (step.kernel == Kernel::zero || step.kernel == Kernel::offload || step.kernel == Kernel::reload) continue;
+      std::vector<int> nodes{step.node};
+      for (const GradientTerm& term : step.terms) nodes.push_back(term.node);
+      for (const int node : nodes)
+        if (const int weight = graph.nodes[node].weight; weight >= 0) CHECK(!updated[weight]);
     }
+    CHECK(std::all_of(updated.begin(), updated.end(), [](bool done) { return done; }));
+    // Embedding and head are one: its gradient begins with the loss and is whole with the last step.
+    const Step& last = plan.steps.back();
+    CHECK(last.kernel == Kernel::update && last.parameter == 0);
+    const int first = plan.buffers[last.dy].first;
+    CHECK(plan.steps[first].kernel == Kernel::zero && plan.steps[first + 1].kernel == Kernel::head_loss);
+    // Beside it wait those of a block's gate and up at most, and of what comes next.
+    const int64_t of_block = (2 * kHidden * kWidth + kHidden) * 4;
+    int64_t most = 0;
+    for (size_t i = 0; i < plan.steps.size(); ++i) {
+      int64_t live = 0;
+      for (const Buffer& b : plan.buffers)
+        if (b.category == Category::gradients && b.first <= static_cast<int>(i) && static_cast<int>(i) <= b.last)
+          live += b.bytes;
+      most = std::max(most, live);
+    }
+    CHECK_LE(most, kVocab * kHidden * 4 + of_block);
+    CHECK_LE(plan.peak_rows()[static_cast<int>(Category::gradients)], most);
   }
 }
 
