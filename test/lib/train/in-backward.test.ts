@@ -1,8 +1,11 @@
 /** Updates in the backward pass against those after it: the same numbers from less memory. */
 import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
+import { planModel } from '../../../lib/plan.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { deltaLora } from '../../../lib/strategies/delta-lora.js'
 import { dora } from '../../../lib/strategies/dora.js'
@@ -20,7 +23,6 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { vera } from '../../../lib/strategies/vera.js'
 import { loadConfig } from '../../../lib/train/config.js'
 import { type Optimizer, optimizerOf, sgd } from '../../../lib/train/optimizers.js'
-import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
@@ -44,13 +46,13 @@ interface Case {
   precision?: 'fp32' | 'bf16'
 }
 
-const options: Partial<TrainOptions> = {
+const options = {
   maxSteps: 3,
   maxSeqLength: 64,
   perDeviceTrainBatchSize: 2,
   learningRate: 3e-3,
   weightDecay: 0.01,
-  lrSchedulerType: 'constant',
+  lrSchedulerType: 'constant' as const,
   warmupRatio: 0,
   maxGradNorm: 0,
   seed: 7,
@@ -66,7 +68,7 @@ async function train(
   const before = total()
   const model = await loadModel(folders[base], { precision, quantization })
   loaded.push(model)
-  const ready = await model.probe(strategy, data, { ...options, ...control })
+  const ready = await model.probe(strategy, data, options)
   const adapter = await model.attach(ready, { seed: 1 })
   const run = adapter.train(data, { ...options, optimizer, ...control })
   const [steps, held]: [{ loss: number; gradNorm: number }[], number[]] = [[], []]
@@ -83,7 +85,7 @@ async function train(
     }),
   )
   await model.dispose()
-  return { steps, tensors, memory: run.memory, held: held[0] }
+  return { steps, tensors, memory: run.memory, held: held[0], tensorCount: Object.keys(tensors).length }
 }
 
 const VARIANTS = [true, false].flatMap((gradientCheckpointing) =>
@@ -145,6 +147,12 @@ describe('the same steps, tensors and states, with less memory', () => {
     expect(all).toBe(4 * usual.memory.trainableParameters)
     expect(within.memory.peakBytes).toBeLessThan(usual.memory.peakBytes - all / 4)
     expect(within.memory.bytes('gradients')).toBeLessThan(all)
+    const { base = 'smollm2', strategy, precision = 'fp32' } = one
+    const { perDeviceTrainBatchSize, maxSeqLength } = options
+    const shape = { perDeviceTrainBatchSize, maxSeqLength, optimizerInBackward: true }
+    const planned = await planModel(folders[base], { strategy, precision, quantization: 'none', ...shape })
+    expect(planned.rows).toEqual(within.memory.rows)
+    expect(planned.timeline.filter(({ kernel }) => kernel === 'update')).toHaveLength(within.tensorCount)
   })
 
   test.each(named(OTHERS))('%s', async (_, one) => {
@@ -176,4 +184,130 @@ describe('the same steps, tensors and states, with less memory', () => {
     const { within } = await compare(one)
     expect(within.memory.pagedStateBytes).toBeGreaterThan(0)
   })
+})
+
+test('an interrupted run goes on either way, to the same bytes', async () => {
+  const strategy = lora({ r: 4, loraDropout: 0.1 })
+  const [whole, cut] = [scratchFolder(), scratchFolder()]
+  await train({ strategy }, { outputDir: whole, saveSteps: 1 })
+  await train({ strategy }, { outputDir: cut, saveSteps: 1, optimizerInBackward: true })
+  const bytes = (folder: string) => readFileSync(join(folder, 'adapter_model.safetensors'))
+  expect(bytes(cut).equals(bytes(whole))).toBe(true)
+  for (const [from, optimizerInBackward] of [
+    [whole, true],
+    [cut, false],
+    [cut, true],
+  ] as const) {
+    const outputDir = scratchFolder()
+    await train({ strategy }, { outputDir, optimizerInBackward, resume: join(from, 'checkpoint-1') })
+    expect(bytes(outputDir).equals(bytes(whole))).toBe(true)
+  }
+})
+
+test('an adapter may train in either way, one after the other', async () => {
+  const model = await loadModel(folders.smollm2, { precision: 'fp32' })
+  loaded.push(model)
+  const adapter = await model.attach(lora({ r: 4 }), { seed: 1 })
+  const gradients = () => addon().allocated().gradients
+  const held = gradients()
+  expect(held).toBe(4 * adapter.trainableParameters)
+  const run = async (optimizerInBackward: boolean) => {
+    for await (const _ of adapter.train(data, { ...options, optimizerInBackward }));
+    return gradients()
+  }
+  expect([await run(true), await run(false), await run(true)]).toEqual([0, held, 0])
+})
+
+describe('a step that diverges', () => {
+  const wild = { lrSchedulerType: 'constant' as const, optimizerInBackward: true }
+  const diverging = async (learningRate: number) => {
+    const outputDir = scratchFolder()
+    const model = await loadModel(folders.smollm2, { precision: 'fp32' })
+    loaded.push(model)
+    const adapter = await model.attach(lora({ r: 4, loraAlpha: 8 }), { seed: 1 })
+    const run = adapter.train(data, { ...options, ...wild, learningRate, outputDir })
+    const steps: number[] = []
+    const error = await (async () => {
+      for await (const { index } of run) steps.push(index)
+    })().catch((reason: unknown) => reason)
+    return { error, steps, left: readdirSync(outputDir) }
+  }
+
+  test('in its loss changes nothing, and is kept', async () => {
+    const { error, steps, left } = await diverging(1e30)
+    const last = steps.length
+    expect(error).toMatchObject({
+      code: 'DIVERGED',
+      message: expect.stringMatching(/the loss is .* at step \d\. The adapter is as after step \d\./),
+      details: { step: last + 1, lastGoodStep: last },
+    })
+    expect(left).toContain(`checkpoint-${last}`)
+  })
+
+  test('in its gradient alone is not kept, for some of it is applied', async () => {
+    const { isa, threads } = addon().cpu()
+    addon().configure({ isa: 'reference', threads })
+    try {
+      const { error, left } = await diverging(1e4)
+      expect(error).toMatchObject({
+        code: 'DIVERGED',
+        message: expect.stringMatching(
+          /the gradient is not finite at step 2\. Some tensors were updated before it came up \(optimizer_in_backward\)/,
+        ),
+        details: { step: 2, lastGoodStep: null },
+      })
+      expect(left).toEqual(['metrics.jsonl'])
+    } finally {
+      addon().configure({ isa, threads })
+    }
+  })
+})
+
+describe('what needs all gradients at once is refused', () => {
+  const clients = { partition: 'iid', count: 4 } as const
+  test.each([
+    [
+      { maxGradNorm: 0, gradientAccumulationSteps: 4 },
+      'optimizerInBackward is true and gradientAccumulationSteps is 4: what adds up over micro-batches is kept from one to the next. Set gradientAccumulationSteps to 1, or set optimizerInBackward to false.',
+    ],
+    [
+      { maxGradNorm: 1 },
+      'optimizerInBackward is true and maxGradNorm is 1: a gradient is clipped by its norm, which is known only once all of it is there. Set maxGradNorm to 0, or set optimizerInBackward to false.',
+    ],
+  ])('%o', async (control, message) => {
+    const strategy = lora({ r: 4 })
+    await expect(train({ strategy }, { optimizerInBackward: true, ...control })).rejects.toThrow(message)
+  })
+
+  test('private training', async () => {
+    const strategy = dpDylora({ clients, noiseMultiplier: 1, rounds: 2, adapter: lora({ r: 4 }) })
+    await expect(train({ strategy }, { optimizerInBackward: true })).rejects.toThrow(
+      'optimizerInBackward is true and strategy is dp-dylora: private training clips and adds up whole gradients.',
+    )
+    const plan = planModel(folders.smollm2, { strategy, optimizerInBackward: true })
+    await expect(plan).rejects.toThrow('private training clips and adds up whole gradients')
+  })
+
+  test('in the words of a config', async () => {
+    const config = scratchFile(
+      'run.yaml',
+      'model: m\ndataset: d.jsonl\nstrategy: {name: lora}\noptimizer_in_backward: true\n',
+    )
+    await expect(loadConfig(config)).rejects.toThrow(
+      `${config}: optimizer_in_backward is true and max_grad_norm is 1: a gradient is clipped by its norm, which is known only once all of it is there. Set max_grad_norm to 0, or set optimizer_in_backward to false.`,
+    )
+    expect((await loadConfig(config, ['max_grad_norm=0'])).optimizerInBackward).toBe(true)
+  })
+})
+
+test('native steps are told from each other', async () => {
+  const model = await loadModel(folders.smollm2, { precision: 'fp32' })
+  loaded.push(model)
+  const adapter = await model.attach(lora({ r: 4 }), { seed: 1 })
+  for await (const _ of adapter.train(data, { ...options, maxSteps: 1, optimizerInBackward: true }));
+  const step = { kind: 'adamw', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, maxGradNorm: 0, step: 1 } as const
+  const groups = adapter.state.description.groups.map(() => ({ learningRate: 1, weightDecay: 0 }))
+  await expect(adapter.state.native.optimizerStep({ ...step, groups }).promise).rejects.toThrow(
+    'the adapter is updated in the backward pass, and has no gradients after it',
+  )
 })
