@@ -1,7 +1,7 @@
 /**
  * Settings with which a run fits into so much memory. Each optimiser step sees the same sequences whatever is chosen: what
- * a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, the optimiser's state and
- * a frozen base may lie on the disk, and state may take 8 bits.
+ * a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be used up
+ * in the backward pass, the optimiser's state and a frozen base may lie on the disk, and state may take 8 bits.
  */
 import type { MemoryReport } from './memory.js'
 import { once } from './once.js'
@@ -14,6 +14,8 @@ export interface FitChoice {
   perDeviceTrainBatchSize: number
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
+  /** Where other than asked for. */
+  optimizerInBackward?: true
   /** Where other than asked for. */
   optimizer?: Optimizer
   /** Where other than asked for. */
@@ -39,7 +41,12 @@ export interface Fit extends Pick<Planner, 'quantization'> {
   least?: FitChoice
 }
 
-type FitOptions = PlanModelOptions & { gradientAccumulationSteps: number; perDeviceTrainBatchSize: number }
+type FitOptions = PlanModelOptions & {
+  gradientAccumulationSteps: number
+  perDeviceTrainBatchSize: number
+  /** As of a run. Default 1. */
+  maxGradNorm?: number
+}
 
 /** What may be otherwise than asked for. */
 type Change = 'pagedState' | 'pagedBase' | 'eightBitState'
@@ -65,7 +72,7 @@ const MEBIBYTE = 1 << 20
  */
 export async function fitRun(
   name: string,
-  { gradientAccumulationSteps, perDeviceTrainBatchSize, ...options }: FitOptions,
+  { gradientAccumulationSteps, perDeviceTrainBatchSize, maxGradNorm = 1, ...options }: FitOptions,
   budget: number,
 ): Promise<Fit> {
   const planner = await openPlanner(name, options)
@@ -74,10 +81,17 @@ export async function fitRun(
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   // Gradients that are used up in the backward pass do not add up over micro-batches.
   const batches = options.optimizerInBackward ? [sequences] : divisors(sequences)
+  const { strategy } = options
+  const kept = !options.optimizerInBackward && maxGradNorm === 0 && !rulesOf(strategy).privacy?.(strategy)
   const shapes = batches.flatMap((batch) =>
-    (options.activationOffloading ? [true] : [false, true]).map((recompute) => {
-      const shape = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
-      return { ...shape, gradientAccumulationSteps: sequences / batch, memory: planner.plan(shape) }
+    (options.activationOffloading ? [true] : [false, true]).map((recompute): Shape => {
+      const batched = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
+      const shape = { ...batched, gradientAccumulationSteps: sequences / batch }
+      const memory = planner.plan(batched)
+      if (!kept || batch !== sequences || memory.peakBytes <= budget) return { ...shape, memory }
+      // The same numbers in the same time, so it goes before all other ways.
+      const used = { ...batched, optimizerInBackward: true } as const
+      return { ...shape, ...used, memory: planner.plan(used) }
     }),
   )
   const found = shapes.flatMap((shape) => {
@@ -108,7 +122,11 @@ export async function fitRun(
 
 type Shape = Pick<
   FitChoice,
-  'perDeviceTrainBatchSize' | 'gradientAccumulationSteps' | 'gradientCheckpointing' | 'memory'
+  | 'perDeviceTrainBatchSize'
+  | 'gradientAccumulationSteps'
+  | 'gradientCheckpointing'
+  | 'optimizerInBackward'
+  | 'memory'
 >
 
 type Changes = Pick<FitChoice, 'optimizer' | 'pagedWeights'>
@@ -165,9 +183,8 @@ function choiceOf(
   changes: Changes,
   evaluates = false,
 ): FitChoice {
-  const { perDeviceTrainBatchSize, gradientCheckpointing } = shape
-  const plan = (more: PlanShape) =>
-    planner.plan({ perDeviceTrainBatchSize, gradientCheckpointing, ...changes, ...more })
+  const { gradientAccumulationSteps: _, ...planned } = shape
+  const plan = (more: PlanShape) => planner.plan({ ...planned, ...changes, ...more })
   const memory = Object.keys(changes).length > 0 ? plan({}) : asked
   // The steps of training alone: an evaluation's would not say what training costs.
   const training = evaluates ? plan({ evaluates: false }) : memory

@@ -91,7 +91,12 @@ export async function planModel(name: string, options: PlanModelOptions): Promis
 /** How many sequences a run computes at once, and what it keeps of them. */
 export type PlanShape = Pick<
   PlanModelOptions,
-  'perDeviceTrainBatchSize' | 'gradientCheckpointing' | 'evaluates' | 'optimizer' | 'pagedWeights'
+  | 'perDeviceTrainBatchSize'
+  | 'gradientCheckpointing'
+  | 'evaluates'
+  | 'optimizer'
+  | 'optimizerInBackward'
+  | 'pagedWeights'
 >
 
 /** A model that was read as far as plans need it. */

@@ -158,8 +158,8 @@ async function planned(config: RunConfig, budget: number | undefined, output: Ou
       const { quantization, plan } = await openPlanner(config.model, options)
       return { memory: plan(), quantization }
     }
-    const { gradientAccumulationSteps } = config
-    const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps }, budget)
+    const { gradientAccumulationSteps, maxGradNorm } = config
+    const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, budget)
     const { least } = fit
     if (least) throw nothingFits(config.maxSeqLength, least, fit.quantization, budget)
     const [best] = fit.choices as [FitChoice]
@@ -293,9 +293,10 @@ function timelineData({ timeline, residentBytes }: MemoryReport) {
 
 /** The keys of a config that a choice stands for. */
 function keysOf(choice: FitChoice): Partial<RunConfig> {
-  const { optimizer, pagedWeights } = choice
+  const { optimizer, optimizerInBackward, pagedWeights } = choice
   return {
     ...shapeOfChoice(choice),
+    ...(optimizerInBackward && { optimizerInBackward }),
     // Settings that are the usual ones may be absent from a config.
     ...(optimizer && { optimizer: shortOptimizer(optimizer) as RunConfig['optimizer'] }),
     ...(pagedWeights && { pagedWeights }),
@@ -303,12 +304,14 @@ function keysOf(choice: FitChoice): Partial<RunConfig> {
 }
 
 /** What a choice has otherwise than asked for, and what the disk has to do with it. */
-function costOf({ optimizer, pagedWeights, memory, stateBytesMoved, baseBytesRead }: FitChoice): string {
+function costOf(choice: FitChoice): string {
+  const { optimizer, optimizerInBackward, pagedWeights, memory, stateBytesMoved, baseBytesRead } = choice
   const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
   const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds otherwise)' : ''
   const moved = stateBytesMoved > 0 ? `, ${formatBytes(stateBytesMoved)} moved a step` : ''
   const read = `, ${formatBytes(baseBytesRead)} read a micro-batch`
   return [
+    ...(optimizerInBackward ? ['updates in the backward pass'] : []),
     ...(optimizer ? [`${optimizer.type}${resident}${rounds}${moved}`] : []),
     ...(pagedWeights ? [`base in ${formatBytes(memory.bytes('paged_weights'))}${read}`] : []),
   ].join('; ')

@@ -59,6 +59,7 @@ const plan = z.object({
           per_device_train_batch_size: count,
           gradient_accumulation_steps: count,
           gradient_checkpointing: z.boolean(),
+          optimizer_in_backward: z.literal(true).optional().describe('Where other than asked for'),
           optimizer: z
             .union([z.string(), z.looseObject({ type: z.string() })])
             .optional()

@@ -99,6 +99,27 @@ test('state is paged before the base, the base before state has 8 bits, and none
   expect(none.least?.memory.peakBytes).toBeLessThanOrEqual(both)
 })
 
+test('gradients are used up in the backward pass before anything is paged, where they may be', async () => {
+  const given = { ...run('full', {}), maxGradNorm: 0 }
+  const budget = await peakOf(run('full', {}), { optimizerInBackward: true })
+  const inBackward = async (changes: object) => {
+    const { choices } = await fitRun(model, { ...given, ...changes }, budget)
+    return choices.map((choice) => [heldIn(choice), choice.optimizerInBackward ?? false])
+  }
+  expect((await inBackward({}))[0]).toEqual(['as asked', true])
+  expect(await inBackward({ maxGradNorm: 1 })).not.toContainEqual(['as asked', false])
+  // What adds up over micro-batches stays.
+  const { choices } = await fitRun(model, { ...given, gradientAccumulationSteps: 2 }, budget)
+  for (const choice of choices)
+    expect(choice.optimizerInBackward ?? false).toBe(choice.perDeviceTrainBatchSize === 2)
+  const asked = await fitRun(
+    model,
+    { ...given, optimizerInBackward: true, gradientAccumulationSteps: 2 },
+    2 ** 40,
+  )
+  expect(asked.choices.map((choice) => choice.gradientAccumulationSteps)).toEqual([1, 1])
+})
+
 test('what is paged takes what the budget leaves', async () => {
   const given = run()
   const budget = await peakOf(given, { optimizer: pagedAdamW({ resident: '9MiB' }) })
