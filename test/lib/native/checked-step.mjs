@@ -31,7 +31,14 @@ const adapter = native.createAdapter(spec, { trainable: true })
 for (const { name } of spec.parameters) adapter.fill(name, { kind: 'normal', std: 0.1, seed: 1 })
 const tokens = Int32Array.from({ length: 100 }, (_, i) => (i * 37) % 200)
 const labels = tokens.map((id, i) => (i % 3 ? id : -100))
-for (const precision of ['f32', 'bf16']) {
+const groups = [{ learningRate: 1e-3, weightDecay: 0 }]
+const update = { kind: 'adamw', beta1: 0.9, beta2: 0.99, epsilon: 1e-8, groups, maxGradNorm: 0, step: 1 }
+for (const [precision, inBackward] of [
+  ['f32', false],
+  ['bf16', false],
+  ['f32', true],
+]) {
+  adapter.restart({ kind: 'adamw', inBackward })
   const plan = { mode: 'train', tokens: 128, sequences: 2, headRows: 128, precision, recompute: true }
   const session = native.createSession(model, [adapter], { train: plan })
   const input = {
@@ -42,6 +49,7 @@ for (const precision of ['f32', 'bf16']) {
     seed: 0,
     step: 1,
     microStep: 0,
+    ...(inBackward ? { update } : {}),
   }
   const { lossSum, count } = await session.trainStep('train', input).promise
   console.log('loss', lossSum / count)
