@@ -41,8 +41,6 @@ export interface BaseModel {
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
   precision: Precision
-  /** Bytes of the weights that may be in memory, 0 where that is chosen; undefined where all are. */
-  paged: number | undefined
   lifetime: Lifetime
   /** Read when first asked for. */
   tokenizerSource(): Promise<TokenizerSource>
@@ -90,7 +88,7 @@ export function openActive(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   plans: Record<string, PlanOptions>,
-): NativeSession {
+): Promise<NativeSession> {
   const natives = adapters.map(({ state }) => state.native)
   const weights = adapters.map(({ weight }) => weight)
   const ranks = adapters.map(({ rank }) => rank ?? 0)
@@ -193,11 +191,11 @@ export async function withSession<T>(
   work: (session: NativeSession) => Promise<T>,
 ): Promise<T> {
   return base.lifetime.use(async () => {
-    const session = openActive(base, adapters, plans)
+    const session = await openActive(base, adapters, plans)
     try {
       return await work(session)
     } finally {
-      closeSession(session, plans)
+      await closeSession(session, plans)
     }
   })
 }

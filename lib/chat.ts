@@ -225,7 +225,7 @@ export class Chat {
         const alike = other?.weight === weight && other.rank === rank
         return other?.state === state && alike && other.version === version
       })
-    if (!same) this.#close()
+    if (!same) await this.#close()
     this.#filledBy = filledBy
     this.#decoder ??= await Decoder.open(this.#base, filledBy, this.contextTokens)
     return this.#decoder
@@ -236,8 +236,9 @@ export class Chat {
     if (!this.#answering) this.#close()
   }
 
-  #close(): void {
-    this.#decoder?.close()
+  async #close(): Promise<void> {
+    const decoder = this.#decoder
     this.#decoder = undefined
+    await decoder?.close()
   }
 }

@@ -149,6 +149,6 @@ async function makeFile(
     await fill(file)
     await translatedAsync(() => file.finish().promise)
   } finally {
-    file.dispose()
+    await file.dispose()
   }
 }

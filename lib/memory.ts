@@ -21,8 +21,6 @@ export class MemoryReport {
   readonly arenaBytes: number
   /** Where in the model the peak is, e.g. `backward model.layers.29.mlp`. */
   readonly peakAt: string
-  /** The steps of the largest of its plans, as it runs, with the bytes of the arena that are live at each. */
-  readonly timeline: readonly PlanMoment[]
   readonly trainableParameters: number
   /** Of base and adapter together. */
   readonly totalParameters: number
@@ -32,19 +30,27 @@ export class MemoryReport {
   readonly offloadedBytes: number
   /** Of paged optimiser state: bytes on the disk, which each optimiser step reads and writes. */
   readonly pagedStateBytes: number
+  readonly #report: PlanReport
+  #timeline: readonly PlanMoment[] | undefined
 
   /** @internal */
   constructor(report: PlanReport) {
+    this.#report = report
     this.peakBytes = report.peakBytes
     this.rows = report.rows
     this.arenaBytes = report.arenaBytes
     this.peakAt = report.peakAt
-    this.timeline = report.timeline
     this.trainableParameters = report.trainableParameters
     this.totalParameters = report.totalParameters
     this.pagedReadBytes = report.pagedReadBytes
     this.offloadedBytes = report.offloadedBytes
     this.pagedStateBytes = report.pagedStateBytes
+  }
+
+  /** The steps of the largest of its plans, as it runs, with the bytes of the arena that are live at each. */
+  get timeline(): readonly PlanMoment[] {
+    this.#timeline ??= this.#report.timeline
+    return this.#timeline
   }
 
   /** Bytes that are held throughout: all but the arena. */

@@ -165,7 +165,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
       },
     )
   } catch (error) {
-    native.dispose()
+    await native.dispose()
     throw error
   }
   const source = once(() => readTokenizerSource(files))
@@ -182,7 +182,6 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     formats,
     quantization,
     precision,
-    paged,
     lifetime,
     tokenizerSource: source,
     tokenizer,
@@ -318,13 +317,11 @@ export class Model {
   /** Bytes held now for weights and adapters, by category. */
   get memory(): MemoryReport {
     this.#base.lifetime.check()
-    const { graph, formats, paged } = this.#base
     const adapters = this.adapters.map(({ state }) => ({
-      spec: state.description.spec,
-      trainable: state.trainable,
+      adapter: state.native,
       state: state.optimizer ?? NO_STATE,
     }))
-    return new MemoryReport(translated(() => addon().plan(graph, formats, adapters, {}, undefined, paged)))
+    return new MemoryReport(translated(() => this.#base.native.plan(adapters, {})))
   }
 
   /**
@@ -354,7 +351,7 @@ export class Model {
       try {
         await initialise(state.native, description, this.#base, seed)
       } catch (error) {
-        state.native.dispose()
+        await state.native.dispose()
         throw error
       }
       return this.#add(name ?? strategy.name, state)
@@ -418,7 +415,7 @@ export class Model {
         await initialise(state.native, { factors: unsaved, starts: [] }, this.#base, 0)
         for await (const { name, values } of folder.parameters()) state.native.write(name, 'value', values)
       } catch (error) {
-        state.native.dispose()
+        await state.native.dispose()
         throw error
       }
       return this.#add(options.name ?? basename(hub?.repo ?? resolve(path)), state)

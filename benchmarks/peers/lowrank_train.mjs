@@ -92,7 +92,7 @@ if (options.adapter) {
 }
 
 const perStep = batch * length
-const session = native.createSession(model, [adapter], {
+const session = await native.createSession(model, [adapter], {
   train: {
     mode: 'train',
     tokens: perStep,
@@ -101,7 +101,7 @@ const session = native.createSession(model, [adapter], {
     precision,
     recompute: options['gradient-checkpointing'],
   },
-})
+}).promise
 const planned = session.total().peakBytes
 function readIds(path) {
   const bytes = readFileSync(path)
@@ -176,6 +176,6 @@ console.log(
     losses,
   }),
 )
-session.dispose()
-adapter.dispose()
-model.dispose()
+await session.dispose()
+await adapter.dispose()
+await model.dispose()

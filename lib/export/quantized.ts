@@ -86,7 +86,7 @@ export async function writeQuantized(
     const quantization = quantizationConfig(base, plain)
     return { files: await writeModelFolder(path, base.files, inputs, { ...options, quantization }), survival }
   } finally {
-    merged.dispose()
+    await merged.dispose()
   }
 }
 

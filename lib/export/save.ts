@@ -241,13 +241,13 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
   try {
     for await (const { name, values } of parameters()) native.write(name, 'value', values)
   } catch (error) {
-    native.dispose()
+    await native.dispose()
     throw error
   }
   const about = { trainable: false, optimizer: null, trainedOn: null, privacy: [], version: 0 }
   const state = { description, native, ...about, turns: new Turns() }
   return {
     subject: { base, adapters: [{ state, weight: 1, rank: null }] },
-    close: async () => native.dispose(),
+    close: () => native.dispose(),
   }
 }

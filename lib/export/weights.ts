@@ -101,7 +101,7 @@ export class WeightReader {
         yield await translatedAsync(() => native.readWeight(tensor.weight, given).promise)
       }
     } finally {
-      close()
+      await close()
     }
   }
 
@@ -116,7 +116,7 @@ export class WeightReader {
       const given = { from: native, held: this.#base.native, adapters: this.#activeAdapters(), target }
       return await translatedAsync(() => merged.mergeWeight(tensor.weight, given).promise)
     } finally {
-      close()
+      await close()
     }
   }
 
@@ -128,8 +128,8 @@ export class WeightReader {
     }))
   }
 
-  async #open({ weight, kind }: OutTensor): Promise<{ native: NativeModel; close: () => void }> {
-    if (this.#from === 'trained') return { native: this.#base.native, close: () => undefined }
+  async #open({ weight, kind }: OutTensor): Promise<{ native: NativeModel; close: () => Promise<void> }> {
+    if (this.#from === 'trained') return { native: this.#base.native, close: async () => undefined }
     // A model of its own for each tensor, so that no two are in memory.
     const source = this.#base.files.tensors.get(weight) as TensorSource
     const format = kind === 'vector' ? 'f32' : exactFormat(source.dtype)
@@ -137,7 +137,7 @@ export class WeightReader {
     try {
       await translatedAsync(() => native.loadWeight(weight, source, format).promise)
     } catch (error) {
-      native.dispose()
+      await native.dispose()
       throw error
     }
     return { native, close: () => native.dispose() }

@@ -4,13 +4,15 @@
  * caller, who reads the document member by member.
  */
 
-const WHITE_SPACE = /[ \t\n\r]*/y
 const INTEGER = /(?:0|[1-9][0-9]*)(?![0-9.eE])/y
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y
 const LITERAL = /true|false|null/y
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids raw control characters in strings.
 const NEEDS_CARE = /[\\\u0000-\u001f]/
 const LONE_SURROGATE = /\p{Surrogate}/u
+
+/** Whether a character is a blank, a tab or the end of a line; there is rarely any in headers. */
+const isWhiteSpace = (code: number) => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
 
 /** What is wrong with the text, and at which character. */
 export class JsonSyntaxError extends Error {}
@@ -131,7 +133,6 @@ export class JsonScanner {
   }
 
   private skipWhiteSpace(): void {
-    WHITE_SPACE.lastIndex = this.position
-    this.position += WHITE_SPACE.exec(this.text)?.[0].length ?? 0
+    while (isWhiteSpace(this.text.charCodeAt(this.position))) this.position += 1
   }
 }

@@ -232,7 +232,7 @@ export interface PlanReport {
   arenaBytes: number
   /** Path and phase of the step with the highest live bytes, e.g. `backward model.layers.29.mlp`. */
   peakAt: string
-  /** The steps of the plan with the largest arena, in order. */
+  /** The steps of the plan with the largest arena, in order; made at every look. */
   timeline: PlanMoment[]
   trainableParameters: number
   totalParameters: number
@@ -458,6 +458,10 @@ export interface PackedWeight {
   absmaxOffset?: number
 }
 
+/**
+ * Handles are of no use from the moment `dispose` is called. What they hold goes when jobs in flight have ended, on the
+ * engine's thread, since giving memory back takes a while; the promise resolves then.
+ */
 export interface NativeModel {
   /** Reads one weight from its file into `format`, in chunks and once; never holds a full-precision copy beside it. */
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
@@ -490,7 +494,15 @@ export interface NativeModel {
   packed(name: string): Job<PackedWeight>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
-  dispose(): void
+  /**
+   * What a session over the loaded model would hold, with adapters whose optimiser keeps `state`, by default AdamW's.
+   * Throws CONFIG while weights are missing, and what `createSession` rejects with for plans that cannot be.
+   */
+  plan(
+    adapters: { adapter: NativeAdapter; state?: OptimizerState }[],
+    plans: Record<string, PlanOptions>,
+  ): PlanReport
+  dispose(): Promise<void>
 }
 
 /** A weight file in the making: a model's weights as they are held in memory. Rejects with WRITE when the disk refuses. */
@@ -501,7 +513,7 @@ export interface NativeWeightFile {
   copy(name: string): Job<void>
   /** Ends the file, which counts for nothing before, and brings it to the disk. */
   finish(): Job<void>
-  dispose(): void
+  dispose(): Promise<void>
 }
 
 /** `sensitivity` and `uncertainty` are of triplets, and zero before the first step. */
@@ -549,7 +561,7 @@ export interface NativeAdapter {
   release(options: Release): Job<void>
   /** Regularises, clips, updates the trained parameters, follows importances and zeroes the gradients. */
   optimizerStep(options: OptimizerStep): Job<{ gradNorm: number }>
-  dispose(): void
+  dispose(): Promise<void>
 }
 
 /** Plans over one model and a list of adapters, sharing one arena of the largest plan's size. */
@@ -566,7 +578,7 @@ export interface NativeSession {
    */
   outputNorms(): Job<Float64Array>
   forward(plan: string, input: ForwardInput): Job<ForwardResult>
-  dispose(): void
+  dispose(): Promise<void>
 }
 
 export interface CpuInfo {
@@ -637,6 +649,7 @@ export interface NativeAddon {
   /** `trainable` adapters also hold gradients, and from their first step on optimiser state: by default AdamW's. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter
   /**
+   * Plans, allocates, and makes the tables that steps look up. Throws CONFIG while weights of the model are missing.
    * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`: how
    * many ranks of each are in use outside training, 0 being all; default all.
    */
@@ -646,7 +659,7 @@ export interface NativeAddon {
     plans: Record<string, PlanOptions>,
     weights?: readonly number[],
     ranks?: readonly number[],
-  ): NativeSession
+  ): Job<NativeSession>
   /**
    * Creates a file for the weights of a model, and takes its room on the disk. `key` says what they are made of: who reads
    * the file has to name the same. `putAway`: keep no more than a weight of it in the page cache. Throws WRITE.

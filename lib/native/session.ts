@@ -21,23 +21,26 @@ function print(session: NativeSession, plan: string, topic: Topic): void {
   process.stderr.write(`--- ${topic} of plan '${plan}'\n${addon().dump(session, plan, topic)}`)
 }
 
-export function openSession(
+export async function openSession(
   model: NativeModel,
   adapters: NativeAdapter[],
   plans: Record<string, PlanOptions>,
   weights?: readonly number[],
   ranks?: readonly number[],
-): NativeSession {
+): Promise<NativeSession> {
   const asked = topics()
-  const session = addon().createSession(model, adapters, plans, weights, ranks)
+  const session = await addon().createSession(model, adapters, plans, weights, ranks).promise
   for (const plan of Object.keys(plans))
     for (const topic of asked) if (topic !== 'times') print(session, plan, topic)
   return session
 }
 
 /** Prints the times of a session where they are asked for, and frees it. */
-export function closeSession(session: NativeSession, plans: Record<string, PlanOptions>): void {
+export async function closeSession(
+  session: NativeSession,
+  plans: Record<string, PlanOptions>,
+): Promise<void> {
   const [plan] = Object.keys(plans)
   if (plan !== undefined && topics().includes('times')) print(session, plan, 'times')
-  session.dispose()
+  await session.dispose()
 }

@@ -2,7 +2,7 @@
 import { breather } from '../breather.js'
 import { ConfigError, InternalError } from '../errors.js'
 import type { TensorSource } from '../files/tensor-source.js'
-import type { Graph, GraphNode, GraphWeight } from '../graph/graph.js'
+import type { Graph, GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from './index.js'
@@ -59,12 +59,12 @@ export function linearSites(graph: Graph): LinearSite[] {
 
 /** The weights of a graph with the modules that have them. */
 export function weightSites(graph: Graph): WeightSite[] {
-  const has = (node: GraphNode, name: string) =>
-    ('weight' in node && node.weight === name) || ('bias' in node && node.bias === name)
-  return graph.weights.map((weight) => ({
-    ...weight,
-    modules: graph.nodes.filter((node) => has(node, weight.name)).map(({ path }) => path),
-  }))
+  const modules = new Map<string, string[]>(graph.weights.map(({ name }) => [name, []]))
+  for (const node of graph.nodes) {
+    if ('weight' in node) modules.get(node.weight)?.push(node.path)
+    if ('bias' in node && node.bias !== undefined) modules.get(node.bias)?.push(node.path)
+  }
+  return graph.weights.map((weight) => ({ ...weight, modules: modules.get(weight.name) as string[] }))
 }
 
 /**

@@ -74,7 +74,8 @@ export function checkPatterns(strategy: StrategyConfig, targets: readonly Linear
 
 /** Whether a module trains whole, by PEFT's rule: its path, or that of one it is in, ends in a name. */
 export function trainsWhole({ modulesToSave }: Targeting, path: string): boolean {
-  return enclosing(path).some((module) => (modulesToSave ?? []).some((wanted) => module.endsWith(wanted)))
+  if (modulesToSave == null || modulesToSave.length === 0) return false
+  return enclosing(path).some((module) => modulesToSave.some((wanted) => module.endsWith(wanted)))
 }
 
 /** A module and those that it is in, from the inside out. */

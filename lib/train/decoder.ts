@@ -55,7 +55,7 @@ export class Decoder {
         precision: base.precision,
       },
     }
-    const session = await base.lifetime.use(async () => openActive(base, adapters, plans))
+    const session = await base.lifetime.use(() => openActive(base, adapters, plans))
     return new Decoder(base, session, plans)
   }
 
@@ -93,8 +93,8 @@ export class Decoder {
     }
   }
 
-  close(): void {
-    closeSession(this.#session, this.#plans)
+  close(): Promise<void> {
+    return closeSession(this.#session, this.#plans)
   }
 
   /** Tokens at the start of a prompt that need not go in again; at least its last one does, to be gone on from. */

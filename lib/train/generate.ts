@@ -89,7 +89,7 @@ export async function* generateText(
   try {
     return yield* decodeText(decoder, tokenizer, ids, limit, options, { signal, onPromptProgress })
   } finally {
-    decoder.close()
+    await decoder.close()
   }
 }
 

@@ -79,6 +79,6 @@ export async function runProbe(
       })),
     )
   } finally {
-    state.native.dispose()
+    await state.native.dispose()
   }
 }

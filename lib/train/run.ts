@@ -80,10 +80,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   constructor(setup: RunSetup) {
     this.#setup = setup
     const { base, adapter, plans } = setup
-    const described = { spec: adapter.description.spec, trainable: true, state: stateOf(setup) }
-    this.memory = new MemoryReport(
-      translated(() => addon().plan(base.graph, base.formats, [described], plans, undefined, base.paged)),
-    )
+    const trained = { adapter: adapter.native, state: stateOf(setup) }
+    this.memory = new MemoryReport(translated(() => base.native.plan([trained], plans)))
   }
 
   /** The last step made; it has what events leave out, such as the time left. */
@@ -150,7 +148,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       ...(steps.privacy ? { privacy: steps.privacy } : {}),
     }
     if (options.activationOffloading) await makeFolder(this.#scratch)
-    const session = await use(async () =>
+    const session = await use(() =>
       openSession(base.native, [adapter.native], inFolder(plans, this.#scratch)),
     )
     let [evaluated, saved] = [-1, state.step]
@@ -197,7 +195,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       await this.#saveAdapter()
       yield this.#done(state, steps)
     } finally {
-      closeSession(session, plans)
+      await closeSession(session, plans)
     }
   }
 

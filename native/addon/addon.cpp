@@ -67,11 +67,9 @@ class Handle : public Napi::ObjectWrap<Self> {
   }
 
  protected:
-  /// Reports bytes to the garbage collector, which otherwise sees a few bytes of handle.
-  void hold(Napi::Env env, std::shared_ptr<Payload> payload, int64_t bytes) {
-    payload_ = std::move(payload);
-    grow(env, bytes);
-  }
+  void hold(std::shared_ptr<Payload> payload) { payload_ = std::move(payload); }
+  /// Reports bytes to the garbage collector, which otherwise sees a few bytes of handle. Only for what a program may forget:
+  /// V8 collects once more for every 64 MiB of it, and stops JavaScript for that.
   void grow(Napi::Env env, int64_t bytes) {
     bytes_ += bytes;
     Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
@@ -83,11 +81,11 @@ class Handle : public Napi::ObjectWrap<Self> {
   }
 
  private:
+  /// Jobs in flight hold their own reference.
   Napi::Value dispose(const Napi::CallbackInfo& info) {
-    payload_.reset();  // jobs in flight hold their own reference
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -bytes_);
     bytes_ = 0;
-    return info.Env().Undefined();
+    return environment(info.Env()).channel->release(info.Env(), std::exchange(payload_, nullptr));
   }
 
   std::shared_ptr<Payload> payload_;
@@ -115,7 +113,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
   static constexpr const char* kName = "a model";
 
   explicit ModelHandle(const Napi::CallbackInfo& info) : Handle(info) {
-    guarded(info.Env(), [&] { hold(info.Env(), std::make_shared<Model>(to_graph(info[0])), 0); });
+    guarded(info.Env(), [&] { hold(std::make_shared<Model>(to_graph(info[0]))); });
   }
 
   static Napi::Function define(Napi::Env env) {
@@ -125,7 +123,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
                         InstanceMethod<&ModelHandle::merge_weight>("mergeWeight"),
                         InstanceMethod<&ModelHandle::missing>("missing"),
                         InstanceMethod<&ModelHandle::paged_bytes>("pagedBytes"),
-                        InstanceMethod<&ModelHandle::packed>("packed"),
+                        InstanceMethod<&ModelHandle::packed>("packed"), InstanceMethod<&ModelHandle::plan>("plan"),
                         InstanceMethod<&ModelHandle::read_weight>("readWeight"),
                         InstanceMethod<&ModelHandle::decompose>("decompose"), dispose_method()});
   }
@@ -231,7 +229,8 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     });
   }
 
-  Napi::Value read_weight(const Napi::CallbackInfo& info);  // below the adapters, which they take
+  Napi::Value plan(const Napi::CallbackInfo& info);  // below the adapters, which they take
+  Napi::Value read_weight(const Napi::CallbackInfo& info);
   Napi::Value merge_weight(const Napi::CallbackInfo& info);
   Napi::Value decompose(const Napi::CallbackInfo& info);
 
@@ -310,10 +309,8 @@ class WeightFileHandle : public Handle<WeightFileHandle, WeightFileInMaking> {
       const auto model = ModelHandle::unwrap(info[0]).payload(info.Env());
       const Fields options(info[1], "weight file");
       const std::vector<StorageFormat> formats = to_formats(model->graph, options.get("formats"));
-      hold(info.Env(),
-           std::make_shared<WeightFileInMaking>(model, formats, options.text("key"), options.text("path"),
-                                                options.flag("putAway", false)),
-           0);
+      hold(std::make_shared<WeightFileInMaking>(model, formats, options.text("key"), options.text("path"),
+                                                options.flag("putAway", false)));
     });
   }
 
@@ -369,12 +366,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const Fields options(info[1], "options");
       spec.trainable = options.flag("trainable", false);
       spec.state = to_state_spec(options);
-      auto adapter = std::make_shared<Adapter>(std::move(spec));
-      const AdapterSpec& laid_out = adapter->spec();
-      const int64_t floats = laid_out.elements +
-                             (laid_out.trainable ? 3 * laid_out.trained_elements + 2 * laid_out.tracked_elements : 0);
-      const int64_t bytes = floats * 4 + laid_out.norm_bytes();
-      hold(info.Env(), std::move(adapter), bytes);
+      hold(std::make_shared<Adapter>(std::move(spec)));
     });
   }
 
@@ -739,6 +731,28 @@ class AdapterList {
   std::vector<WeightedAdapter> list_;
 };
 
+Napi::Value ModelHandle::plan(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const auto model = payload(env);
+    model->expect_loaded();
+    if (!info[0].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
+    const Napi::Array list = info[0].As<Napi::Array>();
+    std::vector<AdapterSpec> specs;
+    for (uint32_t i = 0; i < list.Length(); ++i) {
+      const Fields item(list.Get(i), "adapters");
+      specs.push_back(AdapterHandle::unwrap(item.get("adapter")).payload(env)->spec());
+      specs.back().state = to_state_spec(item);
+    }
+    std::vector<const AdapterSpec*> adapters;
+    for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
+    std::map<std::string, Plan> plans;
+    for (const auto& [name, options] : to_plans(info[1], Engine::instance().threads()))
+      plans.emplace(name, make_plan(model->graph, adapters, options));
+    return from_report(env, report_plans(*model, adapters, plans));
+  });
+}
+
 Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
@@ -867,9 +881,19 @@ class SessionHandle : public Handle<SessionHandle, Session> {
   static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 3};
   static constexpr const char* kName = "a session";
 
+  /// @param info what `open` made: an external that points to a shared pointer
   explicit SessionHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "lowrank: sessions are opened by createSession");
+    hold(*info[0].As<Napi::External<std::shared_ptr<Session>>>().Data());
+  }
+
+  /// Plans, and allocates, on the engine thread.
+  static Napi::Value open(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
-    guarded(env, [&] {
+    return guarded(env, [&] {
+      const auto model = ModelHandle::unwrap(info[0]).payload(env);
+      // Weights are placed on this thread, all of them before a session may look at them on another.
+      model->expect_loaded();
       std::vector<std::shared_ptr<Adapter>> adapters;
       if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
       const Napi::Array list = info[1].As<Napi::Array>();
@@ -884,11 +908,13 @@ class SessionHandle : public Handle<SessionHandle, Session> {
         const Napi::Array given = info[4].As<Napi::Array>();
         for (uint32_t i = 0; i < given.Length(); ++i) ranks.push_back(given.Get(i).ToNumber().Int64Value());
       }
-      auto session = std::make_shared<Session>(ModelHandle::unwrap(info[0]).payload(env), std::move(adapters),
-                                               to_plans(info[2], Engine::instance().threads()), std::move(weights),
-                                               std::move(ranks));
-      const int64_t bytes = session->total().arena_bytes;
-      hold(env, std::move(session), bytes);
+      return environment(env).channel->start<std::shared_ptr<Session>>(
+          env,
+          [model, adapters, plans = to_plans(info[2], Engine::instance().threads()), weights, ranks](
+              Context&, const CancelFlag&) { return std::make_shared<Session>(model, adapters, plans, weights, ranks); },
+          [](Napi::Env e, std::shared_ptr<Session>& session) -> Napi::Value {
+            return environment(e).session.New({Napi::External<std::shared_ptr<Session>>::New(e, &session)});
+          });
     });
   }
 
@@ -1149,7 +1175,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("resetPeak", reset_peak);
   method("createModel", create<&Environment::model>);
   method("createAdapter", create<&Environment::adapter>);
-  method("createSession", create<&Environment::session>);
+  method("createSession", SessionHandle::open);
   method("createWeightFile", create<&Environment::weight_file>);
   method("plan", plan);
   method("timeKernels", time_kernels);

@@ -70,11 +70,10 @@ std::vector<int32_t> Fields::ids(const char* key) const {
 
 int Fields::choose(const char* key, const char* const* names, size_t count) const {
   const std::string value = text(key);
-  std::string all;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < count; ++i)
     if (value == names[i]) return static_cast<int>(i);
-    all += (i ? ", " : "") + std::string(names[i]);
-  }
+  std::string all;
+  for (size_t i = 0; i < count; ++i) all += (i ? ", " : "") + std::string(names[i]);
   wrong(key, "one of " + all + ", not '" + value + "'");
 }
 
@@ -458,7 +457,7 @@ Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times) {
   return object;
 }
 
-Napi::Value from_report(Napi::Env env, const PlanReport& report) {
+Napi::Value from_report(Napi::Env env, PlanReport report) {
   Napi::Object object = Napi::Object::New(env);
   const auto number = [&](const char* key, int64_t value) {
     object.Set(key, Napi::Number::New(env, static_cast<double>(value)));
@@ -477,17 +476,20 @@ Napi::Value from_report(Napi::Env env, const PlanReport& report) {
   number("offloadedBytes", report.offloaded_bytes);
   number("pagedStateBytes", report.paged_state_bytes);
   object.Set("peakAt", report.peak_at);
-  Napi::Array timeline = Napi::Array::New(env, report.timeline.size());
-  for (const PlanMoment& moment : report.timeline) {
-    Napi::Object item = Napi::Object::New(env);
-    item.Set("phase", name_of(moment.phase));
-    item.Set("kernel", name_of(moment.kernel));
-    item.Set("node", moment.node);
-    item.Set("liveBytes", Napi::Number::New(env, static_cast<double>(moment.live_bytes)));
-    item.Set("multiplyAdds", Napi::Number::New(env, moment.multiply_adds));
-    timeline.Set(static_cast<uint32_t>(&moment - report.timeline.data()), item);
-  }
-  object.Set("timeline", timeline);
+  const auto timeline = [moments = std::move(report.timeline)](const Napi::CallbackInfo& info) -> Napi::Value {
+    Napi::Array array = Napi::Array::New(info.Env(), moments.size());
+    for (const PlanMoment& moment : moments) {
+      Napi::Object item = Napi::Object::New(info.Env());
+      item.Set("phase", name_of(moment.phase));
+      item.Set("kernel", name_of(moment.kernel));
+      item.Set("node", moment.node);
+      item.Set("liveBytes", Napi::Number::New(info.Env(), static_cast<double>(moment.live_bytes)));
+      item.Set("multiplyAdds", Napi::Number::New(info.Env(), moment.multiply_adds));
+      array.Set(static_cast<uint32_t>(&moment - moments.data()), item);
+    }
+    return array;
+  };
+  object.DefineProperty(Napi::PropertyDescriptor::Accessor(env, object, "timeline", timeline, napi_enumerable));
   number("trainableParameters", report.trainable_parameters);
   number("totalParameters", report.total_parameters);
   return object;

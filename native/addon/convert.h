@@ -62,6 +62,7 @@ std::optional<Sampling> to_sampling(const Fields& fields);
 Precision to_precision(const Fields& fields);
 KernelStudy to_kernel_study(Napi::Value value);
 Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
-Napi::Value from_report(Napi::Env env, const PlanReport& report);
+/// Its timeline is made when it is asked for.
+Napi::Value from_report(Napi::Env env, PlanReport report);
 
 }  // namespace lowrank::addon

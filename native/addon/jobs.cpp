@@ -78,6 +78,17 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
   return job;
 }
 
+Napi::Promise Channel::release(Napi::Env env, std::shared_ptr<void> payload) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  try {
+    submit(env, [payload = std::move(payload)](Context&, const CancelFlag&) {},
+           [](Napi::Env e) { return e.Undefined(); }, nullptr, deferred);
+  } catch (const Napi::Error&) {
+    deferred.Resolve(env.Undefined());  // no engine takes it any more, so it went here
+  }
+  return deferred.Promise();
+}
+
 void Channel::finished(Finish finish, const CancelFlag& cancel) {
   const std::lock_guard lock(mutex_);
   running_.erase(cancel);

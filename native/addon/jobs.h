@@ -27,6 +27,10 @@ class Channel : public std::enable_shared_from_this<Channel> {
   Napi::Object start(Napi::Env env, std::function<Result(Context&, const CancelFlag&)> work,
                      std::function<Napi::Value(Napi::Env, Result&)> settle, std::shared_ptr<void> held = nullptr);
 
+  /// Lets go of what nobody will use any more on the engine thread, after the jobs that are queued: what holds memory takes
+  /// a while to free. Resolves when that is done.
+  Napi::Promise release(Napi::Env env, std::shared_ptr<void> payload);
+
   /// Ends this environment's part: cancels its jobs, waits for them to end, silently, and takes no more of them. Jobs
   /// of other environments go on.
   void close();

@@ -102,6 +102,11 @@ std::vector<std::string> Model::missing() const {
   return names;
 }
 
+void Model::expect_loaded() const {
+  if (const auto names = missing(); !names.empty())
+    fail("CONFIG", "the model is not loaded: ", names.size(), " weights are missing, the first is ", names.front());
+}
+
 Held Model::hold(int weight, int64_t begin, int64_t end) const {
   if (!pager) return {};
   const int64_t rows = graph.weights[weight].rows;
@@ -171,6 +176,15 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   return report;
 }
 
+PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*>& adapters,
+                        const std::map<std::string, Plan>& plans) {
+  std::vector<StorageFormat> formats;
+  for (const Weight& weight : model.weights) formats.push_back(weight.format());
+  if (!model.pager) return report_plans(model.graph, formats, adapters, plans);
+  const Paging paging{model.pager->spans(), model.pager->budget()};
+  return report_plans(model.graph, formats, adapters, plans, &paging);
+}
+
 Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
                  const std::map<std::string, PlanOptions>& plans, std::vector<float> weights,
                  std::vector<int64_t> ranks)
@@ -192,8 +206,7 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
     if (adapter_weights_[i] != 1 && !adapters_[i]->spec().copies.empty())
       fail("CONFIG", "an adapter that trains base weights is used with a weight of ", adapter_weights_[i],
            "; it replaces them, so expected 1");
-  if (const auto missing = model_->missing(); !missing.empty())
-    fail("CONFIG", "the model is not loaded: ", missing.size(), " weights are missing, the first is ", missing.front());
+  model_->expect_loaded();
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
   for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(graph(), specs(), options));
   check_one_cache(plans_);
@@ -228,27 +241,17 @@ const Plan& Session::plan(const std::string& name) const {
   return found->second;
 }
 
-std::vector<StorageFormat> Session::formats() const {
-  std::vector<StorageFormat> formats;
-  for (const Weight& weight : model_->weights) formats.push_back(weight.format());
-  return formats;
-}
-
 std::vector<const AdapterSpec*> Session::specs() const {
   std::vector<const AdapterSpec*> specs;
   for (const auto& adapter : adapters_) specs.push_back(&adapter->spec());
   return specs;
 }
 
-PlanReport Session::report_of(const std::map<std::string, Plan>& plans) const {
-  if (!model_->pager) return report_plans(graph(), formats(), specs(), plans);
-  const Paging paging{model_->pager->spans(), model_->pager->budget()};
-  return report_plans(graph(), formats(), specs(), plans, &paging);
+PlanReport Session::report(const std::string& name) const {
+  return report_plans(*model_, specs(), {{name, plan(name)}});
 }
 
-PlanReport Session::report(const std::string& name) const { return report_of({{name, plan(name)}}); }
-
-PlanReport Session::total() const { return report_of(plans_); }
+PlanReport Session::total() const { return report_plans(*model_, specs(), plans_); }
 
 double* Session::moment(size_t slot) const {
   return moments_.data<double>() + moments_before(specs(), plans_, slot);

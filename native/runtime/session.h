@@ -30,6 +30,8 @@ struct Model {
 
   explicit Model(Graph described);
   std::vector<std::string> missing() const;
+  /// Throws Error("CONFIG") while weights are missing.
+  void expect_loaded() const;
   /// Rows of a weight, in memory for as long as this lives. All of one that is not a table, and as much of a table as the
   /// budget has room for.
   Held hold(int weight, int64_t begin, int64_t end) const;
@@ -73,6 +75,10 @@ struct Paging {
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
                         const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
                         const Paging* paging = nullptr);
+
+/// The same of a loaded model.
+PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*>& adapters,
+                        const std::map<std::string, Plan>& plans);
 
 /// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are already shifted, -100 is none.
 struct MicroBatch {
@@ -144,8 +150,6 @@ class Session {
 
  private:
   friend class Executor;
-  std::vector<StorageFormat> formats() const;
-  PlanReport report_of(const std::map<std::string, Plan>& plans) const;
   std::vector<const AdapterSpec*> specs() const;
   float* example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, LossResult& result);

@@ -91,7 +91,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, quantization,
       expect(Buffer.from(packed.nestedAbsmax as Uint8Array).equals(nested)).toBe(true)
       expect(packed.absmaxOffset).toBe(Math.fround(source.scales?.absmaxOffset as number))
     }
-    native.dispose()
+    await native.dispose()
   })
 
   it('is saved in the same bytes, and loads again', async () => {

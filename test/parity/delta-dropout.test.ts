@@ -18,7 +18,7 @@ interface Opened {
   factors: AdapterDescription['factors']
   /** The loss of a micro-step; its gradients are those of the adapter afterwards. */
   loss(microStep: number): Promise<number>
-  close(): void
+  close(): Promise<void>
 }
 
 async function open(strategy: StrategyConfig): Promise<Opened> {
@@ -26,7 +26,8 @@ async function open(strategy: StrategyConfig): Promise<Opened> {
   const { spec, factors } = describeAdapter(strategy, linearSites(graph))
   const adapter = addon().createAdapter(spec, { trainable: true })
   for (const { name } of factors) adapter.fill(name, { kind: 'normal', std: 0.2, seed: 3 })
-  const session = addon().createSession(model, [adapter], { train: { ...trainPlan, precision: 'f32' } })
+  const session = await addon().createSession(model, [adapter], { train: { ...trainPlan, precision: 'f32' } })
+    .promise
   return {
     adapter,
     factors,
@@ -35,8 +36,8 @@ async function open(strategy: StrategyConfig): Promise<Opened> {
       const input = { ...batch, lossScale: 1, seed: 4, step: 1, microStep }
       return (await session.trainStep('train', input).promise).lossSum
     },
-    close() {
-      for (const made of [session, adapter, model]) made.dispose()
+    async close() {
+      for (const made of [session, adapter, model]) await made.dispose()
     },
   }
 }
@@ -64,7 +65,7 @@ test.each(strategies)(
     expect(await loss(0)).toBe(first)
     expect(all()).toEqual(gradients)
     expect(other).not.toBe(first)
-    close()
+    await close()
   },
 )
 
@@ -95,6 +96,6 @@ test.each(strategies)(
     }
     const slope = ((await moved(size)) - (await moved(-size))) / (2 * size)
     expect(Math.abs(slope / square - 1)).toBeLessThan(1e-2)
-    close()
+    await close()
   },
 )

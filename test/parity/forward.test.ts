@@ -27,9 +27,9 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
     const { tokens, cuSeqlens } = goldenBatch(golden)
     const { vocabSize } = loaded.graph
     const logits = floats(golden, 'logits')
-    const session = addon().createSession(loaded.model, [], {
+    const session = await addon().createSession(loaded.model, [], {
       forward: { mode: 'forward', tokens: 64, sequences: 1, headRows: 64, kvCapacity: 256, precision: 'f32' },
-    })
+    }).promise
     for (let s = 0; s + 1 < cuSeqlens.length; s++) {
       const begin = cuSeqlens[s] as number
       const end = cuSeqlens[s + 1] as number
@@ -50,14 +50,14 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
         expect(relativeError(result.logits as Float32Array, expected)).toBeLessThan(1e-4)
       }
     }
-    session.dispose()
+    await session.dispose()
   })
 
   it('gives the same loss over the packed batch', async () => {
     loaded ??= await loadTiny(name)
     const golden = await readGolden(`golden/${name}.safetensors`)
     const batch = goldenBatch(golden)
-    const session = addon().createSession(loaded.model, [], {
+    const session = await addon().createSession(loaded.model, [], {
       evaluate: {
         mode: 'evaluate',
         tokens: batch.tokens.length,
@@ -65,10 +65,10 @@ describe.each(models)('%s in fp32 against transformers', (name) => {
         headRows: batch.tokens.length,
         precision: 'f32',
       },
-    })
+    }).promise
     const { lossSum, count } = await session.evaluate('evaluate', batch).promise
     expect(count).toBe(scalar(golden, 'loss_count'))
     expect(Math.abs(lossSum / count / scalar(golden, 'loss') - 1)).toBeLessThan(1e-5)
-    session.dispose()
+    await session.dispose()
   })
 })

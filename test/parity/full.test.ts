@@ -33,22 +33,23 @@ describe.each(cases)('full fine-tuning, $name head, in fp32 against transformers
     'gives the loss and the gradient of every weight (recompute: %s)',
     async (recompute) => {
       const { golden, model, spec, adapter } = await open(c)
-      const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+      const session = await addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+        .promise
       const loss = await backward(session, goldenBatch(await readGolden(`golden/${c.model}.safetensors`)))
       expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
       for (const { name } of spec.parameters) {
         const error = relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${name}`))
         expect(error, name).toBeLessThan(1e-4)
       }
-      session.dispose()
-      adapter.dispose()
-      model.dispose()
+      await session.dispose()
+      await adapter.dispose()
+      await model.dispose()
     },
   )
 
   it('takes the same ten AdamW steps', async () => {
     const { golden, model, spec, adapter } = await open(c)
-    const session = addon().createSession(model, [adapter], { train: trainPlan })
+    const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
     for (const [s, { loss, norm }] of (await takeSteps(session, adapter, c)).entries()) {
       expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
       expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
@@ -57,8 +58,8 @@ describe.each(cases)('full fine-tuning, $name head, in fp32 against transformers
       const error = relativeError(adapter.read(name, 'value'), floats(golden, `final.${name}`))
       expect(error, name).toBeLessThan(1e-3)
     }
-    session.dispose()
-    adapter.dispose()
-    model.dispose()
+    await session.dispose()
+    await adapter.dispose()
+    await model.dispose()
   })
 })

@@ -85,7 +85,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
     const golden = await readGolden(`golden/${name}.safetensors`)
     const { tokens, cuSeqlens } = goldenBatch(golden)
     const logits = floats(golden, 'logits')
-    const session = addon().createSession(model, [], {
+    const session = await addon().createSession(model, [], {
       forward: {
         mode: 'forward',
         tokens: 256,
@@ -94,7 +94,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
         kvCapacity: 256,
         precision: 'f32',
       },
-    })
+    }).promise
     for (let s = 0; s + 1 < cuSeqlens.length; s++) {
       const [begin, end] = [cuSeqlens[s] as number, cuSeqlens[s + 1] as number]
       const result = await session.forward('forward', {
@@ -106,7 +106,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
       const expected = logits.subarray(begin * graph.vocabSize, end * graph.vocabSize)
       expect(relativeError(result.logits as Float32Array, expected)).toBeLessThan(1e-4)
     }
-    session.dispose()
-    model.dispose()
+    await session.dispose()
+    await model.dispose()
   })
 })

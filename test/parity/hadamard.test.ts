@@ -18,12 +18,12 @@ async function step(options: LohaOptions, tokens: number, precision: Precision =
   const adapter = addon().createAdapter(spec, { trainable: true })
   for (const { name } of factors) adapter.fill(name, { kind: 'normal', std: 0.2, seed: 3 })
   const plan = { ...trainPlan, tokens, precision }
-  const session = addon().createSession(model, [adapter], { train: plan })
+  const session = await addon().createSession(model, [adapter], { train: plan }).promise
   const input = { ...batch, lossScale: 1 / 12, seed: 4, step: 1, microStep: 0 }
   const { lossSum } = await session.trainStep('train', input).promise
   const gradient = Float32Array.from(factors.flatMap(({ name }) => [...adapter.read(name, 'gradient')]))
   const { arenaBytes } = session.report('train')
-  for (const made of [session, adapter, model]) made.dispose()
+  for (const made of [session, adapter, model]) await made.dispose()
   return { lossSum, gradient, arenaBytes }
 }
 

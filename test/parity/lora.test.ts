@@ -57,22 +57,25 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     'gives the loss and the gradient of every LoRA tensor (recompute: %s)',
     async (recompute) => {
       const { golden, model, spec, adapter } = await open(c)
-      const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+      const session = await addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+        .promise
       const loss = await backward(session, goldenBatch(await readGolden(`golden/${c.model}.safetensors`)))
       expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
       for (const { name } of spec.parameters) {
         const error = relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${name}`))
         expect(error, name).toBeLessThan(1e-4)
       }
-      session.dispose()
-      adapter.dispose()
-      model.dispose()
+      await session.dispose()
+      await adapter.dispose()
+      await model.dispose()
     },
   )
 
   it('takes the same ten AdamW steps, clipped and normalised over two micro-batches', async () => {
     const { golden, model, spec, adapter } = await open(c)
-    const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute: true } })
+    const session = await addon().createSession(model, [adapter], {
+      train: { ...trainPlan, recompute: true },
+    }).promise
     for (const [s, { loss, norm }] of (await takeSteps(session, adapter, c)).entries()) {
       expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
       expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
@@ -81,8 +84,8 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       const error = relativeError(adapter.read(name, 'value'), floats(golden, `final.${name}`))
       expect(error, name).toBeLessThan(1e-3)
     }
-    session.dispose()
-    adapter.dispose()
-    model.dispose()
+    await session.dispose()
+    await adapter.dispose()
+    await model.dispose()
   })
 })

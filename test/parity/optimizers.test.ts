@@ -52,7 +52,7 @@ async function stepped({ optimizer }: Case): Promise<Record<string, Float32Array
     await adapter.optimizerStep({ ...nativeOptimizer(settings), groups, maxGradNorm: 0, step }).promise
   }
   const values = Object.fromEntries(shapes.map(([name]) => [name, adapter.read(name, 'value')]))
-  adapter.dispose()
+  await adapter.dispose()
   return values
 }
 

@@ -16,7 +16,7 @@ test('the sum of squared outputs from moments is the sum over tokens', async () 
   await initialise(adapter, description, base, 0)
   for (const { name } of description.factors) adapter.fill(name, { kind: 'normal', std: 0.3, seed: 5 })
   const plan = { ...trainPlan, mode: 'evaluate' as const, outputNorms: true }
-  const session = addon().createSession(model, [adapter], { evaluate: plan })
+  const session = await addon().createSession(model, [adapter], { evaluate: plan }).promise
   const batch = await batchOf('llama3')
   await session.evaluate('evaluate', batch).promise
   const once = await session.outputNorms().promise
@@ -60,9 +60,9 @@ test('the sum of squared outputs from moments is the sum over tokens', async () 
     }
     expect(Math.abs((once[i] as number) / sum - 1), slot.target).toBeLessThan(1e-4)
   }
-  session.dispose()
-  adapter.dispose()
-  model.dispose()
+  await session.dispose()
+  await adapter.dispose()
+  await model.dispose()
 
   async function readVector(reader: typeof read) {
     const { cols = 0 } = weights.find(({ name }) => name === 'model.layers.0.input_layernorm.weight') ?? {}
@@ -95,9 +95,9 @@ test('the gradient of a shared pair is the sum over its linears', async () => {
     apart.adapter.write(b, 'value', shared.adapter.read(slot?.b as string, 'value'))
   }
   for (const { adapter } of [shared, apart]) {
-    const session = addon().createSession(model, [adapter], { train: trainPlan })
+    const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
     await backward(session, batch)
-    session.dispose()
+    await session.dispose()
   }
   for (const { name, rows, cols } of shared.factors) {
     const sum = new Float64Array(rows * cols)
@@ -114,6 +114,6 @@ test('the gradient of a shared pair is the sum over its linears', async () => {
     expect(count).toBeGreaterThan(1)
     expect(relativeError(shared.adapter.read(name, 'gradient'), sum), name).toBeLessThan(1e-5)
   }
-  for (const { adapter } of [shared, apart]) adapter.dispose()
-  model.dispose()
+  for (const { adapter } of [shared, apart]) await adapter.dispose()
+  await model.dispose()
 })

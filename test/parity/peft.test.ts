@@ -17,9 +17,9 @@ async function logitsWith(
   const adapter = addon().createAdapter(description.spec, { trainable: false })
   for (const [parameter, array] of values) adapter.write(parameter, 'value', array)
   const size = { tokens: tokens.length, sequences: 1, headRows: tokens.length, kvCapacity: tokens.length }
-  const session = addon().createSession(model, [adapter], {
+  const session = await addon().createSession(model, [adapter], {
     forward: { mode: 'forward', ...size, precision: 'f32' },
-  })
+  }).promise
   const logits = new Float32Array(tokens.length * graph.vocabSize)
   for (let s = 0; s + 1 < cuSeqlens.length; s++) {
     const [start, end] = [cuSeqlens[s] as number, cuSeqlens[s + 1] as number]
@@ -28,8 +28,8 @@ async function logitsWith(
     const result = await session.forward('forward', input).promise
     logits.set(result.logits as Float32Array, start * graph.vocabSize)
   }
-  session.dispose()
-  adapter.dispose()
+  await session.dispose()
+  await adapter.dispose()
   return logits
 }
 
@@ -48,6 +48,6 @@ describe('folders that PEFT wrote', () => {
     const golden = floats(await readGolden(`peft/${name}.logits.safetensors`), 'logits')
     const logits = await logitsWith(loaded, base, folder.description, values)
     expect(relativeError(logits, golden)).toBeLessThan(1e-4)
-    loaded.model.dispose()
+    await loaded.model.dispose()
   })
 })

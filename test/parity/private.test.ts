@@ -79,7 +79,7 @@ describe.each(cases)('$name', ({ name, model: base, rank, scale, active, last, .
     const golden = await readGolden(`private/${name}.safetensors`)
     for (const { name: factor } of spec.parameters)
       adapter.write(factor, 'value', floats(golden, `init.${factor}`))
-    const session = addon().createSession(model, [adapter], { train: trainPlan })
+    const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
     await adapter.beginRound().promise
     const norms: number[] = []
     for (const [microStep, batch] of batches.entries()) {
@@ -93,9 +93,9 @@ describe.each(cases)('$name', ({ name, model: base, rank, scale, active, last, .
     const released = new Map(
       spec.parameters.map(({ name: factor }) => [factor, adapter.read(factor, 'gradient')]),
     )
-    session.dispose()
-    adapter.dispose()
-    model.dispose()
+    await session.dispose()
+    await adapter.dispose()
+    await model.dispose()
     return { norms, released, golden }
   }
 
@@ -130,7 +130,8 @@ describe.each(beside)('$name', (c) => {
     const adapter = addon().createAdapter(spec, { trainable: true })
     for (const { name, tensor } of factors)
       adapter.write(name, 'value', floats(golden, `init.${tensor?.name}`))
-    const session = addon().createSession(model, [adapter], { train: { ...trainPlan, sequences: 1 } })
+    const session = await addon().createSession(model, [adapter], { train: { ...trainPlan, sequences: 1 } })
+      .promise
     await adapter.beginRound().promise
     const norms: number[] = []
     for (const [microStep, batch] of (await packed()).flatMap(apart).entries()) {
@@ -145,8 +146,8 @@ describe.each(beside)('$name', (c) => {
     expect(relativeError(flat(ours), flat(theirs))).toBeLessThan(1e-5)
     for (const [i, own] of ours.entries())
       expect(relativeError(own, theirs[i] as Float32Array), factors[i]?.name).toBeLessThan(1e-4)
-    session.dispose()
-    adapter.dispose()
-    model.dispose()
+    await session.dispose()
+    await adapter.dispose()
+    await model.dispose()
   })
 })

@@ -78,8 +78,8 @@ it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
   )
   for (const { name, tensor } of shared)
     expect(adapter.read(name, 'value')).toEqual(floats(golden, `init.${tensor}`))
-  adapter.dispose()
-  model.dispose()
+  await adapter.dispose()
+  await model.dispose()
 })
 
 /** B A of every linear, [out, in], by its path. */
@@ -118,8 +118,8 @@ it.each(['pissa', 'olora'])("%s starts where PEFT's does, but for signs that can
     expect(read(snapshotA as string)).toEqual(read(a))
     expect(read(snapshotB as string)).toEqual(read(b))
   }
-  adapter.dispose()
-  model.dispose()
+  await adapter.dispose()
+  await model.dispose()
 })
 
 it("loftq starts where PEFT's does over the same NF4 weights", async () => {
@@ -135,14 +135,14 @@ it("loftq starts where PEFT's does over the same NF4 weights", async () => {
   const ours = products(description.spec.slots, (factor) => adapter.read(factor, 'value'))
   for (const [target, { product }] of theirs)
     expect(relativeError(ours.get(target)?.product as Float64Array, product), target).toBeLessThan(1e-5)
-  adapter.dispose()
-  model.dispose()
+  await adapter.dispose()
+  await model.dispose()
 })
 
 describe.each(cases)('$name in fp32 against PEFT', (c) => {
   it('gives the loss and the gradient of every trained tensor', async () => {
     const { golden, model, adapter, saved } = await open(c)
-    const session = addon().createSession(model, [adapter], { train: trainPlan })
+    const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
     const loss = await backward(
       session,
       goldenBatch(await readGolden(`golden/${c.model}.safetensors`)),
@@ -158,14 +158,16 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
         relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${tensor}`)),
         tensor,
       ).toBeLessThan(1e-5)
-    session.dispose()
-    adapter.dispose()
-    model.dispose()
+    await session.dispose()
+    await adapter.dispose()
+    await model.dispose()
   })
 
   it("takes the same steps of the strategy's optimiser", async () => {
     const { golden, model, adapter, saved, groups, rules } = await open(c)
-    const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute: true } })
+    const session = await addon().createSession(model, [adapter], {
+      train: { ...trainPlan, recompute: true },
+    }).promise
     const { lr, eps, betas, weight_decay } = c.optimizer
     const settings = (step: number) => ({
       groups: groups.map((group) => ({
@@ -188,9 +190,9 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       if (theirs.every((value) => value === 0)) expect(ours, tensor).toEqual(theirs)
       else expect(relativeError(ours, theirs), tensor).toBeLessThan(1e-3)
     }
-    session.dispose()
-    adapter.dispose()
-    model.dispose()
+    await session.dispose()
+    await adapter.dispose()
+    await model.dispose()
   })
 })
 
@@ -214,17 +216,18 @@ it.each(cases.filter(({ late_loss }) => late_loss !== undefined))(
     const batch = goldenBatch(await readGolden(`golden/${c.model}.safetensors`))
     for (const recompute of [false, true]) {
       adapter.zeroGradients()
-      const session = addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+      const session = await addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
+        .promise
       expect(Math.abs((await backward(session, batch)) / (c.late_loss as number) - 1)).toBeLessThan(1e-5)
       for (const { name, tensor } of saved)
         expect(
           relativeError(adapter.read(name, 'gradient'), floats(golden, `late.grad.${tensor}`)),
           tensor,
         ).toBeLessThan(1e-5)
-      session.dispose()
+      await session.dispose()
     }
-    adapter.dispose()
-    model.dispose()
+    await adapter.dispose()
+    await model.dispose()
   },
 )
 

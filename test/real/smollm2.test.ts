@@ -65,16 +65,16 @@ describe.skipIf(why !== '')('SmolLM2-135M-Instruct from a GGUF file', () => {
       await model.loadWeight(name, source, 'f32').promise
     }
     const tokens = ints(golden, 'input_ids')
-    const session = addon().createSession(model, [], {
+    const session = await addon().createSession(model, [], {
       forward: { mode: 'forward', tokens: 64, sequences: 1, headRows: 1, kvCapacity: 128, precision: 'f32' },
-    })
+    }).promise
     const rows = Int32Array.of(tokens.length - 1)
     const { logits } = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
     const error = relativeError(logits as Float32Array, floats(golden, 'logits'))
     console.log(`relative error of the logits: ${error.toExponential(1)}`)
     expect(error).toBeLessThan(1e-4)
-    session.dispose()
-    model.dispose()
+    await session.dispose()
+    await model.dispose()
   })
 
   it('writes the greedy answer that transformers writes', async () => {

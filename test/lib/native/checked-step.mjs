@@ -40,7 +40,7 @@ for (const [precision, inBackward] of [
 ]) {
   adapter.restart({ kind: 'adamw', inBackward })
   const plan = { mode: 'train', tokens: 128, sequences: 2, headRows: 128, precision, recompute: true }
-  const session = native.createSession(model, [adapter], { train: plan })
+  const session = await native.createSession(model, [adapter], { train: plan }).promise
   const input = {
     tokens,
     labels,
@@ -53,5 +53,5 @@ for (const [precision, inBackward] of [
   }
   const { lossSum, count } = await session.trainStep('train', input).promise
   console.log('loss', lossSum / count)
-  session.dispose()
+  await session.dispose()
 }

@@ -36,18 +36,18 @@ beforeAll(async () => {
   batch = goldenBatch(await readGolden('golden/llama3.safetensors'))
 })
 afterAll(() => loaded.model.dispose())
-beforeEach(() => {
+beforeEach(async () => {
   const weight = loaded.graph.weights.find(({ name }) => name === `${path}.weight`)
   if (!weight) throw new Error('the model has no such projection')
   const spec = loraSpec([{ path, rank: 4, scale: 1, inputs: weight.cols, outputs: weight.rows }])
   adapter = addon().createAdapter(spec, { trainable: true })
   a = spec.parameters[0]?.name as string
   aSize = 4 * weight.cols
-  session = addon().createSession(loaded.model, [adapter], plans)
+  session = await addon().createSession(loaded.model, [adapter], plans).promise
 })
-afterEach(() => {
-  session.dispose()
-  adapter.dispose()
+afterEach(async () => {
+  await session.dispose()
+  await adapter.dispose()
 })
 const trainStep = () =>
   session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }).promise
@@ -108,7 +108,7 @@ it('a weight is loaded once', async () => {
   expect(() => loaded.model.loadWeight(name, { ...source, shape: [1] }, 'f32')).toThrow(/is already loaded/)
 })
 
-it('forward plans of one session agree on their cache', () => {
+it('forward plans of one session agree on their cache', async () => {
   const forward = {
     mode: 'forward',
     tokens: 8,
@@ -121,10 +121,76 @@ it('forward plans of one session agree on their cache', () => {
     addon().createSession(loaded.model, [], {
       prefill: forward,
       decode: { ...forward, tokens: 1, ...second },
+    }).promise
+  await (await create({})).dispose()
+  await expect(create({ kvCapacity: 32 })).rejects.toThrow(/'decode' and 'prefill' share one KV cache/)
+  await expect(create({ precision: 'bf16' })).rejects.toThrow(/must be the same/)
+})
+
+describe('opening and closing', () => {
+  const held = () => addon().allocated()
+  /** Work that the engine is busy with for a while. */
+  const busy = () => Promise.all(Array.from({ length: 10 }, trainStep))
+
+  it('happen on the engine thread, after what is queued there', async () => {
+    const before = held()
+    const ended: string[] = []
+    const noted = <T>(what: string, promise: Promise<T>) => promise.finally(() => ended.push(what))
+    const work = noted('work', busy())
+    const opening = noted('open', addon().createSession(loaded.model, [adapter], plans).promise)
+    // Nothing was done in this thread.
+    expect(held()).toEqual(before)
+    const opened = await opening
+    expect(held().activations).toBe(2 * before.activations)
+    const closing = noted('close', opened.dispose())
+    expect(held().activations).toBe(2 * before.activations)
+    await closing
+    await work
+    expect(ended).toEqual(['work', 'open', 'close'])
+    expect(held()).toEqual(before)
+  })
+
+  it('what is closed is of no use from then on, though it is still there', async () => {
+    const work = busy()
+    const closing = session.dispose()
+    expect(trainStep).toThrow(/a session was disposed/)
+    await Promise.all([closing, session.dispose(), work])
+  })
+
+  it('the model and the adapter may be closed while a session over them opens', async () => {
+    const own = await loadTiny('llama3')
+    const lora = addon().createAdapter(loraSpec([]), { trainable: false })
+    const work = busy()
+    const opening = addon().createSession(own.model, [lora], {
+      evaluate: { ...plans.train, mode: 'evaluate' },
     })
-  create({}).dispose()
-  expect(() => create({ kvCapacity: 32 })).toThrow(/'decode' and 'prefill' share one KV cache/)
-  expect(() => create({ precision: 'bf16' })).toThrow(/must be the same/)
+    const closed = [own.model.dispose(), lora.dispose()]
+    const opened = await opening.promise
+    await Promise.all(closed)
+    expect((await opened.evaluate('evaluate', batch).promise).count).toBeGreaterThan(0)
+    await Promise.all([opened.dispose(), work])
+  })
+
+  it('one that does not begin before it is cancelled takes no memory', async () => {
+    const before = held()
+    const work = busy()
+    const opening = addon().createSession(loaded.model, [adapter], plans)
+    opening.cancel()
+    await expect(opening.promise).rejects.toMatchObject({ code: 'ABORTED' })
+    await work
+    expect(held()).toEqual(before)
+  })
+
+  it('a model whose weights are not all there is refused at once', () => {
+    const model = addon().createModel(loaded.graph)
+    expect(() => addon().createSession(model, [], plans)).toThrow(/the model is not loaded: \d+ weights/)
+    expect(() => model.plan([], plans)).toThrow(/the model is not loaded/)
+  })
+
+  it('sessions come from nowhere else', () => {
+    const Session = session.constructor as new (...given: unknown[]) => unknown
+    expect(() => new Session(loaded.model, [adapter], plans)).toThrow(/opened by createSession/)
+  })
 })
 
 describe('worker threads', () => {
@@ -137,5 +203,9 @@ describe('worker threads', () => {
 
   it('can be ended in the middle of a job', async () => {
     expect((await run('terminate')).stdout).toBe('alive\n')
+  }, 70_000)
+
+  it('a process ends with sessions that are open, opening and closing', async () => {
+    expect((await run('leave')).stdout).toBe('left\n')
   }, 70_000)
 })

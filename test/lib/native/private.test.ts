@@ -67,7 +67,7 @@ const norm = (values: number[]) => Math.sqrt(values.reduce((sum, value) => sum +
 async function oneByOne(precision: Precision, ranks = {}): Promise<number[][]> {
   const spec = specOf()
   const adapter = newAdapter(spec)
-  const session = addon().createSession(loaded.model, [adapter], plans(precision))
+  const session = await addon().createSession(loaded.model, [adapter], plans(precision)).promise
   const found: number[][] = []
   for (const batch of sequences()) {
     const labelled = batch.labels.filter((label) => label !== -100).length
@@ -78,8 +78,8 @@ async function oneByOne(precision: Precision, ranks = {}): Promise<number[][]> {
     found.push(gradients(adapter, spec))
     adapter.zeroGradients()
   }
-  session.dispose()
-  adapter.dispose()
+  await session.dispose()
+  await adapter.dispose()
   return found
 }
 
@@ -94,7 +94,7 @@ describe.each([cpu.isa, 'reference'])('examples at instruction-set level %s', (i
     const alone = await oneByOne(precision, ranks)
     const spec = specOf('examples')
     const adapter = newAdapter(spec)
-    const session = addon().createSession(loaded.model, [adapter], plans(precision))
+    const session = await addon().createSession(loaded.model, [adapter], plans(precision)).promise
     const [active, lastOnly] = [
       'activeRank' in ranks ? ranks.activeRank : 0,
       'lastRankOnly' in ranks ? ranks.lastRankOnly : false,
@@ -115,8 +115,8 @@ describe.each([cpu.isa, 'reference'])('examples at instruction-set level %s', (i
       )
       expect(relativeError(gradients(adapter, spec), expected)).toBeLessThan(tolerance)
     }
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   })
 })
 
@@ -126,14 +126,14 @@ it('the released sum is the same at one, two and three threads', async () => {
     addon().configure({ threads })
     const spec = specOf('examples')
     const adapter = newAdapter(spec)
-    const session = addon().createSession(loaded.model, [adapter], plans('f32'))
+    const session = await addon().createSession(loaded.model, [adapter], plans('f32')).promise
     await adapter.beginRound().promise
     const input = { ...packed(sequences()), lossScale: 1, seed: 1, step: 1, microStep: 0, clippingNorm: 0.01 }
     await session.trainStep('train', input).promise
     await adapter.release({ key, round: 4, deviation: 0.1, cohort: 4, active: 2 }).promise
     runs.push(gradients(adapter, spec))
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   }
   expect(runs[1]).toEqual(runs[0])
   expect(runs[2]).toEqual(runs[0])
@@ -174,7 +174,7 @@ describe('clients', () => {
     const sum = gradients(adapter, spec)
     expect(sum.every(Number.isFinite)).toBe(true)
     expect(norm(sum)).toBeLessThanOrEqual(contributions * (1 + 1e-6))
-    adapter.dispose()
+    await adapter.dispose()
   })
 
   it('change the sum by at most the bound when one of them is left out', async () => {
@@ -198,7 +198,7 @@ describe('clients', () => {
       expect(difference).toBeLessThanOrEqual(bound * (1 + 1e-6))
       expect(difference).toBeGreaterThan(0)
     }
-    adapter.dispose()
+    await adapter.dispose()
   })
 
   it('leave the moments of the server alone', async () => {
@@ -212,7 +212,7 @@ describe('clients', () => {
     expect(adapter.readState(first.name, 'm').every((byte) => byte === 0)).toBe(true)
     await adapter.release({ key, round: 1, deviation: 0, cohort: 1 }).promise
     expect(adapter.readState(first.name, 'm')).toEqual(moments)
-    adapter.dispose()
+    await adapter.dispose()
   })
 })
 
@@ -223,7 +223,7 @@ describe('noise', () => {
     await adapter.beginRound().promise
     await adapter.release({ key, round: 1, deviation: 2, cohort: 4, ...rest }).promise
     const found = new Map(spec.parameters.map(({ name }) => [name, adapter.read(name, 'gradient')]))
-    adapter.dispose()
+    await adapter.dispose()
     return { spec, found }
   }
 
@@ -276,7 +276,7 @@ describe('noise', () => {
   })
 })
 
-it.each(['examples', 'clients'] as const)('training by %s allocates what was planned', (privacy) => {
+it.each(['examples', 'clients'] as const)('training by %s allocates what was planned', async (privacy) => {
   const before = addon().allocated()
   const spec = specOf(privacy)
   const formats = Object.fromEntries(
@@ -288,15 +288,15 @@ it.each(['examples', 'clients'] as const)('training by %s allocates what was pla
   const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans('f32'))
   const adapter = addon().createAdapter(spec, { trainable: true })
   adapter.restart()
-  const session = addon().createSession(loaded.model, [adapter], plans('f32'))
+  const session = await addon().createSession(loaded.model, [adapter], plans('f32')).promise
   expect(session.total()).toEqual(planned)
   const after = addon().allocated()
   for (const category of ['adapters', 'gradients', 'optimizer'] as const)
     expect(after[category] - before[category]).toBe(
       planned.rows.find((row) => row.category === category)?.bytes,
     )
-  session.dispose()
-  adapter.dispose()
+  await session.dispose()
+  await adapter.dispose()
 })
 
 it('what trains anything but A and B and copies is refused', () => {
@@ -350,7 +350,7 @@ describe('beside A and B of linears', () => {
     }
     await adapter.release({ key, round: 1, deviation: 0, cohort: 1, ...options }).promise
     const sum = all(adapter)
-    adapter.dispose()
+    await adapter.dispose()
     return { norms, sum }
   }
 
@@ -394,7 +394,7 @@ describe('beside A and B of linears', () => {
     })
   })
 
-  it('examples go one at a time', () => {
+  it('examples go one at a time', async () => {
     const weight = loaded.graph.weights.find(({ name }) => name === 'lm_head.weight')
     const head = { rows: weight?.rows as number, cols: weight?.cols as number }
     const own = specOf('examples')
@@ -407,14 +407,14 @@ describe('beside A and B of linears', () => {
     const open = (sequences: number) =>
       addon().createSession(loaded.model, [adapter], {
         train: { mode: 'train', tokens: 64, sequences, headRows: 64, precision: 'f32' },
-      })
-    expect(() => open(2)).toThrow(/one sequence at a time, and a plan has room for 2/)
+      }).promise
+    await expect(open(2)).rejects.toThrow(/one sequence at a time, and a plan has room for 2/)
     const before = addon().allocated().gradients
     // The gradient of the one is the adapter's, and takes no room of its own.
-    const session = open(1)
+    const session = await open(1)
     expect(addon().allocated().gradients).toBe(before)
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   })
 })
 

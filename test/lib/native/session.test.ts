@@ -56,7 +56,7 @@ const train = (precision: Precision, rest: Partial<PlanOptions> = {}): Record<st
 /** Gradients (of three micro-steps) and parameters after two optimiser steps, as one flat list. */
 async function trainAWhile(spec: AdapterSpec, plans: Record<string, PlanOptions>): Promise<number[]> {
   const adapter = newAdapter(spec)
-  const session = addon().createSession(loaded.model, [adapter], plans)
+  const session = await addon().createSession(loaded.model, [adapter], plans).promise
   for (let step = 1; step <= 2; step++) {
     for (let microStep = 0; microStep < 3; microStep++)
       await session.trainStep('train', { ...batch, lossScale: 0.01, seed: 9, step, microStep }).promise
@@ -69,8 +69,8 @@ async function trainAWhile(spec: AdapterSpec, plans: Record<string, PlanOptions>
     ...adapter.read(p.name, 'value'),
     ...adapter.read(p.name, 'gradient'),
   ])
-  session.dispose()
-  adapter.dispose()
+  await session.dispose()
+  await adapter.dispose()
   return values
 }
 
@@ -125,7 +125,7 @@ describe('a session', () => {
     const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans)
     const adapter = newAdapter(spec)
     adapter.restart()
-    const session = addon().createSession(loaded.model, [adapter], plans)
+    const session = await addon().createSession(loaded.model, [adapter], plans).promise
     expect(session.total()).toEqual(planned)
     const after = addon().allocated()
     const grown = (category: Category) => after[category] - before[category]
@@ -134,15 +134,15 @@ describe('a session', () => {
     expect(rowSum).toBe(planned.peakBytes)
     const fixed = Object.values(after).reduce((a, b) => a + b, 0) - planned.arenaBytes
     expect(fixed + planned.arenaBytes).toBe(planned.peakBytes)
-    session.dispose()
-    adapter.dispose()
+    expect(loaded.model.plan([{ adapter }], plans)).toEqual(planned)
+    await Promise.all([session.dispose(), adapter.dispose()])
     expect(addon().allocated()).toEqual(before)
   })
 
   it('keeps the event loop free while a long step runs', async () => {
     addon().configure({ threads: 1, isa: 'reference' })
     const adapter = newAdapter(allLinears())
-    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     let ticks = 0
     const timer = setInterval(() => ticks++, 1)
     const begin = performance.now()
@@ -150,8 +150,8 @@ describe('a session', () => {
     const elapsed = performance.now() - begin
     clearInterval(timer)
     expect(ticks).toBeGreaterThan(Math.min(elapsed / 20, 5))
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   })
 
   it('leaves everything as it was when a gradient is not finite', async () => {
@@ -173,13 +173,13 @@ describe('a session', () => {
       message: expect.stringContaining('the gradient of step 3 is not finite'),
     })
     expect(spec.parameters.map(({ name }) => adapter.read(name, 'value'))).toEqual(before)
-    adapter.dispose()
+    await adapter.dispose()
   })
 
   it('stops a cancelled step and can be used again', async () => {
     addon().configure({ threads: 1, isa: 'reference' })
     const adapter = newAdapter(allLinears())
-    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
     const running = session.trainStep('train', input)
     const queued = session.trainStep('train', input)
@@ -190,16 +190,16 @@ describe('a session', () => {
     await expect(queued.promise).rejects.toMatchObject({ code: 'ABORTED' })
     adapter.zeroGradients()
     expect((await session.trainStep('train', input).promise).count).toBeGreaterThan(0)
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   })
 
   it('runs a job to its end though its handles are disposed meanwhile', async () => {
     const adapter = newAdapter(allLinears())
-    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     const job = session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 })
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
     expect((await job.promise).count).toBeGreaterThan(0)
     expect(() => session.total()).toThrow(/disposed/)
     expect(() => adapter.read('x', 'value')).toThrow(/disposed/)
@@ -209,8 +209,8 @@ describe('a session', () => {
     const spec = allLinears()
     const whole = newAdapter(spec)
     const split = newAdapter(spec)
-    const one = addon().createSession(loaded.model, [whole], train('f32'))
-    const two = addon().createSession(loaded.model, [split], train('f32'))
+    const one = await addon().createSession(loaded.model, [whole], train('f32')).promise
+    const two = await addon().createSession(loaded.model, [split], train('f32')).promise
     const counters = { seed: 0, step: 1, microStep: 0, lossScale: 0.02 }
     await one.trainStep('train', { ...batch, ...counters }).promise
     for (let s = 0; s + 1 < batch.cuSeqlens.length; s++) {
@@ -226,7 +226,7 @@ describe('a session', () => {
       expect(relativeError(split.read(name, 'gradient'), whole.read(name, 'gradient')), name).toBeLessThan(
         1e-5,
       )
-    for (const handle of [one, two, whole, split]) handle.dispose()
+    for (const handle of [one, two, whole, split]) await handle.dispose()
   })
 
   it('adds up the deltas of several adapters at inference', async () => {
@@ -243,9 +243,9 @@ describe('a session', () => {
     const tokens = batch.tokens.slice(0, 20)
     const rows = Int32Array.from({ length: 20 }, (_, i) => i)
     const logits = async (list: NativeAdapter[], weights?: number[]) => {
-      const session = addon().createSession(loaded.model, list, plans, weights)
+      const session = await addon().createSession(loaded.model, list, plans, weights).promise
       const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
-      session.dispose()
+      await session.dispose()
       return result.logits as Float32Array
     }
     const base = await logits([])
@@ -258,20 +258,20 @@ describe('a session', () => {
       1e-5,
     )
     expect(await logits([twice], [0])).toEqual(base)
-    const opened = (weights: number[], chosen: Record<string, PlanOptions>) => () =>
-      addon().createSession(loaded.model, adapters, chosen, weights)
-    expect(opened([1], plans)).toThrow('there are 1 weights for 2 adapters')
-    expect(opened([1, Number.NaN], plans)).toThrow('expected a finite number')
-    expect(() => addon().createSession(loaded.model, adapters.slice(1), train('f32'), [2])).toThrow(
-      "plan 'train': an adapter is trained at weight 1, not 2",
-    )
-    for (const adapter of [...adapters, twice]) adapter.dispose()
+    const opened = (weights: number[], chosen: Record<string, PlanOptions>) =>
+      addon().createSession(loaded.model, adapters, chosen, weights).promise
+    await expect(opened([1], plans)).rejects.toThrow('there are 1 weights for 2 adapters')
+    await expect(opened([1, Number.NaN], plans)).rejects.toThrow('expected a finite number')
+    await expect(
+      addon().createSession(loaded.model, adapters.slice(1), train('f32'), [2]).promise,
+    ).rejects.toThrow("plan 'train': an adapter is trained at weight 1, not 2")
+    for (const adapter of [...adapters, twice]) await adapter.dispose()
   })
 
   it('takes a prompt in pieces, of which only the last need give logits', async () => {
-    const session = addon().createSession(loaded.model, [], {
+    const session = await addon().createSession(loaded.model, [], {
       forward: { mode: 'forward', tokens: 32, sequences: 1, headRows: 1, kvCapacity: 32, precision: 'f32' },
-    })
+    }).promise
     const forward = async (from: number, to: number, past: number, rows: Int32Array) => {
       const tokens = batch.tokens.slice(from, to)
       return (await session.forward('forward', { tokens, past, rows, wantLogits: true }).promise).logits
@@ -283,23 +283,23 @@ describe('a session', () => {
     const sampling = { temperature: 0, topK: 0, topP: 1, seed: 0, position: 0 }
     const input = { tokens: batch.tokens.slice(0, 2), past: 0, rows: new Int32Array(0), sampling }
     expect(() => session.forward('forward', input)).toThrow('no row is wanted')
-    session.dispose()
+    await session.dispose()
   })
 
   it('refuses to run with more threads than it was planned for', async () => {
     addon().configure({ threads: 1 })
     const adapter = newAdapter(allLinears())
-    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     addon().configure({ threads: 2 })
     const step = session.trainStep('train', { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 })
     await expect(step.promise).rejects.toThrow(/planned for 1 threads and the engine now has 2/)
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   })
 
   it('refuses bad input with a code and a message that names it', async () => {
     const adapter = newAdapter(allLinears())
-    const session = addon().createSession(loaded.model, [adapter], train('f32'))
+    const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
     const rejects = async (change: object, message: RegExp) =>
       expect(session.trainStep('train', { ...input, ...change }).promise).rejects.toThrow(message)
@@ -314,8 +314,8 @@ describe('a session', () => {
     expect(() => session.report('other')).toThrow(/no plan 'other'/)
     expect(() => addon().createSession(adapter as never, [], train('f32'))).toThrow(/expected a model/)
     expect(() => addon().configure({ isa: 'sse9' })).toThrow(/isa is 'sse9'; expected one of reference/)
-    session.dispose()
-    adapter.dispose()
+    await session.dispose()
+    await adapter.dispose()
   })
 })
 

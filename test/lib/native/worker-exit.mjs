@@ -2,6 +2,7 @@
 //
 //   worker-exit.mjs exit        a worker ends while the main thread's jobs are queued: they must all settle
 //   worker-exit.mjs terminate   the only environment that has the addon is ended in the middle of a job
+//   worker-exit.mjs leave       the process ends with sessions open, opening and closing behind a job
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,8 +11,8 @@ import { openModelFiles } from '../../../dist/esm/files/model-files.js'
 import { graphOf } from '../../../dist/esm/models/index.js'
 import { addon } from '../../../dist/esm/native/addon.js'
 
-/** Queues slow evaluations of a tiny model. */
-async function evaluations(count) {
+/** A session over a tiny model that is slow to evaluate; `open` opens another. */
+async function slowSession() {
   const native = addon()
   native.configure({ threads: 1, isa: 'reference' })
   const files = await openModelFiles(join(import.meta.dirname, '../../parity/models/llama3'))
@@ -19,11 +20,17 @@ async function evaluations(count) {
   const model = native.createModel(graph)
   for (const { name } of graph.weights) await model.loadWeight(name, files.tensors.get(name), 'f32').promise
   const plan = { mode: 'evaluate', tokens: 1024, sequences: 1, headRows: 1024, precision: 'f32' }
-  const session = native.createSession(model, [], { plan })
+  const open = () => native.createSession(model, [], { plan }).promise
+  return { open, session: await open() }
+}
+
+function evaluationsBy(session, count) {
   const tokens = Int32Array.from({ length: 1024 }, (_, i) => i % 200)
   const input = { tokens, labels: tokens, cuSeqlens: Int32Array.of(0, 1024) }
   return Array.from({ length: count }, () => session.evaluate('plan', input).promise)
 }
+
+const evaluations = async (count) => evaluationsBy((await slowSession()).session, count)
 
 const mode = isMainThread ? process.argv[2] : workerData
 const worker = () => new Worker(new URL(import.meta.url), { workerData: mode })
@@ -33,6 +40,14 @@ if (isMainThread && mode === 'exit') {
   const first = await Promise.race([ended.then(() => 'worker'), Promise.all(jobs).then(() => 'jobs')])
   const results = await Promise.all(jobs)
   console.log(`${first} first, ${results.filter(({ count }) => count === 1024).length} settled`)
+} else if (mode === 'leave') {
+  const { open, session } = await slowSession()
+  const closed = await open()
+  evaluationsBy(session, 2)
+  open()
+  closed.dispose()
+  console.log('left')
+  process.exit()
 } else if (isMainThread) {
   const busy = worker()
   await once(busy, 'message')

@@ -50,7 +50,7 @@ describe('adalora()', () => {
     expect(spec.triplets?.[0]).toMatchObject({ beta1: 0.85, orthogonal: 0.5 / (2 * sites.length) })
   })
 
-  test('counts the importances in the plan, until they are dropped', () => {
+  test('counts the importances in the plan, until they are dropped', async () => {
     const { spec } = describeAdapter(adalora(), sites)
     const trained = spec.parameters.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
     const before = addon().allocated().optimizer
@@ -63,7 +63,7 @@ describe('adalora()', () => {
     expect(() => native.read(singular[0] as string, 'sensitivity')).toThrow('has no sensitivity')
     native.restart()
     expect(addon().allocated().optimizer - before).toBe(trained * 16)
-    native.dispose()
+    await native.dispose()
   })
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
@@ -140,7 +140,7 @@ describe('the budget', () => {
         .slice(totalSteps - schedule.tfinal)
         .map((step) => step.map((value) => (value === 0 ? '0' : '1')).join(''))
       expect(new Set(patterns).size).toBe(schedule.tfinal > 0 ? 1 : 0)
-      native.dispose()
+      await native.dispose()
     },
   )
 
@@ -150,7 +150,7 @@ describe('the budget', () => {
     expect(() => adaloraRules.steps?.(adalora({ tinit: 5, tfinal: 5 }), facts, undefined)).toThrow(
       "adalora: tinit 5 and tfinal 5 leave no step of the run's 10 in which ranks could go",
     )
-    run.native.dispose()
+    await run.native.dispose()
   })
 })
 
@@ -176,7 +176,7 @@ test('the regulariser moves A and B towards orthogonal vectors where nothing els
   for (let step = 1; step <= 40; step++) await native.optimizerStep({ ...adamw, groups, step }).promise
   expect(before).toBeGreaterThan(1.5)
   expect(distance()).toBeLessThan(0.2)
-  native.dispose()
+  await native.dispose()
 })
 
 describe('saved', () => {
@@ -210,7 +210,7 @@ describe('saved', () => {
       [singular[0] as string]: [false, false, false, false],
       [singular[1] as string]: [true, false, true, false],
     })
-    native.dispose()
+    await native.dispose()
   })
 
   test('what is sliced again still names the ranks at first', async () => {
@@ -227,7 +227,7 @@ describe('saved', () => {
         [singular[2] as string]: [true, false, true, true],
       },
     })
-    native.dispose()
+    await native.dispose()
   })
 
   test('as plain LoRA it computes the same, without the linears that have no rank left', async () => {
@@ -260,13 +260,13 @@ describe('saved', () => {
     const [plainA, plainB] = [slot?.a, slot?.b].map((name) => lora.read(name as string))
     const plain = delta(plainA as Float32Array, plainB as Float32Array, () => 1, 2, slot?.scale as number)
     expect(Math.abs(plain / own - 1)).toBeLessThan(1e-6)
-    native.dispose()
+    await native.dispose()
   })
 
   test('before it was trained it is saved whole', async () => {
     const { native, description, read } = await create(config)
     expect(adaloraRules.savedAs?.(config, description, read)).toBeUndefined()
     expect(asLora(description, sites, read).strategy).toMatchObject({ r: 4 })
-    native.dispose()
+    await native.dispose()
   })
 })

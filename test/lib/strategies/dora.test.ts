@@ -101,12 +101,12 @@ describe('dora()', () => {
       adapter.restart()
       expect(addon().allocated().adapters - before.adapters).toBe(bytes('adapters'))
       expect(addon().allocated().optimizer - before.optimizer).toBe(bytes('optimizer'))
-      const session = addon().createSession(model, [adapter], plans)
+      const session = await addon().createSession(model, [adapter], plans).promise
       expect(session.total().arenaBytes).toBe(report(spec).arenaBytes)
       expect(addon().allocated().activations - before.activations).toBe(report(spec).arenaBytes)
-      session.dispose()
-      adapter.dispose()
-      model.dispose()
+      await session.dispose()
+      await adapter.dispose()
+      await model.dispose()
     },
   )
 })
@@ -155,15 +155,16 @@ describe('with dropout', () => {
       for (const name of magnitudes) await native.fillRowNorms(name, model).promise
       return new Map(magnitudes.map((name) => [name, native.read(name, 'value')]))
     }
-    const session = addon().createSession(model, [native], { train: { ...trainPlan, recompute } })
+    const session = await addon().createSession(model, [native], { train: { ...trainPlan, recompute } })
+      .promise
     const batch = goldenBatch(await readGolden('golden/qwen2.safetensors'))
     const input = { ...batch, lossScale: 1, seed: 4, step: 3, microStep: 1 }
     const loss = async () => {
       native.zeroGradients()
       return (await session.trainStep('train', input).promise).lossSum
     }
-    const dispose = () => {
-      for (const handle of [session, native, model]) handle.dispose()
+    const dispose = async () => {
+      for (const handle of [session, native, model]) await handle.dispose()
     }
     return { native, factors, magnitudes, norms, loss, dispose }
   }
@@ -173,7 +174,7 @@ describe('with dropout', () => {
     const [own, plain] = [await open(dora(options)), await open(lora(options))]
     await own.norms()
     expect((await own.loss()) / (await plain.loss())).toBeCloseTo(1, 6)
-    for (const one of [own, plain]) one.dispose()
+    for (const one of [own, plain]) await one.dispose()
   })
 
   test.each([false, true])('gradients are those of finite differences (recompute %s)', async (recompute) => {

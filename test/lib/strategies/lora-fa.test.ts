@@ -62,7 +62,7 @@ describe('a frozen A in other strategies', () => {
     ['DoRA', dora(options), dora({ r: 4, loraAlpha: 8 })],
     ['DyLoRA', dylora(options), dylora({ r: 4, loraAlpha: 8 })],
     ['LoRA-drop', loraDrop({ ...options, keep }), loraDrop({ r: 4, loraAlpha: 8, keep })],
-  ])('%s trains all it trains but A, and says so in its file', (_, frozen, plain) => {
+  ])('%s trains all it trains but A, and says so in its file', async (_, frozen, plain) => {
     const [own, other] = [describeAdapter(frozen, sites), describeAdapter(plain, sites)]
     expect(own.spec.slots).toEqual(other.spec.slots)
     const as = new Set(own.spec.slots.map(({ a }) => a))
@@ -74,7 +74,7 @@ describe('a frozen A in other strategies', () => {
     expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(frozen)
     const native = addon().createAdapter(own.spec, { trainable: true })
     for (const a of as) expect(native.arrays(a)).toEqual(['value'])
-    native.dispose()
+    await native.dispose()
   })
 
   test('projects each B once, also one that linears share, and none whose ranks are drawn', () => {
