@@ -80,6 +80,16 @@ test('keeping the activations and a larger batch take more', async () => {
   expect(larger.peak_bytes).toBeGreaterThan(plain.peak_bytes)
 })
 
+test('updates in the backward pass take the gradients out of what is held throughout', async () => {
+  const { model } = project()
+  const flags = ['--model', model, '--method', 'full', '--timeline']
+  const [after, within] = await Promise.all([planned(...flags), planned(...flags, '--optimizer-in-backward')])
+  const held = (plan: Plan) => plan.timeline?.resident_bytes ?? 0
+  expect(held(after) - held(within)).toBe(4 * after.trainable_parameters)
+  expect(within.peak_bytes).toBeLessThan(after.peak_bytes)
+  expect(within.timeline?.steps.map(({ kernel }) => kernel)).toContain('update')
+})
+
 test('the timeline is of the plan: its peak is that of the report, in JSON, text and a picture', async () => {
   const { config, at } = project()
   const picture = at('step.svg')
