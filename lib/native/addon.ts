@@ -271,7 +271,7 @@ export interface TrainInput extends MicroBatch {
   /**
    * Made in the backward pass, where the adapter's state is `inBackward`, and there only; without clipping. With a loss
    * that is not finite nothing is updated. Rejects with DIVERGED for a gradient that is not: what came before it in the
-   * backward pass is updated then.
+   * backward pass is updated then, as it is when the job is cancelled.
    */
   update?: OptimizerStep
 }
