@@ -17,6 +17,15 @@ static int64_t first_key_tile(const AttentionShape& shape, const Sequence& seque
   return first_key(shape, sequence, i) / kTile * kTile;
 }
 
+/// Of the keys j0 .. j0 + keys - 1, how many from the first on are up to the last one that queries i .. i + count - 1 see.
+static int64_t keys_seen(const AttentionShape& shape, const Sequence& sequence, int64_t i, int64_t count, int64_t j0,
+                         int64_t keys) {
+  const int64_t seen = std::min(keys, sequence.offset + i + count - j0);
+  return first_key(shape, sequence, i) < j0 + seen ? std::max<int64_t>(seen, 0) : 0;
+}
+/// Vectors that hold up to a strip of `lanes` queries.
+static int64_t strip_vectors(int64_t lanes) { return (std::min(lanes, kStrip) + W - 1) / W; }
+
 template <class T>
 static const T* head_rows(const Matrix& matrix, int64_t row, int64_t head, int64_t head_dim) {
   return row_as<T>(matrix, row) + head * head_dim;
@@ -117,17 +126,18 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
   using T = typename Scheme::Element;
   using Dot = typename Scheme::Dot;
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
-  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0), vectors = (count + W - 1) / W;
+  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0);
   Carver carver{workspace};
   float* queries = carver.take(head_tile_bytes(d));
-  float* scratch = carver.take(head_tile_bytes(d));
+  float* k_copy = carver.take(head_tile_bytes(d));
+  float* v_copy = carver.take(head_tile_bytes(d));
   float* sums = carver.take(head_tile_bytes(d));
   float* scores = carver.take(kScoreTileBytes);
   float* packed = Scheme::kPairs ? carver.take(kScoreTileBytes / 2) : scores;
   float* top = carver.take(kTile * 4);
   float* total = carver.take(kTile * 4);
 
-  Scheme::pack_transposed(head_rows<T>(q, sequence.q0 + i0, head, d), q.ld, count, d, queries, scratch);
+  Scheme::pack_transposed(head_rows<T>(q, sequence.q0 + i0, head, d), q.ld, count, d, queries, k_copy);
   std::fill(top, top + kTile, kUnseen);
   std::fill(total, total + kTile, 0.0f);
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
@@ -135,12 +145,18 @@ static void forward_tile(const AttentionShape& shape, const Sequence& sequence, 
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
   for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
     const int64_t keys = std::min(kTile, visible - j0);
-    const Broadcast k_tile = Scheme::along(head_rows<T>(k, sequence.k0 + j0, kv_head, d), k.ld, keys, d, scratch);
-    multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
-    mask_scores(scores, keys, vectors, j0 - sequence.offset - i0, shape.window);
-    soften<Scheme>(scores, keys, vectors, shape.scale * kLog2E, top, total, sums, d, packed);
-    const Broadcast v_tile = Scheme::across(head_rows<T>(v, sequence.k0 + j0, kv_head, d), v.ld, keys, d, scratch);
-    multiply<Dot>(d, vectors, v_tile, packed, kTile, sums, kTile, true);
+    const Broadcast k_tile = Scheme::along(head_rows<T>(k, sequence.k0 + j0, kv_head, d), k.ld, keys, d, k_copy);
+    const Broadcast v_tile = Scheme::across(head_rows<T>(v, sequence.k0 + j0, kv_head, d), v.ld, keys, d, v_copy);
+    for (int64_t lane = 0; lane < count; lane += kStrip) {
+      const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + kStrip, count) - lane, j0, keys);
+      if (seen == 0) continue;
+      const int64_t vectors = strip_vectors(count - lane);
+      multiply<Dot>(seen, vectors, k_tile, queries + lane, kTile, scores, kTile, false);
+      mask_scores(scores, seen, vectors, j0 - sequence.offset - i0 - lane, shape.window);
+      soften<Scheme>(scores, seen, vectors, shape.scale * kLog2E, top + lane, total + lane, sums + lane, d, packed);
+      const Broadcast v_seen = {v_tile.data, v_tile.row, v_tile.step, Scheme::steps(seen)};
+      multiply<Dot>(d, vectors, v_seen, packed, kTile, sums + lane, kTile, true);
+    }
   }
 
   finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<T>(out, sequence.q0 + i0) + head * d, out.ld,

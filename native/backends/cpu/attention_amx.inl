@@ -209,8 +209,8 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
     prefetch(v_tile.data, round_up(keys, 32) / 32 * d * 64);
     // half a tile of queries at a time: scores, then probabilities over them, stay in L1 with both operands
     for (int64_t lane = 0; lane < lanes; lane += 32) {
-      const int64_t seen = std::min(keys, sequence.offset + i0 + std::min(lane + 32, count) - j0);
-      if (seen <= 0 || first_key(shape, sequence, i0 + lane) >= j0 + seen) continue;
+      const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + 32, count) - lane, j0, keys);
+      if (seen == 0) continue;
       const int64_t steps = round_up(seen, 32) / 32;
       tile_multiply(round_up(seen, 16) / 16, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
       mask_scores(scores, seen, 32 / W, j0 - sequence.offset - i0 - lane, shape.window);

@@ -82,12 +82,15 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
   float* delta = carver.take(kTile * 4);
   float* ones = carver.take(kTile * 4);
   std::fill(ones, ones + kTile, 1.0f);
+  // P^T and dS^T, [keys][64], as the reductions over the queries read them
+  constexpr int64_t kBytes = Scheme::kPairs ? 2 : 4, kElements = 4 / kBytes, row_bytes = kTile * kBytes;
+  auto* const p = reinterpret_cast<std::byte*>(Scheme::kPairs ? static_cast<void*>(p_rows) : scores);
+  auto* const ds = reinterpret_cast<std::byte*>(Scheme::kPairs ? static_cast<void*>(ds_rows) : slopes);
   std::memset(dk, 0, static_cast<size_t>(sequence.keys * padded) * 4);
   std::memset(dv, 0, static_cast<size_t>(sequence.keys * padded) * 4);
 
   for (int64_t i0 = 0; i0 < sequence.queries; i0 += kTile) {
-    const int64_t count = std::min(kTile, sequence.queries - i0), vectors = (count + W - 1) / W;
-    const int64_t row = sequence.q0 + i0;
+    const int64_t count = std::min(kTile, sequence.queries - i0), row = sequence.q0 + i0;
     const T* q_rows = head_rows<T>(q, row, head, d);
     const T* dout_rows = head_rows<T>(dout, row, head, d);
     Scheme::pack_transposed(q_rows, q.ld, count, d, queries, k_along);
@@ -104,20 +107,30 @@ static void backward_head(const AttentionShape& shape, const Sequence& sequence,
       const T* k_rows = head_rows<T>(k, sequence.k0 + j0, kv_head, d);
       const T* v_rows = head_rows<T>(v, sequence.k0 + j0, kv_head, d);
       const Broadcast k_tile = Scheme::along(k_rows, k.ld, keys, d, k_along);
-      multiply<Dot>(keys, vectors, k_tile, queries, kTile, scores, kTile, false);
-      multiply<Dot>(keys, vectors, Scheme::along(v_rows, v.ld, keys, d, v_along), gradients, kTile, slopes, kTile,
-                    false);
-      differentiate<Scheme>(scores, slopes, keys, vectors, j0 - sequence.offset - i0, shape.window, shape.scale, lse2,
-                            delta, p_rows, ds_rows, ds_pairs);
-      // reductions over the queries: P^T dO and dS^T Q
-      const int64_t steps = Scheme::kPairs ? (count + 1) / 2 : count, row_bytes = kTile * (Scheme::kPairs ? 2 : 4);
-      const auto* p = reinterpret_cast<const std::byte*>(Scheme::kPairs ? static_cast<void*>(p_rows) : scores);
-      const auto* ds = reinterpret_cast<const std::byte*>(Scheme::kPairs ? static_cast<void*>(ds_rows) : slopes);
-      multiply<Dot>(keys, padded / W, {p, row_bytes, 4, steps}, gradient_rows, padded, dv + j0 * padded, padded, true);
-      multiply<Dot>(keys, padded / W, {ds, row_bytes, 4, steps}, query_rows, padded, dk + j0 * padded, padded, true);
-      // and over the keys: K^T dS^T
+      const Broadcast v_tile = Scheme::along(v_rows, v.ld, keys, d, v_along);
       const Broadcast k_columns = Scheme::across(k_rows, k.ld, keys, d, k_across);
-      multiply<Dot>(d, vectors, k_columns, Scheme::kPairs ? ds_pairs : slopes, kTile, dq_sums, kTile, true);
+      const int64_t first_lane = j0 - sequence.offset - i0;
+      for (int64_t lane = 0; lane < count; lane += kStrip) {
+        const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + kStrip, count) - lane, j0, keys);
+        const int64_t vectors = strip_vectors(count - lane);
+        multiply<Dot>(seen, vectors, k_tile, queries + lane, kTile, scores + lane, kTile, false);
+        multiply<Dot>(seen, vectors, v_tile, gradients + lane, kTile, slopes + lane, kTile, false);
+        differentiate<Scheme>(scores + lane, slopes + lane, seen, vectors, first_lane - lane, shape.window, shape.scale,
+                              lse2 + lane, delta + lane, p_rows + lane, ds_rows + lane, ds_pairs + lane);
+        // K^T dS^T, a reduction over the keys
+        const Broadcast k_seen = {k_columns.data, k_columns.row, k_columns.step, Scheme::steps(seen)};
+        multiply<Dot>(d, vectors, k_seen, (Scheme::kPairs ? ds_pairs : slopes) + lane, kTile, dq_sums + lane, kTile, true);
+        for (int64_t key = seen; key < keys; ++key) {
+          std::memset(p + key * row_bytes + lane * kBytes, 0, kStrip * kBytes);
+          std::memset(ds + key * row_bytes + lane * kBytes, 0, kStrip * kBytes);
+        }
+      }
+      // reductions over the queries: P^T dO and dS^T Q
+      const int64_t steps = Scheme::steps(count);
+      multiply_triangle<Dot, kElements>(keys, padded / W, {p, row_bytes, 4, steps}, first_lane, gradient_rows, padded,
+                                        dv + j0 * padded, padded);
+      multiply_triangle<Dot, kElements>(keys, padded / W, {ds, row_bytes, 4, steps}, first_lane, query_rows, padded,
+                                        dk + j0 * padded, padded);
     }
     store_transposed(dq_sums, ones, count, d, row_as<T>(dq, row) + head * d, dq.ld);
   }

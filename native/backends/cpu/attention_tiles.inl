@@ -31,6 +31,8 @@ struct MultiplyAdd {
 };
 
 inline constexpr int kTileRows = 6;
+/// Queries that fill the columns of a register tile.
+inline constexpr int64_t kStrip = kTileVectors * W;
 
 /// `tiles` register tiles of kRows rows, one below the other.
 template <class Dot, int kRows, int kVectors>
@@ -55,6 +57,7 @@ static void micro_kernel(int64_t tiles, const Broadcast& a, const float* b, int6
     }
     const std::byte* at = rows;
     const float* line = b;
+#pragma GCC unroll kTileSteps
     for (int64_t k = a.steps; k > 0; --k) {
       V columns[kVectors];
 #pragma GCC unroll 4
@@ -92,6 +95,7 @@ static constexpr MicroKernel kMicroKernels[kTileRows] = {
 template <class Dot>
 static void multiply(int64_t rows, int64_t vectors, const Broadcast& a, const float* b, int64_t b_row, float* c,
                      int64_t c_row, bool accumulate) {
+  if (rows == 0) return;
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows, low = rows / tiles, high_tiles = rows % tiles;
   const int64_t high_rows = high_tiles * (low + 1);
   const Broadcast rest = {a.data + high_rows * a.row, a.row, a.step, a.steps};
@@ -104,6 +108,19 @@ static void multiply(int64_t rows, int64_t vectors, const Broadcast& a, const fl
     if (vectors - n == 1) kernels = kMicroKernels<Dot, 1>;
     if (high_tiles > 0) kernels[low](high_tiles, a, b + n * W, b_row, c + n * W, c_row, accumulate);
     kernels[low - 1](tiles - high_tiles, rest, b + n * W, b_row, c + high_rows * c_row + n * W, c_row, accumulate);
+  }
+}
+
+/// As `multiply` with accumulation, where row m of a is zero before element m + first; kElements of them are one step.
+template <class Dot, int64_t kElements>
+static void multiply_triangle(int64_t rows, int64_t vectors, const Broadcast& a, int64_t first, const float* b,
+                              int64_t b_row, float* c, int64_t c_row) {
+  if (first + rows <= 1) return multiply<Dot>(rows, vectors, a, b, b_row, c, c_row, true);
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const int64_t zeros = std::clamp<int64_t>((row + first) / kElements, 0, a.steps);
+    const Broadcast part = {a.data + row * a.row + zeros * a.step, a.row, a.step, a.steps - zeros};
+    multiply<Dot>(std::min<int64_t>(kTileRows, rows - row), vectors, part, b + zeros * b_row, b_row, c + row * c_row,
+                  c_row, true);
   }
 }
 
@@ -181,6 +198,8 @@ struct Fp32Scheme {
     widen(rows, ld, count, cols, scratch);
     return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, count};
   }
+  /// Steps of a reduction over so many keys or queries.
+  static constexpr int64_t steps(int64_t count) { return count; }
   /// Query rows as the packed operand: [cols][64], and [count][padded cols].
   static int64_t pack_transposed(const T* rows, int64_t ld, int64_t count, int64_t cols, float* out, float* scratch) {
     const Broadcast a = along(rows, ld, count, cols, scratch);
@@ -214,8 +233,9 @@ struct PairScheme {
   }
   static Broadcast across(const Bf16* rows, int64_t ld, int64_t count, int64_t cols, float* scratch) {
     pack_rows(rows, ld, count, cols, scratch);
-    return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, (count + 1) / 2};
+    return {reinterpret_cast<const std::byte*>(scratch), 4, padded_head_dim(cols) * 4, steps(count)};
   }
+  static constexpr int64_t steps(int64_t count) { return (count + 1) / 2; }
   static int64_t pack_transposed(const Bf16* rows, int64_t ld, int64_t count, int64_t cols, float* out, float*) {
     transpose_words(rows, ld * 2, count, cols / 2, out);
     return cols / 2;

@@ -9,6 +9,8 @@ using Mask = __m256;  // all bits of a lane set or clear
 inline constexpr int64_t W = 8;
 /// Vectors per row of a register tile, next to six rows of accumulators.
 inline constexpr int kTileVectors = 2;
+/// Steps of a register tile that are written out: with few products to a step, a loop over them is felt.
+inline constexpr int kTileSteps = 4;
 
 static LOWRANK_INLINE __m256i lane_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 static LOWRANK_INLINE __m256i first_lanes(int64_t count) {

@@ -10,6 +10,8 @@ using Mask = __mmask16;
 inline constexpr int64_t W = 16;
 /// Vectors per row of a register tile, next to six rows of accumulators.
 inline constexpr int kTileVectors = 4;
+/// Steps of a register tile that are written out.
+inline constexpr int kTileSteps = 1;
 
 static LOWRANK_INLINE Mask first_lanes(int64_t count) { return static_cast<Mask>((1u << count) - 1u); }
 

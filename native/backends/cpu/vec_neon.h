@@ -9,6 +9,8 @@ using Mask = uint32x4_t;  // all bits of a lane set or clear
 inline constexpr int64_t W = 4;
 /// Vectors per row of a register tile, next to six rows of accumulators.
 inline constexpr int kTileVectors = 4;
+/// Steps of a register tile that are written out.
+inline constexpr int kTileSteps = 1;
 
 static LOWRANK_INLINE int32x4_t lane_numbers() { return int32x4_t{0, 1, 2, 3}; }
 static LOWRANK_INLINE int32_t clamped_lane(int64_t lane) {
