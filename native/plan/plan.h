@@ -172,6 +172,7 @@ struct Plan {
   int64_t offloaded_bytes = 0;  // of the file
   int64_t head_chunk = 0;  // rows of logits held at once
   int peak_step = 0;       // where the most bytes of the arena are live
+  bool updates = false;    // parameters within the backward pass; see plan/updates.h
   // Fixed inputs, live through the whole plan.
   int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
 

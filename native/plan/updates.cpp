@@ -140,6 +140,7 @@ void place_updates(const Graph& graph, const AdapterSpec& adapter, Plan& plan) {
       if (ends[p] == i && buffers[p] >= 0) put(Kernel::update, Phase::backward, p);
   }
   plan.steps = std::move(steps);
+  plan.updates = true;
 }
 
 }  // namespace lowrank

@@ -1214,6 +1214,8 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
       if (slot.has_gains() || slot.paired() || slot.magnitude >= 0)
         fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ", slot.target);
   const AdapterSpec& spec = adapters_[0]->spec();
+  if (p.updates != spec.state.in_backward)
+    fail("CONFIG", "where the adapter's gradients lie has changed since the session was opened; open another");
   if (spec.state.in_backward != input.update.has_value())
     fail("CONFIG", "the adapter is updated ", spec.state.in_backward ? "in" : "after", " the backward pass, and the step ",
          input.update ? "brings an" : "has no", " update");

@@ -5,6 +5,7 @@ import {
   addon,
   type Category,
   type NativeAdapter,
+  type NativeSession,
   type PlanOptions,
   type Precision,
 } from '../../../lib/native/addon.js'
@@ -152,6 +153,34 @@ describe('a session', () => {
     expect(ticks).toBeGreaterThan(Math.min(elapsed / 20, 5))
     await session.dispose()
     await adapter.dispose()
+  })
+
+  it('updates in the backward pass what it was planned for, and nothing else', async () => {
+    const spec = allLinears()
+    const adapter = newAdapter(spec)
+    const input = { ...batch, lossScale: 0.01, seed: 0, step: 1, microStep: 0 }
+    const groups = [{ learningRate: 1e-2, weightDecay: 0 }]
+    const rest = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, maxGradNorm: 0, step: 1 }
+    const update = { kind: 'adamw' as const, groups, ...rest }
+    const open = () => addon().createSession(loaded.model, [adapter], train('f32')).promise
+    const after = await open()
+    const step = (session: NativeSession, more: object) =>
+      session.trainStep('train', { ...input, ...more }).promise
+    await expect(step(after, { update })).rejects.toThrow(
+      'updated after the backward pass, and the step brings an',
+    )
+    adapter.restart({ kind: 'adamw', inBackward: true })
+    await expect(step(after, { update })).rejects.toThrow(
+      'has changed since the session was opened; open another',
+    )
+    const within = await open()
+    await expect(step(within, {})).rejects.toThrow('updated in the backward pass, and the step has no update')
+    await expect(step(within, { update: { ...update, maxGradNorm: 1 } })).rejects.toThrow(
+      'cannot be clipped by a norm that is known after it',
+    )
+    expect((await step(within, { update })).gradNorm).toBeGreaterThan(0)
+    await expect(adapter.optimizerStep(update).promise).rejects.toThrow('has no gradients after it')
+    await Promise.all([after.dispose(), within.dispose(), adapter.dispose()])
   })
 
   it('leaves everything as it was when a gradient is not finite', async () => {
