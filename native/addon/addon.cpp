@@ -142,9 +142,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       if (source.rows != expected.rows || source.cols != expected.cols)
         fail("SHAPE", "tensor '", name, "' in ", source.file, " is [", source.rows, ", ", source.cols,
              "] but the model's config asks for [", expected.rows, ", ", expected.cols, "]");
-      const bool quantised = is_quantized(format);
-      if ((expected.kind == WeightKind::vector && format != StorageFormat::f32) ||
-          (expected.kind == WeightKind::table && quantised))
+      if (expected.kind == WeightKind::vector && format != StorageFormat::f32)
         fail("CONFIG", "weight '", name, "' cannot be held as ", name_of(format));
       if (is_blocks(format)) return map_blocks(env, model, index, source, format);
       grow(env, weight_bytes(format, source.rows, source.cols) + constants_bytes(format, source.rows, source.cols));

@@ -165,6 +165,13 @@ void Graph::check() {
   Checker(*this).run();
 }
 
+std::vector<bool> Graph::tables() const {
+  std::vector<bool> tables(weights.size());
+  for (const Node& node : nodes)
+    if (node.op == Op::embedding || node.op == Op::lm_head) tables[node.weight] = true;
+  return tables;
+}
+
 int64_t Graph::parameters() const {
   int64_t total = 0;
   for (const GraphWeight& weight : weights) total += weight.rows * weight.cols;

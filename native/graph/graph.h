@@ -65,6 +65,8 @@ struct Graph {
 
   /// Validates ids, order and shapes and fills the tables above. Throws Error("SHAPE") naming the node.
   void check();
+  /// Which weights are read some rows at a time: the table of the embedding, and the head.
+  std::vector<bool> tables() const;
   /// Elements of all weights.
   int64_t parameters() const;
   std::string to_text() const;

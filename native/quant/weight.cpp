@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/error.h"
 #include "quant/half.h"
 
 namespace lowrank {
@@ -78,6 +79,44 @@ void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t co
       decode_ggml(weight, row, begin, count, out);
       return;
   }
+}
+
+WeightView rows_of(const WeightView& weight, int64_t begin, int64_t count) {
+  WeightView rows = weight;
+  rows.rows = count;
+  if (begin == 0) return rows;
+  int64_t bytes = begin * weight.ld;
+  switch (weight.format) {
+    case WeightFormat::f32:
+      bytes *= 4;
+      break;
+    case WeightFormat::bf16:
+    case WeightFormat::f16:
+      bytes *= 2;
+      break;
+    case WeightFormat::int8:
+      rows.absmax += begin;
+      break;
+    case WeightFormat::four_bit: {
+      const int64_t block = begin * weight.cols / kCodeBlock;
+      if (begin * weight.cols % kCodeBlock != 0) fail("INTERNAL", "row ", begin, " of 4-bit codes starts within a block");
+      bytes = block * (kCodeBlock / 2);
+      if (weight.absmax != nullptr) {
+        rows.absmax += block;
+        break;
+      }
+      rows.absmax_codes += block;
+      rows.nested_absmax += (block + weight.nested_skip) / kNestedBlock;
+      rows.nested_skip = (block + weight.nested_skip) % kNestedBlock;
+      break;
+    }
+    case WeightFormat::ggml:
+      if (weight.head_rows != 0) fail("INTERNAL", "rows of blocks in the order of heads are cut");
+      bytes = begin * layout_of(weight.ggml).row_bytes(weight.cols);
+      break;
+  }
+  rows.data = static_cast<const uint8_t*>(weight.data) + bytes;
+  return rows;
 }
 
 }  // namespace lowrank

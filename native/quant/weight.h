@@ -72,11 +72,13 @@ struct WeightView {
   // four_bit only: what the sixteen codes stand for.
   const float* values = kNf4Values;
   // four_bit: block b scales by absmax[b], or under double quantisation by
-  // kDynamicMap[absmax_codes[b]] * nested_absmax[b / 256] + absmax_offset (evaluated in fp32, product rounded first).
+  // kDynamicMap[absmax_codes[b]] * nested_absmax[(b + nested_skip) / 256] + absmax_offset (evaluated in fp32, product
+  // rounded first).
   const float* absmax = nullptr;
   const uint8_t* absmax_codes = nullptr;
   const float* nested_absmax = nullptr;
   float absmax_offset = 0;
+  int64_t nested_skip = 0;  // blocks of the first nested one that lie before the view
 
   // ggml only: the format of the blocks, and whether the rows lie in the order of GGUF files of the llama architecture:
   // those of every `head_rows` (0: in order) alternate between the first and the second half of them.
@@ -91,12 +93,16 @@ struct WeightView {
 
   float scale_of_block(int64_t block) const {
     if (absmax != nullptr) return absmax[block];
-    const float scaled = kDynamicMap[absmax_codes[block]] * nested_absmax[block / kNestedBlock];
+    const float scaled = kDynamicMap[absmax_codes[block]] * nested_absmax[(block + nested_skip) / kNestedBlock];
     return scaled + absmax_offset;
   }
 };
 
 /// Decodes elements [begin, begin + count) of row `row` to fp32; any format, any alignment. The reference decoder.
 void decode_row(const WeightView& weight, int64_t row, int64_t begin, int64_t count, float* out);
+
+/// Rows [begin, begin + count). Those of 4-bit codes must start at the start of a block, as every 64th row does; those of
+/// a file whose rows lie in another order, at the first.
+WeightView rows_of(const WeightView& weight, int64_t begin, int64_t count);
 
 }  // namespace lowrank

@@ -196,30 +196,6 @@ class Executor {
     return view;
   }
 
-  /// Bytes of a row of a table or head.
-  static int64_t table_row_bytes(const WeightView& view) {
-    switch (view.format) {
-      case WeightFormat::f32:
-        return view.ld * 4;
-      case WeightFormat::bf16:
-      case WeightFormat::f16:
-        return view.ld * 2;
-      case WeightFormat::ggml:
-        if (view.head_rows == 0) return layout_of(view.ggml).row_bytes(view.cols);
-        break;
-      default:
-        break;
-    }
-    fail("INTERNAL", "a table or head is held as ", name_of(view.format));
-  }
-  /// Rows [begin, begin + count) of a table or head.
-  static WeightView rows_of(WeightView view, int64_t begin, int64_t count) {
-    if (view.rows == count) return view;
-    view.data = static_cast<const std::byte*>(view.data) + begin * table_row_bytes(view);
-    view.rows = count;
-    return view;
-  }
-
   const LowRankSlot* slot(size_t adapter, int node) const {
     const int index = plan_.slots[adapter][node];
     return index < 0 ? nullptr : &session_.adapters_[adapter]->spec().slots[index];
@@ -415,7 +391,9 @@ class Executor {
 
   /// Copies rows of a table to `out` [count, cols].
   void look_up(const WeightView& table, int64_t count, const int32_t* ids, const Matrix& out) {
-    if (table.format == WeightFormat::ggml) {
+    const bool plain = table.format == WeightFormat::f32 || table.format == WeightFormat::bf16 ||
+                       table.format == WeightFormat::f16;
+    if (!plain) {
       context_.pool.for_range(count, std::max<int64_t>(1, 16384 / table.cols), [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row)
           decode_row(table, ids[row], 0, table.cols, static_cast<float*>(out.data) + row * out.ld);
@@ -434,7 +412,8 @@ class Executor {
     const int32_t* const ids = at<int32_t>(step.x);
     Pager* const pager = pager_of(node.weight);
     // Rows of a paged table are read where they lie, as many at a time as take a quarter of the budget, and not kept.
-    const int64_t row_bytes = pager == nullptr ? 0 : table_row_bytes(table) + 2 * os::page_bytes();
+    const StorageFormat format = session_.model_->weights[node.weight].format();
+    const int64_t row_bytes = pager == nullptr ? 0 : weight_bytes(format, 1, table.cols) + 2 * os::page_bytes();
     const int64_t at_once = pager == nullptr ? tokens : std::clamp<int64_t>(pager->budget() / 4 / row_bytes, 1, kGathered);
     for (int64_t begin = 0; begin < tokens; begin += at_once) {
       const int64_t count = std::min(at_once, tokens - begin);

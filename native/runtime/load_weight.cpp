@@ -131,7 +131,7 @@ class Loader {
  private:
   [[noreturn]] void refuse(const Quantizer::Bad& bad) const {
     fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", bad.value, " at row ",
-         bad.at / tensor_.cols, ", column ", bad.at % tensor_.cols,
+         options_.first_row + bad.at / tensor_.cols, ", column ", bad.at % tensor_.cols,
          "; codes can only stand for finite numbers. The file is damaged, or the model has to "
          "be loaded without quantization.");
   }

@@ -38,24 +38,21 @@ std::string mebibytes(int64_t bytes) {
 
 PageSpans::PageSpans(const Graph& graph, const WeightLayout& layout) {
   const int64_t page = os::page_bytes();
-  std::vector<bool> sliced(graph.weights.size());
-  for (const Node& node : graph.nodes)
-    if (node.op == Op::embedding || node.op == Op::lm_head) sliced[node.weight] = true;
   std::vector<int64_t> blocks;
   for (size_t w = 0; w < graph.weights.size(); ++w) {
     const WeightPlace& place = layout.places[w];
     first.push_back(static_cast<int>(all.size()));
     if (place.vector) continue;
-    const int64_t rows = sliced[w] && !is_quantized(place.format) ? kTableRows : place.rows;
+    const int64_t rows = place.table ? kTableRows : place.rows;
     for (int64_t begin = 0; begin < place.rows; begin += rows) {
       const int64_t end = std::min(place.rows, begin + rows);
       const int64_t from = round_down(place.offset + weight_bytes(place.format, begin, place.cols), page);
-      const int64_t to = end == place.rows ? place.end() : place.offset + weight_bytes(place.format, end, place.cols);
+      const int64_t to = place.table ? place.offset + weight_bytes(place.format, end, place.cols) : place.end();
       all.push_back({from, round_up(to, page) - from});
       bytes += all.back().bytes;
-      if (sliced[w]) blocks.push_back(all.back().bytes);
+      if (place.table) blocks.push_back(all.back().bytes);
     }
-    if (sliced[w]) largest_table = std::max(largest_table, round_up(place.end() - place.offset, page));
+    if (place.table) largest_table = std::max(largest_table, round_up(place.elements(), page));
   }
   first.push_back(static_cast<int>(all.size()));
   std::map<int, int64_t> segments;
@@ -271,7 +268,7 @@ void Pager::take_room(int64_t bytes) {
 PageSpan Pager::pages_of(int weight, int64_t row) const {
   const WeightPlace& place = file_->layout().places[weight];
   const int64_t page = os::page_bytes();
-  const int64_t from = round_down(place.offset + weight_bytes(place.format, row, place.cols), page);
+  const int64_t from = round_down(place.offset + row_offset(place.format, row, place.cols), page);
   return {from, round_up(place.offset + weight_bytes(place.format, row + 1, place.cols), page) - from};
 }
 

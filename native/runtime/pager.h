@@ -23,7 +23,7 @@ struct PageSpan {
 };
 
 /// How a model's weights are cut: each matrix is a span, and tables and heads are one for every kTableRows rows. Vectors
-/// are none of them: they are few bytes, and stay in memory.
+/// are none of them: they are few bytes, and stay in memory, as do the scales of tables.
 struct PageSpans {
   PageSpans(const Graph& graph, const WeightLayout& layout);
   std::vector<PageSpan> all;

@@ -126,11 +126,12 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   const Plan* const plan = largest(plans);
   std::vector<int64_t> bytes = plan ? plan->peak_rows() : std::vector<int64_t>(kCategories, 0);
   const auto row = [&](Category category) -> int64_t& { return bytes[static_cast<int>(category)]; };
+  const std::vector<bool> tables = graph.tables();
   for (size_t i = 0; i < graph.weights.size(); ++i) {
     const GraphWeight& w = graph.weights[i];
-    if (paging != nullptr && w.kind != WeightKind::vector) continue;
-    row(Category::weights) += weight_bytes(formats[i], w.rows, w.cols);
-    row(Category::quantization_constants) += constants_bytes(formats[i], w.rows, w.cols);
+    const bool paged = paging != nullptr && w.kind != WeightKind::vector;
+    if (!paged) row(Category::weights) += weight_bytes(formats[i], w.rows, w.cols);
+    if (!paged || tables[i]) row(Category::quantization_constants) += constants_bytes(formats[i], w.rows, w.cols);
   }
   PlanReport report;
   if (paging != nullptr) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "quant/four_bit.h"
 
 namespace lowrank {
 namespace {
@@ -12,8 +13,8 @@ namespace {
 constexpr int64_t kKeyBytes = 64;
 constexpr uint32_t kVersion = 1;
 constexpr char kMagic[8] = {'L', 'O', 'W', 'R', 'A', 'N', 'K', 'W'};
-/// Rows of a table that are loaded at a time, in elements.
-constexpr int64_t kTableElements = int64_t{4} << 20;
+/// Of rows that are loaded at a time.
+constexpr int64_t kPartElements = int64_t{4} << 20;
 
 struct Header {
   char magic[8];
@@ -81,9 +82,10 @@ int64_t WeightPlace::constants_offset() const { return offset + round_up(element
 
 WeightLayout::WeightLayout(const Graph& graph, const std::vector<StorageFormat>& formats) {
   const int64_t page = os::page_bytes();
+  const std::vector<bool> tables = graph.tables();
   for (size_t i = 0; i < graph.weights.size(); ++i) {
     const GraphWeight& weight = graph.weights[i];
-    places.push_back({formats[i], weight.rows, weight.cols, 0, weight.kind == WeightKind::vector});
+    places.push_back({formats[i], weight.rows, weight.cols, 0, weight.kind == WeightKind::vector, tables[i]});
   }
   bytes = head_bytes(places.size());
   for (const bool vectors : {true, false}) {
@@ -120,23 +122,46 @@ void WeightFileWriter::write(int index, const Weight& weight) {
 
 void WeightFileWriter::store(Pool& pool, const TensorSource& source, int index, const LoadOptions& options) {
   const WeightPlace& place = layout_.places[index];
-  const int64_t rows = std::max<int64_t>(1, kTableElements / place.cols);
-  if (is_quantized(place.format) || is_packed(source.dtype) || source.permuted_heads > 0 || place.rows <= rows)
+  // So many that they end with a block of codes.
+  const int64_t rows = round_up(std::max<int64_t>(1, kPartElements / place.cols), kCodeBlock);
+  if (is_packed(source.dtype) || source.permuted_heads > 0 || place.rows <= rows)
     return write(index, load_weight(pool, source, place.format, options));
   if (source.rows != place.rows || source.cols != place.cols || source.bytes % place.rows != 0)
     fail("FILE_FORMAT", "Tensor ", source.name, " in ", source.file, " takes ", source.bytes, " bytes for [",
          source.rows, ", ", source.cols, "], expected as many for each of ", place.rows, " rows.");
+  // The scales of double quantisation become codes when all of them are known.
+  const bool nested = is_double(place.format);
+  const StorageFormat format = simple_of(place.format);
+  const Block absmax(Category::workspace, nested ? constants_bytes(format, place.rows, place.cols) : 0);
   for (int64_t begin = 0; begin < place.rows; begin += rows) {
     TensorSource part = source;
     part.rows = std::min(rows, place.rows - begin);
     part.offset += source.bytes / place.rows * begin;
     part.bytes = source.bytes / place.rows * part.rows;
-    const Weight weight = load_weight(pool, part, place.format, options);
-    const int64_t bytes = weight_bytes(place.format, part.rows, place.cols);
-    const int64_t offset = place.offset + weight_bytes(place.format, begin, place.cols);
+    LoadOptions own = options;
+    own.first_row = begin;
+    const Weight weight = load_weight(pool, part, format, own);
+    const int64_t bytes = weight_bytes(format, part.rows, place.cols);
+    const int64_t offset = place.offset + weight_bytes(format, begin, place.cols);
     file_.write(weight.data(), bytes, offset);
     if (put_away_) file_.put_away(offset, bytes);
+    const int64_t constants = constants_bytes(format, part.rows, place.cols);
+    const int64_t earlier = constants_bytes(format, begin, place.cols);
+    if (nested)
+      std::memcpy(absmax.data<std::byte>() + earlier, weight.constants(), static_cast<size_t>(constants));
+    else if (constants > 0)
+      file_.write(weight.constants(), constants, place.constants_offset() + earlier);
   }
+  if (nested) {
+    const int64_t blocks = code_blocks(place.rows * place.cols);
+    std::vector<uint8_t> codes(static_cast<size_t>(blocks));
+    std::vector<float> scales(static_cast<size_t>(nested_blocks(blocks)));
+    absmax_offsets_[index] = quantize_absmax(absmax.data<float>(), blocks, codes.data(), scales.data());
+    const int64_t first = nested_blocks(blocks) * 4;
+    file_.write(scales.data(), first, place.constants_offset());
+    file_.write(codes.data(), blocks, place.constants_offset() + first);
+  }
+  if (put_away_ && place.constants() > 0) file_.put_away(place.constants_offset(), place.constants());
   written_[index] = true;
 }
 
@@ -152,7 +177,7 @@ void WeightFileWriter::finish() {
 
 WeightFile::WeightFile(const Graph& graph, const std::vector<StorageFormat>& formats, const std::string& key,
                        const std::string& path, bool paged)
-    : layout_(graph, formats), file_(path) {
+    : layout_(graph, formats), file_(path), paged_(paged) {
   if (paged) file_.expect_no_order();
   const auto refuse = [&](const auto&... what) {
     fail("FILE_FORMAT", path, " is no file of these weights: ", what..., ". Remove it; it is made anew.");
@@ -179,8 +204,13 @@ Weight WeightFile::weight(const std::shared_ptr<const WeightFile>& self, int ind
     std::memcpy(copy.data(), data + place.offset, static_cast<size_t>(place.elements()));
     return copy;
   }
-  return {place.format, place.rows, place.cols,
-          WeightBytes{data + place.offset, data + place.constants_offset(), self->absmax_offsets_[index], self}};
+  const std::byte* const constants = data + place.constants_offset();
+  WeightBytes bytes{data + place.offset, constants, self->absmax_offsets_[index], self};
+  const bool apart = self->paged_ && place.table && place.constants() > 0;
+  if (apart) bytes.constants = nullptr;
+  Weight weight(place.format, place.rows, place.cols, bytes);
+  if (apart) std::memcpy(weight.constants(), constants, static_cast<size_t>(place.constants()));
+  return weight;
 }
 
 }  // namespace lowrank

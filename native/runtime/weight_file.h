@@ -22,6 +22,8 @@ struct WeightPlace {
   int64_t rows = 0, cols = 0;
   int64_t offset = 0;
   bool vector = false;
+  /// It is read some rows at a time, and where the weights are paged its constants stay in memory.
+  bool table = false;
 
   int64_t elements() const { return weight_bytes(format, rows, cols); }
   int64_t constants() const { return constants_bytes(format, rows, cols); }
@@ -48,7 +50,7 @@ class WeightFileWriter {
 
   /// Each weight once, in any order.
   void write(int index, const Weight& weight);
-  /// Loads a weight from its tensor and writes it: a table some rows at a time, so that it need not fit into memory.
+  /// Loads a weight from its tensor and writes it, some rows at a time, so that it need not fit into memory.
   void store(Pool& pool, const TensorSource& source, int index, const LoadOptions& options = {});
   /// Writes the header and brings all to the disk. Throws Error("INTERNAL") when a weight is missing.
   void finish();
@@ -75,12 +77,13 @@ class WeightFile {
 
   const WeightLayout& layout() const { return layout_; }
   const os::MappedFile& file() const { return file_; }
-  /// A matrix where it lies, kept by `self`; a vector in memory of its own.
+  /// A matrix where it lies, kept by `self`; a vector, and of a paged table the constants, in memory of its own.
   static Weight weight(const std::shared_ptr<const WeightFile>& self, int index);
 
  private:
   WeightLayout layout_;
   os::MappedFile file_;
+  bool paged_;
   std::vector<float> absmax_offsets_;
 };
 

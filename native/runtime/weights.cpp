@@ -65,6 +65,10 @@ int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols) {
   return is_four_bit(format) ? code_bytes(rows * cols) : rows * cols * element_bytes(format);
 }
 
+int64_t row_offset(StorageFormat format, int64_t row, int64_t cols) {
+  return is_four_bit(format) ? row * cols / kCodeBlock * (kCodeBlock / 2) : weight_bytes(format, row, cols);
+}
+
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols) {
   const int64_t blocks = code_blocks(rows * cols);
   if (format == StorageFormat::int8) return rows * 4;
@@ -84,7 +88,9 @@ Weight::Weight(StorageFormat format, int64_t rows, int64_t cols, const WeightByt
       rows_(rows),
       cols_(cols),
       elements_(bytes.elements, weight_bytes(format, rows, cols), bytes.owner),
-      constants_(bytes.constants, constants_bytes(format, rows, cols), bytes.owner),
+      constants_(bytes.constants != nullptr
+                     ? Block(bytes.constants, constants_bytes(format, rows, cols), bytes.owner)
+                     : Block(Category::quantization_constants, constants_bytes(format, rows, cols))),
       absmax_offset_(bytes.absmax_offset),
       head_rows_(bytes.head_rows) {}
 

@@ -113,6 +113,10 @@ constexpr bool is_quantized(StorageFormat format) { return format >= StorageForm
 constexpr bool is_double(StorageFormat format) {
   return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
 }
+/// The same with absmax values that are no codes.
+constexpr StorageFormat simple_of(StorageFormat format) {
+  return is_double(format) ? static_cast<StorageFormat>(static_cast<int>(format) - 1) : format;
+}
 /// Of a 4-bit format.
 constexpr FourBit four_bit_of(StorageFormat format) {
   return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
@@ -120,11 +124,14 @@ constexpr FourBit four_bit_of(StorageFormat format) {
 
 /// Bytes that a weight of this shape takes: elements, codes or blocks (Category::weights).
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
+/// Where among them row `row` lies; of 4-bit codes the block that it starts in.
+int64_t row_offset(StorageFormat format, int64_t row, int64_t cols);
 /// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantised.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
 /// Where the bytes of a weight lie that is not in memory of its own, such as in a mapped file: weight_bytes at `elements`
-/// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes (blocks to any), for as long as `owner` lives.
+/// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes (blocks to any), for as long as `owner`
+/// lives. Without `constants` those are in memory of the weight's own.
 struct WeightBytes {
   const void* elements = nullptr;
   const void* constants = nullptr;
@@ -152,7 +159,7 @@ class Weight {
   /// Elements, or codes in the order of quant/weight.h.
   void* data() const { return elements_.data(); }
   /// All of the absmax values, as they lie in memory; null unless the weight is quantised.
-  const void* constants() const { return constants_.data(); }
+  void* constants() const { return constants_.data(); }
   /// nf4, fp4: one fp32 a block. int8: one a row. Else null.
   float* absmax() const;
   /// nf4_double, fp4_double: one code a block, one fp32 per 256 blocks, and the mean. Otherwise null and 0.
@@ -178,6 +185,8 @@ struct LoadOptions {
   int64_t chunk_elements = int64_t{1} << 19;
   /// Give the pages of the file back to the system as they are read.
   bool drop_pages = true;
+  /// Which row of its tensor the first one is, for messages.
+  int64_t first_row = 0;
 };
 
 /// Reads a tensor into `format`. The result does not depend on the number of threads or the chunk size.

@@ -121,8 +121,9 @@ inline const float* block_scales(const WeightView& w, int64_t block, int64_t cou
   if (w.absmax != nullptr) return w.absmax + block;
   for (int64_t i = 0; i < count;) {
     // Blocks that share a nested scale; the last vector reaches back.
-    const int64_t end = std::min(count, i + kNestedBlock - (block + i) % kNestedBlock), first = i;
-    const Vec nested = broadcast(w.nested_absmax[(block + i) / kNestedBlock]), offset = broadcast(w.absmax_offset);
+    const int64_t place = block + i + w.nested_skip;
+    const int64_t end = std::min(count, i + kNestedBlock - place % kNestedBlock), first = i;
+    const Vec nested = broadcast(w.nested_absmax[place / kNestedBlock]), offset = broadcast(w.absmax_offset);
     while (i < end) {
       if (end - first < kVector) {
         room[i] = w.scale_of_block(block + i);

@@ -143,21 +143,33 @@ TEST("the tables equal those of bitsandbytes bit for bit") {
   CHECK(file.values<float>("dynamic_map") == std::vector<float>(kDynamicMap, kDynamicMap + 256));
 }
 
-TEST("a model's linears quantise to weights with the hashes that bitsandbytes' values have") {
+/// Compares the weights of a model that a case of lora/cases.json has hashes of under `key`; returns how many.
+int compare_hashes(const std::string& name, const std::string& key, const std::string& folder, StorageFormat format) {
   const std::string text = test::read_text(test::parity_path("lora/cases.json"));
-  const test::GoldenFile model("models/llama3/model.safetensors");
+  const test::GoldenFile model("models/" + folder + "/model.safetensors");
   Pool pool(2);
   int compared = 0;
   // "weights_sha256": {"model.layers.0.self_attn.q_proj": "b9af…", …}
-  const size_t list = text.find("\"weights_sha256\": {");
+  const size_t list = text.find('{', text.find('"' + key + '"', text.find("\"name\": \"" + name + '"')));
   REQUIRE(list != std::string::npos);
   const size_t end = text.find('}', list);
-  for (size_t at = text.find("\"model.layers.", list); at < end; at = text.find("\"model.layers.", at + 1), ++compared) {
+  for (size_t at = text.find('"', list); at < end; ++compared) {
     const std::string module = text.substr(at + 1, text.find('"', at + 1) - at - 1);
-    const std::string hash = text.substr(at + module.size() + 5, 64);
-    const Weight weight = load_weight(pool, source_of(model, module + ".weight"), StorageFormat::nf4);
+    const size_t hash = at + module.size() + 5;
+    const Weight weight = load_weight(pool, source_of(model, module + ".weight"), format);
     const std::vector<float> values = decoded(weight);
-    CHECK_EQ(test::sha256(values.data(), values.size() * sizeof(float)), hash);
+    CHECK_EQ(test::sha256(values.data(), values.size() * sizeof(float)), text.substr(hash, 64));
+    at = text.find('"', hash + 65);
   }
-  CHECK_EQ(compared, 14);
+  return compared;
+}
+
+TEST("a model's linears quantise to weights with the hashes that bitsandbytes' values have") {
+  CHECK_EQ(compare_hashes("nf4", "weights_sha256", "llama3", StorageFormat::nf4), 14);
+}
+
+TEST("so do its embedding and head") {
+  CHECK_EQ(compare_hashes("tables_int8", "tables_sha256", "smollm2", StorageFormat::int8), 1);
+  CHECK_EQ(compare_hashes("tables_nf4", "tables_sha256", "llama3", StorageFormat::nf4), 2);
+  CHECK_EQ(compare_hashes("tables_nf4_double", "tables_sha256", "odd", StorageFormat::nf4_double), 2);
 }

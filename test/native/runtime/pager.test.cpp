@@ -17,8 +17,8 @@ struct Shapes {
   Graph graph;
   std::vector<StorageFormat> formats;
 
-  Shapes() {
-    add("table", 20000, 32, WeightKind::table, StorageFormat::bf16);
+  explicit Shapes(StorageFormat table = StorageFormat::bf16) {
+    add("table", 20000, 32, WeightKind::table, table);
     node(Op::embedding, -1);
     for (int block = 0; block < 8; ++block)
       for (const char* part : {".up", ".down"}) {
@@ -86,6 +86,25 @@ TEST("spans are whole pages, a table has one for every so many rows, and the sma
   CHECK_EQ(spans.budget(spans.smallest), spans.smallest);
 }
 
+TEST("spans of a quantised table are those of its codes, and rows that share a block share its pages") {
+  for (const StorageFormat format : {StorageFormat::int8, StorageFormat::nf4_double}) {
+    const Shapes shapes(format);
+    const PageSpans spans(shapes.graph, WeightLayout(shapes.graph, shapes.formats));
+    REQUIRE(spans.all.size() == 3 + 16);
+    CHECK_EQ(spans.all[0].bytes, weight_bytes(format, kTableRows, 32));
+    CHECK_EQ(spans.all[1].offset, spans.all[0].offset + spans.all[0].bytes);
+    const Numbered numbered(shapes);
+    const Pager pager(numbered.file, spans, spans.bytes);
+    // Of odd rows of 32 codes the first half of the block is the row before.
+    for (const int row : {0, 1, 8191, 8192, 19999}) {
+      const PageSpan pages = pager.pages_of(0, row);
+      const int64_t first = numbered.file->layout().places[0].offset + row * weight_bytes(format, 2, 32) / 2;
+      CHECK_LE(pages.offset, first);
+      CHECK_LE(first + weight_bytes(format, 2, 32) / 2, pages.offset + pages.bytes);
+    }
+  }
+}
+
 TEST("a sweep there and back reads what did not stay, and everything stays where there is room") {
   const Shapes shapes;
   const PageSpans spans(shapes.graph, WeightLayout(shapes.graph, shapes.formats));
@@ -100,42 +119,48 @@ TEST("a sweep there and back reads what did not stay, and everything stays where
 }
 
 TEST("what is asked for is in memory, and no more than the budget, in any order") {
-  const Shapes shapes;
-  const Numbered numbered(shapes);
-  if (numbered.file->file().lives_in_memory() || numbered.file->file().resident_bytes() < 0)
-    SKIP("this file system keeps its pages in memory");
-  const PageSpans spans(shapes.graph, numbered.file->layout());
-  std::mt19937 random(11);
-  for (const int64_t budget : {spans.smallest, spans.smallest * 3 / 2, spans.bytes}) {
-    Pager pager(numbered.file, spans, budget);
-    for (int run = 0; run < 4; ++run) {
-      PageOrder order;
-      for (int i = 0; i < 60; ++i) order.push_back(static_cast<int>(random() % spans.all.size()));
-      pager.expect(order);
-      for (size_t i = 0; i < order.size(); ++i) {
-        // Now and then something else than was said.
-        const int span = run == 2 && i % 7 == 0 ? static_cast<int>(random() % spans.all.size()) : order[i];
-        const Held held(&pager, span, span + 1);
-        const int weight = span < 3 ? 0 : span - 2;
-        const auto* data = static_cast<const uint8_t*>(WeightFile::weight(numbered.file, weight).data());
-        if (span >= 3) CHECK_EQ(static_cast<int>(data[700]), weight);
-        CHECK_LE(pager.resident_bytes(), budget);
-        if (i % 20 == 5) {
-          const std::vector<int32_t> rows{3, 8191, 8192, 19999};
-          const int64_t room = 4 * 3 * os::page_bytes();
-          if (spans.all[span].bytes + room > budget) continue;
-          pager.take_room(room);
-          pager.prefetch(0, rows);
-          const auto* table = static_cast<const uint8_t*>(WeightFile::weight(numbered.file, 0).data());
-          for (const int32_t row : rows) CHECK_EQ(static_cast<int>(table[row * 64]), 0);
+  for (const StorageFormat format : {StorageFormat::bf16, StorageFormat::int8, StorageFormat::nf4_double}) {
+    const Shapes shapes(format);
+    const Numbered numbered(shapes);
+    if (numbered.file->file().lives_in_memory() || numbered.file->file().resident_bytes() < 0)
+      SKIP("this file system keeps its pages in memory");
+    const PageSpans spans(shapes.graph, numbered.file->layout());
+    // Before there is a pager, which gives back what was read of the scales.
+    std::vector<Weight> weights;
+    for (int i = 0; i < static_cast<int>(shapes.formats.size()); ++i)
+      weights.push_back(WeightFile::weight(numbered.file, i));
+    std::mt19937 random(11);
+    for (const int64_t budget : {spans.smallest, spans.smallest * 3 / 2, spans.bytes}) {
+      Pager pager(numbered.file, spans, budget);
+      for (int run = 0; run < 4; ++run) {
+        PageOrder order;
+        for (int i = 0; i < 60; ++i) order.push_back(static_cast<int>(random() % spans.all.size()));
+        pager.expect(order);
+        for (size_t i = 0; i < order.size(); ++i) {
+          // Now and then something else than was said.
+          const int span = run == 2 && i % 7 == 0 ? static_cast<int>(random() % spans.all.size()) : order[i];
+          const Held held(&pager, span, span + 1);
+          const int weight = span < 3 ? 0 : span - 2;
+          const auto* data = static_cast<const uint8_t*>(weights[weight].data());
+          if (span >= 3) CHECK_EQ(static_cast<int>(data[700]), weight);
           CHECK_LE(pager.resident_bytes(), budget);
-          pager.give_back(room, 0, rows);
-          CHECK_LE(pager.resident_bytes(), budget);
+          if (i % 20 == 5) {
+            const std::vector<int32_t> rows{3, 8191, 8192, 19999};
+            const int64_t room = 4 * 3 * os::page_bytes();
+            if (spans.all[span].bytes + room > budget) continue;
+            pager.take_room(room);
+            pager.prefetch(0, rows);
+            const auto* table = static_cast<const uint8_t*>(weights[0].data());
+            for (const int32_t row : rows) CHECK_EQ(static_cast<int>(table[row_offset(format, row, 32)]), 0);
+            CHECK_LE(pager.resident_bytes(), budget);
+            pager.give_back(room, 0, rows);
+            CHECK_LE(pager.resident_bytes(), budget);
+          }
         }
       }
+      const Held all(&pager, 0, 1);
+      CHECK(budget == spans.bytes || pager.times().bytes > spans.bytes);
     }
-    const Held all(&pager, 0, 1);
-    CHECK(budget == spans.bytes || pager.times().bytes > spans.bytes);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -106,16 +107,60 @@ TEST("weights come out of their file as they were loaded, in every format") {
   }
 }
 
-TEST("a table is written some rows at a time and is the same") {
+TEST("a table is written some rows at a time and is the same, in every format") {
+  Pool pool(2);
+  Shapes shapes;
+  shapes.graph.weights = {{"table", 90000, 99, WeightKind::table}};
+  const Tensors tensors(shapes.graph);
+  for (const StorageFormat format : kFormats) {
+    shapes.formats = {format};
+    const Place place;
+    make(pool, shapes, tensors, place.path, true);
+    const Weight loaded = load_weight(pool, tensors.sources[0], format);
+    CHECK(same_bytes(loaded, WeightFile::weight(open(shapes, place.path), 0)));
+  }
+}
+
+TEST("a number that no code can stand for is named by its row, whichever part of the table it is in") {
+  Pool pool(1);
+  std::vector<uint8_t> bytes(90000 * 99 * 4);
+  const float bad = INFINITY;
+  std::memcpy(bytes.data() + (80000 * 99 + 7) * 4, &bad, 4);
+  const test::TemporaryFile file(bytes);
+  Shapes shapes;
+  shapes.graph.weights = {{"table", 90000, 99, WeightKind::table}};
+  const TensorSource source{"table", file.path(), 0, static_cast<int64_t>(bytes.size()), SourceDtype::f32, 90000, 99};
+  for (const StorageFormat format : {StorageFormat::int8, StorageFormat::nf4_double}) {
+    shapes.formats = {format};
+    const Place place;
+    WeightFileWriter writer(shapes.graph, shapes.formats, "key", place.path, false);
+    CHECK_THROWS(writer.store(pool, source, 0), "holds inf at row 80000, column 7");
+  }
+}
+
+TEST("the scales of a table are in memory where it is paged, and only there") {
   Pool pool(1);
   Shapes shapes;
-  shapes.graph.weights = {{"table", 100000, 100, WeightKind::table}};
-  shapes.formats = {StorageFormat::bf16};
-  const Tensors tensors(shapes.graph);
-  const Place place;
-  make(pool, shapes, tensors, place.path, true);
-  const Weight loaded = load_weight(pool, tensors.sources[0], StorageFormat::bf16);
-  CHECK(same_bytes(loaded, WeightFile::weight(open(shapes, place.path), 0)));
+  Node embedding;
+  embedding.op = Op::embedding;
+  embedding.weight = 0;
+  shapes.graph.nodes = {embedding};
+  const int64_t before = allocated_bytes(Category::quantization_constants);
+  for (const StorageFormat format : {StorageFormat::int8, StorageFormat::nf4, StorageFormat::nf4_double}) {
+    shapes.formats[0] = format;
+    const Tensors tensors(shapes.graph);
+    const Place place;
+    make(pool, shapes, tensors, place.path);
+    const Weight loaded = load_weight(pool, tensors.sources[0], format);
+    const int64_t own = constants_bytes(format, loaded.rows(), loaded.cols());
+    CHECK_EQ(allocated_bytes(Category::quantization_constants), before + own);
+    for (const bool paged : {false, true}) {
+      const auto file = std::make_shared<const WeightFile>(shapes.graph, shapes.formats, "key", place.path, paged);
+      const Weight table = WeightFile::weight(file, 0), linear = WeightFile::weight(file, 4);
+      CHECK_EQ(allocated_bytes(Category::quantization_constants), before + own * (paged ? 2 : 1));
+      CHECK(same_bytes(loaded, table));
+    }
+  }
 }
 
 TEST("a mapped weight outlives the file that it was taken from") {

@@ -251,6 +251,53 @@ constexpr int64_t kOddM[] = {1, 2, 5, 6, 7, 31, 33, 64, 100};
 constexpr int64_t kOddN[] = {1, 15, 16, 17, 48, 64, 192, 576};
 constexpr int64_t kOddK[] = {1, 31, 32, 64, 65, 72, 128, 576};
 
+TEST("some rows of a weight are those rows and multiply as they do, at every level, format and precision") {
+  Pool pool(2);
+  std::vector<std::pair<std::string, Weight>> weights;
+  for (const int64_t cols : {576, 71}) {
+    for (const WeightFormat format : kFormats) weights.emplace_back(name_of(format), Weight(format, 200, cols));
+    weights.emplace_back("four_bit, nested", Weight(WeightFormat::four_bit, 200, cols, true));
+  }
+  weights.emplace_back("q8_0", Weight(GgmlType::q8_0, 200, 576));
+  for (const auto& [name, weight] : weights) {
+    const WeightView& whole = weight.view;
+    std::vector<float> row(static_cast<size_t>(whole.cols)), own = row;
+    for (const int64_t begin : {64, 128}) {
+      // The second cut is made of the first one's rows.
+      const WeightView part = begin == 64 ? rows_of(whole, 64, 136) : rows_of(rows_of(whole, 64, 136), 64, 72);
+      CHECK_EQ(part.rows, 200 - begin);
+      for (int64_t i = 0; i < part.rows; ++i) {
+        decode_row(whole, begin + i, 0, whole.cols, row.data());
+        decode_row(part, i, 0, whole.cols, own.data());
+        if (row != own) CHECK_EQ(name, "the same numbers");
+      }
+      every_combination([&](Level level, Precision precision, bool transposed) {
+        for (const int64_t m : {3, 40}) {
+          const int64_t n = transposed ? part.rows : whole.cols, k = transposed ? whole.cols : part.rows;
+          const Activations x(DType::f32, m, k);
+          Sums expected(m * n);
+          for (int64_t i = 0; i < part.rows; ++i) {
+            decode_row(whole, begin + i, 0, whole.cols, row.data());
+            for (int64_t j = 0; j < whole.cols; ++j)
+              for (int64_t t = 0; t < m; ++t)
+                expected.add(t * n + (transposed ? i : j), double{x.at(t, transposed ? j : i)} * row[static_cast<size_t>(j)]);
+          }
+          std::vector<float> y(static_cast<size_t>(m * n));
+          const Segment segment{x.view, part};
+          const Block workspace(Category::workspace, gemm_workspace(precision, m, n, {{k}}, pool.threads()));
+          const GemmKernels& gemm = kernels(level).gemm;
+          (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
+                                                      {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+          const double error = expected.error_of(y);
+          if (!(error <= tolerance(level, precision, DType::f32, m * n)))
+            lowrank::test::report(__FILE__, __LINE__,
+                                  name + " at " + name_of(level) + ": relative error " + lowrank::test::show(error));
+        }
+      });
+    }
+  }
+}
+
 TEST("matrix products agree with sums in double at every level, format, precision and odd shape") {
   Pool pool(2);
   every_combination([&](Level level, Precision precision, bool transposed) {
