@@ -21,7 +21,7 @@ import { floatBytes } from './peft/floats.js'
 import { asLora, nearestLora } from './strategies/convert.js'
 import { type AdapterDescription, describeAdapter } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
-import { describeQuantization, type Quantization } from './strategies/quantization.js'
+import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { Conversion, LinearSite, ReadFactor, WeightSite } from './strategies/strategy.js'
 import type { LoadProgress } from './weights.js'
 
@@ -40,6 +40,8 @@ export interface BaseModel {
   native: NativeModel
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
+  /** Of embedding and head. */
+  embeddingQuantization: Quantization
   precision: Precision
   lifetime: Lifetime
   /** Read when first asked for. */
@@ -136,7 +138,7 @@ export async function saveAdapter(
     name: base.name,
     revision: base.revision,
     fingerprint: base.files.fingerprint,
-    quantization: describeQuantization(base.quantization),
+    ...wordsOfHeld(base),
   }
   return turns.run(async () => {
     const near = nearestRank === null ? null : await nearestLora(description, nearestRank, base, native)
@@ -157,6 +159,16 @@ export async function saveAdapter(
     }
     return { error: near?.error ?? 0 }
   })
+}
+
+/** How the base is held, in the words of a config file; of embedding and head only what is not as usual. */
+function wordsOfHeld(base: BaseModel) {
+  return {
+    quantization: describeQuantization(base.quantization),
+    ...(embeddingAsUsual(base)
+      ? {}
+      : { embeddingQuantization: describeQuantization(base.embeddingQuantization) }),
+  }
 }
 
 /** The form that an adapter is saved in where it is not its own. */

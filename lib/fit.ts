@@ -30,7 +30,7 @@ export interface FitChoice {
 }
 
 /** What was found. */
-export interface Fit extends Pick<Planner, 'quantization'> {
+export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   /**
    * What fits; of each micro-batch, with and without checkpointing, no way to hold state and base that does all that
    * another does which fits, and more. First those that change nothing, by their multiply-adds; of equal ones the largest
@@ -76,7 +76,8 @@ export async function fitRun(
   budget: number,
 ): Promise<Fit> {
   const planner = await openPlanner(name, options)
-  const { quantization } = planner
+  const { quantization, embeddingQuantization } = planner
+  const held = { quantization, embeddingQuantization }
   const ways = waysOf(planner, options)
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   // Gradients that are used up in the backward pass do not add up over micro-batches.
@@ -113,11 +114,11 @@ export async function fitRun(
         a.choice.multiplyAdds - b.choice.multiplyAdds ||
         b.choice.perDeviceTrainBatchSize - a.choice.perDeviceTrainBatchSize,
     )
-    return { quantization, choices: order.map(({ choice }) => choice) }
+    return { ...held, choices: order.map(({ choice }) => choice) }
   }
   const shape = shapes.reduce((least, one) => (one.memory.peakBytes < least.memory.peakBytes ? one : least))
   const way = ways.reduce((most, one) => (one.saves() > most.saves() ? one : most))
-  return { quantization, choices: [], least: choiceOf(planner, shape, way.changes(0), options.evaluates) }
+  return { ...held, choices: [], least: choiceOf(planner, shape, way.changes(0), options.evaluates) }
 }
 
 type Shape = Pick<

@@ -33,7 +33,7 @@ import {
   weightSites,
 } from './strategies/describe.js'
 import { rulesOf, strategyFrom } from './strategies/index.js'
-import { describeQuantization, type Quantization } from './strategies/quantization.js'
+import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import {
   type PrecisionOption,
@@ -61,12 +61,12 @@ import { runProbe } from './train/probe.js'
 import { type Answer, logLikelihoods } from './train/score.js'
 import type { TrainStep } from './train/steps.js'
 import {
+  chooseEmbeddingQuantization,
   chooseQuantization,
   type LoadProgress,
   matchWeights,
-  quantizes,
+  quantizesAny,
   storageFormats,
-  storedQuantization,
 } from './weights.js'
 
 /** Options of everything that may be on the Hugging Face hub. */
@@ -83,10 +83,15 @@ export interface HubOptions {
 export interface LoadOptions extends HubOptions {
   /**
    * How the linears of the blocks are held: `none`, `nf4` or `fp4` (with double quantisation), `int8`, or what `nf4()`,
-   * `fp4()` and `int8()` return; `keep` leaves all matrices of a GGUF file as they are. Default: as the files of
+   * `fp4()` and `int8()` return; `keep` leaves the blocks of a GGUF file as they are. Default: as the files of
    * bitsandbytes are, if they are that, else `defaultQuantization`.
    */
   quantization?: Quantization['type'] | Quantization
+  /**
+   * The same for embedding and head, which are one where they are tied. Default `none`, or `keep` where `quantization`
+   * is that.
+   */
+  embeddingQuantization?: Quantization['type'] | Quantization
   /** For files that are not quantised, when `quantization` is absent. Default `none`. */
   defaultQuantization?: Quantization['type'] | Quantization
   /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
@@ -112,6 +117,7 @@ const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
 
 const loadSchema = z.strictObject({
   quantization: quantizationSchema.optional(),
+  embeddingQuantization: quantizationSchema.optional(),
   defaultQuantization: quantizationSchema.default('none'),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,
@@ -143,21 +149,31 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
-  const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
+  const asked = given.quantization && quantizationOf(given.quantization)
   const usual = quantizationOf(given.defaultQuantization)
   const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
+  const askedOfTables = given.embeddingQuantization && quantizationOf(given.embeddingQuantization)
+  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
-  const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
+  const choice = { quantization, embeddingQuantization, precision, exact }
+  const formats = storageFormats(graph, dtypeOf, choice)
   const paged = pagedBudget(given.pagedWeights)
   const native = translated(() => addon().createModel(graph))
   try {
-    const origin = { path: located.path, fingerprint: files.fingerprint, quantization: quantization.type }
+    const tables = embeddingAsUsual({ quantization, embeddingQuantization })
+      ? ''
+      : `-${embeddingQuantization.type}-embedding`
+    const origin = {
+      path: located.path,
+      fingerprint: files.fingerprint,
+      quantization: quantization.type + tables,
+    }
     await holdWeights(
       { native, graph, sources, formats, origin },
       {
         // What is in the files as it is held is as good as a file of ours.
-        cached: given.cacheWeights && quantizes(quantization) && !storedQuantization(graph, dtypeOf),
+        cached: given.cacheWeights && quantizesAny(graph, dtypeOf, choice),
         kept: given.cacheWeights,
         paged,
         ...(onProgress ? { onProgress } : {}),
@@ -181,6 +197,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     native,
     formats,
     quantization,
+    embeddingQuantization,
     precision,
     lifetime,
     tokenizerSource: source,
@@ -266,6 +283,7 @@ export class Model {
   /** Its config.json, or the same rebuilt from GGUF. */
   readonly config: Readonly<Record<string, unknown>>
   readonly quantization: Quantization
+  readonly embeddingQuantization: Quantization
   readonly precision: Precision
   readonly #base: BaseModel
   readonly #adapters = new Set<Adapter>()
@@ -277,6 +295,7 @@ export class Model {
     this.revision = base.revision
     this.config = base.files.config
     this.quantization = base.quantization
+    this.embeddingQuantization = base.embeddingQuantization
     this.precision = base.precision
     this.#base = base
   }
@@ -334,12 +353,7 @@ export class Model {
     // Programs in plain JavaScript may have written it by hand.
     const strategy = strategyFrom(given, { name: 'attach()', spelling: 'camel', at: 'strategy' })
     this.#checkName(name)
-    const wanted = rulesOf(strategy).defaults(strategy).quantization
-    if (wanted !== undefined && wanted.type !== this.quantization.type)
-      throw new ConfigError(
-        `attach(): strategy ${strategy.name} stands for quantization ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(this.quantization)}; load it with the former, or attach the inner adapter.`,
-        { strategy: strategy.name },
-      )
+    this.#checkStandsFor(strategy)
     if (rulesOf(strategy).probe?.(strategy) !== undefined)
       throw new ConfigError(
         `attach(): strategy ${strategy.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
@@ -597,6 +611,19 @@ export class Model {
         `the model ${this.path} has an adapter ${name} already; give this one another name, or detach that one.`,
         { adapter: name },
       )
+  }
+
+  /** @throws {ConfigError} when the strategy stands for another quantisation than the model's */
+  #checkStandsFor(strategy: StrategyConfig): void {
+    const defaults = rulesOf(strategy).defaults(strategy)
+    for (const key of ['quantization', 'embeddingQuantization'] as const) {
+      const wanted = defaults[key]
+      if (wanted === undefined || wanted.type === this[key].type) continue
+      throw new ConfigError(
+        `attach(): strategy ${strategy.name} stands for ${key} ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(this[key])}; load it with the former, or attach ${key === 'quantization' ? 'the inner adapter' : 'another strategy'}.`,
+        { strategy: strategy.name },
+      )
+    }
   }
 
   /** The adapters of a choice with their weights. */

@@ -30,7 +30,7 @@ import {
 import { optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
-import { chooseQuantization, storageFormats } from './weights.js'
+import { chooseEmbeddingQuantization, chooseQuantization, storageFormats } from './weights.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<
@@ -50,6 +50,8 @@ export type PlanModelOptions = Partial<
     strategy: StrategyConfig
     /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
     quantization?: Quantization['type'] | Quantization
+    /** As of `loadModel`. */
+    embeddingQuantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
     /** As of `loadModel`. */
     pagedWeights?: boolean | string
@@ -62,6 +64,7 @@ export type PlanModelOptions = Partial<
 const schema = z.strictObject({
   strategy: strategySchema,
   quantization: quantizationSchema.optional(),
+  embeddingQuantization: quantizationSchema.optional(),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,
   evaluates: flag().default(false),
@@ -103,6 +106,7 @@ export type PlanShape = Pick<
 export interface Planner {
   /** What the run would have. */
   quantization: Quantization
+  embeddingQuantization: Quantization
   /** The memory of the run, with some of its options changed. */
   plan(changes?: PlanShape): MemoryReport
 }
@@ -114,15 +118,19 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const given = parseOptions(schema, rest, { name: 'planModel()', spelling: 'camel' })
   const { graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
-  const asked = given.quantization === undefined ? undefined : quantizationOf(given.quantization)
+  const asked = given.quantization && quantizationOf(given.quantization)
   const quantization = chooseQuantization(name, graph, dtypeOf, asked, wanted)
+  const askedOfTables = given.embeddingQuantization && quantizationOf(given.embeddingQuantization)
+  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
   const precision = resolvePrecision(given.precision)
   const exact = given.precision === 'fp32' && quantization.type === 'none'
-  const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact })
+  const choice = { quantization, embeddingQuantization, precision, exact }
+  const formats = storageFormats(graph, dtypeOf, choice)
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
   const threads = given.threads === 'auto' ? undefined : given.threads
   return {
     quantization,
+    embeddingQuantization,
     plan: (changes = {}) => {
       const { evaluates, optimizer, optimizerInBackward, pagedWeights, ...shape } = { ...given, ...changes }
       const state = optimizerState({ optimizer, optimizerInBackward }, given.strategy)

@@ -2,7 +2,7 @@
 import { ConfigError, FileFormatError, ShapeError } from './errors.js'
 import { quote } from './files/input.js'
 import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from './files/tensor-source.js'
-import type { Graph, GraphWeight } from './graph/graph.js'
+import { type Graph, type GraphWeight, nodesOf } from './graph/graph.js'
 import type { Job, NativeModel, Precision, StorageFormat } from './native/addon.js'
 import { translatedAsync } from './native/errors.js'
 import {
@@ -14,11 +14,15 @@ import {
   nf4,
   type Quantization,
   sameQuantization,
+  usualForEmbedding,
 } from './strategies/quantization.js'
 
 /** What decides the storage of weights. */
 export interface StorageChoice {
+  /** Of the linears of the blocks. */
   quantization: Quantization
+  /** Of the embedding and the head, which are one where they are tied. Default: as usual beside that of the linears. */
+  embeddingQuantization?: Quantization
   precision: Precision
   /** Keep every number as it is in the file: fp32 was asked for by name and nothing is quantised. */
   exact: boolean
@@ -73,7 +77,7 @@ export function chooseQuantization(
   const stored = storedQuantization(graph, dtypeOf)
   if (stored === undefined) {
     const chosen = asked ?? usual
-    if (chosen.type === 'keep') checkBlocks(path, graph, dtypeOf)
+    if (chosen.type === 'keep') checkBlocks('quantization', path, matrixDtypes(graph, dtypeOf))
     return chosen
   }
   if (asked !== undefined && !sameQuantization(asked, stored))
@@ -84,6 +88,37 @@ export function chooseQuantization(
   return stored
 }
 
+/**
+ * How embedding and head are held: as asked for, else as is usual beside the quantisation of the linears.
+ * @param dtypeOf see `storageFormats`
+ * @throws {ConfigError} when there are no blocks to keep, or the files hold the head in other codes than were asked for
+ */
+export function chooseEmbeddingQuantization(
+  path: string,
+  graph: Graph,
+  dtypeOf: (name: string) => string,
+  asked: Quantization | undefined,
+  quantization: Quantization,
+): Quantization {
+  if (asked === undefined) return usualForEmbedding(quantization)
+  const tables = embeddingWeights(graph)
+  const dtypes = [...new Set(tables.map(dtypeOf))]
+  if (asked.type === 'keep') checkBlocks('embedding_quantization', path, dtypes)
+  const stored = dtypes.find(isQuantized)
+  if (stored !== undefined && quantizes(asked) && !sameQuantization(asked, QUANTIZED[stored].quantization))
+    throw new ConfigError(
+      `embedding_quantization is ${describeQuantization(asked)}, but ${path} holds the head as ${describeQuantization(QUANTIZED[stored].quantization)} already; ask for that, or for none, which holds it in 16 bits.`,
+      { path, asked, stored },
+    )
+  return asked
+}
+
+/** The weights of the embedding and the head; one where they are tied. */
+export function embeddingWeights(graph: Graph): string[] {
+  const nodes = [...nodesOf(graph, 'embedding'), ...nodesOf(graph, 'lm_head')]
+  return [...new Set(nodes.map(({ weight }) => weight))]
+}
+
 /** Of all weights but norms and biases, each once. */
 export function matrixDtypes(graph: Graph, dtypeOf: (name: string) => string): string[] {
   const matrices = graph.weights.filter(({ kind }) => kind !== 'vector')
@@ -91,19 +126,19 @@ export function matrixDtypes(graph: Graph, dtypeOf: (name: string) => string): s
 }
 
 /** @throws {ConfigError} when no matrix comes in GGML blocks */
-function checkBlocks(path: string, graph: Graph, dtypeOf: (name: string) => string): void {
-  const dtypes = matrixDtypes(graph, dtypeOf)
+function checkBlocks(key: string, path: string, dtypes: readonly string[]): void {
   if (dtypes.some(isBlockDtype)) return
+  const matrices = key === 'quantization' ? 'matrices' : 'embedding and head'
   throw new ConfigError(
-    `quantization is keep, which leaves the blocks of a GGUF file as they are, and ${path} has none: its matrices are ${dtypes.join(', ')}. Take a .gguf file with quantised tensors, or nf4, which quantises here.`,
+    `${key} is keep, which leaves the blocks of a GGUF file as they are, and ${path} has none: its ${matrices} are ${dtypes.join(', ')}. Take a .gguf file with quantised tensors, or nf4, which quantises here.`,
     { path, dtypes },
   )
 }
 
 /**
- * The format of every weight: vectors are f32, the linears of the blocks follow the quantisation, and the embedding and
- * the head stay as near to their file as the precision can use. In files that are quantised already, linears are as
- * there: some may have been left alone. Blocks that are kept are those of every matrix.
+ * The format of every weight: vectors are f32, the linears of the blocks follow the quantisation, and embedding and head
+ * that of their own. What is not quantised stays as near to its file as the precision can use. In files that are
+ * quantised already, linears are as there: some may have been left alone.
  * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
  */
 export function storageFormats(
@@ -111,16 +146,17 @@ export function storageFormats(
   dtypeOf: (name: string) => string,
   choice: StorageChoice,
 ): Record<string, StorageFormat> {
-  const linears = new Set(graph.nodes.flatMap((node) => (node.op === 'linear' ? [node.weight] : [])))
-  const { quantization } = choice
+  const { quantization: ofLinears, embeddingQuantization: ofTables = usualForEmbedding(ofLinears) } = choice
+  const tables = new Set(embeddingWeights(graph))
   const stored = storedQuantization(graph, dtypeOf) !== undefined
   const formatOf = (weight: GraphWeight): StorageFormat => {
     if (weight.kind === 'vector') return 'f32'
     const dtype = dtypeOf(weight.name)
+    const linear = !tables.has(weight.name)
+    const quantization = linear ? ofLinears : ofTables
     if (quantization.type === 'keep' && isBlockDtype(dtype)) return dtype.toLowerCase() as StorageFormat
-    const linear = linears.has(weight.name)
     if (linear && isQuantized(dtype)) return QUANTIZED[dtype].format
-    if (linear && quantizes(quantization) && !stored) return quantizedFormat(quantization)
+    if (quantizes(quantization) && !(linear && stored)) return quantizedFormat(quantization)
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
@@ -130,10 +166,19 @@ export function storageFormats(
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
 }
 
-/** Whether weights are turned into codes as they are loaded. */
-export function quantizes(
-  quantization: Quantization,
-): quantization is FourBitQuantization | Int8Quantization {
+/** Whether some of the weights are turned into codes as they are loaded. */
+export function quantizesAny(
+  graph: Graph,
+  dtypeOf: (name: string) => string,
+  { quantization, embeddingQuantization = usualForEmbedding(quantization) }: StorageChoice,
+): boolean {
+  if (quantizes(quantization) && storedQuantization(graph, dtypeOf) === undefined) return true
+  return (
+    quantizes(embeddingQuantization) && embeddingWeights(graph).some((name) => !isQuantized(dtypeOf(name)))
+  )
+}
+
+function quantizes(quantization: Quantization): quantization is FourBitQuantization | Int8Quantization {
   return quantization.type !== 'none' && quantization.type !== 'keep'
 }
 

@@ -74,10 +74,11 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
     const studies: [method: string, study: SpeedStudy & { shareOfPeak: number | null }][] = []
     for (const name of options.methods) {
       const method = methodOf(name, rank)
-      const { strategy, quantization, pagedWeights = false } = method
+      const { strategy, quantization, embeddingQuantization, pagedWeights = false } = method
       const { optimizer = 'adamw', optimizerInBackward = false } = method
       const { timeline } = await planModel(options.model, planOptions(method, { rank, ...shape }))
-      const model = await loadShown(options.model, { quantization, precision, pagedWeights, signal }, output)
+      const held = { quantization, ...(embeddingQuantization && { embeddingQuantization }), pagedWeights }
+      const model = await loadShown(options.model, { ...held, precision, signal }, output)
       try {
         const settings = { ...shape, optimizer, optimizerInBackward, steps, newTokens }
         const study = await shown(output, 'Measuring', (line) =>

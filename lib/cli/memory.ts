@@ -18,7 +18,7 @@ export interface MemoryOptions {
 export function memoryFlags(command: Command): void {
   command.option(
     '--methods <names>',
-    'strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit or qlora-paged, with commas between',
+    'strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit, qlora-paged, qlora-int8-embedding or qlora-nf4-embedding, with commas between',
     names,
     ['full', 'lora', 'qlora', 'qlora-8bit', 'qlora-paged'],
   )

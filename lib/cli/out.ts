@@ -15,7 +15,6 @@ import { refuseTaken } from '../export/save.js'
 import { formatBytes } from '../memory.js'
 import type { LoadOptions, Model } from '../model.js'
 import { readAdapterFolder, readOrigin } from '../peft/adapter-folder.js'
-import { quantizationFrom } from '../strategies/quantization.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
 import { integerFlag, numberFlag } from './help.js'
@@ -75,6 +74,7 @@ export interface OutSubject {
   model: string
   adapter: string | undefined
   quantization: LoadOptions['quantization']
+  embeddingQuantization?: LoadOptions['embeddingQuantization']
   /** For files that are not quantised. */
   defaultQuantization?: LoadOptions['defaultQuantization']
 }
@@ -88,7 +88,7 @@ export async function outSubject(options: OutOptions): Promise<OutSubject> {
   const { adapter, dtype, onto } = options
   if (!isQuantizedDtype(dtype)) return subject
   if (adapter === undefined || onto === 'original')
-    return { ...subject, quantization: undefined, defaultQuantization: dtype }
+    return { model: subject.model, adapter, quantization: undefined, defaultQuantization: dtype }
   return subject
 }
 
@@ -103,8 +103,7 @@ async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<Out
   const found = model ?? placeOf(origin.baseModel, adapter)
   if (found === null)
     throw new UsageError(`${adapter} does not say what it was trained on; name --model.`, { adapter })
-  const quantization = origin.quantization === null ? undefined : quantizationFrom(origin.quantization)
-  return { model: found, adapter, quantization: quantization ?? 'none' }
+  return { model: found, adapter, quantization: 'none', ...origin.held }
 }
 
 /** A relative path is relative to where the run was started, and where that is not here, perhaps to the adapter. */
@@ -125,12 +124,13 @@ export async function writeShown(
   const interruption = new Interruption(output, 'Stopping; nothing is left half written.')
   const { signal } = interruption
   try {
-    const { adapter, quantization, defaultQuantization } = subject
+    const { adapter, quantization, embeddingQuantization, defaultQuantization } = subject
     output.note(`Loading ${subject.model}${adapter === undefined ? '' : ` with ${adapter}`}`)
     const given: LoadOptions = {
       precision: 'fp32',
       signal,
       ...(quantization === undefined ? {} : { quantization }),
+      ...(embeddingQuantization === undefined ? {} : { embeddingQuantization }),
       ...(defaultQuantization === undefined ? {} : { defaultQuantization }),
       ...(options.threads === undefined ? {} : { threads: options.threads }),
     }

@@ -9,10 +9,10 @@ import type { DownloadProgress } from '../files/hub.js'
 import { type Fit, type FitChoice, fitRun } from '../fit.js'
 import { formatBytes, type MemoryReport } from '../memory.js'
 import { resolvePrecision } from '../model.js'
-import { openPlanner, type PlanModelOptions } from '../plan.js'
+import { openPlanner, type PlanModelOptions, type Planner } from '../plan.js'
 import { toFileKeys } from '../schema.js'
 import { strategyFrom } from '../strategies/index.js'
-import { describeQuantization, type Quantization } from '../strategies/quantization.js'
+import { describeBoth, describeQuantization, type TrainingDefaults } from '../strategies/quantization.js'
 import { timelineSvg, timelineText } from '../timeline.js'
 import { configSchema, configText, loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { shortOptimizer } from '../train/optimizers.js'
@@ -32,6 +32,7 @@ interface Shape {
   rank?: number
   targetModules?: string
   quantization?: string
+  embeddingQuantization?: string
   precision?: string
   pagedWeights?: true | string
   perDeviceTrainBatchSize?: number
@@ -60,6 +61,7 @@ export function configure(command: Command): void {
   command.option('--rank <r>', 'with --model: rank of the adapter', integerFlag(1))
   command.option('--target-modules <names>', 'with --model: what to adapt, names with commas between')
   command.option('--quantization <type>', 'with --model: none, nf4, fp4, int8 or keep')
+  command.option('--embedding-quantization <type>', 'with --model: the same for embedding and head')
   command.option('--precision <type>', 'with --model: auto, fp32 or bf16')
   command.option(
     '--paged-weights [size]',
@@ -95,13 +97,14 @@ export function configure(command: Command): void {
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest)
-    const { memory, quantization, fit } = await planned(config, budget, output)
+    const { memory, quantization, embeddingQuantization, fit } = await planned(config, budget, output)
     const best = fit?.choices[0]
     // Flags name no data that clients or examples could be counted in.
     const privacy = path === undefined ? undefined : await plannedPrivacy(config)
     // In the words of the config.
     const precision: Printed<'plan'>['precision'] =
       resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
+    const held = describeBoth({ quantization, embeddingQuantization })
     const data = {
       model: config.model,
       method: config.strategy.name,
@@ -112,6 +115,7 @@ export function configure(command: Command): void {
       arena_bytes: memory.arenaBytes,
       peak_at: memory.peakAt,
       quantization: describeQuantization(quantization),
+      embedding_quantization: describeQuantization(embeddingQuantization),
       precision,
       ...(privacy ? { privacy } : {}),
       ...(timeline === undefined ? {} : { timeline: timelineData(memory) }),
@@ -124,16 +128,18 @@ export function configure(command: Command): void {
     output.answer<'plan'>(data, () =>
       [
         ...(fit === undefined ? [] : [describeFit(config, fit, budget as number), '']),
-        describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, data),
+        describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, {
+          ...data,
+          held,
+        }),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
       ].join('\n'),
     )
   })
 }
 
-interface Planned {
+interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   memory: MemoryReport
-  quantization: Quantization
   /** What fits, where a budget was given; at least one way does. */
   fit?: Fit
 }
@@ -155,15 +161,16 @@ async function planned(config: RunConfig, budget: number | undefined, output: Ou
       },
     }
     if (budget === undefined) {
-      const { quantization, plan } = await openPlanner(config.model, options)
-      return { memory: plan(), quantization }
+      const { plan, ...held } = await openPlanner(config.model, options)
+      return { memory: plan(), ...held }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
     const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, budget)
     const { least } = fit
-    if (least) throw nothingFits(config.maxSeqLength, least, fit.quantization, budget)
+    if (least) throw nothingFits(config.maxSeqLength, least, fit, budget)
     const [best] = fit.choices as [FitChoice]
-    return { memory: best.memory, quantization: fit.quantization, fit }
+    const { quantization, embeddingQuantization } = fit
+    return { memory: best.memory, quantization, embeddingQuantization, fit }
   } finally {
     line.clear()
     download?.end()
@@ -184,7 +191,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
   if (model === undefined || method === undefined)
     throw new UsageError('name a config file, or --model and --method.')
   if (set.length > 0) throw new UsageError('--set changes keys of a config file; with --model use the flags.')
-  const { quantization, precision, pagedWeights } = rest
+  const { quantization, embeddingQuantization, precision, pagedWeights } = rest
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, activationOffloading } = rest
   const adapter = {
     ...(rank === undefined ? {} : { r: rank }),
@@ -194,6 +201,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     model,
     strategy: strategyWith(method, adapter),
     quantization,
+    embedding_quantization: embeddingQuantization,
     precision,
     paged_weights: pagedWeights,
     per_device_train_batch_size: perDeviceTrainBatchSize,
@@ -228,7 +236,7 @@ function modulesOf(names: string): string | string[] {
 
 /** What of a config decides the memory. */
 function shapeOf(config: RunConfig) {
-  const { strategy, quantization, precision, pagedWeights, threads } = config
+  const { strategy, quantization, embeddingQuantization, precision, pagedWeights, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer, optimizerInBackward } = config
   const { gradientCheckpointing, activationOffloading, logitsMemory } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
@@ -240,7 +248,11 @@ function shapeOf(config: RunConfig) {
     activationOffloading,
     logitsMemory,
   }
-  const base = { ...(quantization === undefined ? {} : { quantization }), precision, pagedWeights }
+  const base = {
+    ...(quantization && { quantization }),
+    ...(embeddingQuantization && { embeddingQuantization }),
+    ...{ precision, pagedWeights },
+  }
   const updates = { optimizer, optimizerInBackward }
   return { strategy, ...base, threads, evaluates, ...updates, ...batch } satisfies PlanModelOptions
 }
@@ -253,12 +265,17 @@ function shapeOfChoice(choice: FitChoice) {
 function nothingFits(
   length: number,
   least: FitChoice,
-  quantization: Quantization,
+  { quantization, embeddingQuantization }: TrainingDefaults,
   budget: number,
 ): OutOfMemoryError {
   const { memory, perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute } = least
   const held = costOf(least)
-  const advice = quantization.type === 'none' ? 'Quantising the base (nf4) or a' : 'A'
+  const advice =
+    quantization?.type === 'none'
+      ? 'Quantising the base (nf4) or a'
+      : embeddingQuantization?.type === 'none'
+        ? 'Quantising embedding and head too (embedding_quantization: int8 or nf4) or a'
+        : 'A'
   return new OutOfMemoryError(
     `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)}, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
     { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes },
@@ -354,14 +371,14 @@ function describeFit(config: RunConfig, { choices }: Fit, budget: number): strin
 function describe(
   config: RunConfig,
   memory: MemoryReport,
-  { quantization, precision, privacy }: Pick<Printed<'plan'>, 'quantization' | 'precision' | 'privacy'>,
+  { held, precision, privacy }: Pick<Printed<'plan'>, 'precision' | 'privacy'> & { held: string },
 ): string {
   const { trainableParameters: trained, totalParameters: total } = memory
   const { perDeviceTrainBatchSize: batch, maxSeqLength: length } = config
   const available = process.availableMemory()
   return [
     `${config.strategy.name} on ${config.model}`,
-    `quantization ${quantization}, precision ${precision}, ${batch} x ${length} tokens at once`,
+    `quantization ${held}, precision ${precision}, ${batch} x ${length} tokens at once`,
     `${formatCount(trained)} of ${formatCount(total)} parameters train (${((100 * trained) / total).toFixed(2)} %)`,
     '',
     memory.toString(),

@@ -34,6 +34,7 @@ const plan = z.object({
   arena_bytes: bytes.describe('The block that activations, loss and workspace share'),
   peak_at: z.string().describe('Where in the model the peak is'),
   quantization: z.string().describe('How the frozen linears are held, as resolved'),
+  embedding_quantization: z.string().describe('How embedding and head are held, as resolved'),
   precision: z.enum(['fp32', 'bf16']).describe('Of matrix operands, as resolved'),
   privacy: privacyReport.optional(),
   timeline: z

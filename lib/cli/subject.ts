@@ -6,7 +6,7 @@ import { formatBytes } from '../memory.js'
 import { type LoadOptions, loadModel, type Model } from '../model.js'
 import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'
-import { type Quantization, quantizationFrom } from '../strategies/quantization.js'
+import { describeBoth, type TrainingDefaults } from '../strategies/quantization.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
@@ -21,6 +21,7 @@ export interface SubjectOptions {
   /** Ranks in use, of every adapter. */
   rank?: number
   quantization?: string
+  embeddingQuantization?: string
   precision?: string
   /** true, or a size in words. */
   pagedWeights?: true | string
@@ -47,6 +48,10 @@ export function subjectFlags(command: Command): void {
   command.option(
     '--quantization <type>',
     'none, nf4, fp4, int8 or keep (default: as the adapter was trained, else none)',
+  )
+  command.option(
+    '--embedding-quantization <type>',
+    'the same for embedding and head (default: as the adapter was trained, else none, or keep beside keep)',
   )
   command.option('--precision <type>', 'auto (default), fp32 or bf16')
   command.option(
@@ -98,9 +103,14 @@ export async function withSubject<T>(
   }
   output.note(`Loading ${path}${named.length === 0 ? '' : ` with ${named.join(', ')}`}`)
   const asked = config && loadQuantization(config)
+  const trained = await trainedOver(folders, output)
   const given = {
     quantization: options.quantization ?? asked?.quantization,
-    defaultQuantization: asked?.defaultQuantization ?? (await quantizationOfAdapters(folders, output)),
+    embeddingQuantization:
+      options.embeddingQuantization ??
+      asked?.embeddingQuantization ??
+      (options.quantization === undefined ? trained.embeddingQuantization : undefined),
+    defaultQuantization: asked?.defaultQuantization ?? trained.quantization,
     precision: options.precision ?? config?.precision,
     pagedWeights: options.pagedWeights ?? config?.pagedWeights,
     threads: options.threads ?? config?.threads,
@@ -146,27 +156,23 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
 }
 
 /** An adapter fits the base that it was trained over, so that is the default. */
-async function quantizationOfAdapters(
-  adapters: readonly string[],
-  output: Output,
-): Promise<Quantization | undefined> {
-  const found = new Map<string, string>()
+async function trainedOver(adapters: readonly string[], output: Output): Promise<TrainingDefaults> {
+  const found = new Map<string, [adapter: string, over: TrainingDefaults]>()
   for (const adapter of adapters) {
-    const recorded = await recordedQuantization(adapter)
-    if (recorded !== null) found.set(recorded, adapter)
+    const over = await recordedQuantization(adapter)
+    if (over.quantization !== undefined) found.set(describeBoth(over), [adapter, over])
   }
-  const [[recorded, first] = [], [other, second] = []] = [...found]
+  const [[recorded, [first, over] = []] = [], [other, [second] = []] = []] = [...found]
   if (other !== undefined)
     throw new UsageError(
       `${first} was trained over quantization ${recorded} and ${second} over ${other}; choose one with --quantization.`,
-      Object.fromEntries(found),
+      Object.fromEntries([...found].map(([words, [adapter]]) => [words, adapter])),
     )
-  const quantization = recorded === undefined ? undefined : quantizationFrom(recorded)
-  if (quantization !== undefined && quantization.type !== 'none')
+  if (recorded !== undefined && recorded !== 'none')
     output.note(
       `The adapter was trained over ${recorded}: the model is loaded so (--quantization none changes that)`,
     )
-  return quantization
+  return over ?? {}
 }
 
 /** Where the strategy trains the whole model, the run's output takes the place of its base. */

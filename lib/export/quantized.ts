@@ -24,7 +24,7 @@ import type { SafetensorsInput } from '../files/safetensors.js'
 import type { TorchDtype } from '../files/tensor-source.js'
 import { addon, type MergeSums, type NativeModel, type PackedWeight } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { exactFormat, isQuantizedFormat } from '../weights.js'
+import { embeddingWeights, exactFormat, isQuantizedFormat } from '../weights.js'
 import type { Subject } from './drift.js'
 import type { QUANTIZED_DTYPES, SaveOptions, Survival } from './options.js'
 import { type MergeBase, nearestFileType, type OutTensor, outTensors, WeightReader } from './weights.js'
@@ -81,7 +81,8 @@ export async function writeQuantized(
         continue
       }
       if (tensor.kind === 'matrix') plain.push(tensor.name)
-      inputs.push(unquantized(base, tensor, tensor.target === undefined ? original : reader))
+      const changed = tensor.target !== undefined || isQuantizedFormat(base.formats[tensor.weight])
+      inputs.push(unquantized(base, tensor, changed ? reader : original))
     }
     const quantization = quantizationConfig(base, plain)
     return { files: await writeModelFolder(path, base.files, inputs, { ...options, quantization }), survival }
@@ -90,8 +91,9 @@ export async function writeQuantized(
   }
 }
 
-function isHeldQuantized(base: BaseModel, weight: string): boolean {
-  return isQuantizedFormat(base.formats[weight])
+/** Whether a weight is written in codes: transformers takes those of linears only, so embedding and head are decoded. */
+function isHeldQuantized({ formats, graph }: BaseModel, weight: string): boolean {
+  return isQuantizedFormat(formats[weight]) && !embeddingWeights(graph).includes(weight)
 }
 
 /** Quantises the weights that adapters change into another model; null where there are none. */

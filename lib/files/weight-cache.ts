@@ -48,7 +48,7 @@ export interface WeightOrigin {
   fingerprint: string
   /** Files that hold the tensors. */
   files: readonly string[]
-  /** How the linears are held, for the name of the file. */
+  /** How the linears are held, and embedding and head where that is not as usual, for the name of the file. */
   quantization: string
   /** How each weight is held. */
   formats: Readonly<Record<string, string>>

@@ -18,6 +18,7 @@ import {
 import type { AdapterSpec } from '../native/addon.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
+import { quantizationFrom, type TrainingDefaults } from '../strategies/quantization.js'
 import type { Factor, LinearSite, ReadFactor, StrategyConfig, WeightSite } from '../strategies/strategy.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
 import { float32Bytes, toFloat32 } from './floats.js'
@@ -37,6 +38,8 @@ export interface AdapterBase {
   fingerprint: string
   /** How its linears were held: `none`, `nf4`, … */
   quantization: string
+  /** How embedding and head were, where that is not as usual. */
+  embeddingQuantization?: string
 }
 
 /**
@@ -77,7 +80,11 @@ export async function saveAdapterFolder(
       version: SIDECAR_VERSION,
       strategy: strategyToFile(description.strategy),
       ...(trainedAs === undefined ? {} : { trained_as: strategyToFile(trainedAs) }),
-      base: { fingerprint: base.fingerprint, quantization: base.quantization },
+      base: {
+        fingerprint: base.fingerprint,
+        quantization: base.quantization,
+        ...(base.embeddingQuantization && { embedding_quantization: base.embeddingQuantization }),
+      },
       ...(privacy.length === 0 ? {} : { privacy }),
     }
     await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)
@@ -282,8 +289,8 @@ function modulesOf(header: SafetensorsHeader): string[] {
 export interface AdapterOrigin {
   /** What it was trained on, as its author named it. */
   baseModel: string | null
-  /** How the base was held, in a config file's words. */
-  quantization: string | null
+  /** How the base was held; nothing where nothing says so. */
+  held: TrainingDefaults
 }
 
 /** @throws {FileFormatError} when the folder or a file of it is missing or malformed */
@@ -293,17 +300,22 @@ export async function readOrigin(path: string): Promise<AdapterOrigin> {
   const { base_model_name_or_path: baseModel } = await readJsonObject(config, 16 << 20)
   return {
     baseModel: typeof baseModel === 'string' ? baseModel : null,
-    quantization: await recordedQuantization(path),
+    held: await recordedQuantization(path),
   }
 }
 
-/** How the base was held when an adapter of ours was trained, in a config file's words; null where nothing says so. */
-export async function recordedQuantization(path: string): Promise<string | null> {
+/** How the base was held when an adapter of ours was trained; nothing where nothing that is known says so. */
+export async function recordedQuantization(path: string): Promise<TrainingDefaults> {
   const file = join(path, SIDECAR)
-  if (!existsSync(file)) return null
+  if (!existsSync(file)) return {}
   const { base } = await readJsonObject(file, 16 << 20)
-  const quantization = (base as { quantization?: unknown } | null | undefined)?.quantization
-  return typeof quantization === 'string' ? quantization : null
+  const said = (key: string) => {
+    const words = (base as Record<string, unknown> | null | undefined)?.[key]
+    return typeof words === 'string' ? quantizationFrom(words) : undefined
+  }
+  const quantization = said('quantization')
+  const embeddingQuantization = said('embedding_quantization')
+  return { ...(quantization && { quantization }), ...(embeddingQuantization && { embeddingQuantization }) }
 }
 
 /** What lowrank.json says; null where there is none. */

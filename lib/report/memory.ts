@@ -11,7 +11,7 @@ import type { LoadOptions } from '../model.js'
 import type { PlanRow } from '../native/addon.js'
 import { type PlanModelOptions, planModel } from '../plan.js'
 import { packageRoot } from '../root.js'
-import { nf4 } from '../strategies/quantization.js'
+import { int8, nf4 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { barChart } from './bar-chart.js'
 import { compared } from './compared.js'
@@ -23,6 +23,7 @@ export interface Method {
   readonly name: string
   readonly strategy: StrategyConfig
   readonly quantization: NonNullable<LoadOptions['quantization']>
+  readonly embeddingQuantization?: NonNullable<LoadOptions['embeddingQuantization']>
   readonly optimizer?: PlanModelOptions['optimizer']
   readonly pagedWeights?: boolean
   readonly logitsMemory?: string
@@ -76,7 +77,7 @@ export interface StudyProgress {
 
 /**
  * The methods by name: full fine-tuning, also with its updates in the backward pass, LoRA, QLoRA with state of 32 and of 8
- * bits and with a paged base, and any strategy over 16 bits.
+ * bits, with a paged base and with embedding and head quantised as well, and any strategy over 16 bits.
  */
 export function methodOf(name: string, rank: number): Method {
   if (name === 'full-in-backward')
@@ -85,16 +86,19 @@ export function methodOf(name: string, rank: number): Method {
   const qlora = { name, strategy: compared('qlora', rank), quantization: nf4({ doubleQuant: true }) }
   if (name === 'qlora-8bit') return { ...qlora, optimizer: 'adamw_8bit' }
   if (name === 'qlora-paged') return { ...qlora, optimizer: 'adamw_8bit', pagedWeights: true }
+  if (name === 'qlora-int8-embedding') return { ...qlora, embeddingQuantization: int8() }
+  if (name === 'qlora-nf4-embedding') return { ...qlora, embeddingQuantization: nf4() }
   return { ...qlora, strategy: compared(name, rank) }
 }
 
 export function planOptions(method: Method, settings: MemorySettings) {
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
-  const { strategy, quantization, optimizer = 'adamw', pagedWeights = false } = method
+  const { strategy, quantization, embeddingQuantization, optimizer = 'adamw', pagedWeights = false } = method
   const { logitsMemory, activationOffloading = false, optimizerInBackward = false } = method
   return {
     strategy,
     quantization,
+    ...(embeddingQuantization && { embeddingQuantization }),
     optimizer,
     pagedWeights,
     perDeviceTrainBatchSize,
@@ -124,8 +128,11 @@ export async function measuredBars(
     onMethod?.(method.name, done, methods.length)
     const options = planOptions(method, settings)
     const { peakBytes: plannedBytes, rows } = await planModel(model, options)
-    const { strategy, precision, quantization, pagedWeights, ...training } = options
-    const load = { precision, quantization, pagedWeights }
+    const { strategy, precision, quantization, embeddingQuantization, pagedWeights, ...training } = options
+    const load = {
+      ...{ precision, quantization, pagedWeights },
+      ...(embeddingQuantization && { embeddingQuantization }),
+    }
     // No method clips, so that they are alike.
     const job: MeasuredTraining = {
       ...{ model, load, strategy, training: { ...training, maxGradNorm: 0 }, steps: 2 },

@@ -1,6 +1,6 @@
 /** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
 
-/** How the frozen linears are held. */
+/** How frozen weights are held: the linears of the blocks, or embedding and head. */
 export type Quantization =
   | { readonly type: 'none' }
   | FourBitQuantization
@@ -24,9 +24,10 @@ export interface KeptQuantization {
   readonly type: 'keep'
 }
 
-/** Settings of a run that a strategy may stand for. */
+/** How a base is held: settings of a run, which a strategy may stand for. */
 export interface TrainingDefaults {
   readonly quantization?: Quantization
+  readonly embeddingQuantization?: Quantization
 }
 
 /**
@@ -63,9 +64,11 @@ export function keep(): KeptQuantization {
   return Object.freeze({ type: 'keep' })
 }
 
+const NONE: Quantization = { type: 'none' }
+
 /** Every quantisation there is. */
 export const QUANTIZATIONS: readonly Quantization[] = [
-  { type: 'none' },
+  NONE,
   nf4(),
   nf4({ doubleQuant: false }),
   fp4(),
@@ -73,6 +76,25 @@ export const QUANTIZATIONS: readonly Quantization[] = [
   int8(),
   keep(),
 ]
+
+/** How embedding and head are held where nothing is said of them: in 16 bits or more, unless all blocks are kept. */
+export function usualForEmbedding(quantization: Quantization): Quantization {
+  return quantization.type === 'keep' ? quantization : NONE
+}
+
+/** Whether embedding and head are held as usual beside the linears. */
+export function embeddingAsUsual({ quantization = NONE, embeddingQuantization }: TrainingDefaults): boolean {
+  const usual = usualForEmbedding(quantization)
+  return embeddingQuantization === undefined || sameQuantization(embeddingQuantization, usual)
+}
+
+/** Words for both; of embedding and head nothing where they are held as usual. */
+export function describeBoth(held: TrainingDefaults): string {
+  const { quantization = NONE, embeddingQuantization = NONE } = held
+  const words = describeQuantization(quantization)
+  if (embeddingAsUsual(held)) return words
+  return `${words} with embedding_quantization ${describeQuantization(embeddingQuantization)}`
+}
 
 export function sameQuantization(a: Quantization, b: Quantization): boolean {
   return describeQuantization(a) === describeQuantization(b)

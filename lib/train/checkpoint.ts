@@ -21,7 +21,7 @@ import {
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, toFloat32 } from '../peft/floats.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
-import { describeQuantization } from '../strategies/quantization.js'
+import { describeBoth } from '../strategies/quantization.js'
 import type { ReadFactor, StrategyConfig } from '../strategies/strategy.js'
 
 const VERSION = 1
@@ -66,7 +66,7 @@ export interface RunIdentity {
 
 /** Says what the base is, as a checkpoint has to find it again. */
 export function baseIdentity(base: BaseModel): string {
-  return `${base.files.fingerprint} ${describeQuantization(base.quantization)} ${base.precision}`
+  return `${base.files.fingerprint} ${describeBoth(base)} ${base.precision}`
 }
 
 /**

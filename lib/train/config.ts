@@ -23,7 +23,12 @@ import {
   word,
 } from '../schema.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
-import { describeQuantization, type Quantization, quantizationFrom } from '../strategies/quantization.js'
+import {
+  describeQuantization,
+  type Quantization,
+  quantizationFrom,
+  type TrainingDefaults,
+} from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
 import { checkInBackward } from './optimizers.js'
@@ -41,6 +46,8 @@ export interface RunConfig extends TrainOptions {
   readonly revision: string | null
   /** Absent: as the model's files are, if they are quantised, else what the strategy stands for. */
   readonly quantization?: Quantization
+  /** Absent: none, or as the file is where `quantization` is keep. */
+  readonly embeddingQuantization?: Quantization
   readonly precision: PrecisionOption
   readonly pagedWeights: boolean | string
   readonly strategy: StrategyConfig
@@ -108,6 +115,11 @@ export const configSchema = z.strictObject({
     .describe(
       "How the frozen linears are held; `keep` leaves the blocks of a `.gguf` file as they are. By default as the model's files are where bitsandbytes quantised them, else as the strategy stands for, else `none`.",
     ),
+  embeddingQuantization: quantizationSchema
+    .optional()
+    .describe(
+      'The same for the embedding and the head, which share their bytes where they are tied. By default `none`: 16 bits or more; where `quantization` is `keep`, that.',
+    ),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,
   strategy: strategySchema.describe(
@@ -160,7 +172,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   }
   if (given.evalDataset !== null && given.evalFraction > 0)
     throw badValue(source, 'evalFraction', given.evalFraction, 'it to be absent, since eval_dataset is given')
-  const { quantization, ...rest } = given
+  const { quantization, embeddingQuantization, ...rest } = given
   const data = {
     dataset: datasetOf(given.dataset),
     evalDataset: given.evalDataset === null ? null : datasetOf(given.evalDataset),
@@ -170,9 +182,8 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   checkInBackward(given, given.strategy, source)
   return {
     ...rest,
-    ...(quantization === undefined
-      ? {}
-      : { quantization: askedQuantization(given.strategy, quantization, source) }),
+    ...askedQuantization('quantization', given.strategy, quantization, source),
+    ...askedQuantization('embeddingQuantization', given.strategy, embeddingQuantization, source),
     model: modelPath(given.model, folder),
     ...data,
     outputDir: inFolder(given.outputDir),
@@ -184,37 +195,38 @@ export function configText(config: Partial<RunConfig>): string {
   return stringify(toFileKeys(configSchema, config))
 }
 
-/** The quantisation that the config asks for, which must be what the strategy stands for. */
+/** The quantisation that a key of the config asks for, which must be what the strategy stands for. */
 function askedQuantization(
+  key: keyof TrainingDefaults,
   strategy: StrategyConfig,
-  given: z.infer<typeof quantizationSchema>,
+  given: z.infer<typeof quantizationSchema> | undefined,
   source: OptionSource,
-): Quantization {
-  const wanted = usualQuantization(strategy)
+): TrainingDefaults {
+  if (given === undefined) return {}
+  const wanted = rulesOf(strategy).defaults(strategy)[key]
   const asked = quantizationOf(given)
   if (wanted !== undefined && asked.type !== wanted.type)
     throw badValue(
       source,
-      'quantization',
+      key,
       given,
       `${describeQuantization(wanted)}, which strategy ${strategy.name} stands for; leave the key out or choose another strategy`,
     )
-  return asked
-}
-
-/** What a strategy stands for; undefined when it takes any base. */
-function usualQuantization(strategy: StrategyConfig): Quantization | undefined {
-  return rulesOf(strategy).defaults(strategy).quantization
+  return { [key]: asked }
 }
 
 /** How a run tells `loadModel` of its quantisation. */
-export function loadQuantization({ quantization, strategy }: Pick<RunConfig, 'quantization' | 'strategy'>): {
-  quantization?: Quantization
+export function loadQuantization({
+  quantization,
+  embeddingQuantization,
+  strategy,
+}: Pick<RunConfig, 'quantization' | 'embeddingQuantization' | 'strategy'>): TrainingDefaults & {
   defaultQuantization?: Quantization
 } {
-  const usual = usualQuantization(strategy)
+  const { quantization: usual } = rulesOf(strategy).defaults(strategy)
   return {
     ...(quantization === undefined ? {} : { quantization }),
+    ...(embeddingQuantization === undefined ? {} : { embeddingQuantization }),
     ...(usual === undefined ? {} : { defaultQuantization: usual }),
   }
 }

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { graphOf } from '../../lib/models/index.js'
-import { fp4, int8, keep, nf4 } from '../../lib/strategies/quantization.js'
-import { chooseQuantization, type StorageChoice, storageFormats } from '../../lib/weights.js'
+import { fp4, int8, keep, nf4, type Quantization } from '../../lib/strategies/quantization.js'
+import {
+  chooseEmbeddingQuantization,
+  chooseQuantization,
+  type StorageChoice,
+  storageFormats,
+} from '../../lib/weights.js'
 import { tinyConfig } from './strategies/sites.js'
 
 const untied = graphOf({ ...tinyConfig, tie_word_embeddings: false })
@@ -45,6 +50,40 @@ describe('weights are held', () => {
     const kept = { linear: 'q6_k', embedding: 'q6_k', head: 'q6_k', norm: 'f32' }
     expect(formats('Q6_K', { quantization: keep() })).toEqual(kept)
     expect(formats('F16', { quantization: keep() })).toMatchObject({ linear: 'f16', embedding: 'f16' })
+  })
+})
+
+describe('embedding and head are held', () => {
+  test('in codes of their own, whatever the linears are', () => {
+    const small = { embeddingQuantization: int8() }
+    const tables = { embedding: 'int8', head: 'int8' }
+    expect(formats('BF16', small)).toEqual({ linear: 'bf16', ...tables, norm: 'f32' })
+    expect(formats('BF16', { ...small, quantization: nf4() })).toMatchObject({
+      linear: 'nf4_double',
+      ...tables,
+    })
+    expect(formats('Q6_K', { ...small, quantization: keep() })).toMatchObject({ linear: 'q6_k', ...tables })
+    const kept = { quantization: nf4(), embeddingQuantization: keep() }
+    expect(formats('Q6_K', kept)).toMatchObject({ linear: 'nf4_double', embedding: 'q6_k', head: 'q6_k' })
+    const none: Partial<StorageChoice> = { quantization: keep(), embeddingQuantization: { type: 'none' } }
+    expect(formats('Q6_K', none)).toMatchObject({ linear: 'q6_k', embedding: 'bf16', head: 'bf16' })
+  })
+
+  test('as asked for, or as is usual beside the linears, but in no codes other than those of the file', () => {
+    const head = (name: string) => (name === 'lm_head.weight' ? 'INT8' : 'BF16')
+    const choose = (
+      asked?: Quantization,
+      linears: Quantization = nf4(),
+      dtypeOf: (name: string) => string = head,
+    ) => chooseEmbeddingQuantization('some/model', untied, dtypeOf, asked, linears)
+    expect(choose()).toEqual({ type: 'none' })
+    expect(choose(undefined, keep())).toEqual(keep())
+    expect(choose(int8())).toEqual(int8())
+    expect(() => choose(nf4())).toThrow(
+      'embedding_quantization is nf4, but some/model holds the head as int8 already; ask for that, or for none',
+    )
+    expect(() => choose(keep())).toThrow('has none: its embedding and head are BF16, INT8')
+    expect(choose(keep(), nf4(), () => 'Q8_0')).toEqual(keep())
   })
 })
 

@@ -73,21 +73,28 @@ export interface Loaded {
   base: StartingBase
 }
 
-/** A model of test/parity/models in native memory; its decoder linears as `linears` says, the rest exactly as stored. */
-export function loadTiny(name: string, linears?: StorageFormat): Promise<Loaded> {
-  return loadFrom(join(parity, 'models', name), linears)
+/**
+ * A model of test/parity/models in native memory; its decoder linears as `linears` says, embedding and head as `tables`
+ * does, the rest exactly as stored.
+ */
+export function loadTiny(name: string, linears?: StorageFormat, tables?: StorageFormat): Promise<Loaded> {
+  return loadFrom(join(parity, 'models', name), linears, tables)
 }
 
 /** The same for any folder or GGUF file. */
-export async function loadFrom(path: string, linears?: StorageFormat): Promise<Loaded> {
+export async function loadFrom(
+  path: string,
+  linears: StorageFormat = 'f32',
+  tables: StorageFormat = 'f32',
+): Promise<Loaded> {
   const files = await openModelFiles(path)
   const graph = graphOf(files.config)
   const model = addon().createModel(graph)
   for (const weight of graph.weights) {
     const source = files.tensors.get(weight.name)
     if (source === undefined) throw new Error(`${path} lacks ${weight.name}`)
-    const decoder = weight.kind === 'matrix' && weight.name.startsWith('model.layers.')
-    const format = decoder && linears !== undefined ? linears : 'f32'
+    const decoder = weight.name.startsWith('model.layers.')
+    const format = weight.kind === 'vector' ? 'f32' : decoder ? linears : tables
     await model.loadWeight(weight.name, source, format).promise
   }
   const quantization: Quantization =

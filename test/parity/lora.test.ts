@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { readSafetensorsHeader } from '../../lib/files/safetensors.js'
-import { addon, type NativeAdapter } from '../../lib/native/addon.js'
+import { addon, type NativeAdapter, type StorageFormat } from '../../lib/native/addon.js'
 import {
   backward,
   floats,
@@ -20,6 +20,8 @@ import {
 
 interface Case extends TrainingCase {
   quantization: { type: 'nf4'; double_quant: boolean } | null
+  /** How embedding and head are held, where not as stored. */
+  tables?: StorageFormat
   scaling: Record<string, number>
 }
 
@@ -45,7 +47,7 @@ async function open(c: Case) {
   const shapes = new Map([...header.tensors].map(([name, t]) => [name, [...t.shape]]))
   // The goldens of double quantisation rebuild absmax from bitsandbytes' nearest codes; ours are the same.
   const format = c.quantization === null ? undefined : c.quantization.double_quant ? 'nf4_double' : 'nf4'
-  const { graph, model } = await loadTiny(c.model, format)
+  const { graph, model } = await loadTiny(c.model, format, c.tables)
   const { spec, start } = specOf(c, golden, shapes)
   const adapter = addon().createAdapter(spec, { trainable: true })
   start(adapter)

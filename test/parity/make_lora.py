@@ -57,7 +57,13 @@ CASES = [
     ("window", "mistral_window", _all, None),
     ("qwen2", "qwen2", _all, None),
     ("qwen2_window", "qwen2_window", _all, None),
+    ("tables_int8", "smollm2", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
+    ("tables_nf4", "llama3", {**_all, "target_modules": ["q_proj", "v_proj"]}, None),
+    ("tables_nf4_double", "odd", {**_all, "target_modules": ["q_proj", "v_proj"]}, {**_nf4, "double_quant": True}),
 ]
+
+# How a case has its embedding and head quantised.
+TABLES = {"tables_int8": "int8", "tables_nf4": "nf4", "tables_nf4_double": "nf4_double"}
 
 
 def train_batches() -> list[list[dict[str, torch.Tensor]]]:
@@ -76,18 +82,33 @@ def quantize_linears(model, double_quant: bool) -> dict[str, str]:
     for name, module in model.model.layers.named_modules(prefix="model.layers"):
         if not isinstance(module, torch.nn.Linear):
             continue
-        weight = module.weight.detach().float()
+        hashes[name] = replace(module.weight, "nf4_double" if double_quant else "nf4")
+    return hashes
+
+
+def quantize_tables(model, form: str) -> dict[str, str]:
+    """The same of the embedding and an untied head."""
+    hashes = {"model.embed_tokens": replace(model.get_input_embeddings().weight, form)}
+    if not model.config.tie_word_embeddings:
+        hashes["lm_head"] = replace(model.get_output_embeddings().weight, form)
+    return hashes
+
+
+def replace(parameter: torch.nn.Parameter, form: str) -> str:
+    """Puts the values of bitsandbytes' codes in the place of a weight; returns their hash."""
+    weight = parameter.detach().float()
+    if form == "int8":
+        codes, absmax, _ = bnb.int8_vectorwise_quant(weight)
+        values = bnb.int8_vectorwise_dequant(codes, absmax)
+    else:
         packed, state = bnb.quantize_4bit(weight, blocksize=nf4_reference.BLOCK, quant_type="nf4")
-        absmax = state.absmax
-        if double_quant:
-            absmax = nf4_reference.double_quantize(absmax).absmax
+        absmax = nf4_reference.double_quantize(state.absmax).absmax if form == "nf4_double" else state.absmax
         # Not bnb.dequantize_4bit: its CPU kernel takes the wrong absmax where rows are a multiple of 16 and
         # not of 64; elsewhere both are equal (nf4/index.json).
         values = nf4_reference.dequantize(packed.reshape(-1), absmax, weight.shape, torch.float32)
-        with torch.no_grad():
-            module.weight.copy_(values)
-        hashes[name] = hashlib.sha256(values.numpy().tobytes()).hexdigest()
-    return hashes
+    with torch.no_grad():
+        parameter.copy_(values)
+    return hashlib.sha256(values.numpy().tobytes()).hexdigest()
 
 
 def attach(model, name: str, peft: dict):
@@ -146,6 +167,7 @@ def train(model, batches, optimizer=None) -> tuple[list[float], list[float]]:
 def make_case(name: str, base: str, peft: dict, quantization: dict | None, batches) -> dict:
     model = load_double(ROOT / "models" / base)
     hashes = quantize_linears(model, quantization["double_quant"]) if quantization else {}
+    tables = quantize_tables(model, TABLES[name]) if name in TABLES else None
     model = attach(model, name, peft)
     tensors = adapter_tensors(model, "init")
     batch = batch_of(base)
@@ -176,6 +198,8 @@ def make_case(name: str, base: str, peft: dict, quantization: dict | None, batch
     }
     if quantization and not quantization["double_quant"]:
         case["weights_sha256"] = hashes
+    if tables:
+        case |= {"tables": TABLES[name], "tables_sha256": tables}
     return case
 
 

@@ -10,7 +10,7 @@ import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { translated } from '../../native/errors.js'
-import { describeQuantization, QUANTIZATIONS } from '../../strategies/quantization.js'
+import { describeBoth, int8, nf4, QUANTIZATIONS, type Quantization } from '../../strategies/quantization.js'
 import { matrixDtypes, storageFormats, storedQuantization } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
@@ -87,15 +87,21 @@ function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number>
   const possible = QUANTIZATIONS.filter(
     ({ type }) => type !== 'keep' || matrixDtypes(graph, dtypeOf).some(isBlockDtype),
   )
-  const sizes = (stored === undefined ? possible : [stored]).map((quantization) => {
-    const formats = storageFormats(graph, dtypeOf, { quantization, precision, exact: false })
+  const linears = stored === undefined ? possible : [stored]
+  const small = stored ?? nf4()
+  const ways: { quantization: Quantization; embeddingQuantization?: Quantization }[] = [
+    ...linears.map((quantization) => ({ quantization })),
+    ...[int8(), nf4()].map((embeddingQuantization) => ({ quantization: small, embeddingQuantization })),
+  ]
+  const sizes = ways.map((way) => {
+    const formats = storageFormats(graph, dtypeOf, { ...way, precision, exact: false })
     const { rows } = translated(() =>
       addon().plan(graph, formats, [], { evaluate: { mode: 'evaluate', ...smallest } }),
     )
     const weights = rows.filter(
       ({ category }) => category === 'weights' || category === 'quantization_constants',
     )
-    return [describeQuantization(quantization), weights.reduce((sum, { bytes }) => sum + bytes, 0)]
+    return [describeBoth(way), weights.reduce((sum, { bytes }) => sum + bytes, 0)]
   })
   return Object.fromEntries(sizes)
 }

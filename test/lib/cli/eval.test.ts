@@ -56,6 +56,36 @@ test('an adapter is evaluated over the quantisation that it was trained over, un
   expect(recorded?.stderr).toContain('The adapter was trained over nf4')
 })
 
+test('embedding and head are held as they were trained over, and merged so', async () => {
+  const { config, model, at } = project({ max_steps: 1, embedding_quantization: 'int8' })
+  expect((await lowrank(['train', config])).code).toBe(0)
+  const flags = ['--model', model, '--dataset', at('dev.jsonl'), '--adapter', at('out')]
+  const nf4 = ['--quantization', 'nf4']
+  const [ended, same, other, run] = await Promise.all([
+    lowrank(['eval', ...flags, '--json']),
+    evaluated(...flags, ...nf4, '--embedding-quantization', 'int8'),
+    evaluated(...flags, ...nf4),
+    evaluated(config, '--dataset', at('dev.jsonl')),
+  ])
+  const [recorded] = printed<'eval'>(ended)
+  expect(recorded?.loss).toBe(same.loss)
+  expect(run.loss).toBe(same.loss)
+  expect(other.loss).not.toBe(same.loss)
+  expect(ended.stderr).toContain('The adapter was trained over nf4 with embedding_quantization int8')
+  const merged = await lowrank([
+    'merge',
+    '--adapter',
+    at('out'),
+    '--dtype',
+    'f32',
+    '--output',
+    at('m'),
+    '--json',
+  ])
+  expect(merged.code, merged.stderr).toBe(0)
+  expect(printed<'merge'>(merged)[0]?.check?.max_abs_logit_error).toBeLessThan(1e-4)
+})
+
 test('several adapters add up by their weights', async () => {
   const { config, model, at } = project({ max_steps: 2, strategy: { name: 'lora', r: 4 } })
   expect((await lowrank(['train', config])).code).toBe(0)

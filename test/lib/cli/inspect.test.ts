@@ -36,6 +36,9 @@ test('a model folder shows its shape, tensors, tokenizer and memory by quantisat
   })
   const memory = found.memory as Record<string, number>
   expect(memory.nf4).toBeLessThan(0.5 * (memory.none as number))
+  const tables = ['int8', 'nf4'].map((type) => memory[`nf4 with embedding_quantization ${type}`] as number)
+  expect(tables[0]).toBeLessThan(memory.nf4 as number)
+  expect(tables[1]).toBeLessThan(tables[0] as number)
   const { stdout } = await lowrank(['inspect', path])
   expect(stdout).toMatch(/^parameters +184,800$/m)
   expect(stdout).toMatch(/^chat template +yes$/m)

@@ -53,6 +53,27 @@ test('a model of 70 billion parameters is planned from its config alone', async 
   expect(bytesOf(four, 'weights') / (inner / 2 + 2 * outer)).toBeCloseTo(1, 3)
 })
 
+test('embedding and head in codes take fewer bytes, and a run that fits nowhere is told of it', async () => {
+  const { config, model } = project()
+  const shape = ['--batch', '2', '--seq-len', '96', '--rank', '4']
+  const flags = ['--model', model, '--method', 'qlora', ...shape, '--embedding-quantization', 'int8']
+  const [plain, small] = await Promise.all([
+    planned(config),
+    planned(config, '--set', 'embedding_quantization=int8'),
+  ])
+  expect(await planned(...flags)).toMatchObject({ quantization: 'nf4', embedding_quantization: 'int8' })
+  expect(plain.embedding_quantization).toBe('none')
+  const width = bytesOf(plain, 'weights') - bytesOf(small, 'weights')
+  expect(width).toBeGreaterThanOrEqual(256 * 96)
+  expect(bytesOf(small, 'quantization_constants') - bytesOf(plain, 'quantization_constants')).toBe(256 * 4)
+  const { stdout } = await lowrank(['plan', ...flags])
+  expect(stdout).toContain('quantization nf4 with embedding_quantization int8, precision ')
+  const { stderr } = await lowrank(['plan', config, '--fit', '64KiB'])
+  expect(stderr).toContain(
+    'Quantising embedding and head too (embedding_quantization: int8 or nf4) or a smaller',
+  )
+})
+
 test('a folder without weights plans as the same folder with them', async () => {
   const model = tinyModel()
   const flags = ['--model', model, '--method', 'lora', '--rank', '4', '--batch', '2', '--seq-len', '64']

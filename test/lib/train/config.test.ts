@@ -145,6 +145,16 @@ describe('a config file', () => {
       quantization: nf4(),
       defaultQuantization: nf4(),
     })
+    const embedding = { 'strategy={name: full}': 'none', 'strategy={name: lora}': 'int8' }
+    for (const [strategy, allowed] of Object.entries(embedding)) {
+      const set = (type: string) =>
+        loadConfig(same, [strategy, 'quantization=none', `embedding_quantization=${type}`])
+      expect((await set(allowed)).embeddingQuantization).toEqual({ type: allowed })
+      if (allowed === 'none')
+        await expect(set('int8')).rejects.toThrow(
+          'embedding_quantization is "int8", expected none, which strategy full stands for',
+        )
+    }
     const single = await loadConfig(same, ['quantization={type: nf4, double_quant: false}'])
     expect(single.quantization).toEqual(nf4({ doubleQuant: false }))
   })
