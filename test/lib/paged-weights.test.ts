@@ -128,6 +128,8 @@ const bases: Record<string, LoadOptions> = {
   'nf4 without double quantisation': { quantization: { type: 'nf4', doubleQuant: false } },
   fp4: { quantization: 'fp4' },
   int8: { quantization: 'int8' },
+  'nf4 with the tables in int8': { quantization: 'nf4', embeddingQuantization: 'int8' },
+  'nf4, tables too': { quantization: 'nf4', embeddingQuantization: 'nf4' },
 }
 
 describe('a paged base gives the numbers of one that is in memory, within its budget', () => {
