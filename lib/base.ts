@@ -15,14 +15,15 @@ import type {
   StorageFormat,
 } from './native/addon.js'
 import type { Lifetime, Turns } from './native/handles.js'
+import { ArrayPieces } from './native/pieces.js'
 import { closeSession, openSession } from './native/session.js'
 import { saveAdapterFolder } from './peft/adapter-folder.js'
-import { floatBytes } from './peft/floats.js'
+import { float32Bytes, piecesInBytes } from './peft/floats.js'
 import { asLora, nearestLora } from './strategies/convert.js'
 import { type AdapterDescription, describeAdapter } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
-import type { Conversion, LinearSite, ReadFactor, WeightSite } from './strategies/strategy.js'
+import type { Conversion, Factor, LinearSite, ReadFactor, WeightSite } from './strategies/strategy.js'
 import type { LoadProgress } from './weights.js'
 
 /** A model's weights in native memory, and what is known about them. */
@@ -125,11 +126,17 @@ export async function saveAdapter(
   { form = 'own', nearestRank = null, rank = null, exact = false, more }: SaveOptions = {},
 ): Promise<Saved> {
   const read: ReadFactor = (name) => native.read(name, 'value')
+  const pieces = new ArrayPieces(native)
+  const own =
+    ({ name, rows, cols }: Factor, dtype: ModelDtype) =>
+    () =>
+      piecesInBytes(dtype, pieces.values(name, 'value', rows * cols))
   if (savesModel(description) && form === 'own') {
-    const tensors = description.factors.map(({ name, tensor }) => {
+    const tensors = description.factors.map((factor) => {
+      const { name } = factor
       const dtype = exact ? 'F32' : floatDtype(base.files.tensors.get(name)?.dtype)
-      const { shape } = tensor as { shape: number[] }
-      return { name, dtype, shape, data: () => floatBytes(dtype, read(name)) }
+      const { shape } = factor.tensor as { shape: number[] }
+      return { name, dtype, shape, data: own(factor, dtype) }
     })
     await turns.run(() => writeModelFolder(path, base.files, tensors, more ? { more } : {}))
     return { error: 0 }
@@ -151,11 +158,16 @@ export async function saveAdapter(
             ? asLora(description, base.sites, read)
             : savedForm(description, read)
     const rest = { privacy, ...(more ? { more } : {}) }
-    if (other === undefined) await saveAdapterFolder(path, description, read, origin, rest)
+    if (other === undefined)
+      await saveAdapterFolder(path, description, (factor) => own(factor, 'F32'), origin, rest)
     else {
       const described = describeAdapter(other.strategy, base.sites, { strict: false, weights: base.weights })
       const trainedAs = description.strategy
-      await saveAdapterFolder(path, described, other.read, origin, { trainedAs, ...rest })
+      const data =
+        ({ name }: Factor) =>
+        () =>
+          float32Bytes(other.read(name))
+      await saveAdapterFolder(path, described, data, origin, { trainedAs, ...rest })
     }
     return { error: near?.error ?? 0 }
   })

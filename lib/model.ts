@@ -1,6 +1,7 @@
 /** A language model in native memory: adapters are attached to it, it is evaluated and generates text. */
 
 import { basename, resolve } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import * as z from 'zod'
 import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
@@ -361,7 +362,9 @@ export class Model {
       )
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.weights })
     return this.#base.lifetime.use(async () => {
+      await setImmediate()
       const state = createAdapter(description)
+      await setImmediate()
       try {
         await initialise(state.native, description, this.#base, seed)
       } catch (error) {

@@ -117,7 +117,7 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
         '',
         'Tokens per second. Of the peak: products with base weights in a training step against a loop of multiply-adds.',
         'JavaScript: the share of the training steps in which the event loop was busy; longest block: for how long at most',
-        'nothing else could run on it.',
+        'nothing else could run on it, from attaching the adapter to the end of a run that evaluates, saves and goes on.',
       ].join('\n'),
     }
   },

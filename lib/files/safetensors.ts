@@ -6,6 +6,7 @@
 
 import { constants as bufferConstants } from 'node:buffer'
 import { createHash } from 'node:crypto'
+import { breather } from '../breather.js'
 import { FileFormatError, ShapeError } from '../errors.js'
 import { writeFileByPieces } from './atomic.js'
 import { type InputFile, quote, readInto, safeProduct, withInputFile } from './input.js'
@@ -300,8 +301,8 @@ export async function writeSafetensors(
   tensors: readonly SafetensorsInput[],
   metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const placed = placeTensors(tensors)
-  const header = encodeHeader(placed, metadata)
+  const placed = await placeTensors(tensors)
+  const header = await encodeHeader(placed, metadata)
   const total = header.length + (placed.at(-1)?.end ?? 0)
   await writeFileByPieces(path, total, async (append) => {
     await append(header)
@@ -311,6 +312,8 @@ export async function writeSafetensors(
   })
 }
 
+const SURROGATE = /[\ud800-\udfff]/
+
 interface PlacedTensor {
   input: SafetensorsInput
   begin: number
@@ -318,30 +321,40 @@ interface PlacedTensor {
 }
 
 /** The published writer's order: widest dtype first, then by the UTF-8 bytes of the name. */
-function placeTensors(tensors: readonly SafetensorsInput[]): PlacedTensor[] {
+async function placeTensors(tensors: readonly SafetensorsInput[]): Promise<PlacedTensor[]> {
+  const breathe = breather()
   const rank = (dtype: string) => DTYPE_RANK.get(dtype) ?? -1
-  const sorted = tensors
-    .map((input) => ({ input, key: Buffer.from(input.name) }))
-    .sort((a, b) => rank(b.input.dtype) - rank(a.input.dtype) || Buffer.compare(a.key, b.key))
+  // Without surrogates the units of strings are in the order of their bytes.
+  const compare = tensors.some(({ name }) => SURROGATE.test(name))
+    ? (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
+    : (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
+  const sorted = [...tensors].sort((a, b) => rank(b.dtype) - rank(a.dtype) || compare(a.name, b.name))
   const names = new Set(['__metadata__'])
+  const placed: PlacedTensor[] = []
   let begin = 0
-  return sorted.map(({ input }) => {
+  for (const input of sorted) {
+    await breathe()
     if (names.has(input.name))
       throw new ShapeError(`two tensors would be named ${quote(input.name)}`, { name: input.name })
     names.add(input.name)
-    const placed = { input, begin, end: begin + tensorSize(input) }
-    begin = placed.end
-    return placed
-  })
+    const end = begin + tensorSize(input)
+    placed.push({ input, begin, end })
+    begin = end
+  }
+  return placed
 }
 
-function encodeHeader(
+async function encodeHeader(
   placed: readonly PlacedTensor[],
   metadata?: Readonly<Record<string, string>>,
-): Uint8Array {
-  const members = placed.map(({ input: { name, dtype, shape }, begin, end }) => {
-    return `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`
-  })
+): Promise<Uint8Array> {
+  const breathe = breather()
+  const members: string[] = []
+  for (const { input, begin, end } of placed) {
+    await breathe()
+    const { name, dtype, shape } = input
+    members.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`)
+  }
   if (metadata) {
     const pairs = Object.keys(metadata)
       .sort()

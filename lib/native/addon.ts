@@ -528,14 +528,14 @@ export interface NativeAdapter {
   fillRowNorms(name: string, model: NativeModel): Job<void>
   /** Which arrays a parameter has: all but `value` if it trains, those of importance if it is in a triplet. */
   arrays(name: string): AdapterArray[]
-  /** Copies an array out. */
-  read(name: string, array: AdapterArray): Float32Array
+  /** Copies an array out, or as much of it as goes into `out`, from element `begin` on, and returns that. */
+  read(name: string, array: AdapterArray, out?: Float32Array, begin?: number): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
   zeroGradients(): void
   /** What the optimiser keeps of a parameter; nothing of one that is not trained. All is zero before the first step. */
   state(name: string): StateTensor[]
-  /** Copies bytes of it out, little-endian. */
-  readState(name: string, tensor: string): Uint8Array
+  /** Copies bytes of it out, little-endian; as `read`. */
+  readState(name: string, tensor: string, out?: Uint8Array, begin?: number): Uint8Array
   writeState(name: string, tensor: string, bytes: Uint8Array): void
   /**
    * Back to before the first step: gradients, state and importances are zero, and the latter are followed again.

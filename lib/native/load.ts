@@ -52,17 +52,13 @@ export function missingForBuild(): string[] {
   return stdout.split('\n').filter(Boolean)
 }
 
-function candidates(): AddonOrigin[] {
+function* candidates(): Generator<AddonOrigin> {
   const explicit = process.env.LOWRANK_NATIVE_PATH
-  if (explicit) return [{ from: 'env', path: resolve(explicit) }]
+  if (explicit) return yield { from: 'env', path: resolve(explicit) }
   const builds = ['Release', 'Debug'].map((kind) => join(packageRoot, 'build', kind, 'lowrank.node'))
-  return [
-    ...(process.env.LOWRANK_PREBUILD_ONLY ? [] : builds.map((path) => ({ from: 'build' as const, path }))),
-    ...prebuiltNames().map((name) => ({
-      from: 'prebuild' as const,
-      path: join(packageRoot, 'prebuilds', name),
-    })),
-  ]
+  if (!process.env.LOWRANK_PREBUILD_ONLY) for (const path of builds) yield { from: 'build', path }
+  // Which C library this is takes a while to find out, so only if it matters.
+  for (const name of prebuiltNames()) yield { from: 'prebuild', path: join(packageRoot, 'prebuilds', name) }
 }
 
 function load(): { addon: unknown; origin: AddonOrigin } {

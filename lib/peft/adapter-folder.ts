@@ -15,13 +15,14 @@ import {
   type SafetensorsHeader,
   writeSafetensors,
 } from '../files/safetensors.js'
+import type { TensorData } from '../files/tensor-data.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
 import { quantizationFrom, type TrainingDefaults } from '../strategies/quantization.js'
-import type { Factor, LinearSite, ReadFactor, StrategyConfig, WeightSite } from '../strategies/strategy.js'
+import type { Factor, LinearSite, StrategyConfig, WeightSite } from '../strategies/strategy.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
-import { float32Bytes, toFloat32 } from './floats.js'
+import { toFloat32 } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
 const SIDECAR = 'lowrank.json'
@@ -44,6 +45,7 @@ export interface AdapterBase {
 
 /**
  * Writes an adapter as a folder that PEFT loads.
+ * @param data values of a factor, F32
  * @param options.trainedAs the strategy that trained it, where it is saved in the form of another
  * @param options.privacy what private trainings of it have spent
  * @param options.more further files of the same folder (checkpoints have some)
@@ -52,7 +54,7 @@ export interface AdapterBase {
 export async function saveAdapterFolder(
   path: string,
   description: AdapterDescription,
-  read: ReadFactor,
+  data: (factor: Factor) => TensorData,
   base: AdapterBase,
   {
     trainedAs,
@@ -73,7 +75,7 @@ export async function saveAdapterFolder(
       name: tensor.name,
       dtype: 'F32' as const,
       shape: tensor.shape,
-      data: () => (isEmpty(factor) ? new Uint8Array() : float32Bytes(read(factor.name))),
+      data: isEmpty(factor) ? new Uint8Array() : data(factor),
     }))
     await writeSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
     const sidecar = {

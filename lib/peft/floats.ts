@@ -44,6 +44,14 @@ export function floatBytes(dtype: 'F32' | 'F16' | 'BF16', values: Float32Array):
   return out
 }
 
+/** The same of numbers that come by pieces. */
+export async function* piecesInBytes(
+  dtype: 'F32' | 'F16' | 'BF16',
+  pieces: AsyncIterable<Float32Array>,
+): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) yield floatBytes(dtype, piece)
+}
+
 function floatToBfloatBits(bits: number): number {
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40 // NaN stays one
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16

@@ -1,7 +1,11 @@
 /** How fast a model trains, evaluates and generates here, and what of it JavaScript takes. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
 import type { Model } from '../model.js'
 import type { PlanModelOptions } from '../plan.js'
+import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { textRows, words } from './texts.js'
 
@@ -11,7 +15,7 @@ export interface SpeedSettings {
   gradientCheckpointing: boolean
   optimizer: NonNullable<PlanModelOptions['optimizer']>
   optimizerInBackward: boolean
-  /** Steps that are timed, after one that is not. */
+  /** Steps that are timed; there is one more before them, and one after. */
   steps: number
   newTokens: number
 }
@@ -24,7 +28,10 @@ export interface SpeedStudy {
   generationTokensPerSecond: number
   /** Share of the time of the steps in which the event loop was busy. */
   javascriptShare: number
-  /** The longest time for which nothing else could run on the event loop. */
+  /**
+   * The longest time for which nothing else could run on the event loop, from attaching to detaching: a run with an
+   * evaluation and a checkpoint, and one that goes on from that. Checkpoints of a whole model are left out.
+   */
   longestBlockMs: number
 }
 
@@ -47,30 +54,41 @@ export async function measureSpeed(
   const { optimizer, optimizerInBackward } = settings
   const rows = textRows(2 * batch, maxSeqLength)
   onPhase?.('training')
-  const adapter = await model.attach(await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' }))
+  const ready = await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' })
+  const saves = rulesOf(ready).saves !== 'model'
+  const outputDir = saves ? await mkdtemp(join(tmpdir(), 'lowrank-speed-')) : null
+  // Not timed are the first step, and the last, which a checkpoint follows.
+  const maxSteps = settings.steps + 2
+  const options = {
+    ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' as const },
+    // No method clips, so that they are alike.
+    ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps, warmupRatio: 0 },
+    ...{ evalDataset: rows.slice(0, batch), saveSteps: maxSteps, outputDir },
+    ...(signal ? { signal } : {}),
+  }
   const speeds: number[] = []
   // Timers that are this often too late tell what held the loop up.
   const delay = monitorEventLoopDelay({ resolution: 1 })
   let idleBefore = performance.eventLoopUtilization()
   let share = 0
+  delay.enable()
   try {
-    const run = adapter.train(rows, {
-      ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' },
-      // No method clips, so that they are alike.
-      ...{ optimizer, optimizerInBackward, maxGradNorm: 0, maxSteps: settings.steps + 1, warmupRatio: 0 },
-      ...(signal ? { signal } : {}),
-    })
-    for await (const { tokensPerSecond } of run) {
-      if (speeds.push(tokensPerSecond) > 1) {
-        share = performance.eventLoopUtilization(idleBefore).utilization
-        continue
+    const adapter = await model.attach(ready)
+    try {
+      for await (const { index, tokensPerSecond } of adapter.train(rows, options)) {
+        if (index === 1) idleBefore = performance.eventLoopUtilization()
+        else if (index < maxSteps) {
+          speeds.push(tokensPerSecond)
+          share = performance.eventLoopUtilization(idleBefore).utilization
+        }
       }
-      idleBefore = performance.eventLoopUtilization()
-      delay.enable()
+      if (saves) for await (const _ of adapter.train(rows, { ...options, resume: true }));
+    } finally {
+      await adapter.detach()
     }
   } finally {
     delay.disable()
-    await adapter.detach()
+    if (outputDir !== null) await rm(outputDir, { recursive: true, force: true })
   }
   onPhase?.('evaluation')
   const begin = performance.now()
@@ -86,7 +104,7 @@ export async function measureSpeed(
     ...(signal ? { signal } : {}),
   })
   return {
-    trainingTokensPerSecond: median(speeds.slice(1)),
+    trainingTokensPerSecond: median(speeds),
     evaluationTokensPerSecond: tokens / evaluated,
     generationTokensPerSecond: generation.tokensPerSecond,
     javascriptShare: share,

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
+import { breather } from '../breather.js'
 import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
 import { PRIVATE, writeFileWhole } from '../files/atomic.js'
 import { readInto, readJsonObject, withInputFile } from '../files/input.js'
@@ -16,13 +17,17 @@ import {
   readSafetensorsHeader,
   readTensor,
   type SafetensorsHeader,
+  type SafetensorsInput,
+  tensorSize,
   writeSafetensors,
 } from '../files/safetensors.js'
+import type { AdapterArray } from '../native/addon.js'
+import { ArrayPieces } from '../native/pieces.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
-import { float32Bytes, toFloat32 } from '../peft/floats.js'
+import { piecesInBytes, toFloat32 } from '../peft/floats.js'
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
 import { describeBoth } from '../strategies/quantization.js'
-import type { ReadFactor, StrategyConfig } from '../strategies/strategy.js'
+import type { Factor, ReadFactor, StrategyConfig } from '../strategies/strategy.js'
 
 const VERSION = 1
 const STATE = 'training_state.json'
@@ -81,31 +86,30 @@ export async function saveCheckpoint(
   identity: RunIdentity,
 ): Promise<string> {
   const path = join(outputDir, `${PREFIX}${state.step}`)
-  const trained = adapter.description.factors.filter((factor) => factor.trained)
-  const tensors = trained.flatMap((factor) => [
-    ...adapter.native.state(factor.name).map(({ name, dtype, shape }) => ({
-      name: stateName(factor, name),
-      dtype,
-      shape,
-      data: () => adapter.native.readState(factor.name, name),
-    })),
-    ...followed(adapter, factor.name).map((array) => ({
-      name: stateName(factor, array),
-      dtype: 'F32' as const,
-      shape: [factor.rows, factor.cols],
-      data: () => float32Bytes(adapter.native.read(factor.name, array)),
-    })),
-  ])
+  const breathe = breather()
+  const pieces = new ArrayPieces(adapter.native)
+  const arrayOf = ({ name, rows, cols }: Factor, array: AdapterArray, called: string): SafetensorsInput => ({
+    name: called,
+    dtype: 'F32',
+    shape: [rows, cols],
+    data: () => piecesInBytes('F32', pieces.values(name, array, rows * cols)),
+  })
+  const tensors: SafetensorsInput[] = []
+  for (const factor of adapter.description.factors.filter(({ trained }) => trained)) {
+    await breathe()
+    for (const { name, dtype, shape } of adapter.native.state(factor.name)) {
+      const tensor = { name: stateName(factor, name), dtype, shape }
+      const bytes = tensorSize(tensor)
+      tensors.push({ ...tensor, data: () => pieces.state(factor.name, name, bytes) })
+    }
+    for (const array of followed(adapter, factor.name))
+      tensors.push(arrayOf(factor, array, stateName(factor, array)))
+  }
   // A folder in the form of another strategy does not hold the factors that train.
   const reads: ReadFactor = (name) => adapter.native.read(name, 'value')
   if (!savesModel(adapter.description) && savedForm(adapter.description, reads) !== undefined)
-    for (const { name, rows, cols } of adapter.description.factors)
-      tensors.push({
-        name: valueName(name),
-        dtype: 'F32',
-        shape: [rows, cols],
-        data: () => float32Bytes(reads(name)),
-      })
+    for (const factor of adapter.description.factors)
+      tensors.push(arrayOf(factor, 'value', valueName(factor.name)))
   const about = {
     version: VERSION,
     strategy: strategyToFile(adapter.description.strategy),

@@ -268,13 +268,18 @@ void OptimizerState::each_stretch(int parameter, const std::string& tensor, cons
       of_piece(piece, static_cast<int64_t>(chunk) * layout_.chunk_bytes, false);
 }
 
-void OptimizerState::read(int parameter, const std::string& tensor, std::byte* out) const {
+void OptimizerState::read(int parameter, const std::string& tensor, int64_t begin, int64_t count,
+                          std::byte* out) const {
+  int64_t passed = 0;  // bytes of the tensor in stretches before
   each_stretch(parameter, tensor, [&](int64_t at, int64_t bytes, bool resident) {
+    const int64_t from = std::max<int64_t>(begin - passed, 0), to = std::min(begin + count - passed, bytes);
+    passed += bytes;
+    if (from >= to) return;
     if (resident)
-      std::copy_n(block_.data() + at, bytes, out);
+      std::copy_n(block_.data() + at + from, to - from, out);
     else
-      file_->read(out, bytes, at);
-    out += bytes;
+      file_->read(out, to - from, at + from);
+    out += to - from;
   });
 }
 

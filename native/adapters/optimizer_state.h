@@ -129,7 +129,8 @@ class OptimizerState {
 
   /// The state of a parameter as files have it; nothing of one that is frozen.
   std::vector<StateTensor> tensors(int parameter) const;
-  void read(int parameter, const std::string& tensor, std::byte* out) const;
+  /// Copies `count` bytes of it out, from `begin` on.
+  void read(int parameter, const std::string& tensor, int64_t begin, int64_t count, std::byte* out) const;
   void write(int parameter, const std::string& tensor, const std::byte* bytes);
 
  private:

@@ -438,11 +438,25 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 
+  /// What `count` elements are read into: the third argument, from the element on that the fourth says, or a new array.
+  template <class Out>
+  static std::pair<Out, int64_t> stretch(const Napi::CallbackInfo& info, napi_typedarray_type type, int64_t count) {
+    if (info[2].IsUndefined()) return {Out::New(info.Env(), static_cast<size_t>(count)), 0};
+    if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != type)
+      throw Napi::TypeError::New(info.Env(), "lowrank: out must be an array of the type that is read");
+    const Out out = info[2].As<Out>();
+    const auto length = static_cast<int64_t>(out.ElementLength());
+    const int64_t begin = info[3].IsUndefined() ? 0 : info[3].ToNumber().Int64Value();
+    if (begin < 0 || begin > count - length)
+      fail("SHAPE", "elements from ", begin, " to ", begin + length, " are asked for, of ", count);
+    return {out, begin};
+  }
+
   Napi::Value read(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const Array a = array(info, which(info[1]), Touch::read);
-      Napi::Float32Array out = Napi::Float32Array::New(info.Env(), static_cast<size_t>(a.count));
-      std::copy(a.data, a.data + a.count, out.Data());
+      auto [out, begin] = stretch<Napi::Float32Array>(info, napi_float32_array, a.count);
+      std::copy_n(a.data + begin, out.ElementLength(), out.Data());
       return out;
     });
   }
@@ -551,8 +565,9 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   Napi::Value read_state(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const auto [owner, parameter, tensor] = state_tensor(info, Touch::read);
-      Napi::Uint8Array out = Napi::Uint8Array::New(info.Env(), static_cast<size_t>(tensor.bytes));
-      owner->state().read(parameter, tensor.name, reinterpret_cast<std::byte*>(out.Data()));
+      auto [out, begin] = stretch<Napi::Uint8Array>(info, napi_uint8_array, tensor.bytes);
+      owner->state().read(parameter, tensor.name, begin, static_cast<int64_t>(out.ElementLength()),
+                          reinterpret_cast<std::byte*>(out.Data()));
       return out;
     });
   }

@@ -81,6 +81,35 @@ describe('an adapter in use by a job', () => {
   })
 })
 
+it('arrays are read by pieces, and no further than they go', () => {
+  adapter.write(
+    a,
+    'value',
+    Float32Array.from({ length: aSize }, (_, i) => i),
+  )
+  adapter.writeState(
+    a,
+    'm',
+    Uint8Array.from({ length: 4 * aSize }, (_, i) => i),
+  )
+  for (const [whole, piece] of [
+    [
+      adapter.read(a, 'value'),
+      (begin: number, count: number) => adapter.read(a, 'value', new Float32Array(count), begin),
+    ],
+    [
+      adapter.readState(a, 'm'),
+      (begin: number, count: number) => adapter.readState(a, 'm', new Uint8Array(count), begin),
+    ],
+  ] as const) {
+    expect(whole.some((value) => value !== 0)).toBe(true)
+    expect([...piece(0, 5), ...piece(5, whole.length - 5)]).toEqual([...whole])
+    expect(() => piece(6, whole.length - 5)).toThrow(/are asked for, of/)
+    expect(() => piece(-1, 1)).toThrow(/from -1 to 0 are asked for/)
+  }
+  expect(() => adapter.read(a, 'value', new Uint8Array(4) as never)).toThrow(/of the type that is read/)
+})
+
 it('arguments whose getters dispose the object they are for are an error', () => {
   const fill = {
     kind: 'constant',

@@ -5,9 +5,11 @@ import { openModelFiles } from '../../../lib/files/model-files.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../../lib/files/safetensors.js'
 import { graphOf } from '../../../lib/models/index.js'
 import { openAdapterFolder, saveAdapterFolder } from '../../../lib/peft/adapter-folder.js'
+import { float32Bytes } from '../../../lib/peft/floats.js'
 import { describeAdapter, linearSites } from '../../../lib/strategies/describe.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
+import type { Factor } from '../../../lib/strategies/strategy.js'
 import { scratchFolder } from '../files/scratch.js'
 import { sites } from '../strategies/sites.js'
 
@@ -48,7 +50,12 @@ describe('folders that PEFT wrote', () => {
     const folder = await openAdapterFolder(join(parity, 'peft', name), await sitesOf(model))
     const values = await valuesOf(folder)
     const out = join(scratchFolder(), 'out')
-    await saveAdapterFolder(out, folder.description, (key) => values.get(key) as Float32Array, base)
+    await saveAdapterFolder(
+      out,
+      folder.description,
+      ({ name }) => float32Bytes(values.get(name) as Float32Array),
+      base,
+    )
     const file = 'adapter_model.safetensors'
     expect(readFileSync(join(out, file)).equals(readFileSync(join(parity, 'peft', name, file)))).toBe(true)
   })
@@ -91,10 +98,11 @@ describe('folders of ours', () => {
     const spec = description.spec.parameters.find((p) => p.name === name)
     return new Float32Array((spec?.rows ?? 0) * (spec?.cols ?? 0)).map((_, i) => i + name.length)
   }
+  const data = ({ name }: Factor) => float32Bytes(read(name))
 
   test('come back as what was saved, strategy included', async () => {
     const path = join(scratchFolder(), 'adapter')
-    await saveAdapterFolder(path, description, read, base)
+    await saveAdapterFolder(path, description, data, base)
     const folder = await openAdapterFolder(path, sites)
     expect(folder.description).toEqual(description)
     expect(folder).toMatchObject({ baseModel: 'org/model', baseFingerprint: 'f00d' })
@@ -108,7 +116,7 @@ describe('folders of ours', () => {
 
   test('name exactly the saved modules, with sorted keys, and leave no trace of our own in the PEFT config', async () => {
     const path = join(scratchFolder(), 'adapter')
-    await saveAdapterFolder(path, description, read, base)
+    await saveAdapterFolder(path, description, data, base)
     const text = readFileSync(join(path, 'adapter_config.json'), 'utf8')
     const config = JSON.parse(text)
     expect(config.target_modules).toEqual([...description.targets].sort())
@@ -125,8 +133,8 @@ describe('folders of ours', () => {
   test('replace an older adapter and leave other files of the folder alone', async () => {
     const path = scratchFolder()
     writeFileSync(join(path, 'metrics.jsonl'), 'kept')
-    await saveAdapterFolder(path, description, read, base)
-    await saveAdapterFolder(path, description, read, base)
+    await saveAdapterFolder(path, description, data, base)
+    await saveAdapterFolder(path, description, data, base)
     expect(readFileSync(join(path, 'metrics.jsonl'), 'utf8')).toBe('kept')
     expect(readdirSync(path)).toHaveLength(4)
   })
@@ -145,7 +153,7 @@ describe('folders of ours', () => {
   test('cannot be written where a file stands in the way', async () => {
     const parent = scratchFolder()
     writeFileSync(join(parent, 'file'), '')
-    const error = await saveAdapterFolder(join(parent, 'file/adapter'), description, read, base).catch(
+    const error = await saveAdapterFolder(join(parent, 'file/adapter'), description, data, base).catch(
       (e) => e,
     )
     expect(error).toMatchObject({ code: 'WRITE' })
@@ -154,7 +162,7 @@ describe('folders of ours', () => {
 
   test('of a newer version are refused', async () => {
     const path = join(scratchFolder(), 'adapter')
-    await saveAdapterFolder(path, description, read, base)
+    await saveAdapterFolder(path, description, data, base)
     writeFileSync(join(path, 'lowrank.json'), '{"version": 2}')
     await expect(openAdapterFolder(path, sites)).rejects.toThrow(
       'lowrank.json: version is 2, and this lowrank reads version 1; update lowrank.',
@@ -163,7 +171,7 @@ describe('folders of ours', () => {
 
   test('whose two configs contradict each other are refused', async () => {
     const path = join(scratchFolder(), 'adapter')
-    await saveAdapterFolder(path, description, read, base)
+    await saveAdapterFolder(path, description, data, base)
     editConfig(path, { lora_alpha: 99 })
     await expect(openAdapterFolder(path, sites)).rejects.toThrow('describe different adapters')
   })

@@ -85,7 +85,7 @@ std::vector<std::vector<std::byte>> state_bytes(Adapter& adapter) {
   for (size_t i = 0; i < adapter.spec().parameters.size(); ++i)
     for (const StateTensor& tensor : adapter.state().tensors(static_cast<int>(i))) {
       std::vector<std::byte> bytes(static_cast<size_t>(tensor.bytes));
-      adapter.state().read(static_cast<int>(i), tensor.name, bytes.data());
+      adapter.state().read(static_cast<int>(i), tensor.name, 0, tensor.bytes, bytes.data());
       all.push_back(std::move(bytes));
     }
   return all;
