@@ -159,9 +159,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         try {
           step = await use(() => steps.next(session))
         } catch (error) {
-          if (signal?.aborted) break
-          const whole = error instanceof DivergedError && error.details.lastGoodStep !== null
-          const keep = (whole || error instanceof DataError) && saved !== state.step
+          const diverged = error instanceof DivergedError
+          // The adapter is between two steps, and no checkpoint may hold it, whatever else ends the run.
+          const torn = diverged && error.details.lastGoodStep === null
+          if (signal?.aborted && !torn) break
+          const keep = ((diverged && !torn) || error instanceof DataError) && saved !== state.step
           const event = keep ? await this.#checkpoint(state, identity) : undefined
           if (event) yield event
           throw error

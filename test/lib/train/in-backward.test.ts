@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { planModel } from '../../../lib/plan.js'
@@ -220,12 +220,21 @@ test('an adapter may train in either way, one after the other', async () => {
 
 describe('a step that diverges', () => {
   const wild = { lrSchedulerType: 'constant' as const, optimizerInBackward: true }
-  const diverging = async (learningRate: number) => {
+  const diverging = async (learningRate: number, abortIn?: number) => {
     const outputDir = scratchFolder()
+    const abort = new AbortController()
     const model = await loadModel(folders.smollm2, { precision: 'fp32' })
     loaded.push(model)
     const adapter = await model.attach(lora({ r: 4, loraAlpha: 8 }), { seed: 1 })
-    const run = adapter.train(data, { ...options, ...wild, learningRate, outputDir })
+    const { turns } = adapter.state
+    const inTurn = turns.run.bind(turns)
+    let turn = 0
+    vi.spyOn(turns, 'run').mockImplementation((work) => {
+      if (++turn === abortIn) abort.abort()
+      return inTurn(work)
+    })
+    const { signal } = abort
+    const run = adapter.train(data, { ...options, ...wild, learningRate, outputDir, signal })
     const steps: number[] = []
     const error = await (async () => {
       for await (const { index } of run) steps.push(index)
@@ -244,11 +253,14 @@ describe('a step that diverges', () => {
     expect(left).toContain(`checkpoint-${last}`)
   })
 
-  test('in its gradient alone is not kept, for some of it is applied', async () => {
+  test.each([
+    ['', undefined],
+    [', nor when the run is aborted in it', 2],
+  ])('in its gradient alone is not kept, for some of it is applied%s', async (_, abortIn) => {
     const { isa, threads } = addon().cpu()
     addon().configure({ isa: 'reference', threads })
     try {
-      const { error, left } = await diverging(1e4)
+      const { error, left } = await diverging(1e4, abortIn)
       expect(error).toMatchObject({
         code: 'DIVERGED',
         message: expect.stringMatching(
