@@ -245,9 +245,14 @@ void Adapter::set_state(const StateSpec& spec) {
   if (spec == spec_.state) return;
   state_.reset();
   kept_state_ = Block();
-  const bool moved = spec.in_backward != spec_.state.in_backward;
-  spec_.state = spec;
-  if (spec_.trainable && moved) make_gradients();
+  const StateSpec before = std::exchange(spec_.state, spec);
+  if (!spec_.trainable || spec.in_backward == before.in_backward) return;
+  try {
+    make_gradients();
+  } catch (...) {
+    spec_.state = before;  // which says where gradients lie
+    throw;
+  }
 }
 
 void Adapter::drop_importances() {

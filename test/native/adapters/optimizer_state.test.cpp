@@ -1,11 +1,13 @@
 #include "adapters/optimizer_state.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -198,3 +200,25 @@ TEST("state that cannot be paged says why") {
   CHECK_THROWS(opened(kMebi, "/nowhere"), "cannot write /nowhere/");
   if (std::filesystem::exists("/dev/shm")) CHECK_THROWS(opened(kMebi, "/dev/shm"), "keeps its files in memory");
 }
+
+#ifdef __linux__
+TEST("gradients that find no room leave the adapter as it was, updated in the backward pass") {
+  AdapterSpec spec;
+  spec.parameters.push_back({"p", 4096, 8192, true});
+  spec.trainable = true;
+  spec.state.in_backward = true;
+  Adapter adapter(std::move(spec));
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_AS, &before) == 0);
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit tight = before;
+  tight.rlim_cur = static_cast<rlim_t>(pages * ::sysconf(_SC_PAGESIZE) + 64 * kMebi);
+  REQUIRE(::setrlimit(RLIMIT_AS, &tight) == 0);
+  CHECK_THROWS(adapter.set_state({}), "The system refused 134217728 bytes for gradients");
+  REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
+  CHECK(adapter.spec().state.in_backward);
+  adapter.set_state({});
+  CHECK(adapter.data(0, AdapterArray::gradient) != nullptr);
+}
+#endif
