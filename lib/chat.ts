@@ -137,7 +137,7 @@ export class Chat {
     try {
       const prompt = await this.#fitting(Math.min(chosen.maxNewTokens, this.contextTokens >> 2), signal)
       const limit = Math.min(chosen.maxNewTokens, this.contextTokens - prompt.length)
-      const decoder = await this.#decoderNow()
+      const decoder = await this.#lifetime.use(() => this.#decoderNow())
       const parts = decodeText(decoder, this.#tokenizer, prompt, limit, chosen, { signal, onPromptProgress })
       for (;;) {
         this.#lifetime.check()

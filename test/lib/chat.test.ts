@@ -1,6 +1,6 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { Adapter } from '../../lib/adapter.js'
 import type { Chat, ChatAnswer, ChatOptions } from '../../lib/chat.js'
 import { loadModel, type Model } from '../../lib/model.js'
@@ -181,6 +181,21 @@ test('a model without a chat template goes on from plain text', async () => {
   } finally {
     await other.dispose()
   }
+})
+
+test('a chat that is disposed while its cache is made leaves none', async () => {
+  const before = addon().allocated().kv_cache
+  const chat = await model.chat()
+  const { createSession } = addon()
+  const disposal = new Promise<void>((resolve) => {
+    vi.spyOn(addon(), 'createSession').mockImplementationOnce((...given) => {
+      resolve(chat.dispose())
+      return createSession(...given)
+    })
+  })
+  await expect(say(chat, 'Sky?')).rejects.toMatchObject({ code: 'DISPOSED' })
+  await disposal
+  expect(addon().allocated().kv_cache).toBe(before)
 })
 
 test('the cache goes with the chat or the model', async () => {
