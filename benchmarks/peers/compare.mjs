@@ -70,7 +70,8 @@ function run(program, script, mode, shape, environment = {}) {
   const env = peerEnvironment(environment)
   if (options.threads) env.LOWRANK_THREADS = options.threads
   if (options.threads && program !== process.execPath) args.push('--threads', options.threads)
-  const stdout = execFileSync(program, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  // What a program complains of is kept for the error, should it fail.
+  const stdout = execFileSync(program, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
   return JSON.parse(stdout.trim().split('\n').at(-1))
 }
 
