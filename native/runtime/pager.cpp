@@ -297,6 +297,13 @@ void Pager::give_back(int64_t bytes, int weight, const std::vector<int32_t>& row
   wake_.notify_all();
 }
 
+int64_t Pager::resident_bytes() const {
+  // Nothing is given back meanwhile: pages are counted one after the other, and one that has been counted must not make way
+  // for another.
+  const std::lock_guard lock(mutex_);
+  return file_->file().resident_bytes();
+}
+
 Pager::Times Pager::times() const {
   const std::lock_guard lock(mutex_);
   return times_;

@@ -60,7 +60,7 @@ class Pager {
   const PageSpans& spans() const { return spans_; }
   int64_t budget() const { return budget_; }
   /// Pages of the file in memory, as the system counts them; -1 where it does not say.
-  int64_t resident_bytes() const { return file_->file().resident_bytes(); }
+  int64_t resident_bytes() const;
 
   /// What will be asked for from now on.
   void expect(PageOrder order);

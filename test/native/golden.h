@@ -14,9 +14,8 @@
 
 namespace lowrank::test {
 
-/// Found from the place of this file, which the build may give relative to the root: tests run there.
 inline std::string parity_path(const std::string& relative) {
-  return (std::filesystem::path(__FILE__).parent_path().parent_path() / "parity" / relative).string();
+  return (std::filesystem::path(LOWRANK_PARITY_FOLDER) / relative).string();
 }
 
 inline std::string read_text(const std::string& path) {
