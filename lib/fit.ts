@@ -7,7 +7,14 @@ import type { MemoryReport } from './memory.js'
 import { once } from './once.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
 import { rulesOf } from './strategies/index.js'
-import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from './train/optimizers.js'
+import {
+  type AdamW,
+  adamWHeld,
+  type Optimizer,
+  obstacleInBackward,
+  optimizerOf,
+  statesOf,
+} from './train/optimizers.js'
 
 /** One way to run. */
 export interface FitChoice {
@@ -82,14 +89,13 @@ export async function fitRun(
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   // Gradients that are used up in the backward pass do not add up over micro-batches.
   const batches = options.optimizerInBackward ? [sequences] : divisors(sequences)
-  const { strategy } = options
-  const kept = !options.optimizerInBackward && maxGradNorm === 0 && !rulesOf(strategy).privacy?.(strategy)
   const shapes = batches.flatMap((batch) =>
     (options.activationOffloading ? [true] : [false, true]).map((recompute): Shape => {
       const batched = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
       const shape = { ...batched, gradientAccumulationSteps: sequences / batch }
       const memory = planner.plan(batched)
-      if (!kept || batch !== sequences || memory.peakBytes <= budget) return { ...shape, memory }
+      if (memory.peakBytes <= budget || options.optimizerInBackward) return { ...shape, memory }
+      if (obstacleInBackward({ ...shape, maxGradNorm }, options.strategy)) return { ...shape, memory }
       // The same numbers in the same time, so it goes before all other ways.
       const used = { ...batched, optimizerInBackward: true } as const
       return { ...shape, ...used, memory: planner.plan(used) }

@@ -300,47 +300,58 @@ export function nativeOptimizer(
   }
 }
 
-/**
- * Whether updates may be made in the backward pass, where the options ask for it: nothing may need all gradients at once.
- * @throws {ConfigError} naming what needs them
- */
+/** An option for which all gradients are needed at once. */
+interface Obstacle {
+  key: string
+  value: unknown
+  why: string
+  /** What to do about it, with the key as it is spelled where it was given. */
+  remedy(key: string): string
+}
+
+/** What keeps updates from being made in the backward pass, where each gradient is used up once it is whole. */
+export function obstacleInBackward(
+  { gradientAccumulationSteps, maxGradNorm }: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxGradNorm'>,
+  strategy: StrategyConfig,
+): Obstacle | undefined {
+  if (gradientAccumulationSteps !== 1)
+    return {
+      key: 'gradientAccumulationSteps',
+      value: gradientAccumulationSteps,
+      why: 'what adds up over micro-batches is kept from one to the next',
+      remedy: (key) => `Set ${key} to 1`,
+    }
+  if (maxGradNorm !== 0)
+    return {
+      key: 'maxGradNorm',
+      value: maxGradNorm,
+      why: 'a gradient is clipped by its norm, which is known only once all of it is there',
+      remedy: (key) => `Set ${key} to 0`,
+    }
+  if (rulesOf(strategy).privacy?.(strategy))
+    return {
+      key: 'strategy',
+      value: strategy.name,
+      why: 'private training clips and adds up whole gradients',
+      remedy: () => 'Take another strategy',
+    }
+  return undefined
+}
+
+/** @throws {ConfigError} when updates in the backward pass are asked for beside what keeps them from being made there */
 export function checkInBackward(
-  {
-    optimizerInBackward: asked,
-    gradientAccumulationSteps,
-    maxGradNorm,
-  }: Pick<TrainOptions, 'optimizerInBackward' | 'gradientAccumulationSteps' | 'maxGradNorm'>,
+  options: Pick<TrainOptions, 'optimizerInBackward' | 'gradientAccumulationSteps' | 'maxGradNorm'>,
   strategy: StrategyConfig,
   { name, spelling }: OptionSource,
 ): void {
-  if (!asked) return
+  const obstacle = options.optimizerInBackward ? obstacleInBackward(options, strategy) : undefined
+  if (obstacle === undefined) return
   const spelled = (key: string) => (spelling === 'snake' ? snakeKey(key) : key)
-  const refuse = (key: string, value: unknown, why: string, remedy: string) =>
-    new ConfigError(
-      `${name}: ${spelled('optimizerInBackward')} is true and ${spelled(key)} is ${value}: ${why}. ${remedy}, or set ${spelled('optimizerInBackward')} to false.`,
-      { source: name, key: spelled('optimizerInBackward'), value: true, with: spelled(key) },
-    )
-  if (gradientAccumulationSteps !== 1)
-    throw refuse(
-      'gradientAccumulationSteps',
-      gradientAccumulationSteps,
-      'what adds up over micro-batches is kept from one to the next',
-      `Set ${spelled('gradientAccumulationSteps')} to 1`,
-    )
-  if (maxGradNorm !== 0)
-    throw refuse(
-      'maxGradNorm',
-      maxGradNorm,
-      'a gradient is clipped by its norm, which is known only once all of it is there',
-      `Set ${spelled('maxGradNorm')} to 0`,
-    )
-  if (rulesOf(strategy).privacy?.(strategy))
-    throw refuse(
-      'strategy',
-      strategy.name,
-      'private training clips and adds up whole gradients',
-      'Take another strategy',
-    )
+  const [asked, key] = [spelled('optimizerInBackward'), spelled(obstacle.key)]
+  throw new ConfigError(
+    `${name}: ${asked} is true and ${key} is ${obstacle.value}: ${obstacle.why}. ${obstacle.remedy(key)}, or set ${asked} to false.`,
+    { source: name, key: asked, value: true, with: key },
+  )
 }
 
 /**
