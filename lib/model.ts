@@ -1,10 +1,10 @@
 /** A language model in native memory: adapters are attached to it, it is evaluated and generates text. */
 
 import { basename, resolve } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
 import * as z from 'zod'
 import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
+import { breather } from './breather.js'
 import { Chat, type ChatOptions } from './chat.js'
 import { ConfigError, FileFormatError } from './errors.js'
 import type { ExportOptions, SaveOptions, Written } from './export/options.js'
@@ -67,6 +67,7 @@ import {
   type LoadProgress,
   matchWeights,
   quantizesAny,
+  type StorageChoice,
   storageFormats,
 } from './weights.js'
 
@@ -150,14 +151,8 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
-  const asked = given.quantization && quantizationOf(given.quantization)
-  const usual = quantizationOf(given.defaultQuantization)
-  const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
-  const askedOfTables = given.embeddingQuantization && quantizationOf(given.embeddingQuantization)
-  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
-  const precision = resolvePrecision(given.precision)
-  const exact = given.precision === 'fp32' && quantization.type === 'none'
-  const choice = { quantization, embeddingQuantization, precision, exact }
+  const choice = storageChoice(name, graph, dtypeOf, given, quantizationOf(given.defaultQuantization))
+  const { quantization, embeddingQuantization, precision } = choice
   const formats = storageFormats(graph, dtypeOf, choice)
   const paged = pagedBudget(given.pagedWeights)
   const native = translated(() => addon().createModel(graph))
@@ -360,11 +355,12 @@ export class Model {
         `attach(): strategy ${strategy.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
         { strategy: strategy.name },
       )
+    const breathe = breather()
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.weights })
     return this.#base.lifetime.use(async () => {
-      await setImmediate()
+      await breathe()
       const state = createAdapter(description)
-      await setImmediate()
+      await breathe()
       try {
         await initialise(state.native, description, this.#base, seed)
       } catch (error) {
@@ -662,6 +658,26 @@ export class Model {
 export function resolvePrecision(option: PrecisionOption): Precision {
   if (option === 'fp32') return 'f32'
   return option === 'bf16' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
+}
+
+/**
+ * How the weights of a model are held, by the options of those who load or plan it.
+ * @param dtypeOf see `storageFormats`
+ * @param usual of the linears, where neither files nor options say it
+ */
+export function storageChoice(
+  name: string,
+  graph: Graph,
+  dtypeOf: (name: string) => string,
+  options: Pick<LoadOptions, 'quantization' | 'embeddingQuantization'> & { precision: PrecisionOption },
+  usual?: Quantization,
+): Required<StorageChoice> {
+  const asked = options.quantization && quantizationOf(options.quantization)
+  const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
+  const askedOfTables = options.embeddingQuantization && quantizationOf(options.embeddingQuantization)
+  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
+  const exact = options.precision === 'fp32' && quantization.type === 'none'
+  return { quantization, embeddingQuantization, precision: resolvePrecision(options.precision), exact }
 }
 
 function createAdapter(

@@ -9,7 +9,7 @@ import { openModelFiles } from './files/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './files/shard-index.js'
 import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
-import { type HubOptions, resolvePrecision } from './model.js'
+import { type HubOptions, storageChoice } from './model.js'
 import { graphOf } from './models/index.js'
 import { addon } from './native/addon.js'
 import { translated } from './native/errors.js'
@@ -23,14 +23,13 @@ import {
   pagedBudget,
   pagedWeightsSchema,
   precisionSchema,
-  quantizationOf,
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
 import { optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
-import { chooseEmbeddingQuantization, chooseQuantization, storageFormats } from './weights.js'
+import { storageFormats } from './weights.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<
@@ -118,13 +117,8 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const given = parseOptions(schema, rest, { name: 'planModel()', spelling: 'camel' })
   const { graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
-  const asked = given.quantization && quantizationOf(given.quantization)
-  const quantization = chooseQuantization(name, graph, dtypeOf, asked, wanted)
-  const askedOfTables = given.embeddingQuantization && quantizationOf(given.embeddingQuantization)
-  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
-  const precision = resolvePrecision(given.precision)
-  const exact = given.precision === 'fp32' && quantization.type === 'none'
-  const choice = { quantization, embeddingQuantization, precision, exact }
+  const choice = storageChoice(name, graph, dtypeOf, given, wanted)
+  const { quantization, embeddingQuantization, precision } = choice
   const formats = storageFormats(graph, dtypeOf, choice)
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
   const threads = given.threads === 'auto' ? undefined : given.threads
