@@ -110,7 +110,7 @@ describe.each(Object.entries(strategies))('%s', (_, [base, of]) => {
     const adapter = await model.attach(strategy, { seed: 1 })
     const losses: number[] = []
     for await (const { loss } of adapter.train(data, { ...options, outputDir: out, saveSteps: 5 }))
-      losses.push(loss)
+      if (!Number.isNaN(loss)) losses.push(loss) // a round that drew nobody has none
     const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
     expect(mean(losses.slice(-4))).toBeLessThan(0.95 * mean(losses.slice(0, 3)))
     const trained = await model.logits(tokens)
