@@ -1,12 +1,13 @@
 // How the time of a training step grows with its tokens and with the layers of the model.
 //
 //   npm run build && node benchmarks/growth.mjs MODEL [--quantization nf4] [--precision bf16] [--rounds 3]
-//     [--tokens 512,1024,2048,4096,8192] [--layers 8,16,24,30] [--json]
+//     [--steps 4] [--tokens 512,1024,2048,4096,8192] [--layers 8,16,24,30] [--json]
 //
 // MODEL is a folder or a .gguf file. Tokens come as sequences of 512, more of them for a longer step: attention sees no
 // further than its sequence, so time over tokens should be a straight line through zero. Layers are the first so many of the
 // model, at 2048 tokens: time over layers should be a straight line that starts at what embedding and head take. Each
-// setting runs in a process of its own, all settings once in every round; times are medians, in wall and CPU seconds.
+// setting runs in a process of its own, all settings once in every round, for so many steps of which the first does not
+// count; times are medians, in wall and CPU seconds. With LOWRANK_THREADS=1 CPU times hold on a busy machine too.
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -20,6 +21,7 @@ const { values: options, positionals } = parseArgs({
     tokens: { type: 'string', default: '512,1024,2048,4096,8192' },
     layers: { type: 'string', default: '8,16,24,30' },
     rounds: { type: 'string', default: '3' },
+    steps: { type: 'string', default: '4' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -30,7 +32,15 @@ const script = fileURLToPath(new URL('peers/lowrank_train.mjs', import.meta.url)
 function secondsOf({ tokens, layers }) {
   const { quantization, precision } = options
   const args = [script, positionals[0], '--quantization', quantization, '--precision', precision]
-  args.push('--gradient-checkpointing', '--steps', '4', '--warmup', '1', '--batch', String(tokens / LENGTH))
+  args.push(
+    '--gradient-checkpointing',
+    '--steps',
+    options.steps,
+    '--warmup',
+    '1',
+    '--batch',
+    String(tokens / LENGTH),
+  )
   if (layers !== undefined) args.push('--layers', String(layers))
   const lines = execFileSync(process.execPath, args, { encoding: 'utf8' }).trim().split('\n')
   const { tokens_per_second, tokens_per_cpu_second } = JSON.parse(lines.at(-1))
