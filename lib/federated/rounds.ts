@@ -115,7 +115,7 @@ export class PrivateRounds implements Steps {
       } catch (error) {
         // As if the round had not begun.
         await this.#release(0, 1, context)
-        adapter.native.zeroGradients()
+        await this.#native(({ native }) => native.zeroGradients())
         throw error
       } finally {
         adapter.version++

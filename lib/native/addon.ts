@@ -531,7 +531,7 @@ export interface NativeAdapter {
   /** Copies an array out, or as much of it as goes into `out`, from element `begin` on, and returns that. */
   read(name: string, array: AdapterArray, out?: Float32Array, begin?: number): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
-  zeroGradients(): void
+  zeroGradients(): Job<void>
   /** What the optimiser keeps of a parameter; nothing of one that is not trained. All is zero before the first step. */
   state(name: string): StateTensor[]
   /** Copies bytes of it out, little-endian; as `read`. */
@@ -541,7 +541,7 @@ export interface NativeAdapter {
    * Back to before the first step: gradients, state and importances are zero, and the latter are followed again.
    * @param state of the optimiser that goes on; default: as before
    */
-  restart(state?: OptimizerState): void
+  restart(state?: OptimizerState): Job<void>
   /** Frees the importances; steps no longer follow them. */
   dropImportances(): void
   /**

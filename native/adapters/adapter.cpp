@@ -228,7 +228,8 @@ void Adapter::make_importances() {
 void Adapter::restart() {
   if (!spec_.trainable) return;
   make_importances();
-  for (Block* block : {&gradients_, &sensitivity_, &uncertainty_}) block->clear();
+  zero_gradients();
+  for (Block* block : {&sensitivity_, &uncertainty_}) block->clear();
   state().clear();
 }
 

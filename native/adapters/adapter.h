@@ -212,6 +212,7 @@ class Adapter {
   void values_changed() { ++version_; }
   /// Back to before the first update: gradients, state and importances are zero, and the latter are followed again.
   void restart();
+  void zero_gradients() { gradients_.clear(); }
   /// Frees the importances; updates no longer follow them.
   void drop_importances();
 

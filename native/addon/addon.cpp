@@ -585,6 +585,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 
+  /// Memory is cleared on the engine thread, for the system takes a while to take back what was written.
   Napi::Value restart(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const auto adapter = payload(info.Env());
@@ -592,10 +593,10 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       if (!info[0].IsUndefined()) {
         Napi::Object holder = Napi::Object::New(info.Env());
         holder.Set("state", info[0]);
+        // On this thread, on which plans look at it.
         adapter->set_state(to_state_spec(Fields(holder, "restart")));
       }
-      adapter->restart();
-      return info.Env().Undefined();
+      return change<bool>(info.Env(), [](Context&, Adapter& adapter) { return adapter.restart(), true; }, nothing);
     });
   }
 
@@ -636,15 +637,13 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   Napi::Value zero_gradients(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const auto adapter = payload(info.Env());
-      adapter->expect_idle(AdapterArray::gradient, Touch::write);
-      float* const gradients = adapter->span(AdapterArray::gradient);
-      if (gradients != nullptr) std::fill(gradients, gradients + adapter->spec().trained_elements, 0.0f);
-      return info.Env().Undefined();
+      payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::write);
+      return change<bool>(
+          info.Env(), [](Context&, Adapter& adapter) { return adapter.zero_gradients(), true; }, nothing);
     });
   }
 
-  /// A job that changes the adapter in a round of private training.
+  /// A job that changes the adapter.
   template <class Result, class Work, class Convert>
   Napi::Value change(Napi::Env env, Work work, Convert convert) {
     const auto adapter = payload(env);

@@ -32,7 +32,7 @@ async function open(strategy: StrategyConfig): Promise<Opened> {
     adapter,
     factors,
     async loss(microStep) {
-      adapter.zeroGradients()
+      await adapter.zeroGradients().promise
       const input = { ...batch, lossScale: 1, seed: 4, step: 1, microStep }
       return (await session.trainStep('train', input).promise).lossSum
     },

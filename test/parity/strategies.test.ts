@@ -215,7 +215,7 @@ it.each(cases.filter(({ late_loss }) => late_loss !== undefined))(
     }
     const batch = goldenBatch(await readGolden(`golden/${c.model}.safetensors`))
     for (const recompute of [false, true]) {
-      adapter.zeroGradients()
+      await adapter.zeroGradients().promise
       const session = await addon().createSession(model, [adapter], { train: { ...trainPlan, recompute } })
         .promise
       expect(Math.abs((await backward(session, batch)) / (c.late_loss as number) - 1)).toBeLessThan(1e-5)

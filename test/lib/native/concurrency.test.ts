@@ -67,7 +67,7 @@ describe('an adapter in use by a job', () => {
     await step
     adapter.fill(a, { kind: 'constant', value: 2 })
     expect(adapter.read(a, 'value')[0]).toBe(2)
-    adapter.zeroGradients()
+    await adapter.zeroGradients().promise
   })
 
   it('gives nothing during an update, failed jobs included, and everything after', async () => {
@@ -80,6 +80,15 @@ describe('an adapter in use by a job', () => {
     await expect(adapter.optimizerStep({ ...adamw, step: 0 }).promise).rejects.toThrow(/steps count from 1/)
     adapter.writeState(a, 'm', adapter.readState(a, 'v'))
   })
+})
+
+it('an adapter is restarted on the engine thread', async () => {
+  await trainStep()
+  expect(adapter.read(a, 'gradient').some((value) => value !== 0)).toBe(true)
+  const restarting = adapter.restart().promise
+  expect(() => adapter.read(a, 'gradient')).toThrow(/in use by a job/)
+  await restarting
+  expect(adapter.read(a, 'gradient').every((value) => value === 0)).toBe(true)
 })
 
 it('arrays are read by pieces, and no further than they go', () => {

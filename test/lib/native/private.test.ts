@@ -76,7 +76,7 @@ async function oneByOne(precision: Precision, ranks = {}): Promise<number[][]> {
       await session.trainStep('train', { ...batch, lossScale, seed: 1, step: 1, microStep: 0, ...ranks })
         .promise
     found.push(gradients(adapter, spec))
-    adapter.zeroGradients()
+    await adapter.zeroGradients().promise
   }
   await session.dispose()
   await adapter.dispose()
@@ -287,7 +287,7 @@ it.each(['examples', 'clients'] as const)('training by %s allocates what was pla
   )
   const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans('f32'))
   const adapter = addon().createAdapter(spec, { trainable: true })
-  adapter.restart()
+  await adapter.restart().promise
   const session = await addon().createSession(loaded.model, [adapter], plans('f32')).promise
   expect(session.total()).toEqual(planned)
   const after = addon().allocated()

@@ -126,7 +126,7 @@ describe('a session', () => {
     )
     const planned = addon().plan(loaded.graph, formats, [{ spec, trainable: true }], plans)
     const adapter = newAdapter(spec)
-    adapter.restart()
+    await adapter.restart().promise
     const session = await addon().createSession(loaded.model, [adapter], plans).promise
     expect(session.total()).toEqual(planned)
     const after = addon().allocated()
@@ -165,7 +165,7 @@ describe('a session', () => {
     await expect(step(after, { update })).rejects.toThrow(
       'updated after the backward pass, and the step brings an',
     )
-    adapter.restart({ kind: 'adamw', inBackward: true })
+    await adapter.restart({ kind: 'adamw', inBackward: true }).promise
     await expect(step(after, { update })).rejects.toThrow(
       'has changed since the session was opened; open another',
     )
@@ -213,7 +213,7 @@ describe('a session', () => {
     running.cancel()
     await expect(running.promise).rejects.toMatchObject({ code: 'ABORTED' })
     await expect(queued.promise).rejects.toMatchObject({ code: 'ABORTED' })
-    adapter.zeroGradients()
+    await adapter.zeroGradients().promise
     expect((await session.trainStep('train', input).promise).count).toBeGreaterThan(0)
     await session.dispose()
     await adapter.dispose()

@@ -55,13 +55,13 @@ describe('adalora()', () => {
     const trained = spec.parameters.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
     const before = addon().allocated().optimizer
     const native = addon().createAdapter(spec, { trainable: true })
-    native.restart()
+    await native.restart().promise
     expect(addon().allocated().optimizer - before).toBe(trained * 16)
     native.dropImportances()
     expect(addon().allocated().optimizer - before).toBe(trained * 8)
     expect(native.arrays(singular[0] as string)).toEqual(['value', 'gradient'])
     expect(() => native.read(singular[0] as string, 'sensitivity')).toThrow('has no sensitivity')
-    native.restart()
+    await native.restart().promise
     expect(addon().allocated().optimizer - before).toBe(trained * 16)
     await native.dispose()
   })

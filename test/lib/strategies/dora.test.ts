@@ -98,7 +98,7 @@ describe('dora()', () => {
         report(spec).rows.find((row) => row.category === category)?.bytes ?? 0
       const before = addon().allocated()
       const adapter = addon().createAdapter(spec, { trainable: true })
-      adapter.restart()
+      await adapter.restart().promise
       expect(addon().allocated().adapters - before.adapters).toBe(bytes('adapters'))
       expect(addon().allocated().optimizer - before.optimizer).toBe(bytes('optimizer'))
       const session = await addon().createSession(model, [adapter], plans).promise
@@ -160,7 +160,7 @@ describe('with dropout', () => {
     const batch = goldenBatch(await readGolden('golden/qwen2.safetensors'))
     const input = { ...batch, lossScale: 1, seed: 4, step: 3, microStep: 1 }
     const loss = async () => {
-      native.zeroGradients()
+      await native.zeroGradients().promise
       return (await session.trainStep('train', input).promise).lossSum
     }
     const dispose = async () => {
