@@ -30,8 +30,16 @@ export interface AdaptedTokenizer {
     added_tokens: AddedTokenEntry[]
   }
   added: AddedTokenEntry[]
-  /** One more than the largest id. */
-  vocabSize: number
+  /** `json.model.vocab`, looked through once, with the added tokens. */
+  vocabulary: Vocabulary
+}
+
+/** Tokens both ways; there may be ids without a token. */
+export interface Vocabulary {
+  ids: Map<string, number>
+  tokens: string[]
+  /** Of what stands for the rest, unless that is among the added tokens. */
+  unknownId: number | undefined
 }
 
 /** No real vocabulary comes near; a larger id would only make huge arrays. */
@@ -55,7 +63,8 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
       { where, type },
     )
   }
-  const vocab = checkVocabulary(model.vocab, where)
+  const vocab = object(model.vocab, where, '"model.vocab"') as Record<string, number>
+  const vocabulary = readVocabulary(vocab, model.unk_token, where)
   checkMerges(model.merges, where)
   if (typeof model.dropout === 'number' && model.dropout > 0) {
     throw new UnsupportedError(
@@ -64,9 +73,10 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
     )
   }
   const added = checkAddedTokens(json.added_tokens ?? [], where)
-  let vocabSize = 0
-  for (const id of Object.values(vocab)) vocabSize = Math.max(vocabSize, id + 1)
-  for (const { id } of added) vocabSize = Math.max(vocabSize, id + 1)
+  for (const { id, content } of added) {
+    vocabulary.ids.set(content, id)
+    vocabulary.tokens[id] = content
+  }
   const optional = (key: string) =>
     json[key] === null || json[key] === undefined ? null : object(json[key], where, `"${key}"`)
   const preTokenizer = optional('pre_tokenizer')
@@ -80,7 +90,7 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
     decoder: optional('decoder'),
     added_tokens: added,
   }
-  return { json: adapted, added, vocabSize }
+  return { json: adapted, added, vocabulary }
 }
 
 function object(value: unknown, where: string, what: string): Json {
@@ -92,27 +102,29 @@ function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= LARGEST_ID
 }
 
-function checkVocabulary(value: unknown, where: string): Record<string, number> {
-  const vocab = object(value, where, '"model.vocab"')
-  const seen = new Set<number>()
-  for (const [token, id] of Object.entries(vocab)) {
+function readVocabulary(vocab: Json, unknown: unknown, where: string): Vocabulary {
+  const ids = new Map<string, number>()
+  const tokens: string[] = []
+  for (const token of Object.keys(vocab)) {
+    const id = vocab[token]
     if (!isId(id)) {
       throw new FileFormatError(
         `${where}: the id of the token ${quote(token)} must be an integer from 0 to ${LARGEST_ID}, not ${quote(String(id))}`,
         { where, token },
       )
     }
-    if (seen.has(id)) {
+    if (tokens[id] !== undefined) {
       throw new FileFormatError(`${where}: two tokens have the id ${id}, one of them ${quote(token)}`, {
         where,
         token,
         id,
       })
     }
-    seen.add(id)
+    ids.set(token, id)
+    tokens[id] = token
   }
-  if (seen.size === 0) throw new FileFormatError(`${where}: the vocabulary is empty`, { where })
-  return vocab as Record<string, number>
+  if (ids.size === 0) throw new FileFormatError(`${where}: the vocabulary is empty`, { where })
+  return { ids, tokens, unknownId: ids.get(unknown as string) }
 }
 
 function checkMerges(value: unknown, where: string): void {

@@ -6,7 +6,7 @@
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../errors.js'
-import type { AdaptedTokenizer } from './tokenizer-adapt.js'
+import type { AdaptedTokenizer, Vocabulary } from './tokenizer-adapt.js'
 import { spellBytes } from './tokenizer-bytes.js'
 
 type Json = Record<string, unknown>
@@ -18,17 +18,31 @@ type Json = Record<string, unknown>
 const LONGEST_PIECE = 12
 const MOST_PIECES = 1 << 16
 
-/** @throws FileFormatError when the library cannot use it. */
-export function buildLibrary(json: AdaptedTokenizer['json'], where: string): Library {
+/**
+ * @param vocabulary of the same; the library takes it as it is, rather than to make its own once more
+ * @throws FileFormatError when the library cannot use it.
+ */
+export function buildLibrary(json: AdaptedTokenizer['json'], vocabulary: Vocabulary, where: string): Library {
   const { rest, isByteLevel } = detachByteLevel(json.pre_tokenizer)
   try {
-    const library = new Library({ ...json, pre_tokenizer: rest }, { clean_up_tokenization_spaces: false })
+    const library = new Library(
+      { ...json, model: { ...json.model, vocab: {} }, pre_tokenizer: rest },
+      { clean_up_tokenization_spaces: false },
+    )
+    if (library.model) giveVocabulary(library.model, vocabulary)
     if (isByteLevel) rememberPieces(library, (piece) => [piece], spellBytes)
     else if (isCutBeforeSpaces(json.model)) rememberPieces(library, words, (word) => word)
     return library
   } catch (cause) {
     throw new FileFormatError(`${where} cannot be used: ${(cause as Error).message}`, { where }, { cause })
   }
+}
+
+/** What the library would have made of `vocab` and the added tokens. */
+function giveVocabulary(model: NonNullable<Library['model']>, { ids, tokens, unknownId }: Vocabulary): void {
+  model.tokens_to_ids = ids
+  model.vocab = tokens
+  if (unknownId !== undefined) model.unk_token_id = unknownId
 }
 
 /** Takes off the last step where that only spells each piece in bytes. */

@@ -85,9 +85,9 @@ export class Tokenizer {
     const where = source.where ?? 'tokenizer.json'
     this.source = source
     this.#adapted = adaptSource(source)
-    this.#library = buildLibrary(this.#adapted.json, where)
+    this.#library = buildLibrary(this.#adapted.json, this.#adapted.vocabulary, where)
     this.#family = decoderFamily(this.#adapted.json.decoder)
-    this.vocabSize = this.#adapted.vocabSize
+    this.vocabSize = this.#adapted.vocabulary.tokens.length
     for (const { id, special, lstrip, rstrip } of this.#adapted.added) {
       if (special) this.#specialIds.add(id)
       this.#addedIds.set(id, { lstrip, rstrip })
@@ -118,6 +118,7 @@ export class Tokenizer {
   encodeContinuation(text: string): number[] {
     this.#continuation ??= buildLibrary(
       continuationOf(this.#adapted.json),
+      this.#adapted.vocabulary,
       this.source.where ?? 'tokenizer.json',
     )
     return this.#ids(this.#continuation, text, false)
