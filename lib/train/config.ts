@@ -4,7 +4,6 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
-import { parse, stringify } from 'yaml'
 import * as z from 'zod'
 import { ConfigError, FileFormatError } from '../errors.js'
 import { STDIN } from '../files/dataset.js'
@@ -19,7 +18,6 @@ import {
   parseBytes,
   parseOptions,
   text,
-  toFileKeys,
   word,
 } from '../schema.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
@@ -35,6 +33,8 @@ import { checkInBackward } from './optimizers.js'
 import { type TrainOptions, trainShape } from './options.js'
 
 const SIZE_LIMIT = 4 << 20
+
+type Parse = typeof import('yaml')['parse']
 
 /** How a base model is held and computed with. */
 export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
@@ -153,8 +153,10 @@ export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quant
  */
 export async function loadConfig(path: string, overrides: readonly string[] = []): Promise<RunConfig> {
   if (!existsSync(path)) throw missingConfig(path)
-  const raw = parseYaml(await readText(path, SIZE_LIMIT), path)
-  for (const override of overrides) applyOverride(raw, override)
+  // Programs that have no config file do without its reader.
+  const { parse } = await import('yaml')
+  const raw = parseYaml(parse, await readText(path, SIZE_LIMIT), path)
+  for (const override of overrides) applyOverride(parse, raw, override)
   return resolveConfig(raw, { name: path, spelling: 'snake' }, dirname(resolve(path)))
 }
 
@@ -188,11 +190,6 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     ...data,
     outputDir: inFolder(given.outputDir),
   }
-}
-
-/** The config, or some of its keys, as a YAML file that reads back as the same. */
-export function configText(config: Partial<RunConfig>): string {
-  return stringify(toFileKeys(configSchema, config))
 }
 
 /** The quantisation that a key of the config asks for, which must be what the strategy stands for. */
@@ -248,7 +245,7 @@ function missingConfig(path: string): FileFormatError {
   return new FileFormatError(`the config ${path} does not exist; ${advice}`, { path, nearest: close })
 }
 
-function parseYaml(source: string, path: string): Record<string, unknown> {
+function parseYaml(parse: Parse, source: string, path: string): Record<string, unknown> {
   let value: unknown
   try {
     value = parse(source, { maxAliasCount: 100, prettyErrors: true })
@@ -266,7 +263,7 @@ function parseYaml(source: string, path: string): Record<string, unknown> {
   return value as Record<string, unknown>
 }
 
-function applyOverride(root: Record<string, unknown>, override: string): void {
+function applyOverride(parse: Parse, root: Record<string, unknown>, override: string): void {
   const equals = override.indexOf('=')
   const keys = override.slice(0, Math.max(0, equals)).split('.')
   const last = keys.pop()
@@ -280,10 +277,10 @@ function applyOverride(root: Record<string, unknown>, override: string): void {
     defineOwn(target, key, next)
     target = next as Record<string, unknown>
   }
-  defineOwn(target, last, parseOverrideValue(override, override.slice(equals + 1)))
+  defineOwn(target, last, parseOverrideValue(parse, override, override.slice(equals + 1)))
 }
 
-function parseOverrideValue(override: string, value: string): unknown {
+function parseOverrideValue(parse: Parse, override: string, value: string): unknown {
   // To YAML a dash alone is a list of nothing.
   if (value === STDIN) return value
   try {

@@ -3,8 +3,9 @@ import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { lora } from '../../../lib/strategies/lora.js'
 import { nf4 } from '../../../lib/strategies/quantization.js'
-import { configText, loadConfig, loadQuantization } from '../../../lib/train/config.js'
+import { loadConfig, loadQuantization } from '../../../lib/train/config.js'
 import { configJsonSchema } from '../../../lib/train/config-schema.js'
+import { configText } from '../../../lib/train/config-text.js'
 import { scratchFile } from '../files/scratch.js'
 
 const minimal = `
