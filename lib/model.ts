@@ -147,12 +147,15 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   signal?.throwIfAborted()
   const located = await locate('model', name, { revision, onDownload, signal })
   const files = await openModelFiles(located.path)
+  const breathe = breather()
   const graph = graphOf(files.config, await readRopeFactors(files))
+  await breathe()
   const sources = matchWeights(graph, files.tensors)
   setThreads(given.threads)
   const dtypeOf = (name: string) => files.tensors.get(name)?.dtype ?? 'F32'
   const choice = storageChoice(name, graph, dtypeOf, given, quantizationOf(given.defaultQuantization))
   const { quantization, embeddingQuantization, precision } = choice
+  await breathe()
   const formats = storageFormats(graph, dtypeOf, choice)
   const paged = pagedBudget(given.pagedWeights)
   const native = translated(() => addon().createModel(graph))
@@ -346,6 +349,7 @@ export class Model {
   async attach(given: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     const { seed = 42, name } = options
     this.#base.lifetime.check()
+    const breathe = breather()
     // Programs in plain JavaScript may have written it by hand.
     const strategy = strategyFrom(given, { name: 'attach()', spelling: 'camel', at: 'strategy' })
     this.#checkName(name)
@@ -355,7 +359,7 @@ export class Model {
         `attach(): strategy ${strategy.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
         { strategy: strategy.name },
       )
-    const breathe = breather()
+    await breathe()
     const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.weights })
     return this.#base.lifetime.use(async () => {
       await breathe()
@@ -367,6 +371,7 @@ export class Model {
         await state.native.dispose()
         throw error
       }
+      await breathe()
       return this.#add(name ?? strategy.name, state)
     })
   }

@@ -86,7 +86,8 @@ function simplify({ jsonSchema }: { jsonSchema: JsonSchema }): void {
 export function parseOptions<T>(schema: z.ZodType<T>, value: unknown, source: OptionSource): T {
   const start = source.at === undefined ? [] : [source.at]
   const camel = respell(schema, value, { ...source, from: source.spelling, to: 'camel' }, start)
-  const result = schema.safeParse(camel)
+  // Options are read once or twice: to compile a parser of each schema takes longer than it saves.
+  const result = schema.safeParse(camel, { jitless: true })
   if (result.success) return result.data
   throw issueError(result.error.issues[0], schema, camel, source)
 }

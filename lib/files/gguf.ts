@@ -5,6 +5,7 @@
  */
 
 import { createHash } from 'node:crypto'
+import { breather } from '../breather.js'
 import { UnsupportedError } from '../errors.js'
 import { GGML_TYPE_NAMES_ONLY, GGML_TYPES, type GgmlType } from './ggml-types.js'
 import { GgufCursor, NeedMoreBytes, type NumericArray } from './gguf-cursor.js'
@@ -73,13 +74,15 @@ const SMALLEST_TENSOR = 24
  */
 export async function readGgufHeader(path: string, { strings = true } = {}): Promise<GgufHeader> {
   return withInputFile(path, async (file) => {
+    const breathe = breather()
     const cursor = new GgufCursor(file)
     const { version, tensorCount, keyCount } = await step(cursor, () => readPreamble(cursor))
     const metadata: GgufHeader['metadata'] = new Map()
     const fields: GgufHeader['fields'] = new Map()
     for (let i = 0; i < keyCount; i++) {
+      await breathe()
       const offset = cursor.position
-      const [key, value] = await step(cursor, () => readKeyValue(cursor, strings))
+      const [key, value] = await readKeyValue(cursor, strings)
       if (metadata.has(key)) cursor.fail(`the key ${quote(key)} appears twice`)
       metadata.set(key, value)
       fields.set(key, { offset, bytes: cursor.position - offset })
@@ -89,11 +92,13 @@ export async function readGgufHeader(path: string, { strings = true } = {}): Pro
     const infos: TensorInfo[] = []
     const names = new Set<string>()
     for (let i = 0; i < tensorCount; i++) {
+      await breathe()
       const info = await step(cursor, () => readTensorInfo(cursor))
       if (names.has(info.name)) cursor.fail(`the tensor ${quote(info.name)} appears twice`)
       names.add(info.name)
       infos.push(info)
     }
+    await breathe()
     const dataOffset = padded(cursor.position, alignment)
     const tensors = placeTensors(cursor, file, infos, dataOffset, alignment)
     const headerSha256 = createHash('sha256').update(cursor.consumed()).digest('hex')
@@ -154,12 +159,46 @@ function checkCount(cursor: GgufCursor, what: string, count: number, most: numbe
   }
 }
 
-function readKeyValue(cursor: GgufCursor, strings: boolean): [string, GgufValue] {
-  const key = cursor.string('a key', GGUF_LIMITS.keyBytes)
-  if (key === '') cursor.fail('a key is empty')
-  const what = `the value of ${quote(key)}`
-  const type = cursor.u32()
-  return [key, type === ARRAY ? readArray(cursor, what, strings) : readScalar(cursor, type, what)]
+async function readKeyValue(cursor: GgufCursor, strings: boolean): Promise<[string, GgufValue]> {
+  const [key, value] = await step(cursor, () => {
+    const key = cursor.string('a key', GGUF_LIMITS.keyBytes)
+    if (key === '') cursor.fail('a key is empty')
+    const what = `the value of ${quote(key)}`
+    const type = cursor.u32()
+    return [key, type === ARRAY ? readArray(cursor, what) : readScalar(cursor, type, what)] as const
+  })
+  return [key, value instanceof ComingStrings ? await readStrings(cursor, value, strings) : value]
+}
+
+/** An array of strings at whose first the cursor is. */
+class ComingStrings {
+  constructor(
+    readonly what: string,
+    readonly count: number,
+  ) {}
+}
+
+/** Strings that are read in one go: of a vocabulary, a fraction of a millisecond. */
+const STRINGS_AT_ONCE = 256
+
+async function readStrings(
+  cursor: GgufCursor,
+  { what, count }: ComingStrings,
+  wanted: boolean,
+): Promise<GgufArray> {
+  const breathe = breather()
+  const read: string[] = []
+  for (let done = 0; done < count; done += STRINGS_AT_ONCE) {
+    await breathe()
+    const end = Math.min(done + STRINGS_AT_ONCE, count)
+    await step(cursor, () => {
+      read.length = wanted ? done : 0
+      for (let i = done; i < end; i++)
+        if (wanted) read.push(cursor.string(what))
+        else cursor.skipString(what)
+    })
+  }
+  return wanted ? read : new UnreadStrings(count)
 }
 
 const STRING = 8
@@ -182,7 +221,7 @@ function readScalar(cursor: GgufCursor, type: number, what: string): GgufValue {
   }
 }
 
-function readArray(cursor: GgufCursor, what: string, strings: boolean): GgufArray {
+function readArray(cursor: GgufCursor, what: string): Exclude<GgufArray, string[]> | ComingStrings {
   const type = cursor.u32()
   const count = cursor.size(`the length of ${what}`)
   if (type === ARRAY) cursor.fail(`${what} is an array of arrays`)
@@ -190,15 +229,7 @@ function readArray(cursor: GgufCursor, what: string, strings: boolean): GgufArra
     cursor.fail(`${what} is an array of the unknown type ${type}`)
   }
   cursor.requireElements(what, type, count)
-  if (type === STRING) {
-    if (!strings) {
-      for (let i = 0; i < count; i++) cursor.skipString(what)
-      return new UnreadStrings(count)
-    }
-    const read: string[] = []
-    for (let i = 0; i < count; i++) read.push(cursor.string(what))
-    return read
-  }
+  if (type === STRING) return new ComingStrings(what, count)
   if (type === 7) {
     const flags: boolean[] = []
     for (let i = 0; i < count; i++) flags.push(cursor.bool(what))

@@ -28,19 +28,24 @@ export class JsonScanner {
 
   /** Reads an object; `member` is called after each key and must consume the value. Equal keys are an error. */
   object(member: (key: string) => void): void {
+    for (const key of this.members()) member(key)
+  }
+
+  /** The keys of an object as it is read; each time the value must be consumed before the next is asked for. */
+  *members(): Generator<string, void, void> {
     const seen = new Set<string>()
-    this.sequence('{', '}', () => {
+    for (const _ of this.sequence('{', '}')) {
       const key = this.string()
       if (seen.has(key)) this.fail(`the key ${JSON.stringify(key.slice(0, 80))} appears twice`)
       seen.add(key)
       this.expect(':')
-      member(key)
-    })
+      yield key
+    }
   }
 
   /** Reads an array; `element` must consume one value. */
   array(element: () => void): void {
-    this.sequence('[', ']', element)
+    for (const _ of this.sequence('[', ']')) element()
   }
 
   string(): string {
@@ -95,7 +100,7 @@ export class JsonScanner {
     if (this.position !== this.text.length) this.fail('unexpected text after the end')
   }
 
-  private sequence(open: string, close: string, item: () => void): void {
+  private *sequence(open: string, close: string): Generator<void, void, void> {
     this.expect(open)
     this.skipWhiteSpace()
     if (this.text[this.position] === close) {
@@ -103,7 +108,7 @@ export class JsonScanner {
       return
     }
     for (;;) {
-      item()
+      yield
       this.skipWhiteSpace()
       const next = this.text[this.position]
       if (next !== ',' && next !== close) this.fail(`expected "," or "${close}"`)

@@ -122,8 +122,8 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
   return withInputFile(path, async (file) => {
     const bytes = await readHeaderBytes(file)
     const dataOffset = bytes.length
-    const { entries, metadata } = parseHeader(path, bytes.subarray(8))
-    checkLayout(path, entries, file.size - dataOffset)
+    const { entries, metadata } = await parseHeader(path, bytes.subarray(8))
+    await checkLayout(path, entries, file.size - dataOffset)
     const tensors = new Map(
       entries.map(({ name, dtype, shape, begin, end }) => [
         name,
@@ -165,7 +165,11 @@ interface Entry {
   end: number
 }
 
-function parseHeader(path: string, bytes: Uint8Array): { entries: Entry[]; metadata: Map<string, string> } {
+async function parseHeader(
+  path: string,
+  bytes: Uint8Array,
+): Promise<{ entries: Entry[]; metadata: Map<string, string> }> {
+  const breathe = breather()
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
@@ -176,21 +180,22 @@ function parseHeader(path: string, bytes: Uint8Array): { entries: Entry[]; metad
   const entries: Entry[] = []
   const metadata = new Map<string, string>()
   try {
-    scanner.object((name) => {
+    for (const name of scanner.members()) {
+      await breathe()
       if (name === '__metadata__') {
         scanner.object((key) => {
           if (metadata.size >= LIMITS.metadataEntries)
             scanner.fail(`more than ${LIMITS.metadataEntries} metadata keys`)
           metadata.set(key, scanner.string())
         })
-        return
+        continue
       }
       if (entries.length >= LIMITS.tensors) scanner.fail(`more than ${LIMITS.tensors} tensors`)
       if (name.length > LIMITS.nameBytes || Buffer.byteLength(name) > LIMITS.nameBytes) {
         scanner.fail(`a tensor name longer than ${LIMITS.nameBytes} bytes`)
       }
       entries.push(parseEntry(scanner, name))
-    })
+    }
     scanner.end()
   } catch (error) {
     if (error instanceof JsonSyntaxError) throw refused(path, `bad header: ${error.message}`, error)
@@ -230,20 +235,22 @@ function parseEntry(scanner: JsonScanner, name: string): Entry {
 }
 
 /** Sorts the entries by their data and checks that they tile the data section without holes or overlaps. */
-function checkLayout(path: string, entries: Entry[], dataBytes: number): void {
+async function checkLayout(path: string, entries: Entry[], dataBytes: number): Promise<void> {
+  const breathe = breather()
   entries.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let reached = 0
   for (const { name, dtype, shape, begin, end } of entries) {
-    const tensor = `tensor ${quote(name)}`
-    if (end < begin) throw refused(path, `${tensor} ends at ${end}, before its begin ${begin}`)
+    await breathe()
+    const tensor = () => `tensor ${quote(name)}`
+    if (end < begin) throw refused(path, `${tensor()} ends at ${end}, before its begin ${begin}`)
     if (begin !== reached) {
       const problem = begin > reached ? 'leaves a hole before it' : 'overlaps another'
-      throw refused(path, `${tensor} ${problem}: it begins at ${begin}, expected ${reached}`)
+      throw refused(path, `${tensor()} ${problem}: it begins at ${begin}, expected ${reached}`)
     }
     const expected = tensorBytes(dtype, shape)
-    if (typeof expected === 'string') throw refused(path, `${tensor}: ${expected}`)
+    if (typeof expected === 'string') throw refused(path, `${tensor()}: ${expected}`)
     if (end - begin !== expected) {
-      throw refused(path, `${tensor} has ${end - begin} bytes, but ${dtype} [${shape}] needs ${expected}`)
+      throw refused(path, `${tensor()} has ${end - begin} bytes, but ${dtype} [${shape}] needs ${expected}`)
     }
     reached = end
   }

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { breather } from '../breather.js'
 import { FileFormatError, ShapeError, UnsupportedError } from '../errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
@@ -66,7 +67,9 @@ export async function saveAdapterFolder(
     more?: (folder: string) => Promise<void>
   } = {},
 ): Promise<void> {
+  const breathe = breather()
   await writeFolder(path, async (folder) => {
+    await breathe()
     await writeFileWhole(
       join(folder, ADAPTER_CONFIG),
       adapterConfigText(description, base.name, base.revision ?? null),
@@ -77,7 +80,9 @@ export async function saveAdapterFolder(
       shape: tensor.shape,
       data: isEmpty(factor) ? new Uint8Array() : data(factor),
     }))
+    await breathe()
     await writeSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
+    await breathe()
     const sidecar = {
       version: SIDECAR_VERSION,
       strategy: strategyToFile(description.strategy),
@@ -133,10 +138,13 @@ export async function openAdapterFolder(
   weights: readonly WeightSite[] = [],
 ): Promise<AdapterFolder> {
   const { header, config, sidecar } = await readAdapterFolder(path)
-  const description = describeFolder(path, config.strategy, sidecar?.strategy, sites, weights)
+  const description = await describeFolder(path, config.strategy, sidecar?.strategy, sites, weights)
+  const breathe = breather()
   const saved = savedFactors(description)
   checkTied(header, description, weights, config.tied)
+  await breathe()
   checkTensors(header, saved, description, config.baseModel)
+  await breathe()
   return {
     path,
     description,
@@ -184,15 +192,17 @@ function savedFactors({ factors, empty, repeats }: AdapterDescription): SavedFac
 }
 
 /** adapter_config.json says what is computed; our own file adds what trains it, and must not say otherwise. */
-function describeFolder(
+async function describeFolder(
   path: string,
   peft: StrategyConfig,
   own: StrategyConfig | undefined,
   sites: readonly LinearSite[],
   weights: readonly WeightSite[],
-): AdapterDescription {
+): Promise<AdapterDescription> {
+  const breathe = breather()
   const fromPeft = describeAdapter(peft, sites, { strict: false, weights })
   if (own === undefined) return fromPeft
+  await breathe()
   const fromOwn = describeAdapter(own, sites, { strict: false, weights })
   // How the scale follows a lower rank is not of the file, which is of one rank.
   const computed = ({ spec }: AdapterDescription) =>
@@ -205,7 +215,10 @@ function describeFolder(
       spec.kroneckers,
       spec.copies,
     ])
-  if (computed(fromOwn) !== computed(fromPeft))
+  await breathe()
+  const ofOwn = computed(fromOwn)
+  await breathe()
+  if (ofOwn !== computed(fromPeft))
     throw new FileFormatError(
       `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if the latter was edited on purpose, delete ${SIDECAR}.`,
       { path },

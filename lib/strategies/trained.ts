@@ -53,6 +53,7 @@ export function checkTrained(
   adapted: readonly LinearSite[],
 ): void {
   const { modulesToSave, bias = 'none' } = rules
+  if (modulesToSave == null && bias === 'none') return
   const modules = [...new Set(weights.flatMap((weight) => weight.modules.flatMap(enclosing)))]
   for (const wanted of modulesToSave ?? []) {
     if (modules.some((path) => path.endsWith(wanted))) continue

@@ -137,6 +137,7 @@ export async function saveCheckpoint(
   await saveAdapter(path, base, adapter, {
     exact: true,
     more: async (folder) => {
+      await breathe()
       await writeSafetensors(join(folder, TENSORS), tensors)
       // It may hold the key of private training.
       await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`, PRIVATE)
@@ -188,7 +189,7 @@ export async function latestCheckpoint(outputDir: string): Promise<string> {
 }
 
 /**
- * Brings an adapter to the state of a checkpoint.
+ * Brings an adapter, restarted with the run's optimiser, to the state of a checkpoint.
  * @throws {FileFormatError} when the checkpoint's tensors are damaged
  * @throws {ConfigError} when it belongs to another base, other data, another adapter or other options, naming which
  */
@@ -219,7 +220,6 @@ export async function restoreCheckpoint(
       native.write(factor.name, array, toFloat32('F32', bytes, name))
     }
   }
-  adapter.native.zeroGradients()
   return checkpoint.state
 }
 

@@ -4,6 +4,7 @@
  */
 import { dirname, resolve } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
+import { breather } from '../breather.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
 import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../files/atomic-folder.js'
@@ -11,7 +12,7 @@ import { removeLeftovers } from '../files/temporary.js'
 import { weightCacheSettings } from '../files/weight-cache.js'
 import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type OptimizerState, type PlanOptions } from '../native/addon.js'
-import { translated } from '../native/errors.js'
+import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { toFileKeys } from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
@@ -72,6 +73,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Checkpoints saved so far. */
   readonly checkpoints: string[] = []
   readonly #setup: RunSetup
+  readonly #breathe = breather()
   #started = false
   #data: RunData['stats'] | undefined
   #latest: TrainStep | undefined
@@ -110,10 +112,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     let metrics: MetricsFile | undefined
     try {
       this.#setup.signal?.throwIfAborted()
+      await this.#breathe()
       const checkpoint = await checkpointOf(resume, outputDir)
       const data = await this.#setup.data(checkpoint?.identity.now)
       this.#setup.signal?.throwIfAborted()
       this.#data = data.stats
+      await this.#breathe()
       const identity = this.#identity(data)
       const state = await this.#start(checkpoint, identity)
       steps = stepsOf(this.#setup, state, data)
@@ -219,7 +223,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (state.resident !== undefined) await makeFolder(this.#scratch)
     return use(async () => {
       adapter.version++
-      translated(() => adapter.native.restart(state))
+      await adapter.turns.run(() => translatedAsync(() => adapter.native.restart(state).promise))
       adapter.optimizer = state
       if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }

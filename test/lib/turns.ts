@@ -11,3 +11,19 @@ export async function turnsDuring(work: Promise<unknown>): Promise<number> {
   await ended
   return turns
 }
+
+/**
+ * How often a timer has its turn until `work` ends. For work that also waits for files, where the event loop goes round
+ * any number of times: a timer does so once a millisecond at most.
+ */
+export async function timersDuring(work: Promise<unknown>): Promise<number> {
+  let timers = 0
+  let next: NodeJS.Timeout | undefined
+  const count = () => {
+    timers++
+    next = setTimeout(count, 1)
+  }
+  next = setTimeout(count, 1)
+  await work.finally(() => clearTimeout(next))
+  return timers
+}

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/errors.js'
 import { readGgufHeader, UnreadStrings } from '../../../lib/files/gguf.js'
+import { timersDuring } from '../turns.js'
 import {
   array,
   type GgufSpec,
@@ -47,6 +48,14 @@ const oneTensor = (change: Partial<TensorSpec>): GgufSpec => ({
 })
 
 describe('readGgufHeader', () => {
+  it('lets the event loop go round while it reads a vocabulary', async () => {
+    const tokens = Array.from({ length: 200_000 }, (_, i) => `token ${i}`)
+    const path = scratchFile('long.gguf', ggufBytes(oneKey(value.strings(tokens))))
+    for (const strings of [true, false])
+      expect(await timersDuring(readGgufHeader(path, { strings }))).toBeGreaterThan(12)
+    expect((await readGgufHeader(path)).metadata.get('k')).toEqual(tokens)
+  })
+
   it('reads metadata of every type', async () => {
     const { metadata } = await read({
       keys: [

@@ -10,6 +10,7 @@ import {
   type SafetensorsInput,
   writeSafetensors,
 } from '../../../lib/files/safetensors.js'
+import { timersDuring } from '../turns.js'
 import { oneTensor, safetensorsBytes } from './safetensors-bytes.js'
 import { scratchFile, scratchFolder } from './scratch.js'
 
@@ -40,6 +41,13 @@ async function refusal(bytes: Uint8Array): Promise<string> {
 const headerRefusal = (json: string, dataBytes = 0) => refusal(safetensorsBytes(json, dataBytes))
 
 describe('readSafetensorsHeader', () => {
+  it('lets the event loop go round while it reads a long header', async () => {
+    const entry = { dtype: 'F32', shape: [0, 1, 2, 3], data_offsets: [0, 0] }
+    const tensors = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`tensor.${i}`, entry]))
+    const path = scratchFile('many.safetensors', safetensorsBytes(JSON.stringify(tensors)))
+    expect(await timersDuring(readSafetensorsHeader(path))).toBeGreaterThan(12)
+  })
+
   it('describes every tensor by name, dtype, shape and place in the file', async () => {
     const json = JSON.stringify({
       __metadata__: { format: 'pt' },
