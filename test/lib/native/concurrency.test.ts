@@ -83,6 +83,8 @@ describe('an adapter in use by a job', () => {
 })
 
 it('an adapter is restarted on the engine thread', async () => {
+  for (const name of [a, a.replace('lora_A', 'lora_B')])
+    adapter.fill(name, { kind: 'uniform', bound: 0.1, seed: 1 })
   await trainStep()
   expect(adapter.read(a, 'gradient').some((value) => value !== 0)).toBe(true)
   const restarting = adapter.restart().promise
