@@ -228,9 +228,10 @@ describe('a step that diverges', () => {
     const adapter = await model.attach(lora({ r: 4, loraAlpha: 8 }), { seed: 1 })
     const { turns } = adapter.state
     const inTurn = turns.run.bind(turns)
-    let turn = 0
+    // The first turn is that of the restart, before any step.
+    let step = -1
     vi.spyOn(turns, 'run').mockImplementation((work) => {
-      if (++turn === abortIn) abort.abort()
+      if (++step === abortIn) abort.abort()
       return inTurn(work)
     })
     const { signal } = abort
