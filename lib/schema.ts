@@ -204,7 +204,13 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   epochs: 'numTrainEpochs',
   batchsize: 'perDeviceTrainBatchSize',
   seqlen: 'maxSeqLength',
+  optim: 'optimizer',
+  bf16: 'precision',
+  fp16: 'precision',
 }
+
+/** What is asked of other trainers and has no key here. */
+const DEVICE_KEYS: readonly string[] = ['device', 'devicemap', 'usecpu', 'nocuda']
 
 function unknownKey(
   key: string,
@@ -219,7 +225,11 @@ function unknownKey(
   const other = OTHER_NAMES[key.toLowerCase().replaceAll('_', '')]
   const same = other !== undefined && other in object.shape ? [...path, spell(other)].join('.') : undefined
   const close = below ? [...path, ...below].join('.') : (same ?? nearest(key, spelled))
-  const advice = close ? `did you mean ${close}?` : `known keys: ${spelled.join(', ')}.`
+  const advice = DEVICE_KEYS.includes(key.toLowerCase().replaceAll('_', ''))
+    ? 'this version computes on the CPU, and on nothing else. Leave the key out.'
+    : close
+      ? `did you mean ${close}?`
+      : `known keys: ${spelled.join(', ')}.`
   const at = [...path, key].join('.')
   return new ConfigError(`${how.name}: unknown key ${shorten(at)}; ${advice}`, {
     source: how.name,

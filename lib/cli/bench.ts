@@ -18,7 +18,7 @@ import { asInFiles } from '../train/config-schema.js'
 import { STORAGE_FORMATS } from '../weights.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { digits, table } from './format.js'
-import { examples, integerFlag } from './help.js'
+import { examples, integerFlag, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
 import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
@@ -187,6 +187,16 @@ function shapeOf({ kind: _, ...shape }: KernelRate['subject']) {
   return shape
 }
 
+const RUN = ['model', 'rank', 'batch', 'seqLen', 'precision']
+const TRAINING = [...RUN, 'methods', 'gradientCheckpointing']
+
+/** Names of the options that each takes. */
+const FLAGS: Readonly<Record<string, readonly string[]>> = {
+  memory: TRAINING,
+  speed: [...TRAINING, 'steps', 'newTokens'],
+  kernels: [...RUN, 'format', 'rounds', 'level', 'threads'],
+}
+
 const WHAT = [Object.keys(MEASUREMENTS).slice(0, -1).join(', '), Object.keys(MEASUREMENTS).at(-1)].join(
   ' or ',
 )
@@ -197,7 +207,7 @@ export function configure(command: Command): void {
     '--model <path>',
     'a model folder or a .gguf file; of kernels also a bare config.json',
   )
-  memoryFlags(command)
+  memoryFlags(command, '', 'not of kernels: ')
   command.option('--steps <N>', 'of speed: training steps that are timed', integerFlag(1), 5)
   command.option('--new-tokens <N>', 'of speed: tokens that are generated', integerFlag(1), 64)
   command.option('--format <name>', 'of kernels: how weights are held', 'nf4_double')
@@ -214,6 +224,7 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const measurement = MEASUREMENTS[what]
     if (measurement === undefined) throw new UsageError(`bench '${what}' does not exist; expected ${WHAT}.`)
+    onlyOwnFlags(command, `lowrank bench ${what}`, FLAGS[what] as readonly string[])
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {

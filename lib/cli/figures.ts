@@ -18,7 +18,7 @@ import { complaints, reviews, sst2, type Task, type TaskSize } from '../report/t
 import { packageRoot } from '../root.js'
 import { asInFiles } from '../train/config-schema.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { examples, integerFlag, names, numberFlag } from './help.js'
+import { examples, integerFlag, names, numberFlag, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
 import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
@@ -86,6 +86,28 @@ const FIGURES: Readonly<Record<string, Figure>> = {
   },
 }
 
+const CANARY = [
+  'model',
+  'output',
+  'epsilons',
+  'seeds',
+  'rounds',
+  'cohort',
+  'clients',
+  'learningRate',
+  'clippingNorm',
+]
+
+/** Names of the options that each takes. */
+const FLAGS: Readonly<Record<string, readonly string[]>> = {
+  canary: CANARY,
+  'privacy-utility': [...CANARY, 'task', 'population', 'populationCohort', 'localEpochs', 'testRows'],
+  memory: [
+    ...['model', 'output', 'shapes', 'methods', 'rank', 'batch', 'seqLen'],
+    ...['gradientCheckpointing', 'precision'],
+  ],
+}
+
 /** A figure from runs that are made on a model. */
 function onModel(
   study: (
@@ -119,18 +141,28 @@ export function configure(command: Command): void {
     'of privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
     'complaints',
   )
-  command.option('--epsilons <list>', 'budgets, with commas between', numbers, [1, 2, 4, 8])
-  command.option('--seeds <N>', 'trainings of each point', integerFlag(1), 3)
-  command.option('--rounds <N>', 'rounds of each training', integerFlag(1), 30)
-  command.option('--cohort <N>', 'clients (of canary: rows) that a round draws', integerFlag(1), 8)
-  command.option('--clients <N>', 'clients of the task (of canary: rows)', integerFlag(2), 120)
+  command.option('--epsilons <list>', 'not of memory: budgets, with commas between', numbers, [1, 2, 4, 8])
+  command.option('--seeds <N>', 'not of memory: trainings of each point', integerFlag(1), 3)
+  command.option('--rounds <N>', 'not of memory: rounds of each training', integerFlag(1), 30)
+  command.option(
+    '--cohort <N>',
+    'not of memory: clients (of canary: rows) that a round draws',
+    integerFlag(1),
+    8,
+  )
+  command.option('--clients <N>', 'not of memory: clients of the task (of canary: rows)', integerFlag(2), 120)
   command.option(
     '--population <N>',
     'of privacy-utility: clients that the noise is for',
     integerFlag(2),
     100_000,
   )
-  command.option('--population-cohort <N>', 'of those, how many a round draws', integerFlag(1), 100)
+  command.option(
+    '--population-cohort <N>',
+    'of privacy-utility: of those, how many a round draws',
+    integerFlag(1),
+    100,
+  )
   command.option(
     '--local-epochs <N>',
     'of privacy-utility: passes of a client over its rows',
@@ -138,15 +170,15 @@ export function configure(command: Command): void {
     3,
   )
   command.option('--test-rows <N>', 'of privacy-utility: held-out rows', integerFlag(1), 100)
-  command.option('--learning-rate <rate>', 'of every step', numberFlag(0, 10), 3e-3)
-  memoryFlags(command)
+  command.option('--learning-rate <rate>', 'not of memory: of every step', numberFlag(0, 10), 3e-3)
+  memoryFlags(command, 'of memory: ', 'of memory: ')
   command.option(
     '--shapes <names>',
     'of memory: well-known models that are planned beside it, with commas between',
     names,
     ['Llama-2-7B', 'Llama-2-13B', 'Qwen2.5-32B', 'Llama-3.1-70B'],
   )
-  command.option('--clipping-norm <norm>', 'L2 norm of a contribution', numberFlag(0, 1e6), 2)
+  command.option('--clipping-norm <norm>', 'not of memory: L2 norm of a contribution', numberFlag(0, 1e6), 2)
   examples(command, [
     'lowrank figures privacy-utility',
     'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',
@@ -160,6 +192,7 @@ export function configure(command: Command): void {
       throw new UsageError(
         `figure '${name}' does not exist; expected one of ${Object.keys(FIGURES).join(', ')}.`,
       )
+    onlyOwnFlags(command, `lowrank figures ${name}`, FLAGS[name] as readonly string[])
     await makeFolder(options.output)
     const interruption = new Interruption(output, 'Stopping; nothing is drawn.')
     const { signal } = interruption

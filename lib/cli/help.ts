@@ -1,6 +1,7 @@
 /** What verbs share in how they are described and how their flags are read. */
 import { type Command, InvalidArgumentError } from 'commander'
 import { parseBytes } from '../schema.js'
+import { UsageError } from './errors.js'
 
 /** Adds example calls to a verb's help. */
 export function examples(command: Command, lines: readonly string[]): void {
@@ -31,6 +32,19 @@ export function bytesFlag(text: string): number {
   const value = parseBytes(text)
   if (value !== undefined) return value
   throw new InvalidArgumentError('Expected a number of bytes, or one with a unit, as in 500MB or 8GiB.')
+}
+
+/**
+ * Refuses flags that one thing which a verb does has no use for, where another has.
+ * @param does what the verb does, as it is called: `bench memory`
+ * @param own names of the options that it takes, beside `json`
+ */
+export function onlyOwnFlags(command: Command, does: string, own: readonly string[]): void {
+  const other = command.options.find((option) => {
+    const name = option.attributeName()
+    return command.getOptionValueSource(name) === 'cli' && name !== 'json' && !own.includes(name)
+  })
+  if (other) throw new UsageError(`${other.long} is no flag of \`${does}\`, which does without it.`)
 }
 
 /** Names with commas between. */

@@ -1,7 +1,7 @@
 /** What `bench memory` and `figures memory` share: flags, and how what they measured is told. */
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { formatBytes } from '../memory.js'
-import type { MemoryBar, MemorySettings } from '../report/memory.js'
+import { METHOD_NAMES, type MemoryBar, type MemorySettings } from '../report/memory.js'
 import { asInFiles } from '../train/config-schema.js'
 import { table } from './format.js'
 import { integerFlag, names } from './help.js'
@@ -15,18 +15,33 @@ export interface MemoryOptions {
   precision: MemorySettings['precision']
 }
 
-export function memoryFlags(command: Command): void {
+/**
+ * @param of what all of them are flags of, where the verb does other things as well, as in `of memory: `
+ * @param training what those of trainings are flags of
+ */
+export function memoryFlags(command: Command, of: string, training: string): void {
   command.option(
     '--methods <names>',
-    'strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit, qlora-paged, qlora-int8-embedding or qlora-nf4-embedding, with commas between',
-    names,
+    `${training}strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit, qlora-paged, qlora-int8-embedding or qlora-nf4-embedding, with commas between`,
+    methodNames,
     ['full', 'lora', 'qlora', 'qlora-8bit', 'qlora-paged'],
   )
-  command.option('--rank <r>', 'of memory: rank of the adapters', integerFlag(1), 16)
-  command.option('--batch <N>', 'of memory: sequences at once', integerFlag(1), 1)
-  command.option('--seq-len <N>', 'of memory: tokens of a sequence', integerFlag(2), 512)
-  command.option('--no-gradient-checkpointing', 'of memory: keep all activations')
-  command.option('--precision <type>', 'of memory: auto, fp32 or bf16', 'auto')
+  command.option('--rank <r>', `${of}rank of the adapters`, integerFlag(1), 16)
+  command.option('--batch <N>', `${of}sequences at once`, integerFlag(1), 1)
+  command.option('--seq-len <N>', `${of}tokens of a sequence`, integerFlag(2), 512)
+  command.option('--no-gradient-checkpointing', `${training}keep all activations`)
+  command.addOption(
+    new Option('--precision <type>', `${of}of matrix operands`)
+      .choices(['auto', 'fp32', 'bf16'])
+      .default('auto'),
+  )
+}
+
+function methodNames(text: string): string[] {
+  const list = names(text)
+  const unknown = list.find((name) => !METHOD_NAMES.includes(name))
+  if (unknown === undefined) return list
+  throw new InvalidArgumentError(`There is no '${unknown}'; expected some of ${METHOD_NAMES.join(', ')}.`)
 }
 
 export function memorySettings(options: MemoryOptions): MemorySettings {

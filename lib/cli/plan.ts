@@ -13,6 +13,7 @@ import { openPlanner, type PlanModelOptions, type Planner } from '../plan.js'
 import { toFileKeys } from '../schema.js'
 import { strategyFrom } from '../strategies/index.js'
 import { describeBoth, describeQuantization, type TrainingDefaults } from '../strategies/quantization.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 import { timelineSvg, timelineText } from '../timeline.js'
 import { configSchema, loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
@@ -40,7 +41,10 @@ interface Shape {
   maxSeqLength?: number
   gradientCheckpointing: boolean
   activationOffloading?: boolean
+  logitsMemory?: string
+  optimizer?: string
   optimizerInBackward?: boolean
+  threads?: number
 }
 
 interface Options extends Shape {
@@ -76,7 +80,10 @@ export function configure(command: Command): void {
   command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
   command.option('--activation-offloading', 'with --model: what checkpointing keeps lies in a file')
+  command.option('--logits-memory <size>', 'with --model: what logits may take at a time, as in 16MiB')
+  command.option('--optimizer <type>', 'with --model: adamw, paged_adamw_8bit, lion, …')
   command.option('--optimizer-in-backward', 'with --model: gradients are used up one by one, unclipped')
+  command.option('--threads <N>', 'with --model: threads of the machine that is planned for', integerFlag(1))
   command.option(
     '--fit <size>',
     'find the micro-batch, checkpointing and paging that fit into so much memory, as in 8GiB',
@@ -195,7 +202,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
   const { quantization, embeddingQuantization, precision, pagedWeights } = rest
   const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, activationOffloading } = rest
   const adapter = {
-    ...(rank === undefined ? {} : { r: rank }),
+    ...(rank === undefined ? {} : { rank }),
     ...(targetModules === undefined ? {} : { target_modules: modulesOf(targetModules) }),
   }
   const raw = {
@@ -209,6 +216,9 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     max_seq_length: maxSeqLength,
     gradient_checkpointing: gradientCheckpointing,
     activation_offloading: activationOffloading,
+    logits_memory: rest.logitsMemory,
+    optimizer: rest.optimizer,
+    threads: rest.threads,
     ...(rest.optimizerInBackward && { optimizer_in_backward: true, max_grad_norm: 0 }),
     // Shapes do not depend on the data.
     dataset: 'any',
@@ -218,11 +228,21 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
 }
 
 /** Options of an adapter belong to the inner one where a strategy wraps another. */
-function strategyWith(name: string, options: Record<string, unknown>): Record<string, unknown> {
+function strategyWith(
+  name: string,
+  { rank, ...options }: { rank?: number; target_modules?: string | string[] },
+): Record<string, unknown> {
   const defaults = strategyFrom({ name }, { name: '--method', spelling: 'snake' })
-  if (!('adapter' in defaults)) return { name, ...options }
+  const ranks = rank === undefined ? {} : ranksOf(defaults, rank)
+  if (!('adapter' in defaults)) return { name, ...ranks, ...options }
   const { name: inner } = defaults.adapter as { name: string }
-  return { name, adapter: { name: inner, ...options } }
+  return { name, adapter: { name: inner, ...ranks, ...options } }
+}
+
+/** A rank in the keys of a strategy. AdaLoRA's falls while it trains: that of the start decides the memory. */
+function ranksOf(defaults: StrategyConfig, rank: number): Record<string, number> {
+  if (!('targetR' in defaults)) return { r: rank }
+  return { init_r: rank, target_r: Math.min(rank, defaults.targetR as number) }
 }
 
 function modulesOf(names: string): string | string[] {

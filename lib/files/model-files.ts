@@ -57,6 +57,11 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
       : 'name the folder that also holds config.json'
     throw new FileFormatError(`${path} is only the weights; ${advice}`, { path })
   }
+  if (path.endsWith('.json'))
+    throw new FileFormatError(
+      `${path} describes a model, which is enough to plan it, and has none of its weights; name a folder that holds both, or a .gguf file`,
+      { path },
+    )
   return openGguf(path)
 }
 
@@ -123,7 +128,10 @@ function noConfig(path: string, names: ReadonlySet<string>): FileFormatError {
 function noWeights(path: string, names: ReadonlySet<string>): never {
   const pickle = [...names].filter((name) => isPickle(name)).sort()[0]
   if (pickle !== undefined) throw pickleRefused(join(path, pickle))
-  throw new FileFormatError(`the folder ${path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}`, { path })
+  throw new FileFormatError(
+    `the folder ${path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}: without weights a model can be planned, no more`,
+    { path },
+  )
 }
 
 /**

@@ -11,6 +11,7 @@ import type { LoadOptions } from '../model.js'
 import type { PlanRow } from '../native/addon.js'
 import { type PlanModelOptions, planModel } from '../plan.js'
 import { packageRoot } from '../root.js'
+import { listStrategies } from '../strategies/index.js'
 import { int8, nf4 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { barChart } from './bar-chart.js'
@@ -75,20 +76,29 @@ export interface StudyProgress {
   onMethod?(what: string, done: number, total: number): void
 }
 
-/**
- * The methods by name: full fine-tuning, also with its updates in the backward pass, LoRA, QLoRA with state of 32 and of 8
- * bits, with a paged base and with embedding and head quantised as well, and any strategy over 16 bits.
- */
+type Variant = Omit<Method, 'name' | 'strategy' | 'quantization'>
+
+/** Full fine-tuning and QLoRA in other ways than by default. */
+const VARIANTS: ReadonlyMap<string, readonly [of: string, how: Variant]> = new Map([
+  ['full-in-backward', ['full', { optimizerInBackward: true }]],
+  ['qlora-8bit', ['qlora', { optimizer: 'adamw_8bit' }]],
+  ['qlora-paged', ['qlora', { optimizer: 'adamw_8bit', pagedWeights: true }]],
+  ['qlora-int8-embedding', ['qlora', { embeddingQuantization: int8() }]],
+  ['qlora-nf4-embedding', ['qlora', { embeddingQuantization: nf4() }]],
+])
+
+/** What `methodOf` takes. */
+export const METHOD_NAMES: readonly string[] = [
+  'full',
+  ...listStrategies().map(({ name }) => name),
+  ...VARIANTS.keys(),
+]
+
+/** The methods by name: strategies, over 16 bits but for QLoRA, and the variants. */
 export function methodOf(name: string, rank: number): Method {
-  if (name === 'full-in-backward')
-    return { name, strategy: compared('full', rank), quantization: 'none', optimizerInBackward: true }
-  if (!name.startsWith('qlora')) return { name, strategy: compared(name, rank), quantization: 'none' }
-  const qlora = { name, strategy: compared('qlora', rank), quantization: nf4({ doubleQuant: true }) }
-  if (name === 'qlora-8bit') return { ...qlora, optimizer: 'adamw_8bit' }
-  if (name === 'qlora-paged') return { ...qlora, optimizer: 'adamw_8bit', pagedWeights: true }
-  if (name === 'qlora-int8-embedding') return { ...qlora, embeddingQuantization: int8() }
-  if (name === 'qlora-nf4-embedding') return { ...qlora, embeddingQuantization: nf4() }
-  return { ...qlora, strategy: compared(name, rank) }
+  const [of, how] = VARIANTS.get(name) ?? [name, {}]
+  const quantization = of === 'qlora' ? nf4({ doubleQuant: true }) : 'none'
+  return { name, strategy: compared(of, rank), quantization, ...how }
 }
 
 export function planOptions(method: Method, settings: MemorySettings) {

@@ -107,7 +107,23 @@ test.each([
   [[...kernels, '--format', 'q4_k', '--rounds', '1'], 1, 'whose blocks have 256 elements of a row'],
   [[...kernels, '--level', 'magic'], 2, "isa is 'magic'; expected one of reference"],
   [[...kernels, '--rounds', '0'], 2, 'Expected an integer from 1.'],
-  [['bench', 'memory', '--model', tinyModel(), '--methods', 'magic'], 2, 'name is "magic"'],
+  [
+    ['bench', 'memory', '--model', tinyModel(), '--methods', 'lora,magic'],
+    2,
+    "There is no 'magic'; expected some",
+  ],
+  [
+    ['bench', 'memory', '--model', tinyModel(), '--format', 'q4_k'],
+    2,
+    '--format is no flag of `lowrank bench memory`',
+  ],
+  [[...kernels, '--methods', 'lora'], 2, '--methods is no flag of `lowrank bench kernels`'],
+  [
+    ['bench', 'speed', '--model', tinyModel(), '--precision', 'fp8'],
+    2,
+    'Allowed choices are auto, fp32, bf16.',
+  ],
+  [['bench', 'memory', '--model', join(tinyModel(), 'config.json')], 1, 'has none of its weights'],
   [['bench', 'memory', '--model', 'no-such-model.gguf'], 1, 'no-such-model.gguf'],
 ])('%j fails and says why', async (call, expected, message) => {
   const { code, stderr } = await lowrank([...call, ...small])

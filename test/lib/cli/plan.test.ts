@@ -90,6 +90,25 @@ test('flags and the keys of a config that they are named for plan the same', asy
   expect(await planned('--model', model, '--method', 'qlora', ...flags)).toEqual(fromConfig)
 })
 
+test('flags choose optimiser, logits, threads and the rank that AdaLoRA starts from', async () => {
+  const { model } = project()
+  const flags = ['--model', model, '--batch', '2', '--seq-len', '96', '--threads', '1']
+  const [plain, sgd, logits, threads, adalora] = await Promise.all([
+    planned(...flags, '--method', 'lora'),
+    planned(...flags, '--method', 'lora', '--optimizer', 'sgd'),
+    planned(...flags, '--method', 'lora', '--logits-memory', '64KiB'),
+    planned(...flags, '--method', 'lora', '--threads', '8'),
+    planned(...flags, '--method', 'adalora', '--rank', '4'),
+  ])
+  expect(bytesOf(plain, 'optimizer')).toBeGreaterThan(0)
+  expect(bytesOf(sgd, 'optimizer')).toBe(0)
+  expect(logits.arena_bytes).toBeLessThan(plain.arena_bytes)
+  expect(bytesOf(threads, 'workspace')).toBeGreaterThan(bytesOf(plain, 'workspace'))
+  // Rank 4 in A, B and E of LoRA's linears, whose rank is 8.
+  const linears = 2 * 7
+  expect(adalora.trainable_parameters).toBe(plain.trainable_parameters / 2 + 4 * linears)
+})
+
 test('keeping the activations and a larger batch take more', async () => {
   const { config } = project()
   const [plain, kept, larger] = await Promise.all([

@@ -101,10 +101,13 @@ describe('openModelFiles on a folder', () => {
       'it is an adapter: name its base model and load the adapter onto that',
     )
     expect(await problem(folderOf({ 'config.json': CONFIG }), FileFormatError)).toBe(
-      'the folder PATH has neither model.safetensors nor model.safetensors.index.json',
+      'the folder PATH has neither model.safetensors nor model.safetensors.index.json: without weights a model can be planned, no more',
     )
     expect(await problem(scratchFile('model.safetensors', vectors(['a'])), FileFormatError)).toBe(
       'PATH is only the weights; name the folder that also holds config.json',
+    )
+    expect(await problem(scratchFile('config.json', CONFIG), FileFormatError)).toBe(
+      'PATH describes a model, which is enough to plan it, and has none of its weights; name a folder that holds both, or a .gguf file',
     )
   })
 

@@ -100,6 +100,11 @@ describe('a config file', () => {
   test.each([
     ['learning_rat: 1', 'unknown key learning_rat; did you mean learning_rate?'],
     ['lr: 1', 'unknown key lr; did you mean learning_rate?'],
+    ['optim: adamw', 'unknown key optim; did you mean optimizer?'],
+    [
+      'device: cuda',
+      'unknown key device; this version computes on the CPU, and on nothing else. Leave the key out.',
+    ],
     ['batch_size: 4', 'unknown key batch_size; did you mean per_device_train_batch_size?'],
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
     ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
