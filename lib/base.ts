@@ -3,7 +3,8 @@ import { InternalError } from './errors.js'
 import type { PrivacyReport } from './federated/privacy.js'
 import type { ModelFiles } from './files/model-files.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
-import type { Tokenizer, TokenizerSource } from './files/tokenizer.js'
+import type { TokenizerSource } from './files/tokenizer.js'
+import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import type { Graph } from './graph/graph.js'
 import type {
   NativeAdapter,
@@ -47,8 +48,10 @@ export interface BaseModel {
   lifetime: Lifetime
   /** Read when first asked for. */
   tokenizerSource(): Promise<TokenizerSource>
-  /** Built when first asked for. */
-  tokenizer(): Promise<Tokenizer>
+  /** Made when first asked for. */
+  tokenizer(): Promise<WorkerTokenizer>
+  /** Ends the tokenizer, if there is one. */
+  closeTokenizer(): Promise<void>
   /** Opens another model, such as one that was made of this. */
   reopen(path: string, options: ReopenOptions): Promise<BaseModel>
 }

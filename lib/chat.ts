@@ -6,7 +6,7 @@ import type { ActiveAdapter, BaseModel } from './base.js'
 import { ConfigError } from './errors.js'
 import type { ChatMessage } from './files/chat-template.js'
 import { renderChat } from './files/encode-dataset.js'
-import type { Tokenizer } from './files/tokenizer.js'
+import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { Lifetime } from './native/handles.js'
 import { integer, parseOptions } from './schema.js'
 import { Decoder } from './train/decoder.js'
@@ -58,7 +58,7 @@ export class Chat {
   /** Whether the model has no chat template: it then goes on from the turns as plain text, line after line. */
   readonly plain: boolean
   readonly #base: BaseModel
-  readonly #tokenizer: Tokenizer
+  readonly #tokenizer: WorkerTokenizer
   readonly #options: GenerateOptions
   readonly #adapters: ChooseAdapters
   readonly #lifetime: Lifetime
@@ -72,7 +72,7 @@ export class Chat {
 
   private constructor(
     base: BaseModel,
-    tokenizer: Tokenizer,
+    tokenizer: WorkerTokenizer,
     adapters: ChooseAdapters,
     { system = null, messages = [], ...given }: ChatOptions,
     closed: (chat: Chat) => void,
@@ -86,7 +86,7 @@ export class Chat {
       )
     this.contextTokens = contextTokens ?? Math.min(CONTEXT_TOKENS, most)
     this.system = system
-    this.plain = tokenizer.source.chatTemplate === undefined
+    this.plain = tokenizer.about.source.chatTemplate === undefined
     this.#base = base
     this.#tokenizer = tokenizer
     this.#options = options
@@ -208,11 +208,11 @@ export class Chat {
     const messages = [...system, ...this.#messages.slice(this.#dropped)]
     const text = this.plain
       ? messages.map(({ content }) => content).join('\n')
-      : await renderChat(this.#tokenizer.source, messages, {
+      : await renderChat(this.#tokenizer.about.source, messages, {
           addGenerationPrompt: true,
           ...(signal ? { signal } : {}),
         })
-    return Int32Array.from(this.#tokenizer.encode(text, { addSpecialTokens: this.plain }))
+    return this.#tokenizer.encode(text, { addSpecialTokens: this.plain })
   }
 
   /** The cache, or a new one if it was filled with other adapters or other values of theirs. */

@@ -11,10 +11,10 @@ import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { type DownloadProgress, type Located, locate } from './files/hub.js'
-import { openModelFiles } from './files/model-files.js'
+import { type ModelFiles, openModelFiles } from './files/model-files.js'
 import { readRopeFactors } from './files/rope-factors.js'
-import { loadTokenizer, type TokenizerSource } from './files/tokenizer.js'
 import { readTokenizerSource } from './files/tokenizer-source.js'
+import { WorkerTokenizer } from './files/worker-tokenizer.js'
 import type { Graph } from './graph/graph.js'
 import { holdWeights } from './held-weights.js'
 import { MemoryReport } from './memory.js'
@@ -186,7 +186,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const source = once(() => readTokenizerSource(files))
   const lifetime = new Lifetime(`The model ${name}`, 'load it again with loadModel()')
   const sites = linearSites(graph)
-  const tokenizer = once(async () => checkedTokenizer(await source(), graph))
+  let made: Promise<WorkerTokenizer> | undefined
   return {
     ...originOf(located),
     files,
@@ -200,7 +200,11 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     precision,
     lifetime,
     tokenizerSource: source,
-    tokenizer,
+    tokenizer: () => {
+      made ??= openTokenizer(files, lifetime, graph)
+      return made
+    },
+    closeTokenizer: async () => (await made?.catch(() => undefined))?.close(),
     reopen: openBase,
   }
 }
@@ -442,7 +446,7 @@ export class Model {
 
   /** Whether it can be given messages: its files hold a chat template. */
   async hasChatTemplate(): Promise<boolean> {
-    return (await this.#base.tokenizerSource()).chatTemplate !== undefined
+    return (await this.#base.tokenizer()).about.source.chatTemplate !== undefined
   }
 
   /** Loss and perplexity over a dataset, with the attached adapters. */
@@ -585,7 +589,10 @@ export class Model {
   async dispose(): Promise<void> {
     await Promise.all([...this.#chats].map((chat) => chat.dispose()))
     await Promise.all(this.adapters.map((adapter) => adapter.detach()))
-    await this.#base.lifetime.dispose(() => this.#base.native.dispose())
+    await this.#base.lifetime.dispose(async () => {
+      await this.#base.closeTokenizer()
+      await this.#base.native.dispose()
+    })
   }
 
   /** The same as `dispose`, for `await using`. */
@@ -708,12 +715,17 @@ function setThreads(threads: number | 'auto'): void {
   translated(() => addon().configure({ threads: count }))
 }
 
-function checkedTokenizer(source: TokenizerSource, graph: Graph) {
-  const tokenizer = loadTokenizer(source)
-  if (tokenizer.vocabSize > graph.vocabSize)
-    throw new FileFormatError(
-      `the tokenizer has ${tokenizer.vocabSize} tokens and the model's embedding only ${graph.vocabSize} rows; they do not belong together.`,
-      { tokens: tokenizer.vocabSize, rows: graph.vocabSize },
-    )
-  return tokenizer
+async function openTokenizer(
+  { kind, path }: ModelFiles,
+  lifetime: Lifetime,
+  { vocabSize: rows }: Graph,
+): Promise<WorkerTokenizer> {
+  const tokenizer = await WorkerTokenizer.open({ kind, path }, lifetime)
+  const { vocabSize: tokens } = tokenizer.about
+  if (tokens <= rows) return tokenizer
+  await tokenizer.close()
+  throw new FileFormatError(
+    `the tokenizer has ${tokens} tokens and the model's embedding only ${rows} rows; they do not belong together.`,
+    { tokens, rows },
+  )
 }

@@ -52,9 +52,9 @@ export async function sampleSequences(
 
 async function builtIn(base: BaseModel): Promise<Int32Array[]> {
   const tokenizer = await base.tokenizer()
-  return TEXTS.map((text) =>
-    Int32Array.from(tokenizer.encode(text, { addSpecialTokens: true }).slice(0, SEQUENCE_TOKENS)),
-  )
+  const encode = async (text: string) =>
+    (await tokenizer.encode(text, { addSpecialTokens: true })).slice(0, SEQUENCE_TOKENS)
+  return Promise.all(TEXTS.map(encode))
 }
 
 async function fromDataset(

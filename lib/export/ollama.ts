@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { writeFileWhole } from '../files/atomic.js'
 import { writeFolder } from '../files/atomic-folder.js'
 import type { TensorControl } from '../files/tensor-data.js'
+import { loadTokenizer } from '../files/tokenizer.js'
 import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
 import { writeGgufModel } from './gguf.js'
@@ -27,7 +28,7 @@ export async function writeOllama(
 ): Promise<{ files: string[]; remarks: string[] }> {
   const { base } = subject
   const source = await base.tokenizerSource()
-  const tokenizer = await base.tokenizer()
+  const tokenizer = loadTokenizer(source)
   const bos = tokenizer.addsBos ? (tokenizer.idToToken(tokenizer.bosId as number) ?? '') : ''
   const found = source.chatTemplate === undefined ? undefined : await turnsOf(source, bos)
   const turns = found !== undefined && fitsModelfile(found) ? found : undefined

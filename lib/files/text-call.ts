@@ -53,6 +53,16 @@ export class TextCall {
     }
   }
 
+  /** Keeps the process alive, as it is at first. */
+  ref(): void {
+    this.#worker.ref()
+  }
+
+  /** Lets the process end though the job has not. */
+  unref(): void {
+    this.#worker.unref()
+  }
+
   send(message: TextFeed): void {
     this.#worker.postMessage(message)
   }

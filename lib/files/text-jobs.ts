@@ -16,7 +16,7 @@ import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template
 import type { DatasetForm, Detected } from './dataset.js'
 import type { EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
-import type { TokenizerSource } from './tokenizer.js'
+import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 
 export interface EncodeJob {
@@ -41,7 +41,27 @@ export interface RenderJob {
   limits?: TemplateLimits
 }
 
-export type TextJob = EncodeJob | RenderJob
+/** A tokenizer that answers questions until it is ended. */
+export interface TokenizerJob {
+  kind: 'tokenizer'
+  source: TokenizerOfModel
+}
+
+export type TextJob = EncodeJob | RenderJob | TokenizerJob
+
+/** What is known of a tokenizer without it. */
+export interface TokenizerAbout {
+  vocabSize: number
+  eosIds: readonly number[]
+  /** All but `tokenizerJson`, which is large. */
+  source: TokenizerSource
+}
+
+export type TokenizerQuestion =
+  | { what: 'encode'; text: string; options: EncodeOptions }
+  /** The next id of a stream, which begins with its first. */
+  | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
+  | { what: 'end'; stream: number }
 
 /** What a job is sent while it runs. */
 export type TextFeed =
@@ -51,6 +71,7 @@ export type TextFeed =
   | { kind: 'bytes'; bytes: Uint8Array }
   | { kind: 'rows'; rows: unknown[] }
   | { kind: 'end' }
+  | { kind: 'ask'; question: TokenizerQuestion }
 
 export type TextAnswer =
   /** More of the rows or bytes that only the other side can read. */
@@ -60,6 +81,10 @@ export type TextAnswer =
   | { kind: 'progress'; rows: number; tokens: number }
   | { kind: 'encoded'; stats: DatasetStats; usesClock: boolean; paths: string[] }
   | { kind: 'rendered'; text: string }
+  | { kind: 'tokenizer'; about: TokenizerAbout }
+  /** What was asked for, or why there is no answer. */
+  | { kind: 'told'; told: Int32Array | string }
+  | { kind: 'refused'; error: PlainError }
   | { kind: 'error'; error: PlainError }
 
 export interface PlainError {

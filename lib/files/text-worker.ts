@@ -1,6 +1,7 @@
 /**
  * The thread that tokenises datasets and runs chat templates, so that the event loop stays free and a template cannot
- * stop the program. It has one job, given as workerData, answers by messages and ends.
+ * stop the program. It has one job, given as workerData, answers by messages and ends; as a tokenizer it stays until it
+ * is ended.
  */
 
 import { parentPort, workerData } from 'node:worker_threads'
@@ -15,8 +16,11 @@ import {
   type TextAnswer,
   type TextFeed,
   type TextJob,
+  type TokenizerJob,
+  type TokenizerQuestion,
   toPlainError,
 } from './text-jobs.js'
+import { type DecodeStream, loadTokenizer } from './tokenizer.js'
 import { readTokenizerSource } from './tokenizer-source.js'
 
 const PROGRESS_MILLISECONDS = 100
@@ -173,9 +177,36 @@ function render({ template, specialTokens, messages, options, limits }: RenderJo
   })
 }
 
+async function converse({ source: model }: TokenizerJob): Promise<void> {
+  const tokenizer = loadTokenizer(await readTokenizerSource(model))
+  const streams = new Map<number, DecodeStream>()
+  const reply = (question: TokenizerQuestion): Int32Array | string => {
+    if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
+    if (question.what === 'end') {
+      const rest = streams.get(question.stream)?.end() ?? ''
+      streams.delete(question.stream)
+      return rest
+    }
+    const stream = streams.get(question.stream) ?? tokenizer.decodeStream(question.options)
+    streams.set(question.stream, stream)
+    return stream.push(question.id)
+  }
+  parentPort?.on('message', (message: TextFeed) => {
+    if (message.kind !== 'ask') return
+    try {
+      answer({ kind: 'told', told: reply(message.question) })
+    } catch (error) {
+      answer({ kind: 'refused', error: toPlainError(error) })
+    }
+  })
+  const { vocabSize, eosIds, source } = tokenizer
+  answer({ kind: 'tokenizer', about: { vocabSize, eosIds, source: { ...source, tokenizerJson: null } } })
+}
+
 async function work(job: TextJob): Promise<void> {
   try {
     if (job.kind === 'encode') await encode(job)
+    else if (job.kind === 'tokenizer') await converse(job)
     else render(job)
   } catch (error) {
     answer({ kind: 'error', error: toPlainError(error) })

@@ -7,7 +7,7 @@ import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
-import type { Tokenizer } from '../files/tokenizer.js'
+import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
 import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 
@@ -106,52 +106,63 @@ function checkPrompt(prompt: unknown): void {
 /** Draws tokens until an end token, a stop text or the limit, yielding their text. */
 export async function* decodeText(
   decoder: Decoder,
-  tokenizer: Tokenizer,
+  tokenizer: WorkerTokenizer,
   prompt: Int32Array,
   limit: number,
   options: GenerateOptions,
   control: DecodeControl,
 ): AsyncGenerator<string, Generation, void> {
   const { temperature, topK, topP, seed } = options
-  const ends = new Set(tokenizer.eosIds)
+  const ends = new Set(tokenizer.about.eosIds)
   const stream = tokenizer.decodeStream({ skipSpecialTokens: !options.keepSpecialTokens, continues: true })
   const gate = new StopGate(options.stop)
   const tokenIds: number[] = []
   let begin = performance.now()
   let finishReason: Generation['finishReason'] = 'length'
-  for await (const token of decoder.tokens(prompt, { temperature, topK, topP, seed }, control)) {
-    // The first token belongs to the prompt's time.
-    if (tokenIds.length === 0) begin = performance.now()
-    if (ends.has(token)) {
-      finishReason = 'stop'
-      break
+  let seconds: number
+  let end: string | undefined
+  try {
+    for await (const token of decoder.tokens(prompt, { temperature, topK, topP, seed }, control)) {
+      // The first token belongs to the prompt's time.
+      if (tokenIds.length === 0) begin = performance.now()
+      if (ends.has(token)) {
+        finishReason = 'stop'
+        break
+      }
+      tokenIds.push(token)
+      const part = gate.push(await stream.push(token))
+      if (part !== '') yield part
+      if (gate.stopped) {
+        finishReason = 'stop'
+        break
+      }
+      if (tokenIds.length === limit) break
     }
-    tokenIds.push(token)
-    const part = gate.push(stream.push(token))
-    if (part !== '') yield part
-    if (gate.stopped) {
-      finishReason = 'stop'
-      break
-    }
-    if (tokenIds.length === limit) break
+    seconds = (performance.now() - begin) / 1000
+    end = await stream.end()
+  } finally {
+    // Of what is broken off nobody wants the rest, nor hears why there is none.
+    if (end === undefined) stream.end().catch(() => undefined)
   }
-  const seconds = (performance.now() - begin) / 1000
-  const rest = gate.stopped ? '' : gate.push(stream.end()) + gate.rest()
+  const rest = gate.stopped ? '' : gate.push(end) + gate.rest()
   if (rest !== '') yield rest
   const tokensPerSecond = tokenIds.length > 1 ? (tokenIds.length - 1) / seconds : 0
   return { text: gate.text, tokenIds, finishReason, tokensPerSecond }
 }
 
 async function promptIds(
-  tokenizer: Tokenizer,
+  tokenizer: WorkerTokenizer,
   prompt: Prompt,
   signal: AbortSignal | undefined,
 ): Promise<Int32Array> {
   const plain = typeof prompt === 'string'
   const text = plain
     ? prompt
-    : await renderChat(tokenizer.source, prompt, { addGenerationPrompt: true, ...(signal ? { signal } : {}) })
-  return Int32Array.from(tokenizer.encode(text, { addSpecialTokens: plain }))
+    : await renderChat(tokenizer.about.source, prompt, {
+        addGenerationPrompt: true,
+        ...(signal ? { signal } : {}),
+      })
+  return tokenizer.encode(text, { addSpecialTokens: plain })
 }
 
 /** Most tokens that the model takes, prompt and answer together. */

@@ -1,0 +1,110 @@
+/**
+ * A model's tokenizer in a text worker that stays: to read and make one takes a while, and so does the tokenising of a
+ * long text, in which the event loop of the program would stand still.
+ */
+import { InternalError } from '../errors.js'
+import type { Lifetime } from '../native/handles.js'
+import { TextCall } from './text-call.js'
+import { fromPlainError, type TokenizerAbout, type TokenizerQuestion } from './text-jobs.js'
+import type { DecodeOptions, EncodeOptions } from './tokenizer.js'
+import type { TokenizerOfModel } from './tokenizer-source.js'
+
+/** Heap of the worker; a vocabulary of 260,000 tokens takes about 300 MB. */
+const MEGABYTES = 4096
+
+/** See `DecodeStream`. */
+export interface WorkerDecodeStream {
+  push(id: number): Promise<string>
+  end(): Promise<string>
+}
+
+type Told = Int32Array | string
+
+interface Asked {
+  resolve(told: Told): void
+  reject(error: unknown): void
+}
+
+/** Answers come in the order of the questions. The process may end while none is open. */
+export class WorkerTokenizer {
+  readonly about: TokenizerAbout
+  readonly #call: TextCall
+  readonly #lifetime: Lifetime
+  readonly #asked: Asked[] = []
+  #failure: { error: unknown } | undefined
+  #streams = 0
+
+  private constructor(about: TokenizerAbout, call: TextCall, lifetime: Lifetime) {
+    this.about = about
+    this.#call = call
+    this.#lifetime = lifetime
+    void this.#listen()
+  }
+
+  /**
+   * Reads the model's tokenizer. Errors as those of `readTokenizerSource` and `loadTokenizer`.
+   * @param lifetime of the model
+   */
+  static async open(model: TokenizerOfModel, lifetime: Lifetime): Promise<WorkerTokenizer> {
+    return lifetime.use(async () => {
+      const call = new TextCall({ kind: 'tokenizer', source: model }, MEGABYTES)
+      try {
+        const answer = await call.next()
+        if (answer.kind !== 'tokenizer')
+          throw new InternalError(`the text worker answered ${answer.kind} to a tokenizer`)
+        call.unref()
+        return new WorkerTokenizer(answer.about, call, lifetime)
+      } catch (error) {
+        await call.close()
+        throw error
+      }
+    })
+  }
+
+  async encode(text: string, options: EncodeOptions): Promise<Int32Array> {
+    return (await this.#ask({ what: 'encode', text, options })) as Int32Array
+  }
+
+  /** See `Tokenizer.decodeStream`; one that is begun is to be ended. */
+  decodeStream(options: DecodeOptions & { continues?: boolean }): WorkerDecodeStream {
+    const stream = this.#streams++
+    return {
+      push: async (id) => (await this.#ask({ what: 'decode', stream, options, id })) as string,
+      end: async () => (await this.#ask({ what: 'end', stream })) as string,
+    }
+  }
+
+  /** Ends the worker; whoever still waits for it is told. */
+  close(): Promise<void> {
+    this.#call.fail(new InternalError('the tokenizer was closed'))
+    return this.#call.close()
+  }
+
+  #ask(question: TokenizerQuestion): Promise<Told> {
+    return this.#lifetime.use(
+      () =>
+        new Promise((resolve, reject) => {
+          if (this.#failure) throw this.#failure.error
+          this.#asked.push({ resolve, reject })
+          this.#call.ref()
+          this.#call.send({ kind: 'ask', question })
+        }),
+    )
+  }
+
+  async #listen(): Promise<void> {
+    try {
+      for (;;) {
+        const answer = await this.#call.next()
+        const asked = this.#asked.shift()
+        if (this.#asked.length === 0) this.#call.unref()
+        if (answer.kind === 'told') asked?.resolve(answer.told)
+        else if (answer.kind === 'refused') asked?.reject(fromPlainError(answer.error))
+        else throw new InternalError(`the text worker answered ${answer.kind} to a question`)
+      }
+    } catch (error) {
+      this.#failure = { error }
+      for (const { reject } of this.#asked.splice(0)) reject(error)
+    }
+  }
+}

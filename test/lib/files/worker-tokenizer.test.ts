@@ -1,0 +1,66 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { loadTokenizer } from '../../../lib/files/tokenizer.js'
+import { readTokenizerSource } from '../../../lib/files/tokenizer-source.js'
+import { WorkerTokenizer } from '../../../lib/files/worker-tokenizer.js'
+import { Lifetime } from '../../../lib/native/handles.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFolder } from './scratch.js'
+
+let lifetime: Lifetime
+const opened: WorkerTokenizer[] = []
+async function open(path: string): Promise<WorkerTokenizer> {
+  lifetime = new Lifetime('The model', 'load it again')
+  const tokenizer = await WorkerTokenizer.open({ kind: 'folder', path }, lifetime)
+  opened.push(tokenizer)
+  return tokenizer
+}
+afterEach(() => Promise.all(opened.splice(0).map((tokenizer) => tokenizer.close())))
+
+test('answers what the tokenizer does, whatever is asked at the same time', async () => {
+  const folder = tinyModel()
+  const here = loadTokenizer(await readTokenizerSource({ kind: 'folder', path: folder }))
+  const there = await open(folder)
+  const { tokenizerJson: _, ...source } = here.source
+  expect(there.about).toEqual({
+    vocabSize: here.vocabSize,
+    eosIds: here.eosIds,
+    source: { ...source, tokenizerJson: null },
+  })
+  const options = { addSpecialTokens: true, skipSpecialTokens: true }
+  const texts = ['Hello', 'What is six times seven?', 'Grüße, 世界']
+  const encoded = texts.map((text) => here.encode(text, options))
+  expect(await Promise.all(texts.map((text) => there.encode(text, options)))).toEqual(
+    encoded.map((ids) => Int32Array.from(ids)),
+  )
+  const decoded = encoded.map(async (ids) => {
+    const stream = there.decodeStream(options)
+    const parts = await Promise.all(ids.map((id) => stream.push(id)))
+    return [...parts, await stream.end()].join('')
+  })
+  expect(await Promise.all(decoded)).toEqual(encoded.map((ids) => here.decode(ids, options)))
+})
+
+test('goes on after a text that it cannot take', async () => {
+  const folder = scratchFolder()
+  const model = { type: 'BPE', vocab: { a: 0 }, merges: [], unk_token: '<unk>' }
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify({ model, added_tokens: [] }))
+  const tokenizer = await open(folder)
+  const options = { addSpecialTokens: false }
+  await expect(tokenizer.encode('b', options)).rejects.toMatchObject({ code: 'FILE_FORMAT' })
+  expect(await tokenizer.encode('a', options)).toEqual(Int32Array.of(0))
+})
+
+test('is refused as it is here, and of no use without its model', async () => {
+  await expect(open(scratchFolder())).rejects.toMatchObject({ code: 'FILE_FORMAT' })
+  const tokenizer = await open(tinyModel())
+  await lifetime.dispose(() => tokenizer.close())
+  await expect(tokenizer.encode('a', { addSpecialTokens: true })).rejects.toMatchObject({ code: 'DISPOSED' })
+})
+
+test('whoever waits is told when the worker ends', async () => {
+  const tokenizer = await open(tinyModel())
+  const asked = tokenizer.encode('a', { addSpecialTokens: true })
+  await Promise.all([expect(asked).rejects.toMatchObject({ code: 'INTERNAL' }), tokenizer.close()])
+})
