@@ -75,7 +75,7 @@ export class RowEncoder {
   #usesClock = false
 
   /** @throws ConfigError for an option out of range. */
-  constructor(source: TokenizerSource, options: EncodeRowOptions) {
+  constructor(source: TokenizerSource | Tokenizer, options: EncodeRowOptions) {
     const {
       maxSeqLength,
       trainOn = 'completions',
@@ -92,8 +92,8 @@ export class RowEncoder {
     if (!TRAIN_ON.includes(trainOn)) {
       throw new ConfigError(`train_on must be one of ${TRAIN_ON.join(', ')}, not ${trainOn}`, { trainOn })
     }
-    this.tokenizer = new Tokenizer(source)
-    this.#source = source
+    this.tokenizer = source instanceof Tokenizer ? source : new Tokenizer(source)
+    this.#source = this.tokenizer.source
     this.#limits = templateLimits
     this.#options = { maxSeqLength, trainOn, emptyRows, unended, now }
   }

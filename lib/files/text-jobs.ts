@@ -13,8 +13,8 @@ import {
   UnsupportedError,
 } from '../errors.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
-import type { DatasetForm, Detected } from './dataset.js'
-import type { EncodeRowOptions } from './encode.js'
+import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
+import type { EncodedRow, EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
@@ -62,6 +62,9 @@ export type TokenizerQuestion =
   /** The next id of a stream, which begins with its first. */
   | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
   | { what: 'end'; stream: number }
+  | { what: 'row'; row: DatasetRow; options: EncodeRowOptions }
+
+export type TokenizerTold = Int32Array | string | EncodedRow
 
 /** What a job is sent while it runs. */
 export type TextFeed =
@@ -83,7 +86,7 @@ export type TextAnswer =
   | { kind: 'rendered'; text: string }
   | { kind: 'tokenizer'; about: TokenizerAbout }
   /** What was asked for, or why there is no answer. */
-  | { kind: 'told'; told: Int32Array | string }
+  | { kind: 'told'; told: TokenizerTold }
   | { kind: 'refused'; error: PlainError }
   | { kind: 'error'; error: PlainError }
 

@@ -18,6 +18,7 @@ import {
   type TextJob,
   type TokenizerJob,
   type TokenizerQuestion,
+  type TokenizerTold,
   toPlainError,
 } from './text-jobs.js'
 import { type DecodeStream, loadTokenizer } from './tokenizer.js'
@@ -180,13 +181,14 @@ function render({ template, specialTokens, messages, options, limits }: RenderJo
 async function converse({ source: model }: TokenizerJob): Promise<void> {
   const tokenizer = loadTokenizer(await readTokenizerSource(model))
   const streams = new Map<number, DecodeStream>()
-  const reply = (question: TokenizerQuestion): Int32Array | string => {
+  const reply = (question: TokenizerQuestion): TokenizerTold => {
     if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
     if (question.what === 'end') {
       const rest = streams.get(question.stream)?.end() ?? ''
       streams.delete(question.stream)
       return rest
     }
+    if (question.what === 'row') return new RowEncoder(tokenizer, question.options).encode(question.row)
     const stream = streams.get(question.stream) ?? tokenizer.decodeStream(question.options)
     streams.set(question.stream, stream)
     return stream.push(question.id)

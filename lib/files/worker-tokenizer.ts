@@ -4,8 +4,15 @@
  */
 import { InternalError } from '../errors.js'
 import type { Lifetime } from '../native/handles.js'
+import type { DatasetRow } from './dataset.js'
+import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
 import { TextCall } from './text-call.js'
-import { fromPlainError, type TokenizerAbout, type TokenizerQuestion } from './text-jobs.js'
+import {
+  fromPlainError,
+  type TokenizerAbout,
+  type TokenizerQuestion,
+  type TokenizerTold,
+} from './text-jobs.js'
 import type { DecodeOptions, EncodeOptions } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 
@@ -18,10 +25,8 @@ export interface WorkerDecodeStream {
   end(): Promise<string>
 }
 
-type Told = Int32Array | string
-
 interface Asked {
-  resolve(told: Told): void
+  resolve(told: TokenizerTold): void
   reject(error: unknown): void
 }
 
@@ -65,6 +70,11 @@ export class WorkerTokenizer {
     return (await this.#ask({ what: 'encode', text, options })) as Int32Array
   }
 
+  /** See `RowEncoder.encode`. */
+  async encodeRow(row: DatasetRow, options: EncodeRowOptions): Promise<EncodedRow | DropReason> {
+    return (await this.#ask({ what: 'row', row, options })) as EncodedRow | DropReason
+  }
+
   /** See `Tokenizer.decodeStream`; one that is begun is to be ended. */
   decodeStream(options: DecodeOptions & { continues?: boolean }): WorkerDecodeStream {
     const stream = this.#streams++
@@ -80,7 +90,7 @@ export class WorkerTokenizer {
     return this.#call.close()
   }
 
-  #ask(question: TokenizerQuestion): Promise<Told> {
+  #ask(question: TokenizerQuestion): Promise<TokenizerTold> {
     return this.#lifetime.use(
       () =>
         new Promise((resolve, reject) => {

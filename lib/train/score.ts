@@ -1,6 +1,6 @@
 /** How likely a model finds given answers, as accuracies over label words and comparisons of wordings need it. */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
-import { IGNORE, RowEncoder } from '../files/encode.js'
+import { IGNORE } from '../files/encode.js'
 import type { PlanOptions } from '../native/addon.js'
 import { EVAL_PLAN } from './plans.js'
 
@@ -20,13 +20,15 @@ export async function logLikelihoods(
   answers: readonly Answer[],
   { maxSeqLength = 512, signal }: { maxSeqLength?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<number[]> {
-  const encoder = new RowEncoder(await base.tokenizerSource(), { maxSeqLength, unended: 'allow' })
-  const encoded = answers.map((answer, index) => {
+  const tokenizer = await base.tokenizer()
+  const encode = async ({ prompt, completion }: Answer, index: number) => {
     const place = { path: 'logLikelihoods()', line: index + 1, unit: 'row' as const }
-    const row = encoder.encode({ format: 'prompt_completion', ...answer, ...place })
+    const given = { format: 'prompt_completion' as const, prompt, completion, ...place }
+    const row = await tokenizer.encodeRow(given, { maxSeqLength, unended: 'allow' })
     // With the default emptyRows an answer that cannot be used is an error.
     return row as Exclude<typeof row, string>
-  })
+  }
+  const encoded = await Promise.all(answers.map(encode))
   const tokens = Math.max(1, ...encoded.map(({ inputIds }) => inputIds.length))
   const plan: PlanOptions = {
     mode: 'evaluate',

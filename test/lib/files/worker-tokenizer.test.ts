@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
+import { RowEncoder } from '../../../lib/files/encode.js'
 import { loadTokenizer } from '../../../lib/files/tokenizer.js'
 import { readTokenizerSource } from '../../../lib/files/tokenizer-source.js'
 import { WorkerTokenizer } from '../../../lib/files/worker-tokenizer.js'
@@ -40,6 +41,24 @@ test('answers what the tokenizer does, whatever is asked at the same time', asyn
     return [...parts, await stream.end()].join('')
   })
   expect(await Promise.all(decoded)).toEqual(encoded.map((ids) => here.decode(ids, options)))
+})
+
+test('encodes a row as a dataset would, or says why not', async () => {
+  const folder = tinyModel()
+  const options = { maxSeqLength: 64, unended: 'allow' as const }
+  const row = {
+    format: 'prompt_completion' as const,
+    prompt: 'Hi',
+    path: 'data',
+    line: 3,
+    unit: 'row' as const,
+  }
+  const encoder = new RowEncoder(await readTokenizerSource({ kind: 'folder', path: folder }), options)
+  const there = await open(folder)
+  const good = { ...row, completion: ' there' }
+  expect(await there.encodeRow(good, options)).toEqual(encoder.encode(good))
+  const empty = there.encodeRow({ ...row, completion: '' }, options)
+  await expect(empty).rejects.toMatchObject({ code: 'DATA', message: expect.stringContaining('row 3') })
 })
 
 test('goes on after a text that it cannot take', async () => {
