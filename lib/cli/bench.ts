@@ -64,7 +64,9 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
         memoryTable(bars),
         '',
         'Planned: the peak of the plan. Measured: the peak of what is resident from the loaded model to the end of the',
-        'second step, above what Node.js and the addon held before the model was loaded.',
+        'second step, above what Node.js and the addon held before the model was loaded. The others with Node.js: memory of',
+        'the process and pages of files; the same by PSS, which counts shared pages in part; and what the page cache held',
+        "of the weights' file, whoever used it.",
       ].join('\n'),
     }
   },

@@ -58,7 +58,17 @@ export function barData({ model, method, plannedBytes, rows, measured }: MemoryB
 
 export function memoryTable(bars: readonly MemoryBar[]): string {
   return table([
-    ['method', 'planned', 'measured', 'ratio', 'while loading', 'anonymous', 'file pages'],
+    [
+      'method',
+      'planned',
+      'measured',
+      'ratio',
+      'while loading',
+      'anonymous',
+      'file pages',
+      'PSS',
+      'weights cached',
+    ],
     ...bars.flatMap(({ method, plannedBytes, measured }) =>
       measured === undefined
         ? []
@@ -71,6 +81,8 @@ export function memoryTable(bars: readonly MemoryBar[]): string {
               formatBytes(measured.loadPeakBytes),
               formatBytes(measured.anonymousBytes),
               formatBytes(measured.fileBytes),
+              `${formatBytes(measured.pssAnonymousBytes)} + ${formatBytes(measured.pssFileBytes)}`,
+              measured.cachedWeightBytes === undefined ? '' : formatBytes(measured.cachedWeightBytes),
             ],
           ],
     ),

@@ -420,6 +420,13 @@ const memoryStudy = {
             'Of that time, memory of the process as often looked at, Node.js included',
           ),
           file_bytes: bytes.describe('The same of pages of files'),
+          pss_anonymous_bytes: bytes.describe(
+            'As anonymous_bytes, less often looked at, with pages that others share counted in part',
+          ),
+          pss_file_bytes: bytes.describe('The same of pages of files'),
+          cached_weight_bytes: bytes
+            .optional()
+            .describe('What the page cache held of the file that the weights were mapped from'),
         })
         .optional()
         .describe('Absent where the training was planned only'),

@@ -645,6 +645,8 @@ export interface NativeAddon {
   }
   /** Resets the peak to the present value; false where the system does not allow it. */
   resetPeak(): boolean
+  /** Bytes of a file that are in memory, whoever brought them there (mincore); -1 where the system does not say. */
+  cachedBytes(path: string): number
   createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients, and from their first step on optimiser state: by default AdamW's. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter

@@ -8,7 +8,7 @@ import { DataError, UnsupportedError } from '../errors.js'
 import { here } from '../here.cjs'
 import { formatBytes } from '../memory.js'
 import type { LoadOptions } from '../model.js'
-import type { PlanRow } from '../native/addon.js'
+import { addon, type PlanRow } from '../native/addon.js'
 import { type PlanModelOptions, planModel } from '../plan.js'
 import { packageRoot } from '../root.js'
 import { listStrategies } from '../strategies/index.js'
@@ -59,6 +59,14 @@ export interface MemoryMeasurement {
   /** Of the latter, seen every few milliseconds: memory of the process, and pages of files. */
   anonymousBytes: number
   fileBytes: number
+  /** The same with pages that other processes have too counted in part (PSS), seen a few times a second. */
+  pssAnonymousBytes: number
+  pssFileBytes: number
+  /**
+   * What the page cache held of the files that the weights were mapped from, whether or not the process had these pages;
+   * absent where there was none with a name.
+   */
+  cachedWeightBytes?: number
 }
 
 export interface MemoryBar {
@@ -185,14 +193,24 @@ export async function plannedBars(
 async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
   const child = fork(processFile(), [], { execArgv: [], ...(signal ? { signal } : {}) })
   const most = { anonymous: 0, file: 0 }
+  const shared = { anonymous: 0, file: 0, cached: -1 }
   const look = async () => {
     const { anonymous, file } = await resident(child).catch(() => ({ anonymous: 0, file: 0 }))
     most.anonymous = Math.max(most.anonymous, anonymous)
     most.file = Math.max(most.file, file)
   }
+  let looking = false
+  const lookShared = async () => {
+    if (looking) return
+    looking = true
+    const now = await proportional(child).catch(() => undefined)
+    looking = false
+    for (const key of ['anonymous', 'file', 'cached'] as const)
+      shared[key] = Math.max(shared[key], now?.[key] ?? shared[key])
+  }
   let idle: Resident = { rss: 0, peak: 0, anonymous: 0, file: 0 }
   let loadPeak = 0
-  let watch: NodeJS.Timeout | undefined
+  let watches: NodeJS.Timeout[] = []
   try {
     return await new Promise((done, fail) => {
       const at = async (stage: Stage) => {
@@ -200,17 +218,20 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
           throw new DataError(`${job.strategy.name} on ${job.model}: ${stage.message}`)
         const now = await resident(child)
         if (stage.at === 'trained') {
-          await look()
+          await Promise.all([look(), lookShared()])
           return done({
             ...{ idleBytes: idle.rss, idleAnonymousBytes: idle.anonymous },
             ...{ loadPeakBytes: loadPeak, peakBytes: now.peak - idle.rss },
             ...{ anonymousBytes: most.anonymous, fileBytes: most.file },
+            ...{ pssAnonymousBytes: shared.anonymous, pssFileBytes: shared.file },
+            ...(shared.cached < 0 ? {} : { cachedWeightBytes: shared.cached }),
           })
         }
         if (stage.at === 'idle') idle = now
         else {
           loadPeak = now.peak - idle.rss
-          watch = setInterval(look, 5)
+          // The second goes through all pages, which the process waits for meanwhile.
+          watches = [setInterval(look, 5), setInterval(lookShared, 200)]
         }
         await resetPeak(child)
         child.send({})
@@ -225,7 +246,7 @@ async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<Mem
       child.send(job)
     })
   } finally {
-    clearInterval(watch)
+    for (const watch of watches) clearInterval(watch)
     // It waits for an answer, whatever became of the training.
     child.kill('SIGKILL')
   }
@@ -235,6 +256,20 @@ async function resident({ pid }: ChildProcess): Promise<Resident> {
   const status = await readFile(`/proc/${pid}/status`, 'latin1')
   const of = (key: string) => 1024 * Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0)
   return { rss: of('VmRSS'), peak: of('VmHWM'), anonymous: of('RssAnon'), file: of('RssFile') }
+}
+
+/** What a process has of pages by how many share them, and what the page cache has of its weights. */
+async function proportional({
+  pid,
+}: ChildProcess): Promise<{ anonymous: number; file: number; cached: number }> {
+  const [rollup, maps] = await Promise.all(
+    ['smaps_rollup', 'maps'].map((name) => readFile(`/proc/${pid}/${name}`, 'latin1')),
+  )
+  const of = (key: string) =>
+    1024 * Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(rollup ?? '')?.[1] ?? 0)
+  const files = new Set(maps?.match(/(?<= )\/.*\.weights$/gm))
+  const cached = [...files].map((path) => addon().cachedBytes(path)).reduce((sum, one) => sum + one, 0)
+  return { anonymous: of('Pss_Anon'), file: of('Pss_File'), cached: files.size > 0 ? cached : -1 }
 }
 
 /** From here on VmHWM is the peak from here on (proc(5), clear_refs). */

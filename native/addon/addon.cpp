@@ -11,6 +11,7 @@
 #include "core/version.h"
 #include "optim/private_sum.h"
 #include "optim/step.h"
+#include "os/mapped_file.h"
 #include "os/process_memory.h"
 #include "runtime/decompose_weight.h"
 #include "runtime/weight_file.h"
@@ -1077,6 +1078,12 @@ Napi::Value resident_bytes(const Napi::CallbackInfo& info) {
   return object;
 }
 
+Napi::Value cached_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return number(info.Env(), os::MappedFile(info[0].As<Napi::String>().Utf8Value()).resident_bytes());
+  });
+}
+
 Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
 }
@@ -1185,6 +1192,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("allocated", allocated);
   method("residentBytes", resident_bytes);
   method("resetPeak", reset_peak);
+  method("cachedBytes", cached_bytes);
   method("createModel", create<&Environment::model>);
   method("createAdapter", create<&Environment::adapter>);
   method("createSession", SessionHandle::open);

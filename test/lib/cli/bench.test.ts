@@ -17,6 +17,9 @@ test.runIf(process.platform === 'linux')('bench memory measures from outside wha
     expect(measured?.idle_bytes).toBeGreaterThan(20 << 20)
     expect(measured?.peak_bytes).toBeGreaterThan(planned_bytes)
     expect(measured?.anonymous_bytes).toBeGreaterThan(planned_bytes)
+    expect(measured?.pss_anonymous_bytes).toBeGreaterThan(20 << 20)
+    expect(measured?.pss_anonymous_bytes).toBeLessThan(1.1 * (measured?.anonymous_bytes ?? 0))
+    expect(measured?.pss_file_bytes).toBeLessThan(1.1 * (measured?.file_bytes ?? 0))
   }
 })
 
