@@ -271,10 +271,15 @@ function refused(path: string, problem: string, cause?: unknown): FileFormatErro
 
 /**
  * Reads one tensor whole; meant for adapters and other small files.
- * @returns little-endian bytes in a buffer of their own, starting at its offset 0 (so typed arrays can view it)
+ * @param room makes the bytes that are filled; by default a buffer of their own
+ * @returns little-endian bytes, starting at offset 0 of their buffer (so typed arrays can view it)
  * @throws FileFormatError when the header has no such tensor or the file has changed since the header was read.
  */
-export async function readTensor(header: SafetensorsHeader, name: string): Promise<Uint8Array> {
+export async function readTensor(
+  header: SafetensorsHeader,
+  name: string,
+  room = (bytes: number) => new Uint8Array(bytes),
+): Promise<Uint8Array> {
   const tensor = header.tensors.get(name)
   if (!tensor)
     throw new FileFormatError(`${header.path} has no tensor ${quote(name)}`, { path: header.path, name })
@@ -291,7 +296,7 @@ export async function readTensor(header: SafetensorsHeader, name: string): Promi
         { path: header.path },
       )
     }
-    const data = new Uint8Array(tensor.bytes)
+    const data = room(tensor.bytes)
     await readInto(file, data, tensor.offset)
     return data
   })

@@ -210,13 +210,16 @@ export async function restoreCheckpoint(
     await restoreFactors(header, adapter)
   else await restoreAdapter(path, base, adapter)
   const { native } = adapter
+  const room = reusedRoom()
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
-    for (const { name, dtype, shape } of native.state(factor.name))
-      native.writeState(factor.name, name, await stateTensor(header, stateName(factor, name), dtype, shape))
+    for (const { name, dtype, shape } of native.state(factor.name)) {
+      const bytes = await stateTensor(header, stateName(factor, name), dtype, shape, room)
+      native.writeState(factor.name, name, bytes)
+    }
     for (const array of followed(adapter, factor.name)) {
       const name = stateName(factor, array)
       if (!header.tensors.has(name)) continue
-      const bytes = await stateTensor(header, name, 'F32', [factor.rows, factor.cols])
+      const bytes = await stateTensor(header, name, 'F32', [factor.rows, factor.cols], room)
       native.write(factor.name, array, toFloat32('F32', bytes, name))
     }
   }
@@ -228,6 +231,7 @@ async function stateTensor(
   name: string,
   dtype: 'F32' | 'U8',
   shape: readonly number[],
+  room: (bytes: number) => Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array> {
   const tensor = header.tensors.get(name)
   if (tensor?.dtype !== dtype || tensor.shape.join() !== shape.join())
@@ -235,7 +239,16 @@ async function stateTensor(
       `${header.path}: ${name} is ${tensor ? `${tensor.dtype} [${tensor.shape.join(', ')}]` : 'missing'}, expected ${dtype} [${shape.join(', ')}].`,
       { path: header.path, name },
     )
-  return readTensor(header, name)
+  return readTensor(header, name, room)
+}
+
+/** One buffer for tensors that are read one after the other: an array for each would soon be garbage by the megabyte. */
+function reusedRoom(): (bytes: number) => Uint8Array<ArrayBuffer> {
+  let buffer = new Uint8Array()
+  return (bytes) => {
+    if (buffer.length < bytes) buffer = new Uint8Array(bytes)
+    return buffer.subarray(0, bytes)
+  }
 }
 
 async function restoreAdapter(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
@@ -254,8 +267,9 @@ async function restoreFactors(
   header: SafetensorsHeader,
   { native, description }: AdapterState,
 ): Promise<void> {
+  const room = reusedRoom()
   for (const { name, rows, cols } of description.factors) {
-    const bytes = await stateTensor(header, valueName(name), 'F32', [rows, cols])
+    const bytes = await stateTensor(header, valueName(name), 'F32', [rows, cols], room)
     native.write(name, 'value', toFloat32('F32', bytes, name))
   }
 }
