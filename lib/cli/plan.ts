@@ -11,7 +11,7 @@ import { formatBytes, type MemoryReport } from '../memory.js'
 import { resolvePrecision } from '../model.js'
 import { openPlanner, type PlanModelOptions, type Planner } from '../plan.js'
 import { toFileKeys } from '../schema.js'
-import { strategyFrom } from '../strategies/index.js'
+import { rulesOf, strategyFrom } from '../strategies/index.js'
 import { describeBoth, describeQuantization, type TrainingDefaults } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { timelineSvg, timelineText } from '../timeline.js'
@@ -175,7 +175,7 @@ async function planned(config: RunConfig, budget: number | undefined, output: Ou
     const { gradientAccumulationSteps, maxGradNorm } = config
     const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, budget)
     const { least } = fit
-    if (least) throw nothingFits(config.maxSeqLength, least, fit, budget)
+    if (least) throw nothingFits(config, least, fit, budget)
     const [best] = fit.choices as [FitChoice]
     const { quantization, embeddingQuantization } = fit
     return { memory: best.memory, quantization, embeddingQuantization, fit }
@@ -284,15 +284,17 @@ function shapeOfChoice(choice: FitChoice) {
 }
 
 function nothingFits(
-  length: number,
+  { strategy, maxSeqLength: length }: RunConfig,
   least: FitChoice,
   { quantization, embeddingQuantization }: TrainingDefaults,
   budget: number,
 ): OutOfMemoryError {
   const { memory, perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute } = least
   const held = costOf(least)
-  const advice =
-    quantization?.type === 'none'
+  const frozen = rulesOf(strategy).saves !== 'model'
+  const advice = !frozen
+    ? 'An adapter (lora, or qlora over 4 bits) or a'
+    : quantization?.type === 'none'
       ? 'Quantising the base (nf4) or a'
       : embeddingQuantization?.type === 'none'
         ? 'Quantising embedding and head too (embedding_quantization: int8 or nf4) or a'

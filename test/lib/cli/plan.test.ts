@@ -193,6 +193,8 @@ test('what fits is planned as itself, sees the same sequences, and costs what it
   expect(none.code).toBe(1)
   expect(none.stderr).toMatch(/^error: nothing fits .*: the least is .* 1 x 96 tokens at once/)
   expect(none.stderr).toContain('code OUT_OF_MEMORY')
+  const full = await refused(project({ strategy: { name: 'full' } }).config, '--fit', '4KiB')
+  expect(full.stderr).toContain('An adapter (lora, or qlora over 4 bits) or a smaller')
 })
 
 test('where the settings as asked do not fit, the keys to paste page what does', async () => {
