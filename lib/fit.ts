@@ -1,7 +1,8 @@
 /**
  * Settings with which a run fits into so much memory. Each optimiser step sees the same sequences whatever is chosen: what
  * a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be used up
- * in the backward pass, the optimiser's state and a frozen base may lie on the disk, and state may take 8 bits.
+ * in the backward pass, what checkpointing keeps, the optimiser's state and a frozen base may lie on the disk, and state
+ * may take 8 bits.
  */
 import type { MemoryReport } from './memory.js'
 import { once } from './once.js'
@@ -22,6 +23,8 @@ export interface FitChoice {
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
   /** Where other than asked for. */
+  activationOffloading?: true
+  /** Where other than asked for. */
   optimizerInBackward?: true
   /** Where other than asked for. */
   optimizer?: Optimizer
@@ -30,6 +33,8 @@ export interface FitChoice {
   memory: MemoryReport
   /** Of an optimiser step's products with base weights. */
   multiplyAdds: number
+  /** Of activations on the disk: bytes that a micro-batch writes and reads. */
+  activationBytesMoved: number
   /** Of paged state: bytes that an optimiser step reads and writes. */
   stateBytesMoved: number
   /** Of a paged base: bytes that a micro-batch of training reads. */
@@ -39,9 +44,9 @@ export interface FitChoice {
 /** What was found. */
 export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   /**
-   * What fits; of each micro-batch, with and without checkpointing, no way to hold state and base that does all that
-   * another does which fits, and more. First those that change nothing, by their multiply-adds; of equal ones the largest
-   * micro-batch comes first.
+   * What fits; of each micro-batch, with and without checkpointing, no way to hold activations, state and base that does
+   * all that another does which fits, and more. First those that change nothing, by their multiply-adds; of equal ones the
+   * largest micro-batch comes first.
    */
   choices: FitChoice[]
   /** Where nothing fits, what takes least. */
@@ -89,29 +94,43 @@ export async function fitRun(
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   // Gradients that are used up in the backward pass do not add up over micro-batches.
   const batches = options.optimizerInBackward ? [sequences] : divisors(sequences)
-  const shapes = batches.flatMap((batch) =>
-    (options.activationOffloading ? [true] : [false, true]).map((recompute): Shape => {
-      const batched = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute }
-      const shape = { ...batched, gradientAccumulationSteps: sequences / batch }
-      const memory = planner.plan(batched)
-      if (memory.peakBytes <= budget || options.optimizerInBackward) return { ...shape, memory }
-      if (obstacleInBackward({ ...shape, maxGradNorm }, options.strategy)) return { ...shape, memory }
-      // The same numbers in the same time, so it goes before all other ways.
-      const used = { ...batched, optimizerInBackward: true } as const
-      return { ...shape, ...used, memory: planner.plan(used) }
-    }),
-  )
-  const found = shapes.flatMap((shape) => {
-    const spareOf = (way: Way) => budget + way.saves() - shape.memory.peakBytes
+  const planned = (
+    batch: number,
+    recompute: boolean,
+    more: Pick<FitChoice, 'activationOffloading'>,
+  ): Shape => {
+    const batched = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute, ...more }
+    const shape = { ...batched, gradientAccumulationSteps: sequences / batch }
+    const memory = planner.plan(batched)
+    if (memory.peakBytes <= budget || options.optimizerInBackward) return { ...shape, memory }
+    if (obstacleInBackward({ ...shape, maxGradNorm }, options.strategy)) return { ...shape, memory }
+    // The same numbers in the same time, so it goes before all other ways.
+    const used = { ...batched, optimizerInBackward: true } as const
+    return { ...shape, ...used, memory: planner.plan(used) }
+  }
+  // Of each micro-batch, with and without checkpointing: as asked for, then with what is kept on the disk.
+  const variants = batches.flatMap((batch): Shape[][] => {
+    const recomputed = planned(batch, true, {})
+    if (options.activationOffloading) return [[recomputed]]
+    const fits = recomputed.memory.peakBytes <= budget
+    const offloaded = fits ? [] : [planned(batch, true, { activationOffloading: true })]
+    return [[planned(batch, false, {})], [recomputed, ...offloaded]]
+  })
+  const found = variants.flatMap((shapes) => {
     const fitting: Way[] = []
-    for (const way of ways) {
-      const needless = fitting.some(({ has }) => has.every((change) => way.has.includes(change)))
-      if (!needless && spareOf(way) >= 0) fitting.push(way)
-    }
-    return fitting.map((way) => ({
-      place: ways.indexOf(way),
-      choice: choiceOf(planner, shape, way.changes(spareOf(way)), options.evaluates),
-    }))
+    return shapes.flatMap((shape) => {
+      const spareOf = (way: Way) => budget + way.saves() - shape.memory.peakBytes
+      const these = ways.filter((way) => {
+        const needless = fitting.some(({ has }) => has.every((change) => way.has.includes(change)))
+        if (needless || spareOf(way) < 0) return false
+        fitting.push(way)
+        return true
+      })
+      return these.map((way) => ({
+        place: 2 * ways.indexOf(way) + (shape.activationOffloading ? 1 : 0),
+        choice: choiceOf(planner, shape, way.changes(spareOf(way)), options.evaluates),
+      }))
+    })
   })
   if (found.length > 0) {
     const order = found.sort(
@@ -122,7 +141,9 @@ export async function fitRun(
     )
     return { ...held, choices: order.map(({ choice }) => choice) }
   }
-  const shape = shapes.reduce((least, one) => (one.memory.peakBytes < least.memory.peakBytes ? one : least))
+  const shape = variants
+    .flat()
+    .reduce((least, one) => (one.memory.peakBytes < least.memory.peakBytes ? one : least))
   const way = ways.reduce((most, one) => (one.saves() > most.saves() ? one : most))
   return { ...held, choices: [], least: choiceOf(planner, shape, way.changes(0), options.evaluates) }
 }
@@ -132,6 +153,7 @@ type Shape = Pick<
   | 'perDeviceTrainBatchSize'
   | 'gradientAccumulationSteps'
   | 'gradientCheckpointing'
+  | 'activationOffloading'
   | 'optimizerInBackward'
   | 'memory'
 >
@@ -201,6 +223,7 @@ function choiceOf(
     ...changes,
     memory,
     multiplyAdds: shape.gradientAccumulationSteps * multiplyAdds,
+    activationBytesMoved: 2 * training.offloadedBytes,
     stateBytesMoved: 2 * training.pagedStateBytes,
     baseBytesRead: training.pagedReadBytes,
   }

@@ -95,6 +95,7 @@ export type PlanShape = Pick<
   PlanModelOptions,
   | 'perDeviceTrainBatchSize'
   | 'gradientCheckpointing'
+  | 'activationOffloading'
   | 'evaluates'
   | 'optimizer'
   | 'optimizerInBackward'

@@ -86,7 +86,7 @@ export function configure(command: Command): void {
   command.option('--threads <N>', 'with --model: threads of the machine that is planned for', integerFlag(1))
   command.option(
     '--fit <size>',
-    'find the micro-batch, checkpointing and paging that fit into so much memory, as in 8GiB',
+    'find the micro-batch, checkpointing, offloading and paging that fit into so much memory, as in 8GiB',
     bytesFlag,
   )
   command.option(
@@ -306,13 +306,17 @@ function nothingFits(
 }
 
 type Choice = NonNullable<Printed<'plan'>['fit']>['choices'][number]
-type FitKeys = Omit<Choice, 'peak_bytes' | 'multiply_adds' | 'state_bytes_moved' | 'base_bytes_read'>
+type FitKeys = Omit<
+  Choice,
+  'peak_bytes' | 'multiply_adds' | 'activation_bytes_moved' | 'state_bytes_moved' | 'base_bytes_read'
+>
 
 function choiceData(choice: FitChoice): Choice {
   return {
     ...(toFileKeys(configSchema, keysOf(choice)) as FitKeys),
     peak_bytes: choice.memory.peakBytes,
     multiply_adds: choice.multiplyAdds,
+    activation_bytes_moved: choice.activationBytesMoved,
     state_bytes_moved: choice.stateBytesMoved,
     base_bytes_read: choice.baseBytesRead,
   }
@@ -333,9 +337,10 @@ function timelineData({ timeline, residentBytes }: MemoryReport) {
 
 /** The keys of a config that a choice stands for. */
 function keysOf(choice: FitChoice): Partial<RunConfig> {
-  const { optimizer, optimizerInBackward, pagedWeights } = choice
+  const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
   return {
     ...shapeOfChoice(choice),
+    ...(activationOffloading && { activationOffloading }),
     ...(optimizerInBackward && { optimizerInBackward }),
     // Settings that are the usual ones may be absent from a config.
     ...(optimizer && { optimizer: shortOptimizer(optimizer) as RunConfig['optimizer'] }),
@@ -345,13 +350,17 @@ function keysOf(choice: FitChoice): Partial<RunConfig> {
 
 /** What a choice has otherwise than asked for, and what the disk has to do with it. */
 function costOf(choice: FitChoice): string {
-  const { optimizer, optimizerInBackward, pagedWeights, memory, stateBytesMoved, baseBytesRead } = choice
+  const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
+  const { memory, activationBytesMoved, stateBytesMoved, baseBytesRead } = choice
   const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
   const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds otherwise)' : ''
   const moved = stateBytesMoved > 0 ? `, ${formatBytes(stateBytesMoved)} moved a step` : ''
   const read = `, ${formatBytes(baseBytesRead)} read a micro-batch`
   return [
     ...(optimizerInBackward ? ['updates in the backward pass'] : []),
+    ...(activationOffloading
+      ? [`activations on the disk, ${formatBytes(activationBytesMoved)} moved a micro-batch`]
+      : []),
     ...(optimizer ? [`${optimizer.type}${resident}${rounds}${moved}`] : []),
     ...(pagedWeights ? [`base in ${formatBytes(memory.bytes('paged_weights'))}${read}`] : []),
   ].join('; ')
@@ -372,7 +381,9 @@ function describeFit(config: RunConfig, { choices }: Fit, budget: number): strin
   const widths = rows[0]?.map((_, i) => Math.max(...table.map((row) => (row[i] as string).length))) ?? []
   const costs = ['', ...choices.map(costOf)]
   const lines = table.map((row) => row.map((cell, i) => cell.padStart(widths[i] as number)).join('   '))
-  const changed = choices.some(({ optimizer, pagedWeights }) => optimizer || pagedWeights)
+  const changed = choices.some(
+    (choice) => choice.activationOffloading || choice.optimizer || choice.pagedWeights,
+  )
   return [
     `${sequences} sequences a step fit ${formatBytes(budget)} in these ways, ${changed ? 'those that change least first, then ' : ''}the fastest first:`,
     '',
@@ -382,7 +393,7 @@ function describeFit(config: RunConfig, { choices }: Fit, budget: number): strin
     'few tokens are slower than the count says, since each reads all weights.',
     ...(changed
       ? [
-          'What is paged lies on the disk and gives the same numbers, bit for bit; state of 8 bits rounds otherwise than',
+          'What lies on the disk or is paged gives the same numbers, bit for bit; state of 8 bits rounds otherwise than',
           'that of 32.',
         ]
       : []),

@@ -60,6 +60,7 @@ const plan = z.object({
           per_device_train_batch_size: count,
           gradient_accumulation_steps: count,
           gradient_checkpointing: z.boolean(),
+          activation_offloading: z.literal(true).optional().describe('Where other than asked for'),
           optimizer_in_backward: z.literal(true).optional().describe('Where other than asked for'),
           optimizer: z
             .union([z.string(), z.looseObject({ type: z.string() })])
@@ -71,6 +72,9 @@ const plan = z.object({
             .describe('Where other than asked for, as a config has it'),
           peak_bytes: bytes,
           multiply_adds: z.number().nonnegative().describe('Of an optimiser step'),
+          activation_bytes_moved: bytes.describe(
+            'Of activations on the disk: written and read by a micro-batch',
+          ),
           state_bytes_moved: bytes.describe(
             'Of paged optimiser state: read and written by an optimiser step',
           ),

@@ -45,8 +45,8 @@ async function peakOf({ gradientAccumulationSteps: _, ...given }: ReturnType<typ
   return plan({ ...changes, gradientCheckpointing: true }).peakBytes
 }
 
-const heldIn = ({ optimizer, pagedWeights }: FitChoice) =>
-  `${optimizer?.type ?? 'as asked'}${pagedWeights ? ', paged base' : ''}`
+const heldIn = ({ activationOffloading, optimizer, pagedWeights }: FitChoice) =>
+  `${optimizer?.type ?? 'as asked'}${activationOffloading ? ', offloaded' : ''}${pagedWeights ? ', paged base' : ''}`
 
 /** How state and base are held in what fits, each once. */
 async function ways(given: ReturnType<typeof run>, budget: number) {
@@ -59,6 +59,8 @@ const pagedBase = { pagedWeights: true }
 
 test.each([
   ['as asked', {}],
+  ['as asked, offloaded', { activationOffloading: true }],
+  ['as asked, offloaded, paged base', { activationOffloading: true, ...pagedBase }],
   ['paged_adamw', paged],
   ['as asked, paged base', pagedBase],
   ['adamw_8bit', { optimizer: 'adamw_8bit' }],
@@ -73,22 +75,24 @@ test.each([
   const { gradientAccumulationSteps: _, ...options } = given
   const { plan } = await openPlanner(model, options)
   for (const { memory, optimizer, pagedWeights, stateBytesMoved, baseBytesRead, ...shape } of choices) {
-    const { gradientCheckpointing } = shape
+    const { gradientCheckpointing, activationOffloading = false, activationBytesMoved } = shape
     const keys = { ...(optimizer && { optimizer }), ...(pagedWeights && { pagedWeights }) }
-    const again = plan({ gradientCheckpointing, ...keys })
+    const again = plan({ gradientCheckpointing, activationOffloading, ...keys })
     expect(again.rows).toEqual(memory.rows)
     expect(again.peakBytes).toBeLessThanOrEqual(budget)
+    expect(activationBytesMoved > 0).toBe(activationOffloading)
     expect(stateBytesMoved > 0).toBe(optimizer?.type.startsWith('paged') ?? false)
     expect(baseBytesRead > 0).toBe(pagedWeights !== undefined)
   }
 })
 
-test('state is paged before the base, the base before state has 8 bits, and none of it without need', async () => {
+test('activations go to the disk before state, state before the base, the base before state has 8 bits, and none of it without need', async () => {
   const given = run()
   expect(await ways(given, 2 ** 40)).toEqual(['as asked'])
   const [asked, both] = await Promise.all([peakOf(given, {}), peakOf(given, { ...paged, ...pagedBase })])
   const short = await fitRun(model, given, asked - 1)
   expect(short.choices.map(heldIn)).toEqual([
+    'as asked, offloaded',
     ...['paged_adamw', 'paged_adamw'],
     ...['as asked, paged base', 'as asked, paged base'],
     ...['adamw_8bit', 'adamw_8bit'],
@@ -142,7 +146,8 @@ test('what was asked for otherwise stays, and so does what cannot be otherwise',
       found.push(...(await ways({ ...given, ...changes }, budget)))
     return [...new Set(found)].sort()
   }
-  expect(await possible(run(), { optimizer: lion() })).toEqual(['as asked', 'as asked, paged base'])
+  const otherwise = ['as asked', 'as asked, offloaded', 'as asked, paged base']
+  expect(await possible(run(), { optimizer: lion() })).toEqual(otherwise)
   expect(await possible(run(), { optimizer: pagedAdamW8bit(), pagedWeights: '12MiB' })).toEqual(['as asked'])
   expect(await possible(run('dylora'))).not.toContainEqual(expect.stringContaining('8bit'))
   const clients = { clients: { column: 'user' }, rounds: 4, cohort: 2, target_epsilon: 3 }
