@@ -40,6 +40,7 @@ export type PlanModelOptions = Partial<
     | 'packing'
     | 'gradientCheckpointing'
     | 'activationOffloading'
+    | 'keepAttention'
     | 'logitsMemory'
     | 'optimizer'
     | 'optimizerInBackward'
@@ -73,6 +74,7 @@ const schema = z.strictObject({
   packing: trainShape.packing,
   gradientCheckpointing: trainShape.gradientCheckpointing,
   activationOffloading: trainShape.activationOffloading,
+  keepAttention: trainShape.keepAttention,
   logitsMemory: trainShape.logitsMemory,
   optimizer: trainShape.optimizer,
   optimizerInBackward: trainShape.optimizerInBackward,

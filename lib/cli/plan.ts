@@ -41,6 +41,7 @@ interface Shape {
   maxSeqLength?: number
   gradientCheckpointing: boolean
   activationOffloading?: boolean
+  keepAttention?: boolean
   logitsMemory?: string
   optimizer?: string
   optimizerInBackward?: boolean
@@ -80,6 +81,7 @@ export function configure(command: Command): void {
   command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
   command.option('--activation-offloading', 'with --model: what checkpointing keeps lies in a file')
+  command.option('--keep-attention', 'with --model: what attention gives is not computed again')
   command.option('--logits-memory <size>', 'with --model: what logits may take at a time, as in 16MiB')
   command.option('--optimizer <type>', 'with --model: adamw, paged_adamw_8bit, lion, …')
   command.option('--optimizer-in-backward', 'with --model: gradients are used up one by one, unclipped')
@@ -216,6 +218,7 @@ function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Op
     max_seq_length: maxSeqLength,
     gradient_checkpointing: gradientCheckpointing,
     activation_offloading: activationOffloading,
+    keep_attention: rest.keepAttention,
     logits_memory: rest.logitsMemory,
     optimizer: rest.optimizer,
     threads: rest.threads,
@@ -259,7 +262,7 @@ function modulesOf(names: string): string | string[] {
 function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, pagedWeights, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer, optimizerInBackward } = config
-  const { gradientCheckpointing, activationOffloading, logitsMemory } = config
+  const { gradientCheckpointing, activationOffloading, keepAttention, logitsMemory } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = {
     perDeviceTrainBatchSize,
@@ -267,6 +270,7 @@ function shapeOf(config: RunConfig) {
     packing,
     gradientCheckpointing,
     activationOffloading,
+    keepAttention,
     logitsMemory,
   }
   const base = {

@@ -202,6 +202,8 @@ export interface PlanOptions {
   recompute?: boolean
   /** With `recompute`: the inputs of blocks wait in a file, in this folder, which a plan alone does not need. */
   offload?: { folder?: string }
+  /** With `recompute`: what attention gives is kept, so that it is not run again. Default false. */
+  keepAttention?: boolean
   /** `evaluate` only: measure what the first adapter adds at each linear. Default false. */
   outputNorms?: boolean
 }

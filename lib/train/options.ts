@@ -44,6 +44,8 @@ export interface TrainOptions {
   readonly gradientCheckpointing: boolean
   /** With gradient checkpointing: the inputs of the blocks wait for the backward pass on the disk. Default false. */
   readonly activationOffloading: boolean
+  /** With gradient checkpointing: what attention gives is kept, so that it is not computed again. Default false. */
+  readonly keepAttention: boolean
   /** Logits that the loss may form at a time, as in `16MiB`; at least those of 16 tokens. Default 48MiB. */
   readonly logitsMemory: string
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
@@ -104,6 +106,11 @@ export const trainShape = {
     .default(false)
     .describe(
       'With `gradient_checkpointing`: keep the inputs of the blocks, which it leaves, in a file in the output folder until the backward pass needs them. The same numbers.',
+    ),
+  keepAttention: flag()
+    .default(false)
+    .describe(
+      'With `gradient_checkpointing`: keep the output of attention too, so that it alone is not computed again. More memory, less time where sequences are long, the same numbers.',
     ),
   logitsMemory: text('a size such as 16MiB')
     .refine((size) => (parseBytes(size) ?? 0) > 0, { error: 'a size such as 16MiB' })

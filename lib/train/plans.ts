@@ -15,12 +15,13 @@ type Capacity = Pick<
   | 'packing'
   | 'gradientCheckpointing'
   | 'activationOffloading'
+  | 'keepAttention'
   | 'logitsMemory'
 >
 
 /**
  * Plans for training an adapter, and for the evaluations between.
- * @throws {ConfigError} for offloading what is not kept between blocks alone
+ * @throws {ConfigError} for offloading what is not kept between blocks alone, or keeping attention beside all else
  */
 export function trainingPlans(
   spec: AdapterSpec,
@@ -31,10 +32,14 @@ export function trainingPlans(
   const size = microBatchSize(options)
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const logitsBytes = parseBytes(options.logitsMemory) as number
-  const { gradientCheckpointing: recompute, activationOffloading: offloads } = options
+  const { gradientCheckpointing: recompute, activationOffloading: offloads, keepAttention } = options
   if (offloads && !recompute)
     throw new ConfigError(
       'activation_offloading is on and gradient_checkpointing off; offloaded is what checkpointing keeps, so turn it on, or offloading off.',
+    )
+  if (keepAttention && !recompute)
+    throw new ConfigError(
+      'keep_attention is on and gradient_checkpointing off, without which everything is kept; turn that on, or keep_attention off.',
     )
   const train: PlanOptions = {
     mode: 'train',
@@ -43,6 +48,7 @@ export function trainingPlans(
     logitsBytes,
     recompute,
     ...(offloads ? { offload: {} } : {}),
+    ...(keepAttention ? { keepAttention } : {}),
   }
   return evaluates
     ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes } }

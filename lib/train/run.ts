@@ -61,6 +61,7 @@ const FREE = new Set([
   'saveSteps',
   'saveTotalLimit',
   'activationOffloading',
+  'keepAttention',
   'optimizerInBackward',
 ])
 

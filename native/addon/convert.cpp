@@ -378,6 +378,7 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
       const Fields offload(p.get("offload"), "offload");
       if (offload.has("folder")) options.offload_folder = offload.text("folder");
     }
+    options.keep_attention = p.flag("keepAttention", false);
     options.output_norms = p.flag("outputNorms", false);
     options.threads = threads;
     plans.emplace(name, options);

@@ -62,7 +62,7 @@ class Builder {
       for (size_t v = 0; v < value_buffer_.size(); ++v)
         if (!kept_[v]) value_buffer_[v] = -1;
       for (size_t n = 0; n < aux_buffer_.size(); ++n)
-        if (in_recomputed_segment(graph_.nodes[n])) aux_buffer_[n] = -1;
+        if (in_recomputed_segment(graph_.nodes[n]) && !keeps_attention(graph_.nodes[n])) aux_buffer_[n] = -1;
       for (int i = static_cast<int>(graph_.nodes.size()) - 1; i >= 0; --i) backward(i);
       if (adapters_[0]->state.in_backward) place_updates(graph_, *adapters_[0], plan_);
     }
@@ -94,6 +94,8 @@ class Builder {
       fail("CONFIG", "plan: the adapter has nothing to train");
     if (options_.offload && !(training() && options_.recompute))
       fail("CONFIG", "plan: what is kept between blocks is offloaded only in training that recomputes them");
+    if (options_.keep_attention && !(training() && options_.recompute))
+      fail("CONFIG", "plan: attention is kept apart only in training that recomputes blocks");
   }
 
   // ---- what needs a gradient, what is kept ------------------------------------------------------------------------
@@ -164,14 +166,17 @@ class Builder {
     return options_.recompute && node.segment >= 0 && node.segment != graph_.last_segment;
   }
 
+  /// Attention is the one part of a block whose cost grows with the square of the tokens.
+  bool keeps_attention(const Node& node) const { return options_.keep_attention && node.op == Op::attention; }
+
   void find_kept() {
     kept_.assign(graph_.values.size(), false);
     if (!training()) return;
     for (size_t v = 0; v < kept_.size(); ++v) {
       const Node& node = graph_.nodes[graph_.producer[v]];
       if (in_recomputed_segment(node)) {
-        // Only what leaves the segment is kept: the residual stream at its end.
-        kept_[v] = std::any_of(graph_.consumers[v].begin(), graph_.consumers[v].end(),
+        // Only what leaves the segment is kept: the residual stream at its end. And attention, where that is asked for.
+        kept_[v] = keeps_attention(node) || std::any_of(graph_.consumers[v].begin(), graph_.consumers[v].end(),
                                [&](int c) { return graph_.nodes[c].segment != node.segment; });
       } else {
         // Norms and gated units cost one pass over memory to make again, so their outputs are never kept.

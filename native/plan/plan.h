@@ -35,6 +35,7 @@ struct PlanOptions {
   bool recompute = false;  // train only
   bool offload = false;    // with recompute: what is kept between blocks lies in a file, not in the arena
   std::string offload_folder;  // where the file is; plans need none
+  bool keep_attention = false;  // with recompute: what attention gives is kept, so that it is not run again
   bool output_norms = false;  // evaluate only: measure what the first adapter adds at each linear
   int threads = 1;         // sizes per-thread workspaces
 };

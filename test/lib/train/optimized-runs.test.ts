@@ -221,6 +221,60 @@ test('lion trains ranks one by one', async () => {
   expect(losses.at(-1)).toBeLessThan(losses[0] as number)
 })
 
+describe('kept attention', () => {
+  test('gives the same losses and the same adapter, and is not computed again', async () => {
+    const trained = async (keepAttention: boolean) => {
+      const outputDir = scratchFolder()
+      const model = await loadModel(folder, { precision: 'fp32' })
+      loaded.push(model)
+      const adapter = await model.attach(wide, { seed: 1 })
+      const run = adapter.train(data, { ...options, keepAttention, outputDir })
+      const losses: number[] = []
+      let allocated = 0
+      for await (const { loss } of run) {
+        losses.push(loss)
+        allocated = addon().allocated().activations
+      }
+      const again = run.memory.timeline.filter((step) => step.phase === 'recompute')
+      const attention = again.filter(({ kernel }) => kernel === 'attention').length
+      return {
+        losses,
+        written: bytes(outputDir),
+        allocated,
+        memory: run.memory,
+        attention,
+        again: again.length,
+      }
+    }
+    const made = await trained(false)
+    const kept = await trained(true)
+    expect(kept.losses).toEqual(made.losses)
+    expect(kept.written).toEqual(made.written)
+    expect(kept.allocated).toBe(kept.memory.arenaBytes)
+    expect(made.attention).toBeGreaterThan(0)
+    expect(kept.attention).toBe(0)
+    expect(kept.again).toBe(made.again - made.attention)
+  })
+
+  test('an interrupted run may go on with it or without', async () => {
+    const { losses } = await train('adamw', { outputDir: scratchFolder() })
+    const cut = scratchFolder()
+    await train('adamw', { maxSteps: 8, saveSteps: 3, outputDir: cut })
+    const resume = join(cut, 'checkpoint-3')
+    const rest = await train('adamw', { keepAttention: true, resume, outputDir: scratchFolder() })
+    expect(rest.losses).toEqual(losses.slice(3))
+  })
+
+  test('without checkpointing there is nothing that it would add', async () => {
+    const model = await loadModel(folder)
+    loaded.push(model)
+    const adapter = await model.attach(wide)
+    expect(() => adapter.train(data, { keepAttention: true, gradientCheckpointing: false })).toThrow(
+      'keep_attention is on and gradient_checkpointing off',
+    )
+  })
+})
+
 describe('offloaded activations', () => {
   test('give the same losses and the same adapter, from the memory and the file that were planned', async () => {
     const model = await loadModel(folder, { precision: 'fp32' })
