@@ -111,10 +111,12 @@ export async function fitRun(
   // Of each micro-batch, with and without checkpointing: as asked for, then with what is kept on the disk.
   const variants = batches.flatMap((batch): Shape[][] => {
     const recomputed = planned(batch, true, {})
-    if (options.activationOffloading) return [[recomputed]]
-    const fits = recomputed.memory.peakBytes <= budget
-    const offloaded = fits ? [] : [planned(batch, true, { activationOffloading: true })]
-    return [[planned(batch, false, {})], [recomputed, ...offloaded]]
+    const fits = options.activationOffloading || recomputed.memory.peakBytes <= budget
+    const again = [recomputed, ...(fits ? [] : [planned(batch, true, { activationOffloading: true })])]
+    // Either is about what checkpointing does, which is asked for with it.
+    return options.activationOffloading || options.keepAttention
+      ? [again]
+      : [[planned(batch, false, {})], again]
   })
   const found = variants.flatMap((shapes) => {
     const fitting: Way[] = []

@@ -124,6 +124,13 @@ test('gradients are used up in the backward pass before anything is paged, where
   expect(asked.choices.map((choice) => choice.gradientAccumulationSteps)).toEqual([1, 1])
 })
 
+test('what is asked of checkpointing is asked for with it', async () => {
+  const kept = await fitRun(model, { ...run(), keepAttention: true }, 2 ** 40)
+  expect(kept.choices.map((choice) => choice.gradientCheckpointing)).toEqual([true])
+  const offloaded = await fitRun(model, { ...run(), activationOffloading: true }, 2 ** 40)
+  expect(offloaded.choices.map((choice) => choice.gradientCheckpointing)).toEqual([true])
+})
+
 test('what is paged takes what the budget leaves', async () => {
   const given = run()
   const budget = await peakOf(given, { optimizer: pagedAdamW({ resident: '9MiB' }) })
