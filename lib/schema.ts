@@ -31,6 +31,13 @@ export function integer(
     .max(2 ** 31 - 1, { error: `${expected}, below 2^31` })
 }
 
+/** Larger than any adapter's; an adapter_config.json may claim any number. */
+const LARGEST_RANK = 1 << 16
+
+export function rank() {
+  return integer(1).max(LARGEST_RANK, { error: `an integer from 1 to ${LARGEST_RANK}` })
+}
+
 /** A finite number within [low, high]. */
 export function numberWithin(low: number, high: number, expected: string) {
   return z.number({ error: expected }).min(low, { error: expected }).max(high, { error: expected })
@@ -350,7 +357,7 @@ function inWords(value: unknown): string {
   return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
 }
 
-function shorten(shown: string): string {
+export function shorten(shown: string): string {
   return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
 }
 

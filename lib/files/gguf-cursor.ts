@@ -17,13 +17,13 @@ export class NeedMoreBytes extends Error {
 const FIRST_READ = 256 << 10
 
 /** A vocabulary of a million tokens with its merges stays well below. */
-const LARGEST_HEADER = 512 << 20
+const LARGEST_HEADER = 256 << 20
 
 /** One string may be a whole tokenizer.json (34 MB for a vocabulary of 262k). */
 const LARGEST_STRING = 64 << 20
 
-/** ggml's own limit. */
-const LARGEST_ARRAY = 2 ** 30
+/** The longest arrays are those of the vocabulary and its merges. */
+const LARGEST_ARRAY = 1 << 23
 
 /** Numbers in the width of the file. */
 export type NumericArray =

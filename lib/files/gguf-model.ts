@@ -9,6 +9,7 @@ import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
 import { huggingFaceName, permutedHeads, ROPE_FACTORS } from './gguf-names.js'
 import { quote } from './input.js'
+import { LARGEST_SIZES } from './model-limits.js'
 import { GGUF_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 
 export interface GgufModel {
@@ -180,7 +181,19 @@ function readConfig(
     ['pad_token_id', tokenizer.integer('padding_token_id')],
   ]
   for (const [key, value] of optional) if (value !== undefined) config[key] = value
+  refuseLargeSizes(keys.path, config)
   return config
+}
+
+function refuseLargeSizes(path: string, config: Record<string, unknown>): void {
+  for (const [key, most] of Object.entries(LARGEST_SIZES)) {
+    const value = config[key] as number
+    if (value <= most) continue
+    throw new FileFormatError(
+      `${path}: its metadata gives a ${key} of ${value}; at most ${most} is supported`,
+      { path, key, value },
+    )
+  }
 }
 
 /** The keys that a token sees, unless no text can be longer. Zero means no window. */

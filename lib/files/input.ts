@@ -6,6 +6,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { FileFormatError } from '../errors.js'
+import { JsonScanner } from './json-scanner.js'
 
 /** A file opened for reading, with its size at that moment in bytes. */
 export interface InputFile {
@@ -108,22 +109,61 @@ export async function readText(path: string, limit: number): Promise<string> {
  * @throws FileFormatError when it is not JSON, or JSON but not an object.
  */
 export async function readJsonObject(path: string, limit: number): Promise<Record<string, unknown>> {
-  const text = await readText(path, limit)
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    throw new FileFormatError(
-      `${path} is not valid JSON: ${(cause as Error).message.replaceAll(/\s+/g, ' ')}`,
-      { path },
-      { cause },
-    )
-  }
+  const value = parseJson(await readText(path, limit), path)
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const found = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`
     throw new FileFormatError(`${path} must hold a JSON object, not ${found}`, { path })
   }
   return value as Record<string, unknown>
+}
+
+/** No file of a model nests deeper; code that walks what was parsed may recurse. */
+const DEEPEST_JSON = 128
+
+/**
+ * Parses JSON from outside. Messages give the place of a mistake and none of the text: it may be of a file that is no
+ * JSON at all and that its owner shows to nobody.
+ * @throws FileFormatError when it is not JSON, or nested too deeply
+ */
+export function parseJson(text: string, where: string): unknown {
+  const deep = tooDeep(text)
+  if (deep >= 0)
+    throw new FileFormatError(
+      `${where} nests objects and arrays more than ${DEEPEST_JSON} deep (${placeIn(text, deep)})`,
+      { where, limit: DEEPEST_JSON },
+    )
+  try {
+    return JSON.parse(text)
+  } catch {
+    const position = new JsonScanner(text).firstMistake(DEEPEST_JSON)
+    throw new FileFormatError(
+      `${where} is not valid JSON (${position === undefined ? 'it cannot be parsed' : placeIn(text, position)})`,
+      { where },
+    )
+  }
+}
+
+/** Where the text first nests too deeply, or -1. */
+function tooDeep(text: string): number {
+  let depth = 0
+  let quoted = false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (quoted) {
+      if (code === 0x5c) i++
+      else if (code === 0x22) quoted = false
+    } else if (code === 0x22) quoted = true
+    else if (code === 0x7b || code === 0x5b) {
+      if (++depth > DEEPEST_JSON) return i
+    } else if (code === 0x7d || code === 0x5d) depth--
+  }
+  return -1
+}
+
+function placeIn(text: string, position: number): string {
+  const before = text.slice(0, position)
+  const line = before.split('\n').length
+  return `line ${line}, column ${position - before.lastIndexOf('\n')}`
 }
 
 /** The product of two sizes, or undefined when it is no longer exact (2^53 and more). */

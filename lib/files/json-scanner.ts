@@ -94,6 +94,18 @@ export class JsonScanner {
       this.fail('expected a value')
   }
 
+  /** The position where the text stops being one JSON value; undefined where it is one. */
+  firstMistake(depth: number): number | undefined {
+    try {
+      this.skip(depth)
+      this.end()
+      return undefined
+    } catch (error) {
+      if (error instanceof JsonSyntaxError) return this.position
+      throw error
+    }
+  }
+
   /** Nothing but white space may follow. */
   end(): void {
     this.skipWhiteSpace()

@@ -7,7 +7,7 @@
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import type { GgufValue } from './gguf.js'
 import { GgufKeys, type GgufMetadata } from './gguf-metadata.js'
-import { quote } from './input.js'
+import { parseJson, quote } from './input.js'
 import { PRE_TOKENIZERS, preTokenizerNamed } from './pre-tokenizers.js'
 import type { TokenizerSource } from './tokenizer.js'
 
@@ -35,7 +35,10 @@ export function tokenizerSourceFromGguf(metadata: GgufMetadata, where = 'the GGU
   const model = keys.required('tokenizer.ggml.model', keys.text('tokenizer.ggml.model'))
   const whole = keys.text('tokenizer.huggingface.json')
   const vocabulary = readVocabulary(keys)
-  const tokenizerJson = whole === undefined ? rebuild(keys, model, vocabulary) : parse(whole, where)
+  const tokenizerJson =
+    whole === undefined
+      ? rebuild(keys, model, vocabulary)
+      : parseJson(whole, `tokenizer.huggingface.json of ${where}`)
   const { templates, named } = readTemplates(metadata)
   return {
     tokenizerJson,
@@ -46,18 +49,6 @@ export function tokenizerSourceFromGguf(metadata: GgufMetadata, where = 'the GGU
       (id) => id !== undefined,
     ),
     where: `the tokenizer of ${where}`,
-  }
-}
-
-function parse(text: string, where: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (cause) {
-    throw new FileFormatError(
-      `${where}: tokenizer.huggingface.json is not valid JSON: ${(cause as Error).message}`,
-      { where },
-      { cause },
-    )
   }
 }
 

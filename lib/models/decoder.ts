@@ -4,6 +4,7 @@
  * a window.
  */
 import { ConfigError, UnsupportedError } from '../errors.js'
+import { LARGEST_ATTENTION_WIDTH } from '../files/model-limits.js'
 import { GraphBuilder } from '../graph/builder.js'
 import type { Graph } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'
@@ -69,6 +70,11 @@ export function readDecoder(
     throw new ConfigError(`config.json: head_dim is ${headDim}; rotary embedding needs an even number.`, {
       headDim,
     })
+  if (heads * headDim > LARGEST_ATTENTION_WIDTH)
+    throw new ConfigError(
+      `config.json: ${heads} heads (num_attention_heads) of ${headDim} (head_dim) make attention ${heads * headDim} wide; at most ${LARGEST_ATTENTION_WIDTH} is supported.`,
+      { heads, headDim },
+    )
   const activation = read.text('hidden_act', 'silu')
   if (activation !== 'silu')
     throw new UnsupportedError(

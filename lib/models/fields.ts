@@ -1,9 +1,11 @@
 /** Reads numbers, flags and names out of a config.json that came from outside, with one clear error per bad field. */
 import { FileFormatError } from '../errors.js'
+import { quote } from '../files/input.js'
+import { LARGEST_SIZES } from '../files/model-limits.js'
 
 /** A reader over one config; `null` and absent fields take the fallback. */
 export interface FieldReader {
-  /** A positive integer. */
+  /** A positive integer, within the limit that the key has in LARGEST_SIZES, else below 2^31. */
   size(key: string, fallback?: number): number
   /** The same, where `null` means that there is none; an absent field takes the fallback. */
   optionalSize(key: string, fallback?: number): number | undefined
@@ -22,16 +24,18 @@ export interface FieldReader {
 export function fieldReader(config: Record<string, unknown>, where = 'config.json'): FieldReader {
   const wrong = (key: string, expected: string): never => {
     const value = config[key]
-    const shown = value === undefined ? 'missing' : JSON.stringify(value)
+    const shown = value === undefined ? 'missing' : shownValue(value)
     throw new FileFormatError(`${where}: ${key} is ${shown}, expected ${expected}.`, { key, value })
   }
   const pick = (key: string, fallback: unknown): unknown => config[key] ?? fallback
   // 2^31 - 1 bounds every dimension, so products of two stay exact in a double.
-  const whole = (value: unknown, least: number): value is number =>
-    typeof value === 'number' && Number.isInteger(value) && value >= least && value < 2 ** 31
+  const whole = (value: unknown, least: number, most = 2 ** 31 - 1): value is number =>
+    typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
   const size = (key: string, fallback?: number): number => {
     const value = pick(key, fallback)
-    return whole(value, 1) ? value : wrong(key, 'a positive integer')
+    const most = LARGEST_SIZES[key]
+    if (whole(value, 1, most)) return value
+    return wrong(key, most === undefined ? 'a positive integer' : `an integer from 1 to ${most}`)
   }
   const number = (key: string, fallback?: number): number => {
     const value = pick(key, fallback)
@@ -65,4 +69,10 @@ export function fieldReader(config: Record<string, unknown>, where = 'config.jso
       return wrong(key, 'a list of strings')
     },
   }
+}
+
+/** A value as JSON, cut to a length that fits into a message. */
+function shownValue(value: unknown): string {
+  const text = JSON.stringify(value)
+  return typeof value === 'string' ? quote(value) : text.length > 80 ? `${text.slice(0, 77)}...` : text
 }

@@ -7,7 +7,7 @@ import * as z from 'zod'
 import { ConfigError } from '../errors.js'
 import type { LowRankSlot } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { deepFreeze, integer, numberWithin, parseOptions } from '../schema.js'
+import { deepFreeze, integer, numberWithin, parseOptions, rank } from '../schema.js'
 import { pickColumns, pickRows } from './factors.js'
 import { loraRules } from './lora.js'
 import type {
@@ -73,8 +73,8 @@ const decay = () => {
 const schema = z
   .strictObject({
     name: z.literal('adalora'),
-    initR: integer(1).default(12).describe('Rank of every linear at first.'),
-    targetR: integer(1)
+    initR: rank().default(12).describe('Rank of every linear at first.'),
+    targetR: rank()
       .default(8)
       .describe('Mean rank over the linears that is left at the end; at most `init_r`.'),
     tinit: integer(0)

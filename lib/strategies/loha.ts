@@ -3,7 +3,7 @@
  * two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
 import * as z from 'zod'
-import { deepFreeze, integer, parseOptions } from '../schema.js'
+import { deepFreeze, parseOptions, rank } from '../schema.js'
 import { loraRules } from './lora.js'
 import {
   alpha,
@@ -39,7 +39,7 @@ export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
 
 const schema = z.strictObject({
   name: z.literal('loha'),
-  r: integer(1).default(8).describe('Rank of each of the two products; that of their product is up to `r²`.'),
+  r: rank().default(8).describe('Rank of each of the two products; that of their product is up to `r²`.'),
   alpha,
   rankDropout: probability().describe(
     'Probability of leaving out an output row of the change, in training only; the others are divided by their share.',

@@ -3,7 +3,7 @@
  * first) is a product of two factors where that is smaller. delta W = s kron(w1, w2).
  */
 import * as z from 'zod'
-import { deepFreeze, flag, integer, parseOptions } from '../schema.js'
+import { deepFreeze, flag, integer, parseOptions, rank } from '../schema.js'
 import { loraRules } from './lora.js'
 import {
   alpha,
@@ -44,7 +44,7 @@ export type LokrOptions = Partial<Omit<LokrConfig, 'name'>>
 
 const schema = z.strictObject({
   name: z.literal('lokr'),
-  r: integer(1)
+  r: rank()
     .default(8)
     .describe(
       'Rank of the two factors of a side, where it is below half of its larger dimension; else the side is whole.',

@@ -4,7 +4,7 @@
  */
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
-import { deepFreeze, integer, numberWithin, parseOptions, positive, text, word } from '../schema.js'
+import { deepFreeze, integer, numberWithin, parseOptions, positive, rank, text, word } from '../schema.js'
 import type { AdapterDescription } from './describe.js'
 import { rankLookup } from './patterns.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
@@ -90,7 +90,7 @@ const severalProducts = z
 const schema = z
   .strictObject({
     name: z.literal('lora'),
-    r: integer(1).default(8).describe('The rank. Memory of the adapter grows with it.'),
+    r: rank().default(8).describe('The rank. Memory of the adapter grows with it.'),
     loraAlpha: positive().default(8).describe("The adapter's output is scaled by `lora_alpha / r`."),
     loraDropout: numberWithin(0, 0.999999, 'a number in [0, 1)')
       .default(0)
@@ -109,7 +109,7 @@ const schema = z
       .default(null)
       .describe('Adapt only these layers, counted from 0.'),
     rankPattern: z
-      .record(z.string(), integer(1))
+      .record(z.string(), rank())
       .default({})
       .describe('Other ranks for modules whose path ends in the pattern; the first one that matches counts.'),
     alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `lora_alpha`.'),

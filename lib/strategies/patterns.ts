@@ -4,6 +4,7 @@
  */
 import { runInNewContext } from 'node:vm'
 import { ConfigError } from '../errors.js'
+import { shorten } from '../schema.js'
 
 const TIME_LIMIT_MS = 500
 
@@ -27,7 +28,7 @@ export function matchPatterns(
     } catch (cause) {
       const why = (cause as Error).message
       throw new ConfigError(
-        `pattern ${JSON.stringify(pattern)} is not a regular expression that JavaScript knows: ${why}. Write it without syntax that only Python has.`,
+        `pattern ${shorten(JSON.stringify(pattern))} is not a regular expression that JavaScript knows: ${shorten(why)}. Write it without syntax that only Python has.`,
         { pattern },
         { cause },
       )
@@ -40,7 +41,7 @@ export function matchPatterns(
     hits = runInNewContext(code, { sources, paths }, { timeout: TIME_LIMIT_MS }) as boolean[][]
   } catch (cause) {
     throw new ConfigError(
-      `the patterns ${JSON.stringify(patterns)} took longer than ${TIME_LIMIT_MS} ms to match ${paths.length} module paths; use a simpler one.`,
+      `the patterns ${shorten(JSON.stringify(patterns))} took longer than ${TIME_LIMIT_MS} ms to match ${paths.length} module paths; use a simpler one.`,
       { patterns },
       { cause },
     )

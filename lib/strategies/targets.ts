@@ -1,6 +1,6 @@
 /** Which linears of a model a strategy adapts, by PEFT's rules for target_modules and its companions. */
 import { ConfigError } from '../errors.js'
-import { snakeKey } from '../schema.js'
+import { shorten, snakeKey } from '../schema.js'
 import { endsInModule, matchPatterns } from './patterns.js'
 import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 
@@ -19,8 +19,8 @@ export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], s
     targetModules === 'all-linear' ? linears : paths,
   )
   if (strict && Array.isArray(targetModules)) {
-    for (const name of targetModules as string[])
-      if (!paths.some((path) => endsInModule(path, name))) throw nothingMatches(name, sites)
+    const ends = new Set(paths.flatMap(pathEnds))
+    for (const name of targetModules as string[]) if (!ends.has(name)) throw nothingMatches(name, sites)
   }
   if (wanted.size === 0) throw nothingMatches(targetModules, sites, rules)
   for (const path of wanted) if (trainsWhole(rules, path)) wanted.delete(path)
@@ -84,6 +84,12 @@ export function enclosing(path: string): string[] {
   return names.map((_, i) => names.slice(0, names.length - i).join('.'))
 }
 
+/** What a name in a list may be to mean a module: its path, and what is left of that after each dot. */
+function pathEnds(path: string): string[] {
+  const names = path.split('.')
+  return names.map((_, i) => names.slice(i).join('.'))
+}
+
 /** The last name of a path, such as `q_proj`. */
 export const lastName = (path: string): string => path.slice(path.lastIndexOf('.') + 1)
 
@@ -103,10 +109,10 @@ function pickModules(
       )
     return matchPatterns([modules], paths, 'full')[0] ?? new Set()
   }
+  const names = new Set(modules)
+  const ends = (path: string) => pathEnds(path).some((end) => names.has(end))
   // A whole path names its module whatever the layers say.
-  const named = (path: string) => modules.some((name) => path === name)
-  const ends = (path: string) => modules.some((name) => endsInModule(path, name))
-  return new Set(paths.filter((path) => named(path) || (ends(path) && inLayers(path))))
+  return new Set(paths.filter((path) => names.has(path) || (ends(path) && inLayers(path))))
 }
 
 /** The index after the innermost list of layers, -1 outside any. */
@@ -130,7 +136,7 @@ function nothingMatches(
   const within =
     rules && rules.layersToTransform !== null ? ` in layers ${[rules.layersToTransform].flat()}` : ''
   return new ConfigError(
-    `target_modules: no linear layer matches ${JSON.stringify(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.${head}`,
+    `target_modules: no linear layer matches ${shorten(JSON.stringify(what))}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.${head}`,
     { targetModules: what, existing },
   )
 }

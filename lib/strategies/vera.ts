@@ -3,7 +3,7 @@
  * delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
  */
 import * as z from 'zod'
-import { deepFreeze, flag, integer, parseOptions } from '../schema.js'
+import { deepFreeze, flag, integer, parseOptions, rank } from '../schema.js'
 import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
 
@@ -35,7 +35,7 @@ const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRu
 
 const schema = z.strictObject({
   name: z.literal('vera'),
-  r: integer(1)
+  r: rank()
     .default(256)
     .describe('Rank of the shared matrices. Costs arithmetic, but only one trained number a linear.'),
   dInitial: z.number({ error: 'a number' }).default(0.1).describe('Start value of every number of d.'),

@@ -52,6 +52,13 @@ describe('a llama GGUF file', () => {
     })
   })
 
+  it('refuses sizes beyond those of any model, naming the file', async () => {
+    const huge = open(llamaGguf({ 'llama.block_count': value.number('u32', 1e9) }))
+    await expect(huge).rejects.toThrow(
+      /model\.gguf: its metadata gives a num_hidden_layers of 1000000000; at most 1024 is supported$/,
+    )
+  })
+
   it('gives tensors their Hugging Face names and row-major shapes', async () => {
     const { tensors } = await open(llamaGguf({}, withTensor('output.weight', { dims: [64, 5], type: 30 })))
     const listed = [...tensors.values()].map(({ name, dtype, shape, permutedHeads }) => [

@@ -127,7 +127,11 @@ describe('openModelFiles on a folder', () => {
     ['[1]', 'PATH/config.json must hold a JSON object, not an array'],
     ['null', 'PATH/config.json must hold a JSON object, not null'],
     ['"x"', 'PATH/config.json must hold a JSON object, not a string'],
-    ['{"a":', 'PATH/config.json is not valid JSON: '],
+    ['{"a":\n  secret}', 'PATH/config.json is not valid JSON (line 2, column 3)'],
+    [
+      `{"a":${'['.repeat(200)}`,
+      'PATH/config.json nests objects and arrays more than 128 deep (line 1, column 133)',
+    ],
   ])('refuses the config %s', async (config, message) => {
     const folder = folderOf({ 'config.json': config, 'model.safetensors': vectors(['a']) })
     expect(await problem(folder, FileFormatError)).toContain(message)

@@ -124,7 +124,7 @@ it.each([
     'a broken tokenizer.json',
     { 'tokenizer.huggingface.json': '{' },
     FileFormatError,
-    /huggingface.json is not valid JSON/,
+    /huggingface.json of model.gguf is not valid JSON \(line 1, column 2\)/,
   ],
 ] as const)('refuses %s', (_, changes, type, message) => {
   const attempt = () => tokenizerSourceFromGguf(changed('smollm', changes), 'model.gguf')

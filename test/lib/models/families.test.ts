@@ -43,6 +43,32 @@ describe('a Llama', () => {
   })
 })
 
+describe('sizes of a config', () => {
+  const sizes = ['num_hidden_layers', 'hidden_size', 'intermediate_size', 'vocab_size', 'head_dim']
+  it.each([...sizes, 'num_attention_heads', 'num_key_value_heads'])(
+    'are refused before anything is built from them: %s',
+    (key) => {
+      const started = performance.now()
+      expect(() => graphOf({ model_type: 'llama', ...shapes, [key]: 1e9 })).toThrow(
+        new RegExp(`^config.json: ${key} is 1000000000, expected an integer from 1 to \\d+\\.$`),
+      )
+      expect(performance.now() - started).toBeLessThan(1000)
+    },
+  )
+
+  it('are refused where heads and their dimensions together are too many', () => {
+    const wide = { num_attention_heads: 16384, num_key_value_heads: 1, head_dim: 16384 }
+    expect(() => graphOf({ model_type: 'llama', ...shapes, ...wide })).toThrow(
+      'make attention 268435456 wide; at most 1048576 is supported',
+    )
+  })
+
+  it('cut what they quote', () => {
+    const config = { model_type: 'llama', ...shapes, hidden_size: 'x'.repeat(1000) }
+    expect(() => graphOf(config)).toThrow(/^.{0,180}$/)
+  })
+})
+
 describe('a Mistral', () => {
   const mistral = (more: object) => graphOf({ model_type: 'mistral', ...shapes, ...more })
 

@@ -16,6 +16,11 @@ describe('lora()', () => {
   test.each([
     [{ r: 0 }, 'lora(): r is 0, expected a positive integer.'],
     [{ r: 1.5 }, 'lora(): r is 1.5, expected a positive integer.'],
+    [{ r: 1e9 }, 'lora(): r is 1000000000, expected an integer from 1 to 65536.'],
+    [
+      { rankPattern: { q_proj: 1e9 } },
+      'lora(): rankPattern.q_proj is 1000000000, expected an integer from 1 to 65536.',
+    ],
     [{ loraAlpha: -1 }, 'lora(): loraAlpha is -1, expected a number above 0.'],
     [{ loraDropout: 1 }, 'lora(): loraDropout is 1, expected a number in [0, 1).'],
     [{ targetModules: [] }, 'lora(): targetModules is [], expected at least one name.'],

@@ -24,6 +24,20 @@ describe('target modules', () => {
     ])
   })
 
+  test('a long list is not compared name by name with every module', () => {
+    const [site] = sites
+    const many = Array.from({ length: 4000 }, (_, i) => ({ ...site, path: `model.layers.${i}.q_proj` }))
+    const targetModules = Array.from({ length: 50_000 }, (_, i) => `name${i}`)
+    const started = performance.now()
+    expect(() => resolveTargets(rules({ targetModules }), many as typeof sites)).toThrow(
+      /^target_modules: .{0,300}$/,
+    )
+    expect(
+      resolveTargets(rules({ targetModules: [...targetModules, 'q_proj'] }), many as typeof sites, false),
+    ).toHaveLength(4000)
+    expect(performance.now() - started).toBeLessThan(3000)
+  })
+
   test('a name must start after a dot', () => {
     expect(() => paths({ targetModules: ['proj'] })).toThrow('no linear layer matches "proj"')
   })

@@ -1,0 +1,16 @@
+/**
+ * Sizes beyond those of any model. A file may claim any number, so each is compared with these before anything is built
+ * from it. Within them sums of bytes over all layers stay below 2^63, and sizes of single tensors are exact.
+ */
+export const LARGEST_SIZES: Readonly<Record<string, number>> = {
+  num_hidden_layers: 1024,
+  hidden_size: 1 << 20,
+  intermediate_size: 1 << 20,
+  num_attention_heads: 1 << 14,
+  num_key_value_heads: 1 << 14,
+  head_dim: 1 << 14,
+  vocab_size: 1 << 23,
+}
+
+/** Heads times head_dim: the columns that attention works on. */
+export const LARGEST_ATTENTION_WIDTH = 1 << 20
