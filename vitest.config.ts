@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
@@ -5,8 +6,13 @@ export default defineConfig({
     // Some tests run real training steps or compilers, on machines that may be busy.
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    // What tests load is nothing to keep.
-    env: { LOWRANK_WEIGHT_CACHE: 'off' },
+    // Two files at a time, each with one thread of the engine unless its tests ask for more.
+    maxWorkers: Math.min(2, availableParallelism()),
+    env: {
+      LOWRANK_THREADS: '1',
+      // The models of tests are not worth keeping.
+      LOWRANK_WEIGHT_CACHE: 'off',
+    },
     projects: [
       {
         extends: true,
