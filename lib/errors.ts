@@ -53,6 +53,8 @@ export class DisposedError extends define('DISPOSED') {}
 export class AbortedError extends define('ABORTED') {}
 /** The Hugging Face hub has not what was asked for, did not give it, or could not be reached; `details.reason` says which. */
 export class HubError extends define('HUB') {}
+/** Another process is working in the same folder; `details` has its `pid` and `host`. */
+export class BusyError extends define('BUSY') {}
 /** Writing a file failed (disk full, no permission); nothing was left half written. */
 export class WriteError extends define('WRITE') {}
 /** A defect in lowrank itself: a check of ours that should never fail did. */

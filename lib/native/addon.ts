@@ -649,6 +649,11 @@ export interface NativeAddon {
   resetPeak(): boolean
   /** Bytes of a file that are in memory, whoever brought them there (mincore); -1 where the system does not say. */
   cachedBytes(path: string): number
+  /**
+   * Locks an open file until its descriptor is closed or the process dies (flock), without waiting: `held` where another
+   * descriptor, of this process or another, has the lock.
+   */
+  lockFile(descriptor: number): 'taken' | 'held' | 'unsupported'
   createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients, and from their first step on optimiser state: by default AdamW's. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter

@@ -11,6 +11,7 @@ import type { TokenizerOfModel } from '../files/tokenizer-source.js'
 import type { RunConfig } from './config.js'
 import { type DatasetConfig, encodeOptions, inputOf } from './data.js'
 import { checkpointOf } from './run.js'
+import { checkRunLock } from './run-lock.js'
 
 /** @throws what the run itself would throw later; an abort rejects with the signal's reason */
 export async function checkRun(
@@ -19,6 +20,7 @@ export async function checkRun(
   signal: AbortSignal,
 ): Promise<void> {
   await checkFolder(config.outputDir)
+  await checkRunLock(config.outputDir)
   await checkpointOf(resume, config.outputDir)
   await checkData(config.dataset)
   if (config.evalDataset !== null) await checkData(config.evalDataset)

@@ -2,6 +2,7 @@
  * A training run: an async iterable of optimiser steps that pulls, so a step starts when it is asked for. Between steps
  * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
  */
+import { existsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { breather } from '../breather.js'
@@ -34,6 +35,7 @@ import { MetricsFile, type TrainEvent } from './metrics.js'
 import { optimizerState } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
 import { EVAL_PLAN, inFolder } from './plans.js'
+import { lockRun, type RunLock } from './run-lock.js'
 import { GradientSteps, type Steps, type TrainStep } from './steps.js'
 
 /** What a run is given; `Adapter.train` puts it together. */
@@ -111,9 +113,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     this.#started = true
     let steps: Steps | undefined
     let metrics: MetricsFile | undefined
+    let lock: RunLock | undefined
     try {
       this.#setup.signal?.throwIfAborted()
       await this.#breathe()
+      // Before the newest checkpoint is looked for, which another run may be writing.
+      if (outputDir !== null && existsSync(outputDir)) lock = await lockRun(outputDir)
       const checkpoint = await checkpointOf(resume, outputDir)
       const data = await this.#setup.data(checkpoint?.identity.now)
       this.#setup.signal?.throwIfAborted()
@@ -124,6 +129,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       steps = stepsOf(this.#setup, state, data)
       if (outputDir !== null) {
         await makeFolder(outputDir)
+        lock ??= await lockRun(outputDir)
         // What a killed run left in it may hold the key of its noise; beside it, an adapter.
         for (const folder of [outputDir, dirname(resolve(outputDir))]) await removeLeftovers(folder)
         metrics = await MetricsFile.open(outputDir, checkpoint === null ? null : state.step)
@@ -136,6 +142,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       finished()
       await steps?.close()
       await metrics?.close()
+      lock?.release()
     }
   }
 

@@ -11,6 +11,7 @@
 #include "core/version.h"
 #include "optim/private_sum.h"
 #include "optim/step.h"
+#include "os/file.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"
 #include "runtime/decompose_weight.h"
@@ -1084,6 +1085,14 @@ Napi::Value cached_bytes(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value lock_file(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    static constexpr const char* kNames[] = {"taken", "held", "unsupported"};
+    const os::FileLock lock = os::lock_file(info[0].ToNumber().Int32Value());
+    return Napi::String::New(info.Env(), kNames[static_cast<int>(lock)]);
+  });
+}
+
 Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
 }
@@ -1193,6 +1202,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("residentBytes", resident_bytes);
   method("resetPeak", reset_peak);
   method("cachedBytes", cached_bytes);
+  method("lockFile", lock_file);
   method("createModel", create<&Environment::model>);
   method("createAdapter", create<&Environment::adapter>);
   method("createSession", SessionHandle::open);

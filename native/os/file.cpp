@@ -1,6 +1,7 @@
 #include "os/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -147,6 +148,15 @@ void NewFile::put_away(int64_t offset, int64_t bytes) const {
 
 void NewFile::sync() const {
   if (::fsync(descriptor_) != 0) refused();
+}
+
+FileLock lock_file(int descriptor) {
+  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return FileLock::held;
+    if (errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL) return FileLock::unsupported;
+    if (errno != EINTR) fail("WRITE", "a file cannot be locked: ", reason());
+  }
+  return FileLock::taken;
 }
 
 }  // namespace lowrank::os

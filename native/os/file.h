@@ -66,4 +66,11 @@ class NewFile {
   int descriptor_ = -1;
 };
 
+enum class FileLock { taken, held, unsupported };
+
+/// Locks the open file for this process, whichever path leads to it, until the descriptor is closed or the process dies.
+/// Returns at once: `held` where another descriptor has the lock, `unsupported` where the file system has no locks. Throws
+/// Error("WRITE") with the system's reason.
+FileLock lock_file(int descriptor);
+
 }  // namespace lowrank::os

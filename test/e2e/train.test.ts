@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../lib/cli/schemas.js'
-import { jsonLines, lowrank, signalWhen } from '../lib/cli/lowrank.js'
+import { type Ended, jsonLines, lowrank, printed, signalWhen } from '../lib/cli/lowrank.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
 
@@ -125,6 +125,29 @@ test('the config that a run writes down makes the same run', async () => {
   const again = await lowrank(['train', at('out', 'config.yaml'), '--set', 'output_dir=again', '--json'])
   expect(again.code).toBe(0)
   expect(numbersOf(parseEvents(again.stdout))).toEqual(numbersOf(parseEvents(first.stdout)))
+})
+
+test('a second run in the same folder is refused while the first is at work, and changes nothing of it', async () => {
+  const it = project({ max_steps: 60, save_steps: 20 })
+  let second: ReturnType<typeof lowrank> | undefined
+  let pid: number | undefined
+  const first = await lowrank(['train', it.config, '--json'], {
+    watch: (child, { stdout }) => {
+      if (second !== undefined || !stdout.includes('"step":2,')) return
+      pid = child.pid
+      // It goes on when the other one has ended.
+      child.kill('SIGSTOP')
+      second = lowrank(['train', it.config, '--json']).finally(() => child.kill('SIGCONT'))
+    },
+  })
+  const refused = await second
+  expect(refused?.code).toBe(1)
+  expect(printed<'train'>(refused as Ended)).toEqual([
+    expect.objectContaining({ event: 'error', code: 'BUSY', details: expect.objectContaining({ pid }) }),
+  ])
+  expect(first.code).toBe(0)
+  expect(readMetrics(it.at('out', 'metrics.jsonl')).filter(({ event }) => event === 'step')).toHaveLength(60)
+  expect(existsSync(it.at('out', '.lowrank.lock'))).toBe(false)
 })
 
 test('killed and resumed, a run makes the same numbers to the last bit as one left alone', async () => {

@@ -1,0 +1,164 @@
+/**
+ * One run at a time in an output folder. The system holds the lock and lets go of it when the process ends, however it
+ * ends, so a killed run blocks nobody. The file says who has it; it is touched meanwhile for other hosts on a network
+ * share, where a lock of the system may not reach.
+ */
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  futimesSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { BusyError, WriteError } from '../errors.js'
+import { addon } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+
+const NAME = '.lowrank.lock'
+const TOUCH_MS = 5_000
+/** A holder that this system cannot see counts as alive for so long after its last touch. */
+const SILENT_MS = 30_000
+/** The file may vanish or be looked at by another process for a moment. */
+const ATTEMPTS = 5
+const PAUSE_MS = 20
+
+interface Holder {
+  pid: number
+  host: string
+  /** The system since it was started: its locks reach every process of it. */
+  boot: string
+}
+
+/** A lock that is held. */
+export interface RunLock {
+  release(): void
+}
+
+/**
+ * @param folder must exist
+ * @throws BusyError naming the process and host that have it; WriteError when the file cannot be made
+ */
+export async function lockRun(folder: string): Promise<RunLock> {
+  const path = join(folder, NAME)
+  for (let attempt = 1; ; attempt++) {
+    const descriptor = opened(path)
+    try {
+      const lock = translated(() => addon().lockFile(descriptor))
+      // A run that ended meanwhile has removed the file that was opened here.
+      const current = isCurrent(descriptor, path)
+      const holder = current ? holderOf(descriptor) : undefined
+      const busy = lock === 'held' || (holder !== undefined && isAlive(holder, lock, descriptor))
+      if (current && !busy) return take(descriptor, path)
+      if (attempt === ATTEMPTS) throw refusal(folder, holder, lock, descriptor)
+    } catch (error) {
+      closeSync(descriptor)
+      throw error
+    }
+    closeSync(descriptor)
+    await sleep(PAUSE_MS)
+  }
+}
+
+/** @throws BusyError when a run is at work in the folder; nothing is changed, and a folder that is not there is free */
+export async function checkRunLock(folder: string): Promise<void> {
+  if (statSync(join(folder, NAME), { throwIfNoEntry: false })) (await lockRun(folder)).release()
+}
+
+function opened(path: string): number {
+  try {
+    return openSync(path, 'a+', 0o666)
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
+    throw new WriteError(
+      `cannot lock the output folder: ${path} cannot be written (${reason}); choose another output_dir, or check its permissions.`,
+      { path, reason },
+      { cause },
+    )
+  }
+}
+
+function isCurrent(descriptor: number, path: string): boolean {
+  const [own, there] = [fstatSync(descriptor), statSync(path, { throwIfNoEntry: false })]
+  return there !== undefined && own.ino === there.ino && own.dev === there.dev
+}
+
+function take(descriptor: number, path: string): RunLock {
+  const own: Holder = { pid: process.pid, host: hostname(), boot: bootId() }
+  ftruncateSync(descriptor)
+  writeSync(descriptor, `${JSON.stringify(own)}\n`)
+  const touch = setInterval(() => {
+    const now = new Date()
+    try {
+      futimesSync(descriptor, now, now)
+    } catch {
+      // Only other hosts look at the time, and the lock of the system stays.
+    }
+  }, TOUCH_MS)
+  touch.unref()
+  return {
+    release() {
+      clearInterval(touch)
+      try {
+        if (isCurrent(descriptor, path)) unlinkSync(path)
+      } catch {
+        // An empty lock blocks nobody.
+      } finally {
+        closeSync(descriptor)
+      }
+    },
+  }
+}
+
+/** Undefined where the file does not say; whoever has the lock may be about to write it. */
+function holderOf(descriptor: number): Holder | undefined {
+  const bytes = Buffer.alloc(1024)
+  const text = bytes.toString('utf8', 0, readSync(descriptor, bytes, 0, bytes.length, 0))
+  try {
+    const { pid, host, boot } = JSON.parse(text) as Partial<Holder>
+    return typeof pid === 'number' && typeof host === 'string' ? { pid, host, boot: String(boot) } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a holder may be at work though this system lets its lock be taken. */
+function isAlive(holder: Holder, lock: 'taken' | 'unsupported', descriptor: number): boolean {
+  const local = holder.host === hostname() || (holder.boot === bootId() && holder.boot !== '')
+  return !(local && lock === 'taken') && silence(descriptor) < SILENT_MS
+}
+
+function silence(descriptor: number): number {
+  return Math.abs(Date.now() - fstatSync(descriptor).mtimeMs)
+}
+
+function refusal(folder: string, holder: Holder | undefined, lock: string, descriptor: number): BusyError {
+  const who = holder ? `process ${holder.pid} on ${holder.host}` : 'another process'
+  const seconds = Math.round(silence(descriptor) / 1000)
+  const until =
+    lock === 'held'
+      ? ''
+      : ` (last seen ${seconds} s ago; if it was killed, the folder is free after ${SILENT_MS / 1000} s)`
+  return new BusyError(
+    `a run is in progress in ${folder}: ${who}${until}. Wait for it, stop it, or give this run another output_dir.`,
+    { path: folder, pid: holder?.pid ?? null, host: holder?.host ?? null },
+  )
+}
+
+let known: string | undefined
+
+function bootId(): string {
+  try {
+    known ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+  } catch {
+    known = ''
+  }
+  return known
+}
