@@ -1,6 +1,6 @@
 /** `lowrank inspect PATH`: finds out what stands at a path and shows what is in it. Weights are not loaded. */
 import { existsSync } from 'node:fs'
-import { open, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { FileFormatError } from '../errors.js'
@@ -15,6 +15,7 @@ import {
 import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encode.js'
 import { readGgufHeader } from '../files/gguf.js'
 import { parseHubName } from '../files/hub-name.js'
+import { withInputFile } from '../files/input.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
 import { collect, examples, integerFlag } from './help.js'
@@ -147,13 +148,10 @@ async function holdsData(folder: string): Promise<boolean> {
 }
 
 async function startsLikeGguf(path: string): Promise<boolean> {
-  const handle = await open(path, 'r')
-  try {
+  return withInputFile(path, async ({ handle }) => {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(4), 0, 4, 0)
     return bytesRead === 4 && buffer.toString('latin1') === 'GGUF'
-  } finally {
-    await handle.close()
-  }
+  })
 }
 
 /** Files that are a part of something, and not the whole. */

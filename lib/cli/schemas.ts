@@ -251,6 +251,7 @@ const inspection = [
       rows: repeats.describe('Rows that are equal to an earlier one'),
       prompts: repeats.describe('Rows with the prompt of an earlier one and another answer'),
     }),
+    remarks: z.array(z.string()).describe('What may not be meant so; mostly empty'),
     tokens: z
       .object({
         total: count,

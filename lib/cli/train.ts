@@ -221,15 +221,16 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
     progress.note('Rows are read as the run needs them.')
     return
   }
-  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens } = data.train
+  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, remarks } = data.train
   progress.note(
     `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them learnt.`,
   )
   if (truncated > 0) progress.note(`Cut at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {
     const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by the cut)` : ''
-    progress.note(`Left out, since nothing in them is learnt: ${counted(dropped, 'row')}${cut}.`)
+    progress.note(`Left out, since nothing in them is learned: ${counted(dropped, 'row')}${cut}.`)
   }
+  for (const remark of remarks) progress.note(`warning: ${remark}.`)
 }
 
 function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {

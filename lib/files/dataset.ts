@@ -66,6 +66,8 @@ export interface Detected {
   format: DatasetFormat
   /** Columns of the first row, before any is renamed. */
   columns: string[]
+  /** A column beside a plain text that looks like its label, and is not used. */
+  unusedLabel?: string
 }
 
 /** Rows that a program gives, and what they are called in messages. */
@@ -91,7 +93,13 @@ export async function* openDataset(
     const mapped = mapColumns(value, columns, place)
     if (format === undefined || options.onDetected) {
       format ??= detectFormat(mapped, place)
-      options.onDetected?.({ ...(fileType ? { fileType } : {}), format, columns: Object.keys(value) })
+      const label = unusedLabel(value, format, options)
+      options.onDetected?.({
+        ...(fileType ? { fileType } : {}),
+        format,
+        columns: Object.keys(value),
+        ...(label === undefined ? {} : { unusedLabel: label }),
+      })
       options = { ...options, onDetected: undefined as never }
     }
     const whose =
@@ -100,6 +108,18 @@ export async function* openDataset(
     // Documents have no size that a writer chose with examples in mind.
     yield fileType === 'text' && row.format === 'text' ? { ...row, document: true } : row
   }
+}
+
+const LABELS = ['label', 'labels', 'label_text', 'target', 'class']
+
+function unusedLabel(
+  value: Record<string, unknown>,
+  format: DatasetFormat,
+  { columns = {}, groupBy }: DatasetForm,
+): string | undefined {
+  if (format !== 'text') return undefined
+  const used = [groupBy, ...rowColumns(columns).map(([, source]) => source)]
+  return LABELS.find((name) => name in value && !used.includes(name))
 }
 
 /**

@@ -43,6 +43,8 @@ export interface DatasetStats {
   tokens: number
   /** Tokens with a label that counts. */
   supervisedTokens: number
+  /** What may not be meant so; mostly empty. */
+  remarks: string[]
 }
 
 /** Collects rows into a chunk. */
@@ -119,6 +121,7 @@ export function emptyStats(): DatasetStats {
     ended: 0,
     tokens: 0,
     supervisedTokens: 0,
+    remarks: [],
   }
 }
 

@@ -38,7 +38,10 @@ export async function withInputFile<T>(path: string, use: (file: InputFile) => P
   try {
     const stats = await handle.stat()
     if (!stats.isFile()) {
-      throw new FileFormatError(`${path} is not a regular file; name the file itself`, { path })
+      const advice = stats.isFIFO()
+        ? 'a named pipe: save what it gives to a file first; a dataset can also come from standard input, as -'
+        : 'not a regular file; name the file itself'
+      throw new FileFormatError(`${path} is ${advice}`, { path })
     }
     return await use({ handle, path, size: stats.size })
   } finally {

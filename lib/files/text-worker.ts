@@ -7,7 +7,8 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { InternalError } from '../errors.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, withinTime } from './chat-template.js'
-import { type DatasetRow, openDataset } from './dataset.js'
+import { type DatasetRow, type Detected, openDataset } from './dataset.js'
+import { datasetRemarks } from './dataset-remarks.js'
 import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
 import { ChunkBuilder, emptyStats } from './encoded-dataset.js'
 import {
@@ -120,10 +121,14 @@ async function encode(job: EncodeJob): Promise<void> {
   }
   const { milliseconds } = options.templateLimits ?? DEFAULT_TEMPLATE_LIMITS
   let reported = performance.now()
+  let detected: Detected | undefined
   const rows = openDataset('paths' in input ? input.paths : { rows: sentRows(inbox), name: input.rows }, {
     ...form,
     stdin: sentBytes(inbox),
-    onDetected: (detected) => answer({ kind: 'detected', detected }),
+    onDetected: (found) => {
+      detected = found
+      answer({ kind: 'detected', detected })
+    },
   })
   for await (const group of grouped(limited(rows, rowLimit))) {
     const encodeAll = () => group.map((row) => encoder.encodeAll(row))
@@ -143,6 +148,7 @@ async function encode(job: EncodeJob): Promise<void> {
     }
   }
   if (chunk.rows > 0) await send()
+  stats.remarks = datasetRemarks(detected)
   answer({ kind: 'encoded', stats, usesClock: encoder.usesClock, paths: [...fileOf.keys()] })
 }
 

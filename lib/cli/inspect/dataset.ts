@@ -10,12 +10,14 @@ import {
   type DatasetForm,
   type DatasetFormat,
   type DatasetRow,
+  type Detected,
   type FileType,
   openDataset,
   placeName,
   STDIN,
   STDIN_NAME,
 } from '../../files/dataset.js'
+import { datasetRemarks } from '../../files/dataset-remarks.js'
 import {
   type DropReason,
   type EmptyRows,
@@ -80,14 +82,14 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
   const form: DatasetForm = { format, fileType, columns }
   const reading = new StatusLine(output, 'Reading')
   reading.update('')
-  let found: DatasetFormat | undefined
+  let found: Detected | undefined
   let rows = 0
   try {
     for await (const row of openDataset(path, {
       ...form,
       stdin: process.stdin,
       onDetected: (detected) => {
-        found = detected.format
+        found = detected
       },
     })) {
       rows++
@@ -104,10 +106,11 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
   return {
     kind: 'dataset',
     path,
-    format: found as DatasetFormat,
+    format: (found as unknown as Detected).format,
     rows,
     duplicates: { rows: duplicates.rows, prompts: duplicates.prompts },
     ...survey?.facts(),
+    remarks: datasetRemarks(found),
   }
 }
 
@@ -242,7 +245,8 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
     (example) =>
       `\n${several ? at(example) : capital(placeName(example))}; ${key}:\n${markedText(example.parts, output, options.row !== undefined)}`,
   )
-  return [lines, ...chart, ...shown].join('\n')
+  const remarks = found.remarks.map((remark) => `\nnote: ${remark}.`)
+  return [lines, ...chart, ...shown, ...remarks].join('\n')
 }
 
 const capital = (text: string) => text[0]?.toUpperCase() + text.slice(1)

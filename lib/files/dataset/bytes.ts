@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { FileFormatError } from '../../errors.js'
 import { withInputFile } from '../input.js'
-import { rowError } from './place.js'
+import { LARGEST_ROW, rowError } from './place.js'
 
 export type Bytes = AsyncIterable<Uint8Array>
 
@@ -83,11 +83,12 @@ export const NOT_UTF8 =
 
 /**
  * Passes bytes through, whole lines at a time, that are UTF-8 text. A multi-byte character never holds a line feed.
- * @throws DataError naming the line that is not
+ * @throws DataError naming the line that is not, or that does not end
  */
 export async function* utf8Lines(bytes: Bytes, path: string): AsyncGenerator<Uint8Array, void, void> {
   let line = 1
   let rest: Uint8Array[] = []
+  let length = 0
   const checked = (piece: Uint8Array): Uint8Array => {
     if (!isUtf8(piece)) throw rowError({ path, line: line + lineOfFault(piece) }, `the line ${NOT_UTF8}`)
     return piece
@@ -103,6 +104,9 @@ export async function* utf8Lines(bytes: Bytes, path: string): AsyncGenerator<Uin
       for (let at = piece.indexOf(10); at >= 0; at = piece.indexOf(10, at + 1)) line++
     }
     if (end < chunk.length) rest.push(chunk.subarray(end))
+    length = (end > 0 ? 0 : length) + chunk.length - end
+    if (length > LARGEST_ROW)
+      throw rowError({ path, line }, `the line is longer than ${LARGEST_ROW} bytes; is it a table?`)
   }
   if (rest.length > 0) yield checked(Buffer.concat(rest))
 }

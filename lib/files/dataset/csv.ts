@@ -24,6 +24,8 @@ export async function* readCsv(
 ): AsyncGenerator<RawRow, void, void> {
   const [sample, all] = await firstLine(utf8Lines(withoutMark(bytes), path))
   const chosen = delimiter ?? likelyDelimiter(sample)
+  const fields = unquoted(sample).split(chosen).length
+  if (fields > MOST_COLUMNS) throw tooManyColumns(path, fields)
   const parser = parse({
     delimiter: chosen,
     info: true,
@@ -45,6 +47,7 @@ export async function* readCsv(
     }>) {
       const place = { path, line: info.lines - record.reduce((lines, field) => lines + lineFeeds(field), 0) }
       if (columns === undefined) {
+        if (record.length > MOST_COLUMNS) throw tooManyColumns(path, record.length)
         columns = header ? named(record, path, place.line) : record.map((_, i) => String(i + 1))
         if (header) continue
       }
@@ -72,13 +75,22 @@ async function firstLine(bytes: AsyncGenerator<Uint8Array, void, void>): Promise
     yield first.value
     yield* bytes
   }
-  const text = new TextDecoder().decode(first.value.subarray(0, 1 << 16))
+  const text = new TextDecoder().decode(first.value.subarray(0, 1 << 22))
   return [text.split('\n', 1)[0] as string, all()]
+}
+
+const unquoted = (line: string) => line.replace(/"[^"]*"/g, '')
+
+function tooManyColumns(path: string, found: number): DataError {
+  return rowError(
+    { path, line: 1 },
+    `there are ${found} columns or more, and at most ${MOST_COLUMNS} are read; is the delimiter another, or each row meant to be a column?`,
+  )
 }
 
 /** What parts the first line into most fields, quoted parts left out; a comma when nothing does. */
 function likelyDelimiter(line: string): string {
-  const plain = line.replace(/"[^"]*"/g, '')
+  const plain = unquoted(line)
   const count = (delimiter: string) => plain.split(delimiter).length
   return DELIMITERS.reduce((best, next) => (count(next) > count(best) ? next : best))
 }
@@ -91,9 +103,9 @@ function lineFeeds(field: string): number {
 
 function named(record: readonly string[], path: string, line: number): string[] {
   const names = record.map((name) => name.trim())
-  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  const seen = new Set<string>()
+  const twice = names.find((name) => seen.size === seen.add(name).size)
   const advice = 'expected a first line with the names of the columns; without one, set header: false'
-  if (names.length > MOST_COLUMNS) throw rowError({ path, line }, `${names.length} columns are too many`)
   if (names.includes('') || twice !== undefined)
     throw rowError(
       { path, line },

@@ -5,6 +5,7 @@
 import type { ChatMessage } from '../chat-template.js'
 import { quote } from '../input.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
+import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
 import { SHAREGPT_ROLES, shareGptMessage } from './sharegpt.js'
 
@@ -102,7 +103,7 @@ export function readForm(value: Json, format: DatasetFormat, columns: Columns, p
     case 'messages':
     case 'sharegpt': {
       const key = format === 'messages' ? 'messages' : 'conversations'
-      const list = parsedText(value[key])
+      const list = parsedText(value[key], key, place)
       if (!Array.isArray(list)) throw wrong(key)
       const messages = readMessages(list, key, columns, place)
       const { system } = value
@@ -148,7 +149,7 @@ function readAlpaca(value: Json, wrong: (key: string) => Error, place: RowPlace)
     if (typeof text !== 'string') throw rowError(place, `"${key}" must be a string, not ${describe(text)}`)
     return text
   }
-  const history = parsedText(value.history ?? [])
+  const history = parsedText(value.history ?? [], 'history', place)
   const isPair = (pair: unknown) =>
     Array.isArray(pair) && pair.length === 2 && pair.every((part) => typeof part === 'string')
   if (!Array.isArray(history) || !history.every(isPair))
@@ -173,11 +174,12 @@ export function describe(value: unknown): string {
 }
 
 /** Tables have no lists, so they have them as JSON text. */
-function parsedText(value: unknown): unknown {
+function parsedText(value: unknown, key: string, place: RowPlace): unknown {
   if (typeof value !== 'string' || !/^\s*\[/.test(value)) return value
   try {
-    return JSON.parse(value)
-  } catch {
+    return parseJson(value)
+  } catch (cause) {
+    if (cause instanceof RepeatedKey) throw rowError(place, `in "${key}" ${cause.message}`, cause)
     return value
   }
 }
@@ -196,7 +198,12 @@ function checkDepth(value: unknown, what: string, place: RowPlace): void {
 }
 
 function readTools(value: Json, place: RowPlace): { tools?: unknown[] } {
-  const tools = parsedText(value.tools)
+  if ('functions' in value && value.functions !== null)
+    throw rowError(
+      place,
+      'there are "functions", the older form of "tools"; write them as "tools": [{"type": "function", "function": {…}}]',
+    )
+  const tools = parsedText(value.tools, 'tools', place)
   if (tools === undefined || tools === null || tools === '') return {}
   if (!Array.isArray(tools)) throw rowError(place, `"tools" must be an array, not ${describe(tools)}`)
   checkDepth(tools, '"tools"', place)
@@ -220,9 +227,10 @@ function readMessages(list: unknown[], key: string, columns: Columns, place: Row
 
 /** Without empty fields, which tables have for all messages when one needs them, and with the usual names. */
 function named(message: Json, { role, content }: Columns): Json {
-  const kept = Object.fromEntries(
-    Object.entries(message).filter(([key, value]) => value !== null || key === 'content'),
-  )
+  const isEmpty = (key: string, value: unknown) =>
+    (value === null && key !== 'content') ||
+    (key === 'tool_calls' && Array.isArray(value) && value.length === 0)
+  const kept = Object.fromEntries(Object.entries(message).filter(([key, value]) => !isEmpty(key, value)))
   for (const [name, source] of [
     ['role', role],
     ['content', content],
@@ -238,12 +246,21 @@ function named(message: Json, { role, content }: Columns): Json {
 function readMessage(message: Json, where: string, place: RowPlace): DatasetMessage {
   const shareGpt = !('role' in message) && 'from' in message
   const value = shareGpt ? shareGptMessage(message, where, place) : message
+  if ('function_call' in value || value.role === 'function_call')
+    throw rowError(
+      place,
+      `${where} has a "function_call", the older form of "tool_calls"; write it as "tool_calls": [{"type": "function", "function": {"name": …, "arguments": …}}], and its result as a message of the role "tool"`,
+    )
   const { role: given, content, weight: weighed, train, loss, ...rest } = value
   const weight = weighed ?? (train === false || loss === false ? 0 : undefined)
   const role = ROLES.includes(given as string) ? given : SHAREGPT_ROLES.get(given as string)
   if (typeof role !== 'string') {
     const known = shareGpt ? [...SHAREGPT_ROLES.keys()] : ROLES
-    throw rowError(place, `the role of ${where} must be one of ${known.join(', ')}, not ${describe(given)}`)
+    const advice = given === 'function' ? '; the result of a call has the role "tool"' : ''
+    throw rowError(
+      place,
+      `the role of ${where} must be one of ${known.join(', ')}, not ${describe(given)}${advice}`,
+    )
   }
   if (weight !== undefined && weight !== 0 && weight !== 1) {
     throw rowError(place, `the weight of ${where} must be 0 or 1, not ${describe(weight)}`)
@@ -292,8 +309,10 @@ function readToolCalls(message: Json, where: string, place: RowPlace): { tool_ca
     const { arguments: given } = call.function
     if (typeof given !== 'string') return call
     try {
-      return { ...call, function: { ...call.function, arguments: JSON.parse(given) } }
+      return { ...call, function: { ...call.function, arguments: parseJson(given) } }
     } catch (cause) {
+      if (cause instanceof RepeatedKey)
+        throw rowError(place, `in the arguments of a tool call in ${where} ${cause.message}`, cause)
       throw rowError(
         place,
         `the arguments of a tool call in ${where} are not valid JSON: ${quote(given)}`,

@@ -1,8 +1,9 @@
 /**
  * A JSON array of examples, read element by element: the document may be larger than memory, an element may not. What
- * is inside an element is left to JSON.parse; here only its end is found.
+ * is inside an element is left to parseJson; here only its end is found.
  */
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
+import { parseJson, RepeatedKey } from './json.js'
 import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
 
 const [TAB, LINE_FEED, RETURN, SPACE] = [0x09, 0x0a, 0x0d, 0x20]
@@ -30,12 +31,12 @@ export async function* readJsonArray(bytes: Bytes, path: string): AsyncGenerator
     length = 0
     let value: unknown
     try {
-      value = JSON.parse(decoder.decode(text))
+      value = parseJson(decoder.decode(text))
     } catch (cause) {
       const at = firstLine === line ? `line ${line}` : `lines ${firstLine} to ${line}`
-      const what =
-        cause instanceof SyntaxError ? `(${at}) is not valid JSON: ${cause.message}` : `(${at}) ${NOT_UTF8}`
-      throw rowError(place(), `the element ${what}`, cause)
+      if (cause instanceof RepeatedKey) throw rowError(place(), `${at}: ${cause.message}`, cause)
+      const what = cause instanceof SyntaxError ? `is not valid JSON: ${cause.message}` : NOT_UTF8
+      throw rowError(place(), `the element (${at}) ${what}`, cause)
     }
     return { value, place: place() }
   }

@@ -1,6 +1,7 @@
 /** JSON Lines: one JSON object per line. Blank lines, a byte order mark and CRLF are tolerated. */
 import { quote } from '../input.js'
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
+import { parseJson, RepeatedKey } from './json.js'
 import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'
 
 export async function* readJsonLines(bytes: Bytes, path: string): AsyncGenerator<RawRow, void, void> {
@@ -57,8 +58,9 @@ async function* readLines(
 
 function parseLine(text: string, place: RowPlace): unknown {
   try {
-    return JSON.parse(text)
+    return parseJson(text)
   } catch (cause) {
+    if (cause instanceof RepeatedKey) throw rowError(place, cause.message, cause)
     const hint = /^[[{]\s*$/.test(text)
       ? '; a JSON document spread over several lines is not JSON Lines: put each example on one line, e.g. with jq -c, or all of them into one array'
       : /^["{[]/.test(text)

@@ -1,6 +1,7 @@
 /** Messages as ShareGPT and the data sets after it have them: `from` and `value`, with role names of their own. */
 import { quote } from '../input.js'
 import { isObject, type Json } from './columns.js'
+import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
 
 /** What the names that are in use stand for. */
@@ -30,8 +31,10 @@ export function shareGptMessage(message: Json, where: string, place: RowPlace): 
 function toolCalls(value: unknown, where: string, place: RowPlace): Json[] {
   let calls: unknown = value
   try {
-    if (typeof value === 'string') calls = JSON.parse(value)
-  } catch {
+    if (typeof value === 'string') calls = parseJson(value)
+  } catch (cause) {
+    if (cause instanceof RepeatedKey)
+      throw rowError(place, `in the function_call of ${where} ${cause.message}`, cause)
     // Text that is no JSON is refused below.
   }
   return [calls].flat().map((call) => {

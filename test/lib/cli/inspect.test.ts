@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -95,6 +96,7 @@ test('a dataset shows its form and rows', async () => {
   const none = { rows: 0, examples: [] }
   expect(await inspected(path)).toEqual({
     kind: 'dataset',
+    remarks: [],
     path,
     format: 'messages',
     rows: 5,
@@ -312,4 +314,21 @@ test('an adapter whose lowrank.json cannot be read is shown, and why it cannot b
 test('a malformed line of a dataset is named', async () => {
   const path = scratchFile('train.jsonl', `${chats(6)}{"messages": [\n`)
   expect(await refused(path)).toMatch(/^error: .*train\.jsonl, line 7: the line is not valid JSON/)
+})
+
+test('a label beside a plain text is named as not used', async () => {
+  const path = scratchFile('labels.jsonl', '{"text": "fine film", "label": 1}\n')
+  expect((await inspected(path)).remarks).toEqual([
+    expect.stringMatching(/^the column "label" is not used: .* \{prompt: text, completion: label\}$/),
+  ])
+  const { stdout } = await lowrank(['inspect', path])
+  expect(stdout).toMatch(/^note: the column "label" is not used/m)
+})
+
+test('a named pipe is refused at once', async () => {
+  const pipe = join(scratchFolder(), 'pipe.jsonl')
+  execFileSync('mkfifo', [pipe])
+  const { code, stderr } = await lowrank(['inspect', pipe])
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/pipe\.jsonl is a named pipe: save what it gives to a file first/)
 })

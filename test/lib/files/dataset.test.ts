@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -63,6 +64,27 @@ describe('a dataset', () => {
     const path = file(lines({ text: 'a', prompt: 'p', completion: 'c' }))
     expect(await read(path)).toMatchObject([{ format: 'prompt_completion' }])
     expect(await read(path, { format: 'text' })).toMatchObject([{ format: 'text', text: 'a' }])
+  })
+})
+
+describe('a column that looks like a label', () => {
+  const unused = async (row: unknown, options: OpenDatasetOptions = {}) => {
+    const found: (string | undefined)[] = []
+    await read(file(lines(row)), { ...options, onDetected: ({ unusedLabel }) => found.push(unusedLabel) })
+    return found
+  }
+
+  it('is named when it stands beside a plain text', async () => {
+    expect(await unused({ text: 'a', label: 1 })).toEqual(['label'])
+    expect(await unused({ id: 1, target: 'x', text: 'a' })).toEqual(['target'])
+  })
+
+  it('is not named where it is used, or the rows are no plain text', async () => {
+    const columns = { prompt: 'text', completion: 'label' }
+    expect(await unused({ text: 'a', label: 'b' }, { columns })).toEqual([undefined])
+    expect(await unused({ text: 'a', label: 'b' }, { groupBy: 'label' })).toEqual([undefined])
+    expect(await unused({ prompt: 'a', completion: 'b', label: 1 })).toEqual([undefined])
+    expect(await unused({ text: 'a', id: 1 })).toEqual([undefined])
   })
 })
 
@@ -167,6 +189,46 @@ describe('an error names file and line', () => {
       chat({ role: 'assistant', tool_calls: [{ function: { arguments: '{' } }] }),
       /arguments of a tool call in messages\[0\] are not valid JSON: "\{"/,
     ],
+    [
+      'a key that is there twice',
+      `${lines(first)}\n{"text": "a", "text": "b"}`,
+      /line 2: the key "text" appears twice in one object; keep one/,
+    ],
+    [
+      'a key that is there twice in arguments',
+      chat({ role: 'assistant', tool_calls: [{ function: { name: 'f', arguments: '{"a":1,"a":2}' } }] }),
+      /line 1: in the arguments of a tool call in messages\[0\] the key "a" appears twice/,
+    ],
+    [
+      'a key that is there twice in text of a list',
+      lines({ messages: [one], tools: '[{"name": "f", "name": "g"}]' }),
+      /line 1: in "tools" the key "name" appears twice/,
+    ],
+    [
+      'an old function call',
+      chat(one, { role: 'assistant', content: null, function_call: { name: 'f', arguments: '{}' } }),
+      /line 1: messages\[1\] has a "function_call", the older form of "tool_calls"; write it as "tool_calls": \[/,
+    ],
+    [
+      'an old function call as a role',
+      chat(one, { role: 'function_call', content: '{"name": "f"}' }),
+      /messages\[1\] has a "function_call", the older form of "tool_calls"/,
+    ],
+    [
+      'an old result of a function',
+      chat(one, { role: 'function', name: 'f', content: '3' }),
+      /role of messages\[1\] must be one of .*not the string "function"; the result of a call has the role "tool"/,
+    ],
+    [
+      'old functions',
+      lines({ messages: [one], functions: [{ name: 'f' }] }),
+      /line 1: there are "functions", the older form of "tools"/,
+    ],
+    [
+      'no tool calls and no content',
+      chat({ role: 'assistant', content: null, tool_calls: [] }),
+      /messages\[0\] has no "content"/,
+    ],
     ['a call of nothing', chat({ role: 'assistant', tool_calls: [{}] }), /needs a "function"/],
   ] as const)('for %s', async (_, content, message) => {
     const path = file(content)
@@ -192,6 +254,10 @@ describe('an error names file and line', () => {
 it('refuses a missing file and an unknown format', async () => {
   await expect(read(join(folder, 'missing.jsonl'))).rejects.toThrow(FileFormatError)
   await expect(read('/dev/null')).rejects.toThrow(/not a regular file/)
+  for (const name of ['pipe.jsonl', 'pipe.csv', 'pipe.parquet', 'pipe.txt']) {
+    execFileSync('mkfifo', [join(folder, name)])
+    await expect(read(join(folder, name))).rejects.toThrow(/pipe\.\w+ is a named pipe: .* standard input/)
+  }
   await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(ConfigError)
   await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(
     /"llama" is not known; expected auto, messages/,

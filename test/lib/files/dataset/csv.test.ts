@@ -85,3 +85,26 @@ it.each([
   await expect(read(path)).rejects.toThrow(message)
   await expect(read(path)).rejects.toThrow(path)
 })
+
+describe('a table of too many columns', () => {
+  const names = (count: number, length: number) =>
+    Array.from({ length: count }, (_, i) => `c${i}`.padEnd(length, '_')).join()
+  it.each([
+    ['of names', `${names(1_000_000, 0)}\n`, {}],
+    ['of long names', `${names(10_001, 300)}\n`, {}],
+    ['without names', `${',1'.repeat(1_000_000)}\n`.repeat(2), { header: false }],
+    ['without an end', ',1'.repeat(1_000_000), {}],
+  ] as const)('is refused at once (%s)', async (_, content, options) => {
+    const path = scratchFile('wide.csv', content)
+    const start = performance.now()
+    await expect(read(path, options)).rejects.toThrow(
+      /line 1: there are \d+ columns or more, and at most 10000/,
+    )
+    expect(performance.now() - start).toBeLessThan(5000)
+  })
+
+  it('is refused when its first line does not end', async () => {
+    const path = scratchFile('endless.csv', Buffer.alloc((64 << 20) + (1 << 20), 'a').toString())
+    await expect(read(path)).rejects.toThrow(/line 1: the line is longer than/)
+  })
+})
