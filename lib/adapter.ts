@@ -11,7 +11,13 @@ import { integer, parseOptions, word } from './schema.js'
 import { rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
-import { checkStreaming, type DatasetArgument, datasetOf, prepareData } from './train/data.js'
+import {
+  checkStreaming,
+  type DataSources,
+  type DatasetArgument,
+  datasetOf,
+  prepareData,
+} from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
 import { checkInBackward } from './train/optimizers.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
@@ -252,10 +258,11 @@ export class Adapter {
   }
 }
 
-/** The column that tells whose each row is, where a strategy asks. */
-function groupedBy(strategy: StrategyConfig): { groupBy?: string } {
-  const groupBy = clientColumn(rulesOf(strategy).privacy?.(strategy)?.clients ?? null)
-  return groupBy === undefined ? {} : { groupBy }
+/** The column that tells whose each row is, where a strategy asks; who is held out of private training is so whole. */
+function groupedBy(strategy: StrategyConfig): Pick<DataSources, 'groupBy' | 'holdOutGroups'> {
+  const clients = rulesOf(strategy).privacy?.(strategy)?.clients ?? null
+  const groupBy = clientColumn(clients)
+  return groupBy === undefined ? {} : { groupBy, holdOutGroups: clients?.partition === null }
 }
 
 /** @throws {ConfigError} for anything but a finite number */

@@ -1,6 +1,6 @@
 /** What a private training is about to promise, in words. */
 import { clientColumn } from '../federated/clients.js'
-import { type PrivacyReport, planPrivacy, reportOf } from '../federated/privacy.js'
+import { type PrivacyReport, planPrivacy, privacyRemarks, reportOf } from '../federated/privacy.js'
 import { openDataset, STDIN } from '../files/dataset.js'
 import { rulesOf } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
@@ -13,6 +13,7 @@ export function privacyLines(privacy: PrivacyReport): string[] {
     `Private training: epsilon ${privacy.final_epsilon.toPrecision(4)} at delta ${delta.toPrecision(3)} after ${formatCount(rounds)} rounds.`,
     `A round draws about ${formatCount(cohort)} of ${formatCount(population)} ${whose}; the noise is ${noise.toPrecision(4)} times clipping_norm ${privacy.clipping_norm}.`,
     ...(privacy.private ? [] : [privacy.promise]),
+    ...privacyRemarks(privacy).map((remark) => `warning: ${remark}.`),
   ]
 }
 
@@ -36,6 +37,6 @@ export async function plannedPrivacy(config: RunConfig): Promise<PrivacyReport |
     rows++
     if (group !== undefined) seen.add(group)
   }
-  const examples = rows - Math.round(config.evalFraction * rows)
-  return reportOf(planPrivacy(privacy, column === undefined ? examples : seen.size), 0)
+  const all = column === undefined ? rows : seen.size
+  return reportOf(planPrivacy(privacy, all - Math.round(config.evalFraction * all)), 0)
 }

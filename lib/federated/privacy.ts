@@ -17,6 +17,8 @@ export interface PrivacyPlan {
   noiseMultiplier: number
   delta: number
   rounds: number
+  /** What all rounds together spend. */
+  finalEpsilon: number
   clippingNorm: number
   /** What is really drawn and added up, which in a simulation is less than what is counted. */
   real: {
@@ -27,7 +29,7 @@ export interface PrivacyPlan {
     deviation: number
   }
   /** Why the result is not private, if it is not. */
-  caveat: 'simulation' | 'known_key' | null
+  caveat: 'simulation' | 'known_key' | 'partition' | null
   /** Of one round. */
   rdp: RdpCurve
 }
@@ -50,7 +52,7 @@ export interface PrivacyReport {
   rounds: number
   total_rounds: number
   accountant: 'rdp'
-  /** Whether the promise holds; a simulation, or noise from a known key, promises nothing. */
+  /** Whether the promise holds; a simulation, noise from a known key, or clients that were dealt out promise nothing. */
   private: boolean
   /** In one sentence. */
   promise: string
@@ -75,17 +77,16 @@ export interface RoundPrivacy {
 export function planPrivacy(config: PrivacyConfig, population: number): PrivacyPlan {
   const refuse = (key: keyof PrivacyConfig, expected: string) =>
     badValue({ name: 'dp-dylora', spelling: 'snake' }, key, config[key], expected)
-  const { simulation, targetEpsilon, clippingNorm, noiseKey } = config
+  const { simulation, targetEpsilon, clippingNorm } = config
   const whose = config.privacyUnit === 'user' ? 'clients' : 'examples'
   if (config.privacyUnit === 'user' && config.clients === null)
     throw refuse('clients', '{column: user}, or a partition, where clients are what is protected')
   if (config.cohort > population) throw refuse('cohort', `at most the ${population} ${whose} of the data`)
   const counted = simulation ?? { population, cohort: config.cohort }
   const samplingRate = counted.cohort / counted.population
-  const delta = config.delta ?? counted.population ** -1.1
-  if (!(delta < 1 / counted.population) && !(config.delta === null && counted.population === 1))
+  const delta = config.delta ?? safeDelta(counted.population)
+  if (!(delta < 1 / counted.population))
     throw refuse('delta', `a number below 1 / ${counted.population}, one over the number of ${whose}`)
-  if (!(delta < 1)) throw refuse('clients', 'more than one, for a delta to be chosen; or give delta')
   const [rounds, noiseMultiplier] = roundsAndNoise(config, samplingRate, delta, refuse)
   const deviation = (noiseMultiplier * clippingNorm * config.cohort) / counted.cohort
   const rdp = rdpOfStep({ samplingRate, noiseMultiplier })
@@ -99,11 +100,33 @@ export function planPrivacy(config: PrivacyConfig, population: number): PrivacyP
     noiseMultiplier,
     delta,
     rounds,
+    finalEpsilon: spent,
     clippingNorm,
     real: { population, cohort: config.cohort, samplingRate: config.cohort / population, deviation },
-    caveat: simulation !== null ? 'simulation' : noiseKey !== null ? 'known_key' : null,
+    caveat: caveatOf(config),
     rdp,
   }
+}
+
+/** The largest delta that is not remarked on: a tenth of one over the number of those protected. */
+function safeDelta(population: number): number {
+  return 1 / (10 * population)
+}
+
+/** Remarks on a promise that means less than its epsilon suggests. */
+export function privacyRemarks({ delta, population, unit }: PrivacyReport): string[] {
+  const safe = safeDelta(population)
+  if (delta <= safe) return []
+  const whose = unit === 'user' ? 'clients' : 'examples'
+  return [
+    `delta is ${delta.toPrecision(2)}, and more than ${safe.toPrecision(2)}, a tenth of one over the ${population} ${whose}, leaves room to give some of them away whole; lower strategy.delta`,
+  ]
+}
+
+function caveatOf({ simulation, noiseKey, clients }: PrivacyConfig): PrivacyPlan['caveat'] {
+  if (simulation !== null) return 'simulation'
+  if (noiseKey !== null) return 'known_key'
+  return clients !== null && clients.partition !== null ? 'partition' : null
 }
 
 function roundsAndNoise(
@@ -138,7 +161,7 @@ export function reportOf(plan: PrivacyPlan, rounds: number): PrivacyReport {
   return {
     epsilon: epsilonOf(plan, rounds),
     delta: plan.delta,
-    final_epsilon: epsilonOf(plan, plan.rounds),
+    final_epsilon: plan.finalEpsilon,
     unit: plan.unit,
     population: plan.population,
     cohort: plan.cohort,
@@ -164,6 +187,8 @@ function promiseOf(plan: PrivacyPlan, rounds: number): string {
     return `Nothing is private here: this simulates on ${real.population} ${all} what training on ${population} would be worth with ${terms}.`
   if (caveat === 'known_key')
     return `Nothing is private here: the noise comes from a key that is known; from a secret one it would be ${terms}.`
+  if (caveat === 'partition')
+    return `No client is protected here: the rows were dealt out by a partition, so that no person stands behind a client; clients of a column would have ${terms}.`
   // e^epsilon, in which whoever reads the number sees what it is worth.
   const factor = formatFactor(Math.exp(epsilon))
   return (

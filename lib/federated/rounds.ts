@@ -25,6 +25,7 @@ import {
   updateOf,
 } from '../train/steps.js'
 import { clientsOf } from './clients.js'
+import { checkPledge, type Pledge, pledgeOf } from './pledge.js'
 import { epsilonOf, type PrivacyPlan, type PrivacyReport, planPrivacy, reportOf } from './privacy.js'
 import { drawCohort } from './sampling.js'
 
@@ -35,6 +36,7 @@ const PLAIN_SUM = { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 0 } as const
 /** What a checkpoint keeps between rounds. It is a secret: with the key, the noise can be taken off again. */
 interface RoundsState {
   key: string
+  pledge: Pledge
   spent: PrivacyReport
   /** Of the wrapped strategy's own rules. */
   rules?: unknown
@@ -59,6 +61,7 @@ export class PrivateRounds implements Steps {
   readonly #clients: Uint32Array[] | null
   readonly #plan: PrivacyPlan
   readonly #key: Uint8Array
+  readonly #pledge: Pledge
   readonly #rules: StepRules
   /** Of trainings of the same adapter before this one. */
   readonly #earlier: readonly PrivacyReport[]
@@ -78,6 +81,11 @@ export class PrivateRounds implements Steps {
     this.#plan = planPrivacy(config, this.#clients?.length ?? chosen.length)
     const kept = keptState(state.rules)
     this.#key = kept ? Buffer.from(kept.key, 'hex') : newKey(config.noiseKey)
+    this.#pledge = pledgeOf(this.#plan, chosen, this.#clients, this.#key)
+    if (kept) {
+      checkPledge(kept.pledge, this.#pledge)
+      this.#checkSpent(kept.spent)
+    }
     this.#rules = stepRules(setup, this.#plan.rounds, kept?.rules)
     this.#earlier = setup.adapter.privacy
     this.#record()
@@ -94,6 +102,7 @@ export class PrivateRounds implements Steps {
   async next(session: NativeSession): Promise<TrainStep> {
     const { options, adapter } = this.#setup
     const begin = performance.now()
+    this.#checkSpent((this.#state.rules as RoundsState).spent)
     const round = this.#state.step + 1
     const ranks = this.#rules.ranks?.(round)
     const { population, samplingRate } = this.#plan.real
@@ -139,6 +148,16 @@ export class PrivateRounds implements Steps {
 
   async close(): Promise<void> {}
 
+  /** What is recorded must be what the accountant says of the rounds made; else neither can be relied on. */
+  #checkSpent(recorded: Partial<PrivacyReport> | undefined): void {
+    const counted = epsilonOf(this.#plan, this.#state.step)
+    if (recorded?.epsilon === counted) return
+    throw new FileFormatError(
+      `the checkpoint records that ${this.#state.step} rounds spent an epsilon of ${recorded?.epsilon}, and the accountant counts ${counted}; it was changed or damaged. Resume from another, or start anew in another output_dir.`,
+      { recorded: recorded?.epsilon, counted },
+    )
+  }
+
   /** What was spent goes wherever the adapter goes; the key only into checkpoints. */
   #record(): void {
     const spent = this.privacy
@@ -146,6 +165,7 @@ export class PrivateRounds implements Steps {
     this.#setup.adapter.privacy = [...this.#earlier, spent]
     const kept: RoundsState = {
       key: Buffer.from(this.#key).toString('hex'),
+      pledge: this.#pledge,
       spent,
       ...(rules === undefined ? {} : { rules }),
     }

@@ -258,22 +258,40 @@ export interface HeldOutOptions {
 
 /**
  * Sets rows aside for evaluation; which ones depends on the seed and the number of rows only.
+ * @param what the rows stand for, in messages
  * @returns indices of rows, both ascending
  * @throws ConfigError when nothing would be left to train on, or to hold out.
  */
 export function splitHeldOut(
   rows: number,
   { fraction, count, seed }: HeldOutOptions,
+  what = 'rows',
 ): { train: Uint32Array; heldOut: Uint32Array } {
   const wanted = count ?? Math.round((fraction ?? 0) * rows)
   if (!Number.isInteger(wanted) || wanted < 1 || wanted >= rows) {
     throw new ConfigError(
-      `cannot hold out ${count === undefined ? `the fraction ${fraction}` : `${count} rows`} of ${rows} rows: at least one row must be held out and one be left to train on`,
+      `cannot hold out ${count === undefined ? `the fraction ${fraction}` : count} of ${rows} ${what}: at least one must be held out and one be left to train on`,
       { rows, fraction, count },
     )
   }
   const order = shuffle(ascending(rows), seed, HELD_OUT)
   return { heldOut: order.slice(0, wanted).sort(), train: order.slice(wanted).sort() }
+}
+
+/**
+ * The same for whole groups, such as all rows of a client: no group has rows on both sides.
+ * @param groups `[rows]`: the group of each row
+ */
+export function splitHeldOutGroups(
+  groups: Uint32Array,
+  options: HeldOutOptions,
+): { train: Uint32Array; heldOut: Uint32Array } {
+  const distinct = [...new Set(groups)]
+  const { heldOut } = splitHeldOut(distinct.length, options, 'groups of rows')
+  const held = new Set(Array.from(heldOut, (index) => distinct[index]))
+  const rows = ascending(groups.length)
+  const isHeld = (row: number) => held.has(groups[row])
+  return { train: rows.filter((row) => !isHeld(row)), heldOut: rows.filter(isHeld) }
 }
 
 /** Keeps the split apart from the order of any epoch. */

@@ -97,9 +97,7 @@ const schema = z
     delta: numberWithin(Number.MIN_VALUE, 1 - Number.EPSILON, 'a number in (0, 1)')
       .nullable()
       .default(null)
-      .describe(
-        'Probability with which the promise may fail; below 1 / clients. `null`: clients to the power of -1.1.',
-      ),
+      .describe('Probability with which the promise may fail; below 1 / clients. `null`: a tenth of that.'),
     rounds: integer(1)
       .nullable()
       .default(null)

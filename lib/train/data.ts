@@ -24,7 +24,7 @@ import {
   inputName,
 } from '../files/encode-dataset.js'
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
-import { Batches, splitHeldOut } from '../files/pack.js'
+import { Batches, splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
 import { ascending } from '../files/permutation.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
@@ -204,6 +204,8 @@ export interface DataSources {
   evalFraction: number
   /** Column of `dataset` that tells whose each row is. */
   groupBy?: string
+  /** Hold out all rows of some groups, rather than some rows of all. */
+  holdOutGroups?: boolean
 }
 
 /** How reading is watched and stopped. */
@@ -248,7 +250,7 @@ export async function prepareData(
       { ...options, ...(groupBy === undefined ? {} : { groupBy }) },
       { ...control, now },
     )
-  const { evalDataset, evalFraction, groupBy } = sources
+  const { evalDataset, evalFraction, groupBy, holdOutGroups } = sources
   if (sources.dataset.streaming) {
     const separate = evalDataset === null ? null : await encode(evalDataset)
     return {
@@ -261,8 +263,15 @@ export async function prepareData(
     }
   }
   const train = await encode(sources.dataset, groupBy)
-  const held =
-    evalFraction > 0 ? splitHeldOut(train.length, { fraction: evalFraction, seed: options.seed }) : null
+  const split = { fraction: evalFraction, seed: options.seed }
+  const splitRows = () =>
+    holdOutGroups
+      ? splitHeldOutGroups(
+          ascending(train.length).map((row) => train.rowGroup(row)),
+          split,
+        )
+      : splitHeldOut(train.length, split)
+  const held = evalFraction > 0 ? splitRows() : null
   const separate = evalDataset === null ? null : await encode(evalDataset)
   const evaluated = separate ?? (held ? train : null)
   return {

@@ -46,7 +46,11 @@ export const privacyReport = z
     rounds: count.describe('So far'),
     total_rounds: count,
     accountant: z.literal('rdp'),
-    private: z.boolean().describe('false for a simulation, and for noise from a known key'),
+    private: z
+      .boolean()
+      .describe(
+        'false for a simulation, for noise from a known key, and for clients dealt out by a partition',
+      ),
     promise: z.string().describe('In one sentence'),
   })
   .describe('Of private training') satisfies z.ZodType<PrivacyReport>

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { privacySpent } from '../../../lib/federated/accountant.js'
-import { epsilonOf, planPrivacy, reportOf } from '../../../lib/federated/privacy.js'
+import { epsilonOf, planPrivacy, privacyRemarks, reportOf } from '../../../lib/federated/privacy.js'
 import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
 
 const settings: DpDyloraOptions = {
@@ -35,8 +35,8 @@ describe('a plan', () => {
     expect(plan({ rounds: 1_000_000, targetEpsilon: 2 }).rounds).toBe(found.rounds)
   })
 
-  test('chooses a delta below one over the clients', () => {
-    expect(plan({ delta: null }).delta).toBeCloseTo(1000 ** -1.1, 12)
+  test('chooses a delta of a tenth of one over the clients', () => {
+    expect(plan({ delta: null }).delta).toBe(1e-4)
   })
 
   test('adds noise in proportion to the clipping norm', () => {
@@ -71,6 +71,13 @@ test('a report says what was spent, what will be, and what it rests on', () => {
   })
   expect(report.promise).toContain(`epsilon ${report.epsilon.toPrecision(3)}`)
   expect(report.epsilon).toBeLessThan(report.final_epsilon)
+})
+
+test('a delta above a tenth of one over the clients is remarked on', () => {
+  const remarks = (delta: number | null) => privacyRemarks(reportOf(plan({ delta }), 0))
+  expect(remarks(null)).toEqual([])
+  expect(remarks(1e-4)).toEqual([])
+  expect(remarks(1.1e-4)).toEqual([expect.stringContaining('delta is 0.00011, and more than 0.00010')])
 })
 
 test('noise from a known key promises nothing, and says so', () => {

@@ -1,5 +1,5 @@
 /** Whole runs of private training: what they add up, what they spend, what they keep, and what they give away. */
-import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
@@ -214,6 +214,93 @@ describe('rounds of clients', () => {
     await expect(run(other, { outputDir, resume: true })).rejects.toThrow(
       'strategy.target_epsilon is 8 there and 80 here',
     )
+  })
+
+  describe('that were half made', () => {
+    /** The rows of `data`, each with the client that is named for it. */
+    const owned = (owner: (row: number) => string) =>
+      readFileSync(data, 'utf8')
+        .trim()
+        .split('\n')
+        .map((row, i) => JSON.stringify({ ...JSON.parse(row), user: owner(i) }))
+        .join('\n')
+    /** Two of four rounds, of which the checkpoint is left. */
+    async function halfMade(): Promise<{ outputDir: string; path: string; state: string }> {
+      const outputDir = scratchFolder()
+      const path = scratchFile(
+        'owned.jsonl',
+        owned((i) => `u${i % USERS}`),
+      )
+      const adapter = await attach(dpDylora(private_))
+      for await (const { index } of adapter.train(path, { ...options, outputDir, saveSteps: 2 }))
+        if (index === 2) break
+      return { outputDir, path, state: join(outputDir, 'checkpoint-2', 'training_state.json') }
+    }
+    async function resume({ outputDir, path }: { outputDir: string; path: string }): Promise<void> {
+      const adapter = await attach(dpDylora(private_))
+      for await (const _ of adapter.train(path, { ...options, outputDir, resume: true }));
+    }
+
+    test('go on for the same clients, whatever they are called', async () => {
+      const half = await halfMade()
+      writeFileSync(
+        half.path,
+        owned((i) => `client ${i % USERS}`),
+      )
+      await resume(half)
+    })
+
+    test('do not go on when every row is a client of its own', async () => {
+      const half = await halfMade()
+      writeFileSync(
+        half.path,
+        owned((i) => `u${i}`),
+      )
+      await expect(resume(half)).rejects.toThrow(
+        /population is 8 there and 40 here; .*sampling_rate is 0.375 there and 0.075 here; .*32 rows belong to another client/,
+      )
+    })
+
+    test('do not go on when one row has changed hands', async () => {
+      const half = await halfMade()
+      writeFileSync(
+        half.path,
+        owned((i) => `u${i === 9 ? 5 : i % USERS}`),
+      )
+      await expect(resume(half)).rejects.toThrow('cannot be resumed: 1 row belongs to another client.')
+    })
+
+    test('do not go on where what they spent is not what the accountant counts', async () => {
+      const half = await halfMade()
+      const state = JSON.parse(readFileSync(half.state, 'utf8'))
+      const { epsilon } = state.rules.spent
+      state.rules.spent.epsilon = epsilon / 2
+      writeFileSync(half.state, JSON.stringify(state))
+      await expect(resume(half)).rejects.toThrow(
+        `2 rounds spent an epsilon of ${epsilon / 2}, and the accountant counts ${epsilon}`,
+      )
+    })
+
+    test('do not go on from a checkpoint that does not say whom they promised what', async () => {
+      const half = await halfMade()
+      const state = JSON.parse(readFileSync(half.state, 'utf8'))
+      delete state.rules.pledge
+      writeFileSync(half.state, JSON.stringify(state))
+      await expect(resume(half)).rejects.toThrow('does not say whom its run promised what')
+    })
+  })
+
+  test('hold out clients as a whole', async () => {
+    const { events } = await run(dpDylora(private_), { evalFraction: 0.25 })
+    expect(events[0]).toMatchObject({ privacy: { population: 6, sampling_rate: 0.5 } })
+  })
+
+  test('of clients that were dealt out protect nobody, and say so', async () => {
+    const clients = { partition: 'iid', count: 8 } as const
+    const { events } = await run(dpDylora({ ...private_, clients, rounds: 1 }))
+    const done = events.at(-1)
+    expect(done).toMatchObject({ privacy: { private: false } })
+    expect(done?.event === 'done' && done.privacy?.promise).toMatch(/^No client is protected here/)
   })
 
   test('hold as much memory for a large cohort as for a small one', async () => {

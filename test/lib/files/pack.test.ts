@@ -9,6 +9,7 @@ import {
   type MicroBatch,
   packBestFit,
   splitHeldOut,
+  splitHeldOutGroups,
 } from '../../../lib/files/pack.js'
 
 interface Row {
@@ -274,6 +275,27 @@ describe('rows that are held out', () => {
     expect(splitHeldOut(200, { fraction: 0.1, seed: 1 }).heldOut.length).toBe(20)
     expect(splitHeldOut(200, { fraction: 0.1, seed: 1 })).not.toEqual(
       splitHeldOut(200, { fraction: 0.1, seed: 2 }),
+    )
+  })
+
+  it('may be those of whole groups', () => {
+    fc.assert(
+      fc.property(
+        fc
+          .array(fc.integer({ min: 3, max: 9 }), { minLength: 2, maxLength: 60 })
+          .filter((all) => new Set(all).size > 1),
+        fc.nat(),
+        (groups, seed) => {
+          const { train, heldOut } = splitHeldOutGroups(Uint32Array.from(groups), { count: 1, seed })
+          expect([...train, ...heldOut].sort((a, b) => a - b)).toEqual([...groups.keys()])
+          const held = new Set(Array.from(heldOut, (row) => groups[row]))
+          expect(held.size).toBe(1)
+          expect(Array.from(train).some((row) => held.has(groups[row]))).toBe(false)
+        },
+      ),
+    )
+    expect(() => splitHeldOutGroups(Uint32Array.of(4, 4, 4), { fraction: 0.5, seed: 1 })).toThrow(
+      'cannot hold out the fraction 0.5 of 1 groups of rows',
     )
   })
 

@@ -1,0 +1,97 @@
+/**
+ * What a private run has promised to whom, as its checkpoints keep it. A run that goes on must keep that promise: with
+ * other clients, or other noise, the epsilon that it reports would be false.
+ */
+import { createHmac } from 'node:crypto'
+import { ConfigError, FileFormatError } from '../errors.js'
+import type { PrivacyPlan } from './privacy.js'
+
+/** The terms of a private run, and whose each row is. */
+export interface Pledge {
+  terms: Terms
+  /** Base64 of OWNER_BYTES for each row, in their order: a keyed hash of its client. Empty where examples are protected. */
+  owners: string
+}
+
+type Terms = ReturnType<typeof termsOf>
+
+const OWNER_BYTES = 4
+
+/** Terms by the names that messages and checkpoints give them. */
+function termsOf({ unit, population, cohort, samplingRate, noiseMultiplier, ...plan }: PrivacyPlan) {
+  return {
+    privacy_unit: unit,
+    population,
+    cohort,
+    sampling_rate: samplingRate,
+    noise_multiplier: noiseMultiplier,
+    clipping_norm: plan.clippingNorm,
+    delta: plan.delta,
+    rounds: plan.rounds,
+    final_epsilon: plan.finalEpsilon,
+    drawn_population: plan.real.population,
+    drawn_cohort: plan.real.cohort,
+  }
+}
+
+/**
+ * @param rows of the data that is trained on
+ * @param clients rows of each client; null where examples are protected
+ * @param key of the run, which keeps the hashes from telling who the clients are
+ */
+export function pledgeOf(
+  plan: PrivacyPlan,
+  rows: Uint32Array,
+  clients: readonly Uint32Array[] | null,
+  key: Uint8Array,
+): Pledge {
+  return { terms: termsOf(plan), owners: clients === null ? '' : ownersOf(rows, clients, key) }
+}
+
+function ownersOf(rows: Uint32Array, clients: readonly Uint32Array[], key: Uint8Array): string {
+  const places = new Map(Array.from(rows, (row, place) => [row, place]))
+  const owners = Buffer.alloc(OWNER_BYTES * rows.length)
+  for (const [client, own] of clients.entries()) {
+    const hash = createHmac('sha256', key).update(`client ${client}`).digest().subarray(0, OWNER_BYTES)
+    for (const row of own) owners.set(hash, OWNER_BYTES * (places.get(row) as number))
+  }
+  return owners.toString('base64')
+}
+
+/**
+ * @param kept what a checkpoint says
+ * @throws {FileFormatError} when it says nothing of its promise
+ * @throws {ConfigError} naming every term that differs, and how many rows are another client's
+ */
+export function checkPledge(kept: unknown, here: Pledge): void {
+  const { terms, owners } = (kept ?? {}) as Partial<Pledge>
+  if (typeof terms !== 'object' || terms === null || typeof owners !== 'string')
+    throw new FileFormatError(
+      'the checkpoint does not say whom its run promised what, so the run cannot go on; start it anew, in another output_dir. Both spend on the same data.',
+      {},
+    )
+  const names = Object.keys(here.terms) as (keyof Terms)[]
+  const changes = names
+    .filter((name) => terms[name] !== here.terms[name])
+    .map(
+      (name) =>
+        `${name} is ${JSON.stringify(terms[name])} there and ${JSON.stringify(here.terms[name])} here`,
+    )
+  const moved = movedRows(owners, here.owners)
+  if (moved > 0) changes.push(`${moved === 1 ? '1 row belongs' : `${moved} rows belong`} to another client`)
+  if (changes.length === 0) return
+  throw new ConfigError(
+    `the private run cannot be resumed: ${changes.join('; ')}. What it has promised holds only for the clients and the noise that it began with. Restore them, or start anew in another output_dir; both runs then spend on the same data.`,
+    { there: terms, here: here.terms, movedRows: moved },
+  )
+}
+
+function movedRows(there: string, here: string): number {
+  if (there === here) return 0
+  const [before, now] = [Buffer.from(there, 'base64'), Buffer.from(here, 'base64')]
+  const rows = Math.max(before.length, now.length) / OWNER_BYTES
+  let moved = 0
+  for (let at = 0; at < rows * OWNER_BYTES; at += OWNER_BYTES)
+    if (!before.subarray(at, at + OWNER_BYTES).equals(now.subarray(at, at + OWNER_BYTES))) moved++
+  return moved
+}
