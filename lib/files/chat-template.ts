@@ -1,14 +1,14 @@
 /**
  * Chat templates: Jinja programs that come with a model and turn messages into its prompt text. They are foreign code,
- * so each run has a limit on time and output, and memory is limited by the worker thread that they run in
- * (text-worker.ts). The variables and functions are those that transformers gives them.
+ * so each run has a limit on time and output, and they run in a process whose memory is limited (text-call.ts). The
+ * variables and functions are those that transformers gives them.
  */
 
-import { createContext, Script } from 'node:vm'
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import { DataError, FileFormatError } from '../errors.js'
 import { quote } from './input.js'
 import { strftime } from './strftime.js'
+import { limitTime } from './time-limit.js'
 
 /** One message, in the form of OpenAI's chat files; templates may read further keys. */
 export interface ChatMessage {
@@ -183,13 +183,8 @@ function boundedRange(first: number, last?: number, step = 1): number[] {
   return Array.from({ length: count }, (_, index) => start + index * step)
 }
 
-const sandbox = createContext({ task: undefined as unknown })
-const runTask = new Script('task()')
-/** Whether a time limit is running already. */
-let limited = false
-
 /** Runs `task` under the time limit; what it throws is given to `explain`. */
-function guarded<T>(limits: TemplateLimits, task: () => T, explain: (cause: Error) => Error): T {
+function guarded<T>({ milliseconds }: TemplateLimits, task: () => T, explain: (cause: Error) => Error): T {
   const explained = () => {
     try {
       return task()
@@ -197,31 +192,8 @@ function guarded<T>(limits: TemplateLimits, task: () => T, explain: (cause: Erro
       throw explain(cause instanceof Error ? cause : new Error(String(cause)))
     }
   }
-  if (limited) return explained()
-  const done = withinTime(limits.milliseconds, explained)
-  if (done) return done.value
-  throw new FileFormatError(`the chat template ran longer than ${limits.milliseconds} ms and was stopped`, {
-    milliseconds: limits.milliseconds,
-  })
-}
-
-/**
- * Runs `task` for so long at most. A limit takes a thread and half a millisecond to set up, so work with many
- * templates is put under one limit, and under one each only when that is exceeded.
- * @returns undefined when the time was over; the task is then broken off anywhere, and its `finally` blocks do not run
- */
-export function withinTime<T>(milliseconds: number, task: () => T): { value: T } | undefined {
-  sandbox.task = task
-  limited = true
-  try {
-    return { value: runTask.runInContext(sandbox, { timeout: milliseconds }) }
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return undefined
-    throw cause
-  } finally {
-    limited = false
-    sandbox.task = undefined
-  }
+  const late = `the chat template ran longer than ${milliseconds} ms and was stopped`
+  return limitTime(milliseconds, explained, () => new FileFormatError(late, { milliseconds }))
 }
 
 const GENERATION = /\{%-?\s*generation\s*-?%\}/

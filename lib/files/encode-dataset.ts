@@ -1,5 +1,5 @@
 /**
- * The text side as the rest of the program sees it: datasets tokenised and chats rendered in a worker thread, which
+ * The text side as the rest of the program sees it: datasets tokenized and chats rendered in a worker process, which
  * can be stopped at any moment and whose memory has a limit.
  */
 
@@ -52,7 +52,7 @@ export interface EncodeSummary {
 
 const CHUNK_TOKENS = 1 << 18
 /** Heap of a worker; a vocabulary of 260,000 tokens takes about 300 MB. */
-const ENCODE_MEGABYTES = 4096
+const ENCODE_MEGABYTES = 2048
 const RENDER_MEGABYTES = 256
 
 /**

@@ -1,14 +1,18 @@
 /** One job of a text worker from the side that asked for it: answers in order, an end that always comes, no leftovers. */
+import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { FileFormatError, InternalError } from '../errors.js'
 import { here } from '../here.cjs'
 import { packageRoot } from '../root.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
+/**
+ * The worker is a process, not a thread: a template or a tokenizer can make V8 end whatever process it runs in, where no
+ * limit on a thread's heap helps (one string or array that is too large).
+ */
 export class TextCall {
-  readonly #worker: Worker
+  readonly #worker: ChildProcess
   readonly #signal: AbortSignal | undefined
   readonly #answers: TextAnswer[] = []
   #failure: { error: unknown } | undefined
@@ -22,10 +26,11 @@ export class TextCall {
   constructor(job: TextJob, megabytes: number, signal?: AbortSignal) {
     signal?.throwIfAborted()
     this.#signal = signal
-    this.#worker = new Worker(workerFile(), {
-      workerData: job,
-      execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: megabytes },
+    this.#worker = fork(workerFile(), [], {
+      serialization: 'advanced',
+      execArgv: [`--max-old-space-size=${megabytes}`],
+      env: environment(),
+      stdio: ['ignore', 'ignore', process.env.LOWRANK_DEBUG ? 'inherit' : 'ignore', 'ipc'],
     })
     signal?.addEventListener('abort', this.#abort)
     this.#worker.on('message', (answer: TextAnswer) => {
@@ -33,12 +38,15 @@ export class TextCall {
       else this.#answers.push(answer)
       this.#wake?.()
     })
-    this.#worker.on('error', (error) => this.fail(workerError(error, megabytes)))
-    // Its last answer may come in the same turn of the event loop: that one still counts.
-    this.#worker.on('exit', (code) => {
-      this.#failure ??= { error: new InternalError(`the text worker ended early (${code})`, { code }) }
+    this.#worker.on('error', (cause) => {
+      this.fail(new InternalError(`the text worker failed: ${cause.message}`, {}, { cause }))
+    })
+    // Comes after its last answer, which still counts.
+    this.#worker.on('close', (code, signalName) => {
+      this.#failure ??= { error: endedEarly(code, signalName, megabytes) }
       this.#wake?.()
     })
+    this.#send(job)
   }
 
   /** The next answer. Rejects when the job failed, was aborted or was made to fail. */
@@ -56,15 +64,22 @@ export class TextCall {
   /** Keeps the process alive, as it is at first. */
   ref(): void {
     this.#worker.ref()
+    this.#worker.channel?.ref()
   }
 
   /** Lets the process end though the job has not. */
   unref(): void {
     this.#worker.unref()
+    this.#worker.channel?.unref()
   }
 
   send(message: TextFeed): void {
-    this.#worker.postMessage(message)
+    this.#send(message)
+  }
+
+  /** A worker that is gone says so by its end. */
+  #send(message: TextJob | TextFeed): void {
+    this.#worker.send(message as object, () => undefined)
   }
 
   /** Makes the job fail; the first failure counts, and answers that came before are no longer given. */
@@ -81,7 +96,12 @@ export class TextCall {
       this.#worker.removeAllListeners()
       // Whatever happens to the worker while it is being stopped no longer matters.
       this.#worker.on('error', () => undefined)
-      await this.#worker.terminate()
+      const { pid, exitCode, signalCode } = this.#worker
+      if (pid === undefined || exitCode !== null || signalCode !== null) return
+      this.ref()
+      const ended = new Promise((done) => this.#worker.once('exit', done))
+      this.#worker.kill('SIGKILL')
+      await ended
     })()
     return this.#closed
   }
@@ -89,15 +109,20 @@ export class TextCall {
   readonly #abort = () => this.fail(this.#signal?.reason)
 }
 
-function workerError(error: Error, megabytes: number): Error {
-  if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
-    return new FileFormatError(
-      `the data, the chat template or the tokenizer needed more than ${megabytes} MiB of memory and was stopped`,
-      { megabytes },
-      { cause: error },
-    )
-  }
-  return new InternalError(`the text worker failed: ${error.message}`, {}, { cause: error })
+/** What V8 does when memory does not suffice: a signal, or on Windows a code of its own. */
+function endedEarly(code: number | null, signal: string | null, megabytes: number): Error {
+  if (signal === null && (code ?? 0) < 128)
+    return new InternalError(`the text worker ended early (${code})`, { code })
+  return new FileFormatError(
+    `the data, the chat template or the tokenizer needed more than ${megabytes} MiB of memory and was stopped`,
+    { megabytes, ended: signal ?? code },
+  )
+}
+
+/** Options of this process are not the worker's, nor is its token: foreign programs run there. */
+function environment(): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _, HF_TOKEN: __, HUGGING_FACE_HUB_TOKEN: ___, ...rest } = process.env
+  return { ...rest, ELECTRON_RUN_AS_NODE: '1' }
 }
 
 /** Beside this file when compiled; sources that are run directly use the compiled one. */

@@ -14,7 +14,7 @@ import {
 } from '../errors.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
-import type { EncodedRow, EncodeRowOptions } from './encode.js'
+import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
@@ -63,8 +63,10 @@ export type TokenizerQuestion =
   | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
   | { what: 'end'; stream: number }
   | { what: 'row'; row: DatasetRow; options: EncodeRowOptions }
+  /** Options count from the first question of the kind on. */
+  | { what: 'rows'; rows: DatasetRow[]; options: EncodeRowOptions }
 
-export type TokenizerTold = Int32Array | string | EncodedRow
+export type TokenizerTold = Int32Array | string | EncodedRow | DropReason | (EncodedRow | DropReason)[][]
 
 /** What a job is sent while it runs. */
 export type TextFeed =

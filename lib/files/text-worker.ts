@@ -1,12 +1,10 @@
 /**
- * The thread that tokenises datasets and runs chat templates, so that the event loop stays free and a template cannot
- * stop the program. It has one job, given as workerData, answers by messages and ends; as a tokenizer it stays until it
- * is ended.
+ * The process that tokenizes datasets and runs chat templates, so that the event loop stays free and a template cannot
+ * stop the program. Its first message is its one job; it answers by messages until it is ended.
  */
 
-import { parentPort, workerData } from 'node:worker_threads'
 import { InternalError } from '../errors.js'
-import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS, withinTime } from './chat-template.js'
+import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
 import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
@@ -22,14 +20,15 @@ import {
   type TokenizerTold,
   toPlainError,
 } from './text-jobs.js'
+import { withinTime } from './time-limit.js'
 import { type DecodeStream, loadTokenizer } from './tokenizer.js'
 import { readTokenizerSource } from './tokenizer-source.js'
 
 const PROGRESS_MILLISECONDS = 100
 
-function answer(message: TextAnswer, transfer: ArrayBuffer[] = []): void {
-  if (!parentPort) throw new InternalError('text-worker was loaded outside a worker thread')
-  parentPort.postMessage(message, transfer)
+function answer(message: TextAnswer): void {
+  if (!process.send) throw new InternalError('text-worker was run outside a text worker')
+  process.send(message)
 }
 
 /** Messages that were sent and not looked at yet, and who waits for the next. */
@@ -40,7 +39,7 @@ class Inbox {
   #room = CHUNKS_AHEAD
 
   constructor() {
-    parentPort?.on('message', (message: TextFeed) => {
+    process.on('message', (message: TextFeed) => {
       if (message.kind === 'taken') this.#room++
       else this.#rows.push(message)
       for (const wake of this.#waiting.splice(0)) wake()
@@ -90,8 +89,7 @@ async function encode(job: EncodeJob): Promise<void> {
     const built = chunk.build()
     chunk = new ChunkBuilder()
     await inbox.room()
-    const buffers = Object.values(built).map((array) => (array as Int32Array<ArrayBuffer>).buffer)
-    answer({ kind: 'chunk', chunk: built }, buffers)
+    answer({ kind: 'chunk', chunk: built })
   }
   const fileIndex = (path: string) => {
     const index = fileOf.get(path) ?? fileOf.size
@@ -131,10 +129,7 @@ async function encode(job: EncodeJob): Promise<void> {
     },
   })
   for await (const group of grouped(limited(rows, rowLimit))) {
-    const encodeAll = () => group.map((row) => encoder.encodeAll(row))
-    const chats = group[0]?.format === 'messages' || group[0]?.format === 'alpaca'
-    // Where all together take longer than one may, each has a limit of its own, and an error that names it.
-    const encoded = (chats ? withinTime(milliseconds, encodeAll)?.value : undefined) ?? encodeAll()
+    const encoded = encodeGroup(encoder, group, milliseconds)
     stats.rows += group.length
     for (const examples of encoded) {
       for (const example of examples) {
@@ -163,16 +158,26 @@ async function* limited<T>(
   }
 }
 
-/** Chats that are encoded under one time limit. */
+/** Where all together take longer than one may, each has a limit of its own, and an error that names it. */
+function encodeGroup(encoder: RowEncoder, rows: readonly DatasetRow[], milliseconds: number) {
+  const encodeAll = () => rows.map((row) => encoder.encodeAll(row))
+  return withinTime(milliseconds, encodeAll)?.value ?? encodeAll()
+}
+
+/** Rows, and characters of texts, that are encoded under one time limit. */
 const GROUP_ROWS = 32
+const GROUP_CHARACTERS = 1 << 16
 
 async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<DatasetRow[], void, void> {
   let group: DatasetRow[] = []
+  let characters = 0
   for await (const row of rows) {
     group.push(row)
-    if ((row.format === 'messages' || row.format === 'alpaca') && group.length < GROUP_ROWS) continue
+    if (row.format === 'text') characters += row.text.length
+    if (group.length < GROUP_ROWS && characters < GROUP_CHARACTERS) continue
     yield group
     group = []
+    characters = 0
   }
   if (group.length > 0) yield group
 }
@@ -187,6 +192,7 @@ function render({ template, specialTokens, messages, options, limits }: RenderJo
 async function converse({ source: model }: TokenizerJob): Promise<void> {
   const tokenizer = loadTokenizer(await readTokenizerSource(model))
   const streams = new Map<number, DecodeStream>()
+  let ofRows: RowEncoder | undefined
   const reply = (question: TokenizerQuestion): TokenizerTold => {
     if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
     if (question.what === 'end') {
@@ -195,11 +201,15 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
       return rest
     }
     if (question.what === 'row') return new RowEncoder(tokenizer, question.options).encode(question.row)
+    if (question.what === 'rows') {
+      ofRows ??= new RowEncoder(tokenizer, question.options)
+      return encodeGroup(ofRows, question.rows, DEFAULT_TEMPLATE_LIMITS.milliseconds)
+    }
     const stream = streams.get(question.stream) ?? tokenizer.decodeStream(question.options)
     streams.set(question.stream, stream)
     return stream.push(question.id)
   }
-  parentPort?.on('message', (message: TextFeed) => {
+  process.on('message', (message: TextFeed) => {
     if (message.kind !== 'ask') return
     try {
       answer({ kind: 'told', told: reply(message.question) })
@@ -221,4 +231,7 @@ async function work(job: TextJob): Promise<void> {
   }
 }
 
-void work(workerData as TextJob)
+// Ctrl-C reaches every process of the terminal; whoever asked decides what becomes of the job.
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => undefined)
+process.on('disconnect', () => process.exit())
+process.once('message', (job) => void work(job as TextJob))

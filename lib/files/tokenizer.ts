@@ -7,6 +7,7 @@
 import type { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../errors.js'
 import { quote } from './input.js'
+import { limitTime } from './time-limit.js'
 import {
   type AdaptedTokenizer,
   adaptTokenizer,
@@ -52,6 +53,10 @@ export interface DecodeStream {
   /** @returns the rest. */
   end(): string
 }
+
+/** What a text may take: this, and its share at a twentieth of the usual speed. */
+const LEAST_MILLISECONDS = 4000
+const CHARACTERS_PER_MILLISECOND = 50
 
 /** @throws FileFormatError or UnsupportedError when the source is malformed or cannot be reproduced exactly. */
 export function loadTokenizer(source: TokenizerSource): Tokenizer {
@@ -125,7 +130,10 @@ export class Tokenizer {
   }
 
   #ids(library: Library, text: string, special: boolean): number[] {
-    const ids: (number | undefined)[] = library.encode(text, { add_special_tokens: special }).ids
+    const ids: (number | undefined)[] = this.#limited(
+      text.length,
+      () => library.encode(text, { add_special_tokens: special }).ids,
+    )
     if (ids.some((id) => id === undefined)) {
       throw new FileFormatError(
         `${this.source.where ?? 'tokenizer.json'} has no token for a part of ${quote(text)} and no unknown token`,
@@ -135,10 +143,25 @@ export class Tokenizer {
     return ids as number[]
   }
 
+  /** Normalizers and regular expressions come with the model, and may take ages. */
+  #limited<T>(length: number, task: () => T): T {
+    const milliseconds = LEAST_MILLISECONDS + length / CHARACTERS_PER_MILLISECOND
+    return limitTime(milliseconds, task, () => {
+      const where = this.source.where ?? 'tokenizer.json'
+      return new FileFormatError(
+        `${where} took longer than ${Math.round(milliseconds)} ms for ${length} characters and was stopped; its normalizer or a regular expression of its pre-tokenizer is at fault`,
+        { where, milliseconds, characters: length },
+      )
+    })
+  }
+
   decode(ids: ArrayLike<number>, { skipSpecialTokens }: DecodeOptions): string {
     if (this.#family.kind === 'other') {
       const kept = Array.from(ids).filter((id) => !(skipSpecialTokens && this.#specialIds.has(id)))
-      return kept.length === 0 ? '' : this.#library.decode(kept, { clean_up_tokenization_spaces: false })
+      if (kept.length === 0) return ''
+      return this.#limited(kept.length, () =>
+        this.#library.decode(kept, { clean_up_tokenization_spaces: false }),
+      )
     }
     const stream = this.decodeStream({ skipSpecialTokens })
     let text = ''

@@ -1,9 +1,9 @@
 /**
- * A model's tokenizer in a text worker that stays: to read and make one takes a while, and so does the tokenising of a
+ * A model's tokenizer in a worker process that stays: to read and make one takes a while, and so does the tokenising of a
  * long text, in which the event loop of the program would stand still.
  */
 import { InternalError } from '../errors.js'
-import type { Lifetime } from '../native/handles.js'
+import { Lifetime } from '../native/handles.js'
 import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
 import { TextCall } from './text-call.js'
@@ -17,7 +17,7 @@ import type { DecodeOptions, EncodeOptions } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 
 /** Heap of the worker; a vocabulary of 260,000 tokens takes about 300 MB. */
-const MEGABYTES = 4096
+const MEGABYTES = 2048
 
 /** See `DecodeStream`. */
 export interface WorkerDecodeStream {
@@ -48,9 +48,12 @@ export class WorkerTokenizer {
 
   /**
    * Reads the model's tokenizer. Errors as those of `readTokenizerSource` and `loadTokenizer`.
-   * @param lifetime of the model
+   * @param lifetime of the model, where there is one
    */
-  static async open(model: TokenizerOfModel, lifetime: Lifetime): Promise<WorkerTokenizer> {
+  static async open(
+    model: TokenizerOfModel,
+    lifetime = new Lifetime('The tokenizer', 'open it again'),
+  ): Promise<WorkerTokenizer> {
     return lifetime.use(async () => {
       const call = new TextCall({ kind: 'tokenizer', source: model }, MEGABYTES)
       try {
@@ -73,6 +76,11 @@ export class WorkerTokenizer {
   /** See `RowEncoder.encode`. */
   async encodeRow(row: DatasetRow, options: EncodeRowOptions): Promise<EncodedRow | DropReason> {
     return (await this.#ask({ what: 'row', row, options })) as EncodedRow | DropReason
+  }
+
+  /** See `RowEncoder.encodeAll`, of each row; the options of the first call count. */
+  async encodeRows(rows: DatasetRow[], options: EncodeRowOptions): Promise<(EncodedRow | DropReason)[][]> {
+    return (await this.#ask({ what: 'rows', rows, options })) as (EncodedRow | DropReason)[][]
   }
 
   /** See `Tokenizer.decodeStream`; one that is begun is to be ended. */

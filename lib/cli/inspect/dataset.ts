@@ -18,17 +18,12 @@ import {
   STDIN_NAME,
 } from '../../files/dataset.js'
 import { datasetRemarks } from '../../files/dataset-remarks.js'
-import {
-  type DropReason,
-  type EmptyRows,
-  RowEncoder,
-  type TrainOn,
-  type Unended,
-} from '../../files/encode.js'
+import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../files/encode.js'
 import { checkLearnable } from '../../files/encode-dataset.js'
 import { emptyStats } from '../../files/encoded-dataset.js'
 import { openModelFiles } from '../../files/model-files.js'
-import { readTokenizerSource, type TokenizerOfModel } from '../../files/tokenizer-source.js'
+import type { TokenizerOfModel } from '../../files/tokenizer-source.js'
+import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import { locateShown } from '../download.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
@@ -43,6 +38,8 @@ import { barChart, lengthBars, lengthsOf } from './lengths.js'
 const SHOWN_ROWS = 2
 const NO_LIMIT = 2 ** 31 - 1
 const PROGRESS_ROWS = 64
+/** Rows that the tokenizer is given at a time. */
+const ROWS_AT_ONCE = 32
 
 export interface DatasetInspection {
   format?: DatasetFormat | 'auto'
@@ -76,7 +73,7 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
   const survey =
     options.model === undefined
       ? undefined
-      : new TokenSurvey(path, await encoderFor(options, output), options)
+      : new TokenSurvey(path, await tokenizerOf(options.model, output), options)
   const duplicates = new Duplicates()
   const { format = 'auto', fileType = 'auto', columns = {} } = options
   const form: DatasetForm = { format, fileType, columns }
@@ -94,11 +91,13 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
     })) {
       rows++
       duplicates.add(row)
-      survey?.add(row, rows)
+      await survey?.add(row, rows)
       if (rows % PROGRESS_ROWS === 0) reading.update(`${formatCount(rows)} rows`)
     }
+    await survey?.encode()
   } finally {
     reading.clear()
+    await survey?.close()
   }
   if (found === undefined) checkLearnable(path, emptyStats(), { maxSeqLength: NO_LIMIT })
   if (options.row !== undefined && options.row > rows)
@@ -114,18 +113,9 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
   }
 }
 
-async function encoderFor(
-  { model, maxSeqLength, trainOn, emptyRows, unended }: DatasetInspection,
-  output: Output,
-): Promise<RowEncoder> {
-  const { path } = await locateShown('tokenizer', model as string, output)
-  const source = await readTokenizerSource(await tokenizerAt(path))
-  return new RowEncoder(source, {
-    maxSeqLength: maxSeqLength ?? NO_LIMIT,
-    ...(trainOn === undefined ? {} : { trainOn }),
-    ...(emptyRows === undefined ? {} : { emptyRows }),
-    ...(unended === undefined ? {} : { unended }),
-  })
+async function tokenizerOf(model: string, output: Output): Promise<WorkerTokenizer> {
+  const { path } = await locateShown('tokenizer', model, output)
+  return WorkerTokenizer.open(await tokenizerAt(path))
 }
 
 /** A model's tokenizer needs nothing of its weights; what is no model at all is said by the reader of models. */
@@ -136,7 +126,8 @@ async function tokenizerAt(path: string): Promise<TokenizerOfModel> {
 /** What the model sees of all rows. */
 class TokenSurvey {
   readonly #path: string
-  readonly #encoder: RowEncoder
+  readonly #tokenizer: WorkerTokenizer
+  readonly #waiting: { row: DatasetRow; number: number }[] = []
   readonly #options: DatasetInspection
   readonly #dropped: Record<DropReason, number> = { nothing_to_learn: 0, truncated_away: 0 }
   readonly #examples: NonNullable<TokenFacts['examples']> = []
@@ -144,17 +135,43 @@ class TokenSurvey {
   readonly #lengths: number[] = []
   #cutTokens = 0
 
-  constructor(path: string, encoder: RowEncoder, options: DatasetInspection) {
+  constructor(path: string, tokenizer: WorkerTokenizer, options: DatasetInspection) {
     this.#path = path
-    this.#encoder = encoder
+    this.#tokenizer = tokenizer
     this.#options = options
   }
 
   /** @param number of the row, from 1 */
-  add(row: DatasetRow, number: number): void {
+  async add(row: DatasetRow, number: number): Promise<void> {
+    this.#waiting.push({ row, number })
+    if (this.#waiting.length === ROWS_AT_ONCE) await this.encode()
+  }
+
+  /** Takes the rows that wait. */
+  async encode(): Promise<void> {
+    const { maxSeqLength = NO_LIMIT, trainOn, emptyRows, unended } = this.#options
+    const rows = this.#waiting.splice(0)
+    if (rows.length === 0) return
+    const encoded = await this.#tokenizer.encodeRows(
+      rows.map(({ row }) => row),
+      {
+        maxSeqLength,
+        ...(trainOn === undefined ? {} : { trainOn }),
+        ...(emptyRows === undefined ? {} : { emptyRows }),
+        ...(unended === undefined ? {} : { unended }),
+      },
+    )
+    for (const [i, { row, number }] of rows.entries()) await this.#count(row, number, encoded[i] ?? [])
+  }
+
+  close(): Promise<void> {
+    return this.#tokenizer.close()
+  }
+
+  async #count(row: DatasetRow, number: number, examples: (EncodedRow | DropReason)[]): Promise<void> {
     this.#stats.rows++
     let length = 0
-    for (const encoded of this.#encoder.encodeAll(row)) {
+    for (const encoded of examples) {
       if (typeof encoded === 'string') {
         this.#dropped[encoded]++
         this.#stats.dropped++
@@ -172,7 +189,7 @@ class TokenSurvey {
           path: row.path,
           line: row.line,
           ...(row.unit ? { unit: row.unit } : {}),
-          parts: partsOf(encoded, this.#encoder.tokenizer),
+          parts: await partsOf(encoded, this.#tokenizer),
         })
     }
     if (length > 0) this.#lengths.push(length)

@@ -1,6 +1,6 @@
 /** Rows as the model sees them: their tokens as text, in pieces that are learnt or not. */
 import { type EncodedRow, IGNORE } from '../../files/encode.js'
-import type { Tokenizer } from '../../files/tokenizer.js'
+import type { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import { formatCount } from '../format.js'
 import type { Output } from '../output.js'
 
@@ -10,18 +10,19 @@ export interface Part {
   trained: boolean
 }
 
-export function partsOf({ inputIds, labels }: EncodedRow, tokenizer: Tokenizer): Part[] {
+export async function partsOf({ inputIds, labels }: EncodedRow, tokenizer: WorkerTokenizer): Promise<Part[]> {
   const stream = tokenizer.decodeStream({ skipSpecialTokens: false })
   const parts: Part[] = []
   for (const [i, id] of inputIds.entries()) {
     const trained = i > 0 && labels[i] !== IGNORE
     const last = parts.at(-1)
-    const text = stream.push(id)
+    const text = await stream.push(id)
     if (last?.trained === trained) last.text += text
     else parts.push({ text, trained })
   }
+  const rest = await stream.end()
   const last = parts.at(-1)
-  if (last) last.text += stream.end()
+  if (last) last.text += rest
   return parts
 }
 

@@ -2,8 +2,8 @@
 import { LowrankError, UnsupportedError } from '../../errors.js'
 import { type ModelFiles, openModelFiles } from '../../files/model-files.js'
 import { isBlockDtype } from '../../files/tensor-source.js'
-import { loadTokenizer } from '../../files/tokenizer.js'
-import { readTokenizerSource } from '../../files/tokenizer-source.js'
+import { specialTokensOf } from '../../files/tokenizer.js'
+import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import type { Graph } from '../../graph/graph.js'
 import { formatBytes } from '../../memory.js'
 import { resolvePrecision } from '../../model.js'
@@ -63,14 +63,12 @@ function tryGraph(files: ModelFiles): Graph | UnsupportedError {
 
 async function tokenizerFacts(files: ModelFiles): Promise<ModelFacts['tokenizer']> {
   try {
-    const source = await readTokenizerSource(files)
-    const { vocabSize, specialTokens } = loadTokenizer(source)
-    return {
-      vocab_size: vocabSize,
-      bos: specialTokens.bos_token ?? null,
-      eos: specialTokens.eos_token ?? null,
-      chat_template: source.chatTemplate !== undefined,
-    }
+    const { kind, path } = files
+    const tokenizer = await WorkerTokenizer.open({ kind, path })
+    const { vocabSize, source } = tokenizer.about
+    await tokenizer.close()
+    const { bos_token: bos = null, eos_token: eos = null } = specialTokensOf(source)
+    return { vocab_size: vocabSize, bos, eos, chat_template: source.chatTemplate !== undefined }
   } catch (error) {
     // The rest of the model is still worth showing.
     if (error instanceof LowrankError) return { error: error.message }

@@ -206,6 +206,17 @@ describe('renderChat', () => {
     expect(await renderChat(named, messages, { tools: [{}] })).toBe('tools: 1')
   })
 
+  it.each([
+    ['replace', "ns.text|replace('a', 'aaaaaaaaaaaaaaaaaaaa')"],
+    ['split', "ns.text + ns.text %}{% set ns.list = ns.text.split('a')"],
+  ])('is rejected for a template that makes V8 end its process: %s', async (_, growth) => {
+    const template = `{% set ns = namespace(text='aaaaaaaaaa') %}{% for i in range(60) %}{% set ns.text = ${growth} %}{% endfor %}`
+    const limits = { milliseconds: 50_000, characters: 1000 }
+    await expect(renderChat({ ...source, chatTemplate: template }, messages, { limits })).rejects.toThrow(
+      /more than 256 MiB of memory and was stopped/,
+    )
+  })
+
   it('is rejected without a template, and for one that fills the memory', async () => {
     await expect(renderChat({ tokenizerJson }, messages)).rejects.toThrow(/no chat template/)
     const hungry =

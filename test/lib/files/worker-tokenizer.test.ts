@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { RowEncoder } from '../../../lib/files/encode.js'
@@ -82,4 +82,31 @@ test('whoever waits is told when the worker ends', async () => {
   const tokenizer = await open(tinyModel())
   const asked = tokenizer.encode('a', { addSpecialTokens: true })
   await Promise.all([expect(asked).rejects.toMatchObject({ code: 'INTERNAL' }), tokenizer.close()])
+})
+
+/** A model whose tokenizer.json is changed. */
+function modelWith(change: object): string {
+  const folder = tinyModel()
+  const path = join(folder, 'tokenizer.json')
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), ...change }))
+  return folder
+}
+
+const growing = { type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(30) }
+
+test.each([
+  [
+    'a regular expression that backtracks for ages',
+    { pre_tokenizer: { type: 'Split', pattern: { Regex: '(a+a+)+b' }, behavior: 'Isolated', invert: false } },
+    /tokenizer\.json took longer than 4001 ms for 50 characters and was stopped/,
+  ],
+  [
+    'normalizers that make a text grow without end',
+    { normalizer: { type: 'Sequence', normalizers: Array.from({ length: 12 }, () => growing) } },
+    /(more than 2048 MiB of memory|took longer than 4001 ms for 50 characters) and was stopped/,
+  ],
+])('%s are stopped', async (_, change, message) => {
+  const tokenizer = await open(modelWith(change))
+  await expect(tokenizer.encode('a'.repeat(50), { addSpecialTokens: false })).rejects.toThrow(message)
+  await tokenizer.close()
 })

@@ -1,0 +1,34 @@
+/** Time limits on synchronous work: on the programs and regular expressions that models bring along. */
+import { createContext, Script } from 'node:vm'
+
+const sandbox = createContext({ task: undefined as unknown })
+const runTask = new Script('task()')
+/** Whether a time limit is running already. */
+let limited = false
+
+/**
+ * Runs `task` for so long at most. A limit takes a thread and half a millisecond to set up, so small pieces of work are
+ * put under one limit together, and under one each only when that is exceeded.
+ * @returns undefined when the time was over; the task is then broken off anywhere, and its `finally` blocks do not run
+ */
+export function withinTime<T>(milliseconds: number, task: () => T): { value: T } | undefined {
+  sandbox.task = task
+  limited = true
+  try {
+    return { value: runTask.runInContext(sandbox, { timeout: Math.ceil(milliseconds) }) }
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return undefined
+    throw cause
+  } finally {
+    limited = false
+    sandbox.task = undefined
+  }
+}
+
+/** The same, unless a limit is running already: that one counts then. @throws what `late` gives when the time was over */
+export function limitTime<T>(milliseconds: number, task: () => T, late: () => Error): T {
+  if (limited) return task()
+  const done = withinTime(milliseconds, task)
+  if (done) return done.value
+  throw late()
+}
