@@ -1,10 +1,10 @@
 /** How much memory a run would take, from a model's config and file headers alone: the plan that the run itself makes. */
 import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import * as z from 'zod'
 import { isStoredQuantized, storedQuantization as storedIn } from './files/bnb.js'
 import { locate } from './files/hub.js'
 import { readJsonObject } from './files/input.js'
+import { fileInside } from './files/inside.js'
 import { openModelFiles } from './files/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './files/shard-index.js'
 import type { Graph } from './graph/graph.js'
@@ -177,13 +177,13 @@ async function bareConfig(folder: string, fromHub: boolean): Promise<string | un
   const names = new Set(await readdir(folder))
   const some = [...names].some((name) => /\.safetensors(\.index\.json)?$/.test(name))
   const weights = some && (!fromHub || (await weightsWhole(folder, names)))
-  return names.has('config.json') && !weights ? join(folder, 'config.json') : undefined
+  return names.has('config.json') && !weights ? fileInside(folder, 'config.json') : undefined
 }
 
 async function weightsWhole(folder: string, names: ReadonlySet<string>): Promise<boolean> {
   if (names.has(SINGLE_FILE)) return true
   if (!names.has(INDEX_FILE)) return false
-  const shards = await readShardIndex(join(folder, INDEX_FILE))
+  const shards = await readShardIndex(await fileInside(folder, INDEX_FILE))
   return [...shards.keys()].every((shard) => names.has(shard))
 }
 

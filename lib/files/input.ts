@@ -80,30 +80,37 @@ export async function readInto(file: InputFile, target: Uint8Array, position: nu
 }
 
 /**
+ * All bytes of a small file.
+ * @param limit the most bytes it may have
+ * @throws FileFormatError when it is larger than that.
+ */
+export async function readBytes(path: string, limit: number): Promise<Uint8Array> {
+  return withInputFile(path, async (file) => {
+    const { size } = file
+    if (size > limit)
+      throw new FileFormatError(`${path} has ${size} bytes; at most ${limit} are expected of such a file`, {
+        path,
+        size,
+        limit,
+      })
+    const bytes = new Uint8Array(size)
+    await readInto(file, bytes, 0)
+    return bytes
+  })
+}
+
+/**
  * The whole text of a small UTF-8 file.
  * @param limit the most bytes it may have
  * @throws FileFormatError when it is larger than that or not UTF-8.
  */
 export async function readText(path: string, limit: number): Promise<string> {
-  return withInputFile(path, async (file) => {
-    if (file.size > limit) {
-      throw new FileFormatError(
-        `${path} has ${file.size} bytes; at most ${limit} are expected of such a file`,
-        {
-          path,
-          size: file.size,
-          limit,
-        },
-      )
-    }
-    const bytes = new Uint8Array(file.size)
-    await readInto(file, bytes, 0)
-    try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-    } catch (cause) {
-      throw new FileFormatError(`${path} is not UTF-8 text`, { path }, { cause })
-    }
-  })
+  const bytes = await readBytes(path, limit)
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    throw new FileFormatError(`${path} is not UTF-8 text`, { path }, { cause })
+  }
 }
 
 /**

@@ -5,14 +5,15 @@
  */
 
 import { createHash } from 'node:crypto'
-import { readdir, realpath, stat } from 'node:fs/promises'
-import { basename, dirname, join, resolve, sep } from 'node:path'
+import { readdir, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import { readQuantizedTensors, storedQuantization } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
 import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-model.js'
 import { quote, readJsonObject } from './input.js'
+import { fileInside } from './inside.js'
 import { isPickle, pickleRefused } from './pickles.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './shard-index.js'
@@ -132,32 +133,6 @@ function noWeights(path: string, names: ReadonlySet<string>): never {
     `the folder ${path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}: without weights a model can be planned, no more`,
     { path },
   )
-}
-
-/**
- * The real path of a file of a model folder. Links may lead inside the folder or, as in the Hugging Face cache, from
- * `snapshots/<revision>` to `blobs` beside it or above; anything else would let a downloaded folder read other files.
- */
-export async function fileInside(folder: string, name: string): Promise<string> {
-  const path = join(folder, name)
-  const [root, real] = await Promise.all([realpath(folder), realpath(path)]).catch((cause) => {
-    throw new FileFormatError(`${path} is missing or a broken link; download it again`, { path }, { cause })
-  })
-  const roots = [root]
-  if (basename(dirname(root)) === 'snapshots') {
-    const repo = resolve(root, '..', '..')
-    roots.push(join(repo, 'blobs'))
-    // Newer caches keep large blobs once for all repositories.
-    if (basename(repo).startsWith('models--')) roots.push(resolve(repo, '..', 'blobs'))
-  }
-  if (!roots.some((allowed) => real.startsWith(allowed + sep))) {
-    throw new FileFormatError(`${path} is a link out of its folder, to ${real}; put the file itself there`, {
-      path,
-      real,
-    })
-  }
-  // The link itself is kept as the name: the cache's blobs are named by hash.
-  return path
 }
 
 /** Reads the shards that an index names, and leaves in each header only the tensors that the index puts there. */

@@ -4,13 +4,15 @@
  * GGUF file. The folder appears whole or not at all, and one piece of one tensor is in memory at a time.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { writeFileWhole } from './atomic.js'
 import { writeFolder } from './atomic-folder.js'
 import { readGgufHeader } from './gguf.js'
 import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
-import { fileInside, type ModelFiles } from './model-files.js'
+import { readBytes } from './input.js'
+import { fileInside } from './inside.js'
+import type { ModelFiles } from './model-files.js'
 import { type SafetensorsInput, tensorSize, writeSafetensors } from './safetensors.js'
 import { type TensorControl, watchTensors } from './tensor-data.js'
 
@@ -25,6 +27,7 @@ const DEFAULT_SHARD_BYTES = 5_000_000_000
 /** What belongs to the tokenizer in a model folder, and licences that ask to be passed on. */
 const COPIED =
   /^(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
+const LARGEST_COPIED = 256 << 20
 const TEMPLATES = 'additional_chat_templates'
 const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
 
@@ -84,7 +87,7 @@ async function smallFiles(
   if (source.generationConfig) files.set('generation_config.json', jsonText(source.generationConfig))
   if (folder) {
     for (const name of await copiedNames(source.path))
-      files.set(name, await readFile(await fileInside(source.path, name)))
+      files.set(name, await readBytes(await fileInside(source.path, name), LARGEST_COPIED))
   } else {
     const { metadata } = await readGgufHeader(source.path)
     for (const [name, value] of Object.entries(tokenizerFilesFromGguf(metadata, source.path)))

@@ -5,12 +5,14 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../errors.js'
 import { readJsonObject, readText } from './input.js'
+import { fileInside, fileInsideIfAny } from './inside.js'
 import type { TokenizerSource } from './tokenizer.js'
 
 /** A vocabulary of 260,000 tokens takes about 30 MB. */
-const LARGEST_TOKENIZER = 256 << 20
-const LARGEST_CONFIG = 64 << 20
+const LARGEST_TOKENIZER = 128 << 20
+const LARGEST_CONFIG = 16 << 20
 const LARGEST_TEMPLATE = 1 << 20
+const ADDITIONAL = 'additional_chat_templates'
 
 /**
  * Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, the chat templates in all the places where they
@@ -19,12 +21,12 @@ const LARGEST_TEMPLATE = 1 << 20
  * only a tokenizer of an older kind.
  */
 export async function tokenizerSourceFromFolder(folder: string): Promise<TokenizerSource> {
-  const where = join(folder, 'tokenizer.json')
-  if (!existsSync(where)) throw missing(folder, where)
+  const where = await fileInsideIfAny(folder, 'tokenizer.json')
+  if (where === undefined) throw missing(folder)
   const tokenizerJson = await readJsonObject(where, LARGEST_TOKENIZER)
   const optional = async (name: string) => {
-    const path = join(folder, name)
-    return existsSync(path) ? await readJsonObject(path, LARGEST_CONFIG) : {}
+    const path = await fileInsideIfAny(folder, name)
+    return path === undefined ? {} : await readJsonObject(path, LARGEST_CONFIG)
   }
   const tokenizerConfig = {
     ...(await optional('special_tokens_map.json')),
@@ -44,7 +46,8 @@ export async function tokenizerSourceFromFolder(folder: string): Promise<Tokeniz
   }
 }
 
-function missing(folder: string, where: string): Error {
+function missing(folder: string): Error {
+  const where = join(folder, 'tokenizer.json')
   const older = ['tokenizer.model', 'vocab.json', 'tokenizer.tiktoken'].find((name) =>
     existsSync(join(folder, name)),
   )
@@ -70,14 +73,15 @@ async function chatTemplates(folder: string, configured: unknown): Promise<Recor
       if (typeof name === 'string' && typeof template === 'string') templates[name] = template
     }
   }
-  const additional = join(folder, 'additional_chat_templates')
-  if (existsSync(additional)) {
+  const additional = await fileInsideIfAny(folder, ADDITIONAL)
+  if (additional !== undefined) {
     for (const file of (await readdir(additional)).sort()) {
       if (!file.endsWith('.jinja')) continue
-      templates[file.slice(0, -'.jinja'.length)] = await readText(join(additional, file), LARGEST_TEMPLATE)
+      const path = await fileInside(folder, join(ADDITIONAL, file))
+      templates[file.slice(0, -'.jinja'.length)] = await readText(path, LARGEST_TEMPLATE)
     }
   }
-  const file = join(folder, 'chat_template.jinja')
-  if (existsSync(file)) templates.default = await readText(file, LARGEST_TEMPLATE)
+  const file = await fileInsideIfAny(folder, 'chat_template.jinja')
+  if (file !== undefined) templates.default = await readText(file, LARGEST_TEMPLATE)
   return templates
 }

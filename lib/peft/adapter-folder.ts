@@ -10,6 +10,7 @@ import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { writeFolder } from '../files/atomic-folder.js'
 import { quote, readJsonObject } from '../files/input.js'
+import { fileInside, fileInsideIfAny } from '../files/inside.js'
 import {
   readSafetensorsHeader,
   readTensor,
@@ -121,8 +122,8 @@ export interface AdapterFolder {
 export async function readAdapterFolder(path: string) {
   for (const name of [ADAPTER_CONFIG, WEIGHTS])
     if (!existsSync(join(path, name))) throw missingFile(path, name)
-  const header = await readSafetensorsHeader(join(path, WEIGHTS))
-  const config = await readAdapterConfig(join(path, ADAPTER_CONFIG), modulesOf(header))
+  const header = await readSafetensorsHeader(await fileInside(path, WEIGHTS))
+  const config = await readAdapterConfig(await fileInside(path, ADAPTER_CONFIG), modulesOf(header))
   return { header, config, sidecar: await readSidecar(path) }
 }
 
@@ -310,8 +311,8 @@ export interface AdapterOrigin {
 
 /** @throws {FileFormatError} when the folder or a file of it is missing or malformed */
 export async function readOrigin(path: string): Promise<AdapterOrigin> {
-  const config = join(path, ADAPTER_CONFIG)
-  if (!existsSync(config)) throw missingFile(path, ADAPTER_CONFIG)
+  const config = await fileInsideIfAny(path, ADAPTER_CONFIG)
+  if (config === undefined) throw missingFile(path, ADAPTER_CONFIG)
   const { base_model_name_or_path: baseModel } = await readJsonObject(config, 16 << 20)
   return {
     baseModel: typeof baseModel === 'string' ? baseModel : null,
@@ -321,8 +322,8 @@ export async function readOrigin(path: string): Promise<AdapterOrigin> {
 
 /** How the base was held when an adapter of ours was trained; nothing where nothing that is known says so. */
 export async function recordedQuantization(path: string): Promise<TrainingDefaults> {
-  const file = join(path, SIDECAR)
-  if (!existsSync(file)) return {}
+  const file = await fileInsideIfAny(path, SIDECAR)
+  if (file === undefined) return {}
   const { base } = await readJsonObject(file, 16 << 20)
   const said = (key: string) => {
     const words = (base as Record<string, unknown> | null | undefined)?.[key]
@@ -339,8 +340,8 @@ export async function readSidecar(path: string): Promise<{
   fingerprint: string | null
   privacy: readonly PrivacyReport[]
 } | null> {
-  const file = join(path, SIDECAR)
-  if (!existsSync(file)) return null
+  const file = await fileInsideIfAny(path, SIDECAR)
+  if (file === undefined) return null
   const sidecar = await readJsonObject(file, 16 << 20)
   const { version, strategy, base, privacy } = sidecar
   if (version !== SIDECAR_VERSION)

@@ -9,6 +9,7 @@ import { readGgufHeader } from '../../files/gguf.js'
 import { GgufKeys } from '../../files/gguf-metadata.js'
 import { huggingFaceName } from '../../files/gguf-names.js'
 import { readJsonObject } from '../../files/input.js'
+import { fileInside } from '../../files/inside.js'
 import { readSafetensorsHeader } from '../../files/safetensors.js'
 import { formatBytes } from '../../memory.js'
 import { readAdapterConfig } from '../../peft/adapter-config.js'
@@ -39,7 +40,7 @@ export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint
 }
 
 async function adapterFacts(path: string): Promise<AdapterFacts> {
-  const configPath = join(path, 'adapter_config.json')
+  const configPath = await fileInside(path, 'adapter_config.json')
   const config = await readJsonObject(configPath, CONFIG_LIMIT)
   const { modules, ...tensors } = await readTensors(path)
   const reason = await whyUnsupported(path, configPath, modules)
@@ -102,7 +103,7 @@ interface AdapterTensors {
 }
 
 async function readTensors(path: string): Promise<AdapterTensors> {
-  const header = await readSafetensorsHeader(join(path, 'adapter_model.safetensors'))
+  const header = await readSafetensorsHeader(await fileInside(path, 'adapter_model.safetensors'))
   const list = [...header.tensors.values()]
   const modules = list.flatMap(({ name }) => MODULE.exec(name)?.[1] ?? [])
   return {
@@ -130,7 +131,7 @@ async function whyUnsupported(
 }
 
 async function readTraining(path: string): Promise<Record<string, unknown>> {
-  return readJsonObject(join(path, 'training_state.json'), CONFIG_LIMIT)
+  return readJsonObject(await fileInside(path, 'training_state.json'), CONFIG_LIMIT)
 }
 
 async function folderBytes(path: string): Promise<number> {

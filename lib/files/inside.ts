@@ -1,0 +1,38 @@
+/** Which files a folder from outside may be said to hold. */
+import { existsSync } from 'node:fs'
+import { realpath } from 'node:fs/promises'
+import { basename, dirname, join, resolve, sep } from 'node:path'
+import { FileFormatError } from '../errors.js'
+
+/**
+ * The path of a file of a model or adapter folder. Links may lead inside the folder or, as in the Hugging Face cache,
+ * from `snapshots/<revision>` to `blobs` beside it or above; anything else would let a downloaded folder read other
+ * files.
+ * @throws FileFormatError when the file is missing, or a link that leads elsewhere
+ */
+export async function fileInside(folder: string, name: string): Promise<string> {
+  const path = join(folder, name)
+  const [root, real] = await Promise.all([realpath(folder), realpath(path)]).catch((cause) => {
+    throw new FileFormatError(`${path} is missing or a broken link; download it again`, { path }, { cause })
+  })
+  const roots = [root]
+  if (basename(dirname(root)) === 'snapshots') {
+    const repo = resolve(root, '..', '..')
+    roots.push(join(repo, 'blobs'))
+    // Newer caches keep large blobs once for all repositories.
+    if (basename(repo).startsWith('models--')) roots.push(resolve(repo, '..', 'blobs'))
+  }
+  if (!roots.some((allowed) => real.startsWith(allowed + sep))) {
+    throw new FileFormatError(`${path} is a link out of its folder, to ${real}; put the file itself there`, {
+      path,
+      real,
+    })
+  }
+  // The link itself is kept as the name: the cache's blobs are named by hash.
+  return path
+}
+
+/** The same, or undefined where there is no such file. */
+export async function fileInsideIfAny(folder: string, name: string): Promise<string | undefined> {
+  return existsSync(join(folder, name)) ? fileInside(folder, name) : undefined
+}
