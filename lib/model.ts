@@ -6,7 +6,7 @@ import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
 import { breather } from './breather.js'
 import { Chat, type ChatOptions } from './chat.js'
-import { ConfigError, FileFormatError } from './errors.js'
+import { ConfigError, DivergedError, FileFormatError } from './errors.js'
 import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
@@ -449,7 +449,10 @@ export class Model {
     return (await this.#base.tokenizer()).about.source.chatTemplate !== undefined
   }
 
-  /** Loss and perplexity over a dataset, with the attached adapters. */
+  /**
+   * Loss and perplexity over a dataset, with the attached adapters.
+   * @throws {DivergedError} when the loss is no finite number
+   */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
     const { adapters, signal, onDataProgress, onProgress, ...rest } = options
     const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
@@ -460,8 +463,13 @@ export class Model {
     }
     const source = await prepareEvaluation(this.#base, config, parsed, control)
     const plans = evaluationPlans(parsed, this.precision)
-    return withSession(this.#base, this.#chosen(adapters), plans, (session) =>
+    const found = await withSession(this.#base, this.#chosen(adapters), plans, (session) =>
       evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
+    )
+    if (Number.isFinite(found.loss)) return found
+    throw new DivergedError(
+      `the loss of ${this.#base.name} on ${config.path} is ${found.loss}: the weights or an adapter hold values that are not finite, or so large that sums of them overflow.`,
+      { model: this.#base.name, dataset: config.path, loss: String(found.loss) },
     )
   }
 

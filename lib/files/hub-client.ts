@@ -16,6 +16,7 @@ const LONGEST_PAUSE_MS = 60_000
 const REDIRECTS = 10
 const ANSWER_LIMIT = 64 << 20
 const LISTED_LIMIT = 200_000
+const LISTED_PAGES = 2000
 
 export interface HubClientOptions {
   signal?: AbortSignal | undefined
@@ -56,7 +57,7 @@ export class HubClient {
       revision: commit,
       recursive: true,
       hubUrl: endpoint,
-      fetch: this.#fetchFor(repo, commit),
+      fetch: this.#pagesFor(repo, commit),
     })
     for await (const entry of entries) {
       if (++listed > LISTED_LIMIT) throw this.#badAnswer(repo, `lists more than ${LISTED_LIMIT} files`)
@@ -133,6 +134,23 @@ export class HubClient {
           done()
         }
       })
+    }
+  }
+
+  /** Every page of a listing names the next, so a server could go on without end. */
+  #pagesFor(repo: string, commit: string): typeof fetch {
+    const fetchPage = this.#fetchFor(repo, commit)
+    const seen = new Set<string>()
+    return async (input) => {
+      const url = String(input)
+      if (seen.has(url)) throw this.#badAnswer(repo, 'lists the same page of files twice')
+      if (seen.size === LISTED_PAGES)
+        throw this.#badAnswer(repo, `lists more than ${LISTED_PAGES} pages of files`)
+      seen.add(url)
+      const page = await fetchPage(input)
+      if (page.headers.has('link') && !(await page.clone().text()).includes('{'))
+        throw this.#badAnswer(repo, 'lists a page without files, and another after it')
+      return page
     }
   }
 

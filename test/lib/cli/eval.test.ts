@@ -1,7 +1,11 @@
-import { cpSync, writeFileSync } from 'node:fs'
-import { expect, test } from 'vitest'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
+import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
 import { project } from '../../e2e/project.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFolder } from '../files/scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 async function evaluated(...args: string[]): Promise<Printed<'eval'>> {
@@ -162,4 +166,31 @@ test('what is not named or cannot be read is one error', async () => {
     { code: 1, error: expect.stringMatching(/bad\.jsonl, line 1: expected \{"text": …\}, but "text" is 1$/) },
     { code: 2, error: expect.stringContaining('quantization is "nf5", expected none, nf4') },
   ])
+})
+
+describe('a model whose weights are not finite', () => {
+  let broken: string
+  beforeAll(async () => {
+    broken = tinyModel()
+    const path = join(broken, 'model.safetensors')
+    const { tensors } = await readSafetensorsHeader(path)
+    const { offset, bytes } = tensors.get('model.norm.weight') as { offset: number; bytes: number }
+    // All ones is a NaN in every floating-point type.
+    writeFileSync(path, readFileSync(path).fill(0xff, offset, offset + bytes))
+  })
+
+  test('fails to be evaluated, and says which', async () => {
+    const data = join(scratchFolder(), 'dev.jsonl')
+    writeFileSync(data, chats(4))
+    const { code, stdout, stderr } = await lowrank(['eval', '--model', broken, '--dataset', data])
+    expect([code, stdout]).toEqual([1, ''])
+    expect(stderr).toContain(`error: the loss of ${broken} on ${data} is NaN: the weights or an adapter hold`)
+    expect(stderr).toContain('code DIVERGED')
+  })
+
+  test('generates nothing', async () => {
+    const { code, stdout, stderr } = await lowrank(['generate', '--model', broken, '--prompt', 'Hello'])
+    expect([code, stdout.trim()]).toEqual([1, ''])
+    expect(stderr).toMatch(/the logit of token 0 is -?nan, so no token can be drawn/)
+  })
 })

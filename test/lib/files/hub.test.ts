@@ -233,6 +233,22 @@ describe('a name on the hub', () => {
     expect(tree((await locate('model', ID)).path)).toEqual(NEEDED)
   })
 
+  it.each([
+    ['the same page again', '[{"type":"directory"}]', () => 'again', 'lists the same page of files twice'],
+    ['new pages', '[{"type":"directory"}]', (n: number) => `${n}`, 'lists more than 2000 pages of files'],
+    ['empty pages', '[]', (n: number) => `${n}`, 'lists a page without files, and another after it'],
+  ])('refuses a listing that never ends: %s', async (_, body, cursor, message) => {
+    hub.add(ID, FILES)
+    let pages = 0
+    hub.fault = ({ host, path }) => {
+      if (host !== 'hub' || !path.includes('/tree/')) return undefined
+      const next = `${hub.endpoint}${path.split('?')[0]}?cursor=${cursor(++pages)}`
+      return { body: Buffer.from(body), headers: { link: `<${next}>; rel="next"` } }
+    }
+    expect((await refusal(ID, HubError)).message).toContain(message)
+    expect(pages).toBeLessThanOrEqual(2000)
+  })
+
   it('brings no more of a model than its config, or its tokenizer, where that is all that is wanted', async () => {
     hub.add(ID, FILES)
     expect(tree((await locate('config', ID)).path)).toEqual(['config.json'])
@@ -546,7 +562,7 @@ describe('the token', () => {
     hub.seen.length = 0
     hub.fault = ({ host, path }) =>
       host === 'hub' && path.includes('/tree/')
-        ? { body: Buffer.from('[]'), headers: { link: `<${hub.cdn}/steal>; rel="next"` } }
+        ? { body: Buffer.from('[{"type":"directory"}]'), headers: { link: `<${hub.cdn}/steal>; rel="next"` } }
         : undefined
     expect((await refusal(ID, HubError)).message).toContain('another host')
     expect(hub.seen.filter(ofCdn)).toEqual([])

@@ -81,7 +81,9 @@ test.each(['adapter_config.json', 'adapter_model.safetensors', 'lowrank.json'])(
   'an adapter whose %s leads out of the folder is refused',
   async (name) => {
     const folder = join(scratchFolder(), 'adapter')
-    cpSync(new URL('../../parity/written/dora/adapter', import.meta.url).pathname, folder, { recursive: true })
+    cpSync(new URL('../../parity/written/dora/adapter', import.meta.url).pathname, folder, {
+      recursive: true,
+    })
     leadOut(folder, name)
     await refused(readAdapterFolder(folder), name)
   },
