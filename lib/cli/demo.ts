@@ -23,9 +23,10 @@ import { digits, formatCount, formatDuration, table } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output, printable, styledFor } from './output.js'
-import { StatusLine, TrainProgress } from './progress.js'
+import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
-import { noteShortage, quoted, stopped, trainOptions } from './train.js'
+import { noteShortage, quoted, stepShown, stopped, trainOptions } from './train.js'
+import { TrainProgress } from './train-progress.js'
 
 /** What comes with the package. */
 const FOLDER = join(packageRoot, 'demo')
@@ -129,7 +130,7 @@ async function demo(config: RunConfig, output: Output, signal: AbortSignal): Pro
     output.note(`\nMemory\n${memoryTable(run, trained.allocated, trained.residentBytes, nodeBytes)}`)
     const seconds = (performance.now() - begin) / 1000
     const story = summary(base.score, tuned.score, trained.done, seconds, config)
-    if (!output.json) output.stdout.write(`\n${story}\n`)
+    output.text(`\n${story}`)
   } finally {
     await model.dispose()
   }
@@ -204,9 +205,7 @@ async function follow(
       if (event.event !== 'step') continue
       allocated = addon().allocated()
       residentBytes = addon().residentBytes().rss
-      const { step, loss, tokens_per_second: tokensPerSecond } = event
-      const { totalSteps = step, secondsLeft = 0 } = run.latest ?? {}
-      progress.update({ step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes })
+      progress.update(stepShown(event, run, residentBytes))
     }
   } catch (error) {
     throw error === signal.reason ? stopped(run, quoted(relative('', configPath))) : error

@@ -38,6 +38,7 @@ interface Failure {
  */
 export function reportError(error: unknown, output: Output, verb?: string): number {
   const failure = describeError(error)
+  output.live.clear()
   const label = failure.exitCode === EXIT_INTERRUPTED ? 'interrupted' : 'error'
   output.note(`${styledFor(output.stderr, 'red', `${label}:`)} ${failure.message}`)
   const more = whereMoreIs(failure.code, verb)

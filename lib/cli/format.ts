@@ -1,4 +1,5 @@
-/** Numbers, times and tables as people read them; sizes are in lib/memory.ts, with the memory report. */
+/** Numbers, times, paths and tables as people read them; sizes are in lib/memory.ts, with the memory report. */
+import { relative } from 'node:path'
 
 /** `1,234,567` whatever the machine's locale is. */
 export function formatCount(count: number): string {
@@ -23,6 +24,12 @@ export function formatDuration(seconds: number): string {
   if (whole < 60) return `${whole} s`
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`
   return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`
+}
+
+/** A path from here, unless it is elsewhere. */
+export function shortPath(path: string): string {
+  const short = relative('', path) || '.'
+  return short.startsWith('..') ? path : short
 }
 
 /**

@@ -11,13 +11,15 @@ export class Interruption {
   constructor(output: Output, promise: string) {
     this.#listener = (name) => {
       if (this.#controller.signal.aborted) {
+        output.live.clear()
         removeUnfinished()
         process.removeAllListeners(name)
         // The default action of the signal: nothing gets in its way, and the shell sees what happened.
         process.kill(process.pid, name)
         return
       }
-      output.note(`\n${promise} Press Ctrl-C again to quit at once.`)
+      // The terminal has written ^C: at lines that go away with it, or into text.
+      output.note(`${output.live.shown ? '' : '\n'}${promise} Press Ctrl-C again to quit at once.`)
       this.#controller.abort(new InterruptedError('stopped on request.'))
     }
     process.on('SIGINT', this.#listener)

@@ -83,7 +83,10 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .helpCommand('help [verb]', 'show the help of a verb')
     .exitOverride()
     // Errors are thrown and reported in one place.
-    .configureOutput({ writeErr: () => undefined })
+    .configureOutput({
+      writeErr: () => undefined,
+      writeOut: (text) => new Output(false).text(text.trimEnd()),
+    })
     .configureHelp({ showGlobalOptions: false })
     .usage('<verb> [options]')
     .addHelpText('after', firstSteps)

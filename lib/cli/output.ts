@@ -1,10 +1,12 @@
 /**
  * Where the words go. Without --json a verb's answer is text on stdout; with it, stdout carries JSON only. Notes,
- * warnings and progress go to stderr either way, so that stdout can be piped.
+ * warnings and progress go to stderr either way, so that stdout can be piped. On a terminal no word is broken.
  */
 import { fstatSync } from 'node:fs'
 import { styleText } from 'node:util'
+import { columnsOf, LiveLines } from './live-lines.js'
 import type { ErrorLine, Printed, Verb } from './schemas.js'
+import { wrapped } from './wrap.js'
 
 type Style = Parameters<typeof styleText>[0]
 
@@ -18,7 +20,13 @@ export class Output {
 
   /** The one answer of a verb, as data and as text. The verb has to be named, and holds the data to its schema. */
   answer<Name extends Verb = never>(data: NoInfer<Printed<Name>>, text: () => string): void {
-    this.stdout.write(this.json ? `${JSON.stringify(data)}\n` : `${text()}\n`)
+    if (this.json) this.#line(data)
+    else this.text(text())
+  }
+
+  /** For people, on stdout; nothing when stdout is for programs. */
+  text(text: string): void {
+    if (!this.json) this.#print(forTerminal(this.stdout, text))
   }
 
   /** One line of a verb's stream of JSON; nothing when stdout is for people. */
@@ -32,12 +40,23 @@ export class Output {
   }
 
   #line(data: unknown): void {
-    if (this.json) this.stdout.write(`${JSON.stringify(data)}\n`)
+    if (this.json) this.#print(JSON.stringify(data))
+  }
+
+  #print(text: string): void {
+    const write = () => void this.stdout.write(`${text}\n`)
+    if (this.stdout.isTTY) this.live.above(write)
+    else write()
+  }
+
+  /** The lines of stderr that are drawn anew. */
+  get live(): LiveLines {
+    return LiveLines.of(this.stderr)
   }
 
   /** For people, on stderr. */
   note(text: string): void {
-    this.stderr.write(`${text}\n`)
+    this.live.above(() => void this.stderr.write(`${forTerminal(this.stderr, text)}\n`))
   }
 
   /** Whether the answer goes to a terminal that has colours. */
@@ -49,6 +68,11 @@ export class Output {
   styled(style: Style, text: string): string {
     return styledFor(this.stdout, style, text)
   }
+}
+
+/** Lines as a terminal can show them; anything else gets them as they are. */
+function forTerminal(stream: NodeJS.WriteStream, text: string): string {
+  return stream.isTTY ? wrapped(text, columnsOf(stream)) : text
 }
 
 /** Colours only on a terminal, unless FORCE_COLOR says otherwise; `hasColors` also minds NO_COLOR and TERM=dumb. */

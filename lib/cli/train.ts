@@ -3,7 +3,7 @@
  * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
  */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
@@ -23,13 +23,15 @@ import { checkRun } from '../train/preflight.js'
 import { checkpointOf, type TrainingRun } from '../train/run.js'
 import type { TrainStep } from '../train/steps.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { counted, digits, formatCount } from './format.js'
+import { counted, digits, formatCount, shortPath } from './format.js'
 import { collect, examples } from './help.js'
 import { Interruption } from './interrupt.js'
+import { columnsOf, isScreen } from './live-lines.js'
 import { Output } from './output.js'
 import { privacyLines } from './privacy.js'
-import { StatusLine, TrainProgress } from './progress.js'
+import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
+import { type StepShown, TrainProgress } from './train-progress.js'
 
 interface Options {
   set?: string[]
@@ -121,8 +123,8 @@ async function train(
     noteContext(config, model, output)
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     output.note(`Reading ${dataset.path}`)
-    progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
-    await follow(run, pinned({ ...config, strategy }, model), call, output, progress, reading).catch(
+    progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
+    await follow(run, model, pinned({ ...config, strategy }, model), call, output, progress, reading).catch(
       (error: unknown) => {
         throw error === signal.reason ? stopped(run, call) : error
       },
@@ -190,6 +192,7 @@ export function noteShortage(bytes: number, output: Output): void {
 
 async function follow(
   run: TrainingRun,
+  model: Model,
   config: RunConfig,
   call: string,
   output: Output,
@@ -207,7 +210,14 @@ async function follow(
         progress.begin()
       }
       output.event<'train'>(event)
-      show(event, run, config, call, output, progress)
+      show(event, run, progress)
+      if (event.event === 'done' && !output.json) {
+        const screen = isScreen(output.stdout) && isScreen(output.stderr)
+        const text = screen
+          ? drawnSummary(event, config, progress, columnsOf(output.stdout), await model.hasChatTemplate())
+          : summary(event, config, call)
+        output.answer<'train'>(event, () => text)
+      }
     }
   } finally {
     reading.clear()
@@ -237,28 +247,63 @@ function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {
   for (const line of privacyLines(privacy)) progress.note(line)
 }
 
-function show(
-  event: TrainEvent,
-  run: TrainingRun,
-  config: RunConfig,
-  call: string,
-  output: Output,
-  progress: TrainProgress,
-): void {
+function show(event: TrainEvent, run: TrainingRun, progress: TrainProgress): void {
   if (event.event === 'step') {
-    const { step, loss, tokens_per_second: tokensPerSecond } = event
-    const { totalSteps = step, secondsLeft = 0 } = run.latest ?? {}
-    const residentBytes = addon().residentBytes().rss
-    progress.update({ step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes })
+    progress.update(stepShown(event, run, addon().residentBytes().rss))
   } else if (event.event === 'eval') {
-    const { step, loss, perplexity } = event
-    progress.note(`step ${step}: evaluation loss ${loss.toFixed(4)}, perplexity ${digits(perplexity)}`)
+    progress.evaluated(event.step, event.loss, event.perplexity)
   } else if (event.event === 'checkpoint') {
-    progress.note(`step ${event.step}: saved ${event.path}`)
+    progress.saved(event.step, event.path)
   } else if (event.event === 'done') {
     progress.stop()
-    if (!output.json) output.answer<'train'>(event, () => summary(event, config, call))
   }
+}
+
+/** A step as progress shows it, with what its event leaves out. */
+export function stepShown(
+  event: Extract<TrainEvent, { event: 'step' }>,
+  { latest }: TrainingRun,
+  residentBytes: number,
+): StepShown {
+  const { step, loss, grad_norm: gradNorm, learning_rate: learningRate } = event
+  const { totalSteps = step, secondsLeft = 0 } = latest ?? {}
+  const tokensPerSecond = event.tokens_per_second
+  return { step, totalSteps, loss, gradNorm, learningRate, tokensPerSecond, secondsLeft, residentBytes }
+}
+
+/** Names a run, as in `orders   qlora, rank 16, on SmolLM2-135M-Instruct in NF4`. */
+function titleOf({ outputDir, strategy }: RunConfig, { path, quantization }: Model): string {
+  const { r = undefined } = {
+    ...('adapter' in strategy ? (strategy.adapter as object) : {}),
+    ...strategy,
+  } as {
+    r?: number
+  }
+  const rank = r === undefined ? '' : `, rank ${r}`
+  const held = quantization.type === 'none' ? '' : ` in ${quantization.type.toUpperCase()}`
+  return `${basename(outputDir)}   ${strategy.name}${rank}, on ${basename(path)}${held}`
+}
+
+/** The end of a run on a terminal, whose last line is to be typed next. */
+function drawnSummary(
+  event: Extract<TrainEvent, { event: 'done' }>,
+  { outputDir, strategy }: RunConfig,
+  progress: TrainProgress,
+  columns: number,
+  chats: boolean,
+): string {
+  const { steps, tokens_per_second: tokensPerSecond, peak_rss_bytes: peakBytes, privacy } = event
+  const folder = shortPath(outputDir)
+  const saved = quoted(join(folder, 'config.yaml'))
+  const what = rulesOf(strategy).saves ?? 'adapter'
+  return [
+    '',
+    progress.closing(steps, tokensPerSecond, peakBytes, columns),
+    ...(privacy ? [privacy.promise] : []),
+    '',
+    `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
+    `  Try it    npx lowrank ${chats ? `chat ${saved}` : `generate ${saved} --prompt "Hello"`}`,
+  ].join('\n')
 }
 
 function summary(
@@ -284,11 +329,14 @@ export function stopped(run: TrainingRun, call: string): InterruptedError {
       checkpoint: null,
     })
   const resume = `lowrank train ${call} --resume`
-  return new InterruptedError(`stopped after step ${step}; ${checkpoint} is saved. Go on with: ${resume}`, {
-    step,
-    checkpoint,
-    resume,
-  })
+  return new InterruptedError(
+    `stopped after step ${step}; ${shortPath(checkpoint)} is saved. Go on with:\n  ${resume}`,
+    {
+      step,
+      checkpoint,
+      resume,
+    },
+  )
 }
 
 /** The config and its changes, as they stand on a command line. */

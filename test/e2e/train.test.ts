@@ -202,7 +202,7 @@ test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async
       details: { step, checkpoint, resume: `lowrank train ${config} --set seed=7 --resume` },
     },
   ])
-  expect(stderr).toContain(`Go on with: lowrank train ${config} --set seed=7 --resume`)
+  expect(stderr).toContain(`Go on with:\n  lowrank train ${config} --set seed=7 --resume`)
 
   const resumed = await lowrank(['train', config, '--set', 'seed=7', '--resume', checkpoint, '--json'], {
     watch: signalWhen('SIGTERM', (soFar) => soFar.stdout.includes('"event":"step"')),

@@ -1,0 +1,61 @@
+/** Bars and curves of characters, in ASCII where a terminal may have nothing else. */
+import isUnicodeSupported from 'is-unicode-supported'
+
+const BLOCKS = ' ▏▎▍▌▋▊▉█'
+const LEVELS = '▁▂▃▄▅▆▇█'
+const ASCII_LEVELS = '__..--=#'
+
+/** Whether characters beyond ASCII can be trusted: not on the Linux console, in the C locale or an old Windows one. */
+export function hasUnicode({ env }: { env: NodeJS.ProcessEnv } = process): boolean {
+  const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || 'UTF-8'
+  return isUnicodeSupported() && env.TERM !== 'linux' && /utf-?8/i.test(locale)
+}
+
+/** A bar that grows by eighths of a cell. */
+export function bar(share: number, cells: number, unicode: boolean): string {
+  if (!unicode) {
+    const full = Math.round(share * (cells - 2))
+    return `[${'#'.repeat(full)}${'.'.repeat(cells - 2 - full)}]`
+  }
+  const eighths = Math.round(share * cells * 8)
+  const part = eighths % 8 === 0 ? '' : BLOCKS[eighths % 8]
+  return `${'█'.repeat(Math.floor(eighths / 8))}${part}`.padEnd(cells, '░')
+}
+
+/** A curve as tall as a line, each cell the mean of the values that fall into it; fewer values take fewer cells. */
+export function sparkline(values: readonly number[], cells: number, unicode: boolean): string {
+  const count = Math.min(cells, values.length)
+  const means = Array.from({ length: count }, (_, i) => {
+    const [begin, end] = [i, i + 1].map((at) => Math.floor((at * values.length) / count))
+    return mean(values.slice(begin, end))
+  })
+  const [low, high] = [Math.min(...means), Math.max(...means)]
+  const levels = unicode ? LEVELS : ASCII_LEVELS
+  const level = (value: number) => (high === low ? 0 : Math.round(((value - low) / (high - low)) * 7))
+  return means.map((value) => levels[level(value)]).join('')
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+/**
+ * A moving mean whose weights halve every so many values, without the pull towards the first one.
+ * @param halfLife in values; 0 leaves them as they are
+ */
+export function smoothed(values: readonly number[], halfLife: number): number[] {
+  if (halfLife === 0) return [...values]
+  const decay = 0.5 ** (1 / halfLife)
+  let [sum, weight] = [0, 0]
+  return values.map((value) => {
+    sum = sum * decay + value
+    weight = weight * decay + 1
+    return sum / weight
+  })
+}
+
+/** Two texts at the two ends of a line; the right one is left out where it does not fit. */
+export function justified(left: string, right: string, columns: number): string {
+  const gap = columns - left.length - right.length
+  return right === '' || gap < 1 ? left : `${left}${' '.repeat(gap)}${right}`
+}

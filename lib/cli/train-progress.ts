@@ -1,0 +1,273 @@
+/**
+ * Progress of a run on stderr. On a terminal, two lines at the end that are drawn anew, while evaluations and checkpoints
+ * stay above them; elsewhere a line now and then.
+ */
+import { basename } from 'node:path'
+import { formatBytes } from '../memory.js'
+import type { EvaluateProgress } from '../train/evaluate.js'
+import { bar, hasUnicode, justified, smoothed, sparkline } from './drawing.js'
+import { counted, digits, formatDuration } from './format.js'
+import { columnsOf, isScreen } from './live-lines.js'
+import type { Output } from './output.js'
+import { DRAW_MS, LINE_MS, StatusLine } from './progress.js'
+
+/** After so long without news of a step, a line says that it goes on. */
+const SILENT_MS = 990
+/** Runs shorter than this are drawn as they are. */
+const SMOOTHED_STEPS = 40
+/** Columns from which there is room for more. */
+const [MEDIUM, WIDE] = [80, 120]
+
+/** What a training step shows. */
+export interface StepShown {
+  step: number
+  totalSteps: number
+  /** null for a round of private training that drew nobody. */
+  loss: number | null
+  gradNorm: number
+  learningRate: number
+  tokensPerSecond: number
+  secondsLeft: number
+  /** Resident bytes now. */
+  residentBytes: number
+}
+
+export class TrainProgress {
+  readonly #output: Output
+  readonly #plannedBytes: number
+  readonly #nodeBytes: number
+  readonly #title: string | undefined
+  readonly #screen: boolean
+  readonly #unicode = hasUnicode()
+  readonly #losses: number[] = []
+  readonly #gradNorms: number[] = []
+  #lastLine = Number.NEGATIVE_INFINITY
+  #drawn = Number.NEGATIVE_INFINITY
+  /** The wait for the first step, while it lasts. */
+  #first: StatusLine | undefined
+  #timer: NodeJS.Timeout | undefined
+  #begun = performance.now()
+  /** When there was something to show. */
+  #latest = 0
+  /** What is waited for. */
+  #next = ''
+  #shown: StepShown | undefined
+  /** How far an evaluation is. */
+  #activity: string | undefined
+  #heldOutLoss: number | undefined
+  /** The step that the open line tells of. */
+  #open: number | undefined
+
+  /**
+   * @param plannedBytes what the plan says
+   * @param nodeBytes what the process held before, which the plan knows nothing of
+   * @param title names the run at the head of the screen
+   */
+  constructor(output: Output, plannedBytes: number, nodeBytes: number, title?: string) {
+    this.#output = output
+    this.#plannedBytes = plannedBytes
+    this.#nodeBytes = nodeBytes
+    this.#title = title
+    this.#screen = isScreen(output.stderr)
+  }
+
+  /** The steps begin; from now on there is no long silence until `stop`. */
+  begin(): void {
+    if (this.#screen && this.#title !== undefined) this.note(`\n${this.#head(this.#title)}\n`)
+    this.#begun = performance.now()
+    this.#first = new StatusLine(this.#output, 'First step')
+    this.#timer = setInterval(() => this.#tick(), 1000).unref()
+  }
+
+  update(shown: StepShown): void {
+    this.#first?.clear()
+    this.#first = undefined
+    this.#latest = performance.now()
+    this.#next = shown.step < shown.totalSteps ? `step ${shown.step + 1}` : 'finishing'
+    this.#activity = undefined
+    this.#shown = shown
+    if (shown.loss !== null) this.#losses.push(shown.loss)
+    this.#gradNorms.push(shown.gradNorm)
+    if (this.#screen) this.#draw(shown.step === shown.totalSteps)
+    else this.#line(shown)
+  }
+
+  /** How far the evaluation is that comes between two steps. */
+  evaluating({ batches, totalBatches }: EvaluateProgress): void {
+    const text = `evaluating ${batches}/${totalBatches}`
+    this.#latest = performance.now()
+    this.#activity = text
+    if (this.#screen) this.#draw(false)
+    else if (this.#latest - this.#lastLine >= LINE_MS) {
+      this.#lastLine = this.#latest
+      this.#output.note(text)
+    }
+  }
+
+  /** The held-out data was evaluated after a step. */
+  evaluated(step: number, loss: number, perplexity: number): void {
+    const earlier = this.#heldOutLoss
+    this.#heldOutLoss = loss
+    this.#activity = undefined
+    if (!this.#screen) {
+      this.note(`step ${step}: evaluation loss ${loss.toFixed(4)}, perplexity ${digits(perplexity)}`)
+      return
+    }
+    const change = earlier === undefined ? '' : `   ${this.#change(loss - earlier)}`
+    this.#append(step, `held-out loss ${significant(loss, 4)}${change}`)
+  }
+
+  /** A checkpoint was saved after a step. */
+  saved(step: number, path: string): void {
+    if (!this.#screen) this.note(`step ${step}: saved ${path}`)
+    else this.#append(step, columnsOf(this.#output.stderr) < MEDIUM ? 'saved' : `saved ${basename(path)}`)
+  }
+
+  /** A line that stays, above those that change. */
+  note(text: string): void {
+    this.#output.note(text)
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+    this.#first?.clear()
+    this.#first = undefined
+    if (this.#screen) this.#output.live.clear()
+  }
+
+  /** How the run went, on a terminal: the curve of its loss, and what it took. */
+  closing(steps: number, tokensPerSecond: number, peakBytes: number, columns: number): string {
+    const seconds = (performance.now() - this.#begun) / 1000
+    const made = this.#gradNorms.length
+    const count = made === steps ? counted(steps, 'step') : `${made} of ${counted(steps, 'step')}`
+    const most = `${formatBytes(peakBytes)} resident${columns < MEDIUM ? '' : ' at the most'}`
+    return [
+      `  loss  ${this.#curve(columns - 32, true)}`,
+      `  ${count} in ${formatDuration(seconds)}, ${digits(tokensPerSecond)} tokens/s, ${most}`,
+    ].join('\n')
+  }
+
+  #head(title: string): string {
+    const columns = columnsOf(this.#output.stderr)
+    const planned = `plan ${formatBytes(this.#plannedBytes)}`
+    const whole = `${planned} + Node ${formatBytes(this.#nodeBytes)}`
+    return justified(title, title.length + whole.length + 3 <= columns ? whole : planned, columns)
+  }
+
+  /** Adds to the line of a step, or begins one. */
+  #append(step: number, text: string): void {
+    const { live } = this.#output
+    if (live.open !== '' && this.#open === step) {
+      live.open += `   ${text}`
+      return
+    }
+    const width = String(this.#shown?.totalSteps ?? step).length
+    const line = `  step ${String(step).padStart(width)}   ${text}`
+    if (!live.shown) {
+      this.#output.note(line)
+      return
+    }
+    live.above(() => undefined)
+    this.#open = step
+    live.open = line
+  }
+
+  #change(difference: number): string {
+    const size = significant(Math.abs(difference), 2)
+    if (!this.#unicode) return `${difference <= 0 ? '-' : '+'}${size}`
+    return `${difference <= 0 ? '↓' : '↑'} ${size}`
+  }
+
+  /** Says of a step, or of a save, that takes long how long it has been; on a terminal the time left goes on. */
+  #tick(): void {
+    const now = performance.now()
+    if (this.#first) return
+    if (this.#screen) this.#draw(true)
+    else if (now - this.#latest >= SILENT_MS && now - this.#lastLine >= LINE_MS) {
+      this.#lastLine = now
+      this.#output.note(`${this.#next}, ${formatDuration((now - this.#latest) / 1000)}`)
+    }
+  }
+
+  /** @param now whether there is news that should not wait */
+  #draw(now: boolean): void {
+    const time = performance.now()
+    if (this.#shown === undefined || (!now && time - this.#drawn < DRAW_MS)) return
+    this.#drawn = time
+    this.#output.live.show((columns) => {
+      const shown = this.#shown as StepShown
+      return ['', this.#stepLine(shown, columns), this.#lossLine(shown, columns)]
+    })
+  }
+
+  #stepLine({ step, totalSteps, tokensPerSecond, residentBytes }: StepShown, columns: number): string {
+    const share = step / totalSteps
+    const count = `${String(step).padStart(String(totalSteps).length)}/${totalSteps}`
+    const percent = `${String(Math.round(share * 100)).padStart(3)} %`
+    const wide = columns >= WIDE
+    const left = columns < MEDIUM ? `  ${count} ` : `  step ${count} `
+    const right = wide ? this.#speed(tokensPerSecond, residentBytes) : this.#left()
+    const after = wide ? ` ${percent}   ${this.#left()}` : ` ${percent}`
+    const margin = wide ? 68 : columns >= MEDIUM ? 46 : 34
+    const room = columns - left.length - after.length - right.length - 2
+    const cells = Math.max(4, Math.min(columns - margin, room))
+    return justified(`${left}${bar(share, cells, this.#unicode)}${after}`, right, columns)
+  }
+
+  #lossLine({ gradNorm, learningRate, tokensPerSecond, residentBytes }: StepShown, columns: number): string {
+    const speed = digits(tokensPerSecond)
+    if (columns < MEDIUM) {
+      const right = this.#activity ?? `${speed} tokens/s`
+      return justified(`  loss ${this.#curve(columns - 36, false)}`, right, columns)
+    }
+    if (columns < WIDE) {
+      const right = this.#activity ?? this.#speed(tokensPerSecond, residentBytes)
+      return justified(`  loss  ${this.#curve(columns - 50, true)}`, right, columns)
+    }
+    const norms = `gradient norm ${sparkline(this.#gradNorms, 16, this.#unicode)} ${significant(gradNorm, 3)}`
+    const right = this.#activity ?? `rate ${learningRate.toExponential(1)}`
+    return justified(`  loss ${this.#curve(columns - 83, true)}   ${norms}`, right, columns)
+  }
+
+  #speed(tokensPerSecond: number, residentBytes: number): string {
+    return `${digits(tokensPerSecond)} tokens/s   ${formatBytes(residentBytes)}`
+  }
+
+  /** The smoothed loss from its first value on to the present one. */
+  #curve(cells: number, first: boolean): string {
+    if (this.#losses.length === 0) return 'none'
+    const count = this.#losses.length
+    const values = smoothed(this.#losses, count < SMOOTHED_STEPS ? 0 : Math.max(3, count / 150))
+    const begin = first ? `${significant(values[0] as number, 3)} ` : ''
+    return `${begin}${sparkline(values, Math.max(4, cells), this.#unicode)} ${significant(values.at(-1) as number, 3)}`
+  }
+
+  /** The time left goes on within a step, as far as the step was thought to take. */
+  #left(): string {
+    const { step, totalSteps, secondsLeft } = this.#shown as StepShown
+    if (step === totalSteps) return 'finishing'
+    const since = (performance.now() - this.#latest) / 1000
+    const stepsAfter = totalSteps - step - 1
+    const left = Math.max(secondsLeft - since, (secondsLeft * stepsAfter) / (stepsAfter + 1))
+    return `${formatDuration(left)} left`
+  }
+
+  #line(shown: StepShown): void {
+    const now = performance.now()
+    if (now - this.#lastLine < LINE_MS && shown.step < shown.totalSteps) return
+    this.#lastLine = now
+    const { step, totalSteps, loss, tokensPerSecond, secondsLeft, residentBytes } = shown
+    const planned = `plan ${formatBytes(this.#plannedBytes)} + Node ${formatBytes(this.#nodeBytes)}`
+    this.#output.note(
+      `step ${step}/${totalSteps}: loss ${loss === null ? 'none' : loss.toFixed(4)}, ` +
+        `${digits(tokensPerSecond)} tokens/s, ${formatDuration(secondsLeft)} left, ` +
+        `memory ${formatBytes(residentBytes)} (${planned})`,
+    )
+  }
+}
+
+/** So many digits that count, without an exponent unless very large or small: `1.196`, `0.0030`. */
+function significant(value: number, count: number): string {
+  if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6)) return value.toExponential(count - 1)
+  return value.toPrecision(count).includes('e') ? value.toFixed(0) : value.toPrecision(count)
+}
