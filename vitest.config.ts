@@ -1,6 +1,15 @@
 import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
+/** Files with sweeps (test/sweep.ts): a few cases in `npm test`, all of them in `npm run test:sweeps`. */
+const sweeps = [
+  'test/e2e/bases.test.ts',
+  'test/e2e/private.test.ts',
+  'test/lib/paged-weights.test.ts',
+  'test/lib/train/in-backward.test.ts',
+  'test/lib/train/optimized-runs.test.ts',
+]
+
 export default defineConfig({
   test: {
     // Some tests run real training steps or compilers, on machines that may be busy.
@@ -20,6 +29,15 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/package/**', 'test/real/**'],
+          globalSetup: ['test/setup.ts'],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'sweeps',
+          include: sweeps,
+          env: { LOWRANK_SWEEPS: 'whole' },
           globalSetup: ['test/setup.ts'],
         },
       },

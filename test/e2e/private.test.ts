@@ -5,12 +5,13 @@ import { expect, test } from 'vitest'
 import { counterUniform } from '../../lib/strategies/counter-random.js'
 import { type Ended, lowrank } from '../lib/cli/lowrank.js'
 import { scratchFile } from '../lib/files/scratch.js'
+import { swept, WHOLE } from '../sweep.js'
 import { numbersOf, only, parseEvents, readMetrics } from './events.js'
 import { project } from './project.js'
 import { chats } from './tiny-model.js'
 
 const CLIENTS = 10
-const ROUNDS = 300
+const ROUNDS = WHOLE ? 300 : 60
 const TARGET = 8
 
 function privateProject() {
@@ -89,12 +90,15 @@ test('killed at any moment and resumed, a private run releases what one left alo
   const out = at('out')
   mkdirSync(out)
   const draw = (index: number, below: number) => Math.floor(counterUniform(11, 'kill', index) * below)
-  const instants: Instant[] = [
-    { rounds: 0, later: 0 },
-    { writing: 2 },
-    ...[1, 2].map((i) => ({ rounds: 2 + draw(i, 20), later: draw(10 + i, 25) })),
-    { writing: 1 + draw(20, 6) },
-  ]
+  const instants = swept<Instant>(
+    [
+      { rounds: 0, later: 0 },
+      { writing: 2 },
+      ...[1, 2].map((i) => ({ rounds: 2 + draw(i, 20), later: draw(10 + i, 25) })),
+      { writing: 1 + draw(20, 6) },
+    ],
+    2,
+  )
   const made = new Map<number, unknown>()
   const keep = () => {
     if (!existsSync(at('out', 'metrics.jsonl'))) return

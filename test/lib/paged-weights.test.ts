@@ -14,6 +14,7 @@ import { lokr } from '../../lib/strategies/lokr.js'
 import { lora } from '../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
+import { swept } from '../sweep.js'
 import { safetensorsBytes } from './files/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from './files/scratch.js'
 
@@ -133,7 +134,7 @@ const bases: Record<string, LoadOptions> = {
 }
 
 describe('a paged base gives the numbers of one that is in memory, within its budget', () => {
-  for (const [name, options] of Object.entries(bases))
+  for (const [name, options] of swept(Object.entries(bases), 2))
     test(`over ${name}`, async () => {
       const expected = await outcome(options)
       const least = await leastBudget(options)
@@ -151,7 +152,7 @@ describe('a paged base gives the numbers of one that is in memory, within its bu
     lokr: lokr({ r: 4 }),
     'full fine-tuning, which reads the base once': full(),
   }
-  for (const [name, strategy] of Object.entries(strategies))
+  for (const [name, strategy] of swept(Object.entries(strategies), 2))
     test(`under ${name}`, async () => {
       const options: LoadOptions = { precision: 'fp32' }
       const expected = await outcome(options, strategy)

@@ -22,6 +22,7 @@ import {
   sgd,
 } from '../../../lib/train/optimizers.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
 let folder: string
@@ -32,8 +33,9 @@ beforeAll(() => {
 })
 
 const loaded: Model[] = []
+let threads = 2
 afterEach(async () => {
-  addon().configure({ threads: 2 })
+  threads = 2
   for (const model of loaded.splice(0)) await model.dispose()
 })
 
@@ -60,7 +62,7 @@ async function train(
   control: object = {},
   strategy = wide as StrategyConfig,
 ) {
-  const model = await loadModel(folder, { precision: 'fp32' })
+  const model = await loadModel(folder, { precision: 'fp32', threads })
   loaded.push(model)
   const before = addon().allocated().optimizer
   const adapter = await model.attach(strategy, { seed: 1 })
@@ -83,45 +85,48 @@ const ALL: Optimizer[] = [
   sgd({ momentum: 0.9 }),
 ]
 
-describe.each(ALL.map((optimizer) => ({ optimizer, name: optimizer.type })))('$name', ({ optimizer }) => {
-  const learningRate = optimizer.type === 'sgd' ? 0.1 : 1e-3
+describe.each(swept(ALL, 3).map((optimizer) => ({ optimizer, name: optimizer.type })))(
+  '$name',
+  ({ optimizer }) => {
+    const learningRate = optimizer.type === 'sgd' ? 0.1 : 1e-3
 
-  test('learns, and allocates what was planned', async () => {
-    const { losses, planned, allocated } = await train(optimizer, { learningRate, maxSteps: 12 })
-    expect(losses.at(-1)).toBeLessThan(0.95 * (losses[0] as number))
-    expect(allocated).toBe(planned)
-  })
-
-  test('resumed goes on bit for bit, at any number of threads', async () => {
-    const [whole, cut, rest] = [scratchFolder(), scratchFolder(), scratchFolder()]
-    const { losses } = await train(optimizer, { learningRate, outputDir: whole })
-    addon().configure({ threads: 1 })
-    await train(optimizer, { learningRate, maxSteps: 8, saveSteps: 3, outputDir: cut })
-    const resumed = await train(optimizer, {
-      learningRate,
-      resume: join(cut, 'checkpoint-3'),
-      outputDir: rest,
+    test('learns, and allocates what was planned', async () => {
+      const { losses, planned, allocated } = await train(optimizer, { learningRate, maxSteps: 12 })
+      expect(losses.at(-1)).toBeLessThan(0.95 * (losses[0] as number))
+      expect(allocated).toBe(planned)
     })
-    expect(resumed.losses).toEqual(losses.slice(3))
-    expect(bytes(cut)).toEqual(bytes(whole))
-    expect(bytes(rest)).toEqual(bytes(whole))
-  })
 
-  test.each([
-    ['groups of learning rates', loraPlus({ adapter: wide })],
-    ['ranks that are pruned', adalora({ initR: 16, targetR: 8, tinit: 1, tfinal: 2, deltaT: 1 })],
-    ['projected gradients', loraFa({ r: 16, projectGradient: true })],
-    ['whole weights', full()],
-  ])('trains %s', async (_, strategy) => {
-    const { losses, planned, allocated } = await train(
-      optimizer,
-      { learningRate: learningRate / 10 },
-      strategy,
-    )
-    expect(losses.at(-1)).toBeLessThan(losses[0] as number)
-    if (strategy.name !== 'adalora') expect(allocated).toBe(planned)
-  })
-})
+    test('resumed goes on bit for bit, at any number of threads', async () => {
+      const [whole, cut, rest] = [scratchFolder(), scratchFolder(), scratchFolder()]
+      const { losses } = await train(optimizer, { learningRate, outputDir: whole })
+      threads = 1
+      await train(optimizer, { learningRate, maxSteps: 8, saveSteps: 3, outputDir: cut })
+      const resumed = await train(optimizer, {
+        learningRate,
+        resume: join(cut, 'checkpoint-3'),
+        outputDir: rest,
+      })
+      expect(resumed.losses).toEqual(losses.slice(3))
+      expect(bytes(cut)).toEqual(bytes(whole))
+      expect(bytes(rest)).toEqual(bytes(whole))
+    })
+
+    test.each([
+      ['groups of learning rates', loraPlus({ adapter: wide })],
+      ['ranks that are pruned', adalora({ initR: 16, targetR: 8, tinit: 1, tfinal: 2, deltaT: 1 })],
+      ['projected gradients', loraFa({ r: 16, projectGradient: true })],
+      ['whole weights', full()],
+    ])('trains %s', async (_, strategy) => {
+      const { losses, planned, allocated } = await train(
+        optimizer,
+        { learningRate: learningRate / 10 },
+        strategy,
+      )
+      expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+      if (strategy.name !== 'adalora') expect(allocated).toBe(planned)
+    })
+  },
+)
 
 test('8-bit state takes a quarter of the bytes, and its files say what they hold', async () => {
   const large = lora({ r: 128, targetModules: 'all-linear' })
@@ -141,10 +146,12 @@ test('8-bit state takes a quarter of the bytes, and its files say what they hold
   ])
 })
 
-test.each([
+const PAGED = [
   { type: 'paged_adamw', r: 128 },
   { type: 'paged_adamw_8bit', r: 512 },
-] as const)('$type is AdamW with less memory', async ({ type, r }) => {
+] as const
+
+test.each(swept(PAGED, 1))('$type is AdamW with less memory', async ({ type, r }) => {
   const strategy = lora({ r, targetModules: ['q_proj', 'v_proj', 'down_proj'] })
   const short = { maxSteps: 4 }
   const whole = await train(type === 'paged_adamw' ? 'adamw' : 'adamw_8bit', short, strategy)

@@ -1,0 +1,13 @@
+/**
+ * Long sweeps: `npm run test:sweeps` runs them whole, `npm test` a few of their cases. Files with sweeps are listed in
+ * vitest.config.ts.
+ */
+
+/** Whether every case is to run. */
+export const WHOLE = process.env.LOWRANK_SWEEPS === 'whole'
+
+/** All cases of a sweep where it runs whole, else so many of them, spread evenly. */
+export function swept<Case>(cases: readonly Case[], few: number): Case[] {
+  if (WHOLE || few >= cases.length) return [...cases]
+  return Array.from({ length: few }, (_, i) => cases[Math.floor((i * cases.length) / few)] as Case)
+}
