@@ -35,21 +35,33 @@ export function float32Bytes(values: Float32Array): Uint8Array {
 
 /** The bytes of f32 numbers in a dtype of fewer bits, rounded to the nearest value, ties to even. */
 export function floatBytes(dtype: 'F32' | 'F16' | 'BF16', values: Float32Array): Uint8Array {
-  if (dtype === 'F32') return float32Bytes(values)
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
-  const round = dtype === 'BF16' ? floatToBfloatBits : floatToHalfBits
-  const out = new Uint8Array(2 * bits.length)
-  const view = new DataView(out.buffer)
-  for (let i = 0; i < bits.length; i++) view.setUint16(2 * i, round(bits[i] as number), true)
-  return out
+  return dtype === 'F32' ? float32Bytes(values) : halves(dtype, values, new Uint8Array(2 * values.length))
 }
 
-/** The same of numbers that come by pieces. */
+/**
+ * The same of numbers that come by pieces: each is good until the next is asked for. All of one array go through one
+ * buffer, since a buffer for each piece of a whole model would wait as garbage by the tens of megabytes.
+ */
 export async function* piecesInBytes(
   dtype: 'F32' | 'F16' | 'BF16',
   pieces: AsyncIterable<Float32Array>,
 ): AsyncGenerator<Uint8Array> {
-  for await (const piece of pieces) yield floatBytes(dtype, piece)
+  let room = new Uint8Array()
+  for await (const piece of pieces) {
+    if (dtype === 'F32') yield float32Bytes(piece)
+    else {
+      if (room.length < 2 * piece.length) room = new Uint8Array(2 * piece.length)
+      yield halves(dtype, piece, room)
+    }
+  }
+}
+
+function halves(dtype: 'F16' | 'BF16', values: Float32Array, room: Uint8Array): Uint8Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  const round = dtype === 'BF16' ? floatToBfloatBits : floatToHalfBits
+  const view = new DataView(room.buffer, room.byteOffset)
+  for (let i = 0; i < bits.length; i++) view.setUint16(2 * i, round(bits[i] as number), true)
+  return room.subarray(0, 2 * bits.length)
 }
 
 function floatToBfloatBits(bits: number): number {

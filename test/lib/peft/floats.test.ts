@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { float32Bytes, floatBytes, toFloat32 } from '../../../lib/peft/floats.js'
+import { float32Bytes, floatBytes, piecesInBytes, toFloat32 } from '../../../lib/peft/floats.js'
 
 const bytesOf = (halves: number[]) => new Uint8Array(Uint16Array.from(halves).buffer)
 
@@ -49,4 +49,21 @@ test('rounding to fewer bits takes the nearest value, ties to even, and keeps wh
         if (!Number.isNaN(value)) expect(rounded(dtype, [value])).toEqual([value])
       }),
     )
+})
+
+test('pieces are rounded as a whole array is, all through one buffer', async () => {
+  const values = Float32Array.from({ length: 1000 }, (_, i) => Math.sin(i))
+  async function* pieces() {
+    for (let begin = 0; begin < values.length; begin += 300) yield values.subarray(begin, begin + 300)
+  }
+  for (const dtype of ['F16', 'BF16'] as const) {
+    const buffers = new Set<ArrayBufferLike>()
+    const bytes: number[] = []
+    for await (const piece of piecesInBytes(dtype, pieces())) {
+      buffers.add(piece.buffer)
+      bytes.push(...piece)
+    }
+    expect(bytes).toEqual([...floatBytes(dtype, values)])
+    expect(buffers.size).toBe(1)
+  }
 })
