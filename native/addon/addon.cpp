@@ -94,6 +94,24 @@ class Handle : public Napi::ObjectWrap<Self> {
   int64_t bytes_ = 0;
 };
 
+/// A job over the weights of a model, whose result counts only if their files were whole all the while.
+template <class Work>
+auto over(std::shared_ptr<const Model> model, Work work) {
+  return [model = std::move(model), work = std::move(work)](Context& context, const CancelFlag& cancel) {
+    const auto attempt = [&] {
+      try {
+        return work(context, cancel);
+      } catch (...) {
+        model->expect_whole();  // else that is the cause
+        throw;
+      }
+    };
+    auto result = attempt();
+    model->expect_whole();
+    return result;
+  };
+}
+
 /// The format of every weight of a graph, from an object by name.
 std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value) {
   const Fields by_name(value, "formats");
@@ -207,6 +225,8 @@ class ModelHandle : public Handle<ModelHandle, Model> {
               const int64_t budget = spans.budget(*paged);
               mapped.pager = std::make_unique<Pager>(mapped.file, std::move(spans), budget);
             }
+            mapped.file->file().expect_whole();
+            model->files[path] = std::shared_ptr<const os::MappedFile>(mapped.file, &mapped.file->file());
             return mapped;
           },
           [model](Napi::Env e, Mapped& mapped) -> Napi::Value {
@@ -241,10 +261,11 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       const int index = loaded(*model, info[0].ToString());
       return environment(env).channel->start<PackedWeight>(
           env,
-          [model, index](Context& context, const CancelFlag&) {
-            const Held held = model->hold(index);
-            return pack_weight(context.pool, model->weights[index]);
-          },
+          over(model,
+               [model, index](Context& context, const CancelFlag&) {
+                 const Held held = model->hold(index);
+                 return pack_weight(context.pool, model->weights[index]);
+               }),
           [](Napi::Env e, PackedWeight& packed) -> Napi::Value {
             Napi::Object result = Napi::Object::New(e);
             result.Set("codes", bytes(e, packed.codes.data(), packed.codes.size()));
@@ -325,7 +346,11 @@ class WeightFileHandle : public Handle<WeightFileHandle, WeightFileInMaking> {
   Napi::Value write(Napi::Env env, std::function<void(Context&, const CancelFlag&, WeightFileInMaking&)> work) {
     const auto file = payload(env);
     return environment(env).channel->start<bool>(
-        env, [file, work = std::move(work)](Context& context, const CancelFlag& cancel) { return work(context, cancel, *file), true; },
+        env,
+        over(file->model,
+             [file, work = std::move(work)](Context& context, const CancelFlag& cancel) {
+               return work(context, cancel, *file), true;
+             }),
         [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); });
   }
 
@@ -486,10 +511,11 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<bool>(
           env,
-          [adapter, parameter, model, weight](Context& context, const CancelFlag&) {
-            copy_weight_into(context, *model, weight, *adapter, parameter);
-            return true;
-          },
+          over(model,
+               [adapter, parameter, model, weight](Context& context, const CancelFlag&) {
+                 copy_weight_into(context, *model, weight, *adapter, parameter);
+                 return true;
+               }),
           [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
     });
   }
@@ -503,10 +529,11 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<bool>(
           env,
-          [adapter, parameter, model](Context& context, const CancelFlag&) {
-            lowrank::fill_row_norms(context, *model, *adapter, parameter);
-            return true;
-          },
+          over(model,
+               [adapter, parameter, model](Context& context, const CancelFlag&) {
+                 lowrank::fill_row_norms(context, *model, *adapter, parameter);
+                 return true;
+               }),
           [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
     });
   }
@@ -784,10 +811,11 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     const int index = loaded(*model, name);
     return environment(env).channel->start<std::vector<uint8_t>>(
         env,
-        [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
-          const Held held = model->hold(index, options.begin, options.begin + options.count);
-          return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options, cancel);
-        },
+        over(model,
+             [model, index, name, options, adapters](Context& context, const CancelFlag& cancel) {
+               const Held held = model->hold(index, options.begin, options.begin + options.count);
+               return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options, cancel);
+             }),
         [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
           Napi::Uint8Array array = Napi::Uint8Array::New(e, bytes.size());
           std::copy(bytes.begin(), bytes.end(), array.Data());
@@ -819,11 +847,13 @@ Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
                   constants_bytes(like.format(), declared.rows, declared.cols));
     return environment(env).channel->start<Merged>(
         env,
-        [from, source, held, reference, name, adapters, target](Context& context, const CancelFlag& cancel) {
-          const Held first = from->hold(source), second = held->hold(reference);
-          return lowrank::merge_weight(context.pool, from->weights[source], held->weights[reference], name,
-                                       adapters->list(), target, cancel);
-        },
+        over(from,
+             over(held,
+                  [from, source, held, reference, name, adapters, target](Context& context, const CancelFlag& cancel) {
+                    const Held first = from->hold(source), second = held->hold(reference);
+                    return lowrank::merge_weight(context.pool, from->weights[source], held->weights[reference], name,
+                                                 adapters->list(), target, cancel);
+                  })),
         [model, index](Napi::Env e, Merged& merged) -> Napi::Value {
           place(e, *model, index, merged.weight);
           Napi::Object result = Napi::Object::New(e);
@@ -853,10 +883,11 @@ Napi::Value ModelHandle::decompose(const Napi::CallbackInfo& info) {
     const int index = loaded(*model, name);
     return environment(env).channel->start<Factors>(
         env,
-        [model, index, name, options, adapters](Context& context, const CancelFlag&) {
-          const Held held = model->hold(index);
-          return decompose_weight(context.pool, model->weights[index], name, adapters->list(), options);
-        },
+        over(model,
+             [model, index, name, options, adapters](Context& context, const CancelFlag&) {
+               const Held held = model->hold(index);
+               return decompose_weight(context.pool, model->weights[index], name, adapters->list(), options);
+             }),
         [](Napi::Env e, Factors& factors) -> Napi::Value {
           const auto floats = [&](const std::vector<float>& values) {
             Napi::Float32Array array = Napi::Float32Array::New(e, values.size());

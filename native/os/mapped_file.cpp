@@ -46,9 +46,25 @@ MappedFile::MappedFile(const std::string& path) : file_(path), bytes_(file_.size
   if (data == MAP_FAILED)
     fail("FILE_FORMAT", path, " cannot be mapped: ", std::generic_category().message(errno), ".");
   data_ = static_cast<const std::byte*>(data);
+  guard_.emplace(data, bytes_);
 }
 
-MappedFile::~MappedFile() { ::munmap(address(data_), static_cast<size_t>(bytes_)); }
+MappedFile::~MappedFile() {
+  guard_.reset();
+  ::munmap(address(data_), static_cast<size_t>(bytes_));
+}
+
+void MappedFile::expect_whole() const {
+  const int64_t now = file_.size();
+  if (now >= bytes_ && !guard_->broken()) return;
+  const char* const advice =
+      " Nothing that was computed since counts. Put the file back and load the model again; a file that is in use is "
+      "replaced by renaming, not by writing over it.";
+  if (now < bytes_)
+    fail("FILE_FORMAT", path(), " was cut short while it was in use: it had ", bytes_, " bytes and now has ", now, ".", advice);
+  fail("FILE_FORMAT", path(), " could not be read while it was in use: it was cut short for a while, or its disk failed.",
+       advice);
+}
 
 void MappedFile::prefetch() const {
 #if defined(MADV_HUGEPAGE)

@@ -5,16 +5,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "os/file.h"
+#include "os/mapping_guard.h"
 
 namespace lowrank::os {
 
 /// Bytes of a page of this system; a power of two.
 int64_t page_bytes();
 
-/// A whole file, mapped read-only. Addresses stay valid as long as the object; any thread may use it. Whoever shortens
-/// the file meanwhile ends the process (SIGBUS), as with every mapped file: replace files by renaming.
+/// A whole file, mapped read-only. Addresses stay valid as long as the object; any thread may use it. Where the
+/// file is cut short meanwhile, zeros are read, and `expect_whole` says so: call it before a result counts.
 class MappedFile {
  public:
   /// Throws Error("FILE_FORMAT") naming the path and the system's reason.
@@ -24,6 +26,9 @@ class MappedFile {
   const std::string& path() const { return file_.path(); }
   int64_t bytes() const { return bytes_; }
   const std::byte* data() const { return data_; }
+
+  /// Throws Error("FILE_FORMAT") naming the file when it is shorter than it was, or a page of it could not be read.
+  void expect_whole() const;
 
   /// All of the file will be read, again and again: in large pages where the system has them for files, else in the
   /// background from now on. Pages that are in memory already stay as they are.
@@ -47,6 +52,7 @@ class MappedFile {
   File file_;
   int64_t bytes_ = 0;
   const std::byte* data_ = nullptr;
+  std::optional<MappingGuard> guard_;
 };
 
 }  // namespace lowrank::os

@@ -87,6 +87,26 @@ class Executor {
   }
 
   void run() {
+    try {
+      run_steps();
+    } catch (...) {
+      session_.model_->expect_whole();  // else that is the cause
+      throw;
+    }
+    session_.model_->expect_whole();
+  }
+
+  double loss_sum() const {
+    double sum = 0;
+    for (int64_t i = 0; i < head_rows; ++i) sum += at<float>(plan_.head_losses)[i];
+    return sum;
+  }
+
+  /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
+  double grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
+
+ private:
+  void run_steps() {
     if (context_.pool.threads() > plan_.options.threads)
       fail("CONFIG", "the session was planned for ", plan_.options.threads, " threads and the engine now has ",
            context_.pool.threads(), "; make the session again after changing the number of threads");
@@ -117,16 +137,6 @@ class Executor {
     if (updates()) trained().state().settle();
   }
 
-  double loss_sum() const {
-    double sum = 0;
-    for (int64_t i = 0; i < head_rows; ++i) sum += at<float>(plan_.head_losses)[i];
-    return sum;
-  }
-
-  /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
-  double grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
-
- private:
   // ---- updates in the backward pass -------------------------------------------------------------------------------
 
   bool updates() const { return train != nullptr && train->update; }
@@ -140,6 +150,7 @@ class Executor {
   }
 
   void update(const Step& step) {
+    session_.model_->expect_whole();
     trained().values_changed();
     squares_[step.parameter] = update_parameter(context_, trained(), *train->update, step.parameter);
     trained().place_gradient(step.parameter, nullptr);

@@ -107,6 +107,10 @@ void Model::expect_loaded() const {
     fail("CONFIG", "the model is not loaded: ", names.size(), " weights are missing, the first is ", names.front());
 }
 
+void Model::expect_whole() const {
+  for (const auto& [path, file] : files) file->expect_whole();
+}
+
 Held Model::hold(int weight, int64_t begin, int64_t end) const {
   if (!pager) return {};
   const int64_t rows = graph.weights[weight].rows;

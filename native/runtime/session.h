@@ -25,13 +25,16 @@ struct Model {
   std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
   std::vector<Claim> mapped;    // of weights that lie in a file
   std::unique_ptr<Pager> pager;  // where only a part of them is in memory at a time
-  /// Model files that weights stay in, by path; only the jobs that load look here, and those follow one another.
+  /// Files that weights stay in, by path; only jobs look here, and those follow one another.
   std::map<std::string, std::shared_ptr<const os::MappedFile>> files;
 
   explicit Model(Graph described);
   std::vector<std::string> missing() const;
   /// Throws Error("CONFIG") while weights are missing.
   void expect_loaded() const;
+  /// Throws Error("FILE_FORMAT") when a file that weights stay in was cut short or could not be read: what was computed
+  /// from it does not count.
+  void expect_whole() const;
   /// Rows of a weight, in memory for as long as this lives. All of one that is not a table, and as much of a table as the
   /// budget has room for.
   Held hold(int weight, int64_t begin, int64_t end) const;
