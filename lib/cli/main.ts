@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import module from 'node:module'
 import { join } from 'node:path'
 import { Command, CommanderError } from 'commander'
+import { InternalError } from '../errors.js'
 import { packageRoot } from '../root.js'
 import { nearest } from '../schema.js'
 import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError, UsageError } from './errors.js'
@@ -149,8 +150,22 @@ function keepCompiled(): void {
   enableCompileCache?.()
 }
 
+/** An event loop that runs dry under a verb ends the process with a success that was none. */
+function failUnlessEnded(output: Output): () => void {
+  const dry = () => {
+    const error = new InternalError(
+      'the command ended before its work was done: something it waited for never came.',
+    )
+    process.exitCode = reportError(error, output)
+  }
+  process.once('beforeExit', dry)
+  return () => process.off('beforeExit', dry)
+}
+
 leaveWhenUnread()
 keepCompiled()
+const ended = failUnlessEnded(new Output(process.argv.includes('--json')))
 run(process.argv.slice(2)).then((code) => {
+  ended()
   if (code !== 0) process.exitCode = code
 })

@@ -8,6 +8,7 @@ import { dirname, join, relative, sep } from 'node:path'
 import * as z from 'zod'
 import { HubError, WriteError } from '../errors.js'
 import { writeFileWhole } from './atomic.js'
+import { CheckedFiles } from './hub-check.js'
 import { isCommit } from './hub-name.js'
 import { quote, readText } from './input.js'
 import { temporaryName } from './temporary.js'
@@ -41,12 +42,15 @@ const listingSchema = z.object({
 
 export class HubCache {
   readonly folder: string
+  /** Of its blobs. */
+  readonly checked: CheckedFiles
   readonly #locks: string
 
   /** @param repo `owner/name`, checked */
   constructor(cacheDir: string, repo: string) {
     const name = `models--${repo.replace('/', '--')}`
     this.folder = join(cacheDir, name)
+    this.checked = new CheckedFiles(join(this.folder, '.lowrank', 'checked'))
     this.#locks = join(cacheDir, '.locks', name)
   }
 
@@ -107,10 +111,9 @@ export class HubCache {
     return found
   }
 
-  /** Whether a snapshot has a file, whole. */
-  async has(commit: string, { path, size }: HubFile): Promise<boolean> {
-    const stats = await stat(join(this.snapshot(commit), path)).catch(() => undefined)
-    return stats?.isFile() === true && stats.size === size
+  /** Whether a snapshot has a file, whole and with the content that the hub listed. */
+  async has(commit: string, file: HubFile): Promise<boolean> {
+    return this.checked.isRight(join(this.snapshot(commit), file.path), file)
   }
 
   /** Makes a file whose blob is there appear in a snapshot. */

@@ -18,6 +18,40 @@ const ANSWER_LIMIT = 64 << 20
 const LISTED_LIMIT = 200_000
 const LISTED_PAGES = 2000
 
+/** A promise, or the reason of a signal: what was aborted settles at once, whatever the network does. */
+async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason)
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+/** The body of an answer as it comes. */
+export async function* pieces(
+  response: Response,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  const reader = response.body?.getReader()
+  if (reader === undefined) return
+  try {
+    for (;;) {
+      const { done, value } = await orAborted(reader.read(), signal)
+      if (done) return
+      yield value
+    }
+  } finally {
+    // Nothing waits for it: a connection that is broken may not answer.
+    reader.cancel().catch(() => undefined)
+  }
+}
+
 export interface HubClientOptions {
   signal?: AbortSignal | undefined
   /** Told why nothing comes at the moment. */
@@ -123,7 +157,7 @@ export class HubClient {
         try {
           const response = await this.#follow(url, new Headers({ accept: 'application/json' }), signal)
           if (!response.ok) throw await this.#refused(response, repo, revision)
-          const bytes = await this.#bounded(response, repo)
+          const bytes = await this.#bounded(response, repo, signal)
           const { status, headers } = response
           JSON.parse(bytes.toString('utf8'))
           return new Response(bytes, { status, headers })
@@ -154,15 +188,15 @@ export class HubClient {
     }
   }
 
-  async #bounded(response: Response, repo: string): Promise<Buffer> {
-    const pieces: Uint8Array[] = []
+  async #bounded(response: Response, repo: string, stop: AbortSignal): Promise<Buffer> {
+    const parts: Uint8Array[] = []
     let size = 0
-    for await (const piece of response.body ?? []) {
+    for await (const piece of pieces(response, stop)) {
       size += piece.length
       if (size > ANSWER_LIMIT) throw this.#badAnswer(repo, `sent more than ${ANSWER_LIMIT} bytes`)
-      pieces.push(piece)
+      parts.push(piece)
     }
-    return Buffer.concat(pieces)
+    return Buffer.concat(parts)
   }
 
   /** Follows redirects; the token goes to the endpoint and nowhere else. */
@@ -174,7 +208,8 @@ export class HubClient {
       const sent = new Headers(headers)
       sent.set('user-agent', 'lowrank')
       if (token !== undefined && url.origin === home.origin) sent.set('authorization', `Bearer ${token}`)
-      const response = await fetch(url.href, { headers: sent, redirect: 'manual', signal: stop })
+      const request = fetch(url.href, { headers: sent, redirect: 'manual', signal: stop })
+      const response = await orAborted(request, stop)
       const location = response.headers.get('location')
       if (response.status < 300 || response.status >= 400 || location === null) return response
       await response.body?.cancel()

@@ -3,15 +3,16 @@
  * against the size and hash of the listing, and takes its place by renaming. Processes that want the same file wait for
  * the one that is at it; should that fail, bytes are still written where they belong and checked before they count.
  */
-import { createHash, type Hash } from 'node:crypto'
+import type { Hash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, stat, statfs, unlink } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, statfs, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { HubError, WriteError } from '../errors.js'
 import { formatBytes } from '../memory.js'
 import { syncFolder } from './atomic.js'
 import { cannotWrite, type HubCache, type HubFile } from './hub-cache.js'
-import type { HubClient } from './hub-client.js'
+import { contentHash } from './hub-check.js'
+import { type HubClient, pieces } from './hub-client.js'
 import { withLock } from './hub-lock.js'
 import { quote } from './input.js'
 
@@ -49,8 +50,7 @@ export async function downloadBlob(
   })
   const waiting = () => watch.onWait(`another process is downloading ${file.path}`)
   await withLock(lock, { signal: watch.signal, onWait: waiting }, async () => {
-    const there = await stat(blob).catch(() => undefined)
-    if (there?.isFile() && there.size === file.size) {
+    if (await cache.checked.isRight(blob, file)) {
       watch.onBytes(file.size, false)
       return
     }
@@ -60,6 +60,7 @@ export async function downloadBlob(
       throw cannotWrite(blob, cause)
     })
     await syncFolder(dirname(blob))
+    await cache.checked.record(blob, file)
   })
 }
 
@@ -107,7 +108,7 @@ async function receive(
       const response = await client.file(repo, commit, file.path, before, silence.signal)
       if (!(await startsAt(response, before, file.size))) await partial.restart()
       if (response.status === 416) continue
-      for await (const piece of response.body ?? []) {
+      for await (const piece of pieces(response, silence.signal)) {
         silence.broken()
         await partial.append(piece)
       }
@@ -171,7 +172,7 @@ class Partial {
     this.#path = path
     this.#file = file
     this.#watch = watch
-    this.#hash = this.#begin()
+    this.#hash = contentHash(this.#file)
   }
 
   /** Goes on with what an earlier call left. @returns whether there was anything */
@@ -214,19 +215,13 @@ class Partial {
     await this.#handle.truncate(0)
     this.#watch.onBytes(-this.size, false)
     this.size = 0
-    this.#hash = this.#begin()
+    this.#hash = contentHash(this.#file)
   }
 
   /** To be asked when all bytes are there. */
   isRight(): boolean {
     this.found = this.#hash.digest('hex')
     return this.found === this.#file.hash
-  }
-
-  /** Large files are known by their SHA-256, others as git knows them. */
-  #begin(): Hash {
-    const { hash, size } = this.#file
-    return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
   }
 }
 

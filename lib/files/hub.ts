@@ -220,8 +220,10 @@ class HubVisit {
   /** A few at a time; the first failure stops the others. */
   async #fetchAll(commit: string, files: readonly HubFile[]): Promise<void> {
     const failed = new AbortController()
+    const { signal } = failed
     const outer = this.#options.signal
-    const signal = outer ? AbortSignal.any([outer, failed.signal]) : failed.signal
+    const stop = () => failed.abort(outer?.reason)
+    outer?.addEventListener('abort', stop, { once: true })
     const queue = [...files]
     const watch = {
       signal,
@@ -243,7 +245,7 @@ class HubVisit {
         failed.abort(error)
       }),
     )
-    await Promise.all(workers)
+    await Promise.all(workers).finally(() => outer?.removeEventListener('abort', stop))
     outer?.throwIfAborted()
     if (first) throw first.error
   }

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile } from '../files/scratch.js'
+import { fakeHub } from '../files/hub-server.js'
+import { scratchFile, scratchFolder } from '../files/scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
 const verbs = ['train', 'plan', 'eval', 'generate', 'chat', 'merge', 'inspect', 'strategies', 'doctor']
@@ -88,4 +89,34 @@ test('Ctrl-C where nothing is being made ends a verb at once, with a word for pr
   expect(code).toBe(130)
   expect(stderr).toContain('interrupted: stopped on request.')
   expect(jsonLines(stdout)).toMatchObject([{ event: 'error', code: 'INTERRUPTED' }])
+})
+
+/** Node options that change a built-in module before the command line is loaded. */
+const preload = (script: string) => ({
+  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}`,
+})
+
+test('a verb that waits for something that never comes is a failure, and says so', async () => {
+  const never = preload(
+    "import fs from 'node:fs/promises'; import module from 'node:module'; fs.stat = () => new Promise(() => {}); module.syncBuiltinESMExports()",
+  )
+  const { code, stdout, stderr } = await lowrank(['inspect', tinyModel(), '--json'], { env: never })
+  expect(code).toBe(1)
+  expect(stderr).toContain('the command ended before its work was done')
+  expect(jsonLines(stdout)).toMatchObject([{ event: 'error', code: 'INTERNAL' }])
+})
+
+test('a download whose requests never settle fails with its message', async () => {
+  const hub = await fakeHub()
+  const silent = preload('globalThis.fetch = () => new Promise(() => {})')
+  const env = {
+    HF_ENDPOINT: hub.endpoint,
+    HF_HOME: scratchFolder(),
+    HF_HUB_DOWNLOAD_TIMEOUT: '0.1',
+  }
+  const { code, stdout } = await lowrank(['inspect', 'acme/tiny', '--json'], { env: { ...env, ...silent } })
+  expect(code).toBe(1)
+  expect(jsonLines(stdout)).toMatchObject([
+    { event: 'error', code: 'HUB', details: { reason: 'unreachable' } },
+  ])
 })

@@ -494,6 +494,45 @@ describe('a download', () => {
     expect((await refusal(ID, HubError)).message).toContain('more of "model.safetensors" than the')
   })
 
+  it('that fails stops its siblings at once, whatever they wait for, and leaves no lock', async () => {
+    const shards = Object.fromEntries(
+      ['a', 'b', 'c', 'd', 'e'].map((name) => [`${name}.safetensors`, vectors([name], 'F32', 400_000)]),
+    )
+    const weightMap = Object.fromEntries(
+      ['a', 'b', 'c', 'd', 'e'].map((name) => [name, `${name}.safetensors`]),
+    )
+    hub.add(ID, { 'config.json': CONFIG, [INDEX]: JSON.stringify({ weight_map: weightMap }), ...shards })
+    const asked: string[] = []
+    hub.fault = (seen) => {
+      if (!ofCdn(seen)) return undefined
+      asked.push(seen.path)
+      return asked.length === 4 ? { status: 404 } : { stallAfter: 1000 }
+    }
+    const start = performance.now()
+    expect((await refusal(ID, HubError)).details.reason).toBe('not_found')
+    expect(performance.now() - start).toBeLessThan(10_000)
+    expect(tree(join(cache, '.locks'))).toEqual([])
+  })
+
+  it('that was damaged since is found by its hash when its time has changed, and made again', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    const commit = hub.add(ID, FILES)
+    const { path } = await locate('model', ID)
+    const file = join(path, 'model.safetensors')
+    const right = readFileSync(file)
+    const wrong = Uint8Array.from(right)
+    wrong[wrong.length - 1] = (wrong.at(-1) as number) ^ 1
+    writeFileSync(file, wrong)
+    utimesSync(file, 1, 1)
+    offline()
+    expect((await refusal(ID, HubError)).message).toContain('model.safetensors is not in the cache')
+    expect(String(warned.mock.calls[0]?.[0])).toMatch(/model\.safetensors of the cache is damaged/)
+    vi.stubEnv('HF_HUB_OFFLINE', undefined)
+    expect(await locate('model', ID)).toEqual({ path, hub: { repo: ID, file: null, commit } })
+    expect(readFileSync(file).equals(right)).toBe(true)
+    warned.mockRestore()
+  })
+
   it('is made once by two calls at the same time', async () => {
     hub.add(ID, FILES)
     const [one, two] = await Promise.all([locate('model', ID), locate('model', ID)])
