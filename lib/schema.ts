@@ -5,6 +5,7 @@
  */
 import * as z from 'zod'
 import { ConfigError } from './errors.js'
+import { escapeControls } from './files/input.js'
 
 /** Where options came from, for messages, and how their keys are spelled there. */
 export interface OptionSource {
@@ -357,8 +358,8 @@ function inWords(value: unknown): string {
   return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
 }
 
-export function shorten(shown: string): string {
-  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
+function shorten(shown: string): string {
+  return escapeControls(shown.length > 80 ? `${shown.slice(0, 77)}...` : shown)
 }
 
 function editDistance(a: string, b: string): number {

@@ -64,10 +64,9 @@ export function storedQuantization(
     )
   }
   const method = fields.quant_method ?? 'bitsandbytes'
-  if (method !== 'bitsandbytes') refuse(`quant_method ${quote(String(method))}`)
+  if (method !== 'bitsandbytes') refuse(`quant_method ${quote(method)}`)
   const type = fields.load_in_8bit === true ? 'int8' : (fields.bnb_4bit_quant_type ?? 'fp4')
-  if (type !== 'nf4' && type !== 'fp4' && type !== 'int8')
-    return refuse(`bitsandbytes, ${quote(String(type))}`)
+  if (type !== 'nf4' && type !== 'fp4' && type !== 'int8') return refuse(`bitsandbytes, ${quote(type)}`)
   const skipped = fields.llm_int8_skip_modules ?? []
   if (!Array.isArray(skipped) || !skipped.every((name) => typeof name === 'string'))
     throw new FileFormatError(`${path}: llm_int8_skip_modules must be null or a list of names`, { path })
@@ -235,7 +234,7 @@ async function readState(part: Part, type: FourBit): Promise<QuantState> {
   const expect = (key: string, value: unknown, known: readonly unknown[]) => {
     if (known.includes(value)) return
     throw new UnsupportedError(
-      `tensor ${quote(part.name)} of ${part.file}: ${key} is ${JSON.stringify(value)}; ${known.join(', ')} can be loaded`,
+      `tensor ${quote(part.name)} of ${part.file}: ${key} is ${quote(value)}; ${known.join(', ')} can be loaded`,
       { path: part.file, tensor: part.name, key },
     )
   }
@@ -246,13 +245,13 @@ async function readState(part: Part, type: FourBit): Promise<QuantState> {
   const [rows = 0, columns = 0] = shape
   const elements = safeProduct(rows, columns)
   if (shape.length !== 2 || !shape.every((size) => Number.isSafeInteger(size) && size > 0) || !elements)
-    return bad(`shape is ${JSON.stringify(state.shape)}; expected two positive sizes`)
+    return bad(`shape is ${quote(state.shape)}; expected two positive sizes`)
   const nestedOffset = state.nested_offset
   if (nestedOffset !== undefined) {
     expect('nested_blocksize', state.nested_blocksize, [NESTED_BLOCK])
     expect('nested_dtype', state.nested_dtype, ['float32'])
     if (typeof nestedOffset !== 'number' || !Number.isFinite(Math.fround(nestedOffset)))
-      bad(`nested_offset is ${JSON.stringify(nestedOffset)}; expected a finite number`)
+      bad(`nested_offset is ${quote(nestedOffset)}; expected a finite number`)
   }
   return {
     shape: [rows, columns],

@@ -6,7 +6,7 @@
 
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import { DataError, FileFormatError } from '../errors.js'
-import { quote } from './input.js'
+import { escapeControls, quote } from './input.js'
 import { strftime } from './strftime.js'
 import { limitTime } from './time-limit.js'
 
@@ -80,7 +80,7 @@ export class ChatTemplate {
         limits,
         () => parse(tokenize(preprocess(source, marks))),
         (cause) => {
-          return new FileFormatError(`the chat template is not valid: ${cause.message}`, {}, { cause })
+          return new FileFormatError(`the chat template is not valid: ${reasonOf(cause)}`, {}, { cause })
         },
       )
     this.#program = compile(false)
@@ -127,7 +127,7 @@ export class ChatTemplate {
       return new DataError(
         cause instanceof Raised
           ? `the chat template refuses these messages: ${quote(cause.message)}`
-          : `the chat template fails on these messages: ${cause.message}`,
+          : `the chat template fails on these messages: ${reasonOf(cause)}`,
         {},
         { cause },
       )
@@ -166,6 +166,13 @@ export class ChatTemplate {
     for (const [name, value] of Object.entries(variables)) environment.set(name, value)
     return environment
   }
+}
+
+/** In words; of what the interpreter runs into without a word of its own, V8's would tell nothing. */
+function reasonOf(cause: Error): string {
+  if (cause instanceof RangeError) return 'it nests, calls itself or grows without end'
+  if (cause instanceof TypeError) return 'it breaks off, or uses a value as what it is not'
+  return escapeControls(cause.message.slice(0, 300))
 }
 
 /** Thrown by the template's own `raise_exception`. */

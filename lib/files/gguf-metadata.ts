@@ -74,7 +74,7 @@ export class GgufKeys {
     const key = this.prefix + name
     const value = this.metadata.get(key)
     if (value === undefined || right(value)) return value
-    const shown = typeof value === 'object' ? `an array of ${value.length}` : quote(String(value))
+    const shown = typeof value === 'object' ? `an array of ${value.length}` : quote(value)
     throw new FileFormatError(`${this.path}: ${key} must be ${expected}, not ${shown}`, {
       path: this.path,
       key,

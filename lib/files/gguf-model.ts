@@ -187,8 +187,8 @@ function readConfig(
 
 function refuseLargeSizes(path: string, config: Record<string, unknown>): void {
   for (const [key, most] of Object.entries(LARGEST_SIZES)) {
-    const value = config[key] as number
-    if (value <= most) continue
+    const value = config[key] as number | undefined
+    if (value === undefined || value <= most) continue
     throw new FileFormatError(
       `${path}: its metadata gives a ${key} of ${value}; at most ${most} is supported`,
       { path, key, value },

@@ -243,7 +243,7 @@ function readAlignment(cursor: GgufCursor, metadata: ReadonlyMap<string, GgufVal
   // Any width is taken, as for other integers; ggml writes a u32, whose largest power of two is 2^31.
   const exponent = typeof alignment === 'number' ? Math.log2(alignment) : Number.NaN
   if (!Number.isInteger(exponent) || exponent < 0 || exponent > 31) {
-    return cursor.fail(`general.alignment must be a power of two, not ${quote(String(alignment))}`)
+    return cursor.fail(`general.alignment must be a power of two, not ${quote(alignment)}`)
   }
   return 2 ** exponent
 }

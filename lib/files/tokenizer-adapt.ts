@@ -59,7 +59,7 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
   const type = model.type ?? 'BPE'
   if (type !== 'BPE') {
     throw new UnsupportedError(
-      `${where} holds a tokenizer of the type ${quote(String(type))}; only BPE can be used so far`,
+      `${where} holds a tokenizer of the type ${quote(type)}; only BPE can be used so far`,
       { where, type },
     )
   }
@@ -78,7 +78,7 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
     vocabulary.tokens[id] = content
   }
   const optional = (key: string) =>
-    json[key] === null || json[key] === undefined ? null : object(json[key], where, `"${key}"`)
+    json[key] === null || json[key] === undefined ? null : typedStep(json[key], where, `"${key}"`)
   const preTokenizer = optional('pre_tokenizer')
   const adapted = {
     ...json,
@@ -98,6 +98,18 @@ function object(value: unknown, where: string, what: string): Json {
   throw new FileFormatError(`${where}: ${what} must be a JSON object`, { where })
 }
 
+/** A step, all of whose parts say of what type they are. */
+function typedStep(value: unknown, where: string, what: string): Json {
+  const step = object(value, where, what)
+  if (typeof step.type !== 'string')
+    throw new FileFormatError(`${where}: the type of ${what} must be a string, not ${quote(step.type)}`, {
+      where,
+    })
+  for (const key of ['normalizers', 'pretokenizers', 'processors', 'decoders'])
+    for (const part of Array.isArray(step[key]) ? step[key] : []) typedStep(part, where, `a step of ${what}`)
+  return step
+}
+
 function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= LARGEST_ID
 }
@@ -109,7 +121,7 @@ function readVocabulary(vocab: Json, unknown: unknown, where: string): Vocabular
     const id = vocab[token]
     if (!isId(id)) {
       throw new FileFormatError(
-        `${where}: the id of the token ${quote(token)} must be an integer from 0 to ${LARGEST_ID}, not ${quote(String(id))}`,
+        `${where}: the id of the token ${quote(token)} must be an integer from 0 to ${LARGEST_ID}, not ${quote(id)}`,
         { where, token },
       )
     }
@@ -137,7 +149,7 @@ function checkMerges(value: unknown, where: string): void {
       : typeof merge === 'string' && merge.split(' ').length === 2
     if (!right) {
       throw new FileFormatError(
-        `${where}: merge ${index} must be ${pairs ? 'a pair of strings' : 'two pieces with one space between'}, not ${quote(String(JSON.stringify(merge)))}`,
+        `${where}: merge ${index} must be ${pairs ? 'a pair of strings' : 'two pieces with one space between'}, not ${quote(merge)}`,
         { where, index },
       )
     }
@@ -219,7 +231,7 @@ function adaptPreTokenizer(step: Json, where: string): Json {
       return { type: 'Split', pattern: { Regex: '\\s+' }, behavior: 'Removed', invert: false }
     default:
       throw new UnsupportedError(
-        `${where} uses the pre-tokenizer ${quote(String(step.type))}, which is not supported`,
+        `${where} uses the pre-tokenizer ${quote(step.type)}, which is not supported`,
         { where, type: step.type },
       )
   }
@@ -265,7 +277,7 @@ function adaptSplit(step: Json, where: string): Json {
     if (behavior === 'contiguous') return split(`${character}+`)
   }
   throw new UnsupportedError(
-    `${where} splits by ${quote(text)} with the behaviour ${quote(String(step.behavior))}, which is not supported`,
+    `${where} splits by ${quote(text)} with the behaviour ${quote(step.behavior)}, which is not supported`,
     { where },
   )
 }

@@ -103,7 +103,7 @@ export class Tokenizer {
     const eosIds = [this.eosId, ...(source.eosTokenIds ?? [])].filter((id) => id !== undefined)
     for (const id of eosIds) {
       if (!Number.isInteger(id) || id < 0) {
-        throw new FileFormatError(`${where}: ${quote(String(id))} is no id of an end token`, { where, id })
+        throw new FileFormatError(`${where}: ${quote(id)} is no id of an end token`, { where, id })
       }
     }
     this.eosIds = [...new Set(eosIds)]

@@ -4,6 +4,7 @@
  * a window.
  */
 import { ConfigError, UnsupportedError } from '../errors.js'
+import { quote } from '../files/input.js'
 import { LARGEST_ATTENTION_WIDTH } from '../files/model-limits.js'
 import { GraphBuilder } from '../graph/builder.js'
 import type { Graph } from '../graph/graph.js'
@@ -78,7 +79,7 @@ export function readDecoder(
   const activation = read.text('hidden_act', 'silu')
   if (activation !== 'silu')
     throw new UnsupportedError(
-      `config.json: hidden_act is '${activation}'; models of type '${family}' are computed with 'silu'.`,
+      `config.json: hidden_act is ${quote(activation)}; models of type ${quote(family)} are computed with 'silu'.`,
       { activation },
     )
   const rope = rotaryFrequencies(config, headDim, read.size('max_position_embeddings', traits.positions))

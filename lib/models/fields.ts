@@ -24,7 +24,7 @@ export interface FieldReader {
 export function fieldReader(config: Record<string, unknown>, where = 'config.json'): FieldReader {
   const wrong = (key: string, expected: string): never => {
     const value = config[key]
-    const shown = value === undefined ? 'missing' : shownValue(value)
+    const shown = value === undefined ? 'missing' : quote(value)
     throw new FileFormatError(`${where}: ${key} is ${shown}, expected ${expected}.`, { key, value })
   }
   const pick = (key: string, fallback: unknown): unknown => config[key] ?? fallback
@@ -69,10 +69,4 @@ export function fieldReader(config: Record<string, unknown>, where = 'config.jso
       return wrong(key, 'a list of strings')
     },
   }
-}
-
-/** A value as JSON, cut to a length that fits into a message. */
-function shownValue(value: unknown): string {
-  const text = JSON.stringify(value)
-  return typeof value === 'string' ? quote(value) : text.length > 80 ? `${text.slice(0, 77)}...` : text
 }

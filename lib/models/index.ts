@@ -1,5 +1,6 @@
 /** The model families, by `model_type`. A new family is one file beside this one and a line here. */
 import { UnsupportedError } from '../errors.js'
+import { quote } from '../files/input.js'
 import type { Graph } from '../graph/graph.js'
 import { llamaGraph } from './llama.js'
 import { mistralGraph } from './mistral.js'
@@ -23,7 +24,7 @@ export function graphOf(config: Record<string, unknown>, ropeFactors?: ArrayLike
   const family = typeof type === 'string' ? families.get(type) : undefined
   if (family === undefined)
     throw new UnsupportedError(
-      `config.json: model_type is ${JSON.stringify(type ?? null)}, which is not supported. Supported: ${[...families.keys()].join(', ')}.`,
+      `config.json: model_type is ${quote(type ?? null)}, which is not supported. Supported: ${[...families.keys()].join(', ')}.`,
       { modelType: type, supported: [...families.keys()] },
     )
   return family(config, ropeFactors)

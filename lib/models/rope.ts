@@ -3,6 +3,7 @@
  * set of frequencies for texts of every length, which is what the tables of a session can hold.
  */
 import { UnsupportedError } from '../errors.js'
+import { quote } from '../files/input.js'
 import { type FieldReader, fieldReader } from './fields.js'
 
 export interface Rotary {
@@ -106,7 +107,7 @@ export function ropeParameters(config: Record<string, unknown>): RopeParameters 
   const type = scaling.rope_type ?? scaling.type ?? 'default'
   if (typeof type !== 'string' || !scalings.has(type))
     throw new UnsupportedError(
-      `config.json: RoPE scaling ${JSON.stringify(type)} is not supported; known are ${[...scalings.keys()].join(', ')}.`,
+      `config.json: RoPE scaling ${quote(type)} is not supported; known are ${[...scalings.keys()].join(', ')}.`,
       { type, supported: [...scalings.keys()] },
     )
   return { theta, type, scaling }
@@ -125,7 +126,7 @@ export function rotaryFrequencies(
   const part = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
   if (part !== 1)
     throw new UnsupportedError(
-      `config.json: partial_rotary_factor is ${JSON.stringify(part)}; only whole heads (1) are rotated here.`,
+      `config.json: partial_rotary_factor is ${quote(part)}; only whole heads (1) are rotated here.`,
       { partialRotaryFactor: part },
     )
   const scale = scalings.get(type) as Scaling

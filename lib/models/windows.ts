@@ -1,5 +1,6 @@
 /** Which layers attend through a window, in the spellings that configs have for it. */
 import { ConfigError, UnsupportedError } from '../errors.js'
+import { quote } from '../files/input.js'
 import type { FieldReader } from './fields.js'
 
 /** Keys that a token sees, one entry per layer. */
@@ -33,7 +34,7 @@ export function windowsByLayer(
     if (type === 'full_attention') return undefined
     if (type !== 'sliding_attention')
       throw new UnsupportedError(
-        `config.json: layer_types[${layer}] is '${type}'; known are 'full_attention' and 'sliding_attention'.`,
+        `config.json: layer_types[${layer}] is ${quote(type)}; known are 'full_attention' and 'sliding_attention'.`,
         { layer, type },
       )
     if (window === undefined)

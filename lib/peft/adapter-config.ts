@@ -3,7 +3,7 @@
  * nothing more; what is read is checked first, and a setting whose arithmetic is not here is refused by name.
  */
 import { FileFormatError, UnsupportedError } from '../errors.js'
-import { readJsonObject } from '../files/input.js'
+import { escapeControls, quote, readJsonObject } from '../files/input.js'
 import type { AdapterDescription } from '../strategies/describe.js'
 import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
 import type { PeftFields, StrategyConfig } from '../strategies/strategy.js'
@@ -104,13 +104,13 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
   const type = fields.peft_type
   if (typeof type !== 'string')
     throw new FileFormatError(
-      `${path}: peft_type is ${JSON.stringify(type ?? null)}, expected a name such as "LORA".`,
+      `${path}: peft_type is ${quote(type ?? null)}, expected a name such as "LORA".`,
       { path, peftType: type },
     )
   const rules = rulesForPeft(type, fields)
   if (rules?.fromPeft === undefined)
     throw new UnsupportedError(
-      `${path}: peft_type is ${JSON.stringify(type)}; adapters that can be read: ${knownPeftTypes().join(', ')}.`,
+      `${path}: peft_type is ${quote(type)}; adapters that can be read: ${knownPeftTypes().join(', ')}.`,
       { path, peftType: type },
     )
   const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
@@ -131,7 +131,7 @@ function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<s
   const init = fields.init_lora_weights
   if (!HARMLESS_INITS.has(init))
     throw new UnsupportedError(
-      `${path}: init_lora_weights is ${JSON.stringify(init)}: such an adapter belongs to a changed base. Convert it in PEFT to a plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion).`,
+      `${path}: init_lora_weights is ${quote(init)}: such an adapter belongs to a changed base. Convert it in PEFT to a plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion).`,
       { path, key: 'init_lora_weights', value: init },
     )
   if (!read.has('bias') && fields.bias !== undefined && fields.bias !== 'none')
@@ -152,7 +152,7 @@ function isOff(value: unknown): boolean {
 
 function unsupportedKey(path: string, key: string, value: unknown, expected: string): UnsupportedError {
   return new UnsupportedError(
-    `${path}: ${key} is ${JSON.stringify(value).slice(0, 80)}, which is not supported here; expected ${expected}.`,
+    `${path}: ${escapeControls(key)} is ${quote(value)}, which is not supported here; expected ${expected}.`,
     { path, key, value },
   )
 }
@@ -160,7 +160,7 @@ function unsupportedKey(path: string, key: string, value: unknown, expected: str
 function textOrNull(path: string, fields: PeftFields, key: string): string | null {
   const value = fields[key] ?? null
   if (value === null || typeof value === 'string') return value
-  throw new FileFormatError(`${path}: ${key} is ${JSON.stringify(value).slice(0, 80)}, expected a string.`, {
+  throw new FileFormatError(`${path}: ${key} is ${quote(value)}, expected a string.`, {
     path,
     key,
     value,

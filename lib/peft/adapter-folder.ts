@@ -346,7 +346,7 @@ export async function readSidecar(path: string): Promise<{
   const { version, strategy, base, privacy } = sidecar
   if (version !== SIDECAR_VERSION)
     throw new FileFormatError(
-      `${file}: version is ${version === undefined ? 'missing' : JSON.stringify(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file if only what PEFT wrote beside it matters`}.`,
+      `${file}: version is ${version === undefined ? 'missing' : quote(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file if only what PEFT wrote beside it matters`}.`,
       { path: file, version },
     )
   const fingerprint = (base as { fingerprint?: unknown } | null | undefined)?.fingerprint

@@ -1,6 +1,7 @@
 /** The strategies by name. A new one is a file beside this one and a line here. */
 import * as z from 'zod'
 import { ConfigError } from '../errors.js'
+import { quote } from '../files/input.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
 import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
@@ -106,7 +107,7 @@ function unknownStrategy(name: string): ConfigError {
   const names = [...registry.keys()]
   const close = nearest(name, names)
   return new ConfigError(
-    `strategy ${JSON.stringify(name)} does not exist; ${close ? `did you mean ${close}?` : `known: ${names.join(', ')}.`}`,
+    `strategy ${quote(name)} does not exist; ${close ? `did you mean ${close}?` : `known: ${names.join(', ')}.`}`,
     { name, known: names },
   )
 }

@@ -4,7 +4,7 @@
  */
 import { runInNewContext } from 'node:vm'
 import { ConfigError } from '../errors.js'
-import { shorten } from '../schema.js'
+import { quote } from '../files/input.js'
 
 const TIME_LIMIT_MS = 500
 
@@ -28,7 +28,7 @@ export function matchPatterns(
     } catch (cause) {
       const why = (cause as Error).message
       throw new ConfigError(
-        `pattern ${shorten(JSON.stringify(pattern))} is not a regular expression that JavaScript knows: ${shorten(why)}. Write it without syntax that only Python has.`,
+        `pattern ${quote(pattern)} is not a regular expression that JavaScript knows: ${quote(why)}. Write it without syntax that only Python has.`,
         { pattern },
         { cause },
       )
@@ -41,7 +41,7 @@ export function matchPatterns(
     hits = runInNewContext(code, { sources, paths }, { timeout: TIME_LIMIT_MS }) as boolean[][]
   } catch (cause) {
     throw new ConfigError(
-      `the patterns ${shorten(JSON.stringify(patterns))} took longer than ${TIME_LIMIT_MS} ms to match ${paths.length} module paths; use a simpler one.`,
+      `the patterns ${quote(patterns)} took longer than ${TIME_LIMIT_MS} ms to match ${paths.length} module paths; use a simpler one.`,
       { patterns },
       { cause },
     )

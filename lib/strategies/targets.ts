@@ -1,6 +1,7 @@
 /** Which linears of a model a strategy adapts, by PEFT's rules for target_modules and its companions. */
 import { ConfigError } from '../errors.js'
-import { shorten, snakeKey } from '../schema.js'
+import { quote } from '../files/input.js'
+import { snakeKey } from '../schema.js'
 import { endsInModule, matchPatterns } from './patterns.js'
 import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 
@@ -26,7 +27,7 @@ export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], s
   for (const path of wanted) if (trainsWhole(rules, path)) wanted.delete(path)
   if (wanted.size === 0)
     throw new ConfigError(
-      `modules_to_save ${JSON.stringify(rules.modulesToSave)} leaves nothing to adapt of what target_modules ${JSON.stringify(targetModules)} matches.`,
+      `modules_to_save ${quote(rules.modulesToSave)} leaves nothing to adapt of what target_modules ${quote(targetModules)} matches.`,
       { targetModules, modulesToSave: rules.modulesToSave },
     )
   if (excludeModules !== null) {
@@ -34,7 +35,7 @@ export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], s
     for (const path of excluded) wanted.delete(path)
     if (wanted.size === 0)
       throw new ConfigError(
-        `exclude_modules ${JSON.stringify(excludeModules)} leaves nothing of what target_modules ${JSON.stringify(targetModules)} matches.`,
+        `exclude_modules ${quote(excludeModules)} leaves nothing of what target_modules ${quote(targetModules)} matches.`,
         { targetModules, excludeModules },
       )
   }
@@ -66,7 +67,7 @@ export function checkPatterns(strategy: StrategyConfig, targets: readonly Linear
     if (unused === undefined) continue
     const names = [...new Set(paths.map(lastName))]
     throw new ConfigError(
-      `${snakeKey(key)}: ${JSON.stringify(unused)} matches none of the linears that are adapted. They end in: ${names.join(', ')}.`,
+      `${snakeKey(key)}: ${quote(unused)} matches none of the linears that are adapted. They end in: ${names.join(', ')}.`,
       { option: key, pattern: unused },
     )
   }
@@ -104,7 +105,7 @@ function pickModules(
   if (typeof modules === 'string') {
     if (layers !== null)
       throw new ConfigError(
-        `layers_to_transform goes with a list of target_modules or all-linear, not with the pattern ${JSON.stringify(modules)}; put the layers into the pattern.`,
+        `layers_to_transform goes with a list of target_modules or all-linear, not with the pattern ${quote(modules)}; put the layers into the pattern.`,
         { targetModules: modules },
       )
     return matchPatterns([modules], paths, 'full')[0] ?? new Set()
@@ -136,7 +137,7 @@ function nothingMatches(
   const within =
     rules && rules.layersToTransform !== null ? ` in layers ${[rules.layersToTransform].flat()}` : ''
   return new ConfigError(
-    `target_modules: no linear layer matches ${shorten(JSON.stringify(what))}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.${head}`,
+    `target_modules: no linear layer matches ${quote(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.${head}`,
     { targetModules: what, existing },
   )
 }

@@ -3,6 +3,7 @@
  * trains as a copy that stands in for it while the adapter is on; what is trained, and its names in files, follow PEFT.
  */
 import { ConfigError } from '../errors.js'
+import { quote } from '../files/input.js'
 import type { Factor, LinearSite, OptimizerGroup, Targeting, WeightSite } from './strategy.js'
 import { enclosing, lastName, trainsWhole } from './targets.js'
 
@@ -59,7 +60,7 @@ export function checkTrained(
     if (modules.some((path) => path.endsWith(wanted))) continue
     const ends = [...new Set(modules.map(lastName))].filter((end) => !/^\d+$/.test(end))
     throw new ConfigError(
-      `modules_to_save: no module matches ${JSON.stringify(wanted)}. Modules of this model end in: ${ends.join(', ')}.`,
+      `modules_to_save: no module matches ${quote(wanted)}. Modules of this model end in: ${ends.join(', ')}.`,
       { modulesToSave, name: wanted },
     )
   }

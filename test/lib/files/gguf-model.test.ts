@@ -253,12 +253,10 @@ describe('a llama GGUF file', () => {
     expect(await refuse('llama.block_count', value.string('2'))).toBe(
       'FILE: llama.block_count must be an integer of at least 1, not "2"',
     )
-    expect(await refuse('llama.block_count', value.number('u32', 0))).toContain('at least 1, not "0"')
-    expect(await refuse('llama.embedding_length', value.number('f32', 1.5))).toContain(
-      'at least 1, not "1.5"',
-    )
+    expect(await refuse('llama.block_count', value.number('u32', 0))).toContain('at least 1, not 0')
+    expect(await refuse('llama.embedding_length', value.number('f32', 1.5))).toContain('at least 1, not 1.5')
     expect(await refuse('llama.rope.freq_base', value.number('f32', Number.NaN))).toContain(
-      'a finite number, not "NaN"',
+      'a finite number, not NaN',
     )
     expect(await refuse('tokenizer.ggml.tokens', value.numbers('u8', [1]))).toContain(
       'an array of strings, not an array of 1',
@@ -378,7 +376,7 @@ describe('a qwen2 GGUF file', () => {
   it('names the keys of its own architecture in errors', async () => {
     const spec = qwen2Gguf({ 'llama.block_count': value.number('u32', 0) })
     expect(await problem(spec, FileFormatError)).toBe(
-      'FILE: qwen2.block_count must be an integer of at least 1, not "0"',
+      'FILE: qwen2.block_count must be an integer of at least 1, not 0',
     )
   })
 })

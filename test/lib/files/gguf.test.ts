@@ -49,7 +49,7 @@ const oneTensor = (change: Partial<TensorSpec>): GgufSpec => ({
 
 describe('readGgufHeader', () => {
   it('lets the event loop go round while it reads a vocabulary', async () => {
-    const tokens = Array.from({ length: 200_000 }, (_, i) => `token ${i}`)
+    const tokens = Array.from({ length: 600_000 }, (_, i) => `token ${i}`)
     const path = scratchFile('long.gguf', ggufBytes(oneKey(value.strings(tokens))))
     for (const strings of [true, false])
       expect(await timersDuring(readGgufHeader(path, { strings }))).toBeGreaterThan(12)
@@ -303,7 +303,7 @@ describe('readGgufHeader', () => {
   it.each([0, 3, 48, -1, 0.5, 2n ** 40n])('refuses the alignment %s', async (alignment) => {
     const type = typeof alignment === 'bigint' ? 'u64' : alignment === 0.5 ? 'f32' : 'i32'
     expect(await refusal({ keys: [['general.alignment', value.number(type, alignment)]] })).toBe(
-      `general.alignment must be a power of two, not "${alignment}"`,
+      `general.alignment must be a power of two, not ${alignment}`,
     )
   })
 

@@ -117,7 +117,7 @@ describe('a Qwen2', () => {
     expect(types([full, full])).toThrow(ConfigError)
     expect(types([full, full])).toThrow('layer_types has 2 entries, but num_hidden_layers is 4')
     expect(types([full, full, 'chunked_attention', full])).toThrow(UnsupportedError)
-    expect(types([full, full, 'chunked_attention', full])).toThrow("layer_types[2] is 'chunked_attention'")
+    expect(types([full, full, 'chunked_attention', full])).toThrow('layer_types[2] is "chunked_attention"')
     expect(types(full)).toThrow('expected a list of strings')
     const without = { layer_types: [full, full, full, 'sliding_attention'] }
     expect(() => qwen2(without)).toThrow('no window is set')

@@ -1,0 +1,23 @@
+/** A short run of `npm run fuzz:models`: damaged models open or are refused, in time and memory. */
+import { execFileSync } from 'node:child_process'
+import { expect, it } from 'vitest'
+import { mutateJson, randomFrom } from './mutate.mjs'
+
+it('opens damaged models, tokenizers and adapters or says what is wrong with them', () => {
+  const told = execFileSync(process.execPath, ['scripts/fuzz-models.mjs', '--count', '200', '--seed', '7'], {
+    encoding: 'utf8',
+  })
+  expect(told).toMatch(/^200 damaged files, seed 7/)
+  expect(told).toContain('no failure')
+})
+
+it('damages the same files for the same seed, and others for another', () => {
+  const text = JSON.stringify({ a: [1, 2, { b: 'text' }], c: null, d: { e: true } })
+  const damaged = (seed: number) => {
+    const random = randomFrom(seed)
+    return Array.from({ length: 100 }, () => mutateJson(text, random).toString('latin1'))
+  }
+  expect(damaged(1)).toEqual(damaged(1))
+  expect(damaged(2)).not.toEqual(damaged(1))
+  expect(new Set(damaged(1)).size).toBeGreaterThan(80)
+})
