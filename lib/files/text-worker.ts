@@ -161,7 +161,7 @@ async function* limited<T>(
 /** Where all together take longer than one may, each has a limit of its own, and an error that names it. */
 function encodeGroup(encoder: RowEncoder, rows: readonly DatasetRow[], milliseconds: number) {
   const encodeAll = () => rows.map((row) => encoder.encodeAll(row))
-  return withinTime(milliseconds, encodeAll)?.value ?? encodeAll()
+  return (rows.length > 1 ? withinTime(milliseconds, encodeAll)?.value : undefined) ?? encodeAll()
 }
 
 /** Rows, and characters of texts, that are encoded under one time limit. */

@@ -146,8 +146,20 @@ export class Tokenizer {
   /** Normalizers and regular expressions come with the model, and may take ages. */
   #limited<T>(length: number, task: () => T): T {
     const milliseconds = LEAST_MILLISECONDS + length / CHARACTERS_PER_MILLISECOND
-    return limitTime(milliseconds, task, () => {
-      const where = this.source.where ?? 'tokenizer.json'
+    const where = this.source.where ?? 'tokenizer.json'
+    const attempt = () => {
+      try {
+        return task()
+      } catch (cause) {
+        if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause
+        throw new FileFormatError(
+          `${where} cannot be used: a step of it fails on ${length} characters, or makes them too many`,
+          { where, characters: length },
+          { cause },
+        )
+      }
+    }
+    return limitTime(milliseconds, attempt, () => {
       return new FileFormatError(
         `${where} took longer than ${Math.round(milliseconds)} ms for ${length} characters and was stopped; its normalizer or a regular expression of its pre-tokenizer is at fault`,
         { where, milliseconds, characters: length },

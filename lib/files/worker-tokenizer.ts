@@ -17,7 +17,7 @@ import type { DecodeOptions, EncodeOptions } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 
 /** Heap of the worker; a vocabulary of 260,000 tokens takes about 300 MB. */
-const MEGABYTES = 2048
+const MEGABYTES = 1024
 
 /** See `DecodeStream`. */
 export interface WorkerDecodeStream {

@@ -92,26 +92,13 @@ const CHANGES = {
   },
 }
 
-/** JSON text with some of its values changed; what is no JSON has its bytes changed. */
+/** JSON text with some of its values changed; what is no JSON, or too large when changed, has its bytes changed. */
 export function mutateJson(text, random) {
-  let value
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return mutateBytes(Buffer.from(text), random)
-  }
-  const root = { '': value }
-  for (let i = 1 + random.below(3); i > 0; i--) {
-    const places = placesOf(root[''])
-    places[0] = [root, '']
-    const [holder, key] = random.pick(places)
-    random.pick(Object.values(CHANGES))({ holder, key, random, places })
-  }
   let changed
   try {
-    changed = JSON.stringify(root['']) ?? ''
-  } catch {
-    // What was repeated was repeated again, and is longer than a string can be.
+    changed = JSON.stringify(changedValue(JSON.parse(text), random)) ?? ''
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error
     return mutateBytes(Buffer.from(text), random)
   }
   if (random.below(8) === 0) {
@@ -119,6 +106,17 @@ export function mutateJson(text, random) {
     changed = changed.slice(0, at) + random.pick(RAW) + changed.slice(at + random.below(3))
   }
   return Buffer.from(changed)
+}
+
+function changedValue(value, random) {
+  const root = { '': value }
+  for (let i = 1 + random.below(3); i > 0; i--) {
+    const places = placesOf(root[''])
+    places[0] = [root, '']
+    const [holder, key] = random.pick(places)
+    random.pick(Object.values(CHANGES))({ holder, key, random, places })
+  }
+  return root['']
 }
 
 /** @param most where damage is worth while: the bytes of a header and some of the data */
