@@ -12,7 +12,7 @@ import { type GgufField, ggufField } from '../files/gguf-fields.js'
 import { ggufArchitecture, translateGguf } from '../files/gguf-model.js'
 import { ggufName, ROPE_FACTORS } from '../files/gguf-names.js'
 import { copiedFields, type GgufInput } from '../files/gguf-writer.js'
-import { tokenizerToGguf } from '../files/tokenizer-to-gguf.js'
+import { ggufTokenizerOf } from '../files/worker-tokenizer.js'
 import { type Graph, headsOf, type NodeOf, nodesOf } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
 import { ropeParameters } from '../models/rope.js'
@@ -51,8 +51,8 @@ async function describe(base: BaseModel): Promise<GgufDescription> {
   const { name } = ggufArchitecture(graph.family)
   const { bos_token_id: bos } = files.config
   const embedding = embeddingOf(graph)
-  const tokenizer = tokenizerToGguf(
-    await base.tokenizerSource(),
+  const tokenizer = await ggufTokenizerOf(
+    { kind: files.kind, path: files.path },
     embedding.rows,
     Number.isInteger(bos) ? (bos as number) : undefined,
   )

@@ -27,6 +27,8 @@ export async function writeOllama(
   control: TensorControl,
 ): Promise<{ files: string[]; remarks: string[] }> {
   const { base } = subject
+  // One that cannot be made ends the worker, and not this process.
+  await base.tokenizer()
   const source = await base.tokenizerSource()
   const tokenizer = loadTokenizer(source)
   const bos = tokenizer.addsBos ? (tokenizer.idToToken(tokenizer.bosId as number) ?? '') : ''

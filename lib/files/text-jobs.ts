@@ -18,6 +18,7 @@ import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
+import type { TokenizerFields } from './tokenizer-to-gguf.js'
 
 export interface EncodeJob {
   kind: 'encode'
@@ -47,7 +48,15 @@ export interface TokenizerJob {
   source: TokenizerOfModel
 }
 
-export type TextJob = EncodeJob | RenderJob | TokenizerJob
+/** A tokenizer in the form of GGUF files; see `tokenizerToGguf`. */
+export interface GgufTokenizerJob {
+  kind: 'gguf_tokenizer'
+  source: TokenizerOfModel
+  rows: number
+  bosId: number | undefined
+}
+
+export type TextJob = EncodeJob | RenderJob | TokenizerJob | GgufTokenizerJob
 
 /** What is known of a tokenizer without it. */
 export interface TokenizerAbout {
@@ -86,6 +95,7 @@ export type TextAnswer =
   | { kind: 'progress'; rows: number; tokens: number }
   | { kind: 'encoded'; stats: DatasetStats; usesClock: boolean; paths: string[] }
   | { kind: 'rendered'; text: string }
+  | { kind: 'gguf_tokenizer'; tokenizer: TokenizerFields }
   | { kind: 'tokenizer'; about: TokenizerAbout }
   /** What was asked for, or why there is no answer. */
   | { kind: 'told'; told: TokenizerTold }

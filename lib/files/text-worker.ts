@@ -11,6 +11,7 @@ import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
 import { ChunkBuilder, emptyStats } from './encoded-dataset.js'
 import {
   type EncodeJob,
+  type GgufTokenizerJob,
   type RenderJob,
   type TextAnswer,
   type TextFeed,
@@ -23,6 +24,7 @@ import {
 import { withinTime } from './time-limit.js'
 import { type DecodeStream, loadTokenizer } from './tokenizer.js'
 import { readTokenizerSource } from './tokenizer-source.js'
+import { tokenizerToGguf } from './tokenizer-to-gguf.js'
 
 const PROGRESS_MILLISECONDS = 100
 
@@ -221,10 +223,16 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
   answer({ kind: 'tokenizer', about: { vocabSize, eosIds, source: { ...source, tokenizerJson: null } } })
 }
 
+async function toGguf({ source, rows, bosId }: GgufTokenizerJob): Promise<void> {
+  const tokenizer = tokenizerToGguf(await readTokenizerSource(source), rows, bosId)
+  answer({ kind: 'gguf_tokenizer', tokenizer })
+}
+
 async function work(job: TextJob): Promise<void> {
   try {
     if (job.kind === 'encode') await encode(job)
     else if (job.kind === 'tokenizer') await converse(job)
+    else if (job.kind === 'gguf_tokenizer') await toGguf(job)
     else render(job)
   } catch (error) {
     answer({ kind: 'error', error: toPlainError(error) })

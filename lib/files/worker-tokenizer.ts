@@ -15,6 +15,7 @@ import {
 } from './text-jobs.js'
 import type { DecodeOptions, EncodeOptions } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
+import type { TokenizerFields } from './tokenizer-to-gguf.js'
 
 /** Heap of the worker; a vocabulary of 260,000 tokens takes about 300 MB. */
 const MEGABYTES = 1024
@@ -124,5 +125,21 @@ export class WorkerTokenizer {
       this.#failure = { error }
       for (const { reject } of this.#asked.splice(0)) reject(error)
     }
+  }
+}
+
+/** See `tokenizerToGguf`: it tries the tokenizer, so it is for a worker too. */
+export async function ggufTokenizerOf(
+  source: TokenizerOfModel,
+  rows: number,
+  bosId: number | undefined,
+): Promise<TokenizerFields> {
+  const call = new TextCall({ kind: 'gguf_tokenizer', source, rows, bosId }, MEGABYTES)
+  try {
+    const answer = await call.next()
+    if (answer.kind === 'gguf_tokenizer') return answer.tokenizer
+    throw new InternalError(`the text worker answered ${answer.kind} to a tokenizer for GGUF`)
+  } finally {
+    await call.close()
   }
 }

@@ -92,13 +92,13 @@ const CHANGES = {
   },
 }
 
-/** JSON text with some of its values changed; what is no JSON, or too large when changed, has its bytes changed. */
+/** JSON text with some of its values changed; what is no JSON, or none when changed, has its bytes changed. */
 export function mutateJson(text, random) {
   let changed
   try {
     changed = JSON.stringify(changedValue(JSON.parse(text), random)) ?? ''
   } catch (error) {
-    if (!(error instanceof SyntaxError || error instanceof RangeError)) throw error
+    if (![SyntaxError, RangeError, TypeError].some((kind) => error instanceof kind)) throw error
     return mutateBytes(Buffer.from(text), random)
   }
   if (random.below(8) === 0) {

@@ -88,6 +88,8 @@ const tokenizer = (name, says, change) => told(`tokenizer with ${name}`, says, {
 const replace = (string, content) => ({ type: 'Replace', pattern: { String: string }, content })
 
 const STOPPED = /(more than \d+ MiB of memory|(longer than|took) .*ms.*) and was stopped/
+const GROWN = /or makes them too many|has no name here among those that GGUF files use/
+const GPT2 = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true }
 const NESTED = 'it nests, calls itself or grows without end'
 
 export const cases = [
@@ -165,9 +167,19 @@ export const cases = [
   tokenizer('a regular expression that backtracks', STOPPED, {
     pre_tokenizer: { type: 'Split', pattern: { Regex: '(a+a+)+b' }, behavior: 'Isolated', invert: false },
   }),
-  tokenizer('a normalizer that grows', 'or makes them too many', {
+  tokenizer('a normalizer that grows', GROWN, {
     normalizer: { type: 'Sequence', normalizers: Array(12).fill(replace('a', 'a'.repeat(30))) },
   }),
+  {
+    name: 'export: tokenizer with a normalizer that grows',
+    make: (folder) => {
+      const normalizer = { type: 'Sequence', normalizers: Array(12).fill(replace('e', 'e'.repeat(30))) }
+      const changes = { normalizer, pre_tokenizer: GPT2 }
+      const path = model(folder, { 'tokenizer.json': changes })
+      return ['export', '--format', 'gguf', '--model', path, '--output', join(folder, 'out.gguf')]
+    },
+    says: GROWN,
+  },
   template(
     'a loop of 10^10 rounds',
     STOPPED,
