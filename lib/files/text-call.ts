@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { FileFormatError, InternalError } from '../errors.js'
+import { FileFormatError, InternalError, UnsupportedError } from '../errors.js'
 import { here } from '../here.cjs'
 import { packageRoot } from '../root.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
@@ -26,12 +26,7 @@ export class TextCall {
   constructor(job: TextJob, megabytes: number, signal?: AbortSignal) {
     signal?.throwIfAborted()
     this.#signal = signal
-    this.#worker = fork(workerFile(), [], {
-      serialization: 'advanced',
-      execArgv: [`--max-old-space-size=${megabytes}`],
-      env: environment(),
-      stdio: ['ignore', 'ignore', process.env.LOWRANK_DEBUG ? 'inherit' : 'ignore', 'ipc'],
-    })
+    this.#worker = started(megabytes)
     signal?.addEventListener('abort', this.#abort)
     this.#worker.on('message', (answer: TextAnswer) => {
       if (answer.kind === 'error') this.fail(fromPlainError(answer.error))
@@ -64,13 +59,14 @@ export class TextCall {
   /** Keeps the process alive, as it is at first. */
   ref(): void {
     this.#worker.ref()
-    this.#worker.channel?.ref()
+    // Bun has one thing where Node.js has two.
+    this.#worker.channel?.ref?.()
   }
 
   /** Lets the process end though the job has not. */
   unref(): void {
     this.#worker.unref()
-    this.#worker.channel?.unref()
+    this.#worker.channel?.unref?.()
   }
 
   send(message: TextFeed): void {
@@ -107,6 +103,24 @@ export class TextCall {
   }
 
   readonly #abort = () => this.fail(this.#signal?.reason)
+}
+
+function started(megabytes: number): ChildProcess {
+  try {
+    return fork(workerFile(), [], {
+      serialization: 'advanced',
+      execArgv: [`--max-old-space-size=${megabytes}`],
+      env: environment(),
+      stdio: ['ignore', 'ignore', process.env.LOWRANK_DEBUG ? 'inherit' : 'ignore', 'ipc'],
+    })
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') throw cause
+    throw new UnsupportedError(
+      'chat templates and tokenizers run in a process of their own, which the permissions of this one forbid; allow it with --allow-child-process.',
+      {},
+      { cause },
+    )
+  }
 }
 
 /** What V8 does when memory does not suffice: a signal, or on Windows a code of its own. */

@@ -244,3 +244,19 @@ it('finds its worker from both module formats', () => {
     expect(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' }).trim()).toBe('1')
   }
 })
+
+it('says so where the permissions of the process forbid another', () => {
+  const permission = ['--permission', '--experimental-permission'].find((name) =>
+    process.allowedNodeEnvironmentFlags.has(name),
+  ) as string
+  const script = `
+    const { renderChat } = require('./dist/cjs/files/encode-dataset.js')
+    renderChat({ tokenizerJson: null, chatTemplate: 'text' }, [{ role: 'user' }]).then(console.log, (error) => console.log(error.code, error.message))`
+  const run = (...more: string[]) =>
+    execFileSync(process.execPath, [permission, '--allow-fs-read=*', ...more, '-e', script], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+  expect(run()).toMatch(/^UNSUPPORTED .* allow it with --allow-child-process\.\n$/)
+  expect(run('--allow-child-process')).toBe('text\n')
+})
