@@ -79,7 +79,7 @@ const CHANGES = {
   repeat: ({ holder, key, random }) => {
     const room = LARGEST_REPEAT / (JSON.stringify(holder[key])?.length ?? 1)
     const count = Math.min(random.pick([2, 100, 10_000]), Math.ceil(room))
-    holder[key] = Array.from({ length: count }, () => holder[key])
+    holder[key] = Array.from({ length: count }, () => structuredClone(holder[key]))
   },
   text: ({ holder, key, random }) => {
     if (typeof holder[key] !== 'string') return
