@@ -128,6 +128,7 @@ const schema = z
     modulesToSave: z
       .array(text(), { error: 'a list of module names' })
       .min(1, { error: 'at least one name' })
+      .max(1000, { error: 'at most 1000 names' })
       .nullable()
       .default(null)
       .describe(

@@ -13,6 +13,12 @@ describe('lora()', () => {
     expect(strategyFrom(JSON.parse(JSON.stringify(config)))).toEqual(config)
   })
 
+  test('refuses a list of modules that is longer than any model needs, and cuts what it shows', () => {
+    expect(() => lora({ modulesToSave: Array(1001).fill('norm') })).toThrow(
+      /^lora\(\): modulesToSave is \["norm".{60,80}\.\.\., expected at most 1000 names\.$/,
+    )
+  })
+
   test.each([
     [{ r: 0 }, 'lora(): r is 0, expected a positive integer.'],
     [{ r: 1.5 }, 'lora(): r is 1.5, expected a positive integer.'],
