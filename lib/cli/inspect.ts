@@ -16,6 +16,7 @@ import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encode.js'
 import { readGgufHeader } from '../files/gguf.js'
 import { parseHubName } from '../files/hub-name.js'
 import { withInputFile } from '../files/input.js'
+import { SPECIAL_TOKENS_IN_CONTENT } from '../files/special-text.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
 import { collect, examples, integerFlag } from './help.js'
@@ -62,6 +63,12 @@ export function configure(command: Command): void {
     new Option('--unended <what>', 'with --model: data that never teaches where an answer ends').choices(
       UNENDED,
     ),
+  )
+  command.addOption(
+    new Option(
+      '--special-tokens-in-content <what>',
+      'with --model: special tokens such as <|im_end|> in the text of data',
+    ).choices(SPECIAL_TOKENS_IN_CONTENT),
   )
   examples(command, [
     'lowrank inspect models/SmolLM2-135M-Instruct',

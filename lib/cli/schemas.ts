@@ -276,6 +276,11 @@ const inspection = [
       .describe('Rows that are left out, by reason'),
     truncated: count.optional().describe('Rows that are cut'),
     truncated_tokens: count.optional().describe('Tokens that they lose'),
+    empty_turns: count.optional().describe('Assistant turns that are not learned, since they are empty'),
+    special_tokens: z
+      .object({ rows: count, first: z.object({ ...place, token: z.string() }).optional() })
+      .optional()
+      .describe('Rows that hold special tokens in their text, and the first of them'),
     examples: z
       .array(
         z.object({

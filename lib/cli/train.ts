@@ -231,7 +231,8 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
     progress.note('Rows are read as the run needs them.')
     return
   }
-  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, remarks } = data.train
+  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
+    data.train
   progress.note(
     `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them learnt.`,
   )
@@ -240,6 +241,8 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
     const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by the cut)` : ''
     progress.note(`Left out, since nothing in them is learned: ${counted(dropped, 'row')}${cut}.`)
   }
+  if (emptyTurns > 0)
+    progress.note(`Not learned, since they are empty: ${counted(emptyTurns, 'assistant turn')}.`)
   for (const remark of remarks) progress.note(`warning: ${remark}.`)
 }
 

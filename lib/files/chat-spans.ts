@@ -5,6 +5,7 @@
  * model to write role headers or to miss its own end of turn.
  */
 
+import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
 import type { DatasetMessage } from './dataset.js'
 
@@ -56,6 +57,16 @@ export class ChatRenderer {
   /** The text for training: without an assistant header that is left open at its end. */
   text(messages: readonly DatasetMessage[], options: RenderOptions): string {
     return this.#closed(this.#template.render(messages, options))
+  }
+
+  /** What the template is known to leave out before it is run, and what to do about it. */
+  refused(messages: readonly DatasetMessage[]): string | undefined {
+    return unknownToolCalls(this.#template.source, messages)
+  }
+
+  /** What the template leaves out of a text that it made, and what to do about it. */
+  dropped(text: string, messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
+    return droppedPart((all, how) => this.text(all, how), text, messages, options)
   }
 
   /** Whether the text ends with an end-of-turn token, white space aside. */

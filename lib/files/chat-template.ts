@@ -57,6 +57,7 @@ export class ChatTemplate {
   readonly usesClock: boolean
   /** Whether the template takes no notice of `addGenerationPrompt`. */
   readonly ignoresGenerationPrompt: boolean
+  readonly source: string
 
   readonly #program: Program
   readonly #marked: Program | undefined
@@ -73,6 +74,7 @@ export class ChatTemplate {
     specialTokens: Readonly<Record<string, string>>,
     limits = DEFAULT_TEMPLATE_LIMITS,
   ) {
+    this.source = source
     this.#limits = limits
     this.#specialTokens = specialTokens
     const compile = (marks: boolean) =>

@@ -1,11 +1,24 @@
 /** Remarks on data that can be trained on, but perhaps not in the way that is meant. */
-import type { Detected } from './dataset.js'
+import { type Detected, placeName } from './dataset.js'
+import type { EncodeRowOptions } from './encode.js'
+import type { DatasetStats } from './encoded-dataset.js'
+import { quote } from './input.js'
 
 /** One sentence each. */
-export function datasetRemarks(detected: Detected | undefined): string[] {
+export function datasetRemarks(
+  detected: Detected | undefined,
+  { specialTokens: { rows, first } }: Pick<DatasetStats, 'specialTokens'>,
+  { specialTokensInContent = 'keep' }: Pick<EncodeRowOptions, 'specialTokensInContent'>,
+): string[] {
+  const remarks: string[] = []
   const label = detected?.unusedLabel
-  if (label === undefined) return []
-  return [
-    `the column "${label}" is not used: rows of the form text are learned as plain text; to learn the label as the answer, write it as a word and name the columns: {prompt: text, completion: ${label}}`,
-  ]
+  if (label !== undefined)
+    remarks.push(
+      `the column "${label}" is not used: rows of the form text are learned as plain text; to learn the label as the answer, write it as a word and name the columns: {prompt: text, completion: ${label}}`,
+    )
+  if (first !== undefined && specialTokensInContent === 'keep')
+    remarks.push(
+      `${rows === 1 ? '1 row holds special tokens in its' : `${rows} rows hold special tokens in their`} text, the first one ${quote(first.token)} in ${first.path}, ${placeName(first)}; the model reads them as control tokens. If they are only text, set special_tokens_in_content: escape`,
+    )
+  return remarks
 }

@@ -4,7 +4,7 @@
  */
 
 import { ConfigError, DataError, LowrankError } from '../errors.js'
-import { AmbiguousChat, ChatRenderer } from './chat-spans.js'
+import { AmbiguousChat, ChatRenderer, type RenderedChat } from './chat-spans.js'
 import { ChatTemplate, type RenderOptions, type Span, type TemplateLimits } from './chat-template.js'
 import { alpacaChat, alpacaText } from './dataset/alpaca.js'
 import {
@@ -14,6 +14,13 @@ import {
   type PromptCompletionRow,
   rowError,
 } from './dataset.js'
+import {
+  ESCAPE_MARK,
+  SPECIAL_TOKENS_IN_CONTENT,
+  SpecialText,
+  type SpecialTokensInContent,
+  withoutMarks,
+} from './special-text.js'
 import { encodeMarked, type MarkedIds } from './token-offsets.js'
 import { Tokenizer, type TokenizerSource } from './tokenizer.js'
 
@@ -25,7 +32,7 @@ export const TRAIN_ON = ['completions', 'last', 'all'] as const
 export type TrainOn = (typeof TRAIN_ON)[number]
 
 export const EMPTY_ROWS = ['error', 'drop'] as const
-/** What happens to a row in which nothing is learned, or nothing is left to learn by `max_seq_length`. */
+/** What happens to a row or assistant turn in which nothing is learned, or nothing is left by `max_seq_length`. */
 export type EmptyRows = (typeof EMPTY_ROWS)[number]
 
 export const UNENDED = ['error', 'allow'] as const
@@ -41,6 +48,8 @@ export interface EncodeRowOptions {
   emptyRows?: EmptyRows
   /** What happens to chats and completions whose end is never learned. Default `error`. */
   unended?: Unended
+  /** What happens to special tokens in the text of data. Default `keep`. */
+  specialTokensInContent?: SpecialTokensInContent
   /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
   now?: Date
   templateLimits?: TemplateLimits
@@ -57,8 +66,14 @@ export interface EncodedRow {
   fullLength: number
   /** Whether it teaches where an answer ends; plain text, which is no answer, counts as well. */
   ended: boolean
+  /** Special tokens in the text of the row, those apart that its form puts there. */
+  specialTokens: readonly string[]
+  /** Assistant turns that are not learned, since they are empty. */
+  emptyTurns: number
   path: string
   line: number
+  /** What `line` counts, where that is not lines. */
+  unit?: 'row'
   /** Of data that is read with `groupBy`. */
   group?: string
 }
@@ -66,11 +81,23 @@ export interface EncodedRow {
 /** Why a row was left out. */
 export type DropReason = 'nothing_to_learn' | 'truncated_away'
 
+/** A row as tokens, and what was found on the way. */
+interface Tokens extends MarkedIds {
+  specialTokens?: readonly string[]
+  emptyTurns?: number
+}
+
+interface Chat extends RenderedChat {
+  renderer: ChatRenderer
+  messages: readonly DatasetMessage[]
+}
+
 export class RowEncoder {
   readonly tokenizer: Tokenizer
   readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits'>>
   readonly #source: TokenizerSource
   readonly #limits: TemplateLimits | undefined
+  readonly #special: SpecialText
   readonly #renderers = new Map<string, ChatRenderer>()
   #usesClock = false
 
@@ -81,6 +108,7 @@ export class RowEncoder {
       trainOn = 'completions',
       emptyRows = 'error',
       unended = 'error',
+      specialTokensInContent = 'keep',
       now = new Date(),
       templateLimits,
     } = options
@@ -92,10 +120,23 @@ export class RowEncoder {
     if (!TRAIN_ON.includes(trainOn)) {
       throw new ConfigError(`train_on must be one of ${TRAIN_ON.join(', ')}, not ${trainOn}`, { trainOn })
     }
+    if (!SPECIAL_TOKENS_IN_CONTENT.includes(specialTokensInContent)) {
+      throw new ConfigError(
+        `special_tokens_in_content must be one of ${SPECIAL_TOKENS_IN_CONTENT.join(', ')}, not ${specialTokensInContent}`,
+        { specialTokensInContent },
+      )
+    }
     this.tokenizer = source instanceof Tokenizer ? source : new Tokenizer(source)
     this.#source = this.tokenizer.source
     this.#limits = templateLimits
-    this.#options = { maxSeqLength, trainOn, emptyRows, unended, now }
+    this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
+    this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now }
+  }
+
+  /** How many special tokens the tokenizer puts around a text. */
+  get #around(): number {
+    const ids = this.tokenizer.encode('', { addSpecialTokens: true })
+    return ids.filter((id) => this.tokenizer.isSpecial(id)).length
   }
 
   /** Whether a template used so far asks for the date. */
@@ -124,13 +165,17 @@ export class RowEncoder {
     // The last token is the last that can be learned, so nothing can be learned from it alone.
     for (let start = 0; start + 1 < marked.ids.length; start += maxSeqLength) {
       const ids = marked.ids.slice(start, start + maxSeqLength)
-      const piece = this.#cut(row, { ids, inside: marked.inside.subarray(start, start + maxSeqLength) })
-      pieces.push(piece as EncodedRow)
+      const inside = marked.inside.subarray(start, start + maxSeqLength)
+      const { specialTokens = [] } = start === 0 ? marked : {}
+      pieces.push(this.#cut(row, { ids, inside, specialTokens }) as EncodedRow)
     }
     return pieces
   }
 
-  #cut(row: DatasetRow, { ids, inside }: MarkedIds): EncodedRow | DropReason {
+  #cut(
+    row: DatasetRow,
+    { ids, inside, specialTokens = [], emptyTurns = 0 }: Tokens,
+  ): EncodedRow | DropReason {
     const { maxSeqLength, emptyRows } = this.#options
     const truncated = ids.length > maxSeqLength
     const length = Math.min(ids.length, maxSeqLength)
@@ -146,9 +191,10 @@ export class RowEncoder {
     if (supervised > 0) {
       const ended =
         row.format === 'text' || !truncated || labels.some((label, i) => i > 0 && this.#isEnd(label))
-      const { path, line, group } = row
-      const place = { path, line, ...(group === undefined ? {} : { group }) }
-      return { inputIds, labels, supervised, truncated, fullLength: ids.length, ended, ...place }
+      const { path, line, unit, group } = row
+      const place = { path, line, ...(unit ? { unit } : {}), ...(group === undefined ? {} : { group }) }
+      const found = { specialTokens, emptyTurns }
+      return { inputIds, labels, supervised, truncated, fullLength: ids.length, ended, ...found, ...place }
     }
     const reason = inside.indexOf(1, 1) > 0 ? 'truncated_away' : 'nothing_to_learn'
     if (emptyRows === 'drop') return reason
@@ -169,7 +215,7 @@ export class RowEncoder {
   }
 
   /** The whole row, which begins with one BOS at most. */
-  #checked(row: DatasetRow): MarkedIds {
+  #checked(row: DatasetRow): Tokens {
     const marked = this.#encode(row)
     const { bosId, eosId } = this.tokenizer
     const [first, second] = marked.ids
@@ -187,10 +233,12 @@ export class RowEncoder {
     return marked
   }
 
-  #encode(row: DatasetRow): MarkedIds {
+  #encode(row: DatasetRow): Tokens {
     switch (row.format) {
-      case 'text':
-        return this.#wholeText(row.text)
+      case 'text': {
+        const { text, found } = this.#special.inText(row, row.text)
+        return { ...this.#wholeText(row, text), specialTokens: found }
+      }
       case 'prompt_completion':
         return this.#promptCompletion(row)
       case 'alpaca':
@@ -202,58 +250,110 @@ export class RowEncoder {
     }
   }
 
-  #wholeText(text: string): MarkedIds {
-    const ids = this.#withoutDoubleBos(this.tokenizer.encode(text, { addSpecialTokens: true }))
-    return this.#withEos({ ids, inside: new Uint8Array(ids.length).fill(1) })
+  #wholeText(row: DatasetRow, text: string, addSpecialTokens = true): MarkedIds {
+    const marked = this.#special.isMarked(text)
+    const ids = this.tokenizer.encode(text, { addSpecialTokens, marked })
+    if (marked) this.#special.checkEscaped(row, text, ids, addSpecialTokens ? this.#around : 0)
+    const once = addSpecialTokens ? this.#withoutDoubleBos(ids) : ids
+    const whole = { ids: once, inside: new Uint8Array(once.length).fill(1) }
+    return addSpecialTokens ? this.#withEos(whole) : whole
   }
 
-  #promptCompletion(row: PromptCompletionRow): MarkedIds {
-    const text = row.prompt + row.completion
-    if (this.#options.trainOn === 'all') return this.#wholeText(text)
-    const spans = row.completion === '' ? [] : [{ start: row.prompt.length, end: text.length }]
+  #promptCompletion(row: PromptCompletionRow): Tokens {
+    const { text, found } = this.#special.inText(row, row.prompt + row.completion)
+    if (this.#options.trainOn === 'all') return { ...this.#wholeText(row, text), specialTokens: found }
+    const length = row.prompt.length
+    const start = this.#special.isMarked(text) ? markedPlace(text, length) : length
+    const spans = row.completion === '' ? [] : [{ start, end: text.length }]
     const { bos_token: bos } = this.tokenizer.specialTokens
     const addSpecialTokens = bos === undefined || !text.startsWith(bos)
     const marked = this.#marked(row, text, spans, addSpecialTokens)
-    return row.completion === '' ? marked : this.#closed(row, marked)
+    return { ...(row.completion === '' ? marked : this.#closed(row, marked)), specialTokens: found }
   }
 
-  #chat(row: MessagesRow): MarkedIds {
-    const { trainOn, now } = this.#options
-    const renderer = this.#renderer(row)
-    const options: RenderOptions = { now, ...(row.tools ? { tools: row.tools } : {}) }
-    const messages = row.messages.map(({ weight, ...message }): DatasetMessage => message)
+  #chat(row: MessagesRow): Tokens {
+    const { trainOn, emptyRows } = this.#options
+    const specialTokens = this.#special.inContent(row, [
+      row.messages.map(({ role: _, ...message }) => message),
+      row.tools,
+    ])
+    const answers = row.messages.filter(({ role }) => role === 'assistant')
+    const learned = (trainOn === 'last' ? answers.slice(-1) : answers).filter(({ weight }) => weight !== 0)
+    const empty = learned.filter(isEmpty)
+    // Where all of them are empty, that there is nothing to learn is said of the row as a whole.
+    if (empty[0] && emptyRows === 'error' && (trainOn === 'all' || empty.length < learned.length))
+      throw rowError(
+        row,
+        `assistant turn ${answers.indexOf(empty[0]) + 1} of ${answers.length} is empty, which would teach the model to say nothing; fill it in, give it "weight": 0, remove the row, or leave such turns out with empty_rows: drop`,
+      )
     try {
-      if (trainOn === 'all') {
-        const text = renderer.text(messages, options)
-        const ids = this.tokenizer.encode(text, { addSpecialTokens: false })
-        const whole = { ids, inside: new Uint8Array(ids.length).fill(1) }
-        return messages.at(-1)?.role === 'assistant' && !renderer.isTerminated(text)
-          ? this.#withEos(whole)
-          : whole
-      }
-      const { text, turns } = renderer.turns(messages, options)
-      const wanted = (trainOn === 'last' ? turns.slice(-1) : turns).filter(
-        ({ message }) => row.messages[message]?.weight !== 0,
-      )
-      const marked = this.#marked(row, text, wanted, false)
-      const last = wanted.at(-1)
-      const open = last !== undefined && !last.terminated && last.end === text.length
-      if (open) return this.#closed(row, marked)
-      if (
-        last !== undefined &&
-        this.#options.unended === 'error' &&
-        !wanted.some(({ terminated }) => terminated)
-      )
-        throw endlessTurn(row, text, last)
-      return marked
+      const chat = this.#rendered(row, this.#special.escapes(specialTokens))
+      if (trainOn !== 'all') return { ...this.#turns(row, chat), specialTokens, emptyTurns: empty.length }
+      const { messages, renderer, text } = chat
+      const whole = this.#wholeText(row, text, false)
+      if (empty.length > 0) whole.inside.fill(0)
+      const open = messages.at(-1)?.role === 'assistant' && !renderer.isTerminated(text)
+      return { ...(open && empty.length === 0 ? this.#withEos(whole) : whole), specialTokens }
     } catch (cause) {
       throw this.#named(row, cause)
     }
   }
 
+  /** The chat as its template writes it, special tokens in it marked where they are to be escaped. */
+  #rendered(row: MessagesRow, escapes: boolean): Chat {
+    const { trainOn, now } = this.#options
+    const renderer = this.#renderer(row)
+    const plain = {
+      messages: row.messages.map(({ weight, ...message }): DatasetMessage => message),
+      options: { now, ...(row.tools ? { tools: row.tools } : {}) } as RenderOptions,
+    }
+    const unknown = renderer.refused(plain.messages)
+    if (unknown !== undefined) throw rowError(row, unknown)
+    const turnsOf = (messages: DatasetMessage[], options: RenderOptions): Chat =>
+      trainOn === 'all'
+        ? { renderer, messages, text: renderer.text(messages, options), turns: [] }
+        : { renderer, messages, ...renderer.turns(messages, options) }
+    const chat = escapes
+      ? turnsOf(
+          plain.messages.map(
+            ({ role, ...message }) => ({ role, ...this.#special.escapeIn(message) }) as DatasetMessage,
+          ),
+          this.#special.escapeIn(plain.options),
+        )
+      : turnsOf(plain.messages, plain.options)
+    const text = escapes ? renderer.text(plain.messages, plain.options) : chat.text
+    if (escapes && withoutMarks(chat.text) !== text)
+      throw rowError(
+        row,
+        'the chat template changes text that special tokens are a part of, so they cannot be escaped; remove them',
+      )
+    const dropped = renderer.dropped(text, plain.messages, plain.options)
+    if (dropped !== undefined) throw rowError(row, dropped)
+    return chat
+  }
+
+  #turns(row: MessagesRow, { text, turns }: Chat): MarkedIds {
+    const { trainOn, unended } = this.#options
+    const wanted = (trainOn === 'last' ? turns.slice(-1) : turns).filter(({ message }) => {
+      const told = row.messages[message] as DatasetMessage
+      return told.weight !== 0 && !isEmpty(told)
+    })
+    const marked = this.#marked(row, text, wanted, false)
+    const last = wanted.at(-1)
+    const open = last !== undefined && !last.terminated && last.end === text.length
+    if (open) return this.#closed(row, marked)
+    if (last !== undefined && unended === 'error' && !wanted.some(({ terminated }) => terminated))
+      throw endlessTurn(row, text, last)
+    return marked
+  }
+
   #marked(row: DatasetRow, text: string, spans: readonly Span[], addSpecialTokens: boolean): MarkedIds {
-    const marked = encodeMarked(this.tokenizer, text, spans, addSpecialTokens)
-    if (marked) return marked
+    const escaped = this.#special.isMarked(text)
+    const marked = encodeMarked(this.tokenizer, text, spans, addSpecialTokens, escaped)
+    if (marked) {
+      if (escaped) this.#special.checkEscaped(row, text, marked.ids, addSpecialTokens ? this.#around : 0)
+      return marked
+    }
     throw rowError(
       row,
       'the tokens of this text do not spell it exactly, so what is to be learned cannot be marked; is there a character that the tokenizer does not know or changes? Use train_on: all, or remove the row',
@@ -324,6 +424,21 @@ export class RowEncoder {
   }
 }
 
+/** An assistant message that says nothing: no text, no call, no reasoning. */
+function isEmpty(message: DatasetMessage): boolean {
+  const isBlank = (value: unknown) => typeof value !== 'string' || value.trim() === ''
+  const thoughts = Object.keys(message).filter((key) => /^(reasoning|thinking)/.test(key))
+  return !message.tool_calls && ['content', ...thoughts].every((key) => isBlank(message[key]))
+}
+
+/** The place in a marked text that is at `place` without the marks. */
+function markedPlace(text: string, place: number): number {
+  let plain = 0
+  let at = 0
+  while (plain < place || text[at] === ESCAPE_MARK) if (text[at++] !== ESCAPE_MARK) plain++
+  return at
+}
+
 function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
   switch (row.format) {
     case 'text':
@@ -335,6 +450,8 @@ function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
     case 'messages': {
       const answers = row.messages.filter(({ role }) => role === 'assistant')
       if (answers.length === 0) return 'there is no assistant message'
+      if (answers.some((answer) => answer.weight !== 0 && isEmpty(answer)))
+        return 'the assistant says nothing'
       const unlearned = answers.every(({ weight }) => weight === 0) ? ', weight 0' : ''
       return `train_on: ${trainOn}${unlearned}`
     }

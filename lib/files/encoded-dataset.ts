@@ -5,7 +5,7 @@
 
 import { InternalError } from '../errors.js'
 import type { Detected } from './dataset.js'
-import { IGNORE } from './encode.js'
+import { type EncodedRow, IGNORE } from './encode.js'
 
 /** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */
 export interface EncodedChunk {
@@ -43,6 +43,10 @@ export interface DatasetStats {
   tokens: number
   /** Tokens with a label that counts. */
   supervisedTokens: number
+  /** Assistant turns that are not learned, since they are empty. */
+  emptyTurns: number
+  /** Special tokens in the text of the data: rows that hold some, and the first of them. */
+  specialTokens: { rows: number; first?: { token: string; path: string; line: number; unit?: 'row' } }
   /** What may not be meant so; mostly empty. */
   remarks: string[]
 }
@@ -111,6 +115,18 @@ export class ChunkBuilder {
   }
 }
 
+/** Counts what was found in an example; of a document that makes several, the first tells of the whole. */
+export function countFound(
+  stats: DatasetStats,
+  { emptyTurns, specialTokens, path, line, unit }: EncodedRow,
+): void {
+  stats.emptyTurns += emptyTurns
+  const [token] = specialTokens
+  if (token === undefined) return
+  stats.specialTokens.rows++
+  stats.specialTokens.first ??= { token, path, line, ...(unit ? { unit } : {}) }
+}
+
 export function emptyStats(): DatasetStats {
   return {
     rows: 0,
@@ -121,6 +137,8 @@ export function emptyStats(): DatasetStats {
     ended: 0,
     tokens: 0,
     supervisedTokens: 0,
+    emptyTurns: 0,
+    specialTokens: { rows: 0 },
     remarks: [],
   }
 }

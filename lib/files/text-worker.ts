@@ -8,7 +8,7 @@ import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
 import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
-import { ChunkBuilder, emptyStats } from './encoded-dataset.js'
+import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
 import {
   type EncodeJob,
   type GgufTokenizerJob,
@@ -118,6 +118,7 @@ async function encode(job: EncodeJob): Promise<void> {
     stats.supervisedTokens += supervised
     if (truncated) stats.truncated++
     if (ended) stats.ended++
+    countFound(stats, encoded)
   }
   const { milliseconds } = options.templateLimits ?? DEFAULT_TEMPLATE_LIMITS
   let reported = performance.now()
@@ -145,7 +146,7 @@ async function encode(job: EncodeJob): Promise<void> {
     }
   }
   if (chunk.rows > 0) await send()
-  stats.remarks = datasetRemarks(detected)
+  stats.remarks = datasetRemarks(detected, stats, options)
   answer({ kind: 'encoded', stats, usesClock: encoder.usesClock, paths: [...fileOf.keys()] })
 }
 

@@ -5,6 +5,7 @@
  */
 
 import type { Span } from './chat-template.js'
+import { withoutMarks } from './special-text.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /**
@@ -85,6 +86,7 @@ export interface MarkedIds {
  * @param text as the tokenizer shall see it, special tokens included
  * @param spans sorted, not overlapping, in UTF-16 units
  * @param addSpecialTokens whether BOS and EOS are put around the text; they are marked as outside
+ * @param marked whether special tokens that are marked in the text are plain text; see `special-text.ts`
  * @returns undefined when the places of the tokens cannot be known exactly
  */
 export function encodeMarked(
@@ -92,10 +94,11 @@ export function encodeMarked(
   text: string,
   spans: readonly Span[],
   addSpecialTokens: boolean,
+  marked = false,
 ): MarkedIds | undefined {
-  const plain = normalizeParts(tokenizer, text, spans)
+  const plain = normalizeParts(tokenizer, text, spans, marked)
   if (!plain) return undefined
-  const whole = encodePiece(tokenizer, plain.text, plain.spans, false)
+  const whole = encodePiece(tokenizer, plain, false)
   if (!whole) return undefined
   const pieces = whole.straddled.length === 0 ? [whole] : encodeApart(tokenizer, plain, whole.straddled)
   if (!pieces) return undefined
@@ -112,15 +115,22 @@ export function encodeMarked(
 interface Part {
   text: string
   spans: Span[]
+  /** Whether its special tokens are marked. */
+  marked: boolean
 }
 
 /**
  * Unicode normalisation may change lengths, so spans are carried over by normalising each part on its own, which must
  * give the same text.
  */
-function normalizeParts(tokenizer: Tokenizer, text: string, spans: readonly Span[]): Part | undefined {
+function normalizeParts(
+  tokenizer: Tokenizer,
+  text: string,
+  spans: readonly Span[],
+  marked: boolean,
+): Part | undefined {
   const normalized = tokenizer.normalized(text)
-  if (normalized === text) return { text, spans: [...spans] }
+  if (normalized === text) return { text, spans: [...spans], marked }
   let result = ''
   let end = 0
   const moved: Span[] = []
@@ -133,11 +143,11 @@ function normalizeParts(tokenizer: Tokenizer, text: string, spans: readonly Span
   }
   result += tokenizer.normalized(text.slice(end))
   if (result !== normalized) return undefined
-  const plain = { addSpecialTokens: false }
+  const plain = { addSpecialTokens: false, marked }
   const same = (a: readonly number[], b: readonly number[]) =>
     a.length === b.length && a.every((id, i) => id === b[i])
   return same(tokenizer.encode(text, plain), tokenizer.encode(normalized, plain))
-    ? { text: normalized, spans: moved }
+    ? { text: normalized, spans: moved, marked }
     : undefined
 }
 
@@ -148,15 +158,15 @@ interface Piece extends MarkedIds {
 
 function encodePiece(
   tokenizer: Tokenizer,
-  text: string,
-  spans: readonly Span[],
+  { text, spans, marked }: Part,
   continues: boolean,
 ): Piece | undefined {
   const ids = continues
-    ? tokenizer.encodeContinuation(text)
-    : tokenizer.encode(text, { addSpecialTokens: false })
+    ? tokenizer.encodeContinuation(text, { marked })
+    : tokenizer.encode(text, { addSpecialTokens: false, marked })
   const spelled = tokenizer.marksSpaces ? text.replaceAll('\u2581', ' ') : text
-  const offsets = byteOffsets(tokenizer, spelled, ids, continues)
+  const plain = (part: string) => (marked ? withoutMarks(part) : part)
+  const offsets = byteOffsets(tokenizer, plain(spelled), ids, continues)
   if (!offsets) return undefined
   const inside = new Uint8Array(ids.length)
   const straddled: number[] = []
@@ -165,7 +175,7 @@ function encodePiece(
   let bytes = 0
   /** The byte offset of a place; places are asked for in rising order. */
   const byteAt = (place: number) => {
-    bytes += Buffer.byteLength(spelled.slice(position, place))
+    bytes += Buffer.byteLength(plain(spelled.slice(position, place)))
     position = place
     return bytes
   }
@@ -182,7 +192,7 @@ function encodePiece(
 /** Tokenises the stretches between the cuts each on its own. */
 function encodeApart(
   tokenizer: Tokenizer,
-  { text, spans }: Part,
+  { text, spans, marked }: Part,
   cuts: readonly number[],
 ): Piece[] | undefined {
   const pieces: Piece[] = []
@@ -193,7 +203,7 @@ function encodeApart(
     const within = spans
       .filter((span) => span.start < end && span.end > start)
       .map((span) => ({ start: Math.max(span.start, start) - start, end: Math.min(span.end, end) - start }))
-    const piece = encodePiece(tokenizer, text.slice(start, end), within, i > 0)
+    const piece = encodePiece(tokenizer, { text: text.slice(start, end), spans: within, marked }, i > 0)
     if (!piece || piece.straddled.length > 0) return undefined
     pieces.push(piece)
   }

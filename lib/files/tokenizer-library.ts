@@ -6,6 +6,7 @@
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../errors.js'
+import { withoutMarks } from './special-text.js'
 import type { AdaptedTokenizer, Vocabulary } from './tokenizer-adapt.js'
 import { spellBytes } from './tokenizer-bytes.js'
 
@@ -32,10 +33,28 @@ export function buildLibrary(json: AdaptedTokenizer['json'], vocabulary: Vocabul
     if (library.model) giveVocabulary(library.model, vocabulary)
     if (isByteLevel) rememberPieces(library, (piece) => [piece], spellBytes)
     else if (isCutBeforeSpaces(json.model)) rememberPieces(library, words, (word) => word)
+    dropMarks(library)
     return library
   } catch (cause) {
     throw new FileFormatError(`${where} cannot be used: ${(cause as Error).message}`, { where }, { cause })
   }
+}
+
+let marked = false
+
+/** Whether the marks of `special-text.ts` keep tokens apart in what is encoded next, and are no part of it otherwise. */
+export function useMarks(use: boolean): void {
+  marked = use
+}
+
+/** Marks leave the text after added tokens were cut out of it, and before anything else looks at it. */
+function dropMarks(library: Library): void {
+  const split = library.pre_tokenizer as unknown as ((text: string, options?: object) => string[]) | null
+  const step = (text: string, options?: object) => {
+    const plain = marked ? withoutMarks(text) : text
+    return split === null ? [plain] : split(plain, options)
+  }
+  library.pre_tokenizer = step as unknown as Library['pre_tokenizer']
 }
 
 /** What the library would have made of `vocab` and the added tokens. */

@@ -16,7 +16,7 @@ import {
   prefixSchemeOf,
 } from './tokenizer-adapt.js'
 import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './tokenizer-bytes.js'
-import { buildLibrary } from './tokenizer-library.js'
+import { buildLibrary, useMarks } from './tokenizer-library.js'
 
 export { tokenizerSourceFromFolder } from './tokenizer-folder.js'
 
@@ -39,6 +39,8 @@ export interface TokenizerSource {
 export interface EncodeOptions {
   /** Whether the BOS (and whatever else the tokenizer says) is put around the text. */
   addSpecialTokens: boolean
+  /** Whether special tokens that are marked in the text are plain text; see `special-text.ts`. Default false. */
+  marked?: boolean
 }
 
 export interface DecodeOptions {
@@ -115,21 +117,22 @@ export class Tokenizer {
     return token === undefined ? undefined : this.tokenToId(token)
   }
 
-  encode(text: string, { addSpecialTokens }: EncodeOptions): number[] {
-    return this.#ids(this.#library, text, addSpecialTokens)
+  encode(text: string, { addSpecialTokens, marked = false }: EncodeOptions): number[] {
+    return this.#ids(this.#library, text, addSpecialTokens, marked)
   }
 
   /** Ids of text that goes on after other text: no BOS, and no space put in front by SentencePiece tokenizers. */
-  encodeContinuation(text: string): number[] {
+  encodeContinuation(text: string, { marked = false }: Pick<EncodeOptions, 'marked'> = {}): number[] {
     this.#continuation ??= buildLibrary(
       continuationOf(this.#adapted.json),
       this.#adapted.vocabulary,
       this.source.where ?? 'tokenizer.json',
     )
-    return this.#ids(this.#continuation, text, false)
+    return this.#ids(this.#continuation, text, false, marked)
   }
 
-  #ids(library: Library, text: string, special: boolean): number[] {
+  #ids(library: Library, text: string, special: boolean, marked: boolean): number[] {
+    useMarks(marked)
     const ids: (number | undefined)[] = this.#limited(
       text.length,
       () => library.encode(text, { add_special_tokens: special }).ids,

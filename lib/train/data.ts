@@ -27,6 +27,7 @@ import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
 import { Batches, splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
 import { ascending } from '../files/permutation.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
+import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../files/special-text.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
 import {
@@ -57,10 +58,12 @@ export interface DatasetConfig {
   readonly columns: Columns
   /** Of CSV and TSV: whether the first line names the columns. */
   readonly header: boolean
-  /** Whether a row with nothing to learn is an error, or left out. */
+  /** Whether a row or an assistant turn with nothing to learn is an error, or left out. */
   readonly emptyRows: EmptyRows
   /** Whether data that never teaches where an answer ends is an error, or allowed. */
   readonly unended: Unended
+  /** Whether special tokens in the text of data stay special, become plain text, or are an error. */
+  readonly specialTokensInContent: SpecialTokensInContent
   /** Whether rows are read as the run needs them, rather than all before its first step. */
   readonly streaming: boolean
   /** Of streaming: rows among which the next one is drawn; 1 keeps the order of the data. */
@@ -109,11 +112,16 @@ const datasetShape = {
   emptyRows: word(EMPTY_ROWS)
     .default('error')
     .describe(
-      'Whether a row with nothing to learn, also since `max_seq_length` cuts it, is an error, or left out and counted.',
+      'Whether a row or an assistant turn with nothing to learn, also since `max_seq_length` cuts it, is an error, or left out and counted.',
     ),
   unended: word(UNENDED)
     .default('error')
     .describe('Whether chats and completions that never teach the model where an answer ends are an error.'),
+  specialTokensInContent: word(SPECIAL_TOKENS_IN_CONTENT)
+    .default('keep')
+    .describe(
+      'Whether special tokens such as `<|im_end|>` in the text of data stay control tokens, become plain text, or are an error.',
+    ),
   streaming: flag()
     .default(false)
     .describe(
@@ -352,11 +360,22 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
 
 /** How rows are tokenised. */
 export function encodeOptions(
-  { format, fileType, columns, header, emptyRows, unended }: DatasetConfig,
+  { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
   { maxSeqLength, trainOn }: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
   now: number,
 ): EncodeDatasetOptions {
-  return { format, fileType, columns, header, emptyRows, unended, maxSeqLength, trainOn, now: new Date(now) }
+  return {
+    format,
+    fileType,
+    columns,
+    header,
+    emptyRows,
+    unended,
+    specialTokensInContent,
+    maxSeqLength,
+    trainOn,
+    now: new Date(now),
+  }
 }
 
 /** Tokens that are handed over at once, at most; a few times as many are read ahead of what is packed. */

@@ -20,8 +20,9 @@ import {
 import { datasetRemarks } from '../../files/dataset-remarks.js'
 import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../files/encode.js'
 import { checkLearnable } from '../../files/encode-dataset.js'
-import { emptyStats } from '../../files/encoded-dataset.js'
+import { countFound, type DatasetStats, emptyStats } from '../../files/encoded-dataset.js'
 import { openModelFiles } from '../../files/model-files.js'
+import type { SpecialTokensInContent } from '../../files/special-text.js'
 import type { TokenizerOfModel } from '../../files/tokenizer-source.js'
 import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import { locateShown } from '../download.js'
@@ -31,7 +32,7 @@ import type { Output } from '../output.js'
 import { StatusLine } from '../progress.js'
 import type { Printed } from '../schemas.js'
 import { Duplicates, type Place, type Repeats } from './duplicates.js'
-import { markedText, partsOf } from './examples.js'
+import { markedText, partsOf, visible } from './examples.js'
 import { barChart, lengthBars, lengthsOf } from './lengths.js'
 
 /** Rows that are shown unless it is said how many. */
@@ -50,6 +51,7 @@ export interface DatasetInspection {
   trainOn?: TrainOn
   emptyRows?: EmptyRows
   unended?: Unended
+  specialTokensInContent?: SpecialTokensInContent
   rows?: number
   row?: number
 }
@@ -57,7 +59,15 @@ export interface DatasetInspection {
 type DatasetFacts = Extract<Printed<'inspect'>, { kind: 'dataset' }>
 type TokenFacts = Pick<
   DatasetFacts,
-  'tokens' | 'histogram' | 'supervised_tokens' | 'dropped' | 'truncated' | 'truncated_tokens' | 'examples'
+  | 'tokens'
+  | 'histogram'
+  | 'supervised_tokens'
+  | 'dropped'
+  | 'truncated'
+  | 'truncated_tokens'
+  | 'empty_turns'
+  | 'special_tokens'
+  | 'examples'
 >
 
 export async function inspectDataset(
@@ -109,7 +119,7 @@ async function readFacts(path: string, options: DatasetInspection, output: Outpu
     rows,
     duplicates: { rows: duplicates.rows, prompts: duplicates.prompts },
     ...survey?.facts(),
-    remarks: datasetRemarks(found),
+    remarks: datasetRemarks(found, survey?.stats ?? emptyStats(), options),
   }
 }
 
@@ -141,6 +151,10 @@ class TokenSurvey {
     this.#options = options
   }
 
+  get stats(): DatasetStats {
+    return this.#stats
+  }
+
   /** @param number of the row, from 1 */
   async add(row: DatasetRow, number: number): Promise<void> {
     this.#waiting.push({ row, number })
@@ -149,7 +163,7 @@ class TokenSurvey {
 
   /** Takes the rows that wait. */
   async encode(): Promise<void> {
-    const { maxSeqLength = NO_LIMIT, trainOn, emptyRows, unended } = this.#options
+    const { maxSeqLength = NO_LIMIT, trainOn, emptyRows, unended, specialTokensInContent } = this.#options
     const rows = this.#waiting.splice(0)
     if (rows.length === 0) return
     const encoded = await this.#tokenizer.encodeRows(
@@ -159,6 +173,7 @@ class TokenSurvey {
         ...(trainOn === undefined ? {} : { trainOn }),
         ...(emptyRows === undefined ? {} : { emptyRows }),
         ...(unended === undefined ? {} : { unended }),
+        ...(specialTokensInContent === undefined ? {} : { specialTokensInContent }),
       },
     )
     for (const [i, { row, number }] of rows.entries()) await this.#count(row, number, encoded[i] ?? [])
@@ -181,6 +196,7 @@ class TokenSurvey {
       this.#stats.examples++
       this.#stats.supervisedTokens += encoded.supervised
       this.#stats.ended += encoded.ended ? 1 : 0
+      countFound(this.#stats, encoded)
       if (encoded.truncated) this.#stats.truncated++
       this.#cutTokens += encoded.fullLength - encoded.inputIds.length
       length += encoded.fullLength
@@ -213,6 +229,8 @@ class TokenSurvey {
       dropped: this.#dropped,
       truncated: this.#stats.truncated,
       truncated_tokens: this.#cutTokens,
+      empty_turns: this.#stats.emptyTurns,
+      special_tokens: this.#stats.specialTokens,
       examples: this.#examples,
     }
   }
@@ -248,6 +266,11 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
         : undefined,
     ],
     [
+      'empty assistant turns',
+      found.empty_turns ? `${formatCount(found.empty_turns)}, which are not learned` : undefined,
+    ],
+    ['special tokens in the text', specialFact(found, options, at)],
+    [
       'nothing to learn',
       dropped?.nothing_to_learn ? `${countRows(dropped.nothing_to_learn)} left out` : undefined,
     ],
@@ -264,6 +287,16 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
   )
   const remarks = found.remarks.map((remark) => `\nnote: ${remark}.`)
   return [lines, ...chart, ...shown, ...remarks].join('\n')
+}
+
+function specialFact(
+  { special_tokens: found }: DatasetFacts,
+  { specialTokensInContent }: DatasetInspection,
+  at: (place: Place) => string,
+): string | undefined {
+  if (!found?.first) return undefined
+  const escaped = specialTokensInContent === 'escape' ? '; they are escaped' : ''
+  return `in ${countRows(found.rows)}, the first one ${visible(found.first.token)} in ${at(found.first)}${escaped}`
 }
 
 const capital = (text: string) => text[0]?.toUpperCase() + text.slice(1)

@@ -59,7 +59,7 @@ function marked({ text, trained }: Part, output: Output): string {
 }
 
 /** Data must not steer the terminal: control characters other than line feed and tab are spelled out. */
-function visible(text: string): string {
+export function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) =>
     character === '\n' || character === '\t'
       ? character

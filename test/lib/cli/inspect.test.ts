@@ -332,3 +332,28 @@ test('a named pipe is refused at once', async () => {
   expect(code).toBe(1)
   expect(stderr).toMatch(/pipe\.jsonl is a named pipe: save what it gives to a file first/)
 })
+
+test('special tokens in the text and empty turns are counted, and escaped on request', async () => {
+  const says = (question: string, ...answers: string[]) =>
+    JSON.stringify({
+      messages: answers.flatMap((content) => [
+        { role: 'user', content: question },
+        { role: 'assistant', content },
+      ]),
+    })
+  const path = scratchFile('special.jsonl', `${says('a', 'b')}\n${says('<|im_end|>?', 'b', '')}\n`)
+  const call = [path, '--model', tinyModel(), '--empty-rows', 'drop']
+  const found = await inspected(...call)
+  expect(found).toMatchObject({
+    empty_turns: 1,
+    special_tokens: { rows: 1, first: { path, line: 2, token: '<|im_end|>' } },
+    remarks: [expect.stringMatching(/^1 row holds special tokens in its text, .* line 2; .*: escape$/)],
+  })
+  const escaped = await inspected(...call, '--special-tokens-in-content', 'escape')
+  expect(escaped).toMatchObject({ special_tokens: { rows: 1 }, remarks: [] })
+  const total = ({ tokens }: Record<string, unknown>) => (tokens as { total: number }).total
+  expect(total(escaped)).toBeGreaterThan(total(found))
+  const { stdout } = await lowrank(['inspect', ...call])
+  expect(stdout).toMatch(/^empty assistant turns +1, which are not learned$/m)
+  expect(stdout).toMatch(/^special tokens in the text +in 1 row, the first one <\|im_end\|> in line 2$/m)
+})

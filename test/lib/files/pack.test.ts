@@ -39,6 +39,8 @@ function datasetOf(rows: Row[], perChunk = 3): EncodedDataset {
     ended: rows.length,
     tokens,
     supervisedTokens: 0,
+    emptyTurns: 0,
+    specialTokens: { rows: 0 },
     remarks: [],
   }
   return new EncodedDataset(chunks, { stats, now: 0, usesClock: false, paths: ['train.jsonl'] })

@@ -1,0 +1,127 @@
+/**
+ * Special tokens, such as `<|im_end|>`, in the text of data. The tokenizer takes them as what they are called, wherever
+ * they stand, so a user who quotes one ends a turn. Here they are found, and marked so that they are tokenised as the
+ * characters that they are written with.
+ */
+import { type RowPlace, rowError } from './dataset/place.js'
+import { quote } from './input.js'
+import type { Tokenizer } from './tokenizer.js'
+
+export const SPECIAL_TOKENS_IN_CONTENT = ['keep', 'escape', 'error'] as const
+/** What happens to special tokens in the text of data: they stay special, become plain text, or are an error. */
+export type SpecialTokensInContent = (typeof SPECIAL_TOKENS_IN_CONTENT)[number]
+
+/** A noncharacter, which no text for interchange holds: behind the first character of a token, it keeps it from being one. */
+export const ESCAPE_MARK = '\ufdd2'
+
+export function withoutMarks(text: string): string {
+  return text.replaceAll(ESCAPE_MARK, '')
+}
+
+export class SpecialText {
+  readonly #tokenizer: Tokenizer
+  readonly #mode: SpecialTokensInContent
+  /** Longer tokens before those that they begin with; undefined where there are none. */
+  readonly #pattern: RegExp | undefined
+
+  constructor(tokenizer: Tokenizer, mode: SpecialTokensInContent) {
+    this.#tokenizer = tokenizer
+    this.#mode = mode
+    const contents = [...tokenizer.addedIds]
+      .filter((id) => tokenizer.isSpecial(id))
+      .flatMap((id) => tokenizer.idToToken(id) ?? [])
+      .sort((a, b) => b.length - a.length)
+      .map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
+    if (contents.length > 0) this.#pattern = new RegExp(contents.join('|'), 'g')
+  }
+
+  /**
+   * The special tokens in the texts of what a row says, in order.
+   * @throws DataError where they are an error, or a text holds the mark
+   */
+  inContent(row: RowPlace, content: unknown): string[] {
+    const found: string[] = []
+    for (const text of textsIn(content)) {
+      for (const token of (this.#pattern && text.match(this.#pattern)) ?? []) found.push(token)
+      if (this.#mode === 'escape' && text.includes(ESCAPE_MARK))
+        throw rowError(
+          row,
+          'its text holds the noncharacter U+FDD2, with which special tokens are escaped; remove it, or use special_tokens_in_content: keep',
+        )
+    }
+    if (found[0] !== undefined && this.#mode === 'error')
+      throw rowError(
+        row,
+        `its text holds the special token ${quote(found[0])}, which the model would read as a control token; remove it, or make it plain text with special_tokens_in_content: escape`,
+      )
+    return found
+  }
+
+  /**
+   * A text that no template makes: the BOS at its beginning and the EOS at its end are its form, all other special
+   * tokens its content.
+   */
+  inText(row: RowPlace, text: string): { text: string; found: string[] } {
+    const { bos_token: bos = '', eos_token: eos = '' } = this.#tokenizer.specialTokens
+    const start = bos !== '' && text.startsWith(bos) ? bos.length : 0
+    const ended = eos !== '' && text.length >= start + eos.length && text.endsWith(eos)
+    const end = text.length - (ended ? eos.length : 0)
+    const content = text.slice(start, end)
+    const found = this.inContent(row, content)
+    const plain = this.escapes(found) ? text.slice(0, start) + this.escape(content) + text.slice(end) : text
+    return { text: plain, found }
+  }
+
+  escapes(found: readonly string[]): boolean {
+    return this.#mode === 'escape' && found.length > 0
+  }
+
+  /** Whether tokens are marked in the text. */
+  isMarked(text: string): boolean {
+    return this.#mode === 'escape' && text.includes(ESCAPE_MARK)
+  }
+
+  /**
+   * @param text as it was tokenised
+   * @param around how many special tokens the tokenizer put around it
+   * @throws DataError when a marked token became a special one all the same
+   */
+  checkEscaped(row: RowPlace, text: string, ids: readonly number[], around: number): void {
+    const special = ids.filter((id) => this.#tokenizer.isSpecial(id)).length
+    const meant = (this.#pattern && text.match(this.#pattern))?.length ?? 0
+    if (special !== meant + around)
+      throw rowError(row, 'a special token in its text cannot be escaped with this tokenizer; remove it')
+  }
+
+  /** The text with its special tokens marked. */
+  escape(text: string): string {
+    const pattern = this.#pattern
+    if (pattern === undefined) return text
+    let marked = text
+    // Behind a mark, another token may come to light.
+    for (let before = ''; before !== marked; ) {
+      before = marked
+      marked = before.replace(pattern, ([first = '', ...rest]) =>
+        rest.length === 0 ? first : first + ESCAPE_MARK + rest.join(''),
+      )
+    }
+    return marked
+  }
+
+  /** The value with the special tokens of every text inside of it marked. */
+  escapeIn<T>(value: T): T {
+    if (typeof value === 'string') return this.escape(value) as T
+    if (Array.isArray(value)) return value.map((inner) => this.escapeIn(inner)) as T
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value).map(([key, inner]) => [this.escape(key), this.escapeIn(inner)]),
+    ) as T
+  }
+}
+
+function textsIn(value: unknown): string[] {
+  if (typeof value === 'string') return [value]
+  if (typeof value !== 'object' || value === null) return []
+  if (Array.isArray(value)) return value.flatMap(textsIn)
+  return Object.entries(value).flatMap(([key, inner]) => [key, ...textsIn(inner)])
+}
