@@ -209,7 +209,7 @@ export function matchWeights(graph: Graph, tensors: ReadonlyMap<string, TensorSo
   }
   const sources = graph.weights.map((weight) => {
     const source = tensors.get(weight.name) as TensorSource
-    const expected = weight.kind === 'vector' ? [weight.cols] : [weight.rows, weight.cols]
+    const expected = shapeOf(weight)
     if (source.shape.join() !== expected.join())
       throw new ShapeError(
         `${source.file}: tensor ${quote(weight.name)} is [${source.shape.join(', ')}], but the config calls for [${expected.join(', ')}]`,
@@ -218,6 +218,37 @@ export function matchWeights(graph: Graph, tensors: ReadonlyMap<string, TensorSo
     return source
   })
   return sources.sort((a, b) => (a.file < b.file ? -1 : a.file > b.file ? 1 : a.offset - b.offset))
+}
+
+function shapeOf({ kind, rows, cols }: GraphWeight): number[] {
+  return kind === 'vector' ? [cols] : [rows, cols]
+}
+
+/** Where the tensors of a model's files and its config differ. */
+export interface WeightFaults {
+  /** Tensors that the config calls for, and the files lack. */
+  missing: string[]
+  /** Tensors of another shape than the config calls for. */
+  shapes: { tensor: string; shape: number[]; expected: number[] }[]
+  /** Tensors that the model has no use for. */
+  unused: string[]
+}
+
+/** Constants that older files hold, and that every model computes by itself. */
+const COMPUTED = /\.rotary_emb\.inv_freq$/
+
+/** All that `matchWeights` would object to, and what it passes over. */
+export function weightFaults(graph: Graph, tensors: ReadonlyMap<string, TensorSource>): WeightFaults {
+  const wanted = new Map(graph.weights.map((weight) => [weight.name, shapeOf(weight)]))
+  const shapes = [...wanted].flatMap(([tensor, expected]) => {
+    const { shape } = tensors.get(tensor) ?? {}
+    return shape === undefined || shape.join() === expected.join() ? [] : [{ tensor, shape, expected }]
+  })
+  return {
+    missing: [...wanted.keys()].filter((name) => !tensors.has(name)),
+    shapes,
+    unused: [...tensors.keys()].filter((name) => !wanted.has(name) && !COMPUTED.test(name)),
+  }
 }
 
 /** How far loading has got. */

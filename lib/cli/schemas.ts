@@ -232,6 +232,7 @@ const inspection = [
     ]),
     supported: z.boolean().describe('Whether it can be loaded'),
     reason: z.string().optional().describe('Why not'),
+    unused_tensors: z.array(z.string()).describe('Tensors of the files that the model has no use for'),
     memory: z.record(z.string(), bytes).describe('Bytes of the weights in memory, by quantisation'),
     fingerprint: z.string().describe('Hash of the content'),
   }),

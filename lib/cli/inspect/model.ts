@@ -11,7 +11,7 @@ import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { translated } from '../../native/errors.js'
 import { describeBoth, int8, nf4, QUANTIZATIONS, type Quantization } from '../../strategies/quantization.js'
-import { matrixDtypes, storageFormats, storedQuantization } from '../../weights.js'
+import { matrixDtypes, storageFormats, storedQuantization, weightFaults } from '../../weights.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
@@ -35,6 +35,8 @@ async function modelFacts(files: ModelFiles): Promise<ModelFacts> {
   for (const { dtype } of tensors) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1
   const number = (key: string) => (typeof config[key] === 'number' ? (config[key] as number) : null)
   const graph = tryGraph(files)
+  const unsupported = graph instanceof UnsupportedError
+  const faults = unsupported ? [graph.message] : faultsOf(graph, files)
   return {
     architecture: typeof config.model_type === 'string' ? config.model_type : null,
     context: number('max_position_embeddings'),
@@ -45,11 +47,39 @@ async function modelFacts(files: ModelFiles): Promise<ModelFacts> {
     dtypes,
     bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
     tokenizer: await tokenizerFacts(files),
-    supported: !(graph instanceof UnsupportedError),
-    ...(graph instanceof UnsupportedError
-      ? { reason: graph.message, memory: {} }
-      : { memory: memoryOf(graph, files) }),
+    supported: faults.length === 0,
+    ...(faults.length === 0 ? {} : { reason: faults.join('; ') }),
+    unused_tensors: unsupported ? [] : weightFaults(graph, files.tensors).unused,
+    memory: unsupported ? {} : memoryOf(graph, files),
   }
+}
+
+/** Names and numbers that are shown of each kind of fault. */
+const SHOWN = 3
+
+/** Why the weights cannot be loaded, one sentence for each kind of fault. */
+function faultsOf(graph: Graph, { tensors, config }: ModelFiles): string[] {
+  const { missing, shapes } = weightFaults(graph, tensors)
+  const listed = (all: readonly string[]) =>
+    all.slice(0, SHOWN).join(', ') + (all.length > SHOWN ? ` and ${all.length - SHOWN} more` : '')
+  const differing = shapes.map(
+    ({ tensor, shape, expected }) =>
+      `${tensor} is [${shape.join(', ')}], not [${expected.join(', ')}]${keysBehind(shape, expected, config)}`,
+  )
+  return [
+    ...(missing.length === 0 ? [] : [`the files lack tensors that the config calls for: ${listed(missing)}`]),
+    ...(shapes.length === 0
+      ? []
+      : [`tensors have other shapes than the config calls for: ${listed(differing)}`]),
+  ]
+}
+
+/** The keys of the config that ask for the sizes that differ. */
+function keysBehind(shape: number[], expected: number[], config: Record<string, unknown>): string {
+  const keys = ['vocab_size', 'hidden_size', 'intermediate_size'].filter((key) =>
+    expected.some((size, i) => size !== shape[i] && size === config[key]),
+  )
+  return keys.length === 0 ? '' : ` (${keys.map((key) => `${key} is ${config[key]}`).join(', ')})`
 }
 
 function tryGraph(files: ModelFiles): Graph | UnsupportedError {
@@ -104,6 +134,12 @@ function memoryOf(graph: Graph, { tensors }: ModelFiles): Record<string, number>
   return Object.fromEntries(sizes)
 }
 
+function unusedOf(names: readonly string[]): string | undefined {
+  if (names.length === 0) return undefined
+  const shown = names.slice(0, SHOWN).join(', ')
+  return names.length > SHOWN ? `${shown} and ${names.length - SHOWN} more` : shown
+}
+
 function describe(path: string, { kind }: ModelFiles, model: ModelFacts): string {
   const { tokenizer } = model
   const dtypes = Object.entries(model.dtypes).map(([dtype, count]) => `${count} ${dtype}`)
@@ -119,6 +155,7 @@ function describe(path: string, { kind }: ModelFiles, model: ModelFacts): string
     ['tokenizer', 'error' in tokenizer ? tokenizer.error : `${formatCount(tokenizer.vocab_size)} tokens`],
     ['chat template', 'error' in tokenizer ? undefined : tokenizer.chat_template ? 'yes' : 'no'],
     ['cannot be loaded', model.reason],
+    ['tensors not used', unusedOf(model.unused_tensors)],
   ])
   const memory = Object.entries(model.memory).map(
     ([name, bytes]) => [`  ${name}`, formatBytes(bytes)] as const,

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -356,4 +356,41 @@ test('special tokens in the text and empty turns are counted, and escaped on req
   const { stdout } = await lowrank(['inspect', ...call])
   expect(stdout).toMatch(/^empty assistant turns +1, which are not learned$/m)
   expect(stdout).toMatch(/^special tokens in the text +in 1 row, the first one <\|im_end\|> in line 2$/m)
+})
+
+test('tensors that do not fit the config are named, without loading', async () => {
+  const path = tinyModel()
+  const file = join(path, 'config.json')
+  const config = JSON.parse(readFileSync(file, 'utf8'))
+  const withConfig = async (changes: Record<string, unknown>) => {
+    writeFileSync(file, JSON.stringify({ ...config, ...changes }))
+    return inspected(path)
+  }
+  expect(await withConfig({})).toMatchObject({ supported: true, unused_tensors: [] })
+
+  const width = 2 * config.hidden_size
+  const wide = await withConfig({
+    hidden_size: width,
+    head_dim: config.hidden_size / config.num_attention_heads,
+  })
+  expect(wide.supported).toBe(false)
+  expect(wide.reason).toMatch(
+    new RegExp(
+      `^tensors have other shapes than the config calls for: model\\.embed_tokens\\.weight is \\[\\d+, ${config.hidden_size}\\], not \\[\\d+, ${width}\\] \\(hidden_size is ${width}\\), .* and \\d+ more$`,
+    ),
+  )
+  const deep = await withConfig({ num_hidden_layers: config.num_hidden_layers + 1 })
+  expect(deep.supported).toBe(false)
+  expect(deep.reason).toMatch(
+    new RegExp(
+      `^the files lack tensors that the config calls for: model\\.layers\\.${config.num_hidden_layers}\\.`,
+    ),
+  )
+  const shallow = await withConfig({ num_hidden_layers: config.num_hidden_layers - 1 })
+  expect(shallow.supported).toBe(true)
+  expect(shallow.unused_tensors).toContain(
+    `model.layers.${config.num_hidden_layers - 1}.mlp.down_proj.weight`,
+  )
+  const { stdout } = await lowrank(['inspect', path])
+  expect(stdout).toMatch(/^tensors not used +model\.layers\..* and \d+ more$/m)
 })
