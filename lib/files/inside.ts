@@ -1,7 +1,7 @@
 /** Which files a folder from outside may be said to hold. */
 import { existsSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
-import { basename, dirname, join, resolve, sep } from 'node:path'
+import { basename, dirname, join, sep } from 'node:path'
 import { FileFormatError } from '../errors.js'
 
 /**
@@ -15,13 +15,7 @@ export async function fileInside(folder: string, name: string): Promise<string> 
   const [root, real] = await Promise.all([realpath(folder), realpath(path)]).catch((cause) => {
     throw new FileFormatError(`${path} is missing or a broken link; download it again`, { path }, { cause })
   })
-  const roots = [root]
-  if (basename(dirname(root)) === 'snapshots') {
-    const repo = resolve(root, '..', '..')
-    roots.push(join(repo, 'blobs'))
-    // Newer caches keep large blobs once for all repositories.
-    if (basename(repo).startsWith('models--')) roots.push(resolve(repo, '..', 'blobs'))
-  }
+  const roots = [root, ...blobsOf(root)]
   if (!roots.some((allowed) => real.startsWith(allowed + sep))) {
     throw new FileFormatError(`${path} is a link out of its folder, to ${real}; put the file itself there`, {
       path,
@@ -30,6 +24,17 @@ export async function fileInside(folder: string, name: string): Promise<string> 
   }
   // The link itself is kept as the name: the cache's blobs are named by hash.
   return path
+}
+
+/** Where links of a snapshot, or of a folder in one, lead to; nowhere for other folders. */
+function blobsOf(folder: string): string[] {
+  const parent = dirname(folder)
+  if (parent === folder) return []
+  if (basename(parent) !== 'snapshots') return blobsOf(parent)
+  const repo = dirname(parent)
+  // Newer caches keep large blobs once for all repositories.
+  const shared = basename(repo).startsWith('models--') ? [join(dirname(repo), 'blobs')] : []
+  return [join(repo, 'blobs'), ...shared]
 }
 
 /** The same, or undefined where there is no such file. */

@@ -102,3 +102,15 @@ test('snapshots of the download cache, whose files are links to its blobs, are r
   expect((await openModelFiles(snapshot)).tensors.size).toBeGreaterThan(0)
   expect((await tokenizerSourceFromFolder(snapshot)).chatTemplate).toContain('im_start')
 })
+
+test('so are folders of a snapshot, but no links of theirs to other places', async () => {
+  const repo = join(scratchFolder(), 'models--me--tiny')
+  const adapter = join(repo, 'snapshots', 'abc', 'checkpoint-100')
+  mkdirSync(join(repo, 'blobs'), { recursive: true })
+  cpSync(new URL('../../parity/written/dora/adapter', import.meta.url).pathname, adapter, { recursive: true })
+  renameSync(join(adapter, 'adapter_config.json'), join(repo, 'blobs', '1234'))
+  symlinkSync('../../../blobs/1234', join(adapter, 'adapter_config.json'))
+  expect((await readAdapterFolder(adapter)).config.strategy.name).toBe('dora')
+  leadOut(adapter, 'adapter_config.json')
+  await refused(readAdapterFolder(adapter), 'adapter_config.json')
+})

@@ -1,6 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { RowEncoder } from '../../../lib/files/encode.js'
 import { loadTokenizer } from '../../../lib/files/tokenizer.js'
 import { readTokenizerSource } from '../../../lib/files/tokenizer-source.js'
@@ -110,3 +112,24 @@ test.each([
   await expect(tokenizer.encode('a'.repeat(50), { addSpecialTokens: false })).rejects.toThrow(message)
   await tokenizer.close()
 })
+
+test.runIf(existsSync('/proc/self/task'))(
+  'the worker ends with the process that asked, however that ends',
+  async () => {
+    const script = `
+    import { WorkerTokenizer } from './dist/esm/files/worker-tokenizer.js'
+    await WorkerTokenizer.open({ kind: 'folder', path: ${JSON.stringify(tinyModel())} })
+    console.log('open')
+    setInterval(() => undefined, 1000)`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(child.stdout, 'data')
+    const worker = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim()
+    expect(worker).toMatch(/^\d+$/)
+    // What Ctrl-C sends to it as well is for the process that asked to hear.
+    process.kill(Number(worker), 'SIGINT')
+    child.kill('SIGKILL')
+    await vi.waitUntil(() => !existsSync(`/proc/${worker}`), { timeout: 30_000, interval: 50 })
+  },
+)
