@@ -3,6 +3,7 @@ import { InternalError } from './errors.js'
 import type { PrivacyReport } from './federated/privacy.js'
 import type { ModelFiles } from './files/model-files.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
+import type { PromptFormat } from './files/prompt-format.js'
 import type { TokenizerSource } from './files/tokenizer.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import type { Graph } from './graph/graph.js'
@@ -52,6 +53,8 @@ export interface BaseModel {
   tokenizer(): Promise<WorkerTokenizer>
   /** Ends the tokenizer, if there is one. */
   closeTokenizer(): Promise<void>
+  /** Tells what a user would not expect, a sentence; the same one only once. */
+  warn(message: string): void
   /** Opens another model, such as one that was made of this. */
   reopen(path: string, options: ReopenOptions): Promise<BaseModel>
 }
@@ -72,6 +75,8 @@ export interface AdapterState {
   optimizer: OptimizerState | null
   /** Content hash of the model's files that it was trained on, where its folder says so. */
   trainedOn: string | null
+  /** How prompts were put to it in training; `unrecorded` where its folder does not say, null before any training. */
+  format: PromptFormat | 'unrecorded' | null
   /** What private trainings of it have spent; empty once it was trained in the open. */
   privacy: readonly PrivacyReport[]
   /** Counts the changes of its values, so that what was computed with earlier ones is not taken for new. */
@@ -125,10 +130,11 @@ export interface Saved {
 export async function saveAdapter(
   path: string,
   base: BaseModel,
-  { description, native, turns, privacy }: AdapterState,
+  { description, native, turns, privacy, format: found }: AdapterState,
   { form = 'own', nearestRank = null, rank = null, exact = false, more }: SaveOptions = {},
 ): Promise<Saved> {
   const read: ReadFactor = (name) => native.read(name, 'value')
+  const format = found === 'unrecorded' ? null : (found ?? base.files.promptFormat ?? null)
   const pieces = new ArrayPieces(native)
   const own =
     ({ name, rows, cols }: Factor, dtype: ModelDtype) =>
@@ -141,7 +147,7 @@ export async function saveAdapter(
       const { shape } = factor.tensor as { shape: number[] }
       return { name, dtype, shape, data: own(factor, dtype) }
     })
-    await turns.run(() => writeModelFolder(path, base.files, tensors, more ? { more } : {}))
+    await turns.run(() => writeModelFolder(path, base.files, tensors, { format, ...(more ? { more } : {}) }))
     return { error: 0 }
   }
   const origin = {
@@ -160,7 +166,7 @@ export async function saveAdapter(
           : form === 'lora'
             ? asLora(description, base.sites, read)
             : savedForm(description, read)
-    const rest = { privacy, ...(more ? { more } : {}) }
+    const rest = { privacy, format, ...(more ? { more } : {}) }
     if (other === undefined)
       await saveAdapterFolder(path, description, (factor) => own(factor, 'F32'), origin, rest)
     else {

@@ -5,7 +5,6 @@
 import type { ActiveAdapter, BaseModel } from './base.js'
 import { ConfigError } from './errors.js'
 import type { ChatMessage } from './files/chat-template.js'
-import { renderChat } from './files/encode-dataset.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { Lifetime } from './native/handles.js'
 import { integer, parseOptions } from './schema.js'
@@ -18,11 +17,21 @@ import {
   type Generation,
   generateSchema,
 } from './train/generate.js'
+import {
+  endIds,
+  formatOf,
+  isRecorded,
+  type KnownFormat,
+  renderPrompt,
+  warnOfMismatch,
+} from './train/prompting.js'
 
 /** Options of `Model.chat`; those of the answers can be changed for each. */
 export interface ChatOptions extends Partial<GenerateOptions> {
-  /** What the model is told before the first turn. */
+  /** What the model is told before the first turn. Default: the system prompt that every row of the training had. */
   system?: string | null
+  /** Whether turns go through the chat template. Default: as the adapter was trained, else where the model has one. */
+  chatTemplate?: boolean
   /** Turns that were there before, `user` and `assistant` by turns. */
   messages?: readonly ChatMessage[]
   /** Tokens of history and answer together. Default 4096, or what the model takes where that is less. */
@@ -55,11 +64,16 @@ export class Chat {
   system: string | null
   /** Tokens of history and answer together. */
   readonly contextTokens: number
-  /** Whether the model has no chat template: it then goes on from the turns as plain text, line after line. */
+  /**
+   * Whether the model goes on from the turns as plain text, line after line: it has no chat template, or the adapter was
+   * trained on raw text.
+   */
   readonly plain: boolean
   readonly #base: BaseModel
   readonly #tokenizer: WorkerTokenizer
   readonly #options: GenerateOptions
+  /** Of the adapters that acted when it began. */
+  readonly #format: KnownFormat
   readonly #adapters: ChooseAdapters
   readonly #lifetime: Lifetime
   readonly #closed: (chat: Chat) => void
@@ -74,7 +88,7 @@ export class Chat {
     base: BaseModel,
     tokenizer: WorkerTokenizer,
     adapters: ChooseAdapters,
-    { system = null, messages = [], ...given }: ChatOptions,
+    { system, messages = [], chatTemplate, ...given }: ChatOptions,
     closed: (chat: Chat) => void,
   ) {
     const { contextTokens, ...options } = parseOptions(schema, given, { name: 'chat()', spelling: 'camel' })
@@ -85,8 +99,12 @@ export class Chat {
         { contextTokens, limit: most },
       )
     this.contextTokens = contextTokens ?? Math.min(CONTEXT_TOKENS, most)
-    this.system = system
-    this.plain = tokenizer.about.source.chatTemplate === undefined
+    this.#format = formatOf(base, adapters())
+    const recorded = isRecorded(this.#format) ? this.#format : undefined
+    const hasTemplate = tokenizer.about.source.chatTemplate !== undefined || recorded?.template != null
+    this.system = system === undefined ? (recorded?.system ?? null) : system
+    this.plain = !hasTemplate || !(chatTemplate ?? recorded?.form !== 'raw')
+    warnOfMismatch(base, this.#format, this.plain ? 'raw' : 'chat')
     this.#base = base
     this.#tokenizer = tokenizer
     this.#options = options
@@ -138,7 +156,9 @@ export class Chat {
       const prompt = await this.#fitting(Math.min(chosen.maxNewTokens, this.contextTokens >> 2), signal)
       const limit = Math.min(chosen.maxNewTokens, this.contextTokens - prompt.length)
       const decoder = await this.#lifetime.use(() => this.#decoderNow())
-      const parts = decodeText(decoder, this.#tokenizer, prompt, limit, chosen, { signal, onPromptProgress })
+      const ends = await endIds(this.#tokenizer, this.#format)
+      const control = { signal, onPromptProgress }
+      const parts = decodeText(decoder, this.#tokenizer, prompt, ends, limit, chosen, control)
       for (;;) {
         this.#lifetime.check()
         const { done, value } = await parts.next()
@@ -204,15 +224,20 @@ export class Chat {
   }
 
   async #prompt(signal: AbortSignal | undefined): Promise<Int32Array> {
-    const system = this.system === null ? [] : [{ role: 'system', content: this.system }]
-    const messages = [...system, ...this.#messages.slice(this.#dropped)]
+    const messages = this.#messages.slice(this.#dropped)
+    const { source } = this.#tokenizer.about
     const text = this.plain
-      ? messages.map(({ content }) => content).join('\n')
-      : await renderChat(this.#tokenizer.about.source, messages, {
-          addGenerationPrompt: true,
-          ...(signal ? { signal } : {}),
-        })
+      ? this.#plainText(messages)
+      : await renderPrompt(source, this.#format, messages, this.system, signal)
     return this.#tokenizer.encode(text, { addSpecialTokens: this.plain })
+  }
+
+  #plainText(messages: readonly ChatMessage[]): string {
+    const { prefix, suffix } = isRecorded(this.#format) ? this.#format : { prefix: '', suffix: '' }
+    const turns = messages.map(({ role, content }) =>
+      role === 'user' ? `${prefix}${content}${suffix}` : content,
+    )
+    return [...(this.system === null ? [] : [this.system]), ...turns].join('\n')
   }
 
   /** The cache, or a new one if it was filled with other adapters or other values of theirs. */

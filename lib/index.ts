@@ -18,6 +18,7 @@ export type { Columns } from './files/dataset/columns.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
 export type { DatasetStats } from './files/encoded-dataset.js'
 export type { DownloadProgress } from './files/hub.js'
+export type { PromptFormat } from './files/prompt-format.js'
 export type { RowSource } from './files/row-source.js'
 export { formatBytes, MemoryReport } from './memory.js'
 export {
@@ -86,6 +87,7 @@ export {
   sgd,
 } from './train/optimizers.js'
 export type { TrainOn, TrainOptions } from './train/options.js'
+export type { PromptOptions } from './train/prompting.js'
 export type { TrainingRun } from './train/run.js'
 export {
   type CosineSchedule,

@@ -12,6 +12,7 @@ import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { type DownloadProgress, type Located, locate } from './files/hub.js'
 import { type ModelFiles, openModelFiles } from './files/model-files.js'
+import type { PromptFormat } from './files/prompt-format.js'
 import { readRopeFactors } from './files/rope-factors.js'
 import { readTokenizerSource } from './files/tokenizer-source.js'
 import { WorkerTokenizer } from './files/worker-tokenizer.js'
@@ -36,6 +37,7 @@ import {
 import { rulesOf, strategyFrom } from './strategies/index.js'
 import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
+import type { BatchSource } from './train/batches.js'
 import {
   type PrecisionOption,
   pagedBudget,
@@ -45,7 +47,13 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
-import { type DatasetArgument, datasetOf, prepareEvaluation } from './train/data.js'
+import {
+  type DataControl,
+  type DatasetArgument,
+  type DatasetConfig,
+  datasetOf,
+  prepareEvaluation,
+} from './train/data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
 import { type ExactMatch, measureExactMatch } from './train/exact-match.js'
 import {
@@ -59,6 +67,7 @@ import { checkInBackward } from './train/optimizers.js'
 import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
+import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
 import { type Answer, logLikelihoods } from './train/score.js'
 import type { TrainStep } from './train/steps.js'
 import {
@@ -112,6 +121,11 @@ export interface LoadOptions extends HubOptions {
   cacheWeights?: boolean
   /** Called after every tensor. */
   onProgress?: (progress: LoadProgress) => void
+  /**
+   * Called with what is allowed and seldom meant in how the model is used, such as a chat with an adapter that was trained
+   * on raw text; a sentence, each once. Default: `process.emitWarning`.
+   */
+  onWarning?: (message: string) => void
 }
 
 /** Of an adapter that was not trained yet. */
@@ -142,7 +156,7 @@ export async function loadModel(name: string, options: LoadOptions = {}): Promis
 }
 
 async function openBase(name: string, options: LoadOptions): Promise<BaseModel> {
-  const { onProgress, onDownload, revision, signal, ...rest } = options
+  const { onProgress, onDownload, onWarning, revision, signal, ...rest } = options
   const given = parseOptions(loadSchema, rest, { name: 'loadModel()', spelling: 'camel' })
   signal?.throwIfAborted()
   const located = await locate('model', name, { revision, onDownload, signal })
@@ -187,6 +201,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const lifetime = new Lifetime(`The model ${name}`, 'load it again with loadModel()')
   const sites = linearSites(graph)
   let made: Promise<WorkerTokenizer> | undefined
+  const said = new Set<string>()
   return {
     ...originOf(located),
     files,
@@ -205,6 +220,12 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
       return made
     },
     closeTokenizer: async () => (await made?.catch(() => undefined))?.close(),
+    warn: (message) => {
+      if (said.has(message)) return
+      said.add(message)
+      if (onWarning) onWarning(message)
+      else process.emitWarning(message, 'LowrankWarning')
+    },
     reopen: openBase,
   }
 }
@@ -245,6 +266,8 @@ export interface LoadAdapterOptions extends HubOptions {
 export type EvaluateOptions = Partial<
   Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn'>
 > & {
+  /** Whether rows of prompt and completion go through the chat template. Default: as the adapter was trained, else true. */
+  chatTemplate?: boolean
   /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
   adapters?: readonly AdapterChoice[]
   signal?: AbortSignal
@@ -263,7 +286,7 @@ const evaluateSchema = z.strictObject({
 
 /** Options of `Model.exactMatch`; names and defaults are those of training. */
 export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn'>> &
-  Pick<EvaluateOptions, 'adapters' | 'signal' | 'onProgress'>
+  Pick<EvaluateOptions, 'adapters' | 'signal' | 'onProgress' | 'chatTemplate'>
 
 const exactMatchSchema = z.strictObject({
   maxSeqLength: trainShape.maxSeqLength,
@@ -272,7 +295,8 @@ const exactMatchSchema = z.strictObject({
 
 /** Options of `Model.generate` and `Model.stream`. */
 export type TextOptions = Partial<GenerateOptions> &
-  GenerateControl & {
+  GenerateControl &
+  PromptOptions & {
     /** Adapters to generate with; default all that are attached at their weights, and `[]` is the base alone. */
     adapters?: readonly AdapterChoice[]
   }
@@ -430,6 +454,7 @@ export class Model {
       const state = createAdapter(folder.description, {
         trainable: options.trainable ?? false,
         trainedOn: folder.baseFingerprint,
+        format: folder.format ?? 'unrecorded',
         privacy: folder.privacy,
       })
       try {
@@ -444,6 +469,12 @@ export class Model {
     })
   }
 
+  /** How prompts are put to it by default: as the adapters that act were trained, else the model; null: nothing says so. */
+  get promptFormat(): PromptFormat | null {
+    const format = formatOf(this.#base, this.#chosen(undefined))
+    return isRecorded(format) ? format : null
+  }
+
   /** Whether it can be given messages: its files hold a chat template. */
   async hasChatTemplate(): Promise<boolean> {
     return (await this.#base.tokenizer()).about.source.chatTemplate !== undefined
@@ -454,16 +485,17 @@ export class Model {
    * @throws {DivergedError} when the loss is no finite number
    */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { adapters, signal, onDataProgress, onProgress, ...rest } = options
+    const { adapters, signal, onDataProgress, onProgress, chatTemplate, ...rest } = options
     const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
     const config = datasetOf(data)
     const control = {
       ...(signal ? { signal } : {}),
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
     }
-    const source = await prepareEvaluation(this.#base, config, parsed, control)
+    const chosen = this.#chosen(adapters)
+    const source = await this.#read(config, chosen, { ...parsed, chatTemplate }, control)
     const plans = evaluationPlans(parsed, this.precision)
-    const found = await withSession(this.#base, this.#chosen(adapters), plans, (session) =>
+    const found = await withSession(this.#base, chosen, plans, (session) =>
       evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
     )
     if (Number.isFinite(found.loss)) return found
@@ -479,11 +511,12 @@ export class Model {
    * @example (await model.exactMatch('test.jsonl')).exactMatch
    */
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
-    const { adapters, signal, onProgress, ...rest } = options
+    const { adapters, signal, onProgress, chatTemplate, ...rest } = options
     const parsed = parseOptions(exactMatchSchema, rest, { name: 'exactMatch()', spelling: 'camel' })
-    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false }
-    const source = await prepareEvaluation(this.#base, datasetOf(data), shape, signal ? { signal } : {})
-    return measureExactMatch(this.#base, this.#chosen(adapters), source, parsed.maxSeqLength, {
+    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false, chatTemplate }
+    const chosen = this.#chosen(adapters)
+    const source = await this.#read(datasetOf(data), chosen, shape, signal ? { signal } : {})
+    return measureExactMatch(this.#base, chosen, source, parsed.maxSeqLength, {
       signal,
       onProgress,
     })
@@ -534,7 +567,10 @@ export class Model {
    */
   async logLikelihoods(
     answers: readonly Answer[],
-    options: Pick<TextOptions, 'adapters'> & { maxSeqLength?: number; signal?: AbortSignal | undefined } = {},
+    options: Pick<TextOptions, 'adapters' | 'chatTemplate'> & {
+      maxSeqLength?: number
+      signal?: AbortSignal | undefined
+    } = {},
   ): Promise<number[]> {
     const { adapters, ...rest } = options
     this.#base.lifetime.check()
@@ -606,6 +642,27 @@ export class Model {
   /** The same as `dispose`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
+  }
+
+  /** Data for an evaluation, put as the adapters were trained. */
+  async #read(
+    data: DatasetConfig,
+    adapters: readonly ActiveAdapter[],
+    {
+      chatTemplate,
+      ...shape
+    }: Parameters<typeof prepareEvaluation>[2] & {
+      chatTemplate?: boolean | undefined
+    },
+    control: DataControl,
+  ): Promise<BatchSource> {
+    const format = formatOf(this.#base, adapters)
+    const prompting = rowPrompting(format, { chatTemplate })
+    const read = await prepareEvaluation(this.#base, data, { ...shape, prompting }, control)
+    // Plain text is no prompt, whatever the adapter was trained on.
+    if (read.format?.form === 'chat' || chatTemplate === false)
+      warnOfMismatch(this.#base, format, read.format?.form ?? 'raw')
+    return read.source
   }
 
   /** Another may have taken the name while this one was being read: then it gets a number, as without a name. */
@@ -702,9 +759,10 @@ export function storageChoice(
 
 function createAdapter(
   description: AdapterDescription,
-  about: Pick<AdapterState, 'trainable' | 'trainedOn' | 'privacy'> = {
+  about: Pick<AdapterState, 'trainable' | 'trainedOn' | 'privacy' | 'format'> = {
     trainable: true,
     trainedOn: null,
+    format: null,
     privacy: [],
   },
 ): AdapterState {

@@ -13,9 +13,18 @@ import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
 import { AnswerShown, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
-import { type NamedAdapter, readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
+import {
+  chatTemplateOf,
+  type FormatFlags,
+  formatFlags,
+  type NamedAdapter,
+  readSubject,
+  type SubjectOptions,
+  subjectFlags,
+  withSubject,
+} from './subject.js'
 
-interface Options extends SubjectOptions, SamplingFlags {
+interface Options extends SubjectOptions, SamplingFlags, FormatFlags {
   system?: string
   contextTokens?: number
   json?: boolean
@@ -23,7 +32,11 @@ interface Options extends SubjectOptions, SamplingFlags {
 
 export function configure(command: Command): void {
   subjectFlags(command)
-  command.option('--system <text>', 'what the model is told before the first turn')
+  command.option(
+    '--system <text>',
+    'what the model is told before the first turn (default: the system prompt that all rows of its training had)',
+  )
+  formatFlags(command, 'turns')
   command.option('--context-tokens <N>', 'tokens of history and answer together', integerFlag(2))
   samplingFlags(command, 512)
   examples(command, [
@@ -34,6 +47,7 @@ export function configure(command: Command): void {
   command.addHelpText('after', `\nIn the chat:\n${commandHelp()}`)
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
+    chatTemplateOf(options)
     const config = await readSubject(path, options)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
@@ -53,20 +67,29 @@ async function converse(
   output: Output,
 ): Promise<void> {
   const { system, contextTokens } = options
+  const chatTemplate = chatTemplateOf(options)
   const chat = await shown(output, 'Reading the tokenizer', () =>
     model.chat({
       ...samplingOf(options),
       ...(system === undefined ? {} : { system }),
+      ...(chatTemplate === undefined ? {} : { chatTemplate }),
       ...(contextTokens === undefined ? {} : { contextTokens }),
     }),
   )
   if (chat.plain)
-    output.note(
-      'note: the model has no chat template, so it was not made for chats; it goes on from the text of the turns.',
-    )
+    output.note(`note: ${whyPlain(model, chatTemplate)}; it goes on from the text of the turns.`)
+  else if (system === undefined && chat.system !== null)
+    output.note('The system prompt of its training is used; /system shows it, /system off drops it.')
   const conversation = new Conversation(model, chat, output)
   if (conversation.terminal) output.note(greeting(model, adapters))
   await conversation.run()
+}
+
+function whyPlain({ promptFormat }: Model, chatTemplate: boolean | undefined): string {
+  if (chatTemplate === false) return 'the model is given raw text'
+  return promptFormat?.form === 'raw'
+    ? 'the model was trained on raw text (--chat uses the chat template all the same)'
+    : 'the model has no chat template, so it was not made for chats'
 }
 
 function greeting(model: Model, adapters: readonly NamedAdapter[]): string {

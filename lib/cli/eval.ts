@@ -13,9 +13,17 @@ import { examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
-import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
+import {
+  chatTemplateOf,
+  type FormatFlags,
+  formatFlags,
+  readSubject,
+  type SubjectOptions,
+  subjectFlags,
+  withSubject,
+} from './subject.js'
 
-interface Options extends SubjectOptions {
+interface Options extends SubjectOptions, FormatFlags {
   dataset?: string
   format?: DatasetFormat | 'auto'
   maxSeqLength?: number
@@ -31,6 +39,7 @@ export function configure(command: Command): void {
   command.option('--max-seq-length <N>', 'tokens after which a row is cut', integerFlag(2))
   command.option('--batch, --per-device-train-batch-size <N>', 'sequences at once', integerFlag(1))
   command.addOption(new Option('--train-on <what>', 'which tokens count').choices(TRAIN_ON))
+  formatFlags(command, 'rows of prompt and completion')
   examples(command, [
     'lowrank eval --model models/SmolLM2-135M-Instruct --adapter out --dataset dev.jsonl',
     'lowrank eval run.yaml --no-adapter',
@@ -39,15 +48,19 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const config = await readSubject(path, options)
     const data = datasetOf(config, options)
+    const asked = chatTemplateOf(options)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {
       await checkData(data)
       await withSubject(config, options, output, signal, async (model, adapters) => {
+        // With an adapter it is as that was trained; the base alone is asked as the run would.
+        const chatTemplate =
+          asked ?? (adapters.length === 0 && model.promptFormat === null ? config?.chatTemplate : undefined)
         const { supervisedTokens, ...found } = await evaluateShown(
           model,
           data,
-          { ...shapeOf(config, options), signal },
+          { ...shapeOf(config, options), ...(chatTemplate === undefined ? {} : { chatTemplate }), signal },
           output,
         )
         const answer = {

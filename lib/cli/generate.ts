@@ -1,27 +1,37 @@
 /** `lowrank generate`: answers prompts, one after the other, streaming the text as it comes. */
 import type { Command } from 'commander'
 import type { Model } from '../model.js'
-import type { Generation, Prompt } from '../train/generate.js'
+import type { Generation } from '../train/generate.js'
 import { UsageError } from './errors.js'
 import { examples } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
 import { AnswerShown, type SamplingFlags, samplingFlags, samplingOf } from './sampling.js'
-import { readSubject, type SubjectOptions, subjectFlags, withSubject } from './subject.js'
+import {
+  chatTemplateOf,
+  type FormatFlags,
+  formatFlags,
+  readSubject,
+  type SubjectOptions,
+  subjectFlags,
+  withSubject,
+} from './subject.js'
 
-interface Options extends SubjectOptions, SamplingFlags {
+interface Options extends SubjectOptions, SamplingFlags, FormatFlags {
   prompt?: string[]
-  chat?: boolean
-  raw?: boolean
+  system?: string
   json?: boolean
 }
 
 export function configure(command: Command): void {
   subjectFlags(command)
   command.option('--prompt <text...>', 'one or more prompts')
-  command.option('--chat', 'put prompts into the chat template (the default where the model has one)')
-  command.option('--raw', 'give prompts as they are')
+  command.option(
+    '--system <text>',
+    'what the model is told first (default: the system prompt that all rows of its training had)',
+  )
+  formatFlags(command, 'prompts')
   samplingFlags(command, 128)
   examples(command, [
     'lowrank generate --model models/SmolLM2-135M-Instruct --prompt "Why is the sky blue?"',
@@ -31,19 +41,27 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const { prompt: prompts = [] } = options
     if (prompts.length === 0) throw new UsageError('name at least one --prompt.')
-    if (options.chat && options.raw) throw new UsageError('--chat and --raw exclude each other.')
+    const asked = chatTemplateOf(options)
     const config = await readSubject(path, options)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {
       await withSubject(config, options, output, signal, async (model) => {
-        const chat =
-          options.chat ??
-          (!options.raw && (await shown(output, 'Reading the tokenizer', () => model.hasChatTemplate())))
+        const { system } = options
+        const chatTemplate =
+          asked ??
+          (model.promptFormat === null
+            ? await shown(output, 'Reading the tokenizer', () => model.hasChatTemplate())
+            : undefined)
+        const how = {
+          ...samplingOf(options),
+          ...(system === undefined ? {} : { system }),
+          chatTemplate,
+          signal,
+        }
         for (const [i, prompt] of prompts.entries()) {
           if (!output.json && prompts.length > 1) announce(prompt, i, output)
-          const input: Prompt = chat ? [{ role: 'user', content: prompt }] : prompt
-          await answer(model, prompt, input, { ...samplingOf(options), signal }, output)
+          await answer(model, prompt, how, output)
         }
       })
     } finally {
@@ -60,11 +78,10 @@ function announce(prompt: string, index: number, output: Output): void {
 async function answer(
   model: Model,
   prompt: string,
-  input: Prompt,
   options: Parameters<Model['stream']>[1],
   output: Output,
 ): Promise<void> {
-  const { text, tokenIds, finishReason, tokensPerSecond } = await stream(model, input, options, output)
+  const { text, tokenIds, finishReason, tokensPerSecond } = await stream(model, prompt, options, output)
   output.event<'generate'>({
     prompt,
     text,
@@ -76,14 +93,14 @@ async function answer(
 
 async function stream(
   model: Model,
-  input: Prompt,
+  prompt: string,
   options: Parameters<Model['stream']>[1],
   output: Output,
 ): Promise<Generation> {
   const answer = new AnswerShown(output)
   const { onPromptProgress } = answer
   try {
-    const parts = model.stream(input, { ...options, onPromptProgress })
+    const parts = model.stream(prompt, { ...options, onPromptProgress })
     for (;;) {
       const { done, value } = await parts.next()
       if (done) {

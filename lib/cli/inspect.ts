@@ -47,6 +47,7 @@ export function configure(command: Command): void {
   )
   command.option('--max-seq-length <N>', 'with --model: tokens after which a row is cut', integerFlag(2))
   command.addOption(new Option('--train-on <what>', 'with --model: what is learnt').choices(TRAIN_ON))
+  command.option('--raw', 'with --model: rows of prompt and completion as raw text (chat_template: false)')
   command.option('--rows <N>', 'with --model: rows that are shown', integerFlag(0))
   command.option(
     '--row <I>',

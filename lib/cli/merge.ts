@@ -33,7 +33,9 @@ export function configure(command: Command): void {
         ...(dtype === undefined ? {} : { dtype }),
         ...(maxShardSize === undefined ? {} : { maxShardBytes: maxShardSize }),
       }
-      reportWritten(await model.save(options.output, given), output)
+      const written = await model.save(options.output, given)
+      for (const remark of written.remarks) output.note(`note: ${remark}.`)
+      reportWritten(written, output)
     })
   })
 }

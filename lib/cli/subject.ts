@@ -62,6 +62,23 @@ export function subjectFlags(command: Command): void {
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
 }
 
+/** Flags of how prompts are put to the model. */
+export interface FormatFlags {
+  chat?: boolean
+  raw?: boolean
+}
+
+export function formatFlags(command: Command, what: string): void {
+  command.option('--chat', `put ${what} into the chat template (default: as the adapter was trained)`)
+  command.option('--raw', `give ${what} as raw text`)
+}
+
+/** What the flags say; undefined for the default. */
+export function chatTemplateOf({ chat, raw }: FormatFlags): boolean | undefined {
+  if (chat && raw) throw new UsageError('--chat and --raw exclude each other.')
+  return chat ? true : raw ? false : undefined
+}
+
 /** Reads the config if there is one. */
 export async function readSubject(
   path: string | undefined,
@@ -136,6 +153,7 @@ export async function loadShown(path: string, options: LoadOptions, output: Outp
   let download: DownloadShown | undefined
   try {
     return await loadModel(path, {
+      onWarning: (message) => output.note(`note: ${message}`),
       ...options,
       onDownload: (progress) => {
         line.clear()

@@ -122,6 +122,10 @@ async function train(
     )
     noteContext(config, model, output)
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
+    if (!config.chatTemplate)
+      output.note(
+        'note: chat_template is false: prompts and completions are trained as raw text, and used so afterwards.',
+      )
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
     await follow(run, model, pinned({ ...config, strategy }, model), call, output, progress, reading).catch(

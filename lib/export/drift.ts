@@ -68,7 +68,7 @@ async function fromDataset(
     packing: false,
     trainOn: 'all',
   } as const
-  const source = await prepareEvaluation(base, data, shape, signal ? { signal } : {})
+  const { source } = await prepareEvaluation(base, data, shape, signal ? { signal } : {})
   return Array.from({ length: Math.min(SEQUENCES, source.count(0)) }, (_, i) => source.get(0, i).tokens)
 }
 

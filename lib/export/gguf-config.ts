@@ -29,7 +29,7 @@ export interface GgufDescription {
 
 /** Of the file as such, not of the model. */
 const OF_THE_FILE =
-  /^(general\.(file_type|quantization_version|quantized_by|alignment)|split\..*|quantize\..*)$/
+  /^(general\.(file_type|quantization_version|quantized_by|alignment)|split\..*|quantize\..*|lowrank\..*)$/
 
 /** @throws {UnsupportedError} for a model or a tokenizer that GGUF cannot say */
 export async function describeGguf(base: BaseModel): Promise<GgufDescription> {

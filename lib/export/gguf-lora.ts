@@ -18,6 +18,7 @@ import type { ReadFactor } from '../strategies/strategy.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
 import type { MODEL_DTYPES } from './options.js'
+import { formatFields } from './prompting.js'
 
 const TYPES = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const
 
@@ -28,10 +29,11 @@ const TYPES = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const
  */
 export async function writeGgufLora(
   path: string,
-  { base, adapters }: Subject,
+  subject: Subject,
   dtype: (typeof MODEL_DTYPES)[number],
   control: TensorControl = {},
 ): Promise<void> {
+  const { base, adapters } = subject
   const { state, weight, rank: wanted } = theOnly(adapters)
   const own: ReadFactor = (name) => state.native.read(name, 'value')
   const cut = wanted === null ? undefined : atRank(state.description, wanted, own)
@@ -49,6 +51,7 @@ export async function writeGgufLora(
     ggufField.string('general.name', basename(path, '.gguf')),
     ggufField.string('adapter.type', 'lora'),
     ggufField.f32('adapter.lora.alpha', alpha),
+    ...formatFields(subject),
   ]
   const type = TYPES[dtype]
   const tensors = pairs.flatMap((pair): GgufInput[] => {

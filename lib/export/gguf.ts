@@ -8,6 +8,7 @@ import { headsOf } from '../graph/graph.js'
 import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
 import { describeGguf, nameInGguf, ropeTensor } from './gguf-config.js'
+import { formatFields } from './prompting.js'
 import { type MergeBase, type OutTensor, outTensors, WeightReader } from './weights.js'
 
 /** By type of most weights: the type in the file, and the number that `general.file_type` has for it. */
@@ -29,10 +30,11 @@ const Q8_0_BLOCK = 32
  */
 export async function writeGgufModel(
   path: string,
-  { base, adapters }: Subject,
+  subject: Subject,
   { dtype, onto }: { dtype: FileType; onto: MergeBase },
   control: TensorControl = {},
 ): Promise<string[]> {
+  const { base, adapters } = subject
   const { fields, ropeFactors, remarks } = await describeGguf(base)
   const reader = new WeightReader(base, adapters, onto)
   const { heads, kvHeads } = headsOf(base.graph)
@@ -48,7 +50,7 @@ export async function writeGgufModel(
     }
   })
   if (ropeFactors) tensors.unshift(ropeTensor(ropeFactors))
-  await writeGguf(path, [...fields, ...fileFields(dtype)], tensors, control)
+  await writeGguf(path, [...fields, ...formatFields(subject), ...fileFields(dtype)], tensors, control)
   return remarks
 }
 

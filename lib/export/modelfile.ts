@@ -1,4 +1,5 @@
 /** The Modelfile of Ollama: where the weights are, how a chat becomes a prompt, and where an answer ends. */
+import type { PromptFormat } from '../files/prompt-format.js'
 import type { Tokenizer } from '../files/tokenizer.js'
 import type { Turns, Wrapping } from './turns.js'
 
@@ -10,20 +11,35 @@ export interface ModelfileParts {
   model: string
   adapter: string | undefined
   turns: Turns | undefined
+  /** How prompts were put to it in training; null where nothing says so. */
+  format: PromptFormat | null
   /** Texts that end an answer. */
   stops: readonly string[]
   /** Tokens that the model takes. */
   context: number | undefined
 }
 
-export function modelfileText({ model, adapter, turns, stops, context }: ModelfileParts): string {
+export function modelfileText({ model, adapter, turns, format, stops, context }: ModelfileParts): string {
   const lines = [`FROM ./${model}`]
   if (adapter !== undefined) lines.push(`ADAPTER ./${adapter}`)
   if (turns !== undefined) lines.push(`TEMPLATE ${quoted(goTemplate(turns))}`)
-  if (turns !== undefined && turns.defaultSystem !== '') lines.push(`SYSTEM ${quoted(turns.defaultSystem)}`)
+  else if (format?.form === 'raw') lines.push(`TEMPLATE ${quoted(rawTemplate(format))}`)
+  const system = format !== null && saysSystem(format, turns) ? format.system : null
+  const told = system ?? turns?.defaultSystem ?? ''
+  if (told !== '') lines.push(`SYSTEM ${quoted(told)}`)
   for (const stop of stops) lines.push(`PARAMETER stop ${JSON.stringify(stop)}`)
   if (context !== undefined) lines.push(`PARAMETER num_ctx ${Math.min(context, LARGEST_CONTEXT)}`)
   return `${lines.join('\n')}\n`
+}
+
+/** Whether the system prompt of the training can stand in a Modelfile; of raw text there is none. */
+export function saysSystem({ form, system }: PromptFormat, turns: Turns | undefined): boolean {
+  if (form === 'raw' || system === null) return true
+  return turns !== undefined && turns.system !== null && !system.includes('"""')
+}
+
+function rawTemplate({ prefix, suffix }: PromptFormat): string {
+  return `${literal(prefix)}{{ .Prompt }}${literal(suffix)}`
 }
 
 /** A Modelfile has no escapes within three quotes; a text that holds three itself cannot be said. */

@@ -8,7 +8,8 @@ import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'
-import { fitsModelfile, modelfileText, stopTexts } from './modelfile.js'
+import { fitsModelfile, modelfileText, saysSystem, stopTexts } from './modelfile.js'
+import { exportedFormat, formatRemarks } from './prompting.js'
 import { turnsOf } from './turns.js'
 import type { MergeBase } from './weights.js'
 
@@ -29,17 +30,21 @@ export async function writeOllama(
   const { base } = subject
   // One that cannot be made ends the worker, and not this process.
   await base.tokenizer()
-  const source = await base.tokenizerSource()
+  const own = await base.tokenizerSource()
+  const format = exportedFormat(subject)
+  const source = format?.template ? { ...own, chatTemplate: format.template } : own
   const tokenizer = loadTokenizer(source)
   const bos = tokenizer.addsBos ? (tokenizer.idToToken(tokenizer.bosId as number) ?? '') : ''
-  const found = source.chatTemplate === undefined ? undefined : await turnsOf(source, bos)
+  const chats = source.chatTemplate !== undefined && format?.form !== 'raw'
+  const found = chats ? await turnsOf(source, bos) : undefined
   const turns = found !== undefined && fitsModelfile(found) ? found : undefined
   const context = base.files.config.max_position_embeddings
   const text = modelfileText({
     model: MODEL_FILE,
     adapter: separate ? ADAPTER_FILE : undefined,
     turns,
-    stops: stopTexts(tokenizer, turns),
+    format,
+    stops: [...new Set([...(format?.stop ?? []), ...stopTexts(tokenizer, turns)])],
     context: typeof context === 'number' ? context : undefined,
   })
   const remarks: string[] = []
@@ -49,7 +54,8 @@ export async function writeOllama(
     if (separate) await writeGgufLora(join(folder, ADAPTER_FILE), subject, 'f32', control)
     await writeFileWhole(join(folder, 'Modelfile'), text)
   })
-  if (turns === undefined)
+  if (format !== null && !saysSystem(format, turns)) remarks.push(...(await formatRemarks(subject)))
+  if (turns === undefined && format?.form !== 'raw')
     remarks.push(
       source.chatTemplate === undefined
         ? 'the model has no chat template, so the Modelfile has no TEMPLATE, and Ollama gives prompts as they are'

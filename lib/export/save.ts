@@ -30,6 +30,7 @@ import {
   type WriteProgress,
   type Written,
 } from './options.js'
+import { exportedFormat, formatRemarks } from './prompting.js'
 import { checkHeldAs, writeQuantized } from './quantized.js'
 import { outputTaken } from './weights.js'
 
@@ -72,11 +73,13 @@ export async function saveModel(
       { maxLoss, dtype },
     )
   return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
-    const folder = { ...(maxShardBytes === undefined ? {} : { maxShardBytes }), ...control }
+    const format = exportedFormat(subject)
+    const folder = { format, ...(maxShardBytes === undefined ? {} : { maxShardBytes }), ...control }
     const written = isQuantizedDtype(dtype)
       ? await writeQuantized(path, subject, { onto, maxLoss: maxLoss ?? MAX_LOSS, onProgress }, folder)
       : { files: await writeMerged(path, subject, { dtype, onto }, folder) }
-    return { ...written, remarks: [], reopen: (how) => reopenModel(subject.base, path, how) }
+    const remarks = await formatRemarks(subject)
+    return { ...written, remarks, reopen: (how) => reopenModel(subject.base, path, how) }
   })
 }
 
@@ -113,7 +116,7 @@ export async function exportModel(
     if (format === 'gguf-lora') {
       const plain = MODEL_DTYPES.find((one) => one === type)
       await writeGgufLora(path, subject, plain ?? 'f32', control)
-      return { files, remarks: [], reopen: () => reopenAdapter(base, path) }
+      return { files, remarks: await formatRemarks(subject), reopen: () => reopenAdapter(base, path) }
     }
     const weights = { dtype: type ?? 'f16', onto }
     if (format === 'ollama') {
@@ -121,6 +124,7 @@ export async function exportModel(
       return { ...written, reopen: (how) => reopenOllama(base, path, separateAdapter, how) }
     }
     const remarks = await writeGgufModel(path, subject, weights, control)
+    remarks.push(...(await formatRemarks(subject)))
     return { files, remarks, reopen: (how) => reopenModel(base, path, how) }
   })
 }
@@ -244,7 +248,7 @@ async function reopenAdapter(base: BaseModel, path: string): Promise<Reopened> {
     await native.dispose()
     throw error
   }
-  const about = { trainable: false, optimizer: null, trainedOn: null, privacy: [], version: 0 }
+  const about = { trainable: false, optimizer: null, trainedOn: null, format: null, privacy: [], version: 0 }
   const state = { description, native, ...about, turns: new Turns() }
   return {
     subject: { base, adapters: [{ state, weight: 1, rank: null }] },

@@ -69,6 +69,24 @@ export class ChatRenderer {
     return droppedPart((all, how) => this.text(all, how), text, messages, options)
   }
 
+  /** What opens an answer; empty for a template that never asks for one. */
+  answerHeader(): string {
+    const question = [{ role: 'user', content: '1' }]
+    const closed = this.#template.render(question)
+    const asked = this.#template.render(question, { addGenerationPrompt: true })
+    return asked.startsWith(closed) ? asked.slice(closed.length).trim() : ''
+  }
+
+  /** The token that ends an answer; undefined for a template that ends it by none. */
+  turnEnd(): string | undefined {
+    const chat = [
+      { role: 'user', content: '1' },
+      { role: 'assistant', content: '2' },
+    ]
+    const closing = this.text(chat, {}).trimEnd()
+    return this.#ends.find((token) => closing.endsWith(token))
+  }
+
   /** Whether the text ends with an end-of-turn token, white space aside. */
   isTerminated(text: string): boolean {
     const closing = text.trimEnd()

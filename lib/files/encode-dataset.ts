@@ -8,6 +8,7 @@ import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import type { EncodeRowOptions } from './encode.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
+import type { PromptFormat } from './prompt-format.js'
 import { RowFeed } from './row-feed.js'
 import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'
@@ -37,12 +38,16 @@ export interface EncodeControl {
   rowLimit?: number
   /** Tokens that are handed over at once, about. */
   chunkTokens?: number
+  /** Called before rows are handed over, when it changes: how all of them so far are put to the model. */
+  onFormat?: (format: PromptFormat | null) => void
 }
 
 /** What is known when all rows were read. */
 export interface EncodeSummary {
   stats: DatasetStats
   usesClock: boolean
+  /** How the rows were put to the model; null without rows. */
+  format: PromptFormat | null
   /** What templates took for now. */
   now: number
   /** The files of the rows that were kept, as chunks count them. */
@@ -90,12 +95,14 @@ export async function* encodeChunks(
       else if (answer.kind === 'detected') detected = answer.detected
       else if (answer.kind === 'progress') control.onProgress?.({ rows: answer.rows, tokens: answer.tokens })
       else if (answer.kind === 'chunk') {
+        if (answer.format !== undefined) control.onFormat?.(answer.format)
         yield answer.chunk
         call.send({ kind: 'taken' })
       } else if (answer.kind === 'encoded') {
-        const { stats, usesClock, paths } = answer
+        const { stats, usesClock, format, paths } = answer
+        control.onFormat?.(format)
         control.onProgress?.({ rows: stats.rows, tokens: stats.tokens })
-        return { stats, usesClock, paths, now: now.getTime(), detected }
+        return { stats, usesClock, format, paths, now: now.getTime(), detected }
       }
     }
   } finally {

@@ -6,14 +6,16 @@
 import { ConfigError, DataError, LowrankError } from '../errors.js'
 import { AmbiguousChat, ChatRenderer, type RenderedChat } from './chat-spans.js'
 import { ChatTemplate, type RenderOptions, type Span, type TemplateLimits } from './chat-template.js'
-import { alpacaChat, alpacaText } from './dataset/alpaca.js'
+import { alpacaAffixes, alpacaChat, alpacaText } from './dataset/alpaca.js'
 import {
   type DatasetMessage,
   type DatasetRow,
   type MessagesRow,
   type PromptCompletionRow,
   rowError,
+  type TextRow,
 } from './dataset.js'
+import type { PromptFormat } from './prompt-format.js'
 import {
   ESCAPE_MARK,
   SPECIAL_TOKENS_IN_CONTENT,
@@ -50,6 +52,8 @@ export interface EncodeRowOptions {
   unended?: Unended
   /** What happens to special tokens in the text of data. Default `keep`. */
   specialTokensInContent?: SpecialTokensInContent
+  /** How rows that are no chats of their own are put. Default: as turns of the model's chat template. */
+  prompting?: RowPrompting
   /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
   now?: Date
   templateLimits?: TemplateLimits
@@ -78,6 +82,20 @@ export interface EncodedRow {
   group?: string
 }
 
+/** How rows without turns are put to the model, where it has a chat template; they are raw text where it has none. */
+export interface RowPrompting {
+  /** Rows of prompt and completion: as a turn of the user and one of the assistant. */
+  prompts: boolean
+  /** Rows of Alpaca: the same. */
+  instructions: boolean
+  /** In place of the model's own chat template. */
+  template?: string | null
+  /** The system prompt before those turns. */
+  system?: string | null
+}
+
+const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
+
 /** Why a row was left out. */
 export type DropReason = 'nothing_to_learn' | 'truncated_away'
 
@@ -100,6 +118,9 @@ export class RowEncoder {
   readonly #special: SpecialText
   readonly #renderers = new Map<string, ChatRenderer>()
   #usesClock = false
+  #answerHeader: string | undefined
+  readonly #seen = new FormatSeen()
+  #format: PromptFormat | null = null
 
   /** @throws ConfigError for an option out of range. */
   constructor(source: TokenizerSource | Tokenizer, options: EncodeRowOptions) {
@@ -110,6 +131,7 @@ export class RowEncoder {
       unended = 'error',
       specialTokensInContent = 'keep',
       now = new Date(),
+      prompting = AS_CHATS,
       templateLimits,
     } = options
     if (!Number.isInteger(maxSeqLength) || maxSeqLength < 2) {
@@ -127,10 +149,11 @@ export class RowEncoder {
       )
     }
     this.tokenizer = source instanceof Tokenizer ? source : new Tokenizer(source)
-    this.#source = this.tokenizer.source
+    const { source: own } = this.tokenizer
+    this.#source = prompting.template ? { ...own, chatTemplate: prompting.template } : own
     this.#limits = templateLimits
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
-    this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now }
+    this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now, prompting }
   }
 
   /** How many special tokens the tokenizer puts around a text. */
@@ -142,6 +165,31 @@ export class RowEncoder {
   /** Whether a template used so far asks for the date. */
   get usesClock(): boolean {
     return this.#usesClock
+  }
+
+  /** How the rows so far were put, the same object while nothing changes; null before the first. */
+  get format(): PromptFormat | null {
+    const { form, system, prefix, suffix, changed } = this.#seen
+    if (form === undefined || !changed) return this.#format
+    this.#seen.changed = false
+    const chat = form === 'chat'
+    this.#format = {
+      form,
+      template: chat ? (this.#source.chatTemplate ?? null) : null,
+      system: chat ? system : null,
+      prefix,
+      suffix,
+      stop: this.#stops(chat),
+    }
+    return this.#format
+  }
+
+  /** Whether the chat template makes the text of a row. */
+  rendersChat(row: DatasetRow): boolean {
+    const { prompts, instructions } = this.#options.prompting
+    if (row.format === 'messages') return true
+    const asked = row.format === 'alpaca' ? instructions : row.format === 'prompt_completion' && prompts
+    return asked && this.#source.chatTemplate !== undefined
   }
 
   /**
@@ -221,10 +269,9 @@ export class RowEncoder {
     const [first, second] = marked.ids
     if (bosId !== undefined && bosId !== eosId && first === bosId && second === bosId) {
       const { bos_token: bos } = this.tokenizer.specialTokens
-      const source =
-        row.format === 'messages' || row.format === 'alpaca'
-          ? 'the chat template writes one, and another is in its text or in the first message'
-          : 'the text begins with it more than once'
+      const source = this.rendersChat(row)
+        ? 'the chat template writes one, and another is in its text or in the first message'
+        : 'the text begins with it more than once'
       throw rowError(
         row,
         `the begin-of-sequence token ${bos} stands at the beginning twice, which no model was trained on: ${source}; leave one out`,
@@ -234,19 +281,69 @@ export class RowEncoder {
   }
 
   #encode(row: DatasetRow): Tokens {
+    const chat = this.rendersChat(row)
     switch (row.format) {
       case 'text': {
+        this.#seen.add(this.#isRenderedChat(row) ? { system: null } : { prefix: '', suffix: '' })
         const { text, found } = this.#special.inText(row, row.text)
         return { ...this.#wholeText(row, text), specialTokens: found }
       }
       case 'prompt_completion':
+        if (chat) return this.#promptChat(row)
+        this.#seen.add({ prefix: '', suffix: '' })
         return this.#promptCompletion(row)
       case 'alpaca':
-        return this.#source.chatTemplate === undefined
-          ? this.#promptCompletion(alpacaText(row))
-          : this.#chat(alpacaChat(row))
+        if (chat) return this.#chat(this.#told(alpacaChat(row)))
+        this.#seen.add(alpacaAffixes(row))
+        return this.#promptCompletion(alpacaText(row))
       case 'messages':
         return this.#chat(row)
+    }
+  }
+
+  /** A prompt and its completion as two turns. */
+  #promptChat({ prompt, completion, format: _, ...place }: PromptCompletionRow): Tokens {
+    const messages = [
+      { role: 'user', content: prompt },
+      { role: 'assistant', content: completion },
+    ]
+    return this.#chat(this.#told({ format: 'messages', messages, ...place }))
+  }
+
+  /** A chat after the system prompt that the options give. */
+  #told(row: MessagesRow): MessagesRow {
+    const { system = null } = this.#options.prompting
+    if (system === null || row.messages[0]?.role === 'system') return row
+    return { ...row, messages: [{ role: 'system', content: system }, ...row.messages] }
+  }
+
+  /** Whether a text is a chat that the template rendered before: it has the header of an answer. */
+  #isRenderedChat({ text, path, line }: TextRow): boolean {
+    if (this.#source.chatTemplate === undefined) return false
+    if (this.#answerHeader === undefined) {
+      this.#answerHeader = ''
+      try {
+        this.#answerHeader = this.#renderer({ format: 'messages', messages: [], path, line }).answerHeader()
+      } catch {
+        // A template that refuses the question tells nothing of the text.
+      }
+    }
+    return this.#answerHeader !== '' && text.includes(this.#answerHeader)
+  }
+
+  /** What ends an answer: the tokenizer's end tokens, and what the template puts after a turn. */
+  #stops(chat: boolean): string[] {
+    const { eosId, eosIds } = this.tokenizer
+    const ids = chat ? eosIds : eosIds.filter((id) => id === eosId)
+    const ends = ids.flatMap((id) => this.tokenizer.idToToken(id) ?? [])
+    if (!chat) return ends
+    try {
+      const renderer = this.#renderer({ format: 'messages', messages: [], path: '', line: 0 })
+      const end = renderer.turnEnd()
+      return [...new Set([...(end === undefined ? [] : [end]), ...ends])]
+    } catch {
+      // A template that refuses the question has the usual ends.
+      return ends
     }
   }
 
@@ -273,6 +370,8 @@ export class RowEncoder {
 
   #chat(row: MessagesRow): Tokens {
     const { trainOn, emptyRows } = this.#options
+    const [first] = row.messages
+    this.#seen.add({ system: first?.role === 'system' ? first.content : null })
     const specialTokens = this.#special.inContent(row, [
       row.messages.map(({ role: _, ...message }) => message),
       row.tools,
@@ -437,6 +536,34 @@ function markedPlace(text: string, place: number): number {
   let at = 0
   while (plain < place || text[at] === ESCAPE_MARK) if (text[at++] !== ESCAPE_MARK) plain++
   return at
+}
+
+/** What the rows of a dataset have in common. */
+class FormatSeen {
+  form: PromptFormat['form'] | undefined
+  system: string | null = null
+  prefix = ''
+  suffix = ''
+  /** Since it was last looked at. */
+  changed = false
+
+  /** @param row the system prompt of a chat, or the texts around a raw prompt */
+  add(row: { system: string | null } | { prefix: string; suffix: string }): void {
+    const { form, system, prefix, suffix } = this
+    const first = form === undefined
+    if ('system' in row) {
+      // Raw text among chats makes all of them raw.
+      this.form ??= 'chat'
+      this.system = first || system === row.system ? row.system : null
+    } else {
+      this.form = 'raw'
+      const same = first || (prefix === row.prefix && suffix === row.suffix)
+      this.prefix = same ? row.prefix : ''
+      this.suffix = same ? row.suffix : ''
+    }
+    this.changed ||=
+      form !== this.form || system !== this.system || prefix !== this.prefix || suffix !== this.suffix
+  }
 }
 
 function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {

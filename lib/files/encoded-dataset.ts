@@ -6,6 +6,7 @@
 import { InternalError } from '../errors.js'
 import type { Detected } from './dataset.js'
 import { type EncodedRow, IGNORE } from './encode.js'
+import type { PromptFormat } from './prompt-format.js'
 
 /** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */
 export interface EncodedChunk {
@@ -151,6 +152,8 @@ export class EncodedDataset {
   /** Whether a template asked for the date. */
   readonly usesClock: boolean
   readonly paths: readonly string[]
+  /** How the rows were put to the model; null where there were none. */
+  readonly format: PromptFormat | null
   /** What was found out about the data; absent when there were no rows. */
   readonly detected: Detected | undefined
   readonly #chunks: readonly EncodedChunk[]
@@ -163,6 +166,7 @@ export class EncodedDataset {
       stats: DatasetStats
       now: number
       usesClock: boolean
+      format?: PromptFormat | null
       paths: readonly string[]
       detected?: Detected | undefined
     },
@@ -172,6 +176,7 @@ export class EncodedDataset {
     this.now = about.now
     this.usesClock = about.usesClock
     this.paths = about.paths
+    this.format = about.format ?? null
     this.detected = about.detected
     this.#firstRows = new Uint32Array(chunks.length + 1)
     for (const [index, { lines }] of chunks.entries()) {

@@ -19,7 +19,7 @@ export interface Selection {
 }
 
 const BESIDE =
-  /^((generation_config|special_tokens_map|added_tokens|chat_template|tokenizer[\w.-]*)\.json|tokenizer\.model|chat_template\.jinja|additional_chat_templates\/[\w.-]+\.jinja)$/
+  /^((generation_config|special_tokens_map|added_tokens|chat_template|lowrank|tokenizer[\w.-]*)\.json|tokenizer\.model|chat_template\.jinja|additional_chat_templates\/[\w.-]+\.jinja)$/
 const ADAPTER_CONFIG = 'adapter_config.json'
 const ADAPTER_FILES = [ADAPTER_CONFIG, 'adapter_model.safetensors']
 /** What we write beside an adapter. */

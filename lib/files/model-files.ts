@@ -15,6 +15,14 @@ import { translateGguf } from './gguf-model.js'
 import { quote, readJsonObject } from './input.js'
 import { fileInside } from './inside.js'
 import { isPickle, pickleRefused } from './pickles.js'
+import {
+  formatFromGguf,
+  formatOfSidecar,
+  GGUF_PROMPT_FORMAT,
+  type PromptFormat,
+  SIDECAR,
+  SIDECAR_LIMIT,
+} from './prompt-format.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from './safetensors.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './shard-index.js'
 import { PLAIN_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
@@ -31,6 +39,8 @@ export interface ModelFiles {
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
   generationConfig?: Record<string, unknown>
+  /** How prompts were put to it in training; only of what we wrote. */
+  promptFormat?: PromptFormat | null
   /** Identifies the content in caches and checkpoints: names, sizes, headers and samples of every tensor, in hex. */
   fingerprint: string
 }
@@ -83,6 +93,7 @@ async function openGguf(path: string): Promise<ModelFiles> {
     fingerprint,
   }
   if (ropeFactors) model.ropeFactors = ropeFactors
+  model.promptFormat = formatFromGguf(header.metadata.get(GGUF_PROMPT_FORMAT), path)
   return model
 }
 
@@ -112,6 +123,10 @@ async function openFolder(path: string): Promise<ModelFiles> {
       await fileInside(path, 'generation_config.json'),
       CONFIG_LIMIT,
     )
+  }
+  if (names.has(SIDECAR)) {
+    const sidecar = await fileInside(path, SIDECAR)
+    model.promptFormat = formatOfSidecar(await readJsonObject(sidecar, SIDECAR_LIMIT), sidecar)
   }
   return model
 }

@@ -10,9 +10,10 @@ import { writeFileWhole } from './atomic.js'
 import { writeFolder } from './atomic-folder.js'
 import { readGgufHeader } from './gguf.js'
 import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
-import { readBytes } from './input.js'
+import { readBytes, readJsonObject } from './input.js'
 import { fileInside } from './inside.js'
 import type { ModelFiles } from './model-files.js'
+import { type PromptFormat, SIDECAR, SIDECAR_LIMIT, SIDECAR_VERSION, sidecarEntry } from './prompt-format.js'
 import { type SafetensorsInput, tensorSize, writeSafetensors } from './safetensors.js'
 import { type TensorControl, watchTensors } from './tensor-data.js'
 
@@ -36,6 +37,8 @@ export interface ModelFolderOptions extends TensorControl {
   maxShardBytes?: number
   /** `quantization_config` of the config; the dtype in it then stays as the source has it. */
   quantization?: Record<string, unknown>
+  /** How prompts were put to it in training; goes to lowrank.json. */
+  format?: PromptFormat | null
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
 }
@@ -60,6 +63,8 @@ export async function writeModelFolder(
   const shards = cut(watchTensors(tensors, tensorSize, options), options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
   const names = shards.map((_, index) => shardName(index, shards.length))
   if (shards.length > 1) small.set('model.safetensors.index.json', indexText(shards, names))
+  const sidecar = await sidecarText(path, options.format ?? null)
+  if (sidecar !== undefined) small.set(SIDECAR, sidecar)
   await writeFolder(path, async (folder) => {
     for (const [name, contents] of small) {
       await mkdir(dirname(join(folder, name)), { recursive: true })
@@ -71,7 +76,18 @@ export async function writeModelFolder(
   })
   const files = [...small.keys(), ...names].sort()
   await removeStaleWeights(path, new Set(files))
+  // What it says was of the model that stood there before.
+  if (sidecar === undefined) await rm(join(path, SIDECAR), { force: true })
   return files
+}
+
+/** An adapter in the same folder keeps what the file says of it. */
+async function sidecarText(path: string, format: PromptFormat | null): Promise<string | undefined> {
+  const file = join(path, SIDECAR)
+  const shared = existsSync(file) && existsSync(join(path, 'adapter_config.json'))
+  if (format === null && !shared) return undefined
+  const kept = shared ? await readJsonObject(file, SIDECAR_LIMIT) : { version: SIDECAR_VERSION }
+  return jsonText({ ...kept, ...sidecarEntry(format) })
 }
 
 /** Everything but the weights, by name. */

@@ -16,6 +16,7 @@ import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
+import type { PromptFormat } from './prompt-format.js'
 import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 import type { TokenizerFields } from './tokenizer-to-gguf.js'
@@ -91,9 +92,16 @@ export type TextAnswer =
   /** More of the rows or bytes that only the other side can read. */
   | { kind: 'want' }
   | { kind: 'detected'; detected: Detected }
-  | { kind: 'chunk'; chunk: EncodedChunk }
+  /** With how the rows so far were put to the model, when that changes. */
+  | { kind: 'chunk'; chunk: EncodedChunk; format?: PromptFormat | null }
   | { kind: 'progress'; rows: number; tokens: number }
-  | { kind: 'encoded'; stats: DatasetStats; usesClock: boolean; paths: string[] }
+  | {
+      kind: 'encoded'
+      stats: DatasetStats
+      usesClock: boolean
+      format: PromptFormat | null
+      paths: string[]
+    }
   | { kind: 'rendered'; text: string }
   | { kind: 'gguf_tokenizer'; tokenizer: TokenizerFields }
   | { kind: 'tokenizer'; about: TokenizerAbout }

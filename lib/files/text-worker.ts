@@ -9,6 +9,7 @@ import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
 import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
+import type { PromptFormat } from './prompt-format.js'
 import {
   type EncodeJob,
   type GgufTokenizerJob,
@@ -86,12 +87,15 @@ async function encode(job: EncodeJob): Promise<void> {
   const encoder = new RowEncoder('kind' in source ? await readTokenizerSource(source) : source, options)
   const stats = emptyStats()
   const fileOf = new Map<string, number>()
+  let told: PromptFormat | null = null
   let chunk = new ChunkBuilder()
   const send = async () => {
     const built = chunk.build()
     chunk = new ChunkBuilder()
     await inbox.room()
-    answer({ kind: 'chunk', chunk: built })
+    const { format } = encoder
+    answer({ kind: 'chunk', chunk: built, ...(format === told ? {} : { format }) })
+    told = format
   }
   const fileIndex = (path: string) => {
     const index = fileOf.get(path) ?? fileOf.size
@@ -147,7 +151,8 @@ async function encode(job: EncodeJob): Promise<void> {
   }
   if (chunk.rows > 0) await send()
   stats.remarks = datasetRemarks(detected, stats, options)
-  answer({ kind: 'encoded', stats, usesClock: encoder.usesClock, paths: [...fileOf.keys()] })
+  const { usesClock, format } = encoder
+  answer({ kind: 'encoded', stats, usesClock, format, paths: [...fileOf.keys()] })
 }
 
 async function* limited<T>(

@@ -12,6 +12,13 @@ import { writeFolder } from '../files/atomic-folder.js'
 import { quote, readJsonObject } from '../files/input.js'
 import { fileInside, fileInsideIfAny } from '../files/inside.js'
 import {
+  formatOfSidecar,
+  type PromptFormat,
+  SIDECAR,
+  SIDECAR_VERSION,
+  sidecarEntry,
+} from '../files/prompt-format.js'
+import {
   readSafetensorsHeader,
   readTensor,
   type SafetensorsHeader,
@@ -27,8 +34,6 @@ import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } fro
 import { toFloat32 } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
-const SIDECAR = 'lowrank.json'
-const SIDECAR_VERSION = 1
 const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
 
 /** What the adapter stands on. */
@@ -50,6 +55,7 @@ export interface AdapterBase {
  * @param data values of a factor, F32
  * @param options.trainedAs the strategy that trained it, where it is saved in the form of another
  * @param options.privacy what private trainings of it have spent
+ * @param options.format how prompts were put to it in training
  * @param options.more further files of the same folder (checkpoints have some)
  * @throws {WriteError} when the file system refuses; nothing is left half written
  */
@@ -61,10 +67,12 @@ export async function saveAdapterFolder(
   {
     trainedAs,
     privacy = [],
+    format = null,
     more,
   }: {
     trainedAs?: StrategyConfig
     privacy?: readonly PrivacyReport[]
+    format?: PromptFormat | null
     more?: (folder: string) => Promise<void>
   } = {},
 ): Promise<void> {
@@ -94,6 +102,7 @@ export async function saveAdapterFolder(
         ...(base.embeddingQuantization && { embedding_quantization: base.embeddingQuantization }),
       },
       ...(privacy.length === 0 ? {} : { privacy }),
+      ...sidecarEntry(format),
     }
     await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)
     await more?.(folder)
@@ -110,6 +119,8 @@ export interface AdapterFolder {
   baseFingerprint: string | null
   /** What private trainings of it have spent. */
   privacy: readonly PrivacyReport[]
+  /** How prompts were put to it in training; null where nothing says so. */
+  format: PromptFormat | null
   /** Values of every parameter that the file holds, one at a time. */
   parameters(): AsyncIterable<{ name: string; values: Float32Array }>
 }
@@ -152,6 +163,7 @@ export async function openAdapterFolder(
     baseModel: config.baseModel,
     baseFingerprint: sidecar?.fingerprint ?? null,
     privacy: sidecar?.privacy ?? [],
+    format: sidecar?.format ?? null,
     async *parameters() {
       const repeated = new Set(description.repeats.map(({ factor }) => factor))
       const shared = new Map<Factor, { tensor: string; values: Float32Array }>()
@@ -339,6 +351,7 @@ export async function readSidecar(path: string): Promise<{
   strategy: StrategyConfig
   fingerprint: string | null
   privacy: readonly PrivacyReport[]
+  format: PromptFormat | null
 } | null> {
   const file = await fileInsideIfAny(path, SIDECAR)
   if (file === undefined) return null
@@ -354,6 +367,7 @@ export async function readSidecar(path: string): Promise<{
     strategy: strategyFrom(strategy, { name: file, spelling: 'snake', at: 'strategy' }),
     fingerprint: typeof fingerprint === 'string' ? fingerprint : null,
     privacy: Array.isArray(privacy) ? (privacy as PrivacyReport[]) : [],
+    format: formatOfSidecar(sidecar, file),
   }
 }
 

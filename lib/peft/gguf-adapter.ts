@@ -9,6 +9,7 @@ import { GgufKeys } from '../files/gguf-metadata.js'
 import { ggufArchitecture } from '../files/gguf-model.js'
 import { huggingFaceName, permutedHeads } from '../files/gguf-names.js'
 import { quote, readInto, withInputFile } from '../files/input.js'
+import { formatFromGguf, GGUF_PROMPT_FORMAT } from '../files/prompt-format.js'
 import { type Graph, headsOf } from '../graph/graph.js'
 import { loraOf } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
@@ -51,6 +52,7 @@ export async function openGgufAdapter(
     baseModel: null,
     baseFingerprint: null,
     privacy: [],
+    format: formatFromGguf(header.metadata.get(GGUF_PROMPT_FORMAT), path),
     async *parameters() {
       for (const [target, { a, b }] of pairs) {
         yield { name: `${target}.lora_A.weight`, values: await readFloats(path, a) }

@@ -12,11 +12,12 @@ import {
   FILE_TYPES,
   type FileType,
 } from '../files/dataset.js'
-import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../files/encode.js'
+import { EMPTY_ROWS, type EmptyRows, type RowPrompting, UNENDED, type Unended } from '../files/encode.js'
 import {
   canReread,
   checkLearnable,
   type DatasetInput,
+  type EncodeControl,
   type EncodeDatasetOptions,
   type EncodeProgress,
   encodeChunks,
@@ -26,6 +27,7 @@ import {
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
 import { Batches, splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
 import { ascending } from '../files/permutation.js'
+import type { PromptFormat } from '../files/prompt-format.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../files/special-text.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
@@ -198,6 +200,8 @@ export interface RunData {
   evaluation: BatchSource | null
   /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
   fingerprint: string
+  /** How the rows read so far are put to the model; null before the first. */
+  format: () => PromptFormat | null
   /** What chat templates took for the time, ms since 1970. */
   now: number
   /** What was read, dropped and cut; null for what is streamed. */
@@ -241,7 +245,11 @@ export function checkStreaming(
     throw badValue(source, 'evalFraction', evalFraction, 'an eval_dataset instead, since dataset is streamed')
 }
 
-type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'>
+type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'> &
+  PromptingShape
+
+/** How rows become texts: as a run asks for it, or as those who evaluate find it with an adapter. */
+type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate'>> & { prompting?: RowPrompting }
 
 /** Reads and tokenises the data of a run. An abort rejects with the signal's reason. */
 export async function prepareData(
@@ -261,8 +269,13 @@ export async function prepareData(
   const { evalDataset, evalFraction, groupBy, holdOutGroups } = sources
   if (sources.dataset.streaming) {
     const separate = evalDataset === null ? null : await encode(evalDataset)
+    let format: PromptFormat | null = null
+    const onFormat = (found: PromptFormat | null) => {
+      format = found
+    }
     return {
-      train: streamOf(base, sources.dataset, options, { ...control, now }),
+      train: streamOf(base, sources.dataset, options, { ...control, now, onFormat }),
+      format: () => format,
       examples: null,
       evaluation: separate && inOrder(separate, options),
       fingerprint: `streamed, shuffle_buffer_size ${sources.dataset.shuffleBufferSize}`,
@@ -284,6 +297,7 @@ export async function prepareData(
   const evaluated = separate ?? (held ? train : null)
   return {
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),
+    format: () => train.format,
     examples: { data: train, rows: held?.train ?? ascending(train.length) },
     evaluation: evaluated && inOrder(evaluated, options, separate ? undefined : held?.heldOut),
     fingerprint: await fingerprintRows(train, held?.train),
@@ -312,6 +326,7 @@ export async function prepareSample(
   const rows = sampleRows(data, train, fraction, options.seed)
   return {
     train: new Batches(data, { ...options, rows }),
+    format: () => data.format,
     examples: { data, rows },
     sample: inOrder(data, options, rows),
     evaluation: null,
@@ -327,7 +342,7 @@ export async function prepareEvaluation(
   config: DatasetConfig,
   options: Omit<Shape, 'seed'>,
   control: DataControl = {},
-): Promise<BatchSource> {
+): Promise<{ source: BatchSource; format: PromptFormat | null }> {
   if (config.streaming)
     throw badValue(
       { name: 'evaluate()', spelling: 'camel' },
@@ -335,16 +350,14 @@ export async function prepareEvaluation(
       true,
       'false: an evaluation reads its data as a whole',
     )
-  return inOrder(
-    await encodeFile(base, config, options, { ...control, now: control.now ?? Date.now() }),
-    options,
-  )
+  const data = await encodeFile(base, config, options, { ...control, now: control.now ?? Date.now() })
+  return { source: inOrder(data, options), format: data.format }
 }
 
 async function encodeFile(
   base: BaseModel,
   config: DatasetConfig,
-  { groupBy, ...options }: Pick<Shape, 'maxSeqLength' | 'trainOn'> & { groupBy?: string },
+  { groupBy, ...options }: RowShape & { groupBy?: string },
   { now, signal, onProgress }: DataControl & { now: number },
 ): Promise<EncodedDataset> {
   const how = { ...encodeOptions(config, options, now), ...(groupBy === undefined ? {} : { groupBy }) }
@@ -358,23 +371,21 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
   return { kind, path }
 }
 
+type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting'>
+
 /** How rows are tokenised. */
 export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
-  { maxSeqLength, trainOn }: Pick<Shape, 'maxSeqLength' | 'trainOn'>,
+  { maxSeqLength, trainOn, chatTemplate = true, prompting }: RowShape,
   now: number,
 ): EncodeDatasetOptions {
+  const form = { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }
   return {
-    format,
-    fileType,
-    columns,
-    header,
-    emptyRows,
-    unended,
-    specialTokensInContent,
+    ...form,
     maxSeqLength,
     trainOn,
     now: new Date(now),
+    prompting: prompting ?? { prompts: chatTemplate, instructions: chatTemplate },
   }
 }
 
@@ -385,12 +396,18 @@ function streamOf(
   base: BaseModel,
   config: DatasetConfig,
   options: Shape,
-  { now, signal, onProgress }: DataControl & { now: number },
+  {
+    now,
+    signal,
+    onProgress,
+    onFormat,
+  }: DataControl & Required<Pick<EncodeControl, 'onFormat'>> & { now: number },
 ): BatchStream {
   const input = inputOf(config)
   const rows = async function* (stopped: AbortSignal, filling: () => boolean) {
     const control = {
       signal: signal ? AbortSignal.any([signal, stopped]) : stopped,
+      onFormat,
       chunkTokens: Math.min(STREAM_CHUNK_TOKENS, options.perDeviceTrainBatchSize * options.maxSeqLength),
       onProgress: (progress: EncodeProgress) => {
         if (filling()) onProgress?.(progress)

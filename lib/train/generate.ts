@@ -6,10 +6,10 @@ import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
-import { renderChat } from '../files/encode-dataset.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
 import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
+import { endIds, formatOf, type PromptOptions, promptIds } from './prompting.js'
 
 /** Options of a generation. */
 export interface GenerateOptions {
@@ -58,7 +58,10 @@ export interface Generation {
   tokensPerSecond: number
 }
 
-/** Plain text goes in as it is; messages go through the model's chat template. */
+/**
+ * A text goes in as the adapter was trained: as a turn of the user after the system prompt of its data, or as it is; so it
+ * does where no adapter says anything. Messages go through the chat template.
+ */
 export type Prompt = string | readonly ChatMessage[]
 
 /**
@@ -70,13 +73,14 @@ export async function* generateText(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   prompt: Prompt,
-  given: Partial<GenerateOptions> & GenerateControl,
+  given: Partial<GenerateOptions> & GenerateControl & PromptOptions,
 ): AsyncGenerator<string, Generation, void> {
-  const { signal, onPromptProgress, ...rest } = given
+  const { signal, onPromptProgress, chatTemplate, system, ...rest } = given
   const options = parseOptions(generateSchema, rest, { name: 'generate()', spelling: 'camel' })
   checkPrompt(prompt)
   const tokenizer = await base.tokenizer()
-  const ids = await promptIds(tokenizer, prompt, signal)
+  const format = formatOf(base, adapters)
+  const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, signal })
   const room = contextLength(base) - ids.length
   if (ids.length === 0) throw new ConfigError('generate(): the prompt is empty, expected at least one token.')
   if (room < 1)
@@ -87,7 +91,8 @@ export async function* generateText(
   const limit = Math.min(options.maxNewTokens, room)
   const decoder = await Decoder.open(base, adapters, ids.length + limit)
   try {
-    return yield* decodeText(decoder, tokenizer, ids, limit, options, { signal, onPromptProgress })
+    const ends = await endIds(tokenizer, format)
+    return yield* decodeText(decoder, tokenizer, ids, ends, limit, options, { signal, onPromptProgress })
   } finally {
     await decoder.close()
   }
@@ -108,12 +113,12 @@ export async function* decodeText(
   decoder: Decoder,
   tokenizer: WorkerTokenizer,
   prompt: Int32Array,
+  ends: ReadonlySet<number>,
   limit: number,
   options: GenerateOptions,
   control: DecodeControl,
 ): AsyncGenerator<string, Generation, void> {
   const { temperature, topK, topP, seed } = options
-  const ends = new Set(tokenizer.about.eosIds)
   const stream = tokenizer.decodeStream({ skipSpecialTokens: !options.keepSpecialTokens, continues: true })
   const gate = new StopGate(options.stop)
   const tokenIds: number[] = []
@@ -148,21 +153,6 @@ export async function* decodeText(
   if (rest !== '') yield rest
   const tokensPerSecond = tokenIds.length > 1 ? (tokenIds.length - 1) / seconds : 0
   return { text: gate.text, tokenIds, finishReason, tokensPerSecond }
-}
-
-async function promptIds(
-  tokenizer: WorkerTokenizer,
-  prompt: Prompt,
-  signal: AbortSignal | undefined,
-): Promise<Int32Array> {
-  const plain = typeof prompt === 'string'
-  const text = plain
-    ? prompt
-    : await renderChat(tokenizer.about.source, prompt, {
-        addGenerationPrompt: true,
-        ...(signal ? { signal } : {}),
-      })
-  return tokenizer.encode(text, { addSpecialTokens: plain })
 }
 
 /** Most tokens that the model takes, prompt and answer together. */

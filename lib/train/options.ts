@@ -40,6 +40,11 @@ export interface TrainOptions {
   readonly packing: boolean
   /** Which tokens are learnt. Default completions. */
   readonly trainOn: TrainOn
+  /**
+   * Put rows of prompt and completion, and of Alpaca, into the chat template of the model, where it has one, as a turn of
+   * the user and one of the assistant. false trains them as raw text. Default true.
+   */
+  readonly chatTemplate: boolean
   /** Recompute each block in the backward pass instead of keeping its activations. Default true. */
   readonly gradientCheckpointing: boolean
   /** With gradient checkpointing: the inputs of the blocks wait for the backward pass on the disk. Default false. */
@@ -96,6 +101,11 @@ export const trainShape = {
     .default('completions')
     .describe(
       'Which tokens are learnt: of chats all answers or the last one, of prompts their completions; or all tokens.',
+    ),
+  chatTemplate: flag()
+    .default(true)
+    .describe(
+      'Put rows of `prompt` and `completion`, and of `alpaca`, into the chat template of the model, where it has one: a turn of the user and one of the assistant. `false` trains them as raw text.',
     ),
   gradientCheckpointing: flag()
     .default(true)

@@ -79,6 +79,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   readonly #breathe = breather()
   #started = false
   #data: RunData['stats'] | undefined
+  #format: RunData['format'] | undefined
   #latest: TrainStep | undefined
 
   /** @internal */
@@ -123,6 +124,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const data = await this.#setup.data(checkpoint?.identity.now)
       this.#setup.signal?.throwIfAborted()
       this.#data = data.stats
+      this.#format = data.format
+      this.#recordFormat()
       await this.#breathe()
       const identity = this.#identity(data)
       const state = await this.#start(checkpoint, identity)
@@ -206,11 +209,22 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         if (event) yield event
       }
       signal?.throwIfAborted()
+      this.#recordFormat()
       await this.#saveAdapter()
       yield this.#done(state, steps)
     } finally {
       await closeSession(session, plans)
     }
+  }
+
+  /**
+   * What the run trained on goes with the adapter. Of a private run the system prompt does not: it is of the data, and no
+   * noise covers it.
+   */
+  #recordFormat(): void {
+    const { adapter } = this.#setup
+    const format = this.#format?.() ?? null
+    if (format !== null) adapter.format = privacyOf(this.#setup) ? { ...format, system: null } : format
   }
 
   /** What noise is made from is saved before the first of it, so that a round is never released twice with two. */
@@ -260,6 +274,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async #checkpoint(state: TrainingState, identity: RunIdentity): Promise<TrainEvent | undefined> {
     const { base, adapter, options, outputDir, use } = this.#setup
     if (outputDir === null) return undefined
+    this.#recordFormat()
     const path = await use(() => saveCheckpoint(outputDir, base, adapter, state, identity))
     this.checkpoints.push(path)
     if (options.saveTotalLimit !== null) await pruneCheckpoints(outputDir, options.saveTotalLimit)
@@ -290,6 +305,12 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 }
 
+/** What its strategy promises of the privacy of the data. */
+function privacyOf({ adapter }: RunSetup) {
+  const { strategy } = adapter.description
+  return rulesOf(strategy).privacy?.(strategy)
+}
+
 function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerState {
   return optimizerState(options, adapter.description.strategy, folder)
 }
@@ -310,8 +331,7 @@ export async function checkpointOf(
 
 /** What makes the steps of a run, as its strategy wants them made. */
 function stepsOf(setup: RunSetup, state: TrainingState, data: RunData): Steps {
-  const { strategy } = setup.adapter.description
-  const privacy = rulesOf(strategy).privacy?.(strategy)
+  const privacy = privacyOf(setup)
   return privacy ? new PrivateRounds(setup, state, data, privacy) : new GradientSteps(setup, state, data)
 }
 

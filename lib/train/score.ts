@@ -3,6 +3,7 @@ import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
 import { IGNORE } from '../files/encode.js'
 import type { PlanOptions } from '../native/addon.js'
 import { EVAL_PLAN } from './plans.js'
+import { formatOf, type PromptOptions, rowPrompting } from './prompting.js'
 
 /** A question, and an answer to it, tokenised as training would. */
 export interface Answer {
@@ -18,13 +19,18 @@ export async function logLikelihoods(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   answers: readonly Answer[],
-  { maxSeqLength = 512, signal }: { maxSeqLength?: number; signal?: AbortSignal | undefined } = {},
+  {
+    maxSeqLength = 512,
+    signal,
+    ...asked
+  }: { maxSeqLength?: number; signal?: AbortSignal | undefined } & Pick<PromptOptions, 'chatTemplate'> = {},
 ): Promise<number[]> {
   const tokenizer = await base.tokenizer()
+  const prompting = rowPrompting(formatOf(base, adapters), asked)
   const encode = async ({ prompt, completion }: Answer, index: number) => {
     const place = { path: 'logLikelihoods()', line: index + 1, unit: 'row' as const }
     const given = { format: 'prompt_completion' as const, prompt, completion, ...place }
-    const row = await tokenizer.encodeRow(given, { maxSeqLength, unended: 'allow' })
+    const row = await tokenizer.encodeRow(given, { maxSeqLength, unended: 'allow', prompting })
     // With the default emptyRows an answer that cannot be used is an error.
     return row as Exclude<typeof row, string>
   }

@@ -52,6 +52,8 @@ export interface DatasetInspection {
   emptyRows?: EmptyRows
   unended?: Unended
   specialTokensInContent?: SpecialTokensInContent
+  /** Rows of prompt and completion as raw text. */
+  raw?: boolean
   rows?: number
   row?: number
 }
@@ -163,7 +165,14 @@ class TokenSurvey {
 
   /** Takes the rows that wait. */
   async encode(): Promise<void> {
-    const { maxSeqLength = NO_LIMIT, trainOn, emptyRows, unended, specialTokensInContent } = this.#options
+    const {
+      maxSeqLength = NO_LIMIT,
+      trainOn,
+      emptyRows,
+      unended,
+      specialTokensInContent,
+      raw = false,
+    } = this.#options
     const rows = this.#waiting.splice(0)
     if (rows.length === 0) return
     const encoded = await this.#tokenizer.encodeRows(
@@ -174,6 +183,7 @@ class TokenSurvey {
         ...(emptyRows === undefined ? {} : { emptyRows }),
         ...(unended === undefined ? {} : { unended }),
         ...(specialTokensInContent === undefined ? {} : { specialTokensInContent }),
+        prompting: { prompts: !raw, instructions: !raw },
       },
     )
     for (const [i, { row, number }] of rows.entries()) await this.#count(row, number, encoded[i] ?? [])

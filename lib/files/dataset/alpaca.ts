@@ -30,6 +30,14 @@ const WITHOUT_INPUT =
 const WITH_INPUT =
   'Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the request.'
 
+/** The words of that prompt around an instruction without input. */
+export function alpacaAffixes({ system }: AlpacaRow): { prefix: string; suffix: string } {
+  return {
+    prefix: `${system ?? WITHOUT_INPUT}\n\n### Instruction:\n`,
+    suffix: '\n\n### Response:\n',
+  }
+}
+
 /** @throws DataError when there are earlier turns, for which that prompt has no place */
 export function alpacaText(row: AlpacaRow): PromptCompletionRow {
   const { instruction, input, output, system, history } = row

@@ -210,7 +210,7 @@ test('rows that max_seq_length cuts are counted, with the tokens that they lose'
     { prompt: 'abcdef', completion: 'g' },
   ]
   const path = scratchFile('train.jsonl', [long, cut, away].map((row) => JSON.stringify(row)).join('\n'))
-  const limit = ['--model', tinyModel(), '--max-seq-length', '6']
+  const limit = ['--model', tinyModel(), '--raw', '--max-seq-length', '6']
   const found = await inspected(path, ...limit, '--empty-rows', 'drop')
   // Each row has one token more than letters, which ends it.
   expect(found).toMatchObject({
@@ -229,7 +229,7 @@ test('rows that max_seq_length cuts are counted, with the tokens that they lose'
 test('what training would refuse is refused in the same words', async () => {
   const rows = [{ prompt: 'a', completion: 'bcdefghijk' }]
   const path = scratchFile('train.jsonl', rows.map((row) => JSON.stringify(row)).join('\n'))
-  const limit = ['--model', tinyModel(), '--max-seq-length', '6']
+  const limit = ['--model', tinyModel(), '--raw', '--max-seq-length', '6']
   const { code, stderr } = await lowrank(['inspect', path, ...limit])
   expect(code).toBe(1)
   expect(stderr).toMatch(/^error: none of the 1 examples of .* teaches the model to stop: /)
@@ -238,7 +238,7 @@ test('what training would refuse is refused in the same words', async () => {
     'bos.jsonl',
     JSON.stringify({ prompt: '<|im_start|><|im_start|>a', completion: 'b' }),
   )
-  const doubled = await lowrank(['inspect', bos, '--model', tinyModel()])
+  const doubled = await lowrank(['inspect', bos, '--model', tinyModel(), '--raw'])
   expect(doubled.stderr).toContain(
     'line 1: the begin-of-sequence token <|im_start|> stands at the beginning twice',
   )

@@ -1,6 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { fitsModelfile, goTemplate, modelfileText, stopTexts } from '../../../lib/export/modelfile.js'
+import {
+  fitsModelfile,
+  goTemplate,
+  modelfileText,
+  saysSystem,
+  stopTexts,
+} from '../../../lib/export/modelfile.js'
 import { type Turns, turnsOf } from '../../../lib/export/turns.js'
 import { ChatTemplate } from '../../../lib/files/chat-template.js'
 import { loadTokenizer } from '../../../lib/files/tokenizer.js'
@@ -87,6 +93,7 @@ it('writes a Modelfile', async () => {
     model: 'model.gguf',
     adapter: 'adapter.gguf',
     turns,
+    format: null,
     stops: ['<|im_end|>', 'a "b"\n'],
     context: 131072,
   })
@@ -102,10 +109,26 @@ PARAMETER num_ctx 8192
     model: 'm',
     adapter: undefined,
     turns: undefined,
+    format: null,
     stops: [],
     context: undefined,
   })
   expect(bare).toBe('FROM ./m\n')
+})
+
+it('writes what a run trained on into a Modelfile', async () => {
+  const turns = (await turnsOfSource('chatml')) as Turns
+  const rest = { model: 'm', adapter: undefined, stops: [], context: undefined }
+  const chat = { form: 'chat', template: null, system: 'Name it.', prefix: '', suffix: '', stop: [] } as const
+  expect(modelfileText({ ...rest, turns, format: chat })).toContain('SYSTEM """Name it."""\n')
+  // It cannot stand in a Modelfile.
+  const quotes = { ...chat, system: 'Say """.' }
+  expect(modelfileText({ ...rest, turns, format: quotes })).toContain('SYSTEM """You are a helpful')
+  expect(saysSystem(quotes, turns)).toBe(false)
+  const raw = { ...chat, form: 'raw', system: null, prefix: 'Do: {{', suffix: '\n->' } as const
+  expect(modelfileText({ ...rest, turns: undefined, format: raw })).toBe(
+    'FROM ./m\nTEMPLATE """{{ "Do: {{" }}{{ .Prompt }}\n->"""\n',
+  )
 })
 
 it('keeps what would be taken for Go or for the end of a text from being so', () => {

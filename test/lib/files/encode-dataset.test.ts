@@ -68,12 +68,14 @@ describe('encodeDataset', () => {
     expect(data.usesClock).toBe(false)
   })
 
+  const raw = { prompting: { prompts: false, instructions: false } }
+
   it('counts what it leaves out', async () => {
     const long = { prompt: 'word '.repeat(50), completion: 'x' }
     const path = file('drop.jsonl', { prompt: 'a', completion: ' b' }, { prompt: 'a', completion: '' }, long)
-    const data = await encodeDataset(path, source, { maxSeqLength: 20, emptyRows: 'drop' })
+    const data = await encodeDataset(path, source, { maxSeqLength: 20, emptyRows: 'drop', ...raw })
     expect(data.stats).toMatchObject({ rows: 3, dropped: 2, droppedByTruncation: 1 })
-    await expect(encodeDataset(path, source, { maxSeqLength: 20 })).rejects.toThrow(
+    await expect(encodeDataset(path, source, { maxSeqLength: 20, ...raw })).rejects.toThrow(
       /drop.jsonl, line 2: there is nothing to learn/,
     )
   })
@@ -81,12 +83,12 @@ describe('encodeDataset', () => {
   it('refuses data that never teaches where an answer ends, unless that is allowed', async () => {
     const long = { prompt: 'a', completion: ' word'.repeat(50) }
     const path = file('unended.jsonl', long, long)
-    await expect(encodeDataset(path, source, { maxSeqLength: 20 })).rejects.toThrow(
+    await expect(encodeDataset(path, source, { maxSeqLength: 20, ...raw })).rejects.toThrow(
       `none of the 2 examples of ${path} teaches the model to stop: max_seq_length 20 cuts all of them before the end of an answer; raise it, or train without an end with unended: allow`,
     )
-    expect(await encodeDataset(path, source, { maxSeqLength: 20, unended: 'allow' })).toHaveLength(2)
+    expect(await encodeDataset(path, source, { maxSeqLength: 20, unended: 'allow', ...raw })).toHaveLength(2)
     const mixed = file('mixed.jsonl', long, { prompt: 'a', completion: ' b' })
-    expect((await encodeDataset(mixed, source, { maxSeqLength: 20 })).stats.ended).toBe(1)
+    expect((await encodeDataset(mixed, source, { maxSeqLength: 20, ...raw })).stats.ended).toBe(1)
     const documents = file('documents.jsonl', { text: 'word '.repeat(50) })
     expect(await encodeDataset(documents, source, { maxSeqLength: 20 })).toHaveLength(1)
   })

@@ -374,3 +374,73 @@ it.each([
   expect(() => encoder('smollm', undefined, options)).toThrow(ConfigError)
   expect(() => encoder('smollm', undefined, options)).toThrow(message)
 })
+
+describe('a prompt and its completion, of a model with a chat template', () => {
+  const [name, template] = ['smollm', 'chatml']
+
+  const pair = completion('Name a colour.', 'Blue.')
+  const turns = messages(user('Name a colour.'), assistant('Blue.'))
+
+  it('become a turn of the user and one of the assistant', () => {
+    const by = encoder(name, templateText(template))
+    const { inputIds, labels } = encoded(by, pair)
+    const chatted = encoded(encoder(name, templateText(template)), turns)
+    expect(inputIds).toEqual(chatted.inputIds)
+    expect(labels).toEqual(chatted.labels)
+    expect(by.format).toMatchObject({ form: 'chat', template: templateText(template), system: null })
+    expect(by.format?.stop.length).toBeGreaterThan(0)
+  })
+
+  it('stay raw text on request, and for a model without one', () => {
+    const prompting = { prompts: false, instructions: false }
+    const by = encoder(name, templateText(template), { prompting })
+    const without = encoder(name)
+    expect(encoded(by, pair).inputIds).toEqual(encoded(without, pair).inputIds)
+    for (const one of [by, without])
+      expect(one.format).toMatchObject({ form: 'raw', template: null, system: null, prefix: '', suffix: '' })
+  })
+
+  it('come after the system prompt that is given', () => {
+    const prompting = { prompts: true, instructions: true, system: 'Be brief.' }
+    const by = encoder(name, templateText(template), { prompting })
+    const told = messages(system('Be brief.'), user('Name a colour.'), assistant('Blue.'))
+    expect(encoded(by, pair).inputIds).toEqual(encoded(encoder(name, templateText(template)), told).inputIds)
+  })
+
+  it('have nothing to learn where the completion is empty', () => {
+    const by = encoder(name, templateText(template))
+    expect(() => by.encode(completion('Name a colour.', ''))).toThrow(
+      /nothing to learn \(the completion is empty\)/,
+    )
+  })
+
+  it('are told from a text that the template has rendered, which is a chat', () => {
+    const by = encoder(name, templateText(template))
+    const { inputIds } = encoded(by, turns)
+    const stream = by.tokenizer.decodeStream({ skipSpecialTokens: false })
+    const text = [...inputIds].map((id) => stream.push(id)).join('') + stream.end()
+    const texts = encoder(name, templateText(template))
+    encoded(texts, { format: 'text', text, ...place })
+    expect(texts.format?.form).toBe('chat')
+    encoded(texts, { format: 'text', text: 'Blue is a colour.', ...place })
+    expect(texts.format?.form).toBe('raw')
+  })
+})
+
+describe('a system prompt', () => {
+  const [name, template] = ['smollm', 'chatml']
+  const row = (...told: DatasetMessage[]) => messages(...told, user('Hi'), assistant('Ho'))
+  const formatOf = (...rows: DatasetRow[]) => {
+    const by = encoder(name, templateText(template))
+    for (const one of rows) by.encode(one)
+    return by.format
+  }
+
+  it('is kept where all rows have the same', () => {
+    expect(formatOf(row(system('A')), row(system('A')))?.system).toBe('A')
+    expect(formatOf(row(system('A')), row(system('B')), row(system('B')))?.system).toBeNull()
+    expect(formatOf(row(), row(system('A')))?.system).toBeNull()
+    expect(formatOf(row(system('A')), row())?.system).toBeNull()
+    expect(formatOf()).toBeNull()
+  })
+})

@@ -1,0 +1,41 @@
+/** How prompts were put to a model in training, in what is written of it: a record, and words for what it cannot say. */
+
+import { type GgufField, ggufField } from '../files/gguf-fields.js'
+import { formatToFile, GGUF_PROMPT_FORMAT, type PromptFormat } from '../files/prompt-format.js'
+import { formatOf, isRecorded } from '../train/prompting.js'
+import type { Subject } from './drift.js'
+
+/** The format of the model with its adapters; null where nothing says so. */
+export function exportedFormat({ base, adapters }: Subject): PromptFormat | null {
+  const format = formatOf(base, adapters)
+  return isRecorded(format) ? format : null
+}
+
+/** The record in the metadata of a GGUF file. */
+export function formatFields(subject: Subject): GgufField[] {
+  const format = exportedFormat(subject)
+  return format === null ? [] : [ggufField.string(GGUF_PROMPT_FORMAT, JSON.stringify(formatToFile(format)))]
+}
+
+/** What programs other than lowrank, which do not read the record, must be told; sentences. */
+export async function formatRemarks(subject: Subject): Promise<string[]> {
+  const format = exportedFormat(subject)
+  if (format === null) return []
+  const { chatTemplate } = await subject.base.tokenizerSource()
+  if (format.form === 'raw')
+    return chatTemplate === undefined
+      ? []
+      : [
+          'the model was trained on raw text, and other programs than lowrank will ask it through its chat template; give them the prompt as text',
+        ]
+  const remarks: string[] = []
+  if (format.system !== null)
+    remarks.push(
+      `all rows of the training had the system prompt ${JSON.stringify(format.system)}; lowrank uses it by itself, and other programs must be given it`,
+    )
+  if (format.template !== null && format.template !== chatTemplate)
+    remarks.push(
+      'the chat template of the training is not the one of the model; lowrank uses the former, and other programs the latter',
+    )
+  return remarks
+}

@@ -1,0 +1,126 @@
+/**
+ * How prompts and rows are put to a model and its adapters: as they were trained, unless the call says otherwise. What
+ * differs from the training is told once.
+ */
+import type { ActiveAdapter, BaseModel } from '../base.js'
+import { ConfigError } from '../errors.js'
+import type { ChatMessage } from '../files/chat-template.js'
+import type { RowPrompting } from '../files/encode.js'
+import { renderChat } from '../files/encode-dataset.js'
+import { type PromptFormat, sameFormat } from '../files/prompt-format.js'
+import type { TokenizerSource } from '../files/tokenizer.js'
+import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
+
+/** What a call says of how its prompts are put. */
+export interface PromptOptions {
+  /**
+   * Whether texts, and rows of prompt and completion, go through the chat template. Default: as the adapter was trained;
+   * of a model that says nothing, rows do where there is a template, and texts do not.
+   */
+  chatTemplate?: boolean | undefined
+  /** What the model is told first. Default: the system prompt that every row of the training had; null is none. */
+  system?: string | null | undefined
+}
+
+/** A format that was recorded; `unrecorded` for adapters whose folders do not say; null where nothing was trained. */
+export type KnownFormat = PromptFormat | 'unrecorded' | null
+
+/** The format of the adapters that act, else of the model. */
+export function formatOf(base: BaseModel, adapters: readonly Pick<ActiveAdapter, 'state'>[]): KnownFormat {
+  const formats = adapters.map(({ state }) => state.format)
+  const recorded = formats.filter((format): format is PromptFormat => isRecorded(format))
+  const [first] = recorded
+  if (first === undefined)
+    return formats.includes('unrecorded') ? 'unrecorded' : (base.files.promptFormat ?? null)
+  if (recorded.every((format) => sameFormat(format, first))) return first
+  base.warn(
+    'the adapters were trained with different prompt formats; that of the first is used, without a system prompt.',
+  )
+  return { ...first, system: null }
+}
+
+export function isRecorded(format: KnownFormat): format is PromptFormat {
+  return format !== null && format !== 'unrecorded'
+}
+
+/** How rows become texts. */
+export function rowPrompting(format: KnownFormat, { chatTemplate }: PromptOptions): RowPrompting {
+  if (chatTemplate === false || format === null)
+    return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true }
+  if (format === 'unrecorded') return { prompts: chatTemplate ?? false, instructions: true }
+  if (format.form === 'raw') return { prompts: chatTemplate ?? false, instructions: chatTemplate ?? false }
+  return { prompts: true, instructions: true, template: format.template, system: format.system }
+}
+
+/** Tells, once for each model, that what is asked has another form than the training. */
+export function warnOfMismatch(base: BaseModel, format: KnownFormat, form: PromptFormat['form']): void {
+  if (!isRecorded(format) || format.form === form) return
+  base.warn(
+    form === 'chat'
+      ? 'the model was trained on raw text, and is asked through the chat template, so answers may be worse; give texts and --raw (chatTemplate: false) to ask as it was trained.'
+      : 'the model was trained on chats, and is asked with raw text, so answers may be worse; leave out --raw (chatTemplate: false) to ask as it was trained.',
+  )
+}
+
+/** Whether texts go through the chat template. */
+export function asksAsChat(format: KnownFormat, { chatTemplate }: PromptOptions): boolean {
+  return chatTemplate ?? (isRecorded(format) && format.form === 'chat')
+}
+
+/** Messages as text, by the template and after the system prompt of the training. */
+export async function renderPrompt(
+  source: TokenizerSource,
+  format: KnownFormat,
+  messages: readonly ChatMessage[],
+  system: string | null | undefined,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const recorded = isRecorded(format) && format.form === 'chat' ? format : undefined
+  const told = system === undefined ? (recorded?.system ?? null) : system
+  const first = messages[0]?.role
+  const leads = told !== null && first !== 'system' && first !== 'developer'
+  const template = recorded?.template ?? source.chatTemplate
+  return renderChat(
+    template === undefined ? source : { ...source, chatTemplate: template },
+    leads ? [{ role: 'system', content: told }, ...messages] : messages,
+    { addGenerationPrompt: true, ...(signal ? { signal } : {}) },
+  )
+}
+
+/** Ids of a prompt: a text, or messages for the chat template. */
+export async function promptIds(
+  base: BaseModel,
+  tokenizer: WorkerTokenizer,
+  prompt: string | readonly ChatMessage[],
+  format: KnownFormat,
+  options: PromptOptions & { signal?: AbortSignal | undefined },
+): Promise<Int32Array> {
+  const plain = typeof prompt === 'string' && !asksAsChat(format, options)
+  if (typeof prompt !== 'string' && options.chatTemplate === false)
+    throw new ConfigError(
+      'generate(): chatTemplate is false, and the prompt is a list of messages, which only a chat template puts together; give a text.',
+    )
+  if (plain && typeof options.system === 'string')
+    throw new ConfigError(
+      'generate(): a system prompt was given, and the prompt goes in as raw text; put it into the prompt, or say chatTemplate: true.',
+    )
+  warnOfMismatch(base, format, plain ? 'raw' : 'chat')
+  if (plain) {
+    const { prefix, suffix } = isRecorded(format) ? format : { prefix: '', suffix: '' }
+    return tokenizer.encode(prefix + prompt + suffix, { addSpecialTokens: true })
+  }
+  const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
+  const text = await renderPrompt(tokenizer.about.source, format, messages, options.system, options.signal)
+  return tokenizer.encode(text, { addSpecialTokens: false })
+}
+
+/** Ids of the tokens that end an answer: those of the tokenizer, and of the training. */
+export async function endIds(tokenizer: WorkerTokenizer, format: KnownFormat): Promise<ReadonlySet<number>> {
+  const ends = new Set(tokenizer.about.eosIds)
+  for (const stop of isRecorded(format) ? format.stop : []) {
+    const ids = await tokenizer.encode(stop, { addSpecialTokens: false })
+    // A text of several tokens is none that this tokenizer ends with.
+    if (ids.length === 1) ends.add(ids[0] as number)
+  }
+  return ends
+}
