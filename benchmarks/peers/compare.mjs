@@ -1,13 +1,19 @@
 // lowrank against transformers + PEFT + bitsandbytes on this machine: the same model, tokens, steps and initial adapter,
-// each program in processes of its own, taking turns. Prints ratios of medians.
+// each program in processes of its own, taking turns. The peer runs in every configuration that may make it fast, and
+// the ratios are against the fastest of them, and against the one that takes least memory.
 //
 //   node benchmarks/peers/compare.mjs MODEL_FOLDER --python venv/bin/python [--rounds 3] [--steps 6] [--json]
 //     [--shapes 4x512,1x2048] [--threads N]
 //     [--modes nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing]
+//     [--preload libtcmalloc_minimal.so.4:libiomp5.so] [--plain]
 //
 // A mode is the base (nf4, or none: the folder's own bf16, which PEFT holds in the precision it computes in), the
 // precision, and whether activations are computed again. A shape is the sequences of a step and their length. `--json`
 // prints an array of objects, one a mode and shape.
+//
+// The peer's configurations: as it comes; `torch.compile`; and over dense weights, which it need not decode, in bf16
+// also without autocast. `--preload` names an allocator and an OpenMP for all of them (libtcmalloc-minimal4 of Debian,
+// intel-openmp of PyPI). `--plain` takes the first alone.
 //
 // The peer's memory is measured in a run of its own with MALLOC_MMAP_THRESHOLD_=1048576, which makes it smaller (see
 // README.md); its speed is measured without, which makes it faster: each is compared where it is at its best.
@@ -30,6 +36,8 @@ const { values: options, positionals } = parseArgs({
     modes: { type: 'string', default: 'nf4/bf16,nf4/fp32,nf4/bf16/checkpointing,nf4/fp32/checkpointing' },
     shapes: { type: 'string', default: '4x512' },
     threads: { type: 'string' },
+    preload: { type: 'string' },
+    plain: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 })
@@ -61,13 +69,36 @@ writeFileSync(
   ),
 )
 
-function run(program, script, mode, shape, environment = {}) {
+/** Configurations of the peer for a mode: a name, the base that it computes over, and flags. */
+function peersOf(mode) {
+  const [quantization, precision, checkpointing] = mode.split('/')
+  const over = (base) => [base, precision, checkpointing].filter(Boolean).join('/')
+  const asItComes = { name: quantization, mode, flags: [] }
+  if (options.plain) return [asItComes]
+  const bases = [...new Set([quantization, 'none'])]
+  const all = bases.flatMap((base) => [
+    { name: base, mode: over(base), flags: [] },
+    { name: `${base}, compiled`, mode: over(base), flags: ['--compile'] },
+  ])
+  if (precision === 'bf16')
+    for (const flags of [[], ['--compile']])
+      all.push({
+        name: ['none, no autocast', ...(flags.length > 0 ? ['compiled'] : [])].join(', '),
+        mode: over('none'),
+        flags: ['--no-autocast', ...flags],
+      })
+  return all
+}
+
+function run(program, script, mode, shape, { environment = {}, flags = [] } = {}) {
   const [quantization, precision, checkpointing] = mode.split('/')
   const args = [join(here, script), folder, '--quantization', quantization, '--precision', precision]
   args.push('--tokens', tokens, '--adapter', adapter, '--steps', options.steps)
   args.push('--batch', String(shape.batch), '--length', String(shape.length))
+  args.push(...flags)
   if (checkpointing) args.push('--gradient-checkpointing')
   const env = peerEnvironment(environment)
+  if (options.preload && program !== process.execPath) env.LD_PRELOAD ??= options.preload
   if (options.threads) env.LOWRANK_THREADS = options.threads
   if (options.threads && program !== process.execPath) args.push('--threads', options.threads)
   // What a program complains of is kept for the error, should it fail.
@@ -78,13 +109,24 @@ function run(program, script, mode, shape, environment = {}) {
 /** What both did in one mode and shape, and a line about it. */
 function compared(mode, shape) {
   const ours = []
-  const theirs = []
+  const peers = peersOf(mode).map((peer) => ({ ...peer, results: [] }))
   for (let round = 0; round < Number(options.rounds); round++) {
     ours.push(run(process.execPath, 'lowrank_train.mjs', mode, shape))
-    theirs.push(run(options.python, 'peft_train.py', mode, shape))
+    for (const { mode: own, flags, results } of peers)
+      results.push(run(options.python, 'peft_train.py', own, shape, { flags }))
   }
-  const small = run(options.python, 'peft_train.py', mode, shape, { MALLOC_MMAP_THRESHOLD_: '1048576' })
   const of = (list, field) => median(list.map((result) => result[field]))
+  const fastestBy = (field) =>
+    peers.reduce((best, peer) => (of(peer.results, field) > of(best.results, field) ? peer : best))
+  const fastest = fastestBy(options.threads === '1' ? 'tokens_per_cpu_second' : 'tokens_per_second')
+  const theirs = fastest.results
+  const small = run(options.python, 'peft_train.py', mode, shape, {
+    environment: { MALLOC_MMAP_THRESHOLD_: '1048576', LD_PRELOAD: '' },
+  })
+  const smallest = Math.min(
+    small.peak_rss_bytes,
+    ...peers.map(({ results }) => of(results, 'peak_rss_bytes')),
+  )
   const ratiosOf = (field) => ours.map((result, i) => result[field] / theirs[i][field])
   const ratios = ratiosOf('tokens_per_second')
   const cpuRatios = ratiosOf('tokens_per_cpu_second')
@@ -100,12 +142,19 @@ function compared(mode, shape) {
     peer_tokens_per_second: of(theirs, 'tokens_per_second'),
     peer_tokens_per_cpu_second: of(theirs, 'tokens_per_cpu_second'),
     peer_measured_bytes: of(theirs, 'peak_rss_bytes'),
-    peer_smallest_bytes: small.peak_rss_bytes,
+    peer: fastest.name,
+    peers: peers.map(({ name, results }) => ({
+      name,
+      tokens_per_second: of(results, 'tokens_per_second'),
+      tokens_per_cpu_second: of(results, 'tokens_per_cpu_second'),
+      measured_bytes: of(results, 'peak_rss_bytes'),
+    })),
+    peer_smallest_bytes: smallest,
     speed_ratio: median(ratios),
     speed_ratios: ratios,
     cpu_speed_ratio: median(cpuRatios),
     cpu_speed_ratios: cpuRatios,
-    memory_ratio: peak / small.peak_rss_bytes,
+    memory_ratio: peak / smallest,
     losses: ours[0].losses,
     peer_losses: theirs[0].losses,
     largest_loss_difference: Math.max(
@@ -118,7 +167,7 @@ function compared(mode, shape) {
   const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
   console.error(
     `${mode} ${shape.name} (${result.isa}, ${result.threads} threads): ${result.tokens_per_second.toFixed(0)} tok/s against ` +
-      `${result.peer_tokens_per_second.toFixed(0)}: ${result.speed_ratio.toFixed(2)}x ` +
+      `${result.peer_tokens_per_second.toFixed(0)} of the fastest peer (${result.peer}): ${result.speed_ratio.toFixed(2)}x ` +
       `(${ratios.map((r) => r.toFixed(2)).join(', ')}), by CPU time ${result.cpu_speed_ratio.toFixed(2)}x ` +
       `(${cpuRatios.map((r) => r.toFixed(2)).join(', ')}); ${mib(peak)} against ${mib(result.peer_smallest_bytes)} ` +
       `(${mib(result.peer_measured_bytes)} with the allocator as it comes): ${result.memory_ratio.toFixed(2)}x; ` +

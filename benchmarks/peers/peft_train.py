@@ -1,7 +1,7 @@
 """LoRA fine-tuning through transformers + PEFT (+ bitsandbytes) on the CPU: the work that lowrank's benchmark does.
 
     python benchmarks/peers/peft_train.py MODEL_FOLDER [--quantization nf4] [--precision bf16]
-        [--strategy lora] [--gradient-checkpointing] [--steps 8] [--tokens ids.bin] [--threads 2]
+        [--strategy lora] [--gradient-checkpointing] [--compile] [--no-autocast] [--steps 8] [--tokens ids.bin] [--threads 2]
 
 Every step is `--batch` sequences of `--length` tokens, all of them supervised, no padding; LoRA, or another of PEFT's
 methods, on the seven linears of every layer; torch's AdamW. `--tokens` is a file of little-endian int32 ids, step after
@@ -39,6 +39,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--strategy", choices=["lora", "dora", "vera", "loha", "lokr"], default="lora")
     parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model")
+    parser.add_argument("--no-autocast", action="store_true", help="of bf16: adapters in bf16 too, and no autocast")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
@@ -55,6 +57,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.steps <= options.warmup:
         parser.error("--steps must be more than --warmup")
+    if options.no_autocast and options.precision != "bf16":
+        parser.error("--no-autocast is of --precision bf16: in fp32 there is no autocast")
     if options.quantization != "none" and options.strategy in ("loha", "lokr"):
         parser.error(f"PEFT has no {options.strategy} over a quantised base: take --quantization none")
     return options
@@ -145,20 +149,24 @@ def main() -> None:
     reset_peak()
     started = time.perf_counter()
     model = load(options)
+    if options.no_autocast:
+        model.to(torch.bfloat16)
     model.train()
     load_seconds = time.perf_counter() - started
     load_peak, loaded = memory("VmHWM"), memory("VmRSS")
     tokens = read_tokens(options, model.config.vocab_size)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    step_model = torch.compile(model) if options.compile else model
     optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
     reset_peak()
 
     losses, seconds, cpu_seconds = [], [], []
     for step, ids in enumerate(tokens, 1):
         begin, cpu_begin = time.perf_counter(), time.process_time()
-        autocast = torch.autocast("cpu", torch.bfloat16) if options.precision == "bf16" else nullcontext()
+        mixed = options.precision == "bf16" and not options.no_autocast
+        autocast = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
         with autocast:
-            loss = model(input_ids=ids, labels=ids).loss
+            loss = step_model(input_ids=ids, labels=ids).loss
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, options.max_grad_norm)
         optimizer.step()
@@ -178,6 +186,9 @@ def main() -> None:
                     "precision": options.precision,
                     "strategy": options.strategy,
                     "gradient_checkpointing": options.gradient_checkpointing,
+                    "compile": options.compile,
+                    "autocast": not options.no_autocast,
+                    "preloaded": os.environ.get("LD_PRELOAD"),
                     "rank": options.rank,
                     "batch": options.batch,
                     "length": options.length,
