@@ -10,6 +10,7 @@ import { type Fit, type FitChoice, fitRun } from '../fit.js'
 import { formatBytes, type MemoryReport } from '../memory.js'
 import { resolvePrecision } from '../model.js'
 import { openPlanner, type PlanModelOptions, type Planner } from '../plan.js'
+import { type ProcessMemory, processMemory } from '../process-memory.js'
 import { toFileKeys } from '../schema.js'
 import { rulesOf, strategyFrom } from '../strategies/index.js'
 import { describeBoth, describeQuantization, type TrainingDefaults } from '../strategies/quantization.js'
@@ -107,10 +108,16 @@ export function configure(command: Command): void {
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest)
-    const { memory, quantization, embeddingQuantization, fit } = await planned(config, budget, output)
+    const hasData = path !== undefined
+    const { memory, quantization, embeddingQuantization, fit, beside } = await planned(
+      config,
+      budget,
+      hasData,
+      output,
+    )
     const best = fit?.choices[0]
     // Flags name no data that clients or examples could be counted in.
-    const privacy = path === undefined ? undefined : await plannedPrivacy(config)
+    const privacy = hasData ? await plannedPrivacy(config) : undefined
     // In the words of the config.
     const precision: Printed<'plan'>['precision'] =
       resolvePrecision(config.precision) === 'bf16' ? 'bf16' : 'fp32'
@@ -122,6 +129,11 @@ export function configure(command: Command): void {
       total_parameters: memory.totalParameters,
       peak_bytes: memory.peakBytes,
       rows: memory.rows,
+      process: {
+        bytes: memory.peakBytes + bytesBeside(beside),
+        runtime_bytes: beside.runtimeBytes,
+        data_bytes: beside.dataBytes,
+      },
       arena_bytes: memory.arenaBytes,
       peak_at: memory.peakAt,
       quantization: describeQuantization(quantization),
@@ -137,24 +149,41 @@ export function configure(command: Command): void {
       await writeFileWhole(timeline, timelineSvg(memory, `${config.strategy.name} on ${config.model}`))
     output.answer<'plan'>(data, () =>
       [
-        ...(fit === undefined ? [] : [describeFit(config, fit, budget as number), '']),
+        ...(fit === undefined ? [] : [describeFit(config, fit, budget as number, beside), '']),
         describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, {
           ...data,
           held,
         }),
+        processLine(memory, beside),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
       ].join('\n'),
     )
   })
 }
 
+const bytesBeside = ({ runtimeBytes, dataBytes }: ProcessMemory) => runtimeBytes + dataBytes
+
+/** The whole process, which is what other programs and the system count. */
+export function processLine({ peakBytes }: MemoryReport, beside: ProcessMemory): string {
+  const { runtimeBytes, dataBytes } = beside
+  const data = dataBytes > 0 ? `, about ${formatBytes(dataBytes)} for the data` : ''
+  return `process about ${formatBytes(peakBytes + bytesBeside(beside))}: the peak, ${formatBytes(runtimeBytes)} for Node.js and JavaScript${data} (estimated)`
+}
+
 interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   memory: MemoryReport
   /** What fits, where a budget was given; at least one way does. */
   fit?: Fit
+  /** What the process takes beside the plan. */
+  beside: ProcessMemory
 }
 
-async function planned(config: RunConfig, budget: number | undefined, output: Output): Promise<Planned> {
+async function planned(
+  config: RunConfig,
+  budget: number | undefined,
+  hasData: boolean,
+  output: Output,
+): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
   const line = new StatusLine(output, 'Planning')
   line.update('')
@@ -170,17 +199,26 @@ async function planned(config: RunConfig, budget: number | undefined, output: Ou
         download.update(progress)
       },
     }
+    const { dataset, evalDataset } = config
+    const data = hasData ? [dataset, ...(evalDataset === null ? [] : [evalDataset])] : []
+    const beside = () =>
+      processMemory(data, {
+        signal: interruption.signal,
+        onMeasure: () => line.update('measuring once what Node.js takes on this machine'),
+      })
     if (budget === undefined) {
       const { plan, ...held } = await openPlanner(config.model, options)
-      return { memory: plan(), ...held }
+      return { memory: plan(), ...held, beside: await beside() }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
-    const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, budget)
+    const held = await beside()
+    const left = Math.max(0, budget - bytesBeside(held))
+    const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, left)
     const { least } = fit
-    if (least) throw nothingFits(config, least, fit, budget)
+    if (least) throw nothingFits(config, least, fit, budget, held)
     const [best] = fit.choices as [FitChoice]
     const { quantization, embeddingQuantization } = fit
-    return { memory: best.memory, quantization, embeddingQuantization, fit }
+    return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held }
   } finally {
     line.clear()
     download?.end()
@@ -292,6 +330,7 @@ function nothingFits(
   least: FitChoice,
   { quantization, embeddingQuantization }: TrainingDefaults,
   budget: number,
+  beside: ProcessMemory,
 ): OutOfMemoryError {
   const { memory, perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute } = least
   const held = costOf(least)
@@ -304,8 +343,8 @@ function nothingFits(
         ? 'Quantising embedding and head too (embedding_quantization: int8 or nf4) or a'
         : 'A'
   return new OutOfMemoryError(
-    `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)}, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
-    { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes },
+    `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)} and about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
+    { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes, ...beside },
   )
 }
 
@@ -371,7 +410,7 @@ function costOf(choice: FitChoice): string {
 }
 
 /** What fits, by what it costs, and the keys of the best. */
-function describeFit(config: RunConfig, { choices }: Fit, budget: number): string {
+function describeFit(config: RunConfig, { choices }: Fit, budget: number, beside: ProcessMemory): string {
   const [best] = choices as [FitChoice]
   const sequences = best.perDeviceTrainBatchSize * best.gradientAccumulationSteps
   const rows = choices.map((choice) => [
@@ -389,7 +428,7 @@ function describeFit(config: RunConfig, { choices }: Fit, budget: number): strin
     (choice) => choice.activationOffloading || choice.optimizer || choice.pagedWeights,
   )
   return [
-    `${sequences} sequences a step fit ${formatBytes(budget)} in these ways, ${changed ? 'those that change least first, then ' : ''}the fastest first:`,
+    `${sequences} sequences a step fit ${formatBytes(budget)}, about ${formatBytes(bytesBeside(beside))} of which go to Node.js and the data, in these ways, ${changed ? 'those that change least first, then ' : ''}the fastest first:`,
     '',
     ...lines.map((line, i) => `${line}   ${costs[i]}`.trimEnd()),
     '',

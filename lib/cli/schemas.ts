@@ -31,6 +31,13 @@ const plan = z.object({
   total_parameters: count.describe('All numbers of base and adapter'),
   peak_bytes: bytes.describe('Most bytes that training will hold at once'),
   rows: z.array(planRow).readonly().describe('What they are made of; the rows add up to peak_bytes'),
+  process: z
+    .object({
+      bytes: bytes.describe('The whole process, as the system counts it'),
+      runtime_bytes: bytes.describe('Of that, Node.js and JavaScript'),
+      data_bytes: bytes.describe('Of that, the data'),
+    })
+    .describe('Estimated, from a short run on this machine'),
   arena_bytes: bytes.describe('The block that activations, loss and workspace share'),
   peak_at: z.string().describe('Where in the model the peak is'),
   quantization: z.string().describe('How the frozen linears are held, as resolved'),

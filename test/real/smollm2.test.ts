@@ -11,6 +11,7 @@ import { type Adapter, dataset, loadModel, lora, type Model, nf4 } from '../../l
 import { graphOf } from '../../lib/models/index.js'
 import { addon } from '../../lib/native/addon.js'
 import { packageRoot } from '../../lib/root.js'
+import { lowrank, printed } from '../lib/cli/lowrank.js'
 import { measure } from '../memory/measure.js'
 import { floats, ints, parity, readGolden, relativeError } from '../parity/engine.js'
 import { fetchSmolLm2 } from './smollm2.js'
@@ -54,6 +55,22 @@ function writeTexts(): { train: string; first: string; second: string } {
 }
 
 describe.skipIf(why !== '')('SmolLM2-135M-Instruct from a GGUF file', () => {
+  it('takes the memory that plan tells, with Node.js and the data', async () => {
+    const { train: rows } = writeTexts()
+    const config = join(work, 'memory.yaml')
+    const settings = {
+      ...{ model: path, strategy: { name: 'qlora' }, dataset: rows, max_steps: 3, learning_rate: 1e-4 },
+      ...{ per_device_train_batch_size: 1, max_seq_length: 256, save_steps: 2, output_dir: 'memory' },
+    }
+    writeFileSync(config, JSON.stringify(settings))
+    const [plan] = printed<'plan'>(await lowrank(['plan', config, '--json']))
+    const done = printed<'train'>(await lowrank(['train', config, '--json'])).at(-1)
+    const measured = done?.event === 'done' ? done.peak_rss_bytes : 0
+    const told = plan?.process.bytes ?? 0
+    console.log(`told ${(told / 2 ** 20).toFixed(1)} MiB, measured ${(measured / 2 ** 20).toFixed(1)} MiB`)
+    expect(Math.abs(told - measured)).toBeLessThan(Math.max(0.05 * measured, 8 * 2 ** 20))
+  })
+
   it('gives the logits of transformers reading the same file', async () => {
     const golden = await readGolden('real/smollm2.safetensors')
     const files = await openModelFiles(path)

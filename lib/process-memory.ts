@@ -1,0 +1,129 @@
+/**
+ * Memory that a training process holds beside its plan: Node.js with this package, the heap of JavaScript, and the data.
+ * What the first two take is measured by a short run of the bundled model, once on a machine, and kept; it is an
+ * estimate, since a collector decides when memory is given back.
+ */
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { release, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { writeFileWhole } from './files/atomic.js'
+import { makeFolder } from './files/atomic-folder.js'
+import { expandPaths, STDIN } from './files/dataset/files.js'
+import { hubSettings } from './files/hub-settings.js'
+import { packageRoot } from './root.js'
+import type { DatasetConfig } from './train/data.js'
+import type { TrainEvent } from './train/metrics.js'
+
+/** What a process takes beside the plan, in bytes. */
+export interface ProcessMemory {
+  /** Node.js, this package, and the heap of JavaScript while it trains. */
+  runtimeBytes: number
+  /** The tokens of the data, which stay in memory; 0 where rows are read as the run needs them. */
+  dataBytes: number
+}
+
+/** A token takes four bytes and a bit, and stands for about four of text. */
+const BYTES_PER_TEXT_BYTE = 1.1
+const ROWS = 32
+/** By so much the heap of JavaScript grows more with a model of usual depth and vocabulary (benchmarks/process-memory.mjs). */
+const USUAL_MODEL_BYTES = 15 * 2 ** 20
+
+/** @param onMeasure called before a measurement, which takes a few seconds */
+export async function processMemory(
+  data: readonly DatasetConfig[],
+  control: { signal?: AbortSignal; onMeasure?: () => void } = {},
+): Promise<ProcessMemory> {
+  const sizes = await Promise.all(data.map(dataBytes))
+  const runtime = (await runtimeBytes(control)) + USUAL_MODEL_BYTES
+  return { runtimeBytes: runtime, dataBytes: sizes.reduce((sum, one) => sum + one, 0) }
+}
+
+async function dataBytes({ path, streaming }: DatasetConfig): Promise<number> {
+  if (streaming) return 0
+  const files = await expandPaths([path].flat(), undefined).catch(() => [])
+  const sizes = await Promise.all(
+    files
+      .filter((file) => file !== STDIN)
+      .map((file) =>
+        stat(file).then(
+          ({ size }) => size,
+          () => 0,
+        ),
+      ),
+  )
+  return Math.round(BYTES_PER_TEXT_BYTE * sizes.reduce((sum, size) => sum + size, 0))
+}
+
+async function runtimeBytes({
+  signal,
+  onMeasure,
+}: {
+  signal?: AbortSignal
+  onMeasure?: () => void
+}): Promise<number> {
+  const place = await keptAt()
+  const kept = await readFile(place, 'utf8').then(keptBytes, () => undefined)
+  if (kept !== undefined) return kept
+  onMeasure?.()
+  const bytes = await measure(signal)
+  // Without a place to keep it, it is measured again the next time.
+  await makeFolder(dirname(place))
+    .then(() => writeFileWhole(place, `${JSON.stringify({ version: 1, runtime_bytes: bytes })}\n`))
+    .catch(() => undefined)
+  return bytes
+}
+
+/** One file for each system, Node.js and version of this package. */
+async function keptAt(): Promise<string> {
+  const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string
+  }
+  const machine = [release(), process.version, process.execPath, version, packageRoot]
+  const key = createHash('sha256').update(JSON.stringify(machine)).digest('hex').slice(0, 16)
+  return join(hubSettings().assetsDir, 'lowrank', `process-memory-${key}.json`)
+}
+
+function keptBytes(text: string): number | undefined {
+  try {
+    const { runtime_bytes: bytes } = JSON.parse(text) as { runtime_bytes?: unknown }
+    return typeof bytes === 'number' && bytes > 0 ? bytes : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** What a run of the bundled model holds at its peak, less what was planned for it. */
+async function measure(signal: AbortSignal | undefined): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'lowrank-process-'))
+  try {
+    const rows = (await readFile(join(packageRoot, 'demo', 'train.jsonl'), 'utf8')).split('\n').slice(0, ROWS)
+    await writeFile(join(folder, 'rows.jsonl'), rows.join('\n'))
+    const config = {
+      model: join(packageRoot, 'demo', 'base'),
+      ...{ strategy: { name: 'lora' }, dataset: 'rows.jsonl', eval_dataset: 'rows.jsonl', output_dir: 'out' },
+      ...{ max_steps: 4, save_steps: 2, per_device_train_batch_size: 4, max_seq_length: 256 },
+    }
+    await writeFile(join(folder, 'run.yaml'), JSON.stringify(config))
+    const main = join(packageRoot, 'dist', 'esm', 'cli', 'main.js')
+    const { stdout } = await promisify(execFile)(process.execPath, [main, 'train', 'run.yaml', '--json'], {
+      cwd: folder,
+      ...(signal ? { signal } : {}),
+    })
+    const events = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as TrainEvent)
+    const peak = events.find((event) => event.event === 'done')?.peak_rss_bytes ?? 0
+    const planned = events.find((event) => event.event === 'plan')?.peak_bytes ?? 0
+    return peak > planned ? peak - planned : process.memoryUsage.rss()
+  } catch {
+    signal?.throwIfAborted()
+    // Where the bundled model cannot run, this process stands for the other.
+    return process.memoryUsage.rss()
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
