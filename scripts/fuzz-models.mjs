@@ -90,6 +90,8 @@ function makeSeeds() {
       files: ['config.json', 'config.json', 'model.safetensors', 'generation_config.json'],
     },
     { kind: 'plan', folder: model, files: ['config.json'] },
+    // It has no tokenizer, for which inspect would start a process each time.
+    { kind: 'inspect', folder: stored, files: ['config.json', 'model.safetensors'] },
     { kind: 'model', folder: sharded, files: ['model.safetensors.index.json', shard] },
     { kind: 'model', folder: stored, files: ['config.json', 'model.safetensors'] },
     {

@@ -1,7 +1,7 @@
 /** The child of fuzz-models.mjs: opens what it is told to, as the verbs do, and says what came of it. */
 import { join } from 'node:path'
+import { inspectModel } from '../../dist/esm/cli/inspect/model.js'
 import { ChatTemplate } from '../../dist/esm/files/chat-template.js'
-import { openModelFiles } from '../../dist/esm/files/model-files.js'
 import { loadTokenizer } from '../../dist/esm/files/tokenizer.js'
 import { readTokenizerSource } from '../../dist/esm/files/tokenizer-source.js'
 import { WorkerTokenizer } from '../../dist/esm/files/worker-tokenizer.js'
@@ -53,8 +53,9 @@ const OPEN = {
     const adapter = await model.loadAdapter(path)
     await adapter.detach()
   },
-  async files(path) {
-    await openModelFiles(path)
+  async inspect(path) {
+    const { text } = await inspectModel(path)
+    text()
   },
 }
 
