@@ -5,7 +5,12 @@
  */
 import * as z from 'zod'
 import { ConfigError } from './errors.js'
-import { escapeControls } from './files/input.js'
+import { nearest } from './nearest.js'
+import { camelKey, isRecord, objectsIn, shorten, snakeKey, unwrapped } from './schema-shape.js'
+import { adviceFor, valueHere } from './unknown-key.js'
+
+export { nearest } from './nearest.js'
+export { camelKey, shorten, snakeKey } from './schema-shape.js'
 
 /** Where options came from, for messages, and how their keys are spelled there. */
 export interface OptionSource {
@@ -15,10 +20,6 @@ export interface OptionSource {
   /** Key under which the options stand in the source, e.g. `strategy`. */
   at?: string
 }
-
-export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
-export const camelKey = (key: string): string =>
-  key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
 /** An integer of at least `least`; counts are bounded so that products of two stay exact. */
 export function integer(
@@ -89,20 +90,78 @@ function simplify({ jsonSchema }: { jsonSchema: JsonSchema }): void {
 
 /**
  * Checks options against a schema and returns them in camelCase with defaults filled in.
- * @throws {ConfigError} for an unknown key (with the nearest known one) or a value out of range
+ * @throws {ConfigError} that lists every unknown key (with what it is called here) and every value out of range
  */
 export function parseOptions<T>(schema: z.ZodType<T>, value: unknown, source: OptionSource): T {
-  const start = source.at === undefined ? [] : [source.at]
-  const camel = respell(schema, value, { ...source, from: source.spelling, to: 'camel' }, start)
+  const { data, mistakes } = readOptions(schema, value, source)
+  throwMistakes(source, mistakes)
+  return data as T
+}
+
+/** The same without throwing: the options that are right, and a mistake for each that is not. */
+export function readOptions<T>(
+  schema: z.ZodType<T>,
+  value: unknown,
+  source: OptionSource,
+): { data: Partial<T>; mistakes: ConfigError[] } {
+  const at = source.at === undefined ? [] : [source.at]
+  const mistakes: ConfigError[] = []
+  const misread = new Set<string>()
+  const report = (mistake: ConfigError, path?: readonly string[]) => {
+    mistakes.push(mistake)
+    if (path) misread.add(path.slice(at.length).map(camelKey).join('.'))
+  }
+  const root = { schema, value, at }
+  const camel = respell(schema, value, { ...source, from: source.spelling, to: 'camel', root, report }, at)
   // Options are read once or twice: to compile a parser of each schema takes longer than it saves.
   const result = schema.safeParse(camel, { jitless: true })
-  if (result.success) return result.data
-  throw issueError(result.error.issues[0], schema, camel, source)
+  if (result.success) return { data: result.data, mistakes }
+  const wrong = new Set<string>()
+  for (const issue of result.error.issues) {
+    const [path] = deepestIssue(issue)
+    wrong.add(String(path[0]))
+    const known = [...path.keys(), path.length].some((end) => misread.has(path.slice(0, end).join('.')))
+    if (!known) mistakes.push(issueError(issue, schema, camel, source))
+  }
+  return { data: rightOnes(schema, camel, wrong) as Partial<T>, mistakes }
+}
+
+/** The options of an object whose own values are as they should be, each with its default. */
+function rightOnes(schema: z.ZodType, value: unknown, wrong: ReadonlySet<string>): Record<string, unknown> {
+  if (!(schema instanceof z.ZodObject) || !isRecord(value)) return {}
+  const entries = Object.entries(schema.shape as Record<string, z.ZodType>).flatMap(([key, inner]) => {
+    const read = wrong.has(key) ? undefined : inner.safeParse(value[key], { jitless: true })
+    return read?.success ? [[key, read.data] as const] : []
+  })
+  return Object.fromEntries(entries)
+}
+
+/** @throws {ConfigError} that lists all mistakes, one per line; nothing where there are none */
+export function throwMistakes({ name }: OptionSource, mistakes: readonly ConfigError[]): void {
+  const [first] = mistakes
+  if (first === undefined) return
+  const prefix = `${name}: `
+  const lines = mistakes.map(({ message }) =>
+    message.startsWith(prefix) ? message.slice(prefix.length) : message,
+  )
+  const message =
+    mistakes.length === 1 ? first.message : `${prefix}${mistakes.length} mistakes:\n  ${lines.join('\n  ')}`
+  const all = mistakes.map(({ details }, i) => ({ message: lines[i], ...details }))
+  throw new ConfigError(message, { ...first.details, mistakes: all })
 }
 
 /** The same options with the keys that files use; what the schema calls data (maps by pattern) keeps its keys. */
 export function toFileKeys(schema: z.ZodType, value: unknown): unknown {
-  return respell(schema, value, { name: 'options', spelling: 'camel', from: 'camel', to: 'snake' }, [])
+  const report = (mistake: ConfigError) => {
+    throw mistake
+  }
+  const root = { schema, value, at: [] }
+  return respell(
+    schema,
+    value,
+    { name: 'options', spelling: 'camel', from: 'camel', to: 'snake', root, report },
+    [],
+  )
 }
 
 /** @throws {ConfigError} naming the source, the key, its value and what was expected there */
@@ -110,23 +169,14 @@ export function badValue(source: OptionSource, key: string, value: unknown, expe
   const spelled = source.spelling === 'snake' ? key.split('.').map(snakeKey).join('.') : key
   const path = [source.at, spelled].filter(Boolean).join('.')
   const shown = value === undefined ? 'missing' : shorten(inWords(value))
-  return new ConfigError(`${source.name}: ${path} is ${shown}, expected ${expected}.`, {
+  const same = valueHere(path.split('.').map(snakeKey).join('.'), value)
+  const here = same === undefined ? '' : ` (${String(value)} is ${same} here)`
+  return new ConfigError(`${source.name}: ${path} is ${shown}, expected ${expected}${here}.`, {
     source: source.name,
     key: path,
     value,
     expected,
   })
-}
-
-/** The candidate with the fewest edits, if it is near enough to be what was meant. */
-export function nearest(word: string, candidates: Iterable<string>): string | undefined {
-  let best: string | undefined
-  let fewest = Math.max(2, Math.ceil(word.length / 3)) + 1
-  for (const candidate of candidates) {
-    const edits = editDistance(word.toLowerCase(), candidate.toLowerCase())
-    if (edits < fewest) [best, fewest] = [candidate, edits]
-  }
-  return best
 }
 
 /** Freezes data and everything in it. */
@@ -141,10 +191,10 @@ export function deepFreeze<T>(value: T): T {
 interface Respelling extends OptionSource {
   from: 'snake' | 'camel'
   to: 'snake' | 'camel'
+  root: { schema: z.ZodType; value: unknown; at: readonly string[] }
+  /** @param path of a value that cannot be read on */
+  report: (mistake: ConfigError, path?: readonly string[]) => void
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function respell(schema: z.ZodType, value: unknown, how: Respelling, path: string[]): unknown {
   if (!isRecord(value)) return value
@@ -155,7 +205,10 @@ function respell(schema: z.ZodType, value: unknown, how: Respelling, path: strin
   for (const [key, inner] of Object.entries(value)) {
     const camel = how.from === 'snake' ? camelKey(key) : key
     const known = Object.hasOwn(shape, camel) && (how.from === 'camel' || snakeKey(camel) === key)
-    if (!known) throw unknownKey(key, object, value, how, path)
+    if (!known) {
+      how.report(unknownKey(key, inner, object, value, how, path))
+      continue
+    }
     const spelled = how.to === 'snake' ? snakeKey(camel) : camel
     result[spelled] = respell(shape[camel] as z.ZodType, inner, how, [...path, key])
   }
@@ -170,9 +223,8 @@ function objectFor(
   path: string[],
 ): z.ZodObject | undefined {
   if (schema instanceof z.ZodObject) return schema
-  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable || schema instanceof z.ZodDefault)
-    return objectFor(schema.unwrap() as z.ZodType, value, how, path)
-  if (schema instanceof z.ZodPrefault) return objectFor(schema.unwrap() as z.ZodType, value, how, path)
+  const inner = unwrapped(schema)
+  if (inner) return objectFor(inner, value, how, path)
   if (schema instanceof z.ZodDiscriminatedUnion) return choose(schema, value, how, path)
   if (schema instanceof z.ZodUnion) {
     for (const option of schema.options as z.ZodType[]) {
@@ -188,7 +240,7 @@ function choose(
   value: Record<string, unknown>,
   how: Respelling,
   path: string[],
-): z.ZodObject {
+): z.ZodObject | undefined {
   const key = union.def.discriminator
   const options = union.options as unknown as z.ZodObject[]
   const nameOf = (option: z.ZodObject) => String((option.shape[key] as z.ZodLiteral).value)
@@ -199,93 +251,27 @@ function choose(
   const close = typeof given === 'string' ? nearest(given, names) : undefined
   const at = [...path, key].join('.')
   const shown = given === undefined ? 'missing' : shorten(JSON.stringify(given))
-  throw new ConfigError(
+  const mistake = new ConfigError(
     `${how.name}: ${at} is ${shown}, expected one of ${names.join(', ')}.${close ? ` Did you mean ${close}?` : ''}`,
     { source: how.name, key: at, value: given, expected: names },
   )
-}
-
-/** What people call an option elsewhere, in lower case and without underscores. */
-const OTHER_NAMES: Readonly<Record<string, string>> = {
-  rank: 'r',
-  lr: 'learningRate',
-  epochs: 'numTrainEpochs',
-  batchsize: 'perDeviceTrainBatchSize',
-  seqlen: 'maxSeqLength',
-  optim: 'optimizer',
-  bf16: 'precision',
-  fp16: 'precision',
-}
-
-/** What is asked of other trainers and has no key here. */
-const DEVICE_KEYS: readonly string[] = ['device', 'devicemap', 'usecpu', 'nocuda']
-
-function unknownKey(
-  key: string,
-  object: z.ZodObject,
-  value: Record<string, unknown>,
-  how: Respelling,
-  path: string[],
-): ConfigError {
-  const spell = (name: string) => (how.from === 'snake' ? snakeKey(name) : name)
-  const spelled = Object.keys(object.shape).map(spell)
-  const below = keyBelow(key, object, value, spell)
-  const other = OTHER_NAMES[key.toLowerCase().replaceAll('_', '')]
-  const same = other !== undefined && other in object.shape ? [...path, spell(other)].join('.') : undefined
-  const close = below ? [...path, ...below].join('.') : (same ?? nearest(key, spelled))
-  const advice = DEVICE_KEYS.includes(key.toLowerCase().replaceAll('_', ''))
-    ? 'this version computes on the CPU, and on nothing else. Leave the key out.'
-    : close
-      ? `did you mean ${close}?`
-      : `known keys: ${spelled.join(', ')}.`
-  const at = [...path, key].join('.')
-  return new ConfigError(`${how.name}: unknown key ${shorten(at)}; ${advice}`, {
-    source: how.name,
-    key: at,
-    nearest: close,
-    known: spelled,
-  })
-}
-
-/** Where a key that is not known here is known further down, as `r` is in the adapter that a strategy wraps. */
-function keyBelow(
-  key: string,
-  object: z.ZodObject,
-  value: Record<string, unknown>,
-  spell: (name: string) => string,
-): string[] | undefined {
-  const inner = Object.entries(object.shape as Record<string, z.ZodType>).flatMap(([name, schema]) => {
-    const given = value[spell(name)]
-    return objectsIn(schema)
-      .filter((one) => isRecord(given) && agrees(one, given))
-      .map((one) => [spell(name), one, given as Record<string, unknown>] as const)
-  })
-  for (const [name, one] of inner) if (Object.keys(one.shape).map(spell).includes(key)) return [name, key]
-  for (const [name, one, given] of inner) {
-    const found = keyBelow(key, one, given, spell)
-    if (found) return [name, ...found]
-  }
+  how.report(mistake, path)
   return undefined
 }
 
-/** All object schemas that a value may have, through wrappers and unions. */
-function objectsIn(schema: z.ZodType): z.ZodObject[] {
-  if (schema instanceof z.ZodObject) return [schema]
-  if (
-    schema instanceof z.ZodOptional ||
-    schema instanceof z.ZodNullable ||
-    schema instanceof z.ZodDefault ||
-    schema instanceof z.ZodPrefault
-  )
-    return objectsIn(schema.unwrap() as z.ZodType)
-  return schema instanceof z.ZodUnion ? (schema.options as z.ZodType[]).flatMap(objectsIn) : []
-}
-
-/** Whether the words that tell the options of a union apart are those of the schema. */
-function agrees({ shape }: z.ZodObject, value: Record<string, unknown>): boolean {
-  return Object.entries(shape).every(
-    ([name, schema]) => !(schema instanceof z.ZodLiteral) || schema.value === value[name],
-  )
+function unknownKey(
+  key: string,
+  value: unknown,
+  object: z.ZodObject,
+  given: Record<string, unknown>,
+  { name, root, from }: Respelling,
+  path: string[],
+): ConfigError {
+  const { advice, nearest } = adviceFor({ key, value, object, given, path, root, spelling: from })
+  const at = [...path, key].join('.')
+  const known = Object.keys(object.shape).map((one) => (from === 'snake' ? snakeKey(one) : one))
+  const details = { source: name, key: at, nearest, known }
+  return new ConfigError(`${name}: unknown key ${shorten(at)}; ${advice}`, details)
 }
 
 function issueError(
@@ -356,21 +342,4 @@ function expectation(issue: z.core.$ZodIssue): string {
 /** JSON has no word for numbers that are not finite. */
 function inWords(value: unknown): string {
   return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
-}
-
-function shorten(shown: string): string {
-  return escapeControls(shown.length > 80 ? `${shown.slice(0, 77)}...` : shown)
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
-    }
-    row = next
-  }
-  return row[b.length] as number
 }

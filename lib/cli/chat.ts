@@ -48,7 +48,7 @@ export function configure(command: Command): void {
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     chatTemplateOf(options)
-    const config = await readSubject(path, options)
+    const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     await withSubject(config, options, output, signal, async (model, adapters) => {

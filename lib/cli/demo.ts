@@ -20,7 +20,7 @@ import type { TrainEvent } from '../train/metrics.js'
 import type { TrainingRun } from '../train/run.js'
 import { UsageError } from './errors.js'
 import { digits, formatCount, formatDuration, table } from './format.js'
-import { collect, examples, integerFlag } from './help.js'
+import { collect, examples, integerFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output, printable, styledFor } from './output.js'
 import { StatusLine } from './progress.js'
@@ -64,7 +64,7 @@ export function configure(command: Command): void {
         `${options.output} exists; name another folder with --output, or write into it with --force.`,
         { output: options.output },
       )
-    const config = await demoConfig(options)
+    const config = await demoConfig(options, output)
     const interruption = new Interruption(output, 'Stopping as soon as all is safe.')
     try {
       await demo(config, output, interruption.signal)
@@ -75,12 +75,12 @@ export function configure(command: Command): void {
 }
 
 /** The config that comes with the package, with what the flags change. */
-function demoConfig({ output, seed, set = [] }: Options): Promise<RunConfig> {
+function demoConfig({ output, seed, set = [] }: Options, shown: Output): Promise<RunConfig> {
   const changes = [
     `output_dir=${JSON.stringify(resolve(output))}`,
     ...(seed === undefined ? [] : [`seed=${seed}`]),
   ]
-  return loadConfig(join(FOLDER, 'config.yaml'), [...changes, ...set])
+  return loadConfig(join(FOLDER, 'config.yaml'), [...changes, ...set], notedOn(shown))
 }
 
 async function demo(config: RunConfig, output: Output, signal: AbortSignal): Promise<void> {

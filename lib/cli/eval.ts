@@ -46,7 +46,7 @@ export function configure(command: Command): void {
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const config = await readSubject(path, options)
+    const config = await readSubject(path, options, output)
     const data = datasetOf(config, options)
     const asked = chatTemplateOf(options)
     const interruption = new Interruption(output, 'Stopping.')

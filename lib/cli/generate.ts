@@ -42,7 +42,7 @@ export function configure(command: Command): void {
     const { prompt: prompts = [] } = options
     if (prompts.length === 0) throw new UsageError('name at least one --prompt.')
     const asked = chatTemplateOf(options)
-    const config = await readSubject(path, options)
+    const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
     try {

@@ -1,7 +1,9 @@
 /** What verbs share in how they are described and how their flags are read. */
 import { type Command, InvalidArgumentError } from 'commander'
 import { parseBytes } from '../schema.js'
+import type { ConfigControl } from '../train/config.js'
 import { UsageError } from './errors.js'
+import type { Output } from './output.js'
 
 /** Adds example calls to a verb's help. */
 export function examples(command: Command, lines: readonly string[]): void {
@@ -45,6 +47,11 @@ export function onlyOwnFlags(command: Command, does: string, own: readonly strin
     return command.getOptionValueSource(name) === 'cli' && name !== 'json' && !own.includes(name)
   })
   if (other) throw new UsageError(`${other.long} is no flag of \`${does}\`, which does without it.`)
+}
+
+/** How a verb reads a config: what an override left behind is noted. */
+export function notedOn(output: Output): ConfigControl {
+  return { onNote: (note) => output.note(`note: ${note}.`) }
 }
 
 /** Names with commas between. */

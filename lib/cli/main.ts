@@ -9,10 +9,10 @@ import { join } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { InternalError } from '../errors.js'
 import { packageRoot } from '../root.js'
-import { nearest } from '../schema.js'
-import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError, UsageError } from './errors.js'
+import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError } from './errors.js'
 import { table } from './format.js'
 import { Output } from './output.js'
+import { explained, unknownVerb } from './unknown.js'
 
 /** Adds a verb's arguments, flags, examples and action to its command. */
 export type Configure = (command: Command) => void
@@ -89,6 +89,8 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
       writeOut: (text) => new Output(false).text(text.trimEnd()),
     })
     .configureHelp({ showGlobalOptions: false })
+    // What was meant is guessed with more care than the parser has.
+    .showSuggestionAfterError(false)
     .usage('<verb> [options]')
     .addHelpText('after', firstSteps)
   const asked = args[0] === 'help' ? args[1] : args.find((arg) => !arg.startsWith('-'))
@@ -104,26 +106,26 @@ async function run(args: readonly string[]): Promise<number> {
   const output = new Output(args.includes('--json'))
   process.on('uncaughtException', (error) => process.exit(reportError(error, output)))
   leaveWhenInterrupted(output)
+  const program = await buildProgram(args)
   try {
-    const program = await buildProgram(args)
     if (args.length === 0) {
       output.note(`${program.helpInformation().trimEnd()}\n${firstSteps()}`)
       return EXIT_USAGE
     }
     const [first, second] = args
     if (first === 'help' && second !== undefined && !VERBS.some(({ name }) => name === second)) {
-      const close = nearest(
+      throw unknownVerb(
         second,
         VERBS.map(({ name }) => name),
       )
-      throw new UsageError(`unknown command '${second}'${close ? `; did you mean ${close}?` : '.'}`)
     }
     await program.parseAsync([...args], { from: 'user' })
     return 0
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0
     const verb = VERBS.find(({ name }) => name === args[0])
-    return reportError(error, output, verb ? `lowrank ${verb.name}` : 'lowrank')
+    const told = await explained(error, program, args)
+    return reportError(told, output, verb ? `lowrank ${verb.name}` : 'lowrank')
   }
 }
 

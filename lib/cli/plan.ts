@@ -21,7 +21,7 @@ import { configText } from '../train/config-text.js'
 import { shortOptimizer } from '../train/optimizers.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
-import { bytesFlag, collect, examples, integerFlag } from './help.js'
+import { bytesFlag, collect, examples, integerFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
@@ -107,7 +107,7 @@ export function configure(command: Command): void {
     const { fit: budget, timeline, ...rest } = options
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
-    const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest)
+    const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest, output)
     const hasData = path !== undefined
     const { memory, quantization, embeddingQuantization, fit, beside } = await planned(
       config,
@@ -226,13 +226,17 @@ async function planned(
   }
 }
 
-async function fromFile(path: string, { set = [], json: _, gradientCheckpointing, ...shape }: Options) {
+async function fromFile(
+  path: string,
+  { set = [], json: _, gradientCheckpointing, ...shape }: Options,
+  output: Output,
+) {
   const given = Object.keys(shape)
   if (given.length > 0 || !gradientCheckpointing)
     throw new UsageError(
       'give either a config file or --model with its flags; with a config, change keys by --set.',
     )
-  return loadConfig(path, set)
+  return loadConfig(path, set, notedOn(output))
 }
 
 function fromFlags({ model, method, rank, targetModules, set = [], ...rest }: Options): RunConfig {

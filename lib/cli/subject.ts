@@ -10,7 +10,7 @@ import { describeBoth, type TrainingDefaults } from '../strategies/quantization.
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
-import { collect, integerFlag } from './help.js'
+import { collect, integerFlag, notedOn } from './help.js'
 import type { Output } from './output.js'
 import { DownloadShown, StatusLine } from './progress.js'
 
@@ -83,10 +83,11 @@ export function chatTemplateOf({ chat, raw }: FormatFlags): boolean | undefined 
 export async function readSubject(
   path: string | undefined,
   options: SubjectOptions,
+  output: Output,
 ): Promise<RunConfig | undefined> {
   if ((path === undefined) === (options.model === undefined))
     throw new UsageError('name either a config file or --model.')
-  if (path !== undefined) return loadConfig(path, options.set)
+  if (path !== undefined) return loadConfig(path, options.set, notedOn(output))
   if (options.set !== undefined)
     throw new UsageError('--set changes keys of a config file; with --model use the flags.')
   return undefined

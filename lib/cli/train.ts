@@ -24,7 +24,7 @@ import { checkpointOf, type TrainingRun } from '../train/run.js'
 import type { TrainStep } from '../train/steps.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, digits, formatCount, shortPath } from './format.js'
-import { collect, examples } from './help.js'
+import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { columnsOf, isScreen } from './live-lines.js'
 import { Output } from './output.js'
@@ -54,7 +54,7 @@ export function configure(command: Command): void {
   command.action(async (given: string | undefined, options: Options) => {
     const [path, resume] = configAndCheckpoint(given, options.resume)
     const output = new Output(options.json ?? false)
-    const config = await loadConfig(path, options.set)
+    const config = await loadConfig(path, options.set, notedOn(output))
     await noteEarlierRun(config, resume, output)
     const call = configCall(path, options.set ?? [])
     const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')

@@ -78,6 +78,12 @@ export function strategyFrom(
   return deepFreeze(parseOptions(strategySchema, value, source))
 }
 
+/** The options of a strategy by its name, in camelCase; undefined for a name that there is none of. */
+export function keysOfStrategy(name: string): string[] | undefined {
+  const rules = registry.get(name)
+  return rules && Object.keys(rules.schema.shape)
+}
+
 /** A strategy's config with the keys that files use. */
 export function strategyToFile(config: StrategyConfig): Record<string, unknown> {
   return toFileKeys(strategySchema, config) as Record<string, unknown>

@@ -1,5 +1,9 @@
 /** The JSON schema of config files, for editors; schemas/config.schema.json is this, written by scripts/schemas.mjs. */
-import { type JsonSchema, jsonSchemaOf, snakeKey } from '../schema.js'
+import type * as z from 'zod'
+import { foreignKey } from '../foreign-keys.js'
+import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey } from '../schema.js'
+import { objectsIn } from '../schema-shape.js'
+import { valueHere } from '../unknown-key.js'
 import { configSchema } from './config.js'
 
 /** The schema as plain data, keys in snake_case. */
@@ -27,4 +31,34 @@ export function asInFiles(value: unknown): unknown {
 
 function spellKeys(properties: JsonSchema): JsonSchema {
   return Object.fromEntries(Object.entries(properties).map(([key, value]) => [snakeKey(key), respell(value)]))
+}
+
+/**
+ * The key of a config that a word stands for: its own name, or the one of another program.
+ * @param value the value that goes with it there
+ * @returns its path, the value that is meant where it has another word here, and how the two differ
+ */
+export function configKey(
+  word: string,
+  value: string,
+): { path: string; value: string | undefined; note: string } | undefined {
+  const foreign = foreignKey(word)
+  const places = [foreign?.here ?? []].flat()
+  const key = snakeKey(word.replaceAll('-', '_'))
+  const path = [key, ...places].find((place) => findKey(place.split('.').map(camelKey)))
+  if (path === undefined) return undefined
+  const given = path === key ? undefined : foreign?.values?.[value]
+  const note = foreign?.note && path !== key ? ` (${foreign.note}).` : '.'
+  return { path, value: given ?? valueHere(path, value), note }
+}
+
+/** Whether the config has a key, somewhere under its first step. */
+function findKey(path: readonly string[]): boolean {
+  let objects = [configSchema as z.ZodObject]
+  for (const step of path) {
+    const inner = objects.flatMap(({ shape }) => (shape[step] as z.ZodType | undefined) ?? [])
+    if (inner.length === 0) return false
+    objects = inner.flatMap(objectsIn)
+  }
+  return true
 }

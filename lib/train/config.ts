@@ -16,8 +16,9 @@ import {
   nearest,
   type OptionSource,
   parseBytes,
-  parseOptions,
+  readOptions,
   text,
+  throwMistakes,
   word,
 } from '../schema.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
@@ -31,10 +32,9 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
 import { checkInBackward } from './optimizers.js'
 import { type TrainOptions, trainShape } from './options.js'
+import { applyOverrides, type Parse } from './overrides.js'
 
 const SIZE_LIMIT = 4 << 20
-
-type Parse = typeof import('yaml')['parse']
 
 /** How a base model is held and computed with. */
 export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
@@ -145,61 +145,99 @@ export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quant
   return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
 }
 
+/** How the reading of a config is watched. */
+export interface ConfigControl {
+  /** Called with a sentence on what an override made of the config beyond its own key. */
+  onNote?: (note: string) => void
+}
+
 /**
  * Reads a config file.
  * @param overrides `key=value` pairs whose keys may be paths (`strategy.r=8`) and whose values are YAML
  * @throws {FileFormatError} when the file is missing
- * @throws {ConfigError} naming the file, the key, its value and what was expected
+ * @throws {ConfigError} that lists every mistake: the key, its value and what was expected
  */
-export async function loadConfig(path: string, overrides: readonly string[] = []): Promise<RunConfig> {
+export async function loadConfig(
+  path: string,
+  overrides: readonly string[] = [],
+  { onNote }: ConfigControl = {},
+): Promise<RunConfig> {
   if (!existsSync(path)) throw missingConfig(path)
   // Programs that have no config file do without its reader.
   const { parse } = await import('yaml')
   const raw = parseYaml(parse, await readText(path, SIZE_LIMIT), path)
-  for (const override of overrides) applyOverride(parse, raw, override)
+  for (const note of applyOverrides(parse, raw, overrides)) onNote?.(note)
   return resolveConfig(raw, { name: path, spelling: 'snake' }, dirname(resolve(path)))
 }
 
 /**
  * Checks a config that was read from a file, or built by a program.
  * @param folder what relative paths are relative to
+ * @throws {ConfigError} that lists every mistake
  */
 export function resolveConfig(raw: unknown, source: OptionSource, folder: string): RunConfig {
-  const given = parseOptions(configSchema, raw, source)
+  const { data: given, mistakes } = readOptions(configSchema, raw, source)
   const inFolder = (path: string) => (isAbsolute(path) ? path : resolve(folder, path))
   const placed = (path: string) => (path === STDIN ? path : inFolder(path))
   const datasetOf = (value: z.infer<typeof datasetSchema>): DatasetConfig => {
     const { path, ...form } = typeof value === 'string' || Array.isArray(value) ? dataset(value) : value
     return { path: typeof path === 'string' ? placed(path) : path.map(placed), ...form }
   }
-  if (given.evalDataset !== null && given.evalFraction > 0)
-    throw badValue(source, 'evalFraction', given.evalFraction, 'it to be absent, since eval_dataset is given')
-  const { quantization, embeddingQuantization, ...rest } = given
+  const optional = <In, Out>(value: In | undefined, make: (value: In) => Out) =>
+    value === undefined ? undefined : make(value)
   const data = {
-    dataset: datasetOf(given.dataset),
-    evalDataset: given.evalDataset === null ? null : datasetOf(given.evalDataset),
+    dataset: optional(given.dataset, datasetOf),
+    evalDataset: optional(given.evalDataset, (value) => (value === null ? null : datasetOf(value))),
     evalFraction: given.evalFraction,
   }
-  checkStreaming(data, given, source)
-  checkInBackward(given, given.strategy, source)
+  const { strategy, quantization, embeddingQuantization, ...rest } = given
+  /** Runs a check of several keys, where all of them are as they should be. */
+  const check = <Keys extends object, Out>(keys: Keys, work: (keys: Whole<Keys>) => Out): Out | undefined => {
+    if (Object.values(keys).includes(undefined)) return undefined
+    try {
+      return work(keys as Whole<Keys>)
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      mistakes.push(error)
+      return undefined
+    }
+  }
+  check(data, ({ evalDataset, evalFraction }) => {
+    if (evalDataset !== null && evalFraction > 0)
+      throw badValue(source, 'evalFraction', evalFraction, 'it to be absent, since eval_dataset is given')
+  })
+  check({ ...data, maxSteps: given.maxSteps }, ({ maxSteps, ...data }) =>
+    checkStreaming(data, { maxSteps }, source),
+  )
+  const { optimizerInBackward, gradientAccumulationSteps, maxGradNorm } = given
+  check(
+    { optimizerInBackward, gradientAccumulationSteps, maxGradNorm, strategy },
+    ({ strategy, ...options }) => checkInBackward(options, strategy, source),
+  )
+  const asked = (Object.entries({ quantization, embeddingQuantization }) as AskedQuantization[]).map(
+    ([key, value]) =>
+      check({ strategy, value }, (all) => askedQuantization(key, all.strategy, all.value, source)),
+  )
+  throwMistakes(source, mistakes)
+  const whole = { ...rest, strategy, ...data } as RunConfig
   return {
-    ...rest,
-    ...askedQuantization('quantization', given.strategy, quantization, source),
-    ...askedQuantization('embeddingQuantization', given.strategy, embeddingQuantization, source),
-    model: modelPath(given.model, folder),
-    ...data,
-    outputDir: inFolder(given.outputDir),
+    ...whole,
+    ...Object.assign({}, ...asked),
+    model: modelPath(whole.model, folder),
+    outputDir: inFolder(whole.outputDir),
   }
 }
+
+type Whole<T> = { [Key in keyof T]-?: Exclude<T[Key], undefined> }
+type AskedQuantization = [keyof TrainingDefaults, z.infer<typeof quantizationSchema> | undefined]
 
 /** The quantisation that a key of the config asks for, which must be what the strategy stands for. */
 function askedQuantization(
   key: keyof TrainingDefaults,
   strategy: StrategyConfig,
-  given: z.infer<typeof quantizationSchema> | undefined,
+  given: z.infer<typeof quantizationSchema>,
   source: OptionSource,
 ): TrainingDefaults {
-  if (given === undefined) return {}
   const wanted = rulesOf(strategy).defaults(strategy)[key]
   const asked = quantizationOf(given)
   if (wanted !== undefined && asked.type !== wanted.type)
@@ -261,40 +299,4 @@ function parseYaml(parse: Parse, source: string, path: string): Record<string, u
       source: path,
     })
   return value as Record<string, unknown>
-}
-
-function applyOverride(parse: Parse, root: Record<string, unknown>, override: string): void {
-  const equals = override.indexOf('=')
-  const keys = override.slice(0, Math.max(0, equals)).split('.')
-  const last = keys.pop()
-  if (!last || keys.some((key) => key === ''))
-    throw new ConfigError(`--set ${override}: expected key=value, e.g. --set strategy.r=8.`, { override })
-  let target = root
-  for (const key of keys) {
-    const inner = Object.hasOwn(target, key) ? target[key] : undefined
-    // A short form such as `dataset: train.jsonl` gives way to the long one.
-    const next = typeof inner === 'object' && inner !== null && !Array.isArray(inner) ? inner : {}
-    defineOwn(target, key, next)
-    target = next as Record<string, unknown>
-  }
-  defineOwn(target, last, parseOverrideValue(parse, override, override.slice(equals + 1)))
-}
-
-function parseOverrideValue(parse: Parse, override: string, value: string): unknown {
-  // To YAML a dash alone is a list of nothing.
-  if (value === STDIN) return value
-  try {
-    return parse(value)
-  } catch (cause) {
-    throw new ConfigError(
-      `--set ${override}: the value is not valid YAML; quote it.`,
-      { override },
-      { cause },
-    )
-  }
-}
-
-/** Plain assignment would reach the prototype for a key such as `__proto__`. */
-function defineOwn(target: Record<string, unknown>, key: string, value: unknown): void {
-  Object.defineProperty(target, key, { value, writable: true, enumerable: true, configurable: true })
 }

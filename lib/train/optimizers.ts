@@ -86,22 +86,6 @@ const NAMES = [
 
 const LEAST_RESIDENT = 1 << 20
 
-/** Names that transformers has for the same. */
-const ELSEWHERE: Readonly<Record<string, Optimizer['type']>> = {
-  adam: 'adamw',
-  adamw_hf: 'adamw',
-  adamw_torch: 'adamw',
-  adamw_torch_fused: 'adamw',
-  adamw_bnb_8bit: 'adamw_8bit',
-  paged_adamw_32bit: 'paged_adamw',
-  lion_32bit: 'lion',
-}
-
-function expected(given: unknown): string {
-  const same = typeof given === 'string' && Object.hasOwn(ELSEWHERE, given) ? ELSEWHERE[given] : undefined
-  return `one of ${NAMES.join(', ')}${same ? ` (${given} is ${same} here)` : ''}, or settings`
-}
-
 const beta = () => numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
 const betas = (first: number, second: number) =>
   z.tuple([beta(), beta()], { error: 'two numbers in [0, 1)' }).default([first, second])
@@ -163,7 +147,7 @@ const settings = Object.values(schemas) as unknown as [z.ZodObject, ...z.ZodObje
 
 /** The option `optimizer`: a name, or an optimiser with settings. */
 export const optimizerSchema = z.union([z.enum(NAMES), z.discriminatedUnion('type', settings)], {
-  error: ({ input }) => expected(input),
+  error: `one of ${NAMES.join(', ')}, or settings`,
 }) as unknown as z.ZodType<Optimizer['type'] | Optimizer>
 
 function parsed<Kind extends Optimizer>(

@@ -46,9 +46,9 @@ describe('options', () => {
     expect(messageOf(() => parseOptions(schema, { evalSteps: 1 }, file))).toBe(
       'config.yaml: unknown key evalSteps; did you mean eval_steps?',
     )
-    expect(messageOf(() => parseOptions(schema, { inner: { x: 1 } }, file))).toBe(
-      'config.yaml: unknown key inner.x; known keys: max_norm.',
-    )
+    expect(
+      messageOf(() => parseOptions(schema, { inner: { maxNorm: 1, x: 1 } }, { ...file, spelling: 'camel' })),
+    ).toBe('config.yaml: unknown key inner.x; known keys: maxNorm.')
   })
 
   test('know an unknown key where it stands further down', () => {
@@ -97,6 +97,11 @@ describe('options', () => {
 test('the nearest word is found within a few edits and nothing is suggested beyond', () => {
   expect(nearest('lorra', ['lora', 'loha'])).toBe('lora')
   expect(nearest('completely_else', ['lora', 'loha'])).toBeUndefined()
+  expect(nearest('learning_raet', ['learning_rate'])).toBe('learning_rate')
+  expect(nearest('eval_strategy', ['strategy', 'eval_steps'])).toBeUndefined()
+  expect(nearest('dpo', ['demo', 'doctor'])).toBeUndefined()
+  expect(nearest('lr', ['r'])).toBeUndefined()
+  expect(nearest('jsn', ['json'])).toBe('json')
 })
 
 test('freezing reaches nested data', () => {

@@ -46,6 +46,28 @@ test('an unknown flag is wrong use, answered with the nearest one, also as JSON'
   expect(jsonLines(stdout)).toEqual([{ event: 'error', code: 'USAGE', message, details: {} }])
 })
 
+test.each([
+  [['dpo'], "unknown command 'dpo'; preference training "],
+  [['sft'], "unknown command 'sft'; it is called train here."],
+  [['train', 'run.yaml', '--lr', '1e-4'], "--lr'; it is a key of the config: --set learning_rate=1e-4."],
+  [['train', 'run.yaml', '--epochs=2'], 'it is a key of the config: --set num_train_epochs=2.'],
+  [
+    ['train', 'run.yaml', '--batch-size', '8'],
+    "--batch-size'; it is a key of the config: --set per_device_train_batch_size=8.",
+  ],
+  [['train', 'run.yaml', '--learning-rate', '1'], '--set learning_rate=1.'],
+  [['train', 'run.yaml', '--load-in-4bit'], '--set quantization=nf4.'],
+  [['train', 'run.yaml', '--lora_r', '8'], '--set strategy.r=8.'],
+  [['train', 'run.yaml', '--deepspeed', 'x.json'], "--deepspeed'; a run is one process on one machine"],
+  [['plan', '--max-length', '512'], "--max-length'; it is called --max-seq-length here."],
+  [['generate', '--max-tokens', '5'], "--max-tokens'; it is called --max-new-tokens here."],
+  [['generate', '--max_new_tokens', '5'], "--max_new_tokens'; did you mean --max-new-tokens?"],
+])('%j of other programs is answered with what it is here', async (args, answer) => {
+  const { code, stdout, stderr } = await lowrank(args)
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toContain(answer)
+})
+
 test('a missing argument is wrong use', async () => {
   const { code, stderr } = await lowrank(['inspect'])
   expect(code).toBe(2)

@@ -91,7 +91,7 @@ describe('a config file', () => {
     ['=3', '--set =3: expected key=value, e.g. --set strategy.r=8.'],
     ['a..b=3', '--set a..b=3: expected key=value, e.g. --set strategy.r=8.'],
     ['strategy.r=[', '--set strategy.r=[: the value is not valid YAML; quote it.'],
-    ['strategy.rank=3', 'unknown key strategy.rank; did you mean strategy.r?'],
+    ['strategy.rank=3', 'unknown key strategy.rank; it is called strategy.r here.'],
     ['__proto__.x=3', 'unknown key __proto__; known keys: '],
   ])('refuses --set %s', async (override, message) => {
     expect(await messageOf('', [override])).toContain(message)
@@ -99,13 +99,13 @@ describe('a config file', () => {
 
   test.each([
     ['learning_rat: 1', 'unknown key learning_rat; did you mean learning_rate?'],
-    ['lr: 1', 'unknown key lr; did you mean learning_rate?'],
-    ['optim: adamw', 'unknown key optim; did you mean optimizer?'],
+    ['lr: 1', 'unknown key lr; it is called learning_rate here.'],
+    ['optim: adamw', 'unknown key optim; it is called optimizer here.'],
     [
       'device: cuda',
       'unknown key device; this version computes on the CPU, and on nothing else. Leave the key out.',
     ],
-    ['batch_size: 4', 'unknown key batch_size; did you mean per_device_train_batch_size?'],
+    ['batch_size: 4', 'unknown key batch_size; it is called per_device_train_batch_size here.'],
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
     ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
     ['packing: 1', 'packing is 1, expected true or false.'],
@@ -116,7 +116,7 @@ describe('a config file', () => {
     ['precision: fp16', 'precision is "fp16", expected one of auto, fp32, bf16.'],
     [
       'optimizer: adamw_bnb_8bit',
-      'optimizer is "adamw_bnb_8bit", expected one of adamw, adamw_8bit, paged_adamw, paged_adamw_8bit, lion, lion_8bit, adafactor, sgd (adamw_bnb_8bit is adamw_8bit here), or settings.',
+      'optimizer is "adamw_bnb_8bit", expected one of adamw, adamw_8bit, paged_adamw, paged_adamw_8bit, lion, lion_8bit, adafactor, sgd, or settings (adamw_bnb_8bit is adamw_8bit here).',
     ],
     [
       'lr_scheduler_type: polynomial',

@@ -35,6 +35,6 @@ test('dataset() takes the names that columns have, or their numbers', () => {
     completion: '2',
   })
   expect(() => dataset('a.csv', { columns: { promt: 'x' } as never })).toThrow(
-    'dataset(): unknown key columns.promt; did you mean prompt?',
+    'dataset(): unknown key columns.promt; did you mean columns.prompt?',
   )
 })

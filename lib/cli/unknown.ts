@@ -1,0 +1,69 @@
+/** Unknown verbs and flags: what they are called here, also where they are other programs' words or keys of a config. */
+import { type Command, CommanderError, type Option } from 'commander'
+import { FOREIGN_VERBS, foreignKey } from '../foreign-keys.js'
+import { nearest } from '../nearest.js'
+import { UsageError } from './errors.js'
+
+/** The error of an unknown verb. */
+export function unknownVerb(verb: string, known: readonly string[]): UsageError {
+  const { here, note } = Object.hasOwn(FOREIGN_VERBS, verb) ? (FOREIGN_VERBS[verb] ?? {}) : {}
+  const why = here !== undefined && note !== undefined ? ` (${note})` : ''
+  const close = nearest(verb, known)
+  const advice = here
+    ? `; it is called ${here} here${why}.`
+    : note
+      ? `; ${note}.`
+      : close
+        ? `; did you mean ${close}?`
+        : '.'
+  return new UsageError(`unknown command '${verb}'${advice}`)
+}
+
+/** What the parser threw, said better where it met an unknown word; anything else as it is. */
+export async function explained(error: unknown, program: Command, args: readonly string[]): Promise<unknown> {
+  if (!(error instanceof CommanderError)) return error
+  const word = /'(.+)'/.exec(error.message)?.[1]
+  if (word === undefined) return error
+  const verbs = program.commands.map((command) => command.name())
+  if (error.code === 'commander.unknownCommand') return unknownVerb(word, verbs)
+  const verb = program.commands.find((command) => command.name() === args[0])
+  if (error.code !== 'commander.unknownOption' || verb === undefined) return error
+  return new UsageError(`unknown option '${word}'${await flagAdvice(word, verb, args)}`)
+}
+
+async function flagAdvice(flag: string, verb: Command, args: readonly string[]): Promise<string> {
+  const [name = flag, attached] = flag.replace(/^-+/, '').split('=')
+  const flags = verb.options.flatMap(({ long }: Option) => long ?? [])
+  const own = (key: string) => flags.find((long) => plain(long) === plain(key))
+  const same = own(name)
+  if (same) return `; did you mean ${same}?`
+  const foreign = foreignKey(name)
+  for (const place of [foreign?.here ?? []].flat()) {
+    const known = own(place.split('.').at(-1) as string)
+    if (known) return `; it is called ${known} here.`
+  }
+  const following = args[args.indexOf(flag) + 1]
+  const value = attached ?? (following?.startsWith('-') === false ? following : undefined)
+  if (flags.includes('--set')) {
+    const advice = await setAdvice(name, value)
+    if (advice) return advice
+  }
+  if (foreign?.note && !foreign.here) return `; ${foreign.note}.`
+  const close = nearest(
+    name,
+    flags.map((long) => long.slice(2)),
+  )
+  return close ? `; did you mean --${close}?` : '.'
+}
+
+/** Keys of a config are changed by --set. */
+async function setAdvice(name: string, value: string | undefined): Promise<string | undefined> {
+  // Its schemas are read only now, so that verbs start without them.
+  const { configKey } = await import('../train/config-schema.js')
+  const found = configKey(name, value ?? 'true')
+  return (
+    found && `; it is a key of the config: --set ${found.path}=${found.value ?? value ?? '…'}${found.note}`
+  )
+}
+
+const plain = (key: string): string => key.toLowerCase().replace(/[-_]/g, '')

@@ -1,0 +1,41 @@
+/** The shapes of schemas: the objects that a value may be, and how their keys are spelled. */
+import * as z from 'zod'
+import { escapeControls } from './files/input.js'
+
+export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+export const camelKey = (key: string): string =>
+  key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** All object schemas that a value may have, through wrappers and unions. */
+export function objectsIn(schema: z.ZodType): z.ZodObject[] {
+  if (schema instanceof z.ZodObject) return [schema]
+  const inner = unwrapped(schema)
+  if (inner) return objectsIn(inner)
+  return schema instanceof z.ZodUnion ? (schema.options as z.ZodType[]).flatMap(objectsIn) : []
+}
+
+/** The schema within a wrapper such as a default; undefined for what is none. */
+export function unwrapped(schema: z.ZodType): z.ZodType | undefined {
+  if (
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodPrefault
+  )
+    return schema.unwrap() as z.ZodType
+  return undefined
+}
+
+/** Whether the words that tell the options of a union apart are those of the schema. */
+export function agrees({ shape }: z.ZodObject, value: Record<string, unknown>): boolean {
+  return Object.entries(shape).every(
+    ([name, schema]) => !(schema instanceof z.ZodLiteral) || schema.value === value[name],
+  )
+}
+
+export function shorten(shown: string): string {
+  return escapeControls(shown.length > 80 ? `${shown.slice(0, 77)}...` : shown)
+}

@@ -1,0 +1,176 @@
+/** The answer to a key that a schema does not have: another program's word for it, its place, or the key that was meant. */
+import type * as z from 'zod'
+import { FOREIGN_VALUES, type ForeignKey, foreignKey } from './foreign-keys.js'
+import { nearest } from './nearest.js'
+import { agrees, camelKey, isRecord, objectsIn, snakeKey } from './schema-shape.js'
+
+/** An unknown key, and where it stands. */
+export interface UnknownKey {
+  key: string
+  value: unknown
+  /** The object schema that does not have it, and what was given for that object. */
+  object: z.ZodObject
+  given: Record<string, unknown>
+  /** Keys that lead to the object, as they are spelled in the source. */
+  path: readonly string[]
+  /** Schema and value of the whole. */
+  root: { schema: z.ZodType; value: unknown; at: readonly string[] }
+  spelling: 'snake' | 'camel'
+}
+
+/** What to do about an unknown key, as the end of a sentence, and the key that it stands for, if there is one. */
+export interface KeyAdvice {
+  advice: string
+  nearest?: string
+}
+
+export function adviceFor(unknown: UnknownKey): KeyAdvice {
+  const { key, object, given, path, spelling } = unknown
+  const spelled = Object.keys(object.shape).map((name) => spell(name, spelling))
+  const suggest = (name: string): KeyAdvice => ({ advice: `did you mean ${name}?`, nearest: name })
+  const below = keyBelow(key, object, given, (name) => spell(name, spelling))
+  if (below) return suggest([...path, ...below].join('.'))
+  const slip = nearest(key, spelled, 1)
+  if (slip) return suggest([...path, slip].join('.'))
+  const foreign = foreignKey(key)
+  const known = foreign && foreignAdvice(foreign, unknown)
+  if (known) return known
+  const close = nearest(key, spelled)
+  return close ? suggest([...path, close].join('.')) : { advice: `known keys: ${spelled.join(', ')}.` }
+}
+
+/** What a value is called here, where another program's word was given for a known key; undefined for any other. */
+export function valueHere(path: string, value: unknown): string | undefined {
+  if (typeof value !== 'string' && typeof value !== 'number') return undefined
+  const words = FOREIGN_VALUES[path]
+  return words && Object.hasOwn(words, value) ? words[String(value)] : undefined
+}
+
+const spell = (name: string, spelling: UnknownKey['spelling']): string =>
+  spelling === 'snake' ? snakeKey(name) : camelKey(name)
+
+function foreignAdvice(foreign: ForeignKey, unknown: UnknownKey): KeyAdvice | undefined {
+  const { note } = foreign
+  const places = [foreign.here ?? []].flat()
+  if (places.length === 0) return note === undefined ? undefined : { advice: `${note}.` }
+  for (const place of places) {
+    const found = placeWithin(place, unknown)
+    if (found) return namedHere(found, place, foreign, unknown)
+  }
+  return elsewhere(places[0] as string, foreign, unknown)
+}
+
+/** The sentence for a key that the source has. */
+function namedHere(
+  found: string,
+  place: string,
+  { values = {}, note }: ForeignKey,
+  { value, spelling }: UnknownKey,
+): KeyAdvice {
+  const written = Object.hasOwn(values, String(value)) ? values[String(value)] : valueHere(place, value)
+  if (written === null) return { advice: 'that is how it is without the key; leave it out.', nearest: found }
+  const why = note === undefined ? '' : ` (${note})`
+  if (written === undefined) return { advice: `it is called ${found} here${why}.`, nearest: found }
+  const bare = spelling === 'snake' || /^(true|false|\d+)$/.test(written)
+  const shown = bare ? written : written.startsWith('{') ? inJavaScript(written) : `'${written}'`
+  return { advice: `write ${found}: ${shown}${why}.`, nearest: found }
+}
+
+/** YAML's short mappings of words and numbers, as a program writes them. */
+function inJavaScript(mapping: string): string {
+  return mapping
+    .replace(/(\w+):/g, (_, key: string) => `${camelKey(key)}:`)
+    .replace(/: ([a-z]\w*)/g, (whole, word: string) => (/^(true|false)$/.test(word) ? whole : `: '${word}'`))
+    .replace(/^\{/, '{ ')
+    .replace(/\}$/, ' }')
+}
+
+/** The place of a key as the source has it: as a whole, or without its first steps where the source is a part of a config. */
+function placeWithin(place: string, { root, spelling }: UnknownKey): string | undefined {
+  const steps = place.split('.')
+  for (let from = 0; from < steps.length; from++) {
+    const found = walk(steps.slice(from).map(camelKey), root.schema, root.value, spelling)
+    if (found) return [...root.at, ...found].join('.')
+  }
+  return undefined
+}
+
+function walk(
+  [step, ...rest]: string[],
+  schema: z.ZodType,
+  value: unknown,
+  spelling: UnknownKey['spelling'],
+): string[] | undefined {
+  if (step === undefined) return []
+  const all = objectsIn(schema)
+  const given = isRecord(value) ? value : undefined
+  const chosen = given ? all.filter((one) => agrees(one, given)) : all
+  // A strategy that wraps an adapter has the adapter's options there.
+  for (const { shape } of chosen.length > 0 ? chosen : all)
+    for (const name of step === 'name' ? [step] : [step, 'adapter']) {
+      const inner = shape[name] as z.ZodType | undefined
+      if (inner === undefined) continue
+      const spelled = spell(name, spelling)
+      const found = walk(name === step ? rest : [step, ...rest], inner, given?.[spelled], spelling)
+      if (found) return [spelled, ...found]
+    }
+  return undefined
+}
+
+/** Where options of a config stand in the API, by the first step of their paths; the others are options of `train()`. */
+const IN_THE_API: Readonly<Record<string, string>> = {
+  model: 'the first argument of loadModel()',
+  revision: 'an option of loadModel()',
+  quantization: 'an option of loadModel()',
+  embedding_quantization: 'an option of loadModel()',
+  precision: 'an option of loadModel()',
+  paged_weights: 'an option of loadModel()',
+  threads: 'an option of loadModel()',
+  strategy: 'an option of the strategy that is attached, as in lora({ r: 8 })',
+  dataset: 'the first argument of train(), for which dataset() takes options',
+  generate: 'an option of generate()',
+}
+
+/** The sentence for what is said somewhere else than in the source. */
+function elsewhere(
+  place: string,
+  { note }: ForeignKey,
+  { key, path, object, spelling, root, given }: UnknownKey,
+): KeyAdvice {
+  const [first = place, ...rest] = place.split('.')
+  const last = rest.at(-1) ?? first
+  const why = note === undefined ? '' : ` (${note})`
+  if (spelling === 'camel')
+    return { advice: `it is ${camelKey(last)} here${why}, ${IN_THE_API[first] ?? 'an option of train()'}.` }
+  if (first === 'generate')
+    return {
+      advice: `a config has no such key; \`lowrank generate\` takes --${last.replaceAll('_', '-')}${why}.`,
+    }
+  const strategy = isRecord(root.value) && isRecord(root.value.strategy) ? root.value.strategy : given
+  const others = Object.keys(object.shape).map(snakeKey).join(', ')
+  if ([...path, key].join('.') === place) return { advice: `${String(strategy.name)} has ${others}.` }
+  const lacking =
+    first === 'strategy' ? `, which ${String(strategy.name ?? 'the strategy')} does not have` : ''
+  return { advice: `it is called ${place} here${why}${lacking}.` }
+}
+
+/** Where a key that is not known here is known further down, as `r` is in the adapter that a strategy wraps. */
+function keyBelow(
+  key: string,
+  object: z.ZodObject,
+  value: Record<string, unknown>,
+  spelled: (name: string) => string,
+): string[] | undefined {
+  const inner = Object.entries(object.shape as Record<string, z.ZodType>).flatMap(([name, schema]) => {
+    const given = value[spelled(name)]
+    return objectsIn(schema)
+      .filter((one) => isRecord(given) && agrees(one, given))
+      .map((one) => [spelled(name), one, given as Record<string, unknown>] as const)
+  })
+  for (const [name, one] of inner) if (Object.keys(one.shape).map(spelled).includes(key)) return [name, key]
+  for (const [name, one, given] of inner) {
+    const found = keyBelow(key, one, given, spelled)
+    if (found) return [name, ...found]
+  }
+  return undefined
+}

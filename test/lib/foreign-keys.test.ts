@@ -1,0 +1,228 @@
+import { describe, expect, test } from 'vitest'
+import { FOREIGN_KEYS, FOREIGN_VALUES, FOREIGN_VERBS, type ForeignKey } from '../../lib/foreign-keys.js'
+import { loadModel, lora, vera } from '../../lib/index.js'
+import { camelKey, parseOptions } from '../../lib/schema.js'
+import { configSchema, loadConfig } from '../../lib/train/config.js'
+import { configKey } from '../../lib/train/config-schema.js'
+import { generateSchema } from '../../lib/train/generate.js'
+import { adamW } from '../../lib/train/optimizers.js'
+import { trainSchema } from '../../lib/train/options.js'
+import { scratchFile } from './files/scratch.js'
+
+const entries = Object.values(FOREIGN_KEYS).flatMap((group) => Object.entries<ForeignKey>(group))
+const minimal = 'model: org/model\nstrategy: {name: lora}\ndataset: train.jsonl\n'
+
+async function answerTo(lines: string, config = minimal): Promise<string> {
+  const path = scratchFile('config.yaml', config + lines)
+  const error = await loadConfig(path).then(
+    () => expect.unreachable(`accepted: ${lines}`),
+    (e) => e,
+  )
+  expect(error).toMatchObject({ code: 'CONFIG' })
+  return error.message.replace(`${path}: `, '')
+}
+
+function thrown(run: () => unknown): string {
+  try {
+    run()
+  } catch (error) {
+    return (error as Error).message
+  }
+  return expect.unreachable('nothing was thrown')
+}
+
+const isKey = (path: string) =>
+  path.startsWith('generate.')
+    ? camelKey(path.slice('generate.'.length)) in generateSchema.shape
+    : configKey(path, 'x')?.path === path
+
+describe('the table of other programs', () => {
+  test('has at least 120 keys, none of them one of ours, each once', () => {
+    const keys = entries.map(([key]) => key)
+    expect(keys.length).toBeGreaterThanOrEqual(120)
+    expect(new Set(keys).size).toBe(keys.length)
+    expect(keys.filter((key) => camelKey(key) in configSchema.shape)).toEqual([])
+  })
+
+  test.each(entries)('%s names keys that exist, or says why there is none', (_, { here, note, values }) => {
+    const places = [here ?? []].flat()
+    expect(places.length + (note ?? '').length).toBeGreaterThan(0)
+    expect(places.filter((place) => !isKey(place))).toEqual([])
+    expect(note ?? 'x').not.toMatch(/[.]$/)
+    if (values) expect(places).toHaveLength(1)
+  })
+
+  test.each(entries)('%s is answered in a config', async (key, { here, note }) => {
+    const answer = await answerTo(`${key}: 17\n`)
+    const places = [here ?? []].flat()
+    expect(answer).toMatch(new RegExp(`^unknown key ${key}; .+[.?]$`))
+    expect(answer).not.toContain('known keys')
+    const named = places.map((place) =>
+      place.startsWith('generate.') ? `--${place.slice(9).replaceAll('_', '-')}` : place,
+    )
+    if (places.length > 0) expect(named.some((place) => answer.includes(place))).toBe(true)
+    else expect(answer).toContain(note)
+  })
+
+  test.each(entries)('%s is answered in the options of a program', (key, { here, note }) => {
+    const source = { name: 'train()', spelling: 'camel' } as const
+    const answer = thrown(() => parseOptions(trainSchema, { [camelKey(key)]: 17 }, source))
+    expect(answer).toMatch(new RegExp(`^train\\(\\): unknown key ${camelKey(key)}; .+[.?]$`))
+    expect(answer).not.toContain('known keys')
+    const last = [here ?? []].flat().map((place) => camelKey(place.split('.').at(-1) as string))
+    if (last.length > 0) expect(last.some((name) => answer.includes(name))).toBe(true)
+    else expect(answer).toContain(note)
+  })
+
+  test('values of known keys are keys and words that exist', async () => {
+    for (const [key, words] of Object.entries(FOREIGN_VALUES)) {
+      expect(isKey(key)).toBe(true)
+      for (const [word, here] of Object.entries(words)) {
+        const [first, second] = key.split('.')
+        const lines = (value: string) =>
+          second ? `${first}: {path: x, ${second}: ${value}}\n` : `${first}: ${value}\n`
+        const config = minimal.replace(first === 'dataset' ? 'dataset: train.jsonl\n' : '?', '')
+        expect(await answerTo(lines(`"${word}"`), config)).toContain(`(${word} is ${here} here)`)
+        await loadConfig(scratchFile('config.yaml', config + lines(here)))
+      }
+    }
+  })
+})
+
+describe('habits of other programs', () => {
+  test.each([
+    ['lr: 1e-4', 'unknown key lr; it is called learning_rate here.'],
+    ['load_in_4bit: true', 'unknown key load_in_4bit; write quantization: nf4.'],
+    ['load_in_4bit: false', 'unknown key load_in_4bit; that is how it is without the key; leave it out.'],
+    ['bf16: true', 'unknown key bf16; write precision: bf16.'],
+    ['optim: paged_adamw_32bit', 'unknown key optim; write optimizer: paged_adamw.'],
+    ['optim: adamw_torch', 'unknown key optim; write optimizer: adamw.'],
+    ['finetuning_type: full', /^unknown key finetuning_type; it is called strategy\.name here/],
+    ['peft_type: LORA', 'unknown key peft_type; write strategy.name: lora.'],
+    ['lora_target: all', 'unknown key lora_target; write strategy.target_modules: all-linear.'],
+    ['max_tokens: 5', 'unknown key max_tokens; it is called max_seq_length here.'],
+    [
+      'temperature: 1',
+      'unknown key temperature; a config has no such key; `lowrank generate` takes --temperature.',
+    ],
+    ['eval_strategy: steps', /^unknown key eval_strategy; it is called eval_steps here \(/],
+    ['lora_rank: 8', 'unknown key lora_rank; it is called strategy.r here.'],
+    ['lr_scheduler: cosine', 'unknown key lr_scheduler; it is called lr_scheduler_type here.'],
+    ['completely_else: 1', /^unknown key completely_else; known keys: /],
+    ['optimizer: {type: adamw, lr: 1}', 'unknown key optimizer.lr; it is called learning_rate here.'],
+  ])('%s', async (line, answer) => {
+    const told = await answerTo(`${line}\n`)
+    if (typeof answer === 'string') expect(told).toBe(answer)
+    else expect(told).toMatch(answer)
+  })
+
+  test('options of an adapter are found where the strategy has them', async () => {
+    const qlora = minimal.replace('{name: lora}', '{name: qlora}')
+    expect(await answerTo('lora_r: 8\n', qlora)).toBe(
+      'unknown key lora_r; it is called strategy.adapter.r here.',
+    )
+    const full = minimal.replace('{name: lora}', '{name: full}')
+    expect(await answerTo('lora_r: 8\n', full)).toBe(
+      'unknown key lora_r; it is called strategy.r here, which full does not have.',
+    )
+    expect(await answerTo('', minimal.replace('{name: lora}', '{name: lora, rank: 8}'))).toBe(
+      'unknown key strategy.rank; it is called strategy.r here.',
+    )
+  })
+
+  test('programs are answered in the spelling of programs', async () => {
+    expect(thrown(() => lora({ rank: 8 } as object))).toBe('lora(): unknown key rank; it is called r here.')
+    expect(thrown(() => vera({ dropout: 0.1 } as object))).toBe(
+      'vera(): unknown key dropout; it is called veraDropout here.',
+    )
+    expect(thrown(() => adamW({ lr: 1 } as object))).toBe(
+      'adamW(): unknown key lr; it is learningRate here, an option of train().',
+    )
+    await expect(loadModel('m', { loadIn4bit: true } as object)).rejects.toThrow(
+      "loadModel(): unknown key loadIn4bit; write quantization: 'nf4'.",
+    )
+    await expect(loadModel('m', { bnb4bitUseDoubleQuant: false } as object)).rejects.toThrow(
+      "loadModel(): unknown key bnb4bitUseDoubleQuant; write quantization: { type: 'nf4', doubleQuant: false }.",
+    )
+  })
+
+  test('verbs have a verb here, or a sentence', () => {
+    for (const { here, note } of Object.values(FOREIGN_VERBS)) expect(here ?? note).toBeTruthy()
+  })
+})
+
+test('every mistake of a config is reported at once, each on a line and in the details', async () => {
+  const path = scratchFile(
+    'config.yaml',
+    'strategy: {name: lorra}\ndataset: {path: x, streaming: true}\nlr: 1\npacking: 1\nlearning_rate: fast\noptimizer_in_backward: true\n',
+  )
+  const error = await loadConfig(path).catch((e) => e)
+  expect(error.message.split('\n')).toEqual([
+    `${path}: 6 mistakes:`,
+    expect.stringMatching(/^ {2}strategy\.name is "lorra", expected one of lora, .* Did you mean lora\?$/),
+    '  unknown key lr; it is called learning_rate here.',
+    '  model is missing, expected a model folder, a .gguf file or a name on the hub.',
+    '  learning_rate is "fast", expected a number above 0.',
+    '  packing is 1, expected true or false.',
+    expect.stringMatching(/^ {2}max_steps is null, expected a number of steps/),
+  ])
+  expect(error.details).toMatchObject({
+    source: path,
+    key: 'strategy.name',
+    mistakes: [
+      { key: 'strategy.name', value: 'lorra' },
+      { key: 'lr', nearest: 'learning_rate', message: 'unknown key lr; it is called learning_rate here.' },
+      { key: 'model' },
+      { key: 'learning_rate', value: 'fast', expected: 'a number above 0' },
+      { key: 'packing', value: 1 },
+      { key: 'max_steps' },
+    ],
+  })
+})
+
+test('one mistake is one line, with the same details', async () => {
+  const path = scratchFile('config.yaml', `${minimal}packing: 1\n`)
+  const error = await loadConfig(path).catch((e) => e)
+  expect(error.message).toBe(`${path}: packing is 1, expected true or false.`)
+  expect(error.details.mistakes).toEqual([
+    {
+      message: 'packing is 1, expected true or false.',
+      source: path,
+      key: 'packing',
+      value: 1,
+      expected: 'true or false',
+    },
+  ])
+})
+
+describe('--set strategy.name', () => {
+  const withNotes = async (config: string, overrides: string[]) => {
+    const notes: string[] = []
+    const path = scratchFile('config.yaml', config)
+    const { strategy } = await loadConfig(path, overrides, { onNote: (note) => notes.push(note) })
+    return { strategy, notes }
+  }
+  const config = minimal.replace('{name: lora}', '{name: lora, r: 16, lora_alpha: 32, use_rslora: true}')
+
+  test('leaves behind what the new strategy does not have, and says so', async () => {
+    const { strategy, notes } = await withNotes(config, ['strategy.name=vera'])
+    expect(strategy).toEqual(vera({ r: 16 }))
+    expect(notes).toEqual([
+      "--set strategy.name=vera leaves behind lora_alpha, use_rslora of the config's strategy lora, which vera does not have",
+    ])
+    expect((await withNotes(config, ['strategy.name=lora'])).notes).toEqual([])
+    expect((await withNotes(config, ['strategy.name=dora'])).notes).toEqual([])
+  })
+
+  test('answers what an override itself names', async () => {
+    await expect(withNotes(config, ['strategy.name=vera', 'strategy.lora_alpha=8'])).rejects.toThrow(
+      'unknown key strategy.lora_alpha; vera has name, r, d_initial, ',
+    )
+  })
+
+  test('of a short form keeps what it says', async () => {
+    const path = scratchFile('config.yaml', minimal)
+    const { dataset } = await loadConfig(path, ['dataset.columns.text=body'])
+    expect(dataset).toMatchObject({ path: expect.stringMatching(/train\.jsonl$/), columns: { text: 'body' } })
+  })
+})
