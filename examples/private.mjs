@@ -37,9 +37,9 @@ try {
     maxSeqLength: 64,
     outputDir: output,
   })
-  for await (const { index, totalSteps, privacy } of run)
+  for await (const { step, totalSteps, privacy } of run)
     console.log(
-      `round ${index}/${totalSteps}: ${privacy.cohort} people, rank ${privacy.rank}, epsilon ${privacy.epsilon.toFixed(2)}`,
+      `round ${step}/${totalSteps}: ${privacy.cohort} people, rank ${privacy.rank}, epsilon ${privacy.epsilon.toFixed(2)}`,
     )
   for (const rank of [1, 2, 4]) {
     adapter.rank = rank

@@ -41,7 +41,7 @@ try {
     outputDir: output,
   })
   for await (const step of run) {
-    console.log(`step ${step.index}/${step.totalSteps}: loss ${step.loss.toFixed(4)}, ${made} rows made`)
+    console.log(`step ${step.step}/${step.totalSteps}: loss ${step.loss.toFixed(4)}, ${made} rows made`)
   }
   console.log(`The adapter is in ${output}.`)
 } finally {

@@ -32,7 +32,7 @@ try {
 
   console.log(`Planned, before the first step:\n${run.memory}`)
   for await (const step of run) {
-    console.log(`step ${step.index}/${step.totalSteps}: loss ${step.loss.toFixed(4)}`)
+    console.log(`step ${step.step}/${step.totalSteps}: loss ${step.loss.toFixed(4)}`)
   }
   for (const { step, loss } of run.evaluations)
     console.log(`held-out loss after step ${step}: ${loss.toFixed(4)}`)

@@ -67,9 +67,16 @@ export { loadConfig, type PrecisionOption, type RunConfig } from './train/config
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
+export type {
+  CheckpointEvent,
+  DoneEvent,
+  EvalEvent,
+  PlanEvent,
+  TrainEvent,
+  TrainStep,
+} from './train/events.js'
 export type { ExactMatch } from './train/exact-match.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
-export type { TrainEvent } from './train/metrics.js'
 export {
   type Adafactor,
   type AdamW,
@@ -97,5 +104,4 @@ export {
   warmupStableDecay,
 } from './train/schedules.js'
 export type { Answer } from './train/score.js'
-export type { TrainStep } from './train/steps.js'
 export type { LoadProgress } from './weights.js'

@@ -55,6 +55,7 @@ import {
   prepareEvaluation,
 } from './train/data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
+import type { TrainStep } from './train/events.js'
 import { type ExactMatch, measureExactMatch } from './train/exact-match.js'
 import {
   type GenerateControl,
@@ -69,7 +70,6 @@ import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
 import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
 import { type Answer, logLikelihoods } from './train/score.js'
-import type { TrainStep } from './train/steps.js'
 import {
   chooseEmbeddingQuantization,
   chooseQuantization,

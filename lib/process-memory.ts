@@ -15,7 +15,7 @@ import { expandPaths, STDIN } from './files/dataset/files.js'
 import { hubSettings } from './files/hub-settings.js'
 import { packageRoot } from './root.js'
 import type { DatasetConfig } from './train/data.js'
-import type { TrainEvent } from './train/metrics.js'
+import type { MetricsLine } from './train/metrics.js'
 
 /** What a process takes beside the plan, in bytes. */
 export interface ProcessMemory {
@@ -115,7 +115,7 @@ async function measure(signal: AbortSignal | undefined): Promise<number> {
     const events = stdout
       .trim()
       .split('\n')
-      .map((line) => JSON.parse(line) as TrainEvent)
+      .map((line) => JSON.parse(line) as MetricsLine)
     const peak = events.find((event) => event.event === 'done')?.peak_rss_bytes ?? 0
     const planned = events.find((event) => event.event === 'plan')?.peak_bytes ?? 0
     return peak > planned ? peak - planned : process.memoryUsage.rss()

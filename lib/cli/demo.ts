@@ -15,8 +15,9 @@ import { addon, type Category } from '../native/addon.js'
 import { packageRoot } from '../root.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
+import type { DoneEvent } from '../train/events.js'
 import type { ExactMatch } from '../train/exact-match.js'
-import type { TrainEvent } from '../train/metrics.js'
+import { lineOf } from '../train/metrics.js'
 import type { TrainingRun } from '../train/run.js'
 import { UsageError } from './errors.js'
 import { digits, formatCount, formatDuration, table } from './format.js'
@@ -25,7 +26,7 @@ import { Interruption } from './interrupt.js'
 import { Output, printable, styledFor } from './output.js'
 import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
-import { noteShortage, quoted, stepShown, stopped, trainOptions } from './train.js'
+import { noteShortage, quoted, stopped, trainOptions } from './train.js'
 import { TrainProgress } from './train-progress.js'
 
 /** What comes with the package. */
@@ -126,7 +127,7 @@ async function demo(config: RunConfig, output: Output, signal: AbortSignal): Pro
       after: { exact_match: tuned.score.exactMatch },
       samples,
     })
-    output.event<'demo'>(trained.done)
+    output.event<'demo'>(lineOf(trained.done))
     output.note(`\nMemory\n${memoryTable(run, trained.allocated, trained.residentBytes, nodeBytes)}`)
     const seconds = (performance.now() - begin) / 1000
     const story = summary(base.score, tuned.score, trained.done, seconds, config)
@@ -179,7 +180,7 @@ async function asked(
 }
 
 interface Trained {
-  done: Extract<TrainEvent, { event: 'done' }>
+  done: DoneEvent
   /** During the last step. */
   allocated: Record<Category, number>
   residentBytes: number
@@ -201,11 +202,11 @@ async function follow(
     for await (const event of run.events()) {
       if (event.event === 'plan') await writeFileWhole(configPath, configText(config))
       if (event.event === 'done') return { done: event, allocated, residentBytes }
-      output.event<'demo'>(event)
+      output.event<'demo'>(lineOf(event))
       if (event.event !== 'step') continue
       allocated = addon().allocated()
       residentBytes = addon().residentBytes().rss
-      progress.update(stepShown(event, run, residentBytes))
+      progress.update({ ...event, residentBytes })
     }
   } catch (error) {
     throw error === signal.reason ? stopped(run, quoted(relative('', configPath))) : error

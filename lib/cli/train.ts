@@ -17,11 +17,11 @@ import { listCheckpoints, resumedStrategy } from '../train/checkpoint.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
-import type { TrainEvent } from '../train/metrics.js'
+import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
+import { lineOf } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
 import { checkpointOf, type TrainingRun } from '../train/run.js'
-import type { TrainStep } from '../train/steps.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, digits, formatCount, shortPath } from './format.js'
 import { collect, examples, notedOn } from './help.js'
@@ -31,7 +31,7 @@ import { Output } from './output.js'
 import { privacyLines } from './privacy.js'
 import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
-import { type StepShown, TrainProgress } from './train-progress.js'
+import { TrainProgress } from './train-progress.js'
 
 interface Options {
   set?: string[]
@@ -152,8 +152,8 @@ async function readyStrategy(
   if (checkpoint !== null) return resumedStrategy(strategy, checkpoint)
   output.note('Probing: training on a sample of the data, to see where it adds most.')
   const probing = new StatusLine(output, 'Probing')
-  const onStep = ({ index, totalSteps, loss }: TrainStep) =>
-    probing.update(`step ${index} of ${totalSteps}, loss ${loss.toFixed(4)}`)
+  const onStep = ({ step, totalSteps, loss }: TrainStep) =>
+    probing.update(`step ${step} of ${totalSteps}, loss ${loss.toFixed(4)}`)
   try {
     const control = { evalDataset, evalFraction, signal, onStep }
     return await model.probe(strategy, dataset, { ...trainOptions(config), ...control })
@@ -213,14 +213,14 @@ async function follow(
         if (event.privacy) notePrivacy(event.privacy, progress)
         progress.begin()
       }
-      output.event<'train'>(event)
-      show(event, run, progress)
+      output.event<'train'>(lineOf(event))
+      show(event, progress)
       if (event.event === 'done' && !output.json) {
         const screen = isScreen(output.stdout) && isScreen(output.stderr)
         const text = screen
           ? drawnSummary(event, config, progress, columnsOf(output.stdout), await model.hasChatTemplate())
           : summary(event, config, call)
-        output.answer<'train'>(event, () => text)
+        output.answer<'train'>(lineOf(event), () => text)
       }
     }
   } finally {
@@ -254,9 +254,10 @@ function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {
   for (const line of privacyLines(privacy)) progress.note(line)
 }
 
-function show(event: TrainEvent, run: TrainingRun, progress: TrainProgress): void {
+function show(event: TrainEvent, progress: TrainProgress): void {
   if (event.event === 'step') {
-    progress.update(stepShown(event, run, addon().residentBytes().rss))
+    const loss = Number.isNaN(event.loss) ? null : event.loss
+    progress.update({ ...event, loss, residentBytes: addon().residentBytes().rss })
   } else if (event.event === 'eval') {
     progress.evaluated(event.step, event.loss, event.perplexity)
   } else if (event.event === 'checkpoint') {
@@ -264,18 +265,6 @@ function show(event: TrainEvent, run: TrainingRun, progress: TrainProgress): voi
   } else if (event.event === 'done') {
     progress.stop()
   }
-}
-
-/** A step as progress shows it, with what its event leaves out. */
-export function stepShown(
-  event: Extract<TrainEvent, { event: 'step' }>,
-  { latest }: TrainingRun,
-  residentBytes: number,
-): StepShown {
-  const { step, loss, grad_norm: gradNorm, learning_rate: learningRate } = event
-  const { totalSteps = step, secondsLeft = 0 } = latest ?? {}
-  const tokensPerSecond = event.tokens_per_second
-  return { step, totalSteps, loss, gradNorm, learningRate, tokensPerSecond, secondsLeft, residentBytes }
 }
 
 /** Names a run, as in `orders   qlora, rank 16, on SmolLM2-135M-Instruct in NF4`. */
@@ -293,13 +282,13 @@ function titleOf({ outputDir, strategy }: RunConfig, { path, quantization }: Mod
 
 /** The end of a run on a terminal, whose last line is to be typed next. */
 function drawnSummary(
-  event: Extract<TrainEvent, { event: 'done' }>,
+  event: DoneEvent,
   { outputDir, strategy }: RunConfig,
   progress: TrainProgress,
   columns: number,
   chats: boolean,
 ): string {
-  const { steps, tokens_per_second: tokensPerSecond, peak_rss_bytes: peakBytes, privacy } = event
+  const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy } = event
   const folder = shortPath(outputDir)
   const saved = quoted(join(folder, 'config.yaml'))
   const what = rulesOf(strategy).saves ?? 'adapter'
@@ -313,22 +302,18 @@ function drawnSummary(
   ].join('\n')
 }
 
-function summary(
-  event: Extract<TrainEvent, { event: 'done' }>,
-  { strategy }: RunConfig,
-  call: string,
-): string {
+function summary(event: DoneEvent, { strategy }: RunConfig, call: string): string {
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
-    `${counted(event.steps, 'step')}, mean loss ${event.train_loss.toFixed(4)}, ${digits(event.tokens_per_second)} tokens/s`,
+    `${counted(event.steps, 'step')}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
     ...(event.privacy ? [event.privacy.promise] : []),
-    `The ${what} is in ${event.output_dir}. Try it:`,
+    `The ${what} is in ${event.outputDir}. Try it:`,
     `  npx lowrank generate ${call} --prompt "Hello"`,
   ].join('\n')
 }
 
 export function stopped(run: TrainingRun, call: string): InterruptedError {
-  const step = run.latest?.index ?? 0
+  const step = run.latest?.step ?? 0
   const checkpoint = run.checkpoints.at(-1)
   if (checkpoint === undefined)
     return new InterruptedError('stopped before the first new step; nothing was saved.', {

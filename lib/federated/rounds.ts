@@ -12,6 +12,7 @@ import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy
 import { type Window, Windows } from '../train/batches.js'
 import type { TrainingState } from '../train/checkpoint.js'
 import type { Examples, RunData } from '../train/data.js'
+import type { TrainStep } from '../train/events.js'
 import { apart, TRAIN_PLAN } from '../train/plans.js'
 import type { RunSetup } from '../train/run.js'
 import {
@@ -21,7 +22,6 @@ import {
   learningRateAt,
   type Steps,
   stepRules,
-  type TrainStep,
   updateOf,
 } from '../train/steps.js'
 import { clientsOf } from './clients.js'

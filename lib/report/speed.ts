@@ -75,9 +75,9 @@ export async function measureSpeed(
   try {
     const adapter = await model.attach(ready)
     try {
-      for await (const { index, tokensPerSecond } of adapter.train(rows, options)) {
-        if (index === 1) idleBefore = performance.eventLoopUtilization()
-        else if (index < maxSteps) {
+      for await (const { step, tokensPerSecond } of adapter.train(rows, options)) {
+        if (step === 1) idleBefore = performance.eventLoopUtilization()
+        else if (step < maxSteps) {
           speeds.push(tokensPerSecond)
           share = performance.eventLoopUtilization(idleBefore).utilization
         }

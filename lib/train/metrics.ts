@@ -7,6 +7,8 @@ import { WriteError } from '../errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import type { Category } from '../native/addon.js'
+import { snakeKey } from '../schema.js'
+import type { TrainEvent, TrainStep } from './events.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
@@ -69,6 +71,7 @@ export const trainEvents = [
     .object({
       event: z.literal('step'),
       step,
+      total_steps: step.describe('Of the whole run'),
       epoch: z.number().nonnegative().describe('Passes over the data so far'),
       loss: z
         .number()
@@ -81,6 +84,7 @@ export const trainEvents = [
       tokens: count.describe('All tokens of the step'),
       supervised_tokens: count.describe('Tokens of the step that have a label'),
       tokens_per_second: rate,
+      seconds_left: z.number().nonnegative().describe('Estimated, without evaluations'),
       epsilon: z.number().optional().describe('Of private training: spent so far'),
       rank: count
         .nullable()
@@ -101,6 +105,7 @@ export const trainEvents = [
       loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
       perplexity: z.number().describe('exp(loss)'),
       tokens: count.describe('All tokens of the held-out data'),
+      supervised_tokens: count.describe('Those that have a label'),
     })
     .describe('The held-out data was evaluated after a step'),
   z
@@ -119,12 +124,19 @@ export const trainEvents = [
     .describe('The run came to its end'),
 ] as const
 
-/**
- * One event of a run, told apart by `event`: `plan`, `step`, `eval`, `checkpoint` or `done`; a line of metrics.jsonl,
- * whose fields schemas/metrics.schema.json describes. Bytes are integers, losses nats per supervised token, steps count
- * from 1.
- */
-export type TrainEvent = z.infer<(typeof trainEvents)[number]>
+/** A line of metrics.jsonl and of `lowrank train --json`. */
+export type MetricsLine = z.infer<(typeof trainEvents)[number]>
+
+/** An event as its line has it: keys in snake_case, what a private round tells beside the rest, no loss as null. */
+export function lineOf(event: TrainEvent): MetricsLine {
+  const { privacy, ...told } = event as TrainStep
+  const spelled = Object.entries(told).map(([key, value]) => [
+    snakeKey(key),
+    Number.isNaN(value) ? null : value,
+  ])
+  const round = event.event === 'step' ? privacy : privacy && { privacy }
+  return { ...Object.fromEntries(spelled), ...round }
+}
 
 const FILE = 'metrics.jsonl'
 
@@ -154,7 +166,7 @@ export class MetricsFile {
   /** @throws {WriteError} when the disk refuses */
   async append(event: TrainEvent): Promise<void> {
     try {
-      await this.#handle.appendFile(`${JSON.stringify(event)}\n`)
+      await this.#handle.appendFile(`${JSON.stringify(lineOf(event))}\n`)
     } catch (cause) {
       const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
       throw new WriteError(

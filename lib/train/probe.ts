@@ -8,10 +8,10 @@ import { describeAdapter, initialise } from '../strategies/describe.js'
 import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'
 import { type DataControl, type DataSources, prepareSample } from './data.js'
 import { evaluateBatches } from './evaluate.js'
+import type { TrainStep } from './events.js'
 import type { TrainOptions } from './options.js'
 import { EVAL_PLAN, evaluationPlans, trainingPlans } from './plans.js'
 import { TrainingRun } from './run.js'
-import type { TrainStep } from './steps.js'
 
 /** How a probe is watched and stopped. */
 export interface ProbeControl extends DataControl {

@@ -31,12 +31,13 @@ import {
 } from './checkpoint.js'
 import type { RunData } from './data.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evaluate.js'
-import { MetricsFile, type TrainEvent } from './metrics.js'
+import type { TrainEvent, TrainStep } from './events.js'
+import { MetricsFile } from './metrics.js'
 import { optimizerState } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
 import { EVAL_PLAN, inFolder } from './plans.js'
 import { lockRun, type RunLock } from './run-lock.js'
-import { GradientSteps, type Steps, type TrainStep } from './steps.js'
+import { GradientSteps, type Steps } from './steps.js'
 
 /** What a run is given; `Adapter.train` puts it together. */
 export interface RunSetup {
@@ -67,7 +68,7 @@ const FREE = new Set([
   'optimizerInBackward',
 ])
 
-/** A run in progress. Iterate over it once, either as steps or as `events()`. */
+/** A run in progress. Iterate over it once: over its steps, or over `events()`, of which steps are a part. */
 export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Planned, before anything is allocated: training allocates exactly this. */
   readonly memory: MemoryReport
@@ -90,7 +91,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     this.memory = new MemoryReport(translated(() => base.native.plan([trained], plans)))
   }
 
-  /** The last step made; it has what events leave out, such as the time left. */
+  /** The last step made. */
   get latest(): TrainStep | undefined {
     return this.#latest
   }
@@ -102,10 +103,10 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 
   /** The steps. An abort rejects with the signal's reason after the running step. */
   async *[Symbol.asyncIterator](): AsyncIterator<TrainStep, void, void> {
-    for await (const event of this.events()) if (event.event === 'step') yield this.#latest as TrainStep
+    for await (const event of this.events()) if (event.event === 'step') yield event
   }
 
-  /** Everything that happens, as `lowrank train --json` prints it. */
+  /** Everything that happens: the plan, steps, evaluations, checkpoints and the end. */
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
       throw new ConfigError('this training run has been iterated already; call adapter.train() again.')
@@ -158,7 +159,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { base, adapter, options, plans, signal, use } = this.#setup
     yield {
       event: 'plan',
-      peak_bytes: this.memory.peakBytes,
+      peakBytes: this.memory.peakBytes,
       rows: this.memory.rows,
       ...(steps.privacy ? { privacy: steps.privacy } : {}),
     }
@@ -189,7 +190,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
           ? await this.#checkpoint(state, identity)
           : undefined
         if (checkpoint) saved = state.step
-        yield stepEvent(step)
+        yield step
         if (data.evaluation && isDue(options.evalSteps, state.step)) {
           const event = await this.#evaluate(session, data.evaluation, state.step)
           if (event) {
@@ -263,7 +264,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     try {
       const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }))
       this.evaluations.push({ step, ...found })
-      return { event: 'eval', step, loss: found.loss, perplexity: found.perplexity, tokens: found.tokens }
+      return { event: 'eval', step, ...found }
     } catch (error) {
       if (signal?.aborted) return undefined
       throw error
@@ -289,11 +290,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #done({ step, totals }: TrainingState, { privacy }: Steps): TrainEvent {
     return {
       event: 'done',
-      output_dir: this.#setup.outputDir,
-      train_loss: totals.lossSum / totals.supervisedTokens,
+      outputDir: this.#setup.outputDir,
+      trainLoss: totals.lossSum / totals.supervisedTokens,
       steps: step,
-      peak_rss_bytes: addon().residentBytes().peak,
-      tokens_per_second: totals.tokens / totals.seconds,
+      peakRssBytes: addon().residentBytes().peak,
+      tokensPerSecond: totals.tokens / totals.seconds,
       ...(privacy ? { privacy } : {}),
     }
   }
@@ -337,19 +338,4 @@ function stepsOf(setup: RunSetup, state: TrainingState, data: RunData): Steps {
 
 function isDue(every: number | null, step: number): boolean {
   return every !== null && step % every === 0
-}
-
-function stepEvent(step: TrainStep): TrainEvent {
-  return {
-    event: 'step',
-    step: step.index,
-    epoch: step.epoch,
-    loss: Number.isNaN(step.loss) ? null : step.loss,
-    grad_norm: step.gradNorm,
-    learning_rate: step.learningRate,
-    tokens: step.tokens,
-    supervised_tokens: step.supervisedTokens,
-    tokens_per_second: step.tokensPerSecond,
-    ...(step.privacy ? step.privacy : {}),
-  }
 }

@@ -1,6 +1,6 @@
 /** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
 import { DataError, DivergedError } from '../errors.js'
-import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
+import type { PrivacyReport } from '../federated/privacy.js'
 import type { MicroBatch } from '../files/pack.js'
 import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -9,34 +9,12 @@ import type { StepRanks, StepRules } from '../strategies/strategy.js'
 import type { Window, WindowSource } from './batches.js'
 import type { TrainingState } from './checkpoint.js'
 import { type RunData, windowsOf } from './data.js'
+import type { TrainStep } from './events.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
 import type { TrainOptions } from './options.js'
 import { TRAIN_PLAN } from './plans.js'
 import type { RunSetup } from './run.js'
 import { scheduleFactor, scheduleOf } from './schedules.js'
-
-/** One optimiser step, after it was made. */
-export interface TrainStep {
-  /** Optimiser steps from 1. */
-  index: number
-  totalSteps: number
-  /** Passes over the data so far, fractional; of a stream, those that are complete. */
-  epoch: number
-  /** Mean over the step's supervised tokens before the update, nats; NaN for a round that drew nobody. */
-  loss: number
-  /** L2 norm of the gradient before clipping; of private training, of the mean with its noise. */
-  gradNorm: number
-  learningRate: number
-  /** Tokens of this step. */
-  tokens: number
-  /** Those with a label. */
-  supervisedTokens: number
-  tokensPerSecond: number
-  /** Estimated time to the end of training, without evaluations. */
-  secondsLeft: number
-  /** Of a round of private training. */
-  privacy?: RoundPrivacy
-}
 
 /** What makes the steps of a run. */
 export interface Steps {
@@ -243,7 +221,8 @@ export function finished(
   state.totals.lossSum += made.lossSum
   state.totals.seconds += seconds
   return {
-    index: state.step,
+    event: 'step',
+    step: state.step,
     totalSteps,
     loss: made.lossSum / made.supervised,
     tokens: made.tokens,

@@ -293,7 +293,7 @@ describe('after disposal', () => {
     const second = run.next()
     await new Promise((resolve) => setImmediate(resolve))
     await Promise.all([second, model.dispose()])
-    expect((await second).value?.index).toBe(2)
+    expect((await second).value?.step).toBe(2)
     await expect(run.next()).rejects.toThrow(expect.objectContaining({ code: 'DISPOSED' }))
   })
 })

@@ -11,7 +11,7 @@ import { dylora } from '../../../lib/strategies/dylora.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import type { TrainEvent } from '../../../lib/train/metrics.js'
+import type { TrainEvent } from '../../../lib/train/events.js'
 import { sgd } from '../../../lib/train/optimizers.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -68,7 +68,10 @@ async function run(
   return { events, adapter }
 }
 
-const steps = (events: TrainEvent[]) => events.flatMap((event) => (event.event === 'step' ? [event] : []))
+const steps = (events: TrainEvent[]) =>
+  events.flatMap((event) =>
+    event.event === 'step' && event.privacy ? [{ step: event.step, loss: event.loss, ...event.privacy }] : [],
+  )
 const weights = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'))
 const values = ({ state: { description, native } }: Adapter) =>
   description.factors.flatMap(({ name }) => [...native.read(name, 'value')])
@@ -161,7 +164,7 @@ describe('rounds of clients', () => {
     const training = adapter.train(data, { ...options, outputDir, signal: control.signal })
     let afterFirst: number[] = []
     const stopped = (async () => {
-      for await (const { index } of training)
+      for await (const { step: index } of training)
         if (index === 1) {
           afterFirst = values(adapter)
           // In the second round, which has eight clients.
@@ -232,8 +235,8 @@ describe('rounds of clients', () => {
         owned((i) => `u${i % USERS}`),
       )
       const adapter = await attach(dpDylora(private_))
-      for await (const { index } of adapter.train(path, { ...options, outputDir, saveSteps: 2 }))
-        if (index === 2) break
+      for await (const { step } of adapter.train(path, { ...options, outputDir, saveSteps: 2 }))
+        if (step === 2) break
       return { outputDir, path, state: join(outputDir, 'checkpoint-2', 'training_state.json') }
     }
     async function resume({ outputDir, path }: { outputDir: string; path: string }): Promise<void> {

@@ -89,7 +89,7 @@ describe('a run', () => {
     const model = await loadModel(folder, { precision: 'fp32' })
     const adapter = await model.attach(strategy, { seed: 1 })
     const losses: number[] = []
-    for await (const { index, loss } of adapter.train(data, { ...shape, ...control })) {
+    for await (const { step: index, loss } of adapter.train(data, { ...shape, ...control })) {
       losses.push(loss)
       if (index === stopAt) break
     }

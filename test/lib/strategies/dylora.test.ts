@@ -303,7 +303,8 @@ test.each([
   const run = async (control: object, stopAt = Number.POSITIVE_INFINITY) => {
     const model = await loadModel(folder, { precision: 'fp32' })
     const adapter = await model.attach(strategy, { seed: 1 })
-    for await (const { index } of adapter.train(data, { ...options, ...control })) if (index === stopAt) break
+    for await (const { step: index } of adapter.train(data, { ...options, ...control }))
+      if (index === stopAt) break
     await model.dispose()
   }
   const [whole, outputDir] = [scratchFolder(), scratchFolder()]

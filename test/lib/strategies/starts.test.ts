@@ -57,7 +57,7 @@ async function run(
   return withModel(loading, async (model) => {
     const adapter = await model.attach(strategy, { seed: 1 })
     const losses: number[] = []
-    for await (const { index, loss } of adapter.train(data, { ...shape, ...control })) {
+    for await (const { step: index, loss } of adapter.train(data, { ...shape, ...control })) {
       losses.push(loss)
       if (index === stopAt) break
     }

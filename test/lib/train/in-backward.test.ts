@@ -242,7 +242,7 @@ describe('a step that diverges', () => {
     const run = adapter.train(data, { ...options, ...wild, learningRate, outputDir, signal })
     const steps: number[] = []
     const error = await (async () => {
-      for await (const { index } of run) steps.push(index)
+      for await (const { step } of run) steps.push(step)
     })().catch((reason: unknown) => reason)
     return { error, steps, left: readdirSync(outputDir) }
   }

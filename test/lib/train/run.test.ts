@@ -5,7 +5,8 @@ import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import type { TrainEvent } from '../../../lib/train/metrics.js'
+import type { TrainEvent } from '../../../lib/train/events.js'
+import { lineOf } from '../../../lib/train/metrics.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -52,7 +53,7 @@ async function collect(run: TrainingRun): Promise<TrainEvent[]> {
 
 function steps(events: readonly TrainEvent[]) {
   return events.flatMap((event) =>
-    event.event === 'step' ? [{ step: event.step, loss: event.loss, norm: event.grad_norm }] : [],
+    event.event === 'step' ? [{ step: event.step, loss: event.loss, norm: event.gradNorm }] : [],
   )
 }
 
@@ -60,7 +61,7 @@ const adapterBytes = (path: string) => readFileSync(join(path, 'adapter_model.sa
 
 describe('a run', () => {
   test('forms its logits a few rows at a time where it is told to, and computes the same', async () => {
-    const peak = (events: TrainEvent[]) => (events[0]?.event === 'plan' ? events[0].peak_bytes : 0)
+    const peak = (events: TrainEvent[]) => (events[0]?.event === 'plan' ? events[0].peakBytes : 0)
     const [usual, few] = [await train(), await train({ logitsMemory: '1KiB' })]
     expect(steps(few)).toEqual(steps(usual))
     expect(peak(few)).toBeLessThan(peak(usual))
@@ -82,7 +83,11 @@ describe('a run', () => {
     const losses = steps(events).map((event) => event.loss)
     expect(losses.at(-1)).toBeLessThan((losses[0] as number) / 2)
     const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
-    expect(lines.map((line) => JSON.parse(line))).toEqual(events)
+    expect(lines.map((line) => JSON.parse(line))).toEqual(events.map(lineOf))
+    expect(lines.slice(0, 2).map((line) => Object.keys(JSON.parse(line)))).toEqual([
+      ['event', 'peak_bytes', 'rows'],
+      expect.arrayContaining(['step', 'total_steps', 'grad_norm', 'supervised_tokens', 'tokens_per_second']),
+    ])
     expect(readdirSync(outputDir).sort()).toEqual([
       'adapter_config.json',
       'adapter_model.safetensors',
@@ -106,7 +111,7 @@ describe('a run', () => {
     const run = (await fresh()).train(data, { ...options, maxSteps: 3 })
     const seen = []
     for await (const step of run) seen.push(step)
-    expect(seen.map((step) => step.index)).toEqual([1, 2, 3])
+    expect(seen.map((step) => step.step)).toEqual([1, 2, 3])
     expect(seen[0]).toMatchObject({ totalSteps: 3, learningRate: 0 })
     expect(seen[0]?.secondsLeft).toBeGreaterThan(0)
     expect(seen[2]?.secondsLeft).toBe(0)
@@ -155,7 +160,7 @@ describe('a run', () => {
 
 test('a run of one step learns in it, though a share of it is warm-up', async () => {
   const events = await train({ maxSteps: 1, warmupRatio: 0.03 })
-  expect(events.filter(({ event }) => event === 'step')).toMatchObject([{ learning_rate: 0.01 }])
+  expect(events.filter(({ event }) => event === 'step')).toMatchObject([{ learningRate: 0.01 }])
 })
 
 describe('a resumed run', () => {
@@ -164,7 +169,7 @@ describe('a resumed run', () => {
     const uninterrupted = steps(await train({ outputDir: whole }))
     const outputDir = scratchFolder()
     const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
-    for await (const step of run) if (step.index === 6) break
+    for await (const step of run) if (step.step === 6) break
     const events = await train({ outputDir, resume: true, saveSteps: null })
     expect(steps(events)).toEqual(uninterrupted.slice(4))
     expect(adapterBytes(outputDir).equals(adapterBytes(whole))).toBe(true)
@@ -173,7 +178,7 @@ describe('a resumed run', () => {
   test('has the checkpoint of the step at which the loop was left', async () => {
     const outputDir = scratchFolder()
     const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
-    for await (const step of run) if (step.index === 4) break
+    for await (const step of run) if (step.step === 4) break
     expect(run.checkpoints).toEqual([join(outputDir, 'checkpoint-4')])
     const events = await train({ outputDir, resume: true, saveSteps: null })
     expect(steps(events).map((event) => event.step)).toEqual([5, 6, 7, 8, 9, 10])
@@ -182,7 +187,7 @@ describe('a resumed run', () => {
   test('leaves metrics without gaps or repetitions', async () => {
     const outputDir = scratchFolder()
     const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
-    for await (const step of run) if (step.index === 6) break
+    for await (const step of run) if (step.step === 6) break
     writeFileSync(join(outputDir, 'metrics.jsonl'), '{"event":"step","step":7,"lo', { flag: 'a' })
     await train({ outputDir, resume: join(outputDir, 'checkpoint-4') })
     const lines = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
@@ -270,7 +275,7 @@ describe('a run that ends early', () => {
 
   test('by leaving the loop keeps the adapter usable', async () => {
     const adapter = await fresh()
-    for await (const step of adapter.train(data, options)) if (step.index === 2) break
+    for await (const step of adapter.train(data, options)) if (step.step === 2) break
     const path = join(scratchFolder(), 'adapter')
     await adapter.save(path)
     expect(existsSync(join(path, 'adapter_model.safetensors'))).toBe(true)
@@ -340,7 +345,7 @@ describe('a run that diverges', () => {
     const outputDir = scratchFolder()
     const adapter = await fresh()
     for await (const step of adapter.train(data, { ...options, ...wild, outputDir }))
-      if (step.index === 1) break
+      if (step.step === 1) break
     const again = adapter.train(data, { ...options, outputDir })
     await expect(collect(again)).rejects.toThrow('at step 1. No step was made yet')
     expect(readdirSync(outputDir)).toEqual(['metrics.jsonl'])

@@ -7,7 +7,7 @@ import { loadModel, type Model } from '../../../lib/model.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import { type DatasetArgument, type DatasetOptions, dataset } from '../../../lib/train/data.js'
-import type { TrainEvent } from '../../../lib/train/metrics.js'
+import type { TrainEvent } from '../../../lib/train/events.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -135,7 +135,7 @@ describe('a streamed run', () => {
     const data = dataset(endless, { streaming: true, shuffleBufferSize: 50 })
     const run = (await fresh()).train(data, { ...options, maxSteps: 40 })
     let most = 0
-    for await (const step of run) most = Math.max(most, given - step.index * 4 * 2)
+    for await (const step of run) most = Math.max(most, given - step.step * 4 * 2)
     // The buffer, what is packed together, chunks and groups of chats on their way, and rows that are sent at once.
     expect(most).toBeLessThan(50 + 45 + 6 * 3 + 32 + 2 * 64)
     expect(given).toBeGreaterThan(40 * 8)
@@ -185,7 +185,7 @@ describe('a streamed run', () => {
     setTimeout(() => controller.abort(reason), 300)
     await expect(collect(run)).rejects.toBe(reason)
     const left = (await fresh()).train(data, { ...options, maxSteps: 100 })
-    for await (const step of left) if (step.index === 1) break
+    for await (const step of left) if (step.step === 1) break
   }, 20_000)
 
   test('evaluates on data of its own', async () => {

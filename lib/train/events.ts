@@ -1,0 +1,71 @@
+/** What happens in a training run, as its events tell it. Lines of JSON have the same fields in snake_case. */
+import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
+import type { PlanRow } from '../native/addon.js'
+import type { Evaluation } from './evaluate.js'
+
+/** The planned memory, before the first step. */
+export interface PlanEvent {
+  event: 'plan'
+  /** Most bytes that the run will hold at once. */
+  peakBytes: number
+  /** What they are made of; the rows add up to `peakBytes`. */
+  rows: readonly PlanRow[]
+  /** Of private training. */
+  privacy?: PrivacyReport
+}
+
+/** One optimizer step, after it was made. */
+export interface TrainStep {
+  event: 'step'
+  /** Optimizer steps so far, from 1. */
+  step: number
+  totalSteps: number
+  /** Passes over the data so far, fractional; of a stream, those that are complete. */
+  epoch: number
+  /** Mean over the step's supervised tokens before the update, nats; NaN for a round that drew nobody. */
+  loss: number
+  /** L2 norm of the gradient before clipping; of private training, of the mean with its noise. */
+  gradNorm: number
+  learningRate: number
+  /** Tokens of this step. */
+  tokens: number
+  /** Those with a label. */
+  supervisedTokens: number
+  tokensPerSecond: number
+  /** Estimated time to the end of training, without evaluations. */
+  secondsLeft: number
+  /** Of a round of private training. */
+  privacy?: RoundPrivacy
+}
+
+/** The held-out data was evaluated after a step. */
+export interface EvalEvent extends Evaluation {
+  event: 'eval'
+  step: number
+}
+
+/** A checkpoint was saved. */
+export interface CheckpointEvent {
+  event: 'checkpoint'
+  step: number
+  /** Its folder. */
+  path: string
+}
+
+/** The run came to its end. */
+export interface DoneEvent {
+  event: 'done'
+  /** Where the result is; null if the run saves nothing. */
+  outputDir: string | null
+  /** Mean over the supervised tokens of all steps, nats. */
+  trainLoss: number
+  steps: number
+  /** Most bytes that the process held resident. */
+  peakRssBytes: number
+  tokensPerSecond: number
+  /** Of private training. */
+  privacy?: PrivacyReport
+}
+
+/** One event of a run, told apart by `event`. */
+export type TrainEvent = PlanEvent | TrainStep | EvalEvent | CheckpointEvent | DoneEvent
