@@ -1,7 +1,13 @@
-/** Ctrl-C: the first one (or a SIGTERM) asks the work to end well, the second ends the process at once. */
+/**
+ * Ctrl-C: the first one asks the work to end well, the second ends the process at once. A SIGTERM does the same, and so
+ * does a SIGHUP, which is what a terminal sends that is closed; only that it may send several.
+ */
 import { removeUnfinished } from '../files/temporary.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
+
+/** Signals that ask a process to stop. */
+export const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export class Interruption {
   readonly #controller = new AbortController()
@@ -11,6 +17,7 @@ export class Interruption {
   constructor(output: Output, promise: string) {
     this.#listener = (name) => {
       if (this.#controller.signal.aborted) {
+        if (name === 'SIGHUP') return
         output.live.clear()
         removeUnfinished()
         process.removeAllListeners(name)
@@ -22,8 +29,7 @@ export class Interruption {
       output.note(`${output.live.shown ? '' : '\n'}${promise} Press Ctrl-C again to quit at once.`)
       this.#controller.abort(new InterruptedError('stopped on request.'))
     }
-    process.on('SIGINT', this.#listener)
-    process.on('SIGTERM', this.#listener)
+    for (const name of STOPPING) process.on(name, this.#listener)
   }
 
   /** Its reason is an InterruptedError. */
@@ -33,7 +39,6 @@ export class Interruption {
 
   /** Signals do again what they do by default. */
   dispose(): void {
-    process.off('SIGINT', this.#listener)
-    process.off('SIGTERM', this.#listener)
+    for (const name of STOPPING) process.off(name, this.#listener)
   }
 }

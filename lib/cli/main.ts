@@ -11,6 +11,7 @@ import { InternalError } from '../errors.js'
 import { packageRoot } from '../root.js'
 import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError } from './errors.js'
 import { table } from './format.js'
+import { STOPPING } from './interrupt.js'
 import { Output } from './output.js'
 import { explained, unknownVerb } from './unknown.js'
 
@@ -129,9 +130,9 @@ async function run(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Ctrl-C and SIGTERM where no verb minds them: nothing is being made that could be left half done. */
+/** Ctrl-C and its like where no verb minds them: nothing is being made that could be left half done. */
 function leaveWhenInterrupted(output: Output): void {
-  for (const name of ['SIGINT', 'SIGTERM'] as const)
+  for (const name of STOPPING)
     process.on(name, () => {
       if (process.listenerCount(name) > 1) return
       process.exit(reportError(new InterruptedError('stopped on request.'), output))
@@ -142,6 +143,8 @@ function leaveWhenInterrupted(output: Output): void {
 function leaveWhenUnread(): void {
   process.stderr.on('error', () => undefined)
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // The terminal is gone, and a SIGHUP on its way: what is being made is saved first.
+    if (error.code === 'EIO') return
     process.exit(error.code === 'EPIPE' ? 0 : EXIT_FAILED)
   })
 }

@@ -29,7 +29,7 @@ export async function writeFolder(target: string, write: (folder: string) => Pro
       else await rename(temporary, place)
     })
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true })
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined)
     throw inPlace(error, temporary, place)
   } finally {
     finished(temporary)

@@ -14,8 +14,13 @@ const unfinished = new Set<string>()
 /** `.lowrank-<process>-<where that number counts>-<random>.tmp` */
 const NAME = /^\.lowrank-(\d+)-([0-9a-f]{12})-[0-9a-f]{16}\.tmp$/
 
+/** Of the engine, `.paged-<process>-<number>`; it has a name only while it is made. */
+const PAGED = /^\.paged-(\d+)-\d+$/
+
 /** After so long without a change nobody writes it, wherever that may have been. */
 const ABANDONED_MS = 24 * 3600 * 1000
+
+const MAKING_MS = 10 * 60 * 1000
 
 /** A name that nobody else takes. */
 export function temporaryName(): string {
@@ -54,6 +59,8 @@ export async function removeLeftovers(folder: string): Promise<void> {
 }
 
 async function isLeftover(path: string, name: string): Promise<boolean> {
+  const paged = PAGED.exec(name)?.[1]
+  if (paged !== undefined) return isLeftoverOfEngine(path, Number(paged))
   const [, pid, where] = NAME.exec(name) ?? []
   if (pid === undefined || unfinished.has(path)) return false
   const changed = await lastChange(path).catch(() => Date.now())
@@ -61,6 +68,12 @@ async function isLeftover(path: string, name: string): Promise<boolean> {
   // Another process may have had this one's number; other threads of this one may be writing.
   if (Number(pid) === process.pid) return changed < Date.now() - process.uptime() * 1000
   return !isRunning(Number(pid))
+}
+
+/** Whoever makes such a file has done so after ten minutes, whatever process has its number now. */
+async function isLeftoverOfEngine(path: string, pid: number): Promise<boolean> {
+  const changed = await lastChange(path).catch(() => Date.now())
+  return Date.now() - changed > MAKING_MS || (pid !== process.pid && !isRunning(pid))
 }
 
 function isRunning(pid: number): boolean {

@@ -11,6 +11,7 @@ import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel }
 import { breather } from '../breather.js'
 import { ConfigError, FileFormatError, ShapeError } from '../errors.js'
 import { PRIVATE, writeFileWhole } from '../files/atomic.js'
+import { cleanUp } from '../files/cleanup.js'
 import { readInto, readJsonObject, withInputFile } from '../files/input.js'
 import { openModelFiles } from '../files/model-files.js'
 import {
@@ -149,7 +150,7 @@ export async function saveCheckpoint(
 /** Removes all but the newest `limit` checkpoints of an output folder. */
 export async function pruneCheckpoints(outputDir: string, limit: number): Promise<void> {
   for (const path of (await listCheckpoints(outputDir)).slice(limit))
-    await rm(path, { recursive: true, force: true })
+    await cleanUp(path, () => rm(path, { recursive: true, force: true }))
 }
 
 /**

@@ -6,6 +6,7 @@ import * as z from 'zod'
 import { WriteError } from '../errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
+import { cleanUp } from '../files/cleanup.js'
 import type { Category } from '../native/addon.js'
 import { snakeKey } from '../schema.js'
 import type { TrainEvent, TrainStep } from './events.js'
@@ -178,7 +179,7 @@ export class MetricsFile {
   }
 
   async close(): Promise<void> {
-    await this.#handle.close()
+    await cleanUp(this.#path, () => this.#handle.close())
   }
 }
 

@@ -137,7 +137,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
         // What a killed run left in it may hold the key of its noise; beside it, an adapter.
         for (const folder of [outputDir, dirname(resolve(outputDir))]) await removeLeftovers(folder)
         metrics = await MetricsFile.open(outputDir, checkpoint === null ? null : state.step)
-      }
+      } else await removeLeftovers(this.#scratch)
       for await (const event of this.#steps(steps, state, identity, data)) {
         await metrics?.append(event)
         yield event

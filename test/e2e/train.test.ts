@@ -211,6 +211,22 @@ test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async
   expect(only(parseEvents(resumed.stdout), 'step')[0]?.step).toBe((step as number) + 1)
 })
 
+test('a terminal that is closed, which may say so more than once, saves the run as Ctrl-C does', async () => {
+  const { config, at } = project({ max_steps: 10_000 })
+  let closed = false
+  const ended = await lowrank(['train', config, '--json'], {
+    watch: (child, { stdout }) => {
+      if (closed || !stdout.includes('"step":3,')) return
+      closed = true
+      for (let i = 0; i < 5; i++) setTimeout(() => child.kill('SIGHUP'), 2 * i)
+    },
+  })
+  expect(ended.code).toBe(130)
+  const [{ details }] = jsonLines(ended.stdout).slice(-1) as [{ details: { checkpoint: string } }]
+  expect(existsSync(details.checkpoint)).toBe(true)
+  expect(existsSync(at('out', '.lowrank.lock'))).toBe(false)
+})
+
 test('Ctrl-C before the first step stops at once and leaves nothing behind', async () => {
   const { config, at } = project({}, 30_000)
   const { code, stderr } = await lowrank(['train', config], {

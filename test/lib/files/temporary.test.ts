@@ -46,6 +46,15 @@ test('what a process that is gone was writing is removed, and nothing else', asy
       leave(folder, 'checkpoint-3', 2 * days),
     ]
     writeFileSync(join(folder, `x${nameOf(gone)}`), '')
+    // Of an engine that was killed, also where its number is taken again.
+    for (const pid of [1, gone, process.pid]) {
+      const path = join(folder, `.paged-${pid}-0`)
+      writeFileSync(path, 'state')
+      if (pid !== gone) utimesSync(path, 1, 1)
+    }
+    const making = `.paged-${other.pid}-3`
+    writeFileSync(join(folder, making), 'state')
+    stays.push(making)
     const own = temporaryBeside(join(folder, 'target'))
     writeFileSync(own, '')
     await removeLeftovers(folder)
