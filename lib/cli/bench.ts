@@ -55,7 +55,7 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
     const bars = await shown(output, 'Measuring', (line) =>
       measuredBars(options.model, methods, settings, {
         signal,
-        onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`),
+        onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`, done / total),
       }),
     )
     return {
@@ -139,7 +139,7 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
         { precision, rounds },
         {
           signal,
-          onKernel: (what, done, total) => line.update(`${done + 1} of ${total}: ${what}`),
+          onKernel: (what, done, total) => line.update(`${done + 1} of ${total}: ${what}`, done / total),
         },
       ),
     )

@@ -95,7 +95,8 @@ async function evaluateShown(
       ...options,
       onDataProgress: ({ rows, tokens }) =>
         line.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens read`),
-      onProgress: ({ batches, totalBatches }) => line.update(`${batches} of ${totalBatches} batches`),
+      onProgress: ({ batches, totalBatches }) =>
+        line.update(`${batches} of ${totalBatches} batches`, batches / totalBatches),
     }),
   )
 }

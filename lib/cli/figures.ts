@@ -74,7 +74,7 @@ const FIGURES: Readonly<Record<string, Figure>> = {
     const here = await shown(output, 'Measuring', (line) =>
       measuredBars(options.model, methods, settings, {
         signal,
-        onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`),
+        onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`, done / total),
       }),
     )
     const bars = [...here, ...(await plannedBars(options.shapes, methods, settings))]
@@ -122,7 +122,7 @@ function onModel(
       const [found, svg] = await shown(output, 'Training', (line) =>
         study(model, options, {
           signal,
-          onRun: (run, done, total) => line.update(`${done + 1} of ${total}: ${run}`),
+          onRun: (run, done, total) => line.update(`${done + 1} of ${total}: ${run}`, done / total),
         }),
       )
       return { data: { ...found, settings: asInFiles(found.settings) }, svg, reading: found.reading }

@@ -28,6 +28,8 @@ export class StatusLine {
   readonly #begin = performance.now()
   readonly #timer: NodeJS.Timeout | undefined
   #detail = ''
+  /** What of the wait was over when that was told. */
+  #share: { done: number; at: number } | undefined
   #shown = false
   #drawn = Number.NEGATIVE_INFINITY
   #nextLine = QUICK_MS
@@ -40,9 +42,14 @@ export class StatusLine {
     if (what !== undefined) this.#timer = setInterval(() => this.#tick(), 1000).unref()
   }
 
-  /** @param detail how far it is */
-  update(detail: string): void {
+  /**
+   * @param detail how far it is
+   * @param share what of the wait is over, from 0 to 1, for the time left
+   */
+  update(detail: string, share?: number): void {
     this.#detail = detail
+    if (share !== undefined && share !== this.#share?.done)
+      this.#share = { done: share, at: performance.now() - this.#begin }
     // Work that leaves the timer no room still tells how far it is.
     if (!this.#screen) {
       if (this.#what !== undefined) this.#tick()
@@ -79,9 +86,15 @@ export class StatusLine {
 
   #text(elapsed: number): string {
     const words = [this.#what, this.#detail].filter(Boolean).join(': ')
-    return this.#what !== undefined && elapsed >= QUICK_MS
-      ? `${words}, ${formatDuration(elapsed / 1000)}`
-      : words
+    if (this.#what === undefined || elapsed < QUICK_MS) return words
+    return `${words}, ${formatDuration(elapsed / 1000)}${this.#left(elapsed)}`
+  }
+
+  /** As if the rest went on like what is over; a part that takes longer than that has no time left to tell. */
+  #left(elapsed: number): string {
+    const { done = 0, at = 0 } = this.#share ?? {}
+    const left = at / done - elapsed
+    return done > 0 && done < 1 && left > 0 ? `, about ${formatDuration(left / 1000)} left` : ''
   }
 }
 

@@ -131,6 +131,25 @@ test('without a terminal a wait is told when it gets long, and then now and then
   expect(long.text()).toBe('Loading: 12 %, 2 s\nLoading: 50 %, 12 s\n')
 })
 
+test('a wait that tells its share says how long it goes on', () => {
+  const { output, text } = stderr(false)
+  const wait = new StatusLine(output, 'Measuring')
+  wait.update('1 of 4: lora', 0)
+  vi.advanceTimersByTime(8000)
+  wait.update('2 of 4: qlora', 0.25)
+  vi.advanceTimersByTime(4000)
+  wait.update('2 of 4: qlora', 0.25)
+  vi.advanceTimersByTime(21_000)
+  wait.clear()
+  expect(text().split('\n')).toEqual([
+    'Measuring: 1 of 4: lora, 2 s',
+    'Measuring: 2 of 4: qlora, 12 s, about 20 s left',
+    'Measuring: 2 of 4: qlora, 22 s, about 10 s left',
+    'Measuring: 2 of 4: qlora, 32 s',
+    '',
+  ])
+})
+
 test('a step that takes long is told of, from the first on', () => {
   const piped = stderr(false)
   const lines = new TrainProgress(piped.output, 12 * MIB, 70 * MIB)
