@@ -61,6 +61,7 @@ const EXPECTED: Record<DatasetFormat, string> = {
 
 /** @throws DataError when the keys of the row say nothing */
 export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
+  if (isPreference(value)) throw preferenceError(value, place)
   if ('messages' in value) return 'messages'
   if ('conversations' in value) return 'sharegpt'
   if ('prompt' in value && 'completion' in value) return 'prompt_completion'
@@ -69,6 +70,19 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   throw rowError(
     place,
     `the form of the dataset is not known from the ${keysOf(value)}; expected ${Object.values(EXPECTED).join(' or ')}.${advice(value)}`,
+  )
+}
+
+/** Two answers of which one is better; with a completion, it is known which to learn. */
+const isPreference = (value: Json): boolean =>
+  'chosen' in value && 'rejected' in value && !('completion' in value)
+
+function preferenceError(value: Json, place: RowPlace): Error {
+  const answer = 'prompt' in value ? 'completion' : Array.isArray(value.chosen) ? 'messages' : 'text'
+  const other = 'messages' in value ? ', or learn its messages with format: messages' : ''
+  return rowError(
+    place,
+    `the row has "chosen" and "rejected", as preference training (DPO and the like) takes it, which is not supported yet; to train on the chosen answers, name their column: columns: {${answer}: chosen}${other}`,
   )
 }
 
@@ -92,10 +106,12 @@ function advice(value: Json): string {
  */
 export function readForm(value: Json, format: DatasetFormat, columns: Columns, place: RowPlace): DatasetRow {
   const wrong = (key: string) =>
-    rowError(
-      place,
-      `expected ${EXPECTED[format]}, but ${key in value ? `${quote(key)} is ${describe(value[key])}` : `there are only ${keysOf(value)}`}`,
-    )
+    isPreference(value) && !(key in value)
+      ? preferenceError(value, place)
+      : rowError(
+          place,
+          `expected ${EXPECTED[format]}, but ${key in value ? `${quote(key)} is ${describe(value[key])}` : `there are only ${keysOf(value)}`}`,
+        )
   switch (format) {
     case 'text':
       if (typeof value.text !== 'string') throw wrong('text')

@@ -205,6 +205,21 @@ describe('an error names file and line', () => {
       /line 1: in "tools" the key "name" appears twice/,
     ],
     [
+      'a preference',
+      lines({ prompt: 'a', chosen: 'b', rejected: 'c' }),
+      /line 1: the row has "chosen" and "rejected", .* not supported yet; .*: columns: \{completion: chosen\}$/,
+    ],
+    [
+      'a preference of chats',
+      lines({ chosen: [one], rejected: [one] }),
+      /not supported yet; .* columns: \{messages: chosen\}$/,
+    ],
+    [
+      'a preference beside messages',
+      lines({ messages: [one], chosen: [one], rejected: [one] }),
+      /columns: \{messages: chosen\}, or learn its messages with format: messages$/,
+    ],
+    [
       'an old function call',
       chat(one, { role: 'assistant', content: null, function_call: { name: 'f', arguments: '{}' } }),
       /line 1: messages\[1\] has a "function_call", the older form of "tool_calls"; write it as "tool_calls": \[/,
