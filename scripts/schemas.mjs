@@ -1,6 +1,6 @@
 /**
  * Writes what is generated from the code itself: schemas/*.json, for programs and editors, the tables of options in
- * docs/config.md and docs/memory.md, and the tables and drawings of the strategies' pages. Run after `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
+ * docs/config.md, docs/coming-from.md and docs/memory.md, and the tables and drawings of the strategies' pages. Run after `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { outputSchemas } from '../dist/esm/cli/schemas.js'
 import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
 import { configJsonSchema } from '../dist/esm/train/config-schema.js'
 import { withTables } from './config-tables.mjs'
+import { withForeignTables } from './foreign-tables.mjs'
 import { withMemoryTable } from './memory-table.mjs'
 import { schematic } from './schematics.mjs'
 import { strategyPages } from './strategy-tables.mjs'
@@ -24,6 +25,7 @@ const generated = new Map(
   ]),
 )
 generated.set('docs/config.md', withTables(textOf('docs/config.md')))
+generated.set('docs/coming-from.md', withForeignTables(textOf('docs/coming-from.md'), 'docs/coming-from.md'))
 generated.set('docs/memory.md', await withMemoryTable(textOf('docs/memory.md')))
 for (const [path, text] of await strategyPages(textOf)) generated.set(path, text)
 for (const { name } of listStrategies())

@@ -1,0 +1,31 @@
+/** The tables of other programs' options in docs/coming-from.md, one for each group of lib/foreign-keys.ts. */
+import { FOREIGN_KEYS } from '../dist/esm/foreign-keys.js'
+import { table, withMarked } from './markdown.mjs'
+
+/** The page with its tables as the data has them. */
+export function withForeignTables(page, path) {
+  const tables = Object.entries(FOREIGN_KEYS).map(([group, keys]) => [
+    `options of others: ${group}`,
+    table(
+      ['there', 'here'],
+      Object.entries(keys).map(([key, entry]) => [code(key), answer(entry)]),
+    ),
+  ])
+  return withMarked(page, path, Object.fromEntries(tables))
+}
+
+const code = (text) => `\`${text}\``
+
+function answer({ here, values = {}, note }) {
+  const places = [here ?? []].flat().map(spelled)
+  const written = Object.entries(values).map(
+    ([there, value]) => `${code(there)} is ${value === null ? 'the default' : code(value)}`,
+  )
+  return [places.join(' or '), written.join(', '), note].filter(Boolean).join('; ').replaceAll('|', '\\|')
+}
+
+/** An option of text generation is a flag. */
+function spelled(place) {
+  const [, option] = /^generate\.(.*)$/.exec(place) ?? []
+  return option === undefined ? code(place) : `${code(`--${option.replaceAll('_', '-')}`)} of generate`
+}
