@@ -72,7 +72,9 @@ process.on('message', async ({ kind, path, of }) => {
       if (error.code === 'INTERNAL') problem = error.stack
       if (error.message.length > 2000)
         problem = `a message of ${error.message.length} characters: ${error.message.slice(0, 300)}`
-      if (/undefined|\[object|\p{Cc}/u.test(error.message)) problem = error.message.slice(0, 300)
+      // Jinja has undefined values of its own.
+      const words = error.message.replace('on undefined values', '')
+      if (/undefined|\[object|\p{Cc}/u.test(words)) problem = error.message.slice(0, 300)
     } else {
       outcome = 'foreign error'
       problem = error instanceof Error ? error.stack : String(error)
