@@ -1,11 +1,11 @@
 /** Brings a model's weights to where they are held: into memory, or mapped from a file that was made of them before. */
 import { existsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { FileFormatError, WriteError } from './errors.js'
+import { cleanUp } from './files/cleanup.js'
 import type { TensorSource } from './files/tensor-source.js'
 import {
   makeRoom,
-  touchWeightFile,
+  ownWeightFolder,
   type WeightCacheSettings,
   type WeightOrigin,
   weightCacheSettings,
@@ -13,6 +13,7 @@ import {
   weightPath,
   writeWeightFile,
 } from './files/weight-cache.js'
+import { hasItsBytes, removeWeightFile, touchWeightFile } from './files/weight-record.js'
 import type { Graph } from './graph/graph.js'
 import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from './native/addon.js'
 import { translated, translatedAsync } from './native/errors.js'
@@ -50,6 +51,10 @@ export async function holdWeights(model: HollowModel, options: HoldOptions): Pro
   const origin = { ...model.origin, formats, files: sources.map(({ file }) => file) }
   const key = await weightKey(origin)
   const path = weightPath(settings.folder, origin, key)
+  if (existsSync(settings.folder)) {
+    await ownWeightFolder(settings.folder)
+    await makeRoom(settings, 0)
+  }
   if (await mapWeights(model, path, key, paged)) return allLoaded(sources, control)
   if (paged === undefined) return loadAndKeep(model, settings, path, key, control)
   // The least that works is known beforehand; a budget below that is refused before anything is written.
@@ -60,7 +65,7 @@ export async function holdWeights(model: HollowModel, options: HoldOptions): Pro
   await writeWeightFile(path, (temporary) => storeWeights(model, temporary, key, control))
   const mapped = await mapWeights(model, path, key, paged)
   // A file that has no name any more goes when the model does.
-  if (!keeps) await rm(path, { force: true })
+  if (!keeps) await cleanUp(path, () => removeWeightFile(path))
   if (!mapped)
     throw new FileFormatError(`${path} was removed or changed while it was read; try again.`, { path })
 }
@@ -107,6 +112,13 @@ async function mapWeights(
   paged: number | undefined,
 ): Promise<boolean> {
   if (!existsSync(path)) return false
+  if (!(await hasItsBytes(path))) {
+    process.emitWarning(`${path} is damaged: its bytes are not those that were written. It is made again.`, {
+      code: 'LOWRANK_WEIGHT_CACHE',
+    })
+    await removeWeightFile(path)
+    return false
+  }
   try {
     const { livesInMemory } = await translatedAsync(
       () => native.mapWeights(path, key, formats, paged).promise,
@@ -118,7 +130,7 @@ async function mapWeights(
       )
   } catch (error) {
     if (!(error instanceof FileFormatError)) throw error
-    await rm(path, { force: true }).catch(() => undefined)
+    await removeWeightFile(path).catch(() => undefined)
     return false
   }
   await touchWeightFile(path)

@@ -57,6 +57,7 @@ const VERBS: readonly Verb[] = [
     load: () => import('./bench.js'),
   },
   { name: 'strategies', summary: 'list the ways to train', load: () => import('./strategies.js') },
+  { name: 'cache', summary: 'list, check and clear cached weights', load: () => import('./cache.js') },
   { name: 'doctor', summary: 'check this machine and installation', load: () => import('./doctor.js') },
 ]
 

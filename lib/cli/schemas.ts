@@ -453,6 +453,29 @@ const memoryStudy = {
 }
 const memoryFigure = z.object({ name: z.literal('memory'), ...memoryStudy, files: figureFiles })
 
+const cache = z.object({
+  action: z.enum(['list', 'check', 'clear']),
+  folder: z.string().describe('Where the files are'),
+  limit_bytes: bytes.describe('Most bytes that are kept'),
+  bytes: bytes.describe('Of the files below'),
+  files: z
+    .array(
+      z.object({
+        name: z.string(),
+        model: z.string().describe('Name of the folder or file that it was made of'),
+        quantization: z.string().describe('How the linears are held'),
+        bytes,
+        last_used: z.string().describe('ISO 8601'),
+        state: z
+          .enum(['whole', 'damaged'])
+          .optional()
+          .describe('Of check: whether it has the bytes that were written; a damaged file was removed'),
+      }),
+    )
+    .describe('The last used first; of clear, those that were removed'),
+  seconds: z.number().optional().describe('Of check: how long reading took'),
+})
+
 /** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
 export const printed = {
   train: z.discriminatedUnion('event', trainEvents),
@@ -514,6 +537,7 @@ export const printed = {
     }),
   ]),
   strategies: z.array(strategy),
+  cache,
   doctor: machine,
 }
 

@@ -3,14 +3,16 @@
  * for each model, its content and how it is held. What is there may be removed at any time; it is made again.
  */
 import { createHash } from 'node:crypto'
-import { readdir, rename, rm, stat, utimes } from 'node:fs/promises'
+import { chmod, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../errors.js'
 import { parseBytes } from '../schema.js'
-import { syncFolder } from './atomic.js'
+import { PRIVATE, syncFolder } from './atomic.js'
 import { makeFolder } from './atomic-folder.js'
+import { cleanUp } from './cleanup.js'
 import { hubSettings } from './hub-settings.js'
 import { finished, removeLeftovers, temporaryBeside } from './temporary.js'
+import { lastUsed, recordWeights, removeWeightFile } from './weight-record.js'
 
 export interface WeightCacheSettings {
   folder: string
@@ -71,10 +73,27 @@ export function weightPath(folder: string, { path, quantization }: WeightOrigin,
   return join(folder, `${name}.${quantization}.${key.slice(0, 16)}${ENDING}`)
 }
 
-/** Notes that the file was used. */
-export async function touchWeightFile(path: string): Promise<void> {
-  const now = new Date()
-  await utimes(path, now, now).catch(() => undefined)
+/**
+ * Makes the folder, for its owner alone.
+ * @throws ConfigError for one that others could put weights into; WriteError when it cannot be made
+ */
+export async function ownWeightFolder(folder: string): Promise<void> {
+  const before = await stat(folder).catch(() => undefined)
+  if (before === undefined) {
+    await makeFolder(folder)
+    await chmod(folder, 0o700).catch(() => undefined)
+  }
+  const { uid, mode } = await stat(folder)
+  const user = process.getuid?.()
+  if (user !== undefined && uid !== user) throw notOwn(folder, `belongs to user ${uid}, not to ${user}`)
+  if (mode & 0o002) throw notOwn(folder, 'may be written to by everybody')
+}
+
+function notOwn(folder: string, why: string): ConfigError {
+  return new ConfigError(
+    `the folder for cached weights, ${folder}, ${why}, so the weights in it could be anybody's. Let LOWRANK_WEIGHT_CACHE name a folder of your own (chmod 700), or set it to off.`,
+    { folder },
+  )
 }
 
 /**
@@ -85,11 +104,14 @@ export async function writeWeightFile(
   path: string,
   write: (temporary: string) => Promise<void>,
 ): Promise<void> {
-  await makeFolder(dirname(path))
+  await ownWeightFolder(dirname(path))
   const temporary = temporaryBeside(path)
   try {
     await write(temporary)
+    await chmod(temporary, PRIVATE)
+    await removeWeightFile(path)
     await rename(temporary, path)
+    await recordWeights(path)
   } catch (error) {
     await rm(temporary, { force: true })
     throw error
@@ -102,18 +124,31 @@ export async function writeWeightFile(
 /** Removes what was not used for longest until so many bytes more fit, and what was left half written. */
 export async function makeRoom({ folder, limitBytes }: WeightCacheSettings, bytes: number): Promise<void> {
   await removeLeftovers(folder)
-  const names = await readdir(folder).catch(() => [])
-  const files: { path: string; size: number; used: number }[] = []
-  for (const name of names) {
-    const path = join(folder, name)
-    const stats = await stat(path).catch(() => undefined)
-    if (stats === undefined) continue
-    if (name.endsWith(ENDING)) files.push({ path, size: stats.size, used: stats.mtimeMs })
-  }
+  const files = await listWeightFiles(folder)
   let total = bytes + files.reduce((sum, { size }) => sum + size, 0)
-  for (const { path, size } of files.sort((a, b) => a.used - b.used)) {
+  for (const { path, size } of files.reverse()) {
     if (total <= limitBytes) return
-    await rm(path, { force: true })
+    await cleanUp(path, () => removeWeightFile(path))
     total -= size
   }
+}
+
+/** A file of the cache. */
+export interface WeightFileEntry {
+  path: string
+  /** Bytes. */
+  size: number
+  /** When it was last used, ms. */
+  used: number
+}
+
+/** The files of the cache, the last used first. */
+export async function listWeightFiles(folder: string): Promise<WeightFileEntry[]> {
+  const files: WeightFileEntry[] = []
+  for (const name of await readdir(folder).catch(() => [])) {
+    const path = join(folder, name)
+    const stats = name.endsWith(ENDING) ? await stat(path).catch(() => undefined) : undefined
+    if (stats?.isFile()) files.push({ path, size: stats.size, used: await lastUsed(path) })
+  }
+  return files.sort((a, b) => b.used - a.used)
 }

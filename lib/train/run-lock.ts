@@ -9,7 +9,6 @@ import {
   ftruncateSync,
   futimesSync,
   openSync,
-  readFileSync,
   readSync,
   statSync,
   unlinkSync,
@@ -19,6 +18,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BusyError, WriteError } from '../errors.js'
+import { bootId } from '../files/boot-id.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 
@@ -150,15 +150,4 @@ function refusal(folder: string, holder: Holder | undefined, lock: string, descr
     `a run is in progress in ${folder}: ${who}${until}. Wait for it, stop it, or give this run another output_dir.`,
     { path: folder, pid: holder?.pid ?? null, host: holder?.host ?? null },
   )
-}
-
-let known: string | undefined
-
-function bootId(): string {
-  try {
-    known ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
-  } catch {
-    known = ''
-  }
-  return known
 }

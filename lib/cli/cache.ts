@@ -1,0 +1,116 @@
+/** `lowrank cache`: the quantised weights that are kept for the next time; lists, checks and removes them. */
+import { basename } from 'node:path'
+import type { Command } from 'commander'
+import {
+  listWeightFiles,
+  makeRoom,
+  ownWeightFolder,
+  type WeightFileEntry,
+  weightCacheSettings,
+} from '../files/weight-cache.js'
+import { hasItsBytes, removeWeightFile } from '../files/weight-record.js'
+import { formatBytes } from '../memory.js'
+import { EXIT_FAILED, UsageError } from './errors.js'
+import { counted, table } from './format.js'
+import { examples } from './help.js'
+import { Output } from './output.js'
+import type { Printed } from './schemas.js'
+
+type Report = Printed<'cache'>
+type File = Report['files'][number]
+
+const ACTIONS = ['list', 'check', 'clear'] as const
+
+export function configure(command: Command): void {
+  command.argument('[action]', 'list, check or clear; default list')
+  command.argument('[name]', 'of a model or a file; default all')
+  examples(command, [
+    'lowrank cache',
+    'lowrank cache check',
+    'lowrank cache clear SmolLM2-135M-Instruct',
+    'lowrank cache clear',
+  ])
+  command.action(
+    async (action: string | undefined, name: string | undefined, options: { json?: boolean }) => {
+      const output = new Output(options.json ?? false)
+      const report = await look(actionOf(action ?? 'list'), name)
+      output.answer<'cache'>(report, () => describe(report))
+      if (report.files.some(({ state }) => state === 'damaged')) process.exitCode = EXIT_FAILED
+    },
+  )
+}
+
+function actionOf(word: string): Report['action'] {
+  const action = ACTIONS.find((known) => known === word)
+  if (action === undefined)
+    throw new UsageError(`unknown action '${word}' of lowrank cache, expected ${ACTIONS.join(', ')}.`)
+  return action
+}
+
+async function look(action: Report['action'], name: string | undefined): Promise<Report> {
+  const settings = weightCacheSettings()
+  const { folder, limitBytes } = settings
+  const all = await listWeightFiles(folder)
+  if (all.length > 0) await ownWeightFolder(folder)
+  const left = action === 'list' ? await evicted(settings, all) : all
+  const chosen = left.filter((file) => name === undefined || matches(file, name))
+  if (name !== undefined && chosen.length === 0)
+    throw new UsageError(`the cache in ${folder} has nothing of ${name}; lowrank cache lists what there is.`)
+  const start = performance.now()
+  const files: File[] = []
+  for (const file of chosen) {
+    if (action === 'clear') await removeWeightFile(file.path)
+    const state = action === 'check' ? await stateOf(file) : undefined
+    files.push({ ...described(file), ...(state === undefined ? {} : { state }) })
+  }
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+  const seconds = action === 'check' ? { seconds: (performance.now() - start) / 1000 } : {}
+  return { action, folder, limit_bytes: limitBytes, bytes, files, ...seconds }
+}
+
+/** A limit that was lowered holds at once. */
+async function evicted(
+  settings: ReturnType<typeof weightCacheSettings>,
+  all: WeightFileEntry[],
+): Promise<WeightFileEntry[]> {
+  if (all.length === 0) return all
+  await makeRoom(settings, 0)
+  return listWeightFiles(settings.folder)
+}
+
+function matches({ path }: WeightFileEntry, name: string): boolean {
+  const file = basename(path)
+  return file === name || described({ path, size: 0, used: 0 }).model === name
+}
+
+/** `<model>.<quantization>.<key>.weights`; the model may have dots in its name. */
+function described({ path, size, used }: WeightFileEntry): Omit<File, 'state'> {
+  const name = basename(path)
+  const [, model = name, quantization = ''] = /^(.+)\.([^.]+)\.[0-9a-f]{16}\.weights$/.exec(name) ?? []
+  return { name, model, quantization, bytes: size, last_used: new Date(used).toISOString() }
+}
+
+/** A damaged file is removed: it is made again when it is needed. */
+async function stateOf({ path }: WeightFileEntry): Promise<'whole' | 'damaged'> {
+  if (await hasItsBytes(path, true)) return 'whole'
+  await removeWeightFile(path)
+  return 'damaged'
+}
+
+function describe({ action, folder, limit_bytes, bytes, files, seconds }: Report): string {
+  const total = `${counted(files.length, 'file')}, ${formatBytes(bytes)}`
+  const rows = files.map(({ model, quantization, bytes: size, last_used, state }) => [
+    model,
+    quantization,
+    formatBytes(size),
+    last_used.slice(0, 16).replace('T', ' '),
+    ...(state === undefined ? [] : [state === 'whole' ? 'whole' : 'damaged, removed']),
+  ])
+  const head = ['MODEL', 'HELD AS', 'SIZE', 'LAST USED', ...(action === 'check' ? ['STATE'] : [])]
+  const last = {
+    list: `${total} in ${folder}; at most ${formatBytes(limit_bytes)} are kept.`,
+    check: `Read ${total} in ${(seconds ?? 0).toFixed(1)} s.`,
+    clear: `Removed ${total} from ${folder}.`,
+  }[action]
+  return [...(files.length > 0 ? [table([head, ...rows], [2])] : []), last].join('\n')
+}

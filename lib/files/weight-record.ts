@@ -1,0 +1,89 @@
+/**
+ * What is known of a cached weight file, in a record beside it: the hash of its bytes, and when they were last seen to have
+ * it. They are read for that once in a boot, and again when the file was written to.
+ */
+import { createHash } from 'node:crypto'
+import { open, readFile, rm, stat, utimes } from 'node:fs/promises'
+import * as z from 'zod'
+import { PRIVATE, writeFileWhole } from './atomic.js'
+import { bootId } from './boot-id.js'
+
+const PIECE = 4 << 20
+
+const recordSchema = z.object({
+  sha256: z.string(),
+  /** When the file was last written to, ms, as seen when it was read. */
+  mtimeMs: z.number(),
+  /** The start of the system in which it was read. */
+  boot: z.string(),
+})
+type WeightRecord = z.infer<typeof recordSchema>
+
+const recordOf = (path: string) => `${path}.json`
+
+/** Says of a file that was just made that it is as it should be. */
+export async function recordWeights(path: string): Promise<void> {
+  await write(path, await hashOf(path))
+}
+
+/**
+ * Whether a file has the bytes that it was made with.
+ * @param thoroughly reads it even if it was read in this boot already
+ */
+export async function hasItsBytes(path: string, thoroughly = false): Promise<boolean> {
+  const record = await read(path)
+  if (record === undefined) return false
+  const { mtimeMs } = await stat(path)
+  const seen = bootId() !== '' && record.boot === bootId() && record.mtimeMs === mtimeMs
+  if (seen && !thoroughly) return true
+  if ((await hashOf(path)) !== record.sha256) return false
+  await write(path, record.sha256)
+  return true
+}
+
+/** Notes that a file was used. */
+export async function touchWeightFile(path: string): Promise<void> {
+  const now = new Date()
+  await utimes(recordOf(path), now, now).catch(() => undefined)
+}
+
+/** When a file was last used, ms. */
+export async function lastUsed(path: string): Promise<number> {
+  const stats = await stat(recordOf(path)).catch(() => stat(path))
+  return stats.mtimeMs
+}
+
+/** Removes a file with its record. */
+export async function removeWeightFile(path: string): Promise<void> {
+  await rm(path, { force: true })
+  await rm(recordOf(path), { force: true })
+}
+
+async function read(path: string): Promise<WeightRecord | undefined> {
+  try {
+    return recordSchema.parse(JSON.parse(await readFile(recordOf(path), 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+async function write(path: string, sha256: string): Promise<void> {
+  const { mtimeMs } = await stat(path)
+  const record: WeightRecord = { sha256, mtimeMs, boot: bootId() }
+  await writeFileWhole(recordOf(path), JSON.stringify(record), PRIVATE)
+}
+
+async function hashOf(path: string): Promise<string> {
+  const handle = await open(path)
+  try {
+    const hash = createHash('sha256')
+    const buffer = new Uint8Array(PIECE)
+    for (;;) {
+      const { bytesRead } = await handle.read(buffer, 0, PIECE)
+      if (bytesRead === 0) return hash.digest('hex')
+      hash.update(buffer.subarray(0, bytesRead))
+    }
+  } finally {
+    await handle.close()
+  }
+}
