@@ -36,6 +36,8 @@ export interface TrainControl {
   resume?: string | boolean
   /** Ends the run after the running step, with a checkpoint if there is an `outputDir`. */
   signal?: AbortSignal
+  /** Rows that `TrainingRun.samples` asks when the run is over; never of private runs. Default 0. */
+  sampleRows?: number
   /** Called while the data is read. */
   onDataProgress?: (progress: EncodeProgress) => void
   /** Called after every batch of an evaluation. */
@@ -120,7 +122,7 @@ export class Adapter {
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
     const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, ...rest } = options
-    const { signal, onDataProgress: onProgress, onEvalProgress, ...given } = rest
+    const { signal, onDataProgress: onProgress, onEvalProgress, sampleRows = 0, ...given } = rest
     const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
     if (evalDataset !== null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
@@ -135,7 +137,17 @@ export class Adapter {
     checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
     checkInBackward(parsed, this.strategy, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
-    const control = { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) }
+    if (!Number.isInteger(sampleRows) || sampleRows < 0)
+      throw new ConfigError(`train(): sampleRows is ${sampleRows}, expected an integer from 0.`, {
+        sampleRows,
+      })
+    // Rows of a private run are its clients'.
+    const isPrivate = rulesOf(this.strategy).privacy?.(this.strategy) !== undefined
+    const control = {
+      sampleRows: isPrivate ? 0 : sampleRows,
+      ...(signal ? { signal } : {}),
+      ...(onProgress ? { onProgress } : {}),
+    }
     return new TrainingRun({
       base: this.#base,
       adapter: this.#state,

@@ -96,6 +96,7 @@ export {
 export type { TrainOn, TrainOptions } from './train/options.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { TrainingRun } from './train/run.js'
+export type { RunSample, Samples } from './train/samples.js'
 export {
   type CosineSchedule,
   cosine,

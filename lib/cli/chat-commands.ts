@@ -50,10 +50,12 @@ const COMMANDS: readonly ChatCommand[] = [
   {
     names: ['adapter'],
     argument: '[on|off|NAME[=WEIGHT]…]',
-    summary: 'show the adapters, or switch: as at the start, none, or those named',
+    summary: 'show the adapters, or switch, which forgets the turns: as at the start, none, or those named',
     run: async (talk, argument) => {
+      const before = weightsOf(talk.model)
       if (argument !== '') switchAdapters(talk, argument)
       tellAdapters(talk)
+      forgetAnswers(talk, before)
     },
   },
   {
@@ -110,6 +112,15 @@ function switchAdapters({ model, atStart }: Talk, argument: string): void {
   if (argument === 'off') model.use()
   else if (argument === 'on') model.use(...[...atStart].map(([adapter, weight]) => ({ adapter, weight })))
   else model.use(...argument.split(/\s+/).map(choice))
+}
+
+/** Answers of other adapters would steer those that follow. */
+function forgetAnswers({ model, chat, output }: Talk, before: ReadonlyMap<string, number>): void {
+  const same = model.adapters.every(({ name, weight }) => before.get(name) === weight)
+  if (same || chat.messages.length === 0) return
+  chat.reset()
+  output.note('The turns are forgotten, since earlier answers would steer the next.')
+  output.event<'chat'>({ event: 'reset' })
 }
 
 /** `name` or `name=0.5`. */

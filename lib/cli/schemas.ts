@@ -131,7 +131,9 @@ const chat = [
     })
     .describe('After /adapter'),
   z.object({ event: z.literal('system'), system: z.string().nullable() }).describe('After /system'),
-  z.object({ event: z.literal('reset') }).describe('After /reset'),
+  z
+    .object({ event: z.literal('reset') })
+    .describe('After /reset, and after /adapter where it changed something'),
   z
     .object({ event: z.literal('save'), path: z.string(), messages: count.describe('How many were saved') })
     .describe('After /save'),
@@ -340,6 +342,24 @@ const machine = z.object({
 })
 
 const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })
+const samplesEvent = z
+  .object({
+    event: z.literal('samples'),
+    held_out: z.boolean().describe('Whether the run did not train on these rows'),
+    rows: z.array(
+      z.object({
+        prompt: z.string(),
+        system: z.string().nullable().describe('The system prompt of the row'),
+        expected: z.string(),
+        base: z.string().describe('What the base answers'),
+        tuned: z.string().describe('What the tuned model answers'),
+        cut: z.boolean().describe('Whether an answer ended at the limit of tokens'),
+      }),
+    ),
+    command: z.string().nullable().describe('Gives one of the tuned answers again'),
+  })
+  .describe('Rows were asked after the run, by default three; before done')
+
 const demoEvent = z
   .object({
     event: z.literal('demo'),
@@ -478,7 +498,7 @@ const cache = z.object({
 
 /** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
 export const printed = {
-  train: z.discriminatedUnion('event', trainEvents),
+  train: z.discriminatedUnion('event', [...trainEvents, samplesEvent]),
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
   plan,
   eval: evaluation,
@@ -559,7 +579,10 @@ export function outputSchemas(): Record<string, JsonSchema> {
   return {
     ...Object.fromEntries(verbs),
     'error.schema.json': publish('the last line of a lowrank verb that fails with --json', errorLine),
-    'metrics.schema.json': publish('a line of metrics.jsonl of a lowrank run', printed.train),
+    'metrics.schema.json': publish(
+      'a line of metrics.jsonl of a lowrank run',
+      z.discriminatedUnion('event', trainEvents),
+    ),
   }
 }
 

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Command } from 'commander'
+import { InternalError } from '../errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import type { EncodeProgress } from '../files/encode-dataset.js'
@@ -22,6 +23,7 @@ import { lineOf } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
 import { checkpointOf, type TrainingRun } from '../train/run.js'
+import type { Samples } from '../train/samples.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, digits, formatCount, shortPath } from './format.js'
 import { collect, examples, notedOn } from './help.js'
@@ -29,7 +31,8 @@ import { Interruption } from './interrupt.js'
 import { columnsOf, isScreen } from './live-lines.js'
 import { Output } from './output.js'
 import { privacyLines } from './privacy.js'
-import { StatusLine } from './progress.js'
+import { StatusLine, shown } from './progress.js'
+import { repeatCommand, sampleLines } from './samples.js'
 import { loadShown } from './subject.js'
 import { TrainProgress } from './train-progress.js'
 
@@ -115,7 +118,9 @@ async function train(
       reading.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens`)
     const onEvalProgress = (done: EvaluateProgress) => progress?.evaluating(done)
     let progress: TrainProgress | undefined
-    const control = { evalDataset, evalFraction, outputDir, resume, signal, onDataProgress, onEvalProgress }
+    const { sampleRows } = config
+    const sources = { evalDataset, evalFraction, outputDir, resume, sampleRows }
+    const control = { ...sources, signal, onDataProgress, onEvalProgress }
     const run = adapter.train(dataset, { ...trainOptions(config), ...control })
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
@@ -128,11 +133,12 @@ async function train(
       )
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
-    await follow(run, model, pinned({ ...config, strategy }, model), call, output, progress, reading).catch(
-      (error: unknown) => {
-        throw error === signal.reason ? stopped(run, call) : error
-      },
-    )
+    const used = pinned({ ...config, strategy }, model)
+    const done = await follow(run, used, output, progress, reading).catch((error: unknown) => {
+      throw error === signal.reason ? stopped(run, call) : error
+    })
+    const samples = await askedShown(run, config, output, signal)
+    await conclude(done, samples, model, used, call, output, progress)
   } finally {
     await model.dispose()
   }
@@ -194,15 +200,15 @@ export function noteShortage(bytes: number, output: Output): void {
     )
 }
 
+/** Tells how the run goes. */
 async function follow(
   run: TrainingRun,
-  model: Model,
   config: RunConfig,
-  call: string,
   output: Output,
   progress: TrainProgress,
   reading: StatusLine,
-): Promise<void> {
+): Promise<DoneEvent> {
+  let done: DoneEvent | undefined
   try {
     for await (const event of run.events()) {
       reading.clear()
@@ -213,20 +219,67 @@ async function follow(
         if (event.privacy) notePrivacy(event.privacy, progress)
         progress.begin()
       }
+      if (event.event === 'done') {
+        done = event
+        continue
+      }
       output.event<'train'>(lineOf(event))
       show(event, progress)
-      if (event.event === 'done' && !output.json) {
-        const screen = isScreen(output.stdout) && isScreen(output.stderr)
-        const text = screen
-          ? drawnSummary(event, config, progress, columnsOf(output.stdout), await model.hasChatTemplate())
-          : summary(event, config, call)
-        output.answer<'train'>(lineOf(event), () => text)
-      }
     }
   } finally {
     reading.clear()
     progress.stop()
   }
+  if (done === undefined) throw new InternalError('a run ended without saying so')
+  return done
+}
+
+/** Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved. */
+async function askedShown(
+  run: TrainingRun,
+  { sampleRows }: RunConfig,
+  output: Output,
+  signal: AbortSignal,
+): Promise<Samples | undefined> {
+  if (sampleRows === 0) return undefined
+  try {
+    return await shown(output, 'Asking a few rows', () => run.samples({ signal }))
+  } catch (error) {
+    const why = signal.aborted ? 'stopped on request' : (error as Error).message
+    output.note(`note: no rows are shown: ${why}`)
+    return undefined
+  }
+}
+
+/** The last words of a run. */
+async function conclude(
+  done: DoneEvent,
+  samples: Samples | undefined,
+  model: Model,
+  config: RunConfig,
+  call: string,
+  output: Output,
+  progress: TrainProgress,
+): Promise<void> {
+  const command = samples === undefined ? null : repeatCommand(samples, call, quoted)
+  if (samples !== undefined && samples.rows.length > 0) {
+    const { heldOut, rows } = samples
+    output.event<'train'>({ event: 'samples', held_out: heldOut, rows: [...rows], command })
+  }
+  if (output.json) {
+    output.event<'train'>(lineOf(done))
+    return
+  }
+  const columns = columnsOf(output.stdout)
+  const screen = isScreen(output.stdout) && isScreen(output.stderr)
+  const text = screen
+    ? drawnSummary(done, config, progress, columns, await model.hasChatTemplate())
+    : summary(done, config, command ?? `npx lowrank generate ${call} --prompt "Hello"`)
+  const lines = samples === undefined ? [] : sampleLines(samples, columns)
+  const again = screen && command !== null ? ['', '  The same answer again:', `  ${command}`] : []
+  output.answer<'train'>(lineOf(done), () =>
+    [...lines, ...again, ...(lines.length > 0 ? [''] : []), text].join('\n'),
+  )
 }
 
 function noteData({ data }: TrainingRun, progress: TrainProgress): void {
@@ -262,8 +315,6 @@ function show(event: TrainEvent, progress: TrainProgress): void {
     progress.evaluated(event.step, event.loss, event.perplexity)
   } else if (event.event === 'checkpoint') {
     progress.saved(event.step, event.path)
-  } else if (event.event === 'done') {
-    progress.stop()
   }
 }
 
@@ -302,13 +353,13 @@ function drawnSummary(
   ].join('\n')
 }
 
-function summary(event: DoneEvent, { strategy }: RunConfig, call: string): string {
+function summary(event: DoneEvent, { strategy }: RunConfig, command: string): string {
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
     `${counted(event.steps, 'step')}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
     ...(event.privacy ? [event.privacy.promise] : []),
     `The ${what} is in ${event.outputDir}. Try it:`,
-    `  npx lowrank generate ${call} --prompt "Hello"`,
+    `  ${command}`,
   ].join('\n')
 }
 

@@ -4,6 +4,7 @@
  */
 
 import { DataError, InternalError } from '../errors.js'
+import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import type { EncodeRowOptions } from './encode.js'
@@ -40,6 +41,8 @@ export interface EncodeControl {
   chunkTokens?: number
   /** Called before rows are handed over, when it changes: how all of them so far are put to the model. */
   onFormat?: (format: PromptFormat | null) => void
+  /** Called before rows are handed over: those of them that can be asked. */
+  onAsked?: (rows: readonly AskedRow[]) => void
 }
 
 /** What is known when all rows were read. */
@@ -83,6 +86,7 @@ export async function* encodeChunks(
     source,
     options: { ...rowOptions, now },
     chunkTokens: control.chunkTokens ?? CHUNK_TOKENS,
+    ...(control.onAsked === undefined ? {} : { asked: true }),
     ...(control.rowLimit === undefined ? {} : { rowLimit: control.rowLimit }),
   }
   const call = new TextCall(job, ENCODE_MEGABYTES, control.signal)
@@ -96,6 +100,7 @@ export async function* encodeChunks(
       else if (answer.kind === 'progress') control.onProgress?.({ rows: answer.rows, tokens: answer.tokens })
       else if (answer.kind === 'chunk') {
         if (answer.format !== undefined) control.onFormat?.(answer.format)
+        control.onAsked?.(answer.asked)
         yield answer.chunk
         call.send({ kind: 'taken' })
       } else if (answer.kind === 'encoded') {

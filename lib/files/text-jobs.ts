@@ -12,6 +12,7 @@ import {
   LowrankError,
   UnsupportedError,
 } from '../errors.js'
+import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
@@ -28,6 +29,8 @@ export interface EncodeJob {
   form: DatasetForm
   /** Stop after so many rows; they are all right then. */
   rowLimit?: number
+  /** Whether rows are sent as questions too. */
+  asked?: boolean
   /** Tokens that are sent at once. */
   chunkTokens: number
   source: TokenizerSource | TokenizerOfModel
@@ -93,7 +96,7 @@ export type TextAnswer =
   | { kind: 'want' }
   | { kind: 'detected'; detected: Detected }
   /** With how the rows so far were put to the model, when that changes. */
-  | { kind: 'chunk'; chunk: EncodedChunk; format?: PromptFormat | null }
+  | { kind: 'chunk'; chunk: EncodedChunk; format?: PromptFormat | null; asked: AskedRow[] }
   | { kind: 'progress'; rows: number; tokens: number }
   | {
       kind: 'encoded'

@@ -4,6 +4,7 @@
  */
 
 import { InternalError } from '../errors.js'
+import { AskedRowCollector } from './asked-rows.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
@@ -88,13 +89,15 @@ async function encode(job: EncodeJob): Promise<void> {
   const stats = emptyStats()
   const fileOf = new Map<string, number>()
   let told: PromptFormat | null = null
+  const asked = new AskedRowCollector()
   let chunk = new ChunkBuilder()
   const send = async () => {
     const built = chunk.build()
     chunk = new ChunkBuilder()
     await inbox.room()
     const { format } = encoder
-    answer({ kind: 'chunk', chunk: built, ...(format === told ? {} : { format }) })
+    const news = { asked: asked.take(), ...(format === told ? {} : { format }) }
+    answer({ kind: 'chunk', chunk: built, ...news })
     told = format
   }
   const fileIndex = (path: string) => {
@@ -138,7 +141,11 @@ async function encode(job: EncodeJob): Promise<void> {
   for await (const group of grouped(limited(rows, rowLimit))) {
     const encoded = encodeGroup(encoder, group, milliseconds)
     stats.rows += group.length
-    for (const examples of encoded) {
+    for (const [i, examples] of encoded.entries()) {
+      const row = group[i] as DatasetRow
+      // A text that the template has rendered is no question.
+      const isQuestion = row.format !== 'text' || encoder.format?.form === 'raw'
+      if (job.asked && isQuestion && typeof examples[0] === 'object') asked.add(row, stats.examples)
       for (const example of examples) {
         keep(example)
         if (chunk.tokens >= chunkTokens) await send()

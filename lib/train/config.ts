@@ -57,6 +57,8 @@ export interface RunConfig extends TrainOptions {
   readonly evalFraction: number
   readonly threads: number | 'auto'
   readonly outputDir: string
+  /** Rows that `lowrank train` shows at its end, answered by the base and by the adapter. */
+  readonly sampleRows: number
 }
 
 export const quantizationSchema = z.union(
@@ -137,6 +139,11 @@ export const configSchema = z.strictObject({
   threads: threadsSchema.describe(
     'Threads of the engine. `auto` is `LOWRANK_THREADS`, else the cores that the process may use.',
   ),
+  sampleRows: integer(0)
+    .default(3)
+    .describe(
+      'Rows that `lowrank train` shows at its end with the answers of the base and of the tuned model: held-out ones if there are any. 0 shows none; private runs never do.',
+    ),
   outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go.'),
 })
 

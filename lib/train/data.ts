@@ -4,6 +4,7 @@ import * as z from 'zod'
 import type { BaseModel } from '../base.js'
 import { breather } from '../breather.js'
 import { ConfigError } from '../errors.js'
+import type { AskedRow } from '../files/asked-rows.js'
 import {
   COLUMN_NAMES,
   type Columns,
@@ -44,7 +45,8 @@ import {
 } from '../schema.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
 import type { TrainOptions } from './options.js'
-import { sampleRows } from './sample.js'
+import { sampleRows as drawnRows } from './sample.js'
+import { type AskedRows, chooseRows } from './samples.js'
 
 /** Data, and how it is to be understood. */
 export interface DatasetConfig {
@@ -202,6 +204,8 @@ export interface RunData {
   fingerprint: string
   /** How the rows read so far are put to the model; null before the first. */
   format: () => PromptFormat | null
+  /** Rows to be asked when the run is over, of those that are read so far. */
+  asked: () => AskedRows
   /** What chat templates took for the time, ms since 1970. */
   now: number
   /** What was read, dropped and cut; null for what is streamed. */
@@ -225,6 +229,8 @@ export interface DataControl {
   now?: number
   signal?: AbortSignal
   onProgress?: (progress: EncodeProgress) => void
+  /** Rows that are kept as text, to be asked when the run is over. Default 0. */
+  sampleRows?: number
 }
 
 /**
@@ -259,23 +265,35 @@ export async function prepareData(
   control: DataControl = {},
 ): Promise<RunData> {
   const now = control.now ?? Date.now()
-  const encode = (config: DatasetConfig, groupBy?: string) =>
+  const { sampleRows = 0 } = control
+  const askable = { train: [] as AskedRow[], separate: [] as AskedRow[] }
+  const collecting = (rows: AskedRow[]) =>
+    sampleRows === 0 ? {} : { onAsked: (found: readonly AskedRow[]) => void rows.push(...found) }
+  const encode = (config: DatasetConfig, rows: AskedRow[], groupBy?: string) =>
     encodeFile(
       base,
       config,
       { ...options, ...(groupBy === undefined ? {} : { groupBy }) },
-      { ...control, now },
+      { ...control, ...collecting(rows), now },
     )
+  const asked = (apart: boolean, heldOut?: Uint32Array) => () =>
+    chooseRows(sampleRows, askable.train, apart ? askable.separate : null, heldOut)
   const { evalDataset, evalFraction, groupBy, holdOutGroups } = sources
   if (sources.dataset.streaming) {
-    const separate = evalDataset === null ? null : await encode(evalDataset)
+    const separate = evalDataset === null ? null : await encode(evalDataset, askable.separate)
     let format: PromptFormat | null = null
     const onFormat = (found: PromptFormat | null) => {
       format = found
     }
     return {
-      train: streamOf(base, sources.dataset, options, { ...control, now, onFormat }),
+      train: streamOf(base, sources.dataset, options, {
+        ...control,
+        ...collecting(askable.train),
+        now,
+        onFormat,
+      }),
       format: () => format,
+      asked: asked(separate !== null),
       examples: null,
       evaluation: separate && inOrder(separate, options),
       fingerprint: `streamed, shuffle_buffer_size ${sources.dataset.shuffleBufferSize}`,
@@ -283,7 +301,7 @@ export async function prepareData(
       stats: { train: null, evaluation: separate?.stats ?? null },
     }
   }
-  const train = await encode(sources.dataset, groupBy)
+  const train = await encode(sources.dataset, askable.train, groupBy)
   const split = { fraction: evalFraction, seed: options.seed }
   const splitRows = () =>
     holdOutGroups
@@ -293,11 +311,12 @@ export async function prepareData(
         )
       : splitHeldOut(train.length, split)
   const held = evalFraction > 0 ? splitRows() : null
-  const separate = evalDataset === null ? null : await encode(evalDataset)
+  const separate = evalDataset === null ? null : await encode(evalDataset, askable.separate)
   const evaluated = separate ?? (held ? train : null)
   return {
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),
     format: () => train.format,
+    asked: asked(separate !== null, held?.heldOut),
     examples: { data: train, rows: held?.train ?? ascending(train.length) },
     evaluation: evaluated && inOrder(evaluated, options, separate ? undefined : held?.heldOut),
     fingerprint: await fingerprintRows(train, held?.train),
@@ -323,10 +342,11 @@ export async function prepareSample(
   const { train } = held
     ? splitHeldOut(data.length, { fraction: evalFraction, seed: options.seed })
     : { train: ascending(data.length) }
-  const rows = sampleRows(data, train, fraction, options.seed)
+  const rows = drawnRows(data, train, fraction, options.seed)
   return {
     train: new Batches(data, { ...options, rows }),
     format: () => data.format,
+    asked: () => chooseRows(0, [], null, undefined),
     examples: { data, rows },
     sample: inOrder(data, options, rows),
     evaluation: null,
@@ -358,12 +378,13 @@ async function encodeFile(
   base: BaseModel,
   config: DatasetConfig,
   { groupBy, ...options }: RowShape & { groupBy?: string },
-  { now, signal, onProgress }: DataControl & { now: number },
+  { now, signal, onProgress, onAsked }: DataControl & Pick<EncodeControl, 'onAsked'> & { now: number },
 ): Promise<EncodedDataset> {
   const how = { ...encodeOptions(config, options, now), ...(groupBy === undefined ? {} : { groupBy }) }
   return encodeDataset(inputOf(config), tokenizerOf(base), how, {
     ...(signal ? { signal } : {}),
     ...(onProgress ? { onProgress } : {}),
+    ...(onAsked ? { onAsked } : {}),
   })
 }
 
@@ -401,13 +422,17 @@ function streamOf(
     signal,
     onProgress,
     onFormat,
-  }: DataControl & Required<Pick<EncodeControl, 'onFormat'>> & { now: number },
+    onAsked,
+  }: DataControl &
+    Required<Pick<EncodeControl, 'onFormat'>> &
+    Pick<EncodeControl, 'onAsked'> & { now: number },
 ): BatchStream {
   const input = inputOf(config)
   const rows = async function* (stopped: AbortSignal, filling: () => boolean) {
     const control = {
       signal: signal ? AbortSignal.any([signal, stopped]) : stopped,
       onFormat,
+      ...(onAsked ? { onAsked } : {}),
       chunkTokens: Math.min(STREAM_CHUNK_TOKENS, options.perDeviceTrainBatchSize * options.maxSeqLength),
       onProgress: (progress: EncodeProgress) => {
         if (filling()) onProgress?.(progress)

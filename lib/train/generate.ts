@@ -9,7 +9,7 @@ import type { ChatMessage } from '../files/chat-template.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
 import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
-import { endIds, formatOf, type PromptOptions, promptIds } from './prompting.js'
+import { endIds, formatOf, type KnownFormat, type PromptOptions, promptIds } from './prompting.js'
 
 /** Options of a generation. */
 export interface GenerateOptions {
@@ -66,6 +66,7 @@ export type Prompt = string | readonly ChatMessage[]
 
 /**
  * Generates, yielding text as it comes and returning the whole.
+ * @param known how prompts are put; default: as the adapters were trained
  * @throws {ConfigError} for an option out of range or a prompt that is empty or too long
  * @throws {DataError} when the chat template refuses the messages
  */
@@ -74,12 +75,13 @@ export async function* generateText(
   adapters: readonly ActiveAdapter[],
   prompt: Prompt,
   given: Partial<GenerateOptions> & GenerateControl & PromptOptions,
+  known?: KnownFormat,
 ): AsyncGenerator<string, Generation, void> {
   const { signal, onPromptProgress, chatTemplate, system, ...rest } = given
   const options = parseOptions(generateSchema, rest, { name: 'generate()', spelling: 'camel' })
   checkPrompt(prompt)
   const tokenizer = await base.tokenizer()
-  const format = formatOf(base, adapters)
+  const format = known ?? formatOf(base, adapters)
   const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, signal })
   const room = contextLength(base) - ids.length
   if (ids.length === 0) throw new ConfigError('generate(): the prompt is empty, expected at least one token.')

@@ -37,6 +37,7 @@ import { optimizerState } from './optimizers.js'
 import { type TrainOptions, trainSchema } from './options.js'
 import { EVAL_PLAN, inFolder } from './plans.js'
 import { lockRun, type RunLock } from './run-lock.js'
+import { askRows, type Samples } from './samples.js'
 import { GradientSteps, type Steps } from './steps.js'
 
 /** What a run is given; `Adapter.train` puts it together. */
@@ -81,6 +82,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #started = false
   #data: RunData['stats'] | undefined
   #format: RunData['format'] | undefined
+  #asked: RunData['asked'] | undefined
   #latest: TrainStep | undefined
 
   /** @internal */
@@ -99,6 +101,18 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** What was read and dropped; known once the first event or step is there. */
   get data(): RunData['stats'] | undefined {
     return this.#data
+  }
+
+  /**
+   * Asks the rows that were kept by `sampleRows`: each of the base and with the adapter, by greedy generation of 64 tokens
+   * at most, for half a minute at most. To be called when the run is over. An abort rejects with the signal's reason.
+   */
+  async samples({ signal }: { signal?: AbortSignal } = {}): Promise<Samples> {
+    const { base, adapter, use } = this.#setup
+    const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
+    const format = this.#format?.() ?? null
+    const asked = await use(() => askRows(base, adapter, rows, signal))
+    return { rows: asked, heldOut, system: format?.system ?? null }
   }
 
   /** The steps. An abort rejects with the signal's reason after the running step. */
@@ -126,6 +140,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#setup.signal?.throwIfAborted()
       this.#data = data.stats
       this.#format = data.format
+      this.#asked = data.asked
       this.#recordFormat()
       await this.#breathe()
       const identity = this.#identity(data)

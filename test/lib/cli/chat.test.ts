@@ -64,15 +64,17 @@ test('with --json every line is an event, and the cache is used from turn to tur
     'adapter',
     'adapter',
     'reset',
+    'reset',
     'system',
     'answer',
     'adapter',
+    'reset',
   ])
   expect(events[0]).toEqual({ event: 'system', system: 'Hi' })
   expect(events[2]).toEqual({ event: 'adapter', adapters: [{ name: 'out', weight: 1 }] })
   expect(events[3]).toEqual({ event: 'adapter', adapters: [{ name: 'out', weight: 0 }] })
-  expect(events[6]?.text).not.toBe('Red.')
-  expect(events[7]).toEqual({ event: 'adapter', adapters: [{ name: 'out', weight: 0.5 }] })
+  expect(events[7]?.text).not.toBe('Red.')
+  expect(events[8]).toEqual({ event: 'adapter', adapters: [{ name: 'out', weight: 0.5 }] })
   const two = jsonLines((await talk(['a?', 'b?'], '--json')).stdout) as Record<string, number>[]
   expect(two[0]).toMatchObject({ text: 'Red.', finish_reason: 'stop', reused_tokens: 0 })
   expect(two[1]).toMatchObject({ prompt: 'b?', dropped_messages: 0 })

@@ -1,0 +1,47 @@
+/** The end of `lowrank train`: a few rows as the base and the tuned model answer them, and how to ask one again. */
+import { SAMPLE_TOKENS, type Samples } from '../train/samples.js'
+import { printable } from './output.js'
+import { wrapped } from './wrap.js'
+
+const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
+/** Of the longest name, and two spaces. */
+const INDENT = 10
+/** Lines of one text; JSON has the whole. */
+const MOST_LINES = 4
+
+/** The rows, in lines of so many columns. */
+export function sampleLines({ rows, heldOut }: Samples, columns: number): string[] {
+  if (rows.length === 0) return []
+  const what = heldOut ? 'held-out rows' : 'rows of the training data'
+  const title = `How ${rows.length === 1 ? `one of the ${what} is` : `${rows.length} ${what} are`} answered`
+  return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
+}
+
+function rowLines(row: Samples['rows'][number], columns: number): string[] {
+  return (Object.keys(NAMES) as (keyof typeof NAMES)[]).flatMap((key) => {
+    const text = wrapped(printable(row[key]).trim(), Math.max(20, columns - INDENT - 2)).split('\n')
+    const shown = text.length > MOST_LINES ? [...text.slice(0, MOST_LINES - 1), '…'] : text
+    return shown.map((line, i) => `  ${(i === 0 ? NAMES[key] : '').padEnd(INDENT)}${line}`.trimEnd())
+  })
+}
+
+/**
+ * What gives one of the tuned answers again.
+ * @param call the config and its changes, as they stand on a command line
+ * @param quoted makes a word for a shell
+ */
+export function repeatCommand(
+  { rows, system }: Samples,
+  call: string,
+  quoted: (word: string) => string,
+): string | null {
+  const [shortest] = [...rows].sort((a, b) => a.prompt.length - b.prompt.length)
+  if (shortest === undefined) return null
+  const { prompt, cut } = shortest
+  // What begins with a dash would be taken for a flag.
+  const words = prompt.startsWith('-') ? [`--prompt=${quoted(prompt)}`] : ['--prompt', quoted(prompt)]
+  const told =
+    shortest.system === null || shortest.system === system ? [] : ['--system', quoted(shortest.system)]
+  const length = cut ? ['--max-new-tokens', String(SAMPLE_TOKENS)] : []
+  return ['npx lowrank generate', call, ...told, ...length, ...words].join(' ')
+}

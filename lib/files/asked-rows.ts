@@ -1,0 +1,69 @@
+/** Rows of a dataset as questions with their answers, a bounded number of them: to be asked when a run is over. */
+import type { DatasetRow } from './dataset.js'
+
+/** A question of a row and the answer that the row has. */
+export interface AskedRow {
+  /** Which example of the dataset it is, from 0. */
+  index: number
+  prompt: string
+  expected: string
+  system: string | null
+}
+
+const MOST_ROWS = 1000
+const MOST_CHARACTERS = 1 << 20
+/** Of a prompt, or an answer. */
+const LONGEST = 4000
+/** Of a document, the beginning that is asked for the rest. */
+const BEGINNING = 120
+
+/** Collects the rows that can be asked, from the first on. */
+export class AskedRowCollector {
+  #new: AskedRow[] = []
+  #rows = 0
+  #characters = 0
+
+  add(row: DatasetRow, index: number): void {
+    if (this.#rows >= MOST_ROWS || this.#characters > MOST_CHARACTERS) return
+    const asked = questionOf(row)
+    if (asked === undefined) return
+    const { prompt, expected, system } = asked
+    if (prompt.trim() === '' || expected.trim() === '') return
+    if (prompt.length > LONGEST || expected.length > LONGEST || (system?.length ?? 0) > LONGEST) return
+    this.#rows++
+    this.#characters += prompt.length + expected.length + (system?.length ?? 0)
+    this.#new.push({ index, ...asked })
+  }
+
+  /** Those that were not taken yet. */
+  take(): AskedRow[] {
+    return this.#new.splice(0)
+  }
+}
+
+/** The first question of a row; undefined where that is none, such as one that goes with tools. */
+function questionOf(row: DatasetRow): Omit<AskedRow, 'index'> | undefined {
+  switch (row.format) {
+    case 'prompt_completion':
+      return { prompt: row.prompt, expected: row.completion, system: null }
+    case 'alpaca': {
+      const { instruction, input, output, history, system = null } = row
+      if (input !== '' || history.length > 0) return undefined
+      return { prompt: instruction, expected: output, system }
+    }
+    case 'messages': {
+      const [first] = row.messages
+      const system = first?.role === 'system' ? first.content : null
+      const [question, answer] = row.messages.slice(system === null ? 0 : 1)
+      if (row.tools !== undefined || question?.role !== 'user' || answer?.role !== 'assistant')
+        return undefined
+      if (question.content === null || answer.content === null || answer.weight === 0) return undefined
+      return { prompt: question.content, expected: answer.content, system }
+    }
+    case 'text': {
+      const beginning = row.text.slice(0, Math.min(BEGINNING, row.text.length >> 1))
+      const prompt = beginning.slice(0, Math.max(0, beginning.lastIndexOf(' ')))
+      return { prompt, expected: row.text.slice(prompt.length, prompt.length + 2 * BEGINNING), system: null }
+    }
+  }
+}

@@ -1,0 +1,100 @@
+/** What a run taught, by example: a few rows, held out where there are such, answered by the base and by the adapter. */
+import type { AdapterState, BaseModel } from '../base.js'
+import type { AskedRow } from '../files/asked-rows.js'
+import { type Generation, generateText } from './generate.js'
+import type { KnownFormat } from './prompting.js'
+
+/** Tokens after which an answer is cut. */
+export const SAMPLE_TOKENS = 64
+/** All answers together take no longer than this; a model that is slower shows fewer rows. */
+const SAMPLE_MS = 30_000
+
+/** A row, and how it is answered by greedy generation. */
+export interface RunSample {
+  prompt: string
+  /** The system prompt of the row. */
+  system: string | null
+  expected: string
+  base: string
+  tuned: string
+  /** Whether an answer was cut after `SAMPLE_TOKENS`. */
+  cut: boolean
+}
+
+/** The rows of a run with their answers. */
+export interface Samples {
+  rows: readonly RunSample[]
+  /** Whether the run did not train on them. */
+  heldOut: boolean
+  /** The system prompt that is used by default. */
+  system: string | null
+}
+
+/** The rows that are asked. */
+export interface AskedRows {
+  rows: readonly AskedRow[]
+  /** Whether the run did not train on them. */
+  heldOut: boolean
+}
+
+/**
+ * The first rows whose answers were held out, else the first of the training.
+ * @param heldOut of the rows of `train`, in ascending order
+ */
+export function chooseRows(
+  count: number,
+  train: readonly AskedRow[],
+  separate: readonly AskedRow[] | null,
+  heldOut: Uint32Array | undefined,
+): AskedRows {
+  const apart = new Set(heldOut)
+  const unseen = separate ?? train.filter(({ index }) => apart.has(index))
+  return unseen.length > 0
+    ? { rows: unseen.slice(0, count), heldOut: true }
+    : { rows: train.slice(0, count), heldOut: false }
+}
+
+/**
+ * Asks the rows, each of the base and with the adapter.
+ * @returns those that were answered in time
+ */
+export async function askRows(
+  base: BaseModel,
+  adapter: AdapterState,
+  rows: readonly AskedRow[],
+  signal: AbortSignal | undefined,
+): Promise<RunSample[]> {
+  const late = AbortSignal.timeout(SAMPLE_MS)
+  const stop = signal ? AbortSignal.any([signal, late]) : late
+  const acting = [{ state: adapter, weight: 1, rank: null }]
+  const samples: RunSample[] = []
+  for (const { prompt, system, expected } of rows) {
+    const ask = (adapters: typeof acting) => answer(base, adapters, adapter.format, prompt, system, stop)
+    try {
+      const tuned = await ask(acting)
+      const plain = await ask([])
+      const cut = [tuned, plain].some(({ finishReason }) => finishReason === 'length')
+      samples.push({ prompt, system, expected, base: plain.text, tuned: tuned.text, cut })
+    } catch (error) {
+      if (late.aborted && !signal?.aborted) break
+      throw error
+    }
+  }
+  return samples
+}
+
+async function answer(
+  base: BaseModel,
+  adapters: Parameters<typeof generateText>[1],
+  format: KnownFormat,
+  prompt: string,
+  system: string | null,
+  signal: AbortSignal,
+): Promise<Generation> {
+  const asked = system === null ? {} : { system }
+  const text = generateText(base, adapters, prompt, { ...asked, maxNewTokens: SAMPLE_TOKENS, signal }, format)
+  for (;;) {
+    const { done, value } = await text.next()
+    if (done) return value
+  }
+}

@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest'
+import { repeatCommand, sampleLines } from '../../../lib/cli/samples.js'
+import { quoted } from '../../../lib/cli/train.js'
+import type { Samples } from '../../../lib/train/samples.js'
+import { project } from '../../e2e/project.js'
+import { lowrank } from './lowrank.js'
+
+const jsonLines = (text: string): unknown[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+
+const row = { prompt: 'Sky?', system: null, expected: 'Blue.', base: 'A sky.', tuned: 'Blue.', cut: false }
+const samples = (...rows: Partial<Samples['rows'][number]>[]): Samples => ({
+  rows: rows.map((one) => ({ ...row, ...one })),
+  heldOut: true,
+  system: null,
+})
+
+test('rows fit the terminal, and no word is broken', () => {
+  const base = 'many words of one length and more '.repeat(40)
+  for (const columns of [60, 80, 120]) {
+    const lines = sampleLines(samples({ base }, {}), columns)
+    expect(lines[0]).toBe('How 2 held-out rows are answered')
+    expect(lines.every((line) => line.length <= columns)).toBe(true)
+    const words = lines.flatMap((line) => line.trim().split(/\s+/))
+    for (const word of words.slice(words.indexOf('base') + 1, words.indexOf('…')))
+      expect(base).toContain(`${word} `)
+  }
+  expect(sampleLines(samples(), 80)).toEqual([])
+})
+
+test('the command is one that a shell takes', () => {
+  const command = (one: object, system: string | null = null) =>
+    repeatCommand({ ...samples(one), system }, 'run.yaml', quoted)
+  expect(command({})).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
+  expect(command({ prompt: "-it's\n2" })).toBe("npx lowrank generate run.yaml --prompt='-it'\\''s\n2'")
+  expect(command({ cut: true, system: 'Be brief.' })).toBe(
+    "npx lowrank generate run.yaml --system 'Be brief.' --max-new-tokens 64 --prompt 'Sky?'",
+  )
+  expect(command({ system: 'Be brief.' }, 'Be brief.')).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
+  expect(repeatCommand(samples(), 'run.yaml', quoted)).toBeNull()
+})
+
+test('train asks rows at its end, and the command gives the same text', async () => {
+  const home = project()
+  const { code, stdout } = await lowrank(['train', home.config, '--json', '--set', 'max_steps=2'])
+  expect(code).toBe(0)
+  const events = jsonLines(stdout) as { event: string }[]
+  expect(events.slice(-2).map(({ event }) => event)).toEqual(['samples', 'done'])
+  const told = events.at(-2) as unknown as { rows: Samples['rows']; command: string; held_out: boolean }
+  const [first] = told.rows
+  expect(told.command).toContain('npx lowrank generate ')
+  const shortest = [...told.rows].sort((a, b) => a.prompt.length - b.prompt.length)[0]
+  const flags = shortest?.cut ? ['--max-new-tokens', '64'] : []
+  const again = await lowrank([
+    'generate',
+    home.config,
+    ...flags,
+    '--prompt',
+    String(shortest?.prompt),
+    '--json',
+  ])
+  expect((jsonLines(again.stdout) as { text: string }[])[0]?.text).toBe(shortest?.tuned)
+  expect(first?.expected).not.toBe('')
+  const none = await lowrank([
+    'train',
+    home.config,
+    '--json',
+    '--set',
+    'max_steps=1',
+    '--set',
+    'sample_rows=0',
+  ])
+  expect((jsonLines(none.stdout) as { event: string }[]).map(({ event }) => event)).not.toContain('samples')
+})
