@@ -30,6 +30,7 @@ import { type AdapterDescription, describeAdapter } from '../strategies/describe
 import { strategyFrom, strategyToFile } from '../strategies/index.js'
 import { quantizationFrom, type TrainingDefaults } from '../strategies/quantization.js'
 import type { Factor, LinearSite, StrategyConfig, WeightSite } from '../strategies/strategy.js'
+import { HEAD } from '../strategies/targets.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
 import { toFloat32 } from './floats.js'
 
@@ -150,6 +151,11 @@ export async function openAdapterFolder(
   weights: readonly WeightSite[] = [],
 ): Promise<AdapterFolder> {
   const { header, config, sidecar } = await readAdapterFolder(path)
+  if (modulesOf(header).includes(HEAD))
+    throw new UnsupportedError(
+      `${header.path} adapts ${HEAD}, and the head takes no adapter here, so it would compute something else. Train it again without ${HEAD} in target_modules, or with modules_to_save: [lm_head], or merge it into its model with PEFT.`,
+      { path: header.path, module: HEAD },
+    )
   const description = await describeFolder(path, config.strategy, sidecar?.strategy, sites, weights)
   const breathe = breather()
   const saved = savedFactors(description)

@@ -14,6 +14,7 @@ import { type Graph, headsOf } from '../graph/graph.js'
 import { loraOf } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
 import type { LinearSite } from '../strategies/strategy.js'
+import { HEAD } from '../strategies/targets.js'
 import type { AdapterFolder } from './adapter-folder.js'
 import { toFloat32 } from './floats.js'
 
@@ -98,7 +99,9 @@ function pairsOf(
     const site = sites.find((one) => `${one.path}.weight` === name && !one.embedding)
     if (site === undefined)
       throw new UnsupportedError(
-        `${path} has the tensor ${quote(tensor.name)}; adapters of the linears of the model's blocks can be loaded.`,
+        name === `${HEAD}.weight`
+          ? `${path} adapts the head (${quote(tensor.name)}), which takes no adapter here, so it would compute something else; make it again without ${HEAD}, or merge it into its model with llama.cpp.`
+          : `${path} has the tensor ${quote(tensor.name)}; adapters of the linears of the model's blocks can be loaded.`,
         { path, tensor: tensor.name },
       )
     const pair = found.get(site.path) ?? {}

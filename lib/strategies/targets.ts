@@ -13,6 +13,7 @@ import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], strict = true): LinearSite[] {
   const paths = sites.map((site) => site.path)
   const { targetModules, excludeModules } = rules
+  if (targetsHead(rules)) throw headRefused(targetModules)
   const linears = sites.filter((site) => !site.embedding).map((site) => site.path)
   const wanted = pickModules(
     targetModules,
@@ -122,6 +123,25 @@ function layerIndex(path: string): number {
   return found ? Number(found[1]) : -1
 }
 
+/** Path of the head, which is one operation with the loss and takes no adapter. */
+export const HEAD = 'lm_head'
+export const HEAD_ADVICE = 'Train the head whole with modules_to_save: [lm_head], or leave it out.'
+
+/** Whether the rules name the head; `all-linear` leaves it out, as PEFT does. */
+function targetsHead(rules: Targeting): boolean {
+  const { targetModules, excludeModules, layersToTransform } = rules
+  if (targetModules === 'all-linear' || trainsWhole(rules, HEAD)) return false
+  if (!pickModules(targetModules, layersToTransform, [HEAD]).has(HEAD)) return false
+  return excludeModules === null || !pickModules(excludeModules, null, [HEAD]).has(HEAD)
+}
+
+function headRefused(what: string | readonly string[]): ConfigError {
+  return new ConfigError(
+    `target_modules ${quote(what)} names ${HEAD}, and the head takes no adapter here. ${HEAD_ADVICE}`,
+    { targetModules: what },
+  )
+}
+
 function nothingMatches(
   what: string | readonly string[],
   sites: readonly LinearSite[],
@@ -131,13 +151,10 @@ function nothingMatches(
   const existing = ends(sites.filter((site) => !site.embedding))
   const embeddings = ends(sites.filter((site) => site.embedding))
   const beside = embeddings.length > 0 ? `; its embedding is ${embeddings.join(', ')}` : ''
-  const head = [what].flat().some((name) => endsInModule(name, 'lm_head'))
-    ? ' The head is not adapted, but trains whole with modules_to_save: [lm_head].'
-    : ''
   const within =
     rules && rules.layersToTransform !== null ? ` in layers ${[rules.layersToTransform].flat()}` : ''
   return new ConfigError(
-    `target_modules: no linear layer matches ${quote(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.${head}`,
+    `target_modules: no linear layer matches ${quote(what)}${within}. Linear layers of this model end in: ${existing.join(', ')}${beside}.`,
     { targetModules: what, existing },
   )
 }

@@ -193,7 +193,7 @@ describe('hostile or foreign folders', () => {
     [{ r: 0 }, 'adapter_config.json: r is 0, expected a positive integer'],
     [
       { target_modules: ['lm_head'] },
-      'no linear layer matches ["lm_head"]. Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; its embedding is embed_tokens. The head is not adapted, but trains whole with modules_to_save: [lm_head].',
+      'target_modules ["lm_head"] names lm_head, and the head takes no adapter here. Train the head whole with modules_to_save: [lm_head], or leave it out.',
     ],
   ])('with %j are refused by name', async (change, message) => {
     const folder = copyOf('all_linear')
@@ -212,6 +212,32 @@ describe('hostile or foreign folders', () => {
     expect(error.message).toContain(
       'unexpected "base_model.model.model.layers.0.self_attn.v_proj.lora_A.weight"',
     )
+  })
+
+  test('that adapt the head are refused by its name', async () => {
+    const folder = copyOf('qv_half')
+    const path = join(folder, 'adapter_model.safetensors')
+    const header = await readSafetensorsHeader(path)
+    const entries = await Promise.all(
+      [...header.tensors].map(async ([name, { dtype, shape }]) => ({
+        name: name.replace('model.layers.0.self_attn.q_proj', 'lm_head'),
+        dtype,
+        shape,
+        data: await readTensor(header, name),
+      })),
+    )
+    await writeSafetensors(path, entries)
+    for (const targets of [
+      ['q_proj', 'v_proj', 'lm_head'],
+      ['q_proj', 'v_proj'],
+    ]) {
+      editConfig(folder, { target_modules: targets })
+      const error = await openAdapterFolder(folder, await sitesOf('mistral')).catch((e) => e)
+      expect(error).toMatchObject({ code: 'UNSUPPORTED', details: { module: 'lm_head' } })
+      expect(error.message).toMatch(
+        /adapts lm_head, and the head takes no adapter here.* modules_to_save: \[lm_head\]/,
+      )
+    }
   })
 
   test('made for another model are refused with both shapes', async () => {

@@ -50,6 +50,23 @@ describe('target modules', () => {
     expect(() => paths({ targetModules: 'q_proj' })).toThrow('no linear layer matches "q_proj"')
   })
 
+  test.each([[['q_proj', 'lm_head']], [['lm_head']], ['lm_head|.*q_proj'], ['.*']])(
+    'that name the head are refused, whatever else they name: %j',
+    (targetModules) => {
+      expect(() => paths({ targetModules })).toThrow(
+        /names lm_head, and the head takes no adapter here\. Train the head whole with modules_to_save: \[lm_head\]/,
+      )
+      expect(() => resolveTargets(rules({ targetModules }), allSites, false)).toThrow(/names lm_head/)
+    },
+  )
+
+  test('may name the head where it trains whole or is left out', () => {
+    const queries = paths({ targetModules: ['q_proj'] })
+    const targetModules = '.*q_proj|lm_head'
+    expect(paths({ targetModules, modulesToSave: ['lm_head'] })).toEqual(queries)
+    expect(paths({ targetModules, excludeModules: ['lm_head'] })).toEqual(queries)
+  })
+
   test('layers and exclusions narrow the choice', () => {
     expect(paths({ layersToTransform: [1], excludeModules: ['mlp.up_proj', 'o_proj'] })).toEqual([
       'model.layers.1.self_attn.q_proj',
