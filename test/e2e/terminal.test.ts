@@ -8,6 +8,7 @@ import { Terminal } from './terminal.js'
 
 const RUN = {
   max_steps: 12,
+  sample_rows: 0,
   gradient_accumulation_steps: 4,
   eval_dataset: 'dev.jsonl',
   eval_steps: 2,
