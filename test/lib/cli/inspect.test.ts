@@ -368,7 +368,7 @@ test('tensors that do not fit the config are named, without loading', async () =
   }
   expect(await withConfig({})).toMatchObject({ supported: true, unused_tensors: [] })
 
-  const width = 2 * config.hidden_size
+  const width = 3 * config.hidden_size
   const wide = await withConfig({
     hidden_size: width,
     head_dim: config.hidden_size / config.num_attention_heads,
