@@ -5,10 +5,14 @@ import { defineConfig } from 'vitest/config'
 const sweeps = [
   'test/e2e/bases.test.ts',
   'test/e2e/private.test.ts',
+  'test/e2e/terminal.test.ts',
   'test/lib/paged-weights.test.ts',
   'test/lib/train/in-backward.test.ts',
   'test/lib/train/optimized-runs.test.ts',
 ]
+
+/** Files that are nothing but a sweep. */
+const wholeSweeps = ['test/hostile/hostile.test.ts']
 
 export default defineConfig({
   test: {
@@ -28,7 +32,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/package/**', 'test/real/**'],
+          exclude: ['test/package/**', 'test/real/**', ...wholeSweeps],
           globalSetup: ['test/setup.ts'],
         },
       },
@@ -36,7 +40,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'sweeps',
-          include: sweeps,
+          include: [...sweeps, ...wholeSweeps],
           env: { LOWRANK_SWEEPS: 'whole' },
           globalSetup: ['test/setup.ts'],
         },

@@ -3,6 +3,7 @@
  * are always the same. `npx vitest run test/e2e/terminal.test.ts -u` draws them anew.
  */
 import { describe, expect, test } from 'vitest'
+import { swept } from '../sweep.js'
 import { project } from './project.js'
 import { Terminal } from './terminal.js'
 
@@ -65,11 +66,13 @@ function framed(title: string, screen: string, columns: number): string {
   return [title, `┌${edge}┐`, ...rows.map((row) => `│${row.padEnd(columns)}│`), `└${edge}┘`, ''].join('\n')
 }
 
-describe.each([
-  { columns: 60, resized: 120 },
+const WIDTHS = [
   { columns: 80, resized: 60 },
+  { columns: 60, resized: 120 },
   { columns: 120, resized: 80 },
-])('on $columns columns', ({ columns, resized }) => {
+]
+
+describe.each(swept(WIDTHS, 1))('on $columns columns', ({ columns, resized }) => {
   const start = (env: NodeJS.ProcessEnv = {}) =>
     new Terminal(['train', 'run.yaml'], { columns, cwd: project(RUN).folder, env })
   const expected = (name: string) => `screens/${name}-${columns}.txt`
