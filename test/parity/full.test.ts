@@ -39,7 +39,7 @@ describe.each(cases)('full fine-tuning, $name head, in fp32 against transformers
       expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
       for (const { name } of spec.parameters) {
         const error = relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${name}`))
-        expect(error, name).toBeLessThan(1e-4)
+        expect(error, name).toBeLessThan(1e-5)
       }
       await session.dispose()
       await adapter.dispose()
@@ -51,12 +51,12 @@ describe.each(cases)('full fine-tuning, $name head, in fp32 against transformers
     const { golden, model, spec, adapter } = await open(c)
     const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
     for (const [s, { loss, norm }] of (await takeSteps(session, adapter, c)).entries()) {
-      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
-      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
+      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-5)
+      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-5)
     }
     for (const { name } of spec.parameters) {
       const error = relativeError(adapter.read(name, 'value'), floats(golden, `final.${name}`))
-      expect(error, name).toBeLessThan(1e-3)
+      expect(error, name).toBeLessThan(1e-5)
     }
     await session.dispose()
     await adapter.dispose()

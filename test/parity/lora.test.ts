@@ -65,7 +65,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
       for (const { name } of spec.parameters) {
         const error = relativeError(adapter.read(name, 'gradient'), floats(golden, `grad.${name}`))
-        expect(error, name).toBeLessThan(1e-4)
+        expect(error, name).toBeLessThan(1e-5)
       }
       await session.dispose()
       await adapter.dispose()
@@ -79,12 +79,12 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       train: { ...trainPlan, recompute: true },
     }).promise
     for (const [s, { loss, norm }] of (await takeSteps(session, adapter, c)).entries()) {
-      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
-      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
+      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-5)
+      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-5)
     }
     for (const { name } of spec.parameters) {
       const error = relativeError(adapter.read(name, 'value'), floats(golden, `final.${name}`))
-      expect(error, name).toBeLessThan(1e-3)
+      expect(error, name).toBeLessThan(1e-5)
     }
     await session.dispose()
     await adapter.dispose()

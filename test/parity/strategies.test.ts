@@ -28,6 +28,15 @@ interface Case extends TrainingCase {
   late_loss?: number
 }
 
+/** Relative error that trained tensors may have; decay alone moves most of them by 2 %. */
+function toleranceOf(name: string, tensor: string): number {
+  // A softmax takes no notice of a bias of its keys, so Adam makes steps of rounding alone.
+  if (tensor.endsWith('k_proj.bias')) return 5e-4
+  // Adam also magnifies gradients that almost cancel: the errors measured here are 1e-4, 7e-5 and 2e-5.
+  const own: Record<string, number> = { adalora_long: 5e-4, dylora_frozen: 5e-4, lora_plus: 1e-4 }
+  return own[name] ?? 1e-5
+}
+
 /** The ranks of a step of a case, as a run would hand them on. */
 function ranksOf({ ranks, strategy }: Case, step: number) {
   if (ranks === undefined) return undefined
@@ -182,13 +191,13 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     const updated = async (step: number) => own.updated?.(step)
     const steps = await takeSteps(session, adapter, c, settings, (step) => rankInput(c, step), updated)
     for (const [s, { loss, norm }] of steps.entries()) {
-      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-4)
-      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-3)
+      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-5)
+      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-5)
     }
     for (const { name, tensor } of saved) {
       const [ours, theirs] = [adapter.read(name, 'value'), floats(golden, `final.${tensor}`)]
       if (theirs.every((value) => value === 0)) expect(ours, tensor).toEqual(theirs)
-      else expect(relativeError(ours, theirs), tensor).toBeLessThan(1e-3)
+      else expect(relativeError(ours, theirs), tensor).toBeLessThan(toleranceOf(c.name, tensor))
     }
     await session.dispose()
     await adapter.dispose()
