@@ -24,7 +24,7 @@ export function only<Kind extends TrainEvent['event']>(events: readonly TrainEve
 
 /** What a step computed, without what depends on the clock. */
 export function numbersOf(events: readonly TrainEvent[]) {
-  return only(events, 'step').map(({ tokens_per_second, ...numbers }) => numbers)
+  return only(events, 'step').map(({ tokens_per_second, seconds_left, ...numbers }) => numbers)
 }
 
 export function readMetrics(path: string): TrainEvent[] {
