@@ -211,7 +211,11 @@ describe('special tokens in the text', () => {
     ['alpaca', alpaca, ['<|im_end|>']],
     ['text', text('a <|im_end|> b'), ['<|im_end|>']],
     ['text that ends with the EOS', text('a <|im_end|>'), []],
-    ['prompt and completion', pair('a <|im_start|>', 'b<|im_end|>'), ['<|im_start|>']],
+    [
+      'prompt and completion, which become turns',
+      pair('a <|im_start|>', 'b<|im_end|>'),
+      ['<|im_start|>', '<|im_end|>'],
+    ],
   ])('are found in %s', (_, row, tokens) => {
     expect(encoded(encoder('smollm', 'chatml'), row).specialTokens).toEqual(tokens)
   })
