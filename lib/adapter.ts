@@ -11,6 +11,7 @@ import { integer, parseOptions, word } from './schema.js'
 import { rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
+import { checkBest } from './train/best.js'
 import {
   checkStreaming,
   type DataSources,
@@ -26,12 +27,14 @@ import { TrainingRun } from './train/run.js'
 
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {
-  /** Data to evaluate on, every `evalSteps` and at the end. */
+  /** Data to evaluate on, before the first step, every `evalSteps` and at the end. */
   evalDataset?: DatasetArgument | null
   /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
   evalFraction?: number
   /** Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. */
   outputDir?: string | null
+  /** Replace what an earlier run left in `outputDir`. Default false: a folder that holds its result is an error. */
+  force?: boolean
   /** Go on from a checkpoint: its path, or true for the newest of `outputDir`. */
   resume?: string | boolean
   /** Ends the run after the running step, with a checkpoint if there is an `outputDir`. */
@@ -43,6 +46,18 @@ export interface TrainControl {
   /** Called after every batch of an evaluation. */
   onEvalProgress?: (progress: EvaluateProgress) => void
 }
+
+const CONTROL: ReadonlySet<string> = new Set<keyof TrainControl>([
+  'evalDataset',
+  'evalFraction',
+  'outputDir',
+  'force',
+  'resume',
+  'signal',
+  'onDataProgress',
+  'onEvalProgress',
+  'sampleRows',
+])
 
 const saveAdapterSchema = z.strictObject({
   form: word(['own', 'lora']).default('own'),
@@ -121,8 +136,9 @@ export class Adapter {
     this.#lifetime.check()
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
-    const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, ...rest } = options
-    const { signal, onDataProgress: onProgress, onEvalProgress, sampleRows = 0, ...given } = rest
+    const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, force = false } = options
+    const { signal, onDataProgress: onProgress, onEvalProgress, sampleRows = 0 } = options
+    const given = Object.fromEntries(Object.entries(options).filter(([key]) => !CONTROL.has(key)))
     const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
     if (evalDataset !== null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
@@ -136,6 +152,8 @@ export class Adapter {
     }
     checkStreaming(sources, parsed, { name: 'train()', spelling: 'camel' })
     checkInBackward(parsed, this.strategy, { name: 'train()', spelling: 'camel' })
+    const shape = { ...sources, strategy: this.strategy, outputDir }
+    checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
     if (!Number.isInteger(sampleRows) || sampleRows < 0)
       throw new ConfigError(`train(): sampleRows is ${sampleRows}, expected an integer from 0.`, {
@@ -155,8 +173,10 @@ export class Adapter {
       plans: trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates),
       data: (now) =>
         prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
+      evalFraction,
       outputDir,
       resume,
+      force,
       signal,
       onEvalProgress,
       use: (work) => this.use(work),

@@ -118,6 +118,8 @@ export interface SaveOptions {
   exact?: boolean
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
+  /** Put it in the place of a folder that exists, rather than its files into it. Default false. */
+  replace?: boolean
 }
 
 /** What was saved. */
@@ -131,8 +133,9 @@ export async function saveAdapter(
   path: string,
   base: BaseModel,
   { description, native, turns, privacy, format: found }: AdapterState,
-  { form = 'own', nearestRank = null, rank = null, exact = false, more }: SaveOptions = {},
+  { form = 'own', nearestRank = null, rank = null, exact = false, more, replace = false }: SaveOptions = {},
 ): Promise<Saved> {
+  const rest = { ...(more ? { more } : {}), replace }
   const read: ReadFactor = (name) => native.read(name, 'value')
   const format = found === 'unrecorded' ? null : (found ?? base.files.promptFormat ?? null)
   const pieces = new ArrayPieces(native)
@@ -147,7 +150,7 @@ export async function saveAdapter(
       const { shape } = factor.tensor as { shape: number[] }
       return { name, dtype, shape, data: own(factor, dtype) }
     })
-    await turns.run(() => writeModelFolder(path, base.files, tensors, { format, ...(more ? { more } : {}) }))
+    await turns.run(() => writeModelFolder(path, base.files, tensors, { format, ...rest }))
     return { error: 0 }
   }
   const origin = {
@@ -166,9 +169,12 @@ export async function saveAdapter(
           : form === 'lora'
             ? asLora(description, base.sites, read)
             : savedForm(description, read)
-    const rest = { privacy, format, ...(more ? { more } : {}) }
     if (other === undefined)
-      await saveAdapterFolder(path, description, (factor) => own(factor, 'F32'), origin, rest)
+      await saveAdapterFolder(path, description, (factor) => own(factor, 'F32'), origin, {
+        privacy,
+        format,
+        ...rest,
+      })
     else {
       const described = describeAdapter(other.strategy, base.sites, { strict: false, weights: base.weights })
       const trainedAs = description.strategy
@@ -176,7 +182,7 @@ export async function saveAdapter(
         ({ name }: Factor) =>
         () =>
           float32Bytes(other.read(name))
-      await saveAdapterFolder(path, described, data, origin, { trainedAs, ...rest })
+      await saveAdapterFolder(path, described, data, origin, { trainedAs, privacy, format, ...rest })
     }
     return { error: near?.error ?? 0 }
   })

@@ -63,6 +63,8 @@ export {
 } from './strategies/quantization.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
+export type { RunEvaluation } from './train/best.js'
+export type { Damaged } from './train/checkpoints.js'
 export { loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
 export type { PromptProgress } from './train/decoder.js'
@@ -93,9 +95,9 @@ export {
   type Sgd,
   sgd,
 } from './train/optimizers.js'
-export type { TrainOn, TrainOptions } from './train/options.js'
+export type { Metric, TrainOn, TrainOptions } from './train/options.js'
 export type { PromptOptions } from './train/prompting.js'
-export type { TrainingRun } from './train/run.js'
+export type { Resumed, TrainingRun } from './train/run.js'
 export type { RunSample, Samples } from './train/samples.js'
 export {
   type CosineSchedule,

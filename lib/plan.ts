@@ -42,6 +42,7 @@ export type PlanModelOptions = Partial<
     | 'activationOffloading'
     | 'keepAttention'
     | 'logitsMemory'
+    | 'metricForBestModel'
     | 'optimizer'
     | 'optimizerInBackward'
   >
@@ -76,6 +77,7 @@ const schema = z.strictObject({
   activationOffloading: trainShape.activationOffloading,
   keepAttention: trainShape.keepAttention,
   logitsMemory: trainShape.logitsMemory,
+  metricForBestModel: trainShape.metricForBestModel,
   optimizer: trainShape.optimizer,
   optimizerInBackward: trainShape.optimizerInBackward,
 })

@@ -68,7 +68,7 @@ export function configure(command: Command): void {
     const config = await demoConfig(options, output)
     const interruption = new Interruption(output, 'Stopping as soon as all is safe.')
     try {
-      await demo(config, output, interruption.signal)
+      await demo(config, output, options.force ?? false, interruption.signal)
     } finally {
       interruption.dispose()
     }
@@ -84,7 +84,7 @@ function demoConfig({ output, seed, set = [] }: Options, shown: Output): Promise
   return loadConfig(join(FOLDER, 'config.yaml'), [...changes, ...set], notedOn(shown))
 }
 
-async function demo(config: RunConfig, output: Output, signal: AbortSignal): Promise<void> {
+async function demo(config: RunConfig, output: Output, force: boolean, signal: AbortSignal): Promise<void> {
   const begin = performance.now()
   const { rss: nodeBytes } = addon().residentBytes()
   const items = await heldOut(config)
@@ -99,7 +99,7 @@ async function demo(config: RunConfig, output: Output, signal: AbortSignal): Pro
   try {
     const adapter = await model.attach(config.strategy, { seed: config.seed })
     const { dataset, evalDataset, outputDir } = config
-    const run = adapter.train(dataset, { ...trainOptions(config), evalDataset, outputDir, signal })
+    const run = adapter.train(dataset, { ...trainOptions(config), evalDataset, outputDir, force, signal })
     noteSetting(adapter, run, items.length, output)
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
 

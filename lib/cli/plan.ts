@@ -305,6 +305,7 @@ function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, pagedWeights, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, optimizer, optimizerInBackward } = config
   const { gradientCheckpointing, activationOffloading, keepAttention, logitsMemory } = config
+  const { metricForBestModel } = config
   const evaluates = config.evalDataset !== null || config.evalFraction > 0
   const batch = {
     perDeviceTrainBatchSize,
@@ -314,6 +315,7 @@ function shapeOf(config: RunConfig) {
     activationOffloading,
     keepAttention,
     logitsMemory,
+    metricForBestModel,
   }
   const base = {
     ...(quantization && { quantization }),

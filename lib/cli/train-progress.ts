@@ -5,6 +5,8 @@
 import { basename } from 'node:path'
 import { formatBytes } from '../memory.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
+import type { EvalEvent } from '../train/events.js'
+import type { Metric } from '../train/options.js'
 import { bar, hasUnicode, justified, smoothed, sparkline } from './drawing.js'
 import { counted, digits, formatDuration } from './format.js'
 import { columnsOf, isScreen } from './live-lines.js'
@@ -104,17 +106,19 @@ export class TrainProgress {
     }
   }
 
-  /** The held-out data was evaluated after a step. */
-  evaluated(step: number, loss: number, perplexity: number): void {
+  /** The held-out data was evaluated before the first step, or after one. */
+  evaluated({ step, loss, perplexity, exactMatch }: EvalEvent): void {
     const earlier = this.#heldOutLoss
     this.#heldOutLoss = loss
     this.#activity = undefined
+    const matched = exactMatch === undefined ? '' : `, ${metricText('exact_match', exactMatch)}`
     if (!this.#screen) {
-      this.note(`step ${step}: evaluation loss ${loss.toFixed(4)}, perplexity ${digits(perplexity)}`)
+      const when = step === 0 ? 'before training' : `step ${step}`
+      this.note(`${when}: evaluation loss ${loss.toFixed(4)}, perplexity ${digits(perplexity)}${matched}`)
       return
     }
     const change = earlier === undefined ? '' : `   ${this.#change(loss - earlier)}`
-    this.#append(step, `held-out loss ${significant(loss, 4)}${change}`)
+    this.#append(step, `held-out loss ${significant(loss, 4)}${change}${matched}`)
   }
 
   /** A checkpoint was saved after a step. */
@@ -264,6 +268,13 @@ export class TrainProgress {
         `memory ${formatBytes(residentBytes)} (${planned})`,
     )
   }
+}
+
+/** A value of what evaluations are compared by. */
+export function metricText(metric: Metric, value: number): string {
+  return metric === 'exact_match'
+    ? `exact match ${digits(100 * value)} %`
+    : `${metric} ${significant(value, 4)}`
 }
 
 /** So many digits that count, without an exponent unless very large or small: `1.196`, `0.0030`. */

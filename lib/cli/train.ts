@@ -2,7 +2,6 @@
  * `lowrank train CONFIG`: one run from a config file. What happens is told as it happens, as JSON lines on stdout or
  * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
  */
-import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import { InternalError } from '../errors.js'
@@ -14,7 +13,8 @@ import type { Model } from '../model.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { listCheckpoints, resumedStrategy } from '../train/checkpoint.js'
+import type { BestReport } from '../train/best.js'
+import type { Resumable } from '../train/checkpoints.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
@@ -22,8 +22,9 @@ import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { lineOf } from '../train/metrics.js'
 import { type TrainOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
-import { checkpointOf, type TrainingRun } from '../train/run.js'
+import type { TrainingRun } from '../train/run.js'
 import type { Samples } from '../train/samples.js'
+import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { counted, digits, formatCount, shortPath } from './format.js'
 import { collect, examples, notedOn } from './help.js'
@@ -34,11 +35,12 @@ import { privacyLines } from './privacy.js'
 import { StatusLine, shown } from './progress.js'
 import { repeatCommand, sampleLines } from './samples.js'
 import { loadShown } from './subject.js'
-import { TrainProgress } from './train-progress.js'
+import { metricText, TrainProgress } from './train-progress.js'
 
 interface Options {
   set?: string[]
   resume?: string | true
+  force?: boolean
   json?: boolean
 }
 
@@ -49,6 +51,7 @@ export function configure(command: Command): void {
     '--resume [checkpoint]',
     'go on from the newest checkpoint of output_dir, or from the named one',
   )
+  command.option('--force', 'replace what an earlier run left in output_dir')
   examples(command, [
     'lowrank train run.yaml',
     'lowrank train run.yaml --set learning_rate=1e-4 --set strategy.r=32',
@@ -58,12 +61,14 @@ export function configure(command: Command): void {
     const [path, resume] = configAndCheckpoint(given, options.resume)
     const output = new Output(options.json ?? false)
     const config = await loadConfig(path, options.set, notedOn(output))
-    await noteEarlierRun(config, resume, output)
     const call = configCall(path, options.set ?? [])
     const interruption = new Interruption(output, 'Finishing this step, then saving a checkpoint.')
     try {
-      await checkRun(config, resume, interruption.signal)
-      await train(config, resume, call, output, interruption.signal)
+      const { signal } = interruption
+      const force = options.force ?? false
+      const checkpoint = await checkRun(config, { resume, force, signal })
+      if (checkpoint !== null) noteResumed(checkpoint, output)
+      await train(config, { checkpoint, force, call, signal }, output)
     } finally {
       interruption.dispose()
     }
@@ -80,25 +85,26 @@ function configAndCheckpoint(
   throw new UsageError('name a config file, as in `lowrank train run.yaml`.')
 }
 
-async function noteEarlierRun(config: RunConfig, resume: string | boolean, output: Output): Promise<void> {
-  if (resume !== false) return
-  const { outputDir, strategy } = config
-  const [newest] = await listCheckpoints(outputDir)
-  if (newest !== undefined)
-    output.note(`note: ${newest} is of an earlier run; starting anew, since --resume was not given.`)
-  const what = rulesOf(strategy).saves ?? 'adapter'
-  if (existsSync(join(outputDir, what === 'model' ? 'config.json' : 'adapter_config.json')))
-    output.note(
-      `note: ${outputDir} holds the ${what} of an earlier run, which this one replaces at its end; --set output_dir=… keeps it.`,
-    )
+function noteResumed({ path, damaged }: Resumable, output: Output): void {
+  for (const { path: broken, damage } of damaged) output.note(`note: ${broken} cannot be used: ${damage}.`)
+  output.note(`Going on from ${path}.`)
+}
+
+/** How the run was asked for. */
+interface Call {
+  /** What it goes on from. */
+  checkpoint: Resumable | null
+  /** Whether the result of an earlier run may be replaced. */
+  force: boolean
+  /** The config and its changes, as they stand on a command line. */
+  call: string
+  signal: AbortSignal
 }
 
 async function train(
   config: RunConfig,
-  resume: string | boolean,
-  call: string,
+  { checkpoint, force, call, signal }: Call,
   output: Output,
-  signal: AbortSignal,
 ): Promise<void> {
   const { rss: nodeBytes } = addon().residentBytes()
   const { precision, pagedWeights, threads, revision } = config
@@ -110,7 +116,7 @@ async function train(
   )
   try {
     const { dataset, evalDataset, evalFraction, outputDir } = config
-    const strategy = await readyStrategy(model, config, resume, output, signal)
+    const strategy = await readyStrategy(model, config, checkpoint, output, signal)
     const adapter = await model.attach(strategy, { seed: config.seed })
     for (const remark of adapter.remarks) output.note(`note: ${remark}.`)
     const reading = new StatusLine(output, 'Reading')
@@ -119,9 +125,11 @@ async function train(
     const onEvalProgress = (done: EvaluateProgress) => progress?.evaluating(done)
     let progress: TrainProgress | undefined
     const { sampleRows } = config
-    const sources = { evalDataset, evalFraction, outputDir, resume, sampleRows }
-    const control = { ...sources, signal, onDataProgress, onEvalProgress }
-    const run = adapter.train(dataset, { ...trainOptions(config), ...control })
+    const run = adapter.train(dataset, {
+      ...trainOptions(config),
+      ...{ evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false, sampleRows },
+      ...{ signal, onDataProgress, onEvalProgress },
+    })
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
@@ -148,13 +156,12 @@ async function train(
 async function readyStrategy(
   model: Model,
   config: RunConfig,
-  resume: string | boolean,
+  checkpoint: Resumable | null,
   output: Output,
   signal: AbortSignal,
 ): Promise<StrategyConfig> {
-  const { strategy, dataset, evalDataset, evalFraction, outputDir } = config
+  const { strategy, dataset, evalDataset, evalFraction } = config
   if (rulesOf(strategy).probe?.(strategy) === undefined) return strategy
-  const checkpoint = await checkpointOf(resume, outputDir)
   if (checkpoint !== null) return resumedStrategy(strategy, checkpoint)
   output.note('Probing: training on a sample of the data, to see where it adds most.')
   const probing = new StatusLine(output, 'Probing')
@@ -312,7 +319,7 @@ function show(event: TrainEvent, progress: TrainProgress): void {
     const loss = Number.isNaN(event.loss) ? null : event.loss
     progress.update({ ...event, loss, residentBytes: addon().residentBytes().rss })
   } else if (event.event === 'eval') {
-    progress.evaluated(event.step, event.loss, event.perplexity)
+    progress.evaluated(event)
   } else if (event.event === 'checkpoint') {
     progress.saved(event.step, event.path)
   }
@@ -339,7 +346,7 @@ function drawnSummary(
   columns: number,
   chats: boolean,
 ): string {
-  const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy } = event
+  const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy, best } = event
   const folder = shortPath(outputDir)
   const saved = quoted(join(folder, 'config.yaml'))
   const what = rulesOf(strategy).saves ?? 'adapter'
@@ -347,20 +354,38 @@ function drawnSummary(
     '',
     progress.closing(steps, tokensPerSecond, peakBytes, columns),
     ...(privacy ? [privacy.promise] : []),
+    ...(best ? ['', `  ${bestLine(best, what)}`] : []),
     '',
     `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
     `  Try it    npx lowrank ${chats ? `chat ${saved}` : `generate ${saved} --prompt "Hello"`}`,
   ].join('\n')
 }
 
-function summary(event: DoneEvent, { strategy }: RunConfig, command: string): string {
+function summary(event: DoneEvent, { strategy, earlyStoppingPatience }: RunConfig, command: string): string {
   const what = rulesOf(strategy).saves ?? 'adapter'
+  const early = event.stoppedEarly
+    ? ` (ended early: no better in ${counted(earlyStoppingPatience ?? 0, 'evaluation')})`
+    : ''
   return [
-    `${counted(event.steps, 'step')}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
+    `${counted(event.steps, 'step')}${early}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
+    ...(event.best ? [bestLine(event.best, what)] : []),
     ...(event.privacy ? [event.privacy.promise] : []),
     `The ${what} is in ${event.outputDir}. Try it:`,
     `  ${command}`,
   ].join('\n')
+}
+
+/** What was chosen, and why. */
+function bestLine(best: BestReport, what: string): string {
+  const value = metricText(best.metric, best.value)
+  if (best.step === best.lastStep) return `Step ${best.step}, the last, is the best: held-out ${value}.`
+  const name = best.step === 0 ? 'The start, step 0,' : `Step ${best.step}`
+  const last = `step ${best.lastStep} had ${metricText(best.metric, best.lastValue)}`
+  const chosen =
+    best.keptStep === best.step
+      ? `The ${what} is that of step ${best.step}.`
+      : `The ${what} is that of step ${best.keptStep}; load_best_model_at_end: true keeps the best.`
+  return `${name} is the best: held-out ${value}; ${last}. ${chosen}`
 }
 
 export function stopped(run: TrainingRun, call: string): InterruptedError {

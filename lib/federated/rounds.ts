@@ -10,20 +10,13 @@ import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'
 import { type Window, Windows } from '../train/batches.js'
-import type { TrainingState } from '../train/checkpoint.js'
 import type { Examples, RunData } from '../train/data.js'
 import type { TrainStep } from '../train/events.js'
 import { apart, TRAIN_PLAN } from '../train/plans.js'
 import type { RunSetup } from '../train/run.js'
-import {
-  countedRanks,
-  finished,
-  inUse,
-  learningRateAt,
-  type Steps,
-  stepRules,
-  updateOf,
-} from '../train/steps.js'
+import { learningRateAt } from '../train/schedules.js'
+import { countedRanks, finished, inUse, type Steps, stepRules, updateOf } from '../train/steps.js'
+import type { TrainingState } from '../train/training-state.js'
 import { clientsOf } from './clients.js'
 import { checkPledge, type Pledge, pledgeOf } from './pledge.js'
 import { epsilonOf, type PrivacyPlan, type PrivacyReport, planPrivacy, reportOf } from './privacy.js'

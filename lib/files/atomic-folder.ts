@@ -1,6 +1,7 @@
 /**
  * Folders appear whole or not at all: their files are written into a temporary folder beside the target, which is then
- * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor.
+ * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor, or
+ * the folder is replaced as a whole.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
@@ -9,12 +10,20 @@ import { WriteError } from '../errors.js'
 import { syncFolder } from './atomic.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
 
+/** Ends the name of a folder while another one takes its place; a process killed in between leaves it under that name. */
+export const REPLACED = '.lowrank-replaced'
+
 /**
  * @param write puts the files into the path it is given; an error it throws passes through unchanged and
  * nothing is left behind
+ * @param options.replace put it in the place of a folder that exists, rather than its files into it
  * @throws WriteError when the file system refuses
  */
-export async function writeFolder(target: string, write: (folder: string) => Promise<void>): Promise<void> {
+export async function writeFolder(
+  target: string,
+  write: (folder: string) => Promise<void>,
+  { replace = false }: { replace?: boolean } = {},
+): Promise<void> {
   const place = resolve(target)
   const temporary = temporaryBeside(place)
   await makeFolder(temporary).catch((error) => {
@@ -25,8 +34,9 @@ export async function writeFolder(target: string, write: (folder: string) => Pro
     await write(temporary)
     await syncFolder(temporary)
     await attempt(place, async () => {
-      if (await exists(place)) await moveFiles(temporary, place)
-      else await rename(temporary, place)
+      if (!(await exists(place))) await rename(temporary, place)
+      else if (replace) await replaceFolder(temporary, place)
+      else await moveFiles(temporary, place)
     })
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined)
@@ -73,6 +83,37 @@ export async function checkFolder(path: string): Promise<void> {
     await mkdir(probe)
     await rmdir(probe)
   })
+}
+
+/** A folder cannot be renamed over another one: at every moment one of the two is whole under a name that tells its own. */
+async function replaceFolder(from: string, to: string): Promise<void> {
+  const earlier = to + REPLACED
+  await rm(earlier, { recursive: true, force: true })
+  await rename(to, earlier)
+  try {
+    await rename(from, to)
+  } catch (error) {
+    await rename(earlier, to)
+    throw error
+  }
+  await syncFolder(dirname(to))
+  await rm(earlier, { recursive: true, force: true })
+}
+
+/** Where a folder is: at its place, or beside it if a process was killed while it replaced the folder. */
+export function placeOf(path: string): string {
+  return !existsSync(path) && existsSync(path + REPLACED) ? path + REPLACED : path
+}
+
+/** Puts folders back into their places that killed processes left beside them, and removes those that were replaced. */
+export async function restoreReplaced(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!name.endsWith(REPLACED)) continue
+    const path = join(folder, name)
+    const place = path.slice(0, -REPLACED.length)
+    if (existsSync(place)) await rm(path, { recursive: true, force: true })
+    else await attempt(place, () => rename(path, place))
+  }
 }
 
 async function moveFiles(from: string, to: string): Promise<void> {

@@ -41,6 +41,8 @@ export interface ModelFolderOptions extends TensorControl {
   format?: PromptFormat | null
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
+  /** Put it in the place of a folder that exists, rather than its files into it. Default false. */
+  replace?: boolean
 }
 
 /**
@@ -65,7 +67,7 @@ export async function writeModelFolder(
   if (shards.length > 1) small.set('model.safetensors.index.json', indexText(shards, names))
   const sidecar = await sidecarText(path, options.format ?? null)
   if (sidecar !== undefined) small.set(SIDECAR, sidecar)
-  await writeFolder(path, async (folder) => {
+  const write = async (folder: string) => {
     for (const [name, contents] of small) {
       await mkdir(dirname(join(folder, name)), { recursive: true })
       await writeFileWhole(join(folder, name), contents)
@@ -73,7 +75,8 @@ export async function writeModelFolder(
     for (const [index, shard] of shards.entries())
       await writeSafetensors(join(folder, names[index] as string), shard, { format: 'pt' })
     await options.more?.(folder)
-  })
+  }
+  await writeFolder(path, write, { replace: options.replace ?? false })
   const files = [...small.keys(), ...names].sort()
   await removeStaleWeights(path, new Set(files))
   // What it says was of the model that stood there before.

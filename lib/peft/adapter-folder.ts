@@ -58,6 +58,7 @@ export interface AdapterBase {
  * @param options.privacy what private trainings of it have spent
  * @param options.format how prompts were put to it in training
  * @param options.more further files of the same folder (checkpoints have some)
+ * @param options.replace put it in the place of a folder that exists, rather than its files into it
  * @throws {WriteError} when the file system refuses; nothing is left half written
  */
 export async function saveAdapterFolder(
@@ -70,15 +71,17 @@ export async function saveAdapterFolder(
     privacy = [],
     format = null,
     more,
+    replace = false,
   }: {
     trainedAs?: StrategyConfig
     privacy?: readonly PrivacyReport[]
     format?: PromptFormat | null
     more?: (folder: string) => Promise<void>
+    replace?: boolean
   } = {},
 ): Promise<void> {
   const breathe = breather()
-  await writeFolder(path, async (folder) => {
+  const write = async (folder: string) => {
     await breathe()
     await writeFileWhole(
       join(folder, ADAPTER_CONFIG),
@@ -107,7 +110,8 @@ export async function saveAdapterFolder(
     }
     await writeFileWhole(join(folder, SIDECAR), `${JSON.stringify(sidecar, null, 2)}\n`)
     await more?.(folder)
-  })
+  }
+  await writeFolder(path, write, { replace })
 }
 
 /** An adapter folder, checked against a model; the values are read on request. */

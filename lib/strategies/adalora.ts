@@ -162,6 +162,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
   },
   savedAs: sliced,
   steps: allocate,
+  stepsByLength: () => true,
   // PEFT needs a schedule that is possible for the time of the run, also to load what needs none any more.
   toPeft: (config) => ({
     init_r: config.initR,

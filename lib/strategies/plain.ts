@@ -77,6 +77,7 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     atRank: ({ adapter }, rank, description, read) =>
       rulesIn(adapter).atRank?.(adapter, rank, description, read),
     steps: ({ adapter }, run, state) => rulesIn(adapter).steps?.(adapter, run, state) ?? {},
+    stepsByLength: ({ adapter }) => rulesIn(adapter).stepsByLength?.(adapter) ?? false,
     remarks: ({ adapter }) => rulesIn(adapter).remarks?.(adapter) ?? [],
     toPeft: ({ adapter }) => ({
       peft_type: rulesIn(adapter).peftType,

@@ -264,6 +264,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   privacy?(config: Config): PrivacyConfig | undefined
   /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
+  /** Whether these steps depend on how many the run has. Default false. */
+  stepsByLength?(config: Config): boolean
   /** What is allowed and seldom meant in these options, a sentence each without the full stop. */
   remarks?(config: Config): string[]
   /** Over what all types have in common; `undefined` leaves one of those out. */

@@ -2,7 +2,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../errors.js'
 import type { Batches, MicroBatch } from '../files/pack.js'
-import type { DataCursor } from './checkpoint.js'
+import type { DataCursor } from './training-state.js'
 
 /** Where micro-batches come from; any of any epoch can be asked for at any time. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>

@@ -29,6 +29,7 @@ import {
   type TrainingDefaults,
 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { checkBest } from './best.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
 import { checkInBackward } from './optimizers.js'
 import { type TrainOptions, trainShape } from './options.js'
@@ -220,6 +221,15 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   check(
     { optimizerInBackward, gradientAccumulationSteps, maxGradNorm, strategy },
     ({ strategy, ...options }) => checkInBackward(options, strategy, source),
+  )
+  const { loadBestModelAtEnd, metricForBestModel, greaterIsBetter, evalSteps } = given
+  const { earlyStoppingPatience, earlyStoppingThreshold, outputDir } = given
+  check(
+    {
+      ...{ ...data, strategy, outputDir, loadBestModelAtEnd, metricForBestModel, greaterIsBetter },
+      ...{ evalSteps, earlyStoppingPatience, earlyStoppingThreshold },
+    },
+    (all) => checkBest(all, all, source),
   )
   const asked = (Object.entries({ quantization, embeddingQuantization }) as AskedQuantization[]).map(
     ([key, value]) =>

@@ -200,6 +200,10 @@ export interface RunData {
   /** The rows themselves that are trained on; null for what is streamed. */
   examples: Examples | null
   evaluation: BatchSource | null
+  /** The same rows, one a batch. */
+  evaluationRows: BatchSource | null
+  /** Content hash of the held-out data. */
+  evaluationFingerprint: string | null
   /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
   fingerprint: string
   /** How the rows read so far are put to the model; null before the first. */
@@ -295,7 +299,7 @@ export async function prepareData(
       format: () => format,
       asked: asked(separate !== null),
       examples: null,
-      evaluation: separate && inOrder(separate, options),
+      ...(await heldOut(separate, options)),
       fingerprint: `streamed, shuffle_buffer_size ${sources.dataset.shuffleBufferSize}`,
       now,
       stats: { train: null, evaluation: separate?.stats ?? null },
@@ -318,7 +322,7 @@ export async function prepareData(
     format: () => train.format,
     asked: asked(separate !== null, held?.heldOut),
     examples: { data: train, rows: held?.train ?? ascending(train.length) },
-    evaluation: evaluated && inOrder(evaluated, options, separate ? undefined : held?.heldOut),
+    ...(await heldOut(evaluated, options, separate ? undefined : held?.heldOut)),
     fingerprint: await fingerprintRows(train, held?.train),
     now,
     stats: { train: train.stats, evaluation: separate?.stats ?? null },
@@ -349,7 +353,7 @@ export async function prepareSample(
     asked: () => chooseRows(0, [], null, undefined),
     examples: { data, rows },
     sample: inOrder(data, options, rows),
-    evaluation: null,
+    ...(await heldOut(null, options)),
     fingerprint: await fingerprintRows(data, rows),
     now,
     stats: { train: data.stats, evaluation: null },
@@ -470,6 +474,21 @@ export function windowsOf(
   if ('pass' in train) return { windows: new StreamWindows(train, accumulation), totalSteps: maxSteps ?? 0 }
   const windows = new Windows(train, accumulation)
   return { windows, totalSteps: maxSteps ?? windows.steps(numTrainEpochs) }
+}
+
+type HeldOut = Pick<RunData, 'evaluation' | 'evaluationRows' | 'evaluationFingerprint'>
+
+async function heldOut(
+  data: EncodedDataset | null,
+  options: Omit<Shape, 'seed'>,
+  rows?: Uint32Array,
+): Promise<HeldOut> {
+  if (data === null) return { evaluation: null, evaluationRows: null, evaluationFingerprint: null }
+  return {
+    evaluation: inOrder(data, options, rows),
+    evaluationRows: inOrder(data, { ...options, packing: false, perDeviceTrainBatchSize: 1 }, rows),
+    evaluationFingerprint: await fingerprintRows(data, rows),
+  }
 }
 
 function inOrder(data: EncodedDataset, options: Omit<Shape, 'seed'>, rows?: Uint32Array): Batches {

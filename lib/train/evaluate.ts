@@ -11,6 +11,8 @@ export interface Evaluation {
   /** All tokens that were processed. */
   tokens: number
   supervisedTokens: number
+  /** Share of rows answered word for word, where `metricForBestModel` asks for it. */
+  exactMatch?: number
 }
 
 /** How an evaluation is watched and stopped. */

@@ -1,6 +1,7 @@
 /** What happens in a training run, as its events tell it. Lines of JSON have the same fields in snake_case. */
 import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
 import type { PlanRow } from '../native/addon.js'
+import type { BestReport } from './best.js'
 import type { Evaluation } from './evaluate.js'
 
 /** The planned memory, before the first step. */
@@ -38,9 +39,10 @@ export interface TrainStep {
   privacy?: RoundPrivacy
 }
 
-/** The held-out data was evaluated after a step. */
+/** The held-out data was evaluated. */
 export interface EvalEvent extends Evaluation {
   event: 'eval'
+  /** Optimizer steps made before it; 0 is before the first. */
   step: number
 }
 
@@ -60,6 +62,10 @@ export interface DoneEvent {
   /** Mean over the supervised tokens of all steps, nats. */
   trainLoss: number
   steps: number
+  /** The metric did not improve for `earlyStoppingPatience` evaluations. */
+  stoppedEarly?: true
+  /** The best evaluation, where there was held-out data. */
+  best?: BestReport
   /** Most bytes that the process held resident. */
   peakRssBytes: number
   tokensPerSecond: number

@@ -4,7 +4,7 @@
  * them, end token included. So this takes one forward pass where generation takes one for each token.
  */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
-import type { PlanOptions } from '../native/addon.js'
+import type { NativeSession, PlanOptions, Precision } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 import type { EvaluateControl } from './evaluate.js'
 
@@ -18,6 +18,18 @@ export interface ExactMatch {
   matched: boolean[]
 }
 
+/** One row at a time goes through. */
+export function exactMatchPlan(maxSeqLength: number, precision: Precision): PlanOptions {
+  return {
+    mode: 'forward',
+    tokens: maxSeqLength,
+    sequences: 1,
+    headRows: maxSeqLength,
+    kvCapacity: maxSeqLength,
+    precision,
+  }
+}
+
 /**
  * @param source one row a batch
  * @param maxSeqLength most tokens of a row
@@ -28,36 +40,40 @@ export async function measureExactMatch(
   adapters: readonly ActiveAdapter[],
   source: BatchSource,
   maxSeqLength: number,
+  control: EvaluateControl = {},
+): Promise<ExactMatch> {
+  const plans = { forward: exactMatchPlan(maxSeqLength, base.precision) }
+  return withSession(base, adapters, plans, (session) => countMatches(session, 'forward', source, control))
+}
+
+/**
+ * @param plan of the session, as `exactMatchPlan` makes it
+ * @param source one row a batch
+ */
+export async function countMatches(
+  session: NativeSession,
+  plan: string,
+  source: BatchSource,
   { signal, onProgress }: EvaluateControl = {},
 ): Promise<ExactMatch> {
-  const plan: PlanOptions = {
-    mode: 'forward',
-    tokens: maxSeqLength,
-    sequences: 1,
-    headRows: maxSeqLength,
-    kvCapacity: maxSeqLength,
-    precision: base.precision,
+  const rows = source.count(0)
+  const matched: boolean[] = []
+  for (let i = 0; i < rows; i++) {
+    signal?.throwIfAborted()
+    const { tokens, labels } = source.get(0, i)
+    const positions = Int32Array.from(labels.keys()).filter((at) => (labels[at] as number) >= 0)
+    const input = { tokens, past: 0, rows: positions, wantLogits: true }
+    const logits = (await session.forward(plan, input).promise).logits as Float32Array
+    const size = logits.length / positions.length
+    matched.push(
+      positions.every((at, row) =>
+        isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
+      ),
+    )
+    onProgress?.({ batches: i + 1, totalBatches: rows })
   }
-  return withSession(base, adapters, { forward: plan }, async (session) => {
-    const rows = source.count(0)
-    const matched: boolean[] = []
-    for (let i = 0; i < rows; i++) {
-      signal?.throwIfAborted()
-      const { tokens, labels } = source.get(0, i)
-      const positions = Int32Array.from(labels.keys()).filter((at) => (labels[at] as number) >= 0)
-      const input = { tokens, past: 0, rows: positions, wantLogits: true }
-      const logits = (await session.forward('forward', input).promise).logits as Float32Array
-      const size = logits.length / positions.length
-      matched.push(
-        positions.every((at, row) =>
-          isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
-        ),
-      )
-      onProgress?.({ batches: i + 1, totalBatches: rows })
-    }
-    const right = matched.filter(Boolean).length
-    return { exactMatch: right / rows, rows, matched }
-  })
+  const right = matched.filter(Boolean).length
+  return { exactMatch: right / rows, rows, matched }
 }
 
 /** Of equal ones the first counts, as in generation. */

@@ -10,10 +10,14 @@ import { cleanUp } from '../files/cleanup.js'
 import type { Category } from '../native/addon.js'
 import { snakeKey } from '../schema.js'
 import type { TrainEvent, TrainStep } from './events.js'
+import { METRICS } from './options.js'
+import type { TrainingState } from './training-state.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
 const step = z.int().positive().describe('Optimiser steps made so far, from 1')
+const stepFromStart = count.describe('Optimizer steps made so far; 0 is before the first')
+const share = z.number().min(0).max(1)
 const rate = z.number().nonnegative().describe('All tokens processed, per second')
 
 /** The bytes of one category at the peak of a plan, as JSON has them. */
@@ -57,6 +61,15 @@ export const privacyReport = z
     promise: z.string().describe('In one sentence'),
   })
   .describe('Of private training') satisfies z.ZodType<PrivacyReport>
+
+const bestReport = z.object({
+  step: stepFromStart.describe('Optimizer steps made before the best evaluation; 0 is before the first'),
+  metric: z.enum(METRICS),
+  value: z.number().describe('Of the metric, in the best evaluation'),
+  last_step: stepFromStart.describe('Optimizer steps made before the last evaluation'),
+  last_value: z.number().describe('Of the metric, in the last evaluation'),
+  kept_step: stepFromStart.describe('The step of the adapter that the run ends with'),
+})
 
 /** The events of a run, one of which is a line of JSON. */
 export const trainEvents = [
@@ -102,15 +115,18 @@ export const trainEvents = [
   z
     .object({
       event: z.literal('eval'),
-      step,
+      step: stepFromStart,
       loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
       perplexity: z.number().describe('exp(loss)'),
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Those that have a label'),
+      exact_match: share
+        .optional()
+        .describe('Share of rows answered word for word, where metric_for_best_model asks for it'),
     })
-    .describe('The held-out data was evaluated after a step'),
+    .describe('The held-out data was evaluated'),
   z
-    .object({ event: z.literal('checkpoint'), step, path: z.string().describe('Its folder') })
+    .object({ event: z.literal('checkpoint'), step: stepFromStart, path: z.string().describe('Its folder') })
     .describe('A checkpoint was saved'),
   z
     .object({
@@ -118,6 +134,11 @@ export const trainEvents = [
       output_dir: z.string().nullable().describe('Where the result is; null if the run saves nothing'),
       train_loss: z.number().describe('Mean over the supervised tokens of all steps in nats'),
       steps: step,
+      stopped_early: z
+        .literal(true)
+        .optional()
+        .describe('The metric did not improve for early_stopping_patience evaluations'),
+      best: bestReport.optional().describe('The best evaluation, where there was held-out data'),
       peak_rss_bytes: bytes.describe('Most bytes that the process held resident'),
       tokens_per_second: rate,
       privacy: privacyReport.optional(),
@@ -131,12 +152,15 @@ export type MetricsLine = z.infer<(typeof trainEvents)[number]>
 /** An event as its line has it: keys in snake_case, what a private round tells beside the rest, no loss as null. */
 export function lineOf(event: TrainEvent): MetricsLine {
   const { privacy, ...told } = event as TrainStep
-  const spelled = Object.entries(told).map(([key, value]) => [
-    snakeKey(key),
-    Number.isNaN(value) ? null : value,
-  ])
+  const spelled = (fields: object): object =>
+    Object.fromEntries(
+      Object.entries(fields).map(([key, value]) => [
+        snakeKey(key),
+        key === 'best' ? spelled(value) : Number.isNaN(value) ? null : value,
+      ]),
+    )
   const round = event.event === 'step' ? privacy : privacy && { privacy }
-  return { ...Object.fromEntries(spelled), ...round }
+  return { ...spelled(told), ...round } as MetricsLine
 }
 
 const FILE = 'metrics.jsonl'
@@ -153,13 +177,15 @@ export class MetricsFile {
 
   /**
    * Opens the file of an output folder, which must exist.
-   * @param resumedStep lines up to this step are kept, later ones (of work that is about to be done again) dropped;
+   * @param resumed lines of what a run has done up to there are kept, those of work that is about to be done again dropped;
    * null starts anew
    */
-  static async open(folder: string, resumedStep: number | null): Promise<MetricsFile> {
+  static async open(
+    folder: string,
+    resumed: Pick<TrainingState, 'step' | 'evaluations'> | null,
+  ): Promise<MetricsFile> {
     const path = join(folder, FILE)
-    const kept =
-      resumedStep === null || !existsSync(path) ? [] : keptLines(await readFile(path, 'utf8'), resumedStep)
+    const kept = resumed === null || !existsSync(path) ? [] : keptLines(await readFile(path, 'utf8'), resumed)
     await writeFileWhole(path, kept.map((line) => `${line}\n`).join(''))
     return new MetricsFile(path, await open(path, 'a'))
   }
@@ -184,10 +210,14 @@ export class MetricsFile {
 }
 
 /** A killed process may have left half a line at the end. */
-function keptLines(text: string, lastStep: number): string[] {
+function keptLines(
+  text: string,
+  { step: lastStep, evaluations }: Pick<TrainingState, 'step' | 'evaluations'>,
+): string[] {
   return text.split('\n').filter((line) => {
     try {
       const event = JSON.parse(line) as { event?: unknown; step?: unknown }
+      if (event.event === 'eval') return evaluations.some(({ step }) => step === event.step)
       return event.event === 'plan' || (typeof event.step === 'number' && event.step <= lastStep)
     } catch {
       return false

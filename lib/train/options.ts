@@ -7,6 +7,11 @@ import { type Schedule, scheduleSchema } from './schedules.js'
 /** What is learnt of each sample: the assistant's turns, the last of them, or everything. */
 export type TrainOn = 'completions' | 'last' | 'all'
 
+export const METRICS = ['loss', 'perplexity', 'exact_match'] as const
+
+/** What evaluations are compared by: the mean loss, its exponential, or the share of rows answered word for word. */
+export type Metric = (typeof METRICS)[number]
+
 /** Options of a training run. */
 export interface TrainOptions {
   /** By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default adamw. */
@@ -55,11 +60,21 @@ export interface TrainOptions {
   readonly logitsMemory: string
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
   readonly maxGradNorm: number
-  /** Evaluate after every so many steps; null: only at the end. Default null. */
+  /** Evaluate after every so many steps, beside the start and the end; null: only then. Default null. */
   readonly evalSteps: number | null
+  /** Keep the adapter of the best evaluation rather than that of the last step. Needs `evalSteps`. Default false. */
+  readonly loadBestModelAtEnd: boolean
+  /** What evaluations are compared by. Default loss. */
+  readonly metricForBestModel: Metric
+  /** Follows from the metric; a value that contradicts it is refused. Default null. */
+  readonly greaterIsBetter: boolean | null
+  /** End the run after so many evaluations in a row without improvement; null never does. Needs `evalSteps`. Default null. */
+  readonly earlyStoppingPatience: number | null
+  /** What an evaluation must improve by to count for `earlyStoppingPatience`. Default 0. */
+  readonly earlyStoppingThreshold: number
   /** Save a checkpoint after every so many steps; null: none but on interruption. Default null. */
   readonly saveSteps: number | null
-  /** Checkpoints to keep, the newest; null keeps all. Default null. */
+  /** Checkpoints to keep: the newest, and with `loadBestModelAtEnd` the best; null keeps all. Default null. */
   readonly saveTotalLimit: number | null
   /** Seeds the data order, dropout and the adapter's initial values. Default 42. */
   readonly seed: number
@@ -131,11 +146,35 @@ export const trainShape = {
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)
     .describe('A gradient with a larger L2 norm is scaled down to it. 0 is off.'),
-  evalSteps: every().describe('Evaluate after every so many steps. Without it only at the end.'),
+  evalSteps: every().describe(
+    'Evaluate after every so many steps, where there is held-out data. Without it only at the start and at the end.',
+  ),
+  loadBestModelAtEnd: flag()
+    .default(false)
+    .describe(
+      'Keep the adapter of the best evaluation, rather than that of the last step. Its checkpoint is saved when it is found, whatever `save_steps` says. Needs `eval_steps`.',
+    ),
+  metricForBestModel: word(METRICS)
+    .default('loss')
+    .describe(
+      'What evaluations are compared by: the loss, its exponential, or the share of rows answered word for word, which takes one more pass.',
+    ),
+  greaterIsBetter: flag()
+    .nullable()
+    .default(null)
+    .describe('Follows from the metric. A value that contradicts it is an error.'),
+  earlyStoppingPatience: every().describe(
+    'End the run after so many evaluations in a row without improvement. Needs `eval_steps`.',
+  ),
+  earlyStoppingThreshold: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
+    .default(0)
+    .describe('What an evaluation must improve by to count as an improvement for `early_stopping_patience`.'),
   saveSteps: every().describe(
     'Save a checkpoint after every so many steps. Without it, only when the run is interrupted.',
   ),
-  saveTotalLimit: every().describe('Keep only so many checkpoints, the newest.'),
+  saveTotalLimit: every().describe(
+    'Keep only so many checkpoints: the newest, and with `load_best_model_at_end` the best.',
+  ),
   seed: integer(0)
     .default(42)
     .describe("Seeds the order of the data, dropout, the held-out split and the adapter's initial values."),

@@ -2,11 +2,13 @@
 import { ConfigError } from '../errors.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
 import { parseBytes } from '../schema.js'
+import { exactMatchPlan } from './exact-match.js'
 import type { TrainOptions } from './options.js'
 
 /** Names of the plans of a training session. */
 export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
+export const MATCH_PLAN = 'match'
 
 type Capacity = Pick<
   TrainOptions,
@@ -17,6 +19,7 @@ type Capacity = Pick<
   | 'activationOffloading'
   | 'keepAttention'
   | 'logitsMemory'
+  | 'metricForBestModel'
 >
 
 /**
@@ -50,9 +53,13 @@ export function trainingPlans(
     ...(offloads ? { offload: {} } : {}),
     ...(keepAttention ? { keepAttention } : {}),
   }
-  return evaluates
-    ? { [TRAIN_PLAN]: train, [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes } }
-    : { [TRAIN_PLAN]: train }
+  if (!evaluates) return { [TRAIN_PLAN]: train }
+  const matches = options.metricForBestModel === 'exact_match'
+  return {
+    [TRAIN_PLAN]: train,
+    [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes },
+    ...(matches ? { [MATCH_PLAN]: exactMatchPlan(options.maxSeqLength, precision) } : {}),
+  }
 }
 
 /** Plans whose offloaded activations lie in a folder. */

@@ -8,27 +8,39 @@ import { checkFolder } from '../files/atomic-folder.js'
 import { checkFiles, openDataset, STDIN } from '../files/dataset.js'
 import { encodeChunks, noRows } from '../files/encode-dataset.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
+import { checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
 import { type DatasetConfig, encodeOptions, inputOf } from './data.js'
-import { checkpointOf } from './run.js'
+import { checkOutput } from './output-folder.js'
 import { checkRunLock } from './run-lock.js'
 
-/** @throws what the run itself would throw later; an abort rejects with the signal's reason */
+const WAYS_ON = {
+  resume: '--resume',
+  force: '--force',
+  elsewhere: '--set output_dir=OTHER',
+}
+
+/**
+ * @param call.force replace what an earlier run left in the output folder
+ * @returns the checkpoint that the run is to go on from; null for a run from the start
+ * @throws what the run itself would throw later; an abort rejects with the signal's reason
+ */
 export async function checkRun(
   config: RunConfig,
-  resume: string | boolean,
-  signal: AbortSignal,
-): Promise<void> {
+  { resume, force, signal }: { resume: string | boolean; force: boolean; signal: AbortSignal },
+): Promise<Resumable | null> {
   await checkFolder(config.outputDir)
   await checkRunLock(config.outputDir)
-  await checkpointOf(resume, config.outputDir)
+  const checkpoint = await checkpointOf(resume, config.outputDir)
+  if (!force) await checkOutput(config.outputDir, checkpoint, WAYS_ON)
   await checkData(config.dataset)
   if (config.evalDataset !== null) await checkData(config.evalDataset)
   const tokenizer = tokenizerOnDisk(config.model)
-  if (tokenizer === undefined || readsOnce(config.dataset)) return
+  if (tokenizer === undefined || readsOnce(config.dataset)) return checkpoint
   const options = encodeOptions(config.dataset, config, Date.now())
   const first = encodeChunks(inputOf(config.dataset), tokenizer, options, { rowLimit: 1, signal })
   for await (const _ of first);
+  return checkpoint
 }
 
 /**

@@ -2,8 +2,8 @@
  * A training run: an async iterable of optimiser steps that pulls, so a step starts when it is asked for. Between steps
  * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
  */
+import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { breather } from '../breather.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
@@ -15,30 +15,25 @@ import { MemoryReport } from '../memory.js'
 import { addon, type NativeSession, type OptimizerState, type PlanOptions } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
-import { toFileKeys } from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
-import type { BatchSource } from './batches.js'
-import {
-  baseIdentity,
-  type Checkpoint,
-  latestCheckpoint,
-  pruneCheckpoints,
-  type RunIdentity,
-  readCheckpoint,
-  restoreCheckpoint,
-  saveCheckpoint,
-  type TrainingState,
-} from './checkpoint.js'
+import { bestReport, isDue, type RunEvaluation, standing } from './best.js'
+import { restoreCheckpoint } from './checkpoint.js'
+import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
 import type { RunData } from './data.js'
-import { type EvaluateProgress, type Evaluation, evaluateBatches } from './evaluate.js'
-import type { TrainEvent, TrainStep } from './events.js'
+import { type EvaluateProgress, evaluateBatches } from './evaluate.js'
+import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
+import { countMatches } from './exact-match.js'
+import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from './identity.js'
+import { KeptSteps } from './kept-steps.js'
 import { MetricsFile } from './metrics.js'
 import { optimizerState } from './optimizers.js'
-import { type TrainOptions, trainSchema } from './options.js'
-import { EVAL_PLAN, inFolder } from './plans.js'
+import type { TrainOptions } from './options.js'
+import { checkOutput, openOutput, readRun } from './output-folder.js'
+import { EVAL_PLAN, inFolder, MATCH_PLAN } from './plans.js'
 import { lockRun, type RunLock } from './run-lock.js'
 import { askRows, type Samples } from './samples.js'
 import { GradientSteps, type Steps } from './steps.js'
+import type { TrainingState } from './training-state.js'
 
 /** What a run is given; `Adapter.train` puts it together. */
 export interface RunSetup {
@@ -48,7 +43,11 @@ export interface RunSetup {
   plans: Record<string, PlanOptions>
   /** Tokenises, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
   data: (now: number | undefined) => Promise<RunData>
+  /** Share of the training data that is held out. */
+  evalFraction: number
   outputDir: string | null
+  /** Whether the result of another run in the output folder may be replaced. */
+  force: boolean
   /** A checkpoint, or true for the newest of the output folder. */
   resume: string | boolean
   signal: AbortSignal | undefined
@@ -59,32 +58,35 @@ export interface RunSetup {
   begin: () => () => void
 }
 
-/** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
-const FREE = new Set([
-  'evalSteps',
-  'saveSteps',
-  'saveTotalLimit',
-  'activationOffloading',
-  'keepAttention',
-  'optimizerInBackward',
-])
+/** Where a run went on from. */
+export interface Resumed {
+  path: string
+  /** Optimizer steps that were made then. */
+  step: number
+  /** Checkpoints of more steps that cannot be used. */
+  damaged: readonly Damaged[]
+}
+
+const WAYS_ON = {
+  resume: 'resume: true',
+  force: 'force: true',
+  elsewhere: 'another outputDir',
+}
 
 /** A run in progress. Iterate over it once: over its steps, or over `events()`, of which steps are a part. */
 export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Planned, before anything is allocated: training allocates exactly this. */
   readonly memory: MemoryReport
-  /** Evaluations made so far, by step. */
-  readonly evaluations: (Evaluation & { step: number })[] = []
-  /** Checkpoints saved so far. */
-  readonly checkpoints: string[] = []
   readonly #setup: RunSetup
   readonly #breathe = breather()
   #started = false
   #data: RunData['stats'] | undefined
   #format: RunData['format'] | undefined
   #asked: RunData['asked'] | undefined
+  #resumed: Resumed | null = null
+  #evaluations: readonly RunEvaluation[] = []
+  #kept: KeptSteps | undefined
   #latest: TrainStep | undefined
-
   /** @internal */
   constructor(setup: RunSetup) {
     this.#setup = setup
@@ -115,6 +117,21 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return { rows: asked, heldOut, system: format?.system ?? null }
   }
 
+  /** Checkpoints saved so far. */
+  get checkpoints(): readonly string[] {
+    return this.#kept?.paths ?? []
+  }
+
+  /** Evaluations made so far, also before the run was resumed. */
+  get evaluations(): readonly RunEvaluation[] {
+    return this.#evaluations
+  }
+
+  /** The checkpoint that the run went on from, once it has begun; null for a run from the start. */
+  get resumed(): Resumed | null {
+    return this.#resumed
+  }
+
   /** The steps. An abort rejects with the signal's reason after the running step. */
   async *[Symbol.asyncIterator](): AsyncIterator<TrainStep, void, void> {
     for await (const event of this.events()) if (event.event === 'step') yield event
@@ -124,7 +141,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
       throw new ConfigError('this training run has been iterated already; call adapter.train() again.')
-    const { outputDir, resume, begin } = this.#setup
+    const { base, adapter, options, evalFraction, outputDir, resume, force, begin } = this.#setup
     const finished = begin()
     this.#started = true
     let steps: Steps | undefined
@@ -136,6 +153,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       // Before the newest checkpoint is looked for, which another run may be writing.
       if (outputDir !== null && existsSync(outputDir)) lock = await lockRun(outputDir)
       const checkpoint = await checkpointOf(resume, outputDir)
+      if (outputDir !== null && !force) await checkOutput(outputDir, checkpoint, WAYS_ON)
       const data = await this.#setup.data(checkpoint?.identity.now)
       this.#setup.signal?.throwIfAborted()
       this.#data = data.stats
@@ -143,17 +161,28 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#asked = data.asked
       this.#recordFormat()
       await this.#breathe()
-      const identity = this.#identity(data)
+      const identity = identityOf(base, options, evalFraction, data)
       const state = await this.#start(checkpoint, identity)
+      this.#evaluations = state.evaluations
       steps = stepsOf(this.#setup, state, data)
+      if (checkpoint !== null)
+        checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
+      state.totalSteps = steps.totalSteps
+      const kept = new KeptSteps(this.#setup, state, identity, checkpoint?.path ?? null)
+      this.#kept = kept
+      await kept.checkBest()
       if (outputDir !== null) {
         await makeFolder(outputDir)
         lock ??= await lockRun(outputDir)
-        // What a killed run left in it may hold the key of its noise; beside it, an adapter.
-        for (const folder of [outputDir, dirname(resolve(outputDir))]) await removeLeftovers(folder)
-        metrics = await MetricsFile.open(outputDir, checkpoint === null ? null : state.step)
+        const own = checkpoint !== null && (await readRun(outputDir)) === state.run
+        await openOutput(outputDir, state.run)
+        metrics = await MetricsFile.open(outputDir, own ? state : null)
       } else await removeLeftovers(this.#scratch)
-      for await (const event of this.#steps(steps, state, identity, data)) {
+      if (checkpoint !== null) {
+        const { path, damaged } = checkpoint
+        this.#resumed = { path, step: state.step, damaged }
+      }
+      for await (const event of this.#steps(steps, state, kept, data)) {
         await metrics?.append(event)
         yield event
       }
@@ -168,7 +197,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async *#steps(
     steps: Steps,
     state: TrainingState,
-    identity: RunIdentity,
+    kept: KeptSteps,
     data: RunData,
   ): AsyncGenerator<TrainEvent, void, void> {
     const { base, adapter, options, plans, signal, use } = this.#setup
@@ -182,10 +211,21 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const session = await use(() =>
       openSession(base.native, [adapter.native], inFolder(plans, this.#scratch)),
     )
-    let [evaluated, saved] = [-1, state.step]
+    const begun = state.step
+    /** A checkpoint that was saved and is not told yet. */
+    let untold: TrainEvent | undefined
     try {
-      await this.#keepStart(steps, state, identity)
-      while (state.step < steps.totalSteps && !signal?.aborted) {
+      for (;;) {
+        const evaluated = await this.#evaluate(session, data, state)
+        if (evaluated) yield evaluated
+        if (untold) yield untold
+        untold = undefined
+        const over = state.step >= state.totalSteps || standing(state.evaluations, options).stops
+        if (over || signal?.aborted) break
+        this.#recordFormat()
+        const best = await kept.saveBest()
+        if (best) yield best
+        if (steps.privacy) await kept.saveStart()
         let step: TrainStep
         try {
           step = await use(() => steps.next(session))
@@ -194,37 +234,31 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
           // The adapter is between two steps, and no checkpoint may hold it, whatever else ends the run.
           const torn = diverged && error.details.lastGoodStep === null
           if (signal?.aborted && !torn) break
-          const keep = ((diverged && !torn) || error instanceof DataError) && saved !== state.step
-          const event = keep ? await this.#checkpoint(state, identity) : undefined
+          const event =
+            ((diverged && !torn) || error instanceof DataError) && state.step > begun
+              ? await kept.save()
+              : undefined
           if (event) yield event
           throw error
         }
         this.#latest = step
+        this.#recordFormat()
         // Before the step is told, so that whoever leaves the loop at it keeps its checkpoint.
-        const checkpoint = isDue(options.saveSteps, state.step)
-          ? await this.#checkpoint(state, identity)
-          : undefined
-        if (checkpoint) saved = state.step
+        if (isDue(options.saveSteps, state.step)) untold = await kept.save()
         yield step
-        if (data.evaluation && isDue(options.evalSteps, state.step)) {
-          const event = await this.#evaluate(session, data.evaluation, state.step)
-          if (event) {
-            evaluated = state.step
-            yield event
-          }
-        }
-        if (checkpoint) yield checkpoint
       }
       if (signal?.aborted) {
-        const event = saved === state.step ? undefined : await this.#checkpoint(state, identity)
+        const event = state.step > begun ? await kept.save() : undefined
         if (event) yield event
         throw signal.reason
       }
-      if (data.evaluation && evaluated !== state.step) {
-        const event = await this.#evaluate(session, data.evaluation, state.step)
+      try {
+        await kept.loadBest()
+      } catch (error) {
+        const event = await kept.save()
         if (event) yield event
+        throw error
       }
-      signal?.throwIfAborted()
       this.#recordFormat()
       await this.#saveAdapter()
       yield this.#done(state, steps)
@@ -243,58 +277,55 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (format !== null) adapter.format = privacyOf(this.#setup) ? { ...format, system: null } : format
   }
 
-  /** What noise is made from is saved before the first of it, so that a round is never released twice with two. */
-  async #keepStart(steps: Steps, state: TrainingState, identity: RunIdentity): Promise<void> {
-    const { base, adapter, outputDir, use } = this.#setup
-    if (steps.privacy === undefined || state.step > 0 || outputDir === null) return
-    await use(() => saveCheckpoint(outputDir, base, adapter, state, identity))
-  }
-
   /** Where files of the run lie that go with it. */
   get #scratch(): string {
     return this.#setup.outputDir ?? weightCacheSettings().folder
   }
 
-  async #start(checkpoint: Checkpoint | null, identity: RunIdentity): Promise<TrainingState> {
-    const { base, adapter, use } = this.#setup
+  async #start(checkpoint: Resumable | null, identity: RunIdentity): Promise<TrainingState> {
+    const { base, adapter, options, use } = this.#setup
     const state = stateOf(this.#setup, this.#scratch)
     if (state.resident !== undefined) await makeFolder(this.#scratch)
     return use(async () => {
       adapter.version++
       await adapter.turns.run(() => translatedAsync(() => adapter.native.restart(state).promise))
       adapter.optimizer = state
-      if (checkpoint !== null) return restoreCheckpoint(checkpoint, base, adapter, identity)
+      if (checkpoint !== null) {
+        const state = await restoreCheckpoint(checkpoint, base, adapter, identity)
+        return { ...state, evaluations: continuedEvaluations(checkpoint, identity, options) }
+      }
       const totals = { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 }
-      return { step: 0, cursor: { epoch: 0, microBatch: 0 }, totals }
+      const cursor = { epoch: 0, microBatch: 0 }
+      return { run: randomUUID(), step: 0, totalSteps: 0, cursor, evaluations: [], totals }
     })
   }
 
-  /** Nothing when the run is aborted meanwhile: the step was made all the same. */
+  /**
+   * Evaluates before the first step, after those that `evalSteps` says, and after the last; never twice. Nothing when the
+   * run is aborted meanwhile: the step was made all the same.
+   */
   async #evaluate(
     session: NativeSession,
-    source: BatchSource,
-    step: number,
-  ): Promise<TrainEvent | undefined> {
-    const { signal, onEvalProgress: onProgress, use } = this.#setup
+    { evaluation: source, evaluationRows: rows }: RunData,
+    state: TrainingState,
+  ): Promise<EvalEvent | undefined> {
+    const { options, signal, onEvalProgress: onProgress, use } = this.#setup
+    const { step, evaluations } = state
+    const due = step === 0 || step >= state.totalSteps || isDue(options.evalSteps, step)
+    if (source === null || !due || evaluations.at(-1)?.step === step) return undefined
+    const control = { signal, onProgress }
     try {
-      const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }))
-      this.evaluations.push({ step, ...found })
-      return { event: 'eval', step, ...found }
+      const found = await use(() => evaluateBatches(session, EVAL_PLAN, source, control))
+      const matches = options.metricForBestModel === 'exact_match' ? rows : null
+      const exactMatch =
+        matches && (await use(() => countMatches(session, MATCH_PLAN, matches, control))).exactMatch
+      const evaluation = { step, ...found, ...(exactMatch === null ? {} : { exactMatch }) }
+      evaluations.push(evaluation)
+      return { event: 'eval', ...evaluation }
     } catch (error) {
       if (signal?.aborted) return undefined
       throw error
     }
-  }
-
-  /** Nothing without an output folder. */
-  async #checkpoint(state: TrainingState, identity: RunIdentity): Promise<TrainEvent | undefined> {
-    const { base, adapter, options, outputDir, use } = this.#setup
-    if (outputDir === null) return undefined
-    this.#recordFormat()
-    const path = await use(() => saveCheckpoint(outputDir, base, adapter, state, identity))
-    this.checkpoints.push(path)
-    if (options.saveTotalLimit !== null) await pruneCheckpoints(outputDir, options.saveTotalLimit)
-    return { event: 'checkpoint', step: state.step, path }
   }
 
   async #saveAdapter(): Promise<void> {
@@ -302,22 +333,20 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (outputDir !== null) await use(() => saveAdapter(outputDir, base, adapter))
   }
 
-  #done({ step, totals }: TrainingState, { privacy }: Steps): TrainEvent {
+  #done({ step, totals, totalSteps, evaluations }: TrainingState, { privacy }: Steps): TrainEvent {
+    const { options, outputDir } = this.#setup
+    const best = bestReport(evaluations, options, step)
     return {
       event: 'done',
-      outputDir: this.#setup.outputDir,
+      outputDir,
       trainLoss: totals.lossSum / totals.supervisedTokens,
       steps: step,
+      ...(step < totalSteps ? { stoppedEarly: true as const } : {}),
+      ...(best ? { best } : {}),
       peakRssBytes: addon().residentBytes().peak,
       tokensPerSecond: totals.tokens / totals.seconds,
       ...(privacy ? { privacy } : {}),
     }
-  }
-
-  #identity({ fingerprint, now }: RunData): RunIdentity {
-    const kept = Object.entries(this.#setup.options).filter(([key]) => !FREE.has(key))
-    const options = toFileKeys(trainSchema, Object.fromEntries(kept)) as Record<string, unknown>
-    return { base: baseIdentity(this.#setup.base), data: fingerprint, now, options }
   }
 }
 
@@ -331,26 +360,8 @@ function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerStat
   return optimizerState(options, adapter.description.strategy, folder)
 }
 
-/** The checkpoint that a run is to go on from: the named one, or with true the newest of its folder. */
-export async function checkpointOf(
-  resume: string | boolean,
-  outputDir: string | null,
-): Promise<Checkpoint | null> {
-  if (resume === false) return null
-  if (resume !== true) return readCheckpoint(resume)
-  if (outputDir === null)
-    throw new ConfigError(
-      'resume: true means the newest checkpoint of outputDir, and no outputDir was given.',
-    )
-  return readCheckpoint(await latestCheckpoint(outputDir))
-}
-
 /** What makes the steps of a run, as its strategy wants them made. */
 function stepsOf(setup: RunSetup, state: TrainingState, data: RunData): Steps {
   const privacy = privacyOf(setup)
   return privacy ? new PrivateRounds(setup, state, data, privacy) : new GradientSteps(setup, state, data)
-}
-
-function isDue(every: number | null, step: number): boolean {
-  return every !== null && step % every === 0
 }

@@ -5,6 +5,7 @@
 import * as z from 'zod'
 import { once } from '../once.js'
 import { deepFreeze, integer, numberWithin, parseOptions, word } from '../schema.js'
+import type { TrainOptions } from './options.js'
 
 /** A schedule with its own settings. */
 export type Schedule =
@@ -92,6 +93,23 @@ export function scheduleOf(value: (typeof names)[number] | Schedule): Schedule {
 export interface ScheduleSpan {
   warmupSteps: number
   totalSteps: number
+}
+
+/** The learning rate after so many completed steps. */
+export function learningRateAt(
+  {
+    learningRate,
+    lrSchedulerType,
+    warmupSteps,
+    warmupRatio,
+  }: Pick<TrainOptions, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>,
+  completed: number,
+  totalSteps: number,
+): number {
+  // A share of few steps rounds up to all of them, and then nothing would be learnt.
+  const share = Math.min(Math.ceil(warmupRatio * totalSteps), totalSteps - 1)
+  const span = { warmupSteps: warmupSteps ?? share, totalSteps }
+  return learningRate * scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
 }
 
 /**

@@ -7,14 +7,13 @@ import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StepRanks, StepRules } from '../strategies/strategy.js'
 import type { Window, WindowSource } from './batches.js'
-import type { TrainingState } from './checkpoint.js'
 import { type RunData, windowsOf } from './data.js'
 import type { TrainStep } from './events.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
-import type { TrainOptions } from './options.js'
 import { TRAIN_PLAN } from './plans.js'
 import type { RunSetup } from './run.js'
-import { scheduleFactor, scheduleOf } from './schedules.js'
+import { learningRateAt } from './schedules.js'
+import type { TrainingState } from './training-state.js'
 
 /** What makes the steps of a run. */
 export interface Steps {
@@ -168,18 +167,6 @@ export function stepRules({ adapter, options }: RunSetup, totalSteps: number, st
   const { strategy } = adapter.description
   const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
   return rulesOf(strategy).steps?.(strategy, run, state) ?? {}
-}
-
-/** The learning rate after so many completed steps. */
-export function learningRateAt(
-  { learningRate, lrSchedulerType, warmupSteps, warmupRatio }: TrainOptions,
-  completed: number,
-  totalSteps: number,
-): number {
-  // A share of few steps rounds up to all of them, and then nothing would be learnt.
-  const share = Math.min(Math.ceil(warmupRatio * totalSteps), totalSteps - 1)
-  const span = { warmupSteps: warmupSteps ?? share, totalSteps }
-  return learningRate * scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
 }
 
 /** An update by the run's optimiser; gradients are not clipped unless more is said. */

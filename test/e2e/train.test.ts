@@ -27,7 +27,7 @@ test('a run trains, evaluates, saves, and its adapter answers as it was taught',
   expect(steps.at(-1)?.epoch).toBe(8)
   expect(steps.at(-1)?.loss).toBeLessThan((steps[0]?.loss as number) / 5)
   const evaluations = only(events, 'eval')
-  expect(evaluations.map(({ step }) => step)).toEqual([50, 100, steps.length])
+  expect(evaluations.map(({ step }) => step)).toEqual([0, 50, 100, steps.length])
   expect(only(events, 'checkpoint')).toEqual([
     { event: 'checkpoint', step: 40, path: at('out', 'checkpoint-40') },
     { event: 'checkpoint', step: 80, path: at('out', 'checkpoint-80') },

@@ -1,5 +1,6 @@
 /** The checkpoints in the output folder of a run, beside its adapter or before there is one. */
-import { listCheckpoints, missingFile } from '../../train/checkpoint.js'
+import { listCheckpoints } from '../../train/checkpoints.js'
+import { missingFile } from '../../train/training-state.js'
 import { facts } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'

@@ -21,7 +21,7 @@ test('prints the events of a run, with what it was for before the last', async (
   const { code, stdout } = await lowrank(['demo', '--json', ...flags], { cwd })
   expect(code).toBe(0)
   const events = jsonLines(stdout) as { event: string; [key: string]: unknown }[]
-  expect(events.map(({ event }) => event)).toEqual(['plan', 'step', 'step', 'eval', 'demo', 'done'])
+  expect(events.map(({ event }) => event)).toEqual(['plan', 'eval', 'step', 'step', 'eval', 'demo', 'done'])
   const demo = events.at(-2) as unknown as {
     before: { exact_match: number }
     samples: { prompt: string; expected: string; before: string; after: string }[]
@@ -38,6 +38,7 @@ test('prints the events of a run, with what it was for before the last', async (
     'config.yaml',
     'lowrank.json',
     'metrics.jsonl',
+    'run.json',
   ]
   expect(readdirSync(join(cwd, 'lowrank-demo')).sort()).toEqual(files)
 })

@@ -75,6 +75,7 @@ test('the output folder of a run lists its checkpoints, also before there is an 
   for (const step of [5, 10, 15]) {
     cpSync(adapter, at(step), { recursive: true })
     writeFileSync(join(at(step), 'training_state.json'), '{"step": 1}')
+    writeFileSync(join(at(step), 'SHA256SUMS'), '')
     if (step < 15) writeFileSync(join(at(step), 'training_state.safetensors'), '')
   }
   const checkpoints = [

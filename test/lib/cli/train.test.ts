@@ -90,15 +90,18 @@ test('a config that is no YAML', async () => {
   expect(stderr).toMatch(/train\.jsonl: not valid YAML: .* column 1\. A config has keys and values such as /)
 })
 
-test('that a run will replace what an earlier one made is said before it begins', async () => {
+test('a run into the folder of another one is refused before the model is loaded', async () => {
   const it = project({ model: './nothing' })
-  const call = () => lowrank(['train', it.config])
-  expect((await call()).stderr).not.toContain('note: ')
+  const call = (...args: string[]) => lowrank(['train', it.config, ...args])
+  expect((await call()).stderr).toContain('there is no model at')
   mkdirSync(it.at('out'))
   writeFileSync(it.at('out', 'adapter_config.json'), '{}')
-  expect((await call()).stderr).toContain(
-    `note: ${it.at('out')} holds the adapter of an earlier run, which this one replaces at its end; --set output_dir=… keeps it.`,
+  const { code, stderr } = await call()
+  expect(code).toBe(2)
+  expect(stderr).toContain(
+    `error: ${it.at('out')} holds the adapter of an earlier run. Use --set output_dir=OTHER to keep it, or --force to replace it.`,
   )
+  expect((await call('--force')).stderr).toContain('there is no model at')
 })
 
 test('data without rows is found before the model is loaded', async () => {
@@ -286,7 +289,7 @@ test('a full disk fails the save, and neither half a checkpoint nor half an adap
     message: expect.stringMatching(/^cannot write .*; nothing was left half written$/),
     details: { reason: 'EFBIG', path: it.at('out', 'checkpoint-3', 'adapter_model.safetensors') },
   })
-  expect(readdirSync(it.at('out')).sort()).toEqual(['config.yaml', 'metrics.jsonl'])
+  expect(readdirSync(it.at('out')).sort()).toEqual(['config.yaml', 'metrics.jsonl', 'run.json'])
   expect(readdirSync(it.folder).filter((name) => name.includes('.tmp'))).toEqual([])
 })
 
@@ -302,10 +305,24 @@ test('without --json the words go to stderr and the outcome to stdout', async ()
   expect(stdout).toContain(`npx lowrank generate ${it.config} --`)
 })
 
-test('starting anew beside the checkpoints of an earlier run is pointed out', async () => {
-  const it = project({ max_steps: 1, save_steps: 1 })
-  await lowrank(['train', it.config])
-  const { code, stderr } = await lowrank(['train', it.config])
-  expect(code).toBe(0)
-  expect(stderr).toMatch(/^note: .*checkpoint-1 is of an earlier run; starting anew/)
+test('the same run again says the ways on, and each of them works', async () => {
+  const it = project({ max_steps: 2, save_steps: 1 })
+  const call = (...args: string[]) => lowrank(['train', it.config, ...args])
+  await call()
+  const { code, stderr } = await call()
+  expect(code).toBe(2)
+  expect(stderr).toMatch(
+    /^error: .*out holds the adapter and checkpoints of an earlier run\. Use --resume to go on/m,
+  )
+  expect(stderr).toContain(
+    'Use --resume to go on with it, --set output_dir=OTHER to keep it, or --force to replace it.',
+  )
+  expect((await call('--set', 'output_dir=other')).code).toBe(0)
+  expect((await call('--force')).code).toBe(0)
+  const broken = it.at('out', 'checkpoint-2')
+  truncateSync(join(broken, 'adapter_model.safetensors'), 1000)
+  const resumed = await call('--resume')
+  expect(resumed.code).toBe(0)
+  expect(resumed.stderr).toContain(`note: ${broken} cannot be used: adapter_model.safetensors is damaged.`)
+  expect(resumed.stderr).toContain(`Going on from ${it.at('out', 'checkpoint-1')}.`)
 })

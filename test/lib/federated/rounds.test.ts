@@ -1,9 +1,10 @@
 /** Whole runs of private training: what they add up, what they spend, what they keep, and what they give away. */
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { privacySpent } from '../../../lib/federated/accountant.js'
+import { writeSums } from '../../../lib/files/sums.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
@@ -239,6 +240,11 @@ describe('rounds of clients', () => {
         if (step === 2) break
       return { outputDir, path, state: join(outputDir, 'checkpoint-2', 'training_state.json') }
     }
+    /** As whoever changes a checkpoint on purpose would write it. */
+    async function rewrite({ state: file }: { state: string }, state: unknown): Promise<void> {
+      writeFileSync(file, JSON.stringify(state))
+      await writeSums(dirname(file))
+    }
     async function resume({ outputDir, path }: { outputDir: string; path: string }): Promise<void> {
       const adapter = await attach(dpDylora(private_))
       for await (const _ of adapter.train(path, { ...options, outputDir, resume: true }));
@@ -278,7 +284,7 @@ describe('rounds of clients', () => {
       const state = JSON.parse(readFileSync(half.state, 'utf8'))
       const { epsilon } = state.rules.spent
       state.rules.spent.epsilon = epsilon / 2
-      writeFileSync(half.state, JSON.stringify(state))
+      await rewrite(half, state)
       await expect(resume(half)).rejects.toThrow(
         `2 rounds spent an epsilon of ${epsilon / 2}, and the accountant counts ${epsilon}`,
       )
@@ -288,7 +294,7 @@ describe('rounds of clients', () => {
       const half = await halfMade()
       const state = JSON.parse(readFileSync(half.state, 'utf8'))
       delete state.rules.pledge
-      writeFileSync(half.state, JSON.stringify(state))
+      await rewrite(half, state)
       await expect(resume(half)).rejects.toThrow('does not say whom its run promised what')
     })
   })

@@ -1,8 +1,12 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { makeFolder, writeFolder } from '../../../lib/files/atomic-folder.js'
+import { makeFolder, placeOf, writeFolder } from '../../../lib/files/atomic-folder.js'
+import { damageIn } from '../../../lib/files/sums.js'
 import { removeUnfinished } from '../../../lib/files/temporary.js'
+import { counterUniform } from '../../../lib/strategies/counter-random.js'
 import { scratchFolder } from './scratch.js'
 
 test('a folder appears with all its files', async () => {
@@ -61,3 +65,45 @@ test('a place where no folder can be is a WriteError that names it', async () =>
   await expect(makeFolder(join(file, 'x'))).rejects.toThrow(wrong)
   await expect(writeFolder(file, async () => {})).rejects.toThrow(wrong)
 })
+
+test('a folder is replaced as a whole, and what was in it is gone', async () => {
+  const parent = scratchFolder()
+  const target = join(parent, 'out')
+  mkdirSync(target)
+  writeFileSync(join(target, 'x'), 'old')
+  writeFileSync(join(target, 'other'), 'old')
+  const write = async (folder: string) => {
+    writeFileSync(join(folder, 'x'), 'new')
+    expect(readFileSync(join(target, 'x'), 'utf8')).toBe('old')
+  }
+  await writeFolder(target, write, { replace: true })
+  expect(readdirSync(target)).toEqual(['x'])
+  expect(readFileSync(join(target, 'x'), 'utf8')).toBe('new')
+  expect(readdirSync(parent)).toEqual(['out'])
+})
+
+test('killed at any moment, a folder that is being replaced is whole, and as new as was said', async () => {
+  const folder = scratchFolder()
+  const place = join(folder, 'checkpoint-1')
+  let said = 0
+  for (let kill = 0; kill < 20; kill++) {
+    const script = new URL('./replacing.mjs', import.meta.url).pathname
+    const child = spawn(process.execPath, [script, folder, String(said + 1)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+      text += piece
+    })
+    await once(child.stdout, 'data')
+    setTimeout(() => child.kill('SIGKILL'), 60 * counterUniform(7, 'kill', kill))
+    await once(child, 'close')
+    said = Number(text.trim().split('\n').at(-1))
+    const found = placeOf(place)
+    expect(await damageIn(found, ['a', 'b', 'c'])).toBeUndefined()
+    const saved = Number.parseInt(readFileSync(join(found, 'b'), 'utf8'), 10)
+    expect(saved).toBeGreaterThanOrEqual(said)
+    expect(saved).toBeLessThanOrEqual(said + 1)
+    said = saved
+  }
+}, 60_000)

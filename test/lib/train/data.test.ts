@@ -8,6 +8,7 @@ const defaults = {
   header: true,
   emptyRows: 'error',
   unended: 'error',
+  specialTokensInContent: 'keep',
   streaming: false,
   shuffleBufferSize: 1000,
 }

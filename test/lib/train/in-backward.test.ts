@@ -273,7 +273,7 @@ describe('a step that diverges', () => {
         ),
         details: { step: 2, lastGoodStep: null },
       })
-      expect(left).toEqual(['metrics.jsonl'])
+      expect(left).toEqual(['metrics.jsonl', 'run.json'])
     } finally {
       addon().configure({ isa, threads })
     }

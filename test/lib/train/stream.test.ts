@@ -166,7 +166,7 @@ describe('a streamed run', () => {
       }),
     )
     const bad = scratchFile('bad.jsonl', `${chats(200)}{"messages": 3}\n`)
-    await expect(train(dataset(bad, short), { outputDir, maxSteps: 1000 })).rejects.toThrow(
+    await expect(train(dataset(bad, short), { outputDir, force: true, maxSteps: 1000 })).rejects.toThrow(
       `${bad}, line 201: expected {"messages":`,
     )
     const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-1)
@@ -190,7 +190,7 @@ describe('a streamed run', () => {
 
   test('evaluates on data of its own', async () => {
     const events = await train(streamed(), { evalDataset: path, maxSteps: 2 })
-    expect(events.map(({ event }) => event).join(' ')).toBe('plan step step eval done')
+    expect(events.map(({ event }) => event).join(' ')).toBe('plan eval step step eval done')
   })
 })
 

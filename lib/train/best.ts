@@ -1,0 +1,141 @@
+/**
+ * Which evaluation of a run is the best, and whether the run has stopped getting better. Both follow from the list of
+ * evaluations alone, which checkpoints keep: a resumed run chooses and stops as one that never stopped.
+ */
+import { badValue, type OptionSource } from '../schema.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import type { Evaluation } from './evaluate.js'
+import type { Metric, TrainOptions } from './options.js'
+
+/** An evaluation between two steps. */
+export interface RunEvaluation extends Evaluation {
+  /** Optimizer steps made before it; 0 is before the first. */
+  step: number
+}
+
+/** Metrics of which more is better. */
+const GREATER: ReadonlySet<Metric> = new Set<Metric>(['exact_match'])
+
+type BestOptions = Pick<
+  TrainOptions,
+  | 'loadBestModelAtEnd'
+  | 'metricForBestModel'
+  | 'greaterIsBetter'
+  | 'earlyStoppingPatience'
+  | 'earlyStoppingThreshold'
+  | 'evalSteps'
+>
+
+/** Where a run stands by its evaluations. */
+export interface Standing {
+  /** The best evaluation, of equals the first; undefined before there is one. */
+  best: RunEvaluation | undefined
+  last: RunEvaluation | undefined
+  /** Whether the metric has not improved for as many evaluations as `earlyStoppingPatience` says. */
+  stops: boolean
+}
+
+/** The metric of an evaluation; NaN when it was not measured. */
+export function metricOf(metric: Metric, { loss, perplexity, exactMatch }: Evaluation): number {
+  return { loss, perplexity, exact_match: exactMatch ?? Number.NaN }[metric]
+}
+
+/** An evaluation improves by more than `earlyStoppingThreshold`, or it counts as one without improvement. */
+export function standing(evaluations: readonly RunEvaluation[], options: BestOptions): Standing {
+  const { metricForBestModel: metric, earlyStoppingPatience: patience, earlyStoppingThreshold } = options
+  const sign = GREATER.has(metric) ? -1 : 1
+  let best: RunEvaluation | undefined
+  let lowest = Number.NaN
+  let without = 0
+  for (const evaluation of evaluations) {
+    const value = sign * metricOf(metric, evaluation)
+    const gain = Number.isNaN(lowest) ? Number.POSITIVE_INFINITY : lowest - value
+    without = gain > earlyStoppingThreshold ? 0 : without + 1
+    if (best === undefined || gain > 0) [best, lowest] = [evaluation, value]
+  }
+  return { best, last: evaluations.at(-1), stops: patience !== null && without >= patience }
+}
+
+/** Whether something that is done every so many steps is due after this one. */
+export function isDue(every: number | null, step: number): boolean {
+  return every !== null && step % every === 0
+}
+
+/** Whether anything that the run does depends on its evaluations. */
+export function decides({ loadBestModelAtEnd, earlyStoppingPatience }: BestOptions): boolean {
+  return loadBestModelAtEnd || earlyStoppingPatience !== null
+}
+
+/** What a run is evaluated on, and where it saves. */
+interface RunShape {
+  strategy: StrategyConfig
+  evalDataset: unknown
+  evalFraction: number
+  outputDir: string | null
+}
+
+/** @throws {ConfigError} when the best cannot be told, or not be kept */
+export function checkBest(options: BestOptions, run: RunShape, source: OptionSource): void {
+  const { metricForBestModel, greaterIsBetter, loadBestModelAtEnd: loads, evalSteps } = options
+  const greater = GREATER.has(metricForBestModel)
+  if (greaterIsBetter !== null && greaterIsBetter !== greater)
+    throw badValue(
+      source,
+      'greaterIsBetter',
+      greaterIsBetter,
+      `${greater}, or nothing: of ${metricForBestModel}, ${greater ? 'more' : 'less'} is better`,
+    )
+  if (!decides(options)) return
+  const [key, value] = loads
+    ? (['loadBestModelAtEnd', true] as const)
+    : (['earlyStoppingPatience', options.earlyStoppingPatience] as const)
+  const needs = (what: string) => badValue(source, key, value, what)
+  const spelled = (camel: string, snake: string) => (source.spelling === 'snake' ? snake : camel)
+  if (run.evalDataset === null && run.evalFraction === 0)
+    throw needs(
+      `held-out data beside it: ${spelled('evalDataset', 'eval_dataset')} or ${spelled('evalFraction', 'eval_fraction')}`,
+    )
+  if (evalSteps === null)
+    throw needs(
+      `${spelled('evalSteps', 'eval_steps')} beside it; without, only the start and the end are evaluated`,
+    )
+  if (loads && run.outputDir === null)
+    throw needs('an outputDir beside it, where the best checkpoint is kept')
+  if (run.evalFraction > 0 && rulesOf(run.strategy).privacy?.(run.strategy) !== undefined)
+    throw needs(
+      `a public ${spelled('evalDataset', 'eval_dataset')} in private training: a choice by rows held out of the private data tells of them, and no noise covers it`,
+    )
+}
+
+/** What was chosen, and why. */
+export interface BestReport {
+  /** Of the best evaluation. */
+  step: number
+  metric: Metric
+  value: number
+  /** Of the last evaluation. */
+  lastStep: number
+  lastValue: number
+  /** The step of the adapter that the run ends with. */
+  keptStep: number
+}
+
+/** Undefined for a run without evaluations. */
+export function bestReport(
+  evaluations: readonly RunEvaluation[],
+  options: BestOptions,
+  step: number,
+): BestReport | undefined {
+  const { best, last } = standing(evaluations, options)
+  if (best === undefined || last === undefined) return undefined
+  const { metricForBestModel: metric, loadBestModelAtEnd: loads } = options
+  return {
+    step: best.step,
+    metric,
+    value: metricOf(metric, best),
+    lastStep: last.step,
+    lastValue: metricOf(metric, last),
+    keptStep: loads ? best.step : step,
+  }
+}

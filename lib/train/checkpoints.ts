@@ -1,0 +1,126 @@
+/** The checkpoints in the output folder of a run. */
+import { readdir, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { ConfigError } from '../errors.js'
+import { placeOf, REPLACED } from '../files/atomic-folder.js'
+import { cleanUp } from '../files/cleanup.js'
+import { readRun } from './output-folder.js'
+import { type Checkpoint, damageOf, readCheckpoint, runOf } from './training-state.js'
+
+const PREFIX = 'checkpoint-'
+
+/** Where the checkpoint of a step lies. */
+export function checkpointPath(outputDir: string, step: number): string {
+  return join(outputDir, `${PREFIX}${step}`)
+}
+
+/** A checkpoint that cannot be used. */
+export interface Damaged {
+  path: string
+  /** In words, as in `adapter_model.safetensors is damaged`. */
+  damage: string
+}
+
+interface Found {
+  path: string
+  step: number
+  /** Undefined where the checkpoint does not say. */
+  run: string | undefined
+}
+
+/** All of them, those of most steps first. */
+async function findCheckpoints(outputDir: string): Promise<Found[]> {
+  const names = await readdir(outputDir).catch(() => [])
+  const steps = names.flatMap((name) => {
+    const place = name.endsWith(REPLACED) ? name.slice(0, -REPLACED.length) : name
+    const step = /^checkpoint-(\d+)$/.exec(place)?.[1]
+    return step === undefined ? [] : [Number(step)]
+  })
+  const found = [...new Set(steps)].map(async (step) => {
+    const path = placeOf(checkpointPath(outputDir, step))
+    return { path, step, run: await runOf(path) }
+  })
+  return (await Promise.all(found)).sort((a, b) => b.step - a.step)
+}
+
+/**
+ * Paths of the checkpoints of an output folder: those of the run that the folder belongs to first, and of each run those
+ * of most steps first. A checkpoint that does not say its run counts as one of the folder's.
+ */
+export async function listCheckpoints(outputDir: string): Promise<string[]> {
+  const found = await findCheckpoints(outputDir)
+  const run = await readRun(outputDir)
+  const isOwn = (one: Found) => run === undefined || one.run === undefined || one.run === run
+  return [...found.filter(isOwn), ...found.filter((one) => !isOwn(one))].map(({ path }) => path)
+}
+
+/**
+ * Removes checkpoints of an output folder until `limit` are left, the last of the list first.
+ * @param kept paths of those that stay in any case
+ */
+export async function pruneCheckpoints(
+  outputDir: string,
+  limit: number,
+  kept: readonly string[],
+): Promise<void> {
+  const others = (await listCheckpoints(outputDir)).filter((path) => !kept.includes(path))
+  for (const path of others.slice(Math.max(0, limit - kept.length)))
+    await cleanUp(path, () => rm(path, { recursive: true, force: true }))
+}
+
+/**
+ * The whole checkpoint of most steps of the run that an output folder belongs to, and those of more steps that are damaged.
+ * @throws {ConfigError} when there is none
+ */
+export async function latestCheckpoint(outputDir: string): Promise<{ path: string; damaged: Damaged[] }> {
+  const found = await findCheckpoints(outputDir)
+  const run = (await readRun(outputDir)) ?? onlyRun(outputDir, found)
+  const damaged: Damaged[] = []
+  for (const one of found) {
+    if (one.run !== undefined && one.run !== run) continue
+    const damage = await damageOf(one.path)
+    if (damage === undefined) return { path: one.path, damaged }
+    damaged.push({ path: one.path, damage })
+  }
+  const others = found.filter((one) => !damaged.some(({ path }) => path === one.path))
+  const [newest] = others
+  const words = damaged.map(({ path, damage }) => ` ${basename(path)}: ${damage}.`).join('')
+  const advice =
+    newest === undefined ? '' : ` ${newest.path} is of an earlier run; name it to go on with that run.`
+  throw new ConfigError(`${outputDir} holds no checkpoint to resume from.${words}${advice}`, {
+    outputDir,
+    damaged,
+    others: others.map(({ path }) => path),
+  })
+}
+
+/** The run of all checkpoints, in a folder that does not say whose it is. */
+function onlyRun(outputDir: string, found: readonly Found[]): string | undefined {
+  const runs = new Set(found.flatMap(({ run }) => run ?? []))
+  if (runs.size < 2) return [...runs][0]
+  throw new ConfigError(
+    `${outputDir} holds checkpoints of several runs (${found.map(({ path }) => basename(path)).join(', ')}), and does not say which came last; name the one to resume from.`,
+    { outputDir, found: found.map(({ path }) => path) },
+  )
+}
+
+/** A checkpoint to go on from. */
+export interface Resumable extends Checkpoint {
+  /** Those of more steps that cannot be used. */
+  damaged: Damaged[]
+}
+
+/** The checkpoint that a run is to go on from: the named one, or with true the newest of its folder that is whole. */
+export async function checkpointOf(
+  resume: string | boolean,
+  outputDir: string | null,
+): Promise<Resumable | null> {
+  if (resume === false) return null
+  if (resume !== true) return { ...(await readCheckpoint(resume)), damaged: [] }
+  if (outputDir === null)
+    throw new ConfigError(
+      'resume: true means the newest checkpoint of outputDir, and no outputDir was given.',
+    )
+  const { path, damaged } = await latestCheckpoint(outputDir)
+  return { ...(await readCheckpoint(path)), damaged }
+}

@@ -1,0 +1,190 @@
+/** What a run is made from. A checkpoint goes on only as a run of the same, and what differs is refused by its name. */
+import { createHash } from 'node:crypto'
+import type { BaseModel } from '../base.js'
+import { ConfigError } from '../errors.js'
+import { toFileKeys } from '../schema.js'
+import { rulesOf } from '../strategies/index.js'
+import { describeBoth } from '../strategies/quantization.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { decides, isDue, type RunEvaluation, standing } from './best.js'
+import type { RunData } from './data.js'
+import { type TrainOptions, trainSchema } from './options.js'
+import { learningRateAt } from './schedules.js'
+import type { Checkpoint } from './training-state.js'
+
+/** What a run is made from; a checkpoint fits only a run of the same. */
+export interface RunIdentity {
+  /** Content hash of the base model's files. */
+  base: string
+  /** How the base is held. */
+  quantization: string
+  /** Of its matrix products. */
+  precision: string
+  /** Content hash of the training data. */
+  data: string
+  /** Of the held-out data; null where there is none. */
+  evaluation: string | null
+  /** What chat templates took for the time, ms since 1970; the same value gives the same data again. */
+  now: number
+  /** Options by their keys in config files, and `eval_fraction`. */
+  options: Readonly<Record<string, unknown>>
+}
+
+/** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
+const FREE = new Set<keyof TrainOptions>([
+  'loadBestModelAtEnd',
+  'saveSteps',
+  'saveTotalLimit',
+  'activationOffloading',
+  'keepAttention',
+  'optimizerInBackward',
+])
+
+/** Options that may change as long as what was done so far would have been the same with them. */
+const COMPARED_BY_EFFECT = new Set([
+  'num_train_epochs',
+  'max_steps',
+  'eval_steps',
+  'metric_for_best_model',
+  'greater_is_better',
+  'early_stopping_patience',
+  'early_stopping_threshold',
+])
+
+/** What a run is made from, as a checkpoint has to find it again. */
+export function identityOf(
+  base: BaseModel,
+  options: TrainOptions,
+  evalFraction: number,
+  { fingerprint, evaluationFingerprint, now }: RunData,
+): RunIdentity {
+  const kept = Object.entries(options).filter(([key]) => !FREE.has(key as keyof TrainOptions))
+  const named = toFileKeys(trainSchema, Object.fromEntries(kept)) as Record<string, unknown>
+  return {
+    base: base.files.fingerprint,
+    quantization: describeBoth(base),
+    precision: base.precision,
+    data: fingerprint,
+    evaluation: evaluationFingerprint,
+    now,
+    options: { ...named, eval_fraction: evalFraction },
+  }
+}
+
+/** A difference that keeps a checkpoint from going on exactly. */
+function notExact(
+  path: string,
+  what: string,
+  there: unknown,
+  here: unknown,
+  how = `is ${JSON.stringify(there) ?? 'absent'} there and ${JSON.stringify(here) ?? 'absent'} here`,
+): ConfigError {
+  return new ConfigError(
+    `${path} cannot be resumed exactly: ${what} ${how}. Put it back, or start a new run with the checkpoint as its adapter.`,
+    { path, what, there, here },
+  )
+}
+
+/** @throws {ConfigError} naming the first thing in which a checkpoint was made from something else */
+export function checkIdentity(path: string, there: RunIdentity, here: RunIdentity): void {
+  const compare = (key: string, was: unknown, is: unknown) => {
+    if (canonical(was) !== canonical(is)) throw notExact(path, key, was, is)
+  }
+  for (const key of new Set([...Object.keys(there.options), ...Object.keys(here.options)]))
+    if (!COMPARED_BY_EFFECT.has(key)) compare(key, there.options[key], here.options[key])
+  compare('quantization', there.quantization, here.quantization)
+  compare('precision', there.precision, here.precision)
+  // Hashes, which tell nobody anything.
+  if (there.base !== here.base)
+    throw notExact(path, 'the base model', there.base, here.base, 'is not the same as then')
+  if (there.data !== here.data) throw notExact(path, 'the training data', there.data, here.data, DATA_DIFFERS)
+}
+
+const DATA_DIFFERS = 'is not the same as then: rows, their order, or how they are read and tokenized differ'
+
+/**
+ * A run may become longer or shorter where the steps that were made do not depend on its length.
+ * @param totalSteps what the run has now
+ * @throws {ConfigError} where they do, or where more steps were made already
+ */
+export function checkLength(
+  { path, state, identity }: Checkpoint,
+  options: TrainOptions,
+  strategy: StrategyConfig,
+  totalSteps: number,
+): void {
+  if (totalSteps === state.totalSteps) return
+  const there = identity.options
+  const [what, was, is] =
+    canonical(there.max_steps) !== canonical(options.maxSteps)
+      ? (['max_steps', there.max_steps, options.maxSteps] as const)
+      : (['num_train_epochs', there.num_train_epochs, options.numTrainEpochs] as const)
+  const differs = (why: string) =>
+    notExact(
+      path,
+      what,
+      was,
+      is,
+      `is ${JSON.stringify(was)} there and ${JSON.stringify(is)} here, which makes ${totalSteps} steps of ${state.totalSteps}, and ${why}`,
+    )
+  if (totalSteps < state.step) throw differs(`${state.step} are made`)
+  if (rulesOf(strategy).stepsByLength?.(strategy))
+    throw differs(`what strategy ${strategy.name} did in those that are made depends on their number`)
+  for (let step = 0; step < state.step; step++)
+    if (learningRateAt(options, step, totalSteps) !== learningRateAt(options, step, state.totalSteps))
+      throw differs(
+        'the learning rates of those that are made depend on their number (with lr_scheduler_type constant they do not)',
+      )
+}
+
+/**
+ * The evaluations that a run goes on with.
+ * @throws {ConfigError} where the choice of the best, or the end of the run, would not be that of an uninterrupted run
+ */
+export function continuedEvaluations(
+  { path, state, identity }: Checkpoint,
+  here: RunIdentity,
+  options: TrainOptions,
+): RunEvaluation[] {
+  const { evaluations } = state
+  const there = identity.options
+  if (identity.evaluation !== here.evaluation) {
+    if (!decides(options)) return []
+    const how = identity.evaluation === null ? 'was not there then' : 'is not the same as then'
+    throw notExact(path, 'the held-out data', identity.evaluation, here.evaluation, how)
+  }
+  if (!decides(options)) return evaluations
+  const { evalSteps, metricForBestModel: metric, earlyStoppingPatience: patience } = options
+  const made = new Set(evaluations.map(({ step }) => step))
+  // The evaluation of the checkpoint's own step may be still to come.
+  for (let step = 0; step < state.step; step++)
+    if (isDue(evalSteps, step) !== made.has(step))
+      throw notExact(path, 'eval_steps', there.eval_steps, evalSteps)
+  if (evaluations.some((one) => metric === 'exact_match' && one.exactMatch === undefined))
+    throw notExact(path, 'metric_for_best_model', there.metric_for_best_model, metric)
+  const early = evaluations.find(
+    (_, i) => i + 1 < evaluations.length && standing(evaluations.slice(0, i + 1), options).stops,
+  )
+  if (early !== undefined)
+    throw notExact(
+      path,
+      'early_stopping_patience',
+      there.early_stopping_patience,
+      patience,
+      `is ${JSON.stringify(there.early_stopping_patience)} there and ${patience} here, with which the run would have ended at step ${early.step}`,
+    )
+  return evaluations
+}
+
+/** JSON with sorted keys, so that equal options have equal text. */
+export function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  )
+}
+
+export function hashOf(options: unknown): string {
+  return createHash('sha256').update(canonical(options)).digest('hex')
+}

@@ -1,0 +1,112 @@
+/** The checkpoints that a run saves, and the best of its steps among them. */
+import { dirname, resolve } from 'node:path'
+import { ConfigError, FileFormatError } from '../errors.js'
+import { standing } from './best.js'
+import { restoreValues, saveCheckpoint } from './checkpoint.js'
+import { checkpointPath, pruneCheckpoints } from './checkpoints.js'
+import type { CheckpointEvent } from './events.js'
+import type { RunIdentity } from './identity.js'
+import type { RunSetup } from './run.js'
+import { type Checkpoint, readCheckpoint, type TrainingState } from './training-state.js'
+
+export class KeptSteps {
+  /** Paths, as they were saved. */
+  readonly paths: string[] = []
+  readonly #setup: RunSetup
+  readonly #state: TrainingState
+  readonly #identity: RunIdentity
+  /** The last step that is saved in the output folder. */
+  #saved = -1
+
+  /**
+   * @param state where the run stands, which moves on
+   * @param resumed the checkpoint that it goes on from
+   */
+  constructor(setup: RunSetup, state: TrainingState, identity: RunIdentity, resumed: string | null) {
+    this.#setup = setup
+    this.#state = state
+    this.#identity = identity
+    const { outputDir } = setup
+    if (resumed !== null && outputDir !== null && resolve(dirname(resumed)) === resolve(outputDir))
+      this.#saved = state.step
+  }
+
+  /**
+   * Saves where the run stands.
+   * @returns nothing without an output folder, or where that is saved already
+   */
+  async save(): Promise<CheckpointEvent | undefined> {
+    const { options, outputDir } = this.#setup
+    const { step } = this.#state
+    const path = await this.#write()
+    if (path === undefined || outputDir === null) return undefined
+    this.paths.push(path)
+    if (options.saveTotalLimit !== null) {
+      const best = options.loadBestModelAtEnd ? this.#best?.step : undefined
+      const kept = new Set([path, ...(best === undefined ? [] : [checkpointPath(outputDir, best)])])
+      await pruneCheckpoints(outputDir, options.saveTotalLimit, [...kept])
+    }
+    return { event: 'checkpoint', step, path }
+  }
+
+  /** Saves this step if it was found to be the best one. */
+  async saveBest(): Promise<CheckpointEvent | undefined> {
+    const { loadBestModelAtEnd: loads } = this.#setup.options
+    return loads && this.#best?.step === this.#state.step ? this.save() : undefined
+  }
+
+  /** What the noise of private training is made from is saved before the first of it, so that no round is released twice. */
+  async saveStart(): Promise<void> {
+    if (this.#state.step === 0) await this.#write()
+  }
+
+  /** @throws {ConfigError} when the best step so far, which may be loaded in the end, is not in the output folder */
+  async checkBest(): Promise<void> {
+    const { options, outputDir } = this.#setup
+    const best = this.#best
+    if (!options.loadBestModelAtEnd || outputDir === null || best === undefined) return
+    if (best.step === this.#state.step) return
+    const path = checkpointPath(outputDir, best.step)
+    const found: Checkpoint | Error = await readCheckpoint(path).catch((error: Error) => error)
+    if (!(found instanceof Error) && found.state.run === this.#state.run) return
+    const why = found instanceof Error ? found.message : `${path} is of another run.`
+    throw new ConfigError(
+      `load_best_model_at_end is true, and step ${best.step}, the best so far, is not there any more: ${why} Put it back, or set load_best_model_at_end to false.`,
+      { path },
+    )
+  }
+
+  /**
+   * Brings the adapter to the best step, where that is another one than the last.
+   * @throws {FileFormatError} when its checkpoint is damaged
+   */
+  async loadBest(): Promise<void> {
+    const { base, adapter, options, outputDir, use } = this.#setup
+    const best = this.#best
+    if (!options.loadBestModelAtEnd || outputDir === null || best === undefined) return
+    if (best.step === this.#state.step) return
+    const { path, state } = await readCheckpoint(checkpointPath(outputDir, best.step))
+    if (state.run !== this.#state.run)
+      throw new FileFormatError(`${path}, the best step, was replaced by a checkpoint of another run.`, {
+        path,
+      })
+    const load = async () => {
+      adapter.version++
+      await restoreValues(path, base, adapter)
+    }
+    await use(() => adapter.turns.run(load))
+  }
+
+  get #best() {
+    return standing(this.#state.evaluations, this.#setup.options).best
+  }
+
+  async #write(): Promise<string | undefined> {
+    const { base, adapter, outputDir, use } = this.#setup
+    const { step } = this.#state
+    if (outputDir === null || this.#saved === step) return undefined
+    const path = await use(() => saveCheckpoint(outputDir, base, adapter, this.#state, this.#identity))
+    this.#saved = step
+    return path
+  }
+}

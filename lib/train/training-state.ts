@@ -1,0 +1,247 @@
+/**
+ * training_state.json of a checkpoint: where the run stands and what it was made from. Its tensors lie beside it, and
+ * `checkpoint.ts` has them.
+ */
+import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ConfigError, FileFormatError } from '../errors.js'
+import { PRIVATE, writeFileWhole } from '../files/atomic.js'
+import { placeOf } from '../files/atomic-folder.js'
+import { readJsonObject } from '../files/input.js'
+import { damageIn, SUMS } from '../files/sums.js'
+import { strategyFrom, strategyToFile } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import type { RunEvaluation } from './best.js'
+import { canonical, hashOf, type RunIdentity } from './identity.js'
+
+const VERSION = 2
+const STATE = 'training_state.json'
+export const TENSORS = 'training_state.safetensors'
+const STATE_LIMIT = 64 << 20
+
+/** Where a run stands between two steps. */
+export interface TrainingState {
+  /** Name of the run, which it keeps when it is resumed. */
+  run: string
+  /** Completed optimizer steps. */
+  step: number
+  /** The next micro-batch. */
+  cursor: DataCursor
+  /** Steps of the whole run. */
+  totalSteps: number
+  /** Evaluations so far. */
+  evaluations: RunEvaluation[]
+  /** Sums over the run so far. */
+  totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
+  /** What the strategy's rules remember between steps (`StepRules.state`). */
+  rules?: unknown
+}
+
+/** A place in the data: micro-batches of earlier epochs and of this one that are done. */
+export interface DataCursor {
+  epoch: number
+  microBatch: number
+  /** Of data that is streamed: hash of this epoch's micro-batches up to here. */
+  digest?: string
+}
+
+/** What a checkpoint says about itself. */
+export interface Checkpoint {
+  path: string
+  state: TrainingState
+  identity: RunIdentity
+  /** What was trained, with the keys of config files. */
+  strategy: Readonly<Record<string, unknown>>
+}
+
+/** Writes training_state.json into the folder of a checkpoint. */
+export async function writeState(
+  folder: string,
+  strategy: StrategyConfig,
+  { run, step, totalSteps, cursor, evaluations, totals, rules }: TrainingState,
+  identity: RunIdentity,
+): Promise<void> {
+  const about = {
+    version: VERSION,
+    run,
+    strategy: strategyToFile(strategy),
+    ...(rules === undefined ? {} : { rules }),
+    step,
+    total_steps: totalSteps,
+    evaluations: evaluations.map(({ supervisedTokens, exactMatch, ...rest }) => ({
+      ...rest,
+      supervised_tokens: supervisedTokens,
+      ...(exactMatch === undefined ? {} : { exact_match: exactMatch }),
+    })),
+    cursor: {
+      epoch: cursor.epoch,
+      micro_batch: cursor.microBatch,
+      ...(cursor.digest === undefined ? {} : { digest: cursor.digest }),
+    },
+    totals: {
+      tokens: totals.tokens,
+      supervised_tokens: totals.supervisedTokens,
+      loss_sum: totals.lossSum,
+      seconds: totals.seconds,
+    },
+    seed: identity.options.seed,
+    base: identity.base,
+    quantization: identity.quantization,
+    precision: identity.precision,
+    data: identity.data,
+    evaluation: identity.evaluation,
+    now: identity.now,
+    config: hashOf(identity.options),
+    options: identity.options,
+  }
+  // It may hold the key of private training.
+  await writeFileWhole(join(folder, STATE), `${JSON.stringify(about, null, 2)}\n`, PRIVATE)
+}
+
+/**
+ * Reads where a checkpoint stands and what it was made from, after all its files were found to be as they were written.
+ * @throws {FileFormatError} when it is not there, incomplete, damaged or of another version
+ */
+export async function readCheckpoint(named: string): Promise<Checkpoint> {
+  const path = placeOf(named)
+  if (!(await stat(path).catch(() => undefined))?.isDirectory())
+    throw new FileFormatError(`there is no checkpoint at ${path}.`, { path })
+  const damage = await damageOf(path)
+  if (damage !== undefined)
+    throw new FileFormatError(`the checkpoint ${path} cannot be used: ${damage}. Resume from another one.`, {
+      path,
+      damage,
+    })
+  const file = join(path, STATE)
+  const about = await readJsonObject(file, STATE_LIMIT)
+  if (about.version !== VERSION)
+    throw new FileFormatError(
+      `${file}: version is ${JSON.stringify(about.version)}, and this lowrank reads version ${VERSION}; resume with the lowrank that wrote it.`,
+      { path: file, version: about.version },
+    )
+  const numbers = (key: string, names: readonly string[]): number[] => {
+    const object = key === '' ? about : ((about[key] ?? {}) as Record<string, unknown>)
+    return names.map((name) => {
+      const value = object[name]
+      if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value
+      const at = [key, name].filter(Boolean).join('.')
+      throw new FileFormatError(`${file}: ${at} is ${JSON.stringify(value)}, expected a number from 0.`, {
+        path: file,
+        key: at,
+        value,
+      })
+    })
+  }
+  const [step = 0, totalSteps = 0, now = 0] = numbers('', ['step', 'total_steps', 'now'])
+  const [epoch = 0, microBatch = 0] = numbers('cursor', ['epoch', 'micro_batch'])
+  const { digest } = about.cursor as { digest?: unknown }
+  const names = ['tokens', 'supervised_tokens', 'loss_sum', 'seconds']
+  const [tokens = 0, supervisedTokens = 0, lossSum = 0, seconds = 0] = numbers('totals', names)
+  const options = (about.options ?? {}) as Record<string, unknown>
+  if (hashOf(options) !== about.config)
+    throw new FileFormatError(
+      `${file}: options and their hash do not agree; the file was changed or damaged.`,
+      { path: file },
+    )
+  return {
+    path,
+    state: {
+      run: String(about.run),
+      step,
+      totalSteps,
+      evaluations: evaluationsOf(about.evaluations),
+      cursor: { epoch, microBatch, ...(typeof digest === 'string' ? { digest } : {}) },
+      totals: { tokens, supervisedTokens, lossSum, seconds },
+      ...(about.rules === undefined ? {} : { rules: about.rules }),
+    },
+    strategy: (about.strategy ?? {}) as Readonly<Record<string, unknown>>,
+    identity: {
+      base: String(about.base),
+      quantization: String(about.quantization),
+      precision: String(about.precision),
+      data: String(about.data),
+      evaluation: typeof about.evaluation === 'string' ? about.evaluation : null,
+      now,
+      options,
+    },
+  }
+}
+
+function evaluationsOf(list: unknown): RunEvaluation[] {
+  // JSON has no word for a loss that is not finite.
+  const number = (value: unknown) => (typeof value === 'number' ? value : Number.NaN)
+  return ((Array.isArray(list) ? list : []) as Record<string, unknown>[]).map((one) => ({
+    step: number(one.step),
+    loss: number(one.loss),
+    perplexity: number(one.perplexity),
+    tokens: number(one.tokens),
+    supervisedTokens: number(one.supervised_tokens),
+    ...(one.exact_match === undefined ? {} : { exactMatch: number(one.exact_match) }),
+  }))
+}
+
+/** The run that a checkpoint is of; undefined when it does not say. */
+export async function runOf(path: string): Promise<string | undefined> {
+  const about = await readJsonObject(join(path, STATE), STATE_LIMIT).catch(() => undefined)
+  return typeof about?.run === 'string' ? about.run : undefined
+}
+
+/** The first file that a checkpoint lacks; undefined when it is complete. */
+export function missingFile(path: string): string | undefined {
+  return requiredFiles(path).find((name) => !existsSync(join(path, name)))
+}
+
+/** In words, a file that is missing or not as it was written; undefined when the checkpoint is whole. */
+export async function damageOf(path: string): Promise<string | undefined> {
+  const missing = missingFile(path)
+  if (missing !== undefined) return `it has no ${missing}`
+  return damageIn(
+    path,
+    requiredFiles(path).filter((name) => name !== SUMS),
+  )
+}
+
+function requiredFiles(path: string): string[] {
+  const whole = existsSync(join(path, 'config.json'))
+  return [...(whole ? [] : ['adapter_config.json', 'adapter_model.safetensors']), TENSORS, STATE, SUMS]
+}
+
+/**
+ * The strategy of a checkpoint, in place of one that leaves open (as null) what its probe found out.
+ * @throws {ConfigError} when the two differ in anything else
+ */
+export function resumedStrategy(asked: StrategyConfig, { path, strategy }: Checkpoint): StrategyConfig {
+  const here = strategyToFile(asked)
+  if (!agrees(here, strategy)) throw anotherAdapter(path, strategy, here)
+  return strategyFrom(strategy, { name: path, spelling: 'snake' })
+}
+
+function agrees(asked: unknown, found: unknown): boolean {
+  if (asked === null) return true
+  if (typeof asked !== 'object' || typeof found !== 'object' || found === null || Array.isArray(asked))
+    return canonical(asked) === canonical(found)
+  const [here, there] = [asked as Record<string, unknown>, found as Record<string, unknown>]
+  return [...new Set([...Object.keys(here), ...Object.keys(there)])].every((key) =>
+    agrees(here[key], there[key]),
+  )
+}
+
+/** Names the options of the strategy that differ, as config files spell them. */
+export function anotherAdapter(
+  path: string,
+  there: Readonly<Record<string, unknown>>,
+  here: Readonly<Record<string, unknown>>,
+): ConfigError {
+  const keys = Object.keys({ ...there, ...here }).filter(
+    (key) => canonical(there[key]) !== canonical(here[key]),
+  )
+  const shown = (value: unknown) => JSON.stringify(value) ?? 'absent'
+  const differences = keys.map(
+    (key) => `strategy.${key} is ${shown(there[key])} there and ${shown(here[key])} here`,
+  )
+  return new ConfigError(
+    `${path} holds another adapter than the one to be trained: ${differences.join(', ') || 'its tensors have other names or shapes'}.`,
+    { path, there, here },
+  )
+}
