@@ -1,8 +1,9 @@
 /** `lowrank figures NAME`: a picture of the kind that papers have, as SVG and JSON, from runs that are made for it. */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { writeFileWhole } from '../files/atomic.js'
-import { makeFolder } from '../files/atomic-folder.js'
+import { checkFolder, makeFolder } from '../files/atomic-folder.js'
 import type { Model } from '../model.js'
 import { measuredBars, memoryChart, methodOf, plannedBars } from '../report/memory.js'
 import {
@@ -14,6 +15,7 @@ import {
   type StudyControl,
   type UtilityStudy,
 } from '../report/privacy.js'
+import { SHAPES } from '../report/shapes.js'
 import { complaints, reviews, sst2, type Task, type TaskSize } from '../report/tasks.js'
 import { packageRoot } from '../root.js'
 import { asInFiles } from '../train/config-schema.js'
@@ -42,6 +44,7 @@ interface Options extends MemoryOptions {
   learningRate: number
   clippingNorm: number
   shapes: string[]
+  force?: boolean
   json?: boolean
 }
 
@@ -71,13 +74,15 @@ const FIGURES: Readonly<Record<string, Figure>> = {
   memory: async (options, signal, output) => {
     const settings = memorySettings(options)
     const methods = options.methods.map((name) => methodOf(name, settings.rank))
+    // Plans take no time, so a shape that cannot be planned is said before anything is measured.
+    const shapes = await plannedBars(options.shapes, methods, settings)
     const here = await shown(output, 'Measuring', (line) =>
       measuredBars(options.model, methods, settings, {
         signal,
         onMethod: (method, done, total) => line.update(`${done + 1} of ${total}: ${method}`, done / total),
       }),
     )
-    const bars = [...here, ...(await plannedBars(options.shapes, methods, settings))]
+    const bars = [...here, ...shapes]
     return {
       data: { name: 'memory', settings: asInFiles(settings), bars: bars.map(barData) },
       svg: memoryChart(bars, settings),
@@ -89,6 +94,7 @@ const FIGURES: Readonly<Record<string, Figure>> = {
 const CANARY = [
   'model',
   'output',
+  'force',
   'epsilons',
   'seeds',
   'rounds',
@@ -103,7 +109,7 @@ const FLAGS: Readonly<Record<string, readonly string[]>> = {
   canary: CANARY,
   'privacy-utility': [...CANARY, 'task', 'population', 'populationCohort', 'localEpochs', 'testRows'],
   memory: [
-    ...['model', 'output', 'shapes', 'methods', 'rank', 'batch', 'seqLen'],
+    ...['model', 'output', 'force', 'shapes', 'methods', 'rank', 'batch', 'seqLen'],
     ...['gradientCheckpointing', 'precision'],
   ],
 }
@@ -136,6 +142,7 @@ export function configure(command: Command): void {
   command.argument('<name>', `one of ${Object.keys(FIGURES).join(', ')}`)
   command.option('--model <path>', 'the model that is tuned', join(packageRoot, 'demo', 'base'))
   command.option('--output <folder>', 'where NAME.svg and NAME.json go', 'figures')
+  command.option('--force', 'replace a figure that exists')
   command.option(
     '--task <name>',
     'of privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
@@ -174,8 +181,8 @@ export function configure(command: Command): void {
   memoryFlags(command, 'of memory: ', 'of memory: ')
   command.option(
     '--shapes <names>',
-    'of memory: well-known models that are planned beside it, with commas between',
-    names,
+    'of memory: models that are planned beside it, with commas between: well-known names, or paths of a config.json, a model folder or a .gguf file',
+    shapeNames,
     ['Llama-2-7B', 'Llama-2-13B', 'Qwen2.5-32B', 'Llama-3.1-70B'],
   )
   command.option('--clipping-norm <norm>', 'not of memory: L2 norm of a contribution', numberFlag(0, 1e6), 2)
@@ -183,6 +190,7 @@ export function configure(command: Command): void {
     'lowrank figures privacy-utility',
     'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',
     'lowrank figures memory --model model.gguf --seq-len 512',
+    'lowrank figures memory --shapes Llama-3.1-8B,models/mine/config.json',
     'lowrank figures canary --clients 400 --cohort 40 --epsilons 2,8',
   ])
   command.action(async (name: string, options: Options) => {
@@ -193,13 +201,20 @@ export function configure(command: Command): void {
         `figure '${name}' does not exist; expected one of ${Object.keys(FIGURES).join(', ')}.`,
       )
     onlyOwnFlags(command, `lowrank figures ${name}`, FLAGS[name] as readonly string[])
-    await makeFolder(options.output)
+    const files = ['svg', 'json'].map((kind) => join(options.output, `${name}.${kind}`))
+    const taken = files.find((file) => existsSync(file))
+    if (taken !== undefined && !options.force)
+      throw new UsageError(
+        `${taken} exists; name another folder with --output, or replace the figure with --force.`,
+        { path: taken },
+      )
+    await checkFolder(options.output)
     const interruption = new Interruption(output, 'Stopping; nothing is drawn.')
     const { signal } = interruption
     try {
       const { data, svg, reading } = await figure(options, signal, output)
-      const files = ['svg', 'json'].map((kind) => join(options.output, `${name}.${kind}`))
       const answer = { ...data, files } as Printed<'figures'>
+      await makeFolder(options.output)
       await writeFileWhole(files[0] as string, svg)
       await writeFileWhole(files[1] as string, `${JSON.stringify(answer, null, 2)}\n`)
       output.answer<'figures'>(answer, () => [reading, '', ...files].join('\n'))
@@ -222,6 +237,15 @@ async function taskOf({ task, clients, testRows }: Options): Promise<Task> {
   if (task === 'complaints') return complaints(size, 0)
   if (task.startsWith('sst2:')) return sst2(task.slice('sst2:'.length), size, 0)
   throw new UsageError(`--task ${task}: expected reviews, complaints or sst2:FOLDER.`)
+}
+
+function shapeNames(text: string): string[] {
+  const list = [...new Set(names(text))]
+  const unknown = list.find((name) => !SHAPES.has(name) && !existsSync(name))
+  if (unknown === undefined) return list
+  throw new InvalidArgumentError(
+    `There is no '${unknown}'; expected the path of a config.json or a model folder, or some of ${[...SHAPES.keys()].join(', ')}.`,
+  )
 }
 
 function numbers(text: string): number[] {

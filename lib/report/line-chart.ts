@@ -1,5 +1,5 @@
 /** Line charts as SVG: series of points with a spread, over a few named places of the x axis. */
-import { COLOURS, escaped, FAINT, INK, round } from './svg.js'
+import { COLORS, escaped, FAINT, INK, round } from './svg.js'
 
 export interface Series {
   name: string
@@ -51,7 +51,7 @@ export function lineChart(chart: LineChart): string {
       ]
     : []
   const drawn = chart.series.flatMap(({ name, points }, index) => {
-    const colour = COLOURS[index % COLOURS.length] as string
+    const color = COLORS[index % COLORS.length] as string
     // Beside each other, so that spreads do not cover one another.
     const aside = (index - (chart.series.length - 1) / 2) * 7
     const places = points.flatMap((point, place) => (point ? [{ ...point, at: x(place) + aside }] : []))
@@ -60,15 +60,15 @@ export function lineChart(chart: LineChart): string {
       .join(' ')
     const legend = TOP + 14 + 22 * index
     return [
-      `<path d="${path}" fill="none" stroke="${colour}" stroke-width="2"/>`,
+      `<path d="${path}" fill="none" stroke="${color}" stroke-width="2"/>`,
       ...places.flatMap((point) => [
-        line([point.at, y(point.low)], [point.at, y(point.high)], `stroke="${colour}" stroke-width="1.5"`),
-        `<circle cx="${round(point.at)}" cy="${round(y(point.mean))}" r="3.5" fill="${colour}"/>`,
+        line([point.at, y(point.low)], [point.at, y(point.high)], `stroke="${color}" stroke-width="1.5"`),
+        `<circle cx="${round(point.at)}" cy="${round(y(point.mean))}" r="3.5" fill="${color}"/>`,
       ]),
       line(
         [WIDTH - RIGHT + 12, legend - 4],
         [WIDTH - RIGHT + 34, legend - 4],
-        `stroke="${colour}" stroke-width="3"`,
+        `stroke="${color}" stroke-width="3"`,
       ),
       text([WIDTH - RIGHT + 42, legend], name, `fill="${INK}"`),
     ]

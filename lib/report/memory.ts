@@ -3,18 +3,18 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { DataError, UnsupportedError } from '../errors.js'
 import { here } from '../here.cjs'
 import { formatBytes } from '../memory.js'
 import type { LoadOptions } from '../model.js'
-import { addon, type PlanRow } from '../native/addon.js'
+import { addon, type Category, type PlanRow } from '../native/addon.js'
 import { type PlanModelOptions, planModel } from '../plan.js'
 import { packageRoot } from '../root.js'
 import { listStrategies } from '../strategies/index.js'
 import { int8, nf4 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { barChart } from './bar-chart.js'
+import { type Bar, barChart } from './bar-chart.js'
 import { compared } from './compared.js'
 import type { MeasuredTraining, Stage } from './memory-process.js'
 import { SHAPES } from './shapes.js'
@@ -140,12 +140,13 @@ export async function measuredBars(
     throw new UnsupportedError('memory is measured by /proc, which only Linux has.', {
       platform: process.platform,
     })
+  // Every plan before the first measurement: what cannot be planned is said at once.
+  const planned = await barsOf(model, model, methods, settings)
   const bars: MemoryBar[] = []
   for (const [done, method] of methods.entries()) {
     signal?.throwIfAborted()
     onMethod?.(method.name, done, methods.length)
     const options = planOptions(method, settings)
-    const { peakBytes: plannedBytes, rows } = await planModel(model, options)
     const { strategy, precision, quantization, embeddingQuantization, pagedWeights, ...training } = options
     const load = {
       ...{ precision, quantization, pagedWeights },
@@ -156,14 +157,17 @@ export async function measuredBars(
       ...{ model, load, strategy, training: { ...training, maxGradNorm: 0 }, steps: 2 },
     }
     const measured = await measure(job, signal)
-    bars.push({ model, method: method.name, plannedBytes, rows, measured })
+    bars.push({ ...(planned[done] as MemoryBar), measured })
   }
   return bars
 }
 
-/** The memory of methods on models whose shapes are known, planned. */
+/**
+ * The memory of methods on models of which only the shape is needed, planned.
+ * @param shapes names of well-known models, or paths of a config.json, a model folder or a .gguf file
+ */
 export async function plannedBars(
-  names: readonly string[],
+  shapes: readonly string[],
   methods: readonly Method[],
   settings: MemorySettings,
 ): Promise<MemoryBar[]> {
@@ -171,22 +175,29 @@ export async function plannedBars(
   const file = join(folder, 'config.json')
   try {
     const bars: MemoryBar[] = []
-    for (const name of names) {
-      const config = SHAPES.get(name)
-      if (config === undefined)
-        throw new DataError(`shape '${name}' is not known; expected ${[...SHAPES.keys()].join(', ')}.`, {
-          name,
-        })
-      await writeFile(file, JSON.stringify(config))
-      for (const method of methods) {
-        const { peakBytes: plannedBytes, rows } = await planModel(file, planOptions(method, settings))
-        bars.push({ model: name, method: method.name, plannedBytes, rows })
-      }
+    for (const shape of shapes) {
+      const known = SHAPES.get(shape)
+      if (known !== undefined) await writeFile(file, JSON.stringify(known))
+      bars.push(...(await barsOf(shape, known === undefined ? shape : file, methods, settings)))
     }
     return bars
   } finally {
     await rm(folder, { recursive: true })
   }
+}
+
+async function barsOf(
+  model: string,
+  path: string,
+  methods: readonly Method[],
+  settings: MemorySettings,
+): Promise<MemoryBar[]> {
+  const bars: MemoryBar[] = []
+  for (const method of methods) {
+    const { peakBytes: plannedBytes, rows } = await planModel(path, planOptions(method, settings))
+    bars.push({ model, method: method.name, plannedBytes, rows })
+  }
+  return bars
 }
 
 /** Runs the training in a process of its own and reads from outside what that holds. */
@@ -283,26 +294,63 @@ function processFile(): string {
   return existsSync(beside) ? beside : join(packageRoot, 'dist', 'esm', 'report', 'memory-process.js')
 }
 
+/** One color for each category, the same in every bar and figure; two are not of Okabe and Ito. */
+const CATEGORY_COLORS: Readonly<Record<Category, string>> = {
+  weights: '#0072b2',
+  quantization_constants: '#f0e442',
+  paged_weights: '#332288',
+  adapters: '#d55e00',
+  gradients: '#009e73',
+  optimizer: '#cc79a7',
+  activations: '#56b4e9',
+  kv_cache: '#882255',
+  loss: '#e69f00',
+  workspace: '#999999',
+}
+
 /** Bars of what is planned at the peak, by category, with a mark at what was measured. */
-export function memoryChart(bars: readonly MemoryBar[], { maxSeqLength, rank }: MemorySettings): string {
+export function memoryChart(bars: readonly MemoryBar[], settings: MemorySettings): string {
+  const { perDeviceTrainBatchSize: batch, maxSeqLength, rank } = settings
+  const sequences = batch === 1 ? 'one sequence' : `${batch} sequences`
+  const measured = bars.some((bar) => bar.measured)
+  const group = (own: readonly MemoryBar[], how: string) =>
+    [...new Set(own.map(({ model }) => model))].map((model) => ({
+      name: `${modelName(model)} (${how})`,
+      bars: own.filter((bar) => bar.model === model).map(barOf),
+    }))
   return barChart({
-    title: 'What training takes',
-    subtitle: `At the peak of a step, one sequence of ${maxSeqLength} tokens at a time; adapters of rank ${rank} on all linears`,
+    title: 'Memory of training, by method',
+    subtitle: `Peak of a step on ${sequences} of ${maxSeqLength} tokens; adapters of rank ${rank} on all linears`,
+    caption: `Bars: planned, by category.${measured ? ' Lines across: measured.' : ''} Every model has a scale of its own.`,
     format: formatBytes,
     mark: 'measured',
-    groups: [...new Set(bars.map(({ model }) => model))].map((model) => {
-      const own = bars.filter((bar) => bar.model === model)
-      return {
-        name: `${model.split(/[/\\]/).at(-1)} (${own.every(({ measured }) => measured) ? 'measured' : 'planned'})`,
-        bars: own.map(({ method, rows, plannedBytes, measured }) => ({
-          name: method,
-          parts: rows
-            .filter(({ bytes }) => bytes > 0)
-            .map(({ category, bytes }) => ({ name: category, value: bytes })),
-          total: plannedBytes,
-          ...(measured ? { mark: measured.peakBytes } : {}),
-        })),
-      }
-    }),
+    colors: CATEGORY_COLORS,
+    groups: [
+      ...group(
+        bars.filter((bar) => bar.measured),
+        'measured',
+      ),
+      ...group(
+        bars.filter((bar) => !bar.measured),
+        'planned',
+      ),
+    ],
   })
+}
+
+function barOf({ method, rows, plannedBytes, measured }: MemoryBar): Bar {
+  return {
+    name: method,
+    parts: rows
+      .filter(({ bytes }) => bytes > 0)
+      .map(({ category, bytes }) => ({ name: category, value: bytes })),
+    total: plannedBytes,
+    ...(measured ? { mark: measured.peakBytes } : {}),
+  }
+}
+
+/** The last part of a path; a config.json is named after its folder. */
+function modelName(model: string): string {
+  const path = SHAPES.has(model) ? model : resolve(model)
+  return basename(path) === 'config.json' ? basename(dirname(path)) : basename(path)
 }

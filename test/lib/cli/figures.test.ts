@@ -1,7 +1,9 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
+import { formatBytes } from '../../../lib/memory.js'
+import { memoryChart, methodOf, plannedBars } from '../../../lib/report/memory.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../files/scratch.js'
 import { lowrank, printed } from './lowrank.js'
@@ -34,7 +36,7 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
   ]
   for (const task of ['reviews', 'complaints']) {
     const call = ['figures', 'privacy-utility', '--model', tinyModel(), '--output', output, '--task', task]
-    const ended = await lowrank([...call, ...small, ...data, '--epsilons', '1,8'])
+    const ended = await lowrank([...call, ...small, ...data, '--epsilons', '1,8', '--force'])
     expect(ended.code).toBe(0)
     const [study] = printed<'figures'>(ended)
     if (study?.name !== 'privacy-utility') throw new Error('another figure')
@@ -105,9 +107,13 @@ test.runIf(process.platform === 'linux')(
   async () => {
     const output = join(scratchFolder(), 'figures')
     const model = tinyModel()
+    const config = join(scratchFolder(), 'mine', 'config.json')
+    mkdirSync(dirname(config))
+    copyFileSync(join(model, 'config.json'), config)
     const ended = await lowrank([
       ...['figures', 'memory', '--model', model, '--output', output, '--json'],
-      ...['--methods', 'full,qlora', '--shapes', 'Llama-2-7B', '--seq-len', '16', '--rank', '4'],
+      ...['--methods', 'full,qlora', '--shapes', `Llama-2-7B,${config},${model}`],
+      ...['--seq-len', '16', '--rank', '4'],
     ])
     expect(ended.code).toBe(0)
     const [study] = printed<'figures'>(ended)
@@ -117,17 +123,107 @@ test.runIf(process.platform === 'linux')(
       [model, 'qlora', true],
       ['Llama-2-7B', 'full', false],
       ['Llama-2-7B', 'qlora', false],
+      [config, 'full', false],
+      [config, 'qlora', false],
+      [model, 'full', false],
+      [model, 'qlora', false],
     ])
     for (const { rows, planned_bytes } of study.bars)
       expect(rows.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(planned_bytes)
     // Sixteen bytes a parameter against half a byte and what an adapter takes.
     expect(study.bars[2]?.planned_bytes).toBeGreaterThan(16 * 6.7e9)
     expect(study.bars[3]?.planned_bytes).toBeLessThan(6e9)
-    expect(readFileSync(join(output, 'memory.svg'), 'utf8')).toMatch(
-      /^<svg [\s\S]*Llama-2-7B \(planned\)[\s\S]*<\/svg>\n$/,
+    const svg = readFileSync(join(output, 'memory.svg'), 'utf8')
+    expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
+    expect(svg.match(/>[^<]* \((?:measured|planned)\)</g)).toEqual(
+      [
+        `${basename(model)} (measured)`,
+        'Llama-2-7B (planned)',
+        'mine (planned)',
+        `${basename(model)} (planned)`,
+      ].map((name) => `>${name}<`),
     )
+    for (const { planned_bytes, measured } of study.bars)
+      expect(svg).toContain(
+        measured
+          ? `>${formatBytes(planned_bytes)}, measured ${formatBytes(measured.peak_bytes)}<`
+          : `>${formatBytes(planned_bytes)}<`,
+      )
   },
 )
+
+const memorySettings = {
+  ...{ rank: 16, perDeviceTrainBatchSize: 1, maxSeqLength: 64 },
+  ...{ gradientCheckpointing: true, precision: 'fp32' as const },
+}
+
+test('a category has one color of its own in every figure of memory, and its name is beside no other', async () => {
+  const colors = new Map<string, string>()
+  for (const methods of [['full'], ['qlora', 'qlora-paged'], ['qlora-paged', 'lora', 'full-in-backward']]) {
+    const bars = await plannedBars(
+      [tinyModel()],
+      methods.map((name) => methodOf(name, 16)),
+      memorySettings,
+    )
+    const svg = memoryChart(bars, memorySettings)
+    const parts = [...svg.matchAll(/fill="(#\w+)"><title>(\w+): /g)]
+    const legend = [
+      ...svg.matchAll(
+        /<rect x="([\d.]+)" y="(\d+)" width="12" height="12" fill="(#\w+)"\/><text[^>]*>(\w+)</g,
+      ),
+    ]
+    expect(new Set(legend.map(([, , , , name]) => name))).toEqual(new Set(parts.map(([, , name]) => name)))
+    const named = [
+      ...parts.map(([, color, name]) => [name, color]),
+      ...legend.map(([, , , color, name]) => [name, color]),
+    ]
+    for (const [name = '', color = ''] of named) {
+      expect([name, colors.get(name) ?? color]).toEqual([name, color])
+      colors.set(name, color)
+    }
+    for (const [index, [, x, y, , name = '']] of legend.entries()) {
+      // A letter of 13 px is seldom wider than 7.
+      const end = Number(x) + 18 + 7 * name.length
+      const next = legend[index + 1]
+      expect(end).toBeLessThan(next !== undefined && next[2] === y ? Number(next[1]) : 860)
+    }
+  }
+  expect(new Set(colors.values()).size).toBe(colors.size)
+  expect(colors.size).toBeGreaterThan(7)
+})
+
+test('nothing is measured, trained or made before the arguments are known to be good', async () => {
+  const folder = scratchFolder()
+  const output = join(folder, 'figures')
+  // A model without weights: to measure it would be another error.
+  const config = join(folder, 'config.json')
+  copyFileSync(join(tinyModel(), 'config.json'), config)
+  const call = ['figures', 'memory', '--model', config, '--output', output]
+  const broken = join(folder, 'broken.json')
+  writeFileSync(broken, '{"model_type": "gpt2"}')
+  for (const [more, code, message] of [
+    [['--shapes', 'Lama-7B'], 2, "There is no 'Lama-7B'; expected the path of a config.json"],
+    [['--shapes', broken], 1, 'model_type is "gpt2"'],
+    [['--shapes', folder, '--rank', '100000'], 2, 'r is 100000'],
+    [['--methods', 'full,magic'], 2, "There is no 'magic'"],
+    [['--output', '/proc/figures'], 1, 'cannot write the folder /proc/figures'],
+  ] as const) {
+    const ended = await lowrank([...call, ...more])
+    expect(ended.stderr).toContain(message)
+    expect(ended.code).toBe(code)
+    expect(existsSync(output)).toBe(false)
+  }
+  mkdirSync(output)
+  const there = join(output, 'memory.json')
+  writeFileSync(there, 'mine')
+  const taken = await lowrank(call)
+  expect(taken).toMatchObject({ code: 2 })
+  expect(taken.stderr).toContain(
+    `${there} exists; name another folder with --output, or replace the figure with --force.`,
+  )
+  expect((await lowrank([...call, '--force'])).stderr).not.toContain('exists')
+  expect(readFileSync(there, 'utf8')).toBe('mine')
+})
 
 test.each([
   [['figures', 'magic'], "figure 'magic' does not exist; expected one of privacy-utility, canary, memory."],
