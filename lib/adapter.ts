@@ -290,8 +290,8 @@ export class Adapter {
   }
 }
 
-/** The column that tells whose each row is, where a strategy asks; who is held out of private training is so whole. */
-function groupedBy(strategy: StrategyConfig): Pick<DataSources, 'groupBy' | 'holdOutGroups'> {
+/** The column that names the client of each row, where the strategy has clients; private runs hold out whole clients. */
+export function groupedBy(strategy: StrategyConfig): Pick<DataSources, 'groupBy' | 'holdOutGroups'> {
   const clients = rulesOf(strategy).privacy?.(strategy)?.clients ?? null
   const groupBy = clientColumn(clients)
   return groupBy === undefined ? {} : { groupBy, holdOutGroups: clients?.partition === null }

@@ -79,6 +79,7 @@ export type {
 } from './train/events.js'
 export type { ExactMatch } from './train/exact-match.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
+export type { HeldOutShare } from './train/held-out.js'
 export {
   type Adafactor,
   type AdamW,

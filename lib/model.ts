@@ -64,6 +64,7 @@ import {
   generateText,
   type Prompt,
 } from './train/generate.js'
+import type { HeldOutShare } from './train/held-out.js'
 import { checkInBackward } from './train/optimizers.js'
 import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
@@ -264,8 +265,10 @@ export interface LoadAdapterOptions extends HubOptions {
 
 /** Options of `Model.evaluate`; names and defaults are those of training. */
 export type EvaluateOptions = Partial<
-  Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn'>
+  Pick<TrainOptions, 'maxSeqLength' | 'perDeviceTrainBatchSize' | 'packing' | 'trainOn' | 'logitsMemory'>
 > & {
+  /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
+  heldOut?: HeldOutShare
   /** Whether rows of prompt and completion go through the chat template. Default: as the adapter was trained, else true. */
   chatTemplate?: boolean
   /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
@@ -282,11 +285,12 @@ const evaluateSchema = z.strictObject({
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   packing: trainShape.packing,
   trainOn: trainShape.trainOn,
+  logitsMemory: trainShape.logitsMemory,
 })
 
 /** Options of `Model.exactMatch`; names and defaults are those of training. */
 export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'trainOn'>> &
-  Pick<EvaluateOptions, 'adapters' | 'signal' | 'onProgress' | 'chatTemplate'>
+  Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 
 const exactMatchSchema = z.strictObject({
   maxSeqLength: trainShape.maxSeqLength,
@@ -485,7 +489,7 @@ export class Model {
    * @throws {DivergedError} when the loss is no finite number
    */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { adapters, signal, onDataProgress, onProgress, chatTemplate, ...rest } = options
+    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...rest } = options
     const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
     const config = datasetOf(data)
     const control = {
@@ -493,7 +497,7 @@ export class Model {
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
     }
     const chosen = this.#chosen(adapters)
-    const source = await this.#read(config, chosen, { ...parsed, chatTemplate }, control)
+    const source = await this.#read(config, chosen, { ...parsed, chatTemplate, heldOut }, control)
     const plans = evaluationPlans(parsed, this.precision)
     const found = await withSession(this.#base, chosen, plans, (session) =>
       evaluateBatches(session, EVAL_PLAN, source, { signal, onProgress }),
@@ -506,16 +510,21 @@ export class Model {
   }
 
   /**
-   * The share of a dataset's rows that the model answers word for word by greedy generation, with the attached adapters.
+   * The share of a dataset's rows that the model answers word for word by greedy generation, and the share of its
+   * supervised tokens that it predicts, with the attached adapters.
    * It takes one forward pass for each row.
    * @example (await model.exactMatch('test.jsonl')).exactMatch
    */
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
-    const { adapters, signal, onProgress, chatTemplate, ...rest } = options
+    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...rest } = options
     const parsed = parseOptions(exactMatchSchema, rest, { name: 'exactMatch()', spelling: 'camel' })
-    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false, chatTemplate }
+    const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false, chatTemplate, heldOut }
+    const control = {
+      ...(signal ? { signal } : {}),
+      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
+    }
     const chosen = this.#chosen(adapters)
-    const source = await this.#read(datasetOf(data), chosen, shape, signal ? { signal } : {})
+    const source = await this.#read(datasetOf(data), chosen, shape, control)
     return measureExactMatch(this.#base, chosen, source, parsed.maxSeqLength, {
       signal,
       onProgress,

@@ -1,11 +1,13 @@
-/** `lowrank eval`: loss and perplexity of a model, with or without an adapter, on a dataset. */
+/** `lowrank eval`: how good a model is on a dataset, with or without an adapter: loss, exact match or token accuracy. */
+import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { DATASET_FORMATS, type DatasetFormat } from '../files/dataset.js'
+import { groupedBy } from '../adapter.js'
+import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../files/dataset.js'
 import { TRAIN_ON, type TrainOn } from '../files/encode.js'
 import type { EvaluateOptions, Model } from '../model.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/data.js'
-import type { Evaluation } from '../train/evaluate.js'
+import type { HeldOutShare } from '../train/held-out.js'
 import { checkData } from '../train/preflight.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'
@@ -13,6 +15,7 @@ import { examples, integerFlag } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
+import type { Printed } from './schemas.js'
 import {
   chatTemplateOf,
   type FormatFlags,
@@ -23,8 +26,12 @@ import {
   withSubject,
 } from './subject.js'
 
+const METRICS = ['loss', 'exact_match', 'accuracy'] as const
+type Metric = (typeof METRICS)[number]
+
 interface Options extends SubjectOptions, FormatFlags {
   dataset?: string
+  metric: Metric
   format?: DatasetFormat | 'auto'
   maxSeqLength?: number
   perDeviceTrainBatchSize?: number
@@ -34,20 +41,37 @@ interface Options extends SubjectOptions, FormatFlags {
 
 export function configure(command: Command): void {
   subjectFlags(command)
-  command.option('--dataset <path>', 'data to evaluate on (with a config: its eval_dataset by default)')
-  command.addOption(new Option('--format <form>', 'of the dataset').choices(['auto', ...DATASET_FORMATS]))
+  command.option(
+    '--dataset <path>',
+    'data to evaluate on (with a config: by default what the run evaluated, its eval_dataset or the rows that eval_fraction held out)',
+  )
+  command.addOption(
+    new Option('--format <form>', 'of the dataset (default: as in the config)').choices([
+      'auto',
+      ...DATASET_FORMATS,
+    ]),
+  )
+  command.addOption(
+    new Option(
+      '--metric <name>',
+      'loss; exact_match, the share of rows answered word for word; or accuracy, the share of supervised tokens predicted right',
+    )
+      .choices(METRICS)
+      .default('loss'),
+  )
   command.option('--max-seq-length <N>', 'tokens after which a row is cut', integerFlag(2))
   command.option('--batch, --per-device-train-batch-size <N>', 'sequences at once', integerFlag(1))
   command.addOption(new Option('--train-on <what>', 'which tokens count').choices(TRAIN_ON))
   formatFlags(command, 'rows of prompt and completion')
   examples(command, [
     'lowrank eval --model models/SmolLM2-135M-Instruct --adapter out --dataset dev.jsonl',
-    'lowrank eval run.yaml --no-adapter',
+    'lowrank eval run.yaml',
+    'lowrank eval run.yaml --metric exact_match --no-adapter',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     const config = await readSubject(path, options, output)
-    const data = datasetOf(config, options)
+    const { data, heldOut } = subjectData(config, options)
     const asked = chatTemplateOf(options)
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption
@@ -57,26 +81,25 @@ export function configure(command: Command): void {
         // With an adapter it is as that was trained; the base alone is asked as the run would.
         const chatTemplate =
           asked ?? (adapters.length === 0 && model.promptFormat === null ? config?.chatTemplate : undefined)
-        const { supervisedTokens, ...found } = await evaluateShown(
+        const found = await measured(
           model,
           data,
-          { ...shapeOf(config, options), ...(chatTemplate === undefined ? {} : { chatTemplate }), signal },
+          {
+            ...shapeOf(config, options),
+            ...(chatTemplate === undefined ? {} : { chatTemplate }),
+            ...(heldOut === undefined ? {} : { heldOut }),
+            signal,
+          },
+          options.metric,
           output,
         )
-        const answer = {
-          ...found,
-          supervised_tokens: supervisedTokens,
+        const subject = {
           model: model.path,
           adapters,
           dataset: data.path,
+          eval_fraction: heldOut?.fraction ?? null,
         }
-        output.answer<'eval'>(answer, () =>
-          facts([
-            ['loss', found.loss.toFixed(4)],
-            ['perplexity', found.perplexity.toFixed(3)],
-            ['tokens', `${formatCount(found.tokens)}, of them ${formatCount(supervisedTokens)} counted`],
-          ]),
-        )
+        output.answer<'eval'>({ ...found, ...subject }, () => facts(factsOf(found)))
       })
     } finally {
       interruption.dispose()
@@ -84,29 +107,88 @@ export function configure(command: Command): void {
   })
 }
 
-async function evaluateShown(
+/** What was measured, without what it was measured on. */
+type Measured = DistributiveOmit<Printed<'eval'>, 'model' | 'adapters' | 'dataset' | 'eval_fraction'>
+type DistributiveOmit<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never
+
+async function measured(
   model: Model,
   data: DatasetConfig,
   options: EvaluateOptions,
+  metric: Metric,
   output: Output,
-): Promise<Evaluation> {
-  return shown(output, 'Evaluating', (line) =>
-    model.evaluate(data, {
+): Promise<Measured> {
+  return shown(output, 'Evaluating', async (line) => {
+    const unit = metric === 'loss' ? 'batches' : 'rows'
+    const watched: EvaluateOptions = {
       ...options,
       onDataProgress: ({ rows, tokens }) =>
         line.update(`${formatCount(rows)} rows, ${formatCount(tokens)} tokens read`),
       onProgress: ({ batches, totalBatches }) =>
-        line.update(`${batches} of ${totalBatches} batches`, batches / totalBatches),
-    }),
-  )
+        line.update(`${batches} of ${totalBatches} ${unit}`, batches / totalBatches),
+    }
+    if (metric === 'loss') {
+      const { supervisedTokens, ...found } = await model.evaluate(data, watched)
+      return { metric, ...found, supervised_tokens: supervisedTokens }
+    }
+    // One row at a time, so nothing that shapes batches matters.
+    const { perDeviceTrainBatchSize, packing, logitsMemory, ...byRow } = watched
+    const { exactMatch, matched, rows, accuracy, supervisedTokens } = await model.exactMatch(data, byRow)
+    return metric === 'exact_match'
+      ? { metric, exact_match: exactMatch, matched_rows: matched.filter(Boolean).length, rows }
+      : { metric, accuracy, supervised_tokens: supervisedTokens }
+  })
 }
 
-function datasetOf(config: RunConfig | undefined, options: Options): DatasetConfig {
-  if (options.dataset !== undefined) return dataset(options.dataset, { format: options.format ?? 'auto' })
-  if (config?.evalDataset) return config.evalDataset
-  throw new UsageError(
-    config === undefined ? 'name --dataset.' : 'the config has no eval_dataset; name --dataset.',
-  )
+function factsOf(found: Measured): [string, string][] {
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`
+  switch (found.metric) {
+    case 'loss':
+      return [
+        ['loss', found.loss.toFixed(4)],
+        ['perplexity', found.perplexity.toFixed(3)],
+        ['tokens', `${formatCount(found.tokens)}, of them ${formatCount(found.supervised_tokens)} counted`],
+      ]
+    case 'exact_match':
+      return [
+        ['exact match', percent(found.exact_match)],
+        ['rows', `${formatCount(found.rows)}, of them ${formatCount(found.matched_rows)} word for word`],
+      ]
+    case 'accuracy':
+      return [
+        ['accuracy', percent(found.accuracy)],
+        ['tokens', `${formatCount(found.supervised_tokens)} counted`],
+      ]
+  }
+}
+
+/** What is evaluated: the data that is named, else what the run of the config evaluated. */
+function subjectData(
+  config: RunConfig | undefined,
+  { dataset: path, format }: Options,
+): { data: DatasetConfig; heldOut?: HeldOutShare } {
+  const asked = format === undefined ? {} : { format }
+  if (path !== undefined) return { data: { ...(config ? likeOf(config, path) : dataset(path)), ...asked } }
+  if (config === undefined) throw new UsageError('name --dataset.')
+  const { evalDataset, evalFraction, seed, strategy } = config
+  if (evalDataset !== null) return { data: { ...evalDataset, ...asked } }
+  if (evalFraction === 0)
+    throw new UsageError(
+      'the config holds nothing out: it has neither eval_dataset nor eval_fraction; name --dataset.',
+    )
+  const { groupBy, holdOutGroups } = groupedBy(strategy)
+  const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
+  return { data: { ...config.dataset, ...asked }, heldOut: { fraction: evalFraction, seed, ...grouped } }
+}
+
+/** Data that is read as the config reads the same path, else as its evaluation data or its training data. */
+function likeOf({ dataset: training, evalDataset }: RunConfig, path: string): DatasetConfig {
+  const own = [evalDataset, training].find((data) => data?.path === resolve(path))
+  const like = own ?? evalDataset ?? training
+  // A file type that was said of a .txt file says nothing of a .jsonl file.
+  const named = fileTypeByName([like.path].flat()[0] as string)
+  const fileType = fileTypeByName(path) === named ? like.fileType : 'auto'
+  return { ...like, path, fileType, streaming: false }
 }
 
 function shapeOf(config: RunConfig | undefined, options: Options) {
@@ -114,6 +196,7 @@ function shapeOf(config: RunConfig | undefined, options: Options) {
     maxSeqLength: options.maxSeqLength ?? config?.maxSeqLength,
     perDeviceTrainBatchSize: options.perDeviceTrainBatchSize ?? config?.perDeviceTrainBatchSize,
     packing: config?.packing,
+    logitsMemory: config?.logitsMemory,
     trainOn: options.trainOn ?? config?.trainOn,
   }
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))

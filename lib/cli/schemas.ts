@@ -95,17 +95,43 @@ const plan = z.object({
     ),
 })
 
-const evaluation = z.object({
-  loss: z.number().describe('Mean over the supervised tokens in nats'),
-  perplexity: z.number().describe('exp(loss)'),
-  tokens: count.describe('All tokens of the data'),
-  supervised_tokens: count.describe('Tokens that have a label'),
+const evaluated = z.object({
   model: z.string(),
   adapters: z
     .array(z.object({ path: z.string(), weight: z.number().describe('What its output is multiplied by') }))
     .readonly(),
   dataset: z.union([z.string(), z.array(z.string()).readonly()]).describe('As it was named'),
+  eval_fraction: z
+    .number()
+    .nullable()
+    .describe('Share of the dataset that the run held out and that was evaluated; null for all of it'),
 })
+const supervisedTokens = count.describe('Tokens that have a label')
+
+const evaluation = [
+  evaluated.extend({
+    metric: z.literal('loss'),
+    loss: z.number().describe('Mean over the supervised tokens in nats'),
+    perplexity: z.number().describe('exp(loss)'),
+    tokens: count.describe('All tokens of the data'),
+    supervised_tokens: supervisedTokens,
+  }),
+  evaluated.extend({
+    metric: z.literal('exact_match'),
+    exact_match: z.number().describe('Share of rows that greedy generation answers word for word'),
+    matched_rows: count.describe('Number of these rows'),
+    rows: count.describe('Rows that have anything to answer'),
+  }),
+  evaluated.extend({
+    metric: z.literal('accuracy'),
+    accuracy: z
+      .number()
+      .describe(
+        'Share of the supervised tokens that the model finds likeliest, given the tokens before them',
+      ),
+    supervised_tokens: supervisedTokens,
+  }),
+] as const
 
 const generation = z.object({
   prompt: z.string(),
@@ -501,7 +527,7 @@ export const printed = {
   train: z.discriminatedUnion('event', [...trainEvents, samplesEvent]),
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
   plan,
-  eval: evaluation,
+  eval: z.discriminatedUnion('metric', evaluation),
   generate: generation,
   chat: z.discriminatedUnion('event', chat),
   merge: written,

@@ -26,7 +26,7 @@ import {
   inputName,
 } from '../files/encode-dataset.js'
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
-import { Batches, splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
+import { Batches } from '../files/pack.js'
 import { ascending } from '../files/permutation.js'
 import type { PromptFormat } from '../files/prompt-format.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
@@ -44,6 +44,7 @@ import {
   word,
 } from '../schema.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
+import { type HeldOutShare, splitRows } from './held-out.js'
 import type { TrainOptions } from './options.js'
 import { sampleRows as drawnRows } from './sample.js'
 import { type AskedRows, chooseRows } from './samples.js'
@@ -306,15 +307,9 @@ export async function prepareData(
     }
   }
   const train = await encode(sources.dataset, askable.train, groupBy)
-  const split = { fraction: evalFraction, seed: options.seed }
-  const splitRows = () =>
-    holdOutGroups
-      ? splitHeldOutGroups(
-          ascending(train.length).map((row) => train.rowGroup(row)),
-          split,
-        )
-      : splitHeldOut(train.length, split)
-  const held = evalFraction > 0 ? splitRows() : null
+  const share = { fraction: evalFraction, seed: options.seed }
+  const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
+  const held = evalFraction > 0 ? splitRows(train, { ...share, ...grouped }) : null
   const separate = evalDataset === null ? null : await encode(evalDataset, askable.separate)
   const evaluated = separate ?? (held ? train : null)
   return {
@@ -344,7 +339,7 @@ export async function prepareSample(
   const data = await encodeFile(base, dataset, options, { ...control, now })
   const held = evalDataset === null && evalFraction > 0
   const { train } = held
-    ? splitHeldOut(data.length, { fraction: evalFraction, seed: options.seed })
+    ? splitRows(data, { fraction: evalFraction, seed: options.seed })
     : { train: ascending(data.length) }
   const rows = drawnRows(data, train, fraction, options.seed)
   return {
@@ -360,11 +355,11 @@ export async function prepareSample(
   }
 }
 
-/** Reads and tokenises the data of an evaluation on its own. */
+/** Reads and tokenizes the data of an evaluation on its own: all rows, or the share that a run held out. */
 export async function prepareEvaluation(
   base: BaseModel,
   config: DatasetConfig,
-  options: Omit<Shape, 'seed'>,
+  { heldOut, ...options }: Omit<Shape, 'seed'> & { heldOut?: HeldOutShare | undefined },
   control: DataControl = {},
 ): Promise<{ source: BatchSource; format: PromptFormat | null }> {
   if (config.streaming)
@@ -374,8 +369,15 @@ export async function prepareEvaluation(
       true,
       'false: an evaluation reads its data as a whole',
     )
-  const data = await encodeFile(base, config, options, { ...control, now: control.now ?? Date.now() })
-  return { source: inOrder(data, options), format: data.format }
+  const grouped = heldOut?.groupBy === undefined ? {} : { groupBy: heldOut.groupBy }
+  const data = await encodeFile(
+    base,
+    config,
+    { ...options, ...grouped },
+    { ...control, now: control.now ?? Date.now() },
+  )
+  const rows = heldOut && splitRows(data, heldOut).heldOut
+  return { source: inOrder(data, options, rows), format: data.format }
 }
 
 async function encodeFile(

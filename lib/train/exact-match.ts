@@ -8,7 +8,7 @@ import type { NativeSession, PlanOptions, Precision } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 import type { EvaluateControl } from './evaluate.js'
 
-/** What was found. */
+/** How well answers agree with the data. */
 export interface ExactMatch {
   /** Share of rows, from 0 to 1. */
   exactMatch: number
@@ -16,6 +16,9 @@ export interface ExactMatch {
   rows: number
   /** Of each of them, in the order of the data, whether it was answered word for word. */
   matched: boolean[]
+  /** Share of the supervised tokens that are the likeliest one after those before it in the data, from 0 to 1. */
+  accuracy: number
+  supervisedTokens: number
 }
 
 /** One row at a time goes through. */
@@ -58,6 +61,7 @@ export async function countMatches(
 ): Promise<ExactMatch> {
   const rows = source.count(0)
   const matched: boolean[] = []
+  let [rightTokens, supervisedTokens] = [0, 0]
   for (let i = 0; i < rows; i++) {
     signal?.throwIfAborted()
     const { tokens, labels } = source.get(0, i)
@@ -65,15 +69,16 @@ export async function countMatches(
     const input = { tokens, past: 0, rows: positions, wantLogits: true }
     const logits = (await session.forward(plan, input).promise).logits as Float32Array
     const size = logits.length / positions.length
-    matched.push(
-      positions.every((at, row) =>
-        isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
-      ),
-    )
+    const right = positions.filter((at, row) =>
+      isLargest(logits.subarray(row * size, (row + 1) * size), labels[at] as number),
+    ).length
+    matched.push(right === positions.length)
+    rightTokens += right
+    supervisedTokens += positions.length
     onProgress?.({ batches: i + 1, totalBatches: rows })
   }
-  const right = matched.filter(Boolean).length
-  return { exactMatch: right / rows, rows, matched }
+  const exactMatch = matched.filter(Boolean).length / rows
+  return { exactMatch, rows, matched, accuracy: rightTokens / supervisedTokens, supervisedTokens }
 }
 
 /** Of equal ones the first counts, as in generation. */

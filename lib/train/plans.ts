@@ -76,10 +76,11 @@ export const inFolder = (
 
 /** The plan of an evaluation on its own. */
 export function evaluationPlans(
-  options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>,
+  options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'logitsMemory'>,
   precision: Precision,
 ): Record<string, PlanOptions> {
-  return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options), precision } }
+  const logitsBytes = parseBytes(options.logitsMemory) as number
+  return { [EVAL_PLAN]: { mode: 'evaluate', ...microBatchSize(options), precision, logitsBytes } }
 }
 
 /**

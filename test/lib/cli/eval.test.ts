@@ -5,13 +5,15 @@ import type { Printed } from '../../../lib/cli/schemas.js'
 import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
 import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../files/scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
-async function evaluated(...args: string[]): Promise<Printed<'eval'>> {
+type Found<Metric = 'loss'> = Extract<Printed<'eval'>, { metric: Metric }>
+
+async function evaluated(...args: string[]): Promise<Found> {
   const ended = await lowrank(['eval', '--json', ...args])
   expect(ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/^Loading /) })
-  const [found, ...more] = printed<'eval'>(ended) as [Printed<'eval'>]
+  const [found, ...more] = printed<'eval'>(ended) as [Found]
   expect(more).toEqual([])
   expect(found.supervised_tokens).toBeGreaterThan(0)
   return found
@@ -52,7 +54,7 @@ test('an adapter is evaluated over the quantisation that it was trained over, un
     [[], ['--quantization', 'nf4'], ['--quantization', 'none']].map(async (more) => {
       const ended = await lowrank([...flags, ...more])
       expect(ended.code).toBe(0)
-      return { ...printed<'eval'>(ended)[0], stderr: ended.stderr }
+      return { ...(printed<'eval'>(ended)[0] as Found), stderr: ended.stderr }
     }),
   )
   expect(recorded?.loss).toBe(same?.loss)
@@ -71,7 +73,7 @@ test('embedding and head are held as they were trained over, and merged so', asy
     evaluated(...flags, ...nf4),
     evaluated(config, '--dataset', at('dev.jsonl')),
   ])
-  const [recorded] = printed<'eval'>(ended)
+  const [recorded] = printed<'eval'>(ended) as Found[]
   expect(recorded?.loss).toBe(same.loss)
   expect(run.loss).toBe(same.loss)
   expect(other.loss).not.toBe(same.loss)
@@ -143,6 +145,104 @@ test('adapters with a weight that is no number, beside --no-adapter, or over dif
   ])
 })
 
+/** Trains a project, and returns the loss of its last evaluation. */
+async function lastLoss(config: string): Promise<number> {
+  const ended = await lowrank(['train', config, '--json'])
+  expect(ended.code, ended.stderr).toBe(0)
+  return printed<'train'>(ended).findLast((event) => event.event === 'eval')?.loss as number
+}
+
+const HELD_OUT = { max_steps: 3, eval_fraction: 0.25, sample_rows: 0, threads: 1 }
+
+test('without a dataset, the rows that the run held out are evaluated again, with the same loss', async () => {
+  const { config, at } = project(HELD_OUT)
+  const loss = await lastLoss(config)
+  const [again, all, other] = await Promise.all([
+    evaluated(config),
+    evaluated(config, '--dataset', at('train.jsonl')),
+    evaluated(config, '--set', 'seed=7'),
+  ])
+  expect(again).toMatchObject({ loss, dataset: at('train.jsonl'), eval_fraction: 0.25 })
+  expect(all.eval_fraction).toBeNull()
+  expect(again.tokens).toBeLessThan(all.tokens)
+  expect(other.loss).not.toBe(loss)
+})
+
+test('the clients that a private run held out are evaluated again whole', async () => {
+  const rows = chats(32).trim().split('\n')
+  const owned = rows.map((row, i) => JSON.stringify({ ...JSON.parse(row), user: `u${Math.floor(i / 4)}` }))
+  const { config } = project({
+    ...HELD_OUT,
+    strategy: {
+      name: 'dp-dylora',
+      adapter: { name: 'dylora', r: 4, lora_alpha: 8, trained_ranks: 'active' },
+      clients: { column: 'user' },
+      target_epsilon: 8,
+      rounds: 2,
+      cohort: 3,
+    },
+    max_steps: undefined,
+    dataset: scratchFile('clients.jsonl', `${owned.join('\n')}\n`),
+  })
+  const loss = await lastLoss(config)
+  expect((await evaluated(config)).loss).toBe(loss)
+})
+
+test('an eval_dataset is evaluated as the run did', async () => {
+  const { config } = project({ ...HELD_OUT, eval_fraction: undefined, eval_dataset: 'dev.jsonl' })
+  const loss = await lastLoss(config)
+  expect((await evaluated(config)).loss).toBe(loss)
+})
+
+test('a dataset beside a config is read as the config reads its own', async () => {
+  const { config, model, at } = project({
+    dataset: {
+      path: 'train.csv',
+      header: false,
+      columns: { prompt: 1, completion: 2 },
+      format: 'prompt_completion',
+    },
+  })
+  const pairs = (count: number) =>
+    Array.from({ length: count }, (_, i) => `Colour of thing ${i}?,It is red.\n`).join('')
+  writeFileSync(at('train.csv'), pairs(12))
+  writeFileSync(at('test.csv'), pairs(3))
+  const flags = ['--no-adapter', '--precision', 'fp32']
+  const [found, other] = await Promise.all([
+    evaluated(config, ...flags, '--dataset', at('test.csv')),
+    refused('--model', model, '--dataset', at('test.csv')),
+  ])
+  expect(found.dataset).toBe(at('test.csv'))
+  expect(other.code).toBe(1)
+})
+
+test('exact match and accuracy agree with what was trained', async () => {
+  const { config, at } = project({ max_steps: 60, learning_rate: 2e-2, sample_rows: 0 }, 1)
+  expect((await lowrank(['train', config])).code).toBe(0)
+  const measure = async <Metric extends string>(metric: Metric, ...more: string[]) => {
+    const ended = await lowrank(['eval', config, '--metric', metric, '--json', ...more])
+    expect(ended.code, ended.stderr).toBe(0)
+    return printed<'eval'>(ended)[0] as Found<Metric>
+  }
+  const own = ['--dataset', at('train.jsonl')]
+  const [exact, accuracy, base, baseAccuracy, loss] = await Promise.all([
+    measure('exact_match', ...own),
+    measure('accuracy', ...own),
+    measure('exact_match', ...own, '--no-adapter'),
+    measure('accuracy', ...own, '--no-adapter'),
+    measure('loss', ...own),
+  ])
+  expect(exact).toMatchObject({ exact_match: 1, matched_rows: 1, rows: 1 })
+  expect(accuracy).toMatchObject({ accuracy: 1, supervised_tokens: loss.supervised_tokens })
+  expect(base).toMatchObject({ exact_match: 0, matched_rows: 0, rows: 1 })
+  expect(baseAccuracy.accuracy).toBeLessThan(1)
+  const [words, tokens] = await Promise.all(
+    ['exact_match', 'accuracy'].map((metric) => lowrank(['eval', config, '--metric', metric, ...own])),
+  )
+  expect(words?.stdout).toBe('exact match  100.0 %\nrows         1, of them 1 word for word\n')
+  expect(tokens?.stdout).toBe(`accuracy  100.0 %\ntokens    ${loss.supervised_tokens} counted\n`)
+})
+
 async function refused(...args: string[]): Promise<{ code: number | null; error: string | undefined }> {
   const { code, stdout, stderr } = await lowrank(['eval', ...args])
   expect(stdout).toBe('')
@@ -161,7 +261,11 @@ test('what is not named or cannot be read is one error', async () => {
   ])
   expect(found).toEqual([
     { code: 2, error: 'error: name --dataset.' },
-    { code: 2, error: 'error: the config has no eval_dataset; name --dataset.' },
+    {
+      code: 2,
+      error:
+        'error: the config holds nothing out: it has neither eval_dataset nor eval_fraction; name --dataset.',
+    },
     { code: 1, error: `error: ${at('nothing.jsonl')} does not exist` },
     { code: 1, error: expect.stringMatching(/bad\.jsonl, line 1: expected \{"text": …\}, but "text" is 1$/) },
     { code: 2, error: expect.stringContaining('quantization is "nf5", expected none, nf4') },

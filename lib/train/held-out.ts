@@ -1,0 +1,28 @@
+/** The rows of a dataset that a run sets aside, so that it and later evaluations take the same ones. */
+import type { EncodedDataset } from '../files/encoded-dataset.js'
+import { splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
+import { ascending } from '../files/permutation.js'
+
+/** Which share of a dataset a run holds out. The same share of the same rows gives the same split. */
+export interface HeldOutShare {
+  /** `evalFraction` of the run, above 0 and below 1. */
+  fraction: number
+  /** `seed` of the run. */
+  seed: number
+  /** Column that tells whose each row is: whole clients are held out, as in private runs. Default: single rows. */
+  groupBy?: string
+}
+
+/**
+ * @param data tokenized with the groups of its rows, where the share is of whole groups
+ * @returns indices of rows, both ascending
+ * @throws {ConfigError} when nothing would be left to train on, or to hold out
+ */
+export function splitRows(
+  data: EncodedDataset,
+  { fraction, seed, groupBy }: HeldOutShare,
+): { train: Uint32Array; heldOut: Uint32Array } {
+  if (groupBy === undefined) return splitHeldOut(data.length, { fraction, seed })
+  const groups = ascending(data.length).map((row) => data.rowGroup(row))
+  return splitHeldOutGroups(groups, { fraction, seed })
+}
