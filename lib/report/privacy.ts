@@ -298,7 +298,8 @@ async function trainedOn(
   const adapter = await model.attach(strategy, { seed: options.seed })
   try {
     let last: number | undefined
-    const steady = { lrSchedulerType: 'constant', warmupRatio: 0 } as const
+    // Raw text: what these studies measure does not depend on a template.
+    const steady = { lrSchedulerType: 'constant', warmupRatio: 0, chatTemplate: false } as const
     for await (const { loss } of adapter.train(rows, {
       ...steady,
       ...ONE_STEP,

@@ -72,8 +72,8 @@ process.on('message', async ({ kind, path, of }) => {
       if (error.code === 'INTERNAL') problem = error.stack
       if (error.message.length > 2000)
         problem = `a message of ${error.message.length} characters: ${error.message.slice(0, 300)}`
-      // Jinja has undefined values of its own.
-      const words = error.message.replace('on undefined values', '')
+      // Jinja has undefined values of its own, and mistakes of one file are told a line each.
+      const words = error.message.replace('on undefined values', '').replaceAll('\n  ', ' ')
       if (/undefined|\[object|\p{Cc}/u.test(words)) problem = error.message.slice(0, 300)
     } else {
       outcome = 'foreign error'
