@@ -1,0 +1,137 @@
+/**
+ * Plants faults in a copy of the sources, one at a time, and runs the tests that should catch each. Prints the test that
+ * did, and fails where a fault survives.
+ *
+ *   npm run test:mutations -- [--only 3,17] [--list] [--json]
+ */
+import { spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { faults } from '../test/mutations/faults.mjs'
+
+const root = resolve(import.meta.dirname, '..')
+const { values: flags } = parseArgs({
+  options: { only: { type: 'string' }, list: { type: 'boolean' }, json: { type: 'boolean' } },
+})
+/** Generous, since machines are busy at times. */
+const LIMIT_MS = 600_000
+const CONFIG = 'vitest.mutations.config.mjs'
+/** As in `npm test`, but without its setup, which would build everything before every fault. */
+const config = `import base from './vitest.config.ts'
+const { projects, ...test } = base.test
+const experimental = { fsModuleCache: true, fsModuleCachePath: '.vitest-cache' }
+export default { test: { ...test, experimental, include: ['test/**/*.test.ts'] } }
+`
+
+const numbered = faults.map((fault, index) => ({ number: index + 1, ...fault }))
+for (const fault of numbered) check(fault)
+const only = flags.only?.split(',').map(Number)
+const unknown = only?.find((number) => !numbered.some((fault) => fault.number === number))
+if (unknown !== undefined)
+  stop(`--only: there is no fault ${unknown}; they are numbered 1 to ${faults.length}`)
+const chosen = numbered.filter(({ number }) => only?.includes(number) ?? true)
+
+if (flags.list) {
+  for (const fault of chosen) console.log(`${label(fault)}  ${fault.file}`)
+} else {
+  const copy = mkdtempSync(join(tmpdir(), 'lowrank-mutations-'))
+  process.once('SIGINT', () => process.exit(130))
+  process.once('exit', () => rmSync(copy, { recursive: true, force: true }))
+  process.exitCode = plant(copy) ? 0 : 1
+}
+
+function plant(copy) {
+  makeCopy(copy)
+  const clean = run(copy, { tests: [...new Set(chosen.flatMap(({ tests }) => tests))] })
+  if (clean.failed.length > 0 || clean.error)
+    stop(`the tests fail without any fault: ${clean.failed[0] ?? clean.error}`)
+  const results = chosen.map((fault) => {
+    const path = join(copy, fault.file)
+    const source = readFileSync(path, 'utf8')
+    const started = performance.now()
+    writeFileSync(
+      path,
+      source.replace(fault.find, () => fault.replace),
+    )
+    const { failed, error } = run(copy, fault)
+    writeFileSync(path, source)
+    const seconds = (performance.now() - started) / 1000
+    const caught = failed.length >= (fault.least ?? 1)
+    const by = caught ? failed[0] : `SURVIVES${failed.length > 0 ? ` ${failed.length} failures` : ''}${error}`
+    if (!flags.json) console.log(`${label(fault)}  ${seconds.toFixed(1).padStart(5)} s  ${by}`)
+    return { number: fault.number, what: fault.what, file: fault.file, caught, by, seconds }
+  })
+  const survivors = results.filter(({ caught }) => !caught).length
+  if (flags.json) console.log(JSON.stringify(results, null, 2))
+  else
+    console.log(
+      survivors === 0 ? `all ${results.length} caught` : `${survivors} of ${results.length} survive`,
+    )
+  return survivors === 0
+}
+
+/** Everything that git knows or would add, the last build, and the installed packages. */
+function makeCopy(copy) {
+  const { stdout } = spawnSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+  })
+  for (const name of stdout.split('\0').filter((name) => name !== '' && existsSync(join(root, name))))
+    cpSync(join(root, name), join(copy, name))
+  // Workers and commands run from it, without faults.
+  cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true })
+  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'))
+  writeFileSync(join(copy, CONFIG), config)
+}
+
+/** The titles of the tests that fail, and why there are none where vitest itself did not work. */
+function run(copy, { file = '', tests, title, least = 1 }) {
+  let addon = join(root, 'build', 'Release', 'lowrank.node')
+  if (file.startsWith('native/')) {
+    const args = ['scripts/native.mjs', 'build']
+    const env = { ...process.env, CCACHE_BASEDIR: copy, CCACHE_NOHASHDIR: '1' }
+    const { status, stderr } = spawnSync(process.execPath, args, { cwd: copy, env, encoding: 'utf8' })
+    if (status !== 0) return { failed: [], error: `: does not build\n${stderr}` }
+    addon = join(copy, 'build', 'Release', 'lowrank.node')
+  }
+  const report = join(copy, 'report.json')
+  rmSync(report, { force: true })
+  const args = ['run', '--config', CONFIG, '--reporter=json', `--outputFile=${report}`]
+  if (least === 1) args.push('--bail=1')
+  if (title) args.push('-t', title)
+  spawnSync(process.execPath, [join('node_modules', 'vitest', 'vitest.mjs'), ...args, ...tests], {
+    cwd: copy,
+    env: { ...process.env, LOWRANK_NATIVE_PATH: addon },
+    stdio: 'ignore',
+    timeout: LIMIT_MS,
+  })
+  if (!existsSync(report)) return { failed: [], error: ': vitest did not end' }
+  const { testResults } = JSON.parse(readFileSync(report, 'utf8'))
+  const results = testResults.flatMap(({ assertionResults }) => assertionResults)
+  const failed = results.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName)
+  const broken = testResults.find(({ status, message }) => status === 'failed' && message)
+  const error =
+    results.length === 0 ? ': no test ran' : failed.length === 0 && broken ? `: ${broken.message}` : ''
+  return { failed, error }
+}
+
+function check({ number, file, find, replace, tests }) {
+  const times = readFileSync(join(root, file), 'utf8').split(find).length - 1
+  if (times !== 1 || replace === find)
+    stop(`fault ${number} must find its text once in ${file}, and it is there ${times} times: ${find}`)
+  const missing = tests.find((test) => !existsSync(join(root, test)))
+  if (missing !== undefined) stop(`fault ${number} names ${missing}, which is not there`)
+}
+
+function label({ number, what }) {
+  const width = Math.max(...faults.map((fault) => fault.what.length))
+  return `${String(number).padStart(3)}  ${what.padEnd(width)}`
+}
+
+function stop(message) {
+  console.error(`mutations.mjs: ${message}`)
+  process.exit(2)
+}
