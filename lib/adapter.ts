@@ -6,6 +6,9 @@ import type { ExportOptions, SaveOptions, Written } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import { clientColumn } from './federated/clients.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
+import { MemoryReport } from './memory.js'
+import type { PlanOptions } from './native/addon.js'
+import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
 import { integer, parseOptions, word } from './schema.js'
 import { rulesOf } from './strategies/index.js'
@@ -20,10 +23,12 @@ import {
   prepareData,
 } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
-import { checkInBackward } from './train/optimizers.js'
+import { checkInBackward, type Optimizer, optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
-import { TrainingRun } from './train/run.js'
+import { withOwnRate } from './train/rates.js'
+import { runFolder, TrainingRun } from './train/run.js'
+import { usualOptimizer } from './train/usual-optimizer.js'
 
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {
@@ -139,7 +144,10 @@ export class Adapter {
     const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, force = false } = options
     const { signal, onDataProgress: onProgress, onEvalProgress, sampleRows = 0 } = options
     const given = Object.fromEntries(Object.entries(options).filter(([key]) => !CONTROL.has(key)))
-    const parsed = parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' })
+    const parsed = withOwnRate(
+      parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' }),
+      this.strategy,
+    )
     if (evalDataset !== null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
     if (!(evalFraction >= 0 && evalFraction < 1))
@@ -155,6 +163,8 @@ export class Adapter {
     const shape = { ...sources, strategy: this.strategy, outputDir }
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
+    const plans = trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates)
+    const optimizer = parsed.optimizer ?? this.#usualOptimizer(parsed, plans, outputDir)
     if (!Number.isInteger(sampleRows) || sampleRows < 0)
       throw new ConfigError(`train(): sampleRows is ${sampleRows}, expected an integer from 0.`, {
         sampleRows,
@@ -169,8 +179,8 @@ export class Adapter {
     return new TrainingRun({
       base: this.#base,
       adapter: this.#state,
-      options: parsed,
-      plans: trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates),
+      options: { ...parsed, optimizer },
+      plans,
       data: (now) =>
         prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
       evalFraction,
@@ -182,6 +192,18 @@ export class Adapter {
       use: (work) => this.use(work),
       begin: () => this.#claim(),
     })
+  }
+
+  #usualOptimizer(options: TrainOptions, plans: Record<string, PlanOptions>, outputDir: string | null) {
+    const { native } = this.#base
+    const planned = (optimizer: Optimizer) => {
+      const state = optimizerState({ ...options, optimizer }, this.strategy)
+      return new MemoryReport(translated(() => native.plan([{ adapter: this.#state.native, state }], plans)))
+    }
+    // The base is loaded, and so counts as there.
+    const { peakBytes: loaded } = translated(() => native.plan([], {}))
+    const available = process.availableMemory() + loaded
+    return usualOptimizer(this.strategy, planned, available, runFolder(outputDir))
   }
 
   /**

@@ -96,7 +96,7 @@ export {
   type Sgd,
   sgd,
 } from './train/optimizers.js'
-export type { Metric, TrainOn, TrainOptions } from './train/options.js'
+export type { Metric, RunOptions, TrainOn, TrainOptions } from './train/options.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'
 export type { RunSample, Samples } from './train/samples.js'

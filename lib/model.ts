@@ -70,6 +70,7 @@ import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
 import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
+import { withOwnRate } from './train/rates.js'
 import { type Answer, logLikelihoods } from './train/score.js'
 import {
   chooseEmbeddingQuantization,
@@ -423,7 +424,10 @@ export class Model {
   ): Promise<StrategyConfig> {
     this.#base.lifetime.check()
     const { evalDataset = null, evalFraction = 0, signal, onDataProgress, onStep, ...given } = options
-    const parsed = parseOptions(trainSchema, given, { name: 'probe()', spelling: 'camel' })
+    const parsed = withOwnRate(
+      parseOptions(trainSchema, given, { name: 'probe()', spelling: 'camel' }),
+      strategy,
+    )
     checkInBackward(parsed, strategy, { name: 'probe()', spelling: 'camel' })
     const probe = rulesOf(strategy).probe?.(strategy)
     if (probe === undefined) return strategy
@@ -432,11 +436,18 @@ export class Model {
       evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
       evalFraction,
     }
-    return runProbe(this.#base, probe, sources, parsed, createAdapter, {
-      ...(signal ? { signal } : {}),
-      ...(onDataProgress ? { onProgress: onDataProgress } : {}),
-      ...(onStep ? { onStep } : {}),
-    })
+    return runProbe(
+      this.#base,
+      probe,
+      sources,
+      { ...parsed, optimizer: parsed.optimizer ?? 'adamw' },
+      createAdapter,
+      {
+        ...(signal ? { signal } : {}),
+        ...(onDataProgress ? { onProgress: onDataProgress } : {}),
+        ...(onStep ? { onStep } : {}),
+      },
+    )
   }
 
   /**

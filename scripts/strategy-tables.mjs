@@ -127,6 +127,64 @@ function costOf(name, planned) {
   )
 }
 
+// ---- measured rates: what benchmarks/rates.mjs wrote
+
+const searches = JSON.parse(
+  readFileSync(fileURLToPath(new URL('../benchmarks/results/rates.json', import.meta.url)), 'utf8'),
+)
+const ownRate = (name) => {
+  const config = strategyFrom({ name })
+  return rulesOf(config).learningRate(config)
+}
+const SEARCHES = [
+  { model: 'SmolLM2-135M-Instruct', steps: 60 },
+  { model: 'demo', steps: 60 },
+  { model: 'demo', steps: 300 },
+]
+/** Losses by rate; null where a run diverged. */
+const lossesOf = (strategy, { model, steps }) =>
+  searches.find((one) => one.strategy === strategy && one.model === model && one.steps === steps)?.losses
+const bestOf = (losses) =>
+  Object.keys(losses)
+    .filter((rate) => losses[rate] !== null)
+    .reduce((best, rate) => (losses[rate] < losses[best] ? rate : best))
+const searchName = ({ model, steps }) => `${model}, ${steps} steps`
+
+/** The best rate of every search, with its loss. */
+const rates = () =>
+  table(
+    ['strategy', 'default', ...SEARCHES.map((search) => `best: ${searchName(search)}`)],
+    [...listStrategies().map(({ name }) => name), 'full'].map((name) => [
+      name === 'full' ? '[full](config.md#name-full)' : link(name),
+      String(ownRate(name)),
+      ...SEARCHES.map((search) => {
+        const losses = lossesOf(name, search)
+        if (losses === undefined) return ''
+        const rate = bestOf(losses)
+        return `${rate} (${losses[rate].toFixed(3)})`
+      }),
+    ]),
+  )
+
+/** The rate of one strategy and its losses at others, for its page. */
+function ratesOf(name) {
+  const found = SEARCHES.flatMap((search) => {
+    const losses = lossesOf(name, search)
+    return losses === undefined ? [] : [{ search, losses, best: bestOf(losses) }]
+  })
+  const columns = [...new Set(found.flatMap(({ losses }) => Object.keys(losses)))].toSorted((a, b) => a - b)
+  const text = (loss) => (loss === undefined ? '' : (loss?.toFixed(3) ?? 'diverged'))
+  const rows = found.map(({ search, losses, best }) => [
+    searchName(search),
+    ...columns.map((rate) => (rate === best ? `**${text(losses[rate])}**` : text(losses[rate]))),
+  ])
+  return [
+    `Without \`learning_rate\` a run has ${ownRate(name)}, chosen for runs of 60 to a few hundred short steps on small models. Held-out losses by rate, as [\`benchmarks/rates.mjs\`](../strategies.md#learning-rates) measured them with all other options at their defaults:`,
+    '',
+    table(['', ...columns], rows),
+  ].join('\n')
+}
+
 /** Whether a wrapper takes an adapter of this name. */
 function takes(wrapper, name) {
   try {
@@ -163,13 +221,16 @@ function bases() {
 export async function strategyPages(textOf) {
   const planned = await plans()
   const overview = 'docs/strategies.md'
-  const tables = { costs: costs(planned), times: times(), pairs: pairs(), bases: bases() }
+  const tables = { rates: rates(), costs: costs(planned), times: times(), pairs: pairs(), bases: bases() }
   const pages = listStrategies().map(({ name }) => `docs/strategies/${name}.md`)
   return [
     [overview, withMarked(textOf(overview), overview, tables)],
     ...pages.map((path, i) => [
       path,
-      withMarked(textOf(path), path, { cost: costOf(listStrategies()[i].name, planned) }),
+      withMarked(textOf(path), path, {
+        rates: ratesOf(listStrategies()[i].name),
+        cost: costOf(listStrategies()[i].name, planned),
+      }),
     ]),
   ]
 }

@@ -77,7 +77,8 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
     for (const name of options.methods) {
       const method = methodOf(name, rank)
       const { strategy, quantization, embeddingQuantization, pagedWeights = false } = method
-      const { optimizer = 'adamw', optimizerInBackward = false } = method
+      const { optimizerInBackward = false } = method
+      const optimizer = method.optimizer ?? 'adamw'
       const { timeline } = await planModel(options.model, planOptions(method, { rank, ...shape }))
       const held = { quantization, ...(embeddingQuantization && { embeddingQuantization }), pagedWeights }
       const model = await loadShown(options.model, { ...held, precision, signal }, output)

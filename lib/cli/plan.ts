@@ -18,7 +18,8 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { timelineSvg, timelineText } from '../timeline.js'
 import { configSchema, loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
-import { shortOptimizer } from '../train/optimizers.js'
+import { type Optimizer, type PagedAdamW, shortOptimizer } from '../train/optimizers.js'
+import { usualOptimizer } from '../train/usual-optimizer.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
 import { bytesFlag, collect, examples, integerFlag, notedOn } from './help.js'
@@ -109,7 +110,7 @@ export function configure(command: Command): void {
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest, output)
     const hasData = path !== undefined
-    const { memory, quantization, embeddingQuantization, fit, beside } = await planned(
+    const { memory, quantization, embeddingQuantization, fit, beside, paged } = await planned(
       config,
       budget,
       hasData,
@@ -153,6 +154,7 @@ export function configure(command: Command): void {
         describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, {
           ...data,
           held,
+          paged,
         }),
         processLine(memory, beside),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
@@ -172,6 +174,8 @@ export function processLine({ peakBytes }: MemoryReport, beside: ProcessMemory):
 
 interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   memory: MemoryReport
+  /** Where the run would take another optimizer on this machine than the one that is planned. */
+  paged?: { optimizer: PagedAdamW; peakBytes: number }
   /** What fits, where a budget was given; at least one way does. */
   fit?: Fit
   /** What the process takes beside the plan. */
@@ -208,7 +212,7 @@ async function planned(
       })
     if (budget === undefined) {
       const { plan, ...held } = await openPlanner(config.model, options)
-      return { memory: plan(), ...held, beside: await beside() }
+      return { memory: plan(), ...held, beside: await beside(), ...pagedHere(config, plan) }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
     const held = await beside()
@@ -224,6 +228,15 @@ async function planned(
     download?.end()
     interruption.dispose()
   }
+}
+
+/** What a run on this machine does where the plan does not fit and no optimizer is named. */
+function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: Planner['plan']) {
+  if (asked !== null) return {}
+  const planned = (optimizer: Optimizer) => plan({ optimizer })
+  const optimizer = usualOptimizer(strategy, planned, process.availableMemory(), outputDir)
+  if (typeof optimizer === 'string' || !('resident' in optimizer)) return {}
+  return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
 }
 
 async function fromFile(
@@ -454,7 +467,12 @@ function describeFit(config: RunConfig, { choices }: Fit, budget: number, beside
 function describe(
   config: RunConfig,
   memory: MemoryReport,
-  { held, precision, privacy }: Pick<Printed<'plan'>, 'precision' | 'privacy'> & { held: string },
+  {
+    held,
+    precision,
+    privacy,
+    paged,
+  }: Pick<Printed<'plan'>, 'precision' | 'privacy'> & Pick<Planned, 'paged'> & { held: string },
 ): string {
   const { trainableParameters: trained, totalParameters: total } = memory
   const { perDeviceTrainBatchSize: batch, maxSeqLength: length } = config
@@ -470,5 +488,10 @@ function describe(
     memory.peakBytes <= available
       ? `${formatBytes(available)} are available on this machine.`
       : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less.`,
+    ...(paged
+      ? [
+          `A run here pages the optimizer's state (${paged.optimizer.type} with ${paged.optimizer.resident} in memory), and its peak is ${formatBytes(paged.peakBytes)}.`,
+        ]
+      : []),
   ].join('\n')
 }

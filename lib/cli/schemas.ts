@@ -335,6 +335,7 @@ const strategy = z.object({
   peft_type: z.string().describe('peft_type of the files that it is saved as'),
   bases: z.array(z.string()).readonly().describe('Formats of the base that it runs on'),
   trainable: z.string().describe('What trains, in a few words'),
+  learning_rate: z.number().positive().describe('Peak rate of a run that is given none'),
 })
 
 const part = z.object({ available: z.boolean(), reason: z.string() })

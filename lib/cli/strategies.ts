@@ -12,11 +12,12 @@ export function configure(command: Command): void {
     const entries = listStrategies()
     output.answer<'strategies'>(entries, () =>
       table([
-        ['NAME', 'PAPER', 'SAVED AS', 'BASES', 'TRAINS'],
-        ...entries.map(({ name, paper, peft_type, bases, trainable }) => [
+        ['NAME', 'PAPER', 'SAVED AS', 'RATE', 'BASES', 'TRAINS'],
+        ...entries.map(({ name, paper, peft_type, bases, trainable, learning_rate }) => [
           name,
           paper,
           `PEFT ${peft_type}`,
+          String(learning_rate),
           bases.join(', '),
           trainable,
         ]),

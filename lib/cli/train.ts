@@ -20,7 +20,7 @@ import { configText } from '../train/config-text.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { lineOf } from '../train/metrics.js'
-import { type TrainOptions, trainShape } from '../train/options.js'
+import { type RunOptions, trainShape } from '../train/options.js'
 import { checkRun } from '../train/preflight.js'
 import type { TrainingRun } from '../train/run.js'
 import type { Samples } from '../train/samples.js'
@@ -130,6 +130,8 @@ async function train(
       ...{ evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false, sampleRows },
       ...{ signal, onDataProgress, onEvalProgress },
     })
+    for (const remark of run.remarks) output.note(`note: ${remark}.`)
+    notePaging(config, run, output)
     output.note(
       `Training ${formatCount(adapter.trainableParameters)} parameters. Planned memory:\n${run.memory}`,
     )
@@ -141,7 +143,7 @@ async function train(
       )
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
-    const used = pinned({ ...config, strategy }, model)
+    const used = pinned({ ...config, ...run.options, strategy }, model)
     const done = await follow(run, used, output, progress, reading).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })
@@ -184,9 +186,18 @@ function pinned(config: RunConfig, { path, revision }: Model): RunConfig {
 }
 
 /** The keys of a config that are options of the run itself. */
-export function trainOptions(config: RunConfig): TrainOptions {
-  const keys = Object.keys(trainShape) as (keyof TrainOptions)[]
-  return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as TrainOptions
+export function trainOptions(config: RunConfig): RunOptions {
+  const keys = Object.keys(trainShape) as (keyof RunOptions)[]
+  return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as RunOptions
+}
+
+function notePaging({ optimizer, strategy }: RunConfig, { options }: TrainingRun, output: Output): void {
+  if (optimizer !== null || typeof options.optimizer === 'string' || !('resident' in options.optimizer))
+    return
+  const { type, resident } = options.optimizer
+  output.note(
+    `note: ${strategy.name} pages the optimizer's state, since all of it does not fit: ${type} with ${resident} in memory, the rest in a file of output_dir. The numbers are the same. optimizer: adamw keeps it in memory.`,
+  )
 }
 
 function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Output): void {

@@ -152,6 +152,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
   bases: loraRules.bases,
   trainable: 'A, B and the singular values between them, of which the least important go',
   schema,
+  learningRate: () => 1e-2,
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: 'adalora', learningRateFactor: 1 }],

@@ -67,6 +67,7 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
   paper: 'arXiv 2309.02411',
   trainable: 'A and B of every adapted linear, and by them the weight',
   schema,
+  learningRate: () => 1e-3,
   linears: (config, sites) =>
     loraRules
       .linears(asLora(config), sites)

@@ -67,6 +67,7 @@ export const doraRules: StrategyRules<DoraConfig> = {
   paper: 'arXiv 2402.09353',
   trainable: 'A, B and the length of every row of every adapted linear',
   schema,
+  learningRate: () => 1e-3,
   groups: (config) => [
     ...loraRules.groups(asLora(config)),
     { name: MAGNITUDE, learningRateFactor: 1, decays: false },

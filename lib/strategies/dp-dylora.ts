@@ -15,7 +15,7 @@ import type { ClientsConfig, PrivacyConfig, StrategyConfig, StrategyRules } from
 /** Options of DP-DyLoRA. */
 export interface DpDyloraConfig extends StrategyConfig, PrivacyConfig {
   readonly name: 'dp-dylora'
-  /** What is trained: `dylora` with `trainedRanks: 'active'` (the default), `lora` or `lora-fa`. */
+  /** What is trained: `dylora` (the default), `lora` or `lora-fa`. */
   readonly adapter: StrategyConfig
 }
 
@@ -77,7 +77,7 @@ const clientsSchema = z
 const schema = z
   .strictObject({
     name: z.literal('dp-dylora'),
-    adapter: adapterSchema.prefault({ name: 'dylora', trainedRanks: 'active' }),
+    adapter: adapterSchema.prefault({ name: 'dylora' }),
     privacyUnit: word(['user', 'example'])
       .default('user')
       .describe(

@@ -15,8 +15,8 @@ export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptio
   readonly name: 'dylora'
   readonly initLoraWeights: DrawnStart
   /**
-   * What a step with b ranks in use trains: `last`, rank b alone, the others being used as they are (the authors'
-   * training script, and the default); or `active`, all b of them.
+   * What a step with b ranks in use trains: `active`, all b of them (the default); or `last`, rank b alone, the others
+   * being used as they are, as in the authors' training script.
    */
   readonly trainedRanks: 'last' | 'active'
   /**
@@ -44,9 +44,9 @@ const schema = z
     initLoraWeights: drawnStart(),
     freezeA: freezeA(),
     trainedRanks: word(['last', 'active'])
-      .default('last')
+      .default('active')
       .describe(
-        "What a step that uses the first b ranks trains: `last`, rank b alone, as in the authors' script; `active`, all b.",
+        "What a step that uses the first b ranks trains: `active`, all b; `last`, rank b alone, as in the authors' script.",
       ),
     rankDistribution: z
       .union([z.literal('uniform'), weights], { error: 'uniform, or a list with a weight for every rank' })
@@ -105,6 +105,7 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   paper: 'arXiv 2210.07558',
   trainable: 'A and B of every adapted linear, at ranks drawn anew in each step',
   schema,
+  learningRate: () => 1e-3,
   // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map((answer) => {

@@ -31,6 +31,7 @@ export const fullRules: StrategyRules<FullConfig> = {
   bases: ['fp32', 'fp16', 'bf16'],
   trainable: 'every weight of the base',
   schema,
+  learningRate: () => 1e-4,
   defaults: () => ({ quantization: { type: 'none' }, embeddingQuantization: { type: 'none' } }),
   targeting: () => ({ targetModules: 'all-linear', excludeModules: null, layersToTransform: null }),
   groups: () => [{ name: 'full', learningRateFactor: 1 }],

@@ -96,17 +96,23 @@ export interface StrategyEntry {
   peft_type: string
   bases: readonly string[]
   trainable: string
+  /** Peak rate of a run that is given none. */
+  learning_rate: number
 }
 
 /** The adapter strategies with their sources; full fine-tuning is none of them. */
 export function listStrategies(): StrategyEntry[] {
-  return all.map(({ name, paper, peftType, bases, trainable }) => ({
-    name,
-    paper,
-    peft_type: peftType,
-    bases,
-    trainable,
-  }))
+  return all.map(({ name, paper, peftType, bases, trainable }) => {
+    const config = strategyFrom({ name })
+    return {
+      name,
+      paper,
+      peft_type: peftType,
+      bases,
+      trainable,
+      learning_rate: rulesOf(config).learningRate(config),
+    }
+  })
 }
 
 function unknownStrategy(name: string): ConfigError {

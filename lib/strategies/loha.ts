@@ -69,6 +69,7 @@ export const lohaRules: StrategyRules<LohaConfig> = {
   bases: loraRules.bases,
   trainable: 'the four factors of every adapted linear',
   schema,
+  learningRate: () => 1e-2,
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: 'loha', learningRateFactor: 1 }],

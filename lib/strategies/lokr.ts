@@ -87,6 +87,7 @@ export const lokrRules: StrategyRules<LokrConfig> = {
   bases: loraRules.bases,
   trainable: 'the two sides of the Kronecker product of every adapted linear',
   schema,
+  learningRate: () => 3e-3,
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: 'lokr', learningRateFactor: 1 }],

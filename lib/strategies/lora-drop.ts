@@ -91,6 +91,7 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   paper: 'arXiv 2402.07721',
   trainable: 'A and B of the linears that matter, and one pair for all others of a kind',
   schema,
+  learningRate: () => 1e-3,
   // With A frozen an embedding would stay as it is, since its A starts at zero.
   embeddings: ({ freezeA }) => !freezeA,
   linears: (config, sites) => {

@@ -87,6 +87,7 @@ export const loraFaRules: StrategyRules<LoraFaConfig> = {
   paper: 'arXiv 2308.03303',
   trainable: 'B of every adapted linear; A stays as it was drawn',
   schema,
+  learningRate: () => 1e-2,
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map((answer) => withFrozenA(answer, config.projectGradient)),
 }

@@ -76,6 +76,8 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],
   trainable: 'what the wrapped adapter trains, B faster than A',
   schema,
+  // The product of both rates stays that of the wrapped adapter.
+  learningRate: (config) => inner.learningRate(config) / Math.sqrt(config.loraplusLrRatio),
   groups: (config) =>
     inner.groups(config).flatMap((group) => [
       group,

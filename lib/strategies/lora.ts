@@ -182,6 +182,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],
   trainable: 'A and B of every adapted linear',
   schema,
+  learningRate: () => 1e-3,
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: GROUP, learningRateFactor: 1 }, undecayedGroup],

@@ -59,6 +59,7 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
   rulesIn: (adapter: StrategyConfig) => StrategyRules,
 ) {
   return {
+    learningRate: ({ adapter }) => rulesIn(adapter).learningRate(adapter),
     defaults: ({ adapter }) => rulesIn(adapter).defaults(adapter),
     targeting: ({ adapter }) => rulesIn(adapter).targeting(adapter),
     groups: ({ adapter }) => rulesIn(adapter).groups(adapter),

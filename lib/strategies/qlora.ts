@@ -49,5 +49,6 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   bases: ['nf4'],
   trainable: 'what the wrapped adapter trains',
   schema,
+  pagesState: true,
   defaults: (config) => ({ ...inner.defaults(config), quantization: nf4({ doubleQuant: true }) }),
 }

@@ -229,8 +229,15 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly trainable: string
   /** Options in camelCase, with defaults. */
   readonly schema: z.ZodType<Config> & z.ZodObject
+  /**
+   * Peak rate of AdamW for short runs on small models, where a run is given none; measured by benchmarks/rates.mjs at the
+   * strategy's defaults.
+   */
+  learningRate(config: Config): number
   /** Settings of the run that the strategy stands for; keys that contradict them are errors. */
   defaults(config: Config): TrainingDefaults
+  /** Whether AdamW's state is paged where a run names no optimizer and does not fit into memory. Default false. */
+  readonly pagesState?: boolean
   targeting(config: Config): Targeting
   /** Groups that factors may be in. */
   groups(config: Config): OptimizerGroup[]

@@ -72,6 +72,7 @@ export const veraRules: StrategyRules<VeraConfig> = {
   bases: loraRules.bases,
   trainable: 'two vectors of every adapted linear; the matrices are shared and frozen',
   schema,
+  learningRate: () => 3e-2,
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: 'vera', learningRateFactor: 1 }],

@@ -32,8 +32,9 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkBest } from './best.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
 import { checkInBackward } from './optimizers.js'
-import { type TrainOptions, trainShape } from './options.js'
+import { type RunOptions, type TrainOptions, trainShape } from './options.js'
 import { applyOverrides, type Parse } from './overrides.js'
+import { withOwnRate } from './rates.js'
 
 const SIZE_LIMIT = 4 << 20
 
@@ -41,7 +42,7 @@ const SIZE_LIMIT = 4 << 20
 export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
 
 /** A whole run, resolved: every default filled in, every path absolute. */
-export interface RunConfig extends TrainOptions {
+export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOptions, 'optimizer'> {
   readonly model: string
   /** Of a model on the hub: branch, tag or commit. */
   readonly revision: string | null
@@ -238,7 +239,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
   throwMistakes(source, mistakes)
   const whole = { ...rest, strategy, ...data } as RunConfig
   return {
-    ...whole,
+    ...withOwnRate(whole, whole.strategy),
     ...Object.assign({}, ...asked),
     model: modelPath(whole.model, folder),
     outputDir: inFolder(whole.outputDir),

@@ -2,13 +2,14 @@
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
-import { toFileKeys } from '../schema.js'
+import { parseOptions, toFileKeys } from '../schema.js'
 import { rulesOf } from '../strategies/index.js'
 import { describeBoth } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { decides, isDue, type RunEvaluation, standing } from './best.js'
 import type { RunData } from './data.js'
-import { type TrainOptions, trainSchema } from './options.js'
+import { adamWHeld, type Optimizer, optimizerOf, optimizerSchema } from './optimizers.js'
+import { type RunOptions, type TrainOptions, trainSchema } from './options.js'
 import { learningRateAt } from './schedules.js'
 import type { Checkpoint } from './training-state.js'
 
@@ -54,7 +55,7 @@ const COMPARED_BY_EFFECT = new Set([
 /** What a run is made from, as a checkpoint has to find it again. */
 export function identityOf(
   base: BaseModel,
-  options: TrainOptions,
+  options: RunOptions,
   evalFraction: number,
   { fingerprint, evaluationFingerprint, now }: RunData,
 ): RunIdentity {
@@ -88,7 +89,8 @@ function notExact(
 /** @throws {ConfigError} naming the first thing in which a checkpoint was made from something else */
 export function checkIdentity(path: string, there: RunIdentity, here: RunIdentity): void {
   const compare = (key: string, was: unknown, is: unknown) => {
-    if (canonical(was) !== canonical(is)) throw notExact(path, key, was, is)
+    const compared = (value: unknown) => canonical(key === 'optimizer' ? inMemory(value) : value)
+    if (compared(was) !== compared(is)) throw notExact(path, key, was, is)
   }
   for (const key of new Set([...Object.keys(there.options), ...Object.keys(here.options)]))
     if (!COMPARED_BY_EFFECT.has(key)) compare(key, there.options[key], here.options[key])
@@ -100,6 +102,13 @@ export function checkIdentity(path: string, there: RunIdentity, here: RunIdentit
   if (there.data !== here.data) throw notExact(path, 'the training data', there.data, here.data, DATA_DIFFERS)
 }
 
+/** An optimizer with its settings, as if its state were not paged: where that lies does not touch the numbers. */
+function inMemory(option: unknown): Optimizer {
+  const source = { name: 'training_state.json', spelling: 'snake', at: 'options.optimizer' } as const
+  const optimizer = optimizerOf(parseOptions(optimizerSchema, option, source))
+  return 'resident' in optimizer ? adamWHeld(optimizer, optimizer.type.endsWith('8bit')) : optimizer
+}
+
 const DATA_DIFFERS = 'is not the same as then: rows, their order, or how they are read and tokenized differ'
 
 /**
@@ -109,7 +118,7 @@ const DATA_DIFFERS = 'is not the same as then: rows, their order, or how they ar
  */
 export function checkLength(
   { path, state, identity }: Checkpoint,
-  options: TrainOptions,
+  options: RunOptions,
   strategy: StrategyConfig,
   totalSteps: number,
 ): void {

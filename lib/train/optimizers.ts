@@ -219,7 +219,8 @@ export function sgd(options: Partial<Omit<Sgd, 'type'>> = {}): Sgd {
 const usual = new Map<Optimizer['type'], Optimizer>()
 
 /** An optimiser from the option's value. */
-export function optimizerOf(value: Optimizer['type'] | Optimizer): Optimizer {
+export function optimizerOf(given: Optimizer['type'] | Optimizer | null): Optimizer {
+  const value = given ?? 'adamw'
   if (typeof value !== 'string') return value
   const known = usual.get(value) ?? parsed(value, {}, 'optimizer')
   usual.set(value, known)
@@ -238,10 +239,11 @@ export function shortOptimizer(
 /** Whether AdamW may page its moments where it trains the strategy, and whether it may keep them in 8 bits. */
 export function statesOf(strategy: StrategyConfig): { paged: boolean; eightBit: boolean } {
   const rules = rulesOf(strategy)
+  const whole = !rules.countsRanks?.(strategy)
   return {
-    // Clients of private training are trained with all of it in memory.
-    paged: rules.privacy?.(strategy)?.privacyUnit !== 'user',
-    eightBit: !rules.countsRanks?.(strategy),
+    // Clients of private training are trained with all of it in memory, and so are ranks that are updated one by one.
+    paged: whole && rules.privacy?.(strategy)?.privacyUnit !== 'user',
+    eightBit: whole,
   }
 }
 
@@ -250,7 +252,7 @@ export function statesOf(strategy: StrategyConfig): { paged: boolean; eightBit: 
  * @param resident of paged moments
  */
 export function adamWHeld(
-  { betas, eps, weightDecay }: AdamW,
+  { betas, eps, weightDecay }: Pick<AdamW, 'betas' | 'eps' | 'weightDecay'>,
   eightBit = false,
   resident?: string,
 ): AdamW | PagedAdamW {

@@ -14,15 +14,18 @@ export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
 export interface TrainOptions {
-  /** By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default adamw. */
-  readonly optimizer: Optimizer['type'] | Optimizer
+  /**
+   * By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default null:
+   * adamw, which `qlora` makes paged_adamw where memory is short.
+   */
+  readonly optimizer: Optimizer['type'] | Optimizer | null
   /**
    * Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at
    * once. Needs `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
    */
   readonly optimizerInBackward: boolean
-  /** Peak learning rate. Default 2e-4. */
-  readonly learningRate: number
+  /** Peak learning rate. Default null: the strategy's own, which `lowrank strategies` lists. */
+  readonly learningRate: number | null
   /** Decoupled weight decay of every trained parameter. Default 0. */
   readonly weightDecay: number
   /** Name of a schedule, or what `cosine({ … })` returns. Default cosine. */
@@ -83,13 +86,21 @@ export interface TrainOptions {
 const every = () => integer(1).nullable().default(null)
 
 export const trainShape = {
-  optimizer: optimizerSchema.default('adamw').describe('What makes the updates, by name or with settings.'),
+  optimizer: optimizerSchema
+    .nullable()
+    .default(null)
+    .describe(
+      'What makes the updates, by name or with settings. `null`: `adamw`, which `qlora` makes `paged_adamw` where memory is short.',
+    ),
   optimizerInBackward: flag()
     .default(false)
     .describe(
       'Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at once. The same numbers; needs `gradient_accumulation_steps: 1` and `max_grad_norm: 0`.',
     ),
-  learningRate: positive().default(2e-4).describe('The peak learning rate.'),
+  learningRate: positive()
+    .nullable()
+    .default(null)
+    .describe("The peak learning rate. `null`: the strategy's own, which `lowrank strategies` lists."),
   weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .default(0)
     .describe('Decoupled weight decay of everything that trains.'),
@@ -181,3 +192,9 @@ export const trainShape = {
 }
 
 export const trainSchema = z.strictObject(trainShape) satisfies z.ZodType<TrainOptions>
+
+/** Options of a run whose strategy is known. */
+export interface RunOptions extends TrainOptions {
+  readonly optimizer: Optimizer['type'] | Optimizer
+  readonly learningRate: number
+}

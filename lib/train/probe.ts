@@ -9,7 +9,7 @@ import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.j
 import { type DataControl, type DataSources, prepareSample } from './data.js'
 import { evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import type { TrainOptions } from './options.js'
+import type { RunOptions } from './options.js'
 import { EVAL_PLAN, evaluationPlans, trainingPlans } from './plans.js'
 import { TrainingRun } from './run.js'
 
@@ -27,7 +27,7 @@ export async function runProbe(
   base: BaseModel,
   probe: Probe,
   sources: DataSources,
-  options: TrainOptions,
+  options: RunOptions,
   create: (description: AdapterState['description']) => AdapterState,
   { onStep, ...control }: ProbeControl = {},
 ): Promise<StrategyConfig> {

@@ -27,9 +27,10 @@ import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from 
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile } from './metrics.js'
 import { optimizerState } from './optimizers.js'
-import type { TrainOptions } from './options.js'
+import type { RunOptions } from './options.js'
 import { checkOutput, openOutput, readRun } from './output-folder.js'
 import { EVAL_PLAN, inFolder, MATCH_PLAN } from './plans.js'
+import { remarksOnRate } from './rates.js'
 import { lockRun, type RunLock } from './run-lock.js'
 import { askRows, type Samples } from './samples.js'
 import { GradientSteps, type Steps } from './steps.js'
@@ -39,7 +40,7 @@ import type { TrainingState } from './training-state.js'
 export interface RunSetup {
   base: BaseModel
   adapter: AdapterState
-  options: TrainOptions
+  options: RunOptions
   plans: Record<string, PlanOptions>
   /** Tokenises, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
   data: (now: number | undefined) => Promise<RunData>
@@ -77,6 +78,10 @@ const WAYS_ON = {
 export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Planned, before anything is allocated: training allocates exactly this. */
   readonly memory: MemoryReport
+  /** What is allowed and seldom meant in its options, such as a rate far from the strategy's own; a sentence each. */
+  readonly remarks: readonly string[]
+  /** Those of the run, with every default filled in. */
+  readonly options: RunOptions
   readonly #setup: RunSetup
   readonly #breathe = breather()
   #started = false
@@ -91,6 +96,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   constructor(setup: RunSetup) {
     this.#setup = setup
     const { base, adapter, plans } = setup
+    this.options = setup.options
+    this.remarks = remarksOnRate(setup.options, adapter.description.strategy)
     const trained = { adapter: adapter.native, state: stateOf(setup) }
     this.memory = new MemoryReport(translated(() => base.native.plan([trained], plans)))
   }
@@ -279,7 +286,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 
   /** Where files of the run lie that go with it. */
   get #scratch(): string {
-    return this.#setup.outputDir ?? weightCacheSettings().folder
+    return runFolder(this.#setup.outputDir)
   }
 
   async #start(checkpoint: Resumable | null, identity: RunIdentity): Promise<TrainingState> {
@@ -354,6 +361,11 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 function privacyOf({ adapter }: RunSetup) {
   const { strategy } = adapter.description
   return rulesOf(strategy).privacy?.(strategy)
+}
+
+/** Where files of a run lie that go with it. */
+export function runFolder(outputDir: string | null): string {
+  return outputDir ?? weightCacheSettings().folder
 }
 
 function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerState {

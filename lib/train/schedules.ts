@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import { once } from '../once.js'
 import { deepFreeze, integer, numberWithin, parseOptions, word } from '../schema.js'
-import type { TrainOptions } from './options.js'
+import type { RunOptions } from './options.js'
 
 /** A schedule with its own settings. */
 export type Schedule =
@@ -102,7 +102,7 @@ export function learningRateAt(
     lrSchedulerType,
     warmupSteps,
     warmupRatio,
-  }: Pick<TrainOptions, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>,
+  }: Pick<RunOptions, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>,
   completed: number,
   totalSteps: number,
 ): number {

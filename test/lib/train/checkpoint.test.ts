@@ -77,7 +77,7 @@ describe('a checkpoint', () => {
     const { state, identity } = await readCheckpoint(copy())
     expect(state).toMatchObject({ step: 1, cursor: { epoch: 0, microBatch: 1 } })
     expect(state.totals.lossSum / state.totals.supervisedTokens).toBeGreaterThan(1)
-    expect(identity.options).toMatchObject({ max_steps: 2, learning_rate: 2e-4, optimizer: 'adamw' })
+    expect(identity.options).toMatchObject({ max_steps: 2, learning_rate: 1e-3, optimizer: 'adamw' })
     expect(identity.options).not.toHaveProperty('save_steps')
     const text = readFileSync(join(original, 'checkpoint-1/training_state.json'), 'utf8')
     expect(text).not.toMatch(/"[a-z_]+[A-Z]\w*":/)
