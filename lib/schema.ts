@@ -10,7 +10,7 @@ import { camelKey, isRecord, objectsIn, shorten, snakeKey, unwrapped } from './s
 import { adviceFor, valueHere } from './unknown-key.js'
 
 export { nearest } from './nearest.js'
-export { camelKey, shorten, snakeKey } from './schema-shape.js'
+export { camelKey, snakeKey } from './schema-shape.js'
 
 /** Where options came from, for messages, and how their keys are spelled there. */
 export interface OptionSource {
