@@ -4,8 +4,8 @@
 //     [--sst2 FOLDER] [--held-out-rows 64] [--batch 4] [--length 128] [--results benchmarks/results/rates.json]
 //
 // MODEL is a folder or a .gguf file. The task is the demo's, or with --sst2, a folder with train.tsv and dev.tsv of sentences
-// and labels, SST-2. A strategy trains with all its defaults, at the defaults of a run but for the size of
-// a batch. The search begins at the best rate known of the strategy, or at LoRA's, and moves on by half a decade until the
+// and labels, SST-2 as plain text. A strategy trains with all its defaults, at the defaults of a run but for the size of
+// a batch. The search begins at the best rate known of the strategy, or at 1e-3, and moves on by half a decade until the
 // best rate has a worse one on either side. Every run sees the same rows in the same order. Each result is written as soon
 // as it is there, and is not measured again: run the same command to go on after an interruption. At the end the table of
 // all results is printed.
@@ -83,7 +83,13 @@ async function modelHeld(quantization) {
   return model
 }
 
-const shape = { maxSeqLength: setting.length, perDeviceTrainBatchSize: batch, packing: false }
+const shape = {
+  maxSeqLength: setting.length,
+  perDeviceTrainBatchSize: batch,
+  packing: false,
+  // Sentences and labels are text to go on with, no turns.
+  ...(options.sst2 === undefined ? {} : { chatTemplate: false }),
+}
 const lossOf = async (base) => (await base.evaluate(heldOut, { ...shape, perDeviceTrainBatchSize: 4 })).loss
 
 /** Held-out loss after a run; null where it diverged. */
