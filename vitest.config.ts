@@ -19,6 +19,8 @@ export default defineConfig({
     // Some tests run real training steps or compilers, on machines that may be busy.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Some wait for moments that a busy machine may miss; in CI they may try once more.
+    retry: process.env.CI ? 1 : 0,
     // Two files at a time, each with one thread of the engine unless its tests ask for more.
     maxWorkers: Math.min(2, availableParallelism()),
     env: {
