@@ -2,14 +2,16 @@
  * Plants faults in a copy of the sources, one at a time, and runs the tests that should catch each. Prints the test that
  * did, and fails where a fault survives.
  *
- *   npm run test:mutations -- [--only 3,17] [--list] [--json]
+ *   npm run test:mutations -- [--only privacy,17] [--list] [--json]
+ *
+ * `--only` takes areas and numbers of faults, as `--list` prints them.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { faults } from '../test/mutations/faults.mjs'
+import { areas } from '../test/mutations/faults.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({
@@ -25,16 +27,21 @@ const experimental = { fsModuleCache: true, fsModuleCachePath: '.vitest-cache' }
 export default { test: { ...test, experimental, include: ['test/**/*.test.ts'] } }
 `
 
-const numbered = faults.map((fault, index) => ({ number: index + 1, ...fault }))
-for (const fault of numbered) check(fault)
-const only = flags.only?.split(',').map(Number)
-const unknown = only?.find((number) => !numbered.some((fault) => fault.number === number))
+const faults = Object.entries(areas)
+  .flatMap(([area, list]) => list.map((fault) => ({ area, ...fault })))
+  .map((fault, index) => ({ number: index + 1, ...fault }))
+for (const fault of faults) check(fault)
+const only = flags.only?.split(',')
+const isNamed = (name) => (fault) => name === fault.area || Number(name) === fault.number
+const unknown = only?.find((name) => !faults.some(isNamed(name)))
 if (unknown !== undefined)
-  stop(`--only: there is no fault ${unknown}; they are numbered 1 to ${faults.length}`)
-const chosen = numbered.filter(({ number }) => only?.includes(number) ?? true)
+  stop(
+    `--only: ${unknown} is neither an area (${Object.keys(areas).join(', ')}) nor a number from 1 to ${faults.length}`,
+  )
+const chosen = faults.filter((fault) => only?.some((name) => isNamed(name)(fault)) ?? true)
 
 if (flags.list) {
-  for (const fault of chosen) console.log(`${label(fault)}  ${fault.file}`)
+  for (const fault of chosen) console.log(`${fault.area.padEnd(10)}  ${label(fault)}  ${fault.file}`)
 } else {
   const copy = mkdtempSync(join(tmpdir(), 'lowrank-mutations-'))
   process.once('SIGINT', () => process.exit(130))
