@@ -14,7 +14,7 @@ import type { Examples, RunData } from '../train/data.js'
 import type { TrainStep } from '../train/events.js'
 import { apart, TRAIN_PLAN } from '../train/plans.js'
 import type { RunSetup } from '../train/run.js'
-import { learningRateAt } from '../train/schedules.js'
+import { scheduleAt } from '../train/schedules.js'
 import { countedRanks, finished, inUse, type Steps, stepRules, updateOf } from '../train/steps.js'
 import type { TrainingState } from '../train/training-state.js'
 import { clientsOf } from './clients.js'
@@ -100,9 +100,9 @@ export class PrivateRounds implements Steps {
     const ranks = this.#rules.ranks?.(round)
     const { population, samplingRate } = this.#plan.real
     const drawn = drawCohort(this.#key, round, population, samplingRate)
-    const learningRate = learningRateAt(options, this.#state.step, this.#plan.rounds)
+    const schedule = scheduleAt(options, this.#state.step, this.#plan.rounds)
     const intake: Intake = { lossSum: 0, tokens: 0, supervised: 0, clipped: 0, microSteps: 0 }
-    const context = { session, round, ranks, learningRate, intake }
+    const context = { session, round, ranks, schedule, intake }
     // Within a round the adapter is some client's: whoever saves it waits for the end.
     const gradNorm = await adapter.turns.run(async () => {
       await this.#native(({ native }) => native.beginRound())
@@ -129,7 +129,7 @@ export class PrivateRounds implements Steps {
       ...step,
       epoch: round * this.#plan.real.samplingRate,
       gradNorm,
-      learningRate,
+      learningRate: options.learningRate * schedule,
       privacy: {
         epsilon: epsilonOf(this.#plan, round),
         rank: ranks?.active ?? null,
@@ -166,7 +166,7 @@ export class PrivateRounds implements Steps {
   }
 
   /** One client trains on its rows from where the round began, and its change joins the sum. */
-  async #clientIn(rows: Uint32Array, { session, round, ranks, learningRate, intake }: RoundContext) {
+  async #clientIn(rows: Uint32Array, { session, round, ranks, schedule, intake }: RoundContext) {
     const { options, signal } = this.#setup
     signal?.throwIfAborted()
     if (rows.length === 0) return
@@ -182,9 +182,9 @@ export class PrivateRounds implements Steps {
         const window = await windows.at(cursor)
         cursor = window.next
         if (window.supervised === 0) continue
-        await this.#gradients(window, { session, round, ranks, learningRate, intake })
+        await this.#gradients(window, { session, round, ranks, schedule, intake })
         const update = {
-          ...updateOf(this.#setup, learningRate, step),
+          ...updateOf(this.#setup, schedule, step),
           maxGradNorm: options.maxGradNorm,
           ...ranksOf(ranks, step),
         }
@@ -249,8 +249,8 @@ export class PrivateRounds implements Steps {
   }
 
   /** By the run's optimiser. */
-  #ownUpdate({ round, ranks, learningRate }: RoundContext): OptimizerStep {
-    return { ...updateOf(this.#setup, learningRate, round), ...countedRanks(ranks) }
+  #ownUpdate({ round, ranks, schedule }: RoundContext): OptimizerStep {
+    return { ...updateOf(this.#setup, schedule, round), ...countedRanks(ranks) }
   }
 
   #serverUpdate(round: number, ranks: StepRanks | undefined): OptimizerStep {
@@ -273,7 +273,8 @@ interface RoundContext {
   session: NativeSession
   round: number
   ranks: StepRanks | undefined
-  learningRate: number
+  /** The share of its peak that the learning rate has. */
+  schedule: number
   intake: Intake
 }
 

@@ -10,7 +10,7 @@ import { decides, isDue, type RunEvaluation, standing } from './best.js'
 import type { RunData } from './data.js'
 import { adamWHeld, type Optimizer, optimizerOf, optimizerSchema } from './optimizers.js'
 import { type RunOptions, type TrainOptions, trainSchema } from './options.js'
-import { learningRateAt } from './schedules.js'
+import { scheduleAt } from './schedules.js'
 import type { Checkpoint } from './training-state.js'
 
 /** What a run is made from; a checkpoint fits only a run of the same. */
@@ -140,7 +140,7 @@ export function checkLength(
   if (rulesOf(strategy).stepsByLength?.(strategy))
     throw differs(`what strategy ${strategy.name} did in those that are made depends on their number`)
   for (let step = 0; step < state.step; step++)
-    if (learningRateAt(options, step, totalSteps) !== learningRateAt(options, step, state.totalSteps))
+    if (scheduleAt(options, step, totalSteps) !== scheduleAt(options, step, state.totalSteps))
       throw differs(
         'the learning rates of those that are made depend on their number (with lr_scheduler_type constant they do not)',
       )

@@ -95,21 +95,20 @@ export interface ScheduleSpan {
   totalSteps: number
 }
 
-/** The learning rate after so many completed steps. */
-export function learningRateAt(
+/** The share of its peak that the learning rate of a run has after so many completed steps. */
+export function scheduleAt(
   {
-    learningRate,
     lrSchedulerType,
     warmupSteps,
     warmupRatio,
-  }: Pick<RunOptions, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>,
+  }: Pick<RunOptions, 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>,
   completed: number,
   totalSteps: number,
 ): number {
-  // A share of few steps rounds up to all of them, and then nothing would be learnt.
+  // A share of few steps rounds up to all of them, and then nothing would be learned.
   const share = Math.min(Math.ceil(warmupRatio * totalSteps), totalSteps - 1)
   const span = { warmupSteps: warmupSteps ?? share, totalSteps }
-  return learningRate * scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
+  return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
 }
 
 /**

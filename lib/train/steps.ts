@@ -12,7 +12,7 @@ import type { TrainStep } from './events.js'
 import { nativeOptimizer, optimizerOf } from './optimizers.js'
 import { TRAIN_PLAN } from './plans.js'
 import type { RunSetup } from './run.js'
-import { learningRateAt } from './schedules.js'
+import { scheduleAt } from './schedules.js'
 import type { TrainingState } from './training-state.js'
 
 /** What makes the steps of a run. */
@@ -72,9 +72,9 @@ export class GradientSteps implements Steps {
       throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
     const index = state.step + 1
     const ranks = this.#rules.ranks?.(index)
-    const learningRate = learningRateAt(options, state.step, this.totalSteps)
+    const schedule = scheduleAt(options, state.step, this.totalSteps)
     const update = {
-      ...updateOf(this.#setup, learningRate, index),
+      ...updateOf(this.#setup, schedule, index),
       maxGradNorm: options.maxGradNorm,
       ...countedRanks(ranks),
     }
@@ -112,6 +112,7 @@ export class GradientSteps implements Steps {
     state.cursor = window.next
     state.rules = this.#rules.state?.()
     const made = { lossSum, tokens: window.tokens, supervised: window.supervised, begin }
+    const learningRate = options.learningRate * schedule
     return { ...finished(state, made, this.totalSteps), epoch: window.epoch, gradNorm, learningRate }
   }
 
@@ -169,13 +170,16 @@ export function stepRules({ adapter, options }: RunSetup, totalSteps: number, st
   return rulesOf(strategy).steps?.(strategy, run, state) ?? {}
 }
 
-/** An update by the run's optimiser; gradients are not clipped unless more is said. */
-export function updateOf({ adapter, options }: RunSetup, learningRate: number, step: number): OptimizerStep {
+/**
+ * An update by the run's optimizer; gradients are not clipped unless more is said.
+ * @param schedule the share of its peak that every group's rate has in this step
+ */
+export function updateOf({ adapter, options }: RunSetup, schedule: number, step: number): OptimizerStep {
   const optimizer = optimizerOf(options.optimizer)
   return {
     ...nativeOptimizer(optimizer),
-    groups: adapter.description.groups.map(({ learningRateFactor, learningRate: own, decays }) => ({
-      learningRate: learningRate * (own === undefined ? 1 : own / options.learningRate) * learningRateFactor,
+    groups: adapter.description.groups.map(({ learningRateFactor, learningRate, decays }) => ({
+      learningRate: (learningRate ?? options.learningRate) * schedule * learningRateFactor,
       weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
     })),
     maxGradNorm: 0,

@@ -47,11 +47,21 @@ test('an update decays what decays, at the rate of each group', () => {
     { name: 'spared', learningRateFactor: 1, decays: false },
     { name: 'own rate', learningRateFactor: 1, learningRate: 0.3 },
   ])
-  const { groups } = updateOf(setup, 0.05, 1)
+  const { groups } = updateOf(setup, 0.5, 1)
   expect(groups.map(({ weightDecay }) => weightDecay)).toEqual([0.5, 0.5, 0, 0.5])
   const expected = [0.05, 0.8, 0.05, 0.15]
   for (const [i, { learningRate }] of groups.entries())
     expect(learningRate).toBeCloseTo(expected[i] as number)
+})
+
+test('a group with a rate of its own keeps it exactly, whatever the rate of the run', () => {
+  const own = 0.3
+  for (const learningRate of [0.1, 7e-4, 3.3e-5]) {
+    const { setup } = setupOf([{ name: 'own rate', learningRateFactor: 1, learningRate: own }], {
+      learningRate,
+    })
+    expect(updateOf(setup, 1 / 3, 1).groups[0]?.learningRate).toBe(own * (1 / 3))
+  }
 })
 
 test("the optimizer's own decay stands before the run's", () => {
