@@ -1061,11 +1061,27 @@ std::vector<int64_t> Plan::peak_rows() const {
 
 std::string Plan::steps_text(const Graph& graph) const {
   std::ostringstream text;
+  const auto role = [&](const char* name, int64_t id) {
+    if (id >= 0) text << ' ' << name << '=' << id;
+  };
   for (size_t i = 0; i < steps.size(); ++i) {
-    const Step& step = steps[i];
-    text << i << ' ' << name_of(step.phase) << ' ' << name_of(step.kernel);
-    if (step.node >= 0) text << ' ' << graph.nodes[step.node].path;
-    step.each_buffer([&](int id) { text << " #" << id; });
+    const Step& s = steps[i];
+    text << i << ' ' << name_of(s.phase) << ' ' << name_of(s.kernel);
+    if (s.node >= 0) text << ' ' << graph.nodes[s.node].path;
+    const std::pair<const char*, int> roles[] = {{"x", s.x}, {"x2", s.x2}, {"y", s.y}, {"aux", s.aux},
+                                                 {"residual", s.residual}, {"q", s.q}, {"k", s.k}, {"v", s.v},
+                                                 {"dy", s.dy}, {"dx", s.dx}, {"dq", s.dq}, {"dk", s.dk}, {"dv", s.dv},
+                                                 {"workspace", s.workspace}};
+    for (const auto& [name, id] : roles) role(name, id);
+    for (const GradientTerm& term : s.terms) {
+      text << " + " << graph.nodes[term.node].path;
+      role("dy", term.dy);
+      role("dh", term.dh);
+    }
+    for (const int id : s.gradients) role("gradient", id);
+    role("offset", s.offset);
+    role("parameter", s.parameter);
+    if (s.accumulate) text << " accumulates";
     text << '\n';
   }
   return text.str();
