@@ -9,6 +9,7 @@ const sweeps = [
   'test/lib/paged-weights.test.ts',
   'test/lib/train/in-backward.test.ts',
   'test/lib/train/optimized-runs.test.ts',
+  'test/parity/rules.test.ts',
 ]
 
 /** Files that are nothing but a sweep. */

@@ -8,10 +8,8 @@ import {
   type AdapterSpec,
   addon,
   type MicroBatch,
-  type NativeAdapter,
   type NativeModel,
   type NativeSession,
-  type OptimizerStep,
   type StorageFormat,
   type TrainInput,
 } from '../../lib/native/addon.js'
@@ -134,16 +132,6 @@ export function loraSpec(
   }
 }
 
-/** What the cases of `lora/` and `full/` share. */
-export interface TrainingCase {
-  name: string
-  model: string
-  loss: number
-  optimizer: { lr: number; betas: [number, number]; eps: number; weight_decay: number; max_grad_norm: number }
-  losses: number[]
-  grad_norms: number[]
-}
-
 /** The plan that holds every golden batch. */
 export const trainPlan = {
   mode: 'train',
@@ -164,46 +152,6 @@ export async function backward(
   const { lossSum, count } = await session.trainStep('train', input).promise
   if (count !== labelled) throw new Error(`${count} rows were counted of ${labelled}`)
   return lossSum / labelled
-}
-
-/**
- * The case's AdamW steps over two micro-batches each, with what `settings` changes; the loss and norm of each. There are
- * ten batches, which longer cases go through again.
- */
-export async function takeSteps(
-  session: NativeSession,
-  adapter: NativeAdapter,
-  c: TrainingCase,
-  settings: (step: number) => Partial<OptimizerStep> = () => ({}),
-  more: (step: number) => Partial<TrainInput> = () => ({}),
-  updated: (step: number) => Promise<void> = async () => undefined,
-) {
-  const batches = await readGolden('lora/train_batches.safetensors')
-  const { lr, betas, eps, weight_decay, max_grad_norm } = c.optimizer
-  const steps: { loss: number; norm: number }[] = []
-  for (let s = 0; s < c.losses.length; s++) {
-    const micro = [0, 1].map((m) => goldenBatch(batches, `step.${s % 10}.micro.${m}.`))
-    const labelled = micro.reduce((sum, batch) => sum + labels(batch), 0)
-    let lossSum = 0
-    for (const [microStep, batch] of micro.entries()) {
-      const counters = { seed: 0, step: s + 1, microStep }
-      const input = { ...batch, lossScale: 1 / labelled, ...counters, ...more(s + 1) }
-      lossSum += (await session.trainStep('train', input).promise).lossSum
-    }
-    const { gradNorm } = await adapter.optimizerStep({
-      kind: 'adamw',
-      beta1: betas[0],
-      beta2: betas[1],
-      epsilon: eps,
-      groups: [{ learningRate: lr, weightDecay: weight_decay }],
-      maxGradNorm: max_grad_norm,
-      step: s + 1,
-      ...settings(s + 1),
-    }).promise
-    await updated(s + 1)
-    steps.push({ loss: lossSum / labelled, norm: gradNorm })
-  }
-  return steps
 }
 
 function labels(batch: MicroBatch): number {

@@ -1,4 +1,4 @@
-"""Steps of optimisers: transformers' and torch's Adafactor in float64, bitsandbytes' Lion and 8-bit AdamW and Lion.
+"""Steps of optimisers: transformers' and torch's Adafactor, torch's AdamW and SGD, bitsandbytes' Lion and 8-bit AdamW and Lion.
 
 Values and gradients are formulas that any language computes to the same bits, so only results are stored.
 """
@@ -54,6 +54,23 @@ CASES = {
         torch.float64,
         {"type": "adafactor", "scale_parameter": True, "learning_rate": 1e-2, "weight_decay": 0},
     ),
+    # Both numbers of eps count: the first beside squares of most gradients, the second above the size of the parameters.
+    "adafactor_eps": (
+        lambda p: Adafactor(p, lr=1e-2, eps=(1e-2, 0.5), relative_step=False),
+        torch.float64,
+        {
+            "type": "adafactor",
+            "scale_parameter": True,
+            "eps": [1e-2, 0.5],
+            "learning_rate": 1e-2,
+            "weight_decay": 0,
+        },
+    ),
+    "lion_betas": (
+        lambda p: bitsandbytes.optim.Lion(p, lr=1e-3, betas=(0.5, 0.8), weight_decay=0.1),
+        torch.float32,
+        {"type": "lion", "betas": [0.5, 0.8], "learning_rate": 1e-3, "weight_decay": 0.1},
+    ),
     "lion": (
         lambda p: bitsandbytes.optim.Lion(p, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1),
         torch.float32,
@@ -68,6 +85,31 @@ CASES = {
         lambda p: torch.optim.AdamW(p, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1),
         torch.float64,
         {"type": "adamw", "betas": [0.9, 0.95], "learning_rate": 1e-2, "weight_decay": 0.1},
+    ),
+    "adamw_eps": (
+        lambda p: torch.optim.AdamW(p, lr=1e-2, eps=1e-2, weight_decay=0.1),
+        torch.float64,
+        {"type": "adamw", "eps": 1e-2, "learning_rate": 1e-2, "weight_decay": 0.1},
+    ),
+    "sgd": (
+        lambda p: torch.optim.SGD(p, lr=1e-2, weight_decay=0.1),
+        torch.float64,
+        {"type": "sgd", "learning_rate": 1e-2, "weight_decay": 0.1},
+    ),
+    "sgd_momentum": (
+        lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.8, weight_decay=0.1),
+        torch.float64,
+        {"type": "sgd", "momentum": 0.8, "learning_rate": 1e-2, "weight_decay": 0.1},
+    ),
+    "adamw_eps_8bit": (
+        lambda p: bitsandbytes.optim.AdamW8bit(p, lr=1e-2, eps=1e-2, weight_decay=0.1),
+        torch.float32,
+        {"type": "adamw_8bit", "eps": 1e-2, "learning_rate": 1e-2, "weight_decay": 0.1},
+    ),
+    "lion_betas_8bit": (
+        lambda p: bitsandbytes.optim.Lion8bit(p, lr=1e-3, betas=(0.5, 0.8), weight_decay=0.1),
+        torch.float32,
+        {"type": "lion_8bit", "betas": [0.5, 0.8], "learning_rate": 1e-3, "weight_decay": 0.1},
     ),
     "adamw_8bit": (
         lambda p: bitsandbytes.optim.AdamW8bit(p, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1),

@@ -1,11 +1,11 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import { loadModel } from '../../lib/index.js'
 import { addon, type LowRankSlot } from '../../lib/native/addon.js'
 import { describeAdapter, initialise, linearSites, weightSites } from '../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom } from '../../lib/strategies/index.js'
+import { rulesOf } from '../../lib/strategies/index.js'
 import { lora } from '../../lib/strategies/lora.js'
+import type { RunFacts } from '../../lib/strategies/strategy.js'
 import { vera } from '../../lib/strategies/vera.js'
 import {
   backward,
@@ -15,67 +15,48 @@ import {
   parity,
   readGolden,
   relativeError,
-  type TrainingCase,
-  takeSteps,
   trainPlan,
 } from './engine.js'
+import {
+  attached,
+  disposeModels,
+  expectSteps,
+  expectTensors,
+  readCases,
+  SEED,
+  type StrategyCase,
+  start,
+  strategyOf,
+  train,
+} from './runs.js'
 
-interface Case extends TrainingCase {
-  strategy: { name: string; trained_ranks?: 'last' | 'active'; masked_update?: boolean }
-  /** Ranks in use in each step, where a strategy draws them. */
-  ranks?: number[]
-  /** Loss of the first batch after the ten steps, where the weight itself has moved. */
-  late_loss?: number
+/** The first step's ranks. */
+function rankInput({ ranks, strategy }: StrategyCase) {
+  return ranks ? { activeRank: ranks[0] as number, lastRankOnly: strategy.trained_ranks === 'last' } : {}
 }
 
-/** Relative error that trained tensors may have; decay alone moves most of them by 2 %. */
-function toleranceOf(name: string, tensor: string): number {
-  // A softmax takes no notice of a bias of its keys, so Adam makes steps of rounding alone.
-  if (tensor.endsWith('k_proj.bias')) return 5e-4
-  // Adam also magnifies gradients that almost cancel: the errors measured here are 1e-4, 7e-5 and 2e-5.
-  const own: Record<string, number> = { adalora_long: 5e-4, dylora_frozen: 5e-4, lora_plus: 1e-4 }
-  return own[name] ?? 1e-5
-}
+const cases = readCases('strategies')
 
-/** The ranks of a step of a case, as a run would hand them on. */
-function ranksOf({ ranks, strategy }: Case, step: number) {
-  if (ranks === undefined) return undefined
-  const draws = ranks.map((_, i) => ranks.slice(0, step).filter((rank) => rank === i + 1).length)
-  const active = ranks[step - 1] as number
-  return { active, lastOnly: strategy.trained_ranks === 'last', draws }
-}
-
-function rankInput(c: Case, step: number) {
-  const ranks = ranksOf(c, step)
-  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
-}
-
-const cases = JSON.parse(readFileSync(join(parity, 'strategies/cases.json'), 'utf8')) as Case[]
-
-async function open(c: Case) {
+/** On the engine alone: gradients, which a run does not tell. */
+async function open(c: StrategyCase) {
   const golden = await readGolden(`strategies/${c.name}.safetensors`)
   const { base, graph, model } = await loadTiny(c.model)
-  const strategy = strategyFrom(c.strategy, { name: c.name, spelling: 'snake' })
-  const description = describeAdapter(strategy, linearSites(graph), { weights: weightSites(graph) })
-  const { spec, factors, groups } = description
-  const adapter = addon().createAdapter(spec, { trainable: true })
-  const saved = factors.flatMap(({ name, trained, tensor }) =>
-    tensor ? [{ name, trained, tensor: tensor.name }] : [],
-  )
-  for (const { name, tensor } of saved) adapter.write(name, 'value', floats(golden, `init.${tensor}`))
-  for (const { a, b, snapshotA, snapshotB, subtracts } of spec.slots) {
-    if (!subtracts) continue
-    adapter.write(snapshotA as string, 'value', adapter.read(a, 'value'))
-    adapter.write(snapshotB as string, 'value', adapter.read(b, 'value'))
-    adapter.fill('start_ratio', { kind: 'constant', value: 1 })
-  }
-  const run = { seed: 0, totalSteps: c.losses.length, description, native: adapter }
-  const rules = () => rulesOf(strategy).steps?.(strategy, run, undefined) ?? {}
-  return { golden, base, model, adapter, description, saved, groups, spec, rules }
+  const description = describeAdapter(strategyOf(c), linearSites(graph), { weights: weightSites(graph) })
+  const adapter = addon().createAdapter(description.spec, { trainable: true })
+  const saved = start(adapter, description, golden)
+  return { golden, base, model, adapter, description, saved, spec: description.spec }
 }
 
+vi.mock('../../lib/train/data.js', async (original) =>
+  (await import('./tokenized-once.js')).tokenizedOnce(await original()),
+)
+
+afterAll(disposeModels)
+
 it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
-  const { golden, adapter, model, saved } = await open(cases.find(({ name }) => name === 'vera') as Case)
+  const { golden, adapter, model, saved } = await open(
+    cases.find(({ name }) => name === 'vera') as StrategyCase,
+  )
   const shared = saved.filter(({ name }) => /^vera_[AB]$/.test(name))
   expect(shared).toHaveLength(2)
   const { graph, base } = await loadTiny('llama3')
@@ -112,7 +93,7 @@ function products(
 }
 
 it.each(['pissa', 'olora'])("%s starts where PEFT's does, but for signs that cancel", async (name) => {
-  const c = cases.find((one) => one.name === name) as Case
+  const c = cases.find((one) => one.name === name) as StrategyCase
   const { golden, base, adapter, description, model, spec } = await open(c)
   const read = (factor: string) => adapter.read(factor, 'value')
   const theirs = products(spec.slots, (factor) => floats(golden, `init.base_model.model.${factor}`))
@@ -148,6 +129,13 @@ it("loftq starts where PEFT's does over the same NF4 weights", async () => {
   await model.dispose()
 })
 
+it.each(cases.filter(({ ranks }) => ranks))('a run of $name draws the ranks that the peer was given', (c) => {
+  const strategy = strategyOf(c)
+  const facts = { seed: SEED, totalSteps: 10 } as RunFacts
+  const rules = rulesOf(strategy).steps?.(strategy, facts, undefined)
+  expect(c.ranks?.map((_, i) => rules?.ranks?.(i + 1).active)).toEqual(c.ranks)
+})
+
 describe.each(cases)('$name in fp32 against PEFT', (c) => {
   it('gives the loss and the gradient of every trained tensor', async () => {
     const { golden, model, adapter, saved } = await open(c)
@@ -155,7 +143,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     const loss = await backward(
       session,
       goldenBatch(await readGolden(`golden/${c.model}.safetensors`)),
-      rankInput(c, 1),
+      rankInput(c),
     )
     expect(Math.abs(loss / c.loss - 1)).toBeLessThan(1e-5)
     const trained = saved.filter((factor) => factor.trained)
@@ -173,35 +161,10 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
   })
 
   it("takes the same steps of the strategy's optimiser", async () => {
-    const { golden, model, adapter, saved, groups, rules } = await open(c)
-    const session = await addon().createSession(model, [adapter], {
-      train: { ...trainPlan, recompute: true },
-    }).promise
-    const { lr, eps, betas, weight_decay } = c.optimizer
-    const settings = (step: number) => ({
-      groups: groups.map((group) => ({
-        learningRate: lr * group.learningRateFactor,
-        weightDecay: group.decays === false ? 0 : weight_decay,
-      })),
-      // PEFT's optimiser for LoRA-FA adds eps to the root of the moment before its bias is taken out.
-      epsilon: c.strategy.name === 'lora-fa' ? eps / Math.sqrt(1 - betas[1] ** step) : eps,
-      ...(c.ranks && c.strategy.masked_update !== false ? { ranks: ranksOf(c, step) } : {}),
-    })
-    const own = rules()
-    const updated = async (step: number) => own.updated?.(step)
-    const steps = await takeSteps(session, adapter, c, settings, (step) => rankInput(c, step), updated)
-    for (const [s, { loss, norm }] of steps.entries()) {
-      expect(Math.abs(loss / (c.losses[s] as number) - 1), `loss of step ${s}`).toBeLessThan(1e-5)
-      expect(Math.abs(norm / (c.grad_norms[s] as number) - 1), `norm of step ${s}`).toBeLessThan(1e-5)
-    }
-    for (const { name, tensor } of saved) {
-      const [ours, theirs] = [adapter.read(name, 'value'), floats(golden, `final.${tensor}`)]
-      if (theirs.every((value) => value === 0)) expect(ours, tensor).toEqual(theirs)
-      else expect(relativeError(ours, theirs), tensor).toBeLessThan(toleranceOf(c.name, tensor))
-    }
-    await session.dispose()
-    await adapter.dispose()
-    await model.dispose()
+    const { golden, adapter, saved } = await attached(c)
+    expectSteps(await train(adapter, c), c)
+    expectTensors(adapter, saved, golden)
+    await adapter.detach()
   })
 })
 

@@ -1,37 +1,44 @@
 import { fault } from './fault.mjs'
 
-/** In the parity tests themselves, whose cases must tell the rules of decay apart. */
+const inSteps = (name, find, replace, what, least, title) =>
+  fault('lib/train/steps.ts', `test/parity/${name}.test.ts`, find, replace, what, { least, title })
+
+const DECAY = 'weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay)'
+
+/** Rules of every step, which nearly every case that is compared with the Python stack must tell apart. */
 export const parity = [
-  fault(
-    'test/parity/strategies.test.ts',
-    'test/parity/strategies.test.ts',
-    'weightDecay: group.decays === false ? 0 : weight_decay',
+  inSteps(
+    'strategies',
+    DECAY,
     'weightDecay: 0',
     'nothing decays, of strategies',
-    { least: 28, title: 'steps of the strategy' },
+    29,
+    'steps of the strategy',
   ),
-  fault(
-    'test/parity/strategies.test.ts',
-    'test/parity/strategies.test.ts',
-    'weightDecay: group.decays === false ? 0 : weight_decay',
-    'weightDecay: weight_decay',
+  inSteps(
+    'strategies',
+    'weightDecay: decays === false ? 0 : ',
+    'weightDecay: ',
     'everything decays, of strategies',
-    { least: 7, title: 'steps of the strategy' },
+    7,
+    'steps of the strategy',
   ),
-  fault(
-    'test/parity/engine.ts',
-    'test/parity/lora.test.ts',
-    'weightDecay: weight_decay }',
-    'weightDecay: 0 }',
-    'nothing decays, of LoRA',
-    { least: 15, title: 'AdamW steps' },
+  inSteps('lora', DECAY, 'weightDecay: 0', 'nothing decays, of LoRA', 15, 'AdamW steps'),
+  inSteps('full', DECAY, 'weightDecay: 0', 'nothing decays, of whole models', 2, 'AdamW steps'),
+  inSteps(
+    'strategies',
+    'maxGradNorm: options.maxGradNorm,',
+    'maxGradNorm: 0,',
+    'gradients of strategies are not clipped',
+    28,
+    'steps of the strategy',
   ),
-  fault(
-    'test/parity/engine.ts',
-    'test/parity/full.test.ts',
-    'weightDecay: weight_decay }',
-    'weightDecay: 0 }',
-    'nothing decays, of whole models',
-    { least: 2, title: 'AdamW steps' },
+  inSteps(
+    'lora',
+    'lossScale: 1 / window.supervised',
+    'lossScale: 1 / (2 * window.batches[microStep].nSupervised)',
+    'micro-batches of LoRA count alike',
+    15,
+    'AdamW steps',
   ),
 ]
