@@ -13,6 +13,7 @@ import { writeFileWhole } from './files/atomic.js'
 import { makeFolder } from './files/atomic-folder.js'
 import { expandPaths, STDIN } from './files/dataset/files.js'
 import { hubSettings } from './files/hub-settings.js'
+import { nodeProgram, packageScript } from './node-program.js'
 import { packageRoot } from './root.js'
 import type { DatasetConfig } from './train/data.js'
 import type { MetricsLine } from './train/metrics.js'
@@ -107,9 +108,11 @@ async function measure(signal: AbortSignal | undefined): Promise<number> {
       ...{ max_steps: 4, save_steps: 2, per_device_train_batch_size: 4, max_seq_length: 256 },
     }
     await writeFile(join(folder, 'run.yaml'), JSON.stringify(config))
-    const main = join(packageRoot, 'dist', 'esm', 'cli', 'main.js')
-    const { stdout } = await promisify(execFile)(process.execPath, [main, 'train', 'run.yaml', '--json'], {
+    const main = packageScript('dist', 'esm', 'cli', 'main.js')
+    const { execPath, env } = nodeProgram()
+    const { stdout } = await promisify(execFile)(execPath, [main, 'train', 'run.yaml', '--json'], {
       cwd: folder,
+      env,
       ...(signal ? { signal } : {}),
     })
     const events = stdout

@@ -1,13 +1,22 @@
 /** Where this package lives on disk. */
-import { existsSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { here } from './here.cjs'
 
 function findRoot(folder: string): string {
-  if (existsSync(join(folder, 'binding.gyp'))) return folder
+  if (packageName(folder) === 'lowrank') return folder
   const parent = dirname(folder)
   if (parent === folder) throw new Error(`lowrank: no package root above ${here}`)
   return findRoot(parent)
+}
+
+/** Of all files at the root, only package.json is in every copy: electron-builder leaves binding.gyp out. */
+function packageName(folder: string): unknown {
+  try {
+    return (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: unknown }).name
+  } catch {
+    return undefined
+  }
 }
 
 /** Folder that holds lowrank's package.json, whether run from the sources, from dist/ or from node_modules. */

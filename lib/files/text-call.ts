@@ -1,10 +1,7 @@
 /** One job of a text worker from the side that asked for it: answers in order, an end that always comes, no leftovers. */
 import { type ChildProcess, fork } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { FileFormatError, InternalError, UnsupportedError } from '../errors.js'
-import { here } from '../here.cjs'
-import { packageRoot } from '../root.js'
+import { compiledScript, nodeProgram } from '../node-program.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**
@@ -18,6 +15,8 @@ export class TextCall {
   #failure: { error: unknown } | undefined
   #wake: (() => void) | undefined
   #closed: Promise<void> | undefined
+  #started = false
+  #startLimit: NodeJS.Timeout | undefined
 
   /**
    * @param megabytes limit of the worker's heap
@@ -29,19 +28,33 @@ export class TextCall {
     this.#worker = started(megabytes)
     signal?.addEventListener('abort', this.#abort)
     this.#worker.on('message', (answer: TextAnswer) => {
-      if (answer.kind === 'error') this.fail(fromPlainError(answer.error))
+      if (answer.kind === 'started') this.#hasStarted()
+      else if (answer.kind === 'error') this.fail(fromPlainError(answer.error))
       else this.#answers.push(answer)
       this.#wake?.()
     })
     this.#worker.on('error', (cause) => {
-      this.fail(new InternalError(`the text worker failed: ${cause.message}`, {}, { cause }))
+      this.fail(this.#started ? workerFailed(cause) : notStarted(cause.message, { cause }))
     })
     // Comes after its last answer, which still counts.
     this.#worker.on('close', (code, signalName) => {
-      this.#failure ??= { error: endedEarly(code, signalName, megabytes) }
+      const ran = this.#started || signalName !== null
+      const error = ran ? endedEarly(code, signalName, megabytes) : notStarted(`it ended with code ${code}`)
+      this.#failure ??= { error }
       this.#wake?.()
     })
+    // An Electron without its Node.js mode starts the app once more, which never answers.
+    if (process.versions.electron)
+      this.#startLimit = setTimeout(() => {
+        this.fail(notStarted(`it did not answer within ${START_SECONDS} s`))
+        this.#worker.kill('SIGKILL')
+      }, 1000 * START_SECONDS).unref()
     this.#send(job)
+  }
+
+  #hasStarted(): void {
+    this.#started = true
+    clearTimeout(this.#startLimit)
   }
 
   /** The next answer. Rejects when the job failed, was aborted or was made to fail. */
@@ -88,6 +101,7 @@ export class TextCall {
   /** Ends the worker, whatever it is doing. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
+      clearTimeout(this.#startLimit)
       this.#signal?.removeEventListener('abort', this.#abort)
       this.#worker.removeAllListeners()
       // Whatever happens to the worker while it is being stopped no longer matters.
@@ -107,7 +121,8 @@ export class TextCall {
 
 function started(megabytes: number): ChildProcess {
   try {
-    return fork(workerFile(), [], {
+    return fork(compiledScript('files', 'text-worker.js'), [], {
+      ...nodeProgram(),
       serialization: 'advanced',
       execArgv: [`--max-old-space-size=${megabytes}`],
       env: environment(),
@@ -123,6 +138,22 @@ function started(megabytes: number): ChildProcess {
   }
 }
 
+/** Seconds in which a worker under Electron has to start. */
+const START_SECONDS = 30
+
+function workerFailed(cause: Error): InternalError {
+  return new InternalError(`the text worker failed: ${cause.message}`, {}, { cause })
+}
+
+function notStarted(why: string, options?: ErrorOptions): Error {
+  const { execPath } = nodeProgram()
+  const advice = process.versions.electron
+    ? 'This Electron app may have been built without the fuse runAsNode; turn it on, or name a Node.js executable in LOWRANK_NODE.'
+    : 'LOWRANK_NODE, if it is set, must name a Node.js executable.'
+  const message = `chat templates and tokenizers run in a process of their own, and ${execPath} did not start as Node.js: ${why}. ${advice}`
+  return new UnsupportedError(message, { execPath }, options)
+}
+
 /** What V8 does when memory does not suffice: a signal, or on Windows a code of its own. */
 function endedEarly(code: number | null, signal: string | null, megabytes: number): Error {
   if (signal === null && (code ?? 0) < 128)
@@ -135,12 +166,6 @@ function endedEarly(code: number | null, signal: string | null, megabytes: numbe
 
 /** Options of this process are not the worker's, nor is its token: foreign programs run there. */
 function environment(): NodeJS.ProcessEnv {
-  const { NODE_OPTIONS: _, HF_TOKEN: __, HUGGING_FACE_HUB_TOKEN: ___, ...rest } = process.env
-  return { ...rest, ELECTRON_RUN_AS_NODE: '1' }
-}
-
-/** Beside this file when compiled; sources that are run directly use the compiled one. */
-function workerFile(): string {
-  const beside = join(here, 'files', 'text-worker.js')
-  return existsSync(beside) ? beside : join(packageRoot, 'dist', 'esm', 'files', 'text-worker.js')
+  const { NODE_OPTIONS: _, HF_TOKEN: __, HUGGING_FACE_HUB_TOKEN: ___, ...rest } = nodeProgram().env
+  return rest
 }

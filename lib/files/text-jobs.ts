@@ -92,6 +92,8 @@ export type TextFeed =
   | { kind: 'ask'; question: TokenizerQuestion }
 
 export type TextAnswer =
+  /** Comes first, before the job does. */
+  | { kind: 'started' }
   /** More of the rows or bytes that only the other side can read. */
   | { kind: 'want' }
   | { kind: 'detected'; detected: Detected }

@@ -256,3 +256,4 @@ async function work(job: TextJob): Promise<void> {
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => undefined)
 process.on('disconnect', () => process.exit())
 process.once('message', (job) => void work(job as TextJob))
+answer({ kind: 'started' })

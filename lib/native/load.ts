@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import bindings from 'bindings'
+import { nodeProgram, packageScript } from '../node-program.js'
 import { packageRoot } from '../root.js'
 import { type Attempt, libc, loadFailure, prebuilds, reason } from './load-failure.js'
 
@@ -46,8 +47,9 @@ function prebuiltNames(): string[] {
 
 /** What a build from source lacks here, in the words that the build itself would use; empty when it lacks nothing. */
 export function missingForBuild(): string[] {
-  const script = join(packageRoot, 'scripts', 'native.mjs')
-  const { stdout, status } = spawnSync(process.execPath, [script, 'missing'], { encoding: 'utf8' })
+  const script = packageScript('scripts', 'native.mjs')
+  const { execPath, env } = nodeProgram()
+  const { stdout, status } = spawnSync(execPath, [script, 'missing'], { encoding: 'utf8', env })
   if (status !== 0) return [`${script}, which does not run`]
   return stdout.split('\n').filter(Boolean)
 }

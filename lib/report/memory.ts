@@ -1,16 +1,14 @@
 /** What training takes, planned and measured from outside, and the picture of it: figure 1 of the paper on QLoRA. */
 import { type ChildProcess, fork } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { DataError, UnsupportedError } from '../errors.js'
-import { here } from '../here.cjs'
 import { formatBytes } from '../memory.js'
 import type { LoadOptions } from '../model.js'
 import { addon, type Category, type PlanRow } from '../native/addon.js'
+import { compiledScript, nodeProgram } from '../node-program.js'
 import { type PlanModelOptions, planModel } from '../plan.js'
-import { packageRoot } from '../root.js'
 import { listStrategies } from '../strategies/index.js'
 import { int8, nf4 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -202,7 +200,11 @@ async function barsOf(
 
 /** Runs the training in a process of its own and reads from outside what that holds. */
 async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
-  const child = fork(processFile(), [], { execArgv: [], ...(signal ? { signal } : {}) })
+  const child = fork(compiledScript('report', 'memory-process.js'), [], {
+    ...nodeProgram(),
+    execArgv: [],
+    ...(signal ? { signal } : {}),
+  })
   const most = { anonymous: 0, file: 0 }
   const shared = { anonymous: 0, file: 0, cached: -1 }
   const look = async () => {
@@ -286,12 +288,6 @@ async function proportional({
 /** From here on VmHWM is the peak from here on (proc(5), clear_refs). */
 function resetPeak({ pid }: ChildProcess): Promise<void> {
   return writeFile(`/proc/${pid}/clear_refs`, '5')
-}
-
-/** Beside this file when compiled; sources that are run directly use the compiled one. */
-function processFile(): string {
-  const beside = join(here, 'report', 'memory-process.js')
-  return existsSync(beside) ? beside : join(packageRoot, 'dist', 'esm', 'report', 'memory-process.js')
 }
 
 /** One color for each category, the same in every bar and figure; two are not of Okabe and Ito. */

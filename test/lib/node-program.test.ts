@@ -1,0 +1,100 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, expect, test, vi } from 'vitest'
+import { UnsupportedError } from '../../lib/errors.js'
+import { TextCall } from '../../lib/files/text-call.js'
+import { compiledScript, nodeProgram, packageScript } from '../../lib/node-program.js'
+import { packageRoot } from '../../lib/root.js'
+import { scratchFolder } from './files/scratch.js'
+
+afterEach(() => {
+  vi.unstubAllEnvs()
+  vi.useRealTimers()
+  Reflect.deleteProperty(process.versions, 'electron')
+})
+
+/** An executable file that is no Node.js. */
+function program(script: string): string {
+  const path = join(scratchFolder(), 'program')
+  writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  return path
+}
+
+const inElectron = () =>
+  Object.defineProperty(process.versions, 'electron', { value: '45.5.0', configurable: true })
+
+const call = () =>
+  new TextCall({ kind: 'render', template: '', specialTokens: {}, messages: [], options: {} }, 64)
+
+async function failure(text: TextCall): Promise<UnsupportedError> {
+  const error = await text.next().catch((error: unknown) => error)
+  await text.close()
+  expect(error).toBeInstanceOf(UnsupportedError)
+  return error as UnsupportedError
+}
+
+test('Node.js is started by the program of this process, in the mode that Electron has for it, or by the one named', () => {
+  expect(nodeProgram()).toMatchObject({ execPath: process.execPath, env: { ELECTRON_RUN_AS_NODE: '1' } })
+  vi.stubEnv('LOWRANK_NODE', '/opt/node')
+  expect(nodeProgram().execPath).toBe('/opt/node')
+})
+
+test('a named program does the work of the text worker', async () => {
+  const folder = scratchFolder()
+  const node = program(`touch ${folder}/used; exec ${process.execPath} "$@"`)
+  vi.stubEnv('LOWRANK_NODE', node)
+  const text = call()
+  await expect(text.next()).resolves.toMatchObject({ kind: 'rendered' })
+  await text.close()
+  expect(readFileSync(join(folder, 'used'), 'utf8')).toBe('')
+})
+
+test('a program that ends instead of working is named, with what to do', async () => {
+  const path = program('exit 0')
+  vi.stubEnv('LOWRANK_NODE', path)
+  expect((await failure(call())).message).toBe(
+    `chat templates and tokenizers run in a process of their own, and ${path} did not start as Node.js: it ended with ` +
+      'code 0. LOWRANK_NODE, if it is set, must name a Node.js executable.',
+  )
+  inElectron()
+  expect((await failure(call())).message).toContain(
+    'without the fuse runAsNode; turn it on, or name a Node.js',
+  )
+})
+
+test('a program that is not there is named', async () => {
+  vi.stubEnv('LOWRANK_NODE', '/nowhere/node')
+  expect((await failure(call())).message).toContain(
+    '/nowhere/node did not start as Node.js: spawn /nowhere/node ENOENT',
+  )
+})
+
+test('an Electron that starts the app once more, which never answers, is an error in half a minute', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  vi.stubEnv('LOWRANK_NODE', program('exec sleep 100'))
+  inElectron()
+  const failed = failure(call())
+  vi.advanceTimersByTime(30_000)
+  expect((await failed).message).toContain('it did not answer within 30 s')
+})
+
+test('the copy beside an archive is for programs that cannot read in it', () => {
+  vi.stubEnv('LOWRANK_NODE', '')
+  const script = join('files', 'text-worker.js')
+  expect(compiledScript(script)).toBe(join(packageRoot, 'dist', 'esm', script))
+  expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar\/a\.js$/)
+  vi.stubEnv('LOWRANK_NODE', '/opt/node')
+  expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar\.unpacked\/a\.js$/)
+})
+
+test('the package is found without the files that packagers leave out', async () => {
+  const root = scratchFolder()
+  mkdirSync(join(root, 'dist', 'esm'), { recursive: true })
+  for (const name of ['root.js', 'here.cjs']) {
+    const compiled = readFileSync(join(packageRoot, 'dist', 'esm', name), 'utf8')
+    writeFileSync(join(root, 'dist', 'esm', name), compiled)
+  }
+  writeFileSync(join(root, 'package.json'), '{"name": "lowrank", "type": "module"}')
+  const copy = (await import(join(root, 'dist', 'esm', 'root.js'))) as { packageRoot: string }
+  expect(copy.packageRoot).toBe(root)
+})
