@@ -11,7 +11,7 @@ import type { PlanOptions } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
 import { integer, parseOptions, word } from './schema.js'
-import { rulesOf } from './strategies/index.js'
+import { isPrivate, rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { checkBest } from './train/best.js'
@@ -25,9 +25,10 @@ import {
 import type { EvaluateProgress } from './train/evaluate.js'
 import { checkInBackward, type Optimizer, optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainSchema } from './train/options.js'
+import { foldersOf } from './train/output-folder.js'
 import { trainingPlans } from './train/plans.js'
 import { withOwnRate } from './train/rates.js'
-import { runFolder, TrainingRun } from './train/run.js'
+import { scratchFolder, TrainingRun } from './train/run.js'
 import { usualOptimizer } from './train/usual-optimizer.js'
 
 /** What `Adapter.train` takes besides the options of the run. */
@@ -36,7 +37,10 @@ export interface TrainControl {
   evalDataset?: DatasetArgument | null
   /** Share of the training data to hold out for that instead, in [0, 1). Default 0. */
   evalFraction?: number
-  /** Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. */
+  /**
+   * Folder for the adapter, metrics.jsonl and checkpoints; without one nothing is written. Of private runs it gets the
+   * adapter alone, and the rest goes to `<outputDir>-secret` beside it.
+   */
   outputDir?: string | null
   /** Replace what an earlier run left in `outputDir`. Default false: a folder that holds its result is an error. */
   force?: boolean
@@ -164,15 +168,15 @@ export class Adapter {
     checkBest(parsed, shape, { name: 'train()', spelling: 'camel' })
     const evaluates = sources.evalDataset !== null || evalFraction > 0
     const plans = trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates)
-    const optimizer = parsed.optimizer ?? this.#usualOptimizer(parsed, plans, outputDir)
+    const folders = outputDir === null ? null : foldersOf(outputDir, this.strategy)
+    const optimizer = parsed.optimizer ?? this.#usualOptimizer(parsed, plans, scratchFolder(folders))
     if (!Number.isInteger(sampleRows) || sampleRows < 0)
       throw new ConfigError(`train(): sampleRows is ${sampleRows}, expected an integer from 0.`, {
         sampleRows,
       })
     // Rows of a private run are its clients'.
-    const isPrivate = rulesOf(this.strategy).privacy?.(this.strategy) !== undefined
     const control = {
-      sampleRows: isPrivate ? 0 : sampleRows,
+      sampleRows: isPrivate(this.strategy) ? 0 : sampleRows,
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
     }
@@ -184,9 +188,8 @@ export class Adapter {
       data: (now) =>
         prepareData(this.#base, sources, parsed, now === undefined ? control : { ...control, now }),
       evalFraction,
-      outputDir,
-      resume,
-      force,
+      folders,
+      beginning: { resume, force },
       signal,
       onEvalProgress,
       use: (work) => this.use(work),
@@ -194,7 +197,7 @@ export class Adapter {
     })
   }
 
-  #usualOptimizer(options: TrainOptions, plans: Record<string, PlanOptions>, outputDir: string | null) {
+  #usualOptimizer(options: TrainOptions, plans: Record<string, PlanOptions>, folder: string) {
     const { native } = this.#base
     const planned = (optimizer: Optimizer) => {
       const state = optimizerState({ ...options, optimizer }, this.strategy)
@@ -203,7 +206,7 @@ export class Adapter {
     // The base is loaded, and so counts as there.
     const { peakBytes: loaded } = translated(() => native.plan([], {}))
     const available = process.availableMemory() + loaded
-    return usualOptimizer(this.strategy, planned, available, runFolder(outputDir))
+    return usualOptimizer(this.strategy, planned, available, folder)
   }
 
   /**

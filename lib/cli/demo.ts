@@ -18,6 +18,7 @@ import { configText } from '../train/config-text.js'
 import type { DoneEvent } from '../train/events.js'
 import type { ExactMatch } from '../train/exact-match.js'
 import { lineOf } from '../train/metrics.js'
+import { savedConfig } from '../train/output-folder.js'
 import type { TrainingRun } from '../train/run.js'
 import { UsageError } from './errors.js'
 import { digits, formatCount, formatDuration, table } from './format.js'
@@ -195,7 +196,7 @@ async function follow(
   signal: AbortSignal,
 ): Promise<Trained> {
   const progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes)
-  const configPath = join(config.outputDir, 'config.yaml')
+  const configPath = savedConfig(config)
   let allocated = addon().allocated()
   let residentBytes = 0
   try {
@@ -277,9 +278,10 @@ function summary(
   after: ExactMatch,
   done: Trained['done'],
   seconds: number,
-  { outputDir, evalDataset }: RunConfig,
+  config: RunConfig,
 ): string {
-  const config = quoted(relative('', join(outputDir, 'config.yaml')))
+  const { outputDir, evalDataset } = config
+  const saved = quoted(relative('', savedConfig(config)))
   const folder = quoted(relative('', outputDir))
   const test = quoted(relative('', evalDataset?.path as string))
   // Paths in a config are seen from its folder.
@@ -291,14 +293,14 @@ function summary(
     '',
     'What to type next:',
     ...[
-      ['Give it a note of your own', `npx lowrank chat ${config}`],
-      ['Ask the model without the adapter', `npx lowrank chat ${config} --no-adapter`],
+      ['Give it a note of your own', `npx lowrank chat ${saved}`],
+      ['Ask the model without the adapter', `npx lowrank chat ${saved} --no-adapter`],
       ['See what was saved', `npx lowrank inspect ${folder}`],
-      ['Measure it again', `npx lowrank eval ${config} --dataset ${test}`],
-      ['Teach the small model a task of your own', `npx lowrank train ${config} ${own}`],
+      ['Measure it again', `npx lowrank eval ${saved} --dataset ${test}`],
+      ['Teach the small model a task of your own', `npx lowrank train ${saved} ${own}`],
       [
         'Tune a real model with it (270 MB, from the Hugging Face hub)',
-        `npx lowrank train ${config} ${own} --set model=HuggingFaceTB/SmolLM2-135M-Instruct --set max_seq_length=512 --set learning_rate=2e-4`,
+        `npx lowrank train ${saved} ${own} --set model=HuggingFaceTB/SmolLM2-135M-Instruct --set max_seq_length=512 --set learning_rate=2e-4`,
       ],
     ].map(([what, command]) => `  # ${what}\n  ${command}`),
   ].join('\n')

@@ -143,7 +143,7 @@ async function recognise(path: string): Promise<Inspection['data']['kind']> {
   if (names.has('training_state.json')) return 'checkpoint'
   if (names.has('adapter_config.json')) return 'adapter'
   if (names.has('config.json')) return 'model'
-  if ([...names].some((name) => /^checkpoint-\d+$/.test(name))) return 'run'
+  if ((await (await import('./inspect/run.js')).checkpointsOf(path)).length > 0) return 'run'
   if (await holdsData(path)) return 'dataset'
   throw unknownKind(
     path,

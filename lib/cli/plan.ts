@@ -19,6 +19,7 @@ import { timelineSvg, timelineText } from '../timeline.js'
 import { configSchema, loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
 import { type Optimizer, type PagedAdamW, shortOptimizer } from '../train/optimizers.js'
+import { foldersOf } from '../train/output-folder.js'
 import { usualOptimizer } from '../train/usual-optimizer.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
@@ -234,7 +235,8 @@ async function planned(
 function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: Planner['plan']) {
   if (asked !== null) return {}
   const planned = (optimizer: Optimizer) => plan({ optimizer })
-  const optimizer = usualOptimizer(strategy, planned, process.availableMemory(), outputDir)
+  const { runDir } = foldersOf(outputDir, strategy)
+  const optimizer = usualOptimizer(strategy, planned, process.availableMemory(), runDir)
   if (typeof optimizer === 'string' || !('resident' in optimizer)) return {}
   return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
 }

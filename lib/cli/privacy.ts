@@ -4,7 +4,8 @@ import { type PrivacyReport, planPrivacy, privacyRemarks, reportOf } from '../fe
 import { openDataset, STDIN } from '../files/dataset.js'
 import { rulesOf } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
-import { formatCount } from './format.js'
+import { foldersOf } from '../train/output-folder.js'
+import { formatCount, shortPath } from './format.js'
 
 export function privacyLines(privacy: PrivacyReport): string[] {
   const { unit, population, cohort, delta, total_rounds: rounds, noise_multiplier: noise } = privacy
@@ -15,6 +16,12 @@ export function privacyLines(privacy: PrivacyReport): string[] {
     ...(privacy.private ? [] : [privacy.promise]),
     ...privacyRemarks(privacy).map((remark) => `warning: ${remark}.`),
   ]
+}
+
+/** Which of the two folders of a private run may be handed on. */
+export function handingOn({ outputDir, strategy }: RunConfig): string {
+  const { runDir } = foldersOf(outputDir, strategy)
+  return `Hand on ${shortPath(outputDir)} alone: ${shortPath(runDir)} holds the key of the noise, and losses without any.`
 }
 
 /**

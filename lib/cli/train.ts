@@ -2,7 +2,7 @@
  * `lowrank train CONFIG`: one run from a config file. What happens is told as it happens, as JSON lines on stdout or
  * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
  */
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { InternalError } from '../errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
@@ -11,7 +11,7 @@ import type { EncodeProgress } from '../files/encode-dataset.js'
 import { formatBytes } from '../memory.js'
 import type { Model } from '../model.js'
 import { addon } from '../native/addon.js'
-import { rulesOf } from '../strategies/index.js'
+import { isPrivate, rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { BestReport } from '../train/best.js'
 import type { Resumable } from '../train/checkpoints.js'
@@ -21,6 +21,7 @@ import type { EvaluateProgress } from '../train/evaluate.js'
 import type { DoneEvent, TrainEvent, TrainStep } from '../train/events.js'
 import { lineOf } from '../train/metrics.js'
 import { type RunOptions, trainShape } from '../train/options.js'
+import { savedConfig } from '../train/output-folder.js'
 import { checkRun } from '../train/preflight.js'
 import type { TrainingRun } from '../train/run.js'
 import type { Samples } from '../train/samples.js'
@@ -31,7 +32,7 @@ import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { columnsOf, isScreen } from './live-lines.js'
 import { Output } from './output.js'
-import { privacyLines } from './privacy.js'
+import { handingOn, privacyLines } from './privacy.js'
 import { StatusLine, shown } from './progress.js'
 import { repeatCommand, sampleLines } from './samples.js'
 import { loadShown } from './subject.js'
@@ -232,7 +233,7 @@ async function follow(
       reading.clear()
       if (event.event === 'plan') {
         // Now the data has been read and the folder made: whatever was wrong with the call has been found.
-        await writeFileWhole(join(config.outputDir, 'config.yaml'), configText(config))
+        await writeFileWhole(savedConfig(config), configText(config))
         noteData(run, progress)
         if (event.privacy) notePrivacy(event.privacy, progress)
         progress.begin()
@@ -352,50 +353,57 @@ function titleOf({ outputDir, strategy }: RunConfig, { path, quantization }: Mod
 /** The end of a run on a terminal, whose last line is to be typed next. */
 function drawnSummary(
   event: DoneEvent,
-  { outputDir, strategy }: RunConfig,
+  config: RunConfig,
   progress: TrainProgress,
   columns: number,
   chats: boolean,
 ): string {
   const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy, best } = event
+  const { outputDir, strategy } = config
   const folder = shortPath(outputDir)
-  const saved = quoted(join(folder, 'config.yaml'))
+  const saved = quoted(shortPath(savedConfig(config)))
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
     '',
     progress.closing(steps, tokensPerSecond, peakBytes, columns),
-    ...(privacy ? [privacy.promise] : []),
-    ...(best ? ['', `  ${bestLine(best, what)}`] : []),
+    ...(privacy ? [privacy.promise, handingOn(config)] : []),
+    ...(best ? ['', `  ${bestLine(best, config)}`] : []),
     '',
     `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
     `  Try it    npx lowrank ${chats ? `chat ${saved}` : `generate ${saved} --prompt "Hello"`}`,
   ].join('\n')
 }
 
-function summary(event: DoneEvent, { strategy, earlyStoppingPatience }: RunConfig, command: string): string {
+function summary(event: DoneEvent, config: RunConfig, command: string): string {
+  const { strategy, earlyStoppingPatience } = config
   const what = rulesOf(strategy).saves ?? 'adapter'
   const early = event.stoppedEarly
     ? ` (ended early: no better in ${counted(earlyStoppingPatience ?? 0, 'evaluation')})`
     : ''
   return [
     `${counted(event.steps, 'step')}${early}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
-    ...(event.best ? [bestLine(event.best, what)] : []),
-    ...(event.privacy ? [event.privacy.promise] : []),
+    ...(event.best ? [bestLine(event.best, config)] : []),
+    ...(event.privacy ? [event.privacy.promise, handingOn(config)] : []),
     `The ${what} is in ${event.outputDir}. Try it:`,
     `  ${command}`,
   ].join('\n')
 }
 
 /** What was chosen, and why. */
-function bestLine(best: BestReport, what: string): string {
+function bestLine(best: BestReport, { strategy, evalFraction }: RunConfig): string {
+  const what = rulesOf(strategy).saves ?? 'adapter'
   const value = metricText(best.metric, best.value)
   if (best.step === best.lastStep) return `Step ${best.step}, the last, is the best: held-out ${value}.`
   const name = best.step === 0 ? 'The start, step 0,' : `Step ${best.step}`
   const last = `step ${best.lastStep} had ${metricText(best.metric, best.lastValue)}`
+  const advice =
+    evalFraction > 0 && isPrivate(strategy)
+      ? 'a choice by rows held out of the private data would tell of them'
+      : 'load_best_model_at_end: true keeps the best'
   const chosen =
     best.keptStep === best.step
       ? `The ${what} is that of step ${best.step}.`
-      : `The ${what} is that of step ${best.keptStep}; load_best_model_at_end: true keeps the best.`
+      : `The ${what} is that of step ${best.keptStep}; ${advice}.`
   return `${name} is the best: held-out ${value}; ${last}. ${chosen}`
 }
 

@@ -55,17 +55,20 @@ function inPlace(error: unknown, temporary: string, place: string): unknown {
   return new WriteError(message, details, { cause: error.cause })
 }
 
-/** Creates a folder and those above it. */
-export async function makeFolder(path: string): Promise<void> {
-  await attempt(path, () => makeFolders(resolve(path)))
+/**
+ * Creates a folder and those above it.
+ * @param mode permissions of the folder itself, if it is created
+ */
+export async function makeFolder(path: string, mode?: number): Promise<void> {
+  await attempt(path, () => makeFolders(resolve(path), mode))
 }
 
 /** Node's own way to make folders above tries forever in places such as /proc, where none can be made. */
-async function makeFolders(path: string): Promise<void> {
+async function makeFolders(path: string, mode?: number): Promise<void> {
   if (await exists(path)) return
   const above = dirname(path)
   if (above !== path) await makeFolders(above)
-  await mkdir(path).catch(async (cause) => {
+  await mkdir(path, { mode }).catch(async (cause) => {
     // Another process may have been faster.
     if (!(await exists(path))) throw cause
   })

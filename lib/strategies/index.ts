@@ -52,6 +52,11 @@ export function rulesOf(config: StrategyConfig): StrategyRules {
   return rules
 }
 
+/** Whether it trains with noise, so that only the adapter may be handed on. */
+export function isPrivate(strategy: StrategyConfig): boolean {
+  return rulesOf(strategy).privacy?.(strategy) !== undefined
+}
+
 /** The rules that read adapter folders of a `peft_type` with these fields, if there are any. */
 export function rulesForPeft(peftType: string, fields: PeftFields): StrategyRules | undefined {
   return [...registry.values()].find(

@@ -3,7 +3,7 @@
  * evaluations alone, which checkpoints keep: a resumed run chooses and stops as one that never stopped.
  */
 import { badValue, type OptionSource } from '../schema.js'
-import { rulesOf } from '../strategies/index.js'
+import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Evaluation } from './evaluate.js'
 import type { Metric, TrainOptions } from './options.js'
@@ -102,7 +102,7 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
     )
   if (loads && run.outputDir === null)
     throw needs('an outputDir beside it, where the best checkpoint is kept')
-  if (run.evalFraction > 0 && rulesOf(run.strategy).privacy?.(run.strategy) !== undefined)
+  if (run.evalFraction > 0 && isPrivate(run.strategy))
     throw needs(
       `a public ${spelled('evalDataset', 'eval_dataset')} in private training: a choice by rows held out of the private data tells of them, and no noise covers it`,
     )

@@ -32,17 +32,17 @@ import { anotherAdapter, type Checkpoint, TENSORS, type TrainingState, writeStat
 const IMPORTANCES = ['sensitivity', 'uncertainty'] as const
 
 /**
- * Writes `checkpoint-<step>` into the output folder, whole or not at all.
+ * Writes `checkpoint-<step>` into the folder of a run, whole or not at all.
  * @returns its path
  */
 export async function saveCheckpoint(
-  outputDir: string,
+  runDir: string,
   base: BaseModel,
   adapter: AdapterState,
   state: TrainingState,
   identity: RunIdentity,
 ): Promise<string> {
-  const path = checkpointPath(outputDir, state.step)
+  const path = checkpointPath(runDir, state.step)
   const breathe = breather()
   const pieces = new ArrayPieces(adapter.native)
   const arrayOf = ({ name, rows, cols }: Factor, array: AdapterArray, called: string): SafetensorsInput => ({

@@ -146,7 +146,11 @@ export const configSchema = z.strictObject({
     .describe(
       'Rows that `lowrank train` shows at its end with the answers of the base and of the tuned model: held-out ones if there are any. 0 shows none; private runs never do.',
     ),
-  outputDir: text('a folder').default('out').describe('Where the adapter, metrics and checkpoints go.'),
+  outputDir: text('a folder')
+    .default('out')
+    .describe(
+      'Where the adapter, metrics and checkpoints go. A private run keeps all but the adapter in `<output_dir>-secret` beside it.',
+    ),
 })
 
 /** A quantisation from the option's value; the name of a 4-bit format alone has double quantisation. */

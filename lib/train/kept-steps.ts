@@ -15,7 +15,9 @@ export class KeptSteps {
   readonly #setup: RunSetup
   readonly #state: TrainingState
   readonly #identity: RunIdentity
-  /** The last step that is saved in the output folder. */
+  /** Where they lie; null keeps none. */
+  readonly #folder: string | null
+  /** The last step that is saved there. */
   #saved = -1
 
   /**
@@ -26,25 +28,26 @@ export class KeptSteps {
     this.#setup = setup
     this.#state = state
     this.#identity = identity
-    const { outputDir } = setup
-    if (resumed !== null && outputDir !== null && resolve(dirname(resumed)) === resolve(outputDir))
+    this.#folder = setup.folders?.runDir ?? null
+    if (resumed !== null && this.#folder !== null && resolve(dirname(resumed)) === resolve(this.#folder))
       this.#saved = state.step
   }
 
   /**
    * Saves where the run stands.
-   * @returns nothing without an output folder, or where that is saved already
+   * @returns nothing without a folder, or where that is saved already
    */
   async save(): Promise<CheckpointEvent | undefined> {
-    const { options, outputDir } = this.#setup
+    const { options } = this.#setup
+    const folder = this.#folder
     const { step } = this.#state
     const path = await this.#write()
-    if (path === undefined || outputDir === null) return undefined
+    if (path === undefined || folder === null) return undefined
     this.paths.push(path)
     if (options.saveTotalLimit !== null) {
       const best = options.loadBestModelAtEnd ? this.#best?.step : undefined
-      const kept = new Set([path, ...(best === undefined ? [] : [checkpointPath(outputDir, best)])])
-      await pruneCheckpoints(outputDir, options.saveTotalLimit, [...kept])
+      const kept = new Set([path, ...(best === undefined ? [] : [checkpointPath(folder, best)])])
+      await pruneCheckpoints(folder, options.saveTotalLimit, [...kept])
     }
     return { event: 'checkpoint', step, path }
   }
@@ -60,13 +63,14 @@ export class KeptSteps {
     if (this.#state.step === 0) await this.#write()
   }
 
-  /** @throws {ConfigError} when the best step so far, which may be loaded in the end, is not in the output folder */
+  /** @throws {ConfigError} when the best step so far, which may be loaded in the end, is not in the folder */
   async checkBest(): Promise<void> {
-    const { options, outputDir } = this.#setup
+    const { options } = this.#setup
+    const folder = this.#folder
     const best = this.#best
-    if (!options.loadBestModelAtEnd || outputDir === null || best === undefined) return
+    if (!options.loadBestModelAtEnd || folder === null || best === undefined) return
     if (best.step === this.#state.step) return
-    const path = checkpointPath(outputDir, best.step)
+    const path = checkpointPath(folder, best.step)
     const found: Checkpoint | Error = await readCheckpoint(path).catch((error: Error) => error)
     if (!(found instanceof Error) && found.state.run === this.#state.run) return
     const why = found instanceof Error ? found.message : `${path} is of another run.`
@@ -81,11 +85,12 @@ export class KeptSteps {
    * @throws {FileFormatError} when its checkpoint is damaged
    */
   async loadBest(): Promise<void> {
-    const { base, adapter, options, outputDir, use } = this.#setup
+    const { base, adapter, options, use } = this.#setup
+    const folder = this.#folder
     const best = this.#best
-    if (!options.loadBestModelAtEnd || outputDir === null || best === undefined) return
+    if (!options.loadBestModelAtEnd || folder === null || best === undefined) return
     if (best.step === this.#state.step) return
-    const { path, state } = await readCheckpoint(checkpointPath(outputDir, best.step))
+    const { path, state } = await readCheckpoint(checkpointPath(folder, best.step))
     if (state.run !== this.#state.run)
       throw new FileFormatError(`${path}, the best step, was replaced by a checkpoint of another run.`, {
         path,
@@ -102,10 +107,11 @@ export class KeptSteps {
   }
 
   async #write(): Promise<string | undefined> {
-    const { base, adapter, outputDir, use } = this.#setup
+    const { base, adapter, use } = this.#setup
+    const folder = this.#folder
     const { step } = this.#state
-    if (outputDir === null || this.#saved === step) return undefined
-    const path = await use(() => saveCheckpoint(outputDir, base, adapter, this.#state, this.#identity))
+    if (folder === null || this.#saved === step) return undefined
+    const path = await use(() => saveCheckpoint(folder, base, adapter, this.#state, this.#identity))
     this.#saved = step
     return path
   }

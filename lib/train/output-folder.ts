@@ -1,32 +1,86 @@
 /**
- * Whose an output folder is. run.json names the run that writes there, so that its checkpoints are told from those of
- * an earlier run, and an earlier run's result is not replaced unasked.
+ * Where the files of a run go, and whose those folders are. run.json names the run that writes there, so that its
+ * checkpoints are told from those of an earlier run, and an earlier run's result is not replaced unasked.
  */
 import { existsSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { readdir, rm } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../errors.js'
 import { writeFileWhole } from '../files/atomic.js'
-import { restoreReplaced } from '../files/atomic-folder.js'
+import { makeFolder, REPLACED, restoreReplaced } from '../files/atomic-folder.js'
 import { readJsonObject } from '../files/input.js'
 import { removeLeftovers } from '../files/temporary.js'
+import { isPrivate } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 
 const FILE = 'run.json'
+const CONFIG = 'config.yaml'
 const VERSION = 1
 const SIZE_LIMIT = 1 << 16
+const SECRET = '-secret'
 
-/** The run that an output folder belongs to; undefined where it does not say. */
-export async function readRun(outputDir: string): Promise<string | undefined> {
-  const about = await readJsonObject(join(outputDir, FILE), SIZE_LIMIT).catch(() => undefined)
+/** The folders of a run. */
+export interface RunFolders {
+  /** Gets the result. */
+  outputDir: string
+  /**
+   * Gets what the run keeps of itself: checkpoints, metrics, the config. It is `outputDir` too, but of a private run the
+   * folder beside it that its owner alone may read: there is the key, and there are losses without noise.
+   */
+  runDir: string
+}
+
+/** Where the files of a run with this strategy go; every reader and writer of them asks here. */
+export function foldersOf(outputDir: string, strategy: StrategyConfig): RunFolders {
+  return { outputDir, runDir: isPrivate(strategy) ? secretDir(outputDir) : outputDir }
+}
+
+/** Where the config of a run is kept, with every default filled in. */
+export function savedConfig({
+  outputDir,
+  strategy,
+}: {
+  outputDir: string
+  strategy: StrategyConfig
+}): string {
+  return join(foldersOf(outputDir, strategy).runDir, CONFIG)
+}
+
+/** The folders of the run whose result, or checkpoints, a path leads to. */
+export function foldersAt(path: string): RunFolders {
+  const name = basename(resolve(path))
+  if (name.endsWith(SECRET))
+    return { outputDir: join(path, '..', name.slice(0, -SECRET.length)), runDir: path }
+  const apart = secretDir(path)
+  return { outputDir: path, runDir: existsSync(apart) ? apart : path }
+}
+
+function secretDir(outputDir: string): string {
+  return join(outputDir, '..', `${basename(resolve(outputDir))}${SECRET}`)
+}
+
+function isApart({ outputDir, runDir }: RunFolders): boolean {
+  return outputDir !== runDir
+}
+
+/** The run that a folder belongs to; undefined where it does not say. */
+export async function readRun(runDir: string): Promise<string | undefined> {
+  const about = await readJsonObject(join(runDir, FILE), SIZE_LIMIT).catch(() => undefined)
   return typeof about?.run === 'string' ? about.run : undefined
 }
 
-/** Makes an output folder that of a run, and clears away what killed processes left half written in it. */
-export async function openOutput(outputDir: string, run: string): Promise<void> {
+/** Makes folders those of a run, and clears away what killed processes left half written in them. */
+export async function openFolders(folders: RunFolders, run: string): Promise<void> {
+  const { outputDir, runDir } = folders
+  await makeFolder(runDir, isApart(folders) ? 0o700 : undefined)
   // What a killed run left may hold the key of its noise; beside the folder, an adapter.
-  for (const folder of [outputDir, dirname(resolve(outputDir))]) await removeLeftovers(folder)
-  await restoreReplaced(outputDir)
-  await writeFileWhole(join(outputDir, FILE), `${JSON.stringify({ version: VERSION, run }, null, 2)}\n`)
+  for (const folder of new Set([runDir, outputDir, dirname(resolve(outputDir))]))
+    await removeLeftovers(folder)
+  await restoreReplaced(runDir)
+  if (isApart(folders))
+    for (const name of await recordsIn(outputDir))
+      await rm(join(outputDir, name), { recursive: true, force: true })
+  await writeFileWhole(join(runDir, FILE), `${JSON.stringify({ version: VERSION, run }, null, 2)}\n`)
 }
 
 /** How whoever asked can go on, in the words of the command line or of the API. */
@@ -36,44 +90,67 @@ export interface WaysOn {
   elsewhere: string
 }
 
+/** @throws {ConfigError} when the result of a private run would lie among what another run keeps of itself */
+export async function checkApart(folders: RunFolders, { force, elsewhere }: WaysOn): Promise<void> {
+  if (!isApart(folders)) return
+  const { outputDir, runDir } = folders
+  const records = await recordsIn(outputDir)
+  if (records.length === 0) return
+  const files = records.filter((name) => !isCheckpoint(name))
+  const found = files.length < records.length ? [...files, 'checkpoints'] : files
+  throw new ConfigError(
+    `${outputDir} holds ${found.join(', ')}. A private run keeps such files in ${runDir}, apart from what may be handed on. Move them there if they are of this run; else use ${elsewhere} to keep them, or ${force} to remove them.`,
+    { outputDir, runDir, records },
+  )
+}
+
 /**
  * @param resumed the checkpoint that is to go on, if any
  * @throws {ConfigError} when a run would replace what another one has left there
  */
 export async function checkOutput(
-  outputDir: string,
+  folders: RunFolders,
   resumed: { path: string; state: { run: string } } | null,
   ways: WaysOn,
 ): Promise<void> {
-  const results = await resultsIn(outputDir)
+  const { outputDir, runDir } = folders
+  const { results, checkpoints, words } = await heldIn(folders)
   if (results.length === 0) return
   const { resume, force, elsewhere } = ways
   const last = `${elsewhere} to keep it, or ${force} to replace it`
   const details = { outputDir, results }
   if (resumed === null) {
-    const goOn = results.includes(CHECKPOINTS) ? `${resume} to go on with it, ` : ''
-    throw new ConfigError(
-      `${outputDir} holds ${results.join(' and ')} of an earlier run. Use ${goOn}${last}.`,
-      details,
-    )
+    const goOn = checkpoints ? `${resume} to go on with it, ` : ''
+    throw new ConfigError(`${words} of an earlier run. Use ${goOn}${last}.`, details)
   }
-  const owner = await readRun(outputDir)
-  const inside = resolve(dirname(resumed.path)) === resolve(outputDir)
+  const owner = await readRun(runDir)
+  const inside = resolve(dirname(resumed.path)) === resolve(runDir)
   if (owner === undefined ? inside : owner === resumed.state.run) return
-  throw new ConfigError(
-    `${outputDir} holds ${results.join(' and ')} of another run than ${resumed.path}. Use ${last}.`,
-    details,
-  )
+  throw new ConfigError(`${words} of another run than ${resumed.path}. Use ${last}.`, details)
 }
 
-const CHECKPOINTS = 'checkpoints'
-
-async function resultsIn(outputDir: string): Promise<string[]> {
+async function heldIn({ outputDir, runDir }: RunFolders) {
   const has = (name: string) => existsSync(join(outputDir, name))
-  const names = await readdir(outputDir).catch(() => [])
-  return [
-    ...(has('adapter_config.json') ? ['the adapter'] : []),
-    ...(has('config.json') ? ['the model'] : []),
-    ...(names.some((name) => /^checkpoint-\d+/.test(name)) ? [CHECKPOINTS] : []),
+  const checkpoints = (await recordsIn(runDir)).some(isCheckpoint)
+  const found = [
+    ...(has('adapter_config.json') ? [[outputDir, 'the adapter'] as const] : []),
+    ...(has('config.json') ? [[outputDir, 'the model'] as const] : []),
+    ...(checkpoints ? [[runDir, 'checkpoints'] as const] : []),
   ]
+  const words = [...new Set(found.map(([place]) => place))].map((place) => {
+    const there = found.filter(([at]) => at === place).map(([, what]) => what)
+    return `${place} holds ${there.join(' and ')}`
+  })
+  return { results: found.map(([, what]) => what), checkpoints, words: words.join(' and ') }
+}
+
+/** Names of what runs keep of themselves in a folder. A config.yaml without a run beside it may be anybody's. */
+async function recordsIn(folder: string): Promise<string[]> {
+  const names: string[] = await readdir(folder).catch(() => [])
+  const files = ['metrics.jsonl', FILE, ...(names.includes(FILE) ? [CONFIG] : [])]
+  return names.filter((name) => files.includes(name) || isCheckpoint(name)).sort()
+}
+
+function isCheckpoint(name: string): boolean {
+  return /^checkpoint-\d+$/.test(name.endsWith(REPLACED) ? name.slice(0, -REPLACED.length) : name)
 }

@@ -8,10 +8,10 @@ import { checkFolder } from '../files/atomic-folder.js'
 import { checkFiles, openDataset, STDIN } from '../files/dataset.js'
 import { encodeChunks, noRows } from '../files/encode-dataset.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
-import { checkpointOf, type Resumable } from './checkpoints.js'
+import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
 import { type DatasetConfig, encodeOptions, inputOf } from './data.js'
-import { checkOutput } from './output-folder.js'
+import { foldersOf } from './output-folder.js'
 import { checkRunLock } from './run-lock.js'
 
 const WAYS_ON = {
@@ -21,18 +21,17 @@ const WAYS_ON = {
 }
 
 /**
- * @param call.force replace what an earlier run left in the output folder
  * @returns the checkpoint that the run is to go on from; null for a run from the start
  * @throws what the run itself would throw later; an abort rejects with the signal's reason
  */
 export async function checkRun(
   config: RunConfig,
-  { resume, force, signal }: { resume: string | boolean; force: boolean; signal: AbortSignal },
+  { resume, force, signal }: Beginning & { signal: AbortSignal },
 ): Promise<Resumable | null> {
-  await checkFolder(config.outputDir)
+  const folders = foldersOf(config.outputDir, config.strategy)
+  for (const folder of new Set([folders.outputDir, folders.runDir])) await checkFolder(folder)
   await checkRunLock(config.outputDir)
-  const checkpoint = await checkpointOf(resume, config.outputDir)
-  if (!force) await checkOutput(config.outputDir, checkpoint, WAYS_ON)
+  const checkpoint = await checkpointOf(folders, { resume, force }, WAYS_ON)
   await checkData(config.dataset)
   if (config.evalDataset !== null) await checkData(config.evalDataset)
   const tokenizer = tokenizerOnDisk(config.model)

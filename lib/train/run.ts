@@ -18,7 +18,7 @@ import { closeSession, openSession } from '../native/session.js'
 import { rulesOf } from '../strategies/index.js'
 import { bestReport, isDue, type RunEvaluation, standing } from './best.js'
 import { restoreCheckpoint } from './checkpoint.js'
-import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
+import { type Beginning, checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
 import type { RunData } from './data.js'
 import { type EvaluateProgress, evaluateBatches } from './evaluate.js'
 import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
@@ -28,7 +28,7 @@ import { KeptSteps } from './kept-steps.js'
 import { MetricsFile } from './metrics.js'
 import { optimizerState } from './optimizers.js'
 import type { RunOptions } from './options.js'
-import { checkOutput, openOutput, readRun } from './output-folder.js'
+import { openFolders, type RunFolders, readRun } from './output-folder.js'
 import { EVAL_PLAN, inFolder, MATCH_PLAN } from './plans.js'
 import { remarksOnRate } from './rates.js'
 import { lockRun, type RunLock } from './run-lock.js'
@@ -46,11 +46,9 @@ export interface RunSetup {
   data: (now: number | undefined) => Promise<RunData>
   /** Share of the training data that is held out. */
   evalFraction: number
-  outputDir: string | null
-  /** Whether the result of another run in the output folder may be replaced. */
-  force: boolean
-  /** A checkpoint, or true for the newest of the output folder. */
-  resume: string | boolean
+  /** Null for a run that saves nothing. */
+  folders: RunFolders | null
+  beginning: Beginning
   signal: AbortSignal | undefined
   onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
   /** Runs native work while the adapter is kept alive. */
@@ -148,7 +146,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
       throw new ConfigError('this training run has been iterated already; call adapter.train() again.')
-    const { base, adapter, options, evalFraction, outputDir, resume, force, begin } = this.#setup
+    const { base, adapter, options, evalFraction, folders, beginning, begin } = this.#setup
     const finished = begin()
     this.#started = true
     let steps: Steps | undefined
@@ -158,9 +156,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       this.#setup.signal?.throwIfAborted()
       await this.#breathe()
       // Before the newest checkpoint is looked for, which another run may be writing.
-      if (outputDir !== null && existsSync(outputDir)) lock = await lockRun(outputDir)
-      const checkpoint = await checkpointOf(resume, outputDir)
-      if (outputDir !== null && !force) await checkOutput(outputDir, checkpoint, WAYS_ON)
+      if (folders !== null && existsSync(folders.outputDir)) lock = await lockRun(folders.outputDir)
+      const checkpoint = await checkpointOf(folders, beginning, WAYS_ON)
       const data = await this.#setup.data(checkpoint?.identity.now)
       this.#setup.signal?.throwIfAborted()
       this.#data = data.stats
@@ -178,12 +175,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const kept = new KeptSteps(this.#setup, state, identity, checkpoint?.path ?? null)
       this.#kept = kept
       await kept.checkBest()
-      if (outputDir !== null) {
+      if (folders !== null) {
+        const { outputDir, runDir } = folders
         await makeFolder(outputDir)
         lock ??= await lockRun(outputDir)
-        const own = checkpoint !== null && (await readRun(outputDir)) === state.run
-        await openOutput(outputDir, state.run)
-        metrics = await MetricsFile.open(outputDir, own ? state : null)
+        const own = checkpoint !== null && (await readRun(runDir)) === state.run
+        await openFolders(folders, state.run)
+        metrics = await MetricsFile.open(runDir, own ? state : null)
       } else await removeLeftovers(this.#scratch)
       if (checkpoint !== null) {
         const { path, damaged } = checkpoint
@@ -286,7 +284,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
 
   /** Where files of the run lie that go with it. */
   get #scratch(): string {
-    return runFolder(this.#setup.outputDir)
+    return scratchFolder(this.#setup.folders)
   }
 
   async #start(checkpoint: Resumable | null, identity: RunIdentity): Promise<TrainingState> {
@@ -336,16 +334,16 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   async #saveAdapter(): Promise<void> {
-    const { base, adapter, outputDir, use } = this.#setup
-    if (outputDir !== null) await use(() => saveAdapter(outputDir, base, adapter))
+    const { base, adapter, folders, use } = this.#setup
+    if (folders !== null) await use(() => saveAdapter(folders.outputDir, base, adapter))
   }
 
   #done({ step, totals, totalSteps, evaluations }: TrainingState, { privacy }: Steps): TrainEvent {
-    const { options, outputDir } = this.#setup
+    const { options, folders } = this.#setup
     const best = bestReport(evaluations, options, step)
     return {
       event: 'done',
-      outputDir,
+      outputDir: folders?.outputDir ?? null,
       trainLoss: totals.lossSum / totals.supervisedTokens,
       steps: step,
       ...(step < totalSteps ? { stoppedEarly: true as const } : {}),
@@ -364,8 +362,8 @@ function privacyOf({ adapter }: RunSetup) {
 }
 
 /** Where files of a run lie that go with it. */
-export function runFolder(outputDir: string | null): string {
-  return outputDir ?? weightCacheSettings().folder
+export function scratchFolder(folders: RunFolders | null): string {
+  return folders?.runDir ?? weightCacheSettings().folder
 }
 
 function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerState {

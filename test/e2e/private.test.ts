@@ -46,12 +46,12 @@ const weightsOf = (folder: string) => readFileSync(`${folder}/adapter_model.safe
 type Instant = { writing: number } | { rounds: number; later: number }
 
 /** Runs until that instant, or to the end where that comes first. */
-async function killedAt(instant: Instant, args: string[], outputDir: string): Promise<Ended> {
+async function killedAt(instant: Instant, args: string[], folder: string): Promise<Ended> {
   const writing = new Set<string>()
   let sent = false
   let kill = () => {}
   // What is not whole yet has another name.
-  const watcher = watch(outputDir, (_, name) => {
+  const watcher = watch(folder, (_, name) => {
     if (name?.endsWith('.tmp')) writing.add(name)
     if ('writing' in instant && writing.size >= instant.writing) kill()
   })
@@ -72,12 +72,13 @@ async function killedAt(instant: Instant, args: string[], outputDir: string): Pr
 test('what a killed run left half written, which may hold its key, is gone after the next one', async () => {
   const { config, at } = privateProject()
   const out = at('out')
-  mkdirSync(out)
+  const secret = at('out-secret')
+  mkdirSync(secret)
   const left = () =>
-    [out, dirname(out)].flatMap((path) => readdirSync(path)).filter((name) => name.endsWith('.tmp'))
+    [secret, dirname(out)].flatMap((path) => readdirSync(path)).filter((name) => name.endsWith('.tmp'))
   for (let attempt = 0; left().length === 0 && attempt < 10; attempt++) {
-    await killedAt({ writing: 1 + attempt }, ['train', config, '--json', '--set', 'save_steps=1'], out)
-    rmSync(join(out, 'checkpoint-0'), { recursive: true, force: true })
+    await killedAt({ writing: 1 + attempt }, ['train', config, '--json', '--set', 'save_steps=1'], secret)
+    rmSync(join(secret, 'checkpoint-0'), { recursive: true, force: true })
   }
   expect(left().length).toBeGreaterThan(0)
   const again = ['train', config, '--json', '--set', 'strategy.rounds=2']
@@ -88,7 +89,8 @@ test('what a killed run left half written, which may hold its key, is gone after
 test('killed at any moment and resumed, a private run releases what one left alone releases', async () => {
   const { config, at } = privateProject()
   const out = at('out')
-  mkdirSync(out)
+  const secret = at('out-secret')
+  mkdirSync(secret)
   const draw = (index: number, below: number) => Math.floor(counterUniform(11, 'kill', index) * below)
   const instants = swept<Instant>(
     [
@@ -101,8 +103,10 @@ test('killed at any moment and resumed, a private run releases what one left alo
   )
   const made = new Map<number, unknown>()
   const keep = () => {
-    if (!existsSync(at('out', 'metrics.jsonl'))) return
-    const steps = numbersOf(parseEvents(whole(readFileSync(at('out', 'metrics.jsonl'), 'utf8')), 'metrics'))
+    if (!existsSync(join(secret, 'metrics.jsonl'))) return
+    const steps = numbersOf(
+      parseEvents(whole(readFileSync(join(secret, 'metrics.jsonl'), 'utf8')), 'metrics'),
+    )
     for (const [i, numbers] of steps.entries()) {
       expect(numbers.step).toBe(i + 1)
       expect(numbers).toEqual(made.get(numbers.step) ?? numbers)
@@ -112,9 +116,13 @@ test('killed at any moment and resumed, a private run releases what one left alo
   }
   for (const instant of instants) {
     // Before there is a key nothing has been released, and the run begins anew.
-    const begun = existsSync(at('out', 'checkpoint-0'))
+    const begun = existsSync(join(secret, 'checkpoint-0'))
     if (!begun) expect(made.size).toBe(0)
-    const { code } = await killedAt(instant, ['train', config, '--json', ...(begun ? ['--resume'] : [])], out)
+    const { code } = await killedAt(
+      instant,
+      ['train', config, '--json', ...(begun ? ['--resume'] : [])],
+      secret,
+    )
     keep()
     expect(code).toBeNull()
   }
@@ -123,13 +131,18 @@ test('killed at any moment and resumed, a private run releases what one left alo
   keep()
   expect([...made.keys()]).toEqual(Array.from({ length: ROUNDS }, (_, i) => i + 1))
 
-  mkdirSync(at('whole'))
-  cpSync(at('out', 'checkpoint-0'), at('whole', 'checkpoint-0'), { recursive: true })
+  cpSync(join(secret, 'checkpoint-0'), at('whole-secret', 'checkpoint-0'), { recursive: true })
   const alone = await lowrank(['train', config, '--set', `output_dir=${at('whole')}`, '--resume', '--json'])
   expect(alone).toMatchObject({ code: 0 })
-  expect(numbersOf(readMetrics(at('out', 'metrics.jsonl')))).toEqual(numbersOf(parseEvents(alone.stdout)))
+  expect(numbersOf(readMetrics(join(secret, 'metrics.jsonl')))).toEqual(numbersOf(parseEvents(alone.stdout)))
   expect(weightsOf(out).equals(weightsOf(at('whole')))).toBe(true)
 
+  for (const folder of [out, at('whole')])
+    expect(readdirSync(folder).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'lowrank.json',
+    ])
   const [plan] = only(parseEvents(alone.stdout), 'plan')
   const [done] = only(parseEvents(resumed.stdout), 'done')
   expect(done?.privacy?.epsilon).toBe(plan?.privacy?.final_epsilon)
@@ -138,3 +151,45 @@ test('killed at any moment and resumed, a private run releases what one left alo
   expect(spent).toEqual(done?.privacy)
   expect(more).toEqual([])
 }, 180_000)
+
+test('whoever trains privately is told what to hand on, and every verb finds the rest', async () => {
+  const { config, at } = privateProject()
+  const heldOut = ['--set', 'eval_fraction=0.3', '--set', 'eval_steps=100']
+  const train = ['train', config, '--set', 'strategy.rounds=200', ...heldOut]
+  const out = at('out')
+  const secret = at('out-secret')
+  let sent = false
+  const interrupted = await lowrank(train, {
+    watch: (child, { stderr }) => {
+      if (sent || !stderr.includes('step 5: saved')) return
+      sent = true
+      child.kill('SIGINT')
+    },
+  })
+  expect(interrupted.code).toBe(130)
+  expect(interrupted.stderr).toMatch(/out-secret\/checkpoint-\d+ is saved\. Go on with:/)
+  expect(readdirSync(out)).toEqual([])
+  expect((await lowrank(['inspect', out])).stdout).toMatch(
+    /adapter +none yet: .*\ncheckpoint +.*out-secret\/checkpoint-/,
+  )
+
+  const { code, stdout, stderr } = await lowrank([...train, '--resume'])
+  expect({ code, stderr }).toMatchObject({ code: 0 })
+  expect(stderr).toMatch(/Going on from .*out-secret\/checkpoint-\d+\./)
+  expect(stdout).toContain(
+    `Hand on ${out} alone: ${secret} holds the key of the noise, and losses without any.\nThe adapter is in ${out}.`,
+  )
+  expect(stdout).not.toContain('load_best_model_at_end')
+  expect(existsSync(join(secret, 'config.yaml'))).toBe(true)
+  expect((await lowrank(['inspect', secret])).stdout).toMatch(new RegExp(`adapter +${out}\n`))
+
+  const saved = join(secret, 'config.yaml')
+  expect((await lowrank(['eval', saved, '--json'])).code).toBe(0)
+  expect((await lowrank(['generate', saved, '--prompt', 'Hello', '--max-new-tokens', '2'])).code).toBe(0)
+  const again = await lowrank(train)
+  expect(again.code).toBe(2)
+  expect(again.stderr).toContain(
+    `${out} holds the adapter and ${secret} holds checkpoints of an earlier run. Use --resume to go on with it`,
+  )
+  expect(await lowrank([...train, '--force', '--set', 'strategy.rounds=2'])).toMatchObject({ code: 0 })
+}, 60_000)

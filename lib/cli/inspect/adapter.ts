@@ -17,7 +17,7 @@ import { readSidecar } from '../../peft/adapter-folder.js'
 import { facts, formatCount } from '../format.js'
 import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
-import { type CheckpointFacts, checkpointLines, checkpointsIn } from './run.js'
+import { type CheckpointFacts, checkpointLines, checkpointsOf } from './run.js'
 
 const CONFIG_LIMIT = 16 << 20
 const MODULE = /^base_model\.model\.(.+)\.[^.]+\.weight$/
@@ -34,7 +34,7 @@ export async function inspectAdapter(path: string, kind: 'adapter' | 'checkpoint
     const training = await readTraining(path)
     return { data: { kind, ...found, training }, text: () => describe(kind, found, { training }) }
   }
-  const checkpoints = await checkpointsIn(path)
+  const checkpoints = await checkpointsOf(path)
   const listed = checkpoints.length > 0 ? { checkpoints } : {}
   return { data: { kind, ...found, ...listed }, text: () => describe(kind, found, listed) }
 }

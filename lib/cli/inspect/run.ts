@@ -1,5 +1,8 @@
-/** The checkpoints in the output folder of a run, beside its adapter or before there is one. */
+/** The checkpoints of a run, beside its adapter or before there is one. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { listCheckpoints } from '../../train/checkpoints.js'
+import { foldersAt } from '../../train/output-folder.js'
 import { missingFile } from '../../train/training-state.js'
 import { facts } from '../format.js'
 import type { Inspection } from '../inspect.js'
@@ -8,9 +11,9 @@ import type { Printed } from '../schemas.js'
 /** A checkpoint as --json lists it; what lacks a file cannot be resumed from. */
 export type CheckpointFacts = Extract<Printed<'inspect'>, { kind: 'run' }>['checkpoints'][0]
 
-/** The newest first. */
-export async function checkpointsIn(folder: string): Promise<CheckpointFacts[]> {
-  return (await listCheckpoints(folder)).map((path) => {
+/** Those of the run whose folder is named, the newest first. */
+export async function checkpointsOf(folder: string): Promise<CheckpointFacts[]> {
+  return (await listCheckpoints(foldersAt(folder).runDir)).map((path) => {
     const missing = missingFile(path)
     return { path, step: Number(/\d+$/.exec(path)?.[0]), ...(missing === undefined ? {} : { missing }) }
   })
@@ -23,15 +26,17 @@ export function checkpointLines(found: readonly CheckpointFacts[]): string[] {
   )
 }
 
-/** An output folder whose run has not come to its end. */
+/** A folder of a run that holds no adapter. */
 export async function inspectRun(path: string): Promise<Inspection> {
-  const checkpoints = await checkpointsIn(path)
+  const checkpoints = await checkpointsOf(path)
+  const { outputDir } = foldersAt(path)
+  const ended = existsSync(join(outputDir, 'adapter_config.json'))
   return {
     data: { kind: 'run', path, checkpoints },
     text: () =>
       facts([
         ['run', path],
-        ['adapter', 'none yet: the run has not come to its end'],
+        ['adapter', ended ? outputDir : 'none yet: the run has not come to its end'],
         ...checkpointLines(checkpoints).map((line) => ['checkpoint', line] as const),
       ]),
   }

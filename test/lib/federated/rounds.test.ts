@@ -73,6 +73,13 @@ const steps = (events: TrainEvent[]) =>
   events.flatMap((event) =>
     event.event === 'step' && event.privacy ? [{ step: event.step, loss: event.loss, ...event.privacy }] : [],
   )
+/** An output folder that is not there yet, in a folder of its own. */
+const newOutput = () => join(scratchFolder(), 'out')
+const secretOf = (outputDir: string) => `${outputDir}-secret`
+const copyCheckpoint = (step: number, from: string, to: string) =>
+  cpSync(join(secretOf(from), `checkpoint-${step}`), join(secretOf(to), `checkpoint-${step}`), {
+    recursive: true,
+  })
 const weights = (path: string) => readFileSync(join(path, 'adapter_model.safetensors'))
 const values = ({ state: { description, native } }: Adapter) =>
   description.factors.flatMap(({ name }) => [...native.read(name, 'value')])
@@ -140,15 +147,15 @@ describe('rounds of clients', () => {
   })
 
   test('resumed from any checkpoint, or from none but the first, release the same numbers', async () => {
-    const outputDir = scratchFolder()
+    const outputDir = newOutput()
     await run(dpDylora({ ...private_, serverOptimizer: 'adam', serverLearningRate: 0.01 }), {
       outputDir,
       saveSteps: 2,
     })
     const whole = weights(outputDir)
     for (const step of [0, 2]) {
-      const copy = scratchFolder()
-      cpSync(join(outputDir, `checkpoint-${step}`), join(copy, `checkpoint-${step}`), { recursive: true })
+      const copy = newOutput()
+      copyCheckpoint(step, outputDir, copy)
       await run(dpDylora({ ...private_, serverOptimizer: 'adam', serverLearningRate: 0.01 }), {
         outputDir: copy,
         resume: true,
@@ -158,7 +165,7 @@ describe('rounds of clients', () => {
   })
 
   test('stopped within a round leave the adapter as it was before that round', async () => {
-    const outputDir = scratchFolder()
+    const outputDir = newOutput()
     const strategy = dpDylora({ ...private_, rounds: 3, cohort: USERS })
     const adapter = await attach(strategy)
     const control = new AbortController()
@@ -177,16 +184,18 @@ describe('rounds of clients', () => {
     expect(checkpoint).toMatch(/checkpoint-[12]$/)
     if (checkpoint?.endsWith('-1')) expect(values(adapter)).toEqual(afterFirst)
     await run(strategy, { outputDir, resume: true })
-    const whole = scratchFolder()
-    cpSync(join(outputDir, 'checkpoint-0'), join(whole, 'checkpoint-0'), { recursive: true })
+    const whole = newOutput()
+    copyCheckpoint(0, outputDir, whole)
     await run(strategy, { outputDir: whole, resume: true })
     expect(weights(outputDir)).toEqual(weights(whole))
   })
 
   test('keep their key in checkpoints alone, and what they spent wherever the adapter goes', async () => {
-    const outputDir = scratchFolder()
+    const outputDir = newOutput()
     const { adapter } = await run(dpDylora(private_), { outputDir })
-    const state = JSON.parse(readFileSync(join(outputDir, 'checkpoint-0', 'training_state.json'), 'utf8'))
+    const state = JSON.parse(
+      readFileSync(join(secretOf(outputDir), 'checkpoint-0', 'training_state.json'), 'utf8'),
+    )
     const key: string = state.rules.key
     expect(key).toMatch(/^[0-9a-f]{64}$/)
     const elsewhere = scratchFolder()
@@ -212,7 +221,7 @@ describe('rounds of clients', () => {
   })
 
   test('cannot be resumed with a promise that is not the one they began with', async () => {
-    const outputDir = scratchFolder()
+    const outputDir = newOutput()
     await run(dpDylora({ ...private_, noiseMultiplier: null, targetEpsilon: 8 }), { outputDir })
     const other = dpDylora({ ...private_, noiseMultiplier: null, targetEpsilon: 80 })
     await expect(run(other, { outputDir, resume: true })).rejects.toThrow(
@@ -230,7 +239,7 @@ describe('rounds of clients', () => {
         .join('\n')
     /** Two of four rounds, of which the checkpoint is left. */
     async function halfMade(): Promise<{ outputDir: string; path: string; state: string }> {
-      const outputDir = scratchFolder()
+      const outputDir = newOutput()
       const path = scratchFile(
         'owned.jsonl',
         owned((i) => `u${i % USERS}`),
@@ -238,7 +247,7 @@ describe('rounds of clients', () => {
       const adapter = await attach(dpDylora(private_))
       for await (const { step } of adapter.train(path, { ...options, outputDir, saveSteps: 2 }))
         if (step === 2) break
-      return { outputDir, path, state: join(outputDir, 'checkpoint-2', 'training_state.json') }
+      return { outputDir, path, state: join(secretOf(outputDir), 'checkpoint-2', 'training_state.json') }
     }
     /** As whoever changes a checkpoint on purpose would write it. */
     async function rewrite({ state: file }: { state: string }, state: unknown): Promise<void> {
@@ -373,13 +382,13 @@ describe('examples', () => {
   }
 
   test('are drawn, clipped and accounted for one by one', async () => {
-    const outputDir = scratchFolder()
+    const outputDir = newOutput()
     const { events } = await run(dpDylora({ ...byExample, clippingNorm: 1e-3 }), { outputDir })
     const made = steps(events)
     expect(events[0]).toMatchObject({ privacy: { unit: 'example', population: 40, sampling_rate: 0.25 } })
     for (const { clipped_share } of made) expect(clipped_share).toBe(1)
-    const again = scratchFolder()
-    cpSync(join(outputDir, 'checkpoint-0'), join(again, 'checkpoint-0'), { recursive: true })
+    const again = newOutput()
+    copyCheckpoint(0, outputDir, again)
     await run(dpDylora({ ...byExample, clippingNorm: 1e-3 }), { outputDir: again, resume: true })
     expect(weights(again)).toEqual(weights(outputDir))
   })
