@@ -1,8 +1,15 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import * as z from 'zod'
+import { badArgument, callback, checkedOptions, checkedPath, path } from './arguments.js'
 import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './base.js'
 import { ConfigError } from './errors.js'
-import type { ExportOptions, SaveOptions, Written } from './export/options.js'
+import {
+  type ExportOptions,
+  exportSchema,
+  type SaveOptions,
+  saveSchema,
+  type Written,
+} from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import { clientColumn } from './federated/clients.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
@@ -10,7 +17,7 @@ import { MemoryReport } from './memory.js'
 import type { PlanOptions } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
-import { integer, parseOptions, word } from './schema.js'
+import { flag, integer, word } from './schema.js'
 import { isPrivate, rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
@@ -19,12 +26,13 @@ import {
   checkStreaming,
   type DataSources,
   type DatasetArgument,
+  dataShape,
   datasetOf,
   prepareData,
 } from './train/data.js'
 import type { EvaluateProgress } from './train/evaluate.js'
 import { checkInBackward, type Optimizer, optimizerState } from './train/optimizers.js'
-import { type TrainOptions, trainSchema } from './train/options.js'
+import { type TrainOptions, trainShape } from './train/options.js'
 import { foldersOf } from './train/output-folder.js'
 import { trainingPlans } from './train/plans.js'
 import { withOwnRate } from './train/rates.js'
@@ -56,17 +64,15 @@ export interface TrainControl {
   onEvalProgress?: (progress: EvaluateProgress) => void
 }
 
-const CONTROL: ReadonlySet<string> = new Set<keyof TrainControl>([
-  'evalDataset',
-  'evalFraction',
-  'outputDir',
-  'force',
-  'resume',
-  'signal',
-  'onDataProgress',
-  'onEvalProgress',
-  'sampleRows',
-])
+const RESUME = "true, false or a checkpoint's path"
+const controlShape = {
+  outputDir: path('a folder').nullable().default(null),
+  force: flag().default(false),
+  resume: z.union([z.boolean(), path()], { error: RESUME }).default(false),
+  sampleRows: integer(0).default(0),
+  onEvalProgress: callback<NonNullable<TrainControl['onEvalProgress']>>().optional(),
+}
+const trainingSchema = z.strictObject({ ...trainShape, ...dataShape, ...controlShape })
 
 const saveAdapterSchema = z.strictObject({
   form: word(['own', 'lora']).default('own'),
@@ -145,20 +151,15 @@ export class Adapter {
     this.#lifetime.check()
     if (!this.#state.trainable)
       throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
-    const { evalDataset = null, evalFraction = 0, outputDir = null, resume = false, force = false } = options
-    const { signal, onDataProgress: onProgress, onEvalProgress, sampleRows = 0 } = options
-    const given = Object.fromEntries(Object.entries(options).filter(([key]) => !CONTROL.has(key)))
-    const parsed = withOwnRate(
-      parseOptions(trainSchema, given, { name: 'train()', spelling: 'camel' }),
-      this.strategy,
-    )
-    if (evalDataset !== null && evalFraction > 0)
+    const given = checkedOptions(trainingSchema, options, 'train()')
+    const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, ...rest } = given
+    const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
+    const parsed = withOwnRate(own, this.strategy)
+    if (evalDataset != null && evalFraction > 0)
       throw new ConfigError('train(): evalFraction and evalDataset were both given; expected at most one.')
-    if (!(evalFraction >= 0 && evalFraction < 1))
-      throw new ConfigError(`train(): evalFraction is ${evalFraction}, expected a number in [0, 1).`)
     const sources = {
-      dataset: datasetOf(data),
-      evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
+      dataset: datasetOf(data, 'train()'),
+      evalDataset: evalDataset == null ? null : datasetOf(evalDataset, 'train()', 'evalDataset'),
       evalFraction,
       ...groupedBy(this.strategy),
     }
@@ -170,10 +171,6 @@ export class Adapter {
     const plans = trainingPlans(this.#state.description.spec, parsed, this.#base.precision, evaluates)
     const folders = outputDir === null ? null : foldersOf(outputDir, this.strategy)
     const optimizer = parsed.optimizer ?? this.#usualOptimizer(parsed, plans, scratchFolder(folders))
-    if (!Number.isInteger(sampleRows) || sampleRows < 0)
-      throw new ConfigError(`train(): sampleRows is ${sampleRows}, expected an integer from 0.`, {
-        sampleRows,
-      })
     // Rows of a private run are its clients'.
     const control = {
       sampleRows: isPrivate(this.strategy) ? 0 : sampleRows,
@@ -224,7 +221,9 @@ export class Adapter {
    * @throws {WriteError} when the disk refuses; nothing is left half written
    */
   async save(path: string, options: { form?: 'own' | 'lora'; rank?: number | null } = {}): Promise<Saved> {
-    const { form, rank } = parseOptions(saveAdapterSchema, options, { name: 'save()', spelling: 'camel' })
+    this.#lifetime.check()
+    const { form, rank } = checkedOptions(saveAdapterSchema, options, 'save()')
+    checkedPath(path, 'save()', 'path')
     const near = form === 'lora' && rulesOf(this.strategy).ranks?.(this.strategy) === undefined
     const which = near ? { nearestRank: rank } : { rank: this.#checkedRank(rank) }
     return this.use(() => saveAdapter(path, this.#base, this.#state, { form, ...which }))
@@ -238,11 +237,13 @@ export class Adapter {
    * @example const { check } = await adapter.merge('merged', { dtype: 'bf16' })
    */
   async merge(folder: string, options: SaveOptions = {}): Promise<Written> {
+    this.#lifetime.check()
+    const given = checkedOptions(saveSchema, options, 'merge()')
     return this.use((state) =>
       saveModel(
         { base: this.#base, adapters: [{ state, weight: 1, rank: this.#rank }] },
         folder,
-        options,
+        given,
         'merge()',
       ),
     )
@@ -257,11 +258,13 @@ export class Adapter {
    * @example await adapter.export('model.gguf', { format: 'gguf', dtype: 'q8_0' })
    */
   async export(path: string, options: ExportOptions): Promise<Written> {
+    this.#lifetime.check()
+    const given = checkedOptions(exportSchema, options, 'export()')
     return this.use((state) =>
       exportModel(
         { base: this.#base, adapters: [{ state, weight: 1, rank: this.#rank }] },
         path,
-        options,
+        given,
         'export()',
       ),
     )
@@ -292,16 +295,14 @@ export class Adapter {
   #checkedRank(rank: number | null): number | null {
     if (rank === null) return null
     const most = rulesOf(this.strategy).ranks?.(this.strategy)
-    if (most === undefined)
+    if (most === undefined && Number.isInteger(rank))
       throw new ConfigError(
-        `the rank of adapter ${this.name} cannot be ${String(rank)}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, save it with the form lora as the nearest of that rank, or leave the rank null.`,
+        `the rank of adapter ${this.name} cannot be ${rank}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, save it with the form lora as the nearest of that rank, or leave the rank null.`,
         { adapter: this.name, rank },
       )
-    if (Number.isInteger(rank) && rank >= 1 && rank <= most) return rank
-    throw new ConfigError(
-      `the rank of adapter ${this.name} is ${String(rank)}, expected an integer from 1 to ${most}, or null for all.`,
-      { adapter: this.name, rank, most },
-    )
+    if (most !== undefined && Number.isInteger(rank) && rank >= 1 && rank <= most) return rank
+    const ranks = most === undefined ? 'null' : `an integer from 1 to ${most}, or null`
+    throw badArgument(rank, `adapter ${this.name}`, 'rank', `${ranks} for all ranks`)
   }
 
   /** Marks it as being trained; returns what marks the end. */
@@ -325,8 +326,5 @@ export function groupedBy(strategy: StrategyConfig): Pick<DataSources, 'groupBy'
 /** @throws {ConfigError} for anything but a finite number */
 export function checkedWeight(weight: unknown, name: string): number {
   if (typeof weight === 'number' && Number.isFinite(weight)) return weight
-  throw new ConfigError(
-    `the weight of adapter ${name} is ${String(weight)}, expected a finite number; 0 is off.`,
-    { adapter: name, weight },
-  )
+  throw badArgument(weight, `adapter ${name}`, 'weight', 'a finite number; 0 is off')
 }

@@ -2,12 +2,14 @@
  * A conversation with a model: its turns, what of them fits the context, and the key/value cache that is kept from one
  * answer to the next, so that only what is new goes through the model.
  */
+import * as z from 'zod'
+import { checkedOptions, checkedText } from './arguments.js'
 import type { ActiveAdapter, BaseModel } from './base.js'
 import { ConfigError } from './errors.js'
 import type { ChatMessage } from './files/chat-template.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { Lifetime } from './native/handles.js'
-import { integer, parseOptions } from './schema.js'
+import { integer } from './schema.js'
 import { Decoder } from './train/decoder.js'
 import {
   contextLength,
@@ -16,12 +18,15 @@ import {
   type GenerateOptions,
   type Generation,
   generateSchema,
+  textSchema,
 } from './train/generate.js'
 import {
   endIds,
   formatOf,
+  isMessages,
   isRecorded,
   type KnownFormat,
+  promptShape,
   renderPrompt,
   warnOfMismatch,
 } from './train/prompting.js'
@@ -53,15 +58,20 @@ const schema = generateSchema.extend({
   // Longer than a generation's: an answer that breaks off is of no use.
   maxNewTokens: integer(1).default(512),
   contextTokens: integer(2).optional(),
+  ...promptShape,
+  messages: z
+    .custom<readonly ChatMessage[]>(isMessages, {
+      error: "a list of messages such as { role: 'user', content: 'Hello' }",
+    })
+    .default([]),
 })
+const sendSchema = textSchema.omit({ chatTemplate: true, system: true })
 
 /** Chooses the adapters of an answer. @internal */
 export type ChooseAdapters = () => ActiveAdapter[]
 
 /** A conversation with a model: keeps the turns, and the key/value cache of what the model has read of them. */
 export class Chat {
-  /** What the model is told before the first turn; may be changed between two answers. */
-  system: string | null
   /** Tokens of history and answer together. */
   readonly contextTokens: number
   /**
@@ -77,6 +87,7 @@ export class Chat {
   readonly #adapters: ChooseAdapters
   readonly #lifetime: Lifetime
   readonly #closed: (chat: Chat) => void
+  #system: string | null
   #messages: ChatMessage[]
   #dropped = 0
   #decoder: Decoder | undefined
@@ -88,10 +99,9 @@ export class Chat {
     base: BaseModel,
     tokenizer: WorkerTokenizer,
     adapters: ChooseAdapters,
-    { system, messages = [], chatTemplate, ...given }: ChatOptions,
+    { system, messages, chatTemplate, contextTokens, ...options }: z.output<typeof schema>,
     closed: (chat: Chat) => void,
   ) {
-    const { contextTokens, ...options } = parseOptions(schema, given, { name: 'chat()', spelling: 'camel' })
     const most = contextLength(base)
     if (contextTokens !== undefined && contextTokens > most)
       throw new ConfigError(
@@ -102,7 +112,7 @@ export class Chat {
     this.#format = formatOf(base, adapters())
     const recorded = isRecorded(this.#format) ? this.#format : undefined
     const hasTemplate = tokenizer.about.source.chatTemplate !== undefined || recorded?.template != null
-    this.system = system === undefined ? (recorded?.system ?? null) : system
+    this.#system = system === undefined ? (recorded?.system ?? null) : system
     this.plain = !hasTemplate || !(chatTemplate ?? recorded?.form !== 'raw')
     warnOfMismatch(base, this.#format, this.plain ? 'raw' : 'chat')
     this.#base = base
@@ -121,7 +131,20 @@ export class Chat {
     options: ChatOptions,
     closed: (chat: Chat) => void,
   ): Promise<Chat> {
-    return new Chat(base, await base.tokenizer(), adapters, options, closed)
+    const given = checkedOptions(schema, options, 'chat()')
+    return new Chat(base, await base.tokenizer(), adapters, given, closed)
+  }
+
+  /**
+   * What the model is told before the first turn; may be changed between two answers.
+   * @throws {ConfigError} for anything but a text or null
+   */
+  get system(): string | null {
+    return this.#system
+  }
+
+  set system(system: string | null) {
+    this.#system = system === null ? null : checkedText(system, 'chat', 'system', 'a text, or null for none')
   }
 
   /** The turns so far, those included that no longer fit the context. */
@@ -145,9 +168,9 @@ export class Chat {
     this.#base.lifetime.check()
     if (this.#answering)
       throw new ConfigError('this chat is giving another answer; wait for its end, or break it off.')
-    const { signal, onPromptProgress, ...given } = options
-    const merged = { ...this.#options, ...given }
-    const chosen = parseOptions(generateSchema, merged, { name: 'send()', spelling: 'camel' })
+    checkedText(text, 'send()', 'text')
+    const asked = checkedOptions(sendSchema, options, 'send()', this.#options)
+    const { signal, onPromptProgress, ...chosen } = asked
     this.#answering = true
     const before = { length: this.#messages.length, dropped: this.#dropped }
     this.#messages.push({ role: 'user', content: text })

@@ -1,8 +1,14 @@
 /** Planned memory, printable: what a run, a model or an operation will hold at its peak, by category. */
-import type { Category, PlanMoment, PlanReport, PlanRow } from './native/addon.js'
+import { badArgument, checkedWord } from './arguments.js'
+import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanRow } from './native/addon.js'
 
-/** Bytes in words: `1.4 GiB`. */
+/**
+ * Bytes in words: `1.4 GiB`.
+ * @throws {ConfigError} for anything but a number from 0
+ */
 export function formatBytes(bytes: number): string {
+  if (!(typeof bytes === 'number' && bytes >= 0))
+    throw badArgument(bytes, 'formatBytes()', 'bytes', 'a number from 0')
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
   let value = bytes
   let unit = 0
@@ -35,6 +41,13 @@ export class MemoryReport {
 
   /** @internal */
   constructor(report: PlanReport) {
+    if (!Array.isArray(report?.rows))
+      throw badArgument(
+        report,
+        'MemoryReport',
+        'report',
+        'a plan; planModel() and model.memory return reports',
+      )
     this.#report = report
     this.peakBytes = report.peakBytes
     this.rows = report.rows
@@ -58,8 +71,12 @@ export class MemoryReport {
     return this.peakBytes - this.arenaBytes
   }
 
-  /** Bytes of one category at the peak; 0 for one that has no row. */
+  /**
+   * Bytes of one category at the peak; 0 for one that has no row.
+   * @throws {ConfigError} for a name that no category has
+   */
   bytes(category: Category): number {
+    checkedWord(category, CATEGORIES, 'bytes()', 'category')
     return this.rows.find((row) => row.category === category)?.bytes ?? 0
   }
 

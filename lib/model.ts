@@ -3,11 +3,18 @@
 import { basename, resolve } from 'node:path'
 import * as z from 'zod'
 import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
+import { abortSignal, badArgument, callback, checkedOptions, checkedPath, checkedText } from './arguments.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
 import { breather } from './breather.js'
 import { Chat, type ChatOptions } from './chat.js'
 import { ConfigError, DivergedError, FileFormatError } from './errors.js'
-import type { ExportOptions, SaveOptions, Written } from './export/options.js'
+import {
+  type ExportOptions,
+  exportSchema,
+  type SaveOptions,
+  saveSchema,
+  type Written,
+} from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
 import { type DownloadProgress, type Located, locate } from './files/hub.js'
@@ -26,7 +33,8 @@ import { Lifetime, Turns } from './native/handles.js'
 import { once } from './once.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
-import { flag, nearest, parseOptions } from './schema.js'
+import { flag, integer, nearest, text } from './schema.js'
+import { isRecord } from './schema-shape.js'
 import {
   type AdapterDescription,
   describeAdapter,
@@ -34,7 +42,7 @@ import {
   linearSites,
   weightSites,
 } from './strategies/describe.js'
-import { rulesOf, strategyFrom } from './strategies/index.js'
+import { readStrategy, rulesOf } from './strategies/index.js'
 import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import type { BatchSource } from './train/batches.js'
@@ -51,6 +59,7 @@ import {
   type DataControl,
   type DatasetArgument,
   type DatasetConfig,
+  dataShape,
   datasetOf,
   prepareEvaluation,
 } from './train/data.js'
@@ -58,20 +67,22 @@ import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train
 import type { TrainStep } from './train/events.js'
 import { type ExactMatch, measureExactMatch } from './train/exact-match.js'
 import {
+  checkedPrompt,
   type GenerateControl,
   type GenerateOptions,
   type Generation,
   generateText,
   type Prompt,
+  textSchema,
 } from './train/generate.js'
-import type { HeldOutShare } from './train/held-out.js'
+import { type HeldOutShare, heldOutSchema } from './train/held-out.js'
 import { checkInBackward } from './train/optimizers.js'
-import { type TrainOptions, trainSchema, trainShape } from './train/options.js'
+import { type TrainOptions, trainShape } from './train/options.js'
 import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
 import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
 import { withOwnRate } from './train/rates.js'
-import { type Answer, logLikelihoods } from './train/score.js'
+import { type Answer, checkedAnswers, logLikelihoods, scoreSchema } from './train/score.js'
 import {
   chooseEmbeddingQuantization,
   chooseQuantization,
@@ -133,6 +144,13 @@ export interface LoadOptions extends HubOptions {
 /** Of an adapter that was not trained yet. */
 const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
 
+export const hubShape = {
+  revision: text('a branch, tag or commit').nullable().optional(),
+  onDownload: callback<NonNullable<HubOptions['onDownload']>>().optional(),
+  signal: abortSignal().optional(),
+}
+
+const MODEL = 'a folder, a .gguf file or a name on the hub'
 const loadSchema = z.strictObject({
   quantization: quantizationSchema.optional(),
   embeddingQuantization: quantizationSchema.optional(),
@@ -141,6 +159,9 @@ const loadSchema = z.strictObject({
   pagedWeights: pagedWeightsSchema,
   threads: threadsSchema,
   cacheWeights: flag().default(true),
+  onProgress: callback<NonNullable<LoadOptions['onProgress']>>().optional(),
+  onWarning: callback<NonNullable<LoadOptions['onWarning']>>().optional(),
+  ...hubShape,
 })
 
 /**
@@ -154,12 +175,13 @@ const loadSchema = z.strictObject({
  * @example const model = await loadModel('HuggingFaceTB/SmolLM2-135M', { quantization: nf4() })
  */
 export async function loadModel(name: string, options: LoadOptions = {}): Promise<Model> {
+  checkedPath(name, 'loadModel()', 'name', MODEL)
   return new Model(await openBase(name, options))
 }
 
 async function openBase(name: string, options: LoadOptions): Promise<BaseModel> {
-  const { onProgress, onDownload, onWarning, revision, signal, ...rest } = options
-  const given = parseOptions(loadSchema, rest, { name: 'loadModel()', spelling: 'camel' })
+  const given = checkedOptions(loadSchema, options, 'loadModel()')
+  const { onProgress, onDownload, onWarning, revision, signal } = given
   signal?.throwIfAborted()
   const located = await locate('model', name, { revision, onDownload, signal })
   const files = await openModelFiles(located.path)
@@ -249,12 +271,23 @@ export interface AttachOptions {
   seed?: number
 }
 
+const attachSchema = z.strictObject({
+  name: text('a text').optional(),
+  seed: integer(0).default(42),
+})
+
 /** Options of `Model.probe`: those of the training that follows. */
 export type ProbeOptions = Partial<TrainOptions> &
   Pick<TrainControl, 'evalDataset' | 'evalFraction' | 'signal' | 'onDataProgress'> & {
     /** Called after every step of the probe. */
     onStep?: (step: TrainStep) => void
   }
+
+const probeSchema = z.strictObject({
+  ...trainShape,
+  ...dataShape,
+  onStep: callback<NonNullable<ProbeOptions['onStep']>>().optional(),
+})
 
 /** Options of `Model.loadAdapter`. */
 export interface LoadAdapterOptions extends HubOptions {
@@ -263,6 +296,12 @@ export interface LoadAdapterOptions extends HubOptions {
   /** Whether it is to be trained further. Default false, which needs no memory for gradients. */
   trainable?: boolean
 }
+
+const loadAdapterSchema = z.strictObject({
+  name: text('a text').optional(),
+  trainable: flag().default(false),
+  ...hubShape,
+})
 
 /** Options of `Model.evaluate`; names and defaults are those of training. */
 export type EvaluateOptions = Partial<
@@ -281,7 +320,20 @@ export type EvaluateOptions = Partial<
   onProgress?: (progress: EvaluateProgress) => void
 }
 
+/** The adapters of a call; which they are is read by the model. */
+const adapters = z.unknown().optional()
+
+/** Of evaluations of any kind. */
+const evaluationShape = {
+  heldOut: heldOutSchema.optional(),
+  chatTemplate: flag().optional(),
+  adapters,
+  signal: abortSignal().optional(),
+  onDataProgress: callback<NonNullable<EvaluateOptions['onDataProgress']>>().optional(),
+  onProgress: callback<NonNullable<EvaluateOptions['onProgress']>>().optional(),
+}
 const evaluateSchema = z.strictObject({
+  ...evaluationShape,
   maxSeqLength: trainShape.maxSeqLength,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   packing: trainShape.packing,
@@ -294,6 +346,7 @@ export type ExactMatchOptions = Partial<Pick<TrainOptions, 'maxSeqLength' | 'tra
   Pick<EvaluateOptions, 'adapters' | 'signal' | 'onDataProgress' | 'onProgress' | 'chatTemplate' | 'heldOut'>
 
 const exactMatchSchema = z.strictObject({
+  ...evaluationShape,
   maxSeqLength: trainShape.maxSeqLength,
   trainOn: trainShape.trainOn,
 })
@@ -305,6 +358,14 @@ export type TextOptions = Partial<GenerateOptions> &
     /** Adapters to generate with; default all that are attached at their weights, and `[]` is the base alone. */
     adapters?: readonly AdapterChoice[]
   }
+
+const generationSchema = textSchema.extend({ adapters })
+const likelihoodSchema = scoreSchema.extend({ adapters })
+const logitsSchema = z.strictObject({ adapters })
+const saveModelSchema = saveSchema.extend({ adapters })
+const exportModelSchema = exportSchema.extend({ adapters })
+
+const CHOICE = 'an adapter, its name, or { adapter, weight }'
 
 /** A loaded model: answers, is evaluated, and takes adapters. Memory is held until `dispose()`. */
 export class Model {
@@ -343,6 +404,7 @@ export class Model {
    */
   adapter(name: string): Adapter {
     this.#base.lifetime.check()
+    checkedText(name, 'adapter()', 'name', 'the name of an adapter')
     for (const adapter of this.#adapters) if (adapter.name === name) return adapter
     const names = this.adapters.map((adapter) => adapter.name)
     const near = nearest(name, names)
@@ -361,7 +423,7 @@ export class Model {
    */
   use(...choices: AdapterChoice[]): void {
     this.#base.lifetime.check()
-    const chosen = this.#resolve(choices)
+    const chosen = this.#resolve(choices, 'use()', 'choices')
     for (const adapter of this.#adapters) adapter.weight = chosen.get(adapter) ?? 0
   }
 
@@ -379,21 +441,21 @@ export class Model {
    * Attaches a new adapter, to be trained.
    * @throws {ConfigError} when its targets match nothing, or it stands for another quantisation than the model's
    */
-  async attach(given: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
-    const { seed = 42, name } = options
+  async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
+    const { seed, name } = checkedOptions(attachSchema, options, 'attach()')
     const breathe = breather()
     // Programs in plain JavaScript may have written it by hand.
-    const strategy = strategyFrom(given, { name: 'attach()', spelling: 'camel', at: 'strategy' })
+    const config = readStrategy(strategy, { name: 'attach()', spelling: 'camel', at: 'strategy' })
     this.#checkName(name)
-    this.#checkStandsFor(strategy)
-    if (rulesOf(strategy).probe?.(strategy) !== undefined)
+    this.#checkStandsFor(config)
+    if (rulesOf(config).probe?.(config) !== undefined)
       throw new ConfigError(
-        `attach(): strategy ${strategy.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
-        { strategy: strategy.name },
+        `attach(): strategy ${config.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
+        { strategy: config.name },
       )
     await breathe()
-    const description = describeAdapter(strategy, this.#base.sites, { weights: this.#base.weights })
+    const description = describeAdapter(config, this.#base.sites, { weights: this.#base.weights })
     return this.#base.lifetime.use(async () => {
       await breathe()
       const state = createAdapter(description)
@@ -405,7 +467,7 @@ export class Model {
         throw error
       }
       await breathe()
-      return this.#add(name ?? strategy.name, state)
+      return this.#add(name ?? config.name, state)
     })
   }
 
@@ -423,19 +485,18 @@ export class Model {
     options: ProbeOptions = {},
   ): Promise<StrategyConfig> {
     this.#base.lifetime.check()
-    const { evalDataset = null, evalFraction = 0, signal, onDataProgress, onStep, ...given } = options
-    const parsed = withOwnRate(
-      parseOptions(trainSchema, given, { name: 'probe()', spelling: 'camel' }),
-      strategy,
-    )
-    checkInBackward(parsed, strategy, { name: 'probe()', spelling: 'camel' })
-    const probe = rulesOf(strategy).probe?.(strategy)
-    if (probe === undefined) return strategy
+    const config = readStrategy(strategy, { name: 'probe()', spelling: 'camel', at: 'strategy' })
+    const asked = checkedOptions(probeSchema, options, 'probe()')
+    const { evalDataset, evalFraction, signal, onDataProgress, onStep, ...own } = asked
+    const parsed = withOwnRate(own, config)
+    checkInBackward(parsed, config, { name: 'probe()', spelling: 'camel' })
     const sources = {
-      dataset: datasetOf(data),
-      evalDataset: evalDataset === null ? null : datasetOf(evalDataset),
+      dataset: datasetOf(data, 'probe()'),
+      evalDataset: evalDataset == null ? null : datasetOf(evalDataset, 'probe()', 'evalDataset'),
       evalFraction,
     }
+    const probe = rulesOf(config).probe?.(config)
+    if (probe === undefined) return config
     return runProbe(
       this.#base,
       probe,
@@ -459,15 +520,18 @@ export class Model {
    */
   async loadAdapter(from: string, options: LoadAdapterOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
-    this.#checkName(options.name)
-    const { path, hub } = await locate('adapter', from, options)
+    const given = checkedOptions(loadAdapterSchema, options, 'loadAdapter()')
+    const { name, trainable, ...hubOptions } = given
+    checkedPath(from, 'loadAdapter()', 'from', 'a folder, a .gguf file or a name on the hub')
+    this.#checkName(name)
+    const { path, hub } = await locate('adapter', from, hubOptions)
     const { graph, sites, weights } = this.#base
     const folder = path.endsWith('.gguf')
       ? await openGgufAdapter(path, graph, sites)
       : await openAdapterFolder(path, sites, weights)
     return this.#base.lifetime.use(async () => {
       const state = createAdapter(folder.description, {
-        trainable: options.trainable ?? false,
+        trainable,
         trainedOn: folder.baseFingerprint,
         format: folder.format ?? 'unrecorded',
         privacy: folder.privacy,
@@ -480,13 +544,13 @@ export class Model {
         await state.native.dispose()
         throw error
       }
-      return this.#add(options.name ?? basename(hub?.repo ?? resolve(path)), state)
+      return this.#add(name ?? basename(hub?.repo ?? resolve(path)), state)
     })
   }
 
   /** How prompts are put to it by default: as the adapters that act were trained, else the model; null: nothing says so. */
   get promptFormat(): PromptFormat | null {
-    const format = formatOf(this.#base, this.#chosen(undefined))
+    const format = formatOf(this.#base, this.#acting())
     return isRecorded(format) ? format : null
   }
 
@@ -500,14 +564,15 @@ export class Model {
    * @throws {DivergedError} when the loss is no finite number
    */
   async evaluate(data: DatasetArgument, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...rest } = options
-    const parsed = parseOptions(evaluateSchema, rest, { name: 'evaluate()', spelling: 'camel' })
-    const config = datasetOf(data)
+    this.#base.lifetime.check()
+    const given = checkedOptions(evaluateSchema, options, 'evaluate()')
+    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...parsed } = given
+    const config = datasetOf(data, 'evaluate()')
     const control = {
       ...(signal ? { signal } : {}),
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
     }
-    const chosen = this.#chosen(adapters)
+    const chosen = this.#chosen(adapters, 'evaluate()')
     const source = await this.#read(config, chosen, { ...parsed, chatTemplate, heldOut }, control)
     const plans = evaluationPlans(parsed, this.precision)
     const found = await withSession(this.#base, chosen, plans, (session) =>
@@ -527,15 +592,17 @@ export class Model {
    * @example (await model.exactMatch('test.jsonl')).exactMatch
    */
   async exactMatch(data: DatasetArgument, options: ExactMatchOptions = {}): Promise<ExactMatch> {
-    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...rest } = options
-    const parsed = parseOptions(exactMatchSchema, rest, { name: 'exactMatch()', spelling: 'camel' })
+    this.#base.lifetime.check()
+    const given = checkedOptions(exactMatchSchema, options, 'exactMatch()')
+    const { adapters, signal, onDataProgress, onProgress, chatTemplate, heldOut, ...parsed } = given
     const shape = { ...parsed, perDeviceTrainBatchSize: 1, packing: false, chatTemplate, heldOut }
     const control = {
       ...(signal ? { signal } : {}),
       ...(onDataProgress ? { onProgress: onDataProgress } : {}),
     }
-    const chosen = this.#chosen(adapters)
-    const source = await this.#read(datasetOf(data), chosen, shape, control)
+    const config = datasetOf(data, 'exactMatch()')
+    const chosen = this.#chosen(adapters, 'exactMatch()')
+    const source = await this.#read(config, chosen, shape, control)
     return measureExactMatch(this.#base, chosen, source, parsed.maxSeqLength, {
       signal,
       onProgress,
@@ -556,9 +623,10 @@ export class Model {
 
   /** The same, yielding text as it comes and returning the whole. */
   async *stream(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<string, Generation, void> {
-    const { adapters, ...rest } = options
     this.#base.lifetime.check()
-    return yield* generateText(this.#base, this.#chosen(adapters), prompt, rest)
+    const { adapters, ...given } = checkedOptions(generationSchema, options, 'generate()')
+    checkedPrompt(prompt, 'generate()')
+    return yield* generateText(this.#base, this.#chosen(adapters, 'generate()'), prompt, given)
   }
 
   /**
@@ -571,7 +639,7 @@ export class Model {
     this.#base.lifetime.check()
     const chat = await Chat.open(
       this.#base,
-      () => this.#chosen(undefined),
+      () => this.#acting(),
       options,
       (closed) => this.#chats.delete(closed),
     )
@@ -592,9 +660,11 @@ export class Model {
       signal?: AbortSignal | undefined
     } = {},
   ): Promise<number[]> {
-    const { adapters, ...rest } = options
     this.#base.lifetime.check()
-    return logLikelihoods(this.#base, this.#chosen(adapters), answers, rest)
+    const name = 'logLikelihoods()'
+    const { adapters, ...given } = checkedOptions(likelihoodSchema, options, name)
+    checkedAnswers(answers, name)
+    return logLikelihoods(this.#base, this.#chosen(adapters, name), answers, given)
   }
 
   /**
@@ -602,6 +672,10 @@ export class Model {
    * @throws {DataError} for an id outside the vocabulary
    */
   async logits(tokens: Int32Array, options: Pick<TextOptions, 'adapters'> = {}): Promise<Float32Array> {
+    this.#base.lifetime.check()
+    const { adapters } = checkedOptions(logitsSchema, options, 'logits()')
+    if (!(tokens instanceof Int32Array))
+      throw badArgument(tokens, 'logits()', 'tokens', 'an Int32Array of token ids')
     const length = Math.max(tokens.length, 1)
     const plan: PlanOptions = {
       mode: 'forward',
@@ -611,7 +685,7 @@ export class Model {
       kvCapacity: length,
       precision: this.precision,
     }
-    return withSession(this.#base, this.#chosen(options.adapters), { forward: plan }, async (session) => {
+    return withSession(this.#base, this.#chosen(adapters, 'logits()'), { forward: plan }, async (session) => {
       const rows = Int32Array.from(tokens, (_, row) => row)
       const result = await session.forward('forward', { tokens, past: 0, rows, wantLogits: true }).promise
       return result.logits as Float32Array
@@ -629,8 +703,10 @@ export class Model {
     folder: string,
     options: SaveOptions & { adapters?: readonly AdapterChoice[] } = {},
   ): Promise<Written> {
-    const { adapters, ...rest } = options
-    return saveModel({ base: this.#base, adapters: this.#chosen(adapters) }, folder, rest, 'save()')
+    this.#base.lifetime.check()
+    const { adapters, ...given } = checkedOptions(saveModelSchema, options, 'save()')
+    const chosen = this.#chosen(adapters, 'save()')
+    return saveModel({ base: this.#base, adapters: chosen }, folder, given, 'save()')
   }
 
   /**
@@ -645,8 +721,10 @@ export class Model {
     path: string,
     options: ExportOptions & { adapters?: readonly AdapterChoice[] },
   ): Promise<Written> {
-    const { adapters, ...rest } = options ?? {}
-    return exportModel({ base: this.#base, adapters: this.#chosen(adapters) }, path, rest, 'export()')
+    this.#base.lifetime.check()
+    const { adapters, ...given } = checkedOptions(exportModelSchema, options, 'export()')
+    const chosen = this.#chosen(adapters, 'export()')
+    return exportModel({ base: this.#base, adapters: chosen }, path, given, 'export()')
   }
 
   /** Frees the model with its adapters and chats, after work in flight. Anything later throws DisposedError. */
@@ -699,9 +777,6 @@ export class Model {
   }
 
   #checkName(name: string | undefined): void {
-    if (name === undefined) return
-    if (typeof name !== 'string' || name === '')
-      throw new ConfigError(`the name of an adapter is ${JSON.stringify(name)}, expected a text.`)
     if (this.adapters.some((adapter) => adapter.name === name))
       throw new ConfigError(
         `the model ${this.path} has an adapter ${name} already; give this one another name, or detach that one.`,
@@ -723,12 +798,14 @@ export class Model {
   }
 
   /** The adapters of a choice with their weights. */
-  #resolve(choices: readonly AdapterChoice[]): Map<Adapter, number> {
+  #resolve(choices: unknown, name: string, argument: string): Map<Adapter, number> {
+    if (!Array.isArray(choices)) throw badArgument(choices, name, argument, `a list, each item ${CHOICE}`)
     const chosen = new Map<Adapter, number>()
-    for (const choice of choices) {
-      const weighted = typeof choice === 'object' && 'adapter' in choice
+    for (const [index, choice] of choices.entries()) {
+      const weighted = isRecord(choice) && 'adapter' in choice
       const named = weighted ? choice.adapter : choice
       const adapter = typeof named === 'string' ? this.adapter(named) : named
+      if (!(adapter instanceof Adapter)) throw badArgument(choice, name, `${argument}.${index}`, CHOICE)
       if (!this.#adapters.has(adapter)) {
         void adapter.state // throws if it was detached, which says more
         throw new ConfigError(
@@ -742,10 +819,18 @@ export class Model {
     return chosen
   }
 
-  #chosen(choices: readonly AdapterChoice[] | undefined): ActiveAdapter[] {
-    const own = () => this.adapters.map((adapter) => [adapter, adapter.weight] as const)
-    const chosen = choices === undefined ? own() : [...this.#resolve(choices)]
-    return chosen.flatMap(([adapter, weight]) =>
+  /** Those that act, by their weights. */
+  #acting(): ActiveAdapter[] {
+    return this.#active(this.adapters.map((adapter) => [adapter, adapter.weight]))
+  }
+
+  /** Those of the option `adapters` of a function, else those that act. */
+  #chosen(choices: unknown, name: string): ActiveAdapter[] {
+    return choices === undefined ? this.#acting() : this.#active(this.#resolve(choices, name, 'adapters'))
+  }
+
+  #active(chosen: Iterable<readonly [Adapter, number]>): ActiveAdapter[] {
+    return [...chosen].flatMap(([adapter, weight]) =>
       weight === 0 ? [] : [{ state: adapter.state, weight, rank: adapter.rank }],
     )
   }

@@ -1,6 +1,7 @@
 /** How much memory a run would take, from a model's config and file headers alone: the plan that the run itself makes. */
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
+import { checkedOptions, checkedPath } from './arguments.js'
 import { isStoredQuantized, storedQuantization as storedIn } from './files/bnb.js'
 import { locate } from './files/hub.js'
 import { readJsonObject } from './files/input.js'
@@ -9,11 +10,11 @@ import { openModelFiles } from './files/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './files/shard-index.js'
 import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
-import { type HubOptions, storageChoice } from './model.js'
+import { type HubOptions, hubShape, storageChoice } from './model.js'
 import { graphOf } from './models/index.js'
 import { addon } from './native/addon.js'
 import { translated } from './native/errors.js'
-import { flag, parseOptions } from './schema.js'
+import { flag } from './schema.js'
 import { describeAdapter, linearSites, weightSites } from './strategies/describe.js'
 import { rulesOf, strategySchema } from './strategies/index.js'
 import type { Quantization } from './strategies/quantization.js'
@@ -70,6 +71,7 @@ const schema = z.strictObject({
   pagedWeights: pagedWeightsSchema,
   evaluates: flag().default(false),
   threads: threadsSchema,
+  ...hubShape,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   maxSeqLength: trainShape.maxSeqLength,
   packing: trainShape.packing,
@@ -91,6 +93,12 @@ const CONFIG_LIMIT = 16 << 20
  * @example (await planModel('models/Llama-3.1-70B/config.json', { strategy: qlora() })).peakBytes
  */
 export async function planModel(name: string, options: PlanModelOptions): Promise<MemoryReport> {
+  checkedPath(
+    name,
+    'planModel()',
+    'name',
+    'a model folder, its config.json, a .gguf file or a name on the hub',
+  )
   return (await openPlanner(name, options)).plan()
 }
 
@@ -117,9 +125,8 @@ export interface Planner {
 
 /** Reads a model's shapes, to plan it as often as is wanted. */
 export async function openPlanner(name: string, options: PlanModelOptions): Promise<Planner> {
-  // Programs in plain JavaScript may leave them out; then the strategy is missing, and said to be.
-  const { revision, onDownload, signal, ...rest } = options ?? {}
-  const given = parseOptions(schema, rest, { name: 'planModel()', spelling: 'camel' })
+  const given = checkedOptions(schema, options, 'planModel()')
+  const { revision, onDownload, signal } = given
   const { graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
   const choice = storageChoice(name, graph, dtypeOf, given, wanted)

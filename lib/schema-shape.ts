@@ -6,8 +6,13 @@ export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) 
 export const camelKey = (key: string): string =>
   key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
-export const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+/** Whether keys can be read: a plain object, or one of a class that has some; a Date or a signal has none. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null
+  return isPlain || Object.keys(value).length > 0
+}
 
 /** All object schemas that a value may have, through wrappers and unions. */
 export function objectsIn(schema: z.ZodType): z.ZodObject[] {

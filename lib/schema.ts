@@ -21,7 +21,7 @@ export interface OptionSource {
   at?: string
 }
 
-/** An integer of at least `least`; counts are bounded so that products of two stay exact. */
+/** An integer of at least `least`, below 2^31. */
 export function integer(
   least: number,
   expected = least === 1 ? 'a positive integer' : `an integer from ${least}`,
@@ -174,7 +174,7 @@ export function badValue(source: OptionSource, key: string, value: unknown, expe
   return new ConfigError(`${source.name}: ${path} is ${shown}, expected ${expected}${here}.`, {
     source: source.name,
     key: path,
-    value,
+    value: forDetails(value),
     expected,
   })
 }
@@ -197,7 +197,12 @@ interface Respelling extends OptionSource {
 }
 
 function respell(schema: z.ZodType, value: unknown, how: Respelling, path: string[]): unknown {
-  if (!isRecord(value)) return value
+  if (!isRecord(value)) {
+    // The schema library takes an object of any class for one without keys.
+    if (typeof value === 'object' && value !== null && !Array.isArray(value) && objectsIn(schema).length > 0)
+      how.report(badValue({ ...how, at: undefined }, path.join('.'), value, 'an object'), path)
+    return value
+  }
   const object = objectFor(schema, value, how, path)
   if (object === undefined) return value
   const shape = object.shape as Record<string, z.ZodType>
@@ -250,10 +255,10 @@ function choose(
   const given = value[key]
   const close = typeof given === 'string' ? nearest(given, names) : undefined
   const at = [...path, key].join('.')
-  const shown = given === undefined ? 'missing' : shorten(JSON.stringify(given))
+  const shown = given === undefined ? 'missing' : shorten(inWords(given))
   const mistake = new ConfigError(
     `${how.name}: ${at} is ${shown}, expected one of ${names.join(', ')}.${close ? ` Did you mean ${close}?` : ''}`,
-    { source: how.name, key: at, value: given, expected: names },
+    { source: how.name, key: at, value: forDetails(given), expected: names },
   )
   how.report(mistake, path)
   return undefined
@@ -289,10 +294,12 @@ function issueError(
   }
   const example =
     wanted === MAPPING && typeof value === 'string' ? mappingFor(value, schemas, source) : undefined
-  const expected = example === undefined ? wanted : `${wanted}, as in ${example}`
+  const said = wanted === MAPPING && source.spelling === 'camel' ? 'an object' : wanted
+  const expected = example === undefined ? said : `${said}, as in ${example}`
   if (at.length === 0) {
-    const spelled = source.at ?? 'the options'
-    return new ConfigError(`${source.name}: ${spelled}: expected ${expected}.`, {
+    const { at, ...whole } = source
+    if (at !== undefined) return badValue(whole, at, root, expected)
+    return new ConfigError(`${source.name}: the options: expected ${expected}.`, {
       source: source.name,
       expected,
     })
@@ -334,12 +341,32 @@ function deepestIssue(issue: z.core.$ZodIssue | undefined): [PropertyKey[], stri
 }
 
 function expectation(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'invalid_value' && issue.message.startsWith('Invalid ')) return issue.values.join(' or ')
   if (issue.code !== 'invalid_type') return issue.message
   const words: Record<string, string> = { object: MAPPING, record: 'a mapping', array: 'a list' }
   return words[issue.expected] ?? issue.message
 }
 
-/** JSON has no word for numbers that are not finite. */
+/** JSON has no word for numbers that are not finite, functions and more that programs may pass. */
 function inWords(value: unknown): string {
-  return typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value))
+  if (typeof value === 'function') return 'a function'
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'number' || typeof value === 'symbol') return String(value)
+  return asJson(value) ?? `an object of the class ${classOf(value)}`
 }
+
+/** undefined for what holds itself, or values that JSON does not have; also where an object shows nothing of itself. */
+function asJson(value: unknown): string | undefined {
+  try {
+    const text = JSON.stringify(value)
+    return text === '{}' && classOf(value) !== 'Object' ? undefined : text
+  } catch {
+    return undefined
+  }
+}
+
+const classOf = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1)
+
+/** Details of errors print as JSON. */
+const forDetails = (value: unknown): unknown =>
+  value === undefined || asJson(value) !== undefined ? value : inWords(value)

@@ -12,7 +12,7 @@ import { resolvePrecision } from '../model.js'
 import { openPlanner, type PlanModelOptions, type Planner } from '../plan.js'
 import { type ProcessMemory, processMemory } from '../process-memory.js'
 import { toFileKeys } from '../schema.js'
-import { rulesOf, strategyFrom } from '../strategies/index.js'
+import { readStrategy, rulesOf } from '../strategies/index.js'
 import { describeBoth, describeQuantization, type TrainingDefaults } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { timelineSvg, timelineText } from '../timeline.js'
@@ -292,7 +292,7 @@ function strategyWith(
   name: string,
   { rank, ...options }: { rank?: number; target_modules?: string | string[] },
 ): Record<string, unknown> {
-  const defaults = strategyFrom({ name }, { name: '--method', spelling: 'snake' })
+  const defaults = readStrategy({ name }, { name: '--method', spelling: 'snake' })
   const ranks = rank === undefined ? {} : ranksOf(defaults, rank)
   if (!('adapter' in defaults)) return { name, ...ranks, ...options }
   const { name: inner } = defaults.adapter as { name: string }

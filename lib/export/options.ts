@@ -1,5 +1,6 @@
 /** Options of writing models, shared by the API and the command line. */
 import * as z from 'zod'
+import { abortSignal, callback } from '../arguments.js'
 import { flag, numberWithin, positive, word } from '../schema.js'
 import type { DatasetConfig } from '../train/data.js'
 import type { Drift } from './drift.js'
@@ -134,6 +135,10 @@ const shared = {
   maxShardBytes: positive().optional(),
   maxLoss: numberWithin(0, 1, 'a number from 0 to 1').optional(),
   check: flag().default(true),
+  /** Read by `datasetOf`. */
+  checkDataset: z.unknown().optional(),
+  onProgress: callback<NonNullable<SaveOptions['onProgress']>>().optional(),
+  signal: abortSignal().optional(),
 }
 
 export const saveSchema = z.strictObject({ dtype: word(SAVE_DTYPES).optional(), ...shared })
@@ -144,3 +149,6 @@ export const exportSchema = z.strictObject({
   separateAdapter: flag().default(false),
   ...shared,
 })
+
+export type CheckedSaveOptions = z.output<typeof saveSchema>
+export type CheckedExportOptions = z.output<typeof exportSchema>

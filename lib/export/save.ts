@@ -1,22 +1,22 @@
 /** Writing a model with its adapters, from the check of the options to the check of what was written. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { checkedPath } from '../arguments.js'
 import type { BaseModel, ReopenOptions } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { TensorControl } from '../files/tensor-data.js'
 import { addon } from '../native/addon.js'
 import { Turns } from '../native/handles.js'
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
-import { parseOptions } from '../schema.js'
-import { dataset } from '../train/data.js'
+import { type DatasetConfig, datasetOf } from '../train/data.js'
 import { type Drift, measureDrift, type Subject, sampleSequences } from './drift.js'
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'
 import { writeMerged } from './merge.js'
 import { ADAPTER_FILE, MODEL_FILE, writeOllama } from './ollama.js'
 import {
-  type ExportOptions,
-  exportSchema,
+  type CheckedExportOptions,
+  type CheckedSaveOptions,
   FILE_TYPES,
   isQuantizedDtype,
   MAX_LOSS,
@@ -26,7 +26,6 @@ import {
   SAVE_DTYPES,
   type SaveOptions,
   type Survival,
-  saveSchema,
   type WriteProgress,
   type Written,
 } from './options.js'
@@ -35,7 +34,9 @@ import { checkHeldAs, writeQuantized } from './quantized.js'
 import { outputTaken } from './weights.js'
 
 /** What is told and minded while a model is written. */
-type Control = { [Key in 'checkDataset' | 'onProgress' | 'signal']: SaveOptions[Key] | undefined }
+type Control = { [Key in 'onProgress' | 'signal']: SaveOptions[Key] | undefined } & {
+  checkDataset: DatasetConfig | undefined
+}
 
 /** What was written, and how it is loaded to be compared. */
 interface Product {
@@ -58,11 +59,10 @@ interface Reopened {
 export async function saveModel(
   subject: Subject,
   path: string,
-  options: SaveOptions,
+  given: CheckedSaveOptions,
   name: string,
 ): Promise<Written> {
-  const { checkDataset, onProgress, signal, ...rest } = options
-  const given = parseOptions(saveSchema, rest, { name, spelling: 'camel' })
+  checkedPath(path, name, 'folder')
   refuseTaken(path, given.force)
   if (given.onto === 'trained') refuseOtherBase(subject)
   const { dtype, onto, maxShardBytes, maxLoss } = given
@@ -72,11 +72,17 @@ export async function saveModel(
       `${name}: maxLoss is ${maxLoss}, and nothing is quantised; it is for dtype ${QUANTIZED_DTYPES.join(', ')}.`,
       { maxLoss, dtype },
     )
-  return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
+  const control = controlOf(given, name)
+  return writeChecked(subject, path, given.check, control, async (control) => {
     const format = exportedFormat(subject)
     const folder = { format, ...(maxShardBytes === undefined ? {} : { maxShardBytes }), ...control }
     const written = isQuantizedDtype(dtype)
-      ? await writeQuantized(path, subject, { onto, maxLoss: maxLoss ?? MAX_LOSS, onProgress }, folder)
+      ? await writeQuantized(
+          path,
+          subject,
+          { onto, maxLoss: maxLoss ?? MAX_LOSS, onProgress: given.onProgress },
+          folder,
+        )
       : { files: await writeMerged(path, subject, { dtype, onto }, folder) }
     const remarks = await formatRemarks(subject)
     return { ...written, remarks, reopen: (how) => reopenModel(subject.base, path, how) }
@@ -87,14 +93,12 @@ export async function saveModel(
 export async function exportModel(
   subject: Subject,
   path: string,
-  options: ExportOptions,
+  given: CheckedExportOptions,
   name: string,
 ): Promise<Written> {
-  // Programs in plain JavaScript may leave them out; then the format is missing, and said to be.
-  const { checkDataset, onProgress, signal, ...rest } = options ?? {}
-  const given = parseOptions(exportSchema, rest, { name, spelling: 'camel' })
+  checkedPath(path, name, 'path')
   const { format, dtype, onto, separateAdapter } = given
-  const misfit = misfitOf({ ...options, format })
+  const misfit = misfitOf(given)
   if (misfit !== undefined) {
     const { option, value, formats } = misfit
     throw new ConfigError(
@@ -103,15 +107,14 @@ export async function exportModel(
     )
   }
   if (format === 'safetensors') {
-    const { format: _, dtype: __, separateAdapter: ___, ...same } = options
     const kept = SAVE_DTYPES.find((one) => one === dtype)
-    return saveModel(subject, path, kept === undefined ? same : { ...same, dtype: kept }, name)
+    return saveModel(subject, path, { ...given, dtype: kept }, name)
   }
   const type = FILE_TYPES.find((one) => one === dtype)
   refuseTaken(path, given.force)
   if (format !== 'gguf-lora' && onto === 'trained') refuseOtherBase(subject)
   const { base } = subject
-  return writeChecked(subject, path, given.check, { checkDataset, onProgress, signal }, async (control) => {
+  return writeChecked(subject, path, given.check, controlOf(given, name), async (control) => {
     const files = [basename(path)]
     if (format === 'gguf-lora') {
       const plain = MODEL_DTYPES.find((one) => one === type)
@@ -145,6 +148,14 @@ function refuseOtherBase({ base, adapters }: Subject): void {
   }
 }
 
+function controlOf(
+  { checkDataset, onProgress, signal }: Pick<CheckedSaveOptions, 'checkDataset' | 'onProgress' | 'signal'>,
+  name: string,
+): Control {
+  const data = checkDataset === undefined ? undefined : datasetOf(checkDataset, name, 'checkDataset')
+  return { checkDataset: data, onProgress, signal }
+}
+
 function tensorControl({ onProgress, signal }: Control): TensorControl {
   return {
     ...(signal ? { signal } : {}),
@@ -166,8 +177,7 @@ async function writeChecked(
   write: (control: TensorControl) => Promise<Product>,
 ): Promise<Written> {
   const { checkDataset, signal } = control
-  const data = typeof checkDataset === 'string' ? dataset(checkDataset) : checkDataset
-  const sequences = check ? await sampleSequences(subject.base, data, signal) : []
+  const sequences = check ? await sampleSequences(subject.base, checkDataset, signal) : []
   const work = async () => {
     const product = await write(tensorControl(control))
     const { files, remarks, survival = null } = product

@@ -4,8 +4,9 @@
  * there or not; each step samples every user independently with the same probability.
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { ConfigError } from '../errors.js'
-import { integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { integer, numberWithin, positive } from '../schema.js'
 import { subsampledGaussianRdp } from './subsampled-gaussian.js'
 
 /** Orders of the Rényi divergence over which epsilon is the minimum; those of Google's dp_accounting. */
@@ -65,7 +66,7 @@ const stepsSchema = z.strictObject({ targetEpsilon, ...stepShape, delta })
  * several times as large in the hundreds and thousands.
  */
 export function privacySpent(options: PrivacyOptions): PrivacySpent {
-  const { steps, delta, ...step } = parseOptions(spentSchema, options, source('privacySpent'))
+  const { steps, delta, ...step } = checkedOptions(spentSchema, options, 'privacySpent()')
   return epsilonAfter(rdpOfStep(step), steps, delta)
 }
 
@@ -77,10 +78,10 @@ export function privacySpent(options: PrivacyOptions): PrivacySpent {
 export function noiseMultiplierFor(
   options: Omit<PrivacyOptions, 'noiseMultiplier'> & { targetEpsilon: number },
 ): number {
-  const { targetEpsilon, samplingRate, steps, delta } = parseOptions(
+  const { targetEpsilon, samplingRate, steps, delta } = checkedOptions(
     noiseSchema,
     options,
-    source('noiseMultiplierFor'),
+    'noiseMultiplierFor()',
   )
   const enough = (noiseMultiplier: number) =>
     epsilonAfter(rdpOfStep({ samplingRate, noiseMultiplier }), steps, delta).epsilon <= targetEpsilon
@@ -112,7 +113,7 @@ export function noiseMultiplierFor(
  * @returns at most Number.MAX_SAFE_INTEGER
  */
 export function stepsWithin(options: Omit<PrivacyOptions, 'steps'> & { targetEpsilon: number }): number {
-  const { targetEpsilon, delta, ...step } = parseOptions(stepsSchema, options, source('stepsWithin'))
+  const { targetEpsilon, delta, ...step } = checkedOptions(stepsSchema, options, 'stepsWithin()')
   const rdp = rdpOfStep(step)
   const within = (steps: number) => epsilonAfter(rdp, steps, delta).epsilon <= targetEpsilon
   if (within(Number.MAX_SAFE_INTEGER)) return Number.MAX_SAFE_INTEGER
@@ -156,5 +157,3 @@ export function epsilonAfter(rdp: RdpCurve, steps: number, delta: number): Priva
     return { epsilon: Math.max(0, epsilon), order: null, atEndOfOrders: false }
   return { epsilon, order: ORDERS[best] as number, atEndOfOrders: best === 0 || best === ORDERS.length - 1 }
 }
-
-const source = (name: string) => ({ name: `${name}()`, spelling: 'camel' as const })

@@ -8,17 +8,19 @@ import type { Graph } from '../graph/graph.js'
 import { loadAddon } from './load.js'
 
 /** What memory is held for. */
-export type Category =
-  | 'weights'
-  | 'quantization_constants'
-  | 'paged_weights'
-  | 'adapters'
-  | 'gradients'
-  | 'optimizer'
-  | 'activations'
-  | 'kv_cache'
-  | 'loss'
-  | 'workspace'
+export const CATEGORIES = [
+  'weights',
+  'quantization_constants',
+  'paged_weights',
+  'adapters',
+  'gradients',
+  'optimizer',
+  'activations',
+  'kv_cache',
+  'loss',
+  'workspace',
+] as const
+export type Category = (typeof CATEGORIES)[number]
 
 /** How a weight is held in memory. */
 export type StorageFormat =

@@ -27,7 +27,7 @@ import {
 import type { TensorData } from '../files/tensor-data.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
-import { strategyFrom, strategyToFile } from '../strategies/index.js'
+import { readStrategy, strategyToFile } from '../strategies/index.js'
 import { quantizationFrom, type TrainingDefaults } from '../strategies/quantization.js'
 import type { Factor, LinearSite, StrategyConfig, WeightSite } from '../strategies/strategy.js'
 import { HEAD } from '../strategies/targets.js'
@@ -374,7 +374,7 @@ export async function readSidecar(path: string): Promise<{
     )
   const fingerprint = (base as { fingerprint?: unknown } | null | undefined)?.fingerprint
   return {
-    strategy: strategyFrom(strategy, { name: file, spelling: 'snake', at: 'strategy' }),
+    strategy: readStrategy(strategy, { name: file, spelling: 'snake', at: 'strategy' }),
     fingerprint: typeof fingerprint === 'string' ? fingerprint : null,
     privacy: Array.isArray(privacy) ? (privacy as PrivacyReport[]) : [],
     format: formatOfSidecar(sidecar, file),

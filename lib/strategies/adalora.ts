@@ -4,6 +4,7 @@
  * linears, are set to zero, so that rank goes where it helps.
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { ConfigError } from '../errors.js'
 import type { LowRankSlot } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -140,9 +141,7 @@ const schema = z
  * @see Zhang et al. 2023, arXiv 2303.10512; PEFT's `AdaLoraModel`
  */
 export function adalora(options: AdaloraOptions = {}): AdaloraConfig {
-  return deepFreeze(
-    parseOptions(schema, { ...options, name: 'adalora' }, { name: 'adalora()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(schema, options, 'adalora()', { name: 'adalora' }))
 }
 
 export const adaloraRules: StrategyRules<AdaloraConfig> = {

@@ -4,7 +4,8 @@
  * a frozen copy of A and B stands beside them.
  */
 import * as z from 'zod'
-import { deepFreeze, integer, numberWithin, parseOptions, positive } from '../schema.js'
+import { checkedOptions } from '../arguments.js'
+import { deepFreeze, integer, numberWithin, positive } from '../schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type { RunFacts, StepRules, StrategyRules } from './strategy.js'
@@ -49,9 +50,7 @@ const schema = z.strictObject({
  * @see Zi et al. 2023, arXiv 2309.02411
  */
 export function deltaLora(options: DeltaLoraOptions = {}): DeltaLoraConfig {
-  return deepFreeze(
-    parseOptions(schema, { ...options, name: 'delta-lora' }, { name: 'deltaLora()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(schema, options, 'deltaLora()', { name: 'delta-lora' }))
 }
 
 function asLora({ lambda, startStep, ...config }: DeltaLoraConfig): LoraConfig {

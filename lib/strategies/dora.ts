@@ -4,6 +4,7 @@
  * start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { deepFreeze, parseOptions, word } from '../schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
@@ -36,7 +37,7 @@ const schema = z.strictObject({
  * @see Liu et al. 2024, arXiv 2402.09353; PEFT's `use_dora`
  */
 export function dora(options: DoraOptions = {}): DoraConfig {
-  return deepFreeze(parseOptions(schema, { ...options, name: 'dora' }, { name: 'dora()', spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, 'dora()', { name: 'dora' }))
 }
 
 const asLora = ({ freezeA, projectGradient, ...config }: DoraConfig): LoraConfig => ({

@@ -5,7 +5,8 @@
  * more signal. Over plain LoRA it is DP-LoRA, over LoRA with a frozen A FFA-LoRA, and with examples for clients DP-SGD.
  */
 import * as z from 'zod'
-import { deepFreeze, integer, numberWithin, parseOptions, positive, text, word } from '../schema.js'
+import { checkedOptions } from '../arguments.js'
+import { deepFreeze, integer, numberWithin, positive, text, word } from '../schema.js'
 import { dyloraRules } from './dylora.js'
 import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'
@@ -169,9 +170,7 @@ const schema = z
  * @see Xu et al. 2024, arXiv 2405.06368; of fixed ranks and of frozen A, arXiv 2403.12313; of examples, arXiv 1607.00133
  */
 export function dpDylora(options: DpDyloraOptions = {}): DpDyloraConfig {
-  return deepFreeze(
-    parseOptions(schema, { ...options, name: 'dp-dylora' }, { name: 'dpDylora()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(schema, options, 'dpDylora()', { name: 'dp-dylora' }))
 }
 
 export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {

@@ -3,7 +3,8 @@
  * B alone, so that the first ranks learn to do without the others; afterwards it acts, and is saved, at any rank.
  */
 import * as z from 'zod'
-import { deepFreeze, flag, parseOptions, word } from '../schema.js'
+import { checkedOptions } from '../arguments.js'
+import { deepFreeze, flag, word } from '../schema.js'
 import { counterUniform } from './counter-random.js'
 import type { AdapterDescription } from './describe.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
@@ -84,9 +85,7 @@ const schema = z
  * @see Valipour et al. 2022, arXiv 2210.07558
  */
 export function dylora(options: DyloraOptions = {}): DyloraConfig {
-  return deepFreeze(
-    parseOptions(schema, { ...options, name: 'dylora' }, { name: 'dylora()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(schema, options, 'dylora()', { name: 'dylora' }))
 }
 
 function asLora({

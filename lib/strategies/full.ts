@@ -4,7 +4,7 @@
  * weights. What it saves is a model folder.
  */
 import * as z from 'zod'
-import { deepFreeze, parseOptions } from '../schema.js'
+import { deepFreeze } from '../schema.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of full fine-tuning: none. */
@@ -20,7 +20,7 @@ const schema = z.strictObject({ name: z.literal('full') }) satisfies z.ZodType<F
  * @example await (await model.attach(full())).train('train.jsonl', { learningRate: 3e-4, outputDir: 'tuned' })
  */
 export function full(): FullConfig {
-  return deepFreeze(parseOptions(schema, { name: 'full' }, { name: 'full()', spelling: 'camel' }))
+  return deepFreeze(schema.parse({ name: 'full' }))
 }
 
 export const fullRules: StrategyRules<FullConfig> = {

@@ -76,10 +76,12 @@ export function knownPeftTypes(): string[] {
  * A strategy's config from plain data such as parsed JSON, checked, with defaults filled in.
  * @throws {ConfigError} for an unknown name, key or a bad value
  */
-export function strategyFrom(
-  value: unknown,
-  source: OptionSource = { name: 'strategy', spelling: 'camel' },
-): StrategyConfig {
+export function strategyFrom(strategy: unknown): StrategyConfig {
+  return readStrategy(strategy, { name: 'strategyFrom()', spelling: 'camel', at: 'strategy' })
+}
+
+/** The same, of a file or an argument of a function. */
+export function readStrategy(value: unknown, source: OptionSource): StrategyConfig {
   return deepFreeze(parseOptions(strategySchema, value, source))
 }
 

@@ -3,6 +3,7 @@
  * two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { deepFreeze, parseOptions, rank } from '../schema.js'
 import { loraRules } from './lora.js'
 import {
@@ -59,7 +60,7 @@ const schema = z.strictObject({
  * `LoHaModel`
  */
 export function loha(options: LohaOptions = {}): LohaConfig {
-  return deepFreeze(parseOptions(schema, { ...options, name: 'loha' }, { name: 'loha()', spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, 'loha()', { name: 'loha' }))
 }
 
 export const lohaRules: StrategyRules<LohaConfig> = {

@@ -3,6 +3,7 @@
  * first) is a product of two factors where that is smaller. delta W = s kron(w1, w2).
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { deepFreeze, flag, integer, parseOptions, rank } from '../schema.js'
 import { loraRules } from './lora.js'
 import {
@@ -77,7 +78,7 @@ const schema = z.strictObject({
  * @see Yeh et al. 2023, arXiv 2309.14859 (LyCORIS); Edalati et al. 2022, arXiv 2212.10650 (KronA); PEFT's `LoKrModel`
  */
 export function lokr(options: LokrOptions = {}): LokrConfig {
-  return deepFreeze(parseOptions(schema, { ...options, name: 'lokr' }, { name: 'lokr()', spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, 'lokr()', { name: 'lokr' }))
 }
 
 export const lokrRules: StrategyRules<LokrConfig> = {

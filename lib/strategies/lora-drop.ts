@@ -3,8 +3,9 @@
  * ones keep theirs is found by a probe: plain LoRA, trained for a while on a sample of the data.
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { ConfigError } from '../errors.js'
-import { deepFreeze, integer, numberWithin, parseOptions, text, word } from '../schema.js'
+import { deepFreeze, integer, numberWithin, text, word } from '../schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, lora, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeShape, loraFa, withFrozenA } from './lora-fa.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
@@ -67,9 +68,7 @@ const schema = z.strictObject({
  * @see Zhou et al. 2024, arXiv 2402.07721
  */
 export function loraDrop(options: LoraDropOptions = {}): LoraDropConfig {
-  return deepFreeze(
-    parseOptions(schema, { ...options, name: 'lora-drop' }, { name: 'loraDrop()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(schema, options, 'loraDrop()', { name: 'lora-drop' }))
 }
 
 function asLora({

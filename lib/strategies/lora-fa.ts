@@ -3,7 +3,8 @@
  * the input (rank numbers a token) in place of the input itself. The files are LoRA's.
  */
 import * as z from 'zod'
-import { deepFreeze, flag, parseOptions } from '../schema.js'
+import { checkedOptions } from '../arguments.js'
+import { deepFreeze, flag } from '../schema.js'
 import { checkStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import type { LinearAdapter, StrategyRules } from './strategy.js'
 
@@ -74,9 +75,7 @@ const schema = z
  * @see Zhang et al. 2023, arXiv 2308.03303; PEFT's `create_lorafa_optimizer`
  */
 export function loraFa(options: LoraFaOptions = {}): LoraFaConfig {
-  return deepFreeze(
-    parseOptions(schema, { ...options, name: 'lora-fa' }, { name: 'loraFa()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(schema, options, 'loraFa()', { name: 'lora-fa' }))
 }
 
 const asLora = (config: LoraFaConfig): LoraConfig => ({ ...config, name: 'lora' })

@@ -3,9 +3,9 @@
  * optimiser; maths, files and start values stay the adapter's own.
  */
 import * as z from 'zod'
-import { deepFreeze, numberWithin, parseOptions, positive } from '../schema.js'
+import { checkedOptions } from '../arguments.js'
+import { deepFreeze, numberWithin, positive } from '../schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
-import { lora } from './lora.js'
 import { withWrappers, wrapping } from './plain.js'
 import type { Factor, KroneckerAdapter, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'
 
@@ -46,8 +46,7 @@ const schema = z.strictObject({
  * @see Hayou, Ghosh and Yu 2024, arXiv 2402.12354; PEFT's `create_loraplus_optimizer`
  */
 export function loraPlus(options: LoraPlusOptions = {}): LoraPlusConfig {
-  const given = { adapter: lora(), ...options, name: 'lora-plus' }
-  return deepFreeze(parseOptions(schema, given, { name: 'loraPlus()', spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, 'loraPlus()', { name: 'lora-plus' }))
 }
 
 /** Group of a wrapped adapter's factors that train faster. */

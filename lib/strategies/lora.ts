@@ -3,6 +3,7 @@
  * PEFT's (A uniform by Kaiming's rule where the paper has a Gaussian; B zero).
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { ConfigError } from '../errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions, positive, rank, text, word } from '../schema.js'
 import type { AdapterDescription } from './describe.js'
@@ -169,7 +170,7 @@ function computedStart(init: LoraConfig['initLoraWeights']): ComputedStart | und
  * @see Hu et al. 2021, arXiv 2106.09685
  */
 export function lora(options: LoraOptions = {}): LoraConfig {
-  const parsed = parseOptions(schema, { ...options, name: 'lora' }, { name: 'lora()', spelling: 'camel' })
+  const parsed = checkedOptions(schema, options, 'lora()', { name: 'lora' })
   return deepFreeze(parsed)
 }
 

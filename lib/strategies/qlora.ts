@@ -3,9 +3,9 @@
  * run; the adapter's maths, files and initialisation stay its own.
  */
 import * as z from 'zod'
-import { deepFreeze, parseOptions } from '../schema.js'
+import { checkedOptions } from '../arguments.js'
+import { deepFreeze } from '../schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
-import { lora } from './lora.js'
 import { loraPlusRules } from './lora-plus.js'
 import { withWrappers, wrapping } from './plain.js'
 import { nf4 } from './quantization.js'
@@ -35,8 +35,7 @@ const schema = z.strictObject({
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */
 export function qlora(options: { adapter?: StrategyConfig } = {}): QloraConfig {
-  const given = { name: 'qlora', adapter: options.adapter ?? lora() }
-  return deepFreeze(parseOptions(schema, given, { name: 'qlora()', spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, 'qlora()', { name: 'qlora' }))
 }
 
 const inner = wrapping<QloraConfig>(adapters.rulesIn)

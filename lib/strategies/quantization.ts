@@ -1,4 +1,7 @@
 /** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
+import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
+import { flag } from '../schema.js'
 
 /** How frozen weights are held: the linears of the blocks, or embedding and head. */
 export type Quantization =
@@ -30,13 +33,18 @@ export interface TrainingDefaults {
   readonly embeddingQuantization?: Quantization
 }
 
+export const fourBitSchema = z.strictObject({
+  type: z.enum(['nf4', 'fp4']).describe('The format.'),
+  doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantise the blocks' scales too."),
+})
+
 /**
  * NF4 weights for `loadModel`.
  * @param options.doubleQuant quantise the block scales too; default true
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */
 export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
-  return Object.freeze({ type: 'nf4', doubleQuant: options.doubleQuant ?? true })
+  return Object.freeze(checkedOptions(fourBitSchema, options, 'nf4()', { type: 'nf4' }))
 }
 
 /**
@@ -45,7 +53,7 @@ export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantizatio
  * @see bitsandbytes' `quantize_fp4`
  */
 export function fp4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
-  return Object.freeze({ type: 'fp4', doubleQuant: options.doubleQuant ?? true })
+  return Object.freeze(checkedOptions(fourBitSchema, options, 'fp4()', { type: 'fp4' }))
 }
 
 /**

@@ -3,6 +3,7 @@
  * delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { deepFreeze, flag, integer, parseOptions, rank } from '../schema.js'
 import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
@@ -58,7 +59,7 @@ const schema = z.strictObject({
  * @see Kopiczko, Blankevoort and Asano 2023, arXiv 2310.11454; PEFT's `VeraModel`
  */
 export function vera(options: VeraOptions = {}): VeraConfig {
-  return deepFreeze(parseOptions(schema, { ...options, name: 'vera' }, { name: 'vera()', spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, 'vera()', { name: 'vera' }))
 }
 
 /** Names of the shared matrices, also in PEFT's file after `base_model.`. */

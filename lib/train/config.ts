@@ -5,13 +5,13 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import * as z from 'zod'
+import { badArgument, callback, checkedOptions, checkedPath } from '../arguments.js'
 import { ConfigError, FileFormatError } from '../errors.js'
 import { STDIN } from '../files/dataset.js'
 import { parseHubName } from '../files/hub-name.js'
 import { readText } from '../files/input.js'
 import {
   badValue,
-  flag,
   integer,
   nearest,
   type OptionSource,
@@ -24,6 +24,7 @@ import {
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import {
   describeQuantization,
+  fourBitSchema,
   type Quantization,
   quantizationFrom,
   type TrainingDefaults,
@@ -66,10 +67,7 @@ export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOpti
 export const quantizationSchema = z.union(
   [
     z.enum(['none', 'nf4', 'fp4', 'int8', 'keep']),
-    z.strictObject({
-      type: z.enum(['nf4', 'fp4']).describe('The format.'),
-      doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantise the blocks' scales too."),
-    }),
+    fourBitSchema,
     z.strictObject({ type: z.enum(['none', 'int8', 'keep']) }),
   ],
   { error: 'none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}' },
@@ -95,10 +93,10 @@ export function pagedBudget(value: boolean | string): number | undefined {
   return typeof value === 'string' ? parseBytes(value) : value ? 0 : undefined
 }
 
+const THREADS = 'auto or an integer from 1 to 1024'
+
 export const threadsSchema = z
-  .union([z.literal('auto'), integer(1, 'auto or a positive integer')], {
-    error: 'auto or a positive integer',
-  })
+  .union([z.literal('auto'), integer(1, THREADS).max(1024, { error: THREADS })], { error: THREADS })
   .default('auto')
 
 const datasetSchema = z.union([text(), z.array(text()).min(1), datasetObject], {
@@ -158,6 +156,10 @@ export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quant
   return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
 }
 
+const controlSchema = z.strictObject({
+  onNote: callback<NonNullable<ConfigControl['onNote']>>().optional(),
+})
+
 /** How the reading of a config is watched. */
 export interface ConfigControl {
   /** Called with a sentence on what an override made of the config beyond its own key. */
@@ -173,8 +175,12 @@ export interface ConfigControl {
 export async function loadConfig(
   path: string,
   overrides: readonly string[] = [],
-  { onNote }: ConfigControl = {},
+  control: ConfigControl = {},
 ): Promise<RunConfig> {
+  checkedPath(path, 'loadConfig()', 'path')
+  if (!Array.isArray(overrides) || !overrides.every((one) => typeof one === 'string'))
+    throw badArgument(overrides, 'loadConfig()', 'overrides', "a list of texts such as 'strategy.r=8'")
+  const { onNote } = checkedOptions(controlSchema, control, 'loadConfig()')
   if (!existsSync(path)) throw missingConfig(path)
   // Programs that have no config file do without its reader.
   const { parse } = await import('yaml')

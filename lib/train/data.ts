@@ -1,9 +1,9 @@
 /** The data of runs and evaluations: named by the user, tokenised in a worker, in micro-batches. */
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
+import { abortSignal, callback, checkedOptions, path } from '../arguments.js'
 import type { BaseModel } from '../base.js'
 import { breather } from '../breather.js'
-import { ConfigError } from '../errors.js'
 import type { AskedRow } from '../files/asked-rows.js'
 import {
   COLUMN_NAMES,
@@ -38,11 +38,13 @@ import {
   deepFreeze,
   flag,
   integer,
+  numberWithin,
   type OptionSource,
   parseOptions,
   text,
   word,
 } from '../schema.js'
+import { isRecord } from '../schema-shape.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import type { TrainOptions } from './options.js'
@@ -99,7 +101,7 @@ const columnsShape = Object.fromEntries(
 
 const datasetShape = {
   path: z
-    .union([text('a path'), z.array(text('a path')).min(1)], { error: 'a path or a list of paths' })
+    .union([path(), z.array(path()).min(1)], { error: 'a path or a list of paths' })
     .describe('Files, folders, patterns such as `data/*.parquet`, or `-` for standard input.'),
   format: word(['auto', ...DATASET_FORMATS])
     .default('auto')
@@ -145,6 +147,15 @@ export type DatasetOptions = Partial<Omit<DatasetConfig, 'path' | 'rows'>> & {
   name?: string
 }
 
+const { path: _, ...optionShape } = datasetShape
+const optionsSchema = z.strictObject({ ...optionShape, name: text().default('dataset()') })
+
+const SOURCE = 'a path, a list of paths, or rows to iterate over'
+/** What `dataset()` returns, or the same by hand. */
+const givenSchema = datasetObject.extend({
+  rows: z.custom<RowSource>(isRowSource, { error: 'rows to iterate over' }).optional(),
+})
+
 /**
  * Names data for a run or an evaluation, which reads it when it starts.
  * @param source files, folders, patterns or `-`; or rows as objects: an array, any other iterable, sync or async, or a
@@ -156,32 +167,39 @@ export function dataset(
   source: string | readonly string[] | RowSource,
   options: DatasetOptions = {},
 ): DatasetConfig {
-  const { name = 'dataset()', ...given } = options
-  const isPath = typeof source === 'string' || (Array.isArray(source) && isStrings(source))
-  if (!isPath && !isRowSource(source))
-    throw new ConfigError(
-      `dataset(): expected a path, a list of paths, or rows to iterate over, not ${JSON.stringify(source)}.`,
-    )
-  const path = isPath ? source : name
-  const parsed = parseOptions(
-    datasetObject,
-    { ...given, path },
-    { name: 'dataset()', spelling: 'camel' },
-  ) as DatasetConfig
+  const { name, ...how } = checkedOptions(optionsSchema, options, 'dataset()')
+  const { path, rows } = readSource(source, { name: 'dataset()', spelling: 'camel' }, 'source', SOURCE)
   // What a program gives stays as it is.
-  return Object.freeze({ ...deepFreeze(parsed), ...(isPath ? {} : { rows: source as RowSource }) })
+  return Object.freeze({ ...deepFreeze({ path: path ?? name, ...how }), ...(rows ? { rows } : {}) })
 }
 
-function isStrings(values: readonly unknown[]): boolean {
-  return values.length > 0 && values.every((value) => typeof value === 'string')
+/** Paths or rows; strings are no rows, so a list of them is meant as paths. */
+function readSource(
+  given: unknown,
+  source: OptionSource,
+  argument: string,
+  expected: string,
+): { path?: string | readonly string[]; rows?: RowSource } {
+  const paths = typeof given === 'string' || (Array.isArray(given) && typeof given[0] === 'string')
+  if (paths && datasetShape.path.safeParse(given).success)
+    return { path: typeof given === 'string' ? given : [...given] }
+  if (!paths && isRowSource(given)) return { rows: given }
+  throw badValue(source, argument, given, expected)
 }
 
 /** What is given where data is expected: what `dataset()` takes or returns. */
 export type DatasetArgument = DatasetConfig | string | readonly string[] | RowSource
 
-export function datasetOf(data: DatasetArgument): DatasetConfig {
-  const isConfig = typeof data === 'object' && 'path' in data && 'format' in data
-  return isConfig ? data : dataset(data as string | RowSource)
+/**
+ * @param name of the function that was given the data, as in `train()`
+ * @throws {ConfigError} that names the argument
+ */
+export function datasetOf(data: unknown, name: string, argument = 'data'): DatasetConfig {
+  const source = { name, spelling: 'camel' } as const
+  if (isRecord(data) && 'path' in data && !isRowSource(data))
+    return Object.freeze(parseOptions(givenSchema, data, { ...source, at: argument })) as DatasetConfig
+  const { path, rows } = readSource(data, source, argument, `${SOURCE}, or what dataset() returns`)
+  return dataset(path ?? (rows as RowSource))
 }
 
 /** What reads the rows takes it so. */
@@ -227,6 +245,15 @@ export interface DataSources {
   groupBy?: string
   /** Hold out all rows of some groups, rather than some rows of all. */
   holdOutGroups?: boolean
+}
+
+/** Options of functions that train, beside those of the training itself: the same for a run and its probe. */
+export const dataShape = {
+  /** Read by `datasetOf`. */
+  evalDataset: z.unknown().optional(),
+  evalFraction: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)').default(0),
+  signal: abortSignal().optional(),
+  onDataProgress: callback<(progress: EncodeProgress) => void>().optional(),
 }
 
 /** How reading is watched and stopped. */

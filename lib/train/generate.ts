@@ -3,13 +3,22 @@
  * until an end token or the limit. Text comes out as soon as its characters are whole.
  */
 import * as z from 'zod'
+import { abortSignal, badArgument, callback } from '../arguments.js'
 import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
-import { flag, integer, numberWithin, parseOptions, text } from '../schema.js'
+import { flag, integer, numberWithin, text } from '../schema.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
-import { endIds, formatOf, type KnownFormat, type PromptOptions, promptIds } from './prompting.js'
+import {
+  endIds,
+  formatOf,
+  isMessages,
+  type KnownFormat,
+  type PromptOptions,
+  promptIds,
+  promptShape,
+} from './prompting.js'
 
 /** Options of a generation. */
 export interface GenerateOptions {
@@ -47,6 +56,13 @@ export const generateSchema = z.strictObject({
   keepSpecialTokens: flag().default(false),
 }) satisfies z.ZodType<GenerateOptions>
 
+/** Options of one generation, with what is not of the drawing. */
+export const textSchema = generateSchema.extend({
+  signal: abortSignal().optional(),
+  onPromptProgress: callback<NonNullable<GenerateControl['onPromptProgress']>>().optional(),
+  ...promptShape,
+})
+
 /** What a generation came to. */
 export interface Generation {
   text: string
@@ -74,12 +90,10 @@ export async function* generateText(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   prompt: Prompt,
-  given: Partial<GenerateOptions> & GenerateControl & PromptOptions,
+  given: GenerateOptions & GenerateControl & PromptOptions,
   known?: KnownFormat,
 ): AsyncGenerator<string, Generation, void> {
-  const { signal, onPromptProgress, chatTemplate, system, ...rest } = given
-  const options = parseOptions(generateSchema, rest, { name: 'generate()', spelling: 'camel' })
-  checkPrompt(prompt)
+  const { signal, onPromptProgress, chatTemplate, system, ...options } = given
   const tokenizer = await base.tokenizer()
   const format = known ?? formatOf(base, adapters)
   const ids = await promptIds(base, tokenizer, prompt, format, { chatTemplate, system, signal })
@@ -100,14 +114,15 @@ export async function* generateText(
   }
 }
 
-/** A template would say of it what no reader understands, or answer nothing at all. */
-function checkPrompt(prompt: unknown): void {
-  const isMessage = (one: unknown) => typeof (one as ChatMessage | null | undefined)?.role === 'string'
-  if (typeof prompt === 'string') return
-  if (Array.isArray(prompt) && prompt.length > 0 && prompt.every(isMessage)) return
-  throw new ConfigError(
-    `generate(): the prompt is ${JSON.stringify(prompt) ?? String(prompt)}, expected a text, or a list of at least one message such as { role: 'user', content: 'Hello' }.`,
-  )
+/**
+ * A template would say of others what no reader understands, or answer nothing at all.
+ * @throws {ConfigError} for anything but a text or messages
+ */
+export function checkedPrompt(prompt: unknown, name: string): Prompt {
+  if (typeof prompt === 'string' || (isMessages(prompt) && prompt.length > 0)) return prompt
+  const expected =
+    "a text, or a list of at least one message such as { role: 'user', content: 'Hello' }, without functions and symbols"
+  throw badArgument(prompt, name, 'prompt', expected)
 }
 
 /** Draws tokens until an end token, a stop text or the limit, yielding their text. */

@@ -1,7 +1,9 @@
 /** The rows of a dataset that a run sets aside, so that it and later evaluations take the same ones. */
+import * as z from 'zod'
 import type { EncodedDataset } from '../files/encoded-dataset.js'
 import { splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
 import { ascending } from '../files/permutation.js'
+import { integer, positive, text } from '../schema.js'
 
 /** Which share of a dataset a run holds out. The same share of the same rows gives the same split. */
 export interface HeldOutShare {
@@ -12,6 +14,13 @@ export interface HeldOutShare {
   /** Column that tells whose each row is: whole clients are held out, as in private runs. Default: single rows. */
   groupBy?: string
 }
+
+const SHARE = 'a number between 0 and 1'
+export const heldOutSchema = z.strictObject({
+  fraction: positive(SHARE).lt(1, { error: SHARE }),
+  seed: integer(0),
+  groupBy: text('the name of a column').optional(),
+})
 
 /**
  * @param data tokenized with the groups of its rows, where the share is of whole groups

@@ -1,6 +1,7 @@
 /** Optimisers as printable settings; their arithmetic is native. */
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { ConfigError } from '../errors.js'
 import type { OptimizerState, OptimizerStep } from '../native/addon.js'
 import {
@@ -9,7 +10,6 @@ import {
   numberWithin,
   type OptionSource,
   parseBytes,
-  parseOptions,
   positive,
   snakeKey,
 } from '../schema.js'
@@ -156,7 +156,7 @@ function parsed<Kind extends Optimizer>(
   name: string,
 ): Kind {
   const schema = schemas[type] as unknown as z.ZodType<Kind>
-  return deepFreeze(parseOptions(schema, { ...options, type }, { name, spelling: 'camel' }))
+  return deepFreeze(checkedOptions(schema, options, name, { type }))
 }
 
 /**

@@ -96,8 +96,17 @@ export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' |
   return { ...options, packing: false, ...(alone ? { perDeviceTrainBatchSize: 1 } : {}) }
 }
 
+/** As many as a plan has room for. */
+const MOST_TOKENS = 2 ** 30
+
 function microBatchSize(options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>) {
-  const tokens = options.perDeviceTrainBatchSize * options.maxSeqLength
+  const { perDeviceTrainBatchSize: rows, maxSeqLength: length } = options
+  const tokens = rows * length
+  if (tokens > MOST_TOKENS)
+    throw new ConfigError(
+      `per_device_train_batch_size is ${rows} and max_seq_length ${length}, which makes ${tokens} tokens in a micro-batch, expected at most ${MOST_TOKENS}; lower one of them.`,
+      { rows, length, most: MOST_TOKENS },
+    )
   // A sample has two tokens at least: one to predict and one to predict it from.
   const sequences = options.packing ? Math.ceil(tokens / 2) : options.perDeviceTrainBatchSize
   return { tokens, sequences, headRows: tokens }

@@ -2,6 +2,7 @@
  * How prompts and rows are put to a model and its adapters: as they were trained, unless the call says otherwise. What
  * differs from the training is told once.
  */
+import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
@@ -10,6 +11,8 @@ import { renderChat } from '../files/encode-dataset.js'
 import { type PromptFormat, sameFormat } from '../files/prompt-format.js'
 import type { TokenizerSource } from '../files/tokenizer.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
+import { flag } from '../schema.js'
+import { isRecord } from '../schema-shape.js'
 
 /** What a call says of how its prompts are put. */
 export interface PromptOptions {
@@ -20,6 +23,27 @@ export interface PromptOptions {
   chatTemplate?: boolean | undefined
   /** What the model is told first. Default: the system prompt that every row of the training had; null is none. */
   system?: string | null | undefined
+}
+
+export const promptShape = {
+  chatTemplate: flag().optional(),
+  system: z.string({ error: 'a text, or null for none' }).nullable().optional(),
+}
+
+/** Whether a program gave messages. What else belongs to one is for the chat template to say, in a process of its own. */
+export function isMessages(given: unknown): given is readonly ChatMessage[] {
+  const isMessage = (one: unknown) => isRecord(one) && typeof one.role === 'string'
+  return Array.isArray(given) && given.every(isMessage) && isPlainData(given)
+}
+
+/** Functions and symbols are not, at any depth. */
+function isPlainData(given: unknown): boolean {
+  try {
+    structuredClone(given)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** A format that was recorded; `unrecorded` for adapters whose folders do not say; null where nothing was trained. */

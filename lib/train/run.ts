@@ -4,6 +4,8 @@
  */
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import * as z from 'zod'
+import { abortSignal, checkedOptions } from '../arguments.js'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { breather } from '../breather.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
@@ -66,6 +68,8 @@ export interface Resumed {
   damaged: readonly Damaged[]
 }
 
+const samplesSchema = z.strictObject({ signal: abortSignal().optional() })
+
 const WAYS_ON = {
   resume: 'resume: true',
   force: 'force: true',
@@ -114,7 +118,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
    * Asks the rows that were kept by `sampleRows`: each of the base and with the adapter, by greedy generation of 64 tokens
    * at most, for half a minute at most. To be called when the run is over. An abort rejects with the signal's reason.
    */
-  async samples({ signal }: { signal?: AbortSignal } = {}): Promise<Samples> {
+  async samples(options: { signal?: AbortSignal } = {}): Promise<Samples> {
+    const { signal } = checkedOptions(samplesSchema, options, 'samples()')
     const { base, adapter, use } = this.#setup
     const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
     const format = this.#format?.() ?? null

@@ -1,7 +1,7 @@
 /** What a run taught, by example: a few rows, held out where there are such, answered by the base and by the adapter. */
 import type { AdapterState, BaseModel } from '../base.js'
 import type { AskedRow } from '../files/asked-rows.js'
-import { type Generation, generateText } from './generate.js'
+import { type Generation, generateSchema, generateText } from './generate.js'
 import type { KnownFormat } from './prompting.js'
 
 /** Tokens after which an answer is cut. */
@@ -91,8 +91,8 @@ async function answer(
   system: string | null,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const asked = system === null ? {} : { system }
-  const text = generateText(base, adapters, prompt, { ...asked, maxNewTokens: SAMPLE_TOKENS, signal }, format)
+  const asked = { ...(system === null ? {} : { system }), maxNewTokens: SAMPLE_TOKENS, signal }
+  const text = generateText(base, adapters, prompt, { ...generateSchema.parse({}), ...asked }, format)
   for (;;) {
     const { done, value } = await text.next()
     if (done) return value

@@ -3,8 +3,9 @@
  * completed before the one that it is for.
  */
 import * as z from 'zod'
+import { checkedOptions } from '../arguments.js'
 import { once } from '../once.js'
-import { deepFreeze, integer, numberWithin, parseOptions, word } from '../schema.js'
+import { deepFreeze, integer, numberWithin, word } from '../schema.js'
 import type { RunOptions } from './options.js'
 
 /** A schedule with its own settings. */
@@ -67,17 +68,16 @@ export const scheduleSchema = z.union(
 
 /** Half a cosine from the base rate down to `minLrRate` of it. */
 export function cosine(options: { minLrRate?: number } = {}): CosineSchedule {
-  return deepFreeze(
-    parseOptions(cosineSchema, { ...options, type: 'cosine' }, { name: 'cosine()', spelling: 'camel' }),
-  )
+  return deepFreeze(checkedOptions(cosineSchema, options, 'cosine()', { type: 'cosine' }))
 }
 
 /** Warm-up, a constant rate, then a fall over the last steps. */
 export function warmupStableDecay(
   options: Partial<Omit<WarmupStableDecaySchedule, 'type'>> & { numDecaySteps: number },
 ): WarmupStableDecaySchedule {
-  const given = { ...options, type: 'warmup_stable_decay' }
-  return deepFreeze(parseOptions(stableSchema, given, { name: 'warmupStableDecay()', spelling: 'camel' }))
+  return deepFreeze(
+    checkedOptions(stableSchema, options, 'warmupStableDecay()', { type: 'warmup_stable_decay' }),
+  )
 }
 
 /** Steps ask for it again and again. */

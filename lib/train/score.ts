@@ -1,14 +1,35 @@
 /** How likely a model finds given answers, as accuracies over label words and comparisons of wordings need it. */
+import * as z from 'zod'
+import { abortSignal, badArgument } from '../arguments.js'
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
 import { IGNORE } from '../files/encode.js'
 import type { PlanOptions } from '../native/addon.js'
+import { integer } from '../schema.js'
+import { isRecord } from '../schema-shape.js'
 import { EVAL_PLAN } from './plans.js'
-import { formatOf, type PromptOptions, rowPrompting } from './prompting.js'
+import { formatOf, promptShape, rowPrompting } from './prompting.js'
 
 /** A question, and an answer to it, tokenised as training would. */
 export interface Answer {
   prompt: string
   completion: string
+}
+
+/** Options of `Model.logLikelihoods`. */
+export const scoreSchema = z.strictObject({
+  maxSeqLength: integer(2, 'an integer from 2').default(512),
+  chatTemplate: promptShape.chatTemplate,
+  signal: abortSignal().optional(),
+})
+
+/** @throws {ConfigError} for anything but a list of prompts with their completions */
+export function checkedAnswers(answers: unknown, name: string): readonly Answer[] {
+  const one = 'such as { prompt: "2 + 2 =", completion: " 4" }'
+  if (!Array.isArray(answers)) throw badArgument(answers, name, 'answers', `a list of answers ${one}`)
+  for (const [index, answer] of answers.entries())
+    if (!isRecord(answer) || typeof answer.prompt !== 'string' || typeof answer.completion !== 'string')
+      throw badArgument(answer, name, `answers.${index}`, `an answer ${one}`)
+  return answers
 }
 
 /**
@@ -19,11 +40,7 @@ export async function logLikelihoods(
   base: BaseModel,
   adapters: readonly ActiveAdapter[],
   answers: readonly Answer[],
-  {
-    maxSeqLength = 512,
-    signal,
-    ...asked
-  }: { maxSeqLength?: number; signal?: AbortSignal | undefined } & Pick<PromptOptions, 'chatTemplate'> = {},
+  { maxSeqLength, signal, ...asked }: z.output<typeof scoreSchema>,
 ): Promise<number[]> {
   const tokenizer = await base.tokenizer()
   const prompting = rowPrompting(formatOf(base, adapters), asked)

@@ -10,7 +10,7 @@ import { PRIVATE, writeFileWhole } from '../files/atomic.js'
 import { placeOf } from '../files/atomic-folder.js'
 import { readJsonObject } from '../files/input.js'
 import { damageIn, SUMS } from '../files/sums.js'
-import { strategyFrom, strategyToFile } from '../strategies/index.js'
+import { readStrategy, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { RunEvaluation } from './best.js'
 import { canonical, hashOf, type RunIdentity } from './identity.js'
@@ -214,7 +214,7 @@ function requiredFiles(path: string): string[] {
 export function resumedStrategy(asked: StrategyConfig, { path, strategy }: Checkpoint): StrategyConfig {
   const here = strategyToFile(asked)
   if (!agrees(here, strategy)) throw anotherAdapter(path, strategy, here)
-  return strategyFrom(strategy, { name: path, spelling: 'snake' })
+  return readStrategy(strategy, { name: path, spelling: 'snake' })
 }
 
 function agrees(asked: unknown, found: unknown): boolean {

@@ -138,7 +138,7 @@ describe('adapters on one model', () => {
     expect(() => model.use('one', one)).toThrow('the adapter one is named twice')
     expect(() => model.use(elsewhere)).toThrow(`the adapter one is not attached to the model ${folder}`)
     expect(() => model.use({ adapter: 'one', weight: Number.NaN })).toThrow(
-      config('the weight of adapter one is NaN, expected a finite number; 0 is off.'),
+      config('adapter one: weight is NaN, expected a finite number; 0 is off.'),
     )
     expect(() => {
       one.weight = '1' as never

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { type FitChoice, fitRun } from '../../lib/fit.js'
 import { openPlanner, type PlanModelOptions } from '../../lib/plan.js'
-import { strategyFrom } from '../../lib/strategies/index.js'
+import { readStrategy } from '../../lib/strategies/index.js'
 import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../lib/train/optimizers.js'
 import { scratchFile } from './files/scratch.js'
 
@@ -30,7 +30,7 @@ const adapter = { r: 64, target_modules: 'all-linear' }
 /** A run of one sequence a step. */
 function run(name = 'lora', options: object = adapter) {
   return {
-    strategy: strategyFrom({ name, ...options }, { name: 'test', spelling: 'snake' }),
+    strategy: readStrategy({ name, ...options }, { name: 'test', spelling: 'snake' }),
     precision: 'fp32',
     threads: 1,
     maxSeqLength: 32,

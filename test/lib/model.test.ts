@@ -69,7 +69,7 @@ describe('loading', () => {
       'loadModel(): quantization is "int3", expected none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}.',
     ],
     [{ precision: 'fp16' }, 'loadModel(): precision is "fp16", expected one of auto, fp32, bf16.'],
-    [{ threads: 0 }, 'loadModel(): threads is 0, expected auto or a positive integer.'],
+    [{ threads: 0 }, 'loadModel(): threads is 0, expected auto or an integer from 1 to 1024.'],
     [{ thread: 1 }, 'loadModel(): unknown key thread; did you mean threads?'],
   ])('refuses %j', async (options, message) => {
     await expect(loadModel(folder, options as never)).rejects.toThrow(
@@ -140,7 +140,7 @@ describe('adapters', () => {
       'attach(): strategy.r is -1, expected a positive integer.',
     )
     await expect(model.attach(given(undefined))).rejects.toThrow(
-      'attach(): strategy: expected a mapping of keys.',
+      'attach(): strategy is missing, expected an object.',
     )
     for (const prompt of [5, undefined, [], [{ content: 'Hello' }]])
       await expect(model.generate(given(prompt))).rejects.toThrow(

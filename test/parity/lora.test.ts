@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { readSafetensorsHeader } from '../../lib/files/safetensors.js'
 import { addon, type NativeAdapter, type StorageFormat } from '../../lib/native/addon.js'
-import { strategyFrom } from '../../lib/strategies/index.js'
+import { readStrategy } from '../../lib/strategies/index.js'
 import { nf4, type Quantization } from '../../lib/strategies/quantization.js'
 import {
   backward,
@@ -94,7 +94,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
       ...(c.tables ? { embeddingQuantization: tablesOf(c.tables) } : {}),
     })
     const adapter = await model.attach(
-      strategyFrom({ name: 'lora', ...c.peft }, { name: c.name, spelling: 'snake' }),
+      readStrategy({ name: 'lora', ...c.peft }, { name: c.name, spelling: 'snake' }),
     )
     const saved = adapter.state.description.factors.map(({ name, tensor }) => ({
       name,

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { addon, type MicroBatch } from '../../lib/native/addon.js'
 import { describeAdapter, linearSites, weightSites } from '../../lib/strategies/describe.js'
 import { dpDylora } from '../../lib/strategies/dp-dylora.js'
-import { strategyFrom } from '../../lib/strategies/index.js'
+import { readStrategy } from '../../lib/strategies/index.js'
 import {
   floats,
   goldenBatch,
@@ -121,7 +121,7 @@ describe.each(beside)('$name', (c) => {
   it("has the norms and the clipped sum of Opacus' optimiser, one example at a time", async () => {
     const { graph, model } = await loadTiny(c.model)
     const golden = await readGolden(`private/${c.name}.safetensors`)
-    const adapted = strategyFrom(c.strategy, { name: c.name, spelling: 'snake' })
+    const adapted = readStrategy(c.strategy, { name: c.name, spelling: 'snake' })
     const { spec, factors } = describeAdapter(
       dpDylora({ adapter: adapted, privacyUnit: 'example', rounds: 1, noiseMultiplier: 1 }),
       linearSites(graph),

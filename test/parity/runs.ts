@@ -17,7 +17,7 @@ import {
 } from '../../lib/index.js'
 import type { NativeAdapter } from '../../lib/native/addon.js'
 import type { AdapterDescription } from '../../lib/strategies/describe.js'
-import { strategyFrom } from '../../lib/strategies/index.js'
+import { readStrategy } from '../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
 import { scratchFolder } from '../lib/files/scratch.js'
 import { floats, goldenBatch, parity, readGolden, relativeError, type Tensors } from './engine.js'
@@ -52,7 +52,7 @@ export const readCases = (folder: 'strategies'): StrategyCase[] =>
   JSON.parse(readFileSync(join(parity, folder, 'cases.json'), 'utf8'))
 
 export const strategyOf = ({ name, strategy }: StrategyCase): StrategyConfig =>
-  strategyFrom(strategy, { name, spelling: 'snake' })
+  readStrategy(strategy, { name, spelling: 'snake' })
 
 /** Ids of the golden batches are below this. */
 const IDS = 256

@@ -112,7 +112,7 @@ test.each([
   [['/rest'], 'there is no command /rest; did you mean /reset?'],
   [['/zzzzzz'], 'there is no command /zzzzzz; /help lists them all.'],
   [['/adapter xut'], 'has no adapter xut; it has out'],
-  [['/adapter out=x'], 'the weight of adapter out is NaN, expected a finite number'],
+  [['/adapter out=x'], 'adapter out: weight is NaN, expected a finite number'],
   [['/save'], '/save needs a file, as in /save chat.jsonl.'],
   [['/save x.jsonl'], 'there is nothing to save: nothing was said yet.'],
 ])('a script ends at %j', async (lines, message) => {

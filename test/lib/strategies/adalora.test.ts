@@ -3,7 +3,7 @@ import { addon, type NativeAdapter } from '../../../lib/native/addon.js'
 import { aboveBudget, adalora, adaloraRules, budgetAt } from '../../../lib/strategies/adalora.js'
 import { asLora } from '../../../lib/strategies/convert.js'
 import { describeAdapter, initialise } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
@@ -68,7 +68,7 @@ describe('adalora()', () => {
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
     const config = adalora({ initR: 3, targetR: 3, tinit: 0, deltaT: 5, targetModules: ['v_proj'] })
-    expect(strategyFrom(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(strategyToFile(config)).toMatchObject({ init_r: 3, delta_t: 5, orth_reg_weight: 0.5 })
     expect(() => adalora({ targetR: 13 })).toThrow(
       'adalora(): targetR is 13, expected at most the rank at first, 12.',

@@ -13,7 +13,7 @@ import {
 } from '../../../lib/index.js'
 import { addon } from '../../../lib/native/addon.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -39,7 +39,7 @@ describe('deltaLora()', () => {
     const config = deltaLora({ r: 3, lambda: 0.5, startStep: 100 })
     const file = strategyToFile(config)
     expect(file).toMatchObject({ name: 'delta-lora', lambda: 0.5, start_step: 100 })
-    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
   })
 
   test.each<[DeltaLoraOptions, string]>([

@@ -6,7 +6,7 @@ import { type Adapter, loadModel, type Model, nf4, UnsupportedError } from '../.
 import { addon } from '../../../lib/native/addon.js'
 import { describeAdapter, linearSites } from '../../../lib/strategies/describe.js'
 import { dora } from '../../../lib/strategies/dora.js'
-import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import { lokr } from '../../../lib/strategies/lokr.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
@@ -72,7 +72,7 @@ describe('dora()', () => {
     const config = dora({ r: 3, useRslora: true })
     const file = strategyToFile(config)
     expect(file).toMatchObject({ name: 'dora', r: 3, use_rslora: true })
-    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(() => dora({ r: 0 })).toThrow('dora(): r is 0, expected a positive integer.')
   })
 

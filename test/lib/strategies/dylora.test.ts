@@ -6,7 +6,7 @@ import { type DyloraOptions, dylora, loadModel, lora, loraPlus, type Model } fro
 import { type AdapterSpec, addon, type NativeAdapter, type OptimizerStep } from '../../../lib/native/addon.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import { dyloraRules } from '../../../lib/strategies/dylora.js'
-import { strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import type { RunFacts } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
@@ -28,7 +28,7 @@ describe('dylora()', () => {
     const config = dylora({ r: 3, trainedRanks: 'active', rankDistribution: [0, 1, 2], maskedUpdate: false })
     const file = strategyToFile(config)
     expect(file).toMatchObject({ name: 'dylora', trained_ranks: 'active', rank_distribution: [0, 1, 2] })
-    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
   })
 
   test.each<[DyloraOptions, string]>([
@@ -239,7 +239,7 @@ describe('an adapter of any rank', () => {
     for (const rank of [0, 5, 1.5])
       expect(() => {
         adapter.rank = rank
-      }).toThrow(`the rank of adapter own is ${rank}, expected an integer from 1 to 4, or null for all.`)
+      }).toThrow(`adapter own: rank is ${rank}, expected an integer from 1 to 4, or null for all ranks.`)
     await expect(adapter.save(join(scratchFolder(), 'no'), { rank: 9 })).rejects.toThrow('is 9, expected')
     const other = await model.attach(lora({ r: 4 }), { name: 'plain' })
     expect(() => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { loha } from '../../../lib/strategies/loha.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
@@ -62,7 +62,7 @@ describe('loha()', () => {
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
     const config = loha({ r: 3, rankDropout: 0.25, initWeights: 'lycoris', targetModules: ['v_proj'] })
-    expect(strategyFrom(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(() => loha({ r: 0 })).toThrow('loha(): r is 0, expected a positive integer.')
     expect(() => loha({ moduleDropout: 1 })).toThrow('moduleDropout is 1')
     expect(() => loha({ initWeights: 'gaussian' as never })).toThrow('expected true, false or lycoris')

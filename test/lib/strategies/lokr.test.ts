@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { lokr, splitDimension } from '../../../lib/strategies/lokr.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
@@ -109,7 +109,7 @@ describe('lokr()', () => {
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
     const config = lokr({ r: 3, decomposeFactor: 8, rankDropoutScale: true, targetModules: ['v_proj'] })
-    expect(strategyFrom(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(() => lokr({ r: 0 })).toThrow('lokr(): r is 0, expected a positive integer.')
     expect(() => lokr({ decomposeFactor: 0 })).toThrow(
       'decomposeFactor is 0, expected -1 or a positive integer',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { linearsToKeep, loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
@@ -90,7 +90,7 @@ describe('loraDrop()', () => {
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
     const config = loraDrop({ threshold: 0.8, probeSteps: 5, scope: 'layer', keep })
-    expect(strategyFrom(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(() => loraDrop({ threshold: 1.5 })).toThrow('threshold is 1.5, expected a number from 0 to 1')
     expect(() => loraDrop({ sampleFraction: 0 })).toThrow('sampleFraction is 0')
     expect(() => describeAdapter(loraDrop({ keep: ['nowhere'] }), sites)).toThrow('"nowhere"')

@@ -3,7 +3,7 @@ import { addon } from '../../../lib/native/addon.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import { dora } from '../../../lib/strategies/dora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
@@ -43,7 +43,7 @@ describe('loraFa()', () => {
     const config = loraFa({ r: 3, projectGradient: false })
     const file = strategyToFile(config)
     expect(file).toMatchObject({ name: 'lora-fa', r: 3, project_gradient: false })
-    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
   })
 
   test('refuses what LoRA refuses', () => {
@@ -71,7 +71,7 @@ describe('a frozen A in other strategies', () => {
     )
     const file = strategyToFile(frozen)
     expect(file).toMatchObject({ freeze_a: true })
-    expect(strategyFrom(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(frozen)
+    expect(readStrategy(file, { name: 'config.yaml', spelling: 'snake' })).toEqual(frozen)
     const native = addon().createAdapter(own.spec, { trainable: true })
     for (const a of as) expect(native.arrays(a)).toEqual(['value'])
     await native.dispose()

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
@@ -45,7 +45,7 @@ describe('loraPlus()', () => {
     expect(describeAdapter(config, sites).groups.map(({ learningRateFactor }) => learningRateFactor)).toEqual(
       [1, 4],
     )
-    expect(strategyFrom(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
   })
 
   test.each([

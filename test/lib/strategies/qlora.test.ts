@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { sites } from './sites.js'
@@ -17,8 +17,8 @@ test('qlora() wraps plain LoRA by default, and reads back from the keys of a fil
   const config = qlora()
   expect(config.adapter).toEqual(lora())
   const source = { name: 'config.yaml', spelling: 'snake', at: 'strategy' } as const
-  expect(strategyFrom(strategyToFile(config), source)).toEqual(config)
-  expect(strategyFrom({ name: 'qlora' }, source)).toEqual(config)
+  expect(readStrategy(strategyToFile(config), source)).toEqual(config)
+  expect(readStrategy({ name: 'qlora' }, source)).toEqual(config)
 })
 
 test('qlora() refuses an adapter that does not exist and checks the one that does', () => {

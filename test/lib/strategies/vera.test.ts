@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
-import { rulesOf, strategyFrom, strategyToFile } from '../../../lib/strategies/index.js'
+import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { torchUniform } from '../../../lib/strategies/torch-random.js'
@@ -46,7 +46,7 @@ describe('vera()', () => {
 
   test('reads back from the keys of a file, and refuses what is out of range', () => {
     const config = vera({ r: 3, veraDropout: 0.25, targetModules: ['v_proj'] })
-    expect(strategyFrom(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
+    expect(readStrategy(strategyToFile(config), { name: 'config.yaml', spelling: 'snake' })).toEqual(config)
     expect(() => vera({ r: 0 })).toThrow('vera(): r is 0, expected a positive integer.')
     expect(() => vera({ veraDropout: 1 })).toThrow('veraDropout is 1')
     expect(() => vera({ loraAlpha: 1 } as never)).toThrow('unknown key loraAlpha')

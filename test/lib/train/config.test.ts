@@ -130,7 +130,7 @@ describe('a config file', () => {
       'eval_dataset: d.jsonl\neval_fraction: 0.1',
       'eval_fraction is 0.1, expected it to be absent, since eval_dataset is given.',
     ],
-    ['threads: many', 'threads is "many", expected auto or a positive integer.'],
+    ['threads: many', 'threads is "many", expected auto or an integer from 1 to 1024.'],
   ])('refuses %s', async (line, message) => {
     expect(await messageOf(`${line}\n`)).toBe(message)
   })

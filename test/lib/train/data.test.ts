@@ -19,8 +19,10 @@ test('dataset() is frozen data with a format', () => {
   expect(() => dataset('a.jsonl', { format: 'csv' as never })).toThrow(
     'dataset(): format is "csv", expected one of auto, messages, sharegpt, prompt_completion, alpaca, text.',
   )
-  expect(() => dataset('')).toThrow('dataset(): path is "", expected a path')
-  expect(() => dataset(3 as never)).toThrow('dataset(): expected a path, a list of paths, or rows')
+  expect(() => dataset('')).toThrow('dataset(): source is "", expected a path')
+  expect(() => dataset(3 as never)).toThrow(
+    'dataset(): source is 3, expected a path, a list of paths, or rows',
+  )
 })
 
 test('dataset() tells paths from rows, and leaves rows as they are', () => {
