@@ -77,8 +77,8 @@ const own: Record<string, Rule[]> = {
   lokr: [strategy({ alpha: 5 }), strategy({ alpha_pattern: {} })],
   lokr_both: [strategy({ alpha: 3 })],
   lokr_unsorted: [strategy({ alpha: 3 })],
-  pissa: [strategy({ lora_alpha: 2 })],
-  olora: [strategy({ lora_alpha: 2 })],
+  pissa: [strategy({ init_lora_weights: true })],
+  olora: [strategy({ init_lora_weights: true })],
 }
 
 const rules = readCases('strategies').flatMap((c) =>
