@@ -2,9 +2,8 @@
  * What a chat template does, in a form that can be said in another language: the texts around each turn. Found out by
  * rendering conversations, not by name, and only believed when it gives the same text for all of them.
  */
-import { DataError } from '../errors.js'
 import type { ChatMessage } from '../files/chat-template.js'
-import { renderChat } from '../files/encode-dataset.js'
+import { renderChats } from '../files/encode-dataset.js'
 import type { TokenizerSource } from '../files/tokenizer.js'
 
 /** Texts before and after the content of a turn. */
@@ -48,34 +47,34 @@ function conversation(users: number, system: boolean, answered = false): ChatMes
  * @returns undefined for a template that does something else, or depends on the date
  */
 export async function turnsOf(source: TokenizerSource, bos: string): Promise<Turns | undefined> {
-  const render = async (messages: ChatMessage[], addGenerationPrompt = true, now = new Date(2024, 0, 1)) => {
-    const text = await renderChat(source, messages, { addGenerationPrompt, now })
-    return bos !== '' && text.startsWith(bos) ? text.slice(bos.length) : text
-  }
-  try {
-    const one = await render(conversation(1, false))
-    if (one !== (await render(conversation(1, false), true, new Date(2031, 6, 5)))) return undefined
-    const closed = await render(conversation(1, false), false)
-    const two = await render(conversation(2, false))
-    const answered = await render(conversation(1, false, true), false)
-    const withSystem = await render(conversation(2, true)).catch((error) => {
-      if (error instanceof DataError) return undefined
-      throw error
-    })
-    const turns = derive({ one, closed, two, answered, withSystem }, bos)
-    if (turns === undefined) return undefined
-    for (const users of [1, 2, 3])
-      for (const system of turns.system === null ? [false] : [false, true]) {
-        const messages = conversation(users, system)
-        if (renderTurns(turns, messages) !== (await render(messages))) return undefined
-      }
-    return turns
-  } catch (error) {
-    // A template that refuses these conversations is one that cannot be described.
-    if (error instanceof DataError) return undefined
-    throw error
-  }
+  if (source.chatTemplate === undefined) return undefined
+  const chat = (messages: ChatMessage[], addGenerationPrompt = true, now = new Date(2024, 0, 1)) => ({
+    messages,
+    options: { addGenerationPrompt, now },
+  })
+  const plain = [1, 2, 3].map((users) => conversation(users, false))
+  const told = [1, 2, 3].map((users) => conversation(users, true))
+  const rendered = await renderChats(source, [
+    chat(conversation(1, false), true, new Date(2031, 6, 5)),
+    chat(conversation(1, false), false),
+    chat(conversation(1, false, true), false),
+    ...[...plain, ...told].map((messages) => chat(messages)),
+  ])
+  const texts = rendered.map((text) =>
+    typeof text === 'string' && bos !== '' && text.startsWith(bos) ? text.slice(bos.length) : text,
+  )
+  const [later, closed, answered, ...checks] = texts
+  const [one, two] = checks
+  // A template that refuses these conversations is one that cannot be described.
+  if (!isText(one) || !isText(two) || !isText(closed) || !isText(answered) || later !== one) return undefined
+  const second = checks[plain.length + 1]
+  const turns = derive({ one, closed, two, answered, withSystem: isText(second) ? second : undefined }, bos)
+  if (turns === undefined) return undefined
+  const asked = turns.system === null ? plain : [...plain, ...told]
+  return asked.every((messages, i) => renderTurns(turns, messages) === checks[i]) ? turns : undefined
 }
+
+const isText = (text: unknown): text is string => typeof text === 'string'
 
 interface Rendered {
   /** One turn of the user, with and without the opening of an answer. */

@@ -3,7 +3,7 @@
  * can be stopped at any moment and whose memory has a limit.
  */
 
-import { DataError, InternalError } from '../errors.js'
+import { DataError, InternalError, type LowrankError } from '../errors.js'
 import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
@@ -13,7 +13,7 @@ import type { PromptFormat } from './prompt-format.js'
 import { RowFeed } from './row-feed.js'
 import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'
-import type { TextJob } from './text-jobs.js'
+import { fromPlainError, type TextJob } from './text-jobs.js'
 import { specialTokensOf, type TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 
@@ -192,25 +192,50 @@ export function canReread(input: DatasetInput): boolean {
 export async function renderChat(
   source: TokenizerSource,
   messages: readonly ChatMessage[],
-  options: RenderOptions & { limits?: TemplateLimits; signal?: AbortSignal } = {},
+  options: RenderOptions & RenderControl = {},
 ): Promise<string> {
   const { limits, signal, ...renderOptions } = options
-  const template = (options.tools ? source.namedTemplates?.tool_use : undefined) ?? source.chatTemplate
-  if (template === undefined)
-    throw new DataError('the model has no chat template; give the prompt as text instead')
+  const control = { ...(limits ? { limits } : {}), ...(signal ? { signal } : {}) }
+  const [text] = await renderChats(source, [{ messages, options: renderOptions }], control)
+  if (typeof text === 'string') return text
+  throw text
+}
+
+/** How rendering is kept in bounds. */
+export interface RenderControl {
+  /** Of each chat. */
+  limits?: TemplateLimits
+  /** Stops the work; the promise then rejects with the signal's reason. */
+  signal?: AbortSignal
+}
+
+/**
+ * The same for several chats at once, which start a process once.
+ * @returns of each chat the text, or the error of a template that refuses its messages
+ */
+export async function renderChats(
+  source: TokenizerSource,
+  chats: readonly { messages: readonly ChatMessage[]; options: RenderOptions }[],
+  { limits, signal }: RenderControl = {},
+): Promise<(string | LowrankError)[]> {
+  const withTemplates = chats.map((chat) => {
+    const template = (chat.options.tools ? source.namedTemplates?.tool_use : undefined) ?? source.chatTemplate
+    if (template === undefined)
+      throw new DataError('the model has no chat template; give the prompt as text instead')
+    return { ...chat, template }
+  })
   const job: TextJob = {
     kind: 'render',
-    template,
+    chats: withTemplates,
     specialTokens: specialTokensOf(source),
-    messages,
-    options: renderOptions,
     ...(limits ? { limits } : {}),
   }
   const call = new TextCall(job, RENDER_MEGABYTES, signal)
   try {
     const answer = await call.next()
-    if (answer.kind === 'rendered') return answer.text
-    throw new InternalError(`the text worker answered ${answer.kind} to a chat`)
+    if (answer.kind !== 'rendered')
+      throw new InternalError(`the text worker answered ${answer.kind} to a chat`)
+    return answer.texts.map((text) => (typeof text === 'string' ? text : fromPlainError(text)))
   } finally {
     await call.close()
   }

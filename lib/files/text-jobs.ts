@@ -39,10 +39,8 @@ export interface EncodeJob {
 
 export interface RenderJob {
   kind: 'render'
-  template: string
+  chats: readonly { template: string; messages: readonly ChatMessage[]; options: RenderOptions }[]
   specialTokens: Record<string, string>
-  messages: readonly ChatMessage[]
-  options: RenderOptions
   limits?: TemplateLimits
 }
 
@@ -107,7 +105,8 @@ export type TextAnswer =
       format: PromptFormat | null
       paths: string[]
     }
-  | { kind: 'rendered'; text: string }
+  /** The text of each chat, or why its template refuses it. */
+  | { kind: 'rendered'; texts: (string | PlainError)[] }
   | { kind: 'gguf_tokenizer'; tokenizer: TokenizerFields }
   | { kind: 'tokenizer'; about: TokenizerAbout }
   /** What was asked for, or why there is no answer. */

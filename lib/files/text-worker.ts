@@ -3,7 +3,7 @@
  * stop the program. Its first message is its one job; it answers by messages until it is ended.
  */
 
-import { InternalError } from '../errors.js'
+import { DataError, InternalError } from '../errors.js'
 import { AskedRowCollector } from './asked-rows.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
@@ -197,11 +197,16 @@ async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<Dataset
   if (group.length > 0) yield group
 }
 
-function render({ template, specialTokens, messages, options, limits }: RenderJob): void {
-  answer({
-    kind: 'rendered',
-    text: new ChatTemplate(template, specialTokens, limits).render(messages, options),
+function render({ chats, specialTokens, limits }: RenderJob): void {
+  const texts = chats.map(({ template, messages, options }) => {
+    try {
+      return new ChatTemplate(template, specialTokens, limits).render(messages, options)
+    } catch (error) {
+      if (error instanceof DataError) return toPlainError(error)
+      throw error
+    }
   })
+  answer({ kind: 'rendered', texts })
 }
 
 async function converse({ source: model }: TokenizerJob): Promise<void> {

@@ -23,8 +23,7 @@ function program(script: string): string {
 const inElectron = () =>
   Object.defineProperty(process.versions, 'electron', { value: '45.5.0', configurable: true })
 
-const call = () =>
-  new TextCall({ kind: 'render', template: '', specialTokens: {}, messages: [], options: {} }, 64)
+const call = () => new TextCall({ kind: 'render', chats: [], specialTokens: {} }, 64)
 
 async function failure(text: TextCall): Promise<UnsupportedError> {
   const error = await text.next().catch((error: unknown) => error)

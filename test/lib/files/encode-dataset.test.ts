@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, FileFormatError, UnsupportedError } from '../../../lib/errors.js'
 import { openDataset } from '../../../lib/files/dataset.js'
 import { RowEncoder } from '../../../lib/files/encode.js'
-import { encodeDataset, renderChat } from '../../../lib/files/encode-dataset.js'
+import { encodeDataset, renderChat, renderChats } from '../../../lib/files/encode-dataset.js'
 import type { TokenizerSource } from '../../../lib/files/tokenizer.js'
 import { turnsDuring } from '../turns.js'
 
@@ -201,6 +201,18 @@ describe('renderChat', () => {
   it('gives the prompt text', async () => {
     const text = await renderChat(source, messages, { addGenerationPrompt: true })
     expect(text).toMatch(/<\|im_start\|>user\nHi<\|im_end\|>\n<\|im_start\|>assistant\n$/)
+  })
+
+  it('renders several chats at once, of which the template may refuse some', async () => {
+    const strict = `{% if messages | length > 1 %}{{ raise_exception('one at a time') }}{% endif %}[{{ messages[0].content }}]`
+    const chats = [messages, [...messages, ...messages], messages].map((chat) => ({
+      messages: chat,
+      options: {},
+    }))
+    const [first, second, third] = await renderChats({ ...source, chatTemplate: strict }, chats)
+    expect([first, third]).toEqual(['[Hi]', '[Hi]'])
+    expect(second).toBeInstanceOf(DataError)
+    expect((second as DataError).message).toMatch(/one at a time/)
   })
 
   it('takes the template for tools when there are tools', async () => {
