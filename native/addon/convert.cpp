@@ -482,7 +482,7 @@ Napi::Value from_report(Napi::Env env, PlanReport report) {
     for (const PlanMoment& moment : moments) {
       Napi::Object item = Napi::Object::New(info.Env());
       item.Set("phase", name_of(moment.phase));
-      item.Set("kernel", name_of(moment.kernel));
+      item.Set("kernel", moment.kind);
       item.Set("node", moment.node);
       item.Set("liveBytes", Napi::Number::New(info.Env(), static_cast<double>(moment.live_bytes)));
       item.Set("multiplyAdds", Napi::Number::New(info.Env(), moment.multiply_adds));

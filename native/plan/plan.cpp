@@ -6,34 +6,28 @@
 
 #include "adapters/hadamard.h"
 #include "adapters/kronecker.h"
-#include "backends/cpu/ops.h"
+#include "backends/cpu/device.h"
 #include "core/error.h"
+#include "core/math.h"
+#include "plan/kinds.h"
+#include "plan/planner.h"
+#include "plan/run.h"
 #include "plan/updates.h"
 
 namespace lowrank {
 namespace {
 
-constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
 constexpr int64_t kPage = 4096;  // what is offloaded begins with one
 constexpr int64_t kMostCount = int64_t{1} << 30;
 constexpr int64_t kMostBytes = int64_t{1} << 44;  // of one buffer: their sums stay within 64 bits
 
-/// Head rows whose logits are formed at a time: as many as fit, in tiles of the matrix kernels, and one tile at least.
-int64_t head_chunk_rows(int64_t vocab, int64_t head_rows, int64_t bytes) {
-  constexpr int64_t kTile = 16;
-  const int64_t fitting = bytes / (vocab * static_cast<int64_t>(sizeof(float)));
-  const int64_t unit = fitting < 2 * kTile ? kTile : 2 * kTile;
-  return std::min(std::max(fitting / unit * unit, kTile), head_rows);
-}
-
 /// Builds the step list. The forward pass is the graph in order. The backward pass visits it in reverse; whatever
 /// forward value it needs and was not kept is recomputed on demand, so recompute segments are only a rule about
 /// keeping.
-class Builder {
+class Builder final : public Planner {
  public:
-  Builder(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options)
-      : graph_(graph), adapters_(adapters), options_(options) {
+  Builder(const Graph& graph, const OpTable& ops, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options)
+      : graph_(graph), ops_(ops), adapters_(adapters), options_(options), sizes_(options.threads), null_(sizes_) {
     plan_.options = options;
     plan_.slots = resolve_slots(graph, adapters);
     plan_.kroneckers = resolve_kroneckers(graph, adapters);
@@ -55,7 +49,7 @@ class Builder {
     make_inputs();
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       forward(static_cast<int>(i), Phase::forward);
-      if (const int v = graph_.nodes[i].out; v >= 0 && offset_[v] >= 0) move(Kernel::offload, Phase::forward, v);
+      if (const int v = graph_.nodes[i].out; v >= 0 && offset_[v] >= 0) move(kOffload, Phase::forward, v);
     }
     if (training()) {
       // Only kept values survive the forward pass.
@@ -64,7 +58,7 @@ class Builder {
       for (size_t n = 0; n < aux_buffer_.size(); ++n)
         if (in_recomputed_segment(graph_.nodes[n]) && !keeps_attention(graph_.nodes[n])) aux_buffer_[n] = -1;
       for (int i = static_cast<int>(graph_.nodes.size()) - 1; i >= 0; --i) backward(i);
-      if (adapters_[0]->state.in_backward) place_updates(graph_, *adapters_[0], plan_);
+      if (adapters_[0]->state.in_backward) place_updates(*adapters_[0], plan_);
     }
     find_lifetimes();
     plan_.arena_bytes = place_buffers(plan_.buffers);
@@ -72,8 +66,73 @@ class Builder {
     return std::move(plan_);
   }
 
+  // ---- what operations may ask ------------------------------------------------------------------------------------
+
+  const Graph& graph() const override { return graph_; }
+  const PlanOptions& options() const override { return options_; }
+  const Plan& plan() const override { return plan_; }
+  int value(int v) const override { return value_buffer_[v]; }
+  int make_value(int v, const std::string& name) override { return value_buffer_[v] = value_like(v, name); }
+  void place_value(int v, int buffer) override { value_buffer_[v] = buffer; }
+  void forget(int v) override { value_buffer_[v] = -1; }
+  int& part(int node) override { return aux_buffer_[node]; }
+  int materialize_part(int node) override {
+    if (aux_buffer_[node] < 0) {
+      forget(graph_.nodes[node].out);
+      materialize(graph_.nodes[node].out);
+    }
+    return aux_buffer_[node];
+  }
+  bool must_stay(int v) const override { return scaled_output_serves(graph_.producer[v]); }
+  int trained_weight(int weight) const override { return trains_weight(weight) ? plan_.copies[weight].parameter : -1; }
+  bool needs_gradient(int v) const override { return needs_gradient_[v]; }
+  int gradient(int v) const override { return gradient_[v]; }
+  int make_gradient(int v, const std::string& name) override {
+    if (gradient_[v] >= 0) fail("UNSUPPORTED", name, ": the value already has a gradient");
+    return gradient_[v] = value_like(v, name);
+  }
+  void give_gradient(int v, int buffer) override {
+    if (!needs_gradient_[v]) return;
+    if (gradient_[v] >= 0) fail("UNSUPPORTED", "value ", v, " already has a gradient");
+    gradient_[v] = buffer;
+  }
+  void set_head_chunk(int64_t rows) override { plan_.head_chunk = rows; }
+
+  void touch(Step& step, int node) const override {
+    if (!training()) return;
+    const auto add = [&](std::initializer_list<int> parameters) {
+      for (const int parameter : parameters)
+        if (adapters_[0]->trains(parameter)) step.touches.push_back(parameter);
+    };
+    if (const LowRankSlot* s = slot(node)) add({s->a, s->b, s->d, s->b_gain, s->a2, s->b2, s->magnitude});
+    if (const KroneckerSlot* s = kronecker(node)) add({s->c, s->c2, s->d, s->d2});
+    for (const int weight : {graph_.nodes[node].weight, graph_.nodes[node].bias})
+      if (trains_weight(weight)) step.touches.push_back(plan_.copies[weight].parameter);
+  }
+
+  void push(Step step) override {
+    Layout room;
+    Run run(graph_, plan_);
+    run.device = &null_;
+    run.room = &room;
+    run.counting = true;
+    run.arena = run.kv_cache = Ptr<std::byte>(kNowhere);
+    run.cos = run.sin = Ptr<float>(kNowhere);
+    step.kind->run(run, step);
+    append(std::move(step), room.bytes());
+  }
+
  private:
-  bool training() const { return options_.mode == Mode::train; }
+  /// Appends a step with so many bytes of workspace, the last buffer that it makes.
+  void append(Step step, int64_t bytes) {
+    if (bytes > 0)
+      step.workspace = add_buffer("workspace " + graph_.nodes[step.node].path, Category::workspace, DType::u8, RowKind::fixed, bytes);
+    for (std::vector<int>* list : {&step.touches, &step.adds}) {
+      std::sort(list->begin(), list->end());
+      list->erase(std::unique(list->begin(), list->end()), list->end());
+    }
+    plan_.steps.push_back(std::move(step));
+  }
 
   void check_options() const {
     const auto positive = [](const char* name, int64_t value) {
@@ -167,7 +226,11 @@ class Builder {
   }
 
   /// Attention is the one part of a block whose cost grows with the square of the tokens.
-  bool keeps_attention(const Node& node) const { return options_.keep_attention && node.op == Op::attention; }
+  bool keeps_attention(const Node& node) const { return options_.keep_attention && has(node, &OpRules::quadratic); }
+  bool has(const Node& node, bool OpRules::*rule) const {
+    const OpRules* rules = ops_[static_cast<size_t>(node.op)];
+    return rules != nullptr && rules->*rule;
+  }
 
   void find_kept() {
     kept_.assign(graph_.values.size(), false);
@@ -180,12 +243,12 @@ class Builder {
                                [&](int c) { return graph_.nodes[c].segment != node.segment; });
       } else {
         // Norms and gated units cost one pass over memory to make again, so their outputs are never kept.
-        kept_[v] = node.op != Op::rms_norm && node.op != Op::swiglu;
+        kept_[v] = !has(node, &OpRules::cheap);
       }
     }
     // A rotated value takes its input's place, so the input is gone either way.
     for (const Node& node : graph_.nodes)
-      if (node.op == Op::rope) kept_[node.inputs[0]] = false;
+      if (has(node, &OpRules::overwrites)) kept_[node.inputs[0]] = false;
     if (options_.offload) find_offloaded();
   }
 
@@ -211,8 +274,8 @@ class Builder {
     return rows == RowKind::tokens ? options_.tokens : rows == RowKind::head ? options_.head_rows : 1;
   }
 
-  int add_buffer(std::string name, Category category, DType dtype, RowKind rows, int64_t cols) {
-    Buffer buffer{std::move(name), category, dtype, rows, cols};
+  int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) override {
+    Buffer buffer{name, category, dtype, rows, cols};
     buffer.bytes = round_up(row_capacity(rows) * cols * size_of(dtype), 64);
     if (buffer.bytes > kMostBytes)
       fail("CONFIG", "plan: ", buffer.name, " would take ", buffer.bytes, " bytes; lower the plan's capacity");
@@ -226,11 +289,6 @@ class Builder {
     return add_buffer(name, Category::activations, dtype_of(value), RowKind::tokens, graph_.values[value].cols);
   }
 
-  int workspace(int64_t bytes, const std::string& path) {
-    if (bytes == 0) return -1;
-    return add_buffer("workspace " + path, Category::workspace, DType::u8, RowKind::fixed, bytes);
-  }
-
   void make_inputs() {
     plan_.tokens = add_buffer("tokens", Category::activations, DType::i32, RowKind::tokens, 1);
     plan_.positions = add_buffer("positions", Category::activations, DType::i32, RowKind::tokens, 1);
@@ -242,16 +300,8 @@ class Builder {
   // ---- forward ----------------------------------------------------------------------------------------------------
 
   /// True when `node` is the last forward reader of a value that nothing keeps, so its buffer may be overwritten.
-  bool may_overwrite(int value, int node, Phase phase) const {
+  bool may_overwrite(int value, int node, Phase phase) const override {
     return phase == Phase::forward && !kept_[value] && graph_.consumers[value].back() == node;
-  }
-
-  Step start(Kernel kernel, Phase phase, int node) const {
-    Step step;
-    step.kernel = kernel;
-    step.phase = phase;
-    step.node = node;
-    return step;
   }
 
   int64_t gemm_bytes(int64_t m, int64_t n, std::initializer_list<int64_t> reductions) const {
@@ -340,9 +390,10 @@ class Builder {
       bytes = std::max(bytes, 2 * round_up(out * rank * 4, 64) + round_up(rank * rank * 8, 64) +
                                   cpu::gemm_workspace(Precision::f32, rank, out, reduction, options_.threads));
     }
-    Step step = start(Kernel::adapter_norm, Phase::forward, index);
-    step.workspace = workspace(round_up(bytes, 64), node.path);
-    plan_.steps.push_back(std::move(step));
+    Step made = step(steps::adapter_norm, Phase::forward, index);
+    read(made, index);
+    touch(made, index);
+    append(std::move(made), round_up(bytes, 64));
   }
 
   /// Whether the gradient of a linear's magnitude can do with its scaled output, which then stays as it is until then.
@@ -350,7 +401,7 @@ class Builder {
     const Node& node = graph_.nodes[index];
     const auto& readers = graph_.consumers[node.out];
     return trains_magnitude(slot(index)) && !drops_base(slot(index)) && node.bias < 0 && node.residual < 0 &&
-           std::none_of(readers.begin(), readers.end(), [&](int c) { return graph_.nodes[c].op == Op::rope; });
+           std::none_of(readers.begin(), readers.end(), [&](int c) { return has(graph_.nodes[c], &OpRules::overwrites); });
   }
 
   /// Where the output of a linear stands before its rows are scaled. The gradient of the magnitude needs it, so it is
@@ -367,73 +418,44 @@ class Builder {
     return graph_.values[node.out].type == ValueType::operand && !drops_base(slot(index)) ? y : fresh();
   }
 
+  /// Notes that a step multiplies with the weight of a linear.
+  void read(Step& step, int node) const {
+    const int weight = graph_.nodes[node].weight;
+    if (plan_.copies[weight].adapter < 0) step.weights.push_back(weight);
+  }
+  double products_with(int node) const {
+    return static_cast<double>(options_.tokens) * (static_cast<double>(in_of(node)) * static_cast<double>(out_of(node)));
+  }
+
   void forward(int index, Phase phase) {
     const Node& node = graph_.nodes[index];
-    const auto in = [&](int i) { return value_buffer_[node.inputs[i]]; };
-    Step step = start(Kernel::zero, phase, index);
-    switch (node.op) {
-      case Op::embedding:
-        step.kernel = Kernel::embedding;
-        step.x = plan_.tokens;
-        step.y = value_like(node.out, node.path);
-        step.workspace = workspace(embedding_workspace(index), node.path);
-        break;
-      case Op::rms_norm:
-        step.kernel = Kernel::rms_norm;
-        step.x = in(0);
-        step.y = value_like(node.out, node.path);
-        if (aux_buffer_[index] < 0)
-          aux_buffer_[index] = add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens, 1);
-        step.aux = aux_buffer_[index];
-        break;
-      case Op::linear:
-        step.kernel = Kernel::linear;
-        step.x = in(0);
-        if (has_magnitude(index) && phase == Phase::forward) adapter_norm(index);
-        if (node.residual >= 0) {
-          step.residual = value_buffer_[node.residual];
-          if (may_overwrite(node.residual, index, phase)) step.y = step.residual;
-        }
-        if (step.y < 0) step.y = value_like(node.out, node.path);
-        if (slot(index) && !formed_slot(index)) step.aux = hidden_buffer(index);
-        if (has_magnitude(index)) step.x2 = product_buffer(index, phase, step.y);
-        step.workspace = workspace(linear_workspace(index), node.path);
-        break;
-      case Op::rope:
-        if (graph_.consumers[node.inputs[0]].size() != 1)
-          fail("UNSUPPORTED", "rope at ", node.path, ": its input, which it overwrites, has other readers");
-        step.kernel = Kernel::rope;
-        step.y = in(0);
-        value_buffer_[node.inputs[0]] = -1;
-        break;
-      case Op::attention:
-        step.kernel = Kernel::attention;
-        step.q = in(0);
-        step.k = in(1);
-        step.v = in(2);
-        step.y = value_like(node.out, node.path);
-        if (training()) {
-          if (aux_buffer_[index] < 0)
-            aux_buffer_[index] =
-                add_buffer(node.path + " lse", Category::activations, DType::f32, RowKind::tokens, node.heads);
-          step.aux = aux_buffer_[index];
-        }
-        step.workspace = workspace(cpu::attention_workspace(operand_, std::max(options_.tokens, options_.kv_capacity),
-                                                            node.heads, node.kv_heads, node.head_dim, options_.threads),
-                                   node.path);
-        break;
-      case Op::swiglu:
-        step.kernel = Kernel::swiglu;
-        step.x = in(0);
-        step.x2 = in(1);
-        step.y = may_overwrite(node.inputs[0], index, phase) ? step.x : value_like(node.out, node.path);
-        break;
-      case Op::lm_head:
-        head(index);
-        return;
+    if (const OpRules* rules = ops_[static_cast<size_t>(node.op)]) return rules->forward(*this, index, phase);
+    if (node.op == Op::embedding) {
+      Step made = step(steps::embedding, phase, index);
+      made.x = plan_.tokens;
+      made.y = make_value(node.out, node.path);
+      made.writes = {made.y};
+      touch(made, index);
+      return append(std::move(made), embedding_workspace(index));
     }
-    value_buffer_[node.out] = step.y;
-    plan_.steps.push_back(std::move(step));
+    Step made = step(steps::linear, phase, index);
+    made.x = value_buffer_[node.inputs[0]];
+    if (has_magnitude(index) && phase == Phase::forward) adapter_norm(index);
+    if (node.residual >= 0) {
+      made.residual = value_buffer_[node.residual];
+      if (may_overwrite(node.residual, index, phase)) made.y = made.residual;
+    }
+    if (made.y < 0) made.y = value_like(node.out, node.path);
+    if (slot(index) && !formed_slot(index)) made.aux = hidden_buffer(index);
+    if (has_magnitude(index)) made.x2 = product_buffer(index, phase, made.y);
+    made.writes = {made.y};
+    if (made.aux >= 0) made.writes.push_back(made.aux);
+    if (made.x2 >= 0) made.writes.push_back(made.x2);
+    made.multiply_adds = products_with(index);
+    read(made, index);
+    touch(made, index);
+    value_buffer_[node.out] = made.y;
+    append(std::move(made), linear_workspace(index));
   }
 
   int hidden_buffer(int index) {
@@ -443,53 +465,26 @@ class Builder {
     return aux_buffer_[index];
   }
 
-  void head(int index) {
-    const Node& node = graph_.nodes[index];
-    const int64_t cols = graph_.values[node.inputs[0]].cols;
-    const int64_t chunk = plan_.head_chunk = head_chunk_rows(graph_.vocab_size, options_.head_rows, options_.logits_bytes);
-    Step step = start(options_.mode == Mode::forward ? Kernel::head_logits : Kernel::head_loss, Phase::forward, index);
-    step.x = value_buffer_[node.inputs[0]];
-    int64_t bytes = gemm_bytes(chunk, graph_.vocab_size, {cols});
-    if (options_.mode == Mode::forward) {
-      // All wanted rows at once: they are few, and their logits are the result.
-      bytes = gemm_bytes(options_.head_rows, graph_.vocab_size, {cols});
-      step.y = add_buffer("logits", Category::loss, DType::f32, RowKind::head, graph_.vocab_size);
-    } else {
-      step.y = add_buffer("logits", Category::loss, DType::f32, RowKind::fixed, chunk * graph_.vocab_size);
-    }
-    // The gathered rows; in training the gradient of each chunk then takes the place of its rows.
-    step.x2 = add_buffer("gathered rows", Category::loss, operand_, RowKind::head, cols);
-    if (trains_weight(node.weight))
-      bytes = std::max(bytes, weight_gradient_bytes(chunk, graph_.vocab_size, cols));
-    if (training() && needs_gradient_[node.inputs[0]]) {
-      // The part of a slice of the vocabulary after the other, whose sums beside bf16 are workspace too.
-      const bool apart = graph_.vocab_size > kTableRows && operand_ == DType::bf16;
-      bytes = std::max(bytes, apart ? round_up(chunk * cols * 4, 64) + gemm_bytes(chunk, cols, {1})
-                                    : gemm_bytes(chunk, cols, {std::min(graph_.vocab_size, kTableRows)}));
-      step.dx = gradient_[node.inputs[0]] = value_like(node.inputs[0], "gradient of " + node.path + " input");
-    }
-    step.workspace = workspace(bytes, node.path);
-    plan_.steps.push_back(std::move(step));
-  }
-
   // ---- backward ---------------------------------------------------------------------------------------------------
 
   /// Brings a value to the file, or back from it.
-  void move(Kernel kernel, Phase phase, int value) {
-    Step step = start(kernel, phase, graph_.producer[value]);
-    step.offset = offset_[value];
-    if (kernel == Kernel::offload)
-      step.x = value_buffer_[value];
-    else
-      step.y = value_buffer_[value] = value_like(value, graph_.nodes[step.node].path + " reloaded");
-    plan_.steps.push_back(std::move(step));
+  void move(const StepKind& kind, Phase phase, int value) {
+    Step made = step(kind, phase, graph_.producer[value]);
+    made.offset = offset_[value];
+    if (&kind == &kOffload) {
+      made.x = value_buffer_[value];
+    } else {
+      made.y = make_value(value, graph_.nodes[made.node].path + " reloaded");
+      made.writes = {made.y};
+    }
+    push(std::move(made));
   }
 
   /// Makes a forward value available, running again the nodes that lead to it where it was not kept.
-  int materialize(int value) {
+  int materialize(int value) override {
     if (value_buffer_[value] >= 0) return value_buffer_[value];
     if (offset_[value] >= 0) {
-      move(Kernel::reload, Phase::recompute, value);
+      move(kReload, Phase::recompute, value);
       return value_buffer_[value];
     }
     const int index = graph_.producer[value];
@@ -504,12 +499,13 @@ class Builder {
   int materialize_hidden(int index) {
     if (aux_buffer_[index] >= 0) return aux_buffer_[index];
     const Node& node = graph_.nodes[index];
-    Step step = start(Kernel::adapter_hidden, Phase::recompute, index);
-    step.x = materialize(node.inputs[0]);
-    step.aux = hidden_buffer(index);
-    step.workspace = workspace(linear_workspace(index), node.path);
-    plan_.steps.push_back(std::move(step));
-    return step.aux;
+    Step made = step(steps::adapter_hidden, Phase::recompute, index);
+    made.x = materialize(node.inputs[0]);
+    const int hidden = made.aux = hidden_buffer(index);
+    made.writes = {made.aux};
+    touch(made, index);
+    append(std::move(made), linear_workspace(index));
+    return hidden;
   }
 
   /// Makes the output of a linear available as it was before its rows were scaled.
@@ -521,116 +517,41 @@ class Builder {
     return product_[index];
   }
 
-  int materialize_rstd(int index) {
-    if (aux_buffer_[index] < 0) {
-      const Node& node = graph_.nodes[index];
-      value_buffer_[node.out] = -1;
-      materialize(node.out);
-    }
-    return aux_buffer_[index];
-  }
-
   void backward(int index) {
     const Node& node = graph_.nodes[index];
-    if (node.op == Op::lm_head) return;  // done in the forward pass, where the logits were
-    if (!needs_gradient_[node.out]) return;
+    if (node.out < 0 || !needs_gradient_[node.out]) return;
     flush(node.out);
     const int dy = gradient_[node.out];
     if (dy < 0) return;  // nothing downstream depends on it
-    switch (node.op) {
-      case Op::linear:
-        linear_backward(index, dy);
-        break;
-      case Op::rope: {
-        Step step = start(Kernel::rope_backward, Phase::backward, index);
-        step.dx = dy;
-        plan_.steps.push_back(std::move(step));
-        give(node.inputs[0], dy);
-        break;
-      }
-      case Op::attention: {
-        Step step = start(Kernel::attention_backward, Phase::backward, index);
-        step.x2 = materialize(node.out);
-        step.q = materialize(node.inputs[0]);
-        step.k = materialize(node.inputs[1]);
-        step.v = materialize(node.inputs[2]);
-        step.aux = aux_buffer_[index];
-        step.dy = dy;
-        step.dq = new_gradient(node.inputs[0], node.path + " dq");
-        step.dk = new_gradient(node.inputs[1], node.path + " dk");
-        step.dv = new_gradient(node.inputs[2], node.path + " dv");
-        step.workspace = workspace(cpu::attention_backward_workspace(operand_, options_.tokens, node.heads,
-                                                                     node.kv_heads, node.head_dim, options_.threads),
-                                   node.path);
-        plan_.steps.push_back(std::move(step));
-        break;
-      }
-      case Op::swiglu: {
-        Step step = start(Kernel::swiglu_backward, Phase::backward, index);
-        step.x = materialize(node.inputs[0]);
-        step.x2 = materialize(node.inputs[1]);
-        step.dy = dy;
-        for (const int v : node.inputs)
-          if (graph_.consumers[v].size() != 1)
-            fail("UNSUPPORTED", "swiglu at ", node.path, ": its inputs have other readers");
-        const int gate = node.inputs[0], up = node.inputs[1];
-        if (scaled_output_serves(graph_.producer[gate]) || scaled_output_serves(graph_.producer[up])) {
-          step.dq = new_gradient(gate, node.path + " gradient of gate");
-          step.dk = new_gradient(up, node.path + " gradient of up");
-          plan_.steps.push_back(std::move(step));
-          break;
-        }
-        plan_.steps.push_back(std::move(step));
-        // The gradients take the place of gate and up, which only this node reads.
-        for (const int v : node.inputs) {
-          give(v, value_buffer_[v]);
-          value_buffer_[v] = -1;
-        }
-        break;
-      }
-      case Op::rms_norm: {
-        const int x = node.inputs[0];
-        if (trains_weight(node.weight)) {
-          Step step = start(Kernel::norm_gradient, Phase::backward, index);
-          step.x = materialize(x);
-          step.aux = materialize_rstd(index);
-          step.dy = dy;
-          plan_.steps.push_back(std::move(step));
-        }
-        if (!needs_gradient_[x]) break;
-        if (gradient_[x] < 0) {
-          Step zero = start(Kernel::zero, Phase::backward, index);
-          zero.dx = new_gradient(x, "gradient of " + node.path + " input");
-          plan_.steps.push_back(std::move(zero));
-        }
-        expect_unread(gradient_[x], node.path);
-        Step step = start(Kernel::rms_norm_backward, Phase::backward, index);
-        step.x = materialize(x);
-        step.aux = materialize_rstd(index);
-        step.dy = dy;
-        step.dx = gradient_[x];
-        plan_.steps.push_back(std::move(step));
-        break;
-      }
-      case Op::embedding: {
-        if (slot(index)) {
-          Step step = start(Kernel::embedding_adapter_gradient, Phase::backward, index);
-          step.x = plan_.tokens;
-          step.dy = dy;
-          step.workspace = workspace(embedding_workspace(index), node.path);
-          plan_.steps.push_back(std::move(step));
-        }
-        if (trains_weight(node.weight)) {
-          Step step = start(Kernel::embedding_gradient, Phase::backward, index);
-          step.x = plan_.tokens;
-          step.dy = dy;
-          plan_.steps.push_back(std::move(step));
-        }
-        break;
-      }
-      case Op::lm_head:
-        break;
+    if (const OpRules* rules = ops_[static_cast<size_t>(node.op)]) {
+      if (rules->backward) rules->backward(*this, index, dy);
+      return;
     }
+    if (node.op == Op::linear) return linear_backward(index, dy);
+    if (const LowRankSlot* s = slot(index)) {
+      Step made = step(steps::embedding_adapter_gradient, Phase::backward, index);
+      made.x = plan_.tokens;
+      made.dy = dy;
+      made.adds = trained_of(*s);
+      touch(made, index);
+      append(std::move(made), embedding_workspace(index));
+    }
+    if (trains_weight(node.weight)) {
+      Step made = step(steps::embedding_gradient, Phase::backward, index);
+      made.x = plan_.tokens;
+      made.dy = dy;
+      made.adds = {trained_weight(node.weight)};
+      touch(made, index);
+      append(std::move(made), 0);
+    }
+  }
+
+  /// Factors of a slot that train, without the magnitude.
+  std::vector<int> trained_of(const LowRankSlot& s) const {
+    std::vector<int> found;
+    for (const int parameter : {s.a, s.b, s.d, s.b_gain, s.a2, s.b2})
+      if (adapters_[0]->trains(parameter)) found.push_back(parameter);
+    return found;
   }
 
   int64_t weight_gradient_bytes(int64_t rows, int64_t out, int64_t in) const {
@@ -638,26 +559,14 @@ class Builder {
     return round_up(cpu::reduce_tokens_workspace(rows, block, in, options_.threads), 64);
   }
 
-  int new_gradient(int value, const std::string& name) {
-    if (gradient_[value] >= 0) fail("UNSUPPORTED", name, ": the value already has a gradient");
-    return gradient_[value] = value_like(value, name);
-  }
-
   /// Adding to a gradient in place must not change what linears still have to read; a residual's gradient is the same
   /// buffer as that of the linear that added it.
-  void expect_unread(int buffer, const std::string& path) const {
+  void expect_unread(int buffer, const std::string& path) const override {
     for (const auto& terms : pending_)
       for (const GradientTerm& term : terms)
         if (term.dy == buffer)
           fail("UNSUPPORTED", path, ": its gradient is added to one that ", graph_.nodes[term.node].path,
                " has yet to read; the order of these nodes is not supported");
-  }
-
-  /// Hands a finished gradient buffer on to `value`, which must not have one of its own yet.
-  void give(int value, int buffer) {
-    if (!needs_gradient_[value]) return;
-    if (gradient_[value] >= 0) fail("UNSUPPORTED", "value ", value, " already has a gradient");
-    gradient_[value] = buffer;
   }
 
   void linear_backward(int index, int dy) {
@@ -669,53 +578,63 @@ class Builder {
     if (formed_slot(index)) {
       delta_gradient(index, dy);
     } else if (s) {
-      Step step = start(Kernel::linear_param_gradient, Phase::backward, index);
+      Step made = step(steps::linear_param_gradient, Phase::backward, index);
       const int64_t in = graph_.values[x].cols, out = graph_.values[node.out].cols, t = options_.tokens;
       int64_t bytes = round_up(out * s->folded_cols() * 4, 64);  // the folded matrix, then its gradient
       int64_t shared = gemm_bytes(t, s->folded_cols(), {out});
       if (s->delta_dropout.any()) bytes += round_up(out * 4, 64);
       if (s->paired()) bytes += round_up(s->rank * in * 4, 64);  // the gradient at A
-      step.dy = scaled;
+      made.dy = scaled;
       if (trains_folded(s)) {
-        step.aux = materialize_hidden(index);
+        made.aux = materialize_hidden(index);
         shared = std::max(shared, cpu::reduce_tokens_workspace(t, s->rank, out, options_.threads));
       }
       if (trains_a(s)) {
-        step.x = materialize(x);
+        made.x = materialize(x);
         shared = std::max(shared, cpu::reduce_tokens_workspace(t, s->rank, in, options_.threads));
         if (s->dropout > 0) bytes += round_up(t * in * size_of(operand_), 64);
       }
       if (trains_a(s) || needs_gradient_[x])
-        term.dh = step.y =
+        term.dh = made.y =
             add_buffer(node.path + " gradient at h", Category::activations, operand_, RowKind::tokens, s->folded_cols());
-      step.workspace = workspace(bytes + round_up(shared, 64), node.path);
-      plan_.steps.push_back(std::move(step));
+      made.adds = trained_of(*s);
+      if (made.y >= 0) made.writes = {made.y};
+      if (made.aux >= 0) made.writes.push_back(made.aux);
+      touch(made, index);
+      append(std::move(made), bytes + round_up(shared, 64));
     }
     if (const KroneckerSlot* k = kronecker(index)) {
-      Step step = start(Kernel::kronecker_gradient, Phase::backward, index);
-      step.dy = dy;
-      step.x = materialize(x);
+      Step made = step(steps::kronecker_gradient, Phase::backward, index);
+      made.dy = dy;
+      made.x = materialize(x);
       if (needs_gradient_[x]) {
-        step.accumulate = kronecker_gradient_[x] >= 0;
-        if (!step.accumulate)
+        made.accumulate = kronecker_gradient_[x] >= 0;
+        if (!made.accumulate)
           kronecker_gradient_[x] = add_buffer("gradient of " + node.path + " input by C (x) D", Category::activations,
                                               DType::f32, RowKind::tokens, graph_.values[x].cols);
-        step.dx = kronecker_gradient_[x];
+        made.dx = kronecker_gradient_[x];
       }
-      step.workspace = workspace(kronecker_bytes(*adapters_[0], *k), node.path);
-      plan_.steps.push_back(std::move(step));
+      for (const int parameter : {k->c, k->c2, k->d, k->d2})
+        if (adapters_[0]->trains(parameter)) made.adds.push_back(parameter);
+      if (made.dx >= 0) made.writes = {made.dx};
+      touch(made, index);
+      append(std::move(made), kronecker_bytes(*adapters_[0], *k));
     }
     if (trains_weight(node.weight) || trains_weight(node.bias)) {
       if (s && s->magnitude >= 0)
         fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude does not go with a weight or bias that trains");
-      Step step = start(Kernel::weight_gradient, Phase::backward, index);
-      step.dy = dy;
+      Step made = step(steps::weight_gradient, Phase::backward, index);
+      made.dy = dy;
+      made.multiply_adds = products_with(index);
+      int64_t bytes = 0;
       if (trains_weight(node.weight)) {
-        step.x = materialize(x);
-        step.workspace = workspace(
-            weight_gradient_bytes(options_.tokens, graph_.values[node.out].cols, graph_.values[x].cols), node.path);
+        made.x = materialize(x);
+        bytes = weight_gradient_bytes(options_.tokens, graph_.values[node.out].cols, graph_.values[x].cols);
       }
-      plan_.steps.push_back(std::move(step));
+      for (const int weight : {node.weight, node.bias})
+        if (trains_weight(weight)) made.adds.push_back(trained_weight(weight));
+      touch(made, index);
+      append(std::move(made), bytes);
     }
     if (needs_gradient_[x]) pending_[x].push_back(term);
     if (node.residual >= 0 && needs_gradient_[node.residual]) {
@@ -732,17 +651,18 @@ class Builder {
     const int64_t in = in_of(index), out = out_of(index), block = std::min(out, kDeltaRows);
     const auto [first, second] = pair_ranks(*adapters_[0], s);
     const int64_t rank = std::max(first, second);
-    Step step = start(Kernel::linear_param_gradient, Phase::backward, index);
-    step.dy = dy;
-    step.x = materialize(graph_.nodes[index].inputs[0]);
+    Step made = step(steps::linear_param_gradient, Phase::backward, index);
+    made.dy = dy;
+    made.x = materialize(graph_.nodes[index].inputs[0]);
+    made.adds = trained_of(s);
+    touch(made, index);
     const std::vector<int64_t> columns{in};
     const int64_t shared = std::max({cpu::reduce_tokens_workspace(options_.tokens, block, in, options_.threads),
                                      cpu::reduce_tokens_workspace(block, rank, in, options_.threads),
                                      cpu::gemm_workspace(Precision::f32, block, rank, columns, options_.threads)});
     int64_t bytes = 2 * round_up(block * in * 4, 64) + round_up(shared, 64);
     if (s.delta_dropout.any()) bytes += round_up(out * 4, 64);
-    step.workspace = workspace(bytes, graph_.nodes[index].path);
-    plan_.steps.push_back(std::move(step));
+    append(std::move(made), bytes);
   }
 
   /// The gradient behind the gains of the rows, which all but the residual take for dy. It takes the place of dy unless
@@ -750,19 +670,22 @@ class Builder {
   int magnitude_backward(int index, int dy) {
     const Node& node = graph_.nodes[index];
     const GraphValue& out = graph_.values[node.out];
-    Step step = start(Kernel::magnitude_gradient, Phase::backward, index);
-    step.dy = dy;
+    Step made = step(steps::magnitude_gradient, Phase::backward, index);
+    made.dy = dy;
     if (scaled_output_serves(index))
-      step.y = materialize(node.out);
+      made.y = materialize(node.out);
     else if (trains_magnitude(slot(index)))
-      step.x = materialize_product(index);
+      made.x = materialize_product(index);
     const bool in_place = out.type == ValueType::operand && !drops_base(slot(index));
-    step.dx = in_place ? dy
+    made.dx = in_place ? dy
                        : add_buffer(node.path + " scaled gradient", Category::activations, operand_, RowKind::tokens,
                                     out.cols);
-    step.workspace = workspace(2 * round_up(out.cols * 4, 64), node.path);
-    const int scaled = step.dx;
-    plan_.steps.push_back(std::move(step));
+    const int scaled = made.dx;
+    made.writes = {made.dx};
+    if (made.y >= 0) made.writes.push_back(made.y);
+    if (trains_magnitude(slot(index))) made.adds = {slot(index)->magnitude};
+    touch(made, index);
+    append(std::move(made), 2 * round_up(out.cols * 4, 64));
     return scaled;
   }
 
@@ -770,25 +693,28 @@ class Builder {
   void flush(int value) {
     if (pending_[value].empty()) return;
     const Node& first = graph_.nodes[pending_[value].front().node];
-    Step step = start(Kernel::linear_input_gradient, Phase::backward, pending_[value].front().node);
-    step.accumulate = gradient_[value] >= 0;
-    if (step.accumulate && dtype_of(value) != DType::f32)
+    Step made = step(steps::linear_input_gradient, Phase::backward, pending_[value].front().node);
+    made.accumulate = gradient_[value] >= 0;
+    if (made.accumulate && dtype_of(value) != DType::f32)
       fail("UNSUPPORTED", first.path, ": its input has readers that are not linear");
-    if (step.residual = kronecker_gradient_[value]; step.residual >= 0) {
-      if (step.accumulate) fail("UNSUPPORTED", first.path, ": its input has readers that are not linear");
+    if (made.residual = kronecker_gradient_[value]; made.residual >= 0) {
+      if (made.accumulate) fail("UNSUPPORTED", first.path, ": its input has readers that are not linear");
       // In fp32 the products of the base are added in place.
-      if (dtype_of(value) == DType::f32) gradient_[value] = step.residual;
+      if (dtype_of(value) == DType::f32) gradient_[value] = made.residual;
     }
     if (gradient_[value] < 0) gradient_[value] = value_like(value, "gradient of " + first.path + " input");
-    step.dx = gradient_[value];
-    step.terms = std::move(pending_[value]);
+    made.dx = gradient_[value];
+    made.terms = std::move(pending_[value]);
     pending_[value].clear();
-    expect_unread(step.dx, first.path);
+    expect_unread(made.dx, first.path);
 
     const int64_t in = graph_.values[value].cols, t = options_.tokens;
     std::vector<int64_t> reductions;
     int64_t dropped = 0, formed = 0;
-    for (const GradientTerm& term : step.terms) {
+    for (const GradientTerm& term : made.terms) {
+      read(made, term.node);
+      touch(made, term.node);
+      made.multiply_adds += products_with(term.node);
       const int64_t out = out_of(term.node);
       reductions.push_back(out);
       const LowRankSlot* s = slot(term.node);
@@ -809,8 +735,8 @@ class Builder {
       if (s->has_snapshot()) reductions.push_back(s->rank);
     }
     const int64_t gemm = round_up(cpu::gemm_workspace(options_.precision, t, in, reductions, options_.threads), 64);
-    step.workspace = workspace(formed + std::max(gemm, dropped), first.path);
-    plan_.steps.push_back(std::move(step));
+    made.writes = {made.dx};
+    append(std::move(made), formed + std::max(gemm, dropped));
   }
 
   // ---- lifetimes --------------------------------------------------------------------------------------------------
@@ -835,8 +761,11 @@ class Builder {
   }
 
   const Graph& graph_;
+  const OpTable& ops_;
   const std::vector<const AdapterSpec*>& adapters_;
   const PlanOptions options_;
+  const cpu::CpuSizes sizes_;
+  NullDevice null_;
   Plan plan_;
   DType operand_ = DType::f32;
   std::vector<bool> needs_gradient_, kept_;
@@ -854,36 +783,6 @@ class Builder {
 const char* name_of(Mode mode) {
   static constexpr const char* kNames[] = {"train", "evaluate", "forward"};
   return kNames[static_cast<int>(mode)];
-}
-
-const char* name_of(Kernel kernel) {
-  static constexpr const char* kNames[] = {"embedding",
-                                           "rms_norm",
-                                           "adapter_norm",
-                                           "linear",
-                                           "adapter_hidden",
-                                           "rope",
-                                           "attention",
-                                           "swiglu",
-                                           "head_loss",
-                                           "head_logits",
-                                           "magnitude_gradient",
-                                           "linear_param_gradient",
-                                           "kronecker_gradient",
-                                           "embedding_adapter_gradient",
-                                           "linear_input_gradient",
-                                           "rope_backward",
-                                           "attention_backward",
-                                           "weight_gradient",
-                                           "norm_gradient",
-                                           "embedding_gradient",
-                                           "swiglu_backward",
-                                           "rms_norm_backward",
-                                           "offload",
-                                           "reload",
-                                           "zero",
-                                           "update"};
-  return kNames[static_cast<int>(kernel)];
 }
 
 const char* name_of(Phase phase) {
@@ -975,8 +874,9 @@ bool forms_delta(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, 
   return formed < factored;
 }
 
-Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {
-  return Builder(graph, adapters, options).build();
+Plan plan_with(const OpTable& ops, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+               const PlanOptions& options) {
+  return Builder(graph, ops, adapters, options).build();
 }
 
 int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options) {
@@ -1005,48 +905,6 @@ std::vector<int64_t> Plan::live_bytes() const {
   return change;
 }
 
-std::vector<int> weights_read(const Graph& graph, const Plan& plan, const Step& step) {
-  std::vector<int> weights;
-  const auto add = [&](int node) {
-    const int weight = graph.nodes[node].weight;
-    if (plan.copies[weight].adapter < 0) weights.push_back(weight);
-  };
-  if (step.kernel == Kernel::linear || step.kernel == Kernel::adapter_norm) add(step.node);
-  if (step.kernel == Kernel::linear_input_gradient)
-    for (const GradientTerm& term : step.terms) add(term.node);
-  return weights;
-}
-
-double base_multiply_adds(const Graph& graph, const Plan& plan, const Step& step) {
-  const auto of_linear = [&](int node) {
-    const Node& linear = graph.nodes[node];
-    return static_cast<double>(graph.values[linear.inputs[0]].cols) * static_cast<double>(graph.values[linear.out].cols);
-  };
-  const auto tokens = static_cast<double>(plan.options.tokens);
-  switch (step.kernel) {
-    case Kernel::linear:
-    case Kernel::weight_gradient:
-      return tokens * of_linear(step.node);
-    case Kernel::linear_input_gradient: {
-      double sum = 0;
-      for (const GradientTerm& term : step.terms) sum += tokens * of_linear(term.node);
-      return sum;
-    }
-    case Kernel::head_loss:
-    case Kernel::head_logits: {
-      const Node& head = graph.nodes[step.node];
-      const bool back = step.dx >= 0;
-      const bool trains = plan.options.mode == Mode::train && plan.copies[head.weight].adapter == 0;
-      const double products = 1 + (back ? 1 : 0) + (trains ? 1 : 0);
-      const auto rows = static_cast<double>(plan.options.head_rows);
-      return products * rows * static_cast<double>(graph.values[head.inputs[0]].cols) *
-             static_cast<double>(graph.vocab_size);
-    }
-    default:
-      return 0;
-  }
-}
-
 std::vector<int64_t> Plan::peak_rows() const {
   std::vector<int64_t> rows(kCategories, 0);
   int64_t live = 0;
@@ -1066,7 +924,7 @@ std::string Plan::steps_text(const Graph& graph) const {
   };
   for (size_t i = 0; i < steps.size(); ++i) {
     const Step& s = steps[i];
-    text << i << ' ' << name_of(s.phase) << ' ' << name_of(s.kernel);
+    text << i << ' ' << name_of(s.phase) << ' ' << s.kind->name;
     if (s.node >= 0) text << ' ' << graph.nodes[s.node].path;
     const std::pair<const char*, int> roles[] = {{"x", s.x}, {"x2", s.x2}, {"y", s.y}, {"aux", s.aux},
                                                  {"residual", s.residual}, {"q", s.q}, {"k", s.k}, {"v", s.v},

@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "backends/cpu/gemm.h"
 #include "core/dtype.h"
 #include "core/memory.h"
+#include "core/precision.h"
 #include "graph/graph.h"
+#include "plan/op.h"
+#include "plan/step.h"
 
 namespace lowrank {
-
-using cpu::Precision;
 
 enum class Mode : uint8_t { train, evaluate, forward };
 const char* name_of(Mode mode);
@@ -40,39 +40,6 @@ struct PlanOptions {
   int threads = 1;         // sizes per-thread workspaces
 };
 
-enum class Kernel : uint8_t {
-  embedding,              // tokens -> y
-  rms_norm,               // x -> y, aux = rstd
-  adapter_norm,           // the row norms at a linear whose adapter has a magnitude
-  linear,                 // x -> y, aux = h (train), residual; x2 = y before its rows are scaled by a magnitude
-  adapter_hidden,         // x -> aux = h alone, when only the gradient of B needs it
-  rope,                   // y in place
-  attention,              // q, k, v -> y, aux = lse
-  swiglu,                 // x = gate, x2 = up -> y
-  head_loss,              // x -> loss; train: dx of the gathered rows, scattered into dx
-  head_logits,            // x -> logits (y)
-  magnitude_gradient,     // x = y before it is scaled, or y; dy -> dx scaled too; adds to the magnitude's gradient
-  linear_param_gradient,  // x, aux = h, dy -> y = gradient at h; adds to the adapter's gradients
-  kronecker_gradient,     // x, dy -> dx f32, added when `accumulate`; adds to the adapter's gradients
-  embedding_adapter_gradient,  // tokens (x), dy -> adds to the gradients of A and B at an embedding
-  linear_input_gradient,  // terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
-  rope_backward,          // dx in place
-  attention_backward,     // q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
-  weight_gradient,        // linear: x, dy -> adds to the gradients of its weight and bias
-  norm_gradient,          // rms_norm: x, aux = rstd, dy -> adds to the gradient of its weight
-  embedding_gradient,     // tokens (x), dy -> adds to the gradient of the table
-  swiglu_backward,        // x = gate, x2 = up, dy -> dq = dgate, dk = dup (absent: in place of gate and up)
-  rms_norm_backward,      // x, aux = rstd, dy -> dx added
-  offload,                // x -> the file
-  reload,                 // the file -> y
-  zero,                   // dx = 0
-  update,                 // dy = the whole gradient of `parameter`, by which the optimiser moves that
-};
-const char* name_of(Kernel kernel);
-
-enum class Phase : uint8_t { forward, recompute, backward };
-const char* name_of(Phase phase);
-
 /// What a buffer's rows count: tokens, head rows, or nothing (its size is fixed).
 enum class RowKind : uint8_t { tokens, head, fixed };
 
@@ -86,52 +53,6 @@ struct Buffer {
   int first = -1;     // first and last step that touches it
   int last = -1;
   int64_t offset = 0;  // in the arena
-};
-
-/// One linear's share of an input gradient: dx += dy W + dh A.
-struct GradientTerm {
-  int node = -1;
-  int dy = -1;
-  int dh = -1;  // [T, rank], or -1 without an adapter
-};
-
-/// Buffer ids by role; -1 means the kernel does not use that role.
-struct Step {
-  Kernel kernel = Kernel::zero;
-  Phase phase = Phase::forward;
-  int node = -1;
-  int x = -1, x2 = -1, y = -1, aux = -1, residual = -1;
-  int q = -1, k = -1, v = -1;
-  int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
-  int workspace = -1;
-  int64_t offset = -1;  // in the file of what is offloaded
-  int parameter = -1;   // of the trained adapter: what is updated, or whose gradient begins at zero
-  bool accumulate = false;
-  std::vector<GradientTerm> terms;
-  std::vector<int> gradients;  // of parameters, that it adds to, where they lie in the arena
-
-  template <class Visit>
-  void each_buffer(Visit&& visit) const {
-    for (const int id : {x, x2, y, aux, residual, q, k, v, dy, dx, dq, dk, dv, workspace})
-      if (id >= 0) visit(id);
-    for (const GradientTerm& term : terms) {
-      visit(term.dy);
-      if (term.dh >= 0) visit(term.dh);
-    }
-    for (const int id : gradients) visit(id);
-  }
-  /// The buffers it writes (workspace apart), for the node-by-node check.
-  template <class Visit>
-  void each_written(Visit&& visit) const {
-    for (const int id : {y, aux, dx, dq, dk, dv})
-      if (id >= 0) visit(id);
-    for (const int id : gradients) visit(id);
-    if (kernel == Kernel::linear && x2 >= 0) visit(x2);
-    if (kernel == Kernel::swiglu_backward) {
-      visit(x);
-      visit(x2);
-    }
-  }
 };
 
 /// Slots of every adapter by node: slots[adapter][node] is an index into the adapter's slots, or -1.
@@ -186,14 +107,8 @@ struct Plan {
 };
 
 /// Throws Error("SHAPE"), Error("CONFIG") or Error("UNSUPPORTED") with the node's path.
-Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options);
-
-/// Base weights that a step of the blocks multiplies with, in order; not those that an adapter's copy stands in for. What the
-/// embedding and the head read depends on the batch.
-std::vector<int> weights_read(const Graph& graph, const Plan& plan, const Step& step);
-
-/// Multiply-adds of a step's products with base weights, at capacity. What adapters and attention multiply is not in it.
-double base_multiply_adds(const Graph& graph, const Plan& plan, const Step& step);
+Plan plan_with(const OpTable& ops, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+               const PlanOptions& options);
 
 /// Places buffers so that no two that live at the same time overlap; returns the arena's size.
 int64_t place_buffers(std::vector<Buffer>& buffers);

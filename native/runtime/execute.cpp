@@ -14,24 +14,21 @@
 #include "adapters/output_norms.h"
 #include "adapters/snapshot.h"
 #include "core/error.h"
+#include "core/math.h"
 #include "optim/private_sum.h"
 #include "optim/step.h"
+#include "plan/kinds.h"
+#include "plan/run.h"
 #include "quant/half.h"
 #include "runtime/session.h"
+#include "runtime/stored_weights.h"
 
 namespace lowrank {
-
-using cpu::Matrix;
-using cpu::Operand;
-using cpu::Output;
-using cpu::Segment;
 
 namespace {
 
 /// Rows of a paged table that are looked up at a time.
 constexpr int64_t kGathered = 256;
-
-constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// One key for every (seed, step, micro-step, node), so recompute and resume see the same mask.
 uint64_t dropout_key(const TrainInput& input, int node) {
@@ -63,23 +60,52 @@ class Scratch {
 
 }  // namespace
 
-class Executor {
+/// An adapter's numbers, as steps find them.
+class Values final : public AdapterValues {
+ public:
+  explicit Values(const Adapter& adapter) : adapter_(adapter) {}
+  Ptr<float> value(int parameter) const override { return cpu::address_of(adapter_.data(parameter)); }
+  Ptr<float> gradient(int parameter) const override {
+    return cpu::address_of(adapter_.data(parameter, AdapterArray::gradient));
+  }
+
+ private:
+  const Adapter& adapter_;
+};
+
+class Executor final : public Run {
+  using Matrix = cpu::Matrix;
+  using Operand = cpu::Operand;
+  using Output = cpu::Output;
+  using Segment = cpu::Segment;
+
  public:
   Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel)
-      : session_(session), graph_(session.model_->graph), context_(context), plan_(plan), cancel_(cancel) {}
+      : Run(session.model_->graph, plan),
+        session_(session),
+        graph_(session.model_->graph),
+        context_(context),
+        plan_(plan),
+        cancel_(cancel),
+        stored_(*session.model_),
+        sizes_(plan.options.threads),
+        device_(context.pool, context.kernels, sizes_, stored_),
+        reference_(context.pool, cpu::kernels(cpu::Level::reference), sizes_, stored_) {
+    for (const auto& adapter : session.adapters_) values_.emplace_back(*adapter);
+    for (const Values& values : values_) adapter_values_.push_back(&values);
+    Run::adapters = adapter_values_;
+    Run::arena = cpu::address_of(session.arena_.data());
+    Run::kv_cache = cpu::address_of(session.kv_cache_.data());
+    Run::cos = cpu::address_of(session.rope_.data<float>());
+    Run::sin = Run::cos + session.positions_ * static_cast<int64_t>(graph_.inv_freq.size());
+  }
   ~Executor() {
     // What a step that failed left behind.
     if (updates())
       for (size_t i = 0; i < squares_.size(); ++i) trained().place_gradient(static_cast<int>(i), nullptr);
   }
 
-  // Inputs of the call.
-  int64_t tokens = 0;
-  int64_t head_rows = 0;
-  int64_t past = 0;
-  const std::vector<int32_t>* cu_seqlens = nullptr;
   const TrainInput* train = nullptr;
-  float loss_scale = 1;
 
   template <class T = std::byte>
   T* at(int buffer) const {
@@ -105,7 +131,27 @@ class Executor {
   /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
   double grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
 
+  // ---- steps at linears and embeddings ------------------------------------------------------------------------------
+
+  void embedding(const Step& step) {
+    embed(step, graph_.nodes[step.node]);
+    add_to_embedding(step, graph_.nodes[step.node]);
+  }
+  void weight_gradients(const Step& step) {
+    const Node& node = graph_.nodes[step.node];
+    const int64_t out = cols(node.out);
+    if (step.x >= 0)
+      add_weight_gradient(Run::matrix(step.dy), tokens, out, Run::matrix(step.x), cols(node.inputs[0]), weight_gradient(node.weight));
+    if (const Ptr<float> bias = weight_gradient(node.bias))
+      cpu::bias_gradient(context_.pool, tokens, out, matrix(step.dy), cpu::host(bias));
+  }
+  void table_gradient(const Step& step) {
+    const Node& node = graph_.nodes[step.node];
+    cpu::embedding_gradient(context_.pool, tokens, cols(node.out), at<int32_t>(step.x), matrix(step.dy),
+                            cpu::host(weight_gradient(node.weight)));
+  }
  private:
+  friend struct Steps;
   void run_steps() {
     if (context_.pool.threads() > plan_.options.threads)
       fail("CONFIG", "the session was planned for ", plan_.options.threads, " threads and the engine now has ",
@@ -115,7 +161,7 @@ class Executor {
       const char* text = std::getenv("LOWRANK_CHECK");
       return std::string(text == nullptr || std::strcmp(text, "0") == 0 ? "" : text);
     }();
-    if (pager()) pager()->expect(page_order(graph_, plan_, pager()->spans(), head_rows));
+    if (pager()) pager()->expect(page_order(plan_, pager()->spans(), head_rows));
     if (updates()) {
       squares_.assign(trained().spec().parameters.size(), 0);
       expect_update(plan_.steps.begin());
@@ -124,15 +170,15 @@ class Executor {
       if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
       const auto start = std::chrono::steady_clock::now();
       std::vector<Held> held;
-      for (const int weight : weights_read(graph_, plan_, step)) held.push_back(session_.model_->hold(weight));
-      if ((check == "1" || check == name_of(step.kernel)) && step.kernel != Kernel::update)
+      for (const int weight : step.weights) held.push_back(session_.model_->hold(weight));
+      if ((check == "1" || check == step.kind->name) && step.kind != &kUpdate)
         run_checked(step);
       else
-        run_step(step, context_.kernels);
+        run_step(step, context_.kernels, device_);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       const std::lock_guard lock(session_.times_mutex_);
-      session_.seconds_[{step.phase, step.kernel}] += seconds;
-      if (step.kernel == Kernel::head_loss && updates() && !std::isfinite(loss_sum())) return;
+      session_.seconds_[{step.phase, step.kind}] += seconds;
+      if (step.losses && updates() && !std::isfinite(loss_sum())) return;
     }
     if (updates()) trained().state().settle();
   }
@@ -144,12 +190,12 @@ class Executor {
 
   /// State that is paged comes while what is before the next update is computed.
   void expect_update(std::vector<Step>::const_iterator from) {
-    const auto is_update = [](const Step& step) { return step.kernel == Kernel::update; };
+    const auto is_update = [](const Step& step) { return step.kind == &kUpdate; };
     if (const auto next = std::find_if(from, plan_.steps.end(), is_update); next != plan_.steps.end())
       trained().state().will_need(next->parameter);
   }
 
-  void update(const Step& step) {
+  void update(const Step& step) override {
     session_.model_->expect_whole();
     trained().values_changed();
     squares_[step.parameter] = update_parameter(context_, trained(), *train->update, step.parameter);
@@ -290,112 +336,25 @@ class Executor {
 
   // ---- steps ------------------------------------------------------------------------------------------------------
 
-  void run_step(const Step& step, const cpu::Kernels& kernels) {
+  void run_step(const Step& step, const cpu::Kernels& kernels, Device& on) {
     k_ = &kernels;
-    const Node& node = graph_.nodes[step.node];
-    Pool& pool = context_.pool;
-    const cpu::OpKernels& ops = kernels.ops;
-    switch (step.kernel) {
-      case Kernel::embedding:
-        embed(step, node);
-        add_to_embedding(step, node);
-        break;
-      case Kernel::rms_norm:
-        ops.rms_norm(pool, tokens, cols(node.out), matrix(step.x), vector(node.weight), node.eps, matrix(step.y),
-                     at<float>(step.aux));
-        break;
-      case Kernel::adapter_norm:
-        adapter_norm(step, node);
-        break;
-      case Kernel::linear:
-        linear(step, node);
-        break;
-      case Kernel::adapter_hidden:
-        adapter_hidden(step);
-        break;
-      case Kernel::rope:
-        rotate(node, matrix(step.y), false);
-        break;
-      case Kernel::attention:
-        attention(step, node);
-        break;
-      case Kernel::swiglu:
-        ops.swiglu(pool, tokens, cols(node.out), matrix(step.x), matrix(step.x2), matrix(step.y));
-        break;
-      case Kernel::head_loss:
-        head_loss(step, node);
-        break;
-      case Kernel::head_logits:
-        head_logits(step, node);
-        break;
-      case Kernel::magnitude_gradient:
-        magnitude_gradient(step, node);
-        break;
-      case Kernel::linear_param_gradient:
-        linear_param_gradient(step, node);
-        break;
-      case Kernel::kronecker_gradient:
-        kronecker_gradient(step, node);
-        break;
-      case Kernel::embedding_adapter_gradient:
-        embedding_adapter_gradient(step, node);
-        break;
-      case Kernel::linear_input_gradient:
-        linear_input_gradient(step);
-        break;
-      case Kernel::rope_backward:
-        rotate(node, matrix(step.dx), true);
-        break;
-      case Kernel::attention_backward:
-        ops.attention_backward(pool, attention_shape(node), matrix(step.q), matrix(step.k), matrix(step.v),
-                               matrix(step.x2), at<float>(step.aux), matrix(step.dy), matrix(step.dq), matrix(step.dk),
-                               matrix(step.dv), workspace(step));
-        break;
-      case Kernel::weight_gradient:
-        if (step.x >= 0) weight_gradient(operand(step.dy), tokens, cols(node.out), operand(step.x), node, workspace(step));
-        if (float* bias = weight_gradient_of(node.bias))
-          cpu::bias_gradient(pool, tokens, cols(node.out), matrix(step.dy), bias);
-        break;
-      case Kernel::norm_gradient:
-        cpu::norm_gradient(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), at<float>(step.aux),
-                           weight_gradient_of(node.weight));
-        break;
-      case Kernel::embedding_gradient:
-        cpu::embedding_gradient(pool, tokens, cols(node.out), at<int32_t>(step.x), matrix(step.dy),
-                                weight_gradient_of(node.weight));
-        break;
-      case Kernel::swiglu_backward:
-        ops.swiglu_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), matrix(step.x2),
-                            matrix(step.dq < 0 ? step.x : step.dq), matrix(step.dk < 0 ? step.x2 : step.dk));
-        break;
-      case Kernel::rms_norm_backward:
-        ops.rms_norm_backward(pool, tokens, cols(node.out), matrix(step.dy), matrix(step.x), vector(node.weight),
-                              at<float>(step.aux), matrix(step.dx));
-        break;
-      case Kernel::offload:
-        session_.offloaded_->write(at(step.x), live_bytes(step.x), step.offset);
-        break;
-      case Kernel::reload:
-        reload(step);
-        break;
-      case Kernel::zero:
-        clear(step.dx);
-        if (step.parameter >= 0) trained().place_gradient(step.parameter, at<float>(step.dx));
-        break;
-      case Kernel::update:
-        update(step);
-        break;
-    }
+    Layout layout = step.workspace < 0 ? Layout({}, 0) : Layout(cpu::address_of(at(step.workspace)), plan_.buffers[step.workspace].bytes);
+    Run::device = &on;
+    Run::room = &layout;
+    step.kind->run(*this, step);
   }
+
+  void begin_gradient(const Step& step) override { trained().place_gradient(step.parameter, at<float>(step.dx)); }
+  void offload(const Step& step) override { session_.offloaded_->write(at(step.x), live_bytes(step.x), step.offset); }
 
   /// Of the tokens of this call.
   int64_t live_bytes(int buffer) const { return tokens * plan_.buffers[buffer].cols * size_of(plan_.buffers[buffer].dtype); }
 
   /// Blocks come back in the order opposite to that in which they went, so the one before is wanted next.
-  void reload(const Step& step) {
+  void reload(const Step& step) override {
     const int64_t bytes = live_bytes(step.y);
     session_.offloaded_->read(at(step.y), bytes, step.offset);
-    const auto later = [&](const Step& other) { return other.kernel == Kernel::reload && &other > &step; };
+    const auto later = [&](const Step& other) { return other.kind == &kReload && &other > &step; };
     const auto next = std::find_if(plan_.steps.begin(), plan_.steps.end(), later);
     if (next != plan_.steps.end()) session_.offloaded_->will_need(next->offset, bytes);
   }
@@ -440,50 +399,6 @@ class Executor {
               {static_cast<std::byte*>(y.data) + begin * y.ld * size_of(y.dtype), y.dtype, y.ld});
       if (pager != nullptr) pager->give_back(static_cast<int64_t>(read.size()) * row_bytes, node.weight, read);
     }
-  }
-
-  void clear(int buffer) {
-    const Buffer& b = plan_.buffers[buffer];
-    const int64_t rows = b.rows == RowKind::fixed ? 1 : tokens;
-    std::memset(at(buffer), 0, static_cast<size_t>(rows * b.cols * size_of(b.dtype)));
-  }
-
-  void rotate(const Node& node, const Matrix& x, bool inverse) {
-    const float* cos = session_.rope_.data<float>();
-    const float* sin = cos + session_.positions_ * static_cast<int64_t>(graph_.inv_freq.size());
-    k_->ops.rope(context_.pool, tokens, node.heads, node.head_dim, x, at<int32_t>(plan_.positions), cos, sin, inverse);
-  }
-
-  cpu::AttentionShape attention_shape(const Node& node) const {
-    cpu::AttentionShape shape;
-    shape.sequences = static_cast<int32_t>(cu_seqlens->size()) - 1;
-    shape.cu_q = shape.cu_k = cu_seqlens->data();
-    shape.heads = node.heads;
-    shape.kv_heads = node.kv_heads;
-    shape.head_dim = node.head_dim;
-    shape.scale = node.scale;
-    if (node.window > 0) shape.window = node.window;
-    return shape;
-  }
-
-  void attention(const Step& step, const Node& node) {
-    cpu::AttentionShape shape = attention_shape(node);
-    float* lse = step.aux < 0 ? nullptr : at<float>(step.aux);
-    Matrix k = matrix(step.k), v = matrix(step.v);
-    int32_t cached[2] = {0, static_cast<int32_t>(past + tokens)};
-    if (plan_.options.mode == Mode::forward) {
-      // The new keys and values join the cache, and attention reads them there with those of earlier calls.
-      const int64_t width = int64_t{node.kv_heads} * node.head_dim;
-      const int64_t half = round_up(plan_.options.kv_capacity * width * size_of(operand_type()), 64);
-      std::byte* const layer = session_.kv_cache_.data<std::byte>() + 2 * half * node.layer;
-      for (const auto& [fresh, base] : {std::pair{&k, layer}, std::pair{&v, layer + half}}) {
-        std::memcpy(base + past * width * size_of(operand_type()), fresh->data,
-                    static_cast<size_t>(tokens * width * size_of(operand_type())));
-        fresh->data = base;
-      }
-      shape.cu_k = cached;
-    }
-    k_->ops.attention(context_.pool, shape, matrix(step.q), k, v, matrix(step.y), lse, workspace(step));
   }
 
   // ---- adapters of the embedding ----------------------------------------------------------------------------------
@@ -823,8 +738,8 @@ class Executor {
       return reduce(tokens, u, r, x, n, scale, adapter.data(parameter, AdapterArray::gradient) + offset, ld, transposed,
                     room);
     float* to = session_.examples_.data<float>() + adapter.spec().parameters[parameter].offset + offset;
-    for (size_t s = 0; s + 1 < cu_seqlens->size(); ++s, to += adapter.spec().trained_elements) {
-      const int64_t begin = (*cu_seqlens)[s], count = (*cu_seqlens)[s + 1] - begin;
+    for (size_t s = 0; s + 1 < host_seqlens.size(); ++s, to += adapter.spec().trained_elements) {
+      const int64_t begin = host_seqlens[s], count = host_seqlens[s + 1] - begin;
       if (count > 0)
         reduce(count, from_row(u, begin), r, from_row(x, begin), n, scale, to, ld, transposed, room);
     }
@@ -918,17 +833,6 @@ class Executor {
     }
   }
 
-  /// Adds dy^T x to the gradient of the weight of `node`, a block of its rows at a time.
-  void weight_gradient(const Operand& dy, int64_t rows, int64_t out, const Operand& x, const Node& node,
-                       std::byte* room) {
-    const int64_t in = cols(node.inputs[0]);
-    float* const gradient = weight_gradient_of(node.weight);
-    for (int64_t begin = 0; begin < out; begin += kWeightGradientRows) {
-      const Operand block{static_cast<const std::byte*>(dy.data) + begin * size_of(dy.dtype), dy.dtype, dy.ld};
-      reduce(rows, block, std::min(kWeightGradientRows, out - begin), x, in, 1, gradient + begin * in, in, false, room);
-    }
-  }
-
   void linear_input_gradient(const Step& step) {
     const int64_t in = plan_.buffers[step.dx].cols;
     Scratch scratch = scratch_of(step);
@@ -980,82 +884,6 @@ class Executor {
     }
   }
 
-  // ---- the head ---------------------------------------------------------------------------------------------------
-
-  void gather(const Step& step, int64_t width) {
-    k_->ops.gather_rows(context_.pool, head_rows, width, matrix(step.x), at<int32_t>(plan_.head_index),
-                        matrix(step.x2));
-  }
-
-  void head_loss(const Step& step, const Node& node) {
-    const int64_t width = cols(node.inputs[0]), vocab = graph_.vocab_size;
-    const int64_t element = size_of(operand_type());
-    gather(step, width);
-    if (step.dx >= 0) clear(step.dx);
-    const bool trains = weight_gradient_of(node.weight) != nullptr, back = step.dx >= 0 || trains;
-    for (int64_t begin = 0; begin < head_rows; begin += plan_.head_chunk) {
-      const int64_t rows = std::min(plan_.head_chunk, head_rows - begin);
-      std::byte* const chunk = at(step.x2) + begin * width * element;
-      logits({chunk, operand_type(), width}, rows, node, at<float>(step.y), workspace(step));
-      // The gradient takes the place of the logits, its rows starting where theirs do.
-      const Matrix grad{back ? at(step.y) : nullptr, operand_type(), vocab * 4 / element};
-      k_->ops.cross_entropy(context_.pool, rows, vocab, {at(step.y), DType::f32, vocab},
-                            at<int32_t>(plan_.head_labels) + begin, loss_scale,
-                            at<float>(plan_.head_losses) + begin, grad);
-      if (trains)
-        weight_gradient({grad.data, grad.dtype, grad.ld}, rows, vocab, {chunk, operand_type(), width}, node,
-                        workspace(step));
-      if (step.dx >= 0) head_input_gradient({grad.data, grad.dtype, grad.ld}, rows, node, chunk, scratch_of(step));
-    }
-    if (step.dx >= 0)
-      k_->ops.scatter_add_rows(context_.pool, head_rows, width, matrix(step.x2), at<int32_t>(plan_.head_index),
-                               matrix(step.dx));
-  }
-
-  Held hold(int id, int64_t begin, int64_t count) const {
-    return pager_of(id) == nullptr ? Held() : session_.model_->hold(id, begin, begin + count);
-  }
-
-  /// out[rows, vocab] = x head^T. A paged head is read from its last slice to the first, which the gradient begins with.
-  void logits(const Operand& x, int64_t rows, const Node& node, float* out, std::byte* room) {
-    const WeightView head = weight(node.weight);
-    const int64_t vocab = head.rows, slice = pager_of(node.weight) == nullptr ? vocab : kTableRows;
-    for (int64_t begin = (vocab - 1) / slice * slice; begin >= 0; begin -= slice) {
-      const int64_t count = std::min(slice, vocab - begin);
-      const Held held = hold(node.weight, begin, count);
-      const Segment segment{x, rows_of(head, begin, count)};
-      k_->gemm.gemm_nt(context_.pool, plan_.options.precision, rows, count, {&segment, 1},
-                       {out + begin, DType::f32, vocab}, room);
-    }
-  }
-
-  /// out[rows, width] = grad head, one slice of the vocabulary after the other; grad no longer needs what is at `out`.
-  void head_input_gradient(const Operand& grad, int64_t rows, const Node& node, std::byte* out, Scratch scratch) {
-    const WeightView head = weight(node.weight);
-    const int64_t width = head.cols, vocab = head.rows;
-    const bool apart = vocab > kTableRows && operand_type() == DType::bf16;
-    float* const sums = apart ? scratch.take<float>(rows * width * 4) : nullptr;
-    Output to{apart ? reinterpret_cast<std::byte*>(sums) : out, apart ? DType::f32 : operand_type(), width};
-    for (int64_t begin = 0; begin < vocab; begin += kTableRows) {
-      const int64_t count = std::min(kTableRows, vocab - begin);
-      const Held held = hold(node.weight, begin, count);
-      const Segment slice{from_column(grad, begin), rows_of(head, begin, count)};
-      k_->gemm.gemm_nn(context_.pool, plan_.options.precision, rows, width, {&slice, 1}, to, scratch.rest());
-      to.residual = static_cast<const float*>(to.data);
-      to.residual_ld = width;
-    }
-    if (!apart) return;
-    context_.pool.for_range(rows * width, 16384, [&](int64_t begin, int64_t end) {
-      encode_bf16(sums + begin, end - begin, reinterpret_cast<uint16_t*>(out) + begin);
-    });
-  }
-
-  void head_logits(const Step& step, const Node& node) {
-    if (head_rows == 0) return;  // a part of a prompt, which only fills the cache
-    gather(step, cols(node.inputs[0]));
-    logits(operand(step.x2), head_rows, node, at<float>(step.y), workspace(step));
-  }
-
   // ---- LOWRANK_CHECK ----------------------------------------------------------------------------------------------
 
   /// Runs a step, then the same step with the reference kernels from the same inputs, and stops at the first difference.
@@ -1066,20 +894,17 @@ class Executor {
     };
     std::vector<Copy> copies;
     const auto bytes_of = [&](int id) { return static_cast<size_t>(plan_.buffers[id].bytes); };
-    step.each_written([&](int id) {
-      const bool scratch = step.kernel == Kernel::head_loss && id == step.y;  // holds only the last chunk
-      if (!scratch) copies.push_back({id, {at(id), at(id) + bytes_of(id)}, {}});
-    });
+    step.each_written([&](int id) { copies.push_back({id, {at(id), at(id) + bytes_of(id)}, {}}); });
     const auto [gradients, trained] = gradients_written();
     const std::vector<float> gradients_before(gradients, gradients + trained);
-    run_step(step, context_.kernels);
+    run_step(step, context_.kernels, device_);
     const std::vector<float> gradients_fast(gradients, gradients + trained);
     for (Copy& copy : copies) {
       copy.fast.assign(at(copy.buffer), at(copy.buffer) + bytes_of(copy.buffer));
       std::copy(copy.before.begin(), copy.before.end(), at(copy.buffer));
     }
     std::copy(gradients_before.begin(), gradients_before.end(), gradients);
-    run_step(step, cpu::kernels(cpu::Level::reference));
+    run_step(step, cpu::kernels(cpu::Level::reference), reference_);
     for (Copy& copy : copies) {
       const Buffer& buffer = plan_.buffers[copy.buffer];
       const int64_t rows = buffer.rows == RowKind::tokens ? tokens : buffer.rows == RowKind::head ? head_rows : 1;
@@ -1106,8 +931,8 @@ class Executor {
 
   /// Columns of a buffer that a step writes: of h and of the gradient at it as many as ranks are in use.
   int64_t written_columns(const Step& step, int buffer) const {
-    const bool forward = step.kernel == Kernel::linear || step.kernel == Kernel::adapter_hidden;
-    const bool backward = step.kernel == Kernel::linear_param_gradient;
+    const bool forward = step.kind == &steps::linear || step.kind == &steps::adapter_hidden;
+    const bool backward = step.kind == &steps::linear_param_gradient;
     const bool ranks = (forward && buffer == step.aux) || (backward && buffer == step.y);
     const LowRankSlot* s = ranks ? slot(0, step.node) : nullptr;
     return s == nullptr ? plan_.buffers[buffer].cols : active(0, *s);
@@ -1136,8 +961,12 @@ class Executor {
     const double limit = plan_.options.precision == Precision::bf16 ? 2e-2 : 1e-4;
     const double relative = norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
     if (!(relative <= limit))
-      fail("INTERNAL", "LOWRANK_CHECK: ", name_of(step.phase), ' ', name_of(step.kernel), " at ",
+      fail("INTERNAL", "LOWRANK_CHECK: ", name_of(step.phase), ' ', step.kind->name, " at ",
            graph_.nodes[step.node].path, ", ", what, ": relative difference ", relative, " from the reference kernels");
+  }
+
+  Ptr<float> base_vector(int id) const override {
+    return cpu::address_of(static_cast<const float*>(session_.model_->weights[id].view().data));
   }
 
   Session& session_;
@@ -1145,9 +974,52 @@ class Executor {
   Context& context_;
   const Plan& plan_;
   const CancelFlag& cancel_;
+  const StoredWeights stored_;
+  const cpu::CpuSizes sizes_;
+  cpu::CpuDevice device_, reference_;
+  std::vector<Values> values_;
+  std::vector<const AdapterValues*> adapter_values_;
   const cpu::Kernels* k_ = nullptr;
   std::vector<double> squares_;  // sums over the gradients of parameters that were updated
 };
+
+/// The steps of kinds that the executor runs itself.
+struct Steps {
+  static Executor& of(Run& run) { return static_cast<Executor&>(run); }
+  template <void (Executor::*kMember)(const Step&)>
+  static void call(Run& run, const Step& step) {
+    (of(run).*kMember)(step);
+  }
+  template <void (Executor::*kMember)(const Step&, const Node&)>
+  static void call(Run& run, const Step& step) {
+    (of(run).*kMember)(step, run.node(step));
+  }
+  static constexpr StepKind embedding{"embedding", call<&Executor::embedding>};
+  static constexpr StepKind adapter_norm{"adapter_norm", call<&Executor::adapter_norm>};
+  static constexpr StepKind linear{"linear", call<&Executor::linear>};
+  static constexpr StepKind adapter_hidden{"adapter_hidden", call<&Executor::adapter_hidden>};
+  static constexpr StepKind magnitude_gradient{"magnitude_gradient", call<&Executor::magnitude_gradient>};
+  static constexpr StepKind linear_param_gradient{"linear_param_gradient", call<&Executor::linear_param_gradient>};
+  static constexpr StepKind kronecker_gradient{"kronecker_gradient", call<&Executor::kronecker_gradient>};
+  static constexpr StepKind embedding_adapter_gradient{"embedding_adapter_gradient", call<&Executor::embedding_adapter_gradient>};
+  static constexpr StepKind linear_input_gradient{"linear_input_gradient", call<&Executor::linear_input_gradient>};
+  static constexpr StepKind weight_gradient{"weight_gradient", call<&Executor::weight_gradients>};
+  static constexpr StepKind embedding_gradient{"embedding_gradient", call<&Executor::table_gradient>};
+};
+
+namespace steps {
+const StepKind embedding = Steps::embedding;
+const StepKind adapter_norm = Steps::adapter_norm;
+const StepKind linear = Steps::linear;
+const StepKind adapter_hidden = Steps::adapter_hidden;
+const StepKind magnitude_gradient = Steps::magnitude_gradient;
+const StepKind linear_param_gradient = Steps::linear_param_gradient;
+const StepKind kronecker_gradient = Steps::kronecker_gradient;
+const StepKind embedding_adapter_gradient = Steps::embedding_adapter_gradient;
+const StepKind linear_input_gradient = Steps::linear_input_gradient;
+const StepKind weight_gradient = Steps::weight_gradient;
+const StepKind embedding_gradient = Steps::embedding_gradient;
+}  // namespace steps
 
 namespace {
 
@@ -1218,7 +1090,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   Executor run(*this, context, p, cancel);
   run.head_rows = place_batch(run, p, graph(), input.batch);
   run.tokens = static_cast<int64_t>(input.batch.tokens.size());
-  run.cu_seqlens = &input.batch.cu_seqlens;
+  run.host_seqlens = input.batch.cu_seqlens;
   run.train = &input;
   run.loss_scale = input.loss_scale;
   float* const examples = example_gradients();
@@ -1259,7 +1131,7 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   Executor run(*this, context, p, cancel);
   run.head_rows = place_batch(run, p, graph(), batch);
   run.tokens = static_cast<int64_t>(batch.tokens.size());
-  run.cu_seqlens = &batch.cu_seqlens;
+  run.host_seqlens = batch.cu_seqlens;
   run.run();
   return {run.loss_sum(), run.head_rows, {}, {}};
 }
@@ -1281,7 +1153,7 @@ const float* Session::forward(Context& context, const std::string& name, const F
   run.tokens = count;
   run.past = input.past;
   run.head_rows = static_cast<int64_t>(input.rows.size());
-  run.cu_seqlens = &cu;
+  run.host_seqlens = cu;
   std::copy(input.tokens.begin(), input.tokens.end(), run.at<int32_t>(p.tokens));
   std::copy(input.rows.begin(), input.rows.end(), run.at<int32_t>(p.head_index));
   for (int64_t i = 0; i < count; ++i)

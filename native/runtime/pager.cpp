@@ -78,21 +78,18 @@ std::pair<int, int> PageSpans::of_rows(int weight, int64_t begin, int64_t end) c
   return {from + static_cast<int>(begin / kTableRows), from + static_cast<int>((end + kTableRows - 1) / kTableRows)};
 }
 
-PageOrder page_order(const Graph& graph, const Plan& plan, const PageSpans& spans, int64_t head_rows) {
+PageOrder page_order(const Plan& plan, const PageSpans& spans, int64_t head_rows) {
   PageOrder order;
   for (const Step& step : plan.steps) {
-    if (step.kernel == Kernel::head_loss || step.kernel == Kernel::head_logits) {
-      const int weight = graph.nodes[step.node].weight;
-      if (plan.copies[weight].adapter >= 0) continue;
-      const int64_t chunk = step.kernel == Kernel::head_loss ? plan.head_chunk : head_rows;
+    if (const int weight = step.sliced_weight; weight >= 0) {
+      const int64_t chunk = plan.options.mode == Mode::forward ? head_rows : plan.head_chunk;
       for (int64_t row = 0; row < head_rows; row += chunk) {
         for (int span = spans.first[weight + 1]; span-- > spans.first[weight];) order.push_back(span);
         if (step.dx < 0) continue;
         for (int span = spans.first[weight]; span < spans.first[weight + 1]; ++span) order.push_back(span);
       }
-      continue;
     }
-    for (const int weight : weights_read(graph, plan, step))
+    for (const int weight : step.weights)
       for (int span = spans.first[weight]; span < spans.first[weight + 1]; ++span) order.push_back(span);
   }
   return order;

@@ -43,7 +43,7 @@ using PageOrder = std::vector<int>;
 
 /// What a call of the plan with so many rows at the head reads. Rows of embeddings, of which a few are read here and
 /// there, are not in it. The head is read from its last slice to the first for logits, and back for their gradient.
-PageOrder page_order(const Graph& graph, const Plan& plan, const PageSpans& spans, int64_t head_rows);
+PageOrder page_order(const Plan& plan, const PageSpans& spans, int64_t head_rows);
 
 /// Bytes that are read from the disk each time the order comes round, with a budget of so many bytes.
 int64_t bytes_read(const PageSpans& spans, const PageOrder& order, int64_t budget);

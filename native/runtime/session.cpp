@@ -142,7 +142,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     row(Category::paged_weights) = std::min(paging->budget, paging->spans.bytes);
     if (plan != nullptr)
       report.paged_read_bytes = bytes_read(
-          paging->spans, page_order(graph, *plan, paging->spans, plan->options.head_rows), paging->budget);
+          paging->spans, page_order(*plan, paging->spans, plan->options.head_rows), paging->budget);
   }
   if (const Plan* const offloads = most_offloaded(plans)) report.offloaded_bytes = offloads->offloaded_bytes;
   report.total_parameters = graph.parameters();
@@ -165,12 +165,12 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
   if (plan) {
     const Step& peak = plan->steps[plan->peak_step];
     report.arena_bytes = plan->arena_bytes;
-    report.peak_at = std::string(name_of(peak.phase)) + ' ' + name_of(peak.kernel) + ' ' + graph.nodes[peak.node].path;
+    report.peak_at = std::string(name_of(peak.phase)) + ' ' + peak.kind->name + ' ' + graph.nodes[peak.node].path;
     const std::vector<int64_t> live = plan->live_bytes();
     for (size_t i = 0; i < plan->steps.size(); ++i) {
       const Step& step = plan->steps[i];
-      report.timeline.push_back({step.phase, step.kernel, step.node < 0 ? std::string() : graph.nodes[step.node].path,
-                                 live[i], base_multiply_adds(graph, *plan, step)});
+      report.timeline.push_back({step.phase, step.kind->name, step.node < 0 ? std::string() : graph.nodes[step.node].path,
+                                 live[i], step.multiply_adds});
     }
   }
   for (int c = 0; c < kCategories; ++c) {
@@ -276,7 +276,7 @@ std::vector<double> Session::output_norms() const {
 }
 
 std::string Session::times_text() const {
-  std::vector<std::pair<double, std::pair<Phase, Kernel>>> order;
+  std::vector<std::pair<double, std::pair<Phase, const StepKind*>>> order;
   double total = 0;
   {
     const std::lock_guard lock(times_mutex_);
@@ -290,7 +290,7 @@ std::string Session::times_text() const {
   text << std::fixed;
   for (const auto& [seconds, key] : order)
     text << std::setprecision(3) << seconds << " s  " << std::setprecision(1) << 100 * seconds / total << " %  "
-         << name_of(key.first) << ' ' << name_of(key.second) << '\n';
+         << name_of(key.first) << ' ' << key.second->name << '\n';
   if (model_->pager) {
     const auto [bytes, waited] = model_->pager->times();
     text << std::setprecision(3) << waited << " s  of these waiting for " << bytes << " bytes of the base\n";

@@ -13,6 +13,7 @@
 #include "graph/graph.h"
 #include "optim/step.h"
 #include "os/paged_file.h"
+#include "ops/ops.h"
 #include "plan/plan.h"
 #include "runtime/engine.h"
 #include "runtime/pager.h"
@@ -49,10 +50,10 @@ struct PlanRow {
 /// A step of a plan: what it is, what is live meanwhile, and what it multiplies.
 struct PlanMoment {
   Phase phase;
-  Kernel kernel;
+  const char* kind;           // name
   std::string node;           // path
   int64_t live_bytes;         // of the arena
-  double multiply_adds;       // see base_multiply_adds
+  double multiply_adds;       // see Step
 };
 
 struct PlanReport {
@@ -171,7 +172,7 @@ class Session {
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread
-  std::map<std::pair<Phase, Kernel>, double> seconds_;
+  std::map<std::pair<Phase, const StepKind*>, double> seconds_;
 };
 
 /// Fills an adapter's parameter with the values of a base weight, decoded to fp32. Throws Error("CONFIG") for an unknown

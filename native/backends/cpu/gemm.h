@@ -7,12 +7,12 @@
 
 #include "core/dtype.h"
 #include "core/pool.h"
+#include "core/precision.h"
 #include "quant/weight.h"
 
 namespace lowrank::cpu {
 
-/// Type of the operands inside the kernels; sums are fp32 either way.
-enum class Precision : uint8_t { f32, bf16 };
+using lowrank::Precision;
 
 /// Activations: row-major [M, K], `ld` elements from row to row; f32 or bf16.
 struct Operand {

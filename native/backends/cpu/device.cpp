@@ -1,0 +1,148 @@
+#include "backends/cpu/device.h"
+
+#include <cstring>
+
+#include "quant/half.h"
+
+namespace lowrank::cpu {
+namespace {
+
+Matrix matrix(const lowrank::Matrix& m) { return {host(m.data), m.dtype, m.ld}; }
+Operand operand(const lowrank::Matrix& m) { return {host(m.data), m.dtype, m.ld}; }
+
+AttentionShape shape_of(const Heads& heads, std::span<const int32_t> seqlens) {
+  AttentionShape shape;
+  shape.sequences = static_cast<int32_t>(seqlens.size()) - 1;
+  shape.cu_q = shape.cu_k = seqlens.data();
+  shape.heads = heads.heads;
+  shape.kv_heads = heads.kv_heads;
+  shape.head_dim = heads.head_dim;
+  shape.scale = heads.scale;
+  if (heads.window > 0) shape.window = heads.window;
+  return shape;
+}
+
+/// Sums of blocks of a long reduction go to the output itself where that is fp32.
+int64_t product_workspace(Precision precision, int64_t m, int64_t n, std::span<const lowrank::Segment> segments,
+                          const lowrank::Output& to, int threads, bool transposed) {
+  constexpr size_t kUsual = 32;
+  int64_t lengths[kUsual];
+  std::vector<int64_t> more;
+  std::span<int64_t> reductions(lengths, std::min(kUsual, segments.size()));
+  if (segments.size() > kUsual) {
+    more.resize(segments.size());
+    reductions = more;
+  }
+  for (size_t i = 0; i < segments.size(); ++i) reductions[i] = transposed ? segments[i].w.cols : segments[i].w.rows;
+  const int64_t partial_sums = to.y.dtype == DType::f32 ? 0 : m;
+  return gemm_workspace(precision, partial_sums, n, reductions, threads);
+}
+
+struct Workspace {
+  int threads;
+
+  int64_t operator()(const GemmNt& k) const { return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, true); }
+  int64_t operator()(const GemmNn& k) const { return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, false); }
+  int64_t operator()(const ReduceTokens& k) const { return reduce_tokens_workspace(k.tokens, k.r, k.n, threads); }
+  int64_t operator()(const Attention& k) const {
+    const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
+    return attention_workspace(k.q.dtype, std::max(k.tokens, k.keys), heads, kv_heads, head_dim, threads);
+  }
+  int64_t operator()(const AttentionBackward& k) const {
+    const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
+    return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
+  }
+  template <class Other>
+  int64_t operator()(const Other&) const {
+    return 0;
+  }
+};
+
+}  // namespace
+
+int64_t CpuSizes::workspace(const Kernel& kernel) const { return std::visit(Workspace{threads_}, kernel); }
+
+void CpuDevice::copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) {
+  std::memcpy(host(to), host(from), static_cast<size_t>(bytes));
+}
+
+/// One overload a kernel.
+struct CpuDevice::Launch {
+  CpuDevice& device;
+  std::byte* room;
+  Pool& pool = device.pool_;
+  const OpKernels& ops = device.kernels_.ops;
+  const GemmKernels& gemm = device.kernels_.gemm;
+
+  WeightView view(const Factor& w) const {
+    if (w.weight >= 0) {
+      const WeightView whole = device.weights_.view(w.weight);
+      return w.first == 0 && w.rows == whole.rows ? whole : rows_of(whole, w.first, w.rows);
+    }
+    WeightView view;
+    view.rows = w.rows;
+    view.cols = w.cols;
+    view.data = host(w.dense);
+    view.ld = w.ld;
+    return view;
+  }
+  std::span<const Segment> segments(std::span<const lowrank::Segment> given) const {
+    device.segments_.clear();
+    for (const lowrank::Segment& s : given) device.segments_.push_back({operand(s.x), view(s.w)});
+    return device.segments_;
+  }
+  static Output output(const lowrank::Output& to) {
+    return {host(to.y.data), to.y.dtype, to.y.ld, host(to.bias), host(to.residual), to.residual_ld};
+  }
+
+  void operator()(const GemmNt& k) const { gemm.gemm_nt(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room); }
+  void operator()(const GemmNn& k) const { gemm.gemm_nn(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room); }
+  void operator()(const ReduceTokens& k) const {
+    gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld, k.transposed, room);
+  }
+  void operator()(const RmsNorm& k) const {
+    ops.rms_norm(pool, k.rows, k.cols, matrix(k.x), host(k.w), k.eps, matrix(k.y), host(k.rstd));
+  }
+  void operator()(const RmsNormBackward& k) const {
+    ops.rms_norm_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.w), host(k.rstd), matrix(k.dx));
+  }
+  void operator()(const NormGradient& k) const {
+    norm_gradient(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.rstd), host(k.dw));
+  }
+  void operator()(const Rope& k) const {
+    ops.rope(pool, k.rows, k.heads, k.head_dim, matrix(k.x), host(k.positions), host(k.cos), host(k.sin), k.inverse);
+  }
+  void operator()(const Attention& k) const {
+    AttentionShape shape = shape_of(k.shape, k.host_seqlens);
+    const int32_t cached[2] = {0, static_cast<int32_t>(k.keys)};
+    if (k.keys != k.tokens) shape.cu_k = cached;
+    ops.attention(pool, shape, matrix(k.q), matrix(k.k), matrix(k.v), matrix(k.out), host(k.lse), room);
+  }
+  void operator()(const AttentionBackward& k) const {
+    ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v), matrix(k.out),
+                           host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
+  }
+  void operator()(const Swiglu& k) const { ops.swiglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out)); }
+  void operator()(const SwigluBackward& k) const {
+    ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate), matrix(k.dup));
+  }
+  void operator()(const GatherRows& k) const {
+    ops.gather_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
+  }
+  void operator()(const ScatterAddRows& k) const {
+    ops.scatter_add_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
+  }
+  void operator()(const CrossEntropy& k) const {
+    ops.cross_entropy(pool, k.rows, k.vocab, matrix(k.logits), host(k.labels), k.weight, host(k.loss), matrix(k.grad));
+  }
+  void operator()(const Zero& k) const { std::memset(host(k.to), 0, static_cast<size_t>(k.bytes)); }
+  void operator()(const Cast& k) const {
+    const float* const from = host(k.from);
+    uint16_t* const to = host(k.to);
+    pool.for_range(k.count, 16384, [&](int64_t begin, int64_t end) { encode_bf16(from + begin, end - begin, to + begin); });
+  }
+};
+
+void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) { std::visit(Launch{*this, host(workspace)}, kernel); }
+
+}  // namespace lowrank::cpu

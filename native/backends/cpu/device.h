@@ -1,0 +1,64 @@
+// The CPU as a device: kernels as values become calls of the level's table. The only place that follows a Ptr.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+#include "device/device.h"
+
+namespace lowrank::cpu {
+
+/// Workspace of the CPU's kernels, for a number of threads and at any level.
+class CpuSizes final : public KernelSizes {
+ public:
+  explicit CpuSizes(int threads) : threads_(threads) {}
+  int64_t workspace(const Kernel& kernel) const override;
+
+ private:
+  int threads_;
+};
+
+/// Where the base's weights lie, and how they come to memory.
+class WeightStore {
+ public:
+  virtual ~WeightStore() = default;
+  virtual WeightView view(int weight) const = 0;
+  virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;
+  virtual std::unique_ptr<Hold> hold(const WeightRows& rows) const = 0;
+};
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(Pool& pool, const Kernels& kernels, const KernelSizes& sizes, const WeightStore& weights)
+      : pool_(pool), kernels_(kernels), sizes_(sizes), weights_(weights) {}
+
+  const KernelSizes& sizes() const override { return sizes_; }
+  int64_t rows_at_once(int weight, int64_t rows) const override {
+    return weight < 0 ? rows : weights_.rows_at_once(weight, rows);
+  }
+  std::unique_ptr<Hold> hold(const WeightRows& rows) override { return rows.weight < 0 ? nullptr : weights_.hold(rows); }
+  void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
+  void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
+
+ private:
+  struct Launch;
+
+  Pool& pool_;
+  const Kernels& kernels_;
+  const KernelSizes& sizes_;
+  const WeightStore& weights_;
+  std::vector<Segment> segments_;  // of the product that runs
+};
+
+/// The memory of an address, and back.
+template <class T>
+T* host(Ptr<T> at) {
+  return reinterpret_cast<T*>(at.address());
+}
+template <class T>
+Ptr<T> address_of(const T* at) {
+  return Ptr<T>(reinterpret_cast<uint64_t>(at));
+}
+
+}  // namespace lowrank::cpu

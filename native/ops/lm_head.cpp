@@ -1,0 +1,119 @@
+#include "ops/lm_head.h"
+
+#include <algorithm>
+
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+/// Head rows whose logits are formed at a time: as many as fit, in tiles of the matrix kernels, and one tile at least.
+int64_t chunk_rows(int64_t vocab, int64_t head_rows, int64_t bytes) {
+  constexpr int64_t kTile = 16;
+  const int64_t fitting = bytes / (vocab * static_cast<int64_t>(sizeof(float)));
+  const int64_t unit = fitting < 2 * kTile ? kTile : 2 * kTile;
+  return std::min(std::max(fitting / unit * unit, kTile), head_rows);
+}
+
+void gather(Run& run, const Step& s) {
+  run.launch(GatherRows{run.head_rows, run.cols(run.node(s).inputs[0]), run.matrix(s.x), run.at<int32_t>(run.plan.head_index),
+                        run.matrix(s.x2)});
+}
+
+/// out[rows, vocab] = x head^T, from the last slice of the vocabulary to the first, which the gradient begins with.
+void logits(Run& run, const Matrix& x, int64_t rows, const Factor& head, Ptr<float> out) {
+  const int64_t vocab = head.rows, slice = run.device->rows_at_once(head.weight, vocab);
+  for (int64_t begin = (vocab - 1) / slice * slice; begin >= 0; begin -= slice) {
+    const int64_t count = std::min(slice, vocab - begin);
+    const auto held = run.device->hold({head.weight, begin, begin + count});
+    const Segment segment{x, head.slice(begin, count)};
+    run.launch(GemmNt{run.precision(), rows, count, {&segment, 1}, {{(out + begin).as<std::byte>(), DType::f32, vocab}}});
+  }
+}
+
+/// out[rows, width] = grad head, one slice of the vocabulary after the other. In bf16 their sums are kept apart in fp32.
+void input_gradient(Run& run, const Matrix& grad, int64_t rows, const Factor& head, const Matrix& out) {
+  const int64_t width = head.cols, vocab = head.rows;
+  const bool apart = vocab > kTableRows && run.operand() == DType::bf16;
+  const Layout::Scope scope(*run.room);
+  const Ptr<float> sums = apart ? run.room->take<float>(rows * width) : Ptr<float>();
+  Output to{apart ? Matrix{sums.as<std::byte>(), DType::f32, width} : out};
+  for (int64_t begin = 0; begin < vocab; begin += kTableRows) {
+    const int64_t count = std::min(kTableRows, vocab - begin);
+    const auto held = run.device->hold({head.weight, begin, begin + count});
+    const Segment slice{grad.columns(begin), head.slice(begin, count)};
+    run.launch(GemmNn{run.precision(), rows, width, {&slice, 1}, to});
+    to.residual = to.y.data.as<float>();
+    to.residual_ld = width;
+  }
+  if (apart) run.launch(Cast{rows * width, sums, out.data.as<uint16_t>()});
+}
+
+/// x -> losses, of rows gathered in x2 with logits in y; in training dx too, whose rows are scattered
+void run_loss(Run& run, const Step& s) {
+  const Node& n = run.node(s);
+  const Factor head = run.weight(n.weight);
+  const int64_t width = head.cols, vocab = head.rows, element = size_of(run.operand());
+  const Ptr<float> own = run.weight_gradient(n.weight);
+  const bool back = s.dx >= 0;
+  gather(run, s);
+  if (back) run.clear(s.dx);
+  for (int64_t begin = 0; begin < run.head_rows; begin += run.plan.head_chunk) {
+    const int64_t rows = std::min(run.plan.head_chunk, run.head_rows - begin);
+    const Matrix chunk = run.matrix(s.x2).rows(begin);
+    logits(run, chunk, rows, head, run.at<float>(s.y));
+    // The gradient takes the place of the logits, its rows starting where theirs do.
+    const Matrix grad{back || own ? run.at(s.y) : Ptr<std::byte>(), run.operand(), vocab * 4 / element};
+    run.launch(CrossEntropy{rows, vocab, {run.at(s.y), DType::f32, vocab}, run.at<int32_t>(run.plan.head_labels) + begin,
+                            run.loss_scale, run.at<float>(run.plan.head_losses) + begin, grad});
+    if (own) run.add_weight_gradient(grad, rows, vocab, chunk, width, own);
+    if (back) input_gradient(run, grad, rows, head, chunk);
+  }
+  if (back)
+    run.launch(ScatterAddRows{run.head_rows, width, run.matrix(s.x2), run.at<int32_t>(run.plan.head_index), run.matrix(s.dx)});
+}
+
+/// x -> y, the logits of rows gathered in x2
+void run_logits(Run& run, const Step& s) {
+  if (run.head_rows == 0) return;  // a part of a prompt, which only fills the cache
+  gather(run, s);
+  logits(run, run.matrix(s.x2), run.head_rows, run.weight(run.node(s).weight), run.at<float>(s.y));
+}
+
+constexpr StepKind kLoss{"head_loss", run_loss};
+constexpr StepKind kLogits{"head_logits", run_logits};
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  const PlanOptions& options = plan.options();
+  const int x = node.inputs[0];
+  const int64_t width = plan.cols(x), vocab = plan.graph().vocab_size;
+  const bool loss = options.mode != Mode::forward;
+  const int trained = plan.trained_weight(node.weight);
+  const int64_t chunk = chunk_rows(vocab, options.head_rows, options.logits_bytes);
+  plan.set_head_chunk(chunk);
+  Step step = plan.step(loss ? kLoss : kLogits, phase, index);
+  step.x = plan.value(x);
+  // All wanted rows of a forward plan at once: they are few, and their logits are the result.
+  step.y = loss ? plan.add_buffer("logits", Category::loss, DType::f32, RowKind::fixed, chunk * vocab)
+                : plan.add_buffer("logits", Category::loss, DType::f32, RowKind::head, vocab);
+  // The gathered rows; in training the gradient of each chunk then takes the place of its rows.
+  step.x2 = plan.add_buffer("gathered rows", Category::loss, plan.operand(), RowKind::head, width);
+  step.losses = loss;
+  if (!loss) step.writes = {step.y};
+  if (plan.training() && plan.needs_gradient(x))
+    step.writes.push_back(step.dx = plan.make_gradient(x, "gradient of " + node.path + " input"));
+  if (trained >= 0) step.adds = {trained};
+  if (plan.plan().copies[node.weight].adapter < 0) step.sliced_weight = node.weight;
+  const double products = 1 + (step.dx >= 0) + (trained >= 0);
+  step.multiply_adds = products * static_cast<double>(options.head_rows) * static_cast<double>(width) * static_cast<double>(vocab);
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+}  // namespace
+
+const OpRules lm_head{.forward = forward};
+
+}  // namespace lowrank

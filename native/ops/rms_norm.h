@@ -1,0 +1,10 @@
+// y = x / rms(x) * w over each row (Zhang and Sennrich 2019, arXiv 1910.07467).
+#pragma once
+
+#include "plan/op.h"
+
+namespace lowrank {
+
+extern const OpRules rms_norm;
+
+}  // namespace lowrank

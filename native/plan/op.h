@@ -1,0 +1,28 @@
+// An operation of the graph is one room: a pair of files in ops/ that holds all that the engine knows about it. Whoever
+// makes a plan hands the table of rooms over, so that the planner includes none of them.
+#pragma once
+
+#include <array>
+
+#include "graph/graph.h"
+#include "plan/step.h"
+
+namespace lowrank {
+
+class Planner;
+
+struct OpRules {
+  bool cheap = false;       // one pass over memory makes its output again, so that is not kept
+  bool overwrites = false;  // its output takes its input's place
+  bool quadratic = false;   // its cost grows with the square of the tokens
+  /// Emits the steps that compute its output.
+  void (*forward)(Planner& plan, int node, Phase phase) = nullptr;
+  /// Emits the steps of its backward pass. @param dy the finished gradient of its output; null: it has none, since the
+  /// gradient of its input is made in the forward pass
+  void (*backward)(Planner& plan, int node, int dy) = nullptr;
+};
+
+/// By Op.
+using OpTable = std::array<const OpRules*, 7>;
+
+}  // namespace lowrank

@@ -1,0 +1,55 @@
+#include "plan/run.h"
+
+#include <algorithm>
+
+namespace lowrank {
+namespace {
+
+void run_zero(Run& run, const Step& s) {
+  run.clear(s.dx);
+  if (s.parameter >= 0) run.begin_gradient(s);
+}
+void run_update(Run& run, const Step& s) { run.update(s); }
+void run_offload(Run& run, const Step& s) { run.offload(s); }
+void run_reload(Run& run, const Step& s) { run.reload(s); }
+
+}  // namespace
+
+const StepKind kZero{"zero", run_zero};
+const StepKind kUpdate{"update", run_update};
+const StepKind kOffload{"offload", run_offload};
+const StepKind kReload{"reload", run_reload};
+
+Factor Run::weight(int id) const {
+  const GraphWeight& of = graph.weights[id];
+  const CopyRef& copy = plan.copies[id];
+  if (copy.adapter >= 0) {
+    const Ptr<float> own = counting ? Ptr<float>(kNowhere) : adapters[copy.adapter]->value(copy.parameter);
+    return {of.rows, of.cols, -1, 0, own, of.cols};
+  }
+  if (of.kind == WeightKind::vector) return {of.rows, of.cols, -1, 0, base_vector(id), of.cols};
+  return {of.rows, of.cols, id, 0, {}, of.cols};
+}
+
+Ptr<float> Run::weight_gradient(int id) const {
+  if (id < 0 || plan.options.mode != Mode::train) return {};
+  const CopyRef& copy = plan.copies[id];
+  if (copy.adapter < 0) return {};
+  return counting ? Ptr<float>(kNowhere) : adapters[copy.adapter]->gradient(copy.parameter);
+}
+
+void Run::clear(int buffer) {
+  const Buffer& b = plan.buffers[buffer];
+  const int64_t rows = b.rows == RowKind::fixed ? 1 : tokens;
+  launch(Zero{at(buffer), rows * b.cols * size_of(b.dtype)});
+}
+
+void Run::add_weight_gradient(const Matrix& dy, int64_t rows, int64_t out, const Matrix& x, int64_t in,
+                              Ptr<float> gradient) {
+  for (int64_t begin = 0; begin < out; begin += kWeightGradientRows) {
+    const int64_t count = std::min(kWeightGradientRows, out - begin);
+    launch(ReduceTokens{precision(), rows, dy.columns(begin), count, x, in, 1, gradient + begin * in, in, false});
+  }
+}
+
+}  // namespace lowrank
