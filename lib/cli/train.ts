@@ -11,9 +11,9 @@ import type { EncodeProgress } from '../files/encode-dataset.js'
 import { formatBytes } from '../memory.js'
 import type { Model } from '../model.js'
 import { addon } from '../native/addon.js'
-import { isPrivate, rulesOf } from '../strategies/index.js'
+import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { BestReport } from '../train/best.js'
+import { type BestReport, evaluatesPrivateData } from '../train/best.js'
 import type { Resumable } from '../train/checkpoints.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
@@ -390,16 +390,15 @@ function summary(event: DoneEvent, config: RunConfig, command: string): string {
 }
 
 /** What was chosen, and why. */
-function bestLine(best: BestReport, { strategy, evalFraction }: RunConfig): string {
-  const what = rulesOf(strategy).saves ?? 'adapter'
+function bestLine(best: BestReport, config: RunConfig): string {
+  const what = rulesOf(config.strategy).saves ?? 'adapter'
   const value = metricText(best.metric, best.value)
   if (best.step === best.lastStep) return `Step ${best.step}, the last, is the best: held-out ${value}.`
   const name = best.step === 0 ? 'The start, step 0,' : `Step ${best.step}`
   const last = `step ${best.lastStep} had ${metricText(best.metric, best.lastValue)}`
-  const advice =
-    evalFraction > 0 && isPrivate(strategy)
-      ? 'a choice by rows held out of the private data would tell of them'
-      : 'load_best_model_at_end: true keeps the best'
+  const advice = evaluatesPrivateData(config)
+    ? 'a choice by rows of the private data would tell of them'
+    : 'load_best_model_at_end: true keeps the best'
   const chosen =
     best.keptStep === best.step
       ? `The ${what} is that of step ${best.step}.`

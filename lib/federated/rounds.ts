@@ -31,6 +31,8 @@ interface RoundsState {
   key: string
   pledge: Pledge
   spent: PrivacyReport
+  /** Spent by trainings of the same adapter before this one. */
+  earlier: readonly PrivacyReport[]
   /** Of the wrapped strategy's own rules. */
   rules?: unknown
 }
@@ -72,7 +74,7 @@ export class PrivateRounds implements Steps {
     this.#clients =
       config.clients === null ? null : clientsOf(rows, chosen, config.clients, setup.options.seed)
     this.#plan = planPrivacy(config, this.#clients?.length ?? chosen.length)
-    const kept = keptState(state.rules)
+    const kept = setup.beginning.resume === false ? undefined : keptState(state.rules)
     this.#key = kept ? Buffer.from(kept.key, 'hex') : newKey(config.noiseKey)
     this.#pledge = pledgeOf(this.#plan, chosen, this.#clients, this.#key)
     if (kept) {
@@ -80,7 +82,7 @@ export class PrivateRounds implements Steps {
       this.#checkSpent(kept.spent)
     }
     this.#rules = stepRules(setup, this.#plan.rounds, kept?.rules)
-    this.#earlier = setup.adapter.privacy
+    this.#earlier = kept?.earlier ?? setup.adapter.privacy
     this.#record()
   }
 
@@ -160,6 +162,7 @@ export class PrivateRounds implements Steps {
       key: Buffer.from(this.#key).toString('hex'),
       pledge: this.#pledge,
       spent,
+      earlier: this.#earlier,
       ...(rules === undefined ? {} : { rules }),
     }
     this.#state.rules = kept
@@ -293,14 +296,14 @@ function newKey(given: string | null): Uint8Array {
   return given === null ? randomBytes(32) : Buffer.from(given, 'hex')
 }
 
-function keptState(rules: unknown): RoundsState | undefined {
-  if (rules === undefined) return undefined
-  const { key } = rules as Partial<RoundsState>
-  if (typeof key === 'string' && /^[0-9a-f]{64}$/.test(key)) return rules as RoundsState
-  throw new FileFormatError(
-    'the checkpoint has no key for the noise of its rounds; it cannot be resumed.',
-    {},
-  )
+/** @throws {FileFormatError} when a checkpoint lacks the key, without which rounds would be released twice */
+function keptState(rules: unknown): RoundsState {
+  const { key, earlier } = (rules ?? {}) as Partial<RoundsState>
+  const lacks = (what: string) =>
+    new FileFormatError(`the checkpoint has no ${what}, so its run cannot go on.`, {})
+  if (typeof key !== 'string' || !/^[0-9a-f]{64}$/.test(key)) throw lacks('key for the noise of its rounds')
+  if (!Array.isArray(earlier)) throw lacks('list of what its adapter had spent before')
+  return rules as RoundsState
 }
 
 function examplesOf({ examples }: RunData, { options }: RunSetup): Examples {

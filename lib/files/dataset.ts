@@ -138,7 +138,7 @@ export async function checkFiles(
 function groupOf(value: Record<string, unknown>, column: string, place: RowPlace): string {
   const group = value[column]
   if (
-    typeof group === 'string' ||
+    (typeof group === 'string' && group !== '') ||
     typeof group === 'number' ||
     typeof group === 'bigint' ||
     typeof group === 'boolean'
@@ -146,7 +146,7 @@ function groupOf(value: Record<string, unknown>, column: string, place: RowPlace
     return String(group)
   throw rowError(
     place,
-    `${column}, which tells whose the row is, ${group === undefined ? 'is missing' : `is ${describe(group)}`}; expected a text or a number`,
+    `${column}, which tells whose the row is, ${group === undefined ? 'is missing' : group === '' ? 'is empty' : `is ${describe(group)}`}; expected a text or a number`,
   )
 }
 

@@ -5,6 +5,7 @@
 import { badValue, type OptionSource } from '../schema.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import type { DatasetConfig } from './data.js'
 import type { Evaluation } from './evaluate.js'
 import type { Metric, TrainOptions } from './options.js'
 
@@ -70,7 +71,8 @@ export function decides({ loadBestModelAtEnd, earlyStoppingPatience }: BestOptio
 /** What a run is evaluated on, and where it saves. */
 interface RunShape {
   strategy: StrategyConfig
-  evalDataset: unknown
+  dataset: DatasetConfig
+  evalDataset: DatasetConfig | null
   evalFraction: number
   outputDir: string | null
 }
@@ -102,10 +104,25 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
     )
   if (loads && run.outputDir === null)
     throw needs('an outputDir beside it, where the best checkpoint is kept')
-  if (run.evalFraction > 0 && isPrivate(run.strategy))
+  if (evaluatesPrivateData(run))
     throw needs(
-      `a public ${spelled('evalDataset', 'eval_dataset')} in private training: a choice by rows held out of the private data tells of them, and no noise covers it`,
+      `a public ${spelled('evalDataset', 'eval_dataset')} in private training: a choice by rows of the private data tells of them, and no noise covers it`,
     )
+}
+
+/** Whether the evaluations of a private run measure private data, so that nothing may be chosen by them. */
+export function evaluatesPrivateData({
+  strategy,
+  dataset,
+  evalDataset,
+}: Pick<RunShape, 'strategy' | 'dataset' | 'evalDataset'>): boolean {
+  return isPrivate(strategy) && (evalDataset === null || overlap(dataset, evalDataset))
+}
+
+function overlap(one: DatasetConfig, other: DatasetConfig): boolean {
+  if (one.rows !== undefined || other.rows !== undefined) return one.rows === other.rows
+  const paths = [one.path].flat()
+  return [other.path].flat().some((path) => paths.includes(path))
 }
 
 /** What was chosen, and why. */

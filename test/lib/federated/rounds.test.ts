@@ -27,7 +27,7 @@ beforeAll(() => {
     .trim()
     .split('\n')
   const owned = rows.map((row, i) =>
-    JSON.stringify({ ...JSON.parse(row), user: `u${i % USERS}`, topic: i % 5 }),
+    JSON.stringify({ ...JSON.parse(row), user: `u${i % USERS}`, topic: i % 5, nobody: '' }),
   )
   data = scratchFile('clients.jsonl', `${owned.join('\n')}\n`)
 })
@@ -299,6 +299,14 @@ describe('rounds of clients', () => {
       )
     })
 
+    test('do not go on from a checkpoint without their key', async () => {
+      const half = await halfMade()
+      const state = JSON.parse(readFileSync(half.state, 'utf8'))
+      delete state.rules
+      await rewrite(half, state)
+      await expect(resume(half)).rejects.toThrow('has no key for the noise of its rounds')
+    })
+
     test('do not go on from a checkpoint that does not say whom they promised what', async () => {
       const half = await halfMade()
       const state = JSON.parse(readFileSync(half.state, 'utf8'))
@@ -306,6 +314,23 @@ describe('rounds of clients', () => {
       await rewrite(half, state)
       await expect(resume(half)).rejects.toThrow('does not say whom its run promised what')
     })
+  })
+
+  test('count what was spent once, however often they are resumed, and what was spent before', async () => {
+    const strategy = dpDylora({ ...private_, rounds: 2 })
+    const { adapter } = await run(strategy)
+    const first = join(scratchFolder(), 'first')
+    await adapter.save(first)
+    const model = loaded[0] as Model
+    const outputDir = newOutput()
+    const again = await model.loadAdapter(first, { trainable: true })
+    for await (const _ of again.train(data, { ...options, outputDir, saveSteps: 1 })) break
+    const spent = () => JSON.parse(readFileSync(join(outputDir, 'lowrank.json'), 'utf8')).privacy
+    for await (const _ of again.train(data, { ...options, outputDir, resume: true }));
+    expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
+    const resume = join(secretOf(outputDir), 'checkpoint-1')
+    await run(strategy, { outputDir, resume })
+    expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
   })
 
   test('hold out clients as a whole', async () => {
@@ -422,6 +447,7 @@ describe('settings that do not go together', () => {
     [{ rounds: null }, 'dp-dylora: rounds is null, expected a number of rounds'],
     [{ noiseMultiplier: 0.5, targetEpsilon: 0.1 }, 'dp-dylora: noise_multiplier is 0.5, expected more noise'],
     [{ clients: { column: 'owner' } }, 'owner, which tells whose the row is, is missing'],
+    [{ clients: { column: 'nobody' } }, 'nobody, which tells whose the row is, is empty'],
     [{ clients: null }, 'dp-dylora: clients is null, expected {column: user}'],
   ])('%j is refused by the data', async (wrong, message) => {
     const outputDir = join(scratchFolder(), 'out')

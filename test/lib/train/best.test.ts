@@ -268,7 +268,14 @@ describe('options that do not go together', () => {
         strategy: { name: 'dp-dylora', target_epsilon: 8, rounds: 5, privacy_unit: 'example' },
         ...{ eval_dataset: null, eval_fraction: 0.1, load_best_model_at_end: true },
       },
-      'expected a public eval_dataset in private training: a choice by rows held out of the private data tells of them, and no noise covers it.',
+      'expected a public eval_dataset in private training: a choice by rows of the private data tells of them, and no noise covers it.',
+    ],
+    [
+      {
+        strategy: { name: 'dp-dylora', target_epsilon: 8, rounds: 5, privacy_unit: 'example' },
+        ...{ dataset: ['a.jsonl', 'b.jsonl'], eval_dataset: './b.jsonl', early_stopping_patience: 1 },
+      },
+      'early_stopping_patience is 1, expected a public eval_dataset in private training',
     ],
   ])('%j', (more, message) => {
     expect(() => config(more)).toThrow(message)
