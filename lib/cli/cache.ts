@@ -1,6 +1,11 @@
-/** `lowrank cache`: the quantised weights that are kept for the next time; lists, checks and removes them. */
+/**
+ * `lowrank cache`: the quantized weights that are kept for the next time; lists, checks and removes them. With them it
+ * checks the models that were downloaded.
+ */
 import { basename } from 'node:path'
 import type { Command } from 'commander'
+import { type HubBlob, isWhole, listHubBlobs } from '../files/hub-blobs.js'
+import { hubSettings } from '../files/hub-settings.js'
 import {
   listWeightFiles,
   makeRoom,
@@ -14,10 +19,12 @@ import { EXIT_FAILED, UsageError } from './errors.js'
 import { counted, table } from './format.js'
 import { examples } from './help.js'
 import { Output } from './output.js'
+import { StatusLine } from './progress.js'
 import type { Printed } from './schemas.js'
 
 type Report = Printed<'cache'>
 type File = Report['files'][number]
+type Downloads = NonNullable<Report['downloads']>
 
 const ACTIONS = ['list', 'check', 'clear'] as const
 
@@ -33,9 +40,10 @@ export function configure(command: Command): void {
   command.action(
     async (action: string | undefined, name: string | undefined, options: { json?: boolean }) => {
       const output = new Output(options.json ?? false)
-      const report = await look(actionOf(action ?? 'list'), name)
+      const report = await look(actionOf(action ?? 'list'), name, output)
       output.answer<'cache'>(report, () => describe(report))
-      if (report.files.some(({ state }) => state === 'damaged')) process.exitCode = EXIT_FAILED
+      const all = [...report.files, ...(report.downloads?.files ?? [])]
+      if (all.some(({ state }) => state === 'damaged')) process.exitCode = EXIT_FAILED
     },
   )
 }
@@ -47,14 +55,17 @@ function actionOf(word: string): Report['action'] {
   return action
 }
 
-async function look(action: Report['action'], name: string | undefined): Promise<Report> {
+async function look(action: Report['action'], name: string | undefined, output: Output): Promise<Report> {
   const settings = weightCacheSettings()
   const { folder, limitBytes } = settings
   const all = await listWeightFiles(folder)
   if (all.length > 0) await ownWeightFolder(folder)
   const left = action === 'list' ? await evicted(settings, all) : all
   const chosen = left.filter((file) => name === undefined || matches(file, name))
-  if (name !== undefined && chosen.length === 0)
+  const { cacheDir } = hubSettings()
+  const blobs = action === 'check' ? await listHubBlobs(cacheDir) : []
+  const downloaded = blobs.filter(({ repo }) => name === undefined || [repo, basename(repo)].includes(name))
+  if (name !== undefined && chosen.length === 0 && downloaded.length === 0)
     throw new UsageError(`the cache in ${folder} has nothing of ${name}; lowrank cache lists what there is.`)
   const start = performance.now()
   const files: File[] = []
@@ -64,8 +75,30 @@ async function look(action: Report['action'], name: string | undefined): Promise
     files.push({ ...described(file), ...(state === undefined ? {} : { state }) })
   }
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
-  const seconds = action === 'check' ? { seconds: (performance.now() - start) / 1000 } : {}
-  return { action, folder, limit_bytes: limitBytes, bytes, files, ...seconds }
+  const listed = { action, folder, limit_bytes: limitBytes, bytes, files }
+  if (action !== 'check') return listed
+  const downloads = { folder: cacheDir, ...(await checkDownloads(downloaded, output)) }
+  return { ...listed, downloads, seconds: (performance.now() - start) / 1000 }
+}
+
+/** A damaged download stays where it is, since other programs keep the cache too, and is not used. */
+async function checkDownloads(blobs: readonly HubBlob[], output: Output): Promise<Omit<Downloads, 'folder'>> {
+  const bytes = blobs.reduce((sum, { size }) => sum + size, 0)
+  const line = new StatusLine(output, 'Checking downloads')
+  let read = 0
+  const files: Downloads['files'] = []
+  try {
+    for (const blob of blobs) {
+      line.update(`${formatBytes(read)} of ${formatBytes(bytes)}`, read / Math.max(1, bytes))
+      const { repo, names, hash, path, size } = blob
+      const state = (await isWhole(blob)) ? 'whole' : 'damaged'
+      files.push({ model: repo, names, hash, path, bytes: size, state })
+      read += size
+    }
+  } finally {
+    line.clear()
+  }
+  return { bytes, files }
 }
 
 /** A limit that was lowered holds at once. */
@@ -97,7 +130,7 @@ async function stateOf({ path }: WeightFileEntry): Promise<'whole' | 'damaged'> 
   return 'damaged'
 }
 
-function describe({ action, folder, limit_bytes, bytes, files, seconds }: Report): string {
+function describe({ action, folder, limit_bytes, bytes, files, downloads, seconds }: Report): string {
   const total = `${counted(files.length, 'file')}, ${formatBytes(bytes)}`
   const rows = files.map(({ model, quantization, bytes: size, last_used, state }) => [
     model,
@@ -109,8 +142,16 @@ function describe({ action, folder, limit_bytes, bytes, files, seconds }: Report
   const head = ['MODEL', 'HELD AS', 'SIZE', 'LAST USED', ...(action === 'check' ? ['STATE'] : [])]
   const last = {
     list: `${total} in ${folder}; at most ${formatBytes(limit_bytes)} are kept.`,
-    check: `Read ${total} in ${(seconds ?? 0).toFixed(1)} s.`,
+    check: `Read ${total}, and ${counted(downloads?.files.length ?? 0, 'downloaded file')}, ${formatBytes(downloads?.bytes ?? 0)}, in ${(seconds ?? 0).toFixed(1)} s.`,
     clear: `Removed ${total} from ${folder}.`,
   }[action]
-  return [...(files.length > 0 ? [table([head, ...rows], [2])] : []), last].join('\n')
+  const damaged = downloads?.files.filter(({ state }) => state === 'damaged') ?? []
+  return [
+    ...(files.length > 0 ? [table([head, ...rows], [2])] : []),
+    ...damaged.map(
+      ({ model, names, path }) =>
+        `damaged: ${names.join(', ') || 'a file'} of ${model}, ${path}. lowrank does not use it any more: the next command that names ${model} downloads it again. For other programs, delete it.`,
+    ),
+    last,
+  ].join('\n')
 }

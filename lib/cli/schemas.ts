@@ -520,6 +520,23 @@ const cache = z.object({
       }),
     )
     .describe('The last used first; of clear, those that were removed'),
+  downloads: z
+    .object({
+      folder: z.string().describe("The hub's cache"),
+      bytes: bytes.describe('Of the files below'),
+      files: z.array(
+        z.object({
+          model: z.string().describe('owner/name'),
+          names: z.array(z.string()).describe('Its paths in the repository'),
+          path: z.string(),
+          hash: z.string().describe('What it must hash to: SHA-256, or for small files the hash of git'),
+          bytes,
+          state: z.enum(['whole', 'damaged']).describe('A damaged file is not used any more'),
+        }),
+      ),
+    })
+    .optional()
+    .describe('Of check: files that were downloaded from the hub'),
   seconds: z.number().optional().describe('Of check: how long reading took'),
 })
 

@@ -4,11 +4,15 @@ import type { EncodeRowOptions } from './encode.js'
 import type { DatasetStats } from './encoded-dataset.js'
 import { quote } from './input.js'
 
-/** One sentence each. */
+/**
+ * One sentence each.
+ * @param whole whether all rows were read, so that their number says something
+ */
 export function datasetRemarks(
   detected: Detected | undefined,
   { specialTokens: { rows, first } }: Pick<DatasetStats, 'specialTokens'>,
   { specialTokensInContent = 'keep' }: Pick<EncodeRowOptions, 'specialTokensInContent'>,
+  whole = true,
 ): string[] {
   const remarks: string[] = []
   const label = detected?.unusedLabel
@@ -16,9 +20,11 @@ export function datasetRemarks(
     remarks.push(
       `the column "${label}" is not used: rows of the form text are learned as plain text; to learn the label as the answer, write it as a word and name the columns: {prompt: text, completion: ${label}}`,
     )
-  if (first !== undefined && specialTokensInContent === 'keep')
+  if (first !== undefined && specialTokensInContent === 'keep') {
+    const one = whole ? '1 row holds special tokens in its' : 'the data holds special tokens in its'
     remarks.push(
-      `${rows === 1 ? '1 row holds special tokens in its' : `${rows} rows hold special tokens in their`} text, the first one ${quote(first.token)} in ${first.path}, ${placeName(first)}; the model reads them as control tokens. If they are only text, set special_tokens_in_content: escape`,
+      `${whole && rows !== 1 ? `${rows} rows hold special tokens in their` : one} text, the first one ${quote(first.token)} in ${first.path}, ${placeName(first)}; the model reads them as control tokens. If they are only text, set special_tokens_in_content: escape`,
     )
+  }
   return remarks
 }

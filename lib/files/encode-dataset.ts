@@ -41,6 +41,8 @@ export interface EncodeControl {
   chunkTokens?: number
   /** Called before rows are handed over, when it changes: how all of them so far are put to the model. */
   onFormat?: (format: PromptFormat | null) => void
+  /** Called before rows are handed over, when there are more: remarks on the rows so far, a sentence each. */
+  onRemarks?: (remarks: readonly string[]) => void
   /** Called before rows are handed over: those of them that can be asked. */
   onAsked?: (rows: readonly AskedRow[]) => void
 }
@@ -100,6 +102,7 @@ export async function* encodeChunks(
       else if (answer.kind === 'progress') control.onProgress?.({ rows: answer.rows, tokens: answer.tokens })
       else if (answer.kind === 'chunk') {
         if (answer.format !== undefined) control.onFormat?.(answer.format)
+        if (answer.remarks !== undefined) control.onRemarks?.(answer.remarks)
         control.onAsked?.(answer.asked)
         yield answer.chunk
         call.send({ kind: 'taken' })

@@ -3,10 +3,11 @@
  * which size and time it was right, so that later looks cost nothing.
  */
 import { createHash, type Hash } from 'node:crypto'
-import { open, readFile, stat } from 'node:fs/promises'
+import { open, readFile, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { writeFileWhole } from './atomic.js'
 import { makeFolder } from './atomic-folder.js'
+import { cleanUp } from './cleanup.js'
 
 const PIECE = 1 << 20
 
@@ -72,6 +73,12 @@ export class CheckedFiles {
     } catch {
       // Nothing is lost but the time to look again.
     }
+  }
+
+  /** Takes back what was noted, so that a file whose size and time are as they were is read again. */
+  async forget(expected: Expected): Promise<void> {
+    const record = this.#record(expected)
+    await cleanUp(record, () => rm(record, { force: true }))
   }
 
   async #recorded(expected: Expected): Promise<number | undefined> {

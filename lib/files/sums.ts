@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { LowrankError } from '../errors.js'
 import { writeFileWhole } from './atomic.js'
 import { readInto, readText, withInputFile } from './input.js'
+import { fileInside } from './inside.js'
 
 export const SUMS = 'SHA256SUMS'
 
@@ -38,7 +39,9 @@ export async function damageIn(folder: string, required: readonly string[]): Pro
   try {
     const sums = new Map<string, string>()
     if (!existsSync(join(folder, SUMS))) return `it has no ${SUMS}`
-    for (const line of (await readText(join(folder, SUMS), SIZE_LIMIT)).split('\n').filter(Boolean)) {
+    for (const line of (await readText(await fileInside(folder, SUMS), SIZE_LIMIT))
+      .split('\n')
+      .filter(Boolean)) {
       const [, sum, name] = LINE.exec(line) ?? []
       if (sum === undefined || name === undefined) return `its ${SUMS} is damaged`
       sums.set(name, sum)
@@ -48,7 +51,7 @@ export async function damageIn(folder: string, required: readonly string[]): Pro
     if (found.get(folder) === state) return undefined
     for (const [name, sum] of sums) {
       if (!existsSync(join(folder, name))) return `it has no ${name}`
-      if ((await hashFile(join(folder, name))) !== sum) return `${name} is damaged`
+      if ((await hashFile(await fileInside(folder, name))) !== sum) return `${name} is damaged`
     }
     found.set(folder, state)
     return undefined

@@ -95,8 +95,14 @@ export type TextAnswer =
   /** More of the rows or bytes that only the other side can read. */
   | { kind: 'want' }
   | { kind: 'detected'; detected: Detected }
-  /** With how the rows so far were put to the model, when that changes. */
-  | { kind: 'chunk'; chunk: EncodedChunk; format?: PromptFormat | null; asked: AskedRow[] }
+  /** With how the rows so far were put to the model and remarks on them, when that changes. */
+  | {
+      kind: 'chunk'
+      chunk: EncodedChunk
+      format?: PromptFormat | null
+      asked: AskedRow[]
+      remarks?: string[]
+    }
   | { kind: 'progress'; rows: number; tokens: number }
   | {
       kind: 'encoded'

@@ -89,6 +89,7 @@ async function encode(job: EncodeJob): Promise<void> {
   const stats = emptyStats()
   const fileOf = new Map<string, number>()
   let told: PromptFormat | null = null
+  let remarked = 0
   const asked = new AskedRowCollector()
   let chunk = new ChunkBuilder()
   const send = async () => {
@@ -96,9 +97,15 @@ async function encode(job: EncodeJob): Promise<void> {
     chunk = new ChunkBuilder()
     await inbox.room()
     const { format } = encoder
-    const news = { asked: asked.take(), ...(format === told ? {} : { format }) }
+    const remarks = datasetRemarks(detected, stats, options, false)
+    const news = {
+      asked: asked.take(),
+      ...(format === told ? {} : { format }),
+      ...(remarks.length === remarked ? {} : { remarks }),
+    }
     answer({ kind: 'chunk', chunk: built, ...news })
     told = format
+    remarked = remarks.length
   }
   const fileIndex = (path: string) => {
     const index = fileOf.get(path) ?? fileOf.size

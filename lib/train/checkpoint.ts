@@ -8,6 +8,7 @@ import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel }
 import { breather } from '../breather.js'
 import { ShapeError } from '../errors.js'
 import { readInto, withInputFile } from '../files/input.js'
+import { fileInside } from '../files/inside.js'
 import { openModelFiles } from '../files/model-files.js'
 import {
   readSafetensorsHeader,
@@ -97,7 +98,7 @@ export async function restoreCheckpoint(
   if (canonical(checkpoint.strategy) !== canonical(strategy))
     throw anotherAdapter(path, checkpoint.strategy, strategy)
   await restoreValues(path, base, adapter)
-  const header = await readSafetensorsHeader(join(path, TENSORS))
+  const header = await readSafetensorsHeader(await fileInside(path, TENSORS))
   const { native } = adapter
   const room = reusedRoom()
   for (const factor of adapter.description.factors.filter((f) => f.trained)) {
@@ -118,7 +119,7 @@ export async function restoreCheckpoint(
 /** Brings the values of an adapter, and nothing else of it, to those of a checkpoint. */
 export async function restoreValues(path: string, base: BaseModel, adapter: AdapterState): Promise<void> {
   if (savesModel(adapter.description)) return restoreModel(path, adapter)
-  const header = await readSafetensorsHeader(join(path, TENSORS))
+  const header = await readSafetensorsHeader(await fileInside(path, TENSORS))
   if ([...header.tensors.keys()].some((name) => name.startsWith(valueName(''))))
     return restoreFactors(header, adapter)
   return restoreAdapter(path, base, adapter)

@@ -465,6 +465,10 @@ function streamOf(
     const control = {
       signal: signal ? AbortSignal.any([signal, stopped]) : stopped,
       onFormat,
+      // Of data that is read as a whole, the stats tell them.
+      onRemarks: (remarks: readonly string[]) => {
+        for (const remark of remarks) base.warn(`${remark}.`)
+      },
       ...(onAsked ? { onAsked } : {}),
       chunkTokens: Math.min(STREAM_CHUNK_TOKENS, options.perDeviceTrainBatchSize * options.maxSeqLength),
       onProgress: (progress: EncodeProgress) => {

@@ -9,6 +9,7 @@ import { ConfigError, FileFormatError } from '../errors.js'
 import { PRIVATE, writeFileWhole } from '../files/atomic.js'
 import { placeOf } from '../files/atomic-folder.js'
 import { readJsonObject } from '../files/input.js'
+import { fileInside } from '../files/inside.js'
 import { damageIn, SUMS } from '../files/sums.js'
 import { readStrategy, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -113,7 +114,7 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
       path,
       damage,
     })
-  const file = join(path, STATE)
+  const file = await fileInside(path, STATE)
   const about = await readJsonObject(file, STATE_LIMIT)
   if (about.version !== VERSION)
     throw new FileFormatError(
@@ -183,7 +184,9 @@ function evaluationsOf(list: unknown): RunEvaluation[] {
 
 /** The run that a checkpoint is of; undefined when it does not say. */
 export async function runOf(path: string): Promise<string | undefined> {
-  const about = await readJsonObject(join(path, STATE), STATE_LIMIT).catch(() => undefined)
+  const about = await fileInside(path, STATE)
+    .then((file) => readJsonObject(file, STATE_LIMIT))
+    .catch(() => undefined)
   return typeof about?.run === 'string' ? about.run : undefined
 }
 

@@ -64,7 +64,10 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   if (isPreference(value)) throw preferenceError(value, place)
   if ('messages' in value) return 'messages'
   if ('conversations' in value) return 'sharegpt'
-  if ('prompt' in value && 'completion' in value) return 'prompt_completion'
+  if ('prompt' in value && 'completion' in value) {
+    if (isVerdict(value.label)) throw verdictError(place)
+    return 'prompt_completion'
+  }
   if ('instruction' in value && 'output' in value) return 'alpaca'
   if ('text' in value) return 'text'
   throw rowError(
@@ -83,6 +86,17 @@ function preferenceError(value: Json, place: RowPlace): Error {
   return rowError(
     place,
     `the row has "chosen" and "rejected", as preference training (DPO and the like) takes it, which is not supported yet; to train on the chosen answers, name their column: columns: {${answer}: chosen}${other}`,
+  )
+}
+
+/** Whether a label says that an answer is good or bad; tables have it as text. */
+const isVerdict = (label: unknown): boolean =>
+  typeof label === 'boolean' || (typeof label === 'string' && /^(?:true|false)$/i.test(label))
+
+function verdictError(place: RowPlace): Error {
+  return rowError(
+    place,
+    'the row has "prompt", "completion" and a "label" of true or false, as preference training (KTO) takes it, which is not supported yet; leave out the rows whose label is false, and say format: prompt_completion to train on the others without their labels',
   )
 }
 

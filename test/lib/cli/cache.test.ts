@@ -1,13 +1,16 @@
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { ConfigError } from '../../../lib/errors.js'
 import { loadModel } from '../../../lib/model.js'
@@ -17,7 +20,9 @@ import { lowrank, printed } from './lowrank.js'
 
 let model: string
 let cache: string
+let hub: string
 beforeEach(() => {
+  hub = scratchFolder()
   model = tinyModel()
   cache = join(scratchFolder(), 'weights')
   vi.stubEnv('LOWRANK_WEIGHT_CACHE', cache)
@@ -34,7 +39,7 @@ async function load(quantization: 'nf4' | 'fp4' = 'nf4'): Promise<void> {
 
 const files = () => readdirSync(cache).filter((name) => name.endsWith('.weights'))
 const call = (...args: string[]) =>
-  lowrank(['cache', ...args, '--json'], { env: { LOWRANK_WEIGHT_CACHE: cache } })
+  lowrank(['cache', ...args, '--json'], { env: { LOWRANK_WEIGHT_CACHE: cache, HF_HUB_CACHE: hub } })
 
 /** Changes one bit, as a bad disk does. */
 function damage(path: string): void {
@@ -106,4 +111,53 @@ test('a limit that was lowered evicts at once', async () => {
   })
   expect(JSON.parse(stdout).files).toEqual([])
   expect(existsSync(cache) && files()).toEqual([])
+})
+
+/** A repository as Python leaves it: blobs by their hashes, of large files SHA-256, of others git's, and links to them. */
+function downloaded(repo: string, files: Record<string, { content: string; large: boolean }>): void {
+  const folder = join(hub, `models--${repo.replace('/', '--')}`)
+  const snapshot = join(folder, 'snapshots', 'a'.repeat(40))
+  mkdirSync(join(folder, 'blobs'), { recursive: true })
+  mkdirSync(snapshot, { recursive: true })
+  for (const [name, { content, large }] of Object.entries(files)) {
+    const hash = createHash(large ? 'sha256' : 'sha1')
+    if (!large) hash.update(`blob ${content.length}\0`)
+    const blob = join('blobs', hash.update(content).digest('hex'))
+    writeFileSync(join(folder, blob), content)
+    symlinkSync(join('../..', blob), join(snapshot, name))
+  }
+}
+
+test('check reads what was downloaded, and names what is damaged', async () => {
+  downloaded('me/tiny', {
+    'config.json': { content: '{}', large: false },
+    'model.safetensors': { content: 'w'.repeat(6000), large: true },
+  })
+  downloaded('me/other', { 'config.json': { content: '{"a": 1}', large: false } })
+  const whole = await call('check')
+  expect(whole.code).toBe(0)
+  const found = printed<'cache'>(whole)[0]?.downloads
+  expect(found?.folder).toBe(hub)
+  expect(found?.files.map(({ model, names, state }) => [model, names, state])).toEqual([
+    ['me/other', ['config.json'], 'whole'],
+    expect.arrayContaining(['me/tiny', 'whole']),
+    expect.arrayContaining(['me/tiny', 'whole']),
+  ])
+  const weights = found?.files.find(({ names }) => names.includes('model.safetensors'))?.path as string
+  const record = join(hub, 'models--me--tiny', '.lowrank', 'checked', basename(weights))
+  expect(existsSync(record)).toBe(true)
+
+  // Its size and time are as they were, so only the hash tells.
+  damage(weights)
+  const damaged = await lowrank(['cache', 'check', 'me/tiny'], {
+    env: { LOWRANK_WEIGHT_CACHE: cache, HF_HUB_CACHE: hub },
+  })
+  expect(damaged.code).toBe(1)
+  expect(damaged.stdout).toContain(
+    `damaged: model.safetensors of me/tiny, ${weights}. lowrank does not use it any more: the next command that names me/tiny downloads it again.`,
+  )
+  expect(damaged.stdout).toContain('2 downloaded files')
+  expect(existsSync(weights)).toBe(true)
+  expect(existsSync(record)).toBe(false)
+  expect((await call('check', 'other')).code).toBe(0)
 })

@@ -220,6 +220,11 @@ describe('an error names file and line', () => {
       /columns: \{messages: chosen\}, or learn its messages with format: messages$/,
     ],
     [
+      'a verdict on an answer',
+      lines({ prompt: 'a', completion: 'b', label: false }),
+      /line 1: the row has "prompt", "completion" and a "label" of true or false, .*\(KTO\).* not supported yet; .*format: prompt_completion/,
+    ],
+    [
       'an old function call',
       chat(one, { role: 'assistant', content: null, function_call: { name: 'f', arguments: '{}' } }),
       /line 1: messages\[1\] has a "function_call", the older form of "tool_calls"; write it as "tool_calls": \[/,
@@ -277,4 +282,12 @@ it('refuses a missing file and an unknown format', async () => {
   await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(
     /"llama" is not known; expected auto, messages/,
   )
+})
+
+it('reads rows with a verdict where their form is named, and labels that are none', async () => {
+  const kto = file(lines({ prompt: 'a', completion: 'b', label: true }))
+  await expect(read(kto)).rejects.toThrow(/KTO/)
+  expect(await read(kto, { format: 'prompt_completion' })).toMatchObject([{ prompt: 'a', completion: 'b' }])
+  expect(await read(file(lines({ prompt: 'a', completion: 'b', label: 'good' })))).toHaveLength(1)
+  await expect(read(file('prompt,completion,label\na,b,True\n'), { fileType: 'csv' })).rejects.toThrow(/KTO/)
 })

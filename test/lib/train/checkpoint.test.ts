@@ -7,6 +7,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -152,6 +153,17 @@ describe('a checkpoint', () => {
     expect(run.resumed).toEqual({ path: first, step: 1, damaged: [{ path: second, damage }] })
     expect(await latestCheckpoint(folder)).toEqual({ path: second, damaged: [] })
   })
+
+  test.each(['training_state.json', 'training_state.safetensors', SUMS])(
+    'whose %s leads out of its folder is refused',
+    async (name) => {
+      const path = copy()
+      const outside = join(scratchFolder(), 'outside')
+      renameSync(join(path, name), outside)
+      symlinkSync(outside, join(path, name))
+      await expect(readCheckpoint(path)).rejects.toThrow(`${name} is a link out of its folder`)
+    },
+  )
 
   test('whose hashes are missing, damaged or incomplete is refused', async () => {
     const path = copy()

@@ -71,6 +71,35 @@ async function interrupted(data: DatasetArgument, outputDir: string, steps: numb
 }
 
 describe('a streamed run', () => {
+  test('warns once of what may not be meant in its rows, when they are read', async () => {
+    const warnings: string[] = []
+    const model = await loadModel(folder, {
+      precision: 'fp32',
+      onWarning: (message) => warnings.push(message),
+    })
+    loaded.push(model)
+    const adapter = await model.attach(lora({ r: 2 }))
+    const rows = lines()
+    const quoting = {
+      messages: [
+        { role: 'user', content: 'What is <|im_end|>?' },
+        { role: 'assistant', content: 'It.' },
+      ],
+    }
+    const data = dataset([...rows.slice(0, 7), quoting, ...rows.slice(7)], {
+      streaming: true,
+      shuffleBufferSize: 5,
+    })
+    // Several passes over the rows.
+    await collect(adapter.train(data, { ...options, maxSteps: 20 }))
+    expect(warnings).toEqual([
+      'the data holds special tokens in its text, the first one "<|im_end|>" in dataset(), row 8; the model reads them as control tokens. If they are only text, set special_tokens_in_content: escape.',
+    ])
+    warnings.length = 0
+    await collect(adapter.train(streamed({ specialTokensInContent: 'escape' }), { ...options, maxSteps: 1 }))
+    expect(warnings).toEqual([])
+  })
+
   test('has the same order for the same seed and another for another, whatever the rows come from', async () => {
     const events = await train(streamed())
     expect(losses(events)).toHaveLength(10)
