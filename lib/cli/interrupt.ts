@@ -12,9 +12,11 @@ export const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export class Interruption {
   readonly #controller = new AbortController()
   readonly #listener: (name: NodeJS.Signals) => void
+  /** What happens after the first signal, for the person who pressed the keys. */
+  promise: string
 
-  /** @param promise says what happens now, for the person who pressed the keys */
   constructor(output: Output, promise: string) {
+    this.promise = promise
     this.#listener = (name) => {
       if (this.#controller.signal.aborted) {
         if (name === 'SIGHUP') return
@@ -26,7 +28,7 @@ export class Interruption {
         return
       }
       // The terminal has written ^C: at lines that go away with it, or into text.
-      output.note(`${output.live.shown ? '' : '\n'}${promise} Press Ctrl-C again to quit at once.`)
+      output.note(`${output.live.shown ? '' : '\n'}${this.promise} Press Ctrl-C again to quit at once.`)
       this.#controller.abort(new InterruptedError('stopped on request.'))
     }
     for (const name of STOPPING) process.on(name, this.#listener)

@@ -69,7 +69,7 @@ export function configure(command: Command): void {
       const force = options.force ?? false
       const checkpoint = await checkRun(config, { resume, force, signal })
       if (checkpoint !== null) noteResumed(checkpoint, output)
-      await train(config, { checkpoint, force, call, signal }, output)
+      await train(config, { checkpoint, force, call, interruption }, output)
     } finally {
       interruption.dispose()
     }
@@ -99,14 +99,15 @@ interface Call {
   force: boolean
   /** The config and its changes, as they stand on a command line. */
   call: string
-  signal: AbortSignal
+  interruption: Interruption
 }
 
 async function train(
   config: RunConfig,
-  { checkpoint, force, call, signal }: Call,
+  { checkpoint, force, call, interruption }: Call,
   output: Output,
 ): Promise<void> {
+  const { signal } = interruption
   const { rss: nodeBytes } = addon().residentBytes()
   const { precision, pagedWeights, threads, revision } = config
   output.note(`Loading ${config.model}`)
@@ -148,6 +149,7 @@ async function train(
     const done = await follow(run, used, output, progress, reading).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })
+    interruption.promise = 'Leaving out the rows that were to be shown; the adapter is saved.'
     const samples = await askedShown(run, config, output, signal)
     await conclude(done, samples, model, used, call, output, progress)
   } finally {
@@ -256,7 +258,7 @@ async function follow(
 /** Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved. */
 async function askedShown(
   run: TrainingRun,
-  { sampleRows }: RunConfig,
+  { sampleRows, outputDir }: RunConfig,
   output: Output,
   signal: AbortSignal,
 ): Promise<Samples | undefined> {
@@ -264,7 +266,9 @@ async function askedShown(
   try {
     return await shown(output, 'Asking a few rows', () => run.samples({ signal }))
   } catch (error) {
-    const why = signal.aborted ? 'stopped on request' : (error as Error).message
+    const why = signal.aborted
+      ? `stopped on request. The adapter is saved in ${outputDir}.`
+      : (error as Error).message
     output.note(`note: no rows are shown: ${why}`)
     return undefined
   }

@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { repeatCommand, sampleLines } from '../../../lib/cli/samples.js'
 import { quoted } from '../../../lib/cli/train.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
-import { lowrank } from './lowrank.js'
+import { lowrank, signalWhen } from './lowrank.js'
 
 const jsonLines = (text: string): unknown[] =>
   text
@@ -41,6 +42,24 @@ test('the command is one that a shell takes', () => {
   )
   expect(command({ system: 'Be brief.' }, 'Be brief.')).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
   expect(repeatCommand(samples(), 'run.yaml', quoted)).toBeNull()
+})
+
+test('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {
+  const home = project({ max_steps: 1, sample_rows: 1000 }, 400)
+  const { code, stdout, stderr } = await lowrank(['train', home.config, '--json'], {
+    watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Asking a few rows')),
+  })
+  expect(code).toBe(0)
+  expect(stderr).toContain('Leaving out the rows that were to be shown; the adapter is saved.')
+  expect(stderr).not.toContain('saving a checkpoint')
+  expect(stderr).toContain(
+    `no rows are shown: stopped on request. The adapter is saved in ${home.at('out')}.`,
+  )
+  const events = jsonLines(stdout) as { event: string }[]
+  expect(events.map(({ event }) => event)).not.toContain('samples')
+  expect(events.at(-1)?.event).toBe('done')
+  expect(existsSync(home.at('out', 'adapter_model.safetensors'))).toBe(true)
+  expect(existsSync(home.at('out', '.lowrank.lock'))).toBe(false)
 })
 
 test('train asks rows at its end, and the command gives the same text', async () => {
