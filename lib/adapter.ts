@@ -22,14 +22,14 @@ import { isPrivate, rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { checkBest } from './train/best.js'
+import { prepareData } from './train/data.js'
 import {
   checkStreaming,
   type DataSources,
   type DatasetArgument,
   dataShape,
   datasetOf,
-  prepareData,
-} from './train/data.js'
+} from './train/dataset.js'
 import type { EvaluateProgress } from './train/evaluate.js'
 import { checkInBackward, type Optimizer, optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainShape } from './train/options.js'

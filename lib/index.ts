@@ -66,7 +66,7 @@ export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
 export { type ConfigControl, loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'
-export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/data.js'
+export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/dataset.js'
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
 export type {

@@ -55,14 +55,8 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
-import {
-  type DataControl,
-  type DatasetArgument,
-  type DatasetConfig,
-  dataShape,
-  datasetOf,
-  prepareEvaluation,
-} from './train/data.js'
+import { type DataControl, prepareEvaluation } from './train/data.js'
+import { type DatasetArgument, type DatasetConfig, dataShape, datasetOf } from './train/dataset.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
 import type { TrainStep } from './train/events.js'
 import { type ExactMatch, measureExactMatch } from './train/exact-match.js'

@@ -15,7 +15,7 @@ import { expandPaths, STDIN } from './files/dataset/files.js'
 import { hubSettings } from './files/hub-settings.js'
 import { nodeProgram, packageScript } from './node-program.js'
 import { packageRoot } from './root.js'
-import type { DatasetConfig } from './train/data.js'
+import type { DatasetConfig } from './train/dataset.js'
 import type { MetricsLine } from './train/metrics.js'
 
 /** What a process takes beside the plan, in bytes. */

@@ -12,7 +12,7 @@ import {
   fileTypeByName,
   STDIN,
 } from '../files/dataset.js'
-import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encode.js'
+import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encoded-row.js'
 import { readGgufHeader } from '../files/gguf.js'
 import { parseHubName } from '../files/hub-name.js'
 import { withInputFile } from '../files/input.js'

@@ -5,7 +5,8 @@
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
 import { DataError } from '../errors.js'
 import type { PlanOptions } from '../native/addon.js'
-import { type DatasetConfig, prepareEvaluation } from '../train/data.js'
+import { prepareEvaluation } from '../train/data.js'
+import type { DatasetConfig } from '../train/dataset.js'
 
 /** The distance of two models, over all positions of the sample. */
 export interface Drift {

@@ -1,7 +1,7 @@
 /** Remarks on data that can be trained on, but perhaps not in the way that is meant. */
 import { type Detected, placeName } from './dataset.js'
-import type { EncodeRowOptions } from './encode.js'
 import type { DatasetStats } from './encoded-dataset.js'
+import type { EncodeRowOptions } from './encoded-row.js'
 import { quote } from './input.js'
 
 /**

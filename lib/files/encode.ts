@@ -4,8 +4,9 @@
  */
 
 import { ConfigError, DataError, LowrankError } from '../errors.js'
-import { AmbiguousChat, ChatRenderer, type RenderedChat } from './chat-spans.js'
-import { ChatTemplate, type RenderOptions, type Span, type TemplateLimits } from './chat-template.js'
+import { ChatRenderers } from './chat-renderers.js'
+import { AmbiguousChat, type ChatRenderer, type RenderedChat } from './chat-spans.js'
+import type { RenderOptions, Span } from './chat-template.js'
 import { alpacaAffixes, alpacaChat, alpacaText } from './dataset/alpaca.js'
 import {
   type DatasetMessage,
@@ -13,91 +14,23 @@ import {
   type MessagesRow,
   type PromptCompletionRow,
   rowError,
-  type TextRow,
 } from './dataset.js'
-import type { PromptFormat } from './prompt-format.js'
 import {
-  ESCAPE_MARK,
-  SPECIAL_TOKENS_IN_CONTENT,
-  SpecialText,
-  type SpecialTokensInContent,
-  withoutMarks,
-} from './special-text.js'
+  type DropReason,
+  type EncodedRow,
+  type EncodeRowOptions,
+  IGNORE,
+  type RowPrompting,
+  TRAIN_ON,
+} from './encoded-row.js'
+import { FormatSeen } from './format-seen.js'
+import type { PromptFormat } from './prompt-format.js'
+import { ESCAPE_MARK, SPECIAL_TOKENS_IN_CONTENT, SpecialText, withoutMarks } from './special-text.js'
 import { encodeMarked, type MarkedIds } from './token-offsets.js'
 import { Tokenizer, type TokenizerSource } from './tokenizer.js'
-
-/** The label of a token that is not learned. */
-export const IGNORE = -100
-
-export const TRAIN_ON = ['completions', 'last', 'all'] as const
-/** Every assistant turn (completion), only the last one, or every token. Plain text is learned whole in any case. */
-export type TrainOn = (typeof TRAIN_ON)[number]
-
-export const EMPTY_ROWS = ['error', 'drop'] as const
-/** What happens to a row or assistant turn in which nothing is learned, or nothing is left by `max_seq_length`. */
-export type EmptyRows = (typeof EMPTY_ROWS)[number]
-
-export const UNENDED = ['error', 'allow'] as const
-/** What happens when no token that ends an answer is learned, so that the model would never stop. */
-export type Unended = (typeof UNENDED)[number]
-
-export interface EncodeRowOptions {
-  /** Tokens beyond this many are cut off the end. */
-  maxSeqLength: number
-  /** Default `completions`. */
-  trainOn?: TrainOn
-  /** What happens to a row without anything to learn: an error (the default), or left out and counted. */
-  emptyRows?: EmptyRows
-  /** What happens to chats and completions whose end is never learned. Default `error`. */
-  unended?: Unended
-  /** What happens to special tokens in the text of data. Default `keep`. */
-  specialTokensInContent?: SpecialTokensInContent
-  /** How rows that are no chats of their own are put. Default: as turns of the model's chat template. */
-  prompting?: RowPrompting
-  /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
-  now?: Date
-  templateLimits?: TemplateLimits
-}
-
-export interface EncodedRow {
-  inputIds: Int32Array
-  /** `[inputIds.length]`: the id of the token itself, or -100. */
-  labels: Int32Array
-  /** How many labels count: those from the second token on. */
-  supervised: number
-  truncated: boolean
-  /** Tokens before the cut. */
-  fullLength: number
-  /** Whether it teaches where an answer ends; plain text, which is no answer, counts as well. */
-  ended: boolean
-  /** Special tokens in the text of the row, those apart that its form puts there. */
-  specialTokens: readonly string[]
-  /** Assistant turns that are not learned, since they are empty. */
-  emptyTurns: number
-  path: string
-  line: number
-  /** What `line` counts, where that is not lines. */
-  unit?: 'row'
-  /** Of data that is read with `groupBy`. */
-  group?: string
-}
-
-/** How rows without turns are put to the model, where it has a chat template; they are raw text where it has none. */
-export interface RowPrompting {
-  /** Rows of prompt and completion: as a turn of the user and one of the assistant. */
-  prompts: boolean
-  /** Rows of Alpaca: the same. */
-  instructions: boolean
-  /** In place of the model's own chat template. */
-  template?: string | null
-  /** The system prompt before those turns. */
-  system?: string | null
-}
+import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
-
-/** Why a row was left out. */
-export type DropReason = 'nothing_to_learn' | 'truncated_away'
 
 /** A row as tokens, and what was found on the way. */
 interface Tokens extends MarkedIds {
@@ -113,12 +46,8 @@ interface Chat extends RenderedChat {
 export class RowEncoder {
   readonly tokenizer: Tokenizer
   readonly #options: Required<Omit<EncodeRowOptions, 'templateLimits'>>
-  readonly #source: TokenizerSource
-  readonly #limits: TemplateLimits | undefined
   readonly #special: SpecialText
-  readonly #renderers = new Map<string, ChatRenderer>()
-  #usesClock = false
-  #answerHeader: string | undefined
+  readonly #renderers: ChatRenderers
   readonly #seen = new FormatSeen()
   #format: PromptFormat | null = null
 
@@ -150,8 +79,8 @@ export class RowEncoder {
     }
     this.tokenizer = source instanceof Tokenizer ? source : new Tokenizer(source)
     const { source: own } = this.tokenizer
-    this.#source = prompting.template ? { ...own, chatTemplate: prompting.template } : own
-    this.#limits = templateLimits
+    const templates = prompting.template ? { ...own, chatTemplate: prompting.template } : own
+    this.#renderers = new ChatRenderers(this.tokenizer, templates, templateLimits)
     this.#special = new SpecialText(this.tokenizer, specialTokensInContent)
     this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now, prompting }
   }
@@ -164,7 +93,7 @@ export class RowEncoder {
 
   /** Whether a template used so far asks for the date. */
   get usesClock(): boolean {
-    return this.#usesClock
+    return this.#renderers.usesClock
   }
 
   /** How the rows so far were put, the same object while nothing changes; null before the first. */
@@ -175,11 +104,11 @@ export class RowEncoder {
     const chat = form === 'chat'
     this.#format = {
       form,
-      template: chat ? (this.#source.chatTemplate ?? null) : null,
+      template: chat ? this.#renderers.template : null,
       system: chat ? system : null,
       prefix,
       suffix,
-      stop: this.#stops(chat),
+      stop: this.#renderers.stops(chat),
     }
     return this.#format
   }
@@ -189,7 +118,7 @@ export class RowEncoder {
     const { prompts, instructions } = this.#options.prompting
     if (row.format === 'messages') return true
     const asked = row.format === 'alpaca' ? instructions : row.format === 'prompt_completion' && prompts
-    return asked && this.#source.chatTemplate !== undefined
+    return asked && this.#renderers.template !== null
   }
 
   /**
@@ -284,7 +213,7 @@ export class RowEncoder {
     const chat = this.rendersChat(row)
     switch (row.format) {
       case 'text': {
-        this.#seen.add(this.#isRenderedChat(row) ? { system: null } : { prefix: '', suffix: '' })
+        this.#seen.add(this.#renderers.wrote(row.text) ? { system: null } : { prefix: '', suffix: '' })
         const { text, found } = this.#special.inText(row, row.text)
         return { ...this.#wholeText(row, text), specialTokens: found }
       }
@@ -315,36 +244,6 @@ export class RowEncoder {
     const { system = null } = this.#options.prompting
     if (system === null || row.messages[0]?.role === 'system') return row
     return { ...row, messages: [{ role: 'system', content: system }, ...row.messages] }
-  }
-
-  /** Whether a text is a chat that the template rendered before: it has the header of an answer. */
-  #isRenderedChat({ text, path, line }: TextRow): boolean {
-    if (this.#source.chatTemplate === undefined) return false
-    if (this.#answerHeader === undefined) {
-      this.#answerHeader = ''
-      try {
-        this.#answerHeader = this.#renderer({ format: 'messages', messages: [], path, line }).answerHeader()
-      } catch {
-        // A template that refuses the question tells nothing of the text.
-      }
-    }
-    return this.#answerHeader !== '' && text.includes(this.#answerHeader)
-  }
-
-  /** What ends an answer: the tokenizer's end tokens, and what the template puts after a turn. */
-  #stops(chat: boolean): string[] {
-    const { eosId, eosIds } = this.tokenizer
-    const ids = chat ? eosIds : eosIds.filter((id) => id === eosId)
-    const ends = ids.flatMap((id) => this.tokenizer.idToToken(id) ?? [])
-    if (!chat) return ends
-    try {
-      const renderer = this.#renderer({ format: 'messages', messages: [], path: '', line: 0 })
-      const end = renderer.turnEnd()
-      return [...new Set([...(end === undefined ? [] : [end]), ...ends])]
-    } catch {
-      // A template that refuses the question has the usual ends.
-      return ends
-    }
   }
 
   #wholeText(row: DatasetRow, text: string, addSpecialTokens = true): MarkedIds {
@@ -401,7 +300,7 @@ export class RowEncoder {
   /** The chat as its template writes it, special tokens in it marked where they are to be escaped. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
     const { trainOn, now } = this.#options
-    const renderer = this.#renderer(row)
+    const renderer = this.#renderers.of(row)
     const plain = {
       messages: row.messages.map(({ weight, ...message }): DatasetMessage => message),
       options: { now, ...(row.tools ? { tools: row.tools } : {}) } as RenderOptions,
@@ -471,30 +370,6 @@ export class RowEncoder {
     return cause instanceof LowrankError && !named ? rowError(row, cause.message, cause) : cause
   }
 
-  #renderer({ tools, ...row }: MessagesRow): ChatRenderer {
-    const { chatTemplate, namedTemplates = {} } = this.#source
-    const source = (tools ? namedTemplates.tool_use : undefined) ?? chatTemplate
-    if (source === undefined) {
-      throw rowError(
-        { path: row.path, line: row.line },
-        'the model has no chat template, so messages cannot be used; use prompt and completion, or text',
-      )
-    }
-    const known = this.#renderers.get(source)
-    if (known) return known
-    const { specialTokens, eosIds } = this.tokenizer
-    const template = new ChatTemplate(source, specialTokens, this.#limits)
-    this.#usesClock ||= template.usesClock
-    const ends = eosIds.flatMap((id) => this.tokenizer.idToToken(id) ?? [])
-    const isAdded = (token: string) => {
-      const id = this.tokenizer.tokenToId(token)
-      return id !== undefined && this.tokenizer.addedToken(id) !== undefined
-    }
-    const renderer = new ChatRenderer(template, ends, isAdded)
-    this.#renderers.set(source, renderer)
-    return renderer
-  }
-
   /** What the assistant says, ended by an EOS; a model that never sees one never stops. */
   #closed(row: DatasetRow, marked: MarkedIds): MarkedIds {
     if (this.tokenizer.eosId === undefined && this.#options.unended === 'error')
@@ -523,73 +398,10 @@ export class RowEncoder {
   }
 }
 
-/** An assistant message that says nothing: no text, no call, no reasoning. */
-function isEmpty(message: DatasetMessage): boolean {
-  const isBlank = (value: unknown) => typeof value !== 'string' || value.trim() === ''
-  const thoughts = Object.keys(message).filter((key) => /^(reasoning|thinking)/.test(key))
-  return !message.tool_calls && ['content', ...thoughts].every((key) => isBlank(message[key]))
-}
-
 /** The place in a marked text that is at `place` without the marks. */
 function markedPlace(text: string, place: number): number {
   let plain = 0
   let at = 0
   while (plain < place || text[at] === ESCAPE_MARK) if (text[at++] !== ESCAPE_MARK) plain++
   return at
-}
-
-/** What the rows of a dataset have in common. */
-class FormatSeen {
-  form: PromptFormat['form'] | undefined
-  system: string | null = null
-  prefix = ''
-  suffix = ''
-  /** Since it was last looked at. */
-  changed = false
-
-  /** @param row the system prompt of a chat, or the texts around a raw prompt */
-  add(row: { system: string | null } | { prefix: string; suffix: string }): void {
-    const { form, system, prefix, suffix } = this
-    const first = form === undefined
-    if ('system' in row) {
-      // Raw text among chats makes all of them raw.
-      this.form ??= 'chat'
-      this.system = first || system === row.system ? row.system : null
-    } else {
-      this.form = 'raw'
-      const same = first || (prefix === row.prefix && suffix === row.suffix)
-      this.prefix = same ? row.prefix : ''
-      this.suffix = same ? row.suffix : ''
-    }
-    this.changed ||=
-      form !== this.form || system !== this.system || prefix !== this.prefix || suffix !== this.suffix
-  }
-}
-
-function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
-  switch (row.format) {
-    case 'text':
-      return 'the text is empty'
-    case 'prompt_completion':
-      return 'the completion is empty'
-    case 'alpaca':
-      return 'the output is empty'
-    case 'messages': {
-      const answers = row.messages.filter(({ role }) => role === 'assistant')
-      if (answers.length === 0) return 'there is no assistant message'
-      if (answers.some((answer) => answer.weight !== 0 && isEmpty(answer)))
-        return 'the assistant says nothing'
-      const unlearned = answers.every(({ weight }) => weight === 0) ? ', weight 0' : ''
-      return `train_on: ${trainOn}${unlearned}`
-    }
-  }
-}
-
-/** What follows a turn would tell where it ends, but is not learned; a model that never learns to stop never stops. */
-function endlessTurn(row: DatasetRow, text: string, { end }: Span): DataError {
-  const next = JSON.stringify(text.slice(end, end + 30))
-  return rowError(
-    row,
-    `the end of the assistant's turn is never learned: the chat template puts ${next} after what is learned, and no token that ends a turn, so the model would never stop. Let {% generation %} enclose the end-of-turn token, use train_on: all, or train without an end with unended: allow`,
-  )
 }

@@ -5,7 +5,7 @@
 
 import { InternalError } from '../errors.js'
 import type { Detected } from './dataset.js'
-import { type EncodedRow, IGNORE } from './encode.js'
+import { type EncodedRow, IGNORE } from './encoded-row.js'
 import type { PromptFormat } from './prompt-format.js'
 
 /** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */

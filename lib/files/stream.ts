@@ -3,8 +3,9 @@
  * What is in memory is the buffer and the micro-batches of one packing, however long the data may be. The order is a
  * function of the data, the seed and the epoch, so a pass can be made again.
  */
-import { IGNORE } from './encode.js'
+
 import { type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
+import { IGNORE } from './encoded-row.js'
 import { type BatchOptions, type MicroBatch, packBestFit } from './pack.js'
 import { ascending, drawBelow, shuffle } from './permutation.js'
 

@@ -8,8 +8,9 @@ import { AskedRowCollector } from './asked-rows.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
-import { type DropReason, type EncodedRow, RowEncoder } from './encode.js'
+import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
+import type { DropReason, EncodedRow } from './encoded-row.js'
 import type { PromptFormat } from './prompt-format.js'
 import {
   type EncodeJob,

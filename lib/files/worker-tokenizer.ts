@@ -5,7 +5,7 @@
 import { InternalError } from '../errors.js'
 import { Lifetime } from '../native/handles.js'
 import type { DatasetRow } from './dataset.js'
-import type { DropReason, EncodedRow, EncodeRowOptions } from './encode.js'
+import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
 import { TextCall } from './text-call.js'
 import {
   fromPlainError,

@@ -5,7 +5,7 @@
 import { badValue, type OptionSource } from '../schema.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { DatasetConfig } from './data.js'
+import type { DatasetConfig } from './dataset.js'
 import type { Evaluation } from './evaluate.js'
 import type { Metric, TrainOptions } from './options.js'
 

@@ -31,7 +31,7 @@ import {
 } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { checkBest } from './best.js'
-import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './data.js'
+import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { checkInBackward } from './optimizers.js'
 import { type RunOptions, type TrainOptions, trainShape } from './options.js'
 import { applyOverrides, type Parse } from './overrides.js'

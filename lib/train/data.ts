@@ -1,19 +1,9 @@
-/** The data of runs and evaluations: named by the user, tokenised in a worker, in micro-batches. */
+/** The data of runs and evaluations: tokenized in a worker, in micro-batches. */
 import { createHash } from 'node:crypto'
-import * as z from 'zod'
-import { abortSignal, callback, checkedOptions, path } from '../arguments.js'
+import { badArgument } from '../arguments.js'
 import type { BaseModel } from '../base.js'
 import { breather } from '../breather.js'
 import type { AskedRow } from '../files/asked-rows.js'
-import {
-  COLUMN_NAMES,
-  type Columns,
-  DATASET_FORMATS,
-  type DatasetFormat,
-  FILE_TYPES,
-  type FileType,
-} from '../files/dataset.js'
-import { EMPTY_ROWS, type EmptyRows, type RowPrompting, UNENDED, type Unended } from '../files/encode.js'
 import {
   canReread,
   checkLearnable,
@@ -26,181 +16,18 @@ import {
   inputName,
 } from '../files/encode-dataset.js'
 import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
+import type { RowPrompting } from '../files/encoded-row.js'
 import { Batches } from '../files/pack.js'
 import { ascending } from '../files/permutation.js'
 import type { PromptFormat } from '../files/prompt-format.js'
-import { isRowSource, type RowSource } from '../files/row-source.js'
-import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../files/special-text.js'
 import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
-import {
-  badValue,
-  deepFreeze,
-  flag,
-  integer,
-  numberWithin,
-  type OptionSource,
-  parseOptions,
-  text,
-  word,
-} from '../schema.js'
-import { isRecord } from '../schema-shape.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'
+import type { DataSources, DatasetConfig } from './dataset.js'
 import { type HeldOutShare, splitRows } from './held-out.js'
 import type { TrainOptions } from './options.js'
 import { sampleRows as drawnRows } from './sample.js'
 import { type AskedRows, chooseRows } from './samples.js'
-
-/** Data, and how it is to be understood. */
-export interface DatasetConfig {
-  /** Files, folders, patterns such as `data/*.jsonl`, or `-` for standard input; a name where `rows` are given. */
-  readonly path: string | readonly string[]
-  /** Rows that a program gives. */
-  readonly rows?: RowSource
-  /** `auto` goes by the keys of the first row. */
-  readonly format: DatasetFormat | 'auto'
-  /** `auto` goes by the names of files, and by their first bytes where names say nothing. */
-  readonly fileType: FileType | 'auto'
-  /** What the data calls the columns that a format expects. */
-  readonly columns: Columns
-  /** Of CSV and TSV: whether the first line names the columns. */
-  readonly header: boolean
-  /** Whether a row or an assistant turn with nothing to learn is an error, or left out. */
-  readonly emptyRows: EmptyRows
-  /** Whether data that never teaches where an answer ends is an error, or allowed. */
-  readonly unended: Unended
-  /** Whether special tokens in the text of data stay special, become plain text, or are an error. */
-  readonly specialTokensInContent: SpecialTokensInContent
-  /** Whether rows are read as the run needs them, rather than all before its first step. */
-  readonly streaming: boolean
-  /** Of streaming: rows among which the next one is drawn; 1 keeps the order of the data. */
-  readonly shuffleBufferSize: number
-}
-
-const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
-  messages: 'Of `messages`: the turns.',
-  conversations: 'Of `sharegpt`: the turns.',
-  prompt: 'Of `prompt_completion`.',
-  completion: 'Of `prompt_completion`.',
-  text: 'Of `text`.',
-  instruction: 'Of `alpaca`: the task.',
-  input: 'Of `alpaca`: what the task is about.',
-  output: 'Of `alpaca`: the answer.',
-  history: 'Of `alpaca`: earlier turns.',
-  system: 'Of `messages`, `sharegpt` and `alpaca`: what the model is told first.',
-  tools: 'Of `messages` and `sharegpt`: the functions that may be called.',
-  role: 'Inside of each message: who speaks.',
-  content: 'Inside of each message: what is said.',
-}
-const columnName = z
-  .union([text(), z.int().min(1).transform(String)], { error: 'the name of a column, or its number from 1' })
-  .optional()
-const columnsShape = Object.fromEntries(
-  COLUMN_NAMES.map((name) => [name, columnName.describe(columnMeanings[name])]),
-) as Record<(typeof COLUMN_NAMES)[number], typeof columnName>
-
-const datasetShape = {
-  path: z
-    .union([path(), z.array(path()).min(1)], { error: 'a path or a list of paths' })
-    .describe('Files, folders, patterns such as `data/*.parquet`, or `-` for standard input.'),
-  format: word(['auto', ...DATASET_FORMATS])
-    .default('auto')
-    .describe('The form of the rows. `auto` goes by the keys of the first row.'),
-  fileType: word(['auto', ...FILE_TYPES])
-    .default('auto')
-    .describe(
-      'How the files are read. `auto` goes by their names, and by their first bytes where names say nothing.',
-    ),
-  columns: z
-    .strictObject(columnsShape, { error: 'a mapping of names' })
-    .default({})
-    .describe('Columns that have other names than the format expects.'),
-  header: flag().default(true).describe('Of CSV and TSV: whether the first line names the columns.'),
-  emptyRows: word(EMPTY_ROWS)
-    .default('error')
-    .describe(
-      'Whether a row or an assistant turn with nothing to learn, also since `max_seq_length` cuts it, is an error, or left out and counted.',
-    ),
-  unended: word(UNENDED)
-    .default('error')
-    .describe('Whether chats and completions that never teach the model where an answer ends are an error.'),
-  specialTokensInContent: word(SPECIAL_TOKENS_IN_CONTENT)
-    .default('keep')
-    .describe(
-      'Whether special tokens such as `<|im_end|>` in the text of data stay control tokens, become plain text, or are an error.',
-    ),
-  streaming: flag()
-    .default(false)
-    .describe(
-      'Read rows as the run needs them, rather than all before its first step; see [Streaming](data.md#streaming). Needs `max_steps`.',
-    ),
-  shuffleBufferSize: integer(1)
-    .default(1000)
-    .describe('Of streaming: rows among which the next one is drawn. 1 keeps the order of the data.'),
-}
-
-export const datasetObject = z.strictObject(datasetShape)
-
-/** Everything of `DatasetConfig` that has a default. */
-export type DatasetOptions = Partial<Omit<DatasetConfig, 'path' | 'rows'>> & {
-  /** What rows of a program are called in messages. Default dataset(). */
-  name?: string
-}
-
-const { path: _, ...optionShape } = datasetShape
-const optionsSchema = z.strictObject({ ...optionShape, name: text().default('dataset()') })
-
-const SOURCE = 'a path, a list of paths, or rows to iterate over'
-/** What `dataset()` returns, or the same by hand. */
-const givenSchema = datasetObject.extend({
-  rows: z.custom<RowSource>(isRowSource, { error: 'rows to iterate over' }).optional(),
-})
-
-/**
- * Names data for a run or an evaluation, which reads it when it starts.
- * @param source files, folders, patterns or `-`; or rows as objects: an array, any other iterable, sync or async, or a
- * function that returns one anew for every pass
- * @example dataset('train.csv', { columns: { prompt: 'question', completion: 'answer' } })
- * @example dataset([{ prompt: 'Hello', completion: ' there' }])
- */
-export function dataset(
-  source: string | readonly string[] | RowSource,
-  options: DatasetOptions = {},
-): DatasetConfig {
-  const { name, ...how } = checkedOptions(optionsSchema, options, 'dataset()')
-  const { path, rows } = readSource(source, { name: 'dataset()', spelling: 'camel' }, 'source', SOURCE)
-  // What a program gives stays as it is.
-  return Object.freeze({ ...deepFreeze({ path: path ?? name, ...how }), ...(rows ? { rows } : {}) })
-}
-
-/** Paths or rows; strings are no rows, so a list of them is meant as paths. */
-function readSource(
-  given: unknown,
-  source: OptionSource,
-  argument: string,
-  expected: string,
-): { path?: string | readonly string[]; rows?: RowSource } {
-  const paths = typeof given === 'string' || (Array.isArray(given) && typeof given[0] === 'string')
-  if (paths && datasetShape.path.safeParse(given).success)
-    return { path: typeof given === 'string' ? given : [...given] }
-  if (!paths && isRowSource(given)) return { rows: given }
-  throw badValue(source, argument, given, expected)
-}
-
-/** What is given where data is expected: what `dataset()` takes or returns. */
-export type DatasetArgument = DatasetConfig | string | readonly string[] | RowSource
-
-/**
- * @param name of the function that was given the data, as in `train()`
- * @throws {ConfigError} that names the argument
- */
-export function datasetOf(data: unknown, name: string, argument = 'data'): DatasetConfig {
-  const source = { name, spelling: 'camel' } as const
-  if (isRecord(data) && 'path' in data && !isRowSource(data))
-    return Object.freeze(parseOptions(givenSchema, data, { ...source, at: argument })) as DatasetConfig
-  const { path, rows } = readSource(data, source, argument, `${SOURCE}, or what dataset() returns`)
-  return dataset(path ?? (rows as RowSource))
-}
 
 /** What reads the rows takes it so. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
@@ -235,27 +62,6 @@ export interface RunData {
   stats: { train: DatasetStats | null; evaluation: DatasetStats | null }
 }
 
-/** What is read for a run. */
-export interface DataSources {
-  dataset: DatasetConfig
-  evalDataset: DatasetConfig | null
-  /** Share of `dataset` held out when there is no `evalDataset`. */
-  evalFraction: number
-  /** Column of `dataset` that tells whose each row is. */
-  groupBy?: string
-  /** Hold out all rows of some groups, rather than some rows of all. */
-  holdOutGroups?: boolean
-}
-
-/** Options of functions that train, beside those of the training itself: the same for a run and its probe. */
-export const dataShape = {
-  /** Read by `datasetOf`. */
-  evalDataset: z.unknown().optional(),
-  evalFraction: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)').default(0),
-  signal: abortSignal().optional(),
-  onDataProgress: callback<(progress: EncodeProgress) => void>().optional(),
-}
-
 /** How reading is watched and stopped. */
 export interface DataControl {
   now?: number
@@ -263,24 +69,6 @@ export interface DataControl {
   onProgress?: (progress: EncodeProgress) => void
   /** Rows that are kept as text, to be asked when the run is over. Default 0. */
   sampleRows?: number
-}
-
-/**
- * @param source what the options belong to, for messages
- * @throws ConfigError when data that is streamed is asked for what takes its length
- */
-export function checkStreaming(
-  { dataset, evalDataset, evalFraction }: DataSources,
-  { maxSteps }: Pick<TrainOptions, 'maxSteps'>,
-  source: OptionSource,
-): void {
-  if (evalDataset?.streaming)
-    throw badValue(source, 'evalDataset.streaming', true, 'false: an evaluation reads its data as a whole')
-  if (!dataset.streaming) return
-  if (maxSteps === null)
-    throw badValue(source, 'maxSteps', null, 'a number of steps, since the length of a stream is not known')
-  if (evalFraction > 0)
-    throw badValue(source, 'evalFraction', evalFraction, 'an eval_dataset instead, since dataset is streamed')
 }
 
 type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'> &
@@ -390,10 +178,10 @@ export async function prepareEvaluation(
   control: DataControl = {},
 ): Promise<{ source: BatchSource; format: PromptFormat | null }> {
   if (config.streaming)
-    throw badValue(
-      { name: 'evaluate()', spelling: 'camel' },
-      'dataset.streaming',
+    throw badArgument(
       true,
+      'evaluate()',
+      'dataset.streaming',
       'false: an evaluation reads its data as a whole',
     )
   const grouped = heldOut?.groupBy === undefined ? {} : { groupBy: heldOut.groupBy }

@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { abortSignal, badArgument } from '../arguments.js'
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
-import { IGNORE } from '../files/encode.js'
+import { IGNORE } from '../files/encoded-row.js'
 import type { PlanOptions } from '../native/addon.js'
 import { integer } from '../schema.js'
 import { isRecord } from '../schema-shape.js'

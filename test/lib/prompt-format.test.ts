@@ -5,7 +5,7 @@ import { FileFormatError } from '../../lib/errors.js'
 import { loadModel, type Model } from '../../lib/model.js'
 import { full } from '../../lib/strategies/full.js'
 import { lora } from '../../lib/strategies/lora.js'
-import { dataset } from '../../lib/train/data.js'
+import { dataset } from '../../lib/train/dataset.js'
 import { tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from './files/scratch.js'
 

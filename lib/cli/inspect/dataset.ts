@@ -18,9 +18,9 @@ import {
   STDIN_NAME,
 } from '../../files/dataset.js'
 import { datasetRemarks } from '../../files/dataset-remarks.js'
-import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../files/encode.js'
 import { checkLearnable } from '../../files/encode-dataset.js'
 import { countFound, type DatasetStats, emptyStats } from '../../files/encoded-dataset.js'
+import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../files/encoded-row.js'
 import { openModelFiles } from '../../files/model-files.js'
 import type { SpecialTokensInContent } from '../../files/special-text.js'
 import type { TokenizerOfModel } from '../../files/tokenizer-source.js'

@@ -1,5 +1,5 @@
 /** Rows as the model sees them: their tokens as text, in pieces that are learnt or not. */
-import { type EncodedRow, IGNORE } from '../../files/encode.js'
+import { type EncodedRow, IGNORE } from '../../files/encoded-row.js'
 import type { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import { formatCount } from '../format.js'
 import type { Output } from '../output.js'

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ConfigError, DataError } from '../../../lib/errors.js'
 import type { DatasetMessage, DatasetRow } from '../../../lib/files/dataset.js'
-import { type EncodedRow, type EncodeRowOptions, IGNORE, RowEncoder } from '../../../lib/files/encode.js'
+import { RowEncoder } from '../../../lib/files/encode.js'
+import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/files/encoded-row.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
 const { tokenizers } = parity('tokenizer_small.json')

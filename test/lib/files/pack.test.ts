@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ConfigError, DataError } from '../../../lib/errors.js'
-import { IGNORE } from '../../../lib/files/encode.js'
 import { ChunkBuilder, EncodedDataset } from '../../../lib/files/encoded-dataset.js'
+import { IGNORE } from '../../../lib/files/encoded-row.js'
 import {
   Batches,
   type BatchOptions,

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { IGNORE } from '../../../lib/files/encode.js'
 import { ChunkBuilder, type EncodedChunk } from '../../../lib/files/encoded-dataset.js'
+import { IGNORE } from '../../../lib/files/encoded-row.js'
 import type { MicroBatch } from '../../../lib/files/pack.js'
 import { rowsOfChunks, type StreamRow, shuffleBuffer, streamBatches } from '../../../lib/files/stream.js'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { dataset } from '../../../lib/train/data.js'
+import { dataset } from '../../../lib/train/dataset.js'
 
 const defaults = {
   format: 'auto',

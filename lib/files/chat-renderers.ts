@@ -1,0 +1,85 @@
+/** The chat templates of a tokenizer, each made ready once, and what they tell of how answers begin and end. */
+import { ChatRenderer } from './chat-spans.js'
+import { ChatTemplate, type TemplateLimits } from './chat-template.js'
+import { type MessagesRow, rowError } from './dataset.js'
+import type { Tokenizer, TokenizerSource } from './tokenizer.js'
+
+/** A chat that is asked for what its template is like. */
+const NO_CHAT: MessagesRow = { format: 'messages', messages: [], path: '', line: 0 }
+
+export class ChatRenderers {
+  readonly #tokenizer: Tokenizer
+  readonly #source: TokenizerSource
+  readonly #limits: TemplateLimits | undefined
+  readonly #made = new Map<string, ChatRenderer>()
+  #usesClock = false
+  #answerHeader: string | undefined
+
+  /** @param source the templates, which may be others than those of the tokenizer */
+  constructor(tokenizer: Tokenizer, source: TokenizerSource, limits: TemplateLimits | undefined) {
+    this.#tokenizer = tokenizer
+    this.#source = source
+    this.#limits = limits
+  }
+
+  /** The template for chats without tools; null where there is none. */
+  get template(): string | null {
+    return this.#source.chatTemplate ?? null
+  }
+
+  /** Whether a template used so far asks for the date. */
+  get usesClock(): boolean {
+    return this.#usesClock
+  }
+
+  /** @throws DataError where there is no template for the row */
+  of({ tools, ...row }: MessagesRow): ChatRenderer {
+    const { chatTemplate, namedTemplates = {} } = this.#source
+    const source = (tools ? namedTemplates.tool_use : undefined) ?? chatTemplate
+    if (source === undefined) {
+      throw rowError(
+        { path: row.path, line: row.line },
+        'the model has no chat template, so messages cannot be used; use prompt and completion, or text',
+      )
+    }
+    const known = this.#made.get(source)
+    if (known) return known
+    const { specialTokens, eosIds } = this.#tokenizer
+    const template = new ChatTemplate(source, specialTokens, this.#limits)
+    this.#usesClock ||= template.usesClock
+    const ends = eosIds.flatMap((id) => this.#tokenizer.idToToken(id) ?? [])
+    const isAdded = (token: string) => {
+      const id = this.#tokenizer.tokenToId(token)
+      return id !== undefined && this.#tokenizer.addedToken(id) !== undefined
+    }
+    const renderer = new ChatRenderer(template, ends, isAdded)
+    this.#made.set(source, renderer)
+    return renderer
+  }
+
+  /** Whether a text is a chat that the template rendered before: it has the header of an answer. */
+  wrote(text: string): boolean {
+    if (this.template === null) return false
+    // A template that refuses the question tells nothing of the text.
+    this.#answerHeader ??= this.#asked((renderer) => renderer.answerHeader()) ?? ''
+    return this.#answerHeader !== '' && text.includes(this.#answerHeader)
+  }
+
+  /** What ends an answer: the tokenizer's end tokens, and in a chat what the template puts after a turn. */
+  stops(chat: boolean): string[] {
+    const { eosId, eosIds } = this.#tokenizer
+    const ids = chat ? eosIds : eosIds.filter((id) => id === eosId)
+    const ends = ids.flatMap((id) => this.#tokenizer.idToToken(id) ?? [])
+    // A template that refuses the question has the usual ends.
+    const end = chat ? this.#asked((renderer) => renderer.turnEnd()) : undefined
+    return [...new Set([...(end === undefined ? [] : [end]), ...ends])]
+  }
+
+  #asked<T>(question: (renderer: ChatRenderer) => T): T | undefined {
+    try {
+      return question(this.of(NO_CHAT))
+    } catch {
+      return undefined
+    }
+  }
+}

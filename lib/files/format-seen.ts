@@ -1,0 +1,30 @@
+/** How the rows of a dataset are put to the model, as far as they were read. */
+import type { PromptFormat } from './prompt-format.js'
+
+/** What the rows of a dataset have in common. */
+export class FormatSeen {
+  form: PromptFormat['form'] | undefined
+  system: string | null = null
+  prefix = ''
+  suffix = ''
+  /** Since it was last looked at. */
+  changed = false
+
+  /** @param row the system prompt of a chat, or the texts around a raw prompt */
+  add(row: { system: string | null } | { prefix: string; suffix: string }): void {
+    const { form, system, prefix, suffix } = this
+    const first = form === undefined
+    if ('system' in row) {
+      // Raw text among chats makes all of them raw.
+      this.form ??= 'chat'
+      this.system = first || system === row.system ? row.system : null
+    } else {
+      this.form = 'raw'
+      const same = first || (prefix === row.prefix && suffix === row.suffix)
+      this.prefix = same ? row.prefix : ''
+      this.suffix = same ? row.suffix : ''
+    }
+    this.changed ||=
+      form !== this.form || system !== this.system || prefix !== this.prefix || suffix !== this.suffix
+  }
+}

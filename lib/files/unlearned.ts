@@ -1,0 +1,41 @@
+/** Why a row teaches nothing, or not where an answer ends. */
+import type { DataError } from '../errors.js'
+import type { Span } from './chat-template.js'
+import { type DatasetMessage, type DatasetRow, rowError } from './dataset.js'
+import type { TrainOn } from './encoded-row.js'
+
+/** An assistant message that says nothing: no text, no call, no reasoning. */
+export function isEmpty(message: DatasetMessage): boolean {
+  const isBlank = (value: unknown) => typeof value !== 'string' || value.trim() === ''
+  const thoughts = Object.keys(message).filter((key) => /^(reasoning|thinking)/.test(key))
+  return !message.tool_calls && ['content', ...thoughts].every((key) => isBlank(message[key]))
+}
+
+/** In words, why nothing of a row is learned. */
+export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
+  switch (row.format) {
+    case 'text':
+      return 'the text is empty'
+    case 'prompt_completion':
+      return 'the completion is empty'
+    case 'alpaca':
+      return 'the output is empty'
+    case 'messages': {
+      const answers = row.messages.filter(({ role }) => role === 'assistant')
+      if (answers.length === 0) return 'there is no assistant message'
+      if (answers.some((answer) => answer.weight !== 0 && isEmpty(answer)))
+        return 'the assistant says nothing'
+      const unlearned = answers.every(({ weight }) => weight === 0) ? ', weight 0' : ''
+      return `train_on: ${trainOn}${unlearned}`
+    }
+  }
+}
+
+/** What follows a turn would tell where it ends, but is not learned; a model that never learns to stop never stops. */
+export function endlessTurn(row: DatasetRow, text: string, { end }: Span): DataError {
+  const next = JSON.stringify(text.slice(end, end + 30))
+  return rowError(
+    row,
+    `the end of the assistant's turn is never learned: the chat template puts ${next} after what is learned, and no token that ends a turn, so the model would never stop. Let {% generation %} enclose the end-of-turn token, use train_on: all, or train without an end with unended: allow`,
+  )
+}
