@@ -105,7 +105,8 @@ describe.each(Object.entries(strategies))('%s', (_, [base, of]) => {
     ['examples', byExample],
   ])('learns by %s, is saved and loaded, and resumes to the bit', async (_unit, unit) => {
     const strategy = of({ ...unit, ...quiet })
-    const out = scratchFolder()
+    const folder = scratchFolder()
+    const out = join(folder, 'out')
     const model = await open(bases[base])
     const adapter = await model.attach(strategy, { seed: 1 })
     const losses: number[] = []
@@ -115,8 +116,10 @@ describe.each(Object.entries(strategies))('%s', (_, [base, of]) => {
     expect(mean(losses.slice(-4))).toBeLessThan(0.95 * mean(losses.slice(0, 3)))
     const trained = await model.logits(tokens)
 
-    const again = scratchFolder()
-    cpSync(join(out, 'checkpoint-5'), join(again, 'checkpoint-5'), { recursive: true })
+    const again = join(folder, 'again')
+    cpSync(join(folder, 'out-secret', 'checkpoint-5'), join(folder, 'again-secret', 'checkpoint-5'), {
+      recursive: true,
+    })
     const other = await (await open(bases[base])).attach(strategy, { seed: 2 })
     for await (const _step of other.train(data, { ...options, outputDir: again, resume: true }));
     expect(weights(again)).toEqual(weights(out))
