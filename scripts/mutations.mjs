@@ -51,7 +51,11 @@ if (flags.list) {
 
 function plant(copy) {
   makeCopy(copy)
-  const clean = run(copy, { tests: [...new Set(chosen.flatMap(({ tests }) => tests))] })
+  const titles = chosen.map(({ title }) => title)
+  const clean = run(copy, {
+    tests: [...new Set(chosen.flatMap(({ tests }) => tests))],
+    ...(titles.includes(undefined) ? {} : { title: [...new Set(titles)].join('|') }),
+  })
   if (clean.failed.length > 0 || clean.error)
     stop(`the tests fail without any fault: ${clean.failed[0] ?? clean.error}`)
   const results = chosen.map((fault) => {

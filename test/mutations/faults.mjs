@@ -2,10 +2,11 @@
  * Faults that scripts/mutations.mjs plants, by area: `find`, which stands once in `file`, becomes `replace`, and one of
  * `tests` must fail; `least` says how many tests must, and `title` which of them to run.
  */
+import { checkpoints } from './faults/checkpoints.mjs'
 import { data } from './faults/data.mjs'
 import { parity } from './faults/parity.mjs'
 import { privacy } from './faults/privacy.mjs'
 import { strategies } from './faults/strategies.mjs'
 import { training } from './faults/training.mjs'
 
-export const areas = { strategies, privacy, training, data, parity }
+export const areas = { strategies, privacy, training, checkpoints, data, parity }

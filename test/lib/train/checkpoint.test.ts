@@ -8,6 +8,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -180,6 +181,8 @@ describe('a checkpoint', () => {
     const folder = scratchFolder()
     const at = (step: number) => join(folder, `checkpoint-${step}`)
     for (const step of [9, 10, 100]) mkdirSync(at(step))
+    // Copied, or restored from a backup.
+    utimesSync(at(100), 1, 1)
     mkdirSync(join(folder, 'checkpoint-old'))
     expect(await listCheckpoints(folder)).toEqual([100, 10, 9].map(at))
     await expect(latestCheckpoint(folder)).rejects.toThrow(

@@ -5,6 +5,7 @@ import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { lora } from '../../../lib/strategies/lora.js'
+import { listCheckpoints } from '../../../lib/train/checkpoints.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { lineOf } from '../../../lib/train/metrics.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
@@ -167,12 +168,15 @@ test('a run of one step learns in it, though a share of it is warm-up', async ()
 describe('a resumed run', () => {
   test('goes on bit for bit as one that never stopped', async () => {
     const whole = scratchFolder()
-    const uninterrupted = steps(await train({ outputDir: whole }))
+    const alone = await train({ outputDir: whole })
+    const uninterrupted = steps(alone)
     const outputDir = scratchFolder()
     const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 4 })
     for await (const step of run) if (step.step === 6) break
     const events = await train({ outputDir, resume: true, saveSteps: null })
     expect(steps(events)).toEqual(uninterrupted.slice(4))
+    const meanLoss = (told: typeof events) => told.find((event) => event.event === 'done')?.trainLoss
+    expect(meanLoss(events)).toBe(meanLoss(alone))
     expect(adapterBytes(outputDir).equals(adapterBytes(whole))).toBe(true)
   })
 
@@ -183,6 +187,18 @@ describe('a resumed run', () => {
     expect(run.checkpoints).toEqual([join(outputDir, 'checkpoint-4')])
     const events = await train({ outputDir, resume: true, saveSteps: null })
     expect(steps(events).map((event) => event.step)).toEqual([5, 6, 7, 8, 9, 10])
+  })
+
+  test('keeps what it saves, whatever checkpoints of later steps are there', async () => {
+    const outputDir = scratchFolder()
+    await train({ outputDir, saveSteps: 3, maxSteps: 9 })
+    const resume = join(outputDir, 'checkpoint-3')
+    const run = (await fresh()).train(data, {
+      ...{ ...options, outputDir, resume },
+      ...{ maxSteps: 9, saveSteps: 4, saveTotalLimit: 1 },
+    })
+    for await (const step of run) if (step.step === 5) break
+    expect(await listCheckpoints(outputDir)).toEqual([join(outputDir, 'checkpoint-4')])
   })
 
   test('leaves metrics without gaps or repetitions', async () => {
