@@ -62,7 +62,7 @@ export const checkpoints = [
   ),
   checkpoint(
     'lib/files/sums.ts',
-    'if ((await hashFile(join(folder, name))) !== sum)',
+    'if ((await hashFile(await fileInside(folder, name))) !== sum)',
     'if (false)',
     'hashes are not compared',
     'with one bit of',
