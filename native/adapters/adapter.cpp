@@ -7,6 +7,8 @@
 
 #include "adapters/hadamard.h"
 #include "adapters/kronecker.h"
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -41,19 +43,6 @@ uint64_t stream_key(uint64_t seed, const std::string& name) {
 }
 
 }  // namespace
-
-uint64_t mix(uint64_t x) {
-  x ^= x >> 30;
-  x *= 0xbf58476d1ce4e5b9u;
-  x ^= x >> 27;
-  x *= 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-double draw(uint64_t key, uint64_t index) {
-  const uint64_t bits = mix(key + (index + 1) * 0x9e3779b97f4a7c15u) >> 11;  // 53 of them
-  return (static_cast<double>(bits) + 0.5) * 0x1p-53;
-}
 
 void AdapterSpec::check() {
   std::unordered_set<std::string> names;
@@ -323,45 +312,12 @@ void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std:
 
 void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
           float weight, const float* row_gains) {
-  if (slot.paired()) return fold_pair(adapter, slot, begin, end, out, weight, row_gains);
-  const float* b = adapter.data(slot.b);
-  const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
-  const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
-  const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
-  const float scale = slot.scale_at(active);
-  for (int64_t i = begin; i < end; ++i) {
-    const float row = weight * (gain ? scale * gain[i] : scale) * (row_gains ? row_gains[i] : 1);
-    for (int64_t j = 0; j < active; ++j) {
-      float factor = row;
-      if (d) factor *= d[j];
-      if (mask) factor *= mask[j];
-      out[i * active + j] = factor * b[i * slot.rank + j];
-    }
-  }
-}
-
-void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t rows, const float* g) {
-  const float* b = adapter.data(slot.b);
-  const float* d = slot.d >= 0 ? adapter.data(slot.d) : nullptr;
-  const float* mask = slot.mask >= 0 ? adapter.data(slot.mask) : nullptr;
-  const float* gain = slot.b_gain >= 0 ? adapter.data(slot.b_gain) : nullptr;
-  float* db = adapter.data(slot.b, AdapterArray::gradient);
-  float* dd = d ? adapter.data(slot.d, AdapterArray::gradient) : nullptr;
-  float* dgain = gain ? adapter.data(slot.b_gain, AdapterArray::gradient) : nullptr;
-  const float scale = slot.scale_at(active);
-  for (int64_t i = 0; i < rows; ++i) {
-    const float row_gain = gain ? gain[i] : 1;
-    float to_gain = 0;
-    for (int64_t j = 0; j < active; ++j) {
-      const float dj = d ? d[j] : 1;
-      const float masked = scale * (mask ? mask[j] : 1) * g[i * active + j];
-      const float bij = b[i * slot.rank + j];
-      if (db) db[i * slot.rank + j] += masked * row_gain * dj;
-      if (dd) dd[j] += masked * row_gain * bij;
-      to_gain += masked * dj * bij;
-    }
-    if (dgain) dgain[i] += to_gain;
-  }
+  const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : cpu::address_of(adapter.data(parameter)); };
+  const Ptr<float> gains = cpu::address_of(row_gains), to = cpu::address_of(out);
+  if (slot.paired()) return cpu::fold_pair({pair_of(adapter, slot), slot.scale, weight, gains, to}, begin, end);
+  cpu::fold({end, slot.rank, active, slot.scale_at(active), weight, factor(slot.b), factor(slot.d), factor(slot.mask),
+             factor(slot.b_gain), gains, to},
+            begin, end);
 }
 
 }  // namespace lowrank

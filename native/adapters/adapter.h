@@ -14,6 +14,7 @@
 
 #include "adapters/optimizer_state.h"
 #include "core/memory.h"
+#include "core/random.h"
 
 namespace lowrank {
 
@@ -251,23 +252,14 @@ class AdapterUse {
   Kind kind_;
 };
 
-/// A bijective mixer whose outputs for successive numbers pass as independent (splitmix64's finaliser).
-uint64_t mix(uint64_t x);
-/// A number in (0, 1), the same for the same key and index.
-double draw(uint64_t key, uint64_t index);
-
 /// Uniform and normal fills by counter from (seed, parameter name), so that the order of calls does not matter.
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name);
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
 
 /// Rows [begin, end) of the adapter's matrix with every factor folded in, into the whole one at `out`: out[i, active] =
-/// weight * scale_at(active) * b_gain_i * B_ij * d_j * mask_j, and times row_gains[i] where there are any. The forward and backward
-/// passes see only this and A; see `fold_gradient` for the way back.
+/// weight * scale_at(active) * b_gain_i * B_ij * d_j * mask_j, and times row_gains[i] where there are any. For merging and
+/// measuring; a step launches Fold.
 void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
           float weight = 1, const float* row_gains = nullptr);
-
-/// Spreads the gradient of the folded matrix, g [rows, active], over B, d and b_gain (those that train), adding to
-/// theirs.
-void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t rows, const float* g);
 
 }  // namespace lowrank

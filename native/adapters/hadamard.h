@@ -5,6 +5,7 @@
 #pragma once
 
 #include "adapters/adapter.h"
+#include "device/kernels.h"
 
 namespace lowrank {
 
@@ -17,21 +18,7 @@ PairRanks pair_ranks(const AdapterSpec& spec, const LowRankSlot& slot);
 /// Throws Error("SHAPE") unless the four factors of a paired slot fit each other.
 void check_pair(const AdapterSpec& spec, const LowRankSlot& slot);
 
-/// Rows [begin, end) of A [rank, in] into the whole one at `out`.
-void build_pair_a(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, float* out);
-
-/// Rows [begin, end) of B [out, rank], times weight * scale and their gains, into the whole one at `out`; see `fold`.
-void fold_pair(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, float* out, float weight,
-               const float* row_gains);
-
-/// Adds what columns [begin, end) of the gradient at A, g [rank, in], say of a and a2.
-void spread_pair_a(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, const float* g);
-
-/// Adds what rows [begin, end) of the gradient at the folded B, g [out, rank], say of b and b2.
-void spread_pair_b(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, const float* g,
-                   const float* row_gains);
-
-/// Gains of the rows of an adapter's change under dropout: 0 where dropped, else 1, or one over the share that stays.
-void draw_row_gains(const DeltaDropout& dropout, uint64_t key, int64_t rows, float* gains);
+/// The factors of a paired slot.
+Pair pair_of(const Adapter& adapter, const LowRankSlot& slot);
 
 }  // namespace lowrank

@@ -1,5 +1,7 @@
 #include "adapters/kronecker.h"
 
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -7,12 +9,7 @@ namespace {
 
 /// out[rows, cols] = a[rows, inner] b[inner, cols].
 void multiply(int64_t rows, int64_t inner, int64_t cols, const float* a, const float* b, float* out) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t c = 0; c < cols; ++c) {
-      double sum = 0;
-      for (int64_t j = 0; j < inner; ++j) sum += double{a[i * inner + j]} * b[j * cols + c];
-      out[i * cols + c] = static_cast<float>(sum);
-    }
+  cpu::kronecker_c({rows, inner, cols, cpu::address_of(a), cpu::address_of(b), cpu::address_of(out)});
 }
 
 }  // namespace
@@ -40,20 +37,6 @@ const float* kronecker_c(const Adapter& adapter, const KroneckerSlot& slot, floa
   const cpu::KroneckerShape s = kronecker_shape(adapter.spec(), slot);
   multiply(s.l, adapter.spec().parameters[slot.c].cols, s.p, adapter.data(slot.c), adapter.data(slot.c2), room);
   return room;
-}
-
-void spread_kronecker_c(const Adapter& adapter, const KroneckerSlot& slot, const float* g) {
-  const cpu::KroneckerShape s = kronecker_shape(adapter.spec(), slot);
-  const int64_t rank = adapter.spec().parameters[slot.c].cols;
-  const float *a = adapter.data(slot.c), *b = adapter.data(slot.c2);
-  float* da = adapter.data(slot.c, AdapterArray::gradient);
-  float* db = adapter.data(slot.c2, AdapterArray::gradient);
-  for (int64_t i = 0; i < s.l; ++i)
-    for (int64_t j = 0; j < rank; ++j)
-      for (int64_t c = 0; c < s.p; ++c) {
-        if (da) da[i * rank + j] += g[i * s.p + c] * b[j * s.p + c];
-        if (db) db[j * s.p + c] += g[i * s.p + c] * a[i * rank + j];
-      }
 }
 
 KroneckerRows::KroneckerRows(const Adapter& adapter, const KroneckerSlot& slot)

@@ -15,9 +15,6 @@ void check_kronecker(const AdapterSpec& spec, const KroneckerSlot& slot);
 /// C [l, p]: the parameter, or the product of its two factors, made at `room`.
 const float* kronecker_c(const Adapter& adapter, const KroneckerSlot& slot, float* room);
 
-/// Spreads the gradient at C over its two factors, adding to theirs.
-void spread_kronecker_c(const Adapter& adapter, const KroneckerSlot& slot, const float* g);
-
 /// Rows of scale * C (x) D for merging.
 class KroneckerRows {
  public:

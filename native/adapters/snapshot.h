@@ -16,9 +16,7 @@ float snapshot_ratio(const Adapter& adapter, const LowRankSlot& slot);
 /// What B A counts for beside it.
 float snapshot_own(const Adapter& adapter, const LowRankSlot& slot);
 
-/// Rows [begin, end) of the folded matrix [rows, 2 rank] into the whole one at `out`: weight * scale * snapshot_own B and
-/// - weight * scale * ratio B*, side by side, times row_gains[i] where there are any. See `fold`.
-void fold_snapshot(const Adapter& adapter, const LowRankSlot& slot, int64_t begin, int64_t end, float* out,
-                   float weight = 1, const float* row_gains = nullptr);
+/// The folded matrix [rows, 2 rank]: scale * snapshot_own B and - scale * ratio B*, side by side.
+void fold_snapshot(const Adapter& adapter, const LowRankSlot& slot, float* out);
 
 }  // namespace lowrank

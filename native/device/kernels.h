@@ -195,8 +195,271 @@ struct Cast {
   Ptr<float> from;
   Ptr<uint16_t> to;
 };
+/// to[i] += value.
+struct AddConstant {
+  static constexpr const char* kName = "add_constant";
+  int64_t count;
+  float value;
+  Ptr<float> to;
+};
 
-using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, Attention,
-                            AttentionBackward, Swiglu, SwigluBackward, GatherRows, ScatterAddRows, CrossEntropy, Zero, Cast>;
+/// out[t] = row ids[t] of a table, decoded to fp32.
+struct DecodeRows {
+  static constexpr const char* kName = "decode_rows";
+  int64_t tokens;
+  Ptr<int32_t> ids;
+  Factor table;
+  Matrix out;
+};
+/// dtable[ids[t], c] += dy[t, c].
+struct EmbeddingGradient {
+  static constexpr const char* kName = "embedding_gradient";
+  int64_t tokens, cols;
+  Ptr<int32_t> ids;
+  Matrix dy;
+  Ptr<float> dtable;
+};
+/// db[c] += sum over rows of dy[r, c].
+struct BiasGradient {
+  static constexpr const char* kName = "bias_gradient";
+  int64_t rows, cols;
+  Matrix dy;
+  Ptr<float> db;
+};
+
+/// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0.
+struct Dropout {
+  static constexpr const char* kName = "dropout";
+  int64_t rows, cols;
+  Matrix x;
+  float p;
+  uint64_t key;
+  Matrix out;
+};
+/// y += keep(key, index) ? x / (1 - p) : 0.
+struct DropoutBackward {
+  static constexpr const char* kName = "dropout_backward";
+  int64_t rows, cols;
+  Matrix x;
+  float p;
+  uint64_t key;
+  Matrix y;
+};
+/// y[r, c] = x[r, c] gain[c] (+ bias[c]) (+ addend[r, c]).
+struct ScaleColumns {
+  static constexpr const char* kName = "scale_columns";
+  int64_t rows, cols;
+  Matrix x;
+  Ptr<float> gain, bias;
+  Matrix addend, y;
+};
+/// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may take the place of dy.
+struct ScaleColumnsBackward {
+  static constexpr const char* kName = "scale_columns_backward";
+  int64_t rows, cols;
+  Matrix dy, x;
+  Ptr<float> gain, share;
+  Matrix dx;
+  Ptr<float> dgain;
+};
+
+/// out[rows, active] = weight scale b_gain_i B_ij d_j mask_j row_gain_i, with B [rows, rank]; null factors are ones.
+struct Fold {
+  static constexpr const char* kName = "fold";
+  int64_t rows, rank, active;
+  float scale, weight;
+  Ptr<float> b, d, mask, b_gain, row_gains, out;
+};
+/// Spreads the gradient at the folded matrix, g [rows, active], over B, d and b_gain, adding to those that are there.
+struct FoldGradient {
+  static constexpr const char* kName = "fold_gradient";
+  int64_t rows, rank, active;
+  float scale;
+  Ptr<float> b, d, mask, b_gain, g, db, dd, dgain;
+};
+/// out[rows, 2 rank] = own B and taken B*, side by side, times row_gains where they are there.
+struct FoldSnapshot {
+  static constexpr const char* kName = "fold_snapshot";
+  int64_t rows, rank;
+  float own, taken;
+  Ptr<float> b, star, row_gains, out;
+};
+
+/// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant.
+struct Pair {
+  int64_t rows, cols, rank, rank2;
+  Ptr<float> b, a, b2, a2;
+
+  Pair from(int64_t begin, int64_t count) const { return {count, cols, rank, rank2, b + begin * rank, a, b2 + begin * rank2, a2}; }
+};
+/// A[i r2 + j] = a[i] . a2[j], [r1 r2, cols].
+struct BuildPairA {
+  static constexpr const char* kName = "build_pair_a";
+  Pair pair;
+  Ptr<float> out;
+};
+/// out[o, i r2 + j] = weight scale row_gain_o b[o, i] b2[o, j].
+struct FoldPair {
+  static constexpr const char* kName = "fold_pair";
+  Pair pair;
+  float scale, weight;
+  Ptr<float> row_gains, out;
+};
+/// Adds what the gradient at A says of a and a2.
+struct SpreadPairA {
+  static constexpr const char* kName = "spread_pair_a";
+  Pair pair;
+  Ptr<float> g, da, da2;
+};
+/// Adds what the gradient at the folded B says of b and b2.
+struct SpreadPairB {
+  static constexpr const char* kName = "spread_pair_b";
+  Pair pair;
+  float scale;
+  Ptr<float> row_gains, g, db, db2;
+};
+/// out = base + scale row_gain_o (b a) . (b2 a2), dense fp32; a base of no rows is 0.
+struct AddPair {
+  static constexpr const char* kName = "add_pair";
+  Pair pair;
+  Factor base;
+  float scale;
+  Ptr<float> row_gains, out;
+};
+/// The gradients at the two products from that at their Hadamard product, g; that of b a takes its place.
+struct SplitPair {
+  static constexpr const char* kName = "split_pair";
+  Pair pair;
+  Ptr<float> row_gains, g, second;
+};
+/// Gains of the rows of a change under dropout: 0 where dropped, else 1, or one over the share that stays.
+struct DrawRows {
+  static constexpr const char* kName = "draw_rows";
+  int64_t rows;
+  float drop_row, drop_all;
+  bool rescale;
+  uint64_t key;
+  Ptr<float> gains;
+};
+
+/// C [l, p] and D [k, q]; with rank > 0 D is d [k, rank] times d2 [rank, q].
+struct KroneckerPair {
+  int64_t l, p, k, q, rank;
+  Ptr<float> c, d, d2;
+};
+/// out[t] = residual[t] + scale gains . ((C (x) D) x[t]), f32.
+struct Kronecker {
+  static constexpr const char* kName = "kronecker";
+  int64_t tokens;
+  KroneckerPair pair;
+  float scale;
+  Ptr<float> gains;
+  Matrix x;
+  Ptr<float> residual, out;
+};
+/// Adds the gradients of the factors, and to dx that of x, or writes it; dx may be null.
+struct KroneckerBackward {
+  static constexpr const char* kName = "kronecker_backward";
+  int64_t tokens;
+  KroneckerPair pair;
+  float scale;
+  Ptr<float> gains;
+  Matrix x, dy;
+  Ptr<float> dc, dd, dd2, dx;
+  bool adds_dx;
+};
+/// c [l, p] = a [l, rank] b [rank, p].
+struct KroneckerC {
+  static constexpr const char* kName = "kronecker_c";
+  int64_t l, rank, p;
+  Ptr<float> a, b, c;
+};
+/// Spreads the gradient at c over a and b, adding to those that are there.
+struct SpreadKroneckerC {
+  static constexpr const char* kName = "spread_kronecker_c";
+  int64_t l, rank, p;
+  Ptr<float> a, b, g, da, db;
+};
+
+/// out[i] = ||W_i||^2.
+struct RowSquares {
+  static constexpr const char* kName = "row_squares";
+  Factor w;
+  Ptr<double> out;
+};
+/// out [rank, rank] = A A^T.
+struct Gram {
+  static constexpr const char* kName = "gram";
+  int64_t rank, cols;
+  Ptr<float> a;
+  int64_t ld;
+  Ptr<double> out;
+};
+/// out[i] = ||W_i + B_i A||, from the squares of W, the products A W^T [rank, rows] and the Gram matrix of A.
+struct AdaptedRowNorms {
+  static constexpr const char* kName = "row_norms";
+  Factor w;
+  Ptr<float> a;
+  int64_t a_ld;
+  Ptr<float> b;
+  int64_t rank;
+  Ptr<double> squares;
+  Ptr<float> products;
+  Ptr<double> gram;
+  Ptr<float> out;
+};
+/// gain[i] += weight m[i] / c[i].
+struct AddRatios {
+  static constexpr const char* kName = "add_ratios";
+  int64_t rows;
+  float weight;
+  Ptr<float> m, c, gain;
+};
+/// over[i] = (m[i] / c[i]) / gain[i], with null m 1 / gain[i]; a gain of nothing is first given a share that no sum sees.
+struct RatiosOver {
+  static constexpr const char* kName = "ratios_over";
+  int64_t rows;
+  Ptr<float> m, c, gain, over;
+};
+/// gain[i] = m[i] / c[i], and share[i] = 1 / m[i] (0 for 0) where the scaled output is at hand, else 1 / c[i].
+struct MagnitudeGains {
+  static constexpr const char* kName = "magnitude_gains";
+  int64_t rows;
+  Ptr<float> m, c;
+  bool of_scaled;
+  Ptr<float> gain, share;
+};
+
+/// moment [rank, rank] += sum over tokens of h h^T.
+struct SecondMoment {
+  static constexpr const char* kName = "second_moment";
+  int64_t tokens, rank;
+  Matrix h;
+  Ptr<double> moment;
+};
+/// h[t, j] = a[j, ids[t]].
+struct GatherColumns {
+  static constexpr const char* kName = "gather_columns";
+  int64_t tokens;
+  Ptr<int32_t> ids;
+  int64_t ranks, vocab;
+  Ptr<float> a, h;
+};
+/// da[j, ids[t]] += dh[t, j] for j from `first`.
+struct ScatterColumns {
+  static constexpr const char* kName = "scatter_columns";
+  int64_t tokens;
+  Ptr<int32_t> ids;
+  int64_t first, ranks, vocab;
+  Ptr<float> dh, da;
+};
+
+using Kernel =
+    std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, Attention, AttentionBackward,
+                 Swiglu, SwigluBackward, GatherRows, ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, DecodeRows,
+                 EmbeddingGradient, BiasGradient, Dropout, DropoutBackward, ScaleColumns, ScaleColumnsBackward, Fold,
+                 FoldGradient, FoldSnapshot, BuildPairA, FoldPair, SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows,
+                 Kronecker, KroneckerBackward, KroneckerC, SpreadKroneckerC, RowSquares, Gram, AdaptedRowNorms, AddRatios,
+                 RatiosOver, MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns>;
 
 }  // namespace lowrank

@@ -1,21 +1,22 @@
 #include "ops/ops.h"
 
+#include "adapters/sites.h"
+#include "backends/cpu/device.h"
 #include "ops/attention.h"
+#include "ops/embedding.h"
+#include "ops/linear.h"
 #include "ops/lm_head.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
 
 namespace lowrank {
-namespace {
-
-/// In the order of Op.
-constexpr OpTable kOps{nullptr, &rms_norm, nullptr, &rope, &attention, &swiglu, &lm_head};
-
-}  // namespace
 
 Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {
-  return plan_with(kOps, graph, adapters, options);
+  static const OpTable kOps{&embedding, &rms_norm, &linear, &rope, &attention, &swiglu, &lm_head};  // in the order of Op
+  Plan sites;
+  resolve_sites(graph, adapters, sites);
+  return plan_with(kOps, cpu::CpuSizes(options.threads), graph, adapters, options, std::move(sites));
 }
 
 }  // namespace lowrank

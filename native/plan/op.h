@@ -15,6 +15,8 @@ struct OpRules {
   bool cheap = false;       // one pass over memory makes its output again, so that is not kept
   bool overwrites = false;  // its output takes its input's place
   bool quadratic = false;   // its cost grows with the square of the tokens
+  /// Whether its output must stay as it is for its own backward pass.
+  bool (*keeps_output)(const Planner& plan, int node) = nullptr;
   /// Emits the steps that compute its output.
   void (*forward)(Planner& plan, int node, Phase phase) = nullptr;
   /// Emits the steps of its backward pass. @param dy the finished gradient of its output; null: it has none, since the

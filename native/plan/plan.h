@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@
 #include "plan/step.h"
 
 namespace lowrank {
+
+class KernelSizes;
 
 enum class Mode : uint8_t { train, evaluate, forward };
 const char* name_of(Mode mode);
@@ -55,11 +58,15 @@ struct Buffer {
   int64_t offset = 0;  // in the arena
 };
 
-/// Slots of every adapter by node: slots[adapter][node] is an index into the adapter's slots, or -1.
-std::vector<std::vector<int>> resolve_slots(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
-
-/// The same of Kronecker slots.
-std::vector<std::vector<int>> resolve_kroneckers(const Graph& graph, const std::vector<const AdapterSpec*>& adapters);
+/// What an adapter does at a node.
+struct AdapterSite {
+  const AdapterSpec* spec = nullptr;
+  std::vector<const Term*> terms;
+  std::vector<int> trained;  // parameters of these that train, the magnitude too
+  int slot = -1;             // of the low-rank slot in the adapter's description, where it has one
+  bool magnitude = false;    // that slot scales the rows of the whole
+  const LowRankSlot* low_rank() const { return slot < 0 ? nullptr : &spec->slots[slot]; }
+};
 
 /// Where an adapter's own copy of a base weight is used in its place.
 struct CopyRef {
@@ -79,16 +86,12 @@ inline constexpr int64_t kTableRows = 8192;
 /// Rows of a pair's change of a weight whose gradient is formed at a time: bounds the workspace.
 inline constexpr int64_t kDeltaRows = 256;
 
-/// Whether a training step makes the change of a weight that a pair of products stands for, [out, in], rather than
-/// multiply by the pair's factors: the smaller count of multiplications decides.
-bool forms_delta(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in, const PlanOptions& options);
-
 struct Plan {
   PlanOptions options;
   std::vector<Step> steps;
   std::vector<Buffer> buffers;
-  std::vector<std::vector<int>> slots;       // see resolve_slots
-  std::vector<std::vector<int>> kroneckers;  // see resolve_kroneckers
+  std::vector<std::vector<AdapterSite>> sites;  // by node, then by adapter; of nodes where none acts empty
+  std::vector<std::shared_ptr<const Term>> terms;  // of all sites
   std::vector<CopyRef> copies;          // see resolve_copies
   int64_t arena_bytes = 0;
   int64_t offloaded_bytes = 0;  // of the file
@@ -106,9 +109,10 @@ struct Plan {
   std::string arena_text() const;
 };
 
-/// Throws Error("SHAPE"), Error("CONFIG") or Error("UNSUPPORTED") with the node's path.
-Plan plan_with(const OpTable& ops, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
-               const PlanOptions& options);
+/// @param sites a plan with what adapters do at its nodes, and nothing else. Throws Error("SHAPE"), Error("CONFIG") or
+/// Error("UNSUPPORTED") with the node's path.
+Plan plan_with(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
+               const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan sites);
 
 /// Places buffers so that no two that live at the same time overlap; returns the arena's size.
 int64_t place_buffers(std::vector<Buffer>& buffers);

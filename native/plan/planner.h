@@ -16,6 +16,7 @@ class Planner {
   const Node& node(int index) const { return graph().nodes[index]; }
   int64_t cols(int value) const { return graph().values[value].cols; }
   bool training() const { return options().mode == Mode::train; }
+  DType dtype(int value) const { return graph().values[value].type == ValueType::residual ? DType::f32 : operand(); }
   DType operand() const { return operand_of(options().precision); }
   /// Buffers of the plan's inputs: tokens, rows of the head.
   virtual const Plan& plan() const = 0;
@@ -36,6 +37,18 @@ class Planner {
   virtual int& part(int node) = 0;
   /// Makes it available by running the node again where it was not kept.
   virtual int materialize_part(int node) = 0;
+  /// A second buffer of a node, which stays.
+  virtual int& kept_part(int node) = 0;
+  /// The operand that a term at a node keeps for its backward pass.
+  int hidden(int at, int64_t width) {
+    if (part(at) < 0)
+      part(at) = add_buffer(node(at).path + " x A^T", Category::activations, operand(), RowKind::tokens, width);
+    return part(at);
+  }
+  /// Whether a node will be run again in the backward pass.
+  virtual bool runs_again(int node) const = 0;
+  /// Whether a reader puts its output in the place of a value.
+  virtual bool overwritten(int v) const = 0;
   /// Whether a value must stay as it is for another step of the backward pass.
   virtual bool must_stay(int v) const = 0;
 
@@ -49,6 +62,16 @@ class Planner {
   virtual void give_gradient(int v, int buffer) = 0;
   /// Fails where a gradient is to be added to in place before all have read it.
   virtual void expect_unread(int buffer, const std::string& path) const = 0;
+
+  /// Leaves a share of the gradient of `v` until all its readers had their turn, then calls `emit` with all of them.
+  using Emit = void (*)(Planner& plan, int v, std::vector<GradientTerm> terms);
+  virtual void defer(int v, const GradientTerm& share, Emit emit) = 0;
+  /// The buffer of fp32 parts of the gradient of `v` that join the product of these shares, or -1.
+  virtual int& gradient_part(int v) = 0;
+
+  // Adapters.
+  /// What acts at a node: of the adapter that trains, or of all.
+  virtual const std::vector<AdapterSite>& sites(int node) const = 0;
 
   // Steps.
   virtual int add_buffer(const std::string& name, Category category, DType dtype, RowKind rows, int64_t cols) = 0;

@@ -38,6 +38,32 @@ Ptr<float> Run::weight_gradient(int id) const {
   return counting ? Ptr<float>(kNowhere) : adapters[copy.adapter]->gradient(copy.parameter);
 }
 
+void Run::reduce_into(const AdapterRun& adapter, int parameter, int64_t offset, ReduceTokens kernel) {
+  Ptr<float> to = adapter.example_gradient(parameter);
+  if (!to) {
+    kernel.out = adapter.gradient(parameter) + offset;
+    return launch(kernel);
+  }
+  to = to + offset;
+  const Matrix u = kernel.u, x = kernel.x;
+  for (size_t s = 0; s + 1 < host_seqlens.size(); ++s, to = to + adapter.example_stride()) {
+    const int64_t begin = host_seqlens[s];
+    kernel.tokens = host_seqlens[s + 1] - begin;
+    if (kernel.tokens == 0) continue;
+    kernel.u = u.rows(begin);
+    kernel.x = x.rows(begin);
+    kernel.out = to;
+    launch(kernel);
+  }
+}
+
+uint64_t Run::dropout_key(int node) const {
+  uint64_t key = seed;
+  for (const uint64_t part : {step, micro_step, static_cast<uint64_t>(node)})
+    key = (key ^ part) * 0x9e3779b97f4a7c15u + (key >> 29);
+  return key;
+}
+
 void Run::clear(int buffer) {
   const Buffer& b = plan.buffers[buffer];
   const int64_t rows = b.rows == RowKind::fixed ? 1 : tokens;

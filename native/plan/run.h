@@ -11,12 +11,34 @@
 
 namespace lowrank {
 
-/// Numbers of an adapter on the device.
-class AdapterValues {
+/// An adapter at a run: its numbers on the device, and how much of it counts.
+class AdapterRun {
  public:
-  virtual ~AdapterValues() = default;
+  virtual ~AdapterRun() = default;
   virtual Ptr<float> value(int parameter) const = 0;
-  virtual Ptr<float> gradient(int parameter) const = 0;  // null where it is frozen
+  virtual Ptr<float> gradient(int parameter) const = 0;     // null where it is frozen
+  virtual float host_value(int parameter) const = 0;        // of a frozen [1, 1]
+
+  /// Where private training by example adds up the gradients of the sequences of a micro-batch apart: that of the first,
+  /// and elements from one to the next. Null where they are blended.
+  virtual Ptr<float> example_gradient(int) const { return {}; }
+  virtual int64_t example_stride() const { return 0; }
+
+  /// What is kept of the rows that a magnitude scales, and what of it still holds.
+  struct Norms {
+    Ptr<double> squares;  // [out] ||W_i||^2
+    Ptr<float> norms;     // [out] ||W_i + delta_i||
+    bool squares_hold, norms_hold;
+  };
+  virtual Norms norms(int slot, bool base_replaced) const = 0;
+  virtual void norms_made(int, bool /*base_replaced*/) {}
+
+  /// Second moments [rank, rank] of what a slot multiplies by B, where the plan measures outputs.
+  virtual Ptr<double> moment(int slot) const = 0;
+
+  float weight = 1;
+  int64_t rank = 0;  // in use; 0: all
+  bool last_rank_only = false;
 };
 
 class Run {
@@ -34,7 +56,8 @@ class Run {
   int64_t tokens, head_rows, past = 0;
   float loss_scale = 1;
   std::span<const int32_t> host_seqlens;
-  std::span<const AdapterValues* const> adapters;
+  std::span<AdapterRun* const> adapters;
+  uint64_t seed = 0, step = 0, micro_step = 0;
 
   // Of the session.
   Ptr<std::byte> arena, kv_cache;
@@ -42,6 +65,7 @@ class Run {
 
   const Node& node(const Step& step) const { return graph.nodes[step.node]; }
   int64_t cols(int value) const { return graph.values[value].cols; }
+  bool training() const { return plan.options.mode == Mode::train; }
   Precision precision() const { return plan.options.precision; }
   DType operand() const { return operand_of(precision()); }
 
@@ -58,6 +82,18 @@ class Run {
   Ptr<float> vector(int id) const { return weight(id).dense; }
   /// Where the gradient of a trained base weight adds up; null where it is frozen, or nothing trains.
   Ptr<float> weight_gradient(int id) const;
+
+  /// Adds a reduction over tokens to the gradient of a parameter from element `offset` on; `out` of it is not looked at.
+  /// Where examples are clipped one by one, that of each sequence joins the gradient of its own.
+  void reduce_into(const AdapterRun& adapter, int parameter, int64_t offset, ReduceTokens kernel);
+  /// Room for what one kernel after the other reads: operands of all tokens that the plan has room for.
+  Matrix take_operand(int64_t cols) {
+    return {room->take<std::byte>(plan.options.tokens * cols * size_of(operand())), operand(), cols};
+  }
+  /// One key for every (seed, step, micro-step, node), so that recomputing and resuming see the same mask.
+  uint64_t dropout_key(int node) const;
+  /// A fact that depends on values: a plan has room for either answer.
+  bool may(bool fact) const { return counting || fact; }
 
   /// Launches a kernel with what it needs of the step's workspace.
   void launch(const Kernel& kernel) { device->launch(kernel, room->rest(device->sizes().workspace(kernel))); }

@@ -8,6 +8,7 @@
 namespace lowrank {
 
 class Run;
+class Term;
 struct Step;
 
 enum class Phase : uint8_t { forward, recompute, backward };
@@ -29,7 +30,7 @@ extern const StepKind kReload;   // the file -> y
 struct GradientTerm {
   int node = -1;
   int dy = -1;
-  int dh = -1;  // [T, rank], or -1 without an adapter
+  int dh = -1;  // [T, rank], or -1 where no term has such an operand
 };
 
 /// Buffer ids by role; -1 means that the step does not use that role.
@@ -44,6 +45,7 @@ struct Step {
   int64_t offset = -1;  // in the file of offloaded activations
   int parameter = -1;   // of the trained adapter: the one that is updated, or whose gradient begins at zero
   bool accumulate = false;
+  const Term* term = nullptr;  // whose step it is
   std::vector<GradientTerm> terms;
 
   // Facts about it.

@@ -8,6 +8,8 @@
 #include "adapters/hadamard.h"
 #include "adapters/kronecker.h"
 #include "adapters/snapshot.h"
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 #include "core/error.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
@@ -83,7 +85,7 @@ Deltas deltas_of(const Weight& weight, const std::string& name,
       Delta delta{std::vector<float>(weight.rows() * rank), {}, adapter->data(slot.a), rank, a.cols};
       if (slot.paired()) {
         delta.built_a.resize(slot.rank * a.cols);
-        build_pair_a(*adapter, slot, 0, slot.rank, delta.built_a.data());
+        cpu::build_pair_a({pair_of(*adapter, slot), cpu::address_of(delta.built_a.data())}, 0, slot.rank);
         delta.a = delta.built_a.data();
       }
       if (snapshot_ratio(*adapter, slot) != 0) {
@@ -92,7 +94,7 @@ Deltas deltas_of(const Weight& weight, const std::string& name,
         for (const int factor : {slot.a, slot.snapshot_a})
           delta.built_a.insert(delta.built_a.end(), adapter->data(factor), adapter->data(factor) + rank * a.cols);
         delta.a = delta.built_a.data();
-        fold_snapshot(*adapter, slot, 0, weight.rows(), delta.b.data());
+        fold_snapshot(*adapter, slot, delta.b.data());
       } else {
         fold(*adapter, slot, rank, 0, weight.rows(), delta.b.data());
       }

@@ -276,7 +276,7 @@ std::vector<double> Session::output_norms() const {
 }
 
 std::string Session::times_text() const {
-  std::vector<std::pair<double, std::pair<Phase, const StepKind*>>> order;
+  std::vector<std::pair<double, std::pair<Phase, std::string_view>>> order;
   double total = 0;
   {
     const std::lock_guard lock(times_mutex_);
@@ -290,7 +290,7 @@ std::string Session::times_text() const {
   text << std::fixed;
   for (const auto& [seconds, key] : order)
     text << std::setprecision(3) << seconds << " s  " << std::setprecision(1) << 100 * seconds / total << " %  "
-         << name_of(key.first) << ' ' << key.second->name << '\n';
+         << name_of(key.first) << ' ' << key.second << '\n';
   if (model_->pager) {
     const auto [bytes, waited] = model_->pager->times();
     text << std::setprecision(3) << waited << " s  of these waiting for " << bytes << " bytes of the base\n";

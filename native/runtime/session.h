@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "adapters/adapter.h"
@@ -154,6 +155,7 @@ class Session {
 
  private:
   friend class Executor;
+  friend class SessionAdapter;
   std::vector<const AdapterSpec*> specs() const;
   float* example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, LossResult& result);
@@ -172,7 +174,7 @@ class Session {
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread
-  std::map<std::pair<Phase, const StepKind*>, double> seconds_;
+  std::map<std::pair<Phase, std::string_view>, double> seconds_;
 };
 
 /// Fills an adapter's parameter with the values of a base weight, decoded to fp32. Throws Error("CONFIG") for an unknown

@@ -1,6 +1,13 @@
 #include "backends/cpu/device.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "adapters/embedding.h"
+#include "adapters/output_norms.h"
+#include "adapters/row_norms.h"
+#include "backends/cpu/adapters.h"
 
 #include "quant/half.h"
 
@@ -20,6 +27,12 @@ AttentionShape shape_of(const Heads& heads, std::span<const int32_t> seqlens) {
   shape.scale = heads.scale;
   if (heads.window > 0) shape.window = heads.window;
   return shape;
+}
+
+KroneckerShape shape_of(const KroneckerPair& pair) { return {pair.l, pair.p, pair.k, pair.q, pair.rank}; }
+KroneckerFactors factors_of(const KroneckerPair& pair) { return {host(pair.c), host(pair.d), host(pair.d2)}; }
+PairFactors factors_of(const Pair& pair) {
+  return {pair.rows, pair.cols, pair.rank, pair.rank2, host(pair.b), host(pair.a), host(pair.b2), host(pair.a2)};
 }
 
 /// Sums of blocks of a long reduction go to the output itself where that is fp32.
@@ -52,6 +65,8 @@ struct Workspace {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
     return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
   }
+  int64_t operator()(const lowrank::Kronecker& k) const { return kronecker_workspace(shape_of(k.pair), k.tokens, threads); }
+  int64_t operator()(const KroneckerBackward& k) const { return kronecker_workspace(shape_of(k.pair), k.tokens, threads); }
   template <class Other>
   int64_t operator()(const Other&) const {
     return 0;
@@ -140,6 +155,89 @@ struct CpuDevice::Launch {
     const float* const from = host(k.from);
     uint16_t* const to = host(k.to);
     pool.for_range(k.count, 16384, [&](int64_t begin, int64_t end) { encode_bf16(from + begin, end - begin, to + begin); });
+  }
+  void operator()(const AddConstant& k) const {
+    float* const to = host(k.to);
+    for (int64_t i = 0; i < k.count; ++i) to[i] += k.value;
+  }
+
+  void operator()(const DecodeRows& k) const { device.weights_.decode_rows(pool, ops, k.table.weight, view(k.table), {host(k.ids), static_cast<size_t>(k.tokens)}, matrix(k.out)); }
+  void operator()(const EmbeddingGradient& k) const {
+    embedding_gradient(pool, k.tokens, k.cols, host(k.ids), matrix(k.dy), host(k.dtable));
+  }
+  void operator()(const BiasGradient& k) const { bias_gradient(pool, k.rows, k.cols, matrix(k.dy), host(k.db)); }
+
+  void operator()(const Dropout& k) const { ops.dropout(pool, k.rows, k.cols, matrix(k.x), k.p, k.key, matrix(k.out)); }
+  void operator()(const DropoutBackward& k) const {
+    ops.dropout_backward_add(pool, k.rows, k.cols, matrix(k.x), k.p, k.key, matrix(k.y));
+  }
+  void operator()(const ScaleColumns& k) const {
+    ops.scale_columns(pool, k.rows, k.cols, matrix(k.x), host(k.gain), host(k.bias), matrix(k.addend), matrix(k.y));
+  }
+  void operator()(const ScaleColumnsBackward& k) const {
+    ops.scale_columns_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.gain), host(k.share), matrix(k.dx), host(k.dgain));
+  }
+
+  void operator()(const Fold& k) const { fold(pool, k); }
+  void operator()(const FoldGradient& k) const { fold_gradient(k); }
+  void operator()(const FoldSnapshot& k) const { fold_snapshot(pool, k); }
+  void operator()(const BuildPairA& k) const { build_pair_a(pool, k); }
+  void operator()(const FoldPair& k) const { fold_pair(pool, k); }
+  void operator()(const SpreadPairA& k) const { spread_pair_a(pool, k); }
+  void operator()(const SpreadPairB& k) const { spread_pair_b(pool, k); }
+  void operator()(const AddPair& k) const {
+    const WeightView base = view(k.base);
+    gemm.add_pair(pool, factors_of(k.pair), k.base.rows > 0 ? &base : nullptr, k.scale, host(k.row_gains), host(k.out));
+  }
+  void operator()(const SplitPair& k) const {
+    gemm.split_pair(pool, factors_of(k.pair), host(k.row_gains), host(k.g), host(k.second));
+  }
+  void operator()(const DrawRows& k) const { draw_rows(k); }
+
+  void operator()(const lowrank::Kronecker& k) const {
+    ops.kronecker(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x), host(k.residual), host(k.out), room);
+  }
+  void operator()(const KroneckerBackward& k) const {
+    ops.kronecker_backward(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x), matrix(k.dy),
+                           {host(k.dc), host(k.dd), host(k.dd2)}, host(k.dx), k.adds_dx, room);
+  }
+  void operator()(const KroneckerC& k) const { kronecker_c(k); }
+  void operator()(const SpreadKroneckerC& k) const { spread_kronecker_c(k); }
+
+  void operator()(const RowSquares& k) const { row_squares(pool, view(k.w), host(k.out)); }
+  void operator()(const Gram& k) const { gram_of_rows(pool, host(k.a), k.rank, k.cols, k.ld, host(k.out)); }
+  void operator()(const AdaptedRowNorms& k) const {
+    row_norms(pool, {view(k.w), host(k.a), k.a_ld, host(k.b), k.rank, host(k.squares), host(k.products), host(k.gram)}, host(k.out));
+  }
+  void operator()(const AddRatios& k) const {
+    const float *m = host(k.m), *c = host(k.c);
+    float* const gain = host(k.gain);
+    for (int64_t i = 0; i < k.rows; ++i) gain[i] += k.weight * (m[i] / c[i]);
+  }
+  void operator()(const RatiosOver& k) const {
+    const float *m = host(k.m), *c = host(k.c);
+    float *gain = host(k.gain), *over = host(k.over);
+    for (int64_t i = 0; i < k.rows; ++i) {
+      if (std::fabs(gain[i]) < 1e-12f) gain[i] = 1e-12f;
+      over[i] = (m ? m[i] / c[i] : 1.0f) / gain[i];
+    }
+  }
+  void operator()(const MagnitudeGains& k) const {
+    const float *m = host(k.m), *c = host(k.c);
+    float *gain = host(k.gain), *share = host(k.share);
+    for (int64_t i = 0; i < k.rows; ++i) {
+      gain[i] = m[i] / c[i];
+      share[i] = !k.of_scaled ? 1 / c[i] : m[i] == 0 ? 0 : 1 / m[i];
+    }
+  }
+  void operator()(const SecondMoment& k) const {
+    add_second_moment(pool, k.tokens, k.rank, host(k.h.data), k.h.dtype, k.h.ld, host(k.moment));
+  }
+  void operator()(const GatherColumns& k) const {
+    gather_columns(pool, k.tokens, host(k.ids), k.ranks, k.vocab, host(k.a), host(k.h));
+  }
+  void operator()(const ScatterColumns& k) const {
+    scatter_columns(pool, k.tokens, host(k.ids), k.first, k.ranks, k.vocab, host(k.dh), host(k.da));
   }
 };
 

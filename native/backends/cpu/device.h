@@ -26,6 +26,9 @@ class WeightStore {
   virtual WeightView view(int weight) const = 0;
   virtual int64_t rows_at_once(int weight, int64_t rows) const = 0;
   virtual std::unique_ptr<Hold> hold(const WeightRows& rows) const = 0;
+  /// Copies rows of a table, `view`, to `out`, as many at a time as memory has room for.
+  virtual void decode_rows(Pool& pool, const OpKernels& ops, int weight, const WeightView& view,
+                           std::span<const int32_t> ids, const Matrix& out) const = 0;
 };
 
 class CpuDevice final : public Device {

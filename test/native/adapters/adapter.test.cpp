@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
 #include "fill.h"
@@ -63,6 +65,19 @@ TEST("bytes of an adapter are accounted by category and go back when it dies") {
   CHECK_EQ(allocated_bytes(Category::adapters), adapters);
   CHECK_EQ(allocated_bytes(Category::optimizer), optimizer);
 }
+
+namespace {
+
+void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t rows, const float* g) {
+  const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : cpu::address_of(adapter.data(parameter)); };
+  const auto gradient = [&](int parameter) {
+    return parameter < 0 ? Ptr<float>() : cpu::address_of(adapter.data(parameter, AdapterArray::gradient));
+  };
+  cpu::fold_gradient({rows, slot.rank, active, slot.scale_at(active), factor(slot.b), factor(slot.d), factor(slot.mask),
+                      factor(slot.b_gain), cpu::address_of(g), gradient(slot.b), gradient(slot.d), gradient(slot.b_gain)});
+}
+
+}  // namespace
 
 TEST("the gradient of the folded matrix spreads over B, d and the row gains as finite differences say") {
   Adapter adapter(full());

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
 #include "fill.h"
@@ -14,6 +16,10 @@ using test::fill_all;
 namespace {
 
 constexpr int64_t kOut = 7, kIn = 5, kFirst = 2, kSecond = 3;
+
+void draw_row_gains(const DeltaDropout& dropout, uint64_t key, int64_t rows, float* gains) {
+  cpu::draw_rows({rows, dropout.rows, dropout.all, dropout.rescale, key, cpu::address_of(gains)});
+}
 
 AdapterSpec pair() {
   AdapterSpec spec;
@@ -50,7 +56,7 @@ std::vector<double> literal(const Adapter& adapter, const float* gains) {
 std::vector<double> composed(const Adapter& adapter, const float* gains) {
   const LowRankSlot& slot = adapter.spec().slots[0];
   std::vector<float> a(slot.rank * kIn), b(kOut * slot.rank);
-  build_pair_a(adapter, slot, 0, slot.rank, a.data());
+  cpu::build_pair_a({pair_of(adapter, slot), cpu::address_of(a.data())}, 0, slot.rank);
   fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
   std::vector<double> delta(kOut * kIn);
   for (int64_t o = 0; o < kOut; ++o)
@@ -78,7 +84,7 @@ TEST("the gradients of a pair's A and B spread over its four factors as finite d
   const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
   std::vector<float> g(kOut * kIn), a(slot.rank * kIn), b(kOut * slot.rank);
   fill_normal(g.data(), kOut * kIn, 1, 3, "g");
-  build_pair_a(adapter, slot, 0, slot.rank, a.data());
+  cpu::build_pair_a({pair_of(adapter, slot), cpu::address_of(a.data())}, 0, slot.rank);
   fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
   // loss = <g, B A>: at A the gradient is B^T g, at B without scale and gains g A^T.
   std::vector<float> at_a(slot.rank * kIn), at_b(kOut * slot.rank);
@@ -88,10 +94,11 @@ TEST("the gradients of a pair's A and B spread over its four factors as finite d
         at_a[j * kIn + c] += b[o * slot.rank + j] * g[o * kIn + c];
         at_b[o * slot.rank + j] += g[o * kIn + c] * a[j * kIn + c];
       }
-  spread_pair_a(adapter, slot, 0, 2, at_a.data());  // by parts, as threads take them
-  spread_pair_a(adapter, slot, 2, kIn, at_a.data());
-  spread_pair_b(adapter, slot, 0, 3, at_b.data(), gains);
-  spread_pair_b(adapter, slot, 3, kOut, at_b.data(), gains);
+  Pool pool(2);
+  const auto gradient = [&](int p) { return cpu::address_of(adapter.data(p, AdapterArray::gradient)); };
+  cpu::spread_pair_a(pool, {pair_of(adapter, slot), cpu::address_of(at_a.data()), gradient(slot.a), gradient(slot.a2)});
+  cpu::spread_pair_b(pool, {pair_of(adapter, slot), slot.scale, cpu::address_of(gains), cpu::address_of(at_b.data()),
+                            gradient(slot.b), gradient(slot.b2)});
   const auto loss = [&] {
     const std::vector<double> delta = literal(adapter, gains);
     double sum = 0;

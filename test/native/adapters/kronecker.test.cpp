@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
 #include "fill.h"
@@ -52,7 +54,10 @@ TEST("the gradient at a C that is a product spreads over its two factors as fini
   const KroneckerSlot& slot = adapter.spec().kroneckers[0];
   std::vector<float> g(6), room(6);
   fill_normal(g.data(), 6, 1, 3, "g");
-  spread_kronecker_c(adapter, slot, g.data());
+  const auto value = [&](int p, AdapterArray array) { return cpu::address_of(adapter.data(p, array)); };
+  cpu::spread_kronecker_c({3, adapter.spec().parameters[slot.c].cols, 2, value(slot.c, AdapterArray::value),
+                           value(slot.c2, AdapterArray::value), cpu::address_of(g.data()),
+                           value(slot.c, AdapterArray::gradient), value(slot.c2, AdapterArray::gradient)});
   const auto loss = [&] {
     const float* c = kronecker_c(adapter, slot, room.data());
     double sum = 0;

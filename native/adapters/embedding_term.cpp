@@ -1,0 +1,75 @@
+#include "adapters/embedding_term.h"
+
+#include "adapters/low_rank.h"
+
+namespace lowrank {
+
+struct EmbeddingSteps {
+  static void gradient(Run& run, const Step& s) { static_cast<const EmbeddingTerm&>(*s.term).run_gradient(run, s); }
+  static constexpr StepKind kGradient{"embedding_adapter_gradient", gradient};
+};
+
+EmbeddingTerm::EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site)
+    : spec_(spec), slot_(spec.slots[index]), index_(index), site_(site) {}
+
+std::vector<int> EmbeddingTerm::trained() const {
+  std::vector<int> found;
+  for (const int parameter : {slot_.a, slot_.b})
+    if (spec_.trains(parameter)) found.push_back(parameter);
+  return found;
+}
+
+/// h = A[:, id]^T of the ranks in use, f32.
+Matrix EmbeddingTerm::look_up(Run& run, const AdapterRun& adapter, int64_t active) const {
+  const Ptr<float> h = run.room->take<float>(run.plan.options.tokens * active);
+  run.launch(GatherColumns{run.tokens, run.at<int32_t>(run.plan.tokens), active, site_.in, adapter.value(slot_.a), h});
+  return {h.as<std::byte>(), DType::f32, active};
+}
+
+Factor EmbeddingTerm::fold(Run& run, const AdapterRun& adapter, int64_t active, float weight) const {
+  const Ptr<float> folded = run.room->take<float>(site_.out * active);
+  fold_slot(run, adapter, slot_, site_.out, weight, {}, folded);
+  return {site_.out, active, -1, 0, folded, active};
+}
+
+void EmbeddingTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
+  const Layout::Scope scope(*run.room);
+  const int64_t active = slot_.ranks(adapter.rank);
+  const Factor folded = fold(run, adapter, active, adapter.weight);
+  const Matrix h = look_up(run, adapter, active);
+  if (run.plan.options.output_norms && &adapter == run.adapters[0])
+    run.launch(SecondMoment{run.tokens, active, h, adapter.moment(index_)});
+  const Segment segment{h, folded};
+  run.launch(GemmNt{run.precision(), run.tokens, site_.out, {&segment, 1}, {product.to.y, {}, product.to.y.data.as<float>(), site_.out}});
+}
+
+void EmbeddingTerm::backward(Planner& plan, int dy, GradientTerm&) const {
+  Step step = plan.step(EmbeddingSteps::kGradient, Phase::backward, site_.node);
+  step.term = this;
+  step.x = plan.plan().tokens;
+  step.dy = dy;
+  step.adds = trained();
+  plan.touch(step, site_.node);
+  plan.push(std::move(step));
+}
+
+/// tokens (x), dy -> adds to the gradients of A and B
+void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
+  const AdapterRun& adapter = *run.adapters[0];
+  const int64_t out = site_.out, active = slot_.ranks(adapter.rank), first = adapter.last_rank_only ? active - 1 : 0;
+  const Matrix dy = run.matrix(s.dy);
+  if (spec_.trains(slot_.a)) {
+    const Layout::Scope scope(*run.room);
+    const Factor folded = fold(run, adapter, active, 1);
+    const Ptr<float> dh = run.room->take<float>(run.plan.options.tokens * active);
+    const Segment segment{dy, folded};
+    run.launch(GemmNn{run.precision(), run.tokens, active, {&segment, 1}, {{dh.as<std::byte>(), DType::f32, active}}});
+    run.launch(ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(slot_.a)});
+  }
+  if (!spec_.trains(slot_.b)) return;
+  const Matrix h = look_up(run, adapter, active);
+  run.launch(ReduceTokens{run.precision(), run.tokens, h.columns(first), active - first, dy, out, slot_.scale_at(active),
+                          adapter.gradient(slot_.b) + first, slot_.rank, true});
+}
+
+}  // namespace lowrank

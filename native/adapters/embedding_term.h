@@ -1,0 +1,31 @@
+// y = E[id] + scale * A[:, id]^T B^T: LoRA at an embedding (arXiv 2106.09685, as PEFT has it). The product with a one-hot
+// vector is a look-up of columns of A, and its way back adds to the columns that were looked up.
+#pragma once
+
+#include "adapters/term.h"
+
+namespace lowrank {
+
+class EmbeddingTerm final : public Term {
+ public:
+  EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site);
+  std::vector<int> trained() const override;
+  int64_t hidden_cols(const PlanOptions&) const override { return 0; }
+  /// `product.to` holds the rows of the table, to which it adds.
+  void forward(Run& run, AdapterRun& adapter, Product& product) const override;
+  void backward(Planner& plan, int dy, GradientTerm& share) const override;
+  void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}
+
+ private:
+  friend struct EmbeddingSteps;
+  Matrix look_up(Run& run, const AdapterRun& adapter, int64_t active) const;
+  Factor fold(Run& run, const AdapterRun& adapter, int64_t active, float weight) const;
+  void run_gradient(Run& run, const Step& s) const;
+
+  const AdapterSpec& spec_;
+  const LowRankSlot& slot_;
+  const int index_;
+  const Site site_;
+};
+
+}  // namespace lowrank

@@ -1,0 +1,28 @@
+// LoKr (LyCORIS, Yeh et al. 2023, arXiv 2309.14859): the change of a weight is a Kronecker product C (x) D, of which each
+// side may be a product of two factors. D's stay apart where they multiply activations; C is small and made once per step.
+#pragma once
+
+#include "adapters/term.h"
+
+namespace lowrank {
+
+class KroneckerTerm final : public Term {
+ public:
+  KroneckerTerm(const AdapterSpec& spec, int index, const Site& site);
+  std::vector<int> trained() const override;
+  int64_t hidden_cols(const PlanOptions&) const override { return 0; }
+  void forward(Run& run, AdapterRun& adapter, Product& product) const override;
+  void backward(Planner& plan, int dy, GradientTerm& share) const override;
+  void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}  // joins it as a residual in fp32
+
+ private:
+  friend struct KroneckerSteps;
+  KroneckerPair factors(Run& run, const AdapterRun& adapter) const;
+  void run_gradient(Run& run, const Step& s) const;
+
+  const AdapterSpec& spec_;
+  const KroneckerSlot& slot_;
+  const Site site_;
+};
+
+}  // namespace lowrank

@@ -1,0 +1,39 @@
+// LoHa's pairs of factors (FedPara, Hyeon-Woo et al. 2021, arXiv 2108.06098): the Hadamard product of two low-rank matrices
+// is one low-rank matrix whose factors are face-splitting products of theirs,
+//   (b a) . (b2 a2) = B A,  B[o, i r2 + j] = b[o, i] b2[o, j],  A[i r2 + j, c] = a[i, c] a2[j, c].
+// A training step multiplies by B and A, or makes the change of the weight and multiplies by that: whichever takes fewer
+// multiplications.
+#pragma once
+
+#include "adapters/term.h"
+
+namespace lowrank {
+
+class PairTerm final : public Term {
+ public:
+  PairTerm(const AdapterSpec& spec, int index, const Site& site);
+  std::vector<int> trained() const override;
+  int64_t hidden_cols(const PlanOptions& options) const override { return forms(options) ? 0 : slot_.rank; }
+  void forward(Run& run, AdapterRun& adapter, Product& product) const override;
+  void backward(Planner& plan, int dy, GradientTerm& share) const override;
+  void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const override;
+
+ private:
+  friend struct PairSteps;
+  bool forms(const PlanOptions& options) const;
+  Pair pair(const AdapterRun& adapter) const;
+  Factor build_a(Run& run, const AdapterRun& adapter) const;
+  Factor form(Run& run, const AdapterRun& adapter) const;
+  void hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& h) const;
+  int materialize_hidden(Planner& plan) const;
+  void run_hidden(Run& run, const Step& s) const;
+  void run_gradient(Run& run, const Step& s) const;
+  void run_formed_gradient(Run& run, const Step& s) const;
+
+  const AdapterSpec& spec_;
+  const LowRankSlot& slot_;
+  const int index_;
+  const Site site_;
+};
+
+}  // namespace lowrank

@@ -1,0 +1,13 @@
+// Draws by counter, the same on all devices.
+#pragma once
+
+#include <cstdint>
+
+namespace lowrank {
+
+/// A bijective mixer whose outputs for successive numbers pass as independent (splitmix64's finalizer).
+uint64_t mix(uint64_t x);
+/// A number in (0, 1), the same for the same key and index.
+double draw(uint64_t key, uint64_t index);
+
+}  // namespace lowrank

@@ -1,0 +1,58 @@
+#include "ops/embedding.h"
+
+#include "adapters/term.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+/// tokens (x) -> y
+void run_forward(Run& run, const Step& s) {
+  const Node& node = run.node(s);
+  const Matrix y = run.matrix(s.y);
+  run.launch(DecodeRows{run.tokens, run.at<int32_t>(s.x), run.weight(node.weight), y});
+  const std::vector<AdapterSite>& sites = run.plan.sites[s.node];
+  Product product{s, {s.node, y.ld, run.graph.vocab_size}, {}, {y}};
+  for (size_t i = 0; i < sites.size(); ++i)
+    for (const Term* term : sites[i].terms) term->forward(run, *run.adapters[i], product);
+}
+
+/// tokens (x), dy -> adds to the gradient of the table
+void run_gradient(Run& run, const Step& s) {
+  const Node& node = run.node(s);
+  run.launch(EmbeddingGradient{run.tokens, run.cols(node.out), run.at<int32_t>(s.x), run.matrix(s.dy), run.weight_gradient(node.weight)});
+}
+
+constexpr StepKind kForward{"embedding", run_forward};
+constexpr StepKind kGradient{"embedding_gradient", run_gradient};
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(kForward, phase, index);
+  step.x = plan.plan().tokens;
+  step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+void backward(Planner& plan, int index, int dy) {
+  GradientTerm none;
+  for (const AdapterSite& site : plan.sites(index))
+    for (const Term* term : site.terms) term->backward(plan, dy, none);
+  const int trained = plan.trained_weight(plan.node(index).weight);
+  if (trained < 0) return;
+  Step step = plan.step(kGradient, Phase::backward, index);
+  step.x = plan.plan().tokens;
+  step.dy = dy;
+  step.adds = {trained};
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+}  // namespace
+
+const OpRules embedding{.forward = forward, .backward = backward};
+
+}  // namespace lowrank

@@ -1,0 +1,10 @@
+// Rows of a table by token.
+#pragma once
+
+#include "plan/op.h"
+
+namespace lowrank {
+
+extern const OpRules embedding;
+
+}  // namespace lowrank

@@ -1,0 +1,183 @@
+#include "ops/linear.h"
+
+#include "adapters/magnitude.h"
+#include "adapters/term.h"
+#include "core/error.h"
+#include "plan/planner.h"
+#include "plan/run.h"
+
+namespace lowrank {
+namespace {
+
+/// Calls with every term at a node, and the adapter that it is of.
+template <class Visit>
+void each_term(Run& run, int node, Visit&& visit) {
+  const std::vector<AdapterSite>& sites = run.plan.sites[node];
+  for (size_t i = 0; i < sites.size(); ++i)
+    for (const Term* term : sites[i].terms) visit(*term, *run.adapters[i]);
+}
+
+Site site_of(const Run& run, int node) {
+  const Node& n = run.graph.nodes[node];
+  return {node, run.cols(n.out), run.cols(n.inputs[0])};
+}
+
+/// x -> y, aux = h (in training), residual; x2 = y before its rows are scaled
+void run_forward(Run& run, const Step& s) {
+  const Node& node = run.node(s);
+  Output to{run.matrix(s.y)};
+  if (node.bias >= 0) to.bias = run.vector(node.bias);
+  if (s.residual >= 0) {
+    to.residual = run.at<float>(s.residual);
+    to.residual_ld = run.cols(node.out);
+  }
+  Product product{s, site_of(run, s.node), {{run.matrix(s.x), run.weight(node.weight)}}, to};
+  if (s.x2 < 0) {
+    each_term(run, s.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
+    return run.launch(GemmNt{run.precision(), run.tokens, product.site.out, product.segments, product.to});
+  }
+  const RowScale scale(run, s.node);
+  product.scale = &scale;
+  each_term(run, s.node, [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
+  scale.finish(run, product);
+}
+
+/// terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
+void run_input_gradient(Run& run, const Step& s) {
+  const Matrix dx = run.matrix(s.dx);
+  const int64_t in = dx.ld;
+  std::vector<Segment> segments;
+  std::vector<InputGradient> shares;
+  {
+    const Layout::Scope scope(*run.room);
+    for (const GradientTerm& share : s.terms) {
+      const size_t base = segments.size();
+      segments.push_back({run.matrix(share.dy), run.weight(run.graph.nodes[share.node].weight)});
+      InputGradient& gradient = shares.emplace_back(InputGradient{s, site_of(run, share.node), share, segments, base});
+      each_term(run, share.node, [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
+    }
+    Output to{dx};
+    if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
+      to.residual = run.at<float>(from);
+      to.residual_ld = in;
+    }
+    run.launch(GemmNn{run.precision(), run.tokens, in, segments, to});
+  }
+  for (InputGradient& gradient : shares) {
+    if (gradient.masked.empty()) continue;
+    const Layout::Scope scope(*run.room);
+    const Matrix part = run.take_operand(in);
+    // The base's product of the dropped input counts gain - 1 times; see RowScale::finish.
+    if (has_magnitude(run.plan.sites[gradient.site.node])) gradient.masked.push_back(masked_base(run, gradient.term));
+    run.launch(GemmNn{run.precision(), run.tokens, in, gradient.masked, {part}});
+    run.launch(DropoutBackward{run.tokens, in, part, gradient.dropout, run.dropout_key(gradient.site.node), dx});
+  }
+}
+
+/// x, dy -> adds to the gradients of its weight and bias
+void run_weight_gradient(Run& run, const Step& s) {
+  const Node& node = run.node(s);
+  const int64_t out = run.cols(node.out);
+  const Matrix dy = run.matrix(s.dy);
+  if (s.x >= 0) run.add_weight_gradient(dy, run.tokens, out, run.matrix(s.x), run.cols(node.inputs[0]), run.weight_gradient(node.weight));
+  if (const Ptr<float> bias = run.weight_gradient(node.bias)) run.launch(BiasGradient{run.tokens, out, dy, bias});
+}
+
+constexpr StepKind kForward{"linear", run_forward};
+constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
+constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};
+
+double products(const Planner& plan, int index) {
+  const Node& node = plan.node(index);
+  return static_cast<double>(plan.options().tokens) *
+         (static_cast<double>(plan.cols(node.inputs[0])) * static_cast<double>(plan.cols(node.out)));
+}
+
+/// Notes that a step multiplies with the weight of a linear.
+void read(const Planner& plan, Step& step, int index) {
+  const int weight = plan.node(index).weight;
+  if (plan.plan().copies[weight].adapter < 0) step.weights.push_back(weight);
+  step.multiply_adds += products(plan, index);
+  plan.touch(step, index);
+}
+
+void forward(Planner& plan, int index, Phase phase) {
+  const Node& node = plan.node(index);
+  const bool scaled = has_magnitude(plan.sites(index));
+  Step step = plan.step(kForward, phase, index);
+  step.x = plan.value(node.inputs[0]);
+  if (scaled && phase == Phase::forward) plan_norms(plan, index);
+  if (node.residual >= 0) {
+    step.residual = plan.value(node.residual);
+    if (plan.may_overwrite(node.residual, index, phase)) plan.place_value(node.out, step.y = step.residual);
+  }
+  if (step.y < 0) step.y = plan.make_value(node.out, node.path);
+  step.writes = {step.y};
+  if (plan.training())
+    for (const AdapterSite& site : plan.sites(index))
+      for (const Term* term : site.terms)
+        if (const int64_t width = term->hidden_cols(plan.options())) step.writes.push_back(step.aux = plan.hidden(index, width));
+  if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
+  read(plan, step, index);
+  plan.push(std::move(step));
+}
+
+/// The input gradient of all linears that read `value`: one product over all their columns.
+void emit_input_gradient(Planner& plan, int value, std::vector<GradientTerm> shares) {
+  const std::string path = plan.node(shares.front().node).path;
+  const bool residual = plan.dtype(value) == DType::f32;
+  Step step = plan.step(kInputGradient, Phase::backward, shares.front().node);
+  step.accumulate = plan.gradient(value) >= 0;
+  step.residual = plan.gradient_part(value);
+  if (step.accumulate && (!residual || step.residual >= 0))
+    fail("UNSUPPORTED", path, ": its input has readers that are not linear");
+  // In fp32 the products of the base are added in place.
+  if (step.residual >= 0 && residual) plan.give_gradient(value, step.residual);
+  if (plan.gradient(value) < 0) plan.make_gradient(value, "gradient of " + path + " input");
+  step.dx = plan.gradient(value);
+  step.terms = std::move(shares);
+  plan.expect_unread(step.dx, path);
+  for (const GradientTerm& share : step.terms) read(plan, step, share.node);
+  step.writes = {step.dx};
+  plan.push(std::move(step));
+}
+
+void weight_backward(Planner& plan, int index, int dy) {
+  const Node& node = plan.node(index);
+  Step step = plan.step(kWeightGradient, Phase::backward, index);
+  for (const int weight : {node.weight, node.bias})
+    if (weight >= 0 && plan.trained_weight(weight) >= 0) step.adds.push_back(plan.trained_weight(weight));
+  if (step.adds.empty()) return;
+  if (has_magnitude(plan.sites(index)))
+    fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude does not go with a weight or bias that trains");
+  step.dy = dy;
+  step.multiply_adds = products(plan, index);
+  if (plan.trained_weight(node.weight) >= 0) step.x = plan.materialize(node.inputs[0]);
+  plan.touch(step, index);
+  plan.push(std::move(step));
+}
+
+void backward(Planner& plan, int index, int dy) {
+  const Node& node = plan.node(index);
+  const int x = node.inputs[0];
+  const std::vector<AdapterSite>& sites = plan.sites(index);
+  const bool acts = !sites.empty() && sites[0].spec != nullptr;
+  const int scaled = acts && sites[0].magnitude ? magnitude_backward(plan, index, dy) : dy;
+  GradientTerm share{index, acts && drops_base(sites[0]) ? dy : scaled, -1};
+  if (acts)
+    for (const Term* term : sites[0].terms) term->backward(plan, scaled, share);
+  weight_backward(plan, index, dy);
+  if (plan.needs_gradient(x)) plan.defer(x, share, emit_input_gradient);
+  if (node.residual >= 0 && plan.needs_gradient(node.residual)) {
+    // The residual's gradient is dy itself. Later steps add to it in place, so this linear's own reading of dy must come
+    // first; it does, because the path through x is longer than the residual's.
+    if (plan.gradient(node.residual) >= 0) fail("UNSUPPORTED", node.path, ": the residual already has a gradient");
+    plan.give_gradient(node.residual, dy);
+  }
+}
+
+}  // namespace
+
+const OpRules linear{.keeps_output = keeps_scaled_output, .forward = forward, .backward = backward};
+
+}  // namespace lowrank

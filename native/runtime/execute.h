@@ -1,0 +1,99 @@
+// Executes a plan's steps in order: holds the weights that a step multiplies with, launches it on the CPU, and does the
+// session's part in steps that no operation has for itself.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "backends/cpu/device.h"
+#include "plan/run.h"
+#include "runtime/session.h"
+
+namespace lowrank {
+
+/// A model's weights as the CPU's kernels find them, paged or not.
+class StoredWeights final : public cpu::WeightStore {
+ public:
+  explicit StoredWeights(const Model& model) : model_(model) {}
+  WeightView view(int weight) const override { return model_.weights[weight].view(); }
+  int64_t rows_at_once(int, int64_t rows) const override { return model_.pager ? kTableRows : rows; }
+  std::unique_ptr<Hold> hold(const WeightRows& rows) const override;
+  void decode_rows(Pool& pool, const cpu::OpKernels& ops, int weight, const WeightView& view, std::span<const int32_t> ids,
+                   const cpu::Matrix& out) const override;
+
+ private:
+  const Model& model_;
+};
+
+class Executor;
+
+/// An adapter of the session at a run.
+class SessionAdapter final : public AdapterRun {
+ public:
+  SessionAdapter(Executor& run, size_t index) : run_(run), index_(index) {}
+  Ptr<float> value(int parameter) const override;
+  Ptr<float> gradient(int parameter) const override;
+  float host_value(int parameter) const override;
+  Ptr<float> example_gradient(int parameter) const override;
+  int64_t example_stride() const override;
+  Norms norms(int slot, bool base_replaced) const override;
+  void norms_made(int slot, bool base_replaced) override;
+  Ptr<double> moment(int slot) const override;
+
+ private:
+  Adapter& adapter() const;
+  Executor& run_;
+  size_t index_;
+};
+
+class Executor final : public Run {
+ public:
+  /// @param train null outside of training
+  Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel, const TrainInput* train = nullptr);
+  ~Executor() override;
+
+  /// The memory of a buffer.
+  template <class T = std::byte>
+  T* host(int buffer) const {
+    return cpu::host(at<T>(buffer));
+  }
+
+  void run();
+  double loss_sum() const;
+  /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
+  double grad_norm() const;
+
+  void begin_gradient(const Step& step) override;
+  void update(const Step& step) override;
+  void offload(const Step& step) override;
+  void reload(const Step& step) override;
+
+ protected:
+  Ptr<float> base_vector(int id) const override;
+
+ private:
+  friend class SessionAdapter;
+  void run_steps();
+  void run_step(const Step& step, Device& on);
+  void run_checked(const Step& step);
+  std::pair<float*, size_t> gradients_written() const;
+  int64_t written_columns(const Step& step, int buffer) const;
+
+  bool updates() const { return train_ != nullptr && train_->update; }
+  Adapter& trained() const { return *session_.adapters_[0]; }
+  void expect_update(std::vector<Step>::const_iterator from);
+  int64_t live_bytes(int buffer) const;
+
+  Session& session_;
+  Context& context_;
+  const CancelFlag& cancel_;
+  const TrainInput* const train_;
+  const StoredWeights stored_;
+  const cpu::CpuSizes sizes_;
+  cpu::CpuDevice device_;
+  std::vector<SessionAdapter> own_;
+  std::vector<AdapterRun*> runs_;
+  std::vector<double> squares_;  // sums over the gradients of parameters that were updated
+};
+
+}  // namespace lowrank
