@@ -9,6 +9,7 @@ import { abortSignal, checkedOptions } from '../arguments.js'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { breather } from '../breather.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
+import { privacyRemarks } from '../federated/privacy.js'
 import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../files/atomic-folder.js'
 import { removeLeftovers } from '../files/temporary.js'
@@ -80,8 +81,6 @@ const WAYS_ON = {
 export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Planned, before anything is allocated: training allocates exactly this. */
   readonly memory: MemoryReport
-  /** What is allowed and seldom meant in its options, such as a rate far from the strategy's own; a sentence each. */
-  readonly remarks: readonly string[]
   /** Those of the run, with every default filled in. */
   readonly options: RunOptions
   readonly #setup: RunSetup
@@ -94,14 +93,24 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #evaluations: readonly RunEvaluation[] = []
   #kept: KeptSteps | undefined
   #latest: TrainStep | undefined
+  readonly #remarks: string[]
+
   /** @internal */
   constructor(setup: RunSetup) {
     this.#setup = setup
     const { base, adapter, plans } = setup
     this.options = setup.options
-    this.remarks = remarksOnRate(setup.options, adapter.description.strategy)
+    this.#remarks = remarksOnRate(setup.options, adapter.description.strategy)
     const trained = { adapter: adapter.native, state: stateOf(setup) }
     this.memory = new MemoryReport(translated(() => base.native.plan([trained], plans)))
+  }
+
+  /**
+   * What is allowed and seldom meant, such as a rate far from the strategy's own; a sentence each. What the data of
+   * private training gives cause for is known once the first event is there.
+   */
+  get remarks(): readonly string[] {
+    return this.#remarks
   }
 
   /** The last step made. */
@@ -174,6 +183,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const state = await this.#start(checkpoint, identity)
       this.#evaluations = state.evaluations
       steps = stepsOf(this.#setup, state, data)
+      if (steps.privacy) this.#remarks.push(...privacyRemarks(steps.privacy))
       if (checkpoint !== null)
         checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
       state.totalSteps = steps.totalSteps

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { privacySpent } from '../../../lib/federated/accountant.js'
+import { drawCohort } from '../../../lib/federated/sampling.js'
 import { writeSums } from '../../../lib/files/sums.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -121,29 +122,82 @@ describe('rounds of clients', () => {
     )
   })
 
-  test('are plain federated averaging where nothing is clipped and the noise is too small to see', async () => {
+  describe('of which the parts are known', () => {
     const adapter = lora({ r: 4, loraAlpha: 8 })
-    const settings = { adapter, cohort: USERS, rounds: 1, noiseMultiplier: 1e-12, clippingNorm: 1e3 }
     const optimizer = sgd({ momentum: 0.5 })
-    const { adapter: averaged, events } = await run(dpDylora({ ...private_, ...settings }), { optimizer })
-    expect(steps(events)[0]).toMatchObject({ cohort: USERS, clipped_share: 0, rank: null })
-    const rows = readFileSync(data, 'utf8').trim().split('\n')
-    const plain = await attach(adapter)
-    const start = values(plain)
-    const mean = start.map(() => 0)
-    for (let user = 0; user < USERS; user++) {
-      const own = scratchFile('own.jsonl', rows.filter((_, i) => i % USERS === user).join('\n'))
-      const alone = await attach(adapter)
-      for await (const _ of alone.train(own, { ...options, optimizer, numTrainEpochs: 1 }));
-      values(alone).forEach((value, i) => {
-        mean[i] = (mean[i] as number) + (value - (start[i] as number)) / USERS
-      })
+    /** What each client changes by itself, and where it began. */
+    let start: number[]
+    let changes: number[][]
+    const norm = (values: readonly number[]) => Math.hypot(...values)
+    beforeAll(async () => {
+      const rows = readFileSync(data, 'utf8').trim().split('\n')
+      start = values(await attach(adapter))
+      changes = []
+      for (let user = 0; user < USERS; user++) {
+        const own = scratchFile('own.jsonl', rows.filter((_, i) => i % USERS === user).join('\n'))
+        const alone = await attach(adapter)
+        for await (const _ of alone.train(own, { ...options, optimizer, numTrainEpochs: 1 }));
+        changes.push(values(alone).map((value, i) => value - (start[i] as number)))
+      }
+    })
+    /** How far one round without noise to speak of is from a sum of contributions, in terms of its length. */
+    async function distance(settings: DpDyloraOptions, contributions: number[][], scale: number) {
+      const quiet = { adapter, rounds: 1, noiseMultiplier: 1e-12, ...settings }
+      const { adapter: trained, events } = await run(dpDylora({ ...private_, ...quiet }), { optimizer })
+      const expected = start.map(
+        (_, i) => scale * contributions.reduce((sum, one) => sum + (one[i] as number), 0),
+      )
+      expect(norm(expected)).toBeGreaterThan(1e-4)
+      const found = values(trained).map((value, i) => value - (start[i] as number) - (expected[i] as number))
+      return { apart: norm(found) / norm(expected), round: steps(events)[0] }
     }
-    const found = values(averaged)
-    const moved = Math.hypot(...mean)
-    expect(moved).toBeGreaterThan(1e-3)
-    const apart = Math.hypot(...found.map((value, i) => value - (start[i] as number) - (mean[i] as number)))
-    expect(apart / moved).toBeLessThan(1e-4)
+
+    test('are plain federated averaging where nothing is clipped and the noise is too small to see', async () => {
+      const { apart, round } = await distance({ cohort: USERS, clippingNorm: 1e3 }, changes, 1 / USERS)
+      expect(round).toMatchObject({ cohort: USERS, clipped_share: 0, rank: null })
+      expect(apart).toBeLessThan(1e-4)
+    })
+
+    test('contribute no more than the clipping norm each, and are divided by how many were expected', async () => {
+      const cohort = 3
+      const drawn = (key: string) => drawCohort(Buffer.from(key, 'hex'), 1, USERS, cohort / USERS)
+      const keys = Array.from({ length: 64 }, (_, i) => i.toString(16).padStart(64, '0'))
+      const noiseKey = keys.find((key) => drawn(key).length === 5) as string
+      const came = drawn(noiseKey).map((user) => changes[user] as number[])
+      // Two are within it, three are not.
+      const clippingNorm = came.map(norm).toSorted((a, b) => a - b)[1] as number
+      const clipped = came.map((one) => {
+        const factor = Math.min(1, clippingNorm / norm(one))
+        return one.map((value) => value * factor)
+      })
+      const given = { cohort, noiseKey, clippingNorm: clippingNorm * (1 + 1e-5) }
+      const { apart, round } = await distance(given, clipped, 1 / cohort)
+      expect(round).toMatchObject({ cohort: 5, clipped_share: 3 / 5 })
+      expect(apart).toBeLessThan(1e-4)
+    })
+  })
+
+  test('draw as many as they say, by their key', async () => {
+    const noiseKey = '7'.repeat(64)
+    const { events } = await run(dpDylora({ ...private_, noiseKey }))
+    const drawn = [1, 2, 3, 4].map((round) =>
+      drawCohort(Buffer.from(noiseKey, 'hex'), round, USERS, 3 / USERS),
+    )
+    expect(steps(events).map(({ cohort }) => cohort)).toEqual(drawn.map(({ length }) => length))
+    expect(new Set(drawn.map(String)).size).toBeGreaterThan(1)
+  })
+
+  test('have noise of their own', async () => {
+    const loud = { adapter: lora({ r: 4 }), clippingNorm: 1e-3, noiseMultiplier: 100, rounds: 2 }
+    const adapter = await attach(dpDylora({ ...private_, ...loud }))
+    const states = [values(adapter)]
+    for await (const _ of adapter.train(data, options)) states.push(values(adapter))
+    const [first, second] = [1, 2].map((round) =>
+      (states[round] as number[]).map((value, i) => value - (states[round - 1]?.[i] as number)),
+    ) as [number[], number[]]
+    const product = first.reduce((sum, value, i) => sum + value * (second[i] as number), 0)
+    expect(Math.hypot(...first)).toBeGreaterThan(0.1)
+    expect(Math.abs(product) / Math.hypot(...first) / Math.hypot(...second)).toBeLessThan(0.2)
   })
 
   test('resumed from any checkpoint, or from none but the first, release the same numbers', async () => {
@@ -268,6 +322,14 @@ describe('rounds of clients', () => {
       await resume(half)
     })
 
+    test('tell nothing of who is whose to whoever reads the hashes alone', async () => {
+      const owners = async () =>
+        JSON.parse(readFileSync((await halfMade()).state, 'utf8')).rules.pledge.owners as string
+      const [one, other] = [await owners(), await owners()]
+      expect(Buffer.from(one, 'base64')).toHaveLength(4 * 5 * USERS)
+      expect(one).not.toBe(other)
+    })
+
     test('do not go on when every row is a client of its own', async () => {
       const half = await halfMade()
       writeFileSync(
@@ -331,6 +393,18 @@ describe('rounds of clients', () => {
     const resume = join(secretOf(outputDir), 'checkpoint-1')
     await run(strategy, { outputDir, resume })
     expect(spent()).toMatchObject([{ rounds: 2 }, { rounds: 2 }])
+  })
+
+  test('remark on a delta that leaves room to give clients away', async () => {
+    const remarks = async (delta: number) => {
+      const adapter = await attach(dpDylora({ ...private_, delta }))
+      const training = adapter.train(data, options)
+      const ofOptions = training.remarks.length
+      for await (const _ of training) break
+      return training.remarks.slice(ofOptions)
+    }
+    expect(await remarks(1 / (10 * USERS))).toEqual([])
+    expect(await remarks(0.1)).toEqual([expect.stringContaining(`a tenth of one over the ${USERS} clients`)])
   })
 
   test('hold out clients as a whole', async () => {
@@ -416,6 +490,19 @@ describe('examples', () => {
     copyCheckpoint(0, outputDir, again)
     await run(dpDylora({ ...byExample, clippingNorm: 1e-3 }), { outputDir: again, resume: true })
     expect(weights(again)).toEqual(weights(outputDir))
+  })
+
+  test('contribute no more than the clipping norm each', async () => {
+    const settings = { cohort: 40, rounds: 1, noiseMultiplier: 1e-12, clippingNorm: 1e-3 }
+    const strategy = dpDylora({ ...byExample, ...settings, adapter: lora({ r: 4 }) })
+    const adapter = await attach(strategy)
+    const start = values(adapter)
+    const plain = { ...options, optimizer: sgd({ momentum: 0 }), learningRate: 1, weightDecay: 0 }
+    for await (const { privacy } of adapter.train(data, plain)) expect(privacy?.clipped_share).toBe(1)
+    const moved = Math.hypot(...values(adapter).map((value, i) => value - (start[i] as number)))
+    // The mean of forty, which point in similar directions.
+    expect(moved).toBeLessThan(1e-3 * (1 + 1e-4))
+    expect(moved).toBeGreaterThan(1e-3 / 4)
   })
 
   test('learn, where the noise allows', async () => {
