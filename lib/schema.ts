@@ -5,6 +5,7 @@
  */
 import * as z from 'zod'
 import { ConfigError } from './errors.js'
+import { FOREIGN_VERBS } from './foreign-keys.js'
 import { nearest } from './nearest.js'
 import { camelKey, isRecord, objectsIn, shorten, snakeKey, unwrapped } from './schema-shape.js'
 import { adviceFor, valueHere } from './unknown-key.js'
@@ -117,9 +118,15 @@ export function readOptions<T>(
   const result = schema.safeParse(camel, { jitless: true })
   if (result.success) return { data: result.data, mistakes }
   const wrong = new Set<string>()
+  const meant = new Set(mistakes.map(({ details }) => camelKey(String(details.nearest))))
   for (const issue of result.error.issues) {
     const [path] = deepestIssue(issue)
-    wrong.add(String(path[0]))
+    const key = String(path[0])
+    wrong.add(key)
+    // Whoever is told the right word for it knows that it is needed.
+    const missing = path.length === 1 && isRecord(camel) && camel[key] === undefined
+    if (missing && [key, `${key}.name`, `${key}.path`].some((one) => meant.has([...at, one].join('.'))))
+      continue
     const known = [...path.keys(), path.length].some((end) => misread.has(path.slice(0, end).join('.')))
     if (!known) mistakes.push(issueError(issue, schema, camel, source))
   }
@@ -257,11 +264,17 @@ function choose(
   const at = [...path, key].join('.')
   const shown = given === undefined ? 'missing' : shorten(inWords(given))
   const mistake = new ConfigError(
-    `${how.name}: ${at} is ${shown}, expected one of ${names.join(', ')}.${close ? ` Did you mean ${close}?` : ''}`,
+    `${how.name}: ${at} is ${shown}, expected one of ${names.join(', ')}.${close ? ` Did you mean ${close}?` : whyNot(given)}`,
     { source: how.name, key: at, value: forDetails(given), expected: names },
   )
   how.report(mistake, path)
   return undefined
+}
+
+/** Why there is no such name, where that is known. */
+function whyNot(name: unknown): string {
+  const { note } = (typeof name === 'string' && FOREIGN_VERBS[name]) || {}
+  return note === undefined ? '' : ` ${note[0]?.toUpperCase()}${note.slice(1)}.`
 }
 
 function unknownKey(
@@ -293,7 +306,9 @@ function issueError(
     schemas = schemas.flatMap(objectsIn).flatMap(({ shape }) => shape[String(step)] ?? [])
   }
   const example =
-    wanted === MAPPING && typeof value === 'string' ? mappingFor(value, schemas, source) : undefined
+    wanted === MAPPING && (typeof value === 'string' || value === undefined)
+      ? mappingFor(value ?? '', schemas, source)
+      : undefined
   const said = wanted === MAPPING && source.spelling === 'camel' ? 'an object' : wanted
   const expected = example === undefined ? said : `${said}, as in ${example}`
   if (at.length === 0) {
@@ -322,7 +337,7 @@ function mappingFor(given: string, schemas: readonly z.ZodType[], source: Option
     given,
     keyed.map(([, word]) => word),
   )
-  const [key, word] = keyed.find(([, one]) => one === name) ?? []
+  const [key, word] = keyed.find(([, one]) => one === name) ?? keyed[0] ?? []
   if (key === undefined || word === undefined) return undefined
   return source.spelling === 'snake' ? `{${snakeKey(key)}: ${word}}` : `{ ${key}: '${word}' }`
 }

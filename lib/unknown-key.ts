@@ -35,6 +35,8 @@ export function adviceFor(unknown: UnknownKey): KeyAdvice {
   const foreign = foreignKey(key)
   const known = foreign && foreignAdvice(foreign, unknown)
   if (known) return known
+  const inside = keyInside(unknown)
+  if (inside) return inside
   const close = nearest(key, spelled)
   return close ? suggest([...path, close].join('.')) : { advice: `known keys: ${spelled.join(', ')}.` }
 }
@@ -152,6 +154,29 @@ function elsewhere(
   const lacking =
     first === 'strategy' ? `, which ${String(strategy.name ?? 'the strategy')} does not have` : ''
   return { advice: `it is called ${place} here${why}${lacking}.` }
+}
+
+/** A key of a mapping that was left out or given in short, as `columns` beside `dataset: train.csv`; or columns turned round. */
+function keyInside({ key, value, object, given, path, spelling }: UnknownKey): KeyAdvice | undefined {
+  const shape = object.shape as Record<string, z.ZodType>
+  const camel = spelling === 'snake' ? camelKey(key) : key
+  if (path.at(-1) === 'columns' && typeof value === 'string' && Object.hasOwn(shape, value)) {
+    const pair = `${value}: ${key}`
+    return {
+      advice: `the name here comes first: columns: ${spelling === 'snake' ? `{${pair}}` : `{ ${value}: '${key}' }`}.`,
+    }
+  }
+  for (const [name, schema] of Object.entries(shape)) {
+    const spelled = spell(name, spelling)
+    if (isRecord(given[spelled]) || !objectsIn(schema).some((one) => Object.hasOwn(one.shape, camel)))
+      continue
+    const found = [...path, spelled, key].join('.')
+    const short = given[spelled]
+    const example =
+      name === 'dataset' && typeof short === 'string' ? ` (dataset: {path: ${short}, ${key}: …})` : ''
+    return { advice: `it is called ${found} here${spelling === 'snake' ? example : ''}.`, nearest: found }
+  }
+  return undefined
 }
 
 /** Where a key that is not known here is known further down, as `r` is in the adapter that a strategy wraps. */

@@ -1,7 +1,9 @@
 /** `lowrank export`: a model with an adapter in the forms that other programs read. */
+import { basename, join } from 'node:path'
 import { type Command, Option } from 'commander'
 import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions, misfitOf } from '../export/options.js'
 import { UsageError } from './errors.js'
+import { quoted } from './format.js'
 import { bytesFlag, examples } from './help.js'
 import { type OutOptions, outFlags, outSubject, reportWritten, SHARD_SIZE, writeShown } from './out.js'
 
@@ -45,9 +47,17 @@ export function configure(command: Command): void {
       const written = await model.export(options.output, given)
       const { remarks } = written
       for (const remark of remarks) output.note(`note: ${remark}.`)
-      reportWritten(written, output, { format, remarks })
+      reportWritten(written, output, useOf(format, written.output), { format, remarks })
     })
   })
+}
+
+/** A command of the program that the format is for. */
+function useOf(format: ExportOptions['format'], path: string): string | undefined {
+  if (format === 'gguf') return `llama-cli -m ${quoted(path)}`
+  if (format !== 'ollama') return undefined
+  const name = quoted(basename(path).toLowerCase())
+  return `ollama create ${name} -f ${quoted(join(path, 'Modelfile'))} && ollama run ${name}`
 }
 
 /** What can be said before a model is loaded, in the words of the command line. */

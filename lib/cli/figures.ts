@@ -139,7 +139,7 @@ function onModel(
 }
 
 export function configure(command: Command): void {
-  command.argument('<name>', `one of ${Object.keys(FIGURES).join(', ')}`)
+  command.argument('[name]', `one of ${Object.keys(FIGURES).join(', ')}`)
   command.option('--model <path>', 'the model that is tuned', join(packageRoot, 'demo', 'base'))
   command.option('--output <folder>', 'where NAME.svg and NAME.json go', 'figures')
   command.option('--force', 'replace a figure that exists')
@@ -193,13 +193,13 @@ export function configure(command: Command): void {
     'lowrank figures memory --shapes Llama-3.1-8B,models/mine/config.json',
     'lowrank figures canary --clients 400 --cohort 40 --epsilons 2,8',
   ])
-  command.action(async (name: string, options: Options) => {
+  command.action(async (name: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
+    const known = Object.keys(FIGURES).join(', ')
+    if (name === undefined) throw new UsageError(`name a figure, one of ${known}.`)
     const figure = FIGURES[name]
     if (figure === undefined)
-      throw new UsageError(
-        `figure '${name}' does not exist; expected one of ${Object.keys(FIGURES).join(', ')}.`,
-      )
+      throw new UsageError(`figure '${name}' does not exist; expected one of ${known}.`)
     onlyOwnFlags(command, `lowrank figures ${name}`, FLAGS[name] as readonly string[])
     const files = ['svg', 'json'].map((kind) => join(options.output, `${name}.${kind}`))
     const taken = files.find((file) => existsSync(file))

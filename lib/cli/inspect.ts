@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { FileFormatError } from '../errors.js'
+import { DataError, FileFormatError } from '../errors.js'
 import {
   COLUMN_NAMES,
   type Columns,
@@ -19,6 +19,7 @@ import { withInputFile } from '../files/input.js'
 import { SPECIAL_TOKENS_IN_CONTENT } from '../files/special-text.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
+import { quoted } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import { Output } from './output.js'
@@ -102,8 +103,19 @@ async function inspect(path: string, options: Options, output: Output): Promise<
     case 'run':
       return (await import('./inspect/run.js')).inspectRun(path)
     case 'dataset':
-      return (await import('./inspect/dataset.js')).inspectDataset(path, options, output)
+      return (await import('./inspect/dataset.js')).inspectDataset(path, options, output).catch(withFlags)
   }
+}
+
+/** What an error says of a config's columns, in flags. */
+function withFlags(error: unknown): never {
+  if (!(error instanceof DataError)) throw error
+  const flags = error.message.replace(
+    /named by columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
+    (_, ...[prompt, completion]: string[]) =>
+      `named by --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${quoted(pair)}`).join(' ')}`,
+  )
+  throw new DataError(flags, error.details, { cause: error })
 }
 
 /** `prompt=question` and the like. */

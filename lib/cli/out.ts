@@ -163,11 +163,13 @@ export async function writeShown(
 
 /**
  * The answer of a verb that wrote a model.
+ * @param use a command that takes what was written
  * @param more what `export` says beside what `merge` says
  */
 export function reportWritten(
   { output: path, files, check, survival }: Written,
   output: Output,
+  use?: string,
   more: Partial<Printed<'export'>> = {},
 ): void {
   const data = {
@@ -188,8 +190,9 @@ export function reportWritten(
       ['files', files.join(', ')],
     ]
     if (survival !== null) written.push(...survivalFacts(survival))
-    if (check === null) return facts(written)
-    return facts([
+    const next = use === undefined ? '' : `\n\nTry it:\n  ${use}`
+    if (check === null) return `${facts(written)}${next}`
+    const checked = facts([
       ...written,
       ['KL divergence', `${check.kl.toExponential(2)} nats a token`],
       [
@@ -198,6 +201,7 @@ export function reportWritten(
       ],
       ['largest logit error', check.maxAbsLogitError.toPrecision(3)],
     ])
+    return `${checked}${next}`
   })
 }
 

@@ -7,9 +7,13 @@ import { type LoadOptions, loadModel, type Model } from '../model.js'
 import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'
 import { describeBoth, type TrainingDefaults } from '../strategies/quantization.js'
+import { listCheckpoints } from '../train/checkpoints.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
+import { hasEnded } from '../train/metrics.js'
+import { foldersOf } from '../train/output-folder.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
+import { quoted, shortPath } from './format.js'
 import { collect, integerFlag, notedOn } from './help.js'
 import type { Output } from './output.js'
 import { DownloadShown, StatusLine } from './progress.js'
@@ -108,7 +112,7 @@ export async function withSubject<T>(
   work: (model: Model, adapters: readonly NamedAdapter[]) => Promise<T>,
 ): Promise<T> {
   const path = options.model ?? trainedModel(config as RunConfig, options)
-  const adapters = adaptersOf(config, options)
+  const adapters = await adaptersOf(config, options, output)
   if (options.rank !== undefined && adapters.length === 0)
     throw new UsageError('--rank is of an adapter, and there is none.')
   const named = adapters.map((adapter) => adapter.path)
@@ -204,15 +208,36 @@ function trainedModel({ model, strategy, outputDir }: RunConfig, { adapter }: Su
   )
 }
 
-function adaptersOf(config: RunConfig | undefined, { adapter }: SubjectOptions): NamedAdapter[] {
+async function adaptersOf(
+  config: RunConfig | undefined,
+  { adapter }: SubjectOptions,
+  output: Output,
+): Promise<NamedAdapter[]> {
   if (adapter === false) return []
   if (adapter !== undefined) return adapter.map(namedAdapter)
   if (config === undefined || rulesOf(config.strategy).saves === 'model') return []
-  if (existsSync(join(config.outputDir, 'adapter_config.json')))
-    return [{ path: config.outputDir, weight: 1 }]
+  const { outputDir, strategy } = config
+  const { runDir } = foldersOf(outputDir, strategy)
+  const [checkpoint] = await listCheckpoints(runDir)
+  if (existsSync(join(outputDir, 'adapter_config.json'))) {
+    if ((await hasEnded(runDir)) === false) {
+      const newest =
+        checkpoint === undefined
+          ? ''
+          : `; --adapter ${quoted(shortPath(checkpoint))} is its newest checkpoint`
+      output.note(
+        `note: the last run into ${shortPath(outputDir)} has not ended, and this adapter was there before${newest}`,
+      )
+    }
+    return [{ path: outputDir, weight: 1 }]
+  }
+  const begun =
+    checkpoint === undefined
+      ? 'train first, name --adapter,'
+      : `go on with --resume of lowrank train, take --adapter ${quoted(shortPath(checkpoint))},`
   throw new UsageError(
-    `${config.outputDir} holds no trained adapter yet; train first, name --adapter, or take --no-adapter for the base alone.`,
-    { outputDir: config.outputDir },
+    `${outputDir} holds no trained adapter yet; ${begun} or take --no-adapter for the base alone.`,
+    { outputDir },
   )
 }
 

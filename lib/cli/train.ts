@@ -27,7 +27,7 @@ import type { TrainingRun } from '../train/run.js'
 import type { Samples } from '../train/samples.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { counted, digits, formatCount, shortPath } from './format.js'
+import { counted, digits, formatCount, quoted, shortPath } from './format.js'
 import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { columnsOf, isScreen } from './live-lines.js'
@@ -418,7 +418,7 @@ export function stopped(run: TrainingRun, call: string): InterruptedError {
       step,
       checkpoint: null,
     })
-  const resume = `lowrank train ${call} --resume`
+  const resume = `npx lowrank train ${call} --resume`
   return new InterruptedError(
     `stopped after step ${step}; ${shortPath(checkpoint)} is saved. Go on with:\n  ${resume}`,
     {
@@ -432,9 +432,4 @@ export function stopped(run: TrainingRun, call: string): InterruptedError {
 /** The config and its changes, as they stand on a command line. */
 function configCall(path: string, overrides: readonly string[]): string {
   return [quoted(path), ...overrides.map((override) => `--set ${quoted(override)}`)].join(' ')
-}
-
-/** A word for a POSIX shell. */
-export function quoted(word: string): string {
-  return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }

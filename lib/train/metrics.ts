@@ -165,6 +165,20 @@ export function lineOf(event: TrainEvent): MetricsLine {
 
 const FILE = 'metrics.jsonl'
 
+/** Whether the last run in a folder came to its end; undefined where there is no record. */
+export async function hasEnded(runDir: string): Promise<boolean | undefined> {
+  const file = await open(join(runDir, FILE)).catch(() => undefined)
+  if (file === undefined) return undefined
+  try {
+    const { size } = await file.stat()
+    const bytes = Buffer.alloc(Math.min(size, 1 << 16))
+    await file.read(bytes, 0, bytes.length, size - bytes.length)
+    return bytes.toString('utf8').trimEnd().split('\n').at(-1)?.includes('"event":"done"')
+  } finally {
+    await file.close()
+  }
+}
+
 /** Appends events to metrics.jsonl of a run. */
 export class MetricsFile {
   readonly #handle: FileHandle

@@ -180,6 +180,49 @@ test('every mistake of a config is reported at once, each on a line and in the d
   })
 })
 
+test('what another word stands for is not missing as well', async () => {
+  const answer = await answerTo(
+    'base_model: org/model\nadapter: lora\nlora_r: 8\ndatasets: [train.jsonl]\n',
+    '',
+  )
+  expect(answer.split('\n')).toEqual([
+    '4 mistakes:',
+    '  unknown key base_model; it is called model here.',
+    '  unknown key adapter; it is called strategy.name here.',
+    '  unknown key lora_r; it is called strategy.r here.',
+    '  unknown key datasets; did you mean dataset?',
+  ])
+  expect(await answerTo('lora_r: 8\n', 'model: org/model\n')).toBe(
+    '3 mistakes:\n' +
+      '  unknown key lora_r; it is called strategy.r here.\n' +
+      '  strategy is missing, expected a mapping of keys, as in {name: lora}.\n' +
+      '  dataset is missing, expected a path, a list of paths, or {path: …, format: …}.',
+  )
+})
+
+test('keys of the data are shown their place, also beside a path alone and turned round', async () => {
+  expect(await answerTo('columns: {prompt: Q}\n')).toBe(
+    'unknown key columns; it is called dataset.columns here (dataset: {path: train.jsonl, columns: …}).',
+  )
+  const whole = 'model: org/model\nstrategy: {name: lora}\ndataset:\n  path: a.csv\n'
+  expect(await answerTo('  prompt: Q\n', whole)).toBe(
+    'unknown key dataset.prompt; it is called dataset.columns.prompt here.',
+  )
+  expect(await answerTo('  columns: {Question: prompt}\n', whole)).toBe(
+    'unknown key dataset.columns.Question; the name here comes first: columns: {prompt: Question}.',
+  )
+})
+
+test('a strategy that is none of ours is answered with what it is', async () => {
+  const config = 'model: org/model\ndataset: train.jsonl\n'
+  expect(await answerTo('strategy: {name: dpo}\n', config)).toMatch(
+    /^strategy\.name is "dpo", expected one of lora, .*, full\. Preference training .* is not supported yet/,
+  )
+  expect(await answerTo('strategy: dpo\n', config)).toBe(
+    'strategy is "dpo", expected a mapping of keys, as in {name: lora}.',
+  )
+})
+
 test('one mistake is one line, with the same details', async () => {
   const path = scratchFile('config.yaml', `${minimal}packing: 1\n`)
   const error = await loadConfig(path).catch((e) => e)

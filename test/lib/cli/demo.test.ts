@@ -81,5 +81,7 @@ test('interrupted, it saves a checkpoint and says how train goes on', async () =
     watch: signalWhen('SIGINT', ({ stderr }) => stderr.includes('step 1/200')),
   })
   expect(code).toBe(130)
-  expect(stderr).toMatch(/is saved\. Go on with:\n {2}lowrank train lowrank-demo\/config\.yaml --resume\n$/)
+  expect(stderr).toMatch(
+    /is saved\. Go on with:\n {2}npx lowrank train lowrank-demo\/config\.yaml --resume\n$/,
+  )
 })

@@ -35,6 +35,17 @@ test('an adapter is exported in every format, read back and compared; what does 
     /^FROM \.\/model\.gguf\nADAPTER \.\/adapter\.gguf\nTEMPLATE """\{\{ range .*PARAMETER stop "<\|im_end\|>"\nPARAMETER stop "<\|im_start\|>"\nPARAMETER num_ctx 128\n$/s,
   )
 
+  const told = (format: string, output: string) =>
+    lowrank(['export', '--format', format, '--adapter', at('out'), '--output', at(output), '--no-check'])
+  const [gguf, ollama, folder] = await Promise.all([
+    told('gguf', 'again.gguf'),
+    told('ollama', 'Tuned'),
+    told('safetensors', 'folder'),
+  ])
+  expect(gguf.stdout).toMatch(/\n\nTry it:\n {2}llama-cli -m \S+again\.gguf\n$/)
+  expect(ollama.stdout).toMatch(/\n {2}ollama create tuned -f \S+Tuned\/Modelfile && ollama run tuned\n$/)
+  expect(folder.stdout).not.toContain('Try it')
+
   const shown = await lowrank(['inspect', at('adapter.gguf'), '--json'])
   expect(printed<'inspect'>(shown)).toMatchObject([
     { kind: 'adapter', peft_type: 'LORA', dtypes: ['F32'], supported: true, path: at('adapter.gguf') },

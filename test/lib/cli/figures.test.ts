@@ -226,6 +226,7 @@ test('nothing is measured, trained or made before the arguments are known to be 
 })
 
 test.each([
+  [['figures'], 'name a figure, one of privacy-utility, canary, memory.'],
   [['figures', 'magic'], "figure 'magic' does not exist; expected one of privacy-utility, canary, memory."],
   [
     ['figures', 'privacy-utility', '--task', 'sums'],

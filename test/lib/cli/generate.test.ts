@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
@@ -95,6 +95,26 @@ test('calls that lack something or contradict themselves are wrong use', async (
     "error: option '--temperature <T>' argument '-1' is invalid. Expected a number from 0 to 100.",
     `error: ${at('out')} holds no trained adapter yet; train first, name --adapter, or take --no-adapter for the base alone.`,
   ])
+})
+
+test('a run that has not ended is named, with its newest checkpoint', async () => {
+  const { config, at } = project({ max_steps: 2, save_steps: 1 })
+  expect((await lowrank(['train', config])).code).toBe(0)
+  const ask = () => lowrank(['generate', config, '--prompt', 'x', '--max-new-tokens', '1'])
+  expect((await ask()).stderr).not.toContain('note:')
+  // As a second run leaves them that was stopped.
+  const metrics = readFileSync(at('out', 'metrics.jsonl'), 'utf8').trimEnd().split('\n')
+  writeFileSync(at('out', 'metrics.jsonl'), `${metrics.slice(0, -1).join('\n')}\n`)
+  const newest = at('out', 'checkpoint-2')
+  expect((await ask()).stderr).toContain(
+    `note: the last run into ${at('out')} has not ended, and this adapter was there before; --adapter ${newest} is its newest checkpoint`,
+  )
+  for (const name of ['adapter_config.json', 'adapter_model.safetensors']) rmSync(at('out', name))
+  const { code, stderr } = await ask()
+  expect(code).toBe(2)
+  expect(stderr).toContain(
+    `holds no trained adapter yet; go on with --resume of lowrank train, take --adapter ${newest}, or take --no-adapter`,
+  )
 })
 
 test('a model without a tokenizer and an adapter that is none fail', async () => {

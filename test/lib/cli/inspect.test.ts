@@ -312,6 +312,15 @@ test('an adapter whose lowrank.json cannot be read is shown, and why it cannot b
   })
 })
 
+test('columns of other names are answered with the flag that names them', async () => {
+  const path = scratchFile('faq.csv', 'My question,Answer\nWhy?,So.\n')
+  const { code, stderr } = await lowrank(['inspect', path])
+  expect(code).toBe(1)
+  expect(stderr).toContain(
+    "named by --column, e.g. --column 'prompt=My question' --column completion=Answer\n",
+  )
+})
+
 test('a malformed line of a dataset is named', async () => {
   const path = scratchFile('train.jsonl', `${chats(6)}{"messages": [\n`)
   expect(await refused(path)).toMatch(/^error: .*train\.jsonl, line 7: the line is not valid JSON/)

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { quoted } from '../../../lib/cli/format.js'
 import { repeatCommand, sampleLines } from '../../../lib/cli/samples.js'
-import { quoted } from '../../../lib/cli/train.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
 import { lowrank, signalWhen } from './lowrank.js'
