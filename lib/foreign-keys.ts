@@ -648,6 +648,9 @@ export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: stri
   rloo: { note: NO_PREFERENCES },
   ppo: { note: NO_PREFERENCES },
   reward: { note: NO_PREFERENCES },
+  compare: {
+    note: 'train once for each strategy, with --set strategy.name=… --set output_dir=…; each run ends with its held-out loss, and `lowrank bench memory` compares what strategies take',
+  },
   serve: {
     note: 'there is no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
   },

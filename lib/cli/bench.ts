@@ -200,16 +200,14 @@ const FLAGS: Readonly<Record<string, readonly string[]>> = {
   kernels: [...RUN, 'format', 'rounds', 'level', 'threads'],
 }
 
+const callOf = (what: string) => `\`lowrank bench ${what} --model MODEL\``
 const WHAT = [Object.keys(MEASUREMENTS).slice(0, -1).join(', '), Object.keys(MEASUREMENTS).at(-1)].join(
   ' or ',
 )
 
 export function configure(command: Command): void {
-  command.argument('<what>', WHAT)
-  command.requiredOption(
-    '--model <path>',
-    'a model folder or a .gguf file; of kernels also a bare config.json',
-  )
+  command.argument('[what]', WHAT)
+  command.option('--model <path>', 'a model folder or a .gguf file; of kernels also a bare config.json')
   memoryFlags(command, '', 'not of kernels: ')
   command.option('--steps <N>', 'of speed: training steps that are timed', integerFlag(1), 5)
   command.option('--new-tokens <N>', 'of speed: tokens that are generated', integerFlag(1), 64)
@@ -223,10 +221,13 @@ export function configure(command: Command): void {
     'lowrank bench speed --model model.gguf --methods qlora --batch 4',
     'lowrank bench kernels --model Llama-3.2-1B/config.json --batch 4 --precision fp32 --level avx2',
   ])
-  command.action(async (what: string, options: Options) => {
+  command.action(async (what: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
+    if (what === undefined)
+      throw new UsageError(`name what to measure, ${WHAT}, and a model, as in ${callOf('memory')}.`)
     const measurement = MEASUREMENTS[what]
     if (measurement === undefined) throw new UsageError(`bench '${what}' does not exist; expected ${WHAT}.`)
+    if (options.model === undefined) throw new UsageError(`name a model, as in ${callOf(what)}.`)
     onlyOwnFlags(command, `lowrank bench ${what}`, FLAGS[what] as readonly string[])
     const interruption = new Interruption(output, 'Stopping.')
     const { signal } = interruption

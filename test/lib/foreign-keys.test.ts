@@ -148,6 +148,7 @@ describe('habits of other programs', () => {
 
   test('verbs have a verb here, or a sentence', () => {
     for (const { here, note } of Object.values(FOREIGN_VERBS)) expect(here ?? note).toBeTruthy()
+    expect(FOREIGN_VERBS.compare?.note).toContain('--set strategy.name')
   })
 })
 

@@ -105,6 +105,12 @@ test('bench kernels takes the formats of GGUF files and the levels of the machin
 const kernels = ['bench', 'kernels', '--model', tinyModel()]
 
 test.each([
+  [
+    ['bench'],
+    2,
+    'name what to measure, memory, speed or kernels, and a model, as in `lowrank bench memory --model MODEL`.',
+  ],
+  [['bench', 'speed'], 2, 'name a model, as in `lowrank bench speed --model MODEL`.'],
   [['bench', 'magic', '--model', 'm'], 2, "bench 'magic' does not exist; expected memory, speed or kernels."],
   [[...kernels, '--format', 'q9'], 2, "--format is 'q9', expected one of f32, bf16, f16, nf4, "],
   [[...kernels, '--format', 'q4_k', '--rounds', '1'], 1, 'whose blocks have 256 elements of a row'],
