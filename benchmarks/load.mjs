@@ -3,7 +3,7 @@
 //
 //   npm run build && node benchmarks/load.mjs MODEL [--quantization nf4] [--tokens 128] [--rounds 5]
 //
-// MODEL is a folder or a .gguf file. The first process fills the cache of quantised weights and is not counted. Printed are
+// MODEL is a folder or a .gguf file. The first process fills the cache of quantized weights and is not counted. Printed are
 // medians over the processes after it: what Node takes to start and to import the package, and then seconds from there.
 import { execFileSync } from 'node:child_process'
 import { parseArgs } from 'node:util'

@@ -5,7 +5,7 @@
 //     [--steps 100] [--every 10] [--seeds 3] [--json]
 //
 // MODEL is a folder or a .gguf file. Two runs of one seed see the same rows and start from the same adapter, so that only
-// the optimiser tells them apart. Printed is the mean over all evaluations of the distance between their losses, and beside
+// the optimizer tells them apart. Printed is the mean over all evaluations of the distance between their losses, and beside
 // it the same between AdamW's own runs of two seeds: the noise that it is to be read against. Paged state has a quarter of
 // its bytes in memory.
 import { parseArgs } from 'node:util'
@@ -30,7 +30,7 @@ if (positionals.length !== 1) throw new Error('name one model: node benchmarks/o
 const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => i + 1)
 const model = await loadModel(positionals[0], { quantization: options.quantization })
 
-/** Held-out losses over a run, and the bytes of the optimiser's state, in memory and all. */
+/** Held-out losses over a run, and the bytes of the optimizer's state, in memory and all. */
 async function curve(optimizer, seed) {
   const adapter = await model.attach(lora({ r: Number(options.rank), targetModules: 'all-linear' }), { seed })
   try {

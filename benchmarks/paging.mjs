@@ -1,4 +1,4 @@
-// The time of a training step whose optimiser state is paged, and of one whose activations are offloaded, as ratios to the
+// The time of a training step whose optimizer state is paged, and of one whose activations are offloaded, as ratios to the
 // same step with all in memory.
 //
 //   npm run build && node benchmarks/paging.mjs MODEL [--quantization nf4] [--rank 64] [--tokens 512] [--share 0.25]
@@ -30,7 +30,7 @@ const strategy = lora({
 })
 const rows = textRows(3, tokens)
 
-/** Seconds of a step, and the bytes of its optimiser state. */
+/** Seconds of a step, and the bytes of its optimizer state. */
 async function stepWith(changes) {
   const adapter = await model.attach(strategy)
   try {

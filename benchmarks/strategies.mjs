@@ -10,7 +10,7 @@
 //
 // With --peft, the same model as a folder that transformers loads, and --python, an interpreter that has the packages of
 // peers/requirements.txt, every round also takes a step of PEFT's LoRA and of its methods among these, by
-// peers/peft_train.py: as many tokens a step and as many threads, over weights that are not quantised (PEFT's LoHa and LoKr
+// peers/peft_train.py: as many tokens a step and as many threads, over weights that are not quantized (PEFT's LoHa and LoKr
 // take no others) and at the precision that is named.
 import { execFileSync } from 'node:child_process'
 import { cpus } from 'node:os'

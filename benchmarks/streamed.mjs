@@ -5,7 +5,7 @@
 //     [--logits 8MiB] [--state 1MiB] [--offload] [--folder FOLDER]
 //
 // The model is written to FOLDER (default a temporary one, about a GB for the default shape), with the tokenizer of the demo,
-// and the quantised base beside it. The training, `qlora-paged` of `lowrank bench memory`, runs in a process of its own,
+// and the quantized base beside it. The training, `qlora-paged` of `lowrank bench memory`, runs in a process of its own,
 // which is read from outside; `--logits` is its logits_memory, and `--state` pages its 8-bit state with so much of it in
 // memory. Prints a table, and the same as JSON in the last line. Linux only.
 import { existsSync } from 'node:fs'

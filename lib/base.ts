@@ -71,7 +71,7 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
-  /** What its optimiser keeps since its last training began; null before one. */
+  /** What its optimizer keeps since its last training began; null before one. */
   optimizer: OptimizerState | null
   /** Content hash of the model's files that it was trained on, where its folder says so. */
   trainedOn: string | null

@@ -49,7 +49,7 @@ export class UnsupportedError extends define('UNSUPPORTED') {}
 export class NativeLoadError extends define('NATIVE_LOAD') {}
 /** An object was used after `dispose()`. */
 export class DisposedError extends define('DISPOSED') {}
-/** Work was cancelled before its end. */
+/** Work was canceled before its end. */
 export class AbortedError extends define('ABORTED') {}
 /** The Hugging Face hub has not what was asked for, did not give it, or could not be reached; `details.reason` says which. */
 export class HubError extends define('HUB') {}

@@ -1,7 +1,7 @@
 /**
- * Settings with which a run fits into so much memory. Each optimiser step sees the same sequences whatever is chosen: what
+ * Settings with which a run fits into so much memory. Each optimizer step sees the same sequences whatever is chosen: what
  * a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be used up
- * in the backward pass, what checkpointing keeps, the optimiser's state and a frozen base may lie on the disk, and state
+ * in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk, and state
  * may take 8 bits.
  */
 import type { MemoryReport } from './memory.js'
@@ -31,11 +31,11 @@ export interface FitChoice {
   /** Where other than asked for. */
   pagedWeights?: true | string
   memory: MemoryReport
-  /** Of an optimiser step's products with base weights. */
+  /** Of an optimizer step's products with base weights. */
   multiplyAdds: number
   /** Of activations on the disk: bytes that a micro-batch writes and reads. */
   activationBytesMoved: number
-  /** Of paged state: bytes that an optimiser step reads and writes. */
+  /** Of paged state: bytes that an optimizer step reads and writes. */
   stateBytesMoved: number
   /** Of a paged base: bytes that a micro-batch of training reads. */
   baseBytesRead: number
@@ -78,7 +78,7 @@ const WAYS: readonly (readonly Change[])[] = [
 const MEBIBYTE = 1 << 20
 
 /**
- * Plans every micro-batch that divides the sequences of an optimiser step, with activations kept and recomputed.
+ * Plans every micro-batch that divides the sequences of an optimizer step, with activations kept and recomputed.
  * @param options.gradientAccumulationSteps times `perDeviceTrainBatchSize` are those sequences
  * @param budget bytes
  */

@@ -34,7 +34,7 @@ export class MemoryReport {
   readonly pagedReadBytes: number
   /** Of offloaded activations: bytes on the disk, which each micro-batch writes and reads. */
   readonly offloadedBytes: number
-  /** Of paged optimiser state: bytes on the disk, which each optimiser step reads and writes. */
+  /** Of paged optimizer state: bytes on the disk, which each optimizer step reads and writes. */
   readonly pagedStateBytes: number
   readonly #report: PlanReport
   #timeline: readonly PlanMoment[] | undefined

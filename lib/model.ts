@@ -38,7 +38,7 @@ import { isRecord } from './schema-shape.js'
 import {
   type AdapterDescription,
   describeAdapter,
-  initialise,
+  initialize,
   linearSites,
   weightSites,
 } from './strategies/describe.js'
@@ -100,7 +100,7 @@ export interface HubOptions {
 /** Options of `loadModel`. */
 export interface LoadOptions extends HubOptions {
   /**
-   * How the linears of the blocks are held: `none`, `nf4` or `fp4` (with double quantisation), `int8`, or what `nf4()`,
+   * How the linears of the blocks are held: `none`, `nf4` or `fp4` (with double quantization), `int8`, or what `nf4()`,
    * `fp4()` and `int8()` return; `keep` leaves the blocks of a GGUF file as they are. Default: as the files of
    * bitsandbytes are, if they are that, else `defaultQuantization`.
    */
@@ -110,7 +110,7 @@ export interface LoadOptions extends HubOptions {
    * is that.
    */
   embeddingQuantization?: Quantization['type'] | Quantization
-  /** For files that are not quantised, when `quantization` is absent. Default `none`. */
+  /** For files that are not quantized, when `quantization` is absent. Default `none`. */
   defaultQuantization?: Quantization['type'] | Quantization
   /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
   precision?: PrecisionOption
@@ -122,7 +122,7 @@ export interface LoadOptions extends HubOptions {
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
   threads?: number | 'auto'
   /**
-   * Keep the weights on the disk as they are held, where quantising them took more than half a second, and map them from
+   * Keep the weights on the disk as they are held, where quantizing them took more than half a second, and map them from
    * there the next time. Default true; see `LOWRANK_WEIGHT_CACHE`.
    */
   cacheWeights?: boolean
@@ -433,7 +433,7 @@ export class Model {
 
   /**
    * Attaches a new adapter, to be trained.
-   * @throws {ConfigError} when its targets match nothing, or it stands for another quantisation than the model's
+   * @throws {ConfigError} when its targets match nothing, or it stands for another quantization than the model's
    */
   async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
@@ -455,7 +455,7 @@ export class Model {
       const state = createAdapter(description)
       await breathe()
       try {
-        await initialise(state.native, description, this.#base, seed)
+        await initialize(state.native, description, this.#base, seed)
       } catch (error) {
         await state.native.dispose()
         throw error
@@ -532,7 +532,7 @@ export class Model {
       })
       try {
         const unsaved = folder.description.factors.filter(({ tensor }) => tensor === undefined)
-        await initialise(state.native, { factors: unsaved, starts: [] }, this.#base, 0)
+        await initialize(state.native, { factors: unsaved, starts: [] }, this.#base, 0)
         for await (const { name, values } of folder.parameters()) state.native.write(name, 'value', values)
       } catch (error) {
         await state.native.dispose()
@@ -778,7 +778,7 @@ export class Model {
       )
   }
 
-  /** @throws {ConfigError} when the strategy stands for another quantisation than the model's */
+  /** @throws {ConfigError} when the strategy stands for another quantization than the model's */
   #checkStandsFor(strategy: StrategyConfig): void {
     const defaults = rulesOf(strategy).defaults(strategy)
     for (const key of ['quantization', 'embeddingQuantization'] as const) {

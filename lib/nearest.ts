@@ -1,4 +1,4 @@
-/** The word that was meant by a misspelt one. A guess that is wrong misleads, so only slips of the hand count. */
+/** The word that was meant by a misspelled one. A guess that is wrong misleads, so only slips of the hand count. */
 
 /** Slips that a word may have: none in the shortest, where a single one makes another word, then about one in five. */
 const slipsIn = (length: number): number =>

@@ -50,7 +50,7 @@ export type PlanModelOptions = Partial<
 > &
   HubOptions & {
     strategy: StrategyConfig
-    /** Default: as the model's files are, if they are quantised, else what the strategy stands for, else none. */
+    /** Default: as the model's files are, if they are quantized, else what the strategy stands for, else none. */
     quantization?: Quantization['type'] | Quantization
     /** As of `loadModel`. */
     embeddingQuantization?: Quantization['type'] | Quantization

@@ -24,11 +24,11 @@ export interface StorageChoice {
   /** Of the embedding and the head, which are one where they are tied. Default: as usual beside that of the linears. */
   embeddingQuantization?: Quantization
   precision: Precision
-  /** Keep every number as it is in the file: fp32 was asked for by name and nothing is quantised. */
+  /** Keep every number as it is in the file: fp32 was asked for by name and nothing is quantized. */
   exact: boolean
 }
 
-/** What the quantised dtypes of files are here. */
+/** What the quantized dtypes of files are here. */
 const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quantization: Quantization }>> = {
   NF4: { format: 'nf4', quantization: nf4({ doubleQuant: false }) },
   NF4_DOUBLE: { format: 'nf4_double', quantization: nf4() },
@@ -53,7 +53,7 @@ function isQuantized(dtype: string): dtype is QuantizedDtype {
   return dtype in QUANTIZED
 }
 
-/** How the linears are quantised in the files already; undefined when none is. */
+/** How the linears are quantized in the files already; undefined when none is. */
 export function storedQuantization(
   graph: Graph,
   dtypeOf: (name: string) => string,
@@ -63,9 +63,9 @@ export function storedQuantization(
 }
 
 /**
- * The quantisation of a model: that of its files if they have one, else what was asked for, else what is usual.
+ * The quantization of a model: that of its files if they have one, else what was asked for, else what is usual.
  * @param dtypeOf see `storageFormats`
- * @throws {ConfigError} when the files are quantised in another way than was asked for, or have no blocks to keep
+ * @throws {ConfigError} when the files are quantized in another way than was asked for, or have no blocks to keep
  */
 export function chooseQuantization(
   path: string,
@@ -82,14 +82,14 @@ export function chooseQuantization(
   }
   if (asked !== undefined && !sameQuantization(asked, stored))
     throw new ConfigError(
-      `quantization is ${describeQuantization(asked)}, but the weights of ${path} are quantised already, as ${describeQuantization(stored)}, and stay so; leave quantization out, or take the model it was made from.`,
+      `quantization is ${describeQuantization(asked)}, but the weights of ${path} are quantized already, as ${describeQuantization(stored)}, and stay so; leave quantization out, or take the model it was made from.`,
       { path, asked, stored },
     )
   return stored
 }
 
 /**
- * How embedding and head are held: as asked for, else as is usual beside the quantisation of the linears.
+ * How embedding and head are held: as asked for, else as is usual beside the quantization of the linears.
  * @param dtypeOf see `storageFormats`
  * @throws {ConfigError} when there are no blocks to keep, or the files hold the head in other codes than were asked for
  */
@@ -130,15 +130,15 @@ function checkBlocks(key: string, path: string, dtypes: readonly string[]): void
   if (dtypes.some(isBlockDtype)) return
   const matrices = key === 'quantization' ? 'matrices' : 'embedding and head'
   throw new ConfigError(
-    `${key} is keep, which leaves the blocks of a GGUF file as they are, and ${path} has none: its ${matrices} are ${dtypes.join(', ')}. Take a .gguf file with quantised tensors, or nf4, which quantises here.`,
+    `${key} is keep, which leaves the blocks of a GGUF file as they are, and ${path} has none: its ${matrices} are ${dtypes.join(', ')}. Take a .gguf file with quantized tensors, or nf4, which quantizes here.`,
     { path, dtypes },
   )
 }
 
 /**
- * The format of every weight: vectors are f32, the linears of the blocks follow the quantisation, and embedding and head
- * that of their own. What is not quantised stays as near to its file as the precision can use. In files that are
- * quantised already, linears are as there: some may have been left alone.
+ * The format of every weight: vectors are f32, the linears of the blocks follow the quantization, and embedding and head
+ * that of their own. What is not quantized stays as near to its file as the precision can use. In files that are
+ * quantized already, linears are as there: some may have been left alone.
  * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
  */
 export function storageFormats(
@@ -160,7 +160,7 @@ export function storageFormats(
     const exact = exactFormat(dtype)
     if (exact !== 'f32' || choice.exact) return exact
     if (dtype === 'F32') return choice.precision === 'bf16' ? 'bf16' : 'f32'
-    // GGML blocks: their scales are f16, so bf16 holds them almost as well. Or a quantised head.
+    // GGML blocks: their scales are f16, so bf16 holds them almost as well. Or a quantized head.
     return 'bf16'
   }
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))

@@ -11,7 +11,7 @@ const SITES = [0, 1].flatMap((layer) => [
   { path: `model.layers.${layer}.self_attn.v_proj`, in: 576, out: 192 },
 ])
 
-const COLOURS = {
+const COLORS = {
   trained: { fill: '#ffe7cc', stroke: '#bc4c00', text: '#7a3300' },
   frozen: { fill: '#eaeef2', stroke: '#6e7781', text: '#424a53' },
 }
@@ -40,7 +40,7 @@ const sign = (words, size = 20) => ({
  * @param options.first `rows` or `cols`: only the first of them are in use, in a step
  */
 function matrix(label, factor, { shared = 0, note = '', diagonal = false, first } = {}) {
-  const { fill, stroke, text: ink } = COLOURS[factor.trained ? 'trained' : 'frozen']
+  const { fill, stroke, text: ink } = COLORS[factor.trained ? 'trained' : 'frozen']
   const count = factor.rows * factor.cols
   const [rows, cols] = diagonal ? [count, count] : [factor.rows, factor.cols]
   const [width, height] = [side(cols), side(rows)]
@@ -192,7 +192,7 @@ export function schematic(config) {
     ['trained', 'trains'],
     ['frozen', 'frozen'],
   ].flatMap(([kind, words], i) => [
-    `<rect x="${24 + i * 90}" y="${height - 30}" width="14" height="14" rx="2" fill="${COLOURS[kind].fill}" stroke="${COLOURS[kind].stroke}" stroke-width="1.5"/>`,
+    `<rect x="${24 + i * 90}" y="${height - 30}" width="14" height="14" rx="2" fill="${COLORS[kind].fill}" stroke="${COLORS[kind].stroke}" stroke-width="1.5"/>`,
     text(44 + i * 90, height - 18, words),
   ])
   return `${[

@@ -65,7 +65,7 @@ async function plans() {
 
 const costs = (planned) =>
   table(
-    ['strategy', 'what trains', 'trained numbers', 'adapter, gradients, optimiser', 'activations'],
+    ['strategy', 'what trains', 'trained numbers', 'adapter, gradients, optimizer', 'activations'],
     listStrategies().map(({ name, trainable }) => {
       const { trains, state, activations } = planned.get(name)
       return [link(name), trainable, trains, state, activations]
@@ -120,7 +120,7 @@ function costOf(name, planned) {
     ['', ''],
     [
       ['trained numbers', trains],
-      ['adapter, gradients, optimiser', state],
+      ['adapter, gradients, optimizer', state],
       ['activations', activations],
       ...steps,
     ],

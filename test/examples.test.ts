@@ -122,13 +122,13 @@ test('qlora.yaml and full.yaml plan, and lora.yaml and small.yaml train', async 
     const pairs = [`model=${model}`, 'max_seq_length=96', ...set].flatMap((pair) => ['--set', pair])
     return lowrank([verb, at(name), '--json', ...pairs])
   }
-  const [quantised, full, trained, small] = await Promise.all([
+  const [quantized, full, trained, small] = await Promise.all([
     call('plan', 'qlora.yaml'),
     call('plan', 'full.yaml'),
     call('train', 'lora.yaml', 'max_steps=2'),
     call('train', 'small.yaml', 'max_steps=2'),
   ])
-  const trainable = [quantised, full].map((ended) => printed<'plan'>(ended)[0]?.trainable_parameters)
+  const trainable = [quantized, full].map((ended) => printed<'plan'>(ended)[0]?.trainable_parameters)
   expect(trainable[0]).toBeLessThan(trainable[1] as number)
   expect(printed<'train'>(trained).at(-1)).toMatchObject({ event: 'done', output_dir: at('out', 'lora') })
   expect(printed<'train'>(small).at(-1)).toMatchObject({ event: 'done', output_dir: at('out', 'small') })

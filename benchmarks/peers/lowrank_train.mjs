@@ -52,8 +52,8 @@ const loading = performance.now()
 for (const { name, kind } of graph.weights) {
   const source = files.tensors.get(name)
   const plain = precision === 'bf16' || source.dtype === 'BF16' ? 'bf16' : 'f32'
-  const quantised = options.quantization === 'nf4' ? 'nf4_double' : plain
-  await model.loadWeight(name, source, kind === 'vector' ? 'f32' : kind === 'matrix' ? quantised : plain)
+  const quantized = options.quantization === 'nf4' ? 'nf4_double' : plain
+  await model.loadWeight(name, source, kind === 'vector' ? 'f32' : kind === 'matrix' ? quantized : plain)
     .promise
 }
 const loadSeconds = (performance.now() - loading) / 1000

@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     if options.no_autocast and options.precision != "bf16":
         parser.error("--no-autocast is of --precision bf16: in fp32 there is no autocast")
     if options.quantization != "none" and options.strategy in ("loha", "lokr"):
-        parser.error(f"PEFT has no {options.strategy} over a quantised base: take --quantization none")
+        parser.error(f"PEFT has no {options.strategy} over a quantized base: take --quantization none")
     return options
 
 

@@ -40,7 +40,7 @@ function mean(values: readonly number[]): number {
 }
 
 /**
- * A moving mean whose weights halve every so many values, without the pull towards the first one.
+ * A moving mean whose weights halve every so many values, without the pull toward the first one.
  * @param halfLife in values; 0 leaves them as they are
  */
 export function smoothed(values: readonly number[], halfLife: number): number[] {

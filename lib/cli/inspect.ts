@@ -44,10 +44,10 @@ export function configure(command: Command): void {
   )
   command.option(
     '--model <name>',
-    'of a dataset: count its tokens and show what is learnt, as this model sees it',
+    'of a dataset: count its tokens and show what is learned, as this model sees it',
   )
   command.option('--max-seq-length <N>', 'with --model: tokens after which a row is cut', integerFlag(2))
-  command.addOption(new Option('--train-on <what>', 'with --model: what is learnt').choices(TRAIN_ON))
+  command.addOption(new Option('--train-on <what>', 'with --model: what is learned').choices(TRAIN_ON))
   command.option('--raw', 'with --model: rows of prompt and completion as raw text (chat_template: false)')
   command.option('--rows <N>', 'with --model: rows that are shown', integerFlag(0))
   command.option(
@@ -87,7 +87,7 @@ export function configure(command: Command): void {
 }
 
 async function inspect(path: string, options: Options, output: Output): Promise<Inspection> {
-  const kind = await recognise(path)
+  const kind = await recognize(path)
   if (options.model !== undefined && kind !== 'dataset')
     output.note(`note: --model only matters for a dataset; ${path} is a ${kind}`)
   switch (kind) {
@@ -138,7 +138,7 @@ async function onDisk(name: string, output: Output): Promise<string> {
   return (await locateShown('any', name, output)).path
 }
 
-async function recognise(path: string): Promise<Inspection['data']['kind']> {
+async function recognize(path: string): Promise<Inspection['data']['kind']> {
   if (path === STDIN || (/[*?]/.test(path) && !existsSync(path))) return 'dataset'
   const stats = await stat(path).catch((cause) => {
     throw new FileFormatError(

@@ -16,7 +16,7 @@ export function configure(command: Command): void {
   command.addOption(
     new Option(
       '--dtype <type>',
-      'of the weights (default: f16 for F16 files and quantised GGUF, else bf16); nf4, fp4 and int8 as bitsandbytes has them',
+      'of the weights (default: f16 for F16 files and quantized GGUF, else bf16); nf4, fp4 and int8 as bitsandbytes has them',
     ).choices(SAVE_DTYPES),
   )
   command.option('--max-shard-size <size>', SHARD_SIZE, bytesFlag)

@@ -53,7 +53,7 @@ export function outFlags(command: Command, what: string): void {
   command.addOption(
     new Option(
       '--onto <weights>',
-      'what the adapter is added to: the dequantised weights that it was trained on, or those of the files',
+      'what the adapter is added to: the dequantized weights that it was trained on, or those of the files',
     )
       .choices(MERGE_BASES)
       .default('trained'),
@@ -75,12 +75,12 @@ export interface OutSubject {
   adapter: string | undefined
   quantization: LoadOptions['quantization']
   embeddingQuantization?: LoadOptions['embeddingQuantization']
-  /** For files that are not quantised. */
+  /** For files that are not quantized. */
   defaultQuantization?: LoadOptions['defaultQuantization']
 }
 
 /**
- * The model that an adapter belongs to, from its folder where no flag says it. What is written quantised is quantised on
+ * The model that an adapter belongs to, from its folder where no flag says it. What is written quantized is quantized on
  * the way in, unless the files are already.
  */
 export async function outSubject(options: OutOptions): Promise<OutSubject> {
@@ -205,7 +205,7 @@ export function reportWritten(
   })
 }
 
-/** What is left of an adapter that was merged into quantised weights. */
+/** What is left of an adapter that was merged into quantized weights. */
 function survivalFacts({ kept, error, tensors }: Survival): [string, string][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
   const least = tensors.reduce((worst, tensor) => (tensor.kept < worst.kept ? tensor : worst))

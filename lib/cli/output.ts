@@ -59,12 +59,12 @@ export class Output {
     this.live.above(() => void this.stderr.write(`${forTerminal(this.stderr, text)}\n`))
   }
 
-  /** Whether the answer goes to a terminal that has colours. */
-  get colours(): boolean {
-    return hasColours(this.stdout)
+  /** Whether the answer goes to a terminal that has colors. */
+  get colors(): boolean {
+    return hasColors(this.stdout)
   }
 
-  /** Text in a colour or weight where the answer goes to a terminal that has them. */
+  /** Text in a color or weight where the answer goes to a terminal that has them. */
   styled(style: Style, text: string): string {
     return styledFor(this.stdout, style, text)
   }
@@ -75,12 +75,12 @@ function forTerminal(stream: NodeJS.WriteStream, text: string): string {
   return stream.isTTY ? wrapped(text, columnsOf(stream)) : text
 }
 
-/** Colours only on a terminal, unless FORCE_COLOR says otherwise; `hasColors` also minds NO_COLOR and TERM=dumb. */
+/** Colors only on a terminal, unless FORCE_COLOR says otherwise; `hasColors` also minds NO_COLOR and TERM=dumb. */
 export function styledFor(stream: NodeJS.WriteStream, style: Style, text: string): string {
-  return hasColours(stream) ? styleText(style, text, { validateStream: false }) : text
+  return hasColors(stream) ? styleText(style, text, { validateStream: false }) : text
 }
 
-function hasColours(stream: NodeJS.WriteStream): boolean {
+function hasColors(stream: NodeJS.WriteStream): boolean {
   const { FORCE_COLOR: force } = process.env
   return force === undefined ? stream.isTTY && stream.hasColors() : force !== '0' && force !== 'false'
 }

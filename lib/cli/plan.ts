@@ -359,9 +359,9 @@ function nothingFits(
   const advice = !frozen
     ? 'An adapter (lora, or qlora over 4 bits) or a'
     : quantization?.type === 'none'
-      ? 'Quantising the base (nf4) or a'
+      ? 'Quantizing the base (nf4) or a'
       : embeddingQuantization?.type === 'none'
-        ? 'Quantising embedding and head too (embedding_quantization: int8 or nf4) or a'
+        ? 'Quantizing embedding and head too (embedding_quantization: int8 or nf4) or a'
         : 'A'
   return new OutOfMemoryError(
     `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)} and about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,

@@ -25,7 +25,7 @@ export function handingOn({ outputDir, strategy }: RunConfig): string {
 }
 
 /**
- * The promise of a config, for which its data is counted and not tokenised: rows that the run will leave out are in the
+ * The promise of a config, for which its data is counted and not tokenized: rows that the run will leave out are in the
  * count. Undefined where nothing is private, or the data can be read only once.
  */
 export async function plannedPrivacy(config: RunConfig): Promise<PrivacyReport | undefined> {

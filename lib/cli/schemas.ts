@@ -78,12 +78,12 @@ const plan = z.object({
             .optional()
             .describe('Where other than asked for, as a config has it'),
           peak_bytes: bytes,
-          multiply_adds: z.number().nonnegative().describe('Of an optimiser step'),
+          multiply_adds: z.number().nonnegative().describe('Of an optimizer step'),
           activation_bytes_moved: bytes.describe(
             'Of activations on the disk: written and read by a micro-batch',
           ),
           state_bytes_moved: bytes.describe(
-            'Of paged optimiser state: read and written by an optimiser step',
+            'Of paged optimizer state: read and written by an optimizer step',
           ),
           base_bytes_read: bytes.describe('Of a paged base: read from the disk by a micro-batch'),
         }),
@@ -188,7 +188,7 @@ const written = z.object({
       tensors: z.array(z.object({ name: z.string(), ...survivalShares })),
     })
     .optional()
-    .describe('What is left of an adapter that was merged into quantised weights; only there'),
+    .describe('What is left of an adapter that was merged into quantized weights; only there'),
 })
 
 const exported = written.extend({
@@ -268,7 +268,7 @@ const inspection = [
     supported: z.boolean().describe('Whether it can be loaded'),
     reason: z.string().optional().describe('Why not'),
     unused_tensors: z.array(z.string()).describe('Tensors of the files that the model has no use for'),
-    memory: z.record(z.string(), bytes).describe('Bytes of the weights in memory, by quantisation'),
+    memory: z.record(z.string(), bytes).describe('Bytes of the weights in memory, by quantization'),
     fingerprint: z.string().describe('Hash of the content'),
   }),
   z.object({ kind: z.literal('adapter'), ...adapterFacts, checkpoints: checkpoints.optional() }),
@@ -305,7 +305,7 @@ const inspection = [
       .array(z.object({ from: count, to: count, rows: count }))
       .optional()
       .describe('Rows by their number of tokens'),
-    supervised_tokens: count.optional().describe('Tokens that are learnt'),
+    supervised_tokens: count.optional().describe('Tokens that are learned'),
     dropped: z
       .object({ nothing_to_learn: count, truncated_away: count })
       .optional()
@@ -325,7 +325,7 @@ const inspection = [
         }),
       )
       .optional()
-      .describe('Some rows as the model sees them, in pieces that are learnt or not'),
+      .describe('Some rows as the model sees them, in pieces that are learned or not'),
   }),
 ] as const
 

@@ -314,7 +314,7 @@ function noteData({ data }: TrainingRun, progress: TrainProgress): void {
   const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
     data.train
   progress.note(
-    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them learnt.`,
+    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them learned.`,
   )
   if (truncated > 0) progress.note(`Cut at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {

@@ -20,17 +20,17 @@ export const MERGE_BASES = ['trained', 'original'] as const
 /** Options of `Model.save` and `Adapter.merge`. */
 export interface SaveOptions {
   /**
-   * Default: 16 bits, `f16` for files that are F16 or quantised GGUF, else `bf16`. `nf4`, `fp4` and `int8`: the codes and
-   * scales that the model is held in, as bitsandbytes stores them; weights that adapters change are quantised again.
+   * Default: 16 bits, `f16` for files that are F16 or quantized GGUF, else `bf16`. `nf4`, `fp4` and `int8`: the codes and
+   * scales that the model is held in, as bitsandbytes stores them; weights that adapters change are quantized again.
    */
   dtype?: (typeof SAVE_DTYPES)[number]
   /**
-   * What the adapters are added to. `trained` (default): the weights as they are held, quantised ones dequantised, which
+   * What the adapters are added to. `trained` (default): the weights as they are held, quantized ones dequantized, which
    * is what the adapter was trained against. `original`: the weights of the model's files.
    */
   onto?: (typeof MERGE_BASES)[number]
   /**
-   * Only of `nf4`, `fp4` and `int8`: the largest share of what the adapters change that may be lost when it is quantised
+   * Only of `nf4`, `fp4` and `int8`: the largest share of what the adapters change that may be lost when it is quantized
    * again, from 0 to 1. Default 0.1; beyond it nothing is written. 1 allows any loss.
    */
   maxLoss?: number
@@ -66,7 +66,7 @@ export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
 
 /** How far writing has got. */
 export interface WriteProgress {
-  /** `merge`: adapters into quantised weights; `write`: tensors into files; `check`: reading them back. */
+  /** `merge`: adapters into quantized weights; `write`: tensors into files; `check`: reading them back. */
   phase: 'merge' | 'write' | 'check'
   doneBytes: number
   totalBytes: number
@@ -82,11 +82,11 @@ export interface Written {
   remarks: string[]
   /** Distance from the model and its adapters; null when it was not asked for. */
   check: Drift | null
-  /** What is left of the adapters; null unless they were merged into quantised weights. */
+  /** What is left of the adapters; null unless they were merged into quantized weights. */
   survival: Survival | null
 }
 
-/** What is left of adapters that were merged into quantised weights. */
+/** What is left of adapters that were merged into quantized weights. */
 export interface Survival {
   /** Share of their change that the written weights still have, by projection: 1 is all of it, 0 nothing. */
   kept: number

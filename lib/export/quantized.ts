@@ -1,7 +1,7 @@
 /**
- * A model that is held quantised as a Hugging Face folder in the format of bitsandbytes, which transformers loads as it is:
+ * A model that is held quantized as a Hugging Face folder in the format of bitsandbytes, which transformers loads as it is:
  * the very codes and scales that are held, so that loading and saving changes no bit. Weights that adapters change are
- * quantised again with them, which may undo what was trained; so what is left of it is measured before anything is
+ * quantized again with them, which may undo what was trained; so what is left of it is measured before anything is
  * written.
  */
 import type { BaseModel } from '../base.js'
@@ -53,7 +53,7 @@ export interface QuantizedMerge {
 }
 
 /**
- * @param subject its base is held quantised
+ * @param subject its base is held quantized
  * @returns names of the files, and what is left of the adapters; null without any
  * @throws {ConfigError} when more of them would be lost than `maxLoss`; nothing is written then
  */
@@ -96,7 +96,7 @@ function isHeldQuantized({ formats, graph }: BaseModel, weight: string): boolean
   return isQuantizedFormat(formats[weight]) && !embeddingWeights(graph).includes(weight)
 }
 
-/** Quantises the weights that adapters change into another model; null where there are none. */
+/** Quantizes the weights that adapters change into another model; null where there are none. */
 async function merge(
   merged: NativeModel,
   reader: WeightReader,
@@ -173,7 +173,7 @@ function int8Parts({ name, rows, cols }: OutTensor, part: Part): SafetensorsInpu
   ]
 }
 
-/** @param state.offset mean of the scales; only with double quantisation */
+/** @param state.offset mean of the scales; only with double quantization */
 function fourBitParts(
   { name, rows, cols }: OutTensor,
   type: FourBit,
@@ -228,7 +228,7 @@ function pythonFloat(value: number): string {
   return Number.isInteger(value) ? `${value}.0` : String(value)
 }
 
-/** The dtype that transformers computes in, of a model that was quantised here. */
+/** The dtype that transformers computes in, of a model that was quantized here. */
 function computeDtype(base: BaseModel): TorchDtype {
   const { kind, config } = base.files
   if (kind === 'gguf') return nearestFileType(base) === 'f16' ? 'float16' : 'bfloat16'
@@ -236,7 +236,7 @@ function computeDtype(base: BaseModel): TorchDtype {
   return dtype === 'float32' || dtype === 'float16' ? dtype : 'bfloat16'
 }
 
-/** As in the model's files, if they were quantised so; else as transformers writes it. */
+/** As in the model's files, if they were quantized so; else as transformers writes it. */
 function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<string, unknown> {
   const { quantization } = base
   const { config, path } = base.files

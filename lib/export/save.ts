@@ -69,7 +69,7 @@ export async function saveModel(
   if (isQuantizedDtype(dtype)) checkHeldAs(subject, dtype)
   else if (maxLoss !== undefined)
     throw new ConfigError(
-      `${name}: maxLoss is ${maxLoss}, and nothing is quantised; it is for dtype ${QUANTIZED_DTYPES.join(', ')}.`,
+      `${name}: maxLoss is ${maxLoss}, and nothing is quantized; it is for dtype ${QUANTIZED_DTYPES.join(', ')}.`,
       { maxLoss, dtype },
     )
   const control = controlOf(given, name)

@@ -17,7 +17,7 @@ import {
 import { translatedAsync } from '../native/errors.js'
 import { exactFormat } from '../weights.js'
 
-/** What adapters are added to: the weights as they are held (quantised ones dequantised), or those of the files. */
+/** What adapters are added to: the weights as they are held (quantized ones dequantized), or those of the files. */
 export type MergeBase = 'trained' | 'original'
 
 /** A tensor of the file that is written. */
@@ -106,7 +106,7 @@ export class WeightReader {
   }
 
   /**
-   * Puts a tensor that the base holds quantised into another model, with the adapters added and quantised again.
+   * Puts a tensor that the base holds quantized into another model, with the adapters added and quantized again.
    * @returns what is left of the adapters
    */
   async mergeInto(merged: NativeModel, tensor: OutTensor): Promise<MergeSums> {

@@ -1,6 +1,6 @@
 /**
  * How much privacy training with noise spends: the Rényi divergences of the steps add up, and their sum is converted to
- * (epsilon, delta). Neighbours are data sets that differ by one user, or in training without users one example, who is
+ * (epsilon, delta). Neighbors are data sets that differ by one user, or in training without users one example, who is
  * there or not; each step samples every user independently with the same probability.
  */
 import * as z from 'zod'

@@ -251,7 +251,7 @@ export class PrivateRounds implements Steps {
     await this.#native(({ native }) => native.release(options))
   }
 
-  /** By the run's optimiser. */
+  /** By the run's optimizer. */
   #ownUpdate({ round, ranks, schedule }: RoundContext): OptimizerStep {
     return { ...updateOf(this.#setup, schedule, round), ...countedRanks(ranks) }
   }
@@ -285,7 +285,7 @@ function trained(ranks: StepRanks | undefined) {
   return ranks ? { active: ranks.active, lastOnly: ranks.lastOnly } : {}
 }
 
-/** A client's own optimiser has made `step` updates of the ranks in use, and none of the others. */
+/** A client's own optimizer has made `step` updates of the ranks in use, and none of the others. */
 function ranksOf(ranks: StepRanks | undefined, step: number): Pick<OptimizerStep, 'ranks'> {
   if (ranks?.draws === undefined) return {}
   const draws = ranks.draws.map((_, index) => (index === ranks.active - 1 ? step : 0))

@@ -1,6 +1,6 @@
 /**
- * Models that bitsandbytes has quantised and transformers saved: which tensors belong to one weight, and whether they are
- * what the loader takes. Codes and scales are used as they are; nothing is quantised a second time.
+ * Models that bitsandbytes has quantized and transformers saved: which tensors belong to one weight, and whether they are
+ * what the loader takes. Codes and scales are used as they are; nothing is quantized a second time.
  */
 import { createHash } from 'node:crypto'
 import { FileFormatError, UnsupportedError } from '../errors.js'
@@ -45,8 +45,8 @@ export interface StoredQuantization {
 }
 
 /**
- * What a config.json says about how its weights are quantised; undefined when it says nothing.
- * @throws {UnsupportedError} for any quantisation but those of bitsandbytes
+ * What a config.json says about how its weights are quantized; undefined when it says nothing.
+ * @throws {UnsupportedError} for any quantization but those of bitsandbytes
  */
 export function storedQuantization(
   config: Readonly<Record<string, unknown>>,
@@ -59,7 +59,7 @@ export function storedQuantization(
   const fields = about as Record<string, unknown>
   const refuse = (found: string): never => {
     throw new UnsupportedError(
-      `${path}: its weights are quantised (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
+      `${path}: its weights are quantized (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
       { path, quantization: found },
     )
   }
@@ -79,7 +79,7 @@ function fourBitDtype(type: FourBit, nested: boolean): QuantizedDtype {
   return nested ? `${dtype}_DOUBLE` : dtype
 }
 
-/** Whether the linear of a block is quantised by such a config, by the name of its weight. */
+/** Whether the linear of a block is quantized by such a config, by the name of its weight. */
 export function isStoredQuantized({ skipped }: Pick<StoredQuantization, 'skipped'>, weight: string): boolean {
   return (
     /\.layers\.\d+\..*_proj\.weight$/.test(weight) &&
@@ -88,7 +88,7 @@ export function isStoredQuantized({ skipped }: Pick<StoredQuantization, 'skipped
 }
 
 /**
- * The quantised weights of a folder.
+ * The quantized weights of a folder.
  * @param headers of all its files: a weight and its scales may lie in different ones
  * @returns the weights, and the names of all tensors that belong to them
  * @throws {FileFormatError} when parts are missing, or contradict one another
@@ -112,7 +112,7 @@ interface Part extends SafetensorsTensor {
   file: string
 }
 
-/** All tensors of a folder by name, and which of them belong to quantised weights. */
+/** All tensors of a folder by name, and which of them belong to quantized weights. */
 class Parts {
   readonly used = new Set<string>()
   private readonly byName = new Map<string, Part>()
@@ -134,7 +134,7 @@ class Parts {
   take(name: string, dtypes: readonly string[], bytes?: number): Part {
     const part = this.byName.get(name)
     if (part === undefined)
-      throw new FileFormatError(`the quantised weight ${quote(name)} lacks a part: there is no such tensor`, {
+      throw new FileFormatError(`the quantized weight ${quote(name)} lacks a part: there is no such tensor`, {
         tensor: name,
       })
     if (!dtypes.includes(part.dtype) || (bytes !== undefined && part.bytes !== bytes))
@@ -218,7 +218,7 @@ interface QuantState {
   /** Product of the shape. */
   elements: number
   dtype: TorchDtype
-  /** Mean of the scales; only with double quantisation. */
+  /** Mean of the scales; only with double quantization. */
   nestedOffset: number | undefined
 }
 

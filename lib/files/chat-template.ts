@@ -218,7 +218,7 @@ function preprocess(source: string, marks: boolean): string {
   const tag = /(\s*)\{%(-?)\s*(end)?generation\s*(-?)%\}(\s*)/g
   return text.replace(tag, (whole, before, left, end, right, after, offset: number) => {
     let [front, back] = [left ? '' : before, right ? '' : after]
-    // A neighbour that strips its side would reach across the tag, but not across a mark.
+    // A neighbor that strips its side would reach across the tag, but not across a mark.
     const strips =
       /-[%}#]\}$/.test(text.slice(0, offset)) || /^\{[%{#]-/.test(text.slice(offset + whole.length))
     if (strips) [front, back] = ['', '']

@@ -66,7 +66,7 @@ const ENCODE_MEGABYTES = 2048
 const RENDER_MEGABYTES = 256
 
 /**
- * Reads and tokenises a dataset piece by piece. Reading goes only a few pieces ahead of what is taken, and ends when
+ * Reads and tokenizes a dataset piece by piece. Reading goes only a few pieces ahead of what is taken, and ends when
  * the generator is left.
  * @param source a tokenizer, or the model whose tokenizer the worker reads itself (which keeps it out of this thread)
  * @throws DataError when a row cannot be used, FileFormatError when a file or the chat template is at fault,
@@ -120,7 +120,7 @@ export async function* encodeChunks(
 }
 
 /**
- * Reads and tokenises a dataset as a whole. As `encodeChunks`, and also:
+ * Reads and tokenizes a dataset as a whole. As `encodeChunks`, and also:
  * @throws DataError when there are no rows, or none has anything to learn
  */
 export async function encodeDataset(
@@ -188,7 +188,7 @@ export function canReread(input: DatasetInput): boolean {
 
 /**
  * The prompt text of a conversation by the model's chat template. It begins with the BOS if the template says so:
- * tokenise it with `addSpecialTokens: false`.
+ * tokenize it with `addSpecialTokens: false`.
  * @throws DataError when there is no template or it refuses the messages, FileFormatError when it is broken or exceeds
  * a limit.
  */

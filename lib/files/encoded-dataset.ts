@@ -1,5 +1,5 @@
 /**
- * A tokenised dataset, kept compactly: token ids in a few large arrays, one bit per token for whether it is learned,
+ * A tokenized dataset, kept compactly: token ids in a few large arrays, one bit per token for whether it is learned,
  * and a few numbers per row. Millions of tokens cost little more than four bytes each and no objects.
  */
 

@@ -287,7 +287,7 @@ function ggmlType(path: string, tensor: string, id: number): GgmlType {
   if (type) return type
   const name = GGML_TYPE_NAMES_ONLY.get(id)
   throw new UnsupportedError(
-    `${tensor} of ${path} has the ggml type ${name ?? `number ${id}, which is not known here`}; use a file in another quantisation`,
+    `${tensor} of ${path} has the ggml type ${name ?? `number ${id}, which is not known here`}; use a file in another quantization`,
     { path, type: id },
   )
 }

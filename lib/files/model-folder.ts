@@ -1,6 +1,6 @@
 /**
  * Writes a model as a Hugging Face folder: config.json, the weights in one file or in shards with their index, and what
- * goes with them (generation_config.json, tokenizer, chat templates, licence), copied from a folder or rebuilt from a
+ * goes with them (generation_config.json, tokenizer, chat templates, license), copied from a folder or rebuilt from a
  * GGUF file. The folder appears whole or not at all, and one piece of one tensor is in memory at a time.
  */
 import { existsSync } from 'node:fs'
@@ -25,7 +25,7 @@ const TORCH_DTYPES = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' } as con
 /** How transformers cuts models into files. */
 const DEFAULT_SHARD_BYTES = 5_000_000_000
 
-/** What belongs to the tokenizer in a model folder, and licences that ask to be passed on. */
+/** What belongs to the tokenizer in a model folder, and licenses that ask to be passed on. */
 const COPIED =
   /^(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
 const LARGEST_COPIED = 256 << 20
@@ -123,7 +123,7 @@ async function copiedNames(folder: string): Promise<string[]> {
   return [...names, ...named.map((name) => `${TEMPLATES}/${name}`)]
 }
 
-/** The config says the dtype in the spelling that it has, the quantisation if there is one, and whether the head is tied. */
+/** The config says the dtype in the spelling that it has, the quantization if there is one, and whether the head is tied. */
 function adaptedConfig(
   config: Readonly<Record<string, unknown>>,
   tensors: readonly SafetensorsInput[],

@@ -3,7 +3,7 @@
  * seed and epoch, so a run that is resumed sees the same examples as one that never stopped.
  */
 
-/** One round of mixing of 32-bit words (the finaliser of MurmurHash3). */
+/** One round of mixing of 32-bit words (the finalizer of MurmurHash3). */
 function mix(value: number): number {
   value = Math.imul(value ^ (value >>> 16), 0x85ebca6b)
   value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35)

@@ -1,4 +1,4 @@
-/** Weights as Python pickles: recognised by name and refused. */
+/** Weights as Python pickles: recognized by name and refused. */
 import { UnsupportedError } from '../errors.js'
 
 /** Whether a file is a pickle, by its name. */

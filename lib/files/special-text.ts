@@ -1,6 +1,6 @@
 /**
  * Special tokens, such as `<|im_end|>`, in the text of data. The tokenizer takes them as what they are called, wherever
- * they stand, so a user who quotes one ends a turn. Here they are found, and marked so that they are tokenised as the
+ * they stand, so a user who quotes one ends a turn. Here they are found, and marked so that they are tokenized as the
  * characters that they are written with.
  */
 import { type RowPlace, rowError } from './dataset/place.js'
@@ -82,7 +82,7 @@ export class SpecialText {
   }
 
   /**
-   * @param text as it was tokenised
+   * @param text as it was tokenized
    * @param around how many special tokens the tokenizer put around it
    * @throws DataError when a marked token became a special one all the same
    */

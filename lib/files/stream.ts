@@ -1,5 +1,5 @@
 /**
- * Datasets that are not held: rows are tokenised as they are needed, shuffled in a buffer and packed into micro-batches.
+ * Datasets that are not held: rows are tokenized as they are needed, shuffled in a buffer and packed into micro-batches.
  * What is in memory is the buffer and the micro-batches of one packing, however long the data may be. The order is a
  * function of the data, the seed and the epoch, so a pass can be made again.
  */
@@ -16,7 +16,7 @@ export type StreamRow = Int32Array
 const PACKED_TOGETHER = 16
 
 /**
- * The rows of chunks, each a copy, so that one row does not keep its neighbours in memory.
+ * The rows of chunks, each a copy, so that one row does not keep its neighbors in memory.
  * @returns what the chunks return
  */
 export async function* rowsOfChunks<Summary>(

@@ -1,4 +1,4 @@
-/** Where a weight lies on disk, described as data: the native loader reads, decodes and quantises it from this. */
+/** Where a weight lies on disk, described as data: the native loader reads, decodes and quantizes it from this. */
 
 /** Of safetensors files. */
 const PLAIN = ['F32', 'F16', 'BF16'] as const
@@ -19,7 +19,7 @@ export const BLOCKS = [
   'IQ4_XS',
 ] as const
 
-/** Of folders that bitsandbytes quantised; those called double have quantised scales too. */
+/** Of folders that bitsandbytes quantized; those called double have quantized scales too. */
 export type QuantizedDtype = 'NF4' | 'NF4_DOUBLE' | 'FP4' | 'FP4_DOUBLE' | 'INT8'
 
 /** What the native loader can decode. */
@@ -45,7 +45,7 @@ export interface FileSpan {
   bytes: number
 }
 
-/** What belongs to the codes of a weight that bitsandbytes quantised. */
+/** What belongs to the codes of a weight that bitsandbytes quantized. */
 export interface Scales {
   /** F32 `[blocks]`, of INT8 `[rows]`; of the doubles one code a block. */
   absmax: FileSpan
@@ -77,6 +77,6 @@ export interface TensorSource {
    * `[2, head_dim / 2]`. Swapping these two axes back gives the Hugging Face order.
    */
   permutedHeads?: number
-  /** Only of quantised dtypes, whose `bytes` are codes. */
+  /** Only of quantized dtypes, whose `bytes` are codes. */
   scales?: Scales
 }

@@ -81,7 +81,7 @@ export interface MarkedIds {
 }
 
 /**
- * Tokenises a text and marks the tokens that start inside `spans`. A token that would begin before a span and reach
+ * Tokenizes a text and marks the tokens that start inside `spans`. A token that would begin before a span and reach
  * into it is split there, since generation too starts with a token of its own: the text before is a prompt then.
  * @param text as the tokenizer shall see it, special tokens included
  * @param spans sorted, not overlapping, in UTF-16 units
@@ -120,7 +120,7 @@ interface Part {
 }
 
 /**
- * Unicode normalisation may change lengths, so spans are carried over by normalising each part on its own, which must
+ * Unicode normalization may change lengths, so spans are carried over by normalizing each part on its own, which must
  * give the same text.
  */
 function normalizeParts(
@@ -189,7 +189,7 @@ function encodePiece(
   return { ids, inside, straddled }
 }
 
-/** Tokenises the stretches between the cuts each on its own. */
+/** Tokenizes the stretches between the cuts each on its own. */
 function encodeApart(
   tokenizer: Tokenizer,
   { text, spans, marked }: Part,

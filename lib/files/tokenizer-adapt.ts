@@ -83,7 +83,7 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
   const adapted = {
     ...json,
     model: { ...model, type: 'BPE', vocab },
-    // Tokens matched in normalised text come second in Python, in a pass that the library has only with a normaliser.
+    // Tokens matched in normalized text come second in Python, in a pass that the library has only with a normalizer.
     normalizer: optional('normalizer') ?? { type: 'Sequence', normalizers: [] },
     pre_tokenizer: preTokenizer && adaptPreTokenizer(preTokenizer, where),
     post_processor: optional('post_processor'),
@@ -277,14 +277,14 @@ function adaptSplit(step: Json, where: string): Json {
     if (behavior === 'contiguous') return split(`${character}+`)
   }
   throw new UnsupportedError(
-    `${where} splits by ${quote(text)} with the behaviour ${quote(step.behavior)}, which is not supported`,
+    `${where} splits by ${quote(text)} with the behavior ${quote(step.behavior)}, which is not supported`,
     { where },
   )
 }
 
 /**
  * The same tokenizer for text that goes on after other text: nothing is put before it. For vocabularies whose
- * tokenizer marks the start of a text with a space, where a text is tokenised in pieces.
+ * tokenizer marks the start of a text with a space, where a text is tokenized in pieces.
  */
 export function continuationOf(json: AdaptedTokenizer['json']): AdaptedTokenizer['json'] {
   return {
@@ -331,7 +331,7 @@ export function prefixSchemeOf(json: AdaptedTokenizer['json']): PrefixScheme {
   return 'none'
 }
 
-/** The steps of a normaliser or pre-tokenizer, sequences taken apart. */
+/** The steps of a normalizer or pre-tokenizer, sequences taken apart. */
 export function stepsOf(step: Json | null): Json[] {
   if (!step) return []
   if (step.type !== 'Sequence') return [step]

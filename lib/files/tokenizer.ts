@@ -267,7 +267,7 @@ export class Tokenizer {
     return this.#prefixScheme
   }
 
-  /** The text as the tokenizer's Unicode normalisation leaves it. */
+  /** The text as the tokenizer's Unicode normalization leaves it. */
   normalized(text: string): string {
     const step = this.#adapted.json.normalizer
     const steps = step.type === 'Sequence' ? (step.normalizers as Record<string, unknown>[]) : [step]

@@ -1,5 +1,5 @@
 /**
- * Weights as they are held in memory, kept on the disk so that they are quantised once and mapped from then on: one file
+ * Weights as they are held in memory, kept on the disk so that they are quantized once and mapped from then on: one file
  * for each model, its content and how it is held. What is there may be removed at any time; it is made again.
  */
 import { createHash } from 'node:crypto'

@@ -1,5 +1,5 @@
 /**
- * A model's tokenizer in a worker process that stays: to read and make one takes a while, and so does the tokenising of a
+ * A model's tokenizer in a worker process that stays: to read and make one takes a while, and so does the tokenizing of a
  * long text, in which the event loop of the program would stand still.
  */
 import { InternalError } from '../errors.js'

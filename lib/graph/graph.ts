@@ -9,7 +9,7 @@ export interface GraphWeight {
   name: string
   rows: number
   cols: number
-  /** `table` is the embedding (and a tied head); it and a `matrix` may be quantised; a `vector` stays f32. */
+  /** `table` is the embedding (and a tied head); it and a `matrix` may be quantized; a `vector` stays f32. */
   kind: 'matrix' | 'table' | 'vector'
 }
 

@@ -104,7 +104,7 @@ export interface LowRankSlot {
 }
 
 /**
- * Row i of `a` [rank, in], element i of `d` [1, rank] and column i of `b` [out, rank], all trained: a regulariser keeps
+ * Row i of `a` [rank, in], element i of `d` [1, rank] and column i of `b` [out, rank], all trained: a regularizer keeps
  * the vectors near orthogonal, and updates follow the importance of every element.
  */
 export interface Triplet {
@@ -114,7 +114,7 @@ export interface Triplet {
   /** Decays of the moving means of sensitivity and uncertainty, in [0, 1). */
   beta1: number
   beta2: number
-  /** Weight of ||A A^T - I||_F + ||B^T B - I||_F, added to what is minimised; 0 is off. */
+  /** Weight of ||A A^T - I||_F + ||B^T B - I||_F, added to what is minimized; 0 is off. */
   orthogonal: number
 }
 
@@ -193,7 +193,7 @@ export interface PlanOptions {
   tokens: number
   /** Most sequences of one call. */
   sequences: number
-  /** Most head rows of one call: labelled positions (train, evaluate) or positions whose logits are wanted (forward). */
+  /** Most head rows of one call: labeled positions (train, evaluate) or positions whose logits are wanted (forward). */
   headRows: number
   /** `forward` only: tokens the KV cache holds. */
   kvCapacity?: number
@@ -244,7 +244,7 @@ export interface PlanReport {
   pagedReadBytes: number
   /** Of activations: bytes on the disk, which each call of a training plan writes and reads. */
   offloadedBytes: number
-  /** Of paged optimiser state: bytes on the disk, which each update reads and writes. */
+  /** Of paged optimizer state: bytes on the disk, which each update reads and writes. */
   pagedStateBytes: number
 }
 
@@ -257,7 +257,7 @@ export interface MicroBatch {
 }
 
 export interface TrainInput extends MicroBatch {
-  /** Multiplies every token's loss gradient: 1 / labelled tokens of the whole accumulation window. */
+  /** Multiplies every token's loss gradient: 1 / labeled tokens of the whole accumulation window. */
   lossScale: number
   /** Counters behind dropout. */
   seed: number
@@ -275,15 +275,15 @@ export interface TrainInput extends MicroBatch {
   /**
    * Made in the backward pass, where the adapter's state is `inBackward`, and there only; without clipping. With a loss
    * that is not finite nothing is updated. Rejects with DIVERGED for a gradient that is not: what came before it in the
-   * backward pass is updated then, as it is when the job is cancelled.
+   * backward pass is updated then, as it is when the job is canceled.
    */
   update?: OptimizerStep
 }
 
 export interface LossResult {
-  /** Sum over labelled positions, nats. */
+  /** Sum over labeled positions, nats. */
   lossSum: number
-  /** Labelled positions. */
+  /** Labeled positions. */
   count: number
   /** Norms of the sequences' gradients before clipping, where they are clipped. */
   norms?: Float64Array
@@ -293,7 +293,7 @@ export interface LossResult {
 
 export type OptimizerKind = 'adamw' | 'sgd' | 'lion' | 'adafactor'
 
-/** Which state an optimiser keeps of an adapter. */
+/** Which state an optimizer keeps of an adapter. */
 export interface OptimizerState {
   kind: OptimizerKind
   /** Of SGD: whether it has one. Default true. */
@@ -341,7 +341,7 @@ export interface OptimizerStep {
   groups: { learningRate: number; weightDecay: number }[]
   /** Global L2 norm above which gradients are scaled down; 0 or less is off. */
   maxGradNorm: number
-  /** Optimiser steps from 1. */
+  /** Optimizer steps from 1. */
   step: number
   /**
    * Only rows of A and columns of B that got gradients move, each with its own count of updates; see `StepRanks`. Default:
@@ -377,7 +377,7 @@ export interface ForwardResult {
   logits?: Float32Array
 }
 
-/** A job that can be cancelled: `cancel()` makes the promise reject with code ABORTED at the next safe point. */
+/** A job that can be canceled: `cancel()` makes the promise reject with code ABORTED at the next safe point. */
 export interface Job<Result> {
   promise: Promise<Result>
   cancel(): void
@@ -402,7 +402,7 @@ export interface ReadWeightOptions {
 }
 
 export interface MergeWeightOptions {
-  /** Where the weight is that the adapters are added to: the same as `held`, or what that was quantised from. */
+  /** Where the weight is that the adapters are added to: the same as `held`, or what that was quantized from. */
   from: NativeModel
   /** Where the weight is held without the adapters, in the format that the merged one gets. */
   held: NativeModel
@@ -411,8 +411,8 @@ export interface MergeWeightOptions {
 }
 
 /**
- * What is left of a change of a weight once the sum was quantised: sums over its elements, where d is what adapters change
- * and q what is changed in the quantised weight.
+ * What is left of a change of a weight once the sum was quantized: sums over its elements, where d is what adapters change
+ * and q what is changed in the quantized weight.
  */
 export interface MergeSums {
   /** |d|^2 */
@@ -455,7 +455,7 @@ export interface Decomposition {
 export interface PackedWeight {
   /** `[ceil(elements / 2)]`, element 2j in the high nibble; of int8 `[elements]`, signed. */
   codes: Uint8Array
-  /** fp32 `[blocks]`, of int8 `[rows]`; with double quantisation one code a block. */
+  /** fp32 `[blocks]`, of int8 `[rows]`; with double quantization one code a block. */
   absmax: Uint8Array
   /** fp32 `[ceil(blocks / 256)]`. */
   nestedAbsmax?: Uint8Array
@@ -486,20 +486,20 @@ export interface NativeModel {
   /** Bytes of a paged base that are in memory now, the page cache included, as the system counts them; -1 if it does not. */
   pagedBytes(): number
   /**
-   * Rows of a loaded weight in a file's type; quantised weights are dequantised first. Rejects with CONFIG for numbers
+   * Rows of a loaded weight in a file's type; quantized weights are dequantized first. Rejects with CONFIG for numbers
    * that the type cannot hold.
    */
   readWeight(name: string, options: ReadWeightOptions): Job<Uint8Array>
-  /** Makes a weight of another model with adapters in it, quantised as it is held there; once, like `loadWeight`. */
+  /** Makes a weight of another model with adapters in it, quantized as it is held there; once, like `loadWeight`. */
   mergeWeight(name: string, options: MergeWeightOptions): Job<MergeSums>
   /** Factors whose product comes near a loaded weight, what its format lost of it, or what an adapter changes of it. */
   decompose(name: string, options: DecomposeOptions): Job<Decomposition>
-  /** A quantised weight. */
+  /** A quantized weight. */
   packed(name: string): Job<PackedWeight>
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
   /**
-   * What a session over the loaded model would hold, with adapters whose optimiser keeps `state`, by default AdamW's.
+   * What a session over the loaded model would hold, with adapters whose optimizer keeps `state`, by default AdamW's.
    * Throws CONFIG while weights are missing, and what `createSession` rejects with for plans that cannot be.
    */
   plan(
@@ -536,14 +536,14 @@ export interface NativeAdapter {
   read(name: string, array: AdapterArray, out?: Float32Array, begin?: number): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
   zeroGradients(): Job<void>
-  /** What the optimiser keeps of a parameter; nothing of one that is not trained. All is zero before the first step. */
+  /** What the optimizer keeps of a parameter; nothing of one that is not trained. All is zero before the first step. */
   state(name: string): StateTensor[]
   /** Copies bytes of it out, little-endian; as `read`. */
   readState(name: string, tensor: string, out?: Uint8Array, begin?: number): Uint8Array
   writeState(name: string, tensor: string, bytes: Uint8Array): void
   /**
    * Back to before the first step: gradients, state and importances are zero, and the latter are followed again.
-   * @param state of the optimiser that goes on; default: as before
+   * @param state of the optimizer that goes on; default: as before
    */
   restart(state?: OptimizerState): Job<void>
   /** Frees the importances; steps no longer follow them. */
@@ -557,13 +557,13 @@ export interface NativeAdapter {
   pruneTriplets(keep: Uint8Array): Job<void>
   /** An empty sum of private training; of clients, what they start from and the server's moments are kept. */
   beginRound(): Job<void>
-  /** Back to what the round began with, and to an optimiser that has made no step. */
+  /** Back to what the round began with, and to an optimizer that has made no step. */
   beginClient(): Job<void>
   /** Adds what a client changed, clipped; the norm before clipping, of which one that is not finite counts for nothing. */
   addClient(options: TrainedRanks & { clippingNorm: number }): Job<number>
   /** Brings back what the round began with, and makes (sum + noise) / cohort the gradient of the next step. */
   release(options: Release): Job<void>
-  /** Regularises, clips, updates the trained parameters, follows importances and zeroes the gradients. */
+  /** Regularizes, clips, updates the trained parameters, follows importances and zeroes the gradients. */
   optimizerStep(options: OptimizerStep): Job<{ gradNorm: number }>
   dispose(): Promise<void>
 }
@@ -657,7 +657,7 @@ export interface NativeAddon {
    */
   lockFile(descriptor: number): 'taken' | 'held' | 'unsupported'
   createModel(graph: Graph): NativeModel
-  /** `trainable` adapters also hold gradients, and from their first step on optimiser state: by default AdamW's. */
+  /** `trainable` adapters also hold gradients, and from their first step on optimizer state: by default AdamW's. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter
   /**
    * Plans, allocates, and makes the tables that steps look up. Throws CONFIG while weights of the model are missing.

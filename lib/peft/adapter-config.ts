@@ -49,7 +49,7 @@ const DESCRIPTIVE = new Set([
 /** Keys that every strategy reads: which modules are adapted. */
 const MODULES = ['target_modules', 'exclude_modules', 'layers_to_transform']
 
-/** Initialisations that leave the base as it is; the others subtract from it when PEFT loads the adapter. */
+/** Initializations that leave the base as it is; the others subtract from it when PEFT loads the adapter. */
 const HARMLESS_INITS = new Set<unknown>([undefined, null, true, false, 'gaussian', 'orthogonal', 'eva'])
 
 /** The text of adapter_config.json: sorted keys, two spaces. */

@@ -201,7 +201,7 @@ export async function openAdapterFolder(
   }
 }
 
-const isCopy = ({ initialiser }: Factor): boolean => initialiser.kind === 'weight'
+const isCopy = ({ initializer }: Factor): boolean => initializer.kind === 'weight'
 
 const isEmpty = ({ rows, cols }: Factor): boolean => rows * cols === 0
 

@@ -14,7 +14,7 @@ import { loraRules } from './lora.js'
 import type {
   Conversion,
   Factor,
-  Initialiser,
+  Initializer,
   LinearAdapter,
   LinearSite,
   ReadFactor,
@@ -31,9 +31,9 @@ export interface AdaloraConfig extends StrategyConfig {
   readonly initR: number
   /** Mean rank over the linears that is left at the end, at most `initR`. Default 8. */
   readonly targetR: number
-  /** Optimiser steps before ranks begin to go. Default null: a tenth of the run's, rounded down. */
+  /** Optimizer steps before ranks begin to go. Default null: a tenth of the run's, rounded down. */
   readonly tinit: number | null
-  /** Optimiser steps at the end in which ranks stay as they are. Default null: three tenths of the run's, rounded down. */
+  /** Optimizer steps at the end in which ranks stay as they are. Default null: three tenths of the run's, rounded down. */
   readonly tfinal: number | null
   /** Steps from one allocation of ranks to the next. Default 1. */
   readonly deltaT: number
@@ -41,7 +41,7 @@ export interface AdaloraConfig extends StrategyConfig {
   readonly beta1: number
   /** The same for the uncertainty. Default 0.85. */
   readonly beta2: number
-  /** Weight of the regulariser that keeps A and B near orthogonal; 0 is off. Default 0.5. */
+  /** Weight of the regularizer that keeps A and B near orthogonal; 0 is off. Default 0.5. */
   readonly orthRegWeight: number
   /** The adapter's output is scaled by loraAlpha / initR, whatever rank is left. Default 8. */
   readonly loraAlpha: number
@@ -94,7 +94,7 @@ const schema = z
     orthRegWeight: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
       .default(0.5)
       .describe(
-        'Weight of the regulariser that keeps `A` and `B` near orthogonal, in training only. 0 is off.',
+        'Weight of the regularizer that keeps `A` and `B` near orthogonal, in training only. 0 is off.',
       ),
     loraAlpha: loraAlpha.describe(
       "The adapter's output is scaled by `lora_alpha / init_r`, whatever is left.",
@@ -224,13 +224,13 @@ function adaloraLinear(
   modules: number,
 ): LinearAdapter {
   const [a, d, b] = [`${site.path}.lora_A`, valuesOf(site.path), `${site.path}.lora_B`]
-  const normal: Initialiser = { kind: 'normal', std: 0.02 }
-  const factor = (name: string, rows: number, cols: number, initialiser: Initialiser): Factor => ({
+  const normal: Initializer = { kind: 'normal', std: 0.02 }
+  const factor = (name: string, rows: number, cols: number, initializer: Initializer): Factor => ({
     name,
     rows,
     cols,
     trained: true,
-    initialiser,
+    initializer,
     group: 'adalora',
     role: name === b ? 'b' : 'a',
     tensor: { name: `base_model.model.${name}`, shape: name === d ? [cols, rows] : [rows, cols] },
@@ -254,7 +254,7 @@ function adaloraLinear(
     triplet: {
       beta1: config.beta1,
       beta2: config.beta2,
-      // The regulariser is a mean over the matrices, two a linear.
+      // The regularizer is a mean over the matrices, two a linear.
       orthogonal: config.orthRegWeight / (2 * modules),
     },
   }
@@ -312,7 +312,7 @@ export interface BudgetSchedule {
   totalSteps: number
 }
 
-/** The budget at optimiser step `t`, counted from 0: constant, a cubic decline, constant. */
+/** The budget at optimizer step `t`, counted from 0: constant, a cubic decline, constant. */
 export function budgetAt({ initial, target, tinit, tfinal, totalSteps }: BudgetSchedule, t: number): number {
   if (t <= tinit) return initial
   const decline = totalSteps - tfinal - tinit

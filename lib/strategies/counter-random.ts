@@ -1,7 +1,7 @@
 /** Random numbers by counter: the same (seed, stream, index) gives the same number, whatever was drawn before. */
 const MASK = (1n << 64n) - 1n
 
-/** splitmix64's finaliser, which mixes successive counters into numbers that pass as independent. */
+/** splitmix64's finalizer, which mixes successive counters into numbers that pass as independent. */
 function mix(value: bigint): bigint {
   let x = value & MASK
   x = ((x ^ (x >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK

@@ -44,7 +44,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<DeltaLoraConfig>
 
 /**
- * LoRA whose weight moves too, on any base, also a quantised one. The change of the weight has rank 2 r at most.
+ * LoRA whose weight moves too, on any base, also a quantized one. The change of the weight has rank 2 r at most.
  * @throws {ConfigError} for an unknown option or a value out of range, dropout among them
  * @example deltaLora({ r: 8, loraAlpha: 16, lambda: 2, startStep: 100 })
  * @see Zi et al. 2023, arXiv 2309.02411
@@ -71,7 +71,7 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
     loraRules
       .linears(asLora(config), sites)
       .map((answer) =>
-        withSnapshot(answer, { name: RATIO, initialiser: { kind: 'zeros' }, subtracts: false }),
+        withSnapshot(answer, { name: RATIO, initializer: { kind: 'zeros' }, subtracts: false }),
       ),
   savedAs: (config, description, read) => savedWithSnapshot(asLora(config), description, read),
   steps: takesSnapshot,

@@ -10,7 +10,7 @@ import { describeQuantization, type Quantization } from './quantization.js'
 import type {
   ComputedStart,
   Factor,
-  Initialiser,
+  Initializer,
   LinearSite,
   OptimizerGroup,
   StrategyConfig,
@@ -99,7 +99,7 @@ export function describeAdapter(
       repeats.push({ factor: known, tensor: factor.tensor })
   }
   const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
-  const copied = new Map(copies.map(({ name, initialiser }) => [name, copiedWeight(initialiser)]))
+  const copied = new Map(copies.map(({ name, initializer }) => [name, copiedWeight(initializer)]))
   const active = answers.filter(({ slot }) => slot.rank > 0)
   const groups = rules.groups(strategy).filter(({ name }) => list.some(({ group }) => group === name))
   const privacy = rules.privacy?.(strategy)
@@ -139,7 +139,7 @@ export function describeAdapter(
     })),
     targeting,
     trained: weights.filter(({ name }) =>
-      copies.some(({ initialiser }) => copiedWeight(initialiser) === name),
+      copies.some(({ initializer }) => copiedWeight(initializer) === name),
     ),
     targets: targets.map((site) => site.path),
     linears: sites.map((site) => site.path),
@@ -169,27 +169,27 @@ export interface StartingBase {
 
 /**
  * Gives every factor of a new adapter its start values.
- * @throws {ConfigError} for what quantisation took from a base that is not quantised, or was in its files already
+ * @throws {ConfigError} for what quantization took from a base that is not quantized, or was in its files already
  */
-export async function initialise(
+export async function initialize(
   adapter: NativeAdapter,
   { factors, starts }: Pick<AdapterDescription, 'factors' | 'starts'>,
   base: StartingBase,
   seed: number,
 ): Promise<void> {
   const breathe = breather()
-  for (const { name, rows, cols, initialiser } of factors) {
+  for (const { name, rows, cols, initializer } of factors) {
     await breathe()
-    if (initialiser.kind === 'weight')
-      await translatedAsync(() => adapter.copyWeight(name, base.native, initialiser.weight).promise)
-    else if (initialiser.kind === 'row_norms')
+    if (initializer.kind === 'weight')
+      await translatedAsync(() => adapter.copyWeight(name, base.native, initializer.weight).promise)
+    else if (initializer.kind === 'row_norms')
       await translatedAsync(() => adapter.fillRowNorms(name, base.native).promise)
-    else if (initialiser.kind === 'torch_uniform') {
-      const { seed: own, bound, skip } = initialiser
+    else if (initializer.kind === 'torch_uniform') {
+      const { seed: own, bound, skip } = initializer
       adapter.write(name, 'value', torchUniform(own, rows * cols, bound, skip))
-    } else if (initialiser.kind === 'uniform' || initialiser.kind === 'normal')
-      adapter.fill(name, { ...initialiser, seed })
-    else adapter.fill(name, initialiser)
+    } else if (initializer.kind === 'uniform' || initializer.kind === 'normal')
+      adapter.fill(name, { ...initializer, seed })
+    else adapter.fill(name, initializer)
   }
   for (const { slot, start } of starts) await computeStart(adapter, slot, start, base, seed)
 }
@@ -222,20 +222,20 @@ export function weightAt(target: string, graph: Graph): GraphWeight {
   throw new InternalError(`${target} is no linear, and its weight is asked for`)
 }
 
-/** Where a weight lies as it was before it was quantised. */
+/** Where a weight lies as it was before it was quantized. */
 function originalOf(weight: string, { files, quantization }: StartingBase): TensorSource {
   const source = files.tensors.get(weight) as TensorSource
   const why =
     quantization.type === 'none'
       ? 'the model was loaded without any; load it with quantization nf4'
       : quantization.type === 'keep'
-        ? 'the blocks of a GGUF file that are kept were quantised elsewhere; load it with quantization nf4'
+        ? 'the blocks of a GGUF file that are kept were quantized elsewhere; load it with quantization nf4'
         : source.scales !== undefined
           ? `its files hold ${describeQuantization(quantization)} already; load the model that it was made from, with that quantization`
           : undefined
   if (why === undefined) return source
   throw new ConfigError(
-    `init_lora_weights is loftq, which gives back what quantisation took from the weights, and ${why}.`,
+    `init_lora_weights is loftq, which gives back what quantization took from the weights, and ${why}.`,
     { weight, quantization },
   )
 }
@@ -243,12 +243,12 @@ function originalOf(weight: string, { files, quantization }: StartingBase): Tens
 function indexOf(group: string, groups: readonly OptimizerGroup[]): number {
   const index = groups.findIndex(({ name }) => name === group)
   if (index >= 0) return index
-  throw new InternalError(`a factor is in optimiser group ${group}, which the strategy does not have`)
+  throw new InternalError(`a factor is in optimizer group ${group}, which the strategy does not have`)
 }
 
-function copiedWeight(initialiser: Initialiser): string {
-  if (initialiser.kind === 'weight') return initialiser.weight
+function copiedWeight(initializer: Initializer): string {
+  if (initializer.kind === 'weight') return initializer.weight
   throw new InternalError(
-    `a trained base weight starts as ${initialiser.kind}, expected a copy of the weight`,
+    `a trained base weight starts as ${initializer.kind}, expected a copy of the weight`,
   )
 }

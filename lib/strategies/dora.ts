@@ -55,7 +55,7 @@ function magnitude(path: string, out: number): Factor {
     rows: 1,
     cols: out,
     trained: true,
-    initialiser: { kind: 'row_norms' },
+    initializer: { kind: 'row_norms' },
     group: MAGNITUDE,
     role: 'b',
     tensor: { name: `base_model.model.${name}`, shape: [out] },

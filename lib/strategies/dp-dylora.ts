@@ -119,7 +119,7 @@ const schema = z
     localSteps: integer(1)
       .nullable()
       .default(null)
-      .describe('Of clients: optimiser steps at most in a round.'),
+      .describe('Of clients: optimizer steps at most in a round.'),
     serverOptimizer: word(['sgd', 'adam'])
       .default('sgd')
       .describe(

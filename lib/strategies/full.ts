@@ -42,7 +42,7 @@ export const fullRules: StrategyRules<FullConfig> = {
       rows,
       cols,
       trained: true,
-      initialiser: { kind: 'weight', weight: name },
+      initializer: { kind: 'weight', weight: name },
       group: 'full',
       tensor: { name, shape: kind === 'vector' ? [cols] : [rows, cols] },
     })),

@@ -15,7 +15,7 @@ import {
   probability,
 } from './lycoris.js'
 import { rankLookup } from './patterns.js'
-import type { Initialiser, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
+import type { Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
 
 /** Options of LoHa; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface LohaConfig extends LycorisConfig {
@@ -96,10 +96,10 @@ export const lohaRules: StrategyRules<LohaConfig> = {
 }
 
 /** Start values of the four factors; a uniform bound is Kaiming's, one over the root of the columns. */
-function startsOf(init: LohaConfig['initWeights'], rank: number, site: LinearSite): Initialiser[] {
-  const uniform = (cols: number): Initialiser => ({ kind: 'uniform', bound: 1 / Math.sqrt(cols) })
-  const normal = (std: number): Initialiser => ({ kind: 'normal', std })
-  const zeros: Initialiser = { kind: 'zeros' }
+function startsOf(init: LohaConfig['initWeights'], rank: number, site: LinearSite): Initializer[] {
+  const uniform = (cols: number): Initializer => ({ kind: 'uniform', bound: 1 / Math.sqrt(cols) })
+  const normal = (std: number): Initializer => ({ kind: 'normal', std })
+  const zeros: Initializer = { kind: 'zeros' }
   if (init === 'lycoris') return [normal(0.1), normal(1), zeros, normal(1)]
   return [uniform(rank), uniform(site.in), uniform(rank), init ? zeros : uniform(site.in)]
 }
@@ -120,7 +120,7 @@ function lohaLinear(
       rows,
       cols,
       trained: true,
-      initialiser: starts[i] as Initialiser,
+      initializer: starts[i] as Initializer,
       group: 'loha',
       role: i % 2 === 0 ? ('b' as const) : ('a' as const),
       tensor: { name: `base_model.model.${name}`, shape },

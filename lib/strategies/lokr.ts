@@ -15,7 +15,7 @@ import {
   probability,
 } from './lycoris.js'
 import { rankLookup } from './patterns.js'
-import type { Factor, Initialiser, KroneckerAdapter, LinearSite, StrategyRules } from './strategy.js'
+import type { Factor, Initializer, KroneckerAdapter, LinearSite, StrategyRules } from './strategy.js'
 
 /** Options of LoKr; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface LokrConfig extends LycorisConfig {
@@ -159,7 +159,7 @@ function lokrLinear(
   const zero =
     config.initWeights === true ? first[0] : config.initWeights === 'lycoris' ? second.at(-1) : undefined
   const factors = [...first, ...second].map(
-    (factor): Factor => (factor === zero ? { ...factor, initialiser: { kind: 'zeros' } } : factor),
+    (factor): Factor => (factor === zero ? { ...factor, initializer: { kind: 'zeros' } } : factor),
   )
   const [c, c2] = first.map(({ name }) => name)
   const [d, d2] = second.map(({ name }) => name)
@@ -192,9 +192,9 @@ function side(
   const factor = (suffix: string, shape: [number, number]): Factor => {
     const name = `${path}.${part}${suffix}`
     // Kaiming's bound, one over the root of the columns.
-    const initialiser: Initialiser = { kind: 'uniform', bound: 1 / Math.sqrt(shape[1]) }
+    const initializer: Initializer = { kind: 'uniform', bound: 1 / Math.sqrt(shape[1]) }
     const tensor = { name: `base_model.model.${name}`, shape }
-    return { name, rows: shape[0], cols: shape[1], trained: true, initialiser, group: 'lokr', role, tensor }
+    return { name, rows: shape[0], cols: shape[1], trained: true, initializer, group: 'lokr', role, tensor }
   }
   if (rank === null) return [factor('', [rows, cols])]
   return [factor('_a', [rows, rank]), factor('_b', [rank, cols])]

@@ -19,7 +19,7 @@ export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions 
   readonly threshold: number
   /** Share of the training data that the probe takes, in (0, 1]. Default 0.1. */
   readonly sampleFraction: number
-  /** Optimiser steps of the probe. Default null: one pass over its sample. */
+  /** Optimizer steps of the probe. Default null: one pass over its sample. */
   readonly probeSteps: number | null
   /** What is weighed against each other: linears of one name (`type`), or layers as a whole (`layer`). Default type. */
   readonly scope: 'type' | 'layer'
@@ -47,7 +47,7 @@ const schema = z.strictObject({
   probeSteps: integer(1)
     .nullable()
     .default(null)
-    .describe('Optimiser steps of the probe. Without it, one pass over its sample.'),
+    .describe('Optimizer steps of the probe. Without it, one pass over its sample.'),
   scope: word(['type', 'layer'])
     .default('type')
     .describe('What is weighed against each other: all linears of one name, or layers as a whole.'),

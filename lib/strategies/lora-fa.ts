@@ -13,7 +13,7 @@ export interface LoraFaConfig extends Omit<LoraConfig, 'name'> {
   readonly name: 'lora-fa'
   /**
    * Replace B's gradient by dB (A A^T)^-1 / s^2 before each update: the change of B whose effect on the weight is
-   * nearest to the full gradient's (version 2 of the paper, and PEFT's optimiser). false is the first version's plain
+   * nearest to the full gradient's (version 2 of the paper, and PEFT's optimizer). false is the first version's plain
    * gradient. Default true.
    */
   readonly projectGradient: boolean
@@ -60,7 +60,7 @@ const schema = z
     projectGradient: flag()
       .default(true)
       .describe(
-        "Before each update the gradient of `B` becomes `dB (A Aᵀ + 1e-8 I)⁻¹ / s²`, so that the weight moves as nearly along the full gradient as `A` allows (the paper's second version, and PEFT's optimiser). `false`: the plain gradient of the first version.",
+        "Before each update the gradient of `B` becomes `dB (A Aᵀ + 1e-8 I)⁻¹ / s²`, so that the weight moves as nearly along the full gradient as `A` allows (the paper's second version, and PEFT's optimizer). `false`: the plain gradient of the first version.",
       ),
   })
   .superRefine((config, context) =>

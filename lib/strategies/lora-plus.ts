@@ -1,6 +1,6 @@
 /**
  * LoRA+: a higher learning rate for B than for A. It wraps any adapter and only moves its factors into groups of the
- * optimiser; maths, files and start values stay the adapter's own.
+ * optimizer; maths, files and start values stay the adapter's own.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../arguments.js'

@@ -1,5 +1,5 @@
 /**
- * LoRA: y += s B A drop(x) at chosen linears, A and B trained, the base frozen. Initialisation, scale and patterns are
+ * LoRA: y += s B A drop(x) at chosen linears, A and B trained, the base frozen. Initialization, scale and patterns are
  * PEFT's (A uniform by Kaiming's rule where the paper has a Gaussian; B zero).
  */
 import * as z from 'zod'
@@ -11,7 +11,7 @@ import { rankLookup } from './patterns.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type {
   ComputedStart,
-  Initialiser,
+  Initializer,
   LinearAdapter,
   LinearSite,
   ReadFactor,
@@ -53,7 +53,7 @@ export interface LoraConfig extends StrategyConfig {
    * that the adapter changes the output from the start (for debugging). From the weight W, which stays as it is, the
    * start values being subtracted from what the adapter adds: pissa, its r largest singular values and their vectors
    * (arXiv 2404.02948); pissa_niter_4, the same from so many more products with W, sooner and less exactly; olora, the
-   * first r columns and rows of its QR factorisation (arXiv 2406.01775). loftq: what quantisation took from W, as nearly
+   * first r columns and rows of its QR factorization (arXiv 2406.01775). loftq: what quantization took from W, as nearly
    * as rank r allows, so that the adapter starts by giving it back (arXiv 2310.08659).
    */
   readonly initLoraWeights: DrawnStart | 'pissa' | `pissa_niter_${number}` | 'olora' | 'loftq'
@@ -124,7 +124,7 @@ const schema = z
       })
       .default(true)
       .describe(
-        `${DRAWN} From the weight itself: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same in less time and less exactly; \`olora\`, its QR factorisation; \`loftq\`, what quantisation took from it ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
+        `${DRAWN} From the weight itself: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same in less time and less exactly; \`olora\`, its QR factorization; \`loftq\`, what quantization took from it ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
       ),
     modulesToSave: z
       .array(text(), { error: 'a list of module names' })
@@ -200,7 +200,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
     return own.map((answer) =>
       withSnapshot(answer, {
         name: 'start_ratio',
-        initialiser: { kind: 'constant', value: 1 },
+        initializer: { kind: 'constant', value: 1 },
         subtracts: true,
       }),
     )
@@ -211,7 +211,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
       : undefined,
   copies: (config, weights, adapted) => trainedCopies(config, weights, adapted, GROUP),
   embeddings: () => true,
-  // What the file must say is fixed: any other init_lora_weights makes PEFT redo an initialisation on load.
+  // What the file must say is fixed: any other init_lora_weights makes PEFT redo an initialization on load.
   toPeft: (config) => ({
     r: config.r,
     lora_alpha: config.loraAlpha,
@@ -277,12 +277,12 @@ function loraLinear(
     )
   const { a, b } = loraNames(site)
   const starts = site.embedding ? embeddingStarts(config) : linearStarts(config, site, rank)
-  const factor = (role: 'a' | 'b', name: string, rows: number, cols: number, initialiser: Initialiser) => ({
+  const factor = (role: 'a' | 'b', name: string, rows: number, cols: number, initializer: Initializer) => ({
     name,
     rows,
     cols,
     trained: true,
-    initialiser,
+    initializer,
     group: GROUP,
     role,
     tensor: { name: `base_model.model.${name}`, shape: [rows, cols] },
@@ -311,8 +311,8 @@ export function loraNames({ path, embedding }: LinearSite): { a: string; b: stri
 }
 
 interface Starts {
-  a: Initialiser
-  b: Initialiser
+  a: Initializer
+  b: Initializer
 }
 
 function linearStarts({ initLoraWeights }: LoraConfig, site: LinearSite, rank: number): Starts {

@@ -1,6 +1,6 @@
 /**
- * QLoRA: an adapter over a base in NF4 with double quantisation. It wraps any adapter and adds only the setting of the
- * run; the adapter's maths, files and initialisation stay its own.
+ * QLoRA: an adapter over a base in NF4 with double quantization. It wraps any adapter and adds only the setting of the
+ * run; the adapter's maths, files and initialization stay its own.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../arguments.js'
@@ -28,7 +28,7 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<QloraConfig>
 
 /**
- * An adapter over NF4 weights with double quantisation. The run's quantisation is set by it; `loadModel` must be given
+ * An adapter over NF4 weights with double quantization. The run's quantization is set by it; `loadModel` must be given
  * the same, and a config that names another is an error.
  * @param options.adapter what to train; default `lora()`
  * @example qlora({ adapter: lora({ r: 64, loraAlpha: 16 }) })

@@ -13,7 +13,7 @@ export type Quantization =
 /** 4-bit blocks of 64 weights, as bitsandbytes holds them: NormalFloat, or floating point with two bits of exponent. */
 export interface FourBitQuantization {
   readonly type: 'nf4' | 'fp4'
-  /** Quantise the block scales too: 4.127 instead of 4.5 bits per weight. */
+  /** Quantize the block scales too: 4.127 instead of 4.5 bits per weight. */
   readonly doubleQuant: boolean
 }
 
@@ -35,12 +35,12 @@ export interface TrainingDefaults {
 
 export const fourBitSchema = z.strictObject({
   type: z.enum(['nf4', 'fp4']).describe('The format.'),
-  doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantise the blocks' scales too."),
+  doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantize the blocks' scales too."),
 })
 
 /**
  * NF4 weights for `loadModel`.
- * @param options.doubleQuant quantise the block scales too; default true
+ * @param options.doubleQuant quantize the block scales too; default true
  * @see Dettmers et al. 2023, arXiv 2305.14314
  */
 export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
@@ -49,7 +49,7 @@ export function nf4(options: { doubleQuant?: boolean } = {}): FourBitQuantizatio
 
 /**
  * FP4 weights for `loadModel`: as large as NF4, and further from the weights (a third more error on normal ones).
- * @param options.doubleQuant quantise the block scales too; default true
+ * @param options.doubleQuant quantize the block scales too; default true
  * @see bitsandbytes' `quantize_fp4`
  */
 export function fp4(options: { doubleQuant?: boolean } = {}): FourBitQuantization {
@@ -66,7 +66,7 @@ export function int8(): Int8Quantization {
 
 /**
  * The blocks of a GGUF file as they are, for `loadModel`: the file is mapped, and nothing is decoded before it is
- * multiplied or quantised a second time. Embedding and head stay too.
+ * multiplied or quantized a second time. Embedding and head stay too.
  */
 export function keep(): KeptQuantization {
   return Object.freeze({ type: 'keep' })
@@ -74,7 +74,7 @@ export function keep(): KeptQuantization {
 
 const NONE: Quantization = { type: 'none' }
 
-/** Every quantisation there is. */
+/** Every quantization there is. */
 export const QUANTIZATIONS: readonly Quantization[] = [
   NONE,
   nf4(),

@@ -6,13 +6,13 @@ import { deepFreeze } from '../schema.js'
 import type { AdapterDescription } from './describe.js'
 import { factorA, factorB, snapshotRatio } from './factors.js'
 import type { LoraConfig } from './lora.js'
-import type { Conversion, Factor, Initialiser, LinearAdapter, ReadFactor } from './strategy.js'
+import type { Conversion, Factor, Initializer, LinearAdapter, ReadFactor } from './strategy.js'
 
 /** What the snapshot counts for. */
 export interface SnapshotRatio {
   /** One parameter for all linears. */
   name: string
-  initialiser: Initialiser
+  initializer: Initializer
   /** As of `LowRankSlot`. */
   subtracts: boolean
 }
@@ -20,18 +20,18 @@ export interface SnapshotRatio {
 /** The same linear with a snapshot of its A and B, of zeros at first. */
 export function withSnapshot(answer: LinearAdapter, ratio: SnapshotRatio): LinearAdapter {
   const { slot, factors } = answer
-  const still = (name: string, rows: number, cols: number, initialiser: Initialiser): Factor => {
-    return { name, rows, cols, trained: false, initialiser, group: 'lora' }
+  const still = (name: string, rows: number, cols: number, initializer: Initializer): Factor => {
+    return { name, rows, cols, trained: false, initializer, group: 'lora' }
   }
   const copies = factors.map(({ name, rows, cols }) =>
     still(`${name}.snapshot`, rows, cols, { kind: 'zeros' }),
   )
   const [snapshotA, snapshotB] = copies.map(({ name }) => name) as [string, string]
-  const { name, initialiser, subtracts } = ratio
+  const { name, initializer, subtracts } = ratio
   return {
     ...answer,
     slot: { ...slot, snapshotA, snapshotB, snapshotRatio: name, ...(subtracts ? { subtracts } : {}) },
-    factors: [...factors, ...copies, still(name, 1, 1, initialiser)],
+    factors: [...factors, ...copies, still(name, 1, 1, initializer)],
   }
 }
 

@@ -41,7 +41,7 @@ export interface Targeting {
 }
 
 /** Start values of a factor; random ones are drawn by counter from (seed, parameter name). */
-export type Initialiser =
+export type Initializer =
   | { kind: 'zeros' }
   | { kind: 'constant'; value: number }
   | { kind: 'uniform'; bound: number }
@@ -59,8 +59,8 @@ export interface Factor {
   rows: number
   cols: number
   trained: boolean
-  initialiser: Initialiser
-  /** Optimiser group it belongs to. */
+  initializer: Initializer
+  /** Optimizer group it belongs to. */
   group: string
   /** `b`: on the output's side, such as B or a vector of gains; LoRA+ trains these faster. Absent: any other. */
   role?: 'a' | 'b'
@@ -84,11 +84,11 @@ export interface ComputedStart {
 export interface LinearAdapter {
   slot: LowRankSlot
   factors: Factor[]
-  /** Default: each factor starts by its own initialiser. */
+  /** Default: each factor starts by its own initializer. */
   start?: ComputedStart
   /** B's gradient is projected by the frozen A before each update. Default false. */
   projected?: boolean
-  /** Row i of A, element i of d and column i of B are followed and regularised as a triplet. Default: they are not. */
+  /** Row i of A, element i of d and column i of B are followed and regularized as a triplet. Default: they are not. */
   triplet?: Omit<Triplet, 'a' | 'd' | 'b'>
 }
 
@@ -98,7 +98,7 @@ export interface KroneckerAdapter {
   factors: Factor[]
 }
 
-/** Parameters that share their optimiser settings. */
+/** Parameters that share their optimizer settings. */
 export interface OptimizerGroup {
   name: string
   /** Multiplies the run's learning rate. */
@@ -133,7 +133,7 @@ export interface Probe {
   adapter: StrategyConfig
   /** Share of the training data, in (0, 1]. */
   sampleFraction: number
-  /** Optimiser steps; null: one pass over the sample. */
+  /** Optimizer steps; null: one pass over the sample. */
   steps: number | null
   /** The config that is ready, from what the trained adapter adds at each linear. */
   choose(norms: readonly OutputNorm[]): StrategyConfig
@@ -142,7 +142,7 @@ export interface Probe {
 /** What a strategy knows of the run that trains it. */
 export interface RunFacts {
   seed: number
-  /** Optimiser steps of the whole run. */
+  /** Optimizer steps of the whole run. */
   totalSteps: number
   description: AdapterDescription
   native: NativeAdapter
@@ -156,7 +156,7 @@ export interface StepRanks {
   lastOnly: boolean
   /**
    * How often 1, 2, … ranks were in use so far, this step included. With it, ranks without a gradient stay as they are,
-   * and each has a bias correction of its own; without it the optimiser moves all.
+   * and each has a bias correction of its own; without it the optimizer moves all.
    */
   draws?: number[]
 }
@@ -203,7 +203,7 @@ export interface PrivacyConfig {
   readonly clippingNorm: number
   /** Passes of a client over its data in a round. Default 1. */
   readonly localEpochs: number
-  /** Optimiser steps of a client at most. Default null: none but what `localEpochs` says. */
+  /** Optimizer steps of a client at most. Default null: none but what `localEpochs` says. */
   readonly localSteps: number | null
   /** What applies the mean of the clients' changes. Default `sgd`, which adds it. */
   readonly serverOptimizer: 'sgd' | 'adam'
@@ -246,7 +246,7 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   /** The same for linears whose change is a Kronecker product; those that `linears` leaves out. */
   kroneckers?(config: Config, sites: readonly LinearSite[]): KroneckerAdapter[]
   /**
-   * Base weights that train, as copies; every initialiser is of kind `weight`. A weight with a name in several modules has
+   * Base weights that train, as copies; every initializer is of kind `weight`. A weight with a name in several modules has
    * a factor for each of its tensors. Absent: the strategy trains none.
    */
   copies?(config: Config, weights: readonly WeightSite[], adapted: readonly LinearSite[]): Factor[]

@@ -35,7 +35,7 @@ export function trainedCopies(
         rows,
         cols,
         trained: true,
-        initialiser: { kind: 'weight', weight: name },
+        initializer: { kind: 'weight', weight: name },
         group: vector ? undecayedGroup.name : group,
         ...(vector ? { role: 'b' } : {}),
         tensor: {

@@ -111,7 +111,7 @@ function sharedFactors(
     rows,
     cols,
     trained: false,
-    initialiser: { kind: 'torch_uniform', bound: Math.sqrt(3) * (Math.SQRT2 / Math.sqrt(cols)), seed, skip },
+    initializer: { kind: 'torch_uniform', bound: Math.sqrt(3) * (Math.SQRT2 / Math.sqrt(cols)), seed, skip },
     group: 'vera',
     ...(saveProjection ? { tensor: { name: `base_model.${name}`, shape: [rows, cols] } } : {}),
   })
@@ -126,7 +126,7 @@ function veraLinear(config: VeraConfig, site: LinearSite, shared: Factor[]): Lin
     rows: 1,
     cols,
     trained: true,
-    initialiser: value === 0 ? { kind: 'zeros' } : { kind: 'constant', value },
+    initializer: value === 0 ? { kind: 'zeros' } : { kind: 'constant', value },
     group: 'vera',
     role: 'b',
     tensor: { name: `base_model.model.${name}`, shape: [cols] },

@@ -1,4 +1,4 @@
-/** Groups the micro-batches of a dataset into the windows of optimiser steps. */
+/** Groups the micro-batches of a dataset into the windows of optimizer steps. */
 import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../errors.js'
 import type { Batches, MicroBatch } from '../files/pack.js'
@@ -20,7 +20,7 @@ export interface BatchStream {
   pass(epoch: number, signal: AbortSignal): AsyncGenerator<MicroBatch, void, void>
 }
 
-/** The micro-batches of one optimiser step. */
+/** The micro-batches of one optimizer step. */
 export interface Window {
   batches: MicroBatch[]
   tokens: number
@@ -58,7 +58,7 @@ export class Windows implements WindowSource {
 
   async close(): Promise<void> {}
 
-  /** Optimiser steps of that many epochs, which may be fractional. */
+  /** Optimizer steps of that many epochs, which may be fractional. */
   steps(epochs: number): number {
     const whole = Math.floor(epochs)
     let steps = 0

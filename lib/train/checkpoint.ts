@@ -29,7 +29,7 @@ import { checkpointPath } from './checkpoints.js'
 import { canonical, checkIdentity, type RunIdentity } from './identity.js'
 import { anotherAdapter, type Checkpoint, TENSORS, type TrainingState, writeState } from './training-state.js'
 
-/** Arrays of trained factors that are kept beside the optimiser's state, while steps follow them. */
+/** Arrays of trained factors that are kept beside the optimizer's state, while steps follow them. */
 const IMPORTANCES = ['sensitivity', 'uncertainty'] as const
 
 /**
@@ -82,7 +82,7 @@ export async function saveCheckpoint(
 }
 
 /**
- * Brings an adapter, restarted with the run's optimiser, to the state of a checkpoint.
+ * Brings an adapter, restarted with the run's optimizer, to the state of a checkpoint.
  * @throws {FileFormatError} when the checkpoint's tensors are damaged
  * @throws {ConfigError} when it belongs to another base, other data, another adapter or other options, naming which
  */

@@ -47,7 +47,7 @@ export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOpti
   readonly model: string
   /** Of a model on the hub: branch, tag or commit. */
   readonly revision: string | null
-  /** Absent: as the model's files are, if they are quantised, else what the strategy stands for. */
+  /** Absent: as the model's files are, if they are quantized, else what the strategy stands for. */
   readonly quantization?: Quantization
   /** Absent: none, or as the file is where `quantization` is keep. */
   readonly embeddingQuantization?: Quantization
@@ -115,7 +115,7 @@ export const configSchema = z.strictObject({
   quantization: quantizationSchema
     .optional()
     .describe(
-      "How the frozen linears are held; `keep` leaves the blocks of a `.gguf` file as they are. By default as the model's files are where bitsandbytes quantised them, else as the strategy stands for, else `none`.",
+      "How the frozen linears are held; `keep` leaves the blocks of a `.gguf` file as they are. By default as the model's files are where bitsandbytes quantized them, else as the strategy stands for, else `none`.",
     ),
   embeddingQuantization: quantizationSchema
     .optional()
@@ -151,7 +151,7 @@ export const configSchema = z.strictObject({
     ),
 })
 
-/** A quantisation from the option's value; the name of a 4-bit format alone has double quantisation. */
+/** A quantization from the option's value; the name of a 4-bit format alone has double quantization. */
 export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
   return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
 }
@@ -259,7 +259,7 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
 type Whole<T> = { [Key in keyof T]-?: Exclude<T[Key], undefined> }
 type AskedQuantization = [keyof TrainingDefaults, z.infer<typeof quantizationSchema> | undefined]
 
-/** The quantisation that a key of the config asks for, which must be what the strategy stands for. */
+/** The quantization that a key of the config asks for, which must be what the strategy stands for. */
 function askedQuantization(
   key: keyof TrainingDefaults,
   strategy: StrategyConfig,
@@ -278,7 +278,7 @@ function askedQuantization(
   return { [key]: asked }
 }
 
-/** How a run tells `loadModel` of its quantisation. */
+/** How a run tells `loadModel` of its quantization. */
 export function loadQuantization({
   quantization,
   embeddingQuantization,
@@ -301,7 +301,7 @@ function modelPath(model: string, folder: string): string {
   return existsSync(local) || !name ? local : model
 }
 
-/** The name is often only misspelt, or has the other ending. */
+/** The name is often only misspelled, or has the other ending. */
 function missingConfig(path: string): FileFormatError {
   const folder = dirname(path)
   const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false

@@ -40,7 +40,7 @@ export interface Examples {
   rows: Uint32Array
 }
 
-/** The data of a run, tokenised. */
+/** The data of a run, tokenized. */
 export interface RunData {
   train: BatchSource | BatchStream
   /** The rows themselves that are trained on; null for what is streamed. */
@@ -77,7 +77,7 @@ type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'pa
 /** How rows become texts: as a run asks for it, or as those who evaluate find it with an adapter. */
 type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate'>> & { prompting?: RowPrompting }
 
-/** Reads and tokenises the data of a run. An abort rejects with the signal's reason. */
+/** Reads and tokenizes the data of a run. An abort rejects with the signal's reason. */
 export async function prepareData(
   base: BaseModel,
   sources: DataSources,
@@ -140,7 +140,7 @@ export async function prepareData(
 }
 
 /**
- * Reads and tokenises a sample of a run's training data, which leaves out what is held out: as data to train on, and in
+ * Reads and tokenizes a sample of a run's training data, which leaves out what is held out: as data to train on, and in
  * order. An abort rejects with the signal's reason.
  */
 export async function prepareSample(
@@ -215,7 +215,7 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
 
 type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting'>
 
-/** How rows are tokenised. */
+/** How rows are tokenized. */
 export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
   { maxSeqLength, trainOn, chatTemplate = true, prompting }: RowShape,
@@ -286,7 +286,7 @@ function streamOf(
   }
 }
 
-/** Run data as windows, and how many optimiser steps it makes. */
+/** Run data as windows, and how many optimizer steps it makes. */
 export function windowsOf(
   train: RunData['train'],
   options: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>,

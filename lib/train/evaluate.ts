@@ -1,4 +1,4 @@
-/** Loss and perplexity over tokenised data. */
+/** Loss and perplexity over tokenized data. */
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 

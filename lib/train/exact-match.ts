@@ -1,5 +1,5 @@
 /**
- * How many rows a model answers word for word. What is learnt of a row goes through the model at once, and the row counts
+ * How many rows a model answers word for word. What is learned of a row goes through the model at once, and the row counts
  * if every one of these tokens is the likeliest one after those before it: greedy generation would then have written
  * them, end token included. So this takes one forward pass where generation takes one for each token.
  */

@@ -15,7 +15,7 @@ import type { TrainingState } from './training-state.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
-const step = z.int().positive().describe('Optimiser steps made so far, from 1')
+const step = z.int().positive().describe('Optimizer steps made so far, from 1')
 const stepFromStart = count.describe('Optimizer steps made so far; 0 is before the first')
 const share = z.number().min(0).max(1)
 const rate = z.number().nonnegative().describe('All tokens processed, per second')
@@ -111,7 +111,7 @@ export const trainEvents = [
         .optional()
         .describe('Of private training: share of the cohort that was clipped; null where nobody was drawn'),
     })
-    .describe('An optimiser step was made'),
+    .describe('An optimizer step was made'),
   z
     .object({
       event: z.literal('eval'),

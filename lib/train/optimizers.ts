@@ -1,4 +1,4 @@
-/** Optimisers as printable settings; their arithmetic is native. */
+/** Optimizers as printable settings; their arithmetic is native. */
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { checkedOptions } from '../arguments.js'
@@ -70,7 +70,7 @@ export interface Sgd {
   readonly weightDecay: number | null
 }
 
-/** An optimiser with its settings. */
+/** An optimizer with its settings. */
 export type Optimizer = AdamW | PagedAdamW | Lion | Adafactor | Sgd
 
 const NAMES = [
@@ -145,7 +145,7 @@ const schemas = {
 
 const settings = Object.values(schemas) as unknown as [z.ZodObject, ...z.ZodObject[]]
 
-/** The option `optimizer`: a name, or an optimiser with settings. */
+/** The option `optimizer`: a name, or an optimizer with settings. */
 export const optimizerSchema = z.union([z.enum(NAMES), z.discriminatedUnion('type', settings)], {
   error: `one of ${NAMES.join(', ')}, or settings`,
 }) as unknown as z.ZodType<Optimizer['type'] | Optimizer>
@@ -218,7 +218,7 @@ export function sgd(options: Partial<Omit<Sgd, 'type'>> = {}): Sgd {
 /** By name, with the usual settings: steps ask for them again and again. */
 const usual = new Map<Optimizer['type'], Optimizer>()
 
-/** An optimiser from the option's value. */
+/** An optimizer from the option's value. */
 export function optimizerOf(given: Optimizer['type'] | Optimizer | null): Optimizer {
   const value = given ?? 'adamw'
   if (typeof value !== 'string') return value
@@ -261,7 +261,7 @@ export function adamWHeld(
   return { type: eightBit ? 'paged_adamw_8bit' : 'paged_adamw', ...settings, resident }
 }
 
-/** An optimiser's settings as a native step takes them. */
+/** An optimizer's settings as a native step takes them. */
 export function nativeOptimizer(
   optimizer: Optimizer,
 ): Pick<OptimizerStep, 'kind' | 'beta1' | 'beta2' | 'epsilon' | 'adafactor'> {
@@ -341,9 +341,9 @@ export function checkInBackward(
 }
 
 /**
- * The state that a run by this optimiser keeps.
+ * The state that a run by this optimizer keeps.
  * @param folder where what is paged may lie; for plans none is needed
- * @throws {ConfigError} for an optimiser that cannot train the strategy
+ * @throws {ConfigError} for an optimizer that cannot train the strategy
  */
 export function optimizerState(
   options: Pick<TrainOptions, 'optimizer' | 'optimizerInBackward'>,

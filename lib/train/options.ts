@@ -4,7 +4,7 @@ import { flag, integer, numberWithin, parseBytes, positive, text, word } from '.
 import { type Optimizer, optimizerSchema } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 
-/** What is learnt of each sample: the assistant's turns, the last of them, or everything. */
+/** What is learned of each sample: the assistant's turns, the last of them, or everything. */
 export type TrainOn = 'completions' | 'last' | 'all'
 
 export const METRICS = ['loss', 'perplexity', 'exact_match'] as const
@@ -36,17 +36,17 @@ export interface TrainOptions {
   readonly warmupSteps: number | null
   /** Passes over the data; may be fractional. Default 3. */
   readonly numTrainEpochs: number
-  /** Optimiser steps after which training ends; overrides `numTrainEpochs` when given. */
+  /** Optimizer steps after which training ends; overrides `numTrainEpochs` when given. */
   readonly maxSteps: number | null
   /** Sequences of `maxSeqLength` tokens that a micro-batch has room for. Default 4. */
   readonly perDeviceTrainBatchSize: number
-  /** Micro-batches per optimiser step. Default 1. */
+  /** Micro-batches per optimizer step. Default 1. */
   readonly gradientAccumulationSteps: number
   /** Tokens after which a sample is cut. Default 512. */
   readonly maxSeqLength: number
   /** Fill a micro-batch with as many samples as fit, rather than `perDeviceTrainBatchSize` of them. Default true. */
   readonly packing: boolean
-  /** Which tokens are learnt. Default completions. */
+  /** Which tokens are learned. Default completions. */
   readonly trainOn: TrainOn
   /**
    * Put rows of prompt and completion, and of Alpaca, into the chat template of the model, where it has one, as a turn of
@@ -112,11 +112,11 @@ export const trainShape = {
     .describe('Warm-up as a share of all steps.'),
   warmupSteps: integer(0).nullable().default(null).describe('Warm-up in steps; goes before `warmup_ratio`.'),
   numTrainEpochs: positive().default(3).describe('Passes over the data; may be fractional.'),
-  maxSteps: every().describe('Optimiser steps to make; goes before `num_train_epochs`.'),
+  maxSteps: every().describe('Optimizer steps to make; goes before `num_train_epochs`.'),
   perDeviceTrainBatchSize: integer(1)
     .default(4)
     .describe('A micro-batch has room for so many rows of `max_seq_length` tokens.'),
-  gradientAccumulationSteps: integer(1).default(1).describe('Micro-batches of an optimiser step.'),
+  gradientAccumulationSteps: integer(1).default(1).describe('Micro-batches of an optimizer step.'),
   maxSeqLength: integer(2, 'an integer from 2').default(512).describe('Tokens after which a row is cut.'),
   packing: flag()
     .default(true)
@@ -126,7 +126,7 @@ export const trainShape = {
   trainOn: word(['completions', 'last', 'all'])
     .default('completions')
     .describe(
-      'Which tokens are learnt: of chats all answers or the last one, of prompts their completions; or all tokens.',
+      'Which tokens are learned: of chats all answers or the last one, of prompts their completions; or all tokens.',
     ),
   chatTemplate: flag()
     .default(true)

@@ -4,7 +4,7 @@
  */
 import { type AdapterState, type BaseModel, withSession } from '../base.js'
 import { ConfigError } from '../errors.js'
-import { describeAdapter, initialise } from '../strategies/describe.js'
+import { describeAdapter, initialize } from '../strategies/describe.js'
 import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'
 import { type DataControl, prepareSample } from './data.js'
 import type { DataSources } from './dataset.js'
@@ -41,7 +41,7 @@ export async function runProbe(
   const data = await prepareSample(base, sources, options, probe.sampleFraction, control)
   const state = create(description)
   try {
-    await initialise(state.native, description, base, options.seed)
+    await initialize(state.native, description, base, options.seed)
     const run = new TrainingRun({
       base,
       adapter: state,

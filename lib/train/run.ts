@@ -1,5 +1,5 @@
 /**
- * A training run: an async iterable of optimiser steps that pulls, so a step starts when it is asked for. Between steps
+ * A training run: an async iterable of optimizer steps that pulls, so a step starts when it is asked for. Between steps
  * it evaluates, saves checkpoints and writes metrics. Leaving the loop or aborting ends it at a step boundary.
  */
 import { randomUUID } from 'node:crypto'
@@ -45,7 +45,7 @@ export interface RunSetup {
   adapter: AdapterState
   options: RunOptions
   plans: Record<string, PlanOptions>
-  /** Tokenises, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
+  /** Tokenizes, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
   data: (now: number | undefined) => Promise<RunData>
   /** Share of the training data that is held out. */
   evalFraction: number

@@ -1,5 +1,5 @@
 /**
- * Learning-rate schedules as transformers has them: a factor of the base rate from the number of optimiser steps
+ * Learning-rate schedules as transformers has them: a factor of the base rate from the number of optimizer steps
  * completed before the one that it is for.
  */
 import * as z from 'zod'
@@ -89,7 +89,7 @@ export function scheduleOf(value: (typeof names)[number] | Schedule): Schedule {
   return value === 'cosine' ? usualCosine() : { type: value }
 }
 
-/** Length of a run, in optimiser steps. */
+/** Length of a run, in optimizer steps. */
 export interface ScheduleSpan {
   warmupSteps: number
   totalSteps: number

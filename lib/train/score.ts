@@ -9,7 +9,7 @@ import { isRecord } from '../schema-shape.js'
 import { EVAL_PLAN } from './plans.js'
 import { formatOf, promptShape, rowPrompting } from './prompting.js'
 
-/** A question, and an answer to it, tokenised as training would. */
+/** A question, and an answer to it, tokenized as training would. */
 export interface Answer {
   prompt: string
   completion: string

@@ -1,4 +1,4 @@
-// An adapter's parameters, gradients and optimiser state: flat spans outside the arena, so that switching, clipping,
+// An adapter's parameters, gradients and optimizer state: flat spans outside the arena, so that switching, clipping,
 // averaging and checkpoints are copies and reductions over spans. Trained parameters come first in the value span; the
 // gradient and moment spans cover just those.
 #pragma once
@@ -23,7 +23,7 @@ struct ParameterSpec {
   int64_t rows = 0;
   int64_t cols = 0;
   bool trained = false;
-  int group = 0;       // whose optimiser settings it has
+  int group = 0;       // whose optimizer settings it has
   int64_t offset = 0;  // elements from the start of the value span (filled by AdapterSpec::check)
   int64_t tracked = -1;  // the same from the start of the importance spans; -1: not in a triplet
 };
@@ -135,7 +135,7 @@ struct AdapterSpec {
   std::vector<TripletSpec> triplets;
   Privacy privacy = Privacy::none;
   bool trainable = false;
-  StateSpec state;  // of the optimiser that trains it
+  StateSpec state;  // of the optimizer that trains it
 
   // Filled by `check`.
   int64_t elements = 0;
@@ -201,7 +201,7 @@ class Adapter {
   float* kept_values() const { return kept_values_.data<float>(); }
   std::byte* kept_state() const { return kept_state_.data(); }
 
-  /// The optimiser's state; made when it is first asked for, since most adapters never train.
+  /// The optimizer's state; made when it is first asked for, since most adapters never train.
   OptimizerState& state();
   /// Frees the state, and the gradients it goes with, unless it is of this kind already. New ones are zero.
   void set_state(const StateSpec& spec);

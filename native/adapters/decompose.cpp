@@ -106,7 +106,7 @@ void project_out(double* x, const Rows& basis, double* shares) {
 
 /// Makes the rows of `block` orthonormal, to those of `basis` as well, and leaves out those of which no more than `least`
 /// remains. Returns what they were: coordinates [rows that were there, basis and rows that are left].
-Rows orthonormalise(Pool& pool, Rows& block, const Rows& basis, double least) {
+Rows orthonormalize(Pool& pool, Rows& block, const Rows& basis, double least) {
   const int64_t count = block.count(), known = basis.count(), length = block.length;
   Rows shares{known + count, std::vector<double>(count * (known + count))};
   const auto twice = [&](int64_t begin, int64_t end) {
@@ -235,7 +235,7 @@ Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t co
   std::vector<float> drawn(width * cols);
   fill_normal(drawn.data(), width * cols, 1, options.seed, options.name);
   Rows block{cols, std::vector<double>(drawn.begin(), drawn.end())};
-  orthonormalise(pool, block, Rows{cols}, least);
+  orthonormalize(pool, block, Rows{cols}, least);
 
   // W V^T = Q^T L^T with orthonormal rows of V and Q: what W is between the two bases.
   Rows v{cols}, q{rows};
@@ -245,12 +245,12 @@ Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t co
   for (int64_t step = 1;; ++step) {
     Rows next = times(pool, w, block);
     v.append(block);
-    const Rows shares = orthonormalise(pool, next, q, least);
+    const Rows shares = orthonormalize(pool, next, q, least);
     const int64_t known = q.count();
     q.append(next);
     for (int64_t i = 0; i < shares.count(); ++i) l.emplace_back(shares[i], shares[i] + q.count());
     block = times_transposed(pool, w, next);
-    const Rows beyond = orthonormalise(pool, block, v, least);  // of W^T q, what V lacks
+    const Rows beyond = orthonormalize(pool, block, v, least);  // of W^T q, what V lacks
     const bool whole = block.count() == 0, last = step == options.blocks;
     if (!whole && !last && v.count() + block.count() <= kMostBlocks * width) continue;
 
@@ -298,7 +298,7 @@ Factors first_of_qr(Pool& pool, const float* data, int64_t rows, int64_t cols, i
   Rows q{rows, std::vector<double>(rank * rows)};
   for (int64_t i = 0; i < rank; ++i)
     for (int64_t j = 0; j < rows; ++j) q[i][j] = data[j * cols + i];
-  orthonormalise(pool, q, Rows{rows}, kNothing * std::sqrt(factors.square));
+  orthonormalize(pool, q, Rows{rows}, kNothing * std::sqrt(factors.square));
   const Rows r = times_transposed(pool, w, q);
   for (int64_t i = 0; i < q.count(); ++i) {
     for (int64_t j = 0; j < cols; ++j) factors.a[i * cols + j] = static_cast<float>(r[i][j]);

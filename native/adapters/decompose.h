@@ -1,5 +1,5 @@
 // Factors of a matrix that are not drawn but computed, for adapters that start from the weight itself: its largest
-// singular values with their vectors, and the first steps of its QR factorisation. All sums are in double and in a fixed
+// singular values with their vectors, and the first steps of its QR factorization. All sums are in double and in a fixed
 // order, so that the same seed gives the same factors on every machine, at any number of threads.
 #pragma once
 
@@ -29,7 +29,7 @@ struct SingularOptions {
 };
 
 /// The largest singular values of w [rows, cols], W ~ U S V^T, as A = S^1/2 V^T and B = U S^1/2, by block Lanczos
-/// bidiagonalisation with full reorthogonalisation, restarted with the best vectors found so far (Baglama and Reichel
+/// bidiagonalization with full reorthogonalization, restarted with the best vectors found so far (Baglama and Reichel
 /// 2005). Throws Error("SHAPE") for a rank that a side of the matrix is smaller than.
 Factors largest_singular(Pool& pool, const float* w, int64_t rows, int64_t cols, const SingularOptions& options);
 

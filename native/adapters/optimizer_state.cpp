@@ -88,10 +88,10 @@ StateLayout lay_out_state(const AdapterSpec& adapter) {
   int64_t room = all, filled = 0;
   if (spec.resident >= 0 && all > spec.resident) {
     if (spec.resident < kLeastResident)
-      fail("CONFIG", "the optimiser's state may take ", spec.resident, " bytes of memory; expected ", kLeastResident,
+      fail("CONFIG", "the optimizer's state may take ", spec.resident, " bytes of memory; expected ", kLeastResident,
            " at least");
     if (adapter.keeps_start())
-      fail("CONFIG", "the optimiser's state of ", all, " bytes is more than the ", spec.resident,
+      fail("CONFIG", "the optimizer's state of ", all, " bytes is more than the ", spec.resident,
            " that may be in memory, and clients are trained with all of it there; allow more, or take adamw or adamw_8bit");
     layout.chunk_bytes = std::clamp(spec.resident / 32 / kPage * kPage, kLeastChunk, kMostChunk);
     room = spec.resident - (kRing + kCached) * layout.chunk_bytes;
@@ -230,7 +230,7 @@ std::vector<StateView> OptimizerState::views(const StatePiece& piece, std::byte*
 std::vector<StateView> OptimizerState::views(int parameter) const {
   for (const StatePiece& piece : layout_.resident)
     if (piece.parameter == parameter) return views(piece, block_.data());
-  fail("CONFIG", "the optimiser's state of ", adapter_.parameters[parameter].name,
+  fail("CONFIG", "the optimizer's state of ", adapter_.parameters[parameter].name,
        " is paged out, and ranks are updated one by one only in memory; allow more memory, or take adamw");
 }
 

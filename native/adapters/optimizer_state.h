@@ -1,4 +1,4 @@
-// What an optimiser remembers of an adapter's trained parameters between steps: arrays of each, in fp32 or as block-wise
+// What an optimizer remembers of an adapter's trained parameters between steps: arrays of each, in fp32 or as block-wise
 // 8-bit numbers. What does not fit into a budget lies in a file, and comes by turns as it is updated.
 #pragma once
 

@@ -7,7 +7,7 @@ namespace lowrank {
 namespace {
 
 constexpr int64_t kPiece = 256;           // elements of a row that are decoded at a time
-constexpr double kCancelled = 0.01;       // of ||W_i||^2; see row_norms
+constexpr double kCanceled = 0.01;       // of ||W_i||^2; see row_norms
 constexpr double kSmallestSquare = 1e-30;
 
 /// body(row) for all rows, split so that a piece is worth a trip to the counter.
@@ -62,7 +62,7 @@ void row_norms(Pool& pool, const AdaptedRows& rows, float* out) {
       own += b[j] * sum;
     }
     double square = rows.squares[i] + 2 * cross + own;
-    if (square < kCancelled * rows.squares[i])
+    if (square < kCanceled * rows.squares[i])
       square = square_of_row(rows.w, i, rows.a, rows.a_ld, b, rank);
     out[i] = static_cast<float>(std::sqrt(std::max(square, kSmallestSquare)));
   });

@@ -1,5 +1,5 @@
 // Triplets of AdaLoRA (arXiv 2303.10512): row i of A, element i of d and column i of B stand for a singular value with
-// its vectors. A regulariser keeps the vectors near orthogonal, and moving means tell which triplets matter.
+// its vectors. A regularizer keeps the vectors near orthogonal, and moving means tell which triplets matter.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace lowrank {
 /// precision.
 void add_orthogonal_gradient(int64_t rows, int64_t rank, const float* x, double weight, float* gradient);
 
-/// Adds the gradient of the regulariser of every triplet to those of its A and B; with `only`, to that parameter's alone.
+/// Adds the gradient of the regularizer of every triplet to those of its A and B; with `only`, to that parameter's alone.
 void add_orthogonal_gradients(Pool& pool, Adapter& adapter, int only = -1);
 
 /// Follows the importance of every element of the triplets after an update: with I = |value * clip * gradient|,

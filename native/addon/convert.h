@@ -44,7 +44,7 @@ class Fields {
 
 Graph to_graph(Napi::Value value);
 AdapterSpec to_adapter_spec(Napi::Value value);
-/// The kinds of optimisers by name.
+/// The kinds of optimizers by name.
 OptimizerKind to_optimizer_kind(const Fields& fields);
 /// `state` of the fields; that of AdamW where there is none.
 StateSpec to_state_spec(const Fields& fields);

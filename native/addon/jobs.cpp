@@ -40,7 +40,7 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
                 held = std::move(held), deferred](Context& context) mutable {
       Finish finish;
       try {
-        if (cancel->load()) fail("ABORTED", "the job was cancelled before it began");
+        if (cancel->load()) fail("ABORTED", "the job was canceled before it began");
         work(context, cancel);
         finish = [deferred, value = std::move(value)](Napi::Env e) {
           try {

@@ -51,7 +51,7 @@ class Claim {
   int64_t bytes_ = 0;
 };
 
-/// An owned, page-aligned, zero-initialised block. Throws Error("OUT_OF_MEMORY") naming category and bytes.
+/// An owned, page-aligned, zero-initialized block. Throws Error("OUT_OF_MEMORY") naming category and bytes.
 class Block {
  public:
   Block() = default;

@@ -1,5 +1,5 @@
 // Differentially private updates of an adapter: contributions of clients or examples are clipped jointly over all that
-// trains and added up, noise is added once to the sum, and the mean becomes the gradient of an ordinary optimiser's
+// trains and added up, noise is added once to the sum, and the mean becomes the gradient of an ordinary optimizer's
 // step. Only the ranks in use in a round are coordinates of the sum, and get noise.
 #pragma once
 
@@ -24,10 +24,10 @@ struct ReleaseNoise {
 /// not finite, so that such a contribution counts for nothing.
 double clip_factor(double norm, double bound);
 
-/// An empty sum. Of clients, also keeps the values and the optimiser's state as they are now, which are the server's.
+/// An empty sum. Of clients, also keeps the values and the optimizer's state as they are now, which are the server's.
 void begin_round(Adapter& adapter);
 
-/// Back to the values that the round began with, and to an optimiser that has made no step.
+/// Back to the values that the round began with, and to an optimizer that has made no step.
 void begin_client(Adapter& adapter);
 
 /// Adds how far the values have come from where the round began, negated as a gradient is, clipped to `bound`. Returns

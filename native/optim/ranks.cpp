@@ -9,9 +9,9 @@ namespace lowrank {
 /// A and B of slots of their own are all that has ranks, and copies of weights, which have none, all else that trains.
 void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
-    fail("CONFIG", "the optimiser's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
+    fail("CONFIG", "the optimizer's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
   if (ranks.draws[ranks.active - 1] < 1 || std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
-    fail("CONFIG", "the draws of the optimiser's step are not counts of steps with this one among them");
+    fail("CONFIG", "the draws of the optimizer's step are not counts of steps with this one among them");
   std::vector<int> uses(spec.parameters.size(), 0);
   for (const LowRankSlot& slot : spec.slots) {
     if (slot.paired()) fail("CONFIG", "ranks are updated one by one only in A and B, unlike at ", slot.target);
@@ -31,7 +31,7 @@ void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
         if (array.coded || array.count() != p.rows * p.cols)
           fail("CONFIG", "ranks are updated one by one, and the state of ", p.name, " is ",
                array.coded ? "in blocks that cross them" : "of all of them together",
-               "; take an optimiser whose state is fp32, such as adamw");
+               "; take an optimizer whose state is fp32, such as adamw");
     }
 }
 

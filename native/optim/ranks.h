@@ -1,4 +1,4 @@
-// The optimiser's step of an adapter that trains a number of ranks drawn anew for each step: rank j is row j of A and
+// The optimizer's step of an adapter that trains a number of ranks drawn anew for each step: rank j is row j of A and
 // column j of B, and has a count of updates of its own. Ranks without a gradient stay as they are, bit for bit.
 #pragma once
 
@@ -32,7 +32,7 @@ struct RankDraws : TrainedRanks {
   int64_t count(int64_t index, int64_t rank) const;
 };
 
-/// Updates `count` numbers p of an optimiser group that are updated for the `step`-th time, with their gradient and the
+/// Updates `count` numbers p of an optimizer group that are updated for the `step`-th time, with their gradient and the
 /// arrays of their state.
 using UpdateRule = std::function<void(int group, int64_t step, int64_t count, const float* gradient,
                                       const std::vector<StateView>& state, float* p)>;

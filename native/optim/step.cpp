@@ -118,7 +118,7 @@ void update_elements_of(Context& context, Adapter& adapter, const OptimizerStep&
     state.visit(only, visit);
 }
 
-/// Moves every trained parameter, or `only` one, by its regularised gradient.
+/// Moves every trained parameter, or `only` one, by its regularized gradient.
 void update(Context& context, Adapter& adapter, const OptimizerStep& options, float clip, int only = -1) {
   for (const GradientProjection& projection : adapter.spec().projections)
     if (only < 0 || only == projection.b) project_gradient(context, adapter, projection);
@@ -163,20 +163,20 @@ void project_gradient(Context& context, const Adapter& adapter, const GradientPr
 
 void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
-  if (options.step < 1) fail("CONFIG", "the optimiser's step is ", options.step, "; steps count from 1");
+  if (options.step < 1) fail("CONFIG", "the optimizer's step is ", options.step, "; steps count from 1");
   if (options.ranks && options.kind == OptimizerKind::adafactor)
-    fail("CONFIG", "ranks are updated one by one, and adafactor updates all of a matrix together; take another optimiser");
+    fail("CONFIG", "ranks are updated one by one, and adafactor updates all of a matrix together; take another optimizer");
   StateSpec needed = spec.state;
   needed.kind = options.kind;
   needed.momentum = options.beta1 != 0;
   for (const ParameterSpec& p : spec.parameters) {
     if (!p.trained) continue;
     if (p.group < 0 || p.group >= static_cast<int>(options.groups.size()))
-      fail("CONFIG", "parameter ", p.name, " is in optimiser group ", p.group, ", and the step has ",
+      fail("CONFIG", "parameter ", p.name, " is in optimizer group ", p.group, ", and the step has ",
            options.groups.size(), " groups");
     const std::vector<StateArray> has = state_arrays(p, spec.state), needs = state_arrays(p, needed);
     if (needs.size() > has.size() || !std::equal(needs.begin(), needs.end(), has.begin()))
-      fail("CONFIG", "parameter ", p.name, " has the state of another optimiser than the step's");
+      fail("CONFIG", "parameter ", p.name, " has the state of another optimizer than the step's");
   }
   if (options.ranks) check_ranks(spec, *options.ranks);
 }

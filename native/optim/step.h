@@ -1,4 +1,4 @@
-// One optimiser step over an adapter's span, in the order that all strategies agree on: regularise, clip,
+// One optimizer step over an adapter's span, in the order that all strategies agree on: regularize, clip,
 // project, update, follow importances, zero.
 #pragma once
 
@@ -29,7 +29,7 @@ struct OptimizerStep {
   std::optional<RankDraws> ranks;     // only ranks that got a gradient move; absent: all
 };
 
-/// Adds the gradients of regularisers, clips by the global norm (double accumulation), updates every trained parameter
+/// Adds the gradients of regularizers, clips by the global norm (double accumulation), updates every trained parameter
 /// at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
 /// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and as `check_step`.
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
@@ -41,7 +41,7 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
 double update_parameter(Context& context, Adapter& adapter, const OptimizerStep& options, int parameter);
 
 /// Throws "CONFIG" for an adapter that does not train, a step before the first, a group without settings, and an adapter
-/// with another optimiser's state.
+/// with another optimizer's state.
 void check_step(const AdapterSpec& spec, const OptimizerStep& options);
 
 /// Replaces the gradient of B, [out, rank], by dB (A A^T + 1e-8 I)^-1 / s^2: of all changes of B the one that moves

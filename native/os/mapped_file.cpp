@@ -93,7 +93,7 @@ void MappedFile::load(int64_t offset, int64_t bytes) const {
   std::vector<std::byte> copy(static_cast<size_t>(std::min(bytes, kHintBytes)));
   for (int64_t at = offset; at < offset + bytes; at += kHintBytes)
     file_.read(copy.data(), std::min(kHintBytes, offset + bytes - at), at);
-  // Mapped here and now: a page that another thread faulted in would take its neighbours with it, also such as are being
+  // Mapped here and now: a page that another thread faulted in would take its neighbors with it, also such as are being
   // dropped at that moment, which then stay.
   for (int64_t at = offset; at < offset + bytes; at += page_bytes())
     [[maybe_unused]] const std::byte touched = *static_cast<const volatile std::byte*>(data_ + at);

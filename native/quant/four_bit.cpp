@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kHalf = kCodeBlock / 2;
 
-// Midpoints of neighbouring NF4 values in float32; a weight on a threshold takes the lower code.
+// Midpoints of neighboring NF4 values in float32; a weight on a threshold takes the lower code.
 constexpr float kNf4Thresholds[15] = {
     -0.8480963707f, -0.6106328964f, -0.4599952698f, -0.3396794200f, -0.2346073985f,
     -0.1379117370f, -0.0455250181f, 0.0397901498f,  0.1202552468f,  0.2035212517f,
@@ -37,7 +37,7 @@ template <FourBit kType>
   }
 }
 
-// One block. Plain loops without branches: the compiler vectorises them for each instruction set below.
+// One block. Plain loops without branches: the compiler vectorizes them for each instruction set below.
 template <FourBit kType>
 [[gnu::always_inline]] inline bool quantize_block(const float* weights, uint8_t* codes, float* absmax) {
   int32_t largest = 0;  // the bits of non-negative floats order like integers, NaN above infinity

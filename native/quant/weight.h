@@ -1,5 +1,5 @@
 // A weight matrix as kernels see it: [rows = out_features, cols = in_features], in one of the storage formats. Views
-// own nothing. Formats are decoded inside the matrix kernels' packing; a dense copy of a quantised weight never exists.
+// own nothing. Formats are decoded inside the matrix kernels' packing; a dense copy of a quantized weight never exists.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,7 @@ constexpr uint8_t zero_code(FourBit type) { return type == FourBit::nf4 ? 7 : 0;
 /// the one that bitsandbytes has for 1 / 127.
 inline constexpr float kInt8Step = 7.874015718698502e-3f;
 
-/// The signed dynamic 8-bit map of bitsandbytes, used for double quantisation and optimiser state; 256 ascending values.
+/// The signed dynamic 8-bit map of bitsandbytes, used for double quantization and optimizer state; 256 ascending values.
 extern const float kDynamicMap[256];
 /// The unsigned one, for what is never negative.
 extern const float kUnsignedDynamicMap[256];
@@ -71,7 +71,7 @@ struct WeightView {
 
   // four_bit only: what the sixteen codes stand for.
   const float* values = kNf4Values;
-  // four_bit: block b scales by absmax[b], or under double quantisation by
+  // four_bit: block b scales by absmax[b], or under double quantization by
   // kDynamicMap[absmax_codes[b]] * nested_absmax[(b + nested_skip) / 256] + absmax_offset (evaluated in fp32, product
   // rounded first).
   const float* absmax = nullptr;

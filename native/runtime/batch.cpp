@@ -16,7 +16,7 @@ void check_tokens(const std::vector<int32_t>& tokens, const Plan& plan, const Gr
       fail("DATA", "token id ", id, " lies outside the model's vocabulary of ", graph.vocab_size);
 }
 
-/// Fills tokens, positions and the labelled rows of a micro-batch; returns the number of labelled rows.
+/// Fills tokens, positions and the labeled rows of a micro-batch; returns the number of labeled rows.
 int64_t place_batch(const Executor& run, const Plan& plan, const Graph& graph, const MicroBatch& batch) {
   check_tokens(batch.tokens, plan, graph);
   const auto& cu = batch.cu_seqlens;
@@ -30,19 +30,19 @@ int64_t place_batch(const Executor& run, const Plan& plan, const Graph& graph, c
   int32_t* const positions = run.host<int32_t>(plan.positions);
   for (size_t s = 0; s + 1 < cu.size(); ++s)
     for (int32_t i = cu[s]; i < cu[s + 1]; ++i) positions[i] = i - cu[s];
-  int64_t labelled = 0;
+  int64_t labeled = 0;
   for (int32_t i = 0; i < count; ++i) {
     const int32_t label = batch.labels[i];
     if (label == -100) continue;
     if (label < 0 || label >= graph.vocab_size)
       fail("DATA", "label ", label, " lies outside the model's vocabulary of ", graph.vocab_size);
-    if (labelled == plan.options.head_rows)
-      fail("SHAPE", "the batch has more than ", plan.options.head_rows, " labelled positions, which this plan takes");
-    run.host<int32_t>(plan.head_index)[labelled] = i;
-    run.host<int32_t>(plan.head_labels)[labelled] = label;
-    ++labelled;
+    if (labeled == plan.options.head_rows)
+      fail("SHAPE", "the batch has more than ", plan.options.head_rows, " labeled positions, which this plan takes");
+    run.host<int32_t>(plan.head_index)[labeled] = i;
+    run.host<int32_t>(plan.head_labels)[labeled] = label;
+    ++labeled;
   }
-  return labelled;
+  return labeled;
 }
 
 const Plan& plan_of_mode(const Plan& plan, Mode mode) {
@@ -101,8 +101,8 @@ void Session::add_examples(Context& context, const TrainInput& input, LossResult
   const float* gradient = example_gradients();
   for (size_t s = 0; s + 1 < cu.size(); ++s, gradient += adapter.spec().trained_elements) {
     const auto labels = input.batch.labels.begin();
-    const auto labelled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
-    const double weight = labelled == 0 ? 0 : 1.0 / static_cast<double>(labelled) / input.loss_scale;
+    const auto labeled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
+    const double weight = labeled == 0 ? 0 : 1.0 / static_cast<double>(labeled) / input.loss_scale;
     result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient, weight,
                                         input.clipping_norm));
   }

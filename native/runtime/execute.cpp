@@ -157,7 +157,7 @@ void Executor::run_steps() {
     expect_update(plan.steps.begin());
   }
   for (const Step& next : plan.steps) {
-    if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
+    if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
     const auto start = std::chrono::steady_clock::now();
     std::vector<Held> held;
     for (const int weight : next.weights) held.push_back(session_.model_->hold(weight));

@@ -75,7 +75,7 @@ KernelTimes best_of(Context& context, const KernelStudy& study, const CancelFlag
   for (int round = 0; round < study.rounds; ++round) {
     if (loop != nullptr) times.peak = std::max(times.peak.value_or(0), peak_rate(clock, context.pool, loop));
     for (size_t i = 0; i < trials.size(); ++i) {
-      if (cancel && cancel->load(std::memory_order_relaxed)) fail("ABORTED", "the job was cancelled");
+      if (cancel && cancel->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
       const double seconds = clock.seconds([&] {
         for (int call = 0; call < calls[i]; ++call) trials[i].call();
       });

@@ -150,7 +150,7 @@ class Loader {
   void for_each_range(Body&& body) {
     for (int64_t first = 0; first < tensor_.rows; first += chunk_rows_) {
       if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
-        fail("ABORTED", "Loading ", tensor_.name, " from ", tensor_.file, " was cancelled.");
+        fail("ABORTED", "Loading ", tensor_.name, " from ", tensor_.file, " was canceled.");
       }
       body(first, std::min(chunk_rows_, tensor_.rows - first));
     }

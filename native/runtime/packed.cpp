@@ -1,4 +1,4 @@
-// Weights that bitsandbytes quantised: codes and scales go from the file into ours, and out again, without being quantised
+// Weights that bitsandbytes quantized: codes and scales go from the file into ours, and out again, without being quantized
 // anew. Only the order of the nibbles inside a block of 4-bit codes changes.
 #include <algorithm>
 #include <cmath>
@@ -55,7 +55,7 @@ void for_pieces(const TensorSource& tensor, const os::File& file, int64_t bytes_
                 Body&& body) {
   for (int64_t first = 0; first < tensor.bytes; first += bytes_at_once) {
     if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed))
-      fail("ABORTED", "Loading ", tensor.name, " from ", tensor.file, " was cancelled.");
+      fail("ABORTED", "Loading ", tensor.name, " from ", tensor.file, " was canceled.");
     const int64_t bytes = std::min(bytes_at_once, tensor.bytes - first);
     body(first, bytes);
     if (options.drop_pages) file.drop(tensor.offset + first, bytes);
@@ -116,7 +116,7 @@ StorageFormat format_of(SourceDtype dtype) {
     case SourceDtype::int8:
       return StorageFormat::int8;
     default:
-      fail("INTERNAL", name_of(dtype), " is not a quantised format");
+      fail("INTERNAL", name_of(dtype), " is not a quantized format");
   }
 }
 
@@ -128,7 +128,7 @@ Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format,
   const bool decodes = format == StorageFormat::f32 || format == StorageFormat::bf16;
   if (format != kept && !decodes)
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype), " and stays so; ",
-         name_of(format), " would quantise it a second time.");
+         name_of(format), " would quantize it a second time.");
   if (source.rows <= 0 || source.cols <= 0 || source.rows > kMostElements / source.cols)
     refuse(source, "has the shape [", source.rows, ", ", source.cols,
            "]; expected positive sizes and at most 2^44 elements.");

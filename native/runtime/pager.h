@@ -71,7 +71,7 @@ class Pager {
   void release(int span);
 
   /// Room for pages that are read here and there, without a span to hold them. Meanwhile nothing is
-  /// read or given back: the system maps the neighbours of a page that is touched, and such as are being given back would stay.
+  /// read or given back: the system maps the neighbors of a page that is touched, and such as are being given back would stay.
   void take_room(int64_t bytes);
   /// Drops the pages of these rows of a weight too, unless their span is in memory.
   void give_back(int64_t bytes, int weight, const std::vector<int32_t>& rows);

@@ -1,4 +1,4 @@
-// Fills a quantised weight from its rows, some at a time: what is loaded and what is merged is quantised by the same code.
+// Fills a quantized weight from its rows, some at a time: what is loaded and what is merged is quantized by the same code.
 #pragma once
 
 #include <optional>
@@ -25,7 +25,7 @@ class Quantizer {
   /// Room for the next rows [most_rows, cols].
   float* rows() const { return buffer_.data<float>() + kCodeBlock; }
 
-  /// Quantises the first `count` rows there; returns the first number that is not finite, after which it is of no more use.
+  /// Quantizes the first `count` rows there; returns the first number that is not finite, after which it is of no more use.
   [[nodiscard]] std::optional<Bad> take(int64_t count);
 
   /// After the last row.
@@ -38,7 +38,7 @@ class Quantizer {
   Pool& pool_;
   Weight& weight_;
   Block buffer_;      // what was carried, up to the rows
-  Block absmax_;      // of double quantisation, until it is quantised itself
+  Block absmax_;      // of double quantization, until it is quantized itself
   int64_t taken_ = 0;    // rows
   int64_t carried_ = 0;  // elements of a block that is not full
 };

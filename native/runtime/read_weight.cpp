@@ -196,13 +196,13 @@ void encode(const float* row, int64_t cols, FileType type, uint8_t* out) {
   }
 }
 
-/// Of rows that are quantised at a time.
+/// Of rows that are quantized at a time.
 constexpr int64_t kChunkElements = int64_t{1} << 19;
 
-Survival survival_of(const float* merged, const float* base, const float* quantised, const float* held, int64_t cols) {
+Survival survival_of(const float* merged, const float* base, const float* quantized, const float* held, int64_t cols) {
   Survival sums;
   for (int64_t i = 0; i < cols; ++i) {
-    const double change = double{merged[i]} - base[i], found = double{quantised[i]} - held[i];
+    const double change = double{merged[i]} - base[i], found = double{quantized[i]} - held[i];
     sums.change += change * change;
     sums.kept += found * change;
     sums.error += (found - change) * (found - change);
@@ -272,7 +272,7 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
       encode(row.data(), view.cols, options.type, out.data() + i * row_bytes);
     }
   });
-  if (cancel && *cancel) fail("ABORTED", "reading ", name, " was cancelled");
+  if (cancel && *cancel) fail("ABORTED", "reading ", name, " was canceled");
   if (!all_fit)
     fail("CONFIG", name, " has numbers that are not finite or too large for ", name_of(options.type),
          "; try bf16 or f32, and if those fail too, the adapter or the model is damaged");
@@ -286,7 +286,7 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
   const WeightView view = standing(weight, name, adapters);
   const int64_t rows = view.rows, cols = view.cols;
   const auto give_up = [&] {
-    if (cancel && *cancel) fail("ABORTED", "merging ", name, " was cancelled");
+    if (cancel && *cancel) fail("ABORTED", "merging ", name, " was canceled");
   };
   Merged merged{Weight(held.format(), rows, cols), {}};
   const int64_t at_once = std::clamp<int64_t>(kChunkElements / cols, 1, rows);
@@ -303,7 +303,7 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
       fail("CONFIG", name, " has numbers that are not finite, which no code can stand for; the adapter or the model is damaged");
   }
   quantizer.finish();
-  const WeightView base = weight.view(), without = held.view(), quantised = merged.weight.view();
+  const WeightView base = weight.view(), without = held.view(), quantized = merged.weight.view();
   std::vector<Survival> by_row(rows);  // added up in order, whatever the number of threads
   pool.for_range(rows, 16, [&](int64_t begin, int64_t end) {
     if (cancel && cancel->load(std::memory_order_relaxed)) return;
@@ -311,7 +311,7 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
     for (int64_t r = begin; r < end; ++r) {
       merged_row(view, deltas, r, full.data(), plain.data(), own.data());
       decode_row(base, r, 0, cols, plain.data());
-      decode_row(quantised, r, 0, cols, coded.data());
+      decode_row(quantized, r, 0, cols, coded.data());
       decode_row(without, r, 0, cols, unchanged.data());
       by_row[r] = survival_of(full.data(), plain.data(), coded.data(), unchanged.data(), cols);
     }

@@ -1,5 +1,5 @@
 // Weights on their way out: rows of a loaded weight, with what adapters add to them, in a file's element type. What is
-// read is what the kernels compute with (quantised weights are dequantised), so a merged file holds what was trained.
+// read is what the kernels compute with (quantized weights are dequantized), so a merged file holds what was trained.
 #pragma once
 
 #include <string>
@@ -47,23 +47,23 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel);
 
-/// What is left of a change once the sum was quantised: sums over the elements of a matrix, where d is what the adapters
-/// change and q what is changed between the quantised weight without them and the one with them.
+/// What is left of a change once the sum was quantized: sums over the elements of a matrix, where d is what the adapters
+/// change and q what is changed between the quantized weight without them and the one with them.
 struct Survival {
   double change = 0;  // |d|^2
   double kept = 0;    // <q, d>
   double error = 0;   // |q - d|^2
 };
 
-/// A weight with adapters in it, quantised as another is held, and what is left of them.
+/// A weight with adapters in it, quantized as another is held, and what is left of them.
 struct Merged {
   Weight weight;
   Survival survival;
 };
 
-/// Quantises the rows that `read_weight` would give, in the format of `held`: the same weight as it is held without the
+/// Quantizes the rows that `read_weight` would give, in the format of `held`: the same weight as it is held without the
 /// adapters. Errors as read_weight.
-/// @param weight what the adapters are added to: `held` itself, or the weight that it was quantised from
+/// @param weight what the adapters are added to: `held` itself, or the weight that it was quantized from
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
                     const std::vector<WeightedAdapter>& adapters, const std::string& target, const CancelFlag& cancel);
 

@@ -67,7 +67,7 @@ struct PlanReport {
   int64_t total_parameters = 0;
   int64_t paged_read_bytes = 0;  // of a paged base: read from the disk by a call of the plan with the largest arena
   int64_t offloaded_bytes = 0;   // of activations: each training call writes and reads them
-  int64_t paged_state_bytes = 0;  // of paged optimiser state: what lies in files; each update reads and writes it
+  int64_t paged_state_bytes = 0;  // of paged optimizer state: what lies in files; each update reads and writes it
 };
 
 /// A base that is paged, before there is a file: how it is cut, and its budget.

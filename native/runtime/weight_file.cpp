@@ -129,7 +129,7 @@ void WeightFileWriter::store(Pool& pool, const TensorSource& source, int index, 
   if (source.rows != place.rows || source.cols != place.cols || source.bytes % place.rows != 0)
     fail("FILE_FORMAT", "Tensor ", source.name, " in ", source.file, " takes ", source.bytes, " bytes for [",
          source.rows, ", ", source.cols, "], expected as many for each of ", place.rows, " rows.");
-  // The scales of double quantisation become codes when all of them are known.
+  // The scales of double quantization become codes when all of them are known.
   const bool nested = is_double(place.format);
   const StorageFormat format = simple_of(place.format);
   const Block absmax(Category::workspace, nested ? constants_bytes(format, place.rows, place.cols) : 0);

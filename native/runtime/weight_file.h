@@ -1,5 +1,5 @@
 // A model's weights in one file, byte for byte as they are held in memory, so that loading them again is mapping the
-// file: no decoding, no quantising. It is made and read on one machine; whatever does not fit is made anew.
+// file: no decoding, no quantizing. It is made and read on one machine; whatever does not fit is made anew.
 //
 //   header    magic, version, page size, number of weights, bytes of the file, key, checksum; then a record a weight
 //   vectors   norms and biases one after the other

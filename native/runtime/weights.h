@@ -1,5 +1,5 @@
 // Frozen weights: a matrix in one of the storage formats, in memory of its own or where it lies in a mapped file, and the
-// loader that fills it from a model file. The loader reads a few MiB at a time, converts or quantises them and lets go of
+// loader that fills it from a model file. The loader reads a few MiB at a time, converts or quantizes them and lets go of
 // the source's pages, so a full-precision copy of a tensor exists only where that is the storage format.
 #pragma once
 
@@ -49,7 +49,7 @@ constexpr std::optional<GgmlType> ggml_of(SourceDtype dtype) {
   return static_cast<GgmlType>(static_cast<int>(dtype) - static_cast<int>(SourceDtype::q8_0));
 }
 
-/// How a weight is held in memory; the formats called double also quantise the absmax values. The last ones, in the order
+/// How a weight is held in memory; the formats called double also quantize the absmax values. The last ones, in the order
 /// of GgmlType, are the blocks of GGUF files.
 enum class StorageFormat : uint8_t {
   f32,
@@ -126,7 +126,7 @@ constexpr FourBit four_bit_of(StorageFormat format) {
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
 /// Where among them row `row` lies; of 4-bit codes the block that it starts in.
 int64_t row_offset(StorageFormat format, int64_t row, int64_t cols);
-/// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantised.
+/// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantized.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
 /// Where the bytes of a weight lie that is not in memory of its own, such as in a mapped file: weight_bytes at `elements`
@@ -140,7 +140,7 @@ struct WeightBytes {
   int64_t head_rows = 0;  // see WeightView
 };
 
-/// One weight, in memory of its own (exactly weight_bytes and constants_bytes, zero-initialised) or where it lies, which
+/// One weight, in memory of its own (exactly weight_bytes and constants_bytes, zero-initialized) or where it lies, which
 /// must not be written to.
 class Weight {
  public:
@@ -158,7 +158,7 @@ class Weight {
 
   /// Elements, or codes in the order of quant/weight.h.
   void* data() const { return elements_.data(); }
-  /// All of the absmax values, as they lie in memory; null unless the weight is quantised.
+  /// All of the absmax values, as they lie in memory; null unless the weight is quantized.
   void* constants() const { return constants_.data(); }
   /// nf4, fp4: one fp32 a block. int8: one a row. Else null.
   float* absmax() const;
@@ -195,7 +195,7 @@ struct LoadOptions {
 /// tensor (it would overflow or lose bits), and for blocks of another format; "ABORTED"; "OUT_OF_MEMORY".
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
-/// The same for weights that are quantised in their file (nf4, fp4, int8 and the doubles), which stay as they are in the
+/// The same for weights that are quantized in their file (nf4, fp4, int8 and the doubles), which stay as they are in the
 /// format of that name and are decoded for f32 and bf16.
 Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options = {});
 
@@ -203,7 +203,7 @@ Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format,
 /// Throws Error("FILE_FORMAT") as load_weight, and "UNSUPPORTED" where `format` is not that of its blocks.
 Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped);
 
-/// A quantised weight as bitsandbytes stores it.
+/// A quantized weight as bitsandbytes stores it.
 struct PackedWeight {
   std::vector<uint8_t> codes;        // [ceil(elements / 2)]; of int8 [elements]
   std::vector<uint8_t> absmax;       // of the doubles one code a block, else the bytes of one fp32 a block (int8: row)
@@ -211,7 +211,7 @@ struct PackedWeight {
   float absmax_offset = 0;
 };
 
-/// The way back out; throws Error("CONFIG") when the weight is not quantised.
+/// The way back out; throws Error("CONFIG") when the weight is not quantized.
 PackedWeight pack_weight(Pool& pool, const Weight& weight);
 
 /// Reads a tensor, meant for small ones (norms, biases, rope factors), to `out` [rows * cols]. Errors as load_weight.

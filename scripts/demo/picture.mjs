@@ -24,17 +24,17 @@ const round = (value) => Number(value.toFixed(1))
 const percent = (share) => `${round(100 * share)} %`
 
 const text = (at, up, words, rest = '') => `<text x="${round(at)}" y="${round(up)}" ${rest}>${words}</text>`
-const line = (x1, y1, x2, y2, colour) =>
-  `<line x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}" stroke="${colour}"/>`
+const line = (x1, y1, x2, y2, color) =>
+  `<line x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}" stroke="${color}"/>`
 
 const grid = Array.from({ length: top / spacing + 1 }, (_, i) => i * spacing)
 const path = steps.map(({ step, loss }) => `${round(x(step))},${round(y(loss))}`).join(' ')
-const bar = (index, label, share, colour) => {
+const bar = (index, label, share, color) => {
   const [wide, gap] = [72, 48]
   const left = bars.left + 24 + index * (wide + gap)
   const tall = Math.max(2, share * (bars.bottom - bars.top))
   return [
-    `<rect x="${left}" y="${round(bars.bottom - tall)}" width="${wide}" height="${round(tall)}" rx="3" fill="${colour}"/>`,
+    `<rect x="${left}" y="${round(bars.bottom - tall)}" width="${wide}" height="${round(tall)}" rx="3" fill="${color}"/>`,
     text(
       left + wide / 2,
       bars.bottom - tall - 8,

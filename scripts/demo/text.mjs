@@ -79,7 +79,7 @@ function copied(random) {
 }
 
 /** Dates, numbers and plurals, each with what it becomes. */
-function normalised(random) {
+function normalized(random) {
   const line = random.pick([
     () => {
       const { date } = KINDS.visit(random)
@@ -109,7 +109,7 @@ export function document(seed, index) {
   if (kind < 0.76) return chat(random)
   if (kind < 0.84) return several(random)
   if (kind < 0.92) return copied(random)
-  return normalised(random)
+  return normalized(random)
 }
 
 /** Notes as customers leave them. */

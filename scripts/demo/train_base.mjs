@@ -108,7 +108,7 @@ function single(word) {
   return new Float32Array(Uint32Array.of(word << 16).buffer)[0]
 }
 
-/** The usual initialisation: narrow normals, narrower where a block adds to the residual stream; norms are ones. */
+/** The usual initialization: narrow normals, narrower where a block adds to the residual stream; norms are ones. */
 async function writeRandomWeights(folder) {
   const {
     hidden_size: hidden,

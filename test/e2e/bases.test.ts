@@ -8,7 +8,7 @@ import { scratchFile, scratchFolder } from '../lib/files/scratch.js'
 import { WHOLE } from '../sweep.js'
 import { chats, tinyModel } from './tiny-model.js'
 
-/** A model whose files have that dtype, or what its linears are quantised to. */
+/** A model whose files have that dtype, or what its linears are quantized to. */
 const BASES: Record<string, { folder: string; gguf?: true; quantization?: Quantization }> = {
   fp32: { folder: 'smollm2' },
   fp16: { folder: 'half' },

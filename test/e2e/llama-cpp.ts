@@ -14,7 +14,7 @@ function llamaCpp(): Promise<Llama> {
 }
 
 export interface LlamaCppRun {
-  /** Of each text, special tokens in it recognised. */
+  /** Of each text, special tokens in it recognized. */
   ids: number[][]
   /** Natural logarithms of the probabilities of the next token, at every position of `prompt`. */
   logProbabilities: Map<number, number>[]

@@ -71,13 +71,13 @@ export function tinyModel(name = 'smollm2'): string {
   return folder
 }
 
-/** Chats of one turn whose answers can be learnt, as JSON lines. */
+/** Chats of one turn whose answers can be learned, as JSON lines. */
 export function chats(count: number): string {
-  const colours = ['red', 'green', 'blue', 'white', 'black']
+  const colors = ['red', 'green', 'blue', 'white', 'black']
   const things = ['sky', 'sea', 'sun', 'leaf', 'snow', 'rose', 'coal']
   const lines = Array.from({ length: count }, (_, i) => {
     const thing = things[i % things.length]
-    const content = `It is ${colours[i % colours.length]}.`
+    const content = `It is ${colors[i % colors.length]}.`
     return JSON.stringify({
       messages: [
         { role: 'user', content: `Colour of ${thing} ${i}?` },

@@ -26,7 +26,7 @@ beforeAll(async () => {
   const change = { max_position_embeddings: 4096 }
   writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), ...change }))
   model = await loadModel(folder, { precision: 'fp32' })
-  adapter = await model.attach(lora({ r: 8, loraAlpha: 16 }), { name: 'colours' })
+  adapter = await model.attach(lora({ r: 8, loraAlpha: 16 }), { name: 'colors' })
   const data = scratchFile('chat.jsonl', `${JSON.stringify({ messages: turns })}\n`.repeat(8))
   const options = {
     maxSteps: 60,
@@ -41,7 +41,7 @@ afterAll(() => model.dispose())
 const open: Chat[] = []
 afterEach(async () => {
   for (const chat of open.splice(0)) await chat.dispose()
-  model.use('colours')
+  model.use('colors')
 })
 
 async function start(options: ChatOptions = {}): Promise<Chat> {

@@ -62,7 +62,7 @@ async function decoded(model: Model): Promise<Model> {
 const formats: Record<string, Quantization> = {
   int8: int8(),
   nf4: nf4(),
-  'nf4 without double quantisation': nf4({ doubleQuant: false }),
+  'nf4 without double quantization': nf4({ doubleQuant: false }),
   fp4: fp4(),
 }
 

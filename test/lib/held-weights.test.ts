@@ -48,7 +48,7 @@ async function trained(options: Parameters<typeof loadModel>[1]) {
   }
 }
 
-test('weights that were slow to quantise are mapped the next time, and train the same', async () => {
+test('weights that were slow to quantize are mapped the next time, and train the same', async () => {
   for (const quantization of ['nf4', 'fp4', 'int8'] as const) {
     slowly()
     const first = await trained({ quantization })
@@ -62,7 +62,7 @@ test('weights that were slow to quantise are mapped the next time, and train the
   }
 })
 
-test('nothing is kept of fast loads, of what is not quantised, or where it is not wanted', async () => {
+test('nothing is kept of fast loads, of what is not quantized, or where it is not wanted', async () => {
   await trained({ quantization: 'nf4' })
   slowly()
   await trained({})

@@ -85,15 +85,15 @@ describe('a GGUF file that is kept', () => {
     await vi.waitFor(() => expect(addon().allocated().weights).toBe(0))
   })
 
-  test('gives adapters that say so, and no start from what quantisation took', async () => {
+  test('gives adapters that say so, and no start from what quantization took', async () => {
     const model = await load({ quantization: 'keep' })
     expect(model.quantization).toEqual({ type: 'keep' })
     await expect(model.attach(lora({ initLoraWeights: 'loftq' }))).rejects.toThrow(
-      'the blocks of a GGUF file that are kept were quantised elsewhere; load it with quantization nf4',
+      'the blocks of a GGUF file that are kept were quantized elsewhere; load it with quantization nf4',
     )
   })
 
-  test('is written in 16 bits or Q8_0, and in codes of bitsandbytes only once quantised so', async () => {
+  test('is written in 16 bits or Q8_0, and in codes of bitsandbytes only once quantized so', async () => {
     const model = await load({ quantization: keep() })
     const output = join(scratchFolder(), 'out')
     await expect(model.save(output, { dtype: 'nf4' })).rejects.toThrow('is not held in NF4')

@@ -151,13 +151,13 @@ describe('adapters', () => {
     )
   })
 
-  test('of qlora go onto the quantisation that it stands for, and no other', async () => {
+  test('of qlora go onto the quantization that it stands for, and no other', async () => {
     const plain = await load()
     await expect(plain.attach(qlora())).rejects.toThrow(
       'attach(): strategy qlora stands for quantization nf4, and the model was loaded with none; load it with the former, or attach the inner adapter.',
     )
-    const quantised = await load({ quantization: nf4(), precision: 'fp32' })
-    const adapter = await quantised.attach(qlora({ adapter: lora({ r: 2 }) }))
+    const quantized = await load({ quantization: nf4(), precision: 'fp32' })
+    const adapter = await quantized.attach(qlora({ adapter: lora({ r: 2 }) }))
     for await (const step of adapter.train(data, { maxSteps: 2 })) expect(step.loss).toBeGreaterThan(0)
   })
 

@@ -126,7 +126,7 @@ const bases: Record<string, LoadOptions> = {
   'fp32 weights': { precision: 'fp32' },
   'bf16 weights': { precision: 'bf16' },
   nf4: { precision: 'fp32', quantization: 'nf4' },
-  'nf4 without double quantisation': { quantization: { type: 'nf4', doubleQuant: false } },
+  'nf4 without double quantization': { quantization: { type: 'nf4', doubleQuant: false } },
   fp4: { quantization: 'fp4' },
   int8: { quantization: 'int8' },
   'nf4 with the tables in int8': { quantization: 'nf4', embeddingQuantization: 'int8' },

@@ -91,7 +91,7 @@ test('keeping needs blocks to keep', () => {
   const choose = (dtype: string) => chooseQuantization('some/model', untied, () => dtype, keep())
   expect(choose('Q4_K')).toEqual({ type: 'keep' })
   expect(() => choose('BF16')).toThrow(
-    'quantization is keep, which leaves the blocks of a GGUF file as they are, and some/model has none: its matrices are BF16. Take a .gguf file with quantised tensors, or nf4, which quantises here.',
+    'quantization is keep, which leaves the blocks of a GGUF file as they are, and some/model has none: its matrices are BF16. Take a .gguf file with quantized tensors, or nf4, which quantizes here.',
   )
-  expect(() => choose('NF4')).toThrow('are quantised already, as {type: nf4, double_quant: false}')
+  expect(() => choose('NF4')).toThrow('are quantized already, as {type: nf4, double_quant: false}')
 })

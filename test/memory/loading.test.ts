@@ -42,7 +42,7 @@ async function writeFolder(): Promise<number> {
 }
 
 describe('loading a folder into NF4', () => {
-  it('never needs more than the quantised model and two layers as stored', async () => {
+  it('never needs more than the quantized model and two layers as stored', async () => {
     const layerBytes = await writeFolder()
     const { before, loadPeak, allocated } = await measure(folder)
     const held = allocated.weights + allocated.quantization_constants // with the embedding, in bf16

@@ -121,7 +121,7 @@ void check_throws(const char* file, int line, const char* text, std::string_view
 #define LOWRANK_TEST_JOIN_(a, b) a##b
 #define LOWRANK_TEST_JOIN(a, b) LOWRANK_TEST_JOIN_(a, b)
 
-// TEST("a sentence about behaviour") { ... }
+// TEST("a sentence about behavior") { ... }
 #define TEST(title)                                                                                        \
   static void LOWRANK_TEST_JOIN(test_body_, __LINE__)();                                                   \
   static const ::lowrank::test::Registration LOWRANK_TEST_JOIN(                                            \

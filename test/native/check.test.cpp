@@ -52,6 +52,6 @@ TEST("relative error is too large for any limit when a value is NaN, a size diff
   CHECK(!within(relative_error(std::vector<float>{1, 1}, std::vector<float>{0, 0})));
 }
 
-TEST("an expected exception is recognised by a part of its message") {
+TEST("an expected exception is recognized by a part of its message") {
   CHECK_THROWS(throw std::runtime_error("rank is 0, expected 1 or more"), "rank is 0");
 }

@@ -50,7 +50,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, quantization,
   const { type } = quantization
   const folder = join(parity, 'bnb', name)
 
-  it('gives the logits of its dequantised weights', async () => {
+  it('gives the logits of its dequantized weights', async () => {
     const batch = await readGolden(`golden/${origin}.safetensors`)
     const golden = floats(await readGolden(`bnb/${name}.logits.safetensors`), 'logits')
     const bounds = ints(batch, 'cu_seqlens')
@@ -131,14 +131,14 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, quantization,
     expect((await planModel(bare, shape)).rows).toEqual(planned.rows)
   })
 
-  it('takes no other quantisation than its own', async () => {
+  it('takes no other quantization than its own', async () => {
     const same = await loadModel(folder, { quantization })
     if (type === 'nf4') await same.attach(qlora())
     else await expect(same.attach(qlora())).rejects.toMatchObject({ code: 'CONFIG' })
     await same.dispose()
     const others = [nf4(), nf4({ doubleQuant: false }), fp4(), int8()]
     for (const asked of ['none', ...others.filter((one) => !sameQuantization(one, quantization))] as const) {
-      const refused = { code: 'CONFIG', message: expect.stringContaining('are quantised already, as ') }
+      const refused = { code: 'CONFIG', message: expect.stringContaining('are quantized already, as ') }
       await expect(loadModel(folder, { quantization: asked })).rejects.toMatchObject(refused)
       await expect(planModel(folder, { strategy: lora(), quantization: asked })).rejects.toMatchObject(
         refused,
@@ -151,7 +151,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, quantization,
   })
 })
 
-describe('a model that is quantised here', () => {
+describe('a model that is quantized here', () => {
   it.each([
     ['smollm2', nf4(), undefined],
     ['smollm2', nf4({ doubleQuant: false }), 'smollm2_single'],
@@ -172,7 +172,7 @@ describe('a model that is quantised here', () => {
       expect(again.quantization).toEqual(quantization)
       await again.dispose()
       if (golden === undefined) return
-      // The same model, quantised by bitsandbytes.
+      // The same model, quantized by bitsandbytes.
       const [expected, saved] = [await allTensors(join(parity, 'bnb', golden)), await allTensors(output)]
       expect([...saved.keys()].sort()).toEqual([...expected.keys()].sort())
       for (const [tensor, bytes] of expected) expect(saved.get(tensor)?.equals(bytes), tensor).toBe(true)

@@ -1,4 +1,4 @@
-"""Checks that transformers loads a quantised folder that lowrank wrote and gives lowrank's logits.
+"""Checks that transformers loads a quantized folder that lowrank wrote and gives lowrank's logits.
 
     python test/parity/check_quantized.py FOLDER LOGITS [--tolerance 1e-4]
 

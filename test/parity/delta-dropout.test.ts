@@ -81,7 +81,7 @@ test.each(strategies)(
       0,
     )
     expect(square).toBeGreaterThan(0)
-    // Along the gradient the loss changes by its square; centred differences of a step that fp32 can see.
+    // Along the gradient the loss changes by its square; centered differences of a step that fp32 can see.
     const size = 2e-2 / Math.sqrt(square)
     const moved = async (by: number) => {
       for (const [name, values] of start) {

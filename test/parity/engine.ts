@@ -147,11 +147,11 @@ export async function backward(
   batch: MicroBatch,
   more: Partial<TrainInput> = {},
 ): Promise<number> {
-  const labelled = labels(batch)
-  const input = { ...batch, lossScale: 1 / labelled, seed: 0, step: 1, microStep: 0, ...more }
+  const labeled = labels(batch)
+  const input = { ...batch, lossScale: 1 / labeled, seed: 0, step: 1, microStep: 0, ...more }
   const { lossSum, count } = await session.trainStep('train', input).promise
-  if (count !== labelled) throw new Error(`${count} rows were counted of ${labelled}`)
-  return lossSum / labelled
+  if (count !== labeled) throw new Error(`${count} rows were counted of ${labeled}`)
+  return lossSum / labeled
 }
 
 function labels(batch: MicroBatch): number {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
-import { describeAdapter, initialise, linearSites, weightSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, initialize, linearSites, weightSites } from '../../lib/strategies/describe.js'
 import { full } from '../../lib/strategies/full.js'
 import {
   backward,
@@ -24,7 +24,7 @@ async function open(c: RunCase) {
   const description = describeAdapter(full(), linearSites(graph), { weights: weightSites(graph) })
   const { spec } = description
   const adapter = addon().createAdapter(spec, { trainable: true })
-  await initialise(adapter, description, base, 0)
+  await initialize(adapter, description, base, 0)
   return { golden: await readGolden(`full/${c.name}.safetensors`), model, spec, adapter }
 }
 

@@ -49,7 +49,7 @@ async function open(c: Case) {
   const golden = await readGolden(`lora/${c.name}.safetensors`)
   const header = await readSafetensorsHeader(join(parity, `lora/${c.name}.safetensors`))
   const shapes = new Map([...header.tensors].map(([name, t]) => [name, [...t.shape]]))
-  // The goldens of double quantisation rebuild absmax from bitsandbytes' nearest codes; ours are the same.
+  // The goldens of double quantization rebuild absmax from bitsandbytes' nearest codes; ours are the same.
   const format = c.quantization === null ? undefined : c.quantization.double_quant ? 'nf4_double' : 'nf4'
   const { graph, model } = await loadTiny(c.model, format, c.tables)
   const { spec, start } = specOf(c, golden, shapes)
@@ -86,7 +86,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     },
   )
 
-  it('takes the same ten AdamW steps, clipped and normalised over two micro-batches', async () => {
+  it('takes the same ten AdamW steps, clipped and normalized over two micro-batches', async () => {
     const golden = await readGolden(`lora/${c.name}.safetensors`)
     const { double_quant: doubleQuant } = c.quantization ?? {}
     const model = await modelOf(c.model, {

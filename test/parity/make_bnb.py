@@ -1,6 +1,6 @@
 """Folders of models as transformers and bitsandbytes save them in 4 and 8 bits, and the logits that their weights give.
 
-The logits are float64 over the dequantised float32 weights (code * absmax, not rounded to the dtype of the model). Of int8
+The logits are float64 over the dequantized float32 weights (code * absmax, not rounded to the dtype of the model). Of int8
 they are not those of transformers, whose LLM.int8 rounds what goes into a linear to 8 bits too.
 """
 
@@ -23,9 +23,9 @@ NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dty
 FP4 = NF4 | {"bnb_4bit_quant_type": "fp4"}
 INT8 = {"load_in_8bit": True}
 
-# Name of the folder -> model, settings of the quantisation, settings of save_pretrained.
+# Name of the folder -> model, settings of the quantization, settings of save_pretrained.
 CASES = {
-    # Double quantisation; no size is a multiple of 64.
+    # Double quantization; no size is a multiple of 64.
     "odd_double": ("odd", NF4 | {"bnb_4bit_use_double_quant": True}, {}),
     # A tied head; shards that part a weight from its scales.
     "smollm2_single": ("smollm2", NF4 | {"bnb_4bit_use_double_quant": False}, {"max_shard_size": "60KB"}),
@@ -86,7 +86,7 @@ def dequantized_4bit(tensors: dict[str, torch.Tensor], mark: str) -> torch.Tenso
 
 
 def dequantized_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The quantised weights by name."""
+    """The quantized weights by name."""
     weights = {}
     for key in tensors:
         if MARK in key:
@@ -109,4 +109,4 @@ def make() -> None:
             logits = forward(model, batch_of(model_name)).float()
         save_tensors(ROOT / "bnb" / f"{name}.logits.safetensors", {"logits": logits})
         (ROOT / "bnb" / f"{name}.logits.safetensors").chmod(0o644)
-        print(f"  {name}: {len(quantized)} quantised of {len(tensors)} tensors")
+        print(f"  {name}: {len(quantized)} quantized of {len(tensors)} tensors")

@@ -37,7 +37,7 @@ MICRO_LENGTHS = [[5, 17, 9], [11, 21, 6]]
 _all = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
 _nf4 = {"type": "nf4", "blocksize": nf4_reference.BLOCK, "double_quant": False}
 
-# name, model, PEFT configuration, quantisation
+# name, model, PEFT configuration, quantization
 CASES = [
     ("all_linear", "llama3", _all, None),
     ("tied", "smollm2", _all, None),
@@ -66,7 +66,7 @@ CASES = [
     ("tables_nf4_double", "odd", {**_all, "target_modules": ["q_proj", "v_proj"]}, {**_nf4, "double_quant": True}),
 ]
 
-# How a case has its embedding and head quantised.
+# How a case has its embedding and head quantized.
 TABLES = {"tables_int8": "int8", "tables_nf4": "nf4", "tables_nf4_double": "nf4_double"}
 
 
@@ -81,7 +81,7 @@ def train_batches() -> list[list[dict[str, torch.Tensor]]]:
 
 
 def quantize_linears(model, double_quant: bool) -> dict[str, str]:
-    """Replaces the seven linears of every layer by their dequantised values; returns their hashes."""
+    """Replaces the seven linears of every layer by their dequantized values; returns their hashes."""
     hashes = {}
     for name, module in model.model.layers.named_modules(prefix="model.layers"):
         if not isinstance(module, torch.nn.Linear):

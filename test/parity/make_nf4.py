@@ -18,13 +18,13 @@ NOTES = [
     "code takes the wrong absmax where the last dimension is a multiple of 16 and not of 64 (16, 32, 48, 80, 96 ...); "
     "for every other even length up to 328 it equals the generic code.",
     "dequantize_4bit returns [1, n] for a vector of even length.",
-    "The nested 8-bit quantiser on CPU is native and looks codes up in a table of bins: codes may be one away from "
+    "The nested 8-bit quantizer on CPU is native and looks codes up in a table of bins: codes may be one away from "
     "the nearest, and where all absmax are equal it stores code 0 with nested_absmax 0 instead of 127.",
 ]
 
 
 def thresholds() -> torch.Tensor:
-    """Every threshold, its float32 neighbours and the codes themselves, in one block whose absmax is 1."""
+    """Every threshold, its float32 neighbors and the codes themselves, in one block whose absmax is 1."""
     middle = reference.midpoints(reference.NF4_MAP)
     up = torch.nextafter(middle, torch.tensor(2.0))
     down = torch.nextafter(middle, torch.tensor(-2.0))

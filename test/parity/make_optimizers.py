@@ -1,4 +1,4 @@
-"""Steps of optimisers: transformers' and torch's Adafactor, torch's AdamW and SGD, bitsandbytes' Lion and 8-bit AdamW and Lion.
+"""Steps of optimizers: transformers' and torch's Adafactor, torch's AdamW and SGD, bitsandbytes' Lion and 8-bit AdamW and Lion.
 
 Values and gradients are formulas that any language computes to the same bits, so only results are stored.
 """
@@ -30,7 +30,7 @@ def gradient(index: int, shape: tuple[int, int], step: int) -> np.ndarray:
     return (spread(shape[0] * shape[1], 10 * step + index).reshape(shape) / rows).astype(np.float32)
 
 
-# name -> optimiser over a list of parameters, dtype, and what is the same here
+# name -> optimizer over a list of parameters, dtype, and what is the same here
 CASES = {
     "adafactor": (
         lambda p: Adafactor(p, lr=1e-2, relative_step=False, scale_parameter=False, weight_decay=0.1),

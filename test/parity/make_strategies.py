@@ -1,4 +1,4 @@
-"""Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps (or 30) of the strategy's optimiser."""
+"""Strategies through PEFT in float64: loss, gradient of every trained tensor, ten steps (or 30) of the strategy's optimizer."""
 
 import shutil
 from functools import partial
@@ -21,9 +21,9 @@ from make_models import batch_of
 lorafa.is_bf16_available = lambda: False
 
 
-def in_double(factorise):
-    """PEFT factorises in float32, whose singular vectors are up to 2e-5 from those of the weight."""
-    return lambda weight, **options: [part.float() for part in factorise(weight.double(), **options)]
+def in_double(factorize):
+    """PEFT factorizes in float32, whose singular vectors are up to 2e-5 from those of the weight."""
+    return lambda weight, **options: [part.float() for part in factorize(weight.double(), **options)]
 
 
 torch.linalg.svd = in_double(torch.linalg.svd)
@@ -34,7 +34,7 @@ _lora = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION + MLP}
 
 
 class lora_fa:
-    """PEFT's optimiser of LoRA-FA with the eps and decay of torch's AdamW.
+    """PEFT's optimizer of LoRA-FA with the eps and decay of torch's AdamW.
 
     Its own adds eps to the root of the moment before the bias is taken out, and decays after the update.
     """
@@ -171,7 +171,7 @@ def dora(model):
 class FrozenDora:
     """LoRA-FA's step of DoRA, from the papers: A stays, B's gradient is projected by it, the magnitudes train too.
 
-    PEFT's own optimiser of LoRA-FA takes the magnitudes for a factor and stops.
+    PEFT's own optimizer of LoRA-FA takes the magnitudes for a factor and stops.
     """
 
     def __init__(self, model):
@@ -212,7 +212,7 @@ def undecayed_vectors(model):
 _patterns = {"rank_pattern": {"k_proj": 2, r"layers\.1\..*down_proj": 6}, "use_rslora": True}
 
 class adalora:
-    """AdamW with PEFT's regulariser and allocator around its steps, counted from 0."""
+    """AdamW with PEFT's regularizer and allocator around its steps, counted from 0."""
 
     def __init__(self, model):
         self.model, self.inner, self.step_index = model, adamw(model), 0
@@ -292,7 +292,7 @@ class MovingAdamW(torch.optim.AdamW):
                 raise SystemExit(f"{key}: the weight is {error:.1e} from the sum of its steps, or of too high a rank")
 
 
-# name, model, strategy as config files spell it, PEFT configuration, optimiser, its settings
+# name, model, strategy as config files spell it, PEFT configuration, optimizer, its settings
 CASES = [
     (
         "lora_fa",
@@ -492,11 +492,11 @@ def attach(model, name: str, peft):
     peft.task_type = "CAUSAL_LM"
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator(f"strategies/{name}"))))
-        # PEFT factorises weights of at most 32 bits.
+        # PEFT factorizes weights of at most 32 bits.
         model = get_peft_model(model.float() if computed else model, peft)
     for key, value in model.named_parameters():
         if "ranknum" in key:
-            # PEFT 0.21 leaves it trainable, so that its optimiser moves the scale, and does not save it.
+            # PEFT 0.21 leaves it trainable, so that its optimizer moves the scale, and does not save it.
             value.requires_grad_(False)
     drawn = {key: value.float() for key, value in model.named_parameters() if value.requires_grad}
     drawn |= {key: value.float() for key, value in model.named_buffers() if "vera_" in key}

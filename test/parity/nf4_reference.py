@@ -1,6 +1,6 @@
 """NF4 with exact nearest codes at both levels, in plain torch float32.
 
-bitsandbytes' CPU path equals it for the 4-bit codes; its 8-bit quantiser for the nested scales looks codes
+bitsandbytes' CPU path equals it for the 4-bit codes; its 8-bit quantizer for the nested scales looks codes
 up in a table of 65,536 bins and is off by one code now and then, so the exact form lives here. `make_nf4.py`
 compares the two.
 """

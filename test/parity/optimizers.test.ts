@@ -69,7 +69,7 @@ const TOLERANCE = 2e-5
 
 const coded = ({ name }: Case) => name.endsWith('8bit')
 
-describe('an optimiser takes the steps of its peer', () => {
+describe('an optimizer takes the steps of its peer', () => {
   it.each(golden.cases.filter((c) => !coded(c)))('$name', async (c) => {
     const results = await readGolden('optimizers/results.safetensors')
     const values = await stepped(c)
@@ -82,7 +82,7 @@ describe('an optimiser takes the steps of its peer', () => {
   })
 })
 
-describe('an optimiser with 8-bit state is as near to fp32 as its peer', () => {
+describe('an optimizer with 8-bit state is as near to fp32 as its peer', () => {
   it.each(golden.cases.filter(coded))('$name', async (c) => {
     const results = await readGolden('optimizers/results.safetensors')
     const values = await stepped(c)

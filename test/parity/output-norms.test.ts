@@ -1,7 +1,7 @@
 /** What an adapter adds at linears, and shared pairs of factors, against literal computations. */
 import { expect, test } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
-import { describeAdapter, initialise, linearSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, initialize, linearSites } from '../../lib/strategies/describe.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { loraDrop } from '../../lib/strategies/lora-drop.js'
 import { backward, goldenBatch, loadTiny, readGolden, relativeError, trainPlan } from './engine.js'
@@ -13,7 +13,7 @@ test('the sum of squared outputs from moments is the sum over tokens', async () 
   const description = describeAdapter(lora({ r: 4, loraAlpha: 6 }), linearSites(graph))
   const { spec } = description
   const adapter = addon().createAdapter(spec, { trainable: false })
-  await initialise(adapter, description, base, 0)
+  await initialize(adapter, description, base, 0)
   for (const { name } of description.factors) adapter.fill(name, { kind: 'normal', std: 0.3, seed: 5 })
   const plan = { ...trainPlan, mode: 'evaluate' as const, outputNorms: true }
   const session = await addon().createSession(model, [adapter], { evaluate: plan }).promise
@@ -29,7 +29,7 @@ test('the sum of squared outputs from moments is the sum over tokens', async () 
     ),
   ).toBeLessThan(1e-12)
 
-  // The first layer reads the normalised embedding: x is known without the engine.
+  // The first layer reads the normalized embedding: x is known without the engine.
   const weights = graph.weights
   const read = async (name: string) => {
     const { rows = 0 } = weights.find((weight) => weight.name === name) ?? {}

@@ -99,7 +99,7 @@ describe.each(cases)('$name', ({ name, model: base, rank, scale, active, last, .
     return { norms, released, golden }
   }
 
-  it("has the norms and the clipped sum of Opacus' optimiser, of packed sequences", async () => {
+  it("has the norms and the clipped sum of Opacus' optimizer, of packed sequences", async () => {
     const { norms, released, golden } = await round(await packed(), c.clipping_norm, c.expected)
     expectNorms(norms, { name, model: base, ...c })
     const theirs = [...released.keys()].map((factor) => floats(golden, `grad.${factor}`))
@@ -118,7 +118,7 @@ describe.each(cases)('$name', ({ name, model: base, rank, scale, active, last, .
 })
 
 describe.each(beside)('$name', (c) => {
-  it("has the norms and the clipped sum of Opacus' optimiser, one example at a time", async () => {
+  it("has the norms and the clipped sum of Opacus' optimizer, one example at a time", async () => {
     const { graph, model } = await loadTiny(c.model)
     const golden = await readGolden(`private/${c.name}.safetensors`)
     const adapted = readStrategy(c.strategy, { name: c.name, spelling: 'snake' })

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { loadModel } from '../../lib/index.js'
 import { addon, type LowRankSlot } from '../../lib/native/addon.js'
-import { describeAdapter, initialise, linearSites, weightSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, initialize, linearSites, weightSites } from '../../lib/strategies/describe.js'
 import { rulesOf } from '../../lib/strategies/index.js'
 import { lora } from '../../lib/strategies/lora.js'
 import type { RunFacts } from '../../lib/strategies/strategy.js'
@@ -60,7 +60,7 @@ it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
   const shared = saved.filter(({ name }) => /^vera_[AB]$/.test(name))
   expect(shared).toHaveLength(2)
   const { graph, base } = await loadTiny('llama3')
-  await initialise(
+  await initialize(
     adapter,
     describeAdapter(vera({ r: 24, projectionPrngKey: 7 }), linearSites(graph)),
     base,
@@ -97,7 +97,7 @@ it.each(['pissa', 'olora'])("%s starts where PEFT's does, but for signs that can
   const { golden, base, adapter, description, model, spec } = await open(c)
   const read = (factor: string) => adapter.read(factor, 'value')
   const theirs = products(spec.slots, (factor) => floats(golden, `init.base_model.model.${factor}`))
-  await initialise(adapter, description, base, 1)
+  await initialize(adapter, description, base, 1)
   const ours = products(spec.slots, read)
   for (const [target, { product, a }] of theirs) {
     const own = ours.get(target) as NonNullable<ReturnType<typeof ours.get>>
@@ -120,7 +120,7 @@ it("loftq starts where PEFT's does over the same NF4 weights", async () => {
     linearSites(graph),
   )
   const adapter = addon().createAdapter(description.spec, { trainable: true })
-  await initialise(adapter, description, base, 1)
+  await initialize(adapter, description, base, 1)
   const theirs = products(description.spec.slots, (factor) => floats(golden, factor))
   const ours = products(description.spec.slots, (factor) => adapter.read(factor, 'value'))
   for (const [target, { product }] of theirs)
@@ -160,7 +160,7 @@ describe.each(cases)('$name in fp32 against PEFT', (c) => {
     await model.dispose()
   })
 
-  it("takes the same steps of the strategy's optimiser", async () => {
+  it("takes the same steps of the strategy's optimizer", async () => {
     const { golden, adapter, saved } = await attached(c)
     expectSteps(await train(adapter, c), c)
     expectTensors(adapter, saved, golden)

@@ -127,7 +127,7 @@ def make_gpt2():
 
 
 def make_qwen2():
-    """With an added token that is matched after normalisation, which GGUF cannot express."""
+    """With an added token that is matched after normalization, which GGUF cannot express."""
     tok = byte_level(QWEN2, nfc=True)
     names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tok.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in names])

@@ -23,8 +23,8 @@ try {
   const asked = { name: 'lora', ...JSON.parse(options) }
   const strategy = asked.name === 'lora' ? { r: 4, loraAlpha: 8, ...asked } : asked
   const adapter = await model.attach(strategyFrom(strategy))
-  for (const { name, initialiser } of adapter.state.description.factors)
-    if (['zeros', 'weight'].includes(initialiser.kind))
+  for (const { name, initializer } of adapter.state.description.factors)
+    if (['zeros', 'weight'].includes(initializer.kind))
       adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
   await adapter.save(join(output, 'adapter'))
   const logits = await model.logits(tokens, { adapters: [adapter] })

@@ -1,4 +1,4 @@
-// Writes a quantised model with an adapter merged into its codes, and the logits that it gives, for check_quantized.py:
+// Writes a quantized model with an adapter merged into its codes, and the logits that it gives, for check_quantized.py:
 //
 //   node test/parity/write_quantized.mjs BASE OUTPUT TYPE
 //
@@ -20,8 +20,8 @@ const tokens = (await ids('input_ids')).slice(0, length)
 await mkdir(output, { recursive: true })
 const model = await loadModel(base, { precision: 'fp32', quantization: type })
 const adapter = await model.attach(lora({ r: 4, loraAlpha: 8, targetModules: 'all-linear' }))
-for (const { name, initialiser } of adapter.state.description.factors)
-  if (initialiser.kind === 'zeros') adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
+for (const { name, initializer } of adapter.state.description.factors)
+  if (initializer.kind === 'zeros') adapter.state.native.fill(name, { kind: 'normal', std: 0.1, seed: 5 })
 await adapter.merge(join(output, 'model'), { dtype: type, maxLoss: 1, check: false })
 await model.dispose()
 

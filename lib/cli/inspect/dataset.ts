@@ -1,6 +1,6 @@
 /**
  * What is in a dataset: its form, its rows and which of them are there twice; with a model, how long they are, what is
- * cut, and what is learnt of them. What training would refuse is refused here as well, in the same words.
+ * cut, and what is learned of them. What training would refuse is refused here as well, in the same words.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -268,7 +268,7 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
       tokens &&
         `${tokens.min} to ${tokens.max}; median ${tokens.median}, mean ${tokens.mean.toFixed(1)}, 95 % have at most ${tokens.p95}`,
     ],
-    ['learnt', tokens && `${formatCount(found.supervised_tokens ?? 0)} tokens`],
+    ['learned', tokens && `${formatCount(found.supervised_tokens ?? 0)} tokens`],
     [
       'cut',
       found.truncated
@@ -285,12 +285,12 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
       dropped?.nothing_to_learn ? `${countRows(dropped.nothing_to_learn)} left out` : undefined,
     ],
     [
-      'cut before what is learnt',
+      'cut before what is learned',
       dropped?.truncated_away ? `${countRows(dropped.truncated_away)} left out` : undefined,
     ],
   ])
   const chart = histogram.length > 1 ? [`\nRows by number of tokens:\n${barChart(histogram)}`] : []
-  const key = output.colours ? `${output.styled('green', 'green')} is learnt` : '[[…]] is learnt'
+  const key = output.colors ? `${output.styled('green', 'green')} is learned` : '[[…]] is learned'
   const shown = examples.map(
     (example) =>
       `\n${several ? at(example) : capital(placeName(example))}; ${key}:\n${markedText(example.parts, output, options.row !== undefined)}`,

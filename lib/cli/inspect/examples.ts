@@ -1,4 +1,4 @@
-/** Rows as the model sees them: their tokens as text, in pieces that are learnt or not. */
+/** Rows as the model sees them: their tokens as text, in pieces that are learned or not. */
 import { type EncodedRow, IGNORE } from '../../files/encoded-row.js'
 import type { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import { formatCount } from '../format.js'
@@ -55,7 +55,7 @@ function slice(parts: readonly Part[], start: number, end: number): Part[] {
 
 function marked({ text, trained }: Part, output: Output): string {
   if (!trained) return output.styled('dim', visible(text))
-  return output.colours ? output.styled('green', visible(text)) : `[[${visible(text)}]]`
+  return output.colors ? output.styled('green', visible(text)) : `[[${visible(text)}]]`
 }
 
 /** Data must not steer the terminal: control characters other than line feed and tab are spelled out. */

@@ -130,7 +130,7 @@ struct Bf16Panels {
     }
   }
 
-  // Columns [column, column + valid) of w, at most one quantisation block of 64; rows in pairs, the last padded by zeros.
+  // Columns [column, column + valid) of w, at most one quantization block of 64; rows in pairs, the last padded by zeros.
   static void pack_columns(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
                            const Slot<uint16_t>* slots) {
     switch (w.format) {

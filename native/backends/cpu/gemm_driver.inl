@@ -184,10 +184,10 @@ struct Product {
 
   void decode_band(const WeightView& weight, const Piece& band, const ReductionBlock& block, int64_t begin, int64_t end,
                    int64_t first_panel, int64_t before, Element* group) const {
-    constexpr int64_t kQuantised = kCodeBlock / kVector;  // column vectors that share one block of codes
+    constexpr int64_t kQuantized = kCodeBlock / kVector;  // column vectors that share one block of codes
     for (int64_t v = begin; v < end;) {
-      const int64_t count = std::min(kQuantised - v % kQuantised, end - v);
-      Slot<Element> slots[kQuantised];
+      const int64_t count = std::min(kQuantized - v % kQuantized, end - v);
+      Slot<Element> slots[kQuantized];
       for (int64_t i = 0; i < count; ++i) slots[i] = slot(group, block, first_panel, v + i, before);
       Kernel::pack_columns(weight, v * kVector, std::min(count * kVector, n - v * kVector), band, slots);
       v += count;

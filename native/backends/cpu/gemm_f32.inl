@@ -112,7 +112,7 @@ struct Fp32 {
     store_block(block, kVector, out + kQuarter * kVector * stride, stride);
   }
 
-  // Columns [column, column + valid) of w, at most one quantisation block of 64.
+  // Columns [column, column + valid) of w, at most one quantization block of 64.
   static void pack_columns(const WeightView& w, int64_t column, int64_t valid, const Piece& piece,
                            const Slot<float>* slots) {
     switch (w.format) {

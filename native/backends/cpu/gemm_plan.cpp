@@ -13,7 +13,7 @@ constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + mu
 }  // namespace
 
 std::vector<ReductionBlock> reduction_blocks(std::span<const int64_t> reductions, int64_t step, int64_t longest) {
-  constexpr int64_t kCut = 64;  // cuts fall on quantisation blocks of rows that start on one
+  constexpr int64_t kCut = 64;  // cuts fall on quantization blocks of rows that start on one
   int64_t total = 0;
   for (int64_t length : reductions) total += round_up(length, step);
   // A reduction that must be split anyway is split finely: the panels of more columns then fit the buffer, so the

@@ -1,12 +1,12 @@
-// Reading stored weights: sixteen values of a dense row, and the codes of a quantised block.
+// Reading stored weights: sixteen values of a dense row, and the codes of a quantized block.
 
 inline constexpr int kVector = 16;
 
 // Asks for columns [column, column + columns) of some rows to be brought into the second-level cache.
 inline void prefetch_weights(const WeightView& w, int64_t row, int64_t rows, int64_t column, int64_t columns) {
-  const bool blocks = w.format == WeightFormat::ggml, quantised = w.format == WeightFormat::four_bit;
-  const int64_t ld = quantised ? w.cols : w.ld;
-  const int64_t bits = quantised                         ? 4
+  const bool blocks = w.format == WeightFormat::ggml, quantized = w.format == WeightFormat::four_bit;
+  const int64_t ld = quantized ? w.cols : w.ld;
+  const int64_t bits = quantized                         ? 4
                        : w.format == WeightFormat::int8 ? 8
                        : w.format == WeightFormat::f32  ? 32
                                                         : 16;

@@ -1,5 +1,5 @@
 // Everything of the CPU backend that is not a matrix product with a stored weight: norms, rotary embedding, attention,
-// gated units, the loss, the optimiser's element-wise work. Activations are row-major; "operand" tensors are f32 or
+// gated units, the loss, the optimizer's element-wise work. Activations are row-major; "operand" tensors are f32 or
 // bf16 as the plan's precision says, the residual stream and all statistics are f32.
 #pragma once
 
@@ -102,7 +102,7 @@ struct OpKernels {
                                  const float* gain, const float* share, const Matrix& dx, float* dgain);
   /// Sum of squares in double, in fixed chunks of 4096 added in order, so it does not depend on the thread count.
   double (*sum_of_squares)(Pool&, int64_t count, const float* x);
-  // The updates of optimisers run on the calling thread: what trains is shared out among the threads by their caller.
+  // The updates of optimizers run on the calling thread: what trains is shared out among the threads by their caller.
   // Each element is updated alike wherever a range begins, of 8-bit state each block.
 
   /// torch.optim.AdamW, decoupled decay before the update. m, v, p: f32 [count].

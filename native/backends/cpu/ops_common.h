@@ -109,7 +109,7 @@ void for_state_blocks(int64_t count, Body&& body) {
 }
 
 // ---- dropout: the draws of elements 2i and 2i+1 are the two halves of one 64-bit hash, a counter through the
-// finaliser of splitmix64. The key is mixed first, so that neighbouring keys give unrelated sequences.
+// finalizer of splitmix64. The key is mixed first, so that neighboring keys give unrelated sequences.
 inline constexpr uint64_t kHashStep = 0x9e3779b97f4a7c15u;
 inline constexpr uint64_t kHashMultiply1 = 0xbf58476d1ce4e5b9u;
 inline constexpr uint64_t kHashMultiply2 = 0x94d049bb133111ebu;

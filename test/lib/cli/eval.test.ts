@@ -46,7 +46,7 @@ test('people get the numbers in lines', async () => {
   expect(stdout).toMatch(/^loss +\d+\.\d{4}\nperplexity +[\d.]+\ntokens +\d+, of them \d+ counted\n$/)
 })
 
-test('an adapter is evaluated over the quantisation that it was trained over, unless told otherwise', async () => {
+test('an adapter is evaluated over the quantization that it was trained over, unless told otherwise', async () => {
   const { config, model, at } = project({ max_steps: 1 })
   expect((await lowrank(['train', config])).code).toBe(0)
   const flags = ['eval', '--model', model, '--adapter', at('out'), '--dataset', at('dev.jsonl'), '--json']

@@ -19,7 +19,7 @@ async function inspected(...args: string[]): Promise<Record<string, unknown>> {
   return lines[0] as Record<string, unknown>
 }
 
-test('a model folder shows its shape, tensors, tokenizer and memory by quantisation', async () => {
+test('a model folder shows its shape, tensors, tokenizer and memory by quantization', async () => {
   const path = tinyModel()
   const found = await inspected(path)
   expect(found).toMatchObject({
@@ -55,7 +55,7 @@ test('a model without a tokenizer or of an unknown architecture is shown with wh
   expect((found.tokenizer as { error: string }).error).toContain('tokenizer.json')
 })
 
-test('a GGUF file is recognised by its first bytes', async () => {
+test('a GGUF file is recognized by its first bytes', async () => {
   const found = await inspected(scratchFile('model', ggufBytes(llamaGguf())))
   expect(found).toMatchObject({ kind: 'model', format: 'gguf', architecture: 'llama', context: 128 })
 })
@@ -105,7 +105,7 @@ test('a dataset shows its form and rows', async () => {
   })
 })
 
-test('data of any kind is recognised: tables, folders, patterns and standard input', async () => {
+test('data of any kind is recognized: tables, folders, patterns and standard input', async () => {
   const folder = scratchFolder()
   const table = join(folder, 'a.csv')
   writeFileSync(table, 'question,answer\nWhat?,That\n"Who, then?",Me\n')
@@ -184,7 +184,7 @@ test('chosen rows are shown, and the middle of long ones is left out', async () 
   expect([code, stderr]).toEqual([2, expect.stringContaining(`error: --row 7: ${path} has 6 rows.`)])
 })
 
-test('with a model a dataset shows its tokens and marks what is learnt', async () => {
+test('with a model a dataset shows its tokens and marks what is learned', async () => {
   const path = scratchFile('train.jsonl', chats(3))
   const found = await inspected(path, '--model', tinyModel())
   const text = '<|im_start|>user\nColour of sky 0?<|im_end|>\n<|im_start|>assistant\n'

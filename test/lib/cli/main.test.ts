@@ -74,7 +74,7 @@ test('a missing argument is wrong use', async () => {
   expect(stderr).toBe("error: missing required argument 'path'.\nsee lowrank inspect --help\n")
 })
 
-test('colours are there for a terminal, not for a pipe, unless FORCE_COLOR wants them', async () => {
+test('colors are there for a terminal, not for a pipe, unless FORCE_COLOR wants them', async () => {
   const call = (env: NodeJS.ProcessEnv) => lowrank(['inspekt'], { env })
   const [plain, forced, off] = await Promise.all([
     call({}),

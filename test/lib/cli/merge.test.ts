@@ -98,7 +98,7 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     { code: 2, error: expect.stringContaining('of what the adapters change would be left') },
     { code: 2, error: expect.stringContaining('is not held in int8') },
     { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4, fp4, int8') },
-    { code: 2, error: expect.stringContaining('and nothing is quantised') },
+    { code: 2, error: expect.stringContaining('and nothing is quantized') },
     { code: 2, error: expect.stringContaining('as in 500MB or 8GiB') },
   ])
   expect(existsSync(output)).toBe(false)

@@ -4,12 +4,12 @@ import { expect, test } from 'vitest'
 import { Output, sameTarget } from '../../../lib/cli/output.js'
 import { scratchFolder } from '../files/scratch.js'
 
-function capture(json: boolean, colours = false) {
+function capture(json: boolean, colors = false) {
   const written = { stdout: '', stderr: '' }
   const stream = (name: 'stdout' | 'stderr') =>
     ({
-      isTTY: colours,
-      hasColors: () => colours,
+      isTTY: colors,
+      hasColors: () => colors,
       write: (text: string) => {
         written[name] += text
         return true
@@ -45,7 +45,7 @@ test('notes never reach stdout and events only with --json', () => {
   }
 })
 
-test('colours need a terminal that has them', () => {
+test('colors need a terminal that has them', () => {
   expect(capture(false).output.styled('green', 'ok')).toBe('ok')
   expect(capture(false, true).output.styled('green', 'ok')).toBe('\u001b[32mok\u001b[39m')
 })

@@ -73,7 +73,7 @@ test('embedding and head in codes take fewer bytes, and a run that fits nowhere 
   expect(stdout).toContain('quantization nf4 with embedding_quantization int8, precision ')
   const { stderr } = await lowrank(['plan', config, '--fit', '64KiB'])
   expect(stderr).toContain(
-    'Quantising embedding and head too (embedding_quantization: int8 or nf4) or a smaller',
+    'Quantizing embedding and head too (embedding_quantization: int8 or nf4) or a smaller',
   )
 })
 
@@ -97,7 +97,7 @@ test('flags and the keys of a config that they are named for plan the same', asy
   expect(process.data_bytes).toBe(0)
 })
 
-test('flags choose optimiser, logits, threads and the rank that AdaLoRA starts from', async () => {
+test('flags choose optimizer, logits, threads and the rank that AdaLoRA starts from', async () => {
   const { model } = project()
   const flags = ['--model', model, '--batch', '2', '--seq-len', '96', '--threads', '1']
   const [plain, sgd, logits, threads, adalora] = await Promise.all([

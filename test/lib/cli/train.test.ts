@@ -226,7 +226,7 @@ test('an empty dataset', async () => {
   })
 })
 
-test('a dataset in which nothing is learnt', async () => {
+test('a dataset in which nothing is learned', async () => {
   const it = project({ max_seq_length: 16 })
   expect(await refused(it)).toMatchObject({
     code: 1,
@@ -297,7 +297,7 @@ test('without --json the words go to stderr and the outcome to stdout', async ()
   const it = project({ max_steps: 2, eval_dataset: 'dev.jsonl', save_steps: 1 })
   const { code, stdout, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
-  expect(stderr).toMatch(/^40 rows, [\d,]+ tokens, [\d,]+ of them learnt\.$/m)
+  expect(stderr).toMatch(/^40 rows, [\d,]+ tokens, [\d,]+ of them learned\.$/m)
   expect(stderr).toMatch(/^step 2\/2: loss \d+\.\d{4}, .* tokens\/s, .* left, memory .* MiB \(plan /m)
   expect(stderr).toMatch(/^step 2: evaluation loss \d+\.\d{4}, perplexity /m)
   expect(stderr).toContain(`step 1: saved ${it.at('out', 'checkpoint-1')}`)

@@ -46,7 +46,7 @@ describe('a merged folder', () => {
   it.each([
     ['none', { quantization: 'none' }],
     ['NF4', { quantization: nf4() }],
-    ['NF4 without double quantisation', { quantization: nf4({ doubleQuant: false }) }],
+    ['NF4 without double quantization', { quantization: nf4({ doubleQuant: false }) }],
   ] as const)('gives what base and adapter give, over %s, in f32 to rounding', async (_, options) => {
     const { model, adapter } = await adapted(options)
     const base = await model.logits(tokens, { adapters: [] })
@@ -123,7 +123,7 @@ describe('a merged folder', () => {
   })
 })
 
-describe('a merge into quantised weights', () => {
+describe('a merge into quantized weights', () => {
   const NAME = 'model.layers.0.mlp.up_proj.weight'
 
   /** The numbers of one weight that a model stands for, with its adapters or without. */
@@ -189,7 +189,7 @@ describe('a merge into quantised weights', () => {
     expect(file(output).equals(file(plain.output))).toBe(true)
   })
 
-  it('onto the original weights is what their sum is quantised to', async () => {
+  it('onto the original weights is what their sum is quantized to', async () => {
     const { adapter, path } = await adapted({ quantization: nf4() })
     const { output, survival } = await adapter.merge(place(), {
       dtype: 'nf4',
@@ -201,8 +201,8 @@ describe('a merge into quantised weights', () => {
     const plain = await load(path)
     await attach(plain, 5)
     const exact = await plain.save(place(), { dtype: 'f32', check: false })
-    const quantised = await load(exact.output, { quantization: nf4() })
-    expect(await numbers(await load(output))).toEqual(await numbers(quantised))
+    const quantized = await load(exact.output, { quantization: nf4() })
+    expect(await numbers(await load(output))).toEqual(await numbers(quantized))
   })
 })
 
@@ -242,6 +242,6 @@ describe('nothing is written', () => {
     expect(readdirSync(join(output, '..'))).toEqual([])
     const wrong = adapter.merge(output, { dtype: 'f8' as 'f32' })
     await expect(wrong).rejects.toThrow('merge(): dtype is "f8", expected one of bf16, f16, f32')
-    await expect(adapter.merge(output, { maxLoss: 1 })).rejects.toThrow('and nothing is quantised')
+    await expect(adapter.merge(output, { maxLoss: 1 })).rejects.toThrow('and nothing is quantized')
   })
 })

@@ -30,7 +30,7 @@ test.each([0.001, 0.1, 0.5, 0.9])('members are drawn independently with a rate o
     rate,
   )
   for (const count of times) within(count, rounds, rate)
-  // Neighbouring pairs overlap, which at most triples the variance.
+  // Neighboring pairs overlap, which at most triples the variance.
   const pairs = (population - 1) * rounds
   expect(Math.abs(together - pairs * rate ** 2)).toBeLessThan(5 * Math.sqrt(3 * pairs) * rate + 1)
   // The number varies as that of independent draws does: binomial, not fixed.

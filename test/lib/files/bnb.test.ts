@@ -13,7 +13,7 @@ const NAME = 'model.layers.0.self_attn.k_proj.weight'
 
 type Tensors = Map<string, { dtype: string; shape: number[]; data: Buffer }>
 
-/** The tensors of one quantised weight of the folder that bitsandbytes wrote. */
+/** The tensors of one quantized weight of the folder that bitsandbytes wrote. */
 function weight(): Tensors {
   const file = readFileSync(join(golden, 'model.safetensors'))
   const length = Number(file.readBigUInt64LE())
@@ -75,7 +75,7 @@ async function problem(
   return (error as Error).message.replace(/\/\S*\/(?=model\.safetensors|config\.json)/g, 'PATH/')
 }
 
-describe('a weight that bitsandbytes quantised', () => {
+describe('a weight that bitsandbytes quantized', () => {
   it('is one tensor whose parts are found by name', async () => {
     const { tensors } = await open(weight())
     expect([...tensors.keys()]).toEqual([NAME])
@@ -91,7 +91,7 @@ describe('a weight that bitsandbytes quantised', () => {
     'is refused without its part "%s"',
     async (suffix) => {
       expect(await problem(open(without(suffix)), FileFormatError)).toBe(
-        `the quantised weight "${NAME}${suffix}" lacks a part: there is no such tensor`,
+        `the quantized weight "${NAME}${suffix}" lacks a part: there is no such tensor`,
       )
     },
   )
@@ -155,7 +155,7 @@ describe('a weight that bitsandbytes quantised', () => {
   )
 })
 
-describe('other quantisations are refused by name', () => {
+describe('other quantizations are refused by name', () => {
   it.each([
     [{ quant_method: 'gptq', bits: 4 }, 'quant_method "gptq"'],
     [
@@ -164,7 +164,7 @@ describe('other quantisations are refused by name', () => {
     ],
   ])('%j', async (quantization_config, found) => {
     expect(await problem(open(weight(), { ...config, quantization_config }), UnsupportedError)).toBe(
-      `PATH/config.json: its weights are quantised (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
+      `PATH/config.json: its weights are quantized (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
     )
   })
 

@@ -263,7 +263,7 @@ describe('special tokens in the text', () => {
     // Kept, each is the control token.
     const kept = encoded(encoder(name, template), quoting)
     expect(count(kept)).toBe(count(row) + 2)
-    // All tokens are labelled with themselves or not at all.
+    // All tokens are labeled with themselves or not at all.
     for (const [i, label] of row.labels.entries()) expect([IGNORE, row.inputIds[i]]).toContain(label)
   })
 
@@ -272,7 +272,7 @@ describe('special tokens in the text', () => {
     ['llama3', '<|eot_id|>'],
     ['llama2', '</s>'],
     ['gpt2', '<|endoftext|>'],
-  ])('are tokenised as what they are written with (%s)', (name, token) => {
+  ])('are tokenized as what they are written with (%s)', (name, token) => {
     const by = encoder(name, undefined, { specialTokensInContent: 'escape' })
     const { tokenizer } = by
     const id = tokenizer.tokenToId(token)

@@ -100,7 +100,7 @@ describe('a chat of several turns', () => {
     expect(learnedBy(mistral, turns)).toEqual(['Hello</s>', 'bye</s>'])
   })
 
-  it('is tokenised as its whole text', () => {
+  it('is tokenized as its whole text', () => {
     const by = encoder('smollm', templateText('chatml'))
     const text = '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n'
     const row = messages(system('x'), user('Hi'), assistant('Yo'))
@@ -273,7 +273,7 @@ describe('a prompt with a completion', () => {
     expect(learnedBy(by, completion(prompt, text))).toEqual(expected)
   })
 
-  it('is tokenised as one text where the border allows', () => {
+  it('is tokenized as one text where the border allows', () => {
     const by = encoder('llama3')
     const { inputIds } = encoded(by, completion('Q: two?\nA:', ' four'))
     const whole = by.tokenizer.encode('Q: two?\nA: four', { addSpecialTokens: true })
@@ -303,12 +303,12 @@ describe('a prompt with a completion', () => {
     )
   })
 
-  it('is marked also where normalisation changes its length', () => {
+  it('is marked also where normalization changes its length', () => {
     const by = encoder('qwen2')
     expect(learnedBy(by, completion('cafe\u0301 ', 'nai\u0308ve'))).toEqual(['na\u00efve<|im_end|>'])
   })
 
-  it('is refused where normalisation joins prompt and completion', () => {
+  it('is refused where normalization joins prompt and completion', () => {
     const row = completion('cafe', '\u0301 au lait')
     expect(() => encoder('qwen2').encode(row)).toThrow(DataError)
     expect(() => encoder('qwen2').encode(row)).toThrow(

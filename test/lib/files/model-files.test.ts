@@ -155,7 +155,7 @@ describe('openModelFiles on a folder', () => {
     )
   })
 
-  it('says of a quantised checkpoint that it is one', async () => {
+  it('says of a quantized checkpoint that it is one', async () => {
     const config = '{"quantization_config":{"quant_method":"gptq"}}'
     const folder = folderOf({ 'config.json': config, 'model.safetensors': vectors(['w'], 'I8') })
     expect(await problem(folder, UnsupportedError)).toContain('take the model it was made from')

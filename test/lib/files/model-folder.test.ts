@@ -67,7 +67,7 @@ describe('a model folder from a folder', () => {
     expect(generationConfig).toEqual({ temperature: 0.7 })
   })
 
-  it('says the dtype that the weights have now, and nothing of how the source was quantised', async () => {
+  it('says the dtype that the weights have now, and nothing of how the source was quantized', async () => {
     const { path } = await written([tensor('w', 8)])
     expect(json(path, 'config.json')).toEqual({
       model_type: 'llama',

@@ -104,7 +104,7 @@ describe('a SentencePiece tokenizer', () => {
   })
 
   it.each(['llama2', 'metaspace_first', 'metaspace_always'])(
-    'tokenises a continuation without a space before it (%s)',
+    'tokenizes a continuation without a space before it (%s)',
     (name) => {
       const whole = load(name)
       const decoded = whole.decodeStream({ skipSpecialTokens: false, continues: true })
@@ -178,7 +178,7 @@ it.each([
     /pre-tokenizer "Magic"/,
   ],
   [
-    'an unknown normaliser',
+    'an unknown normalizer',
     { model, normalizer: { type: 'Magic' } },
     FileFormatError,
     /cannot be used.*Magic/,
@@ -187,7 +187,7 @@ it.each([
     'an unknown split',
     { model, pre_tokenizer: { type: 'Split', pattern: { Regex: 'a+' }, behavior: 'Contiguous' } },
     UnsupportedError,
-    /behaviour "Contiguous"/,
+    /behavior "Contiguous"/,
   ],
 ] as const)('refuses a tokenizer with %s', (_, tokenizerJson, type, message) => {
   const attempt = () => loadTokenizer({ tokenizerJson })

@@ -215,7 +215,7 @@ describe('opening and closing', () => {
     await Promise.all([opened.dispose(), work])
   })
 
-  it('one that does not begin before it is cancelled takes no memory', async () => {
+  it('one that does not begin before it is canceled takes no memory', async () => {
     const before = held()
     const work = busy()
     const opening = addon().createSession(loaded.model, [adapter], plans)

@@ -70,9 +70,9 @@ async function oneByOne(precision: Precision, ranks = {}): Promise<number[][]> {
   const session = await addon().createSession(loaded.model, [adapter], plans(precision)).promise
   const found: number[][] = []
   for (const batch of sequences()) {
-    const labelled = batch.labels.filter((label) => label !== -100).length
-    const lossScale = labelled === 0 ? 0 : 1 / labelled
-    if (labelled > 0)
+    const labeled = batch.labels.filter((label) => label !== -100).length
+    const lossScale = labeled === 0 ? 0 : 1 / labeled
+    if (labeled > 0)
       await session.trainStep('train', { ...batch, lossScale, seed: 1, step: 1, microStep: 0, ...ranks })
         .promise
     found.push(gradients(adapter, spec))
@@ -384,7 +384,7 @@ describe('beside A and B of linears', () => {
     const copies = sum.slice(4 * 50 + 30 * 4)
     expect(copies).toHaveLength(500 * 333 + 77)
     expect(ksDistance(copies, 0.5)).toBeLessThan(1.95)
-    // Neighbours draw apart, across the borders of what one thread takes at once, too.
+    // Neighbors draw apart, across the borders of what one thread takes at once, too.
     const product = copies.slice(1).reduce((total, value, i) => total + value * (copies[i] as number), 0)
     expect(Math.abs(product / copies.length / 0.25)).toBeLessThan(4 / Math.sqrt(copies.length))
     expect(sum.slice(0, 3 * 50).every((value) => value !== 0)).toBe(true)

@@ -55,7 +55,7 @@ const train = (precision: Precision, rest: Partial<PlanOptions> = {}): Record<st
   train: { mode: 'train', tokens: 128, sequences: 4, headRows: 128, precision, ...rest },
 })
 
-/** Gradients (of three micro-steps) and parameters after two optimiser steps, as one flat list. */
+/** Gradients (of three micro-steps) and parameters after two optimizer steps, as one flat list. */
 async function trainAWhile(spec: AdapterSpec, plans: Record<string, PlanOptions>): Promise<number[]> {
   const adapter = newAdapter(spec)
   const session = await addon().createSession(loaded.model, [adapter], plans).promise
@@ -201,12 +201,12 @@ describe('a session', () => {
     await adapter.dispose()
   })
 
-  it('stops a cancelled step and can be used again', async () => {
+  it('stops a canceled step and can be used again', async () => {
     addon().configure({ threads: 1, isa: 'reference' })
     const adapter = newAdapter(allLinears())
     const session = await addon().createSession(loaded.model, [adapter], train('f32')).promise
     const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
-    // On a busy machine a step may be done before it is cancelled, but not every time.
+    // On a busy machine a step may be done before it is canceled, but not every time.
     let ended = 'done'
     for (let attempt = 0; attempt < 50 && ended === 'done'; attempt++) {
       const running = session.trainStep('train', input)

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { addon, type NativeAdapter } from '../../../lib/native/addon.js'
 import { aboveBudget, adalora, adaloraRules, budgetAt } from '../../../lib/strategies/adalora.js'
 import { asLora } from '../../../lib/strategies/convert.js'
-import { describeAdapter, initialise } from '../../../lib/strategies/describe.js'
+import { describeAdapter, initialize } from '../../../lib/strategies/describe.js'
 import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/index.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
@@ -19,7 +19,7 @@ function noise(count: number, seed: number): Float32Array {
 async function create(config: StrategyConfig) {
   const description = describeAdapter(config, sites)
   const native = addon().createAdapter(description.spec, { trainable: true })
-  await initialise(native, description, base, 3)
+  await initialize(native, description, base, 3)
   return { description, native, read: (name: string) => native.read(name, 'value') }
 }
 
@@ -41,9 +41,9 @@ describe('adalora()', () => {
     const { spec, factors } = describeAdapter(adalora({ initR: 6, targetR: 2, loraAlpha: 12 }), sites)
     const [site] = sites
     expect(factors.slice(0, 3)).toMatchObject([
-      { rows: 6, cols: site?.in, trained: true, initialiser: { kind: 'normal', std: 0.02 } },
+      { rows: 6, cols: site?.in, trained: true, initializer: { kind: 'normal', std: 0.02 } },
       { rows: 1, cols: 6, tensor: { name: `base_model.model.${site?.path}.lora_E`, shape: [6, 1] } },
-      { rows: site?.out, cols: 6, role: 'b', initialiser: { kind: 'normal', std: 0.02 } },
+      { rows: site?.out, cols: 6, role: 'b', initializer: { kind: 'normal', std: 0.02 } },
     ])
     expect(spec.slots[0]?.scale).toBe(12 / (6 + 1e-5))
     expect(spec.triplets).toHaveLength(sites.length)
@@ -154,7 +154,7 @@ describe('the budget', () => {
   })
 })
 
-test('the regulariser moves A and B towards orthogonal vectors where nothing else does', async () => {
+test('the regularizer moves A and B toward orthogonal vectors where nothing else does', async () => {
   const config = adalora({ initR: 3, targetR: 3, orthRegWeight: 10, targetModules: ['v_proj'] })
   const run = await create(config)
   const { native, description } = run

@@ -136,9 +136,9 @@ describe('the nearest LoRA of a rank', () => {
   })
 
   test('over NF4 is of what the adapter changes, and of trained weights there is none', async () => {
-    const quantised = await loadModel(tinyModel(), { precision: 'fp32', quantization: 'nf4' })
-    expect((await near(lokr({ r: 64, ...one }), 32, quantised)).logits).toBeLessThan(1e-5)
-    await quantised.dispose()
+    const quantized = await loadModel(tinyModel(), { precision: 'fp32', quantization: 'nf4' })
+    expect((await near(lokr({ r: 64, ...one }), 32, quantized)).logits).toBeLessThan(1e-5)
+    await quantized.dispose()
     const adapter = await model.attach(full())
     await expect(adapter.save(join(scratchFolder(), 'no'), { form: 'lora', rank: 4 })).rejects.toThrow(
       'full trains the weights of the model themselves',

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { NativeAdapter } from '../../../lib/native/addon.js'
 import {
   describeAdapter,
-  initialise,
+  initialize,
   type StartingBase,
   weightSites,
 } from '../../../lib/strategies/describe.js'
@@ -16,7 +16,7 @@ test('the linears of a model are those of its blocks, without the head', () => {
   expect(sites[1]).toEqual({ path: 'model.layers.0.self_attn.k_proj', in: 64, out: 32 })
 })
 
-test('every trained parameter is in exactly one optimiser group', () => {
+test('every trained parameter is in exactly one optimizer group', () => {
   const { groups, spec } = describeAdapter(lora(), sites)
   const grouped = groups.flatMap((group) => group.parameters)
   expect(grouped).toEqual(spec.parameters.filter((p) => p.trained).map((p) => p.name))
@@ -26,7 +26,7 @@ test('only random fills carry the seed', async () => {
   const description = describeAdapter(lora(), sites)
   const fills = new Map<string, unknown>()
   const adapter = { fill: (name: string, fill: unknown) => fills.set(name, fill) } as unknown as NativeAdapter
-  await initialise(adapter, description, {} as StartingBase, 7)
+  await initialize(adapter, description, {} as StartingBase, 7)
   expect(fills.get(description.factors[0]?.name as string)).toMatchObject({ kind: 'uniform', seed: 7 })
   expect(fills.get(description.factors[1]?.name as string)).toEqual({ kind: 'zeros' })
 })

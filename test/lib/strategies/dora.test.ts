@@ -25,8 +25,8 @@ const tokens = Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 5) % 250)
 function move(adapter: Adapter): void {
   leaveZero(adapter, 3)
   const { native, description } = adapter.state
-  for (const [i, { name, initialiser }] of description.factors.entries()) {
-    if (initialiser.kind === 'row_norms')
+  for (const [i, { name, initializer }] of description.factors.entries()) {
+    if (initializer.kind === 'row_norms')
       native.write(
         name,
         'value',
@@ -42,7 +42,7 @@ describe('dora()', () => {
     expect(own.spec.slots).toEqual(
       plain.spec.slots.map((slot) => ({ ...slot, magnitude: `${slot.target}.lora_magnitude_vector` })),
     )
-    const magnitudes = own.factors.filter(({ initialiser }) => initialiser.kind === 'row_norms')
+    const magnitudes = own.factors.filter(({ initializer }) => initializer.kind === 'row_norms')
     expect(
       magnitudes.map(({ name, rows, cols, trained, tensor }) => ({ name, rows, cols, trained, tensor })),
     ).toEqual(
@@ -145,10 +145,10 @@ describe('with dropout', () => {
     const { graph, model } = await loadTiny('qwen2')
     const { spec, factors } = describeAdapter(strategy, linearSites(graph))
     const native = addon().createAdapter(spec, { trainable: true })
-    for (const { name, initialiser } of factors)
-      if (initialiser.kind !== 'row_norms') native.fill(name, { kind: 'normal', std: 0.1, seed: 2 })
-    const magnitudes = factors.flatMap(({ name, initialiser }) =>
-      initialiser.kind === 'row_norms' ? [name] : [],
+    for (const { name, initializer } of factors)
+      if (initializer.kind !== 'row_norms') native.fill(name, { kind: 'normal', std: 0.1, seed: 2 })
+    const magnitudes = factors.flatMap(({ name, initializer }) =>
+      initializer.kind === 'row_norms' ? [name] : [],
     )
     /** Row norms of the adapted weights as A and B are. */
     const norms = async () => {

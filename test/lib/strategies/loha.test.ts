@@ -33,7 +33,7 @@ describe('loha()', () => {
     const starts = (initWeights: boolean | 'lycoris') =>
       describeAdapter(loha({ r: 4, initWeights }), sites)
         .factors.slice(0, 4)
-        .map(({ initialiser }) => initialiser)
+        .map(({ initializer }) => initializer)
     const [out, into] = [1 / Math.sqrt(4), 1 / Math.sqrt(sites[0]?.in as number)]
     const uniform = (bound: number) => ({ kind: 'uniform', bound })
     expect(starts(true)).toEqual([uniform(out), uniform(into), uniform(out), { kind: 'zeros' }])

@@ -89,7 +89,7 @@ describe('lokr()', () => {
   test('starts with one zero: in the first side as PEFT, or in the second as LyCORIS', () => {
     const zeros = (options: Parameters<typeof lokr>[0]) =>
       describeAdapter(lokr({ r: 2, ...options }), sites.slice(0, 1))
-        .factors.filter(({ initialiser }) => initialiser.kind === 'zeros')
+        .factors.filter(({ initializer }) => initializer.kind === 'zeros')
         .map(({ name }) => name.slice(name.indexOf('lokr_')))
     expect(zeros({})).toEqual(['lokr_w1'])
     expect(zeros({ decomposeBoth: true })).toEqual(['lokr_w1_a'])

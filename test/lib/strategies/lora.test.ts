@@ -57,19 +57,19 @@ describe('lora()', () => {
       rows: 4,
       cols: 64,
       trained: true,
-      initialiser: { kind: 'uniform', bound: 1 / 8 },
+      initializer: { kind: 'uniform', bound: 1 / 8 },
     })
-    expect(factors[1]).toMatchObject({ rows: 64, cols: 4, trained: true, initialiser: { kind: 'zeros' } })
+    expect(factors[1]).toMatchObject({ rows: 64, cols: 4, trained: true, initializer: { kind: 'zeros' } })
     expect(factors[1]?.tensor).toEqual({ name: `base_model.model.${q0}.lora_B.weight`, shape: [64, 4] })
   })
 
   test('starts A from a normal of deviation 1 / r, or both factors uniform, when asked', () => {
-    const initialisers = (initLoraWeights: 'gaussian' | false) =>
+    const initializers = (initLoraWeights: 'gaussian' | false) =>
       describeAdapter(lora({ r: 4, initLoraWeights }), sites)
         .factors.slice(0, 2)
-        .map((f) => f.initialiser)
-    expect(initialisers('gaussian')).toEqual([{ kind: 'normal', std: 0.25 }, { kind: 'zeros' }])
-    expect(initialisers(false)).toEqual([
+        .map((f) => f.initializer)
+    expect(initializers('gaussian')).toEqual([{ kind: 'normal', std: 0.25 }, { kind: 'zeros' }])
+    expect(initializers(false)).toEqual([
       { kind: 'uniform', bound: 1 / 8 },
       { kind: 'uniform', bound: 1 / 2 },
     ])

@@ -5,7 +5,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { sites } from './sites.js'
 
-test('qlora() describes exactly the adapter it wraps and asks for NF4 with double quantisation', () => {
+test('qlora() describes exactly the adapter it wraps and asks for NF4 with double quantization', () => {
   const adapter = lora({ r: 3, targetModules: ['v_proj'] })
   const wrapped = describeAdapter(qlora({ adapter }), sites)
   expect({ ...wrapped, strategy: adapter }).toEqual(describeAdapter(adapter, sites))

@@ -113,7 +113,7 @@ describe('what can be asked for', () => {
   test('LoftQ of weights that lost nothing, or lost it before they were saved', async () => {
     await withModel({}, async (model) => {
       await expect(model.attach(lora({ initLoraWeights: 'loftq' }))).rejects.toThrow(
-        'init_lora_weights is loftq, which gives back what quantisation took from the weights, and the model was loaded without any; load it with quantization nf4.',
+        'init_lora_weights is loftq, which gives back what quantization took from the weights, and the model was loaded without any; load it with quantization nf4.',
       )
       expect(model.adapters).toEqual([])
     })
@@ -241,16 +241,16 @@ test('more products come nearer to the largest singular values', async () => {
 
 test.each([
   ['nf4', nf4({ doubleQuant: false })],
-  ['nf4 with double quantisation', nf4()],
+  ['nf4 with double quantization', nf4()],
   ['int8', { type: 'int8' } as const],
 ])('LoftQ brings a model in %s nearer to what it was', async (_, quantization) => {
   const exact = await withModel({}, (model) => model.logits(tokens))
   await withModel({ quantization }, async (model) => {
-    const quantised = await model.logits(tokens)
+    const quantized = await model.logits(tokens)
     for (const loraAlpha of [16, 4]) {
       await using adapter = await model.attach(lora({ r: 16, loraAlpha, initLoraWeights: 'loftq' }))
       const given = await model.logits(tokens, { adapters: [adapter] })
-      expect(relativeError(given, exact)).toBeLessThan(0.9 * relativeError(quantised, exact))
+      expect(relativeError(given, exact)).toBeLessThan(0.9 * relativeError(quantized, exact))
     }
   })
 })

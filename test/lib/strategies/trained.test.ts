@@ -142,8 +142,8 @@ describe('an embedding as a target', () => {
       b: 'model.embed_tokens.lora_embedding_B',
     })
     expect(factors.slice(0, 2)).toMatchObject([
-      { rows: 2, cols: 96, initialiser: { kind: 'zeros' } },
-      { rows: 64, cols: 2, initialiser: { kind: 'normal', std: 1 } },
+      { rows: 2, cols: 96, initializer: { kind: 'zeros' } },
+      { rows: 64, cols: 2, initializer: { kind: 'normal', std: 1 } },
     ])
   })
 

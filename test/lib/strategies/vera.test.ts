@@ -24,8 +24,8 @@ describe('vera()', () => {
       sites.reduce((sum, { out }) => sum + out + 8, 0),
     )
     expect(trained.slice(0, 2)).toMatchObject([
-      { initialiser: { kind: 'zeros' }, tensor: { shape: [sites[0]?.out] } },
-      { initialiser: { kind: 'constant', value: 0.1 }, tensor: { shape: [8] } },
+      { initializer: { kind: 'zeros' }, tensor: { shape: [sites[0]?.out] } },
+      { initializer: { kind: 'constant', value: 0.1 }, tensor: { shape: [8] } },
     ])
   })
 
@@ -33,8 +33,8 @@ describe('vera()', () => {
     const { factors } = describeAdapter(vera({ r: 8, saveProjection: false, projectionPrngKey: 5 }), sites)
     const [a, b] = factors.filter(({ trained }) => !trained)
     expect([a?.tensor, b?.tensor]).toEqual([undefined, undefined])
-    expect(a?.initialiser).toMatchObject({ seed: 5, skip: 0 })
-    expect(b?.initialiser).toMatchObject({ seed: 5, skip: 8 * widest })
+    expect(a?.initializer).toMatchObject({ seed: 5, skip: 0 })
+    expect(b?.initializer).toMatchObject({ seed: 5, skip: 8 * widest })
   })
 
   test('is wrapped by others, which then save files of its type', () => {

@@ -177,7 +177,7 @@ describe('a config file', () => {
 })
 
 describe('a config', () => {
-  test('whose name is misspelt is answered with the one that is there', async () => {
+  test('whose name is misspelled is answered with the one that is there', async () => {
     const path = scratchFile('run.yaml', '')
     await expect(loadConfig(path.replace('.yaml', '.yml'))).rejects.toThrow(
       `the config ${path.replace('.yaml', '.yml')} does not exist; did you mean ${path}?`,

@@ -1,4 +1,4 @@
-/** Whole runs by every optimiser. */
+/** Whole runs by every optimizer. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -52,7 +52,7 @@ const wide = lora({ r: 32, targetModules: 'all-linear' })
 
 interface Ran {
   losses: number[]
-  /** Planned and allocated bytes of the optimiser. */
+  /** Planned and allocated bytes of the optimizer. */
   planned: number
   allocated: number
 }
@@ -193,7 +193,7 @@ test('ranks and clients are trained with all of the state in memory', async () =
   )
 })
 
-test('a checkpoint of one optimiser does not go on with another', async () => {
+test('a checkpoint of one optimizer does not go on with another', async () => {
   const out = scratchFolder()
   await train('adamw', { saveSteps: 4, outputDir: out })
   await expect(train('adamw_8bit', { resume: join(out, 'checkpoint-4') })).rejects.toThrow(

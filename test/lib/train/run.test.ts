@@ -253,9 +253,9 @@ describe('a resumed run', () => {
     await expect(collect(other.train(data, resume))).rejects.toThrow(
       'holds another adapter than the one to be trained: strategy.r is 4 there and 2 here, strategy.lora_dropout is 0.1 there and 0 here.',
     )
-    const quantised = await loadModel(folder, { precision: 'fp32', quantization: 'nf4' })
-    loaded.push(quantised)
-    const same = await quantised.attach(lora({ r: 4, loraAlpha: 8, loraDropout: 0.1 }))
+    const quantized = await loadModel(folder, { precision: 'fp32', quantization: 'nf4' })
+    loaded.push(quantized)
+    const same = await quantized.attach(lora({ r: 4, loraAlpha: 8, loraDropout: 0.1 }))
     await expect(collect(same.train(data, resume))).rejects.toThrow(
       'quantization is "none" there and "nf4" here',
     )

@@ -170,7 +170,7 @@ describe('a streamed run', () => {
     expect(given).toBeGreaterThan(40 * 8)
   })
 
-  test('that cannot read its rows again ends where they do, and keeps what was learnt', async () => {
+  test('that cannot read its rows again ends where they do, and keeps what was learned', async () => {
     const outputDir = scratchFolder()
     const once = lines().values()
     await expect(train(dataset(once, { streaming: true }), { outputDir })).rejects.toThrow(
@@ -180,7 +180,7 @@ describe('a streamed run', () => {
     expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint', step: 8 })
   })
 
-  test('ends at a row that is wrong, or where what gives the rows fails, and keeps what was learnt', async () => {
+  test('ends at a row that is wrong, or where what gives the rows fails, and keeps what was learned', async () => {
     const outputDir = scratchFolder()
     const rows = async function* () {
       yield* lines()

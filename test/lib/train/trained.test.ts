@@ -112,7 +112,7 @@ describe.each(Object.entries(strategies))('%s', (_, [base, strategy]) => {
   })
 })
 
-test('a trained weight starts as what a quantised base computes with', async () => {
+test('a trained weight starts as what a quantized base computes with', async () => {
   const model = await open(bases.untied, 'nf4')
   const before = await model.logits(tokens)
   await model.attach(lora({ modulesToSave: ['o_proj', 'lm_head'] }))

@@ -137,7 +137,7 @@ TEST("more blocks come nearer, and the number of threads changes no bit") {
   CHECK_CLOSE(kept, made.kept, 1e-6);
 }
 
-TEST("the first of a QR factorisation: orthonormal columns that span those of the matrix") {
+TEST("the first of a QR factorization: orthonormal columns that span those of the matrix") {
   const int64_t rows = 40, cols = 60, rank = 6;
   const Known made = known(rows, cols, rank, [](int64_t s) { return 1 / (1.0 + static_cast<double>(s)); });
   Pool pool(2);

@@ -175,7 +175,7 @@ TEST("a pair whose factors do not fit each other is refused by name") {
   CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
 }
 
-TEST("dropped rows of linears whose keys are neighbours have no run in common") {
+TEST("dropped rows of linears whose keys are neighbors have no run in common") {
   constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;  // what the draws of one key are apart
   constexpr int64_t kRows = 256;
   std::vector<float> one(kRows), other(kRows);

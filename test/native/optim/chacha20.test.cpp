@@ -19,7 +19,7 @@ TEST("ChaCha20's block is that of RFC 8439, 2.3.2") {
   for (int i = 0; i < 16; ++i) CHECK_EQ(block[i], expected[i]);
 }
 
-TEST("deviates from ChaCha20 are normal, and those of neighbouring places do not go together") {
+TEST("deviates from ChaCha20 are normal, and those of neighboring places do not go together") {
   const ChaCha20 stream({7}, {1});
   std::vector<double> values;
   for (uint32_t block = 0; block < 50000; ++block)

@@ -17,15 +17,15 @@ namespace {
 
 using namespace lowrank;
 
-struct Quantised {
+struct Quantized {
   std::vector<uint8_t> codes;
   std::vector<float> absmax;
   int64_t bad = -1;
 };
 
-Quantised quantise(const std::vector<float>& weights) {
+Quantized quantize(const std::vector<float>& weights) {
   const auto count = static_cast<int64_t>(weights.size());
-  Quantised result;
+  Quantized result;
   result.codes.resize(code_bytes(count));
   result.absmax.resize(code_blocks(count));
   result.bad = quantize_four_bit(FourBit::nf4, weights.data(), count, result.codes.data(), result.absmax.data());
@@ -44,11 +44,11 @@ std::string hex(const std::vector<uint8_t>& bytes) {
 /// The bytes as bitsandbytes packs them.
 std::string packed(const std::vector<float>& weights) {
   std::vector<uint8_t> bytes(packed_code_bytes(weights.size()));
-  pack_codes(quantise(weights).codes.data(), weights.size(), bytes.data());
+  pack_codes(quantize(weights).codes.data(), weights.size(), bytes.data());
   return hex(bytes);
 }
 
-WeightView view_of(const Quantised& weights, int64_t rows, int64_t cols) {
+WeightView view_of(const Quantized& weights, int64_t rows, int64_t cols) {
   WeightView view;
   view.format = WeightFormat::four_bit;
   view.rows = rows;
@@ -59,7 +59,7 @@ WeightView view_of(const Quantised& weights, int64_t rows, int64_t cols) {
   return view;
 }
 
-std::vector<float> decode(const Quantised& weights, int64_t count) {
+std::vector<float> decode(const Quantized& weights, int64_t count) {
   std::vector<float> values(count);
   decode_row(view_of(weights, 1, count), 0, 0, count, values.data());
   return values;
@@ -92,87 +92,87 @@ TEST("the NF4 values ascend and have the published bits") {
 TEST("a short block gets the bytes and values of bitsandbytes") {
   const std::vector<float> weights = {0.5f, -1.0f, 0.25f, 0.03f, -0.7f, 0.9f, 0.0f, -0.04f};
   CHECK_EQ(packed(weights), "c0a71f77");
-  const Quantised quantised = quantise(weights);
-  CHECK_EQ(quantised.absmax[0], 1.0f);
+  const Quantized quantized = quantize(weights);
+  CHECK_EQ(quantized.absmax[0], 1.0f);
   const std::vector<float> expected = {0.44070983f, -1, 0.2461123f, 0, -0.6961928f, 1, 0, 0};
-  CHECK(decode(quantised, 8) == expected);
+  CHECK(decode(quantized, 8) == expected);
 }
 
 TEST("a ramp over one block gets the bytes of bitsandbytes") {
   std::vector<float> weights(64);
   for (int i = 0; i < 64; ++i) weights[i] = static_cast<float>((i - 31.5) / 32 * 0.02);
   CHECK_EQ(packed(weights), "00000111111112222233344445556667788899aaabbbccccddddeeeeeeefffff");
-  CHECK_EQ(std::bit_cast<uint32_t>(quantise(weights).absmax[0]), 0x3ca147aeu);
+  CHECK_EQ(std::bit_cast<uint32_t>(quantize(weights).absmax[0]), 0x3ca147aeu);
 }
 
 TEST("an odd count ends with the code of zero") {
   CHECK_EQ(packed({1, 2, 3, 4, 5}), "9cdef7");
-  CHECK_EQ(quantise({1, 2, 3, 4, 5}).absmax[0], 5.0f);
+  CHECK_EQ(quantize({1, 2, 3, 4, 5}).absmax[0], 5.0f);
 }
 
 TEST("a last partial block is scaled by its own weights") {
   std::vector<float> weights(70);
   for (int i = 0; i < 70; ++i) weights[i] = static_cast<float>((37 * i % 101 - 50) / 50.0);
   CHECK_EQ(packed(weights), "04c16e29f3b05d17e29f3c05d18e2af4c16e18e3b05d17e29f3b05d18e2af4c16e18f2");
-  const Quantised quantised = quantise(weights);
-  CHECK_EQ(quantised.absmax[0], 1.0f);
-  CHECK_EQ(quantised.absmax[1], 0.84f);
+  const Quantized quantized = quantize(weights);
+  CHECK_EQ(quantized.absmax[0], 1.0f);
+  CHECK_EQ(quantized.absmax[1], 0.84f);
 }
 
 TEST("a weight on a threshold takes the lower code and the next number above it the higher one") {
   for (int i = 0; i < 15; ++i) {
     const float threshold = (kNf4Values[i] + kNf4Values[i + 1]) * 0.5f;
     std::vector<float> weights = {1.0f, threshold, std::nextafter(threshold, 2.0f)};
-    const Quantised quantised = quantise(weights);
-    CHECK_EQ(quantised.codes[1] & 15, i);
-    CHECK_EQ(quantised.codes[2] & 15, i + 1);
+    const Quantized quantized = quantize(weights);
+    CHECK_EQ(quantized.codes[1] & 15, i);
+    CHECK_EQ(quantized.codes[2] & 15, i + 1);
   }
 }
 
 TEST("blocks of zeros and of numbers too small for a reciprocal decode to zero") {
   for (const float tiny : {0.0f, -0.0f, 1e-39f, std::numeric_limits<float>::denorm_min()}) {
     std::vector<float> weights(80, tiny);
-    const Quantised quantised = quantise(weights);
-    CHECK_EQ(hex(quantised.codes), std::string(128, '7'));
-    CHECK_EQ(quantised.absmax[0], tiny);
-    CHECK(decode(quantised, 80) == std::vector<float>(80, 0.0f));
+    const Quantized quantized = quantize(weights);
+    CHECK_EQ(hex(quantized.codes), std::string(128, '7'));
+    CHECK_EQ(quantized.absmax[0], tiny);
+    CHECK(decode(quantized, 80) == std::vector<float>(80, 0.0f));
   }
 }
 
 TEST("a block with NaN or infinity is reported, the first one where there are several") {
   for (const float value : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     std::vector<float> weights(64 * 5 + 3, 1.0f);
-    CHECK_EQ(quantise(weights).bad, -1);
+    CHECK_EQ(quantize(weights).bad, -1);
     weights[64 * 5 + 1] = value;
-    CHECK_EQ(quantise(weights).bad, 5);
+    CHECK_EQ(quantize(weights).bad, 5);
     weights[64 * 3] = value;
-    CHECK_EQ(quantise(weights).bad, 3);
+    CHECK_EQ(quantize(weights).bad, 3);
   }
 }
 
 TEST("every weight decodes to the nearest of the sixteen values of its block") {
   const std::vector<float> weights = gaussian(64 * 50 + 17, 1);
-  const Quantised quantised = quantise(weights);
-  const std::vector<float> decoded = decode(quantised, weights.size());
+  const Quantized quantized = quantize(weights);
+  const std::vector<float> decoded = decode(quantized, weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
-    const float scale = quantised.absmax[i / 64];
+    const float scale = quantized.absmax[i / 64];
     double nearest = 1e9;
     for (const float value : kNf4Values) nearest = std::min(nearest, std::fabs(double{value} * scale - weights[i]));
     CHECK_LE(std::fabs(double{decoded[i]} - weights[i]), nearest + 1e-6 * scale);
   }
 }
 
-TEST("the error on Gaussian weights is the known 9.2 percent, with and without double quantisation") {
+TEST("the error on Gaussian weights is the known 9.2 percent, with and without double quantization") {
   const std::vector<float> weights = gaussian(1 << 18, 2);
   const auto count = static_cast<int64_t>(weights.size());
-  const Quantised quantised = quantise(weights);
-  CHECK_CLOSE(test::relative_error(decode(quantised, count), weights), 0.0919, 0.005);
+  const Quantized quantized = quantize(weights);
+  CHECK_CLOSE(test::relative_error(decode(quantized, count), weights), 0.0919, 0.005);
 
-  std::vector<uint8_t> codes(quantised.absmax.size());
-  std::vector<float> nested(nested_blocks(quantised.absmax.size()));
-  WeightView view = view_of(quantised, 1, count);
+  std::vector<uint8_t> codes(quantized.absmax.size());
+  std::vector<float> nested(nested_blocks(quantized.absmax.size()));
+  WeightView view = view_of(quantized, 1, count);
   view.absmax = nullptr;
-  view.absmax_offset = quantize_absmax(quantised.absmax.data(), codes.size(), codes.data(), nested.data());
+  view.absmax_offset = quantize_absmax(quantized.absmax.data(), codes.size(), codes.data(), nested.data());
   view.absmax_codes = codes.data();
   view.nested_absmax = nested.data();
   std::vector<float> decoded(count);
@@ -183,21 +183,21 @@ TEST("the error on Gaussian weights is the known 9.2 percent, with and without d
 TEST("the error of FP4 on Gaussian weights is the known 12.2 percent") {
   const std::vector<float> weights = gaussian(1 << 18, 2);
   const auto count = static_cast<int64_t>(weights.size());
-  Quantised quantised;
-  quantised.codes.resize(code_bytes(count));
-  quantised.absmax.resize(code_blocks(count));
-  quantize_four_bit(FourBit::fp4, weights.data(), count, quantised.codes.data(), quantised.absmax.data());
-  WeightView view = view_of(quantised, 1, count);
+  Quantized quantized;
+  quantized.codes.resize(code_bytes(count));
+  quantized.absmax.resize(code_blocks(count));
+  quantize_four_bit(FourBit::fp4, weights.data(), count, quantized.codes.data(), quantized.absmax.data());
+  WeightView view = view_of(quantized, 1, count);
   view.values = kFp4Values;
   std::vector<float> decoded(count);
   decode_row(view, 0, 0, count, decoded.data());
   CHECK_CLOSE(test::relative_error(decoded, weights), 0.1218, 0.005);
 }
 
-TEST("quantising what was decoded gives the same codes") {
+TEST("quantizing what was decoded gives the same codes") {
   const std::vector<float> weights = gaussian(64 * 40 + 5, 3);
-  const Quantised once = quantise(weights);
-  const Quantised twice = quantise(decode(once, weights.size()));
+  const Quantized once = quantize(weights);
+  const Quantized twice = quantize(decode(once, weights.size()));
   CHECK(once.codes == twice.codes);
   CHECK(once.absmax == twice.absmax);
 }
@@ -205,26 +205,26 @@ TEST("quantising what was decoded gives the same codes") {
 TEST("codes keep their order through the bytes of bitsandbytes and back, for any count") {
   for (const int64_t count : {1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000, 1001}) {
     const std::vector<float> weights = gaussian(count, static_cast<unsigned>(count));
-    const Quantised quantised = quantise(weights);
+    const Quantized quantized = quantize(weights);
     std::vector<uint8_t> bytes(packed_code_bytes(count));
-    pack_codes(quantised.codes.data(), count, bytes.data());
+    pack_codes(quantized.codes.data(), count, bytes.data());
     for (int64_t i = 0; i < count; ++i) {
-      const uint8_t ours = quantised.codes[i / 64 * 32 + i % 32];
+      const uint8_t ours = quantized.codes[i / 64 * 32 + i % 32];
       const uint8_t theirs = bytes[i / 2];
       CHECK_EQ(i % 64 < 32 ? ours & 15 : ours >> 4, i % 2 == 0 ? theirs >> 4 : theirs & 15);
     }
     std::vector<uint8_t> back(code_bytes(count), 0xee);
     unpack_codes(bytes.data(), count, zero_code(FourBit::nf4), back.data());
-    CHECK(back == quantised.codes);
+    CHECK(back == quantized.codes);
   }
 }
 
 TEST("any part of any row decodes as the whole does, also where blocks cross rows") {
   const int64_t rows = 7, cols = 41;
   const std::vector<float> weights = gaussian(rows * cols, 4);
-  const Quantised quantised = quantise(weights);
-  const std::vector<float> whole = decode(quantised, rows * cols);
-  const WeightView view = view_of(quantised, rows, cols);
+  const Quantized quantized = quantize(weights);
+  const std::vector<float> whole = decode(quantized, rows * cols);
+  const WeightView view = view_of(quantized, rows, cols);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t begin = 0; begin < cols; ++begin) {
       std::vector<float> part(cols - begin);
@@ -234,7 +234,7 @@ TEST("any part of any row decodes as the whole does, also where blocks cross row
   }
 }
 
-TEST("double quantisation gives the codes and scales of the published example") {
+TEST("double quantization gives the codes and scales of the published example") {
   const std::vector<float> absmax = {0.02f, 0.03f, 0.025f, 0.04f};
   uint8_t codes[4];
   float nested[1];

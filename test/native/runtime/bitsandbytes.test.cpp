@@ -1,5 +1,5 @@
-// Loaded quantised weights against those of bitsandbytes (test/parity/nf4 and quantized) and the hashes of
-// dequantised model weights (test/parity/lora/cases.json).
+// Loaded quantized weights against those of bitsandbytes (test/parity/nf4 and quantized) and the hashes of
+// dequantized model weights (test/parity/lora/cases.json).
 #include <cmath>
 #include <string>
 #include <vector>
@@ -83,7 +83,7 @@ TEST("loaded NF4 weights have the bytes, scales and values of bitsandbytes") {
   }
 }
 
-TEST("double quantisation gives the nearest codes and the nested scales and mean of bitsandbytes") {
+TEST("double quantization gives the nearest codes and the nested scales and mean of bitsandbytes") {
   const test::GoldenFile file("nf4/nf4.safetensors");
   Pool pool(2);
   for (const std::string& name : cases(file)) {
@@ -164,7 +164,7 @@ int compare_hashes(const std::string& name, const std::string& key, const std::s
   return compared;
 }
 
-TEST("a model's linears quantise to weights with the hashes that bitsandbytes' values have") {
+TEST("a model's linears quantize to weights with the hashes that bitsandbytes' values have") {
   CHECK_EQ(compare_hashes("nf4", "weights_sha256", "llama3", StorageFormat::nf4), 14);
 }
 

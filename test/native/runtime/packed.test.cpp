@@ -1,4 +1,4 @@
-// Quantised weights as bitsandbytes packs them, into memory and out again: nothing may change, whatever the sizes.
+// Quantized weights as bitsandbytes packs them, into memory and out again: nothing may change, whatever the sizes.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -22,13 +22,13 @@ std::vector<uint8_t> bytes_of(const std::vector<float>& values) {
   return bytes;
 }
 
-/// Both lists have the quantised formats at their end, in one order.
+/// Both lists have the quantized formats at their end, in one order.
 SourceDtype dtype_of(StorageFormat format) {
   return static_cast<SourceDtype>(static_cast<int>(SourceDtype::nf4) + static_cast<int>(format) -
                                   static_cast<int>(StorageFormat::nf4));
 }
 
-/// A weight of these sizes that was quantised here and packed, in a file as its parts lie in a model.
+/// A weight of these sizes that was quantized here and packed, in a file as its parts lie in a model.
 struct Packed {
   Packed(Pool& pool, StorageFormat format, int64_t rows, int64_t cols)
       : original(make(pool, format, rows, cols)), parts(pack_weight(pool, original)), file(join()) {
@@ -106,7 +106,7 @@ TEST("packed weights come back as they were, at any size and in chunks of any si
     }
 }
 
-TEST("packed weights decode to fp32 and bf16, and are not quantised a second time") {
+TEST("packed weights decode to fp32 and bf16, and are not quantized a second time") {
   Pool pool(2);
   for (const StorageFormat format : kFormats) {
     const Packed packed(pool, format, 9, 100);

@@ -86,7 +86,7 @@ TEST("spans are whole pages, a table has one for every so many rows, and the sma
   CHECK_EQ(spans.budget(spans.smallest), spans.smallest);
 }
 
-TEST("spans of a quantised table are those of its codes, and rows that share a block share its pages") {
+TEST("spans of a quantized table are those of its codes, and rows that share a block share its pages") {
   for (const StorageFormat format : {StorageFormat::int8, StorageFormat::nf4_double}) {
     const Shapes shapes(format);
     const PageSpans spans(shapes.graph, WeightLayout(shapes.graph, shapes.formats));

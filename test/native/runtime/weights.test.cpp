@@ -323,7 +323,7 @@ TEST("a weight may lie in bytes that someone else owns, and keeps them there") {
   }
 }
 
-TEST("loading keeps no full-precision copy: the peak is the quantised weight and a chunk") {
+TEST("loading keeps no full-precision copy: the peak is the quantized weight and a chunk") {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   SKIP("the sanitizer's own memory counts in the resident set");
 #endif
@@ -412,7 +412,7 @@ TEST("f16 storage is for f16 tensors only") {
   CHECK_THROWS(load_weight(pool, source.tensor, StorageFormat::f16), "Store it as bf16 or f32");
 }
 
-TEST("a cancelled load ends with ABORTED and keeps nothing") {
+TEST("a canceled load ends with ABORTED and keeps nothing") {
   Pool pool(1);
   const Encoded tensor = encode(SourceDtype::f32, 8, 64);
   const Source source(tensor.bytes, SourceDtype::f32, 8, 64);

@@ -600,7 +600,7 @@ struct Pair {
   }
 };
 
-// Whole tiles and strips, what is left of either, and rows of no whole quantisation block.
+// Whole tiles and strips, what is left of either, and rows of no whole quantization block.
 const Pair& pair_of(int shape) {
   static const Pair pairs[] = {{96, 128, 4, 4}, {50, 100, 3, 5}, {1, 1, 1, 1}, {7, 65, 16, 2}, {131, 24, 2, 3}};
   return pairs[shape];

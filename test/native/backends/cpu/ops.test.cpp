@@ -75,7 +75,7 @@ TEST("embedding copies rows of f32, bf16 and f16 tables") {
   });
 }
 
-TEST("rms_norm normalises rows and leaves the reciprocal RMS") {
+TEST("rms_norm normalizes rows and leaves the reciprocal RMS") {
   for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
     Pool pool(2);
     Tensor x(DType::f32, kRows, cols, random, 3.0), y(dtype, kRows, cols);
@@ -335,7 +335,7 @@ TEST("dropout of everything kept is the identity, and kept shares follow the pro
   });
 }
 
-TEST("counter_hash gives uniform bits that neighbouring indices and keys do not share") {
+TEST("counter_hash gives uniform bits that neighboring indices and keys do not share") {
   const int64_t count = 1 << 16;
   for (int bit = 0; bit < 32; ++bit) {
     int64_t ones = 0, as_next = 0, as_next_key = 0, as_pair = 0;
