@@ -12,6 +12,10 @@ import type { StrategyConfig } from '../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from './files/scratch.js'
 
+vi.mock('../../lib/train/data.js', async (original) =>
+  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
+)
+
 const loaded: Model[] = []
 afterEach(async () => {
   for (const model of loaded.splice(0)) await model.dispose()

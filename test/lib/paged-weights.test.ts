@@ -18,6 +18,10 @@ import { swept } from '../sweep.js'
 import { safetensorsBytes } from './files/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from './files/scratch.js'
 
+vi.mock('../../lib/train/data.js', async (original) =>
+  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
+)
+
 /** A quarter of the model in fp32, and less. */
 const BUDGET = '3.5MiB'
 const BUDGET_BYTES = 3.5 * 2 ** 20

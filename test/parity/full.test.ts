@@ -29,7 +29,7 @@ async function open(c: RunCase) {
 }
 
 vi.mock('../../lib/train/data.js', async (original) =>
-  (await import('./tokenized-once.js')).tokenizedOnce(await original()),
+  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 
 afterAll(disposeModels)

@@ -19,7 +19,7 @@ interface Rule {
 type Group = Adapter['state']['description']['groups'][number]
 
 vi.mock('../../lib/train/data.js', async (original) =>
-  (await import('./tokenized-once.js')).tokenizedOnce(await original()),
+  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 
 afterAll(disposeModels)

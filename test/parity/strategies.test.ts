@@ -48,7 +48,7 @@ async function open(c: StrategyCase) {
 }
 
 vi.mock('../../lib/train/data.js', async (original) =>
-  (await import('./tokenized-once.js')).tokenizedOnce(await original()),
+  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
 )
 
 afterAll(disposeModels)

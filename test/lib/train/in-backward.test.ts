@@ -27,6 +27,10 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
+vi.mock('../../../lib/train/data.js', async (original) =>
+  (await import('../../tokenized-once.js')).tokenizedOnce(await original()),
+)
+
 let folders: Record<'smollm2' | 'qwen2' | 'llama2', string>
 let data: string
 beforeAll(() => {

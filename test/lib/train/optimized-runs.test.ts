@@ -1,7 +1,7 @@
 /** Whole runs by every optimizer. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -24,6 +24,10 @@ import {
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
+
+vi.mock('../../../lib/train/data.js', async (original) =>
+  (await import('../../tokenized-once.js')).tokenizedOnce(await original()),
+)
 
 let folder: string
 let data: string
