@@ -52,7 +52,9 @@ export function foldersAt(path: string): RunFolders {
   if (name.endsWith(SECRET))
     return { outputDir: join(path, '..', name.slice(0, -SECRET.length)), runDir: path }
   const apart = secretDir(path)
-  return { outputDir: path, runDir: existsSync(apart) ? apart : path }
+  // An open run may have taken the place of a private one.
+  const isOwn = existsSync(join(path, FILE)) || !existsSync(apart)
+  return { outputDir: path, runDir: isOwn ? path : apart }
 }
 
 function secretDir(outputDir: string): string {

@@ -92,6 +92,31 @@ test('the output folder of a run lists its checkpoints, also before there is an 
   expect(await inspected(at(5))).not.toHaveProperty('checkpoints')
 })
 
+test('of a private run the checkpoints are found beside its folder, until an open run takes its place', async () => {
+  const adapter = join(parity, 'peft/qv_half')
+  const out = join(scratchFolder(), 'out')
+  const checkpointIn = (folder: string) => {
+    const path = join(folder, 'checkpoint-1')
+    cpSync(adapter, path, { recursive: true })
+    for (const name of ['training_state.json', 'training_state.safetensors', 'SHA256SUMS'])
+      writeFileSync(join(path, name), '{}')
+    return [{ path, step: 1 }]
+  }
+  const secret = checkpointIn(`${out}-secret`)
+  expect(await inspected(`${out}-secret`)).toEqual({
+    kind: 'run',
+    path: `${out}-secret`,
+    checkpoints: secret,
+  })
+  mkdirSync(out)
+  expect(await inspected(out)).toEqual({ kind: 'run', path: out, checkpoints: secret })
+  cpSync(adapter, out, { recursive: true })
+  expect(await inspected(out)).toMatchObject({ kind: 'adapter', checkpoints: secret })
+  const open = checkpointIn(out)
+  writeFileSync(join(out, 'run.json'), '{}')
+  expect(await inspected(out)).toMatchObject({ kind: 'adapter', checkpoints: open })
+})
+
 test('a dataset shows its form and rows', async () => {
   const path = scratchFile('train.jsonl', chats(5))
   const none = { rows: 0, examples: [] }
