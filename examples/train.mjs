@@ -11,7 +11,7 @@ if (!path || !data || !output) {
   process.exit(2)
 }
 
-const question = [{ role: 'user', content: 'What is the colour of the sky?' }]
+const question = [{ role: 'user', content: 'What is the color of the sky?' }]
 
 // Node 20 has no `await using` yet; with TypeScript or a newer Node, it replaces the try and finally.
 const model = await loadModel(path, { quantization: nf4() })

@@ -1,6 +1,6 @@
 /**
  * What the base model is asked in the second part of its training: chats about a record, of which only the answers are
- * learnt. Nearly all of an answer can be found in the question, so there is little to guess and much to copy.
+ * learned. Nearly all of an answer can be found in the question, so there is little to guess and much to copy.
  */
 import { FORMS, question, sentence } from './forms.mjs'
 import { isHeldOut, PEOPLE, TOWNS } from './names.mjs'
@@ -95,7 +95,7 @@ function inDigits(random) {
   return turn(`Write this in digits.\n${column(0)}`, column(1))
 }
 
-/** Words alone, so that what they become is learnt before they have to be found in a sentence. */
+/** Words alone, so that what they become is learned before they have to be found in a sentence. */
 function wordByWord(random) {
   const separator = random.pick(['\n', ', ', ' '])
   const [request, pairs] = random.pick([
