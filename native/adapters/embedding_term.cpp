@@ -72,4 +72,16 @@ void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
                           adapter.gradient(slot_.b) + first, slot_.rank, true});
 }
 
+/// Row `id` of the table gets A[:, id]^T (scale B)^T: A transposed takes B's place, and B that of A.
+std::unique_ptr<DeltaRows> EmbeddingTerm::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
+  const int64_t rank = slot_.ranks(wanted), vocab = site_.in, width = site_.out;
+  std::vector<float> folded(width * rank), columns(vocab * rank), rows(rank * width);
+  lowrank::fold(adapter, slot_, rank, 0, width, folded.data(), counts);
+  for (int64_t j = 0; j < rank; ++j) {
+    for (int64_t id = 0; id < vocab; ++id) columns[id * rank + j] = adapter.data(slot_.a)[j * vocab + id];
+    for (int64_t i = 0; i < width; ++i) rows[j * width + i] = folded[i * rank + j];
+  }
+  return std::make_unique<ProductRows>(std::move(columns), std::move(rows), rank, width);
+}
+
 }  // namespace lowrank

@@ -15,6 +15,7 @@ class EmbeddingTerm final : public Term {
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}
+  std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
  private:
   friend struct EmbeddingSteps;

@@ -79,4 +79,15 @@ void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
     run.launch(SpreadKroneckerC{pair.l, rank, pair.p, adapter.value(slot_.c), adapter.value(slot_.c2), dc, gradient(slot_.c), gradient(slot_.c2)});
 }
 
+std::unique_ptr<DeltaRows> KroneckerTerm::delta_rows(const Adapter& adapter, float counts, int64_t) const {
+  struct Rows final : DeltaRows {
+    Rows(const Adapter& adapter, const KroneckerSlot& slot, float counted) : rows(adapter, slot), counts(counted) {}
+    void add(int64_t row, std::span<float> sum) const override { rows.add_row(row, counts, sum.data()); }
+    bool comes_first() const override { return true; }
+    KroneckerRows rows;
+    float counts;
+  };
+  return std::make_unique<Rows>(adapter, slot_, counts);
+}
+
 }  // namespace lowrank

@@ -14,6 +14,7 @@ class KroneckerTerm final : public Term {
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}  // joins it as a residual in fp32
+  std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
  private:
   friend struct KroneckerSteps;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapters/magnitude.h"
+#include "adapters/snapshot.h"
 
 namespace lowrank {
 
@@ -182,6 +183,25 @@ void LowRank::input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradi
     gradient.segments.push_back(own);
   }
   if (snapshot_acts(run, adapter)) gradient.segments.push_back({dh.columns(slot_.rank), snapshot_a(adapter, slot_.rank)});
+}
+
+std::unique_ptr<DeltaRows> LowRank::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
+  const bool snapshot = snapshot_ratio(adapter, slot_) != 0;  // which goes with all ranks
+  const int64_t rank = snapshot ? slot_.rank : slot_.ranks(wanted), ld = spec_.parameters[slot_.a].cols;
+  const auto counted = [&](std::vector<float>& b) {
+    for (float& value : b) value *= counts;
+  };
+  if (snapshot) {
+    std::vector<float> b(site_.out * 2 * rank), a;
+    for (const int factor : {slot_.a, slot_.snapshot_a}) a.insert(a.end(), adapter.data(factor), adapter.data(factor) + rank * ld);
+    lowrank::fold_snapshot(adapter, slot_, b.data());
+    counted(b);
+    return std::make_unique<ProductRows>(std::move(b), std::move(a), 2 * rank, ld);
+  }
+  std::vector<float> b(site_.out * rank);
+  fold(adapter, slot_, rank, 0, site_.out, b.data());
+  counted(b);
+  return std::make_unique<ProductRows>(std::move(b), adapter.data(slot_.a), rank, ld);
 }
 
 }  // namespace lowrank

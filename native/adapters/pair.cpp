@@ -5,6 +5,8 @@
 
 #include "adapters/hadamard.h"
 #include "adapters/magnitude.h"
+#include "backends/cpu/adapters.h"
+#include "backends/cpu/device.h"
 
 namespace lowrank {
 
@@ -198,6 +200,15 @@ void PairTerm::input_gradient(Run& run, AdapterRun& adapter, InputGradient& grad
   } else if (gradient.term.dh >= 0) {
     gradient.segments.push_back({run.matrix(gradient.term.dh), build_a(run, adapter)});
   }
+}
+
+std::unique_ptr<DeltaRows> PairTerm::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
+  const int64_t rank = slot_.ranks(wanted);
+  std::vector<float> b(site_.out * rank), a(rank * site_.in);
+  cpu::build_pair_a({pair_of(adapter, slot_), cpu::address_of(a.data())}, 0, rank);
+  fold(adapter, slot_, rank, 0, site_.out, b.data());
+  for (float& value : b) value *= counts;
+  return std::make_unique<ProductRows>(std::move(b), std::move(a), rank, site_.in);
 }
 
 }  // namespace lowrank

@@ -17,6 +17,7 @@ class PairTerm final : public Term {
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const override;
+  std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
  private:
   friend struct PairSteps;

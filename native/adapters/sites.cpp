@@ -18,6 +18,12 @@ Site site_of(const Graph& graph, const std::string& target, Op op) {
   return {found->second, graph.values[node.out].cols, op == Op::embedding ? graph.vocab_size : graph.values[node.inputs[0]].cols};
 }
 
+std::unique_ptr<const Term> make_term(const AdapterSpec& spec, int slot, const Site& site) {
+  if (spec.slots[slot].embedding) return std::make_unique<EmbeddingTerm>(spec, slot, site);
+  if (spec.slots[slot].paired()) return std::make_unique<PairTerm>(spec, slot, site);
+  return std::make_unique<LowRank>(spec, slot, site);
+}
+
 void check(const AdapterSpec& spec, const LowRankSlot& slot, const Site& site) {
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
   if (!fits(spec, slot, site.out, site.in))
@@ -58,12 +64,7 @@ void resolve_sites(const Graph& graph, const std::vector<const AdapterSpec*>& ad
       here.slot = static_cast<int>(i);
       here.magnitude = slot.magnitude >= 0;
       if (spec.trains(slot.magnitude)) here.trained.push_back(slot.magnitude);
-      if (slot.embedding)
-        add(here, std::make_shared<EmbeddingTerm>(spec, here.slot, site));
-      else if (slot.paired())
-        add(here, std::make_shared<PairTerm>(spec, here.slot, site));
-      else
-        add(here, std::make_shared<LowRank>(spec, here.slot, site));
+      add(here, make_term(spec, here.slot, site));
     }
     std::vector<bool> seen(graph.nodes.size(), false);
     for (size_t i = 0; i < spec.kroneckers.size(); ++i) {
@@ -75,6 +76,28 @@ void resolve_sites(const Graph& graph, const std::vector<const AdapterSpec*>& ad
       add(at(site), std::make_shared<KroneckerTerm>(spec, static_cast<int>(i), site));
     }
   }
+}
+
+AttachedTerms terms_at(const AdapterSpec& spec, const std::string& target, const std::string& weight, int64_t rows, int64_t cols) {
+  AttachedTerms found;
+  for (size_t i = 0; i < spec.kroneckers.size(); ++i) {
+    if (spec.kroneckers[i].target != target) continue;
+    const cpu::KroneckerShape shape = kronecker_shape(spec, spec.kroneckers[i]);
+    if (shape.out() != rows || shape.in() != cols)
+      fail("SHAPE", "adapter at ", target, ": C (x) D is [", shape.out(), ", ", shape.in(), "] but ", weight, " is [", rows, ", ", cols, "]");
+    found.terms.push_back(std::make_unique<KroneckerTerm>(spec, static_cast<int>(i), Site{-1, rows, cols}));
+  }
+  for (size_t i = 0; i < spec.slots.size(); ++i) {
+    const LowRankSlot& slot = spec.slots[i];
+    if (slot.target != target) continue;
+    const Site site = slot.embedding ? Site{-1, cols, rows} : Site{-1, rows, cols};
+    if (!fits(spec, slot, site.out, site.in))
+      fail("SHAPE", "adapter at ", target, ": B A is [", spec.parameters[slot.b].rows, ", ", spec.parameters[slot.a].cols, "] but ",
+           weight, " is [", rows, ", ", cols, "]");
+    found.terms.push_back(make_term(spec, static_cast<int>(i), site));
+    if (slot.magnitude >= 0) found.magnitude = &slot;
+  }
+  return found;
 }
 
 }  // namespace lowrank

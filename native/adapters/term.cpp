@@ -9,4 +9,12 @@ Ptr<float> draw_row_gains(Run& run, const DeltaDropout& dropout, int node, int64
   return gains;
 }
 
+void ProductRows::add(int64_t row, std::span<float> sum) const {
+  for (int64_t j = 0; j < rank_; ++j) {
+    const float factor = b_[row * rank_ + j];
+    const float* a = a_ + j * ld_;
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += factor * a[i];
+  }
+}
+
 }  // namespace lowrank

@@ -5,6 +5,9 @@
 // in the backward pass.
 #pragma once
 
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "adapters/adapter.h"
@@ -43,6 +46,16 @@ struct InputGradient {
   std::vector<Segment> masked = {};  // that part
 };
 
+/// Rows of a term's change of the weight.
+class DeltaRows {
+ public:
+  virtual ~DeltaRows() = default;
+  /// sum += row `row`; any thread.
+  virtual void add(int64_t row, std::span<float> sum) const = 0;
+  /// Whether it joins the sum before those that do not; the order is in the bits of merged files.
+  virtual bool comes_first() const { return false; }
+};
+
 class Term {
  public:
   virtual ~Term() = default;
@@ -56,6 +69,24 @@ class Term {
   /// @param dy the gradient behind the gains of the rows, where there are any; the same as share.dy
   virtual void backward(Planner& plan, int dy, GradientTerm& share) const = 0;
   virtual void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const = 0;
+
+  /// The rows of its change, for merging and exporting.
+  /// @param counts a factor of the change, @param rank how many of its ranks are in use, 0 being all
+  virtual std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const = 0;
+};
+
+/// Rows of b [rows, rank] times a [rank, cols], which has `ld` elements from row to row.
+class ProductRows final : public DeltaRows {
+ public:
+  ProductRows(std::vector<float> b, std::vector<float> a, int64_t rank, int64_t ld) : b_(std::move(b)), own_(std::move(a)), a_(own_.data()), rank_(rank), ld_(ld) {}
+  /// @param a stays where it is for as long as this lives
+  ProductRows(std::vector<float> b, const float* a, int64_t rank, int64_t ld) : b_(std::move(b)), a_(a), rank_(rank), ld_(ld) {}
+  void add(int64_t row, std::span<float> sum) const override;
+
+ private:
+  std::vector<float> b_, own_;
+  const float* a_;
+  int64_t rank_, ld_;
 };
 
 /// The room of rows of a change that training drops, or null where it drops none.

@@ -5,11 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "adapters/hadamard.h"
-#include "adapters/kronecker.h"
-#include "adapters/snapshot.h"
-#include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
 #include "core/error.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
@@ -17,98 +12,6 @@
 
 namespace lowrank {
 namespace {
-
-/// What one adapter adds: folded B [rows, rank] times A [rank, cols]. With a magnitude m it puts (W + B A) m / ||W + B A||
-/// in place of W, row by row, of which `counts` is what the difference counts for.
-struct Delta {
-  std::vector<float> b;
-  std::vector<float> built_a;  // of a pair of products
-  const float* a;
-  int64_t rank;
-  int64_t ld;  // elements from row to row of A
-  float counts = 1;  // in b already, unless there is a magnitude
-  const float* magnitude = nullptr;
-};
-
-/// The same of a Kronecker product.
-struct KroneckerDelta {
-  KroneckerRows rows;
-  float weight;
-};
-
-struct Deltas {
-  std::vector<Delta> low_rank;
-  std::vector<KroneckerDelta> kroneckers;
-
-  bool empty() const { return low_rank.empty() && kroneckers.empty(); }
-};
-
-/// Row `id` of an embedding gets A[:, id]^T (scale B)^T: A transposed takes B's place, and B that of A.
-Delta embedding_delta(const Adapter& adapter, const LowRankSlot& slot, int64_t rank, float counts) {
-  const ParameterSpec &a = adapter.spec().parameters[slot.a], &b = adapter.spec().parameters[slot.b];
-  std::vector<float> folded(b.rows * rank), columns(a.cols * rank), rows(rank * b.rows);
-  fold(adapter, slot, rank, 0, b.rows, folded.data(), counts);
-  for (int64_t j = 0; j < rank; ++j) {
-    for (int64_t id = 0; id < a.cols; ++id) columns[id * rank + j] = adapter.data(slot.a)[j * a.cols + id];
-    for (int64_t i = 0; i < b.rows; ++i) rows[j * b.rows + i] = folded[i * rank + j];
-  }
-  Delta delta{std::move(columns), std::move(rows), nullptr, rank, b.rows};
-  delta.a = delta.built_a.data();
-  return delta;
-}
-
-Deltas deltas_of(const Weight& weight, const std::string& name,
-                             const std::vector<WeightedAdapter>& adapters, const std::string& target) {
-  Deltas deltas;
-  for (const auto& [adapter, counts, wanted] : adapters) {
-    const AdapterSpec& spec = adapter->spec();
-    for (const KroneckerSlot& slot : spec.kroneckers) {
-      if (slot.target != target) continue;
-      const cpu::KroneckerShape shape = kronecker_shape(spec, slot);
-      if (shape.out() != weight.rows() || shape.in() != weight.cols())
-        fail("SHAPE", "adapter at ", target, ": C (x) D is [", shape.out(), ", ", shape.in(), "] but ", name, " is [",
-             weight.rows(), ", ", weight.cols(), "]");
-      deltas.kroneckers.push_back({KroneckerRows(*adapter, slot), counts});
-    }
-    for (const LowRankSlot& slot : spec.slots) {
-      if (slot.target != target) continue;
-      const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
-      const auto [out, in] = slot.embedding ? std::pair{weight.cols(), weight.rows()} : std::pair{weight.rows(), weight.cols()};
-      if (!fits(spec, slot, out, in))
-        fail("SHAPE", "adapter at ", target, ": B A is [", b.rows, ", ", a.cols, "] but ", name, " is [", weight.rows(),
-             ", ", weight.cols(), "]");
-      const int64_t rank = slot.ranks(wanted);
-      if (slot.embedding) {
-        deltas.low_rank.push_back(embedding_delta(*adapter, slot, rank, counts));
-        continue;
-      }
-      Delta delta{std::vector<float>(weight.rows() * rank), {}, adapter->data(slot.a), rank, a.cols};
-      if (slot.paired()) {
-        delta.built_a.resize(slot.rank * a.cols);
-        cpu::build_pair_a({pair_of(*adapter, slot), cpu::address_of(delta.built_a.data())}, 0, slot.rank);
-        delta.a = delta.built_a.data();
-      }
-      if (snapshot_ratio(*adapter, slot) != 0) {
-        delta.rank = 2 * rank;
-        delta.b.resize(weight.rows() * delta.rank);
-        for (const int factor : {slot.a, slot.snapshot_a})
-          delta.built_a.insert(delta.built_a.end(), adapter->data(factor), adapter->data(factor) + rank * a.cols);
-        delta.a = delta.built_a.data();
-        fold_snapshot(*adapter, slot, delta.b.data());
-      } else {
-        fold(*adapter, slot, rank, 0, weight.rows(), delta.b.data());
-      }
-      if (slot.magnitude >= 0) {
-        delta.counts = counts;
-        delta.magnitude = adapter->data(slot.magnitude);
-      } else {
-        for (float& value : delta.b) value *= counts;
-      }
-      deltas.low_rank.push_back(std::move(delta));
-    }
-  }
-  return deltas;
-}
 
 /// The weight as the adapters have it: itself, or the trained copy that stands in for it.
 WeightView standing(const Weight& weight, const std::string& name, const std::vector<WeightedAdapter>& adapters) {
@@ -126,47 +29,6 @@ WeightView standing(const Weight& weight, const std::string& name, const std::ve
       view.data = one.adapter->data(copy.parameter);
     }
   return view;
-}
-
-/// sum += the row of B A.
-void add_product(const Delta& delta, int64_t row, int64_t cols, float* sum) {
-  for (int64_t j = 0; j < delta.rank; ++j) {
-    const float factor = delta.b[row * delta.rank + j];
-    const float* a = delta.a + j * delta.ld;
-    for (int64_t i = 0; i < cols; ++i) sum[i] += factor * a[i];
-  }
-}
-
-/// What is to be added to a share of a row, which is returned; `own` is room for as many numbers.
-float sum_row(const Deltas& deltas, int64_t row, int64_t cols, const float* base, float* sum, float* own) {
-  std::fill(sum, sum + cols, 0.0f);
-  for (const KroneckerDelta& delta : deltas.kroneckers) delta.rows.add_row(row, delta.weight, sum);
-  float rest = 1;  // of the row itself
-  for (const Delta& delta : deltas.low_rank) {
-    if (delta.magnitude == nullptr) {
-      add_product(delta, row, cols, sum);
-      continue;
-    }
-    std::fill(own, own + cols, 0.0f);
-    add_product(delta, row, cols, own);
-    double square = 0;
-    for (int64_t i = 0; i < cols; ++i) {
-      own[i] += base[i];
-      square += double{own[i]} * own[i];
-    }
-    const auto gain = static_cast<float>(delta.counts * delta.magnitude[row] / std::sqrt(std::max(square, 1e-30)));
-    for (int64_t i = 0; i < cols; ++i) sum[i] += gain * own[i];
-    rest -= delta.counts;
-  }
-  return rest;
-}
-
-/// One row in fp32; `sum` and `own` are room for as many numbers.
-void merged_row(const WeightView& view, const Deltas& deltas, int64_t row, float* out, float* sum, float* own) {
-  decode_row(view, row, 0, view.cols, out);
-  if (deltas.empty()) return;
-  const float rest = sum_row(deltas, row, view.cols, out, sum, own);
-  for (int64_t i = 0; i < view.cols; ++i) out[i] = rest * out[i] + sum[i];
 }
 
 /// Whether every number survives: finite, and within the range of the type.
@@ -250,8 +112,8 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel) {
   check(weight, name, options);
-  const Deltas deltas = options.target.empty() ? Deltas{} : deltas_of(weight, name, adapters, options.target);
   const WeightView view = standing(weight, name, adapters);
+  const MergedRows merged(view, name, adapters, options.target);
   const int64_t row_bytes = file_bytes(options.type, view.cols);
   const int64_t heads = options.permuted_heads;
   const bool permutes_elements = heads > 0 && view.rows == 1;
@@ -259,14 +121,15 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
   std::atomic<bool> all_fit{true};
   pool.for_range(options.count, 16, [&](int64_t begin, int64_t end) {
     if (cancel && cancel->load(std::memory_order_relaxed)) return;
-    std::vector<float> row(view.cols), sum(view.cols), own(view.cols);
+    std::vector<float> row(view.cols);
+    MergedRows::Room room(view.cols);
     for (int64_t i = begin; i < end; ++i) {
       int64_t from = options.begin + i;
       if (heads > 0 && !permutes_elements) from = permuted_row(from, view.rows / heads);
-      merged_row(view, deltas, from, row.data(), sum.data(), own.data());
+      merged.merged(from, row.data(), room);
       if (permutes_elements) {
-        for (int64_t k = 0; k < view.cols; ++k) sum[k] = row[permuted_row(k, view.cols / heads)];
-        row.swap(sum);
+        for (int64_t k = 0; k < view.cols; ++k) room.sum[k] = row[permuted_row(k, view.cols / heads)];
+        row.swap(room.sum);
       }
       if (!fits(row.data(), view.cols, options.type)) all_fit = false;
       encode(row.data(), view.cols, options.type, out.data() + i * row_bytes);
@@ -282,8 +145,8 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
                     const std::vector<WeightedAdapter>& adapters, const std::string& target,
                     const CancelFlag& cancel) {
-  const Deltas deltas = deltas_of(weight, name, adapters, target);
   const WeightView view = standing(weight, name, adapters);
+  const MergedRows rows_of_sum(view, name, adapters, target);
   const int64_t rows = view.rows, cols = view.cols;
   const auto give_up = [&] {
     if (cancel && *cancel) fail("ABORTED", "merging ", name, " was canceled");
@@ -295,9 +158,8 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
     give_up();
     const int64_t count = std::min(at_once, rows - first);
     pool.for_range(count, 16, [&](int64_t begin, int64_t end) {
-      std::vector<float> sum(cols), own(cols);
-      for (int64_t i = begin; i < end; ++i)
-        merged_row(view, deltas, first + i, quantizer.rows() + i * cols, sum.data(), own.data());
+      MergedRows::Room room(cols);
+      for (int64_t i = begin; i < end; ++i) rows_of_sum.merged(first + i, quantizer.rows() + i * cols, room);
     });
     if (quantizer.take(count))
       fail("CONFIG", name, " has numbers that are not finite, which no code can stand for; the adapter or the model is damaged");
@@ -307,9 +169,10 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
   std::vector<Survival> by_row(rows);  // added up in order, whatever the number of threads
   pool.for_range(rows, 16, [&](int64_t begin, int64_t end) {
     if (cancel && cancel->load(std::memory_order_relaxed)) return;
-    std::vector<float> full(cols), plain(cols), coded(cols), unchanged(cols), own(cols);
+    std::vector<float> full(cols), plain(cols), coded(cols), unchanged(cols);
+    MergedRows::Room room(cols);
     for (int64_t r = begin; r < end; ++r) {
-      merged_row(view, deltas, r, full.data(), plain.data(), own.data());
+      rows_of_sum.merged(r, full.data(), room);
       decode_row(base, r, 0, cols, plain.data());
       decode_row(quantized, r, 0, cols, coded.data());
       decode_row(without, r, 0, cols, unchanged.data());
@@ -327,18 +190,11 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
 
 std::vector<float> read_delta(Pool& pool, const Weight& weight, const std::string& name,
                               const std::vector<WeightedAdapter>& adapters, const std::string& target) {
-  const Deltas deltas = deltas_of(weight, name, adapters, target);
-  const WeightView view = weight.view();
-  std::vector<float> out(static_cast<size_t>(view.rows * view.cols));
-  pool.for_range(view.rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<float> base(view.cols), own(view.cols);
-    for (int64_t row = begin; row < end; ++row) {
-      decode_row(view, row, 0, view.cols, base.data());
-      float* const sum = out.data() + row * view.cols;
-      const float rest = sum_row(deltas, row, view.cols, base.data(), sum, own.data());
-      if (rest == 1) continue;
-      for (int64_t i = 0; i < view.cols; ++i) sum[i] += (rest - 1) * base[i];
-    }
+  const MergedRows rows(weight.view(), name, adapters, target);
+  std::vector<float> out(static_cast<size_t>(rows.rows() * rows.cols()));
+  pool.for_range(rows.rows(), 16, [&](int64_t begin, int64_t end) {
+    MergedRows::Room room(rows.cols());
+    for (int64_t row = begin; row < end; ++row) rows.change(row, out.data() + row * rows.cols(), room);
   });
   return out;
 }

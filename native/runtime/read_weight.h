@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "adapters/adapter.h"
+#include "adapters/merge.h"
 #include "runtime/engine.h"
 #include "runtime/weights.h"
 
@@ -30,13 +30,6 @@ struct ReadOptions {
 
 /// Row of the weight that lies at `row` in a GGUF file whose heads have `head_rows` rows.
 int64_t permuted_row(int64_t row, int64_t head_rows);
-
-/// An adapter, what its delta counts for, and how many of its ranks are in use (0: all).
-struct WeightedAdapter {
-  const Adapter* adapter;
-  float weight = 1;
-  int64_t rank = 0;
-};
 
 /// Rows of a weight plus scale * B A of every adapter that has a slot at the target, summed in fp32 and rounded once. A
 /// slot with a magnitude adds what it makes of the row less the row itself.
