@@ -140,7 +140,7 @@ describe('adapters', () => {
       'attach(): strategy.r is -1, expected a positive integer.',
     )
     await expect(model.attach(given(undefined))).rejects.toThrow(
-      'attach(): strategy is missing, expected an object.',
+      "attach(): strategy is missing, expected an object, as in { name: 'lora' }.",
     )
     for (const prompt of [5, undefined, [], [{ content: 'Hello' }]])
       await expect(model.generate(given(prompt))).rejects.toThrow(
