@@ -19,12 +19,14 @@ const { values: flags } = parseArgs({
 })
 /** Generous, since machines are busy at times. */
 const LIMIT_MS = 600_000
+const NATIVE_TESTS = 'test/native/native.test.ts'
 const CONFIG = 'vitest.mutations.config.mjs'
 /** As in `npm test`, but without its setup, which would build everything before every fault. */
 const config = `import base from './vitest.config.ts'
 const { projects, ...test } = base.test
 const experimental = { fsModuleCache: true, fsModuleCachePath: '.vitest-cache' }
-export default { test: { ...test, experimental, include: ['test/**/*.test.ts'] } }
+const provide = { nativeTests: process.env.LOWRANK_NATIVE_TESTS ?? '' }
+export default { test: { ...test, experimental, provide, include: ['test/**/*.test.ts'] } }
 `
 
 const faults = Object.entries(areas)
@@ -100,14 +102,8 @@ function makeCopy(copy) {
 
 /** The titles of the tests that fail, and why there are none where vitest itself did not work. */
 function run(copy, { file = '', tests, title, least = 1 }) {
-  let addon = join(root, 'build', 'Release', 'lowrank.node')
-  if (file.startsWith('native/')) {
-    const args = ['scripts/native.mjs', 'build']
-    const env = { ...process.env, CCACHE_BASEDIR: copy, CCACHE_NOHASHDIR: '1' }
-    const { status, stderr } = spawnSync(process.execPath, args, { cwd: copy, env, encoding: 'utf8' })
-    if (status !== 0) return { failed: [], error: `: does not build\n${stderr}` }
-    addon = join(copy, 'build', 'Release', 'lowrank.node')
-  }
+  const built = builtFor(copy, file, tests)
+  if (built.error) return { failed: [], error: built.error }
   const report = join(copy, 'report.json')
   rmSync(report, { force: true })
   const args = ['run', '--config', CONFIG, '--reporter=json', `--outputFile=${report}`]
@@ -115,7 +111,7 @@ function run(copy, { file = '', tests, title, least = 1 }) {
   if (title) args.push('-t', title)
   spawnSync(process.execPath, [join('node_modules', 'vitest', 'vitest.mjs'), ...args, ...tests], {
     cwd: copy,
-    env: { ...process.env, LOWRANK_NATIVE_PATH: addon },
+    env: { ...process.env, ...built.env },
     stdio: 'ignore',
     timeout: LIMIT_MS,
   })
@@ -127,6 +123,25 @@ function run(copy, { file = '', tests, title, least = 1 }) {
   const error =
     results.length === 0 ? ': no test ran' : failed.length === 0 && broken ? `: ${broken.message}` : ''
   return { failed, error }
+}
+
+/** The native code that the tests of a fault need, and where they find it. */
+function builtFor(copy, file, tests) {
+  const isNative = file.startsWith('native/')
+  const addon = join(isNative ? copy : root, 'build', 'Release', 'lowrank.node')
+  const env = { LOWRANK_NATIVE_PATH: addon, LOWRANK_NATIVE_TESTS: '' }
+  const parts = tests.includes(NATIVE_TESTS) ? ['tests'] : []
+  if (isNative && tests.some((test) => test !== NATIVE_TESTS)) parts.push('build')
+  for (const part of parts) {
+    const run = spawnSync(process.execPath, ['scripts/native.mjs', part], {
+      cwd: copy,
+      env: { ...process.env, CCACHE_BASEDIR: copy, CCACHE_NOHASHDIR: '1' },
+      encoding: 'utf8',
+    })
+    if (run.status !== 0) return { error: `: does not build\n${run.stderr}` }
+    if (part === 'tests') env.LOWRANK_NATIVE_TESTS = run.stdout.trim().split('\n').at(-1)
+  }
+  return { env }
 }
 
 function check({ number, file, find, replace, tests }) {

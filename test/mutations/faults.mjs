@@ -4,9 +4,10 @@
  */
 import { checkpoints } from './faults/checkpoints.mjs'
 import { data } from './faults/data.mjs'
+import { native } from './faults/native.mjs'
 import { parity } from './faults/parity.mjs'
 import { privacy } from './faults/privacy.mjs'
 import { strategies } from './faults/strategies.mjs'
 import { training } from './faults/training.mjs'
 
-export const areas = { strategies, privacy, training, checkpoints, data, parity }
+export const areas = { strategies, privacy, training, checkpoints, data, parity, native }
