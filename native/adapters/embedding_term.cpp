@@ -40,7 +40,11 @@ void EmbeddingTerm::forward(Run& run, AdapterRun& adapter, Product& product) con
   if (run.plan.options.output_norms && &adapter == run.adapters[0])
     run.launch(SecondMoment{run.tokens, active, h, adapter.moment(index_)});
   const Segment segment{h, folded};
-  run.launch(GemmNt{run.precision(), run.tokens, site_.out, {&segment, 1}, {product.to.y, {}, product.to.y.data.as<float>(), site_.out}});
+  run.launch(GemmNt{run.precision(),
+                    run.tokens,
+                    site_.out,
+                    {&segment, 1},
+                    {product.to.y, {}, product.to.y.data.as<float>(), site_.out}});
 }
 
 void EmbeddingTerm::backward(Planner& plan, int dy, GradientTerm&) const {
@@ -64,12 +68,13 @@ void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
     const Ptr<float> dh = run.room->take<float>(run.plan.options.tokens * active);
     const Segment segment{dy, folded};
     run.launch(GemmNn{run.precision(), run.tokens, active, {&segment, 1}, {{dh.as<std::byte>(), DType::f32, active}}});
-    run.launch(ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(slot_.a)});
+    run.launch(
+        ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(slot_.a)});
   }
   if (!spec_.trains(slot_.b)) return;
   const Matrix h = look_up(run, adapter, active);
-  run.launch(ReduceTokens{run.precision(), run.tokens, h.columns(first), active - first, dy, out, slot_.scale_at(active),
-                          adapter.gradient(slot_.b) + first, slot_.rank, true});
+  run.launch(ReduceTokens{run.precision(), run.tokens, h.columns(first), active - first, dy, out,
+                          slot_.scale_at(active), adapter.gradient(slot_.b) + first, slot_.rank, true});
 }
 
 /// Row `id` of the table gets A[:, id]^T (scale B)^T: A transposed takes B's place, and B that of A.

@@ -1,5 +1,5 @@
-// y = E[id] + scale * A[:, id]^T B^T: LoRA at an embedding (arXiv 2106.09685, as PEFT has it). The product with a one-hot
-// vector is a look-up of columns of A, and its way back adds to the columns that were looked up.
+// y = E[id] + scale * A[:, id]^T B^T: LoRA at an embedding (arXiv 2106.09685, as PEFT has it). The product with a
+// one-hot vector is a look-up of columns of A, and its way back adds to the columns that were looked up.
 #pragma once
 
 #include "adapters/term.h"

@@ -27,7 +27,14 @@ KroneckerPair KroneckerTerm::factors(Run& run, const AdapterRun& adapter) const 
     run.launch(KroneckerC{shape.l, spec_.parameters[slot_.c].cols, shape.p, c, adapter.value(slot_.c2), made});
     c = made;
   }
-  return {shape.l, shape.p, shape.k, shape.q, shape.r, c, adapter.value(slot_.d), slot_.d2 >= 0 ? adapter.value(slot_.d2) : Ptr<float>()};
+  return {shape.l,
+          shape.p,
+          shape.k,
+          shape.q,
+          shape.r,
+          c,
+          adapter.value(slot_.d),
+          slot_.d2 >= 0 ? adapter.value(slot_.d2) : Ptr<float>()};
 }
 
 /// Makes what it adds to the output, and the residual with it, the product's new residual.
@@ -36,7 +43,8 @@ void KroneckerTerm::forward(Run& run, AdapterRun& adapter, Product& product) con
   const Layout::Scope scope(*run.room);
   const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
   const KroneckerPair pair = factors(run, adapter);
-  run.launch(Kronecker{run.tokens, pair, slot_.scale * adapter.weight, gains, run.matrix(product.step.x), product.to.residual, product.sum});
+  run.launch(Kronecker{run.tokens, pair, slot_.scale * adapter.weight, gains, run.matrix(product.step.x),
+                       product.to.residual, product.sum});
   product.to.residual = product.sum;
   product.to.residual_ld = site_.out;
 }
@@ -52,7 +60,8 @@ void KroneckerTerm::backward(Planner& plan, int dy, GradientTerm&) const {
     int& part = plan.gradient_part(x);
     step.accumulate = part >= 0;
     if (!step.accumulate)
-      part = plan.add_buffer("gradient of " + node.path + " input by C (x) D", Category::activations, DType::f32, RowKind::tokens, site_.in);
+      part = plan.add_buffer("gradient of " + node.path + " input by C (x) D", Category::activations, DType::f32,
+                             RowKind::tokens, site_.in);
     step.dx = part;
     step.writes = {part};
   }
@@ -64,7 +73,9 @@ void KroneckerTerm::backward(Planner& plan, int dy, GradientTerm&) const {
 /// x, dy -> dx f32, added when `accumulate`; adds to the gradients of the factors
 void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
-  const auto gradient = [&](int parameter) { return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>(); };
+  const auto gradient = [&](int parameter) {
+    return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>();
+  };
   const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
   const KroneckerPair pair = factors(run, adapter);
   const int64_t rank = spec_.parameters[slot_.c].cols;
@@ -73,10 +84,12 @@ void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
     dc = run.room->take<float>(pair.l * pair.p);
     run.launch(Zero{dc.as<std::byte>(), pair.l * pair.p * 4});
   }
-  run.launch(KroneckerBackward{run.tokens, pair, slot_.scale, gains, run.matrix(s.x), run.matrix(s.dy), dc, gradient(slot_.d),
-                               gradient(slot_.d2), s.dx < 0 ? Ptr<float>() : run.at<float>(s.dx), s.accumulate});
+  run.launch(KroneckerBackward{run.tokens, pair, slot_.scale, gains, run.matrix(s.x), run.matrix(s.dy), dc,
+                               gradient(slot_.d), gradient(slot_.d2), s.dx < 0 ? Ptr<float>() : run.at<float>(s.dx),
+                               s.accumulate});
   if (slot_.c2 >= 0)
-    run.launch(SpreadKroneckerC{pair.l, rank, pair.p, adapter.value(slot_.c), adapter.value(slot_.c2), dc, gradient(slot_.c), gradient(slot_.c2)});
+    run.launch(SpreadKroneckerC{pair.l, rank, pair.p, adapter.value(slot_.c), adapter.value(slot_.c2), dc,
+                                gradient(slot_.c), gradient(slot_.c2)});
 }
 
 std::unique_ptr<DeltaRows> KroneckerTerm::delta_rows(const Adapter& adapter, float counts, int64_t) const {

@@ -1,5 +1,6 @@
-// LoKr (LyCORIS, Yeh et al. 2023, arXiv 2309.14859): the change of a weight is a Kronecker product C (x) D, of which each
-// side may be a product of two factors. D's stay apart where they multiply activations; C is small and made once per step.
+// LoKr (LyCORIS, Yeh et al. 2023, arXiv 2309.14859): the change of a weight is a Kronecker product C (x) D, of which
+// each side may be a product of two factors. D's stay apart where they multiply activations; C is small and made once
+// per step.
 #pragma once
 
 #include "adapters/term.h"

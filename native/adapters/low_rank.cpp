@@ -7,8 +7,8 @@
 
 namespace lowrank {
 
-void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight, Ptr<float> gains,
-               Ptr<float> out) {
+void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight,
+               Ptr<float> gains, Ptr<float> out) {
   const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : adapter.value(parameter); };
   const int64_t active = slot.ranks(adapter.rank);
   run.launch(Fold{rows, slot.rank, active, slot.scale_at(active), weight, adapter.value(slot.b), factor(slot.d),
@@ -52,7 +52,8 @@ Factor LowRank::snapshot_a(const AdapterRun& adapter, int64_t rows) const {
 void LowRank::fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
   const float ratio = adapter.host_value(slot_.snapshot_ratio);
   const float own = weight * slot_.scale * (slot_.subtracts ? 1 : 1 + ratio), taken = -weight * slot_.scale * ratio;
-  run.launch(FoldSnapshot{site_.out, slot_.rank, own, taken, adapter.value(slot_.b), adapter.value(slot_.snapshot_b), gains, out});
+  run.launch(FoldSnapshot{site_.out, slot_.rank, own, taken, adapter.value(slot_.b), adapter.value(slot_.snapshot_b),
+                          gains, out});
 }
 
 Matrix LowRank::drop(Run& run, const Matrix& x, const Matrix& out) const {
@@ -61,7 +62,8 @@ Matrix LowRank::drop(Run& run, const Matrix& x, const Matrix& out) const {
 }
 
 /// h = x A^T, of the dropped input where the slot drops in training.
-void LowRank::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& dropped, const Matrix& h) const {
+void LowRank::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& dropped,
+                     const Matrix& h) const {
   const Factor a = factor_a(adapter);
   const Segment segment{drops(run) ? drop(run, x, dropped) : x, a};
   run.launch(GemmNt{run.precision(), run.tokens, a.rows, {&segment, 1}, {h}});
@@ -123,7 +125,8 @@ void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
   if (spec_.trains(slot_.b) || spec_.trains(slot_.d) || spec_.trains(slot_.b_gain)) step.aux = materialize_hidden(plan);
   if (trains_a) step.x = plan.materialize(x);
   if (trains_a || plan.needs_gradient(x)) {
-    share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(), RowKind::tokens, slot_.folded_cols());
+    share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
+                                        RowKind::tokens, slot_.folded_cols());
     step.writes = {step.y};
   }
   step.adds = trained();
@@ -152,24 +155,44 @@ void LowRank::run_gradient(Run& run, const Step& s) const {
   if (s.aux >= 0) {
     const Matrix h = run.matrix(s.aux);
     if (!slot_.has_gains()) {
-      run.reduce_into(adapter, slot_.b, first, {run.precision(), run.tokens, h.columns(first), active - first, dy, site_.out,
-                                                slot_.scale_at(active), {}, slot_.rank, true});
+      run.reduce_into(adapter, slot_.b, first,
+                      {run.precision(),
+                       run.tokens,
+                       h.columns(first),
+                       active - first,
+                       dy,
+                       site_.out,
+                       slot_.scale_at(active),
+                       {},
+                       slot_.rank,
+                       true});
     } else {
       run.launch(Zero{folded.as<std::byte>(), site_.out * active * 4});
       run.launch(ReduceTokens{run.precision(), run.tokens, h, active, dy, site_.out, 1, folded, active, true});
       const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : adapter.value(parameter); };
-      const auto gradient = [&](int parameter) { return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>(); };
-      run.launch(FoldGradient{site_.out, slot_.rank, active, slot_.scale_at(active), adapter.value(slot_.b), factor(slot_.d),
-                              factor(slot_.mask), factor(slot_.b_gain), folded, gradient(slot_.b), gradient(slot_.d),
-                              gradient(slot_.b_gain)});
+      const auto gradient = [&](int parameter) {
+        return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>();
+      };
+      run.launch(FoldGradient{site_.out, slot_.rank, active, slot_.scale_at(active), adapter.value(slot_.b),
+                              factor(slot_.d), factor(slot_.mask), factor(slot_.b_gain), folded, gradient(slot_.b),
+                              gradient(slot_.d), gradient(slot_.b_gain)});
     }
   }
   if (s.x < 0) return;
   const Matrix x = drops(run) ? drop(run, run.matrix(s.x), run.take_operand(site_.in)) : run.matrix(s.x);
   const float ratio = snapshot ? adapter.host_value(slot_.snapshot_ratio) : 0;
   const float scale = snapshot ? 1 / (slot_.subtracts ? 1 : 1 + ratio) : 1;
-  run.reduce_into(adapter, slot_.a, first * site_.in, {run.precision(), run.tokens, run.matrix(s.y).columns(first), active - first,
-                                                       x, site_.in, scale, {}, site_.in, false});
+  run.reduce_into(adapter, slot_.a, first * site_.in,
+                  {run.precision(),
+                   run.tokens,
+                   run.matrix(s.y).columns(first),
+                   active - first,
+                   x,
+                   site_.in,
+                   scale,
+                   {},
+                   site_.in,
+                   false});
 }
 
 void LowRank::input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const {
@@ -182,7 +205,8 @@ void LowRank::input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradi
   } else {
     gradient.segments.push_back(own);
   }
-  if (snapshot_acts(run, adapter)) gradient.segments.push_back({dh.columns(slot_.rank), snapshot_a(adapter, slot_.rank)});
+  if (snapshot_acts(run, adapter))
+    gradient.segments.push_back({dh.columns(slot_.rank), snapshot_a(adapter, slot_.rank)});
 }
 
 std::unique_ptr<DeltaRows> LowRank::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
@@ -193,7 +217,8 @@ std::unique_ptr<DeltaRows> LowRank::delta_rows(const Adapter& adapter, float cou
   };
   if (snapshot) {
     std::vector<float> b(site_.out * 2 * rank), a;
-    for (const int factor : {slot_.a, slot_.snapshot_a}) a.insert(a.end(), adapter.data(factor), adapter.data(factor) + rank * ld);
+    for (const int factor : {slot_.a, slot_.snapshot_a})
+      a.insert(a.end(), adapter.data(factor), adapter.data(factor) + rank * ld);
     lowrank::fold_snapshot(adapter, slot_, b.data());
     counted(b);
     return std::make_unique<ProductRows>(std::move(b), std::move(a), 2 * rank, ld);

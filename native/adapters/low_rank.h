@@ -1,5 +1,5 @@
-// y += scale * diag(b_gain) B diag(d * mask) A x (LoRA, Hu et al. 2021, arXiv 2106.09685, and its relatives), with three
-// ways to fold B: plain, with gains, and beside a snapshot of A and B (Delta-LoRA, arXiv 2309.02411; PiSSA, arXiv
+// y += scale * diag(b_gain) B diag(d * mask) A x (LoRA, Hu et al. 2021, arXiv 2106.09685, and its relatives), with
+// three ways to fold B: plain, with gains, and beside a snapshot of A and B (Delta-LoRA, arXiv 2309.02411; PiSSA, arXiv
 // 2404.02948).
 #pragma once
 
@@ -8,8 +8,8 @@
 namespace lowrank {
 
 /// out [rows, active] = B with every factor folded in; see Fold.
-void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight, Ptr<float> gains,
-               Ptr<float> out);
+void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight,
+               Ptr<float> gains, Ptr<float> out);
 
 class LowRank final : public Term {
  public:

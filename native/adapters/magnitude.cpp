@@ -27,7 +27,8 @@ void add_gains(Run& run, int node, int64_t out, Ptr<float> gain) {
     const AdapterSite* site = site_of(run, node, i);
     if (site == nullptr || !site->magnitude) continue;
     const AdapterRun& adapter = *run.adapters[i];
-    run.launch(AddRatios{out, adapter.weight, adapter.value(site->low_rank()->magnitude), norms_of(run, adapter, node, site->slot), gain});
+    run.launch(AddRatios{out, adapter.weight, adapter.value(site->low_rank()->magnitude),
+                         norms_of(run, adapter, node, site->slot), gain});
     rest -= adapter.weight;
   }
   if (rest != 0) run.launch(AddConstant{out, rest, gain});
@@ -54,7 +55,8 @@ void run_norms(Run& run, const Step& s) {
     fold_slot(run, adapter, slot, w.rows, 1, {}, folded);
     run.launch(Gram{slot.rank, w.cols, a, a_ld, gram});
     const Segment segment{{a.as<std::byte>(), DType::f32, a_ld}, w};
-    run.launch(GemmNt{Precision::f32, slot.rank, w.rows, {&segment, 1}, {{products.as<std::byte>(), DType::f32, w.rows}}});
+    run.launch(
+        GemmNt{Precision::f32, slot.rank, w.rows, {&segment, 1}, {{products.as<std::byte>(), DType::f32, w.rows}}});
     run.launch(AdaptedRowNorms{w, a, a_ld, folded, slot.rank, kept.squares, products, gram, kept.norms});
     adapter.norms_made(site->slot, replaced);
   }
@@ -73,7 +75,8 @@ void run_gradient(Run& run, const Step& s) {
   if (product < 0)
     run.launch(ScaleColumns{run.tokens, out, run.matrix(s.dy), gain, {}, {}, run.matrix(s.dx)});
   else
-    run.launch(ScaleColumnsBackward{run.tokens, out, run.matrix(s.dy), run.matrix(product), gain, share, run.matrix(s.dx), adapter.gradient(m)});
+    run.launch(ScaleColumnsBackward{run.tokens, out, run.matrix(s.dy), run.matrix(product), gain, share,
+                                    run.matrix(s.dx), adapter.gradient(m)});
 }
 
 constexpr StepKind kNorms{"adapter_norm", run_norms};
@@ -107,25 +110,28 @@ void plan_norms(Planner& plan, int node) {
 bool keeps_scaled_output(const Planner& plan, int index) {
   const Node& node = plan.node(index);
   const AdapterSite* site = trained_site(plan, index);
-  return trains_magnitude(site) && !drops_base(*site) && node.bias < 0 && node.residual < 0 && !plan.overwritten(node.out);
+  return trains_magnitude(site) && !drops_base(*site) && node.bias < 0 && node.residual < 0 &&
+         !plan.overwritten(node.out);
 }
 
-/// The gradient of the magnitude needs it, so it is kept where a linear is not run again in the backward pass: to do so for
-/// it alone is one more product of the base.
+/// The gradient of the magnitude needs it, so it is kept where a linear is not run again in the backward pass: to do so
+/// for it alone is one more product of the base.
 int unscaled_output(Planner& plan, int index, Phase phase, int y) {
   const Node& node = plan.node(index);
   const AdapterSite* site = trained_site(plan, index);
   const bool drops = site != nullptr && drops_base(*site);
   const auto fresh = [&] {
-    return plan.add_buffer(node.path + " unscaled", Category::activations, plan.operand(), RowKind::tokens, plan.cols(node.out));
+    return plan.add_buffer(node.path + " unscaled", Category::activations, plan.operand(), RowKind::tokens,
+                           plan.cols(node.out));
   };
   if (keeps_scaled_output(plan, index)) return y;
-  if (trains_magnitude(site) && !(phase == Phase::forward && plan.runs_again(index))) return plan.kept_part(index) = fresh();
+  if (trains_magnitude(site) && !(phase == Phase::forward && plan.runs_again(index)))
+    return plan.kept_part(index) = fresh();
   return plan.graph().values[node.out].type == ValueType::operand && !drops ? y : fresh();
 }
 
-/// It takes the place of dy unless that has other readers: a residual's gradient, or the base's product where the input is
-/// dropped.
+/// It takes the place of dy unless that has other readers: a residual's gradient, or the base's product where the input
+/// is dropped.
 int magnitude_backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const AdapterSite* site = trained_site(plan, index);
@@ -142,8 +148,8 @@ int magnitude_backward(Planner& plan, int index, int dy) {
   }
   const bool in_place = plan.graph().values[node.out].type == ValueType::operand && !drops_base(*site);
   step.dx = in_place ? dy
-                     : plan.add_buffer(node.path + " scaled gradient", Category::activations, plan.operand(), RowKind::tokens,
-                                       plan.cols(node.out));
+                     : plan.add_buffer(node.path + " scaled gradient", Category::activations, plan.operand(),
+                                       RowKind::tokens, plan.cols(node.out));
   const int scaled = step.dx;
   step.writes = {scaled};
   if (trains_magnitude(site)) step.adds = {site->low_rank()->magnitude};

@@ -1,6 +1,6 @@
-// Magnitudes of the rows of an adapted linear (DoRA, Liu et al. 2024, arXiv 2402.09353): y = diag(m / c) (W + delta) x with
-// c_i = ||W_i + delta_i||, which counts as a constant in the backward pass. A magnitude is no term: it scales the base's
-// product too, and is put around a linear with its terms.
+// Magnitudes of the rows of an adapted linear (DoRA, Liu et al. 2024, arXiv 2402.09353): y = diag(m / c) (W + delta) x
+// with c_i = ||W_i + delta_i||, which counts as a constant in the backward pass. A magnitude is no term: it scales the
+// base's product too, and is put around a linear with its terms.
 #pragma once
 
 #include "adapters/term.h"
@@ -29,8 +29,9 @@ class RowScale {
   RowScale(Run& run, int node);
   /// The gains of the rows of an adapter's own change over those of the base; null where they are the same. Takes room.
   Ptr<float> over(Run& run, const AdapterRun& adapter, int node) const;
-  /// y = gain * (the segments) (+ bias) (+ residual). Where the input is dropped the base multiplies the dropped one too,
-  /// and the dropped part is added beside it, unscaled: y = gain * (xd W^T + h B^T) + (x - xd) W^T (+ bias) (+ residual).
+  /// y = gain * (the segments) (+ bias) (+ residual). Where the input is dropped the base multiplies the dropped one
+  /// too, and the dropped part is added beside it, unscaled: y = gain * (xd W^T + h B^T) + (x - xd) W^T (+ bias) (+
+  /// residual).
   void finish(Run& run, Product& product) const;
 
  private:

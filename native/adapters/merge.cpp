@@ -13,11 +13,13 @@ MergedRows::MergedRows(const WeightView& base, const std::string& name, const st
   if (target.empty()) return;
   for (const auto& [adapter, counts, rank] : adapters) {
     const AttachedTerms attached = terms_at(adapter->spec(), target, name, base.rows, base.cols);
-    const float* const magnitude = attached.magnitude == nullptr ? nullptr : adapter->data(attached.magnitude->magnitude);
+    const float* const magnitude =
+        attached.magnitude == nullptr ? nullptr : adapter->data(attached.magnitude->magnitude);
     for (const auto& term : attached.terms)
       changes_.push_back({term->delta_rows(*adapter, magnitude == nullptr ? counts : 1, rank), counts, magnitude});
   }
-  std::stable_partition(changes_.begin(), changes_.end(), [](const Change& change) { return change.rows->comes_first(); });
+  std::stable_partition(changes_.begin(), changes_.end(),
+                        [](const Change& change) { return change.rows->comes_first(); });
 }
 
 /// The sum of the changes of a row, of which a magnitude's is that of the whole; returns the share of the row itself.

@@ -23,7 +23,8 @@ class MergedRows {
   /// @param base as it stands, a trained copy of an adapter included
   /// @param target path of the node that the weight is of; none when empty, and then nothing is added
   /// Throws Error("SHAPE") for an adapter that does not fit.
-  MergedRows(const WeightView& base, const std::string& name, const std::vector<WeightedAdapter>& adapters, const std::string& target);
+  MergedRows(const WeightView& base, const std::string& name, const std::vector<WeightedAdapter>& adapters,
+             const std::string& target);
 
   int64_t rows() const { return base_.rows; }
   int64_t cols() const { return base_.cols; }

@@ -38,8 +38,8 @@ bool PairTerm::forms(const PlanOptions& options) const {
   const double tokens = static_cast<double>(options.tokens), rank = static_cast<double>(slot_.rank);
   // Per token: h and y forward, h again, the gradients at h, A, B and x.
   const double factored = tokens * rank * (3.0 * (out + in) + in);
-  // Per token the change's gradient, and where rounding keeps it apart from the base weight also its products with x and
-  // dy; per step it is made for each of them, from two products, and its gradient takes four and those two again.
+  // Per token the change's gradient, and where rounding keeps it apart from the base weight also its products with x
+  // and dy; per step it is made for each of them, from two products, and its gradient takes four and those two again.
   const double products = options.precision == Precision::f32 ? 1 : options.recompute ? 4 : 3;
   const double made = options.recompute ? 6 : 5;
   return cells * (tokens * products + made * static_cast<double>(first + second)) < factored;
@@ -47,7 +47,14 @@ bool PairTerm::forms(const PlanOptions& options) const {
 
 Pair PairTerm::pair(const AdapterRun& adapter) const {
   const auto [first, second] = pair_ranks(spec_, slot_);
-  return {site_.out, site_.in, first, second, adapter.value(slot_.b), adapter.value(slot_.a), adapter.value(slot_.b2), adapter.value(slot_.a2)};
+  return {site_.out,
+          site_.in,
+          first,
+          second,
+          adapter.value(slot_.b),
+          adapter.value(slot_.a),
+          adapter.value(slot_.b2),
+          adapter.value(slot_.a2)};
 }
 
 Factor PairTerm::build_a(Run& run, const AdapterRun& adapter) const {
@@ -56,8 +63,8 @@ Factor PairTerm::build_a(Run& run, const AdapterRun& adapter) const {
   return {slot_.rank, site_.in, -1, 0, built, site_.in};
 }
 
-/// The change of the weight, [out, in], and in fp32 the weight with it: in 16 bits one rounding of the sum would lose much
-/// of the change, which is small.
+/// The change of the weight, [out, in], and in fp32 the weight with it: in 16 bits one rounding of the sum would lose
+/// much of the change, which is small.
 Factor PairTerm::form(Run& run, const AdapterRun& adapter) const {
   const Ptr<float> delta = run.room->take<float>(site_.out * site_.in);
   const Layout::Scope scope(*run.room);
@@ -127,7 +134,8 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
     if (spec_.trains(slot_.b) || spec_.trains(slot_.b2)) step.aux = materialize_hidden(plan);
     if (trains_a) step.x = plan.materialize(x);
     if (trains_a || plan.needs_gradient(x)) {
-      share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(), RowKind::tokens, slot_.rank);
+      share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
+                                          RowKind::tokens, slot_.rank);
       step.writes = {step.y};
     }
   }
@@ -139,7 +147,9 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
 /// x, aux = h, dy -> y = gradient at h; adds to the gradients of the factors
 void PairTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
-  const auto gradient = [&](int parameter) { return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>(); };
+  const auto gradient = [&](int parameter) {
+    return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>();
+  };
   const int64_t rank = slot_.rank;
   const Matrix dy = run.matrix(s.dy);
   const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
@@ -151,18 +161,20 @@ void PairTerm::run_gradient(Run& run, const Step& s) const {
   }
   if (s.aux >= 0) {
     run.launch(Zero{folded.as<std::byte>(), site_.out * rank * 4});
-    run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.aux), rank, dy, site_.out, 1, folded, rank, true});
+    run.launch(
+        ReduceTokens{run.precision(), run.tokens, run.matrix(s.aux), rank, dy, site_.out, 1, folded, rank, true});
     run.launch(SpreadPairB{pair(adapter), slot_.scale, gains, folded, gradient(slot_.b), gradient(slot_.b2)});
   }
   if (s.x < 0) return;
   const Ptr<float> at_a = run.room->take<float>(rank * site_.in);
   run.launch(Zero{at_a.as<std::byte>(), rank * site_.in * 4});
-  run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.y), rank, run.matrix(s.x), site_.in, 1, at_a, site_.in, false});
+  run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.y), rank, run.matrix(s.x), site_.in, 1, at_a,
+                          site_.in, false});
   run.launch(SpreadPairA{pair(adapter), at_a, gradient(slot_.a), gradient(slot_.a2)});
 }
 
-/// The gradient of the change, dy^T x, a block of its rows at a time, and from it those of the factors: of b times a it is
-/// that of the change times the other product, element by element.
+/// The gradient of the change, dy^T x, a block of its rows at a time, and from it those of the factors: of b times a it
+/// is that of the change times the other product, element by element.
 void PairTerm::run_formed_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const int64_t out = site_.out, in = site_.in;
@@ -180,12 +192,21 @@ void PairTerm::run_formed_gradient(Run& run, const Step& s) const {
       const int64_t rank = spec_.parameters[a].rows;
       const Matrix at{g.as<std::byte>(), DType::f32, in};
       if (spec_.trains(a))
-        run.launch(ReduceTokens{Precision::f32, rows, {(adapter.value(b) + begin * rank).as<std::byte>(), DType::f32, rank},
-                                rank, at, in, 1, adapter.gradient(a), in, false});
+        run.launch(ReduceTokens{Precision::f32,
+                                rows,
+                                {(adapter.value(b) + begin * rank).as<std::byte>(), DType::f32, rank},
+                                rank,
+                                at,
+                                in,
+                                1,
+                                adapter.gradient(a),
+                                in,
+                                false});
       if (!spec_.trains(b)) continue;
       const Ptr<float> db = adapter.gradient(b) + begin * rank;
       const Segment segment{at, {rank, in, -1, 0, adapter.value(a), in}};
-      run.launch(GemmNt{Precision::f32, rows, rank, {&segment, 1}, {{db.as<std::byte>(), DType::f32, rank}, {}, db, rank}});
+      run.launch(
+          GemmNt{Precision::f32, rows, rank, {&segment, 1}, {{db.as<std::byte>(), DType::f32, rank}, {}, db, rank}});
     }
   }
 }

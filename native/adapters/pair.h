@@ -1,8 +1,8 @@
-// LoHa's pairs of factors (FedPara, Hyeon-Woo et al. 2021, arXiv 2108.06098): the Hadamard product of two low-rank matrices
-// is one low-rank matrix whose factors are face-splitting products of theirs,
+// LoHa's pairs of factors (FedPara, Hyeon-Woo et al. 2021, arXiv 2108.06098): the Hadamard product of two low-rank
+// matrices is one low-rank matrix whose factors are face-splitting products of theirs,
 //   (b a) . (b2 a2) = B A,  B[o, i r2 + j] = b[o, i] b2[o, j],  A[i r2 + j, c] = a[i, c] a2[j, c].
-// A training step multiplies by B and A, or makes the change of the weight and multiplies by that: whichever takes fewer
-// multiplications.
+// A training step multiplies by B and A, or makes the change of the weight and multiplies by that: whichever takes
+// fewer multiplications.
 #pragma once
 
 #include "adapters/term.h"

@@ -13,9 +13,11 @@ namespace {
 Site site_of(const Graph& graph, const std::string& target, Op op) {
   const auto found = graph.node_of_path.find(target);
   if (found == graph.node_of_path.end() || graph.nodes[found->second].op != op)
-    fail("CONFIG", "adapter: '", target, "' is not ", op == Op::embedding ? "an embedding" : "a linear", " of this model");
+    fail("CONFIG", "adapter: '", target, "' is not ", op == Op::embedding ? "an embedding" : "a linear",
+         " of this model");
   const Node& node = graph.nodes[found->second];
-  return {found->second, graph.values[node.out].cols, op == Op::embedding ? graph.vocab_size : graph.values[node.inputs[0]].cols};
+  return {found->second, graph.values[node.out].cols,
+          op == Op::embedding ? graph.vocab_size : graph.values[node.inputs[0]].cols};
 }
 
 std::unique_ptr<const Term> make_term(const AdapterSpec& spec, int slot, const Site& site) {
@@ -27,8 +29,8 @@ std::unique_ptr<const Term> make_term(const AdapterSpec& spec, int slot, const S
 void check(const AdapterSpec& spec, const LowRankSlot& slot, const Site& site) {
   const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
   if (!fits(spec, slot, site.out, site.in))
-    fail("SHAPE", "adapter at ", slot.target, ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but the ",
-         slot.embedding ? "embedding" : "linear", " is [", site.out, ", ", site.in, "]");
+    fail("SHAPE", "adapter at ", slot.target, ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols,
+         "] but the ", slot.embedding ? "embedding" : "linear", " is [", site.out, ", ", site.in, "]");
 }
 
 void check(const AdapterSpec& spec, const KroneckerSlot& slot, const Site& site) {
@@ -78,13 +80,15 @@ void resolve_sites(const Graph& graph, const std::vector<const AdapterSpec*>& ad
   }
 }
 
-AttachedTerms terms_at(const AdapterSpec& spec, const std::string& target, const std::string& weight, int64_t rows, int64_t cols) {
+AttachedTerms terms_at(const AdapterSpec& spec, const std::string& target, const std::string& weight, int64_t rows,
+                       int64_t cols) {
   AttachedTerms found;
   for (size_t i = 0; i < spec.kroneckers.size(); ++i) {
     if (spec.kroneckers[i].target != target) continue;
     const cpu::KroneckerShape shape = kronecker_shape(spec, spec.kroneckers[i]);
     if (shape.out() != rows || shape.in() != cols)
-      fail("SHAPE", "adapter at ", target, ": C (x) D is [", shape.out(), ", ", shape.in(), "] but ", weight, " is [", rows, ", ", cols, "]");
+      fail("SHAPE", "adapter at ", target, ": C (x) D is [", shape.out(), ", ", shape.in(), "] but ", weight, " is [",
+           rows, ", ", cols, "]");
     found.terms.push_back(std::make_unique<KroneckerTerm>(spec, static_cast<int>(i), Site{-1, rows, cols}));
   }
   for (size_t i = 0; i < spec.slots.size(); ++i) {
@@ -92,8 +96,8 @@ AttachedTerms terms_at(const AdapterSpec& spec, const std::string& target, const
     if (slot.target != target) continue;
     const Site site = slot.embedding ? Site{-1, cols, rows} : Site{-1, rows, cols};
     if (!fits(spec, slot, site.out, site.in))
-      fail("SHAPE", "adapter at ", target, ": B A is [", spec.parameters[slot.b].rows, ", ", spec.parameters[slot.a].cols, "] but ",
-           weight, " is [", rows, ", ", cols, "]");
+      fail("SHAPE", "adapter at ", target, ": B A is [", spec.parameters[slot.b].rows, ", ",
+           spec.parameters[slot.a].cols, "] but ", weight, " is [", rows, ", ", cols, "]");
     found.terms.push_back(make_term(spec, static_cast<int>(i), site));
     if (slot.magnitude >= 0) found.magnitude = &slot;
   }

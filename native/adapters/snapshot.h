@@ -1,7 +1,7 @@
-// Slots with a snapshot: scale ((1 + ratio) B A - ratio B* A*), Delta-LoRA's weight (arXiv 2309.02411) with the sum over
-// its steps carried out. A* and B* are A and B as they once were; until they are taken the ratio is 0, and the slot is
-// that of a LoRA. One that subtracts is scale (B A - ratio B* A*): with the ratio 1, an adapter that starts from a part of
-// the weight, which PiSSA (arXiv 2404.02948) takes out of the weight itself.
+// Slots with a snapshot: scale ((1 + ratio) B A - ratio B* A*), Delta-LoRA's weight (arXiv 2309.02411) with the sum
+// over its steps carried out. A* and B* are A and B as they once were; until they are taken the ratio is 0, and the
+// slot is that of a LoRA. One that subtracts is scale (B A - ratio B* A*): with the ratio 1, an adapter that starts
+// from a part of the weight, which PiSSA (arXiv 2404.02948) takes out of the weight itself.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // A term of a linear: one kind of maths by which an adapter changes it. Its room is all that knows that maths. Terms
 // launch a device's kernels and know no backend; strategies (lib/strategies) describe them as data and know no term.
 //
-// A term gives segments, not tensors, so that base and adapters stay one product, and all readers of a value one product
-// in the backward pass.
+// A term gives segments, not tensors, so that base and adapters stay one product, and all readers of a value one
+// product in the backward pass.
 #pragma once
 
 #include <memory>
@@ -28,11 +28,11 @@ struct Site {
 struct Product {
   const Step& step;
   Site site;
-  std::vector<Segment> segments;       // [0] is the base, until a term takes its place
+  std::vector<Segment> segments;  // [0] is the base, until a term takes its place
   Output to;
-  const RowScale* scale = nullptr;     // what scales the rows of the whole, where an adapter has a magnitude
-  Matrix dropped = {};                 // x as a term dropped it, where one does
-  Ptr<float> sum = {};                 // of fp32 parts that terms made, [tokens, out]; then the residual of the product
+  const RowScale* scale = nullptr;  // what scales the rows of the whole, where an adapter has a magnitude
+  Matrix dropped = {};              // x as a term dropped it, where one does
+  Ptr<float> sum = {};              // of fp32 parts that terms made, [tokens, out]; then the residual of the product
 };
 
 /// The same of the gradient of the input.
@@ -41,8 +41,8 @@ struct InputGradient {
   Site site;
   const GradientTerm& term;
   std::vector<Segment>& segments;
-  size_t base;               // place of the base's segment
-  float dropout = 0;         // where a mask keeps a part out of the common sum:
+  size_t base;                       // place of the base's segment
+  float dropout = 0;                 // where a mask keeps a part out of the common sum:
   std::vector<Segment> masked = {};  // that part
 };
 
@@ -78,9 +78,11 @@ class Term {
 /// Rows of b [rows, rank] times a [rank, cols], which has `ld` elements from row to row.
 class ProductRows final : public DeltaRows {
  public:
-  ProductRows(std::vector<float> b, std::vector<float> a, int64_t rank, int64_t ld) : b_(std::move(b)), own_(std::move(a)), a_(own_.data()), rank_(rank), ld_(ld) {}
+  ProductRows(std::vector<float> b, std::vector<float> a, int64_t rank, int64_t ld)
+      : b_(std::move(b)), own_(std::move(a)), a_(own_.data()), rank_(rank), ld_(ld) {}
   /// @param a stays where it is for as long as this lives
-  ProductRows(std::vector<float> b, const float* a, int64_t rank, int64_t ld) : b_(std::move(b)), a_(a), rank_(rank), ld_(ld) {}
+  ProductRows(std::vector<float> b, const float* a, int64_t rank, int64_t ld)
+      : b_(std::move(b)), a_(a), rank_(rank), ld_(ld) {}
   void add(int64_t row, std::span<float> sum) const override;
 
  private:

@@ -27,8 +27,8 @@ struct Matrix {
 /// The right-hand side of a product: rows of a base weight, in whatever format the device holds it, or fp32 numbers.
 struct Factor {
   int64_t rows = 0, cols = 0;
-  int weight = -1;    // of the graph
-  int64_t first = 0;  // row of the weight
+  int weight = -1;        // of the graph
+  int64_t first = 0;      // row of the weight
   Ptr<float> dense = {};  // where `weight` is -1
   int64_t ld = 0;
 
@@ -290,7 +290,9 @@ struct Pair {
   int64_t rows, cols, rank, rank2;
   Ptr<float> b, a, b2, a2;
 
-  Pair from(int64_t begin, int64_t count) const { return {count, cols, rank, rank2, b + begin * rank, a, b2 + begin * rank2, a2}; }
+  Pair from(int64_t begin, int64_t count) const {
+    return {count, cols, rank, rank2, b + begin * rank, a, b2 + begin * rank2, a2};
+  }
 };
 /// A[i r2 + j] = a[i] . a2[j], [r1 r2, cols].
 struct BuildPairA {
@@ -415,7 +417,8 @@ struct AddRatios {
   float weight;
   Ptr<float> m, c, gain;
 };
-/// over[i] = (m[i] / c[i]) / gain[i], with null m 1 / gain[i]; a gain of nothing is first given a share that no sum sees.
+/// over[i] = (m[i] / c[i]) / gain[i], with null m 1 / gain[i]; a gain of nothing is first given a share that no sum
+/// sees.
 struct RatiosOver {
   static constexpr const char* kName = "ratios_over";
   int64_t rows;
@@ -454,12 +457,12 @@ struct ScatterColumns {
   Ptr<float> dh, da;
 };
 
-using Kernel =
-    std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, Attention, AttentionBackward,
-                 Swiglu, SwigluBackward, GatherRows, ScatterAddRows, CrossEntropy, Zero, Cast, AddConstant, DecodeRows,
-                 EmbeddingGradient, BiasGradient, Dropout, DropoutBackward, ScaleColumns, ScaleColumnsBackward, Fold,
-                 FoldGradient, FoldSnapshot, BuildPairA, FoldPair, SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows,
-                 Kronecker, KroneckerBackward, KroneckerC, SpreadKroneckerC, RowSquares, Gram, AdaptedRowNorms, AddRatios,
-                 RatiosOver, MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns>;
+using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, Attention,
+                            AttentionBackward, Swiglu, SwigluBackward, GatherRows, ScatterAddRows, CrossEntropy, Zero,
+                            Cast, AddConstant, DecodeRows, EmbeddingGradient, BiasGradient, Dropout, DropoutBackward,
+                            ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,
+                            SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows, Kronecker, KroneckerBackward,
+                            KroneckerC, SpreadKroneckerC, RowSquares, Gram, AdaptedRowNorms, AddRatios, RatiosOver,
+                            MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns>;
 
 }  // namespace lowrank

@@ -35,8 +35,8 @@ void run_forward(Run& run, const Step& s) {
 /// q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
 void run_backward(Run& run, const Step& s) {
   run.launch(AttentionBackward{run.tokens, heads_of(run.node(s)), run.host_seqlens, run.matrix(s.q), run.matrix(s.k),
-                               run.matrix(s.v), run.matrix(s.x2), run.at<float>(s.aux), run.matrix(s.dy), run.matrix(s.dq),
-                               run.matrix(s.dk), run.matrix(s.dv)});
+                               run.matrix(s.v), run.matrix(s.x2), run.at<float>(s.aux), run.matrix(s.dy),
+                               run.matrix(s.dq), run.matrix(s.dk), run.matrix(s.dv)});
 }
 
 constexpr StepKind kForward{"attention", run_forward};

@@ -21,7 +21,8 @@ void run_forward(Run& run, const Step& s) {
 /// tokens (x), dy -> adds to the gradient of the table
 void run_gradient(Run& run, const Step& s) {
   const Node& node = run.node(s);
-  run.launch(EmbeddingGradient{run.tokens, run.cols(node.out), run.at<int32_t>(s.x), run.matrix(s.dy), run.weight_gradient(node.weight)});
+  run.launch(EmbeddingGradient{run.tokens, run.cols(node.out), run.at<int32_t>(s.x), run.matrix(s.dy),
+                               run.weight_gradient(node.weight)});
 }
 
 constexpr StepKind kForward{"embedding", run_forward};

@@ -54,7 +54,8 @@ void run_input_gradient(Run& run, const Step& s) {
       const size_t base = segments.size();
       segments.push_back({run.matrix(share.dy), run.weight(run.graph.nodes[share.node].weight)});
       InputGradient& gradient = shares.emplace_back(InputGradient{s, site_of(run, share.node), share, segments, base});
-      each_term(run, share.node, [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
+      each_term(run, share.node,
+                [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
     }
     Output to{dx};
     if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
@@ -79,7 +80,9 @@ void run_weight_gradient(Run& run, const Step& s) {
   const Node& node = run.node(s);
   const int64_t out = run.cols(node.out);
   const Matrix dy = run.matrix(s.dy);
-  if (s.x >= 0) run.add_weight_gradient(dy, run.tokens, out, run.matrix(s.x), run.cols(node.inputs[0]), run.weight_gradient(node.weight));
+  if (s.x >= 0)
+    run.add_weight_gradient(dy, run.tokens, out, run.matrix(s.x), run.cols(node.inputs[0]),
+                            run.weight_gradient(node.weight));
   if (const Ptr<float> bias = run.weight_gradient(node.bias)) run.launch(BiasGradient{run.tokens, out, dy, bias});
 }
 
@@ -116,7 +119,8 @@ void forward(Planner& plan, int index, Phase phase) {
   if (plan.training())
     for (const AdapterSite& site : plan.sites(index))
       for (const Term* term : site.terms)
-        if (const int64_t width = term->hidden_cols(plan.options())) step.writes.push_back(step.aux = plan.hidden(index, width));
+        if (const int64_t width = term->hidden_cols(plan.options()))
+          step.writes.push_back(step.aux = plan.hidden(index, width));
   if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
   read(plan, step, index);
   plan.push(std::move(step));
@@ -169,8 +173,8 @@ void backward(Planner& plan, int index, int dy) {
   weight_backward(plan, index, dy);
   if (plan.needs_gradient(x)) plan.defer(x, share, emit_input_gradient);
   if (node.residual >= 0 && plan.needs_gradient(node.residual)) {
-    // The residual's gradient is dy itself. Later steps add to it in place, so this linear's own reading of dy must come
-    // first; it does, because the path through x is longer than the residual's.
+    // The residual's gradient is dy itself. Later steps add to it in place, so this linear's own reading of dy must
+    // come first; it does, because the path through x is longer than the residual's.
     if (plan.gradient(node.residual) >= 0) fail("UNSUPPORTED", node.path, ": the residual already has a gradient");
     plan.give_gradient(node.residual, dy);
   }

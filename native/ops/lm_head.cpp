@@ -17,8 +17,8 @@ int64_t chunk_rows(int64_t vocab, int64_t head_rows, int64_t bytes) {
 }
 
 void gather(Run& run, const Step& s) {
-  run.launch(GatherRows{run.head_rows, run.cols(run.node(s).inputs[0]), run.matrix(s.x), run.at<int32_t>(run.plan.head_index),
-                        run.matrix(s.x2)});
+  run.launch(GatherRows{run.head_rows, run.cols(run.node(s).inputs[0]), run.matrix(s.x),
+                        run.at<int32_t>(run.plan.head_index), run.matrix(s.x2)});
 }
 
 /// out[rows, vocab] = x head^T, from the last slice of the vocabulary to the first, which the gradient begins with.
@@ -28,11 +28,13 @@ void logits(Run& run, const Matrix& x, int64_t rows, const Factor& head, Ptr<flo
     const int64_t count = std::min(slice, vocab - begin);
     const auto held = run.device->hold({head.weight, begin, begin + count});
     const Segment segment{x, head.slice(begin, count)};
-    run.launch(GemmNt{run.precision(), rows, count, {&segment, 1}, {{(out + begin).as<std::byte>(), DType::f32, vocab}}});
+    run.launch(
+        GemmNt{run.precision(), rows, count, {&segment, 1}, {{(out + begin).as<std::byte>(), DType::f32, vocab}}});
   }
 }
 
-/// out[rows, width] = grad head, one slice of the vocabulary after the other. In bf16 their sums are kept apart in fp32.
+/// out[rows, width] = grad head, one slice of the vocabulary after the other. In bf16 their sums are kept apart in
+/// fp32.
 void input_gradient(Run& run, const Matrix& grad, int64_t rows, const Factor& head, const Matrix& out) {
   const int64_t width = head.cols, vocab = head.rows;
   const bool apart = vocab > kTableRows && run.operand() == DType::bf16;
@@ -65,13 +67,19 @@ void run_loss(Run& run, const Step& s) {
     logits(run, chunk, rows, head, run.at<float>(s.y));
     // The gradient takes the place of the logits, its rows starting where theirs do.
     const Matrix grad{back || own ? run.at(s.y) : Ptr<std::byte>(), run.operand(), vocab * 4 / element};
-    run.launch(CrossEntropy{rows, vocab, {run.at(s.y), DType::f32, vocab}, run.at<int32_t>(run.plan.head_labels) + begin,
-                            run.loss_scale, run.at<float>(run.plan.head_losses) + begin, grad});
+    run.launch(CrossEntropy{rows,
+                            vocab,
+                            {run.at(s.y), DType::f32, vocab},
+                            run.at<int32_t>(run.plan.head_labels) + begin,
+                            run.loss_scale,
+                            run.at<float>(run.plan.head_losses) + begin,
+                            grad});
     if (own) run.add_weight_gradient(grad, rows, vocab, chunk, width, own);
     if (back) input_gradient(run, grad, rows, head, chunk);
   }
   if (back)
-    run.launch(ScatterAddRows{run.head_rows, width, run.matrix(s.x2), run.at<int32_t>(run.plan.head_index), run.matrix(s.dx)});
+    run.launch(
+        ScatterAddRows{run.head_rows, width, run.matrix(s.x2), run.at<int32_t>(run.plan.head_index), run.matrix(s.dx)});
 }
 
 /// x -> y, the logits of rows gathered in x2
@@ -107,7 +115,8 @@ void forward(Planner& plan, int index, Phase phase) {
   if (trained >= 0) step.adds = {trained};
   if (plan.plan().copies[node.weight].adapter < 0) step.sliced_weight = node.weight;
   const double products = 1 + (step.dx >= 0) + (trained >= 0);
-  step.multiply_adds = products * static_cast<double>(options.head_rows) * static_cast<double>(width) * static_cast<double>(vocab);
+  step.multiply_adds =
+      products * static_cast<double>(options.head_rows) * static_cast<double>(width) * static_cast<double>(vocab);
   plan.touch(step, index);
   plan.push(std::move(step));
 }

@@ -13,7 +13,8 @@
 namespace lowrank {
 
 Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {
-  static const OpTable kOps{&embedding, &rms_norm, &linear, &rope, &attention, &swiglu, &lm_head};  // in the order of Op
+  static const OpTable kOps{&embedding, &rms_norm, &linear, &rope,
+                            &attention, &swiglu,   &lm_head};  // in the order of Op
   Plan sites;
   resolve_sites(graph, adapters, sites);
   return plan_with(kOps, cpu::CpuSizes(options.threads), graph, adapters, options, std::move(sites));

@@ -9,7 +9,8 @@ namespace {
 /// x -> y, aux = rstd
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNorm{run.tokens, run.cols(n.out), run.matrix(s.x), run.vector(n.weight), n.eps, run.matrix(s.y), run.at<float>(s.aux)});
+  run.launch(RmsNorm{run.tokens, run.cols(n.out), run.matrix(s.x), run.vector(n.weight), n.eps, run.matrix(s.y),
+                     run.at<float>(s.aux)});
 }
 
 /// x, aux, dy -> adds to dx

@@ -9,7 +9,8 @@ namespace {
 
 void rotate(Run& run, const Step& s, int buffer, bool inverse) {
   const Node& n = run.node(s);
-  run.launch(Rope{run.tokens, n.heads, n.head_dim, run.matrix(buffer), run.at<int32_t>(run.plan.positions), run.cos, run.sin, inverse});
+  run.launch(Rope{run.tokens, n.heads, n.head_dim, run.matrix(buffer), run.at<int32_t>(run.plan.positions), run.cos,
+                  run.sin, inverse});
 }
 
 /// y in place

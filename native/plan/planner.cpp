@@ -19,7 +19,9 @@ class PlannedAdapter final : public AdapterRun {
  public:
   explicit PlannedAdapter(const AdapterSpec& spec) : spec_(spec) {}
   Ptr<float> value(int) const override { return Ptr<float>(kNowhere); }
-  Ptr<float> gradient(int parameter) const override { return spec_.trains(parameter) ? Ptr<float>(kNowhere) : Ptr<float>(); }
+  Ptr<float> gradient(int parameter) const override {
+    return spec_.trains(parameter) ? Ptr<float>(kNowhere) : Ptr<float>();
+  }
   float host_value(int) const override { return 1; }
   Norms norms(int, bool) const override { return {Ptr<double>(kNowhere), Ptr<float>(kNowhere), false, false}; }
   Ptr<double> moment(int) const override { return Ptr<double>(kNowhere); }
@@ -33,8 +35,8 @@ class PlannedAdapter final : public AdapterRun {
 /// keeping.
 class Builder final : public Planner {
  public:
-  Builder(const OpTable& ops, const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
-          const PlanOptions& options, Plan plan)
+  Builder(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
+          const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options, Plan plan)
       : graph_(graph), ops_(ops), adapters_(adapters), options_(options), null_(sizes), plan_(std::move(plan)) {
     plan_.options = options;
     plan_.copies = resolve_copies(graph, adapters);
@@ -179,7 +181,8 @@ class Builder final : public Planner {
     run.cos = run.sin = Ptr<float>(kNowhere);
     step.kind->run(run, step);
     if (room.bytes() > 0)  // the last buffer that a step makes
-      step.workspace = add_buffer("workspace " + graph_.nodes[step.node].path, Category::workspace, DType::u8, RowKind::fixed, room.bytes());
+      step.workspace = add_buffer("workspace " + graph_.nodes[step.node].path, Category::workspace, DType::u8,
+                                  RowKind::fixed, room.bytes());
     for (std::vector<int>* list : {&step.touches, &step.adds}) {
       std::sort(list->begin(), list->end());
       list->erase(std::unique(list->begin(), list->end()), list->end());
@@ -254,7 +257,7 @@ class Builder final : public Planner {
       if (in_recomputed_segment(node)) {
         // Only what leaves the segment is kept: the residual stream at its end. And attention, where that is asked for.
         kept_[v] = keeps_attention(node) || std::any_of(graph_.consumers[v].begin(), graph_.consumers[v].end(),
-                               [&](int c) { return graph_.nodes[c].segment != node.segment; });
+                                                        [&](int c) { return graph_.nodes[c].segment != node.segment; });
       } else {
         // Norms and gated units cost one pass over memory to make again, so their outputs are never kept.
         kept_[v] = !rules(node).cheap;
@@ -266,8 +269,8 @@ class Builder final : public Planner {
     if (options_.offload) find_offloaded();
   }
 
-  /// The inputs of recomputed blocks go to the file as soon as they are made, and come back when their block does. That of
-  /// the last block stays: its backward pass begins when its forward pass ends.
+  /// The inputs of recomputed blocks go to the file as soon as they are made, and come back when their block does. That
+  /// of the last block stays: its backward pass begins when its forward pass ends.
   void find_offloaded() {
     for (size_t v = 0; v < kept_.size(); ++v) {
       const auto& readers = graph_.consumers[v];
@@ -276,7 +279,8 @@ class Builder final : public Planner {
         continue;
       kept_[v] = false;
       offset_[v] = plan_.offloaded_bytes;
-      plan_.offloaded_bytes += round_up(options_.tokens * graph_.values[v].cols * size_of(dtype(static_cast<int>(v))), kPage);
+      plan_.offloaded_bytes +=
+          round_up(options_.tokens * graph_.values[v].cols * size_of(dtype(static_cast<int>(v))), kPage);
     }
   }
   /// Whether a value of the forward pass is there in the backward pass without being computed again.
@@ -363,13 +367,13 @@ class Builder final : public Planner {
   std::vector<PlannedAdapter> planned_;
   std::vector<AdapterRun*> runs_;
   std::vector<bool> needs_gradient_, kept_;
-  std::vector<int64_t> offset_;      // where each value lies in the file, or -1
-  std::vector<int> value_buffer_;    // where each forward value now lies, or -1
-  std::vector<int> part_;            // statistics or the operand of a term of each node, or -1
-  std::vector<int> kept_part_;       // see kept_part
-  std::vector<int> gradient_;        // gradient of each value, or -1
-  std::vector<int> gradient_part_;   // see gradient_part
-  std::vector<Pending> pending_;     // by value: shares of its gradient that wait for the other readers
+  std::vector<int64_t> offset_;     // where each value lies in the file, or -1
+  std::vector<int> value_buffer_;   // where each forward value now lies, or -1
+  std::vector<int> part_;           // statistics or the operand of a term of each node, or -1
+  std::vector<int> kept_part_;      // see kept_part
+  std::vector<int> gradient_;       // gradient of each value, or -1
+  std::vector<int> gradient_part_;  // see gradient_part
+  std::vector<Pending> pending_;    // by value: shares of its gradient that wait for the other readers
 };
 
 }  // namespace

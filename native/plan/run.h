@@ -1,5 +1,5 @@
-// The surroundings of a step that runs: addresses, counts and a device. In a plan in the making all of it is at capacity,
-// the addresses lie nowhere and the device computes nothing.
+// The surroundings of a step that runs: addresses, counts and a device. In a plan in the making all of it is at
+// capacity, the addresses lie nowhere and the device computes nothing.
 #pragma once
 
 #include <span>
@@ -16,11 +16,11 @@ class AdapterRun {
  public:
   virtual ~AdapterRun() = default;
   virtual Ptr<float> value(int parameter) const = 0;
-  virtual Ptr<float> gradient(int parameter) const = 0;     // null where it is frozen
-  virtual float host_value(int parameter) const = 0;        // of a frozen [1, 1]
+  virtual Ptr<float> gradient(int parameter) const = 0;  // null where it is frozen
+  virtual float host_value(int parameter) const = 0;     // of a frozen [1, 1]
 
-  /// Where private training by example adds up the gradients of the sequences of a micro-batch apart: that of the first,
-  /// and elements from one to the next. Null where they are blended.
+  /// Where private training by example adds up the gradients of the sequences of a micro-batch apart: that of the
+  /// first, and elements from one to the next. Null where they are blended.
   virtual Ptr<float> example_gradient(int) const { return {}; }
   virtual int64_t example_stride() const { return 0; }
 
@@ -43,7 +43,8 @@ class AdapterRun {
 
 class Run {
  public:
-  Run(const Graph& graph, const Plan& plan) : graph(graph), plan(plan), tokens(plan.options.tokens), head_rows(plan.options.head_rows) {}
+  Run(const Graph& graph, const Plan& plan)
+      : graph(graph), plan(plan), tokens(plan.options.tokens), head_rows(plan.options.head_rows) {}
   virtual ~Run() = default;
 
   const Graph& graph;
@@ -83,8 +84,8 @@ class Run {
   /// Where the gradient of a trained base weight adds up; null where it is frozen, or nothing trains.
   Ptr<float> weight_gradient(int id) const;
 
-  /// Adds a reduction over tokens to the gradient of a parameter from element `offset` on; `out` of it is not looked at.
-  /// Where examples are clipped one by one, that of each sequence joins the gradient of its own.
+  /// Adds a reduction over tokens to the gradient of a parameter from element `offset` on; `out` of it is not looked
+  /// at. Where examples are clipped one by one, that of each sequence joins the gradient of its own.
   void reduce_into(const AdapterRun& adapter, int parameter, int64_t offset, ReduceTokens kernel);
   /// Room for what one kernel after the other reads: operands of all tokens that the plan has room for.
   Matrix take_operand(int64_t cols) {
@@ -100,7 +101,8 @@ class Run {
   /// Fills a buffer with zeros.
   void clear(int buffer);
   /// Adds dy^T x to the gradient of a weight [out, in], a block of its rows at a time.
-  void add_weight_gradient(const Matrix& dy, int64_t rows, int64_t out, const Matrix& x, int64_t in, Ptr<float> gradient);
+  void add_weight_gradient(const Matrix& dy, int64_t rows, int64_t out, const Matrix& x, int64_t in,
+                           Ptr<float> gradient);
 
   // The session's own part in steps that no operation has for itself.
   virtual void begin_gradient(const Step&) {}

@@ -1,5 +1,5 @@
-// A step of a plan: one entry of the list that a session executes. All that others ask about it is data, put there by the
-// operation that made it: nothing switches over kinds of steps.
+// A step of a plan: one entry of the list that a session executes. All that others ask about it is data, put there by
+// the operation that made it: nothing switches over kinds of steps.
 #pragma once
 
 #include <cstdint>

@@ -31,8 +31,8 @@ void compare(const Step& step, const std::string& what, DType dtype, const void*
   const double limit = precision == Precision::bf16 ? 2e-2 : 1e-4;
   const double relative = norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
   if (!(relative <= limit))
-    fail("INTERNAL", "LOWRANK_CHECK: ", name_of(step.phase), ' ', step.kind->name, " at ",
-         path, ", ", what, ": relative difference ", relative, " from the reference kernels");
+    fail("INTERNAL", "LOWRANK_CHECK: ", name_of(step.phase), ' ', step.kind->name, " at ", path, ", ", what,
+         ": relative difference ", relative, " from the reference kernels");
 }
 
 }  // namespace
@@ -66,7 +66,8 @@ void Executor::run_checked(const Step& step) {
   }
   if (gradients) {
     const auto count = static_cast<int64_t>(trained);
-    compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, count, count}, precision(), node(step).path);
+    compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, count, count}, precision(),
+            node(step).path);
     std::copy(gradients_fast.begin(), gradients_fast.end(), gradients);
   }
 }

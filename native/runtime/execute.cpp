@@ -22,8 +22,10 @@ struct Pinned final : Hold {
 };
 
 /// Copies rows of a table to `out` [count, cols].
-void look_up(Pool& pool, const cpu::OpKernels& ops, const WeightView& table, int64_t count, const int32_t* ids, const cpu::Matrix& out) {
-  const bool plain = table.format == WeightFormat::f32 || table.format == WeightFormat::bf16 || table.format == WeightFormat::f16;
+void look_up(Pool& pool, const cpu::OpKernels& ops, const WeightView& table, int64_t count, const int32_t* ids,
+             const cpu::Matrix& out) {
+  const bool plain =
+      table.format == WeightFormat::f32 || table.format == WeightFormat::bf16 || table.format == WeightFormat::f16;
   if (!plain) {
     pool.for_range(count, std::max<int64_t>(1, 16384 / table.cols), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row)
@@ -81,16 +83,20 @@ int64_t SessionAdapter::example_stride() const { return adapter().spec().trained
 AdapterRun::Norms SessionAdapter::norms(int slot, bool base_replaced) const {
   const RowNorms& kept = adapter().row_norms(adapter().spec().slots[slot]);
   const bool same_base = !base_replaced && kept.is_of(run_.session_.model_);
-  return {cpu::address_of(kept.squares), cpu::address_of(kept.norms), same_base, same_base && kept.version == adapter().version()};
+  return {cpu::address_of(kept.squares), cpu::address_of(kept.norms), same_base,
+          same_base && kept.version == adapter().version()};
 }
 void SessionAdapter::norms_made(int slot, bool base_replaced) {
   RowNorms& kept = adapter().row_norms(adapter().spec().slots[slot]);
   kept.base = base_replaced ? std::weak_ptr<const void>() : std::weak_ptr<const void>(run_.session_.model_);
   kept.version = adapter().version();
 }
-Ptr<double> SessionAdapter::moment(int slot) const { return cpu::address_of(run_.session_.moment(static_cast<size_t>(slot))); }
+Ptr<double> SessionAdapter::moment(int slot) const {
+  return cpu::address_of(run_.session_.moment(static_cast<size_t>(slot)));
+}
 
-Executor::Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel, const TrainInput* train)
+Executor::Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,
+                   const TrainInput* train)
     : Run(session.model_->graph, plan),
       session_(session),
       context_(context),
@@ -198,7 +204,9 @@ void Executor::update(const Step& step) {
 }
 
 /// Of the tokens of this call.
-int64_t Executor::live_bytes(int buffer) const { return tokens * plan.buffers[buffer].cols * size_of(plan.buffers[buffer].dtype); }
+int64_t Executor::live_bytes(int buffer) const {
+  return tokens * plan.buffers[buffer].cols * size_of(plan.buffers[buffer].dtype);
+}
 
 void Executor::offload(const Step& step) { session_.offloaded_->write(host(step.x), live_bytes(step.x), step.offset); }
 

@@ -18,8 +18,8 @@ class StoredWeights final : public cpu::WeightStore {
   WeightView view(int weight) const override { return model_.weights[weight].view(); }
   int64_t rows_at_once(int, int64_t rows) const override { return model_.pager ? kTableRows : rows; }
   std::unique_ptr<Hold> hold(const WeightRows& rows) const override;
-  void decode_rows(Pool& pool, const cpu::OpKernels& ops, int weight, const WeightView& view, std::span<const int32_t> ids,
-                   const cpu::Matrix& out) const override;
+  void decode_rows(Pool& pool, const cpu::OpKernels& ops, int weight, const WeightView& view,
+                   std::span<const int32_t> ids, const cpu::Matrix& out) const override;
 
  private:
   const Model& model_;
@@ -49,7 +49,8 @@ class SessionAdapter final : public AdapterRun {
 class Executor final : public Run {
  public:
   /// @param train null outside of training
-  Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel, const TrainInput* train = nullptr);
+  Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,
+           const TrainInput* train = nullptr);
   ~Executor() override;
 
   /// The memory of a buffer.

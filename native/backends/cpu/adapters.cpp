@@ -8,7 +8,8 @@
 namespace lowrank::cpu {
 
 void fold(const Fold& k, int64_t begin, int64_t end) {
-  const float *b = host(k.b), *d = host(k.d), *mask = host(k.mask), *gain = host(k.b_gain), *row_gains = host(k.row_gains);
+  const float *b = host(k.b), *d = host(k.d), *mask = host(k.mask), *gain = host(k.b_gain),
+              *row_gains = host(k.row_gains);
   float* const out = host(k.out);
   for (int64_t i = begin; i < end; ++i) {
     const float row = k.weight * (gain ? k.scale * gain[i] : k.scale) * (row_gains ? row_gains[i] : 1);
@@ -22,7 +23,8 @@ void fold(const Fold& k, int64_t begin, int64_t end) {
 }
 
 void fold(Pool& pool, const Fold& k) {
-  pool.for_range(k.rows, std::max<int64_t>(1, 32768 / k.active), [&](int64_t begin, int64_t end) { fold(k, begin, end); });
+  pool.for_range(k.rows, std::max<int64_t>(1, 32768 / k.active),
+                 [&](int64_t begin, int64_t end) { fold(k, begin, end); });
 }
 
 void fold_gradient(const FoldGradient& k) {
@@ -57,7 +59,8 @@ void fold_snapshot(const FoldSnapshot& k, int64_t begin, int64_t end) {
 }
 
 void fold_snapshot(Pool& pool, const FoldSnapshot& k) {
-  pool.for_range(k.rows, std::max<int64_t>(1, 16384 / k.rank), [&](int64_t begin, int64_t end) { fold_snapshot(k, begin, end); });
+  pool.for_range(k.rows, std::max<int64_t>(1, 16384 / k.rank),
+                 [&](int64_t begin, int64_t end) { fold_snapshot(k, begin, end); });
 }
 
 void build_pair_a(const BuildPairA& k, int64_t begin, int64_t end) {
@@ -72,7 +75,8 @@ void build_pair_a(const BuildPairA& k, int64_t begin, int64_t end) {
 }
 
 void build_pair_a(Pool& pool, const BuildPairA& k) {
-  pool.for_range(k.pair.rank * k.pair.rank2, std::max<int64_t>(1, 32768 / k.pair.cols), [&](int64_t begin, int64_t end) { build_pair_a(k, begin, end); });
+  pool.for_range(k.pair.rank * k.pair.rank2, std::max<int64_t>(1, 32768 / k.pair.cols),
+                 [&](int64_t begin, int64_t end) { build_pair_a(k, begin, end); });
 }
 
 void fold_pair(const FoldPair& k, int64_t begin, int64_t end) {
@@ -91,7 +95,8 @@ void fold_pair(const FoldPair& k, int64_t begin, int64_t end) {
 }
 
 void fold_pair(Pool& pool, const FoldPair& k) {
-  pool.for_range(k.pair.rows, std::max<int64_t>(1, 32768 / (k.pair.rank * k.pair.rank2)), [&](int64_t begin, int64_t end) { fold_pair(k, begin, end); });
+  pool.for_range(k.pair.rows, std::max<int64_t>(1, 32768 / (k.pair.rank * k.pair.rank2)),
+                 [&](int64_t begin, int64_t end) { fold_pair(k, begin, end); });
 }
 
 void spread_pair_a(Pool& pool, const SpreadPairA& k) {

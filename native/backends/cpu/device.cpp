@@ -8,7 +8,6 @@
 #include "adapters/output_norms.h"
 #include "adapters/row_norms.h"
 #include "backends/cpu/adapters.h"
-
 #include "quant/half.h"
 
 namespace lowrank::cpu {
@@ -54,8 +53,12 @@ int64_t product_workspace(Precision precision, int64_t m, int64_t n, std::span<c
 struct Workspace {
   int threads;
 
-  int64_t operator()(const GemmNt& k) const { return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, true); }
-  int64_t operator()(const GemmNn& k) const { return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, false); }
+  int64_t operator()(const GemmNt& k) const {
+    return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, true);
+  }
+  int64_t operator()(const GemmNn& k) const {
+    return product_workspace(k.precision, k.m, k.n, k.segments, k.to, threads, false);
+  }
   int64_t operator()(const ReduceTokens& k) const { return reduce_tokens_workspace(k.tokens, k.r, k.n, threads); }
   int64_t operator()(const Attention& k) const {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
@@ -65,8 +68,12 @@ struct Workspace {
     const auto& [heads, kv_heads, head_dim, window, scale] = k.shape;
     return attention_backward_workspace(k.q.dtype, k.tokens, heads, kv_heads, head_dim, threads);
   }
-  int64_t operator()(const lowrank::Kronecker& k) const { return kronecker_workspace(shape_of(k.pair), k.tokens, threads); }
-  int64_t operator()(const KroneckerBackward& k) const { return kronecker_workspace(shape_of(k.pair), k.tokens, threads); }
+  int64_t operator()(const lowrank::Kronecker& k) const {
+    return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
+  }
+  int64_t operator()(const KroneckerBackward& k) const {
+    return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
+  }
   template <class Other>
   int64_t operator()(const Other&) const {
     return 0;
@@ -110,10 +117,15 @@ struct CpuDevice::Launch {
     return {host(to.y.data), to.y.dtype, to.y.ld, host(to.bias), host(to.residual), to.residual_ld};
   }
 
-  void operator()(const GemmNt& k) const { gemm.gemm_nt(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room); }
-  void operator()(const GemmNn& k) const { gemm.gemm_nn(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room); }
+  void operator()(const GemmNt& k) const {
+    gemm.gemm_nt(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room);
+  }
+  void operator()(const GemmNn& k) const {
+    gemm.gemm_nn(pool, k.precision, k.m, k.n, segments(k.segments), output(k.to), room);
+  }
   void operator()(const ReduceTokens& k) const {
-    gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld, k.transposed, room);
+    gemm.reduce_tokens(pool, k.precision, k.tokens, operand(k.u), k.r, operand(k.x), k.n, k.scale, host(k.out), k.ld,
+                       k.transposed, room);
   }
   void operator()(const RmsNorm& k) const {
     ops.rms_norm(pool, k.rows, k.cols, matrix(k.x), host(k.w), k.eps, matrix(k.y), host(k.rstd));
@@ -134,12 +146,15 @@ struct CpuDevice::Launch {
     ops.attention(pool, shape, matrix(k.q), matrix(k.k), matrix(k.v), matrix(k.out), host(k.lse), room);
   }
   void operator()(const AttentionBackward& k) const {
-    ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v), matrix(k.out),
-                           host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
+    ops.attention_backward(pool, shape_of(k.shape, k.host_seqlens), matrix(k.q), matrix(k.k), matrix(k.v),
+                           matrix(k.out), host(k.lse), matrix(k.dout), matrix(k.dq), matrix(k.dk), matrix(k.dv), room);
   }
-  void operator()(const Swiglu& k) const { ops.swiglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out)); }
+  void operator()(const Swiglu& k) const {
+    ops.swiglu(pool, k.rows, k.cols, matrix(k.gate), matrix(k.up), matrix(k.out));
+  }
   void operator()(const SwigluBackward& k) const {
-    ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate), matrix(k.dup));
+    ops.swiglu_backward(pool, k.rows, k.cols, matrix(k.dout), matrix(k.gate), matrix(k.up), matrix(k.dgate),
+                        matrix(k.dup));
   }
   void operator()(const GatherRows& k) const {
     ops.gather_rows(pool, k.count, k.cols, matrix(k.x), host(k.rows), matrix(k.out));
@@ -154,14 +169,18 @@ struct CpuDevice::Launch {
   void operator()(const Cast& k) const {
     const float* const from = host(k.from);
     uint16_t* const to = host(k.to);
-    pool.for_range(k.count, 16384, [&](int64_t begin, int64_t end) { encode_bf16(from + begin, end - begin, to + begin); });
+    pool.for_range(k.count, 16384,
+                   [&](int64_t begin, int64_t end) { encode_bf16(from + begin, end - begin, to + begin); });
   }
   void operator()(const AddConstant& k) const {
     float* const to = host(k.to);
     for (int64_t i = 0; i < k.count; ++i) to[i] += k.value;
   }
 
-  void operator()(const DecodeRows& k) const { device.weights_.decode_rows(pool, ops, k.table.weight, view(k.table), {host(k.ids), static_cast<size_t>(k.tokens)}, matrix(k.out)); }
+  void operator()(const DecodeRows& k) const {
+    device.weights_.decode_rows(pool, ops, k.table.weight, view(k.table), {host(k.ids), static_cast<size_t>(k.tokens)},
+                                matrix(k.out));
+  }
   void operator()(const EmbeddingGradient& k) const {
     embedding_gradient(pool, k.tokens, k.cols, host(k.ids), matrix(k.dy), host(k.dtable));
   }
@@ -175,7 +194,8 @@ struct CpuDevice::Launch {
     ops.scale_columns(pool, k.rows, k.cols, matrix(k.x), host(k.gain), host(k.bias), matrix(k.addend), matrix(k.y));
   }
   void operator()(const ScaleColumnsBackward& k) const {
-    ops.scale_columns_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.gain), host(k.share), matrix(k.dx), host(k.dgain));
+    ops.scale_columns_backward(pool, k.rows, k.cols, matrix(k.dy), matrix(k.x), host(k.gain), host(k.share),
+                               matrix(k.dx), host(k.dgain));
   }
 
   void operator()(const Fold& k) const { fold(pool, k); }
@@ -195,11 +215,12 @@ struct CpuDevice::Launch {
   void operator()(const DrawRows& k) const { draw_rows(k); }
 
   void operator()(const lowrank::Kronecker& k) const {
-    ops.kronecker(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x), host(k.residual), host(k.out), room);
+    ops.kronecker(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x),
+                  host(k.residual), host(k.out), room);
   }
   void operator()(const KroneckerBackward& k) const {
-    ops.kronecker_backward(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x), matrix(k.dy),
-                           {host(k.dc), host(k.dd), host(k.dd2)}, host(k.dx), k.adds_dx, room);
+    ops.kronecker_backward(pool, k.tokens, shape_of(k.pair), factors_of(k.pair), k.scale, host(k.gains), matrix(k.x),
+                           matrix(k.dy), {host(k.dc), host(k.dd), host(k.dd2)}, host(k.dx), k.adds_dx, room);
   }
   void operator()(const KroneckerC& k) const { kronecker_c(k); }
   void operator()(const SpreadKroneckerC& k) const { spread_kronecker_c(k); }
@@ -207,7 +228,8 @@ struct CpuDevice::Launch {
   void operator()(const RowSquares& k) const { row_squares(pool, view(k.w), host(k.out)); }
   void operator()(const Gram& k) const { gram_of_rows(pool, host(k.a), k.rank, k.cols, k.ld, host(k.out)); }
   void operator()(const AdaptedRowNorms& k) const {
-    row_norms(pool, {view(k.w), host(k.a), k.a_ld, host(k.b), k.rank, host(k.squares), host(k.products), host(k.gram)}, host(k.out));
+    row_norms(pool, {view(k.w), host(k.a), k.a_ld, host(k.b), k.rank, host(k.squares), host(k.products), host(k.gram)},
+              host(k.out));
   }
   void operator()(const AddRatios& k) const {
     const float *m = host(k.m), *c = host(k.c);
@@ -241,6 +263,8 @@ struct CpuDevice::Launch {
   }
 };
 
-void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) { std::visit(Launch{*this, host(workspace)}, kernel); }
+void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
+  std::visit(Launch{*this, host(workspace)}, kernel);
+}
 
 }  // namespace lowrank::cpu

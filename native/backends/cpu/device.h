@@ -40,7 +40,9 @@ class CpuDevice final : public Device {
   int64_t rows_at_once(int weight, int64_t rows) const override {
     return weight < 0 ? rows : weights_.rows_at_once(weight, rows);
   }
-  std::unique_ptr<Hold> hold(const WeightRows& rows) override { return rows.weight < 0 ? nullptr : weights_.hold(rows); }
+  std::unique_ptr<Hold> hold(const WeightRows& rows) override {
+    return rows.weight < 0 ? nullptr : weights_.hold(rows);
+  }
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
