@@ -150,7 +150,7 @@ async function train(
       throw error === signal.reason ? stopped(run, call) : error
     })
     interruption.promise = 'Leaving out the rows that were to be shown; the adapter is saved.'
-    const samples = await askedShown(run, config, output, signal)
+    const samples = done.privacy ? undefined : await askedShown(run, config, output, signal)
     await conclude(done, samples, model, used, call, output, progress)
   } finally {
     await model.dispose()
