@@ -1,5 +1,5 @@
 /** Whole runs by every optimizer. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
@@ -23,6 +23,7 @@ import {
 } from '../../../lib/train/optimizers.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
+import { type Entry, safetensorsBytes } from '../files/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
 vi.mock('../../../lib/train/data.js', async (original) =>
@@ -286,9 +287,40 @@ describe('kept attention', () => {
   })
 })
 
+/** A copy of a model with its last layer again, so often that there are so many. */
+function deeper(folder: string, layers: number): string {
+  const copy = scratchFolder()
+  cpSync(folder, copy, { recursive: true })
+  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))
+  writeFileSync(join(copy, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: layers }))
+  const file = readFileSync(join(folder, 'model.safetensors'))
+  const start = 8 + Number(file.readBigUInt64LE())
+  const header = JSON.parse(file.subarray(8, start).toString()) as Record<string, Entry>
+  const parts = [file.subarray(start)]
+  let end = parts[0]?.length as number
+  const last = `model.layers.${config.num_hidden_layers - 1}.`
+  const repeated = Object.entries(header).filter(([name]) => name.startsWith(last))
+  for (let layer = config.num_hidden_layers; layer < layers; layer++)
+    for (const [name, entry] of repeated) {
+      const [from = 0, to = 0] = entry.data_offsets
+      header[name.replace(last, `model.layers.${layer}.`)] = {
+        ...entry,
+        data_offsets: [end, end + to - from],
+      }
+      parts.push(file.subarray(start + from, start + to))
+      end += to - from
+    }
+  writeFileSync(
+    join(copy, 'model.safetensors'),
+    safetensorsBytes(JSON.stringify(header), Buffer.concat(parts)),
+  )
+  return copy
+}
+
 describe('offloaded activations', () => {
   test('give the same losses and the same adapter, from the memory and the file that were planned', async () => {
-    const model = await loadModel(folder, { precision: 'fp32' })
+    // The last block stays, so that of two blocks only one would go.
+    const model = await loadModel(deeper(folder, 4), { precision: 'fp32' })
     loaded.push(model)
     const trained = async (activationOffloading: boolean, outputDir: string) => {
       const adapter = await model.attach(wide, { seed: 1 })

@@ -408,6 +408,14 @@ const model = [
     'new keys take the place of the first ones in the cache',
   ),
   fault(
+    'native/runtime/execute.cpp',
+    'test/lib/train/optimized-runs.test.ts',
+    'session_.offloaded_->read(host(step.y), bytes, step.offset);',
+    'session_.offloaded_->read(host(step.y), bytes, 0);',
+    'every block that was offloaded comes back as the first',
+    { title: 'offloaded activations' },
+  ),
+  fault(
     'lib/models/rope.ts',
     'test/lib/models/rope.test.ts',
     '(1 - smooth) * f) / factor + smooth * f',
