@@ -42,7 +42,7 @@ export interface FitChoice {
 }
 
 /** What was found. */
-export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
+export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantization' | 'setting'> {
   /**
    * What fits; of each micro-batch, with and without checkpointing, no way to hold activations, state and base that does
    * all that another does which fits, and more. First those that change nothing, by their multiply-adds; of equal ones the
@@ -88,8 +88,8 @@ export async function fitRun(
   budget: number,
 ): Promise<Fit> {
   const planner = await openPlanner(name, options)
-  const { quantization, embeddingQuantization } = planner
-  const held = { quantization, embeddingQuantization }
+  const { quantization, embeddingQuantization, setting } = planner
+  const held = { quantization, embeddingQuantization, setting }
   const ways = waysOf(planner, options)
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   // Gradients that are used up in the backward pass do not add up over micro-batches.

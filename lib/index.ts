@@ -63,6 +63,7 @@ export {
 } from './strategies/quantization.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
+export type { KnownTime, RunTime } from './time/run.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
 export { type ConfigControl, loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'

@@ -12,13 +12,14 @@ import type { Graph } from './graph/graph.js'
 import { MemoryReport } from './memory.js'
 import { type HubOptions, hubShape, storageChoice } from './model.js'
 import { graphOf } from './models/index.js'
-import { addon } from './native/addon.js'
+import { addon, type StorageFormat } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { flag } from './schema.js'
 import { describeAdapter, linearSites, weightSites } from './strategies/describe.js'
 import { rulesOf, strategySchema } from './strategies/index.js'
 import type { Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
+import type { StepSetting } from './time/setting.js'
 import {
   type PrecisionOption,
   pagedBudget,
@@ -119,6 +120,8 @@ export interface Planner {
   /** What the run would have. */
   quantization: Quantization
   embeddingQuantization: Quantization
+  /** What decides the time of a step. */
+  setting: StepSetting
   /** The memory of the run, with some of its options changed. */
   plan(changes?: PlanShape): MemoryReport
 }
@@ -127,7 +130,7 @@ export interface Planner {
 export async function openPlanner(name: string, options: PlanModelOptions): Promise<Planner> {
   const given = checkedOptions(schema, options, 'planModel()')
   const { revision, onDownload, signal } = given
-  const { graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
+  const { config, graph, dtypeOf } = await openShape(name, { revision, onDownload, signal })
   const wanted = rulesOf(given.strategy).defaults(given.strategy).quantization
   const choice = storageChoice(name, graph, dtypeOf, given, wanted)
   const { quantization, embeddingQuantization, precision } = choice
@@ -137,6 +140,10 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   return {
     quantization,
     embeddingQuantization,
+    setting: {
+      ...{ config, precision, strategy: given.strategy, options: given },
+      formatOf: (weight) => formats[weight] as StorageFormat,
+    },
     plan: (changes = {}) => {
       const { evaluates, optimizer, optimizerInBackward, pagedWeights, ...shape } = { ...given, ...changes }
       const state = optimizerState({ optimizer, optimizerInBackward }, given.strategy)
@@ -152,6 +159,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
 
 /** What can be known of a model without its weights. */
 export interface ModelShape {
+  config: Readonly<Record<string, unknown>>
   graph: Graph
   /** Of a weight in its file. */
   dtypeOf: (name: string) => string
@@ -161,7 +169,7 @@ export interface ModelShape {
 export async function openShape(name: string, options: HubOptions = {}): Promise<ModelShape> {
   const { path, hub } = await locate('config', name, options)
   const { config, dtypeOf } = await readShape(path, hub !== null)
-  return { graph: graphOf(config), dtypeOf }
+  return { config, graph: graphOf(config), dtypeOf }
 }
 
 async function readShape(

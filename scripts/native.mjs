@@ -9,7 +9,8 @@
 //     --build-from-source             builds even where a prebuilt addon fits
 //
 // Environment: LOWRANK_WERROR=1 makes warnings errors, LOWRANK_JOBS limits the parallel compilers, CXX names one.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   closeSync,
   copyFileSync,
@@ -24,6 +25,7 @@ import {
 } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
@@ -113,7 +115,7 @@ This machine is ${platform()}; prebuilt addons in this package: ${prebuilds().jo
 }
 
 /** Two builds in one tree would corrupt it: the second waits for the first. */
-function withLock(file, work) {
+async function withLock(file, work) {
   mkdirSync(dirname(file), { recursive: true })
   for (let told = false; ; ) {
     try {
@@ -134,9 +136,8 @@ function withLock(file, work) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
   }
   process.once('exit', () => rmSync(file, { force: true }))
-  const result = work()
+  await work()
   rmSync(file, { force: true })
-  return result
 }
 
 function isAlive(pid) {
@@ -148,8 +149,69 @@ function isAlive(pid) {
   }
 }
 
+let terminal
+
+/**
+ * Says something to the user on stderr, and on the terminal where npm hides stderr, as it does for install steps: a build
+ * of minutes would look like a hang.
+ */
+function tell(text) {
+  const line = `lowrank: ${text}\n`
+  process.stderr.write(line)
+  if (process.env.npm_lifecycle_event !== 'install' || process.stderr.isTTY) return
+  try {
+    terminal ??= openSync('/dev/tty', 'w')
+    writeSync(terminal, line)
+  } catch {
+    // There is none.
+  }
+}
+
+/** Seconds until the first line on how far a build is, and between two. */
+const [FIRST_SECONDS, NEXT_SECONDS] = [2, 10]
+
+/** Tells how far a build is, and how long the rest will take. */
+class BuildProgress {
+  #begin = performance.now()
+  #next = FIRST_SECONDS
+
+  /** @param line of ninja, `[12/80] …`, of make, `[ 15%] …`, or anything else */
+  read(line) {
+    const [, done, total = 100] = /^\[\s*(\d+)(?:\/(\d+)|%)\]/.exec(line) ?? []
+    const seconds = (performance.now() - this.#begin) / 1000
+    const share = done / total
+    const left =
+      share > 0 && share < 1 && seconds >= FIRST_SECONDS
+        ? `, about ${spoken(seconds / share - seconds)} left`
+        : ''
+    if (process.stderr.isTTY && done !== undefined) {
+      const width = process.stderr.columns - left.length - 1
+      process.stderr.write(`\r\u001b[K${line.slice(0, width)}${left}`)
+      return
+    }
+    process.stderr.write(`${line}\n`)
+    if (left === '' || seconds < this.#next) return
+    this.#next = seconds + NEXT_SECONDS
+    tell(`${Math.round(100 * share)} % is built${left}`)
+  }
+}
+
+function spoken(seconds) {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`
+}
+
+/** Runs a command whose words go to stderr, since stdout is for this script's own result. Returns its exit status. */
+async function run(command, args, env) {
+  const progress = new BuildProgress()
+  const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 2] })
+  createInterface({ input: child.stdout }).on('line', (line) => progress.read(line))
+  const [status] = await once(child, 'close')
+  if (process.stderr.isTTY) process.stderr.write('\n')
+  return status
+}
+
 /** Configures if needed and builds one target; returns the build tree. */
-function cmake(target, { sanitize, debug, arch = process.arch }) {
+async function cmake(target, { sanitize, debug, arch = process.arch }) {
   const cross = arch === process.arch ? undefined : crossCompiler(arch)
   checkTools(cross)
   // Not under build/, which node-gyp and prebuildify empty.
@@ -178,19 +240,17 @@ function cmake(target, { sanitize, debug, arch = process.arch }) {
   const jobs = process.env.LOWRANK_JOBS ?? String(availableParallelism())
   // Under node-gyp this runs inside make, whose job server is not ours.
   const { MAKEFLAGS, MFLAGS, MAKELEVEL, ...env } = process.env
-  withLock(join(root, 'out', `${name}.lock`), () => {
+  await withLock(join(root, 'out', `${name}.lock`), async () => {
     for (const args of [configure, ['--build', tree, '--target', target, '--parallel', jobs]]) {
-      // CMake's words go to stderr: stdout is for this script's own result.
-      const run = spawnSync('cmake', args, { cwd: root, env, stdio: ['ignore', 2, 2] })
-      if (run.status !== 0)
+      if ((await run('cmake', args, env)) !== 0)
         fail(`the native build failed; the reason is above (command: cmake ${args.join(' ')})`)
     }
   })
   return tree
 }
 
-function build(options) {
-  const tree = cmake('lowrank', options)
+async function build(options) {
+  const tree = await cmake('lowrank', options)
   if (options.sanitize && !options.out) return
   const out = resolve(options.out ?? defaultOutput)
   // Renamed into place: writing over an addon that a running process has mapped would crash that process.
@@ -200,9 +260,12 @@ function build(options) {
   renameSync(temporary, out)
 }
 
-function install(options) {
+async function install(options) {
   const wish = process.env.npm_config_build_from_source
-  if (options['build-from-source'] || wish === 'true' || wish === 'lowrank') return buildForUser()
+  if (options['build-from-source'] || wish === 'true' || wish === 'lowrank') {
+    tell('building from source, which takes a few minutes')
+    return buildForUser()
+  }
   if (existsSync(join(root, '.git'))) return // a checkout is built by `prepare`
   // In a child: an addon that crashes while loading must not take npm with it.
   const loader = JSON.stringify(join(root, 'dist', 'cjs', 'native', 'load.js'))
@@ -214,15 +277,15 @@ function install(options) {
     }`
   const probe = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' })
   if (probe.status === 0) return
-  console.error(`lowrank: no prebuilt addon loads on ${platform()}, building from source`)
+  tell(`no prebuilt addon loads on ${platform()}, building from source, which takes a few minutes`)
   console.error(
     probe.signal ? `lowrank:   loading it ended the process with ${probe.signal}` : probe.stdout.trimEnd(),
   )
-  buildForUser()
+  await buildForUser()
 }
 
-function buildForUser() {
-  build({})
+async function buildForUser() {
+  await build({})
   rmSync(join(root, 'out'), { recursive: true, force: true })
 }
 
@@ -237,8 +300,8 @@ const { positionals, values } = parseArgs({
   },
 })
 const [command] = positionals
-if (command === 'build') build(values)
-else if (command === 'tests') console.log(join(cmake('lowrank_tests', values), 'lowrank_tests'))
+if (command === 'build') await build(values)
+else if (command === 'tests') console.log(join(await cmake('lowrank_tests', values), 'lowrank_tests'))
 else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
-else if (command === 'install') install(values)
+else if (command === 'install') await install(values)
 else fail(`native.mjs: unknown command "${command ?? ''}": expected build, tests, missing or install`)

@@ -22,7 +22,7 @@ import { examples, integerFlag, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
 import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
-import { shown } from './progress.js'
+import { type StatusLine, shown } from './progress.js'
 import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
 
@@ -74,7 +74,8 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
     const { steps, newTokens, precision } = options
     const { rank, ...shape } = memorySettings(options)
     const studies: [method: string, study: SpeedStudy & { shareOfPeak: number | null }][] = []
-    for (const name of options.methods) {
+    const begin = performance.now()
+    for (const [index, name] of options.methods.entries()) {
       const method = methodOf(name, rank)
       const { strategy, quantization, embeddingQuantization, pagedWeights = false } = method
       const { optimizerInBackward = false } = method
@@ -84,12 +85,13 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
       const model = await loadShown(options.model, { ...held, precision, signal }, output)
       try {
         const settings = { ...shape, optimizer, optimizerInBackward, steps, newTokens }
-        const study = await shown(output, 'Measuring', (line) =>
+        const measured = (line: StatusLine) =>
           measureSpeed(model, strategy, settings, {
             signal,
-            onPhase: (phase) => line.update(`${name}, ${phase}`),
-          }),
-        )
+            onProgress: (phase, share) =>
+              line.update(`${name}, ${phase}`, (index + share) / options.methods.length),
+          })
+        const study = await shown(output, 'Measuring', measured, begin)
         const peak = await arithmeticPeak(resolvePrecision(precision))
         const operations = 2 * timeline.reduce((sum, step) => sum + step.multiplyAdds, 0)
         const perToken = operations / (shape.perDeviceTrainBatchSize * shape.maxSeqLength)

@@ -2,6 +2,7 @@
  * `lowrank plan`: the memory that training will take, by category, from the shapes alone. It plans what the run itself
  * plans; weights are not read, and a config.json without any will do.
  */
+import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { OutOfMemoryError } from '../errors.js'
 import { writeFileWhole } from '../files/atomic.js'
@@ -15,6 +16,8 @@ import { toFileKeys } from '../schema.js'
 import { readStrategy, rulesOf } from '../strategies/index.js'
 import { describeBoth, describeQuantization, type TrainingDefaults } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import { type Machine, machineNamed } from '../time/machines.js'
+import { type DataSize, dataSize, type RunTime, runTime, threadsOf } from '../time/run.js'
 import { timelineSvg, timelineText } from '../timeline.js'
 import { configSchema, loadConfig, type RunConfig, resolveConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
@@ -29,6 +32,7 @@ import { Output } from './output.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import { DownloadShown, StatusLine } from './progress.js'
 import type { Printed } from './schemas.js'
+import { timeData, timeText } from './time.js'
 
 /** Flags that stand for a config file; the names are those of its keys. */
 interface Shape {
@@ -54,6 +58,8 @@ interface Shape {
 interface Options extends Shape {
   set?: string[]
   fit?: number
+  /** Name of the machine whose figures tell the time. */
+  machine?: string
   /** A file, or true for none. */
   timeline?: string | true
   json?: boolean
@@ -95,6 +101,10 @@ export function configure(command: Command): void {
     bytesFlag,
   )
   command.option(
+    '--machine <name>',
+    'tell the time on a machine whose figures are known, rather than on this one',
+  )
+  command.option(
     '--timeline [file]',
     'the bytes that are live at each step: in the answer, and as a picture in an .svg file',
   )
@@ -103,18 +113,20 @@ export function configure(command: Command): void {
     'lowrank plan --model HuggingFaceTB/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',
     'lowrank plan --model Llama-70B/config.json --method qlora --json',
     'lowrank plan run.yaml --fit 8GiB --timeline step.svg',
+    'lowrank plan run.yaml --machine epyc-avx512-bf16-2c',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, ...rest } = options
+    const { fit: budget, timeline, machine: name, ...rest } = options
+    const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
-    const config = path === undefined ? fromFlags(rest) : await fromFile(path, rest, output)
+    const given = path === undefined ? fromFlags(rest) : await fromFile(path, rest, output)
+    const config = machine === undefined ? given : onMachine(given, machine)
     const hasData = path !== undefined
-    const { memory, quantization, embeddingQuantization, fit, beside, paged } = await planned(
+    const { memory, quantization, embeddingQuantization, fit, beside, paged, time } = await planned(
       config,
-      budget,
-      hasData,
+      { budget, hasData, machine },
       output,
     )
     const best = fit?.choices[0]
@@ -136,6 +148,7 @@ export function configure(command: Command): void {
         runtime_bytes: beside.runtimeBytes,
         data_bytes: beside.dataBytes,
       },
+      time: 'unknown' in time ? null : timeData(time),
       arena_bytes: memory.arenaBytes,
       peak_at: memory.peakAt,
       quantization: describeQuantization(quantization),
@@ -158,6 +171,7 @@ export function configure(command: Command): void {
           paged,
         }),
         processLine(memory, beside),
+        timeLine(time),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
       ].join('\n'),
     )
@@ -173,6 +187,20 @@ export function processLine({ peakBytes }: MemoryReport, beside: ProcessMemory):
   return `process about ${formatBytes(peakBytes + bytesBeside(beside))}: the peak, ${formatBytes(runtimeBytes)} for Node.js and JavaScript${data} (estimated)`
 }
 
+function timeLine(time: RunTime): string {
+  if ('unknown' in time) return `time not known: ${time.unknown}`
+  return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine' : `by the figures of ${time.machine}`})`
+}
+
+/** What `auto` stands for on another machine. */
+function onMachine(config: RunConfig, { prefers_bf16: prefersBf16, threads }: Machine): RunConfig {
+  return {
+    ...config,
+    precision: config.precision === 'auto' ? (prefersBf16 ? 'bf16' : 'fp32') : config.precision,
+    threads: config.threads === 'auto' ? threads : config.threads,
+  }
+}
+
 interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   memory: MemoryReport
   /** Where the run would take another optimizer on this machine than the one that is planned. */
@@ -181,12 +209,21 @@ interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'
   fit?: Fit
   /** What the process takes beside the plan. */
   beside: ProcessMemory
+  /** Of what is planned, and with a budget of the best choice. */
+  time: RunTime
+}
+
+/** What is asked for beside the config. */
+interface Asked {
+  budget: number | undefined
+  /** Whether the config names its data. */
+  hasData: boolean
+  machine: Machine | undefined
 }
 
 async function planned(
   config: RunConfig,
-  budget: number | undefined,
-  hasData: boolean,
+  { budget, hasData, machine }: Asked,
   output: Output,
 ): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
@@ -211,9 +248,17 @@ async function planned(
         signal: interruption.signal,
         onMeasure: () => line.update('measuring once what Node.js takes on this machine'),
       })
+    const timeOf = async (setting: Planner['setting'], run: RunConfig) =>
+      runTime(setting, run, {
+        ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
+        data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,
+        onMeasure: () => line.update('measuring once how fast this machine is'),
+      })
     if (budget === undefined) {
-      const { plan, ...held } = await openPlanner(config.model, options)
-      return { memory: plan(), ...held, beside: await beside(), ...pagedHere(config, plan) }
+      const { plan, setting, ...held } = await openPlanner(config.model, options)
+      const memory = plan()
+      const [process, time] = [await beside(), await timeOf(setting, config)]
+      return { memory, ...held, beside: process, time, ...pagedHere(config, plan) }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
     const held = await beside()
@@ -222,13 +267,29 @@ async function planned(
     const { least } = fit
     if (least) throw nothingFits(config, least, fit, budget, held)
     const [best] = fit.choices as [FitChoice]
-    const { quantization, embeddingQuantization } = fit
-    return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held }
+    const { quantization, embeddingQuantization, setting } = fit
+    const { perDeviceTrainBatchSize, gradientCheckpointing, optimizerInBackward = false } = best
+    const chosen = { perDeviceTrainBatchSize, gradientCheckpointing, optimizerInBackward }
+    const time = await timeOf(
+      { ...setting, options: { ...setting.options, ...chosen } },
+      { ...config, ...shapeOfChoice(best) },
+    )
+    return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held, time }
   } finally {
     line.clear()
     download?.end()
     interruption.dispose()
   }
+}
+
+/** What the data comes to, if it and the tokenizer are on the disk. */
+async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataSize | undefined> {
+  const { model, dataset, evalDataset, evalFraction } = config
+  if (!existsSync(model) || model.endsWith('.json')) return undefined
+  const kind = model.endsWith('.gguf') ? 'gguf' : 'folder'
+  const all = await dataSize(dataset, { kind, path: model }, config, signal)
+  const share = evalDataset === null ? 1 - evalFraction : 1
+  return all && { examples: share * all.examples, tokens: share * all.tokens }
 }
 
 /** What a run on this machine does where the plan does not fit and no optimizer is named. */

@@ -25,7 +25,7 @@ export class StatusLine {
   readonly #output: Output
   readonly #screen: boolean
   readonly #what: string | undefined
-  readonly #begin = performance.now()
+  readonly #begin: number
   readonly #timer: NodeJS.Timeout | undefined
   #detail = ''
   /** What of the wait was over when that was told. */
@@ -34,8 +34,12 @@ export class StatusLine {
   #drawn = Number.NEGATIVE_INFINITY
   #nextLine = QUICK_MS
 
-  /** @param what names the wait, such as `Loading` */
-  constructor(output: Output, what?: string) {
+  /**
+   * @param what names the wait, such as `Loading`
+   * @param begin when it began, where this line is not its first
+   */
+  constructor(output: Output, what?: string, begin = performance.now()) {
+    this.#begin = begin
     this.#output = output
     this.#screen = isScreen(output.stderr)
     this.#what = what
@@ -103,8 +107,9 @@ export async function shown<T>(
   output: Output,
   what: string,
   work: (line: StatusLine) => Promise<T>,
+  begin?: number,
 ): Promise<T> {
-  const line = new StatusLine(output, what)
+  const line = new StatusLine(output, what, begin)
   // Work that leaves the timer no room is named before it begins.
   line.update('')
   try {

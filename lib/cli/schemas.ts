@@ -24,6 +24,20 @@ const errorLine = z
   })
   .describe('The verb failed; always the last line')
 
+/** How long the steps of a run take. */
+const time = z.object({
+  seconds_per_step: z.number().positive().describe('Of an optimizer step'),
+  tokens_per_step: count.describe('Of a step whose micro-batches are full'),
+  tokens_per_second: z.number().positive(),
+  steps: count.nullable().describe('Still to be made; null where that depends on data that is not known'),
+  run_seconds: z
+    .number()
+    .nonnegative()
+    .nullable()
+    .describe('Of these steps, without evaluations, checkpoints and loading'),
+  machine: z.string().nullable().describe('Whose figures these are; null: measured on this machine'),
+})
+
 const plan = z.object({
   model: z.string(),
   method: z.string().describe('Name of the strategy'),
@@ -38,6 +52,7 @@ const plan = z.object({
       data_bytes: bytes.describe('Of that, the data'),
     })
     .describe('Estimated, from a short run on this machine'),
+  time: time.nullable().describe('Estimated; null where it is not known'),
   arena_bytes: bytes.describe('The block that activations, loss and workspace share'),
   peak_at: z.string().describe('Where in the model the peak is'),
   quantization: z.string().describe('How the frozen linears are held, as resolved'),
@@ -369,6 +384,10 @@ const machine = z.object({
 })
 
 const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })
+const timeEvent = time
+  .extend({ event: z.literal('time') })
+  .describe('How long the steps will take, estimated; after `plan`, where it is known')
+
 const samplesEvent = z
   .object({
     event: z.literal('samples'),
@@ -542,7 +561,7 @@ const cache = z.object({
 
 /** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
 export const printed = {
-  train: z.discriminatedUnion('event', [...trainEvents, samplesEvent]),
+  train: z.discriminatedUnion('event', [...trainEvents, timeEvent, samplesEvent]),
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
   plan,
   eval: z.discriminatedUnion('metric', evaluation),

@@ -36,6 +36,7 @@ import { handingOn, privacyLines } from './privacy.js'
 import { StatusLine, shown } from './progress.js'
 import { repeatCommand, sampleLines } from './samples.js'
 import { loadShown } from './subject.js'
+import { timeData, timeText } from './time.js'
 import { metricText, TrainProgress } from './train-progress.js'
 
 interface Options {
@@ -146,7 +147,7 @@ async function train(
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
     const used = pinned({ ...config, ...run.options, strategy }, model)
-    const done = await follow(run, used, output, progress, reading).catch((error: unknown) => {
+    const done = await follow(run, used, output, progress, reading, signal).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })
     interruption.promise = 'Leaving out the rows that were to be shown; the adapter is saved.'
@@ -228,6 +229,7 @@ async function follow(
   output: Output,
   progress: TrainProgress,
   reading: StatusLine,
+  signal: AbortSignal,
 ): Promise<DoneEvent> {
   let done: DoneEvent | undefined
   try {
@@ -238,7 +240,10 @@ async function follow(
         await writeFileWhole(savedConfig(config), configText(config))
         noteData(run, progress)
         if (event.privacy) notePrivacy(event.privacy, progress)
+        output.event<'train'>(lineOf(event))
+        await noteTime(run, output, progress, signal)
         progress.begin()
+        continue
       }
       if (event.event === 'done') {
         done = event
@@ -253,6 +258,24 @@ async function follow(
   }
   if (done === undefined) throw new InternalError('a run ended without saying so')
   return done
+}
+
+/** Tells how long the steps will take; where their setting is new to this machine, it is measured first. */
+async function noteTime(
+  run: TrainingRun,
+  output: Output,
+  progress: TrainProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  let line: StatusLine | undefined
+  const onMeasure = () => {
+    line = new StatusLine(output, 'Measuring once how fast this machine is')
+    line.update('')
+  }
+  const time = await run.time({ signal, onMeasure }).finally(() => line?.clear())
+  if ('unknown' in time) return
+  progress.note(`Time: ${timeText(time)}.`)
+  output.event<'train'>({ event: 'time', ...timeData(time) })
 }
 
 /** Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved. */

@@ -37,7 +37,8 @@ export interface SpeedStudy {
 
 export interface SpeedControl {
   signal?: AbortSignal
-  onPhase?(phase: 'training' | 'evaluation' | 'generation'): void
+  /** Called as it goes on. @param share what is over, from 0 to 1, a training step counting as much as a later phase */
+  onProgress?(phase: 'training' | 'evaluation' | 'generation', share: number): void
 }
 
 const median = (values: readonly number[]) =>
@@ -48,17 +49,18 @@ export async function measureSpeed(
   model: Model,
   strategy: StrategyConfig,
   settings: SpeedSettings,
-  { signal, onPhase }: SpeedControl = {},
+  { signal, onProgress }: SpeedControl = {},
 ): Promise<SpeedStudy> {
   const { perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing } = settings
   const { optimizer, optimizerInBackward } = settings
   const rows = textRows(2 * batch, maxSeqLength)
-  onPhase?.('training')
+  onProgress?.('training', 0)
   const ready = await model.probe(strategy, rows, { maxSeqLength, trainOn: 'all' })
   const saves = rulesOf(ready).saves !== 'model'
   const outputDir = saves ? await mkdtemp(join(tmpdir(), 'lowrank-speed-')) : null
   // Not timed are the first step, and the last, which a checkpoint follows.
   const maxSteps = settings.steps + 2
+  const share = (done: number) => done / (maxSteps + 2)
   const options = {
     ...{ perDeviceTrainBatchSize: batch, maxSeqLength, gradientCheckpointing, trainOn: 'all' as const },
     // No method clips, so that they are alike.
@@ -70,16 +72,17 @@ export async function measureSpeed(
   // Timers that are this often too late tell what held the loop up.
   const delay = monitorEventLoopDelay({ resolution: 1 })
   let idleBefore = performance.eventLoopUtilization()
-  let share = 0
+  let busy = 0
   delay.enable()
   try {
     const adapter = await model.attach(ready)
     try {
       for await (const { step, tokensPerSecond } of adapter.train(rows, options)) {
+        onProgress?.('training', share(step))
         if (step === 1) idleBefore = performance.eventLoopUtilization()
         else if (step < maxSteps) {
           speeds.push(tokensPerSecond)
-          share = performance.eventLoopUtilization(idleBefore).utilization
+          busy = performance.eventLoopUtilization(idleBefore).utilization
         }
       }
       if (saves) for await (const _ of adapter.train(rows, { ...options, resume: true }));
@@ -90,7 +93,7 @@ export async function measureSpeed(
     delay.disable()
     if (outputDir !== null) await rm(outputDir, { recursive: true, force: true })
   }
-  onPhase?.('evaluation')
+  onProgress?.('evaluation', share(maxSteps))
   const begin = performance.now()
   const { tokens } = await model.evaluate(rows, {
     maxSeqLength,
@@ -98,7 +101,7 @@ export async function measureSpeed(
     ...(signal ? { signal } : {}),
   })
   const evaluated = (performance.now() - begin) / 1000
-  onPhase?.('generation')
+  onProgress?.('generation', share(maxSteps + 1))
   const generation = await model.generate(words(16), {
     ...{ maxNewTokens: settings.newTokens, temperature: 1 },
     ...(signal ? { signal } : {}),
@@ -107,7 +110,7 @@ export async function measureSpeed(
     trainingTokensPerSecond: median(speeds),
     evaluationTokensPerSecond: tokens / evaluated,
     generationTokensPerSecond: generation.tokensPerSecond,
-    javascriptShare: share,
+    javascriptShare: busy,
     longestBlockMs: Math.max(0, delay.max / 1e6 - 1),
   }
 }

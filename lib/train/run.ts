@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import * as z from 'zod'
-import { abortSignal, checkedOptions } from '../arguments.js'
+import { abortSignal, callback, checkedOptions } from '../arguments.js'
 import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
 import { breather } from '../breather.js'
 import { ConfigError, DataError, DivergedError } from '../errors.js'
@@ -15,10 +15,17 @@ import { makeFolder } from '../files/atomic-folder.js'
 import { removeLeftovers } from '../files/temporary.js'
 import { weightCacheSettings } from '../files/weight-cache.js'
 import { MemoryReport } from '../memory.js'
-import { addon, type NativeSession, type OptimizerState, type PlanOptions } from '../native/addon.js'
+import {
+  addon,
+  type NativeSession,
+  type OptimizerState,
+  type PlanOptions,
+  type StorageFormat,
+} from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { rulesOf } from '../strategies/index.js'
+import { type RunTime, runTime } from '../time/run.js'
 import { bestReport, isDue, type RunEvaluation, standing } from './best.js'
 import { restoreCheckpoint } from './checkpoint.js'
 import { type Beginning, checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
@@ -70,6 +77,10 @@ export interface Resumed {
 }
 
 const samplesSchema = z.strictObject({ signal: abortSignal().optional() })
+const timeSchema = z.strictObject({
+  signal: abortSignal().optional(),
+  onMeasure: callback<() => void>().optional(),
+})
 
 const WAYS_ON = {
   resume: 'resume: true',
@@ -93,6 +104,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   #evaluations: readonly RunEvaluation[] = []
   #kept: KeptSteps | undefined
   #latest: TrainStep | undefined
+  #stepsLeft: number | undefined
   readonly #remarks: string[]
 
   /** @internal */
@@ -151,6 +163,30 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return this.#resumed
   }
 
+  /**
+   * How long its steps will take, once the first event is there, or why that is not known. In a setting that is new to this
+   * machine, steps of small models with the same blocks are timed for a few seconds, in a process of their own. An abort
+   * rejects with the signal's reason.
+   */
+  async time(
+    options: {
+      signal?: AbortSignal
+      /** Called before a measurement. */
+      onMeasure?: () => void
+    } = {},
+  ): Promise<RunTime> {
+    const control = checkedOptions(timeSchema, options, 'time()')
+    const { base, adapter, options: run } = this.#setup
+    const { config } = base.files
+    const setting = {
+      ...{ config, options: run, precision: base.precision, strategy: adapter.description.strategy },
+      formatOf: (name: string) => base.formats[name] as StorageFormat,
+    }
+    const data = this.#data?.train ?? undefined
+    const { threads } = addon().cpu()
+    return runTime(setting, run, { ...control, threads, data, steps: this.#stepsLeft })
+  }
+
   /** The steps. An abort rejects with the signal's reason after the running step. */
   async *[Symbol.asyncIterator](): AsyncIterator<TrainStep, void, void> {
     for await (const event of this.events()) if (event.event === 'step') yield event
@@ -187,6 +223,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       if (checkpoint !== null)
         checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
       state.totalSteps = steps.totalSteps
+      this.#stepsLeft = steps.totalSteps - state.step
       const kept = new KeptSteps(this.#setup, state, identity, checkpoint?.path ?? null)
       this.#kept = kept
       await kept.checkBest()

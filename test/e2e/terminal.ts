@@ -30,7 +30,7 @@ export class Terminal {
   constructor(args: readonly string[], { columns, rows = 12, cwd, env = {} }: TerminalOptions) {
     this.#terminal = new xterm.Terminal({ cols: columns, rows, scrollback: 1000, allowProposedApi: true })
     const inherited = Object.entries(process.env).filter(
-      ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH)|NO_COLOR|FORCE_COLOR|LC_|LANG)/.test(name),
+      ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|MEASURE)|NO_COLOR|FORCE_COLOR|LC_|LANG)/.test(name),
     )
     const command = [script, String(columns), String(rows), process.execPath, main, ...args]
     this.#child = spawn('python3', command, {

@@ -136,6 +136,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
   },
   TrainingRun: {
     samples: entry('samples()', { options: optional }),
+    time: entry('time()', { options: optional }),
     events: none,
   },
   MemoryReport: {

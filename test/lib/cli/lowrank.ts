@@ -28,7 +28,7 @@ export interface RunOptions {
 
 export function lowrank(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
   const inherited = Object.entries(process.env).filter(
-    ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|THREADS)|NO_COLOR|FORCE_COLOR)/.test(name),
+    ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|THREADS|MEASURE)|NO_COLOR|FORCE_COLOR)/.test(name),
   )
   const plain: [string, string[]] = [process.execPath, [main, ...args]]
   const [command, words] = options.wrap?.(...plain) ?? plain

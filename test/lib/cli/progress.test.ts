@@ -189,3 +189,26 @@ test('work that keeps the timer from running is named before it begins, and tell
   })
   expect(piped.text()).toBe('Reading: 2 rows, 2 s\n')
 })
+
+test('a wait that goes on from others counts the time from its beginning', async () => {
+  const { output, text } = stderr(false)
+  const begin = performance.now()
+  for (const part of [0, 1]) {
+    await shown(
+      output,
+      'Measuring',
+      async (line) => {
+        line.update(`part ${part + 1}`, part / 2)
+        vi.advanceTimersByTime(20_000)
+      },
+      begin,
+    )
+  }
+  expect(text().trimEnd().split('\n')).toEqual([
+    'Measuring: part 1, 2 s',
+    'Measuring: part 1, 12 s',
+    'Measuring, 20 s',
+    'Measuring: part 2, 30 s, about 10 s left',
+    'Measuring: part 2, 40 s',
+  ])
+})

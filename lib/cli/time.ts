@@ -1,0 +1,31 @@
+/** How the time of a run is told, in words and as JSON. */
+import type { KnownTime } from '../time/run.js'
+import { counted, digits, formatCount, formatDuration } from './format.js'
+import type { Printed } from './schemas.js'
+
+/** `about 0.77 s a step of 512 tokens (668 tokens/s); 300 steps take about 3 min 51 s, …` */
+export function timeText({
+  secondsPerStep,
+  tokensPerStep,
+  tokensPerSecond,
+  steps,
+  runSeconds,
+}: KnownTime): string {
+  const step = `about ${secondsText(secondsPerStep)} a step of ${counted(tokensPerStep, 'token')} (${digits(tokensPerSecond)} tokens/s)`
+  if (steps === null || runSeconds === null) return step
+  const take = steps === 1 ? 'step takes' : 'steps take'
+  return `${step}; ${formatCount(steps)} ${take} about ${secondsText(runSeconds)}, evaluations and checkpoints not counted`
+}
+
+const secondsText = (seconds: number) => (seconds < 10 ? `${digits(seconds)} s` : formatDuration(seconds))
+
+export function timeData(time: KnownTime): NonNullable<Printed<'plan'>['time']> {
+  return {
+    seconds_per_step: time.secondsPerStep,
+    tokens_per_step: time.tokensPerStep,
+    tokens_per_second: time.tokensPerSecond,
+    steps: time.steps,
+    run_seconds: time.runSeconds,
+    machine: time.machine,
+  }
+}

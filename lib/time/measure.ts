@@ -1,0 +1,177 @@
+/**
+ * How fast this machine trains a setting: measured by steps of small models with the same blocks, once, and kept. What
+ * fails here leaves the time unknown, and nothing else.
+ */
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { availableParallelism, cpus, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import * as z from 'zod'
+import { writeFileWhole } from '../files/atomic.js'
+import { makeFolder } from '../files/atomic-folder.js'
+import { hubSettings } from '../files/hub-settings.js'
+import { addon } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
+import { compiledScript, nodeProgram } from '../node-program.js'
+import { packageRoot } from '../root.js'
+import { nativeOptimizer, optimizerOf } from '../train/optimizers.js'
+import type { Trial, TrialRequest, TrialTimes } from './child.js'
+import { ratesOf, type StepRates, type StepWork, type Timed } from './estimate.js'
+import { type LaidOut, layOut, miniatures, type StepSetting } from './setting.js'
+
+export interface MeasureControl {
+  signal?: AbortSignal | undefined
+  /** Called before a measurement, which takes a few seconds. */
+  onMeasure?: (() => void) | undefined
+  /** Seconds of timing; longer helps where other processes take turns with it. */
+  seconds?: number | undefined
+}
+
+/** What one step of a miniature should take. */
+const STEP_SECONDS = 0.15
+const TIMING_SECONDS = 1.2
+/** After which it is given up. */
+const LIMIT_MS = 60_000
+/** Of the arithmetic peak, about. */
+const SHARE_OF_PEAK = 0.5
+/** Operations per second of a level that has no peak, and the least of a thread at the others, however busy it is. */
+const [SLOW, LEAST_PEAK] = [2e9, 20e9]
+const PEAK_ROUNDS = 5
+/** Of the memory that is available. */
+const SHARE_OF_MEMORY = 0.5
+const KEPT_SETTINGS = 200
+
+const rates = z.object({
+  blocks: z.number().positive(),
+  head: z.number().positive(),
+  tokenSeconds: z.number().nonnegative(),
+  updateSeconds: z.number().nonnegative(),
+}) satisfies z.ZodType<StepRates>
+const kept = z.object({ version: z.literal(1), settings: z.record(z.string(), rates) })
+
+/** Whether LOWRANK_MEASURE forbids it. */
+export const measuringIsOff = (): boolean => process.env.LOWRANK_MEASURE === 'off'
+
+/** The rates of a setting here; undefined where they cannot be measured. An abort rejects with the signal's reason. */
+export async function measuredRates(
+  setting: StepSetting,
+  laidOut: LaidOut,
+  threads: number,
+  { signal, onMeasure, seconds = TIMING_SECONDS }: MeasureControl = {},
+): Promise<StepRates | undefined> {
+  const place = await keptAt(threads)
+  const key = keyOf(setting, laidOut)
+  const known = (await readKept(place))[key]
+  if (known !== undefined) return known
+  onMeasure?.()
+  try {
+    const found = await measure(setting, laidOut.work, { threads, seconds }, signal)
+    if (found !== undefined) await keep(place, key, found)
+    return found
+  } catch {
+    signal?.throwIfAborted()
+    return undefined
+  }
+}
+
+/** One file for each machine, level, number of threads and version of this package. */
+async function keptAt(threads: number): Promise<string> {
+  const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string
+  }
+  const [{ model = '' } = {}] = cpus()
+  const machine = [model, availableParallelism(), addon().cpu().isa, threads, version, packageRoot]
+  return join(hubSettings().assetsDir, 'lowrank', `step-time-${hashed(machine)}.json`)
+}
+
+const hashed = (value: unknown) =>
+  createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
+
+/** All that a setting's rates depend on. */
+function keyOf(
+  { config, strategy, precision, options }: StepSetting,
+  { graph, formats, state }: LaidOut,
+): string {
+  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, keepAttention, logitsMemory } =
+    options
+  const shape = [perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, keepAttention, logitsMemory]
+  return hashed([config, graph.weights.map(({ name }) => formats[name]), strategy, precision, shape, state])
+}
+
+async function readKept(place: string): Promise<Record<string, StepRates>> {
+  try {
+    return kept.parse(JSON.parse(await readFile(place, 'utf8'))).settings
+  } catch {
+    // There is none, or it is damaged.
+    return {}
+  }
+}
+
+/** Without a place to keep it, it is measured again the next time. */
+async function keep(place: string, key: string, found: StepRates): Promise<void> {
+  const others = Object.entries(await readKept(place)).slice(1 - KEPT_SETTINGS)
+  const settings = Object.fromEntries([...others, [key, found]])
+  await makeFolder(dirname(place))
+    .then(() => writeFileWhole(place, `${JSON.stringify({ version: 1, settings }, null, 2)}\n`))
+    .catch(() => undefined)
+}
+
+async function measure(
+  setting: StepSetting,
+  work: StepWork,
+  how: Omit<TrialRequest, 'trials' | 'folder'>,
+  signal: AbortSignal | undefined,
+): Promise<StepRates | undefined> {
+  const { precision } = setting
+  const measured = await translatedAsync(
+    () => addon().arithmeticPeak({ precision, rounds: PEAK_ROUNDS }).promise,
+  )
+  const peak = measured === null ? SLOW : Math.max(measured, how.threads * LEAST_PEAK)
+  const settings = miniatures(setting, work, (SHARE_OF_PEAK * peak * STEP_SECONDS) / 2)
+  if (settings === undefined) return undefined
+  const models = settings.map(layOut)
+  const bytes = models.reduce((sum, { memory }) => sum + memory.peakBytes, 0)
+  if (bytes > SHARE_OF_MEMORY * process.availableMemory()) return undefined
+  const trials = models.map((model, i) => trialOf(settings[i] as StepSetting, model))
+  const folder = await mkdtemp(join(tmpdir(), 'lowrank-time-'))
+  const times = await timed({ ...how, trials, folder }, signal).finally(() =>
+    rm(folder, { recursive: true, force: true }),
+  )
+  const [small, deep, wide] = models.map(
+    (model, i): Timed => ({ work: model.work, ...(times[i] as TrialTimes[number]) }),
+  ) as [Timed, Timed, Timed]
+  return ratesOf(small, deep, wide)
+}
+
+function trialOf({ options }: StepSetting, { graph, formats, description, plan, state }: LaidOut): Trial {
+  const optimizer = optimizerOf(options.optimizer)
+  return {
+    ...{ graph, formats, plan, state, spec: description.spec, factors: description.factors },
+    length: options.maxSeqLength,
+    update: {
+      ...nativeOptimizer(optimizer),
+      groups: description.groups.map(() => ({ learningRate: 1e-5, weightDecay: 0 })),
+      maxGradNorm: options.optimizerInBackward ? 0 : 1,
+    },
+  }
+}
+
+/** Times models in a process of their own. */
+async function timed(request: TrialRequest, signal: AbortSignal | undefined): Promise<TrialTimes> {
+  const { execPath, env } = nodeProgram()
+  const child = spawn(execPath, [compiledScript('time', 'child.js')], {
+    env: { ...env, LOWRANK_CHECK: '', LOWRANK_LOG: '' },
+    stdio: ['pipe', 'pipe', 'ignore'],
+    timeout: LIMIT_MS,
+    ...(signal ? { signal } : {}),
+  })
+  const ended = new Promise<void>((done, failed) => {
+    child.on('error', failed)
+    child.on('close', (code) => (code === 0 ? done() : failed(new Error(`timing ended with ${code}`))))
+  })
+  child.stdin.on('error', () => undefined).end(JSON.stringify(request))
+  const [answer] = await Promise.all([text(child.stdout), ended])
+  return JSON.parse(answer) as TrialTimes
+}

@@ -1,0 +1,141 @@
+/** How long a step of a run takes, and the run: by rates that were measured here, or are known of a named machine. */
+import { openDataset, STDIN } from '../files/dataset.js'
+import { encodeChunks } from '../files/encode-dataset.js'
+import type { TokenizerOfModel } from '../files/tokenizer-source.js'
+import { addon } from '../native/addon.js'
+import { rulesOf } from '../strategies/index.js'
+import { encodeOptions, inputOf } from '../train/data.js'
+import type { DatasetConfig } from '../train/dataset.js'
+import type { TrainOptions } from '../train/options.js'
+import { type StepTime, stepTime } from './estimate.js'
+import { type Machine, ratesOn } from './machines.js'
+import { type MeasureControl, measuredRates, measuringIsOff } from './measure.js'
+import { layOut, type StepSetting } from './setting.js'
+
+/** The time of a run's steps, or why it is not known. */
+export type RunTime = KnownTime | { unknown: string }
+
+export interface KnownTime extends StepTime {
+  /** Optimizer steps that are still to be made; null where they depend on data that is not known. */
+  steps: number | null
+  /** Of these steps: evaluations, checkpoints and loading are not counted. */
+  runSeconds: number | null
+  /** Whose figures these are; null: measured here. */
+  machine: string | null
+}
+
+/** What the examples of a run come to. */
+export interface DataSize {
+  examples: number
+  tokens: number
+}
+
+export interface TimeOptions extends MeasureControl {
+  threads: number
+  machine?: Machine | undefined
+  /** Of the training data; without it every micro-batch counts as full of the longest rows. */
+  data?: DataSize | (() => Promise<DataSize | undefined>) | undefined
+  /** Where they are known. */
+  steps?: number | undefined
+}
+
+type Run = Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxSteps' | 'numTrainEpochs'>
+
+/** An abort rejects with the signal's reason; whatever else fails leaves the time unknown. */
+export async function runTime(
+  setting: StepSetting,
+  run: Run,
+  { threads, machine, data: given, steps: known, ...control }: TimeOptions,
+): Promise<RunTime> {
+  if (rulesOf(setting.strategy).privacy?.(setting.strategy))
+    return { unknown: 'rounds of private training draw as many rows as chance has it' }
+  if (machine === undefined && measuringIsOff()) return { unknown: 'LOWRANK_MEASURE is off' }
+  const data = typeof given === 'function' ? await given() : given
+  const filled = data === undefined ? setting : { ...setting, options: withLengths(setting.options, data) }
+  const unknown = { unknown: 'a step could not be measured on this machine' }
+  try {
+    const laidOut = layOut(filled)
+    const rates =
+      machine === undefined
+        ? await measuredRates(filled, laidOut, threads, control)
+        : ratesOn(machine, filled, laidOut)
+    if (rates === undefined) return unknown
+    const step = stepTime(laidOut.work, rates, run.gradientAccumulationSteps)
+    const steps = known ?? run.maxSteps ?? (data === undefined ? null : stepsOf(setting.options, run, data))
+    const runSeconds = steps === null ? null : steps * step.secondsPerStep
+    return { ...step, steps, runSeconds, machine: machine?.name ?? null }
+  } catch {
+    control.signal?.throwIfAborted()
+    return unknown
+  }
+}
+
+/** Threads of the engine, as asked for in options or the environment. */
+export function threadsOf(threads: number | 'auto'): number {
+  const asked = threads === 'auto' ? Number(process.env.LOWRANK_THREADS) : threads
+  return asked >= 1 ? asked : addon().cpu().threads
+}
+
+type Shape = StepSetting['options']
+
+const ROUND = 16
+
+/** The micro-batch that examples of this length make. */
+function withLengths(options: Shape, { examples, tokens }: DataSize): Shape {
+  const { perDeviceTrainBatchSize: batch, maxSeqLength, packing } = options
+  const mean = tokens / examples
+  const length = Math.min(maxSeqLength, Math.max(ROUND, Math.round(mean / ROUND) * ROUND))
+  const fitting = Math.round(Math.min(batch * maxSeqLength, tokens) / length)
+  return {
+    ...options,
+    maxSeqLength: length,
+    perDeviceTrainBatchSize: Math.max(1, packing ? fitting : Math.min(batch, examples)),
+    packing: false,
+  }
+}
+
+function stepsOf(
+  { perDeviceTrainBatchSize: batch, maxSeqLength, packing }: Shape,
+  run: Run,
+  data: DataSize,
+): number {
+  const { numTrainEpochs, gradientAccumulationSteps } = run
+  const microBatches = packing ? data.tokens / (batch * maxSeqLength) : data.examples / batch
+  const perEpoch = Math.ceil(Math.ceil(microBatches) / gradientAccumulationSteps)
+  return Math.max(1, Math.ceil(numTrainEpochs * perEpoch))
+}
+
+/** Rows that are tokenized to tell how long all are. */
+const SAMPLE_ROWS = 256
+
+type RowOptions = Parameters<typeof encodeOptions>[1]
+
+/**
+ * What a dataset comes to, by the lengths of its first rows and the count of all; undefined for what can be read only once,
+ * is streamed, or cannot be read.
+ */
+export async function dataSize(
+  dataset: DatasetConfig,
+  model: TokenizerOfModel,
+  options: RowOptions,
+  signal: AbortSignal | undefined,
+): Promise<DataSize | undefined> {
+  if (dataset.streaming || [dataset.path].flat().includes(STDIN)) return undefined
+  try {
+    const control = { rowLimit: SAMPLE_ROWS, ...(signal ? { signal } : {}) }
+    const chunks = encodeChunks(inputOf(dataset), model, encodeOptions(dataset, options, Date.now()), control)
+    let next = await chunks.next()
+    while (!next.done) next = await chunks.next()
+    const { rows, examples, tokens } = next.value.stats
+    if (examples === 0) return undefined
+    if (rows < SAMPLE_ROWS) return { examples, tokens }
+    let all = 0
+    for await (const _ of openDataset(dataset.path, dataset)) {
+      if (++all % SAMPLE_ROWS === 0) signal?.throwIfAborted()
+    }
+    return { examples: (examples * all) / rows, tokens: (tokens * all) / rows }
+  } catch {
+    signal?.throwIfAborted()
+    return undefined
+  }
+}

@@ -1,0 +1,210 @@
+/** A run as far as its time depends on it: model, storage, strategy and shape; and models like it that are smaller. */
+import { type Graph, nodesOf } from '../graph/graph.js'
+import { MemoryReport } from '../memory.js'
+import { graphOf } from '../models/index.js'
+import {
+  addon,
+  type OptimizerState,
+  type PlanOptions,
+  type Precision,
+  type StorageFormat,
+} from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { type AdapterDescription, describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { optimizerState } from '../train/optimizers.js'
+import type { TrainOptions } from '../train/options.js'
+import { TRAIN_PLAN, trainingPlans } from '../train/plans.js'
+import type { StepWork } from './estimate.js'
+
+/** What decides the time of a micro-batch and of an update. */
+export type TimedOptions = Pick<
+  TrainOptions,
+  | 'perDeviceTrainBatchSize'
+  | 'maxSeqLength'
+  | 'packing'
+  | 'gradientCheckpointing'
+  | 'keepAttention'
+  | 'logitsMemory'
+  | 'optimizer'
+  | 'optimizerInBackward'
+>
+
+/** A run as far as its time depends on it. */
+export interface StepSetting {
+  config: Readonly<Record<string, unknown>>
+  /** How a weight is held. */
+  formatOf: (name: string) => StorageFormat
+  precision: Precision
+  strategy: StrategyConfig
+  options: TimedOptions
+}
+
+/** A setting laid out for the engine. */
+export interface LaidOut {
+  graph: Graph
+  formats: Record<string, StorageFormat>
+  description: AdapterDescription
+  plan: PlanOptions
+  state: OptimizerState
+  work: StepWork
+  memory: MemoryReport
+}
+
+export function layOut(setting: StepSetting): LaidOut {
+  const { config, formatOf, precision, strategy, options } = setting
+  const graph = graphOf(config)
+  const formats = Object.fromEntries(graph.weights.map(({ name }) => [name, formatOf(name)]))
+  const description = describeAdapter(strategy, linearSites(graph), {
+    strict: false,
+    weights: weightSites(graph),
+  })
+  const { spec } = description
+  // Transfers to the disk are not timed.
+  const capacity = { ...options, activationOffloading: false, metricForBestModel: 'loss' as const }
+  const plan = trainingPlans(spec, capacity, precision, false)[TRAIN_PLAN] as PlanOptions
+  const { resident: _, ...state } = optimizerState(options, strategy)
+  const memory = new MemoryReport(
+    translated(() =>
+      addon().plan(graph, formats, [{ spec, trainable: true, state }], { [TRAIN_PLAN]: plan }),
+    ),
+  )
+  return { graph, formats, description, plan, state, memory, work: workOf(graph, options, memory) }
+}
+
+/** Products of attention in a kernel, each over the pairs of a query and a key that it sees. */
+const ATTENTION_PRODUCTS: Readonly<Record<string, number>> = { attention: 2, attention_backward: 5 }
+
+function workOf(graph: Graph, options: TimedOptions, memory: MemoryReport): StepWork {
+  const { perDeviceTrainBatchSize: sequences, maxSeqLength: length } = options
+  const heads = new Set(nodesOf(graph, 'lm_head').map(({ path }) => path))
+  const attentions = new Map(nodesOf(graph, 'attention').map((node) => [node.path, node]))
+  const work = { tokens: sequences * length, blocks: 0, head: 0, trained: memory.trainableParameters }
+  for (const { node, kernel, multiplyAdds } of memory.timeline) {
+    work[heads.has(node) ? 'head' : 'blocks'] += multiplyAdds
+    const attention = attentions.get(node)
+    if (attention === undefined) continue
+    const near = Math.min(length, attention.window ?? length)
+    const pairs = (near * (near + 1)) / 2 + (length - near) * near
+    const product = sequences * pairs * attention.heads * attention.headDim
+    work.blocks += (ATTENTION_PRODUCTS[kernel] ?? 0) * product
+  }
+  return work
+}
+
+/** How much smaller a model is made. */
+interface Size {
+  layers: number
+  vocabulary: number
+  /** Of the width: hidden and intermediate size, and heads. */
+  divisor: number
+  sequences: number
+  length: number
+}
+
+/** K-quants have blocks of so many elements of a row. */
+const ROUND = 256
+const LEAST_TOKENS = 512
+const LEAST_LENGTH = 256
+const LEAST_WIDTH = 512
+const LEAST_VOCABULARY = 1024
+const MOST_BLOCKS = 8
+/** A block that takes so much longer than it should is not timed at all. */
+const PATIENCE = 16
+
+/** The three models whose times tell those of all: one block, more blocks, and a larger vocabulary. */
+export type Miniatures = [small: StepSetting, deep: StepSetting, wide: StepSetting]
+
+/**
+ * Models of the same blocks as the run's, or, where those take too long, of blocks as wide as can be.
+ * @param budget multiply-adds that a micro-batch may have, about
+ * @returns undefined where even the least has far more
+ */
+export function miniatures(setting: StepSetting, work: StepWork, budget: number): Miniatures | undefined {
+  const { config, options } = setting
+  const layers = config.num_hidden_layers as number
+  const vocabulary = config.vocab_size as number
+  const hidden = config.hidden_size as number
+  let { perDeviceTrainBatchSize: sequences, maxSeqLength: length } = options
+  let divisor = 1
+  const block = () => ((work.blocks / layers) * ((sequences * length) / work.tokens)) / divisor ** 2
+  while (block() > budget && sequences > 1 && (sequences >> 1) * length >= LEAST_TOKENS) sequences >>= 1
+  for (const next of divisorsOf(setting)) if (block() > budget && hidden / next >= LEAST_WIDTH) divisor = next
+  while (block() > 2 * budget && length >= 2 * LEAST_LENGTH) length >>= 1
+  if (block() > PATIENCE * budget) return undefined
+  const least = Math.min(LEAST_VOCABULARY, Math.ceil(vocabulary / 4))
+  // Forward and backward, from the tokens of the micro-batch.
+  const perRow = (2 * sequences * length * hidden) / divisor
+  const size = { vocabulary: least, divisor, sequences, length }
+  const more = Math.max(1, Math.min(MOST_BLOCKS, Math.floor(budget / block())))
+  const rows = Math.min(vocabulary, Math.max(4 * least, least + Math.floor(budget / perRow)))
+  return [
+    miniature(setting, { ...size, layers: 1 }),
+    miniature(setting, { ...size, layers: 1 + more }),
+    miniature(setting, { ...size, layers: 1, vocabulary: rows }),
+  ]
+}
+
+function headsOf({ config }: StepSetting) {
+  const heads = config.num_attention_heads as number
+  const kvHeads = (config.num_key_value_heads as number | undefined) ?? heads
+  const headDim = (config.head_dim as number | undefined) ?? (config.hidden_size as number) / heads
+  return { heads, kvHeads, headDim }
+}
+
+/** By what the heads can be divided, from the least. */
+function divisorsOf(setting: StepSetting): number[] {
+  const { heads, kvHeads } = headsOf(setting)
+  return Array.from({ length: heads }, (_, i) => i + 1).filter(
+    (one) => heads % one === 0 && (kvHeads % one === 0 || kvHeads === 1),
+  )
+}
+
+const LAYER = /(?<=\.layers\.)\d+/
+
+/** Without the linears of further blocks, where a strategy names linears. */
+function within(strategy: StrategyConfig, layers: number): StrategyConfig {
+  const kept = (value: unknown) =>
+    Array.isArray(value)
+      ? value.filter((name) => !(typeof name === 'string' && Number(LAYER.exec(name)?.[0] ?? 0) >= layers))
+      : value
+  return Object.fromEntries(
+    Object.entries(strategy).map(([key, value]) => [key, kept(value)]),
+  ) as unknown as StrategyConfig
+}
+
+function miniature(setting: StepSetting, size: Size): StepSetting {
+  const { config, formatOf, options } = setting
+  const layers = config.num_hidden_layers as number
+  const { heads, kvHeads, headDim } = headsOf(setting)
+  const { divisor } = size
+  const narrower = (width: unknown) =>
+    divisor === 1 ? width : Math.max(ROUND, Math.round((width as number) / divisor / ROUND) * ROUND)
+  const perLayer = Object.entries(config).flatMap(([key, value]) =>
+    Array.isArray(value) && value.length === layers
+      ? [[key, Array.from({ length: size.layers }, (_, layer) => value[layer % layers])]]
+      : [],
+  )
+  return {
+    ...setting,
+    config: {
+      ...config,
+      ...Object.fromEntries(perLayer),
+      num_hidden_layers: size.layers,
+      vocab_size: size.vocabulary,
+      hidden_size: narrower(config.hidden_size),
+      intermediate_size: narrower(config.intermediate_size),
+      num_attention_heads: heads / divisor,
+      num_key_value_heads: Math.max(1, kvHeads / divisor),
+      head_dim: headDim,
+    },
+    // There may be more blocks than the model has.
+    formatOf: (name) => formatOf(name.replace(LAYER, (layer) => String(Number(layer) % layers))),
+    strategy: within(setting.strategy, size.layers),
+    options: {
+      ...options,
+      perDeviceTrainBatchSize: size.sequences,
+      maxSeqLength: size.length,
+    },
+  }
+}

@@ -1,0 +1,78 @@
+import { expect, test } from 'vitest'
+import type { Printed } from '../../../lib/cli/schemas.js'
+import { timeText } from '../../../lib/cli/time.js'
+import { project } from '../../e2e/project.js'
+import { lowrank, printed } from './lowrank.js'
+
+const env = { LOWRANK_MEASURE: '' }
+/** Each call may measure, on a machine that may be busy. */
+const PATIENCE_MS = 180_000
+const TIME =
+  /about [\d.]+ s a step of \d+ tokens \(\d+ tokens\/s\); 12 steps take about [\d.]+ s, evaluations and checkpoints not counted/
+
+test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS }, async () => {
+  const { config } = project()
+  const plan = await lowrank(['plan', config], { env })
+  expect(plan.stdout).toMatch(new RegExp(`^time ${TIME.source} \\(measured on this machine\\)$`, 'm'))
+  const [{ time }] = printed<'plan'>(await lowrank(['plan', config, '--json'], { env })) as [Printed<'plan'>]
+  if (time === null) throw new Error('no time was told')
+  expect(time).toMatchObject({ steps: 12, machine: null })
+  expect(time.run_seconds).toBeCloseTo(12 * time.seconds_per_step, 9)
+  expect(time.tokens_per_second).toBeCloseTo(time.tokens_per_step / time.seconds_per_step, 6)
+  const [first, second] = printed<'train'>(await lowrank(['train', config, '--json'], { env }))
+  expect([first?.event, second]).toEqual(['plan', { event: 'time', ...time }])
+})
+
+test('the time of a run that goes on is that of the steps left', { timeout: PATIENCE_MS }, async () => {
+  const { config, at } = project({ max_steps: 5, save_steps: 2 })
+  const { stderr } = await lowrank(['train', config], { env })
+  expect(stderr).toMatch(/^Time: about [\d.]+ s a step of \d+ tokens .*; 5 steps take about /m)
+  const args = ['train', config, '--resume', at('out', 'checkpoint-2'), '--json']
+  const [, second] = printed<'train'>(await lowrank(args, { env }))
+  expect(second).toMatchObject({ event: 'time', steps: 3 })
+})
+
+test('where it may not be measured, plan says so and train leaves it out', async () => {
+  const { config } = project()
+  const plan = await lowrank(['plan', config])
+  expect(plan.stdout).toMatch(/^time not known: LOWRANK_MEASURE is off$/m)
+  expect(printed<'plan'>(await lowrank(['plan', config, '--json']))[0]).toMatchObject({ time: null })
+  const train = await lowrank(['train', config])
+  expect(train).toMatchObject({ code: 0 })
+  expect(train.stderr).not.toContain('Time:')
+})
+
+test('another machine tells its own time, and nothing is measured here', async () => {
+  const { config } = project()
+  const machine = 'epyc-avx512-bf16-2c'
+  const { stdout, stderr } = await lowrank(['plan', config, '--machine', machine])
+  expect(stdout).toMatch(new RegExp(`^time ${TIME.source} \\(by the figures of ${machine}\\)$`, 'm'))
+  expect(stdout).toContain('precision bf16')
+  expect(stderr).toBe('')
+  const big = ['--model', project().model, '--method', 'lora', '--machine', machine, '--json']
+  expect(printed<'plan'>(await lowrank(['plan', ...big]))[0]).toMatchObject({
+    time: { steps: null, run_seconds: null, machine },
+  })
+})
+
+test('a machine that is not known is one error that names those that are', async () => {
+  const { code, stdout, stderr } = await lowrank(['plan', project().config, '--machine', 'nonsense'])
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toMatch(/^error: machine 'nonsense' is not known; expected one of .*epyc-avx512-bf16-2c/)
+})
+
+test('seconds, minutes and hours are told as far as they count', () => {
+  const known = { tokensPerStep: 2048, steps: 1200, machine: null }
+  const at = (secondsPerStep: number) => ({
+    ...known,
+    secondsPerStep,
+    tokensPerSecond: 2048 / secondsPerStep,
+    runSeconds: 1200 * secondsPerStep,
+  })
+  expect(timeText(at(0.5))).toBe(
+    'about 0.50 s a step of 2,048 tokens (4096 tokens/s); 1,200 steps take about 10 min 00 s, evaluations and checkpoints not counted',
+  )
+  expect(timeText({ ...at(75), steps: null, runSeconds: null })).toBe(
+    'about 1 min 15 s a step of 2,048 tokens (27.3 tokens/s)',
+  )
+})

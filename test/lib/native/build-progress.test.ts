@@ -1,0 +1,60 @@
+/** What is seen of a build from source, which a program in the place of CMake stands for. */
+import { execFileSync } from 'node:child_process'
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { scratchFolder } from '../files/scratch.js'
+
+const terminal = new URL('../../e2e/terminal.py', import.meta.url).pathname
+
+/** A package whose build takes three seconds. */
+function fakePackage(): string {
+  const root = scratchFolder()
+  mkdirSync(join(root, 'scripts'))
+  mkdirSync(join(root, 'bin'))
+  copyFileSync(new URL('../../../scripts/native.mjs', import.meta.url), join(root, 'scripts', 'native.mjs'))
+  const cmake = join(root, 'bin', 'cmake')
+  writeFileSync(
+    cmake,
+    `#!/bin/sh
+case "$1" in
+  --version) echo 'cmake version 3.28.1' ;;
+  -S) mkdir -p "$4" ;;
+  --build)
+    for i in 1 2 3; do echo "[$i/4] Building CXX object $i.o"; sleep 1; done
+    echo '[4/4] Linking CXX shared module'
+    echo addon > "$2/lowrank.node" ;;
+esac
+`,
+  )
+  chmodSync(cmake, 0o755)
+  return root
+}
+
+/** Installs on a terminal, with stderr there or, as npm has it, elsewhere; returns what is seen. */
+function seen(root: string, stderr: string): string {
+  const install = `exec node ${join(root, 'scripts', 'native.mjs')} install --build-from-source ${stderr}`
+  const env = {
+    ...process.env,
+    PATH: `${join(root, 'bin')}:${process.env.PATH}`,
+    npm_lifecycle_event: 'install',
+  }
+  const args = [terminal, '80', '24', 'sh', '-c', install]
+  return execFileSync('python3', args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+}
+
+test('the time left is told on the terminal though npm hides what install steps print', () => {
+  const root = fakePackage()
+  const log = join(root, 'log')
+  const lines = seen(root, `2>${log}`).split('\r\n')
+  expect(lines[0]).toBe('lowrank: building from source, which takes a few minutes')
+  expect(lines[1]).toMatch(/^lowrank: 75 % is built, about 1 s left$/)
+  expect(readFileSync(log, 'utf8')).toContain('[2/4] Building CXX object 2.o\n')
+  expect(readFileSync(join(root, 'build', 'Release', 'lowrank.node'), 'utf8')).toBe('addon\n')
+})
+
+test('in the foreground it stands beside what is being compiled', () => {
+  const text = seen(fakePackage(), '')
+  expect(text).toContain('\r\u001b[K[3/4] Building CXX object 3.o, about 1 s left')
+  expect(text).toContain('\r\u001b[K[4/4] Linking CXX shared module\r\n')
+})
