@@ -247,9 +247,9 @@ const adapters = [
     { title: 'delta_lora' },
   ),
   fault(
-    'native/runtime/read_weight.cpp',
+    'native/adapters/low_rank.cpp',
     'test/lib/export/merge.test.ts',
-    'for (float& value : delta.b) value *= counts;',
+    'for (float& value : b) value *= counts;',
     '',
     'adapters merge at full weight',
   ),
@@ -264,8 +264,8 @@ const adapters = [
   fault(
     'native/adapters/embedding_term.cpp',
     parity('strategies'),
-    'dy, out, slot_.scale_at(active),',
-    'dy, out, 1,',
+    'slot_.scale_at(active), adapter.gradient(slot_.b) + first',
+    '1, adapter.gradient(slot_.b) + first',
     'the gradient of B of an embedding lacks the scale',
     { title: 'embedding' },
   ),
@@ -387,8 +387,8 @@ const model = [
   fault(
     'native/ops/lm_head.cpp',
     parity('lora'),
-    'run.loss_scale, run.at<float>(run.plan.head_losses)',
-    '1.0f / static_cast<float>(run.head_rows), run.at<float>(run.plan.head_losses)',
+    'run.loss_scale,',
+    '1.0f / static_cast<float>(run.head_rows),',
     'every micro-batch counts by itself',
     { title: 'AdamW steps', least: 15 },
   ),
