@@ -20,6 +20,7 @@ import { InterruptedError, UsageError } from './errors.js'
 import { digits, table } from './format.js'
 import { examples, integerFlag, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
+import { columnsFor } from './live-lines.js'
 import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
 import { type StatusLine, shown } from './progress.js'
@@ -61,12 +62,10 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
     return {
       data: { what: 'memory', settings: asInFiles(settings), bars: bars.map(barData) } as Printed<'bench'>,
       text: [
-        memoryTable(bars),
+        memoryTable(bars, columnsFor(output.stdout)),
         '',
-        'Planned: the peak of the plan. Measured: the peak of what is resident from the loaded model to the end of the',
-        'second step, above what Node.js and the addon held before the model was loaded. The others with Node.js: memory of',
-        'the process and pages of files; the same by PSS, which counts shared pages in part; and what the page cache held',
-        "of the weights' file, whoever used it.",
+        'Planned: the peak of the plan. Measured: the peak of what is resident from the loaded model to the end of the second step, above what Node.js and the addon held before the model was loaded. ' +
+          "The others with Node.js: memory of the process and pages of files; the same by PSS, which counts shared pages in part; and what the page cache held of the weights' file, whoever used it.",
       ].join('\n'),
     }
   },

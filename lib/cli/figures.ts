@@ -22,6 +22,7 @@ import { asInFiles } from '../train/config-schema.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { examples, integerFlag, names, numberFlag, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
+import { columnsFor } from './live-lines.js'
 import { barData, type MemoryOptions, memoryFlags, memorySettings, memoryTable } from './memory.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
@@ -86,7 +87,7 @@ const FIGURES: Readonly<Record<string, Figure>> = {
     return {
       data: { name: 'memory', settings: asInFiles(settings), bars: bars.map(barData) },
       svg: memoryChart(bars, settings),
-      reading: memoryTable(here),
+      reading: memoryTable(here, columnsFor(output.stdout)),
     }
   },
 }

@@ -54,6 +54,22 @@ export function table(rows: readonly (readonly string[])[], right: readonly numb
   return rows.map(line).join('\n')
 }
 
+/**
+ * The same with a first row of names, for so many columns: where it is wider, each row becomes a list of what it has under
+ * its first cell.
+ */
+export function fittedTable(
+  [head = [], ...rows]: readonly (readonly string[])[],
+  columns: number,
+  right: readonly number[] = [],
+): string {
+  const whole = table([head, ...rows], right)
+  if (whole.split('\n').every((line) => line.length <= columns)) return whole
+  const list = ([first = '', ...cells]: readonly string[]) =>
+    `${first}\n${facts(cells.map((cell, i) => [`  ${head[i + 1]}`, cell] as const))}`
+  return rows.map(list).join('\n\n')
+}
+
 /** Named facts, one a line; those without a value are left out. */
 export function facts(entries: readonly (readonly [string, string | number | undefined])[]): string {
   const known = entries.filter(([, value]) => value !== undefined && value !== '')

@@ -105,6 +105,11 @@ export function columnsOf(stream: NodeJS.WriteStream): number {
   return stream.columns || 80
 }
 
+/** How wide a table may be: a file or a program takes any. */
+export function columnsFor(stream: NodeJS.WriteStream): number {
+  return isScreen(stream) ? columnsOf(stream) : Number.POSITIVE_INFINITY
+}
+
 /** Whether a terminal breaks its long lines when it becomes narrower; those that cut them are few. */
 function reflows({ env }: { env: NodeJS.ProcessEnv } = process): boolean {
   return env.XTERM_VERSION === undefined && env.STY === undefined && !/^(rxvt|linux)/.test(env.TERM ?? '')

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { formatBytes } from '../memory.js'
 import { METHOD_NAMES, type MemoryBar, type MemorySettings } from '../report/memory.js'
 import { asInFiles } from '../train/config-schema.js'
-import { table } from './format.js'
+import { fittedTable } from './format.js'
 import { integerFlag, names } from './help.js'
 
 export interface MemoryOptions {
@@ -56,8 +56,8 @@ export function barData({ model, method, plannedBytes, rows, measured }: MemoryB
   }
 }
 
-export function memoryTable(bars: readonly MemoryBar[]): string {
-  return table([
+export function memoryTable(bars: readonly MemoryBar[], columns: number): string {
+  const rows = [
     [
       'method',
       'planned',
@@ -86,5 +86,6 @@ export function memoryTable(bars: readonly MemoryBar[]): string {
             ],
           ],
     ),
-  ])
+  ]
+  return fittedTable(rows, columns)
 }

@@ -17,6 +17,11 @@ export function sampleLines({ rows, heldOut }: Samples, columns: number): string
   return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
 }
 
+/** Why there are no rows, where one would expect some. */
+export function whyNone({ rows, late }: Samples): string | undefined {
+  return rows.length === 0 && late ? 'none was answered within half a minute' : undefined
+}
+
 function rowLines(row: Samples['rows'][number], columns: number): string[] {
   return (Object.keys(NAMES) as (keyof typeof NAMES)[]).flatMap((key) => {
     const text = wrapped(printable(row[key]).trim(), Math.max(20, columns - INDENT - 2)).split('\n')

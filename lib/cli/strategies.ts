@@ -1,8 +1,9 @@
 /** `lowrank strategies`: the ways to train that exist, with their sources. */
 import type { Command } from 'commander'
 import { listStrategies } from '../strategies/index.js'
-import { table } from './format.js'
+import { fittedTable } from './format.js'
 import { examples } from './help.js'
+import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
 
 export function configure(command: Command): void {
@@ -11,17 +12,20 @@ export function configure(command: Command): void {
     const output = new Output(options.json ?? false)
     const entries = listStrategies()
     output.answer<'strategies'>(entries, () =>
-      table([
-        ['NAME', 'PAPER', 'SAVED AS', 'RATE', 'BASES', 'TRAINS'],
-        ...entries.map(({ name, paper, peft_type, bases, trainable, learning_rate }) => [
-          name,
-          paper,
-          `PEFT ${peft_type}`,
-          String(learning_rate),
-          bases.join(', '),
-          trainable,
-        ]),
-      ]),
+      fittedTable(
+        [
+          ['NAME', 'PAPER', 'SAVED AS', 'RATE', 'BASES', 'TRAINS'],
+          ...entries.map(({ name, paper, peft_type, bases, trainable, learning_rate }) => [
+            name,
+            paper,
+            `PEFT ${peft_type}`,
+            String(learning_rate),
+            bases.join(', '),
+            trainable,
+          ]),
+        ],
+        columnsFor(output.stdout),
+      ),
     )
   })
 }

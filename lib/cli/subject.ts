@@ -234,7 +234,7 @@ async function adaptersOf(
   const begun =
     checkpoint === undefined
       ? 'train first, name --adapter,'
-      : `go on with --resume of lowrank train, take --adapter ${quoted(shortPath(checkpoint))},`
+      : `finish its run (lowrank train --resume), name its checkpoint (--adapter ${quoted(shortPath(checkpoint))}),`
   throw new UsageError(
     `${outputDir} holds no trained adapter yet; ${begun} or take --no-adapter for the base alone.`,
     { outputDir },

@@ -57,6 +57,7 @@ export class TrainProgress {
   /** How far an evaluation is. */
   #activity: string | undefined
   #heldOutLoss: number | undefined
+  #spaced = false
   /** The step that the open line tells of. */
   #open: number | undefined
 
@@ -75,7 +76,10 @@ export class TrainProgress {
 
   /** The steps begin; from now on there is no long silence until `stop`. */
   begin(): void {
-    if (this.#screen && this.#title !== undefined) this.note(`\n${this.#head(this.#title)}\n`)
+    if (this.#screen && this.#title !== undefined) {
+      this.note(`\n${this.#head(this.#title)}\n`)
+      this.#spaced = true
+    }
     this.#begun = performance.now()
     this.#first = new StatusLine(this.#output, 'First step')
     this.#timer = setInterval(() => this.#tick(), 1000).unref()
@@ -127,8 +131,14 @@ export class TrainProgress {
     else this.#append(step, columnsOf(this.#output.stderr) < MEDIUM ? 'saved' : `saved ${basename(path)}`)
   }
 
+  /** Whether the last line that stays on the screen is empty. */
+  get spaced(): boolean {
+    return this.#spaced
+  }
+
   /** A line that stays, above those that change. */
   note(text: string): void {
+    this.#spaced = false
     this.#output.note(text)
   }
 
@@ -160,6 +170,7 @@ export class TrainProgress {
 
   /** Adds to the line of a step, or begins one. */
   #append(step: number, text: string): void {
+    this.#spaced = false
     const { live } = this.#output
     if (live.open !== '' && this.#open === step) {
       live.open += `   ${text}`

@@ -34,7 +34,7 @@ import { columnsOf, isScreen } from './live-lines.js'
 import { Output } from './output.js'
 import { handingOn, privacyLines } from './privacy.js'
 import { StatusLine, shown } from './progress.js'
-import { repeatCommand, sampleLines } from './samples.js'
+import { repeatCommand, sampleLines, whyNone } from './samples.js'
 import { loadShown } from './subject.js'
 import { timeData, timeText } from './time.js'
 import { metricText, TrainProgress } from './train-progress.js'
@@ -287,7 +287,10 @@ async function askedShown(
 ): Promise<Samples | undefined> {
   if (sampleRows === 0) return undefined
   try {
-    return await shown(output, 'Asking a few rows', () => run.samples({ signal }))
+    const samples = await shown(output, 'Asking a few rows', () => run.samples({ signal }))
+    const none = whyNone(samples)
+    if (none !== undefined) output.note(`note: no rows are shown: ${none}.`)
+    return samples
   } catch (error) {
     const why = signal.aborted
       ? `stopped on request. The adapter is saved in ${outputDir}.`
@@ -324,7 +327,13 @@ async function conclude(
   const lines = samples === undefined ? [] : sampleLines(samples, columns)
   const again = screen && command !== null ? ['', '  The same answer again:', `  ${command}`] : []
   output.answer<'train'>(lineOf(done), () =>
-    [...lines, ...again, ...(lines.length > 0 ? [''] : []), text].join('\n'),
+    [
+      ...(screen && !progress.spaced ? [''] : []),
+      ...lines,
+      ...again,
+      ...(lines.length > 0 ? [''] : []),
+      text,
+    ].join('\n'),
   )
 }
 
@@ -391,7 +400,6 @@ function drawnSummary(
   const saved = quoted(shortPath(savedConfig(config)))
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
-    '',
     progress.closing(steps, tokensPerSecond, peakBytes, columns),
     ...(privacy ? [privacy.promise, handingOn(config)] : []),
     ...(best ? ['', `  ${bestLine(best, config)}`] : []),

@@ -89,12 +89,12 @@ export async function prepareData(
   const askable = { train: [] as AskedRow[], separate: [] as AskedRow[] }
   const collecting = (rows: AskedRow[]) =>
     sampleRows === 0 ? {} : { onAsked: (found: readonly AskedRow[]) => void rows.push(...found) }
-  const encode = (config: DatasetConfig, rows: AskedRow[], groupBy?: string) =>
+  const encode = (config: DatasetConfig, rows: AskedRow[], groupBy?: string, own: DataControl = {}) =>
     encodeFile(
       base,
       config,
       { ...options, ...(groupBy === undefined ? {} : { groupBy }) },
-      { ...control, ...collecting(rows), now },
+      { ...control, ...own, ...collecting(rows), now },
     )
   const asked = (apart: boolean, heldOut?: Uint32Array) => () =>
     chooseRows(sampleRows, askable.train, apart ? askable.separate : null, heldOut)
@@ -125,7 +125,11 @@ export async function prepareData(
   const share = { fraction: evalFraction, seed: options.seed }
   const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
   const held = evalFraction > 0 ? splitRows(train, { ...share, ...grouped }) : null
-  const separate = evalDataset === null ? null : await encode(evalDataset, askable.separate)
+  // The numbers told go on from those of the training data.
+  const onProgress = ({ rows, tokens }: EncodeProgress) =>
+    control.onProgress?.({ rows: train.stats.rows + rows, tokens: train.stats.tokens + tokens })
+  const separate =
+    evalDataset === null ? null : await encode(evalDataset, askable.separate, undefined, { onProgress })
   const evaluated = separate ?? (held ? train : null)
   return {
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),

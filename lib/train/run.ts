@@ -145,7 +145,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     const { rows, heldOut } = this.#asked?.() ?? { rows: [], heldOut: false }
     const format = this.#format?.() ?? null
     const asked = await use(() => askRows(base, adapter, rows, signal))
-    return { rows: asked, heldOut, system: format?.system ?? null }
+    return { ...asked, heldOut, system: format?.system ?? null }
   }
 
   /** Checkpoints saved so far. */

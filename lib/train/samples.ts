@@ -26,6 +26,8 @@ export interface Samples {
   rows: readonly RunSample[]
   /** Whether the run did not train on them. */
   heldOut: boolean
+  /** Whether time ran out before all that were kept were answered. */
+  late: boolean
   /** The system prompt that is used by default. */
   system: string | null
 }
@@ -63,7 +65,7 @@ export async function askRows(
   adapter: AdapterState,
   rows: readonly AskedRow[],
   signal: AbortSignal | undefined,
-): Promise<RunSample[]> {
+): Promise<Pick<Samples, 'rows' | 'late'>> {
   const late = AbortSignal.timeout(SAMPLE_MS)
   const stop = signal ? AbortSignal.any([signal, late]) : late
   const acting = [{ state: adapter, weight: 1, rank: null }]
@@ -76,11 +78,11 @@ export async function askRows(
       const cut = [tuned, plain].some(({ finishReason }) => finishReason === 'length')
       samples.push({ prompt, system, expected, base: plain.text, tuned: tuned.text, cut })
     } catch (error) {
-      if (late.aborted && !signal?.aborted) break
+      if (late.aborted && !signal?.aborted) return { rows: samples, late: true }
       throw error
     }
   }
-  return samples
+  return { rows: samples, late: false }
 }
 
 async function answer(

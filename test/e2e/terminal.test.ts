@@ -146,3 +146,17 @@ test.each([
   expect(broken).toHaveLength(breaks)
   expect(terminal.screen()).not.toBe('')
 })
+
+test.each([{ sample_rows: 1 }, { sample_rows: 0 }, { sample_rows: 1, eval_dataset: 'dev.jsonl' }])(
+  'one empty line is between the parts of the end, with %j',
+  async (settings) => {
+    const { config, folder } = project({ max_steps: 2, ...settings })
+    const terminal = new Terminal(['train', config], { columns: 80, rows: 40, cwd: folder })
+    expect(await terminal.ended).toBe(0)
+    const screen = terminal.screen()
+    expect(screen.includes('The same answer again:')).toBe(settings.sample_rows > 0)
+    expect(screen).not.toContain('\n\n\n')
+    expect(screen).toMatch(settings.sample_rows > 0 ? /\n\nHow one of / : /\n\n {2}loss /)
+    expect(screen).toMatch(/\n\n {2}loss /)
+  },
+)

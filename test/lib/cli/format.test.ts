@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { digits, facts, formatCount, formatDuration, table } from '../../../lib/cli/format.js'
+import { digits, facts, fittedTable, formatCount, formatDuration, table } from '../../../lib/cli/format.js'
 
 test('counts have thousands separators in every locale', () => {
   expect(formatCount(134515008)).toBe('134,515,008')
@@ -26,6 +26,16 @@ test('columns of a table line up and lines have no trailing space', () => {
     ['x', '10', ''],
   ]
   expect(table(rows, [1])).toBe('name  bytes\nx        10')
+})
+
+test('a table that is too wide becomes a list for each row', () => {
+  const rows = [
+    ['NAME', 'PAPER', 'RATE'],
+    ['lora', 'arXiv 1', '0.1'],
+    ['vera', 'arXiv 2', ''],
+  ]
+  expect(fittedTable(rows, 19)).toBe(table(rows))
+  expect(fittedTable(rows, 18)).toBe('lora\n  PAPER  arXiv 1\n  RATE   0.1\n\nvera\n  PAPER  arXiv 2')
 })
 
 test('facts without a value are left out', () => {

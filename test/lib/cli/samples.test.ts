@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { quoted } from '../../../lib/cli/format.js'
-import { repeatCommand, sampleLines } from '../../../lib/cli/samples.js'
+import { repeatCommand, sampleLines, whyNone } from '../../../lib/cli/samples.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
 import { lowrank, signalWhen } from './lowrank.js'
@@ -16,6 +16,7 @@ const row = { prompt: 'Sky?', system: null, expected: 'Blue.', base: 'A sky.', t
 const samples = (...rows: Partial<Samples['rows'][number]>[]): Samples => ({
   rows: rows.map((one) => ({ ...row, ...one })),
   heldOut: true,
+  late: false,
   system: null,
 })
 
@@ -30,6 +31,12 @@ test('rows fit the terminal, and no word is broken', () => {
       expect(base).toContain(`${word} `)
   }
   expect(sampleLines(samples(), 80)).toEqual([])
+})
+
+test('time that ran out before the first answer is told', () => {
+  expect(whyNone({ ...samples(), late: true })).toBe('none was answered within half a minute')
+  expect(whyNone(samples())).toBeUndefined()
+  expect(whyNone({ ...samples({}), late: true })).toBeUndefined()
 })
 
 test('the command is one that a shell takes', () => {

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
@@ -379,6 +379,25 @@ describe('a run that diverges', () => {
 })
 
 describe('misuse', () => {
+  test('tells that no row was answered in time', async () => {
+    const run = (await fresh()).train(data, { ...options, maxSteps: 1, sampleRows: 1 })
+    await collect(run)
+    vi.spyOn(AbortSignal, 'timeout').mockReturnValueOnce(AbortSignal.abort())
+    expect(await run.samples()).toMatchObject({ rows: [], late: true })
+    expect(await run.samples()).toMatchObject({ rows: [{ prompt: expect.any(String) }], late: false })
+  })
+
+  test('tells one count of rows for the data of training and of evaluation', async () => {
+    const rows: number[] = []
+    await train({
+      evalDataset: data,
+      maxSteps: 1,
+      onDataProgress: (progress) => void rows.push(progress.rows),
+    })
+    expect(rows).toEqual(rows.toSorted((a, b) => a - b))
+    expect(rows.at(-1)).toBe(120)
+  })
+
   test('of a run or an adapter is refused', async () => {
     const adapter = await fresh()
     const run = adapter.train(data, options)
