@@ -64,7 +64,7 @@ const own = {
     { run: 'npx lowrank train config.yaml --resume' },
     { say: 'A chat with the adapter, then without it:' },
     {
-      run: 'npx lowrank chat config.yaml',
+      run: 'npx lowrank chat config.yaml --max-new-tokens 60',
       type: [
         { when: /\n>$/, keys: 'What is lowrank?\r' },
         { when: /lowrank\?\n.*\n>$/s, keys: '/adapter off\r' },
