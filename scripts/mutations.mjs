@@ -3,8 +3,9 @@
  * did, and fails where a fault survives.
  *
  *   npm run test:mutations -- [--only privacy,17] [--list] [--json]
+ *   node scripts/mutations.mjs --table
  *
- * `--only` takes areas and numbers of faults, as `--list` prints them.
+ * `--only` takes areas and numbers of faults, as `--list` prints them. `--table` writes test/mutations/README.md.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -12,11 +13,22 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { areas } from '../test/mutations/faults.mjs'
+import { table } from './markdown.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({
-  options: { only: { type: 'string' }, list: { type: 'boolean' }, json: { type: 'boolean' } },
+  options: {
+    only: { type: 'string' },
+    list: { type: 'boolean' },
+    table: { type: 'boolean' },
+    json: { type: 'boolean' },
+  },
 })
+const TABLE_PAGE = `# Planted faults
+
+\`npm run test:mutations\` plants each of these in a copy of the sources and runs the tests beside it, one of which must fail. Made by \`node scripts/mutations.mjs --table\`.
+
+`
 /** Generous, since machines are busy at times. */
 const LIMIT_MS = 600_000
 const NATIVE_TESTS = 'test/native/native.test.ts'
@@ -42,7 +54,17 @@ if (unknown !== undefined)
   )
 const chosen = faults.filter((fault) => only?.some((name) => isNamed(name)(fault)) ?? true)
 
-if (flags.list) {
+if (flags.table) {
+  const rows = faults.map(({ number, area, what, file, tests, title }) => [
+    number,
+    area,
+    what,
+    `\`${file}\``,
+    `\`${tests.join(' ')}\`${title === undefined ? '' : `: ${title}`}`,
+  ])
+  const head = ['', 'area', 'planted fault', 'in', 'caught by']
+  writeFileSync(join(root, 'test/mutations/README.md'), `${TABLE_PAGE}${table(head, rows)}\n`)
+} else if (flags.list) {
   for (const fault of chosen) console.log(`${fault.area.padEnd(10)}  ${label(fault)}  ${fault.file}`)
 } else {
   const copy = mkdtempSync(join(tmpdir(), 'lowrank-mutations-'))
