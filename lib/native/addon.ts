@@ -20,6 +20,7 @@ export const CATEGORIES = [
   'loss',
   'workspace',
 ] as const
+/** What a byte is held for. */
 export type Category = (typeof CATEGORIES)[number]
 
 /** How a weight is held in memory. */

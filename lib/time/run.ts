@@ -15,6 +15,7 @@ import { layOut, type StepSetting } from './setting.js'
 /** The time of a run's steps, or why it is not known. */
 export type RunTime = KnownTime | { unknown: string }
 
+/** The time of a run's steps. */
 export interface KnownTime extends StepTime {
   /** Optimizer steps that are still to be made; null where they depend on data that is not known. */
   steps: number | null

@@ -200,10 +200,10 @@ test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async
       event: 'error',
       code: 'INTERRUPTED',
       message: expect.stringContaining(`stopped after step ${step}`),
-      details: { step, checkpoint, resume: `lowrank train ${config} --set seed=7 --resume` },
+      details: { step, checkpoint, resume: `npx lowrank train ${config} --set seed=7 --resume` },
     },
   ])
-  expect(stderr).toContain(`Go on with:\n  lowrank train ${config} --set seed=7 --resume`)
+  expect(stderr).toContain(`Go on with:\n  npx lowrank train ${config} --set seed=7 --resume`)
 
   const resumed = await lowrank(['train', config, '--set', 'seed=7', '--resume', checkpoint, '--json'], {
     watch: signalWhen('SIGTERM', (soFar) => soFar.stdout.includes('"event":"step"')),

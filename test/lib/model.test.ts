@@ -144,10 +144,10 @@ describe('adapters', () => {
     )
     for (const prompt of [5, undefined, [], [{ content: 'Hello' }]])
       await expect(model.generate(given(prompt))).rejects.toThrow(
-        /^generate\(\): the prompt is .*, expected a text, or a list of at least one message/,
+        /^generate\(\): prompt is .*, expected a text, or a list of at least one message/,
       )
     await expect(loadModel(given(undefined))).rejects.toThrow(
-      'the name of the model is undefined, expected a path or a name on the hub.',
+      'loadModel(): name is missing, expected a path or a name on the hub.',
     )
   })
 
