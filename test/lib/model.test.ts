@@ -147,7 +147,7 @@ describe('adapters', () => {
         /^generate\(\): prompt is .*, expected a text, or a list of at least one message/,
       )
     await expect(loadModel(given(undefined))).rejects.toThrow(
-      'loadModel(): name is missing, expected a path or a name on the hub.',
+      'loadModel(): name is missing, expected a folder, a .gguf file or a name on the hub.',
     )
   })
 
