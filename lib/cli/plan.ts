@@ -189,7 +189,7 @@ export function processLine({ peakBytes }: MemoryReport, beside: ProcessMemory):
 
 function timeLine(time: RunTime): string {
   if ('unknown' in time) return `time not known: ${time.unknown}`
-  return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine' : `by the figures of ${time.machine}`})`
+  return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine; other programs make it longer' : `by the figures of ${time.machine}`})`
 }
 
 /** What `auto` stands for on another machine. */
