@@ -5,6 +5,7 @@ import { beforeAll, expect, test } from 'vitest'
 import { loadModel } from '../../lib/model.js'
 import { type Ended, lowrank, printed, type RunOptions } from '../lib/cli/lowrank.js'
 import { scratchFolder } from '../lib/files/scratch.js'
+import { swept } from '../sweep.js'
 import { numbersOf, readMetrics } from './events.js'
 import { type Project, project } from './project.js'
 import { tinyModel } from './tiny-model.js'
@@ -50,7 +51,7 @@ async function goesOn(it: Project, options: RunOptions = {}): Promise<void> {
   expect(metrics('out')).toEqual(metrics('whole'))
 }
 
-test.each([0, 0.6])('a GGUF file whose blocks are kept, cut to %f of its length', async (share) => {
+test.each(swept([0.6, 0], 1))('a GGUF file whose blocks are kept, cut to %f of its length', async (share) => {
   const it = project({ ...settings, quantization: 'keep', model: 'kept.gguf' })
   copyFileSync(gguf, it.at('kept.gguf'))
   const { size } = statSync(gguf)

@@ -13,6 +13,7 @@ import { resolveConfig } from '../../../lib/train/config.js'
 import { adamW, type Optimizer } from '../../../lib/train/optimizers.js'
 import { ownRate, remarksOnRate } from '../../../lib/train/rates.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../files/scratch.js'
 
 const loaded: Model[] = []
@@ -176,7 +177,7 @@ describe('with all its defaults, in 60 short steps over a small model', () => {
     .map((line) => JSON.parse(line))
   const tenth = (losses: number[]) => losses.reduce((sum, loss) => sum + loss, 0) / losses.length
 
-  test.each(names)('%s learns', { timeout: 180_000 }, async (name) => {
+  test.each(swept(names, 4))('%s learns', { timeout: 180_000 }, async (name) => {
     const given =
       name === 'dp-dylora'
         ? { clients: { partition: 'iid', count: 600 }, noiseMultiplier: 1e-3, rounds: 60, cohort: 2 }
