@@ -13,7 +13,9 @@ const TIME =
 test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS }, async () => {
   const { config } = project()
   const plan = await lowrank(['plan', config], { env })
-  expect(plan.stdout).toMatch(new RegExp(`^time ${TIME.source} \\(measured on this machine; other programs make it longer\\)$`, 'm'))
+  expect(plan.stdout).toMatch(
+    new RegExp(`^time ${TIME.source} \\(measured on this machine; other programs make it longer\\)$`, 'm'),
+  )
   const [{ time }] = printed<'plan'>(await lowrank(['plan', config, '--json'], { env })) as [Printed<'plan'>]
   if (time === null) throw new Error('no time was told')
   expect(time).toMatchObject({ steps: 12, machine: null })
