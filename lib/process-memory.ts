@@ -4,15 +4,12 @@
  * estimate, since a collector decides when memory is given back.
  */
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { release, tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { writeFileWhole } from './files/atomic.js'
-import { makeFolder } from './files/atomic-folder.js'
 import { expandPaths, STDIN } from './files/dataset/files.js'
-import { hubSettings } from './files/hub-settings.js'
+import { figuresFile, keepFigures } from './kept-figures.js'
 import { nodeProgram, packageScript } from './node-program.js'
 import { packageRoot } from './root.js'
 import type { DatasetConfig } from './train/dataset.js'
@@ -65,26 +62,14 @@ async function runtimeBytes({
   signal?: AbortSignal
   onMeasure?: () => void
 }): Promise<number> {
-  const place = await keptAt()
+  // One for each system and Node.js.
+  const place = await figuresFile('process-memory', [release(), process.version, process.execPath])
   const kept = await readFile(place, 'utf8').then(keptBytes, () => undefined)
   if (kept !== undefined) return kept
   onMeasure?.()
   const bytes = await measure(signal)
-  // Without a place to keep it, it is measured again the next time.
-  await makeFolder(dirname(place))
-    .then(() => writeFileWhole(place, `${JSON.stringify({ version: 1, runtime_bytes: bytes })}\n`))
-    .catch(() => undefined)
+  await keepFigures(place, { version: 1, runtime_bytes: bytes })
   return bytes
-}
-
-/** One file for each system, Node.js and version of this package. */
-async function keptAt(): Promise<string> {
-  const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
-    version: string
-  }
-  const machine = [release(), process.version, process.execPath, version, packageRoot]
-  const key = createHash('sha256').update(JSON.stringify(machine)).digest('hex').slice(0, 16)
-  return join(hubSettings().assetsDir, 'lowrank', `process-memory-${key}.json`)
 }
 
 function keptBytes(text: string): number | undefined {

@@ -3,19 +3,15 @@
  * fails here leaves the time unknown, and nothing else.
  */
 import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import * as z from 'zod'
-import { writeFileWhole } from '../files/atomic.js'
-import { makeFolder } from '../files/atomic-folder.js'
-import { hubSettings } from '../files/hub-settings.js'
+import { figuresFile, hashed, keepFigures } from '../kept-figures.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { compiledScript, nodeProgram } from '../node-program.js'
-import { packageRoot } from '../root.js'
 import { nativeOptimizer, optimizerOf } from '../train/optimizers.js'
 import type { Trial, TrialRequest, TrialTimes } from './child.js'
 import { ratesOf, type StepRates, type StepWork, type Timed } from './estimate.js'
@@ -76,18 +72,11 @@ export async function measuredRates(
   }
 }
 
-/** One file for each machine, level, number of threads and version of this package. */
-async function keptAt(threads: number): Promise<string> {
-  const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
-    version: string
-  }
+/** One file for each processor, level and number of threads. */
+function keptAt(threads: number): Promise<string> {
   const [{ model = '' } = {}] = cpus()
-  const machine = [model, availableParallelism(), addon().cpu().isa, threads, version, packageRoot]
-  return join(hubSettings().assetsDir, 'lowrank', `step-time-${hashed(machine)}.json`)
+  return figuresFile('step-time', [model, availableParallelism(), addon().cpu().isa, threads])
 }
-
-const hashed = (value: unknown) =>
-  createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
 
 /** All that a setting's rates depend on. */
 function keyOf(
@@ -109,13 +98,10 @@ async function readKept(place: string): Promise<Record<string, StepRates>> {
   }
 }
 
-/** Without a place to keep it, it is measured again the next time. */
 async function keep(place: string, key: string, found: StepRates): Promise<void> {
   const others = Object.entries(await readKept(place)).slice(1 - KEPT_SETTINGS)
   const settings = Object.fromEntries([...others, [key, found]])
-  await makeFolder(dirname(place))
-    .then(() => writeFileWhole(place, `${JSON.stringify({ version: 1, settings }, null, 2)}\n`))
-    .catch(() => undefined)
+  await keepFigures(place, { version: 1, settings })
 }
 
 async function measure(

@@ -7,7 +7,7 @@ import { WriteError } from '../errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { cleanUp } from '../files/cleanup.js'
-import type { Category } from '../native/addon.js'
+import { CATEGORIES } from '../native/addon.js'
 import { snakeKey } from '../schema.js'
 import type { TrainEvent, TrainStep } from './events.js'
 import { METRICS } from './options.js'
@@ -22,18 +22,7 @@ const rate = z.number().nonnegative().describe('All tokens processed, per second
 
 /** The bytes of one category at the peak of a plan, as JSON has them. */
 export const planRow = z.object({
-  category: z.enum([
-    'weights',
-    'quantization_constants',
-    'paged_weights',
-    'adapters',
-    'gradients',
-    'optimizer',
-    'activations',
-    'kv_cache',
-    'loss',
-    'workspace',
-  ]) satisfies z.ZodType<Category>,
+  category: z.enum(CATEGORIES),
   bytes: bytes.describe('Bytes of this category at the peak'),
 })
 

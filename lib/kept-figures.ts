@@ -1,0 +1,31 @@
+/** Figures that are measured once on a machine, and kept beside the cached weights. */
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { writeFileWhole } from './files/atomic.js'
+import { makeFolder } from './files/atomic-folder.js'
+import { hubSettings } from './files/hub-settings.js'
+import { packageRoot } from './root.js'
+
+/** The file of some figures: one for each version of this package and whatever else of the machine they depend on. */
+export async function figuresFile(name: string, machine: readonly unknown[]): Promise<string> {
+  const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
+    version: string
+  }
+  return join(
+    hubSettings().assetsDir,
+    'lowrank',
+    `${name}-${hashed([...machine, version, packageRoot])}.json`,
+  )
+}
+
+/** A short name for a value. */
+export const hashed = (value: unknown) =>
+  createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
+
+/** Without a place to keep them, figures are measured again the next time. */
+export async function keepFigures(file: string, figures: object): Promise<void> {
+  await makeFolder(dirname(file))
+    .then(() => writeFileWhole(file, `${JSON.stringify(figures, null, 2)}\n`))
+    .catch(() => undefined)
+}
