@@ -1,6 +1,6 @@
 /**
- * What the hashes of checkpoints cost: saves checkpoints of a run, and times how long their files take to hash when they
- * are saved and to check when a run goes on from them.
+ * The cost of the hashes of checkpoints: saves checkpoints of a run, and times how long their files take to hash when
+ * they are saved and to check when a run goes on from them.
  *
  *   npm run build && node benchmarks/checkpoints.mjs MODEL [--strategy full|lora] [--steps 3]
  */

@@ -150,7 +150,7 @@ function bestOf({ losses }) {
 /** Measures rates until the best one has a worse one on either side. */
 async function search(strategy, steps) {
   const others = results.filter((one) => one.strategy === strategy && Object.keys(one.losses).length > 0)
-  // Those of the same model and length of run tell most.
+  // Searches on the same model and of the same length tell most.
   const nearness = (one) => 2 * (isHere(one) ? 1 : 0) + (one.steps === steps ? 1 : 0)
   const [nearest] = others.toSorted((a, b) => nearness(b) - nearness(a))
   let at = nearest === undefined ? halfOf(1e-3) : bestOf(nearest)

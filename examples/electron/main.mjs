@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { app, BrowserWindow, dialog, ipcMain, utilityProcess } from 'electron'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
-/** Of the engine. One leaves the machine to the person in front of it; more are faster. */
+/** Threads of the engine: one leaves the machine to the person in front of it, more are faster. */
 const THREADS = 1
 const OPTIONS = { numTrainEpochs: 3, perDeviceTrainBatchSize: 2, maxSeqLength: 256, saveSteps: 50 }
 /** @type {Record<string, Electron.OpenDialogOptions>} */
