@@ -27,14 +27,7 @@ KroneckerPair KroneckerTerm::factors(Run& run, const AdapterRun& adapter) const 
     run.launch(KroneckerC{shape.l, spec_.parameters[slot_.c].cols, shape.p, c, adapter.value(slot_.c2), made});
     c = made;
   }
-  return {shape.l,
-          shape.p,
-          shape.k,
-          shape.q,
-          shape.r,
-          c,
-          adapter.value(slot_.d),
-          slot_.d2 >= 0 ? adapter.value(slot_.d2) : Ptr<float>()};
+  return {shape.l, shape.p, shape.k, shape.q, shape.r, c, adapter.value(slot_.d), adapter.value_if(slot_.d2)};
 }
 
 /// Makes what it adds to the output, and the residual with it, the product's new residual.
@@ -73,23 +66,20 @@ void KroneckerTerm::backward(Planner& plan, int dy, GradientTerm&) const {
 /// x, dy -> dx f32, added when `accumulate`; adds to the gradients of the factors
 void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
-  const auto gradient = [&](int parameter) {
-    return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>();
-  };
   const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
   const KroneckerPair pair = factors(run, adapter);
   const int64_t rank = spec_.parameters[slot_.c].cols;
-  Ptr<float> dc = gradient(slot_.c);
+  Ptr<float> dc = adapter.gradient_if(slot_.c);
   if (slot_.c2 >= 0) {
     dc = run.room->take<float>(pair.l * pair.p);
     run.launch(Zero{dc.as<std::byte>(), pair.l * pair.p * 4});
   }
   run.launch(KroneckerBackward{run.tokens, pair, slot_.scale, gains, run.matrix(s.x), run.matrix(s.dy), dc,
-                               gradient(slot_.d), gradient(slot_.d2), s.dx < 0 ? Ptr<float>() : run.at<float>(s.dx),
-                               s.accumulate});
+                               adapter.gradient_if(slot_.d), adapter.gradient_if(slot_.d2),
+                               s.dx < 0 ? Ptr<float>() : run.at<float>(s.dx), s.accumulate});
   if (slot_.c2 >= 0)
     run.launch(SpreadKroneckerC{pair.l, rank, pair.p, adapter.value(slot_.c), adapter.value(slot_.c2), dc,
-                                gradient(slot_.c), gradient(slot_.c2)});
+                                adapter.gradient_if(slot_.c), adapter.gradient_if(slot_.c2)});
 }
 
 std::unique_ptr<DeltaRows> KroneckerTerm::delta_rows(const Adapter& adapter, float counts, int64_t) const {

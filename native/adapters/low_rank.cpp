@@ -9,10 +9,9 @@ namespace lowrank {
 
 void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight,
                Ptr<float> gains, Ptr<float> out) {
-  const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : adapter.value(parameter); };
   const int64_t active = slot.ranks(adapter.rank);
-  run.launch(Fold{rows, slot.rank, active, slot.scale_at(active), weight, adapter.value(slot.b), factor(slot.d),
-                  factor(slot.mask), factor(slot.b_gain), gains, out});
+  run.launch(Fold{rows, slot.rank, active, slot.scale_at(active), weight, adapter.value(slot.b),
+                  adapter.value_if(slot.d), adapter.value_if(slot.mask), adapter.value_if(slot.b_gain), gains, out});
 }
 
 /// Its steps find the term that they are of.
@@ -97,18 +96,6 @@ void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
   product.segments.push_back({h, {site_.out, active, -1, 0, folded, active}});
 }
 
-int LowRank::materialize_hidden(Planner& plan) const {
-  if (plan.part(site_.node) >= 0) return plan.part(site_.node);
-  Step step = plan.step(LowRankSteps::kHidden, Phase::recompute, site_.node);
-  step.term = this;
-  step.x = plan.materialize(plan.node(site_.node).inputs[0]);
-  const int made = step.aux = plan.hidden(site_.node, slot_.rank);
-  step.writes = {made};
-  plan.touch(step, site_.node);
-  plan.push(std::move(step));
-  return made;
-}
-
 /// x -> aux = h alone, when only the gradient of B needs it
 void LowRank::run_hidden(Run& run, const Step& s) const {
   const Matrix dropped = drops(run) ? run.take_operand(site_.in) : Matrix();
@@ -122,7 +109,8 @@ void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
   Step step = plan.step(LowRankSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
   step.dy = dy;
-  if (spec_.trains(slot_.b) || spec_.trains(slot_.d) || spec_.trains(slot_.b_gain)) step.aux = materialize_hidden(plan);
+  if (spec_.trains(slot_.b) || spec_.trains(slot_.d) || spec_.trains(slot_.b_gain))
+    step.aux = materialize_hidden(plan, *this, LowRankSteps::kHidden, site_.node, slot_.rank);
   if (trains_a) step.x = plan.materialize(x);
   if (trains_a || plan.needs_gradient(x)) {
     share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
@@ -169,13 +157,10 @@ void LowRank::run_gradient(Run& run, const Step& s) const {
     } else {
       run.launch(Zero{folded.as<std::byte>(), site_.out * active * 4});
       run.launch(ReduceTokens{run.precision(), run.tokens, h, active, dy, site_.out, 1, folded, active, true});
-      const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : adapter.value(parameter); };
-      const auto gradient = [&](int parameter) {
-        return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>();
-      };
       run.launch(FoldGradient{site_.out, slot_.rank, active, slot_.scale_at(active), adapter.value(slot_.b),
-                              factor(slot_.d), factor(slot_.mask), factor(slot_.b_gain), folded, gradient(slot_.b),
-                              gradient(slot_.d), gradient(slot_.b_gain)});
+                              adapter.value_if(slot_.d), adapter.value_if(slot_.mask), adapter.value_if(slot_.b_gain),
+                              folded, adapter.gradient_if(slot_.b), adapter.gradient_if(slot_.d),
+                              adapter.gradient_if(slot_.b_gain)});
     }
   }
   if (s.x < 0) return;

@@ -9,6 +9,12 @@
 #include "backends/cpu/device.h"
 
 namespace lowrank {
+namespace {
+
+/// Rows of the change whose gradient is formed at a time: bounds the workspace.
+constexpr int64_t kDeltaRows = 256;
+
+}  // namespace
 
 /// Its steps find the term that they are of.
 struct PairSteps {
@@ -104,18 +110,6 @@ void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
   product.segments.push_back({h, {site_.out, slot_.rank, -1, 0, folded, slot_.rank}});
 }
 
-int PairTerm::materialize_hidden(Planner& plan) const {
-  if (plan.part(site_.node) >= 0) return plan.part(site_.node);
-  Step step = plan.step(PairSteps::kHidden, Phase::recompute, site_.node);
-  step.term = this;
-  step.x = plan.materialize(plan.node(site_.node).inputs[0]);
-  const int made = step.aux = plan.hidden(site_.node, slot_.rank);
-  step.writes = {made};
-  plan.touch(step, site_.node);
-  plan.push(std::move(step));
-  return made;
-}
-
 /// x -> aux = h alone, when only the gradients of b and b2 need it
 void PairTerm::run_hidden(Run& run, const Step& s) const {
   hidden(run, *run.adapters[0], run.matrix(s.x), run.matrix(s.aux));
@@ -131,7 +125,8 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
     step.x = plan.materialize(x);
   } else {
     const bool trains_a = spec_.trains(slot_.a) || spec_.trains(slot_.a2);
-    if (spec_.trains(slot_.b) || spec_.trains(slot_.b2)) step.aux = materialize_hidden(plan);
+    if (spec_.trains(slot_.b) || spec_.trains(slot_.b2))
+      step.aux = materialize_hidden(plan, *this, PairSteps::kHidden, site_.node, slot_.rank);
     if (trains_a) step.x = plan.materialize(x);
     if (trains_a || plan.needs_gradient(x)) {
       share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
@@ -147,9 +142,6 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
 /// x, aux = h, dy -> y = gradient at h; adds to the gradients of the factors
 void PairTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
-  const auto gradient = [&](int parameter) {
-    return spec_.trains(parameter) ? adapter.gradient(parameter) : Ptr<float>();
-  };
   const int64_t rank = slot_.rank;
   const Matrix dy = run.matrix(s.dy);
   const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
@@ -163,14 +155,15 @@ void PairTerm::run_gradient(Run& run, const Step& s) const {
     run.launch(Zero{folded.as<std::byte>(), site_.out * rank * 4});
     run.launch(
         ReduceTokens{run.precision(), run.tokens, run.matrix(s.aux), rank, dy, site_.out, 1, folded, rank, true});
-    run.launch(SpreadPairB{pair(adapter), slot_.scale, gains, folded, gradient(slot_.b), gradient(slot_.b2)});
+    run.launch(SpreadPairB{pair(adapter), slot_.scale, gains, folded, adapter.gradient_if(slot_.b),
+                           adapter.gradient_if(slot_.b2)});
   }
   if (s.x < 0) return;
   const Ptr<float> at_a = run.room->take<float>(rank * site_.in);
   run.launch(Zero{at_a.as<std::byte>(), rank * site_.in * 4});
   run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.y), rank, run.matrix(s.x), site_.in, 1, at_a,
                           site_.in, false});
-  run.launch(SpreadPairA{pair(adapter), at_a, gradient(slot_.a), gradient(slot_.a2)});
+  run.launch(SpreadPairA{pair(adapter), at_a, adapter.gradient_if(slot_.a), adapter.gradient_if(slot_.a2)});
 }
 
 /// The gradient of the change, dy^T x, a block of its rows at a time, and from it those of the factors: of b times a it

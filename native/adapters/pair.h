@@ -26,7 +26,6 @@ class PairTerm final : public Term {
   Factor build_a(Run& run, const AdapterRun& adapter) const;
   Factor form(Run& run, const AdapterRun& adapter) const;
   void hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& h) const;
-  int materialize_hidden(Planner& plan) const;
   void run_hidden(Run& run, const Step& s) const;
   void run_gradient(Run& run, const Step& s) const;
   void run_formed_gradient(Run& run, const Step& s) const;

@@ -2,6 +2,18 @@
 
 namespace lowrank {
 
+int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width) {
+  if (plan.part(node) >= 0) return plan.part(node);
+  Step step = plan.step(kind, Phase::recompute, node);
+  step.term = &term;
+  step.x = plan.materialize(plan.node(node).inputs[0]);
+  const int made = step.aux = plan.hidden(node, width);
+  step.writes = {made};
+  plan.touch(step, node);
+  plan.push(std::move(step));
+  return made;
+}
+
 Ptr<float> draw_row_gains(Run& run, const DeltaDropout& dropout, int node, int64_t rows) {
   if (!run.training() || !dropout.any()) return {};
   const Ptr<float> gains = run.room->take<float>(rows);

@@ -91,6 +91,10 @@ class ProductRows final : public DeltaRows {
   int64_t rank_, ld_;
 };
 
+/// Makes the operand that a term keeps for its backward pass available without the linear's output, by a step of `kind`
+/// (x -> aux) where it was not kept; returns its buffer.
+int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width);
+
 /// The room of rows of a change that training drops, or null where it drops none.
 Ptr<float> draw_row_gains(Run& run, const DeltaDropout& dropout, int node, int64_t rows);
 

@@ -23,8 +23,8 @@ class KernelSizes;
 enum class Mode : uint8_t { train, evaluate, forward };
 const char* name_of(Mode mode);
 
-/// Of logits in fp32, unless a plan says otherwise: enough rows for the matrix kernels to run at speed, little beside the
-/// rest of a step.
+/// Of logits in fp32, unless a plan says otherwise: enough rows for the matrix kernels to run at speed, little beside
+/// the rest of a step.
 inline constexpr int64_t kLogitsBytes = int64_t{48} << 20;
 
 struct PlanOptions {
@@ -32,15 +32,15 @@ struct PlanOptions {
   int64_t tokens = 0;
   int64_t sequences = 0;
   int64_t head_rows = 0;
-  int64_t kv_capacity = 0;  // forward only
+  int64_t kv_capacity = 0;              // forward only
   int64_t logits_bytes = kLogitsBytes;  // that a loss may form at a time; see head_chunk_rows
   Precision precision = Precision::f32;
-  bool recompute = false;  // train only
-  bool offload = false;    // with recompute: what is kept between blocks lies in a file, not in the arena
-  std::string offload_folder;  // where the file is; plans need none
+  bool recompute = false;       // train only
+  bool offload = false;         // with recompute: what is kept between blocks lies in a file, not in the arena
+  std::string offload_folder;   // where the file is; plans need none
   bool keep_attention = false;  // with recompute: what attention gives is kept, so that it is not run again
-  bool output_norms = false;  // evaluate only: measure what the first adapter adds at each linear
-  int threads = 1;         // sizes per-thread workspaces
+  bool output_norms = false;    // evaluate only: measure what the first adapter adds at each linear
+  int threads = 1;              // sizes per-thread workspaces
 };
 
 /// What a buffer's rows count: tokens, head rows, or nothing (its size is fixed).
@@ -79,25 +79,22 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
 /// Rows of a weight whose gradient is formed at a time: bounds the workspace of the product.
 inline constexpr int64_t kWeightGradientRows = 1024;
 
-/// Rows of a table or head that are read at a time: what a product leaves over of longer ones adds up in fp32, so that only
-/// these rows need to be in memory.
+/// Rows of a table or head that are read at a time: what a product leaves over of longer ones adds up in fp32, so that
+/// only these rows need to be in memory.
 inline constexpr int64_t kTableRows = 8192;
-
-/// Rows of a pair's change of a weight whose gradient is formed at a time: bounds the workspace.
-inline constexpr int64_t kDeltaRows = 256;
 
 struct Plan {
   PlanOptions options;
   std::vector<Step> steps;
   std::vector<Buffer> buffers;
-  std::vector<std::vector<AdapterSite>> sites;  // by node, then by adapter; of nodes where none acts empty
+  std::vector<std::vector<AdapterSite>> sites;     // by node, then by adapter; of nodes where none acts empty
   std::vector<std::shared_ptr<const Term>> terms;  // of all sites
-  std::vector<CopyRef> copies;          // see resolve_copies
+  std::vector<CopyRef> copies;                     // see resolve_copies
   int64_t arena_bytes = 0;
   int64_t offloaded_bytes = 0;  // of the file
-  int64_t head_chunk = 0;  // rows of logits held at once
-  int peak_step = 0;       // where the most bytes of the arena are live
-  bool updates = false;    // parameters within the backward pass; see plan/updates.h
+  int64_t head_chunk = 0;       // rows of logits held at once
+  int peak_step = 0;            // where the most bytes of the arena are live
+  bool updates = false;         // parameters within the backward pass; see plan/updates.h
   // Fixed inputs, live through the whole plan.
   int tokens = -1, positions = -1, head_index = -1, head_labels = -1, head_losses = -1;
 

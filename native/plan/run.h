@@ -17,7 +17,10 @@ class AdapterRun {
   virtual ~AdapterRun() = default;
   virtual Ptr<float> value(int parameter) const = 0;
   virtual Ptr<float> gradient(int parameter) const = 0;  // null where it is frozen
-  virtual float host_value(int parameter) const = 0;     // of a frozen [1, 1]
+  // The same of a parameter that there may be none of (-1).
+  Ptr<float> value_if(int parameter) const { return parameter < 0 ? Ptr<float>() : value(parameter); }
+  Ptr<float> gradient_if(int parameter) const { return parameter < 0 ? Ptr<float>() : gradient(parameter); }
+  virtual float host_value(int parameter) const = 0;  // of a frozen [1, 1]
 
   /// Where private training by example adds up the gradients of the sequences of a micro-batch apart: that of the
   /// first, and elements from one to the next. Null where they are blended.
