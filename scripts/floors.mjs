@@ -1,0 +1,207 @@
+/**
+ * Holds the direction of imports between the folders of lib/ and of #include lines between those of native/, and prints
+ * the picture: floor by floor, each arrow with the number of its imports. A file beside the folders belongs to `.`.
+ *
+ *   node scripts/floors.mjs [--root CLONE]
+ *
+ * Exits 1 where an import is not in the table below, and where folders or files import each other in a circle. Imports
+ * of types and dynamic imports count as any other.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize, posix, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import ts from 'typescript'
+
+/** Floors, lowest first: each folder with the folders below that it may import. */
+const FLOORS = {
+  lib: {
+    '.': '',
+    graph: '',
+    native: '. graph',
+    files: '. native',
+    models: '. graph files',
+    strategies: '. graph native files',
+    peft: '. graph native files strategies',
+    time: '. graph native files models strategies',
+    train: '. native files strategies peft time',
+    federated: '. native files strategies train',
+    export: '. graph native files models strategies peft train',
+    report: '. graph native files strategies train',
+    cli: '. graph native files models strategies peft time train federated export report',
+  },
+  native: {
+    core: '',
+    graph: 'core',
+    quant: 'core',
+    os: 'core',
+    device: 'core',
+    backends: 'core quant device',
+    plan: 'core graph device',
+    adapters: 'core quant os device backends plan',
+    ops: 'core backends plan adapters',
+    optim: 'core backends adapters',
+    runtime: 'core graph quant os backends plan adapters ops optim',
+    addon: 'core os adapters optim runtime',
+  },
+}
+
+/** Arrows that point up for now; each is to be cut. */
+const UPWARD = {
+  lib: {
+    '.': 'graph native files models strategies peft time train federated export',
+    native: 'files',
+    peft: 'federated',
+    time: 'train',
+    train: 'federated',
+  },
+  native: {
+    core: 'os',
+    backends: 'adapters',
+    plan: 'adapters',
+    optim: 'runtime',
+  },
+}
+
+/** Circles of files that are there for now. */
+const CIRCLES = { lib: 6, native: 0 }
+
+const READERS = {
+  lib: { files: /\.c?ts$/, imports: typescriptImports },
+  native: { files: /\.(cpp|h|inl)$/, imports: nativeIncludes },
+}
+
+const { values: flags } = parseArgs({
+  options: { root: { type: 'string', default: resolve(import.meta.dirname, '..') } },
+})
+const faults = Object.keys(FLOORS).flatMap((side) =>
+  show(side, importsOf(join(flags.root, side), READERS[side])),
+)
+for (const fault of faults) console.error(fault)
+process.exitCode = faults.length === 0 ? 0 : 1
+
+/** Prints one picture and returns its faults. */
+function show(side, imports) {
+  const floors = FLOORS[side]
+  const order = Object.keys(floors)
+  const arrows = arrowsOf(imports)
+  const faults = []
+  const allowed = (from, to) => words(floors[from]).includes(to) && order.indexOf(to) < order.indexOf(from)
+  const tolerated = (from, to) => words(UPWARD[side][from]).includes(to)
+  let upward = 0
+  console.log(`${side}/`)
+  for (const from of new Set([...order, ...arrows.keys()])) {
+    const own = [...(arrows.get(from) ?? new Map())]
+    const count = [...imports.keys()].filter((file) => folderOf(file) === from).length
+    console.log(
+      `  ${`${from} (${count})`.padEnd(18)} ${own.map(([to, list]) => `${to} ${list.length}`).join(', ')}`,
+    )
+    for (const [to, list] of own)
+      if (tolerated(from, to)) upward += 1
+      else if (!allowed(from, to))
+        faults.push(
+          ...list.map(
+            ([file, target]) => `${side}/${file} imports ${side}/${target}: ${from} may not import ${to}`,
+          ),
+        )
+    for (const to of words(floors[from]))
+      if (!arrows.get(from)?.has(to)) console.log(`    imports nothing of ${to}, which the table lets it`)
+  }
+  const downward = new Map(
+    [...arrows].map(([from, own]) => [from, [...own.keys()].filter((to) => !tolerated(from, to))]),
+  )
+  const folders = circles(downward)
+  const files = circles(imports)
+  faults.push(...folders.map((circle) => `${side}/: folders import each other: ${circle.join(', ')}`))
+  if (files.length > CIRCLES[side])
+    faults.push(...files.map((circle) => `${side}/: files import each other: ${circle.join(', ')}`))
+  const total = [...arrows.values()].reduce((sum, own) => sum + own.size, 0)
+  console.log(
+    `  ${order.length} folders, ${total} arrows, ${upward} upward, ` +
+      `${folders.length} circles of folders, ${files.length} of files\n`,
+  )
+  return faults
+}
+
+/** Folder -> folder -> the imports between them, as pairs of files. */
+function arrowsOf(imports) {
+  const arrows = new Map()
+  for (const [file, targets] of imports)
+    for (const target of targets) {
+      const from = folderOf(file)
+      const to = folderOf(target)
+      if (from === to) continue
+      if (!arrows.has(from)) arrows.set(from, new Map())
+      const own = arrows.get(from)
+      own.set(to, [...(own.get(to) ?? []), [file, target]])
+    }
+  return arrows
+}
+
+/** Every set of nodes that reach each other, sorted (Tarjan's strongly connected components of more than one node). */
+function circles(edges) {
+  const found = []
+  const stack = []
+  const at = new Map()
+  const low = new Map()
+  const open = new Set()
+  const visit = (node) => {
+    at.set(node, at.size)
+    low.set(node, at.get(node))
+    stack.push(node)
+    open.add(node)
+    for (const next of edges.get(node) ?? [])
+      if (!at.has(next)) low.set(node, Math.min(low.get(node), visit(next)))
+      else if (open.has(next)) low.set(node, Math.min(low.get(node), at.get(next)))
+    if (low.get(node) === at.get(node)) {
+      const members = stack.splice(stack.indexOf(node))
+      for (const member of members) open.delete(member)
+      if (members.length > 1) found.push(members.sort())
+    }
+    return low.get(node)
+  }
+  for (const node of edges.keys()) if (!at.has(node)) visit(node)
+  return found
+}
+
+/** File -> the files of the same tree that it imports; paths from the tree's top. */
+function importsOf(top, { files, imports }) {
+  const names = readdirSync(top, { recursive: true }).filter((name) => files.test(name))
+  const known = new Set(names)
+  return new Map(
+    names.sort().map((name) => {
+      const targets = imports(readFileSync(join(top, name), 'utf8'), name, known)
+      return [name, [...new Set(targets)].filter((target) => known.has(target))]
+    }),
+  )
+}
+
+function typescriptImports(text, name) {
+  const found = []
+  const add = (node) => {
+    if (!node || !ts.isStringLiteralLike(node) || !node.text.startsWith('.')) return
+    found.push(normalize(join(dirname(name), node.text.replace(/js$/, 'ts'))))
+  }
+  const walk = (node) => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) add(node.moduleSpecifier)
+    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword)
+      add(node.arguments[0])
+    else if (ts.isImportTypeNode(node)) add(node.argument.literal)
+    ts.forEachChild(node, walk)
+  }
+  walk(ts.createSourceFile(name, text, ts.ScriptTarget.Latest))
+  return found
+}
+
+/** Included by their path from native/, or from the file's own folder. */
+function nativeIncludes(text, name, known) {
+  const paths = [...text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)].map(([, path]) => path)
+  return paths.map((path) => (known.has(path) ? path : posix.join(posix.dirname(name), path)))
+}
+
+function folderOf(file) {
+  return file.includes('/') ? file.slice(0, file.indexOf('/')) : '.'
+}
+
+function words(text = '') {
+  return text.split(' ').filter(Boolean)
+}
