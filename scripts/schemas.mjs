@@ -1,27 +1,30 @@
 /**
- * Writes what is generated from the code itself: schemas/*.json, for programs and editors, the tables of options in
- * docs/config.md, docs/coming-from.md and docs/memory.md, and the tables and drawings of the strategies' pages. Run after `npm run build:ts`; with --check, nothing is written and the exit code says whether all is up to date.
+ * Writes the files generated from the code: schemas/*.json for programs and editors, the tables of options in
+ * docs/config.md, docs/coming-from.md and docs/memory.md, and the tables and drawings of the strategies' pages. Run it
+ * after `npm run build:ts`. With --check it writes nothing, and the exit code says whether the files are up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import stringify from 'json-stringify-pretty-compact'
 import { outputSchemas } from '../dist/esm/cli/schemas.js'
 import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
 import { configJsonSchema } from '../dist/esm/train/config-schema.js'
 import { withTables } from './config-tables.mjs'
 import { withForeignTables } from './foreign-tables.mjs'
+import { withDefinitions } from './json-definitions.mjs'
 import { withMemoryTable } from './memory-table.mjs'
 import { schematic } from './schematics.mjs'
 import { strategyPages } from './strategy-tables.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const schemas = { 'config.schema.json': configJsonSchema(), ...outputSchemas() }
+const schemas = { 'config.schema.json': withDefinitions(configJsonSchema()), ...outputSchemas() }
 
 /** Text by path. */
 const generated = new Map(
   Object.entries(schemas).map(([name, schema]) => [
     `schemas/${name}`,
-    `${JSON.stringify(schema, null, 2)}\n`,
+    `${stringify(schema, { maxLength: 120, indent: 1 })}\n`,
   ]),
 )
 generated.set('docs/config.md', withTables(textOf('docs/config.md')))
