@@ -37,7 +37,7 @@ const FLOORS = {
     device: 'core',
     backends: 'core quant device',
     plan: 'core graph device',
-    adapters: 'core quant os device backends plan',
+    adapters: 'core graph quant os device backends plan',
     ops: 'core backends plan adapters',
     optim: 'core backends adapters',
     runtime: 'core graph quant os backends plan adapters ops optim',
@@ -57,7 +57,6 @@ const UPWARD = {
   native: {
     core: 'os',
     backends: 'adapters',
-    plan: 'adapters',
     optim: 'runtime',
   },
 }

@@ -1,5 +1,6 @@
 #include "adapters/kronecker.h"
 
+#include "adapters/check.h"
 #include "backends/cpu/adapters.h"
 #include "backends/cpu/device.h"
 #include "core/error.h"
@@ -29,7 +30,7 @@ void check_kronecker(const AdapterSpec& spec, const KroneckerSlot& slot) {
       fail("SHAPE", "adapter at ", slot.target, ": ", name, " is a product of [", a.rows, ", ", a.cols, "] and [", b.rows,
            ", ", b.cols, "]");
   }
-  slot.delta_dropout.check(slot.target);
+  check_dropout(slot.delta_dropout, slot.target);
 }
 
 const float* kronecker_c(const Adapter& adapter, const KroneckerSlot& slot, float* room) {

@@ -10,29 +10,11 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "graph/adapter_spec.h"
 #include "os/paged_file.h"
 #include "quant/dynamic.h"
 
 namespace lowrank {
-
-struct AdapterSpec;
-struct ParameterSpec;
-
-enum class OptimizerKind : uint8_t { adamw, sgd, lion, adafactor };
-
-/// Which state is kept, and how.
-struct StateSpec {
-  OptimizerKind kind = OptimizerKind::adamw;
-  bool momentum = true;    // of SGD: whether it has one
-  bool eight_bit = false;  // of AdamW and Lion
-  int64_t resident = -1;   // bytes of it that may be in memory, the page cache included; -1: all
-  std::string folder;      // of the file for the rest
-  // Each parameter is updated in the backward pass, once its gradient is whole: gradients lie in the arena of the plan
-  // for as long as they are needed, and the adapter has none of its own.
-  bool in_backward = false;
-
-  friend bool operator==(const StateSpec&, const StateSpec&) = default;
-};
 
 /// Parameters with fewer elements keep fp32 state whatever is asked for, as in bitsandbytes.
 inline constexpr int64_t kLeastEightBit = 4096;

@@ -1,5 +1,6 @@
 #include "adapters/sites.h"
 
+#include "adapters/check.h"
 #include "adapters/embedding_term.h"
 #include "adapters/kronecker.h"
 #include "adapters/kronecker_term.h"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "adapters/check.h"
 #include "adapters/triplets.h"
 #include "addon/convert.h"
 #include "addon/jobs.h"
@@ -1142,7 +1143,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
       specs.push_back(to_adapter_spec(item.get("spec")));
       specs.back().trainable = item.flag("trainable", false);
       specs.back().state = to_state_spec(item);
-      specs.back().check();
+      check_adapter(specs.back());
     }
     std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "adapters/adapter.h"
 #include "core/dtype.h"
 #include "core/memory.h"
 #include "core/precision.h"
+#include "graph/adapter_spec.h"
 #include "graph/graph.h"
 #include "plan/op.h"
 #include "plan/step.h"

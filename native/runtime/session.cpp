@@ -6,6 +6,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "adapters/check.h"
 #include "adapters/row_norms.h"
 #include "adapters/output_norms.h"
 #include "core/error.h"

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "adapters/check.h"
 #include "check.h"
 #include "core/error.h"
 
@@ -68,7 +69,7 @@ TEST("an embedding takes A and B alone, and blends the examples of a micro-batch
   const auto refused = [](const char* part, auto&& change) {
     AdapterSpec spec = spec_of_embedding();
     change(spec);
-    CHECK_THROWS(spec.check(), part);
+    CHECK_THROWS(check_adapter(spec), part);
   };
   refused("A and B alone, without dropout", [](AdapterSpec& spec) { spec.slots[0].dropout = 0.1f; });
   refused("A and B alone, without dropout", [](AdapterSpec& spec) {

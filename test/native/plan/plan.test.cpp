@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "check.h"
+#include "adapters/check.h"
 #include "core/error.h"
 #include "ops/ops.h"
 
@@ -78,7 +79,7 @@ AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a 
     slot.b = a + 1;
     spec.slots.push_back(slot);
   }
-  spec.check();
+  check_adapter(spec);
   return spec;
 }
 
@@ -91,7 +92,7 @@ AdapterSpec whole(const Graph& graph) {
     spec.copies.push_back({w.name, static_cast<int>(spec.parameters.size())});
     spec.parameters.push_back({w.name, w.rows, w.cols, true});
   }
-  spec.check();
+  check_adapter(spec);
   return spec;
 }
 
@@ -425,7 +426,7 @@ TEST("sizes that do not fit 64 bits are refused, not wrapped around") {
   CHECK_THROWS(wide.check(), "1099511627776 wide");
   AdapterSpec spec;
   spec.parameters.push_back({"A", int64_t{1} << 32, int64_t{1} << 32, true});
-  CHECK_THROWS(spec.check(), "A is [4294967296, 4294967296]");
+  CHECK_THROWS(check_adapter(spec), "A is [4294967296, 4294967296]");
 }
 
 TEST("a weight that kernels read as plain fp32 is declared as a vector, and an embedding as a table") {
@@ -452,7 +453,7 @@ TEST("the workspace of an input gradient holds the widest of the dropped adapter
       slot.rank = wide.parameters[static_cast<size_t>(slot.a)].rows =
           wide.parameters[static_cast<size_t>(slot.b)].cols = large;
     }
-    wide.check();
+    check_adapter(wide);
     const Plan plan = make_plan(graph, {&wide}, options(Mode::train));
     const auto shared = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& s) {
       return is(s, "linear_input_gradient") && s.terms.size() == 2;
