@@ -1,8 +1,9 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import * as z from 'zod'
-import { badArgument, callback, checkedOptions, checkedPath, path } from './arguments.js'
 import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './base.js'
-import { ConfigError } from './errors.js'
+import { badArgument, callback, checkedOptions, checkedPath, path } from './core/arguments.js'
+import { ConfigError } from './core/errors.js'
+import { flag, integer, word } from './core/schema.js'
 import {
   type ExportOptions,
   exportSchema,
@@ -17,7 +18,6 @@ import { MemoryReport } from './memory.js'
 import type { PlanOptions } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
-import { flag, integer, word } from './schema.js'
 import { isPrivate, rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'

@@ -1,5 +1,5 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
-import { InternalError } from './errors.js'
+import { InternalError } from './core/errors.js'
 import type { PrivacyReport } from './federated/privacy.js'
 import type { ModelFiles } from './files/model-files.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'

@@ -3,13 +3,13 @@
  * answer to the next, so that only what is new goes through the model.
  */
 import * as z from 'zod'
-import { checkedOptions, checkedText } from './arguments.js'
 import type { ActiveAdapter, BaseModel } from './base.js'
-import { ConfigError } from './errors.js'
+import { checkedOptions, checkedText } from './core/arguments.js'
+import { ConfigError } from './core/errors.js'
+import { integer } from './core/schema.js'
 import type { ChatMessage } from './files/chat-template.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { Lifetime } from './native/handles.js'
-import { integer } from './schema.js'
 import { Decoder } from './train/decoder.js'
 import {
   contextLength,

@@ -4,8 +4,9 @@
  * in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk, and state
  * may take 8 bits.
  */
+
+import { once } from './core/once.js'
 import type { MemoryReport } from './memory.js'
-import { once } from './once.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
 import { rulesOf } from './strategies/index.js'
 import {

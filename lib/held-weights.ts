@@ -1,6 +1,6 @@
 /** Brings a model's weights to where they are held: into memory, or mapped from a file that was made of them before. */
 import { existsSync } from 'node:fs'
-import { FileFormatError, WriteError } from './errors.js'
+import { FileFormatError, WriteError } from './core/errors.js'
 import { cleanUp } from './files/cleanup.js'
 import type { TensorSource } from './files/tensor-source.js'
 import {

@@ -2,7 +2,8 @@
 export type { Adapter, TrainControl } from './adapter.js'
 export type { Saved } from './base.js'
 export type { Chat, ChatAnswer, ChatOptions } from './chat.js'
-export * from './errors.js'
+export { formatBytes } from './core/bytes.js'
+export * from './core/errors.js'
 export type { Drift } from './export/drift.js'
 export type { ExportOptions, SaveOptions, Survival, WriteProgress, Written } from './export/options.js'
 export {
@@ -20,7 +21,7 @@ export type { DatasetStats } from './files/encoded-dataset.js'
 export type { DownloadProgress } from './files/hub.js'
 export type { PromptFormat } from './files/prompt-format.js'
 export type { RowSource } from './files/row-source.js'
-export { formatBytes, MemoryReport } from './memory.js'
+export { MemoryReport } from './memory.js'
 export {
   type AdapterChoice,
   type AttachOptions,

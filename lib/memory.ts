@@ -1,23 +1,7 @@
 /** Planned memory, printable: what a run, a model or an operation will hold at its peak, by category. */
-import { badArgument, checkedWord } from './arguments.js'
+import { badArgument, checkedWord } from './core/arguments.js'
+import { formatBytes } from './core/bytes.js'
 import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanRow } from './native/addon.js'
-
-/**
- * Bytes in words: `1.4 GiB`.
- * @throws {ConfigError} for anything but a number from 0
- */
-export function formatBytes(bytes: number): string {
-  if (!(typeof bytes === 'number' && bytes >= 0))
-    throw badArgument(bytes, 'formatBytes()', 'bytes', 'a number from 0')
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  let value = bytes
-  let unit = 0
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024
-    unit++
-  }
-  return unit === 0 ? `${bytes} B` : `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`
-}
 
 /** The bytes live at the peak of a plan. The rows add up to `peakBytes`. */
 export class MemoryReport {

@@ -3,11 +3,21 @@
 import { basename, resolve } from 'node:path'
 import * as z from 'zod'
 import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
-import { abortSignal, badArgument, callback, checkedOptions, checkedPath, checkedText } from './arguments.js'
 import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
-import { breather } from './breather.js'
 import { Chat, type ChatOptions } from './chat.js'
-import { ConfigError, DivergedError, FileFormatError } from './errors.js'
+import {
+  abortSignal,
+  badArgument,
+  callback,
+  checkedOptions,
+  checkedPath,
+  checkedText,
+} from './core/arguments.js'
+import { breather } from './core/breather.js'
+import { ConfigError, DivergedError, FileFormatError } from './core/errors.js'
+import { once } from './core/once.js'
+import { flag, integer, nearest, text } from './core/schema.js'
+import { isRecord } from './core/schema-shape.js'
 import {
   type ExportOptions,
   exportSchema,
@@ -30,11 +40,8 @@ import { graphOf } from './models/index.js'
 import { addon, type OptimizerState, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime, Turns } from './native/handles.js'
-import { once } from './once.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
-import { flag, integer, nearest, text } from './schema.js'
-import { isRecord } from './schema-shape.js'
 import {
   type AdapterDescription,
   describeAdapter,

@@ -4,7 +4,7 @@
  * schema, such as `config.strategy[lora]`, and perhaps the keys that are wanted.
  */
 import { stringify } from 'yaml'
-import { snakeKey } from '../dist/esm/schema.js'
+import { snakeKey } from '../dist/esm/core/schema.js'
 import { configSchema } from '../dist/esm/train/config.js'
 import { asInFiles } from '../dist/esm/train/config-schema.js'
 

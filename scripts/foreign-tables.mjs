@@ -1,5 +1,5 @@
-/** The tables of other programs' options in docs/coming-from.md, one for each group of lib/foreign-keys.ts. */
-import { FOREIGN_KEYS } from '../dist/esm/foreign-keys.js'
+/** The tables of other programs' options in docs/coming-from.md, one for each group of lib/core/foreign-keys.ts. */
+import { FOREIGN_KEYS } from '../dist/esm/core/foreign-keys.js'
 import { table, withMarked } from './markdown.mjs'
 
 /** The page with its tables as the data has them. */

@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
-import { packageRoot } from '../lib/root.js'
+import { packageRoot } from '../lib/core/root.js'
 import { project } from './e2e/project.js'
 
 interface Message {

@@ -1,6 +1,6 @@
 /** `lowrank bench`: what was planned against what a process really holds, and how fast it and its kernels are. */
 import type { Command } from 'commander'
-import { formatBytes } from '../memory.js'
+import { formatBytes } from '../core/bytes.js'
 import { resolvePrecision } from '../model.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'

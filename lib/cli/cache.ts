@@ -4,6 +4,7 @@
  */
 import { basename } from 'node:path'
 import type { Command } from 'commander'
+import { formatBytes } from '../core/bytes.js'
 import { type HubBlob, isWhole, listHubBlobs } from '../files/hub-blobs.js'
 import { hubSettings } from '../files/hub-settings.js'
 import {
@@ -14,7 +15,6 @@ import {
   weightCacheSettings,
 } from '../files/weight-cache.js'
 import { hasItsBytes, removeWeightFile } from '../files/weight-record.js'
-import { formatBytes } from '../memory.js'
 import { EXIT_FAILED, UsageError } from './errors.js'
 import { counted, table } from './format.js'
 import { examples } from './help.js'

@@ -1,8 +1,8 @@
 /** `lowrank doctor`: the machine, the addon, and why parts that are not there are not there. */
 import { cpus, totalmem } from 'node:os'
 import type { Command } from 'commander'
-import { NativeLoadError } from '../errors.js'
-import { formatBytes } from '../memory.js'
+import { formatBytes } from '../core/bytes.js'
+import { NativeLoadError } from '../core/errors.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'

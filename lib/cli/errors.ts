@@ -3,7 +3,7 @@
  * 130 interrupted. A defect of ours says so and how to report it; LOWRANK_DEBUG=1 adds the stack to any error.
  */
 import { CommanderError } from 'commander'
-import { InternalError, LowrankError } from '../errors.js'
+import { InternalError, LowrankError } from '../core/errors.js'
 import { type Output, styledFor } from './output.js'
 
 export const EXIT_FAILED = 1

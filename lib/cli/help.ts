@@ -1,6 +1,6 @@
 /** What verbs share in how they are described and how their flags are read. */
 import { type Command, InvalidArgumentError } from 'commander'
-import { parseBytes } from '../schema.js'
+import { parseBytes } from '../core/schema.js'
 import type { ConfigControl } from '../train/config.js'
 import { UsageError } from './errors.js'
 import type { Output } from './output.js'

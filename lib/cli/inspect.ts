@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { DataError, FileFormatError } from '../errors.js'
+import { DataError, FileFormatError } from '../core/errors.js'
 import {
   COLUMN_NAMES,
   type Columns,

@@ -1,6 +1,6 @@
 /** What `bench memory` and `figures memory` share: flags, and how what they measured is told. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { formatBytes } from '../memory.js'
+import { formatBytes } from '../core/bytes.js'
 import { METHOD_NAMES, type MemoryBar, type MemorySettings } from '../report/memory.js'
 import { asInFiles } from '../train/config-schema.js'
 import { fittedTable } from './format.js'

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { type Command, Option } from 'commander'
+import { formatBytes } from '../core/bytes.js'
 import {
   type EXPORT_DTYPES,
   isQuantizedDtype,
@@ -12,7 +13,6 @@ import {
   type Written,
 } from '../export/options.js'
 import { refuseTaken } from '../export/save.js'
-import { formatBytes } from '../memory.js'
 import type { LoadOptions, Model } from '../model.js'
 import { readAdapterFolder, readOrigin } from '../peft/adapter-folder.js'
 import { UsageError } from './errors.js'

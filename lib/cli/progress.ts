@@ -2,8 +2,9 @@
  * Waits on stderr: a line that changes on a terminal, now and then a line elsewhere. Nothing here changes what is
  * computed or printed on stdout.
  */
+
+import { formatBytes } from '../core/bytes.js'
 import type { DownloadProgress } from '../files/hub.js'
-import { formatBytes } from '../memory.js'
 import { formatDuration } from './format.js'
 import { isScreen } from './live-lines.js'
 import type { Output } from './output.js'

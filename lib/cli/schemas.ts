@@ -5,8 +5,8 @@
  * token.
  */
 import * as z from 'zod'
+import { type JsonSchema, jsonSchemaOf } from '../core/schema.js'
 import { EXPORT_FORMATS } from '../export/options.js'
-import { type JsonSchema, jsonSchemaOf } from '../schema.js'
 import { planRow, privacyReport, trainEvents } from '../train/metrics.js'
 
 const bytes = z.int().nonnegative()

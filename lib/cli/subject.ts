@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { formatBytes } from '../memory.js'
+import { formatBytes } from '../core/bytes.js'
 import { type LoadOptions, loadModel, type Model } from '../model.js'
 import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
 import { rulesOf } from '../strategies/index.js'

@@ -3,7 +3,7 @@
  * stay above them; elsewhere a line now and then.
  */
 import { basename } from 'node:path'
-import { formatBytes } from '../memory.js'
+import { formatBytes } from '../core/bytes.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { EvalEvent } from '../train/events.js'
 import type { Metric } from '../train/options.js'

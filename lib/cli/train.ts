@@ -4,11 +4,11 @@
  */
 import { basename } from 'node:path'
 import type { Command } from 'commander'
-import { InternalError } from '../errors.js'
+import { formatBytes } from '../core/bytes.js'
+import { InternalError } from '../core/errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import type { EncodeProgress } from '../files/encode-dataset.js'
-import { formatBytes } from '../memory.js'
 import type { Model } from '../model.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'

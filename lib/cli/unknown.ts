@@ -1,7 +1,7 @@
 /** Unknown verbs and flags: what they are called here, also where they are other programs' words or keys of a config. */
 import { type Command, CommanderError, type Option } from 'commander'
-import { FOREIGN_VERBS, foreignKey } from '../foreign-keys.js'
-import { nearest } from '../nearest.js'
+import { FOREIGN_VERBS, foreignKey } from '../core/foreign-keys.js'
+import { nearest } from '../core/nearest.js'
 import { UsageError } from './errors.js'
 
 /** The error of an unknown verb. */

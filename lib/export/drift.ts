@@ -3,7 +3,7 @@
  * they expect at every position is compared. Arithmetic is fp32 on both sides, so what differs is the weights.
  */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
-import { DataError } from '../errors.js'
+import { DataError } from '../core/errors.js'
 import type { PlanOptions } from '../native/addon.js'
 import { prepareEvaluation } from '../train/data.js'
 import type { DatasetConfig } from '../train/dataset.js'

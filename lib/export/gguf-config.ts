@@ -5,7 +5,7 @@
  */
 import { basename } from 'node:path'
 import type { BaseModel } from '../base.js'
-import { UnsupportedError } from '../errors.js'
+import { UnsupportedError } from '../core/errors.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../files/ggml-types.js'
 import { readGgufHeader } from '../files/gguf.js'
 import { type GgufField, ggufField } from '../files/gguf-fields.js'

@@ -4,7 +4,7 @@
  */
 import { basename } from 'node:path'
 import { type ActiveAdapter, atRank, type BaseModel } from '../base.js'
-import { ConfigError, UnsupportedError } from '../errors.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { ggufField } from '../files/gguf-fields.js'
 import { ggufArchitecture } from '../files/gguf-model.js'
 import { type GgufInput, writeGguf } from '../files/gguf-writer.js'

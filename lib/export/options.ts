@@ -1,7 +1,7 @@
 /** Options of writing models, shared by the API and the command line. */
 import * as z from 'zod'
-import { abortSignal, callback } from '../arguments.js'
-import { flag, numberWithin, positive, word } from '../schema.js'
+import { abortSignal, callback } from '../core/arguments.js'
+import { flag, numberWithin, positive, word } from '../core/schema.js'
 import type { DatasetConfig } from '../train/dataset.js'
 import type { Drift } from './drift.js'
 

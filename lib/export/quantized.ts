@@ -5,7 +5,7 @@
  * written.
  */
 import type { BaseModel } from '../base.js'
-import { ConfigError, InternalError } from '../errors.js'
+import { ConfigError, InternalError } from '../core/errors.js'
 import {
   BLOCK,
   CODE_TABLES,

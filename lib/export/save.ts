@@ -1,9 +1,9 @@
 /** Writing a model with its adapters, from the check of the options to the check of what was written. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { checkedPath } from '../arguments.js'
 import type { BaseModel, ReopenOptions } from '../base.js'
-import { ConfigError } from '../errors.js'
+import { checkedPath } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
 import type { TensorControl } from '../files/tensor-data.js'
 import { addon } from '../native/addon.js'
 import { Turns } from '../native/handles.js'

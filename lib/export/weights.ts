@@ -4,7 +4,7 @@
  * once more from the model's own files.
  */
 import type { ActiveAdapter, BaseModel } from '../base.js'
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 import type { TensorSource } from '../files/tensor-source.js'
 import type { GraphWeight } from '../graph/graph.js'
 import {

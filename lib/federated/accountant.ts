@@ -4,9 +4,9 @@
  * there or not; each step samples every user independently with the same probability.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { ConfigError } from '../errors.js'
-import { integer, numberWithin, positive } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { integer, numberWithin, positive } from '../core/schema.js'
 import { subsampledGaussianRdp } from './subsampled-gaussian.js'
 
 /** Orders of the Rényi divergence over which epsilon is the minimum; those of Google's dp_accounting. */

@@ -3,7 +3,7 @@
  * other clients, or other noise, the epsilon that it reports would be false.
  */
 import { createHmac } from 'node:crypto'
-import { ConfigError, FileFormatError } from '../errors.js'
+import { ConfigError, FileFormatError } from '../core/errors.js'
 import type { PrivacyPlan } from './privacy.js'
 
 /** The terms of a private run, and whose each row is. */

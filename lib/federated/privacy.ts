@@ -1,6 +1,6 @@
 /** What a private training promises before its first round, and what it has spent after each. */
-import { ConfigError } from '../errors.js'
-import { badValue } from '../schema.js'
+import { ConfigError } from '../core/errors.js'
+import { badValue } from '../core/schema.js'
 import type { PrivacyConfig } from '../strategies/strategy.js'
 import { epsilonAfter, noiseMultiplierFor, type RdpCurve, rdpOfStep, stepsWithin } from './accountant.js'
 

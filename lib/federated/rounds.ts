@@ -4,7 +4,7 @@
  * natively, and released once with noise from the same key.
  */
 import { randomBytes } from 'node:crypto'
-import { ConfigError, DivergedError, FileFormatError } from '../errors.js'
+import { ConfigError, DivergedError, FileFormatError } from '../core/errors.js'
 import { Batches } from '../files/pack.js'
 import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { WriteError } from '../errors.js'
+import { WriteError } from '../core/errors.js'
 import { syncFolder } from './atomic.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
 

@@ -5,7 +5,7 @@
 
 import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { WriteError } from '../errors.js'
+import { WriteError } from '../core/errors.js'
 import { finished, temporaryBeside } from './temporary.js'
 
 /** Appends bytes to the file being written. */

@@ -3,8 +3,9 @@
  * what the loader takes. Codes and scales are used as they are; nothing is quantized a second time.
  */
 import { createHash } from 'node:crypto'
-import { FileFormatError, UnsupportedError } from '../errors.js'
-import { quote, readInto, safeProduct, withInputFile } from './input.js'
+import { FileFormatError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import { readInto, safeProduct, withInputFile } from './input.js'
 import type { SafetensorsHeader, SafetensorsTensor } from './safetensors.js'
 import {
   type FileSpan,

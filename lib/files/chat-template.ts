@@ -5,8 +5,8 @@
  */
 
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
-import { DataError, FileFormatError } from '../errors.js'
-import { escapeControls, quote } from './input.js'
+import { DataError, FileFormatError } from '../core/errors.js'
+import { escapeControls, quote } from '../core/quote.js'
 import { strftime } from './strftime.js'
 import { limitTime } from './time-limit.js'
 

@@ -1,8 +1,9 @@
 /** Remarks on data that can be trained on, but perhaps not in the way that is meant. */
+
+import { quote } from '../core/quote.js'
 import { type Detected, placeName } from './dataset.js'
 import type { DatasetStats } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
-import { quote } from './input.js'
 
 /**
  * One sentence each.

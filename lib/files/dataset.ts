@@ -4,7 +4,8 @@
  * every error names it.
  */
 import { extname } from 'node:path'
-import { ConfigError, DataError, FileFormatError } from '../errors.js'
+import { ConfigError, DataError, FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { type Bytes, fileBytes, peek, withoutMark } from './dataset/bytes.js'
 import { type Columns, isObject, mapColumns, rowColumns } from './dataset/columns.js'
 import { readCsv } from './dataset/csv.js'
@@ -22,7 +23,7 @@ import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
 import { type RawRow, type RowPlace, rowError } from './dataset/place.js'
 import { readTextFile } from './dataset/text-files.js'
-import { quote, withInputFile } from './input.js'
+import { withInputFile } from './input.js'
 
 export { COLUMN_NAMES, type ColumnName, type Columns } from './dataset/columns.js'
 export { FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'

@@ -3,7 +3,7 @@
  * can be stopped at any moment and whose memory has a limit.
  */
 
-import { DataError, InternalError, type LowrankError } from '../errors.js'
+import { DataError, InternalError, type LowrankError } from '../core/errors.js'
 import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'

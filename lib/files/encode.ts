@@ -3,7 +3,7 @@
  * and -100 elsewhere; moving labels one place to the left happens later, when micro-batches are packed.
  */
 
-import { ConfigError, DataError, LowrankError } from '../errors.js'
+import { ConfigError, DataError, LowrankError } from '../core/errors.js'
 import { ChatRenderers } from './chat-renderers.js'
 import { AmbiguousChat, type ChatRenderer, type RenderedChat } from './chat-spans.js'
 import type { RenderOptions, Span } from './chat-template.js'

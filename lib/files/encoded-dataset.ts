@@ -3,7 +3,7 @@
  * and a few numbers per row. Millions of tokens cost little more than four bytes each and no objects.
  */
 
-import { InternalError } from '../errors.js'
+import { InternalError } from '../core/errors.js'
 import type { Detected } from './dataset.js'
 import { type EncodedRow, IGNORE } from './encoded-row.js'
 import type { PromptFormat } from './prompt-format.js'

@@ -4,8 +4,9 @@
  * read, in growing pieces, and the parsing code stays synchronous.
  */
 
-import { FileFormatError } from '../errors.js'
-import { type InputFile, quote, readInto } from './input.js'
+import { FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import { type InputFile, readInto } from './input.js'
 
 /** Thrown when bytes up to the file position `upTo` are needed but not loaded yet. */
 export class NeedMoreBytes extends Error {

@@ -3,9 +3,9 @@
  * kind is an error that names the key.
  */
 
-import { FileFormatError } from '../errors.js'
+import { FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { type GgufValue, UnreadStrings } from './gguf.js'
-import { quote } from './input.js'
 
 export type GgufMetadata = ReadonlyMap<string, GgufValue>
 

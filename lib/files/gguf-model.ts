@@ -4,11 +4,11 @@
  * side); such tensors say so and are put right when they are loaded.
  */
 
-import { FileFormatError, UnsupportedError } from '../errors.js'
+import { FileFormatError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { GgufHeader, GgufTensor } from './gguf.js'
 import { GgufKeys } from './gguf-metadata.js'
 import { huggingFaceName, permutedHeads, ROPE_FACTORS } from './gguf-names.js'
-import { quote } from './input.js'
 import { LARGEST_SIZES } from './model-limits.js'
 import { GGUF_DTYPES, type SourceDtype, type TensorSource } from './tensor-source.js'
 

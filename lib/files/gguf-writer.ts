@@ -2,12 +2,13 @@
  * Writes GGUF files (version 3, little-endian): metadata, the table of tensors, and their data one piece at a time. The
  * file appears whole or not at all.
  */
-import { ShapeError } from '../errors.js'
+import { ShapeError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { writeFileByPieces } from './atomic.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from './ggml-types.js'
 import { DEFAULT_ALIGNMENT, GGUF_LIMITS, GGUF_MAGIC, type GgufHeader, padded } from './gguf.js'
 import { GgufBytes, type GgufField } from './gguf-fields.js'
-import { quote, readInto, safeProduct, withInputFile } from './input.js'
+import { readInto, safeProduct, withInputFile } from './input.js'
 import { appendTensor, type TensorControl, type TensorData, watchTensors } from './tensor-data.js'
 
 /** Types that weights are written in. */

@@ -6,11 +6,12 @@
 import { copyFile, mkdir, readdir, readFile, readlink, rename, stat, symlink, unlink } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import * as z from 'zod'
-import { HubError, WriteError } from '../errors.js'
+import { HubError, WriteError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { writeFileWhole } from './atomic.js'
 import { CheckedFiles } from './hub-check.js'
 import { isCommit } from './hub-name.js'
-import { quote, readText } from './input.js'
+import { readText } from './input.js'
 import { temporaryName } from './temporary.js'
 
 /** A file of a commit, as the hub lists it. */

@@ -5,7 +5,7 @@
  * go on with a download that broke off, and leaves the choice of the transfer protocol to the server.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HubError, LowrankError } from '../errors.js'
+import { HubError, LowrankError } from '../core/errors.js'
 import { checkedListing, type HubListing } from './hub-cache.js'
 import { isCommit } from './hub-name.js'
 import { refusal, Temporary, unreachable } from './hub-refusals.js'

@@ -7,14 +7,14 @@ import type { Hash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, statfs, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { HubError, WriteError } from '../errors.js'
-import { formatBytes } from '../memory.js'
+import { formatBytes } from '../core/bytes.js'
+import { HubError, WriteError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { syncFolder } from './atomic.js'
 import { cannotWrite, type HubCache, type HubFile } from './hub-cache.js'
 import { contentHash } from './hub-check.js'
 import { type HubClient, pieces } from './hub-client.js'
 import { withLock } from './hub-lock.js'
-import { quote } from './input.js'
 
 const PIECE = 1 << 20
 

@@ -2,8 +2,8 @@
  * What a model or adapter is called on the Hugging Face hub: `owner/name`, a file of the repository after another
  * slash, a revision after an `@` at the end. Every such name is also a relative path; what exists on disk goes first.
  */
-import { ConfigError } from '../errors.js'
-import { quote } from './input.js'
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 
 export interface HubName {
   /** `owner/name` */

@@ -1,6 +1,6 @@
 /** What the hub says when it does not give what was asked for, put into words that say what to do. */
-import { HubError } from '../errors.js'
-import { quote } from './input.js'
+import { HubError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 
 /** What was asked for, and how. */
 export interface HubRequest {

@@ -1,5 +1,5 @@
 /** Which files of a repository are needed: those that are read here, never pickles or copies for other programs. */
-import { FileFormatError, HubError, UnsupportedError } from '../errors.js'
+import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
 import type { HubFile, HubListing } from './hub-cache.js'
 import { isPickle, pickleRefused } from './pickles.js'
 import { INDEX_FILE, SINGLE_FILE } from './shard-index.js'

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 
 export interface HubSettings {
   /** Address of the hub or of a mirror, without a slash at its end. */

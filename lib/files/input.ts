@@ -5,7 +5,7 @@
 
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { FileFormatError } from '../errors.js'
+import { FileFormatError } from '../core/errors.js'
 import { JsonScanner } from './json-scanner.js'
 
 /** A file opened for reading, with its size at that moment in bytes. */
@@ -17,24 +17,6 @@ export interface InputFile {
 
 /** The kernel and Node refuse reads of 2 GiB and more at once. */
 const LARGEST_READ = 1 << 30
-
-/** A value from a file, made safe for a message: as JSON, printable, and at most about 80 characters long. */
-export function quote(value: unknown): string {
-  if (value === undefined) return 'nothing'
-  if (typeof value === 'string') return escapeControls(JSON.stringify(cut(value)))
-  if (typeof value === 'bigint' || typeof value === 'number') return String(value)
-  return escapeControls(cut(JSON.stringify(value)))
-}
-
-/** Text whose control and formatting characters are spelled out. */
-export function escapeControls(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => {
-    const code = character.codePointAt(0) as number
-    return code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, '0')}`
-  })
-}
-
-const cut = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}...` : text)
 
 /**
  * Opens a regular file, hands it to `use` and closes it again.

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
-import { FileFormatError } from '../errors.js'
+import { FileFormatError } from '../core/errors.js'
 
 /**
  * The path of a file of a model or adapter folder. Links may lead inside the folder or, as in the Hugging Face cache,

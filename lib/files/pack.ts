@@ -3,7 +3,7 @@
  * micro-batch is a function of seed and epoch, so any place of any epoch can be reached directly.
  */
 
-import { ConfigError, DataError, InternalError } from '../errors.js'
+import { ConfigError, DataError, InternalError } from '../core/errors.js'
 import type { EncodedDataset } from './encoded-dataset.js'
 import { ascending, shuffle } from './permutation.js'
 

@@ -1,5 +1,5 @@
 /** Weights as Python pickles: recognized by name and refused. */
-import { UnsupportedError } from '../errors.js'
+import { UnsupportedError } from '../core/errors.js'
 
 /** Whether a file is a pickle, by its name. */
 export function isPickle(name: string): boolean {

@@ -3,8 +3,8 @@
  * lowrank.json of a folder or in the metadata of a GGUF file, and whatever uses the result follows it.
  */
 import { createHash } from 'node:crypto'
-import { FileFormatError } from '../errors.js'
-import { quote } from './input.js'
+import { FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 
 /** What is kept beside an adapter or a model, for all that their own formats have no key for. */
 export const SIDECAR = 'lowrank.json'

@@ -2,7 +2,7 @@
  * Divisors of the rotary frequencies, which GGUF files hold as a tensor where config.json names the rule and its numbers:
  * Llama 3's (Meta's reference) keeps short wavelengths, divides long ones by `factor`, and goes from one to the other between.
  */
-import { UnsupportedError } from '../errors.js'
+import { UnsupportedError } from '../core/errors.js'
 import { readInto, withInputFile } from './input.js'
 import type { ModelFiles } from './model-files.js'
 

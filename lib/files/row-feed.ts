@@ -1,5 +1,5 @@
 /** Rows and bytes that only this thread can read (a program's iterables, standard input), handed to a text worker. */
-import { DataError, LowrankError } from '../errors.js'
+import { DataError, LowrankError } from '../core/errors.js'
 import { type RowSource, rowsOf } from './row-source.js'
 import type { TextCall } from './text-call.js'
 import type { TextFeed } from './text-jobs.js'

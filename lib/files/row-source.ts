@@ -1,5 +1,5 @@
 /** Rows that a program gives instead of a file, and whether they can be read again. */
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 
 /** Rows as objects: an array or anything else to iterate over, or a function that returns such a thing anew. */
 export type RowSource =

@@ -6,10 +6,11 @@
 
 import { constants as bufferConstants } from 'node:buffer'
 import { createHash } from 'node:crypto'
-import { breather } from '../breather.js'
-import { FileFormatError, ShapeError } from '../errors.js'
+import { breather } from '../core/breather.js'
+import { FileFormatError, ShapeError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { writeFileByPieces } from './atomic.js'
-import { type InputFile, quote, readInto, safeProduct, withInputFile } from './input.js'
+import { type InputFile, readInto, safeProduct, withInputFile } from './input.js'
 import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
 import { appendTensor, type TensorData } from './tensor-data.js'
 

@@ -1,7 +1,8 @@
 /** The index of a checkpoint in several safetensors files: which file holds which tensors. */
 import { basename, dirname, join } from 'node:path'
-import { FileFormatError } from '../errors.js'
-import { quote, readText } from './input.js'
+import { FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import { readText } from './input.js'
 import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
 import { isPickle, pickleRefused } from './pickles.js'
 

@@ -3,8 +3,9 @@
  * they stand, so a user who quotes one ends a turn. Here they are found, and marked so that they are tokenized as the
  * characters that they are written with.
  */
+
+import { quote } from '../core/quote.js'
 import { type RowPlace, rowError } from './dataset/place.js'
-import { quote } from './input.js'
 import type { Tokenizer } from './tokenizer.js'
 
 export const SPECIAL_TOKENS_IN_CONTENT = ['keep', 'escape', 'error'] as const

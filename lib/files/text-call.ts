@@ -1,7 +1,7 @@
 /** One job of a text worker from the side that asked for it: answers in order, an end that always comes, no leftovers. */
 import { type ChildProcess, fork } from 'node:child_process'
-import { FileFormatError, InternalError, UnsupportedError } from '../errors.js'
-import { compiledScript, nodeProgram } from '../node-program.js'
+import { FileFormatError, InternalError, UnsupportedError } from '../core/errors.js'
+import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**

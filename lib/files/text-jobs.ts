@@ -11,7 +11,7 @@ import {
   InternalError,
   LowrankError,
   UnsupportedError,
-} from '../errors.js'
+} from '../core/errors.js'
 import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'

@@ -3,7 +3,7 @@
  * stop the program. Its first message is its one job; it answers by messages until it is ended.
  */
 
-import { DataError, InternalError } from '../errors.js'
+import { DataError, InternalError } from '../core/errors.js'
 import { AskedRowCollector } from './asked-rows.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'

@@ -4,8 +4,8 @@
  * would train a model on another text.
  */
 
-import { FileFormatError, UnsupportedError } from '../errors.js'
-import { quote } from './input.js'
+import { FileFormatError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 
 type Json = Record<string, unknown>
 

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { FileFormatError, UnsupportedError } from '../errors.js'
+import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { readJsonObject, readText } from './input.js'
 import { fileInside, fileInsideIfAny } from './inside.js'
 import type { TokenizerSource } from './tokenizer.js'

@@ -4,10 +4,11 @@
  * not known is refused, because another pre-tokenizer gives other ids for the same text.
  */
 
-import { FileFormatError, UnsupportedError } from '../errors.js'
+import { FileFormatError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { GgufValue } from './gguf.js'
 import { GgufKeys, type GgufMetadata } from './gguf-metadata.js'
-import { parseJson, quote } from './input.js'
+import { parseJson } from './input.js'
 import { PRE_TOKENIZERS, preTokenizerNamed } from './pre-tokenizers.js'
 import type { TokenizerSource } from './tokenizer.js'
 

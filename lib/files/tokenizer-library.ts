@@ -5,7 +5,7 @@
  */
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
-import { FileFormatError } from '../errors.js'
+import { FileFormatError } from '../core/errors.js'
 import { withoutMarks } from './special-text.js'
 import type { AdaptedTokenizer, Vocabulary } from './tokenizer-adapt.js'
 import { spellBytes } from './tokenizer-bytes.js'

@@ -3,10 +3,10 @@
  * What was put together is rebuilt as a reader would and tried on a few texts; a tokenizer that comes out another one is
  * refused.
  */
-import { UnsupportedError } from '../errors.js'
+import { UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { GgufValue } from './gguf.js'
 import { type GgufField, ggufField } from './gguf-fields.js'
-import { quote } from './input.js'
 import { PRE_TOKENIZERS, preTokenizerName } from './pre-tokenizers.js'
 import { adaptSource, loadTokenizer, type Tokenizer, type TokenizerSource } from './tokenizer.js'
 import { type AdaptedTokenizer, prefixSchemeOf, stepsOf } from './tokenizer-adapt.js'

@@ -5,8 +5,8 @@
  */
 
 import type { Tokenizer as Library } from '@huggingface/tokenizers'
-import { FileFormatError } from '../errors.js'
-import { quote } from './input.js'
+import { FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { limitTime } from './time-limit.js'
 import {
   type AdaptedTokenizer,

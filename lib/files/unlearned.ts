@@ -1,5 +1,5 @@
 /** Why a row teaches nothing, or not where an answer ends. */
-import type { DataError } from '../errors.js'
+import type { DataError } from '../core/errors.js'
 import type { Span } from './chat-template.js'
 import { type DatasetMessage, type DatasetRow, rowError } from './dataset.js'
 import type { TrainOn } from './encoded-row.js'

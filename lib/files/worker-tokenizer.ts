@@ -2,7 +2,7 @@
  * A model's tokenizer in a worker process that stays: to read and make one takes a while, and so does the tokenizing of a
  * long text, in which the event loop of the program would stand still.
  */
-import { InternalError } from '../errors.js'
+import { InternalError } from '../core/errors.js'
 import { Lifetime } from '../native/handles.js'
 import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'

@@ -3,8 +3,8 @@
  * MLP; the head may be tied to the embedding. A family's own file says where its config differs, and which layers see
  * a window.
  */
-import { ConfigError, UnsupportedError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { LARGEST_ATTENTION_WIDTH } from '../files/model-limits.js'
 import { GraphBuilder } from '../graph/builder.js'
 import type { Graph } from '../graph/graph.js'

@@ -1,6 +1,6 @@
 /** Reads numbers, flags and names out of a config.json that came from outside, with one clear error per bad field. */
-import { FileFormatError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { FileFormatError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { LARGEST_SIZES } from '../files/model-limits.js'
 
 /** A reader over one config; `null` and absent fields take the fallback. */

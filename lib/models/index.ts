@@ -1,6 +1,6 @@
 /** The model families, by `model_type`. A new family is one file beside this one and a line here. */
-import { UnsupportedError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { Graph } from '../graph/graph.js'
 import { llamaGraph } from './llama.js'
 import { mistralGraph } from './mistral.js'

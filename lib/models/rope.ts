@@ -2,8 +2,8 @@
  * Rotary frequencies from a config. A scaling is a function from the plain frequencies to others; those here give one
  * set of frequencies for texts of every length, which is what the tables of a session can hold.
  */
-import { UnsupportedError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { type FieldReader, fieldReader } from './fields.js'
 
 export interface Rotary {

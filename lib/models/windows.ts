@@ -1,6 +1,6 @@
 /** Which layers attend through a window, in the spellings that configs have for it. */
-import { ConfigError, UnsupportedError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { ConfigError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { FieldReader } from './fields.js'
 
 /** Keys that a token sees, one entry per layer. */

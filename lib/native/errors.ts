@@ -1,5 +1,5 @@
 /**
- * Errors from the native side become the classes of lib/errors.ts: C++ throws one type that carries a code, and the
+ * Errors from the native side become the classes of lib/core/errors.ts: C++ throws one type that carries a code, and the
  * class is chosen by it here, with the stack of the caller.
  */
 import {
@@ -15,7 +15,7 @@ import {
   ShapeError,
   UnsupportedError,
   WriteError,
-} from '../errors.js'
+} from '../core/errors.js'
 
 /** Every code that the native side throws. */
 export const CLASSES = {

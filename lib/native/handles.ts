@@ -1,7 +1,7 @@
 /**
  * Lifetimes of native objects: work in flight keeps an object alive, and use after disposal is an error that names it.
  */
-import { DisposedError } from '../errors.js'
+import { DisposedError } from '../core/errors.js'
 import type { Job } from './addon.js'
 import { translatedAsync } from './errors.js'
 

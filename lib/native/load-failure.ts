@@ -5,7 +5,7 @@
  */
 import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { NativeLoadError } from '../errors.js'
+import { NativeLoadError } from '../core/errors.js'
 
 /** A file that was tried, and the reason why it did not load. */
 export interface Attempt {

@@ -5,8 +5,8 @@
 import { spawnSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import bindings from 'bindings'
-import { nodeProgram, packageScript } from '../node-program.js'
-import { packageRoot } from '../root.js'
+import { nodeProgram, packageScript } from '../core/node-program.js'
+import { packageRoot } from '../core/root.js'
 import { type Attempt, libc, loadFailure, prebuilds, reason } from './load-failure.js'
 
 /** Which file the addon came from: named by LOWRANK_NATIVE_PATH, built from source, or prebuilt. */

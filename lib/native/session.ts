@@ -2,7 +2,7 @@
  * Opens and closes native sessions. LOWRANK_LOG names what to print of each on stderr, separated by commas: `graph`,
  * `plan` (the steps), `arena` (where every buffer lies) when it opens, `times` (seconds by kernel) when it closes.
  */
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 import { addon, type NativeAdapter, type NativeModel, type NativeSession, type PlanOptions } from './addon.js'
 
 const TOPICS = ['graph', 'plan', 'arena', 'times'] as const

@@ -2,8 +2,9 @@
  * adapter_config.json as PEFT reads and writes it. What is written makes PEFT load exactly the tensors beside it and
  * nothing more; what is read is checked first, and a setting whose arithmetic is not here is refused by name.
  */
-import { FileFormatError, UnsupportedError } from '../errors.js'
-import { escapeControls, quote, readJsonObject } from '../files/input.js'
+import { FileFormatError, UnsupportedError } from '../core/errors.js'
+import { escapeControls, quote } from '../core/quote.js'
+import { readJsonObject } from '../files/input.js'
 import type { AdapterDescription } from '../strategies/describe.js'
 import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
 import type { PeftFields, StrategyConfig } from '../strategies/strategy.js'

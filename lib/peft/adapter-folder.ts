@@ -4,12 +4,13 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { breather } from '../breather.js'
-import { FileFormatError, ShapeError, UnsupportedError } from '../errors.js'
+import { breather } from '../core/breather.js'
+import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { writeFolder } from '../files/atomic-folder.js'
-import { quote, readJsonObject } from '../files/input.js'
+import { readJsonObject } from '../files/input.js'
 import { fileInside, fileInsideIfAny } from '../files/inside.js'
 import {
   formatOfSidecar,

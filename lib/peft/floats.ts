@@ -1,5 +1,5 @@
 /** Arrays of adapter files in memory: little-endian F32, F16 and BF16 to Float32Array and back to bytes. */
-import { FileFormatError } from '../errors.js'
+import { FileFormatError } from '../core/errors.js'
 
 const DTYPES = ['F32', 'F16', 'BF16']
 

@@ -3,12 +3,13 @@
  * one alpha for all; the output is scaled by alpha over the rank of each. Ours are read back and others' loaded like an
  * adapter folder.
  */
-import { FileFormatError, ShapeError, UnsupportedError } from '../errors.js'
+import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import { type GgufHeader, type GgufTensor, readGgufHeader } from '../files/gguf.js'
 import { GgufKeys } from '../files/gguf-metadata.js'
 import { ggufArchitecture } from '../files/gguf-model.js'
 import { huggingFaceName, permutedHeads } from '../files/gguf-names.js'
-import { quote, readInto, withInputFile } from '../files/input.js'
+import { readInto, withInputFile } from '../files/input.js'
 import { formatFromGguf, GGUF_PROMPT_FORMAT } from '../files/prompt-format.js'
 import { type Graph, headsOf } from '../graph/graph.js'
 import { loraOf } from '../strategies/convert.js'

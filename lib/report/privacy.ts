@@ -1,7 +1,7 @@
 /** Studies of private training: what accuracy it leaves, and what it keeps of a secret. */
 import type { Adapter } from '../adapter.js'
+import { counterUniform } from '../core/counter-random.js'
 import type { Model } from '../model.js'
-import { counterUniform } from '../strategies/counter-random.js'
 import { dpDylora } from '../strategies/dp-dylora.js'
 import { dylora } from '../strategies/dylora.js'
 import { lora } from '../strategies/lora.js'

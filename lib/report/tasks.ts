@@ -1,7 +1,8 @@
 /** Tasks of a few answers each, whose rows belong to clients: two that are made up, and SST-2 from its files. */
-import { DataError } from '../errors.js'
+
+import { counterUniform } from '../core/counter-random.js'
+import { DataError } from '../core/errors.js'
 import { openDataset } from '../files/dataset.js'
-import { counterUniform } from '../strategies/counter-random.js'
 import type { Answer } from '../train/score.js'
 
 export interface Task {

@@ -4,11 +4,11 @@
  * linears, are set to zero, so that rank goes where it helps.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { ConfigError } from '../errors.js'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { deepFreeze, integer, numberWithin, parseOptions, rank } from '../core/schema.js'
 import type { LowRankSlot } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { deepFreeze, integer, numberWithin, parseOptions, rank } from '../schema.js'
 import { pickColumns, pickRows } from './factors.js'
 import { loraRules } from './lora.js'
 import type {

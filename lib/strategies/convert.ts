@@ -1,5 +1,6 @@
 /** Adapters in the form of plain LoRA: A and B of each linear with every other factor multiplied into them. */
-import { UnsupportedError } from '../errors.js'
+import { UnsupportedError } from '../core/errors.js'
+import { deepFreeze } from '../core/schema.js'
 import type {
   AdapterSpec,
   DecomposeOptions,
@@ -8,7 +9,6 @@ import type {
   NativeAdapter,
 } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { deepFreeze } from '../schema.js'
 import { type AdapterDescription, type StartingBase, weightAt } from './describe.js'
 import { factorA, factorB, pickColumns, pickRows, snapshotRatio } from './factors.js'
 import { type LoraConfig, lora, loraNames } from './lora.js'

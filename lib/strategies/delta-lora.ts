@@ -4,8 +4,8 @@
  * a frozen copy of A and B stands beside them.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, integer, numberWithin, positive } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, integer, numberWithin, positive } from '../core/schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type { RunFacts, StepRules, StrategyRules } from './strategy.js'

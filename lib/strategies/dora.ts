@@ -4,8 +4,8 @@
  * start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, parseOptions, word } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, parseOptions, word } from '../core/schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
 import type { Factor, StrategyRules } from './strategy.js'

@@ -5,8 +5,8 @@
  * more signal. Over plain LoRA it is DP-LoRA, over LoRA with a frozen A FFA-LoRA, and with examples for clients DP-SGD.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, integer, numberWithin, positive, text, word } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, integer, numberWithin, positive, text, word } from '../core/schema.js'
 import { dyloraRules } from './dylora.js'
 import { loraRules } from './lora.js'
 import { loraFaRules } from './lora-fa.js'

@@ -3,9 +3,9 @@
  * B alone, so that the first ranks learn to do without the others; afterwards it acts, and is saved, at any rank.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, flag, word } from '../schema.js'
-import { counterUniform } from './counter-random.js'
+import { checkedOptions } from '../core/arguments.js'
+import { counterUniform } from '../core/counter-random.js'
+import { deepFreeze, flag, word } from '../core/schema.js'
 import type { AdapterDescription } from './describe.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeA, withFrozenA } from './lora-fa.js'

@@ -4,7 +4,7 @@
  * weights. What it saves is a model folder.
  */
 import * as z from 'zod'
-import { deepFreeze } from '../schema.js'
+import { deepFreeze } from '../core/schema.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of full fine-tuning: none. */

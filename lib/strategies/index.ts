@@ -1,8 +1,8 @@
 /** The strategies by name. A new one is a file beside this one and a line here. */
 import * as z from 'zod'
-import { ConfigError } from '../errors.js'
-import { quote } from '../files/input.js'
-import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../schema.js'
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../core/schema.js'
 import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'

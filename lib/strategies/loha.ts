@@ -3,8 +3,8 @@
  * two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, parseOptions, rank } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, parseOptions, rank } from '../core/schema.js'
 import { loraRules } from './lora.js'
 import {
   alpha,

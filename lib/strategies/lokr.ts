@@ -3,8 +3,8 @@
  * first) is a product of two factors where that is smaller. delta W = s kron(w1, w2).
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, flag, integer, parseOptions, rank } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, flag, integer, parseOptions, rank } from '../core/schema.js'
 import { loraRules } from './lora.js'
 import {
   alpha,

@@ -3,9 +3,9 @@
  * ones keep theirs is found by a probe: plain LoRA, trained for a while on a sample of the data.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { ConfigError } from '../errors.js'
-import { deepFreeze, integer, numberWithin, text, word } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { deepFreeze, integer, numberWithin, text, word } from '../core/schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, lora, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeShape, loraFa, withFrozenA } from './lora-fa.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'

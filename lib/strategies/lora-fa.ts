@@ -3,8 +3,8 @@
  * the input (rank numbers a token) in place of the input itself. The files are LoRA's.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, flag } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, flag } from '../core/schema.js'
 import { checkStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import type { LinearAdapter, StrategyRules } from './strategy.js'
 

@@ -3,8 +3,8 @@
  * optimizer; maths, files and start values stay the adapter's own.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, numberWithin, positive } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, numberWithin, positive } from '../core/schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { withWrappers, wrapping } from './plain.js'
 import type { Factor, KroneckerAdapter, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'

@@ -3,9 +3,18 @@
  * PEFT's (A uniform by Kaiming's rule where the paper has a Gaussian; B zero).
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { ConfigError } from '../errors.js'
-import { deepFreeze, integer, numberWithin, parseOptions, positive, rank, text, word } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import {
+  deepFreeze,
+  integer,
+  numberWithin,
+  parseOptions,
+  positive,
+  rank,
+  text,
+  word,
+} from '../core/schema.js'
 import type { AdapterDescription } from './describe.js'
 import { rankLookup } from './patterns.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'

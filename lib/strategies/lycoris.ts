@@ -1,6 +1,6 @@
 /** What LoHa and LoKr share, which PEFT took over from LyCORIS: their scale, the dropout of a change, and their patterns. */
 import * as z from 'zod'
-import { flag, numberWithin, positive } from '../schema.js'
+import { flag, numberWithin, positive } from '../core/schema.js'
 import { loraRules } from './lora.js'
 import type { StrategyConfig } from './strategy.js'
 

@@ -3,8 +3,8 @@
  * that somebody else made, so they run in a context of their own with a time limit.
  */
 import { runInNewContext } from 'node:vm'
-import { ConfigError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 
 const TIME_LIMIT_MS = 500
 

@@ -1,6 +1,6 @@
 /** The strategies that stand on their own, which others may wrap. */
 import * as z from 'zod'
-import { deepFreeze } from '../schema.js'
+import { deepFreeze } from '../core/schema.js'
 import { adaloraRules } from './adalora.js'
 import { deltaLoraRules } from './delta-lora.js'
 import { doraRules } from './dora.js'

@@ -3,8 +3,8 @@
  * run; the adapter's maths, files and initialization stay its own.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze } from '../core/schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { loraPlusRules } from './lora-plus.js'
 import { withWrappers, wrapping } from './plain.js'

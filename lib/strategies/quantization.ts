@@ -1,7 +1,7 @@
 /** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { flag } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { flag } from '../core/schema.js'
 
 /** How frozen weights are held: the linears of the blocks, or embedding and head. */
 export type Quantization =

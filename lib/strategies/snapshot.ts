@@ -2,7 +2,7 @@
  * A frozen copy of A and B beside them, for adapters that act by what they have become less what they were: Delta-LoRA,
  * and LoRA that starts from a part of the weight. In files they are plain LoRA of twice the rank.
  */
-import { deepFreeze } from '../schema.js'
+import { deepFreeze } from '../core/schema.js'
 import type { AdapterDescription } from './describe.js'
 import { factorA, factorB, snapshotRatio } from './factors.js'
 import type { LoraConfig } from './lora.js'

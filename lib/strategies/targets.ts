@@ -1,7 +1,7 @@
 /** Which linears of a model a strategy adapts, by PEFT's rules for target_modules and its companions. */
-import { ConfigError } from '../errors.js'
-import { quote } from '../files/input.js'
-import { snakeKey } from '../schema.js'
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import { snakeKey } from '../core/schema.js'
 import { endsInModule, matchPatterns } from './patterns.js'
 import type { LinearSite, StrategyConfig, Targeting } from './strategy.js'
 

@@ -2,8 +2,8 @@
  * What trains beside the factors of an adapter: modules whole (`modules_to_save`) and biases of the base. Each such weight
  * trains as a copy that stands in for it while the adapter is on; what is trained, and its names in files, follow PEFT.
  */
-import { ConfigError } from '../errors.js'
-import { quote } from '../files/input.js'
+import { ConfigError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
 import type { Factor, LinearSite, OptimizerGroup, Targeting, WeightSite } from './strategy.js'
 import { enclosing, lastName, trainsWhole } from './targets.js'
 

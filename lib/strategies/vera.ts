@@ -3,8 +3,8 @@
  * delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { deepFreeze, flag, integer, parseOptions, rank } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { deepFreeze, flag, integer, parseOptions, rank } from '../core/schema.js'
 import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
 

@@ -1,6 +1,6 @@
 /** Groups the micro-batches of a dataset into the windows of optimizer steps. */
 import { createHash, type Hash } from 'node:crypto'
-import { ConfigError, DataError } from '../errors.js'
+import { ConfigError, DataError } from '../core/errors.js'
 import type { Batches, MicroBatch } from '../files/pack.js'
 import type { DataCursor } from './training-state.js'
 

@@ -2,7 +2,7 @@
  * Which evaluation of a run is the best, and whether the run has stopped getting better. Both follow from the list of
  * evaluations alone, which checkpoints keep: a resumed run chooses and stops as one that never stopped.
  */
-import { badValue, type OptionSource } from '../schema.js'
+import { badValue, type OptionSource } from '../core/schema.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { DatasetConfig } from './dataset.js'

@@ -5,8 +5,8 @@
  */
 import { join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
-import { breather } from '../breather.js'
-import { ShapeError } from '../errors.js'
+import { breather } from '../core/breather.js'
+import { ShapeError } from '../core/errors.js'
 import { readInto, withInputFile } from '../files/input.js'
 import { fileInside } from '../files/inside.js'
 import { openModelFiles } from '../files/model-files.js'

@@ -1,7 +1,7 @@
 /** The checkpoints that a run keeps in its folder. */
 import { readdir, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 import { placeOf, REPLACED } from '../files/atomic-folder.js'
 import { cleanUp } from '../files/cleanup.js'
 import { checkApart, checkOutput, type RunFolders, readRun, type WaysOn } from './output-folder.js'

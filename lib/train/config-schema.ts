@@ -1,9 +1,9 @@
 /** The JSON schema of config files, for editors; schemas/config.schema.json is this, written by scripts/schemas.mjs. */
 import type * as z from 'zod'
-import { foreignKey } from '../foreign-keys.js'
-import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey } from '../schema.js'
-import { objectsIn } from '../schema-shape.js'
-import { valueHere } from '../unknown-key.js'
+import { foreignKey } from '../core/foreign-keys.js'
+import { camelKey, type JsonSchema, jsonSchemaOf, snakeKey } from '../core/schema.js'
+import { objectsIn } from '../core/schema-shape.js'
+import { valueHere } from '../core/unknown-key.js'
 import { configSchema } from './config.js'
 
 /** The schema as plain data, keys in snake_case. */

@@ -5,11 +5,8 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import * as z from 'zod'
-import { badArgument, callback, checkedOptions, checkedPath } from '../arguments.js'
-import { ConfigError, FileFormatError } from '../errors.js'
-import { STDIN } from '../files/dataset.js'
-import { parseHubName } from '../files/hub-name.js'
-import { readText } from '../files/input.js'
+import { badArgument, callback, checkedOptions, checkedPath } from '../core/arguments.js'
+import { ConfigError, FileFormatError } from '../core/errors.js'
 import {
   badValue,
   integer,
@@ -20,7 +17,10 @@ import {
   text,
   throwMistakes,
   word,
-} from '../schema.js'
+} from '../core/schema.js'
+import { STDIN } from '../files/dataset.js'
+import { parseHubName } from '../files/hub-name.js'
+import { readText } from '../files/input.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import {
   describeQuantization,

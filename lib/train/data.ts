@@ -1,8 +1,8 @@
 /** The data of runs and evaluations: tokenized in a worker, in micro-batches. */
 import { createHash } from 'node:crypto'
-import { badArgument } from '../arguments.js'
 import type { BaseModel } from '../base.js'
-import { breather } from '../breather.js'
+import { badArgument } from '../core/arguments.js'
+import { breather } from '../core/breather.js'
 import type { AskedRow } from '../files/asked-rows.js'
 import {
   canReread,

@@ -1,6 +1,18 @@
 /** Data as users name it: what `dataset()` takes and returns, and what is read for a run. */
 import * as z from 'zod'
-import { abortSignal, callback, checkedOptions, path } from '../arguments.js'
+import { abortSignal, callback, checkedOptions, path } from '../core/arguments.js'
+import {
+  badValue,
+  deepFreeze,
+  flag,
+  integer,
+  numberWithin,
+  type OptionSource,
+  parseOptions,
+  text,
+  word,
+} from '../core/schema.js'
+import { isRecord } from '../core/schema-shape.js'
 import {
   COLUMN_NAMES,
   type Columns,
@@ -13,18 +25,6 @@ import type { EncodeProgress } from '../files/encode-dataset.js'
 import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../files/encoded-row.js'
 import { isRowSource, type RowSource } from '../files/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../files/special-text.js'
-import {
-  badValue,
-  deepFreeze,
-  flag,
-  integer,
-  numberWithin,
-  type OptionSource,
-  parseOptions,
-  text,
-  word,
-} from '../schema.js'
-import { isRecord } from '../schema-shape.js'
 import type { TrainOptions } from './options.js'
 
 /** Data, and how it is to be understood. */

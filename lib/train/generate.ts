@@ -3,12 +3,12 @@
  * until an end token or the limit. Text comes out as soon as its characters are whole.
  */
 import * as z from 'zod'
-import { abortSignal, badArgument, callback } from '../arguments.js'
 import type { ActiveAdapter, BaseModel } from '../base.js'
-import { ConfigError } from '../errors.js'
+import { abortSignal, badArgument, callback } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { flag, integer, numberWithin, text } from '../core/schema.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
-import { flag, integer, numberWithin, text } from '../schema.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 import {
   endIds,

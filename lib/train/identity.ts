@@ -1,8 +1,8 @@
 /** What a run is made from. A checkpoint goes on only as a run of the same, and what differs is refused by its name. */
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base.js'
-import { ConfigError } from '../errors.js'
-import { parseOptions, toFileKeys } from '../schema.js'
+import { ConfigError } from '../core/errors.js'
+import { parseOptions, toFileKeys } from '../core/schema.js'
 import { rulesOf } from '../strategies/index.js'
 import { describeBoth } from '../strategies/quantization.js'
 import type { StrategyConfig } from '../strategies/strategy.js'

@@ -1,6 +1,6 @@
 /** The checkpoints that a run saves, and the best of its steps among them. */
 import { dirname, resolve } from 'node:path'
-import { ConfigError, FileFormatError } from '../errors.js'
+import { ConfigError, FileFormatError } from '../core/errors.js'
 import { standing } from './best.js'
 import { restoreValues, saveCheckpoint } from './checkpoint.js'
 import { checkpointPath, pruneCheckpoints } from './checkpoints.js'

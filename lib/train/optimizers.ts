@@ -1,9 +1,8 @@
 /** Optimizers as printable settings; their arithmetic is native. */
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { ConfigError } from '../errors.js'
-import type { OptimizerState, OptimizerStep } from '../native/addon.js'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
 import {
   deepFreeze,
   flag,
@@ -12,7 +11,8 @@ import {
   parseBytes,
   positive,
   snakeKey,
-} from '../schema.js'
+} from '../core/schema.js'
+import type { OptimizerState, OptimizerStep } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { TrainOptions } from './options.js'

@@ -1,6 +1,6 @@
 /** Options of a training run, shared by the API and config files: one schema, names from transformers. */
 import * as z from 'zod'
-import { flag, integer, numberWithin, parseBytes, positive, text, word } from '../schema.js'
+import { flag, integer, numberWithin, parseBytes, positive, text, word } from '../core/schema.js'
 import { type Optimizer, optimizerSchema } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 import { writeFileWhole } from '../files/atomic.js'
 import { makeFolder, REPLACED, restoreReplaced } from '../files/atomic-folder.js'
 import { readJsonObject } from '../files/input.js'

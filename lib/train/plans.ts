@@ -1,7 +1,7 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
+import { parseBytes } from '../core/schema.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
-import { parseBytes } from '../schema.js'
 import { exactMatchPlan } from './exact-match.js'
 import type { TrainOptions } from './options.js'
 

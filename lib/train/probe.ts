@@ -3,7 +3,7 @@
  * run's own adapter is made. The run begins from the base again.
  */
 import { type AdapterState, type BaseModel, withSession } from '../base.js'
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
 import { describeAdapter, initialize } from '../strategies/describe.js'
 import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'
 import { type DataControl, prepareSample } from './data.js'

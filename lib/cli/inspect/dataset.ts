@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { ConfigError } from '../../errors.js'
+import { ConfigError } from '../../core/errors.js'
 import {
   type Columns,
   type DatasetForm,

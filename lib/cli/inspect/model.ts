@@ -1,11 +1,12 @@
 /** What is in a model folder or GGUF file, read from its headers: shape, tensors, tokenizer, and memory by format. */
-import { LowrankError, UnsupportedError } from '../../errors.js'
+
+import { formatBytes } from '../../core/bytes.js'
+import { LowrankError, UnsupportedError } from '../../core/errors.js'
 import { type ModelFiles, openModelFiles } from '../../files/model-files.js'
 import { isBlockDtype } from '../../files/tensor-source.js'
 import { specialTokensOf } from '../../files/tokenizer.js'
 import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
 import type { Graph } from '../../graph/graph.js'
-import { formatBytes } from '../../memory.js'
 import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'

@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer'
 import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
-import { FileFormatError } from '../../errors.js'
+import { FileFormatError } from '../../core/errors.js'
 import { withInputFile } from '../input.js'
 import { LARGEST_ROW, rowError } from './place.js'
 

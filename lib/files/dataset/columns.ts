@@ -1,5 +1,5 @@
 /** Columns under other names than a form expects: what is asked for is put under the expected name. */
-import { quote } from '../input.js'
+import { quote } from '../../core/quote.js'
 import type { RowPlace } from './place.js'
 import { rowError } from './place.js'
 

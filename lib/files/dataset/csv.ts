@@ -1,8 +1,8 @@
 /** CSV and TSV through csv-parse: the first line names the columns, every record becomes an object of texts. */
 import { Readable } from 'node:stream'
 import { CsvError, parse } from 'csv-parse'
-import type { DataError } from '../../errors.js'
-import { quote } from '../input.js'
+import type { DataError } from '../../core/errors.js'
+import { quote } from '../../core/quote.js'
 import { type Bytes, utf8Lines, withoutMark } from './bytes.js'
 import { LARGEST_ROW, type RawRow, rowError } from './place.js'
 

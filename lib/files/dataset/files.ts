@@ -5,7 +5,7 @@
 import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join, sep } from 'node:path'
-import { FileFormatError } from '../../errors.js'
+import { FileFormatError } from '../../core/errors.js'
 
 export const FILE_TYPES = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'text', 'lines'] as const
 export type FileType = (typeof FILE_TYPES)[number]

@@ -2,8 +2,9 @@
  * The forms that rows have, told apart by their keys: chats as OpenAI and ShareGPT have them, prompt and completion,
  * Alpaca's instructions, and plain text. What comes out was checked, whatever went in.
  */
+
+import { quote } from '../../core/quote.js'
 import type { ChatMessage } from '../chat-template.js'
-import { quote } from '../input.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'

@@ -1,5 +1,5 @@
 /** JSON Lines: one JSON object per line. Blank lines, a byte order mark and CRLF are tolerated. */
-import { quote } from '../input.js'
+import { quote } from '../../core/quote.js'
 import { type Bytes, NOT_UTF8, withoutMark } from './bytes.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { LARGEST_ROW, type RawRow, type RowPlace, rowError } from './place.js'

@@ -1,5 +1,5 @@
 /** Where a row of data stands, so that every error can name it. */
-import { DataError } from '../../errors.js'
+import { DataError } from '../../core/errors.js'
 
 /** Where a row stands. Files of lines count lines; JSON arrays, Parquet and rows from a program count rows. From 1. */
 export interface RowPlace {

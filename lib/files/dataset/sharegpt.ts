@@ -1,5 +1,5 @@
 /** Messages as ShareGPT and the data sets after it have them: `from` and `value`, with role names of their own. */
-import { quote } from '../input.js'
+import { quote } from '../../core/quote.js'
 import { isObject, type Json } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'

@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { ConfigError } from '../../../lib/errors.js'
+import { ConfigError } from '../../../lib/core/errors.js'
 import { loadModel } from '../../../lib/model.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../files/scratch.js'

@@ -2,7 +2,7 @@ import { CommanderError } from 'commander'
 import { afterEach, expect, test, vi } from 'vitest'
 import { InterruptedError, reportError, UsageError } from '../../../lib/cli/errors.js'
 import { Output } from '../../../lib/cli/output.js'
-import { ConfigError, FileFormatError, InternalError } from '../../../lib/errors.js'
+import { ConfigError, FileFormatError, InternalError } from '../../../lib/core/errors.js'
 
 afterEach(() => vi.unstubAllEnvs())
 

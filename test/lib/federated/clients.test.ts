@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { counterUniform } from '../../../lib/core/counter-random.js'
 import { clientsOf, dirichlet } from '../../../lib/federated/clients.js'
-import { counterUniform } from '../../../lib/strategies/counter-random.js'
 import type { ClientsConfig } from '../../../lib/strategies/strategy.js'
 
 const VALUES = 4

@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { counterUniform } from '../../../lib/core/counter-random.js'
 import { makeFolder, placeOf, writeFolder } from '../../../lib/files/atomic-folder.js'
 import { damageIn } from '../../../lib/files/sums.js'
 import { removeUnfinished } from '../../../lib/files/temporary.js'
-import { counterUniform } from '../../../lib/strategies/counter-random.js'
 import { scratchFolder } from './scratch.js'
 
 test('a folder appears with all its files', async () => {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/errors.js'
+import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
 import { openModelFiles } from '../../../lib/files/model-files.js'
 import { parity } from '../../parity/engine.js'
 import { folderOf } from './model-fixtures.js'

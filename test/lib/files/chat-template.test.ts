@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { DataError, FileFormatError } from '../../../lib/errors.js'
+import { DataError, FileFormatError } from '../../../lib/core/errors.js'
 import { type ChatMessage, ChatTemplate } from '../../../lib/files/chat-template.js'
 
 interface Golden {

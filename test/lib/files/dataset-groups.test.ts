@@ -1,6 +1,6 @@
 /** Whose a row is, by a column of the data. */
 import { describe, expect, it } from 'vitest'
-import { DataError } from '../../../lib/errors.js'
+import { DataError } from '../../../lib/core/errors.js'
 import { type OpenDatasetOptions, openDataset, type RowsInput } from '../../../lib/files/dataset.js'
 import { scratchFile } from './scratch.js'
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ConfigError, DataError, FileFormatError } from '../../../lib/errors.js'
+import { ConfigError, DataError, FileFormatError } from '../../../lib/core/errors.js'
 import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../lib/files/dataset.js'
 
 let folder: string

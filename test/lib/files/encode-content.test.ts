@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { ConfigError, DataError } from '../../../lib/errors.js'
+import { ConfigError, DataError } from '../../../lib/core/errors.js'
 import type { DatasetMessage, DatasetRow } from '../../../lib/files/dataset.js'
 import { RowEncoder } from '../../../lib/files/encode.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/files/encoded-row.js'

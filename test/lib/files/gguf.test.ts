@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { gguf } from '@huggingface/gguf'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { FileFormatError, UnsupportedError } from '../../../lib/errors.js'
+import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import { readGgufHeader, UnreadStrings } from '../../../lib/files/gguf.js'
 import { timersDuring } from '../turns.js'
 import {

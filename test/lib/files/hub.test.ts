@@ -20,7 +20,7 @@ import {
   type LowrankError,
   UnsupportedError,
   WriteError,
-} from '../../../lib/errors.js'
+} from '../../../lib/core/errors.js'
 import { type DownloadProgress, type Located, type LocateOptions, locate } from '../../../lib/files/hub.js'
 import type { HubKind } from '../../../lib/files/hub-select.js'
 import { openModelFiles } from '../../../lib/files/model-files.js'

@@ -9,7 +9,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/errors.js'
+import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
 import { openModelFiles } from '../../../lib/files/model-files.js'
 import { ggufBytes } from './gguf-bytes.js'
 import { folderOf, llamaGguf, vectors } from './model-fixtures.js'

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { UnsupportedError } from '../../../lib/errors.js'
+import { UnsupportedError } from '../../../lib/core/errors.js'
 import { openModelFiles } from '../../../lib/files/model-files.js'
 import { writeModelFolder } from '../../../lib/files/model-folder.js'
 import { llama3Factors } from '../../../lib/files/rope-factors.js'

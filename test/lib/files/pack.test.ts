@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ConfigError, DataError } from '../../../lib/errors.js'
+import { ConfigError, DataError } from '../../../lib/core/errors.js'
 import { ChunkBuilder, EncodedDataset } from '../../../lib/files/encoded-dataset.js'
 import { IGNORE } from '../../../lib/files/encoded-row.js'
 import {

@@ -2,7 +2,7 @@ import { readFileSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { FileFormatError, ShapeError } from '../../../lib/errors.js'
+import { FileFormatError, ShapeError } from '../../../lib/core/errors.js'
 import {
   readSafetensorsHeader,
   readTensor,

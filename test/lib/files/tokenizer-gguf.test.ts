@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { FileFormatError, UnsupportedError } from '../../../lib/errors.js'
+import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import type { GgufValue } from '../../../lib/files/gguf.js'
 import { loadTokenizer } from '../../../lib/files/tokenizer.js'
 import { tokenizerSourceFromGguf } from '../../../lib/files/tokenizer-gguf.js'

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { FileFormatError, UnsupportedError } from '../../../lib/errors.js'
+import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import { loadTokenizer, tokenizerSourceFromFolder } from '../../../lib/files/tokenizer.js'
 
 interface Golden {

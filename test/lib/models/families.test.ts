@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ConfigError, FileFormatError, UnsupportedError } from '../../../lib/errors.js'
+import { ConfigError, FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import type { Graph } from '../../../lib/graph/graph.js'
 import { graphOf } from '../../../lib/models/index.js'
 

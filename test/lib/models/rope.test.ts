@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { UnsupportedError } from '../../../lib/errors.js'
+import { UnsupportedError } from '../../../lib/core/errors.js'
 import { rotaryFrequencies } from '../../../lib/models/rope.js'
 
 interface Golden {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { InternalError, ShapeError } from '../../../lib/errors.js'
+import { InternalError, ShapeError } from '../../../lib/core/errors.js'
 import { CLASSES, translated, translatedAsync } from '../../../lib/native/errors.js'
 
 const native = (code: string) => Object.assign(new Error('weight is [2, 3]'), { code })

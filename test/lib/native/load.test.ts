@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { NativeLoadError } from '../../../lib/errors.js'
+import type { NativeLoadError } from '../../../lib/core/errors.js'
 import { libc } from '../../../lib/native/load-failure.js'
 
 type Loader = typeof import('../../../lib/native/load.js')
@@ -26,7 +26,7 @@ async function failureOf(loader: Loader): Promise<NativeLoadError> {
 afterEach(() => {
   vi.restoreAllMocks()
   vi.unstubAllEnvs()
-  vi.doUnmock('../../../lib/root.js')
+  vi.doUnmock('../../../lib/core/root.js')
 })
 
 test('the addon was built as the version in package.json', async () => {
@@ -50,7 +50,7 @@ describe('in a package folder', () => {
     root = mkdtempSync(join(tmpdir(), 'lowrank-load-'))
     vi.stubEnv('LOWRANK_NATIVE_PATH', undefined)
     vi.stubEnv('LOWRANK_PREBUILD_ONLY', undefined)
-    vi.doMock('../../../lib/root.js', () => ({ packageRoot: root }))
+    vi.doMock('../../../lib/core/root.js', () => ({ packageRoot: root }))
   })
   afterEach(() => rmSync(root, { recursive: true, force: true }))
 

@@ -1,9 +1,9 @@
 /** What private training is for, with the small model of the demo: a secret in the data, with and without noise. */
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { packageRoot } from '../../../lib/core/root.js'
 import { loadModel } from '../../../lib/model.js'
 import { canary } from '../../../lib/report/privacy.js'
-import { packageRoot } from '../../../lib/root.js'
 
 test('a secret is what the model knows best without privacy, and about chance at epsilon 2', async () => {
   const model = await loadModel(join(packageRoot, 'demo', 'base'), { precision: 'fp32' })

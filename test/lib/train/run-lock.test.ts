@@ -3,7 +3,7 @@ import { existsSync, utimesSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { BusyError } from '../../../lib/errors.js'
+import { BusyError } from '../../../lib/core/errors.js'
 import { checkRunLock, lockRun } from '../../../lib/train/run-lock.js'
 import { scratchFolder } from '../files/scratch.js'
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { DataError } from '../../../../lib/errors.js'
+import { DataError } from '../../../../lib/core/errors.js'
 import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../../lib/files/dataset.js'
 import { scratchFile } from '../scratch.js'
 

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { DataError, FileFormatError } from '../../../../lib/errors.js'
+import { DataError, FileFormatError } from '../../../../lib/core/errors.js'
 import { readParquet } from '../../../../lib/files/dataset/parquet.js'
 import { type DatasetRow, type Detected, openDataset } from '../../../../lib/files/dataset.js'
 import { scratchFile, scratchFolder } from '../scratch.js'

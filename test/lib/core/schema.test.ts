@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import * as z from 'zod'
-import { ConfigError } from '../../lib/errors.js'
-import { deepFreeze, integer, nearest, parseOptions, toFileKeys } from '../../lib/schema.js'
+import { ConfigError } from '../../../lib/core/errors.js'
+import { deepFreeze, integer, nearest, parseOptions, toFileKeys } from '../../../lib/core/schema.js'
 
 const schema = z.strictObject({
   evalSteps: integer(1).default(100),

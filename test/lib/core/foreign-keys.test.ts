@@ -1,13 +1,18 @@
 import { describe, expect, test } from 'vitest'
-import { FOREIGN_KEYS, FOREIGN_VALUES, FOREIGN_VERBS, type ForeignKey } from '../../lib/foreign-keys.js'
-import { loadModel, lora, vera } from '../../lib/index.js'
-import { camelKey, parseOptions } from '../../lib/schema.js'
-import { configSchema, loadConfig } from '../../lib/train/config.js'
-import { configKey } from '../../lib/train/config-schema.js'
-import { generateSchema } from '../../lib/train/generate.js'
-import { adamW } from '../../lib/train/optimizers.js'
-import { trainSchema } from '../../lib/train/options.js'
-import { scratchFile } from './files/scratch.js'
+import {
+  FOREIGN_KEYS,
+  FOREIGN_VALUES,
+  FOREIGN_VERBS,
+  type ForeignKey,
+} from '../../../lib/core/foreign-keys.js'
+import { camelKey, parseOptions } from '../../../lib/core/schema.js'
+import { loadModel, lora, vera } from '../../../lib/index.js'
+import { configSchema, loadConfig } from '../../../lib/train/config.js'
+import { configKey } from '../../../lib/train/config-schema.js'
+import { generateSchema } from '../../../lib/train/generate.js'
+import { adamW } from '../../../lib/train/optimizers.js'
+import { trainSchema } from '../../../lib/train/options.js'
+import { scratchFile } from '../files/scratch.js'
 
 const entries = Object.values(FOREIGN_KEYS).flatMap((group) => Object.entries<ForeignKey>(group))
 const minimal = 'model: org/model\nstrategy: {name: lora}\ndataset: train.jsonl\n'

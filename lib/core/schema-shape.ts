@@ -1,6 +1,6 @@
 /** The shapes of schemas: the objects that a value may be, and how their keys are spelled. */
 import * as z from 'zod'
-import { escapeControls } from './files/input.js'
+import { escapeControls } from './quote.js'
 
 export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 export const camelKey = (key: string): string =>

@@ -1,11 +1,11 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, expect, test, vi } from 'vitest'
-import { UnsupportedError } from '../../lib/errors.js'
-import { TextCall } from '../../lib/files/text-call.js'
-import { compiledScript, nodeProgram, packageScript } from '../../lib/node-program.js'
-import { packageRoot } from '../../lib/root.js'
-import { scratchFolder } from './files/scratch.js'
+import { UnsupportedError } from '../../../lib/core/errors.js'
+import { compiledScript, nodeProgram, packageScript } from '../../../lib/core/node-program.js'
+import { packageRoot } from '../../../lib/core/root.js'
+import { TextCall } from '../../../lib/files/text-call.js'
+import { scratchFolder } from '../files/scratch.js'
 
 afterEach(() => {
   vi.unstubAllEnvs()

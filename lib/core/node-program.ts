@@ -22,7 +22,7 @@ export function packageScript(...names: string[]): string {
 
 /** A compiled file of `lib/`: of the build that runs, or the ES modules where sources are run directly. */
 export function compiledScript(...names: string[]): string {
-  const beside = join(here, ...names)
+  const beside = join(here, '..', ...names)
   return existsSync(beside) ? readable(beside) : packageScript('dist', 'esm', ...names)
 }
 

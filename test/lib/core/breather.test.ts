@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
-import { breather } from '../../lib/breather.js'
+import { breather } from '../../../lib/core/breather.js'
 
 /** Keeps the thread busy for longer than a piece may take. */
 function work() {
