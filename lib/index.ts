@@ -51,6 +51,7 @@ export { type LoraDropConfig, type LoraDropOptions, loraDrop } from './strategie
 export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora-fa.js'
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
 export type { LycorisConfig } from './strategies/lycoris.js'
+export { type MissConfig, type MissOptions, miss } from './strategies/miss.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export {
   type FourBitQuantization,

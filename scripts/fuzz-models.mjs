@@ -107,6 +107,7 @@ function makeSeeds() {
     lokr: 'qwen2',
     loha: 'llama3',
     vera: 'llama3',
+    miss: 'llama3',
     adalora: 'llama3',
     llama3: 'llama3',
     tied: 'smollm2',

@@ -83,6 +83,7 @@ const NO_PREFERENCES =
 const TOKENIZER_AS_IS = 'the tokenizer is that of the model, and its vocabulary stays as it is'
 const TEMPLATE_OF_MODEL = "chats are rendered by the chat template in the model's own files"
 const LABEL_SMOOTHING = 'the loss is cross-entropy over the learned tokens, without smoothing'
+const DROPOUTS = ['lora', 'vera', 'miss', 'rank'].map((kind) => `strategy.${kind}_dropout`)
 const NO_LORA_VARIANT = 'there is no such start here; init_lora_weights has pissa, olora, loftq and gaussian'
 
 /** The options by what they are about. */
@@ -188,7 +189,7 @@ export const FOREIGN_KEYS = {
     full_finetuning: { here: 'strategy.name', values: { true: 'full', false: 'lora' } },
     peft_type: {
       here: 'strategy.name',
-      values: { LORA: 'lora', ADALORA: 'adalora', VERA: 'vera', LOHA: 'loha', LOKR: 'lokr' },
+      values: { LORA: 'lora', ADALORA: 'adalora', VERA: 'vera', LOHA: 'loha', LOKR: 'lokr', MISS: 'miss' },
     },
     peft_config: { here: 'strategy' },
     lora_config: { here: 'strategy' },
@@ -202,8 +203,8 @@ export const FOREIGN_KEYS = {
     alpha: { here: ['strategy.alpha', 'strategy.lora_alpha'] },
     lora_alpha: { here: ['strategy.lora_alpha', 'strategy.alpha'] },
     scale: { here: 'strategy.lora_alpha', note: 'a scale s of mlx-lm is lora_alpha / r: lora_alpha: s · r' },
-    dropout: { here: ['strategy.lora_dropout', 'strategy.vera_dropout', 'strategy.rank_dropout'] },
-    lora_dropout: { here: ['strategy.lora_dropout', 'strategy.vera_dropout', 'strategy.rank_dropout'] },
+    dropout: { here: DROPOUTS },
+    lora_dropout: { here: DROPOUTS },
     target_modules: { here: 'strategy.target_modules' },
     lora_target: { here: 'strategy.target_modules', values: { all: 'all-linear' } },
     lora_target_modules: { here: 'strategy.target_modules' },

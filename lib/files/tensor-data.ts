@@ -21,7 +21,8 @@ export interface TensorControl {
   signal?: AbortSignal
 }
 
-async function* piecesOf(data: TensorData): AsyncGenerator<Uint8Array> {
+/** Its bytes in order. */
+export async function* piecesOf(data: TensorData): AsyncGenerator<Uint8Array> {
   const made = typeof data === 'function' ? await data() : data
   if (made instanceof Uint8Array) yield made
   else yield* made

@@ -28,12 +28,12 @@ import {
 import type { TensorData } from '../files/tensor-data.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
-import { readStrategy, strategyToFile } from '../strategies/index.js'
+import { peftPrefixes, readStrategy, strategyToFile } from '../strategies/index.js'
 import { quantizationFrom, type TrainingDefaults } from '../strategies/quantization.js'
-import type { Factor, LinearSite, StrategyConfig, WeightSite } from '../strategies/strategy.js'
+import type { Factor, FactorTensor, LinearSite, StrategyConfig, WeightSite } from '../strategies/strategy.js'
 import { HEAD } from '../strategies/targets.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
-import { toFloat32 } from './floats.js'
+import { toFloat32, transposed, transposedData } from './floats.js'
 
 const WEIGHTS = 'adapter_model.safetensors'
 const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
@@ -92,7 +92,11 @@ export async function saveAdapterFolder(
       name: tensor.name,
       dtype: 'F32' as const,
       shape: tensor.shape,
-      data: isEmpty(factor) ? new Uint8Array() : data(factor),
+      data: isEmpty(factor)
+        ? new Uint8Array()
+        : tensor.transposed
+          ? transposedData(data(factor), factor)
+          : data(factor),
     }))
     await breathe()
     await writeSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
@@ -182,7 +186,8 @@ export async function openAdapterFolder(
         if (isEmpty(factor)) continue
         const dtype = header.tensors.get(tensor.name)?.dtype ?? ''
         const bytes = await readTensor(header, tensor.name)
-        const values = toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`)
+        const stored = toFloat32(dtype, bytes, `${header.path}: ${tensor.name}`)
+        const values = tensor.transposed ? transposed(stored, factor.cols, factor.rows) : stored
         if (repeated.has(factor)) {
           const first = shared.get(factor)
           if (first === undefined) shared.set(factor, { tensor: tensor.name, values })
@@ -206,7 +211,7 @@ const isCopy = ({ initializer }: Factor): boolean => initializer.kind === 'weigh
 
 const isEmpty = ({ rows, cols }: Factor): boolean => rows * cols === 0
 
-type SavedFactor = { factor: Factor; tensor: { name: string; shape: number[] } }
+type SavedFactor = { factor: Factor; tensor: FactorTensor }
 
 function savedFactors({ factors, empty, repeats }: AdapterDescription): SavedFactor[] {
   const own = [...factors, ...empty].flatMap((factor) =>
@@ -317,8 +322,9 @@ function some(label: string, names: readonly string[]): string {
 
 /** Paths of the modules that the tensors belong to. */
 function modulesOf(header: SafetensorsHeader): string[] {
+  const own = new RegExp(`^base_model\\.model\\.(.+)\\.(?:${peftPrefixes().join('|')})\\w+(?:\\.weight)?$`)
   const paths = [...header.tensors.keys()].flatMap((name) => {
-    const found = /^base_model\.model\.(.+)\.(?:lora|vera|hada|lokr)_\w+(?:\.weight)?$/.exec(name)
+    const found = own.exec(name)
     return found?.[1] ? [found[1]] : []
   })
   return [...new Set(paths)]

@@ -1,5 +1,6 @@
 /** Arrays of adapter files in memory: little-endian F32, F16 and BF16 to Float32Array and back to bytes. */
 import { FileFormatError } from '../core/errors.js'
+import { piecesOf, type TensorData } from '../files/tensor-data.js'
 
 const DTYPES = ['F32', 'F16', 'BF16']
 
@@ -96,4 +97,25 @@ function halfToFloatBits(half: number): number {
   // Subnormal: fraction * 2^-24, normal as an f32.
   const shift = Math.clz32(fraction) - 21
   return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13)
+}
+
+/** `[rows, cols]` as `[cols, rows]`. */
+export function transposed(values: Float32Array, rows: number, cols: number): Float32Array {
+  const out = new Float32Array(values.length)
+  for (let row = 0; row < rows; row++)
+    for (let col = 0; col < cols; col++) out[col * rows + row] = values[row * cols + col] as number
+  return out
+}
+
+/** The transpose of an F32 tensor `[rows, cols]` on its way into a file. */
+export function transposedData(data: TensorData, { rows, cols }: { rows: number; cols: number }): TensorData {
+  return async () => {
+    const whole = new Uint8Array(rows * cols * 4)
+    let at = 0
+    for await (const piece of piecesOf(data)) {
+      whole.set(piece, at)
+      at += piece.length
+    }
+    return float32Bytes(transposed(toFloat32('F32', whole, 'a factor'), rows, cols))
+  }
 }

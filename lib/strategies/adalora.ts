@@ -148,6 +148,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
   name: 'adalora',
   paper: 'arXiv 2303.10512',
   peftType: 'ADALORA',
+  peftPrefix: 'lora_',
   bases: loraRules.bases,
   trainable: 'A, B and the singular values between them, of which the least important go',
   schema,

@@ -10,6 +10,7 @@ import { describeQuantization, type Quantization } from './quantization.js'
 import type {
   ComputedStart,
   Factor,
+  FactorTensor,
   Initializer,
   LinearSite,
   OptimizerGroup,
@@ -31,7 +32,7 @@ export interface AdapterDescription {
   /** Slots whose start values are computed. */
   starts: { slot: LowRankSlot; start: ComputedStart }[]
   /** Further tensors of shared factors: in files every linear has a copy. */
-  repeats: { factor: Factor; tensor: { name: string; shape: number[] } }[]
+  repeats: { factor: Factor; tensor: FactorTensor }[]
   /** Of linears that have no rank left: in files they are there, with no elements. */
   empty: Factor[]
   /** Those that have factors. */
@@ -184,6 +185,7 @@ export async function initialize(
       await translatedAsync(() => adapter.copyWeight(name, base.native, initializer.weight).promise)
     else if (initializer.kind === 'row_norms')
       await translatedAsync(() => adapter.fillRowNorms(name, base.native).promise)
+    else if (initializer.kind === 'values') adapter.write(name, 'value', initializer.make())
     else if (initializer.kind === 'torch_uniform') {
       const { seed: own, bound, skip } = initializer
       adapter.write(name, 'value', torchUniform(own, rows * cols, bound, skip))

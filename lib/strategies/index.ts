@@ -1,42 +1,18 @@
-/** The strategies by name. A new one is a file beside this one and a line here. */
+/** The strategies by name: those that stand on their own, and those that wrap one of them. */
 import * as z from 'zod'
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { deepFreeze, nearest, type OptionSource, parseOptions, toFileKeys } from '../core/schema.js'
-import { adaloraRules } from './adalora.js'
-import { deltaLoraRules } from './delta-lora.js'
-import { doraRules } from './dora.js'
 import { dpDyloraRules } from './dp-dylora.js'
-import { dyloraRules } from './dylora.js'
 import { fullRules } from './full.js'
-import { lohaRules } from './loha.js'
-import { lokrRules } from './lokr.js'
-import { loraRules } from './lora.js'
-import { loraDropRules } from './lora-drop.js'
-import { loraFaRules } from './lora-fa.js'
 import { loraPlusRules } from './lora-plus.js'
-import { schemasOf } from './plain.js'
+import { plain, schemasOf } from './plain.js'
 import { qloraRules } from './qlora.js'
 import type { PeftFields, StrategyConfig, StrategyRules } from './strategy.js'
-import { veraRules } from './vera.js'
 
-const all = [
-  loraRules,
-  loraFaRules,
-  loraPlusRules,
-  doraRules,
-  deltaLoraRules,
-  dyloraRules,
-  dpDyloraRules,
-  adaloraRules,
-  loraDropRules,
-  veraRules,
-  lohaRules,
-  lokrRules,
-  qloraRules,
-] as const
+const all = [...plain, loraPlusRules, dpDyloraRules, qloraRules] as unknown as readonly StrategyRules[]
 const registry = new Map<string, StrategyRules>(
-  [...all, fullRules].map((rules) => [rules.name, rules as unknown as StrategyRules]),
+  [...all, fullRules as unknown as StrategyRules].map((rules) => [rules.name, rules]),
 )
 
 /** Every strategy's options; `name` tells them apart. */
@@ -65,6 +41,11 @@ export function rulesForPeft(peftType: string, fields: PeftFields): StrategyRule
       rules.fromPeft !== undefined &&
       (rules.ownsPeft === undefined || rules.ownsPeft(fields)),
   )
+}
+
+/** How names of tensors in adapter folders begin after the module's path. */
+export function peftPrefixes(): string[] {
+  return [...new Set(all.flatMap(({ peftPrefix }) => peftPrefix ?? []))]
 }
 
 /** `peft_type`s that can be read. */

@@ -67,6 +67,7 @@ export const lohaRules: StrategyRules<LohaConfig> = {
   name: 'loha',
   paper: 'arXiv 2108.06098',
   peftType: 'LOHA',
+  peftPrefix: 'hada_',
   bases: loraRules.bases,
   trainable: 'the four factors of every adapted linear',
   schema,

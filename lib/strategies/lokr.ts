@@ -85,6 +85,7 @@ export const lokrRules: StrategyRules<LokrConfig> = {
   name: 'lokr',
   paper: 'arXiv 2309.14859',
   peftType: 'LOKR',
+  peftPrefix: 'lokr_',
   bases: loraRules.bases,
   trainable: 'the two sides of the Kronecker product of every adapted linear',
   schema,

@@ -189,6 +189,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
   name: 'lora',
   paper: 'arXiv 2106.09685',
   peftType: 'LORA',
+  peftPrefix: 'lora_',
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],
   trainable: 'A and B of every adapted linear',
   schema,

@@ -10,6 +10,7 @@ import { lokrRules } from './lokr.js'
 import { loraRules } from './lora.js'
 import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
+import { missRules } from './miss.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
@@ -18,7 +19,8 @@ export function schemasOf(rules: readonly { schema: z.ZodObject }[]): [z.ZodObje
   return rules.map(({ schema }) => schema) as [z.ZodObject, ...z.ZodObject[]]
 }
 
-const plain = [
+/** A new strategy is a file beside this one and a line here. */
+export const plain = [
   loraRules,
   loraFaRules,
   doraRules,
@@ -29,6 +31,7 @@ const plain = [
   veraRules,
   lohaRules,
   lokrRules,
+  missRules,
 ] as unknown as readonly StrategyRules[]
 
 /** An adapter by its name. Default plain LoRA. */

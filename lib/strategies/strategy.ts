@@ -48,6 +48,8 @@ export type Initializer =
   | { kind: 'normal'; std: number }
   /** As torch draws them: `uniform_(-bound, bound)` of a generator with this seed, after `skip` other numbers. */
   | { kind: 'torch_uniform'; bound: number; seed: number; skip: number }
+  /** Numbers that the strategy computes itself, row by row. */
+  | { kind: 'values'; make: () => Float32Array }
   /** The norms of the rows of the adapted weight as it starts; for a slot's magnitude, after its other factors. */
   | { kind: 'row_norms' }
   /** A copy of a base weight of the same shape, in whose place it is used. */
@@ -64,8 +66,16 @@ export interface Factor {
   group: string
   /** `b`: on the output's side, such as B or a vector of gains; LoRA+ trains these faster. Absent: any other. */
   role?: 'a' | 'b'
-  /** Name and shape in adapter_model.safetensors; absent when it is not saved. */
-  tensor?: { name: string; shape: number[] }
+  /** As adapter_model.safetensors has it; absent when it is not saved. */
+  tensor?: FactorTensor
+}
+
+/** A factor in a file. */
+export interface FactorTensor {
+  name: string
+  shape: number[]
+  /** The file holds its transpose. Default false. */
+  transposed?: boolean
 }
 
 /**
@@ -221,6 +231,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly paper: string
   /** `peft_type` of the files it is saved as. */
   readonly peftType: string
+  /** How the names of its own tensors begin after the module's path, such as `lora_`. Absent: it has none. */
+  readonly peftPrefix?: string
   /** What it is saved as: an adapter folder of PEFT's, or a whole model. Default `adapter`. */
   readonly saves?: 'adapter' | 'model'
   /** Base formats it runs on. */

@@ -70,6 +70,7 @@ export const veraRules: StrategyRules<VeraConfig> = {
   name: 'vera',
   paper: 'arXiv 2310.11454',
   peftType: 'VERA',
+  peftPrefix: 'vera_',
   bases: loraRules.bases,
   trainable: 'two vectors of every adapted linear; the matrices are shared and frozen',
   schema,

@@ -16,6 +16,7 @@ import {
   type TrainOptions,
 } from '../../lib/index.js'
 import type { NativeAdapter } from '../../lib/native/addon.js'
+import { transposed } from '../../lib/peft/floats.js'
 import type { AdapterDescription } from '../../lib/strategies/describe.js'
 import { readStrategy } from '../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
@@ -178,7 +179,10 @@ export function start(
   const saved = factors.flatMap(({ name, trained, tensor }) =>
     tensor ? [{ name, trained, tensor: tensor.name }] : [],
   )
+  turn(factors, golden)
   for (const { name, tensor } of saved) adapter.write(name, 'value', floats(golden, `init.${tensor}`))
+  for (const { name, initializer } of factors)
+    if (initializer.kind === 'values') adapter.write(name, 'value', initializer.make())
   for (const { a, b, snapshotA, snapshotB, subtracts } of spec.slots) {
     if (!subtracts) continue
     adapter.write(snapshotA as string, 'value', adapter.read(a, 'value'))
@@ -186,6 +190,15 @@ export function start(
     adapter.fill('start_ratio', { kind: 'constant', value: 1 })
   }
   return saved
+}
+
+/** Puts what files hold as a transpose the way round that factors have it. */
+function turn(factors: AdapterDescription['factors'], golden: Tensors): void {
+  for (const { rows, cols, tensor } of factors)
+    for (const key of tensor?.transposed
+      ? ['init', 'grad', 'final'].map((kind) => `${kind}.${tensor.name}`)
+      : [])
+      golden.set(key, transposed(floats(golden, key), cols, rows))
 }
 
 /** The adapter of a case on its model, to be trained by a run. */

@@ -208,6 +208,7 @@ describe.each([
   ['vera_drawn', 'odd'],
   ['adalora_saved', 'odd'],
   ['loha_saved', 'odd'],
+  ['miss_saved', 'odd'],
   ['dora_saved', 'qwen2'],
   ['trained_saved', 'qwen2_window'],
   ['tied_saved', 'smollm2'],

@@ -31,6 +31,7 @@ const cases = {
     loraAlpha: 8,
     targetModules: ['q_proj', 'up_proj'],
   },
+  miss: { model: 'llama3', name: 'miss', r: 6, targetModules: ['q_proj', 'down_proj'] },
   loha: {
     model: 'llama3',
     name: 'loha',

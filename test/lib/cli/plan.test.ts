@@ -295,7 +295,7 @@ test('calls that contradict themselves or lack something are wrong use', async (
     'error: name a config file, or --model and --method.\nsee lowrank plan --help\n',
     'error: name a config file, or --model and --method.\nsee lowrank plan --help\n',
     'error: give either a config file or --model with its flags; with a config, change keys by --set.\nsee lowrank plan --help\n',
-    'error: --method: name is "lroa", expected one of lora, lora-fa, lora-plus, dora, delta-lora, dylora, dp-dylora, adalora, lora-drop, vera, loha, lokr, qlora, full. Did you mean lora?\ncode CONFIG, see docs/troubleshooting.md\n',
+    'error: --method: name is "lroa", expected one of lora, lora-fa, dora, delta-lora, dylora, adalora, lora-drop, vera, loha, lokr, miss, lora-plus, dp-dylora, qlora, full. Did you mean lora?\ncode CONFIG, see docs/troubleshooting.md\n',
     "error: option '--rank <r>' argument '0' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     expect.stringContaining('target_modules: no linear layer matches "qproj".'),

@@ -1,11 +1,12 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { loadModel, loha, vera } from '../../../lib/index.js'
+import { loadModel, loha, miss, vera } from '../../../lib/index.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../files/scratch.js'
 import { leaveZero } from '../strategies/start.js'
 
 test.each([
+  ['over sums of blocks', miss({ r: 6 })],
   ['whose layers share wider and taller factors', vera({ r: 6 })],
   [
     'that is a product of two products',

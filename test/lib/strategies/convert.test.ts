@@ -10,6 +10,7 @@ import {
   lokr,
   lora,
   type Model,
+  miss,
   vera,
 } from '../../../lib/index.js'
 import { loraOf } from '../../../lib/strategies/convert.js'
@@ -27,6 +28,7 @@ afterAll(() => model.dispose())
 
 test.each<[string, StrategyConfig]>([
   ['shared factors and gains', vera({ r: 6 })],
+  ['sums of blocks', miss({ r: 6 })],
   ['a Kronecker product', lokr({ r: 2, rankPattern: { v_proj: 3 }, decomposeBoth: true })],
   ['a product of two products', loha({ r: 3, rankPattern: { v_proj: 2 }, alphaPattern: { v_proj: 3 } })],
   [

@@ -18,6 +18,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
+import { miss } from '../../../lib/strategies/miss.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { vera } from '../../../lib/strategies/vera.js'
@@ -137,6 +138,7 @@ const OTHERS: Case[] = [
   { strategy: adalora({ initR: 4, targetR: 2, tinit: 1, tfinal: 1, deltaT: 1 }) },
   { strategy: loraDrop({ r: 4 }) },
   { strategy: vera({ r: 8 }) },
+  { strategy: miss({ r: 8 }) },
   { strategy: loha({ r: 2 }) },
   { strategy: lokr({ r: 2 }) },
   { strategy: qlora({ adapter: lora({ r: 4 }) }) },

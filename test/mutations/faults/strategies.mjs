@@ -108,6 +108,12 @@ export const strategies = [
   ),
   strategy('vera', 'seed, skip }', 'seed: 0, skip }', 'the shared pair ignores its key'),
   strategy('vera', 'vector(d, config.r, config.dInitial)', 'vector(d, config.r, 1)', 'd starts at 1'),
+  strategy(
+    'miss',
+    '(i % r) * cols + i',
+    'Math.min(Math.floor(i / r), r - 1) * cols + i',
+    'blocks are not summed but each on its own',
+  ),
   strategy('loha', 'scale: alpha / rank,', 'scale: alpha / (rank * rank),', 'scale is alpha / r squared'),
   strategy(
     'loha',

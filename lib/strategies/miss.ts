@@ -1,0 +1,145 @@
+/**
+ * MiSS: a linear's input is summed over blocks of r neighbors, and a trained matrix multiplies the sum. That is a low-rank
+ * change whose A is frozen: identity matrices side by side, one array for all linears. delta W = B [I I I …].
+ */
+import * as z from 'zod'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { deepFreeze, flag, parseOptions, rank } from '../core/schema.js'
+import { loraRules } from './lora.js'
+import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of MiSS; names and defaults are PEFT's, but for the default of `targetModules`. */
+export interface MissConfig extends StrategyConfig {
+  readonly name: 'miss'
+  /** Size of a block of the input, and so the rank; at most the width of every adapted linear. Default 64. */
+  readonly r: number
+  /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
+  readonly missDropout: number
+  /** true: the matrix starts at zero. false: uniform as in PEFT, for debugging. Default true. */
+  readonly initWeights: boolean
+  /** As for LoRA. */
+  readonly targetModules: string | readonly string[]
+  /** As for LoRA. */
+  readonly excludeModules: string | readonly string[] | null
+  /** As for LoRA. */
+  readonly layersToTransform: number | readonly number[] | null
+}
+
+/** What `miss()` takes. */
+export type MissOptions = Partial<Omit<MissConfig, 'name'>>
+
+const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
+
+const schema = z.strictObject({
+  name: z.literal('miss'),
+  r: rank()
+    .default(64)
+    .describe('Size of a block of the input, and so the rank; at most the width of every adapted linear.'),
+  missDropout: loraDropout,
+  initWeights: flag()
+    .default(true)
+    .describe('`true`: the matrix starts at zero. `false`: uniform as in PEFT, for debugging.'),
+  targetModules,
+  excludeModules,
+  layersToTransform,
+}) as unknown as z.ZodObject & z.ZodType<MissConfig>
+
+/**
+ * MiSS: `r × out` trained numbers a linear, and no A to train or store.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example miss({ r: 64, targetModules: ['q_proj', 'v_proj'] })
+ * @see Kang and Yin 2024, arXiv 2409.15371; PEFT's `MissModel`
+ */
+export function miss(options: MissOptions = {}): MissConfig {
+  return deepFreeze(checkedOptions(schema, options, 'miss()', { name: 'miss' }))
+}
+
+const GROUP = 'miss'
+
+export const missRules: StrategyRules<MissConfig> = {
+  name: 'miss',
+  paper: 'arXiv 2409.15371',
+  peftType: 'MISS',
+  peftPrefix: 'miss_',
+  bases: loraRules.bases,
+  trainable: 'one matrix of every adapted linear, over sums of blocks of the input',
+  schema,
+  learningRate: () => 3e-4,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: () => [{ name: GROUP, learningRateFactor: 1 }],
+  linears: (config, sites) => {
+    const blocks = tiledIdentity(config.r, Math.max(...sites.map((site) => site.in)))
+    return sites.map((site) => missLinear(config, site, blocks))
+  },
+  toPeft: (config) => ({
+    r: config.r,
+    miss_dropout: config.missDropout,
+    mini_r: 1,
+    bias: 'none',
+    init_weights: true,
+  }),
+  peftKeys: ['r', 'miss_dropout', 'mini_r', 'init_weights'],
+  fromPeft: ({ mini_r: _, init_weights: init = true, ...fields }) => {
+    if (typeof init !== 'boolean')
+      throw new ConfigError(
+        `adapter_config.json: init_weights is ${JSON.stringify(init)}, a form of MiSS with other matrices, expected true or false; bat and mini are not supported here.`,
+        { key: 'init_weights', value: init },
+      )
+    return deepFreeze(
+      parseOptions(schema, { ...fields, name: 'miss' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    )
+  },
+}
+
+/** `[r, cols]` with a one at (i mod r, i) in every column i; narrower linears use its first columns. */
+function tiledIdentity(r: number, cols: number): Factor {
+  return {
+    name: 'miss_blocks',
+    rows: r,
+    cols,
+    trained: false,
+    initializer: {
+      kind: 'values',
+      make: () => {
+        const values = new Float32Array(r * cols)
+        for (let i = 0; i < cols; i++) values[(i % r) * cols + i] = 1
+        return values
+      },
+    },
+    group: GROUP,
+  }
+}
+
+function missLinear(config: MissConfig, site: LinearSite, blocks: Factor): LinearAdapter {
+  const { r, missDropout, initWeights } = config
+  if (r > site.in)
+    throw new ConfigError(
+      `r is ${r}, and ${site.path} has only ${site.in} inputs to sum in blocks; expected at most ${site.in}.`,
+      { path: site.path, r, most: site.in },
+    )
+  const name = `${site.path}.miss_block`
+  const block: Factor = {
+    name,
+    rows: site.out,
+    cols: r,
+    trained: true,
+    initializer: initWeights ? { kind: 'zeros' } : { kind: 'uniform', bound: 1 / Math.sqrt(site.out) },
+    group: GROUP,
+    role: 'b',
+    tensor: { name: `base_model.model.${name}`, shape: [r, site.out], transposed: true },
+  }
+  return {
+    slot: {
+      kind: 'low_rank',
+      target: site.path,
+      rank: r,
+      scale: 1,
+      dropout: missDropout,
+      a: blocks.name,
+      b: name,
+    },
+    factors: [blocks, block],
+  }
+}
