@@ -39,10 +39,10 @@ const FLOORS = {
     backends: 'core quant device',
     plan: 'core graph device',
     adapters: 'core graph quant os device backends plan',
-    ops: 'core backends plan adapters',
+    ops: 'core plan adapters',
     optim: 'core backends adapters',
     runtime: 'core graph quant os backends plan adapters ops optim',
-    addon: 'core os adapters optim runtime',
+    addon: 'core os backends adapters optim runtime',
   },
 }
 
@@ -56,9 +56,7 @@ const UPWARD = {
     train: 'federated',
   },
   native: {
-    core: 'os',
     backends: 'adapters',
-    optim: 'runtime',
   },
 }
 

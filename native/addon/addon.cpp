@@ -9,6 +9,7 @@
 #include "adapters/triplets.h"
 #include "addon/convert.h"
 #include "addon/jobs.h"
+#include "backends/cpu/device.h"
 #include "core/version.h"
 #include "optim/private_sum.h"
 #include "optim/step.h"
@@ -789,8 +790,9 @@ Napi::Value ModelHandle::plan(const Napi::CallbackInfo& info) {
     std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
     std::map<std::string, Plan> plans;
-    for (const auto& [name, options] : to_plans(info[1], Engine::instance().threads()))
-      plans.emplace(name, make_plan(model->graph, adapters, options));
+    const cpu::CpuSizes sizes(Engine::instance().threads());
+    for (const auto& [name, options] : to_plans(info[1]))
+      plans.emplace(name, make_plan(sizes, model->graph, adapters, options));
     return from_report(env, report_plans(*model, adapters, plans));
   });
 }
@@ -956,8 +958,9 @@ class SessionHandle : public Handle<SessionHandle, Session> {
       }
       return environment(env).channel->start<std::shared_ptr<Session>>(
           env,
-          [model, adapters, plans = to_plans(info[2], Engine::instance().threads()), weights, ranks](
-              Context&, const CancelFlag&) { return std::make_shared<Session>(model, adapters, plans, weights, ranks); },
+          [model, adapters, plans = to_plans(info[2]), weights, ranks](Context& context, const CancelFlag&) {
+            return std::make_shared<Session>(context, model, adapters, plans, weights, ranks);
+          },
           [](Napi::Env e, std::shared_ptr<Session>& session) -> Napi::Value {
             return environment(e).session.New({Napi::External<std::shared_ptr<Session>>::New(e, &session)});
           });
@@ -1147,10 +1150,10 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
     }
     std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
-    const int threads = info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads();
+    const cpu::CpuSizes sizes(info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads());
     std::map<std::string, Plan> plans;
-    for (const auto& [name, options] : to_plans(info[3], threads))
-      plans.emplace(name, make_plan(graph, adapters, options));
+    for (const auto& [name, options] : to_plans(info[3]))
+      plans.emplace(name, make_plan(sizes, graph, adapters, options));
     const std::optional<int64_t> paged = to_paged(info[5]);
     if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans));
     PageSpans spans(graph, WeightLayout(graph, formats));

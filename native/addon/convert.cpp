@@ -356,7 +356,7 @@ Precision to_precision(const Fields& fields) {
   return static_cast<Precision>(fields.choice("precision", kPrecisions));
 }
 
-std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
+std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   const Fields fields(value, "plans");
   std::map<std::string, PlanOptions> plans;
   const Napi::Array names = value.As<Napi::Object>().GetPropertyNames();
@@ -380,7 +380,6 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads) {
     }
     options.keep_attention = p.flag("keepAttention", false);
     options.output_norms = p.flag("outputNorms", false);
-    options.threads = threads;
     plans.emplace(name, options);
   }
   return plans;

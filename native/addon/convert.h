@@ -52,7 +52,7 @@ OptimizerStep to_optimizer_step(Napi::Value value);
 StorageFormat to_storage_format(Napi::Value value);
 TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name; `threads` sizes the workspaces.
-std::map<std::string, PlanOptions> to_plans(Napi::Value value, int threads);
+std::map<std::string, PlanOptions> to_plans(Napi::Value value);
 MicroBatch to_micro_batch(const Fields& fields);
 /// `active` and `lastOnly`, each of which may be absent.
 TrainedRanks to_trained_ranks(const Fields& fields);

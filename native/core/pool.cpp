@@ -8,8 +8,6 @@
 #include <string>
 #include <system_error>
 
-#include "os/scheduling.h"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -30,10 +28,11 @@ inline void pause_cpu() {
 
 }  // namespace
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads, void (*begin)()) {
   workers_.reserve(static_cast<size_t>(threads - 1));
   try {
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+    for (int thread = 1; thread < threads; ++thread)
+      workers_.emplace_back([this, thread, begin] { work(thread, begin); });
   } catch (const std::system_error&) {
     // The limit on processes is reached. Results do not depend on the number of threads, so those there are will do.
   }
@@ -67,8 +66,8 @@ void Pool::dispatch(Call call, void* context) {
   }
 }
 
-void Pool::work(int thread) {
-  os::prefer_long_slices();
+void Pool::work(int thread, void (*begin)()) {
+  if (begin != nullptr) begin();
   uint32_t seen = 0;
   for (;;) {
     for (int spin = 0; generation_.load(std::memory_order_acquire) == seen; ++spin) {

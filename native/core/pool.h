@@ -13,8 +13,8 @@ namespace lowrank {
 
 class Pool {
  public:
-  /// Makes fewer threads where the system refuses more.
-  explicit Pool(int threads);
+  /// Makes fewer threads where the system refuses more. Each of them calls `begin` before anything else.
+  explicit Pool(int threads, void (*begin)() = nullptr);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -52,7 +52,7 @@ class Pool {
  private:
   using Call = void (*)(void* context, int thread, int threads);
   void dispatch(Call call, void* context);
-  void work(int thread);
+  void work(int thread, void (*begin)());
 
   std::vector<std::thread> workers_;
   Call call_ = nullptr;

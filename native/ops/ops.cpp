@@ -1,7 +1,6 @@
 #include "ops/ops.h"
 
 #include "adapters/sites.h"
-#include "backends/cpu/device.h"
 #include "ops/attention.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
@@ -12,12 +11,13 @@
 
 namespace lowrank {
 
-Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {
+Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+               const PlanOptions& options) {
   static const OpTable kOps{&embedding, &rms_norm, &linear, &rope,
                             &attention, &swiglu,   &lm_head};  // in the order of Op
   Plan sites;
   resolve_sites(graph, adapters, sites);
-  return plan_with(kOps, cpu::CpuSizes(options.threads), graph, adapters, options, std::move(sites));
+  return plan_with(kOps, sizes, graph, adapters, options, std::move(sites));
 }
 
 }  // namespace lowrank

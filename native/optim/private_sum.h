@@ -6,9 +6,9 @@
 #include <cstdint>
 
 #include "adapters/adapter.h"
+#include "core/context.h"
 #include "optim/chacha20.h"
 #include "optim/ranks.h"
-#include "runtime/engine.h"
 
 namespace lowrank {
 

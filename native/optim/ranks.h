@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "backends/cpu/ops.h"
-#include "runtime/engine.h"
+#include "core/context.h"
 
 namespace lowrank {
 

@@ -5,6 +5,7 @@
 
 #include "adapters/row_norms.h"
 #include "adapters/triplets.h"
+#include "backends/cpu/device.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -76,7 +77,7 @@ std::vector<Share> shares_of(const AdapterSpec& spec, const std::vector<StatePie
 
 double squares_of(Context& context, const Adapter& adapter, int parameter) {
   const ParameterSpec& p = adapter.spec().parameters[parameter];
-  return context.kernels.ops.sum_of_squares(context.pool, p.rows * p.cols, adapter.data(parameter, AdapterArray::gradient));
+  return cpu::device_of(context).kernels().ops.sum_of_squares(context.pool, p.rows * p.cols, adapter.data(parameter, AdapterArray::gradient));
 }
 
 /// Updates all but what is updated rank by rank.
@@ -106,7 +107,7 @@ void update_elements_of(Context& context, Adapter& adapter, const OptimizerStep&
         std::vector<StateView> views = state.views(*piece, base);
         for (StateView& view : views) view = view.from(begin);
         const int64_t element = piece->begin + begin;
-        update_elements(context.kernels.ops, options, options.groups[spec.parameters[piece->parameter].group], clip,
+        update_elements(cpu::device_of(context).kernels().ops, options, options.groups[spec.parameters[piece->parameter].group], clip,
                         options.step, count, adapter.data(piece->parameter, AdapterArray::gradient) + element, views,
                         adapter.data(piece->parameter) + element);
       }
@@ -126,7 +127,7 @@ void update(Context& context, Adapter& adapter, const OptimizerStep& options, fl
     update_ranks(
         context, adapter, *options.ranks,
         [&](int group, int64_t step, int64_t count, const float* g, const std::vector<StateView>& state, float* p) {
-          update_elements(context.kernels.ops, options, options.groups[group], clip, step, count, g, state, p);
+          update_elements(cpu::device_of(context).kernels().ops, options, options.groups[group], clip, step, count, g, state, p);
         },
         only);
   update_elements_of(context, adapter, options, clip, only);

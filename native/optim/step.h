@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "core/context.h"
 #include "optim/adafactor.h"
 #include "optim/ranks.h"
-#include "runtime/engine.h"
 
 namespace lowrank {
 

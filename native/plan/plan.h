@@ -40,7 +40,6 @@ struct PlanOptions {
   std::string offload_folder;   // where the file is; plans need none
   bool keep_attention = false;  // with recompute: what attention gives is kept, so that it is not run again
   bool output_norms = false;    // evaluate only: measure what the first adapter adds at each linear
-  int threads = 1;              // sizes per-thread workspaces
 };
 
 /// What a buffer's rows count: tokens, head rows, or nothing (its size is fixed).

@@ -200,7 +200,6 @@ class Builder final : public Planner {
     positive("tokens", options_.tokens);
     positive("sequences", options_.sequences);
     positive("headRows", options_.head_rows);
-    positive("threads", options_.threads);
     positive("logitsBytes", options_.logits_bytes);
     if (options_.mode == Mode::forward) positive("kvCapacity", options_.kv_capacity);
     // Kernels count tokens in 32 bits.

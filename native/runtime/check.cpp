@@ -55,7 +55,7 @@ void Executor::run_checked(const Step& step) {
     std::copy(copy.before.begin(), copy.before.end(), host(copy.buffer));
   }
   std::copy(gradients_before.begin(), gradients_before.end(), gradients);
-  cpu::CpuDevice reference(context_.pool, cpu::kernels(cpu::Level::reference), sizes_, stored_);
+  cpu::CpuDevice reference(context_.pool, cpu::kernels(cpu::Level::reference), device_.sizes(), &stored_);
   run_step(step, reference);
   for (Copy& copy : copies) {
     const Buffer& buffer = plan.buffers[copy.buffer];

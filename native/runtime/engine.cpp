@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "backends/cpu/device.h"
 #include "core/error.h"
 #include "os/scheduling.h"
 
@@ -73,10 +74,11 @@ void Engine::work() {
     }
     if (!pool || wanted != threads) {
       pool.reset();
-      pool = std::make_unique<Pool>(threads);
+      pool = std::make_unique<Pool>(threads, os::prefer_long_slices);
       wanted = threads;
     }
-    Context context{*pool, cpu::kernels(level)};
+    cpu::CpuDevice device(*pool, cpu::kernels(level), cpu::CpuSizes(threads));
+    Context context{*pool, device};
     job(context);
   }
 }

@@ -2,7 +2,6 @@
 // and is worker 0 of the one thread pool, so nothing competes for the cores and no kernel ever runs on JavaScript's thread.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -12,18 +11,9 @@
 #include <thread>
 
 #include "backends/cpu/kernels.h"
-#include "core/pool.h"
+#include "core/context.h"
 
 namespace lowrank {
-
-/// Set by JavaScript's thread, read by a job between its steps.
-using CancelFlag = std::shared_ptr<std::atomic<bool>>;
-
-/// What a job runs with; valid during the job.
-struct Context {
-  Pool& pool;
-  const cpu::Kernels& kernels;
-};
 
 class Engine {
  public:

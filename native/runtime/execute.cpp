@@ -103,8 +103,7 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
       cancel_(cancel),
       train_(train),
       stored_(*session.model_),
-      sizes_(plan.options.threads),
-      device_(context.pool, context.kernels, sizes_, stored_) {
+      device_(context.pool, cpu::device_of(context).kernels(), session.sizes_, &stored_) {
   for (size_t i = 0; i < session.adapters_.size(); ++i) {
     SessionAdapter& own = own_.emplace_back(*this, i);
     own.weight = session.adapter_weights_[i];
@@ -149,8 +148,8 @@ double Executor::loss_sum() const {
 double Executor::grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
 
 void Executor::run_steps() {
-  if (context_.pool.threads() > plan.options.threads)
-    fail("CONFIG", "the session was planned for ", plan.options.threads, " threads and the engine now has ",
+  if (context_.pool.threads() > session_.sizes_.threads())
+    fail("CONFIG", "the session was planned for ", session_.sizes_.threads(), " threads and the engine now has ",
          context_.pool.threads(), "; make the session again after changing the number of threads");
   // "1" checks every step; the name of a kind, such as "attention", only its steps.
   static const std::string check = [] {

@@ -90,7 +90,6 @@ class Executor final : public Run {
   const CancelFlag& cancel_;
   const TrainInput* const train_;
   const StoredWeights stored_;
-  const cpu::CpuSizes sizes_;
   cpu::CpuDevice device_;
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;

@@ -64,7 +64,7 @@ struct Trial {
 KernelTimes best_of(Context& context, const KernelStudy& study, const CancelFlag& cancel,
                     const std::vector<Trial>& trials) {
   const Clock clock(context.pool);
-  const cpu::PeakLoop loop = cpu::peak_loop(context.kernels.level, study.precision);
+  const cpu::PeakLoop loop = cpu::peak_loop(cpu::device_of(context).kernels().level, study.precision);
   KernelTimes times;
   std::vector<int> calls;
   for (const Trial& trial : trials) {
@@ -164,7 +164,7 @@ KernelTimes time_linear(Context& context, const KernelStudy& study, const Linear
   const Precision precision = study.precision;
   const DType type = operand_type(precision);
   Pool& pool = context.pool;
-  const cpu::GemmKernels& gemm = context.kernels.gemm;
+  const cpu::GemmKernels& gemm = cpu::device_of(context).kernels().gemm;
   const Activation x(type, tokens, in), y(type, tokens, out), dy(type, tokens, out), dx(type, tokens, in);
   const Activation h(type, tokens, rank), dh(type, tokens, rank);
   const Activation da(DType::f32, rank, in), db(DType::f32, out, rank);
@@ -207,6 +207,7 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   const int64_t tokens = int64_t{sequences} * length, width = int64_t{heads} * dim, kv_width = int64_t{kv_heads} * dim;
   const DType type = operand_type(study.precision);
   Pool& pool = context.pool;
+  const cpu::OpKernels& ops = cpu::device_of(context).kernels().ops;
   const Activation q(type, tokens, width), k(type, tokens, kv_width), v(type, tokens, kv_width);
   const Activation out(type, tokens, width), dout(type, tokens, width), lse(DType::f32, tokens, heads);
   const Activation dq(type, tokens, width), dk(type, tokens, kv_width), dv(type, tokens, kv_width);
@@ -223,13 +224,13 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   return best_of(context, study, cancel,
                  {{"forward", 2 * product,
                    [&] {
-                     context.kernels.ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
-                                                   lse.block.data<float>(), workspace.data());
+                     ops.attention(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.block.data<float>(),
+                                   workspace.data());
                    }},
                   {"backward", 5 * product, [&] {
-                     context.kernels.ops.attention_backward(
-                         pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), lse.block.data<float>(),
-                         dout.matrix(), dq.matrix(), dk.matrix(), dv.matrix(), workspace.data());
+                     ops.attention_backward(pool, shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(),
+                                            lse.block.data<float>(), dout.matrix(), dq.matrix(), dk.matrix(),
+                                            dv.matrix(), workspace.data());
                    }}});
 }
 
@@ -285,8 +286,7 @@ KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStud
   options.tokens = options.head_rows = tokens;
   options.sequences = 1;
   options.precision = study.precision;
-  options.threads = context.pool.threads();
-  Session session(model, {adapter}, {{"train", options}});
+  Session session(context, model, {adapter}, {{"train", options}});
   TrainInput input;
   Noise noise;
   for (int64_t i = 0; i < tokens; ++i) {

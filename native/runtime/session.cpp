@@ -191,10 +191,11 @@ PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*
   return report_plans(model.graph, formats, adapters, plans, &paging);
 }
 
-Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
+Session::Session(Context& context, std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
                  const std::map<std::string, PlanOptions>& plans, std::vector<float> weights,
                  std::vector<int64_t> ranks)
-    : model_(std::move(model)),
+    : sizes_(cpu::device_of(context).sizes()),
+      model_(std::move(model)),
       adapters_(std::move(adapters)),
       adapter_weights_(std::move(weights)),
       adapter_ranks_(std::move(ranks)) {
@@ -214,7 +215,7 @@ Session::Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr
            "; it replaces them, so expected 1");
   model_->expect_loaded();
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
-  for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(graph(), specs(), options));
+  for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(sizes_, graph(), specs(), options));
   check_one_cache(plans_);
   for (const auto& [name, plan] : plans_)
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})

@@ -11,12 +11,13 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "backends/cpu/device.h"
+#include "core/context.h"
 #include "graph/graph.h"
+#include "ops/ops.h"
 #include "optim/step.h"
 #include "os/paged_file.h"
-#include "ops/ops.h"
 #include "plan/plan.h"
-#include "runtime/engine.h"
 #include "runtime/pager.h"
 #include "runtime/weights.h"
 
@@ -129,7 +130,7 @@ class Session {
  public:
   /// @param weights what each adapter's output counts for where outputs add up; empty is 1 for all, as training needs
   /// @param ranks how many ranks of each adapter are in use outside training, 0 being all; empty is all
-  Session(std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
+  Session(Context& context, std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
           const std::map<std::string, PlanOptions>& plans, std::vector<float> weights = {},
           std::vector<int64_t> ranks = {});
 
@@ -161,6 +162,7 @@ class Session {
   void add_examples(Context& context, const TrainInput& input, LossResult& result);
   double* moment(size_t slot) const;  // of a slot of the first adapter
 
+  const cpu::CpuSizes sizes_;  // that the plans are made with
   std::shared_ptr<const Model> model_;
   std::vector<std::shared_ptr<Adapter>> adapters_;
   std::vector<float> adapter_weights_;

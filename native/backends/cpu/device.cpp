@@ -8,6 +8,7 @@
 #include "adapters/output_norms.h"
 #include "adapters/row_norms.h"
 #include "backends/cpu/adapters.h"
+#include "core/error.h"
 #include "quant/half.h"
 
 namespace lowrank::cpu {
@@ -82,6 +83,10 @@ struct Workspace {
 
 }  // namespace
 
+CpuSizes::CpuSizes(int threads) : threads_(threads) {
+  if (threads < 1) fail("CONFIG", "plan: threads is ", threads, "; expected at least 1");
+}
+
 int64_t CpuSizes::workspace(const Kernel& kernel) const { return std::visit(Workspace{threads_}, kernel); }
 
 void CpuDevice::copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) {
@@ -98,7 +103,7 @@ struct CpuDevice::Launch {
 
   WeightView view(const Factor& w) const {
     if (w.weight >= 0) {
-      const WeightView whole = device.weights_.view(w.weight);
+      const WeightView whole = device.weights_->view(w.weight);
       return w.first == 0 && w.rows == whole.rows ? whole : rows_of(whole, w.first, w.rows);
     }
     WeightView view;
@@ -178,7 +183,7 @@ struct CpuDevice::Launch {
   }
 
   void operator()(const DecodeRows& k) const {
-    device.weights_.decode_rows(pool, ops, k.table.weight, view(k.table), {host(k.ids), static_cast<size_t>(k.tokens)},
+    device.weights_->decode_rows(pool, ops, k.table.weight, view(k.table), {host(k.ids), static_cast<size_t>(k.tokens)},
                                 matrix(k.out));
   }
   void operator()(const EmbeddingGradient& k) const {

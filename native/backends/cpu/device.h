@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backends/cpu/kernels.h"
+#include "core/context.h"
 #include "device/device.h"
 
 namespace lowrank::cpu {
@@ -12,7 +13,9 @@ namespace lowrank::cpu {
 /// Workspace of the CPU's kernels, for a number of threads and at any level.
 class CpuSizes final : public KernelSizes {
  public:
-  explicit CpuSizes(int threads) : threads_(threads) {}
+  /// Throws Error("CONFIG") for a number that is none.
+  explicit CpuSizes(int threads);
+  int threads() const { return threads_; }
   int64_t workspace(const Kernel& kernel) const override;
 
  private:
@@ -33,15 +36,17 @@ class WeightStore {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(Pool& pool, const Kernels& kernels, const KernelSizes& sizes, const WeightStore& weights)
+  /// @param weights of the base; null where no kernel names one
+  CpuDevice(Pool& pool, const Kernels& kernels, const CpuSizes& sizes, const WeightStore* weights = nullptr)
       : pool_(pool), kernels_(kernels), sizes_(sizes), weights_(weights) {}
 
-  const KernelSizes& sizes() const override { return sizes_; }
+  const CpuSizes& sizes() const override { return sizes_; }
+  const Kernels& kernels() const { return kernels_; }
   int64_t rows_at_once(int weight, int64_t rows) const override {
-    return weight < 0 ? rows : weights_.rows_at_once(weight, rows);
+    return weight < 0 ? rows : weights_->rows_at_once(weight, rows);
   }
   std::unique_ptr<Hold> hold(const WeightRows& rows) override {
-    return rows.weight < 0 ? nullptr : weights_.hold(rows);
+    return rows.weight < 0 ? nullptr : weights_->hold(rows);
   }
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
@@ -51,10 +56,13 @@ class CpuDevice final : public Device {
 
   Pool& pool_;
   const Kernels& kernels_;
-  const KernelSizes& sizes_;
-  const WeightStore& weights_;
+  const CpuSizes sizes_;
+  const WeightStore* const weights_;
   std::vector<Segment> segments_;  // of the product that runs
 };
+
+/// The device of a job: jobs are the CPU's.
+inline CpuDevice& device_of(const Context& context) { return static_cast<CpuDevice&>(context.device); }
 
 /// The memory of an address, and back.
 template <class T>

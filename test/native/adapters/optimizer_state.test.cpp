@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
 #include "optim/step.h"
@@ -52,7 +53,8 @@ void fill_gradient(const Adapter& adapter, int parameter, int64_t step, float* g
 /// Updates after all gradients are there, or one by one as they come, from the last parameter.
 void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
   Pool pool(threads);
-  Context context{pool, cpu::kernels(cpu::default_level())};
+  cpu::CpuDevice device(pool, cpu::kernels(cpu::default_level()), cpu::CpuSizes(threads));
+  Context context{pool, device};
   OptimizerStep options;
   options.kind = adapter.spec().state.kind;
   options.beta1 = 0.9f;

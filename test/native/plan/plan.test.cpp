@@ -4,6 +4,7 @@
 #include <functional>
 #include <tuple>
 
+#include "backends/cpu/device.h"
 #include "check.h"
 #include "adapters/check.h"
 #include "core/error.h"
@@ -14,6 +15,10 @@ using namespace lowrank;
 namespace {
 
 constexpr int64_t kHidden = 32, kWidth = 48, kVocab = 64;
+
+Plan make_plan(const Graph& graph, const std::vector<const AdapterSpec*>& adapters, const PlanOptions& options) {
+  return make_plan(cpu::CpuSizes(1), graph, adapters, options);
+}
 
 /// A stack of MLP blocks without attention: enough to exercise keeping, recomputing and in-place rules.
 Graph blocks(int layers) {

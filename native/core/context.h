@@ -1,0 +1,22 @@
+// The surroundings of a job: what runs it, and how it learns that nobody waits for it any more.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "core/pool.h"
+
+namespace lowrank {
+
+class Device;
+
+/// Set by JavaScript's thread, read by a job between its steps.
+using CancelFlag = std::shared_ptr<std::atomic<bool>>;
+
+/// What a job runs with; valid during the job.
+struct Context {
+  Pool& pool;
+  Device& device;
+};
+
+}  // namespace lowrank
