@@ -8,8 +8,8 @@ import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { damageIn, writeSums } from '../dist/esm/files/sums.js'
 import { full, loadModel, lora } from '../dist/esm/index.js'
+import { damageIn, writeSums } from '../dist/esm/io/sums.js'
 import { median } from './measure.mjs'
 
 const { values, positionals } = parseArgs({

@@ -1,7 +1,6 @@
 /** Brings a model's weights to where they are held: into memory, or mapped from a file that was made of them before. */
 import { existsSync } from 'node:fs'
 import { FileFormatError, WriteError } from './core/errors.js'
-import { cleanUp } from './files/cleanup.js'
 import type { TensorSource } from './files/tensor-source.js'
 import {
   makeRoom,
@@ -15,6 +14,7 @@ import {
 } from './files/weight-cache.js'
 import { hasItsBytes, removeWeightFile, touchWeightFile } from './files/weight-record.js'
 import type { Graph } from './graph/graph.js'
+import { cleanUp } from './io/cleanup.js'
 import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from './native/addon.js'
 import { translated, translatedAsync } from './native/errors.js'
 import { eachWeight, type LoadControl, loadWeights } from './weights.js'

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { scratchFolder } from './lib/files/scratch.js'
+import { scratchFolder } from './lib/scratch.js'
 
 function floors(...args: string[]) {
   return spawnSync(process.execPath, ['scripts/floors.mjs', ...args], { encoding: 'utf8' })

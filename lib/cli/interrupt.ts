@@ -2,7 +2,7 @@
  * Ctrl-C: the first one asks the work to end well, the second ends the process at once. A SIGTERM does the same, and so
  * does a SIGHUP, which is what a terminal sends that is closed; only that it may send several.
  */
-import { removeUnfinished } from '../files/temporary.js'
+import { removeUnfinished } from '../io/temporary.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
 

@@ -1,9 +1,9 @@
 /** A folder for `ollama create`: the model as a GGUF file, perhaps the adapter as another, and a Modelfile. */
 import { join } from 'node:path'
-import { writeFileWhole } from '../files/atomic.js'
-import { writeFolder } from '../files/atomic-folder.js'
 import type { TensorControl } from '../files/tensor-data.js'
 import { loadTokenizer } from '../files/tokenizer.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { writeFolder } from '../io/atomic-folder.js'
 import type { FileType } from '../native/addon.js'
 import type { Subject } from './drift.js'
 import { writeGgufModel } from './gguf.js'

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { readInto, safeProduct, withInputFile } from './input.js'
+import { readInto, safeProduct, withInputFile } from '../io/input.js'
 import type { SafetensorsHeader, SafetensorsTensor } from './safetensors.js'
 import {
   type FileSpan,

@@ -5,7 +5,7 @@
 
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
-import { readInto, withInputFile } from './input.js'
+import { readInto, withInputFile } from '../io/input.js'
 import type { TensorSource } from './tensor-source.js'
 
 /** A file of the model: its name counts, the folder it lies in does not. */

@@ -6,7 +6,7 @@
 
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { type InputFile, readInto } from './input.js'
+import { type InputFile, readInto } from '../io/input.js'
 
 /** Thrown when bytes up to the file position `upTo` are needed but not loaded yet. */
 export class NeedMoreBytes extends Error {

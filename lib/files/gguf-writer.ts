@@ -4,11 +4,11 @@
  */
 import { ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { writeFileByPieces } from './atomic.js'
+import { writeFileByPieces } from '../io/atomic.js'
+import { readInto, safeProduct, withInputFile } from '../io/input.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from './ggml-types.js'
 import { DEFAULT_ALIGNMENT, GGUF_LIMITS, GGUF_MAGIC, type GgufHeader, padded } from './gguf.js'
 import { GgufBytes, type GgufField } from './gguf-fields.js'
-import { readInto, safeProduct, withInputFile } from './input.js'
 import { appendTensor, type TensorControl, type TensorData, watchTensors } from './tensor-data.js'
 
 /** Types that weights are written in. */

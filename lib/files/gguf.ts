@@ -8,9 +8,9 @@ import { createHash } from 'node:crypto'
 import { breather } from '../core/breather.js'
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import { type InputFile, safeProduct, withInputFile } from '../io/input.js'
 import { GGML_TYPE_NAMES_ONLY, GGML_TYPES, type GgmlType } from './ggml-types.js'
 import { GgufCursor, NeedMoreBytes, type NumericArray } from './gguf-cursor.js'
-import { type InputFile, safeProduct, withInputFile } from './input.js'
 
 /** In place of an array of strings that was passed over. */
 export class UnreadStrings {

@@ -8,11 +8,11 @@ import { dirname, join, relative, sep } from 'node:path'
 import * as z from 'zod'
 import { HubError, WriteError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { writeFileWhole } from './atomic.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { readText } from '../io/input.js'
+import { temporaryName } from '../io/temporary.js'
 import { CheckedFiles } from './hub-check.js'
 import { isCommit } from './hub-name.js'
-import { readText } from './input.js'
-import { temporaryName } from './temporary.js'
 
 /** A file of a commit, as the hub lists it. */
 export interface HubFile {

@@ -5,9 +5,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { open, readFile, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { writeFileWhole } from './atomic.js'
-import { makeFolder } from './atomic-folder.js'
-import { cleanUp } from './cleanup.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { makeFolder } from '../io/atomic-folder.js'
+import { cleanUp } from '../io/cleanup.js'
 
 const PIECE = 1 << 20
 

@@ -1,7 +1,7 @@
 /** Which files of a repository are needed: those that are read here, never pickles or copies for other programs. */
 import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
+import { isPickle, pickleRefused } from '../io/pickles.js'
 import type { HubFile, HubListing } from './hub-cache.js'
-import { isPickle, pickleRefused } from './pickles.js'
 import { INDEX_FILE, SINGLE_FILE } from './shard-index.js'
 
 /**

@@ -9,13 +9,13 @@ import { readdir, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import { readJsonObject } from '../io/input.js'
+import { fileInside } from '../io/inside.js'
+import { isPickle, pickleRefused } from '../io/pickles.js'
 import { readQuantizedTensors, storedQuantization } from './bnb.js'
 import { fingerprintModel } from './fingerprint.js'
 import { readGgufHeader } from './gguf.js'
 import { translateGguf } from './gguf-model.js'
-import { readJsonObject } from './input.js'
-import { fileInside } from './inside.js'
-import { isPickle, pickleRefused } from './pickles.js'
 import {
   formatFromGguf,
   formatOfSidecar,

@@ -3,7 +3,7 @@
  * Llama 3's (Meta's reference) keeps short wavelengths, divides long ones by `factor`, and goes from one to the other between.
  */
 import { UnsupportedError } from '../core/errors.js'
-import { readInto, withInputFile } from './input.js'
+import { readInto, withInputFile } from '../io/input.js'
 import type { ModelFiles } from './model-files.js'
 
 /** The numbers of `rope_scaling` of type `llama3`. */

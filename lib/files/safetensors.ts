@@ -9,9 +9,9 @@ import { createHash } from 'node:crypto'
 import { breather } from '../core/breather.js'
 import { FileFormatError, ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { writeFileByPieces } from './atomic.js'
-import { type InputFile, readInto, safeProduct, withInputFile } from './input.js'
-import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
+import { writeFileByPieces } from '../io/atomic.js'
+import { type InputFile, readInto, safeProduct, withInputFile } from '../io/input.js'
+import { JsonScanner, JsonSyntaxError } from '../io/json-scanner.js'
 import { appendTensor, type TensorData } from './tensor-data.js'
 
 /** Bits of one element, in the order in which the published writer ranks the dtypes. */

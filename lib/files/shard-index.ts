@@ -2,9 +2,9 @@
 import { basename, dirname, join } from 'node:path'
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { readText } from './input.js'
-import { JsonScanner, JsonSyntaxError } from './json-scanner.js'
-import { isPickle, pickleRefused } from './pickles.js'
+import { readText } from '../io/input.js'
+import { JsonScanner, JsonSyntaxError } from '../io/json-scanner.js'
+import { isPickle, pickleRefused } from '../io/pickles.js'
 
 /** Where the weights of a model folder are: in one file, or as an index says. */
 export const SINGLE_FILE = 'model.safetensors'

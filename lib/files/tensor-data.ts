@@ -1,7 +1,7 @@
 /** The data of tensors on their way into a file: made when their turn comes, whole or by pieces, and counted. */
 import { ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import type { Append } from './atomic.js'
+import type { Append } from '../io/atomic.js'
 
 /** Little-endian bytes, or what makes them. */
 export type TensorData = Uint8Array | (() => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>)

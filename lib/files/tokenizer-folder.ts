@@ -4,8 +4,8 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
-import { readJsonObject, readText } from './input.js'
-import { fileInside, fileInsideIfAny } from './inside.js'
+import { readJsonObject, readText } from '../io/input.js'
+import { fileInside, fileInsideIfAny } from '../io/inside.js'
 import type { TokenizerSource } from './tokenizer.js'
 
 /** A vocabulary of 260,000 tokens takes about 30 MB. */

@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto'
 import { open, readFile, rm, stat, utimes } from 'node:fs/promises'
 import * as z from 'zod'
-import { PRIVATE, writeFileWhole } from './atomic.js'
-import { bootId } from './boot-id.js'
+import { PRIVATE, writeFileWhole } from '../io/atomic.js'
+import { bootId } from '../io/boot-id.js'
 
 const PIECE = 4 << 20
 

@@ -4,7 +4,7 @@
  */
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
-import { readJsonObject } from '../files/input.js'
+import { readJsonObject } from '../io/input.js'
 import type { AdapterDescription } from '../strategies/describe.js'
 import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
 import type { PeftFields, StrategyConfig } from '../strategies/strategy.js'

@@ -8,10 +8,6 @@ import { breather } from '../core/breather.js'
 import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { PrivacyReport } from '../federated/privacy.js'
-import { writeFileWhole } from '../files/atomic.js'
-import { writeFolder } from '../files/atomic-folder.js'
-import { readJsonObject } from '../files/input.js'
-import { fileInside, fileInsideIfAny } from '../files/inside.js'
 import {
   formatOfSidecar,
   type PromptFormat,
@@ -26,6 +22,10 @@ import {
   writeSafetensors,
 } from '../files/safetensors.js'
 import type { TensorData } from '../files/tensor-data.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { writeFolder } from '../io/atomic-folder.js'
+import { readJsonObject } from '../io/input.js'
+import { fileInside, fileInsideIfAny } from '../io/inside.js'
 import type { AdapterSpec } from '../native/addon.js'
 import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
 import { peftPrefixes, readStrategy, strategyToFile } from '../strategies/index.js'

@@ -7,8 +7,6 @@ import { join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
 import { breather } from '../core/breather.js'
 import { ShapeError } from '../core/errors.js'
-import { readInto, withInputFile } from '../files/input.js'
-import { fileInside } from '../files/inside.js'
 import { openModelFiles } from '../files/model-files.js'
 import {
   readSafetensorsHeader,
@@ -18,7 +16,9 @@ import {
   tensorSize,
   writeSafetensors,
 } from '../files/safetensors.js'
-import { writeSums } from '../files/sums.js'
+import { readInto, withInputFile } from '../io/input.js'
+import { fileInside } from '../io/inside.js'
+import { writeSums } from '../io/sums.js'
 import type { AdapterArray } from '../native/addon.js'
 import { ArrayPieces } from '../native/pieces.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'

@@ -2,8 +2,8 @@
 import { readdir, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { ConfigError } from '../core/errors.js'
-import { placeOf, REPLACED } from '../files/atomic-folder.js'
-import { cleanUp } from '../files/cleanup.js'
+import { placeOf, REPLACED } from '../io/atomic-folder.js'
+import { cleanUp } from '../io/cleanup.js'
 import { checkApart, checkOutput, type RunFolders, readRun, type WaysOn } from './output-folder.js'
 import { type Checkpoint, damageOf, readCheckpoint, runOf } from './training-state.js'
 

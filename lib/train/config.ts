@@ -20,7 +20,7 @@ import {
 } from '../core/schema.js'
 import { STDIN } from '../files/dataset.js'
 import { parseHubName } from '../files/hub-name.js'
-import { readText } from '../files/input.js'
+import { readText } from '../io/input.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import {
   describeQuantization,

@@ -4,10 +4,10 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { checkFolder } from '../files/atomic-folder.js'
 import { checkFiles, openDataset, STDIN } from '../files/dataset.js'
 import { encodeChunks, noRows } from '../files/encode-dataset.js'
 import type { TokenizerOfModel } from '../files/tokenizer-source.js'
+import { checkFolder } from '../io/atomic-folder.js'
 import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'
 import type { RunConfig } from './config.js'
 import { encodeOptions, inputOf } from './data.js'

@@ -18,7 +18,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BusyError, WriteError } from '../core/errors.js'
-import { bootId } from '../files/boot-id.js'
+import { bootId } from '../io/boot-id.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 

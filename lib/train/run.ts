@@ -11,9 +11,9 @@ import { breather } from '../core/breather.js'
 import { ConfigError, DataError, DivergedError } from '../core/errors.js'
 import { privacyRemarks } from '../federated/privacy.js'
 import { PrivateRounds } from '../federated/rounds.js'
-import { makeFolder } from '../files/atomic-folder.js'
-import { removeLeftovers } from '../files/temporary.js'
 import { weightCacheSettings } from '../files/weight-cache.js'
+import { makeFolder } from '../io/atomic-folder.js'
+import { removeLeftovers } from '../io/temporary.js'
 import { MemoryReport } from '../memory.js'
 import {
   addon,

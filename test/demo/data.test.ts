@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 
 const root = new URL('../../', import.meta.url).pathname
 const load = (name: string) => import(join(root, 'scripts/demo', name))

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel, type Model, planModel } from '../../lib/index.js'
 import { listStrategies, strategyFrom } from '../../lib/strategies/index.js'
 import { keep, type Quantization, quantizationFrom } from '../../lib/strategies/quantization.js'
-import { scratchFile, scratchFolder } from '../lib/files/scratch.js'
+import { scratchFile, scratchFolder } from '../lib/scratch.js'
 import { WHOLE } from '../sweep.js'
 import { chats, tinyModel } from './tiny-model.js'
 

@@ -6,7 +6,7 @@ import { loadTokenizer } from '../../lib/files/tokenizer.js'
 import { readTokenizerSource } from '../../lib/files/tokenizer-source.js'
 import { loadModel, type Model } from '../../lib/model.js'
 import { lora } from '../../lib/strategies/lora.js'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 import { runLlamaCpp } from './llama-cpp.js'
 import { awkwardTexts, wordedModel } from './worded-model.js'
 

@@ -1,7 +1,7 @@
 /** A model folder small enough for whole runs: tiny random weights, a tokenizer of single bytes, a chat template. */
 import { cpSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 
 const models = new URL('../parity/models', import.meta.url).pathname
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { openModelFiles } from '../../lib/files/model-files.js'
 import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../lib/files/safetensors.js'
 import { float32Bytes, toFloat32 } from '../../lib/peft/floats.js'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 
 const parity = new URL('../parity/', import.meta.url).pathname
 

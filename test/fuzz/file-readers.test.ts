@@ -14,7 +14,7 @@ import { openModelFiles } from '../../lib/files/model-files.js'
 import { readSafetensorsHeader } from '../../lib/files/safetensors.js'
 import { ggufBytes } from '../lib/files/gguf-bytes.js'
 import { llamaGguf, vectors } from '../lib/files/model-fixtures.js'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 
 const numRuns = Number(process.env.LOWRANK_FUZZ_RUNS ?? 400)
 

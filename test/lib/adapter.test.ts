@@ -5,7 +5,7 @@ import { loadModel, type Model } from '../../lib/model.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { floats, goldenBatch, parity, readGolden, relativeError } from '../parity/engine.js'
-import { scratchFile, scratchFolder } from './files/scratch.js'
+import { scratchFile, scratchFolder } from './scratch.js'
 
 let folder: string
 let data: string

@@ -7,7 +7,7 @@ import { loadModel, type Model } from '../../lib/model.js'
 import { addon } from '../../lib/native/addon.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile } from './files/scratch.js'
+import { scratchFile } from './scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts, of which it takes 128 unless told otherwise. */
 const turns = [

@@ -10,7 +10,7 @@ import { lora } from '../../lib/strategies/lora.js'
 import { fp4, int8, nf4, type Quantization } from '../../lib/strategies/quantization.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './files/scratch.js'
+import { scratchFile, scratchFolder } from './scratch.js'
 
 vi.mock('../../lib/train/data.js', async (original) =>
   (await import('../tokenized-once.js')).tokenizedOnce(await original()),

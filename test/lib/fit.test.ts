@@ -3,7 +3,7 @@ import { type FitChoice, fitRun } from '../../lib/fit.js'
 import { openPlanner, type PlanModelOptions } from '../../lib/plan.js'
 import { readStrategy } from '../../lib/strategies/index.js'
 import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../lib/train/optimizers.js'
-import { scratchFile } from './files/scratch.js'
+import { scratchFile } from './scratch.js'
 
 type PlanChanges = Pick<PlanModelOptions, 'optimizer' | 'pagedWeights'>
 

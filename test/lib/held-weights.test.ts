@@ -5,7 +5,7 @@ import { loadModel } from '../../lib/model.js'
 import { addon } from '../../lib/native/addon.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './files/scratch.js'
+import { scratchFile, scratchFolder } from './scratch.js'
 
 let model: string
 let cache: string

@@ -8,7 +8,7 @@ import { planModel } from '../../lib/plan.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { keep } from '../../lib/strategies/quantization.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './files/scratch.js'
+import { scratchFile, scratchFolder } from './scratch.js'
 
 let path: string
 let data: string

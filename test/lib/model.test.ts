@@ -8,7 +8,7 @@ import { lora } from '../../lib/strategies/lora.js'
 import { qlora } from '../../lib/strategies/qlora.js'
 import { nf4 } from '../../lib/strategies/quantization.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './files/scratch.js'
+import { scratchFile, scratchFolder } from './scratch.js'
 
 let folder: string
 let data: string

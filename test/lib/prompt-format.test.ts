@@ -7,7 +7,7 @@ import { full } from '../../lib/strategies/full.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { dataset } from '../../lib/train/dataset.js'
 import { tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './files/scratch.js'
+import { scratchFile, scratchFolder } from './scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts. */
 const SHAPE = { maxSeqLength: 128 }

@@ -9,7 +9,7 @@ import * as lowrank from '../../lib/index.js'
 import type { Model } from '../../lib/model.js'
 import type { TrainingRun } from '../../lib/train/run.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile } from './files/scratch.js'
+import { scratchFile } from './scratch.js'
 
 const circular: Record<string, unknown> = {}
 circular.nonsense = circular

@@ -14,7 +14,7 @@ import { planModel } from '../../lib/plan.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { qlora } from '../../lib/strategies/qlora.js'
 import { fp4, int8, nf4, sameQuantization } from '../../lib/strategies/quantization.js'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 import { floats, ints, parity, readGolden, relativeError } from './engine.js'
 
 const CASES = {

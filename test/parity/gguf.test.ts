@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { openModelFiles } from '../../lib/files/model-files.js'
 import { addon } from '../../lib/native/addon.js'
 import { ggufBytes, type TensorSpec, type Value, value } from '../lib/files/gguf-bytes.js'
-import { scratchFile } from '../lib/files/scratch.js'
+import { scratchFile } from '../lib/scratch.js'
 import { floats, goldenBatch, loadFrom, parity, readGolden, relativeError } from './engine.js'
 
 const NAMES: [ours: RegExp, theirs: string][] = [

@@ -20,7 +20,7 @@ import { transposed } from '../../lib/peft/floats.js'
 import type { AdapterDescription } from '../../lib/strategies/describe.js'
 import { readStrategy } from '../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 import { floats, goldenBatch, parity, readGolden, relativeError, type Tensors } from './engine.js'
 
 /** Relative error that losses, norms and tensors may have after the steps. */

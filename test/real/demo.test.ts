@@ -1,7 +1,7 @@
 /** The whole of `lowrank demo`, as a user runs it: what it promises has to come true. */
 import { expect, it } from 'vitest'
 import { jsonLines, lowrank } from '../lib/cli/lowrank.js'
-import { scratchFolder } from '../lib/files/scratch.js'
+import { scratchFolder } from '../lib/scratch.js'
 
 it('teaches the base a task that it cannot do', async () => {
   const begin = performance.now()

@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { FileFormatError } from '../../core/errors.js'
-import { withInputFile } from '../input.js'
+import { withInputFile } from '../../io/input.js'
 import { LARGEST_ROW, rowError } from './place.js'
 
 export type Bytes = AsyncIterable<Uint8Array>

@@ -6,7 +6,7 @@ import { open } from 'node:fs/promises'
 import type { AsyncBuffer, FileMetaData, RowGroup } from 'hyparquet'
 import { FileFormatError } from '../../core/errors.js'
 import { quote } from '../../core/quote.js'
-import { type InputFile, readInto, withInputFile } from '../input.js'
+import { type InputFile, readInto, withInputFile } from '../../io/input.js'
 import { type RawRow, rowError } from './place.js'
 
 /** Bytes that the columns of one row group may have, packed or not. */

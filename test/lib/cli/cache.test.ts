@@ -15,7 +15,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { ConfigError } from '../../../lib/core/errors.js'
 import { loadModel } from '../../../lib/model.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 let model: string

@@ -5,7 +5,7 @@ import type { Printed } from '../../../lib/cli/schemas.js'
 import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
 import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 type Found<Metric = 'loss'> = Extract<Printed<'eval'>, { metric: Metric }>

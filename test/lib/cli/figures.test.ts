@@ -5,7 +5,7 @@ import { formatBytes } from '../../../lib/core/bytes.js'
 import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
 import { memoryChart, methodOf, plannedBars } from '../../../lib/report/memory.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 const small = [

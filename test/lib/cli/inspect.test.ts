@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { ggufBytes } from '../files/gguf-bytes.js'
 import { llamaGguf } from '../files/model-fixtures.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank } from './lowrank.js'
 
 const parity = new URL('../../parity', import.meta.url).pathname

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { fakeHub } from '../files/hub-server.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 
 const verbs = ['train', 'plan', 'eval', 'generate', 'chat', 'merge', 'inspect', 'strategies', 'doctor']

@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Output, sameTarget } from '../../../lib/cli/output.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 
 function capture(json: boolean, colors = false) {
   const written = { stdout: '', stderr: '' }

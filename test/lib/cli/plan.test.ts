@@ -5,7 +5,7 @@ import { parse } from 'yaml'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { project } from '../../e2e/project.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile } from '../files/scratch.js'
+import { scratchFile } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
 type Plan = Printed<'plan'>

@@ -12,7 +12,7 @@ import { configKey } from '../../../lib/train/config-schema.js'
 import { generateSchema } from '../../../lib/train/generate.js'
 import { adamW } from '../../../lib/train/optimizers.js'
 import { trainSchema } from '../../../lib/train/options.js'
-import { scratchFile } from '../files/scratch.js'
+import { scratchFile } from '../scratch.js'
 
 const entries = Object.values(FOREIGN_KEYS).flatMap((group) => Object.entries<ForeignKey>(group))
 const minimal = 'model: org/model\nstrategy: {name: lora}\ndataset: train.jsonl\n'

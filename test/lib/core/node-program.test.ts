@@ -5,7 +5,7 @@ import { UnsupportedError } from '../../../lib/core/errors.js'
 import { compiledScript, nodeProgram, packageScript } from '../../../lib/core/node-program.js'
 import { packageRoot } from '../../../lib/core/root.js'
 import { TextCall } from '../../../lib/files/text-call.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 
 afterEach(() => {
   vi.unstubAllEnvs()

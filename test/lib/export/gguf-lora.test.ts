@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { loadModel, loha, miss, vera } from '../../../lib/index.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 import { leaveZero } from '../strategies/start.js'
 
 test.each([

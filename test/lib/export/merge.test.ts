@@ -9,7 +9,7 @@ import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { fp4, int8, nf4 } from '../../../lib/strategies/quantization.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 const models: Model[] = []
 afterEach(async () => {

@@ -18,7 +18,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors', 'lowrank.json']
 const strategy = dpDylora({

@@ -5,7 +5,7 @@ import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { privacySpent } from '../../../lib/federated/accountant.js'
 import { drawCohort } from '../../../lib/federated/sampling.js'
-import { writeSums } from '../../../lib/files/sums.js'
+import { writeSums } from '../../../lib/io/sums.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { type DpDyloraOptions, dpDylora } from '../../../lib/strategies/dp-dylora.js'
@@ -17,7 +17,7 @@ import type { TrainEvent } from '../../../lib/train/events.js'
 import { sgd } from '../../../lib/train/optimizers.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 const USERS = 8
 let folder: string

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../lib/core/errors.js'
 import { type OpenDatasetOptions, openDataset, type RowsInput } from '../../../lib/files/dataset.js'
-import { scratchFile } from './scratch.js'
+import { scratchFile } from '../scratch.js'
 
 async function groups(input: string | RowsInput, groupBy: string, options: OpenDatasetOptions = {}) {
   const found: (string | undefined)[] = []

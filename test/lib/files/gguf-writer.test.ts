@@ -6,8 +6,8 @@ import { ShapeError, WriteError } from '../../../lib/core/errors.js'
 import { readGgufHeader } from '../../../lib/files/gguf.js'
 import { ggufField } from '../../../lib/files/gguf-fields.js'
 import { copiedFields, type GgufInput, writeGguf } from '../../../lib/files/gguf-writer.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { ggufBytes, value } from './gguf-bytes.js'
-import { scratchFile, scratchFolder } from './scratch.js'
 
 const place = () => join(scratchFolder(), 'model.gguf')
 

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import { readGgufHeader, UnreadStrings } from '../../../lib/files/gguf.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { timersDuring } from '../turns.js'
 import {
   array,
@@ -16,7 +17,6 @@ import {
   type Value,
   value,
 } from './gguf-bytes.js'
-import { scratchFile, scratchFolder } from './scratch.js'
 
 const read = (spec: GgufSpec) => readGgufHeader(scratchFile('a.gguf', ggufBytes(spec)))
 

@@ -7,9 +7,9 @@ import { writeModelFolder } from '../../../lib/files/model-folder.js'
 import { llama3Factors } from '../../../lib/files/rope-factors.js'
 import type { SafetensorsInput } from '../../../lib/files/safetensors.js'
 import { loadTokenizer, tokenizerSourceFromFolder } from '../../../lib/files/tokenizer.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { ggufBytes, type Value, value } from './gguf-bytes.js'
 import { folderOf, llamaGguf, llamaTensors, vectors } from './model-fixtures.js'
-import { scratchFile, scratchFolder } from './scratch.js'
 
 const json = (...path: string[]) => JSON.parse(readFileSync(join(...path), 'utf8'))
 

@@ -10,9 +10,9 @@ import {
   type SafetensorsInput,
   writeSafetensors,
 } from '../../../lib/files/safetensors.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { timersDuring } from '../turns.js'
 import { oneTensor, safetensorsBytes } from './safetensors-bytes.js'
-import { scratchFile, scratchFolder } from './scratch.js'
 
 const PYTHON = 'test/parity/safetensors'
 

@@ -9,7 +9,7 @@ import { readTokenizerSource } from '../../../lib/files/tokenizer-source.js'
 import { WorkerTokenizer } from '../../../lib/files/worker-tokenizer.js'
 import { Lifetime } from '../../../lib/native/handles.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFolder } from './scratch.js'
+import { scratchFolder } from '../scratch.js'
 
 let lifetime: Lifetime
 const opened: WorkerTokenizer[] = []

@@ -10,7 +10,7 @@ import { describeAdapter, linearSites } from '../../../lib/strategies/describe.j
 import { lora } from '../../../lib/strategies/lora.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { Factor } from '../../../lib/strategies/strategy.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 import { sites } from '../strategies/sites.js'
 
 const parity = join(__dirname, '../../parity')

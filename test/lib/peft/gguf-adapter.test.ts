@@ -5,7 +5,7 @@ import { graphOf } from '../../../lib/models/index.js'
 import { openGgufAdapter } from '../../../lib/peft/gguf-adapter.js'
 import { linearSites } from '../../../lib/strategies/describe.js'
 import { ggufBytes, value } from '../files/gguf-bytes.js'
-import { scratchFile } from '../files/scratch.js'
+import { scratchFile } from '../scratch.js'
 
 test('an adapter of the head in a GGUF file is refused by its name', async () => {
   const graph = graphOf((await openModelFiles(join(__dirname, '../../parity/models/llama3'))).config)

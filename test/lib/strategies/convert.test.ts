@@ -17,7 +17,7 @@ import { loraOf } from '../../../lib/strategies/convert.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 import { leaveZero } from './start.js'
 
 let model: Model

@@ -10,7 +10,7 @@ import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import type { RunFacts } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { sites } from './sites.js'
 import { leaveZero } from './start.js'
 

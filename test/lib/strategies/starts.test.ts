@@ -23,7 +23,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { parity, relativeError } from '../../parity/engine.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { sites } from './sites.js'
 
 const folder = tinyModel()

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { beforeEach, expect, test, vi } from 'vitest'
 import { measuredRates } from '../../../lib/time/measure.js'
 import { layOut, type StepSetting } from '../../../lib/time/setting.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 import { settingOf } from './setting.js'
 
 const tiny: StepSetting = {

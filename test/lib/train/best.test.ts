@@ -15,7 +15,7 @@ import { resolveConfig } from '../../../lib/train/config.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
 let data: string

@@ -15,14 +15,14 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
 import { writeSafetensors } from '../../../lib/files/safetensors.js'
-import { SUMS, writeSums } from '../../../lib/files/sums.js'
+import { SUMS, writeSums } from '../../../lib/io/sums.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { latestCheckpoint, listCheckpoints, pruneCheckpoints } from '../../../lib/train/checkpoints.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import { readCheckpoint } from '../../../lib/train/training-state.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 let model: Model
 let adapter: Adapter

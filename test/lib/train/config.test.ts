@@ -6,7 +6,7 @@ import { nf4 } from '../../../lib/strategies/quantization.js'
 import { loadConfig, loadQuantization } from '../../../lib/train/config.js'
 import { configJsonSchema } from '../../../lib/train/config-schema.js'
 import { configText } from '../../../lib/train/config-text.js'
-import { scratchFile } from '../files/scratch.js'
+import { scratchFile } from '../scratch.js'
 
 const minimal = `
 model: org/model

@@ -26,7 +26,7 @@ import { loadConfig } from '../../../lib/train/config.js'
 import { type Optimizer, optimizerOf, sgd } from '../../../lib/train/optimizers.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 vi.mock('../../../lib/train/data.js', async (original) =>
   (await import('../../tokenized-once.js')).tokenizedOnce(await original()),

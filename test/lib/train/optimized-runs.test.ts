@@ -24,7 +24,7 @@ import {
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
 import { type Entry, safetensorsBytes } from '../files/safetensors-bytes.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 vi.mock('../../../lib/train/data.js', async (original) =>
   (await import('../../tokenized-once.js')).tokenizedOnce(await original()),

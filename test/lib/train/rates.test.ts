@@ -14,7 +14,7 @@ import { adamW, type Optimizer } from '../../../lib/train/optimizers.js'
 import { ownRate, remarksOnRate } from '../../../lib/train/rates.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 const loaded: Model[] = []
 afterEach(async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { BusyError } from '../../../lib/core/errors.js'
 import { checkRunLock, lockRun } from '../../../lib/train/run-lock.js'
-import { scratchFolder } from '../files/scratch.js'
+import { scratchFolder } from '../scratch.js'
 
 const NAME = '.lowrank.lock'
 

@@ -11,7 +11,7 @@ import { lineOf } from '../../../lib/train/metrics.js'
 import type { TrainOptions } from '../../../lib/train/options.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../files/scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 import { turnsDuring } from '../turns.js'
 
 let folder: string

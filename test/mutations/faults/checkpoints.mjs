@@ -61,14 +61,14 @@ export const checkpoints = [
     { title: 'a run of one step learns in it|learns, and its events' },
   ),
   checkpoint(
-    'lib/files/sums.ts',
+    'lib/io/sums.ts',
     'if ((await hashFile(await fileInside(folder, name))) !== sum)',
     'if (false)',
     'hashes are not compared',
     'with one bit of',
   ),
   checkpoint(
-    'lib/files/sums.ts',
+    'lib/io/sums.ts',
     'if (!sums.has(name)) return',
     'if (false) return',
     'files without a hash are taken',

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../../lib/core/errors.js'
 import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../../lib/files/dataset.js'
-import { scratchFile } from '../scratch.js'
+import { scratchFile } from '../../scratch.js'
 
 const folder = 'test/parity/data'
 const { pairs } = JSON.parse(readFileSync(`${folder}/rows.json`, 'utf8'))

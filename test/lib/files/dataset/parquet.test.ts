@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { DataError, FileFormatError } from '../../../../lib/core/errors.js'
 import { readParquet } from '../../../../lib/files/dataset/parquet.js'
 import { type DatasetRow, type Detected, openDataset } from '../../../../lib/files/dataset.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
+import { scratchFile, scratchFolder } from '../../scratch.js'
 
 const folder = 'test/parity/data'
 const rows = JSON.parse(readFileSync(`${folder}/rows.json`, 'utf8'))

@@ -3,9 +3,9 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { WriteError } from '../../../lib/core/errors.js'
-import { writeFileByPieces, writeFileWhole } from '../../../lib/files/atomic.js'
 import { writeSafetensors } from '../../../lib/files/safetensors.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { writeFileByPieces, writeFileWhole } from '../../../lib/io/atomic.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 afterEach(() => {
   vi.restoreAllMocks()

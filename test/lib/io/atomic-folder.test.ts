@@ -4,10 +4,10 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { counterUniform } from '../../../lib/core/counter-random.js'
-import { makeFolder, placeOf, writeFolder } from '../../../lib/files/atomic-folder.js'
-import { damageIn } from '../../../lib/files/sums.js'
-import { removeUnfinished } from '../../../lib/files/temporary.js'
-import { scratchFolder } from './scratch.js'
+import { makeFolder, placeOf, writeFolder } from '../../../lib/io/atomic-folder.js'
+import { damageIn } from '../../../lib/io/sums.js'
+import { removeUnfinished } from '../../../lib/io/temporary.js'
+import { scratchFolder } from '../scratch.js'
 
 test('a folder appears with all its files', async () => {
   const parent = scratchFolder()

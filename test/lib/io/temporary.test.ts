@@ -2,8 +2,8 @@ import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { finished, removeLeftovers, temporaryBeside, temporaryName } from '../../../lib/files/temporary.js'
-import { scratchFolder } from './scratch.js'
+import { finished, removeLeftovers, temporaryBeside, temporaryName } from '../../../lib/io/temporary.js'
+import { scratchFolder } from '../scratch.js'
 
 /** The name that a process with this number would give, here or elsewhere. */
 function nameOf(pid: number | undefined, where?: string): string {

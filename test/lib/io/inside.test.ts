@@ -9,7 +9,7 @@ import { readAdapterFolder } from '../../../lib/peft/adapter-folder.js'
 import { planModel } from '../../../lib/plan.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 const SECRET = 'root:x:0:0:secret'
 

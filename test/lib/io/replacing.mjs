@@ -1,9 +1,9 @@
 /** Replaces a folder again and again, as a run that saves checkpoints of the same name, until it is killed. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { restoreReplaced, writeFolder } from '../../../dist/esm/files/atomic-folder.js'
-import { writeSums } from '../../../dist/esm/files/sums.js'
-import { removeLeftovers } from '../../../dist/esm/files/temporary.js'
+import { restoreReplaced, writeFolder } from '../../../dist/esm/io/atomic-folder.js'
+import { writeSums } from '../../../dist/esm/io/sums.js'
+import { removeLeftovers } from '../../../dist/esm/io/temporary.js'
 
 const [folder, first] = process.argv.slice(2)
 await removeLeftovers(folder)

@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest'
-import { cleanUp } from '../../../lib/files/cleanup.js'
+import { cleanUp } from '../../../lib/io/cleanup.js'
 
 afterEach(() => vi.restoreAllMocks())
 
