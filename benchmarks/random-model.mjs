@@ -4,7 +4,7 @@
 //   npm run build && node benchmarks/random-model.mjs Qwen2.5-0.5B FOLDER
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { writeSafetensors } from '../dist/esm/files/safetensors.js'
+import { writeSafetensors } from '../dist/esm/formats/safetensors.js'
 import { graphOf } from '../dist/esm/models/index.js'
 import { SHAPES } from '../dist/esm/report/shapes.js'
 

@@ -1,11 +1,11 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
 import { InternalError } from './core/errors.js'
 import type { PrivacyReport } from './federated/privacy.js'
-import type { ModelFiles } from './files/model-files.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
-import type { PromptFormat } from './files/prompt-format.js'
 import type { TokenizerSource } from './files/tokenizer.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
+import type { ModelFiles } from './formats/model-files.js'
+import type { PromptFormat } from './formats/prompt-format.js'
 import type { Graph } from './graph/graph.js'
 import type {
   NativeAdapter,

@@ -1,7 +1,6 @@
 /** Brings a model's weights to where they are held: into memory, or mapped from a file that was made of them before. */
 import { existsSync } from 'node:fs'
 import { FileFormatError, WriteError } from './core/errors.js'
-import type { TensorSource } from './files/tensor-source.js'
 import {
   makeRoom,
   ownWeightFolder,
@@ -13,6 +12,7 @@ import {
   writeWeightFile,
 } from './files/weight-cache.js'
 import { hasItsBytes, removeWeightFile, touchWeightFile } from './files/weight-record.js'
+import type { TensorSource } from './formats/tensor-source.js'
 import type { Graph } from './graph/graph.js'
 import { cleanUp } from './io/cleanup.js'
 import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from './native/addon.js'

@@ -1,7 +1,7 @@
 /** A folder for `ollama create`: the model as a GGUF file, perhaps the adapter as another, and a Modelfile. */
 import { join } from 'node:path'
-import type { TensorControl } from '../files/tensor-data.js'
 import { loadTokenizer } from '../files/tokenizer.js'
+import type { TensorControl } from '../formats/tensor-data.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import type { FileType } from '../native/addon.js'

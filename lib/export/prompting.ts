@@ -1,7 +1,7 @@
 /** How prompts were put to a model in training, in what is written of it: a record, and words for what it cannot say. */
 
-import { type GgufField, ggufField } from '../files/gguf-fields.js'
-import { formatToFile, GGUF_PROMPT_FORMAT, type PromptFormat } from '../files/prompt-format.js'
+import { type GgufField, ggufField } from '../formats/gguf-fields.js'
+import { formatToFile, GGUF_PROMPT_FORMAT, type PromptFormat } from '../formats/prompt-format.js'
 import { formatOf, isRecorded } from '../train/prompting.js'
 import type { Subject } from './drift.js'
 

@@ -6,6 +6,7 @@
  */
 import type { BaseModel } from '../base.js'
 import { ConfigError, InternalError } from '../core/errors.js'
+import { type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
 import {
   BLOCK,
   CODE_TABLES,
@@ -18,10 +19,9 @@ import {
   STATE,
   storedQuantization,
   tableHash,
-} from '../files/bnb.js'
-import { type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
-import type { SafetensorsInput } from '../files/safetensors.js'
-import type { TorchDtype } from '../files/tensor-source.js'
+} from '../formats/bnb.js'
+import type { SafetensorsInput } from '../formats/safetensors.js'
+import type { TorchDtype } from '../formats/tensor-source.js'
 import { addon, type MergeSums, type NativeModel, type PackedWeight } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { embeddingWeights, exactFormat, isQuantizedFormat } from '../weights.js'

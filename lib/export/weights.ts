@@ -5,7 +5,7 @@
  */
 import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../core/errors.js'
-import type { TensorSource } from '../files/tensor-source.js'
+import type { TensorSource } from '../formats/tensor-source.js'
 import type { GraphWeight } from '../graph/graph.js'
 import {
   addon,

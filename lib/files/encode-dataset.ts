@@ -4,12 +4,12 @@
  */
 
 import { DataError, InternalError, type LowrankError } from '../core/errors.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
-import type { PromptFormat } from './prompt-format.js'
 import { RowFeed } from './row-feed.js'
 import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'

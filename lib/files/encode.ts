@@ -4,6 +4,7 @@
  */
 
 import { ConfigError, DataError, LowrankError } from '../core/errors.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import { ChatRenderers } from './chat-renderers.js'
 import { AmbiguousChat, type ChatRenderer, type RenderedChat } from './chat-spans.js'
 import type { RenderOptions, Span } from './chat-template.js'
@@ -24,7 +25,6 @@ import {
   TRAIN_ON,
 } from './encoded-row.js'
 import { FormatSeen } from './format-seen.js'
-import type { PromptFormat } from './prompt-format.js'
 import { ESCAPE_MARK, SPECIAL_TOKENS_IN_CONTENT, SpecialText, withoutMarks } from './special-text.js'
 import { encodeMarked, type MarkedIds } from './token-offsets.js'
 import { Tokenizer, type TokenizerSource } from './tokenizer.js'

@@ -4,9 +4,9 @@
  */
 
 import { InternalError } from '../core/errors.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Detected } from './dataset.js'
 import { type EncodedRow, IGNORE } from './encoded-row.js'
-import type { PromptFormat } from './prompt-format.js'
 
 /** Consecutive rows, whole. Its arrays can be handed from thread to thread without copying. */
 export interface EncodedChunk {

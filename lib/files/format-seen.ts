@@ -1,5 +1,5 @@
 /** How the rows of a dataset are put to the model, as far as they were read. */
-import type { PromptFormat } from './prompt-format.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 
 /** What the rows of a dataset have in common. */
 export class FormatSeen {

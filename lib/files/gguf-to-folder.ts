@@ -1,7 +1,7 @@
 /** The small files of a Hugging Face folder, from the metadata of a GGUF file: config.json and the tokenizer's. */
-import type { GgufMetadata } from './gguf-metadata.js'
-import type { ModelFiles } from './model-files.js'
-import { llama3ScalingOf, readRopeFactors } from './rope-factors.js'
+import type { GgufMetadata } from '../formats/gguf-metadata.js'
+import type { ModelFiles } from '../formats/model-files.js'
+import { llama3ScalingOf, readRopeFactors } from '../formats/rope-factors.js'
 import { tokenizerSourceFromGguf } from './tokenizer-gguf.js'
 
 /**

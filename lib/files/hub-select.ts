@@ -1,8 +1,8 @@
 /** Which files of a repository are needed: those that are read here, never pickles or copies for other programs. */
 import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
+import { INDEX_FILE, SINGLE_FILE } from '../formats/shard-index.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 import type { HubFile, HubListing } from './hub-cache.js'
-import { INDEX_FILE, SINGLE_FILE } from './shard-index.js'
 
 /**
  * What is wanted: a model to be loaded; of a model only what decides its memory, or only its tokenizer, where these are

@@ -6,16 +6,22 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { readGgufHeader } from '../formats/gguf.js'
+import type { ModelFiles } from '../formats/model-files.js'
+import {
+  type PromptFormat,
+  SIDECAR,
+  SIDECAR_LIMIT,
+  SIDECAR_VERSION,
+  sidecarEntry,
+} from '../formats/prompt-format.js'
+import { type SafetensorsInput, tensorSize, writeSafetensors } from '../formats/safetensors.js'
+import { type TensorControl, watchTensors } from '../formats/tensor-data.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import { readBytes, readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
-import { readGgufHeader } from './gguf.js'
 import { configFromGguf, tokenizerFilesFromGguf } from './gguf-to-folder.js'
-import type { ModelFiles } from './model-files.js'
-import { type PromptFormat, SIDECAR, SIDECAR_LIMIT, SIDECAR_VERSION, sidecarEntry } from './prompt-format.js'
-import { type SafetensorsInput, tensorSize, writeSafetensors } from './safetensors.js'
-import { type TensorControl, watchTensors } from './tensor-data.js'
 
 /** Dtypes that weights are written in. */
 export type ModelDtype = 'BF16' | 'F16' | 'F32'

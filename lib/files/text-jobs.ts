@@ -12,12 +12,12 @@ import {
   LowrankError,
   UnsupportedError,
 } from '../core/errors.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import type { AskedRow } from './asked-rows.js'
 import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
-import type { PromptFormat } from './prompt-format.js'
 import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
 import type { TokenizerOfModel } from './tokenizer-source.js'
 import type { TokenizerFields } from './tokenizer-to-gguf.js'

@@ -4,6 +4,7 @@
  */
 
 import { DataError, InternalError } from '../core/errors.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
 import { AskedRowCollector } from './asked-rows.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
@@ -11,7 +12,6 @@ import { datasetRemarks } from './dataset-remarks.js'
 import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
-import type { PromptFormat } from './prompt-format.js'
 import {
   type EncodeJob,
   type GgufTokenizerJob,

@@ -6,9 +6,9 @@
 
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
+import type { GgufValue } from '../formats/gguf.js'
+import { GgufKeys, type GgufMetadata } from '../formats/gguf-metadata.js'
 import { parseJson } from '../io/input.js'
-import type { GgufValue } from './gguf.js'
-import { GgufKeys, type GgufMetadata } from './gguf-metadata.js'
 import { PRE_TOKENIZERS, preTokenizerNamed } from './pre-tokenizers.js'
 import type { TokenizerSource } from './tokenizer.js'
 

@@ -2,7 +2,7 @@
  * Where a model's tokenizer comes from. It is read when it is needed and where it is needed (the text worker reads its
  * own): vocabularies are large, and what JavaScript holds of them counts as memory of a run.
  */
-import { readGgufHeader } from './gguf.js'
+import { readGgufHeader } from '../formats/gguf.js'
 import { type TokenizerSource, tokenizerSourceFromFolder } from './tokenizer.js'
 import { tokenizerSourceFromGguf } from './tokenizer-gguf.js'
 

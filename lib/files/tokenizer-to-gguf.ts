@@ -5,8 +5,8 @@
  */
 import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import type { GgufValue } from './gguf.js'
-import { type GgufField, ggufField } from './gguf-fields.js'
+import type { GgufValue } from '../formats/gguf.js'
+import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { PRE_TOKENIZERS, preTokenizerName } from './pre-tokenizers.js'
 import { adaptSource, loadTokenizer, type Tokenizer, type TokenizerSource } from './tokenizer.js'
 import { type AdaptedTokenizer, prefixSchemeOf, stepsOf } from './tokenizer-adapt.js'

@@ -5,7 +5,7 @@
  */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { LARGEST_ATTENTION_WIDTH } from '../files/model-limits.js'
+import { LARGEST_ATTENTION_WIDTH } from '../formats/model-limits.js'
 import { GraphBuilder } from '../graph/builder.js'
 import type { Graph } from '../graph/graph.js'
 import { type FieldReader, fieldReader } from './fields.js'

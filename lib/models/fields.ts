@@ -1,7 +1,7 @@
 /** Reads numbers, flags and names out of a config.json that came from outside, with one clear error per bad field. */
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { LARGEST_SIZES } from '../files/model-limits.js'
+import { LARGEST_SIZES } from '../formats/model-limits.js'
 
 /** A reader over one config; `null` and absent fields take the fallback. */
 export interface FieldReader {

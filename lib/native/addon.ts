@@ -2,8 +2,8 @@
  * The full list of what the addon exports: descriptions go in, numbers come out, tensors stay below. This file is the
  * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
  */
-import type { TensorSource } from '../files/model-files.js'
-import type { BlockDtype } from '../files/tensor-source.js'
+import type { TensorSource } from '../formats/model-files.js'
+import type { BlockDtype } from '../formats/tensor-source.js'
 import type { Graph } from '../graph/graph.js'
 import { loadAddon } from './load.js'
 

@@ -14,14 +14,14 @@ import {
   SIDECAR,
   SIDECAR_VERSION,
   sidecarEntry,
-} from '../files/prompt-format.js'
+} from '../formats/prompt-format.js'
 import {
   readSafetensorsHeader,
   readTensor,
   type SafetensorsHeader,
   writeSafetensors,
-} from '../files/safetensors.js'
-import type { TensorData } from '../files/tensor-data.js'
+} from '../formats/safetensors.js'
+import type { TensorData } from '../formats/tensor-data.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import { readJsonObject } from '../io/input.js'

@@ -1,7 +1,7 @@
 /** Turns a strategy and a model's linears into the full description of an adapter: what native code is given. */
 import { breather } from '../core/breather.js'
 import { ConfigError, InternalError } from '../core/errors.js'
-import type { TensorSource } from '../files/tensor-source.js'
+import type { TensorSource } from '../formats/tensor-source.js'
 import type { Graph, GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'

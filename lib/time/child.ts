@@ -6,8 +6,8 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { GGML_TYPES_BY_NAME } from '../files/ggml-types.js'
-import { isBlockDtype, type TensorSource } from '../files/tensor-source.js'
+import { GGML_TYPES_BY_NAME } from '../formats/ggml-types.js'
+import { isBlockDtype, type TensorSource } from '../formats/tensor-source.js'
 import type { Graph, GraphWeight } from '../graph/graph.js'
 import {
   type AdapterSpec,

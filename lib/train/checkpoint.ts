@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
 import { breather } from '../core/breather.js'
 import { ShapeError } from '../core/errors.js'
-import { openModelFiles } from '../files/model-files.js'
+import { openModelFiles } from '../formats/model-files.js'
 import {
   readSafetensorsHeader,
   readTensor,
@@ -15,7 +15,7 @@ import {
   type SafetensorsInput,
   tensorSize,
   writeSafetensors,
-} from '../files/safetensors.js'
+} from '../formats/safetensors.js'
 import { readInto, withInputFile } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { writeSums } from '../io/sums.js'

@@ -10,9 +10,9 @@ import { isRecord } from '../core/schema-shape.js'
 import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
 import type { RowPrompting } from '../files/encoded-row.js'
-import { type PromptFormat, sameFormat } from '../files/prompt-format.js'
 import type { TokenizerSource } from '../files/tokenizer.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
+import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 
 /** What a call says of how its prompts are put. */
 export interface PromptOptions {

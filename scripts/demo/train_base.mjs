@@ -12,7 +12,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSyn
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../dist/esm/files/safetensors.js'
+import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../dist/esm/formats/safetensors.js'
 import { loadConfig, loadModel } from '../../dist/esm/index.js'
 import { listCheckpoints } from '../../dist/esm/train/checkpoints.js'
 import { trainShape } from '../../dist/esm/train/options.js'

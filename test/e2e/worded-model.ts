@@ -1,8 +1,8 @@
 /** Tiny models with the small real tokenizers of the parity tests, so that other programs can load what is made of them. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { openModelFiles } from '../../lib/files/model-files.js'
-import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../lib/files/safetensors.js'
+import { openModelFiles } from '../../lib/formats/model-files.js'
+import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../lib/formats/safetensors.js'
 import { float32Bytes, toFloat32 } from '../../lib/peft/floats.js'
 import { scratchFolder } from '../lib/scratch.js'
 

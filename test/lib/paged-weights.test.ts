@@ -15,7 +15,7 @@ import { lora } from '../../lib/strategies/lora.js'
 import type { StrategyConfig } from '../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { swept } from '../sweep.js'
-import { safetensorsBytes } from './files/safetensors-bytes.js'
+import { safetensorsBytes } from './formats/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from './scratch.js'
 
 vi.mock('../../lib/train/data.js', async (original) =>

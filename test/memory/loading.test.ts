@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { writeSafetensors } from '../../lib/files/safetensors.js'
+import { writeSafetensors } from '../../lib/formats/safetensors.js'
 import { graphOf } from '../../lib/models/index.js'
 import { measure } from './measure.js'
 

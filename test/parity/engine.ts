@@ -1,7 +1,7 @@
 /** What the parity tests share: golden tensors, tiny models in native memory, relative errors. */
 import { join } from 'node:path'
-import { openModelFiles } from '../../lib/files/model-files.js'
-import { readSafetensorsHeader, readTensor } from '../../lib/files/safetensors.js'
+import { openModelFiles } from '../../lib/formats/model-files.js'
+import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors.js'
 import type { Graph } from '../../lib/graph/graph.js'
 import { graphOf } from '../../lib/models/index.js'
 import {

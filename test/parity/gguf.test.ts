@@ -1,9 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { openModelFiles } from '../../lib/files/model-files.js'
+import { openModelFiles } from '../../lib/formats/model-files.js'
 import { addon } from '../../lib/native/addon.js'
-import { ggufBytes, type TensorSpec, type Value, value } from '../lib/files/gguf-bytes.js'
+import { ggufBytes, type TensorSpec, type Value, value } from '../lib/formats/gguf-bytes.js'
 import { scratchFile } from '../lib/scratch.js'
 import { floats, goldenBatch, loadFrom, parity, readGolden, relativeError } from './engine.js'
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
-import { readSafetensorsHeader } from '../../lib/files/safetensors.js'
+import { readSafetensorsHeader } from '../../lib/formats/safetensors.js'
 import { addon, type NativeAdapter, type StorageFormat } from '../../lib/native/addon.js'
 import { readStrategy } from '../../lib/strategies/index.js'
 import { nf4, type Quantization } from '../../lib/strategies/quantization.js'

@@ -6,7 +6,7 @@
 // golden batch's first sequence to OUTPUT/logits.safetensors.
 import { mkdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../dist/esm/files/safetensors.js'
+import { readSafetensorsHeader, readTensor, writeSafetensors } from '../../dist/esm/formats/safetensors.js'
 import { loadModel, lora } from '../../dist/esm/index.js'
 
 const [base, output, type] = process.argv.slice(2)

@@ -2,10 +2,10 @@
 
 import { formatBytes } from '../../core/bytes.js'
 import { LowrankError, UnsupportedError } from '../../core/errors.js'
-import { type ModelFiles, openModelFiles } from '../../files/model-files.js'
-import { isBlockDtype } from '../../files/tensor-source.js'
 import { specialTokensOf } from '../../files/tokenizer.js'
 import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
+import { type ModelFiles, openModelFiles } from '../../formats/model-files.js'
+import { isBlockDtype } from '../../formats/tensor-source.js'
 import type { Graph } from '../../graph/graph.js'
 import { resolvePrecision } from '../../model.js'
 import { graphOf } from '../../models/index.js'

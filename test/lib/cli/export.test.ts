@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
-import { readGgufHeader } from '../../../lib/files/gguf.js'
+import { readGgufHeader } from '../../../lib/formats/gguf.js'
 import { project } from '../../e2e/project.js'
 import { lowrank, printed } from './lowrank.js'
 

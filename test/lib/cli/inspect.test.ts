@@ -3,8 +3,8 @@ import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { ggufBytes } from '../files/gguf-bytes.js'
-import { llamaGguf } from '../files/model-fixtures.js'
+import { ggufBytes } from '../formats/gguf-bytes.js'
+import { llamaGguf } from '../formats/model-fixtures.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank } from './lowrank.js'
 

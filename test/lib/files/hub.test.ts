@@ -23,10 +23,10 @@ import {
 } from '../../../lib/core/errors.js'
 import { type DownloadProgress, type Located, type LocateOptions, locate } from '../../../lib/files/hub.js'
 import type { HubKind } from '../../../lib/files/hub-select.js'
-import { openModelFiles } from '../../../lib/files/model-files.js'
+import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { vectors } from '../formats/model-fixtures.js'
 import { scratchFolder } from '../scratch.js'
 import { type Fault, fakeHub, gitHash, type Seen, sha256 } from './hub-server.js'
-import { vectors } from './model-fixtures.js'
 
 /** Pauses between attempts are real, and long. */
 vi.mock('node:timers/promises', async (original) => {

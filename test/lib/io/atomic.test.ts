@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { WriteError } from '../../../lib/core/errors.js'
-import { writeSafetensors } from '../../../lib/files/safetensors.js'
+import { writeSafetensors } from '../../../lib/formats/safetensors.js'
 import { writeFileByPieces, writeFileWhole } from '../../../lib/io/atomic.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 

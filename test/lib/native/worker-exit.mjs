@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
-import { openModelFiles } from '../../../dist/esm/files/model-files.js'
+import { openModelFiles } from '../../../dist/esm/formats/model-files.js'
 import { graphOf } from '../../../dist/esm/models/index.js'
 import { addon } from '../../../dist/esm/native/addon.js'
 

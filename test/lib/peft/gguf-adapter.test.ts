@@ -1,10 +1,10 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { openModelFiles } from '../../../lib/files/model-files.js'
+import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { graphOf } from '../../../lib/models/index.js'
 import { openGgufAdapter } from '../../../lib/peft/gguf-adapter.js'
 import { linearSites } from '../../../lib/strategies/describe.js'
-import { ggufBytes, value } from '../files/gguf-bytes.js'
+import { ggufBytes, value } from '../formats/gguf-bytes.js'
 import { scratchFile } from '../scratch.js'
 
 test('an adapter of the head in a GGUF file is refused by its name', async () => {

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Adapter } from '../../../lib/adapter.js'
-import { openModelFiles } from '../../../lib/files/model-files.js'
-import { readSafetensorsHeader, readTensor } from '../../../lib/files/safetensors.js'
+import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { readSafetensorsHeader, readTensor } from '../../../lib/formats/safetensors.js'
 import {
   dora,
   type LoadOptions,

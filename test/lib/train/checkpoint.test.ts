@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Adapter, TrainControl } from '../../../lib/adapter.js'
-import { writeSafetensors } from '../../../lib/files/safetensors.js'
+import { writeSafetensors } from '../../../lib/formats/safetensors.js'
 import { SUMS, writeSums } from '../../../lib/io/sums.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { lora } from '../../../lib/strategies/lora.js'

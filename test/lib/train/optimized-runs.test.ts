@@ -2,7 +2,7 @@
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { readSafetensorsHeader } from '../../../lib/files/safetensors.js'
+import { readSafetensorsHeader } from '../../../lib/formats/safetensors.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
@@ -23,7 +23,7 @@ import {
 } from '../../../lib/train/optimizers.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
-import { type Entry, safetensorsBytes } from '../files/safetensors-bytes.js'
+import { type Entry, safetensorsBytes } from '../formats/safetensors-bytes.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 vi.mock('../../../lib/train/data.js', async (original) =>

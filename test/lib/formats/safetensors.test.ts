@@ -9,7 +9,7 @@ import {
   type SafetensorsDtype,
   type SafetensorsInput,
   writeSafetensors,
-} from '../../../lib/files/safetensors.js'
+} from '../../../lib/formats/safetensors.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { timersDuring } from '../turns.js'
 import { oneTensor, safetensorsBytes } from './safetensors-bytes.js'

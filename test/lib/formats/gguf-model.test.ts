@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
-import { openModelFiles } from '../../../lib/files/model-files.js'
+import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { scratchFile } from '../scratch.js'
 import { type GgufSpec, ggufBytes, type TensorSpec, type Value, value } from './gguf-bytes.js'
 import { llamaGguf, llamaTensors } from './model-fixtures.js'

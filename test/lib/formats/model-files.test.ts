@@ -10,7 +10,7 @@ import {
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, type LowrankError, UnsupportedError } from '../../../lib/core/errors.js'
-import { openModelFiles } from '../../../lib/files/model-files.js'
+import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { ggufBytes } from './gguf-bytes.js'
 import { folderOf, llamaGguf, vectors } from './model-fixtures.js'

@@ -4,7 +4,7 @@ import { gguf } from '@huggingface/gguf'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
-import { readGgufHeader, UnreadStrings } from '../../../lib/files/gguf.js'
+import { readGgufHeader, UnreadStrings } from '../../../lib/formats/gguf.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { timersDuring } from '../turns.js'
 import {

@@ -1,13 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { FileFormatError } from '../../lib/core/errors.js'
-import { loadModel, type Model } from '../../lib/model.js'
-import { full } from '../../lib/strategies/full.js'
-import { lora } from '../../lib/strategies/lora.js'
-import { dataset } from '../../lib/train/dataset.js'
-import { tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { FileFormatError } from '../../../lib/core/errors.js'
+import { loadModel, type Model } from '../../../lib/model.js'
+import { full } from '../../../lib/strategies/full.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { dataset } from '../../../lib/train/dataset.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts. */
 const SHAPE = { maxSeqLength: 128 }
