@@ -18,9 +18,9 @@ export type { ChatMessage } from './files/chat-template.js'
 export type { Columns } from './files/dataset/columns.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
 export type { DatasetStats } from './files/encoded-dataset.js'
-export type { DownloadProgress } from './files/hub.js'
 export type { RowSource } from './files/row-source.js'
 export type { PromptFormat } from './formats/prompt-format.js'
+export type { DownloadProgress } from './hub/locate.js'
 export { MemoryReport } from './memory.js'
 export {
   type AdapterChoice,

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { packageRoot } from './core/root.js'
-import { hubSettings } from './files/hub-settings.js'
+import { hubSettings } from './hub/settings.js'
 import { writeFileWhole } from './io/atomic.js'
 import { makeFolder } from './io/atomic-folder.js'
 

@@ -1,6 +1,6 @@
 /** Finds what a verb is given by name, with the progress of a download if there is one. */
-import { type Located, locate } from '../files/hub.js'
-import type { HubKind } from '../files/hub-select.js'
+import { type Located, locate } from '../hub/locate.js'
+import type { HubKind } from '../hub/select.js'
 import { Interruption } from './interrupt.js'
 import type { Output } from './output.js'
 import { DownloadShown } from './progress.js'

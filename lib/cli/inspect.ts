@@ -13,9 +13,9 @@ import {
   STDIN,
 } from '../files/dataset.js'
 import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encoded-row.js'
-import { parseHubName } from '../files/hub-name.js'
 import { SPECIAL_TOKENS_IN_CONTENT } from '../files/special-text.js'
 import { readGgufHeader } from '../formats/gguf.js'
+import { parseHubName } from '../hub/name.js'
 import { withInputFile } from '../io/input.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'

@@ -4,7 +4,7 @@
  */
 
 import { formatBytes } from '../core/bytes.js'
-import type { DownloadProgress } from '../files/hub.js'
+import type { DownloadProgress } from '../hub/locate.js'
 import { formatDuration } from './format.js'
 import { isScreen } from './live-lines.js'
 import type { Output } from './output.js'

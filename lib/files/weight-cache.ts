@@ -7,11 +7,11 @@ import { chmod, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
+import { hubSettings } from '../hub/settings.js'
 import { PRIVATE, syncFolder } from '../io/atomic.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { cleanUp } from '../io/cleanup.js'
 import { finished, removeLeftovers, temporaryBeside } from '../io/temporary.js'
-import { hubSettings } from './hub-settings.js'
 import { lastUsed, recordWeights, removeWeightFile } from './weight-record.js'
 
 export interface WeightCacheSettings {

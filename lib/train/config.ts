@@ -19,7 +19,7 @@ import {
   word,
 } from '../core/schema.js'
 import { STDIN } from '../files/dataset.js'
-import { parseHubName } from '../files/hub-name.js'
+import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
-import { fakeHub } from '../files/hub-server.js'
+import { fakeHub } from '../hub/server.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 

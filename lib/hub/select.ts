@@ -2,7 +2,7 @@
 import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
 import { INDEX_FILE, SINGLE_FILE } from '../formats/shard-index.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
-import type { HubFile, HubListing } from './hub-cache.js'
+import type { HubFile, HubListing } from './cache.js'
 
 /**
  * What is wanted: a model to be loaded; of a model only what decides its memory, or only its tokenizer, where these are

@@ -21,12 +21,12 @@ import {
   UnsupportedError,
   WriteError,
 } from '../../../lib/core/errors.js'
-import { type DownloadProgress, type Located, type LocateOptions, locate } from '../../../lib/files/hub.js'
-import type { HubKind } from '../../../lib/files/hub-select.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
+import { type DownloadProgress, type Located, type LocateOptions, locate } from '../../../lib/hub/locate.js'
+import type { HubKind } from '../../../lib/hub/select.js'
 import { vectors } from '../formats/model-fixtures.js'
 import { scratchFolder } from '../scratch.js'
-import { type Fault, fakeHub, gitHash, type Seen, sha256 } from './hub-server.js'
+import { type Fault, fakeHub, gitHash, type Seen, sha256 } from './server.js'
 
 /** Pauses between attempts are real, and long. */
 vi.mock('node:timers/promises', async (original) => {

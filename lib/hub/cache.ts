@@ -11,8 +11,8 @@ import { quote } from '../core/quote.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { readText } from '../io/input.js'
 import { temporaryName } from '../io/temporary.js'
-import { CheckedFiles } from './hub-check.js'
-import { isCommit } from './hub-name.js'
+import { CheckedFiles } from './check.js'
+import { isCommit } from './name.js'
 
 /** A file of a commit, as the hub lists it. */
 export interface HubFile {

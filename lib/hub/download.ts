@@ -11,10 +11,10 @@ import { formatBytes } from '../core/bytes.js'
 import { HubError, WriteError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { syncFolder } from '../io/atomic.js'
-import { cannotWrite, type HubCache, type HubFile } from './hub-cache.js'
-import { contentHash } from './hub-check.js'
-import { type HubClient, pieces } from './hub-client.js'
-import { withLock } from './hub-lock.js'
+import { cannotWrite, type HubCache, type HubFile } from './cache.js'
+import { contentHash } from './check.js'
+import { type HubClient, pieces } from './client.js'
+import { withLock } from './lock.js'
 
 const PIECE = 1 << 20
 

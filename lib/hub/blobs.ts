@@ -1,8 +1,8 @@
 /** What the hub's cache holds of models, whoever downloaded it: its blobs, whose names say what they must hash to. */
 import { readdir, readlink, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { HubCache } from './hub-cache.js'
-import { type CheckedFiles, type Expected, hasContent } from './hub-check.js'
+import { HubCache } from './cache.js'
+import { type CheckedFiles, type Expected, hasContent } from './check.js'
 
 /** A blob of the cache. */
 export interface HubBlob extends Expected {

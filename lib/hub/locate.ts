@@ -8,12 +8,12 @@ import { join, resolve } from 'node:path'
 import { ConfigError, FileFormatError, HubError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { INDEX_FILE, readShardIndex } from '../formats/shard-index.js'
-import { HubCache, type HubFile, type HubListing } from './hub-cache.js'
-import { HubClient } from './hub-client.js'
-import { downloadBlob } from './hub-download.js'
-import { checkedRevision, type HubName, isCommit, namesFile, parseHubName } from './hub-name.js'
-import { type HubKind, type Selection, selectFiles, selectShards } from './hub-select.js'
-import { type HubSettings, hubSettings } from './hub-settings.js'
+import { HubCache, type HubFile, type HubListing } from './cache.js'
+import { HubClient } from './client.js'
+import { downloadBlob } from './download.js'
+import { checkedRevision, type HubName, isCommit, namesFile, parseHubName } from './name.js'
+import { type HubKind, type Selection, selectFiles, selectShards } from './select.js'
+import { type HubSettings, hubSettings } from './settings.js'
 
 /** How far a download is. */
 export interface DownloadProgress {

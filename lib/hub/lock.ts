@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, open, rename, stat, unlink, utimes } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { cannotWrite } from './hub-cache.js'
+import { cannotWrite } from './cache.js'
 
 const TOUCH_MS = 2000
 const ABANDONED_MS = 12_000

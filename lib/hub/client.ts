@@ -6,10 +6,10 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HubError, LowrankError } from '../core/errors.js'
-import { checkedListing, type HubListing } from './hub-cache.js'
-import { isCommit } from './hub-name.js'
-import { refusal, Temporary, unreachable } from './hub-refusals.js'
-import type { HubSettings } from './hub-settings.js'
+import { checkedListing, type HubListing } from './cache.js'
+import { isCommit } from './name.js'
+import { refusal, Temporary, unreachable } from './refusals.js'
+import type { HubSettings } from './settings.js'
 
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 60_000
