@@ -2,7 +2,6 @@
 import { InternalError } from './core/errors.js'
 import type { PrivacyReport } from './federated/privacy.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
-import type { TokenizerSource } from './files/tokenizer.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import type { ModelFiles } from './formats/model-files.js'
 import type { PromptFormat } from './formats/prompt-format.js'
@@ -26,6 +25,7 @@ import { type AdapterDescription, describeAdapter } from './strategies/describe.
 import { rulesOf } from './strategies/index.js'
 import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { Conversion, Factor, LinearSite, ReadFactor, WeightSite } from './strategies/strategy.js'
+import type { TokenizerSource } from './tokenizer/tokenizer.js'
 import type { LoadProgress } from './weights.js'
 
 /** A model's weights in native memory, and what is known about them. */

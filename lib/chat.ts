@@ -7,9 +7,9 @@ import type { ActiveAdapter, BaseModel } from './base.js'
 import { checkedOptions, checkedText } from './core/arguments.js'
 import { ConfigError } from './core/errors.js'
 import { integer } from './core/schema.js'
-import type { ChatMessage } from './files/chat-template.js'
 import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { Lifetime } from './native/handles.js'
+import type { ChatMessage } from './tokenizer/chat-template.js'
 import { Decoder } from './train/decoder.js'
 import {
   contextLength,

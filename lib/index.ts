@@ -14,7 +14,6 @@ export {
   stepsWithin,
 } from './federated/accountant.js'
 export type { PrivacyReport, RoundPrivacy } from './federated/privacy.js'
-export type { ChatMessage } from './files/chat-template.js'
 export type { Columns } from './files/dataset/columns.js'
 export type { EncodeProgress } from './files/encode-dataset.js'
 export type { DatasetStats } from './files/encoded-dataset.js'
@@ -66,6 +65,7 @@ export {
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export type { KnownTime, RunTime } from './time/run.js'
+export type { ChatMessage } from './tokenizer/chat-template.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
 export { type ConfigControl, loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'

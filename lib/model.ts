@@ -27,7 +27,6 @@ import {
 } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import type { EncodeProgress } from './files/encode-dataset.js'
-import { readTokenizerSource } from './files/tokenizer-source.js'
 import { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { type ModelFiles, openModelFiles } from './formats/model-files.js'
 import type { PromptFormat } from './formats/prompt-format.js'
@@ -52,6 +51,7 @@ import {
 import { readStrategy, rulesOf } from './strategies/index.js'
 import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
+import { readTokenizerSource } from './tokenizer/source.js'
 import type { BatchSource } from './train/batches.js'
 import {
   type PrecisionOption,

@@ -21,17 +21,18 @@ const FLOORS = {
     formats: 'core io',
     native: 'core graph formats',
     hub: 'core io formats',
-    files: 'core io formats native hub',
-    '.': 'core graph io formats native hub files',
+    tokenizer: 'core io formats',
+    files: 'core io formats native hub tokenizer',
+    '.': 'core graph io formats native hub tokenizer files',
     models: 'core graph formats',
     strategies: 'core graph formats native',
     peft: 'core graph io formats native strategies',
-    time: 'core graph formats native files . models strategies',
-    train: 'core io formats native hub files . strategies peft time',
+    time: 'core graph formats native tokenizer files . models strategies',
+    train: 'core io formats native hub tokenizer files . strategies peft time',
     federated: 'core native files strategies train',
-    export: 'core graph io formats native files . models strategies peft train',
+    export: 'core graph io formats native tokenizer files . models strategies peft train',
     report: 'core graph native files . strategies train',
-    cli: 'core graph io formats native hub files . models strategies peft time train federated export report',
+    cli: 'core graph io formats native hub tokenizer files . models strategies peft time train federated export report',
   },
   native: {
     core: '',
@@ -52,6 +53,7 @@ const FLOORS = {
 /** Arrows that point up for now; each is to be cut. */
 const UPWARD = {
   lib: {
+    tokenizer: 'files',
     '.': 'models strategies peft time train federated export',
     peft: 'federated',
     time: 'train',

@@ -1,7 +1,7 @@
 /** The Modelfile of Ollama: where the weights are, how a chat becomes a prompt, and where an answer ends. */
 
-import type { Tokenizer } from '../files/tokenizer.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { Turns, Wrapping } from './turns.js'
 
 /** Ollama's own choice is smaller than most models take; what it reserves grows with this. */

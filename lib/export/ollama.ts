@@ -1,10 +1,10 @@
 /** A folder for `ollama create`: the model as a GGUF file, perhaps the adapter as another, and a Modelfile. */
 import { join } from 'node:path'
-import { loadTokenizer } from '../files/tokenizer.js'
 import type { TensorControl } from '../formats/tensor-data.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { writeFolder } from '../io/atomic-folder.js'
 import type { FileType } from '../native/addon.js'
+import { loadTokenizer } from '../tokenizer/tokenizer.js'
 import type { Subject } from './drift.js'
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'

@@ -2,9 +2,10 @@
  * What a chat template does, in a form that can be said in another language: the texts around each turn. Found out by
  * rendering conversations, not by name, and only believed when it gives the same text for all of them.
  */
-import type { ChatMessage } from '../files/chat-template.js'
+
 import { renderChats } from '../files/encode-dataset.js'
-import type { TokenizerSource } from '../files/tokenizer.js'
+import type { ChatMessage } from '../tokenizer/chat-template.js'
+import type { TokenizerSource } from '../tokenizer/tokenizer.js'
 
 /** Texts before and after the content of a turn. */
 export interface Wrapping {

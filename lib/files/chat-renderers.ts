@@ -1,8 +1,8 @@
 /** The chat templates of a tokenizer, each made ready once, and what they tell of how answers begin and end. */
-import { ChatRenderer } from './chat-spans.js'
-import { ChatTemplate, type TemplateLimits } from './chat-template.js'
+import { ChatRenderer } from '../tokenizer/chat-spans.js'
+import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js'
+import type { Tokenizer, TokenizerSource } from '../tokenizer/tokenizer.js'
 import { type MessagesRow, rowError } from './dataset.js'
-import type { Tokenizer, TokenizerSource } from './tokenizer.js'
 
 /** A chat that is asked for what its template is like. */
 const NO_CHAT: MessagesRow = { format: 'messages', messages: [], path: '', line: 0 }

@@ -5,8 +5,10 @@
 
 import { DataError, InternalError, type LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import type { ChatMessage, RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
+import type { TokenizerOfModel } from '../tokenizer/source.js'
+import { specialTokensOf, type TokenizerSource } from '../tokenizer/tokenizer.js'
 import type { AskedRow } from './asked-rows.js'
-import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
@@ -14,8 +16,6 @@ import { RowFeed } from './row-feed.js'
 import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'
 import { fromPlainError, type TextJob } from './text-jobs.js'
-import { specialTokensOf, type TokenizerSource } from './tokenizer.js'
-import type { TokenizerOfModel } from './tokenizer-source.js'
 
 export type EncodeDatasetOptions = EncodeRowOptions & DatasetForm
 

@@ -5,9 +5,11 @@
 
 import { ConfigError, DataError, LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import { AmbiguousChat, type ChatRenderer, type RenderedChat } from '../tokenizer/chat-spans.js'
+import type { RenderOptions, Span } from '../tokenizer/chat-template.js'
+import { encodeMarked, type MarkedIds } from '../tokenizer/token-offsets.js'
+import { Tokenizer, type TokenizerSource } from '../tokenizer/tokenizer.js'
 import { ChatRenderers } from './chat-renderers.js'
-import { AmbiguousChat, type ChatRenderer, type RenderedChat } from './chat-spans.js'
-import type { RenderOptions, Span } from './chat-template.js'
 import { alpacaAffixes, alpacaChat, alpacaText } from './dataset/alpaca.js'
 import {
   type DatasetMessage,
@@ -26,8 +28,6 @@ import {
 } from './encoded-row.js'
 import { FormatSeen } from './format-seen.js'
 import { ESCAPE_MARK, SPECIAL_TOKENS_IN_CONTENT, SpecialText, withoutMarks } from './special-text.js'
-import { encodeMarked, type MarkedIds } from './token-offsets.js'
-import { Tokenizer, type TokenizerSource } from './tokenizer.js'
 import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }

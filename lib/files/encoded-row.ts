@@ -1,5 +1,5 @@
 /** A row as token ids and labels, and the options that say how it becomes that. */
-import type { TemplateLimits } from './chat-template.js'
+import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { SpecialTokensInContent } from './special-text.js'
 
 /** The label of a token that is not learned. */

@@ -2,7 +2,7 @@
 import type { GgufMetadata } from '../formats/gguf-metadata.js'
 import type { ModelFiles } from '../formats/model-files.js'
 import { llama3ScalingOf, readRopeFactors } from '../formats/rope-factors.js'
-import { tokenizerSourceFromGguf } from './tokenizer-gguf.js'
+import { tokenizerSourceFromGguf } from '../tokenizer/gguf.js'
 
 /**
  * The config that was rebuilt when the file was opened, with the rotary divisors in words.

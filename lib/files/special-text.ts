@@ -5,8 +5,8 @@
  */
 
 import { quote } from '../core/quote.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type RowPlace, rowError } from './dataset/place.js'
-import type { Tokenizer } from './tokenizer.js'
 
 export const SPECIAL_TOKENS_IN_CONTENT = ['keep', 'escape', 'error'] as const
 /** What happens to special tokens in the text of data: they stay special, become plain text, or are an error. */

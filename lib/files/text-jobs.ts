@@ -13,14 +13,14 @@ import {
   UnsupportedError,
 } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import type { ChatMessage, RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
+import type { TokenizerOfModel } from '../tokenizer/source.js'
+import type { TokenizerFields } from '../tokenizer/to-gguf.js'
+import type { DecodeOptions, EncodeOptions, TokenizerSource } from '../tokenizer/tokenizer.js'
 import type { AskedRow } from './asked-rows.js'
-import type { ChatMessage, RenderOptions, TemplateLimits } from './chat-template.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
-import type { DecodeOptions, EncodeOptions, TokenizerSource } from './tokenizer.js'
-import type { TokenizerOfModel } from './tokenizer-source.js'
-import type { TokenizerFields } from './tokenizer-to-gguf.js'
 
 export interface EncodeJob {
   kind: 'encode'

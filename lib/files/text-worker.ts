@@ -5,8 +5,12 @@
 
 import { DataError, InternalError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
+import { readTokenizerSource } from '../tokenizer/source.js'
+import { withinTime } from '../tokenizer/time-limit.js'
+import { tokenizerToGguf } from '../tokenizer/to-gguf.js'
+import { type DecodeStream, loadTokenizer } from '../tokenizer/tokenizer.js'
 import { AskedRowCollector } from './asked-rows.js'
-import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from './chat-template.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
 import { RowEncoder } from './encode.js'
@@ -24,10 +28,6 @@ import {
   type TokenizerTold,
   toPlainError,
 } from './text-jobs.js'
-import { withinTime } from './time-limit.js'
-import { type DecodeStream, loadTokenizer } from './tokenizer.js'
-import { readTokenizerSource } from './tokenizer-source.js'
-import { tokenizerToGguf } from './tokenizer-to-gguf.js'
 
 const PROGRESS_MILLISECONDS = 100
 

@@ -1,6 +1,6 @@
 /** Why a row teaches nothing, or not where an answer ends. */
 import type { DataError } from '../core/errors.js'
-import type { Span } from './chat-template.js'
+import type { Span } from '../tokenizer/chat-template.js'
 import { type DatasetMessage, type DatasetRow, rowError } from './dataset.js'
 import type { TrainOn } from './encoded-row.js'
 

@@ -4,6 +4,9 @@
  */
 import { InternalError } from '../core/errors.js'
 import { Lifetime } from '../native/handles.js'
+import type { TokenizerOfModel } from '../tokenizer/source.js'
+import type { TokenizerFields } from '../tokenizer/to-gguf.js'
+import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
 import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
 import { TextCall } from './text-call.js'
@@ -13,9 +16,6 @@ import {
   type TokenizerQuestion,
   type TokenizerTold,
 } from './text-jobs.js'
-import type { DecodeOptions, EncodeOptions } from './tokenizer.js'
-import type { TokenizerOfModel } from './tokenizer-source.js'
-import type { TokenizerFields } from './tokenizer-to-gguf.js'
 
 /** Heap of the worker; a vocabulary of 260,000 tokens takes about 300 MB. */
 const MEGABYTES = 1024

@@ -1,9 +1,9 @@
 /** How long a step of a run takes, and the run: by rates that were measured here, or are known of a named machine. */
 import { openDataset, STDIN } from '../files/dataset.js'
 import { encodeChunks } from '../files/encode-dataset.js'
-import type { TokenizerOfModel } from '../files/tokenizer-source.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
+import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { encodeOptions, inputOf } from '../train/data.js'
 import type { DatasetConfig } from '../train/dataset.js'
 import type { TrainOptions } from '../train/options.js'

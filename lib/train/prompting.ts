@@ -7,12 +7,12 @@ import type { ActiveAdapter, BaseModel } from '../base.js'
 import { ConfigError } from '../core/errors.js'
 import { flag } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
-import type { ChatMessage } from '../files/chat-template.js'
 import { renderChat } from '../files/encode-dataset.js'
 import type { RowPrompting } from '../files/encoded-row.js'
-import type { TokenizerSource } from '../files/tokenizer.js'
 import type { WorkerTokenizer } from '../files/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
+import type { ChatMessage } from '../tokenizer/chat-template.js'
+import type { TokenizerSource } from '../tokenizer/tokenizer.js'
 
 /** What a call says of how its prompts are put. */
 export interface PromptOptions {

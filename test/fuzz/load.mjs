@@ -1,11 +1,11 @@
 /** The child of fuzz-models.mjs: opens what it is told to, as the verbs do, and says what came of it. */
 import { join } from 'node:path'
 import { inspectModel } from '../../dist/esm/cli/inspect/model.js'
-import { ChatTemplate } from '../../dist/esm/files/chat-template.js'
-import { loadTokenizer } from '../../dist/esm/files/tokenizer.js'
-import { readTokenizerSource } from '../../dist/esm/files/tokenizer-source.js'
 import { WorkerTokenizer } from '../../dist/esm/files/worker-tokenizer.js'
 import { LowrankError, loadModel, lora, planModel } from '../../dist/esm/index.js'
+import { ChatTemplate } from '../../dist/esm/tokenizer/chat-template.js'
+import { readTokenizerSource } from '../../dist/esm/tokenizer/source.js'
+import { loadTokenizer } from '../../dist/esm/tokenizer/tokenizer.js'
 
 const MESSAGES = [
   { role: 'user', content: 'What is six times seven?' },

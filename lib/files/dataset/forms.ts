@@ -4,7 +4,7 @@
  */
 
 import { quote } from '../../core/quote.js'
-import type { ChatMessage } from '../chat-template.js'
+import type { ChatMessage } from '../../tokenizer/chat-template.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'

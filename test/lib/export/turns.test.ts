@@ -8,8 +8,8 @@ import {
   stopTexts,
 } from '../../../lib/export/modelfile.js'
 import { type Turns, turnsOf } from '../../../lib/export/turns.js'
-import { ChatTemplate } from '../../../lib/files/chat-template.js'
-import { loadTokenizer } from '../../../lib/files/tokenizer.js'
+import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
+import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 const parity = (name: string) =>
   JSON.parse(readFileSync(new URL(`../../parity/${name}`, import.meta.url), 'utf8'))

@@ -7,7 +7,7 @@ import { ConfigError, DataError, FileFormatError, UnsupportedError } from '../..
 import { openDataset } from '../../../lib/files/dataset.js'
 import { RowEncoder } from '../../../lib/files/encode.js'
 import { encodeDataset, renderChat, renderChats } from '../../../lib/files/encode-dataset.js'
-import type { TokenizerSource } from '../../../lib/files/tokenizer.js'
+import type { TokenizerSource } from '../../../lib/tokenizer/tokenizer.js'
 import { turnsDuring } from '../turns.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))

@@ -4,7 +4,7 @@ import { ConfigError, DataError } from '../../../lib/core/errors.js'
 import type { DatasetMessage, DatasetRow } from '../../../lib/files/dataset.js'
 import { RowEncoder } from '../../../lib/files/encode.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/files/encoded-row.js'
-import type { Tokenizer, TokenizerSource } from '../../../lib/files/tokenizer.js'
+import type { Tokenizer, TokenizerSource } from '../../../lib/tokenizer/tokenizer.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
 const { tokenizers } = parity('tokenizer_small.json')

@@ -3,11 +3,11 @@ import { cpSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFi
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { writeModelFolder } from '../../../lib/files/model-folder.js'
-import { tokenizerSourceFromFolder } from '../../../lib/files/tokenizer.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { readAdapterFolder } from '../../../lib/peft/adapter-folder.js'
 import { planModel } from '../../../lib/plan.js'
 import { lora } from '../../../lib/strategies/lora.js'
+import { tokenizerSourceFromFolder } from '../../../lib/tokenizer/tokenizer.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 

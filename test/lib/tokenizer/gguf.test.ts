@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
-import { loadTokenizer } from '../../../lib/files/tokenizer.js'
-import { tokenizerSourceFromGguf } from '../../../lib/files/tokenizer-gguf.js'
 import type { GgufValue } from '../../../lib/formats/gguf.js'
+import { tokenizerSourceFromGguf } from '../../../lib/tokenizer/gguf.js'
+import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 interface Golden {
   config: Record<string, string>

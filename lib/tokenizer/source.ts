@@ -3,8 +3,8 @@
  * own): vocabularies are large, and what JavaScript holds of them counts as memory of a run.
  */
 import { readGgufHeader } from '../formats/gguf.js'
+import { tokenizerSourceFromGguf } from './gguf.js'
 import { type TokenizerSource, tokenizerSourceFromFolder } from './tokenizer.js'
-import { tokenizerSourceFromGguf } from './tokenizer-gguf.js'
 
 /** A model folder or GGUF file, by its path. */
 export interface TokenizerOfModel {

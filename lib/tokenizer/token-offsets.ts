@@ -4,8 +4,8 @@
  * has no offsets rather than approximate ones.
  */
 
+import { withoutMarks } from '../files/special-text.js'
 import type { Span } from './chat-template.js'
-import { withoutMarks } from './special-text.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /**

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { DataError, FileFormatError } from '../../../lib/core/errors.js'
-import { type ChatMessage, ChatTemplate } from '../../../lib/files/chat-template.js'
+import { type ChatMessage, ChatTemplate } from '../../../lib/tokenizer/chat-template.js'
 
 interface Golden {
   date_string: string

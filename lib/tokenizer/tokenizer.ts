@@ -7,18 +7,18 @@
 import type { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import { limitTime } from './time-limit.js'
 import {
   type AdaptedTokenizer,
   adaptTokenizer,
   continuationOf,
   type PrefixScheme,
   prefixSchemeOf,
-} from './tokenizer-adapt.js'
-import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './tokenizer-bytes.js'
-import { buildLibrary, useMarks } from './tokenizer-library.js'
+} from './adapt.js'
+import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './bytes.js'
+import { buildLibrary, useMarks } from './library.js'
+import { limitTime } from './time-limit.js'
 
-export { tokenizerSourceFromFolder } from './tokenizer-folder.js'
+export { tokenizerSourceFromFolder } from './folder.js'
 
 /** What a tokenizer is made of: plain data that can be sent to a worker. */
 export interface TokenizerSource {

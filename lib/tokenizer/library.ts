@@ -6,9 +6,9 @@
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../core/errors.js'
-import { withoutMarks } from './special-text.js'
-import type { AdaptedTokenizer, Vocabulary } from './tokenizer-adapt.js'
-import { spellBytes } from './tokenizer-bytes.js'
+import { withoutMarks } from '../files/special-text.js'
+import type { AdaptedTokenizer, Vocabulary } from './adapt.js'
+import { spellBytes } from './bytes.js'
 
 type Json = Record<string, unknown>
 

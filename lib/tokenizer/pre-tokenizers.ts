@@ -2,7 +2,7 @@
  * Pre-tokenizers that GGUF files have a name for, and what each name stands for. Files only name them, so this table is
  * what a tokenizer is rebuilt by, and what tells whether one can be written.
  */
-import { type AdaptedTokenizer, GPT2_REGEX, stepsOf } from './tokenizer-adapt.js'
+import { type AdaptedTokenizer, GPT2_REGEX, stepsOf } from './adapt.js'
 
 const LLAMA3_REGEX =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"

@@ -4,7 +4,7 @@
  * U+2581 is a space and `<0xNN>` a byte.
  */
 
-import type { AdaptedTokenizer } from './tokenizer-adapt.js'
+import type { AdaptedTokenizer } from './adapt.js'
 
 export type DecoderFamily =
   | { kind: 'byte-level' }

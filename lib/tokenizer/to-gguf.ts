@@ -7,9 +7,7 @@ import { UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { GgufValue } from '../formats/gguf.js'
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
-import { PRE_TOKENIZERS, preTokenizerName } from './pre-tokenizers.js'
-import { adaptSource, loadTokenizer, type Tokenizer, type TokenizerSource } from './tokenizer.js'
-import { type AdaptedTokenizer, prefixSchemeOf, stepsOf } from './tokenizer-adapt.js'
+import { type AdaptedTokenizer, prefixSchemeOf, stepsOf } from './adapt.js'
 import {
   END_ROLES,
   mergesFromScores,
@@ -17,7 +15,9 @@ import {
   TOKEN_TYPE,
   tokenizerSourceFromGguf,
   type Vocabulary,
-} from './tokenizer-gguf.js'
+} from './gguf.js'
+import { PRE_TOKENIZERS, preTokenizerName } from './pre-tokenizers.js'
+import { adaptSource, loadTokenizer, type Tokenizer, type TokenizerSource } from './tokenizer.js'
 
 export interface TokenizerFields {
   fields: GgufField[]

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { encodeMarked } from '../../../lib/files/token-offsets.js'
-import { loadTokenizer } from '../../../lib/files/tokenizer.js'
+import { encodeMarked } from '../../../lib/tokenizer/token-offsets.js'
+import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
 const strings = parity('tokenizer_strings.json') as string[]

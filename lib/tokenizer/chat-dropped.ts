@@ -2,8 +2,9 @@
  * What a chat template leaves out of its text. Many templates know no tools, and skip calls, results and whole roles
  * without a word; a model that is trained on the rest learns answers to questions that it never sees.
  */
+
+import type { DatasetMessage } from '../files/dataset.js'
 import type { RenderOptions } from './chat-template.js'
-import type { DatasetMessage } from './dataset.js'
 
 type Render = (messages: readonly DatasetMessage[], options: RenderOptions) => string
 interface Call {
