@@ -4,6 +4,7 @@ import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './ba
 import { badArgument, callback, checkedOptions, checkedPath, path } from './core/arguments.js'
 import { ConfigError } from './core/errors.js'
 import { flag, integer, word } from './core/schema.js'
+import type { EncodeProgress } from './data/encode-dataset.js'
 import {
   type ExportOptions,
   exportSchema,
@@ -13,7 +14,6 @@ import {
 } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import { clientColumn } from './federated/clients.js'
-import type { EncodeProgress } from './files/encode-dataset.js'
 import { MemoryReport } from './memory.js'
 import type { PlanOptions } from './native/addon.js'
 import { translated } from './native/errors.js'

@@ -1,8 +1,8 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
 import { InternalError } from './core/errors.js'
+import type { WorkerTokenizer } from './data/worker-tokenizer.js'
 import type { PrivacyReport } from './federated/privacy.js'
 import { type ModelDtype, writeModelFolder } from './files/model-folder.js'
-import type { WorkerTokenizer } from './files/worker-tokenizer.js'
 import type { ModelFiles } from './formats/model-files.js'
 import type { PromptFormat } from './formats/prompt-format.js'
 import type { Graph } from './graph/graph.js'

@@ -18,6 +18,8 @@ import { ConfigError, DivergedError, FileFormatError } from './core/errors.js'
 import { once } from './core/once.js'
 import { flag, integer, nearest, text } from './core/schema.js'
 import { isRecord } from './core/schema-shape.js'
+import type { EncodeProgress } from './data/encode-dataset.js'
+import { WorkerTokenizer } from './data/worker-tokenizer.js'
 import {
   type ExportOptions,
   exportSchema,
@@ -26,8 +28,6 @@ import {
   type Written,
 } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
-import type { EncodeProgress } from './files/encode-dataset.js'
-import { WorkerTokenizer } from './files/worker-tokenizer.js'
 import { type ModelFiles, openModelFiles } from './formats/model-files.js'
 import type { PromptFormat } from './formats/prompt-format.js'
 import { readRopeFactors } from './formats/rope-factors.js'

@@ -11,9 +11,9 @@ import {
   FILE_TYPES,
   fileTypeByName,
   STDIN,
-} from '../files/dataset.js'
-import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../files/encoded-row.js'
-import { SPECIAL_TOKENS_IN_CONTENT } from '../files/special-text.js'
+} from '../data/dataset.js'
+import { EMPTY_ROWS, TRAIN_ON, UNENDED } from '../data/encoded-row.js'
+import { SPECIAL_TOKENS_IN_CONTENT } from '../data/special-text.js'
 import { readGgufHeader } from '../formats/gguf.js'
 import { parseHubName } from '../hub/name.js'
 import { withInputFile } from '../io/input.js'

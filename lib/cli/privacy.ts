@@ -1,7 +1,8 @@
 /** What a private training is about to promise, in words. */
+
+import { openDataset, STDIN } from '../data/dataset.js'
 import { clientColumn } from '../federated/clients.js'
 import { type PrivacyReport, planPrivacy, privacyRemarks, reportOf } from '../federated/privacy.js'
-import { openDataset, STDIN } from '../files/dataset.js'
 import { rulesOf } from '../strategies/index.js'
 import type { RunConfig } from '../train/config.js'
 import { foldersOf } from '../train/output-folder.js'

@@ -6,7 +6,7 @@
 import { basename } from 'node:path'
 import type { BaseModel } from '../base.js'
 import { UnsupportedError } from '../core/errors.js'
-import { ggufTokenizerOf } from '../files/worker-tokenizer.js'
+import { ggufTokenizerOf } from '../data/worker-tokenizer.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'
 import { readGgufHeader } from '../formats/gguf.js'
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'

@@ -3,7 +3,7 @@
  * rendering conversations, not by name, and only believed when it gives the same text for all of them.
  */
 
-import { renderChats } from '../files/encode-dataset.js'
+import { renderChats } from '../data/encode-dataset.js'
 import type { ChatMessage } from '../tokenizer/chat-template.js'
 import type { TokenizerSource } from '../tokenizer/tokenizer.js'
 

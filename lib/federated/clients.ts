@@ -1,7 +1,7 @@
 /** Who owns which rows: clients by a column of the data, or rows dealt out as a study wants them. */
 
 import { counterUniform } from '../core/counter-random.js'
-import type { EncodedDataset } from '../files/encoded-dataset.js'
+import type { EncodedDataset } from '../data/encoded-dataset.js'
 import type { ClientsConfig } from '../strategies/strategy.js'
 
 type Grouped = Pick<EncodedDataset, 'rowGroup'>

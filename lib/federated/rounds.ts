@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { ConfigError, DivergedError, FileFormatError } from '../core/errors.js'
-import { Batches } from '../files/pack.js'
+import { Batches } from '../data/pack.js'
 import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'

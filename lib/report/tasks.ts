@@ -2,7 +2,7 @@
 
 import { counterUniform } from '../core/counter-random.js'
 import { DataError } from '../core/errors.js'
-import { openDataset } from '../files/dataset.js'
+import { openDataset } from '../data/dataset.js'
 import type { Answer } from '../train/score.js'
 
 export interface Task {

@@ -1,6 +1,6 @@
 /** How long a step of a run takes, and the run: by rates that were measured here, or are known of a named machine. */
-import { openDataset, STDIN } from '../files/dataset.js'
-import { encodeChunks } from '../files/encode-dataset.js'
+import { openDataset, STDIN } from '../data/dataset.js'
+import { encodeChunks } from '../data/encode-dataset.js'
 import { addon } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'

@@ -3,7 +3,7 @@
  * without a word; a model that is trained on the rest learns answers to questions that it never sees.
  */
 
-import type { DatasetMessage } from '../files/dataset.js'
+import type { DatasetMessage } from '../data/dataset.js'
 import type { RenderOptions } from './chat-template.js'
 
 type Render = (messages: readonly DatasetMessage[], options: RenderOptions) => string

@@ -5,7 +5,7 @@
  * model to write role headers or to miss its own end of turn.
  */
 
-import type { DatasetMessage } from '../files/dataset.js'
+import type { DatasetMessage } from '../data/dataset.js'
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
 

@@ -6,7 +6,7 @@
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../core/errors.js'
-import { withoutMarks } from '../files/special-text.js'
+import { withoutMarks } from '../data/special-text.js'
 import type { AdaptedTokenizer, Vocabulary } from './adapt.js'
 import { spellBytes } from './bytes.js'
 

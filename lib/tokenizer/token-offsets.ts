@@ -4,7 +4,7 @@
  * has no offsets rather than approximate ones.
  */
 
-import { withoutMarks } from '../files/special-text.js'
+import { withoutMarks } from '../data/special-text.js'
 import type { Span } from './chat-template.js'
 import type { Tokenizer } from './tokenizer.js'
 

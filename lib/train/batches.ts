@@ -1,7 +1,7 @@
 /** Groups the micro-batches of a dataset into the windows of optimizer steps. */
 import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../core/errors.js'
-import type { Batches, MicroBatch } from '../files/pack.js'
+import type { Batches, MicroBatch } from '../data/pack.js'
 import type { DataCursor } from './training-state.js'
 
 /** Where micro-batches come from; any of any epoch can be asked for at any time. */

@@ -18,7 +18,7 @@ import {
   throwMistakes,
   word,
 } from '../core/schema.js'
-import { STDIN } from '../files/dataset.js'
+import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base.js'
 import { badArgument } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
-import type { AskedRow } from '../files/asked-rows.js'
+import type { AskedRow } from '../data/asked-rows.js'
 import {
   canReread,
   checkLearnable,
@@ -14,12 +14,12 @@ import {
   encodeChunks,
   encodeDataset,
   inputName,
-} from '../files/encode-dataset.js'
-import type { DatasetStats, EncodedDataset } from '../files/encoded-dataset.js'
-import type { RowPrompting } from '../files/encoded-row.js'
-import { Batches } from '../files/pack.js'
-import { ascending } from '../files/permutation.js'
-import { rowsOfChunks, shuffleBuffer, streamBatches } from '../files/stream.js'
+} from '../data/encode-dataset.js'
+import type { DatasetStats, EncodedDataset } from '../data/encoded-dataset.js'
+import type { RowPrompting } from '../data/encoded-row.js'
+import { Batches } from '../data/pack.js'
+import { ascending } from '../data/permutation.js'
+import { rowsOfChunks, shuffleBuffer, streamBatches } from '../data/stream.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type BatchSource, type BatchStream, StreamWindows, type WindowSource, Windows } from './batches.js'

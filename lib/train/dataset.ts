@@ -20,11 +20,11 @@ import {
   type DatasetFormat,
   FILE_TYPES,
   type FileType,
-} from '../files/dataset.js'
-import type { EncodeProgress } from '../files/encode-dataset.js'
-import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../files/encoded-row.js'
-import { isRowSource, type RowSource } from '../files/row-source.js'
-import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../files/special-text.js'
+} from '../data/dataset.js'
+import type { EncodeProgress } from '../data/encode-dataset.js'
+import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encoded-row.js'
+import { isRowSource, type RowSource } from '../data/row-source.js'
+import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
 import type { TrainOptions } from './options.js'
 
 /** Data, and how it is to be understood. */

@@ -1,9 +1,9 @@
 /** The rows of a dataset that a run sets aside, so that it and later evaluations take the same ones. */
 import * as z from 'zod'
 import { integer, positive, text } from '../core/schema.js'
-import type { EncodedDataset } from '../files/encoded-dataset.js'
-import { splitHeldOut, splitHeldOutGroups } from '../files/pack.js'
-import { ascending } from '../files/permutation.js'
+import type { EncodedDataset } from '../data/encoded-dataset.js'
+import { splitHeldOut, splitHeldOutGroups } from '../data/pack.js'
+import { ascending } from '../data/permutation.js'
 
 /** Which share of a dataset a run holds out. The same share of the same rows gives the same split. */
 export interface HeldOutShare {

@@ -1,7 +1,7 @@
 /** Overrides of a config, `key=value`: what `--set` takes. */
 import { ConfigError } from '../core/errors.js'
 import { isRecord, snakeKey } from '../core/schema-shape.js'
-import { STDIN } from '../files/dataset.js'
+import { STDIN } from '../data/dataset.js'
 import { keysOfStrategy } from '../strategies/index.js'
 
 export type Parse = typeof import('yaml')['parse']

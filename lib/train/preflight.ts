@@ -4,8 +4,8 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { checkFiles, openDataset, STDIN } from '../files/dataset.js'
-import { encodeChunks, noRows } from '../files/encode-dataset.js'
+import { checkFiles, openDataset, STDIN } from '../data/dataset.js'
+import { encodeChunks, noRows } from '../data/encode-dataset.js'
 import { checkFolder } from '../io/atomic-folder.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import { type Beginning, checkpointOf, type Resumable } from './checkpoints.js'

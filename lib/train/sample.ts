@@ -1,6 +1,6 @@
 /** A part of a dataset that stands for the whole. */
-import type { EncodedDataset } from '../files/encoded-dataset.js'
-import { ascending, shuffle } from '../files/permutation.js'
+import type { EncodedDataset } from '../data/encoded-dataset.js'
+import { ascending, shuffle } from '../data/permutation.js'
 
 /** Sets this order apart from those of epochs and held-out rows. */
 const SAMPLE = 0x73616d70

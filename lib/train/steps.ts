@@ -1,7 +1,7 @@
 /** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
 import { DataError, DivergedError } from '../core/errors.js'
+import type { MicroBatch } from '../data/pack.js'
 import type { PrivacyReport } from '../federated/privacy.js'
-import type { MicroBatch } from '../files/pack.js'
 import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { rulesOf } from '../strategies/index.js'

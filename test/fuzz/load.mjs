@@ -1,7 +1,7 @@
 /** The child of fuzz-models.mjs: opens what it is told to, as the verbs do, and says what came of it. */
 import { join } from 'node:path'
 import { inspectModel } from '../../dist/esm/cli/inspect/model.js'
-import { WorkerTokenizer } from '../../dist/esm/files/worker-tokenizer.js'
+import { WorkerTokenizer } from '../../dist/esm/data/worker-tokenizer.js'
 import { LowrankError, loadModel, lora, planModel } from '../../dist/esm/index.js'
 import { ChatTemplate } from '../../dist/esm/tokenizer/chat-template.js'
 import { readTokenizerSource } from '../../dist/esm/tokenizer/source.js'

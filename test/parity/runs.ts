@@ -5,7 +5,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { Adapter } from '../../lib/adapter.js'
-import { ascending, shuffle } from '../../lib/files/permutation.js'
+import { ascending, shuffle } from '../../lib/data/permutation.js'
 import {
   adamW,
   type DatasetConfig,

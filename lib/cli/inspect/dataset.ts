@@ -16,13 +16,13 @@ import {
   placeName,
   STDIN,
   STDIN_NAME,
-} from '../../files/dataset.js'
-import { datasetRemarks } from '../../files/dataset-remarks.js'
-import { checkLearnable } from '../../files/encode-dataset.js'
-import { countFound, type DatasetStats, emptyStats } from '../../files/encoded-dataset.js'
-import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../files/encoded-row.js'
-import type { SpecialTokensInContent } from '../../files/special-text.js'
-import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
+} from '../../data/dataset.js'
+import { datasetRemarks } from '../../data/dataset-remarks.js'
+import { checkLearnable } from '../../data/encode-dataset.js'
+import { countFound, type DatasetStats, emptyStats } from '../../data/encoded-dataset.js'
+import type { DropReason, EmptyRows, EncodedRow, TrainOn, Unended } from '../../data/encoded-row.js'
+import type { SpecialTokensInContent } from '../../data/special-text.js'
+import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { openModelFiles } from '../../formats/model-files.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'

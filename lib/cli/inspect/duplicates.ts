@@ -1,6 +1,6 @@
 /** Rows that are in a dataset more than once, and prompts that are asked again with another answer. */
 import { createHash } from 'node:crypto'
-import type { DatasetRow } from '../../files/dataset.js'
+import type { DatasetRow } from '../../data/dataset.js'
 
 /** Where a row stands. */
 export interface Place {

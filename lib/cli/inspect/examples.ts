@@ -1,6 +1,6 @@
 /** Rows as the model sees them: their tokens as text, in pieces that are learned or not. */
-import { type EncodedRow, IGNORE } from '../../files/encoded-row.js'
-import type { WorkerTokenizer } from '../../files/worker-tokenizer.js'
+import { type EncodedRow, IGNORE } from '../../data/encoded-row.js'
+import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { formatCount } from '../format.js'
 import type { Output } from '../output.js'
 

@@ -2,7 +2,7 @@
 
 import { formatBytes } from '../../core/bytes.js'
 import { LowrankError, UnsupportedError } from '../../core/errors.js'
-import { WorkerTokenizer } from '../../files/worker-tokenizer.js'
+import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { type ModelFiles, openModelFiles } from '../../formats/model-files.js'
 import { isBlockDtype } from '../../formats/tensor-source.js'
 import type { Graph } from '../../graph/graph.js'

@@ -4,7 +4,7 @@ import { afterEach, expect, test, vi } from 'vitest'
 import { UnsupportedError } from '../../../lib/core/errors.js'
 import { compiledScript, nodeProgram, packageScript } from '../../../lib/core/node-program.js'
 import { packageRoot } from '../../../lib/core/root.js'
-import { TextCall } from '../../../lib/files/text-call.js'
+import { TextCall } from '../../../lib/data/text-call.js'
 import { scratchFolder } from '../scratch.js'
 
 afterEach(() => {

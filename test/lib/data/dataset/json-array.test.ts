@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../../lib/core/errors.js'
-import { readJsonArray } from '../../../../lib/files/dataset/json-array.js'
+import { readJsonArray } from '../../../../lib/data/dataset/json-array.js'
 
 async function* pieces(bytes: Buffer, sizes: readonly number[]): AsyncGenerator<Buffer, void, void> {
   let start = 0

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ConfigError, DataError } from '../../../lib/core/errors.js'
-import { ChunkBuilder, EncodedDataset } from '../../../lib/files/encoded-dataset.js'
-import { IGNORE } from '../../../lib/files/encoded-row.js'
+import { ChunkBuilder, EncodedDataset } from '../../../lib/data/encoded-dataset.js'
+import { IGNORE } from '../../../lib/data/encoded-row.js'
 import {
   Batches,
   type BatchOptions,
@@ -10,7 +10,7 @@ import {
   packBestFit,
   splitHeldOut,
   splitHeldOutGroups,
-} from '../../../lib/files/pack.js'
+} from '../../../lib/data/pack.js'
 
 interface Row {
   ids: number[]

@@ -1,7 +1,7 @@
 /** Whose a row is, by a column of the data. */
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../lib/core/errors.js'
-import { type OpenDatasetOptions, openDataset, type RowsInput } from '../../../lib/files/dataset.js'
+import { type OpenDatasetOptions, openDataset, type RowsInput } from '../../../lib/data/dataset.js'
 import { scratchFile } from '../scratch.js'
 
 async function groups(input: string | RowsInput, groupBy: string, options: OpenDatasetOptions = {}) {

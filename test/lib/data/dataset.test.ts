@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, FileFormatError } from '../../../lib/core/errors.js'
-import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../lib/files/dataset.js'
+import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../lib/data/dataset.js'
 
 let folder: string
 let count = 0

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ChunkBuilder, type EncodedChunk } from '../../../lib/files/encoded-dataset.js'
-import { IGNORE } from '../../../lib/files/encoded-row.js'
-import type { MicroBatch } from '../../../lib/files/pack.js'
-import { rowsOfChunks, type StreamRow, shuffleBuffer, streamBatches } from '../../../lib/files/stream.js'
+import { ChunkBuilder, type EncodedChunk } from '../../../lib/data/encoded-dataset.js'
+import { IGNORE } from '../../../lib/data/encoded-row.js'
+import type { MicroBatch } from '../../../lib/data/pack.js'
+import { rowsOfChunks, type StreamRow, shuffleBuffer, streamBatches } from '../../../lib/data/stream.js'
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = []

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { parseJson, RepeatedKey } from '../../../../lib/files/dataset/json.js'
+import { parseJson, RepeatedKey } from '../../../../lib/data/dataset/json.js'
 
 describe('JSON of a data set', () => {
   it.each([

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../../lib/core/errors.js'
-import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../../lib/files/dataset.js'
+import { type DatasetRow, type OpenDatasetOptions, openDataset } from '../../../../lib/data/dataset.js'
 import { scratchFile } from '../../scratch.js'
 
 const folder = 'test/parity/data'

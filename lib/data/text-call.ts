@@ -121,7 +121,7 @@ export class TextCall {
 
 function started(megabytes: number): ChildProcess {
   try {
-    return fork(compiledScript('files', 'text-worker.js'), [], {
+    return fork(compiledScript('data', 'text-worker.js'), [], {
       ...nodeProgram(),
       serialization: 'advanced',
       execArgv: [`--max-old-space-size=${megabytes}`],
