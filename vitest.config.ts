@@ -7,7 +7,7 @@ const sweeps = [
   'test/e2e/private.test.ts',
   'test/e2e/shrunk-files.test.ts',
   'test/e2e/terminal.test.ts',
-  'test/lib/paged-weights.test.ts',
+  'test/lib/weights/paged.test.ts',
   'test/lib/train/in-backward.test.ts',
   'test/lib/train/optimized-runs.test.ts',
   'test/lib/train/rates.test.ts',

@@ -23,10 +23,10 @@ import { float32Bytes, piecesInBytes } from './peft/floats.js'
 import { asLora, nearestLora } from './strategies/convert.js'
 import { type AdapterDescription, describeAdapter } from './strategies/describe.js'
 import { rulesOf } from './strategies/index.js'
-import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { Conversion, Factor, LinearSite, ReadFactor, WeightSite } from './strategies/strategy.js'
 import type { TokenizerSource } from './tokenizer/tokenizer.js'
-import type { LoadProgress } from './weights.js'
+import { describeQuantization, embeddingAsUsual, type Quantization } from './weights/quantization.js'
+import type { LoadProgress } from './weights/weights.js'
 
 /** A model's weights in native memory, and what is known about them. */
 export interface BaseModel {

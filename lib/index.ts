@@ -52,16 +52,6 @@ export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategie
 export type { LycorisConfig } from './strategies/lycoris.js'
 export { type MissConfig, type MissOptions, miss } from './strategies/miss.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'
-export {
-  type FourBitQuantization,
-  fp4,
-  type Int8Quantization,
-  int8,
-  type KeptQuantization,
-  keep,
-  nf4,
-  type Quantization,
-} from './strategies/quantization.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
 export type { KnownTime, RunTime } from './time/run.js'
@@ -111,4 +101,14 @@ export {
   warmupStableDecay,
 } from './train/schedules.js'
 export type { Answer } from './train/score.js'
-export type { LoadProgress } from './weights.js'
+export {
+  type FourBitQuantization,
+  fp4,
+  type Int8Quantization,
+  int8,
+  type KeptQuantization,
+  keep,
+  nf4,
+  type Quantization,
+} from './weights/quantization.js'
+export type { LoadProgress } from './weights/weights.js'

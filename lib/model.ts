@@ -32,7 +32,6 @@ import { type ModelFiles, openModelFiles } from './formats/model-files.js'
 import type { PromptFormat } from './formats/prompt-format.js'
 import { readRopeFactors } from './formats/rope-factors.js'
 import type { Graph } from './graph/graph.js'
-import { holdWeights } from './held-weights.js'
 import { type DownloadProgress, type Located, locate } from './hub/locate.js'
 import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
@@ -49,7 +48,6 @@ import {
   weightSites,
 } from './strategies/describe.js'
 import { readStrategy, rulesOf } from './strategies/index.js'
-import { describeQuantization, embeddingAsUsual, type Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import { readTokenizerSource } from './tokenizer/source.js'
 import type { BatchSource } from './train/batches.js'
@@ -84,6 +82,8 @@ import { runProbe } from './train/probe.js'
 import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
 import { withOwnRate } from './train/rates.js'
 import { type Answer, checkedAnswers, logLikelihoods, scoreSchema } from './train/score.js'
+import { holdWeights } from './weights/held.js'
+import { describeQuantization, embeddingAsUsual, type Quantization } from './weights/quantization.js'
 import {
   chooseEmbeddingQuantization,
   chooseQuantization,
@@ -92,7 +92,7 @@ import {
   quantizesAny,
   type StorageChoice,
   storageFormats,
-} from './weights.js'
+} from './weights/weights.js'
 
 /** Options of everything that may be on the Hugging Face hub. */
 export interface HubOptions {

@@ -17,7 +17,6 @@ import { addon, type StorageFormat } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { describeAdapter, linearSites, weightSites } from './strategies/describe.js'
 import { rulesOf, strategySchema } from './strategies/index.js'
-import type { Quantization } from './strategies/quantization.js'
 import type { StrategyConfig } from './strategies/strategy.js'
 import type { StepSetting } from './time/setting.js'
 import {
@@ -31,7 +30,8 @@ import {
 import { optimizerState } from './train/optimizers.js'
 import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
-import { storageFormats } from './weights.js'
+import type { Quantization } from './weights/quantization.js'
+import { storageFormats } from './weights/weights.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<

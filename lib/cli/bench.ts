@@ -15,7 +15,7 @@ import {
 import { measuredBars, methodOf, planOptions } from '../report/memory.js'
 import { measureSpeed, type SpeedStudy } from '../report/speed.js'
 import { asInFiles } from '../train/config-schema.js'
-import { STORAGE_FORMATS } from '../weights.js'
+import { STORAGE_FORMATS } from '../weights/weights.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { digits, table } from './format.js'
 import { examples, integerFlag, onlyOwnFlags } from './help.js'

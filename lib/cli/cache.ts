@@ -5,16 +5,16 @@
 import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
+import { type HubBlob, isWhole, listHubBlobs } from '../hub/blobs.js'
+import { hubSettings } from '../hub/settings.js'
 import {
   listWeightFiles,
   makeRoom,
   ownWeightFolder,
   type WeightFileEntry,
   weightCacheSettings,
-} from '../files/weight-cache.js'
-import { hasItsBytes, removeWeightFile } from '../files/weight-record.js'
-import { type HubBlob, isWhole, listHubBlobs } from '../hub/blobs.js'
-import { hubSettings } from '../hub/settings.js'
+} from '../weights/cache.js'
+import { hasItsBytes, removeWeightFile } from '../weights/record.js'
 import { EXIT_FAILED, UsageError } from './errors.js'
 import { counted, table } from './format.js'
 import { examples } from './help.js'

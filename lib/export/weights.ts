@@ -15,7 +15,7 @@ import {
   type ReadWeightOptions,
 } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { exactFormat } from '../weights.js'
+import { exactFormat } from '../weights/weights.js'
 
 /** What adapters are added to: the weights as they are held (quantized ones dequantized), or those of the files. */
 export type MergeBase = 'trained' | 'original'

@@ -10,7 +10,7 @@ import {
 import { translatedAsync } from '../native/errors.js'
 import { settled } from '../native/handles.js'
 import type { ModelShape } from '../plan.js'
-import { storageFormats } from '../weights.js'
+import { storageFormats } from '../weights/weights.js'
 
 export interface KernelSettings {
   /** Of the adapter at each linear. */

@@ -5,8 +5,8 @@ import type { TensorSource } from '../formats/tensor-source.js'
 import type { Graph, GraphWeight } from '../graph/graph.js'
 import type { AdapterSpec, LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
+import { describeQuantization, type Quantization } from '../weights/quantization.js'
 import { rulesOf } from './index.js'
-import { describeQuantization, type Quantization } from './quantization.js'
 import type {
   ComputedStart,
   Factor,

@@ -5,10 +5,10 @@
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze } from '../core/schema.js'
+import { nf4 } from '../weights/quantization.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { loraPlusRules } from './lora-plus.js'
 import { withWrappers, wrapping } from './plain.js'
-import { nf4 } from './quantization.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of QLoRA. */

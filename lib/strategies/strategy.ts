@@ -6,8 +6,8 @@
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
 import type { KroneckerSlot, LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
+import type { TrainingDefaults } from '../weights/quantization.js'
 import type { AdapterDescription } from './describe.js'
-import type { TrainingDefaults } from './quantization.js'
 
 /** A strategy's options: plain frozen data that prints as JSON and reads back. */
 export interface StrategyConfig {

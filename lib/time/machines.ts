@@ -7,7 +7,7 @@ import { nearest } from '../core/nearest.js'
 import { packageRoot } from '../core/root.js'
 import type { StorageFormat } from '../native/addon.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { STORAGE_FORMATS } from '../weights.js'
+import { STORAGE_FORMATS } from '../weights/weights.js'
 import type { StepRates } from './estimate.js'
 import type { LaidOut, StepSetting } from './setting.js'
 

@@ -22,14 +22,14 @@ import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
 import {
   describeQuantization,
   fourBitSchema,
   type Quantization,
   quantizationFrom,
   type TrainingDefaults,
-} from '../strategies/quantization.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
+} from '../weights/quantization.js'
 import { checkBest } from './best.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { checkInBackward } from './optimizers.js'

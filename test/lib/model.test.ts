@@ -6,7 +6,7 @@ import { addon } from '../../lib/native/addon.js'
 import { planModel } from '../../lib/plan.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { qlora } from '../../lib/strategies/qlora.js'
-import { nf4 } from '../../lib/strategies/quantization.js'
+import { nf4 } from '../../lib/weights/quantization.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from './scratch.js'
 

@@ -13,7 +13,7 @@ import { addon } from '../../lib/native/addon.js'
 import { planModel } from '../../lib/plan.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { qlora } from '../../lib/strategies/qlora.js'
-import { fp4, int8, nf4, sameQuantization } from '../../lib/strategies/quantization.js'
+import { fp4, int8, nf4, sameQuantization } from '../../lib/weights/quantization.js'
 import { scratchFolder } from '../lib/scratch.js'
 import { floats, ints, parity, readGolden, relativeError } from './engine.js'
 

@@ -14,7 +14,7 @@ import {
   type TrainInput,
 } from '../../lib/native/addon.js'
 import type { StartingBase } from '../../lib/strategies/describe.js'
-import { nf4, type Quantization } from '../../lib/strategies/quantization.js'
+import { nf4, type Quantization } from '../../lib/weights/quantization.js'
 
 export const parity = new URL('.', import.meta.url).pathname
 

@@ -4,7 +4,7 @@ import { afterAll, describe, expect, it, vi } from 'vitest'
 import { readSafetensorsHeader } from '../../lib/formats/safetensors.js'
 import { addon, type NativeAdapter, type StorageFormat } from '../../lib/native/addon.js'
 import { readStrategy } from '../../lib/strategies/index.js'
-import { nf4, type Quantization } from '../../lib/strategies/quantization.js'
+import { nf4, type Quantization } from '../../lib/weights/quantization.js'
 import {
   backward,
   floats,

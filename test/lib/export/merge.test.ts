@@ -7,7 +7,7 @@ import { readSafetensorsHeader, readTensor } from '../../../lib/formats/safetens
 import { loadModel, type Model } from '../../../lib/model.js'
 import { full } from '../../../lib/strategies/full.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import { fp4, int8, nf4 } from '../../../lib/strategies/quantization.js'
+import { fp4, int8, nf4 } from '../../../lib/weights/quantization.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 

@@ -2,10 +2,10 @@ import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { lora } from '../../../lib/strategies/lora.js'
-import { nf4 } from '../../../lib/strategies/quantization.js'
 import { loadConfig, loadQuantization } from '../../../lib/train/config.js'
 import { configJsonSchema } from '../../../lib/train/config-schema.js'
 import { configText } from '../../../lib/train/config-text.js'
+import { nf4 } from '../../../lib/weights/quantization.js'
 import { scratchFile } from '../scratch.js'
 
 const minimal = `

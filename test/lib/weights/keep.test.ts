@@ -2,13 +2,13 @@
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { loadModel, type Model } from '../../lib/model.js'
-import { addon } from '../../lib/native/addon.js'
-import { planModel } from '../../lib/plan.js'
-import { lora } from '../../lib/strategies/lora.js'
-import { keep } from '../../lib/strategies/quantization.js'
-import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { loadModel, type Model } from '../../../lib/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import { planModel } from '../../../lib/plan.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { keep } from '../../../lib/weights/quantization.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 let path: string
 let data: string

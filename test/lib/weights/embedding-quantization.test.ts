@@ -2,18 +2,18 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { type LoadOptions, loadModel, type Model } from '../../lib/model.js'
-import { addon } from '../../lib/native/addon.js'
-import { planModel } from '../../lib/plan.js'
-import { full } from '../../lib/strategies/full.js'
-import { lora } from '../../lib/strategies/lora.js'
-import { fp4, int8, nf4, type Quantization } from '../../lib/strategies/quantization.js'
-import type { StrategyConfig } from '../../lib/strategies/strategy.js'
-import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { type LoadOptions, loadModel, type Model } from '../../../lib/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import { planModel } from '../../../lib/plan.js'
+import { full } from '../../../lib/strategies/full.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
+import { fp4, int8, nf4, type Quantization } from '../../../lib/weights/quantization.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
-vi.mock('../../lib/train/data.js', async (original) =>
-  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
+vi.mock('../../../lib/train/data.js', async (original) =>
+  (await import('../../tokenized-once.js')).tokenizedOnce(await original()),
 )
 
 const loaded: Model[] = []

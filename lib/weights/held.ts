@@ -1,6 +1,11 @@
 /** Brings a model's weights to where they are held: into memory, or mapped from a file that was made of them before. */
 import { existsSync } from 'node:fs'
-import { FileFormatError, WriteError } from './core/errors.js'
+import { FileFormatError, WriteError } from '../core/errors.js'
+import type { TensorSource } from '../formats/tensor-source.js'
+import type { Graph } from '../graph/graph.js'
+import { cleanUp } from '../io/cleanup.js'
+import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from '../native/addon.js'
+import { translated, translatedAsync } from '../native/errors.js'
 import {
   makeRoom,
   ownWeightFolder,
@@ -10,13 +15,8 @@ import {
   weightKey,
   weightPath,
   writeWeightFile,
-} from './files/weight-cache.js'
-import { hasItsBytes, removeWeightFile, touchWeightFile } from './files/weight-record.js'
-import type { TensorSource } from './formats/tensor-source.js'
-import type { Graph } from './graph/graph.js'
-import { cleanUp } from './io/cleanup.js'
-import { addon, type NativeModel, type NativeWeightFile, type StorageFormat } from './native/addon.js'
-import { translated, translatedAsync } from './native/errors.js'
+} from './cache.js'
+import { hasItsBytes, removeWeightFile, touchWeightFile } from './record.js'
 import { eachWeight, type LoadControl, loadWeights } from './weights.js'
 
 /** A load that takes less is not worth a file. */

@@ -1,10 +1,10 @@
 /** How each weight of a model is held in memory, and the loop that brings the weights there. */
-import { ConfigError, FileFormatError, ShapeError } from './core/errors.js'
-import { quote } from './core/quote.js'
-import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from './formats/tensor-source.js'
-import { type Graph, type GraphWeight, nodesOf } from './graph/graph.js'
-import type { Job, NativeModel, Precision, StorageFormat } from './native/addon.js'
-import { translatedAsync } from './native/errors.js'
+import { ConfigError, FileFormatError, ShapeError } from '../core/errors.js'
+import { quote } from '../core/quote.js'
+import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from '../formats/tensor-source.js'
+import { type Graph, type GraphWeight, nodesOf } from '../graph/graph.js'
+import type { Job, NativeModel, Precision, StorageFormat } from '../native/addon.js'
+import { translatedAsync } from '../native/errors.js'
 import {
   describeQuantization,
   type FourBitQuantization,
@@ -15,7 +15,7 @@ import {
   type Quantization,
   sameQuantization,
   usualForEmbedding,
-} from './strategies/quantization.js'
+} from './quantization.js'
 
 /** What decides the storage of weights. */
 export interface StorageChoice {

@@ -12,7 +12,7 @@ import { PRIVATE, syncFolder } from '../io/atomic.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { cleanUp } from '../io/cleanup.js'
 import { finished, removeLeftovers, temporaryBeside } from '../io/temporary.js'
-import { lastUsed, recordWeights, removeWeightFile } from './weight-record.js'
+import { lastUsed, recordWeights, removeWeightFile } from './record.js'
 
 export interface WeightCacheSettings {
   folder: string

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { graphOf } from '../../lib/models/index.js'
-import { fp4, int8, keep, nf4, type Quantization } from '../../lib/strategies/quantization.js'
+import { graphOf } from '../../../lib/models/index.js'
+import { fp4, int8, keep, nf4, type Quantization } from '../../../lib/weights/quantization.js'
 import {
   chooseEmbeddingQuantization,
   chooseQuantization,
   type StorageChoice,
   storageFormats,
-} from '../../lib/weights.js'
-import { tinyConfig } from './strategies/sites.js'
+} from '../../../lib/weights/weights.js'
+import { tinyConfig } from '../strategies/sites.js'
 
 const untied = graphOf({ ...tinyConfig, tie_word_embeddings: false })
 const plain: StorageChoice = { quantization: { type: 'none' }, precision: 'f32', exact: false }

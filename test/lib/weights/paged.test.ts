@@ -1,25 +1,25 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type LoadOptions, loadModel, type Model } from '../../lib/model.js'
-import { graphOf } from '../../lib/models/index.js'
-import { addon, type NativeModel } from '../../lib/native/addon.js'
-import { planModel } from '../../lib/plan.js'
-import { adalora } from '../../lib/strategies/adalora.js'
-import { deltaLora } from '../../lib/strategies/delta-lora.js'
-import { dora } from '../../lib/strategies/dora.js'
-import { full } from '../../lib/strategies/full.js'
-import { loha } from '../../lib/strategies/loha.js'
-import { lokr } from '../../lib/strategies/lokr.js'
-import { lora } from '../../lib/strategies/lora.js'
-import type { StrategyConfig } from '../../lib/strategies/strategy.js'
-import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { swept } from '../sweep.js'
-import { safetensorsBytes } from './formats/safetensors-bytes.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { type LoadOptions, loadModel, type Model } from '../../../lib/model.js'
+import { graphOf } from '../../../lib/models/index.js'
+import { addon, type NativeModel } from '../../../lib/native/addon.js'
+import { planModel } from '../../../lib/plan.js'
+import { adalora } from '../../../lib/strategies/adalora.js'
+import { deltaLora } from '../../../lib/strategies/delta-lora.js'
+import { dora } from '../../../lib/strategies/dora.js'
+import { full } from '../../../lib/strategies/full.js'
+import { loha } from '../../../lib/strategies/loha.js'
+import { lokr } from '../../../lib/strategies/lokr.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
+import { safetensorsBytes } from '../formats/safetensors-bytes.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
-vi.mock('../../lib/train/data.js', async (original) =>
-  (await import('../tokenized-once.js')).tokenizedOnce(await original()),
+vi.mock('../../../lib/train/data.js', async (original) =>
+  (await import('../../tokenized-once.js')).tokenizedOnce(await original()),
 )
 
 /** A quarter of the model in fp32, and less. */
