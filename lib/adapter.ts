@@ -1,6 +1,6 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import * as z from 'zod'
-import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './base.js'
+import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './base/base.js'
 import { badArgument, callback, checkedOptions, checkedPath, path } from './core/arguments.js'
 import { ConfigError } from './core/errors.js'
 import { flag, integer, word } from './core/schema.js'

@@ -3,7 +3,7 @@
  * answer to the next, so that only what is new goes through the model.
  */
 import * as z from 'zod'
-import type { ActiveAdapter, BaseModel } from './base.js'
+import type { ActiveAdapter, BaseModel } from './base/base.js'
 import { checkedOptions, checkedText } from './core/arguments.js'
 import { ConfigError } from './core/errors.js'
 import { integer } from './core/schema.js'

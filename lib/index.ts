@@ -1,6 +1,6 @@
 /** The public interface of lowrank. */
 export type { Adapter, TrainControl } from './adapter.js'
-export type { Saved } from './base.js'
+export type { Saved } from './base/base.js'
 export type { Chat, ChatAnswer, ChatOptions } from './chat.js'
 export { formatBytes } from './core/bytes.js'
 export * from './core/errors.js'

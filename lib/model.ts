@@ -3,7 +3,7 @@
 import { basename, resolve } from 'node:path'
 import * as z from 'zod'
 import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
-import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base.js'
+import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base/base.js'
 import { Chat, type ChatOptions } from './chat.js'
 import {
   abortSignal,

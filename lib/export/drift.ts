@@ -2,7 +2,7 @@
  * How far a written model is from the model with adapters that it was made of: both read the same short texts, and what
  * they expect at every position is compared. Arithmetic is fp32 on both sides, so what differs is the weights.
  */
-import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { DataError } from '../core/errors.js'
 import type { PlanOptions } from '../native/addon.js'
 import { prepareEvaluation } from '../train/data.js'

@@ -4,7 +4,7 @@
  * reader would, and must give the graph of the model.
  */
 import { basename } from 'node:path'
-import type { BaseModel } from '../base.js'
+import type { BaseModel } from '../base/base.js'
 import { UnsupportedError } from '../core/errors.js'
 import { ggufTokenizerOf } from '../data/worker-tokenizer.js'
 import { GGML_TYPES_BY_NAME, type GgmlType } from '../formats/ggml-types.js'

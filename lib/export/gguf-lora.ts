@@ -3,7 +3,7 @@
  * for all: what else scales an adapter is multiplied into its A and B.
  */
 import { basename } from 'node:path'
-import { type ActiveAdapter, atRank, type BaseModel } from '../base.js'
+import { type ActiveAdapter, atRank, type BaseModel } from '../base/base.js'
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { ggufField } from '../formats/gguf-fields.js'
 import { ggufArchitecture } from '../formats/gguf-model.js'

@@ -1,5 +1,5 @@
 /** A model with its adapters merged, as a Hugging Face folder in 16 or 32 bits. */
-import { type ModelDtype, type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
+import { type ModelDtype, type ModelFolderOptions, writeModelFolder } from '../base/model-folder.js'
 import type { SafetensorsInput } from '../formats/safetensors.js'
 import type { Subject } from './drift.js'
 import type { MODEL_DTYPES } from './options.js'

@@ -4,9 +4,9 @@
  * quantized again with them, which may undo what was trained; so what is left of it is measured before anything is
  * written.
  */
-import type { BaseModel } from '../base.js'
+import type { BaseModel } from '../base/base.js'
+import { type ModelFolderOptions, writeModelFolder } from '../base/model-folder.js'
 import { ConfigError, InternalError } from '../core/errors.js'
-import { type ModelFolderOptions, writeModelFolder } from '../files/model-folder.js'
 import {
   BLOCK,
   CODE_TABLES,

@@ -1,7 +1,7 @@
 /** Writing a model with its adapters, from the check of the options to the check of what was written. */
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import type { BaseModel, ReopenOptions } from '../base.js'
+import type { BaseModel, ReopenOptions } from '../base/base.js'
 import { checkedPath } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import type { TensorControl } from '../formats/tensor-data.js'

@@ -3,7 +3,7 @@
  * adapters added, a piece at a time. Weights come as they are held, so that a file holds what was trained against, or
  * once more from the model's own files.
  */
-import type { ActiveAdapter, BaseModel } from '../base.js'
+import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import type { TensorSource } from '../formats/tensor-source.js'
 import type { GraphWeight } from '../graph/graph.js'

@@ -4,7 +4,7 @@
  * run resumed from one goes on bit for bit as if it had never stopped; what would keep it from that is refused.
  */
 import { join } from 'node:path'
-import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base.js'
+import { type AdapterState, type BaseModel, saveAdapter, savedForm, savesModel } from '../base/base.js'
 import { breather } from '../core/breather.js'
 import { ShapeError } from '../core/errors.js'
 import { openModelFiles } from '../formats/model-files.js'

@@ -1,6 +1,6 @@
 /** The data of runs and evaluations: tokenized in a worker, in micro-batches. */
 import { createHash } from 'node:crypto'
-import type { BaseModel } from '../base.js'
+import type { BaseModel } from '../base/base.js'
 import { badArgument } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import type { AskedRow } from '../data/asked-rows.js'

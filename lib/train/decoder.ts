@@ -2,7 +2,7 @@
  * A key/value cache over a model and some adapters. A prompt goes in from where it first differs from what the cache
  * holds, in chunks; then tokens are drawn one by one, each becoming part of the cache.
  */
-import { type ActiveAdapter, type BaseModel, openActive } from '../base.js'
+import { type ActiveAdapter, type BaseModel, openActive } from '../base/base.js'
 import type { ForwardInput, NativeSession, PlanOptions, Sampling } from '../native/addon.js'
 import { settled } from '../native/handles.js'
 import { closeSession } from '../native/session.js'

@@ -3,7 +3,7 @@
  * if every one of these tokens is the likeliest one after those before it: greedy generation would then have written
  * them, end token included. So this takes one forward pass where generation takes one for each token.
  */
-import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import type { NativeSession, PlanOptions, Precision } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 import type { EvaluateControl } from './evaluate.js'

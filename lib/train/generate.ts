@@ -3,7 +3,7 @@
  * until an end token or the limit. Text comes out as soon as its characters are whole.
  */
 import * as z from 'zod'
-import type { ActiveAdapter, BaseModel } from '../base.js'
+import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { abortSignal, badArgument, callback } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { flag, integer, numberWithin, text } from '../core/schema.js'

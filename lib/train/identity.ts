@@ -1,6 +1,6 @@
 /** What a run is made from. A checkpoint goes on only as a run of the same, and what differs is refused by its name. */
 import { createHash } from 'node:crypto'
-import type { BaseModel } from '../base.js'
+import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import { parseOptions, toFileKeys } from '../core/schema.js'
 import { rulesOf } from '../strategies/index.js'

@@ -2,7 +2,7 @@
  * A probe: an adapter is trained on a sample of the data of a run, and what it adds at each linear then decides how the
  * run's own adapter is made. The run begins from the base again.
  */
-import { type AdapterState, type BaseModel, withSession } from '../base.js'
+import { type AdapterState, type BaseModel, withSession } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import { describeAdapter, initialize } from '../strategies/describe.js'
 import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'

@@ -3,7 +3,7 @@
  * differs from the training is told once.
  */
 import * as z from 'zod'
-import type { ActiveAdapter, BaseModel } from '../base.js'
+import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import { flag } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'

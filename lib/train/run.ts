@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import * as z from 'zod'
-import { type AdapterState, type BaseModel, saveAdapter } from '../base.js'
+import { type AdapterState, type BaseModel, saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import { ConfigError, DataError, DivergedError } from '../core/errors.js'

@@ -1,5 +1,5 @@
 /** What a run taught, by example: a few rows, held out where there are such, answered by the base and by the adapter. */
-import type { AdapterState, BaseModel } from '../base.js'
+import type { AdapterState, BaseModel } from '../base/base.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import { type Generation, generateSchema, generateText } from './generate.js'
 import type { KnownFormat } from './prompting.js'

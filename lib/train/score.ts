@@ -1,6 +1,6 @@
 /** How likely a model finds given answers, as accuracies over label words and comparisons of wordings need it. */
 import * as z from 'zod'
-import { type ActiveAdapter, type BaseModel, withSession } from '../base.js'
+import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { abortSignal, badArgument } from '../core/arguments.js'
 import { integer } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'

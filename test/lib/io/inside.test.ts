@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
-import { writeModelFolder } from '../../../lib/files/model-folder.js'
+import { writeModelFolder } from '../../../lib/base/model-folder.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { readAdapterFolder } from '../../../lib/peft/adapter-folder.js'
 import { planModel } from '../../../lib/plan.js'
