@@ -10,7 +10,7 @@ const sweeps = [
   'test/lib/weights/paged.test.ts',
   'test/lib/train/in-backward.test.ts',
   'test/lib/train/optimized-runs.test.ts',
-  'test/lib/train/rates.test.ts',
+  'test/lib/options/rates.test.ts',
   'test/parity/rules.test.ts',
 ]
 

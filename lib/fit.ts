@@ -7,8 +7,6 @@
 
 import { once } from './core/once.js'
 import type { MemoryReport } from './memory.js'
-import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
-import { rulesOf } from './strategies/index.js'
 import {
   type AdamW,
   adamWHeld,
@@ -16,7 +14,9 @@ import {
   obstacleInBackward,
   optimizerOf,
   statesOf,
-} from './train/optimizers.js'
+} from './options/optimizers.js'
+import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
+import { rulesOf } from './strategies/index.js'
 
 /** One way to run. */
 export interface FitChoice {

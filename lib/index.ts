@@ -35,6 +35,30 @@ export {
   type TextOptions,
 } from './model.js'
 export type { Category, PlanMoment, PlanRow, Precision } from './native/addon.js'
+export {
+  type Adafactor,
+  type AdamW,
+  adafactor,
+  adamW,
+  adamW8bit,
+  type Lion,
+  lion,
+  lion8bit,
+  type Optimizer,
+  type PagedAdamW,
+  pagedAdamW,
+  pagedAdamW8bit,
+  type Sgd,
+  sgd,
+} from './options/optimizers.js'
+export type { Metric, RunOptions, TrainOn, TrainOptions } from './options/options.js'
+export {
+  type CosineSchedule,
+  cosine,
+  type Schedule,
+  type WarmupStableDecaySchedule,
+  warmupStableDecay,
+} from './options/schedules.js'
 export { type PlanModelOptions, planModel } from './plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
 export { type DeltaLoraConfig, type DeltaLoraOptions, deltaLora } from './strategies/delta-lora.js'
@@ -73,33 +97,9 @@ export type {
 export type { ExactMatch } from './train/exact-match.js'
 export type { GenerateControl, GenerateOptions, Generation, Prompt } from './train/generate.js'
 export type { HeldOutShare } from './train/held-out.js'
-export {
-  type Adafactor,
-  type AdamW,
-  adafactor,
-  adamW,
-  adamW8bit,
-  type Lion,
-  lion,
-  lion8bit,
-  type Optimizer,
-  type PagedAdamW,
-  pagedAdamW,
-  pagedAdamW8bit,
-  type Sgd,
-  sgd,
-} from './train/optimizers.js'
-export type { Metric, RunOptions, TrainOn, TrainOptions } from './train/options.js'
 export type { PromptOptions } from './train/prompting.js'
 export type { Resumed, TrainingRun } from './train/run.js'
 export type { RunSample, Samples } from './train/samples.js'
-export {
-  type CosineSchedule,
-  cosine,
-  type Schedule,
-  type WarmupStableDecaySchedule,
-  warmupStableDecay,
-} from './train/schedules.js'
 export type { Answer } from './train/score.js'
 export {
   type FourBitQuantization,

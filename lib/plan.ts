@@ -15,6 +15,8 @@ import { type HubOptions, hubShape, storageChoice } from './model.js'
 import { graphOf } from './models/index.js'
 import { addon, type StorageFormat } from './native/addon.js'
 import { translated } from './native/errors.js'
+import { optimizerState } from './options/optimizers.js'
+import { type TrainOptions, trainShape } from './options/options.js'
 import { describeAdapter, linearSites, weightSites } from './strategies/describe.js'
 import { rulesOf, strategySchema } from './strategies/index.js'
 import type { StrategyConfig } from './strategies/strategy.js'
@@ -27,8 +29,6 @@ import {
   quantizationSchema,
   threadsSchema,
 } from './train/config.js'
-import { optimizerState } from './train/optimizers.js'
-import { type TrainOptions, trainShape } from './train/options.js'
 import { trainingPlans } from './train/plans.js'
 import type { Quantization } from './weights/quantization.js'
 import { storageFormats } from './weights/weights.js'

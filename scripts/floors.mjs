@@ -29,12 +29,13 @@ const FLOORS = {
     strategies: 'core graph formats native weights',
     peft: 'core graph io formats native weights strategies',
     base: 'core graph io formats native tokenizer data weights strategies peft',
-    time: 'core graph formats native tokenizer data . models weights strategies',
-    train: 'core io formats native hub tokenizer data . weights strategies peft base time',
-    federated: 'core native data strategies train',
+    options: 'core native strategies',
+    time: 'core graph formats native tokenizer data . models weights strategies options',
+    train: 'core io formats native hub tokenizer data . weights strategies peft base options time',
+    federated: 'core native data strategies options train',
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
-    report: 'core graph native data . weights strategies train',
-    cli: 'core graph io formats native hub tokenizer data . models weights strategies peft time train federated export report',
+    report: 'core graph native data . weights strategies options train',
+    cli: 'core graph io formats native hub tokenizer data . models weights strategies peft options time train federated export report',
   },
   native: {
     core: '',
@@ -56,7 +57,7 @@ const FLOORS = {
 const UPWARD = {
   lib: {
     tokenizer: 'data',
-    '.': 'models weights strategies peft base time train federated export',
+    '.': 'models weights strategies peft base options time train federated export',
     peft: 'federated',
     base: 'federated',
     time: 'train',

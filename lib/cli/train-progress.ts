@@ -4,9 +4,9 @@
  */
 import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
+import type { Metric } from '../options/options.js'
 import type { EvaluateProgress } from '../train/evaluate.js'
 import type { EvalEvent } from '../train/events.js'
-import type { Metric } from '../train/options.js'
 import { bar, hasUnicode, justified, smoothed, sparkline } from './drawing.js'
 import { counted, digits, formatDuration } from './format.js'
 import { columnsOf, isScreen } from './live-lines.js'

@@ -4,8 +4,8 @@
  */
 import { type LoadOptions, loadModel } from '../model.js'
 import { addon } from '../native/addon.js'
+import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { TrainOptions } from '../train/options.js'
 import { textRows } from './texts.js'
 
 /** What is measured; crosses between processes as JSON. */

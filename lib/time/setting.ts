@@ -10,10 +10,10 @@ import {
   type StorageFormat,
 } from '../native/addon.js'
 import { translated } from '../native/errors.js'
+import { optimizerState } from '../options/optimizers.js'
+import type { TrainOptions } from '../options/options.js'
 import { type AdapterDescription, describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { optimizerState } from '../train/optimizers.js'
-import type { TrainOptions } from '../train/options.js'
 import { TRAIN_PLAN, trainingPlans } from '../train/plans.js'
 import type { StepWork } from './estimate.js'
 

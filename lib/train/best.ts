@@ -3,11 +3,11 @@
  * evaluations alone, which checkpoints keep: a resumed run chooses and stops as one that never stopped.
  */
 import { badValue, type OptionSource } from '../core/schema.js'
+import type { Metric, TrainOptions } from '../options/options.js'
 import { isPrivate } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { DatasetConfig } from './dataset.js'
 import type { Evaluation } from './evaluate.js'
-import type { Metric, TrainOptions } from './options.js'
 
 /** An evaluation between two steps. */
 export interface RunEvaluation extends Evaluation {

@@ -21,6 +21,9 @@ import {
 import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
+import { checkInBackward } from '../options/optimizers.js'
+import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
+import { withOwnRate } from '../options/rates.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import {
@@ -32,10 +35,7 @@ import {
 } from '../weights/quantization.js'
 import { checkBest } from './best.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
-import { checkInBackward } from './optimizers.js'
-import { type RunOptions, type TrainOptions, trainShape } from './options.js'
 import { applyOverrides, type Parse } from './overrides.js'
-import { withOwnRate } from './rates.js'
 
 const SIZE_LIMIT = 4 << 20
 

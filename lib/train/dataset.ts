@@ -25,7 +25,7 @@ import type { EncodeProgress } from '../data/encode-dataset.js'
 import { EMPTY_ROWS, type EmptyRows, UNENDED, type Unended } from '../data/encoded-row.js'
 import { isRowSource, type RowSource } from '../data/row-source.js'
 import { SPECIAL_TOKENS_IN_CONTENT, type SpecialTokensInContent } from '../data/special-text.js'
-import type { TrainOptions } from './options.js'
+import type { TrainOptions } from '../options/options.js'
 
 /** Data, and how it is to be understood. */
 export interface DatasetConfig {

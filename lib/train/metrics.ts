@@ -9,8 +9,8 @@ import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { cleanUp } from '../io/cleanup.js'
 import { CATEGORIES } from '../native/addon.js'
+import { METRICS } from '../options/options.js'
 import type { TrainEvent, TrainStep } from './events.js'
-import { METRICS } from './options.js'
 import type { TrainingState } from './training-state.js'
 
 const bytes = z.int().nonnegative()

@@ -2,8 +2,8 @@
 import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
+import type { TrainOptions } from '../options/options.js'
 import { exactMatchPlan } from './exact-match.js'
-import type { TrainOptions } from './options.js'
 
 /** Names of the plans of a training session. */
 export const TRAIN_PLAN = 'train'

@@ -2,9 +2,9 @@
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { MemoryReport } from '../memory.js'
+import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from './optimizers.js'
 
 const MEBIBYTE = 1 << 20
 

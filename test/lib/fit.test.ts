@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { type FitChoice, fitRun } from '../../lib/fit.js'
+import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../lib/options/optimizers.js'
 import { openPlanner, type PlanModelOptions } from '../../lib/plan.js'
 import { readStrategy } from '../../lib/strategies/index.js'
-import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../lib/train/optimizers.js'
 import { scratchFile } from './scratch.js'
 
 type PlanChanges = Pick<PlanModelOptions, 'optimizer' | 'pagedWeights'>

@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { camelKey, snakeKey } from '../../lib/core/schema.js'
 import { addon } from '../../lib/native/addon.js'
+import { nativeOptimizer, type Optimizer, optimizerOf, optimizerState } from '../../lib/options/optimizers.js'
 import { lora } from '../../lib/strategies/lora.js'
-import { nativeOptimizer, type Optimizer, optimizerOf, optimizerState } from '../../lib/train/optimizers.js'
 import { floats, parity, readGolden, relativeError } from './engine.js'
 
 interface Case {

@@ -7,11 +7,11 @@ import {
 } from '../../../lib/core/foreign-keys.js'
 import { camelKey, parseOptions } from '../../../lib/core/schema.js'
 import { loadModel, lora, vera } from '../../../lib/index.js'
+import { adamW } from '../../../lib/options/optimizers.js'
+import { trainSchema } from '../../../lib/options/options.js'
 import { configSchema, loadConfig } from '../../../lib/train/config.js'
 import { configKey } from '../../../lib/train/config-schema.js'
 import { generateSchema } from '../../../lib/train/generate.js'
-import { adamW } from '../../../lib/train/optimizers.js'
-import { trainSchema } from '../../../lib/train/options.js'
 import { scratchFile } from '../scratch.js'
 
 const entries = Object.values(FOREIGN_KEYS).flatMap((group) => Object.entries<ForeignKey>(group))

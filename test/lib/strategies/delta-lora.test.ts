@@ -12,10 +12,10 @@ import {
   type Model,
 } from '../../../lib/index.js'
 import { addon } from '../../../lib/native/addon.js'
+import type { TrainOptions } from '../../../lib/options/options.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import { readStrategy, strategyToFile } from '../../../lib/strategies/index.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../scratch.js'

@@ -17,10 +17,10 @@ import {
   nf4,
   qlora,
 } from '../../../lib/index.js'
+import type { TrainOptions } from '../../../lib/options/options.js'
 import { toFloat32 } from '../../../lib/peft/floats.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import type { TrainOptions } from '../../../lib/train/options.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { parity, relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../scratch.js'

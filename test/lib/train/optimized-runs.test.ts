@@ -5,6 +5,14 @@ import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { readSafetensorsHeader } from '../../../lib/formats/safetensors.js'
 import { loadModel, type Model } from '../../../lib/model.js'
 import { addon } from '../../../lib/native/addon.js'
+import {
+  adafactor,
+  adamW8bit,
+  lion,
+  type Optimizer,
+  optimizerOf,
+  sgd,
+} from '../../../lib/options/optimizers.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { dpDylora } from '../../../lib/strategies/dp-dylora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'
@@ -13,14 +21,6 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
-import {
-  adafactor,
-  adamW8bit,
-  lion,
-  type Optimizer,
-  optimizerOf,
-  sgd,
-} from '../../../lib/train/optimizers.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { swept } from '../../sweep.js'
 import { type Entry, safetensorsBytes } from '../formats/safetensors-bytes.js'

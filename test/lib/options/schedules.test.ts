@@ -7,7 +7,7 @@ import {
   scheduleFactor,
   scheduleOf,
   warmupStableDecay,
-} from '../../../lib/train/schedules.js'
+} from '../../../lib/options/schedules.js'
 
 interface Golden {
   name: 'constant' | 'constant_with_warmup' | 'linear' | 'cosine'

@@ -10,7 +10,7 @@ import {
   pagedAdamW,
   pagedAdamW8bit,
   sgd,
-} from '../../../lib/train/optimizers.js'
+} from '../../../lib/options/optimizers.js'
 
 test('adamW() has the defaults of torch but for weight decay, which the run sets', () => {
   expect(adamW()).toEqual({ type: 'adamw', betas: [0.9, 0.999], eps: 1e-8, weightDecay: null })
