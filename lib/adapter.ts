@@ -14,13 +14,15 @@ import {
 } from './export/options.js'
 import { exportModel, saveModel } from './export/save.js'
 import { clientColumn } from './federated/clients.js'
-import { MemoryReport } from './memory.js'
 import type { PlanOptions } from './native/addon.js'
 import { translated } from './native/errors.js'
 import { Lifetime } from './native/handles.js'
 import { checkInBackward, type Optimizer, optimizerState } from './options/optimizers.js'
 import { type TrainOptions, trainShape } from './options/options.js'
 import { withOwnRate } from './options/rates.js'
+import { MemoryReport } from './planning/memory-report.js'
+import { trainingPlans } from './planning/plans.js'
+import { usualOptimizer } from './planning/usual-optimizer.js'
 import { isPrivate, rulesOf } from './strategies/index.js'
 import { remarksOn } from './strategies/remarks.js'
 import type { StrategyConfig } from './strategies/strategy.js'
@@ -35,9 +37,7 @@ import {
 } from './train/dataset.js'
 import type { EvaluateProgress } from './train/evaluate.js'
 import { foldersOf } from './train/output-folder.js'
-import { trainingPlans } from './train/plans.js'
 import { scratchFolder, TrainingRun } from './train/run.js'
-import { usualOptimizer } from './train/usual-optimizer.js'
 
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {

@@ -20,7 +20,6 @@ export {
 export type { PrivacyReport, RoundPrivacy } from './federated/privacy.js'
 export type { PromptFormat } from './formats/prompt-format.js'
 export type { DownloadProgress } from './hub/locate.js'
-export { MemoryReport } from './memory.js'
 export {
   type AdapterChoice,
   type AttachOptions,
@@ -59,7 +58,8 @@ export {
   type WarmupStableDecaySchedule,
   warmupStableDecay,
 } from './options/schedules.js'
-export { type PlanModelOptions, planModel } from './plan.js'
+export { MemoryReport } from './planning/memory-report.js'
+export { type PlanModelOptions, planModel } from './planning/plan.js'
 export { type AdaloraConfig, type AdaloraOptions, adalora } from './strategies/adalora.js'
 export { type DeltaLoraConfig, type DeltaLoraOptions, deltaLora } from './strategies/delta-lora.js'
 export { type DoraConfig, type DoraOptions, dora } from './strategies/dora.js'

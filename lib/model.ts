@@ -33,7 +33,6 @@ import type { PromptFormat } from './formats/prompt-format.js'
 import { readRopeFactors } from './formats/rope-factors.js'
 import type { Graph } from './graph/graph.js'
 import { type DownloadProgress, type Located, locate } from './hub/locate.js'
-import { MemoryReport } from './memory.js'
 import { graphOf } from './models/index.js'
 import { addon, type OptimizerState, type PlanOptions, type Precision } from './native/addon.js'
 import { translated } from './native/errors.js'
@@ -43,6 +42,8 @@ import { type TrainOptions, trainShape } from './options/options.js'
 import { withOwnRate } from './options/rates.js'
 import { openAdapterFolder } from './peft/adapter-folder.js'
 import { openGgufAdapter } from './peft/gguf-adapter.js'
+import { MemoryReport } from './planning/memory-report.js'
+import { EVAL_PLAN, evaluationPlans } from './planning/plans.js'
 import {
   type AdapterDescription,
   describeAdapter,
@@ -78,7 +79,6 @@ import {
   textSchema,
 } from './train/generate.js'
 import { type HeldOutShare, heldOutSchema } from './train/held-out.js'
-import { EVAL_PLAN, evaluationPlans } from './train/plans.js'
 import { runProbe } from './train/probe.js'
 import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
 import { type Answer, checkedAnswers, logLikelihoods, scoreSchema } from './train/score.js'

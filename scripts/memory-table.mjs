@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { formatBytes } from '../dist/esm/core/bytes.js'
 import { full, lora, qlora } from '../dist/esm/index.js'
-import { planModel } from '../dist/esm/plan.js'
+import { planModel } from '../dist/esm/planning/plan.js'
 import { SHAPES } from '../dist/esm/report/shapes.js'
 import { table, withMarked } from './markdown.mjs'
 

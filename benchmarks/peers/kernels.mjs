@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { addon } from '../../dist/esm/native/addon.js'
-import { openShape } from '../../dist/esm/plan.js'
+import { openShape } from '../../dist/esm/planning/plan.js'
 import { describeKernel, kernelsOf, measureKernels } from '../../dist/esm/report/kernels.js'
 import { median, peerEnvironment, ranged } from '../measure.mjs'
 

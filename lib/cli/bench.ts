@@ -4,7 +4,7 @@ import { formatBytes } from '../core/bytes.js'
 import { resolvePrecision } from '../model.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
-import { openShape, planModel } from '../plan.js'
+import { openShape, planModel } from '../planning/plan.js'
 import {
   arithmeticPeak,
   describeKernel,

@@ -1,4 +1,4 @@
-/** Numbers, times, paths and tables as people read them; sizes are in lib/memory.ts, with the memory report. */
+/** Numbers, times, paths and tables as people read them; sizes are in lib/planning/memory-report.ts, with the memory report. */
 import { relative } from 'node:path'
 
 /** `1,234,567` whatever the machine's locale is. */

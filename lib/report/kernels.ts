@@ -9,7 +9,7 @@ import {
 } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { settled } from '../native/handles.js'
-import type { ModelShape } from '../plan.js'
+import type { ModelShape } from '../planning/plan.js'
 import { storageFormats } from '../weights/weights.js'
 
 export interface KernelSettings {

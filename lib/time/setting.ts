@@ -1,6 +1,5 @@
 /** A run as far as its time depends on it: model, storage, strategy and shape; and models like it that are smaller. */
 import { type Graph, nodesOf } from '../graph/graph.js'
-import { MemoryReport } from '../memory.js'
 import { graphOf } from '../models/index.js'
 import {
   addon,
@@ -12,9 +11,10 @@ import {
 import { translated } from '../native/errors.js'
 import { optimizerState } from '../options/optimizers.js'
 import type { TrainOptions } from '../options/options.js'
+import { MemoryReport } from '../planning/memory-report.js'
+import { TRAIN_PLAN, trainingPlans } from '../planning/plans.js'
 import { type AdapterDescription, describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { TRAIN_PLAN, trainingPlans } from '../train/plans.js'
 import type { StepWork } from './estimate.js'
 
 /** What decides the time of a micro-batch and of an update. */

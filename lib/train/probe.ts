@@ -5,13 +5,13 @@
 import { type AdapterState, type BaseModel, withSession } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import type { RunOptions } from '../options/options.js'
+import { EVAL_PLAN, evaluationPlans, trainingPlans } from '../planning/plans.js'
 import { describeAdapter, initialize } from '../strategies/describe.js'
 import type { LinearSite, Probe, StrategyConfig } from '../strategies/strategy.js'
 import { type DataControl, prepareSample } from './data.js'
 import type { DataSources } from './dataset.js'
 import { evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
-import { EVAL_PLAN, evaluationPlans, trainingPlans } from './plans.js'
 import { TrainingRun } from './run.js'
 
 /** How a probe is watched and stopped. */

@@ -6,7 +6,7 @@ import { integer } from '../core/schema.js'
 import { isRecord } from '../core/schema-shape.js'
 import { IGNORE } from '../data/encoded-row.js'
 import type { PlanOptions } from '../native/addon.js'
-import { EVAL_PLAN } from './plans.js'
+import { EVAL_PLAN } from '../planning/plans.js'
 import { formatOf, promptShape, rowPrompting } from './prompting.js'
 
 /** A question, and an answer to it, tokenized as training would. */

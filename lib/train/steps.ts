@@ -6,12 +6,12 @@ import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.j
 import { translatedAsync } from '../native/errors.js'
 import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
 import { scheduleAt } from '../options/schedules.js'
+import { TRAIN_PLAN } from '../planning/plans.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StepRanks, StepRules } from '../strategies/strategy.js'
 import type { Window, WindowSource } from './batches.js'
 import { type RunData, windowsOf } from './data.js'
 import type { TrainStep } from './events.js'
-import { TRAIN_PLAN } from './plans.js'
 import type { RunSetup } from './run.js'
 import type { TrainingState } from './training-state.js'
 

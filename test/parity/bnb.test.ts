@@ -10,7 +10,7 @@ import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors
 import { loadModel } from '../../lib/model.js'
 import { graphOf } from '../../lib/models/index.js'
 import { addon } from '../../lib/native/addon.js'
-import { planModel } from '../../lib/plan.js'
+import { planModel } from '../../lib/planning/plan.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { qlora } from '../../lib/strategies/qlora.js'
 import { fp4, int8, nf4, sameQuantization } from '../../lib/weights/quantization.js'

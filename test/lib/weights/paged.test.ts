@@ -4,7 +4,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vi
 import { type LoadOptions, loadModel, type Model } from '../../../lib/model.js'
 import { graphOf } from '../../../lib/models/index.js'
 import { addon, type NativeModel } from '../../../lib/native/addon.js'
-import { planModel } from '../../../lib/plan.js'
+import { planModel } from '../../../lib/planning/plan.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { deltaLora } from '../../../lib/strategies/delta-lora.js'
 import { dora } from '../../../lib/strategies/dora.js'

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { type FitChoice, fitRun } from '../../lib/fit.js'
-import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../lib/options/optimizers.js'
-import { openPlanner, type PlanModelOptions } from '../../lib/plan.js'
-import { readStrategy } from '../../lib/strategies/index.js'
-import { scratchFile } from './scratch.js'
+import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../../lib/options/optimizers.js'
+import { type FitChoice, fitRun } from '../../../lib/planning/fit.js'
+import { openPlanner, type PlanModelOptions } from '../../../lib/planning/plan.js'
+import { readStrategy } from '../../../lib/strategies/index.js'
+import { scratchFile } from '../scratch.js'
 
 type PlanChanges = Pick<PlanModelOptions, 'optimizer' | 'pagedWeights'>
 

@@ -1,7 +1,7 @@
 /** Planned memory, printable: what a run, a model or an operation will hold at its peak, by category. */
-import { badArgument, checkedWord } from './core/arguments.js'
-import { formatBytes } from './core/bytes.js'
-import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanRow } from './native/addon.js'
+import { badArgument, checkedWord } from '../core/arguments.js'
+import { formatBytes } from '../core/bytes.js'
+import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanRow } from '../native/addon.js'
 
 /** The bytes live at the peak of a plan. The rows add up to `peakBytes`. */
 export class MemoryReport {

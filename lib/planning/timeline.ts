@@ -1,7 +1,7 @@
 /** The live bytes of a plan through its steps, as a line of text and as a picture. */
 
-import { formatBytes } from './core/bytes.js'
-import type { MemoryReport } from './memory.js'
+import { formatBytes } from '../core/bytes.js'
+import type { MemoryReport } from './memory-report.js'
 
 const LEVELS = '▁▂▃▄▅▆▇█'
 const COLUMNS = 64

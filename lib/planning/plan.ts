@@ -1,26 +1,25 @@
 /** How much memory a run would take, from a model's config and file headers alone: the plan that the run itself makes. */
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
-import { checkedOptions, checkedPath } from './core/arguments.js'
-import { flag } from './core/schema.js'
-import { isStoredQuantized, storedQuantization as storedIn } from './formats/bnb.js'
-import { openModelFiles } from './formats/model-files.js'
-import { INDEX_FILE, readShardIndex, SINGLE_FILE } from './formats/shard-index.js'
-import type { Graph } from './graph/graph.js'
-import { locate } from './hub/locate.js'
-import { readJsonObject } from './io/input.js'
-import { fileInside } from './io/inside.js'
-import { MemoryReport } from './memory.js'
-import { type HubOptions, hubShape, storageChoice } from './model.js'
-import { graphOf } from './models/index.js'
-import { addon, type StorageFormat } from './native/addon.js'
-import { translated } from './native/errors.js'
-import { optimizerState } from './options/optimizers.js'
-import { type TrainOptions, trainShape } from './options/options.js'
-import { describeAdapter, linearSites, weightSites } from './strategies/describe.js'
-import { rulesOf, strategySchema } from './strategies/index.js'
-import type { StrategyConfig } from './strategies/strategy.js'
-import type { StepSetting } from './time/setting.js'
+import { checkedOptions, checkedPath } from '../core/arguments.js'
+import { flag } from '../core/schema.js'
+import { isStoredQuantized, storedQuantization as storedIn } from '../formats/bnb.js'
+import { openModelFiles } from '../formats/model-files.js'
+import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
+import type { Graph } from '../graph/graph.js'
+import { locate } from '../hub/locate.js'
+import { readJsonObject } from '../io/input.js'
+import { fileInside } from '../io/inside.js'
+import { type HubOptions, hubShape, storageChoice } from '../model.js'
+import { graphOf } from '../models/index.js'
+import { addon, type StorageFormat } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { optimizerState } from '../options/optimizers.js'
+import { type TrainOptions, trainShape } from '../options/options.js'
+import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
+import { rulesOf, strategySchema } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import type { StepSetting } from '../time/setting.js'
 import {
   type PrecisionOption,
   pagedBudget,
@@ -28,10 +27,11 @@ import {
   precisionSchema,
   quantizationSchema,
   threadsSchema,
-} from './train/config.js'
-import { trainingPlans } from './train/plans.js'
-import type { Quantization } from './weights/quantization.js'
-import { storageFormats } from './weights/weights.js'
+} from '../train/config.js'
+import type { Quantization } from '../weights/quantization.js'
+import { storageFormats } from '../weights/weights.js'
+import { MemoryReport } from './memory-report.js'
+import { trainingPlans } from './plans.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { formatBytes } from '../../lib/core/bytes.js'
-import { MemoryReport } from '../../lib/memory.js'
+import { formatBytes } from '../../../lib/core/bytes.js'
+import { MemoryReport } from '../../../lib/planning/memory-report.js'
 
 test('bytes are written with three digits or so', () => {
   expect([0, 1023, 1024, 1.5 * 2 ** 20, 12.3 * 2 ** 30].map(formatBytes)).toEqual([

@@ -1,10 +1,10 @@
 /** The optimizer of a run that names none: AdamW, whose state some strategies page where it does not fit. */
 import { existsSync, statfsSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import type { MemoryReport } from '../memory.js'
 import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import type { MemoryReport } from './memory-report.js'
 
 const MEBIBYTE = 1 << 20
 

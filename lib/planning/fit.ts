@@ -5,8 +5,7 @@
  * may take 8 bits.
  */
 
-import { once } from './core/once.js'
-import type { MemoryReport } from './memory.js'
+import { once } from '../core/once.js'
 import {
   type AdamW,
   adamWHeld,
@@ -14,9 +13,10 @@ import {
   obstacleInBackward,
   optimizerOf,
   statesOf,
-} from './options/optimizers.js'
+} from '../options/optimizers.js'
+import { rulesOf } from '../strategies/index.js'
+import type { MemoryReport } from './memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
-import { rulesOf } from './strategies/index.js'
 
 /** One way to run. */
 export interface FitChoice {

@@ -3,7 +3,7 @@ import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
 import type { TrainOptions } from '../options/options.js'
-import { exactMatchPlan } from './exact-match.js'
+import { exactMatchPlan } from '../train/exact-match.js'
 
 /** Names of the plans of a training session. */
 export const TRAIN_PLAN = 'train'
