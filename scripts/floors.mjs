@@ -23,7 +23,7 @@ const FLOORS = {
     hub: 'core io formats',
     tokenizer: 'core io formats',
     data: 'core io formats native tokenizer',
-    '.': 'core graph io formats native hub tokenizer data',
+    '.': 'core graph formats native hub tokenizer data',
     models: 'core graph formats',
     weights: 'core graph io formats native hub',
     strategies: 'core graph formats native weights',
@@ -31,7 +31,7 @@ const FLOORS = {
     base: 'core graph io formats native tokenizer data weights strategies peft',
     options: 'core native strategies',
     planning: 'core graph io formats native hub . models weights strategies options',
-    time: 'core graph formats native tokenizer data . models weights strategies options planning',
+    time: 'core graph io formats native hub models weights strategies options planning',
     train: 'core io formats native hub tokenizer data weights strategies peft base options planning time',
     federated: 'core native data strategies options planning train',
     export: 'core graph io formats native tokenizer data models weights strategies peft base train',
@@ -58,11 +58,10 @@ const FLOORS = {
 const UPWARD = {
   lib: {
     tokenizer: 'data',
-    '.': 'models weights strategies peft base options planning time train federated export',
+    '.': 'models weights strategies peft base options planning train federated export',
     peft: 'federated',
     base: 'federated',
     planning: 'time train',
-    time: 'train',
     train: 'federated',
   },
   native: {

@@ -1,5 +1,5 @@
 /** How the time of a run is told, in words and as JSON. */
-import type { KnownTime } from '../time/run.js'
+import type { KnownTime } from '../train/run-time.js'
 import { counted, digits, formatCount, formatDuration } from './format.js'
 import type { Printed } from './schemas.js'
 

@@ -9,12 +9,12 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import * as z from 'zod'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
-import { figuresFile, hashed, keepFigures } from '../kept-figures.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
 import type { Trial, TrialRequest, TrialTimes } from './child.js'
 import { ratesOf, type StepRates, type StepWork, type Timed } from './estimate.js'
+import { figuresFile, hashed, keepFigures } from './kept-figures.js'
 import { type LaidOut, layOut, miniatures, type StepSetting } from './setting.js'
 
 export interface MeasureControl {

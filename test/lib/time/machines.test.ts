@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { dora, lora, qlora } from '../../../lib/index.js'
 import { machineNamed, machineNames, ratesOn } from '../../../lib/time/machines.js'
-import { runTime } from '../../../lib/time/run.js'
 import { layOut } from '../../../lib/time/setting.js'
+import { runTime } from '../../../lib/train/run-time.js'
 import { settingOf } from './setting.js'
 
 const figures = {

@@ -2,10 +2,10 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { packageRoot } from './core/root.js'
-import { hubSettings } from './hub/settings.js'
-import { writeFileWhole } from './io/atomic.js'
-import { makeFolder } from './io/atomic-folder.js'
+import { packageRoot } from '../core/root.js'
+import { hubSettings } from '../hub/settings.js'
+import { writeFileWhole } from '../io/atomic.js'
+import { makeFolder } from '../io/atomic-folder.js'
 
 /** The file of some figures: one for each version of this package and whatever else of the machine they depend on. */
 export async function figuresFile(name: string, machine: readonly unknown[]): Promise<string> {
