@@ -1,7 +1,6 @@
 /** The public interface of lowrank. */
-export type { Adapter, TrainControl } from './adapter.js'
+
 export type { Saved } from './base/base.js'
-export type { Chat, ChatAnswer, ChatOptions } from './chat.js'
 export { formatBytes } from './core/bytes.js'
 export * from './core/errors.js'
 export type { Columns } from './data/dataset/columns.js'
@@ -20,6 +19,8 @@ export {
 export type { PrivacyReport, RoundPrivacy } from './federated/privacy.js'
 export type { PromptFormat } from './formats/prompt-format.js'
 export type { DownloadProgress } from './hub/locate.js'
+export type { Adapter, TrainControl } from './model/adapter.js'
+export type { Chat, ChatAnswer, ChatOptions } from './model/chat.js'
 export {
   type AdapterChoice,
   type AttachOptions,
@@ -32,7 +33,7 @@ export {
   type Model,
   type ProbeOptions,
   type TextOptions,
-} from './model.js'
+} from './model/model.js'
 export type { Category, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export {
   type Adafactor,

@@ -1,7 +1,7 @@
 /** `lowrank bench`: what was planned against what a process really holds, and how fast it and its kernels are. */
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
-import { resolvePrecision } from '../model.js'
+import { resolvePrecision } from '../model/model.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { openShape, planModel } from '../planning/plan.js'

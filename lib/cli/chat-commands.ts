@@ -1,10 +1,10 @@
 /** The commands of `lowrank chat`: lines that begin with a slash. */
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import type { Chat } from '../chat.js'
 import { nearest } from '../core/schema.js'
 import { writeFileWhole } from '../io/atomic.js'
-import type { Model } from '../model.js'
+import type { Chat } from '../model/chat.js'
+import type { Model } from '../model/model.js'
 import { UsageError } from './errors.js'
 import { table } from './format.js'
 import type { Output } from './output.js'

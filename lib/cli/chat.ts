@@ -4,8 +4,8 @@
  */
 import { createInterface, type Interface } from 'node:readline'
 import type { Command } from 'commander'
-import type { Chat, ChatAnswer } from '../chat.js'
-import type { Model } from '../model.js'
+import type { Chat, ChatAnswer } from '../model/chat.js'
+import type { Model } from '../model/model.js'
 import { commandHelp, runCommand, type Talk, weightsOf } from './chat-commands.js'
 import { InterruptedError, isDefect, reportError } from './errors.js'
 import { examples, integerFlag } from './help.js'

@@ -1,10 +1,10 @@
 /** `lowrank eval`: how good a model is on a dataset, with or without an adapter: loss, exact match or token accuracy. */
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { groupedBy } from '../adapter.js'
 import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../data/dataset.js'
 import { TRAIN_ON, type TrainOn } from '../data/encoded-row.js'
-import type { EvaluateOptions, Model } from '../model.js'
+import { groupedBy } from '../model/adapter.js'
+import type { EvaluateOptions, Model } from '../model/model.js'
 import type { RunConfig } from '../train/config.js'
 import { type DatasetConfig, dataset } from '../train/dataset.js'
 import type { HeldOutShare } from '../train/held-out.js'

@@ -5,7 +5,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { packageRoot } from '../core/root.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
-import type { Model } from '../model.js'
+import type { Model } from '../model/model.js'
 import { measuredBars, memoryChart, methodOf, plannedBars } from '../report/memory.js'
 import {
   type CanaryStudy,

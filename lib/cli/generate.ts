@@ -1,6 +1,6 @@
 /** `lowrank generate`: answers prompts, one after the other, streaming the text as it comes. */
 import type { Command } from 'commander'
-import type { Model } from '../model.js'
+import type { Model } from '../model/model.js'
 import type { Generation } from '../train/generate.js'
 import { UsageError } from './errors.js'
 import { examples } from './help.js'

@@ -1,7 +1,8 @@
 /** Studies of private training: what accuracy it leaves, and what it keeps of a secret. */
-import type { Adapter } from '../adapter.js'
+
 import { counterUniform } from '../core/counter-random.js'
-import type { Model } from '../model.js'
+import type { Adapter } from '../model/adapter.js'
+import type { Model } from '../model/model.js'
 import type { TrainOptions } from '../options/options.js'
 import { dpDylora } from '../strategies/dp-dylora.js'
 import { dylora } from '../strategies/dylora.js'

@@ -1,8 +1,8 @@
 /** Exported GGUF files in llama.cpp: it cuts texts into the same ids, and computes the same model. */
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Adapter } from '../../lib/adapter.js'
-import { loadModel, type Model } from '../../lib/model.js'
+import type { Adapter } from '../../lib/model/adapter.js'
+import { loadModel, type Model } from '../../lib/model/model.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { readTokenizerSource } from '../../lib/tokenizer/source.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'

@@ -3,10 +3,10 @@
  * their parameters are listed by the package itself, so that one without an entry here is a failure.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Adapter } from '../../lib/adapter.js'
-import type { Chat } from '../../lib/chat.js'
 import * as lowrank from '../../lib/index.js'
-import type { Model } from '../../lib/model.js'
+import type { Adapter } from '../../lib/model/adapter.js'
+import type { Chat } from '../../lib/model/chat.js'
+import type { Model } from '../../lib/model/model.js'
 import type { TrainingRun } from '../../lib/train/run.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile } from './scratch.js'

@@ -3,8 +3,8 @@
  * away from where the peer's ended.
  */
 import { afterAll, expect, it, vi } from 'vitest'
-import type { Adapter } from '../../lib/adapter.js'
 import type { TrainOptions } from '../../lib/index.js'
+import type { Adapter } from '../../lib/model/adapter.js'
 import { swept } from '../sweep.js'
 import { attached, disposeModels, errorsOf, readCases, type StrategyCase, TOLERANCE, train } from './runs.js'
 

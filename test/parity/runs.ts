@@ -4,7 +4,6 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import type { Adapter } from '../../lib/adapter.js'
 import { ascending, shuffle } from '../../lib/data/permutation.js'
 import {
   adamW,
@@ -15,6 +14,7 @@ import {
   type Model,
   type TrainOptions,
 } from '../../lib/index.js'
+import type { Adapter } from '../../lib/model/adapter.js'
 import type { NativeAdapter } from '../../lib/native/addon.js'
 import { transposed } from '../../lib/peft/floats.js'
 import type { AdapterDescription } from '../../lib/strategies/describe.js'

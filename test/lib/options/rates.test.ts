@@ -1,9 +1,9 @@
 /** The learning rate of a run that is given none, and the remarks on one that is far from it. */
 import { readFileSync } from 'node:fs'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import type { Adapter } from '../../../lib/adapter.js'
 import { packageRoot } from '../../../lib/core/root.js'
-import { loadModel, type Model } from '../../../lib/model.js'
+import type { Adapter } from '../../../lib/model/adapter.js'
+import { loadModel, type Model } from '../../../lib/model/model.js'
 import { adamW, type Optimizer } from '../../../lib/options/optimizers.js'
 import { ownRate, remarksOnRate } from '../../../lib/options/rates.js'
 import { listStrategies, rulesOf, strategyFrom } from '../../../lib/strategies/index.js'

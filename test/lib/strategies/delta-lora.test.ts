@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Adapter } from '../../../lib/adapter.js'
 import {
   adamW,
   type DeltaLoraOptions,
@@ -11,6 +10,7 @@ import {
   loraPlus,
   type Model,
 } from '../../../lib/index.js'
+import type { Adapter } from '../../../lib/model/adapter.js'
 import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'

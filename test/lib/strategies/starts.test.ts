@@ -2,7 +2,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { Adapter } from '../../../lib/adapter.js'
 import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../../lib/formats/safetensors.js'
 import {
@@ -17,6 +16,7 @@ import {
   nf4,
   qlora,
 } from '../../../lib/index.js'
+import type { Adapter } from '../../../lib/model/adapter.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { toFloat32 } from '../../../lib/peft/floats.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'

@@ -2,7 +2,7 @@
 import { cpSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { loadModel, type Model } from '../../../lib/model.js'
+import { loadModel, type Model } from '../../../lib/model/model.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { dora } from '../../../lib/strategies/dora.js'
 import { dylora } from '../../../lib/strategies/dylora.js'

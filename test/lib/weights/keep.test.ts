@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { loadModel, type Model } from '../../../lib/model.js'
+import { loadModel, type Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import { planModel } from '../../../lib/planning/plan.js'
 import { lora } from '../../../lib/strategies/lora.js'

@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
-import { type LoadOptions, loadModel, type Model } from '../../../lib/model.js'
+import { type LoadOptions, loadModel, type Model } from '../../../lib/model/model.js'
 import { graphOf } from '../../../lib/models/index.js'
 import { addon, type NativeModel } from '../../../lib/native/addon.js'
 import { planModel } from '../../../lib/planning/plan.js'

@@ -1,11 +1,11 @@
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { Adapter } from '../../lib/adapter.js'
-import { loadModel, type Model } from '../../lib/model.js'
-import { lora } from '../../lib/strategies/lora.js'
-import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { floats, goldenBatch, parity, readGolden, relativeError } from '../parity/engine.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import type { Adapter } from '../../../lib/model/adapter.js'
+import { loadModel, type Model } from '../../../lib/model/model.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { floats, goldenBatch, parity, readGolden, relativeError } from '../../parity/engine.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
 let data: string

@@ -1,13 +1,13 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
-import type { Adapter } from '../../lib/adapter.js'
-import type { Chat, ChatAnswer, ChatOptions } from '../../lib/chat.js'
-import { loadModel, type Model } from '../../lib/model.js'
-import { addon } from '../../lib/native/addon.js'
-import { lora } from '../../lib/strategies/lora.js'
-import { tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile } from './scratch.js'
+import type { Adapter } from '../../../lib/model/adapter.js'
+import type { Chat, ChatAnswer, ChatOptions } from '../../../lib/model/chat.js'
+import { loadModel, type Model } from '../../../lib/model/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile } from '../scratch.js'
 
 /** Bytes, as the tiny model's tokenizer counts, of which it takes 128 unless told otherwise. */
 const turns = [

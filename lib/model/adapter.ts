@@ -1,43 +1,43 @@
 /** An adapter on a loaded model: trained, saved, taken off again. Its numbers live in native memory. */
 import * as z from 'zod'
-import { type AdapterState, type BaseModel, type Saved, saveAdapter } from './base/base.js'
-import { badArgument, callback, checkedOptions, checkedPath, path } from './core/arguments.js'
-import { ConfigError } from './core/errors.js'
-import { flag, integer, word } from './core/schema.js'
-import type { EncodeProgress } from './data/encode-dataset.js'
+import { type AdapterState, type BaseModel, type Saved, saveAdapter } from '../base/base.js'
+import { badArgument, callback, checkedOptions, checkedPath, path } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { flag, integer, word } from '../core/schema.js'
+import type { EncodeProgress } from '../data/encode-dataset.js'
 import {
   type ExportOptions,
   exportSchema,
   type SaveOptions,
   saveSchema,
   type Written,
-} from './export/options.js'
-import { exportModel, saveModel } from './export/save.js'
-import { clientColumn } from './federated/clients.js'
-import type { PlanOptions } from './native/addon.js'
-import { translated } from './native/errors.js'
-import { Lifetime } from './native/handles.js'
-import { checkInBackward, type Optimizer, optimizerState } from './options/optimizers.js'
-import { type TrainOptions, trainShape } from './options/options.js'
-import { withOwnRate } from './options/rates.js'
-import { MemoryReport } from './planning/memory-report.js'
-import { trainingPlans } from './planning/plans.js'
-import { usualOptimizer } from './planning/usual-optimizer.js'
-import { isPrivate, rulesOf } from './strategies/index.js'
-import { remarksOn } from './strategies/remarks.js'
-import type { StrategyConfig } from './strategies/strategy.js'
-import { checkBest } from './train/best.js'
-import { prepareData } from './train/data.js'
+} from '../export/options.js'
+import { exportModel, saveModel } from '../export/save.js'
+import { clientColumn } from '../federated/clients.js'
+import type { PlanOptions } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { Lifetime } from '../native/handles.js'
+import { checkInBackward, type Optimizer, optimizerState } from '../options/optimizers.js'
+import { type TrainOptions, trainShape } from '../options/options.js'
+import { withOwnRate } from '../options/rates.js'
+import { MemoryReport } from '../planning/memory-report.js'
+import { trainingPlans } from '../planning/plans.js'
+import { usualOptimizer } from '../planning/usual-optimizer.js'
+import { isPrivate, rulesOf } from '../strategies/index.js'
+import { remarksOn } from '../strategies/remarks.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { checkBest } from '../train/best.js'
+import { prepareData } from '../train/data.js'
 import {
   checkStreaming,
   type DataSources,
   type DatasetArgument,
   dataShape,
   datasetOf,
-} from './train/dataset.js'
-import type { EvaluateProgress } from './train/evaluate.js'
-import { foldersOf } from './train/output-folder.js'
-import { scratchFolder, TrainingRun } from './train/run.js'
+} from '../train/dataset.js'
+import type { EvaluateProgress } from '../train/evaluate.js'
+import { foldersOf } from '../train/output-folder.js'
+import { scratchFolder, TrainingRun } from '../train/run.js'
 
 /** What `Adapter.train` takes besides the options of the run. */
 export interface TrainControl {

@@ -3,14 +3,14 @@
  * answer to the next, so that only what is new goes through the model.
  */
 import * as z from 'zod'
-import type { ActiveAdapter, BaseModel } from './base/base.js'
-import { checkedOptions, checkedText } from './core/arguments.js'
-import { ConfigError } from './core/errors.js'
-import { integer } from './core/schema.js'
-import type { WorkerTokenizer } from './data/worker-tokenizer.js'
-import { Lifetime } from './native/handles.js'
-import type { ChatMessage } from './tokenizer/chat-template.js'
-import { Decoder } from './train/decoder.js'
+import type { ActiveAdapter, BaseModel } from '../base/base.js'
+import { checkedOptions, checkedText } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { integer } from '../core/schema.js'
+import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
+import { Lifetime } from '../native/handles.js'
+import type { ChatMessage } from '../tokenizer/chat-template.js'
+import { Decoder } from '../train/decoder.js'
 import {
   contextLength,
   decodeText,
@@ -19,7 +19,7 @@ import {
   type Generation,
   generateSchema,
   textSchema,
-} from './train/generate.js'
+} from '../train/generate.js'
 import {
   endIds,
   formatOf,
@@ -29,7 +29,7 @@ import {
   promptShape,
   renderPrompt,
   warnOfMismatch,
-} from './train/prompting.js'
+} from '../train/prompting.js'
 
 /** Options of `Model.chat`; those of the answers can be changed for each. */
 export interface ChatOptions extends Partial<GenerateOptions> {

@@ -2,9 +2,7 @@
 
 import { basename, resolve } from 'node:path'
 import * as z from 'zod'
-import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
-import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from './base/base.js'
-import { Chat, type ChatOptions } from './chat.js'
+import { type ActiveAdapter, type AdapterState, type BaseModel, withSession } from '../base/base.js'
 import {
   abortSignal,
   badArgument,
@@ -12,49 +10,49 @@ import {
   checkedOptions,
   checkedPath,
   checkedText,
-} from './core/arguments.js'
-import { breather } from './core/breather.js'
-import { ConfigError, DivergedError, FileFormatError } from './core/errors.js'
-import { once } from './core/once.js'
-import { flag, integer, nearest, text } from './core/schema.js'
-import { isRecord } from './core/schema-shape.js'
-import type { EncodeProgress } from './data/encode-dataset.js'
-import { WorkerTokenizer } from './data/worker-tokenizer.js'
+} from '../core/arguments.js'
+import { breather } from '../core/breather.js'
+import { ConfigError, DivergedError, FileFormatError } from '../core/errors.js'
+import { once } from '../core/once.js'
+import { flag, integer, nearest, text } from '../core/schema.js'
+import { isRecord } from '../core/schema-shape.js'
+import type { EncodeProgress } from '../data/encode-dataset.js'
+import { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import {
   type ExportOptions,
   exportSchema,
   type SaveOptions,
   saveSchema,
   type Written,
-} from './export/options.js'
-import { exportModel, saveModel } from './export/save.js'
-import { type ModelFiles, openModelFiles } from './formats/model-files.js'
-import type { PromptFormat } from './formats/prompt-format.js'
-import { readRopeFactors } from './formats/rope-factors.js'
-import type { Graph } from './graph/graph.js'
-import { type DownloadProgress, type Located, locate } from './hub/locate.js'
-import { graphOf } from './models/index.js'
-import { addon, type OptimizerState, type PlanOptions, type Precision } from './native/addon.js'
-import { translated } from './native/errors.js'
-import { Lifetime, Turns } from './native/handles.js'
-import { checkInBackward } from './options/optimizers.js'
-import { type TrainOptions, trainShape } from './options/options.js'
-import { withOwnRate } from './options/rates.js'
-import { openAdapterFolder } from './peft/adapter-folder.js'
-import { openGgufAdapter } from './peft/gguf-adapter.js'
-import { MemoryReport } from './planning/memory-report.js'
-import { EVAL_PLAN, evaluationPlans } from './planning/plans.js'
+} from '../export/options.js'
+import { exportModel, saveModel } from '../export/save.js'
+import { type ModelFiles, openModelFiles } from '../formats/model-files.js'
+import type { PromptFormat } from '../formats/prompt-format.js'
+import { readRopeFactors } from '../formats/rope-factors.js'
+import type { Graph } from '../graph/graph.js'
+import { type DownloadProgress, type Located, locate } from '../hub/locate.js'
+import { graphOf } from '../models/index.js'
+import { addon, type OptimizerState, type PlanOptions, type Precision } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { Lifetime, Turns } from '../native/handles.js'
+import { checkInBackward } from '../options/optimizers.js'
+import { type TrainOptions, trainShape } from '../options/options.js'
+import { withOwnRate } from '../options/rates.js'
+import { openAdapterFolder } from '../peft/adapter-folder.js'
+import { openGgufAdapter } from '../peft/gguf-adapter.js'
+import { MemoryReport } from '../planning/memory-report.js'
+import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
 import {
   type AdapterDescription,
   describeAdapter,
   initialize,
   linearSites,
   weightSites,
-} from './strategies/describe.js'
-import { readStrategy, rulesOf } from './strategies/index.js'
-import type { StrategyConfig } from './strategies/strategy.js'
-import { readTokenizerSource } from './tokenizer/source.js'
-import type { BatchSource } from './train/batches.js'
+} from '../strategies/describe.js'
+import { readStrategy, rulesOf } from '../strategies/index.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+import { readTokenizerSource } from '../tokenizer/source.js'
+import type { BatchSource } from '../train/batches.js'
 import {
   type PrecisionOption,
   pagedBudget,
@@ -63,12 +61,12 @@ import {
   quantizationOf,
   quantizationSchema,
   threadsSchema,
-} from './train/config.js'
-import { type DataControl, prepareEvaluation } from './train/data.js'
-import { type DatasetArgument, type DatasetConfig, dataShape, datasetOf } from './train/dataset.js'
-import { type EvaluateProgress, type Evaluation, evaluateBatches } from './train/evaluate.js'
-import type { TrainStep } from './train/events.js'
-import { type ExactMatch, measureExactMatch } from './train/exact-match.js'
+} from '../train/config.js'
+import { type DataControl, prepareEvaluation } from '../train/data.js'
+import { type DatasetArgument, type DatasetConfig, dataShape, datasetOf } from '../train/dataset.js'
+import { type EvaluateProgress, type Evaluation, evaluateBatches } from '../train/evaluate.js'
+import type { TrainStep } from '../train/events.js'
+import { type ExactMatch, measureExactMatch } from '../train/exact-match.js'
 import {
   checkedPrompt,
   type GenerateControl,
@@ -77,13 +75,13 @@ import {
   generateText,
   type Prompt,
   textSchema,
-} from './train/generate.js'
-import { type HeldOutShare, heldOutSchema } from './train/held-out.js'
-import { runProbe } from './train/probe.js'
-import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from './train/prompting.js'
-import { type Answer, checkedAnswers, logLikelihoods, scoreSchema } from './train/score.js'
-import { holdWeights } from './weights/held.js'
-import { describeQuantization, embeddingAsUsual, type Quantization } from './weights/quantization.js'
+} from '../train/generate.js'
+import { type HeldOutShare, heldOutSchema } from '../train/held-out.js'
+import { runProbe } from '../train/probe.js'
+import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from '../train/prompting.js'
+import { type Answer, checkedAnswers, logLikelihoods, scoreSchema } from '../train/score.js'
+import { holdWeights } from '../weights/held.js'
+import { describeQuantization, embeddingAsUsual, type Quantization } from '../weights/quantization.js'
 import {
   chooseEmbeddingQuantization,
   chooseQuantization,
@@ -92,7 +90,9 @@ import {
   quantizesAny,
   type StorageChoice,
   storageFormats,
-} from './weights/weights.js'
+} from '../weights/weights.js'
+import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
+import { Chat, type ChatOptions } from './chat.js'
 
 /** Options of everything that may be on the Hugging Face hub. */
 export interface HubOptions {

@@ -1,14 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { loadModel, type Model } from '../../lib/model.js'
-import { addon } from '../../lib/native/addon.js'
-import { planModel } from '../../lib/planning/plan.js'
-import { lora } from '../../lib/strategies/lora.js'
-import { qlora } from '../../lib/strategies/qlora.js'
-import { nf4 } from '../../lib/weights/quantization.js'
-import { chats, tinyModel } from '../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from './scratch.js'
+import { loadModel, type Model } from '../../../lib/model/model.js'
+import { addon } from '../../../lib/native/addon.js'
+import { planModel } from '../../../lib/planning/plan.js'
+import { lora } from '../../../lib/strategies/lora.js'
+import { qlora } from '../../../lib/strategies/qlora.js'
+import { nf4 } from '../../../lib/weights/quantization.js'
+import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
 let data: string
