@@ -38,6 +38,7 @@ const FLOORS = {
     model:
       'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export',
     report: 'core graph native data weights strategies options planning train model',
+    '.': 'core formats native hub tokenizer data',
     cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report',
   },
   native: {
@@ -65,6 +66,7 @@ const UPWARD = {
     base: 'federated',
     planning: 'time train model',
     train: 'federated',
+    '.': 'weights strategies base options planning train federated export model',
   },
   native: {
     backends: 'adapters',

@@ -79,7 +79,7 @@ test('an Electron that starts the app once more, which never answers, is an erro
 
 test('the copy beside an archive is for programs that cannot read in it', () => {
   vi.stubEnv('LOWRANK_NODE', '')
-  const script = join('files', 'text-worker.js')
+  const script = join('data', 'text-worker.js')
   expect(compiledScript(script)).toBe(join(packageRoot, 'dist', 'esm', script))
   expect(packageScript('app.asar', 'a.js')).toMatch(/app\.asar\/a\.js$/)
   vi.stubEnv('LOWRANK_NODE', '/opt/node')
@@ -88,12 +88,12 @@ test('the copy beside an archive is for programs that cannot read in it', () => 
 
 test('the package is found without the files that packagers leave out', async () => {
   const root = scratchFolder()
-  mkdirSync(join(root, 'dist', 'esm'), { recursive: true })
+  mkdirSync(join(root, 'dist', 'esm', 'core'), { recursive: true })
   for (const name of ['root.js', 'here.cjs']) {
-    const compiled = readFileSync(join(packageRoot, 'dist', 'esm', name), 'utf8')
-    writeFileSync(join(root, 'dist', 'esm', name), compiled)
+    const compiled = readFileSync(join(packageRoot, 'dist', 'esm', 'core', name), 'utf8')
+    writeFileSync(join(root, 'dist', 'esm', 'core', name), compiled)
   }
   writeFileSync(join(root, 'package.json'), '{"name": "lowrank", "type": "module"}')
-  const copy = (await import(join(root, 'dist', 'esm', 'root.js'))) as { packageRoot: string }
+  const copy = (await import(join(root, 'dist', 'esm', 'core', 'root.js'))) as { packageRoot: string }
   expect(copy.packageRoot).toBe(root)
 })

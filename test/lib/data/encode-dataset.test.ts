@@ -251,8 +251,8 @@ it('finds its worker from both module formats', () => {
     load.then(({ encodeDataset }) => encodeDataset(${JSON.stringify(path)}, source, { maxSeqLength: 64 }))
       .then((encoded) => console.log(encoded.length))`
   for (const load of [
-    `import('./dist/esm/files/encode-dataset.js')`,
-    `Promise.resolve(require('./dist/cjs/files/encode-dataset.js'))`,
+    `import('./dist/esm/data/encode-dataset.js')`,
+    `Promise.resolve(require('./dist/cjs/data/encode-dataset.js'))`,
   ]) {
     const script = `const load = ${load};${use}`
     expect(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8' }).trim()).toBe('1')
@@ -264,7 +264,7 @@ it('says so where the permissions of the process forbid another', () => {
     process.allowedNodeEnvironmentFlags.has(name),
   ) as string
   const script = `
-    const { renderChat } = require('./dist/cjs/files/encode-dataset.js')
+    const { renderChat } = require('./dist/cjs/data/encode-dataset.js')
     renderChat({ tokenizerJson: null, chatTemplate: 'text' }, [{ role: 'user' }]).then(console.log, (error) => console.log(error.code, error.message))`
   const run = (...more: string[]) =>
     execFileSync(process.execPath, [permission, '--allow-fs-read=*', ...more, '-e', script], {

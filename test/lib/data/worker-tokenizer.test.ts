@@ -117,7 +117,7 @@ test.runIf(existsSync('/proc/self/task'))(
   'the worker ends with the process that asked, however that ends',
   async () => {
     const script = `
-    import { WorkerTokenizer } from './dist/esm/files/worker-tokenizer.js'
+    import { WorkerTokenizer } from './dist/esm/data/worker-tokenizer.js'
     await WorkerTokenizer.open({ kind: 'folder', path: ${JSON.stringify(tinyModel())} })
     console.log('open')
     setInterval(() => undefined, 1000)`

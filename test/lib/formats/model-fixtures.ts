@@ -2,9 +2,9 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { scratchFolder } from '../scratch.js'
 import { type GgufSpec, type TensorSpec, type Value, value } from './gguf-bytes.js'
 import { safetensorsBytes } from './safetensors-bytes.js'
-import { scratchFolder } from './scratch.js'
 
 /** A safetensors file with one vector per name; the names give the order of the data. */
 export function vectors(names: readonly string[], dtype = 'F32', bytesEach = 16): Uint8Array {
