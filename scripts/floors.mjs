@@ -23,7 +23,6 @@ const FLOORS = {
     hub: 'core io formats',
     tokenizer: 'core io formats',
     data: 'core io formats native tokenizer',
-    '.': 'core formats native hub tokenizer data',
     models: 'core graph formats',
     weights: 'core graph io formats native hub',
     strategies: 'core graph formats native weights',
@@ -38,7 +37,7 @@ const FLOORS = {
     model:
       'core graph formats native hub tokenizer data models weights strategies peft base options planning train federated export',
     report: 'core graph native data weights strategies options planning train model',
-    '.': 'core formats native hub tokenizer data',
+    '.': 'core formats native hub tokenizer data weights strategies base options planning train federated export model',
     cli: 'core graph io formats native hub tokenizer data models weights strategies peft options planning time train federated export model report',
   },
   native: {
@@ -61,12 +60,10 @@ const FLOORS = {
 const UPWARD = {
   lib: {
     tokenizer: 'data',
-    '.': 'weights strategies base options planning train federated export model',
     peft: 'federated',
     base: 'federated',
     planning: 'time train model',
     train: 'federated',
-    '.': 'weights strategies base options planning train federated export model',
   },
   native: {
     backends: 'adapters',

@@ -1,6 +1,6 @@
 /** Arrays of adapter files in memory: little-endian F32, F16 and BF16 to Float32Array and back to bytes. */
 import { FileFormatError } from '../core/errors.js'
-import { piecesOf, type TensorData } from '../files/tensor-data.js'
+import { piecesOf, type TensorData } from '../formats/tensor-data.js'
 
 const DTYPES = ['F32', 'F16', 'BF16']
 

@@ -135,7 +135,7 @@ const optimizers = [
 
 const adapters = [
   fault(
-    'native/adapters/adapter.cpp',
+    'native/graph/adapter_spec.cpp',
     parity('strategies'),
     'std::pow(static_cast<double>(rank) / static_cast<double>(active), rank_power)',
     '1.0',
