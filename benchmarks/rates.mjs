@@ -1,14 +1,15 @@
 // The learning rate of every strategy: held-out loss after a fixed number of steps, over rates half a decade apart.
 //
 //   npm run build && node benchmarks/rates.mjs MODEL [--name demo] [--strategies lora,vera] [--steps 60,300]
-//     [--sst2 FOLDER] [--held-out-rows 64] [--batch 4] [--length 128] [--results benchmarks/results/rates.json]
+//     [--sst2 FOLDER] [--held-out-rows 64] [--batch 4] [--length 128] [--seeds 42] [--from 1e-3]
+//     [--results benchmarks/results/rates.json]
 //
 // MODEL is a folder or a .gguf file. The task is the demo's, or with --sst2, a folder with train.tsv and dev.tsv of sentences
 // and labels, SST-2 as plain text. A strategy trains with all its defaults, at the defaults of a run but for the size of
-// a batch. The search begins at the best rate known of the strategy, or at 1e-3, and moves on by half a decade until the
-// best rate has a worse one on either side. Every run sees the same rows in the same order. Each result is written as soon
-// as it is there, and is not measured again: run the same command to go on after an interruption. At the end the table of
-// all results is printed.
+// a batch. The search begins at --from, else at the best rate known of the strategy, or at 1e-3, and moves on by half a
+// decade until the best rate has a worse one on either side. A rate's loss is the mean over all seeds; a seed draws the
+// order of rows and the first values. Each result is written as soon as it is there, and is not measured again: run the
+// same command to go on after an interruption. At the end the table of all results is printed.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -27,6 +28,8 @@ const { values: options, positionals } = parseArgs({
     'held-out-rows': { type: 'string', default: '64' },
     batch: { type: 'string', default: '4' },
     length: { type: 'string', default: '128' },
+    seeds: { type: 'string', default: '42' },
+    from: { type: 'string' },
     results: { type: 'string', default: 'benchmarks/results/rates.json' },
   },
 })
@@ -34,7 +37,8 @@ if (positionals.length !== 1) throw new Error('name one model: node benchmarks/r
 const [path] = positionals
 const name = options.name ?? basename(path).replace(/\.gguf$/, '')
 const batch = Number(options.batch)
-const SEED = 42
+const seeds = options.seeds.split(',').map(Number)
+const TASK_SEED = 42 // which rows of SST-2 there are
 const [HALF_DECADES_LOW, HALF_DECADES_HIGH] = [-12, 2]
 
 // Clients are needed for private training. The noise is that of a large population, since that of a small one drowns
@@ -54,7 +58,7 @@ const readRows = (file) =>
 const task =
   options.sst2 === undefined
     ? { train: readRows('train.jsonl'), test: readRows('test.jsonl') }
-    : await sst2(options.sst2, { clients: 1, rowsPerClient: 1e5, testRows: 1e5 }, SEED)
+    : await sst2(options.sst2, { clients: 1, rowsPerClient: 1e5, testRows: 1e5 }, TASK_SEED)
 const heldOut = task.test.slice(0, Number(options['held-out-rows']))
 
 const results = existsSync(options.results) ? JSON.parse(readFileSync(options.results, 'utf8')) : []
@@ -93,14 +97,14 @@ const shape = {
 const lossOf = async (base) => (await base.evaluate(heldOut, { ...shape, perDeviceTrainBatchSize: 4 })).loss
 
 /** Held-out loss after a run; null where it diverged. */
-async function measure(strategy, rate, steps) {
+async function measure(strategy, rate, steps, seed) {
   const config = strategyFrom({
     name: strategy,
     ...(strategy === 'dp-dylora' ? { ...PRIVATE, rounds: steps } : {}),
   })
   const base = await modelHeld(rulesOf(config).defaults(config).quantization?.type ?? 'none')
-  const run = { ...shape, learningRate: rate, gradientCheckpointing: false, seed: SEED }
-  const adapter = await base.attach(await base.probe(config, task.train, run), { seed: SEED })
+  const run = { ...shape, learningRate: rate, gradientCheckpointing: false, seed }
+  const adapter = await base.attach(await base.probe(config, task.train, run), { seed })
   try {
     // The steps of private training are its rounds.
     const maxSteps = strategy === 'dp-dylora' ? null : steps
@@ -124,26 +128,34 @@ function searchOf(strategy, steps) {
   return made
 }
 
+/** Mean loss of a rate over the seeds that it was measured with; infinite where a run diverged. */
+function meanOf(bySeed) {
+  const losses = Object.values(bySeed).map((loss) => loss ?? Number.POSITIVE_INFINITY)
+  return losses.reduce((sum, loss) => sum + loss, 0) / losses.length
+}
+
 async function lossAt(found, half) {
   const { strategy, steps, before, losses } = found
   const rate = rateAt(half)
-  if (losses[rate] === undefined) {
+  losses[rate] ??= {}
+  for (const seed of seeds) {
+    if (losses[rate][seed] !== undefined) continue
     const started = performance.now()
-    const loss = await measure(strategy, rate, steps)
-    losses[rate] = loss === null ? null : Number(loss.toFixed(4))
+    const loss = await measure(strategy, rate, steps, seed)
+    losses[rate][seed] = loss === null ? null : Number(loss.toFixed(4))
     found.losses = Object.fromEntries(Object.entries(losses).toSorted(([a], [b]) => Number(a) - Number(b)))
     writeFileSync(options.results, `${JSON.stringify(results, null, 2)}\n`)
     const seconds = ((performance.now() - started) / 1000).toFixed(1)
     console.error(
-      `${name} ${strategy} ${steps} steps at ${rate}: ${before} -> ${losses[rate]} (${seconds} s)`,
+      `${name} ${strategy} ${steps} steps at ${rate}, seed ${seed}: ${before} -> ${losses[rate][seed]} (${seconds} s)`,
     )
   }
-  return found.losses[rate] ?? Number.POSITIVE_INFINITY
+  return meanOf(losses[rate])
 }
 
 /** The rate with the lowest loss, as half decades. */
 function bestOf({ losses }) {
-  const [[rate]] = Object.entries(losses).toSorted(([, a], [, b]) => (a ?? 1e9) - (b ?? 1e9))
+  const [[rate]] = Object.entries(losses).toSorted(([, a], [, b]) => meanOf(a) - meanOf(b))
   return halfOf(Number(rate))
 }
 
@@ -153,7 +165,8 @@ async function search(strategy, steps) {
   // Searches on the same model and of the same length tell most.
   const nearness = (one) => 2 * (isHere(one) ? 1 : 0) + (one.steps === steps ? 1 : 0)
   const [nearest] = others.toSorted((a, b) => nearness(b) - nearness(a))
-  let at = nearest === undefined ? halfOf(1e-3) : bestOf(nearest)
+  let at = halfOf(Number(options.from ?? 1e-3))
+  if (options.from === undefined && nearest !== undefined) at = bestOf(nearest)
   const found = searchOf(strategy, steps)
   let loss = await lossAt(found, at)
   for (const direction of [1, -1]) {
@@ -194,11 +207,11 @@ await model?.dispose()
 
 const rates = [...new Set(results.flatMap(({ losses }) => Object.keys(losses)))].toSorted((a, b) => a - b)
 const rows = results.map(({ strategy, model, task, steps, before, losses }) => {
-  const lowest = Math.min(...Object.values(losses).filter((loss) => loss !== null))
+  const lowest = Math.min(...Object.values(losses).map(meanOf))
   const text = (rate) => {
-    const loss = losses[rate]
-    if (loss === undefined) return ''
-    const shown = loss?.toFixed(3) ?? 'diverged'
+    if (losses[rate] === undefined) return ''
+    const loss = meanOf(losses[rate])
+    const shown = Number.isFinite(loss) ? loss.toFixed(3) : 'diverged'
     return loss === lowest ? `**${shown}**` : shown
   }
   return [strategy, model, task, steps, before.toFixed(3), ...rates.map(text)]

@@ -8,6 +8,7 @@ import { openDataset } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset, renderChat, renderChats } from '../../../lib/data/encode-dataset.js'
 import type { TokenizerSource } from '../../../lib/tokenizer/tokenizer.js'
+import { swept } from '../../sweep.js'
 import { turnsDuring } from '../turns.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
@@ -220,10 +221,15 @@ describe('renderChat', () => {
     expect(await renderChat(named, messages, { tools: [{}] })).toBe('tools: 1')
   })
 
-  it.each([
-    ['replace', "ns.text|replace('a', 'aaaaaaaaaaaaaaaaaaaa')"],
-    ['split', "ns.text + ns.text %}{% set ns.list = ns.text.split('a')"],
-  ])('is rejected for a template that makes V8 end its process: %s', async (_, growth) => {
+  it.each(
+    swept(
+      [
+        ['replace', "ns.text|replace('a', 'aaaaaaaaaaaaaaaaaaaa')"],
+        ['split', "ns.text + ns.text %}{% set ns.list = ns.text.split('a')"],
+      ] as const,
+      1,
+    ),
+  )('is rejected for a template that makes V8 end its process: %s', async (_, growth) => {
     const template = `{% set ns = namespace(text='aaaaaaaaaa') %}{% for i in range(60) %}{% set ns.text = ${growth} %}{% endfor %}`
     const limits = { milliseconds: 50_000, characters: 1000 }
     await expect(renderChat({ ...source, chatTemplate: template }, messages, { limits })).rejects.toThrow(

@@ -14,6 +14,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { swept } from '../../sweep.js'
 
 const USERS = 8
 const bases = { tied: '', untied: '', biased: '' }
@@ -99,7 +100,7 @@ const strategies: Record<string, readonly [keyof typeof bases, (more: DpDyloraOp
   ],
 }
 
-describe.each(Object.entries(strategies))('%s', (_, [base, of]) => {
+describe.each(swept(Object.entries(strategies), 3))('%s', (_, [base, of]) => {
   test.each([
     ['clients', byClient],
     ['examples', byExample],

@@ -16,6 +16,7 @@ import { resolveConfig } from '../../../lib/train/config.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { swept } from '../../sweep.js'
 
 let folder: string
 let data: string
@@ -171,12 +172,17 @@ describe('a run with held-out data', () => {
     expect(adapterBytes(best)).toBe(adapterBytes(join(best, `checkpoint-${lowest.step}`)))
   })
 
-  test.each([
-    [adalora({ initR: 4, targetR: 2, targetModules: ['q_proj', 'v_proj'] }), 0.5],
-    [deltaLora({ r: 4, startStep: 3 }), 0.02],
-    [dylora({ r: 4 }), 0.05],
-    [full(), 5e-3],
-  ])('ends with the best step of %o', async (strategy, learningRate) => {
+  test.each(
+    swept(
+      [
+        [adalora({ initR: 4, targetR: 2, targetModules: ['q_proj', 'v_proj'] }), 0.5],
+        [deltaLora({ r: 4, startStep: 3 }), 0.02],
+        [dylora({ r: 4 }), 0.05],
+        [full(), 5e-3],
+      ] as const,
+      2,
+    ),
+  )('ends with the best step of %o', async (strategy, learningRate) => {
     const outputDir = scratchFolder()
     const control = { learningRate, outputDir, maxSteps: 24, loadBestModelAtEnd: true, evalSteps: 1 }
     const events = await train(control, undefined, strategy)
@@ -211,7 +217,7 @@ describe('a run with held-out data', () => {
         .map((line) => JSON.parse(line))
         .filter(({ event }) => event === 'eval' || event === 'done')
         .map(({ event, step, loss, best, steps }) => ({ event, step, loss, best, steps }))
-    for (const cut of [2, 5, done.steps - 2]) {
+    for (const cut of swept([2, 5, done.steps - 2], 1)) {
       const outputDir = scratchFolder()
       await train({ ...control, outputDir }, (event) => event.event === 'step' && event.step > cut)
       const rest = await train({ ...control, outputDir, resume: true })

@@ -16,8 +16,8 @@ namespace {
 using namespace lowrank;
 using namespace lowrank::cpu;
 
-/// Sums in double, and the root of the sums of squared terms: what rounding errors are measured against, since a sum may
-/// cancel to nearly nothing.
+/// Sums in double, and the root of the sums of squared terms: what rounding errors are measured against, since a sum
+/// may cancel to nearly nothing.
 struct Sums {
   std::vector<double> value, square;
 
@@ -176,11 +176,25 @@ double tolerance(Level level, Precision precision, DType y, int64_t outputs) {
   return 5e-3 * (1 + 4 / std::sqrt(static_cast<double>(outputs)));
 }
 
-/// Runs one product at `level` and reports what differs. Padding right of column n must survive.
-void check_product(Level level, bool transposed, Precision precision, WeightFormat format, DType x_type, DType y_type,
-                   const Shape& shape, Pool& pool, bool nested_scales = false, bool adds_bias = true,
-                   bool adds_residual = true) {
-  const std::string what = describe(level, transposed, precision, format, x_type, y_type, shape);
+template <class Body>
+void every_level(Body&& body) {
+  for (Level level : kLevels) {
+    if (!available(level)) continue;
+    for (Precision precision : {Precision::f32, Precision::bf16}) body(level, precision);
+  }
+}
+
+template <class Body>
+void every_combination(Body&& body) {
+  every_level([&](Level level, Precision precision) {
+    for (bool transposed : {true, false}) body(level, precision, transposed);
+  });
+}
+
+/// Runs one product at every level and precision and reports what differs: all against the same sums, which take longer
+/// than the products. Padding right of column n must survive.
+void check_product(bool transposed, WeightFormat format, DType x_type, DType y_type, const Shape& shape, Pool& pool,
+                   bool nested_scales = false, bool adds_bias = true, bool adds_residual = true) {
   const int64_t m = shape.m, n = shape.n, ld = n + 9;
   std::vector<Activations> xs;
   std::vector<Weight> ws;
@@ -204,45 +218,51 @@ void check_product(Level level, bool transposed, Precision precision, WeightForm
     }
   }
 
-  // fp32: the residual is the output itself. bf16: the residual lies elsewhere.
-  std::vector<float> y32 = residual;
-  std::vector<uint16_t> y16(static_cast<size_t>(m * ld), 0x1234);
-  Output y{y32.data(), y_type, ld, nullptr, nullptr, 0};
-  if (y_type == DType::bf16) y.data = y16.data();
-  if (adds_bias) y.bias = bias.data();
-  if (adds_residual) y.residual = y_type == DType::f32 ? y32.data() : residual.data(), y.residual_ld = ld;
-  const Block workspace(Category::workspace, gemm_workspace(precision, m, n, shape.reductions, pool.threads()));
-  const GemmKernels& gemm = kernels(level).gemm;
-  (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments, y, workspace.data());
+  every_level([&](Level level, Precision precision) {
+    const std::string what = describe(level, transposed, precision, format, x_type, y_type, shape);
+    // fp32: the residual is the output itself. bf16: the residual lies elsewhere.
+    std::vector<float> y32 = residual;
+    std::vector<uint16_t> y16(static_cast<size_t>(m * ld), 0x1234);
+    Output y{y32.data(), y_type, ld, nullptr, nullptr, 0};
+    if (y_type == DType::bf16) y.data = y16.data();
+    if (adds_bias) y.bias = bias.data();
+    if (adds_residual) y.residual = y_type == DType::f32 ? y32.data() : residual.data(), y.residual_ld = ld;
+    const Block workspace(Category::workspace, gemm_workspace(precision, m, n, shape.reductions, pool.threads()));
+    const GemmKernels& gemm = kernels(level).gemm;
+    (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, segments, y, workspace.data());
 
-  std::vector<double> actual;
-  bool padding_kept = true;
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < ld; ++j) {
-      const size_t index = static_cast<size_t>(i * ld + j);
-      const float value = y_type == DType::f32 ? y32[index] : f32_from_bf16(y16[index]);
-      if (j < n) {
-        actual.push_back(value);
-      } else {
-        padding_kept &= y_type == DType::f32 ? y32[index] == residual[index] : y16[index] == 0x1234;
+    std::vector<double> actual;
+    bool padding_kept = true;
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < ld; ++j) {
+        const size_t index = static_cast<size_t>(i * ld + j);
+        const float value = y_type == DType::f32 ? y32[index] : f32_from_bf16(y16[index]);
+        if (j < n) {
+          actual.push_back(value);
+        } else {
+          padding_kept &= y_type == DType::f32 ? y32[index] == residual[index] : y16[index] == 0x1234;
+        }
       }
     }
-  }
-  const double error = expected.error_of(actual);
-  if (!(error <= tolerance(level, precision, y_type, m * n))) {
-    lowrank::test::report(__FILE__, __LINE__, what + ": relative error " + lowrank::test::show(error));
-  }
-  if (!padding_kept) lowrank::test::report(__FILE__, __LINE__, what + ": wrote right of the last column");
+    const double error = expected.error_of(actual);
+    if (!(error <= tolerance(level, precision, y_type, m * n))) {
+      lowrank::test::report(__FILE__, __LINE__, what + ": relative error " + lowrank::test::show(error));
+    }
+    if (!padding_kept) lowrank::test::report(__FILE__, __LINE__, what + ": wrote right of the last column");
+  });
 }
 
-template <class Body>
-void every_combination(Body&& body) {
-  for (Level level : kLevels) {
-    if (!available(level)) continue;
-    for (Precision precision : {Precision::f32, Precision::bf16}) {
-      for (bool transposed : {true, false}) body(level, precision, transposed);
-    }
-  }
+/// y of one product of x with a weight.
+std::vector<float> product_of(Level level, bool transposed, Precision precision, Pool& pool, int64_t m,
+                              const Operand& x, const WeightView& w) {
+  const int64_t n = transposed ? w.rows : w.cols, reductions[] = {transposed ? w.cols : w.rows};
+  const Segment segment{x, w};
+  std::vector<float> y(static_cast<size_t>(m * n));
+  const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
+  const GemmKernels& gemm = kernels(level).gemm;
+  (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
+                                             {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
+  return y;
 }
 
 constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::four_bit,
@@ -271,7 +291,7 @@ TEST("some rows of a weight are those rows and multiply as they do, at every lev
         decode_row(part, i, 0, whole.cols, own.data());
         if (row != own) CHECK_EQ(name, "the same numbers");
       }
-      every_combination([&](Level level, Precision precision, bool transposed) {
+      for (const bool transposed : {true, false}) {
         for (const int64_t m : {3, 40}) {
           const int64_t n = transposed ? part.rows : whole.cols, k = transposed ? whole.cols : part.rows;
           const Activations x(DType::f32, m, k);
@@ -280,27 +300,24 @@ TEST("some rows of a weight are those rows and multiply as they do, at every lev
             decode_row(whole, begin + i, 0, whole.cols, row.data());
             for (int64_t j = 0; j < whole.cols; ++j)
               for (int64_t t = 0; t < m; ++t)
-                expected.add(t * n + (transposed ? i : j), double{x.at(t, transposed ? j : i)} * row[static_cast<size_t>(j)]);
+                expected.add(t * n + (transposed ? i : j),
+                             double{x.at(t, transposed ? j : i)} * row[static_cast<size_t>(j)]);
           }
-          std::vector<float> y(static_cast<size_t>(m * n));
-          const Segment segment{x.view, part};
-          const Block workspace(Category::workspace, gemm_workspace(precision, m, n, {{k}}, pool.threads()));
-          const GemmKernels& gemm = kernels(level).gemm;
-          (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
-                                                      {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
-          const double error = expected.error_of(y);
-          if (!(error <= tolerance(level, precision, DType::f32, m * n)))
-            lowrank::test::report(__FILE__, __LINE__,
-                                  name + " at " + name_of(level) + ": relative error " + lowrank::test::show(error));
+          every_level([&](Level level, Precision precision) {
+            const double error = expected.error_of(product_of(level, transposed, precision, pool, m, x.view, part));
+            if (!(error <= tolerance(level, precision, DType::f32, m * n)))
+              lowrank::test::report(__FILE__, __LINE__,
+                                    name + " at " + name_of(level) + ": relative error " + lowrank::test::show(error));
+          });
         }
-      });
+      }
     }
   }
 }
 
 TEST("matrix products agree with sums in double at every level, format, precision and odd shape") {
   Pool pool(2);
-  every_combination([&](Level level, Precision precision, bool transposed) {
+  for (const bool transposed : {true, false}) {
     int turn = 0;
     for (WeightFormat format : kFormats) {
       for (int64_t m : kOddM) {
@@ -312,73 +329,59 @@ TEST("matrix products agree with sums in double at every level, format, precisio
             if (m * n * k > 500000 && turn % 5 != 0) continue;
             const DType x = turn % 2 == 0 ? DType::f32 : DType::bf16;
             const DType y = turn % 3 == 0 ? DType::bf16 : DType::f32;
-            check_product(level, transposed, precision, format, x, y, {m, n, {k}}, pool, turn % 2 == 0);
+            check_product(transposed, format, x, y, {m, n, {k}}, pool, turn % 2 == 0);
           }
         }
       }
     }
-  });
+  }
 }
 
 TEST("a product sums over the base weight and the factors of several adapters") {
   Pool pool(2);
-  every_combination([&](Level level, Precision precision, bool transposed) {
+  for (const bool transposed : {true, false}) {
     for (WeightFormat format : kFormats) {
       for (DType x : {DType::f32, DType::bf16}) {
         for (int64_t m : {3, 40}) {
-          check_product(level, transposed, precision, format, x, DType::f32, {m, 192, {576, 16}}, pool);
-          check_product(level, transposed, precision, format, x, DType::bf16, {m, 80, {128, 1, 4, 16, 64}}, pool);
-          check_product(level, transposed, precision, format, x, DType::f32, {m, 64, {192, 192, 576, 8, 8, 8}}, pool);
+          check_product(transposed, format, x, DType::f32, {m, 192, {576, 16}}, pool);
+          check_product(transposed, format, x, DType::bf16, {m, 80, {128, 1, 4, 16, 64}}, pool);
+          check_product(transposed, format, x, DType::f32, {m, 64, {192, 192, 576, 8, 8, 8}}, pool);
         }
       }
     }
     const std::vector<int64_t> many(21, 8);
-    check_product(level, transposed, precision, WeightFormat::f32, DType::f32, DType::f32, {9, 33, many}, pool);
-  });
+    check_product(transposed, WeightFormat::f32, DType::f32, DType::f32, {9, 33, many}, pool);
+  }
 }
 
 TEST("long reductions are summed block by block, whatever the type of the output") {
   Pool pool(2);
-  every_combination([&](Level level, Precision precision, bool transposed) {
-    check_product(level, transposed, precision, WeightFormat::bf16, DType::bf16, DType::f32, {9, 48, {9000, 16}}, pool);
-    check_product(level, transposed, precision, WeightFormat::bf16, DType::f32, DType::bf16, {9, 48, {9000, 16}}, pool);
-    check_product(level, transposed, precision, WeightFormat::four_bit, DType::bf16, DType::f32, {17, 64, {4096, 64}}, pool);
-    check_product(level, transposed, precision, WeightFormat::four_bit, DType::f32, DType::bf16, {17, 64, {4160}}, pool);
-  });
+  for (const bool transposed : {true, false}) {
+    check_product(transposed, WeightFormat::bf16, DType::bf16, DType::f32, {9, 48, {9000, 16}}, pool);
+    check_product(transposed, WeightFormat::bf16, DType::f32, DType::bf16, {9, 48, {9000, 16}}, pool);
+    check_product(transposed, WeightFormat::four_bit, DType::bf16, DType::f32, {17, 64, {4096, 64}}, pool);
+    check_product(transposed, WeightFormat::four_bit, DType::f32, DType::bf16, {17, 64, {4160}}, pool);
+  }
 }
 
 TEST("bias and residual are added or left out, whatever the type of the output and the width of its last vectors") {
   Pool pool(2);
-  every_combination([&](Level level, Precision precision, bool transposed) {
+  for (const bool transposed : {true, false}) {
     for (int64_t n : {7, 16, 23, 32, 39, 55, 64, 71, 96}) {
       for (DType y : {DType::f32, DType::bf16}) {
         for (bool bias : {false, true}) {
           for (bool residual : {false, true}) {
-            check_product(level, transposed, precision, WeightFormat::f32, DType::f32, y, {37, n, {40}}, pool, false, bias,
-                          residual);
+            check_product(transposed, WeightFormat::f32, DType::f32, y, {37, n, {40}}, pool, false, bias, residual);
           }
         }
       }
     }
-  });
+  }
 }
 
-constexpr GgmlType kBlockTypes[] = {GgmlType::q8_0, GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0,
+constexpr GgmlType kBlockTypes[] = {GgmlType::q8_0, GgmlType::q4_0,   GgmlType::q4_1, GgmlType::q5_0,
                                     GgmlType::q5_1, GgmlType::iq4_nl, GgmlType::q2_k, GgmlType::q3_k,
-                                    GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k, GgmlType::iq4_xs};
-
-/// y of one product of x with a weight of GGML blocks.
-std::vector<float> product_of(Level level, bool transposed, Precision precision, Pool& pool, int64_t m, const Operand& x,
-                              const WeightView& w) {
-  const int64_t n = transposed ? w.rows : w.cols, reductions[] = {transposed ? w.cols : w.rows};
-  const Segment segment{x, w};
-  std::vector<float> y(static_cast<size_t>(m * n));
-  const Block workspace(Category::workspace, gemm_workspace(precision, m, n, reductions, pool.threads()));
-  const GemmKernels& gemm = kernels(level).gemm;
-  (transposed ? gemm.gemm_nt : gemm.gemm_nn)(pool, precision, m, n, {&segment, 1},
-                                             {y.data(), DType::f32, n, nullptr, nullptr, 0}, workspace.data());
-  return y;
-}
+                                    GgmlType::q4_k, GgmlType::q5_k,   GgmlType::q6_k, GgmlType::iq4_xs};
 
 TEST("every level decodes GGML blocks to the bit, in both directions") {
   Pool pool(2);
@@ -401,9 +404,9 @@ TEST("every level decodes GGML blocks to the bit, in both directions") {
           for (int64_t m : {int64_t{1}, int64_t{3}, k}) {
             const auto y = product_of(level, transposed, Precision::f32, pool, m, {unit.data(), DType::f32, k}, w.view);
             if (std::equal(y.begin(), y.end(), expected.begin())) continue;
-            lowrank::test::report(__FILE__, __LINE__, std::string(name_of(level)) + " decodes " + layout_of(type).name +
-                                                          (transposed ? " of nt" : " of nn") + " otherwise, m " +
-                                                          lowrank::test::show(m));
+            lowrank::test::report(__FILE__, __LINE__,
+                                  std::string(name_of(level)) + " decodes " + layout_of(type).name +
+                                      (transposed ? " of nt" : " of nn") + " otherwise, m " + lowrank::test::show(m));
           }
         }
       }
@@ -413,23 +416,19 @@ TEST("every level decodes GGML blocks to the bit, in both directions") {
 
 TEST("products with GGML blocks agree with sums in double at every level, type, precision and shape") {
   Pool pool(2);
-  // All levels against the same sums, which take longer than what they are compared with.
   const auto check_levels = [&](bool transposed, int64_t m, const std::vector<Activations>& xs,
                                 const std::vector<Weight>& ws) {
     const WeightView& w = ws[0].view;
     const int64_t k = transposed ? w.cols : w.rows, n = transposed ? w.rows : w.cols;
     const Sums expected = expected_product(transposed, m, n, xs, ws);
-    for (Level level : kLevels) {
-      if (!available(level)) continue;
-      for (Precision precision : {Precision::f32, Precision::bf16}) {
-        const double error = expected.error_of(product_of(level, transposed, precision, pool, m, xs[0].view, w));
-        if (error <= tolerance(level, precision, DType::f32, m * n)) continue;
-        lowrank::test::report(__FILE__, __LINE__,
-                              describe(level, transposed, precision, WeightFormat::ggml, xs[0].view.dtype, DType::f32,
-                                       {m, n, {k}}) +
-                                  " " + layout_of(w.ggml).name + ": relative error " + lowrank::test::show(error));
-      }
-    }
+    every_level([&](Level level, Precision precision) {
+      const double error = expected.error_of(product_of(level, transposed, precision, pool, m, xs[0].view, w));
+      if (error <= tolerance(level, precision, DType::f32, m * n)) return;
+      lowrank::test::report(
+          __FILE__, __LINE__,
+          describe(level, transposed, precision, WeightFormat::ggml, xs[0].view.dtype, DType::f32, {m, n, {k}}) + " " +
+              layout_of(w.ggml).name + ": relative error " + lowrank::test::show(error));
+    });
   };
   for (GgmlType type : kBlockTypes) {
     const int64_t block = layout_of(type).elements;
@@ -527,30 +526,27 @@ TEST("a row of a product is the same bits whatever rows are computed with it") {
 }
 
 TEST("gradients of factors reduce over tokens and add to what is there, in either orientation") {
-  for (Level level : kLevels) {
-    if (!available(level)) continue;
-    for (int64_t tokens : {1, 2, 31, 300}) {
-      for (int64_t r : {1, 4, 16, 33}) {
-        for (int64_t n : {1, 17, 64, 136}) {
-          for (DType u_type : {DType::f32, DType::bf16}) {
-            for (DType x_type : {DType::f32, DType::bf16}) {
-              for (const auto& [precision, transposed] : {std::pair{Precision::f32, false}, {Precision::f32, true},
-                                                          {Precision::bf16, false}, {Precision::bf16, true}}) {
-                const Activations u(u_type, tokens, r), x(x_type, tokens, n);
-                const int64_t ld = (transposed ? r : n) + 3, rows = transposed ? n : r, cols = transposed ? r : n;
-                const std::vector<float> before = normal(rows * ld);
-                std::vector<double> result;
-                Sums expected(rows * cols);
-                for (int64_t i = 0; i < rows; ++i) {
-                  for (int64_t j = 0; j < cols; ++j) expected.add(i * cols + j, before[static_cast<size_t>(i * ld + j)]);
-                }
-                for (int64_t t = 0; t < tokens; ++t) {
-                  for (int64_t i = 0; i < r; ++i) {
-                    for (int64_t j = 0; j < n; ++j) {
-                      expected.add(transposed ? j * r + i : i * n + j, 0.5 * u.at(t, i) * x.at(t, j));
-                    }
+  for (int64_t tokens : {1, 2, 31, 300}) {
+    for (int64_t r : {1, 4, 16, 33}) {
+      for (int64_t n : {1, 17, 64, 136}) {
+        for (DType u_type : {DType::f32, DType::bf16}) {
+          for (DType x_type : {DType::f32, DType::bf16}) {
+            for (const bool transposed : {false, true}) {
+              const Activations u(u_type, tokens, r), x(x_type, tokens, n);
+              const int64_t ld = (transposed ? r : n) + 3, rows = transposed ? n : r, cols = transposed ? r : n;
+              const std::vector<float> before = normal(rows * ld);
+              Sums expected(rows * cols);
+              for (int64_t i = 0; i < rows; ++i) {
+                for (int64_t j = 0; j < cols; ++j) expected.add(i * cols + j, before[static_cast<size_t>(i * ld + j)]);
+              }
+              for (int64_t t = 0; t < tokens; ++t) {
+                for (int64_t i = 0; i < r; ++i) {
+                  for (int64_t j = 0; j < n; ++j) {
+                    expected.add(transposed ? j * r + i : i * n + j, 0.5 * u.at(t, i) * x.at(t, j));
                   }
                 }
+              }
+              every_level([&](Level level, Precision precision) {
                 std::vector<std::vector<float>> results;
                 for (int threads : {1, 2, 3}) {
                   Pool pool(threads);
@@ -560,6 +556,7 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
                                                     transposed, workspace.data());
                   results.push_back(out);
                 }
+                std::vector<double> result;
                 for (int64_t i = 0; i < rows; ++i) {
                   for (int64_t j = 0; j < cols; ++j) result.push_back(results[0][static_cast<size_t>(i * ld + j)]);
                 }
@@ -572,7 +569,7 @@ TEST("gradients of factors reduce over tokens and add to what is there, in eithe
                     CHECK_EQ(results[0][static_cast<size_t>(i * ld + j)], before[static_cast<size_t>(i * ld + j)]);
                   }
                 }
-              }
+              });
             }
           }
         }
@@ -587,7 +584,10 @@ struct Pair {
   PairFactors view;
 
   Pair(int64_t rows, int64_t cols, int64_t rank, int64_t rank2)
-      : b(normal(rows * rank)), a(normal(rank * cols)), b2(normal(rows * rank2)), a2(normal(rank2 * cols)),
+      : b(normal(rows * rank)),
+        a(normal(rank * cols)),
+        b2(normal(rows * rank2)),
+        a2(normal(rank2 * cols)),
         view{rows, cols, rank, rank2, b.data(), a.data(), b2.data(), a2.data()} {}
   double first(int64_t o, int64_t i) const { return at(b, a, view.rank, o, i); }
   double second(int64_t o, int64_t i) const { return at(b2, a2, view.rank2, o, i); }
@@ -629,8 +629,8 @@ TEST("the Hadamard product of a pair is added to a weight of any format, at ever
         CHECK_LE(expected.error_of(out), 5e-6);
       };
       check(nullptr, nullptr);
-      for (WeightFormat format : {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8,
-                                  WeightFormat::four_bit}) {
+      for (WeightFormat format :
+           {WeightFormat::f32, WeightFormat::bf16, WeightFormat::f16, WeightFormat::int8, WeightFormat::four_bit}) {
         const Weight weight(format, rows, cols, true);
         check(&weight.view, gains.data());
       }
