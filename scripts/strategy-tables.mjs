@@ -141,9 +141,18 @@ const SEARCHES = [
   { model: 'demo', steps: 60 },
   { model: 'demo', steps: 300 },
 ]
-/** Losses by rate; null where a run diverged. */
-const lossesOf = (strategy, { model, steps }) =>
-  searches.find((one) => one.strategy === strategy && one.model === model && one.steps === steps)?.losses
+/** Losses by rate, means over the seeds; null where a run diverged. */
+function lossesOf(strategy, { model, steps }) {
+  const search = searches.find(
+    (one) => one.strategy === strategy && one.model === model && one.steps === steps,
+  )
+  if (search === undefined) return undefined
+  const mean = (bySeed) => {
+    const losses = Object.values(bySeed)
+    return losses.includes(null) ? null : losses.reduce((sum, loss) => sum + loss, 0) / losses.length
+  }
+  return Object.fromEntries(Object.entries(search.losses).map(([rate, bySeed]) => [rate, mean(bySeed)]))
+}
 const bestOf = (losses) =>
   Object.keys(losses)
     .filter((rate) => losses[rate] !== null)

@@ -13,8 +13,8 @@ import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
 import { swept } from '../../sweep.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 const USERS = 8
 const bases = { tied: '', untied: '', biased: '' }

@@ -15,8 +15,8 @@ import { standing } from '../../../lib/train/best.js'
 import { resolveConfig } from '../../../lib/train/config.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
-import { scratchFile, scratchFolder } from '../scratch.js'
 import { swept } from '../../sweep.js'
+import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
 let data: string
