@@ -208,14 +208,14 @@ const WHAT = [Object.keys(MEASUREMENTS).slice(0, -1).join(', '), Object.keys(MEA
 
 export function configure(command: Command): void {
   command.argument('[what]', WHAT)
-  command.option('--model <path>', 'a model folder or a .gguf file; of kernels also a bare config.json')
-  memoryFlags(command, '', 'not of kernels: ')
-  command.option('--steps <N>', 'of speed: training steps that are timed', integerFlag(1), 5)
-  command.option('--new-tokens <N>', 'of speed: tokens that are generated', integerFlag(1), 64)
-  command.option('--format <name>', 'of kernels: how weights are held', 'nf4_double')
-  command.option('--rounds <N>', 'of kernels: rounds, the best of which counts', integerFlag(1), 9)
-  command.option('--level <name>', 'of kernels: instruction-set level (default: the best, or LOWRANK_ISA)')
-  command.option('--threads <N>', 'of kernels: threads of the engine', integerFlag(1))
+  command.option('--model <path>', 'a model folder or a .gguf file; for kernels also a lone config.json')
+  memoryFlags(command, '', 'except kernels: ')
+  command.option('--steps <N>', 'speed: timed training steps', integerFlag(1), 5)
+  command.option('--new-tokens <N>', 'speed: tokens to generate', integerFlag(1), 64)
+  command.option('--format <name>', 'kernels: format of the weights', 'nf4_double')
+  command.option('--rounds <N>', 'kernels: number of rounds; the best one counts', integerFlag(1), 9)
+  command.option('--level <name>', 'kernels: instruction-set level (default: the best, or LOWRANK_ISA)')
+  command.option('--threads <N>', 'kernels: number of threads', integerFlag(1))
   examples(command, [
     'lowrank bench memory --model model.gguf',
     'lowrank bench memory --model model.gguf --methods lora,dora,vera,lokr --seq-len 2048 --json',

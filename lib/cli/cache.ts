@@ -29,8 +29,8 @@ type Downloads = NonNullable<Report['downloads']>
 const ACTIONS = ['list', 'check', 'clear'] as const
 
 export function configure(command: Command): void {
-  command.argument('[action]', 'list, check or clear; default list')
-  command.argument('[name]', 'of a model or a file; default all')
+  command.argument('[action]', 'list, check, or clear; default list')
+  command.argument('[name]', 'a model or a file; default all')
   examples(command, [
     'lowrank cache',
     'lowrank cache check',

@@ -40,7 +40,7 @@ const COMMANDS: readonly ChatCommand[] = [
   },
   {
     names: ['reset'],
-    summary: 'forget the turns',
+    summary: 'clear the history',
     run: async ({ chat, output }) => {
       chat.reset()
       output.note('The turns are forgotten.')
@@ -50,7 +50,8 @@ const COMMANDS: readonly ChatCommand[] = [
   {
     names: ['adapter'],
     argument: '[on|off|NAME[=WEIGHT]…]',
-    summary: 'show the adapters, or switch, which forgets the turns: as at the start, none, or those named',
+    summary:
+      'show the adapters, or switch to those of the start, to none, or to the named ones, which clears the history',
     run: async (talk, argument) => {
       const before = weightsOf(talk.model)
       if (argument !== '') switchAdapters(talk, argument)
@@ -61,7 +62,7 @@ const COMMANDS: readonly ChatCommand[] = [
   {
     names: ['system'],
     argument: '[off|TEXT]',
-    summary: 'show, drop or set what the model is told before the first turn',
+    summary: 'show, remove, or set the system prompt',
     run: async ({ chat, output }, argument) => {
       if (argument !== '') chat.system = argument === 'off' ? null : argument
       output.note(chat.system === null ? 'There is no system text.' : `System text: ${chat.system}`)
@@ -71,7 +72,7 @@ const COMMANDS: readonly ChatCommand[] = [
   {
     names: ['save'],
     argument: 'FILE',
-    summary: 'write the chat as a row of data that `lowrank train` reads',
+    summary: 'save the chat as a training row for `lowrank train`',
     run: async (talk, argument) => {
       await save(talk, argument)
     },
@@ -85,7 +86,7 @@ export function commandHelp(): string {
     `  /${name}${argument === undefined ? '' : ` ${argument}`}`,
     summary,
   ])
-  return table([...rows, ['  //TEXT', 'say a text that begins with a slash']])
+  return table([...rows, ['  //TEXT', 'send a text that begins with a slash']])
 }
 
 /** Runs the command of a line such as `/save chat.jsonl`. */

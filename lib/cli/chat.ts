@@ -32,12 +32,9 @@ interface Options extends SubjectOptions, SamplingFlags, FormatFlags {
 
 export function configure(command: Command): void {
   subjectFlags(command)
-  command.option(
-    '--system <text>',
-    'what the model is told before the first turn (default: the system prompt that all rows of its training had)',
-  )
+  command.option('--system <text>', 'system prompt (default: the one that all training rows had)')
   formatFlags(command, 'turns')
-  command.option('--context-tokens <N>', 'tokens of history and answer together', integerFlag(2))
+  command.option('--context-tokens <N>', 'maximum tokens of history and answer', integerFlag(2))
   samplingFlags(command, 512)
   examples(command, [
     'lowrank chat run.yaml',

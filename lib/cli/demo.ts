@@ -54,10 +54,10 @@ interface Sample {
 }
 
 export function configure(command: Command): void {
-  command.option('--output <folder>', 'the folder to write', 'lowrank-demo')
-  command.option('--force', 'write into a folder that exists')
-  command.option('--seed <N>', 'of the data order and the initial values', integerFlag(0))
-  command.option('--set <key=value>', 'change a key of its config; may be repeated', collect)
+  command.option('--output <folder>', 'output folder', 'lowrank-demo')
+  command.option('--force', 'write into an existing folder')
+  command.option('--seed <N>', 'seed of the data order and the initial values', integerFlag(0))
+  command.option('--set <key=value>', "change a key of the demo's config; may be repeated", collect)
   examples(command, ['lowrank demo', 'lowrank demo --set strategy.adapter.r=8 --output small'])
   command.action(async (options: Options) => {
     const output = new Output(options.json ?? false)

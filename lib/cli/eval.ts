@@ -43,10 +43,10 @@ export function configure(command: Command): void {
   subjectFlags(command)
   command.option(
     '--dataset <path>',
-    'data to evaluate on (with a config: by default what the run evaluated, its eval_dataset or the rows that eval_fraction held out)',
+    'data to evaluate on (default with a config: the eval_dataset of the run, or the rows held out by eval_fraction)',
   )
   command.addOption(
-    new Option('--format <form>', 'of the dataset (default: as in the config)').choices([
+    new Option('--format <form>', 'format of the dataset (default: as in the config)').choices([
       'auto',
       ...DATASET_FORMATS,
     ]),
@@ -54,14 +54,14 @@ export function configure(command: Command): void {
   command.addOption(
     new Option(
       '--metric <name>',
-      'loss; exact_match, the share of rows answered word for word; or accuracy, the share of supervised tokens predicted right',
+      'loss; exact_match, the share of rows answered word for word; or accuracy, the share of supervised tokens predicted correctly',
     )
       .choices(METRICS)
       .default('loss'),
   )
-  command.option('--max-seq-length <N>', 'tokens after which a row is cut', integerFlag(2))
-  command.option('--batch, --per-device-train-batch-size <N>', 'sequences at once', integerFlag(1))
-  command.addOption(new Option('--train-on <what>', 'which tokens count').choices(TRAIN_ON))
+  command.option('--max-seq-length <N>', 'truncate rows to this many tokens', integerFlag(2))
+  command.option('--batch, --per-device-train-batch-size <N>', 'sequences per batch', integerFlag(1))
+  command.addOption(new Option('--train-on <what>', 'tokens that count').choices(TRAIN_ON))
   formatFlags(command, 'rows of prompt and completion')
   examples(command, [
     'lowrank eval --model models/SmolLM2-135M-Instruct --adapter out --dataset dev.jsonl',

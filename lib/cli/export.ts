@@ -16,18 +16,18 @@ interface Options extends OutOptions {
 
 export function configure(command: Command): void {
   command.addOption(
-    new Option('--format <format>', 'what to write').choices(EXPORT_FORMATS).makeOptionMandatory(),
+    new Option('--format <format>', 'output format').choices(EXPORT_FORMATS).makeOptionMandatory(),
   )
   command.option('--adapter <path>', 'a PEFT adapter folder (default: the model alone)')
-  outFlags(command, 'the file to write; for safetensors and ollama the folder')
+  outFlags(command, 'output file; for safetensors and ollama, output folder')
   command.addOption(
     new Option(
       '--dtype <type>',
-      'of the weights (default: f16 for gguf and ollama, f32 for gguf-lora, as merge for safetensors)',
+      'type of the weights (default: f16 for gguf and ollama, f32 for gguf-lora, as in merge for safetensors)',
     ).choices(EXPORT_DTYPES),
   )
-  command.option('--separate-adapter', 'of ollama: base and adapter as two files')
-  command.option('--max-shard-size <size>', `of safetensors: ${SHARD_SIZE}`, bytesFlag)
+  command.option('--separate-adapter', 'with ollama: write base and adapter as two files')
+  command.option('--max-shard-size <size>', `with safetensors: ${SHARD_SIZE}`, bytesFlag)
   examples(command, [
     'lowrank export --format gguf --adapter out --output tuned.gguf --dtype q8_0',
     'lowrank export --format gguf-lora --adapter out --output adapter.gguf',

@@ -140,53 +140,53 @@ function onModel(
 }
 
 export function configure(command: Command): void {
-  command.argument('[name]', `one of ${Object.keys(FIGURES).join(', ')}`)
-  command.option('--model <path>', 'the model that is tuned', join(packageRoot, 'demo', 'base'))
-  command.option('--output <folder>', 'where NAME.svg and NAME.json go', 'figures')
-  command.option('--force', 'replace a figure that exists')
+  command.argument('[name]', `name of the figure: ${Object.keys(FIGURES).join(', ')}`)
+  command.option('--model <path>', 'the model to tune', join(packageRoot, 'demo', 'base'))
+  command.option('--output <folder>', 'folder for NAME.svg and NAME.json', 'figures')
+  command.option('--force', 'replace existing files')
   command.option(
     '--task <name>',
-    'of privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
+    'privacy-utility: reviews, complaints, or sst2:FOLDER with train.tsv and dev.tsv',
     'complaints',
   )
-  command.option('--epsilons <list>', 'not of memory: budgets, with commas between', numbers, [1, 2, 4, 8])
-  command.option('--seeds <N>', 'not of memory: trainings of each point', integerFlag(1), 3)
-  command.option('--rounds <N>', 'not of memory: rounds of each training', integerFlag(1), 30)
   command.option(
-    '--cohort <N>',
-    'not of memory: clients (of canary: rows) that a round draws',
-    integerFlag(1),
-    8,
+    '--epsilons <list>',
+    'except memory: privacy budgets, separated by commas',
+    numbers,
+    [1, 2, 4, 8],
   )
-  command.option('--clients <N>', 'not of memory: clients of the task (of canary: rows)', integerFlag(2), 120)
+  command.option('--seeds <N>', 'except memory: runs per point', integerFlag(1), 3)
+  command.option('--rounds <N>', 'except memory: rounds per run', integerFlag(1), 30)
+  command.option('--cohort <N>', 'except memory: clients (canary: rows) per round', integerFlag(1), 8)
+  command.option('--clients <N>', 'except memory: clients (canary: rows) of the task', integerFlag(2), 120)
   command.option(
     '--population <N>',
-    'of privacy-utility: clients that the noise is for',
+    'privacy-utility: population that the noise is computed for',
     integerFlag(2),
     100_000,
   )
   command.option(
     '--population-cohort <N>',
-    'of privacy-utility: of those, how many a round draws',
+    'privacy-utility: clients sampled from the population per round',
     integerFlag(1),
     100,
   )
-  command.option(
-    '--local-epochs <N>',
-    'of privacy-utility: passes of a client over its rows',
-    integerFlag(1),
-    3,
-  )
-  command.option('--test-rows <N>', 'of privacy-utility: held-out rows', integerFlag(1), 100)
-  command.option('--learning-rate <rate>', 'not of memory: of every step', numberFlag(0, 10), 3e-3)
-  memoryFlags(command, 'of memory: ', 'of memory: ')
+  command.option('--local-epochs <N>', 'privacy-utility: passes of a client over its rows', integerFlag(1), 3)
+  command.option('--test-rows <N>', 'privacy-utility: held-out rows', integerFlag(1), 100)
+  command.option('--learning-rate <rate>', 'except memory: learning rate', numberFlag(0, 10), 3e-3)
+  memoryFlags(command, 'memory: ', 'memory: ')
   command.option(
     '--shapes <names>',
-    'of memory: models that are planned beside it, with commas between: well-known names, or paths of a config.json, a model folder or a .gguf file',
+    'memory: more models to plan, separated by commas: well-known names, or paths of a config.json, a model folder, or a .gguf file',
     shapeNames,
     ['Llama-2-7B', 'Llama-2-13B', 'Qwen2.5-32B', 'Llama-3.1-70B'],
   )
-  command.option('--clipping-norm <norm>', 'not of memory: L2 norm of a contribution', numberFlag(0, 1e6), 2)
+  command.option(
+    '--clipping-norm <norm>',
+    'except memory: L2 norm to which contributions are clipped',
+    numberFlag(0, 1e6),
+    2,
+  )
   examples(command, [
     'lowrank figures privacy-utility',
     'lowrank figures privacy-utility --task sst2:data/SST-2 --model models/SmolLM2-135M --clients 500',

@@ -27,10 +27,7 @@ interface Options extends SubjectOptions, SamplingFlags, FormatFlags {
 export function configure(command: Command): void {
   subjectFlags(command)
   command.option('--prompt <text...>', 'one or more prompts')
-  command.option(
-    '--system <text>',
-    'what the model is told first (default: the system prompt that all rows of its training had)',
-  )
+  command.option('--system <text>', 'system prompt (default: the one that all training rows had)')
   formatFlags(command, 'prompts')
   samplingFlags(command, 128)
   examples(command, [

@@ -40,36 +40,36 @@ interface Options extends DatasetInspection {
 export function configure(command: Command): void {
   command.argument(
     '<path>',
-    'a model folder, .gguf file, adapter folder, checkpoint, output folder, a dataset (file, folder, pattern or -), or a name on the hub',
+    'a model folder, .gguf file, adapter folder, checkpoint, output folder, dataset (file, folder, pattern, or -), or name on the hub',
   )
   command.option(
     '--model <name>',
-    'of a dataset: count its tokens and show what is learned, as this model sees it',
+    'for a dataset: count its tokens and show what is trained on, as this model sees it',
   )
-  command.option('--max-seq-length <N>', 'with --model: tokens after which a row is cut', integerFlag(2))
-  command.addOption(new Option('--train-on <what>', 'with --model: what is learned').choices(TRAIN_ON))
-  command.option('--raw', 'with --model: rows of prompt and completion as raw text (chat_template: false)')
-  command.option('--rows <N>', 'with --model: rows that are shown', integerFlag(0))
-  command.option(
-    '--row <I>',
-    'with --model: show this row alone, the first is 1, and all of it',
-    integerFlag(1),
-  )
-  command.addOption(new Option('--format <form>', 'of a dataset').choices(['auto', ...DATASET_FORMATS]))
-  command.addOption(new Option('--file-type <type>', 'of a dataset').choices(['auto', ...FILE_TYPES]))
-  command.option('--column <name=column>', 'what a dataset calls a column; may be repeated', collect)
+  command.option('--max-seq-length <N>', 'with --model: truncate rows to this many tokens', integerFlag(2))
   command.addOption(
-    new Option('--empty-rows <what>', 'with --model: rows with nothing to learn').choices(EMPTY_ROWS),
+    new Option('--train-on <what>', 'with --model: the part that is trained on').choices(TRAIN_ON),
+  )
+  command.option('--raw', 'with --model: join prompt and completion as raw text (chat_template: false)')
+  command.option('--rows <N>', 'with --model: number of rows to show', integerFlag(0))
+  command.option('--row <I>', 'with --model: show only this row, in full; the first is 1', integerFlag(1))
+  command.addOption(
+    new Option('--format <form>', 'for a dataset: its format').choices(['auto', ...DATASET_FORMATS]),
   )
   command.addOption(
-    new Option('--unended <what>', 'with --model: data that never teaches where an answer ends').choices(
-      UNENDED,
-    ),
+    new Option('--file-type <type>', 'for a dataset: the type of its files').choices(['auto', ...FILE_TYPES]),
+  )
+  command.option('--column <name=column>', 'for a dataset: the name of a column; may be repeated', collect)
+  command.addOption(
+    new Option('--empty-rows <what>', 'with --model: rows with nothing to train on').choices(EMPTY_ROWS),
+  )
+  command.addOption(
+    new Option('--unended <what>', 'with --model: data whose answers never end').choices(UNENDED),
   )
   command.addOption(
     new Option(
       '--special-tokens-in-content <what>',
-      'with --model: special tokens such as <|im_end|> in the text of data',
+      'with --model: special tokens such as <|im_end|> in the text',
     ).choices(SPECIAL_TOKENS_IN_CONTENT),
   )
   examples(command, [

@@ -27,14 +27,14 @@ interface Verb {
 const VERBS: readonly Verb[] = [
   {
     name: 'demo',
-    summary: 'tune a small model in a minute, to see how it goes',
+    summary: 'tune the bundled model in about a minute',
     load: () => import('./demo.js'),
   },
   { name: 'train', summary: 'train an adapter from a config file', load: () => import('./train.js') },
-  { name: 'plan', summary: 'show the memory that training takes', load: () => import('./plan.js') },
+  { name: 'plan', summary: 'print the memory and time of a training run', load: () => import('./plan.js') },
   { name: 'eval', summary: 'measure loss and perplexity on a dataset', load: () => import('./eval.js') },
   { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },
-  { name: 'chat', summary: 'talk with a model', load: () => import('./chat.js') },
+  { name: 'chat', summary: 'chat with a model', load: () => import('./chat.js') },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
     name: 'export',
@@ -43,22 +43,22 @@ const VERBS: readonly Verb[] = [
   },
   {
     name: 'inspect',
-    summary: 'show what is in a model, adapter, checkpoint or dataset',
+    summary: 'show the contents of a model, adapter, checkpoint, or dataset',
     load: () => import('./inspect.js'),
   },
   {
     name: 'figures',
-    summary: 'draw a picture of the papers from runs made here',
+    summary: 'train the runs of a figure and draw it',
     load: () => import('./figures.js'),
   },
   {
     name: 'bench',
-    summary: 'measure memory against its plan, and speed',
+    summary: 'measure memory, speed, and kernels',
     load: () => import('./bench.js'),
   },
-  { name: 'strategies', summary: 'list the ways to train', load: () => import('./strategies.js') },
-  { name: 'cache', summary: 'list, check and clear cached weights', load: () => import('./cache.js') },
-  { name: 'doctor', summary: 'check this machine and installation', load: () => import('./doctor.js') },
+  { name: 'strategies', summary: 'list the training strategies', load: () => import('./strategies.js') },
+  { name: 'cache', summary: 'list, check, and clear cached weights', load: () => import('./cache.js') },
+  { name: 'doctor', summary: 'check the machine and the installation', load: () => import('./doctor.js') },
 ]
 
 function version(): string {
@@ -69,21 +69,21 @@ function version(): string {
 /** What to type first. */
 function firstSteps(): string {
   const lines = [
-    ['demo', 'lowrank demo', 'see it work, in about a minute'],
-    ['plan', 'lowrank plan --model MODEL --method qlora', 'how much memory a model takes'],
-    ['train', 'lowrank train run.yaml', 'examples/ has configs to begin with'],
-    ['help', 'lowrank help train', 'more about a verb'],
+    ['demo', 'lowrank demo', 'tune the bundled model'],
+    ['plan', 'lowrank plan --model MODEL --method qlora', 'plan the memory of a model'],
+    ['train', 'lowrank train run.yaml', 'train; examples/ has configs'],
+    ['help', 'lowrank help train', 'help for a command'],
   ] as const
   const known = lines.filter(([name]) => name === 'help' || VERBS.some((verb) => verb.name === name))
-  return `\nBegin with:\n${table(known.map(([, call, why]) => [`  $ ${call}`, why]))}`
+  return `\nGet started:\n${table(known.map(([, call, why]) => [`  $ ${call}`, why]))}`
 }
 
 async function buildProgram(args: readonly string[]): Promise<Command> {
   const program = new Command('lowrank')
-    .description('Fine-tunes language models on this machine, with the memory known before the first step.')
+    .description('Fine-tune language models on this machine, with memory planned before the first step.')
     .version(version(), '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show help')
-    .helpCommand('help [verb]', 'show the help of a verb')
+    .helpCommand('help [command]', 'show help for a command')
     .exitOverride()
     // Errors are thrown and reported in one place.
     .configureOutput({
@@ -93,7 +93,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .configureHelp({ showGlobalOptions: false })
     // What was meant is guessed with more care than the parser has.
     .showSuggestionAfterError(false)
-    .usage('<verb> [options]')
+    .usage('<command> [options]')
     .addHelpText('after', firstSteps)
   const asked = args[0] === 'help' ? args[1] : args.find((arg) => !arg.startsWith('-'))
   for (const verb of VERBS) {

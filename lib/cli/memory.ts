@@ -16,22 +16,22 @@ export interface MemoryOptions {
 }
 
 /**
- * @param of what all of them are flags of, where the verb does other things as well, as in `of memory: `
- * @param training what those of trainings are flags of
+ * @param of prefix of their descriptions, such as `memory: ` in a verb that has other flags too
+ * @param training the same for the flags of training
  */
 export function memoryFlags(command: Command, of: string, training: string): void {
   command.option(
     '--methods <names>',
-    `${training}strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit, qlora-paged, qlora-int8-embedding or qlora-nf4-embedding, with commas between`,
+    `${training}strategies over 16-bit weights, full-in-backward, qlora, qlora-8bit, qlora-paged, qlora-int8-embedding, or qlora-nf4-embedding, separated by commas`,
     methodNames,
     ['full', 'lora', 'qlora', 'qlora-8bit', 'qlora-paged'],
   )
   command.option('--rank <r>', `${of}rank of the adapters`, integerFlag(1), 16)
-  command.option('--batch <N>', `${of}sequences at once`, integerFlag(1), 1)
-  command.option('--seq-len <N>', `${of}tokens of a sequence`, integerFlag(2), 512)
+  command.option('--batch <N>', `${of}sequences per batch`, integerFlag(1), 1)
+  command.option('--seq-len <N>', `${of}tokens per sequence`, integerFlag(2), 512)
   command.option('--no-gradient-checkpointing', `${training}keep all activations`)
   command.addOption(
-    new Option('--precision <type>', `${of}of matrix operands`)
+    new Option('--precision <type>', `${of}precision of matrix operands`)
       .choices(['auto', 'fp32', 'bf16'])
       .default('auto'),
   )

@@ -12,11 +12,11 @@ interface Options extends OutOptions {
 
 export function configure(command: Command): void {
   command.option('--adapter <path>', 'a PEFT adapter folder (default: the model alone)')
-  outFlags(command, 'the folder to write')
+  outFlags(command, 'output folder')
   command.addOption(
     new Option(
       '--dtype <type>',
-      'of the weights (default: f16 for F16 files and quantized GGUF, else bf16); nf4, fp4 and int8 as bitsandbytes has them',
+      "type of the weights (default: f16 for F16 files and quantized GGUF, else bf16); nf4, fp4, and int8 in bitsandbytes' formats",
     ).choices(SAVE_DTYPES),
   )
   command.option('--max-shard-size <size>', SHARD_SIZE, bytesFlag)

@@ -25,7 +25,7 @@ import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
 
 /** What `--max-shard-size` is. */
-export const SHARD_SIZE = 'largest size of one file of weights, as in 2GB or 500MB'
+export const SHARD_SIZE = 'largest size of one weight file, such as 2GB or 500MB'
 
 /** How a progress line ends. */
 const DONE = { merge: ' merged', write: '', check: ' read back' }
@@ -48,25 +48,28 @@ export interface OutOptions {
 
 export function outFlags(command: Command, what: string): void {
   command.option('--rank <N>', 'use the first N ranks of an adapter trained with dylora', integerFlag(1))
-  command.option('--model <path>', 'a model folder or .gguf file (default: what the adapter was trained on)')
+  command.option(
+    '--model <path>',
+    'a model folder or .gguf file (default: the one the adapter was trained on)',
+  )
   command.requiredOption('--output <path>', what)
   command.addOption(
     new Option(
       '--onto <weights>',
-      'what the adapter is added to: the dequantized weights that it was trained on, or those of the files',
+      "weights to add the adapter to: the dequantized ones it was trained on, or those of the model's files",
     )
       .choices(MERGE_BASES)
       .default('trained'),
   )
-  command.option('--dataset <path>', 'text for the check (default: a few lines of our own)')
-  command.option('--no-check', 'do not load what was written to compare it')
+  command.option('--dataset <path>', 'text for the check (default: a few bundled lines)')
+  command.option('--no-check', 'skip loading and comparing the result')
   command.option(
     '--max-loss <share>',
-    `of dtype nf4, fp4 and int8: largest share of the adapter that may be lost in rounding (default: ${MAX_LOSS}; 1 allows any)`,
+    `with nf4, fp4, and int8: largest share of the adapter that may be lost to rounding (default: ${MAX_LOSS}; 1 allows any)`,
     numberFlag(0, 1),
   )
-  command.option('--force', 'write into a place that exists')
-  command.option('--threads <N>', 'threads of the engine', integerFlag(1))
+  command.option('--force', 'replace existing files')
+  command.option('--threads <N>', 'number of threads', integerFlag(1))
 }
 
 /** The model to load and the adapter on it. */

@@ -71,44 +71,41 @@ export function configure(command: Command): void {
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
   command.option(
     '--model <path>',
-    'instead of a config: a model folder, a .gguf file, a bare config.json or a name on the hub',
+    'instead of a config: a model folder, a .gguf file, a lone config.json, or a name on the hub',
   )
   command.option('--method <name>', 'with --model: the strategy (see `lowrank strategies`)')
   command.option('--rank <r>', 'with --model: rank of the adapter', integerFlag(1))
-  command.option('--target-modules <names>', 'with --model: what to adapt, names with commas between')
-  command.option('--quantization <type>', 'with --model: none, nf4, fp4, int8 or keep')
-  command.option('--embedding-quantization <type>', 'with --model: the same for embedding and head')
-  command.option('--precision <type>', 'with --model: auto, fp32 or bf16')
+  command.option('--target-modules <names>', 'with --model: linears to adapt, separated by commas')
+  command.option('--quantization <type>', 'with --model: none, nf4, fp4, int8, or keep')
+  command.option('--embedding-quantization <type>', 'with --model: the same for the embedding and the head')
+  command.option('--precision <type>', 'with --model: auto, fp32, or bf16')
   command.option(
     '--paged-weights [size]',
-    'with --model: leave the weights in a file, with at most so much of it in memory, as in 2GiB (alone: chosen)',
+    'with --model: keep the weights in a file, with at most this much of them in memory, such as 2GiB (default: chosen)',
   )
   command.option(
     '--batch, --per-device-train-batch-size <N>',
-    'with --model: sequences at once',
+    'with --model: sequences per micro-batch',
     integerFlag(1),
   )
-  command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens of a sequence', integerFlag(2))
+  command.option('--seq-len, --max-seq-length <N>', 'with --model: tokens per sequence', integerFlag(2))
   command.option('--no-gradient-checkpointing', 'with --model: keep all activations')
-  command.option('--activation-offloading', 'with --model: what checkpointing keeps lies in a file')
-  command.option('--keep-attention', 'with --model: what attention gives is not computed again')
-  command.option('--logits-memory <size>', 'with --model: what logits may take at a time, as in 16MiB')
+  command.option('--activation-offloading', 'with --model: keep checkpointed activations in a file')
+  command.option('--keep-attention', 'with --model: do not recompute attention')
+  command.option('--logits-memory <size>', 'with --model: memory of logits at a time, such as 16MiB')
   command.option('--optimizer <type>', 'with --model: adamw, paged_adamw_8bit, lion, …')
-  command.option('--optimizer-in-backward', 'with --model: gradients are used up one by one, unclipped')
-  command.option('--threads <N>', 'with --model: threads of the machine that is planned for', integerFlag(1))
+  command.option(
+    '--optimizer-in-backward',
+    'with --model: update each tensor in the backward pass, without clipping',
+  )
+  command.option('--threads <N>', 'with --model: threads of the machine to plan for', integerFlag(1))
   command.option(
     '--fit <size>',
-    'find the micro-batch, checkpointing, offloading and paging that fit into so much memory, as in 8GiB',
+    'find the micro-batch size, checkpointing, offloading, and paging that fit into this much memory, such as 8GiB',
     bytesFlag,
   )
-  command.option(
-    '--machine <name>',
-    'tell the time on a machine whose figures are known, rather than on this one',
-  )
-  command.option(
-    '--timeline [file]',
-    'the bytes that are live at each step: in the answer, and as a picture in an .svg file',
-  )
+  command.option('--machine <name>', 'estimate the time on another machine, by its name in machines/')
+  command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
   examples(command, [
     'lowrank plan run.yaml --set per_device_train_batch_size=8',
     'lowrank plan --model HuggingFaceTB/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',

@@ -18,13 +18,21 @@ export interface SamplingFlags {
 export function samplingFlags(command: Command, maxNewTokens: number): void {
   command.option(
     '--max-new-tokens <N>',
-    `tokens after which an answer ends (default ${maxNewTokens})`,
+    `maximum tokens per answer (default ${maxNewTokens})`,
     integerFlag(1),
   )
-  command.option('--temperature <T>', '0 (default) takes the likeliest token', numberFlag(0, 100))
-  command.option('--top-k <K>', 'draw from the K likeliest tokens', integerFlag(0))
-  command.option('--top-p <P>', 'draw from the likeliest tokens that make up this share', numberFlag(0, 1))
-  command.option('--seed <S>', 'the same seed draws the same tokens (default 0)', integerFlag(0))
+  command.option(
+    '--temperature <T>',
+    'sampling temperature; 0 (default) takes the most likely token',
+    numberFlag(0, 100),
+  )
+  command.option('--top-k <K>', 'sample from the K most likely tokens', integerFlag(0))
+  command.option(
+    '--top-p <P>',
+    'sample from the most likely tokens with this total probability',
+    numberFlag(0, 1),
+  )
+  command.option('--seed <S>', 'seed of the sampling (default 0)', integerFlag(0))
 }
 
 /** The flags that were given, as options of a generation. */

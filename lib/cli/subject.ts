@@ -35,7 +35,7 @@ export interface SubjectOptions {
 
 export function subjectFlags(command: Command): void {
   command.argument('[config]', 'the config file of a run: its model, settings and trained adapter')
-  command.option('--model <name>', 'a model folder, a .gguf file or a name on the Hugging Face hub')
+  command.option('--model <name>', 'a model folder, a .gguf file, or a name on the Hugging Face hub')
   // The parser takes both for one flag, of which the last one counts.
   const given = new Set<string>()
   for (const name of ['adapter', 'no-adapter'])
@@ -44,25 +44,25 @@ export function subjectFlags(command: Command): void {
     })
   command.option(
     '--adapter <name[=weight]>',
-    'a PEFT adapter folder or a name on the hub (with a config: its output_dir by default); may be repeated, and the adapters add up',
+    'a PEFT adapter folder or a name on the hub (default with a config: its output_dir); repeat to sum several',
     collect,
   )
-  command.option('--no-adapter', 'the base model alone')
+  command.option('--no-adapter', 'use the base model alone')
   command.option('--rank <N>', 'use the first N ranks of an adapter trained with dylora', integerFlag(1))
   command.option(
     '--quantization <type>',
-    'none, nf4, fp4, int8 or keep (default: as the adapter was trained, else none)',
+    "none, nf4, fp4, int8, or keep (default: as in the adapter's training, else none)",
   )
   command.option(
     '--embedding-quantization <type>',
-    'the same for embedding and head (default: as the adapter was trained, else none, or keep beside keep)',
+    "the same for the embedding and the head (default: as in the adapter's training, else none, or keep with keep)",
   )
-  command.option('--precision <type>', 'auto (default), fp32 or bf16')
+  command.option('--precision <type>', 'auto (default), fp32, or bf16')
   command.option(
     '--paged-weights [size]',
-    'leave the weights in a file, with at most so much of it in memory, as in 2GiB (alone: chosen)',
+    'keep the weights in a file, with at most this much of them in memory, such as 2GiB (default: chosen)',
   )
-  command.option('--threads <N>', 'threads of the engine', integerFlag(1))
+  command.option('--threads <N>', 'number of threads', integerFlag(1))
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
 }
 
@@ -73,8 +73,8 @@ export interface FormatFlags {
 }
 
 export function formatFlags(command: Command, what: string): void {
-  command.option('--chat', `put ${what} into the chat template (default: as the adapter was trained)`)
-  command.option('--raw', `give ${what} as raw text`)
+  command.option('--chat', `render ${what} with the chat template (default: as in the adapter's training)`)
+  command.option('--raw', `pass ${what} as raw text`)
 }
 
 /** What the flags say; undefined for the default. */

@@ -51,9 +51,9 @@ export function configure(command: Command): void {
   command.option('--set <key=value>', 'change a key of the config; may be repeated', collect)
   command.option(
     '--resume [checkpoint]',
-    'go on from the newest checkpoint of output_dir, or from the named one',
+    'continue from the newest checkpoint in output_dir, or from the given one',
   )
-  command.option('--force', 'replace what an earlier run left in output_dir')
+  command.option('--force', 'replace the results of an earlier run in output_dir')
   examples(command, [
     'lowrank train run.yaml',
     'lowrank train run.yaml --set learning_rate=1e-4 --set strategy.r=32',

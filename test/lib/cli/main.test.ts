@@ -11,7 +11,7 @@ test('without a verb the help goes to stderr and the exit code says wrong use', 
   expect(code).toBe(2)
   expect(stdout).toBe('')
   for (const verb of verbs) expect(stderr).toContain(`\n  ${verb}`)
-  expect(stderr).toMatch(/\nBegin with:\n.* \$ lowrank train run\.yaml /s)
+  expect(stderr).toMatch(/\nGet started:\n.* \$ lowrank train run\.yaml /s)
 })
 
 test('--help lists every verb and --version prints the version alone', async () => {
