@@ -51,11 +51,11 @@ export interface Adafactor {
   readonly type: 'adafactor'
   /** Added to squares of gradients, and the least size that scales the rate of a parameter. Default [1e-30, 1e-3]. */
   readonly eps: readonly [number, number]
-  /** Root mean square that an update is scaled down to. Default 1. */
+  /** Root mean square to which an update is clipped. Default 1. */
   readonly clipThreshold: number
   /** Step t keeps 1 - t^decayRate of the squares so far; below 0. Default -0.8. */
   readonly decayRate: number
-  /** The learning rate of a parameter is a share of its root mean square. Default false. */
+  /** Multiply the learning rate by the root mean square of the parameter. Default false. */
   readonly scaleParameter: boolean
   /** Decoupled decay per step, as a share of learning rate times weight; null takes the run's `weightDecay`. */
   readonly weightDecay: number | null
@@ -92,7 +92,7 @@ const betas = (first: number, second: number) =>
 const weightDecay = numberWithin(0, Number.MAX_VALUE, 'a number from 0')
   .nullable()
   .default(null)
-  .describe("Goes before the run's `weight_decay`.")
+  .describe("Overrides the run's `weight_decay`.")
 
 const adamwShape = {
   betas: betas(0.9, 0.999).describe('Decay rates of the two moments.'),
@@ -106,10 +106,10 @@ const pagedShape = {
     .union([z.int(), z.string()], { error: 'a size from 1MiB, as in 64MiB' })
     .refine((size) => bytesOf(size) >= LEAST_RESIDENT, { error: 'a size from 1MiB, as in 64MiB' })
     .default('256MiB')
-    .describe('Memory that the moments may take, the page cache included; what is more lies on the disk.'),
+    .describe('Memory for the moments, including the page cache; the rest is on disk.'),
 }
 const lionShape = {
-  betas: betas(0.9, 0.99).describe('Share of the moment in a step, and its decay rate.'),
+  betas: betas(0.9, 0.99).describe('Weight of the moment in a step, and its decay rate.'),
   weightDecay,
 }
 const schemas = {
@@ -124,21 +124,23 @@ const schemas = {
     eps: z
       .tuple([positive(), positive()], { error: 'two numbers above 0' })
       .default([1e-30, 1e-3])
-      .describe('Added to squares of gradients, and the least size for `scale_parameter`.'),
-    clipThreshold: positive().default(1).describe('Root mean square that an update is scaled down to.'),
+      .describe('Added to squared gradients, and the minimum parameter scale for `scale_parameter`.'),
+    clipThreshold: positive().default(1).describe('Root mean square to which an update is clipped.'),
     decayRate: z
       .number({ error: 'a number below 0' })
       .lt(0, { error: 'a number below 0' })
       .default(-0.8)
-      .describe('Step t keeps `1 - t^decay_rate` of the squares so far.'),
+      .describe('Step t keeps `1 - t^decay_rate` of the running squares.'),
     scaleParameter: flag()
       .default(false)
-      .describe('The learning rate of a parameter is a share of its root mean square.'),
+      .describe('Multiply the learning rate by the root mean square of the parameter.'),
     weightDecay,
   }),
   sgd: z.strictObject({
     type: z.literal('sgd'),
-    momentum: beta().default(0).describe('Share of the last step that the next one goes on with.'),
+    momentum: beta()
+      .default(0)
+      .describe('Momentum: share of the previous step that is added to the next one.'),
     weightDecay,
   }),
 } satisfies Record<Optimizer['type'], z.ZodType>

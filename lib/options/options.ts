@@ -90,105 +90,101 @@ export const trainShape = {
     .nullable()
     .default(null)
     .describe(
-      'What makes the updates, by name or with settings. `null`: `adamw`, which `qlora` makes `paged_adamw` where memory is short.',
+      'Optimizer, by name or with settings. `null`: `adamw`, or `paged_adamw` with `qlora` if memory is short.',
     ),
   optimizerInBackward: flag()
     .default(false)
     .describe(
-      'Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at once. The same numbers; needs `gradient_accumulation_steps: 1` and `max_grad_norm: 0`.',
+      'Update each tensor in the backward pass as soon as its gradient is complete, so gradients are never all in memory. The results are the same. Requires `gradient_accumulation_steps: 1` and `max_grad_norm: 0`.',
     ),
   learningRate: positive()
     .nullable()
     .default(null)
-    .describe("The peak learning rate. `null`: the strategy's own, which `lowrank strategies` lists."),
+    .describe('Peak learning rate. `null`: the default of the strategy, listed by `lowrank strategies`.'),
   weightDecay: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .default(0)
-    .describe('Decoupled weight decay of everything that trains.'),
+    .describe('Decoupled weight decay of all trained parameters.'),
   lrSchedulerType: scheduleSchema
     .default('cosine')
-    .describe('How the rate changes over the run, by name or with settings.'),
+    .describe('Learning-rate schedule, by name or with settings.'),
   warmupRatio: numberWithin(0, 1 - Number.EPSILON, 'a number in [0, 1)')
     .default(0.03)
     .describe('Warm-up as a share of all steps.'),
-  warmupSteps: integer(0).nullable().default(null).describe('Warm-up in steps; goes before `warmup_ratio`.'),
+  warmupSteps: integer(0).nullable().default(null).describe('Warm-up in steps; overrides `warmup_ratio`.'),
   numTrainEpochs: positive().default(3).describe('Passes over the data; may be fractional.'),
-  maxSteps: every().describe('Optimizer steps to make; goes before `num_train_epochs`.'),
-  perDeviceTrainBatchSize: integer(1)
-    .default(4)
-    .describe('A micro-batch has room for so many rows of `max_seq_length` tokens.'),
-  gradientAccumulationSteps: integer(1).default(1).describe('Micro-batches of an optimizer step.'),
-  maxSeqLength: integer(2, 'an integer from 2').default(512).describe('Tokens after which a row is cut.'),
+  maxSteps: every().describe('Number of optimizer steps; overrides `num_train_epochs`.'),
+  perDeviceTrainBatchSize: integer(1).default(4).describe('Rows of `max_seq_length` tokens per micro-batch.'),
+  gradientAccumulationSteps: integer(1).default(1).describe('Micro-batches per optimizer step.'),
+  maxSeqLength: integer(2, 'an integer from 2')
+    .default(512)
+    .describe('Maximum tokens of a row; longer rows are truncated.'),
   packing: flag()
     .default(true)
-    .describe(
-      'Fill a micro-batch with as many rows as fit, rather than with `per_device_train_batch_size` of them.',
-    ),
+    .describe('Fill a micro-batch with as many rows as fit, instead of `per_device_train_batch_size` rows.'),
   trainOn: word(['completions', 'last', 'all'])
     .default('completions')
     .describe(
-      'Which tokens are learned: of chats all answers or the last one, of prompts their completions; or all tokens.',
+      'Tokens to train on: completions and all assistant turns, only the last assistant turn, or all tokens.',
     ),
   chatTemplate: flag()
     .default(true)
     .describe(
-      'Put rows of `prompt` and `completion`, and of `alpaca`, into the chat template of the model, where it has one: a turn of the user and one of the assistant. `false` trains them as raw text.',
+      'Render rows of `prompt` and `completion`, and Alpaca rows, with the chat template of the model, if it has one. `false` trains on raw text.',
     ),
   gradientCheckpointing: flag()
     .default(true)
     .describe(
-      'Compute the inside of each block again in the backward pass instead of keeping it. Less memory, about one more forward pass, the same numbers.',
+      'Recompute the inside of each block in the backward pass instead of keeping it. Less memory, about one more forward pass, the same results.',
     ),
   activationOffloading: flag()
     .default(false)
     .describe(
-      'With `gradient_checkpointing`: keep the inputs of the blocks, which it leaves, in a file in the output folder until the backward pass needs them. The same numbers.',
+      'With `gradient_checkpointing`: keep the inputs of the blocks in a file in the output folder until the backward pass needs them. The same results.',
     ),
   keepAttention: flag()
     .default(false)
     .describe(
-      'With `gradient_checkpointing`: keep the output of attention too, so that it alone is not computed again. More memory, less time where sequences are long, the same numbers.',
+      'With `gradient_checkpointing`: keep the output of attention, so it is not recomputed. More memory, less time for long sequences, the same results.',
     ),
   logitsMemory: text('a size such as 16MiB')
     .refine((size) => (parseBytes(size) ?? 0) > 0, { error: 'a size such as 16MiB' })
     .default('48MiB')
     .describe(
-      'Memory for the logits that the loss forms at a time, at least those of 16 tokens. With a large vocabulary less of it makes the peak lower and steps slower.',
+      'Memory for the logits that the loss computes at a time, at least those of 16 tokens. With a large vocabulary, a smaller value lowers the peak and slows down steps.',
     ),
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)
-    .describe('A gradient with a larger L2 norm is scaled down to it. 0 is off.'),
+    .describe('L2 norm to which gradients are clipped. 0 is off.'),
   evalSteps: every().describe(
-    'Evaluate after every so many steps, where there is held-out data. Without it only at the start and at the end.',
+    'Steps between evaluations of held-out data. Default: only at the start and at the end.',
   ),
   loadBestModelAtEnd: flag()
     .default(false)
     .describe(
-      'Keep the adapter of the best evaluation, rather than that of the last step. Its checkpoint is saved when it is found, whatever `save_steps` says. Needs `eval_steps`.',
+      'Keep the adapter of the best evaluation instead of the last step. Its checkpoint is saved regardless of `save_steps`. Requires `eval_steps`.',
     ),
   metricForBestModel: word(METRICS)
     .default('loss')
     .describe(
-      'What evaluations are compared by: the loss, its exponential, or the share of rows answered word for word, which takes one more pass.',
+      'Metric that evaluations are compared by: the loss, its exponential, or the share of rows answered word for word, which takes an extra pass.',
     ),
   greaterIsBetter: flag()
     .nullable()
     .default(null)
-    .describe('Follows from the metric. A value that contradicts it is an error.'),
+    .describe('Implied by the metric. A value that contradicts it is an error.'),
   earlyStoppingPatience: every().describe(
-    'End the run after so many evaluations in a row without improvement. Needs `eval_steps`.',
+    'End the run after this many consecutive evaluations without improvement. Requires `eval_steps`.',
   ),
   earlyStoppingThreshold: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
     .default(0)
-    .describe('What an evaluation must improve by to count as an improvement for `early_stopping_patience`.'),
-  saveSteps: every().describe(
-    'Save a checkpoint after every so many steps. Without it, only when the run is interrupted.',
-  ),
+    .describe('Minimum improvement that counts for `early_stopping_patience`.'),
+  saveSteps: every().describe('Steps between checkpoints. Default: only when the run is interrupted.'),
   saveTotalLimit: every().describe(
-    'Keep only so many checkpoints: the newest, and with `load_best_model_at_end` the best.',
+    'Maximum number of checkpoints to keep: the newest, and with `load_best_model_at_end` the best.',
   ),
   seed: integer(0)
     .default(42)
-    .describe("Seeds the order of the data, dropout, the held-out split and the adapter's initial values."),
+    .describe('Seed of the data order, dropout, the held-out split, and the initial values of the adapter.'),
 }
 
 export const trainSchema = z.strictObject(trainShape) satisfies z.ZodType<TrainOptions>

@@ -37,17 +37,17 @@ export interface WarmupStableDecaySchedule {
 const share = () => numberWithin(0, 1, 'a number from 0 to 1')
 const cosineSchema = z.strictObject({
   type: z.literal('cosine'),
-  minLrRate: share().default(0).describe('Of `cosine`: share of the peak rate to end at.'),
+  minLrRate: share().default(0).describe('`cosine`: final learning rate as a share of the peak.'),
 })
 const stableSchema = z.strictObject({
   type: z.literal('warmup_stable_decay'),
-  numDecaySteps: integer(1).describe('Of `warmup_stable_decay`: steps of the fall at the end.'),
+  numDecaySteps: integer(1).describe('`warmup_stable_decay`: steps of the decay at the end.'),
   decayType: word(['cosine', 'linear', '1-sqrt'])
     .default('cosine')
-    .describe('Of `warmup_stable_decay`: shape of that fall.'),
+    .describe('`warmup_stable_decay`: shape of the decay.'),
   minLrRatio: share()
     .default(0)
-    .describe('Of `warmup_stable_decay`: share of the peak rate to start from and to end at.'),
+    .describe('`warmup_stable_decay`: learning rate at the start and the end, as a share of the peak.'),
 })
 const names = ['constant', 'constant_with_warmup', 'linear', 'cosine'] as const
 

@@ -74,30 +74,26 @@ const decay = () => {
 const schema = z
   .strictObject({
     name: z.literal('adalora'),
-    initR: rank().default(12).describe('Rank of every linear at first.'),
-    targetR: rank()
-      .default(8)
-      .describe('Mean rank over the linears that is left at the end; at most `init_r`.'),
+    initR: rank().default(12).describe('Initial rank of every linear.'),
+    targetR: rank().default(8).describe('Mean rank of the linears at the end; at most `init_r`.'),
     tinit: integer(0)
       .nullable()
       .default(null)
-      .describe("Steps before ranks begin to go. Without it, a tenth of the run's."),
+      .describe('Steps before the first rank is pruned. Default: a tenth of the run.'),
     tfinal: integer(0)
       .nullable()
       .default(null)
-      .describe("Steps at the end in which ranks stay as they are. Without it, three tenths of the run's."),
-    deltaT: integer(1)
-      .default(1)
-      .describe('Steps from one allocation of ranks to the next (`deltaT` in PEFT).'),
-    beta1: decay().describe('How slowly the mean of the sensitivity moves.'),
-    beta2: decay().describe('How slowly the mean of the uncertainty moves.'),
+      .describe('Steps at the end without pruning. Default: three tenths of the run.'),
+    deltaT: integer(1).default(1).describe('Steps between two allocations of ranks (`deltaT` in PEFT).'),
+    beta1: decay().describe('Decay rate of the moving average of the sensitivity.'),
+    beta2: decay().describe('Decay rate of the moving average of the uncertainty.'),
     orthRegWeight: numberWithin(0, Number.MAX_VALUE, 'a number from 0')
       .default(0.5)
       .describe(
-        'Weight of the regularizer that keeps `A` and `B` near orthogonal, in training only. 0 is off.',
+        'Weight of the regularizer that keeps `A` and `B` close to orthogonal, in training only. 0 is off.',
       ),
     loraAlpha: loraAlpha.describe(
-      "The adapter's output is scaled by `lora_alpha / init_r`, whatever is left.",
+      "The adapter's output is scaled by `lora_alpha / init_r`, for any remaining rank.",
     ),
     loraDropout,
     targetModules,
@@ -113,7 +109,7 @@ const schema = z
         },
       )
       .default({})
-      .describe('Which ranks are left; trained adapters have it, and nobody needs to write it.'),
+      .describe('The remaining ranks; written by training.'),
   })
   .check(({ value, issues }) => {
     if (value.targetR > value.initR)
@@ -150,7 +146,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
   peftType: 'ADALORA',
   peftPrefix: 'lora_',
   bases: loraRules.bases,
-  trainable: 'A, B and the singular values between them, of which the least important go',
+  trainable: 'A, B, and the singular values between them; the least important ones are pruned',
   schema,
   learningRate: () => 1e-2,
   defaults: () => ({}),

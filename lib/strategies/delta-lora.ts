@@ -31,15 +31,15 @@ export type DeltaLoraOptions = Partial<Omit<DeltaLoraConfig, 'name'>>
 const schema = z.strictObject({
   ...loraRules.schema.shape,
   name: z.literal('delta-lora'),
-  lambda: positive().default(2).describe("How far the weight moves for each move of `s B A`. The paper's λ."),
+  lambda: positive().default(2).describe('Change of the weight per change of `s B A` (λ in the paper).'),
   startStep: integer(-1, 'an integer from -1')
     .default(0)
     .describe(
-      "The weight moves with every step after this one, counted from 0; -1: from the first. The paper's K.",
+      'The weight moves in every step after this one, counted from 0; -1: from the first (K in the paper).',
     ),
   loraDropout: numberWithin(0, 0, '0, as Delta-LoRA has no dropout')
     .default(0)
-    .describe('Must be 0: the weight moves by what acts on every input.'),
+    .describe('Must be 0, because the weight moves by the full product.'),
   initLoraWeights: drawnStart(),
 }) as unknown as z.ZodObject & z.ZodType<DeltaLoraConfig>
 
@@ -64,7 +64,7 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
   ...overLora(asLora),
   name: 'delta-lora',
   paper: 'arXiv 2309.02411',
-  trainable: 'A and B of every adapted linear, and by them the weight',
+  trainable: 'A and B of every adapted linear, and through them the weight',
   schema,
   learningRate: () => 1e-3,
   linears: (config, sites) =>

@@ -66,7 +66,7 @@ export const doraRules: StrategyRules<DoraConfig> = {
   ...overLora(asLora),
   name: 'dora',
   paper: 'arXiv 2402.09353',
-  trainable: 'A, B and the length of every row of every adapted linear',
+  trainable: 'A, B, and the magnitude of every row of every adapted linear',
   schema,
   learningRate: () => 1e-3,
   groups: (config) => [

@@ -27,7 +27,7 @@ export type DpDyloraOptions = Partial<Omit<DpDyloraConfig, 'name' | 'clients'>> 
 
 const adapterSchema = z
   .discriminatedUnion('name', schemasOf([dyloraRules, loraRules, loraFaRules]))
-  .describe('What is trained: `dylora`, `lora` (DP-LoRA) or `lora-fa` (FFA-LoRA), with its own options.')
+  .describe('The adapter: `dylora`, `lora` (DP-LoRA), or `lora-fa` (FFA-LoRA), with its own options.')
 
 /** What `clients` may be. */
 const CLIENTS =
@@ -40,23 +40,20 @@ const clientsSchema = z
         .nullable()
         .default(null)
         .describe(
-          'Rows with the same value are one client; of a `dirichlet` partition, the column of the values.',
+          'Column that identifies the client of a row; for a `dirichlet` partition, the column with the label.',
         ),
       partition: word(['iid', 'dirichlet'])
         .nullable()
         .default(null)
         .describe(
-          'Deal the rows out instead, for studies: `iid` at random; `dirichlet` those of each value by shares that are drawn for it.',
+          'Assign rows to simulated clients instead: `iid` at random; `dirichlet` by shares drawn for each label.',
         ),
-      count: integer(1)
-        .nullable()
-        .default(null)
-        .describe('Of a partition: clients that rows are dealt out to.'),
+      count: integer(1).nullable().default(null).describe('With a partition: number of clients.'),
       alpha: positive()
         .nullable()
         .default(null)
         .describe(
-          'Of `dirichlet`: concentration. Clients are alike if it is large, and differ if it is small.',
+          'With `dirichlet`: concentration. Large values make clients similar, small ones different.',
         ),
     },
     { error: CLIENTS },
@@ -73,7 +70,7 @@ const clientsSchema = z
   })
   .nullable()
   .default(null)
-  .describe('Who the clients are, where they are what is protected.')
+  .describe('The clients, if `privacy_unit` is `client`.')
 
 const schema = z
   .strictObject({
@@ -81,69 +78,67 @@ const schema = z
     adapter: adapterSchema.prefault({ name: 'dylora' }),
     privacyUnit: word(['user', 'example'])
       .default('user')
-      .describe(
-        'Whose part in the training stays hidden: that of a client with all its rows, or that of one example (DP-SGD).',
-      ),
+      .describe('The protected unit: a client with all its rows, or one example (DP-SGD).'),
     clients: clientsSchema,
     targetEpsilon: positive()
       .nullable()
       .default(null)
       .describe(
-        'Training never spends more than this. Without `noise_multiplier`, the noise is chosen to spend it in `rounds`.',
+        'Limit of the privacy loss. Without `noise_multiplier`, the noise is chosen to reach it in `rounds`.',
       ),
     noiseMultiplier: positive()
       .nullable()
       .default(null)
-      .describe('Deviation of the noise on a sum, as a multiple of `clipping_norm`.'),
+      .describe('Standard deviation of the noise on the sum, as a multiple of `clipping_norm`.'),
     delta: numberWithin(Number.MIN_VALUE, 1 - Number.EPSILON, 'a number in (0, 1)')
       .nullable()
       .default(null)
-      .describe('Probability with which the promise may fail; below 1 / clients. `null`: a tenth of that.'),
+      .describe('Probability with which the guarantee may fail; below 1 / clients. `null`: a tenth of that.'),
     rounds: integer(1)
       .nullable()
       .default(null)
       .describe(
-        'Updates to make. `null`, with both `target_epsilon` and `noise_multiplier`: as many as they allow.',
+        'Number of updates. `null`, with both `target_epsilon` and `noise_multiplier`: as many as they allow.',
       ),
     cohort: integer(1)
       .default(16)
       .describe(
-        'Clients (or examples) that a round is expected to draw; each joins independently, so the number varies.',
+        'Expected number of clients (or examples) per round; each is sampled independently, so the number varies.',
       ),
     clippingNorm: positive()
       .default(1)
-      .describe(
-        'L2 norm, over all that trains, to which what a client or example contributes is scaled down.',
-      ),
-    localEpochs: integer(1).default(1).describe('Of clients: passes over their data in a round.'),
+      .describe('L2 norm, over all trained parameters, to which contributions are clipped.'),
+    localEpochs: integer(1).default(1).describe('With clients: passes over their data per round.'),
     localSteps: integer(1)
       .nullable()
       .default(null)
-      .describe('Of clients: optimizer steps at most in a round.'),
+      .describe('With clients: maximum optimizer steps per round.'),
     serverOptimizer: word(['sgd', 'adam'])
       .default('sgd')
       .describe(
-        'Of clients: what the mean of their changes is applied by. `sgd` at rate 1 adds it; `adam` has betas 0.9 and 0.99, eps 1e-3.',
+        'With clients: optimizer that applies the mean of their changes. `sgd` at rate 1 adds it; `adam` has betas 0.9 and 0.99, eps 1e-3.',
       ),
-    serverLearningRate: positive().default(1).describe('Of clients: the rate of that.'),
+    serverLearningRate: positive()
+      .default(1)
+      .describe('With clients: learning rate of the server optimizer.'),
     simulation: z
       .strictObject(
         {
-          population: integer(1).describe('Clients that are pretended to exist.'),
-          cohort: integer(1).describe('Of those, how many a round is pretended to draw.'),
+          population: integer(1).describe('Number of simulated clients.'),
+          cohort: integer(1).describe('Simulated clients per round.'),
         },
         { error: '{population: 1000000, cohort: 5000}' },
       )
       .nullable()
       .default(null)
       .describe(
-        'Train on small cohorts with the noise that large ones of a large population would have. Shows what such a training is worth; the result is not private.',
+        'Train on small cohorts with the noise of large cohorts from a large population. Estimates the accuracy of such training; the result is not private.',
       ),
     noiseKey: text('64 hexadecimal digits')
       .regex(/^[0-9a-f]{64}$/, { error: '64 hexadecimal digits' })
       .nullable()
       .default(null)
-      .describe('A key that is known, for tests. The result is not private.'),
+      .describe('A known key, for tests. The result is not private.'),
   })
   .superRefine((config, context) => {
     const given = config as unknown as DpDyloraConfig
@@ -179,7 +174,7 @@ export const dpDyloraRules: StrategyRules<DpDyloraConfig> = {
   paper: 'arXiv 2405.06368',
   peftType: 'LORA',
   bases: loraRules.bases,
-  trainable: 'what the wrapped adapter trains, from clipped contributions and noise',
+  trainable: 'parameters of the wrapped adapter, from clipped contributions and noise',
   schema,
   privacy: ({ name, adapter, ...privacy }) => privacy,
 }

@@ -47,16 +47,16 @@ const schema = z
     trainedRanks: word(['last', 'active'])
       .default('active')
       .describe(
-        "What a step that uses the first b ranks trains: `active`, all b; `last`, rank b alone, as in the authors' script.",
+        "Ranks trained by a step that uses the first b ranks: `active`, all b; `last`, only rank b, as in the authors' script.",
       ),
     rankDistribution: z
       .union([z.literal('uniform'), weights], { error: 'uniform, or a list with a weight for every rank' })
       .default('uniform')
-      .describe('How b is drawn in each step: `uniform` from 1 to `r`, or a list of `r` weights.'),
+      .describe('Distribution of b: `uniform` from 1 to `r`, or a list of `r` weights.'),
     maskedUpdate: flag()
       .default(true)
       .describe(
-        "Ranks that a step does not train stay exactly as they are. `false`: weight decay and momentum go on moving them, as in the authors' code.",
+        "Keep the ranks that a step does not train unchanged. `false`: weight decay and momentum change them, as in the authors' code.",
       ),
   })
   .superRefine((config, context) => {
@@ -102,7 +102,7 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   ...overLora(asLora),
   name: 'dylora',
   paper: 'arXiv 2210.07558',
-  trainable: 'A and B of every adapted linear, at ranks drawn anew in each step',
+  trainable: 'A and B of every adapted linear, at a rank drawn for each step',
   schema,
   learningRate: () => 1e-3,
   // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.

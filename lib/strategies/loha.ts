@@ -40,10 +40,12 @@ export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
 
 const schema = z.strictObject({
   name: z.literal('loha'),
-  r: rank().default(8).describe('Rank of each of the two products; that of their product is up to `r²`.'),
+  r: rank()
+    .default(8)
+    .describe('Rank of each of the two products; their Hadamard product has rank up to `r²`.'),
   alpha,
   rankDropout: probability().describe(
-    'Probability of leaving out an output row of the change, in training only; the others are divided by their share.',
+    'Probability of dropping an output row of the change, in training only; the others are rescaled.',
   ),
   moduleDropout,
   initWeights: initWeights().describe(

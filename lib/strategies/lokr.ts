@@ -48,22 +48,20 @@ const schema = z.strictObject({
   r: rank()
     .default(8)
     .describe(
-      'Rank of the two factors of a side, where it is below half of its larger dimension; else the side is whole.',
+      'Rank of a factorized side. A side is factorized if the rank is below half of its larger dimension.',
     ),
   alpha,
-  decomposeBoth: flag()
-    .default(false)
-    .describe('Make the first side a product of two factors as well, where `r` is small enough.'),
+  decomposeBoth: flag().default(false).describe('Factorize the first side too, if `r` is small enough.'),
   decomposeFactor: integer(-1, '-1 or a positive integer')
     .refine((factor) => factor !== 0, { error: '-1 or a positive integer' })
     .default(-1)
     .describe(
-      'How a dimension is split in two: `-1` near its square root; `n` into `n` and the rest where it divides, else the nearest split whose smaller part is at most `n`.',
+      'Split of a dimension: `-1` near its square root; `n` into `n` and the rest if it divides, otherwise the nearest split whose smaller part is at most `n`.',
     ),
   rankDropout: probability().describe(
-    'Probability of leaving out an output row of the change, in training only.',
+    'Probability of dropping an output row of the change, in training only.',
   ),
-  rankDropoutScale: flag().default(false).describe('Divide the rows that stay by their share.'),
+  rankDropoutScale: flag().default(false).describe('Rescale the remaining rows.'),
   moduleDropout,
   initWeights: initWeights().describe(
     '`true`: the first side zero, the second uniform, as in PEFT. `lycoris`: the second zero, the first uniform. `false`: all uniform, for debugging.',

@@ -37,27 +37,23 @@ const schema = z.strictObject({
   ...freezeShape,
   threshold: numberWithin(0, 1, 'a number from 0 to 1')
     .default(0.9)
-    .describe(
-      "Share of a group's importance that the linears which keep a pair of their own have together. 1 keeps all.",
-    ),
+    .describe("Share of a group's importance covered by the linears that keep their own pair. 1 keeps all."),
   sampleFraction: numberWithin(0, 1, 'a number above 0, at most 1')
     .gt(0, { error: 'a number above 0, at most 1' })
     .default(0.1)
-    .describe('Share of the training data that the probe is trained and measured on.'),
+    .describe('Share of the training data used by the probe.'),
   probeSteps: integer(1)
     .nullable()
     .default(null)
-    .describe('Optimizer steps of the probe. Without it, one pass over its sample.'),
+    .describe('Optimizer steps of the probe. Default: one pass over its sample.'),
   scope: word(['type', 'layer'])
     .default('type')
-    .describe('What is weighed against each other: all linears of one name, or layers as a whole.'),
+    .describe('Unit of comparison: linears of the same name, or whole layers.'),
   keep: z
     .array(text(), { error: 'a list of paths of linears' })
     .nullable()
     .default(null)
-    .describe(
-      'The linears that keep a pair of their own, as a probe found them. Without it, a probe is made first.',
-    ),
+    .describe('Linears that keep their own pair, as found by a probe. Default: run a probe first.'),
 }) as unknown as z.ZodObject & z.ZodType<LoraDropConfig>
 
 /**
@@ -88,7 +84,7 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   ...overLora(asLora),
   name: 'lora-drop',
   paper: 'arXiv 2402.07721',
-  trainable: 'A and B of the linears that matter, and one pair for all others of a kind',
+  trainable: 'A and B of the most important linears, and one shared pair for the others of each kind',
   schema,
   learningRate: () => 1e-3,
   // With A frozen an embedding would stay as it is, since its A starts at zero.

@@ -33,7 +33,7 @@ export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
 export const freezeA = () =>
   flag()
     .default(false)
-    .describe('`A` stays as it was drawn and `B` alone trains, as in [LoRA-FA](strategies/lora-fa.md).')
+    .describe('Freeze `A` at its initial values and train only `B`, as in [LoRA-FA](strategies/lora-fa.md).')
 
 /** Schema of `FreezeOptions`. */
 export const freezeShape = {
@@ -60,7 +60,7 @@ const schema = z
     projectGradient: flag()
       .default(true)
       .describe(
-        "Before each update the gradient of `B` becomes `dB (A Aᵀ + 1e-8 I)⁻¹ / s²`, so that the weight moves as nearly along the full gradient as `A` allows (the paper's second version, and PEFT's optimizer). `false`: the plain gradient of the first version.",
+        "Replace the gradient of `B` by `dB (A Aᵀ + 1e-8 I)⁻¹ / s²` before each update, so that the weight moves as closely along the full gradient as `A` allows (the paper's second version, and PEFT's optimizer). `false`: the plain gradient of the first version.",
       ),
   })
   .superRefine((config, context) =>
@@ -84,7 +84,7 @@ export const loraFaRules: StrategyRules<LoraFaConfig> = {
   ...overLora(asLora),
   name: 'lora-fa',
   paper: 'arXiv 2308.03303',
-  trainable: 'B of every adapted linear; A stays as it was drawn',
+  trainable: 'B of every adapted linear; A is frozen',
   schema,
   learningRate: () => 1e-2,
   linears: (config, sites) =>

@@ -32,10 +32,12 @@ const schema = z.strictObject({
   adapter: adapters.schema.prefault({ name: 'lora' }).describe('What is trained.'),
   loraplusLrRatio: numberWithin(1, Number.MAX_VALUE, 'a number from 1')
     .default(16)
-    .describe("The rate of `B` over that of `A`. The paper's script for RoBERTa has 80, its README 20."),
+    .describe(
+      "Learning rate of `B` divided by the one of `A`. The paper's script for RoBERTa uses 80, its README 20.",
+    ),
   loraplusLrEmbedding: positive()
     .default(1e-6)
-    .describe("The rate of an adapted embedding's `A` and `B`, in place of the run's."),
+    .describe('Learning rate of `A` and `B` of an adapted embedding.'),
 }) as unknown as z.ZodObject & z.ZodType<LoraPlusConfig>
 
 /**
@@ -73,7 +75,7 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
   paper: 'arXiv 2402.12354',
   peftType: 'LORA',
   bases: ['fp32', 'fp16', 'bf16', 'nf4', 'fp4', 'int8', 'gguf'],
-  trainable: 'what the wrapped adapter trains, B faster than A',
+  trainable: 'parameters of the wrapped adapter, B at a higher learning rate',
   schema,
   // The product of both rates stays that of the wrapped adapter.
   learningRate: (config) => inner.learningRate(config) / Math.sqrt(config.loraplusLrRatio),

@@ -83,7 +83,7 @@ const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one n
 })
 
 const DRAWN =
-  '`true`: A uniform as in PEFT, B zero, so that the model starts unchanged. `gaussian`: A normal with deviation 1 / r, B zero. `false`: both uniform, for debugging.'
+  '`true`: A uniform as in PEFT, B zero, so the model starts unchanged. `gaussian`: A normal with standard deviation 1 / r, B zero. `false`: both uniform, for debugging.'
 
 /** `init_lora_weights` of strategies whose start values are drawn. */
 export const drawnStart = () =>
@@ -100,7 +100,7 @@ const severalProducts = z
 const schema = z
   .strictObject({
     name: z.literal('lora'),
-    r: rank().default(8).describe('The rank. Memory of the adapter grows with it.'),
+    r: rank().default(8).describe('Rank. The memory of the adapter grows with it.'),
     loraAlpha: positive().default(8).describe("The adapter's output is scaled by `lora_alpha / r`."),
     loraDropout: numberWithin(0, 0.999999, 'a number in [0, 1)')
       .default(0)
@@ -108,9 +108,9 @@ const schema = z
     targetModules: modules
       .default('all-linear')
       .describe(
-        "What is adapted. Names match a module's last name or the end of its path after a dot; an expression must match the whole path.",
+        "Modules to adapt. A name matches the end of a module's path after a dot; a regular expression must match the whole path.",
       ),
-    excludeModules: modules.nullable().default(null).describe('Modules to leave out.'),
+    excludeModules: modules.nullable().default(null).describe('Modules to exclude.'),
     layersToTransform: z
       .union([integer(0), z.array(integer(0)).min(1, { error: 'at least one layer' })], {
         error: 'a layer index or a list of them',
@@ -121,7 +121,7 @@ const schema = z
     rankPattern: z
       .record(z.string(), rank())
       .default({})
-      .describe('Other ranks for modules whose path ends in the pattern; the first one that matches counts.'),
+      .describe('Ranks of modules whose path ends in the pattern; the first match counts.'),
     alphaPattern: z.record(z.string(), positive()).default({}).describe('The same for `lora_alpha`.'),
     useRslora: z
       .boolean({ error: 'true or false' })
@@ -133,7 +133,7 @@ const schema = z
       })
       .default(true)
       .describe(
-        `${DRAWN} From the weight itself: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same in less time and less exactly; \`olora\`, its QR factorization; \`loftq\`, what quantization took from it ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
+        `${DRAWN} From the weight: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same, faster and less exact; \`olora\`, its QR factorization; \`loftq\`, its quantization error ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
       ),
     modulesToSave: z
       .array(text(), { error: 'a list of module names' })
@@ -142,11 +142,11 @@ const schema = z
       .nullable()
       .default(null)
       .describe(
-        'Modules that train whole, as copies beside the adapter, such as `lm_head`, `embed_tokens` or norms. A name stands for every module whose path ends in it.',
+        'Modules to train in full, as copies saved with the adapter, such as `lm_head`, `embed_tokens`, or norms. A name matches every module whose path ends in it.',
       ),
     bias: word(['none', 'all', 'lora_only'])
       .default('none')
-      .describe('Biases of the base that train: `all`, or `lora_only`, those of adapted linears.'),
+      .describe('Biases of the base to train: `all`, or `lora_only` for those of adapted linears.'),
   })
   .superRefine(checkStart) satisfies z.ZodType<LoraConfig>
 

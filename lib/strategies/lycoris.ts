@@ -34,7 +34,7 @@ const { targetModules, excludeModules, layersToTransform, rankPattern } = loraRu
 export const alpha = positive().default(8).describe('The change of a weight is scaled by `alpha / r`.')
 
 export const moduleDropout = probability().describe(
-  "Probability of leaving out a linear's whole change, in training only.",
+  'Probability of dropping the whole change of a linear, in training only.',
 )
 
 /** Which linears, and ranks and alphas of their own. */

@@ -24,7 +24,7 @@ const schema = z.strictObject({
   name: z.literal('qlora'),
   adapter: adapters.schema
     .prefault({ name: 'lora' })
-    .describe('What is trained over the 4-bit base, with its own options.'),
+    .describe('The adapter on top of the 4-bit base, with its own options.'),
 }) as unknown as z.ZodObject & z.ZodType<QloraConfig>
 
 /**
@@ -46,7 +46,7 @@ export const qloraRules: StrategyRules<QloraConfig> = {
   paper: 'arXiv 2305.14314',
   peftType: 'LORA',
   bases: ['nf4'],
-  trainable: 'what the wrapped adapter trains',
+  trainable: 'parameters of the wrapped adapter',
   schema,
   pagesState: true,
   defaults: (config) => ({ ...inner.defaults(config), quantization: nf4({ doubleQuant: true }) }),

@@ -183,7 +183,7 @@ export interface StepRules {
 
 /** Who the clients of a private training are: those of a column, or rows dealt out to a number of them. */
 export interface ClientsConfig {
-  /** Rows with the same value are one client; of a `dirichlet` partition, the column of the values. */
+  /** Column that identifies the client of a row; for a `dirichlet` partition, the column with the label. */
   readonly column: string | null
   /** null: by the column. `iid`: every row at random. `dirichlet`: those of each value by shares drawn for it. */
   readonly partition: 'iid' | 'dirichlet' | null

@@ -38,13 +38,15 @@ const schema = z.strictObject({
   name: z.literal('vera'),
   r: rank()
     .default(256)
-    .describe('Rank of the shared matrices. Costs arithmetic, but only one trained number a linear.'),
-  dInitial: z.number({ error: 'a number' }).default(0.1).describe('Start value of every number of d.'),
+    .describe(
+      'Rank of the shared matrices. Adds arithmetic, but only one trained parameter per linear and rank.',
+    ),
+  dInitial: z.number({ error: 'a number' }).default(0.1).describe('Initial value of the vector d.'),
   projectionPrngKey: integer(0).default(0).describe('Seed of the shared matrices.'),
   saveProjection: flag()
     .default(true)
     .describe(
-      'Save the shared matrices beside the vectors. Without them the file is small, and a reader draws them from the key again.',
+      'Save the shared matrices with the vectors. Without them the file is small, and readers draw them again from the key.',
     ),
   veraDropout: loraDropout,
   targetModules,

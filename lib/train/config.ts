@@ -75,7 +75,7 @@ export const quantizationSchema = z.union(
 
 export const precisionSchema = word(['auto', 'fp32', 'bf16'])
   .default('auto')
-  .describe('Precision of matrix operands; `auto` is bf16 where the CPU multiplies it faster.')
+  .describe('Precision of matrix operands; `auto` is bf16 if the CPU multiplies it faster.')
 
 const PAGED = 'true, false or a size such as 2GiB'
 
@@ -85,7 +85,7 @@ export const pagedWeightsSchema = z
   })
   .default(false)
   .describe(
-    'Leave the frozen weights in a file, with at most so many bytes of it in memory at a time; `true` chooses.',
+    'Keep the frozen weights in a file, with at most this much of them in memory; `true` chooses a size.',
   )
 
 /** How much of a paged base may be in memory: bytes, or 0 where that is chosen; undefined for a base that is not paged. */
@@ -106,26 +106,28 @@ const datasetSchema = z.union([text(), z.array(text()).min(1), datasetObject], {
 /** Every key of a config file, in camelCase. */
 export const configSchema = z.strictObject({
   model: text('a model folder, a .gguf file or a name on the hub').describe(
-    'The base model: a folder, a `.gguf` file, or `owner/name` on the Hugging Face hub. What exists beside the config goes first.',
+    'The base model: a folder, a `.gguf` file, or `owner/name` on the Hugging Face hub. An existing path beside the config takes precedence.',
   ),
   revision: text('a branch, tag or commit')
     .nullable()
     .default(null)
-    .describe('Of a model on the hub; `null` is `main`. The `config.yaml` that a run writes has the commit.'),
+    .describe(
+      'Branch, tag, or commit of a model on the hub; `null` is `main`. The `config.yaml` that a run writes records the commit.',
+    ),
   quantization: quantizationSchema
     .optional()
     .describe(
-      "How the frozen linears are held; `keep` leaves the blocks of a `.gguf` file as they are. By default as the model's files are where bitsandbytes quantized them, else as the strategy stands for, else `none`.",
+      'Format of the frozen linears; `keep` uses the blocks of a `.gguf` file. Default: the format of files quantized by bitsandbytes, else the one of the strategy, else `none`.',
     ),
   embeddingQuantization: quantizationSchema
     .optional()
     .describe(
-      'The same for the embedding and the head, which share their bytes where they are tied. By default `none`: 16 bits or more; where `quantization` is `keep`, that.',
+      'Format of the embedding and the head, which share one copy if they are tied. Default: `none` (16 bits or more), or `keep` if `quantization` is `keep`.',
     ),
   precision: precisionSchema,
   pagedWeights: pagedWeightsSchema,
   strategy: strategySchema.describe(
-    'What is trained, with the options of that strategy; `lowrank strategies` lists the names.',
+    'The fine-tuning method and its options; `lowrank strategies` lists the names.',
   ),
   dataset: datasetSchema.describe('Training data.'),
   evalDataset: datasetSchema.nullable().default(null).describe('Held-out data.'),
@@ -134,20 +136,20 @@ export const configSchema = z.strictObject({
     .min(0, { error: 'a number in [0, 1)' })
     .lt(1, { error: 'a number in [0, 1)' })
     .default(0)
-    .describe('Share of `dataset` to hold out instead. Not together with `eval_dataset`.'),
+    .describe('Share of `dataset` to hold out for evaluation, instead of `eval_dataset`.'),
   ...trainShape,
   threads: threadsSchema.describe(
-    'Threads of the engine. `auto` is `LOWRANK_THREADS`, else the cores that the process may use.',
+    'Number of threads. `auto` is `LOWRANK_THREADS`, else the number of cores available to the process.',
   ),
   sampleRows: integer(0)
     .default(3)
     .describe(
-      'Rows that `lowrank train` shows at its end with the answers of the base and of the tuned model: held-out ones if there are any. 0 shows none; private runs never do.',
+      'Rows that `lowrank train` answers at its end with the base and the tuned model, held-out rows if there are any. 0 turns this off; private runs never show rows.',
     ),
   outputDir: text('a folder')
     .default('out')
     .describe(
-      'Where the adapter, metrics and checkpoints go. A private run keeps all but the adapter in `<output_dir>-secret` beside it.',
+      'Folder for the adapter, metrics, and checkpoints. A private run writes everything except the adapter to `<output_dir>-secret` beside it.',
     ),
 })
 

@@ -39,7 +39,7 @@ export interface DatasetConfig {
   readonly fileType: FileType | 'auto'
   /** What the data calls the columns that a format expects. */
   readonly columns: Columns
-  /** Of CSV and TSV: whether the first line names the columns. */
+  /** CSV and TSV: whether the first line names the columns. */
   readonly header: boolean
   /** Whether a row or an assistant turn with nothing to learn is an error, or left out. */
   readonly emptyRows: EmptyRows
@@ -54,19 +54,19 @@ export interface DatasetConfig {
 }
 
 const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
-  messages: 'Of `messages`: the turns.',
-  conversations: 'Of `sharegpt`: the turns.',
+  messages: '`messages`: the turns.',
+  conversations: '`sharegpt`: the turns.',
   prompt: 'Of `prompt_completion`.',
   completion: 'Of `prompt_completion`.',
   text: 'Of `text`.',
-  instruction: 'Of `alpaca`: the task.',
-  input: 'Of `alpaca`: what the task is about.',
-  output: 'Of `alpaca`: the answer.',
-  history: 'Of `alpaca`: earlier turns.',
-  system: 'Of `messages`, `sharegpt` and `alpaca`: what the model is told first.',
-  tools: 'Of `messages` and `sharegpt`: the functions that may be called.',
-  role: 'Inside of each message: who speaks.',
-  content: 'Inside of each message: what is said.',
+  instruction: '`alpaca`: the instruction.',
+  input: '`alpaca`: the input.',
+  output: '`alpaca`: the output.',
+  history: '`alpaca`: earlier turns.',
+  system: '`messages`, `sharegpt`, and `alpaca`: the system prompt.',
+  tools: '`messages` and `sharegpt`: the tools.',
+  role: 'Within each message: the role.',
+  content: 'Within each message: the content.',
 }
 const columnName = z
   .union([text(), z.int().min(1).transform(String)], { error: 'the name of a column, or its number from 1' })
@@ -81,38 +81,36 @@ const datasetShape = {
     .describe('Files, folders, patterns such as `data/*.parquet`, or `-` for standard input.'),
   format: word(['auto', ...DATASET_FORMATS])
     .default('auto')
-    .describe('The form of the rows. `auto` goes by the keys of the first row.'),
+    .describe('Format of the rows. `auto` detects it from the keys of the first row.'),
   fileType: word(['auto', ...FILE_TYPES])
     .default('auto')
-    .describe(
-      'How the files are read. `auto` goes by their names, and by their first bytes where names say nothing.',
-    ),
+    .describe('Type of the files. `auto` detects it from their names, or from their first bytes.'),
   columns: z
     .strictObject(columnsShape, { error: 'a mapping of names' })
     .default({})
-    .describe('Columns that have other names than the format expects.'),
-  header: flag().default(true).describe('Of CSV and TSV: whether the first line names the columns.'),
+    .describe('Names of columns that differ from those of the format.'),
+  header: flag().default(true).describe('CSV and TSV: whether the first line names the columns.'),
   emptyRows: word(EMPTY_ROWS)
     .default('error')
     .describe(
-      'Whether a row or an assistant turn with nothing to learn, also since `max_seq_length` cuts it, is an error, or left out and counted.',
+      'Treatment of rows and assistant turns without a trained token, including those truncated by `max_seq_length`: an error, or drop and count them.',
     ),
   unended: word(UNENDED)
     .default('error')
-    .describe('Whether chats and completions that never teach the model where an answer ends are an error.'),
+    .describe('Treatment of data whose answers never end: an error, or allow it.'),
   specialTokensInContent: word(SPECIAL_TOKENS_IN_CONTENT)
     .default('keep')
     .describe(
-      'Whether special tokens such as `<|im_end|>` in the text of data stay control tokens, become plain text, or are an error.',
+      'Special tokens such as `<|im_end|>` in the text: keep them as control tokens, escape them to plain text, or report an error.',
     ),
   streaming: flag()
     .default(false)
     .describe(
-      'Read rows as the run needs them, rather than all before its first step; see [Streaming](data.md#streaming). Needs `max_steps`.',
+      'Read rows during the run instead of before its first step; see [Streaming](data.md#streaming). Requires `max_steps`.',
     ),
   shuffleBufferSize: integer(1)
     .default(1000)
-    .describe('Of streaming: rows among which the next one is drawn. 1 keeps the order of the data.'),
+    .describe('With streaming: number of rows in the shuffle buffer. 1 keeps the order of the data.'),
 }
 
 export const datasetObject = z.strictObject(datasetShape)

@@ -35,7 +35,7 @@ export interface TrainingDefaults {
 
 export const fourBitSchema = z.strictObject({
   type: z.enum(['nf4', 'fp4']).describe('The format.'),
-  doubleQuant: flag().default(true).describe("Of NF4 and FP4: quantize the blocks' scales too."),
+  doubleQuant: flag().default(true).describe('With NF4 and FP4: quantize the scales of the blocks too.'),
 })
 
 /**
