@@ -16,9 +16,9 @@ export {
   privacySpent,
   stepsWithin,
 } from './federated/accountant.js'
-export type { PrivacyReport, RoundPrivacy } from './federated/privacy.js'
 export type { PromptFormat } from './formats/prompt-format.js'
 export type { DownloadProgress } from './hub/locate.js'
+export type { HubOptions } from './hub/options.js'
 export type { Adapter, TrainControl } from './model/adapter.js'
 export type { Chat, ChatAnswer, ChatOptions } from './model/chat.js'
 export {
@@ -26,7 +26,6 @@ export {
   type AttachOptions,
   type EvaluateOptions,
   type ExactMatchOptions,
-  type HubOptions,
   type LoadAdapterOptions,
   type LoadOptions,
   loadModel,
@@ -76,13 +75,14 @@ export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
 export type { LycorisConfig } from './strategies/lycoris.js'
 export { type MissConfig, type MissOptions, miss } from './strategies/miss.js'
+export type { PrivacyReport, RoundPrivacy } from './strategies/privacy-report.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'
 export { type VeraConfig, type VeraOptions, vera } from './strategies/vera.js'
-export type { ChatMessage } from './tokenizer/chat-template.js'
+export type { ChatMessage } from './tokenizer/message.js'
 export type { BestReport, RunEvaluation } from './train/best.js'
 export type { Damaged } from './train/checkpoints.js'
-export { type ConfigControl, loadConfig, type PrecisionOption, type RunConfig } from './train/config.js'
+export { type ConfigControl, loadConfig, type RunConfig } from './train/config.js'
 export { type DatasetArgument, type DatasetConfig, type DatasetOptions, dataset } from './train/dataset.js'
 export type { PromptProgress } from './train/decoder.js'
 export type { EvaluateProgress, Evaluation } from './train/evaluate.js'
@@ -102,6 +102,7 @@ export type { Resumed, TrainingRun } from './train/run.js'
 export type { KnownTime, RunTime } from './train/run-time.js'
 export type { RunSample, Samples } from './train/samples.js'
 export type { Answer } from './train/score.js'
+export type { PrecisionOption } from './weights/options.js'
 export {
   type FourBitQuantization,
   fp4,

@@ -1,7 +1,6 @@
 /** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
 import { InternalError } from '../core/errors.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
-import type { PrivacyReport } from '../federated/privacy.js'
 import type { ModelFiles } from '../formats/model-files.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Graph } from '../graph/graph.js'
@@ -20,10 +19,18 @@ import { closeSession, openSession } from '../native/session.js'
 import { saveAdapterFolder } from '../peft/adapter-folder.js'
 import { float32Bytes, piecesInBytes } from '../peft/floats.js'
 import { asLora, nearestLora } from '../strategies/convert.js'
-import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
+import { describeAdapter } from '../strategies/describe.js'
 import { rulesOf } from '../strategies/index.js'
-import type { Conversion, Factor, LinearSite, ReadFactor, WeightSite } from '../strategies/strategy.js'
-import type { TokenizerSource } from '../tokenizer/tokenizer.js'
+import type { PrivacyReport } from '../strategies/privacy-report.js'
+import type {
+  AdapterDescription,
+  Conversion,
+  Factor,
+  LinearSite,
+  ReadFactor,
+  WeightSite,
+} from '../strategies/strategy.js'
+import type { TokenizerSource } from '../tokenizer/source.js'
 import { describeQuantization, embeddingAsUsual, type Quantization } from '../weights/quantization.js'
 import type { LoadProgress } from '../weights/weights.js'
 import { type ModelDtype, writeModelFolder } from './model-folder.js'

@@ -1,7 +1,6 @@
 /** `lowrank bench`: what was planned against what a process really holds, and how fast it and its kernels are. */
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
-import { resolvePrecision } from '../model/model.js'
 import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { openShape, planModel } from '../planning/plan.js'
@@ -15,6 +14,7 @@ import {
 import { measuredBars, methodOf, planOptions } from '../report/memory.js'
 import { measureSpeed, type SpeedStudy } from '../report/speed.js'
 import { asInFiles } from '../train/config-schema.js'
+import { resolvePrecision } from '../weights/choice.js'
 import { STORAGE_FORMATS } from '../weights/weights.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { digits, table } from './format.js'

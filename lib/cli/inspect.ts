@@ -22,15 +22,9 @@ import { UsageError } from './errors.js'
 import { quoted } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
+import type { Inspection } from './inspect/inspection.js'
 import { Output } from './output.js'
 import { shown } from './progress.js'
-import type { Printed } from './schemas.js'
-
-/** What an inspection found, as data for --json (with `kind` and `path`) and as text. */
-export interface Inspection {
-  data: Printed<'inspect'>
-  text(): string
-}
 
 interface Options extends DatasetInspection {
   column?: string[]

@@ -2,8 +2,9 @@
 
 import { openDataset, STDIN } from '../data/dataset.js'
 import { clientColumn } from '../federated/clients.js'
-import { type PrivacyReport, planPrivacy, privacyRemarks, reportOf } from '../federated/privacy.js'
+import { planPrivacy, reportOf } from '../federated/privacy.js'
 import { rulesOf } from '../strategies/index.js'
+import { type PrivacyReport, privacyRemarks } from '../strategies/privacy-report.js'
 import type { RunConfig } from '../train/config.js'
 import { foldersOf } from '../train/output-folder.js'
 import { formatCount, shortPath } from './format.js'

@@ -1,7 +1,8 @@
 /** The chat templates of a tokenizer, each made ready once, and what they tell of how answers begin and end. */
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type TemplateLimits } from '../tokenizer/chat-template.js'
-import type { Tokenizer, TokenizerSource } from '../tokenizer/tokenizer.js'
+import type { TokenizerSource } from '../tokenizer/source.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type MessagesRow, rowError } from './dataset.js'
 
 /** A chat that is asked for what its template is like. */

@@ -31,7 +31,6 @@ export {
   type AlpacaRow,
   DATASET_FORMATS,
   type DatasetFormat,
-  type DatasetMessage,
   type DatasetRow,
   type MessagesRow,
   type PromptCompletionRow,

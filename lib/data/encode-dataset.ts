@@ -5,9 +5,10 @@
 
 import { DataError, InternalError, type LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import type { ChatMessage, RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
-import type { TokenizerOfModel } from '../tokenizer/source.js'
-import { specialTokensOf, type TokenizerSource } from '../tokenizer/tokenizer.js'
+import type { RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
+import type { ChatMessage } from '../tokenizer/message.js'
+import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
+import { specialTokensOf } from '../tokenizer/tokenizer.js'
 import type { AskedRow } from './asked-rows.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'

@@ -7,17 +7,14 @@ import { ConfigError, DataError, LowrankError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { AmbiguousChat, type ChatRenderer, type RenderedChat } from '../tokenizer/chat-spans.js'
 import type { RenderOptions, Span } from '../tokenizer/chat-template.js'
+import { ESCAPE_MARK, withoutMarks } from '../tokenizer/marks.js'
+import type { DatasetMessage } from '../tokenizer/message.js'
+import type { TokenizerSource } from '../tokenizer/source.js'
 import { encodeMarked, type MarkedIds } from '../tokenizer/token-offsets.js'
-import { Tokenizer, type TokenizerSource } from '../tokenizer/tokenizer.js'
+import { Tokenizer } from '../tokenizer/tokenizer.js'
 import { ChatRenderers } from './chat-renderers.js'
 import { alpacaAffixes, alpacaChat, alpacaText } from './dataset/alpaca.js'
-import {
-  type DatasetMessage,
-  type DatasetRow,
-  type MessagesRow,
-  type PromptCompletionRow,
-  rowError,
-} from './dataset.js'
+import { type DatasetRow, type MessagesRow, type PromptCompletionRow, rowError } from './dataset.js'
 import {
   type DropReason,
   type EncodedRow,
@@ -27,7 +24,7 @@ import {
   TRAIN_ON,
 } from './encoded-row.js'
 import { FormatSeen } from './format-seen.js'
-import { ESCAPE_MARK, SPECIAL_TOKENS_IN_CONTENT, SpecialText, withoutMarks } from './special-text.js'
+import { SPECIAL_TOKENS_IN_CONTENT, SpecialText } from './special-text.js'
 import { endlessTurn, isEmpty, whyEmpty } from './unlearned.js'
 
 const AS_CHATS: RowPrompting = { prompts: true, instructions: true }

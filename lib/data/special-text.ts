@@ -5,19 +5,13 @@
  */
 
 import { quote } from '../core/quote.js'
+import { ESCAPE_MARK } from '../tokenizer/marks.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type RowPlace, rowError } from './dataset/place.js'
 
 export const SPECIAL_TOKENS_IN_CONTENT = ['keep', 'escape', 'error'] as const
 /** What happens to special tokens in the text of data: they stay special, become plain text, or are an error. */
 export type SpecialTokensInContent = (typeof SPECIAL_TOKENS_IN_CONTENT)[number]
-
-/** A noncharacter, which no text for interchange holds: behind the first character of a token, it keeps it from being one. */
-export const ESCAPE_MARK = '\ufdd2'
-
-export function withoutMarks(text: string): string {
-  return text.replaceAll(ESCAPE_MARK, '')
-}
 
 export class SpecialText {
   readonly #tokenizer: Tokenizer

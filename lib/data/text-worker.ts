@@ -6,7 +6,7 @@
 import { DataError, InternalError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
-import { readTokenizerSource } from '../tokenizer/source.js'
+import { readTokenizerSource } from '../tokenizer/read-source.js'
 import { withinTime } from '../tokenizer/time-limit.js'
 import { tokenizerToGguf } from '../tokenizer/to-gguf.js'
 import { type DecodeStream, loadTokenizer } from '../tokenizer/tokenizer.js'

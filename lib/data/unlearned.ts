@@ -1,7 +1,8 @@
 /** Why a row teaches nothing, or not where an answer ends. */
 import type { DataError } from '../core/errors.js'
 import type { Span } from '../tokenizer/chat-template.js'
-import { type DatasetMessage, type DatasetRow, rowError } from './dataset.js'
+import type { DatasetMessage } from '../tokenizer/message.js'
+import { type DatasetRow, rowError } from './dataset.js'
 import type { TrainOn } from './encoded-row.js'
 
 /** An assistant message that says nothing: no text, no call, no reasoning. */

@@ -4,8 +4,8 @@
  */
 
 import { renderChats } from '../data/encode-dataset.js'
-import type { ChatMessage } from '../tokenizer/chat-template.js'
-import type { TokenizerSource } from '../tokenizer/tokenizer.js'
+import type { ChatMessage } from '../tokenizer/message.js'
+import type { TokenizerSource } from '../tokenizer/source.js'
 
 /** Texts before and after the content of a turn. */
 export interface Wrapping {

@@ -10,16 +10,25 @@ import type { NativeSession, OptimizerStep } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { scheduleAt } from '../options/schedules.js'
 import { apart, TRAIN_PLAN } from '../planning/plans.js'
+import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { PrivacyConfig, StepRanks, StepRules } from '../strategies/strategy.js'
 import { type Window, Windows } from '../train/batches.js'
 import type { Examples, RunData } from '../train/data.js'
 import type { TrainStep } from '../train/events.js'
-import type { RunSetup } from '../train/run.js'
-import { countedRanks, finished, inUse, type Steps, stepRules, updateOf } from '../train/steps.js'
-import type { TrainingState } from '../train/training-state.js'
+import {
+  countedRanks,
+  finished,
+  inUse,
+  type MakeSteps,
+  type StepSetup,
+  type Steps,
+  stepRules,
+  type TrainingState,
+  updateOf,
+} from '../train/step.js'
 import { clientsOf } from './clients.js'
 import { checkPledge, type Pledge, pledgeOf } from './pledge.js'
-import { epsilonOf, type PrivacyPlan, type PrivacyReport, planPrivacy, reportOf } from './privacy.js'
+import { epsilonOf, type PrivacyPlan, planPrivacy, reportOf } from './privacy.js'
 import { drawCohort } from './sampling.js'
 
 /** The server's Adam: betas and epsilon of Reddi et al. 2021, arXiv 2003.00295. */
@@ -47,8 +56,13 @@ interface Intake {
   microSteps: number
 }
 
-export class PrivateRounds implements Steps {
-  readonly #setup: RunSetup
+/** How a run of private training makes its steps. */
+export function privateRounds(config: PrivacyConfig): MakeSteps {
+  return (setup, state, data) => new PrivateRounds(setup, state, data, config)
+}
+
+class PrivateRounds implements Steps {
+  readonly #setup: StepSetup
   readonly #state: TrainingState
   readonly #config: PrivacyConfig
   readonly #examples: Examples
@@ -65,7 +79,7 @@ export class PrivateRounds implements Steps {
    * @param state where the run stands; it moves on with every round
    * @throws {ConfigError} when the settings do not go together, or do not suit the data
    */
-  constructor(setup: RunSetup, state: TrainingState, data: RunData, config: PrivacyConfig) {
+  constructor(setup: StepSetup, state: TrainingState, data: RunData, config: PrivacyConfig) {
     this.#setup = setup
     this.#state = state
     this.#config = config
@@ -267,7 +281,7 @@ export class PrivateRounds implements Steps {
     }
   }
 
-  #native<Result>(job: (adapter: RunSetup['adapter']) => { promise: Promise<Result> }): Promise<Result> {
+  #native<Result>(job: (adapter: StepSetup['adapter']) => { promise: Promise<Result> }): Promise<Result> {
     return translatedAsync(() => job(this.#setup.adapter).promise)
   }
 }
@@ -306,7 +320,7 @@ function keptState(rules: unknown): RoundsState {
   return rules as RoundsState
 }
 
-function examplesOf({ examples }: RunData, { options }: RunSetup): Examples {
+function examplesOf({ examples }: RunData, { options }: StepSetup): Examples {
   if (examples === null)
     throw new ConfigError('dataset.streaming is true, and private training draws from the whole of the data.')
   if (options.maxSteps !== null)

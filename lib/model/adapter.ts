@@ -14,10 +14,12 @@ import {
 } from '../export/options.js'
 import { exportModel, saveModel } from '../export/save.js'
 import { clientColumn } from '../federated/clients.js'
+import { privateRounds } from '../federated/rounds.js'
 import type { PlanOptions } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
-import { checkInBackward, type Optimizer, optimizerState } from '../options/optimizers.js'
+import { checkInBackward } from '../options/in-backward.js'
+import { type Optimizer, optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
 import { MemoryReport } from '../planning/memory-report.js'
@@ -177,7 +179,9 @@ export class Adapter {
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
     }
+    const privacy = rulesOf(this.strategy).privacy?.(this.strategy)
     return new TrainingRun({
+      ...(privacy ? { makeSteps: privateRounds(privacy) } : {}),
       base: this.#base,
       adapter: this.#state,
       options: { ...parsed, optimizer },

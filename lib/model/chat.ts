@@ -9,7 +9,7 @@ import { ConfigError } from '../core/errors.js'
 import { integer } from '../core/schema.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Lifetime } from '../native/handles.js'
-import type { ChatMessage } from '../tokenizer/chat-template.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { Decoder } from '../train/decoder.js'
 import {
   contextLength,

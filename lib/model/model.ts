@@ -30,38 +30,24 @@ import { type ModelFiles, openModelFiles } from '../formats/model-files.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { readRopeFactors } from '../formats/rope-factors.js'
 import type { Graph } from '../graph/graph.js'
-import { type DownloadProgress, type Located, locate } from '../hub/locate.js'
+import { type Located, locate } from '../hub/locate.js'
+import { type HubOptions, hubShape } from '../hub/options.js'
 import { graphOf } from '../models/index.js'
 import { addon, type OptimizerState, type PlanOptions, type Precision } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { Lifetime, Turns } from '../native/handles.js'
-import { checkInBackward } from '../options/optimizers.js'
+import { checkInBackward } from '../options/in-backward.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
 import { openAdapterFolder } from '../peft/adapter-folder.js'
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { EVAL_PLAN, evaluationPlans } from '../planning/plans.js'
-import {
-  type AdapterDescription,
-  describeAdapter,
-  initialize,
-  linearSites,
-  weightSites,
-} from '../strategies/describe.js'
+import { describeAdapter, initialize, linearSites, weightSites } from '../strategies/describe.js'
 import { readStrategy, rulesOf } from '../strategies/index.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
-import { readTokenizerSource } from '../tokenizer/source.js'
+import type { AdapterDescription, StrategyConfig } from '../strategies/strategy.js'
+import { readTokenizerSource } from '../tokenizer/read-source.js'
 import type { BatchSource } from '../train/batches.js'
-import {
-  type PrecisionOption,
-  pagedBudget,
-  pagedWeightsSchema,
-  precisionSchema,
-  quantizationOf,
-  quantizationSchema,
-  threadsSchema,
-} from '../train/config.js'
 import { type DataControl, prepareEvaluation } from '../train/data.js'
 import { type DatasetArgument, type DatasetConfig, dataShape, datasetOf } from '../train/dataset.js'
 import { type EvaluateProgress, type Evaluation, evaluateBatches } from '../train/evaluate.js'
@@ -80,29 +66,21 @@ import { type HeldOutShare, heldOutSchema } from '../train/held-out.js'
 import { runProbe } from '../train/probe.js'
 import { formatOf, isRecorded, type PromptOptions, rowPrompting, warnOfMismatch } from '../train/prompting.js'
 import { type Answer, checkedAnswers, logLikelihoods, scoreSchema } from '../train/score.js'
+import { storageChoice } from '../weights/choice.js'
 import { holdWeights } from '../weights/held.js'
-import { describeQuantization, embeddingAsUsual, type Quantization } from '../weights/quantization.js'
 import {
-  chooseEmbeddingQuantization,
-  chooseQuantization,
-  type LoadProgress,
-  matchWeights,
-  quantizesAny,
-  type StorageChoice,
-  storageFormats,
-} from '../weights/weights.js'
+  type PrecisionOption,
+  pagedBudget,
+  pagedWeightsSchema,
+  precisionSchema,
+  quantizationOf,
+  quantizationSchema,
+  threadsSchema,
+} from '../weights/options.js'
+import { describeQuantization, embeddingAsUsual, type Quantization } from '../weights/quantization.js'
+import { type LoadProgress, matchWeights, quantizesAny, storageFormats } from '../weights/weights.js'
 import { Adapter, checkedWeight, type TrainControl } from './adapter.js'
 import { Chat, type ChatOptions } from './chat.js'
-
-/** Options of everything that may be on the Hugging Face hub. */
-export interface HubOptions {
-  /** Branch, tag or commit on the hub; default what follows an `@` in the name, else `main`. */
-  revision?: string | null
-  /** Called while files are downloaded; never when all are there. */
-  onDownload?: (progress: DownloadProgress) => void
-  /** Stops the work; the promise then rejects with the signal's reason. */
-  signal?: AbortSignal
-}
 
 /** Options of `loadModel`. */
 export interface LoadOptions extends HubOptions {
@@ -144,12 +122,6 @@ export interface LoadOptions extends HubOptions {
 
 /** Of an adapter that was not trained yet. */
 const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
-
-export const hubShape = {
-  revision: text('a branch, tag or commit').nullable().optional(),
-  onDownload: callback<NonNullable<HubOptions['onDownload']>>().optional(),
-  signal: abortSignal().optional(),
-}
 
 const MODEL = 'a folder, a .gguf file or a name on the hub'
 const loadSchema = z.strictObject({
@@ -835,32 +807,6 @@ export class Model {
       weight === 0 ? [] : [{ state: adapter.state, weight, rank: adapter.rank }],
     )
   }
-}
-
-/** The precision that `auto` stands for on this machine. */
-export function resolvePrecision(option: PrecisionOption): Precision {
-  if (option === 'fp32') return 'f32'
-  return option === 'bf16' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
-}
-
-/**
- * How the weights of a model are held, by the options of those who load or plan it.
- * @param dtypeOf see `storageFormats`
- * @param usual of the linears, where neither files nor options say it
- */
-export function storageChoice(
-  name: string,
-  graph: Graph,
-  dtypeOf: (name: string) => string,
-  options: Pick<LoadOptions, 'quantization' | 'embeddingQuantization'> & { precision: PrecisionOption },
-  usual?: Quantization,
-): Required<StorageChoice> {
-  const asked = options.quantization && quantizationOf(options.quantization)
-  const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
-  const askedOfTables = options.embeddingQuantization && quantizationOf(options.embeddingQuantization)
-  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
-  const exact = options.precision === 'fp32' && quantization.type === 'none'
-  return { quantization, embeddingQuantization, precision: resolvePrecision(options.precision), exact }
 }
 
 function createAdapter(

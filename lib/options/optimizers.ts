@@ -3,19 +3,10 @@ import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
-import {
-  deepFreeze,
-  flag,
-  numberWithin,
-  type OptionSource,
-  parseBytes,
-  positive,
-  snakeKey,
-} from '../core/schema.js'
+import { deepFreeze, flag, numberWithin, parseBytes, positive } from '../core/schema.js'
 import type { OptimizerState, OptimizerStep } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { TrainOptions } from './options.js'
 
 /** Settings of AdamW; the arithmetic is that of torch.optim.AdamW. */
 export interface AdamW {
@@ -288,67 +279,13 @@ export function nativeOptimizer(
   }
 }
 
-/** An option for which all gradients are needed at once. */
-interface Obstacle {
-  key: string
-  value: unknown
-  why: string
-  /** What to do about it, with the key as it is spelled where it was given. */
-  remedy(key: string): string
-}
-
-/** What keeps updates from being made in the backward pass, where each gradient is used up once it is whole. */
-export function obstacleInBackward(
-  { gradientAccumulationSteps, maxGradNorm }: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxGradNorm'>,
-  strategy: StrategyConfig,
-): Obstacle | undefined {
-  if (gradientAccumulationSteps !== 1)
-    return {
-      key: 'gradientAccumulationSteps',
-      value: gradientAccumulationSteps,
-      why: 'what adds up over micro-batches is kept from one to the next',
-      remedy: (key) => `Set ${key} to 1`,
-    }
-  if (maxGradNorm !== 0)
-    return {
-      key: 'maxGradNorm',
-      value: maxGradNorm,
-      why: 'a gradient is clipped by its norm, which is known only once all of it is there',
-      remedy: (key) => `Set ${key} to 0`,
-    }
-  if (rulesOf(strategy).privacy?.(strategy))
-    return {
-      key: 'strategy',
-      value: strategy.name,
-      why: 'private training clips and adds up whole gradients',
-      remedy: () => 'Take another strategy',
-    }
-  return undefined
-}
-
-/** @throws {ConfigError} when updates in the backward pass are asked for beside what keeps them from being made there */
-export function checkInBackward(
-  options: Pick<TrainOptions, 'optimizerInBackward' | 'gradientAccumulationSteps' | 'maxGradNorm'>,
-  strategy: StrategyConfig,
-  { name, spelling }: OptionSource,
-): void {
-  const obstacle = options.optimizerInBackward ? obstacleInBackward(options, strategy) : undefined
-  if (obstacle === undefined) return
-  const spelled = (key: string) => (spelling === 'snake' ? snakeKey(key) : key)
-  const [asked, key] = [spelled('optimizerInBackward'), spelled(obstacle.key)]
-  throw new ConfigError(
-    `${name}: ${asked} is true and ${key} is ${obstacle.value}: ${obstacle.why}. ${obstacle.remedy(key)}, or set ${asked} to false.`,
-    { source: name, key: asked, value: true, with: key },
-  )
-}
-
 /**
  * The state that a run by this optimizer keeps.
  * @param folder where what is paged may lie; for plans none is needed
  * @throws {ConfigError} for an optimizer that cannot train the strategy
  */
 export function optimizerState(
-  options: Pick<TrainOptions, 'optimizer' | 'optimizerInBackward'>,
+  options: { optimizer: Optimizer['type'] | Optimizer | null; optimizerInBackward: boolean },
   strategy: StrategyConfig,
   folder?: string,
 ): OptimizerState {

@@ -6,7 +6,6 @@ import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { once } from '../core/once.js'
 import { deepFreeze, integer, numberWithin, word } from '../core/schema.js'
-import type { RunOptions } from './options.js'
 
 /** A schedule with its own settings. */
 export type Schedule =
@@ -101,7 +100,11 @@ export function scheduleAt(
     lrSchedulerType,
     warmupSteps,
     warmupRatio,
-  }: Pick<RunOptions, 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>,
+  }: {
+    lrSchedulerType: (typeof names)[number] | Schedule
+    warmupSteps: number | null
+    warmupRatio: number
+  },
   completed: number,
   totalSteps: number,
 ): number {

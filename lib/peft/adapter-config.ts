@@ -5,9 +5,8 @@
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
 import { readJsonObject } from '../io/input.js'
-import type { AdapterDescription } from '../strategies/describe.js'
 import { knownPeftTypes, rulesForPeft, rulesOf } from '../strategies/index.js'
-import type { PeftFields, StrategyConfig } from '../strategies/strategy.js'
+import type { AdapterDescription, PeftFields, StrategyConfig } from '../strategies/strategy.js'
 import { targetNames } from '../strategies/targets.js'
 
 /** Name of the file in an adapter folder. */

@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { breather } from '../core/breather.js'
 import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
-import type { PrivacyReport } from '../federated/privacy.js'
 import {
   formatOfSidecar,
   type PromptFormat,
@@ -27,9 +26,17 @@ import { writeFolder } from '../io/atomic-folder.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside, fileInsideIfAny } from '../io/inside.js'
 import type { AdapterSpec } from '../native/addon.js'
-import { type AdapterDescription, describeAdapter } from '../strategies/describe.js'
+import { describeAdapter } from '../strategies/describe.js'
 import { peftPrefixes, readStrategy, strategyToFile } from '../strategies/index.js'
-import type { Factor, FactorTensor, LinearSite, StrategyConfig, WeightSite } from '../strategies/strategy.js'
+import type { PrivacyReport } from '../strategies/privacy-report.js'
+import type {
+  AdapterDescription,
+  Factor,
+  FactorTensor,
+  LinearSite,
+  StrategyConfig,
+  WeightSite,
+} from '../strategies/strategy.js'
 import { HEAD } from '../strategies/targets.js'
 import { quantizationFrom, type TrainingDefaults } from '../weights/quantization.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'

@@ -6,14 +6,8 @@
  */
 
 import { once } from '../core/once.js'
-import {
-  type AdamW,
-  adamWHeld,
-  type Optimizer,
-  obstacleInBackward,
-  optimizerOf,
-  statesOf,
-} from '../options/optimizers.js'
+import { obstacleInBackward } from '../options/in-backward.js'
+import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
 import { rulesOf } from '../strategies/index.js'
 import type { MemoryReport } from './memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'

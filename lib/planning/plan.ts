@@ -8,9 +8,9 @@ import { openModelFiles } from '../formats/model-files.js'
 import { INDEX_FILE, readShardIndex, SINGLE_FILE } from '../formats/shard-index.js'
 import type { Graph } from '../graph/graph.js'
 import { locate } from '../hub/locate.js'
+import { type HubOptions, hubShape } from '../hub/options.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
-import { type HubOptions, hubShape, storageChoice } from '../model/model.js'
 import { graphOf } from '../models/index.js'
 import { addon, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
@@ -19,7 +19,7 @@ import { type TrainOptions, trainShape } from '../options/options.js'
 import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { StepSetting } from '../time/setting.js'
+import { storageChoice } from '../weights/choice.js'
 import {
   type PrecisionOption,
   pagedBudget,
@@ -27,11 +27,12 @@ import {
   precisionSchema,
   quantizationSchema,
   threadsSchema,
-} from '../train/config.js'
+} from '../weights/options.js'
 import type { Quantization } from '../weights/quantization.js'
 import { storageFormats } from '../weights/weights.js'
 import { MemoryReport } from './memory-report.js'
 import { trainingPlans } from './plans.js'
+import type { StepSetting } from './step-setting.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
 export type PlanModelOptions = Partial<

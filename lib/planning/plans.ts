@@ -3,7 +3,6 @@ import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
 import type { TrainOptions } from '../options/options.js'
-import { exactMatchPlan } from '../train/exact-match.js'
 
 /** Names of the plans of a training session. */
 export const TRAIN_PLAN = 'train'
@@ -110,4 +109,16 @@ function microBatchSize(options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'max
   // A sample has two tokens at least: one to predict and one to predict it from.
   const sequences = options.packing ? Math.ceil(tokens / 2) : options.perDeviceTrainBatchSize
   return { tokens, sequences, headRows: tokens }
+}
+
+/** One row at a time goes through. */
+export function exactMatchPlan(maxSeqLength: number, precision: Precision): PlanOptions {
+  return {
+    mode: 'forward',
+    tokens: maxSeqLength,
+    sequences: 1,
+    headRows: maxSeqLength,
+    kvCapacity: maxSeqLength,
+    precision,
+  }
 }

@@ -9,10 +9,10 @@ import type {
   NativeAdapter,
 } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { type AdapterDescription, type StartingBase, weightAt } from './describe.js'
+import { type StartingBase, weightAt } from './describe.js'
 import { factorA, factorB, pickColumns, pickRows, snapshotRatio } from './factors.js'
 import { type LoraConfig, lora, loraNames } from './lora.js'
-import type { Conversion, LinearSite, ReadFactor } from './strategy.js'
+import type { AdapterDescription, Conversion, LinearSite, ReadFactor } from './strategy.js'
 import { targetNames } from './targets.js'
 
 /** What is added at one linear: s B A x with s = `scale`. */

@@ -3,49 +3,24 @@ import { breather } from '../core/breather.js'
 import { ConfigError, InternalError } from '../core/errors.js'
 import type { TensorSource } from '../formats/tensor-source.js'
 import type { Graph, GraphWeight } from '../graph/graph.js'
-import type { AdapterSpec, LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
+import type { LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { describeQuantization, type Quantization } from '../weights/quantization.js'
 import { rulesOf } from './index.js'
 import type {
+  AdapterDescription,
   ComputedStart,
   Factor,
-  FactorTensor,
   Initializer,
   LinearSite,
   OptimizerGroup,
   StrategyConfig,
   StrategyRules,
-  Targeting,
   WeightSite,
 } from './strategy.js'
 import { checkPatterns, resolveTargets } from './targets.js'
 import { torchUniform } from './torch-random.js'
 import { checkTrained } from './trained.js'
-
-/** Everything about an adapter but its numbers. */
-export interface AdapterDescription {
-  strategy: StrategyConfig
-  spec: AdapterSpec
-  /** By name, in the order of `spec.parameters`. */
-  factors: Factor[]
-  /** Slots whose start values are computed. */
-  starts: { slot: LowRankSlot; start: ComputedStart }[]
-  /** Further tensors of shared factors: in files every linear has a copy. */
-  repeats: { factor: Factor; tensor: FactorTensor }[]
-  /** Of linears that have no rank left: in files they are there, with no elements. */
-  empty: Factor[]
-  /** Those that have factors. */
-  groups: (OptimizerGroup & { parameters: string[] })[]
-  /** Which modules it adapts or trains whole, as they were asked for. */
-  targeting: Targeting
-  /** Weights of the base that train as copies. */
-  trained: WeightSite[]
-  /** Paths of the adapted linears. */
-  targets: string[]
-  /** Paths of all linears of the model. */
-  linears: string[]
-}
 
 /** The linears of a graph that adapters may attach to, in order, with the embedding as the first. */
 export function linearSites(graph: Graph): LinearSite[] {

@@ -6,10 +6,17 @@ import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { counterUniform } from '../core/counter-random.js'
 import { deepFreeze, flag, word } from '../core/schema.js'
-import type { AdapterDescription } from './describe.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeA, withFrozenA } from './lora-fa.js'
-import type { Conversion, Factor, ReadFactor, RunFacts, StepRules, StrategyRules } from './strategy.js'
+import type {
+  AdapterDescription,
+  Conversion,
+  Factor,
+  ReadFactor,
+  RunFacts,
+  StepRules,
+  StrategyRules,
+} from './strategy.js'
 
 /** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
 export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptions, 'freezeA'> {

@@ -15,10 +15,10 @@ import {
   text,
   word,
 } from '../core/schema.js'
-import type { AdapterDescription } from './describe.js'
 import { rankLookup } from './patterns.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type {
+  AdapterDescription,
   ComputedStart,
   Initializer,
   LinearAdapter,

@@ -1,7 +1,7 @@
 /** What is allowed and seldom meant: said once, and done all the same. */
-import type { AdapterDescription } from './describe.js'
+
 import { rulesOf } from './index.js'
-import type { LinearSite } from './strategy.js'
+import type { AdapterDescription, LinearSite } from './strategy.js'
 
 /** What one would want to be told of an adapter before it is trained, a sentence each without the full stop. */
 export function remarksOn(description: AdapterDescription, sites: readonly LinearSite[]): string[] {

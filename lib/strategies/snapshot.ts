@@ -3,10 +3,16 @@
  * and LoRA that starts from a part of the weight. In files they are plain LoRA of twice the rank.
  */
 import { deepFreeze } from '../core/schema.js'
-import type { AdapterDescription } from './describe.js'
 import { factorA, factorB, snapshotRatio } from './factors.js'
-import type { LoraConfig } from './lora.js'
-import type { Conversion, Factor, Initializer, LinearAdapter, ReadFactor } from './strategy.js'
+import type {
+  AdapterDescription,
+  Conversion,
+  Factor,
+  Initializer,
+  LinearAdapter,
+  ReadFactor,
+  StrategyConfig,
+} from './strategy.js'
 
 /** What the snapshot counts for. */
 export interface SnapshotRatio {
@@ -35,13 +41,22 @@ export function withSnapshot(answer: LinearAdapter, ratio: SnapshotRatio): Linea
   }
 }
 
+/** The ranks and scales of a LoRA. */
+interface Scaled extends StrategyConfig {
+  readonly r: number
+  readonly loraAlpha: number
+  readonly useRslora: boolean
+  readonly rankPattern: Readonly<Record<string, number>>
+  readonly alphaPattern: Readonly<Record<string, number>>
+}
+
 /**
  * The plain LoRA that computes the same: of the same rank while the snapshot does not count, of twice the rank once it
  * does.
  * @param config the LoRA that the slots are without their snapshots
  */
-export function savedWithSnapshot(
-  config: LoraConfig,
+export function savedWithSnapshot<Config extends Scaled>(
+  config: Config,
   { spec, factors }: AdapterDescription,
   read: ReadFactor,
 ): Conversion {

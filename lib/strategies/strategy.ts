@@ -5,9 +5,8 @@
  */
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
-import type { KroneckerSlot, LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
+import type { AdapterSpec, KroneckerSlot, LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
-import type { AdapterDescription } from './describe.js'
 
 /** A strategy's options: plain frozen data that prints as JSON and reads back. */
 export interface StrategyConfig {
@@ -295,4 +294,28 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   peftKeys?: readonly string[]
   /** Options from checked fields of an adapter_config.json of this `peft_type`. */
   fromPeft?(fields: PeftFields): Config
+}
+
+/** Everything about an adapter but its numbers. */
+export interface AdapterDescription {
+  strategy: StrategyConfig
+  spec: AdapterSpec
+  /** By name, in the order of `spec.parameters`. */
+  factors: Factor[]
+  /** Slots whose start values are computed. */
+  starts: { slot: LowRankSlot; start: ComputedStart }[]
+  /** Further tensors of shared factors: in files every linear has a copy. */
+  repeats: { factor: Factor; tensor: FactorTensor }[]
+  /** Of linears that have no rank left: in files they are there, with no elements. */
+  empty: Factor[]
+  /** Those that have factors. */
+  groups: (OptimizerGroup & { parameters: string[] })[]
+  /** Which modules it adapts or trains whole, as they were asked for. */
+  targeting: Targeting
+  /** Weights of the base that train as copies. */
+  trained: WeightSite[]
+  /** Paths of the adapted linears. */
+  targets: string[]
+  /** Paths of all linears of the model. */
+  linears: string[]
 }

@@ -6,10 +6,11 @@ import { ConfigError } from '../core/errors.js'
 import { nearest } from '../core/nearest.js'
 import { packageRoot } from '../core/root.js'
 import type { StorageFormat } from '../native/addon.js'
+import type { StepSetting } from '../planning/step-setting.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { STORAGE_FORMATS } from '../weights/weights.js'
 import type { StepRates } from './estimate.js'
-import type { LaidOut, StepSetting } from './setting.js'
+import type { LaidOut } from './setting.js'
 
 const rate = z.number().positive()
 

@@ -12,10 +12,11 @@ import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
+import type { StepSetting } from '../planning/step-setting.js'
 import type { Trial, TrialRequest, TrialTimes } from './child.js'
 import { ratesOf, type StepRates, type StepWork, type Timed } from './estimate.js'
 import { figuresFile, hashed, keepFigures } from './kept-figures.js'
-import { type LaidOut, layOut, miniatures, type StepSetting } from './setting.js'
+import { type LaidOut, layOut, miniatures } from './setting.js'
 
 export interface MeasureControl {
   signal?: AbortSignal | undefined

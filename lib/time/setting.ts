@@ -1,44 +1,16 @@
 /** A run as far as its time depends on it: model, storage, strategy and shape; and models like it that are smaller. */
 import { type Graph, nodesOf } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
-import {
-  addon,
-  type OptimizerState,
-  type PlanOptions,
-  type Precision,
-  type StorageFormat,
-} from '../native/addon.js'
+import { addon, type OptimizerState, type PlanOptions, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { optimizerState } from '../options/optimizers.js'
-import type { TrainOptions } from '../options/options.js'
+
 import { MemoryReport } from '../planning/memory-report.js'
 import { TRAIN_PLAN, trainingPlans } from '../planning/plans.js'
-import { type AdapterDescription, describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
-import type { StrategyConfig } from '../strategies/strategy.js'
+import type { StepSetting, TimedOptions } from '../planning/step-setting.js'
+import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
+import type { AdapterDescription, StrategyConfig } from '../strategies/strategy.js'
 import type { StepWork } from './estimate.js'
-
-/** What decides the time of a micro-batch and of an update. */
-export type TimedOptions = Pick<
-  TrainOptions,
-  | 'perDeviceTrainBatchSize'
-  | 'maxSeqLength'
-  | 'packing'
-  | 'gradientCheckpointing'
-  | 'keepAttention'
-  | 'logitsMemory'
-  | 'optimizer'
-  | 'optimizerInBackward'
->
-
-/** A run as far as its time depends on it. */
-export interface StepSetting {
-  config: Readonly<Record<string, unknown>>
-  /** How a weight is held. */
-  formatOf: (name: string) => StorageFormat
-  precision: Precision
-  strategy: StrategyConfig
-  options: TimedOptions
-}
 
 /** A setting laid out for the engine. */
 export interface LaidOut {

@@ -3,8 +3,8 @@
  * without a word; a model that is trained on the rest learns answers to questions that it never sees.
  */
 
-import type { DatasetMessage } from '../data/dataset.js'
 import type { RenderOptions } from './chat-template.js'
+import type { DatasetMessage } from './message.js'
 
 type Render = (messages: readonly DatasetMessage[], options: RenderOptions) => string
 interface Call {

@@ -5,9 +5,9 @@
  * model to write role headers or to miss its own end of turn.
  */
 
-import type { DatasetMessage } from '../data/dataset.js'
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
+import type { DatasetMessage } from './message.js'
 
 /** The part that one assistant message makes, its end-of-turn token included, line feeds after it not. */
 export interface TurnSpan extends Span {

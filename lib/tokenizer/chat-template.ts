@@ -7,15 +7,9 @@
 import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
 import { DataError, FileFormatError } from '../core/errors.js'
 import { escapeControls, quote } from '../core/quote.js'
+import type { ChatMessage } from './message.js'
 import { strftime } from './strftime.js'
 import { limitTime } from './time-limit.js'
-
-/** One message, in the form of OpenAI's chat files; templates may read further keys. */
-export interface ChatMessage {
-  role: string
-  content?: unknown
-  [key: string]: unknown
-}
 
 export interface RenderOptions {
   /** Whether the text ends with the opening of an assistant turn. */

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
 import { readJsonObject, readText } from '../io/input.js'
 import { fileInside, fileInsideIfAny } from '../io/inside.js'
-import type { TokenizerSource } from './tokenizer.js'
+import type { TokenizerSource } from './source.js'
 
 /** A vocabulary of 260,000 tokens takes about 30 MB. */
 const LARGEST_TOKENIZER = 128 << 20

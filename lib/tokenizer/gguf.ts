@@ -10,7 +10,7 @@ import type { GgufValue } from '../formats/gguf.js'
 import { GgufKeys, type GgufMetadata } from '../formats/gguf-metadata.js'
 import { parseJson } from '../io/input.js'
 import { PRE_TOKENIZERS, preTokenizerNamed } from './pre-tokenizers.js'
-import type { TokenizerSource } from './tokenizer.js'
+import type { TokenizerSource } from './source.js'
 
 type Json = Record<string, unknown>
 

@@ -6,9 +6,9 @@
 
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { FileFormatError } from '../core/errors.js'
-import { withoutMarks } from '../data/special-text.js'
 import type { AdaptedTokenizer, Vocabulary } from './adapt.js'
 import { spellBytes } from './bytes.js'
+import { withoutMarks } from './marks.js'
 
 type Json = Record<string, unknown>
 
@@ -42,7 +42,7 @@ export function buildLibrary(json: AdaptedTokenizer['json'], vocabulary: Vocabul
 
 let marked = false
 
-/** Whether the marks of `special-text.ts` keep tokens apart in what is encoded next, and are no part of it otherwise. */
+/** Whether the marks of `marks.ts` keep tokens apart in what is encoded next, and are no part of it otherwise. */
 export function useMarks(use: boolean): void {
   marked = use
 }

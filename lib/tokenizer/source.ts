@@ -2,19 +2,25 @@
  * Where a model's tokenizer comes from. It is read when it is needed and where it is needed (the text worker reads its
  * own): vocabularies are large, and what JavaScript holds of them counts as memory of a run.
  */
-import { readGgufHeader } from '../formats/gguf.js'
-import { tokenizerSourceFromGguf } from './gguf.js'
-import { type TokenizerSource, tokenizerSourceFromFolder } from './tokenizer.js'
+
+/** What a tokenizer is made of: plain data that can be sent to a worker. */
+export interface TokenizerSource {
+  /** Parsed tokenizer.json. */
+  tokenizerJson: unknown
+  /** Parsed tokenizer_config.json, with what special_tokens_map.json adds. */
+  tokenizerConfig?: Record<string, unknown>
+  /** The default chat template. */
+  chatTemplate?: string
+  /** Templates by name, e.g. `tool_use`, which is taken when tools are given. */
+  namedTemplates?: Record<string, string>
+  /** Ids that end a generation, from generation_config.json or config.json. */
+  eosTokenIds?: number[]
+  /** Names the source in messages. */
+  where?: string
+}
 
 /** A model folder or GGUF file, by its path. */
 export interface TokenizerOfModel {
   kind: 'folder' | 'gguf'
   path: string
-}
-
-/** Reads the tokenizer of a model. Errors as the readers of folders and GGUF files. */
-export async function readTokenizerSource({ kind, path }: TokenizerOfModel): Promise<TokenizerSource> {
-  if (kind === 'folder') return tokenizerSourceFromFolder(path)
-  const { metadata } = await readGgufHeader(path)
-  return tokenizerSourceFromGguf(metadata, path)
 }

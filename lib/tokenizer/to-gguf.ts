@@ -17,7 +17,8 @@ import {
   type Vocabulary,
 } from './gguf.js'
 import { PRE_TOKENIZERS, preTokenizerName } from './pre-tokenizers.js'
-import { adaptSource, loadTokenizer, type Tokenizer, type TokenizerSource } from './tokenizer.js'
+import type { TokenizerSource } from './source.js'
+import { adaptSource, loadTokenizer, type Tokenizer } from './tokenizer.js'
 
 export interface TokenizerFields {
   fields: GgufField[]

@@ -4,8 +4,8 @@
  * has no offsets rather than approximate ones.
  */
 
-import { withoutMarks } from '../data/special-text.js'
 import type { Span } from './chat-template.js'
+import { withoutMarks } from './marks.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /**
@@ -86,7 +86,7 @@ export interface MarkedIds {
  * @param text as the tokenizer shall see it, special tokens included
  * @param spans sorted, not overlapping, in UTF-16 units
  * @param addSpecialTokens whether BOS and EOS are put around the text; they are marked as outside
- * @param marked whether special tokens that are marked in the text are plain text; see `special-text.ts`
+ * @param marked whether special tokens that are marked in the text are plain text; see `marks.ts`
  * @returns undefined when the places of the tokens cannot be known exactly
  */
 export function encodeMarked(

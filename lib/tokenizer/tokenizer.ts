@@ -16,30 +16,13 @@ import {
 } from './adapt.js'
 import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './bytes.js'
 import { buildLibrary, useMarks } from './library.js'
+import type { TokenizerSource } from './source.js'
 import { limitTime } from './time-limit.js'
-
-export { tokenizerSourceFromFolder } from './folder.js'
-
-/** What a tokenizer is made of: plain data that can be sent to a worker. */
-export interface TokenizerSource {
-  /** Parsed tokenizer.json. */
-  tokenizerJson: unknown
-  /** Parsed tokenizer_config.json, with what special_tokens_map.json adds. */
-  tokenizerConfig?: Record<string, unknown>
-  /** The default chat template. */
-  chatTemplate?: string
-  /** Templates by name, e.g. `tool_use`, which is taken when tools are given. */
-  namedTemplates?: Record<string, string>
-  /** Ids that end a generation, from generation_config.json or config.json. */
-  eosTokenIds?: number[]
-  /** Names the source in messages. */
-  where?: string
-}
 
 export interface EncodeOptions {
   /** Whether the BOS (and whatever else the tokenizer says) is put around the text. */
   addSpecialTokens: boolean
-  /** Whether special tokens that are marked in the text are plain text; see `special-text.ts`. Default false. */
+  /** Whether special tokens that are marked in the text are plain text; see `marks.ts`. Default false. */
   marked?: boolean
 }
 

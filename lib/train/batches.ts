@@ -2,7 +2,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../core/errors.js'
 import type { Batches, MicroBatch } from '../data/pack.js'
-import type { DataCursor } from './training-state.js'
 
 /** Where micro-batches come from; any of any epoch can be asked for at any time. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>
@@ -166,4 +165,12 @@ async function take(pass: Pass, count: number): Promise<MicroBatch[]> {
     taken.push(value)
   }
   return taken
+}
+
+/** A place in the data: micro-batches of earlier epochs and of this one that are done. */
+export interface DataCursor {
+  epoch: number
+  microBatch: number
+  /** Of data that is streamed: hash of this epoch's micro-batches up to here. */
+  digest?: string
 }

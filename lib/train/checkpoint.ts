@@ -26,8 +26,9 @@ import { piecesInBytes, toFloat32 } from '../peft/floats.js'
 import { strategyToFile } from '../strategies/index.js'
 import type { Factor, ReadFactor } from '../strategies/strategy.js'
 import { checkpointPath } from './checkpoints.js'
-import { canonical, checkIdentity, type RunIdentity } from './identity.js'
-import { anotherAdapter, type Checkpoint, TENSORS, type TrainingState, writeState } from './training-state.js'
+import { type Checkpoint, canonical, checkIdentity, type RunIdentity } from './identity.js'
+import type { TrainingState } from './step.js'
+import { anotherAdapter, TENSORS, writeState } from './training-state.js'
 
 /** Arrays of trained factors that are kept beside the optimizer's state, while steps follow them. */
 const IMPORTANCES = ['sensitivity', 'uncertainty'] as const

@@ -4,8 +4,9 @@ import { basename, join } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { placeOf, REPLACED } from '../io/atomic-folder.js'
 import { cleanUp } from '../io/cleanup.js'
+import type { Checkpoint } from './identity.js'
 import { checkApart, checkOutput, type RunFolders, readRun, type WaysOn } from './output-folder.js'
-import { type Checkpoint, damageOf, readCheckpoint, runOf } from './training-state.js'
+import { damageOf, readCheckpoint, runOf } from './training-state.js'
 
 const PREFIX = 'checkpoint-'
 

@@ -12,35 +12,32 @@ import {
   integer,
   nearest,
   type OptionSource,
-  parseBytes,
   readOptions,
   text,
   throwMistakes,
-  word,
 } from '../core/schema.js'
 import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
-import { checkInBackward } from '../options/optimizers.js'
+import { checkInBackward } from '../options/in-backward.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import {
-  describeQuantization,
-  fourBitSchema,
-  type Quantization,
-  quantizationFrom,
-  type TrainingDefaults,
-} from '../weights/quantization.js'
+  type PrecisionOption,
+  pagedWeightsSchema,
+  precisionSchema,
+  quantizationOf,
+  quantizationSchema,
+  threadsSchema,
+} from '../weights/options.js'
+import { describeQuantization, type Quantization, type TrainingDefaults } from '../weights/quantization.js'
 import { checkBest } from './best.js'
 import { checkStreaming, type DatasetConfig, dataset, datasetObject } from './dataset.js'
 import { applyOverrides, type Parse } from './overrides.js'
 
 const SIZE_LIMIT = 4 << 20
-
-/** How a base model is held and computed with. */
-export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
 
 /** A whole run, resolved: every default filled in, every path absolute. */
 export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOptions, 'optimizer'> {
@@ -63,41 +60,6 @@ export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOpti
   /** Rows that `lowrank train` shows at its end, answered by the base and by the adapter. */
   readonly sampleRows: number
 }
-
-export const quantizationSchema = z.union(
-  [
-    z.enum(['none', 'nf4', 'fp4', 'int8', 'keep']),
-    fourBitSchema,
-    z.strictObject({ type: z.enum(['none', 'int8', 'keep']) }),
-  ],
-  { error: 'none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}' },
-)
-
-export const precisionSchema = word(['auto', 'fp32', 'bf16'])
-  .default('auto')
-  .describe('Precision of matrix operands; `auto` is bf16 if the CPU multiplies it faster.')
-
-const PAGED = 'true, false or a size such as 2GiB'
-
-export const pagedWeightsSchema = z
-  .union([z.boolean(), z.string().refine((size) => parseBytes(size) !== undefined, { error: PAGED })], {
-    error: PAGED,
-  })
-  .default(false)
-  .describe(
-    'Keep the frozen weights in a file, with at most this much of them in memory; `true` chooses a size.',
-  )
-
-/** How much of a paged base may be in memory: bytes, or 0 where that is chosen; undefined for a base that is not paged. */
-export function pagedBudget(value: boolean | string): number | undefined {
-  return typeof value === 'string' ? parseBytes(value) : value ? 0 : undefined
-}
-
-const THREADS = 'auto or an integer from 1 to 1024'
-
-export const threadsSchema = z
-  .union([z.literal('auto'), integer(1, THREADS).max(1024, { error: THREADS })], { error: THREADS })
-  .default('auto')
 
 const datasetSchema = z.union([text(), z.array(text()).min(1), datasetObject], {
   error: 'a path, a list of paths, or {path: …, format: …}',
@@ -152,11 +114,6 @@ export const configSchema = z.strictObject({
       'Folder for the adapter, metrics, and checkpoints. A private run writes everything except the adapter to `<output_dir>-secret` beside it.',
     ),
 })
-
-/** A quantization from the option's value; the name of a 4-bit format alone has double quantization. */
-export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
-  return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
-}
 
 const controlSchema = z.strictObject({
   onNote: callback<NonNullable<ConfigControl['onNote']>>().optional(),

@@ -1,6 +1,7 @@
 /** What happens in a training run, as its events tell it. Lines of JSON have the same fields in snake_case. */
-import type { PrivacyReport, RoundPrivacy } from '../federated/privacy.js'
+
 import type { PlanRow } from '../native/addon.js'
+import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
 import type { BestReport } from './best.js'
 import type { Evaluation } from './evaluate.js'
 

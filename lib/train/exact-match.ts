@@ -4,7 +4,8 @@
  * them, end token included. So this takes one forward pass where generation takes one for each token.
  */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
-import type { NativeSession, PlanOptions, Precision } from '../native/addon.js'
+import type { NativeSession } from '../native/addon.js'
+import { exactMatchPlan } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import type { EvaluateControl } from './evaluate.js'
 
@@ -19,18 +20,6 @@ export interface ExactMatch {
   /** Share of the supervised tokens that are the likeliest one after those before it in the data, from 0 to 1. */
   accuracy: number
   supervisedTokens: number
-}
-
-/** One row at a time goes through. */
-export function exactMatchPlan(maxSeqLength: number, precision: Precision): PlanOptions {
-  return {
-    mode: 'forward',
-    tokens: maxSeqLength,
-    sequences: 1,
-    headRows: maxSeqLength,
-    kvCapacity: maxSeqLength,
-    precision,
-  }
 }
 
 /**

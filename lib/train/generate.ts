@@ -8,7 +8,7 @@ import { abortSignal, badArgument, callback } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { flag, integer, numberWithin, text } from '../core/schema.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
-import type { ChatMessage } from '../tokenizer/chat-template.js'
+import type { ChatMessage } from '../tokenizer/message.js'
 import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 import {
   endIds,

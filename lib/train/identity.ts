@@ -11,7 +11,8 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { describeBoth } from '../weights/quantization.js'
 import { decides, isDue, type RunEvaluation, standing } from './best.js'
 import type { RunData } from './data.js'
-import type { Checkpoint } from './training-state.js'
+
+import type { TrainingState } from './step.js'
 
 /** What a run is made from; a checkpoint fits only a run of the same. */
 export interface RunIdentity {
@@ -196,4 +197,13 @@ export function canonical(value: unknown): string {
 
 export function hashOf(options: unknown): string {
   return createHash('sha256').update(canonical(options)).digest('hex')
+}
+
+/** What a checkpoint says about itself. */
+export interface Checkpoint {
+  path: string
+  state: TrainingState
+  identity: RunIdentity
+  /** What was trained, with the keys of config files. */
+  strategy: Readonly<Record<string, unknown>>
 }

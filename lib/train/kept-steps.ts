@@ -5,9 +5,10 @@ import { standing } from './best.js'
 import { restoreValues, saveCheckpoint } from './checkpoint.js'
 import { checkpointPath, pruneCheckpoints } from './checkpoints.js'
 import type { CheckpointEvent } from './events.js'
-import type { RunIdentity } from './identity.js'
-import type { RunSetup } from './run.js'
-import { type Checkpoint, readCheckpoint, type TrainingState } from './training-state.js'
+import type { Checkpoint, RunIdentity } from './identity.js'
+import type { RunSetup } from './run-setup.js'
+import type { TrainingState } from './step.js'
+import { readCheckpoint } from './training-state.js'
 
 export class KeptSteps {
   /** Paths, as they were saved. */

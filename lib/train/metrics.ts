@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import { WriteError } from '../core/errors.js'
 import { snakeKey } from '../core/schema.js'
-import type { PrivacyReport } from '../federated/privacy.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { cleanUp } from '../io/cleanup.js'
 import { CATEGORIES } from '../native/addon.js'
 import { METRICS } from '../options/options.js'
+import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { TrainEvent, TrainStep } from './events.js'
-import type { TrainingState } from './training-state.js'
+import type { TrainingState } from './step.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()

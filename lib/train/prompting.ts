@@ -11,8 +11,8 @@ import { renderChat } from '../data/encode-dataset.js'
 import type { RowPrompting } from '../data/encoded-row.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
-import type { ChatMessage } from '../tokenizer/chat-template.js'
-import type { TokenizerSource } from '../tokenizer/tokenizer.js'
+import type { ChatMessage } from '../tokenizer/message.js'
+import type { TokenizerSource } from '../tokenizer/source.js'
 
 /** What a call says of how its prompts are put. */
 export interface PromptOptions {

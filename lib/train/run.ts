@@ -5,21 +5,13 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import * as z from 'zod'
-import { type AdapterState, type BaseModel, saveAdapter } from '../base/base.js'
+import { saveAdapter } from '../base/base.js'
 import { abortSignal, callback, checkedOptions } from '../core/arguments.js'
 import { breather } from '../core/breather.js'
 import { ConfigError, DataError, DivergedError } from '../core/errors.js'
-import { privacyRemarks } from '../federated/privacy.js'
-import { PrivateRounds } from '../federated/rounds.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { removeLeftovers } from '../io/temporary.js'
-import {
-  addon,
-  type NativeSession,
-  type OptimizerState,
-  type PlanOptions,
-  type StorageFormat,
-} from '../native/addon.js'
+import { addon, type NativeSession, type OptimizerState, type StorageFormat } from '../native/addon.js'
 import { translated, translatedAsync } from '../native/errors.js'
 import { closeSession, openSession } from '../native/session.js'
 import { optimizerState } from '../options/optimizers.js'
@@ -28,44 +20,25 @@ import { remarksOnRate } from '../options/rates.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import { EVAL_PLAN, inFolder, MATCH_PLAN } from '../planning/plans.js'
 import { rulesOf } from '../strategies/index.js'
+import { privacyRemarks } from '../strategies/privacy-report.js'
 import { weightCacheSettings } from '../weights/cache.js'
 import { bestReport, isDue, type RunEvaluation, standing } from './best.js'
 import { restoreCheckpoint } from './checkpoint.js'
-import { type Beginning, checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
+import { checkpointOf, type Damaged, type Resumable } from './checkpoints.js'
 import type { RunData } from './data.js'
-import { type EvaluateProgress, evaluateBatches } from './evaluate.js'
+import { evaluateBatches } from './evaluate.js'
 import type { EvalEvent, TrainEvent, TrainStep } from './events.js'
 import { countMatches } from './exact-match.js'
+import { gradientSteps } from './gradient-steps.js'
 import { checkLength, continuedEvaluations, identityOf, type RunIdentity } from './identity.js'
 import { KeptSteps } from './kept-steps.js'
 import { MetricsFile } from './metrics.js'
 import { openFolders, type RunFolders, readRun } from './output-folder.js'
 import { lockRun, type RunLock } from './run-lock.js'
+import type { RunSetup } from './run-setup.js'
 import { type RunTime, runTime } from './run-time.js'
 import { askRows, type Samples } from './samples.js'
-import { GradientSteps, type Steps } from './steps.js'
-import type { TrainingState } from './training-state.js'
-
-/** What a run is given; `Adapter.train` puts it together. */
-export interface RunSetup {
-  base: BaseModel
-  adapter: AdapterState
-  options: RunOptions
-  plans: Record<string, PlanOptions>
-  /** Tokenizes, at the first step. `now` is what chat templates take for the time, when a checkpoint says it. */
-  data: (now: number | undefined) => Promise<RunData>
-  /** Share of the training data that is held out. */
-  evalFraction: number
-  /** Null for a run that saves nothing. */
-  folders: RunFolders | null
-  beginning: Beginning
-  signal: AbortSignal | undefined
-  onEvalProgress: ((progress: EvaluateProgress) => void) | undefined
-  /** Runs native work while the adapter is kept alive. */
-  use: <T>(work: () => Promise<T>) => Promise<T>
-  /** Claims the adapter; returns what gives it back when the run is over, however it ends. */
-  begin: () => () => void
-}
+import type { Steps, TrainingState } from './step.js'
 
 /** Where a run went on from. */
 export interface Resumed {
@@ -218,7 +191,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
       const identity = identityOf(base, options, evalFraction, data)
       const state = await this.#start(checkpoint, identity)
       this.#evaluations = state.evaluations
-      steps = stepsOf(this.#setup, state, data)
+      const { makeSteps = gradientSteps } = this.#setup
+      steps = makeSteps(this.#setup, state, data)
       if (steps.privacy) this.#remarks.push(...privacyRemarks(steps.privacy))
       if (checkpoint !== null)
         checkLength(checkpoint, options, adapter.description.strategy, steps.totalSteps)
@@ -420,10 +394,4 @@ export function scratchFolder(folders: RunFolders | null): string {
 
 function stateOf({ adapter, options }: RunSetup, folder?: string): OptimizerState {
   return optimizerState(options, adapter.description.strategy, folder)
-}
-
-/** What makes the steps of a run, as its strategy wants them made. */
-function stepsOf(setup: RunSetup, state: TrainingState, data: RunData): Steps {
-  const privacy = privacyOf(setup)
-  return privacy ? new PrivateRounds(setup, state, data, privacy) : new GradientSteps(setup, state, data)
 }

@@ -14,47 +14,13 @@ import { damageIn, SUMS } from '../io/sums.js'
 import { readStrategy, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { RunEvaluation } from './best.js'
-import { canonical, hashOf, type RunIdentity } from './identity.js'
+import { type Checkpoint, canonical, hashOf, type RunIdentity } from './identity.js'
+import type { TrainingState } from './step.js'
 
 const VERSION = 2
 const STATE = 'training_state.json'
 export const TENSORS = 'training_state.safetensors'
 const STATE_LIMIT = 64 << 20
-
-/** Where a run stands between two steps. */
-export interface TrainingState {
-  /** Name of the run, which it keeps when it is resumed. */
-  run: string
-  /** Completed optimizer steps. */
-  step: number
-  /** The next micro-batch. */
-  cursor: DataCursor
-  /** Steps of the whole run. */
-  totalSteps: number
-  /** Evaluations so far. */
-  evaluations: RunEvaluation[]
-  /** Sums over the run so far. */
-  totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
-  /** What the strategy's rules remember between steps (`StepRules.state`). */
-  rules?: unknown
-}
-
-/** A place in the data: micro-batches of earlier epochs and of this one that are done. */
-export interface DataCursor {
-  epoch: number
-  microBatch: number
-  /** Of data that is streamed: hash of this epoch's micro-batches up to here. */
-  digest?: string
-}
-
-/** What a checkpoint says about itself. */
-export interface Checkpoint {
-  path: string
-  state: TrainingState
-  identity: RunIdentity
-  /** What was trained, with the keys of config files. */
-  strategy: Readonly<Record<string, unknown>>
-}
 
 /** Writes training_state.json into the folder of a checkpoint. */
 export async function writeState(

@@ -4,7 +4,7 @@ import { inspectModel } from '../../dist/esm/cli/inspect/model.js'
 import { WorkerTokenizer } from '../../dist/esm/data/worker-tokenizer.js'
 import { LowrankError, loadModel, lora, planModel } from '../../dist/esm/index.js'
 import { ChatTemplate } from '../../dist/esm/tokenizer/chat-template.js'
-import { readTokenizerSource } from '../../dist/esm/tokenizer/source.js'
+import { readTokenizerSource } from '../../dist/esm/tokenizer/read-source.js'
 import { loadTokenizer } from '../../dist/esm/tokenizer/tokenizer.js'
 
 const MESSAGES = [

@@ -1,10 +1,10 @@
 /** Dropout of the rows of a change, and of whole changes, in LoHa and LoKr: drawn by counter, and with its gradients. */
 import { expect, test } from 'vitest'
 import { addon, type MicroBatch, type NativeAdapter } from '../../lib/native/addon.js'
-import { type AdapterDescription, describeAdapter, linearSites } from '../../lib/strategies/describe.js'
+import { describeAdapter, linearSites } from '../../lib/strategies/describe.js'
 import { loha } from '../../lib/strategies/loha.js'
 import { lokr } from '../../lib/strategies/lokr.js'
-import type { StrategyConfig } from '../../lib/strategies/strategy.js'
+import type { AdapterDescription, StrategyConfig } from '../../lib/strategies/strategy.js'
 import { loadTiny, trainPlan } from './engine.js'
 
 const batch: MicroBatch = {

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
 import { openAdapterFolder } from '../../lib/peft/adapter-folder.js'
-import { type AdapterDescription, linearSites } from '../../lib/strategies/describe.js'
+import { linearSites } from '../../lib/strategies/describe.js'
+import type { AdapterDescription } from '../../lib/strategies/strategy.js'
 import { floats, goldenBatch, type Loaded, loadTiny, parity, readGolden, relativeError } from './engine.js'
 
 /** Logits of the golden batch with an adapter, sequence by sequence: [T, vocab]. */

@@ -17,9 +17,8 @@ import {
 import type { Adapter } from '../../lib/model/adapter.js'
 import type { NativeAdapter } from '../../lib/native/addon.js'
 import { transposed } from '../../lib/peft/floats.js'
-import type { AdapterDescription } from '../../lib/strategies/describe.js'
 import { readStrategy } from '../../lib/strategies/index.js'
-import type { StrategyConfig } from '../../lib/strategies/strategy.js'
+import type { AdapterDescription, StrategyConfig } from '../../lib/strategies/strategy.js'
 import { scratchFolder } from '../lib/scratch.js'
 import { floats, goldenBatch, parity, readGolden, relativeError, type Tensors } from './engine.js'
 

@@ -15,8 +15,8 @@ import { fileInside } from '../../io/inside.js'
 import { readAdapterConfig } from '../../peft/adapter-config.js'
 import { readSidecar } from '../../peft/adapter-folder.js'
 import { facts, formatCount } from '../format.js'
-import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
+import type { Inspection } from './inspection.js'
 import { type CheckpointFacts, checkpointLines, checkpointsOf } from './run.js'
 
 const CONFIG_LIMIT = 16 << 20

@@ -27,12 +27,12 @@ import { openModelFiles } from '../../formats/model-files.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
 import { locateShown } from '../download.js'
 import { facts, formatCount } from '../format.js'
-import type { Inspection } from '../inspect.js'
 import type { Output } from '../output.js'
 import { StatusLine } from '../progress.js'
 import type { Printed } from '../schemas.js'
 import { Duplicates, type Place, type Repeats } from './duplicates.js'
 import { markedText, partsOf, visible } from './examples.js'
+import type { Inspection } from './inspection.js'
 import { barChart, lengthBars, lengthsOf } from './lengths.js'
 
 /** Rows that are shown unless it is said how many. */

@@ -6,16 +6,16 @@ import { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { type ModelFiles, openModelFiles } from '../../formats/model-files.js'
 import { isBlockDtype } from '../../formats/tensor-source.js'
 import type { Graph } from '../../graph/graph.js'
-import { resolvePrecision } from '../../model/model.js'
 import { graphOf } from '../../models/index.js'
 import { addon } from '../../native/addon.js'
 import { translated } from '../../native/errors.js'
 import { specialTokensOf } from '../../tokenizer/tokenizer.js'
+import { resolvePrecision } from '../../weights/choice.js'
 import { describeBoth, int8, nf4, QUANTIZATIONS, type Quantization } from '../../weights/quantization.js'
 import { matrixDtypes, storageFormats, storedQuantization, weightFaults } from '../../weights/weights.js'
 import { facts, formatCount } from '../format.js'
-import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
+import type { Inspection } from './inspection.js'
 
 type ModelFacts = Omit<
   Extract<Printed<'inspect'>, { kind: 'model' }>,

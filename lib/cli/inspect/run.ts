@@ -5,8 +5,8 @@ import { listCheckpoints } from '../../train/checkpoints.js'
 import { foldersAt } from '../../train/output-folder.js'
 import { missingFile } from '../../train/training-state.js'
 import { facts } from '../format.js'
-import type { Inspection } from '../inspect.js'
 import type { Printed } from '../schemas.js'
+import type { Inspection } from './inspection.js'
 
 /** A checkpoint as --json lists it; what lacks a file cannot be resumed from. */
 export type CheckpointFacts = Extract<Printed<'inspect'>, { kind: 'run' }>['checkpoints'][0]

@@ -4,7 +4,7 @@
  */
 
 import { quote } from '../../core/quote.js'
-import type { ChatMessage } from '../../tokenizer/chat-template.js'
+import type { DatasetMessage } from '../../tokenizer/message.js'
 import { type Columns, isObject, type Json, keysOf } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
@@ -12,13 +12,6 @@ import { SHAREGPT_ROLES, shareGptMessage } from './sharegpt.js'
 
 export const DATASET_FORMATS = ['messages', 'sharegpt', 'prompt_completion', 'alpaca', 'text'] as const
 export type DatasetFormat = (typeof DATASET_FORMATS)[number]
-
-/** A message that was checked: the content is text, or absent beside tool calls. */
-export interface DatasetMessage extends ChatMessage {
-  content: string | null
-  /** 0: the model does not learn this turn. */
-  weight?: 0 | 1
-}
 
 export interface MessagesRow extends RowPlace {
   format: 'messages'

@@ -7,7 +7,7 @@ import { ConfigError, DataError, FileFormatError, UnsupportedError } from '../..
 import { openDataset } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { encodeDataset, renderChat, renderChats } from '../../../lib/data/encode-dataset.js'
-import type { TokenizerSource } from '../../../lib/tokenizer/tokenizer.js'
+import type { TokenizerSource } from '../../../lib/tokenizer/source.js'
 import { swept } from '../../sweep.js'
 import { turnsDuring } from '../turns.js'
 

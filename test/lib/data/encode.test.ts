@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ConfigError, DataError } from '../../../lib/core/errors.js'
-import type { DatasetMessage, DatasetRow } from '../../../lib/data/dataset.js'
+import type { DatasetRow } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
 import { type EncodedRow, type EncodeRowOptions, IGNORE } from '../../../lib/data/encoded-row.js'
-import type { Tokenizer, TokenizerSource } from '../../../lib/tokenizer/tokenizer.js'
+import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
+import type { TokenizerSource } from '../../../lib/tokenizer/source.js'
+import type { Tokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
 const { tokenizers } = parity('tokenizer_small.json')

@@ -7,7 +7,7 @@ import { openModelFiles } from '../../../lib/formats/model-files.js'
 import { readAdapterFolder } from '../../../lib/peft/adapter-folder.js'
 import { planModel } from '../../../lib/planning/plan.js'
 import { lora } from '../../../lib/strategies/lora.js'
-import { tokenizerSourceFromFolder } from '../../../lib/tokenizer/tokenizer.js'
+import { tokenizerSourceFromFolder } from '../../../lib/tokenizer/folder.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 

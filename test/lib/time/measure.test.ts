@@ -1,8 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, expect, test, vi } from 'vitest'
+import type { StepSetting } from '../../../lib/planning/step-setting.js'
 import { measuredRates } from '../../../lib/time/measure.js'
-import { layOut, type StepSetting } from '../../../lib/time/setting.js'
+import { layOut } from '../../../lib/time/setting.js'
 import { scratchFolder } from '../scratch.js'
 import { settingOf } from './setting.js'
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { layOut, miniatures, type StepSetting } from '../../../lib/time/setting.js'
+import type { StepSetting } from '../../../lib/planning/step-setting.js'
+import { layOut, miniatures } from '../../../lib/time/setting.js'
 import { settingOf } from './setting.js'
 
 const sizeOf = ({ config, options }: StepSetting) => ({

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
-import { loadTokenizer, tokenizerSourceFromFolder } from '../../../lib/tokenizer/tokenizer.js'
+import { tokenizerSourceFromFolder } from '../../../lib/tokenizer/folder.js'
+import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 interface Golden {
   tokenizer: Record<string, unknown> & { model: Record<string, unknown> }

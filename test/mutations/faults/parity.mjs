@@ -1,7 +1,9 @@
 import { fault } from './fault.mjs'
 
+/** The rules that all steps share, and gradient steps themselves. */
+const fileOf = (find) => `lib/train/${find.startsWith('weightDecay') ? 'step' : 'gradient-steps'}.ts`
 const inSteps = (name, find, replace, what, least, title) =>
-  fault('lib/train/steps.ts', `test/parity/${name}.test.ts`, find, replace, what, { least, title })
+  fault(fileOf(find), `test/parity/${name}.test.ts`, find, replace, what, { least, title })
 
 const DECAY = 'weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay)'
 

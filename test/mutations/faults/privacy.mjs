@@ -12,7 +12,7 @@ export const privacy = [
     'noise ignores the clipping norm',
   ),
   fault(
-    'lib/federated/privacy.ts',
+    'lib/strategies/privacy-report.ts',
     'test/lib/federated/privacy.test.ts',
     'return 1 / (10 * population)',
     'return 1 / population',
@@ -194,7 +194,7 @@ export const privacy = [
     'resumed from any checkpoint',
   ),
   fault(
-    'lib/federated/privacy.ts',
+    'lib/strategies/privacy-report.ts',
     'test/lib/federated/privacy.test.ts',
     'if (delta <= safe) return []',
     'return []',

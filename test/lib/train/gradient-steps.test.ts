@@ -7,9 +7,9 @@ import { lora } from '../../../lib/strategies/lora.js'
 import type { OptimizerGroup } from '../../../lib/strategies/strategy.js'
 import type { BatchSource } from '../../../lib/train/batches.js'
 import type { RunData } from '../../../lib/train/data.js'
-import type { RunSetup } from '../../../lib/train/run.js'
-import { GradientSteps, updateOf } from '../../../lib/train/steps.js'
-import type { TrainingState } from '../../../lib/train/training-state.js'
+import { gradientSteps } from '../../../lib/train/gradient-steps.js'
+import type { RunSetup } from '../../../lib/train/run-setup.js'
+import { type TrainingState, updateOf } from '../../../lib/train/step.js'
 
 const options = {
   optimizer: 'adamw',
@@ -93,7 +93,7 @@ test('steps take one window after the other, as one mean over the labels of each
     cursor: { epoch: 0, microBatch: 0 },
     totals: { tokens: 0, supervisedTokens: 0, lossSum: 0, seconds: 0 },
   } as TrainingState
-  const steps = new GradientSteps(setup, state, { train: source } as unknown as RunData)
+  const steps = gradientSteps(setup, state, { train: source } as unknown as RunData)
   const made = []
   for (let i = 0; i < 3; i++) made.push(await steps.next(session))
   expect(inputs.map(({ tokens }) => tokens[0])).toEqual([0, 1, 2, 3, 4, 5])

@@ -1,42 +1,43 @@
-/** The steps of a run, one at a time: gradients of some micro-batches, then an update of the adapter. */
+/** Steps by gradients: those of some micro-batches, then an update of the adapter. */
 import { DataError, DivergedError } from '../core/errors.js'
 import type { MicroBatch } from '../data/pack.js'
-import type { PrivacyReport } from '../federated/privacy.js'
-import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
+
+import type { NativeSession } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
-import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
+
 import { scheduleAt } from '../options/schedules.js'
 import { TRAIN_PLAN } from '../planning/plans.js'
-import { rulesOf } from '../strategies/index.js'
-import type { StepRanks, StepRules } from '../strategies/strategy.js'
+
+import type { StepRules } from '../strategies/strategy.js'
 import type { Window, WindowSource } from './batches.js'
 import { type RunData, windowsOf } from './data.js'
 import type { TrainStep } from './events.js'
-import type { RunSetup } from './run.js'
-import type { TrainingState } from './training-state.js'
+import {
+  countedRanks,
+  finished,
+  inUse,
+  type MakeSteps,
+  type StepSetup,
+  type Steps,
+  stepRules,
+  type TrainingState,
+  updateOf,
+} from './step.js'
 
-/** What makes the steps of a run. */
-export interface Steps {
-  readonly totalSteps: number
-  /** What private training promises, and has spent so far. */
-  readonly privacy?: PrivacyReport
-  /** Makes one; the state of the run moves on only when it is whole. */
-  next(session: NativeSession): Promise<TrainStep>
-  /** Lets the data go. */
-  close(): Promise<void>
-}
+/** How a run makes its steps where its strategy does not say otherwise. */
+export const gradientSteps: MakeSteps = (setup, state, data) => new GradientSteps(setup, state, data)
 
 /** Steps by the gradients of one window of the data each. */
-export class GradientSteps implements Steps {
+class GradientSteps implements Steps {
   readonly totalSteps: number
-  readonly #setup: RunSetup
+  readonly #setup: StepSetup
   readonly #state: TrainingState
   readonly #windows: WindowSource
   readonly #rules: StepRules
   #coming: Promise<Window> | undefined
 
   /** @param state where the run stands; it moves on with every step */
-  constructor(setup: RunSetup, state: TrainingState, data: RunData) {
+  constructor(setup: StepSetup, state: TrainingState, data: RunData) {
     const { windows, totalSteps } = windowsOf(data.train, setup.options)
     this.totalSteps = totalSteps
     this.#setup = setup
@@ -161,64 +162,4 @@ export class GradientSteps implements Steps {
 interface Divergence {
   cause?: Error
   partial?: boolean
-}
-
-/** What the strategy does around the steps, from what a checkpoint kept of it. */
-export function stepRules({ adapter, options }: RunSetup, totalSteps: number, state: unknown): StepRules {
-  const { strategy } = adapter.description
-  const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
-  return rulesOf(strategy).steps?.(strategy, run, state) ?? {}
-}
-
-/**
- * An update by the run's optimizer; gradients are not clipped unless more is said.
- * @param schedule the share of its peak that every group's rate has in this step
- */
-export function updateOf({ adapter, options }: RunSetup, schedule: number, step: number): OptimizerStep {
-  const optimizer = optimizerOf(options.optimizer)
-  return {
-    ...nativeOptimizer(optimizer),
-    groups: adapter.description.groups.map(({ learningRateFactor, learningRate, decays }) => ({
-      learningRate: (learningRate ?? options.learningRate) * schedule * learningRateFactor,
-      weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
-    })),
-    maxGradNorm: 0,
-    step,
-  }
-}
-
-/** The ranks of a step, as training inputs name them. */
-export function inUse(ranks: StepRanks | undefined): Pick<TrainInput, 'activeRank' | 'lastRankOnly'> {
-  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
-}
-
-/** The ranks of a step, as an update takes them where each has a count of its own. */
-export function countedRanks(ranks: StepRanks | undefined): Pick<OptimizerStep, 'ranks'> {
-  if (ranks?.draws === undefined) return {}
-  const { active, lastOnly, draws } = ranks
-  return { ranks: { active, lastOnly, draws } }
-}
-
-/** Moves the state of a run on by one step, and says what is known of every step. */
-export function finished(
-  state: TrainingState,
-  made: { lossSum: number; tokens: number; supervised: number; begin: number },
-  totalSteps: number,
-): Omit<TrainStep, 'epoch' | 'gradNorm' | 'learningRate'> {
-  const seconds = (performance.now() - made.begin) / 1000
-  state.step++
-  state.totals.tokens += made.tokens
-  state.totals.supervisedTokens += made.supervised
-  state.totals.lossSum += made.lossSum
-  state.totals.seconds += seconds
-  return {
-    event: 'step',
-    step: state.step,
-    totalSteps,
-    loss: made.lossSum / made.supervised,
-    tokens: made.tokens,
-    supervisedTokens: made.supervised,
-    tokensPerSecond: made.tokens / seconds,
-    secondsLeft: (state.totals.seconds / state.step) * (totalSteps - state.step),
-  }
 }

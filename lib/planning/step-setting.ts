@@ -1,0 +1,27 @@
+/** What decides the time of a step. */
+import type { Precision, StorageFormat } from '../native/addon.js'
+import type { TrainOptions } from '../options/options.js'
+import type { StrategyConfig } from '../strategies/strategy.js'
+
+/** What decides the time of a micro-batch and of an update. */
+export type TimedOptions = Pick<
+  TrainOptions,
+  | 'perDeviceTrainBatchSize'
+  | 'maxSeqLength'
+  | 'packing'
+  | 'gradientCheckpointing'
+  | 'keepAttention'
+  | 'logitsMemory'
+  | 'optimizer'
+  | 'optimizerInBackward'
+>
+
+/** A run as far as its time depends on it. */
+export interface StepSetting {
+  config: Readonly<Record<string, unknown>>
+  /** How a weight is held. */
+  formatOf: (name: string) => StorageFormat
+  precision: Precision
+  strategy: StrategyConfig
+  options: TimedOptions
+}

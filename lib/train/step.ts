@@ -1,0 +1,115 @@
+/**
+ * The contract of a step: what makes the steps of a run (`gradient-steps.ts`, and the rounds of private training), what it
+ * is given, and the rules that both follow.
+ */
+import type { AdapterState } from '../base/base.js'
+import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
+import { nativeOptimizer, optimizerOf } from '../options/optimizers.js'
+import type { RunOptions } from '../options/options.js'
+import { rulesOf } from '../strategies/index.js'
+import type { PrivacyReport } from '../strategies/privacy-report.js'
+import type { StepRanks, StepRules } from '../strategies/strategy.js'
+import type { DataCursor } from './batches.js'
+import type { RunEvaluation } from './best.js'
+import type { RunData } from './data.js'
+import type { TrainStep } from './events.js'
+
+/** What makes the steps of a run. */
+export interface Steps {
+  readonly totalSteps: number
+  /** What private training promises, and has spent so far. */
+  readonly privacy?: PrivacyReport
+  /** Makes one; the state of the run moves on only when it is whole. */
+  next(session: NativeSession): Promise<TrainStep>
+  /** Lets the data go. */
+  close(): Promise<void>
+}
+
+/** What steps are made from. */
+export interface StepSetup {
+  adapter: AdapterState
+  options: RunOptions
+  beginning: { resume: string | boolean }
+  signal: AbortSignal | undefined
+}
+
+/** @param state where the run stands; it moves on with every step */
+export type MakeSteps = (setup: StepSetup, state: TrainingState, data: RunData) => Steps
+
+/** Where a run stands between two steps. */
+export interface TrainingState {
+  /** Name of the run, which it keeps when it is resumed. */
+  run: string
+  /** Completed optimizer steps. */
+  step: number
+  /** The next micro-batch. */
+  cursor: DataCursor
+  /** Steps of the whole run. */
+  totalSteps: number
+  /** Evaluations so far. */
+  evaluations: RunEvaluation[]
+  /** Sums over the run so far. */
+  totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
+  /** What the strategy's rules remember between steps (`StepRules.state`). */
+  rules?: unknown
+}
+
+/** What the strategy does around the steps, from what a checkpoint kept of it. */
+export function stepRules({ adapter, options }: StepSetup, totalSteps: number, state: unknown): StepRules {
+  const { strategy } = adapter.description
+  const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
+  return rulesOf(strategy).steps?.(strategy, run, state) ?? {}
+}
+
+/**
+ * An update by the run's optimizer; gradients are not clipped unless more is said.
+ * @param schedule the share of its peak that every group's rate has in this step
+ */
+export function updateOf({ adapter, options }: StepSetup, schedule: number, step: number): OptimizerStep {
+  const optimizer = optimizerOf(options.optimizer)
+  return {
+    ...nativeOptimizer(optimizer),
+    groups: adapter.description.groups.map(({ learningRateFactor, learningRate, decays }) => ({
+      learningRate: (learningRate ?? options.learningRate) * schedule * learningRateFactor,
+      weightDecay: decays === false ? 0 : (optimizer.weightDecay ?? options.weightDecay),
+    })),
+    maxGradNorm: 0,
+    step,
+  }
+}
+
+/** The ranks of a step, as training inputs name them. */
+export function inUse(ranks: StepRanks | undefined): Pick<TrainInput, 'activeRank' | 'lastRankOnly'> {
+  return ranks ? { activeRank: ranks.active, lastRankOnly: ranks.lastOnly } : {}
+}
+
+/** The ranks of a step, as an update takes them where each has a count of its own. */
+export function countedRanks(ranks: StepRanks | undefined): Pick<OptimizerStep, 'ranks'> {
+  if (ranks?.draws === undefined) return {}
+  const { active, lastOnly, draws } = ranks
+  return { ranks: { active, lastOnly, draws } }
+}
+
+/** Moves the state of a run on by one step, and says what is known of every step. */
+export function finished(
+  state: TrainingState,
+  made: { lossSum: number; tokens: number; supervised: number; begin: number },
+  totalSteps: number,
+): Omit<TrainStep, 'epoch' | 'gradNorm' | 'learningRate'> {
+  const seconds = (performance.now() - made.begin) / 1000
+  state.step++
+  state.totals.tokens += made.tokens
+  state.totals.supervisedTokens += made.supervised
+  state.totals.lossSum += made.lossSum
+  state.totals.seconds += seconds
+  return {
+    event: 'step',
+    step: state.step,
+    totalSteps,
+    loss: made.lossSum / made.supervised,
+    tokens: made.tokens,
+    supervisedTokens: made.supervised,
+    tokensPerSecond: made.tokens / seconds,
+    secondsLeft: (state.totals.seconds / state.step) * (totalSteps - state.step),
+  }
+}

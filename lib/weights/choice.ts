@@ -1,0 +1,33 @@
+/** The choice of how the weights of a model are held. */
+import type { Graph } from '../graph/graph.js'
+import { addon, type Precision } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { type PrecisionOption, type QuantizationOptions, quantizationOf } from './options.js'
+import type { Quantization } from './quantization.js'
+import { chooseEmbeddingQuantization, chooseQuantization, type StorageChoice } from './weights.js'
+
+/** The precision that `auto` stands for on this machine. */
+export function resolvePrecision(option: PrecisionOption): Precision {
+  if (option === 'fp32') return 'f32'
+  return option === 'bf16' || translated(() => addon().cpu()).prefersBf16 ? 'bf16' : 'f32'
+}
+
+/**
+ * How the weights of a model are held, by the options of those who load or plan it.
+ * @param dtypeOf see `storageFormats`
+ * @param usual of the linears, where neither files nor options say it
+ */
+export function storageChoice(
+  name: string,
+  graph: Graph,
+  dtypeOf: (name: string) => string,
+  options: QuantizationOptions & { precision: PrecisionOption },
+  usual?: Quantization,
+): Required<StorageChoice> {
+  const asked = options.quantization && quantizationOf(options.quantization)
+  const quantization = chooseQuantization(name, graph, dtypeOf, asked, usual)
+  const askedOfTables = options.embeddingQuantization && quantizationOf(options.embeddingQuantization)
+  const embeddingQuantization = chooseEmbeddingQuantization(name, graph, dtypeOf, askedOfTables, quantization)
+  const exact = options.precision === 'fp32' && quantization.type === 'none'
+  return { quantization, embeddingQuantization, precision: resolvePrecision(options.precision), exact }
+}

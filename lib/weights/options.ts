@@ -1,0 +1,53 @@
+/** Options of how base weights are held and computed with. */
+import * as z from 'zod'
+import { integer, parseBytes, word } from '../core/schema.js'
+import { fourBitSchema, type Quantization, quantizationFrom } from './quantization.js'
+
+/** How a base model is held and computed with. */
+export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
+
+/** Quantizations that are asked for. */
+export interface QuantizationOptions {
+  quantization?: Quantization['type'] | Quantization | undefined
+  embeddingQuantization?: Quantization['type'] | Quantization | undefined
+}
+
+export const quantizationSchema = z.union(
+  [
+    z.enum(['none', 'nf4', 'fp4', 'int8', 'keep']),
+    fourBitSchema,
+    z.strictObject({ type: z.enum(['none', 'int8', 'keep']) }),
+  ],
+  { error: 'none, nf4, fp4, int8, keep or {type: nf4, double_quant: true}' },
+)
+
+export const precisionSchema = word(['auto', 'fp32', 'bf16'])
+  .default('auto')
+  .describe('Precision of matrix operands; `auto` is bf16 if the CPU multiplies it faster.')
+
+const PAGED = 'true, false or a size such as 2GiB'
+
+export const pagedWeightsSchema = z
+  .union([z.boolean(), z.string().refine((size) => parseBytes(size) !== undefined, { error: PAGED })], {
+    error: PAGED,
+  })
+  .default(false)
+  .describe(
+    'Keep the frozen weights in a file, with at most this much of them in memory; `true` chooses a size.',
+  )
+
+/** How much of a paged base may be in memory: bytes, or 0 where that is chosen; undefined for a base that is not paged. */
+export function pagedBudget(value: boolean | string): number | undefined {
+  return typeof value === 'string' ? parseBytes(value) : value ? 0 : undefined
+}
+
+const THREADS = 'auto or an integer from 1 to 1024'
+
+export const threadsSchema = z
+  .union([z.literal('auto'), integer(1, THREADS).max(1024, { error: THREADS })], { error: THREADS })
+  .default('auto')
+
+/** A quantization from the option's value; the name of a 4-bit format alone has double quantization. */
+export function quantizationOf(value: z.infer<typeof quantizationSchema>): Quantization {
+  return typeof value === 'string' ? (quantizationFrom(value) as Quantization) : value
+}
