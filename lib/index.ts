@@ -21,18 +21,17 @@ export type { DownloadProgress } from './hub/locate.js'
 export type { HubOptions } from './hub/options.js'
 export type { Adapter, TrainControl } from './model/adapter.js'
 export type { Chat, ChatAnswer, ChatOptions } from './model/chat.js'
-export {
-  type AdapterChoice,
-  type AttachOptions,
-  type EvaluateOptions,
-  type ExactMatchOptions,
-  type LoadAdapterOptions,
-  type LoadOptions,
-  loadModel,
-  type Model,
-  type ProbeOptions,
-  type TextOptions,
-} from './model/model.js'
+export { type LoadOptions, loadModel } from './model/load.js'
+export type { Model } from './model/model.js'
+export type {
+  AdapterChoice,
+  AttachOptions,
+  EvaluateOptions,
+  ExactMatchOptions,
+  LoadAdapterOptions,
+  ProbeOptions,
+  TextOptions,
+} from './model/options.js'
 export type { Category, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export {
   type Adafactor,

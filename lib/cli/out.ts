@@ -13,7 +13,8 @@ import {
   type Written,
 } from '../export/options.js'
 import { refuseTaken } from '../export/save.js'
-import type { LoadOptions, Model } from '../model/model.js'
+import type { LoadOptions } from '../model/load.js'
+import type { Model } from '../model/model.js'
 import { readAdapterFolder, readOrigin } from '../peft/adapter-folder.js'
 import { UsageError } from './errors.js'
 import { facts, formatCount } from './format.js'

@@ -2,7 +2,7 @@
  * The process in which one training is measured from outside: it says where it is and waits until that has been read.
  * Started by memory.ts.
  */
-import { type LoadOptions, loadModel } from '../model/model.js'
+import { type LoadOptions, loadModel } from '../model/load.js'
 import { addon } from '../native/addon.js'
 import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'

@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, readdirSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
-import { loadModel } from '../../lib/model/model.js'
+import { loadModel } from '../../lib/model/load.js'
 import { type Ended, lowrank, printed, type RunOptions } from '../lib/cli/lowrank.js'
 import { scratchFolder } from '../lib/scratch.js'
 import { swept } from '../sweep.js'

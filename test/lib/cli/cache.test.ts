@@ -13,7 +13,7 @@ import {
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { ConfigError } from '../../../lib/core/errors.js'
-import { loadModel } from '../../../lib/model/model.js'
+import { loadModel } from '../../../lib/model/load.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'

@@ -4,7 +4,7 @@ import { PassThrough } from 'node:stream'
 import { beforeAll, expect, test, vi } from 'vitest'
 import { Conversation } from '../../../lib/cli/chat.js'
 import { Output } from '../../../lib/cli/output.js'
-import { loadModel } from '../../../lib/model/model.js'
+import { loadModel } from '../../../lib/model/load.js'
 import { type Project, project } from '../../e2e/project.js'
 import { jsonLines, lowrank, signalWhen } from './lowrank.js'
 

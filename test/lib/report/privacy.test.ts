@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { packageRoot } from '../../../lib/core/root.js'
-import { loadModel } from '../../../lib/model/model.js'
+import { loadModel } from '../../../lib/model/load.js'
 import { canary } from '../../../lib/report/privacy.js'
 
 test('a secret is what the model knows best without privacy, and about chance at epsilon 2', async () => {

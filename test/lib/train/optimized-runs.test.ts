@@ -3,7 +3,8 @@ import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { readSafetensorsHeader } from '../../../lib/formats/safetensors.js'
-import { loadModel, type Model } from '../../../lib/model/model.js'
+import { loadModel } from '../../../lib/model/load.js'
+import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import {
   adafactor,

@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { loadModel } from '../../../lib/model/model.js'
+import { loadModel } from '../../../lib/model/load.js'
 import { addon } from '../../../lib/native/addon.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'

@@ -1,0 +1,92 @@
+/** Native adapters of a model, new ones and those of files. */
+import type { AdapterState, BaseModel } from '../base/base.js'
+import { breather } from '../core/breather.js'
+import { ConfigError } from '../core/errors.js'
+import { addon } from '../native/addon.js'
+import { Turns } from '../native/handles.js'
+import { type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
+import { openGgufAdapter } from '../peft/gguf-adapter.js'
+import { describeAdapter, initialize } from '../strategies/describe.js'
+import { rulesOf } from '../strategies/index.js'
+import type { AdapterDescription, StrategyConfig } from '../strategies/strategy.js'
+import { describeQuantization } from '../weights/quantization.js'
+
+/** @throws {ConfigError} when the strategy stands for another quantization than the model's */
+export function checkStandsFor(base: BaseModel, strategy: StrategyConfig): void {
+  const defaults = rulesOf(strategy).defaults(strategy)
+  for (const key of ['quantization', 'embeddingQuantization'] as const) {
+    const wanted = defaults[key]
+    if (wanted === undefined || wanted.type === base[key].type) continue
+    throw new ConfigError(
+      `attach(): strategy ${strategy.name} stands for ${key} ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(base[key])}; load it with the former, or attach ${key === 'quantization' ? 'the inner adapter' : 'another strategy'}.`,
+      { strategy: strategy.name },
+    )
+  }
+}
+
+export function createAdapter(
+  description: AdapterDescription,
+  about: Pick<AdapterState, 'trainable' | 'trainedOn' | 'privacy' | 'format'> = {
+    trainable: true,
+    trainedOn: null,
+    format: null,
+    privacy: [],
+  },
+): AdapterState {
+  const native = addon().createAdapter(description.spec, { trainable: about.trainable })
+  return { description, ...about, optimizer: null, native, version: 0, turns: new Turns() }
+}
+
+/** A new adapter with its start values. */
+export async function newState(
+  base: BaseModel,
+  strategy: StrategyConfig,
+  seed: number,
+): Promise<AdapterState> {
+  const breathe = breather()
+  const description = describeAdapter(strategy, base.sites, { weights: base.weights })
+  await breathe()
+  const state = createAdapter(description)
+  await breathe()
+  return kept(state, async () => {
+    await initialize(state.native, description, base, seed)
+    await breathe()
+  })
+}
+
+/** Reads what is known of an adapter folder or a .gguf adapter, values left out. */
+export function openAdapter(path: string, { graph, sites, weights }: BaseModel): Promise<AdapterFolder> {
+  return path.endsWith('.gguf')
+    ? openGgufAdapter(path, graph, sites)
+    : openAdapterFolder(path, sites, weights)
+}
+
+/** The adapter of a folder with its values. */
+export function attachedState(
+  base: BaseModel,
+  folder: AdapterFolder,
+  trainable: boolean,
+): Promise<AdapterState> {
+  const state = createAdapter(folder.description, {
+    trainable,
+    trainedOn: folder.baseFingerprint,
+    format: folder.format ?? 'unrecorded',
+    privacy: folder.privacy,
+  })
+  return kept(state, async () => {
+    const unsaved = folder.description.factors.filter(({ tensor }) => tensor === undefined)
+    await initialize(state.native, { factors: unsaved, starts: [] }, base, 0)
+    for await (const { name, values } of folder.parameters()) state.native.write(name, 'value', values)
+  })
+}
+
+/** Frees it where filling it fails. */
+async function kept(state: AdapterState, fill: () => Promise<void>): Promise<AdapterState> {
+  try {
+    await fill()
+    return state
+  } catch (error) {
+    await state.native.dispose()
+    throw error
+  }
+}

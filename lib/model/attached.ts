@@ -1,0 +1,104 @@
+/** The adapters on a model: their names, and which of them act. */
+import type { ActiveAdapter, AdapterState, BaseModel } from '../base/base.js'
+import { badArgument } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { nearest } from '../core/schema.js'
+import { isRecord } from '../core/schema-shape.js'
+import { Adapter, checkedWeight } from './adapter.js'
+
+const CHOICE = 'an adapter, its name, or { adapter, weight }'
+
+export class AttachedAdapters {
+  readonly #base: BaseModel
+  readonly #gone: () => void
+  readonly #adapters = new Set<Adapter>()
+
+  /** @param gone called when one was detached */
+  constructor(base: BaseModel, gone: () => void) {
+    this.#base = base
+    this.#gone = gone
+  }
+
+  /** In the order in which they came. */
+  get all(): readonly Adapter[] {
+    return [...this.#adapters]
+  }
+
+  /** @throws {ConfigError} when there is none of that name */
+  named(name: string): Adapter {
+    for (const adapter of this.#adapters) if (adapter.name === name) return adapter
+    const names = this.all.map((adapter) => adapter.name)
+    const near = nearest(name, names)
+    const there = names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`
+    throw new ConfigError(
+      `the model ${this.#base.name} has no adapter ${name}; ${near === undefined ? there : `did you mean ${near}?`}`,
+      { adapter: name, adapters: names },
+    )
+  }
+
+  /** Another may have taken the name while this one was being read: then it gets a number, as without a name. */
+  add(wanted: string, state: AdapterState): Adapter {
+    const taken = new Set(this.all.map(({ name }) => name))
+    let name = wanted
+    for (let number = 2; taken.has(name); number++) name = `${wanted}-${number}`
+    const adapter = new Adapter(name, this.#base, state, (gone) => {
+      this.#adapters.delete(gone)
+      this.#gone()
+    })
+    this.#adapters.add(adapter)
+    return adapter
+  }
+
+  /** @throws {ConfigError} when the name is taken */
+  checkName(name: string | undefined): void {
+    if (this.all.some((adapter) => adapter.name === name))
+      throw new ConfigError(
+        `the model ${this.#base.name} has an adapter ${name} already; give this one another name, or detach that one.`,
+        { adapter: name },
+      )
+  }
+
+  /** Sets which of them act, by their weights; the others are off. */
+  use(choices: unknown): void {
+    const chosen = this.#resolve(choices, 'use()', 'choices')
+    for (const adapter of this.#adapters) adapter.weight = chosen.get(adapter) ?? 0
+  }
+
+  /** The adapters of a choice with their weights. */
+  #resolve(choices: unknown, name: string, argument: string): Map<Adapter, number> {
+    if (!Array.isArray(choices)) throw badArgument(choices, name, argument, `a list, each item ${CHOICE}`)
+    const chosen = new Map<Adapter, number>()
+    for (const [index, choice] of choices.entries()) {
+      const weighted = isRecord(choice) && 'adapter' in choice
+      const named = weighted ? choice.adapter : choice
+      const adapter = typeof named === 'string' ? this.named(named) : named
+      if (!(adapter instanceof Adapter)) throw badArgument(choice, name, `${argument}.${index}`, CHOICE)
+      if (!this.#adapters.has(adapter)) {
+        void adapter.state // throws if it was detached, which says more
+        throw new ConfigError(
+          `the adapter ${adapter.name} is not attached to the model ${this.#base.name}; load it there with loadAdapter().`,
+        )
+      }
+      if (chosen.has(adapter))
+        throw new ConfigError(`the adapter ${adapter.name} is named twice; name it once, with one weight.`)
+      chosen.set(adapter, weighted ? checkedWeight(choice.weight, adapter.name) : 1)
+    }
+    return chosen
+  }
+
+  /** Those that act, by their weights. */
+  acting(): ActiveAdapter[] {
+    return this.#active(this.all.map((adapter) => [adapter, adapter.weight]))
+  }
+
+  /** Those of the option `adapters` of a function, else those that act. */
+  chosen(choices: unknown, name: string): ActiveAdapter[] {
+    return choices === undefined ? this.acting() : this.#active(this.#resolve(choices, name, 'adapters'))
+  }
+
+  #active(chosen: Iterable<readonly [Adapter, number]>): ActiveAdapter[] {
+    return [...chosen].flatMap(([adapter, weight]) =>
+      weight === 0 ? [] : [{ state: adapter.state, weight, rank: adapter.rank }],
+    )
+  }
+}
