@@ -107,7 +107,7 @@ function pieces(slot, description, base) {
       ? []
       : [matrix(label, factors.get(name), { shared: usersOf(spec, name), note: rate(name), ...options })]
   const diagonal = (name, label) => draw(name, label, { diagonal: true })
-  const ranks = rulesOf(description.strategy).ranks?.(description.strategy) > 1
+  const ranks = rulesOf(description.strategy).ranked?.(description.strategy)?.most > 1
   const some = (first) => (ranks ? { first, note: 'the first b' } : {})
   const pruned = (spec.triplets ?? []).some(({ d }) => d === slot.d)
   const projected = (spec.projections ?? []).some(({ b }) => b === slot.b)

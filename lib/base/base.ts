@@ -212,7 +212,7 @@ export function savedForm(description: AdapterDescription, read: ReadFactor): Co
 
 /** The LoRA that an adapter is at its first ranks. */
 export function atRank(description: AdapterDescription, rank: number, read: ReadFactor): Conversion {
-  const made = rulesOf(description.strategy).atRank?.(description.strategy, rank, description, read)
+  const made = rulesOf(description.strategy).ranked?.(description.strategy)?.at(rank, description, read)
   if (made !== undefined) return made
   throw new InternalError(
     `strategy ${description.strategy.name} acts at one rank only, and ${rank} is asked for`,

@@ -228,7 +228,7 @@ export class Adapter {
     this.#lifetime.check()
     const { form, rank } = checkedOptions(saveAdapterSchema, options, 'save()')
     checkedPath(path, 'save()', 'path')
-    const near = form === 'lora' && rulesOf(this.strategy).ranks?.(this.strategy) === undefined
+    const near = form === 'lora' && rulesOf(this.strategy).ranked?.(this.strategy) === undefined
     const which = near ? { nearestRank: rank } : { rank: this.#checkedRank(rank) }
     return this.use(() => saveAdapter(path, this.#base, this.#state, { form, ...which }))
   }
@@ -298,7 +298,7 @@ export class Adapter {
 
   #checkedRank(rank: number | null): number | null {
     if (rank === null) return null
-    const most = rulesOf(this.strategy).ranks?.(this.strategy)
+    const most = rulesOf(this.strategy).ranked?.(this.strategy)?.most
     if (most === undefined && Number.isInteger(rank))
       throw new ConfigError(
         `the rank of adapter ${this.name} cannot be ${rank}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, save it with the form lora as the nearest of that rank, or leave the rank null.`,

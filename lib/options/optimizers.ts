@@ -232,7 +232,7 @@ export function shortOptimizer(
 /** Whether AdamW may page its moments where it trains the strategy, and whether it may keep them in 8 bits. */
 export function statesOf(strategy: StrategyConfig): { paged: boolean; eightBit: boolean } {
   const rules = rulesOf(strategy)
-  const whole = !rules.countsRanks?.(strategy)
+  const whole = !rules.ranked?.(strategy)?.counted
   return {
     // Clients of private training are trained with all of it in memory, and so are ranks that are updated one by one.
     paged: whole && rules.privacy?.(strategy)?.privacyUnit !== 'user',
@@ -302,7 +302,7 @@ export function optimizerState(
       `optimizer is ${optimizer.type}, and ${strategy.name} ${why}; take adamw, lion or sgd with it.`,
       { optimizer: optimizer.type, strategy: strategy.name },
     )
-  if (rules.countsRanks?.(strategy) && (eightBit || optimizer.type === 'adafactor'))
+  if (rules.ranked?.(strategy)?.counted && (eightBit || optimizer.type === 'adafactor'))
     throw refuse(`updates each rank on its own, which ${eightBit ? '8-bit blocks' : 'it'} cannot`)
   const privacy = rules.privacy?.(strategy)
   if (privacy?.privacyUnit === 'user' && privacy.serverOptimizer === 'adam') {

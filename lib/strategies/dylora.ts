@@ -121,9 +121,11 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
     }),
   // An embedding's A starts at zero, and would stay there.
   embeddings: ({ freezeA }) => !freezeA,
-  ranks: ({ r }) => r,
-  countsRanks: ({ maskedUpdate }) => maskedUpdate,
-  atRank: cut,
+  ranked: (config) => ({
+    most: config.r,
+    counted: config.maskedUpdate,
+    at: (rank, description, read) => cut(config, rank, description, read),
+  }),
   steps: drawnRanks,
 }
 

@@ -75,11 +75,8 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
       return probe && { ...probe, choose: (norms) => deepFreeze({ ...config, adapter: probe.choose(norms) }) }
     },
     savedAs: ({ adapter }, description, read) => rulesIn(adapter).savedAs?.(adapter, description, read),
-    ranks: ({ adapter }) => rulesIn(adapter).ranks?.(adapter),
-    countsRanks: ({ adapter }) => rulesIn(adapter).countsRanks?.(adapter) ?? false,
+    ranked: ({ adapter }) => rulesIn(adapter).ranked?.(adapter),
     privacy: ({ adapter }) => rulesIn(adapter).privacy?.(adapter),
-    atRank: ({ adapter }, rank, description, read) =>
-      rulesIn(adapter).atRank?.(adapter, rank, description, read),
     steps: ({ adapter }, run, state) => rulesIn(adapter).steps?.(adapter, run, state) ?? {},
     stepsByLength: ({ adapter }) => rulesIn(adapter).stepsByLength?.(adapter) ?? false,
     remarks: ({ adapter }) => rulesIn(adapter).remarks?.(adapter) ?? [],

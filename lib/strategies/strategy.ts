@@ -180,6 +180,16 @@ export interface StepRules {
   state?(): unknown
 }
 
+/** An adapter that may act at its first ranks alone. */
+export interface Ranked {
+  /** Ranks that it has. */
+  readonly most: number
+  /** Whether an update counts for each rank on its own (`StepRanks.draws`). */
+  readonly counted: boolean
+  /** The LoRA that it is at the first `rank` ranks. */
+  at(rank: number, description: AdapterDescription, read: ReadFactor): Conversion
+}
+
 /** Who the clients of a private training are: those of a column, or rows dealt out to a number of them. */
 export interface ClientsConfig {
   /** Column that identifies the client of a row; for a `dirichlet` partition, the column with the label. */
@@ -265,17 +275,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   embeddings?(config: Config): boolean
   /** The form it is saved in, where its own factors are not what PEFT's files hold. */
   savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
-  /** The most ranks that it may act at, if it may act at fewer; absent for what has one rank only. */
-  ranks?(config: Config): number | undefined
-  /** Whether an update counts for each rank on its own (`StepRanks.draws`). Default false. */
-  countsRanks?(config: Config): boolean
-  /** The LoRA that it is at the first `rank` ranks. */
-  atRank?(
-    config: Config,
-    rank: number,
-    description: AdapterDescription,
-    read: ReadFactor,
-  ): Conversion | undefined
+  /** How it acts at fewer ranks than it has; absent or undefined for what acts only as a whole. */
+  ranked?(config: Config): Ranked | undefined
   /** What must be found out before training; absent or undefined for what is ready. */
   probe?(config: Config): Probe | undefined
   /** How contributions of clients or examples are hidden; absent or undefined: they are not. */
