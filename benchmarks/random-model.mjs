@@ -5,8 +5,8 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeSafetensors } from '../dist/esm/formats/safetensors.js'
+import { SHAPES } from '../dist/esm/laboratory/shapes.js'
 import { graphOf } from '../dist/esm/models/index.js'
-import { SHAPES } from '../dist/esm/report/shapes.js'
 
 /** Small random numbers in bf16, either sign, as many as the largest rows; tensors repeat them from other places. */
 const NOISE = Uint16Array.from({ length: 1 << 20 }, (_, i) => {

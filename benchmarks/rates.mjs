@@ -14,7 +14,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
-import { sst2 } from '../dist/esm/report/tasks.js'
+import { sst2 } from '../dist/esm/laboratory/tasks.js'
 import { listStrategies, rulesOf, strategyFrom } from '../dist/esm/strategies/index.js'
 import { table } from '../scripts/markdown.mjs'
 

@@ -17,7 +17,7 @@ import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { loadModel } from '../dist/esm/index.js'
-import { compared } from '../dist/esm/report/compared.js'
+import { compared } from '../dist/esm/laboratory/compared.js'
 import { listStrategies } from '../dist/esm/strategies/index.js'
 import { cpuSeconds, median, textRows } from './measure.mjs'
 

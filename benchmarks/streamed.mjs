@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { pagedAdamW8bit } from '../dist/esm/index.js'
-import { measuredBars, methodOf } from '../dist/esm/report/memory.js'
+import { measuredBars, methodOf } from '../dist/esm/laboratory/memory.js'
 import { writeRandomModel } from './random-model.mjs'
 
 const { values: options } = parseArgs({

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { formatBytes } from '../dist/esm/core/bytes.js'
 import { full, lora, qlora } from '../dist/esm/index.js'
+import { SHAPES } from '../dist/esm/laboratory/shapes.js'
 import { planModel } from '../dist/esm/planning/plan.js'
-import { SHAPES } from '../dist/esm/report/shapes.js'
 import { table, withMarked } from './markdown.mjs'
 
 const adapter = lora({ r: 16, loraAlpha: 32, targetModules: 'all-linear' })

@@ -30,29 +30,39 @@ describe('scripts/floors.mjs', () => {
     expect(run.stdout).toMatch(/^lib\/\n[\s\S]*^native\/\n/m)
   })
 
-  it.each([
-    ["import { main } from '../cli/main.js'"],
-    ["import type { Main } from '../cli/main.js'"],
-    ["export * from '../cli/main.js'"],
-    ["export const main = () => import('../cli/main.js')"],
-    ["export type Main = import('../cli/main.js').Main"],
-  ])('refuses %s in a folder below', (line) => {
-    expect(faultsOf({ 'lib/graph/graph.ts': line, 'lib/cli/main.ts': '' })).toEqual([
-      'lib/graph/graph.ts imports lib/cli/main.ts: graph may not import cli',
+  it('refuses imports and includes of a folder above, and circles of files', () => {
+    const upward = [
+      "import { main } from '../cli/main.js'",
+      "import type { Main } from '../cli/main.js'",
+      "export * from '../cli/main.js'",
+      "export const main = () => import('../cli/main.js')",
+      "export type Main = import('../cli/main.js').Main",
+    ]
+    const files = {
+      ...Object.fromEntries(upward.map((line, i) => [`lib/graph/${i}.ts`, line])),
+      'lib/cli/main.ts': '',
+      'lib/io/a.ts': "import { b } from './b.js'",
+      'lib/io/b.ts': "import type { A } from './a.js'",
+      'native/graph/graph.h': '#include "runtime/session.h"',
+      'native/runtime/session.h': '',
+      'native/core/a.h': '#include "core/b.h"',
+      'native/core/b.h': '#include "a.h"',
+    }
+    expect(faultsOf(files)).toEqual([
+      ...upward.map((_, i) => `lib/graph/${i}.ts imports lib/cli/main.ts: graph may not import cli`),
+      'lib/: files import each other: io/a.ts, io/b.ts',
+      'native/graph/graph.h imports native/runtime/session.h: graph may not import runtime',
+      'native/: files import each other: core/a.h, core/b.h',
     ])
   })
 
-  it('refuses an #include of a folder above', () => {
-    expect(
-      faultsOf({ 'native/graph/graph.h': '#include "runtime/session.h"', 'native/runtime/session.h': '' }),
-    ).toEqual(['native/graph/graph.h imports native/runtime/session.h: graph may not import runtime'])
-  })
-
-  it('passes what the table lets a folder import, and neighbors', () => {
+  it('passes what the table lets a folder import, neighbors, and the laboratory on demand', () => {
     const files = {
-      'lib/cli/main.ts': "import './help.js'\nimport '../graph/graph.js'",
-      'lib/cli/help.ts': '',
-      'lib/graph/graph.ts': '',
+      'lib/cli/main.ts': "import './help.js'\nimport '../core/errors.js'",
+      'lib/cli/help.ts': `import type { Figure } from '../laboratory/figure.js'
+        export const load = () => import('../laboratory/figure.js')`,
+      'lib/core/errors.ts': '',
+      'lib/laboratory/figure.ts': '',
       'native/plan/plan.h': '#include "step.h"\n#include "core/error.h"\n#include <vector>',
       'native/plan/step.h': '',
       'native/core/error.h': '',
@@ -60,9 +70,14 @@ describe('scripts/floors.mjs', () => {
     expect(faultsOf(files)).toEqual([])
   })
 
-  it('refuses headers that include each other', () => {
-    expect(
-      faultsOf({ 'native/core/a.h': '#include "core/b.h"', 'native/core/b.h': '#include "core/a.h"' }),
-    ).toEqual(['native/: files import each other: core/a.h, core/b.h'])
+  it('refuses to load the laboratory before it is asked for', () => {
+    const files = {
+      'lib/cli/main.ts': "import './bench.js'",
+      'lib/cli/bench.ts': "import { figure } from '../laboratory/figure.js'",
+      'lib/laboratory/figure.ts': '',
+    }
+    expect(faultsOf(files)).toEqual([
+      'lib/: laboratory is loaded at once, not on demand: cli/main.ts -> cli/bench.ts -> laboratory/figure.ts',
+    ])
   })
 })

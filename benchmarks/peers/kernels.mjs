@@ -11,9 +11,9 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { describeKernel, kernelsOf, measureKernels } from '../../dist/esm/laboratory/kernels.js'
 import { addon } from '../../dist/esm/native/addon.js'
 import { openShape } from '../../dist/esm/planning/plan.js'
-import { describeKernel, kernelsOf, measureKernels } from '../../dist/esm/report/kernels.js'
 import { median, peerEnvironment, ranged } from '../measure.mjs'
 
 const { values: options, positionals } = parseArgs({

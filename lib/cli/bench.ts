@@ -1,18 +1,18 @@
 /** `lowrank bench`: what was planned against what a process really holds, and how fast it and its kernels are. */
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
-import { addon } from '../native/addon.js'
-import { translated } from '../native/errors.js'
-import { openShape, planModel } from '../planning/plan.js'
 import {
   arithmeticPeak,
   describeKernel,
   type KernelRate,
   kernelsOf,
   measureKernels,
-} from '../report/kernels.js'
-import { measuredBars, methodOf, planOptions } from '../report/memory.js'
-import { measureSpeed, type SpeedStudy } from '../report/speed.js'
+} from '../laboratory/kernels.js'
+import { measuredBars, methodOf, planOptions } from '../laboratory/memory.js'
+import { measureSpeed, type SpeedStudy } from '../laboratory/speed.js'
+import { addon } from '../native/addon.js'
+import { translated } from '../native/errors.js'
+import { openShape, planModel } from '../planning/plan.js'
 import { asInFiles } from '../train/config-schema.js'
 import { resolvePrecision } from '../weights/choice.js'
 import { STORAGE_FORMATS } from '../weights/weights.js'

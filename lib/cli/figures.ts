@@ -5,8 +5,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { packageRoot } from '../core/root.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { checkFolder, makeFolder } from '../io/atomic-folder.js'
-import type { Model } from '../model/model.js'
-import { measuredBars, memoryChart, methodOf, plannedBars } from '../report/memory.js'
+import { measuredBars, memoryChart, methodOf, plannedBars } from '../laboratory/memory.js'
 import {
   type CanaryStudy,
   canary,
@@ -15,9 +14,10 @@ import {
   privacyUtilityChart,
   type StudyControl,
   type UtilityStudy,
-} from '../report/privacy.js'
-import { SHAPES } from '../report/shapes.js'
-import { complaints, reviews, sst2, type Task, type TaskSize } from '../report/tasks.js'
+} from '../laboratory/privacy.js'
+import { SHAPES } from '../laboratory/shapes.js'
+import { complaints, reviews, sst2, type Task, type TaskSize } from '../laboratory/tasks.js'
+import type { Model } from '../model/model.js'
 import { asInFiles } from '../train/config-schema.js'
 import { InterruptedError, UsageError } from './errors.js'
 import { examples, integerFlag, names, numberFlag, onlyOwnFlags } from './help.js'

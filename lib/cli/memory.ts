@@ -1,7 +1,7 @@
 /** What `bench memory` and `figures memory` share: flags, and how what they measured is told. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { formatBytes } from '../core/bytes.js'
-import { METHOD_NAMES, type MemoryBar, type MemorySettings } from '../report/memory.js'
+import { METHOD_NAMES, type MemoryBar, type MemorySettings } from '../laboratory/memory.js'
 import { asInFiles } from '../train/config-schema.js'
 import { fittedTable } from './format.js'
 import { integerFlag, names } from './help.js'

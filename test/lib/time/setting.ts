@@ -1,6 +1,6 @@
 import { lora } from '../../../lib/index.js'
+import { SHAPES } from '../../../lib/laboratory/shapes.js'
 import type { StepSetting } from '../../../lib/planning/step-setting.js'
-import { SHAPES } from '../../../lib/report/shapes.js'
 
 /** LoRA over a well-known shape, in NF4 with fp32 products. */
 export function settingOf(shape: string, options: Partial<StepSetting['options']> = {}): StepSetting {

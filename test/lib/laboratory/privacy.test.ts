@@ -2,8 +2,8 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { packageRoot } from '../../../lib/core/root.js'
+import { canary } from '../../../lib/laboratory/privacy.js'
 import { loadModel } from '../../../lib/model/load.js'
-import { canary } from '../../../lib/report/privacy.js'
 
 test('a secret is what the model knows best without privacy, and about chance at epsilon 2', async () => {
   const model = await loadModel(join(packageRoot, 'demo', 'base'), { precision: 'fp32' })

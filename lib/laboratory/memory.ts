@@ -200,7 +200,7 @@ async function barsOf(
 
 /** Runs the training in a process of its own and reads from outside what that holds. */
 async function measure(job: MeasuredTraining, signal?: AbortSignal): Promise<MemoryMeasurement> {
-  const child = fork(compiledScript('report', 'memory-process.js'), [], {
+  const child = fork(compiledScript('laboratory', 'memory-process.js'), [], {
     ...nodeProgram(),
     execArgv: [],
     ...(signal ? { signal } : {}),
