@@ -32,9 +32,9 @@ export class GraphBuilder {
     return this.add(cols, 'residual', { op: 'embedding', path, weight })
   }
 
-  /** x / rms(x) * weight, per row. */
-  rmsNorm(path: string, x: Value, eps: number): Value {
-    const weight = this.weight(`${path}.weight`, 1, x.cols, 'vector')
+  /** x / rms(x) * weight, per row, or per group of `width` columns: by head, of queries and keys. */
+  rmsNorm(path: string, x: Value, eps: number, width = x.cols): Value {
+    const weight = this.weight(`${path}.weight`, 1, width, 'vector')
     return this.add(x.cols, 'operand', { op: 'rms_norm', path, x: x.id, weight, eps })
   }
 

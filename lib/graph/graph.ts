@@ -34,6 +34,7 @@ interface NodeBase {
 export type GraphNode = NodeBase &
   (
     | { op: 'embedding'; weight: string; out: number }
+    /** Over the row, or over each group of as many columns as the weight has. */
     | { op: 'rms_norm'; x: number; weight: string; eps: number; out: number }
     /** out = x W^T (+ bias) (+ residual) */
     | { op: 'linear'; x: number; weight: string; bias?: string; residual?: number; out: number }

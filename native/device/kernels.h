@@ -80,7 +80,7 @@ struct ReduceTokens {
   bool transposed;
 };
 
-/// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps); x f32, y operand, rstd [rows].
+/// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps); x f32 or operand, y operand, rstd [rows]. y may be x.
 struct RmsNorm {
   static constexpr const char* kName = "rms_norm";
   int64_t rows, cols;
@@ -90,7 +90,7 @@ struct RmsNorm {
   Matrix y;
   Ptr<float> rstd;
 };
-/// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32.
+/// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. Where dx is dy it replaces it, x being an operand.
 struct RmsNormBackward {
   static constexpr const char* kName = "rms_norm_backward";
   int64_t rows, cols;

@@ -58,6 +58,14 @@ class Checker {
     return w;
   }
 
+  /// Columns that a norm takes together: of an operand as many as it has weights, if these divide it; else all.
+  int64_t norm_group(const Node& node, int64_t cols) const {
+    const bool known = node.weight >= 0 && node.weight < static_cast<int>(graph_.weights.size());
+    if (!known || value(node, node.inputs[0]).type == ValueType::residual) return cols;
+    const int64_t width = graph_.weights[node.weight].cols;
+    return cols % width == 0 ? width : cols;
+  }
+
   void use(const Node& node, int index, int id) {
     value(node, id);
     if (graph_.producer[id] < 0) bad(node, "value " + std::to_string(id) + " is read before it is made");
@@ -101,9 +109,8 @@ class Checker {
         expect(node, out.type == ValueType::residual, "its output must be residual");
         break;
       case Op::rms_norm:
-        weight(node, node.weight, 1, in, true);
+        weight(node, node.weight, 1, norm_group(node, in), true);
         expect(node, out.cols == in, "output and input differ in width");
-        expect(node, value(node, node.inputs[0]).type == ValueType::residual, "its input must be residual");
         expect(node, out.type == ValueType::operand, "its output must be an operand");
         break;
       case Op::linear:

@@ -6,38 +6,61 @@
 namespace lowrank {
 namespace {
 
+/// Columns that are normalized together: as many as there are weights.
+int64_t group(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols; }
+
+/// Groups of a row's columns; each is a row to the kernels.
+int64_t groups(const Graph& graph, const Node& node) { return graph.values[node.out].cols / group(graph, node); }
+
+int64_t rows(const Run& run, const Step& s) { return run.tokens * groups(run.graph, run.node(s)); }
+
+Matrix matrix(const Run& run, const Step& s, int buffer) {
+  Matrix grouped = run.matrix(buffer);
+  grouped.ld = group(run.graph, run.node(s));
+  return grouped;
+}
+
 /// x -> y, aux = rstd
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNorm{run.tokens, run.cols(n.out), run.matrix(s.x), run.vector(n.weight), n.eps, run.matrix(s.y),
-                     run.at<float>(s.aux)});
+  run.launch(RmsNorm{rows(run, s), group(run.graph, n), matrix(run, s, s.x), run.vector(n.weight), n.eps,
+                     matrix(run, s, s.y), run.at<float>(s.aux)});
 }
 
-/// x, aux, dy -> adds to dx
+/// x, aux, dy -> adds to dx, or replaces dy
 void run_backward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNormBackward{run.tokens, run.cols(n.out), run.matrix(s.dy), run.matrix(s.x), run.vector(n.weight),
-                             run.at<float>(s.aux), run.matrix(s.dx)});
+  run.launch(RmsNormBackward{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x),
+                             run.vector(n.weight), run.at<float>(s.aux), matrix(run, s, s.dx)});
 }
 
 /// x, aux, dy -> adds to the gradient of the weight
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(NormGradient{run.tokens, run.cols(n.out), run.matrix(s.dy), run.matrix(s.x), run.at<float>(s.aux),
-                          run.weight_gradient(n.weight)});
+  run.launch(NormGradient{rows(run, s), group(run.graph, n), matrix(run, s, s.dy), matrix(run, s, s.x),
+                          run.at<float>(s.aux), run.weight_gradient(n.weight)});
 }
 
 constexpr StepKind kForward{"rms_norm", run_forward};
 constexpr StepKind kBackward{"rms_norm_backward", run_backward};
 constexpr StepKind kGradient{"norm_gradient", run_gradient};
 
+/// The residual stream has other readers; an operand is the norm's own.
+bool is_operand(const Planner& plan, int value) { return plan.graph().values[value].type == ValueType::operand; }
+
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
+  const int x = node.inputs[0];
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(node.inputs[0]);
-  step.y = plan.make_value(node.out, node.path);
+  step.x = plan.value(x);
+  if (is_operand(plan, x) && plan.may_overwrite(x, index, phase))
+    plan.place_value(node.out, step.y = step.x);
+  else
+    step.y = plan.make_value(node.out, node.path);
   int& rstd = plan.part(index);
-  if (rstd < 0) rstd = plan.add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens, 1);
+  if (rstd < 0)
+    rstd = plan.add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens,
+                           groups(plan.graph(), node));
   step.aux = rstd;
   step.writes = {step.y, step.aux};
   plan.touch(step, index);
@@ -57,7 +80,9 @@ void backward(Planner& plan, int index, int dy) {
     plan.push(std::move(step));
   }
   if (!plan.needs_gradient(x)) return;
-  if (plan.gradient(x) < 0) {
+  if (is_operand(plan, x)) {
+    plan.give_gradient(x, dy);
+  } else if (plan.gradient(x) < 0) {
     Step zero = plan.step(kZero, Phase::backward, index);
     zero.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
     zero.writes = {zero.dx};

@@ -53,10 +53,12 @@ struct Lion {
 struct OpKernels {
   /// out[t, c] = table[ids[t], c]; table is f32, bf16 or f16, out f32.
   void (*embedding)(Pool&, int64_t tokens, int64_t cols, const int32_t* ids, const Matrix& table, const Matrix& out);
-  /// y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps); x f32, w f32 [cols], y operand, rstd f32 [rows].
+  /// y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps); x f32 or operand, w f32 [cols], y operand, rstd f32 [rows].
+  /// y may be x.
   void (*rms_norm)(Pool&, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps, const Matrix& y,
                    float* rstd);
-  /// dx += rstd * (g - x * rstd^2 * mean(g * x)) with g = dy * w; dx and x f32, dy operand.
+  /// dx += rstd * (g - x * rstd^2 * mean(g * x)) with g = dy * w; dx and x f32, dy operand. Where dx is dy it replaces
+  /// it, x being an operand too.
   void (*rms_norm_backward)(Pool&, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* w,
                             const float* rstd, const Matrix& dx);
   /// Rotates halves of every head in place: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s); `inverse` rotates back (the

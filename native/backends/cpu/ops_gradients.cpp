@@ -36,12 +36,14 @@ void with_rows(const Matrix& matrix, Body&& body) {
 void norm_gradient(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x, const float* rstd,
                    float* dw) {
   with_rows(dy, [&](auto&& row_of) {
-    for_columns(pool, cols, [&](int64_t begin, int64_t end) {
-      for (int64_t r = 0; r < rows; ++r) {
-        const auto gradient = row_of(r);
-        const float* const input = row_as<float>(x, r);
-        for (int64_t c = begin; c < end; ++c) dw[c] += gradient(c) * input[c] * rstd[r];
-      }
+    with_rows(x, [&](auto&& input_of) {
+      for_columns(pool, cols, [&](int64_t begin, int64_t end) {
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto gradient = row_of(r);
+          const auto input = input_of(r);
+          for (int64_t c = begin; c < end; ++c) dw[c] += gradient(c) * input(c) * rstd[r];
+        }
+      });
     });
   });
 }

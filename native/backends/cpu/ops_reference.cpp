@@ -53,7 +53,8 @@ void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy,
     mean /= static_cast<double>(cols);
     for (int64_t col = 0; col < cols; ++col) {
       const double g = double{get(dy, row, col)} * w[col];
-      set(dx, row, col, get(dx, row, col) + r * (g - get(x, row, col) * r * r * mean));
+      const double before = dx.data == dy.data ? 0 : get(dx, row, col);
+      set(dx, row, col, before + r * (g - get(x, row, col) * r * r * mean));
     }
   });
 }

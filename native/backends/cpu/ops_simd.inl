@@ -26,23 +26,56 @@ static void embedding(Pool& pool, int64_t tokens, int64_t cols, const int32_t* i
   });
 }
 
+template <class In, class T>
+static void rms_norm_of(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps,
+                        const Matrix& y, float* rstd) {
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    const In* in = row_as<In>(x, row);
+    T* out = row_as<T>(y, row);
+    const float squares = sum_vectors(cols, [&](int64_t i, auto lanes) {
+      const V a = load(in + i, lanes);
+      return mul(a, a);
+    });
+    const float r = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
+    const V factor = set1(r);
+    for_vectors(0, cols, [&](int64_t i, auto lanes) {
+      store(out + i, mul(mul(load(in + i, lanes), factor), load(w + i, lanes)), lanes);
+    });
+    rstd[row] = r;
+  });
+}
+
 static void rms_norm(Pool& pool, int64_t rows, int64_t cols, const Matrix& x, const float* w, float eps,
                      const Matrix& y, float* rstd) {
   with_type(y.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
-    for_rows(pool, rows, cols, [&](int64_t row) {
-      const float* in = row_as<float>(x, row);
-      T* out = row_as<T>(y, row);
-      const float squares = sum_vectors(cols, [&](int64_t i, auto lanes) {
-        const V a = load(in + i, lanes);
-        return mul(a, a);
-      });
-      const float r = 1.0f / std::sqrt(squares / static_cast<float>(cols) + eps);
-      const V factor = set1(r);
-      for_vectors(0, cols, [&](int64_t i, auto lanes) {
-        store(out + i, mul(mul(load(in + i, lanes), factor), load(w + i, lanes)), lanes);
-      });
-      rstd[row] = r;
+    if (x.dtype == y.dtype) return rms_norm_of<T, T>(pool, rows, cols, x, w, eps, y, rstd);
+    rms_norm_of<float, T>(pool, rows, cols, x, w, eps, y, rstd);
+  });
+}
+
+/// kReplaces: dx is dy, and x as dy.
+template <bool kReplaces, class T>
+static void rms_norm_backward_of(Pool& pool, int64_t rows, int64_t cols, const Matrix& dy, const Matrix& x,
+                                 const float* w, const float* rstd, const Matrix& dx) {
+  using In = std::conditional_t<kReplaces, T, float>;
+  for_rows(pool, rows, cols, [&](int64_t row) {
+    const T* d = row_as<T>(dy, row);
+    const In* in = row_as<In>(x, row);
+    In* out = row_as<In>(dx, row);
+    const float product = sum_vectors(cols, [&](int64_t i, auto lanes) {
+      return mul(mul(load(d + i, lanes), load(w + i, lanes)), load(in + i, lanes));
+    });
+    const float r = rstd[row];
+    const V factor = set1(r), shrink = set1(r * r * r * product / static_cast<float>(cols));
+    for_vectors(0, cols, [&](int64_t i, auto lanes) {
+      const V g = mul(load(d + i, lanes), load(w + i, lanes));
+      const V change = fms(factor, g, mul(shrink, load(in + i, lanes)));
+      if constexpr (kReplaces) {
+        store(out + i, change, lanes);
+      } else {
+        store(out + i, add(load(out + i, lanes), change), lanes);
+      }
     });
   });
 }
@@ -51,21 +84,8 @@ static void rms_norm_backward(Pool& pool, int64_t rows, int64_t cols, const Matr
                               const float* rstd, const Matrix& dx) {
   with_type(dy.dtype, [&](auto tag) {
     using T = LOWRANK_ELEMENT(tag);
-    for_rows(pool, rows, cols, [&](int64_t row) {
-      const T* d = row_as<T>(dy, row);
-      const float* in = row_as<float>(x, row);
-      float* out = row_as<float>(dx, row);
-      const float product = sum_vectors(cols, [&](int64_t i, auto lanes) {
-        return mul(mul(load(d + i, lanes), load(w + i, lanes)), load(in + i, lanes));
-      });
-      const float r = rstd[row];
-      const V factor = set1(r), shrink = set1(r * r * r * product / static_cast<float>(cols));
-      for_vectors(0, cols, [&](int64_t i, auto lanes) {
-        const V g = mul(load(d + i, lanes), load(w + i, lanes));
-        const V change = fms(factor, g, mul(shrink, load(in + i, lanes)));
-        store(out + i, add(load(out + i, lanes), change), lanes);
-      });
-    });
+    if (dx.data == dy.data) return rms_norm_backward_of<true, T>(pool, rows, cols, dy, x, w, rstd, dx);
+    rms_norm_backward_of<false, T>(pool, rows, cols, dy, x, w, rstd, dx);
   });
 }
 

@@ -123,6 +123,58 @@ TEST("rms_norm_backward adds the gradient of the norm") {
   });
 }
 
+TEST("rms_norm of an operand may take its place, and its gradient that of the output's gradient") {
+  for_cases([](const cpu::OpKernels& ops, DType dtype, int64_t cols, Random& random) {
+    if (cols > 100) return;  // finite differences of every element
+    if (cols == 1) return;   // a number over its own size: the gradient cancels
+    Pool pool(2);
+    Tensor x(dtype, kRows, cols, random, 2.0), y(dtype, kRows, cols), d(dtype, kRows, cols, random);
+    const std::vector<float> w = random_floats(random, cols);
+    const std::vector<double> dy = d.values();
+    const auto normed = [&](const std::vector<double>& values) {
+      std::vector<double> result;
+      for (int64_t row = 0; row < kRows; ++row) {
+        double squares = 0;
+        for (int64_t col = 0; col < cols; ++col) squares += values[row * cols + col] * values[row * cols + col];
+        const double r = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
+        for (int64_t col = 0; col < cols; ++col) result.push_back(values[row * cols + col] * r * w[col]);
+      }
+      return result;
+    };
+    const auto loss = [&](const std::vector<double>& values) {
+      double sum = 0;
+      const std::vector<double> out = normed(values);
+      for (size_t i = 0; i < out.size(); ++i) sum += out[i] * dy[i];
+      return sum;
+    };
+    std::vector<float> rstd(kRows), again(kRows);
+    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, y.matrix(), rstd.data());
+    CHECK_ALL_CLOSE(y.values(), normed(x.values()), tolerance(dtype));
+    ops.rms_norm_backward(pool, kRows, cols, d.matrix(), x.matrix(), w.data(), rstd.data(), d.matrix());
+    CHECK_ALL_CLOSE(d.values(), numeric_gradient(x.values(), loss), tolerance(dtype));
+    ops.rms_norm(pool, kRows, cols, x.matrix(), w.data(), 1e-5f, x.matrix(), again.data());
+    CHECK(x == y && again == rstd);
+    CHECK(d.spare_untouched() && y.spare_untouched());
+  });
+}
+
+TEST("the gradient of a norm's weight adds up over rows of either type") {
+  Pool pool(2);
+  for (const DType of_x : {DType::f32, DType::bf16}) {
+    for (const int64_t cols : kCols) {
+      Random random(static_cast<uint64_t>(cols));
+      Tensor x(of_x, kRows, cols, random), dy(DType::bf16, kRows, cols, random);
+      const std::vector<float> rstd = random_floats(random, kRows);
+      std::vector<float> found = random_floats(random, cols);
+      std::vector<double> expected(found.begin(), found.end());
+      for (int64_t row = 0; row < kRows; ++row)
+        for (int64_t col = 0; col < cols; ++col) expected[col] += dy.get(row, col) * x.get(row, col) * rstd[row];
+      cpu::norm_gradient(pool, kRows, cols, dy.matrix(), x.matrix(), rstd.data(), found.data());
+      CHECK_ALL_CLOSE(std::vector<double>(found.begin(), found.end()), expected, 2e-6);
+    }
+  }
+}
+
 TEST("rope rotates the halves of every head by its position and back") {
   for_levels([](cpu::Level, const cpu::OpKernels& ops) {
     Pool pool(2);
