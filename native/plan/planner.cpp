@@ -262,9 +262,12 @@ class Builder final : public Planner {
         kept_[v] = !rules(node).cheap;
       }
     }
-    // A rotated value takes its input's place, so the input is gone either way.
-    for (const Node& node : graph_.nodes)
-      if (rules(node).overwrites) kept_[node.inputs[0]] = false;
+    // A rotated value takes its input's place, so the input is gone either way. One that was cheap is rotated again.
+    for (const Node& node : graph_.nodes) {
+      if (!rules(node).overwrites) continue;
+      kept_[node.inputs[0]] = false;
+      if (rules(graph_.nodes[graph_.producer[node.inputs[0]]]).cheap) kept_[node.out] = false;
+    }
     if (options_.offload) find_offloaded();
   }
 

@@ -361,7 +361,7 @@ Graph attention_graph(int layer, bool also = false) {
   graph.nodes.clear();
   graph.values.clear();
   graph.weights.resize(2);  // the embedding and the norm
-  for (const char* name : {"q", "k", "o"}) graph.weights.push_back({name, kHidden, kHidden, WeightKind::matrix});
+  for (const char* name : {"q", "k", "o", "v"}) graph.weights.push_back({name, kHidden, kHidden, WeightKind::matrix});
   graph.node_of_path.clear();
   graph.weight_of_name.clear();
   graph.inv_freq.assign(4, 1.0);
@@ -386,8 +386,9 @@ Graph attention_graph(int layer, bool also = false) {
   const int normed = add(Op::rms_norm, "norm", {x}, norm.weight, ValueType::operand).out;
   const int q = add(Op::linear, "q", {normed}, 2, ValueType::operand).out;
   const int k = add(Op::linear, "k", {normed}, 3, ValueType::operand).out;
+  const int v = add(Op::linear, "v", {normed}, 5, ValueType::operand).out;
   const int rotated = add(Op::rope, "rope", {q}, -1, ValueType::operand).out;
-  const int out = add(Op::attention, "attention", {rotated, k, also ? q : k}, -1, ValueType::operand).out;
+  const int out = add(Op::attention, "attention", {rotated, k, also ? q : v}, -1, ValueType::operand).out;
   add(Op::linear, "o", {out}, 4, ValueType::residual).residual = x;
   const int last = add(Op::rms_norm, "last", {graph.nodes.back().out}, norm.weight, ValueType::operand).out;
   add(Op::lm_head, "head", {last}, embed.weight, ValueType::operand);
@@ -417,6 +418,71 @@ TEST("a value that rope overwrites has no other readers") {
   Graph graph = attention_graph(0, true);
   graph.check();
   CHECK_THROWS(make_plan(graph, {}, options(Mode::forward)), "its input, which it overwrites, has other readers");
+}
+
+namespace {
+
+/// The same with queries that are normalized by `width` columns before they are rotated.
+Graph by_head(int64_t width) {
+  Graph graph = attention_graph(0);
+  const auto rope = std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
+  Node norm;
+  norm.op = Op::rms_norm;
+  norm.path = "q_norm";
+  norm.inputs = rope->inputs;
+  norm.weight = static_cast<int>(graph.weights.size());
+  norm.eps = 1e-5f;
+  norm.out = rope->inputs[0] = static_cast<int>(graph.values.size());
+  graph.weights.push_back({"q_norm", 1, width, WeightKind::vector});
+  graph.values.push_back({kHidden, ValueType::operand});
+  graph.nodes.insert(rope, norm);
+  return graph;
+}
+
+const Step& step_of(const Plan& plan, const Graph& graph, const std::string& kind, const std::string& path) {
+  const auto found = std::find_if(plan.steps.begin(), plan.steps.end(), [&](const Step& s) {
+    return is(s, kind) && graph.nodes[static_cast<size_t>(s.node)].path == path;
+  });
+  REQUIRE(found != plan.steps.end());
+  return *found;
+}
+
+}  // namespace
+
+TEST("a norm of an operand takes groups of columns that divide it") {
+  Graph right = by_head(8);
+  right.check();
+  for (const int64_t width : {5, 64}) {
+    Graph wrong = by_head(width);
+    CHECK_THROWS(wrong.check(), "rms_norm at q_norm: weight q_norm is [1, " + std::to_string(width) + "] but [1, 32]");
+  }
+}
+
+TEST("a norm by head stands in its input's place, and a step keeps no more for it than its statistics") {
+  Graph graph = by_head(8), plain = attention_graph(0);
+  graph.check();
+  plain.check();
+  const Plan forward = make_plan(graph, {}, options(Mode::forward));
+  const Step& normed = step_of(forward, graph, "rms_norm", "q_norm");
+  CHECK_EQ(normed.x, normed.y);
+  CHECK_EQ(forward.buffers[static_cast<size_t>(normed.aux)].cols, 4);
+
+  const AdapterSpec spec = lora(graph);
+  const Plan train = make_plan(graph, {&spec}, options(Mode::train));
+  const Step& back = step_of(train, graph, "rms_norm_backward", "q_norm");
+  CHECK_EQ(back.dx, back.dy);
+  // At the end of the forward pass: what the plain model keeps, and a number for each head of a token.
+  const auto kept = [&](const Plan& plan) {
+    const auto last = std::find_if(plan.steps.begin(), plan.steps.end(), [](const Step& s) { return s.phase != Phase::forward; });
+    const auto end = static_cast<int>(last - plan.steps.begin());
+    int64_t bytes = 0;
+    for (const Buffer& buffer : plan.buffers)
+      if (buffer.first >= 0 && buffer.first < end && buffer.last >= end) bytes += buffer.bytes;
+    return bytes;
+  };
+  const AdapterSpec spec_plain = lora(plain);
+  CHECK_EQ(kept(train), kept(make_plan(plain, {&spec_plain}, options(Mode::train))) + 128 * 4 * 4);
+  CHECK_EQ(count(train, "rope", Phase::recompute), 1);
 }
 
 TEST("sizes that do not fit 64 bits are refused, not wrapped around") {
