@@ -27,14 +27,19 @@ interface Architecture {
   families: readonly string[]
   /** Whether query and key rows have their own order. */
   permuted: boolean
+  /** Of the tensors whose names are known, those that none of its models has. */
+  lacks: RegExp
   /** Keys of config.json beside those that all have. */
   config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>
 }
+
+const QUERY_KEY_NORMS = /\.[qk]_norm\./
 
 const llama: Architecture = {
   models: 'Llama, Mistral, SmolLM2, TinyLlama',
   families: ['llama', 'mistral'],
   permuted: true,
+  lacks: QUERY_KEY_NORMS,
   config(keys, names) {
     const biases = {
       attention_bias: names.has('blk.0.attn_q.bias'),
@@ -56,20 +61,38 @@ const qwen2: Architecture = {
   models: 'Qwen2, Qwen2.5',
   families: ['qwen2'],
   permuted: false,
+  lacks: QUERY_KEY_NORMS,
   config(keys) {
-    const window = windowOf(keys)
-    if (window !== undefined)
-      throw new UnsupportedError(
-        `${keys.path}: qwen2.attention.sliding_window is ${window}, and the file cannot say which layers have the window: take the Hugging Face folder`,
-        { path: keys.path, window },
-      )
+    refuseWindow(keys)
     return { architectures: ['Qwen2ForCausalLM'], model_type: 'qwen2', use_sliding_window: false }
   },
+}
+
+const qwen3: Architecture = {
+  models: 'Qwen3',
+  families: ['qwen3'],
+  permuted: false,
+  lacks: /\.bias$/,
+  config(keys) {
+    refuseWindow(keys)
+    return { architectures: ['Qwen3ForCausalLM'], model_type: 'qwen3', use_sliding_window: false }
+  },
+}
+
+/** @throws {UnsupportedError} for a window that only some layers may have */
+function refuseWindow(keys: GgufKeys): void {
+  const window = windowOf(keys)
+  if (window === undefined) return
+  throw new UnsupportedError(
+    `${keys.path}: ${keys.prefix}attention.sliding_window is ${window}, and the file cannot say which layers have the window: take the Hugging Face folder`,
+    { path: keys.path, window },
+  )
 }
 
 const ARCHITECTURES = new Map<string, Architecture>([
   ['llama', llama],
   ['qwen2', qwen2],
+  ['qwen3', qwen3],
 ])
 
 /**
@@ -107,7 +130,7 @@ export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'te
   const name = general.required('architecture', general.text('architecture'))
   const architecture = ARCHITECTURES.get(name)
   if (architecture === undefined) {
-    const known = [...ARCHITECTURES].map(([key, { models }]) => `"${key}" (${models})`).join(' and ')
+    const known = [...ARCHITECTURES].map(([key, { models }]) => `"${key}" (${models})`).join(', ')
     throw new UnsupportedError(
       `${path} has the architecture ${quote(name)}; GGUF files of ${known} can be read`,
       { path, architecture: name, supported: [...ARCHITECTURES.keys()] },
@@ -297,11 +320,11 @@ function addTensor(
   model: GgufModel,
   path: string,
   tensor: GgufTensor,
-  { models, permuted }: Architecture,
+  { models, permuted, lacks }: Architecture,
 ): void {
   const { config, tensors } = model
   const name = huggingFaceName(tensor.name, config.num_hidden_layers as number)
-  if (name === undefined) {
+  if (name === undefined || lacks.test(name)) {
     throw new UnsupportedError(
       `${path} has the tensor ${quote(tensor.name)}, which no model of its architecture (${models}) has`,
       {

@@ -1,6 +1,6 @@
 /** Shapes of well-known models: what of their config.json decides the memory of training them. */
 
-type Family = 'llama' | 'mistral' | 'qwen2'
+type Family = 'llama' | 'mistral' | 'qwen2' | 'qwen3'
 type Row = readonly [
   name: string,
   family: Family,
@@ -35,12 +35,19 @@ const ROWS: readonly Row[] = [
   ['Qwen2.5-14B', 'qwen2', 5120, 13824, 48, 40, 8, 152064],
   ['Qwen2.5-32B', 'qwen2', 5120, 27648, 64, 40, 8, 152064],
   ['Qwen2.5-72B', 'qwen2', 8192, 29568, 80, 64, 8, 152064],
+  ['Qwen3-0.6B', 'qwen3', 1024, 3072, 28, 16, 8, 151936, { tied: true, headDim: 128 }],
+  ['Qwen3-1.7B', 'qwen3', 2048, 6144, 28, 16, 8, 151936, { tied: true, headDim: 128 }],
+  ['Qwen3-4B', 'qwen3', 2560, 9728, 36, 32, 8, 151936, { tied: true, headDim: 128 }],
+  ['Qwen3-8B', 'qwen3', 4096, 12288, 36, 32, 8, 151936, { headDim: 128 }],
+  ['Qwen3-14B', 'qwen3', 5120, 17408, 40, 40, 8, 151936, { headDim: 128 }],
+  ['Qwen3-32B', 'qwen3', 5120, 25600, 64, 64, 8, 151936, { headDim: 128 }],
 ]
 
 const ARCHITECTURES: Readonly<Record<Family, string>> = {
   llama: 'LlamaForCausalLM',
   mistral: 'MistralForCausalLM',
   qwen2: 'Qwen2ForCausalLM',
+  qwen3: 'Qwen3ForCausalLM',
 }
 
 /** A config.json by the model's name, from the smallest family on. */

@@ -24,6 +24,8 @@ export interface Decoder {
   rmsNormEps: number
   /** Whether the linears have biases: query, key and value; the output of attention; the MLP. */
   bias: { qkv: boolean; output: boolean; mlp: boolean }
+  /** Whether queries and keys are normalized by head before they are rotated. */
+  queryKeyNorm: boolean
   tied: boolean
   invFreq: number[]
   attentionFactor: number
@@ -36,6 +38,7 @@ export interface DecoderTraits {
   /** Of `max_position_embeddings`. */
   positions: number
   bias(read: FieldReader): Decoder['bias']
+  queryKeyNorm?: true
   windows(read: FieldReader, layers: number): Decoder['windows']
 }
 
@@ -94,6 +97,7 @@ export function readDecoder(
     headDim,
     rmsNormEps: read.number('rms_norm_eps', 1e-6),
     bias: traits.bias(read),
+    queryKeyNorm: traits.queryKeyNorm ?? false,
     tied: read.flag('tie_word_embeddings', false),
     invFreq: ropeFactors ? rope.invFreq.map((f, i) => f / (ropeFactors[i] ?? 1)) : rope.invFreq,
     attentionFactor: rope.attentionFactor,
@@ -113,6 +117,10 @@ export function decoderGraph(c: Decoder): Graph {
       let q = g.linear(`${at}.self_attn.q_proj`, normed, heads * headDim, { bias: c.bias.qkv })
       let k = g.linear(`${at}.self_attn.k_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
       const v = g.linear(`${at}.self_attn.v_proj`, normed, kvHeads * headDim, { bias: c.bias.qkv })
+      if (c.queryKeyNorm) {
+        q = g.rmsNorm(`${at}.self_attn.q_norm`, q, c.rmsNormEps, headDim)
+        k = g.rmsNorm(`${at}.self_attn.k_norm`, k, c.rmsNormEps, headDim)
+      }
       q = g.rope(`${at}.self_attn.q_rope`, q, heads, headDim)
       k = g.rope(`${at}.self_attn.k_rope`, k, kvHeads, headDim)
       const scale = 1 / Math.sqrt(headDim)

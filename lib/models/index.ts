@@ -5,6 +5,7 @@ import type { Graph } from '../graph/graph.js'
 import { llamaGraph } from './llama.js'
 import { mistralGraph } from './mistral.js'
 import { qwen2Graph } from './qwen2.js'
+import { qwen3Graph } from './qwen3.js'
 
 type GraphOf = (config: Record<string, unknown>, ropeFactors?: ArrayLike<number>) => Graph
 
@@ -12,6 +13,7 @@ const families = new Map<string, GraphOf>([
   ['llama', llamaGraph],
   ['mistral', mistralGraph],
   ['qwen2', qwen2Graph],
+  ['qwen3', qwen3Graph],
 ])
 
 /**

@@ -4,17 +4,12 @@
  */
 import type { Graph } from '../graph/graph.js'
 import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
-import { windowsByLayer } from './windows.js'
+import { windowsByFlag } from './windows.js'
 
 const traits: DecoderTraits = {
   positions: 32768,
   bias: () => ({ qkv: true, output: false, mlp: false }),
-  windows(read, layers) {
-    const window = read.flag('use_sliding_window', false)
-      ? read.optionalSize('sliding_window', 4096)
-      : undefined
-    return windowsByLayer(read, layers, window, read.count('max_window_layers', 28))
-  },
+  windows: windowsByFlag,
 }
 
 export function qwen2Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {

@@ -45,3 +45,11 @@ export function windowsByLayer(
     return window
   })
 }
+
+/** As Qwen2 and Qwen3 have it: no windows unless `use_sliding_window` is set; then from layer `max_window_layers` on. */
+export function windowsByFlag(read: FieldReader, layers: number): Windows {
+  const window = read.flag('use_sliding_window', false)
+    ? read.optionalSize('sliding_window', 4096)
+    : undefined
+  return windowsByLayer(read, layers, window, read.count('max_window_layers', 28))
+}

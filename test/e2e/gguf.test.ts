@@ -72,6 +72,7 @@ describe.each([
   ['smollm2', 'smollm', 'f16'],
   ['llama3', 'llama3', 'bf16'],
   ['qwen2', 'qwen2', 'f32'],
+  ['qwen3', 'qwen2', 'f16'],
   ['llama2', 'llama2', 'f16'],
   ['linear', 'gpt2', 'f16'],
 ] as const)('a model like %s with a tokenizer like %s, as a GGUF file in %s', (family, tokenizer, dtype) => {

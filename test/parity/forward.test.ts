@@ -15,6 +15,8 @@ const models = [
   'mistral_window',
   'qwen2',
   'qwen2_window',
+  'qwen3',
+  'qwen3_window',
 ]
 
 describe.each(models)('%s in fp32 against transformers', (name) => {

@@ -34,7 +34,7 @@ vi.mock('../../lib/train/data.js', async (original) =>
 
 afterAll(disposeModels)
 
-describe.each(cases)('full fine-tuning, $name head, in fp32 against transformers', (c) => {
+describe.each(cases)('full fine-tuning, $name, in fp32 against transformers', (c) => {
   it.each([false, true])(
     'gives the loss and the gradient of every weight (recompute: %s)',
     async (recompute) => {

@@ -14,6 +14,7 @@ const NAMES: [ours: RegExp, theirs: string][] = [
   [/^model\.layers\.(\d+)\.input_layernorm/, 'blk.$1.attn_norm'],
   [/^model\.layers\.(\d+)\.post_attention_layernorm/, 'blk.$1.ffn_norm'],
   [/^model\.layers\.(\d+)\.self_attn\.([qkv])_proj/, 'blk.$1.attn_$2'],
+  [/^model\.layers\.(\d+)\.self_attn\.([qk])_norm/, 'blk.$1.attn_$2_norm'],
   [/^model\.layers\.(\d+)\.self_attn\.o_proj/, 'blk.$1.attn_output'],
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj/, 'blk.$1.ffn_$2'],
 ]
@@ -79,6 +80,7 @@ describe.each<[model: string, architecture: string, keys: Record<string, Value>]
   ['linear', 'llama', { ...scaling('linear', 4), ...theta(1e4) }],
   ['mistral_window', 'llama', { 'attention.sliding_window': value.number('u32', 20), ...theta(1e4) }],
   ['qwen2', 'qwen2', theta(1e6)],
+  ['qwen3', 'qwen3', { 'attention.key_length': value.number('u32', 32), ...theta(1e6) }],
 ])('%s as a GGUF file of the architecture %s', (name, architecture, keys) => {
   it('gives the logits of transformers', async () => {
     const { graph, model } = await loadFrom(await asGguf(name, architecture, keys))

@@ -15,6 +15,8 @@ from transformers import (
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 from transformers.models.llama import modeling_llama
 
@@ -38,6 +40,7 @@ CLASSES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "mistral": (MistralConfig, MistralForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
 }
 
 _common = {
@@ -125,6 +128,37 @@ MODELS = {
         torch.bfloat16,
         None,
     ),
+    "qwen3": (
+        "qwen3",
+        {
+            "head_dim": 32,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+        torch.bfloat16,
+        None,
+    ),
+    # Every variant: biases, heads that are no whole vectors, 3 queries to a key, a window in the second layer, yarn.
+    "qwen3_window": (
+        "qwen3",
+        {
+            "head_dim": 20,
+            "num_attention_heads": 6,
+            "vocab_size": 267,
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": 10,
+            "max_window_layers": 1,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+            },
+        },
+        torch.float32,
+        None,
+    ),
 }
 
 
@@ -195,7 +229,7 @@ def check_norm_patch(original) -> None:
 def check_windows() -> None:
     """The goldens are torch's fused attention in float64. transformers' own attention, whose softmax is float32, must
     agree to that, and the window must matter."""
-    for name in ("mistral_window", "qwen2_window"):
+    for name in ("mistral_window", "qwen2_window", "qwen3_window"):
         batch = batch_of(name)
         folder = ROOT / "models" / name
         with torch.no_grad():

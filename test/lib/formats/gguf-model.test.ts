@@ -209,7 +209,7 @@ describe('a llama GGUF file', () => {
     expect(
       await problem(llamaGguf({ 'general.architecture': value.string('gemma3') }), UnsupportedError),
     ).toBe(
-      'FILE has the architecture "gemma3"; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama) and "qwen2" (Qwen2, Qwen2.5) can be read',
+      'FILE has the architecture "gemma3"; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama), "qwen2" (Qwen2, Qwen2.5), "qwen3" (Qwen3) can be read',
     )
     expect(
       await problem(llamaGguf({ 'llama.expert_count': value.number('u32', 8) }), UnsupportedError),
@@ -378,5 +378,44 @@ describe('a qwen2 GGUF file', () => {
     expect(await problem(spec, FileFormatError)).toBe(
       'FILE: qwen2.block_count must be an integer of at least 1, not 0',
     )
+  })
+})
+
+describe('a qwen3 GGUF file', () => {
+  const norms = [0, 1].flatMap((layer) =>
+    ['q', 'k'].map((letter) => ({ name: `blk.${layer}.attn_${letter}_norm.weight`, dims: [16] })),
+  )
+
+  function qwen3Gguf(keys: Record<string, Value> = {}, more = norms): GgufSpec {
+    const { keys: entries = [] } = llamaGguf(keys)
+    const renamed = entries.map(([key, of]) => [key.replace(/^llama\./, 'qwen3.'), of] as const)
+    return {
+      keys: renamed.map(([key, of]) => [key, key === 'general.architecture' ? value.string('qwen3') : of]),
+      tensors: [...llamaTensors(), ...more],
+    }
+  }
+
+  it('gives the config and the norms of a Hugging Face folder, rows in its order', async () => {
+    const { config, tensors } = await open(qwen3Gguf())
+    expect(config).toMatchObject({
+      architectures: ['Qwen3ForCausalLM'],
+      model_type: 'qwen3',
+      head_dim: 16,
+      use_sliding_window: false,
+    })
+    expect(tensors.get('model.layers.1.self_attn.k_norm.weight')?.shape).toEqual([16])
+    expect(tensors.get('model.layers.1.self_attn.q_proj.weight')?.permutedHeads).toBeUndefined()
+  })
+
+  it('is refused with a window, since it does not say which layers have it', async () => {
+    const spec = qwen3Gguf({ 'llama.attention.sliding_window': value.number('u32', 64) })
+    expect(await problem(spec, UnsupportedError)).toContain('qwen3.attention.sliding_window is 64')
+  })
+
+  it('is refused with biases, which llama.cpp has no place for, as others are with norms by head', async () => {
+    const bias = qwen3Gguf({}, [...norms, { name: 'blk.0.attn_q.bias', dims: [64] }])
+    expect(await problem(bias, UnsupportedError)).toContain('has the tensor "blk.0.attn_q.bias", which no model')
+    const norm = llamaGguf({}, withTensor('blk.0.attn_q_norm.weight', { dims: [16] }))
+    expect(await problem(norm, UnsupportedError)).toContain('has the tensor "blk.0.attn_q_norm.weight", which')
   })
 })

@@ -124,14 +124,56 @@ describe('a Qwen2', () => {
   })
 })
 
+describe('a Qwen3', () => {
+  const qwen3 = (more: object) => graphOf({ model_type: 'qwen3', ...shapes, ...more })
+  const widthOf = (graph: Graph, name: string) =>
+    graph.weights.find((weight) => weight.name === `model.layers.0.self_attn.${name}.weight`)
+
+  it('normalizes queries and keys by head, after their linear and before they are rotated', () => {
+    const graph = qwen3({ head_dim: 32 })
+    const first = graph.nodes.filter(({ segment }) => segment === 0)
+    for (const [letter, rows] of [
+      ['q', 128],
+      ['k', 64],
+    ] as const) {
+      expect(widthOf(graph, `${letter}_proj`)).toMatchObject({ rows, cols: 64 })
+      expect(widthOf(graph, `${letter}_norm`)).toMatchObject({ rows: 1, cols: 32, kind: 'vector' })
+      const [linear, norm, rotated] = ['proj', 'norm', 'rope'].map((what) =>
+        first.find(({ path }) => path === `model.layers.0.self_attn.${letter}_${what}`),
+      )
+      if (linear?.op !== 'linear' || norm?.op !== 'rms_norm' || rotated?.op !== 'rope') throw new Error()
+      expect([norm.x, rotated.x]).toEqual([linear.out, norm.out])
+      expect(norm.eps).toBe(1e-6)
+    }
+  })
+
+  it('has 128 dimensions in a head and 32 heads of keys where its config is silent', () => {
+    const { num_key_value_heads, ...rest } = { ...shapes, num_attention_heads: 64 }
+    const graph = graphOf({ model_type: 'qwen3', ...rest })
+    expect(widthOf(graph, 'q_proj')).toMatchObject({ rows: 64 * 128 })
+    expect(widthOf(graph, 'k_proj')).toMatchObject({ rows: 32 * 128 })
+  })
+
+  it('has biases on all of attention if its config asks for them, and never in the MLP', () => {
+    expect(biasesOf(qwen3({ mlp_bias: true }))).toEqual([])
+    expect(biasesOf(qwen3({ attention_bias: true }))).toEqual([...QKV, 'self_attn.o_proj'])
+  })
+
+  it('has windows only if they are turned on', () => {
+    const windows = { sliding_window: 8, max_window_layers: 2 }
+    expect(windowsOf(qwen3(windows))).toEqual(none)
+    expect(windowsOf(qwen3({ ...windows, use_sliding_window: true }))).toEqual([undefined, undefined, 8, 8])
+  })
+})
+
 describe('any family', () => {
   it('is refused with those that are known if it is not', () => {
     expect(() => graphOf({ model_type: 'gpt_bigcode', ...shapes })).toThrow(
-      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2.',
+      'model_type is "gpt_bigcode", which is not supported. Supported: llama, mistral, qwen2, qwen3.',
     )
   })
 
-  it.each(['llama', 'mistral', 'qwen2'])('refuses another activation: %s', (model_type) => {
+  it.each(['llama', 'mistral', 'qwen2', 'qwen3'])('refuses another activation: %s', (model_type) => {
     expect(() => graphOf({ model_type, ...shapes, hidden_act: 'gelu' })).toThrow(UnsupportedError)
   })
 })

@@ -1,0 +1,24 @@
+/**
+ * Qwen3, dense: the plain decoder with queries and keys normalized by head, whose size is not tied to the hidden size.
+ * Windows are off unless the config turns them on, as in Qwen2.
+ */
+import type { Graph } from '../graph/graph.js'
+import { type DecoderTraits, decoderGraph, readDecoder } from './decoder.js'
+import { windowsByFlag } from './windows.js'
+
+const traits: DecoderTraits = {
+  positions: 32768,
+  bias(read) {
+    const attention = read.flag('attention_bias', false)
+    return { qkv: attention, output: attention, mlp: false }
+  },
+  queryKeyNorm: true,
+  windows: windowsByFlag,
+}
+
+/** What transformers fills in where the config is silent. */
+const DEFAULTS = { head_dim: 128, num_key_value_heads: 32 }
+
+export function qwen3Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {
+  return decoderGraph(readDecoder({ ...DEFAULTS, ...config }, traits, ropeFactors))
+}
