@@ -209,7 +209,16 @@ function grid(lib, { isa: best, levels }) {
       add(`${name}, ${option}`, strategies[name], { train: { gradientCheckpointing: false, ...train } })
     add(`${name}, biases`, strategies[name], { model: 'qwen2' })
   }
-  for (const model of ['llama2', 'llama3', 'mistral_window', 'odd', 'qwen2_window', 'qwen3', 'qwen3_window', 'tinyllama'])
+  for (const model of [
+    'llama2',
+    'llama3',
+    'mistral_window',
+    'odd',
+    'qwen2_window',
+    'qwen3',
+    'qwen3_window',
+    'tinyllama',
+  ])
     for (const quantization of ['none', 'nf4', 'int8'])
       add(`lora on ${model} ${quantization}`, strategies.lora, { model, quantization })
   for (const name of Object.keys(strategies))

@@ -222,6 +222,20 @@ describe('a chat template', () => {
     )
   })
 
+  it('that gives the last turn alone its reasoning, as that of Qwen3 does, is learned as it is rendered', () => {
+    const template = `{% set ns = namespace(query=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.query = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and loop.index0 > ns.query %}{{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}`
+    const by = encoder('qwen2', template)
+    const thought: DatasetMessage = { ...assistant('4'), reasoning_content: '2 and 2.' }
+    expect(learnedBy(by, messages(user('2 + 2?'), thought))).toEqual([
+      '<think>\n2 and 2.\n</think>\n\n4<|im_end|>',
+    ])
+    expect(learnedBy(by, messages(user('2 + 2?'), assistant('4')))).toEqual([
+      '<think>\n\n</think>\n\n4<|im_end|>',
+    ])
+    // Earlier turns stand whole without their reasoning.
+    expect(learnedBy(by, chatOf)).toEqual(['one<|im_end|>', '<think>\n\n</think>\n\ntwo<|im_end|>'])
+  })
+
   it('that counts the messages is refused', () => {
     const template =
       '{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}{% endif %}'

@@ -414,8 +414,12 @@ describe('a qwen3 GGUF file', () => {
 
   it('is refused with biases, which llama.cpp has no place for, as others are with norms by head', async () => {
     const bias = qwen3Gguf({}, [...norms, { name: 'blk.0.attn_q.bias', dims: [64] }])
-    expect(await problem(bias, UnsupportedError)).toContain('has the tensor "blk.0.attn_q.bias", which no model')
+    expect(await problem(bias, UnsupportedError)).toContain(
+      'has the tensor "blk.0.attn_q.bias", which no model',
+    )
     const norm = llamaGguf({}, withTensor('blk.0.attn_q_norm.weight', { dims: [16] }))
-    expect(await problem(norm, UnsupportedError)).toContain('has the tensor "blk.0.attn_q_norm.weight", which')
+    expect(await problem(norm, UnsupportedError)).toContain(
+      'has the tensor "blk.0.attn_q_norm.weight", which',
+    )
   })
 })

@@ -1,10 +1,10 @@
-// One training step of a tiny model in a process of its own, so that LOWRANK_CHECK can be set before the engine reads it.
+// One training step of a tiny model, by its name, in a process of its own, so that LOWRANK_CHECK can be set before the engine reads it.
 import { join } from 'node:path'
 import { openModelFiles } from '../../../dist/esm/formats/model-files.js'
 import { graphOf } from '../../../dist/esm/models/index.js'
 import { addon } from '../../../dist/esm/native/addon.js'
 
-const files = await openModelFiles(join(import.meta.dirname, '../../parity/models/llama3'))
+const files = await openModelFiles(join(import.meta.dirname, '../../parity/models', process.argv[2]))
 const graph = graphOf(files.config)
 const native = addon()
 const model = native.createModel(graph)

@@ -19,14 +19,20 @@ import {
 } from '../../parity/engine.js'
 import { turnsDuring } from '../turns.js'
 
+/** One with heads by which nothing is normalized, and one with such norms, of an odd width. */
+const MODELS = ['llama3', 'qwen3_window'] as const
+let name: (typeof MODELS)[number] | undefined
 let loaded: Loaded
 let batch: ReturnType<typeof goldenBatch>
 const cpu = addon().cpu()
 
-beforeAll(async () => {
-  loaded = await loadTiny('llama3', 'nf4_double')
-  batch = goldenBatch(await readGolden('golden/llama3.safetensors'))
-})
+async function use(wanted: (typeof MODELS)[number]): Promise<void> {
+  if (name === wanted) return
+  if (name !== undefined) await loaded.model.dispose()
+  loaded = await loadTiny(wanted, 'nf4_double')
+  batch = goldenBatch(await readGolden(`golden/${wanted}.safetensors`))
+  name = wanted
+}
 afterAll(() => loaded.model.dispose())
 afterEach(() => addon().configure({ threads: cpu.threads, isa: cpu.isa }))
 
@@ -76,40 +82,47 @@ async function trainAWhile(spec: AdapterSpec, plans: Record<string, PlanOptions>
   return values
 }
 
-describe.each(cpu.levels)('at instruction-set level %s', (isa) => {
-  it.each(['f32', 'bf16'] as const)(
-    'gives the same bits with one, two and three threads (%s)',
-    async (precision) => {
-      const runs: number[][] = []
-      for (const threads of [1, 2, 3]) {
-        addon().configure({ threads, isa })
-        runs.push(await trainAWhile(allLinears(0.1), train(precision)))
-      }
-      expect(runs[1]).toEqual(runs[0])
-      expect(runs[2]).toEqual(runs[0])
-    },
-  )
+describe.each(MODELS.flatMap((model) => cpu.levels.map((isa) => [model, isa] as const)))(
+  '%s at instruction-set level %s',
+  (model, isa) => {
+    beforeAll(() => use(model))
 
-  it.each(['f32', 'bf16'] as const)(
-    'gives the same bits with and without recompute, dropout included (%s)',
-    async (precision) => {
+    it.each(['f32', 'bf16'] as const)(
+      'gives the same bits with one, two and three threads (%s)',
+      async (precision) => {
+        const runs: number[][] = []
+        for (const threads of [1, 2, 3]) {
+          addon().configure({ threads, isa })
+          runs.push(await trainAWhile(allLinears(0.1), train(precision)))
+        }
+        expect(runs[1]).toEqual(runs[0])
+        expect(runs[2]).toEqual(runs[0])
+      },
+    )
+
+    it.each(['f32', 'bf16'] as const)(
+      'gives the same bits with and without recompute, dropout included (%s)',
+      async (precision) => {
+        addon().configure({ isa })
+        const kept = await trainAWhile(allLinears(0.1), train(precision))
+        const recomputed = await trainAWhile(allLinears(0.1), train(precision, { recompute: true }))
+        expect(recomputed).toEqual(kept)
+      },
+    )
+
+    it.each(['f32', 'bf16'] as const)('agrees with the reference kernels (%s)', async (precision) => {
       addon().configure({ isa })
-      const kept = await trainAWhile(allLinears(0.1), train(precision))
-      const recomputed = await trainAWhile(allLinears(0.1), train(precision, { recompute: true }))
-      expect(recomputed).toEqual(kept)
-    },
-  )
-
-  it.each(['f32', 'bf16'] as const)('agrees with the reference kernels (%s)', async (precision) => {
-    addon().configure({ isa })
-    const fast = await trainAWhile(allLinears(), train(precision))
-    addon().configure({ isa: 'reference' })
-    const reference = await trainAWhile(allLinears(), train('f32'))
-    expect(relativeError(fast, reference)).toBeLessThan(precision === 'f32' ? 1e-4 : 3e-2)
-  })
-})
+      const fast = await trainAWhile(allLinears(), train(precision))
+      addon().configure({ isa: 'reference' })
+      const reference = await trainAWhile(allLinears(), train('f32'))
+      expect(relativeError(fast, reference)).toBeLessThan(precision === 'f32' ? 1e-4 : 3e-2)
+    })
+  },
+)
 
 describe('a session', () => {
+  beforeAll(() => use('llama3'))
+
   it('allocates exactly what was planned, from shapes alone, and gives it all back', async () => {
     const before = addon().allocated()
     const spec = allLinears()
@@ -353,11 +366,11 @@ describe('a session', () => {
 })
 
 describe('LOWRANK_CHECK', () => {
-  it('runs a step node by node against the reference kernels', async () => {
+  it.each(MODELS)('runs a step of %s node by node against the reference kernels', async (model) => {
     const { execFile } = await import('node:child_process')
     const { promisify } = await import('node:util')
     const script = new URL('./checked-step.mjs', import.meta.url).pathname
-    const run = promisify(execFile)(process.execPath, [script], {
+    const run = promisify(execFile)(process.execPath, [script, model], {
       env: { ...process.env, LOWRANK_CHECK: '1' },
     })
     await expect(run).resolves.toMatchObject({ stdout: expect.stringMatching(/^loss \d/) })
