@@ -48,7 +48,7 @@ const FLOORS = {
     device: 'core',
     backends: 'core quant device',
     plan: 'core graph device',
-    adapters: 'core graph quant os device backends plan',
+    adapters: 'core graph quant os device plan',
     ops: 'core plan adapters',
     optim: 'core backends adapters',
     runtime: 'core graph quant os backends plan adapters ops optim',
@@ -59,7 +59,6 @@ const FLOORS = {
 /** Arrows that point up for now; each is to be cut. */
 const UPWARD = {
   native: {
-    backends: 'adapters',
   },
 }
 

@@ -5,9 +5,8 @@
 
 #include "adapters/check.h"
 #include "adapters/hadamard.h"
-#include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
 #include "core/error.h"
+#include "core/factors.h"
 
 namespace lowrank {
 namespace {
@@ -155,12 +154,14 @@ void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std:
 
 void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
           float weight, const float* row_gains) {
-  const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : cpu::address_of(adapter.data(parameter)); };
-  const Ptr<float> gains = cpu::address_of(row_gains), to = cpu::address_of(out);
-  if (slot.paired()) return cpu::fold_pair({pair_of(adapter, slot), slot.scale, weight, gains, to}, begin, end);
-  cpu::fold({end, slot.rank, active, slot.scale_at(active), weight, factor(slot.b), factor(slot.d), factor(slot.mask),
-             factor(slot.b_gain), gains, to},
-            begin, end);
+  const auto factor = [&](int parameter) { return parameter < 0 ? nullptr : adapter.data(parameter); };
+  if (slot.paired()) {
+    const auto [first, second] = pair_ranks(adapter.spec(), slot);
+    return fold_pair_rows({first, second, slot.scale, weight, factor(slot.b), factor(slot.b2), row_gains}, begin, end, out);
+  }
+  fold_rows({slot.rank, active, slot.scale_at(active), weight, factor(slot.b), factor(slot.d), factor(slot.mask),
+             factor(slot.b_gain), row_gains},
+            begin, end, out);
 }
 
 }  // namespace lowrank

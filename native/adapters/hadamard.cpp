@@ -1,6 +1,5 @@
 #include "adapters/hadamard.h"
 
-#include "backends/cpu/device.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -18,13 +17,6 @@ void check_pair(const AdapterSpec& spec, const LowRankSlot& slot) {
          a.cols, "] and [", b2.rows, ", ", b2.cols, "] x [", a2.rows, ", ", a2.cols, "] at rank ", slot.rank);
   if (slot.has_gains() || slot.magnitude >= 0 || slot.dropout > 0)
     fail("SHAPE", "adapter at ", slot.target, ": a pair of products takes no gains, no magnitude and no dropout of its input");
-}
-
-Pair pair_of(const Adapter& adapter, const LowRankSlot& slot) {
-  const auto [first, second] = pair_ranks(adapter.spec(), slot);
-  const auto factor = [&](int parameter) { return cpu::address_of(adapter.data(parameter)); };
-  const auto& parameters = adapter.spec().parameters;
-  return {parameters[slot.b].rows, parameters[slot.a].cols, first, second, factor(slot.b), factor(slot.a), factor(slot.b2), factor(slot.a2)};
 }
 
 }  // namespace lowrank

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "adapters/adapter.h"
-#include "device/kernels.h"
 
 namespace lowrank {
 
@@ -17,8 +16,5 @@ PairRanks pair_ranks(const AdapterSpec& spec, const LowRankSlot& slot);
 
 /// Throws Error("SHAPE") unless the four factors of a paired slot fit each other.
 void check_pair(const AdapterSpec& spec, const LowRankSlot& slot);
-
-/// The factors of a paired slot.
-Pair pair_of(const Adapter& adapter, const LowRankSlot& slot);
 
 }  // namespace lowrank

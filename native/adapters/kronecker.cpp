@@ -1,21 +1,11 @@
 #include "adapters/kronecker.h"
 
 #include "adapters/check.h"
-#include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
 #include "core/error.h"
 
 namespace lowrank {
-namespace {
 
-/// out[rows, cols] = a[rows, inner] b[inner, cols].
-void multiply(int64_t rows, int64_t inner, int64_t cols, const float* a, const float* b, float* out) {
-  cpu::kronecker_c({rows, inner, cols, cpu::address_of(a), cpu::address_of(b), cpu::address_of(out)});
-}
-
-}  // namespace
-
-cpu::KroneckerShape kronecker_shape(const AdapterSpec& spec, const KroneckerSlot& slot) {
+KroneckerShape kronecker_shape(const AdapterSpec& spec, const KroneckerSlot& slot) {
   const auto of = [&](int index) -> const ParameterSpec& { return spec.parameters[index]; };
   return {of(slot.c).rows, of(slot.c2 >= 0 ? slot.c2 : slot.c).cols, of(slot.d).rows,
           of(slot.d2 >= 0 ? slot.d2 : slot.d).cols, slot.d2 >= 0 ? of(slot.d).cols : 0};
@@ -35,8 +25,8 @@ void check_kronecker(const AdapterSpec& spec, const KroneckerSlot& slot) {
 
 const float* kronecker_c(const Adapter& adapter, const KroneckerSlot& slot, float* room) {
   if (slot.c2 < 0) return adapter.data(slot.c);
-  const cpu::KroneckerShape s = kronecker_shape(adapter.spec(), slot);
-  multiply(s.l, adapter.spec().parameters[slot.c].cols, s.p, adapter.data(slot.c), adapter.data(slot.c2), room);
+  const KroneckerShape s = kronecker_shape(adapter.spec(), slot);
+  multiply_small(s.l, adapter.spec().parameters[slot.c].cols, s.p, adapter.data(slot.c), adapter.data(slot.c2), room);
   return room;
 }
 
@@ -48,7 +38,7 @@ KroneckerRows::KroneckerRows(const Adapter& adapter, const KroneckerSlot& slot)
   d_.assign(d, d + shape_.d_elements());
   if (slot.d2 < 0) return;
   d_.resize(shape_.k * shape_.q);
-  multiply(shape_.k, shape_.r, shape_.q, d, adapter.data(slot.d2), d_.data());
+  multiply_small(shape_.k, shape_.r, shape_.q, d, adapter.data(slot.d2), d_.data());
 }
 
 void KroneckerRows::add_row(int64_t row, float weight, float* out) const {

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "adapters/adapter.h"
-#include "backends/cpu/kronecker.h"
+#include "core/factors.h"
 
 namespace lowrank {
 
-cpu::KroneckerShape kronecker_shape(const AdapterSpec& spec, const KroneckerSlot& slot);
+KroneckerShape kronecker_shape(const AdapterSpec& spec, const KroneckerSlot& slot);
 
 /// Throws Error("SHAPE") for factors that do not fit each other.
 void check_kronecker(const AdapterSpec& spec, const KroneckerSlot& slot);
@@ -23,7 +23,7 @@ class KroneckerRows {
   void add_row(int64_t row, float weight, float* out) const;
 
  private:
-  cpu::KroneckerShape shape_;
+  KroneckerShape shape_;
   float scale_;
   std::vector<float> c_, d_;
 };

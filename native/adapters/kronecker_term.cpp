@@ -20,7 +20,7 @@ std::vector<int> KroneckerTerm::trained() const {
 }
 
 KroneckerPair KroneckerTerm::factors(Run& run, const AdapterRun& adapter) const {
-  const cpu::KroneckerShape shape = kronecker_shape(spec_, slot_);
+  const KroneckerShape shape = kronecker_shape(spec_, slot_);
   Ptr<float> c = adapter.value(slot_.c);
   if (slot_.c2 >= 0) {
     const Ptr<float> made = run.room->take<float>(shape.l * shape.p);

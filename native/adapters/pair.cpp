@@ -5,8 +5,7 @@
 
 #include "adapters/hadamard.h"
 #include "adapters/magnitude.h"
-#include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
+#include "core/factors.h"
 
 namespace lowrank {
 namespace {
@@ -219,7 +218,8 @@ void PairTerm::input_gradient(Run& run, AdapterRun& adapter, InputGradient& grad
 std::unique_ptr<DeltaRows> PairTerm::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
   const int64_t rank = slot_.ranks(wanted);
   std::vector<float> b(site_.out * rank), a(rank * site_.in);
-  cpu::build_pair_a({pair_of(adapter, slot_), cpu::address_of(a.data())}, 0, rank);
+  const int64_t second = pair_ranks(spec_, slot_).second;
+  pair_a_rows(adapter.data(slot_.a), adapter.data(slot_.a2), second, site_.in, 0, rank, a.data());
   fold(adapter, slot_, rank, 0, site_.out, b.data());
   for (float& value : b) value *= counts;
   return std::make_unique<ProductRows>(std::move(b), std::move(a), rank, site_.in);

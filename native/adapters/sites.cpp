@@ -35,7 +35,7 @@ void check(const AdapterSpec& spec, const LowRankSlot& slot, const Site& site) {
 }
 
 void check(const AdapterSpec& spec, const KroneckerSlot& slot, const Site& site) {
-  const cpu::KroneckerShape shape = kronecker_shape(spec, slot);
+  const KroneckerShape shape = kronecker_shape(spec, slot);
   if (shape.out() != site.out || shape.in() != site.in)
     fail("SHAPE", "adapter at ", slot.target, ": C (x) D is [", shape.l, " x ", shape.k, ", ", shape.p, " x ", shape.q,
          "] but the linear is [", site.out, ", ", site.in, "]");
@@ -86,7 +86,7 @@ AttachedTerms terms_at(const AdapterSpec& spec, const std::string& target, const
   AttachedTerms found;
   for (size_t i = 0; i < spec.kroneckers.size(); ++i) {
     if (spec.kroneckers[i].target != target) continue;
-    const cpu::KroneckerShape shape = kronecker_shape(spec, spec.kroneckers[i]);
+    const KroneckerShape shape = kronecker_shape(spec, spec.kroneckers[i]);
     if (shape.out() != rows || shape.in() != cols)
       fail("SHAPE", "adapter at ", target, ": C (x) D is [", shape.out(), ", ", shape.in(), "] but ", weight, " is [",
            rows, ", ", cols, "]");

@@ -1,7 +1,6 @@
 #include "adapters/snapshot.h"
 
-#include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
+#include "core/factors.h"
 
 namespace lowrank {
 
@@ -16,15 +15,8 @@ float snapshot_own(const Adapter& adapter, const LowRankSlot& slot) {
 void fold_snapshot(const Adapter& adapter, const LowRankSlot& slot, float* out) {
   const int64_t rows = adapter.spec().parameters[slot.b].rows;
   const float own = slot.scale * snapshot_own(adapter, slot), taken = -slot.scale * snapshot_ratio(adapter, slot);
-  cpu::fold_snapshot({rows,
-                      slot.rank,
-                      own,
-                      taken,
-                      cpu::address_of(adapter.data(slot.b)),
-                      cpu::address_of(adapter.data(slot.snapshot_b)),
-                      {},
-                      cpu::address_of(out)},
-                     0, rows);
+  const SnapshotB factors{slot.rank, own, taken, adapter.data(slot.b), adapter.data(slot.snapshot_b), nullptr};
+  fold_snapshot_rows(factors, 0, rows, out);
 }
 
 }  // namespace lowrank

@@ -52,7 +52,7 @@ struct DeltaDropout {
 /// ||W_i + delta_i|| (DoRA, arXiv 2402.09353); c counts as a constant in the backward pass.
 ///
 /// At an embedding x is the one-hot vector of a token: A is [rank, vocabulary], of which each token has a column, and B
-/// [dimension, rank]. Such a slot has A and B alone, and drops nothing (adapters/embedding.h).
+/// [dimension, rank]. Such a slot has A and B alone, and drops nothing (adapters/embedding_term.h).
 struct LowRankSlot {
   std::string target;
   bool embedding = false;

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "adapters/row_norms.h"
 #include "adapters/triplets.h"
 #include "backends/cpu/device.h"
+#include "backends/cpu/row_norms.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -16,7 +16,7 @@ constexpr double kRidge = 1e-8;  // keeps the Gram matrix invertible when rows o
 /// Lower Cholesky factor of A A^T + kRidge I, [rank, rank], in place of its lower half.
 std::vector<double> gram_factor(Pool& pool, const float* a, int64_t rank, int64_t cols) {
   std::vector<double> gram(rank * rank);
-  gram_of_rows(pool, a, rank, cols, cols, gram.data());
+  cpu::gram_of_rows(pool, a, rank, cols, cols, gram.data());
   for (int64_t i = 0; i < rank; ++i) gram[i * rank + i] += kRidge;
   for (int64_t j = 0; j < rank; ++j) {
     for (int64_t i = j; i < rank; ++i) {

@@ -7,10 +7,10 @@
 #include <sstream>
 
 #include "adapters/check.h"
-#include "adapters/row_norms.h"
 #include "adapters/output_norms.h"
 #include "core/error.h"
 #include "os/process_memory.h"
+#include "quant/row_norm.h"
 
 namespace lowrank {
 namespace {
@@ -347,7 +347,7 @@ void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int 
     for (int64_t row = begin; row < end; ++row) {
       const float* const b = folded.data() + row * slot->rank;
       const bool starts_at_zero = std::all_of(b, b + slot->rank, [](float value) { return value == 0; });
-      out[row] = static_cast<float>(direct_row_norm(view, row, a, a_ld, b, starts_at_zero ? 0 : slot->rank));
+      out[row] = static_cast<float>(std::sqrt(adapted_row_square(view, row, a, a_ld, b, starts_at_zero ? 0 : slot->rank)));
     }
   });
   adapter.values_changed();

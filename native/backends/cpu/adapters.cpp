@@ -1,30 +1,20 @@
 #include "backends/cpu/adapters.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "backends/cpu/device.h"
+#include "backends/cpu/ops_common.h"
+#include "core/factors.h"
 #include "core/random.h"
 
 namespace lowrank::cpu {
 
-void fold(const Fold& k, int64_t begin, int64_t end) {
-  const float *b = host(k.b), *d = host(k.d), *mask = host(k.mask), *gain = host(k.b_gain),
-              *row_gains = host(k.row_gains);
-  float* const out = host(k.out);
-  for (int64_t i = begin; i < end; ++i) {
-    const float row = k.weight * (gain ? k.scale * gain[i] : k.scale) * (row_gains ? row_gains[i] : 1);
-    for (int64_t j = 0; j < k.active; ++j) {
-      float factor = row;
-      if (d) factor *= d[j];
-      if (mask) factor *= mask[j];
-      out[i * k.active + j] = factor * b[i * k.rank + j];
-    }
-  }
-}
-
 void fold(Pool& pool, const Fold& k) {
+  const ScaledB factors{k.rank,     k.active,     k.scale,        k.weight,         host(k.b),
+                        host(k.d), host(k.mask), host(k.b_gain), host(k.row_gains)};
   pool.for_range(k.rows, std::max<int64_t>(1, 32768 / k.active),
-                 [&](int64_t begin, int64_t end) { fold(k, begin, end); });
+                 [&](int64_t begin, int64_t end) { fold_rows(factors, begin, end, host(k.out)); });
 }
 
 void fold_gradient(const FoldGradient& k) {
@@ -45,58 +35,23 @@ void fold_gradient(const FoldGradient& k) {
   }
 }
 
-void fold_snapshot(const FoldSnapshot& k, int64_t begin, int64_t end) {
-  const float *b = host(k.b), *star = host(k.star), *row_gains = host(k.row_gains);
-  float* const out = host(k.out);
-  for (int64_t i = begin; i < end; ++i) {
-    float* const to = out + 2 * i * k.rank;
-    const float gain = row_gains ? row_gains[i] : 1;
-    for (int64_t j = 0; j < k.rank; ++j) {
-      to[j] = gain * k.own * b[i * k.rank + j];
-      to[k.rank + j] = gain * k.taken * star[i * k.rank + j];
-    }
-  }
-}
-
 void fold_snapshot(Pool& pool, const FoldSnapshot& k) {
+  const SnapshotB factors{k.rank, k.own, k.taken, host(k.b), host(k.star), host(k.row_gains)};
   pool.for_range(k.rows, std::max<int64_t>(1, 16384 / k.rank),
-                 [&](int64_t begin, int64_t end) { fold_snapshot(k, begin, end); });
-}
-
-void build_pair_a(const BuildPairA& k, int64_t begin, int64_t end) {
-  const int64_t in = k.pair.cols, second = k.pair.rank2;
-  float* const out = host(k.out);
-  for (int64_t row = begin; row < end; ++row) {
-    const float* a = host(k.pair.a) + row / second * in;
-    const float* a2 = host(k.pair.a2) + row % second * in;
-    float* __restrict to = out + row * in;
-    for (int64_t c = 0; c < in; ++c) to[c] = a[c] * a2[c];
-  }
+                 [&](int64_t begin, int64_t end) { fold_snapshot_rows(factors, begin, end, host(k.out)); });
 }
 
 void build_pair_a(Pool& pool, const BuildPairA& k) {
-  pool.for_range(k.pair.rank * k.pair.rank2, std::max<int64_t>(1, 32768 / k.pair.cols),
-                 [&](int64_t begin, int64_t end) { build_pair_a(k, begin, end); });
-}
-
-void fold_pair(const FoldPair& k, int64_t begin, int64_t end) {
-  const int64_t first = k.pair.rank, second = k.pair.rank2, rank = first * second;
-  const float* const row_gains = host(k.row_gains);
-  for (int64_t o = begin; o < end; ++o) {
-    const float* b = host(k.pair.b) + o * first;
-    const float* b2 = host(k.pair.b2) + o * second;
-    const float row = k.weight * k.scale * (row_gains ? row_gains[o] : 1);
-    float* __restrict to = host(k.out) + o * rank;
-    for (int64_t i = 0; i < first; ++i) {
-      const float factor = row * b[i];
-      for (int64_t j = 0; j < second; ++j) to[i * second + j] = factor * b2[j];
-    }
-  }
+  const Pair& pair = k.pair;
+  pool.for_range(pair.rank * pair.rank2, std::max<int64_t>(1, 32768 / pair.cols), [&](int64_t begin, int64_t end) {
+    pair_a_rows(host(pair.a), host(pair.a2), pair.rank2, pair.cols, begin, end, host(k.out));
+  });
 }
 
 void fold_pair(Pool& pool, const FoldPair& k) {
+  const PairB factors{k.pair.rank, k.pair.rank2, k.scale, k.weight, host(k.pair.b), host(k.pair.b2), host(k.row_gains)};
   pool.for_range(k.pair.rows, std::max<int64_t>(1, 32768 / (k.pair.rank * k.pair.rank2)),
-                 [&](int64_t begin, int64_t end) { fold_pair(k, begin, end); });
+                 [&](int64_t begin, int64_t end) { fold_pair_rows(factors, begin, end, host(k.out)); });
 }
 
 void spread_pair_a(Pool& pool, const SpreadPairA& k) {
@@ -160,16 +115,7 @@ void draw_rows(const DrawRows& k) {
   for (int64_t row = 0; row < k.rows; ++row) gains[row] /= share;
 }
 
-void kronecker_c(const KroneckerC& k) {
-  const float *a = host(k.a), *b = host(k.b);
-  float* const out = host(k.c);
-  for (int64_t i = 0; i < k.l; ++i)
-    for (int64_t c = 0; c < k.p; ++c) {
-      double sum = 0;
-      for (int64_t j = 0; j < k.rank; ++j) sum += double{a[i * k.rank + j]} * b[j * k.p + c];
-      out[i * k.p + c] = static_cast<float>(sum);
-    }
-}
+void kronecker_c(const KroneckerC& k) { multiply_small(k.l, k.rank, k.p, host(k.a), host(k.b), host(k.c)); }
 
 void spread_kronecker_c(const SpreadKroneckerC& k) {
   const float *a = host(k.a), *b = host(k.b), *g = host(k.g);
@@ -180,6 +126,40 @@ void spread_kronecker_c(const SpreadKroneckerC& k) {
         if (da) da[i * k.rank + j] += g[i * k.p + c] * b[j * k.p + c];
         if (db) db[j * k.p + c] += g[i * k.p + c] * a[i * k.rank + j];
       }
+}
+
+void gather_columns(Pool& pool, const GatherColumns& k) {
+  const int32_t* const ids = host(k.ids);
+  const float* const a = host(k.a);
+  float* const h = host(k.h);
+  pool.for_range(k.tokens, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      for (int64_t j = 0; j < k.ranks; ++j) h[t * k.ranks + j] = a[j * k.vocab + ids[t]];
+  });
+}
+
+/// In the order of the tokens, whatever the number of threads.
+void scatter_columns(Pool& pool, const ScatterColumns& k) {
+  const int32_t* const ids = host(k.ids);
+  const float* const dh = host(k.dh);
+  float* const da = host(k.da);
+  pool.for_range(k.ranks - k.first, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t j = k.first + begin; j < k.first + end; ++j)
+      for (int64_t t = 0; t < k.tokens; ++t) da[j * k.vocab + ids[t]] += dh[t * k.ranks + j];
+  });
+}
+
+void second_moment(Pool& pool, const SecondMoment& k) {
+  double* const moment = host(k.moment);
+  pool.for_range(k.rank, 4, [&](int64_t begin, int64_t end) {
+    std::vector<double> row(k.rank);
+    for (int64_t t = 0; t < k.tokens; ++t) {
+      const std::byte* const h = host(k.h.rows(t).data);
+      for (int64_t j = 0; j < k.rank; ++j) row[j] = load_element(h, k.h.dtype, j);
+      for (int64_t i = begin; i < end; ++i)
+        for (int64_t j = 0; j < k.rank; ++j) moment[i * k.rank + j] += row[i] * row[j];
+    }
+  });
 }
 
 }  // namespace lowrank::cpu

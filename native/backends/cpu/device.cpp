@@ -4,10 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "adapters/embedding.h"
-#include "adapters/output_norms.h"
-#include "adapters/row_norms.h"
 #include "backends/cpu/adapters.h"
+#include "backends/cpu/row_norms.h"
 #include "core/error.h"
 #include "quant/half.h"
 
@@ -257,15 +255,9 @@ struct CpuDevice::Launch {
       share[i] = !k.of_scaled ? 1 / c[i] : m[i] == 0 ? 0 : 1 / m[i];
     }
   }
-  void operator()(const SecondMoment& k) const {
-    add_second_moment(pool, k.tokens, k.rank, host(k.h.data), k.h.dtype, k.h.ld, host(k.moment));
-  }
-  void operator()(const GatherColumns& k) const {
-    gather_columns(pool, k.tokens, host(k.ids), k.ranks, k.vocab, host(k.a), host(k.h));
-  }
-  void operator()(const ScatterColumns& k) const {
-    scatter_columns(pool, k.tokens, host(k.ids), k.first, k.ranks, k.vocab, host(k.dh), host(k.da));
-  }
+  void operator()(const SecondMoment& k) const { second_moment(pool, k); }
+  void operator()(const GatherColumns& k) const { gather_columns(pool, k); }
+  void operator()(const ScatterColumns& k) const { scatter_columns(pool, k); }
 };
 
 void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {

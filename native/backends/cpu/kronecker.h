@@ -5,17 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/factors.h"
+
 namespace lowrank::cpu {
-
-/// C [l, p] and D [k, q]; with r > 0 D is d [k, r] times d2 [r, q].
-struct KroneckerShape {
-  int64_t l = 0, p = 0, k = 0, q = 0, r = 0;
-
-  int64_t out() const { return l * k; }
-  int64_t in() const { return p * q; }
-  int64_t d_elements() const { return r > 0 ? k * r : k * q; }
-  int64_t d2_elements() const { return r > 0 ? r * q : 0; }
-};
 
 /// The factors, all fp32 and dense.
 struct KroneckerFactors {

@@ -125,7 +125,7 @@ static void tiles_through_d(const KroneckerShape& s, const KroneckerTiles& t, co
 static void amx_kronecker(Pool& pool, int64_t tokens, const KroneckerShape& s, const KroneckerFactors& factors,
                           float scale, const float* gains, const Matrix& x, const float* residual, float* out,
                           std::byte* workspace) {
-  if (x.dtype != DType::bf16 || !fits_tiles(s))
+  if (x.dtype != DType::bf16 || !cpu::fits_tiles(s))
     return kronecker(pool, tokens, s, factors, scale, gains, x, residual, out, workspace);
   constexpr int64_t kTokens = 16;
   const KroneckerTiles t = kronecker_tiles(s);
@@ -162,7 +162,7 @@ static void amx_kronecker_backward(Pool& pool, int64_t tokens, const KroneckerSh
                                    const KroneckerFactors& factors, float scale, const float* gains, const Matrix& x,
                                    const Matrix& dy, const KroneckerGradients& to, float* dx, bool adds_dx,
                                    std::byte* workspace) {
-  if (x.dtype != DType::bf16 || !fits_tiles(s))
+  if (x.dtype != DType::bf16 || !cpu::fits_tiles(s))
     return kronecker_backward(pool, tokens, s, factors, scale, gains, x, dy, to, dx, adds_dx, workspace);
   const KroneckerWork work = kronecker_work(s, tokens);
   const KroneckerTiles t = kronecker_tiles(s);

@@ -8,6 +8,7 @@
 #include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
+#include "core/factors.h"
 #include "fill.h"
 
 using namespace lowrank;
@@ -19,6 +20,11 @@ constexpr int64_t kOut = 7, kIn = 5, kFirst = 2, kSecond = 3;
 
 void draw_row_gains(const DeltaDropout& dropout, uint64_t key, int64_t rows, float* gains) {
   cpu::draw_rows({rows, dropout.rows, dropout.all, dropout.rescale, key, cpu::address_of(gains)});
+}
+
+Pair pair_of(const Adapter& adapter, const LowRankSlot& slot) {
+  const auto factor = [&](int p) { return cpu::address_of(adapter.data(p)); };
+  return {kOut, kIn, kFirst, kSecond, factor(slot.b), factor(slot.a), factor(slot.b2), factor(slot.a2)};
 }
 
 AdapterSpec pair() {
@@ -56,7 +62,7 @@ std::vector<double> literal(const Adapter& adapter, const float* gains) {
 std::vector<double> composed(const Adapter& adapter, const float* gains) {
   const LowRankSlot& slot = adapter.spec().slots[0];
   std::vector<float> a(slot.rank * kIn), b(kOut * slot.rank);
-  cpu::build_pair_a({pair_of(adapter, slot), cpu::address_of(a.data())}, 0, slot.rank);
+  pair_a_rows(adapter.data(slot.a), adapter.data(slot.a2), kSecond, kIn, 0, slot.rank, a.data());
   fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
   std::vector<double> delta(kOut * kIn);
   for (int64_t o = 0; o < kOut; ++o)
@@ -84,7 +90,7 @@ TEST("the gradients of a pair's A and B spread over its four factors as finite d
   const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
   std::vector<float> g(kOut * kIn), a(slot.rank * kIn), b(kOut * slot.rank);
   fill_normal(g.data(), kOut * kIn, 1, 3, "g");
-  cpu::build_pair_a({pair_of(adapter, slot), cpu::address_of(a.data())}, 0, slot.rank);
+  pair_a_rows(adapter.data(slot.a), adapter.data(slot.a2), kSecond, kIn, 0, slot.rank, a.data());
   fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
   // loss = <g, B A>: at A the gradient is B^T g, at B without scale and gains g A^T.
   std::vector<float> at_a(slot.rank * kIn), at_b(kOut * slot.rank);

@@ -6,8 +6,6 @@
 namespace lowrank::test {
 namespace {
 
-using cpu::KroneckerShape;
-
 // Square and lopsided, sizes of no vector, r above a side, sides of one, D first and C first.
 constexpr KroneckerShape kShapes[] = {{24, 24, 24, 24, 0}, {4, 6, 31, 5, 3},  {5, 3, 7, 31, 3}, {1, 1, 13, 17, 2},
                                       {1, 7, 11, 1, 0},    {16, 4, 3, 40, 2}, {9, 9, 9, 8, 12}, {3, 32, 50, 33, 0},

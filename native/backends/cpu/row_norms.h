@@ -7,7 +7,7 @@
 #include "core/pool.h"
 #include "quant/weight.h"
 
-namespace lowrank {
+namespace lowrank::cpu {
 
 /// out[i] = ||W_i||^2 of every row.
 void row_squares(Pool& pool, const WeightView& w, double* out);
@@ -32,7 +32,4 @@ struct AdaptedRows {
 /// 1e-15, so that it divides.
 void row_norms(Pool& pool, const AdaptedRows& rows, float* out);
 
-/// ||W_i + B_i A|| of one row from the row itself: what `row_norms` falls back to, and what tests compare it with.
-double direct_row_norm(const WeightView& w, int64_t row, const float* a, int64_t a_ld, const float* b_row, int64_t rank);
-
-}  // namespace lowrank
+}  // namespace lowrank::cpu

@@ -1,12 +1,13 @@
-#include "adapters/row_norms.h"
+#include "backends/cpu/row_norms.h"
 
 #include <algorithm>
 #include <cmath>
 
-namespace lowrank {
+#include "quant/row_norm.h"
+
+namespace lowrank::cpu {
 namespace {
 
-constexpr int64_t kPiece = 256;           // elements of a row that are decoded at a time
 constexpr double kCanceled = 0.01;       // of ||W_i||^2; see row_norms
 constexpr double kSmallestSquare = 1e-30;
 
@@ -18,26 +19,10 @@ void for_rows(Pool& pool, int64_t rows, int64_t cols, Body&& body) {
   });
 }
 
-/// ||W_i + B_i A||^2 of row i, formed a piece at a time.
-double square_of_row(const WeightView& w, int64_t row, const float* a, int64_t a_ld, const float* b_row, int64_t rank) {
-  float piece[kPiece];
-  double sum = 0;
-  for (int64_t begin = 0; begin < w.cols; begin += kPiece) {
-    const int64_t count = std::min(kPiece, w.cols - begin);
-    decode_row(w, row, begin, count, piece);
-    for (int64_t c = 0; c < count; ++c) {
-      double value = piece[c];
-      for (int64_t j = 0; j < rank; ++j) value += double{b_row[j]} * a[j * a_ld + begin + c];
-      sum += value * value;
-    }
-  }
-  return sum;
-}
-
 }  // namespace
 
 void row_squares(Pool& pool, const WeightView& w, double* out) {
-  for_rows(pool, w.rows, w.cols, [&](int64_t row) { out[row] = square_of_row(w, row, nullptr, 0, nullptr, 0); });
+  for_rows(pool, w.rows, w.cols, [&](int64_t row) { out[row] = adapted_row_square(w, row, nullptr, 0, nullptr, 0); });
 }
 
 void gram_of_rows(Pool& pool, const float* a, int64_t rank, int64_t cols, int64_t ld, double* out) {
@@ -63,14 +48,9 @@ void row_norms(Pool& pool, const AdaptedRows& rows, float* out) {
     }
     double square = rows.squares[i] + 2 * cross + own;
     if (square < kCanceled * rows.squares[i])
-      square = square_of_row(rows.w, i, rows.a, rows.a_ld, b, rank);
+      square = adapted_row_square(rows.w, i, rows.a, rows.a_ld, b, rank);
     out[i] = static_cast<float>(std::sqrt(std::max(square, kSmallestSquare)));
   });
 }
 
-double direct_row_norm(const WeightView& w, int64_t row, const float* a, int64_t a_ld, const float* b_row,
-                       int64_t rank) {
-  return std::sqrt(square_of_row(w, row, a, a_ld, b_row, rank));
-}
-
-}  // namespace lowrank
+}  // namespace lowrank::cpu
