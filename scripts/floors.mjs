@@ -50,7 +50,7 @@ const FLOORS = {
     plan: 'core graph device',
     adapters: 'core graph quant os device plan',
     ops: 'core plan adapters',
-    optim: 'core backends adapters',
+    optim: 'core device adapters',
     runtime: 'core graph quant os backends plan adapters ops optim',
     addon: 'core os backends adapters optim runtime',
   },
@@ -58,8 +58,7 @@ const FLOORS = {
 
 /** Arrows that point up for now; each is to be cut. */
 const UPWARD = {
-  native: {
-  },
+  native: {},
 }
 
 /** A folder that programs and commands which do without it never load: nothing reaches it from here but on demand. */

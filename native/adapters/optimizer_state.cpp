@@ -8,6 +8,7 @@
 
 #include "adapters/adapter.h"
 #include "core/error.h"
+#include "quant/dynamic.h"
 
 namespace lowrank {
 namespace {
@@ -211,23 +212,23 @@ void OptimizerState::settle() {
   if (file_) file_->settle();
 }
 
-std::vector<StateView> OptimizerState::views(const StatePiece& piece, std::byte* base) const {
+std::vector<Moments> OptimizerState::views(const StatePiece& piece, std::byte* base) const {
   const ParameterSpec& p = adapter_.parameters[piece.parameter];
-  std::vector<StateView> views;
+  std::vector<Moments> views;
   std::byte* at = base + piece.offset;
   for (const StateArray& array : state_arrays(p, adapter_.state)) {
     const int64_t count = piece.count == p.rows * p.cols ? array.count() : piece.count;
     auto* const floats = reinterpret_cast<float*>(at);
     if (array.coded)
-      views.push_back({nullptr, {reinterpret_cast<uint8_t*>(floats + blocks_of(count)), floats}});
+      views.push_back({{}, address_of(reinterpret_cast<uint8_t*>(floats + blocks_of(count))), address_of(floats)});
     else
-      views.push_back({floats, {}});
+      views.push_back({address_of(floats)});
     at += array_bytes(count, array.coded);
   }
   return views;
 }
 
-std::vector<StateView> OptimizerState::views(int parameter) const {
+std::vector<Moments> OptimizerState::views(int parameter) const {
   for (const StatePiece& piece : layout_.resident)
     if (piece.parameter == parameter) return views(piece, block_.data());
   fail("CONFIG", "the optimizer's state of ", adapter_.parameters[parameter].name,

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "device/optimizer_kernels.h"
 #include "graph/adapter_spec.h"
 #include "os/paged_file.h"
-#include "quant/dynamic.h"
 
 namespace lowrank {
 
@@ -38,17 +38,6 @@ struct StateTensor {
   bool codes = false;  // u8, else f32
   std::vector<int64_t> shape;
   int64_t bytes = 0;
-};
-
-/// Numbers of an array: floats, or codes.
-struct StateView {
-  float* floats = nullptr;
-  DynamicCodes codes;
-
-  /// From element `first` on, of codes a multiple of kDynamicBlock.
-  StateView from(int64_t first) const {
-    return {floats == nullptr ? nullptr : floats + first, codes.codes == nullptr ? DynamicCodes{} : codes.from(first)};
-  }
 };
 
 /// The arrays of a trained parameter.
@@ -105,9 +94,9 @@ class OptimizerState {
   void settle();
 
   /// The arrays of a piece, in the order of state_arrays.
-  std::vector<StateView> views(const StatePiece& piece, std::byte* base) const;
+  std::vector<Moments> views(const StatePiece& piece, std::byte* base) const;
   /// Those of a parameter that is resident; throws Error("CONFIG") for others.
-  std::vector<StateView> views(int parameter) const;
+  std::vector<Moments> views(int parameter) const;
 
   /// The state of a parameter as files have it; nothing of one that is frozen.
   std::vector<StateTensor> tensors(int parameter) const;

@@ -6,13 +6,13 @@
 #include <utility>
 
 #include "adapters/check.h"
-#include "adapters/triplets.h"
 #include "addon/convert.h"
 #include "addon/jobs.h"
 #include "backends/cpu/device.h"
 #include "core/version.h"
 #include "optim/private_sum.h"
 #include "optim/step.h"
+#include "optim/triplets.h"
 #include "os/file.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"

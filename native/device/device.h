@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include "device/kernels.h"
 
@@ -26,6 +28,14 @@ class Hold {
   virtual ~Hold() = default;
 };
 
+/// Memory of a device, which goes back when it dies.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual Ptr<std::byte> data() const = 0;
+  virtual int64_t bytes() const = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -36,6 +46,11 @@ class Device {
   /// Brings rows to memory; null where all of them always are.
   virtual std::unique_ptr<Hold> hold(const WeightRows& rows) = 0;
 
+  /// Room for the length of a call, which no category counts; its contents do not matter.
+  virtual std::unique_ptr<DeviceMemory> scratch(int64_t bytes) = 0;
+  /// The bytes that lie there, for the host to read until the next call.
+  /// @param what it is, in a word or two, for a device that counts
+  virtual const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) = 0;
   virtual void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) = 0;
   virtual void launch(const Kernel& kernel, Ptr<std::byte> workspace) = 0;
 };
@@ -47,11 +62,25 @@ class NullDevice final : public Device {
   const KernelSizes& sizes() const override { return sizes_; }
   int64_t rows_at_once(int, int64_t rows) const override { return rows; }
   std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
+  std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override {
+    struct Nowhere final : DeviceMemory {
+      explicit Nowhere(int64_t size) : size(size) {}
+      Ptr<std::byte> data() const override { return Ptr<std::byte>(kNowhere); }
+      int64_t bytes() const override { return size; }
+      int64_t size;
+    };
+    return std::make_unique<Nowhere>(bytes);
+  }
+  const std::byte* download(Ptr<std::byte>, int64_t bytes, std::string_view) override {
+    zeros_.assign(static_cast<size_t>(bytes), std::byte{0});
+    return zeros_.data();
+  }
   void copy(Ptr<std::byte>, Ptr<std::byte>, int64_t) override {}
   void launch(const Kernel&, Ptr<std::byte>) override {}
 
  private:
   const KernelSizes& sizes_;
+  std::vector<std::byte> zeros_;
 };
 
 }  // namespace lowrank

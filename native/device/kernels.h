@@ -10,6 +10,7 @@
 
 #include "core/dtype.h"
 #include "core/precision.h"
+#include "device/optimizer_kernels.h"
 #include "device/ptr.h"
 
 namespace lowrank {
@@ -463,6 +464,7 @@ using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackwa
                             ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,
                             SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows, Kronecker, KroneckerBackward,
                             KroneckerC, SpreadKroneckerC, RowSquares, Gram, AdaptedRowNorms, AddRatios, RatiosOver,
-                            MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns>;
+                            MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns, AdamW, Sgd, Lion,
+                            Adafactor, SumOfSquares, ProjectGradient, Orthogonal, FollowImportances>;
 
 }  // namespace lowrank

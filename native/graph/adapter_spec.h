@@ -118,7 +118,7 @@ struct GradientProjection {
 };
 
 /// Rows of A with their gains and columns of B, whose importance is followed from update to update, and which are kept
-/// near orthogonal while they train (adapters/triplets.h). All three train, and belong to no other triplet.
+/// near orthogonal while they train (optim/triplets.h). All three train, and belong to no other triplet.
 struct TripletSpec {
   int a = -1;  // [rank, in]
   int d = -1;  // [1, rank]

@@ -47,48 +47,22 @@ int64_t RankDraws::count(int64_t index, int64_t rank) const {
   return sum;
 }
 
-void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update, int only) {
-  const AdapterSpec& spec = adapter.spec();
-  const auto updates = [&](int parameter) { return spec.trains(parameter) && (only < 0 || only == parameter); };
-  OptimizerState& state = adapter.state();
-  // Throws here, where nothing else runs, for what is not in memory.
-  std::vector<std::vector<StateView>> views(spec.parameters.size());
-  for (const LowRankSlot& slot : spec.slots)
-    for (const int index : {slot.a, slot.b})
-      if (updates(index)) views[index] = state.views(index);
-  context.pool.for_range(static_cast<int64_t>(spec.slots.size()), 1, [&](int64_t begin, int64_t end) {
-    std::vector<std::vector<float>> columns;
-    for (int64_t i = begin; i < end; ++i) {
-      const LowRankSlot& slot = spec.slots[i];
-      const auto [first, last] = ranks.of(slot.rank);
-      for (int64_t j = first; j < last; ++j) {
-        const int64_t count = ranks.count(j, slot.rank);
-        if (updates(slot.a)) {
-          const ParameterSpec& a = spec.parameters[slot.a];
-          const int64_t row = j * a.cols;
-          std::vector<StateView> of_row = views[slot.a];
-          for (StateView& view : of_row) view = view.from(row);
-          update(a.group, count, a.cols, adapter.data(slot.a, AdapterArray::gradient) + row, of_row,
-                 adapter.data(slot.a) + row);
-        }
-        if (updates(slot.b)) {
-          const ParameterSpec& b = spec.parameters[slot.b];
-          std::vector<float*> arrays{adapter.data(slot.b, AdapterArray::gradient), adapter.data(slot.b)};
-          for (const StateView& view : views[slot.b]) arrays.push_back(view.floats);
-          columns.resize(arrays.size());
-          for (size_t k = 0; k < arrays.size(); ++k) {
-            columns[k].resize(b.rows);
-            for (int64_t o = 0; o < b.rows; ++o) columns[k][o] = arrays[k][o * slot.rank + j];
-          }
-          std::vector<StateView> of_column;
-          for (size_t k = 2; k < arrays.size(); ++k) of_column.push_back({columns[k].data(), {}});
-          update(b.group, count, b.rows, columns[0].data(), of_column, columns[1].data());
-          for (size_t k = 1; k < arrays.size(); ++k)
-            for (int64_t o = 0; o < b.rows; ++o) arrays[k][o * slot.rank + j] = columns[k][o];
-        }
-      }
-    }
-  });
+void add_ranks(std::vector<UpdatePiece>& pieces, const RankDraws& ranks, int64_t rank, const UpdatePiece& whole,
+               bool columns) {
+  const int64_t count = whole.count / rank;
+  const auto [first, last] = ranks.of(rank);
+  for (int64_t j = first; j < last; ++j) {
+    const auto moved = [from = columns ? j : j * count](Ptr<float> at) { return at ? at + from : at; };
+    UpdatePiece piece = whole;
+    piece.count = count;
+    piece.stride = columns ? rank : 1;
+    piece.p = moved(whole.p);
+    piece.gradient = moved(whole.gradient);
+    piece.m.floats = moved(whole.m.floats);
+    piece.v.floats = moved(whole.v.floats);
+    piece.step = ranks.count(j, rank);
+    pieces.push_back(piece);
+  }
 }
 
 }  // namespace lowrank

@@ -3,11 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "core/context.h"
+#include "device/optimizer_kernels.h"
 
 namespace lowrank {
 
@@ -31,16 +30,11 @@ struct RankDraws : TrainedRanks {
   int64_t count(int64_t index, int64_t rank) const;
 };
 
-/// Updates `count` numbers p of an optimizer group that are updated for the `step`-th time, with their gradient and the
-/// arrays of their state.
-using UpdateRule = std::function<void(int group, int64_t step, int64_t count, const float* gradient,
-                                      const std::vector<StateView>& state, float* p)>;
-
-/// The rule on the rows of A and the columns of B that got gradients, each rank with its own count for the bias correction;
-/// state and weight decay of the others do not advance. With all ranks in every step it is the rule itself, bit for bit.
-/// Copies of weights are left to the caller. With `only`, that parameter alone is updated. Throws Error("CONFIG") for state
-/// that is not in memory.
-void update_ranks(Context& context, Adapter& adapter, const RankDraws& ranks, const UpdateRule& update, int only = -1);
+/// Adds the ranks of a factor that got gradients, each with a count of updates of its own for the bias correction: rows of
+/// A, or columns of B. State and weight decay of the others do not advance. With all ranks in every step the update is
+/// that of the whole factor, bit for bit.
+void add_ranks(std::vector<UpdatePiece>& pieces, const RankDraws& ranks, int64_t rank, const UpdatePiece& whole,
+               bool columns);
 
 /// Throws Error("CONFIG") for an adapter that trains anything but copies of weights and A and B of slots of their own, for
 /// state in which ranks are not apart, and for counts that are none.

@@ -3,115 +3,87 @@
 #include <algorithm>
 #include <cmath>
 
-#include "adapters/triplets.h"
-#include "backends/cpu/device.h"
-#include "backends/cpu/row_norms.h"
 #include "core/error.h"
+#include "optim/launcher.h"
+#include "optim/triplets.h"
 
 namespace lowrank {
 namespace {
-
-constexpr double kRidge = 1e-8;  // keeps the Gram matrix invertible when rows of A depend on each other
-
-/// Lower Cholesky factor of A A^T + kRidge I, [rank, rank], in place of its lower half.
-std::vector<double> gram_factor(Pool& pool, const float* a, int64_t rank, int64_t cols) {
-  std::vector<double> gram(rank * rank);
-  cpu::gram_of_rows(pool, a, rank, cols, cols, gram.data());
-  for (int64_t i = 0; i < rank; ++i) gram[i * rank + i] += kRidge;
-  for (int64_t j = 0; j < rank; ++j) {
-    for (int64_t i = j; i < rank; ++i) {
-      double sum = gram[i * rank + j];
-      for (int64_t k = 0; k < j; ++k) sum -= gram[i * rank + k] * gram[j * rank + k];
-      // A row of A that others span leaves rounding only, of either sign.
-      if (i == j)
-        gram[i * rank + i] = std::sqrt(std::max(sum, kRidge));
-      else
-        gram[i * rank + j] = sum / gram[j * rank + j];
-    }
-  }
-  return gram;
-}
-
-/// An update of single elements.
-void update_elements(const cpu::OpKernels& ops, const OptimizerStep& options, const GroupSettings& group, float clip,
-                     int64_t step, int64_t count, const float* gradient, const std::vector<StateView>& state, float* p) {
-  const auto [rate, decay] = group;
-  if (options.kind == OptimizerKind::sgd) {
-    float* const momentum = options.beta1 != 0 ? state[0].floats : nullptr;
-    return ops.sgd(count, {rate, options.beta1, decay, clip}, gradient, momentum, p);
-  }
-  const bool coded = state[0].floats == nullptr;
-  if (options.kind == OptimizerKind::lion) {
-    const cpu::Lion lion{rate, options.beta1, options.beta2, decay, clip};
-    return coded ? ops.lion_8bit(count, lion, gradient, state[0].codes, p)
-                 : ops.lion(count, lion, gradient, state[0].floats, p);
-  }
-  const cpu::AdamW adamw{rate, options.beta1, options.beta2, options.epsilon, decay, step, clip};
-  if (coded) return ops.adamw_8bit(count, adamw, gradient, state[0].codes, state[1].codes, p);
-  ops.adamw(count, adamw, gradient, state[0].floats, state[1].floats, p);
-}
-
-/// Elements of a piece of the state that are updated by one thread, counted from where the piece begins.
-struct Share {
-  const StatePiece* piece;
-  int64_t begin, count;
-};
-
-/// @param ranked leaves out A and B of slots, whose ranks are updated one by one
-std::vector<Share> shares_of(const AdapterSpec& spec, const std::vector<StatePiece>& pieces, bool ranked) {
-  std::vector<bool> apart(spec.parameters.size(), false);
-  if (ranked)
-    for (const LowRankSlot& slot : spec.slots) apart[slot.a] = apart[slot.b] = true;
-  constexpr int64_t kMost = 32768;
-  static_assert(kMost % kDynamicBlock == 0);
-  std::vector<Share> shares;
-  for (const StatePiece& piece : pieces)
-    for (int64_t begin = 0; begin < piece.count && !apart[piece.parameter]; begin += kMost)
-      shares.push_back({&piece, begin, std::min(kMost, piece.count - begin)});
-  return shares;
-}
 
 [[noreturn]] void diverged(const OptimizerStep& options) {
   fail("DIVERGED", "the gradient of step ", options.step, " is not finite; lower the learning rate or clip the gradient");
 }
 
-double squares_of(Context& context, const Adapter& adapter, int parameter) {
+/// Sums over the squares of the gradients of parameters, in their order.
+std::vector<double> squares_of(Launcher& launch, const Adapter& adapter, const std::vector<int>& parameters) {
+  const auto bytes = static_cast<int64_t>(parameters.size() * sizeof(double));
+  const std::unique_ptr<DeviceMemory> sums = launch.device().scratch(bytes);
+  const Ptr<double> at = sums->data().as<double>();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const ParameterSpec& p = adapter.spec().parameters[parameters[i]];
+    launch(SumOfSquares{p.rows * p.cols, address(adapter, parameters[i], AdapterArray::gradient),
+                        at + static_cast<int64_t>(i)});
+  }
+  const auto* const found =
+      reinterpret_cast<const double*>(launch.device().download(sums->data(), bytes, "gradient norms"));
+  return {found, found + parameters.size()};
+}
+
+/// The rule of single elements on pieces of parameters.
+void update_pieces(Launcher& launch, const OptimizerStep& options, float clip, std::span<const UpdatePiece> pieces) {
+  if (pieces.empty()) return;
+  if (options.kind == OptimizerKind::sgd) return launch(Sgd{options.beta1, clip, pieces});
+  if (options.kind == OptimizerKind::lion) return launch(Lion{options.beta1, options.beta2, clip, pieces});
+  launch(AdamW{options.beta1, options.beta2, options.epsilon, clip, pieces});
+}
+
+/// A stretch of a parameter, its state and its group's settings.
+UpdatePiece piece_of(const Adapter& adapter, const OptimizerStep& options, const StatePiece& piece,
+                     const std::vector<Moments>& state) {
+  const auto& [rate, decay] = options.groups[adapter.spec().parameters[piece.parameter].group];
+  UpdatePiece update{piece.count,
+                     1,
+                     address(adapter, piece.parameter) + piece.begin,
+                     address(adapter, piece.parameter, AdapterArray::gradient) + piece.begin,
+                     {},
+                     {},
+                     rate,
+                     decay,
+                     options.step};
+  if (options.kind == OptimizerKind::sgd && options.beta1 == 0) return update;
+  update.m = state[0];
+  if (state.size() > 1) update.v = state[1];
+  return update;
+}
+
+void update_adafactor(Launcher& launch, Adapter& adapter, const OptimizerStep& options, float clip, int parameter) {
   const ParameterSpec& p = adapter.spec().parameters[parameter];
-  return cpu::device_of(context).kernels().ops.sum_of_squares(context.pool, p.rows * p.cols, adapter.data(parameter, AdapterArray::gradient));
+  const auto& [rate, decay] = options.groups[p.group];
+  const std::vector<Moments> state = adapter.state().views(parameter);
+  const bool vector = state.size() == 1;
+  launch(Adafactor{options.adafactor, rate, decay, options.step, clip, p.rows, p.cols,
+                   address(adapter, parameter, AdapterArray::gradient), vector ? Ptr<float>() : state[0].floats,
+                   vector ? Ptr<float>() : state[1].floats, vector ? state[0].floats : Ptr<float>(),
+                   address(adapter, parameter)});
 }
 
 /// Updates all but what is updated rank by rank.
-void update_elements_of(Context& context, Adapter& adapter, const OptimizerStep& options, float clip, int only) {
+void update_whole(Launcher& launch, Adapter& adapter, const OptimizerStep& options, float clip, int only) {
   const AdapterSpec& spec = adapter.spec();
-  OptimizerState& state = adapter.state();
   if (options.kind == OptimizerKind::adafactor) {
-    for (size_t i = 0; i < spec.parameters.size(); ++i) {
-      const ParameterSpec& p = spec.parameters[i];
-      if (!p.trained || (only >= 0 && only != static_cast<int>(i))) continue;
-      Adafactor settings = options.adafactor;
-      settings.learning_rate = options.groups[p.group].learning_rate;
-      settings.weight_decay = options.groups[p.group].weight_decay;
-      settings.step = options.step;
-      settings.grad_scale = clip;
-      const int index = static_cast<int>(i);
-      adafactor(context.pool, settings, p.rows, p.cols, adapter.data(index, AdapterArray::gradient), state.views(index),
-                adapter.data(index));
-    }
+    for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i)
+      if (spec.trains(i) && (only < 0 || only == i)) update_adafactor(launch, adapter, options, clip, i);
     return;
   }
+  std::vector<bool> apart(spec.parameters.size(), false);
+  if (options.ranks)
+    for (const LowRankSlot& slot : spec.slots) apart[slot.a] = apart[slot.b] = true;
+  OptimizerState& state = adapter.state();
   const auto visit = [&](const std::vector<StatePiece>& pieces, std::byte* base) {
-    const std::vector<Share> shares = shares_of(spec, pieces, options.ranks.has_value());
-    context.pool.for_range(static_cast<int64_t>(shares.size()), 1, [&](int64_t first, int64_t last) {
-      for (int64_t at = first; at < last; ++at) {
-        const auto [piece, begin, count] = shares[at];
-        std::vector<StateView> views = state.views(*piece, base);
-        for (StateView& view : views) view = view.from(begin);
-        const int64_t element = piece->begin + begin;
-        update_elements(cpu::device_of(context).kernels().ops, options, options.groups[spec.parameters[piece->parameter].group], clip,
-                        options.step, count, adapter.data(piece->parameter, AdapterArray::gradient) + element, views,
-                        adapter.data(piece->parameter) + element);
-      }
-    });
+    std::vector<UpdatePiece> updates;
+    for (const StatePiece& piece : pieces)
+      if (!apart[piece.parameter]) updates.push_back(piece_of(adapter, options, piece, state.views(piece, base)));
+    update_pieces(launch, options, clip, updates);
   };
   if (only < 0)
     state.sweep(visit);
@@ -119,48 +91,39 @@ void update_elements_of(Context& context, Adapter& adapter, const OptimizerStep&
     state.visit(only, visit);
 }
 
+/// Updates A and B rank by rank.
+void update_ranks(Launcher& launch, Adapter& adapter, const OptimizerStep& options, float clip, int only) {
+  const AdapterSpec& spec = adapter.spec();
+  const auto whole = [&](int parameter) {
+    const ParameterSpec& p = spec.parameters[parameter];
+    return piece_of(adapter, options, {parameter, 0, p.rows * p.cols}, adapter.state().views(parameter));
+  };
+  std::vector<UpdatePiece> pieces;
+  for (const LowRankSlot& slot : spec.slots)
+    for (const int index : {slot.a, slot.b})
+      if (spec.trains(index) && (only < 0 || only == index))
+        add_ranks(pieces, *options.ranks, slot.rank, whole(index), index == slot.b);
+  update_pieces(launch, options, clip, pieces);
+}
+
 /// Moves every trained parameter, or `only` one, by its regularized gradient.
-void update(Context& context, Adapter& adapter, const OptimizerStep& options, float clip, int only = -1) {
-  for (const GradientProjection& projection : adapter.spec().projections)
-    if (only < 0 || only == projection.b) project_gradient(context, adapter, projection);
-  if (options.ranks)
-    update_ranks(
-        context, adapter, *options.ranks,
-        [&](int group, int64_t step, int64_t count, const float* g, const std::vector<StateView>& state, float* p) {
-          update_elements(cpu::device_of(context).kernels().ops, options, options.groups[group], clip, step, count, g, state, p);
-        },
-        only);
-  update_elements_of(context, adapter, options, clip, only);
-  follow_importances(context.pool, adapter, clip, only);
+void update(Launcher& launch, Adapter& adapter, const OptimizerStep& options, float clip, int only = -1) {
+  const AdapterSpec& spec = adapter.spec();
+  for (const auto& [a, b, scale] : spec.projections)
+    if (only < 0 || only == b)
+      launch(ProjectGradient{spec.parameters[a].rows, spec.parameters[a].cols, address(adapter, a),
+                             spec.parameters[b].rows, scale, address(adapter, b, AdapterArray::gradient)});
+  if (options.ranks) update_ranks(launch, adapter, options, clip, only);
+  update_whole(launch, adapter, options, clip, only);
+  follow_importances(launch, adapter, clip, only);
+}
+
+void zero_gradients(Launcher& launch, const Adapter& adapter) {
+  launch(Zero{address_of(adapter.span(AdapterArray::gradient)).as<std::byte>(),
+              adapter.spec().trained_elements * static_cast<int64_t>(sizeof(float))});
 }
 
 }  // namespace
-
-void project_gradient(Context& context, const Adapter& adapter, const GradientProjection& projection) {
-  const ParameterSpec& a = adapter.spec().parameters[projection.a];
-  const ParameterSpec& b = adapter.spec().parameters[projection.b];
-  float* const gradient = adapter.data(projection.b, AdapterArray::gradient);
-  const int64_t rank = a.rows;
-  const std::vector<double> factor = gram_factor(context.pool, adapter.data(projection.a), rank, a.cols);
-  const double gain = 1 / (double{projection.scale} * projection.scale);
-  context.pool.for_range(b.rows, 64, [&](int64_t begin, int64_t end) {
-    std::vector<double> row(rank);
-    for (int64_t i = begin; i < end; ++i) {
-      float* const g = gradient + i * rank;
-      for (int64_t j = 0; j < rank; ++j) {
-        double sum = gain * g[j];
-        for (int64_t k = 0; k < j; ++k) sum -= factor[j * rank + k] * row[k];
-        row[j] = sum / factor[j * rank + j];
-      }
-      for (int64_t j = rank - 1; j >= 0; --j) {
-        double sum = row[j];
-        for (int64_t k = j + 1; k < rank; ++k) sum -= factor[k * rank + j] * row[k];
-        row[j] = sum / factor[j * rank + j];
-      }
-      for (int64_t j = 0; j < rank; ++j) g[j] = static_cast<float>(row[j]);
-    }
-  });
-}
 
 void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
@@ -185,32 +148,35 @@ void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
 double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options) {
   const AdapterSpec& spec = adapter.spec();
   check_step(spec, options);
-  float* const gradients = adapter.span(AdapterArray::gradient);
-  if (gradients == nullptr) fail("CONFIG", "the adapter is updated in the backward pass, and has no gradients after it");
-  add_orthogonal_gradients(context.pool, adapter);
-  double squares = 0;
+  if (adapter.span(AdapterArray::gradient) == nullptr)
+    fail("CONFIG", "the adapter is updated in the backward pass, and has no gradients after it");
+  Launcher launch(context.device);
+  add_orthogonal_gradients(launch, adapter);
+  std::vector<int> trained;
   for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i)
-    if (spec.trains(i)) squares += squares_of(context, adapter, i);
+    if (spec.trains(i)) trained.push_back(i);
+  double squares = 0;
+  for (const double sum : squares_of(launch, adapter, trained)) squares += sum;
   const double norm = std::sqrt(squares);
   if (!std::isfinite(norm)) {
-    // What was added to them must not be there twice, should the caller go on.
-    std::fill(gradients, gradients + spec.trained_elements, 0.0f);
+    zero_gradients(launch, adapter);  // what was added to them must not be there twice, should the caller go on
     diverged(options);
   }
   const float clip = options.max_grad_norm > 0
                          ? static_cast<float>(std::min(1.0, options.max_grad_norm / (norm + 1e-6)))  // as torch clips
                          : 1.0f;
-  update(context, adapter, options, clip);
+  update(launch, adapter, options, clip);
   adapter.values_changed();
-  std::fill(gradients, gradients + spec.trained_elements, 0.0f);
+  zero_gradients(launch, adapter);
   return norm;
 }
 
 double update_parameter(Context& context, Adapter& adapter, const OptimizerStep& options, int parameter) {
-  add_orthogonal_gradients(context.pool, adapter, parameter);
-  const double squares = squares_of(context, adapter, parameter);
+  Launcher launch(context.device);
+  add_orthogonal_gradients(launch, adapter, parameter);
+  const double squares = squares_of(launch, adapter, {parameter}).front();
   if (!std::isfinite(squares)) diverged(options);
-  update(context, adapter, options, 1, parameter);
+  update(launch, adapter, options, 1, parameter);
   return squares;
 }
 

@@ -8,7 +8,7 @@
 
 #include "adapters/adapter.h"
 #include "core/context.h"
-#include "optim/adafactor.h"
+#include "device/optimizer_kernels.h"
 #include "optim/ranks.h"
 
 namespace lowrank {
@@ -22,7 +22,7 @@ struct GroupSettings {
 struct OptimizerStep {
   OptimizerKind kind = OptimizerKind::adamw;
   float beta1 = 0, beta2 = 0, epsilon = 0;  // of SGD, beta1 is the momentum
-  Adafactor adafactor;                      // its settings, but for what goes by group or by step
+  AdafactorSettings adafactor;
   double max_grad_norm = 0;  // 0 or less: off
   int64_t step = 0;          // from 1
   std::vector<GroupSettings> groups;  // by ParameterSpec::group
@@ -43,10 +43,5 @@ double update_parameter(Context& context, Adapter& adapter, const OptimizerStep&
 /// Throws "CONFIG" for an adapter that does not train, a step before the first, a group without settings, and an adapter
 /// with another optimizer's state.
 void check_step(const AdapterSpec& spec, const OptimizerStep& options);
-
-/// Replaces the gradient of B, [out, rank], by dB (A A^T + 1e-8 I)^-1 / s^2: of all changes of B the one that moves
-/// s B A most nearly along the full gradient. In double precision.
-/// LoRA-FA with corrected gradients, arXiv 2308.03303v2; PEFT's create_lorafa_optimizer has the same formula.
-void project_gradient(Context& context, const Adapter& adapter, const GradientProjection& projection);
 
 }  // namespace lowrank

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "backends/cpu/adapters.h"
+#include "backends/cpu/optim.h"
 #include "backends/cpu/row_norms.h"
 #include "core/error.h"
 #include "quant/half.h"
@@ -73,10 +75,29 @@ struct Workspace {
   int64_t operator()(const KroneckerBackward& k) const {
     return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
   }
+  int64_t operator()(const Adafactor& k) const { return adafactor_workspace(k); }
+  int64_t operator()(const ProjectGradient& k) const { return project_gradient_workspace(k, threads); }
+  int64_t operator()(const Orthogonal& k) const { return orthogonal_workspace(k, threads); }
   template <class Other>
   int64_t operator()(const Other&) const {
     return 0;
   }
+};
+
+class Scratch final : public DeviceMemory {
+ public:
+  explicit Scratch(int64_t bytes)
+      : bytes_(bytes), room_(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), kLine))) {}
+  Ptr<std::byte> data() const override { return address_of(room_.get()); }
+  int64_t bytes() const override { return bytes_; }
+
+ private:
+  static constexpr std::align_val_t kLine{64};
+  struct Free {
+    void operator()(std::byte* at) const { ::operator delete(at, kLine); }
+  };
+  int64_t bytes_;
+  std::unique_ptr<std::byte, Free> room_;
 };
 
 }  // namespace
@@ -86,6 +107,10 @@ CpuSizes::CpuSizes(int threads) : threads_(threads) {
 }
 
 int64_t CpuSizes::workspace(const Kernel& kernel) const { return std::visit(Workspace{threads_}, kernel); }
+
+std::unique_ptr<DeviceMemory> CpuDevice::scratch(int64_t bytes) { return std::make_unique<Scratch>(bytes); }
+
+const std::byte* CpuDevice::download(Ptr<std::byte> from, int64_t, std::string_view) { return host(from); }
 
 void CpuDevice::copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) {
   std::memcpy(host(to), host(from), static_cast<size_t>(bytes));
@@ -258,9 +283,23 @@ struct CpuDevice::Launch {
   void operator()(const SecondMoment& k) const { second_moment(pool, k); }
   void operator()(const GatherColumns& k) const { gather_columns(pool, k); }
   void operator()(const ScatterColumns& k) const { scatter_columns(pool, k); }
+
+  void operator()(const lowrank::AdamW& k) const { update(pool, ops, k); }
+  void operator()(const lowrank::Sgd& k) const { update(pool, ops, k); }
+  void operator()(const lowrank::Lion& k) const { update(pool, ops, k); }
+  void operator()(const Adafactor& k) const { adafactor(pool, k, room); }
+  void operator()(const SumOfSquares& k) const { *host(k.out) = ops.sum_of_squares(pool, k.count, host(k.x)); }
+  void operator()(const ProjectGradient& k) const { project_gradient(pool, k, room); }
+  void operator()(const Orthogonal& k) const { orthogonal(pool, k, room); }
+  void operator()(const FollowImportances& k) const { follow_importances(pool, k); }
 };
 
 void CpuDevice::launch(const Kernel& kernel, Ptr<std::byte> workspace) {
+#if defined(__SANITIZE_ADDRESS__)
+  // Room of just the promised size, so that a kernel that takes more is found out.
+  const Scratch room(sizes_.workspace(kernel));
+  workspace = room.data();
+#endif
   std::visit(Launch{*this, host(workspace)}, kernel);
 }
 

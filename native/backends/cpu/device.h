@@ -48,6 +48,9 @@ class CpuDevice final : public Device {
   std::unique_ptr<Hold> hold(const WeightRows& rows) override {
     return rows.weight < 0 ? nullptr : weights_->hold(rows);
   }
+  std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override;
+  /// The memory itself.
+  const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
@@ -69,9 +72,6 @@ template <class T>
 T* host(Ptr<T> at) {
   return reinterpret_cast<T*>(at.address());
 }
-template <class T>
-Ptr<T> address_of(const T* at) {
-  return Ptr<T>(reinterpret_cast<uint64_t>(at));
-}
+using lowrank::address_of;
 
 }  // namespace lowrank::cpu

@@ -33,6 +33,38 @@ TEST("larger kernels never take less workspace") {
     };
     CHECK_LE(reduction(m, k), reduction(m + more, k));
     CHECK_LE(reduction(m, k), reduction(m, k + more));
+    const auto back = [&](int64_t rows, const Segment* segment) {
+      return sizes.workspace(GemmNn{Precision::bf16, rows, n, {segment, 1}, {{{}, dtype, n}}});
+    };
+    const Segment narrow{{{}, dtype, k}, {k, n}}, wide{{{}, dtype, k + more}, {k + more, n}};
+    CHECK_LE(back(m, &narrow), back(m + more, &narrow));
+    CHECK_LE(back(m, &narrow), back(m, &wide));
+    const auto attention_back = [&](int64_t tokens) {
+      AttentionBackward kernel{};
+      kernel.tokens = tokens;
+      kernel.shape = {8, 2, 64, 0, 1};
+      kernel.q.dtype = dtype;
+      return sizes.workspace(kernel);
+    };
+    CHECK_LE(attention_back(m), attention_back(m + more));
+    const KroneckerPair pair{pick(64), pick(64), pick(64), pick(64), pick(2) == 1 ? 0 : pick(16), {}, {}, {}};
+    const auto kronecker = [&](int64_t tokens) {
+      Kronecker kernel{};
+      kernel.tokens = tokens;
+      kernel.pair = pair;
+      return sizes.workspace(kernel);
+    };
+    CHECK_LE(kronecker(m), kronecker(m + more));
+    const auto projection = [&](int64_t rank) { return sizes.workspace(ProjectGradient{rank, n, {}, m, 1, {}}); };
+    CHECK_LE(projection(k % 512), projection(k % 512 + more));
+    const auto orthogonal = [&](int64_t rows, int64_t rank, bool transposed) {
+      const OrthogonalPiece piece{rows, rank, transposed, 1, {}, {}};
+      return sizes.workspace(Orthogonal{{&piece, 1}});
+    };
+    for (const bool transposed : {false, true}) {
+      CHECK_LE(orthogonal(m, k % 512, transposed), orthogonal(m + more, k % 512, transposed));
+      CHECK_LE(orthogonal(m, k % 512, transposed), orthogonal(m, k % 512 + more, transposed));
+    }
   }
 }
 

@@ -7,20 +7,16 @@
 
 #include "adapters/adapter.h"
 #include "core/pool.h"
+#include "optim/launcher.h"
 
 namespace lowrank {
 
-/// gradient += weight * d||X^T X - I||_F / dX for X [rows, rank], row-major; nothing where the norm is 0. In double
-/// precision.
-void add_orthogonal_gradient(int64_t rows, int64_t rank, const float* x, double weight, float* gradient);
-
 /// Adds the gradient of the regularizer of every triplet to those of its A and B; with `only`, to that parameter's alone.
-void add_orthogonal_gradients(Pool& pool, Adapter& adapter, int only = -1);
+void add_orthogonal_gradients(Launcher& launch, const Adapter& adapter, int only = -1);
 
-/// Follows the importance of every element of the triplets after an update: with I = |value * clip * gradient|,
-/// sensitivity <- beta1 * sensitivity + (1 - beta1) * I, then uncertainty <- beta2 * uncertainty + (1 - beta2) *
-/// |I - sensitivity|. Nothing once the importances were dropped. With `only`, that of the elements of one parameter.
-void follow_importances(Pool& pool, Adapter& adapter, float clip, int only = -1);
+/// Follows the importance of every element of the triplets after an update; nothing once the importances were dropped.
+/// With `only`, that of the elements of one parameter.
+void follow_importances(Launcher& launch, const Adapter& adapter, float clip, int only = -1);
 
 /// Scores of all triplets, in the order of the spec: sensitivity * uncertainty of d_i, plus its mean over row i of A,
 /// plus its mean over column i of B. Throws Error("CONFIG") once the importances were dropped.
