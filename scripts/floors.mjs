@@ -61,6 +61,14 @@ const UPWARD = {
   native: {},
 }
 
+/** Files that alone may import a folder from outside of it: where the CPU's device is made, planned for and timed. */
+const DOORS = {
+  native: {
+    backends:
+      'addon/addon.cpp runtime/engine.cpp runtime/engine.h runtime/execute.h runtime/kernel_study.cpp runtime/session.h',
+  },
+}
+
 /** A folder that programs and commands which do without it never load: nothing reaches it from here but on demand. */
 const ON_DEMAND = { lib: { folder: 'laboratory', from: ['index.ts', 'cli/main.ts'] } }
 
@@ -104,6 +112,15 @@ function show(side, imports) {
             ([file, target]) => `${side}/${file} imports ${side}/${target}: ${from} may not import ${to}`,
           ),
         )
+    for (const [to, list] of own) {
+      const doors = DOORS[side]?.[to]
+      if (doors === undefined || !allowed(from, to)) continue
+      for (const [file, target] of list)
+        if (!words(doors).includes(file))
+          faults.push(
+            `${side}/${file} imports ${side}/${target}: of ${from} only some files may import ${to}`,
+          )
+    }
     for (const to of words(floors[from]))
       if (!arrows.get(from)?.has(to)) console.log(`    imports nothing of ${to}, which the table lets it`)
   }

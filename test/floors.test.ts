@@ -56,6 +56,17 @@ describe('scripts/floors.mjs', () => {
     ])
   })
 
+  it('refuses the CPU to all but the files that make its device', () => {
+    const files = {
+      'native/backends/cpu/device.h': '',
+      'native/runtime/engine.cpp': '#include "backends/cpu/device.h"',
+      'native/runtime/batch.cpp': '#include "backends/cpu/device.h"',
+    }
+    expect(faultsOf(files)).toEqual([
+      'native/runtime/batch.cpp imports native/backends/cpu/device.h: of runtime only some files may import backends',
+    ])
+  })
+
   it('passes what the table lets a folder import, neighbors, and the laboratory on demand', () => {
     const files = {
       'lib/cli/main.ts': "import './help.js'\nimport '../core/errors.js'",
