@@ -86,16 +86,17 @@ function unused(left, top, width, height, first, stroke) {
   return `<rect x="${round(left + width - w)}" y="${round(top + height - h)}" width="${round(w)}" height="${round(h)}" fill="#ffffff" stroke="${stroke}" stroke-dasharray="3 3"/>`
 }
 
-/** What acts at each linear, of any kind. */
-const slotsOf = (spec) => [...spec.slots, ...(spec.kroneckers ?? [])]
+/** What acts at each linear, its parameters and numbers side by side. */
+const termsOf = (spec) =>
+  spec.terms.map(({ kind, target, parameters, numbers }) => ({ kind, target, ...parameters, ...numbers }))
 
 /** How many linears of the drawing use a factor. */
-const usersOf = (spec, name) => slotsOf(spec).filter((slot) => Object.values(slot).includes(name)).length
+const usersOf = (spec, name) => termsOf(spec).filter((term) => Object.values(term).includes(name)).length
 
 const number = (value) => Number(value.toPrecision(3)).toString()
 
 /** What a strategy adds at one linear, as pieces of a formula from left to right. */
-function pieces(slot, description, base) {
+function pieces(term, description, base) {
   const { spec, groups } = description
   const factors = new Map(description.factors.map((factor) => [factor.name, factor]))
   const rate = (name) => {
@@ -109,55 +110,55 @@ function pieces(slot, description, base) {
   const diagonal = (name, label) => draw(name, label, { diagonal: true })
   const ranks = rulesOf(description.strategy).ranked?.(description.strategy)?.most > 1
   const some = (first) => (ranks ? { first, note: 'the first b' } : {})
-  const pruned = (spec.triplets ?? []).some(({ d }) => d === slot.d)
-  const projected = (spec.projections ?? []).some(({ b }) => b === slot.b)
-  const scale = slot.scale === 1 ? [] : [sign(`${number(slot.scale)} ·`)]
+  const pruned = (spec.triplets ?? []).some(({ d }) => d === term.d)
+  const projected = (spec.projections ?? []).some(({ b }) => b === term.b)
+  const scale = term.scale === 1 ? [] : [sign(`${number(term.scale)} ·`)]
   const { lambda } = description.strategy
-  const own = slot.snapshotA === undefined ? [] : [sign('('), sign(`${number(1 + lambda)} ·`)]
+  const own = term.snapshotA === undefined ? [] : [sign('('), sign(`${number(1 + lambda)} ·`)]
   const taken =
-    slot.snapshotA === undefined
+    term.snapshotA === undefined
       ? []
       : [
           sign(`− ${number(lambda)} ·`),
-          ...draw(slot.snapshotB, 'B*'),
-          ...draw(slot.snapshotA, 'A*'),
+          ...draw(term.snapshotB, 'B*'),
+          ...draw(term.snapshotA, 'A*'),
           sign(')'),
         ]
   const change =
-    slot.kind === 'low_rank'
-      ? slot.a2 === undefined
+    term.kind === 'low_rank'
+      ? [
+          ...scale,
+          ...own,
+          ...diagonal(term.bGain, 'b'),
+          ...draw(term.b, 'B', projected ? { note: 'dB (A Aᵀ)⁻¹ / s²' } : some('cols')),
+          ...draw(term.d, pruned ? 'E' : 'd', { diagonal: true, ...(pruned ? { note: 'pruned' } : {}) }),
+          ...draw(term.a, 'A', some('rows')),
+          ...taken,
+        ]
+      : term.kind === 'pair'
         ? [
             ...scale,
-            ...own,
-            ...diagonal(slot.bGain, 'b'),
-            ...draw(slot.b, 'B', projected ? { note: 'dB (A Aᵀ)⁻¹ / s²' } : some('cols')),
-            ...draw(slot.d, pruned ? 'E' : 'd', { diagonal: true, ...(pruned ? { note: 'pruned' } : {}) }),
-            ...draw(slot.a, 'A', some('rows')),
-            ...taken,
+            sign('('),
+            ...draw(term.b, 'B₁'),
+            ...draw(term.a, 'A₁'),
+            sign(') ∘ ('),
+            ...draw(term.b2, 'B₂'),
+            ...draw(term.a2, 'A₂'),
+            sign(')'),
           ]
         : [
             ...scale,
             sign('('),
-            ...draw(slot.b, 'B₁'),
-            ...draw(slot.a, 'A₁'),
-            sign(') ∘ ('),
-            ...draw(slot.b2, 'B₂'),
-            ...draw(slot.a2, 'A₂'),
+            ...draw(term.c, term.c2 === undefined ? 'w1' : 'w1_a'),
+            ...draw(term.c2, 'w1_b'),
+            sign(') ⊗ ('),
+            ...draw(term.d, term.d2 === undefined ? 'w2' : 'w2_a'),
+            ...draw(term.d2, 'w2_b'),
             sign(')'),
           ]
-      : [
-          ...scale,
-          sign('('),
-          ...draw(slot.c, slot.c2 === undefined ? 'w1' : 'w1_a'),
-          ...draw(slot.c2, 'w1_b'),
-          sign(') ⊗ ('),
-          ...draw(slot.d, slot.d2 === undefined ? 'w2' : 'w2_a'),
-          ...draw(slot.d2, 'w2_b'),
-          sign(')'),
-        ]
   const sum = [base, sign('+'), ...change]
-  if (slot.magnitude === undefined) return sum
-  return [...diagonal(slot.magnitude, 'm / ‖rows‖'), sign('('), ...sum, sign(')')]
+  if (term.magnitude === undefined) return sum
+  return [...diagonal(term.magnitude, 'm / ‖rows‖'), sign('('), ...sum, sign(')')]
 }
 
 /** @returns an SVG document */
@@ -167,11 +168,11 @@ export function schematic(config) {
   const drawnConfig = 'keep' in config ? { ...config, keep: [] } : config
   const description = describeAdapter(drawnConfig, SITES, { strict: false })
   const { quantization } = rules.defaults(config)
-  const [slot] = slotsOf(description.spec)
-  const site = SITES.find(({ path }) => path === slot.target)
+  const [term] = termsOf(description.spec)
+  const site = SITES.find(({ path }) => path === term.target)
   const held = quantization && quantization.type !== 'none' ? `in ${quantization.type.toUpperCase()}` : ''
   const base = matrix('W₀', { rows: site.out, cols: site.in, trained: false }, { note: held })
-  const row = [sign('W ='), ...pieces(slot, description, base)]
+  const row = [sign('W ='), ...pieces(term, description, base)]
   const width = Math.max(560, 48 + row.reduce((sum, piece) => sum + piece.width + GAP, 0))
   const tall = Math.max(...row.map(({ height }) => height))
   const middle = TOP + tall / 2
@@ -182,7 +183,7 @@ export function schematic(config) {
     x += piece.width + GAP
   }
   const trained = description.factors.filter((factor) => factor.trained)
-  const own = trained.filter(({ name }) => Object.values(slot).includes(name))
+  const own = trained.filter(({ name }) => Object.values(term).includes(name))
   const count = own.reduce((sum, { rows, cols }) => sum + rows * cols, 0)
   const shared = description.factors.some(
     ({ name, rows, cols }) => rows * cols > 1 && usersOf(description.spec, name) > 1,

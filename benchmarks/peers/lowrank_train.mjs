@@ -68,14 +68,11 @@ const spec = {
     { name: key(path, 'A'), rows: RANK, cols: weights.get(weight).cols, trained: true },
     { name: key(path, 'B'), rows: weights.get(weight).rows, cols: RANK, trained: true },
   ]),
-  slots: linears.map(({ path }) => ({
+  terms: linears.map(({ path }) => ({
     kind: 'low_rank',
     target: path,
-    rank: RANK,
-    scale: ALPHA / RANK,
-    dropout: 0,
-    a: key(path, 'A'),
-    b: key(path, 'B'),
+    parameters: { a: key(path, 'A'), b: key(path, 'B') },
+    numbers: { rank: RANK, scale: ALPHA / RANK },
   })),
 }
 const adapter = native.createAdapter(spec, { trainable: true })

@@ -15,6 +15,7 @@ import { rowOrder } from '../peft/gguf-adapter.js'
 import { type LowRankPair, lowRankPairs } from '../strategies/convert.js'
 import { describeAdapter } from '../strategies/describe.js'
 import type { AdapterDescription, ReadFactor } from '../strategies/strategy.js'
+import { adaptedEmbedding } from '../strategies/terms.js'
 import type { Subject } from './drift.js'
 import { nameInGguf } from './gguf-config.js'
 import type { MODEL_DTYPES } from './options.js'
@@ -73,7 +74,7 @@ export async function writeGgufLora(
 
 /** The format has factors alone. */
 function refuseTrained({ trained, spec }: AdapterDescription): void {
-  const embedding = spec.slots.find((slot) => slot.embedding)?.target
+  const embedding = adaptedEmbedding(spec)
   const whole = trained[0]?.name
   if (embedding === undefined && whole === undefined) return
   throw new UnsupportedError(

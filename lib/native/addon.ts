@@ -49,59 +49,16 @@ export interface ParameterSpec {
 }
 
 /**
- * The low-rank slot of one linear: y += s * diag(b) B diag(d * mask) A x. Values name entries of the parameter list;
- * absent factors are ones. Several slots may name the same parameter (shared factors).
- *
- * With a magnitude m the linear is y = diag(m / c) (W + delta) x instead, delta being that matrix and c_i its row norm
- * ||W_i + delta_i||, which counts as a constant in the backward pass. Beside other adapters, or at a weight, it adds
- * what this makes of the output less the base's.
+ * One kind of maths at one linear or embedding, as data. The kind is a room of native/adapters, which names the roles of
+ * parameters and the numbers, and refuses what it does not know; lib/strategies/terms.ts says what they mean.
  */
-export interface LowRankSlot {
-  kind: 'low_rank'
-  /** Path of the linear node. */
+export interface TermSpec {
+  kind: string
+  /** Path of the node. */
   target: string
-  /**
-   * The target is an embedding, and x the one-hot vector of a token: A [rank, vocabulary] and B [dimension, rank], without
-   * any other factor and without dropout. Default false.
-   */
-  embedding?: boolean
-  rank: number
-  scale: number
-  /** With the first `active` ranks in use, the scale is `scale * (rank / active) ** rankPower`. Default 0. */
-  rankPower?: number
-  /** Dropout probability on the adapter's input, training only. */
-  dropout: number
-  a: string
-  b: string
-  /** `[1, rank]` gains between A and B. */
-  d?: string
-  /** `[1, rank]` frozen factors of `d`, usually 0 or 1. */
-  mask?: string
-  /** `[1, out]` gains of the output rows. */
-  bGain?: string
-  /**
-   * A frozen pair A* and B*, shaped as A and B, and `[1, 1]` a ratio: while that is not 0, what is added is
-   * s * ((1 + ratio) B A - ratio B* A*) x, and the gradients of A and B are those of s B A x. All three or none.
-   */
-  snapshotA?: string
-  snapshotB?: string
-  snapshotRatio?: string
-  /** What is added is s * (B A - ratio B* A*) x instead. Default false. */
-  subtracts?: boolean
-  /**
-   * With `a2` [r2, in] and `b2` [out, r2] the change is the Hadamard product (b a) ∘ (b2 a2), where `a` is [r1, in] and
-   * `b` [out, r1]: a product of rank r1 r2, which is `rank`.
-   */
-  a2?: string
-  b2?: string
-  /** Probability with which an output row of the change is zero in a micro-step, training only. Default 0. */
-  rowDropout?: number
-  /** Divide the rows that stay by their share. Default false. */
-  rowDropoutScale?: boolean
-  /** Probability with which the whole change is left out of a micro-step, training only. Default 0. */
-  moduleDropout?: number
-  /** `[1, out]` norms of the rows of the adapted weight. */
-  magnitude?: string
+  /** Entries of the parameter list by role. Several terms may name the same one (shared factors). */
+  parameters: Readonly<Record<string, string | undefined>>
+  numbers: Readonly<Record<string, number | undefined>>
 }
 
 /**
@@ -119,33 +76,10 @@ export interface Triplet {
   orthogonal: number
 }
 
-/**
- * The Kronecker slot of one linear: y += s * (C ⊗ D) x with C [l, p] and D [k, q] at a linear of [l k, p q].
- */
-export interface KroneckerSlot {
-  kind: 'kronecker'
-  /** Path of the linear node. */
-  target: string
-  scale: number
-  /** `[l, p]`, or `[l, rank]` where `c2` is given. */
-  c: string
-  /** `[rank, p]`: C is the product of the two. */
-  c2?: string
-  /** `[k, q]`, or `[k, rank]` where `d2` is given. */
-  d: string
-  /** `[rank, q]`: D is the product of the two. */
-  d2?: string
-  /** As of `LowRankSlot`. */
-  rowDropout?: number
-  rowDropoutScale?: boolean
-  moduleDropout?: number
-}
-
 export interface AdapterSpec {
   parameters: ParameterSpec[]
-  slots: LowRankSlot[]
-  /** Default none. */
-  kroneckers?: KroneckerSlot[]
+  /** At most one at a node. */
+  terms: TermSpec[]
   /** Parameters that stand in for base weights of the same shape while the adapter is on. Default none. */
   copies?: { parameter: string; weight: string }[]
   /**
@@ -157,7 +91,7 @@ export interface AdapterSpec {
   triplets?: Triplet[]
   /**
    * What private training clips one by one: the gradients of `examples`, or what `clients` changed in a round. Only A and
-   * B of low-rank slots and copies of weights may train. With copies, or a slot at an embedding, plans of examples have
+   * B of low-rank terms and copies of weights may train. With copies, or a term at an embedding, plans of examples have
    * one sequence. Default none.
    */
   privacy?: 'examples' | 'clients'
@@ -578,8 +512,8 @@ export interface NativeSession {
   trainStep(plan: string, input: TrainInput): Job<LossResult>
   evaluate(plan: string, input: MicroBatch): Job<LossResult>
   /**
-   * Sums of ||output||^2 of the first adapter at each of its slots, over all tokens of the evaluations so far by plans
-   * with `outputNorms`.
+   * Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
+   * with `outputNorms`. Rejects with UNSUPPORTED for a term without a rank.
    */
   outputNorms(): Job<Float64Array>
   forward(plan: string, input: ForwardInput): Job<ForwardResult>
@@ -605,7 +539,7 @@ export type KernelStudy = KernelSubject & {
 }
 
 export type KernelSubject =
-  /** `forward`, `input_gradient` and `adapter_gradient` of a linear [out, in] with a low-rank slot. */
+  /** `forward`, `input_gradient` and `adapter_gradient` of a linear [out, in] with a low-rank term. */
   | { kind: 'linear'; tokens: number; out: number; in: number; rank: number; format: StorageFormat }
   /** `forward` and `backward` of sequences of equal length. */
   | {

@@ -38,6 +38,7 @@ import type {
   WeightSite,
 } from '../strategies/strategy.js'
 import { HEAD } from '../strategies/targets.js'
+import { adaptedEmbedding } from '../strategies/terms.js'
 import { quantizationFrom, type TrainingDefaults } from '../weights/quantization.js'
 import { ADAPTER_CONFIG, adapterConfigText, readAdapterConfig, tiedModules } from './adapter-config.js'
 import { toFloat32, transposed, transposedData } from './floats.js'
@@ -243,12 +244,13 @@ async function describeFolder(
   // How the scale follows a lower rank is not of the file, which is of one rank.
   const computed = ({ spec }: AdapterDescription) =>
     JSON.stringify([
-      spec.slots.map(({ rankPower, target, kind, ...slot }) => [
+      spec.terms.map(({ kind, target, parameters, numbers: { rankPower, ...numbers } }) => [
+        kind,
         target,
         // What factors are called, and which are one, is our own affair; files have the tensors of each linear.
-        Object.entries(slot).map(([key, value]) => [key, typeof value === 'string' ? true : value]),
+        Object.keys(parameters),
+        numbers,
       ]),
-      spec.kroneckers,
       spec.copies,
     ])
   await breathe()
@@ -279,7 +281,7 @@ function checkTied(
       `${path} holds no weight of ${apart}, which this model shares among ${modules.join(' and ')}: it was trained apart, and here they train as one. Train it in PEFT with ensure_weight_tying.`,
       { path, modules },
     )
-  const target = description.spec.slots.find(({ embedding }) => embedding)?.target
+  const target = adaptedEmbedding(description.spec)
   const shared = weights.find((weight) => weight.modules.length > 1 && weight.modules.includes(target ?? ''))
   if (tied && shared !== undefined)
     throw new UnsupportedError(
@@ -289,11 +291,10 @@ function checkTied(
 }
 
 /** What PEFT saves beside an adapter: the base's own embedding where that is adapted, and biases once more. */
-function isSurplus(name: string, { slots }: AdapterSpec): boolean {
+function isSurplus(name: string, spec: AdapterSpec): boolean {
   if (/\.(original_module|modules_to_save)\.[^.]+$/.test(name)) return true
-  return slots.some(
-    ({ target, embedding }) => embedding && name === `base_model.model.${target}.base_layer.weight`,
-  )
+  const embedding = adaptedEmbedding(spec)
+  return embedding !== undefined && name === `base_model.model.${embedding}.base_layer.weight`
 }
 
 function checkTensors(

@@ -3,6 +3,7 @@ import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
 import type { TrainOptions } from '../options/options.js'
+import { adaptedEmbedding } from '../strategies/terms.js'
 
 /** Names of the plans of a training session. */
 export const TRAIN_PLAN = 'train'
@@ -88,10 +89,10 @@ export function evaluationPlans(
  * gradients are large and are made for a micro-batch as a whole.
  */
 export function apart<Options extends Pick<Capacity, 'perDeviceTrainBatchSize' | 'packing'>>(
-  { copies, slots }: Pick<AdapterSpec, 'copies' | 'slots'>,
+  spec: Pick<AdapterSpec, 'copies' | 'terms'>,
   options: Options,
 ): Options {
-  const alone = (copies ?? []).length > 0 || slots.some(({ embedding }) => embedding === true)
+  const alone = (spec.copies ?? []).length > 0 || adaptedEmbedding(spec) !== undefined
   return { ...options, packing: false, ...(alone ? { perDeviceTrainBatchSize: 1 } : {}) }
 }
 

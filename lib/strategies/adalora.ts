@@ -7,7 +7,7 @@ import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { deepFreeze, integer, numberWithin, parseOptions, rank } from '../core/schema.js'
-import type { LowRankSlot } from '../native/addon.js'
+import type { AdapterSpec } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { pickColumns, pickRows } from './factors.js'
 import { loraRules } from './lora.js'
@@ -23,6 +23,7 @@ import type {
   StrategyConfig,
   StrategyRules,
 } from './strategy.js'
+import { isLowRank, type LowRankTerm, rankedTerms } from './terms.js'
 
 /** Options of AdaLoRA; names and defaults are PEFT's, but for the schedule and the default of `targetModules`. */
 export interface AdaloraConfig extends StrategyConfig {
@@ -233,16 +234,12 @@ function adaloraLinear(
     tensor: { name: `base_model.model.${name}`, shape: name === d ? [cols, rows] : [rows, cols] },
   })
   return {
-    slot: {
+    term: {
       kind: 'low_rank',
       target: site.path,
-      rank,
-      scale: config.loraAlpha / (config.initR + 1e-5),
-      dropout: config.loraDropout,
-      a,
-      b,
-      d,
-    },
+      parameters: { a, b, d },
+      numbers: { rank, scale: config.loraAlpha / (config.initR + 1e-5), dropout: config.loraDropout },
+    } satisfies LowRankTerm,
     factors: [
       factor(a, rank, site.in, normal),
       factor(d, 1, rank, { kind: 'zeros' }),
@@ -260,21 +257,22 @@ function adaloraLinear(
 /** The ranks that are left, where some are gone: what has a singular value of zero adds nothing. */
 function sliced(
   config: AdaloraConfig,
-  { spec }: { spec: { slots: LowRankSlot[] } },
+  { spec }: { spec: Pick<AdapterSpec, 'terms'> },
   read: ReadFactor,
 ): Conversion | undefined {
-  const slots = new Map(spec.slots.map((slot) => [slot.target, slot]))
+  const terms = spec.terms.filter(isLowRank)
+  const targets = new Set(terms.map(({ target }) => target))
   const left = new Map(
-    [...slots].map(([target, { d }]) => {
-      const values = read(d as string)
+    terms.map(({ target, parameters }) => {
+      const values = read(parameters.d as string)
       return [target, [...values.keys()].filter((i) => values[i] !== 0)]
     }),
   )
-  const all = spec.slots.every(({ target, rank }) => left.get(target)?.length === rank)
+  const all = terms.every(({ target, numbers }) => left.get(target)?.length === numbers.rank)
   // All zero is an adapter that was not trained yet.
   if (all || [...left.values()].every((indices) => indices.length === 0)) return undefined
   const gone = Object.entries(config.rankPattern).filter(
-    ([name]) => !slots.has(name.replace(/\.lora_E$/, '')),
+    ([name]) => !targets.has(name.replace(/\.lora_E$/, '')),
   )
   const pattern = Object.fromEntries(
     [...left].map(([target, indices]) => {
@@ -284,7 +282,7 @@ function sliced(
     }),
   )
   const slices = new Map(
-    spec.slots.flatMap(({ target, rank, a, b, d }) => {
+    terms.flatMap(({ target, numbers: { rank }, parameters: { a, b, d } }) => {
       const indices = left.get(target) as number[]
       return [
         [a, () => pickRows(read(a), rank, indices)],
@@ -334,7 +332,7 @@ function scheduleOf(config: AdaloraConfig, { totalSteps, description }: RunFacts
       { tinit, tfinal, totalSteps },
     )
   return {
-    initial: description.spec.slots.reduce((sum, { rank }) => sum + rank, 0),
+    initial: rankedTerms(description.spec).reduce((sum, { numbers }) => sum + numbers.rank, 0),
     target: description.targets.length * config.targetR,
     tinit,
     tfinal,

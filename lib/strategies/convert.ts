@@ -1,19 +1,14 @@
 /** Adapters in the form of plain LoRA: A and B of each linear with every other factor multiplied into them. */
 import { UnsupportedError } from '../core/errors.js'
 import { deepFreeze } from '../core/schema.js'
-import type {
-  AdapterSpec,
-  DecomposeOptions,
-  KroneckerSlot,
-  LowRankSlot,
-  NativeAdapter,
-} from '../native/addon.js'
+import type { AdapterSpec, DecomposeOptions, NativeAdapter, TermSpec } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { type StartingBase, weightAt } from './describe.js'
-import { factorA, factorB, pickColumns, pickRows, snapshotRatio } from './factors.js'
+import { factorA, factorB, type ProductTerm, pickColumns, pickRows, snapshotRatio } from './factors.js'
 import { type LoraConfig, lora, loraNames } from './lora.js'
 import type { AdapterDescription, Conversion, LinearSite, ReadFactor } from './strategy.js'
 import { targetNames } from './targets.js'
+import { adaptedEmbedding, isRanked, type KroneckerTerm, type LowRankTerm } from './terms.js'
 
 /** What is added at one linear: s B A x with s = `scale`. */
 export interface LowRankPair {
@@ -39,37 +34,50 @@ export function lowRankPairs(
   sites: readonly LinearSite[],
   read: ReadFactor,
 ): LowRankPair[] {
-  const kroneckers = spec.kroneckers ?? []
   refuseWhole(strategy.name, spec)
-  if (spec.slots.some(({ magnitude }) => magnitude !== undefined))
+  if (spec.terms.some(({ parameters }) => parameters.magnitude !== undefined))
     throw new UnsupportedError(
       `${strategy.name} scales the rows of the weights, which no sum of low-rank products does, so it has no form as LoRA; merge it, export the whole model, or ${NEAREST}.`,
       { strategy: strategy.name },
     )
   const site = new Map(sites.map((one) => [one.path, one]))
   const shapes = new Map(spec.parameters.map(({ name, rows, cols }) => [name, { rows, cols }]))
-  const products = kroneckers.map((slot) =>
-    kroneckerPair(strategy.name, slot, site.get(slot.target) as LinearSite, shapes, read),
-  )
-  const acting = spec.slots.map((slot) => actingRanks(read, slot))
+  const products = spec.terms
+    .filter((term) => !isProduct(term))
+    .map((term) => {
+      const at = site.get(term.target) as LinearSite
+      return kroneckerPair(strategy.name, expectKronecker(strategy.name, term), at, shapes, read)
+    })
+  const terms = spec.terms.filter(isProduct)
+  const acting = terms.map((term) => actingRanks(read, term))
   const zero = acting.every((ranks) => ranks.length === 0)
-  const lowRank = spec.slots.flatMap((slot, i) => {
-    const { target, scale } = slot
-    const ranks = zero ? [...Array(rankOf(read, slot)).keys()] : (acting[i] as number[])
+  const lowRank = terms.flatMap((term, i) => {
+    const { target, numbers } = term
+    const ranks = zero ? [...Array(rankOf(read, term)).keys()] : (acting[i] as number[])
     if (ranks.length === 0) return []
     const shape = site.get(target) as LinearSite
-    const a = () => pickRows(factorA(read, slot, shape.in), rankOf(read, slot), ranks)
-    const b = () => pickColumns(factorB(read, slot, shape.out), rankOf(read, slot), ranks)
-    return [{ target, in: shape.in, out: shape.out, rank: ranks.length, scale, a, b }]
+    const a = () => pickRows(factorA(read, term, shape.in), rankOf(read, term), ranks)
+    const b = () => pickColumns(factorB(read, term, shape.out), rankOf(read, term), ranks)
+    return [{ target, in: shape.in, out: shape.out, rank: ranks.length, scale: numbers.scale, a, b }]
   })
   return [...lowRank, ...products]
+}
+
+const isProduct = (term: TermSpec): term is ProductTerm => isRanked(term) || term.kind === 'pair'
+
+function expectKronecker(strategy: string, term: TermSpec): KroneckerTerm {
+  if (term.kind === 'kronecker') return term as KroneckerTerm
+  throw new UnsupportedError(
+    `${strategy} at ${term.target} adds no low-rank product, so it has no form as LoRA; merge it, export the whole model, or ${NEAREST}.`,
+    { strategy, target: term.target },
+  )
 }
 
 /** The way out for what has no form as LoRA. */
 const NEAREST = "save the nearest LoRA of a rank with save(path, { form: 'lora', rank: 16 })"
 
-function refuseWhole(strategy: string, { slots, kroneckers = [] }: AdapterSpec): void {
-  if (slots.length + kroneckers.length > 0) return
+function refuseWhole(strategy: string, { terms }: AdapterSpec): void {
+  if (terms.length > 0) return
   throw new UnsupportedError(
     `${strategy} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
     { strategy },
@@ -77,8 +85,8 @@ function refuseWhole(strategy: string, { slots, kroneckers = [] }: AdapterSpec):
 }
 
 /** What a weight's change is decomposed into is of linears. */
-function refuseBeside(strategy: string, { slots, copies = [] }: AdapterSpec): void {
-  const beside = slots.find(({ embedding }) => embedding)?.target ?? copies[0]?.weight
+function refuseBeside(strategy: string, spec: AdapterSpec): void {
+  const beside = adaptedEmbedding(spec) ?? spec.copies?.[0]?.weight
   if (beside === undefined) return
   throw new UnsupportedError(
     `${strategy} trains ${beside} beside linears, and the nearest LoRA of a rank is of linears alone; save it with form lora, which keeps its ranks, or merge it.`,
@@ -86,19 +94,20 @@ function refuseBeside(strategy: string, { slots, copies = [] }: AdapterSpec): vo
   )
 }
 
-/** Ranks of a slot's whole change: twice its own with a snapshot that acts. */
-const rankOf = (read: ReadFactor, slot: LowRankSlot): number =>
-  snapshotRatio(read, slot) === 0 ? slot.rank : 2 * slot.rank
+/** Ranks of a term's whole change: twice its own with a snapshot that acts. */
+const rankOf = (read: ReadFactor, term: ProductTerm): number =>
+  snapshotRatio(read, term) === 0 ? term.numbers.rank : 2 * term.numbers.rank
 
-function actingRanks(read: ReadFactor, slot: LowRankSlot): number[] {
-  const gains = [slot.d, slot.mask].flatMap((name) => (name === undefined ? [] : [read(name)]))
-  return [...Array(rankOf(read, slot)).keys()].filter((i) => gains.every((values) => values[i] !== 0))
+function actingRanks(read: ReadFactor, term: ProductTerm): number[] {
+  const { d, mask } = term.parameters as LowRankTerm['parameters']
+  const gains = [d, mask].flatMap((name) => (name === undefined ? [] : [read(name)]))
+  return [...Array(rankOf(read, term)).keys()].filter((i) => gains.every((values) => values[i] !== 0))
 }
 
 /** kron(C, d d2) = kron(C, d) kron(I, d2), which has rank p r. */
 function kroneckerPair(
   strategy: string,
-  { target, scale, c, c2, d, d2 }: KroneckerSlot,
+  { target, parameters: { c, c2, d, d2 }, numbers: { scale } }: KroneckerTerm,
   site: LinearSite,
   shapes: ReadonlyMap<string, { rows: number; cols: number }>,
   read: ReadFactor,
@@ -197,7 +206,7 @@ export async function nearestLora(
   const values = new Map<string, Float32Array>()
   const pairs: { target: string; rank: number; scale: number }[] = []
   let [square, kept] = [0, 0]
-  for (const { target } of [...spec.slots, ...(spec.kroneckers ?? [])]) {
+  for (const { target } of spec.terms) {
     const { name, rows, cols } = weightAt(target, base.graph)
     const own = Math.min(rank, rows, cols)
     const options: DecomposeOptions = { form: 'svd', rank: own, adapters: [{ adapter }], target }

@@ -9,6 +9,7 @@ import { deepFreeze, integer, numberWithin, positive } from '../core/schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { savedWithSnapshot, withSnapshot } from './snapshot.js'
 import type { RunFacts, StepRules, StrategyRules } from './strategy.js'
+import { isLowRank } from './terms.js'
 
 /** Options of Delta-LoRA: those of LoRA without dropout, and how the weight moves. */
 export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
@@ -81,7 +82,8 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
 function takesSnapshot({ lambda, startStep }: DeltaLoraConfig, { description, native }: RunFacts): StepRules {
   const take = () => {
     if (native.read(RATIO, 'value')[0] !== 0) return
-    for (const { a, b, snapshotA, snapshotB } of description.spec.slots) {
+    for (const { parameters } of description.spec.terms.filter(isLowRank)) {
+      const { a, b, snapshotA, snapshotB } = parameters
       native.write(snapshotA as string, 'value', native.read(a, 'value'))
       native.write(snapshotB as string, 'value', native.read(b, 'value'))
     }

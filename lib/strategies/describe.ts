@@ -3,7 +3,7 @@ import { breather } from '../core/breather.js'
 import { ConfigError, InternalError } from '../core/errors.js'
 import type { TensorSource } from '../formats/tensor-source.js'
 import type { Graph, GraphWeight } from '../graph/graph.js'
-import type { LowRankSlot, NativeAdapter, NativeModel } from '../native/addon.js'
+import type { NativeAdapter, NativeModel } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
 import { describeQuantization, type Quantization } from '../weights/quantization.js'
 import { rulesOf } from './index.js'
@@ -19,6 +19,7 @@ import type {
   WeightSite,
 } from './strategy.js'
 import { checkPatterns, resolveTargets } from './targets.js'
+import type { LowRankTerm } from './terms.js'
 import { torchUniform } from './torch-random.js'
 import { checkTrained } from './trained.js'
 
@@ -62,11 +63,10 @@ export function describeAdapter(
     checkTrained(targeting, weights, targets)
   }
   const answers = rules.linears(strategy, targets)
-  const kroneckers = rules.kroneckers?.(strategy, targets) ?? []
   const factors = new Map<string, Factor>()
   const repeats: AdapterDescription['repeats'] = []
   const copies = rules.copies?.(strategy, weights, targets) ?? []
-  for (const factor of [...[...answers, ...kroneckers].flatMap((answer) => answer.factors), ...copies]) {
+  for (const factor of [...answers.flatMap((answer) => answer.factors), ...copies]) {
     const known = factors.get(factor.name)
     if (known && (known.rows !== factor.rows || known.cols !== factor.cols))
       throw new InternalError(`strategy ${strategy.name} gives ${factor.name} two shapes`, { known, factor })
@@ -76,7 +76,7 @@ export function describeAdapter(
   }
   const list = [...factors.values()].filter(({ rows, cols }) => rows * cols > 0)
   const copied = new Map(copies.map(({ name, initializer }) => [name, copiedWeight(initializer)]))
-  const active = answers.filter(({ slot }) => slot.rank > 0)
+  const active = answers.filter(({ term }) => term.numbers.rank !== 0)
   const groups = rules.groups(strategy).filter(({ name }) => list.some(({ group }) => group === name))
   const privacy = rules.privacy?.(strategy)
   return {
@@ -89,24 +89,26 @@ export function describeAdapter(
         trained,
         group: indexOf(group, groups),
       })),
-      slots: active.map((answer) => answer.slot),
-      kroneckers: kroneckers.map(({ slot }) => slot),
+      terms: active.map((answer) => answer.term),
       copies: [...copied].map(([parameter, weight]) => ({ parameter, weight })),
       // One for each B, which linears may share.
       projections: [
         ...new Map(
-          answers.flatMap(({ slot: { a, b, scale }, projected }) =>
-            projected ? [[b, { a, b, scale }]] : [],
-          ),
+          answers.flatMap(({ term, projected }) => {
+            const { parameters, numbers } = term as LowRankTerm
+            const { a, b } = parameters
+            return projected ? [[b, { a, b, scale: numbers.scale }]] : []
+          }),
         ).values(),
       ],
-      triplets: active.flatMap(({ slot: { a, d, b }, triplet }) =>
-        triplet && d !== undefined ? [{ a, d, b, ...triplet }] : [],
-      ),
+      triplets: active.flatMap(({ term, triplet }) => {
+        const { a, d, b } = (term as LowRankTerm).parameters
+        return triplet && d !== undefined ? [{ a, d, b, ...triplet }] : []
+      }),
       ...(privacy ? { privacy: privacy.privacyUnit === 'user' ? 'clients' : 'examples' } : {}),
     },
     factors: list,
-    starts: answers.flatMap(({ slot, start }) => (start === undefined ? [] : [{ slot, start }])),
+    starts: answers.flatMap(({ term, start }) => (start === undefined ? [] : [{ term, start }])),
     repeats,
     empty: [...factors.values()].filter(({ rows, cols }) => rows * cols === 0),
     groups: groups.map((group) => ({
@@ -168,12 +170,12 @@ export async function initialize(
       adapter.fill(name, { ...initializer, seed })
     else adapter.fill(name, initializer)
   }
-  for (const { slot, start } of starts) await computeStart(adapter, slot, start, base, seed)
+  for (const { term, start } of starts) await computeStart(adapter, term as LowRankTerm, start, base, seed)
 }
 
 async function computeStart(
   adapter: NativeAdapter,
-  { target, rank, scale, a, b, snapshotA, snapshotB }: LowRankSlot,
+  { target, parameters: { a, b, snapshotA, snapshotB }, numbers: { rank, scale } }: LowRankTerm,
   { of, form, blocks }: ComputedStart,
   base: StartingBase,
   seed: number,

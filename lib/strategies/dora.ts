@@ -9,6 +9,7 @@ import { deepFreeze, parseOptions, word } from '../core/schema.js'
 import { type DrawnStart, drawnStart, type LoraConfig, loraRules, overLora } from './lora.js'
 import { type FreezeOptions, freezeShape, withFrozenA } from './lora-fa.js'
 import type { Factor, StrategyRules } from './strategy.js'
+import { withRoles } from './terms.js'
 
 /** Options of DoRA: those of LoRA, and whether A trains. */
 export interface DoraConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
@@ -79,7 +80,7 @@ export const doraRules: StrategyRules<DoraConfig> = {
       const lengths = magnitude(path, out)
       const own = {
         ...answer,
-        slot: { ...answer.slot, magnitude: lengths.name },
+        term: withRoles(answer.term, { magnitude: lengths.name }),
         factors: [...answer.factors, lengths],
       }
       return config.freezeA ? withFrozenA(own, config.projectGradient) : own

@@ -17,6 +17,7 @@ import type {
   StepRules,
   StrategyRules,
 } from './strategy.js'
+import { rankedTerms } from './terms.js'
 
 /** Options of DyLoRA: those of LoRA, and how ranks are drawn and updated. */
 export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptions, 'freezeA'> {
@@ -115,7 +116,8 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
   // alpha / b, or alpha / sqrt(b), at every rank b: what PEFT computes for a file of that rank.
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map((answer) => {
-      const own = { ...answer, slot: { ...answer.slot, rankPower: config.useRslora ? 0.5 : 1 } }
+      const numbers = { ...answer.term.numbers, rankPower: config.useRslora ? 0.5 : 1 }
+      const own = { ...answer, term: { ...answer.term, numbers } }
       // The projection would give ranks gradients that the step is not to train.
       return config.freezeA ? withFrozenA(own, false) : own
     }),
@@ -137,7 +139,7 @@ function cut(
   read: ReadFactor,
 ): Conversion {
   const whole = new Map(factors.map((factor) => [factor.name, factor]))
-  const ranked = new Set(spec.slots.flatMap(({ a, b }) => [a, b]))
+  const ranked = new Set(rankedTerms(spec).flatMap(({ parameters: { a, b } }) => [a, b]))
   const rankPattern = Object.fromEntries(
     Object.entries(config.rankPattern).map(([pattern, own]) => [pattern, Math.min(own, rank)]),
   )

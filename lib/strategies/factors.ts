@@ -1,9 +1,17 @@
-/** Factors of slots as plain matrices: A and B with the gains, products and snapshots that stand beside them. */
-import type { LowRankSlot } from '../native/addon.js'
+/** Factors of terms as plain matrices: A and B with the gains, products and snapshots that stand beside them. */
 import type { ReadFactor } from './strategy.js'
+import type { EmbeddingTerm, LowRankTerm, PairTerm } from './terms.js'
 
-/** What a slot's snapshot counts for; 0 without one. */
-export function snapshotRatio(read: ReadFactor, { snapshotRatio: name }: LowRankSlot): number {
+/** A term that adds a product of two matrices. */
+export type ProductTerm = LowRankTerm | EmbeddingTerm | PairTerm
+
+/** Any of its roles may be empty. */
+const rolesOf = (term: ProductTerm) =>
+  term.parameters as LowRankTerm['parameters'] & Partial<PairTerm['parameters']>
+
+/** What a term's snapshot counts for; 0 without one. */
+export function snapshotRatio(read: ReadFactor, term: ProductTerm): number {
+  const { snapshotRatio: name } = rolesOf(term)
   return name === undefined ? 0 : (read(name)[0] as number)
 }
 
@@ -11,10 +19,11 @@ export function snapshotRatio(read: ReadFactor, { snapshotRatio: name }: LowRank
  * A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. With a snapshot that acts,
  * `[2 rank, cols]`: A with what it counts for over - ratio A*.
  */
-export function factorA(read: ReadFactor, slot: LowRankSlot, cols: number): Float32Array {
-  const { a, a2, d, mask, rank, snapshotA, subtracts } = slot
+export function factorA(read: ReadFactor, term: ProductTerm, cols: number): Float32Array {
+  const { a, a2, d, mask, snapshotA } = rolesOf(term)
+  const { rank, subtracts } = term.numbers as LowRankTerm['numbers']
   const stored = read(a)
-  const ratio = snapshotRatio(read, slot)
+  const ratio = snapshotRatio(read, term)
   if (ratio !== 0) {
     const taken = read(snapshotA as string)
     const both = new Float32Array(2 * rank * cols)
@@ -35,9 +44,10 @@ export function factorA(read: ReadFactor, slot: LowRankSlot, cols: number): Floa
 }
 
 /** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. With a snapshot that acts, B beside B*. */
-export function factorB(read: ReadFactor, slot: LowRankSlot, rows: number): Float32Array {
-  const { b, b2, bGain, rank, snapshotB } = slot
-  if (snapshotRatio(read, slot) !== 0) {
+export function factorB(read: ReadFactor, term: ProductTerm, rows: number): Float32Array {
+  const { b, b2, bGain, snapshotB } = rolesOf(term)
+  const { rank } = term.numbers
+  if (snapshotRatio(read, term) !== 0) {
     const [own, taken] = [read(b), read(snapshotB as string)]
     const both = new Float32Array(rows * 2 * rank)
     for (let i = 0; i < rows; i++) {

@@ -16,6 +16,7 @@ import {
 } from './lycoris.js'
 import { rankLookup } from './patterns.js'
 import type { Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
+import type { PairTerm } from './terms.js'
 
 /** Options of LoHa; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface LohaConfig extends LycorisConfig {
@@ -131,20 +132,18 @@ function lohaLinear(
   })
   const [b, a, b2, a2] = factors.map(({ name }) => name) as [string, string, string, string]
   return {
-    slot: {
-      kind: 'low_rank',
+    term: {
+      kind: 'pair',
       target: site.path,
-      rank: rank * rank,
-      scale: alpha / rank,
-      dropout: 0,
-      a,
-      b,
-      a2,
-      b2,
-      rowDropout: config.rankDropout,
-      rowDropoutScale: true,
-      moduleDropout: config.moduleDropout,
-    },
+      parameters: { a, b, a2, b2 },
+      numbers: {
+        rank: rank * rank,
+        scale: alpha / rank,
+        rowDropout: config.rankDropout,
+        rowDropoutScale: 1,
+        moduleDropout: config.moduleDropout,
+      },
+    } satisfies PairTerm,
     factors,
   }
 }

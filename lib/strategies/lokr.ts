@@ -15,7 +15,8 @@ import {
   probability,
 } from './lycoris.js'
 import { rankLookup } from './patterns.js'
-import type { Factor, Initializer, KroneckerAdapter, LinearSite, StrategyRules } from './strategy.js'
+import type { Factor, Initializer, LinearAdapter, LinearSite, StrategyRules } from './strategy.js'
+import type { KroneckerTerm } from './terms.js'
 
 /** Options of LoKr; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface LokrConfig extends LycorisConfig {
@@ -91,8 +92,7 @@ export const lokrRules: StrategyRules<LokrConfig> = {
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: 'lokr', learningRateFactor: 1 }],
-  linears: () => [],
-  kroneckers: (config, sites) => {
+  linears: (config, sites) => {
     const resolve = rankLookup(config, sites)
     return sites.map((site) => lokrLinear(config, site, resolve(site.path)))
   },
@@ -148,7 +148,7 @@ function lokrLinear(
   config: LokrConfig,
   site: LinearSite,
   { rank, alpha }: { rank: number; alpha: number },
-): KroneckerAdapter {
+): LinearAdapter {
   const [p, q] = splitDimension(site.in, config.decomposeFactor)
   const [l, k] = splitDimension(site.out, config.decomposeFactor)
   const small = (rows: number, cols: number) => rank < Math.max(rows, cols) / 2
@@ -163,18 +163,22 @@ function lokrLinear(
   const [c, c2] = first.map(({ name }) => name)
   const [d, d2] = second.map(({ name }) => name)
   return {
-    slot: {
+    term: {
       kind: 'kronecker',
       target: site.path,
-      scale: alpha / rank,
-      c: c as string,
-      ...(c2 === undefined ? {} : { c2 }),
-      d: d as string,
-      ...(d2 === undefined ? {} : { d2 }),
-      rowDropout: config.rankDropout,
-      rowDropoutScale: config.rankDropoutScale,
-      moduleDropout: config.moduleDropout,
-    },
+      parameters: {
+        c: c as string,
+        ...(c2 === undefined ? {} : { c2 }),
+        d: d as string,
+        ...(d2 === undefined ? {} : { d2 }),
+      },
+      numbers: {
+        scale: alpha / rank,
+        rowDropout: config.rankDropout,
+        rowDropoutScale: Number(config.rankDropoutScale),
+        moduleDropout: config.moduleDropout,
+      },
+    } satisfies KroneckerTerm,
     factors,
   }
 }

@@ -10,6 +10,7 @@ import { type DrawnStart, drawnStart, type LoraConfig, lora, loraRules, overLora
 import { type FreezeOptions, freezeShape, loraFa, withFrozenA } from './lora-fa.js'
 import type { LinearAdapter, LinearSite, OutputNorm, Probe, StrategyRules } from './strategy.js'
 import { lastName } from './targets.js'
+import { type RankedTerm, withRoles } from './terms.js'
 
 /** Options of LoRA-drop: those of LoRA, how the probe is made, and what it found. */
 export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
@@ -115,11 +116,13 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
 
 /** The same with a pair that every linear of this name, shape and rank has; in files each has a copy of its own. */
 function withSharedPair(answer: LinearAdapter, site: LinearSite): LinearAdapter {
-  const { slot, factors } = answer
-  const shared = (factor: string) => `shared.${kindOf(site)}.${slot.rank}${factor.slice(site.path.length)}`
+  const { term, factors } = answer
+  const { a, b } = term.parameters as RankedTerm['parameters']
+  const shared = (factor: string) =>
+    `shared.${kindOf(site)}.${term.numbers.rank}${factor.slice(site.path.length)}`
   return {
     ...answer,
-    slot: { ...slot, a: shared(slot.a), b: shared(slot.b) },
+    term: withRoles(term, { a: shared(a), b: shared(b) }),
     factors: factors.map((factor) => ({ ...factor, name: shared(factor.name) })),
   }
 }

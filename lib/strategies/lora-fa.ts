@@ -45,10 +45,12 @@ export const freezeShape = {
 
 /** The linear with A as it was drawn. */
 export function withFrozenA(answer: LinearAdapter, projected: boolean): LinearAdapter {
-  const { slot, factors } = answer
+  const { term, factors } = answer
   return {
     ...answer,
-    factors: factors.map((factor) => (factor.name === slot.a ? { ...factor, trained: false } : factor)),
+    factors: factors.map((factor) =>
+      factor.name === term.parameters.a ? { ...factor, trained: false } : factor,
+    ),
     projected,
   }
 }

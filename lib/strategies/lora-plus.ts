@@ -7,7 +7,7 @@ import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, numberWithin, positive } from '../core/schema.js'
 import { dpDyloraRules } from './dp-dylora.js'
 import { withWrappers, wrapping } from './plain.js'
-import type { Factor, KroneckerAdapter, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'
+import type { Factor, LinearAdapter, StrategyConfig, StrategyRules } from './strategy.js'
 
 /** Options of LoRA+. */
 export interface LoraPlusConfig extends StrategyConfig {
@@ -60,10 +60,10 @@ const embedding = (group: string) => `${group}_embedding`
 const inFastGroup = (factor: Factor): Factor =>
   factor.role === 'b' ? { ...factor, group: fast(factor.group) } : factor
 
-const regrouped = <Answer extends LinearAdapter | KroneckerAdapter>(answer: Answer): Answer => ({
+const regrouped = (answer: LinearAdapter): LinearAdapter => ({
   ...answer,
   factors: answer.factors.map((factor) =>
-    'embedding' in answer.slot ? { ...factor, group: embedding(factor.group) } : inFastGroup(factor),
+    answer.term.kind === 'embedding' ? { ...factor, group: embedding(factor.group) } : inFastGroup(factor),
   ),
 })
 
@@ -90,6 +90,5 @@ export const loraPlusRules: StrategyRules<LoraPlusConfig> = {
       { ...group, name: embedding(group.name), learningRate: config.loraplusLrEmbedding },
     ]),
   linears: (config, sites) => inner.linears(config, sites).map(regrouped),
-  kroneckers: (config, sites) => inner.kroneckers(config, sites).map(regrouped),
   copies: (config, weights, adapted) => inner.copies(config, weights, adapted).map(inFastGroup),
 }

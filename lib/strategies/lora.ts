@@ -298,16 +298,16 @@ function loraLinear(
     tensor: { name: `base_model.model.${name}`, shape: [rows, cols] },
   })
   return {
-    slot: {
-      kind: 'low_rank',
+    term: {
+      kind: site.embedding ? 'embedding' : 'low_rank',
       target: site.path,
-      rank,
-      scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank,
-      // PEFT drops nothing of an embedding's input, which is a token.
-      dropout: site.embedding ? 0 : config.loraDropout,
-      a,
-      b,
-      ...(site.embedding ? { embedding: true } : {}),
+      parameters: { a, b },
+      numbers: {
+        rank,
+        scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank,
+        // PEFT drops nothing of an embedding's input, which is a token.
+        ...(site.embedding ? {} : { dropout: config.loraDropout }),
+      },
     },
     factors: [factor('a', a, rank, site.in, starts.a), factor('b', b, site.out, rank, starts.b)],
     ...(start === undefined ? {} : { start }),

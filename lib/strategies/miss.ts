@@ -8,6 +8,7 @@ import { ConfigError } from '../core/errors.js'
 import { deepFreeze, flag, parseOptions, rank } from '../core/schema.js'
 import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+import type { LowRankTerm } from './terms.js'
 
 /** Options of MiSS; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface MissConfig extends StrategyConfig {
@@ -131,15 +132,12 @@ function missLinear(config: MissConfig, site: LinearSite, blocks: Factor): Linea
     tensor: { name: `base_model.model.${name}`, shape: [r, site.out], transposed: true },
   }
   return {
-    slot: {
+    term: {
       kind: 'low_rank',
       target: site.path,
-      rank: r,
-      scale: 1,
-      dropout: missDropout,
-      a: blocks.name,
-      b: name,
-    },
+      parameters: { a: blocks.name, b: name },
+      numbers: { rank: r, scale: 1, dropout: missDropout },
+    } satisfies LowRankTerm,
     factors: [blocks, block],
   }
 }

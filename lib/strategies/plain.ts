@@ -67,7 +67,6 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     targeting: ({ adapter }) => rulesIn(adapter).targeting(adapter),
     groups: ({ adapter }) => rulesIn(adapter).groups(adapter),
     linears: ({ adapter }, sites) => rulesIn(adapter).linears(adapter, sites),
-    kroneckers: ({ adapter }, sites) => rulesIn(adapter).kroneckers?.(adapter, sites) ?? [],
     copies: ({ adapter }, weights, adapted) => rulesIn(adapter).copies?.(adapter, weights, adapted) ?? [],
     embeddings: ({ adapter }) => rulesIn(adapter).embeddings?.(adapter) ?? false,
     probe: (config) => {

@@ -2,15 +2,16 @@
 
 import { rulesOf } from './index.js'
 import type { AdapterDescription, LinearSite } from './strategy.js'
+import { rankedTerms } from './terms.js'
 
 /** What one would want to be told of an adapter before it is trained, a sentence each without the full stop. */
 export function remarksOn(description: AdapterDescription, sites: readonly LinearSite[]): string[] {
   const { strategy, spec } = description
   const trained = new Set(spec.parameters.filter((parameter) => parameter.trained).map(({ name }) => name))
   const shapes = new Map(sites.map((site) => [site.path, site]))
-  const wasteful = spec.slots.filter(({ target, rank, a, b, a2 }) => {
+  const wasteful = rankedTerms(spec).filter(({ target, parameters: { a, b }, numbers: { rank } }) => {
     const site = shapes.get(target)
-    const own = a2 === undefined && trained.has(a) && trained.has(b)
+    const own = trained.has(a) && trained.has(b)
     return own && site !== undefined && rank > Math.min(site.in, site.out)
   })
   const [first] = wasteful
@@ -19,7 +20,7 @@ export function remarksOn(description: AdapterDescription, sites: readonly Linea
   const { in: columns, out } = shapes.get(first.target) as LinearSite
   const others = wasteful.length > 1 ? ` (and ${wasteful.length - 1} more)` : ''
   return [
-    `rank ${first.rank} is larger than a side of ${first.target} [${out}, ${columns}]${others}; a product of rank ${Math.min(columns, out)} can be any matrix there`,
+    `rank ${first.numbers.rank} is larger than a side of ${first.target} [${out}, ${columns}]${others}; a product of rank ${Math.min(columns, out)} can be any matrix there`,
     ...own,
   ]
 }

@@ -13,19 +13,20 @@ import type {
   ReadFactor,
   StrategyConfig,
 } from './strategy.js'
+import { rankedTerms, withRoles } from './terms.js'
 
 /** What the snapshot counts for. */
 export interface SnapshotRatio {
   /** One parameter for all linears. */
   name: string
   initializer: Initializer
-  /** As of `LowRankSlot`. */
+  /** As of `LowRankTerm`. */
   subtracts: boolean
 }
 
 /** The same linear with a snapshot of its A and B, of zeros at first. */
 export function withSnapshot(answer: LinearAdapter, ratio: SnapshotRatio): LinearAdapter {
-  const { slot, factors } = answer
+  const { term, factors } = answer
   const still = (name: string, rows: number, cols: number, initializer: Initializer): Factor => {
     return { name, rows, cols, trained: false, initializer, group: 'lora' }
   }
@@ -36,7 +37,10 @@ export function withSnapshot(answer: LinearAdapter, ratio: SnapshotRatio): Linea
   const { name, initializer, subtracts } = ratio
   return {
     ...answer,
-    slot: { ...slot, snapshotA, snapshotB, snapshotRatio: name, ...(subtracts ? { subtracts } : {}) },
+    term: {
+      ...withRoles(term, { snapshotA, snapshotB, snapshotRatio: name }),
+      numbers: { ...term.numbers, ...(subtracts ? { subtracts: 1 } : {}) },
+    },
     factors: [...factors, ...copies, still(name, 1, 1, initializer)],
   }
 }
@@ -53,14 +57,15 @@ interface Scaled extends StrategyConfig {
 /**
  * The plain LoRA that computes the same: of the same rank while the snapshot does not count, of twice the rank once it
  * does.
- * @param config the LoRA that the slots are without their snapshots
+ * @param config the LoRA that the terms are without their snapshots
  */
 export function savedWithSnapshot<Config extends Scaled>(
   config: Config,
   { spec, factors }: AdapterDescription,
   read: ReadFactor,
 ): Conversion {
-  const acts = spec.slots.some((slot) => snapshotRatio(read, slot) !== 0)
+  const terms = rankedTerms(spec)
+  const acts = terms.some((term) => snapshotRatio(read, term) !== 0)
   if (!acts) return { strategy: deepFreeze(config), read }
   // The scale stays: alpha / r, or alpha / sqrt(r).
   const alphas = config.useRslora ? Math.SQRT2 : 2
@@ -68,10 +73,13 @@ export function savedWithSnapshot<Config extends Scaled>(
     Object.fromEntries(Object.entries(pattern).map(([key, value]) => [key, value * by]))
   const shapes = new Map(factors.map((factor) => [factor.name, factor]))
   const values = new Map(
-    spec.slots.flatMap((slot) => [
-      [slot.a, () => factorA(read, slot, (shapes.get(slot.a) as Factor).cols)],
-      [slot.b, () => factorB(read, slot, (shapes.get(slot.b) as Factor).rows)],
-    ]),
+    terms.flatMap((term) => {
+      const { a, b } = term.parameters
+      return [
+        [a, () => factorA(read, term, (shapes.get(a) as Factor).cols)],
+        [b, () => factorB(read, term, (shapes.get(b) as Factor).rows)],
+      ]
+    }),
   )
   return {
     strategy: deepFreeze({

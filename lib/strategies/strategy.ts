@@ -5,7 +5,7 @@
  */
 import type * as z from 'zod'
 import type { GraphWeight } from '../graph/graph.js'
-import type { AdapterSpec, KroneckerSlot, LowRankSlot, NativeAdapter, Triplet } from '../native/addon.js'
+import type { AdapterSpec, NativeAdapter, TermSpec, Triplet } from '../native/addon.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
 
 /** A strategy's options: plain frozen data that prints as JSON and reads back. */
@@ -49,7 +49,7 @@ export type Initializer =
   | { kind: 'torch_uniform'; bound: number; seed: number; skip: number }
   /** Numbers that the strategy computes itself, row by row. */
   | { kind: 'values'; make: () => Float32Array }
-  /** The norms of the rows of the adapted weight as it starts; for a slot's magnitude, after its other factors. */
+  /** The norms of the rows of the adapted weight as it starts; for a magnitude, after the other factors. */
   | { kind: 'row_norms' }
   /** A copy of a base weight of the same shape, in whose place it is used. */
   | { kind: 'weight'; weight: string }
@@ -78,9 +78,9 @@ export interface FactorTensor {
 }
 
 /**
- * Start values of a slot's A and B that are computed, in place of those that are drawn: factors of the weight they adapt,
+ * Start values of A and B that are computed, in place of those that are drawn: factors of the weight they adapt,
  * or of what the weight lost (`loss`) when it was brought into its format. `svd`: s B A is the part of the largest
- * singular values; `qr`: B and A are the first columns of Q and rows of R. A slot's snapshot starts as they do.
+ * singular values; `qr`: B and A are the first columns of Q and rows of R. A snapshot starts as they do.
  */
 export interface ComputedStart {
   of: 'weight' | 'loss'
@@ -89,9 +89,9 @@ export interface ComputedStart {
   blocks?: number
 }
 
-/** A strategy's answer for one linear. Of one that has no rank left, the slot's rank and the factors' rows are 0. */
+/** A strategy's answer for one linear. Of one that has no rank left, the term's rank and the factors' rows are 0. */
 export interface LinearAdapter {
-  slot: LowRankSlot
+  term: TermSpec
   factors: Factor[]
   /** Default: each factor starts by its own initializer. */
   start?: ComputedStart
@@ -99,12 +99,6 @@ export interface LinearAdapter {
   projected?: boolean
   /** Row i of A, element i of d and column i of B are followed and regularized as a triplet. Default: they are not. */
   triplet?: Omit<Triplet, 'a' | 'd' | 'b'>
-}
-
-/** The answer for a linear whose change is a Kronecker product. */
-export interface KroneckerAdapter {
-  slot: KroneckerSlot
-  factors: Factor[]
 }
 
 /** Parameters that share their optimizer settings. */
@@ -264,8 +258,6 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   groups(config: Config): OptimizerGroup[]
   /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
-  /** The same for linears whose change is a Kronecker product; those that `linears` leaves out. */
-  kroneckers?(config: Config, sites: readonly LinearSite[]): KroneckerAdapter[]
   /**
    * Base weights that train, as copies; every initializer is of kind `weight`. A weight with a name in several modules has
    * a factor for each of its tensors. Absent: the strategy trains none.
@@ -303,8 +295,8 @@ export interface AdapterDescription {
   spec: AdapterSpec
   /** By name, in the order of `spec.parameters`. */
   factors: Factor[]
-  /** Slots whose start values are computed. */
-  starts: { slot: LowRankSlot; start: ComputedStart }[]
+  /** Terms whose start values are computed. */
+  starts: { term: TermSpec; start: ComputedStart }[]
   /** Further tensors of shared factors: in files every linear has a copy. */
   repeats: { factor: Factor; tensor: FactorTensor }[]
   /** Of linears that have no rank left: in files they are there, with no elements. */

@@ -7,6 +7,7 @@ import { checkedOptions } from '../core/arguments.js'
 import { deepFreeze, flag, integer, parseOptions, rank } from '../core/schema.js'
 import { loraRules } from './lora.js'
 import type { Factor, LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+import type { LowRankTerm } from './terms.js'
 
 /** Options of VeRA; names and defaults are PEFT's, but for the default of `targetModules`. */
 export interface VeraConfig extends StrategyConfig {
@@ -135,17 +136,12 @@ function veraLinear(config: VeraConfig, site: LinearSite, shared: Factor[]): Lin
     tensor: { name: `base_model.model.${name}`, shape: [cols] },
   })
   return {
-    slot: {
+    term: {
       kind: 'low_rank',
       target: site.path,
-      rank: config.r,
-      scale: 1,
-      dropout: config.veraDropout,
-      a: SHARED_A,
-      b: SHARED_B,
-      d,
-      bGain: b,
-    },
+      parameters: { a: SHARED_A, b: SHARED_B, d, bGain: b },
+      numbers: { rank: config.r, scale: 1, dropout: config.veraDropout },
+    } satisfies LowRankTerm,
     factors: [...shared, vector(b, site.out, 0), vector(d, config.r, config.dInitial)],
   }
 }

@@ -77,7 +77,7 @@ export async function runProbe(
     })
     const sites = new Map(base.sites.map((site) => [site.path, site]))
     return probe.choose(
-      description.spec.slots.map(({ target }, i) => ({
+      description.spec.terms.map(({ target }, i) => ({
         site: sites.get(target) as LinearSite,
         value: norms[i] as number,
       })),

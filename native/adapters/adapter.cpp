@@ -4,9 +4,7 @@
 #include <numbers>
 
 #include "adapters/check.h"
-#include "adapters/hadamard.h"
 #include "core/error.h"
-#include "core/factors.h"
 
 namespace lowrank {
 namespace {
@@ -34,12 +32,13 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
   norms_ = Block(Category::adapters, spec_.norm_bytes());
   double* const squares = norms_.data<double>();
   float* const norms = reinterpret_cast<float*>(squares + spec_.norm_rows);
-  row_norms_.resize(spec_.slots.size());
+  row_norms_.resize(spec_.terms.size());
+  int64_t rows = 0;
   for (size_t i = 0; i < row_norms_.size(); ++i) {
-    const LowRankSlot& slot = spec_.slots[i];
-    if (slot.magnitude < 0) continue;
-    row_norms_[i].squares = squares + slot.norms;
-    row_norms_[i].norms = norms + slot.norms;
+    if (spec_.facts[i].magnitude < 0) continue;
+    row_norms_[i].squares = squares + rows;
+    row_norms_[i].norms = norms + rows;
+    rows += spec_.parameters[spec_.facts[i].magnitude].cols;
   }
 }
 
@@ -150,18 +149,6 @@ void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std:
     const double radius = std::sqrt(-2 * std::log(draw(key, 2 * i)));  // Box-Muller
     out[i] = static_cast<float>(std * radius * std::cos(2 * std::numbers::pi * draw(key, 2 * i + 1)));
   }
-}
-
-void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
-          float weight, const float* row_gains) {
-  const auto factor = [&](int parameter) { return parameter < 0 ? nullptr : adapter.data(parameter); };
-  if (slot.paired()) {
-    const auto [first, second] = pair_ranks(adapter.spec(), slot);
-    return fold_pair_rows({first, second, slot.scale, weight, factor(slot.b), factor(slot.b2), row_gains}, begin, end, out);
-  }
-  fold_rows({slot.rank, active, slot.scale_at(active), weight, factor(slot.b), factor(slot.d), factor(slot.mask),
-             factor(slot.b_gain), row_gains},
-            begin, end, out);
 }
 
 }  // namespace lowrank

@@ -19,7 +19,7 @@
 
 namespace lowrank {
 
-/// Row norms at a slot with a magnitude, kept until the values or the base change.
+/// Row norms at a term with a magnitude, kept until the values or the base change.
 struct RowNorms {
   double* squares = nullptr;  // [out] ||W_i||^2
   float* norms = nullptr;     // [out] ||W_i + delta_i||
@@ -58,8 +58,8 @@ class Adapter {
   /// Frees the state, and the gradients it goes with, unless it is of this kind already. New ones are zero.
   void set_state(const StateSpec& spec);
 
-  /// Of a slot with a magnitude; for the engine's thread.
-  RowNorms& row_norms(const LowRankSlot& slot) { return row_norms_.at(&slot - spec_.slots.data()); }
+  /// Of a term with a magnitude, by its place in the description; for the engine's thread.
+  RowNorms& row_norms(int term) { return row_norms_.at(static_cast<size_t>(term)); }
   /// Counts changes of the values, from 1. Whoever writes values says so.
   uint64_t version() const { return version_; }
   void values_changed() { ++version_; }
@@ -84,7 +84,7 @@ class Adapter {
   Block private_sum_, kept_values_, kept_state_;
   std::vector<float*> placed_;  // gradients by parameter, where the adapter has none of its own
   std::optional<OptimizerState> state_;
-  std::vector<RowNorms> row_norms_;  // by slot; empty if none has a magnitude
+  std::vector<RowNorms> row_norms_;  // by term; empty if none has a magnitude
   std::atomic<uint64_t> version_{1};
   std::array<std::atomic<int>, 3> uses_{};  // by AdapterUse::Kind
 };
@@ -107,11 +107,5 @@ class AdapterUse {
 /// Uniform and normal fills by counter from (seed, parameter name), so that the order of calls does not matter.
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name);
 void fill_normal(float* out, int64_t count, float std, uint64_t seed, const std::string& name);
-
-/// Rows [begin, end) of the adapter's matrix with every factor folded in, into the whole one at `out`: out[i, active] =
-/// weight * scale_at(active) * b_gain_i * B_ij * d_j * mask_j, and times row_gains[i] where there are any. For merging and
-/// measuring; a step launches Fold.
-void fold(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t begin, int64_t end, float* out,
-          float weight = 1, const float* row_gains = nullptr);
 
 }  // namespace lowrank

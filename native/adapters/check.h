@@ -5,13 +5,8 @@
 
 namespace lowrank {
 
-/// Validates names and shapes and lays the spans out. Throws Error("SHAPE").
+/// Validates names, shapes and terms, and fills what the description says of itself. Throws Error("SHAPE"), and
+/// Error("CONFIG") for a kind of term, a role or a number that there is not.
 void check_adapter(AdapterSpec& spec);
-
-/// Throws Error("SHAPE") for a probability that is none.
-void check_dropout(const DeltaDropout& dropout, const std::string& target);
-
-/// Whether a slot's factors fit a linear of [out, in]: exactly, or with room to spare where they are frozen.
-bool fits(const AdapterSpec& spec, const LowRankSlot& slot, int64_t out, int64_t in);
 
 }  // namespace lowrank

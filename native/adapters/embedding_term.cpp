@@ -1,6 +1,6 @@
 #include "adapters/embedding_term.h"
 
-#include "adapters/low_rank.h"
+#include "core/factors.h"
 
 namespace lowrank {
 
@@ -9,36 +9,51 @@ struct EmbeddingSteps {
   static constexpr StepKind kGradient{"embedding_adapter_gradient", gradient};
 };
 
-EmbeddingTerm::EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site)
-    : spec_(spec), slot_(spec.slots[index]), index_(index), site_(site) {}
-
-std::vector<int> EmbeddingTerm::trained() const {
-  std::vector<int> found;
-  for (const int parameter : {slot_.a, slot_.b})
-    if (spec_.trains(parameter)) found.push_back(parameter);
-  return found;
+EmbeddingTerm::EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
+  TermReader read(described());
+  ranks_ = Ranks::read(read);
+  a_ = read.role("a");
+  b_ = read.role("b");
+  read.done();
 }
+
+void EmbeddingTerm::check() const {
+  ranks_.check(target());
+  expect(a_, "A", ranks_.all, -1);
+  expect(b_, "B", -1, ranks_.all);
+}
+
+void EmbeddingTerm::check_site(const std::string& what) const {
+  const ParameterSpec &a = parameter(a_), &b = parameter(b_);
+  if (a.cols != site_.in || b.rows != site_.out)
+    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but ",
+         what, " is [", site_.out, ", ", site_.in, "]");
+}
+
+TermFacts EmbeddingTerm::facts() const { return {ranks_.all, a_, b_, -1, true}; }
+
+std::vector<int> EmbeddingTerm::trained() const { return trained_of({a_, b_}); }
 
 /// h = A[:, id]^T of the ranks in use, f32.
 Matrix EmbeddingTerm::look_up(Run& run, const AdapterRun& adapter, int64_t active) const {
   const Ptr<float> h = run.room->take<float>(run.plan.options.tokens * active);
-  run.launch(GatherColumns{run.tokens, run.at<int32_t>(run.plan.tokens), active, site_.in, adapter.value(slot_.a), h});
+  run.launch(GatherColumns{run.tokens, run.at<int32_t>(run.plan.tokens), active, site_.in, adapter.value(a_), h});
   return {h.as<std::byte>(), DType::f32, active};
 }
 
 Factor EmbeddingTerm::fold(Run& run, const AdapterRun& adapter, int64_t active, float weight) const {
   const Ptr<float> folded = run.room->take<float>(site_.out * active);
-  fold_slot(run, adapter, slot_, site_.out, weight, {}, folded);
+  run.launch(Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_), {}, {}, {}, {}, folded});
   return {site_.out, active, -1, 0, folded, active};
 }
 
 void EmbeddingTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
   const Layout::Scope scope(*run.room);
-  const int64_t active = slot_.ranks(adapter.rank);
+  const int64_t active = ranks_.of(adapter.rank);
   const Factor folded = fold(run, adapter, active, adapter.weight);
   const Matrix h = look_up(run, adapter, active);
   if (run.plan.options.output_norms && &adapter == run.adapters[0])
-    run.launch(SecondMoment{run.tokens, active, h, adapter.moment(index_)});
+    run.launch(SecondMoment{run.tokens, active, h, adapter.moment(index())});
   const Segment segment{h, folded};
   run.launch(GemmNt{run.precision(),
                     run.tokens,
@@ -60,30 +75,37 @@ void EmbeddingTerm::backward(Planner& plan, int dy, GradientTerm&) const {
 /// tokens (x), dy -> adds to the gradients of A and B
 void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
-  const int64_t out = site_.out, active = slot_.ranks(adapter.rank), first = adapter.last_rank_only ? active - 1 : 0;
+  const int64_t out = site_.out, active = ranks_.of(adapter.rank), first = adapter.last_rank_only ? active - 1 : 0;
   const Matrix dy = run.matrix(s.dy);
-  if (spec_.trains(slot_.a)) {
+  if (spec_.trains(a_)) {
     const Layout::Scope scope(*run.room);
     const Factor folded = fold(run, adapter, active, 1);
     const Ptr<float> dh = run.room->take<float>(run.plan.options.tokens * active);
     const Segment segment{dy, folded};
     run.launch(GemmNn{run.precision(), run.tokens, active, {&segment, 1}, {{dh.as<std::byte>(), DType::f32, active}}});
     run.launch(
-        ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(slot_.a)});
+        ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(a_)});
   }
-  if (!spec_.trains(slot_.b)) return;
+  if (!spec_.trains(b_)) return;
   const Matrix h = look_up(run, adapter, active);
   run.launch(ReduceTokens{run.precision(), run.tokens, h.columns(first), active - first, dy, out,
-                          slot_.scale_at(active), adapter.gradient(slot_.b) + first, slot_.rank, true});
+                          ranks_.scale_at(active), adapter.gradient(b_) + first, ranks_.all, true});
+}
+
+std::vector<float> EmbeddingTerm::folded(const Adapter& adapter, int64_t active, float weight) const {
+  std::vector<float> out(site_.out * active);
+  fold_rows({ranks_.all, active, ranks_.scale_at(active), weight, adapter.data(b_), nullptr, nullptr, nullptr, nullptr}, 0,
+            site_.out, out.data());
+  return out;
 }
 
 /// Row `id` of the table gets A[:, id]^T (scale B)^T: A transposed takes B's place, and B that of A.
 std::unique_ptr<DeltaRows> EmbeddingTerm::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
-  const int64_t rank = slot_.ranks(wanted), vocab = site_.in, width = site_.out;
-  std::vector<float> folded(width * rank), columns(vocab * rank), rows(rank * width);
-  lowrank::fold(adapter, slot_, rank, 0, width, folded.data(), counts);
+  const int64_t rank = ranks_.of(wanted), vocab = site_.in, width = site_.out;
+  const std::vector<float> folded = this->folded(adapter, rank, counts);
+  std::vector<float> columns(vocab * rank), rows(rank * width);
   for (int64_t j = 0; j < rank; ++j) {
-    for (int64_t id = 0; id < vocab; ++id) columns[id * rank + j] = adapter.data(slot_.a)[j * vocab + id];
+    for (int64_t id = 0; id < vocab; ++id) columns[id * rank + j] = adapter.data(a_)[j * vocab + id];
     for (int64_t i = 0; i < width; ++i) rows[j * width + i] = folded[i * rank + j];
   }
   return std::make_unique<ProductRows>(std::move(columns), std::move(rows), rank, width);

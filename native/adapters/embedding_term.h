@@ -9,24 +9,27 @@ namespace lowrank {
 class EmbeddingTerm final : public Term {
  public:
   EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site);
+  void check() const override;
+  void check_site(const std::string& what) const override;
+  TermFacts facts() const override;
   std::vector<int> trained() const override;
   int64_t hidden_cols(const PlanOptions&) const override { return 0; }
   /// `product.to` holds the rows of the table, to which it adds.
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run&, AdapterRun&, InputGradient&) const override {}
+  std::vector<float> folded(const Adapter& adapter) const override { return folded(adapter, ranks_.all, 1); }
   std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
 
  private:
   friend struct EmbeddingSteps;
   Matrix look_up(Run& run, const AdapterRun& adapter, int64_t active) const;
   Factor fold(Run& run, const AdapterRun& adapter, int64_t active, float weight) const;
+  std::vector<float> folded(const Adapter& adapter, int64_t active, float weight) const;
   void run_gradient(Run& run, const Step& s) const;
 
-  const AdapterSpec& spec_;
-  const LowRankSlot& slot_;
-  const int index_;
-  const Site site_;
+  Ranks ranks_;
+  int a_, b_;  // [rank, vocabulary], of which each token has a column; [dimension, rank]
 };
 
 }  // namespace lowrank

@@ -10,6 +10,9 @@ namespace lowrank {
 class KroneckerTerm final : public Term {
  public:
   KroneckerTerm(const AdapterSpec& spec, int index, const Site& site);
+  void check() const override;
+  void check_site(const std::string& what) const override;
+  TermFacts facts() const override;
   std::vector<int> trained() const override;
   int64_t hidden_cols(const PlanOptions&) const override { return 0; }
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
@@ -19,12 +22,18 @@ class KroneckerTerm final : public Term {
 
  private:
   friend struct KroneckerSteps;
+  int64_t l() const { return parameter(c_).rows; }
+  int64_t p() const { return parameter(c2_ < 0 ? c_ : c2_).cols; }
+  int64_t k() const { return parameter(d_).rows; }
+  int64_t q() const { return parameter(d2_ < 0 ? d_ : d2_).cols; }
+  int64_t rank_of_d() const { return d2_ < 0 ? 0 : parameter(d_).cols; }
   KroneckerPair factors(Run& run, const AdapterRun& adapter) const;
   void run_gradient(Run& run, const Step& s) const;
 
-  const AdapterSpec& spec_;
-  const KroneckerSlot& slot_;
-  const Site site_;
+  float scale_;
+  int c_, c2_;  // [l, p], or [l, rank] and [rank, p]; -1: no second factor
+  int d_, d2_;  // [k, q], or [k, rank] and [rank, q]
+  DeltaDropout dropout_;
 };
 
 }  // namespace lowrank

@@ -3,16 +3,10 @@
 #include <algorithm>
 
 #include "adapters/magnitude.h"
-#include "adapters/snapshot.h"
+#include "core/error.h"
+#include "core/factors.h"
 
 namespace lowrank {
-
-void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight,
-               Ptr<float> gains, Ptr<float> out) {
-  const int64_t active = slot.ranks(adapter.rank);
-  run.launch(Fold{rows, slot.rank, active, slot.scale_at(active), weight, adapter.value(slot.b),
-                  adapter.value_if(slot.d), adapter.value_if(slot.mask), adapter.value_if(slot.b_gain), gains, out});
-}
 
 /// Its steps find the term that they are of.
 struct LowRankSteps {
@@ -23,44 +17,106 @@ struct LowRankSteps {
   static constexpr StepKind kGradient{"linear_param_gradient", gradient};
 };
 
-LowRank::LowRank(const AdapterSpec& spec, int index, const Site& site)
-    : spec_(spec), slot_(spec.slots[index]), index_(index), site_(site) {}
+LowRank::LowRank(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
+  TermReader read(described());
+  ranks_ = Ranks::read(read);
+  dropout_ = read.number("dropout", 0);
+  a_ = read.role("a");
+  b_ = read.role("b");
+  d_ = read.role_if("d");
+  mask_ = read.role_if("mask");
+  b_gain_ = read.role_if("bGain");
+  magnitude_ = read.role_if("magnitude");
+  snapshot_a_ = read.role_if("snapshotA");
+  snapshot_b_ = read.role_if("snapshotB");
+  snapshot_ratio_ = read.role_if("snapshotRatio");
+  subtracts_ = read.number("subtracts", 0) != 0;
+  read.done();
+}
 
-std::vector<int> LowRank::trained() const {
-  std::vector<int> found;
-  for (const int parameter : {slot_.a, slot_.b, slot_.d, slot_.b_gain})
-    if (spec_.trains(parameter)) found.push_back(parameter);
-  return found;
+void LowRank::check() const {
+  ranks_.check(target());
+  expect(a_, "A", ranks_.all, -1);
+  expect(b_, "B", -1, ranks_.all);
+  expect(d_, "d", 1, ranks_.all);
+  expect(mask_, "mask", 1, ranks_.all);
+  const int64_t rows = parameter(b_).trained ? parameter(b_).rows : -1;
+  expect(b_gain_, "b_gain", 1, rows);
+  expect(magnitude_, "magnitude", 1, rows);
+  if (mask_ >= 0 && parameter(mask_).trained) fail("SHAPE", "adapter at ", target(), ": the mask cannot be trained");
+  if (!(dropout_ >= 0 && dropout_ < 1))
+    fail("SHAPE", "adapter at ", target(), ": dropout is ", dropout_, "; expected 0 <= p < 1");
+  const int count = (snapshot_a_ >= 0) + (snapshot_b_ >= 0) + (snapshot_ratio_ >= 0);
+  if (count == 0) return;
+  if (count != 3 || has_gains() || magnitude_ >= 0 || dropout_ != 0 || ranks_.power != 0)
+    fail("SHAPE", "adapter at ", target(), ": a snapshot has A*, B* and a ratio, and goes with A and B alone");
+  expect(snapshot_a_, "A*", ranks_.all, a_ld());
+  expect(snapshot_b_, "B*", parameter(b_).rows, ranks_.all);
+  expect(snapshot_ratio_, "the snapshot's ratio", 1, 1);
+  for (const int index : {snapshot_a_, snapshot_b_, snapshot_ratio_})
+    if (parameter(index).trained)
+      fail("SHAPE", "adapter at ", target(), ": ", parameter(index).name, " is of a snapshot and cannot be trained");
+}
+
+/// Exactly, or with room to spare where they are frozen.
+void LowRank::check_site(const std::string& what) const {
+  const ParameterSpec &a = parameter(a_), &b = parameter(b_);
+  const auto fits = [&](int vector) { return vector < 0 || parameter(vector).cols == site_.out; };
+  if ((a.trained ? a.cols != site_.in : a.cols < site_.in) || (b.trained ? b.rows != site_.out : b.rows < site_.out) ||
+      !fits(b_gain_) || !fits(magnitude_))
+    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but ",
+         what, " is [", site_.out, ", ", site_.in, "]");
+}
+
+TermFacts LowRank::facts() const {
+  const bool apart = !has_gains() && magnitude_ < 0;
+  return {ranks_.all, apart ? a_ : -1, apart ? b_ : -1, magnitude_, false};
+}
+
+std::vector<int> LowRank::trained() const { return trained_of({a_, b_, d_, b_gain_}); }
+
+/// Throws Error("CONFIG") where only the whole rank makes sense.
+int64_t LowRank::ranks_in_use(int64_t wanted) const {
+  if (magnitude_ >= 0 && ranks_.of(wanted) != ranks_.all)
+    fail("CONFIG", "adapter at ", target(), ": a magnitude goes with the whole rank of ", ranks_.all, ", not with ", wanted,
+         " of it");
+  return ranks_.of(wanted);
+}
+
+void LowRank::fold(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
+  const int64_t active = ranks_in_use(adapter.rank);
+  run.launch(Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_), adapter.value_if(d_),
+                  adapter.value_if(mask_), adapter.value_if(b_gain_), gains, out});
 }
 
 bool LowRank::snapshot_acts(const Run& run, const AdapterRun& adapter) const {
-  return slot_.has_snapshot() && run.may(adapter.host_value(slot_.snapshot_ratio) != 0);
+  return has_snapshot() && run.may(adapter.host_value(snapshot_ratio_) != 0);
 }
 
 /// The ranks of A in use; the first columns of one that is wider, as VeRA's shared one may be.
 Factor LowRank::factor_a(const AdapterRun& adapter) const {
-  return {slot_.ranks(adapter.rank), site_.in, -1, 0, adapter.value(slot_.a), spec_.parameters[slot_.a].cols};
+  return {ranks_in_use(adapter.rank), site_.in, -1, 0, adapter.value(a_), a_ld()};
 }
 
 Factor LowRank::snapshot_a(const AdapterRun& adapter, int64_t rows) const {
-  const ParameterSpec& a = spec_.parameters[slot_.snapshot_a];
-  return {rows, a.cols, -1, 0, adapter.value(slot_.snapshot_a), a.cols};
+  const ParameterSpec& a = parameter(snapshot_a_);
+  return {rows, a.cols, -1, 0, adapter.value(snapshot_a_), a.cols};
 }
 
 /// What B A counts for beside the snapshot, and what B* A* does.
 void LowRank::fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
-  const float ratio = adapter.host_value(slot_.snapshot_ratio);
-  const float own = weight * slot_.scale * (slot_.subtracts ? 1 : 1 + ratio), taken = -weight * slot_.scale * ratio;
-  run.launch(FoldSnapshot{site_.out, slot_.rank, own, taken, adapter.value(slot_.b), adapter.value(slot_.snapshot_b),
+  const float ratio = adapter.host_value(snapshot_ratio_);
+  const float own = weight * ranks_.scale * own_share(ratio), taken = -weight * ranks_.scale * ratio;
+  run.launch(FoldSnapshot{site_.out, ranks_.all, own, taken, adapter.value(b_), adapter.value(snapshot_b_),
                           gains, out});
 }
 
 Matrix LowRank::drop(Run& run, const Matrix& x, const Matrix& out) const {
-  run.launch(Dropout{run.tokens, site_.in, x, slot_.dropout, run.dropout_key(site_.node), out});
+  run.launch(Dropout{run.tokens, site_.in, x, dropout_, run.dropout_key(site_.node), out});
   return out;
 }
 
-/// h = x A^T, of the dropped input where the slot drops in training.
+/// h = x A^T, of the dropped input where it drops in training.
 void LowRank::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& dropped,
                      const Matrix& h) const {
   const Factor a = factor_a(adapter);
@@ -69,15 +125,15 @@ void LowRank::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const
 }
 
 void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
-  const int64_t active = slot_.ranks(adapter.rank);
+  const int64_t active = ranks_in_use(adapter.rank);
   const Matrix x = run.matrix(product.step.x);
-  const Ptr<float> folded = run.room->take<float>(site_.out * slot_.folded_cols());
-  const Matrix h = product.step.aux >= 0 ? run.matrix(product.step.aux) : run.take_operand(slot_.rank);
+  const Ptr<float> folded = run.room->take<float>(site_.out * folded_cols());
+  const Matrix h = product.step.aux >= 0 ? run.matrix(product.step.aux) : run.take_operand(ranks_.all);
   if (drops(run)) product.dropped = run.take_operand(site_.in);
-  Matrix h_snapshot = slot_.has_snapshot() ? run.take_operand(slot_.rank) : Matrix();
+  Matrix h_snapshot = has_snapshot() ? run.take_operand(ranks_.all) : Matrix();
   hidden(run, adapter, x, product.dropped, h);
   if (run.plan.options.output_norms && &adapter == run.adapters[0])
-    run.launch(SecondMoment{run.tokens, slot_.rank, h, adapter.moment(index_)});
+    run.launch(SecondMoment{run.tokens, ranks_.all, h, adapter.moment(index())});
   const bool snapshot = snapshot_acts(run, adapter);
   if (snapshot) {
     h_snapshot.ld = active;
@@ -92,7 +148,7 @@ void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
     product.segments.push_back({h_snapshot, {site_.out, active, -1, 0, folded + active, 2 * active}});
     return;
   }
-  fold_slot(run, adapter, slot_, site_.out, adapter.weight, gains, folded);
+  fold(run, adapter, adapter.weight, gains, folded);
   product.segments.push_back({h, {site_.out, active, -1, 0, folded, active}});
 }
 
@@ -105,16 +161,16 @@ void LowRank::run_hidden(Run& run, const Step& s) const {
 void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
   const Node& node = plan.node(site_.node);
   const int x = node.inputs[0];
-  const bool trains_a = spec_.trains(slot_.a);
+  const bool trains_a = spec_.trains(a_);
   Step step = plan.step(LowRankSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
   step.dy = dy;
-  if (spec_.trains(slot_.b) || spec_.trains(slot_.d) || spec_.trains(slot_.b_gain))
-    step.aux = materialize_hidden(plan, *this, LowRankSteps::kHidden, site_.node, slot_.rank);
+  if (spec_.trains(b_) || spec_.trains(d_) || spec_.trains(b_gain_))
+    step.aux = materialize_hidden(plan, *this, LowRankSteps::kHidden, site_.node, ranks_.all);
   if (trains_a) step.x = plan.materialize(x);
   if (trains_a || plan.needs_gradient(x)) {
     share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
-                                        RowKind::tokens, slot_.folded_cols());
+                                        RowKind::tokens, folded_cols());
     step.writes = {step.y};
   }
   step.adds = trained();
@@ -125,49 +181,49 @@ void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
 /// x, aux = h, dy -> y = gradient at h; adds to the gradients of A, B, d and b_gain
 void LowRank::run_gradient(Run& run, const Step& s) const {
   AdapterRun& adapter = *run.adapters[0];
-  const int64_t active = slot_.ranks(adapter.rank);
+  const int64_t active = ranks_in_use(adapter.rank);
   // Ranks from `first` on get gradients: all that are in use, or the last of them alone.
   const int64_t first = adapter.last_rank_only ? active - 1 : 0;
   const Matrix dy = run.matrix(s.dy);
   const bool snapshot = snapshot_acts(run, adapter);
-  const Ptr<float> folded = run.room->take<float>(site_.out * slot_.folded_cols());
+  const Ptr<float> folded = run.room->take<float>(site_.out * folded_cols());
   if (s.y >= 0) {  // gradient at h = dy B
     if (snapshot)
       fold_snapshot(run, adapter, 1, {}, folded);
     else
-      fold_slot(run, adapter, slot_, site_.out, 1, {}, folded);
+      fold(run, adapter, 1, {}, folded);
     const int64_t columns = snapshot ? 2 * active : active;
     const Segment segment{dy, {site_.out, columns, -1, 0, folded, columns}};
     run.launch(GemmNn{run.precision(), run.tokens, columns, {&segment, 1}, {run.matrix(s.y)}});
   }
   if (s.aux >= 0) {
     const Matrix h = run.matrix(s.aux);
-    if (!slot_.has_gains()) {
-      run.reduce_into(adapter, slot_.b, first,
+    if (!has_gains()) {
+      run.reduce_into(adapter, b_, first,
                       {run.precision(),
                        run.tokens,
                        h.columns(first),
                        active - first,
                        dy,
                        site_.out,
-                       slot_.scale_at(active),
+                       ranks_.scale_at(active),
                        {},
-                       slot_.rank,
+                       ranks_.all,
                        true});
     } else {
       run.launch(Zero{folded.as<std::byte>(), site_.out * active * 4});
       run.launch(ReduceTokens{run.precision(), run.tokens, h, active, dy, site_.out, 1, folded, active, true});
-      run.launch(FoldGradient{site_.out, slot_.rank, active, slot_.scale_at(active), adapter.value(slot_.b),
-                              adapter.value_if(slot_.d), adapter.value_if(slot_.mask), adapter.value_if(slot_.b_gain),
-                              folded, adapter.gradient_if(slot_.b), adapter.gradient_if(slot_.d),
-                              adapter.gradient_if(slot_.b_gain)});
+      run.launch(FoldGradient{site_.out, ranks_.all, active, ranks_.scale_at(active), adapter.value(b_),
+                              adapter.value_if(d_), adapter.value_if(mask_), adapter.value_if(b_gain_),
+                              folded, adapter.gradient_if(b_), adapter.gradient_if(d_),
+                              adapter.gradient_if(b_gain_)});
     }
   }
   if (s.x < 0) return;
   const Matrix x = drops(run) ? drop(run, run.matrix(s.x), run.take_operand(site_.in)) : run.matrix(s.x);
-  const float ratio = snapshot ? adapter.host_value(slot_.snapshot_ratio) : 0;
-  const float scale = snapshot ? 1 / (slot_.subtracts ? 1 : 1 + ratio) : 1;
-  run.reduce_into(adapter, slot_.a, first * site_.in,
+  const float ratio = snapshot ? adapter.host_value(snapshot_ratio_) : 0;
+  const float scale = snapshot ? 1 / own_share(ratio) : 1;
+  run.reduce_into(adapter, a_, first * site_.in,
                   {run.precision(),
                    run.tokens,
                    run.matrix(s.y).columns(first),
@@ -183,35 +239,48 @@ void LowRank::run_gradient(Run& run, const Step& s) const {
 void LowRank::input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const {
   if (gradient.term.dh < 0) return;
   const Matrix dh = run.matrix(gradient.term.dh);
-  const Segment own{dh, factor_a(adapter)};
-  if (slot_.dropout > 0) {
-    gradient.dropout = slot_.dropout;
-    gradient.masked.push_back(own);
-  } else {
-    gradient.segments.push_back(own);
-  }
+  (drops() ? gradient.masked : gradient.segments).push_back({dh, factor_a(adapter)});
   if (snapshot_acts(run, adapter))
-    gradient.segments.push_back({dh.columns(slot_.rank), snapshot_a(adapter, slot_.rank)});
+    gradient.segments.push_back({dh.columns(ranks_.all), snapshot_a(adapter, ranks_.all)});
+}
+
+/// What the mask of the input keeps apart.
+void LowRank::finish_input_gradient(Run& run, AdapterRun&, InputGradient& gradient, const Matrix& dx) const {
+  if (gradient.masked.empty()) return;
+  const Matrix part = run.take_operand(site_.in);
+  // The base's product of the dropped input counts gain - 1 times; see RowScale::finish.
+  if (magnitude_ >= 0) gradient.masked.push_back(masked_base(run, gradient.term));
+  run.launch(GemmNn{run.precision(), run.tokens, site_.in, gradient.masked, {part}});
+  run.launch(DropoutBackward{run.tokens, site_.in, part, dropout_, run.dropout_key(site_.node), dx});
 }
 
 std::unique_ptr<DeltaRows> LowRank::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
-  const bool snapshot = snapshot_ratio(adapter, slot_) != 0;  // which goes with all ranks
-  const int64_t rank = snapshot ? slot_.rank : slot_.ranks(wanted), ld = spec_.parameters[slot_.a].cols;
-  const auto counted = [&](std::vector<float>& b) {
-    for (float& value : b) value *= counts;
-  };
-  if (snapshot) {
-    std::vector<float> b(site_.out * 2 * rank), a;
-    for (const int factor : {slot_.a, slot_.snapshot_a})
-      a.insert(a.end(), adapter.data(factor), adapter.data(factor) + rank * ld);
-    lowrank::fold_snapshot(adapter, slot_, b.data());
-    counted(b);
-    return std::make_unique<ProductRows>(std::move(b), std::move(a), 2 * rank, ld);
-  }
-  std::vector<float> b(site_.out * rank);
-  fold(adapter, slot_, rank, 0, site_.out, b.data());
-  counted(b);
-  return std::make_unique<ProductRows>(std::move(b), adapter.data(slot_.a), rank, ld);
+  const float ratio = has_snapshot() ? *adapter.data(snapshot_ratio_) : 0;  // which goes with all ranks
+  const int64_t rank = ratio != 0 ? ranks_.all : ranks_in_use(wanted);
+  std::vector<float> b = ratio != 0 ? folded_snapshot(adapter, ratio) : folded(adapter, rank);
+  for (float& value : b) value *= counts;
+  if (ratio == 0) return std::make_unique<ProductRows>(std::move(b), adapter.data(a_), rank, a_ld());
+  std::vector<float> both;
+  for (const int factor : {a_, snapshot_a_})
+    both.insert(both.end(), adapter.data(factor), adapter.data(factor) + rank * a_ld());
+  return std::make_unique<ProductRows>(std::move(b), std::move(both), 2 * rank, a_ld());
+}
+
+std::vector<float> LowRank::folded(const Adapter& adapter, int64_t active) const {
+  const auto factor = [&](int index) { return index < 0 ? nullptr : adapter.data(index); };
+  std::vector<float> out(site_.out * active);
+  fold_rows({ranks_.all, active, ranks_.scale_at(active), 1, factor(b_), factor(d_), factor(mask_), factor(b_gain_), nullptr},
+            0, site_.out, out.data());
+  return out;
+}
+
+/// What B counts for beside the snapshot, and what B* does, side by side.
+std::vector<float> LowRank::folded_snapshot(const Adapter& adapter, float ratio) const {
+  std::vector<float> out(site_.out * 2 * ranks_.all);
+  fold_snapshot_rows({ranks_.all, ranks_.scale * own_share(ratio), -ranks_.scale * ratio, adapter.data(b_),
+                      adapter.data(snapshot_b_), nullptr},
+                     0, site_.out, out.data());
+  return out;
 }
 
 }  // namespace lowrank

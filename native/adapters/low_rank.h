@@ -7,37 +7,62 @@
 
 namespace lowrank {
 
-/// out [rows, active] = B with every factor folded in; see Fold.
-void fold_slot(Run& run, const AdapterRun& adapter, const LowRankSlot& slot, int64_t rows, float weight,
-               Ptr<float> gains, Ptr<float> out);
-
 class LowRank final : public Term {
  public:
-  /// @param index of the slot in the adapter's description
   LowRank(const AdapterSpec& spec, int index, const Site& site);
+  void check() const override;
+  void check_site(const std::string& what) const override;
+  TermFacts facts() const override;
   std::vector<int> trained() const override;
-  int64_t hidden_cols(const PlanOptions&) const override { return slot_.rank; }
+  int64_t hidden_cols(const PlanOptions&) const override { return ranks_.all; }
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const override;
+  void finish_input_gradient(Run& run, AdapterRun&, InputGradient& gradient, const Matrix& dx) const override;
+  std::vector<float> folded(const Adapter& adapter) const override { return folded(adapter, ranks_.all); }
   std::unique_ptr<DeltaRows> delta_rows(const Adapter& adapter, float counts, int64_t rank) const override;
+
+  // For the magnitude of its rows.
+  int magnitude() const { return magnitude_; }
+  bool drops() const { return dropout_ > 0; }
+  int64_t rank() const { return ranks_.all; }
+  int a() const { return a_; }
+  /// Elements from row to row of A.
+  int64_t a_ld() const { return parameter(a_).cols; }
+  /// out [out, active] = B with every factor folded in; see Fold.
+  void fold(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const;
 
  private:
   friend struct LowRankSteps;
-  bool drops(const Run& run) const { return slot_.dropout > 0 && run.training(); }
+  bool has_gains() const { return d_ >= 0 || mask_ >= 0 || b_gain_ >= 0; }
+  bool has_snapshot() const { return snapshot_a_ >= 0; }
+  /// Columns of the folded matrix: those of B, and those of B*.
+  int64_t folded_cols() const { return has_snapshot() ? 2 * ranks_.all : ranks_.all; }
+  /// Of B A while B* A* counts for `ratio`.
+  float own_share(float ratio) const { return subtracts_ ? 1 : 1 + ratio; }
+  int64_t ranks_in_use(int64_t wanted) const;
+  bool drops(const Run& run) const { return dropout_ > 0 && run.training(); }
   bool snapshot_acts(const Run& run, const AdapterRun& adapter) const;
   Factor factor_a(const AdapterRun& adapter) const;
   Factor snapshot_a(const AdapterRun& adapter, int64_t rows) const;
   void fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const;
+  std::vector<float> folded(const Adapter& adapter, int64_t active) const;
+  std::vector<float> folded_snapshot(const Adapter& adapter, float ratio) const;
   Matrix drop(Run& run, const Matrix& x, const Matrix& out) const;
   void hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& dropped, const Matrix& h) const;
   void run_hidden(Run& run, const Step& s) const;
   void run_gradient(Run& run, const Step& s) const;
 
-  const AdapterSpec& spec_;
-  const LowRankSlot& slot_;
-  const int index_;
-  const Site site_;
+  Ranks ranks_;
+  float dropout_;
+  int a_, b_;             // [rank, in], [out, rank]; frozen ones may be wider and taller than the linear
+  int d_, mask_;          // [1, rank]; the mask never trains
+  int b_gain_;            // [1, out]
+  int magnitude_;         // [1, out]
+  // A frozen pair of the same shapes: scale ((1 + ratio) B A - ratio B* A*), or scale (B A - ratio B* A*) of one that
+  // subtracts, while the ratio is not 0. The gradients of A and B are those of scale B A.
+  int snapshot_a_, snapshot_b_, snapshot_ratio_;
+  bool subtracts_;
 };
 
 }  // namespace lowrank

@@ -1,8 +1,10 @@
 #include "adapters/magnitude.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "adapters/low_rank.h"
+#include "quant/row_norm.h"
 
 namespace lowrank {
 namespace {
@@ -12,11 +14,14 @@ const AdapterSite* site_of(const Run& run, int node, size_t adapter) {
   return adapter < sites.size() && sites[adapter].spec != nullptr ? &sites[adapter] : nullptr;
 }
 
+/// Only a low-rank term has a magnitude.
+const LowRank& scaled_of(const AdapterSite& site) { return static_cast<const LowRank&>(*site.scaled); }
+
 /// A copy of the base that another adapter trained may change behind this adapter's back.
 bool base_replaced(const Run& run, int node) { return run.plan.copies[run.graph.nodes[node].weight].adapter >= 0; }
 
-Ptr<float> norms_of(const Run& run, const AdapterRun& adapter, int node, int slot) {
-  return adapter.norms(slot, base_replaced(run, node)).norms;
+Ptr<float> norms_of(const Run& run, const AdapterRun& adapter, int node, const AdapterSite& site) {
+  return adapter.norms(site.scaled->index(), base_replaced(run, node)).norms;
 }
 
 /// gain_i = sum over adapters of weight * m_i / c_i, and what is left of 1.
@@ -25,10 +30,10 @@ void add_gains(Run& run, int node, int64_t out, Ptr<float> gain) {
   run.launch(Zero{gain.as<std::byte>(), out * 4});
   for (size_t i = 0; i < run.adapters.size(); ++i) {
     const AdapterSite* site = site_of(run, node, i);
-    if (site == nullptr || !site->magnitude) continue;
+    if (site == nullptr || site->scaled == nullptr) continue;
     const AdapterRun& adapter = *run.adapters[i];
-    run.launch(AddRatios{out, adapter.weight, adapter.value(site->low_rank()->magnitude),
-                         norms_of(run, adapter, node, site->slot), gain});
+    run.launch(AddRatios{out, adapter.weight, adapter.value(scaled_of(*site).magnitude()),
+                         norms_of(run, adapter, node, *site), gain});
     rest -= adapter.weight;
   }
   if (rest != 0) run.launch(AddConstant{out, rest, gain});
@@ -40,25 +45,25 @@ void run_norms(Run& run, const Step& s) {
   const bool replaced = base_replaced(run, s.node);
   for (size_t i = 0; i < run.adapters.size(); ++i) {
     const AdapterSite* site = site_of(run, s.node, i);
-    if (site == nullptr || !site->magnitude) continue;
+    if (site == nullptr || site->scaled == nullptr) continue;
     AdapterRun& adapter = *run.adapters[i];
-    const LowRankSlot& slot = *site->low_rank();
-    const AdapterRun::Norms kept = adapter.norms(site->slot, replaced);
+    const LowRank& term = scaled_of(*site);
+    const AdapterRun::Norms kept = adapter.norms(term.index(), replaced);
     if (!run.may(!kept.norms_hold)) continue;
     if (run.may(!kept.squares_hold)) run.launch(RowSquares{w, kept.squares});
     const Layout::Scope scope(*run.room);
-    const Ptr<float> folded = run.room->take<float>(w.rows * slot.rank);
-    const Ptr<float> products = run.room->take<float>(slot.rank * w.rows);
-    const Ptr<double> gram = run.room->take<double>(slot.rank * slot.rank);
-    const Ptr<float> a = adapter.value(slot.a);
-    const int64_t a_ld = site->spec->parameters[slot.a].cols;
-    fold_slot(run, adapter, slot, w.rows, 1, {}, folded);
-    run.launch(Gram{slot.rank, w.cols, a, a_ld, gram});
+    const Ptr<float> folded = run.room->take<float>(w.rows * term.rank());
+    const Ptr<float> products = run.room->take<float>(term.rank() * w.rows);
+    const Ptr<double> gram = run.room->take<double>(term.rank() * term.rank());
+    const Ptr<float> a = adapter.value(term.a());
+    const int64_t a_ld = term.a_ld();
+    term.fold(run, adapter, 1, {}, folded);
+    run.launch(Gram{term.rank(), w.cols, a, a_ld, gram});
     const Segment segment{{a.as<std::byte>(), DType::f32, a_ld}, w};
     run.launch(
-        GemmNt{Precision::f32, slot.rank, w.rows, {&segment, 1}, {{products.as<std::byte>(), DType::f32, w.rows}}});
-    run.launch(AdaptedRowNorms{w, a, a_ld, folded, slot.rank, kept.squares, products, gram, kept.norms});
-    adapter.norms_made(site->slot, replaced);
+        GemmNt{Precision::f32, term.rank(), w.rows, {&segment, 1}, {{products.as<std::byte>(), DType::f32, w.rows}}});
+    run.launch(AdaptedRowNorms{w, a, a_ld, folded, term.rank(), kept.squares, products, gram, kept.norms});
+    adapter.norms_made(term.index(), replaced);
   }
 }
 
@@ -68,10 +73,10 @@ void run_gradient(Run& run, const Step& s) {
   const AdapterRun& adapter = *run.adapters[0];
   const AdapterSite& site = *site_of(run, s.node, 0);
   const int64_t out = run.cols(node.out);
-  const int m = site.low_rank()->magnitude, product = s.y < 0 ? s.x : s.y;
+  const int m = scaled_of(site).magnitude(), product = s.y < 0 ? s.x : s.y;
   const Ptr<float> gain = run.room->take<float>(out), share = run.room->take<float>(out);
   // y is m / c times the sum; a row that is scaled to zero says nothing and stays.
-  run.launch(MagnitudeGains{out, adapter.value(m), norms_of(run, adapter, s.node, site.slot), s.y >= 0, gain, share});
+  run.launch(MagnitudeGains{out, adapter.value(m), norms_of(run, adapter, s.node, site), s.y >= 0, gain, share});
   if (product < 0)
     run.launch(ScaleColumns{run.tokens, out, run.matrix(s.dy), gain, {}, {}, run.matrix(s.dx)});
   else
@@ -89,16 +94,16 @@ const AdapterSite* trained_site(const Planner& plan, int node) {
 }
 
 bool trains_magnitude(const AdapterSite* site) {
-  return site != nullptr && site->magnitude && site->spec->trains(site->low_rank()->magnitude);
+  return site != nullptr && site->scaled != nullptr && site->spec->trains(scaled_of(*site).magnitude());
 }
 
 }  // namespace
 
 bool has_magnitude(const std::vector<AdapterSite>& sites) {
-  return std::any_of(sites.begin(), sites.end(), [](const AdapterSite& site) { return site.magnitude; });
+  return std::any_of(sites.begin(), sites.end(), [](const AdapterSite& site) { return site.scaled != nullptr; });
 }
 
-bool drops_base(const AdapterSite& site) { return site.magnitude && site.low_rank()->dropout > 0; }
+bool drops_base(const AdapterSite& site) { return site.scaled != nullptr && scaled_of(site).drops(); }
 
 void plan_norms(Planner& plan, int node) {
   Step step = plan.step(kNorms, Phase::forward, node);
@@ -152,7 +157,7 @@ int magnitude_backward(Planner& plan, int index, int dy) {
                                        RowKind::tokens, plan.cols(node.out));
   const int scaled = step.dx;
   step.writes = {scaled};
-  if (trains_magnitude(site)) step.adds = {site->low_rank()->magnitude};
+  if (trains_magnitude(site)) step.adds = {scaled_of(*site).magnitude()};
   plan.touch(step, index);
   plan.push(std::move(step));
   return scaled;
@@ -160,7 +165,8 @@ int magnitude_backward(Planner& plan, int index, int dy) {
 
 RowScale::RowScale(Run& run, int node) : gain_(run.room->take<float>(run.cols(run.graph.nodes[node].out))) {
   add_gains(run, node, run.cols(run.graph.nodes[node].out), gain_);
-  for (const AdapterSite& site : run.plan.sites[node]) changes_ += site.slot >= 0;
+  for (const AdapterSite& site : run.plan.sites[node])
+    for (const Term* term : site.terms) changes_ += term->facts().rank > 0;
 }
 
 Ptr<float> RowScale::over(Run& run, const AdapterRun& adapter, int node) const {
@@ -168,10 +174,10 @@ Ptr<float> RowScale::over(Run& run, const AdapterRun& adapter, int node) const {
   const int64_t out = run.cols(run.graph.nodes[node].out);
   const auto at = std::find(run.adapters.begin(), run.adapters.end(), &adapter);
   const AdapterSite* site = site_of(run, node, static_cast<size_t>(at - run.adapters.begin()));
-  const bool own = site != nullptr && site->magnitude;
+  const bool own = site != nullptr && site->scaled != nullptr;
   const Ptr<float> over = run.room->take<float>(out);
-  run.launch(RatiosOver{out, own ? adapter.value(site->low_rank()->magnitude) : Ptr<float>(),
-                        own ? norms_of(run, adapter, node, site->slot) : Ptr<float>(), gain_, over});
+  run.launch(RatiosOver{out, own ? adapter.value(scaled_of(*site).magnitude()) : Ptr<float>(),
+                        own ? norms_of(run, adapter, node, *site) : Ptr<float>(), gain_, over});
   return over;
 }
 
@@ -195,6 +201,20 @@ void RowScale::finish(Run& run, Product& product) const {
   }
   run.launch(GemmNt{run.precision(), run.tokens, out, product.segments, {unscaled}});
   run.launch(ScaleColumns{run.tokens, out, unscaled, gain_, bias, rest, y});
+}
+
+void fill_magnitude(Pool& pool, const Adapter& adapter, const Term& scaled, const WeightView& w, float* out) {
+  const auto& term = static_cast<const LowRank&>(scaled);
+  const std::vector<float> folded = term.folded(adapter);
+  const float* const a = adapter.data(term.a());
+  pool.for_range(w.rows, std::max<int64_t>(1, 65536 / w.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* const b = folded.data() + row * term.rank();
+      const bool starts_at_zero = std::all_of(b, b + term.rank(), [](float value) { return value == 0; });
+      out[row] = static_cast<float>(
+          std::sqrt(adapted_row_square(w, row, a, term.a_ld(), b, starts_at_zero ? 0 : term.rank())));
+    }
+  });
 }
 
 Segment masked_base(Run& run, const GradientTerm& share) {

@@ -4,6 +4,8 @@
 #pragma once
 
 #include "adapters/term.h"
+#include "core/pool.h"
+#include "quant/weight.h"
 
 namespace lowrank {
 
@@ -38,6 +40,10 @@ class RowScale {
   Ptr<float> gain_;
   int changes_ = 0;  // terms at the node that are scaled with it
 };
+
+/// Fills a magnitude with the norms of the rows of the weight with the term's change, which begin it: the linear gives what
+/// it gives without one. @param out [out]
+void fill_magnitude(Pool& pool, const Adapter& adapter, const Term& scaled, const WeightView& w, float* out);
 
 /// The base's share in the part of an input gradient that a mask keeps apart: dy diag(gain - 1) W.
 Segment masked_base(Run& run, const GradientTerm& share);

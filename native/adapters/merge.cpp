@@ -12,11 +12,11 @@ MergedRows::MergedRows(const WeightView& base, const std::string& name, const st
     : base_(base) {
   if (target.empty()) return;
   for (const auto& [adapter, counts, rank] : adapters) {
-    const AttachedTerms attached = terms_at(adapter->spec(), target, name, base.rows, base.cols);
-    const float* const magnitude =
-        attached.magnitude == nullptr ? nullptr : adapter->data(attached.magnitude->magnitude);
-    for (const auto& term : attached.terms)
-      changes_.push_back({term->delta_rows(*adapter, magnitude == nullptr ? counts : 1, rank), counts, magnitude});
+    const std::unique_ptr<const Term> term = term_at(adapter->spec(), target, name, base.rows, base.cols);
+    if (term == nullptr) continue;
+    const int scaling = adapter->spec().facts[term->index()].magnitude;
+    const float* const magnitude = scaling < 0 ? nullptr : adapter->data(scaling);
+    changes_.push_back({term->delta_rows(*adapter, magnitude == nullptr ? counts : 1, rank), counts, magnitude});
   }
   std::stable_partition(changes_.begin(), changes_.end(),
                         [](const Change& change) { return change.rows->comes_first(); });
@@ -25,15 +25,16 @@ MergedRows::MergedRows(const WeightView& base, const std::string& name, const st
 /// The sum of the changes of a row, of which a magnitude's is that of the whole; returns the share of the row itself.
 float MergedRows::sum_changes(int64_t row, const float* base, float* sum, float* own) const {
   const int64_t cols = base_.cols;
+  const std::span<const float> of_base{base, static_cast<size_t>(cols)};
   std::fill(sum, sum + cols, 0.0f);
   float rest = 1;
   for (const Change& change : changes_) {
     if (change.magnitude == nullptr) {
-      change.rows->add(row, {sum, static_cast<size_t>(cols)});
+      change.rows->add(row, of_base, {sum, of_base.size()});
       continue;
     }
     std::fill(own, own + cols, 0.0f);
-    change.rows->add(row, {own, static_cast<size_t>(cols)});
+    change.rows->add(row, of_base, {own, of_base.size()});
     double square = 0;
     for (int64_t i = 0; i < cols; ++i) {
       own[i] += base[i];

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
-#include "adapters/hadamard.h"
 #include "adapters/magnitude.h"
+#include "core/error.h"
 #include "core/factors.h"
 
 namespace lowrank {
@@ -26,21 +26,50 @@ struct PairSteps {
   static constexpr StepKind kGradient{"linear_param_gradient", gradient};
 };
 
-PairTerm::PairTerm(const AdapterSpec& spec, int index, const Site& site)
-    : spec_(spec), slot_(spec.slots[index]), index_(index), site_(site) {}
+PairTerm::PairTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
+  TermReader read(described());
+  rank_ = static_cast<int64_t>(read.number("rank"));
+  scale_ = read.number("scale");
+  a_ = read.role("a");
+  b_ = read.role("b");
+  a2_ = read.role("a2");
+  b2_ = read.role("b2");
+  dropout_ = DeltaDropout::read(read);
+  read.done();
+}
 
-std::vector<int> PairTerm::trained() const {
-  std::vector<int> found;
-  for (const int parameter : {slot_.a, slot_.b, slot_.a2, slot_.b2})
-    if (spec_.trains(parameter)) found.push_back(parameter);
-  return found;
+void PairTerm::check() const {
+  Ranks{rank_}.check(target());
+  const ParameterSpec &a = parameter(a_), &b = parameter(b_), &a2 = parameter(a2_), &b2 = parameter(b2_);
+  const bool fit = a.rows == b.cols && a2.rows == b2.cols && a.cols == a2.cols && b.rows == b2.rows;
+  if (!fit || rank_ % a.rows != 0 || rank_ / a.rows != a2.rows)
+    fail("SHAPE", "adapter at ", target(), ": a pair of products [", b.rows, ", ", b.cols, "] x [", a.rows, ", ", a.cols,
+         "] and [", b2.rows, ", ", b2.cols, "] x [", a2.rows, ", ", a2.cols, "] at rank ", rank_);
+  dropout_.check(target());
+}
+
+void PairTerm::check_site(const std::string& what) const {
+  const ParameterSpec &a = parameter(a_), &b = parameter(b_);
+  if (a.cols != site_.in || b.rows != site_.out)
+    fail("SHAPE", "adapter at ", target(), ": A is [", a.rows, ", ", a.cols, "] and B [", b.rows, ", ", b.cols, "] but ",
+         what, " is [", site_.out, ", ", site_.in, "]");
+}
+
+TermFacts PairTerm::facts() const { return {.rank = rank_}; }
+
+std::vector<int> PairTerm::trained() const { return trained_of({a_, b_, a2_, b2_}); }
+
+void PairTerm::expect_whole(int64_t wanted) const {
+  if (Ranks{rank_}.of(wanted) != rank_)
+    fail("CONFIG", "adapter at ", target(), ": a pair of products goes with the whole rank of ", rank_, ", not with ",
+         wanted, " of it");
 }
 
 bool PairTerm::forms(const PlanOptions& options) const {
   if (options.mode != Mode::train) return false;
-  const auto [first, second] = pair_ranks(spec_, slot_);
+  const int64_t first = first_rank(), second = second_rank();
   const double out = static_cast<double>(site_.out), in = static_cast<double>(site_.in), cells = out * in;
-  const double tokens = static_cast<double>(options.tokens), rank = static_cast<double>(slot_.rank);
+  const double tokens = static_cast<double>(options.tokens), rank = static_cast<double>(rank_);
   // Per token: h and y forward, h again, the gradients at h, A, B and x.
   const double factored = tokens * rank * (3.0 * (out + in) + in);
   // Per token the change's gradient, and where rounding keeps it apart from the base weight also its products with x
@@ -51,21 +80,14 @@ bool PairTerm::forms(const PlanOptions& options) const {
 }
 
 Pair PairTerm::pair(const AdapterRun& adapter) const {
-  const auto [first, second] = pair_ranks(spec_, slot_);
-  return {site_.out,
-          site_.in,
-          first,
-          second,
-          adapter.value(slot_.b),
-          adapter.value(slot_.a),
-          adapter.value(slot_.b2),
-          adapter.value(slot_.a2)};
+  return {site_.out,          site_.in,          first_rank(),       second_rank(),
+          adapter.value(b_), adapter.value(a_), adapter.value(b2_), adapter.value(a2_)};
 }
 
 Factor PairTerm::build_a(Run& run, const AdapterRun& adapter) const {
-  const Ptr<float> built = run.room->take<float>(slot_.rank * site_.in);
+  const Ptr<float> built = run.room->take<float>(rank_ * site_.in);
   run.launch(BuildPairA{pair(adapter), built});
-  return {slot_.rank, site_.in, -1, 0, built, site_.in};
+  return {rank_, site_.in, -1, 0, built, site_.in};
 }
 
 /// The change of the weight, [out, in], and in fp32 the weight with it: in 16 bits one rounding of the sum would lose
@@ -73,9 +95,9 @@ Factor PairTerm::build_a(Run& run, const AdapterRun& adapter) const {
 Factor PairTerm::form(Run& run, const AdapterRun& adapter) const {
   const Ptr<float> delta = run.room->take<float>(site_.out * site_.in);
   const Layout::Scope scope(*run.room);
-  const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
+  const Ptr<float> gains = dropout_.draw(run, site_.node, site_.out);
   const Factor base = run.precision() == Precision::f32 ? run.weight(run.graph.nodes[site_.node].weight) : Factor();
-  run.launch(AddPair{pair(adapter), base, slot_.scale, gains, delta});
+  run.launch(AddPair{pair(adapter), base, scale_, gains, delta});
   return {site_.out, site_.in, -1, 0, delta, site_.in};
 }
 
@@ -83,11 +105,11 @@ Factor PairTerm::form(Run& run, const AdapterRun& adapter) const {
 void PairTerm::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& h) const {
   const Layout::Scope scope(*run.room);
   const Segment segment{x, build_a(run, adapter)};
-  run.launch(GemmNt{run.precision(), run.tokens, slot_.rank, {&segment, 1}, {h}});
+  run.launch(GemmNt{run.precision(), run.tokens, rank_, {&segment, 1}, {h}});
 }
 
 void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
-  slot_.ranks(adapter.rank);  // refuses a part of them
+  expect_whole(adapter.rank);
   const Matrix x = run.matrix(product.step.x);
   if (forms(run.plan.options)) {
     const Segment formed{x, form(run, adapter)};
@@ -97,16 +119,16 @@ void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
       product.segments.push_back(formed);
     return;
   }
-  const Ptr<float> folded = run.room->take<float>(site_.out * slot_.rank);
-  const Matrix h = product.step.aux >= 0 ? run.matrix(product.step.aux) : run.take_operand(slot_.rank);
+  const Ptr<float> folded = run.room->take<float>(site_.out * rank_);
+  const Matrix h = product.step.aux >= 0 ? run.matrix(product.step.aux) : run.take_operand(rank_);
   hidden(run, adapter, x, h);
   if (run.plan.options.output_norms && &adapter == run.adapters[0])
-    run.launch(SecondMoment{run.tokens, slot_.rank, h, adapter.moment(index_)});
+    run.launch(SecondMoment{run.tokens, rank_, h, adapter.moment(index())});
   const Layout::Scope scope(*run.room);
   const Ptr<float> gains = product.scale != nullptr ? product.scale->over(run, adapter, site_.node)
-                                                    : draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
-  run.launch(FoldPair{pair(adapter), slot_.scale, adapter.weight, gains, folded});
-  product.segments.push_back({h, {site_.out, slot_.rank, -1, 0, folded, slot_.rank}});
+                                                    : dropout_.draw(run, site_.node, site_.out);
+  run.launch(FoldPair{pair(adapter), scale_, adapter.weight, gains, folded});
+  product.segments.push_back({h, {site_.out, rank_, -1, 0, folded, rank_}});
 }
 
 /// x -> aux = h alone, when only the gradients of b and b2 need it
@@ -123,13 +145,13 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
   if (forms(plan.options())) {
     step.x = plan.materialize(x);
   } else {
-    const bool trains_a = spec_.trains(slot_.a) || spec_.trains(slot_.a2);
-    if (spec_.trains(slot_.b) || spec_.trains(slot_.b2))
-      step.aux = materialize_hidden(plan, *this, PairSteps::kHidden, site_.node, slot_.rank);
+    const bool trains_a = spec_.trains(a_) || spec_.trains(a2_);
+    if (spec_.trains(b_) || spec_.trains(b2_))
+      step.aux = materialize_hidden(plan, *this, PairSteps::kHidden, site_.node, rank_);
     if (trains_a) step.x = plan.materialize(x);
     if (trains_a || plan.needs_gradient(x)) {
       share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
-                                          RowKind::tokens, slot_.rank);
+                                          RowKind::tokens, rank_);
       step.writes = {step.y};
     }
   }
@@ -141,12 +163,12 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
 /// x, aux = h, dy -> y = gradient at h; adds to the gradients of the factors
 void PairTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
-  const int64_t rank = slot_.rank;
+  const int64_t rank = rank_;
   const Matrix dy = run.matrix(s.dy);
-  const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, site_.out);
+  const Ptr<float> gains = dropout_.draw(run, site_.node, site_.out);
   const Ptr<float> folded = run.room->take<float>(site_.out * rank);
   if (s.y >= 0) {
-    run.launch(FoldPair{pair(adapter), slot_.scale, 1, gains, folded});
+    run.launch(FoldPair{pair(adapter), scale_, 1, gains, folded});
     const Segment segment{dy, {site_.out, rank, -1, 0, folded, rank}};
     run.launch(GemmNn{run.precision(), run.tokens, rank, {&segment, 1}, {run.matrix(s.y)}});
   }
@@ -154,15 +176,15 @@ void PairTerm::run_gradient(Run& run, const Step& s) const {
     run.launch(Zero{folded.as<std::byte>(), site_.out * rank * 4});
     run.launch(
         ReduceTokens{run.precision(), run.tokens, run.matrix(s.aux), rank, dy, site_.out, 1, folded, rank, true});
-    run.launch(SpreadPairB{pair(adapter), slot_.scale, gains, folded, adapter.gradient_if(slot_.b),
-                           adapter.gradient_if(slot_.b2)});
+    run.launch(SpreadPairB{pair(adapter), scale_, gains, folded, adapter.gradient_if(b_),
+                           adapter.gradient_if(b2_)});
   }
   if (s.x < 0) return;
   const Ptr<float> at_a = run.room->take<float>(rank * site_.in);
   run.launch(Zero{at_a.as<std::byte>(), rank * site_.in * 4});
   run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.y), rank, run.matrix(s.x), site_.in, 1, at_a,
                           site_.in, false});
-  run.launch(SpreadPairA{pair(adapter), at_a, adapter.gradient_if(slot_.a), adapter.gradient_if(slot_.a2)});
+  run.launch(SpreadPairA{pair(adapter), at_a, adapter.gradient_if(a_), adapter.gradient_if(a2_)});
 }
 
 /// The gradient of the change, dy^T x, a block of its rows at a time, and from it those of the factors: of b times a it
@@ -170,7 +192,7 @@ void PairTerm::run_gradient(Run& run, const Step& s) const {
 void PairTerm::run_formed_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const int64_t out = site_.out, in = site_.in;
-  const Ptr<float> gains = draw_row_gains(run, slot_.delta_dropout, site_.node, out);
+  const Ptr<float> gains = dropout_.draw(run, site_.node, out);
   // Gradients at the change, then at the pair's first product, and at its second.
   const Ptr<float> first = run.room->take<float>(std::min(out, kDeltaRows) * in);
   const Ptr<float> second = run.room->take<float>(std::min(out, kDeltaRows) * in);
@@ -178,10 +200,10 @@ void PairTerm::run_formed_gradient(Run& run, const Step& s) const {
     const int64_t rows = std::min(kDeltaRows, out - begin);
     run.launch(Zero{first.as<std::byte>(), rows * in * 4});
     run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.dy).columns(begin), rows, run.matrix(s.x), in,
-                            slot_.scale, first, in, false});
+                            scale_, first, in, false});
     run.launch(SplitPair{pair(adapter).from(begin, rows), gains ? gains + begin : gains, first, second});
-    for (const auto& [b, a, g] : {std::tuple{slot_.b, slot_.a, first}, {slot_.b2, slot_.a2, second}}) {
-      const int64_t rank = spec_.parameters[a].rows;
+    for (const auto& [b, a, g] : {std::tuple{b_, a_, first}, {b2_, a2_, second}}) {
+      const int64_t rank = parameter(a).rows;
       const Matrix at{g.as<std::byte>(), DType::f32, in};
       if (spec_.trains(a))
         run.launch(ReduceTokens{Precision::f32,
@@ -207,7 +229,7 @@ void PairTerm::input_gradient(Run& run, AdapterRun& adapter, InputGradient& grad
   if (forms(run.plan.options)) {
     const Factor formed = form(run, adapter);
     if (run.precision() == Precision::f32)
-      gradient.segments[gradient.base].w = formed;
+      gradient.segments[0].w = formed;
     else
       gradient.segments.push_back({run.matrix(gradient.term.dy), formed});
   } else if (gradient.term.dh >= 0) {
@@ -215,14 +237,18 @@ void PairTerm::input_gradient(Run& run, AdapterRun& adapter, InputGradient& grad
   }
 }
 
+std::vector<float> PairTerm::folded(const Adapter& adapter) const {
+  std::vector<float> b(site_.out * rank_);
+  fold_pair_rows({first_rank(), second_rank(), scale_, 1, adapter.data(b_), adapter.data(b2_), nullptr}, 0, site_.out, b.data());
+  return b;
+}
+
 std::unique_ptr<DeltaRows> PairTerm::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
-  const int64_t rank = slot_.ranks(wanted);
-  std::vector<float> b(site_.out * rank), a(rank * site_.in);
-  const int64_t second = pair_ranks(spec_, slot_).second;
-  pair_a_rows(adapter.data(slot_.a), adapter.data(slot_.a2), second, site_.in, 0, rank, a.data());
-  fold(adapter, slot_, rank, 0, site_.out, b.data());
+  expect_whole(wanted);
+  std::vector<float> b = folded(adapter), a(rank_ * site_.in);
+  pair_a_rows(adapter.data(a_), adapter.data(a2_), second_rank(), site_.in, 0, rank_, a.data());
   for (float& value : b) value *= counts;
-  return std::make_unique<ProductRows>(std::move(b), std::move(a), rank, site_.in);
+  return std::make_unique<ProductRows>(std::move(b), std::move(a), rank_, site_.in);
 }
 
 }  // namespace lowrank

@@ -1,6 +1,101 @@
 #include "adapters/term.h"
 
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
 namespace lowrank {
+namespace {
+
+constexpr int64_t kMostRank = int64_t{1} << 24;
+
+template <class Entries>
+void expect_known(const TermSpec& spec, const Entries& given, const std::vector<std::string>& read, const char* what) {
+  for (const auto& [name, value] : given) {
+    if (std::find(read.begin(), read.end(), name) != read.end()) continue;
+    std::string known;
+    for (const std::string& each : read) known += (known.empty() ? "" : ", ") + each;
+    fail("CONFIG", "adapter at ", spec.target, ": ", spec.kind, " has no ", what, " '", name, "'; it has ", known);
+  }
+}
+
+}  // namespace
+
+int TermReader::role_if(const char* name) {
+  roles_.emplace_back(name);
+  const auto found = spec_.parameters.find(name);
+  return found == spec_.parameters.end() ? -1 : found->second;
+}
+
+int TermReader::role(const char* name) {
+  const int parameter = role_if(name);
+  if (parameter < 0) fail("SHAPE", "adapter at ", spec_.target, ": ", spec_.kind, " needs ", name);
+  return parameter;
+}
+
+float TermReader::number(const char* name, float fallback) {
+  numbers_.emplace_back(name);
+  const auto found = spec_.numbers.find(name);
+  return found == spec_.numbers.end() ? fallback : static_cast<float>(found->second);
+}
+
+float TermReader::number(const char* name) {
+  if (spec_.numbers.count(name) == 0)
+    fail("SHAPE", "adapter at ", spec_.target, ": ", spec_.kind, " needs the number ", name);
+  return number(name, 0);
+}
+
+void TermReader::done() const {
+  expect_known(spec_, spec_.parameters, roles_, "parameter");
+  expect_known(spec_, spec_.numbers, numbers_, "number");
+}
+
+void Term::expect(int index, const char* factor, int64_t rows, int64_t cols) const {
+  if (index < 0) return;
+  const ParameterSpec& p = parameter(index);
+  if ((rows >= 0 && p.rows != rows) || (cols >= 0 && p.cols != cols))
+    fail("SHAPE", "adapter at ", target(), ": ", factor, " (", p.name, ") is [", p.rows, ", ", p.cols, "] at rank ",
+         facts().rank);
+}
+
+std::vector<int> Term::trained_of(std::initializer_list<int> parameters) const {
+  std::vector<int> found;
+  for (const int index : parameters)
+    if (spec_.trains(index)) found.push_back(index);
+  return found;
+}
+
+Ranks Ranks::read(TermReader& read) {
+  return {static_cast<int64_t>(read.number("rank")), read.number("scale"), read.number("rankPower", 0)};
+}
+
+void Ranks::check(const std::string& target) const {
+  if (all <= 0 || all > kMostRank)
+    fail("SHAPE", "adapter at ", target, ": rank is ", all, "; expected 1 to ", kMostRank);
+}
+
+float Ranks::scale_at(int64_t active) const {
+  if (active == all || power == 0) return scale;
+  return static_cast<float>(scale * std::pow(static_cast<double>(all) / static_cast<double>(active), power));
+}
+
+DeltaDropout DeltaDropout::read(TermReader& read) {
+  return {read.number("rowDropout", 0), read.number("moduleDropout", 0), read.number("rowDropoutScale", 0) != 0};
+}
+
+void DeltaDropout::check(const std::string& target) const {
+  for (const float p : {rows, all})
+    if (!(p >= 0 && p < 1))
+      fail("SHAPE", "adapter at ", target, ": dropout of its change is ", p, "; expected 0 <= p < 1");
+}
+
+Ptr<float> DeltaDropout::draw(Run& run, int node, int64_t count) const {
+  if (!run.training() || !any()) return {};
+  const Ptr<float> gains = run.room->take<float>(count);
+  run.launch(DrawRows{count, rows, all, rescale, run.dropout_key(node), gains});
+  return gains;
+}
 
 int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width) {
   if (plan.part(node) >= 0) return plan.part(node);
@@ -14,14 +109,7 @@ int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, in
   return made;
 }
 
-Ptr<float> draw_row_gains(Run& run, const DeltaDropout& dropout, int node, int64_t rows) {
-  if (!run.training() || !dropout.any()) return {};
-  const Ptr<float> gains = run.room->take<float>(rows);
-  run.launch(DrawRows{rows, dropout.rows, dropout.all, dropout.rescale, run.dropout_key(node), gains});
-  return gains;
-}
-
-void ProductRows::add(int64_t row, std::span<float> sum) const {
+void ProductRows::add(int64_t row, std::span<const float>, std::span<float> sum) const {
   for (int64_t j = 0; j < rank_; ++j) {
     const float factor = b_[row * rank_ + j];
     const float* a = a_ + j * ld_;

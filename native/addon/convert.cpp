@@ -15,6 +15,16 @@ void Fields::wrong(const char* key, const std::string& expected) const {
 
 Napi::Value Fields::get(const char* key) const { return object_.Get(key); }
 
+std::vector<std::string> Fields::keys() const {
+  std::vector<std::string> names;
+  const Napi::Array all = object_.GetPropertyNames();
+  for (uint32_t i = 0; i < all.Length(); ++i) {
+    std::string name = all.Get(i).ToString().Utf8Value();
+    if (has(name.c_str())) names.push_back(std::move(name));
+  }
+  return names;
+}
+
 bool Fields::has(const char* key) const {
   const Napi::Value value = get(key);
   return !value.IsUndefined() && !value.IsNull();
@@ -143,15 +153,6 @@ Graph to_graph(Napi::Value value) {
   return graph;
 }
 
-namespace {
-
-DeltaDropout to_delta_dropout(const Fields& slot) {
-  return {static_cast<float>(slot.number("rowDropout", 0)), static_cast<float>(slot.number("moduleDropout", 0)),
-          slot.flag("rowDropoutScale", false)};
-}
-
-}  // namespace
-
 AdapterSpec to_adapter_spec(Napi::Value value) {
   const Fields fields(value, "adapter");
   AdapterSpec spec;
@@ -167,57 +168,18 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     index.emplace(parameter.name, static_cast<int>(spec.parameters.size()));
     spec.parameters.push_back(std::move(parameter));
   }
-  for (const Napi::Value item : fields.list("slots")) {
-    const Fields s(item, "adapter.slots");
-    static constexpr const char* kKinds[] = {"low_rank"};
-    s.choice("kind", kKinds);
-    const auto parameter = [&](const char* key) {
-      if (!s.has(key)) return -1;
-      const auto found = index.find(s.text(key));
-      if (found == index.end()) s.wrong(key, "the name of a declared parameter");
-      return found->second;
-    };
-    LowRankSlot slot;
-    slot.target = s.text("target");
-    slot.embedding = s.flag("embedding", false);
-    slot.rank = s.integer("rank");
-    slot.scale = static_cast<float>(s.number("scale"));
-    slot.rank_power = static_cast<float>(s.number("rankPower", 0));
-    slot.dropout = static_cast<float>(s.number("dropout", 0));
-    slot.a = parameter("a");
-    slot.b = parameter("b");
-    slot.d = parameter("d");
-    slot.mask = parameter("mask");
-    slot.b_gain = parameter("bGain");
-    slot.snapshot_a = parameter("snapshotA");
-    slot.snapshot_b = parameter("snapshotB");
-    slot.snapshot_ratio = parameter("snapshotRatio");
-    slot.subtracts = s.flag("subtracts", false);
-    slot.a2 = parameter("a2");
-    slot.b2 = parameter("b2");
-    slot.delta_dropout = to_delta_dropout(s);
-    slot.magnitude = parameter("magnitude");
-    spec.slots.push_back(std::move(slot));
-  }
-  if (fields.has("kroneckers")) {
-    for (const Napi::Value item : fields.list("kroneckers")) {
-      const Fields s(item, "adapter.kroneckers");
-      const auto parameter = [&](const char* key) {
-        if (!s.has(key)) return -1;
-        const auto found = index.find(s.text(key));
-        if (found == index.end()) s.wrong(key, "the name of a declared parameter");
-        return found->second;
-      };
-      KroneckerSlot slot;
-      slot.target = s.text("target");
-      slot.scale = static_cast<float>(s.number("scale"));
-      slot.c = parameter("c");
-      slot.c2 = parameter("c2");
-      slot.d = parameter("d");
-      slot.d2 = parameter("d2");
-      slot.delta_dropout = to_delta_dropout(s);
-      spec.kroneckers.push_back(std::move(slot));
+  for (const Napi::Value item : fields.list("terms")) {
+    const Fields described(item, "adapter.terms");
+    TermSpec term{described.text("kind"), described.text("target"), {}, {}};
+    const Fields roles(described.get("parameters"), "adapter.terms.parameters");
+    for (const std::string& role : roles.keys()) {
+      const auto found = index.find(roles.text(role.c_str()));
+      if (found == index.end()) roles.wrong(role.c_str(), "the name of a declared parameter");
+      term.parameters.emplace(role, found->second);
     }
+    const Fields numbers(described.get("numbers"), "adapter.terms.numbers");
+    for (const std::string& name : numbers.keys()) term.numbers.emplace(name, numbers.number(name.c_str()));
+    spec.terms.push_back(std::move(term));
   }
   const auto named = [&](const Fields& entry, const char* key) {
     const auto found = index.find(entry.text(key));

@@ -51,11 +51,11 @@ void run_input_gradient(Run& run, const Step& s) {
   {
     const Layout::Scope scope(*run.room);
     for (const GradientTerm& share : s.terms) {
-      const size_t base = segments.size();
-      segments.push_back({run.matrix(share.dy), run.weight(run.graph.nodes[share.node].weight)});
-      InputGradient& gradient = shares.emplace_back(InputGradient{s, site_of(run, share.node), share, segments, base});
+      const Segment base{run.matrix(share.dy), run.weight(run.graph.nodes[share.node].weight)};
+      InputGradient& gradient = shares.emplace_back(InputGradient{s, site_of(run, share.node), share, {base}});
       each_term(run, share.node,
                 [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
+      segments.insert(segments.end(), gradient.segments.begin(), gradient.segments.end());
     }
     Output to{dx};
     if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
@@ -65,13 +65,10 @@ void run_input_gradient(Run& run, const Step& s) {
     run.launch(GemmNn{run.precision(), run.tokens, in, segments, to});
   }
   for (InputGradient& gradient : shares) {
-    if (gradient.masked.empty()) continue;
     const Layout::Scope scope(*run.room);
-    const Matrix part = run.take_operand(in);
-    // The base's product of the dropped input counts gain - 1 times; see RowScale::finish.
-    if (has_magnitude(run.plan.sites[gradient.site.node])) gradient.masked.push_back(masked_base(run, gradient.term));
-    run.launch(GemmNn{run.precision(), run.tokens, in, gradient.masked, {part}});
-    run.launch(DropoutBackward{run.tokens, in, part, gradient.dropout, run.dropout_key(gradient.site.node), dx});
+    each_term(run, gradient.site.node, [&](const Term& term, AdapterRun& adapter) {
+      term.finish_input_gradient(run, adapter, gradient, dx);
+    });
   }
 }
 
@@ -166,7 +163,7 @@ void backward(Planner& plan, int index, int dy) {
   const int x = node.inputs[0];
   const std::vector<AdapterSite>& sites = plan.sites(index);
   const bool acts = !sites.empty() && sites[0].spec != nullptr;
-  const int scaled = acts && sites[0].magnitude ? magnitude_backward(plan, index, dy) : dy;
+  const int scaled = acts && sites[0].scaled != nullptr ? magnitude_backward(plan, index, dy) : dy;
   GradientTerm share{index, acts && drops_base(sites[0]) ? dy : scaled, -1};
   if (acts)
     for (const Term* term : sites[0].terms) term->backward(plan, scaled, share);

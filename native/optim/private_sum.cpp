@@ -15,10 +15,10 @@ void expect_private(const Adapter& adapter) {
   if (adapter.private_sum() == nullptr) fail("CONFIG", "the adapter was not created for private training");
 }
 
-/// What one thread works through on its own: the ranks of a slot, or a stretch of a copied weight.
+/// What one thread works through on its own: the ranks of a term, or a stretch of a copied weight.
 struct Part {
-  const LowRankSlot* slot = nullptr;
-  int64_t begin = 0, end = 0;  // without a slot, in the span of trained parameters
+  const TermFacts* term = nullptr;
+  int64_t begin = 0, end = 0;  // without a term, in the span of trained parameters
 };
 
 constexpr int64_t kStretch = 1 << 16;  // elements
@@ -26,7 +26,7 @@ constexpr int64_t kStretch = 1 << 16;  // elements
 /// In the order in which norms add up, which must not depend on the number of threads.
 std::vector<Part> parts_of(const AdapterSpec& spec) {
   std::vector<Part> parts;
-  for (const LowRankSlot& slot : spec.slots) parts.push_back({&slot});
+  for (const TermFacts& term : spec.facts) parts.push_back({&term});
   for (const WeightCopy& copy : spec.copies) {
     const ParameterSpec& own = spec.parameters[copy.parameter];
     if (!own.trained) continue;
@@ -40,14 +40,14 @@ std::vector<Part> parts_of(const AdapterSpec& spec) {
 /// and has all of them in every round.
 void each_run(const AdapterSpec& spec, const Part& part, const TrainedRanks& ranks,
               const std::function<void(int64_t begin, int64_t end)>& run) {
-  if (part.slot == nullptr) return run(part.begin, part.end);
-  const LowRankSlot& slot = *part.slot;
-  const auto [first, end] = ranks.of(slot.rank);
-  const ParameterSpec &a = spec.parameters[slot.a], &b = spec.parameters[slot.b];
+  if (part.term == nullptr) return run(part.begin, part.end);
+  const TermFacts& term = *part.term;
+  const auto [first, end] = ranks.of(term.rank);
+  const ParameterSpec &a = spec.parameters[term.a], &b = spec.parameters[term.b];
   if (a.trained) run(a.offset + first * a.cols, a.offset + end * a.cols);
   if (!b.trained) return;
-  if (end - first == slot.rank) return run(b.offset, b.offset + b.rows * slot.rank);
-  for (int64_t row = 0; row < b.rows; ++row) run(b.offset + row * slot.rank + first, b.offset + row * slot.rank + end);
+  if (end - first == term.rank) return run(b.offset, b.offset + b.rows * term.rank);
+  for (int64_t row = 0; row < b.rows; ++row) run(b.offset + row * term.rank + first, b.offset + row * term.rank + end);
 }
 
 /// Calls `work` for every part, shared out among the threads.

@@ -6,25 +6,27 @@
 
 namespace lowrank {
 
-/// A and B of slots of their own are all that has ranks, and copies of weights, which have none, all else that trains.
+/// A and B of terms of their own are all that has ranks, and copies of weights, which have none, all else that trains.
 void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
     fail("CONFIG", "the optimizer's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
   if (ranks.draws[ranks.active - 1] < 1 || std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
     fail("CONFIG", "the draws of the optimizer's step are not counts of steps with this one among them");
   std::vector<int> uses(spec.parameters.size(), 0);
-  for (const LowRankSlot& slot : spec.slots) {
-    if (slot.paired()) fail("CONFIG", "ranks are updated one by one only in A and B, unlike at ", slot.target);
-    ++uses[slot.a];
-    ++uses[slot.b];
+  for (size_t i = 0; i < spec.facts.size(); ++i) {
+    const TermFacts& term = spec.facts[i];
+    if (term.a < 0)
+      fail("CONFIG", "ranks are updated one by one only in A and B, unlike at ", spec.terms[i].target);
+    ++uses[term.a];
+    ++uses[term.b];
   }
   for (const WeightCopy& copy : spec.copies) ++uses[copy.parameter];
   for (size_t i = 0; i < uses.size(); ++i)
     if (spec.trains(static_cast<int>(i)) && uses[i] != 1)
       fail("CONFIG", "parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor or copy" : "used twice",
            "; ranks are updated one by one only in A and B of one module each");
-  for (const LowRankSlot& slot : spec.slots)
-    for (const int index : {slot.a, slot.b}) {
+  for (const TermFacts& term : spec.facts)
+    for (const int index : {term.a, term.b}) {
       const ParameterSpec& p = spec.parameters[index];
       if (!p.trained) continue;
       for (const StateArray& array : state_arrays(p, spec.state))

@@ -15,7 +15,7 @@ struct TrainedRanks {
   int64_t active = 0;      // ranks in use, from the first; 0: all
   bool last_only = false;  // of those, only the last gets gradients
 
-  /// Ranks [first, end) of a slot with `rank` of them that get gradients.
+  /// Ranks [first, end) of a term with `rank` of them that get gradients.
   struct Range {
     int64_t first, end;
   };
@@ -25,7 +25,7 @@ struct TrainedRanks {
 struct RankDraws : TrainedRanks {
   std::vector<int64_t> draws;  // draws[b - 1]: steps so far with b ranks in use, this one included
 
-  /// Steps so far in which rank `index`, from 0, of a slot with `rank` ranks got a gradient. A slot with fewer ranks
+  /// Steps so far in which rank `index`, from 0, of a term with `rank` ranks got a gradient. One with fewer ranks
   /// than are drawn uses all it has.
   int64_t count(int64_t index, int64_t rank) const;
 };
@@ -36,7 +36,7 @@ struct RankDraws : TrainedRanks {
 void add_ranks(std::vector<UpdatePiece>& pieces, const RankDraws& ranks, int64_t rank, const UpdatePiece& whole,
                bool columns);
 
-/// Throws Error("CONFIG") for an adapter that trains anything but copies of weights and A and B of slots of their own, for
+/// Throws Error("CONFIG") for an adapter that trains anything but copies of weights and A and B of terms of their own, for
 /// state in which ranks are not apart, and for counts that are none.
 void check_ranks(const AdapterSpec& spec, const RankDraws& ranks);
 

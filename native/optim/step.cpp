@@ -77,7 +77,7 @@ void update_whole(Launcher& launch, Adapter& adapter, const OptimizerStep& optio
   }
   std::vector<bool> apart(spec.parameters.size(), false);
   if (options.ranks)
-    for (const LowRankSlot& slot : spec.slots) apart[slot.a] = apart[slot.b] = true;
+    for (const TermFacts& term : spec.facts) apart[term.a] = apart[term.b] = true;
   OptimizerState& state = adapter.state();
   const auto visit = [&](const std::vector<StatePiece>& pieces, std::byte* base) {
     std::vector<UpdatePiece> updates;
@@ -99,10 +99,10 @@ void update_ranks(Launcher& launch, Adapter& adapter, const OptimizerStep& optio
     return piece_of(adapter, options, {parameter, 0, p.rows * p.cols}, adapter.state().views(parameter));
   };
   std::vector<UpdatePiece> pieces;
-  for (const LowRankSlot& slot : spec.slots)
-    for (const int index : {slot.a, slot.b})
+  for (const TermFacts& term : spec.facts)
+    for (const int index : {term.a, term.b})
       if (spec.trains(index) && (only < 0 || only == index))
-        add_ranks(pieces, *options.ranks, slot.rank, whole(index), index == slot.b);
+        add_ranks(pieces, *options.ranks, term.rank, whole(index), index == term.b);
   update_pieces(launch, options, clip, pieces);
 }
 

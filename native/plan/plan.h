@@ -61,10 +61,8 @@ struct Buffer {
 struct AdapterSite {
   const AdapterSpec* spec = nullptr;
   std::vector<const Term*> terms;
-  std::vector<int> trained;  // parameters of these that train, the magnitude too
-  int slot = -1;             // of the low-rank slot in the adapter's description, where it has one
-  bool magnitude = false;    // that slot scales the rows of the whole
-  const LowRankSlot* low_rank() const { return slot < 0 ? nullptr : &spec->slots[slot]; }
+  std::vector<int> trained;      // parameters of these that train, the magnitude too
+  const Term* scaled = nullptr;  // of the terms the one with a magnitude, which scales the rows of the whole
 };
 
 /// Where an adapter's own copy of a base weight is used in its place.

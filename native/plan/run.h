@@ -33,11 +33,11 @@ class AdapterRun {
     Ptr<float> norms;     // [out] ||W_i + delta_i||
     bool squares_hold, norms_hold;
   };
-  virtual Norms norms(int slot, bool base_replaced) const = 0;
+  virtual Norms norms(int term, bool base_replaced) const = 0;
   virtual void norms_made(int, bool /*base_replaced*/) {}
 
-  /// Second moments [rank, rank] of what a slot multiplies by B, where the plan measures outputs.
-  virtual Ptr<double> moment(int slot) const = 0;
+  /// Second moments [rank, rank] of the operand of a term's last factor, where the plan measures outputs.
+  virtual Ptr<double> moment(int term) const = 0;
 
   float weight = 1;
   int64_t rank = 0;  // in use; 0: all

@@ -56,11 +56,12 @@ const Plan& plan_of_mode(const Plan& plan, Mode mode) {
 LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
                                const CancelFlag& cancel) {
   const Plan& p = plan_of_mode(plan(name), Mode::train);
-  if (input.last_rank_only)
-    for (const LowRankSlot& slot : adapters_[0]->spec().slots)
-      if (slot.has_gains() || slot.paired() || slot.magnitude >= 0)
-        fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ", slot.target);
   const AdapterSpec& spec = adapters_[0]->spec();
+  if (input.last_rank_only)
+    for (size_t i = 0; i < spec.facts.size(); ++i)
+      if (spec.facts[i].a < 0)
+        fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ",
+             spec.terms[i].target);
   if (p.updates != spec.state.in_backward)
     fail("CONFIG", "where the adapter's gradients lie has changed since the session was opened; open another");
   if (spec.state.in_backward != input.update.has_value())

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapters/term.h"
 #include "core/error.h"
 #include "runtime/execute.h"
 
@@ -86,8 +87,9 @@ std::pair<float*, size_t> Executor::gradients_written() const {
 int64_t Executor::written_columns(const Step& step, int buffer) const {
   const std::vector<AdapterSite>& sites = plan.sites[step.node];
   const bool ranks = buffer == step.aux || (step.term != nullptr && buffer == step.y);
-  if (!ranks || sites.empty() || sites[0].slot < 0) return plan.buffers[buffer].cols;
-  return sites[0].low_rank()->ranks(adapters[0]->rank);
+  if (!ranks || sites.empty() || sites[0].terms.empty()) return plan.buffers[buffer].cols;
+  const int64_t rank = sites[0].terms[0]->facts().rank;
+  return rank == 0 ? plan.buffers[buffer].cols : Ranks{rank}.of(adapters[0]->rank);
 }
 
 }  // namespace lowrank

@@ -80,19 +80,19 @@ Ptr<float> SessionAdapter::example_gradient(int parameter) const {
 }
 int64_t SessionAdapter::example_stride() const { return adapter().spec().trained_elements; }
 
-AdapterRun::Norms SessionAdapter::norms(int slot, bool base_replaced) const {
-  const RowNorms& kept = adapter().row_norms(adapter().spec().slots[slot]);
+AdapterRun::Norms SessionAdapter::norms(int term, bool base_replaced) const {
+  const RowNorms& kept = adapter().row_norms(term);
   const bool same_base = !base_replaced && kept.is_of(run_.session_.model_);
   return {cpu::address_of(kept.squares), cpu::address_of(kept.norms), same_base,
           same_base && kept.version == adapter().version()};
 }
-void SessionAdapter::norms_made(int slot, bool base_replaced) {
-  RowNorms& kept = adapter().row_norms(adapter().spec().slots[slot]);
+void SessionAdapter::norms_made(int term, bool base_replaced) {
+  RowNorms& kept = adapter().row_norms(term);
   kept.base = base_replaced ? std::weak_ptr<const void>() : std::weak_ptr<const void>(run_.session_.model_);
   kept.version = adapter().version();
 }
-Ptr<double> SessionAdapter::moment(int slot) const {
-  return cpu::address_of(run_.session_.moment(static_cast<size_t>(slot)));
+Ptr<double> SessionAdapter::moment(int term) const {
+  return cpu::address_of(run_.session_.moment(static_cast<size_t>(term)));
 }
 
 Executor::Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,

@@ -36,9 +36,9 @@ class SessionAdapter final : public AdapterRun {
   float host_value(int parameter) const override;
   Ptr<float> example_gradient(int parameter) const override;
   int64_t example_stride() const override;
-  Norms norms(int slot, bool base_replaced) const override;
-  void norms_made(int slot, bool base_replaced) override;
-  Ptr<double> moment(int slot) const override;
+  Norms norms(int term, bool base_replaced) const override;
+  void norms_made(int term, bool base_replaced) override;
+  Ptr<double> moment(int term) const override;
 
  private:
   Adapter& adapter() const;

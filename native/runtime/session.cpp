@@ -6,11 +6,11 @@
 #include <numeric>
 #include <sstream>
 
-#include "adapters/check.h"
+#include "adapters/magnitude.h"
 #include "adapters/output_norms.h"
+#include "adapters/sites.h"
 #include "core/error.h"
 #include "os/process_memory.h"
-#include "quant/row_norm.h"
 
 namespace lowrank {
 namespace {
@@ -44,19 +44,19 @@ void check_one_cache(const std::map<std::string, Plan>& plans) {
   }
 }
 
-/// Doubles of the second moments that plans with `output_norms` keep, before a slot of the first adapter.
+/// Doubles of the second moments that plans with `output_norms` keep, before a term of the first adapter.
 int64_t moments_before(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
-                       size_t slot) {
+                       size_t term) {
   bool kept = false;
   for (const auto& [name, plan] : plans) kept = kept || plan.options.output_norms;
   if (!kept || adapters.empty()) return 0;
   int64_t count = 0;
-  for (size_t i = 0; i < slot; ++i) count += adapters[0]->slots[i].rank * adapters[0]->slots[i].rank;
+  for (size_t i = 0; i < term; ++i) count += adapters[0]->facts[i].rank * adapters[0]->facts[i].rank;
   return count;
 }
 
 int64_t moment_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
-  return adapters.empty() ? 0 : 8 * moments_before(adapters, plans, adapters[0]->slots.size());
+  return adapters.empty() ? 0 : 8 * moments_before(adapters, plans, adapters[0]->terms.size());
 }
 
 /// Bytes of the gradients that private training by example keeps apart where a micro-batch has several; the gradient of
@@ -260,19 +260,22 @@ PlanReport Session::report(const std::string& name) const {
 
 PlanReport Session::total() const { return report_plans(*model_, specs(), plans_); }
 
-double* Session::moment(size_t slot) const {
-  return moments_.data<double>() + moments_before(specs(), plans_, slot);
+double* Session::moment(size_t term) const {
+  return moments_.data<double>() + moments_before(specs(), plans_, term);
 }
 
 std::vector<double> Session::output_norms() const {
   if (!moments_) fail("CONFIG", "no plan of the session measures outputs");
   const Adapter& adapter = *adapters_[0];
+  const AdapterSpec& spec = adapter.spec();
   std::vector<double> norms;
-  for (const LowRankSlot& slot : adapter.spec().slots) {
-    const int64_t rows = graph().values[graph().nodes[graph().node_of_path.at(slot.target)].out].cols;
-    std::vector<float> folded(rows * slot.rank);
-    fold(adapter, slot, slot.rank, 0, rows, folded.data());
-    norms.push_back(output_norm(rows, slot.rank, folded.data(), moment(norms.size())));
+  for (size_t i = 0; i < spec.terms.size(); ++i) {
+    const int64_t rank = spec.facts[i].rank;
+    if (rank == 0)
+      fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": what a ", spec.terms[i].kind, " adds is not measured");
+    // Terms of the first adapter come first, in its order.
+    const std::vector<float> folded = plans_.begin()->second.terms[i]->folded(adapter);
+    norms.push_back(output_norm(static_cast<int64_t>(folded.size()) / rank, rank, folded.data(), moment(i)));
   }
   return norms;
 }
@@ -325,31 +328,20 @@ void copy_weight_into(Context& context, const Model& model, const std::string& w
 
 void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int parameter) {
   const AdapterSpec& spec = adapter.spec();
-  const auto slot = std::find_if(spec.slots.begin(), spec.slots.end(),
-                                 [&](const LowRankSlot& s) { return s.magnitude == parameter; });
-  if (slot == spec.slots.end())
+  const auto has = [&](const TermFacts& facts) { return facts.magnitude == parameter; };
+  const auto found = std::find_if(spec.facts.begin(), spec.facts.end(), has);
+  if (found == spec.facts.end())
     fail("CONFIG", "adapter parameter ", spec.parameters[parameter].name, " is no magnitude of a linear");
-  const auto node = model.graph.node_of_path.find(slot->target);
-  if (node == model.graph.node_of_path.end()) fail("CONFIG", "the model has no linear '", slot->target, "'");
+  const std::string& target = spec.terms[found - spec.facts.begin()].target;
+  const auto node = model.graph.node_of_path.find(target);
+  if (node == model.graph.node_of_path.end()) fail("CONFIG", "the model has no linear '", target, "'");
   const int index = model.graph.nodes[node->second].weight;
+  const std::string& name = model.graph.weights[index].name;
   const Weight& weight = model.weights[index];
-  if (!weight) fail("CONFIG", "weight '", model.graph.weights[index].name, "' is not loaded");
-  if (!fits(spec, *slot, weight.rows(), weight.cols()))
-    fail("SHAPE", "adapter at ", slot->target, " does not fit the weight [", weight.rows(), ", ", weight.cols(), "]");
+  if (!weight) fail("CONFIG", "weight '", name, "' is not loaded");
+  const std::unique_ptr<const Term> term = term_at(spec, target, name, weight.rows(), weight.cols());
   const Held held = model.hold(index);
-  const WeightView view = weight.view();
-  std::vector<float> folded(view.rows * slot->rank);
-  fold(adapter, *slot, slot->rank, 0, view.rows, folded.data());
-  const float* const a = adapter.data(slot->a);
-  const int64_t a_ld = spec.parameters[slot->a].cols;
-  float* const out = adapter.data(parameter);
-  context.pool.for_range(view.rows, std::max<int64_t>(1, 65536 / view.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* const b = folded.data() + row * slot->rank;
-      const bool starts_at_zero = std::all_of(b, b + slot->rank, [](float value) { return value == 0; });
-      out[row] = static_cast<float>(std::sqrt(adapted_row_square(view, row, a, a_ld, b, starts_at_zero ? 0 : slot->rank)));
-    }
-  });
+  fill_magnitude(context.pool, adapter, *term, weight.view(), adapter.data(parameter));
   adapter.values_changed();
 }
 

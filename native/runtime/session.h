@@ -146,8 +146,8 @@ class Session {
   /// they are not, or one that clips, which needs them all.
   LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
-  /// Sums of ||output||^2 of the first adapter at each of its slots, over all tokens of the evaluations so far by plans
-  /// with `output_norms`. Throws Error("CONFIG") without such a plan.
+  /// Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
+  /// with `output_norms`. Throws Error("CONFIG") without such a plan, Error("UNSUPPORTED") for a term that has no rank.
   std::vector<double> output_norms() const;
   /// Seconds spent so far by phase and kernel, most first, as text.
   std::string times_text() const;
@@ -160,7 +160,7 @@ class Session {
   std::vector<const AdapterSpec*> specs() const;
   float* example_gradients() const;
   void add_examples(Context& context, const TrainInput& input, LossResult& result);
-  double* moment(size_t slot) const;  // of a slot of the first adapter
+  double* moment(size_t term) const;  // of a term of the first adapter
 
   const cpu::CpuSizes sizes_;  // that the plans are made with
   std::shared_ptr<const Model> model_;
@@ -171,7 +171,7 @@ class Session {
   Block arena_;
   std::unique_ptr<os::PagedFile> offloaded_;  // of the plan that offloads most
   Block kv_cache_;
-  Block moments_;         // of h at each slot of the first adapter, [rank, rank] in double precision
+  Block moments_;         // of h at each term of the first adapter, [rank, rank] in double precision
   Block examples_;        // gradients of several sequences of a micro-batch, [sequences, trained elements] f32
   Block rope_;            // cos [positions, head_dim / 2], then sin
   int64_t positions_ = 0;

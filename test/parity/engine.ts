@@ -109,7 +109,7 @@ export function goldenBatch(tensors: Tensors, prefix = ''): MicroBatch {
   }
 }
 
-/** One low-rank slot per entry, named as PEFT names its tensors. */
+/** One low-rank term per entry, named as PEFT names its tensors. */
 export function loraSpec(
   entries: { path: string; rank: number; scale: number; inputs: number; outputs: number }[],
   dropout = 0,
@@ -120,14 +120,11 @@ export function loraSpec(
       { name: key(path, 'A'), rows: rank, cols: inputs, trained: true },
       { name: key(path, 'B'), rows: outputs, cols: rank, trained: true },
     ]),
-    slots: entries.map(({ path, rank, scale }) => ({
+    terms: entries.map(({ path, rank, scale }) => ({
       kind: 'low_rank',
       target: path,
-      rank,
-      scale,
-      dropout,
-      a: key(path, 'A'),
-      b: key(path, 'B'),
+      parameters: { a: key(path, 'A'), b: key(path, 'B') },
+      numbers: { rank, scale, dropout },
     })),
   }
 }

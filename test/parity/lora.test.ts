@@ -30,7 +30,7 @@ interface Case extends RunCase {
 
 const cases = JSON.parse(readFileSync(join(parity, 'lora/cases.json'), 'utf8')) as Case[]
 
-/** The slots of a case, read from the shapes of its golden tensors. */
+/** The terms of a case, read from the shapes of its golden tensors. */
 function specOf(c: Case, golden: Tensors, shapes: Map<string, number[]>) {
   const entries = Object.entries(c.scaling).map(([path, scale]) => {
     const [rank, inputs] = shapes.get(`init.base_model.model.${path}.lora_A.weight`) as [number, number]

@@ -45,7 +45,7 @@ async function stepped({ optimizer }: Case): Promise<Record<string, Float32Array
   const settings = { ...optimizerOf(optimizer.type), ...given } as Optimizer
   const parameters = shapes.map(([name, [rows, cols]]) => ({ name, rows, cols, trained: true }))
   const state = optimizerState({ optimizer: settings, optimizerInBackward: false }, lora())
-  const adapter = addon().createAdapter({ parameters, slots: [] }, { trainable: true, state })
+  const adapter = addon().createAdapter({ parameters, terms: [] }, { trainable: true, state })
   for (const [i, [name, [rows, cols]]] of shapes.entries())
     adapter.write(name, 'value', Float32Array.from(spread(rows * cols, 100 + i)))
   for (let step = 1; step <= golden.steps; step++) {

@@ -4,6 +4,7 @@ import { addon } from '../../lib/native/addon.js'
 import { describeAdapter, initialize, linearSites } from '../../lib/strategies/describe.js'
 import { lora } from '../../lib/strategies/lora.js'
 import { loraDrop } from '../../lib/strategies/lora-drop.js'
+import { flat } from '../lib/strategies/flat.js'
 import { backward, goldenBatch, loadTiny, readGolden, relativeError, trainPlan } from './engine.js'
 
 const batchOf = async (model: string) => goldenBatch(await readGolden(`golden/${model}.safetensors`))
@@ -40,9 +41,9 @@ test('the sum of squared outputs from moments is the sum over tokens', async () 
   const gain = await readVector(read)
   const width = gain.length
   const eps = 1e-5
-  for (const [i, slot] of spec.slots.entries()) {
-    if (!/layers\.0\.self_attn\.[qkv]_proj$/.test(slot.target)) continue
-    const [a, b] = [adapter.read(slot.a, 'value'), adapter.read(slot.b, 'value')]
+  for (const [i, term] of flat(spec).entries()) {
+    if (!/layers\.0\.self_attn\.[qkv]_proj$/.test(term.target)) continue
+    const [a, b] = [adapter.read(term.a, 'value'), adapter.read(term.b, 'value')]
     let sum = 0
     for (const token of batch.tokens) {
       const row = table.subarray(token * width, (token + 1) * width)
@@ -54,11 +55,11 @@ test('the sum of squared outputs from moments is the sum over tokens', async () 
         ),
       )
       for (let o = 0; o < b.length / 4; o++) {
-        const y = slot.scale * h.reduce((total, value, k) => total + value * (b[o * 4 + k] as number), 0)
+        const y = term.scale * h.reduce((total, value, k) => total + value * (b[o * 4 + k] as number), 0)
         sum += y * y
       }
     }
-    expect(Math.abs((once[i] as number) / sum - 1), slot.target).toBeLessThan(1e-4)
+    expect(Math.abs((once[i] as number) / sum - 1), term.target).toBeLessThan(1e-4)
   }
   await session.dispose()
   await adapter.dispose()
@@ -89,10 +90,10 @@ test('the gradient of a shared pair is the sum over its linears', async () => {
       'value',
       Float32Array.from({ length: rows * cols }, (_, i) => 0.1 * Math.sin(i + rows)),
     )
-  for (const [i, { a, b }] of apart.spec.slots.entries()) {
-    const slot = shared.spec.slots[i]
-    apart.adapter.write(a, 'value', shared.adapter.read(slot?.a as string, 'value'))
-    apart.adapter.write(b, 'value', shared.adapter.read(slot?.b as string, 'value'))
+  for (const [i, { a, b }] of flat(apart.spec).entries()) {
+    const term = flat(shared.spec)[i]
+    apart.adapter.write(a, 'value', shared.adapter.read(term?.a as string, 'value'))
+    apart.adapter.write(b, 'value', shared.adapter.read(term?.b as string, 'value'))
   }
   for (const { adapter } of [shared, apart]) {
     const session = await addon().createSession(model, [adapter], { train: trainPlan }).promise
@@ -102,9 +103,9 @@ test('the gradient of a shared pair is the sum over its linears', async () => {
   for (const { name, rows, cols } of shared.factors) {
     const sum = new Float64Array(rows * cols)
     let count = 0
-    for (const [i, slot] of shared.spec.slots.entries()) {
-      const own = apart.spec.slots[i]
-      const factor = slot.a === name ? own?.a : slot.b === name ? own?.b : undefined
+    for (const [i, term] of flat(shared.spec).entries()) {
+      const own = flat(apart.spec)[i]
+      const factor = term.a === name ? own?.a : term.b === name ? own?.b : undefined
       if (factor === undefined) continue
       count++
       apart.adapter.read(factor, 'gradient').forEach((value, j) => {

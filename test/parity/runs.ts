@@ -20,6 +20,7 @@ import { transposed } from '../../lib/peft/floats.js'
 import { readStrategy } from '../../lib/strategies/index.js'
 import type { AdapterDescription, StrategyConfig } from '../../lib/strategies/strategy.js'
 import { scratchFolder } from '../lib/scratch.js'
+import { flat } from '../lib/strategies/flat.js'
 import { floats, goldenBatch, parity, readGolden, relativeError, type Tensors } from './engine.js'
 
 /** Relative error that losses, norms and tensors may have after the steps. */
@@ -182,7 +183,7 @@ export function start(
   for (const { name, tensor } of saved) adapter.write(name, 'value', floats(golden, `init.${tensor}`))
   for (const { name, initializer } of factors)
     if (initializer.kind === 'values') adapter.write(name, 'value', initializer.make())
-  for (const { a, b, snapshotA, snapshotB, subtracts } of spec.slots) {
+  for (const { a, b, snapshotA, snapshotB, subtracts } of flat(spec)) {
     if (!subtracts) continue
     adapter.write(snapshotA as string, 'value', adapter.read(a, 'value'))
     adapter.write(snapshotB as string, 'value', adapter.read(b, 'value'))

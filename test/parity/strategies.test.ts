@@ -1,12 +1,13 @@
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { loadModel } from '../../lib/index.js'
-import { addon, type LowRankSlot } from '../../lib/native/addon.js'
+import { addon } from '../../lib/native/addon.js'
 import { describeAdapter, initialize, linearSites, weightSites } from '../../lib/strategies/describe.js'
 import { rulesOf } from '../../lib/strategies/index.js'
 import { lora } from '../../lib/strategies/lora.js'
 import type { RunFacts } from '../../lib/strategies/strategy.js'
 import { vera } from '../../lib/strategies/vera.js'
+import { type FlatTerm, flat } from '../lib/strategies/flat.js'
 import {
   backward,
   floats,
@@ -74,11 +75,11 @@ it('draws the shared matrices of VeRA bit for bit as torch does', async () => {
 
 /** B A of every linear, [out, in], by its path. */
 function products(
-  slots: readonly LowRankSlot[],
+  terms: readonly FlatTerm[],
   read: (name: string) => Float32Array,
 ): Map<string, { a: Float32Array; b: Float32Array; product: Float64Array }> {
   return new Map(
-    slots.map(({ target, rank, a: nameA, b: nameB }) => {
+    terms.map(({ target, rank, a: nameA, b: nameB }) => {
       const [a, b] = [read(nameA), read(nameB)]
       const [inputs, outputs] = [a.length / rank, b.length / rank]
       const product = Float64Array.from({ length: outputs * inputs }, (_, at) => {
@@ -96,15 +97,15 @@ it.each(['pissa', 'olora'])("%s starts where PEFT's does, but for signs that can
   const c = cases.find((one) => one.name === name) as StrategyCase
   const { golden, base, adapter, description, model, spec } = await open(c)
   const read = (factor: string) => adapter.read(factor, 'value')
-  const theirs = products(spec.slots, (factor) => floats(golden, `init.base_model.model.${factor}`))
+  const theirs = products(flat(spec), (factor) => floats(golden, `init.base_model.model.${factor}`))
   await initialize(adapter, description, base, 1)
-  const ours = products(spec.slots, read)
+  const ours = products(flat(spec), read)
   for (const [target, { product, a }] of theirs) {
     const own = ours.get(target) as NonNullable<ReturnType<typeof ours.get>>
     expect(relativeError(own.product, product), target).toBeLessThan(1e-6)
     expect(relativeError(own.a.map(Math.abs), a.map(Math.abs)), target).toBeLessThan(1e-5)
   }
-  for (const { a, b, snapshotA, snapshotB } of spec.slots) {
+  for (const { a, b, snapshotA, snapshotB } of flat(spec)) {
     expect(read(snapshotA as string)).toEqual(read(a))
     expect(read(snapshotB as string)).toEqual(read(b))
   }
@@ -121,8 +122,8 @@ it("loftq starts where PEFT's does over the same NF4 weights", async () => {
   )
   const adapter = addon().createAdapter(description.spec, { trainable: true })
   await initialize(adapter, description, base, 1)
-  const theirs = products(description.spec.slots, (factor) => floats(golden, factor))
-  const ours = products(description.spec.slots, (factor) => adapter.read(factor, 'value'))
+  const theirs = products(flat(description.spec), (factor) => floats(golden, factor))
+  const ours = products(flat(description.spec), (factor) => adapter.read(factor, 'value'))
   for (const [target, { product }] of theirs)
     expect(relativeError(ours.get(target)?.product as Float64Array, product), target).toBeLessThan(1e-5)
   await adapter.dispose()
@@ -174,7 +175,7 @@ it.each(cases.filter(({ late_loss }) => late_loss !== undefined))(
     const { golden, model, adapter, saved, spec } = await open(c)
     const { lambda } = c.strategy as unknown as { lambda: number }
     const tensorOf = new Map(saved.map(({ name, tensor }) => [name, tensor]))
-    for (const { a, b, snapshotA, snapshotB, snapshotRatio } of spec.slots) {
+    for (const { a, b, snapshotA, snapshotB, snapshotRatio } of flat(spec)) {
       const pairs: [string, string, string][] = [
         [a, 'final', a],
         [b, 'final', b],

@@ -17,14 +17,11 @@ const spec = {
     { name: `${path}.A`, rows: 4, cols: weights.get(weight).cols, trained: true },
     { name: `${path}.B`, rows: weights.get(weight).rows, cols: 4, trained: true },
   ]),
-  slots: linears.map(({ path }) => ({
+  terms: linears.map(({ path }) => ({
     kind: 'low_rank',
     target: path,
-    rank: 4,
-    scale: 1,
-    dropout: 0.1,
-    a: `${path}.A`,
-    b: `${path}.B`,
+    parameters: { a: `${path}.A`, b: `${path}.B` },
+    numbers: { rank: 4, scale: 1, dropout: 0.1 },
   })),
 }
 const adapter = native.createAdapter(spec, { trainable: true })

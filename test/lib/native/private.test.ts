@@ -9,6 +9,7 @@ import {
   type PlanOptions,
   type Precision,
 } from '../../../lib/native/addon.js'
+import { withRoles } from '../../../lib/strategies/terms.js'
 import { type Loaded, loadTiny, loraSpec, relativeError } from '../../parity/engine.js'
 
 let loaded: Loaded
@@ -301,16 +302,16 @@ it.each(['examples', 'clients'] as const)('training by %s allocates what was pla
 
 it('what trains anything but A and B and copies is refused', () => {
   const spec = specOf('examples')
-  const [slot] = spec.slots as [AdapterSpec['slots'][0]]
-  const gain = { name: 'gain', rows: 1, cols: slot.rank, trained: true }
-  const other = { ...spec, parameters: [...spec.parameters, gain], slots: [{ ...slot, d: 'gain' }] }
+  const [term] = spec.terms as [AdapterSpec['terms'][0]]
+  const gain = { name: 'gain', rows: 1, cols: term.numbers.rank as number, trained: true }
+  const other = { ...spec, parameters: [...spec.parameters, gain], terms: [withRoles(term, { d: 'gain' })] }
   expect(() => addon().createAdapter(other, { trainable: true })).toThrow(/only A and B, without gains/)
   const loose = { ...spec, parameters: [...spec.parameters, gain] }
   expect(() => addon().createAdapter(loose, { trainable: true })).toThrow(/gain is no factor or copy/)
 })
 
 describe('beside A and B of linears', () => {
-  /** A slot at an embedding of 50 words, a matrix of more numbers than one thread takes at once, and a vector. */
+  /** A term at an embedding of 50 words, a matrix of more numbers than one thread takes at once, and a vector. */
   const spec: AdapterSpec = {
     parameters: [
       { name: 'A', rows: 4, cols: 50, trained: true },
@@ -319,8 +320,8 @@ describe('beside A and B of linears', () => {
       { name: 'frozen', rows: 2, cols: 3, trained: false },
       { name: 'norm', rows: 1, cols: 77, trained: true },
     ],
-    slots: [
-      { kind: 'low_rank', target: 'embed', embedding: true, rank: 4, scale: 1, dropout: 0, a: 'A', b: 'B' },
+    terms: [
+      { kind: 'embedding', target: 'embed', parameters: { a: 'A', b: 'B' }, numbers: { rank: 4, scale: 1 } },
     ],
     copies: [
       { parameter: 'head', weight: 'lm_head.weight' },

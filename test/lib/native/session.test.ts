@@ -281,7 +281,10 @@ describe('a session', () => {
     // The same adapter twice is the adapter with twice the scale.
     const twice = newAdapter({
       ...spec,
-      slots: spec.slots.map((slot) => ({ ...slot, scale: slot.scale * 2 })),
+      terms: spec.terms.map((term) => ({
+        ...term,
+        numbers: { ...term.numbers, scale: (term.numbers.scale as number) * 2 },
+      })),
     })
     const plans = {
       forward: { mode: 'forward', tokens: 32, sequences: 1, headRows: 32, kvCapacity: 32, precision: 'f32' },

@@ -84,9 +84,9 @@ describe('folders that PEFT wrote', () => {
         alphaPattern: alpha_pattern,
         useRslora: use_rslora,
       })
-      const { slots } = describeAdapter(strategy, await sitesOf(model)).spec
-      expect(slots.map((slot) => slot.target).sort(), path).toEqual(Object.keys(scaling).sort())
-      for (const slot of slots) expect(slot.scale).toBeCloseTo(scaling[slot.target], 12)
+      const { terms } = describeAdapter(strategy, await sitesOf(model)).spec
+      expect(terms.map(({ target }) => target).sort(), path).toEqual(Object.keys(scaling).sort())
+      for (const { target, numbers } of terms) expect(numbers.scale).toBeCloseTo(scaling[target], 12)
     }
   })
 })

@@ -7,6 +7,7 @@ import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/i
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 const base = undefined as never
@@ -45,7 +46,7 @@ describe('adalora()', () => {
       { rows: 1, cols: 6, tensor: { name: `base_model.model.${site?.path}.lora_E`, shape: [6, 1] } },
       { rows: site?.out, cols: 6, role: 'b', initializer: { kind: 'normal', std: 0.02 } },
     ])
-    expect(spec.slots[0]?.scale).toBe(12 / (6 + 1e-5))
+    expect(flat(spec)[0]?.scale).toBe(12 / (6 + 1e-5))
     expect(spec.triplets).toHaveLength(sites.length)
     expect(spec.triplets?.[0]).toMatchObject({ beta1: 0.85, orthogonal: 0.5 / (2 * sites.length) })
   })
@@ -201,7 +202,7 @@ describe('saved', () => {
       [0, 1],
       [sites[0]?.out, 0],
     ])
-    expect(described.spec.slots.map(({ rank }) => rank)).toEqual([2, ...sites.slice(2).map(() => 3)])
+    expect(flat(described.spec).map(({ rank }) => rank)).toEqual([2, ...sites.slice(2).map(() => 3)])
     expect(saved?.read(singular[1] as string)).toEqual(Float32Array.of(0.5, -2))
     const b = read(`${sites[1]?.path}.lora_B`)
     expect([...(saved?.read(`${sites[1]?.path}.lora_B`) ?? [])].slice(0, 4)).toEqual([b[0], b[2], b[4], b[6]])
@@ -248,17 +249,17 @@ describe('saved', () => {
         sum += (b[3 * rank + k] as number) * e(k) * (a[k * site.in + 5] as number)
       return scale * sum
     }
-    const [slot] = described.spec.slots
+    const [term] = flat(described.spec)
     const [e, a, b] = ['lora_E', 'lora_A', 'lora_B'].map((name) => read(`${site.path}.${name}`))
     const own = delta(
       a as Float32Array,
       b as Float32Array,
       (k) => e?.[k] as number,
       4,
-      description.spec.slots[1]?.scale as number,
+      flat(description.spec)[1]?.scale as number,
     )
-    const [plainA, plainB] = [slot?.a, slot?.b].map((name) => lora.read(name as string))
-    const plain = delta(plainA as Float32Array, plainB as Float32Array, () => 1, 2, slot?.scale as number)
+    const [plainA, plainB] = [term?.a, term?.b].map((name) => lora.read(name as string))
+    const plain = delta(plainA as Float32Array, plainB as Float32Array, () => 1, 2, term?.scale as number)
     expect(Math.abs(plain / own - 1)).toBeLessThan(1e-6)
     await native.dispose()
   })

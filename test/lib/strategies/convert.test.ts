@@ -18,6 +18,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFolder } from '../scratch.js'
+import { flat } from './flat.js'
 import { leaveZero } from './start.js'
 
 let model: Model
@@ -114,7 +115,7 @@ describe('the nearest LoRA of a rank', () => {
   test('is the part of the largest singular values, and its error what they leave', async () => {
     const adapter = await model.attach(lora({ r: 2, loraAlpha: 2, ...one }), { name: 'own' })
     const { native, description } = adapter.state
-    const [slot] = description.spec.slots
+    const [term] = flat(description.spec)
     // Orthonormal rows and columns: the singular values are 3 and 1.
     const columns = description.factors[0]?.cols as number
     const a = new Float32Array(2 * columns)
@@ -122,15 +123,15 @@ describe('the nearest LoRA of a rank', () => {
     a[5] = a[columns + 9] = 1
     b[2 * 7] = 3
     b[2 * 20 + 1] = 1
-    native.write(slot?.a as string, 'value', a)
-    native.write(slot?.b as string, 'value', b)
+    native.write(term?.a as string, 'value', a)
+    native.write(term?.b as string, 'value', b)
     const path = join(scratchFolder(), 'near')
     const { error } = await adapter.save(path, { form: 'lora', rank: 1 })
     expect(error).toBeCloseTo(1 / Math.sqrt(10), 9)
     expect(await adapter.save(join(scratchFolder(), 'exact'), { form: 'lora' })).toEqual({ error: 0 })
     const loaded = await model.loadAdapter(path, { name: 'loaded' })
     const read = (name: string) => loaded.state.native.read(name, 'value')
-    const [left, right] = [read(slot?.b as string), read(slot?.a as string)]
+    const [left, right] = [read(term?.b as string), read(term?.a as string)]
     expect((left[7] as number) * (right[5] as number)).toBeCloseTo(3, 5)
     expect(left.filter((value) => Math.abs(value) > 1e-6)).toHaveLength(1)
     await adapter.detach()

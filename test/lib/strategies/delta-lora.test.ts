@@ -19,6 +19,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 import { leaveZero } from './start.js'
 
@@ -28,7 +29,7 @@ describe('deltaLora()', () => {
     const [own, plain] = [describeAdapter(deltaLora(options), sites), describeAdapter(lora(options), sites)]
     expect(own.factors.filter(({ trained }) => trained)).toEqual(plain.factors)
     const shapes = new Map(own.factors.map((factor) => [factor.name, [factor.rows, factor.cols]]))
-    for (const { a, b, snapshotA, snapshotB, snapshotRatio } of own.spec.slots) {
+    for (const { a, b, snapshotA, snapshotB, snapshotRatio } of flat(own.spec)) {
       expect(shapes.get(snapshotA as string)).toEqual(shapes.get(a))
       expect(shapes.get(snapshotB as string)).toEqual(shapes.get(b))
       expect(snapshotRatio).toBe('delta_ratio')
@@ -64,7 +65,10 @@ describe('deltaLora()', () => {
     refused(changed(/B\.weight\.snapshot/, { trained: true })).toThrow(
       'is of a snapshot and cannot be trained',
     )
-    const dropped = { ...spec, slots: spec.slots.map((slot) => ({ ...slot, dropout: 0.1 })) }
+    const dropped = {
+      ...spec,
+      terms: spec.terms.map((term) => ({ ...term, numbers: { ...term.numbers, dropout: 0.1 } })),
+    }
     refused(dropped).toThrow('a snapshot has A*, B* and a ratio, and goes with A and B alone')
   })
 })

@@ -33,7 +33,7 @@ test('only random fills carry the seed', async () => {
 
 test('full fine-tuning trains a copy of every weight of the base and adds nothing', () => {
   const { spec, factors } = describeAdapter(full(), sites, { weights: weightSites(tinyGraph) })
-  expect(spec.slots).toEqual([])
+  expect(spec.terms).toEqual([])
   expect(spec.copies?.map(({ weight }) => weight)).toEqual(tinyGraph.weights.map(({ name }) => name))
   expect(factors.every((factor) => factor.trained)).toBe(true)
   expect(factors.find(({ name }) => name === 'model.norm.weight')?.tensor?.shape).toEqual([64])

@@ -12,6 +12,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { goldenBatch, loadTiny, readGolden, relativeError, trainPlan } from '../../parity/engine.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 import { leaveZero } from './start.js'
 
@@ -39,8 +40,8 @@ describe('dora()', () => {
   test('is LoRA with a magnitude of every row, which starts as its norm', () => {
     const options = { r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 }, useRslora: true } as const
     const [own, plain] = [describeAdapter(dora(options), sites), describeAdapter(lora(options), sites)]
-    expect(own.spec.slots).toEqual(
-      plain.spec.slots.map((slot) => ({ ...slot, magnitude: `${slot.target}.lora_magnitude_vector` })),
+    expect(flat(own.spec)).toEqual(
+      flat(plain.spec).map((term) => ({ ...term, magnitude: `${term.target}.lora_magnitude_vector` })),
     )
     const magnitudes = own.factors.filter(({ initializer }) => initializer.kind === 'row_norms')
     expect(

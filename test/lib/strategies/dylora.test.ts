@@ -11,6 +11,7 @@ import type { RunFacts } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 import { leaveZero } from './start.js'
 
@@ -19,8 +20,8 @@ describe('dylora()', () => {
     const options = { r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 } }
     const [own, plain] = [describeAdapter(dylora(options), sites), describeAdapter(lora(options), sites)]
     expect(own.factors).toEqual(plain.factors)
-    expect(own.spec.slots).toEqual(plain.spec.slots.map((slot) => ({ ...slot, rankPower: 1 })))
-    const roots = describeAdapter(dylora({ useRslora: true }), sites).spec.slots
+    expect(flat(own.spec)).toEqual(flat(plain.spec).map((term) => ({ ...term, rankPower: 1 })))
+    const roots = flat(describeAdapter(dylora({ useRslora: true }), sites).spec)
     expect(roots.every(({ rankPower }) => rankPower === 0.5)).toBe(true)
   })
 
@@ -76,8 +77,13 @@ const spec: AdapterSpec = {
     { name: 'A', rows: 3, cols: 37, trained: true },
     { name: 'B', rows: 29, cols: 3, trained: true },
   ],
-  slots: [
-    { kind: 'low_rank', target: 'linear', rank: 3, scale: 1, rankPower: 1, dropout: 0, a: 'A', b: 'B' },
+  terms: [
+    {
+      kind: 'low_rank',
+      target: 'linear',
+      parameters: { a: 'A', b: 'B' },
+      numbers: { rank: 3, scale: 1, rankPower: 1 },
+    },
   ],
 }
 const step = (index: number, ranks?: OptimizerStep['ranks']): OptimizerStep => ({
@@ -175,7 +181,7 @@ describe('the masked update', () => {
     return Promise.all([
       expect(refused(spec, [1])).rejects.toThrow('has 2 ranks in use; expected 1 to 1'),
       expect(
-        refused({ ...spec, slots: [...spec.slots, { ...spec.slots[0], target: 'other' } as never] }, [1, 1]),
+        refused({ ...spec, terms: [...spec.terms, { ...spec.terms[0], target: 'other' } as never] }, [1, 1]),
       ).rejects.toThrow('parameter A is used twice'),
     ])
   })

@@ -4,13 +4,14 @@ import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/i
 import { loha } from '../../../lib/strategies/loha.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 describe('loha()', () => {
   test('trains two pairs of factors in each linear, which make a product of rank r²', () => {
     const { spec, factors } = describeAdapter(loha({ r: 3, alpha: 6 }), sites)
     const path = sites[0]?.path
-    expect(spec.slots[0]).toMatchObject({
+    expect(flat(spec)[0]).toMatchObject({
       target: path,
       rank: 9,
       scale: 2,
@@ -48,8 +49,8 @@ describe('loha()', () => {
 
   test('takes rank and alpha of the first pattern that matches', () => {
     const config = loha({ r: 2, alpha: 2, rankPattern: { v_proj: 4 }, alphaPattern: { v_proj: 8 } })
-    const { slots } = describeAdapter(config, sites).spec
-    for (const { target, rank, scale } of slots)
+    const terms = flat(describeAdapter(config, sites).spec)
+    for (const { target, rank, scale } of terms)
       expect([rank, scale]).toEqual(target.endsWith('v_proj') ? [16, 2] : [4, 1])
   })
 

@@ -4,6 +4,7 @@ import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/i
 import { lokr, splitDimension } from '../../../lib/strategies/lokr.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 /** Shapes by the part of the name after the linear's path. */
@@ -74,8 +75,8 @@ describe('lokr()', () => {
   test('names the parts of the product and where it attaches', () => {
     const { spec } = describeAdapter(lokr({ r: 2, alpha: 6, decomposeBoth: true }), sites)
     const path = sites[0]?.path
-    expect(spec.slots).toEqual([])
-    expect(spec.kroneckers?.[0]).toMatchObject({
+    expect(flat(spec)[0]).toMatchObject({
+      kind: 'kronecker',
       target: path,
       scale: 3,
       c: `${path}.lokr_w1_a`,
@@ -83,7 +84,7 @@ describe('lokr()', () => {
       d: `${path}.lokr_w2_a`,
       d2: `${path}.lokr_w2_b`,
     })
-    expect(spec.kroneckers).toHaveLength(sites.length)
+    expect(spec.terms).toHaveLength(sites.length)
   })
 
   test('starts with one zero: in the first side as PEFT, or in the second as LyCORIS', () => {
@@ -101,7 +102,7 @@ describe('lokr()', () => {
   test('is wrapped by others, which then save files of its type', () => {
     for (const config of [loraPlus({ adapter: lokr() }), qlora({ adapter: lokr() })]) {
       expect(rulesOf(config).toPeft(config)).toMatchObject({ peft_type: 'LOKR', decompose_factor: -1 })
-      expect(describeAdapter(config, sites).spec.kroneckers).toHaveLength(sites.length)
+      expect(describeAdapter(config, sites).spec.terms).toHaveLength(sites.length)
     }
     const { groups } = describeAdapter(loraPlus({ adapter: lokr({ r: 3 }) }), sites)
     expect(groups.map(({ parameters }) => parameters.length)).toEqual([2 * sites.length, sites.length])

@@ -5,6 +5,7 @@ import { linearsToKeep, loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { sampleRows } from '../../../lib/train/sample.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 const path = (layer: number, name: string) => `model.layers.${layer}.self_attn.${name}`
@@ -54,9 +55,9 @@ describe('loraDrop()', () => {
     const { factors, repeats, spec } = describeAdapter(loraDrop({ r: 4, keep }), three)
     expect(factors).toHaveLength(2 * (7 + 7))
     expect(repeats).toHaveLength(2 * 7)
-    expect(spec.slots).toHaveLength(21)
-    expect(spec.slots[0]?.a).toBe(spec.slots[14]?.a)
-    expect(spec.slots[0]?.a).not.toBe(spec.slots[7]?.a)
+    expect(flat(spec)).toHaveLength(21)
+    expect(flat(spec)[0]?.a).toBe(flat(spec)[14]?.a)
+    expect(flat(spec)[0]?.a).not.toBe(flat(spec)[7]?.a)
     const names = [...factors, ...repeats].map(({ tensor }) => tensor?.name)
     expect(new Set(names)).toEqual(
       new Set(

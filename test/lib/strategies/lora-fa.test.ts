@@ -7,22 +7,23 @@ import { readStrategy, rulesOf, strategyToFile } from '../../../lib/strategies/i
 import { lora } from '../../../lib/strategies/lora.js'
 import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
+import { flat } from './flat.js'
 import { sites, tinyGraph } from './sites.js'
 
 describe('loraFa()', () => {
-  test('is LoRA with the same slots, files and start, and A frozen', () => {
+  test('is LoRA with the same terms, files and start, and A frozen', () => {
     const options = { r: 4, loraAlpha: 8, rankPattern: { q_proj: 2 }, initLoraWeights: 'gaussian' } as const
     const [own, plain] = [describeAdapter(loraFa(options), sites), describeAdapter(lora(options), sites)]
-    expect(own.spec.slots).toEqual(plain.spec.slots)
+    expect(own.spec.terms).toEqual(plain.spec.terms)
     expect(own.factors.map((factor) => ({ ...factor, trained: true }))).toEqual(plain.factors)
     expect(own.factors.filter(({ trained }) => !trained).map(({ name }) => name)).toEqual(
-      own.spec.slots.map(({ a }) => a),
+      flat(own.spec).map(({ a }) => a),
     )
   })
 
   test('projects the gradient of every B by its own A and scale, unless told not to', () => {
     const { spec } = describeAdapter(loraFa({ r: 4, loraAlpha: 8, alphaPattern: { q_proj: 2 } }), sites)
-    expect(spec.projections).toEqual(spec.slots.map(({ a, b, scale }) => ({ a, b, scale })))
+    expect(spec.projections).toEqual(flat(spec).map(({ a, b, scale }) => ({ a, b, scale })))
     expect(describeAdapter(loraFa({ projectGradient: false }), sites).spec.projections).toEqual([])
   })
 
@@ -64,8 +65,8 @@ describe('a frozen A in other strategies', () => {
     ['LoRA-drop', loraDrop({ ...options, keep }), loraDrop({ r: 4, loraAlpha: 8, keep })],
   ])('%s trains all it trains but A, and says so in its file', async (_, frozen, plain) => {
     const [own, other] = [describeAdapter(frozen, sites), describeAdapter(plain, sites)]
-    expect(own.spec.slots).toEqual(other.spec.slots)
-    const as = new Set(own.spec.slots.map(({ a }) => a))
+    expect(own.spec.terms).toEqual(other.spec.terms)
+    const as = new Set(flat(own.spec).map(({ a }) => a))
     expect(own.factors).toEqual(
       other.factors.map((factor) => (as.has(factor.name) ? { ...factor, trained: false } : factor)),
     )
@@ -81,7 +82,7 @@ describe('a frozen A in other strategies', () => {
     const { spec } = describeAdapter(loraDrop({ ...options, keep }), sites)
     const bs = spec.projections?.map(({ b }) => b)
     expect(new Set(bs).size).toBe(bs?.length)
-    expect(new Set(bs)).toEqual(new Set(spec.slots.map(({ b }) => b)))
+    expect(new Set(bs)).toEqual(new Set(flat(spec).map(({ b }) => b)))
     expect(describeAdapter(dora({ ...options, projectGradient: false }), sites).spec.projections).toEqual([])
     expect(describeAdapter(dora(options), sites).spec.projections).toHaveLength(sites.length)
     expect(describeAdapter(dylora(options), sites).spec.projections).toEqual([])
@@ -101,7 +102,7 @@ test('a projection whose A trains, or of another rank, is refused', () => {
   expect(() => addon().createAdapter(trained, { trainable: true })).toThrow(
     'expected a trained B, a frozen A',
   )
-  const [a, b] = [spec.slots[0]?.a as string, spec.slots[0]?.b as string]
+  const [a, b] = [flat(spec)[0]?.a as string, flat(spec)[0]?.b as string]
   const swapped = { ...spec, projections: [{ a: b, b: a, scale: 1 }] }
   expect(() => addon().createAdapter(swapped, { trainable: true })).toThrow('cannot be projected')
 })

@@ -12,7 +12,7 @@ describe('loraPlus()', () => {
     const adapter = lora({ r: 4 })
     const wrapped = describeAdapter(loraPlus({ adapter, loraplusLrRatio: 8 }), sites)
     const plain = describeAdapter(adapter, sites)
-    expect(wrapped.spec.slots).toEqual(plain.spec.slots)
+    expect(wrapped.spec.terms).toEqual(plain.spec.terms)
     expect(wrapped.groups.map(({ name, learningRateFactor }) => [name, learningRateFactor])).toEqual([
       ['lora', 1],
       ['lora_b', 8],

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
 import { strategyFrom } from '../../../lib/strategies/index.js'
 import { lora, loraRules } from '../../../lib/strategies/lora.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 const q0 = 'model.layers.0.self_attn.q_proj'
@@ -43,15 +44,12 @@ describe('lora()', () => {
 
   test('gives every linear A [r, in] uniform within 1 / sqrt(in) and B [out, r] zero', () => {
     const { spec, factors } = describeAdapter(lora({ r: 4, loraAlpha: 8 }), sites)
-    expect(spec.slots).toHaveLength(sites.length)
-    expect(spec.slots[0]).toEqual({
+    expect(spec.terms).toHaveLength(sites.length)
+    expect(spec.terms[0]).toEqual({
       kind: 'low_rank',
       target: q0,
-      rank: 4,
-      scale: 2,
-      dropout: 0,
-      a: `${q0}.lora_A.weight`,
-      b: `${q0}.lora_B.weight`,
+      parameters: { a: `${q0}.lora_A.weight`, b: `${q0}.lora_B.weight` },
+      numbers: { rank: 4, scale: 2, dropout: 0 },
     })
     expect(factors[0]).toMatchObject({
       rows: 4,
@@ -77,7 +75,7 @@ describe('lora()', () => {
 
   test('scales by alpha / sqrt(r) with useRslora', () => {
     const { spec } = describeAdapter(lora({ r: 4, loraAlpha: 8, useRslora: true }), sites)
-    expect(spec.slots[0]?.scale).toBe(4)
+    expect(flat(spec)[0]?.scale).toBe(4)
   })
 
   test('takes rank and alpha of a module from the first pattern that matches it', () => {
@@ -89,10 +87,10 @@ describe('lora()', () => {
     })
     // As PEFT anchors it, ^q_proj hits nothing; a folder that was made so is read all the same.
     const { spec } = describeAdapter(config, sites, { strict: false })
-    const slots = new Map(spec.slots.map((slot) => [slot.target, slot]))
-    expect(slots.get(q0)).toMatchObject({ rank: 2, scale: 4 })
-    expect(slots.get('model.layers.1.self_attn.q_proj')).toMatchObject({ rank: 16, scale: 0.5 })
-    expect(slots.get('model.layers.1.self_attn.o_proj')).toMatchObject({ rank: 4, scale: 0.75 })
+    const terms = new Map(flat(spec).map((term) => [term.target, term]))
+    expect(terms.get(q0)).toMatchObject({ rank: 2, scale: 4 })
+    expect(terms.get('model.layers.1.self_attn.q_proj')).toMatchObject({ rank: 16, scale: 0.5 })
+    expect(terms.get('model.layers.1.self_attn.o_proj')).toMatchObject({ rank: 4, scale: 0.75 })
   })
 
   test('tells PEFT nothing that would change the base on load', () => {

@@ -5,6 +5,7 @@ import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { miss } from '../../../lib/strategies/miss.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { LinearSite } from '../../../lib/strategies/strategy.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 const widest = Math.max(...sites.map((site) => site.in))
@@ -24,7 +25,7 @@ describe('miss()', () => {
       initializer: { kind: 'zeros' },
       tensor: { name: `base_model.model.${site.path}.miss_block`, shape: [6, site.out], transposed: true },
     })
-    expect(new Set(spec.slots.map(({ a, scale, rank }) => `${a} ${scale} ${rank}`))).toEqual(
+    expect(new Set(flat(spec).map(({ a, scale, rank }) => `${a} ${scale} ${rank}`))).toEqual(
       new Set(['miss_blocks 1 6']),
     )
   })

@@ -24,6 +24,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { parity, relativeError } from '../../parity/engine.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 const folder = tinyModel()
@@ -140,7 +141,7 @@ describe.each<[LoraOptions['initLoraWeights'], LoadOptions]>([
       const adapter = await model.attach(strategy)
       expect(relativeError(await model.logits(tokens), without)).toBeLessThan(1e-5)
       const { native, description } = adapter.state
-      for (const { a, b } of description.spec.slots)
+      for (const { a, b } of flat(description.spec))
         for (const name of [a, b]) expect(native.read(name, 'value').some((value) => value !== 0)).toBe(true)
     })
   })
@@ -205,12 +206,12 @@ test('LoRA-FA keeps the largest directions of the weight as its frozen A', async
   await withModel({}, async (model) => {
     const adapter = await model.attach(strategy)
     const { native, description } = adapter.state
-    const [slot] = description.spec.slots
-    const [a, b] = [native.read(slot?.a as string, 'value'), native.read(slot?.b as string, 'value')]
-    expect(native.arrays(slot?.a as string)).toEqual(['value'])
+    const [term] = flat(description.spec)
+    const [a, b] = [native.read(term?.a as string, 'value'), native.read(term?.b as string, 'value')]
+    expect(native.arrays(term?.a as string)).toEqual(['value'])
     for await (const _ of adapter.train(data, shape));
-    expect(native.read(slot?.a as string, 'value')).toEqual(a)
-    expect(native.read(slot?.b as string, 'value')).not.toEqual(b)
+    expect(native.read(term?.a as string, 'value')).toEqual(a)
+    expect(native.read(term?.b as string, 'value')).not.toEqual(b)
   })
 })
 
@@ -221,7 +222,7 @@ test('more products come nearer to the largest singular values', async () => {
     )
     const { native, description } = adapter.state
     // The squares of A are the singular values, whose sum is largest for the largest.
-    const sum = description.spec.slots.reduce(
+    const sum = flat(description.spec).reduce(
       (all, { a }) => all + native.read(a, 'value').reduce((squares, value) => squares + value * value, 0),
       0,
     )

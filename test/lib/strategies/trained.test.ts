@@ -120,7 +120,7 @@ describe('biases', () => {
 })
 
 describe('an embedding as a target', () => {
-  test('has a slot of A [r, vocabulary], which starts at zero, and B [dimension, r] without dropout', () => {
+  test('has a term of A [r, vocabulary], which starts at zero, and B [dimension, r] without dropout', () => {
     const { spec, factors, targets } = describeOn(
       'tied',
       lora({
@@ -131,15 +131,11 @@ describe('an embedding as a target', () => {
       }),
     )
     expect(targets).toHaveLength(3)
-    expect(spec.slots[0]).toEqual({
-      kind: 'low_rank',
+    expect(spec.terms[0]).toEqual({
+      kind: 'embedding',
       target: 'model.embed_tokens',
-      embedding: true,
-      rank: 2,
-      scale: 4,
-      dropout: 0,
-      a: 'model.embed_tokens.lora_embedding_A',
-      b: 'model.embed_tokens.lora_embedding_B',
+      parameters: { a: 'model.embed_tokens.lora_embedding_A', b: 'model.embed_tokens.lora_embedding_B' },
+      numbers: { rank: 2, scale: 4 },
     })
     expect(factors.slice(0, 2)).toMatchObject([
       { rows: 2, cols: 96, initializer: { kind: 'zeros' } },

@@ -5,6 +5,7 @@ import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import { torchUniform } from '../../../lib/strategies/torch-random.js'
 import { vera } from '../../../lib/strategies/vera.js'
+import { flat } from './flat.js'
 import { sites } from './sites.js'
 
 describe('vera()', () => {
@@ -17,7 +18,7 @@ describe('vera()', () => {
       { name: 'vera_A', rows: 8, cols: widest, tensor: { name: 'base_model.vera_A', shape: [8, widest] } },
       { name: 'vera_B', rows: tallest, cols: 8, tensor: { name: 'base_model.vera_B', shape: [tallest, 8] } },
     ])
-    expect(new Set(spec.slots.map(({ a, b }) => `${a} ${b}`))).toEqual(new Set(['vera_A vera_B']))
+    expect(new Set(flat(spec).map(({ a, b }) => `${a} ${b}`))).toEqual(new Set(['vera_A vera_B']))
     const trained = factors.filter((factor) => factor.trained)
     expect(trained).toHaveLength(2 * sites.length)
     expect(trained.reduce((sum, { rows, cols }) => sum + rows * cols, 0)).toBe(

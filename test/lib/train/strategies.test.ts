@@ -14,6 +14,7 @@ import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { dataset } from '../../../lib/train/dataset.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { flat } from '../strategies/flat.js'
 
 let folder: string
 let data: string
@@ -156,7 +157,7 @@ describe.each<[string, StrategyConfig]>([
     expect(mean(losses.slice(-4))).toBeLessThan(mean(losses.slice(0, 4)) - 0.05)
     const [trained, drawn] = [model.adapters[0], await model.attach(strategy, { seed: 1 })]
     const values = (adapter: typeof trained, name: string) => adapter?.state.native.read(name, 'value')
-    for (const { a, b } of drawn.state.description.spec.slots) {
+    for (const { a, b } of flat(drawn.state.description.spec)) {
       expect(values(trained, a)).toEqual(values(drawn, a))
       expect(values(trained, b)).not.toEqual(values(drawn, b))
     }

@@ -95,8 +95,8 @@ const optimizers = [
   fault(
     'native/optim/ranks.cpp',
     parity('strategies'),
-    'ranks.count(j, slot.rank)',
-    'ranks.count(0, slot.rank)',
+    'ranks.count(j, term.rank)',
+    'ranks.count(0, term.rank)',
     'every rank counts the steps of the first',
     { title: 'dylora' },
   ),
@@ -135,9 +135,9 @@ const optimizers = [
 
 const adapters = [
   fault(
-    'native/graph/adapter_spec.cpp',
+    'native/adapters/term.cpp',
     parity('strategies'),
-    'std::pow(static_cast<double>(rank) / static_cast<double>(active), rank_power)',
+    'std::pow(static_cast<double>(all) / static_cast<double>(active), power)',
     '1.0',
     'the scale is that of the whole rank',
     { title: 'dylora' },
@@ -220,7 +220,7 @@ const adapters = [
     'gains[row] /= share;',
     'gains[row] *= share;',
     'rows that are kept are scaled down',
-    { title: 'hadamard' },
+    { title: 'pair' },
   ),
   fault(
     cpu('adapters.cpp'),
@@ -231,17 +231,17 @@ const adapters = [
     { title: 'lokr' },
   ),
   fault(
-    'native/adapters/kronecker.cpp',
+    'native/adapters/kronecker_term.cpp',
     'test/native/native.test.ts',
-    'weight * scale_ * c[a]',
-    'weight * c[a]',
+    'counts * scale * of_c[a]',
+    'counts * of_c[a]',
     'LoKr merges without its scale',
     { title: 'kronecker' },
   ),
   fault(
     'native/adapters/low_rank.cpp',
     parity('strategies'),
-    '(slot_.subtracts ? 1 : 1 + ratio), taken',
+    'own_share(ratio), taken',
     '1.0f, taken',
     'Delta-LoRA moves the weight back only',
     { title: 'delta_lora' },
@@ -264,8 +264,8 @@ const adapters = [
   fault(
     'native/adapters/embedding_term.cpp',
     parity('strategies'),
-    'slot_.scale_at(active), adapter.gradient(slot_.b) + first',
-    '1, adapter.gradient(slot_.b) + first',
+    'ranks_.scale_at(active), adapter.gradient(b_) + first',
+    '1, adapter.gradient(b_) + first',
     'the gradient of B of an embedding lacks the scale',
     { title: 'embedding' },
   ),
@@ -277,10 +277,10 @@ const adapters = [
     'every micro-batch of a step drops the same',
   ),
   fault(
-    'native/ops/linear.cpp',
+    'native/adapters/low_rank.cpp',
     'test/lib/strategies/dora.test.ts',
-    'run.dropout_key(gradient.site.node), dx',
-    'run.dropout_key(gradient.site.node + 1), dx',
+    'run.dropout_key(site_.node), dx',
+    'run.dropout_key(site_.node + 1), dx',
     'the way back drops other inputs than the way there',
   ),
   fault(

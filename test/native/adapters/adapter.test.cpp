@@ -6,28 +6,23 @@
 #include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
+#include "core/factors.h"
 #include "fill.h"
 
 using namespace lowrank;
 
 namespace {
 
-/// A slot with every factor, some of them trained.
+/// A term with every factor, some of them trained.
 AdapterSpec full(bool train_b = true, bool train_d = true, bool train_gain = true) {
   AdapterSpec spec;
   spec.trainable = true;
   spec.parameters = {
       {"A", 3, 5, true}, {"B", 4, 3, train_b}, {"d", 1, 3, train_d}, {"mask", 1, 3, false}, {"gain", 1, 4, train_gain}};
-  LowRankSlot slot;
-  slot.target = "linear";
-  slot.rank = 3;
-  slot.scale = 0.5f;
-  slot.a = 0;
-  slot.b = 1;
-  slot.d = 2;
-  slot.mask = 3;
-  slot.b_gain = 4;
-  spec.slots = {slot};
+  spec.terms = {{"low_rank",
+                 "linear",
+                 {{"a", 0}, {"b", 1}, {"d", 2}, {"mask", 3}, {"bGain", 4}},
+                 {{"rank", 3}, {"scale", 0.5}}}};
   return spec;
 }
 
@@ -68,13 +63,17 @@ TEST("bytes of an adapter are accounted by category and go back when it dies") {
 
 namespace {
 
-void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t active, int64_t rows, const float* g) {
-  const auto factor = [&](int parameter) { return parameter < 0 ? Ptr<float>() : cpu::address_of(adapter.data(parameter)); };
+void fold(const Adapter& adapter, int64_t active, float* out) {
+  fold_rows({3, active, 0.5f, 1, adapter.data(1), adapter.data(2), adapter.data(3), adapter.data(4), nullptr}, 0, 4, out);
+}
+
+void fold_gradient(const Adapter& adapter, int64_t active, const float* g) {
+  const auto factor = [&](int parameter) { return cpu::address_of(adapter.data(parameter)); };
   const auto gradient = [&](int parameter) {
-    return parameter < 0 ? Ptr<float>() : cpu::address_of(adapter.data(parameter, AdapterArray::gradient));
+    return cpu::address_of(adapter.data(parameter, AdapterArray::gradient));
   };
-  cpu::fold_gradient({rows, slot.rank, active, slot.scale_at(active), factor(slot.b), factor(slot.d), factor(slot.mask),
-                      factor(slot.b_gain), cpu::address_of(g), gradient(slot.b), gradient(slot.d), gradient(slot.b_gain)});
+  cpu::fold_gradient({4, 3, active, 0.5f, factor(1), factor(2), factor(3), factor(4), cpu::address_of(g), gradient(1),
+                      gradient(2), gradient(4)});
 }
 
 }  // namespace
@@ -82,18 +81,17 @@ void fold_gradient(const Adapter& adapter, const LowRankSlot& slot, int64_t acti
 TEST("the gradient of the folded matrix spreads over B, d and the row gains as finite differences say") {
   Adapter adapter(full());
   fill_all(adapter);
-  const LowRankSlot& slot = adapter.spec().slots[0];
   std::vector<float> g(12);
   fill_normal(g.data(), 12, 1, 3, "g");
   // loss = <g, folded>; it is linear in each factor, so central differences are exact up to rounding.
   const auto loss = [&] {
     std::vector<float> folded(12);
-    fold(adapter, slot, 3, 0, 4, folded.data());
+    fold(adapter, 3, folded.data());
     double sum = 0;
     for (int i = 0; i < 12; ++i) sum += static_cast<double>(g[i]) * folded[i];
     return sum;
   };
-  fold_gradient(adapter, slot, 3, 4, g.data());
+  fold_gradient(adapter, 3, g.data());
   for (const int p : {1, 2, 4}) {
     const ParameterSpec& spec = adapter.spec().parameters[p];
     for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {
@@ -113,13 +111,12 @@ TEST("the gradient of the folded matrix spreads over B, d and the row gains as f
 TEST("a lower active rank folds the first columns only and leaves the gradients of the rest alone") {
   Adapter adapter(full());
   fill_all(adapter);
-  const LowRankSlot& slot = adapter.spec().slots[0];
   std::vector<float> all(12), part(4);
-  fold(adapter, slot, 3, 0, 4, all.data());
-  fold(adapter, slot, 1, 0, 4, part.data());
+  fold(adapter, 3, all.data());
+  fold(adapter, 1, part.data());
   for (int i = 0; i < 4; ++i) CHECK_EQ(part[i], all[i * 3]);
   const std::vector<float> ones(4, 1.0f);
-  fold_gradient(adapter, slot, 1, 4, ones.data());
+  fold_gradient(adapter, 1, ones.data());
   for (int i = 0; i < 4; ++i) {
     CHECK_EQ(adapter.data(1, AdapterArray::gradient)[i * 3 + 1], 0.0f);
     CHECK_EQ(adapter.data(1, AdapterArray::gradient)[i * 3 + 2], 0.0f);
@@ -152,8 +149,25 @@ TEST("an adapter with wrong shapes is refused by name") {
   spec.parameters[1].name = spec.parameters[0].name;
   CHECK_THROWS(Adapter(spec), "A is declared twice");
   spec = full();
-  spec.slots[0].dropout = 1;
+  spec.terms[0].numbers["dropout"] = 1;
   CHECK_THROWS(Adapter(spec), "dropout is 1");
   spec = full();
   CHECK_THROWS(Adapter(spec).parameter("C"), "no parameter 'C'");
+  spec.terms[0].parameters.erase("b");
+  CHECK_THROWS(Adapter(spec), "adapter at linear: low_rank needs b");
+}
+
+TEST("a kind, a role and a number that there is not are refused by name, with those that there are") {
+  AdapterSpec spec = full();
+  spec.terms[0].kind = "high_rank";
+  CHECK_THROWS(Adapter(spec), "adapter at linear: there is no kind of term 'high_rank'; expected one of low_rank, pair,");
+  spec = full();
+  spec.terms[0].parameters["c2"] = 0;
+  CHECK_THROWS(Adapter(spec), "adapter at linear: low_rank has no parameter 'c2'; it has a, b, d,");
+  spec = full();
+  spec.terms[0].numbers["rowDropout"] = 0.5;
+  CHECK_THROWS(Adapter(spec), "low_rank has no number 'rowDropout'; it has rank, scale,");
+  spec = full();
+  spec.terms[0].parameters["a"] = 5;
+  CHECK_THROWS(Adapter(spec), "adapter at linear: a names no parameter");
 }

@@ -18,14 +18,7 @@ AdapterSpec spec_of_embedding() {
   AdapterSpec spec;
   spec.trainable = true;
   spec.parameters = {{"A", kRank, kVocab, true}, {"B", kDim, kRank, true}};
-  LowRankSlot slot;
-  slot.target = "embedding";
-  slot.embedding = true;
-  slot.rank = kRank;
-  slot.scale = 0.5f;
-  slot.a = 0;
-  slot.b = 1;
-  spec.slots = {slot};
+  spec.terms = {{"embedding", "embedding", {{"a", 0}, {"b", 1}}, {{"rank", kRank}, {"scale", 0.5}}}};
   return spec;
 }
 
@@ -71,13 +64,15 @@ TEST("an embedding takes A and B alone, and blends the examples of a micro-batch
     change(spec);
     CHECK_THROWS(check_adapter(spec), part);
   };
-  refused("A and B alone, without dropout", [](AdapterSpec& spec) { spec.slots[0].dropout = 0.1f; });
-  refused("A and B alone, without dropout", [](AdapterSpec& spec) {
+  refused("embedding has no number 'dropout'", [](AdapterSpec& spec) { spec.terms[0].numbers["dropout"] = 0.1; });
+  refused("embedding has no parameter 'd'", [](AdapterSpec& spec) {
     spec.parameters.push_back({"d", 1, kRank, true});
-    spec.slots[0].d = 2;
+    spec.terms[0].parameters["d"] = 2;
   });
-  CHECK(spec_of_embedding().blends_examples());
-  AdapterSpec linear = spec_of_embedding();
-  linear.slots[0].embedding = false;
-  CHECK(!linear.blends_examples());
+  AdapterSpec spec = spec_of_embedding();
+  check_adapter(spec);
+  CHECK(spec.blends_examples());
+  spec.terms[0].kind = "low_rank";
+  check_adapter(spec);
+  CHECK(!spec.blends_examples());
 }

@@ -77,12 +77,7 @@ AdapterSpec lora(const Graph& graph, const std::string& only = "", bool train_a 
     const int a = static_cast<int>(spec.parameters.size());
     spec.parameters.push_back({n.path + ".A", 4, w.cols, train_a});
     spec.parameters.push_back({n.path + ".B", w.rows, 4, true});
-    LowRankSlot slot;
-    slot.target = n.path;
-    slot.rank = 4;
-    slot.a = a;
-    slot.b = a + 1;
-    spec.slots.push_back(slot);
+    spec.terms.push_back({"low_rank", n.path, {{"a", a}, {"b", a + 1}}, {{"rank", 4}, {"scale", 1}}});
   }
   check_adapter(spec);
   return spec;
@@ -337,10 +332,10 @@ TEST("a plan refuses what it cannot run, by name") {
   PlanOptions none = options(Mode::train);
   none.tokens = 0;
   CHECK_THROWS(make_plan(graph, {&spec}, none), "tokens is 0");
-  spec.slots[0].target = "layers.9.gate";
+  spec.terms[0].target = "layers.9.gate";
   CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "'layers.9.gate' is not a linear");
   spec = lora(graph);
-  spec.slots[1].target = spec.slots[2].target;
+  spec.terms[1].target = spec.terms[2].target;
   CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "adapter at layers.0.down");
 }
 
@@ -518,11 +513,12 @@ TEST("the workspace of an input gradient holds the widest of the dropped adapter
   const int64_t large = 3000;  // long enough for its product to be summed in parts
   const auto arena = [&](const std::string& widest) {
     AdapterSpec wide = spec;
-    for (LowRankSlot& slot : wide.slots) {
-      slot.dropout = 0.1f;
-      if (slot.target != widest) continue;
-      slot.rank = wide.parameters[static_cast<size_t>(slot.a)].rows =
-          wide.parameters[static_cast<size_t>(slot.b)].cols = large;
+    for (TermSpec& term : wide.terms) {
+      term.numbers["dropout"] = 0.1;
+      if (term.target != widest) continue;
+      wide.parameters[static_cast<size_t>(term.parameters["a"])].rows =
+          wide.parameters[static_cast<size_t>(term.parameters["b"])].cols = large;
+      term.numbers["rank"] = large;
     }
     check_adapter(wide);
     const Plan plan = make_plan(graph, {&wide}, options(Mode::train));

@@ -47,14 +47,10 @@ std::vector<float> stored(const Weight& w) {
 std::unique_ptr<Adapter> adapter(float scale, int64_t rank, uint64_t seed) {
   AdapterSpec spec;
   spec.parameters = {{"A", rank, kCols, true}, {"B", kRows, rank, true}, {"d", 1, rank, true}};
-  LowRankSlot slot;
-  slot.target = "here";
-  slot.rank = rank;
-  slot.scale = scale;
-  slot.a = 0;
-  slot.b = 1;
-  slot.d = 2;
-  spec.slots = {slot};
+  spec.terms = {{"low_rank",
+                 "here",
+                 {{"a", 0}, {"b", 1}, {"d", 2}},
+                 {{"rank", static_cast<double>(rank)}, {"scale", scale}}}};
   auto made = std::make_unique<Adapter>(std::move(spec));
   for (int i = 0; i < 3; ++i) {
     const ParameterSpec& p = made->spec().parameters[i];
@@ -86,11 +82,12 @@ TEST("adapters add their weight times scale * B d A, summed in fp32, and only th
   const std::vector<float> base = stored(w), merged = read_f32(w, options, {{one.get(), 1}, {two.get(), 3}});
   std::vector<double> expected(base.begin(), base.end());
   for (const Adapter* a : {one.get(), two.get()}) {
-    const LowRankSlot& slot = a->spec().slots[0];
+    const double scale = a->spec().terms[0].numbers.at("scale");
+    const int64_t rank = a->spec().facts[0].rank;
     for (int64_t i = 0; i < kRows; ++i)
       for (int64_t k = 0; k < kCols; ++k)
-        for (int64_t j = 0; j < slot.rank; ++j)
-          expected[i * kCols + k] += (a == two.get() ? 3.0 : 1.0) * slot.scale * a->data(1)[i * slot.rank + j] * a->data(2)[j] *
+        for (int64_t j = 0; j < rank; ++j)
+          expected[i * kCols + k] += (a == two.get() ? 3.0 : 1.0) * scale * a->data(1)[i * rank + j] * a->data(2)[j] *
                                      a->data(0)[j * kCols + k];
   }
   for (size_t i = 0; i < merged.size(); ++i) CHECK_LE(std::fabs(merged[i] - expected[i]), 1e-5);
@@ -102,7 +99,7 @@ TEST("an adapter with a magnitude gives rows of that length, and at a weight its
   const Weight w = weight();
   AdapterSpec spec = adapter(0.5f, 4, 1)->spec();
   spec.parameters.push_back({"m", 1, kRows, true});
-  spec.slots[0].magnitude = 3;
+  spec.terms[0].parameters["magnitude"] = 3;
   const Adapter dora(std::move(spec));
   for (int i = 0; i < 4; ++i) {
     const ParameterSpec& p = dora.spec().parameters[i];
@@ -112,13 +109,13 @@ TEST("an adapter with a magnitude gives rows of that length, and at a weight its
   ReadOptions options;
   options.target = "here";
   const std::vector<float> base = stored(w), alone = read_f32(w, options, {{&dora, 1}});
-  const LowRankSlot& slot = dora.spec().slots[0];
+  const double scale = dora.spec().terms[0].numbers.at("scale");
   for (int64_t i = 0; i < kRows; ++i) {
     std::vector<double> row(base.begin() + i * kCols, base.begin() + (i + 1) * kCols);
     double square = 0;
     for (int64_t k = 0; k < kCols; ++k) {
       for (int64_t j = 0; j < 4; ++j)
-        row[k] += slot.scale * double{dora.data(1)[i * 4 + j]} * dora.data(2)[j] * dora.data(0)[j * kCols + k];
+        row[k] += scale * double{dora.data(1)[i * 4 + j]} * dora.data(2)[j] * dora.data(0)[j * kCols + k];
       square += row[k] * row[k];
     }
     for (int64_t k = 0; k < kCols; ++k)
@@ -212,21 +209,14 @@ TEST("rows that do not exist, wrong heads and numbers that do not fit are refuse
   Weight other = weight(kRows, 32);
   const auto a = adapter(1, 4, 1);
   options.target = "here";
-  CHECK_THROWS(read(other, options, {{a.get(), 1}}), "adapter at here: B A is [24, 64] but w is [24, 32]");
+  CHECK_THROWS(read(other, options, {{a.get(), 1}}), "adapter at here: A is [4, 64] and B [24, 4] but w is [24, 32]");
 }
 
 TEST("a row of an embedding has the scaled product of its token's column of A and of B added") {
   constexpr int64_t kRank = 3;
   AdapterSpec spec;
   spec.parameters = {{"A", kRank, kRows, true}, {"B", kCols, kRank, true}};
-  LowRankSlot slot;
-  slot.target = "here";
-  slot.embedding = true;
-  slot.rank = kRank;
-  slot.scale = 0.5f;
-  slot.a = 0;
-  slot.b = 1;
-  spec.slots = {slot};
+  spec.terms = {{"embedding", "here", {{"a", 0}, {"b", 1}}, {{"rank", kRank}, {"scale", 0.5}}}};
   Adapter made(std::move(spec));
   test::fill_all(made);
   const Weight table = weight();

@@ -1,4 +1,4 @@
-#include "adapters/hadamard.h"
+#include "adapters/pair.h"
 
 #include <algorithm>
 #include <cmath>
@@ -16,15 +16,10 @@ using test::fill_all;
 
 namespace {
 
-constexpr int64_t kOut = 7, kIn = 5, kFirst = 2, kSecond = 3;
+constexpr int64_t kOut = 7, kIn = 5, kFirst = 2, kSecond = 3, kRank = kFirst * kSecond;
 
 void draw_row_gains(const DeltaDropout& dropout, uint64_t key, int64_t rows, float* gains) {
   cpu::draw_rows({rows, dropout.rows, dropout.all, dropout.rescale, key, cpu::address_of(gains)});
-}
-
-Pair pair_of(const Adapter& adapter, const LowRankSlot& slot) {
-  const auto factor = [&](int p) { return cpu::address_of(adapter.data(p)); };
-  return {kOut, kIn, kFirst, kSecond, factor(slot.b), factor(slot.a), factor(slot.b2), factor(slot.a2)};
 }
 
 AdapterSpec pair() {
@@ -32,16 +27,13 @@ AdapterSpec pair() {
   spec.trainable = true;
   spec.parameters = {
       {"a", kFirst, kIn, true}, {"b", kOut, kFirst, true}, {"a2", kSecond, kIn, true}, {"b2", kOut, kSecond, true}};
-  LowRankSlot slot;
-  slot.target = "linear";
-  slot.rank = kFirst * kSecond;
-  slot.scale = 0.5f;
-  slot.a = 0;
-  slot.b = 1;
-  slot.a2 = 2;
-  slot.b2 = 3;
-  spec.slots = {slot};
+  spec.terms = {{"pair", "linear", {{"a", 0}, {"b", 1}, {"a2", 2}, {"b2", 3}}, {{"rank", kRank}, {"scale", 0.5}}}};
   return spec;
+}
+
+Pair pair_of(const Adapter& adapter) {
+  const auto factor = [&](int index) { return cpu::address_of(adapter.data(index)); };
+  return {kOut, kIn, kFirst, kSecond, factor(1), factor(0), factor(3), factor(2)};
 }
 
 /// scale * gain_o (b a) . (b2 a2) in double, as the paper writes it.
@@ -60,14 +52,13 @@ std::vector<double> literal(const Adapter& adapter, const float* gains) {
 
 /// The folded B times A.
 std::vector<double> composed(const Adapter& adapter, const float* gains) {
-  const LowRankSlot& slot = adapter.spec().slots[0];
-  std::vector<float> a(slot.rank * kIn), b(kOut * slot.rank);
-  pair_a_rows(adapter.data(slot.a), adapter.data(slot.a2), kSecond, kIn, 0, slot.rank, a.data());
-  fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
+  std::vector<float> a(kRank * kIn), b(kOut * kRank);
+  pair_a_rows(adapter.data(0), adapter.data(2), kSecond, kIn, 0, kRank, a.data());
+  fold_pair_rows({kFirst, kSecond, 0.5f, 1, adapter.data(1), adapter.data(3), gains}, 0, kOut, b.data());
   std::vector<double> delta(kOut * kIn);
   for (int64_t o = 0; o < kOut; ++o)
-    for (int64_t j = 0; j < slot.rank; ++j)
-      for (int64_t c = 0; c < kIn; ++c) delta[o * kIn + c] += double{b[o * slot.rank + j]} * a[j * kIn + c];
+    for (int64_t j = 0; j < kRank; ++j)
+      for (int64_t c = 0; c < kIn; ++c) delta[o * kIn + c] += double{b[o * kRank + j]} * a[j * kIn + c];
   return delta;
 }
 
@@ -86,25 +77,24 @@ TEST("the face-splitting factors of a pair multiply to the Hadamard product of i
 TEST("the gradients of a pair's A and B spread over its four factors as finite differences say") {
   Adapter adapter(pair());
   fill_all(adapter);
-  const LowRankSlot& slot = adapter.spec().slots[0];
   const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
-  std::vector<float> g(kOut * kIn), a(slot.rank * kIn), b(kOut * slot.rank);
+  std::vector<float> g(kOut * kIn), a(kRank * kIn), b(kOut * kRank);
   fill_normal(g.data(), kOut * kIn, 1, 3, "g");
-  pair_a_rows(adapter.data(slot.a), adapter.data(slot.a2), kSecond, kIn, 0, slot.rank, a.data());
-  fold(adapter, slot, slot.rank, 0, kOut, b.data(), 1, gains);
+  pair_a_rows(adapter.data(0), adapter.data(2), kSecond, kIn, 0, kRank, a.data());
+  fold_pair_rows({kFirst, kSecond, 0.5f, 1, adapter.data(1), adapter.data(3), gains}, 0, kOut, b.data());
   // loss = <g, B A>: at A the gradient is B^T g, at B without scale and gains g A^T.
-  std::vector<float> at_a(slot.rank * kIn), at_b(kOut * slot.rank);
+  std::vector<float> at_a(kRank * kIn), at_b(kOut * kRank);
   for (int64_t o = 0; o < kOut; ++o)
-    for (int64_t j = 0; j < slot.rank; ++j)
+    for (int64_t j = 0; j < kRank; ++j)
       for (int64_t c = 0; c < kIn; ++c) {
-        at_a[j * kIn + c] += b[o * slot.rank + j] * g[o * kIn + c];
-        at_b[o * slot.rank + j] += g[o * kIn + c] * a[j * kIn + c];
+        at_a[j * kIn + c] += b[o * kRank + j] * g[o * kIn + c];
+        at_b[o * kRank + j] += g[o * kIn + c] * a[j * kIn + c];
       }
   Pool pool(2);
   const auto gradient = [&](int p) { return cpu::address_of(adapter.data(p, AdapterArray::gradient)); };
-  cpu::spread_pair_a(pool, {pair_of(adapter, slot), cpu::address_of(at_a.data()), gradient(slot.a), gradient(slot.a2)});
-  cpu::spread_pair_b(pool, {pair_of(adapter, slot), slot.scale, cpu::address_of(gains), cpu::address_of(at_b.data()),
-                            gradient(slot.b), gradient(slot.b2)});
+  cpu::spread_pair_a(pool, {pair_of(adapter), cpu::address_of(at_a.data()), gradient(0), gradient(2)});
+  cpu::spread_pair_b(pool, {pair_of(adapter), 0.5f, cpu::address_of(gains), cpu::address_of(at_b.data()),
+                            gradient(1), gradient(3)});
   const auto loss = [&] {
     const std::vector<double> delta = literal(adapter, gains);
     double sum = 0;
@@ -163,21 +153,23 @@ TEST("a pair whose factors do not fit each other is refused by name") {
   spec.parameters[3].cols = 2;
   CHECK_THROWS(Adapter(spec), "a pair of products [7, 2] x [2, 5] and [7, 2] x [3, 5] at rank 6");
   spec = pair();
-  spec.slots[0].rank = 5;
+  spec.terms[0].numbers["rank"] = 5;
   CHECK_THROWS(Adapter(spec), "at rank 5");
   spec = pair();
-  spec.slots[0].b2 = -1;
-  CHECK_THROWS(Adapter(spec), "needs both a2 and b2");
+  spec.terms[0].parameters.erase("b2");
+  CHECK_THROWS(Adapter(spec), "pair needs b2");
   spec = pair();
-  spec.slots[0].dropout = 0.5f;
-  CHECK_THROWS(Adapter(spec), "no magnitude and no dropout of its input");
-  CHECK_THROWS(pair().slots[0].ranks(1), "a pair of products goes with the whole rank");
-  CHECK_EQ(pair().slots[0].ranks(0), pair().slots[0].rank);
+  spec.terms[0].numbers["dropout"] = 0.5;
+  CHECK_THROWS(Adapter(spec), "pair has no number 'dropout'");
+  const Adapter adapter(pair());
+  const PairTerm term(adapter.spec(), 0, {-1, kOut, kIn});
+  CHECK_THROWS(term.delta_rows(adapter, 1, 1), "a pair of products goes with the whole rank of 6, not with 1 of it");
+  CHECK(term.delta_rows(adapter, 1, 0) != nullptr);
   spec = pair();
-  spec.slots[0].rank = int64_t{1} << 40;
+  spec.terms[0].numbers["rank"] = 1e12;
   CHECK_THROWS(Adapter(spec), "expected 1 to 16777216");
   spec = pair();
-  spec.slots[0].delta_dropout.rows = 1;
+  spec.terms[0].numbers["rowDropout"] = 1;
   CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
 }
 

@@ -1,4 +1,4 @@
-#include "adapters/kronecker.h"
+#include "adapters/kronecker_term.h"
 
 #include <cmath>
 
@@ -18,14 +18,7 @@ AdapterSpec both() {
   AdapterSpec spec;
   spec.trainable = true;
   spec.parameters = {{"c", 3, 4, true}, {"c2", 4, 2, true}, {"d", 5, 2, true}, {"d2", 2, 7, true}};
-  KroneckerSlot slot;
-  slot.target = "linear";
-  slot.scale = 0.5f;
-  slot.c = 0;
-  slot.c2 = 1;
-  slot.d = 2;
-  slot.d2 = 3;
-  spec.kroneckers = {slot};
+  spec.terms = {{"kronecker", "linear", {{"c", 0}, {"c2", 1}, {"d", 2}, {"d2", 3}}, {{"scale", 0.5}}}};
   return spec;
 }
 
@@ -34,7 +27,7 @@ AdapterSpec both() {
 TEST("rows for merging are those of the Kronecker product of the two sides") {
   Adapter adapter(both());
   fill_all(adapter);
-  const KroneckerRows rows(adapter, adapter.spec().kroneckers[0]);
+  const auto rows = KroneckerTerm(adapter.spec(), 0, {-1, 15, 14}).delta_rows(adapter, 2, 0);
   const auto side = [&](int first, int second, int64_t rank, int64_t cols, int64_t row, int64_t col) {
     double sum = 0;
     for (int64_t i = 0; i < rank; ++i) sum += double{adapter.data(first)[row * rank + i]} * adapter.data(second)[i * cols + col];
@@ -42,7 +35,7 @@ TEST("rows for merging are those of the Kronecker product of the two sides") {
   };
   for (int64_t o = 0; o < 15; ++o) {
     std::vector<float> row(14, 1.0f);
-    rows.add_row(o, 2, row.data());
+    rows->add(o, {}, row);
     for (int64_t i = 0; i < 14; ++i)
       CHECK(std::fabs(row[i] - (1 + 2 * 0.5 * side(0, 1, 4, 2, o / 5, i / 7) * side(2, 3, 2, 7, o % 5, i % 7))) < 1e-5);
   }
@@ -51,15 +44,14 @@ TEST("rows for merging are those of the Kronecker product of the two sides") {
 TEST("the gradient at a C that is a product spreads over its two factors as finite differences say") {
   Adapter adapter(both());
   fill_all(adapter);
-  const KroneckerSlot& slot = adapter.spec().kroneckers[0];
-  std::vector<float> g(6), room(6);
+  std::vector<float> g(6), c(6);
   fill_normal(g.data(), 6, 1, 3, "g");
   const auto value = [&](int p, AdapterArray array) { return cpu::address_of(adapter.data(p, array)); };
-  cpu::spread_kronecker_c({3, adapter.spec().parameters[slot.c].cols, 2, value(slot.c, AdapterArray::value),
-                           value(slot.c2, AdapterArray::value), cpu::address_of(g.data()),
-                           value(slot.c, AdapterArray::gradient), value(slot.c2, AdapterArray::gradient)});
+  cpu::spread_kronecker_c({3, 4, 2, value(0, AdapterArray::value),
+                           value(1, AdapterArray::value), cpu::address_of(g.data()),
+                           value(0, AdapterArray::gradient), value(1, AdapterArray::gradient)});
   const auto loss = [&] {
-    const float* c = kronecker_c(adapter, slot, room.data());
+    cpu::kronecker_c({3, 4, 2, value(0, AdapterArray::value), value(1, AdapterArray::value), cpu::address_of(c.data())});
     double sum = 0;
     for (int i = 0; i < 6; ++i) sum += double{g[i]} * c[i];
     return sum;
@@ -84,9 +76,9 @@ TEST("sides whose factors do not fit are refused by name") {
   spec.parameters[3].rows = 3;
   CHECK_THROWS(Adapter(spec), "D is a product of [5, 2] and [3, 7]");
   spec = both();
-  spec.kroneckers[0].d = -1;
-  CHECK_THROWS(Adapter(spec), "adapter at linear needs both C and D");
+  spec.terms[0].parameters.erase("d");
+  CHECK_THROWS(Adapter(spec), "adapter at linear: kronecker needs d");
   spec = both();
-  spec.kroneckers[0].delta_dropout.all = 1;
+  spec.terms[0].numbers["moduleDropout"] = 1;
   CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
 }
