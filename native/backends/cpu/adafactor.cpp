@@ -44,7 +44,8 @@ void follow_squares(Pool& pool, const Adafactor& k, double keep) {
   });
 }
 
-/// The step along g / sqrt(second moment), once its size is known. `each(begin, end, body)` calls body(i, that of element i).
+/// The step along g / sqrt(second moment), once its size is known. `each(begin, end, body)` calls body(i, that of
+/// element i).
 template <class Each>
 void apply(Pool& pool, const Adafactor& k, const Each& each) {
   const int64_t count = k.rows * k.cols;

@@ -1,10 +1,88 @@
 #include "backends/cpu/device.h"
 
+#include <algorithm>
 #include <random>
+#include <vector>
 
 #include "check.h"
+#include "core/memory.h"
 
 using namespace lowrank;
+
+namespace {
+
+/// Operands of zeros.
+class Zeros {
+ public:
+  Matrix matrix(DType dtype, int64_t rows, int64_t cols) { return {room(rows * cols * size_of(dtype)), dtype, cols}; }
+  Ptr<float> floats(int64_t count) { return room(count * 4).as<float>(); }
+  Factor factor(int64_t rows, int64_t cols) { return {rows, cols, -1, 0, floats(rows * cols), cols}; }
+
+ private:
+  Ptr<std::byte> room(int64_t bytes) {
+    blocks_.emplace_back(Category::workspace, bytes);
+    return address_of(blocks_.back().data());
+  }
+  std::vector<Block> blocks_;
+};
+
+/// Launches with the promised room and not a byte more: what follows it must stay as it was.
+void launch(Pool& pool, cpu::Level level, const Kernel& kernel) {
+  constexpr int64_t kGuard = 1 << 16;
+  cpu::CpuDevice device(pool, cpu::kernels(level), cpu::CpuSizes(pool.threads()));
+  const int64_t bytes = device.sizes().workspace(kernel);
+  const Block room(Category::workspace, bytes + kGuard);
+  std::byte* const end = room.data() + bytes;
+  std::fill_n(end, kGuard, std::byte{0x5a});
+  device.launch(kernel, address_of(room.data()));
+  CHECK(std::all_of(end, end + kGuard, [](std::byte b) { return b == std::byte{0x5a}; }));
+}
+
+}  // namespace
+
+TEST("kernels keep to the workspace that they promise, at every level") {
+  std::mt19937 random(2);
+  const auto pick = [&](int64_t most) { return std::uniform_int_distribution<int64_t>(1, most)(random); };
+  for (const cpu::Level level : cpu::kLevels) {
+    if (!cpu::available(level)) continue;
+    for (int i = 0; i < 12; ++i) {
+      Pool pool(static_cast<int>(pick(3)));
+      Zeros make;
+      const Precision precision = i % 2 == 0 ? Precision::f32 : Precision::bf16;
+      const DType dtype = operand_of(precision);
+      const int64_t m = pick(70), n = pick(90), k = i % 3 == 0 ? 2048 + pick(3000) : pick(200);
+      const Segment nt{make.matrix(dtype, m, k), make.factor(n, k)}, nn{nt.x, make.factor(k, n)};
+      for (const DType out : {DType::f32, dtype}) {
+        launch(pool, level, GemmNt{precision, m, n, {&nt, 1}, {make.matrix(out, m, n)}});
+        launch(pool, level, GemmNn{precision, m, n, {&nn, 1}, {make.matrix(out, m, n)}});
+      }
+      const int64_t rank = pick(40);
+      launch(pool, level, ReduceTokens{precision, k, make.matrix(dtype, k, rank), rank, make.matrix(dtype, k, n), n, 1,
+                                       make.floats(rank * n), n, false});
+      const auto dim = static_cast<int32_t>(8 * pick(8));
+      const int64_t tokens = pick(150);
+      const std::vector<int32_t> seqlens{0, static_cast<int32_t>(tokens / 2), static_cast<int32_t>(tokens)};
+      const auto of = [&](int64_t heads) { return make.matrix(dtype, tokens, heads * dim); };
+      const Heads shape{4, 2, dim, 0, 0.1f};
+      const Matrix q = of(4), key = of(2), value = of(2), attended = of(4);
+      const Ptr<float> lse = make.floats(tokens * 4);
+      launch(pool, level, Attention{tokens, tokens, shape, seqlens, q, key, value, attended, lse});
+      launch(pool, level, AttentionBackward{tokens, shape, seqlens, q, key, value, attended, lse, of(4), of(4), of(2),
+                                            of(2)});
+      KroneckerPair pair{pick(20), pick(20), pick(40), pick(40), i % 2 == 0 ? 0 : pick(6), {}, {}, {}};
+      pair.c = make.floats(pair.l * pair.p);
+      pair.d = make.floats(pair.k * std::max(pair.q, pair.rank));
+      pair.d2 = pair.rank > 0 ? make.floats(pair.rank * pair.q) : Ptr<float>();
+      const int64_t in = pair.p * pair.q, wide = pair.l * pair.k;
+      const Matrix x = make.matrix(dtype, tokens, in), dy = make.matrix(dtype, tokens, wide);
+      launch(pool, level, Kronecker{tokens, pair, 1, {}, x, {}, make.floats(tokens * wide)});
+      launch(pool, level, KroneckerBackward{tokens, pair, 1, {}, x, dy, make.floats(pair.l * pair.p),
+                                            make.floats(pair.k * std::max(pair.q, pair.rank)),
+                                            pair.rank > 0 ? make.floats(pair.rank * pair.q) : Ptr<float>(),
+                                            make.floats(tokens * in), false});
+    }
+  }
+}
 
 TEST("larger kernels never take less workspace") {
   std::mt19937 random(1);

@@ -29,7 +29,8 @@ void launch(int threads, const Kernel& kernel) {
   const Block room(Category::workspace, bytes + kGuard);
   std::fill_n(room.data() + bytes, kGuard, std::byte{0x5a});
   device.launch(kernel, address_of(room.data()));
-  CHECK(std::all_of(room.data() + bytes, room.data() + bytes + kGuard, [](std::byte b) { return b == std::byte{0x5a}; }));
+  const std::byte* const end = room.data() + bytes;
+  CHECK(std::all_of(end, end + kGuard, [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 
 /// What a kernel makes of an array, which is the same with one thread and with three.
