@@ -65,7 +65,7 @@ const UPWARD = {
 const DOORS = {
   native: {
     backends:
-      'addon/addon.cpp runtime/engine.cpp runtime/engine.h runtime/execute.h runtime/kernel_study.cpp runtime/session.h',
+      'addon/model.cpp addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/execute.h runtime/kernel_study.cpp runtime/session.h',
   },
 }
 

@@ -1,0 +1,390 @@
+// The handle of an adapter: its arrays, its optimizer and its private rounds.
+#include <algorithm>
+#include <utility>
+
+#include "addon/convert.h"
+#include "addon/handle.h"
+#include "core/error.h"
+#include "optim/private_sum.h"
+#include "optim/step.h"
+#include "optim/triplets.h"
+
+namespace lowrank::addon {
+namespace {
+
+class AdapterHandle : public Handle<AdapterHandle, Adapter> {
+ public:
+  static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 2};
+  static constexpr const char* kName = "an adapter";
+
+  explicit AdapterHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    guarded(info.Env(), [&] {
+      AdapterSpec spec = to_adapter_spec(info[0]);
+      const Fields options(info[1], "options");
+      spec.trainable = options.flag("trainable", false);
+      spec.state = to_state_spec(options);
+      hold(std::make_shared<Adapter>(std::move(spec)));
+    });
+  }
+
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "NativeAdapter",
+                       {InstanceMethod<&AdapterHandle::fill>("fill"), InstanceMethod<&AdapterHandle::read>("read"),
+                        InstanceMethod<&AdapterHandle::write>("write"),
+                        InstanceMethod<&AdapterHandle::copy_weight>("copyWeight"),
+                        InstanceMethod<&AdapterHandle::fill_row_norms>("fillRowNorms"),
+                        InstanceMethod<&AdapterHandle::arrays>("arrays"),
+                        InstanceMethod<&AdapterHandle::state>("state"),
+                        InstanceMethod<&AdapterHandle::read_state>("readState"),
+                        InstanceMethod<&AdapterHandle::write_state>("writeState"),
+                        InstanceMethod<&AdapterHandle::restart>("restart"),
+                        InstanceMethod<&AdapterHandle::drop_importances>("dropImportances"),
+                        InstanceMethod<&AdapterHandle::scores>("tripletScores"),
+                        InstanceMethod<&AdapterHandle::prune>("pruneTriplets"),
+                        InstanceMethod<&AdapterHandle::zero_gradients>("zeroGradients"),
+                        InstanceMethod<&AdapterHandle::begin_round>("beginRound"),
+                        InstanceMethod<&AdapterHandle::begin_client>("beginClient"),
+                        InstanceMethod<&AdapterHandle::add_client>("addClient"),
+                        InstanceMethod<&AdapterHandle::release>("release"),
+                        InstanceMethod<&AdapterHandle::step>("optimizerStep"), dispose_method()});
+  }
+
+ private:
+  static constexpr const char* kArrays[] = {"value", "gradient", "sensitivity", "uncertainty"};
+
+  struct Array {
+    std::shared_ptr<Adapter> owner;
+    float* data;
+    int64_t count;
+    std::string name;
+  };
+
+  /// The named array of a parameter; throws where it has none, and while a job uses it.
+  Array array(const Napi::CallbackInfo& info, AdapterArray which, Touch touch) const {
+    const std::string name = info[0].ToString();
+    const auto owner = payload(info.Env());
+    const Adapter& adapter = *owner;
+    adapter.expect_idle(which, touch);
+    const int index = adapter.parameter(name);
+    const ParameterSpec& p = adapter.spec().parameters[index];
+    float* const data = adapter.data(index, which);
+    if (data == nullptr)
+      fail("CONFIG", "adapter parameter '", name, "' has no ", kArrays[static_cast<int>(which)],
+           adapter.spec().trains(index) ? "" : ": it is not trained");
+    if (which == AdapterArray::value && touch == Touch::write) owner->values_changed();
+    return {owner, data, p.rows * p.cols, name};
+  }
+
+  static AdapterArray which(Napi::Value value) {
+    Napi::Object holder = Napi::Object::New(value.Env());
+    holder.Set("array", value);
+    return static_cast<AdapterArray>(Fields(holder, "adapter").choice("array", kArrays));
+  }
+
+  Napi::Value fill(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Fields fields(info[1], "fill");
+      static constexpr const char* kKinds[] = {"zeros", "constant", "uniform", "normal"};
+      static constexpr const char* kParameters[] = {nullptr, "value", "bound", "std"};
+      const int kind = fields.choice("kind", kKinds);
+      const float number = kind > 0 ? static_cast<float>(fields.number(kParameters[kind])) : 0;
+      const uint64_t seed = kind > 1 ? static_cast<uint64_t>(fields.integer("seed")) : 0;
+      const Array a = array(info, AdapterArray::value, Touch::write);
+      if (kind < 2) std::fill(a.data, a.data + a.count, number);
+      if (kind == 2) fill_uniform(a.data, a.count, number, seed, a.name);
+      if (kind == 3) fill_normal(a.data, a.count, number, seed, a.name);
+      return info.Env().Undefined();
+    });
+  }
+
+  /// What `count` elements are read into: the third argument, from the element on that the fourth says, or a new array.
+  template <class Out>
+  static std::pair<Out, int64_t> stretch(const Napi::CallbackInfo& info, napi_typedarray_type type, int64_t count) {
+    if (info[2].IsUndefined()) return {Out::New(info.Env(), static_cast<size_t>(count)), 0};
+    if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != type)
+      throw Napi::TypeError::New(info.Env(), "lowrank: out must be an array of the type that is read");
+    const Out out = info[2].As<Out>();
+    const auto length = static_cast<int64_t>(out.ElementLength());
+    const int64_t begin = info[3].IsUndefined() ? 0 : info[3].ToNumber().Int64Value();
+    if (begin < 0 || begin > count - length)
+      fail("SHAPE", "elements from ", begin, " to ", begin + length, " are asked for, of ", count);
+    return {out, begin};
+  }
+
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Array a = array(info, which(info[1]), Touch::read);
+      auto [out, begin] = stretch<Napi::Float32Array>(info, napi_float32_array, a.count);
+      std::copy_n(a.data + begin, out.ElementLength(), out.Data());
+      return out;
+    });
+  }
+
+  Napi::Value write(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Array a = array(info, which(info[1]), Touch::write);
+      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+        throw Napi::TypeError::New(info.Env(), "lowrank: values must be a Float32Array");
+      const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
+      if (static_cast<int64_t>(values.ElementLength()) != a.count)
+        fail("SHAPE", "adapter parameter '", a.name, "' has ", a.count, " elements, not ", values.ElementLength());
+      std::copy(values.Data(), values.Data() + a.count, a.data);
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value copy_weight(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto adapter = payload(env);
+      const int parameter = adapter->parameter(info[0].ToString());
+      const auto model = model_of(info[1]);
+      const std::string weight = info[2].ToString();
+      const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+      return environment(env).channel->start<bool>(
+          env,
+          over(model,
+               [adapter, parameter, model, weight](Context& context, const CancelFlag&) {
+                 copy_weight_into(context, *model, weight, *adapter, parameter);
+                 return true;
+               }),
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+    });
+  }
+
+  Napi::Value fill_row_norms(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto adapter = payload(env);
+      const int parameter = adapter->parameter(info[0].ToString());
+      const auto model = model_of(info[1]);
+      const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+      return environment(env).channel->start<bool>(
+          env,
+          over(model,
+               [adapter, parameter, model](Context& context, const CancelFlag&) {
+                 lowrank::fill_row_norms(context, *model, *adapter, parameter);
+                 return true;
+               }),
+          [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+    });
+  }
+
+  Napi::Value arrays(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      const int index = adapter->parameter(info[0].ToString());
+      Napi::Array names = Napi::Array::New(info.Env());
+      for (size_t i = 0; i < std::size(kArrays); ++i)
+        if (adapter->data(index, static_cast<AdapterArray>(i)) != nullptr) names.Set(names.Length(), kArrays[i]);
+      return names;
+    });
+  }
+
+  /// A tensor of a parameter's state, and what keeps it alive.
+  struct HeldState {
+    std::shared_ptr<Adapter> owner;
+    int parameter;
+    StateTensor tensor;
+  };
+
+  /// Those of a parameter; none of one that is not trained. Throws while a job uses the adapter.
+  std::vector<HeldState> state_of(const Napi::CallbackInfo& info, Touch touch) const {
+    const std::string name = info[0].ToString();
+    const auto owner = payload(info.Env());
+    owner->expect_idle(AdapterArray::gradient, touch);
+    const int index = owner->parameter(name);
+    std::vector<HeldState> held;
+    if (!owner->spec().trains(index)) return held;
+    for (StateTensor& tensor : owner->state().tensors(index)) held.push_back({owner, index, std::move(tensor)});
+    return held;
+  }
+
+  HeldState state_tensor(const Napi::CallbackInfo& info, Touch touch) const {
+    const std::string name = info[1].ToString();
+    for (HeldState& held : state_of(info, touch))
+      if (held.tensor.name == name) return std::move(held);
+    fail("CONFIG", "adapter parameter '", info[0].ToString().Utf8Value(), "' has no state ", name);
+  }
+
+  Napi::Value state(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      Napi::Array list = Napi::Array::New(info.Env());
+      for (const auto& [owner, parameter, tensor] : state_of(info, Touch::read)) {
+        Napi::Object item = Napi::Object::New(info.Env());
+        item.Set("name", tensor.name);
+        item.Set("dtype", tensor.codes ? "U8" : "F32");
+        Napi::Array shape = Napi::Array::New(info.Env(), tensor.shape.size());
+        for (uint32_t i = 0; i < shape.Length(); ++i) shape.Set(i, static_cast<double>(tensor.shape[i]));
+        item.Set("shape", shape);
+        list.Set(list.Length(), item);
+      }
+      return list;
+    });
+  }
+
+  Napi::Value read_state(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto [owner, parameter, tensor] = state_tensor(info, Touch::read);
+      auto [out, begin] = stretch<Napi::Uint8Array>(info, napi_uint8_array, tensor.bytes);
+      owner->state().read(parameter, tensor.name, begin, static_cast<int64_t>(out.ElementLength()),
+                          reinterpret_cast<std::byte*>(out.Data()));
+      return out;
+    });
+  }
+
+  Napi::Value write_state(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto [owner, parameter, tensor] = state_tensor(info, Touch::write);
+      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+        throw Napi::TypeError::New(info.Env(), "lowrank: bytes must be a Uint8Array");
+      const Napi::Uint8Array bytes = info[2].As<Napi::Uint8Array>();
+      if (static_cast<int64_t>(bytes.ByteLength()) != tensor.bytes)
+        fail("SHAPE", "the state ", tensor.name, " has ", tensor.bytes, " bytes, not ", bytes.ByteLength());
+      owner->state().write(parameter, tensor.name, reinterpret_cast<const std::byte*>(bytes.Data()));
+      return info.Env().Undefined();
+    });
+  }
+
+  /// Memory is cleared on the engine thread, for the system takes a while to take back what was written.
+  Napi::Value restart(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      adapter->expect_idle(AdapterArray::gradient, Touch::write);
+      if (!info[0].IsUndefined()) {
+        Napi::Object holder = Napi::Object::New(info.Env());
+        holder.Set("state", info[0]);
+        // On this thread, on which plans look at it.
+        adapter->set_state(to_state_spec(Fields(holder, "restart")));
+      }
+      return change<bool>(info.Env(), [](Context&, Adapter& adapter) { return adapter.restart(), true; }, nothing);
+    });
+  }
+
+  Napi::Value drop_importances(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const auto adapter = payload(info.Env());
+      adapter->expect_idle(AdapterArray::sensitivity, Touch::write);
+      adapter->drop_importances();
+      return info.Env().Undefined();
+    });
+  }
+
+  Napi::Value scores(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto adapter = payload(env);
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+    return environment(env).channel->start<std::vector<double>>(
+        env, [adapter](Context& context, const CancelFlag&) { return triplet_scores(context.pool, *adapter); },
+        from_doubles, use);
+  }
+
+  Napi::Value prune(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto adapter = payload(env);
+    if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+      throw Napi::TypeError::New(env, "lowrank: keep must be a Uint8Array");
+    const Napi::Uint8Array given = info[0].As<Napi::Uint8Array>();
+    const std::vector<uint8_t> keep(given.Data(), given.Data() + given.ElementLength());
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+    return environment(env).channel->start<bool>(
+        env,
+        [adapter, keep](Context&, const CancelFlag&) {
+          prune_triplets(*adapter, keep);
+          return true;
+        },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, use);
+  }
+
+  Napi::Value zero_gradients(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      payload(info.Env())->expect_idle(AdapterArray::gradient, Touch::write);
+      return change<bool>(
+          info.Env(), [](Context&, Adapter& adapter) { return adapter.zero_gradients(), true; }, nothing);
+    });
+  }
+
+  /// A job that changes the adapter.
+  template <class Result, class Work, class Convert>
+  Napi::Value change(Napi::Env env, Work work, Convert convert) {
+    const auto adapter = payload(env);
+    const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+    return environment(env).channel->start<Result>(
+        env, [adapter, work](Context& context, const CancelFlag&) { return work(context, *adapter); }, convert, use);
+  }
+  static Napi::Value nothing(Napi::Env env, bool&) { return env.Undefined(); }
+
+  Napi::Value begin_round(const Napi::CallbackInfo& info) {
+    return change<bool>(
+        info.Env(), [](Context&, Adapter& adapter) { return lowrank::begin_round(adapter), true; }, nothing);
+  }
+
+  Napi::Value begin_client(const Napi::CallbackInfo& info) {
+    return change<bool>(
+        info.Env(), [](Context&, Adapter& adapter) { return lowrank::begin_client(adapter), true; }, nothing);
+  }
+
+  Napi::Value add_client(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Fields fields(info[0], "client");
+      const TrainedRanks ranks = to_trained_ranks(fields);
+      const double bound = fields.number("clippingNorm");
+      return change<double>(
+          info.Env(),
+          [ranks, bound](Context& context, Adapter& adapter) {
+            return lowrank::add_client(context, adapter, ranks, bound);
+          },
+          [](Napi::Env env, double& norm) -> Napi::Value { return Napi::Number::New(env, norm); });
+    });
+  }
+
+  Napi::Value release(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] {
+      const Fields fields(info[0], "release");
+      const TrainedRanks ranks = to_trained_ranks(fields);
+      ReleaseNoise noise;
+      noise.round = static_cast<uint64_t>(fields.integer("round"));
+      noise.deviation = fields.number("deviation");
+      const Napi::Value key = fields.get("key");
+      if (!key.IsTypedArray() || key.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+          key.As<Napi::TypedArray>().ByteLength() != noise.key.size())
+        fields.wrong("key", "a Uint8Array of 32 bytes");
+      std::copy_n(key.As<Napi::Uint8Array>().Data(), noise.key.size(), noise.key.begin());
+      const double cohort = fields.number("cohort");
+      return change<bool>(
+          info.Env(),
+          [ranks, noise, cohort](Context& context, Adapter& adapter) {
+            return lowrank::release(context, adapter, ranks, noise, cohort), true;
+          },
+          nothing);
+    });
+  }
+
+  Napi::Value step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&] {
+      const auto adapter = payload(env);
+      const OptimizerStep options = to_optimizer_step(info[0]);
+      const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
+      return environment(env).channel->start<double>(
+          env,
+          [adapter, options](Context& context, const CancelFlag&) {
+            return optimizer_step(context, *adapter, options);
+          },
+          [](Napi::Env e, double& norm) -> Napi::Value {
+            Napi::Object result = Napi::Object::New(e);
+            result.Set("gradNorm", norm);
+            return result;
+          },
+          use);
+    });
+  }
+};
+
+}  // namespace
+
+Napi::Function define_adapter(Napi::Env env) { return AdapterHandle::define(env); }
+
+std::shared_ptr<Adapter> adapter_of(Napi::Value handle) { return AdapterHandle::unwrap(handle).payload(handle.Env()); }
+
+}  // namespace lowrank::addon

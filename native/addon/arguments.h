@@ -1,0 +1,38 @@
+// Arguments that several handles take.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "adapters/merge.h"
+#include "addon/convert.h"
+
+namespace lowrank::addon {
+
+/// The format of every weight of a graph, from an object by name.
+std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value);
+/// The budget of a paged base, 0 for the one that is chosen; absent for a base that is not paged.
+std::optional<int64_t> to_paged(Napi::Value value);
+/// The place of a weight that the graph declares.
+int declared(const Model& model, const std::string& name);
+int loaded(const Model& model, const std::string& name);
+
+/// Adapters that a weight is read with, for a job to capture.
+class AdapterList {
+ public:
+  explicit AdapterList(const Fields& options);
+
+  const std::vector<WeightedAdapter>& list() const { return list_; }
+  /// To be held until the job's promise settles.
+  std::shared_ptr<void> release_uses() { return std::exchange(uses_, nullptr); }
+
+ private:
+  std::vector<std::shared_ptr<Adapter>> owners_;
+  std::shared_ptr<std::vector<AdapterUse>> uses_ = std::make_shared<std::vector<AdapterUse>>();
+  std::vector<WeightedAdapter> list_;
+};
+
+}  // namespace lowrank::addon

@@ -1,0 +1,110 @@
+// What the wrapped objects share, one file each: model, adapter, session, weight_file.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "addon/jobs.h"
+#include "runtime/session.h"
+
+namespace lowrank::addon {
+
+/// State of one JavaScript environment; nothing hangs on globals, so worker threads can load the addon too.
+struct Environment {
+  std::shared_ptr<Channel> channel;
+  Napi::FunctionReference model, adapter, session, weight_file;
+};
+
+Environment& environment(Napi::Env env);
+
+Napi::Uint8Array bytes(Napi::Env env, const void* data, size_t count);
+Napi::Value from_doubles(Napi::Env env, std::vector<double>& values);
+Napi::Number number(Napi::Env env, int64_t value);
+
+// The classes, and what their handles hold. Throw TypeError for what is no such handle, Error("DISPOSED") for one of no
+// use any more.
+Napi::Function define_model(Napi::Env env);
+Napi::Function define_adapter(Napi::Env env);
+Napi::Function define_session(Napi::Env env);
+Napi::Function define_weight_file(Napi::Env env);
+std::shared_ptr<Model> model_of(Napi::Value handle);
+std::shared_ptr<Adapter> adapter_of(Napi::Value handle);
+std::shared_ptr<Session> session_of(Napi::Value handle);
+/// Plans, and allocates, on the engine's thread.
+Napi::Value open_session(const Napi::CallbackInfo& info);
+
+/// What ObjectWrap classes share: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
+template <class Self, class Payload>
+class Handle : public Napi::ObjectWrap<Self> {
+ public:
+  using Base = Handle;
+  explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {
+    info.This().template As<Napi::Object>().TypeTag(&Self::kTag);
+  }
+
+  static Self& unwrap(Napi::Value value) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Self::kTag))
+      throw Napi::TypeError::New(value.Env(), std::string("lowrank: expected ") + Self::kName);
+    return *Napi::ObjectWrap<Self>::Unwrap(value.As<Napi::Object>());
+  }
+
+  /// The garbage collector took a handle that was not disposed.
+  void Finalize(Napi::BasicEnv env) override {
+    if (bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -bytes_);
+  }
+
+  /// A reference of its own: what JavaScript runs meanwhile, such as a getter, may dispose the handle.
+  std::shared_ptr<Payload> payload(Napi::Env env) const {
+    if (!payload_) throw to_js(env, "DISPOSED", std::string(Self::kName) + " was disposed");
+    return payload_;
+  }
+
+ protected:
+  void hold(std::shared_ptr<Payload> payload) { payload_ = std::move(payload); }
+  /// Reports bytes to the garbage collector, which otherwise sees a few bytes of handle. Only for what a program may forget:
+  /// V8 collects once more for every 64 MiB of it, and stops JavaScript for that.
+  void grow(Napi::Env env, int64_t bytes) {
+    bytes_ += bytes;
+    Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
+  }
+  /// `dispose` as a member of Self, which is what DefineClass takes.
+  static Napi::ClassPropertyDescriptor<Self> dispose_method() {
+    using Method = Napi::Value (Self::*)(const Napi::CallbackInfo&);
+    return Napi::InstanceWrap<Self>::InstanceMethod("dispose", static_cast<Method>(&Handle::dispose));
+  }
+
+ private:
+  /// Jobs in flight hold their own reference.
+  Napi::Value dispose(const Napi::CallbackInfo& info) {
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -bytes_);
+    bytes_ = 0;
+    return environment(info.Env()).channel->release(info.Env(), std::exchange(payload_, nullptr));
+  }
+
+  std::shared_ptr<Payload> payload_;
+  int64_t bytes_ = 0;
+};
+
+/// A job over the weights of a model, whose result counts only if their files were whole all the while.
+template <class Work>
+auto over(std::shared_ptr<const Model> model, Work work) {
+  return [model = std::move(model), work = std::move(work)](Context& context, const CancelFlag& cancel) {
+    const auto attempt = [&] {
+      try {
+        return work(context, cancel);
+      } catch (...) {
+        model->expect_whole();  // else that is the cause
+        throw;
+      }
+    };
+    auto result = attempt();
+    model->expect_whole();
+    return result;
+  };
+}
+
+}  // namespace lowrank::addon

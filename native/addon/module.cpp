@@ -1,0 +1,213 @@
+// The door between JavaScript and the native core: what is exported. No maths here; the list of exports, with their
+// meaning, is lib/native/addon.ts.
+#include <algorithm>
+#include <utility>
+
+#include "adapters/check.h"
+#include "addon/arguments.h"
+#include "addon/convert.h"
+#include "addon/handle.h"
+#include "backends/cpu/device.h"
+#include "core/version.h"
+#include "os/file.h"
+#include "os/mapped_file.h"
+#include "os/process_memory.h"
+
+namespace lowrank::addon {
+namespace {
+
+Napi::Value dump(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto session = session_of(info[0]);
+    const Plan& p = session->plan(info[1].ToString());
+    const std::string what = info[2].ToString();
+    const std::string text = what == "graph"   ? session->graph().to_text()
+                             : what == "arena" ? p.arena_text()
+                             : what == "times" ? session->times_text()
+                                               : p.steps_text(session->graph());
+    return Napi::String::New(info.Env(), text);
+  });
+}
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const Engine& engine = Engine::instance();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("isa", cpu::name_of(engine.level()));
+    Napi::Array levels = Napi::Array::New(env);
+    for (const cpu::Level level : cpu::kLevels)
+      if (cpu::available(level)) levels.Set(levels.Length(), cpu::name_of(level));
+    object.Set("levels", levels);
+    object.Set("threads", engine.threads());
+    object.Set("cores", usable_cores());
+    object.Set("prefersBf16", cpu::prefers_bf16(engine.level()));
+    return object;
+  });
+}
+
+Napi::Value configure(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Fields fields(info[0], "options");
+    const int64_t threads = fields.integer("threads", 0);
+    if (threads < 0 || threads > 1024) fail("CONFIG", "threads is ", threads, "; expected 1 to 1024");
+    std::optional<cpu::Level> level;
+    if (fields.has("isa")) {
+      const std::string name = fields.text("isa");
+      std::string known;
+      for (const cpu::Level each : cpu::kLevels) {
+        if (name == cpu::name_of(each)) level = each;
+        known += (known.empty() ? "" : ", ") + std::string(cpu::name_of(each));
+      }
+      if (!level) fail("CONFIG", "isa is '", name, "'; expected one of ", known);
+    }
+    Engine::instance().configure(static_cast<int>(threads), level);
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value allocated(const Napi::CallbackInfo& info) {
+  Napi::Object object = Napi::Object::New(info.Env());
+  for (int c = 0; c < kCategories; ++c)
+    object.Set(name_of(static_cast<Category>(c)), number(info.Env(), allocated_bytes(static_cast<Category>(c))));
+  return object;
+}
+
+Napi::Value resident_bytes(const Napi::CallbackInfo& info) {
+  const os::ResidentMemory memory = os::resident_memory();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("rss", number(info.Env(), memory.resident));
+  object.Set("peak", number(info.Env(), memory.peak));
+  object.Set("anonymous", number(info.Env(), memory.anonymous));
+  object.Set("fileBacked", number(info.Env(), memory.file_backed));
+  return object;
+}
+
+Napi::Value cached_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return number(info.Env(), os::MappedFile(info[0].As<Napi::String>().Utf8Value()).resident_bytes());
+  });
+}
+
+Napi::Value lock_file(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    static constexpr const char* kNames[] = {"taken", "held", "unsupported"};
+    const os::FileLock lock = os::lock_file(info[0].ToNumber().Int32Value());
+    return Napi::String::New(info.Env(), kNames[static_cast<int>(lock)]);
+  });
+}
+
+Napi::Value reset_peak(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
+}
+
+Napi::Value plan(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    Graph graph = to_graph(info[0]);
+    graph.check();
+    const std::vector<StorageFormat> formats = to_formats(graph, info[1]);
+    if (!info[2].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
+    const Napi::Array list = info[2].As<Napi::Array>();
+    std::vector<AdapterSpec> specs;
+    for (uint32_t i = 0; i < list.Length(); ++i) {
+      const Fields item(list.Get(i), "adapters");
+      specs.push_back(to_adapter_spec(item.get("spec")));
+      specs.back().trainable = item.flag("trainable", false);
+      specs.back().state = to_state_spec(item);
+      check_adapter(specs.back());
+    }
+    std::vector<const AdapterSpec*> adapters;
+    for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
+    const cpu::CpuSizes sizes(info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads());
+    std::map<std::string, Plan> plans;
+    for (const auto& [name, options] : to_plans(info[3]))
+      plans.emplace(name, make_plan(sizes, graph, adapters, options));
+    const std::optional<int64_t> paged = to_paged(info[5]);
+    if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans));
+    PageSpans spans(graph, WeightLayout(graph, formats));
+    const int64_t budget = spans.budget(*paged);
+    const Paging paging{std::move(spans), budget};
+    return from_report(env, report_plans(graph, formats, adapters, plans, &paging));
+  });
+}
+
+Napi::Value time_kernels(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    return environment(env).channel->start<KernelTimes>(
+        env,
+        [study = to_kernel_study(info[0])](Context& context, const CancelFlag& cancel) {
+          return lowrank::time_kernels(context, study, cancel);
+        },
+        [](Napi::Env e, KernelTimes& times) { return from_kernel_times(e, times); });
+  });
+}
+
+Napi::Value arithmetic_peak(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const Fields fields(info[0], "options");
+    const Precision precision = to_precision(fields);
+    const int rounds = fields.index("rounds");
+    return environment(env).channel->start<std::optional<double>>(
+        env,
+        [precision, rounds](Context& context, const CancelFlag&) {
+          return lowrank::arithmetic_peak(context, precision, rounds);
+        },
+        [](Napi::Env e, std::optional<double>& peak) { return peak ? Napi::Value(Napi::Number::New(e, *peak)) : e.Null(); });
+  });
+}
+
+Napi::Value shutdown(const Napi::CallbackInfo& info) {
+  environment(info.Env()).channel->close();
+  return info.Env().Undefined();
+}
+
+/// `new Class(...)` without `new`: the exported create functions.
+template <Napi::FunctionReference Environment::* Class>
+Napi::Value create(const Napi::CallbackInfo& info) {
+  std::vector<napi_value> arguments;
+  for (size_t i = 0; i < info.Length(); ++i) arguments.push_back(info[i]);
+  return (environment(info.Env()).*Class).New(arguments);
+}
+
+Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
+  auto* state = new Environment;
+  state->channel = Channel::open(env);
+  state->model = Napi::Persistent(define_model(env));
+  state->adapter = Napi::Persistent(define_adapter(env));
+  state->session = Napi::Persistent(define_session(env));
+  state->weight_file = Napi::Persistent(define_weight_file(env));
+  env.SetInstanceData(state);
+  // Runs when the event loop drains or a worker ends, but not on process.exit(): lib/native/addon.ts covers that door.
+  env.AddCleanupHook([channel = state->channel] { channel->close(); });
+
+  const auto method = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, call, name));
+  };
+  exports.Set("version", version());
+  method("cpu", cpu_info);
+  method("configure", configure);
+  method("allocated", allocated);
+  method("residentBytes", resident_bytes);
+  method("resetPeak", reset_peak);
+  method("cachedBytes", cached_bytes);
+  method("lockFile", lock_file);
+  method("createModel", create<&Environment::model>);
+  method("createAdapter", create<&Environment::adapter>);
+  method("createSession", open_session);
+  method("createWeightFile", create<&Environment::weight_file>);
+  method("plan", plan);
+  method("timeKernels", time_kernels);
+  method("arithmeticPeak", arithmetic_peak);
+  method("dump", dump);
+  method("shutdown", shutdown);
+  return exports;
+}
+
+}  // namespace
+}  // namespace lowrank::addon
+
+using lowrank::addon::register_addon;
+NODE_API_MODULE(lowrank, register_addon)

@@ -1,0 +1,169 @@
+// The handle of a session: plans that are executed.
+#include <algorithm>
+
+#include "addon/convert.h"
+#include "addon/handle.h"
+#include "core/error.h"
+
+namespace lowrank::addon {
+namespace {
+
+Napi::Value from_loss(Napi::Env env, LossResult& loss) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("lossSum", loss.loss_sum);
+  result.Set("count", number(env, loss.count));
+  if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
+  if (loss.grad_norm) result.Set("gradNorm", *loss.grad_norm);
+  return result;
+}
+
+/// What a job over the session does with its adapters, until its promise settles.
+std::shared_ptr<std::vector<AdapterUse>> use_adapters(const Session& session, AdapterUse::Kind kind) {
+  auto uses = std::make_shared<std::vector<AdapterUse>>();
+  for (const auto& adapter : session.adapters()) uses->emplace_back(adapter, kind);
+  return uses;
+}
+
+class SessionHandle : public Handle<SessionHandle, Session> {
+ public:
+  static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 3};
+  static constexpr const char* kName = "a session";
+
+  /// @param info what `open` made: an external that points to a shared pointer
+  explicit SessionHandle(const Napi::CallbackInfo& info) : Handle(info) {
+    if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "lowrank: sessions are opened by createSession");
+    hold(*info[0].As<Napi::External<std::shared_ptr<Session>>>().Data());
+  }
+
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(
+        env, "NativeSession",
+        {InstanceMethod<&SessionHandle::report>("report"), InstanceMethod<&SessionHandle::total>("total"),
+         InstanceMethod<&SessionHandle::train_step>("trainStep"), InstanceMethod<&SessionHandle::evaluate>("evaluate"),
+         InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
+         InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
+  }
+
+ private:
+  Napi::Value report(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(),
+                   [&] { return from_report(info.Env(), payload(info.Env())->report(info[0].ToString())); });
+  }
+
+  Napi::Value total(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&] { return from_report(info.Env(), payload(info.Env())->total()); });
+  }
+
+  Napi::Value train_step(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    const auto uses = use_adapters(*session, input->update ? AdapterUse::Kind::update : AdapterUse::Kind::train);
+    return environment(env).channel->start<LossResult>(
+        env,
+        [session, plan, input](Context& context, const CancelFlag& cancel) {
+          return session->train_step(context, plan, *input, cancel);
+        },
+        from_loss, uses);
+  }
+
+  Napi::Value evaluate(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto batch = std::make_shared<MicroBatch>(to_micro_batch(Fields(info[1], "input")));
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<LossResult>(
+        env,
+        [session, plan, batch](Context& context, const CancelFlag& cancel) {
+          return session->evaluate(context, plan, *batch, cancel);
+        },
+        from_loss, uses);
+  }
+
+  Napi::Value output_norms(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<std::vector<double>>(
+        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses);
+  }
+
+  Napi::Value forward(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    const Fields fields(info[1], "input");
+    auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
+    const bool want_logits = fields.flag("wantLogits", false);
+    const std::optional<Sampling> sampling = to_sampling(fields);
+    if (sampling && input->rows.empty()) throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
+    struct Drawn {
+      std::optional<int32_t> token;
+      std::vector<float> logits;
+    };
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<Drawn>(
+        env,
+        [session, plan, input, want_logits, sampling](Context& context, const CancelFlag& cancel) {
+          const float* logits = session->forward(context, plan, *input, cancel);
+          const int64_t vocab = session->graph().vocab_size, rows = static_cast<int64_t>(input->rows.size());
+          Drawn drawn;
+          if (sampling) drawn.token = sample_token(logits + (rows - 1) * vocab, vocab, *sampling);
+          if (want_logits) drawn.logits.assign(logits, logits + rows * vocab);
+          return drawn;
+        },
+        [want_logits](Napi::Env e, Drawn& drawn) -> Napi::Value {
+          Napi::Object result = Napi::Object::New(e);
+          if (drawn.token) result.Set("token", *drawn.token);
+          if (want_logits) {
+            Napi::Float32Array logits = Napi::Float32Array::New(e, drawn.logits.size());
+            std::copy(drawn.logits.begin(), drawn.logits.end(), logits.Data());
+            result.Set("logits", logits);
+          }
+          return result;
+        },
+        uses);
+  }
+};
+
+}  // namespace
+
+Napi::Function define_session(Napi::Env env) { return SessionHandle::define(env); }
+
+std::shared_ptr<Session> session_of(Napi::Value handle) { return SessionHandle::unwrap(handle).payload(handle.Env()); }
+
+Napi::Value open_session(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const auto model = model_of(info[0]);
+    // Weights are placed on this thread, all of them before a session may look at them on another.
+    model->expect_loaded();
+    std::vector<std::shared_ptr<Adapter>> adapters;
+    if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
+    const Napi::Array list = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < list.Length(); ++i) adapters.push_back(adapter_of(list.Get(i)));
+    std::vector<float> weights;
+    if (info[3].IsArray()) {
+      const Napi::Array given = info[3].As<Napi::Array>();
+      for (uint32_t i = 0; i < given.Length(); ++i) weights.push_back(given.Get(i).ToNumber().FloatValue());
+    }
+    std::vector<int64_t> ranks;
+    if (info[4].IsArray()) {
+      const Napi::Array given = info[4].As<Napi::Array>();
+      for (uint32_t i = 0; i < given.Length(); ++i) ranks.push_back(given.Get(i).ToNumber().Int64Value());
+    }
+    return environment(env).channel->start<std::shared_ptr<Session>>(
+        env,
+        [model, adapters, plans = to_plans(info[2]), weights, ranks](Context& context, const CancelFlag&) {
+          return std::make_shared<Session>(context, model, adapters, plans, weights, ranks);
+        },
+        [](Napi::Env e, std::shared_ptr<Session>& session) -> Napi::Value {
+          return environment(e).session.New({Napi::External<std::shared_ptr<Session>>::New(e, &session)});
+        });
+  });
+}
+
+
+}  // namespace lowrank::addon
