@@ -28,7 +28,7 @@ const FLOORS = {
     strategies: 'core graph formats native weights',
     peft: 'core graph io formats native weights strategies',
     base: 'core graph io formats native tokenizer data weights strategies peft',
-    options: 'core native strategies',
+    options: 'core native weights strategies',
     planning: 'core graph io formats native hub models weights strategies options',
     time: 'core graph io formats native hub models weights strategies options planning',
     train: 'core io formats native hub tokenizer data weights strategies peft base options planning time',

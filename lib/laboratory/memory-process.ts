@@ -4,6 +4,7 @@
  */
 import { type LoadOptions, loadModel } from '../model/load.js'
 import { addon } from '../native/addon.js'
+import type { TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { textRows } from './texts.js'
@@ -14,17 +15,7 @@ export interface MeasuredTraining {
   load: LoadOptions
   strategy: StrategyConfig
   training: Partial<
-    Pick<
-      TrainOptions,
-      | 'perDeviceTrainBatchSize'
-      | 'maxSeqLength'
-      | 'gradientCheckpointing'
-      | 'activationOffloading'
-      | 'logitsMemory'
-      | 'optimizer'
-      | 'optimizerInBackward'
-      | 'maxGradNorm'
-    >
+    TrainingMemory & Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'maxGradNorm'>
   >
   steps: number
 }

@@ -8,7 +8,8 @@ import { DataError, UnsupportedError } from '../core/errors.js'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
 import type { LoadOptions } from '../model/load.js'
 import { addon, type Category, type PlanRow } from '../native/addon.js'
-import { type PlanModelOptions, planModel } from '../planning/plan.js'
+import type { MemoryShape } from '../options/memory-shape.js'
+import { planModel } from '../planning/plan.js'
 import { listStrategies } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { int8, nf4 } from '../weights/quantization.js'
@@ -18,16 +19,11 @@ import type { MeasuredTraining, Stage } from './memory-process.js'
 import { SHAPES } from './shapes.js'
 
 /** A way to train whose memory is compared with others'. */
-export interface Method {
+export interface Method extends Partial<MemoryShape> {
   readonly name: string
   readonly strategy: StrategyConfig
   readonly quantization: NonNullable<LoadOptions['quantization']>
   readonly embeddingQuantization?: NonNullable<LoadOptions['embeddingQuantization']>
-  readonly optimizer?: PlanModelOptions['optimizer']
-  readonly pagedWeights?: boolean
-  readonly logitsMemory?: string
-  readonly activationOffloading?: boolean
-  readonly optimizerInBackward?: boolean
 }
 
 export interface MemorySettings {
@@ -107,24 +103,8 @@ export function methodOf(name: string, rank: number): Method {
   return { name, strategy: compared(of, rank), quantization, ...how }
 }
 
-export function planOptions(method: Method, settings: MemorySettings) {
-  const { perDeviceTrainBatchSize, maxSeqLength, gradientCheckpointing, precision } = settings
-  const { strategy, quantization, embeddingQuantization, optimizer = 'adamw', pagedWeights = false } = method
-  const { logitsMemory, activationOffloading = false, optimizerInBackward = false } = method
-  return {
-    strategy,
-    quantization,
-    ...(embeddingQuantization && { embeddingQuantization }),
-    optimizer,
-    pagedWeights,
-    perDeviceTrainBatchSize,
-    maxSeqLength,
-    gradientCheckpointing,
-    activationOffloading,
-    optimizerInBackward,
-    precision,
-    ...(logitsMemory === undefined ? {} : { logitsMemory }),
-  }
+export function planOptions({ name: _, ...method }: Method, { rank: __, ...settings }: MemorySettings) {
+  return { optimizer: 'adamw' as const, pagedWeights: false, ...settings, ...method }
 }
 
 /** The memory of methods on a model that is here, measured. */

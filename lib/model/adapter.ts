@@ -81,6 +81,7 @@ const saveAdapterSchema = z.strictObject({
   rank: integer(1).nullable().default(null),
 })
 
+/** An adapter on a model: it is trained, saved, merged and exported. Memory is held until `detach()`. */
 export class Adapter {
   /** Unlike that of any other adapter on the model. */
   readonly name: string

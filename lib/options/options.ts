@@ -1,7 +1,8 @@
 /** Options of a training run, shared by the API and config files: one schema, names from transformers. */
 import * as z from 'zod'
-import { flag, integer, numberWithin, parseBytes, positive, text, word } from '../core/schema.js'
-import { type Optimizer, optimizerSchema } from './optimizers.js'
+import { flag, integer, numberWithin, positive, word } from '../core/schema.js'
+import { type TrainingMemory, trainingMemory } from './memory-shape.js'
+import type { Optimizer } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 
 /** What is learned of each sample: the assistant's turns, the last of them, or everything. */
@@ -13,17 +14,7 @@ export const METRICS = ['loss', 'perplexity', 'exact_match'] as const
 export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
-export interface TrainOptions {
-  /**
-   * By name, or with settings as `adamW({ … })`, `adamW8bit({ … })`, `lion({ … })` and the others return. Default null:
-   * adamw, which `qlora` makes paged_adamw where memory is short.
-   */
-  readonly optimizer: Optimizer['type'] | Optimizer | null
-  /**
-   * Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at
-   * once. Needs `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
-   */
-  readonly optimizerInBackward: boolean
+export interface TrainOptions extends TrainingMemory {
   /** Peak learning rate. Default null: the strategy's own, which `lowrank strategies` lists. */
   readonly learningRate: number | null
   /** Decoupled weight decay of every trained parameter. Default 0. */
@@ -53,14 +44,6 @@ export interface TrainOptions {
    * the user and one of the assistant. false trains them as raw text. Default true.
    */
   readonly chatTemplate: boolean
-  /** Recompute each block in the backward pass instead of keeping its activations. Default true. */
-  readonly gradientCheckpointing: boolean
-  /** With gradient checkpointing: the inputs of the blocks wait for the backward pass on the disk. Default false. */
-  readonly activationOffloading: boolean
-  /** With gradient checkpointing: what attention gives is kept, so that it is not computed again. Default false. */
-  readonly keepAttention: boolean
-  /** Logits that the loss may form at a time, as in `16MiB`; at least those of 16 tokens. Default 48MiB. */
-  readonly logitsMemory: string
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
   readonly maxGradNorm: number
   /** Evaluate after every so many steps, beside the start and the end; null: only then. Default null. */
@@ -85,18 +68,11 @@ export interface TrainOptions {
 
 const every = () => integer(1).nullable().default(null)
 
+const { optimizer, optimizerInBackward, ...kept } = trainingMemory
+
 export const trainShape = {
-  optimizer: optimizerSchema
-    .nullable()
-    .default(null)
-    .describe(
-      'Optimizer, by name or with settings. `null`: `adamw`, or `paged_adamw` with `qlora` if memory is short.',
-    ),
-  optimizerInBackward: flag()
-    .default(false)
-    .describe(
-      'Update each tensor in the backward pass as soon as its gradient is complete, so gradients are never all in memory. The results are the same. Requires `gradient_accumulation_steps: 1` and `max_grad_norm: 0`.',
-    ),
+  optimizer,
+  optimizerInBackward,
   learningRate: positive()
     .nullable()
     .default(null)
@@ -131,27 +107,7 @@ export const trainShape = {
     .describe(
       'Render rows of `prompt` and `completion`, and Alpaca rows, with the chat template of the model, if it has one. `false` trains on raw text.',
     ),
-  gradientCheckpointing: flag()
-    .default(true)
-    .describe(
-      'Recompute the inside of each block in the backward pass instead of keeping it. Less memory, about one more forward pass, the same results.',
-    ),
-  activationOffloading: flag()
-    .default(false)
-    .describe(
-      'With `gradient_checkpointing`: keep the inputs of the blocks in a file in the output folder until the backward pass needs them. The same results.',
-    ),
-  keepAttention: flag()
-    .default(false)
-    .describe(
-      'With `gradient_checkpointing`: keep the output of attention, so it is not recomputed. More memory, less time for long sequences, the same results.',
-    ),
-  logitsMemory: text('a size such as 16MiB')
-    .refine((size) => (parseBytes(size) ?? 0) > 0, { error: 'a size such as 16MiB' })
-    .default('48MiB')
-    .describe(
-      'Memory for the logits that the loss computes at a time, at least those of 16 tokens. With a large vocabulary, a smaller value lowers the peak and slows down steps.',
-    ),
+  ...kept,
   maxGradNorm: numberWithin(0, Number.MAX_VALUE, 'a number from 0 (0 is off)')
     .default(1)
     .describe('L2 norm to which gradients are clipped. 0 is off.'),

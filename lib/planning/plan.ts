@@ -14,6 +14,7 @@ import { fileInside } from '../io/inside.js'
 import { graphOf } from '../models/index.js'
 import { addon, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
+import { type MemoryShape, memorySchemas } from '../options/memory-shape.js'
 import { optimizerState } from '../options/optimizers.js'
 import { type TrainOptions, trainShape } from '../options/options.js'
 import { describeAdapter, linearSites, weightSites } from '../strategies/describe.js'
@@ -23,7 +24,6 @@ import { storageChoice } from '../weights/choice.js'
 import {
   type PrecisionOption,
   pagedBudget,
-  pagedWeightsSchema,
   precisionSchema,
   quantizationSchema,
   threadsSchema,
@@ -35,21 +35,8 @@ import { trainingPlans } from './plans.js'
 import type { StepSetting } from './step-setting.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
-export type PlanModelOptions = Partial<
-  Pick<
-    TrainOptions,
-    | 'perDeviceTrainBatchSize'
-    | 'maxSeqLength'
-    | 'packing'
-    | 'gradientCheckpointing'
-    | 'activationOffloading'
-    | 'keepAttention'
-    | 'logitsMemory'
-    | 'metricForBestModel'
-    | 'optimizer'
-    | 'optimizerInBackward'
-  >
-> &
+export type PlanModelOptions = Partial<MemoryShape> &
+  Partial<Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>> &
   HubOptions & {
     strategy: StrategyConfig
     /** Default: as the model's files are, if they are quantized, else what the strategy stands for, else none. */
@@ -57,8 +44,6 @@ export type PlanModelOptions = Partial<
     /** As of `loadModel`. */
     embeddingQuantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
-    /** As of `loadModel`. */
-    pagedWeights?: boolean | string
     /** Whether the run evaluates. Default false. */
     evaluates?: boolean
     /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
@@ -70,20 +55,14 @@ const schema = z.strictObject({
   quantization: quantizationSchema.optional(),
   embeddingQuantization: quantizationSchema.optional(),
   precision: precisionSchema,
-  pagedWeights: pagedWeightsSchema,
   evaluates: flag().default(false),
   threads: threadsSchema,
   ...hubShape,
   perDeviceTrainBatchSize: trainShape.perDeviceTrainBatchSize,
   maxSeqLength: trainShape.maxSeqLength,
   packing: trainShape.packing,
-  gradientCheckpointing: trainShape.gradientCheckpointing,
-  activationOffloading: trainShape.activationOffloading,
-  keepAttention: trainShape.keepAttention,
-  logitsMemory: trainShape.logitsMemory,
   metricForBestModel: trainShape.metricForBestModel,
-  optimizer: trainShape.optimizer,
-  optimizerInBackward: trainShape.optimizerInBackward,
+  ...memorySchemas,
 })
 
 const CONFIG_LIMIT = 16 << 20
@@ -105,16 +84,7 @@ export async function planModel(name: string, options: PlanModelOptions): Promis
 }
 
 /** How many sequences a run computes at once, and what it keeps of them. */
-export type PlanShape = Pick<
-  PlanModelOptions,
-  | 'perDeviceTrainBatchSize'
-  | 'gradientCheckpointing'
-  | 'activationOffloading'
-  | 'evaluates'
-  | 'optimizer'
-  | 'optimizerInBackward'
-  | 'pagedWeights'
->
+export type PlanShape = Partial<MemoryShape> & Pick<PlanModelOptions, 'perDeviceTrainBatchSize' | 'evaluates'>
 
 /** A model that was read as far as plans need it. */
 export interface Planner {
@@ -146,11 +116,11 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
       formatOf: (weight) => formats[weight] as StorageFormat,
     },
     plan: (changes = {}) => {
-      const { evaluates, optimizer, optimizerInBackward, pagedWeights, ...shape } = { ...given, ...changes }
-      const state = optimizerState({ optimizer, optimizerInBackward }, given.strategy)
+      const { evaluates, ...shape } = { ...given, ...changes }
+      const state = optimizerState(shape, given.strategy)
       const adapters = [{ spec, trainable: true, state }]
       const plans = trainingPlans(spec, shape, precision, evaluates)
-      const budget = pagedBudget(pagedWeights)
+      const budget = pagedBudget(shape.pagedWeights)
       return new MemoryReport(
         translated(() => addon().plan(graph, formats, adapters, plans, threads, budget)),
       )

@@ -1,7 +1,8 @@
 /** The plans of a run, from its options alone: the same ones for `lowrank plan` and for the run itself. */
 import { ConfigError } from '../core/errors.js'
-import { parseBytes } from '../core/schema.js'
+import { parseBytes, snakeKey } from '../core/schema.js'
 import type { AdapterSpec, PlanOptions, Precision } from '../native/addon.js'
+import { memoryOptions, type TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
 import { adaptedEmbedding } from '../strategies/terms.js'
 
@@ -10,17 +11,9 @@ export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
 export const MATCH_PLAN = 'match'
 
-type Capacity = Pick<
-  TrainOptions,
-  | 'perDeviceTrainBatchSize'
-  | 'maxSeqLength'
-  | 'packing'
-  | 'gradientCheckpointing'
-  | 'activationOffloading'
-  | 'keepAttention'
-  | 'logitsMemory'
-  | 'metricForBestModel'
->
+/** What decides the size of plans. */
+export type Capacity = TrainingMemory &
+  Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>
 
 /**
  * Plans for training an adapter, and for the evaluations between.
@@ -36,14 +29,11 @@ export function trainingPlans(
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const logitsBytes = parseBytes(options.logitsMemory) as number
   const { gradientCheckpointing: recompute, activationOffloading: offloads, keepAttention } = options
-  if (offloads && !recompute)
-    throw new ConfigError(
-      'activation_offloading is on and gradient_checkpointing off; offloaded is what checkpointing keeps, so turn it on, or offloading off.',
-    )
-  if (keepAttention && !recompute)
-    throw new ConfigError(
-      'keep_attention is on and gradient_checkpointing off, without which everything is kept; turn that on, or keep_attention off.',
-    )
+  for (const [key, { needs }] of memoryOptions) {
+    const value = key in options && options[key as keyof TrainingMemory]
+    if (!needs || !value || options[needs.option as keyof TrainingMemory]) continue
+    throw new ConfigError(`${snakeKey(key)} is on and ${snakeKey(needs.option)} off; ${needs.else}.`)
+  }
   const train: PlanOptions = {
     mode: 'train',
     ...own,

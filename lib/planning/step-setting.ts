@@ -1,20 +1,12 @@
 /** What decides the time of a step. */
 import type { Precision, StorageFormat } from '../native/addon.js'
+import type { TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
-/** What decides the time of a micro-batch and of an update. */
-export type TimedOptions = Pick<
-  TrainOptions,
-  | 'perDeviceTrainBatchSize'
-  | 'maxSeqLength'
-  | 'packing'
-  | 'gradientCheckpointing'
-  | 'keepAttention'
-  | 'logitsMemory'
-  | 'optimizer'
-  | 'optimizerInBackward'
->
+/** What decides the time of a micro-batch and of an update; transfers to the disk are not timed. */
+export type TimedOptions = Omit<TrainingMemory, 'activationOffloading'> &
+  Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>
 
 /** A run as far as its time depends on it. */
 export interface StepSetting {

@@ -32,7 +32,6 @@ export function layOut(setting: StepSetting): LaidOut {
     weights: weightSites(graph),
   })
   const { spec } = description
-  // Transfers to the disk are not timed.
   const capacity = { ...options, activationOffloading: false, metricForBestModel: 'loss' as const }
   const plan = trainingPlans(spec, capacity, precision, false)[TRAIN_PLAN] as PlanOptions
   const { resident: _, ...state } = optimizerState(options, strategy)

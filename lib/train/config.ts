@@ -20,6 +20,7 @@ import { STDIN } from '../data/dataset.js'
 import { parseHubName } from '../hub/name.js'
 import { readText } from '../io/input.js'
 import { checkInBackward } from '../options/in-backward.js'
+import type { MemoryShape } from '../options/memory-shape.js'
 import { type RunOptions, type TrainOptions, trainShape } from '../options/options.js'
 import { withOwnRate } from '../options/rates.js'
 import { rulesOf, strategySchema } from '../strategies/index.js'
@@ -40,7 +41,10 @@ import { applyOverrides, type Parse } from './overrides.js'
 const SIZE_LIMIT = 4 << 20
 
 /** A whole run, resolved: every default filled in, every path absolute. */
-export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOptions, 'optimizer'> {
+export interface RunConfig
+  extends Omit<RunOptions, 'optimizer'>,
+    Pick<TrainOptions, 'optimizer'>,
+    Pick<MemoryShape, 'pagedWeights'> {
   readonly model: string
   /** Of a model on the hub: branch, tag or commit. */
   readonly revision: string | null
@@ -49,7 +53,6 @@ export interface RunConfig extends Omit<RunOptions, 'optimizer'>, Pick<TrainOpti
   /** Absent: none, or as the file is where `quantization` is keep. */
   readonly embeddingQuantization?: Quantization
   readonly precision: PrecisionOption
-  readonly pagedWeights: boolean | string
   readonly strategy: StrategyConfig
   readonly dataset: DatasetConfig
   readonly evalDataset: DatasetConfig | null

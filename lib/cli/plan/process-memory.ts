@@ -8,12 +8,12 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { nodeProgram, packageScript } from '../core/node-program.js'
-import { packageRoot } from '../core/root.js'
-import { expandPaths, STDIN } from '../data/dataset/files.js'
-import { figuresFile, keepFigures } from '../time/kept-figures.js'
-import type { DatasetConfig } from '../train/dataset.js'
-import type { MetricsLine } from '../train/metrics.js'
+import { nodeProgram, packageScript } from '../../core/node-program.js'
+import { packageRoot } from '../../core/root.js'
+import { expandPaths, STDIN } from '../../data/dataset/files.js'
+import { figuresFile, keepFigures } from '../../time/kept-figures.js'
+import type { DatasetConfig } from '../../train/dataset.js'
+import type { MetricsLine } from '../../train/metrics.js'
 
 /** What a process takes beside the plan, in bytes. */
 export interface ProcessMemory {

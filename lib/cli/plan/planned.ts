@@ -1,0 +1,136 @@
+/** What `lowrank plan` finds out: memory, what fits, and time. */
+
+import { existsSync } from 'node:fs'
+import type { DownloadProgress } from '../../hub/locate.js'
+import { memoryShapeOf } from '../../options/memory-shape.js'
+import type { Optimizer, PagedAdamW } from '../../options/optimizers.js'
+import { type Fit, type FitChoice, fitRun } from '../../planning/fit.js'
+import type { MemoryReport } from '../../planning/memory-report.js'
+import { openPlanner, type PlanModelOptions, type Planner } from '../../planning/plan.js'
+import { usualOptimizer } from '../../planning/usual-optimizer.js'
+import type { Machine } from '../../time/machines.js'
+import type { RunConfig } from '../../train/config.js'
+import { foldersOf } from '../../train/output-folder.js'
+import { type DataSize, dataSize, type RunTime, runTime, threadsOf } from '../../train/run-time.js'
+import { Interruption } from '../interrupt.js'
+import type { Output } from '../output.js'
+import { DownloadShown, StatusLine } from '../progress.js'
+import { bytesBeside, nothingFits, shapeOfChoice } from './fit.js'
+import { type ProcessMemory, processMemory } from './process-memory.js'
+
+export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
+  memory: MemoryReport
+  /** Where the run would take another optimizer on this machine than the one that is planned. */
+  paged?: { optimizer: PagedAdamW; peakBytes: number }
+  /** What fits, where a budget was given; at least one way does. */
+  fit?: Fit
+  /** What the process takes beside the plan. */
+  beside: ProcessMemory
+  /** Of what is planned, and with a budget of the best choice. */
+  time: RunTime
+}
+
+/** What is asked for beside the config. */
+interface Asked {
+  budget: number | undefined
+  /** Whether the config names its data. */
+  hasData: boolean
+  machine: Machine | undefined
+}
+
+export async function planned(
+  config: RunConfig,
+  { budget, hasData, machine }: Asked,
+  output: Output,
+): Promise<Planned> {
+  const interruption = new Interruption(output, 'Stopping.')
+  const line = new StatusLine(output, 'Planning')
+  line.update('')
+  let download: DownloadShown | undefined
+  try {
+    const options = {
+      ...shapeOf(config),
+      revision: config.revision,
+      signal: interruption.signal,
+      onDownload: (progress: DownloadProgress) => {
+        line.clear()
+        download ??= new DownloadShown(output, config.model)
+        download.update(progress)
+      },
+    }
+    const { dataset, evalDataset } = config
+    const data = hasData ? [dataset, ...(evalDataset === null ? [] : [evalDataset])] : []
+    const beside = () =>
+      processMemory(data, {
+        signal: interruption.signal,
+        onMeasure: () => line.update('measuring once what Node.js takes on this machine'),
+      })
+    const timeOf = async (setting: Planner['setting'], run: RunConfig) =>
+      runTime(setting, run, {
+        ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
+        data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,
+        onMeasure: () => line.update('measuring once how fast this machine is'),
+      })
+    if (budget === undefined) {
+      const { plan, setting, ...held } = await openPlanner(config.model, options)
+      const memory = plan()
+      const [process, time] = [await beside(), await timeOf(setting, config)]
+      return { memory, ...held, beside: process, time, ...pagedHere(config, plan) }
+    }
+    const { gradientAccumulationSteps, maxGradNorm } = config
+    const held = await beside()
+    const left = Math.max(0, budget - bytesBeside(held))
+    const fit = await fitRun(config.model, { ...options, gradientAccumulationSteps, maxGradNorm }, left)
+    const { least } = fit
+    if (least) throw nothingFits(config, least, fit, budget, held)
+    const [best] = fit.choices as [FitChoice]
+    const { quantization, embeddingQuantization, setting } = fit
+    const { perDeviceTrainBatchSize, gradientCheckpointing, optimizerInBackward = false } = best
+    const chosen = { perDeviceTrainBatchSize, gradientCheckpointing, optimizerInBackward }
+    const time = await timeOf(
+      { ...setting, options: { ...setting.options, ...chosen } },
+      { ...config, ...shapeOfChoice(best) },
+    )
+    return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held, time }
+  } finally {
+    line.clear()
+    download?.end()
+    interruption.dispose()
+  }
+}
+
+/** What the data comes to, if it and the tokenizer are on the disk. */
+async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataSize | undefined> {
+  const { model, dataset, evalDataset, evalFraction } = config
+  if (!existsSync(model) || model.endsWith('.json')) return undefined
+  const kind = model.endsWith('.gguf') ? 'gguf' : 'folder'
+  const all = await dataSize(dataset, { kind, path: model }, config, signal)
+  const share = evalDataset === null ? 1 - evalFraction : 1
+  return all && { examples: share * all.examples, tokens: share * all.tokens }
+}
+
+/** What a run on this machine does where the plan does not fit and no optimizer is named. */
+function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: Planner['plan']) {
+  if (asked !== null) return {}
+  const planned = (optimizer: Optimizer) => plan({ optimizer })
+  const { runDir } = foldersOf(outputDir, strategy)
+  const optimizer = usualOptimizer(strategy, planned, process.availableMemory(), runDir)
+  if (typeof optimizer === 'string' || !('resident' in optimizer)) return {}
+  return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
+}
+
+/** What of a config decides the memory. */
+function shapeOf(config: RunConfig) {
+  const { strategy, quantization, embeddingQuantization, precision, threads } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel } = config
+  return {
+    strategy,
+    ...(quantization && { quantization }),
+    ...(embeddingQuantization && { embeddingQuantization }),
+    precision,
+    threads,
+    evaluates: config.evalDataset !== null || config.evalFraction > 0,
+    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel },
+    ...memoryShapeOf(config),
+  } satisfies PlanModelOptions
+}
