@@ -56,11 +56,6 @@ const FLOORS = {
   },
 }
 
-/** Arrows that point up for now; each is to be cut. */
-const UPWARD = {
-  native: {},
-}
-
 /** Files that alone may import a folder from outside of it: where the CPU's device is made, planned for and timed. */
 const DOORS = {
   native: {
@@ -94,8 +89,6 @@ function show(side, imports) {
   const arrows = arrowsOf(imports)
   const faults = []
   const allowed = (from, to) => words(floors[from]).includes(to) && order.indexOf(to) < order.indexOf(from)
-  const tolerated = (from, to) => words(UPWARD[side]?.[from]).includes(to)
-  let upward = 0
   console.log(`${side}/`)
   const folders = [...imports.keys()].map(folderOf)
   for (const from of new Set([...order, ...folders])) {
@@ -105,8 +98,7 @@ function show(side, imports) {
       `  ${`${from} (${count})`.padEnd(18)} ${own.map(([to, list]) => `${to} ${list.length}`).join(', ')}`,
     )
     for (const [to, list] of own)
-      if (tolerated(from, to)) upward += 1
-      else if (!allowed(from, to))
+      if (!allowed(from, to))
         faults.push(
           ...list.map(
             ([file, target]) => `${side}/${file} imports ${side}/${target}: ${from} may not import ${to}`,
@@ -124,16 +116,13 @@ function show(side, imports) {
     for (const to of words(floors[from]))
       if (!arrows.get(from)?.has(to)) console.log(`    imports nothing of ${to}, which the table lets it`)
   }
-  const downward = new Map(
-    [...arrows].map(([from, own]) => [from, [...own.keys()].filter((to) => !tolerated(from, to))]),
-  )
-  const rings = circles(downward)
+  const rings = circles(new Map([...arrows].map(([from, own]) => [from, [...own.keys()]])))
   const files = circles(imports)
   faults.push(...rings.map((circle) => `${side}/: folders import each other: ${circle.join(', ')}`))
   faults.push(...files.map((circle) => `${side}/: files import each other: ${circle.join(', ')}`))
   const total = [...arrows.values()].reduce((sum, own) => sum + own.size, 0)
   console.log(
-    `  ${order.length} folders, ${total} arrows, ${upward} upward, ` +
+    `  ${order.length} folders, ${total} arrows, ` +
       `${rings.length} circles of folders, ${files.length} of files\n`,
   )
   return faults
