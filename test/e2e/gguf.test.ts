@@ -73,11 +73,14 @@ describe.each([
   ['llama3', 'llama3', 'bf16'],
   ['qwen2', 'qwen2', 'f32'],
   ['qwen3', 'qwen2', 'f16'],
+  ['qwen3_window', 'qwen2', 'f32'],
   ['llama2', 'llama2', 'f16'],
   ['linear', 'gpt2', 'f16'],
 ] as const)('a model like %s with a tokenizer like %s, as a GGUF file in %s', (family, tokenizer, dtype) => {
   it('is the same model in llama.cpp, with an adapter merged in', async () => {
-    const path = await wordedModel(family, tokenizer)
+    // A GGUF file has no place for the windows of some layers, nor for a bias of Qwen3's o_proj.
+    const plain = { use_sliding_window: false, layer_types: null, attention_bias: false }
+    const path = await wordedModel(family, tokenizer, plain)
     const model = await load(path)
     await attach(model)
     const { output, files, check, remarks } = await model.export(place(), { format: 'gguf', dtype })
@@ -100,6 +103,27 @@ describe.each([
     expect(gap).toBeLessThan(dtype === 'bf16' ? 0.3 : 0.05)
     expect(found.greedy).toEqual(await greedyIds(written, prompt, 12))
     expect(found.trainContextSize).toBe(512)
+  })
+})
+
+describe('a model like qwen3_window', () => {
+  const unbiased = { attention_bias: false }
+  const unwindowed = { use_sliding_window: false, layer_types: null }
+
+  it.each([
+    [
+      'windows',
+      unbiased,
+      'cannot be written as a GGUF file: the windows of its attention would come out otherwise',
+    ],
+    [
+      'biases',
+      unwindowed,
+      'has the tensor "blk.0.attn_q.bias", which no model of its architecture (Qwen3) has',
+    ],
+  ])('is not written with its %s', async (_what, more, problem) => {
+    const model = await load(await wordedModel('qwen3_window', 'qwen2', more))
+    await expect(model.export(place(), { format: 'gguf' })).rejects.toThrow(problem)
   })
 })
 

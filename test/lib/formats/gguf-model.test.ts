@@ -412,7 +412,7 @@ describe('a qwen3 GGUF file', () => {
     expect(await problem(spec, UnsupportedError)).toContain('qwen3.attention.sliding_window is 64')
   })
 
-  it('is refused with biases, which llama.cpp has no place for, as others are with norms by head', async () => {
+  it('is refused with biases, which llama.cpp reads in part, as others are with norms by head', async () => {
     const bias = qwen3Gguf({}, [...norms, { name: 'blk.0.attn_q.bias', dims: [64] }])
     expect(await problem(bias, UnsupportedError)).toContain(
       'has the tensor "blk.0.attn_q.bias", which no model',
