@@ -46,13 +46,13 @@ const FLOORS = {
     quant: 'core',
     os: 'core',
     device: 'core',
-    backends: 'core quant device',
+    backends: 'core quant os device',
     plan: 'core graph device',
     adapters: 'core graph quant os device plan',
     ops: 'core plan adapters',
     optim: 'core device adapters',
-    runtime: 'core graph quant os backends plan adapters ops optim',
-    addon: 'core os backends adapters optim runtime',
+    runtime: 'core graph quant os device backends plan adapters ops optim',
+    addon: 'core os device backends adapters optim runtime',
   },
 }
 

@@ -111,6 +111,13 @@ float* Adapter::span(AdapterArray array) const {
   return nullptr;
 }
 
+std::vector<std::span<std::byte>> Adapter::memory() const {
+  std::vector<std::span<std::byte>> spans;
+  for (const Block* block : {&values_, &gradients_, &norms_})
+    if (*block) spans.emplace_back(block->data(), static_cast<size_t>(block->bytes()));
+  return spans;
+}
+
 void Adapter::expect_idle(AdapterArray array, Touch touch) const {
   const auto used = [&](AdapterUse::Kind kind) { return uses_[static_cast<size_t>(kind)].load() > 0; };
   const bool busy = used(AdapterUse::Kind::update) ||

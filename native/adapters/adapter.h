@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,6 +47,9 @@ class Adapter {
   float* span(AdapterArray array) const;
   /// Where the gradient of a parameter lies while it is updated in the backward pass; null: nowhere.
   void place_gradient(int parameter, float* at) { placed_[parameter] = at; }
+
+  /// Memory that steps read or write: values, gradients of its own, norms of rows.
+  std::vector<std::span<std::byte>> memory() const;
 
   /// Of private training: the sum of a round, laid out as the trained parameters; else null.
   double* private_sum() const { return private_sum_.data<double>(); }

@@ -372,4 +372,28 @@ Napi::Value from_report(Napi::Env env, PlanReport report) {
   return object;
 }
 
+Napi::Value from_counts(Napi::Env env, const NullDevice& device) {
+  const auto number = [env](int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
+  Napi::Array kernels = Napi::Array::New(env);
+  for (const char* const name : kernel_names()) {
+    const auto found = device.kernels.find(name);
+    const KernelCounts counts = found == device.kernels.end() ? KernelCounts() : found->second;
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("kernel", name);
+    item.Set("launches", number(counts.launches));
+    item.Set("bytesMoved", number(counts.bytes));
+    item.Set("workspaceBytes", number(counts.workspace));
+    kernels.Set(kernels.Length(), item);
+  }
+  Napi::Object downloaded = Napi::Object::New(env);
+  for (const auto& [what, bytes] : device.downloaded) downloaded.Set(what, number(bytes));
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("kernels", kernels);
+  object.Set("uploadedBytes", number(device.uploaded));
+  object.Set("downloadedBytes", downloaded);
+  object.Set("stashedBytes", number(device.stashed));
+  object.Set("fetchedBytes", number(device.fetched));
+  return object;
+}
+
 }  // namespace lowrank::addon

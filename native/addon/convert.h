@@ -5,6 +5,7 @@
 
 #include "adapters/adapter.h"
 #include "addon/fields.h"
+#include "device/null.h"
 #include "optim/ranks.h"
 #include "runtime/kernel_study.h"
 #include "runtime/session.h"
@@ -20,7 +21,7 @@ StateSpec to_state_spec(const Fields& fields);
 OptimizerStep to_optimizer_step(Napi::Value value);
 StorageFormat to_storage_format(Napi::Value value);
 TensorSource to_tensor_source(Napi::Value value);
-/// Plans by name; `threads` sizes the workspaces.
+/// Plans by name.
 std::map<std::string, PlanOptions> to_plans(Napi::Value value);
 MicroBatch to_micro_batch(const Fields& fields);
 /// `active` and `lastOnly`, each of which may be absent.
@@ -33,5 +34,7 @@ KernelStudy to_kernel_study(Napi::Value value);
 Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
 /// Its timeline is made when it is asked for.
 Napi::Value from_report(Napi::Env env, PlanReport report);
+/// The work of a step, with a line for each kernel there is.
+Napi::Value from_counts(Napi::Env env, const NullDevice& device);
 
 }  // namespace lowrank::addon

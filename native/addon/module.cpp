@@ -12,6 +12,7 @@
 #include "os/file.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"
+#include "runtime/dry_run.h"
 
 namespace lowrank::addon {
 namespace {
@@ -101,15 +102,15 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), os::reset_peak_resident());
 }
 
-Napi::Value plan(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return guarded(env, [&] {
-    Graph graph = to_graph(info[0]);
+/// Plans of a model that has no weights yet: graph, formats, adapters, plans, threads.
+struct Shapes {
+  explicit Shapes(const Napi::CallbackInfo& info)
+      : graph(to_graph(info[0])),
+        sizes(info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads()) {
     graph.check();
-    const std::vector<StorageFormat> formats = to_formats(graph, info[1]);
-    if (!info[2].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
+    formats = to_formats(graph, info[1]);
+    if (!info[2].IsArray()) throw Napi::TypeError::New(info.Env(), "lowrank: adapters must be an array");
     const Napi::Array list = info[2].As<Napi::Array>();
-    std::vector<AdapterSpec> specs;
     for (uint32_t i = 0; i < list.Length(); ++i) {
       const Fields item(list.Get(i), "adapters");
       specs.push_back(to_adapter_spec(item.get("spec")));
@@ -117,18 +118,41 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
       specs.back().state = to_state_spec(item);
       check_adapter(specs.back());
     }
-    std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
-    const cpu::CpuSizes sizes(info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads());
-    std::map<std::string, Plan> plans;
     for (const auto& [name, options] : to_plans(info[3]))
       plans.emplace(name, make_plan(sizes, graph, adapters, options));
+  }
+  Shapes(const Shapes&) = delete;
+  Shapes& operator=(const Shapes&) = delete;
+
+  Graph graph;
+  const cpu::CpuSizes sizes;
+  std::vector<StorageFormat> formats;
+  std::vector<AdapterSpec> specs;
+  std::vector<const AdapterSpec*> adapters;
+  std::map<std::string, Plan> plans;
+};
+
+Napi::Value plan(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const Shapes shapes(info);
+    const auto& [graph, sizes, formats, specs, adapters, plans] = shapes;
     const std::optional<int64_t> paged = to_paged(info[5]);
     if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans));
     PageSpans spans(graph, WeightLayout(graph, formats));
     const int64_t budget = spans.budget(*paged);
     const Paging paging{std::move(spans), budget};
     return from_report(env, report_plans(graph, formats, adapters, plans, &paging));
+  });
+}
+
+Napi::Value count_step(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Shapes shapes(info);
+    NullDevice device(shapes.sizes, held_weights(shapes.graph, shapes.formats));
+    dry_run(shapes.graph, shapes.adapters, shapes.plans, info[5].ToString(), device);
+    return from_counts(info.Env(), device);
   });
 }
 
@@ -199,6 +223,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("createSession", open_session);
   method("createWeightFile", create<&Environment::weight_file>);
   method("plan", plan);
+  method("countStep", count_step);
   method("timeKernels", time_kernels);
   method("arithmeticPeak", arithmetic_peak);
   method("dump", dump);

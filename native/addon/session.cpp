@@ -87,7 +87,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<std::vector<double>>(
-        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses);
+        env, [session](Context& context, const CancelFlag&) { return session->output_norms(context); }, from_doubles, uses);
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {

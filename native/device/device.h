@@ -2,9 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
-#include <vector>
 
+#include "core/memory.h"
 #include "device/kernels.h"
 
 namespace lowrank {
@@ -36,6 +37,18 @@ class DeviceMemory {
   virtual int64_t bytes() const = 0;
 };
 
+/// Room beside a device's memory, where activations wait for the backward pass. Offsets begin with pages.
+class Stash {
+ public:
+  virtual ~Stash() = default;
+  virtual void put(int64_t offset, Ptr<std::byte> from, int64_t bytes) = 0;
+  /// Complete for the kernels that are launched after it.
+  virtual void fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) = 0;
+  /// Says that a range is fetched soon.
+  virtual void will_fetch(int64_t offset, int64_t bytes) = 0;
+};
+
+/// Work is in the order of the calls, and may be done after a call returns: only `download` and `finish` wait.
 class Device {
  public:
   virtual ~Device() = default;
@@ -48,39 +61,18 @@ class Device {
 
   /// Room for the length of a call, which no category counts; its contents do not matter.
   virtual std::unique_ptr<DeviceMemory> scratch(int64_t bytes) = 0;
+  /// Zeroed. Throws Error("OUT_OF_MEMORY").
+  virtual std::unique_ptr<DeviceMemory> allocate(Category category, int64_t bytes) = 0;
+  virtual void upload(Ptr<std::byte> to, const void* from, int64_t bytes) = 0;
   /// The bytes that lie there, for the host to read until the next call.
   /// @param what it is, in a word or two, for a device that counts
   virtual const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) = 0;
   virtual void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) = 0;
+  virtual void finish() = 0;
+  /// @param folder where it may lie
+  virtual std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) = 0;
+
   virtual void launch(const Kernel& kernel, Ptr<std::byte> workspace) = 0;
-};
-
-/// A device that computes nothing: what steps run on while they are planned.
-class NullDevice final : public Device {
- public:
-  explicit NullDevice(const KernelSizes& sizes) : sizes_(sizes) {}
-  const KernelSizes& sizes() const override { return sizes_; }
-  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
-  std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
-  std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override {
-    struct Nowhere final : DeviceMemory {
-      explicit Nowhere(int64_t size) : size(size) {}
-      Ptr<std::byte> data() const override { return Ptr<std::byte>(kNowhere); }
-      int64_t bytes() const override { return size; }
-      int64_t size;
-    };
-    return std::make_unique<Nowhere>(bytes);
-  }
-  const std::byte* download(Ptr<std::byte>, int64_t bytes, std::string_view) override {
-    zeros_.assign(static_cast<size_t>(bytes), std::byte{0});
-    return zeros_.data();
-  }
-  void copy(Ptr<std::byte>, Ptr<std::byte>, int64_t) override {}
-  void launch(const Kernel&, Ptr<std::byte>) override {}
-
- private:
-  const KernelSizes& sizes_;
-  std::vector<std::byte> zeros_;
 };
 
 }  // namespace lowrank

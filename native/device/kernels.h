@@ -1,42 +1,21 @@
 // Every kernel that a step may launch, as a value: what it computes, and where its operands lie. A device implements
 // them; planning, tracing and counting visit them. Activations are row-major; operands are f32 or bf16 as the plan's
-// precision says, the residual stream and all statistics are f32.
+// precision says, the residual stream and all statistics are f32. `operands` names the memory that a kernel touches
+// (kernels.cpp).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <variant>
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/precision.h"
+#include "device/operands.h"
 #include "device/optimizer_kernels.h"
-#include "device/ptr.h"
 
 namespace lowrank {
-
-/// Row-major [rows, cols]; `ld` elements from row to row.
-struct Matrix {
-  Ptr<std::byte> data;
-  DType dtype = DType::f32;
-  int64_t ld = 0;
-
-  Matrix columns(int64_t first) const { return {data + first * size_of(dtype), dtype, ld}; }
-  Matrix rows(int64_t first) const { return columns(first * ld); }
-};
-
-/// The right-hand side of a product: rows of a base weight, in whatever format the device holds it, or fp32 numbers.
-struct Factor {
-  int64_t rows = 0, cols = 0;
-  int weight = -1;        // of the graph
-  int64_t first = 0;      // row of the weight
-  Ptr<float> dense = {};  // where `weight` is -1
-  int64_t ld = 0;
-
-  Factor slice(int64_t begin, int64_t count) const {
-    return {count, cols, weight, first + begin, dense + begin * ld, ld};
-  }
-};
 
 struct Segment {
   Matrix x;
@@ -57,6 +36,7 @@ struct GemmNt {
   int64_t m, n;
   std::span<const Segment> segments;
   Output to;
+  void operands(Operands& see) const;
 };
 /// y[m, n] = sum over segments of x[m, r] w[r, n] (+ bias) (+ residual).
 struct GemmNn {
@@ -65,6 +45,7 @@ struct GemmNn {
   int64_t m, n;
   std::span<const Segment> segments;
   Output to;
+  void operands(Operands& see) const;
 };
 /// out[r, n] += scale * sum over tokens of u[t, r] x[t, n]; stored as [n, r] where transposed.
 struct ReduceTokens {
@@ -79,6 +60,7 @@ struct ReduceTokens {
   Ptr<float> out;
   int64_t ld;
   bool transposed;
+  void operands(Operands& see) const;
 };
 
 /// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps); x f32 or operand, y operand, rstd [rows]. y may be x.
@@ -90,6 +72,7 @@ struct RmsNorm {
   float eps;
   Matrix y;
   Ptr<float> rstd;
+  void operands(Operands& see) const;
 };
 /// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. Where dx is dy it replaces it, x being an operand.
 struct RmsNormBackward {
@@ -98,6 +81,7 @@ struct RmsNormBackward {
   Matrix dy, x;
   Ptr<float> w, rstd;
   Matrix dx;
+  void operands(Operands& see) const;
 };
 /// dw[c] += sum over rows of dy[r, c] x[r, c] rstd[r].
 struct NormGradient {
@@ -105,6 +89,7 @@ struct NormGradient {
   int64_t rows, cols;
   Matrix dy, x;
   Ptr<float> rstd, dw;
+  void operands(Operands& see) const;
 };
 
 /// Rotates halves of every head in place, or back; cos and sin [positions, head_dim / 2].
@@ -116,6 +101,7 @@ struct Rope {
   Ptr<int32_t> positions;
   Ptr<float> cos, sin;
   bool inverse;
+  void operands(Operands& see) const;
 };
 
 /// Heads of attention and what they see: causal, aligned at the end, and of that the last `window` keys (0: all).
@@ -132,6 +118,7 @@ struct Attention {
   std::span<const int32_t> host_seqlens;
   Matrix q, k, v, out;
   Ptr<float> lse;
+  void operands(Operands& see) const;
 };
 struct AttentionBackward {
   static constexpr const char* kName = "attention_backward";
@@ -141,6 +128,7 @@ struct AttentionBackward {
   Matrix q, k, v, out;
   Ptr<float> lse;
   Matrix dout, dq, dk, dv;
+  void operands(Operands& see) const;
 };
 
 /// out = silu(gate) up.
@@ -148,12 +136,14 @@ struct Swiglu {
   static constexpr const char* kName = "swiglu";
   int64_t rows, cols;
   Matrix gate, up, out;
+  void operands(Operands& see) const;
 };
 /// The gradients may take the place of gate and up.
 struct SwigluBackward {
   static constexpr const char* kName = "swiglu_backward";
   int64_t rows, cols;
   Matrix dout, gate, up, dgate, dup;
+  void operands(Operands& see) const;
 };
 
 /// out[i] = x[rows[i]].
@@ -163,6 +153,7 @@ struct GatherRows {
   Matrix x;
   Ptr<int32_t> rows;
   Matrix out;
+  void operands(Operands& see) const;
 };
 /// out[rows[i]] += x[i] for distinct rows.
 struct ScatterAddRows {
@@ -171,9 +162,10 @@ struct ScatterAddRows {
   Matrix x;
   Ptr<int32_t> rows;
   Matrix out;
+  void operands(Operands& see) const;
 };
 /// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats, and where `grad` is there
-/// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits.
+/// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits. Those are spent by it.
 struct CrossEntropy {
   static constexpr const char* kName = "cross_entropy";
   int64_t rows, vocab;
@@ -182,12 +174,14 @@ struct CrossEntropy {
   float weight;
   Ptr<float> loss;
   Matrix grad;
+  void operands(Operands& see) const;
 };
 
 struct Zero {
   static constexpr const char* kName = "zero";
   Ptr<std::byte> to;
   int64_t bytes;
+  void operands(Operands& see) const;
 };
 /// Rounds fp32 to bf16.
 struct Cast {
@@ -195,6 +189,7 @@ struct Cast {
   int64_t count;
   Ptr<float> from;
   Ptr<uint16_t> to;
+  void operands(Operands& see) const;
 };
 /// to[i] += value.
 struct AddConstant {
@@ -202,6 +197,7 @@ struct AddConstant {
   int64_t count;
   float value;
   Ptr<float> to;
+  void operands(Operands& see) const;
 };
 
 /// out[t] = row ids[t] of a table, decoded to fp32.
@@ -211,6 +207,7 @@ struct DecodeRows {
   Ptr<int32_t> ids;
   Factor table;
   Matrix out;
+  void operands(Operands& see) const;
 };
 /// dtable[ids[t], c] += dy[t, c].
 struct EmbeddingGradient {
@@ -219,6 +216,7 @@ struct EmbeddingGradient {
   Ptr<int32_t> ids;
   Matrix dy;
   Ptr<float> dtable;
+  void operands(Operands& see) const;
 };
 /// db[c] += sum over rows of dy[r, c].
 struct BiasGradient {
@@ -226,6 +224,7 @@ struct BiasGradient {
   int64_t rows, cols;
   Matrix dy;
   Ptr<float> db;
+  void operands(Operands& see) const;
 };
 
 /// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0.
@@ -236,6 +235,7 @@ struct Dropout {
   float p;
   uint64_t key;
   Matrix out;
+  void operands(Operands& see) const;
 };
 /// y += keep(key, index) ? x / (1 - p) : 0.
 struct DropoutBackward {
@@ -245,6 +245,7 @@ struct DropoutBackward {
   float p;
   uint64_t key;
   Matrix y;
+  void operands(Operands& see) const;
 };
 /// y[r, c] = x[r, c] gain[c] (+ bias[c]) (+ addend[r, c]).
 struct ScaleColumns {
@@ -253,6 +254,7 @@ struct ScaleColumns {
   Matrix x;
   Ptr<float> gain, bias;
   Matrix addend, y;
+  void operands(Operands& see) const;
 };
 /// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may take the place of dy.
 struct ScaleColumnsBackward {
@@ -262,6 +264,7 @@ struct ScaleColumnsBackward {
   Ptr<float> gain, share;
   Matrix dx;
   Ptr<float> dgain;
+  void operands(Operands& see) const;
 };
 
 /// out[rows, active] = weight scale b_gain_i B_ij d_j mask_j row_gain_i, with B [rows, rank]; null factors are ones.
@@ -270,6 +273,7 @@ struct Fold {
   int64_t rows, rank, active;
   float scale, weight;
   Ptr<float> b, d, mask, b_gain, row_gains, out;
+  void operands(Operands& see) const;
 };
 /// Spreads the gradient at the folded matrix, g [rows, active], over B, d and b_gain, adding to those that are there.
 struct FoldGradient {
@@ -277,6 +281,7 @@ struct FoldGradient {
   int64_t rows, rank, active;
   float scale;
   Ptr<float> b, d, mask, b_gain, g, db, dd, dgain;
+  void operands(Operands& see) const;
 };
 /// out[rows, 2 rank] = own B and taken B*, side by side, times row_gains where they are there.
 struct FoldSnapshot {
@@ -284,6 +289,7 @@ struct FoldSnapshot {
   int64_t rows, rank;
   float own, taken;
   Ptr<float> b, star, row_gains, out;
+  void operands(Operands& see) const;
 };
 
 /// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant.
@@ -291,6 +297,7 @@ struct Pair {
   int64_t rows, cols, rank, rank2;
   Ptr<float> b, a, b2, a2;
 
+  void reads(Operands& see) const;
   Pair from(int64_t begin, int64_t count) const {
     return {count, cols, rank, rank2, b + begin * rank, a, b2 + begin * rank2, a2};
   }
@@ -300,6 +307,7 @@ struct BuildPairA {
   static constexpr const char* kName = "build_pair_a";
   Pair pair;
   Ptr<float> out;
+  void operands(Operands& see) const;
 };
 /// out[o, i r2 + j] = weight scale row_gain_o b[o, i] b2[o, j].
 struct FoldPair {
@@ -307,12 +315,14 @@ struct FoldPair {
   Pair pair;
   float scale, weight;
   Ptr<float> row_gains, out;
+  void operands(Operands& see) const;
 };
 /// Adds what the gradient at A says of a and a2.
 struct SpreadPairA {
   static constexpr const char* kName = "spread_pair_a";
   Pair pair;
   Ptr<float> g, da, da2;
+  void operands(Operands& see) const;
 };
 /// Adds what the gradient at the folded B says of b and b2.
 struct SpreadPairB {
@@ -320,6 +330,7 @@ struct SpreadPairB {
   Pair pair;
   float scale;
   Ptr<float> row_gains, g, db, db2;
+  void operands(Operands& see) const;
 };
 /// out = base + scale row_gain_o (b a) . (b2 a2), dense fp32; a base of no rows is 0.
 struct AddPair {
@@ -328,12 +339,14 @@ struct AddPair {
   Factor base;
   float scale;
   Ptr<float> row_gains, out;
+  void operands(Operands& see) const;
 };
 /// The gradients at the two products from that at their Hadamard product, g; that of b a takes its place.
 struct SplitPair {
   static constexpr const char* kName = "split_pair";
   Pair pair;
   Ptr<float> row_gains, g, second;
+  void operands(Operands& see) const;
 };
 /// Gains of the rows of a change under dropout: 0 where dropped, else 1, or one over the share that stays.
 struct DrawRows {
@@ -343,12 +356,15 @@ struct DrawRows {
   bool rescale;
   uint64_t key;
   Ptr<float> gains;
+  void operands(Operands& see) const;
 };
 
 /// C [l, p] and D [k, q]; with rank > 0 D is d [k, rank] times d2 [rank, q].
 struct KroneckerPair {
   int64_t l, p, k, q, rank;
   Ptr<float> c, d, d2;
+
+  void reads(Operands& see) const;
 };
 /// out[t] = residual[t] + scale gains . ((C (x) D) x[t]), f32.
 struct Kronecker {
@@ -359,6 +375,7 @@ struct Kronecker {
   Ptr<float> gains;
   Matrix x;
   Ptr<float> residual, out;
+  void operands(Operands& see) const;
 };
 /// Adds the gradients of the factors, and to dx that of x, or writes it; dx may be null.
 struct KroneckerBackward {
@@ -370,18 +387,21 @@ struct KroneckerBackward {
   Matrix x, dy;
   Ptr<float> dc, dd, dd2, dx;
   bool adds_dx;
+  void operands(Operands& see) const;
 };
 /// c [l, p] = a [l, rank] b [rank, p].
 struct KroneckerC {
   static constexpr const char* kName = "kronecker_c";
   int64_t l, rank, p;
   Ptr<float> a, b, c;
+  void operands(Operands& see) const;
 };
 /// Spreads the gradient at c over a and b, adding to those that are there.
 struct SpreadKroneckerC {
   static constexpr const char* kName = "spread_kronecker_c";
   int64_t l, rank, p;
   Ptr<float> a, b, g, da, db;
+  void operands(Operands& see) const;
 };
 
 /// out[i] = ||W_i||^2.
@@ -389,6 +409,7 @@ struct RowSquares {
   static constexpr const char* kName = "row_squares";
   Factor w;
   Ptr<double> out;
+  void operands(Operands& see) const;
 };
 /// out [rank, rank] = A A^T.
 struct Gram {
@@ -397,6 +418,7 @@ struct Gram {
   Ptr<float> a;
   int64_t ld;
   Ptr<double> out;
+  void operands(Operands& see) const;
 };
 /// out[i] = ||W_i + B_i A||, from the squares of W, the products A W^T [rank, rows] and the Gram matrix of A.
 struct AdaptedRowNorms {
@@ -410,6 +432,7 @@ struct AdaptedRowNorms {
   Ptr<float> products;
   Ptr<double> gram;
   Ptr<float> out;
+  void operands(Operands& see) const;
 };
 /// gain[i] += weight m[i] / c[i].
 struct AddRatios {
@@ -417,6 +440,7 @@ struct AddRatios {
   int64_t rows;
   float weight;
   Ptr<float> m, c, gain;
+  void operands(Operands& see) const;
 };
 /// over[i] = (m[i] / c[i]) / gain[i], with null m 1 / gain[i]; a gain of nothing is first given a share that no sum
 /// sees.
@@ -424,6 +448,7 @@ struct RatiosOver {
   static constexpr const char* kName = "ratios_over";
   int64_t rows;
   Ptr<float> m, c, gain, over;
+  void operands(Operands& see) const;
 };
 /// gain[i] = m[i] / c[i], and share[i] = 1 / m[i] (0 for 0) where the scaled output is at hand, else 1 / c[i].
 struct MagnitudeGains {
@@ -432,6 +457,7 @@ struct MagnitudeGains {
   Ptr<float> m, c;
   bool of_scaled;
   Ptr<float> gain, share;
+  void operands(Operands& see) const;
 };
 
 /// moment [rank, rank] += sum over tokens of h h^T.
@@ -440,6 +466,7 @@ struct SecondMoment {
   int64_t tokens, rank;
   Matrix h;
   Ptr<double> moment;
+  void operands(Operands& see) const;
 };
 /// h[t, j] = a[j, ids[t]].
 struct GatherColumns {
@@ -448,6 +475,7 @@ struct GatherColumns {
   Ptr<int32_t> ids;
   int64_t ranks, vocab;
   Ptr<float> a, h;
+  void operands(Operands& see) const;
 };
 /// da[j, ids[t]] += dh[t, j] for j from `first`.
 struct ScatterColumns {
@@ -456,6 +484,7 @@ struct ScatterColumns {
   Ptr<int32_t> ids;
   int64_t first, ranks, vocab;
   Ptr<float> dh, da;
+  void operands(Operands& see) const;
 };
 
 using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackward, NormGradient, Rope, Attention,
@@ -466,5 +495,11 @@ using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackwa
                             KroneckerC, SpreadKroneckerC, RowSquares, Gram, AdaptedRowNorms, AddRatios, RatiosOver,
                             MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns, AdamW, Sgd, Lion,
                             Adafactor, SumOfSquares, ProjectGradient, Orthogonal, FollowImportances>;
+
+/// Of all kernels.
+std::vector<const char*> kernel_names();
+inline const char* name_of(const Kernel& kernel) {
+  return std::visit([](const auto& k) { return k.kName; }, kernel);
+}
 
 }  // namespace lowrank

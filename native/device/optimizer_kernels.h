@@ -8,12 +8,18 @@
 
 namespace lowrank {
 
+class Operands;
+
 /// Numbers of an optimizer's state: fp32, or 8-bit codes with the largest magnitude of each block (quant/dynamic.h).
 struct Moments {
   Ptr<float> floats = {};
   Ptr<uint8_t> codes = {};
   Ptr<float> absmax = {};
+
+  void adds(Operands& see, int64_t count, int64_t stride) const;
 };
+/// Numbers of a block of 8-bit state.
+inline constexpr int64_t kMomentBlock = 256;
 
 /// Numbers that are updated alike: `count` elements of a parameter, `stride` apart, with their gradients and fp32 state
 /// laid out the same; 8-bit state is of elements side by side.
@@ -31,18 +37,21 @@ struct AdamW {
   float beta1, beta2, epsilon;
   float grad_scale;  // multiplies every gradient before use (clipping)
   std::span<const UpdatePiece> pieces;
+  void operands(Operands& see) const;
 };
 /// torch.optim.SGD without dampening: decay is part of the gradient. Without momentum m is null.
 struct Sgd {
   static constexpr const char* kName = "sgd";
   float momentum, grad_scale;
   std::span<const UpdatePiece> pieces;
+  void operands(Operands& see) const;
 };
 /// Lion (Chen et al. 2023, arXiv 2302.06675): a step against the sign of beta1 m + (1 - beta1) gradient.
 struct Lion {
   static constexpr const char* kName = "lion";
   float beta1, beta2, grad_scale;
   std::span<const UpdatePiece> pieces;
+  void operands(Operands& see) const;
 };
 
 struct AdafactorSettings {
@@ -66,6 +75,7 @@ struct Adafactor {
   Ptr<float> row, column;  // of a matrix [rows] and [cols]; null for a vector
   Ptr<float> v;            // of a vector
   Ptr<float> p;
+  void operands(Operands& see) const;
 };
 
 /// out = sum over elements of x^2, in double.
@@ -74,6 +84,7 @@ struct SumOfSquares {
   int64_t count;
   Ptr<float> x;
   Ptr<double> out;
+  void operands(Operands& see) const;
 };
 
 /// gradient [rows, rank] <- gradient (A A^T + 1e-8 I)^-1 / scale^2 with A [rank, cols], in double: of all changes of B
@@ -86,6 +97,7 @@ struct ProjectGradient {
   int64_t rows;
   float scale;
   Ptr<float> gradient;
+  void operands(Operands& see) const;
 };
 
 /// X [rows, rank], or its transpose [rank, rows], and the gradient at it, laid out alike.
@@ -99,6 +111,7 @@ struct OrthogonalPiece {
 struct Orthogonal {
   static constexpr const char* kName = "orthogonal";
   std::span<const OrthogonalPiece> pieces;
+  void operands(Operands& see) const;
 };
 
 /// Moving means of importances: with I = |value grad_scale gradient|, sensitivity <- beta1 sensitivity + (1 - beta1) I,
@@ -108,6 +121,7 @@ struct FollowImportances {
   int64_t count;
   float beta1, beta2, grad_scale;
   Ptr<float> value, gradient, sensitivity, uncertainty;
+  void operands(Operands& see) const;
 };
 
 }  // namespace lowrank

@@ -4,6 +4,8 @@
 
 #include "core/error.h"
 #include "core/math.h"
+#include "device/null.h"
+#include "plan/planned_adapter.h"
 #include "plan/run.h"
 #include "plan/updates.h"
 
@@ -13,22 +15,6 @@ namespace {
 constexpr int64_t kPage = 4096;  // what is offloaded begins with one
 constexpr int64_t kMostCount = int64_t{1} << 30;
 constexpr int64_t kMostBytes = int64_t{1} << 44;  // of one buffer: their sums stay within 64 bits
-
-/// An adapter in a plan in the making: numbers that lie nowhere, gradients of all that trains.
-class PlannedAdapter final : public AdapterRun {
- public:
-  explicit PlannedAdapter(const AdapterSpec& spec) : spec_(spec) {}
-  Ptr<float> value(int) const override { return Ptr<float>(kNowhere); }
-  Ptr<float> gradient(int parameter) const override {
-    return spec_.trains(parameter) ? Ptr<float>(kNowhere) : Ptr<float>();
-  }
-  float host_value(int) const override { return 1; }
-  Norms norms(int, bool) const override { return {Ptr<double>(kNowhere), Ptr<float>(kNowhere), false, false}; }
-  Ptr<double> moment(int) const override { return Ptr<double>(kNowhere); }
-
- private:
-  const AdapterSpec& spec_;
-};
 
 /// Builds the step list. The forward pass is the graph in order. The backward pass visits it in reverse; whatever
 /// forward value it needs and was not kept is recomputed on demand, so recompute segments are only a rule about

@@ -10,8 +10,26 @@ void run_zero(Run& run, const Step& s) {
   if (s.parameter >= 0) run.begin_gradient(s);
 }
 void run_update(Run& run, const Step& s) { run.update(s); }
-void run_offload(Run& run, const Step& s) { run.offload(s); }
-void run_reload(Run& run, const Step& s) { run.reload(s); }
+
+/// Of the tokens of a call.
+int64_t live_bytes(const Run& run, int buffer) {
+  const Buffer& b = run.plan.buffers[buffer];
+  return run.tokens * b.cols * size_of(b.dtype);
+}
+
+void run_offload(Run& run, const Step& s) {
+  if (!run.counting) run.stash->put(s.offset, run.at(s.x), live_bytes(run, s.x));
+}
+
+/// Blocks come back in the order opposite to that in which they went, so the one before is wanted next.
+void run_reload(Run& run, const Step& s) {
+  if (run.counting) return;
+  const int64_t bytes = live_bytes(run, s.y);
+  run.stash->fetch(run.at(s.y), s.offset, bytes);
+  const auto later = [&](const Step& other) { return other.kind == &kReload && &other > &s; };
+  const auto next = std::find_if(run.plan.steps.begin(), run.plan.steps.end(), later);
+  if (next != run.plan.steps.end()) run.stash->will_fetch(next->offset, bytes);
+}
 
 }  // namespace
 
@@ -19,6 +37,13 @@ const StepKind kZero{"zero", run_zero};
 const StepKind kUpdate{"update", run_update};
 const StepKind kOffload{"offload", run_offload};
 const StepKind kReload{"reload", run_reload};
+
+void Run::execute(const Step& step) {
+  Layout layout = step.workspace < 0 ? Layout({}, 0) : Layout(at(step.workspace), plan.buffers[step.workspace].bytes);
+  room = &layout;
+  step.kind->run(*this, step);
+  room = nullptr;
+}
 
 Factor Run::weight(int id) const {
   const GraphWeight& of = graph.weights[id];

@@ -66,6 +66,7 @@ class Run {
   // Of the session.
   Ptr<std::byte> arena, kv_cache;
   Ptr<float> cos, sin;
+  Stash* stash = nullptr;  // null where no plan offloads
 
   const Node& node(const Step& step) const { return graph.nodes[step.node]; }
   int64_t cols(int value) const { return graph.values[value].cols; }
@@ -99,6 +100,24 @@ class Run {
   /// A fact that depends on values: a plan has room for either answer.
   bool may(bool fact) const { return counting || fact; }
 
+  /// Fills the beginning of a buffer.
+  void upload(int buffer, std::span<const int32_t> from) {
+    device->upload(at(buffer), from.data(), static_cast<int64_t>(from.size_bytes()));
+  }
+  /// Numbers that lie on the device, for the host to read until it asks again.
+  template <class T>
+  std::span<const T> download(Ptr<T> from, int64_t count, std::string_view what) const {
+    const std::byte* const bytes =
+        device->download(from.template as<std::byte>(), count * static_cast<int64_t>(sizeof(T)), what);
+    return {reinterpret_cast<const T*>(bytes), static_cast<size_t>(count)};
+  }
+  template <class T>
+  std::span<const T> download(int buffer, int64_t count, std::string_view what) const {
+    return download(at<T>(buffer), count, what);
+  }
+
+  /// Runs a step of the plan on the device, in the workspace that it is planned with.
+  void execute(const Step& step);
   /// Launches a kernel with what it needs of the step's workspace.
   void launch(const Kernel& kernel) { device->launch(kernel, room->rest(device->sizes().workspace(kernel))); }
   /// Fills a buffer with zeros.
@@ -110,8 +129,6 @@ class Run {
   // The session's own part in steps that no operation has for itself.
   virtual void begin_gradient(const Step&) {}
   virtual void update(const Step&) {}
-  virtual void offload(const Step&) {}
-  virtual void reload(const Step&) {}
 
  protected:
   /// Vectors of the base are fp32 numbers on every device.

@@ -1,4 +1,4 @@
-// LOWRANK_CHECK: every step again with the reference kernels.
+// LOWRANK_CHECK: every step again with the reference kernels, or its kernels held to the operands that they name.
 #include <algorithm>
 #include <cmath>
 
@@ -73,10 +73,23 @@ void Executor::run_checked(const Step& step) {
   }
 }
 
+void Executor::check_operands(const Step& step) {
+  if (!operand_check_) {
+    cpu::OperandCheck::Memory memory;
+    for (const DeviceMemory* own : session_.memory_->all())
+      if (own->bytes() > 0) memory.emplace_back(cpu::host(own->data()), static_cast<size_t>(own->bytes()));
+    for (const auto& adapter : session_.adapters_)
+      for (const std::span<std::byte> span : adapter->memory()) memory.push_back(span);
+    operand_check_.emplace(device_, std::move(memory));
+  }
+  run_step(step, *operand_check_);
+}
+
 /// What steps add gradients to: the adapter's, or those of each example.
 std::pair<float*, size_t> Executor::gradients_written() const {
-  if (session_.examples_)
-    return {session_.examples_.data<float>(), static_cast<size_t>(session_.examples_.bytes()) / sizeof(float)};
+  const DeviceMemory& examples = *session_.memory_->examples;
+  if (examples.bytes() > 0)
+    return {cpu::host(examples.data().as<float>()), static_cast<size_t>(examples.bytes()) / sizeof(float)};
   if (session_.adapters_.empty()) return {nullptr, 0};
   const Adapter& adapter = *session_.adapters_[0];
   float* const span = adapter.span(AdapterArray::gradient);

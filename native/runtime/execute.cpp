@@ -75,8 +75,9 @@ Ptr<float> SessionAdapter::gradient(int parameter) const {
 }
 float SessionAdapter::host_value(int parameter) const { return *adapter().data(parameter); }
 Ptr<float> SessionAdapter::example_gradient(int parameter) const {
-  if (run_.train_ == nullptr || !run_.session_.examples_) return {};
-  return cpu::address_of(run_.session_.examples_.data<float>()) + adapter().spec().parameters[parameter].offset;
+  const DeviceMemory& examples = *run_.session_.memory_->examples;
+  if (run_.train_ == nullptr || examples.bytes() == 0) return {};
+  return examples.data().as<float>() + adapter().spec().parameters[parameter].offset;
 }
 int64_t SessionAdapter::example_stride() const { return adapter().spec().trained_elements; }
 
@@ -92,7 +93,7 @@ void SessionAdapter::norms_made(int term, bool base_replaced) {
   kept.version = adapter().version();
 }
 Ptr<double> SessionAdapter::moment(int term) const {
-  return cpu::address_of(run_.session_.moment(static_cast<size_t>(term)));
+  return run_.session_.moment(static_cast<size_t>(term));
 }
 
 Executor::Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,
@@ -112,10 +113,8 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
   }
   for (SessionAdapter& own : own_) runs_.push_back(&own);
   adapters = runs_;
-  arena = cpu::address_of(session.arena_.data());
-  kv_cache = cpu::address_of(session.kv_cache_.data());
-  cos = cpu::address_of(session.rope_.data<float>());
-  sin = cos + session.positions_ * static_cast<int64_t>(graph.inv_freq.size());
+  device = &device_;
+  session.memory_->place(*this);
   if (train == nullptr) return;
   seed = train->seed;
   step = train->step;
@@ -139,19 +138,13 @@ void Executor::run() {
   session_.model_->expect_whole();
 }
 
-double Executor::loss_sum() const {
-  double sum = 0;
-  for (int64_t i = 0; i < head_rows; ++i) sum += host<float>(plan.head_losses)[i];
-  return sum;
-}
-
 double Executor::grad_norm() const { return std::sqrt(std::accumulate(squares_.begin(), squares_.end(), 0.0)); }
 
 void Executor::run_steps() {
   if (context_.pool.threads() > session_.sizes_.threads())
     fail("CONFIG", "the session was planned for ", session_.sizes_.threads(), " threads and the engine now has ",
          context_.pool.threads(), "; make the session again after changing the number of threads");
-  // "1" checks every step; the name of a kind, such as "attention", only its steps.
+  // "1" checks every step; the name of a kind, such as "attention", only its steps; "operands" what kernels touch.
   static const std::string check = [] {
     const char* text = std::getenv("LOWRANK_CHECK");
     return std::string(text == nullptr || std::strcmp(text, "0") == 0 ? "" : text);
@@ -164,25 +157,26 @@ void Executor::run_steps() {
   for (const Step& next : plan.steps) {
     if (cancel_ && cancel_->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
     const auto start = std::chrono::steady_clock::now();
-    std::vector<Held> held;
-    for (const int weight : next.weights) held.push_back(session_.model_->hold(weight));
-    if ((check == "1" || check == next.kind->name) && next.kind != &kUpdate)
+    std::vector<std::unique_ptr<Hold>> held;
+    for (const int weight : next.weights) held.push_back(device_.hold({weight, 0, graph.weights[weight].rows}));
+    if (check == "operands")
+      check_operands(next);
+    else if ((check == "1" || check == next.kind->name) && next.kind != &kUpdate)
       run_checked(next);
     else
       run_step(next, device_);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const std::lock_guard lock(session_.times_mutex_);
     session_.seconds_[{next.phase, next.kind->name}] += seconds;
-    if (next.losses && updates() && !std::isfinite(loss_sum())) return;
+    if (next.losses && updates() && !std::isfinite(loss_sum(*this))) return;
   }
   if (updates()) trained().state().settle();
 }
 
 void Executor::run_step(const Step& step, Device& on) {
-  Layout layout = step.workspace < 0 ? Layout({}, 0) : Layout(at(step.workspace), plan.buffers[step.workspace].bytes);
   device = &on;
-  room = &layout;
-  step.kind->run(*this, step);
+  execute(step);
+  device = &device_;
 }
 
 /// State that is paged comes while the steps before the next update are computed.
@@ -200,22 +194,6 @@ void Executor::update(const Step& step) {
   squares_[step.parameter] = update_parameter(context_, trained(), *train_->update, step.parameter);
   trained().place_gradient(step.parameter, nullptr);
   expect_update(plan.steps.begin() + (&step - plan.steps.data()) + 1);
-}
-
-/// Of the tokens of this call.
-int64_t Executor::live_bytes(int buffer) const {
-  return tokens * plan.buffers[buffer].cols * size_of(plan.buffers[buffer].dtype);
-}
-
-void Executor::offload(const Step& step) { session_.offloaded_->write(host(step.x), live_bytes(step.x), step.offset); }
-
-/// Blocks come back in the order opposite to that in which they went, so the one before is wanted next.
-void Executor::reload(const Step& step) {
-  const int64_t bytes = live_bytes(step.y);
-  session_.offloaded_->read(host(step.y), bytes, step.offset);
-  const auto later = [&](const Step& other) { return other.kind == &kReload && &other > &step; };
-  const auto next = std::find_if(plan.steps.begin(), plan.steps.end(), later);
-  if (next != plan.steps.end()) session_.offloaded_->will_need(next->offset, bytes);
 }
 
 Ptr<float> Executor::base_vector(int id) const {

@@ -2,10 +2,12 @@
 // session's part in steps that no operation has for itself.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backends/cpu/device.h"
+#include "backends/cpu/operand_check.h"
 #include "plan/run.h"
 #include "runtime/session.h"
 
@@ -60,14 +62,11 @@ class Executor final : public Run {
   }
 
   void run();
-  double loss_sum() const;
   /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
   double grad_norm() const;
 
   void begin_gradient(const Step& step) override;
   void update(const Step& step) override;
-  void offload(const Step& step) override;
-  void reload(const Step& step) override;
 
  protected:
   Ptr<float> base_vector(int id) const override;
@@ -77,13 +76,13 @@ class Executor final : public Run {
   void run_steps();
   void run_step(const Step& step, Device& on);
   void run_checked(const Step& step);
+  void check_operands(const Step& step);
   std::pair<float*, size_t> gradients_written() const;
   int64_t written_columns(const Step& step, int buffer) const;
 
   bool updates() const { return train_ != nullptr && train_->update; }
   Adapter& trained() const { return *session_.adapters_[0]; }
   void expect_update(std::vector<Step>::const_iterator from);
-  int64_t live_bytes(int buffer) const;
 
   Session& session_;
   Context& context_;
@@ -91,6 +90,7 @@ class Executor final : public Run {
   const TrainInput* const train_;
   const StoredWeights stored_;
   cpu::CpuDevice device_;
+  std::optional<cpu::OperandCheck> operand_check_;
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;
   std::vector<double> squares_;  // sums over the gradients of parameters that were updated

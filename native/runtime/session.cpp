@@ -13,84 +13,6 @@
 #include "os/process_memory.h"
 
 namespace lowrank {
-namespace {
-
-/// Positions that a plan may rotate by: its longest sequence is its whole capacity.
-int64_t positions_of(const PlanOptions& options) { return std::max(options.tokens, options.kv_capacity); }
-
-int64_t most_positions(const std::map<std::string, Plan>& plans) {
-  int64_t most = 0;
-  for (const auto& [name, plan] : plans) most = std::max(most, positions_of(plan.options));
-  return most;
-}
-
-int64_t most_kv_bytes(const Graph& graph, const std::map<std::string, Plan>& plans) {
-  int64_t most = 0;
-  for (const auto& [name, plan] : plans) most = std::max(most, kv_cache_bytes(graph, plan.options));
-  return most;
-}
-
-/// The cache is laid out by a plan's capacity and precision: plans that go on from each other's tokens need the same.
-void check_one_cache(const std::map<std::string, Plan>& plans) {
-  const std::pair<const std::string, Plan>* first = nullptr;
-  for (const auto& entry : plans) {
-    const PlanOptions& options = entry.second.options;
-    if (options.mode != Mode::forward) continue;
-    if (first == nullptr) first = &entry;
-    if (options.kv_capacity != first->second.options.kv_capacity ||
-        options.precision != first->second.options.precision)
-      fail("CONFIG", "plans '", first->first, "' and '", entry.first,
-           "' share one KV cache, so kvCapacity and precision must be the same");
-  }
-}
-
-/// Doubles of the second moments that plans with `output_norms` keep, before a term of the first adapter.
-int64_t moments_before(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
-                       size_t term) {
-  bool kept = false;
-  for (const auto& [name, plan] : plans) kept = kept || plan.options.output_norms;
-  if (!kept || adapters.empty()) return 0;
-  int64_t count = 0;
-  for (size_t i = 0; i < term; ++i) count += adapters[0]->facts[i].rank * adapters[0]->facts[i].rank;
-  return count;
-}
-
-int64_t moment_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
-  return adapters.empty() ? 0 : 8 * moments_before(adapters, plans, adapters[0]->terms.size());
-}
-
-/// Bytes of the gradients that private training by example keeps apart where a micro-batch has several; the gradient of
-/// one alone is the adapter's.
-int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
-  if (adapters.empty() || !adapters[0]->by_example()) return 0;
-  int64_t sequences = 0;
-  for (const auto& [name, plan] : plans)
-    if (plan.options.mode == Mode::train) sequences = std::max(sequences, plan.options.sequences);
-  if (sequences <= 1) return 0;
-  if (adapters[0]->blends_examples())
-    fail("CONFIG", "weights of the base and factors at an embedding are trained privately by example one sequence at a "
-         "time, and a plan has room for ", sequences);
-  return sequences * adapters[0]->trained_elements * 4;
-}
-
-/// The plan that has most in a file, or null where none has.
-const Plan* most_offloaded(const std::map<std::string, Plan>& plans) {
-  const Plan* found = nullptr;
-  for (const auto& [name, plan] : plans)
-    if (plan.offloaded_bytes > (found == nullptr ? 0 : found->offloaded_bytes)) found = &plan;
-  return found;
-}
-
-/// The plan with the largest arena, or null without plans.
-const Plan* largest(const std::map<std::string, Plan>& plans) {
-  const Plan* found = nullptr;
-  for (const auto& [name, plan] : plans)
-    if (found == nullptr || plan.arena_bytes > found->arena_bytes) found = &plan;
-  return found;
-}
-
-}  // namespace
-
 Model::Model(Graph described) : graph(std::move(described)) {
   graph.check();
   weights.resize(graph.weights.size());
@@ -128,7 +50,8 @@ Held Model::hold(int weight, int64_t begin, int64_t end) const {
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
                         const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
                         const Paging* paging) {
-  const Plan* const plan = largest(plans);
+  const RunMemorySizes sizes(graph, adapters, plans);
+  const Plan* const plan = sizes.largest;
   std::vector<int64_t> bytes = plan ? plan->peak_rows() : std::vector<int64_t>(kCategories, 0);
   const auto row = [&](Category category) -> int64_t& { return bytes[static_cast<int>(category)]; };
   const std::vector<bool> tables = graph.tables();
@@ -145,7 +68,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
       report.paged_read_bytes = bytes_read(
           paging->spans, page_order(*plan, paging->spans, plan->options.head_rows), paging->budget);
   }
-  if (const Plan* const offloads = most_offloaded(plans)) report.offloaded_bytes = offloads->offloaded_bytes;
+  if (sizes.most_offloaded != nullptr) report.offloaded_bytes = sizes.most_offloaded->offloaded_bytes;
   report.total_parameters = graph.parameters();
   for (const AdapterSpec* spec : adapters) {
     const int64_t kept = spec->keeps_start() ? spec->trained_elements : 0;
@@ -160,9 +83,9 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     report.paged_state_bytes += state.file_bytes();
     report.trainable_parameters += spec->trained_elements;
   }
-  row(Category::kv_cache) += most_kv_bytes(graph, plans);
-  row(Category::gradients) += example_bytes(adapters, plans);
-  row(Category::workspace) += rope_table_bytes(graph, most_positions(plans)) + moment_bytes(adapters, plans);
+  row(Category::kv_cache) += sizes.kv_cache;
+  row(Category::gradients) += sizes.examples;
+  row(Category::workspace) += sizes.rope + sizes.moments;
   if (plan) {
     const Step& peak = plan->steps[plan->peak_step];
     report.arena_bytes = plan->arena_bytes;
@@ -216,30 +139,12 @@ Session::Session(Context& context, std::shared_ptr<const Model> model, std::vect
   model_->expect_loaded();
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
   for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(sizes_, graph(), specs(), options));
-  check_one_cache(plans_);
   for (const auto& [name, plan] : plans_)
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
       fail("CONFIG", "plan '", name, "': an adapter is trained at weight 1, not ", adapter_weights_.front());
-  positions_ = most_positions(plans_);
   // What loading and the reading of data left behind would count on top of what is allocated now.
   os::trim_heap();
-  arena_ = Block(Category::activations, largest(plans_)->arena_bytes);
-  if (const Plan* const plan = most_offloaded(plans_))
-    offloaded_ = std::make_unique<os::PagedFile>(plan->options.offload_folder, plan->offloaded_bytes);
-  kv_cache_ = Block(Category::kv_cache, most_kv_bytes(graph(), plans_));
-  moments_ = Block(Category::workspace, moment_bytes(specs(), plans_));
-  examples_ = Block(Category::gradients, example_bytes(specs(), plans_));
-  rope_ = Block(Category::workspace, rope_table_bytes(graph(), positions_));
-  const int64_t pairs = static_cast<int64_t>(graph().inv_freq.size());
-  float* const cos = rope_.data<float>();
-  float* const sin = cos + positions_ * pairs;
-  for (int64_t p = 0; p < positions_; ++p) {
-    for (int64_t j = 0; j < pairs; ++j) {
-      const double angle = static_cast<double>(p) * graph().inv_freq[j];
-      cos[p * pairs + j] = static_cast<float>(std::cos(angle) * graph().attention_factor);
-      sin[p * pairs + j] = static_cast<float>(std::sin(angle) * graph().attention_factor);
-    }
-  }
+  memory_.emplace(context.device, graph(), specs(), plans_);
 }
 
 const Plan& Session::plan(const std::string& name) const {
@@ -260,14 +165,16 @@ PlanReport Session::report(const std::string& name) const {
 
 PlanReport Session::total() const { return report_plans(*model_, specs(), plans_); }
 
-double* Session::moment(size_t term) const {
-  return moments_.data<double>() + moments_before(specs(), plans_, term);
+Ptr<double> Session::moment(size_t term) const {
+  return memory_->moments->data().as<double>() + moments_before(specs(), plans_, term);
 }
 
-std::vector<double> Session::output_norms() const {
-  if (!moments_) fail("CONFIG", "no plan of the session measures outputs");
+std::vector<double> Session::output_norms(Context& context) const {
+  if (memory_->moments->bytes() == 0) fail("CONFIG", "no plan of the session measures outputs");
   const Adapter& adapter = *adapters_[0];
   const AdapterSpec& spec = adapter.spec();
+  const auto* const moments = reinterpret_cast<const double*>(
+      context.device.download(memory_->moments->data(), memory_->moments->bytes(), "second moments"));
   std::vector<double> norms;
   for (size_t i = 0; i < spec.terms.size(); ++i) {
     const int64_t rank = spec.facts[i].rank;
@@ -275,7 +182,8 @@ std::vector<double> Session::output_norms() const {
       fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": what a ", spec.terms[i].kind, " adds is not measured");
     // Terms of the first adapter come first, in its order.
     const std::vector<float> folded = plans_.begin()->second.terms[i]->folded(adapter);
-    norms.push_back(output_norm(static_cast<int64_t>(folded.size()) / rank, rank, folded.data(), moment(i)));
+    const double* const moment = moments + moments_before(specs(), plans_, i);
+    norms.push_back(output_norm(static_cast<int64_t>(folded.size()) / rank, rank, folded.data(), moment));
   }
   return norms;
 }

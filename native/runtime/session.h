@@ -1,5 +1,5 @@
-// Models, and sessions that execute plans over them. A session owns one arena, as large as its largest plan, and the
-// state that lives between calls (key/value cache, rotary tables); weights and adapters are shared.
+// Models, and sessions that execute plans over them. A session owns the memory of its runs on the device; weights and
+// adapters are shared.
 #pragma once
 
 #include <map>
@@ -16,9 +16,10 @@
 #include "graph/graph.h"
 #include "ops/ops.h"
 #include "optim/step.h"
-#include "os/paged_file.h"
 #include "plan/plan.h"
+#include "runtime/batch.h"
 #include "runtime/pager.h"
+#include "runtime/run_memory.h"
 #include "runtime/weights.h"
 
 namespace lowrank {
@@ -86,13 +87,6 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
 PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*>& adapters,
                         const std::map<std::string, Plan>& plans);
 
-/// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are already shifted, -100 is none.
-struct MicroBatch {
-  std::vector<int32_t> tokens;
-  std::vector<int32_t> cu_seqlens;
-  std::vector<int32_t> labels;
-};
-
 struct TrainInput {
   MicroBatch batch;
   float loss_scale = 1;
@@ -148,7 +142,7 @@ class Session {
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
   /// Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
   /// with `output_norms`. Throws Error("CONFIG") without such a plan, Error("UNSUPPORTED") for a term that has no rank.
-  std::vector<double> output_norms() const;
+  std::vector<double> output_norms(Context& context) const;
   /// Seconds spent so far by phase and kernel, most first, as text.
   std::string times_text() const;
   /// Logits of the asked-for rows: [rows, vocab], valid until the next call.
@@ -158,9 +152,9 @@ class Session {
   friend class Executor;
   friend class SessionAdapter;
   std::vector<const AdapterSpec*> specs() const;
-  float* example_gradients() const;
-  void add_examples(Context& context, const TrainInput& input, LossResult& result);
-  double* moment(size_t term) const;  // of a term of the first adapter
+  Ptr<float> example_gradients() const;
+  void add_examples(Context& context, const TrainInput& input, std::span<const float> gradients, LossResult& result);
+  Ptr<double> moment(size_t term) const;  // of a term of the first adapter
 
   const cpu::CpuSizes sizes_;  // that the plans are made with
   std::shared_ptr<const Model> model_;
@@ -168,13 +162,7 @@ class Session {
   std::vector<float> adapter_weights_;
   std::vector<int64_t> adapter_ranks_;
   std::map<std::string, Plan> plans_;
-  Block arena_;
-  std::unique_ptr<os::PagedFile> offloaded_;  // of the plan that offloads most
-  Block kv_cache_;
-  Block moments_;         // of h at each term of the first adapter, [rank, rank] in double precision
-  Block examples_;        // gradients of several sequences of a micro-batch, [sequences, trained elements] f32
-  Block rope_;            // cos [positions, head_dim / 2], then sin
-  int64_t positions_ = 0;
+  std::optional<RunMemory> memory_;
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread
   std::map<std::pair<Phase, std::string_view>, double> seconds_;
 };

@@ -9,6 +9,7 @@
 #include "backends/cpu/optim.h"
 #include "backends/cpu/row_norms.h"
 #include "core/error.h"
+#include "os/paged_file.h"
 #include "quant/half.h"
 
 namespace lowrank::cpu {
@@ -110,7 +111,32 @@ int64_t CpuSizes::workspace(const Kernel& kernel) const { return std::visit(Work
 
 std::unique_ptr<DeviceMemory> CpuDevice::scratch(int64_t bytes) { return std::make_unique<Scratch>(bytes); }
 
+std::unique_ptr<DeviceMemory> CpuDevice::allocate(Category category, int64_t bytes) {
+  struct Owned final : DeviceMemory {
+    Owned(Category category, int64_t bytes) : block(category, bytes) {}
+    Ptr<std::byte> data() const override { return address_of(block.data()); }
+    int64_t bytes() const override { return block.bytes(); }
+    Block block;
+  };
+  return std::make_unique<Owned>(category, bytes);
+}
+
+void CpuDevice::upload(Ptr<std::byte> to, const void* from, int64_t bytes) {
+  std::copy_n(static_cast<const std::byte*>(from), bytes, host(to));
+}
+
 const std::byte* CpuDevice::download(Ptr<std::byte> from, int64_t, std::string_view) { return host(from); }
+
+std::unique_ptr<Stash> CpuDevice::stash(const std::string& folder, int64_t bytes) {
+  struct Filed final : Stash {
+    Filed(const std::string& folder, int64_t bytes) : file(folder, bytes) {}
+    void put(int64_t offset, Ptr<std::byte> from, int64_t bytes) override { file.write(host(from), bytes, offset); }
+    void fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) override { file.read(host(to), bytes, offset); }
+    void will_fetch(int64_t offset, int64_t bytes) override { file.will_need(offset, bytes); }
+    os::PagedFile file;
+  };
+  return std::make_unique<Filed>(folder, bytes);
+}
 
 void CpuDevice::copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) {
   std::memcpy(host(to), host(from), static_cast<size_t>(bytes));

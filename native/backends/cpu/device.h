@@ -49,9 +49,14 @@ class CpuDevice final : public Device {
     return rows.weight < 0 ? nullptr : weights_->hold(rows);
   }
   std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override;
+  std::unique_ptr<DeviceMemory> allocate(Category category, int64_t bytes) override;
+  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override;
   /// The memory itself.
   const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
   void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
+  void finish() override {}
+  /// A file.
+  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
  private:

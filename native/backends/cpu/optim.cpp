@@ -24,7 +24,7 @@ struct Share {
 
 std::vector<Share> shares_of(std::span<const UpdatePiece> pieces) {
   constexpr int64_t kMost = 32768;
-  static_assert(kMost % kDynamicBlock == 0);
+  static_assert(kMost % kDynamicBlock == 0 && kMomentBlock == kDynamicBlock);
   std::vector<Share> shares;
   for (size_t i = 0; i < pieces.size();) {
     const UpdatePiece& piece = pieces[i];

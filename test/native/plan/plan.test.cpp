@@ -8,7 +8,9 @@
 #include "check.h"
 #include "adapters/check.h"
 #include "core/error.h"
+#include "device/null.h"
 #include "ops/ops.h"
+#include "runtime/dry_run.h"
 
 using namespace lowrank;
 
@@ -569,4 +571,69 @@ TEST("logits are formed for as many tiles of rows as fit, and one at least") {
   for (const auto& [bytes, rows] : expected) CHECK_EQ(planned(bytes).head_chunk, rows);
   CHECK_EQ(make_plan(graph, {&spec}, options(Mode::train)).head_chunk, 128);
   CHECK_THROWS(planned(0), "logitsBytes is 0; expected at least 1");
+}
+
+namespace {
+
+/// A device on which one kernel wants much.
+struct Greedy final : KernelSizes {
+  explicit Greedy(int64_t wanted) : bytes(wanted) {}
+  int64_t workspace(const Kernel& kernel) const override { return std::holds_alternative<GemmNn>(kernel) ? bytes : 0; }
+  int64_t bytes;
+};
+
+std::vector<StorageFormat> f32_of(const Graph& graph) { return {graph.weights.size(), StorageFormat::f32}; }
+
+}  // namespace
+
+TEST("a kernel that asks for workspace that no plan has fails when it is planned") {
+  const Graph graph = blocks(2);
+  const AdapterSpec spec = lora(graph);
+  CHECK_THROWS(lowrank::make_plan(Greedy(int64_t{1} << 45), graph, {&spec}, options(Mode::train)),
+               "would take 35184372088832 bytes; lower the plan's capacity");
+}
+
+TEST("a step cannot take workspace that it was not planned with") {
+  const Graph graph = blocks(2);
+  const AdapterSpec spec = lora(graph);
+  const std::map<std::string, Plan> plans{
+      {"train", lowrank::make_plan(Greedy(640), graph, {&spec}, options(Mode::train))}};
+  const Greedy same(640), more(704);
+  NullDevice enough(same), greedy(more);
+  dry_run(graph, {&spec}, plans, "train", enough);
+  CHECK_EQ(enough.kernels.at("gemm_nn").workspace, 640);
+  CHECK_THROWS(dry_run(graph, {&spec}, plans, "train", greedy),
+               "a step asks for 704 bytes of workspace where 640 are left");
+}
+
+TEST("a dry run counts what a plan launches, and what the host sends and reads") {
+  const Graph graph = blocks(3);
+  const AdapterSpec spec = lora(graph);
+  for (const bool again : {false, true}) {
+    const std::map<std::string, Plan> plans{{"train", make_plan(graph, {&spec}, options(Mode::train, again))}};
+    const cpu::CpuSizes sizes(1);
+    NullDevice device(sizes, held_weights(graph, f32_of(graph)));
+    dry_run(graph, {&spec}, plans, "train", device);
+    const int units = 3 + count(plans.at("train"), "swiglu", Phase::recompute);
+    CHECK_EQ(device.kernels.at("swiglu").launches, units);
+    CHECK_EQ(device.kernels.at("swiglu").bytes, units * 3 * 128 * kWidth * 4);
+    CHECK_EQ(device.kernels.at("cross_entropy").launches, 1);
+    CHECK_EQ(device.allocated.at(Category::activations), plans.at("train").arena_bytes);
+    CHECK_EQ(device.uploaded, 4 * 128 * 4);  // tokens, positions, rows of the head, labels
+    CHECK_EQ(device.downloaded.size(), size_t{1});
+    CHECK_EQ(device.downloaded.at("losses"), 128 * 4);
+    CHECK_EQ(device.stashed, 0);
+  }
+}
+
+TEST("a dry run of offloaded activations sends each to the stash and fetches it") {
+  const Graph graph = blocks(4);
+  const AdapterSpec spec = lora(graph);
+  const std::map<std::string, Plan> plans{{"train", make_plan(graph, {&spec}, offloading())}};
+  const cpu::CpuSizes sizes(1);
+  NullDevice device(sizes);
+  dry_run(graph, {&spec}, plans, "train", device);
+  CHECK_EQ(device.stashed, plans.at("train").offloaded_bytes);
+  CHECK_EQ(device.fetched, device.stashed);
+  CHECK(device.stashed > 0);
 }

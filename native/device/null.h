@@ -1,0 +1,58 @@
+// A device that allocates nothing and computes nothing: what steps run on while they are planned, and where the work of
+// a step is counted.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "device/device.h"
+
+namespace lowrank {
+
+/// The work of one kind of kernel.
+struct KernelCounts {
+  int64_t launches = 0;
+  int64_t bytes = 0;      // read from memory and written to it, each operand once a launch
+  int64_t workspace = 0;  // the most that a launch needs
+};
+
+class NullDevice final : public Device {
+ public:
+  /// A base weight in the format that it is held in.
+  struct HeldWeight {
+    int64_t rows = 0;
+    int64_t bytes = 0;
+  };
+
+  /// @param weights by number; without them bytes of the base are not counted
+  explicit NullDevice(const KernelSizes& sizes, std::vector<HeldWeight> weights = {})
+      : sizes_(sizes), weights_(std::move(weights)) {}
+
+  const KernelSizes& sizes() const override { return sizes_; }
+  int64_t rows_at_once(int, int64_t rows) const override { return rows; }
+  std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
+
+  std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override;
+  std::unique_ptr<DeviceMemory> allocate(Category category, int64_t bytes) override;
+  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override;
+  /// Gives zeros.
+  const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
+  void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
+  void finish() override {}
+  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override;
+  void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
+
+  std::map<std::string_view, KernelCounts> kernels;            // by name
+  std::map<Category, int64_t> allocated;                       // bytes
+  std::map<std::string, int64_t> downloaded;                   // bytes by what was asked for
+  int64_t uploaded = 0, copied = 0, stashed = 0, fetched = 0;  // bytes
+
+ private:
+  const KernelSizes& sizes_;
+  const std::vector<HeldWeight> weights_;
+  std::vector<std::byte> zeros_;
+};
+
+}  // namespace lowrank

@@ -1,0 +1,146 @@
+// The memory that a kernel touches, as the kernel itself says it: what it moves is counted by it, and tests hold
+// kernels to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "device/ptr.h"
+
+namespace lowrank {
+
+/// Row-major [rows, cols]; `ld` elements from row to row.
+struct Matrix {
+  Ptr<std::byte> data;
+  DType dtype = DType::f32;
+  int64_t ld = 0;
+
+  Matrix columns(int64_t first) const { return {data + first * size_of(dtype), dtype, ld}; }
+  Matrix rows(int64_t first) const { return columns(first * ld); }
+};
+
+/// Rows of a matrix on the right-hand side of a product: of a base weight, in whatever format the device holds it, or
+/// fp32 numbers.
+struct Factor {
+  int64_t rows = 0, cols = 0;
+  int weight = -1;        // of the graph
+  int64_t first = 0;      // row of the weight
+  Ptr<float> dense = {};  // where `weight` is -1
+  int64_t ld = 0;
+
+  Factor slice(int64_t begin, int64_t count) const {
+    return {count, cols, weight, first + begin, dense + begin * ld, ld};
+  }
+};
+
+enum class Access : uint8_t {
+  read,
+  write,  // whole, whatever was there
+  add,    // reads, and writes what has changed
+  spend,  // reads, and leaves there what nobody reads
+  maybe,  // reads, in rare cases
+};
+
+/// How often what is accessed goes from or to memory.
+constexpr int64_t times(Access access) { return access == Access::maybe ? 0 : access == Access::add ? 2 : 1; }
+
+/// Rows or columns that are picked by number, `count` of them; null: all.
+struct Picked {
+  Ptr<int32_t> ids = {};
+  int64_t count = 0;
+  bool columns = false;
+};
+
+struct Region {
+  Access access = Access::read;
+  Matrix at;
+  int64_t rows = 0, cols = 0;
+  Picked picked = {};
+
+  /// Bytes that go from or to memory.
+  int64_t bytes() const {
+    const int64_t elements = !picked.ids ? rows * cols : picked.count * (picked.columns ? rows : cols);
+    return times(access) * elements * size_of(at.dtype);
+  }
+};
+
+/// Sees the operands of a kernel one by one. Null ones are left out.
+class Operands {
+ public:
+  virtual ~Operands() = default;
+
+  void reads(const Matrix& at, int64_t rows, int64_t cols) { matrix(Access::read, at, rows, cols); }
+  void writes(const Matrix& at, int64_t rows, int64_t cols) { matrix(Access::write, at, rows, cols); }
+  void adds(const Matrix& at, int64_t rows, int64_t cols) { matrix(Access::add, at, rows, cols); }
+  void spends(const Matrix& at, int64_t rows, int64_t cols) { matrix(Access::spend, at, rows, cols); }
+  template <class T>
+  void reads(Ptr<T> at, int64_t count) {
+    reads(vector(at), 1, count * kUnits<T>);
+  }
+  template <class T>
+  void writes(Ptr<T> at, int64_t count) {
+    writes(vector(at), 1, count * kUnits<T>);
+  }
+  template <class T>
+  void adds(Ptr<T> at, int64_t count) {
+    adds(vector(at), 1, count * kUnits<T>);
+  }
+  void reads(const Factor& rows) { factor(Access::read, rows); }
+  void may_read(const Factor& rows) { factor(Access::maybe, rows); }
+  void may_read(const Matrix& at, int64_t rows, int64_t cols) { matrix(Access::maybe, at, rows, cols); }
+
+  // Some rows [count, cols], or columns [rows, count].
+  void reads_rows(const Matrix& at, Ptr<int32_t> ids, int64_t count, int64_t cols) {
+    rows(Access::read, at, ids, count, cols);
+  }
+  void adds_rows(const Matrix& at, Ptr<int32_t> ids, int64_t count, int64_t cols) {
+    rows(Access::add, at, ids, count, cols);
+  }
+  void reads_rows(const Factor& table, Ptr<int32_t> ids, int64_t count) {
+    if (table.weight < 0)
+      return reads_rows({table.dense.as<std::byte>(), DType::f32, table.ld}, ids, count, table.cols);
+    reads(ids, count);
+    weight(Access::read, table, {ids, count});
+  }
+  void reads_columns(const Matrix& at, Ptr<int32_t> ids, int64_t rows, int64_t count) {
+    columns(Access::read, at, ids, rows, count);
+  }
+  void adds_columns(const Matrix& at, Ptr<int32_t> ids, int64_t rows, int64_t count) {
+    columns(Access::add, at, ids, rows, count);
+  }
+
+ protected:
+  virtual void memory(const Region& region) = 0;
+  /// Rows of a base weight, all of which are read but where some are picked.
+  virtual void weight(Access access, const Factor& rows, const Picked& picked) = 0;
+
+ private:
+  // Doubles are two elements of fp32, as far as memory goes.
+  template <class T>
+  static constexpr int64_t kUnits = sizeof(T) == 8 ? 2 : 1;
+  static Matrix vector(Ptr<float> at) { return {at.as<std::byte>(), DType::f32, 0}; }
+  static Matrix vector(Ptr<double> at) { return {at.as<std::byte>(), DType::f32, 0}; }
+  static Matrix vector(Ptr<int32_t> at) { return {at.as<std::byte>(), DType::i32, 0}; }
+  static Matrix vector(Ptr<uint16_t> at) { return {at.as<std::byte>(), DType::bf16, 0}; }
+  static Matrix vector(Ptr<uint8_t> at) { return {at.as<std::byte>(), DType::u8, 0}; }
+  static Matrix vector(Ptr<std::byte> at) { return {at, DType::u8, 0}; }
+
+  void matrix(Access access, const Matrix& at, int64_t rows, int64_t cols) {
+    if (at.data && rows > 0 && cols > 0) memory({access, at, rows, cols});
+  }
+  void factor(Access access, const Factor& w) {
+    if (w.weight >= 0) return weight(access, w, {});
+    matrix(access, {w.dense.as<std::byte>(), DType::f32, w.ld}, w.rows, w.cols);
+  }
+  void rows(Access access, const Matrix& at, Ptr<int32_t> ids, int64_t count, int64_t cols) {
+    reads(ids, count);
+    if (at.data && count > 0 && cols > 0) memory({access, at, 0, cols, {ids, count}});
+  }
+  void columns(Access access, const Matrix& at, Ptr<int32_t> ids, int64_t rows, int64_t count) {
+    reads(ids, count);
+    if (at.data && count > 0 && rows > 0) memory({access, at, rows, 0, {ids, count, true}});
+  }
+};
+
+}  // namespace lowrank

@@ -1,0 +1,28 @@
+// A micro-batch: checked against a plan, and brought to its inputs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/run.h"
+
+namespace lowrank {
+
+/// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are already shifted, -100 is none.
+struct MicroBatch {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> cu_seqlens;
+  std::vector<int32_t> labels;
+};
+
+/// Throws Error("SHAPE") for more tokens than the run's plan takes, Error("DATA") for ids that the model does not have.
+void check_tokens(const Run& run, const std::vector<int32_t>& tokens);
+
+/// Brings tokens, positions and the labeled rows of a micro-batch to the device of a run, and sets the run's counts. It
+/// must outlive the run. Throws as check_tokens.
+void place_batch(Run& run, const MicroBatch& batch);
+
+/// Sum of the losses that a run left.
+double loss_sum(const Run& run);
+
+}  // namespace lowrank

@@ -1,0 +1,111 @@
+// The calls of a session: a micro-batch is placed, its plan is executed, and what it leaves is read.
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+#include "optim/private_sum.h"
+#include "runtime/execute.h"
+
+namespace lowrank {
+namespace {
+
+const Plan& plan_of_mode(const Plan& plan, Mode mode) {
+  if (plan.options.mode != mode)
+    fail("CONFIG", "this plan is for mode ", name_of(plan.options.mode), ", not ", name_of(mode));
+  return plan;
+}
+
+}  // namespace
+
+LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
+                               const CancelFlag& cancel) {
+  const Plan& p = plan_of_mode(plan(name), Mode::train);
+  const AdapterSpec& spec = adapters_[0]->spec();
+  if (input.last_rank_only)
+    for (size_t i = 0; i < spec.facts.size(); ++i)
+      if (spec.facts[i].a < 0)
+        fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ",
+             spec.terms[i].target);
+  if (p.updates != spec.state.in_backward)
+    fail("CONFIG", "where the adapter's gradients lie has changed since the session was opened; open another");
+  if (spec.state.in_backward != input.update.has_value())
+    fail("CONFIG", "the adapter is updated ", spec.state.in_backward ? "in" : "after", " the backward pass, and the step ",
+         input.update ? "brings an" : "has no", " update");
+  if (input.update) {
+    check_step(spec, *input.update);
+    if (input.update->max_grad_norm > 0)
+      fail("CONFIG", "maxGradNorm is ", input.update->max_grad_norm,
+           "; what is updated in the backward pass cannot be clipped by a norm that is known after it");
+  }
+  Executor run(*this, context, p, cancel, &input);
+  place_batch(run, input.batch);
+  const int64_t examples = static_cast<int64_t>(input.batch.cu_seqlens.size()) - 1;
+  const Ptr<float> gradients = example_gradients();
+  if (gradients) run.device->launch(Zero{gradients.as<std::byte>(), examples * spec.trained_elements * 4}, {});
+  run.run();
+  LossResult result{loss_sum(run), run.head_rows, {}, {}};
+  if (input.update) result.grad_norm = run.grad_norm();
+  if (gradients)
+    add_examples(context, input, run.download(gradients, examples * spec.trained_elements, "example gradients"), result);
+  return result;
+}
+
+/// Where the gradient of each sequence adds up in private training by example, [sequences, trained elements]; else null.
+Ptr<float> Session::example_gradients() const {
+  if (adapters_.empty() || !adapters_[0]->spec().by_example()) return {};
+  return memory_->examples->bytes() > 0 ? memory_->examples->data().as<float>()
+                                        : cpu::address_of(adapters_[0]->span(AdapterArray::gradient));
+}
+
+/// The mean over each example's own labels is what counts as its gradient, whatever its length.
+void Session::add_examples(Context& context, const TrainInput& input, std::span<const float> gradients,
+                           LossResult& result) {
+  Adapter& adapter = *adapters_[0];
+  const auto& cu = input.batch.cu_seqlens;
+  const float* gradient = gradients.data();
+  for (size_t s = 0; s + 1 < cu.size(); ++s, gradient += adapter.spec().trained_elements) {
+    const auto labels = input.batch.labels.begin();
+    const auto labeled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
+    const double weight = labeled == 0 ? 0 : 1.0 / static_cast<double>(labeled) / input.loss_scale;
+    result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient, weight,
+                                        input.clipping_norm));
+  }
+}
+
+LossResult Session::evaluate(Context& context, const std::string& name, const MicroBatch& batch,
+                             const CancelFlag& cancel) {
+  const Plan& p = plan_of_mode(plan(name), Mode::evaluate);
+  Executor run(*this, context, p, cancel);
+  place_batch(run, batch);
+  run.run();
+  return {loss_sum(run), run.head_rows, {}, {}};
+}
+
+const float* Session::forward(Context& context, const std::string& name, const ForwardInput& input,
+                              const CancelFlag& cancel) {
+  const Plan& p = plan_of_mode(plan(name), Mode::forward);
+  Executor run(*this, context, p, cancel);
+  check_tokens(run, input.tokens);
+  const int64_t count = static_cast<int64_t>(input.tokens.size());
+  if (input.past < 0 || input.past + count > p.options.kv_capacity)
+    fail("SHAPE", "tokens ", input.past, " to ", input.past + count, " do not fit a KV cache of ",
+         p.options.kv_capacity, " tokens");
+  if (static_cast<int64_t>(input.rows.size()) > p.options.head_rows)
+    fail("SHAPE", input.rows.size(), " rows of logits are wanted; this plan takes at most ", p.options.head_rows);
+  for (const int32_t row : input.rows)
+    if (row < 0 || row >= count) fail("SHAPE", "row ", row, " of ", count, " tokens does not exist");
+  const std::vector<int32_t> cu{0, static_cast<int32_t>(count)};
+  run.tokens = count;
+  run.past = input.past;
+  run.head_rows = static_cast<int64_t>(input.rows.size());
+  run.host_seqlens = cu;
+  std::vector<int32_t> positions(input.tokens.size());
+  std::iota(positions.begin(), positions.end(), static_cast<int32_t>(input.past));
+  run.upload(p.tokens, input.tokens);
+  run.upload(p.positions, positions);
+  run.upload(p.head_index, input.rows);
+  run.run();
+  return run.download<float>(p.steps.back().y, run.head_rows * graph().vocab_size, "logits").data();
+}
+
+}  // namespace lowrank

@@ -1,0 +1,111 @@
+#include "runtime/run_memory.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace lowrank {
+namespace {
+
+/// The cache is laid out by a plan's capacity and precision: plans that go on from each other's tokens need the same.
+void check_one_cache(const std::map<std::string, Plan>& plans) {
+  const std::pair<const std::string, Plan>* first = nullptr;
+  for (const auto& entry : plans) {
+    const PlanOptions& options = entry.second.options;
+    if (options.mode != Mode::forward) continue;
+    if (first == nullptr) first = &entry;
+    if (options.kv_capacity != first->second.options.kv_capacity ||
+        options.precision != first->second.options.precision)
+      fail("CONFIG", "plans '", first->first, "' and '", entry.first,
+           "' share one KV cache, so kvCapacity and precision must be the same");
+  }
+}
+
+/// Bytes of the gradients that private training by example keeps apart where a micro-batch has several; the gradient of
+/// one alone is the adapter's.
+int64_t example_bytes(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans) {
+  if (adapters.empty() || !adapters[0]->by_example()) return 0;
+  int64_t sequences = 0;
+  for (const auto& [name, plan] : plans)
+    if (plan.options.mode == Mode::train) sequences = std::max(sequences, plan.options.sequences);
+  if (sequences <= 1) return 0;
+  if (adapters[0]->blends_examples())
+    fail("CONFIG", "weights of the base and factors at an embedding are trained privately by example one sequence at a "
+         "time, and a plan has room for ", sequences);
+  return sequences * adapters[0]->trained_elements * 4;
+}
+
+/// cos [positions, head_dim / 2], then sin.
+std::vector<float> rope_tables(const Graph& graph, int64_t positions) {
+  const auto pairs = static_cast<int64_t>(graph.inv_freq.size());
+  std::vector<float> tables(static_cast<size_t>(2 * positions * pairs));
+  float* const cos = tables.data();
+  float* const sin = cos + positions * pairs;
+  for (int64_t p = 0; p < positions; ++p) {
+    for (int64_t j = 0; j < pairs; ++j) {
+      const double angle = static_cast<double>(p) * graph.inv_freq[j];
+      cos[p * pairs + j] = static_cast<float>(std::cos(angle) * graph.attention_factor);
+      sin[p * pairs + j] = static_cast<float>(std::sin(angle) * graph.attention_factor);
+    }
+  }
+  return tables;
+}
+
+}  // namespace
+
+int64_t moments_before(const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
+                       size_t term) {
+  bool kept = false;
+  for (const auto& [name, plan] : plans) kept = kept || plan.options.output_norms;
+  if (!kept || adapters.empty()) return 0;
+  int64_t count = 0;
+  for (size_t i = 0; i < term; ++i) count += adapters[0]->facts[i].rank * adapters[0]->facts[i].rank;
+  return count;
+}
+
+RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+                               const std::map<std::string, Plan>& plans) {
+  for (const auto& [name, plan] : plans) {
+    // A plan's longest sequence is its whole capacity.
+    positions = std::max({positions, plan.options.tokens, plan.options.kv_capacity});
+    kv_cache = std::max(kv_cache, kv_cache_bytes(graph, plan.options));
+    if (largest == nullptr || plan.arena_bytes > largest->arena_bytes) largest = &plan;
+    if (plan.offloaded_bytes > (most_offloaded == nullptr ? 0 : most_offloaded->offloaded_bytes))
+      most_offloaded = &plan;
+  }
+  if (largest != nullptr) arena = largest->arena_bytes;
+  if (!adapters.empty()) moments = 8 * moments_before(adapters, plans, adapters[0]->terms.size());
+  examples = example_bytes(adapters, plans);
+  rope = rope_table_bytes(graph, positions);
+}
+
+RunMemory::RunMemory(Device& device, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+                     const std::map<std::string, Plan>& plans) {
+  check_one_cache(plans);
+  const RunMemorySizes sizes(graph, adapters, plans);
+  positions_ = sizes.positions;
+  arena = device.allocate(Category::activations, sizes.arena);
+  if (const Plan* const plan = sizes.most_offloaded)
+    stash = device.stash(plan->options.offload_folder, plan->offloaded_bytes);
+  kv_cache = device.allocate(Category::kv_cache, sizes.kv_cache);
+  moments = device.allocate(Category::workspace, sizes.moments);
+  examples = device.allocate(Category::gradients, sizes.examples);
+  rope = device.allocate(Category::workspace, sizes.rope);
+  const std::vector<float> tables = rope_tables(graph, positions_);
+  device.upload(rope->data(), tables.data(), sizes.rope);
+}
+
+void RunMemory::place(Run& run) const {
+  run.arena = arena->data();
+  run.kv_cache = kv_cache->data();
+  run.cos = rope->data().as<float>();
+  run.sin = run.cos + positions_ * static_cast<int64_t>(run.graph.inv_freq.size());
+  run.stash = stash.get();
+}
+
+std::vector<const DeviceMemory*> RunMemory::all() const {
+  return {arena.get(), kv_cache.get(), moments.get(), examples.get(), rope.get()};
+}
+
+}  // namespace lowrank

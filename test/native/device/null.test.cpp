@@ -1,0 +1,64 @@
+#include "device/null.h"
+
+#include "check.h"
+
+using namespace lowrank;
+
+namespace {
+
+struct Sizes final : KernelSizes {
+  int64_t workspace(const Kernel& kernel) const override { return std::holds_alternative<GemmNt>(kernel) ? 640 : 0; }
+};
+const Sizes kSizes;
+
+template <class T>
+Ptr<T> nowhere() {
+  return Ptr<T>(kNowhere);
+}
+Matrix f32(int64_t ld) { return {nowhere<std::byte>(), DType::f32, ld}; }
+
+}  // namespace
+
+TEST("the null device counts launches, bytes moved and workspace by kernel") {
+  NullDevice device(kSizes, {{64, 64 * 10}, {48, 48 * 7}});
+  // x [3, 10] bf16, rows 8 to 23 of weight 1, which take 7 bytes each; y [3, 16] f32, added to a residual.
+  const Segment segment{{nowhere<std::byte>(), DType::bf16, 10}, {16, 10, 1, 8}};
+  device.launch(GemmNt{Precision::bf16, 3, 16, {&segment, 1}, {f32(16), {}, nowhere<float>(), 16}}, {});
+  device.launch(AddConstant{5, 1, nowhere<float>()}, {});
+  device.launch(AddConstant{7, 1, nowhere<float>()}, {});
+  CHECK_EQ(device.kernels.at("gemm_nt").launches, 1);
+  CHECK_EQ(device.kernels.at("gemm_nt").bytes, 3 * 10 * 2 + 16 * 7 + 2 * 3 * 16 * 4);
+  CHECK_EQ(device.kernels.at("gemm_nt").workspace, 640);
+  CHECK_EQ(device.kernels.at("add_constant").launches, 2);
+  CHECK_EQ(device.kernels.at("add_constant").bytes, 2 * (5 + 7) * 4);
+  CHECK_EQ(device.kernels.at("add_constant").workspace, 0);
+  CHECK_EQ(device.kernels.size(), size_t{2});
+}
+
+TEST("of a table the null device counts the rows that are looked up") {
+  NullDevice device(kSizes, {{1000, 4000}});
+  device.launch(DecodeRows{6, nowhere<int32_t>(), {1000, 32, 0}, f32(32)}, {});
+  CHECK_EQ(device.kernels.at("decode_rows").bytes, 6 * 4 + 6 * 4 + 6 * 32 * 4);
+}
+
+TEST("the null device allocates nothing, counts copies by what they are and gives zeros") {
+  NullDevice device(kSizes);
+  const auto memory = device.allocate(Category::kv_cache, int64_t{1} << 50);
+  CHECK_EQ(memory->bytes(), int64_t{1} << 50);
+  CHECK_EQ(device.allocated.at(Category::kv_cache), int64_t{1} << 50);
+  const float numbers[4] = {1, 2, 3, 4};
+  device.upload(memory->data(), numbers, sizeof numbers);
+  const auto* const losses = reinterpret_cast<const float*>(device.download(memory->data(), 8, "losses"));
+  CHECK_EQ(losses[0], 0);
+  CHECK_EQ(losses[1], 0);
+  device.download(memory->data(), 4, "losses");
+  device.copy(memory->data(), memory->data(), 100);
+  const auto stash = device.stash("no such folder", 4096);
+  stash->put(0, memory->data(), 50);
+  stash->fetch(memory->data(), 0, 60);
+  CHECK_EQ(device.uploaded, 16);
+  CHECK_EQ(device.downloaded.at("losses"), 12);
+  CHECK_EQ(device.copied, 100);
+  CHECK_EQ(device.stashed, 50);
+  CHECK_EQ(device.fetched, 60);
+}
