@@ -18,6 +18,7 @@ import { bytesFlag, collect, examples, notedOn } from './help.js'
 import { Output } from './output.js'
 import { bytesBeside, choiceData, describeFit, shapeOfChoice } from './plan/fit.js'
 import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
+import { kernelsData, kernelsText } from './plan/kernels.js'
 import { type Planned, planned } from './plan/planned.js'
 import type { ProcessMemory } from './plan/process-memory.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
@@ -31,6 +32,7 @@ interface Options extends Shape {
   machine?: string
   /** A file, or true for none. */
   timeline?: string | true
+  kernels?: boolean
   json?: boolean
 }
 
@@ -45,25 +47,29 @@ export function configure(command: Command): void {
   )
   command.option('--machine <name>', 'estimate the time on another machine, by its name in machines/')
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
+  command.option(
+    '--kernels',
+    'count the kernels of a micro-batch, the bytes that they read and write, and their workspace',
+  )
   examples(command, [
     'lowrank plan run.yaml --set per_device_train_batch_size=8',
     'lowrank plan --model HuggingFaceTB/SmolLM2-135M-Instruct --method qlora --rank 16 --batch 4 --seq-len 512',
-    'lowrank plan --model Llama-70B/config.json --method qlora --json',
+    'lowrank plan --model Llama-70B/config.json --method qlora --kernels',
     'lowrank plan run.yaml --fit 8GiB --timeline step.svg',
     'lowrank plan run.yaml --machine epyc-avx512-bf16-2c',
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, machine: name, ...rest } = options
+    const { fit: budget, timeline, kernels: counts, machine: name, ...rest } = options
     const machine = name === undefined ? undefined : machineNamed(name)
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
     const given = path === undefined ? shapeOnly(rest) : await fromFile(path, rest, output)
     const config = machine === undefined ? given : onMachine(given, machine)
     const hasData = path !== undefined
-    const { memory, quantization, embeddingQuantization, fit, beside, paged, time } = await planned(
+    const { memory, quantization, embeddingQuantization, fit, beside, paged, time, kernels } = await planned(
       config,
-      { budget, hasData, machine },
+      { budget, hasData, machine, counts: counts ?? false },
       output,
     )
     const best = fit?.choices[0]
@@ -93,6 +99,7 @@ export function configure(command: Command): void {
       precision,
       ...(privacy ? { privacy } : {}),
       ...(timeline === undefined ? {} : { timeline: timelineData(memory) }),
+      ...(kernels === undefined ? {} : { kernels: kernelsData(kernels) }),
       ...(fit === undefined
         ? {}
         : { fit: { budget_bytes: budget as number, choices: fit.choices.map(choiceData) } }),
@@ -110,6 +117,7 @@ export function configure(command: Command): void {
         processLine(memory, beside),
         timeLine(time),
         ...(timeline === undefined ? [] : ['', timelineText(memory)]),
+        ...(kernels === undefined ? [] : ['', kernelsText(kernelsData(kernels))]),
       ].join('\n'),
     )
   })

@@ -183,6 +183,29 @@ export interface PlanReport {
   pagedStateBytes: number
 }
 
+/** What launches of one kernel come to. */
+export interface KernelCounts {
+  kernel: string
+  launches: number
+  /** Read from memory and written to it, each operand once a launch. */
+  bytesMoved: number
+  /** The most that a launch needs. */
+  workspaceBytes: number
+}
+
+/** The work of a micro-batch of full size, on a device that computes nothing. */
+export interface StepCounts {
+  /** Every kernel there is, launched or not. */
+  kernels: KernelCounts[]
+  /** The micro-batch and tables of the session. */
+  uploadedBytes: number
+  /** By what the host reads. */
+  downloadedBytes: Record<string, number>
+  /** Activations that are offloaded, and that come back. */
+  stashedBytes: number
+  fetchedBytes: number
+}
+
 /** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
 export interface MicroBatch {
   tokens: Int32Array
@@ -631,6 +654,15 @@ export interface NativeAddon {
     threads?: number,
     paged?: number,
   ): PlanReport
+  /** Launches, bytes moved and workspace of one of these plans, for training or evaluation. Throws as `plan`. */
+  countStep(
+    graph: Graph,
+    formats: Readonly<Record<string, StorageFormat>>,
+    adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
+    plans: Record<string, PlanOptions>,
+    threads: number | undefined,
+    plan: string,
+  ): StepCounts
   /** Rejects with SHAPE for sizes that are none, or that the format cannot hold. */
   timeKernels(study: KernelStudy): Job<KernelTimes>
   /** `peak` of the kernels' times alone. */

@@ -12,7 +12,7 @@ import { type HubOptions, hubShape } from '../hub/options.js'
 import { readJsonObject } from '../io/input.js'
 import { fileInside } from '../io/inside.js'
 import { graphOf } from '../models/index.js'
-import { addon, type StorageFormat } from '../native/addon.js'
+import { addon, type StepCounts, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { type MemoryShape, memorySchemas } from '../options/memory-shape.js'
 import { optimizerState } from '../options/optimizers.js'
@@ -31,7 +31,7 @@ import {
 import type { Quantization } from '../weights/quantization.js'
 import { storageFormats } from '../weights/weights.js'
 import { MemoryReport } from './memory-report.js'
-import { trainingPlans } from './plans.js'
+import { TRAIN_PLAN, trainingPlans } from './plans.js'
 import type { StepSetting } from './step-setting.js'
 
 /** What decides the memory of a run; the rest of its options does not matter. */
@@ -95,6 +95,8 @@ export interface Planner {
   setting: StepSetting
   /** The memory of the run, with some of its options changed. */
   plan(changes?: PlanShape): MemoryReport
+  /** The work of one of its micro-batches, the same way. */
+  count(changes?: PlanShape): StepCounts
 }
 
 /** Reads a model's shapes, to plan it as often as is wanted. */
@@ -108,6 +110,12 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   const formats = storageFormats(graph, dtypeOf, choice)
   const { spec } = describeAdapter(given.strategy, linearSites(graph), { weights: weightSites(graph) })
   const threads = given.threads === 'auto' ? undefined : given.threads
+  const planned = (changes: PlanShape) => {
+    const { evaluates, ...shape } = { ...given, ...changes }
+    const state = optimizerState(shape, given.strategy)
+    const plans = trainingPlans(spec, shape, precision, evaluates)
+    return { shape, adapters: [{ spec, trainable: true, state }], plans }
+  }
   return {
     quantization,
     embeddingQuantization,
@@ -116,14 +124,15 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
       formatOf: (weight) => formats[weight] as StorageFormat,
     },
     plan: (changes = {}) => {
-      const { evaluates, ...shape } = { ...given, ...changes }
-      const state = optimizerState(shape, given.strategy)
-      const adapters = [{ spec, trainable: true, state }]
-      const plans = trainingPlans(spec, shape, precision, evaluates)
+      const { shape, adapters, plans } = planned(changes)
       const budget = pagedBudget(shape.pagedWeights)
       return new MemoryReport(
         translated(() => addon().plan(graph, formats, adapters, plans, threads, budget)),
       )
+    },
+    count: (changes = {}) => {
+      const { adapters, plans } = planned(changes)
+      return translated(() => addon().countStep(graph, formats, adapters, plans, threads, TRAIN_PLAN))
     },
   }
 }

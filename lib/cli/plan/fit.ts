@@ -4,6 +4,7 @@ import { OutOfMemoryError } from '../../core/errors.js'
 import { toFileKeys } from '../../core/schema.js'
 import { shortOptimizer } from '../../options/optimizers.js'
 import type { Fit, FitChoice } from '../../planning/fit.js'
+import type { PlanShape } from '../../planning/plan.js'
 import { rulesOf } from '../../strategies/index.js'
 import { configSchema, type RunConfig } from '../../train/config.js'
 import { configText } from '../../train/config-text.js'
@@ -16,6 +17,18 @@ export const bytesBeside = ({ runtimeBytes, dataBytes }: ProcessMemory) => runti
 export function shapeOfChoice(choice: FitChoice) {
   const { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing } = choice
   return { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing }
+}
+
+export function planShapeOf(choice: FitChoice): PlanShape {
+  const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
+  return {
+    perDeviceTrainBatchSize: choice.perDeviceTrainBatchSize,
+    gradientCheckpointing: choice.gradientCheckpointing,
+    ...(activationOffloading && { activationOffloading }),
+    ...(optimizer && { optimizer }),
+    ...(optimizerInBackward && { optimizerInBackward }),
+    ...(pagedWeights && { pagedWeights }),
+  }
 }
 
 export function nothingFits(

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import type { DownloadProgress } from '../../hub/locate.js'
+import type { StepCounts } from '../../native/addon.js'
 import { memoryShapeOf } from '../../options/memory-shape.js'
 import type { Optimizer, PagedAdamW } from '../../options/optimizers.js'
 import { type Fit, type FitChoice, fitRun } from '../../planning/fit.js'
@@ -15,7 +16,7 @@ import { type DataSize, dataSize, type RunTime, runTime, threadsOf } from '../..
 import { Interruption } from '../interrupt.js'
 import type { Output } from '../output.js'
 import { DownloadShown, StatusLine } from '../progress.js'
-import { bytesBeside, nothingFits, shapeOfChoice } from './fit.js'
+import { bytesBeside, nothingFits, planShapeOf, shapeOfChoice } from './fit.js'
 import { type ProcessMemory, processMemory } from './process-memory.js'
 
 export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
@@ -28,6 +29,8 @@ export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuanti
   beside: ProcessMemory
   /** Of what is planned, and with a budget of the best choice. */
   time: RunTime
+  /** Of the same, where it was asked for. */
+  kernels?: StepCounts
 }
 
 /** What is asked for beside the config. */
@@ -36,11 +39,13 @@ interface Asked {
   /** Whether the config names its data. */
   hasData: boolean
   machine: Machine | undefined
+  /** Whether kernels are counted. */
+  counts: boolean
 }
 
 export async function planned(
   config: RunConfig,
-  { budget, hasData, machine }: Asked,
+  { budget, hasData, machine, counts }: Asked,
   output: Output,
 ): Promise<Planned> {
   const interruption = new Interruption(output, 'Stopping.')
@@ -72,10 +77,11 @@ export async function planned(
         onMeasure: () => line.update('measuring once how fast this machine is'),
       })
     if (budget === undefined) {
-      const { plan, setting, ...held } = await openPlanner(config.model, options)
+      const { plan, count, setting, ...held } = await openPlanner(config.model, options)
       const memory = plan()
       const [process, time] = [await beside(), await timeOf(setting, config)]
-      return { memory, ...held, beside: process, time, ...pagedHere(config, plan) }
+      const kernels = counts ? { kernels: count() } : {}
+      return { memory, ...held, beside: process, time, ...pagedHere(config, plan), ...kernels }
     }
     const { gradientAccumulationSteps, maxGradNorm } = config
     const held = await beside()
@@ -91,7 +97,9 @@ export async function planned(
       { ...setting, options: { ...setting.options, ...chosen } },
       { ...config, ...shapeOfChoice(best) },
     )
-    return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held, time }
+    const planner = counts ? await openPlanner(config.model, options) : undefined
+    const kernels = planner ? { kernels: planner.count(planShapeOf(best)) } : {}
+    return { memory: best.memory, quantization, embeddingQuantization, fit, beside: held, time, ...kernels }
   } finally {
     line.clear()
     download?.end()

@@ -43,9 +43,21 @@ test('a model of 70 billion parameters is planned from its config alone', async 
   )
   const shape = ['--model', config, '--rank', '16', '--batch', '1', '--seq-len', '2048']
   const [four, sixteen] = await Promise.all([
-    planned(...shape, '--method', 'qlora'),
+    planned(...shape, '--method', 'qlora', '--kernels'),
     planned(...shape, '--method', 'lora', '--precision', 'bf16'),
   ])
+  const { launches = 0, bytes_moved: moved = 0, by_kernel: kernels = [] } = four.kernels ?? {}
+  expect(launches).toBe(kernels.reduce((sum, kernel) => sum + kernel.launches, 0))
+  expect(kernels).toContainEqual(
+    expect.objectContaining({
+      kernel: 'attention_backward',
+      launches: 80,
+      workspace_bytes: expect.any(Number),
+    }),
+  )
+  // Every weight at least once forward, once again and once backward.
+  expect(moved).toBeGreaterThan(3 * bytesOf(four, 'weights'))
+  expect(sixteen.kernels).toBeUndefined()
   const trained = 2 * 80 * 16 * (2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28_672))
   expect(four.trainable_parameters).toBe(trained / 2)
   expect(four).toMatchObject({ method: 'qlora', model: config })
@@ -161,6 +173,27 @@ test('the timeline is of the plan: its peak is that of the report, in JSON, text
   )
   expect(stdout).toContain(`: ${plan.peak_at}`)
   expect((await planned(config)).timeline).toBeUndefined()
+})
+
+test('kernels are counted without being run, in JSON and text', async () => {
+  const { config } = project()
+  const { kernels } = await planned(config, '--kernels')
+  const launched = new Map(kernels?.by_kernel.map((kernel) => [kernel.kernel, kernel]))
+  // Gradients of A and B at each adapted linear of the two layers.
+  expect(launched.get('reduce_tokens')?.launches).toBe(2 * 2 * 7)
+  expect(launched.get('dropout')?.launches).toBeGreaterThan(0)
+  expect(launched.get('kronecker')).toBeUndefined()
+  const most = Math.max(...[...launched.values()].map((kernel) => kernel.workspace_bytes))
+  expect(kernels?.workspace_bytes).toBe(most)
+  expect(kernels?.downloaded_bytes).toEqual({ losses: 2 * 96 * 4 })
+  expect(kernels?.stashed_bytes).toBe(0)
+  const { stdout } = await lowrank(['plan', config, '--kernels'])
+  expect(stdout).toContain(`A micro-batch launches ${kernels?.launches} kernels, which move `)
+  expect(stdout).toMatch(/^kernel +launches +moved +workspace$/m)
+  expect(stdout).toMatch(/^reduce_tokens +28 +[\d.]+ [KM]?i?B +[\d.]+ [KM]?i?B$/m)
+  const offloaded = await planned(config, '--kernels', '--set', 'activation_offloading=true')
+  expect(offloaded.kernels?.stashed_bytes).toBeGreaterThan(0)
+  expect(offloaded.kernels?.fetched_bytes).toBe(offloaded.kernels?.stashed_bytes)
 })
 
 /** What the process takes beside the plan. */

@@ -1,0 +1,62 @@
+/** The work of a micro-batch by kernel, as `lowrank plan --kernels` tells it. */
+import { formatBytes } from '../../core/bytes.js'
+import type { StepCounts } from '../../native/addon.js'
+import { formatCount } from '../format.js'
+import type { Printed } from '../schemas.js'
+
+type Kernels = NonNullable<Printed<'plan'>['kernels']>
+
+/** Only kernels that are launched, those that move most first. */
+export function kernelsData(counts: StepCounts): Kernels {
+  const launched = counts.kernels.filter(({ launches }) => launches > 0)
+  const sum = (of: 'launches' | 'bytesMoved') => launched.reduce((total, kernel) => total + kernel[of], 0)
+  return {
+    launches: sum('launches'),
+    bytes_moved: sum('bytesMoved'),
+    workspace_bytes: Math.max(0, ...launched.map(({ workspaceBytes }) => workspaceBytes)),
+    by_kernel: launched
+      .sort((a, b) => b.bytesMoved - a.bytesMoved)
+      .map(({ kernel, launches, bytesMoved, workspaceBytes }) => ({
+        kernel,
+        launches,
+        bytes_moved: bytesMoved,
+        workspace_bytes: workspaceBytes,
+      })),
+    uploaded_bytes: counts.uploadedBytes,
+    downloaded_bytes: counts.downloadedBytes,
+    stashed_bytes: counts.stashedBytes,
+    fetched_bytes: counts.fetchedBytes,
+  }
+}
+
+export function kernelsText(kernels: Kernels): string {
+  const cells = [
+    ['kernel', 'launches', 'moved', 'workspace'],
+    ...kernels.by_kernel.map(({ kernel, launches, bytes_moved: moved, workspace_bytes: workspace }) => [
+      kernel,
+      formatCount(launches),
+      formatBytes(moved),
+      workspace > 0 ? formatBytes(workspace) : '',
+    ]),
+  ]
+  const widths = [0, 1, 2, 3].map((i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)))
+  const lines = cells.map(([kernel = '', ...rest]) =>
+    [kernel.padEnd(widths[0] ?? 0), ...rest.map((cell, i) => cell.padStart(widths[i + 1] ?? 0))]
+      .join('   ')
+      .trimEnd(),
+  )
+  const { stashed_bytes: stashed, fetched_bytes: fetched } = kernels
+  const read = Object.entries(kernels.downloaded_bytes).map(
+    ([what, bytes]) => `${formatBytes(bytes)} of ${what}`,
+  )
+  return [
+    `A micro-batch launches ${formatCount(kernels.launches)} kernels, which move ${formatBytes(kernels.bytes_moved)} and take at most ${formatBytes(kernels.workspace_bytes)} of workspace:`,
+    '',
+    ...lines,
+    '',
+    `${formatBytes(kernels.uploaded_bytes)} are uploaded, and the host reads ${read.join(', ')}.`,
+    ...(stashed > 0
+      ? [`${formatBytes(stashed)} of activations go to the disk, and ${formatBytes(fetched)} come back.`]
+      : []),
+  ].join('\n')
+}
