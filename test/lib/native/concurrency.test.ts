@@ -186,10 +186,12 @@ describe('opening and closing', () => {
     for (let turn = 0; turn < 2; turn++) await setImmediate()
     expect(ended).toContain('work')
     expect(held().activations).toBe(2 * before.activations)
+    // An engine without work could close it at once.
+    const more = busy()
     const closing = noted('close', opened.dispose())
     expect(held().activations).toBe(2 * before.activations)
     await closing
-    await work
+    await Promise.all([work, more])
     expect(ended.at(-1)).toBe('close')
     expect(held()).toEqual(before)
   })
