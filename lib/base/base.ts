@@ -215,7 +215,7 @@ export function atRank(description: AdapterDescription, rank: number, read: Read
   const made = rulesOf(description.strategy).ranked?.(description.strategy)?.at(rank, description, read)
   if (made !== undefined) return made
   throw new InternalError(
-    `strategy ${description.strategy.name} acts at one rank only, and ${rank} is asked for`,
+    `strategy ${description.strategy.name} has a single rank, and rank ${rank} was requested`,
   )
 }
 

@@ -64,8 +64,8 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
       text: [
         memoryTable(bars, columnsFor(output.stdout)),
         '',
-        'Planned: the peak of the plan. Measured: the peak of what is resident from the loaded model to the end of the second step, above what Node.js and the addon held before the model was loaded. ' +
-          "The others with Node.js: memory of the process and pages of files; the same by PSS, which counts shared pages in part; and what the page cache held of the weights' file, whoever used it.",
+        'Planned: peak of the plan. Measured: peak of resident memory from the loaded model to the end of the second step, minus the memory of Node.js and the addon before. ' +
+          'The other columns include Node.js: anonymous memory and file pages; the same by PSS, which divides shared pages among processes; and pages of the weight file in the page cache.',
       ].join('\n'),
     }
   },
@@ -119,9 +119,9 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
           ]),
         ]),
         '',
-        'Tokens per second. Of the peak: products with base weights in a training step against a loop of multiply-adds.',
-        'JavaScript: the share of the training steps in which the event loop was busy; longest block: for how long at most',
-        'nothing else could run on it, from attaching the adapter to the end of a run that evaluates, saves and goes on.',
+        'Tokens per second. Of the peak: rate of the products with base weights in a training step, relative to a loop of multiply-adds.',
+        'JavaScript: share of the training steps during which the event loop was busy. Longest block: longest time that',
+        'it was blocked, from attaching the adapter to the end of a run that evaluates, saves, and resumes.',
       ].join('\n'),
     }
   },
@@ -177,10 +177,10 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
           [1, 3, 4, 5],
         ),
         '',
-        `${perDeviceTrainBatchSize * maxSeqLength} tokens, weights as ${format}, ${operands}, level ${level}, ${pool} ${pool === 1 ? 'thread' : 'threads'}; the best of ${rounds} rounds.`,
-        'Of the peak: against a loop of multiply-adds between the rounds. Times: how often a step has the kernel.',
+        `${perDeviceTrainBatchSize * maxSeqLength} tokens, weights as ${format}, ${operands}, level ${level}, ${pool} ${pool === 1 ? 'thread' : 'threads'}; best of ${rounds} rounds.`,
+        'Of the peak: relative to a loop of multiply-adds between the rounds. Times: calls of the kernel per step.',
         ...rates.flatMap(({ extraBytes }) =>
-          extraBytes === undefined ? [] : [`Head and loss made ${formatBytes(extraBytes)} resident.`],
+          extraBytes === undefined ? [] : [`Head and loss allocated ${formatBytes(extraBytes)}.`],
         ),
       ].join('\n'),
     }

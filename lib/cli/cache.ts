@@ -66,7 +66,7 @@ async function look(action: Report['action'], name: string | undefined, output: 
   const blobs = action === 'check' ? await listHubBlobs(cacheDir) : []
   const downloaded = blobs.filter(({ repo }) => name === undefined || [repo, basename(repo)].includes(name))
   if (name !== undefined && chosen.length === 0 && downloaded.length === 0)
-    throw new UsageError(`the cache in ${folder} has nothing of ${name}; lowrank cache lists what there is.`)
+    throw new UsageError(`the cache in ${folder} has no entry for ${name}; lowrank cache lists the entries.`)
   const start = performance.now()
   const files: File[] = []
   for (const file of chosen) {
@@ -141,7 +141,7 @@ function describe({ action, folder, limit_bytes, bytes, files, downloads, second
   ])
   const head = ['MODEL', 'HELD AS', 'SIZE', 'LAST USED', ...(action === 'check' ? ['STATE'] : [])]
   const last = {
-    list: `${total} in ${folder}; at most ${formatBytes(limit_bytes)} are kept.`,
+    list: `${total} in ${folder}; limit ${formatBytes(limit_bytes)}.`,
     check: `Read ${total}, and ${counted(downloads?.files.length ?? 0, 'downloaded file')}, ${formatBytes(downloads?.bytes ?? 0)}, in ${(seconds ?? 0).toFixed(1)} s.`,
     clear: `Removed ${total} from ${folder}.`,
   }[action]
@@ -150,7 +150,7 @@ function describe({ action, folder, limit_bytes, bytes, files, downloads, second
     ...(files.length > 0 ? [table([head, ...rows], [2])] : []),
     ...damaged.map(
       ({ model, names, path }) =>
-        `damaged: ${names.join(', ') || 'a file'} of ${model}, ${path}. lowrank does not use it any more: the next command that names ${model} downloads it again. For other programs, delete it.`,
+        `damaged: ${names.join(', ') || 'a file'} of ${model}, ${path}. lowrank will not use it: the next command that names ${model} downloads it again. Delete it to protect other programs.`,
     ),
     last,
   ].join('\n')

@@ -43,7 +43,7 @@ const COMMANDS: readonly ChatCommand[] = [
     summary: 'clear the history',
     run: async ({ chat, output }) => {
       chat.reset()
-      output.note('The turns are forgotten.')
+      output.note('The history is cleared.')
       output.event<'chat'>({ event: 'reset' })
     },
   },
@@ -65,7 +65,7 @@ const COMMANDS: readonly ChatCommand[] = [
     summary: 'show, remove, or set the system prompt',
     run: async ({ chat, output }, argument) => {
       if (argument !== '') chat.system = argument === 'off' ? null : argument
-      output.note(chat.system === null ? 'There is no system text.' : `System text: ${chat.system}`)
+      output.note(chat.system === null ? 'There is no system prompt.' : `System prompt: ${chat.system}`)
       output.event<'chat'>({ event: 'system', system: chat.system })
     },
   },
@@ -120,7 +120,7 @@ function forgetAnswers({ model, chat, output }: Talk, before: ReadonlyMap<string
   const same = model.adapters.every(({ name, weight }) => before.get(name) === weight)
   if (same || chat.messages.length === 0) return
   chat.reset()
-  output.note('The turns are forgotten, since earlier answers would steer the next.')
+  output.note('The history is cleared, because earlier answers would influence the next one.')
   output.event<'chat'>({ event: 'reset' })
 }
 
@@ -141,7 +141,7 @@ function tellAdapters({ model, output }: Talk): void {
 
 async function save({ chat, output, savedTo }: Talk, argument: string): Promise<void> {
   if (argument === '') throw new UsageError('/save needs a file, as in /save chat.jsonl.')
-  if (chat.messages.length === 0) throw new UsageError('there is nothing to save: nothing was said yet.')
+  if (chat.messages.length === 0) throw new UsageError('there is nothing to save yet.')
   const path = resolve(argument)
   if (existsSync(path) && !savedTo.has(path))
     throw new UsageError(`${argument} exists; name another file.`, { path })

@@ -73,26 +73,25 @@ async function converse(
       ...(contextTokens === undefined ? {} : { contextTokens }),
     }),
   )
-  if (chat.plain)
-    output.note(`note: ${whyPlain(model, chatTemplate)}; it goes on from the text of the turns.`)
+  if (chat.plain) output.note(`note: ${whyPlain(model, chatTemplate)}; turns are passed as plain text.`)
   else if (system === undefined && chat.system !== null)
-    output.note('The system prompt of its training is used; /system shows it, /system off drops it.')
+    output.note('Using the system prompt of its training; /system shows it, /system off removes it.')
   const conversation = new Conversation(model, chat, output)
   if (conversation.terminal) output.note(greeting(model, adapters))
   await conversation.run()
 }
 
 function whyPlain({ promptFormat }: Model, chatTemplate: boolean | undefined): string {
-  if (chatTemplate === false) return 'the model is given raw text'
+  if (chatTemplate === false) return 'turns are raw text'
   return promptFormat?.form === 'raw'
-    ? 'the model was trained on raw text (--chat uses the chat template all the same)'
-    : 'the model has no chat template, so it was not made for chats'
+    ? 'the model was trained on raw text (--chat uses the chat template anyway)'
+    : 'the model has no chat template'
 }
 
 function greeting(model: Model, adapters: readonly NamedAdapter[]): string {
   const names = model.adapters.map(({ name }) => name)
   const acting = adapters.length === 0 ? 'without an adapter' : `with ${names.join(', ')}`
-  return `${model.path}, ${acting}. Ctrl-C stops an answer, Ctrl-D leaves, /help lists the commands.`
+  return `${model.path}, ${acting}. Ctrl-C stops an answer, Ctrl-D quits, /help lists the commands.`
 }
 
 /** Takes lines from a terminal or a pipe and answers them. */
@@ -171,7 +170,7 @@ export class Conversation implements Talk {
       this.leave()
     } else if (again) this.leave()
     else if (this.#answer === undefined) {
-      this.output.note('\nPress Ctrl-C again or Ctrl-D to leave.')
+      this.output.note('\nPress Ctrl-C again or Ctrl-D to quit.')
       this.#prompt()
     }
   }
@@ -223,7 +222,7 @@ export class Conversation implements Talk {
     if (answer.droppedMessages > this.#dropped) {
       const limit = this.chat.contextTokens
       this.output.note(
-        `note: the oldest ${answer.droppedMessages} messages no longer fit the context of ${limit} tokens and are left out.`,
+        `note: the oldest ${answer.droppedMessages} messages no longer fit the context of ${limit} tokens and were dropped.`,
       )
     }
     this.#dropped = answer.droppedMessages

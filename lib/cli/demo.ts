@@ -67,7 +67,7 @@ export function configure(command: Command): void {
         { output: options.output },
       )
     const config = await demoConfig(options, output)
-    const interruption = new Interruption(output, 'Stopping as soon as all is safe.')
+    const interruption = new Interruption(output, 'Stopping after saving.')
     try {
       await demo(config, output, options.force ?? false, interruption.signal)
     } finally {
@@ -214,7 +214,7 @@ async function follow(
   } finally {
     progress.stop()
   }
-  throw new Error('a run ended without saying so')
+  throw new Error('a run ended without a final event')
 }
 
 function noteSetting(adapter: Adapter, run: TrainingRun, items: number, output: Output): void {
@@ -289,17 +289,17 @@ function summary(
   const own = `--set dataset=${here('yours.jsonl')} --set eval_dataset=null --set output_dir=${here('yours')}`
   return [
     `Exact match on held-out notes: ${percent(before)} before, ${percent(after)} after ${done.steps} steps.`,
-    `All of it took ${formatDuration(seconds)}. The adapter is in ${folder}, a folder that PEFT loads.`,
+    `Total time ${formatDuration(seconds)}. The adapter is in ${folder}, a folder that PEFT loads.`,
     '',
-    'What to type next:',
+    'Next steps:',
     ...[
-      ['Give it a note of your own', `npx lowrank chat ${saved}`],
+      ['Try your own note', `npx lowrank chat ${saved}`],
       ['Ask the model without the adapter', `npx lowrank chat ${saved} --no-adapter`],
       ['See what was saved', `npx lowrank inspect ${folder}`],
-      ['Measure it again', `npx lowrank eval ${saved} --dataset ${test}`],
-      ['Teach the small model a task of your own', `npx lowrank train ${saved} ${own}`],
+      ['Evaluate it again', `npx lowrank eval ${saved} --dataset ${test}`],
+      ['Train the small model on your own data', `npx lowrank train ${saved} ${own}`],
       [
-        'Tune a real model with it (270 MB, from the Hugging Face hub)',
+        'Train a real model on it (270 MB, from the Hugging Face hub)',
         `npx lowrank train ${saved} ${own} --set model=HuggingFaceTB/SmolLM2-135M-Instruct --set max_seq_length=512 --set learning_rate=2e-4`,
       ],
     ].map(([what, command]) => `  # ${what}\n  ${command}`),

@@ -69,10 +69,10 @@ function describe({ addon, cpu, install, cuda, mpi, node, memory, environment }:
   return facts([
     ['addon', 'error' in addon ? addon.error : `${addon.version}, ${origins[addon.from]}: ${addon.path}`],
     ['prebuilt', prebuilt.join(', ') || 'none in this package'],
-    ['build', missing.length === 0 ? 'from source is possible here' : `lacks ${missing.join('; ')}`],
+    ['build', missing.length === 0 ? 'from source is possible' : `lacks ${missing.join('; ')}`],
     ['cpu', cpu.model],
     ['instructions', cpu.isa && `${cpu.isa} (runs here: ${cpu.levels?.join(', ')})`],
-    ['bf16', cpu.bf16 === undefined ? undefined : cpu.bf16 ? 'fast here' : 'no gain here; fp32 is used'],
+    ['bf16', cpu.bf16 === undefined ? undefined : cpu.bf16 ? 'fast here' : 'not faster; fp32 is used'],
     ['threads', cpu.threads && `${cpu.threads} of ${cpu.cores} cores`],
     ['cuda', part(cuda)],
     ['mpi', part(mpi)],

@@ -85,9 +85,9 @@ function usageFailure({ message }: CommanderError): Failure {
 
 function defectMessage(error: unknown): string {
   const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
-  const stack = process.env.LOWRANK_DEBUG ? '' : ' Run it again with LOWRANK_DEBUG=1 for the stack.'
+  const stack = process.env.LOWRANK_DEBUG ? '' : ' Set LOWRANK_DEBUG=1 to see the stack trace.'
   return (
-    `${what}\nThis is a defect in lowrank, not in what you asked for.${stack} ` +
+    `${what}\nThis is a bug in lowrank, not in your input.${stack} ` +
     'Please report it with the command, this message and the output of `lowrank doctor --json`.'
   )
 }

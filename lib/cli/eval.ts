@@ -174,9 +174,7 @@ function subjectData(
   const { evalDataset, evalFraction, seed, strategy } = config
   if (evalDataset !== null) return { data: { ...evalDataset, ...asked } }
   if (evalFraction === 0)
-    throw new UsageError(
-      'the config holds nothing out: it has neither eval_dataset nor eval_fraction; name --dataset.',
-    )
+    throw new UsageError('the config has no held-out data (eval_dataset or eval_fraction); pass --dataset.')
   const { groupBy, holdOutGroups } = groupedBy(strategy)
   const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
   return { data: { ...config.dataset, ...asked }, heldOut: { fraction: evalFraction, seed, ...grouped } }

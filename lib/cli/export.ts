@@ -64,7 +64,7 @@ function useOf(format: ExportOptions['format'], path: string): string | undefine
 function refuseMisfits({ format, adapter, dtype, maxShardSize, maxLoss, separateAdapter }: Options): void {
   if (adapter === undefined && (format === 'gguf-lora' || separateAdapter))
     throw new UsageError(
-      `${separateAdapter ? '--separate-adapter' : '--format gguf-lora'} writes an adapter, and none is named; name --adapter.`,
+      `${separateAdapter ? '--separate-adapter' : '--format gguf-lora'} writes an adapter, but none was given; pass --adapter.`,
     )
   const misfit = misfitOf({
     format,

@@ -252,5 +252,5 @@ function shapeNames(text: string): string[] {
 function numbers(text: string): number[] {
   const found = text.split(',').map(Number)
   if (found.every((value) => value > 0 && Number.isFinite(value))) return found
-  throw new InvalidArgumentError('Expected numbers above 0 with commas between, as in 1,2,8.')
+  throw new InvalidArgumentError('Expected numbers above 0 separated by commas, as in 1,2,8.')
 }

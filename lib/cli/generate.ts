@@ -37,7 +37,7 @@ export function configure(command: Command): void {
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
     const { prompt: prompts = [] } = options
-    if (prompts.length === 0) throw new UsageError('name at least one --prompt.')
+    if (prompts.length === 0) throw new UsageError('pass at least one --prompt.')
     const asked = chatTemplateOf(options)
     const config = await readSubject(path, options, output)
     const interruption = new Interruption(output, 'Stopping.')

@@ -46,7 +46,7 @@ export function onlyOwnFlags(command: Command, does: string, own: readonly strin
     const name = option.attributeName()
     return command.getOptionValueSource(name) === 'cli' && name !== 'json' && !own.includes(name)
   })
-  if (other) throw new UsageError(`${other.long} is no flag of \`${does}\`, which does without it.`)
+  if (other) throw new UsageError(`${other.long} is not a flag of \`${does}\`.`)
 }
 
 /** How a verb reads a config: what an override left behind is noted. */

@@ -83,7 +83,7 @@ export function configure(command: Command): void {
 async function inspect(path: string, options: Options, output: Output): Promise<Inspection> {
   const kind = await recognize(path)
   if (options.model !== undefined && kind !== 'dataset')
-    output.note(`note: --model only matters for a dataset; ${path} is a ${kind}`)
+    output.note(`note: --model only applies to a dataset; ${path} is a ${kind}`)
   switch (kind) {
     case 'model': {
       const { inspectModel } = await import('./inspect/model.js')
@@ -188,7 +188,7 @@ function kindOfFile(path: string): 'model' | 'dataset' {
   if (fileTypeByName(path) !== undefined) return 'dataset'
   // Readers of models say what is wrong with a broken GGUF file, or which folder to name instead.
   if (/\.(gguf|safetensors|bin|pt|pth)$/i.test(path)) return 'model'
-  throw unknownKind(path, 'this file is neither GGUF nor a file of data by its name')
+  throw unknownKind(path, 'this file is neither a GGUF file nor a dataset')
 }
 
 async function isGgufAdapter(path: string): Promise<boolean> {
@@ -200,5 +200,5 @@ const EXPECTED =
   'output folder of a run, or a dataset (.jsonl, .json, .csv, .tsv, .parquet, .txt).'
 
 function unknownKind(path: string, found: string): FileFormatError {
-  return new FileFormatError(`${path} is nothing that can be inspected: ${found}; ${EXPECTED}`, { path })
+  return new FileFormatError(`${path} cannot be inspected: ${found}; ${EXPECTED}`, { path })
 }

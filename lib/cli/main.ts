@@ -159,9 +159,7 @@ function keepCompiled(): void {
 /** An event loop that runs dry under a verb ends the process with a success that was none. */
 function failUnlessEnded(output: Output): () => void {
   const dry = () => {
-    const error = new InternalError(
-      'the command ended before its work was done: something it waited for never came.',
-    )
+    const error = new InternalError('the command ended early: something it waited for never happened.')
     process.exitCode = reportError(error, output)
   }
   process.once('beforeExit', dry)

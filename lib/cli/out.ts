@@ -98,15 +98,15 @@ export async function outSubject(options: OutOptions): Promise<OutSubject> {
 
 async function adapterSubject({ adapter, model, rank }: OutOptions): Promise<OutSubject> {
   if (adapter === undefined) {
-    if (rank !== undefined) throw new UsageError('--rank is of an adapter; name --adapter.')
-    if (model === undefined) throw new UsageError('name --adapter, or --model for the model alone.')
+    if (rank !== undefined) throw new UsageError('--rank needs an adapter; pass --adapter.')
+    if (model === undefined) throw new UsageError('pass --adapter, or --model for the model alone.')
     return { model, adapter, quantization: 'none' }
   }
   const origin = await readOrigin(adapter)
   await readAdapterFolder(adapter)
   const found = model ?? placeOf(origin.baseModel, adapter)
   if (found === null)
-    throw new UsageError(`${adapter} does not say what it was trained on; name --model.`, { adapter })
+    throw new UsageError(`${adapter} does not name the model it was trained on; pass --model.`, { adapter })
   return { model: found, adapter, quantization: 'none', ...origin.held }
 }
 
@@ -125,7 +125,7 @@ export async function writeShown(
 ): Promise<void> {
   const output = new Output(options.json ?? false)
   refuseTaken(options.output, options.force ?? false)
-  const interruption = new Interruption(output, 'Stopping; nothing is left half written.')
+  const interruption = new Interruption(output, 'Stopping; no partial file is left.')
   const { signal } = interruption
   try {
     const { adapter, quantization, embeddingQuantization, defaultQuantization } = subject
@@ -198,7 +198,7 @@ export function reportWritten(
     if (check === null) return `${facts(written)}${next}`
     const checked = facts([
       ...written,
-      ['KL divergence', `${check.kl.toExponential(2)} nats a token`],
+      ['KL divergence', `${check.kl.toExponential(2)} nats per token`],
       [
         'top-1 agreement',
         `${(100 * check.top1Agreement).toFixed(1)} % of ${formatCount(check.positions)} tokens`,
@@ -214,7 +214,7 @@ function survivalFacts({ kept, error, tensors }: Survival): [string, string][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
   const least = tensors.reduce((worst, tensor) => (tensor.kept < worst.kept ? tensor : worst))
   return [
-    ['left of the adapter', `${percent(kept)}; least ${percent(least.kept)} in ${least.name}`],
-    ['error of rounding', `${error.toPrecision(3)} of the norm of what the adapter changes`],
+    ['adapter preserved', `${percent(kept)}; least ${percent(least.kept)} in ${least.name}`],
+    ['rounding error', `${error.toPrecision(3)} of the norm of the adapter's change`],
   ]
 }

@@ -132,7 +132,7 @@ function processLine({ peakBytes }: MemoryReport, beside: ProcessMemory): string
 
 function timeLine(time: RunTime): string {
   if ('unknown' in time) return `time not known: ${time.unknown}`
-  return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine; other programs make it longer' : `by the figures of ${time.machine}`})`
+  return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine; other programs slow it down' : `rates of ${time.machine}`})`
 }
 
 /** What `auto` stands for on another machine. */
@@ -146,7 +146,7 @@ function onMachine(config: RunConfig, { prefers_bf16: prefersBf16, threads }: Ma
 
 function shapeOnly({ set = [], ...shape }: Options): RunConfig {
   if (shape.model !== undefined && set.length > 0)
-    throw new UsageError('--set changes keys of a config file; with --model use the flags.')
+    throw new UsageError('--set changes keys of a config file; use flags with --model.')
   return fromFlags(shape)
 }
 
@@ -158,7 +158,7 @@ async function fromFile(
   const given = Object.keys(shape)
   if (given.length > 0 || !gradientCheckpointing)
     throw new UsageError(
-      'give either a config file or --model with its flags; with a config, change keys by --set.',
+      'pass either a config file, or --model with its flags; to change keys of a config, use --set.',
     )
   return loadConfig(path, set, notedOn(output))
 }
@@ -191,7 +191,7 @@ function describe(
   const available = process.availableMemory()
   return [
     `${config.strategy.name} on ${config.model}`,
-    `quantization ${held}, precision ${precision}, ${batch} x ${length} tokens at once`,
+    `quantization ${held}, precision ${precision}, ${batch} x ${length} tokens per micro-batch`,
     `${formatCount(trained)} of ${formatCount(total)} parameters train (${((100 * trained) / total).toFixed(2)} %)`,
     '',
     memory.toString(),
@@ -199,10 +199,10 @@ function describe(
     ...(privacy ? [...privacyLines(privacy), ''] : []),
     memory.peakBytes <= available
       ? `${formatBytes(available)} are available on this machine.`
-      : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less.`,
+      : `This machine has only ${formatBytes(available)} available. A smaller per_device_train_batch_size or max_seq_length takes less memory.`,
     ...(paged
       ? [
-          `A run here pages the optimizer's state (${paged.optimizer.type} with ${paged.optimizer.resident} in memory), and its peak is ${formatBytes(paged.peakBytes)}.`,
+          `A run on this machine pages the optimizer state (${paged.optimizer.type} with ${paged.optimizer.resident} in memory), with a peak of ${formatBytes(paged.peakBytes)}.`,
         ]
       : []),
   ].join('\n')

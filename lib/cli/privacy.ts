@@ -23,7 +23,7 @@ export function privacyLines(privacy: PrivacyReport): string[] {
 /** Which of the two folders of a private run may be handed on. */
 export function handingOn({ outputDir, strategy }: RunConfig): string {
   const { runDir } = foldersOf(outputDir, strategy)
-  return `Hand on ${shortPath(outputDir)} alone: ${shortPath(runDir)} holds the key of the noise, and losses without any.`
+  return `Share only ${shortPath(outputDir)}: ${shortPath(runDir)} holds the key of the noise, and losses without noise.`
 }
 
 /**

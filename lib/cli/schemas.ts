@@ -114,9 +114,7 @@ const plan = z.object({
             .describe('Where other than asked for, as a config has it'),
           peak_bytes: bytes,
           multiply_adds: z.number().nonnegative().describe('Of an optimizer step'),
-          activation_bytes_moved: bytes.describe(
-            'Of activations on the disk: written and read by a micro-batch',
-          ),
+          activation_bytes_moved: bytes.describe('Of activations on disk: written and read by a micro-batch'),
           state_bytes_moved: bytes.describe(
             'Of paged optimizer state: read and written by an optimizer step',
           ),
@@ -210,7 +208,7 @@ const written = z.object({
   files: z.array(z.string()).readonly().describe('Names inside of it'),
   check: z
     .object({
-      kl: z.number().describe('Mean Kullback-Leibler divergence from model and adapter, nats a token'),
+      kl: z.number().describe('Mean Kullback-Leibler divergence from model and adapter, nats per token'),
       top1_agreement: z.number().min(0).max(1).describe('Share of positions with the same likeliest token'),
       max_abs_logit_error: z.number().nonnegative(),
       positions: count.describe('Tokens that were compared'),
@@ -351,7 +349,7 @@ const inspection = [
     special_tokens: z
       .object({ rows: count, first: z.object({ ...place, token: z.string() }).optional() })
       .optional()
-      .describe('Rows that hold special tokens in their text, and the first of them'),
+      .describe('Rows that have special tokens in their text, and the first of them'),
     examples: z
       .array(
         z.object({

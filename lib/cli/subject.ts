@@ -91,10 +91,10 @@ export async function readSubject(
   output: Output,
 ): Promise<RunConfig | undefined> {
   if ((path === undefined) === (options.model === undefined))
-    throw new UsageError('name either a config file or --model.')
+    throw new UsageError('pass either a config file or --model.')
   if (path !== undefined) return loadConfig(path, options.set, notedOn(output))
   if (options.set !== undefined)
-    throw new UsageError('--set changes keys of a config file; with --model use the flags.')
+    throw new UsageError('--set changes keys of a config file; use flags with --model.')
   return undefined
 }
 
@@ -115,7 +115,7 @@ export async function withSubject<T>(
   const path = options.model ?? trainedModel(config as RunConfig, options)
   const adapters = await adaptersOf(config, options, output)
   if (options.rank !== undefined && adapters.length === 0)
-    throw new UsageError('--rank is of an adapter, and there is none.')
+    throw new UsageError('--rank needs an adapter, but there is none.')
   const named = adapters.map((adapter) => adapter.path)
   // Their own records decide how the model is loaded, so they come first.
   const folders: string[] = []
@@ -189,12 +189,12 @@ async function trainedOver(adapters: readonly string[], output: Output): Promise
   const [[recorded, [first, over] = []] = [], [other, [second] = []] = []] = [...found]
   if (other !== undefined)
     throw new UsageError(
-      `${first} was trained over quantization ${recorded} and ${second} over ${other}; choose one with --quantization.`,
+      `${first} was trained over quantization ${recorded} and ${second} over ${other}; select one with --quantization.`,
       Object.fromEntries([...found].map(([words, [adapter]]) => [words, adapter])),
     )
   if (recorded !== undefined && recorded !== 'none')
     output.note(
-      `The adapter was trained over ${recorded}: the model is loaded so (--quantization none changes that)`,
+      `Loading the model in ${recorded}, as in the adapter's training (override with --quantization none)`,
     )
   return over ?? {}
 }
@@ -204,7 +204,7 @@ function trainedModel({ model, strategy, outputDir }: RunConfig, { adapter }: Su
   if (rulesOf(strategy).saves !== 'model' || adapter !== undefined) return model
   if (existsSync(join(outputDir, 'config.json'))) return outputDir
   throw new UsageError(
-    `${outputDir} holds no trained model yet; train first, or take --no-adapter for the base alone.`,
+    `${outputDir} holds no trained model yet; train first, or use --no-adapter for the base alone.`,
     { outputDir },
   )
 }
@@ -234,10 +234,10 @@ async function adaptersOf(
   }
   const begun =
     checkpoint === undefined
-      ? 'train first, name --adapter,'
+      ? 'train first, pass --adapter,'
       : `finish its run (lowrank train --resume), name its checkpoint (--adapter ${quoted(shortPath(checkpoint))}),`
   throw new UsageError(
-    `${outputDir} holds no trained adapter yet; ${begun} or take --no-adapter for the base alone.`,
+    `${outputDir} holds no trained adapter yet; ${begun} or use --no-adapter for the base alone.`,
     { outputDir },
   )
 }

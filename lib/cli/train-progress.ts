@@ -154,7 +154,7 @@ export class TrainProgress {
     const seconds = (performance.now() - this.#begun) / 1000
     const made = this.#gradNorms.length
     const count = made === steps ? counted(steps, 'step') : `${made} of ${counted(steps, 'step')}`
-    const most = `${formatBytes(peakBytes)} resident${columns < MEDIUM ? '' : ' at the most'}`
+    const most = `${formatBytes(peakBytes)} resident${columns < MEDIUM ? '' : ' at peak'}`
     return [
       `  loss  ${this.#curve(columns - 32, true)}`,
       `  ${count} in ${formatDuration(seconds)}, ${digits(tokensPerSecond)} tokens/s, ${most}`,

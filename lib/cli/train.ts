@@ -84,12 +84,12 @@ function configAndCheckpoint(
 ): [config: string, resume: string | boolean] {
   if (path !== undefined) return [path, resume ?? false]
   if (typeof resume === 'string') return [resume, true]
-  throw new UsageError('name a config file, as in `lowrank train run.yaml`.')
+  throw new UsageError('pass a config file, as in `lowrank train run.yaml`.')
 }
 
 function noteResumed({ path, damaged }: Resumable, output: Output): void {
   for (const { path: broken, damage } of damaged) output.note(`note: ${broken} cannot be used: ${damage}.`)
-  output.note(`Going on from ${path}.`)
+  output.note(`Resuming from ${path}.`)
 }
 
 /** How the run was asked for. */
@@ -142,7 +142,7 @@ async function train(
     noteShortage(run.memory.peakBytes - model.memory.peakBytes, output)
     if (!config.chatTemplate)
       output.note(
-        'note: chat_template is false: prompts and completions are trained as raw text, and used so afterwards.',
+        'note: chat_template is false: prompts and completions are raw text, in training and afterward.',
       )
     output.note(`Reading ${dataset.path}`)
     progress = new TrainProgress(output, run.memory.peakBytes, nodeBytes, titleOf(config, model))
@@ -150,7 +150,7 @@ async function train(
     const done = await follow(run, used, output, progress, reading, signal).catch((error: unknown) => {
       throw error === signal.reason ? stopped(run, call) : error
     })
-    interruption.promise = 'Leaving out the rows that were to be shown; the adapter is saved.'
+    interruption.promise = 'Skipping the sample rows; the adapter is saved.'
     const samples = done.privacy ? undefined : await askedShown(run, config, output, signal)
     await conclude(done, samples, model, used, call, output, progress)
   } finally {
@@ -169,7 +169,7 @@ async function readyStrategy(
   const { strategy, dataset, evalDataset, evalFraction } = config
   if (rulesOf(strategy).probe?.(strategy) === undefined) return strategy
   if (checkpoint !== null) return resumedStrategy(strategy, checkpoint)
-  output.note('Probing: training on a sample of the data, to see where it adds most.')
+  output.note('Probing: training on a sample of the data to rank the linears.')
   const probing = new StatusLine(output, 'Probing')
   const onStep = ({ step, totalSteps, loss }: TrainStep) =>
     probing.update(`step ${step} of ${totalSteps}, loss ${loss.toFixed(4)}`)
@@ -200,7 +200,7 @@ function notePaging({ optimizer, strategy }: RunConfig, { options }: TrainingRun
     return
   const { type, resident } = options.optimizer
   output.note(
-    `note: ${strategy.name} pages the optimizer's state, since all of it does not fit: ${type} with ${resident} in memory, the rest in a file of output_dir. The numbers are the same. optimizer: adamw keeps it in memory.`,
+    `note: ${strategy.name} pages the optimizer state, which does not fit in memory: ${type} with ${resident} in memory and the rest in a file in output_dir. The results are the same. optimizer: adamw keeps it in memory.`,
   )
 }
 
@@ -208,7 +208,7 @@ function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Out
   const context = config.max_position_embeddings
   if (typeof context === 'number' && maxSeqLength > context)
     output.note(
-      `warning: max_seq_length is ${formatCount(maxSeqLength)}, and the model was made for ${formatCount(context)} tokens; rows that are longer teach it little.`,
+      `warning: max_seq_length is ${formatCount(maxSeqLength)}, but the model was trained on at most ${formatCount(context)} tokens; longer rows are of little use.`,
     )
 }
 
@@ -218,7 +218,7 @@ export function noteShortage(bytes: number, output: Output): void {
   if (bytes > available)
     output.note(
       `warning: this needs ${formatBytes(bytes)} more, and ${formatBytes(available)} are available; ` +
-        'a smaller per_device_train_batch_size or max_seq_length takes less.',
+        'a smaller per_device_train_batch_size or max_seq_length takes less memory.',
     )
 }
 
@@ -256,7 +256,7 @@ async function follow(
     reading.clear()
     progress.stop()
   }
-  if (done === undefined) throw new InternalError('a run ended without saying so')
+  if (done === undefined) throw new InternalError('a run ended without a final event')
   return done
 }
 
@@ -269,7 +269,7 @@ async function noteTime(
 ): Promise<void> {
   let line: StatusLine | undefined
   const onMeasure = () => {
-    line = new StatusLine(output, 'Measuring once how fast this machine is')
+    line = new StatusLine(output, 'Measuring the speed of this machine, once')
     line.update('')
   }
   const time = await run.time({ signal, onMeasure }).finally(() => line?.clear())
@@ -287,7 +287,7 @@ async function askedShown(
 ): Promise<Samples | undefined> {
   if (sampleRows === 0) return undefined
   try {
-    const samples = await shown(output, 'Asking a few rows', () => run.samples({ signal }))
+    const samples = await shown(output, 'Answering sample rows', () => run.samples({ signal }))
     const none = whyNone(samples)
     if (none !== undefined) output.note(`note: no rows are shown: ${none}.`)
     return samples
@@ -325,7 +325,7 @@ async function conclude(
     ? drawnSummary(done, config, progress, columns, await model.hasChatTemplate())
     : summary(done, config, command ?? `npx lowrank generate ${call} --prompt "Hello"`)
   const lines = samples === undefined ? [] : sampleLines(samples, columns)
-  const again = screen && command !== null ? ['', '  The same answer again:', `  ${command}`] : []
+  const again = screen && command !== null ? ['', '  To repeat this answer:', `  ${command}`] : []
   output.answer<'train'>(lineOf(done), () =>
     [
       ...(screen && !progress.spaced ? [''] : []),
@@ -340,21 +340,21 @@ async function conclude(
 function noteData({ data }: TrainingRun, progress: TrainProgress): void {
   if (data === undefined) return
   if (data.train === null) {
-    progress.note('Rows are read as the run needs them.')
+    progress.note('Rows are read during the run.')
     return
   }
   const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
     data.train
   progress.note(
-    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them learned.`,
+    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them trained on.`,
   )
-  if (truncated > 0) progress.note(`Cut at max_seq_length: ${counted(truncated, 'row')}.`)
+  if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
   if (dropped > 0) {
-    const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by the cut)` : ''
-    progress.note(`Left out, since nothing in them is learned: ${counted(dropped, 'row')}${cut}.`)
+    const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by truncation)` : ''
+    progress.note(`Dropped, because nothing in them is trained on: ${counted(dropped, 'row')}${cut}.`)
   }
   if (emptyTurns > 0)
-    progress.note(`Not learned, since they are empty: ${counted(emptyTurns, 'assistant turn')}.`)
+    progress.note(`Not trained on, because they are empty: ${counted(emptyTurns, 'assistant turn')}.`)
   for (const remark of remarks) progress.note(`warning: ${remark}.`)
 }
 
@@ -413,7 +413,7 @@ function summary(event: DoneEvent, config: RunConfig, command: string): string {
   const { strategy, earlyStoppingPatience } = config
   const what = rulesOf(strategy).saves ?? 'adapter'
   const early = event.stoppedEarly
-    ? ` (ended early: no better in ${counted(earlyStoppingPatience ?? 0, 'evaluation')})`
+    ? ` (stopped early: no improvement in ${counted(earlyStoppingPatience ?? 0, 'evaluation')})`
     : ''
   return [
     `${counted(event.steps, 'step')}${early}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
@@ -429,10 +429,10 @@ function bestLine(best: BestReport, config: RunConfig): string {
   const what = rulesOf(config.strategy).saves ?? 'adapter'
   const value = metricText(best.metric, best.value)
   if (best.step === best.lastStep) return `Step ${best.step}, the last, is the best: held-out ${value}.`
-  const name = best.step === 0 ? 'The start, step 0,' : `Step ${best.step}`
+  const name = best.step === 0 ? 'Step 0, the start,' : `Step ${best.step}`
   const last = `step ${best.lastStep} had ${metricText(best.metric, best.lastValue)}`
   const advice = evaluatesPrivateData(config)
-    ? 'a choice by rows of the private data would tell of them'
+    ? 'a choice based on private rows would reveal information about them'
     : 'load_best_model_at_end: true keeps the best'
   const chosen =
     best.keptStep === best.step
@@ -451,7 +451,7 @@ export function stopped(run: TrainingRun, call: string): InterruptedError {
     })
   const resume = `npx lowrank train ${call} --resume`
   return new InterruptedError(
-    `stopped after step ${step}; ${shortPath(checkpoint)} is saved. Go on with:\n  ${resume}`,
+    `stopped after step ${step}; ${shortPath(checkpoint)} is saved. Resume with:\n  ${resume}`,
     {
       step,
       checkpoint,

@@ -10,7 +10,7 @@ export function unknownVerb(verb: string, known: readonly string[]): UsageError 
   const why = here !== undefined && note !== undefined ? ` (${note})` : ''
   const close = nearest(verb, known)
   const advice = here
-    ? `; it is called ${here} here${why}.`
+    ? `; the name here is ${here}${why}.`
     : note
       ? `; ${note}.`
       : close
@@ -40,7 +40,7 @@ async function flagAdvice(flag: string, verb: Command, args: readonly string[]):
   const foreign = foreignKey(name)
   for (const place of [foreign?.here ?? []].flat()) {
     const known = own(place.split('.').at(-1) as string)
-    if (known) return `; it is called ${known} here.`
+    if (known) return `; the name here is ${known}.`
   }
   const following = args[args.indexOf(flag) + 1]
   const value = attached ?? (following?.startsWith('-') === false ? following : undefined)

@@ -55,7 +55,7 @@ export class AbortedError extends define('ABORTED') {}
 export class HubError extends define('HUB') {}
 /** Another process is working in the same folder; `details` has its `pid` and `host`. */
 export class BusyError extends define('BUSY') {}
-/** Writing a file failed (disk full, no permission); nothing was left half written. */
+/** Writing a file failed (disk full, no permission); no partial file was left. */
 export class WriteError extends define('WRITE') {}
 /** A defect in lowrank itself: a check of ours that should never fail did. */
 export class InternalError extends define('INTERNAL') {}

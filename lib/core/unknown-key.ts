@@ -70,9 +70,9 @@ function namedHere(
   { value, spelling }: UnknownKey,
 ): KeyAdvice {
   const written = Object.hasOwn(values, String(value)) ? values[String(value)] : valueHere(place, value)
-  if (written === null) return { advice: 'that is how it is without the key; leave it out.', nearest: found }
+  if (written === null) return { advice: 'that is the default; leave it out.', nearest: found }
   const why = note === undefined ? '' : ` (${note})`
-  if (written === undefined) return { advice: `it is called ${found} here${why}.`, nearest: found }
+  if (written === undefined) return { advice: `the name here is ${found}${why}.`, nearest: found }
   const bare = spelling === 'snake' || /^(true|false|\d+)$/.test(written)
   const shown = bare ? written : written.startsWith('{') ? inJavaScript(written) : `'${written}'`
   return { advice: `write ${found}: ${shown}${why}.`, nearest: found }
@@ -153,7 +153,7 @@ function elsewhere(
   if ([...path, key].join('.') === place) return { advice: `${String(strategy.name)} has ${others}.` }
   const lacking =
     first === 'strategy' ? `, which ${String(strategy.name ?? 'the strategy')} does not have` : ''
-  return { advice: `it is called ${place} here${why}${lacking}.` }
+  return { advice: `the name here is ${place}${why}${lacking}.` }
 }
 
 /** A key of a mapping that was left out or given in short, as `columns` beside `dataset: train.csv`; or columns turned round. */
@@ -174,7 +174,7 @@ function keyInside({ key, value, object, given, path, spelling }: UnknownKey): K
     const short = given[spelled]
     const example =
       name === 'dataset' && typeof short === 'string' ? ` (dataset: {path: ${short}, ${key}: …})` : ''
-    return { advice: `it is called ${found} here${spelling === 'snake' ? example : ''}.`, nearest: found }
+    return { advice: `the name here is ${found}${spelling === 'snake' ? example : ''}.`, nearest: found }
   }
   return undefined
 }

@@ -40,7 +40,7 @@ export class ChatRenderers {
     if (source === undefined) {
       throw rowError(
         { path: row.path, line: row.line },
-        'the model has no chat template, so messages cannot be used; use prompt and completion, or text',
+        'the model has no chat template, so messages are not supported; use prompt and completion, or text',
       )
     }
     const known = this.#made.get(source)

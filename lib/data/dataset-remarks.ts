@@ -19,12 +19,12 @@ export function datasetRemarks(
   const label = detected?.unusedLabel
   if (label !== undefined)
     remarks.push(
-      `the column "${label}" is not used: rows of the form text are learned as plain text; to learn the label as the answer, write it as a word and name the columns: {prompt: text, completion: ${label}}`,
+      `the column "${label}" is not used: rows of format text are trained on as plain text; to train on the label as an answer, write it as a word and map the columns: {prompt: text, completion: ${label}}`,
     )
   if (first !== undefined && specialTokensInContent === 'keep') {
-    const one = whole ? '1 row holds special tokens in its' : 'the data holds special tokens in its'
+    const one = whole ? '1 row has special tokens in its' : 'the data has special tokens in its'
     remarks.push(
-      `${whole && rows !== 1 ? `${rows} rows hold special tokens in their` : one} text, the first one ${quote(first.token)} in ${first.path}, ${placeName(first)}; the model reads them as control tokens. If they are only text, set special_tokens_in_content: escape`,
+      `${whole && rows !== 1 ? `${rows} rows have special tokens in their` : one} text, the first one ${quote(first.token)} in ${first.path}, ${placeName(first)}; the model reads them as control tokens. If they are plain text, set special_tokens_in_content: escape`,
     )
   }
   return remarks

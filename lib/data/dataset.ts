@@ -146,7 +146,7 @@ function groupOf(value: Record<string, unknown>, column: string, place: RowPlace
     return String(group)
   throw rowError(
     place,
-    `${column}, which tells whose the row is, ${group === undefined ? 'is missing' : group === '' ? 'is empty' : `is ${describe(group)}`}; expected a text or a number`,
+    `${column}, which identifies the client of a row, ${group === undefined ? 'is missing' : group === '' ? 'is empty' : `is ${describe(group)}`}; expected a text or a number`,
   )
 }
 
@@ -158,7 +158,7 @@ function askedFormat({ format = 'auto', fileType = 'auto' }: DatasetForm): Datas
   const known = (what: string, value: string, values: readonly string[]) => {
     if (value === 'auto' || values.includes(value)) return
     throw new ConfigError(
-      `the dataset ${what} ${quote(String(value))} is not known; expected auto, ${values.join(', ')}`,
+      `the dataset ${what} ${quote(String(value))} is unknown; expected auto, ${values.join(', ')}`,
       { [what]: value },
     )
   }
@@ -230,7 +230,7 @@ function typeByFirstByte(
   if (first === LETTER_P) return 'parquet'
   const what = path === STDIN_NAME ? path : `${path} (${extname(path) || 'no extension'})`
   throw new FileFormatError(
-    `what ${what} holds is not known from its name or its beginning; name file_type: ${FILE_TYPES.join(', ')}`,
+    `the type of ${what} cannot be detected from its name or its content; set file_type: ${FILE_TYPES.join(', ')}`,
     { path },
   )
 }

@@ -153,7 +153,7 @@ export function checkLearnable(
   if (stats.rows === 0) throw noRows(input)
   if (stats.examples === 0)
     throw refused(
-      `none of the ${stats.rows} rows of ${where} has anything to learn; of ${stats.droppedByTruncation} the part to learn lies beyond max_seq_length ${maxSeqLength}`,
+      `none of the ${stats.rows} rows of ${where} has a token to train on; in ${stats.droppedByTruncation} of them, max_seq_length truncates that part; it is ${maxSeqLength}`,
     )
   if (stats.ended === 0 && unended === 'error')
     throw refused(

@@ -175,8 +175,8 @@ export class RowEncoder {
     throw rowError(
       row,
       reason === 'nothing_to_learn'
-        ? `there is nothing to learn (${whyEmpty(row, this.#options.trainOn)}); remove the row, or leave such rows out with empty_rows: drop`
-        : `there is nothing to learn: what is to be learned begins at token ${inside.indexOf(1, 1) + 1}, and max_seq_length cuts the row after ${maxSeqLength}; raise max_seq_length, or leave such rows out with empty_rows: drop`,
+        ? `there is nothing to train on (${whyEmpty(row, this.#options.trainOn)}); remove the row, or drop such rows with empty_rows: drop`
+        : `there is nothing to train on: that part begins at token ${inside.indexOf(1, 1) + 1}, and max_seq_length truncates the row to ${maxSeqLength}; raise max_seq_length, or drop such rows with empty_rows: drop`,
     )
   }
 
@@ -200,7 +200,7 @@ export class RowEncoder {
         : 'the text begins with it more than once'
       throw rowError(
         row,
-        `the begin-of-sequence token ${bos} stands at the beginning twice, which no model was trained on: ${source}; leave one out`,
+        `the begin-of-sequence token ${bos} occurs twice at the beginning: ${source}; remove one`,
       )
     }
     return marked
@@ -279,7 +279,7 @@ export class RowEncoder {
     if (empty[0] && emptyRows === 'error' && (trainOn === 'all' || empty.length < learned.length))
       throw rowError(
         row,
-        `assistant turn ${answers.indexOf(empty[0]) + 1} of ${answers.length} is empty, which would teach the model to say nothing; fill it in, give it "weight": 0, remove the row, or leave such turns out with empty_rows: drop`,
+        `assistant turn ${answers.indexOf(empty[0]) + 1} of ${answers.length} is empty, which would teach the model to say nothing; fill it in, give it "weight": 0, remove the row, or drop such turns with empty_rows: drop`,
       )
     try {
       const chat = this.#rendered(row, this.#special.escapes(specialTokens))
@@ -351,7 +351,7 @@ export class RowEncoder {
     }
     throw rowError(
       row,
-      'the tokens of this text do not spell it exactly, so what is to be learned cannot be marked; is there a character that the tokenizer does not know or changes? Use train_on: all, or remove the row',
+      'the tokens of this text do not spell it exactly, so the trained part cannot be marked; does it have a character that the tokenizer drops or changes? Use train_on: all, or remove the row',
     )
   }
 
@@ -372,7 +372,7 @@ export class RowEncoder {
     if (this.tokenizer.eosId === undefined && this.#options.unended === 'error')
       throw rowError(
         row,
-        'the end of what is learned cannot be taught: the tokenizer has no end-of-sequence token; name its eos_token in tokenizer_config.json, or train without an end with unended: allow',
+        'the model cannot learn to stop: the tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json, or train without an end with unended: allow',
       )
     return this.#withEos(marked)
   }

@@ -85,7 +85,7 @@ async function* named(rows: RowSource, name: string): AsyncGenerator<unknown, vo
     if (cause instanceof LowrankError) throw cause
     const message = cause instanceof Error ? cause.message : String(cause)
     throw new DataError(
-      `${name}, row ${count + 1}: what gives the rows failed: ${message}`,
+      `${name}, row ${count + 1}: the source of the rows failed: ${message}`,
       { path: name, row: count + 1 },
       { cause },
     )

@@ -131,7 +131,7 @@ function started(megabytes: number): ChildProcess {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') throw cause
     throw new UnsupportedError(
-      'chat templates and tokenizers run in a process of their own, which the permissions of this one forbid; allow it with --allow-child-process.',
+      'chat templates and tokenizers run in a child process, which the permissions of Node.js forbid; allow it with --allow-child-process.',
       {},
       { cause },
     )
@@ -150,7 +150,7 @@ function notStarted(why: string, options?: ErrorOptions): Error {
   const advice = process.versions.electron
     ? 'This Electron app may have been built without the fuse runAsNode; turn it on, or name a Node.js executable in LOWRANK_NODE.'
     : 'LOWRANK_NODE, if it is set, must name a Node.js executable.'
-  const message = `chat templates and tokenizers run in a process of their own, and ${execPath} did not start as Node.js: ${why}. ${advice}`
+  const message = `chat templates and tokenizers run in a child process, but ${execPath} did not start as Node.js: ${why}. ${advice}`
   return new UnsupportedError(message, { execPath }, options)
 }
 

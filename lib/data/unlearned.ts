@@ -25,7 +25,7 @@ export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
       const answers = row.messages.filter(({ role }) => role === 'assistant')
       if (answers.length === 0) return 'there is no assistant message'
       if (answers.some((answer) => answer.weight !== 0 && isEmpty(answer)))
-        return 'the assistant says nothing'
+        return 'the assistant message is empty'
       const unlearned = answers.every(({ weight }) => weight === 0) ? ', weight 0' : ''
       return `train_on: ${trainOn}${unlearned}`
     }
@@ -37,6 +37,6 @@ export function endlessTurn(row: DatasetRow, text: string, { end }: Span): DataE
   const next = JSON.stringify(text.slice(end, end + 30))
   return rowError(
     row,
-    `the end of the assistant's turn is never learned: the chat template puts ${next} after what is learned, and no token that ends a turn, so the model would never stop. Let {% generation %} enclose the end-of-turn token, use train_on: all, or train without an end with unended: allow`,
+    `the end of the assistant's turn is never trained on: the chat template puts ${next} after the trained part, not a token that ends a turn, so the model would not learn to stop. Include the end-of-turn token in {% generation %}, use train_on: all, or train without an end with unended: allow`,
   )
 }

@@ -129,7 +129,7 @@ function windowRemarks(graph: Graph): string[] {
   const [window] = windowsOf(graph)
   if (window === undefined) return []
   return [
-    `llama.cpp takes no notice of the sliding window of this model: it answers otherwise where a text is longer than ${window} tokens`,
+    `llama.cpp ignores the sliding window of this model: its answers differ for texts longer than ${window} tokens`,
   ]
 }
 
@@ -157,7 +157,7 @@ function requireSameGraph({ files, graph, name }: BaseModel, description: GgufDe
   const problem = difference(graph, again, files.config.max_position_embeddings as number)
   if (problem === undefined) return
   throw new UnsupportedError(
-    `${name} cannot be written as a GGUF file: ${problem} would come out otherwise, since the file has no key for what the config says of it. Write a safetensors folder instead.`,
+    `${name} cannot be written as a GGUF file, which has no key for this setting of the config: ${problem}. Write a safetensors folder instead.`,
     { model: name, problem },
   )
 }

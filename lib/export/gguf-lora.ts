@@ -78,7 +78,7 @@ function refuseTrained({ trained, spec }: AdapterDescription): void {
   const whole = trained[0]?.name
   if (embedding === undefined && whole === undefined) return
   throw new UnsupportedError(
-    `the adapter ${whole === undefined ? `adapts the embedding ${embedding}` : `trains ${whole} whole`}, and the format gguf-lora holds factors of linears alone; export the merged model as gguf.`,
+    `the adapter ${whole === undefined ? `adapts the embedding ${embedding}` : `trains ${whole} whole`}, but gguf-lora supports only factors of linears; export the merged model as gguf.`,
     { target: whole ?? embedding },
   )
 }
@@ -87,7 +87,7 @@ function theOnly(adapters: readonly ActiveAdapter[]): ActiveAdapter {
   const [only, other] = adapters
   if (only !== undefined && other === undefined) return only
   throw new ConfigError(
-    `${adapters.length === 0 ? 'no adapter acts' : `${adapters.length} adapters act`} on the model, and a file of the format gguf-lora holds one; name it with adapters, or export the merged model as gguf.`,
+    `${adapters.length === 0 ? 'no adapter acts' : `${adapters.length} adapters act`} on the model, but a gguf-lora file has exactly one; select it with adapters, or export the merged model as gguf.`,
     { adapters: adapters.length },
   )
 }
@@ -98,7 +98,7 @@ function adaptedWeight({ graph }: BaseModel, target: string): string {
   if (weight !== undefined) return weight.name
   // llama.cpp would apply it to the embedding too, in the wrong shape.
   throw new UnsupportedError(
-    `the adapter changes ${target}, which shares its weight with the embedding, and the format gguf-lora cannot say that; export the merged model as gguf.`,
+    `the adapter changes ${target}, which shares its weight with the embedding, and gguf-lora does not support that; export the merged model as gguf.`,
     { target },
   )
 }

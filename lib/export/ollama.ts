@@ -58,8 +58,8 @@ export async function writeOllama(
   if (turns === undefined && format?.form !== 'raw')
     remarks.push(
       source.chatTemplate === undefined
-        ? 'the model has no chat template, so the Modelfile has no TEMPLATE, and Ollama gives prompts as they are'
-        : 'the chat template of the model does more than put texts around turns, so the Modelfile has no TEMPLATE: Ollama looks whether it knows the one in the GGUF file',
+        ? 'the model has no chat template, so the Modelfile has no TEMPLATE, and Ollama passes prompts unchanged'
+        : 'the chat template of the model is too complex for a Modelfile, so it has no TEMPLATE: Ollama checks whether it knows the one in the GGUF file',
     )
   return { files: ['Modelfile', ...(separate ? [ADAPTER_FILE] : []), MODEL_FILE], remarks }
 }

@@ -26,16 +26,16 @@ export async function formatRemarks(subject: Subject): Promise<string[]> {
     return chatTemplate === undefined
       ? []
       : [
-          'the model was trained on raw text, and other programs than lowrank will ask it through its chat template; give them the prompt as text',
+          'the model was trained on raw text, but other programs will use its chat template; pass them the prompt as raw text',
         ]
   const remarks: string[] = []
   if (format.system !== null)
     remarks.push(
-      `all rows of the training had the system prompt ${JSON.stringify(format.system)}; lowrank uses it by itself, and other programs must be given it`,
+      `all rows of the training had the system prompt ${JSON.stringify(format.system)}; lowrank adds it automatically, but other programs need it in the prompt`,
     )
   if (format.template !== null && format.template !== chatTemplate)
     remarks.push(
-      'the chat template of the training is not the one of the model; lowrank uses the former, and other programs the latter',
+      'the chat template of the training differs from the one of the model; lowrank uses the former, other programs use the latter',
     )
   return remarks
 }

@@ -39,7 +39,7 @@ const NAMES: Readonly<Record<QuantizedType, string>> = { nf4: 'NF4', fp4: 'FP4',
 export function checkHeldAs({ base }: Subject, dtype: QuantizedType): void {
   if (base.quantization.type === dtype) return
   throw new ConfigError(
-    `${base.name} is not held in ${NAMES[dtype]}, so it cannot be saved so; load it with quantization ${dtype}, or choose another dtype.`,
+    `${base.name} is not loaded in ${NAMES[dtype]}, so it cannot be saved in it; load it with quantization ${dtype}, or choose another dtype.`,
     { model: base.name, dtype },
   )
 }
@@ -131,7 +131,7 @@ function refuseLoss(base: BaseModel, { kept, error, tensors }: Survival, maxLoss
   const worst = tensors.reduce((least, tensor) => (tensor.kept < least.kept ? tensor : least))
   const format = NAMES[base.quantization.type as QuantizedType]
   throw new ConfigError(
-    `in ${format} ${percent(kept)} of what the adapters change would be left (least in ${worst.name}: ${percent(worst.kept)}), and at least ${percent(1 - maxLoss)} is asked for: rounding again undoes changes that are smaller than its steps. Write 16 bits, or keep the adapter a folder of its own over the ${format} model; maxLoss: 1 writes it all the same.`,
+    `in ${format} ${percent(kept)} of the adapters' change would remain (least in ${worst.name}: ${percent(worst.kept)}), but at least ${percent(1 - maxLoss)} is required: quantizing again rounds small changes away. Write 16 bits, or keep the adapter separate from the ${format} model; maxLoss: 1 writes it anyway.`,
     { kept, error, maxLoss, tensors },
   )
 }

@@ -142,7 +142,7 @@ function refuseOtherBase({ base, adapters }: Subject): void {
   for (const { state } of adapters) {
     if (state.trainedOn === null || state.trainedOn === base.files.fingerprint) continue
     throw new ConfigError(
-      `an adapter was trained on other files than those of ${base.name}; load the model that it was trained on, or say onto: original if ${base.name} holds the same model in another form.`,
+      `an adapter was trained on other files than those of ${base.name}; load the model it was trained on, or set onto: original if ${base.name} is the same model in another format.`,
       { model: base.name, trainedOn: state.trainedOn, fingerprint: base.files.fingerprint },
     )
   }

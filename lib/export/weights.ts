@@ -159,7 +159,7 @@ export function nearestFileType(base: BaseModel): 'bf16' | 'f16' {
 /** What is said when something stands at a path that is to be written to. */
 export function outputTaken(path: string): ConfigError {
   return new ConfigError(
-    `${path} exists already; name another place, or set force to replace the files there that have the same names.`,
+    `${path} already exists; choose another path, or set force to replace files with the same names.`,
     { path },
   )
 }

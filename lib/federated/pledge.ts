@@ -67,7 +67,7 @@ export function checkPledge(kept: unknown, here: Pledge): void {
   const { terms, owners } = (kept ?? {}) as Partial<Pledge>
   if (typeof terms !== 'object' || terms === null || typeof owners !== 'string')
     throw new FileFormatError(
-      'the checkpoint does not say whom its run promised what, so the run cannot go on; start it anew, in another output_dir. Both spend on the same data.',
+      'the checkpoint does not record the privacy terms of its run, so it cannot be resumed; start a new run in another output_dir. Both runs spend on the same data.',
       {},
     )
   const names = Object.keys(here.terms) as (keyof Terms)[]
@@ -81,7 +81,7 @@ export function checkPledge(kept: unknown, here: Pledge): void {
   if (moved > 0) changes.push(`${moved === 1 ? '1 row belongs' : `${moved} rows belong`} to another client`)
   if (changes.length === 0) return
   throw new ConfigError(
-    `the private run cannot be resumed: ${changes.join('; ')}. What it has promised holds only for the clients and the noise that it began with. Restore them, or start anew in another output_dir; both runs then spend on the same data.`,
+    `the private run cannot be resumed: ${changes.join('; ')}. Its guarantee holds only for the clients and the noise it started with. Restore them, or start a new run in another output_dir; both runs then spend on the same data.`,
     { there: terms, here: here.terms, movedRows: moved },
   )
 }

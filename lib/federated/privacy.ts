@@ -134,18 +134,18 @@ function promiseOf(plan: PrivacyPlan, rounds: number): string {
   const [one, all] = unit === 'user' ? ['client, with all its rows,', 'clients'] : ['example', 'examples']
   const terms = `epsilon ${epsilon.toPrecision(3)} and delta ${delta.toPrecision(2)}`
   if (caveat === 'simulation')
-    return `Nothing is private here: this simulates on ${real.population} ${all} what training on ${population} would be worth with ${terms}.`
+    return `Not private: this simulates on ${real.population} ${all} the training on ${population} with ${terms}.`
   if (caveat === 'known_key')
-    return `Nothing is private here: the noise comes from a key that is known; from a secret one it would be ${terms}.`
+    return `Not private: the noise comes from a known key; with a secret key it would be ${terms}.`
   if (caveat === 'partition')
-    return `No client is protected here: the rows were dealt out by a partition, so that no person stands behind a client; clients of a column would have ${terms}.`
+    return `No client is protected: the partition assigned rows to simulated clients; clients of a column would have ${terms}.`
   // e^epsilon, in which whoever reads the number sees what it is worth.
   const factor = formatFactor(Math.exp(epsilon))
   return (
-    `Each ${one} ${rounds === 0 ? 'will be' : 'is'} protected with ${terms}: to whoever gets the adapter, the odds that any one of the ${population} ` +
+    `Each ${one} ${rounds === 0 ? 'will be' : 'is'} protected with ${terms}: for anyone with the adapter, the odds that any one of the ${population} ` +
     `${all} took part change by a factor of ${factor}, if whoever ran the training and this machine are trusted, ` +
-    'only the adapter is handed on (no checkpoints, no metrics), and this run was not picked from several on the same ' +
-    'data, each of which spends anew.'
+    'only the adapter is shared (no checkpoints, no metrics), and this run was not selected from several on the same ' +
+    'data, each of which spends again.'
   )
 }
 

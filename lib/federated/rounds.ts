@@ -162,7 +162,7 @@ class PrivateRounds implements Steps {
     const counted = epsilonOf(this.#plan, this.#state.step)
     if (recorded?.epsilon === counted) return
     throw new FileFormatError(
-      `the checkpoint records that ${this.#state.step} rounds spent an epsilon of ${recorded?.epsilon}, and the accountant counts ${counted}; it was changed or damaged. Resume from another, or start anew in another output_dir.`,
+      `the checkpoint records that ${this.#state.step} rounds spent an epsilon of ${recorded?.epsilon}, and the accountant counts ${counted}; it was changed or damaged. Resume from another one, or start a new run in another output_dir.`,
       { recorded: recorded?.epsilon, counted },
     )
   }
@@ -314,7 +314,7 @@ function newKey(given: string | null): Uint8Array {
 function keptState(rules: unknown): RoundsState {
   const { key, earlier } = (rules ?? {}) as Partial<RoundsState>
   const lacks = (what: string) =>
-    new FileFormatError(`the checkpoint has no ${what}, so its run cannot go on.`, {})
+    new FileFormatError(`the checkpoint has no ${what}, so it cannot be resumed.`, {})
   if (typeof key !== 'string' || !/^[0-9a-f]{64}$/.test(key)) throw lacks('key for the noise of its rounds')
   if (!Array.isArray(earlier)) throw lacks('list of what its adapter had spent before')
   return rules as RoundsState
@@ -322,10 +322,10 @@ function keptState(rules: unknown): RoundsState {
 
 function examplesOf({ examples }: RunData, { options }: StepSetup): Examples {
   if (examples === null)
-    throw new ConfigError('dataset.streaming is true, and private training draws from the whole of the data.')
+    throw new ConfigError('dataset.streaming is true, but private training samples from the whole dataset.')
   if (options.maxSteps !== null)
     throw new ConfigError(
-      `max_steps is ${options.maxSteps}, and the rounds of private training are what strategy.rounds says; leave it null.`,
+      `max_steps is ${options.maxSteps}, but strategy.rounds sets the rounds of private training; leave it null.`,
     )
   return examples
 }

@@ -60,7 +60,7 @@ export function storedQuantization(
   const fields = about as Record<string, unknown>
   const refuse = (found: string): never => {
     throw new UnsupportedError(
-      `${path}: its weights are quantized (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
+      `${path}: its weights are quantized (${found}); supported: NF4, FP4, and int8 of bitsandbytes. Otherwise use the original model`,
       { path, quantization: found },
     )
   }
@@ -135,9 +135,12 @@ class Parts {
   take(name: string, dtypes: readonly string[], bytes?: number): Part {
     const part = this.byName.get(name)
     if (part === undefined)
-      throw new FileFormatError(`the quantized weight ${quote(name)} lacks a part: there is no such tensor`, {
-        tensor: name,
-      })
+      throw new FileFormatError(
+        `a part of the quantized weight ${quote(name)} is missing: there is no such tensor`,
+        {
+          tensor: name,
+        },
+      )
     if (!dtypes.includes(part.dtype) || (bytes !== undefined && part.bytes !== bytes))
       throw new FileFormatError(
         `tensor ${quote(name)} of ${part.file} is ${part.dtype} of ${part.bytes} bytes; expected ${dtypes.join(' or ')}${bytes === undefined ? '' : ` of ${bytes} bytes`}`,
@@ -235,7 +238,7 @@ async function readState(part: Part, type: FourBit): Promise<QuantState> {
   const expect = (key: string, value: unknown, known: readonly unknown[]) => {
     if (known.includes(value)) return
     throw new UnsupportedError(
-      `tensor ${quote(part.name)} of ${part.file}: ${key} is ${quote(value)}; ${known.join(', ')} can be loaded`,
+      `tensor ${quote(part.name)} of ${part.file}: ${key} is ${quote(value)}; supported: ${known.join(', ')}`,
       { path: part.file, tensor: part.name, key },
     )
   }

@@ -121,7 +121,7 @@ export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'te
   const general = new GgufKeys(path, header.metadata, 'general.')
   const type = general.text('type')
   if (type !== undefined && type !== 'model') {
-    const advice = type === 'adapter' ? ': name the base model and load the adapter onto that' : ''
+    const advice = type === 'adapter' ? ': pass the base model, and load the adapter on top of it' : ''
     throw new UnsupportedError(`${path} holds a GGUF file of type ${quote(type)}, not a model${advice}`, {
       path,
       type,
@@ -132,14 +132,14 @@ export function translateGguf(header: Pick<GgufHeader, 'path' | 'metadata' | 'te
   if (architecture === undefined) {
     const known = [...ARCHITECTURES].map(([key, { models }]) => `"${key}" (${models})`).join(', ')
     throw new UnsupportedError(
-      `${path} has the architecture ${quote(name)}; GGUF files of ${known} can be read`,
+      `${path} has the architecture ${quote(name)}, which is not supported. Supported architectures: ${known}`,
       { path, architecture: name, supported: [...ARCHITECTURES.keys()] },
     )
   }
   const keys = new GgufKeys(path, header.metadata, `${name}.`)
   if ((keys.integer('expert_count') ?? 0) > 0) {
     throw new UnsupportedError(
-      `${path} is a mixture of experts (${name}.expert_count), which cannot be loaded`,
+      `${path} is a mixture of experts (${name}.expert_count), which is not supported`,
       { path },
     )
   }
@@ -162,7 +162,7 @@ function refuseUnknownTypes(path: string, tensors: readonly GgufTensor[]): void 
   if (refused.size === 0) return
   const list = [...refused].map(([type, name]) => `${type} (${quote(name)})`).join(', ')
   throw new UnsupportedError(
-    `${path} has tensors of the types ${list}; ${[...GGUF_DTYPES].join(', ')} can be loaded: take a file of the model in one of these`,
+    `${path} has tensors of the types ${list}; ${[...GGUF_DTYPES].join(', ')} are supported: use a file of the model in one of these types`,
     { path, types: [...refused.keys()] },
   )
 }
@@ -239,7 +239,7 @@ function perLayer(keys: GgufKeys, key: string): number | undefined {
   }
   if (values.some((value) => value !== first)) {
     throw new UnsupportedError(
-      `${keys.path}: ${keys.prefix}${key} differs between layers, which cannot be loaded`,
+      `${keys.path}: ${keys.prefix}${key} differs between layers, which is not supported`,
       { path: keys.path, key: keys.prefix + key },
     )
   }
@@ -292,7 +292,7 @@ function ropeScaling(keys: GgufKeys): Record<string, unknown> | null {
     const value = keys.number(key) ?? 1
     if (value !== 1)
       throw new UnsupportedError(
-        `${keys.path}: ${keys.prefix}${key} is ${value}; scaling of the rotary embedding is supported where it is 1 or absent`,
+        `${keys.path}: ${keys.prefix}${key} is ${value}; RoPE scaling is supported only if it is 1 or absent`,
         { path: keys.path, key: keys.prefix + key, value },
       )
   }

@@ -127,13 +127,13 @@ function readPreamble(cursor: GgufCursor): { version: number; tensorCount: numbe
   const version = cursor.u32()
   if (version === 1) {
     throw new UnsupportedError(
-      `${cursor.path} is GGUF version 1; versions 2 and 3 can be read: convert the model again with a current llama.cpp`,
+      `${cursor.path} is GGUF version 1; supported: versions 2 and 3. Convert the model again with a current llama.cpp`,
       { path: cursor.path, version },
     )
   }
   if ((version & 0xffff) === 0) {
     throw new UnsupportedError(
-      `${cursor.path} is a big-endian GGUF file; only little-endian ones can be read`,
+      `${cursor.path} is a big-endian GGUF file; only little-endian files are supported`,
       {
         path: cursor.path,
         version,
@@ -141,7 +141,7 @@ function readPreamble(cursor: GgufCursor): { version: number; tensorCount: numbe
     )
   }
   if (version !== 2 && version !== 3) {
-    throw new UnsupportedError(`${cursor.path} is GGUF version ${version}; versions 2 and 3 can be read`, {
+    throw new UnsupportedError(`${cursor.path} is GGUF version ${version}; supported: versions 2 and 3`, {
       path: cursor.path,
       version,
     })
@@ -288,7 +288,7 @@ function ggmlType(path: string, tensor: string, id: number): GgmlType {
   if (type) return type
   const name = GGML_TYPE_NAMES_ONLY.get(id)
   throw new UnsupportedError(
-    `${tensor} of ${path} has the ggml type ${name ?? `number ${id}, which is not known here`}; use a file in another quantization`,
+    `${tensor} of ${path} has the ggml type ${name ?? `number ${id}, which is unknown`}; use a file with another quantization`,
     { path, type: id },
   )
 }

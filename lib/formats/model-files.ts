@@ -65,13 +65,13 @@ export async function openModelFiles(path: string): Promise<ModelFiles> {
   if (path.endsWith('.safetensors')) {
     const adapter = basename(path) === 'adapter_model.safetensors'
     const advice = adapter
-      ? 'it is an adapter: name its base model and load the adapter onto that'
+      ? 'it is an adapter: pass its base model, and load the adapter on top of it'
       : 'name the folder that also holds config.json'
     throw new FileFormatError(`${path} is only the weights; ${advice}`, { path })
   }
   if (path.endsWith('.json'))
     throw new FileFormatError(
-      `${path} describes a model, which is enough to plan it, and has none of its weights; name a folder that holds both, or a .gguf file`,
+      `${path} describes a model but has no weights, which is enough for planning only; pass a folder with both, or a .gguf file`,
       { path },
     )
   return openGguf(path)
@@ -137,7 +137,7 @@ function noConfig(path: string, names: ReadonlySet<string>): FileFormatError {
   const advice = gguf
     ? `; it holds a GGUF file, name that: ${join(path, gguf)}`
     : names.has('adapter_config.json')
-      ? '; it is an adapter: name its base model and load the adapter onto that'
+      ? '; it is an adapter: pass its base model, and load the adapter on top of it'
       : ''
   return new FileFormatError(`the folder ${path} has no config.json${advice}`, { path })
 }
@@ -146,7 +146,7 @@ function noWeights(path: string, names: ReadonlySet<string>): never {
   const pickle = [...names].filter((name) => isPickle(name)).sort()[0]
   if (pickle !== undefined) throw pickleRefused(join(path, pickle))
   throw new FileFormatError(
-    `the folder ${path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}: without weights a model can be planned, no more`,
+    `the folder ${path} has neither ${SINGLE_FILE} nor ${INDEX_FILE}: without weights, the model can only be planned`,
     { path },
   )
 }
@@ -196,7 +196,7 @@ function addTensors(
     if (IGNORED_BUFFERS.test(name) || quantized.has(name)) continue
     if (!PLAIN_DTYPES.has(dtype)) {
       throw new UnsupportedError(
-        `tensor ${quote(name)} of ${header.path} has the dtype ${dtype}; F32, F16 and BF16 can be loaded`,
+        `tensor ${quote(name)} of ${header.path} has the dtype ${dtype}; supported: F32, F16, BF16`,
         { path: header.path, tensor: name, dtype },
       )
     }

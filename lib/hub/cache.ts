@@ -154,7 +154,7 @@ export class HubCache {
 export function cannotWrite(path: string, cause: unknown): WriteError {
   const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
   return new WriteError(
-    `cannot write ${path} (${reason}); HF_HOME or HF_HUB_CACHE names another folder for downloads.`,
+    `cannot write ${path} (${reason}); HF_HOME or HF_HUB_CACHE selects another folder for downloads.`,
     { path, reason },
     { cause },
   )

@@ -57,7 +57,7 @@ export class CheckedFiles {
       return true
     }
     process.emitWarning(
-      `${path} of the cache is damaged: its content does not have the hash ${expected.hash}. It is not used.`,
+      `${path} of the cache is damaged: its content does not match the hash ${expected.hash}. It is not used.`,
       { code: 'LOWRANK_HUB_CACHE' },
     )
     return false

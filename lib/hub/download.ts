@@ -140,7 +140,7 @@ async function startsAt(response: Response, start: number, size: number): Promis
 
 function mismatch({ settings }: HubClient, { repo, file }: Wanted, partial: Partial): HubError {
   return new HubError(
-    `${quote(file.path)} of ${repo} came from ${settings.endpoint} with other content than is listed: its hash is ${partial.found}, expected ${file.hash}. It was thrown away. Try again; if that does not help, a mirror or proxy in between may be to blame.`,
+    `${quote(file.path)} of ${repo} from ${settings.endpoint} does not match the listed hash: ${partial.found}, expected ${file.hash}. The file was discarded. Try again; if that fails, check mirrors and proxies.`,
     { reason: 'checksum', repo, path: file.path, found: partial.found, expected: file.hash },
   )
 }

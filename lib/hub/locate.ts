@@ -64,7 +64,7 @@ export async function locate(kind: HubKind, name: string, options: LocateOptions
   if (await stat(name).catch(() => undefined)) {
     if (options.revision)
       throw new ConfigError(
-        `a revision (${options.revision}) belongs to a name on the hub, and ${name} is on this disk; leave it out, or call the folder something else.`,
+        `a revision (${options.revision}) is only for names on the hub, but ${name} is a local path; leave it out, or rename the folder.`,
         { name, revision: options.revision },
       )
     return { path: name, hub: null }
@@ -84,7 +84,7 @@ function nowhere(kind: HubKind, name: string): FileFormatError {
   const what = kind === 'adapter' ? 'adapter' : 'model'
   const path = resolve(name) === name ? name : `${name} (${resolve(name)})`
   const word = /^\w[\w.-]*$/.test(name) && !namesFile(name)
-  const advice = word ? '; on the Hugging Face hub, names have the form owner/name' : ''
+  const advice = word ? '; names on the Hugging Face hub have the form owner/name' : ''
   return new FileFormatError(`there is no ${what} at ${path}${advice}`, { path: name })
 }
 
@@ -93,7 +93,7 @@ function alsoAsPath(error: HubError, name: string): HubError {
   const { reason } = error.details
   if (!['not_found', 'unauthorized', 'offline', 'unreachable'].includes(String(reason))) return error
   return new HubError(
-    `${error.message} (It was looked for there since no file or folder ${resolve(name)} exists.)`,
+    `${error.message} (The hub was searched because no file or folder ${resolve(name)} exists.)`,
     error.details,
     { cause: error.cause },
   )

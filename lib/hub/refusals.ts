@@ -68,7 +68,7 @@ export async function refusal(response: Response, request: HubRequest): Promise<
 function gated({ endpoint, repo, hasToken }: HubRequest): string {
   const page = `${endpoint}/${repo}`
   return hasToken
-    ? `${repo} is gated and the account of your token has no access yet: accept its conditions on ${page} (a fine-grained token must also allow gated repositories).`
+    ? `${repo} is gated and your account has no access yet: accept its conditions on ${page} (a fine-grained token must also allow gated repositories).`
     : `${repo} is gated: log in and accept its conditions on ${page}, then set HF_TOKEN to an access token (from ${endpoint}/settings/tokens).`
 }
 

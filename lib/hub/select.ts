@@ -78,7 +78,7 @@ function adapterFiles(listing: HubListing, repo: string, file: string | null): H
   const pickle = [...listing.keys()].find((path) => /^adapter_model\.\w+$/.test(path) && isPickle(path))
   if (pickle !== undefined) throw pickleRefused(`${pickle} of ${repo}`)
   const advice = listing.has('config.json') ? '; it is a model' : ''
-  throw nothing(repo, `${repo} is no adapter: it lacks ${ADAPTER_FILES.join(' or ')}${advice}.`)
+  throw nothing(repo, `${repo} is not an adapter: it lacks ${ADAPTER_FILES.join(' or ')}${advice}.`)
 }
 
 function ggufFile(listing: HubListing, repo: string, path: string): Selection {
@@ -99,13 +99,13 @@ function onlyGguf(listing: HubListing, repo: string): Selection {
       { repo, files: files.map(({ path }) => path) },
     )
   if (listing.has(ADAPTER_CONFIG))
-    throw nothing(repo, `${repo} is an adapter: name its base model and load the adapter onto that.`)
+    throw nothing(repo, `${repo} is an adapter: pass its base model, and load the adapter on top of it.`)
   const pickle = [...listing.keys()].find((path) => isPickle(path) && /model/.test(path))
   if (pickle !== undefined) throw pickleRefused(`${pickle} of ${repo}`)
   const lacking = listing.has('config.json')
     ? `${SINGLE_FILE} nor ${INDEX_FILE}`
     : 'config.json with safetensors'
-  throw nothing(repo, `${repo} holds no model that can be read: neither ${lacking}, nor a GGUF file.`)
+  throw nothing(repo, `${repo} has no supported model: neither ${lacking}, nor a GGUF file.`)
 }
 
 /** Models in one GGUF file each: no parts of one, no projectors of pictures. */

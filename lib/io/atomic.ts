@@ -102,7 +102,7 @@ function writeError(path: string, bytesNeeded: number, cause: unknown): WriteErr
   const reason = (cause as NodeJS.ErrnoException).code ?? 'unknown error'
   const words = REASONS[reason] ?? (cause as Error).message
   return new WriteError(
-    `cannot write ${path} (${bytesNeeded} bytes): ${words} (${reason}); nothing was left half written`,
+    `cannot write ${path} (${bytesNeeded} bytes): ${words} (${reason}); no partial file was left`,
     { path, bytesNeeded, reason },
     { cause },
   )

@@ -115,7 +115,7 @@ export async function measuredBars(
   { signal, onMethod }: StudyProgress = {},
 ): Promise<MemoryBar[]> {
   if (process.platform !== 'linux')
-    throw new UnsupportedError('memory is measured by /proc, which only Linux has.', {
+    throw new UnsupportedError('measuring memory needs /proc, which only Linux has.', {
       platform: process.platform,
     })
   // Every plan before the first measurement: what cannot be planned is said at once.

@@ -153,7 +153,9 @@ export class Adapter {
   train(data: DatasetArgument, options: Partial<TrainOptions> & TrainControl = {}): TrainingRun {
     this.#lifetime.check()
     if (!this.#state.trainable)
-      throw new ConfigError('train(): the adapter was loaded for use only; load it with { trainable: true }.')
+      throw new ConfigError(
+        'train(): the adapter was loaded for inference; load it with { trainable: true } to train it.',
+      )
     const given = checkedOptions(trainingSchema, options, 'train()')
     const { evalDataset, evalFraction, outputDir, resume, force, sampleRows, ...rest } = given
     const { signal, onDataProgress: onProgress, onEvalProgress, ...own } = rest
@@ -302,7 +304,7 @@ export class Adapter {
     const most = rulesOf(this.strategy).ranked?.(this.strategy)?.most
     if (most === undefined && Number.isInteger(rank))
       throw new ConfigError(
-        `the rank of adapter ${this.name} cannot be ${rank}: it was trained as ${this.strategy.name}, which works only as a whole; train with dylora for an adapter of any rank, save it with the form lora as the nearest of that rank, or leave the rank null.`,
+        `the rank of adapter ${this.name} cannot be ${rank}: it was trained as ${this.strategy.name}, which has a single rank; train with dylora to choose the rank later, save it with form lora at the nearest rank, or leave rank at null.`,
         { adapter: this.name, rank },
       )
     if (most !== undefined && Number.isInteger(rank) && rank >= 1 && rank <= most) return rank

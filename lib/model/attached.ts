@@ -53,7 +53,7 @@ export class AttachedAdapters {
   checkName(name: string | undefined): void {
     if (this.all.some((adapter) => adapter.name === name))
       throw new ConfigError(
-        `the model ${this.#base.name} has an adapter ${name} already; give this one another name, or detach that one.`,
+        `the model ${this.#base.name} already has an adapter ${name}; give this one another name, or detach the other one.`,
         { adapter: name },
       )
   }

@@ -105,7 +105,7 @@ export class Chat {
     const most = contextLength(base)
     if (contextTokens !== undefined && contextTokens > most)
       throw new ConfigError(
-        `chat(): contextTokens is ${contextTokens}, and the model takes at most ${most}; lower it.`,
+        `chat(): contextTokens is ${contextTokens}, but the model supports at most ${most}; lower it.`,
         { contextTokens, limit: most },
       )
     this.contextTokens = contextTokens ?? Math.min(CONTEXT_TOKENS, most)
@@ -167,7 +167,7 @@ export class Chat {
     this.#lifetime.check()
     this.#base.lifetime.check()
     if (this.#answering)
-      throw new ConfigError('this chat is giving another answer; wait for its end, or break it off.')
+      throw new ConfigError('this chat is still answering; wait for the answer to end, or stop it.')
     checkedText(text, 'send()', 'text')
     const asked = checkedOptions(sendSchema, options, 'send()', this.#options)
     const { signal, onPromptProgress, ...chosen } = asked
@@ -209,7 +209,8 @@ export class Chat {
 
   /** Forgets the turns; the system text stays. */
   reset(): void {
-    if (this.#answering) throw new ConfigError('this chat is giving an answer; break it off before reset().')
+    if (this.#answering)
+      throw new ConfigError('this chat is still answering; stop the answer before reset().')
     this.#messages = []
     this.#dropped = 0
   }
@@ -241,7 +242,7 @@ export class Chat {
     }
     if (prompt.length < this.contextTokens) return prompt
     throw new ConfigError(
-      `send(): the text has ${prompt.length} tokens with what belongs to it, and the context ${this.contextTokens}; send less, or start the chat with more contextTokens.`,
+      `send(): the text has ${prompt.length} tokens with its template, but the context has ${this.contextTokens}; send a shorter text, or start the chat with more contextTokens.`,
       { tokens: prompt.length, contextTokens: this.contextTokens },
     )
   }

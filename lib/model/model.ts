@@ -133,7 +133,7 @@ export class Model {
     checkStandsFor(this.#base, config)
     if (rulesOf(config).probe?.(config) !== undefined)
       throw new ConfigError(
-        `attach(): strategy ${config.name} is not ready: it takes a look at the data first. Attach what model.probe() makes of it.`,
+        `attach(): strategy ${config.name} needs a probe of the data first; attach the strategy that model.probe() returns.`,
         { strategy: config.name },
       )
     await breathe()
@@ -236,7 +236,7 @@ export class Model {
     )
     if (Number.isFinite(found.loss)) return found
     throw new DivergedError(
-      `the loss of ${this.#base.name} on ${config.path} is ${found.loss}: the weights or an adapter hold values that are not finite, or so large that sums of them overflow.`,
+      `the loss of ${this.#base.name} on ${config.path} is ${found.loss}: the weights or an adapter have values that are not finite, or so large that their sums overflow.`,
       { model: this.#base.name, dataset: config.path, loss: String(found.loss) },
     )
   }

@@ -67,11 +67,11 @@ export function readDecoder(
   const headDim = read.size('head_dim', hiddenSize / heads)
   if (heads % kvHeads !== 0)
     throw new ConfigError(
-      `config.json: num_attention_heads is ${heads}, which is no multiple of num_key_value_heads ${kvHeads}.`,
+      `config.json: num_attention_heads is ${heads}, which is not a multiple of num_key_value_heads ${kvHeads}.`,
       { heads, kvHeads },
     )
   if (headDim % 2 !== 0)
-    throw new ConfigError(`config.json: head_dim is ${headDim}; rotary embedding needs an even number.`, {
+    throw new ConfigError(`config.json: head_dim is ${headDim}; RoPE needs an even number.`, {
       headDim,
     })
   if (heads * headDim > LARGEST_ATTENTION_WIDTH)
@@ -82,7 +82,7 @@ export function readDecoder(
   const activation = read.text('hidden_act', 'silu')
   if (activation !== 'silu')
     throw new UnsupportedError(
-      `config.json: hidden_act is ${quote(activation)}; models of type ${quote(family)} are computed with 'silu'.`,
+      `config.json: hidden_act is ${quote(activation)}; models of type ${quote(family)} require 'silu'.`,
       { activation },
     )
   const rope = rotaryFrequencies(config, headDim, read.size('max_position_embeddings', traits.positions))

@@ -97,7 +97,7 @@ export function ropeParameters(config: Record<string, unknown>): RopeParameters 
   const scaling = record(config.rope_scaling) ?? record(config.rope_parameters) ?? {}
   if (Object.values(scaling).some((value) => record(value) !== undefined && !Array.isArray(value)))
     throw new UnsupportedError(
-      'config.json: rope_parameters differ by type of layer; one rotary embedding for all layers is supported.',
+      'config.json: rope_parameters differ between layer types, which is not supported.',
       { keys: Object.keys(scaling) },
     )
   const theta = fieldReader({ rope_theta: scaling.rope_theta ?? config.rope_theta }).number(
@@ -107,7 +107,7 @@ export function ropeParameters(config: Record<string, unknown>): RopeParameters 
   const type = scaling.rope_type ?? scaling.type ?? 'default'
   if (typeof type !== 'string' || !scalings.has(type))
     throw new UnsupportedError(
-      `config.json: RoPE scaling ${quote(type)} is not supported; known are ${[...scalings.keys()].join(', ')}.`,
+      `config.json: RoPE scaling ${quote(type)} is not supported. Supported: ${[...scalings.keys()].join(', ')}.`,
       { type, supported: [...scalings.keys()] },
     )
   return { theta, type, scaling }
@@ -126,7 +126,7 @@ export function rotaryFrequencies(
   const part = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
   if (part !== 1)
     throw new UnsupportedError(
-      `config.json: partial_rotary_factor is ${quote(part)}; only whole heads (1) are rotated here.`,
+      `config.json: partial_rotary_factor is ${quote(part)}; only 1 (whole heads) is supported.`,
       { partialRotaryFactor: part },
     )
   const scale = scalings.get(type) as Scaling

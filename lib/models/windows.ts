@@ -34,12 +34,12 @@ export function windowsByLayer(
     if (type === 'full_attention') return undefined
     if (type !== 'sliding_attention')
       throw new UnsupportedError(
-        `config.json: layer_types[${layer}] is ${quote(type)}; known are 'full_attention' and 'sliding_attention'.`,
+        `config.json: layer_types[${layer}] is ${quote(type)}; supported: 'full_attention' and 'sliding_attention'.`,
         { layer, type },
       )
     if (window === undefined)
       throw new ConfigError(
-        `config.json: layer_types[${layer}] is 'sliding_attention', but no window is set: give sliding_window, and use_sliding_window where the family has it.`,
+        `config.json: layer_types[${layer}] is 'sliding_attention', but no window is set: set sliding_window, and use_sliding_window if the family has it.`,
         { layer },
       )
     return window

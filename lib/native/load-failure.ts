@@ -44,7 +44,7 @@ function foreign(path: string): string | undefined {
   if (process.platform !== 'linux') return undefined
   const header = firstBytes(path, 20)
   if (header === undefined) return undefined
-  if (header.length < 20 || header.toString('latin1', 0, 4) !== '\x7fELF') return 'it is no Linux library'
+  if (header.length < 20 || header.toString('latin1', 0, 4) !== '\x7fELF') return 'it is not a Linux library'
   const machine = header[5] === 2 ? header.readUInt16BE(18) : header.readUInt16LE(18)
   const arch = elfMachines[machine] ?? `processor ${machine}`
   return arch === process.arch ? undefined : `it is for ${arch}; this is ${process.arch}`
@@ -101,5 +101,5 @@ function remedy(root: string): string {
     ? 'npm run build'
     : `node ${script} install --build-from-source`
   const tools = libc().name === 'musl' ? 'after "apk add g++ make cmake"' : 'needs CMake and a C++20 compiler'
-  return `Build it here with "${command}" (${tools}).`
+  return `Build it with "${command}" (${tools}).`
 }

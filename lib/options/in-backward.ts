@@ -23,21 +23,21 @@ export function obstacleInBackward(
     return {
       key: 'gradientAccumulationSteps',
       value: gradientAccumulationSteps,
-      why: 'what adds up over micro-batches is kept from one to the next',
+      why: 'gradients accumulate over micro-batches',
       remedy: (key) => `Set ${key} to 1`,
     }
   if (maxGradNorm !== 0)
     return {
       key: 'maxGradNorm',
       value: maxGradNorm,
-      why: 'a gradient is clipped by its norm, which is known only once all of it is there',
+      why: 'clipping needs the norm of the whole gradient',
       remedy: (key) => `Set ${key} to 0`,
     }
   if (rulesOf(strategy).privacy?.(strategy))
     return {
       key: 'strategy',
       value: strategy.name,
-      why: 'private training clips and adds up whole gradients',
+      why: 'private training clips and sums whole gradients',
       remedy: () => 'Take another strategy',
     }
   return undefined

@@ -299,7 +299,7 @@ export function optimizerState(
   const inBackward = options.optimizerInBackward ? { inBackward: true } : {}
   const refuse = (why: string) =>
     new ConfigError(
-      `optimizer is ${optimizer.type}, and ${strategy.name} ${why}; take adamw, lion or sgd with it.`,
+      `optimizer is ${optimizer.type}, and ${strategy.name} ${why}; use adamw, lion, or sgd with it.`,
       { optimizer: optimizer.type, strategy: strategy.name },
     )
   if (rules.ranked?.(strategy)?.counted && (eightBit || optimizer.type === 'adafactor'))

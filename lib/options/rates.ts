@@ -31,7 +31,7 @@ export function remarksOnRate(
   if (family === 'sgd')
     return learningRate === own
       ? [
-          `learning_rate ${own} is that of ${strategy.name} under AdamW; SGD usually needs a much larger one, so set it`,
+          `learning_rate ${own} is that of ${strategy.name} with AdamW; SGD usually needs a much larger one, so set it`,
         ]
       : []
   if (family !== 'adamw') return []
@@ -39,11 +39,11 @@ export function remarksOnRate(
   const factor = Number((learningRate / own).toPrecision(9))
   if (factor >= 10)
     return [
-      `learning_rate ${learningRate} is ${times(factor)} times ${own}, which suits ${strategy.name}; the run may diverge`,
+      `learning_rate ${learningRate} is ${times(factor)} times ${own}, the default of ${strategy.name}; the run may diverge`,
     ]
   if (factor <= 0.1)
     return [
-      `learning_rate ${learningRate} is ${times(1 / factor)} times less than ${own}, which suits ${strategy.name}; a short run may learn next to nothing`,
+      `learning_rate ${learningRate} is ${times(1 / factor)} times less than ${own}, the default of ${strategy.name}; a short run may learn next to nothing`,
     ]
   return []
 }

@@ -110,7 +110,7 @@ export async function readAdapterConfig(path: string, modules: readonly string[]
   const rules = rulesForPeft(type, fields)
   if (rules?.fromPeft === undefined)
     throw new UnsupportedError(
-      `${path}: peft_type is ${quote(type)}; adapters that can be read: ${knownPeftTypes().join(', ')}.`,
+      `${path}: peft_type is ${quote(type)}, which is not supported. Supported: ${knownPeftTypes().join(', ')}.`,
       { path, peftType: type },
     )
   const keys = new Set([...MODULES, ...(rules.peftKeys ?? [])])
@@ -131,7 +131,7 @@ function refuseUnsupported(path: string, fields: PeftFields, read: ReadonlySet<s
   const init = fields.init_lora_weights
   if (!HARMLESS_INITS.has(init))
     throw new UnsupportedError(
-      `${path}: init_lora_weights is ${quote(init)}: such an adapter belongs to a changed base. Convert it in PEFT to a plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion).`,
+      `${path}: init_lora_weights is ${quote(init)}: such an adapter belongs to a modified base. Convert it to plain LoRA in PEFT first (save_pretrained with path_initial_model_for_weight_conversion).`,
       { path, key: 'init_lora_weights', value: init },
     )
   if (!read.has('bias') && fields.bias !== undefined && fields.bias !== 'none')
@@ -152,7 +152,7 @@ function isOff(value: unknown): boolean {
 
 function unsupportedKey(path: string, key: string, value: unknown, expected: string): UnsupportedError {
   return new UnsupportedError(
-    `${path}: ${escapeControls(key)} is ${quote(value)}, which is not supported here; expected ${expected}.`,
+    `${path}: ${escapeControls(key)} is ${quote(value)}, which is not supported; expected ${expected}.`,
     { path, key, value },
   )
 }

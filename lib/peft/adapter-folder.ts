@@ -170,7 +170,7 @@ export async function openAdapterFolder(
   const { header, config, sidecar } = await readAdapterFolder(path)
   if (modulesOf(header).includes(HEAD))
     throw new UnsupportedError(
-      `${header.path} adapts ${HEAD}, and the head takes no adapter here, so it would compute something else. Train it again without ${HEAD} in target_modules, or with modules_to_save: [lm_head], or merge it into its model with PEFT.`,
+      `${header.path} adapts ${HEAD}, but adapters of the head are not supported. Train it again without ${HEAD} in target_modules or with modules_to_save: [lm_head], or merge it into its model with PEFT.`,
       { path: header.path, module: HEAD },
     )
   const description = await describeFolder(path, config.strategy, sidecar?.strategy, sites, weights)
@@ -202,7 +202,7 @@ export async function openAdapterFolder(
           else if (values.some((value, i) => value !== first.values[i])) {
             const why = isCopy(factor)
               ? 'share one weight in this model'
-              : `are one and the same by ${SIDECAR} (delete it to load them as they are)`
+              : `are shared according to ${SIDECAR} (delete it to load them separately)`
             throw new FileFormatError(
               `${header.path}: ${tensor.name} and ${first.tensor} ${why}, but their values differ.`,
               { path: header.path, tensors: [first.tensor, tensor.name] },
@@ -258,7 +258,7 @@ async function describeFolder(
   await breathe()
   if (ofOwn !== computed(fromPeft))
     throw new FileFormatError(
-      `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if the latter was edited on purpose, delete ${SIDECAR}.`,
+      `${join(path, SIDECAR)} and ${ADAPTER_CONFIG} beside it describe different adapters; if you edited ${ADAPTER_CONFIG}, delete ${SIDECAR}.`,
       { path },
     )
   return fromOwn
@@ -303,13 +303,13 @@ function checkTensors(
   { spec }: AdapterDescription,
   baseModel: string | null,
 ): void {
-  const advice = baseModel === null ? '' : ` The adapter was made for ${baseModel}; is this that model?`
+  const advice = baseModel === null ? '' : ` The adapter was trained on ${baseModel}; is this the same model?`
   const expected = new Set(saved.map(({ tensor }) => tensor.name))
   const missing = [...expected].filter((name) => !header.tensors.has(name))
   const extra = [...header.tensors.keys()].filter((name) => !expected.has(name) && !isSurplus(name, spec))
   if (missing.length > 0 || extra.length > 0)
     throw new FileFormatError(
-      `${header.path} does not hold the tensors that ${ADAPTER_CONFIG} and the model call for:${some('missing', missing)}${some('unexpected', extra)}.${advice}`,
+      `${header.path} does not have the tensors of ${ADAPTER_CONFIG} and the model:${some('missing', missing)}${some('unexpected', extra)}.${advice}`,
       { path: header.path, missing, extra },
     )
   for (const { tensor } of saved) {
@@ -384,7 +384,7 @@ export async function readSidecar(path: string): Promise<{
   const { version, strategy, base, privacy } = sidecar
   if (version !== SIDECAR_VERSION)
     throw new FileFormatError(
-      `${file}: version is ${version === undefined ? 'missing' : quote(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file if only what PEFT wrote beside it matters`}.`,
+      `${file}: version is ${version === undefined ? 'missing' : quote(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file to load only the PEFT files beside it`}.`,
       { path: file, version },
     )
   const fingerprint = (base as { fingerprint?: unknown } | null | undefined)?.fingerprint

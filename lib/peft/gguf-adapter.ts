@@ -101,8 +101,8 @@ function pairsOf(
     if (site === undefined)
       throw new UnsupportedError(
         name === `${HEAD}.weight`
-          ? `${path} adapts the head (${quote(tensor.name)}), which takes no adapter here, so it would compute something else; make it again without ${HEAD}, or merge it into its model with llama.cpp.`
-          : `${path} has the tensor ${quote(tensor.name)}; adapters of the linears of the model's blocks can be loaded.`,
+          ? `${path} adapts the head (${quote(tensor.name)}), but adapters of the head are not supported; train it again without ${HEAD}, or merge it into its model with llama.cpp.`
+          : `${path} has the tensor ${quote(tensor.name)}; only adapters of the blocks' linears are supported.`,
         { path, tensor: tensor.name },
       )
     const pair = found.get(site.path) ?? {}

@@ -28,7 +28,7 @@ export interface FitChoice {
   memory: MemoryReport
   /** Of an optimizer step's products with base weights. */
   multiplyAdds: number
-  /** Of activations on the disk: bytes that a micro-batch writes and reads. */
+  /** Of activations on disk: bytes that a micro-batch writes and reads. */
   activationBytesMoved: number
   /** Of paged state: bytes that an optimizer step reads and writes. */
   stateBytesMoved: number

@@ -87,12 +87,12 @@ export class MemoryReport {
         : []),
       ...(this.offloadedBytes > 0
         ? [
-            `${formatBytes(this.offloadedBytes)} more of the activations lie on the disk; each micro-batch writes and reads them`,
+            `${formatBytes(this.offloadedBytes)} of activations are on disk; each micro-batch writes and reads them`,
           ]
         : []),
       ...(this.pagedStateBytes > 0
         ? [
-            `${formatBytes(this.pagedStateBytes)} more of the optimizer lie on the disk; each step reads and writes them`,
+            `${formatBytes(this.pagedStateBytes)} of optimizer state are on disk; each step reads and writes them`,
           ]
         : []),
     ].join('\n')

@@ -94,7 +94,7 @@ function microBatchSize(options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'max
   const tokens = rows * length
   if (tokens > MOST_TOKENS)
     throw new ConfigError(
-      `per_device_train_batch_size is ${rows} and max_seq_length ${length}, which makes ${tokens} tokens in a micro-batch, expected at most ${MOST_TOKENS}; lower one of them.`,
+      `per_device_train_batch_size is ${rows} and max_seq_length ${length}, which is ${tokens} tokens per micro-batch; the limit is ${MOST_TOKENS}. Lower one of them.`,
       { rows, length, most: MOST_TOKENS },
     )
   // A sample has two tokens at least: one to predict and one to predict it from.

@@ -28,10 +28,10 @@ export function timelineText(memory: MemoryReport): string {
   const forward = timeline.findIndex(({ phase }) => phase !== 'forward')
   const mark = forward < 0 ? 'forward' : `forward${'backward'.padStart(Math.floor(forward / perColumn) + 1)}`
   return [
-    `${timeline.length} steps, ${formatBytes(residentBytes)} held throughout, and live besides:`,
+    `${timeline.length} steps, ${formatBytes(residentBytes)} held throughout. Other live bytes:`,
     curve,
     mark,
-    `most at step ${index + 1}, ${formatBytes(liveBytes)}: ${what}`,
+    `peak at step ${index + 1}, ${formatBytes(liveBytes)}: ${what}`,
   ].join('\n')
 }
 

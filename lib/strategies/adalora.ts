@@ -328,7 +328,7 @@ function scheduleOf(config: AdaloraConfig, { totalSteps, description }: RunFacts
   const tfinal = config.tfinal ?? Math.floor((3 * totalSteps) / 10)
   if (tinit >= totalSteps - tfinal)
     throw new ConfigError(
-      `adalora: tinit ${tinit} and tfinal ${tfinal} leave no step of the run's ${totalSteps} in which ranks could go; lower them, or train for longer.`,
+      `adalora: tinit ${tinit} and tfinal ${tfinal} leave no step of ${totalSteps} to prune ranks in; lower them, or train longer.`,
       { tinit, tfinal, totalSteps },
     )
   return {

@@ -37,7 +37,7 @@ export function lowRankPairs(
   refuseWhole(strategy.name, spec)
   if (spec.terms.some(({ parameters }) => parameters.magnitude !== undefined))
     throw new UnsupportedError(
-      `${strategy.name} scales the rows of the weights, which no sum of low-rank products does, so it has no form as LoRA; merge it, export the whole model, or ${NEAREST}.`,
+      `${strategy.name} scales the rows of the weights, so it cannot be converted to LoRA; merge it, export the whole model, or ${NEAREST}.`,
       { strategy: strategy.name },
     )
   const site = new Map(sites.map((one) => [one.path, one]))
@@ -79,7 +79,7 @@ const NEAREST = "save the nearest LoRA of a rank with save(path, { form: 'lora',
 function refuseWhole(strategy: string, { terms }: AdapterSpec): void {
   if (terms.length > 0) return
   throw new UnsupportedError(
-    `${strategy} trains the weights of the model themselves, so it has no form as LoRA; save or export the whole model.`,
+    `${strategy} trains the weights of the model, so it cannot be converted to LoRA; save or export the whole model.`,
     { strategy },
   )
 }

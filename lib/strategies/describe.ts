@@ -208,15 +208,15 @@ function originalOf(weight: string, { files, quantization }: StartingBase): Tens
     quantization.type === 'none'
       ? 'the model was loaded without any; load it with quantization nf4'
       : quantization.type === 'keep'
-        ? 'the blocks of a GGUF file that are kept were quantized elsewhere; load it with quantization nf4'
+        ? 'GGUF blocks were quantized before loading; load it with quantization nf4'
         : source.scales !== undefined
           ? `its files hold ${describeQuantization(quantization)} already; load the model that it was made from, with that quantization`
           : undefined
   if (why === undefined) return source
-  throw new ConfigError(
-    `init_lora_weights is loftq, which gives back what quantization took from the weights, and ${why}.`,
-    { weight, quantization },
-  )
+  throw new ConfigError(`init_lora_weights is loftq, which starts from the quantization error, but ${why}.`, {
+    weight,
+    quantization,
+  })
 }
 
 function indexOf(group: string, groups: readonly OptimizerGroup[]): number {

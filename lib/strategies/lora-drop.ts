@@ -98,7 +98,7 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
     const unknown = config.keep.find((path) => !sites.some((site) => site.path === path))
     if (unknown !== undefined)
       throw new ConfigError(
-        `lora-drop: keep has ${JSON.stringify(unknown)}, which is no linear that is adapted.`,
+        `lora-drop: keep has ${JSON.stringify(unknown)}, which is not an adapted linear.`,
         {
           path: unknown,
         },
@@ -111,7 +111,7 @@ export const loraDropRules: StrategyRules<LoraDropConfig> = {
   },
   probe: (config) => (config.keep === null ? probeOf(config) : undefined),
   remarks: ({ threshold }) =>
-    threshold < 1 ? [] : ['a threshold of 1 keeps every linear, so it is plain LoRA after a probe'],
+    threshold < 1 ? [] : ['threshold 1 keeps every linear, which is plain LoRA after a probe'],
 }
 
 /** The same with a pair that every linear of this name, shape and rank has; in files each has a copy of its own. */
@@ -173,7 +173,7 @@ function mostImportant(group: string, units: OutputNorm[][], threshold: number):
   const total = sums.reduce((sum, value) => sum + value, 0)
   if (!(total > 0))
     throw new ConfigError(
-      `lora-drop: the probe adds nothing at ${group}, so its linears cannot be told apart; train it for more steps (probe_steps), or on more data (sample_fraction).`,
+      `lora-drop: the probe changed nothing at ${group}, so its linears cannot be ranked; train it for more steps (probe_steps), or on more data (sample_fraction).`,
       { group },
     )
   const order = [...units.keys()].sort((i, j) => (sums[j] as number) - (sums[i] as number) || i - j)

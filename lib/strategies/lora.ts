@@ -204,7 +204,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
     const embedding = sites.find((site) => site.embedding)
     if (embedding !== undefined)
       throw new ConfigError(
-        `init_lora_weights is ${config.initLoraWeights}, a part of the weight of a linear, and ${embedding.path} is an embedding; leave it out of target_modules, or start otherwise.`,
+        `init_lora_weights is ${config.initLoraWeights}, which needs a linear, but ${embedding.path} is an embedding; remove it from target_modules, or use another init_lora_weights.`,
         { path: embedding.path },
       )
     return own.map((answer) =>

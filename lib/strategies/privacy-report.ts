@@ -47,6 +47,6 @@ export function privacyRemarks({ delta, population, unit }: PrivacyReport): stri
   if (delta <= safe) return []
   const whose = unit === 'user' ? 'clients' : 'examples'
   return [
-    `delta is ${delta.toPrecision(2)}, and more than ${safe.toPrecision(2)}, a tenth of one over the ${population} ${whose}, leaves room to give some of them away whole; lower strategy.delta`,
+    `delta is ${delta.toPrecision(2)}, and more than ${safe.toPrecision(2)}, a tenth of one over the ${population} ${whose}, would allow revealing some of them completely; lower strategy.delta`,
   ]
 }

@@ -20,7 +20,7 @@ export function remarksOn(description: AdapterDescription, sites: readonly Linea
   const { in: columns, out } = shapes.get(first.target) as LinearSite
   const others = wasteful.length > 1 ? ` (and ${wasteful.length - 1} more)` : ''
   return [
-    `rank ${first.numbers.rank} is larger than a side of ${first.target} [${out}, ${columns}]${others}; a product of rank ${Math.min(columns, out)} can be any matrix there`,
+    `rank ${first.numbers.rank} exceeds a dimension of ${first.target} [${out}, ${columns}]${others}; rank ${Math.min(columns, out)} can represent any matrix there`,
     ...own,
   ]
 }

@@ -28,7 +28,7 @@ export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], s
   for (const path of wanted) if (trainsWhole(rules, path)) wanted.delete(path)
   if (wanted.size === 0)
     throw new ConfigError(
-      `modules_to_save ${quote(rules.modulesToSave)} leaves nothing to adapt of what target_modules ${quote(targetModules)} matches.`,
+      `modules_to_save ${quote(rules.modulesToSave)} excludes every module that target_modules ${quote(targetModules)} matches.`,
       { targetModules, modulesToSave: rules.modulesToSave },
     )
   if (excludeModules !== null) {
@@ -36,7 +36,7 @@ export function resolveTargets(rules: Targeting, sites: readonly LinearSite[], s
     for (const path of excluded) wanted.delete(path)
     if (wanted.size === 0)
       throw new ConfigError(
-        `exclude_modules ${quote(excludeModules)} leaves nothing of what target_modules ${quote(targetModules)} matches.`,
+        `exclude_modules ${quote(excludeModules)} excludes every module that target_modules ${quote(targetModules)} matches.`,
         { targetModules, excludeModules },
       )
   }
@@ -68,7 +68,7 @@ export function checkPatterns(strategy: StrategyConfig, targets: readonly Linear
     if (unused === undefined) continue
     const names = [...new Set(paths.map(lastName))]
     throw new ConfigError(
-      `${snakeKey(key)}: ${quote(unused)} matches none of the linears that are adapted. They end in: ${names.join(', ')}.`,
+      `${snakeKey(key)}: ${quote(unused)} matches no adapted linear. Their names end in: ${names.join(', ')}.`,
       { option: key, pattern: unused },
     )
   }
@@ -106,7 +106,7 @@ function pickModules(
   if (typeof modules === 'string') {
     if (layers !== null)
       throw new ConfigError(
-        `layers_to_transform goes with a list of target_modules or all-linear, not with the pattern ${quote(modules)}; put the layers into the pattern.`,
+        `layers_to_transform works with a list of target_modules or all-linear, not with the pattern ${quote(modules)}; write the layers into the pattern.`,
         { targetModules: modules },
       )
     return matchPatterns([modules], paths, 'full')[0] ?? new Set()
@@ -125,7 +125,7 @@ function layerIndex(path: string): number {
 
 /** Path of the head, which is one operation with the loss and takes no adapter. */
 export const HEAD = 'lm_head'
-export const HEAD_ADVICE = 'Train the head whole with modules_to_save: [lm_head], or leave it out.'
+export const HEAD_ADVICE = 'Train the whole head with modules_to_save: [lm_head], or leave it out.'
 
 /** Whether the rules name the head; `all-linear` leaves it out, as PEFT does. */
 function targetsHead(rules: Targeting): boolean {
@@ -137,7 +137,7 @@ function targetsHead(rules: Targeting): boolean {
 
 function headRefused(what: string | readonly string[]): ConfigError {
   return new ConfigError(
-    `target_modules ${quote(what)} names ${HEAD}, and the head takes no adapter here. ${HEAD_ADVICE}`,
+    `target_modules ${quote(what)} names ${HEAD}, but adapters of the head are not supported. ${HEAD_ADVICE}`,
     { targetModules: what },
   )
 }

@@ -61,7 +61,7 @@ export function machineNamed(name: string): Machine {
   if (!names.includes(name)) {
     const near = nearest(name, names)
     throw new ConfigError(
-      `machine '${name}' is not known${near === undefined ? '' : `; did you mean ${near}?`}; expected one of ${names.join(', ')}. Without a name this machine is measured.`,
+      `machine '${name}' is unknown${near === undefined ? '' : `; did you mean ${near}?`}; expected one of ${names.join(', ')}. Without --machine, this machine is measured.`,
       { machine: name, known: names },
     )
   }

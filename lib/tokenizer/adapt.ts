@@ -58,10 +58,10 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
   const model = object(json.model, where, '"model"')
   const type = model.type ?? 'BPE'
   if (type !== 'BPE') {
-    throw new UnsupportedError(
-      `${where} holds a tokenizer of the type ${quote(type)}; only BPE can be used so far`,
-      { where, type },
-    )
+    throw new UnsupportedError(`${where} has a tokenizer of type ${quote(type)}; only BPE is supported`, {
+      where,
+      type,
+    })
   }
   const vocab = object(model.vocab, where, '"model.vocab"') as Record<string, number>
   const vocabulary = readVocabulary(vocab, model.unk_token, where)

@@ -47,8 +47,8 @@ export function droppedPart(
         : message.role !== 'tool' && text.includes(content)
     if (!seen && dropped({ ...message, content: `${message.content} ${PROBE}` }))
       return callsOf(message).length > 0
-        ? `the chat template does not render the content of messages[${index}] beside its tool calls; move it into a message of its own, or remove it`
-        : `the chat template does not render messages[${index}], whose role is ${message.role}; remove it, put its content into a message of another role, or use a model whose template knows the role`
+        ? `the chat template does not render the content of messages[${index}] next to its tool calls; move it into a separate message, or remove it`
+        : `the chat template does not render messages[${index}], whose role is ${message.role}; remove it, put its content into a message of another role, or use a model whose template supports the role`
   }
   return undefined
 }
@@ -61,12 +61,12 @@ export function unknownToolCalls(template: string, messages: readonly DatasetMes
 }
 
 const IGNORED_TOOLS =
-  'the chat template ignores "tools", so the model would not see them; remove them, describe them in a system message, or use a model whose template knows tools'
+  'the chat template ignores "tools", so the model would not see them; remove them, describe them in a system message, or use a model whose template supports tools'
 const MEND_CALLS =
-  'write what the model shall answer into "content" as text, or use a model whose template knows tool calls'
+  'write the answer into "content" as text, or use a model whose template supports tool calls'
 
 function unknownCalls(index: number, call: Call): string {
-  return `the chat template does not render the tool calls of messages[${index}] (${nameOf(call)}), so the model would not learn them; ${MEND_CALLS}`
+  return `the chat template does not render the tool calls of messages[${index}] (${nameOf(call)}), so they would not be trained on; ${MEND_CALLS}`
 }
 
 const nameOf = ({ function: { name } }: Call) => (typeof name === 'string' ? name.slice(0, 80) : 'no name')

@@ -187,7 +187,7 @@ export class ChatRenderer {
     if (content === '' || found < 0) {
       if (message.content !== null && this.#endToken(text, skipSpace(text, start)) !== undefined) return start
       throw new AmbiguousChat(
-        'the chat template takes no notice of add_generation_prompt, and the content of an assistant message is not found in its text',
+        'the chat template ignores add_generation_prompt, and the content of an assistant message does not occur in its text',
       )
     }
     return text.slice(start, start + found).trim() === '' ? start : start + found

@@ -108,7 +108,9 @@ export class ChatTemplate {
       throw new DataError('the messages hold the noncharacter U+FDD0 or U+FDD1; remove it')
     const { plain, spans } = collect(this.#run(this.#marked, messages, options))
     if (plain !== text) {
-      throw new DataError('the chat template gives another text when its {% generation %} parts are traced')
+      throw new DataError(
+        'the chat template renders a different text when its {% generation %} parts are traced',
+      )
     }
     return { text, spans }
   }
@@ -130,7 +132,7 @@ export class ChatTemplate {
     })
     if (text.length > characters) {
       throw new FileFormatError(
-        `the chat template gave ${text.length} characters; at most ${characters} are allowed`,
+        `the chat template rendered ${text.length} characters; the limit is ${characters}`,
         { characters: text.length },
       )
     }

@@ -119,7 +119,7 @@ function rebuild(keys: GgufKeys, model: string, vocabulary: Vocabulary): Json {
   if (model === 'gpt2') return rebuildByteLevel(keys, vocabulary)
   if (model === 'llama') return rebuildSentencePiece(keys, vocabulary)
   throw new UnsupportedError(
-    `${keys.path} has a tokenizer of the type ${quote(model)}; "gpt2" (byte-level BPE) and "llama" (SentencePiece) can be rebuilt. Use the model's Hugging Face folder instead`,
+    `${keys.path} has a tokenizer of the type ${quote(model)}; supported: "gpt2" (byte-level BPE) and "llama" (SentencePiece). Use the model's Hugging Face folder instead`,
     { path: keys.path, model },
   )
 }
@@ -129,7 +129,7 @@ function rebuildByteLevel(keys: GgufKeys, vocabulary: Vocabulary): Json {
   const pre = preTokenizerNamed(name)
   if (!pre) {
     throw new UnsupportedError(
-      `${keys.path}: the pre-tokenizer ${quote(name)} (tokenizer.ggml.pre) is not known here, and another one would give other ids; known are ${[...PRE_TOKENIZERS.keys()].join(', ')}. Use the model's Hugging Face folder instead`,
+      `${keys.path}: the pre-tokenizer ${quote(name)} (tokenizer.ggml.pre) is not supported. Supported: ${[...PRE_TOKENIZERS.keys()].join(', ')}. Use the model's Hugging Face folder instead`,
       { path: keys.path, pre: name },
     )
   }

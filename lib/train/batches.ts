@@ -133,7 +133,7 @@ export class StreamWindows implements WindowSource {
     while (pass.taken < microBatch && (await take(pass, 1)).length > 0);
     if (pass.taken < microBatch || (digest !== undefined && pass.hash.copy().digest('hex') !== digest))
       throw new ConfigError(
-        `${this.source.name} cannot be resumed exactly: ${pass.taken < microBatch ? `it ends after ${pass.taken} micro-batches, and the run was at ${microBatch}` : 'its rows up to where the run was are not the same'}. A stream must be given again from its first row.`,
+        `${this.source.name} cannot be resumed exactly: ${pass.taken < microBatch ? `it ends after ${pass.taken} micro-batches, and the run was at ${microBatch}` : 'its rows up to where the run was are not the same'}. Pass the stream again from its first row.`,
         { dataset: this.source.name, epoch, microBatch },
       )
     return pass
@@ -144,7 +144,7 @@ export class StreamWindows implements WindowSource {
     await this.close()
     if (epoch > 0 && !rereadable)
       throw new DataError(
-        `${name} has come to its end, and its rows can be read only once; lower max_steps, or give a source that can be read again (a file, an array, or a function that returns an iterable)`,
+        `${name} has ended, and its rows can be read only once; lower max_steps, or pass a source that can be read again (a file, an array, or a function that returns an iterable)`,
         { dataset: name, epoch },
       )
     const stop = new AbortController()

@@ -106,7 +106,7 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
     throw needs('an outputDir beside it, where the best checkpoint is kept')
   if (evaluatesPrivateData(run))
     throw needs(
-      `a public ${spelled('evalDataset', 'eval_dataset')} in private training: a choice by rows of the private data tells of them, and no noise covers it`,
+      `a public ${spelled('evalDataset', 'eval_dataset')} in private training: a choice based on private rows reveals information about them`,
     )
 }
 

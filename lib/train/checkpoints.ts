@@ -87,7 +87,7 @@ export async function latestCheckpoint(runDir: string): Promise<{ path: string; 
   const [newest] = others
   const words = damaged.map(({ path, damage }) => ` ${basename(path)}: ${damage}.`).join('')
   const advice =
-    newest === undefined ? '' : ` ${newest.path} is of an earlier run; name it to go on with that run.`
+    newest === undefined ? '' : ` ${newest.path} belongs to an earlier run; name it to resume that run.`
   throw new ConfigError(`${runDir} holds no checkpoint to resume from.${words}${advice}`, {
     runDir,
     damaged,
@@ -100,7 +100,7 @@ function onlyRun(runDir: string, found: readonly Found[]): string | undefined {
   const runs = new Set(found.flatMap(({ run }) => run ?? []))
   if (runs.size < 2) return [...runs][0]
   throw new ConfigError(
-    `${runDir} holds checkpoints of several runs (${found.map(({ path }) => basename(path)).join(', ')}), and does not say which came last; name the one to resume from.`,
+    `${runDir} holds checkpoints of several runs (${found.map(({ path }) => basename(path)).join(', ')}); name the one to resume from.`,
     { runDir, found: found.map(({ path }) => path) },
   )
 }
@@ -130,9 +130,7 @@ export async function checkpointOf(
   ways: WaysOn,
 ): Promise<Resumable | null> {
   if (folders === null && resume === true)
-    throw new ConfigError(
-      'resume: true means the newest checkpoint of outputDir, and no outputDir was given.',
-    )
+    throw new ConfigError('resume: true needs an outputDir with checkpoints.')
   const checked = force ? null : folders
   if (checked !== null) await checkApart(checked, ways)
   const checkpoint = await chosen(resume, folders?.runDir)

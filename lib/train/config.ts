@@ -235,7 +235,7 @@ function askedQuantization(
       source,
       key,
       given,
-      `${describeQuantization(wanted)}, which strategy ${strategy.name} stands for; leave the key out or choose another strategy`,
+      `${describeQuantization(wanted)}, which strategy ${strategy.name} requires; remove the key or choose another strategy`,
     )
   return { [key]: asked }
 }

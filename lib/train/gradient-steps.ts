@@ -70,7 +70,7 @@ class GradientSteps implements Steps {
     const state = this.#state
     const begin = performance.now()
     if (window.supervised === 0)
-      throw new DataError(`step ${state.step + 1} has no token to learn from; the data is empty.`)
+      throw new DataError(`step ${state.step + 1} has no token to train on; the data is empty.`)
     const index = state.step + 1
     const ranks = this.#rules.ranks?.(index)
     const schedule = scheduleAt(options, state.step, this.totalSteps)
@@ -147,13 +147,13 @@ class GradientSteps implements Steps {
   #diverged(step: number, what: string, { cause, partial = false }: Divergence = {}): DivergedError {
     const { learningRate, maxGradNorm } = this.#setup.options
     const last = step - 1
-    const milder = `Lower learning_rate (${learningRate}), warm up for longer (warmup_steps)`
+    const milder = `Lower learning_rate (${learningRate}), use a longer warm-up (warmup_steps)`
     const clip = `clip the gradient (max_grad_norm, ${maxGradNorm || '0: off'}) more.`
     const advice = partial
-      ? `Some tensors were updated before it came up (optimizer_in_backward), so the adapter is as after no step: go on from the newest checkpoint (save_steps). ${milder}, or turn optimizer_in_backward off and ${clip}`
+      ? `Some tensors were already updated (optimizer_in_backward), so the adapter is in between two steps: resume from the newest checkpoint (save_steps). ${milder}, or turn optimizer_in_backward off and ${clip}`
       : last === 0
-        ? 'No step was made yet, so look at where it began: a damaged model or adapter, or a precision too low for it.'
-        : `The adapter is as after step ${last}. ${milder}, or ${clip}`
+        ? 'This was the first step, so check the start: a damaged model or adapter, or too low a precision.'
+        : `The adapter is in its state after step ${last}. ${milder}, or ${clip}`
     const details = { step, lastGoodStep: partial ? null : last, learningRate, maxGradNorm }
     return new DivergedError(`training diverged: the ${what} at step ${step}. ${advice}`, details, { cause })
   }

@@ -82,7 +82,7 @@ function notExact(
   how = `is ${JSON.stringify(there) ?? 'absent'} there and ${JSON.stringify(here) ?? 'absent'} here`,
 ): ConfigError {
   return new ConfigError(
-    `${path} cannot be resumed exactly: ${what} ${how}. Put it back, or start a new run with the checkpoint as its adapter.`,
+    `${path} cannot be resumed exactly: ${what} ${how}. Restore it, or start a new run with the checkpoint as its adapter.`,
     { path, what, there, here },
   )
 }
@@ -98,8 +98,7 @@ export function checkIdentity(path: string, there: RunIdentity, here: RunIdentit
   compare('quantization', there.quantization, here.quantization)
   compare('precision', there.precision, here.precision)
   // Hashes, which tell nobody anything.
-  if (there.base !== here.base)
-    throw notExact(path, 'the base model', there.base, here.base, 'is not the same as then')
+  if (there.base !== here.base) throw notExact(path, 'the base model', there.base, here.base, 'has changed')
   if (there.data !== here.data) throw notExact(path, 'the training data', there.data, here.data, DATA_DIFFERS)
 }
 
@@ -110,7 +109,7 @@ function inMemory(option: unknown): Optimizer {
   return 'resident' in optimizer ? adamWHeld(optimizer, optimizer.type.endsWith('8bit')) : optimizer
 }
 
-const DATA_DIFFERS = 'is not the same as then: rows, their order, or how they are read and tokenized differ'
+const DATA_DIFFERS = 'has changed: rows, their order, or how they are read and tokenized'
 
 /**
  * A run may become longer or shorter where the steps that were made do not depend on its length.
@@ -135,15 +134,15 @@ export function checkLength(
       what,
       was,
       is,
-      `is ${JSON.stringify(was)} there and ${JSON.stringify(is)} here, which makes ${totalSteps} steps of ${state.totalSteps}, and ${why}`,
+      `is ${JSON.stringify(was)} there and ${JSON.stringify(is)} here, which changes ${state.totalSteps} steps to ${totalSteps}, and ${why}`,
     )
   if (totalSteps < state.step) throw differs(`${state.step} are made`)
   if (rulesOf(strategy).stepsByLength?.(strategy))
-    throw differs(`what strategy ${strategy.name} did in those that are made depends on their number`)
+    throw differs(`strategy ${strategy.name} depends on the total number of steps`)
   for (let step = 0; step < state.step; step++)
     if (scheduleAt(options, step, totalSteps) !== scheduleAt(options, step, state.totalSteps))
       throw differs(
-        'the learning rates of those that are made depend on their number (with lr_scheduler_type constant they do not)',
+        'the learning rates depend on the total number of steps (unless lr_scheduler_type is constant)',
       )
 }
 
@@ -160,7 +159,7 @@ export function continuedEvaluations(
   const there = identity.options
   if (identity.evaluation !== here.evaluation) {
     if (!decides(options)) return []
-    const how = identity.evaluation === null ? 'was not there then' : 'is not the same as then'
+    const how = identity.evaluation === null ? 'was not there then' : 'has changed'
     throw notExact(path, 'the held-out data', identity.evaluation, here.evaluation, how)
   }
   if (!decides(options)) return evaluations

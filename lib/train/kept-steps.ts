@@ -76,7 +76,7 @@ export class KeptSteps {
     if (!(found instanceof Error) && found.state.run === this.#state.run) return
     const why = found instanceof Error ? found.message : `${path} is of another run.`
     throw new ConfigError(
-      `load_best_model_at_end is true, and step ${best.step}, the best so far, is not there any more: ${why} Put it back, or set load_best_model_at_end to false.`,
+      `load_best_model_at_end is true, and step ${best.step}, the best so far, no longer exists: ${why} Restore it, or set load_best_model_at_end to false.`,
       { path },
     )
   }

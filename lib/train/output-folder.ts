@@ -101,7 +101,7 @@ export async function checkApart(folders: RunFolders, { force, elsewhere }: Ways
   const files = records.filter((name) => !isCheckpoint(name))
   const found = files.length < records.length ? [...files, 'checkpoints'] : files
   throw new ConfigError(
-    `${outputDir} holds ${found.join(', ')}. A private run keeps such files in ${runDir}, apart from what may be handed on. Move them there if they are of this run; else use ${elsewhere} to keep them, or ${force} to remove them.`,
+    `${outputDir} holds ${found.join(', ')}. A private run keeps such files in ${runDir}, apart from the adapter. Move them there if they belong to this run; otherwise use ${elsewhere} to keep them, or ${force} to remove them.`,
     { outputDir, runDir, records },
   )
 }
@@ -122,7 +122,7 @@ export async function checkOutput(
   const last = `${elsewhere} to keep it, or ${force} to replace it`
   const details = { outputDir, results }
   if (resumed === null) {
-    const goOn = checkpoints ? `${resume} to go on with it, ` : ''
+    const goOn = checkpoints ? `${resume} to continue it, ` : ''
     throw new ConfigError(`${words} of an earlier run. Use ${goOn}${last}.`, details)
   }
   const owner = await readRun(runDir)

@@ -34,7 +34,7 @@ export async function runProbe(
 ): Promise<StrategyConfig> {
   if (sources.dataset.streaming)
     throw new ConfigError(
-      'probe(): dataset.streaming is true, and a probe takes a sample of the whole; read the data as a whole, or give the linears to keep (keep).',
+      'probe(): dataset.streaming is true, but a probe needs a sample of the whole dataset; turn streaming off, or set the linears to keep (keep).',
     )
   const { signal } = control
   const description = describeAdapter(probe.adapter, base.sites, { weights: base.weights })

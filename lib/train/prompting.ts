@@ -58,7 +58,7 @@ export function formatOf(base: BaseModel, adapters: readonly Pick<ActiveAdapter,
     return formats.includes('unrecorded') ? 'unrecorded' : (base.files.promptFormat ?? null)
   if (recorded.every((format) => sameFormat(format, first))) return first
   base.warn(
-    'the adapters were trained with different prompt formats; that of the first is used, without a system prompt.',
+    'the adapters were trained with different prompt formats; using the format of the first one, without a system prompt.',
   )
   return { ...first, system: null }
 }
@@ -81,8 +81,8 @@ export function warnOfMismatch(base: BaseModel, format: KnownFormat, form: Promp
   if (!isRecorded(format) || format.form === form) return
   base.warn(
     form === 'chat'
-      ? 'the model was trained on raw text, and is asked through the chat template, so answers may be worse; give texts and --raw (chatTemplate: false) to ask as it was trained.'
-      : 'the model was trained on chats, and is asked with raw text, so answers may be worse; leave out --raw (chatTemplate: false) to ask as it was trained.',
+      ? 'the model was trained on raw text but is prompted through the chat template, so answers may be worse; use raw text (--raw, chatTemplate: false) as in training.'
+      : 'the model was trained on chats but is prompted with raw text, so answers may be worse; leave out --raw (chatTemplate: false) as in training.',
   )
 }
 
@@ -122,11 +122,11 @@ export async function promptIds(
   const plain = typeof prompt === 'string' && !asksAsChat(format, options)
   if (typeof prompt !== 'string' && options.chatTemplate === false)
     throw new ConfigError(
-      'generate(): chatTemplate is false, and the prompt is a list of messages, which only a chat template puts together; give a text.',
+      'generate(): chatTemplate is false, but the prompt is a list of messages, which needs a chat template; pass a text.',
     )
   if (plain && typeof options.system === 'string')
     throw new ConfigError(
-      'generate(): a system prompt was given, and the prompt goes in as raw text; put it into the prompt, or say chatTemplate: true.',
+      'generate(): a system prompt was given, but the prompt is raw text; write it into the prompt, or set chatTemplate: true.',
     )
   warnOfMismatch(base, format, plain ? 'raw' : 'chat')
   if (plain) {

@@ -147,7 +147,7 @@ function refusal(folder: string, holder: Holder | undefined, lock: string, descr
       ? ''
       : ` (last seen ${seconds} s ago; if it was killed, the folder is free after ${SILENT_MS / 1000} s)`
   return new BusyError(
-    `a run is in progress in ${folder}: ${who}${until}. Wait for it, stop it, or give this run another output_dir.`,
+    `another run is in progress in ${folder}: ${who}${until}. Wait for it, stop it, or choose another output_dir.`,
     { path: folder, pid: holder?.pid ?? null, host: holder?.host ?? null },
   )
 }

@@ -50,7 +50,7 @@ export async function runTime(
   { threads, machine, data: given, steps: known, ...control }: TimeOptions,
 ): Promise<RunTime> {
   if (rulesOf(setting.strategy).privacy?.(setting.strategy))
-    return { unknown: 'rounds of private training draw as many rows as chance has it' }
+    return { unknown: 'rounds of private training sample a random number of rows' }
   if (machine === undefined && measuringIsOff()) return { unknown: 'LOWRANK_MEASURE is off' }
   const data = typeof given === 'function' ? await given() : given
   const filled = data === undefined ? setting : { ...setting, options: withLengths(setting.options, data) }

@@ -168,7 +168,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   /** Everything that happens: the plan, steps, evaluations, checkpoints and the end. */
   async *events(): AsyncGenerator<TrainEvent, void, void> {
     if (this.#started)
-      throw new ConfigError('this training run has been iterated already; call adapter.train() again.')
+      throw new ConfigError('this training run has already been iterated; call adapter.train() again.')
     const { base, adapter, options, evalFraction, folders, beginning, begin } = this.#setup
     const finished = begin()
     this.#started = true

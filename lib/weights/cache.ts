@@ -86,12 +86,12 @@ export async function ownWeightFolder(folder: string): Promise<void> {
   const { uid, mode } = await stat(folder)
   const user = process.getuid?.()
   if (user !== undefined && uid !== user) throw notOwn(folder, `belongs to user ${uid}, not to ${user}`)
-  if (mode & 0o002) throw notOwn(folder, 'may be written to by everybody')
+  if (mode & 0o002) throw notOwn(folder, 'is writable by everyone')
 }
 
 function notOwn(folder: string, why: string): ConfigError {
   return new ConfigError(
-    `the folder for cached weights, ${folder}, ${why}, so the weights in it could be anybody's. Let LOWRANK_WEIGHT_CACHE name a folder of your own (chmod 700), or set it to off.`,
+    `the folder for cached weights, ${folder}, ${why}, so anyone could have changed the weights in it. Set LOWRANK_WEIGHT_CACHE to a private folder (chmod 700) or to off.`,
     { folder },
   )
 }

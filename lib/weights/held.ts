@@ -88,7 +88,7 @@ async function loadAndKeep(
   } catch (error) {
     if (!(error instanceof WriteError)) throw error
     process.emitWarning(
-      `The weights could not be kept for the next time: ${error.message}. LOWRANK_WEIGHT_CACHE names another folder, or is off.`,
+      `The quantized weights could not be cached: ${error.message}. Set LOWRANK_WEIGHT_CACHE to another folder or to off.`,
       { code: 'LOWRANK_WEIGHT_CACHE' },
     )
   }
@@ -113,7 +113,7 @@ async function mapWeights(
 ): Promise<boolean> {
   if (!existsSync(path)) return false
   if (!(await hasItsBytes(path))) {
-    process.emitWarning(`${path} is damaged: its bytes are not those that were written. It is made again.`, {
+    process.emitWarning(`${path} is damaged: its content does not match its hash. It is written again.`, {
       code: 'LOWRANK_WEIGHT_CACHE',
     })
     await removeWeightFile(path)
@@ -125,7 +125,7 @@ async function mapWeights(
     )
     if (paged !== undefined && livesInMemory)
       process.emitWarning(
-        `The weights are paged from ${path}, whose file system keeps its files in memory, so nothing is saved; set LOWRANK_WEIGHT_CACHE to a folder on a disk.`,
+        `The weights are paged from ${path}, whose file system keeps its files in memory, so this saves no memory; set LOWRANK_WEIGHT_CACHE to a folder on a disk.`,
         { code: 'LOWRANK_PAGED_IN_MEMORY' },
       )
   } catch (error) {

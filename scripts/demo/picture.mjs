@@ -50,7 +50,7 @@ const svg = [
   `<title id="title">lowrank demo: the loss falls over ${steps.length} steps; exact answers go from ${percent(before.exact_match)} to ${percent(after.exact_match)}</title>`,
   `<rect width="${width}" height="${height}" rx="8" fill="#ffffff"/>`,
   text(24, 34, 'lowrank demo', 'font-size="17" font-weight="600" fill="#1f2328"'),
-  text(plot.left, 58, 'loss, nats a token'),
+  text(plot.left, 58, 'loss, nats per token'),
   text(bars.left, 58, 'held-out answers exactly right'),
   ...grid.flatMap((loss) => [
     line(plot.left, y(loss), plot.right, y(loss), '#e6e8eb'),

@@ -21,7 +21,7 @@ const noAddon = [
   'lowrank/build/Release/lowrank.node: no such file',
   /lowrank\/prebuilds\/.*: no such file/,
   'Prebuilt addons in this package: none.',
-  `Build it here with "${mend}"`,
+  `Build it with "${mend}"`,
 ]
 
 export const rows = [
@@ -39,7 +39,7 @@ export const rows = [
     flags: [],
     refused: [
       /no prebuilt addon loads on .*, building from source/,
-      'it is no Linux library',
+      'it is not a Linux library',
       ...cannotBuild,
     ],
     short: true,
@@ -77,7 +77,7 @@ export const rows = [
       /could not be loaded on linux-\w+ musl/,
       /lowrank\.musl\.node: no such file/,
       'None of them is for musl (Alpine).',
-      `Build it here with "${mend}" (after "apk add g++ make cmake").`,
+      `Build it with "${mend}" (after "apk add g++ make cmake").`,
     ],
   },
 ]

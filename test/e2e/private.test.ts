@@ -167,7 +167,7 @@ test('whoever trains privately is told what to hand on, and every verb finds the
     },
   })
   expect(interrupted.code).toBe(130)
-  expect(interrupted.stderr).toMatch(/out-secret\/checkpoint-\d+ is saved\. Go on with:/)
+  expect(interrupted.stderr).toMatch(/out-secret\/checkpoint-\d+ is saved\. Resume with:/)
   expect(readdirSync(out)).toEqual([])
   expect((await lowrank(['inspect', out])).stdout).toMatch(
     /adapter +none yet: .*\ncheckpoint +.*out-secret\/checkpoint-/,
@@ -175,9 +175,9 @@ test('whoever trains privately is told what to hand on, and every verb finds the
 
   const { code, stdout, stderr } = await lowrank([...train, '--resume'])
   expect({ code, stderr }).toMatchObject({ code: 0 })
-  expect(stderr).toMatch(/Going on from .*out-secret\/checkpoint-\d+\./)
+  expect(stderr).toMatch(/Resuming from .*out-secret\/checkpoint-\d+\./)
   expect(stdout).toContain(
-    `Hand on ${out} alone: ${secret} holds the key of the noise, and losses without any.\nThe adapter is in ${out}.`,
+    `Share only ${out}: ${secret} holds the key of the noise, and losses without noise.\nThe adapter is in ${out}.`,
   )
   expect(stdout).not.toContain('load_best_model_at_end')
   expect(existsSync(join(secret, 'config.yaml'))).toBe(true)
@@ -189,7 +189,7 @@ test('whoever trains privately is told what to hand on, and every verb finds the
   const again = await lowrank(train)
   expect(again.code).toBe(2)
   expect(again.stderr).toContain(
-    `${out} holds the adapter and ${secret} holds checkpoints of an earlier run. Use --resume to go on with it`,
+    `${out} holds the adapter and ${secret} holds checkpoints of an earlier run. Use --resume to continue it`,
   )
   expect(await lowrank([...train, '--force', '--set', 'strategy.rounds=2'])).toMatchObject({ code: 0 })
 }, 60_000)

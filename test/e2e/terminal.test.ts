@@ -154,7 +154,7 @@ test.each([{ sample_rows: 1 }, { sample_rows: 0 }, { sample_rows: 1, eval_datase
     const terminal = new Terminal(['train', config], { columns: 80, rows: 40, cwd: folder })
     expect(await terminal.ended).toBe(0)
     const screen = terminal.screen()
-    expect(screen.includes('The same answer again:')).toBe(settings.sample_rows > 0)
+    expect(screen.includes('To repeat this answer:')).toBe(settings.sample_rows > 0)
     expect(screen).not.toContain('\n\n\n')
     expect(screen).toMatch(settings.sample_rows > 0 ? /\n\nHow one of / : /\n\n {2}loss /)
     expect(screen).toMatch(/\n\n {2}loss /)

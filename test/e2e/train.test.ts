@@ -203,7 +203,7 @@ test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async
       details: { step, checkpoint, resume: `npx lowrank train ${config} --set seed=7 --resume` },
     },
   ])
-  expect(stderr).toContain(`Go on with:\n  npx lowrank train ${config} --set seed=7 --resume`)
+  expect(stderr).toContain(`Resume with:\n  npx lowrank train ${config} --set seed=7 --resume`)
 
   const resumed = await lowrank(['train', config, '--set', 'seed=7', '--resume', checkpoint, '--json'], {
     watch: signalWhen('SIGTERM', (soFar) => soFar.stdout.includes('"event":"step"')),
@@ -241,7 +241,7 @@ test('Ctrl-C before the first step stops at once and leaves nothing behind', asy
 test('a second Ctrl-C ends the process within a step', async () => {
   const long = { per_device_train_batch_size: 64, gradient_accumulation_steps: 64, max_steps: 3 }
   const { config, at } = project(long, 8000)
-  const first = signalWhen('SIGINT', ({ stderr }) => stderr.includes('of them learned'))
+  const first = signalWhen('SIGINT', ({ stderr }) => stderr.includes('of them trained on'))
   const second = signalWhen('SIGINT', ({ stderr }) => stderr.includes('Finishing'))
   const { code } = await lowrank(['train', config], {
     watch: (child, soFar) => {

@@ -157,7 +157,7 @@ export const cases = [
   },
   adapter('r 10^9', 'r is 1000000000, expected an integer from 1 to 65536', { r: 1e9 }),
   adapter('a pattern that backtracks', 'took longer than 500 ms', { target_modules: '(([a-z_.0-9]+)+)+!' }),
-  adapter('10^6 module names', 'does not hold the tensors', {
+  adapter('10^6 module names', 'does not have the tensors', {
     target_modules: ['q_proj', ...Array.from({ length: 1e6 }, (_, i) => `m${i}`)],
   }),
   tokenizer('the id 10^9', 'must be an integer from 0 to', {

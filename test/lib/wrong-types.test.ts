@@ -286,7 +286,7 @@ describe('what programs without types give', () => {
   test.each([
     ['threads is 2147483647', () => lowrank.loadModel(folder, { threads: 2 ** 31 - 1 })],
     [
-      'tokens in a micro-batch, expected at most',
+      'tokens per micro-batch; the limit is',
       () => adapter.train(data, { perDeviceTrainBatchSize: 2 ** 31 - 1, maxSeqLength: 2 ** 31 - 1 }),
     ],
     ['columns is', () => lowrank.dataset(data, { columns: [] as never })],

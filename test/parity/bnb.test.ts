@@ -187,7 +187,7 @@ describe('a model that is quantized here', () => {
       ['fp4', 'FP4'],
       ['int8', 'int8'],
     ] as const)
-      await expect(plain.save(output, { dtype })).rejects.toThrow(`is not held in ${name}`)
+      await expect(plain.save(output, { dtype })).rejects.toThrow(`is not loaded in ${name}`)
     await plain.dispose()
   })
 })

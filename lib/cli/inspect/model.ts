@@ -68,10 +68,8 @@ function faultsOf(graph: Graph, { tensors, config }: ModelFiles): string[] {
       `${tensor} is [${shape.join(', ')}], not [${expected.join(', ')}]${keysBehind(shape, expected, config)}`,
   )
   return [
-    ...(missing.length === 0 ? [] : [`the files lack tensors that the config calls for: ${listed(missing)}`]),
-    ...(shapes.length === 0
-      ? []
-      : [`tensors have other shapes than the config calls for: ${listed(differing)}`]),
+    ...(missing.length === 0 ? [] : [`tensors of the config are missing from the files: ${listed(missing)}`]),
+    ...(shapes.length === 0 ? [] : [`tensors have shapes that differ from the config: ${listed(differing)}`]),
   ]
 }
 

@@ -36,7 +36,7 @@ export async function inspectRun(path: string): Promise<Inspection> {
     text: () =>
       facts([
         ['run', path],
-        ['adapter', ended ? outputDir : 'none yet: the run has not come to its end'],
+        ['adapter', ended ? outputDir : 'none yet: the run has not finished'],
         ...checkpointLines(checkpoints).map((line) => ['checkpoint', line] as const),
       ]),
   }

@@ -49,7 +49,7 @@ export function nothingFits(
         ? 'Quantizing embedding and head too (embedding_quantization: int8 or nf4) or a'
         : 'A'
   return new OutOfMemoryError(
-    `nothing fits ${formatBytes(budget)}: the least is ${formatBytes(memory.peakBytes)} and about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with ${batch} x ${length} tokens at once and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less; else take a smaller model or a larger machine.`,
+    `nothing fits into ${formatBytes(budget)}: the minimum is ${formatBytes(memory.peakBytes)} and about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with ${batch} x ${length} tokens per micro-batch and ${recompute ? '' : 'no '}gradient checkpointing${held && ` (${held})`}; ${formatBytes(memory.residentBytes)} of it do not depend on these. ${advice} smaller max_seq_length takes less memory; otherwise use a smaller model or a larger machine.`,
     { budget, peakBytes: memory.peakBytes, residentBytes: memory.residentBytes, ...beside },
   )
 }
@@ -89,13 +89,13 @@ function costOf(choice: FitChoice): string {
   const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
   const { memory, activationBytesMoved, stateBytesMoved, baseBytesRead } = choice
   const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
-  const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds otherwise)' : ''
-  const moved = stateBytesMoved > 0 ? `, ${formatBytes(stateBytesMoved)} moved a step` : ''
-  const read = `, ${formatBytes(baseBytesRead)} read a micro-batch`
+  const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds differently)' : ''
+  const moved = stateBytesMoved > 0 ? `, ${formatBytes(stateBytesMoved)} moved per step` : ''
+  const read = `, ${formatBytes(baseBytesRead)} read per micro-batch`
   return [
     ...(optimizerInBackward ? ['updates in the backward pass'] : []),
     ...(activationOffloading
-      ? [`activations on the disk, ${formatBytes(activationBytesMoved)} moved a micro-batch`]
+      ? [`activations on disk, ${formatBytes(activationBytesMoved)} moved per micro-batch`]
       : []),
     ...(optimizer ? [`${optimizer.type}${resident}${rounds}${moved}`] : []),
     ...(pagedWeights ? [`base in ${formatBytes(memory.bytes('paged_weights'))}${read}`] : []),
@@ -126,16 +126,16 @@ export function describeFit(
     (choice) => choice.activationOffloading || choice.optimizer || choice.pagedWeights,
   )
   return [
-    `${sequences} sequences a step fit ${formatBytes(budget)}, about ${formatBytes(bytesBeside(beside))} of which go to Node.js and the data, in these ways, ${changed ? 'those that change least first, then ' : ''}the fastest first:`,
+    `${sequences} sequences per step fit into ${formatBytes(budget)}, including about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with these settings (${changed ? 'fewest changes first, then ' : ''}fastest first):`,
     '',
     ...lines.map((line, i) => `${line}   ${costs[i]}`.trimEnd()),
     '',
-    'Multiply-adds are counted over the products with base weights; they say what checkpointing costs. Micro-batches of',
-    'few tokens are slower than the count says, since each reads all weights.',
+    'Multiply-adds are those of the products with base weights, and show the cost of checkpointing. Micro-batches of',
+    'few tokens are slower than this count suggests, because each reads all weights.',
     ...(changed
       ? [
-          'What lies on the disk or is paged gives the same numbers, bit for bit; state of 8 bits rounds otherwise than',
-          'that of 32.',
+          'Paging and offloading give the same results, bit for bit; 8-bit state rounds differently from',
+          '32-bit state.',
         ]
       : []),
     '',

@@ -49,7 +49,7 @@ export function shapeFlags(command: Command): void {
 /** @throws {UsageError} where a flag is missing or does not go with the others */
 export function fromFlags({ model, method, rank, targetModules, ...rest }: Shape): RunConfig {
   if (model === undefined || method === undefined)
-    throw new UsageError('name a config file, or --model and --method.')
+    throw new UsageError('pass a config file, or --model and --method.')
   const { quantization, embeddingQuantization, precision, perDeviceTrainBatchSize, maxSeqLength } = rest
   const adapter = {
     ...(rank === undefined ? {} : { rank }),
@@ -96,7 +96,7 @@ function modulesOf(names: string): string | string[] {
   const list = names.split(',').map((name) => name.trim())
   if (list.includes(''))
     throw new UsageError(
-      `--target-modules '${names}': expected names with commas between, as in q_proj,v_proj.`,
+      `--target-modules '${names}': expected names separated by commas, as in q_proj,v_proj.`,
     )
   return list
 }

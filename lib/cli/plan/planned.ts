@@ -68,13 +68,13 @@ export async function planned(
     const beside = () =>
       processMemory(data, {
         signal: interruption.signal,
-        onMeasure: () => line.update('measuring once what Node.js takes on this machine'),
+        onMeasure: () => line.update('measuring the memory of Node.js, once for this machine'),
       })
     const timeOf = async (setting: Planner['setting'], run: RunConfig) =>
       runTime(setting, run, {
         ...{ machine, signal: interruption.signal, threads: threadsOf(config.threads) },
         data: hasData ? () => sizeOfData(config, interruption.signal) : undefined,
-        onMeasure: () => line.update('measuring once how fast this machine is'),
+        onMeasure: () => line.update('measuring the speed of this machine, once'),
       })
     if (budget === undefined) {
       const { plan, count, setting, ...held } = await openPlanner(config.model, options)

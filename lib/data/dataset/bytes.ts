@@ -27,7 +27,7 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array, void,
     yield* gunzip
   } catch (cause) {
     throw new FileFormatError(
-      `${path} is not a whole gzip file: ${(cause as Error).message}; make or download it again`,
+      `${path} is not a complete gzip file: ${(cause as Error).message}; create or download it again`,
       { path },
       { cause },
     )

@@ -84,7 +84,7 @@ const unquoted = (line: string) => line.replace(/"[^"]*"/g, '')
 function tooManyColumns(path: string, found: number): DataError {
   return rowError(
     { path, line: 1 },
-    `there are ${found} columns or more, and at most ${MOST_COLUMNS} are read; is the delimiter another, or each row meant to be a column?`,
+    `there are at least ${found} columns, and the limit is ${MOST_COLUMNS}; is the delimiter wrong, or are rows and columns swapped?`,
   )
 }
 
@@ -115,7 +115,7 @@ function named(record: readonly string[], path: string, line: number): string[] 
 }
 
 const REASONS: Record<string, string> = {
-  CSV_QUOTE_NOT_CLOSED: 'a quoted field that begins here or before does not end',
+  CSV_QUOTE_NOT_CLOSED: 'a quoted field that begins here or earlier does not end',
   CSV_INVALID_CLOSING_QUOTE:
     'something other than the delimiter follows a closing quote; double a quote inside a field',
   INVALID_OPENING_QUOTE:

@@ -73,7 +73,7 @@ async function folderFiles(folder: string, type: FileType | undefined): Promise<
     )
   if (chosen.length > 1)
     throw new FileFormatError(
-      `the folder ${folder} holds files of several types (${chosen.join(', ')}); name file_type, or the files by a pattern such as ${join(folder, `*.${chosen[0]}`)}`,
+      `the folder ${folder} holds files of several types (${chosen.join(', ')}); set file_type, or select files with a pattern such as ${join(folder, `*.${chosen[0]}`)}`,
       { path: folder, types: chosen },
     )
   const files = byType.get(chosen[0] as FileType) ?? []
@@ -88,7 +88,7 @@ function refuseSplits(folder: string, files: readonly string[]): void {
   const train = inFolder.find((file) => /(^|[^a-z])train(ing)?([^a-z]|$)/i.test(file))
   if (held !== undefined && train !== undefined)
     throw new FileFormatError(
-      `the folder ${folder} holds files to train on (${train}) and others to hold out (${held}); name those that you mean by a pattern such as ${join(folder, '**/*train*')}`,
+      `the folder ${folder} has training files (${train}) and held-out files (${held}); select files with a pattern such as ${join(folder, '**/*train*')}`,
       { path: folder },
     )
 }

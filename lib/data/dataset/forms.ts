@@ -66,7 +66,7 @@ export function detectFormat(value: Json, place: RowPlace): DatasetFormat {
   if ('text' in value) return 'text'
   throw rowError(
     place,
-    `the form of the dataset is not known from the ${keysOf(value)}; expected ${Object.values(EXPECTED).join(' or ')}.${advice(value)}`,
+    `the format of the dataset cannot be detected from the ${keysOf(value)}; expected ${Object.values(EXPECTED).join(' or ')}.${advice(value)}`,
   )
 }
 
@@ -76,10 +76,10 @@ const isPreference = (value: Json): boolean =>
 
 function preferenceError(value: Json, place: RowPlace): Error {
   const answer = 'prompt' in value ? 'completion' : Array.isArray(value.chosen) ? 'messages' : 'text'
-  const other = 'messages' in value ? ', or learn its messages with format: messages' : ''
+  const other = 'messages' in value ? ', or train on its messages with format: messages' : ''
   return rowError(
     place,
-    `the row has "chosen" and "rejected", as preference training (DPO and the like) takes it, which is not supported yet; to train on the chosen answers, name their column: columns: {${answer}: chosen}${other}`,
+    `the row has "chosen" and "rejected", as for preference training (such as DPO), which is not supported yet; to train on the chosen answers, map their column: columns: {${answer}: chosen}${other}`,
   )
 }
 
@@ -90,7 +90,7 @@ const isVerdict = (label: unknown): boolean =>
 function verdictError(place: RowPlace): Error {
   return rowError(
     place,
-    'the row has "prompt", "completion" and a "label" of true or false, as preference training (KTO) takes it, which is not supported yet; leave out the rows whose label is false, and say format: prompt_completion to train on the others without their labels',
+    'the row has "prompt", "completion" and a "label" of true or false, as for preference training (KTO), which is not supported yet; remove the rows whose label is false, and set format: prompt_completion to train on the others',
   )
 }
 
@@ -104,7 +104,7 @@ function advice(value: Json): string {
   const [first, second] = Object.keys(value)
   return first === undefined
     ? ''
-    : ` Columns with other names are named by columns, e.g. columns: {prompt: ${first}, completion: ${second ?? '…'}}`
+    : ` To map columns with other names, set columns, e.g. columns: {prompt: ${first}, completion: ${second ?? '…'}}`
 }
 
 /**

@@ -80,7 +80,7 @@ async function readMetadata(file: InputFile): Promise<{ metadata: FileMetaData; 
   const { path, size } = file
   const invalid = (reason: string, cause?: unknown) =>
     new FileFormatError(
-      `${path} is not a valid Parquet file: ${reason}; make or download it again`,
+      `${path} is not a valid Parquet file: ${reason}; create or download it again`,
       { path },
       { cause },
     )

@@ -124,15 +124,15 @@ test.each([
   [
     ['bench', 'memory', '--model', tinyModel(), '--format', 'q4_k'],
     2,
-    '--format is no flag of `lowrank bench memory`',
+    '--format is not a flag of `lowrank bench memory`',
   ],
-  [[...kernels, '--methods', 'lora'], 2, '--methods is no flag of `lowrank bench kernels`'],
+  [[...kernels, '--methods', 'lora'], 2, '--methods is not a flag of `lowrank bench kernels`'],
   [
     ['bench', 'speed', '--model', tinyModel(), '--precision', 'fp8'],
     2,
     'Allowed choices are auto, fp32, bf16.',
   ],
-  [['bench', 'memory', '--model', join(tinyModel(), 'config.json')], 1, 'has none of its weights'],
+  [['bench', 'memory', '--model', join(tinyModel(), 'config.json')], 1, 'has no weights'],
   [['bench', 'memory', '--model', 'no-such-model.gguf'], 1, 'no-such-model.gguf'],
 ])('%j fails and says why', async (call, expected, message) => {
   const { code, stderr } = await lowrank([...call, ...small])

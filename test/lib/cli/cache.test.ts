@@ -88,7 +88,7 @@ test('a file with a bit that flipped is found after the next start of the system
   const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
   await load()
   expect(warned.mock.calls.map(([text]) => text)).toContain(
-    `${path} is damaged: its bytes are not those that were written. It is made again.`,
+    `${path} is damaged: its content does not match its hash. It is written again.`,
   )
   expect(readFileSync(path).equals(good)).toBe(true)
 })
@@ -100,7 +100,7 @@ test('the cache is for its owner alone', async () => {
   chmodSync(cache, 0o777)
   const error = await load().catch((caught: unknown) => caught)
   expect(error).toBeInstanceOf(ConfigError)
-  expect(String(error)).toContain('may be written to by everybody')
+  expect(String(error)).toContain('is writable by everyone')
 })
 
 test('a limit that was lowered evicts at once', async () => {
@@ -154,7 +154,7 @@ test('check reads what was downloaded, and names what is damaged', async () => {
   })
   expect(damaged.code).toBe(1)
   expect(damaged.stdout).toContain(
-    `damaged: model.safetensors of me/tiny, ${weights}. lowrank does not use it any more: the next command that names me/tiny downloads it again.`,
+    `damaged: model.safetensors of me/tiny, ${weights}. lowrank will not use it: the next command that names me/tiny downloads it again.`,
   )
   expect(damaged.stdout).toContain('2 downloaded files')
   expect(existsSync(weights)).toBe(true)

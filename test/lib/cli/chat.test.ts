@@ -35,7 +35,7 @@ test('lines from a pipe are answered on stdout, and nothing else is there', asyn
   const { code, stdout, stderr } = await talk(['a?', '', '/reset', 'b?'])
   expect(code).toBe(0)
   expect(stdout).toBe('Red.\nBlue.\n')
-  expect(stderr).toBe(`Loading ${home.model} with ${home.at('out')}\nThe turns are forgotten.\n`)
+  expect(stderr).toBe(`Loading ${home.model} with ${home.at('out')}\nThe history is cleared.\n`)
 })
 
 test('with --json every line is an event, and the cache is used from turn to turn', async () => {
@@ -86,7 +86,7 @@ test('turns that no longer fit the context are dropped, and that is said', async
   expect(code).toBe(0)
   expect(stdout.split('\n')).toHaveLength(6)
   expect(stderr).toMatch(
-    /^note: the oldest [246] messages no longer fit the context of 128 tokens and are left out\.$/m,
+    /^note: the oldest [246] messages no longer fit the context of 128 tokens and were dropped\.$/m,
   )
 })
 
@@ -114,7 +114,7 @@ test.each([
   [['/adapter xut'], 'has no adapter xut; it has out'],
   [['/adapter out=x'], 'adapter out: weight is NaN, expected a finite number'],
   [['/save'], '/save needs a file, as in /save chat.jsonl.'],
-  [['/save x.jsonl'], 'there is nothing to save: nothing was said yet.'],
+  [['/save x.jsonl'], 'there is nothing to save yet.'],
 ])('a script ends at %j', async (lines, message) => {
   const { code, stdout, stderr } = await talk([...lines, 'a?'], '--json')
   expect(code).toBe(2)
@@ -195,7 +195,7 @@ test('Ctrl-C stops an answer and keeps it as far as it came; the second one in a
   keys.write('/adapter on\r')
   await sees(/Adapters: out\n/)
   keys.write('\u0003')
-  await sees('Press Ctrl-C again or Ctrl-D to leave.')
+  await sees('Press Ctrl-C again or Ctrl-D to quit.')
   // What was typed meanwhile goes, and the chat stays.
   const told = () => screen.text.split('Press Ctrl-C again').length
   const times = told()

@@ -82,6 +82,6 @@ test('interrupted, it saves a checkpoint and says how train goes on', async () =
   })
   expect(code).toBe(130)
   expect(stderr).toMatch(
-    /is saved\. Go on with:\n {2}npx lowrank train lowrank-demo\/config\.yaml --resume\n$/,
+    /is saved\. Resume with:\n {2}npx lowrank train lowrank-demo\/config\.yaml --resume\n$/,
   )
 })

@@ -140,7 +140,7 @@ test('adapters with a weight that is no number, beside --no-adapter, or over dif
     },
     {
       code: 2,
-      error: `error: ${at('out')} was trained over quantization nf4 and ${at('plain')} over none; choose one with --quantization.`,
+      error: `error: ${at('out')} was trained over quantization nf4 and ${at('plain')} over none; select one with --quantization.`,
     },
   ])
 })
@@ -263,8 +263,7 @@ test('what is not named or cannot be read is one error', async () => {
     { code: 2, error: 'error: name --dataset.' },
     {
       code: 2,
-      error:
-        'error: the config holds nothing out: it has neither eval_dataset nor eval_fraction; name --dataset.',
+      error: 'error: the config has no held-out data (eval_dataset or eval_fraction); pass --dataset.',
     },
     { code: 1, error: `error: ${at('nothing.jsonl')} does not exist` },
     { code: 1, error: expect.stringMatching(/bad\.jsonl, line 1: expected \{"text": …\}, but "text" is 1$/) },

@@ -65,13 +65,13 @@ test('an adapter is exported in every format, read back and compared; what does 
       refused('--format', 'gguf-lora', '--model', at('smollm2'), '--output', at('no')),
     ]),
   ).toEqual([
-    { code: 2, error: expect.stringContaining('exists already; name another place') },
+    { code: 2, error: expect.stringContaining('already exists; choose another path') },
     { code: 2, error: expect.stringContaining('Allowed choices are safetensors, gguf, gguf-lora, ollama') },
     { code: 2, error: expect.stringContaining('--dtype q8_0 is for the format gguf and ollama') },
     { code: 2, error: expect.stringContaining('--separate-adapter is for the format ollama') },
     {
       code: 2,
-      error: expect.stringContaining('gguf-lora writes an adapter, and none is named; name --adapter'),
+      error: expect.stringContaining('gguf-lora writes an adapter, but none was given; pass --adapter'),
     },
   ])
   expect(existsSync(at('no'))).toBe(false)

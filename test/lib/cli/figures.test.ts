@@ -233,8 +233,8 @@ test.each([
     '--task sums: expected reviews, complaints or sst2:FOLDER.',
   ],
   [['figures', 'canary', '--epsilons', '0'], 'Expected numbers above 0'],
-  [['figures', 'memory', '--seeds', '2'], '--seeds is no flag of `lowrank figures memory`'],
-  [['figures', 'canary', '--no-gradient-checkpointing'], '--no-gradient-checkpointing is no flag of'],
+  [['figures', 'memory', '--seeds', '2'], '--seeds is not a flag of `lowrank figures memory`'],
+  [['figures', 'canary', '--no-gradient-checkpointing'], '--no-gradient-checkpointing is not a flag of'],
 ])('%j is wrong use', async (call, message) => {
   const output = join(scratchFolder(), 'figures')
   const { code, stderr } = await lowrank([...call, '--output', output, '--model', tinyModel()])

@@ -87,13 +87,13 @@ test('calls that lack something or contradict themselves are wrong use', async (
   ])
   expect(found.map(({ code }) => code)).toEqual(found.map(() => 2))
   expect(found.map(({ error }) => error)).toEqual([
-    'error: name at least one --prompt.',
-    'error: name either a config file or --model.',
-    'error: name either a config file or --model.',
-    'error: --set changes keys of a config file; with --model use the flags.',
+    'error: pass at least one --prompt.',
+    'error: pass either a config file or --model.',
+    'error: pass either a config file or --model.',
+    'error: --set changes keys of a config file; use flags with --model.',
     'error: --chat and --raw exclude each other.',
     "error: option '--temperature <T>' argument '-1' is invalid. Expected a number from 0 to 100.",
-    `error: ${at('out')} holds no trained adapter yet; train first, name --adapter, or take --no-adapter for the base alone.`,
+    `error: ${at('out')} holds no trained adapter yet; train first, pass --adapter, or use --no-adapter for the base alone.`,
   ])
 })
 

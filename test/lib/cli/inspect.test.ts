@@ -247,9 +247,7 @@ test('rows that max_seq_length cuts are counted, with the tokens that they lose'
   })
   const { code, stderr } = await lowrank(['inspect', path, ...limit])
   expect(code).toBe(1)
-  expect(stderr).toContain(
-    'train.jsonl, line 3: there is nothing to learn: what is to be learned begins at token 7',
-  )
+  expect(stderr).toContain('train.jsonl, line 3: there is nothing to train on: that part begins at token 7')
 })
 
 test('what training would refuse is refused in the same words', async () => {
@@ -266,7 +264,7 @@ test('what training would refuse is refused in the same words', async () => {
   )
   const doubled = await lowrank(['inspect', bos, '--model', tinyModel(), '--raw'])
   expect(doubled.stderr).toContain(
-    'line 1: the begin-of-sequence token <|im_start|> stands at the beginning twice',
+    'line 1: the begin-of-sequence token <|im_start|> occurs twice at the beginning',
   )
 })
 
@@ -302,9 +300,7 @@ test('what is missing, cut short or of no known kind is one error', async () => 
   expect(cut).toMatch(
     /^error: .*model\.safetensors is not a valid safetensors file: .*download it again\ncode FILE_FORMAT, /,
   )
-  expect(unknown).toContain(
-    'notes.log is nothing that can be inspected: this file is neither GGUF nor a file of data by its name',
-  )
+  expect(unknown).toContain('notes.log cannot be inspected: this file is neither a GGUF file nor a dataset')
   expect(empty).toContain('this folder has neither config.json nor adapter_config.json')
   expect(rows).toMatch(
     /^error: .*train\.jsonl holds no rows; expected one example per line, record or element\ncode DATA, /,
@@ -382,7 +378,7 @@ test('special tokens in the text and empty turns are counted, and escaped on req
   expect(found).toMatchObject({
     empty_turns: 1,
     special_tokens: { rows: 1, first: { path, line: 2, token: '<|im_end|>' } },
-    remarks: [expect.stringMatching(/^1 row holds special tokens in its text, .* line 2; .*: escape$/)],
+    remarks: [expect.stringMatching(/^1 row has special tokens in its text, .* line 2; .*: escape$/)],
   })
   const escaped = await inspected(...call, '--special-tokens-in-content', 'escape')
   expect(escaped).toMatchObject({ special_tokens: { rows: 1 }, remarks: [] })
@@ -411,14 +407,14 @@ test('tensors that do not fit the config are named, without loading', async () =
   expect(wide.supported).toBe(false)
   expect(wide.reason).toMatch(
     new RegExp(
-      `^tensors have other shapes than the config calls for: model\\.embed_tokens\\.weight is \\[\\d+, ${config.hidden_size}\\], not \\[\\d+, ${width}\\] \\(hidden_size is ${width}\\), .* and \\d+ more$`,
+      `^tensors have shapes that differ from the config: model\\.embed_tokens\\.weight is \\[\\d+, ${config.hidden_size}\\], not \\[\\d+, ${width}\\] \\(hidden_size is ${width}\\), .* and \\d+ more$`,
     ),
   )
   const deep = await withConfig({ num_hidden_layers: config.num_hidden_layers + 1 })
   expect(deep.supported).toBe(false)
   expect(deep.reason).toMatch(
     new RegExp(
-      `^the files lack tensors that the config calls for: model\\.layers\\.${config.num_hidden_layers}\\.`,
+      `^tensors of the config are missing from the files: model\\.layers\\.${config.num_hidden_layers}\\.`,
     ),
   )
   const shallow = await withConfig({ num_hidden_layers: config.num_hidden_layers - 1 })

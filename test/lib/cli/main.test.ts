@@ -48,7 +48,7 @@ test('an unknown flag is wrong use, answered with the nearest one, also as JSON'
 
 test.each([
   [['dpo'], "unknown command 'dpo'; preference training "],
-  [['sft'], "unknown command 'sft'; it is called train here."],
+  [['sft'], "unknown command 'sft'; the name here is train."],
   [['train', 'run.yaml', '--lr', '1e-4'], "--lr'; it is a key of the config: --set learning_rate=1e-4."],
   [['train', 'run.yaml', '--epochs=2'], 'it is a key of the config: --set num_train_epochs=2.'],
   [
@@ -59,8 +59,8 @@ test.each([
   [['train', 'run.yaml', '--load-in-4bit'], '--set quantization=nf4.'],
   [['train', 'run.yaml', '--lora_r', '8'], '--set strategy.r=8.'],
   [['train', 'run.yaml', '--deepspeed', 'x.json'], "--deepspeed'; a run is one process on one machine"],
-  [['plan', '--max-length', '512'], "--max-length'; it is called --max-seq-length here."],
-  [['generate', '--max-tokens', '5'], "--max-tokens'; it is called --max-new-tokens here."],
+  [['plan', '--max-length', '512'], "--max-length'; the name here is --max-seq-length."],
+  [['generate', '--max-tokens', '5'], "--max-tokens'; the name here is --max-new-tokens."],
   [['generate', '--max_new_tokens', '5'], "--max_new_tokens'; did you mean --max-new-tokens?"],
 ])('%j of other programs is answered with what it is here', async (args, answer) => {
   const { code, stdout, stderr } = await lowrank(args)
@@ -124,7 +124,7 @@ test('a verb that waits for something that never comes is a failure, and says so
   )
   const { code, stdout, stderr } = await lowrank(['inspect', tinyModel(), '--json'], { env: never })
   expect(code).toBe(1)
-  expect(stderr).toContain('the command ended before its work was done')
+  expect(stderr).toContain('the command ended early')
   expect(jsonLines(stdout)).toMatchObject([{ event: 'error', code: 'INTERNAL' }])
 })
 

@@ -48,7 +48,7 @@ test('an adapter is merged into the model that its folder names, as it was held 
     ...['--dataset', at('dev.jsonl')],
   ])
   expect(people.stdout).toMatch(
-    /^written .*\nfiles .*\nKL divergence +\S+ nats a token\ntop-1 agreement +(?:9[5-9]|100)\.\d % of \d+ tokens\nlargest logit error/,
+    /^written .*\nfiles .*\nKL divergence +\S+ nats per token\ntop-1 agreement +(?:9[5-9]|100)\.\d % of \d+ tokens\nlargest logit error/,
   )
   expect(JSON.parse(readFileSync(at('merged/config.json'), 'utf8')).dtype).toBe('float32')
 })
@@ -88,15 +88,15 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     refused('--adapter', at('out'), '--output', output, '--max-shard-size', '5 parsecs'),
   ])
   expect(found).toEqual([
-    { code: 2, error: expect.stringMatching(/out exists already; name another place/) },
-    { code: 2, error: expect.stringContaining('name --adapter, or --model for the model alone') },
+    { code: 2, error: expect.stringMatching(/out already exists; choose another path/) },
+    { code: 2, error: expect.stringContaining('pass --adapter, or --model for the model alone') },
     { code: 1, error: expect.stringContaining('has no adapter_config.json') },
     { code: 1, error: expect.stringContaining('peft_type is "XLORA"') },
-    { code: 2, error: expect.stringContaining('does not say what it was trained on; name --model') },
+    { code: 2, error: expect.stringContaining('does not name the model it was trained on; pass --model') },
     { code: 2, error: expect.stringContaining('was trained on other files than those of') },
     { code: 1, error: expect.stringMatching(/lora_[AB]\.weight is \[/) },
-    { code: 2, error: expect.stringContaining('of what the adapters change would be left') },
-    { code: 2, error: expect.stringContaining('is not held in int8') },
+    { code: 2, error: expect.stringContaining('change would remain') },
+    { code: 2, error: expect.stringContaining('is not loaded in int8') },
     { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4, fp4, int8') },
     { code: 2, error: expect.stringContaining('and nothing is quantized') },
     { code: 2, error: expect.stringContaining('as in 500MB or 8GiB') },
@@ -133,7 +133,7 @@ test('an adapter that rounding to 4 bits would undo is not merged, unless that i
   const merge = ['merge', '--adapter', at('out'), '--dtype', 'nf4', '--output', at('nf4')]
   const refused = await lowrank(merge)
   expect(refused.code).toBe(2)
-  expect(refused.stderr).toMatch(/in NF4 \S+ % of what the adapters change would be left/)
+  expect(refused.stderr).toMatch(/in NF4 \S+ % of the adapters' change would remain/)
   expect(existsSync(at('nf4'))).toBe(false)
   const allowed = await lowrank([...merge, '--max-loss', '1', '--max-shard-size', '100kB', '--json'])
   expect(allowed.code, allowed.stderr).toBe(0)
@@ -143,6 +143,6 @@ test('an adapter that rounding to 4 bits would undo is not merged, unless that i
   expect(found.files).toContain('model.safetensors.index.json')
   const people = await lowrank([...merge, '--max-loss', '1', '--force'])
   expect(people.stdout).toMatch(
-    /left of the adapter +\S+ %; least \S+ % in model\.layers\.\d.*\nerror of rounding/,
+    /adapter preserved +\S+ %; least \S+ % in model\.layers\.\d.*\nrounding error/,
   )
 })

@@ -167,7 +167,7 @@ test('the timeline is of the plan: its peak is that of the report, in JSON, text
   const { stdout } = await lowrank(['plan', config, '--timeline'])
   expect(stdout).toMatch(
     new RegExp(
-      `^${steps.length} steps, .* held throughout, and live besides:\\n[▁-█]+\\nforward +backward\\nmost at step \\d+, `,
+      `^${steps.length} steps, .* held throughout. Other live bytes:\\n[▁-█]+\\nforward +backward\\npeak at step \\d+, `,
       'm',
     ),
   )
@@ -235,7 +235,7 @@ test('what fits is planned as itself, sees the same sequences, and costs what it
   )
   const none = await refused(config, '--fit', '4KiB')
   expect(none.code).toBe(1)
-  expect(none.stderr).toMatch(/^error: nothing fits .*: the least is .* 1 x 96 tokens at once/)
+  expect(none.stderr).toMatch(/^error: nothing fits into .*: the minimum is .* 1 x 96 tokens per micro-batch/)
   expect(none.stderr).toContain('code OUT_OF_MEMORY')
   const full = await refused(project({ strategy: { name: 'full' } }).config, '--fit', '4KiB')
   expect(full.stderr).toContain('An adapter (lora, or qlora over 4 bits) or a smaller')
@@ -249,7 +249,7 @@ test('where the settings as asked do not fit, the keys to paste page what does',
   const { fit } = await planned(config, '--fit', String(budget))
   expect(fit?.choices[0]).toMatchObject({ optimizer: { type: 'paged_adamw', resident: '1MiB' } })
   const { stdout } = await lowrank(['plan', config, '--fit', String(budget)])
-  expect(stdout).toMatch(/ paged_adamw in 1MiB, [\d.]+ [KM]iB moved a step$/m)
+  expect(stdout).toMatch(/ paged_adamw in 1MiB, [\d.]+ [KM]iB moved per step$/m)
   expect(stdout).toContain('bit for bit')
   const [keys] = /^per_device_train_batch_size: [\s\S]*?(?=\n\n)/m.exec(stdout) ?? []
   expect(keys).toMatch(/^optimizer:\n {2}type: paged_adamw\n {2}resident: 1MiB$/m)
@@ -325,9 +325,9 @@ test('calls that contradict themselves or lack something are wrong use', async (
   ])
   expect(answers.map(({ code }) => code)).toEqual(answers.map(() => 2))
   expect(answers.map(({ stderr }) => stderr)).toEqual([
-    'error: name a config file, or --model and --method.\nsee lowrank plan --help\n',
-    'error: name a config file, or --model and --method.\nsee lowrank plan --help\n',
-    'error: give either a config file or --model with its flags; with a config, change keys by --set.\nsee lowrank plan --help\n',
+    'error: pass a config file, or --model and --method.\nsee lowrank plan --help\n',
+    'error: pass a config file, or --model and --method.\nsee lowrank plan --help\n',
+    'error: pass either a config file, or --model with its flags; to change keys of a config, use --set.\nsee lowrank plan --help\n',
     'error: --method: name is "lroa", expected one of lora, lora-fa, dora, delta-lora, dylora, adalora, lora-drop, vera, loha, lokr, miss, lora-plus, dp-dylora, qlora, full. Did you mean lora?\ncode CONFIG, see docs/troubleshooting.md\n',
     "error: option '--rank <r>' argument '0' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
     "error: option '--rank <r>' argument 'four' is invalid. Expected an integer from 1.\nsee lowrank plan --help\n",
@@ -349,7 +349,7 @@ test('a model that is missing or cut short fails', async () => {
   expect(missing).toEqual({ code: 1, stderr: `error: there is no model at /nowhere/model.gguf\n${more}` })
   expect(word).toEqual({
     code: 1,
-    stderr: `error: there is no model at nowhere (${join(process.cwd(), 'nowhere')}); on the Hugging Face hub, names have the form owner/name\n${more}`,
+    stderr: `error: there is no model at nowhere (${join(process.cwd(), 'nowhere')}); names on the Hugging Face hub have the form owner/name\n${more}`,
   })
   expect(cut).toMatchObject({ code: 1, stderr: expect.stringContaining('is not a valid safetensors file') })
 })

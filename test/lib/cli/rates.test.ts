@@ -43,14 +43,14 @@ test('qlora pages the state of a run that does not fit, and says so', async () =
   const paged = await lowrank(['train', it.config], short)
   expect(paged.code).toBe(0)
   expect(paged.stderr).toMatch(
-    /^note: qlora pages the optimizer's state, since all of it does not fit: paged_adamw with \d+MiB in memory/m,
+    /^note: qlora pages the optimizer state, which does not fit in memory: paged_adamw with \d+MiB in memory/m,
   )
   expect(parse(readFileSync(it.at('out', 'config.yaml'), 'utf8')).optimizer).toMatchObject({
     type: 'paged_adamw',
   })
   const plan = await lowrank(['plan', it.config], short)
   expect(plan.stdout).toMatch(
-    /^A run here pages the optimizer's state \(paged_adamw with \d+MiB in memory\), and its peak is /m,
+    /^A run on this machine pages the optimizer state \(paged_adamw with \d+MiB in memory\), with a peak of /m,
   )
   const named = await lowrank(['plan', it.config, '--set', 'optimizer=adamw'], short)
   expect(named.stdout).toContain('This machine has only')

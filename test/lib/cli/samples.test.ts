@@ -54,10 +54,10 @@ test('the command is one that a shell takes', () => {
 test('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {
   const home = project({ max_steps: 1, sample_rows: 1000 }, 400)
   const { code, stdout, stderr } = await lowrank(['train', home.config, '--json'], {
-    watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Asking a few rows')),
+    watch: signalWhen('SIGINT', (soFar) => soFar.stderr.includes('Answering sample rows')),
   })
   expect(code).toBe(0)
-  expect(stderr).toContain('Leaving out the rows that were to be shown; the adapter is saved.')
+  expect(stderr).toContain('Skipping the sample rows; the adapter is saved.')
   expect(stderr).not.toContain('saving a checkpoint')
   expect(stderr).toContain(
     `no rows are shown: stopped on request. The adapter is saved in ${home.at('out')}.`,

@@ -14,7 +14,7 @@ test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS 
   const { config } = project()
   const plan = await lowrank(['plan', config], { env })
   expect(plan.stdout).toMatch(
-    new RegExp(`^time ${TIME.source} \\(measured on this machine; other programs make it longer\\)$`, 'm'),
+    new RegExp(`^time ${TIME.source} \\(measured on this machine; other programs slow it down\\)$`, 'm'),
   )
   const [{ time }] = printed<'plan'>(await lowrank(['plan', config, '--json'], { env })) as [Printed<'plan'>]
   if (time === null) throw new Error('no time was told')
@@ -48,7 +48,7 @@ test('another machine tells its own time, and nothing is measured here', async (
   const { config } = project()
   const machine = 'epyc-avx512-bf16-2c'
   const { stdout, stderr } = await lowrank(['plan', config, '--machine', machine])
-  expect(stdout).toMatch(new RegExp(`^time ${TIME.source} \\(by the figures of ${machine}\\)$`, 'm'))
+  expect(stdout).toMatch(new RegExp(`^time ${TIME.source} \\(rates of ${machine}\\)$`, 'm'))
   expect(stdout).toContain('precision bf16')
   expect(stderr).toBe('')
   const big = ['--model', project().model, '--method', 'lora', '--machine', machine, '--json']

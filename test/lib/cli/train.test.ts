@@ -37,7 +37,7 @@ test('no config at all is wrong use', async () => {
   const { code, stderr } = await lowrank(['train'])
   expect(code).toBe(2)
   expect(stderr).toBe(
-    'error: name a config file, as in `lowrank train run.yaml`.\nsee lowrank train --help\n',
+    'error: pass a config file, as in `lowrank train run.yaml`.\nsee lowrank train --help\n',
   )
 })
 
@@ -145,7 +145,7 @@ test('weights of a dtype that cannot be loaded', async () => {
   writeFileSync(weights, bytes)
   expect(await refused(it)).toMatchObject({
     code: 1,
-    message: expect.stringMatching(/^tensor ".*" of .* has the dtype I32; F32, F16 and BF16 can be loaded$/),
+    message: expect.stringMatching(/^tensor ".*" of .* has the dtype I32; supported: F32, F16, BF16$/),
   })
 })
 
@@ -196,7 +196,7 @@ test('data, a checkpoint and a tokenizer that are wrong are found before the mod
   }
   const data = broken()
   writeFileSync(data.at('train.jsonl'), '{"question": "a", "answer": "b"}\n')
-  expect((await refused(data)).message).toContain('line 1: the form of the dataset is not known')
+  expect((await refused(data)).message).toContain('line 1: the format of the dataset cannot be detected')
   const held = broken()
   expect((await refused(held, '--set', 'eval_dataset=nothing.jsonl')).message).toContain(
     'nothing.jsonl does not exist',
@@ -213,7 +213,7 @@ test('more tokens than the model was made for are a warning', async () => {
   const { code, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
   expect(stderr).toContain(
-    'warning: max_seq_length is 200, and the model was made for 128 tokens; rows that are longer teach it little.',
+    'warning: max_seq_length is 200, but the model was trained on at most 128 tokens; longer rows are of little use.',
   )
 })
 
@@ -286,7 +286,7 @@ test('a full disk fails the save, and neither half a checkpoint nor half an adap
   expect(jsonLines(stdout).at(-1)).toMatchObject({
     event: 'error',
     code: 'WRITE',
-    message: expect.stringMatching(/^cannot write .*; nothing was left half written$/),
+    message: expect.stringMatching(/^cannot write .*; no partial file was left$/),
     details: { reason: 'EFBIG', path: it.at('out', 'checkpoint-3', 'adapter_model.safetensors') },
   })
   expect(readdirSync(it.at('out')).sort()).toEqual(['config.yaml', 'metrics.jsonl', 'run.json'])
@@ -297,7 +297,7 @@ test('without --json the words go to stderr and the outcome to stdout', async ()
   const it = project({ max_steps: 2, eval_dataset: 'dev.jsonl', save_steps: 1 })
   const { code, stdout, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
-  expect(stderr).toMatch(/^40 rows, [\d,]+ tokens, [\d,]+ of them learned\.$/m)
+  expect(stderr).toMatch(/^40 rows, [\d,]+ tokens, [\d,]+ of them trained on\.$/m)
   expect(stderr).toMatch(/^step 2\/2: loss \d+\.\d{4}, .* tokens\/s, .* left, memory .* MiB \(plan /m)
   expect(stderr).toMatch(/^step 2: evaluation loss \d+\.\d{4}, perplexity /m)
   expect(stderr).toContain(`step 1: saved ${it.at('out', 'checkpoint-1')}`)
@@ -312,10 +312,10 @@ test('the same run again says the ways on, and each of them works', async () => 
   const { code, stderr } = await call()
   expect(code).toBe(2)
   expect(stderr).toMatch(
-    /^error: .*out holds the adapter and checkpoints of an earlier run\. Use --resume to go on/m,
+    /^error: .*out holds the adapter and checkpoints of an earlier run\. Use --resume to continue/m,
   )
   expect(stderr).toContain(
-    'Use --resume to go on with it, --set output_dir=OTHER to keep it, or --force to replace it.',
+    'Use --resume to continue it, --set output_dir=OTHER to keep it, or --force to replace it.',
   )
   expect((await call('--set', 'output_dir=other')).code).toBe(0)
   expect((await call('--force')).code).toBe(0)
@@ -324,5 +324,5 @@ test('the same run again says the ways on, and each of them works', async () => 
   const resumed = await call('--resume')
   expect(resumed.code).toBe(0)
   expect(resumed.stderr).toContain(`note: ${broken} cannot be used: adapter_model.safetensors is damaged.`)
-  expect(resumed.stderr).toContain(`Going on from ${it.at('out', 'checkpoint-1')}.`)
+  expect(resumed.stderr).toContain(`Resuming from ${it.at('out', 'checkpoint-1')}.`)
 })

@@ -96,25 +96,25 @@ describe('the table of other programs', () => {
 
 describe('habits of other programs', () => {
   test.each([
-    ['lr: 1e-4', 'unknown key lr; it is called learning_rate here.'],
+    ['lr: 1e-4', 'unknown key lr; the name here is learning_rate.'],
     ['load_in_4bit: true', 'unknown key load_in_4bit; write quantization: nf4.'],
-    ['load_in_4bit: false', 'unknown key load_in_4bit; that is how it is without the key; leave it out.'],
+    ['load_in_4bit: false', 'unknown key load_in_4bit; that is the default; leave it out.'],
     ['bf16: true', 'unknown key bf16; write precision: bf16.'],
     ['optim: paged_adamw_32bit', 'unknown key optim; write optimizer: paged_adamw.'],
     ['optim: adamw_torch', 'unknown key optim; write optimizer: adamw.'],
-    ['finetuning_type: full', /^unknown key finetuning_type; it is called strategy\.name here/],
+    ['finetuning_type: full', /^unknown key finetuning_type; the name here is strategy\.name/],
     ['peft_type: LORA', 'unknown key peft_type; write strategy.name: lora.'],
     ['lora_target: all', 'unknown key lora_target; write strategy.target_modules: all-linear.'],
-    ['max_tokens: 5', 'unknown key max_tokens; it is called max_seq_length here.'],
+    ['max_tokens: 5', 'unknown key max_tokens; the name here is max_seq_length.'],
     [
       'temperature: 1',
       'unknown key temperature; a config has no such key; `lowrank generate` takes --temperature.',
     ],
-    ['eval_strategy: steps', /^unknown key eval_strategy; it is called eval_steps here \(/],
-    ['lora_rank: 8', 'unknown key lora_rank; it is called strategy.r here.'],
-    ['lr_scheduler: cosine', 'unknown key lr_scheduler; it is called lr_scheduler_type here.'],
+    ['eval_strategy: steps', /^unknown key eval_strategy; the name here is eval_steps \(/],
+    ['lora_rank: 8', 'unknown key lora_rank; the name here is strategy.r.'],
+    ['lr_scheduler: cosine', 'unknown key lr_scheduler; the name here is lr_scheduler_type.'],
     ['completely_else: 1', /^unknown key completely_else; known keys: /],
-    ['optimizer: {type: adamw, lr: 1}', 'unknown key optimizer.lr; it is called learning_rate here.'],
+    ['optimizer: {type: adamw, lr: 1}', 'unknown key optimizer.lr; the name here is learning_rate.'],
   ])('%s', async (line, answer) => {
     const told = await answerTo(`${line}\n`)
     if (typeof answer === 'string') expect(told).toBe(answer)
@@ -124,21 +124,21 @@ describe('habits of other programs', () => {
   test('options of an adapter are found where the strategy has them', async () => {
     const qlora = minimal.replace('{name: lora}', '{name: qlora}')
     expect(await answerTo('lora_r: 8\n', qlora)).toBe(
-      'unknown key lora_r; it is called strategy.adapter.r here.',
+      'unknown key lora_r; the name here is strategy.adapter.r.',
     )
     const full = minimal.replace('{name: lora}', '{name: full}')
     expect(await answerTo('lora_r: 8\n', full)).toBe(
-      'unknown key lora_r; it is called strategy.r here, which full does not have.',
+      'unknown key lora_r; the name here is strategy.r, which full does not have.',
     )
     expect(await answerTo('', minimal.replace('{name: lora}', '{name: lora, rank: 8}'))).toBe(
-      'unknown key strategy.rank; it is called strategy.r here.',
+      'unknown key strategy.rank; the name here is strategy.r.',
     )
   })
 
   test('programs are answered in the spelling of programs', async () => {
-    expect(thrown(() => lora({ rank: 8 } as object))).toBe('lora(): unknown key rank; it is called r here.')
+    expect(thrown(() => lora({ rank: 8 } as object))).toBe('lora(): unknown key rank; the name here is r.')
     expect(thrown(() => vera({ dropout: 0.1 } as object))).toBe(
-      'vera(): unknown key dropout; it is called veraDropout here.',
+      'vera(): unknown key dropout; the name here is veraDropout.',
     )
     expect(thrown(() => adamW({ lr: 1 } as object))).toBe(
       'adamW(): unknown key lr; it is learningRate here, an option of train().',
@@ -166,7 +166,7 @@ test('every mistake of a config is reported at once, each on a line and in the d
   expect(error.message.split('\n')).toEqual([
     `${path}: 6 mistakes:`,
     expect.stringMatching(/^ {2}strategy\.name is "lorra", expected one of lora, .* Did you mean lora\?$/),
-    '  unknown key lr; it is called learning_rate here.',
+    '  unknown key lr; the name here is learning_rate.',
     '  model is missing, expected a model folder, a .gguf file or a name on the hub.',
     '  learning_rate is "fast", expected a number above 0.',
     '  packing is 1, expected true or false.',
@@ -177,7 +177,7 @@ test('every mistake of a config is reported at once, each on a line and in the d
     key: 'strategy.name',
     mistakes: [
       { key: 'strategy.name', value: 'lorra' },
-      { key: 'lr', nearest: 'learning_rate', message: 'unknown key lr; it is called learning_rate here.' },
+      { key: 'lr', nearest: 'learning_rate', message: 'unknown key lr; the name here is learning_rate.' },
       { key: 'model' },
       { key: 'learning_rate', value: 'fast', expected: 'a number above 0' },
       { key: 'packing', value: 1 },
@@ -193,14 +193,14 @@ test('what another word stands for is not missing as well', async () => {
   )
   expect(answer.split('\n')).toEqual([
     '4 mistakes:',
-    '  unknown key base_model; it is called model here.',
-    '  unknown key adapter; it is called strategy.name here.',
-    '  unknown key lora_r; it is called strategy.r here.',
+    '  unknown key base_model; the name here is model.',
+    '  unknown key adapter; the name here is strategy.name.',
+    '  unknown key lora_r; the name here is strategy.r.',
     '  unknown key datasets; did you mean dataset?',
   ])
   expect(await answerTo('lora_r: 8\n', 'model: org/model\n')).toBe(
     '3 mistakes:\n' +
-      '  unknown key lora_r; it is called strategy.r here.\n' +
+      '  unknown key lora_r; the name here is strategy.r.\n' +
       '  strategy is missing, expected a mapping of keys, as in {name: lora}.\n' +
       '  dataset is missing, expected a path, a list of paths, or {path: …, format: …}.',
   )
@@ -208,11 +208,11 @@ test('what another word stands for is not missing as well', async () => {
 
 test('keys of the data are shown their place, also beside a path alone and turned round', async () => {
   expect(await answerTo('columns: {prompt: Q}\n')).toBe(
-    'unknown key columns; it is called dataset.columns here (dataset: {path: train.jsonl, columns: …}).',
+    'unknown key columns; the name here is dataset.columns (dataset: {path: train.jsonl, columns: …}).',
   )
   const whole = 'model: org/model\nstrategy: {name: lora}\ndataset:\n  path: a.csv\n'
   expect(await answerTo('  prompt: Q\n', whole)).toBe(
-    'unknown key dataset.prompt; it is called dataset.columns.prompt here.',
+    'unknown key dataset.prompt; the name here is dataset.columns.prompt.',
   )
   expect(await answerTo('  columns: {Question: prompt}\n', whole)).toBe(
     'unknown key dataset.columns.Question; the name here comes first: columns: {prompt: Question}.',

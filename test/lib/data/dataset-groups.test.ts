@@ -44,9 +44,9 @@ describe('the group of a row', () => {
   })
 
   it.each([
-    ['missing', {}, 'user, which tells whose the row is, is missing'],
-    ['null', { user: null }, 'user, which tells whose the row is, is null'],
-    ['a list', { user: ['u1'] }, 'user, which tells whose the row is, is '],
+    ['missing', {}, 'user, which identifies the client of a row, is missing'],
+    ['null', { user: null }, 'user, which identifies the client of a row, is null'],
+    ['a list', { user: ['u1'] }, 'user, which identifies the client of a row, is '],
   ])('that is %s is refused with the line', async (_, more, message) => {
     const path = scratchFile('rows.jsonl', lines([rows[0], { text: 'b', ...more }]))
     const failed = groups(path, 'user')
@@ -57,7 +57,9 @@ describe('the group of a row', () => {
 
   it('that a table lacks is refused with the row', async () => {
     const path = scratchFile('rows.csv', 'text,user\na,u1\n')
-    await expect(groups(path, 'owner')).rejects.toThrow('owner, which tells whose the row is, is missing')
+    await expect(groups(path, 'owner')).rejects.toThrow(
+      'owner, which identifies the client of a row, is missing',
+    )
     await expect(groups(parquet('pairs.plain'), 'owner')).rejects.toThrow('owner, which tells whose')
     await expect(groups({ rows, name: 'my rows' }, 'owner')).rejects.toThrow(/my rows.*owner/)
   })

@@ -217,7 +217,7 @@ describe('an error names file and line', () => {
     [
       'a preference beside messages',
       lines({ messages: [one], chosen: [one], rejected: [one] }),
-      /columns: \{messages: chosen\}, or learn its messages with format: messages$/,
+      /columns: \{messages: chosen\}, or train on its messages with format: messages$/,
     ],
     [
       'a verdict on an answer',

@@ -162,7 +162,7 @@ describe('an empty assistant turn', () => {
   it('leaves nothing to learn where there is no other', () => {
     const row = chat([user('a'), assistant('')])
     expect(() => encoder('smollm', 'chatml').encode(row)).toThrow(
-      /line 7: there is nothing to learn \(the assistant says nothing\)/,
+      /line 7: there is nothing to learn \(the assistant's message is empty\)/,
     )
     expect(encoder('smollm', 'chatml', { emptyRows: 'drop' }).encode(row)).toBe('nothing_to_learn')
   })

@@ -135,7 +135,7 @@ describe('encodeDataset', () => {
       '{"prompt":"a","completion":""}',
       { emptyRows: 'drop' },
       DataError,
-      /none of the 1 rows of .* has anything to learn/,
+      /none of the 1 rows of .* has a token to train on/,
     ],
     ['an option out of range', '{"text":"a b"}', { maxSeqLength: 0 }, ConfigError, /max_seq_length must be/],
   ] as const)('is rejected for %s', async (_, content, options, type, message) => {

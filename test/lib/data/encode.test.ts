@@ -376,7 +376,7 @@ describe('a row that is too long', () => {
 
   it('is refused when nothing to learn remains, or left out on request', () => {
     expect(() => encoder('smollm', undefined, { maxSeqLength: 3 }).encode(row)).toThrow(
-      /line 7: there is nothing to learn: what is to be learned begins at token \d+, and max_seq_length cuts the row after 3; raise max_seq_length, or leave such rows out with empty_rows: drop/,
+      /line 7: there is nothing to train on: that part begins at token \d+, and max_seq_length truncates the row to 3; raise max_seq_length, or drop such rows with empty_rows: drop/,
     )
     expect(encoder('smollm', undefined, { maxSeqLength: 3, emptyRows: 'drop' }).encode(row)).toBe(
       'truncated_away',

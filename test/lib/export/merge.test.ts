@@ -168,12 +168,12 @@ describe('a merge into quantized weights', () => {
     const output = place()
     await expect(adapter.merge(output, { dtype: 'nf4' })).rejects.toMatchObject({
       code: 'CONFIG',
-      message: expect.stringMatching(/^in NF4 .* % of what the adapters change would be left .*maxLoss: 1/),
+      message: expect.stringMatching(/^in NF4 .* % of the adapters' change would remain .*maxLoss: 1/),
       details: { maxLoss: 0.1 },
     })
     await expect(
       adapter.export(output, { format: 'safetensors', dtype: 'nf4', maxLoss: 0.5 }),
-    ).rejects.toThrow('and at least 50.0 % is asked for')
+    ).rejects.toThrow('but at least 50.0 % is required')
     expect(readdirSync(join(output, '..'))).toEqual([])
     const { survival } = await adapter.merge(output, { dtype: 'nf4', maxLoss: 1, check: false })
     expect(survival?.kept).toBeLessThan(0.2)
@@ -211,7 +211,7 @@ describe('nothing is written', () => {
   it('over what is there, unless forced', async () => {
     const { adapter, path } = await adapted()
     await expect(adapter.merge(path)).rejects.toThrow(ConfigError)
-    await expect(adapter.merge(path)).rejects.toThrow(/exists already; name another place/)
+    await expect(adapter.merge(path)).rejects.toThrow(/already exists; choose another path/)
     const { output } = await adapter.merge(place(), { check: false, dtype: 'f32' })
     await adapter.merge(output, { check: false, force: true })
     expect(JSON.parse(readFileSync(join(output, 'config.json'), 'utf8')).dtype).toBe('bfloat16')

@@ -113,7 +113,7 @@ test('an interrupted run goes on from the folder apart, also with its best step 
   expect(readdirSync(outputDir)).toEqual([])
   expect(readdirSync(secretOf(outputDir))).toContain('checkpoint-2')
   await expect(train(outputDir, best)).rejects.toThrow(
-    `${secretOf(outputDir)} holds checkpoints of an earlier run. Use resume: true to go on with it`,
+    `${secretOf(outputDir)} holds checkpoints of an earlier run. Use resume: true to continue it`,
   )
   await train(outputDir, { ...best, resume: true })
   expect(filesIn(outputDir)).toEqual(ADAPTER)
@@ -134,7 +134,7 @@ test('what a run kept inside of the output folder is neither taken along nor los
   const before = filesIn(outputDir)
   for (const control of [{}, { resume: true }, { resume: join(outputDir, 'checkpoint-2') }])
     await expect(train(outputDir, control)).rejects.toThrow(
-      `${outputDir} holds metrics.jsonl, run.json, checkpoints. A private run keeps such files in ${secretOf(outputDir)}, apart from what may be handed on. Move them there if they are of this run; else use another outputDir to keep them, or force: true to remove them.`,
+      `${outputDir} holds metrics.jsonl, run.json, checkpoints. A private run keeps such files in ${secretOf(outputDir)}, apart from the adapter. Move them there if they are of this run; else use another outputDir to keep them, or force: true to remove them.`,
     )
   expect(filesIn(outputDir)).toEqual(before)
   move(outputDir, secretOf(outputDir))

@@ -84,5 +84,5 @@ test('a delta above a tenth of one over the clients is remarked on', () => {
 test('noise from a known key promises nothing, and says so', () => {
   const report = reportOf(plan({ noiseKey: '0'.repeat(64) }), 10)
   expect(report.private).toBe(false)
-  expect(report.promise).toMatch(/^Nothing is private here: the noise comes from a key that is known/)
+  expect(report.promise).toMatch(/^Not private: the noise comes from a known key/)
 })

@@ -375,7 +375,7 @@ describe('rounds of clients', () => {
       const state = JSON.parse(readFileSync(half.state, 'utf8'))
       delete state.rules.pledge
       await rewrite(half, state)
-      await expect(resume(half)).rejects.toThrow('does not say whom its run promised what')
+      await expect(resume(half)).rejects.toThrow('does not record the privacy terms of its run')
     })
   })
 
@@ -466,9 +466,7 @@ describe('rounds of clients', () => {
       privacy: { population: 1e6, cohort: 5000, sampling_rate: 0.005, private: false, total_rounds: 2 },
     })
     const done = events.at(-1)
-    expect(done?.event === 'done' && done.privacy?.promise).toMatch(
-      /^Nothing is private here: this simulates on 20 /,
-    )
+    expect(done?.event === 'done' && done.privacy?.promise).toMatch(/^Not private: this simulates on 20 /)
   })
 })
 
@@ -534,8 +532,8 @@ describe('settings that do not go together', () => {
     [{ noiseMultiplier: null }, 'dp-dylora: target_epsilon is null, expected a number'],
     [{ rounds: null }, 'dp-dylora: rounds is null, expected a number of rounds'],
     [{ noiseMultiplier: 0.5, targetEpsilon: 0.1 }, 'dp-dylora: noise_multiplier is 0.5, expected more noise'],
-    [{ clients: { column: 'owner' } }, 'owner, which tells whose the row is, is missing'],
-    [{ clients: { column: 'nobody' } }, 'nobody, which tells whose the row is, is empty'],
+    [{ clients: { column: 'owner' } }, 'owner, which identifies the client of a row, is missing'],
+    [{ clients: { column: 'nobody' } }, 'nobody, which identifies the client of a row, is empty'],
     [{ clients: null }, 'dp-dylora: clients is null, expected {column: user}'],
   ])('%j is refused by the data', async (wrong, message) => {
     const outputDir = join(scratchFolder(), 'out')

@@ -91,14 +91,14 @@ describe('a weight that bitsandbytes quantized', () => {
     'is refused without its part "%s"',
     async (suffix) => {
       expect(await problem(open(without(suffix)), FileFormatError)).toBe(
-        `the quantized weight "${NAME}${suffix}" lacks a part: there is no such tensor`,
+        `a part of the quantized weight "${NAME}${suffix}" is missing: there is no such tensor`,
       )
     },
   )
 
   it('whose mark is missing is refused as what it then is', async () => {
     expect(await problem(open(without('.quant_state.bitsandbytes__nf4')), UnsupportedError)).toContain(
-      'has the dtype U8; F32, F16 and BF16 can be loaded',
+      'has the dtype U8; supported: F32, F16, BF16',
     )
   })
 
@@ -139,10 +139,10 @@ describe('a weight that bitsandbytes quantized', () => {
     [{ shape: ['32', 72] }, FileFormatError, 'expected two positive sizes'],
     [{ nested_offset: null }, FileFormatError, 'nested_offset is null; expected a finite number'],
     [{ nested_offset: 1e300 }, FileFormatError, 'nested_offset is 1e+300; expected a finite number'],
-    [{ quant_type: 'fp4' }, UnsupportedError, 'quant_type is "fp4"; nf4 can be loaded'],
-    [{ blocksize: 128 }, UnsupportedError, 'blocksize is 128; 64 can be loaded'],
-    [{ nested_blocksize: 64 }, UnsupportedError, 'nested_blocksize is 64; 256 can be loaded'],
-    [{ dtype: 'int8' }, UnsupportedError, 'dtype is "int8"; bfloat16, float16, float32 can be loaded'],
+    [{ quant_type: 'fp4' }, UnsupportedError, 'quant_type is "fp4"; supported: nf4'],
+    [{ blocksize: 128 }, UnsupportedError, 'blocksize is 128; supported: 64'],
+    [{ nested_blocksize: 64 }, UnsupportedError, 'nested_blocksize is 64; supported: 256'],
+    [{ dtype: 'int8' }, UnsupportedError, 'dtype is "int8"; supported: bfloat16, float16, float32'],
   ])('is refused when it says %j of itself', async (change, kind, message) => {
     expect(await problem(open(withState(change)), kind)).toContain(message)
   })
@@ -164,7 +164,7 @@ describe('other quantizations are refused by name', () => {
     ],
   ])('%j', async (quantization_config, found) => {
     expect(await problem(open(weight(), { ...config, quantization_config }), UnsupportedError)).toBe(
-      `PATH/config.json: its weights are quantized (${found}); NF4, FP4 and int8 of bitsandbytes can be loaded as they are, of others take the model it was made from`,
+      `PATH/config.json: its weights are quantized (${found}); supported: NF4, FP4, and int8 of bitsandbytes. Otherwise use the original model`,
     )
   })
 
@@ -204,7 +204,9 @@ describe('a weight in int8', () => {
   })
 
   it('is refused without codes or scales, with others than its shape calls for, or in another layout', async () => {
-    expect(await problem(open(int8([[NAME, undefined]])), FileFormatError)).toContain('lacks a part')
+    expect(await problem(open(int8([[NAME, undefined]])), FileFormatError)).toContain(
+      'a part of the quantized weight',
+    )
     expect(await problem(open(int8([[`${MODULE}.SCB`, undefined]])), UnsupportedError)).toContain('dtype I8')
     const longer = bytes(Buffer.alloc(12), 'F32')
     expect(await problem(open(int8([[`${MODULE}.SCB`, longer]])), FileFormatError)).toContain(

@@ -171,7 +171,7 @@ describe('a llama GGUF file', () => {
       'llama.rope.scaling.attn_factor': value.number('f32', 1.1),
     }
     expect(await problem(llamaGguf(keys), UnsupportedError)).toBe(
-      'FILE: llama.rope.scaling.attn_factor is 1.1; scaling of the rotary embedding is supported where it is 1 or absent',
+      'FILE: llama.rope.scaling.attn_factor is 1.1; RoPE scaling is supported only if it is 1 or absent',
     )
   })
 
@@ -218,7 +218,7 @@ describe('a llama GGUF file', () => {
 
   it('refuses adapters and other files that are no models', async () => {
     expect(await problem(llamaGguf({ 'general.type': value.string('adapter') }), UnsupportedError)).toBe(
-      'FILE holds a GGUF file of type "adapter", not a model: name the base model and load the adapter onto that',
+      'FILE holds a GGUF file of type "adapter", not a model: pass the base model, and load the adapter on top of it',
     )
     expect(await problem(llamaGguf({ 'general.type': value.string('mmproj') }), UnsupportedError)).toBe(
       'FILE holds a GGUF file of type "mmproj", not a model',
@@ -231,7 +231,7 @@ describe('a llama GGUF file', () => {
       { name: 'x', dims: [256], type: 35 },
     ]
     expect(await problem(llamaGguf({}, tensors), UnsupportedError)).toBe(
-      'FILE has tensors of the types IQ2_XXS ("output.weight"), TQ2_0 ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS can be loaded: take a file of the model in one of these',
+      'FILE has tensors of the types IQ2_XXS ("output.weight"), TQ2_0 ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS are supported: use a file of the model in one of these types',
     )
   })
 
@@ -300,7 +300,7 @@ describe('a llama GGUF file', () => {
   it('refuses layers that differ and partial rotary dimensions', async () => {
     const kv = value.numbers('i32', [2, 1])
     expect(await problem(llamaGguf({ 'llama.attention.head_count_kv': kv }), UnsupportedError)).toBe(
-      'FILE: llama.attention.head_count_kv differs between layers, which cannot be loaded',
+      'FILE: llama.attention.head_count_kv differs between layers, which is not supported',
     )
     const dims = value.number('u32', 8)
     expect(await problem(llamaGguf({ 'llama.rope.dimension_count': dims }), UnsupportedError)).toBe(

@@ -98,16 +98,16 @@ describe('openModelFiles on a folder', () => {
       'the folder PATH has no config.json; it holds a GGUF file, name that: PATH/m.gguf',
     )
     expect(await problem(folderOf({ 'adapter_config.json': '{}' }), FileFormatError)).toContain(
-      'it is an adapter: name its base model and load the adapter onto that',
+      'it is an adapter: pass its base model, and load the adapter on top of it',
     )
     expect(await problem(folderOf({ 'config.json': CONFIG }), FileFormatError)).toBe(
-      'the folder PATH has neither model.safetensors nor model.safetensors.index.json: without weights a model can be planned, no more',
+      'the folder PATH has neither model.safetensors nor model.safetensors.index.json: without weights, the model can only be planned',
     )
     expect(await problem(scratchFile('model.safetensors', vectors(['a'])), FileFormatError)).toBe(
       'PATH is only the weights; name the folder that also holds config.json',
     )
     expect(await problem(scratchFile('config.json', CONFIG), FileFormatError)).toBe(
-      'PATH describes a model, which is enough to plan it, and has none of its weights; name a folder that holds both, or a .gguf file',
+      'PATH describes a model but has no weights, which is enough for planning only; pass a folder with both, or a .gguf file',
     )
   })
 
@@ -151,14 +151,14 @@ describe('openModelFiles on a folder', () => {
   it.each(['I8', 'F8_E4M3', 'F64', 'U8'])('refuses weights of dtype %s', async (dtype) => {
     const folder = folderOf({ 'config.json': CONFIG, 'model.safetensors': vectors(['w'], dtype) })
     expect(await problem(folder, UnsupportedError)).toBe(
-      `tensor "w" of PATH/model.safetensors has the dtype ${dtype}; F32, F16 and BF16 can be loaded`,
+      `tensor "w" of PATH/model.safetensors has the dtype ${dtype}; supported: F32, F16, BF16`,
     )
   })
 
   it('says of a quantized checkpoint that it is one', async () => {
     const config = '{"quantization_config":{"quant_method":"gptq"}}'
     const folder = folderOf({ 'config.json': config, 'model.safetensors': vectors(['w'], 'I8') })
-    expect(await problem(folder, UnsupportedError)).toContain('take the model it was made from')
+    expect(await problem(folder, UnsupportedError)).toContain('use the original model')
   })
 
   it('passes over buffers that are no weights', async () => {

@@ -609,10 +609,7 @@ describe('the token', () => {
 
   it.each([
     [undefined, 'is gated: log in and accept its conditions on HUB/acme/tiny, then set HF_TOKEN'],
-    [
-      'hf_other',
-      'is gated and the account of your token has no access yet: accept its conditions on HUB/acme/tiny',
-    ],
+    ['hf_other', 'is gated and your account has no access yet: accept its conditions on HUB/acme/tiny'],
   ])('%s: a gated repository names the page to go to', async (token, message) => {
     vi.stubEnv('HF_TOKEN', token)
     hub.add(ID, FILES, { gatedFor: [TOKEN] })
@@ -644,7 +641,7 @@ describe('what the hub does not have', () => {
     expect((await refusal(`${ID}@v9`, HubError)).message).toBe(`${ID} has no branch, tag or commit "v9".`)
     hub.add('acme/readme', { 'README.md': '' })
     expect((await refusal('acme/readme', HubError)).message).toBe(
-      'acme/readme holds no model that can be read: neither config.json with safetensors, nor a GGUF file.',
+      'acme/readme has no supported model: neither config.json with safetensors, nor a GGUF file.',
     )
     hub.add('acme/bare', { 'config.json': CONFIG })
     expect((await refusal('acme/bare', HubError)).message).toContain(
@@ -668,7 +665,7 @@ describe('what the hub does not have', () => {
     ])
       expect((await refusal(name, FileFormatError)).message).toContain('there is no model at ')
     expect((await refusal('tiny', FileFormatError)).message).toBe(
-      `there is no model at tiny (${join(process.cwd(), 'tiny')}); on the Hugging Face hub, names have the form owner/name`,
+      `there is no model at tiny (${join(process.cwd(), 'tiny')}); names on the Hugging Face hub have the form owner/name`,
     )
     expect(hub.seen).toEqual([])
   })
@@ -679,7 +676,7 @@ describe('what the hub does not have', () => {
     expect(details).toMatchObject({ reason: 'offline' })
     expect(message).toBe(
       `acme/tiny cannot be used offline: its revision main is not in the cache (${repoFolder()}). Unset HF_HUB_OFFLINE to download it. ` +
-        `(It was looked for there since no file or folder ${join(process.cwd(), ID)} exists.)`,
+        `(The hub was searched because no file or folder ${join(process.cwd(), ID)} exists.)`,
     )
   })
 

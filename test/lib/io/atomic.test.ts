@@ -67,7 +67,7 @@ describe('writeFileByPieces', () => {
     expect(error).toBeInstanceOf(WriteError)
     const { bytesNeeded } = (error as WriteError).details
     expect((error as WriteError).message).toBe(
-      `cannot write ${path} (${bytesNeeded} bytes): no space is left on the device; free some or choose another place (ENOSPC); nothing was left half written`,
+      `cannot write ${path} (${bytesNeeded} bytes): no space is left on the device; free some or choose another place (ENOSPC); no partial file was left`,
     )
     expect((error as WriteError).details).toEqual({ path, bytesNeeded: expect.any(Number), reason: 'ENOSPC' })
     expect(bytesNeeded).toBeGreaterThan(300)

@@ -134,11 +134,13 @@ test('the oldest turns are dropped when the context is full, down to half of it'
   }
   expect(chat.messages).toHaveLength(12)
   await expect(say(chat, 'x'.repeat(200))).rejects.toThrow(
-    /^send\(\): the text has 2\d\d tokens with what belongs to it, and the context 120; send less/,
+    /^send\(\): the text has 2\d\d tokens with its template, but the context has 120; send a shorter text/,
   )
   expect(chat.messages).toHaveLength(12)
   expect((await say(chat, 'Sky?')).droppedMessages).toBeLessThan(12)
-  await expect(model.chat({ contextTokens: 5000 })).rejects.toThrow('the model takes at most 4096; lower it')
+  await expect(model.chat({ contextTokens: 5000 })).rejects.toThrow(
+    'the model supports at most 4096; lower it',
+  )
 })
 
 test('an answer that is broken off stays as far as it came, and one without a word leaves no question', async () => {
@@ -161,8 +163,8 @@ test('there is one answer at a time, and none after disposal', async () => {
   const chat = await start()
   const answer = chat.send('Sky?')
   await answer.next()
-  await expect(chat.send('Sea?').next()).rejects.toThrow('this chat is giving another answer')
-  expect(() => chat.reset()).toThrow('break it off before reset()')
+  await expect(chat.send('Sea?').next()).rejects.toThrow('this chat is still answering; wait')
+  expect(() => chat.reset()).toThrow('stop the answer before reset()')
   await chat.dispose()
   const gone = { code: 'DISPOSED', message: expect.stringContaining(`The chat with ${folder} was disposed`) }
   await expect(answer.next()).rejects.toThrow(expect.objectContaining(gone))

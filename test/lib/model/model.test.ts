@@ -126,7 +126,7 @@ describe('adapters', () => {
     expect((await model.evaluate(data, { adapters: [twice] })).loss).toBeCloseTo(both.loss, 4)
     expect(twin.trainableParameters).toBe(0)
     expect(() => twin.train(data)).toThrow(
-      'the adapter was loaded for use only; load it with { trainable: true }',
+      'the adapter was loaded for inference; load it with { trainable: true }',
     )
   })
 
@@ -155,7 +155,7 @@ describe('adapters', () => {
   test('of qlora go onto the quantization that it stands for, and no other', async () => {
     const plain = await load()
     await expect(plain.attach(qlora())).rejects.toThrow(
-      'attach(): strategy qlora stands for quantization nf4, and the model was loaded with none; load it with the former, or attach the inner adapter.',
+      'attach(): strategy qlora requires quantization nf4, but the model was loaded with none; load it with the former, or attach the inner adapter.',
     )
     const quantized = await load({ quantization: nf4(), precision: 'fp32' })
     const adapter = await quantized.attach(qlora({ adapter: lora({ r: 2 }) }))

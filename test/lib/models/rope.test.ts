@@ -40,7 +40,7 @@ describe('a rotary embedding that is not computed here', () => {
   const refused = (config: Record<string, unknown>) => () => rotaryFrequencies(config, 64, 4096)
 
   it.each(['dynamic', 'longrope', 'proportional'])('is refused by name: %s', (type) => {
-    const message = `RoPE scaling "${type}" is not supported; known are default, linear, llama3, yarn.`
+    const message = `RoPE scaling "${type}" is not supported. Supported: default, linear, llama3, yarn.`
     expect(refused({ rope_scaling: { rope_type: type, factor: 2 } })).toThrow(message)
     expect(refused({ rope_parameters: { rope_type: type, factor: 2 } })).toThrow(UnsupportedError)
   })
@@ -55,7 +55,7 @@ describe('a rotary embedding that is not computed here', () => {
       full_attention: { rope_type: 'default' },
       sliding_attention: { rope_type: 'default' },
     }
-    expect(refused({ rope_parameters: parameters })).toThrow('differ by type of layer')
+    expect(refused({ rope_parameters: parameters })).toThrow('differ between layer types')
   })
 
   it.each([0, -1, 'two', undefined])('has a factor above zero, not %s', (factor) => {

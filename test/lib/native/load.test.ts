@@ -148,7 +148,7 @@ describe('in a package folder', () => {
 
     test('says that a file is for another system', async () => {
       const path = place('build/Release/lowrank.node', 'MZ and so on, long enough for a header')
-      expect(await said(path)).toContain(`${path}: it is no Linux library (`)
+      expect(await said(path)).toContain(`${path}: it is not a Linux library (`)
     })
 
     test('says on musl that no prebuilt addon is for it, and what a build needs there', async () => {

@@ -179,21 +179,21 @@ describe('folders of ours', () => {
 
 describe('hostile or foreign folders', () => {
   test.each([
-    [{ use_qalora: true }, 'use_qalora is true, which is not supported here'],
+    [{ use_qalora: true }, 'use_qalora is true, which is not supported'],
     [{ modules_to_save: 'lm_head' }, 'modules_to_save is "lm_head", expected a list.'],
     [{ bias: 'some' }, 'bias is "some", expected one of none, all, lora_only'],
     [{ lora_bias: true }, 'lora_bias is true'],
-    [{ some_new_arithmetic: 2 }, 'some_new_arithmetic is 2, which is not supported here'],
+    [{ some_new_arithmetic: 2 }, 'some_new_arithmetic is 2, which is not supported'],
     [
       { init_lora_weights: 'pissa' },
-      'init_lora_weights is "pissa": such an adapter belongs to a changed base',
+      'init_lora_weights is "pissa": such an adapter belongs to a modified base',
     ],
-    [{ peft_type: 'OFT' }, 'peft_type is "OFT"; adapters that can be read: LORA'],
+    [{ peft_type: 'OFT' }, 'peft_type is "OFT", which is not supported. Supported: LORA'],
     [{ peft_type: null }, 'peft_type is null, expected a name such as "LORA"'],
     [{ r: 0 }, 'adapter_config.json: r is 0, expected a positive integer'],
     [
       { target_modules: ['lm_head'] },
-      'target_modules ["lm_head"] names lm_head, and the head takes no adapter here. Train the head whole with modules_to_save: [lm_head], or leave it out.',
+      'target_modules ["lm_head"] names lm_head, but adapters of the head are not supported. Train the whole head with modules_to_save: [lm_head], or leave it out.',
     ],
   ])('with %j are refused by name', async (change, message) => {
     const folder = copyOf('all_linear')
@@ -235,7 +235,7 @@ describe('hostile or foreign folders', () => {
       const error = await openAdapterFolder(folder, await sitesOf('mistral')).catch((e) => e)
       expect(error).toMatchObject({ code: 'UNSUPPORTED', details: { module: 'lm_head' } })
       expect(error.message).toMatch(
-        /adapts lm_head, and the head takes no adapter here.* modules_to_save: \[lm_head\]/,
+        /adapts lm_head, but adapters of the head are not supported.* modules_to_save: \[lm_head\]/,
       )
     }
   })
@@ -245,7 +245,7 @@ describe('hostile or foreign folders', () => {
     expect(error.message).toMatch(
       /lora_[AB]\.weight is \[.*\], but this model and adapter_config\.json need \[/,
     )
-    expect(error.message).toMatch(/ The adapter was made for .*; is this that model\?$/)
+    expect(error.message).toMatch(/ The adapter was trained on .*; is this the same model\?$/)
     expect(error).toMatchObject({ code: 'SHAPE' })
   })
 

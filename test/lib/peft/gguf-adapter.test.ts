@@ -27,6 +27,6 @@ test('an adapter of the head in a GGUF file is refused by its name', async () =>
   const error = await openGgufAdapter(path, graph, linearSites(graph)).catch((e) => e)
   expect(error).toMatchObject({ code: 'UNSUPPORTED', details: { tensor: 'output.weight.lora_a' } })
   expect(error.message).toMatch(
-    /adapts the head \("output\.weight\.lora_a"\), which takes no adapter here.* without lm_head/,
+    /adapts the head \("output\.weight\.lora_a"\), but adapters of the head are not supported.* without lm_head/,
   )
 })

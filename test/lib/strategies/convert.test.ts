@@ -60,7 +60,7 @@ test.each<[string, StrategyConfig]>([
 test('trained base weights have no form as LoRA', async () => {
   const adapter = await model.attach(full())
   await expect(adapter.save(join(scratchFolder(), 'no'), { form: 'lora' })).rejects.toThrow(
-    'full trains the weights of the model themselves, so it has no form as LoRA',
+    'full trains the weights of the model, so it cannot be converted to LoRA',
   )
   await adapter.detach()
 })

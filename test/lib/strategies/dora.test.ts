@@ -263,7 +263,7 @@ test('is saved as PEFT saves it and reads back; an adapter of llama.cpp it canno
     expect(await model.logits(tokens, { adapters: [read] })).toEqual(expected)
     const written = adapter.export(join(work, 'a.gguf'), { format: 'gguf-lora', check: false })
     await expect(written).rejects.toThrow(UnsupportedError)
-    const refusal = 'dora scales the rows of the weights, which no sum of low-rank products does'
+    const refusal = 'dora scales the rows of the weights, so it cannot be converted to LoRA'
     await expect(written).rejects.toThrow(refusal)
     await expect(adapter.save(join(work, 'lora'), { form: 'lora' })).rejects.toThrow(refusal)
   } finally {

@@ -250,7 +250,7 @@ describe('an adapter of any rank', () => {
     const other = await model.attach(lora({ r: 4 }), { name: 'plain' })
     expect(() => {
       other.rank = 2
-    }).toThrow('the rank of adapter plain cannot be 2: it was trained as lora, which works only as a whole')
+    }).toThrow('the rank of adapter plain cannot be 2: it was trained as lora, which has a single rank')
     await other.detach()
   })
 })

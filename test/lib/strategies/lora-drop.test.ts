@@ -38,7 +38,7 @@ describe('the choice', () => {
 
   test('is refused where nothing was added', () => {
     expect(() => linearsToKeep(norms('q_proj', [0, 0]), { threshold: 0.9, scope: 'type' })).toThrow(
-      'lora-drop: the probe adds nothing at q_proj.4x4',
+      'lora-drop: the probe changed nothing at q_proj.4x4',
     )
   })
 })

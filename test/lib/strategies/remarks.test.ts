@@ -18,7 +18,7 @@ test('a rank larger than a side of a linear is remarked on once, and shared or p
   expect(found).toHaveLength(1)
   expect(found[0]).toMatch(
     new RegExp(
-      `^rank ${smallest + 1} is larger than a side of model\\.layers\\.0\\..* \\[\\d+, \\d+\\] \\(and \\d+ more\\); a product of rank ${smallest} can be any matrix there$`,
+      `^rank ${smallest + 1} exceeds a dimension of model\\.layers\\.0\\..* \\[\\d+, \\d+\\] \\(and \\d+ more\\); rank ${smallest} can represent any matrix there$`,
     ),
   )
   expect(remarks(vera({ r: 256 }))).toEqual([])
@@ -28,7 +28,7 @@ test('a rank larger than a side of a linear is remarked on once, and shared or p
 test('a threshold that keeps everything is remarked on', () => {
   const keep = sites.map((site) => site.path)
   expect(remarks(loraDrop({ threshold: 1, keep }))).toEqual([
-    'a threshold of 1 keeps every linear, so it is plain LoRA after a probe',
+    'threshold 1 keeps every linear, which is plain LoRA after a probe',
   ])
   expect(remarks(loraDrop({ keep }))).toEqual([])
 })
@@ -37,7 +37,7 @@ test('a pattern that matches no adapted linear is refused, also in what another 
   const adapter = lora({ targetModules: ['q_proj', 'v_proj'], rankPattern: { k_proj: 4 } })
   for (const strategy of [adapter, qlora({ adapter })])
     expect(() => describeAdapter(strategy, sites)).toThrow(
-      'rank_pattern: "k_proj" matches none of the linears that are adapted. They end in: q_proj, v_proj.',
+      'rank_pattern: "k_proj" matches no adapted linear. Their names end in: q_proj, v_proj.',
     )
   expect(() => describeAdapter(adapter, sites, { strict: false })).not.toThrow()
 })

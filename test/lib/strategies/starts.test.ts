@@ -114,7 +114,7 @@ describe('what can be asked for', () => {
   test('LoftQ of weights that lost nothing, or lost it before they were saved', async () => {
     await withModel({}, async (model) => {
       await expect(model.attach(lora({ initLoraWeights: 'loftq' }))).rejects.toThrow(
-        'init_lora_weights is loftq, which gives back what quantization took from the weights, and the model was loaded without any; load it with quantization nf4.',
+        'init_lora_weights is loftq, which starts from the quantization error, but the model was loaded without any; load it with quantization nf4.',
       )
       expect(model.adapters).toEqual([])
     })

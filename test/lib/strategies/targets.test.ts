@@ -54,7 +54,7 @@ describe('target modules', () => {
     'that name the head are refused, whatever else they name: %j',
     (targetModules) => {
       expect(() => paths({ targetModules })).toThrow(
-        /names lm_head, and the head takes no adapter here\. Train the head whole with modules_to_save: \[lm_head\]/,
+        /names lm_head, but adapters of the head are not supported\. Train the whole head with modules_to_save: \[lm_head\]/,
       )
       expect(() => resolveTargets(rules({ targetModules }), allSites, false)).toThrow(/names lm_head/)
     },
@@ -76,7 +76,7 @@ describe('target modules', () => {
       'model.layers.1.mlp.down_proj',
     ])
     expect(() => paths({ targetModules: '.*q_proj', layersToTransform: 1 })).toThrow(
-      'put the layers into the pattern',
+      'write the layers into the pattern',
     )
   })
 

@@ -74,7 +74,7 @@ describe('a hostile template', () => {
   it('may not give a longer text than allowed', () => {
     expect(() => render("{% for i in range(600) %}{{ 'ab' }}{% endfor %}")).toThrow(FileFormatError)
     expect(() => render("{% for i in range(600) %}{{ 'ab' }}{% endfor %}")).toThrow(
-      /gave 1200 characters; at most 1000/,
+      /rendered 1200 characters; the limit is 1000/,
     )
   })
 

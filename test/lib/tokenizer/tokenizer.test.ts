@@ -242,9 +242,7 @@ describe('a model folder', () => {
     await expect(tokenizerSourceFromFolder(folder)).rejects.toThrow(FileFormatError)
     write('tokenizer.model', 'x')
     await expect(tokenizerSourceFromFolder(folder)).rejects.toThrow(UnsupportedError)
-    await expect(tokenizerSourceFromFolder(folder)).rejects.toThrow(
-      /only as tokenizer.model; convert it once/,
-    )
+    await expect(tokenizerSourceFromFolder(folder)).rejects.toThrow(/only as tokenizer.model; convert it/)
   })
 
   it('refuses broken JSON', async () => {

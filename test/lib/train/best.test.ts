@@ -275,7 +275,7 @@ describe('options that do not go together', () => {
         strategy: { name: 'dp-dylora', target_epsilon: 8, rounds: 5, privacy_unit: 'example' },
         ...{ eval_dataset: null, eval_fraction: 0.1, load_best_model_at_end: true },
       },
-      'expected a public eval_dataset in private training: a choice by rows of the private data tells of them, and no noise covers it.',
+      'expected a public eval_dataset in private training: a choice based on private rows reveals information about them.',
     ],
     [
       {
@@ -318,14 +318,14 @@ describe('a run that is resumed with something changed', () => {
   test('is refused another length where they would not', async () => {
     const cosine = { lrSchedulerType: 'cosine' as const }
     await expect(again(await cut(cosine), { ...cosine, maxSteps: 14 })).rejects.toThrow(
-      'checkpoint-6 cannot be resumed exactly: max_steps is 12 there and 14 here, which makes 14 steps of 12, and the learning rates of those that are made depend on their number (with lr_scheduler_type constant they do not). Put it back, or start a new run with the checkpoint as its adapter.',
+      'checkpoint-6 cannot be resumed exactly: max_steps is 12 there and 14 here, which makes 14 steps of 12, and the learning rates depend on the total number of steps (unless lr_scheduler_type is constant). Restore it, or start a new run with the checkpoint as its adapter.',
     )
     await expect(again(await cut(), { maxSteps: 4 })).rejects.toThrow('and 6 are made')
     const ranks = adalora({ initR: 4, targetR: 2 })
     const outputDir = scratchFolder()
     await train({ outputDir, saveSteps: 2 }, (event) => event.event === 'checkpoint', ranks)
     await expect(again(outputDir, { maxSteps: 14 }, ranks)).rejects.toThrow(
-      'what strategy adalora did in those that are made depends on their number',
+      'strategy adalora depends on the total number of steps',
     )
   })
 
@@ -353,7 +353,7 @@ describe('a run that is resumed with something changed', () => {
       { earlyStoppingPatience: 1, earlyStoppingThreshold: 100 },
       'early_stopping_patience is null there and 1 here, with which the run would have ended at step 2',
     ],
-    [{}, { loadBestModelAtEnd: true }, 'the best so far, is not there any more'],
+    [{}, { loadBestModelAtEnd: true }, 'the best so far, no longer exists'],
     [
       { evalDataset: null, evalFraction: 0.2 },
       { evalDataset: null, evalFraction: 0.1 },

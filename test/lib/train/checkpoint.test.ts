@@ -225,7 +225,7 @@ describe('a checkpoint', () => {
     // Without a word of whose the folder is, nobody can tell.
     renameSync(join(folder, 'run.json'), join(folder, 'elsewhere.json'))
     await expect(latestCheckpoint(folder)).rejects.toThrow(
-      'holds checkpoints of several runs (checkpoint-2, checkpoint-1), and does not say which came last; name the one to resume from.',
+      'holds checkpoints of several runs (checkpoint-2, checkpoint-1); name the one to resume from.',
     )
     renameSync(join(folder, 'elsewhere.json'), join(folder, 'run.json'))
     for await (const _ of adapter.train(data, { ...again, saveTotalLimit: 1 }));
@@ -242,7 +242,7 @@ describe('a checkpoint', () => {
     }))
       break
     await expect(latestCheckpoint(folder)).rejects.toThrow(
-      `${folder} holds no checkpoint to resume from. ${join(folder, 'checkpoint-2')} is of an earlier run; name it to go on with that run.`,
+      `${folder} holds no checkpoint to resume from. ${join(folder, 'checkpoint-2')} belongs to an earlier run; name it to resume that run.`,
     )
   })
 
@@ -272,7 +272,7 @@ describe('an output folder with the result of a run', () => {
     const outputDir = copyAll()
     const before = readdirSync(outputDir).map((name) => [name, statSync(join(outputDir, name)).mtimeMs])
     await expect(train({ outputDir })).rejects.toThrow(
-      `${outputDir} holds the adapter and checkpoints of an earlier run. Use resume: true to go on with it, another outputDir to keep it, or force: true to replace it.`,
+      `${outputDir} holds the adapter and checkpoints of an earlier run. Use resume: true to continue it, another outputDir to keep it, or force: true to replace it.`,
     )
     expect(readdirSync(outputDir).map((name) => [name, statSync(join(outputDir, name)).mtimeMs])).toEqual(
       before,

@@ -91,7 +91,7 @@ describe('a config file', () => {
     ['=3', '--set =3: expected key=value, e.g. --set strategy.r=8.'],
     ['a..b=3', '--set a..b=3: expected key=value, e.g. --set strategy.r=8.'],
     ['strategy.r=[', '--set strategy.r=[: the value is not valid YAML; quote it.'],
-    ['strategy.rank=3', 'unknown key strategy.rank; it is called strategy.r here.'],
+    ['strategy.rank=3', 'unknown key strategy.rank; the name here is strategy.r.'],
     ['__proto__.x=3', 'unknown key __proto__; known keys: '],
   ])('refuses --set %s', async (override, message) => {
     expect(await messageOf('', [override])).toContain(message)
@@ -99,13 +99,13 @@ describe('a config file', () => {
 
   test.each([
     ['learning_rat: 1', 'unknown key learning_rat; did you mean learning_rate?'],
-    ['lr: 1', 'unknown key lr; it is called learning_rate here.'],
-    ['optim: adamw', 'unknown key optim; it is called optimizer here.'],
+    ['lr: 1', 'unknown key lr; the name here is learning_rate.'],
+    ['optim: adamw', 'unknown key optim; the name here is optimizer.'],
     [
       'device: cuda',
       'unknown key device; this version computes on the CPU, and on nothing else. Leave the key out.',
     ],
-    ['batch_size: 4', 'unknown key batch_size; it is called per_device_train_batch_size here.'],
+    ['batch_size: 4', 'unknown key batch_size; the name here is per_device_train_batch_size.'],
     ['learningRate: 1', 'unknown key learningRate; did you mean learning_rate?'],
     ['learning_rate: fast', 'learning_rate is "fast", expected a number above 0.'],
     ['packing: 1', 'packing is 1, expected true or false.'],

@@ -259,7 +259,9 @@ describe('a step that diverges', () => {
     const last = steps.length
     expect(error).toMatchObject({
       code: 'DIVERGED',
-      message: expect.stringMatching(/the loss is .* at step \d\. The adapter is as after step \d\./),
+      message: expect.stringMatching(
+        /the loss is .* at step \d\. The adapter is in its state after step \d\./,
+      ),
       details: { step: last + 1, lastGoodStep: last },
     })
     expect(left).toContain(`checkpoint-${last}`)
@@ -276,7 +278,7 @@ describe('a step that diverges', () => {
       expect(error).toMatchObject({
         code: 'DIVERGED',
         message: expect.stringMatching(
-          /the gradient is not finite at step 2\. Some tensors were updated before it came up \(optimizer_in_backward\)/,
+          /the gradient is not finite at step 2\. Some tensors were already updated \(optimizer_in_backward\)/,
         ),
         details: { step: 2, lastGoodStep: null },
       })
@@ -292,11 +294,11 @@ describe('what needs all gradients at once is refused', () => {
   test.each([
     [
       { maxGradNorm: 0, gradientAccumulationSteps: 4 },
-      'optimizerInBackward is true and gradientAccumulationSteps is 4: what adds up over micro-batches is kept from one to the next. Set gradientAccumulationSteps to 1, or set optimizerInBackward to false.',
+      'optimizerInBackward is true and gradientAccumulationSteps is 4: gradients accumulate over micro-batches. Set gradientAccumulationSteps to 1, or set optimizerInBackward to false.',
     ],
     [
       { maxGradNorm: 1 },
-      'optimizerInBackward is true and maxGradNorm is 1: a gradient is clipped by its norm, which is known only once all of it is there. Set maxGradNorm to 0, or set optimizerInBackward to false.',
+      'optimizerInBackward is true and maxGradNorm is 1: clipping needs the norm of the whole gradient. Set maxGradNorm to 0, or set optimizerInBackward to false.',
     ],
   ])('%o', async (control, message) => {
     const strategy = lora({ r: 4 })
@@ -306,10 +308,10 @@ describe('what needs all gradients at once is refused', () => {
   test('private training', async () => {
     const strategy = dpDylora({ clients, noiseMultiplier: 1, rounds: 2, adapter: lora({ r: 4 }) })
     await expect(train({ strategy }, { optimizerInBackward: true })).rejects.toThrow(
-      'optimizerInBackward is true and strategy is dp-dylora: private training clips and adds up whole gradients.',
+      'optimizerInBackward is true and strategy is dp-dylora: private training clips and sums whole gradients.',
     )
     const plan = planModel(folders.smollm2, { strategy, optimizerInBackward: true })
-    await expect(plan).rejects.toThrow('private training clips and adds up whole gradients')
+    await expect(plan).rejects.toThrow('private training clips and sums whole gradients')
   })
 
   test('in the words of a config', async () => {
@@ -318,7 +320,7 @@ describe('what needs all gradients at once is refused', () => {
       'model: m\ndataset: d.jsonl\nstrategy: {name: lora}\noptimizer_in_backward: true\n',
     )
     await expect(loadConfig(config)).rejects.toThrow(
-      `${config}: optimizer_in_backward is true and max_grad_norm is 1: a gradient is clipped by its norm, which is known only once all of it is there. Set max_grad_norm to 0, or set optimizer_in_backward to false.`,
+      `${config}: optimizer_in_backward is true and max_grad_norm is 1: clipping needs the norm of the whole gradient. Set max_grad_norm to 0, or set optimizer_in_backward to false.`,
     )
     expect((await loadConfig(config, ['max_grad_norm=0'])).optimizerInBackward).toBe(true)
   })

@@ -23,7 +23,7 @@ test('a folder has one run at a time, and nothing is left behind', async () => {
   const error = await lockRun(folder).catch((caught: unknown) => caught)
   expect(error).toBeInstanceOf(BusyError)
   expect(error).toMatchObject({
-    message: `a run is in progress in ${folder}: process ${process.pid} on ${hostname()}. Wait for it, stop it, or give this run another output_dir.`,
+    message: `another run is in progress in ${folder}: process ${process.pid} on ${hostname()}. Wait for it, stop it, or choose another output_dir.`,
     details: { path: folder, pid: process.pid, host: hostname() },
   })
   await expect(checkRunLock(folder)).rejects.toThrow(BusyError)

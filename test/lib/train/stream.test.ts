@@ -94,7 +94,7 @@ describe('a streamed run', () => {
     // Several passes over the rows.
     await collect(adapter.train(data, { ...options, maxSteps: 20 }))
     expect(warnings).toEqual([
-      'the data holds special tokens in its text, the first one "<|im_end|>" in dataset(), row 8; the model reads them as control tokens. If they are only text, set special_tokens_in_content: escape.',
+      'the data has special tokens in its text, the first one "<|im_end|>" in dataset(), row 8; the model reads them as control tokens. If they are plain text, set special_tokens_in_content: escape.',
     ])
     warnings.length = 0
     await collect(adapter.train(streamed({ specialTokensInContent: 'escape' }), { ...options, maxSteps: 1 }))
@@ -148,7 +148,7 @@ describe('a streamed run', () => {
     const resume = { ...control, outputDir, resume: true }
     expect(losses(await train(dataset(once(), form), resume))).toEqual(expected)
     await expect(train(dataset(once(lines().slice(1)), form), resume)).rejects.toThrow(
-      'questions cannot be resumed exactly: its rows up to where the run was are not the same. A stream must be given again from its first row.',
+      'questions cannot be resumed exactly: its rows up to where the run was are not the same. Pass the stream again from its first row.',
     )
     await expect(train(dataset(first, form), resume)).rejects.toThrow('questions holds no rows')
   })
@@ -175,7 +175,7 @@ describe('a streamed run', () => {
     const outputDir = scratchFolder()
     const once = lines().values()
     await expect(train(dataset(once, { streaming: true }), { outputDir })).rejects.toThrow(
-      'dataset() has come to its end, and its rows can be read only once; lower max_steps, or give a source that can be read again',
+      'dataset() has ended, and its rows can be read only once; lower max_steps, or pass a source that can be read again',
     )
     const [saved] = readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').slice(-1)
     expect(JSON.parse(saved as string)).toMatchObject({ event: 'checkpoint', step: 8 })
@@ -192,7 +192,7 @@ describe('a streamed run', () => {
     await expect(train(dataset(rows, short), { outputDir, maxSteps: 100 })).rejects.toThrow(
       expect.objectContaining({
         code: 'DATA',
-        message: 'dataset(), row 121: what gives the rows failed: the database went away',
+        message: 'dataset(), row 121: the source of the rows failed: the database went away',
       }),
     )
     const bad = scratchFile('bad.jsonl', `${chats(200)}{"messages": 3}\n`)

@@ -157,7 +157,7 @@ test('takes the form of plain LoRA with what trains beside it, and no file of fa
   expect(relativeError(await reader.logits(tokens), expected)).toBeLessThan(1e-6)
   const file = join(scratchFolder(), 'adapter.gguf')
   await expect(adapter.export(file, { format: 'gguf-lora' })).rejects.toThrow(
-    'the adapter trains lm_head.weight whole, and the format gguf-lora holds factors of linears alone; export the merged model as gguf.',
+    'the adapter trains lm_head.weight whole, but gguf-lora supports only factors of linears; export the merged model as gguf.',
   )
   expect(existsSync(file)).toBe(false)
 })

@@ -182,7 +182,7 @@ describe('adapters over an embedding in codes', () => {
   test('have none beside full fine-tuning, which trains every weight', async () => {
     const model = await load(folders.tied as string, { embeddingQuantization: 'int8' })
     await expect(model.attach(full())).rejects.toThrow(
-      'strategy full stands for embeddingQuantization none, and the model was loaded with int8',
+      'strategy full requires embeddingQuantization none, but the model was loaded with int8',
     )
   })
 })

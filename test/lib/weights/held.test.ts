@@ -114,7 +114,7 @@ test('a disk that refuses is a warning, and the model is loaded', async () => {
   slowly()
   await trained({ quantization: 'nf4' })
   expect(warned).toHaveBeenCalledOnce()
-  expect(warned.mock.calls[0]?.[0]).toContain('could not be kept for the next time')
+  expect(warned.mock.calls[0]?.[0]).toContain('could not be cached')
   // Where the file cannot be made, nothing is left of it.
   mkdirSync(cache, { recursive: true })
   vi.stubEnv('LOWRANK_WEIGHT_CACHE', cache)

@@ -90,14 +90,14 @@ describe('a GGUF file that is kept', () => {
     const model = await load({ quantization: 'keep' })
     expect(model.quantization).toEqual({ type: 'keep' })
     await expect(model.attach(lora({ initLoraWeights: 'loftq' }))).rejects.toThrow(
-      'the blocks of a GGUF file that are kept were quantized elsewhere; load it with quantization nf4',
+      'GGUF blocks were quantized before loading; load it with quantization nf4',
     )
   })
 
   test('is written in 16 bits or Q8_0, and in codes of bitsandbytes only once quantized so', async () => {
     const model = await load({ quantization: keep() })
     const output = join(scratchFolder(), 'out')
-    await expect(model.save(output, { dtype: 'nf4' })).rejects.toThrow('is not held in NF4')
+    await expect(model.save(output, { dtype: 'nf4' })).rejects.toThrow('is not loaded in NF4')
     const { check } = await model.save(output, { dtype: 'f32' })
     expect(check?.maxAbsLogitError).toBeLessThan(1e-4)
   })
