@@ -1,6 +1,6 @@
 /**
- * The tables of docs/strategies.md and of the strategies' pages, made from their own rules, from plans and from measured
- * steps: what trains, what it takes, what it may be combined with, and on which bases it runs.
+ * The tables of docs/strategies.md and of the strategies' pages: trained parameters, cost, measured steps, learning
+ * rates, and combinations, from the strategies' rules, from plans, and from measurements.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -215,22 +215,11 @@ const pairs = () =>
       .map(({ name }) => [link(name), ...WRAPPERS.map((wrapper) => (takes(wrapper, name) ? 'yes' : 'no'))]),
   )
 
-function bases() {
-  const all = [...new Set(listStrategies().flatMap((entry) => entry.bases))]
-  return table(
-    ['strategy', ...all],
-    listStrategies().map(({ name }) => [
-      link(name),
-      ...all.map((base) => (rulesOf(strategyFrom({ name })).bases.includes(base) ? 'yes' : 'no')),
-    ]),
-  )
-}
-
 /** The pages with their tables, by path: `textOf` reads one as it is. */
 export async function strategyPages(textOf) {
   const planned = await plans()
   const overview = 'docs/strategies.md'
-  const tables = { rates: rates(), costs: costs(planned), times: times(), pairs: pairs(), bases: bases() }
+  const tables = { rates: rates(), costs: costs(planned), times: times(), pairs: pairs() }
   const pages = listStrategies().map(({ name }) => `docs/strategies/${name}.md`)
   return [
     [overview, withMarked(textOf(overview), overview, tables)],

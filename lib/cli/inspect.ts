@@ -105,9 +105,9 @@ async function inspect(path: string, options: Options, output: Output): Promise<
 function withFlags(error: unknown): never {
   if (!(error instanceof DataError)) throw error
   const flags = error.message.replace(
-    /named by columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
+    /set columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
     (_, ...[prompt, completion]: string[]) =>
-      `named by --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${quoted(pair)}`).join(' ')}`,
+      `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${quoted(pair)}`).join(' ')}`,
   )
   throw new DataError(flags, error.details, { cause: error })
 }

@@ -338,7 +338,7 @@ test('columns of other names are answered with the flag that names them', async 
   const { code, stderr } = await lowrank(['inspect', path])
   expect(code).toBe(1)
   expect(stderr).toContain(
-    "named by --column, e.g. --column 'prompt=My question' --column completion=Answer\n",
+    "To map columns with other names, pass --column, e.g. --column 'prompt=My question' --column completion=Answer\n",
   )
 })
 

@@ -230,7 +230,9 @@ test('a dataset in which nothing is learned', async () => {
   const it = project({ max_seq_length: 16 })
   expect(await refused(it)).toMatchObject({
     code: 1,
-    message: expect.stringMatching(/train\.jsonl, line 1: there is nothing to learn: .* max_seq_length cuts/),
+    message: expect.stringMatching(
+      /train\.jsonl, line 1: there is nothing to train on: .* max_seq_length truncates/,
+    ),
   })
   const dropping = project({ max_seq_length: 16, dataset: { path: 'train.jsonl', empty_rows: 'drop' } })
   expect(await refused(dropping)).toMatchObject({

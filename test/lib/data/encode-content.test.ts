@@ -104,7 +104,7 @@ describe('what a chat template leaves out', () => {
   it('is an error when it is the content beside a call, or the result of one', () => {
     const by = encoder('smollm', writing(ALL_CALLS, ''))
     expect(() => by.encode(chat([user('a'), calling('I look it up.', call('f')), assistant('b')]))).toThrow(
-      /does not render the content of messages\[1\] beside its tool calls/,
+      /does not render the content of messages\[1\] next to its tool calls/,
     )
     // The same word elsewhere does not hide it.
     expect(() => by.encode(chat([user('a'), two, result('warm'), assistant('warm')]))).toThrow(
@@ -162,7 +162,7 @@ describe('an empty assistant turn', () => {
   it('leaves nothing to learn where there is no other', () => {
     const row = chat([user('a'), assistant('')])
     expect(() => encoder('smollm', 'chatml').encode(row)).toThrow(
-      /line 7: there is nothing to learn \(the assistant's message is empty\)/,
+      /line 7: there is nothing to train on \(the assistant message is empty\)/,
     )
     expect(encoder('smollm', 'chatml', { emptyRows: 'drop' }).encode(row)).toBe('nothing_to_learn')
   })

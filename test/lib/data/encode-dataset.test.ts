@@ -77,7 +77,7 @@ describe('encodeDataset', () => {
     const data = await encodeDataset(path, source, { maxSeqLength: 20, emptyRows: 'drop', ...raw })
     expect(data.stats).toMatchObject({ rows: 3, dropped: 2, droppedByTruncation: 1 })
     await expect(encodeDataset(path, source, { maxSeqLength: 20, ...raw })).rejects.toThrow(
-      /drop.jsonl, line 2: there is nothing to learn/,
+      /drop.jsonl, line 2: there is nothing to train on/,
     )
   })
 

@@ -315,7 +315,7 @@ describe('a prompt with a completion', () => {
     const lax = encoder('smollm', undefined, { emptyRows: 'drop' })
     expect(lax.encode(completion('a', ''))).toBe('nothing_to_learn')
     expect(() => encoder('smollm').encode(completion('a', ''))).toThrow(
-      /line 7: there is nothing to learn \(the completion is empty\)/,
+      /line 7: there is nothing to train on \(the completion is empty\)/,
     )
   })
 
@@ -350,7 +350,9 @@ describe('plain text', () => {
   })
 
   it('of one token has nothing to learn', () => {
-    expect(() => encoder('smollm').encode(text(''))).toThrow(/line 7: there is nothing to learn \(the text/)
+    expect(() => encoder('smollm').encode(text(''))).toThrow(
+      /line 7: there is nothing to train on \(the text/,
+    )
   })
 })
 
@@ -427,7 +429,7 @@ describe('a prompt and its completion, of a model with a chat template', () => {
   it('have nothing to learn where the completion is empty', () => {
     const by = encoder(name, templateText(template))
     expect(() => by.encode(completion('Name a colour.', ''))).toThrow(
-      /nothing to learn \(the completion is empty\)/,
+      /nothing to train on \(the completion is empty\)/,
     )
   })
 

@@ -197,7 +197,7 @@ describe('a name on the hub', () => {
     process.chdir(folder)
     try {
       expect(await locate('model', ID)).toEqual({ path: ID, hub: null })
-      expect((await refusal(ID, ConfigError, { revision: 'v1' })).message).toContain('is on this disk')
+      expect((await refusal(ID, ConfigError, { revision: 'v1' })).message).toContain('is a local path')
     } finally {
       process.chdir(before)
     }
@@ -289,7 +289,7 @@ describe('a name on the hub', () => {
     })
     expect(tree((await locate('adapter', ID)).path)).toEqual(Object.keys(files))
     expect((await locate('any', ID)).path).toBe((await locate('adapter', ID)).path)
-    expect((await refusal(ID, HubError)).message).toContain('is an adapter: name its base model')
+    expect((await refusal(ID, HubError)).message).toContain('is an adapter: pass its base model')
     hub.add('acme/model', FILES)
     expect((await refusal('acme/model', HubError, { as: 'adapter' })).message).toContain('it is a model')
     hub.add('acme/pickled', { 'adapter_config.json': '{}', 'adapter_model.bin': 'x' })
@@ -468,7 +468,7 @@ describe('a download', () => {
     const wrong = Buffer.from(FILES['model.safetensors']).fill(1)
     hub.fault = (seen) => (ofCdn(seen) ? { body: wrong } : undefined)
     const error = await refusal(ID, HubError)
-    expect(error.message).toContain('"model.safetensors" of acme/tiny came from')
+    expect(error.message).toContain('"model.safetensors" of acme/tiny from')
     expect(error.details).toMatchObject({
       reason: 'checksum',
       expected: sha256(FILES['model.safetensors']),
