@@ -134,7 +134,7 @@ test('what a run kept inside of the output folder is neither taken along nor los
   const before = filesIn(outputDir)
   for (const control of [{}, { resume: true }, { resume: join(outputDir, 'checkpoint-2') }])
     await expect(train(outputDir, control)).rejects.toThrow(
-      `${outputDir} holds metrics.jsonl, run.json, checkpoints. A private run keeps such files in ${secretOf(outputDir)}, apart from the adapter. Move them there if they are of this run; else use another outputDir to keep them, or force: true to remove them.`,
+      `${outputDir} holds metrics.jsonl, run.json, checkpoints. A private run keeps such files in ${secretOf(outputDir)}, apart from the adapter. Move them there if they belong to this run; otherwise use another outputDir to keep them, or force: true to remove them.`,
     )
   expect(filesIn(outputDir)).toEqual(before)
   move(outputDir, secretOf(outputDir))

@@ -209,7 +209,7 @@ describe('a llama GGUF file', () => {
     expect(
       await problem(llamaGguf({ 'general.architecture': value.string('gemma3') }), UnsupportedError),
     ).toBe(
-      'FILE has the architecture "gemma3"; GGUF files of "llama" (Llama, Mistral, SmolLM2, TinyLlama), "qwen2" (Qwen2, Qwen2.5), "qwen3" (Qwen3) can be read',
+      'FILE has the architecture "gemma3", which is not supported. Supported architectures: "llama" (Llama, Mistral, SmolLM2, TinyLlama), "qwen2" (Qwen2, Qwen2.5), "qwen3" (Qwen3)',
     )
     expect(
       await problem(llamaGguf({ 'llama.expert_count': value.number('u32', 8) }), UnsupportedError),

@@ -144,7 +144,7 @@ describe('the nearest LoRA of a rank', () => {
     await quantized.dispose()
     const adapter = await model.attach(full())
     await expect(adapter.save(join(scratchFolder(), 'no'), { form: 'lora', rank: 4 })).rejects.toThrow(
-      'full trains the weights of the model themselves',
+      'full trains the weights of the model, so it cannot be converted',
     )
     await adapter.detach()
   })

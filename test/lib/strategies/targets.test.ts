@@ -85,7 +85,9 @@ describe('target modules', () => {
       'target_modules: no linear layer matches "qproj". Linear layers of this model end in: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; its embedding is embed_tokens.',
     )
     expect(() => paths({ layersToTransform: 7 })).toThrow('matches "all-linear" in layers 7')
-    expect(() => paths({ targetModules: ['q_proj'], excludeModules: '.*q_proj' })).toThrow('leaves nothing')
+    expect(() => paths({ targetModules: ['q_proj'], excludeModules: '.*q_proj' })).toThrow(
+      'excludes every module',
+    )
   })
 
   test('written for PEFT are last names when these say it exactly, else whole paths', () => {

@@ -141,7 +141,7 @@ describe('a config file', () => {
       'model: m\nstrategy: {name: qlora}\ndataset: d\nquantization: none\n',
     )
     await expect(loadConfig(path)).rejects.toThrow(
-      'config.yaml: quantization is "none", expected nf4, which strategy qlora stands for; leave the key out or choose another strategy.',
+      'config.yaml: quantization is "none", expected nf4, which strategy qlora requires; remove the key or choose another strategy.',
     )
     const same = scratchFile(
       'config.yaml',
@@ -158,7 +158,7 @@ describe('a config file', () => {
       expect((await set(allowed)).embeddingQuantization).toEqual({ type: allowed })
       if (allowed === 'none')
         await expect(set('int8')).rejects.toThrow(
-          'embedding_quantization is "int8", expected none, which strategy full stands for',
+          'embedding_quantization is "int8", expected none, which strategy full requires',
         )
     }
     const single = await loadConfig(same, ['quantization={type: nf4, double_quant: false}'])

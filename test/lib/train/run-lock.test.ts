@@ -59,7 +59,7 @@ test('a run on another host, whose lock this system cannot see, is named for as 
   const there = { pid: 12, host: 'another.example', boot: 'another' }
   const folder = lockOf(there, 8)
   await expect(lockRun(folder)).rejects.toThrow(
-    `a run is in progress in ${folder}: process 12 on another.example (last seen 8 s ago; if it was killed, the folder is free after 30 s).`,
+    `another run is in progress in ${folder}: process 12 on another.example (last seen 8 s ago; if it was killed, the folder is free after 30 s).`,
   )
   expect(existsSync(join(folder, NAME))).toBe(true)
   const later = lockOf(there, 40)
