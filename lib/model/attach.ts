@@ -18,7 +18,7 @@ export function checkStandsFor(base: BaseModel, strategy: StrategyConfig): void 
     const wanted = defaults[key]
     if (wanted === undefined || wanted.type === base[key].type) continue
     throw new ConfigError(
-      `attach(): strategy ${strategy.name} stands for ${key} ${describeQuantization(wanted)}, and the model was loaded with ${describeQuantization(base[key])}; load it with the former, or attach ${key === 'quantization' ? 'the inner adapter' : 'another strategy'}.`,
+      `attach(): strategy ${strategy.name} requires ${key} ${describeQuantization(wanted)}, but the model was loaded with ${describeQuantization(base[key])}; load it with the former, or attach ${key === 'quantization' ? 'the inner adapter' : 'another strategy'}.`,
       { strategy: strategy.name },
     )
   }
