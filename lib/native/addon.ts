@@ -3,40 +3,27 @@
  * contract between lib/ and native/addon/; the rest of the TypeScript never touches the addon but through it.
  */
 import type { TensorSource } from '../formats/model-files.js'
-import type { BlockDtype } from '../formats/tensor-source.js'
 import type { Graph } from '../graph/graph.js'
+import type {
+  Category,
+  FileType,
+  Mode,
+  OptimizerKind,
+  Phase,
+  Precision,
+  Privacy,
+  StorageFormat,
+} from './lists.js'
 import { loadAddon } from './load.js'
 
-/** What memory is held for. */
-export const CATEGORIES = [
-  'weights',
-  'quantization_constants',
-  'paged_weights',
-  'adapters',
-  'gradients',
-  'optimizer',
-  'activations',
-  'kv_cache',
-  'loss',
-  'workspace',
-] as const
-/** What a byte is held for. */
-export type Category = (typeof CATEGORIES)[number]
-
-/** How a weight is held in memory. */
-export type StorageFormat =
-  | 'f32'
-  | 'bf16'
-  | 'f16'
-  | 'nf4'
-  | 'nf4_double'
-  | 'fp4'
-  | 'fp4_double'
-  | 'int8'
-  /** As in a GGUF file. */
-  | Lowercase<BlockDtype>
-/** Of the operands of matrix products, as resolved. */
-export type Precision = 'f32' | 'bf16'
+export {
+  CATEGORIES,
+  type Category,
+  type FileType,
+  type OptimizerKind,
+  type Precision,
+  type StorageFormat,
+} from './lists.js'
 
 /** One trainable or frozen array of an adapter: `[rows, cols]` f32, row-major. */
 export interface ParameterSpec {
@@ -94,7 +81,7 @@ export interface AdapterSpec {
    * B of low-rank terms and copies of weights may train. With copies, or a term at an embedding, plans of examples have
    * one sequence. Default none.
    */
-  privacy?: 'examples' | 'clients'
+  privacy?: Privacy
 }
 
 /** Which ranks a step trains: the first `active` (default all), or with `lastOnly` the last of those alone. */
@@ -123,7 +110,7 @@ export type Fill =
 
 export interface PlanOptions {
   /** `forward` keeps a KV cache of `kvCapacity` tokens and serves generation (prefill and decode). */
-  mode: 'train' | 'evaluate' | 'forward'
+  mode: Mode
   /** Most tokens of one call. */
   tokens: number
   /** Most sequences of one call. */
@@ -153,7 +140,7 @@ export interface PlanRow {
 
 /** A step of a plan: what it is, what is live meanwhile, and what it multiplies. */
 export interface PlanMoment {
-  phase: 'forward' | 'recompute' | 'backward'
+  phase: Phase
   kernel: string
   /** Path of the node in the model; empty for what belongs to none. */
   node: string
@@ -249,8 +236,6 @@ export interface LossResult {
   gradNorm?: number
 }
 
-export type OptimizerKind = 'adamw' | 'sgd' | 'lion' | 'adafactor'
-
 /** Which state an optimizer keeps of an adapter. */
 export interface OptimizerState {
   kind: OptimizerKind
@@ -340,9 +325,6 @@ export interface Job<Result> {
   promise: Promise<Result>
   cancel(): void
 }
-
-/** Element or block type of a file that weights are written to. */
-export type FileType = 'f32' | 'bf16' | 'f16' | 'q8_0'
 
 export interface ReadWeightOptions {
   type: FileType

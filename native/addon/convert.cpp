@@ -10,19 +10,16 @@ Graph to_graph(Napi::Value value) {
   graph.layers = fields.index("layers");
   for (const Napi::Value item : fields.list("weights")) {
     const Fields w(item, "graph.weights");
-    static constexpr const char* kKinds[] = {"matrix", "table", "vector"};
     graph.weights.push_back(
-        {w.text("name"), w.integer("rows"), w.integer("cols"), static_cast<WeightKind>(w.choice("kind", kKinds))});
+        {w.text("name"), w.integer("rows"), w.integer("cols"), static_cast<WeightKind>(w.choice("kind", kWeightKindNames))});
     graph.weight_of_name.emplace(graph.weights.back().name, static_cast<int>(graph.weights.size()) - 1);
   }
   for (const Napi::Value item : fields.list("values")) {
     const Fields v(item, "graph.values");
-    static constexpr const char* kTypes[] = {"residual", "operand"};
-    graph.values.push_back({v.integer("cols"), static_cast<ValueType>(v.choice("type", kTypes))});
+    graph.values.push_back({v.integer("cols"), static_cast<ValueType>(v.choice("type", kValueTypeNames))});
   }
   for (const Napi::Value item : fields.list("nodes")) {
     const Fields n(item, "graph.nodes");
-    static constexpr const char* kOps[] = {"embedding", "rms_norm", "linear", "rope", "attention", "swiglu", "lm_head"};
     const auto id = [&](const char* key) { return n.index(key); };
     const auto weight = [&](const char* key) {
       const auto found = graph.weight_of_name.find(n.text(key));
@@ -30,25 +27,17 @@ Graph to_graph(Napi::Value value) {
       return found->second;
     };
     Node node;
-    node.op = static_cast<Op>(n.choice("op", kOps));
+    node.op = static_cast<Op>(n.choice("op", kOpNames));
     node.path = n.text("path");
     node.segment = id("segment");
     if (node.op != Op::lm_head) node.out = id("out");
-    switch (node.op) {
-      case Op::embedding:
-        break;
-      case Op::attention:
-        node.inputs = {id("q"), id("k"), id("v")};
-        node.kv_heads = id("kvHeads");
-        node.layer = id("layer");
-        node.scale = static_cast<float>(n.number("scale"));
-        if (n.has("window")) node.window = id("window");
-        break;
-      case Op::swiglu:
-        node.inputs = {id("gate"), id("up")};
-        break;
-      default:
-        node.inputs = {id("x")};
+    for (const char* const role : kOpInputs[static_cast<int>(node.op)])
+      if (role != nullptr) node.inputs.push_back(id(role));
+    if (node.op == Op::attention) {
+      node.kv_heads = id("kvHeads");
+      node.layer = id("layer");
+      node.scale = static_cast<float>(n.number("scale"));
+      if (n.has("window")) node.window = id("window");
     }
     if (n.has("weight")) node.weight = weight("weight");
     if (n.has("bias")) node.bias = weight("bias");
@@ -122,15 +111,13 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     }
   }
   if (fields.has("privacy")) {
-    static constexpr const char* kPrivacy[] = {"none", "examples", "clients"};
-    spec.privacy = static_cast<Privacy>(fields.choice("privacy", kPrivacy));
+    spec.privacy = static_cast<Privacy>(fields.choice("privacy", kPrivacyNames));
   }
   return spec;
 }
 
 OptimizerKind to_optimizer_kind(const Fields& fields) {
-  static constexpr const char* kKinds[] = {"adamw", "sgd", "lion", "adafactor"};
-  return static_cast<OptimizerKind>(fields.choice("kind", kKinds));
+  return static_cast<OptimizerKind>(fields.choice("kind", kOptimizerKindNames));
 }
 
 StateSpec to_state_spec(const Fields& fields) {
@@ -179,12 +166,9 @@ TrainedRanks to_trained_ranks(const Fields& fields) {
 }
 
 StorageFormat to_storage_format(Napi::Value value) {
-  static constexpr const char* kFormats[] = {"f32",  "bf16",   "f16",  "nf4",  "nf4_double", "fp4",  "fp4_double",
-                                             "int8", "q8_0",   "q4_0", "q4_1", "q5_0",       "q5_1", "iq4_nl",
-                                             "q2_k", "q3_k",   "q4_k", "q5_k", "q6_k",       "iq4_xs"};
   Napi::Object holder = Napi::Object::New(value.Env());
   holder.Set("format", value);
-  return static_cast<StorageFormat>(Fields(holder, "weight").choice("format", kFormats));
+  return static_cast<StorageFormat>(Fields(holder, "weight").choice("format", kStorageFormatNames));
 }
 
 namespace {
@@ -198,16 +182,12 @@ FileSpan to_file_span(Napi::Value value, const char* where) {
 
 TensorSource to_tensor_source(Napi::Value value) {
   const Fields fields(value, "tensor source");
-  static constexpr const char* kTypes[] = {"F32",  "F16",  "BF16",   "Q8_0", "Q4_0",      "Q4_1",
-                                           "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K",      "Q4_K",
-                                           "Q5_K", "Q6_K", "IQ4_XS", "NF4",  "NF4_DOUBLE",
-                                           "FP4",  "FP4_DOUBLE", "INT8"};
   TensorSource source;
   source.name = fields.text("name");
   source.file = fields.text("file");
   source.offset = fields.integer("offset");
   source.bytes = fields.integer("bytes");
-  source.dtype = static_cast<SourceDtype>(fields.choice("dtype", kTypes));
+  source.dtype = static_cast<SourceDtype>(fields.choice("dtype", kSourceDtypeNames));
   source.permuted_heads = fields.integer("permutedHeads", 0);
   std::vector<int64_t> shape;
   for (const Napi::Value item : fields.list("shape")) {
@@ -229,8 +209,7 @@ TensorSource to_tensor_source(Napi::Value value) {
 }
 
 Precision to_precision(const Fields& fields) {
-  static constexpr const char* kPrecisions[] = {"f32", "bf16"};
-  return static_cast<Precision>(fields.choice("precision", kPrecisions));
+  return static_cast<Precision>(fields.choice("precision", kPrecisionNames));
 }
 
 std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
@@ -240,9 +219,8 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   for (uint32_t i = 0; i < names.Length(); ++i) {
     const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
     const Fields p(fields.get(name.c_str()), "plans." + name);
-    static constexpr const char* kModes[] = {"train", "evaluate", "forward"};
     PlanOptions options;
-    options.mode = static_cast<Mode>(p.choice("mode", kModes));
+    options.mode = static_cast<Mode>(p.choice("mode", kModeNames));
     options.tokens = p.integer("tokens");
     options.sequences = p.integer("sequences");
     options.head_rows = p.integer("headRows");

@@ -213,9 +213,8 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     const auto model = payload(env);
     const std::string name = info[0].ToString();
     const Fields fields(info[1], "options");
-    static constexpr const char* kTypes[] = {"f32", "bf16", "f16", "q8_0"};
     ReadOptions options;
-    options.type = static_cast<FileType>(fields.choice("type", kTypes));
+    options.type = static_cast<FileType>(fields.choice("type", kFileTypeNames));
     options.begin = fields.integer("begin");
     options.count = fields.integer("count");
     options.permuted_heads = fields.integer("permutedHeads", 0);

@@ -34,13 +34,6 @@ void* map_zeros(void* at, int64_t bytes) {
 
 }  // namespace
 
-const char* name_of(Category category) {
-  static constexpr const char* kNames[kCategories] = {
-      "weights",   "quantization_constants", "paged_weights", "adapters", "gradients",
-      "optimizer", "activations",            "kv_cache",      "loss",     "workspace"};
-  return kNames[static_cast<int>(category)];
-}
-
 int64_t allocated_bytes(Category category) { return g_allocated[static_cast<int>(category)].load(); }
 
 Claim::Claim(Category category, int64_t bytes) : category_(category), bytes_(bytes) {

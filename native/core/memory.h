@@ -6,25 +6,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <utility>
 
+#include "core/lists.h"
+
 namespace lowrank {
 
-enum class Category : uint8_t {
-  weights,
-  quantization_constants,
-  paged_weights,  // what a paged base may have in memory of its file
-  adapters,
-  gradients,
-  optimizer,
-  activations,
-  kv_cache,
-  loss,
-  workspace,
-};
-inline constexpr int kCategories = 10;
-const char* name_of(Category category);
+inline constexpr int kCategories = static_cast<int>(std::size(kCategoryNames));
 
 /// Bytes now allocated in this process under a category.
 int64_t allocated_bytes(Category category);

@@ -4,10 +4,9 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/lists.h"
 
 namespace lowrank {
-
-enum class Precision : uint8_t { f32, bf16 };
 
 constexpr DType operand_of(Precision precision) { return precision == Precision::bf16 ? DType::bf16 : DType::f32; }
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-namespace lowrank {
+#include "core/lists.h"
 
-enum class OptimizerKind : uint8_t { adamw, sgd, lion, adafactor };
+namespace lowrank {
 
 /// Which state is kept, and how.
 struct StateSpec {
@@ -77,9 +77,6 @@ struct TripletSpec {
   float beta1 = 0, beta2 = 0;  // of the moving means of sensitivity and uncertainty
   float orthogonal = 0;        // weight of ||A A^T - I|| + ||B^T B - I|| in what is trained; 0 is off
 };
-
-/// Whose contributions private training clips, one by one (optim/private_sum.h): those of each example, or of each client.
-enum class Privacy : uint8_t { none, examples, clients };
 
 struct AdapterSpec {
   std::vector<ParameterSpec> parameters;

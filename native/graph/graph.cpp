@@ -162,11 +162,6 @@ class Checker {
 
 }  // namespace
 
-const char* name_of(Op op) {
-  static constexpr const char* kNames[] = {"embedding", "rms_norm", "linear", "rope", "attention", "swiglu", "lm_head"};
-  return kNames[static_cast<int>(op)];
-}
-
 void Graph::check() {
   if (nodes.empty() || nodes.back().op != Op::lm_head) fail("SHAPE", "the graph must end in lm_head");
   Checker(*this).run();

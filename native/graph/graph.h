@@ -7,13 +7,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/lists.h"
+
 namespace lowrank {
-
-enum class WeightKind : uint8_t { matrix, table, vector };
-enum class ValueType : uint8_t { residual, operand };
-enum class Op : uint8_t { embedding, rms_norm, linear, rope, attention, swiglu, lm_head };
-
-const char* name_of(Op op);
 
 struct GraphWeight {
   std::string name;

@@ -8,15 +8,6 @@
 #include "core/math.h"
 
 namespace lowrank {
-const char* name_of(Mode mode) {
-  static constexpr const char* kNames[] = {"train", "evaluate", "forward"};
-  return kNames[static_cast<int>(mode)];
-}
-
-const char* name_of(Phase phase) {
-  static constexpr const char* kNames[] = {"forward", "recompute", "backward"};
-  return kNames[static_cast<int>(phase)];
-}
 
 std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const AdapterSpec*>& adapters) {
   std::vector<CopyRef> copies(graph.weights.size());

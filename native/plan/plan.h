@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/lists.h"
 #include "core/memory.h"
 #include "core/precision.h"
 #include "graph/adapter_spec.h"
@@ -19,9 +20,6 @@
 namespace lowrank {
 
 class KernelSizes;
-
-enum class Mode : uint8_t { train, evaluate, forward };
-const char* name_of(Mode mode);
 
 /// Of logits in fp32, unless a plan says otherwise: enough rows for the matrix kernels to run at speed, little beside
 /// the rest of a step.

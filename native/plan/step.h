@@ -5,14 +5,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/lists.h"
+
 namespace lowrank {
 
 class Run;
 class Term;
 struct Step;
-
-enum class Phase : uint8_t { forward, recompute, backward };
-const char* name_of(Phase phase);
 
 /// Data that steps of one kind have in common. Its address tells kinds apart.
 struct StepKind {

@@ -225,8 +225,6 @@ void check_blocks(const TensorSource& source, StorageFormat format) {
 
 }  // namespace
 
-const char* name_of(SourceDtype dtype) { return format_of(dtype).name; }
-
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
   if (format == StorageFormat::f16 && source.dtype != SourceDtype::f16) {
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),

@@ -72,11 +72,6 @@ Survival survival_of(const float* merged, const float* base, const float* quanti
   return sums;
 }
 
-const char* name_of(FileType type) {
-  static constexpr const char* kNames[] = {"f32", "bf16", "f16", "q8_0"};
-  return kNames[static_cast<int>(type)];
-}
-
 void check(const Weight& weight, const std::string& name, const ReadOptions& options) {
   const int64_t rows = weight.rows(), cols = weight.cols(), heads = options.permuted_heads;
   if (options.begin < 0 || options.count < 0 || options.begin > rows - options.count)

@@ -5,14 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "core/lists.h"
 #include "adapters/merge.h"
 #include "runtime/engine.h"
 #include "runtime/weights.h"
 
 namespace lowrank {
-
-/// Element or block type that rows are written in.
-enum class FileType : uint8_t { f32, bf16, f16, q8_0 };
 
 /// Bytes of `cols` elements; a row of q8_0 must be whole blocks of 32.
 int64_t file_bytes(FileType type, int64_t cols);

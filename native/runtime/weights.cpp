@@ -36,30 +36,6 @@ WeightFormat kernel_format(StorageFormat format) {
 
 }  // namespace
 
-const char* name_of(StorageFormat format) {
-  if (is_blocks(format)) return layout_of(ggml_of(format)).name;
-  switch (format) {
-    case StorageFormat::f32:
-      return "f32";
-    case StorageFormat::bf16:
-      return "bf16";
-    case StorageFormat::f16:
-      return "f16";
-    case StorageFormat::nf4:
-      return "nf4";
-    case StorageFormat::nf4_double:
-      return "nf4_double";
-    case StorageFormat::fp4:
-      return "fp4";
-    case StorageFormat::fp4_double:
-      return "fp4_double";
-    case StorageFormat::int8:
-      return "int8";
-    default:
-      return "?";
-  }
-}
-
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols) {
   if (is_blocks(format)) return rows * layout_of(ggml_of(format)).row_bytes(cols);
   return is_four_bit(format) ? code_bytes(rows * cols) : rows * cols * element_bytes(format);

@@ -10,36 +10,13 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "core/lists.h"
 #include "core/pool.h"
 #include "os/mapped_file.h"
 #include "quant/weight.h"
 
 namespace lowrank {
 
-/// Element or block type of a tensor in a file.
-enum class SourceDtype : uint8_t {
-  f32,
-  f16,
-  bf16,
-  q8_0,
-  q4_0,
-  q4_1,
-  q5_0,
-  q5_1,
-  iq4_nl,
-  q2_k,
-  q3_k,
-  q4_k,
-  q5_k,
-  q6_k,
-  iq4_xs,
-  nf4,
-  nf4_double,
-  fp4,
-  fp4_double,
-  int8
-};
-const char* name_of(SourceDtype dtype);
 /// Whether tensors are codes with scales of their own in the file.
 constexpr bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
@@ -48,32 +25,6 @@ constexpr std::optional<GgmlType> ggml_of(SourceDtype dtype) {
   if (dtype < SourceDtype::q8_0 || dtype > SourceDtype::iq4_xs) return std::nullopt;
   return static_cast<GgmlType>(static_cast<int>(dtype) - static_cast<int>(SourceDtype::q8_0));
 }
-
-/// How a weight is held in memory; the formats called double also quantize the absmax values. The last ones, in the order
-/// of GgmlType, are the blocks of GGUF files.
-enum class StorageFormat : uint8_t {
-  f32,
-  bf16,
-  f16,
-  nf4,
-  nf4_double,
-  fp4,
-  fp4_double,
-  int8,
-  q8_0,
-  q4_0,
-  q4_1,
-  q5_0,
-  q5_1,
-  iq4_nl,
-  q2_k,
-  q3_k,
-  q4_k,
-  q5_k,
-  q6_k,
-  iq4_xs
-};
-const char* name_of(StorageFormat format);
 
 /// A stretch of a file.
 struct FileSpan {

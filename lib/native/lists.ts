@@ -1,0 +1,61 @@
+/** Made by scripts/lists.mjs from native/lists.json. */
+
+/** Modes of plans; `forward` keeps a KV cache and serves generation (prefill and decode). */
+export type Mode = 'train' | 'evaluate' | 'forward'
+
+/** Phases of a plan's steps. */
+export type Phase = 'forward' | 'recompute' | 'backward'
+
+/** Types of the operands of matrix products, as resolved; sums are fp32 either way. */
+export type Precision = 'f32' | 'bf16'
+
+/** Units whose contributions private training clips, one by one. */
+export type Privacy = 'none' | 'examples' | 'clients'
+
+/** Kinds of optimizers. */
+export type OptimizerKind = 'adamw' | 'sgd' | 'lion' | 'adafactor'
+
+/** Categories of memory; `paged_weights` is the part of a paged base's file that may be in memory. */
+export const CATEGORIES = [
+  'weights',
+  'quantization_constants',
+  'paged_weights',
+  'adapters',
+  'gradients',
+  'optimizer',
+  'activations',
+  'kv_cache',
+  'loss',
+  'workspace',
+] as const
+/** One of them. */
+export type Category = (typeof CATEGORIES)[number]
+
+/** Element or block types of a file that weights are written to. */
+export type FileType = 'f32' | 'bf16' | 'f16' | 'q8_0'
+
+/**
+ * Formats of a weight in memory; those called double also quantize the absmax values. The last ones are the
+ * blocks of GGUF files. Weight files hold the number of a format, so the order stays.
+ */
+export type StorageFormat =
+  | 'f32'
+  | 'bf16'
+  | 'f16'
+  | 'nf4'
+  | 'nf4_double'
+  | 'fp4'
+  | 'fp4_double'
+  | 'int8'
+  | 'q8_0'
+  | 'q4_0'
+  | 'q4_1'
+  | 'q5_0'
+  | 'q5_1'
+  | 'iq4_nl'
+  | 'q2_k'
+  | 'q3_k'
+  | 'q4_k'
+  | 'q5_k'
+  | 'q6_k'
+  | 'iq4_xs'
