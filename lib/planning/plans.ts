@@ -32,7 +32,7 @@ export function trainingPlans(
   for (const [key, { needs }] of memoryOptions) {
     const value = key in options && options[key as keyof TrainingMemory]
     if (!needs || !value || options[needs.option as keyof TrainingMemory]) continue
-    throw new ConfigError(`${snakeKey(key)} is on and ${snakeKey(needs.option)} off; ${needs.else}.`)
+    throw new ConfigError(`${snakeKey(key)} is on and ${snakeKey(needs.option)} is off; ${needs.else}.`)
   }
   const train: PlanOptions = {
     mode: 'train',

@@ -114,7 +114,7 @@ describe('a model like qwen3_window', () => {
     [
       'windows',
       unbiased,
-      'cannot be written as a GGUF file: the windows of its attention would come out otherwise',
+      'cannot be written as a GGUF file, which has no key for this setting of the config: the windows of its attention',
     ],
     [
       'biases',

@@ -59,7 +59,7 @@ test('an adapter is evaluated over the quantization that it was trained over, un
   )
   expect(recorded?.loss).toBe(same?.loss)
   expect(recorded?.loss).not.toBe(other?.loss)
-  expect(recorded?.stderr).toContain('The adapter was trained over nf4')
+  expect(recorded?.stderr).toContain("Loading the model in nf4, as in the adapter's training")
 })
 
 test('embedding and head are held as they were trained over, and merged so', async () => {
@@ -77,7 +77,7 @@ test('embedding and head are held as they were trained over, and merged so', asy
   expect(recorded?.loss).toBe(same.loss)
   expect(run.loss).toBe(same.loss)
   expect(other.loss).not.toBe(same.loss)
-  expect(ended.stderr).toContain('The adapter was trained over nf4 with embedding_quantization int8')
+  expect(ended.stderr).toContain('Loading the model in nf4 with embedding_quantization int8')
   const merged = await lowrank([
     'merge',
     '--adapter',
@@ -287,7 +287,7 @@ describe('a model whose weights are not finite', () => {
     writeFileSync(data, chats(4))
     const { code, stdout, stderr } = await lowrank(['eval', '--model', broken, '--dataset', data])
     expect([code, stdout]).toEqual([1, ''])
-    expect(stderr).toContain(`error: the loss of ${broken} on ${data} is NaN: the weights or an adapter hold`)
+    expect(stderr).toContain(`error: the loss of ${broken} on ${data} is NaN: the weights or an adapter have`)
     expect(stderr).toContain('code DIVERGED')
   })
 

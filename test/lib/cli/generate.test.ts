@@ -113,7 +113,7 @@ test('a run that has not ended is named, with its newest checkpoint', async () =
   const { code, stderr } = await ask()
   expect(code).toBe(2)
   expect(stderr).toContain(
-    `holds no trained adapter yet; finish its run (lowrank train --resume), name its checkpoint (--adapter ${newest}), or take --no-adapter`,
+    `holds no trained adapter yet; finish its run (lowrank train --resume), name its checkpoint (--adapter ${newest}), or use --no-adapter`,
   )
 })
 

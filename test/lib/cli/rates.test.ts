@@ -34,7 +34,7 @@ test('a learning rate far from it is remarked on', async () => {
   const { code, stderr } = await lowrank(['train', it.config])
   expect(code).toBe(0)
   expect(stderr).toMatch(
-    /^note: learning_rate 0\.000002 is \d+ times less than [\d.]+, which suits lora; a short run may learn next to nothing\.$/m,
+    /^note: learning_rate 0\.000002 is \d+ times less than [\d.]+, the default of lora; a short run may learn next to nothing\.$/m,
   )
 })
 

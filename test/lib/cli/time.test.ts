@@ -60,7 +60,7 @@ test('another machine tells its own time, and nothing is measured here', async (
 test('a machine that is not known is one error that names those that are', async () => {
   const { code, stdout, stderr } = await lowrank(['plan', project().config, '--machine', 'nonsense'])
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-  expect(stderr).toMatch(/^error: machine 'nonsense' is not known; expected one of .*epyc-avx512-bf16-2c/)
+  expect(stderr).toMatch(/^error: machine 'nonsense' is unknown; expected one of .*epyc-avx512-bf16-2c/)
 })
 
 test('seconds, minutes and hours are told as far as they count', () => {

@@ -52,7 +52,7 @@ test('a program that ends instead of working is named, with what to do', async (
   const path = program('exit 0')
   vi.stubEnv('LOWRANK_NODE', path)
   expect((await failure(call())).message).toBe(
-    `chat templates and tokenizers run in a process of their own, and ${path} did not start as Node.js: it ended with ` +
+    `chat templates and tokenizers run in a child process, but ${path} did not start as Node.js: it ended with ` +
       'code 0. LOWRANK_NODE, if it is set, must name a Node.js executable.',
   )
   inElectron()

@@ -60,7 +60,9 @@ describe('the group of a row', () => {
     await expect(groups(path, 'owner')).rejects.toThrow(
       'owner, which identifies the client of a row, is missing',
     )
-    await expect(groups(parquet('pairs.plain'), 'owner')).rejects.toThrow('owner, which tells whose')
+    await expect(groups(parquet('pairs.plain'), 'owner')).rejects.toThrow(
+      'owner, which identifies the client of a row',
+    )
     await expect(groups({ rows, name: 'my rows' }, 'owner')).rejects.toThrow(/my rows.*owner/)
   })
 })

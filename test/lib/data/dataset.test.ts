@@ -280,7 +280,7 @@ it('refuses a missing file and an unknown format', async () => {
   }
   await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(ConfigError)
   await expect(read(file(''), { format: 'llama' as never })).rejects.toThrow(
-    /"llama" is not known; expected auto, messages/,
+    /"llama" is unknown; expected auto, messages/,
   )
 })
 

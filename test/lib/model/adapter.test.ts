@@ -124,7 +124,7 @@ describe('adapters on one model', () => {
     await model.loadAdapter(path, { name: 'other' })
     expect(model.adapters.map(({ name }) => name)).toEqual(['lora', 'lora-2', 'tuned', 'tuned-2', 'other'])
     expect(model.adapter('tuned-2')).toBe(model.adapters[3])
-    await expect(model.attach(lora(), { name: 'other' })).rejects.toThrow('has an adapter other already')
+    await expect(model.attach(lora(), { name: 'other' })).rejects.toThrow('already has an adapter other')
     await expect(model.loadAdapter(path, { name: '' })).rejects.toThrow('expected a text')
   })
 

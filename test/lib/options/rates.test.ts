@@ -74,9 +74,9 @@ describe('remarks on a learning rate', () => {
     remarksOnRate({ learningRate: own * factor, optimizer }, lora())
 
   test.each([
-    [10, /10 times .*, which suits lora; the run may diverge/],
+    [10, /10 times .*, the default of lora; the run may diverge/],
     [300, /300 times/],
-    [0.1, /10 times less than .*, which suits lora; a short run may learn next to nothing/],
+    [0.1, /10 times less than .*, the default of lora; a short run may learn next to nothing/],
     [0.002, /500 times less/],
   ])('are made at %d times', (factor, words) => {
     for (const optimizer of ['adamw', 'paged_adamw_8bit', adamW({ eps: 1e-6 })] as const)

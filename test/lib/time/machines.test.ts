@@ -32,9 +32,7 @@ test('every machine that comes with the package can be read', () => {
 
 test('a machine that is not known is an error with those that are', () => {
   const [name] = machineNames() as [string]
-  expect(() => machineNamed('../package')).toThrow(
-    `machine '../package' is not known; expected one of ${name}`,
-  )
+  expect(() => machineNamed('../package')).toThrow(`machine '../package' is unknown; expected one of ${name}`)
   expect(() => machineNamed(`${name}x`)).toThrow(`did you mean ${name}?`)
 })
 

@@ -311,7 +311,7 @@ describe('what needs all gradients at once is refused', () => {
       'optimizerInBackward is true and strategy is dp-dylora: private training clips and sums whole gradients.',
     )
     const plan = planModel(folders.smollm2, { strategy, optimizerInBackward: true })
-    await expect(plan).rejects.toThrow('private training clips and sums whole gradients')
+    await expect(plan).rejects.toThrow('private training clips and adds up whole gradients')
   })
 
   test('in the words of a config', async () => {

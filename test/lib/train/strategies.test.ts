@@ -108,7 +108,9 @@ describe('LoRA-drop', () => {
   test('chooses by its probe, shares the rest, and resumes without another', async () => {
     const out = scratchFolder()
     const model = await open()
-    await expect(model.attach(strategy)).rejects.toThrow('attach(): strategy lora-drop is not ready')
+    await expect(model.attach(strategy)).rejects.toThrow(
+      'attach(): strategy lora-drop needs a probe of the data first',
+    )
     const ready = await model.probe(strategy, data, options)
     expect(await model.probe(strategy, data, options)).toEqual(ready)
     expect(model.adapters).toEqual([])
