@@ -74,6 +74,7 @@ export { type LoraFaConfig, type LoraFaOptions, loraFa } from './strategies/lora
 export { type LoraPlusConfig, type LoraPlusOptions, loraPlus } from './strategies/lora-plus.js'
 export type { LycorisConfig } from './strategies/lycoris.js'
 export { type MissConfig, type MissOptions, miss } from './strategies/miss.js'
+export { type OftConfig, type OftOptions, oft } from './strategies/oft.js'
 export type { PrivacyReport, RoundPrivacy } from './strategies/privacy-report.js'
 export { type QloraConfig, qlora } from './strategies/qlora.js'
 export type { ClientsConfig, StrategyConfig } from './strategies/strategy.js'

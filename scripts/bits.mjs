@@ -160,6 +160,7 @@ function grid(lib, { isa: best, levels }) {
     'loha/dropped': lib.loha({ ...lycoris, rankDropout: 0.2, moduleDropout: 0.1 }),
     lokr: lib.lokr(lycoris),
     miss: lib.miss({ r: 8, targetModules: 'all-linear' }),
+    oft: lib.oft({ oftBlockSize: 8, targetModules: 'all-linear' }),
     'lokr/both': lib.lokr({ ...lycoris, decomposeBoth: true, rankDropout: 0.2 }),
     'lora-drop': lib.loraDrop({
       ...base,

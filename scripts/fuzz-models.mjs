@@ -108,6 +108,7 @@ function makeSeeds() {
     loha: 'llama3',
     vera: 'llama3',
     miss: 'llama3',
+    oft: 'llama3',
     adalora: 'llama3',
     llama3: 'llama3',
     tied: 'smollm2',

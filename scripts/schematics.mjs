@@ -107,6 +107,7 @@ function pieces(term, description, base) {
     name === undefined
       ? []
       : [matrix(label, factors.get(name), { shared: usersOf(spec, name), note: rate(name), ...options })]
+  if (term.kind === 'rotation') return [base, sign('· diag(Rᵀ), R by'), ...draw(term.skew, 'Q')]
   const diagonal = (name, label) => draw(name, label, { diagonal: true })
   const ranks = rulesOf(description.strategy).ranked?.(description.strategy)?.most > 1
   const some = (first) => (ranks ? { first, note: 'the first b' } : {})

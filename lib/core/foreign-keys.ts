@@ -189,7 +189,15 @@ export const FOREIGN_KEYS = {
     full_finetuning: { here: 'strategy.name', values: { true: 'full', false: 'lora' } },
     peft_type: {
       here: 'strategy.name',
-      values: { LORA: 'lora', ADALORA: 'adalora', VERA: 'vera', LOHA: 'loha', LOKR: 'lokr', MISS: 'miss' },
+      values: {
+        LORA: 'lora',
+        ADALORA: 'adalora',
+        VERA: 'vera',
+        LOHA: 'loha',
+        LOKR: 'lokr',
+        MISS: 'miss',
+        OFT: 'oft',
+      },
     },
     peft_config: { here: 'strategy' },
     lora_config: { here: 'strategy' },

@@ -11,6 +11,7 @@ import { loraRules } from './lora.js'
 import { loraDropRules } from './lora-drop.js'
 import { loraFaRules } from './lora-fa.js'
 import { missRules } from './miss.js'
+import { oftRules } from './oft.js'
 import type { StrategyConfig, StrategyRules } from './strategy.js'
 import { veraRules } from './vera.js'
 
@@ -32,6 +33,7 @@ export const plain = [
   lohaRules,
   lokrRules,
   missRules,
+  oftRules,
 ] as unknown as readonly StrategyRules[]
 
 /** An adapter by its name. Default plain LoRA. */

@@ -4,6 +4,7 @@
 #include "adapters/kronecker_term.h"
 #include "adapters/low_rank.h"
 #include "adapters/pair.h"
+#include "adapters/rotation.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -18,6 +19,7 @@ constexpr TermKind kKinds[] = {
     {"low_rank", Op::linear, made<LowRank>},
     {"pair", Op::linear, made<PairTerm>},
     {"kronecker", Op::linear, made<KroneckerTerm>},
+    {"rotation", Op::linear, made<RotationTerm>},
     {"embedding", Op::embedding, made<EmbeddingTerm>},
 };
 

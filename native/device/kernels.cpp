@@ -262,6 +262,33 @@ void SpreadKroneckerC::operands(Operands& see) const {
   see.adds(db, rank * p);
 }
 
+void CayleyNeumann::operands(Operands& see) const {
+  see.reads(skew, shape.blocks * shape.skew_elements());
+  see.writes(out, shape.blocks * shape.elements());
+}
+void CayleyNeumannBackward::operands(Operands& see) const {
+  see.reads(skew, shape.blocks * shape.skew_elements());
+  see.reads(g, shape.blocks * shape.elements());
+  see.adds(dskew, shape.blocks * shape.skew_elements());
+}
+void Rotate::operands(Operands& see) const {
+  see.reads(x, tokens, cols);
+  see.reads(d, shape.blocks * shape.elements());
+  see.reads(addend, tokens, cols);
+  see.writes(out, tokens, cols);
+}
+void RotateBySeries::operands(Operands& see) const {
+  see.reads(x, tokens, cols);
+  see.reads(skew, shape.blocks * shape.skew_elements());
+  see.reads(addend, tokens, cols);
+  see.writes(out, tokens, cols);
+}
+void RotationGradient::operands(Operands& see) const {
+  see.reads(x, tokens, cols);
+  see.reads(dy, tokens, cols);
+  see.adds(g, shape.blocks * shape.elements());
+}
+
 void RowSquares::operands(Operands& see) const {
   see.reads(w);
   see.writes(out, w.rows);

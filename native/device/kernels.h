@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/cayley_neumann.h"
 #include "core/dtype.h"
 #include "core/precision.h"
 #include "device/operands.h"
@@ -404,6 +405,58 @@ struct SpreadKroneckerC {
   void operands(Operands& see) const;
 };
 
+/// The block-diagonal D with I + D orthogonal, nearly: of each block a Cayley-Neumann series (core/cayley_neumann.h) of the
+/// skew-symmetric matrix whose upper triangle is a row of `skew` [blocks, size (size - 1) / 2]. `whole`: I + D;
+/// `inverse`: the transpose.
+struct CayleyNeumann {
+  static constexpr const char* kName = "cayley_neumann";
+  Blocks shape;
+  int32_t terms;
+  bool inverse, whole;
+  Ptr<float> skew, out;
+  void operands(Operands& see) const;
+};
+/// Adds to dskew what the gradient at D, g, says of it.
+struct CayleyNeumannBackward {
+  static constexpr const char* kName = "cayley_neumann_backward";
+  Blocks shape;
+  int32_t terms;
+  Ptr<float> skew, g, dskew;
+  void operands(Operands& see) const;
+};
+/// out = addend + weight x D; the addend may be out itself, or null.
+struct Rotate {
+  static constexpr const char* kName = "rotate";
+  int64_t tokens, cols;
+  Blocks shape;
+  Matrix x;
+  Ptr<float> d;
+  float weight;
+  Matrix addend, out;
+  void operands(Operands& see) const;
+};
+/// The same from what D is made of, without making it: fewer multiplications for few tokens.
+struct RotateBySeries {
+  static constexpr const char* kName = "rotate_by_series";
+  int64_t tokens, cols;
+  Blocks shape;
+  int32_t terms;
+  Matrix x;
+  Ptr<float> skew;
+  float weight;
+  Matrix addend, out;
+  void operands(Operands& see) const;
+};
+/// g += the gradient at D of dy = x D.
+struct RotationGradient {
+  static constexpr const char* kName = "rotation_gradient";
+  int64_t tokens, cols;
+  Blocks shape;
+  Matrix x, dy;
+  Ptr<float> g;
+  void operands(Operands& see) const;
+};
+
 /// out[i] = ||W_i||^2.
 struct RowSquares {
   static constexpr const char* kName = "row_squares";
@@ -492,7 +545,8 @@ using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackwa
                             Cast, AddConstant, DecodeRows, EmbeddingGradient, BiasGradient, Dropout, DropoutBackward,
                             ScaleColumns, ScaleColumnsBackward, Fold, FoldGradient, FoldSnapshot, BuildPairA, FoldPair,
                             SpreadPairA, SpreadPairB, AddPair, SplitPair, DrawRows, Kronecker, KroneckerBackward,
-                            KroneckerC, SpreadKroneckerC, RowSquares, Gram, AdaptedRowNorms, AddRatios, RatiosOver,
+                            KroneckerC, SpreadKroneckerC, CayleyNeumann, CayleyNeumannBackward, Rotate,
+                            RotateBySeries, RotationGradient, RowSquares, Gram, AdaptedRowNorms, AddRatios, RatiosOver,
                             MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns, AdamW, Sgd, Lion,
                             Adafactor, SumOfSquares, ProjectGradient, Orthogonal, FollowImportances>;
 

@@ -57,6 +57,8 @@ void run_input_gradient(Run& run, const Step& s) {
                 [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
       segments.insert(segments.end(), gradient.segments.begin(), gradient.segments.end());
     }
+    if (segments.empty())
+      return run.launch(Cast{run.tokens * in, run.at<float>(s.residual), dx.data.as<uint16_t>()});
     Output to{dx};
     if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
       to.residual = run.at<float>(from);
@@ -87,20 +89,6 @@ constexpr StepKind kForward{"linear", run_forward};
 constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
 constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};
 
-double products(const Planner& plan, int index) {
-  const Node& node = plan.node(index);
-  return static_cast<double>(plan.options().tokens) *
-         (static_cast<double>(plan.cols(node.inputs[0])) * static_cast<double>(plan.cols(node.out)));
-}
-
-/// Notes that a step multiplies with the weight of a linear.
-void read(const Planner& plan, Step& step, int index) {
-  const int weight = plan.node(index).weight;
-  if (plan.plan().copies[weight].adapter < 0) step.weights.push_back(weight);
-  step.multiply_adds += products(plan, index);
-  plan.touch(step, index);
-}
-
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const bool scaled = has_magnitude(plan.sites(index));
@@ -119,7 +107,7 @@ void forward(Planner& plan, int index, Phase phase) {
         if (const int64_t width = term->hidden_cols(plan.options()))
           step.writes.push_back(step.aux = plan.hidden(index, width));
   if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
-  read(plan, step, index);
+  plan.read_weight(step, index);
   plan.push(std::move(step));
 }
 
@@ -136,9 +124,12 @@ void emit_input_gradient(Planner& plan, int value, std::vector<GradientTerm> sha
   if (step.residual >= 0 && residual) plan.give_gradient(value, step.residual);
   if (plan.gradient(value) < 0) plan.make_gradient(value, "gradient of " + path + " input");
   step.dx = plan.gradient(value);
+  // A linear whose share was made apart, as a part, has none left.
+  std::erase_if(shares, [](const GradientTerm& share) { return share.dy < 0; });
+  if (shares.empty() && step.dx == step.residual) return;
   step.terms = std::move(shares);
   plan.expect_unread(step.dx, path);
-  for (const GradientTerm& share : step.terms) read(plan, step, share.node);
+  for (const GradientTerm& share : step.terms) plan.read_weight(step, share.node);
   step.writes = {step.dx};
   plan.push(std::move(step));
 }
@@ -152,7 +143,7 @@ void weight_backward(Planner& plan, int index, int dy) {
   if (has_magnitude(plan.sites(index)))
     fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude does not go with a weight or bias that trains");
   step.dy = dy;
-  step.multiply_adds = products(plan, index);
+  step.multiply_adds = plan.products(index);
   if (plan.trained_weight(node.weight) >= 0) step.x = plan.materialize(node.inputs[0]);
   plan.touch(step, index);
   plan.push(std::move(step));

@@ -84,6 +84,18 @@ class Planner {
   }
   /// Notes that a step may use whatever trains at a node.
   virtual void touch(Step& step, int node) const = 0;
+  /// Multiply-adds of a product with the weight of a linear.
+  double products(int linear) const {
+    return static_cast<double>(options().tokens) *
+           (static_cast<double>(cols(node(linear).inputs[0])) * static_cast<double>(cols(node(linear).out)));
+  }
+  /// Notes that a step multiplies with the weight of a linear.
+  void read_weight(Step& step, int linear) const {
+    const int weight = node(linear).weight;
+    if (plan().copies[weight].adapter < 0) step.weights.push_back(weight);
+    step.multiply_adds += products(linear);
+    touch(step, linear);
+  }
   /// Counts the step's workspace by running it where nothing is computed, and appends it.
   virtual void push(Step step) = 0;
   virtual void set_head_chunk(int64_t rows) = 0;

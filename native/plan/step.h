@@ -28,7 +28,7 @@ extern const StepKind kReload;   // the file -> y
 /// One linear's share of an input gradient: dx += dy W + dh A.
 struct GradientTerm {
   int node = -1;
-  int dy = -1;
+  int dy = -1;  // -1: its share was made apart
   int dh = -1;  // [T, rank], or -1 where no term has such an operand
 };
 

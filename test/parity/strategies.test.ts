@@ -210,6 +210,7 @@ describe.each([
   ['adalora_saved', 'odd'],
   ['loha_saved', 'odd'],
   ['miss_saved', 'odd'],
+  ['oft_saved', 'odd'],
   ['dora_saved', 'qwen2'],
   ['trained_saved', 'qwen2_window'],
   ['tied_saved', 'smollm2'],

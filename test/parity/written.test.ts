@@ -32,6 +32,7 @@ const cases = {
     targetModules: ['q_proj', 'up_proj'],
   },
   miss: { model: 'llama3', name: 'miss', r: 6, targetModules: ['q_proj', 'down_proj'] },
+  oft: { model: 'llama3', name: 'oft', oftBlockSize: 8, targetModules: ['q_proj', 'down_proj'] },
   loha: {
     model: 'llama3',
     name: 'loha',

@@ -76,6 +76,13 @@ struct Workspace {
   int64_t operator()(const KroneckerBackward& k) const {
     return kronecker_workspace(shape_of(k.pair), k.tokens, threads);
   }
+  int64_t operator()(const CayleyNeumann& k) const { return cayley_workspace(k.shape, k.terms, threads); }
+  int64_t operator()(const CayleyNeumannBackward& k) const {
+    return cayley_workspace(k.shape, k.terms, threads);
+  }
+  int64_t operator()(const Rotate& k) const { return rotation_workspace(k.shape, threads); }
+  int64_t operator()(const RotateBySeries& k) const { return series_workspace(k.shape, threads); }
+  int64_t operator()(const RotationGradient& k) const { return rotation_workspace(k.shape, threads); }
   int64_t operator()(const Adafactor& k) const { return adafactor_workspace(k); }
   int64_t operator()(const ProjectGradient& k) const { return project_gradient_workspace(k, threads); }
   int64_t operator()(const Orthogonal& k) const { return orthogonal_workspace(k, threads); }
@@ -278,6 +285,24 @@ struct CpuDevice::Launch {
   }
   void operator()(const KroneckerC& k) const { kronecker_c(k); }
   void operator()(const SpreadKroneckerC& k) const { spread_kronecker_c(k); }
+
+  void operator()(const CayleyNeumann& k) const {
+    ops.cayley_neumann(pool, k.shape, k.terms, k.inverse, k.whole, host(k.skew), host(k.out), room);
+  }
+  void operator()(const CayleyNeumannBackward& k) const {
+    ops.cayley_neumann_backward(pool, k.shape, k.terms, host(k.skew), host(k.g), host(k.dskew), room);
+  }
+  void operator()(const Rotate& k) const {
+    ops.rotate(pool, k.tokens, k.cols, k.shape, matrix(k.x), host(k.d), k.weight, matrix(k.addend),
+               matrix(k.out), room);
+  }
+  void operator()(const RotateBySeries& k) const {
+    ops.rotate_by_series(pool, k.tokens, k.cols, k.shape, k.terms, matrix(k.x), host(k.skew), k.weight,
+                         matrix(k.addend), matrix(k.out), room);
+  }
+  void operator()(const RotationGradient& k) const {
+    ops.rotation_gradient(pool, k.tokens, k.cols, k.shape, matrix(k.x), matrix(k.dy), host(k.g), room);
+  }
 
   void operator()(const RowSquares& k) const { row_squares(pool, view(k.w), host(k.out)); }
   void operator()(const Gram& k) const { gram_of_rows(pool, host(k.a), k.rank, k.cols, k.ld, host(k.out)); }

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "backends/cpu/kronecker.h"
+#include "backends/cpu/rotation.h"
 #include "core/dtype.h"
 #include "core/pool.h"
 #include "quant/dynamic.h"
@@ -128,6 +129,23 @@ struct OpKernels {
   void (*kronecker_backward)(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
                              const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
                              float* dx, bool adds_dx, std::byte* workspace);
+  /// out [blocks, size, size], by each block's Cayley-Neumann series (core/cayley_neumann.h): D, or I + D where `whole`;
+  /// of the transposes where `inverse`. skew [blocks, size (size - 1) / 2] has the upper triangles, row by row.
+  void (*cayley_neumann)(Pool&, const Blocks&, int terms, bool inverse, bool whole, const float* skew, float* out,
+                         std::byte* workspace);
+  /// dskew += the gradient of `skew` from that at D, g.
+  void (*cayley_neumann_backward)(Pool&, const Blocks&, int terms, const float* skew, const float* g, float* dskew,
+                                  std::byte* workspace);
+  /// out[t] = addend[t] + weight * x[t] diag(d), every tensor f32 or bf16; the addend's data may be null or out's own.
+  void (*rotate)(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const float* d, float weight,
+                 const Matrix& addend, const Matrix& out, std::byte* workspace);
+  /// The same with the D of `cayley_neumann`, which is not made.
+  void (*rotate_by_series)(Pool&, int64_t tokens, int64_t cols, const Blocks&, int terms, const Matrix& x,
+                           const float* skew, float weight, const Matrix& addend, const Matrix& out,
+                           std::byte* workspace);
+  /// g[b] += sum over tokens of x_b^T dy_b, over the columns of block b; of a shared block over those of all.
+  void (*rotation_gradient)(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
+                            float* g, std::byte* workspace);
 };
 
 // Gradients of trained base parameters, one for all levels: they pass once over their activations. All add to their

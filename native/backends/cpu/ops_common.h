@@ -24,6 +24,17 @@ void kronecker_reference(Pool&, int64_t tokens, const KroneckerShape&, const Kro
 void kronecker_backward_reference(Pool&, int64_t tokens, const KroneckerShape&, const KroneckerFactors&, float scale,
                                   const float* gains, const Matrix& x, const Matrix& dy, const KroneckerGradients&,
                                   float* dx, bool adds_dx, std::byte* workspace);
+void cayley_neumann_reference(Pool&, const Blocks&, int terms, bool inverse, bool whole, const float* skew, float* out,
+                              std::byte* workspace);
+void cayley_neumann_backward_reference(Pool&, const Blocks&, int terms, const float* skew, const float* g,
+                                       float* dskew, std::byte* workspace);
+void rotate_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const float* d, float weight,
+                      const Matrix& addend, const Matrix& out, std::byte* workspace);
+void rotate_by_series_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, int terms, const Matrix& x,
+                                const float* skew, float weight, const Matrix& addend, const Matrix& out,
+                                std::byte* workspace);
+void rotation_gradient_reference(Pool&, int64_t tokens, int64_t cols, const Blocks&, const Matrix& x, const Matrix& dy,
+                                 float* g, std::byte* workspace);
 
 inline std::byte* row_of(const Matrix& matrix, int64_t row) {
   return static_cast<std::byte*>(matrix.data) + row * matrix.ld * size_of(matrix.dtype);

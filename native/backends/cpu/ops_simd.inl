@@ -510,6 +510,7 @@ static void lion_8bit(int64_t count, const Lion& options, const float* grad, con
 }
 
 #include "backends/cpu/kronecker.inl"
+#include "backends/cpu/rotation.inl"
 
 static constexpr OpKernels table = {
     .embedding = embedding,
@@ -535,6 +536,11 @@ static constexpr OpKernels table = {
     .lion_8bit = lion_8bit,
     .kronecker = kronecker,
     .kronecker_backward = kronecker_backward,
+    .cayley_neumann = cayley_neumann,
+    .cayley_neumann_backward = cayley_neumann_backward,
+    .rotate = rotate,
+    .rotate_by_series = rotate_by_series,
+    .rotation_gradient = rotation_gradient,
 };
 
 #undef LOWRANK_ELEMENT

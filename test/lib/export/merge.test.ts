@@ -6,11 +6,15 @@ import { readSafetensorsHeader, readTensor } from '../../../lib/formats/safetens
 import type { Adapter } from '../../../lib/model/adapter.js'
 import { loadModel } from '../../../lib/model/load.js'
 import type { Model } from '../../../lib/model/model.js'
+import { dora } from '../../../lib/strategies/dora.js'
 import { full } from '../../../lib/strategies/full.js'
+import { lokr } from '../../../lib/strategies/lokr.js'
 import { lora } from '../../../lib/strategies/lora.js'
+import { oft } from '../../../lib/strategies/oft.js'
 import { fp4, int8, nf4 } from '../../../lib/weights/quantization.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { leaveZero } from '../strategies/start.js'
 
 const models: Model[] = []
 afterEach(async () => {
@@ -93,6 +97,27 @@ describe('a merged folder', () => {
     const none = await model.save(place(), { dtype: 'f32', adapters: [] })
     expect(largestError(await (await load(both.output)).logits(tokens), expected)).toBeLessThan(2e-5)
     expect(none.check?.maxAbsLogitError).toBe(0)
+  })
+
+  it.each([
+    ['another rotation', () => oft({ oftBlockSize: 4, blockShare: true })],
+    ['scaled rows', () => dora({ r: 4 })],
+    ['a Kronecker product', () => lokr({ r: 2 })],
+    ['a low-rank change', () => lora({ r: 4 })],
+  ])('has the change of a rotation beside that of %s', async (_, other) => {
+    const model = await load(tinyModel())
+    const [own, beside] = [
+      await model.attach(oft({ oftBlockSize: 8 })),
+      await model.attach(other(), { name: 'b' }),
+    ]
+    for (const adapter of [own, beside]) leaveZero(adapter)
+    own.weight = 0.7
+    beside.weight = 0.5
+    const expected = await model.logits(tokens)
+    const { output } = await model.save(place(), { dtype: 'f32', check: false })
+    const found = await (await load(output)).logits(tokens)
+    expect(largestError(found, expected)).toBeLessThan(1e-4)
+    expect(largestError(expected, await model.logits(tokens, { adapters: [beside] }))).toBeGreaterThan(0.05)
   })
 
   it('has the weights that full fine-tuning trained', async () => {

@@ -28,6 +28,7 @@ const strategies = {
   loha: lib.loha({ ...lycoris, rankDropout: 0.2 }),
   'loha, formed': lib.loha({ ...lycoris, r: 16 }),
   lokr: lib.lokr({ ...lycoris, decomposeBoth: true, rankDropout: 0.2 }),
+  oft: lib.oft({ oftBlockSize: 8, targetModules: ['q_proj', 'down_proj'] }),
   'lora-drop': lib.loraDrop({ ...base, sampleFraction: 0.5, probeSteps: 1 }),
   full: lib.full(),
 }
@@ -53,11 +54,13 @@ async function check(model, name) {
     const adapter = await base.attach(strategy, { seed: 1 })
     for await (const _ of adapter.train(rows, training));
     if (name === 'dora') {
-      // Beside another adapter, with a key/value cache.
+      // Beside another adapter.
       const other = await base.attach(strategies.lokr, { seed: 2 })
       base.use({ adapter, weight: 0.75 }, { adapter: other, weight: 0.5 })
-      await base.generate('Color', { maxNewTokens: 2, temperature: 0, chatTemplate: false })
     }
+    // With a key/value cache.
+    if (name === 'dora' || name === 'oft')
+      await base.generate('Color', { maxNewTokens: 2, temperature: 0, chatTemplate: false })
     await base.dispose()
   }
 }

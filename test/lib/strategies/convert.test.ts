@@ -11,6 +11,7 @@ import {
   lora,
   type Model,
   miss,
+  oft,
   vera,
 } from '../../../lib/index.js'
 import { loraOf } from '../../../lib/strategies/convert.js'
@@ -103,6 +104,7 @@ describe('the nearest LoRA of a rank', () => {
     ['a Kronecker product with a whole second side', lokr({ r: 64, ...one })],
     ['scaled rows', dora({ r: 4, ...one })],
     ['a product of two products', loha({ r: 6, ...one })],
+    ['a rotation', oft({ oftBlockSize: 8, ...one })],
   ])('of %s comes nearer with the rank, and is it at the highest', async (_, strategy) => {
     const [four, sixteen, all] = [await near(strategy, 4), await near(strategy, 16), await near(strategy, 32)]
     expect(four.error).toBeLessThan(1)

@@ -21,6 +21,7 @@ import { loraDrop } from '../../../lib/strategies/lora-drop.js'
 import { loraFa } from '../../../lib/strategies/lora-fa.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { miss } from '../../../lib/strategies/miss.js'
+import { oft } from '../../../lib/strategies/oft.js'
 import { qlora } from '../../../lib/strategies/qlora.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { vera } from '../../../lib/strategies/vera.js'
@@ -140,6 +141,7 @@ const OTHERS: Case[] = [
   { strategy: loraDrop({ r: 4 }) },
   { strategy: vera({ r: 8 }) },
   { strategy: miss({ r: 8 }) },
+  { strategy: oft({ oftBlockSize: 8 }) },
   { strategy: loha({ r: 2 }) },
   { strategy: lokr({ r: 2 }) },
   { strategy: qlora({ adapter: lora({ r: 4 }) }) },

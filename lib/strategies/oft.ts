@@ -1,0 +1,168 @@
+/**
+ * OFT: the input of a linear is rotated before the frozen weight multiplies it, y = W (x R). R is block-diagonal; each block
+ * is orthogonal, nearly, by a Cayley-Neumann series of a skew-symmetric matrix that trains.
+ */
+import * as z from 'zod'
+import { checkedOptions } from '../core/arguments.js'
+import { ConfigError } from '../core/errors.js'
+import { deepFreeze, flag, integer, parseOptions } from '../core/schema.js'
+import type { TermSpec } from '../native/addon.js'
+import { loraRules } from './lora.js'
+import type { LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from './strategy.js'
+
+/** Options of OFT; names and defaults are PEFT's, but for the default of `targetModules`. */
+export interface OftConfig extends StrategyConfig {
+  readonly name: 'oft'
+  /**
+   * Columns that a block rotates among each other. Where it does not divide a linear's width, the nearest size that does
+   * is taken there, as in PEFT. Default 32.
+   */
+  readonly oftBlockSize: number
+  /** One rotation for all blocks of a linear. Default false. */
+  readonly blockShare: boolean
+  /** Terms of the series, as PEFT counts them. More are nearer to orthogonal. Default 5. */
+  readonly numCayleyNeumannTerms: number
+  /** true: no rotation at the start. false: normal with deviation 0.1 as in PEFT, for debugging. Default true. */
+  readonly initWeights: boolean
+  /** As for LoRA. */
+  readonly targetModules: string | readonly string[]
+  /** As for LoRA. */
+  readonly excludeModules: string | readonly string[] | null
+  /** As for LoRA. */
+  readonly layersToTransform: number | readonly number[] | null
+}
+
+/** What `oft()` takes. */
+export type OftOptions = Partial<Omit<OftConfig, 'name'>>
+
+const { targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
+
+const schema = z.strictObject({
+  name: z.literal('oft'),
+  oftBlockSize: integer(2)
+    .default(32)
+    .describe(
+      "Columns that a block rotates among each other. Where it does not divide a linear's width, the nearest size that does is taken.",
+    ),
+  blockShare: flag().default(false).describe('One rotation for all blocks of a linear.'),
+  numCayleyNeumannTerms: integer(2)
+    .max(100, { error: 'at most 100' })
+    .default(5)
+    .describe('Terms of the series, as PEFT counts them. More are nearer to orthogonal.'),
+  initWeights: flag()
+    .default(true)
+    .describe('`true`: no rotation at the start. `false`: normal with deviation 0.1, for debugging.'),
+  targetModules,
+  excludeModules,
+  layersToTransform,
+}) as unknown as z.ZodObject & z.ZodType<OftConfig>
+
+/**
+ * OFT: `in × (oftBlockSize − 1) / 2` trained numbers a linear, which turn its input and keep the lengths of what they turn.
+ * @throws {ConfigError} for an unknown option or a value out of range
+ * @example oft({ oftBlockSize: 32, targetModules: ['q_proj', 'v_proj'] })
+ * @see Qiu et al. 2023, arXiv 2306.07280; Qiu et al. 2025, arXiv 2506.19847; PEFT's `OFTModel`
+ */
+export function oft(options: OftOptions = {}): OftConfig {
+  return deepFreeze(checkedOptions(schema, options, 'oft()', { name: 'oft' }))
+}
+
+/** y = W x becomes y = W (x R); R - I of a block is the series of a skew-symmetric matrix. */
+interface RotationTerm extends TermSpec {
+  kind: 'rotation'
+  /** `[blocks, size (size - 1) / 2]`, upper triangles row by row; one row is shared by all blocks. */
+  parameters: { skew: string }
+  numbers: { size: number; terms: number }
+}
+
+const GROUP = 'oft'
+
+export const oftRules: StrategyRules<OftConfig> = {
+  name: 'oft',
+  paper: 'arXiv 2506.19847',
+  peftType: 'OFT',
+  peftPrefix: 'oft_',
+  bases: loraRules.bases,
+  trainable: 'rotations of blocks of the input of every adapted linear',
+  schema,
+  learningRate: () => 1e-3,
+  defaults: () => ({}),
+  targeting: (config) => config,
+  groups: () => [{ name: GROUP, learningRateFactor: 1 }],
+  linears: (config, sites) => sites.map((site) => oftLinear(config, site)),
+  toPeft: (config) => ({
+    r: 0,
+    oft_block_size: config.oftBlockSize,
+    block_share: config.blockShare,
+    use_cayley_neumann: true,
+    num_cayley_neumann_terms: config.numCayleyNeumannTerms,
+    module_dropout: 0,
+    coft: false,
+    bias: 'none',
+    fan_in_fan_out: false,
+    init_weights: true,
+  }),
+  // PEFT's linears apply no module_dropout, and eps is of coft alone.
+  peftKeys: [
+    'r',
+    'oft_block_size',
+    'block_share',
+    'use_cayley_neumann',
+    'num_cayley_neumann_terms',
+    'module_dropout',
+    'eps',
+  ],
+  fromPeft: ({ r = 0, use_cayley_neumann: series = true, module_dropout: _, eps: __, ...fields }) => {
+    for (const [key, value, expected] of [
+      ['r', r, 'r 0 and a block size in oft_block_size'],
+      ['use_cayley_neumann', series, 'true'],
+    ] as const)
+      if (value !== (key === 'r' ? 0 : true))
+        throw new ConfigError(
+          `adapter_config.json: ${key} is ${JSON.stringify(value)}, which is not supported here; expected ${expected}.`,
+          { key, value },
+        )
+    return deepFreeze(
+      parseOptions(schema, { ...fields, name: 'oft' }, { name: 'adapter_config.json', spelling: 'snake' }),
+    )
+  },
+}
+
+/** The size nearest to the wanted one that divides the width, the smaller of two. */
+export function blockSizeFor(width: number, wanted: number): number {
+  if (wanted >= width) return width
+  let [above, below] = [wanted, wanted]
+  while (width % above !== 0) above++
+  while (width % below !== 0) below--
+  return wanted - below <= above - wanted ? below : above
+}
+
+function oftLinear(config: OftConfig, site: LinearSite): LinearAdapter {
+  const size = blockSizeFor(site.in, config.oftBlockSize)
+  if (size < 2)
+    throw new ConfigError(
+      `oft_block_size is ${config.oftBlockSize}, and the ${site.in} inputs of ${site.path} cannot be cut into blocks of about that size; expected one that is near a divisor of ${site.in}.`,
+      { path: site.path, in: site.in, oftBlockSize: config.oftBlockSize },
+    )
+  const name = `${site.path}.oft_R.weight`
+  const [rows, cols] = [config.blockShare ? 1 : site.in / size, (size * (size - 1)) / 2]
+  return {
+    term: {
+      kind: 'rotation',
+      target: site.path,
+      parameters: { skew: name },
+      numbers: { size, terms: config.numCayleyNeumannTerms },
+    } satisfies RotationTerm,
+    factors: [
+      {
+        name,
+        rows,
+        cols,
+        trained: true,
+        initializer: config.initWeights ? { kind: 'zeros' } : { kind: 'normal', std: 0.1 },
+        group: GROUP,
+        tensor: { name: `base_model.model.${name}`, shape: [rows, cols] },
+      },
+    ],
+  }
+}
