@@ -32,7 +32,7 @@ export type {
   ProbeOptions,
   TextOptions,
 } from './model/options.js'
-export type { Category, PlanMoment, PlanRow, Precision } from './native/addon.js'
+export type { Category, Phase, PlanMoment, PlanRow, Precision } from './native/addon.js'
 export {
   type Adafactor,
   type AdamW,

@@ -21,6 +21,7 @@ export {
   type Category,
   type FileType,
   type OptimizerKind,
+  type Phase,
   type Precision,
   type StorageFormat,
 } from './lists.js'

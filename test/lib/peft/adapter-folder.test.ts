@@ -188,7 +188,7 @@ describe('hostile or foreign folders', () => {
       { init_lora_weights: 'pissa' },
       'init_lora_weights is "pissa": such an adapter belongs to a modified base',
     ],
-    [{ peft_type: 'OFT' }, 'peft_type is "OFT", which is not supported. Supported: LORA'],
+    [{ peft_type: 'BOFT' }, 'peft_type is "BOFT", which is not supported. Supported: LORA'],
     [{ peft_type: null }, 'peft_type is null, expected a name such as "LORA"'],
     [{ r: 0 }, 'adapter_config.json: r is 0, expected a positive integer'],
     [
