@@ -18,7 +18,11 @@ const sweeps = [
 ]
 
 /** Files that are nothing but a sweep. */
-const wholeSweeps = ['test/hostile/hostile.test.ts', 'test/lib/native/operands.test.ts']
+const wholeSweeps = [
+  'test/hostile/hostile.test.ts',
+  'test/lib/laboratory/privacy.test.ts',
+  'test/lib/native/operands.test.ts',
+]
 
 export default defineConfig({
   test: {

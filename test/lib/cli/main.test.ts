@@ -130,7 +130,10 @@ test('a verb that waits for something that never comes is a failure, and says so
 
 test('a download whose requests never settle fails with its message', async () => {
   const hub = await fakeHub()
-  const silent = preload('globalThis.fetch = () => new Promise(() => {})')
+  // Attempts follow one another at once.
+  const silent = preload(
+    "globalThis.fetch = () => new Promise(() => {}); import timers from 'node:timers/promises'; import module from 'node:module'; const { setTimeout: sleep } = timers; timers.setTimeout = (ms, ...rest) => sleep(ms / 50, ...rest); module.syncBuiltinESMExports()",
+  )
   const env = {
     HF_ENDPOINT: hub.endpoint,
     HF_HOME: scratchFolder(),
