@@ -88,7 +88,7 @@ export const loraFaRules: StrategyRules<LoraFaConfig> = {
   paper: 'arXiv 2308.03303',
   trainable: 'B of every adapted linear; A is frozen',
   schema,
-  learningRate: () => 1e-2,
+  learningRate: () => 3e-3,
   linears: (config, sites) =>
     loraRules.linears(asLora(config), sites).map((answer) => withFrozenA(answer, config.projectGradient)),
 }
