@@ -8,7 +8,7 @@ import { ConfigError, DataError, FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { withInputFile } from '../io/input.js'
 import { type Bytes, fileBytes, peek, withoutMark } from './dataset/bytes.js'
-import { type Columns, isObject, mapColumns, rowColumns } from './dataset/columns.js'
+import { type Columns, FORM_COLUMNS, isObject, mapColumns, rowColumns } from './dataset/columns.js'
 import { readCsv } from './dataset/csv.js'
 import { expandPaths, FILE_TYPES, type FileType, fileTypeByName, STDIN, STDIN_NAME } from './dataset/files.js'
 import {
@@ -256,20 +256,6 @@ function readBytes(
       return readPlainLines(bytes, name)
   }
 }
-
-const FORM_COLUMNS = [
-  'messages',
-  'conversations',
-  'prompt',
-  'completion',
-  'text',
-  'instruction',
-  'input',
-  'output',
-  'history',
-  'system',
-  'tools',
-]
 
 /** The columns of a table that some form may need. */
 function wantedColumns({ columns = {}, groupBy }: DatasetForm): (all: string[]) => string[] {

@@ -16,7 +16,7 @@ const traits: DecoderTraits = {
   windows: windowsByFlag,
 }
 
-/** What transformers fills in where the config is silent. */
+/** Defaults of transformers for keys that the config lacks. */
 const DEFAULTS = { head_dim: 128, num_key_value_heads: 32 }
 
 export function qwen3Graph(config: Record<string, unknown>, ropeFactors?: ArrayLike<number>): Graph {

@@ -171,7 +171,7 @@ export interface PlanReport {
   pagedStateBytes: number
 }
 
-/** What launches of one kernel come to. */
+/** Totals over the launches of one kernel. */
 export interface KernelCounts {
   kernel: string
   launches: number

@@ -29,7 +29,7 @@ export interface TrainingMemory {
   readonly logitsMemory: string
 }
 
-/** What a run holds in memory, and how. */
+/** Options that decide what a run holds in memory. */
 export interface MemoryShape extends TrainingMemory {
   /** As of `loadModel`. */
   readonly pagedWeights: boolean | string
@@ -130,7 +130,7 @@ export const memorySchemas = Object.fromEntries(
 /** The same without that of weights, which are loaded before training. */
 export const { pagedWeights: _, ...trainingMemory } = memorySchemas
 
-/** What of a run's options is its shape in memory. */
+/** The memory options of a run's options. */
 export function memoryShapeOf(options: MemoryShape): MemoryShape {
   return Object.fromEntries(memoryOptions.map(([key]) => [key, options[key]])) as unknown as MemoryShape
 }

@@ -91,7 +91,7 @@ export interface Planner {
   /** What the run would have. */
   quantization: Quantization
   embeddingQuantization: Quantization
-  /** What decides the time of a step. */
+  /** Settings that decide the time of a step. */
   setting: StepSetting
   /** The memory of the run, with some of its options changed. */
   plan(changes?: PlanShape): MemoryReport

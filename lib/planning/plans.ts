@@ -11,7 +11,7 @@ export const TRAIN_PLAN = 'train'
 export const EVAL_PLAN = 'evaluate'
 export const MATCH_PLAN = 'match'
 
-/** What decides the size of plans. */
+/** Options that decide the size of plans. */
 export type Capacity = TrainingMemory &
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>
 

@@ -1,4 +1,4 @@
-/** What decides the time of a step. */
+/** Settings that decide the time of a step. */
 import type { Precision, StorageFormat } from '../native/addon.js'
 import type { TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'

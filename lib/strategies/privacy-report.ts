@@ -24,7 +24,7 @@ export interface PrivacyReport {
   promise: string
 }
 
-/** What is told of a round. */
+/** The report of a round. */
 export interface RoundPrivacy {
   /** Spent so far. */
   epsilon: number

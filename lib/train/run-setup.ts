@@ -6,7 +6,7 @@ import type { EvaluateProgress } from './evaluate.js'
 import type { RunFolders } from './output-folder.js'
 import type { MakeSteps, StepSetup } from './step.js'
 
-/** What a run is given; `Adapter.train` puts it together. */
+/** The inputs of a run; `Adapter.train` puts them together. */
 export interface RunSetup extends StepSetup {
   base: BaseModel
   plans: Record<string, PlanOptions>

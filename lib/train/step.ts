@@ -14,7 +14,7 @@ import type { RunEvaluation } from './best.js'
 import type { RunData } from './data.js'
 import type { TrainStep } from './events.js'
 
-/** What makes the steps of a run. */
+/** Makes the steps of a run. */
 export interface Steps {
   readonly totalSteps: number
   /** What private training promises, and has spent so far. */
@@ -25,7 +25,7 @@ export interface Steps {
   close(): Promise<void>
 }
 
-/** What steps are made from. */
+/** The inputs that steps are made from. */
 export interface StepSetup {
   adapter: AdapterState
   options: RunOptions

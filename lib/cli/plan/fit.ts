@@ -84,7 +84,7 @@ function keysOf(choice: FitChoice): Partial<RunConfig> {
   }
 }
 
-/** What a choice has otherwise than asked for, and what the disk has to do with it. */
+/** The settings of a choice that differ from those asked for, and its use of the disk. */
 function costOf(choice: FitChoice): string {
   const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
   const { memory, activationBytesMoved, stateBytesMoved, baseBytesRead } = choice
@@ -102,7 +102,7 @@ function costOf(choice: FitChoice): string {
   ].join('; ')
 }
 
-/** What fits, by what it costs, and the keys of the best. */
+/** The choices that fit, cheapest first, and the keys of the best one. */
 export function describeFit(
   config: RunConfig,
   { choices }: Fit,

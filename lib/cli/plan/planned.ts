@@ -1,4 +1,4 @@
-/** What `lowrank plan` finds out: memory, what fits, and time. */
+/** The result of `lowrank plan`: memory, choices that fit, and time. */
 
 import { existsSync } from 'node:fs'
 import type { DownloadProgress } from '../../hub/locate.js'
@@ -23,23 +23,23 @@ export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuanti
   memory: MemoryReport
   /** Where the run would take another optimizer on this machine than the one that is planned. */
   paged?: { optimizer: PagedAdamW; peakBytes: number }
-  /** What fits, where a budget was given; at least one way does. */
+  /** Choices that fit, if a budget was given; at least one. */
   fit?: Fit
-  /** What the process takes beside the plan. */
+  /** Memory of the process beside the plan. */
   beside: ProcessMemory
-  /** Of what is planned, and with a budget of the best choice. */
+  /** Time of the plan; with a budget, that of the best choice. */
   time: RunTime
-  /** Of the same, where it was asked for. */
+  /** Kernels of the same plan, if they were asked for. */
   kernels?: StepCounts
 }
 
-/** What is asked for beside the config. */
+/** Requests beside the config. */
 interface Asked {
   budget: number | undefined
-  /** Whether the config names its data. */
+  /** True if the config names its data. */
   hasData: boolean
   machine: Machine | undefined
-  /** Whether kernels are counted. */
+  /** True if kernels are counted. */
   counts: boolean
 }
 
@@ -107,7 +107,7 @@ export async function planned(
   }
 }
 
-/** What the data comes to, if it and the tokenizer are on the disk. */
+/** The size of the data, if it and the tokenizer are on the disk. */
 async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataSize | undefined> {
   const { model, dataset, evalDataset, evalFraction } = config
   if (!existsSync(model) || model.endsWith('.json')) return undefined
@@ -127,7 +127,7 @@ function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: P
   return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
 }
 
-/** What of a config decides the memory. */
+/** The parts of a config that decide the memory. */
 function shapeOf(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, threads } = config
   const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel } = config

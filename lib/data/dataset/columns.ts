@@ -3,8 +3,8 @@ import { quote } from '../../core/quote.js'
 import type { RowPlace } from './place.js'
 import { rowError } from './place.js'
 
-/** Names that forms know. `role` and `content` are those inside of messages. */
-export const COLUMN_NAMES = [
+/** Columns that forms read. */
+export const FORM_COLUMNS = [
   'messages',
   'conversations',
   'prompt',
@@ -16,9 +16,9 @@ export const COLUMN_NAMES = [
   'history',
   'system',
   'tools',
-  'role',
-  'content',
 ] as const
+/** Names that forms know. `role` and `content` stand inside of messages. */
+export const COLUMN_NAMES = [...FORM_COLUMNS, 'role', 'content'] as const
 export type ColumnName = (typeof COLUMN_NAMES)[number]
 
 /** The expected name of a column, and the one that the data has for it; dots lead into nested values. */
