@@ -350,6 +350,12 @@ const inspection = [
       .object({ rows: count, first: z.object({ ...place, token: z.string() }).optional() })
       .optional()
       .describe('Rows that have special tokens in their text, and the first of them'),
+    lost_reasoning: z
+      .object({ rows: count, first: z.object(place).optional() })
+      .optional()
+      .describe(
+        'Rows with reasoning in earlier assistant turns that the chat template omits, and the first of them',
+      ),
     examples: z
       .array(
         z.object({

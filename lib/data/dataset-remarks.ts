@@ -11,7 +11,7 @@ import type { EncodeRowOptions } from './encoded-row.js'
  */
 export function datasetRemarks(
   detected: Detected | undefined,
-  { specialTokens: { rows, first } }: Pick<DatasetStats, 'specialTokens'>,
+  { specialTokens: { rows, first }, lostReasoning }: Pick<DatasetStats, 'specialTokens' | 'lostReasoning'>,
   { specialTokensInContent = 'keep' }: Pick<EncodeRowOptions, 'specialTokensInContent'>,
   whole = true,
 ): string[] {
@@ -25,6 +25,13 @@ export function datasetRemarks(
     const one = whole ? '1 row has special tokens in its' : 'the data has special tokens in its'
     remarks.push(
       `${whole && rows !== 1 ? `${rows} rows have special tokens in their` : one} text, the first one ${quote(first.token)} in ${first.path}, ${placeName(first)}; the model reads them as control tokens. If they are plain text, set special_tokens_in_content: escape`,
+    )
+  }
+  if (lostReasoning.first !== undefined) {
+    const { rows: lost, first: where } = lostReasoning
+    const which = !whole ? 'the data has' : lost === 1 ? '1 row has' : `${lost} rows have`
+    remarks.push(
+      `${which} reasoning in earlier assistant turns that the chat template does not render, the first one in ${where.path}, ${placeName(where)}; those turns are trained on without it. To train on it, split each conversation into rows that end with one of its assistant turns, and set train_on: last`,
     )
   }
   return remarks

@@ -33,11 +33,14 @@ const AS_CHATS: RowPrompting = { prompts: true, instructions: true }
 interface Tokens extends MarkedIds {
   specialTokens?: readonly string[]
   emptyTurns?: number
+  lostReasoning?: number
 }
 
 interface Chat extends RenderedChat {
   renderer: ChatRenderer
   messages: readonly DatasetMessage[]
+  /** Turns that are learned without their reasoning. */
+  lostReasoning: number
 }
 
 export class RowEncoder {
@@ -148,7 +151,7 @@ export class RowEncoder {
 
   #cut(
     row: DatasetRow,
-    { ids, inside, specialTokens = [], emptyTurns = 0 }: Tokens,
+    { ids, inside, specialTokens = [], emptyTurns = 0, lostReasoning = 0 }: Tokens,
   ): EncodedRow | DropReason {
     const { maxSeqLength, emptyRows } = this.#options
     const truncated = ids.length > maxSeqLength
@@ -167,7 +170,7 @@ export class RowEncoder {
         row.format === 'text' || !truncated || labels.some((label, i) => i > 0 && this.#isEnd(label))
       const { path, line, unit, group } = row
       const place = { path, line, ...(unit ? { unit } : {}), ...(group === undefined ? {} : { group }) }
-      const found = { specialTokens, emptyTurns }
+      const found = { specialTokens, emptyTurns, lostReasoning }
       return { inputIds, labels, supervised, truncated, fullLength: ids.length, ended, ...found, ...place }
     }
     const reason = inside.indexOf(1, 1) > 0 ? 'truncated_away' : 'nothing_to_learn'
@@ -273,7 +276,7 @@ export class RowEncoder {
       row.tools,
     ])
     const answers = row.messages.filter(({ role }) => role === 'assistant')
-    const learned = (trainOn === 'last' ? answers.slice(-1) : answers).filter(({ weight }) => weight !== 0)
+    const learned = this.#learned(row)
     const empty = learned.filter(isEmpty)
     // Where all of them are empty, that there is nothing to learn is said of the row as a whole.
     if (empty[0] && emptyRows === 'error' && (trainOn === 'all' || empty.length < learned.length))
@@ -283,15 +286,23 @@ export class RowEncoder {
       )
     try {
       const chat = this.#rendered(row, this.#special.escapes(specialTokens))
-      if (trainOn !== 'all') return { ...this.#turns(row, chat), specialTokens, emptyTurns: empty.length }
-      const { messages, renderer, text } = chat
+      const { messages, renderer, text, lostReasoning } = chat
+      if (trainOn !== 'all')
+        return { ...this.#turns(row, chat), specialTokens, emptyTurns: empty.length, lostReasoning }
       const whole = this.#wholeText(row, text, false)
       if (empty.length > 0) whole.inside.fill(0)
       const open = messages.at(-1)?.role === 'assistant' && !renderer.isTerminated(text)
-      return { ...(open && empty.length === 0 ? this.#withEos(whole) : whole), specialTokens }
+      return { ...(open && empty.length === 0 ? this.#withEos(whole) : whole), specialTokens, lostReasoning }
     } catch (cause) {
       throw this.#named(row, cause)
     }
+  }
+
+  /** The assistant messages that are trained on. */
+  #learned({ messages }: MessagesRow): DatasetMessage[] {
+    const answers = messages.filter(({ role }) => role === 'assistant')
+    const asked = this.#options.trainOn === 'last' ? answers.slice(-1) : answers
+    return asked.filter(({ weight }) => weight !== 0)
   }
 
   /** The chat as its template writes it, special tokens in it marked where they are to be escaped. */
@@ -304,7 +315,7 @@ export class RowEncoder {
     }
     const unknown = renderer.refused(plain.messages)
     if (unknown !== undefined) throw rowError(row, unknown)
-    const turnsOf = (messages: DatasetMessage[], options: RenderOptions): Chat =>
+    const turnsOf = (messages: DatasetMessage[], options: RenderOptions): Omit<Chat, 'lostReasoning'> =>
       trainOn === 'all'
         ? { renderer, messages, text: renderer.text(messages, options), turns: [] }
         : { renderer, messages, ...renderer.turns(messages, options) }
@@ -324,7 +335,22 @@ export class RowEncoder {
       )
     const dropped = renderer.dropped(text, plain.messages, plain.options)
     if (dropped !== undefined) throw rowError(row, dropped)
-    return chat
+    const unreasoned = this.#unreasoned(row, renderer.droppedReasoning(text, plain.messages, plain.options))
+    if (unreasoned.last !== undefined)
+      throw rowError(row, renderer.lostReasoning(plain.messages, unreasoned.last, plain.options))
+    return { ...chat, lostReasoning: unreasoned.earlier }
+  }
+
+  /**
+   * Turns that are learned without their reasoning. Templates of reasoning models leave it out of earlier turns by
+   * design, as it is left out when the model is used; out of the last one it would be lost for good.
+   */
+  #unreasoned(row: MessagesRow, dropped: readonly number[]): { last?: number; earlier: number } {
+    if (dropped.length === 0) return { earlier: 0 }
+    const learned = this.#learned(row)
+    const lost = dropped.filter((index) => learned.includes(row.messages[index] as DatasetMessage))
+    const last = row.messages.findLastIndex(({ role }) => role === 'assistant')
+    return lost.includes(last) ? { last, earlier: lost.length - 1 } : { earlier: lost.length }
   }
 
   #turns(row: MessagesRow, { text, turns }: Chat): MarkedIds {

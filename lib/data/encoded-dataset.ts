@@ -26,6 +26,8 @@ export interface EncodedChunk {
   groups: Uint32Array
 }
 
+type FirstRow = Pick<EncodedRow, 'path' | 'line' | 'unit'>
+
 /** What was read of a dataset, left out and cut. */
 export interface DatasetStats {
   /** Rows read. */
@@ -47,7 +49,9 @@ export interface DatasetStats {
   /** Assistant turns that are not learned, since they are empty. */
   emptyTurns: number
   /** Special tokens in the text of the data: rows that hold some, and the first of them. */
-  specialTokens: { rows: number; first?: { token: string; path: string; line: number; unit?: 'row' } }
+  specialTokens: { rows: number; first?: FirstRow & { token: string } }
+  /** Rows that are learned without the reasoning of a turn, which the chat template leaves out, and the first of them. */
+  lostReasoning: { rows: number; first?: FirstRow }
   /** What may not be meant so; mostly empty. */
   remarks: string[]
 }
@@ -119,13 +123,18 @@ export class ChunkBuilder {
 /** Counts what was found in an example; of a document that makes several, the first tells of the whole. */
 export function countFound(
   stats: DatasetStats,
-  { emptyTurns, specialTokens, path, line, unit }: EncodedRow,
+  { emptyTurns, lostReasoning, specialTokens, path, line, unit }: EncodedRow,
 ): void {
+  const place = { path, line, ...(unit ? { unit } : {}) }
   stats.emptyTurns += emptyTurns
+  if (lostReasoning > 0) {
+    stats.lostReasoning.rows++
+    stats.lostReasoning.first ??= place
+  }
   const [token] = specialTokens
   if (token === undefined) return
   stats.specialTokens.rows++
-  stats.specialTokens.first ??= { token, path, line, ...(unit ? { unit } : {}) }
+  stats.specialTokens.first ??= { token, ...place }
 }
 
 export function emptyStats(): DatasetStats {
@@ -140,6 +149,7 @@ export function emptyStats(): DatasetStats {
     supervisedTokens: 0,
     emptyTurns: 0,
     specialTokens: { rows: 0 },
+    lostReasoning: { rows: 0 },
     remarks: [],
   }
 }

@@ -50,6 +50,8 @@ export interface EncodedRow {
   specialTokens: readonly string[]
   /** Assistant turns that are not learned, since they are empty. */
   emptyTurns: number
+  /** Assistant turns that are learned without their reasoning, which the chat template leaves out. */
+  lostReasoning: number
   path: string
   line: number
   /** What `line` counts, where that is not lines. */

@@ -2,14 +2,13 @@
 import type { DataError } from '../core/errors.js'
 import type { Span } from '../tokenizer/chat-template.js'
 import type { DatasetMessage } from '../tokenizer/message.js'
+import { reasoningOf } from '../tokenizer/reasoning.js'
 import { type DatasetRow, rowError } from './dataset.js'
 import type { TrainOn } from './encoded-row.js'
 
 /** An assistant message that says nothing: no text, no call, no reasoning. */
 export function isEmpty(message: DatasetMessage): boolean {
-  const isBlank = (value: unknown) => typeof value !== 'string' || value.trim() === ''
-  const thoughts = Object.keys(message).filter((key) => /^(reasoning|thinking)/.test(key))
-  return !message.tool_calls && ['content', ...thoughts].every((key) => isBlank(message[key]))
+  return !message.tool_calls && !message.content?.trim() && reasoningOf(message).length === 0
 }
 
 /** In words, why nothing of a row is learned. */

@@ -8,6 +8,7 @@
 import { droppedPart, unknownToolCalls } from './chat-dropped.js'
 import type { ChatTemplate, RenderOptions, Span } from './chat-template.js'
 import type { DatasetMessage } from './message.js'
+import { droppedReasoning, lostReasoning, withoutThought } from './reasoning.js'
 
 /** The part that one assistant message makes, its end-of-turn token included, line feeds after it not. */
 export interface TurnSpan extends Span {
@@ -67,6 +68,25 @@ export class ChatRenderer {
   /** What the template leaves out of a text that it made, and what to do about it. */
   dropped(text: string, messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
     return droppedPart((all, how) => this.text(all, how), text, messages, options)
+  }
+
+  /** Indices of the assistant messages whose reasoning the template leaves out of a text that it made. */
+  droppedReasoning(text: string, messages: readonly DatasetMessage[], options: RenderOptions): number[] {
+    return droppedReasoning((all) => this.#attempt(all, options), text, messages)
+  }
+
+  /** The reasoning of one of them, and what to do about it. */
+  lostReasoning(messages: readonly DatasetMessage[], index: number, options: RenderOptions): string {
+    return lostReasoning((all) => this.#attempt(all, options), messages, index)
+  }
+
+  /** The text, or undefined where the template refuses the messages. */
+  #attempt(messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
+    try {
+      return this.text(messages, options)
+    } catch {
+      return undefined
+    }
   }
 
   /** What opens an answer; empty for a template that never asks for one. */
@@ -162,12 +182,13 @@ export class ChatRenderer {
     const upTo = this.text(messages.slice(0, index + 1), options)
     if (upTo.length >= start && text.startsWith(upTo)) return upTo.length
     // Templates may change earlier turns, but content that stands whole before an end of turn is unmistakable.
-    const content = messages[index]?.content?.trim()
-    if (!content) return undefined
+    const content = messages[index]?.content?.trim() ?? ''
     const found = skipSpace(text, start)
-    if (!text.startsWith(content, found)) return undefined
-    const end = this.#endToken(text, skipSpace(text, found + content.length))
-    return end
+    for (const part of [content, withoutThought(content)]) {
+      if (part !== '' && text.startsWith(part, found))
+        return this.#endToken(text, skipSpace(text, found + part.length))
+    }
+    return undefined
   }
 
   /** Where an end-of-turn token that starts at `position` ends. */

@@ -69,6 +69,7 @@ type TokenFacts = Pick<
   | 'truncated_tokens'
   | 'empty_turns'
   | 'special_tokens'
+  | 'lost_reasoning'
   | 'examples'
 >
 
@@ -241,6 +242,7 @@ class TokenSurvey {
       truncated_tokens: this.#cutTokens,
       empty_turns: this.#stats.emptyTurns,
       special_tokens: this.#stats.specialTokens,
+      lost_reasoning: this.#stats.lostReasoning,
       examples: this.#examples,
     }
   }
@@ -280,6 +282,11 @@ function describe(found: DatasetFacts, options: DatasetInspection, output: Outpu
       found.empty_turns ? `${formatCount(found.empty_turns)}, which are not learned` : undefined,
     ],
     ['special tokens in the text', specialFact(found, options, at)],
+    [
+      'reasoning not rendered',
+      found.lost_reasoning?.first &&
+        `in ${countRows(found.lost_reasoning.rows)}, the first one in ${at(found.lost_reasoning.first)}`,
+    ],
     [
       'nothing to learn',
       dropped?.nothing_to_learn ? `${countRows(dropped.nothing_to_learn)} left out` : undefined,

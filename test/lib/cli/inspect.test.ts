@@ -425,3 +425,26 @@ test('tensors that do not fit the config are named, without loading', async () =
   const { stdout } = await lowrank(['inspect', path])
   expect(stdout).toMatch(/^tensors not used +model\.layers\..* and \d+ more$/m)
 })
+
+test('reasoning that a chat template leaves out of earlier turns is counted and remarked on', async () => {
+  const model = tinyModel()
+  const latestOnly =
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.reasoning_content and loop.last %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}{{ m.content + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+  const config = join(model, 'tokenizer_config.json')
+  writeFileSync(
+    config,
+    JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), chat_template: latestOnly }),
+  )
+  const turn = (answer: string) => [
+    { role: 'user', content: 'a' },
+    { role: 'assistant', content: answer, reasoning_content: `thus ${answer}` },
+  ]
+  const rows = [turn('b'), [...turn('b'), ...turn('c')]].map((messages) => JSON.stringify({ messages }))
+  const path = scratchFile('thoughts.jsonl', `${rows.join('\n')}\n`)
+  expect(await inspected(path, '--model', model)).toMatchObject({
+    lost_reasoning: { rows: 1, first: { path, line: 2 } },
+    remarks: [expect.stringMatching(/^1 row has reasoning in earlier assistant turns .* line 2; /)],
+  })
+  const { stdout } = await lowrank(['inspect', path, '--model', model])
+  expect(stdout).toMatch(/^reasoning not rendered +in 1 row, the first one in line 2$/m)
+})

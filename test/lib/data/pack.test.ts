@@ -41,6 +41,7 @@ function datasetOf(rows: Row[], perChunk = 3): EncodedDataset {
     supervisedTokens: 0,
     emptyTurns: 0,
     specialTokens: { rows: 0 },
+    lostReasoning: { rows: 0 },
     remarks: [],
   }
   return new EncodedDataset(chunks, { stats, now: 0, usesClock: false, paths: ['train.jsonl'] })

@@ -1,0 +1,80 @@
+/**
+ * Reasoning in the messages of a chat: under a key of its own, or in the content between `<think>` tags. Templates of
+ * reasoning models leave it out of earlier turns, and others know no such key, both without a word.
+ */
+
+import type { DatasetMessage } from './message.js'
+
+/** A key that holds reasoning. */
+const REASONING_KEY = /^(reasoning|thinking)/
+/** Where templates look for reasoning. */
+const USUAL_KEYS = ['reasoning_content', 'reasoning', 'thinking'] as const
+const THOUGHT = /^\s*<think>([\s\S]*?)<\/think>/
+const PROBE = 'lowrankthought'
+
+type Render = (messages: readonly DatasetMessage[]) => string | undefined
+
+/** Reasoning by the key of the message that it stands under; blank reasoning is left out. */
+export function reasoningOf(message: DatasetMessage): [key: string, text: string][] {
+  const thought = message.content?.match(THOUGHT)?.[1] ?? ''
+  const keyed = Object.entries(message).filter(([key]) => REASONING_KEY.test(key))
+  return [['content', thought] as const, ...keyed].flatMap(([key, text]) =>
+    typeof text === 'string' && text.trim() !== '' ? [[key, text.trim()] as [string, string]] : [],
+  )
+}
+
+/** The content without reasoning at its beginning. */
+export function withoutThought(content: string): string {
+  return content.replace(THOUGHT, '').trim()
+}
+
+/**
+ * Indices of the assistant messages whose reasoning is left out.
+ * @param render undefined where the template refuses the messages
+ * @param text what it gives for them
+ */
+export function droppedReasoning(
+  render: Render,
+  text: string,
+  messages: readonly DatasetMessage[],
+): number[] {
+  const reasoned = messages.flatMap((message, index) =>
+    message.role === 'assistant' && reasoningOf(message).length > 0 ? [index] : [],
+  )
+  if (reasoned.length === 0) return []
+  const probed = render(
+    messages.map((message, index) => (reasoned.includes(index) ? marked(message, markOf(index)) : message)),
+  )
+  return reasoned.filter((index) =>
+    probed === undefined
+      ? !reasoningOf(messages[index] as DatasetMessage).some(([, thought]) => text.includes(thought))
+      : !probed.includes(markOf(index)),
+  )
+}
+
+/** An error's text for a turn that is trained on without its reasoning, with the nearest way to keep it. */
+export function lostReasoning(render: Render, messages: readonly DatasetMessage[], index: number): string {
+  const message = messages[index] as DatasetMessage
+  const [[key, thought] = ['content', '']] = reasoningOf(message)
+  const { [key]: _, ...rest } = message
+  const bare = key === 'content' ? { ...message, content: withoutThought(message.content ?? '') } : rest
+  const readKey = USUAL_KEYS.find((name) =>
+    render(messages.with(index, { ...bare, [name]: `${thought} ${PROBE}` } as DatasetMessage))?.includes(
+      PROBE,
+    ),
+  )
+  const lost = `the chat template does not render the reasoning (${key === 'content' ? '<think> in "content"' : `"${key}"`}) of messages[${index}], the last assistant turn, so it would not be trained on`
+  if (readKey !== undefined) return `${lost}; the template reads "${readKey}": move it there`
+  if (index < messages.length - 1) return `${lost}; end the row with that turn, or remove the reasoning`
+  return `${lost}; remove it, or use a model whose template supports reasoning`
+}
+
+const markOf = (index: number) => `${PROBE}${index}x`
+
+function marked(message: DatasetMessage, mark: string): DatasetMessage {
+  const changes = reasoningOf(message).map(([key]) => [
+    key,
+    key === 'content' ? message.content?.replace('</think>', ` ${mark}</think>`) : `${message[key]} ${mark}`,
+  ])
+  return { ...message, ...Object.fromEntries(changes) }
+}
