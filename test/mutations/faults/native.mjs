@@ -514,4 +514,23 @@ const quantization = [
   ),
 ]
 
-export const native = [...optimizers, ...adapters, ...model, ...quantization]
+const recomputed = (file, find, replace, what) =>
+  fault(file, 'test/lib/native/session.test.ts', find, replace, what, {
+    title: 'with and without recompute',
+  })
+const recomputing = [
+  recomputed(
+    'native/plan/planner.cpp',
+    'return phase == Phase::forward && !kept_[value]',
+    'return !kept_[value]',
+    'what is recomputed overwrites what the backward pass still reads',
+  ),
+  recomputed(
+    'native/ops/rope.cpp',
+    '  plan.push(std::move(step));\n}\n\nvoid backward',
+    '  if (phase == Phase::forward) plan.push(std::move(step));\n}\n\nvoid backward',
+    'recomputed queries and keys are not rotated',
+  ),
+]
+
+export const native = [...optimizers, ...adapters, ...model, ...quantization, ...recomputing]

@@ -2,6 +2,14 @@ import { fault } from './fault.mjs'
 
 export const training = [
   fault(
+    'lib/planning/plans.ts',
+    'test/lib/train/optimized-runs.test.ts',
+    '    recompute,\n',
+    '    recompute: false,\n',
+    'activations of blocks are kept in spite of gradient checkpointing',
+    { title: 'kept attention' },
+  ),
+  fault(
     'lib/options/schedules.ts',
     'test/lib/options/schedules.test.ts',
     'if (completed < warmupSteps) return completed /',
