@@ -2,8 +2,10 @@
 import type { Command } from 'commander'
 import type { PromptProgress } from '../train/decoder.js'
 import { integerFlag, numberFlag } from './help.js'
+import { columnsOf } from './live-lines.js'
 import { type Output, printable, sameTarget } from './output.js'
 import { StatusLine } from './progress.js'
+import { WordWrap } from './word-wrap.js'
 
 /** Flags of how tokens are drawn. */
 export interface SamplingFlags {
@@ -49,6 +51,8 @@ export class AnswerShown {
   readonly #output: Output
   /** Whether the text itself shows that it goes on. */
   readonly #seen: boolean
+  /** On a terminal, text is wrapped at its width. */
+  readonly #wrap: WordWrap | undefined
   #line: StatusLine
   #length = 0
   #begun = false
@@ -57,6 +61,12 @@ export class AnswerShown {
     this.#output = output
     this.#seen = !output.json && (output.stdout.isTTY === true || sameTarget(output.stdout, output.stderr))
     this.#line = new StatusLine(output, 'Reading the prompt')
+    const { json, stdout } = output
+    if (!json && stdout.isTTY)
+      this.#wrap = new WordWrap(
+        (text) => void stdout.write(text),
+        () => columnsOf(stdout),
+      )
   }
 
   /** Whether there was any text yet. */
@@ -78,11 +88,13 @@ export class AnswerShown {
     }
     this.#length += text.length
     if (!this.#seen) this.#line.update(`${this.#length} characters`)
-    if (!json) stdout.write(stdout.isTTY ? printable(text) : text)
+    if (this.#wrap) this.#wrap.piece(printable(text))
+    else if (!json) stdout.write(text)
   }
 
   /** To be called when it is over, whatever its end. */
   end(): void {
+    this.#wrap?.end()
     this.#line.clear()
   }
 }

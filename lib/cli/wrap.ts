@@ -1,4 +1,5 @@
 /** Text on a terminal, whose lines end between two words. */
+import stringWidth from 'string-width'
 import wrapAnsi from 'wrap-ansi'
 
 /** Stands for a space at which no line may end. */
@@ -14,7 +15,7 @@ const COMMAND = /^\s+(?:\S.*? {2,})?(?:\$ )?(?:npx )?lowrank (?!.* {2})/
 export function wrapped(text: string, columns: number): string {
   return text
     .split('\n')
-    .map((line) => (line.length <= columns || COMMAND.test(line) ? line : wrappedLine(line, columns)))
+    .map((line) => (stringWidth(line) <= columns || COMMAND.test(line) ? line : wrappedLine(line, columns)))
     .join('\n')
 }
 

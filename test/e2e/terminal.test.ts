@@ -2,6 +2,7 @@
  * What a person sees of a run on terminals of several widths, beside screens/, where numbers that differ from run to run
  * are always the same. `npx vitest run test/e2e/terminal.test.ts -u` draws them anew.
  */
+import { writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { swept } from '../sweep.js'
 import { project } from './project.js'
@@ -160,3 +161,31 @@ test.each([{ sample_rows: 1 }, { sample_rows: 0 }, { sample_rows: 1, eval_datase
     expect(screen).toMatch(/\n\n {2}loss /)
   },
 )
+
+test('answers of a chat are wrapped between words as they come', async () => {
+  const answer = 'The river runs past an old mill. 川は古い水車を過ぎる。 Onwards!'
+  const { config, folder, at } = project({
+    strategy: { name: 'lora', r: 8, lora_alpha: 16 },
+    max_steps: 120,
+    lr_scheduler_type: 'constant',
+    max_seq_length: 128,
+    sample_rows: 0,
+  })
+  const messages = [
+    { role: 'user', content: 'a' },
+    { role: 'assistant', content: answer },
+  ]
+  writeFileSync(at('train.jsonl'), `${JSON.stringify({ messages })}\n`.repeat(8))
+  const training = new Terminal(['train', config], { columns: 80, cwd: folder })
+  expect(await training.ended).toBe(0)
+  const terminal = new Terminal(['chat', config], { columns: 20, rows: 24, cwd: folder })
+  await terminal.until((screen) => /^> *$/m.test(screen))
+  terminal.type('a\n')
+  await terminal.until((screen) => screen.includes('Onwards!'))
+  terminal.type('/exit\n')
+  expect(await terminal.ended).toBe(0)
+  const [, said = ''] = terminal.screen().split('> a\n')
+  expect(said).toBe('The river runs past\nan old mill. 川は古\nい水車を過ぎる。\nOnwards!\n> /exit')
+  // The name of the folder has no place to break.
+  expect(terminal.broken().filter((row) => !row.includes('/'))).toEqual([])
+})

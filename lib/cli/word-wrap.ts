@@ -1,0 +1,114 @@
+/**
+ * Text that comes in pieces, with line ends put between words. A word is held back until it is whole. Code between
+ * fences is left alone.
+ */
+import stringWidth from 'string-width'
+
+/** Characters of scripts without spaces, which may end a line anywhere but before closing punctuation. */
+const UNSPACED =
+  /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}][\p{M}、。，．！？：；ー）」』】》〉…～]*/u
+const FENCE = /^\s*(`{3,}|~{3,})/
+const LIST_ITEM = /^([-*+•]|\d{1,3}[.)])$/
+const TAB = 8
+
+export class WordWrap {
+  readonly #write: (text: string) => void
+  readonly #columns: () => number
+  /** Of the text that was written. */
+  #column = 0
+  /** Columns before the text of a line that goes on. */
+  #indent = 0
+  #isListItem = false
+  /** What has come and is not written yet: white space, then a part of a word. */
+  #gap = ''
+  #word = ''
+  /** The line so far, as it came. */
+  #line = ''
+  /** What opened a block of code. */
+  #fence: string | undefined
+
+  /** @param columns asked for every word, since a terminal changes its size */
+  constructor(write: (text: string) => void, columns: () => number) {
+    this.#write = write
+    this.#columns = columns
+  }
+
+  piece(text: string): void {
+    for (const part of text.match(/\n|[^\S\n]+|\S+/g) ?? []) {
+      if (part === '\n') this.#endLine()
+      else {
+        this.#line += part
+        if (this.#fence !== undefined) this.#write(part)
+        else if (part.trim() === '') this.#space(part)
+        else this.#grow(part)
+      }
+    }
+  }
+
+  /** Writes what was held back. */
+  end(): void {
+    this.#putWord()
+  }
+
+  #endLine(): void {
+    this.#putWord()
+    const mark = FENCE.exec(this.#line)?.[1]
+    const closes = this.#fence !== undefined && mark?.startsWith(this.#fence) && this.#line.trim() === mark
+    if (closes) this.#fence = undefined
+    else this.#fence ??= mark
+    this.#write('\n')
+    this.#line = this.#gap = ''
+    this.#column = this.#indent = 0
+    this.#isListItem = false
+  }
+
+  #space(space: string): void {
+    this.#putWord()
+    this.#gap += space
+  }
+
+  #grow(part: string): void {
+    this.#word += part
+    // The last one may still get punctuation.
+    for (let unit = UNSPACED.exec(this.#word); unit; unit = UNSPACED.exec(this.#word)) {
+      const end = unit.index === 0 ? unit[0].length : unit.index
+      if (end === this.#word.length) return
+      const rest = this.#word.slice(end)
+      this.#word = this.#word.slice(0, end)
+      this.#putWord()
+      this.#word = rest
+    }
+  }
+
+  #putWord(): void {
+    if (this.#word === '') return
+    const begins = this.#column === 0
+    const gap = begins || this.#column > this.#indent ? this.#gap : ''
+    const width = stringWidth(this.#word)
+    const columns = this.#columns()
+    const end = this.#column + widthFrom(this.#column, gap) + width
+    if (begins || end <= columns) {
+      this.#write(gap + this.#word)
+      this.#column = end
+    } else {
+      this.#write(`\n${' '.repeat(this.#indent)}${this.#word}`)
+      this.#column = this.#indent + width
+    }
+    if (begins || this.#isListItem) this.#hang(this.#column - width, columns)
+    this.#isListItem = begins && LIST_ITEM.test(this.#word)
+    // A word that is longer than a line is left to the terminal, and nothing follows it there.
+    this.#column = Math.min(this.#column, columns)
+    this.#gap = this.#word = ''
+  }
+
+  #hang(indent: number, columns: number): void {
+    this.#indent = indent <= columns / 2 ? indent : 0
+  }
+}
+
+/** Columns that white space takes from a column on. */
+function widthFrom(column: number, space: string): number {
+  let end = column
+  for (const character of space) end = character === '\t' ? end - (end % TAB) + TAB : end + 1
+  return end - column
+}
