@@ -1,13 +1,13 @@
-/** The tables of other programs' options in docs/coming-from.md, one for each group of lib/core/foreign-keys.ts. */
+/** Writes the tables of other programs' options in docs/coming-from.md, one for each group of lib/core/foreign-keys.ts. */
 import { FOREIGN_KEYS } from '../dist/esm/core/foreign-keys.js'
 import { table, withMarked } from './markdown.mjs'
 
-/** The page with its tables as the data has them. */
+/** The page with its tables updated from the data. */
 export function withForeignTables(page, path) {
   const tables = Object.entries(FOREIGN_KEYS).map(([group, keys]) => [
     `options of others: ${group}`,
     table(
-      ['there', 'here'],
+      ['option', 'in lowrank'],
       Object.entries(keys).map(([key, entry]) => [code(key), answer(entry)]),
     ),
   ])

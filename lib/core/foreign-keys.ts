@@ -1,22 +1,22 @@
 /**
- * Options of TRL, transformers, PEFT, Unsloth, LLaMA-Factory, axolotl and mlx-lm in the words of this package. Data
- * alone: messages about unknown keys read it, and the tables of docs/coming-from.md are made from it.
+ * Options of TRL, transformers, PEFT, Unsloth, LLaMA-Factory, axolotl, and mlx-lm, with their equivalents here.
+ * Messages about unknown keys and the tables of docs/coming-from.md are made from this data.
  */
 
 /** An option of another program. */
 export interface ForeignKey {
   /**
-   * The key of the same meaning here, as a path in a config file; where contexts differ, several, of which the first one
-   * that is known there counts. `generate.` begins options of text generation, which a config file does not have.
+   * The equivalent key, as a path in a config file. Of several, the first one that is valid in the context counts.
+   * Paths that begin with `generate.` are options of text generation, which a config file does not have.
    */
   here?: string | readonly string[]
-  /** Values of the key here by those of the other program; null: leave it out, since that is how it is. */
+  /** Equivalent values by the other program's value; null: the default, so the key can be left out. */
   values?: Readonly<Record<string, string | null>>
-  /** How the two differ, or the reason that there is none and the nearest thing: a sentence without its full stop. */
+  /** The difference between the two, or the reason that there is none and the closest option; no full stop. */
   note?: string
 }
 
-/** Values of known keys that other programs spell in their own way, by the path of the key. */
+/** Other programs' names for values of known keys, by the path of the key. */
 export const FOREIGN_VALUES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   optimizer: {
     adam: 'adamw',
@@ -68,25 +68,24 @@ export const FOREIGN_VALUES: Readonly<Record<string, Readonly<Record<string, str
 const OPTIMIZERS = FOREIGN_VALUES.optimizer as Record<string, string>
 const SCHEDULES = FOREIGN_VALUES.lr_scheduler_type as Record<string, string>
 
-const IN_THE_LOG =
-  'every step is told as it is made, and is a line of metrics.jsonl in output_dir; leave the key out'
+const IN_THE_LOG = 'every step is printed, and logged in metrics.jsonl in output_dir; leave the key out'
 const NO_TRACKER =
-  'no service is told; metrics.jsonl in output_dir has every step, and `lowrank train --json` prints the same'
-const ONE_PROCESS = 'a run is one process on one machine, with the threads of `threads`; leave the key out'
-const OWN_KERNELS =
-  'attention and the other kernels are those of the engine, and there is none to choose; leave the key out'
-const ALL_ON_CPU = 'this version computes on the CPU, and on nothing else. Leave the key out'
-const READ_BESIDE = 'rows are read and tokenized in a thread beside the training; leave the key out'
-const NO_HUB_UPLOAD = 'nothing is uploaded; `hf upload` takes the folder output_dir as it is'
+  'experiment trackers are not supported; metrics.jsonl in output_dir has every step, and `lowrank train --json` prints the same'
+const ONE_PROCESS = 'a run is one process on one machine; `threads` sets its threads; leave the key out'
+const OWN_KERNELS = 'the engine has its own kernels for attention and all other operations; leave the key out'
+const ALL_ON_CPU = 'this version runs on the CPU only. Leave the key out'
+const READ_BESIDE = 'a background thread reads and tokenizes rows; leave the key out'
+const NO_HUB_UPLOAD = 'lowrank does not upload; `hf upload` accepts the folder output_dir'
 const NO_PREFERENCES =
-  'preference training (DPO, KTO, ORPO, GRPO and reward models) is not supported yet; training on the chosen answers with rows of prompt and completion is'
-const TOKENIZER_AS_IS = 'the tokenizer is that of the model, and its vocabulary stays as it is'
-const TEMPLATE_OF_MODEL = "chats are rendered by the chat template in the model's own files"
-const LABEL_SMOOTHING = 'the loss is cross-entropy over the learned tokens, without smoothing'
+  'preference training (DPO, KTO, ORPO, GRPO, and reward models) is not supported yet; you can train on the chosen answers as rows of prompt and completion'
+const TOKENIZER_AS_IS = "the model's own tokenizer is used, with its vocabulary unchanged"
+const TEMPLATE_OF_MODEL = "chats are rendered with the chat template in the model's files"
+const LABEL_SMOOTHING = 'the loss is the cross-entropy of the supervised tokens, without smoothing'
 const DROPOUTS = ['lora', 'vera', 'miss', 'rank'].map((kind) => `strategy.${kind}_dropout`)
-const NO_LORA_VARIANT = 'there is no such start here; init_lora_weights has pissa, olora, loftq and gaussian'
+const NO_LORA_VARIANT =
+  'this initialization is not supported; init_lora_weights supports pissa, olora, loftq, and gaussian'
 
-/** The options by what they are about. */
+/** The options by topic. */
 export const FOREIGN_KEYS = {
   'Model and weights': {
     model_name_or_path: { here: 'model' },
@@ -97,17 +96,17 @@ export const FOREIGN_KEYS = {
     tokenizer_name: { note: TOKENIZER_AS_IS },
     tokenizer_config: { note: TOKENIZER_AS_IS },
     tokenizer_type: { note: TOKENIZER_AS_IS },
-    model_type: { note: 'the family is read from the config.json of the model; leave the key out' },
+    model_type: { note: "the model's config.json states the family; leave the key out" },
     model_revision: { here: 'revision' },
     load_in_4bit: { here: 'quantization', values: { true: 'nf4', false: null } },
     load_in_8bit: { here: 'quantization', values: { true: 'int8', false: null } },
     load_in_16bit: { here: 'quantization', values: { true: 'none', false: null } },
-    load_in_fp8: { here: 'quantization', note: 'there is no FP8; int8 has as many bits' },
+    load_in_fp8: { here: 'quantization', note: 'FP8 is not supported; int8 has the same size' },
     quantization_bit: { here: 'quantization', values: { '4': 'nf4', '8': 'int8' } },
     quantization_method: {
       here: 'quantization',
       values: { bnb: 'nf4', bitsandbytes: 'nf4' },
-      note: 'weights are brought into NF4, FP4 or int8 as they are loaded',
+      note: 'weights are quantized to NF4, FP4, or int8 while they are loaded',
     },
     quantization_type: { here: 'quantization' },
     quantization_config: { here: 'quantization' },
@@ -134,23 +133,23 @@ export const FOREIGN_KEYS = {
     fp16: {
       here: 'precision',
       values: { true: 'bf16', false: null },
-      note: 'there is no arithmetic in fp16 here; bf16 has its size and needs no loss scaling',
+      note: 'fp16 arithmetic is not supported; bf16 has the same size and needs no loss scaling',
     },
     float16: {
       here: 'precision',
       values: { true: 'bf16', false: null },
-      note: 'there is no arithmetic in fp16 here; bf16 has its size and needs no loss scaling',
+      note: 'fp16 arithmetic is not supported; bf16 has the same size and needs no loss scaling',
     },
     float32: { here: 'precision', values: { true: 'fp32', false: null } },
-    tf32: { note: 'TF32 is a format of GPUs; `precision` has auto, fp32 and bf16' },
-    fp8: { note: 'there is no FP8 arithmetic; `precision` has auto, fp32 and bf16' },
-    offload_folder: { here: 'paged_weights', note: 'paged_weights: 2GiB leaves the weights in a file' },
+    tf32: { note: 'TF32 is a GPU format; `precision` supports auto, fp32, and bf16' },
+    fp8: { note: 'FP8 arithmetic is not supported; `precision` supports auto, fp32, and bf16' },
+    offload_folder: { here: 'paged_weights', note: 'paged_weights: 2GiB keeps the weights in a file' },
     low_cpu_mem_usage: { note: 'weights are always loaded piece by piece; leave the key out' },
     max_memory: {
       here: 'paged_weights',
-      note: 'it takes a size such as 2GiB; `lowrank plan --fit 8GiB` finds settings that fit',
+      note: 'a size such as 2GiB; `lowrank plan --fit 8GiB` finds settings that fit',
     },
-    trust_remote_code: { note: 'no code of a model is ever run; leave the key out' },
+    trust_remote_code: { note: "code in a model's folder is never run; leave the key out" },
     attn_implementation: { note: OWN_KERNELS },
     flash_attn: { note: OWN_KERNELS },
     flash_attention: { note: OWN_KERNELS },
@@ -160,21 +159,23 @@ export const FOREIGN_KEYS = {
     use_liger_kernel: { note: OWN_KERNELS },
     enable_liger_kernel: { note: OWN_KERNELS },
     torch_compile: { note: OWN_KERNELS },
-    use_cache: { note: 'training keeps no key/value cache, and generation always does; leave the key out' },
-    rope_scaling: { note: 'rotary scaling is what the config.json of the model says' },
+    use_cache: { note: 'training uses no KV cache, and generation always does; leave the key out' },
+    rope_scaling: { note: "the model's config.json states the RoPE scaling" },
     resize_vocab: { note: TOKENIZER_AS_IS },
     resize_token_embeddings_to_32x: { note: TOKENIZER_AS_IS },
     special_tokens: { note: TOKENIZER_AS_IS },
     add_tokens: { note: TOKENIZER_AS_IS },
-    pad_token: { note: 'sequences are packed one after another and never padded; leave the key out' },
-    eos_token: { note: "the end token is that of the model's tokenizer and chat template" },
-    hf_hub_token: { note: 'the token of the hub is read from HF_TOKEN or from where `hf auth login` put it' },
-    hub_token: { note: 'the token of the hub is read from HF_TOKEN or from where `hf auth login` put it' },
-    token: { note: 'the token of the hub is read from HF_TOKEN or from where `hf auth login` put it' },
-    use_auth_token: {
-      note: 'the token of the hub is read from HF_TOKEN or from where `hf auth login` put it',
+    pad_token: { note: 'sequences are packed and never padded; leave the key out' },
+    eos_token: { note: "the model's tokenizer and chat template define the end token" },
+    hf_hub_token: {
+      note: 'the hub token is read from HF_TOKEN or from the file that `hf auth login` writes',
     },
-    cache_dir: { note: 'the environment variable HF_HUB_CACHE says where downloads are kept' },
+    hub_token: { note: 'the hub token is read from HF_TOKEN or from the file that `hf auth login` writes' },
+    token: { note: 'the hub token is read from HF_TOKEN or from the file that `hf auth login` writes' },
+    use_auth_token: {
+      note: 'the hub token is read from HF_TOKEN or from the file that `hf auth login` writes',
+    },
+    cache_dir: { note: 'the environment variable HF_HUB_CACHE sets the folder of downloads' },
   },
 
   Adapter: {
@@ -183,7 +184,7 @@ export const FOREIGN_KEYS = {
     finetuning_type: {
       here: 'strategy.name',
       values: { freeze: 'lora' },
-      note: 'freeze is lora with layers_to_transform, or full for all weights',
+      note: 'use lora with layers_to_transform, or full for all weights',
     },
     fine_tune_type: { here: 'strategy.name' },
     full_finetuning: { here: 'strategy.name', values: { true: 'full', false: 'lora' } },
@@ -202,15 +203,15 @@ export const FOREIGN_KEYS = {
     peft_config: { here: 'strategy' },
     lora_config: { here: 'strategy' },
     lora_parameters: { here: 'strategy' },
-    task_type: { note: 'every model here is a causal language model; leave the key out' },
-    lora_task_type: { note: 'every model here is a causal language model; leave the key out' },
+    task_type: { note: 'all supported models are causal language models; leave the key out' },
+    lora_task_type: { note: 'all supported models are causal language models; leave the key out' },
     rank: { here: 'strategy.r' },
     lora_r: { here: 'strategy.r' },
     lora_rank: { here: 'strategy.r' },
     r: { here: 'strategy.r' },
     alpha: { here: ['strategy.alpha', 'strategy.lora_alpha'] },
     lora_alpha: { here: ['strategy.lora_alpha', 'strategy.alpha'] },
-    scale: { here: 'strategy.lora_alpha', note: 'a scale s of mlx-lm is lora_alpha / r: lora_alpha: s · r' },
+    scale: { here: 'strategy.lora_alpha', note: 'for a scale s of mlx-lm use lora_alpha: s · r' },
     dropout: { here: DROPOUTS },
     lora_dropout: { here: DROPOUTS },
     target_modules: { here: 'strategy.target_modules' },
@@ -219,7 +220,7 @@ export const FOREIGN_KEYS = {
     lora_target_linear: { here: 'strategy.target_modules', values: { true: 'all-linear', false: null } },
     keys: { here: 'strategy.target_modules' },
     exclude_modules: { here: 'strategy.exclude_modules' },
-    lora_target_parameters: { note: 'single parameters are no targets; `target_modules` names linears' },
+    lora_target_parameters: { note: 'single parameters cannot be targets; `target_modules` selects linears' },
     modules_to_save: { here: 'strategy.modules_to_save' },
     lora_modules_to_save: { here: 'strategy.modules_to_save' },
     additional_target: { here: 'strategy.modules_to_save' },
@@ -227,19 +228,19 @@ export const FOREIGN_KEYS = {
     peft_layers_to_transform: { here: 'strategy.layers_to_transform' },
     lora_layers: {
       here: 'strategy.layers_to_transform',
-      note: 'it is a list of layers counted from 0, not a number of layers',
+      note: 'a list of layer indices from 0, not a number of layers',
     },
     num_layers: {
       here: 'strategy.layers_to_transform',
-      note: 'it is a list of layers counted from 0, not a number of layers',
+      note: 'a list of layer indices from 0, not a number of layers',
     },
     finetune_last_n_layers: {
       here: 'strategy.layers_to_transform',
-      note: 'it is a list of layers counted from 0, not a number of layers',
+      note: 'a list of layer indices from 0, not a number of layers',
     },
     layers_pattern: {
       here: 'strategy.target_modules',
-      note: 'a regular expression there matches whole paths of modules',
+      note: 'a regular expression matches whole module paths',
     },
     rank_pattern: { here: 'strategy.rank_pattern' },
     alpha_pattern: { here: 'strategy.alpha_pattern' },
@@ -253,41 +254,50 @@ export const FOREIGN_KEYS = {
     peft_init_lora_weights: { here: 'strategy.init_lora_weights' },
     init_weights: { here: ['strategy.init_weights', 'strategy.init_lora_weights'] },
     pissa_init: { here: 'strategy.init_lora_weights', values: { true: 'pissa', false: null } },
-    pissa_iter: { here: 'strategy.init_lora_weights', note: 'pissa_niter_16 has the number in its name' },
-    loftq_config: { here: 'strategy.init_lora_weights', note: 'its value is loftq, and it has no settings' },
+    pissa_iter: {
+      here: 'strategy.init_lora_weights',
+      note: 'pissa_niter_16 contains the number of iterations',
+    },
+    loftq_config: { here: 'strategy.init_lora_weights', note: 'use the value loftq; it has no settings' },
     eva_config: { note: NO_LORA_VARIANT },
     corda_config: { note: NO_LORA_VARIANT },
     lora_ga_config: { note: NO_LORA_VARIANT },
-    loraplus_lr_ratio: { here: 'strategy.loraplus_lr_ratio', note: 'strategy lora-plus has it' },
-    loraplus_lr_embedding: { here: 'strategy.loraplus_lr_embedding', note: 'strategy lora-plus has it' },
+    loraplus_lr_ratio: { here: 'strategy.loraplus_lr_ratio', note: 'an option of the strategy lora-plus' },
+    loraplus_lr_embedding: {
+      here: 'strategy.loraplus_lr_embedding',
+      note: 'an option of the strategy lora-plus',
+    },
     lora_bias: { here: 'strategy.bias' },
     bias: { here: 'strategy.bias' },
-    fan_in_fan_out: { note: 'every linear of these models is stored output by input; leave the key out' },
+    fan_in_fan_out: { note: 'linears are always stored as [out, in]; leave the key out' },
     lora_fan_in_fan_out: {
-      note: 'every linear of these models is stored output by input; leave the key out',
+      note: 'linears are always stored as [out, in]; leave the key out',
     },
     max_lora_rank: { here: 'strategy.r' },
     adapter_name_or_path: {
-      note: 'a config trains a new adapter; `--resume` goes on with a run, and loadAdapter(path, { trainable: true }) with an adapter',
+      note: 'a config trains a new adapter; `--resume` continues a run, and loadAdapter(path, { trainable: true }) continues an adapter',
     },
     lora_model_dir: {
-      note: 'a config trains a new adapter; `--resume` goes on with a run, and loadAdapter(path, { trainable: true }) with an adapter',
+      note: 'a config trains a new adapter; `--resume` continues a run, and loadAdapter(path, { trainable: true }) continues an adapter',
     },
-    resume_adapter_file: { note: '`lowrank train CONFIG --resume` goes on from the newest checkpoint' },
+    resume_adapter_file: { note: '`lowrank train CONFIG --resume` continues from the newest checkpoint' },
     use_galore: {
-      note: 'there is no GaLore; paged_adamw_8bit with optimizer_in_backward makes full fine-tuning small',
+      note: 'GaLore is not supported; paged_adamw_8bit with optimizer_in_backward reduces the memory of full fine-tuning',
     },
     use_badam: {
-      note: 'there is no BAdam; paged_adamw_8bit with optimizer_in_backward makes full fine-tuning small',
+      note: 'BAdam is not supported; paged_adamw_8bit with optimizer_in_backward reduces the memory of full fine-tuning',
     },
     freeze_trainable_layers: { here: 'strategy.layers_to_transform' },
-    unfrozen_parameters: { here: 'strategy.modules_to_save', note: 'it names modules that train whole' },
+    unfrozen_parameters: {
+      here: 'strategy.modules_to_save',
+      note: 'it selects modules that are trained in full',
+    },
     trainable_token_indices: {
       here: 'strategy.modules_to_save',
-      note: 'embed_tokens trains whole, not single tokens',
+      note: 'embed_tokens is trained as a whole, not token by token',
     },
     merge_lora: { note: '`lowrank merge` merges an adapter after the run' },
-    relora: { note: 'there is no ReLoRA; delta-lora moves the weight with its adapter' },
+    relora: { note: 'ReLoRA is not supported; delta-lora updates the base weight together with its adapter' },
   },
 
   Data: {
@@ -295,7 +305,7 @@ export const FOREIGN_KEYS = {
     data: { here: 'dataset' },
     data_path: { here: 'dataset' },
     dataset_path: { here: 'dataset' },
-    dataset_name: { here: 'dataset', note: 'it names files, and no set of the hub; download that first' },
+    dataset_name: { here: 'dataset', note: 'it takes files; download a dataset of the hub first' },
     dataset_dir: { here: 'dataset', note: 'a path, a list of paths, or a pattern such as data/*.jsonl' },
     data_files: { here: 'dataset', note: 'a path, a list of paths, or a pattern such as data/*.jsonl' },
     train_file: { here: 'dataset' },
@@ -303,9 +313,9 @@ export const FOREIGN_KEYS = {
     validation_file: { here: 'eval_dataset' },
     test_datasets: { here: 'eval_dataset' },
     valid_file: { here: 'eval_dataset' },
-    dataset_train_split: { here: 'dataset', note: 'files have no splits; name the file of the split' },
-    dataset_test_split: { here: 'eval_dataset', note: 'files have no splits; name the file of the split' },
-    split: { note: 'files have no splits; name the file of the split as `dataset`' },
+    dataset_train_split: { here: 'dataset', note: 'files have no splits; give the file of the split' },
+    dataset_test_split: { here: 'eval_dataset', note: 'files have no splits; give the file of the split' },
+    split: { note: 'files have no splits; give the file of the split as `dataset`' },
     dataset_text_field: { here: 'dataset.columns.text' },
     text_column: { here: 'dataset.columns.text' },
     text_field: { here: 'dataset.columns.text' },
@@ -324,16 +334,16 @@ export const FOREIGN_KEYS = {
     message_field_content: { here: 'dataset.columns.content' },
     formatting: { here: 'dataset.format' },
     ds_type: { here: 'dataset.file_type' },
-    formatting_func: { note: 'rows of a program go in as dataset(rows), in any of the known formats' },
-    dataset_kwargs: { here: 'dataset', note: 'its long form {path: …, format: …} has the settings' },
-    val_size: { here: 'eval_fraction', note: 'a share in [0, 1)' },
-    val_set_size: { here: 'eval_fraction', note: 'a share in [0, 1)' },
-    test_size: { here: 'eval_fraction', note: 'a share in [0, 1)' },
+    formatting_func: { note: 'in a program, pass rows as dataset(rows), in any supported format' },
+    dataset_kwargs: { here: 'dataset', note: 'set in the long form {path: …, format: …}' },
+    val_size: { here: 'eval_fraction', note: 'a fraction in [0, 1)' },
+    val_set_size: { here: 'eval_fraction', note: 'a fraction in [0, 1)' },
+    test_size: { here: 'eval_fraction', note: 'a fraction in [0, 1)' },
     max_samples: {
-      note: 'there is no limit on rows; `max_steps` ends a run early, and `head -n` makes a smaller file',
+      note: 'the number of rows has no limit; `max_steps` ends a run early, and `head -n` makes a smaller file',
     },
     max_train_samples: {
-      note: 'there is no limit on rows; `max_steps` ends a run early, and `head -n` makes a smaller file',
+      note: 'the number of rows has no limit; `max_steps` ends a run early, and `head -n` makes a smaller file',
     },
     buffer_size: { here: 'dataset.shuffle_buffer_size' },
     streaming: { here: 'dataset.streaming' },
@@ -341,11 +351,11 @@ export const FOREIGN_KEYS = {
     conversation_template: { note: TEMPLATE_OF_MODEL },
     chat_template_path: { note: TEMPLATE_OF_MODEL },
     chat_template_jinja: { note: TEMPLATE_OF_MODEL },
-    default_system: { note: 'a system prompt is a turn of the rows; `columns.system` names a column of it' },
+    default_system: { note: 'the system prompt is part of each row; `columns.system` sets its column' },
     default_system_message: {
-      note: 'a system prompt is a turn of the rows; `columns.system` names a column of it',
+      note: 'the system prompt is part of each row; `columns.system` sets its column',
     },
-    system_prompt: { note: 'a system prompt is a turn of the rows; `columns.system` names a column of it' },
+    system_prompt: { note: 'the system prompt is part of each row; `columns.system` sets its column' },
     train_on_inputs: { here: 'train_on', values: { true: 'all', false: 'completions' } },
     train_on_prompt: { here: 'train_on', values: { true: 'all', false: 'completions' } },
     completion_only_loss: { here: 'train_on', values: { true: 'completions', false: 'all' } },
@@ -353,8 +363,8 @@ export const FOREIGN_KEYS = {
     mask_prompt: { here: 'train_on', values: { true: 'completions', false: 'all' } },
     mask_history: { here: 'train_on', values: { true: 'last', false: 'completions' } },
     train_on_responses_only: { here: 'train_on', values: { true: 'completions', false: 'all' } },
-    roles_to_train: { here: 'train_on', note: 'completions learns the turns of the assistant' },
-    train_on_eos: { note: 'the end of an answer is always learned; leave the key out' },
+    roles_to_train: { here: 'train_on', note: "completions trains on the assistant's turns" },
+    train_on_eos: { note: 'the end token of an answer is always trained on; leave the key out' },
     dataset_num_proc: { note: READ_BESIDE },
     dataset_processes: { note: READ_BESIDE },
     preprocessing_num_workers: { note: READ_BESIDE },
@@ -362,16 +372,16 @@ export const FOREIGN_KEYS = {
     dataloader_pin_memory: { note: READ_BESIDE },
     dataloader_prefetch_factor: { note: READ_BESIDE },
     dataloader_drop_last: {
-      note: 'every row is learned once an epoch, also those of the last batch; leave the key out',
+      note: 'every row is used once per epoch, including the last partial batch; leave the key out',
     },
-    dataset_prepared_path: { note: 'tokenized rows are not kept between runs; leave the key out' },
-    overwrite_cache: { note: 'tokenized rows are not kept between runs; leave the key out' },
+    dataset_prepared_path: { note: 'tokenized rows are not cached between runs; leave the key out' },
+    overwrite_cache: { note: 'tokenized rows are not cached between runs; leave the key out' },
     remove_unused_columns: {
-      note: 'columns that the format does not name are passed over; leave the key out',
+      note: 'columns outside the format are ignored; leave the key out',
     },
-    shuffle_dataset: { note: 'rows are drawn anew every epoch by `seed`; leave the key out' },
+    shuffle_dataset: { note: 'rows are always shuffled in each epoch, by `seed`; leave the key out' },
     disable_shuffling: {
-      note: 'rows are drawn anew every epoch by `seed`; dataset.shuffle_buffer_size: 1 with streaming keeps their order',
+      note: 'rows are always shuffled in each epoch, by `seed`; dataset.shuffle_buffer_size: 1 with streaming keeps their order',
     },
   },
 
@@ -382,8 +392,8 @@ export const FOREIGN_KEYS = {
     cutoff_len: { here: 'max_seq_length' },
     block_size: { here: 'max_seq_length' },
     model_max_length: { here: 'max_seq_length' },
-    max_source_length: { here: 'max_seq_length', note: 'it counts the whole row, prompt and answer' },
-    max_prompt_length: { here: 'max_seq_length', note: 'it counts the whole row, prompt and answer' },
+    max_source_length: { here: 'max_seq_length', note: 'it limits the whole row, prompt and answer' },
+    max_prompt_length: { here: 'max_seq_length', note: 'it limits the whole row, prompt and answer' },
     seq_len: { here: 'max_seq_length' },
     context_length: { here: 'max_seq_length' },
     batch_size: { here: 'per_device_train_batch_size' },
@@ -391,26 +401,26 @@ export const FOREIGN_KEYS = {
     train_batch_size: { here: 'per_device_train_batch_size' },
     per_device_eval_batch_size: {
       here: 'per_device_train_batch_size',
-      note: 'evaluation takes the same batches',
+      note: 'evaluation uses the same batch size',
     },
-    eval_batch_size: { here: 'per_device_train_batch_size', note: 'evaluation takes the same batches' },
+    eval_batch_size: { here: 'per_device_train_batch_size', note: 'evaluation uses the same batch size' },
     auto_find_batch_size: { note: '`lowrank plan --fit 8GiB` finds settings that fit before the run' },
     grad_accumulation_steps: { here: 'gradient_accumulation_steps' },
     gradient_accumulation: { here: 'gradient_accumulation_steps' },
     accumulation_steps: { here: 'gradient_accumulation_steps' },
     sample_packing: { here: 'packing' },
-    neat_packing: { here: 'packing', note: 'packed rows never see each other' },
-    eval_packing: { here: 'packing', note: 'it holds for evaluation too' },
-    eval_sample_packing: { here: 'packing', note: 'it holds for evaluation too' },
-    packing_strategy: { here: 'packing', note: 'it is true or false, and no row is cut to fill a batch' },
+    neat_packing: { here: 'packing', note: 'packed rows never attend to each other' },
+    eval_packing: { here: 'packing', note: 'it applies to evaluation too' },
+    eval_sample_packing: { here: 'packing', note: 'it applies to evaluation too' },
+    packing_strategy: { here: 'packing', note: 'true or false; rows are never split to fill a batch' },
     padding_free: { here: 'packing', note: 'sequences are never padded' },
     pad_to_sequence_len: { note: 'sequences are never padded; leave the key out' },
     pad_to_multiple_of: { note: 'sequences are never padded; leave the key out' },
     group_by_length: {
-      note: 'sequences are packed and never padded, so nothing is won by it; leave the key out',
+      note: 'sequences are packed and never padded, so grouping has no effect; leave the key out',
     },
-    truncation_mode: { note: 'rows longer than max_seq_length are cut at their end' },
-    excess_length_strategy: { note: 'rows longer than max_seq_length are cut at their end' },
+    truncation_mode: { note: 'rows longer than max_seq_length are truncated at the end' },
+    excess_length_strategy: { note: 'rows longer than max_seq_length are truncated at the end' },
     grad_checkpoint: { here: 'gradient_checkpointing' },
     use_gradient_checkpointing: {
       here: 'gradient_checkpointing',
@@ -422,10 +432,10 @@ export const FOREIGN_KEYS = {
     },
     activation_checkpointing: { here: 'gradient_checkpointing' },
     gradient_checkpointing_kwargs: {
-      note: 'gradient_checkpointing is true or false and has no settings; leave the key out',
+      note: 'gradient_checkpointing is true or false, without settings; leave the key out',
     },
     use_reentrant_gc: {
-      note: 'gradient_checkpointing is true or false and has no settings; leave the key out',
+      note: 'gradient_checkpointing is true or false, without settings; leave the key out',
     },
   },
 
@@ -435,21 +445,27 @@ export const FOREIGN_KEYS = {
     optimizer_type: { here: 'optimizer', values: OPTIMIZERS },
     optim_args: {
       here: 'optimizer',
-      note: 'its long form {type: adamw, betas: [0.9, 0.999]} has the settings',
+      note: 'set in the long form {type: adamw, betas: [0.9, 0.999]}',
     },
     optimizer_config: {
       here: 'optimizer',
-      note: 'its long form {type: adamw, betas: [0.9, 0.999]} has the settings',
+      note: 'set in the long form {type: adamw, betas: [0.9, 0.999]}',
     },
-    adam_beta1: { here: 'optimizer.betas', note: 'optimizer: {type: adamw, betas: [0.9, 0.999]} has both' },
-    adam_beta2: { here: 'optimizer.betas', note: 'optimizer: {type: adamw, betas: [0.9, 0.999]} has both' },
+    adam_beta1: {
+      here: 'optimizer.betas',
+      note: 'set both, as in optimizer: {type: adamw, betas: [0.9, 0.999]}',
+    },
+    adam_beta2: {
+      here: 'optimizer.betas',
+      note: 'set both, as in optimizer: {type: adamw, betas: [0.9, 0.999]}',
+    },
     adam_epsilon: { here: 'optimizer.eps', note: 'as in optimizer: {type: adamw, eps: 1e-8}' },
     lr_scheduler: { here: 'lr_scheduler_type', values: SCHEDULES },
     scheduler: { here: 'lr_scheduler_type', values: SCHEDULES },
     lr_schedule: { here: 'lr_scheduler_type', values: SCHEDULES },
     lr_scheduler_kwargs: {
       here: 'lr_scheduler_type',
-      note: 'its long form has the settings, as in {type: cosine, min_lr_rate: 0.1}',
+      note: 'set in the long form, as in {type: cosine, min_lr_rate: 0.1}',
     },
     cosine_min_lr_ratio: {
       here: 'lr_scheduler_type.min_lr_rate',
@@ -468,70 +484,74 @@ export const FOREIGN_KEYS = {
     iterations: { here: 'max_steps' },
     num_steps: { here: 'max_steps' },
     max_iters: { here: 'max_steps' },
-    embedding_lr: { here: 'strategy.loraplus_lr_embedding', note: 'strategy lora-plus has it' },
-    lr_groups: { note: 'one rate holds for all that trains; strategy lora-plus gives B another' },
-    optim_target_modules: {
-      note: 'there is no GaLore or APOLLO; `optimizer` has adamw_8bit and adafactor, which keep less',
+    embedding_lr: { here: 'strategy.loraplus_lr_embedding', note: 'an option of the strategy lora-plus' },
+    lr_groups: {
+      note: 'all parameters have the same learning rate; the strategy lora-plus sets another for B',
     },
-    neftune_noise_alpha: { note: 'there is no noise on embeddings; `lora_dropout` regularizes' },
+    optim_target_modules: {
+      note: 'GaLore and APOLLO are not supported; `optimizer` supports adamw_8bit and adafactor, which keep less state',
+    },
+    neftune_noise_alpha: { note: 'noise on embeddings is not supported; use `lora_dropout` to regularize' },
     label_smoothing_factor: { note: LABEL_SMOOTHING },
     label_smoothing: { note: LABEL_SMOOTHING },
     loss_type: { note: LABEL_SMOOTHING },
     average_tokens_across_devices: {
-      note: 'the loss is always the mean over all learned tokens of a step; leave the key out',
+      note: 'the loss is always the mean over all supervised tokens of a step; leave the key out',
     },
     random_state: { here: 'seed' },
     random_seed: { here: 'seed' },
-    data_seed: { here: 'seed', note: 'one seed is for all' },
+    data_seed: { here: 'seed', note: 'one seed controls everything' },
     full_determinism: {
-      note: 'the same seed gives the same bits at any number of threads; leave the key out',
+      note: 'the same seed always gives the same bits, with any number of threads; leave the key out',
     },
   },
 
   'Evaluation, checkpoints and output': {
     eval_strategy: {
       here: 'eval_steps',
-      note: 'eval_steps: 100 evaluates after every 100 steps; without it, at the end',
+      note: 'eval_steps: 100 evaluates every 100 steps; by default a run evaluates at the end',
     },
     evaluation_strategy: {
       here: 'eval_steps',
-      note: 'eval_steps: 100 evaluates after every 100 steps; without it, at the end',
+      note: 'eval_steps: 100 evaluates every 100 steps; by default a run evaluates at the end',
     },
-    do_eval: { here: 'eval_dataset', note: 'eval_dataset or eval_fraction turns evaluation on' },
+    do_eval: { here: 'eval_dataset', note: 'eval_dataset or eval_fraction enables evaluation' },
     do_train: { note: '`lowrank train` trains, `lowrank eval` evaluates; leave the key out' },
     do_predict: { note: '`lowrank generate` answers prompts; leave the key out' },
     train: { here: 'dataset' },
     test: { here: 'eval_dataset' },
     stage: {
-      note: 'supervised fine-tuning (sft, and pt with rows of text) is all there is; leave the key out',
+      note: 'only supervised fine-tuning (sft, and pt with rows of text) is supported; leave the key out',
     },
     steps_per_eval: { here: 'eval_steps' },
     eval_every: { here: 'eval_steps' },
-    evals_per_epoch: { here: 'eval_steps', note: 'it is a number of steps' },
-    val_batches: { note: 'an evaluation takes all held-out rows; eval_fraction makes them fewer' },
-    test_batches: { note: 'an evaluation takes all held-out rows; eval_fraction makes them fewer' },
-    eval_accumulation_steps: { note: 'an evaluation keeps no logits; leave the key out' },
-    prediction_loss_only: { note: 'an evaluation keeps no logits; leave the key out' },
-    compute_metrics: { note: '`lowrank eval` has loss, perplexity, exact_match and accuracy' },
-    compute_accuracy: { note: '`lowrank eval --metric accuracy` measures it' },
+    evals_per_epoch: { here: 'eval_steps', note: 'a number of steps' },
+    val_batches: { note: 'an evaluation uses all held-out rows; reduce eval_fraction for fewer' },
+    test_batches: { note: 'an evaluation uses all held-out rows; reduce eval_fraction for fewer' },
+    eval_accumulation_steps: { note: 'an evaluation stores no logits; leave the key out' },
+    prediction_loss_only: { note: 'an evaluation stores no logits; leave the key out' },
+    compute_metrics: { note: '`lowrank eval` computes loss, perplexity, exact_match, and accuracy' },
+    compute_accuracy: { note: 'use `lowrank eval --metric accuracy`' },
     save_strategy: {
       here: 'save_steps',
-      note: 'save_steps: 100 saves after every 100 steps; without it, when interrupted',
+      note: 'save_steps: 100 saves every 100 steps; by default a run saves only when interrupted',
     },
     save_every: { here: 'save_steps' },
     steps_per_save: { here: 'save_steps' },
-    saves_per_epoch: { here: 'save_steps', note: 'it is a number of steps' },
+    saves_per_epoch: { here: 'save_steps', note: 'a number of steps' },
     save_safetensors: { note: 'adapters are always saved as safetensors; leave the key out' },
-    save_only_model: { note: 'checkpoints always hold what a run needs to go on; leave the key out' },
+    save_only_model: { note: 'checkpoints always contain the state to resume from; leave the key out' },
     save_total: { here: 'save_total_limit' },
     keep_checkpoints: { here: 'save_total_limit' },
     resume_from_checkpoint: {
-      note: '`lowrank train CONFIG --resume` goes on, in the API the option resume of train()',
+      note: 'use `lowrank train CONFIG --resume`, or the option resume of train()',
     },
     auto_resume_from_checkpoints: {
-      note: '`lowrank train CONFIG --resume` goes on, in the API the option resume of train()',
+      note: 'use `lowrank train CONFIG --resume`, or the option resume of train()',
     },
-    overwrite_output_dir: { note: 'it is said on the command line and not in the config; leave the key out' },
+    overwrite_output_dir: {
+      note: 'overwriting is requested on the command line, with --force; leave the key out',
+    },
     output: { here: 'output_dir' },
     out_dir: { here: 'output_dir' },
     save_dir: { here: 'output_dir' },
@@ -542,8 +562,8 @@ export const FOREIGN_KEYS = {
     logging_first_step: { note: IN_THE_LOG },
     logging_dir: { note: IN_THE_LOG },
     steps_per_report: { note: IN_THE_LOG },
-    disable_tqdm: { note: 'there is a progress bar on a terminal only; leave the key out' },
-    plot_loss: { note: 'metrics.jsonl in output_dir has the loss of every step' },
+    disable_tqdm: { note: 'the progress bar appears only on a terminal; leave the key out' },
+    plot_loss: { note: 'metrics.jsonl in output_dir contains the loss of every step' },
     report_to: { note: NO_TRACKER },
     run_name: { note: NO_TRACKER },
     project_name: { note: NO_TRACKER },
@@ -580,7 +600,7 @@ export const FOREIGN_KEYS = {
     ddp_find_unused_parameters: { note: ONE_PROCESS },
     tensor_parallel_size: { note: ONE_PROCESS },
     sequence_parallel_degree: { note: ONE_PROCESS },
-    plugins: { note: 'there are no plugins; docs/adding-a-strategy.md is how a strategy is added' },
+    plugins: { note: 'plugins are not supported; docs/adding-a-strategy.md describes how to add a strategy' },
   },
 
   'Preference training': {
@@ -613,20 +633,24 @@ export const FOREIGN_KEYS = {
     top_k: { here: 'generate.top_k' },
     do_sample: {
       here: 'generate.temperature',
-      note: 'a temperature above 0 samples, and 0 takes the likeliest token',
+      note: 'a temperature above 0 samples; 0 selects the most likely token',
     },
     stop_sequences: { here: 'generate.stop' },
     stop_strings: { here: 'generate.stop' },
     skip_special_tokens: { here: 'generate.keep_special_tokens', note: 'it has the opposite meaning' },
-    num_beams: { note: 'there is no beam search; a temperature of 0 takes the likeliest token' },
-    repetition_penalty: { note: 'there is no repetition penalty; top_p and temperature make texts vary' },
-    length_penalty: { note: 'there is no beam search; a temperature of 0 takes the likeliest token' },
-    min_p: { here: 'generate.top_p', note: 'there is no min_p; top_p is nearest' },
-    streamer: { note: 'model.stream() yields text as it comes' },
+    num_beams: { note: 'beam search is not supported; a temperature of 0 selects the most likely token' },
+    repetition_penalty: {
+      note: 'a repetition penalty is not supported; top_p and temperature vary the text',
+    },
+    length_penalty: {
+      note: 'beam search is not supported; a temperature of 0 selects the most likely token',
+    },
+    min_p: { here: 'generate.top_p', note: 'min_p is not supported; top_p is the closest option' },
+    streamer: { note: 'model.stream() yields text as it is generated' },
   },
 } as const satisfies Readonly<Record<string, Readonly<Record<string, ForeignKey>>>>
 
-/** Verbs of other programs: the verb here, or a sentence on what there is. */
+/** Commands of other programs: the equivalent verb, or a sentence about the alternative. */
 export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: string }>> = {
   sft: { here: 'train' },
   finetune: { here: 'train' },
@@ -649,7 +673,7 @@ export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: stri
   convert: { here: 'export' },
   quantize: { here: 'export' },
   env: { here: 'doctor' },
-  preprocess: { here: 'inspect', note: 'it shows what a run would learn from a dataset' },
+  preprocess: { here: 'inspect', note: 'it shows the tokens of a dataset that are trained on' },
   dpo: { note: NO_PREFERENCES },
   kto: { note: NO_PREFERENCES },
   orpo: { note: NO_PREFERENCES },
@@ -658,19 +682,19 @@ export const FOREIGN_VERBS: Readonly<Record<string, { here?: string; note?: stri
   ppo: { note: NO_PREFERENCES },
   reward: { note: NO_PREFERENCES },
   compare: {
-    note: 'train once for each strategy, with --set strategy.name=… --set output_dir=…; each run ends with its held-out loss, and `lowrank bench memory` compares what strategies take',
+    note: 'train once per strategy, with --set strategy.name=… --set output_dir=…; each run ends with its held-out loss, and `lowrank bench memory` compares the memory of strategies',
   },
   serve: {
-    note: 'there is no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
+    note: 'lowrank has no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
   },
   server: {
-    note: 'there is no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
+    note: 'lowrank has no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
   },
   api: {
-    note: 'there is no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
+    note: 'lowrank has no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
   },
-  webui: { note: 'there is no web interface; `lowrank chat` talks with a model' },
-  webchat: { note: 'there is no web interface; `lowrank chat` talks with a model' },
+  webui: { note: 'lowrank has no web interface; use `lowrank chat`' },
+  webchat: { note: 'lowrank has no web interface; use `lowrank chat`' },
   launch: { note: 'a run is one process; `lowrank train CONFIG` starts it' },
 }
 
@@ -680,7 +704,7 @@ const entries = new Map<string, ForeignKey>(
 const plain = (key: string): string => key.toLowerCase().replace(/[-_]/g, '')
 const byPlainName = new Map([...entries].map(([key, entry]) => [plain(key), entry]))
 
-/** What another program's key is here, however it is spelled: `loraRank`, `lora_rank` and `--lora-rank` are one. */
+/** The entry of another program's key in any spelling: `loraRank`, `lora_rank`, and `--lora-rank` are the same. */
 export function foreignKey(key: string): ForeignKey | undefined {
   return byPlainName.get(plain(key))
 }
