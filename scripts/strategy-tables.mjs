@@ -65,7 +65,7 @@ async function plans() {
 
 const costs = (planned) =>
   table(
-    ['strategy', 'what trains', 'trained numbers', 'adapter, gradients, optimizer', 'activations'],
+    ['strategy', 'trains', 'trained parameters', 'adapter, gradients, optimizer', 'activations'],
     listStrategies().map(({ name, trainable }) => {
       const { trains, state, activations } = planned.get(name)
       return [link(name), trainable, trains, state, activations]
@@ -114,12 +114,12 @@ function costOf(name, planned) {
   const { trains, state, activations } = planned.get(name)
   const steps = settings.flatMap((setting, i) => {
     const ours = timesOf(name)[i]
-    return ours === '' ? [] : [[`CPU time of a step against LoRA's: ${setting}`, ours]]
+    return ours === '' ? [] : [[`CPU time of a step relative to LoRA: ${setting}`, ours]]
   })
   return table(
     ['', ''],
     [
-      ['trained numbers', trains],
+      ['trained parameters', trains],
       ['adapter, gradients, optimizer', state],
       ['activations', activations],
       ...steps,
@@ -188,7 +188,7 @@ function ratesOf(name) {
     ...columns.map((rate) => (rate === best ? `**${text(losses[rate])}**` : text(losses[rate]))),
   ])
   return [
-    `Without \`learning_rate\` a run has ${ownRate(name)}, chosen for runs of 60 to a few hundred short steps on small models. Held-out losses by rate, as [\`benchmarks/rates.mjs\`](../strategies.md#learning-rates) measured them with all other options at their defaults:`,
+    `The default is ${ownRate(name)}, chosen for runs of 60 to a few hundred short steps on small models. Held-out losses by rate, measured by [\`benchmarks/rates.mjs\`](../strategies.md#learning-rates) with all other options at their defaults:`,
     '',
     table(['', ...columns], rows),
   ].join('\n')

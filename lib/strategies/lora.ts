@@ -133,7 +133,7 @@ const schema = z
       })
       .default(true)
       .describe(
-        `${DRAWN} From the weight: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same, faster and less exact; \`olora\`, its QR factorization; \`loftq\`, its quantization error ([LoRA](strategies/lora.md#starting-from-the-weight)).`,
+        `${DRAWN} From the weight: \`pissa\`, its largest singular values; \`pissa_niter_4\`, the same, faster and less exact; \`olora\`, its QR factorization; \`loftq\`, its quantization error ([LoRA](strategies/lora.md#initialization-from-the-weight)).`,
       ),
     modulesToSave: z
       .array(text(), { error: 'a list of module names' })
