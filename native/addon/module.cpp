@@ -9,6 +9,7 @@
 #include "addon/handle.h"
 #include "backends/cpu/device.h"
 #include "core/version.h"
+#include "os/cores.h"
 #include "os/file.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"
@@ -41,7 +42,7 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
       if (cpu::available(level)) levels.Set(levels.Length(), cpu::name_of(level));
     object.Set("levels", levels);
     object.Set("threads", engine.threads());
-    object.Set("cores", usable_cores());
+    object.Set("cores", os::usable_cores());
     object.Set("prefersBf16", cpu::prefers_bf16(engine.level()));
     return object;
   });

@@ -1,8 +1,7 @@
 #include "core/memory.h"
 
-#include <sys/mman.h>
-
 #include "core/error.h"
+#include "core/system.h"
 
 namespace lowrank {
 namespace {
@@ -26,12 +25,6 @@ const char* remedy_of(Category category) {
   }
 }
 
-/// Zeroed pages, at `at` if that is not null.
-void* map_zeros(void* at, int64_t bytes) {
-  return mmap(at, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | (at == nullptr ? 0 : MAP_FIXED), -1, 0);
-}
-
 }  // namespace
 
 int64_t allocated_bytes(Category category) { return g_allocated[static_cast<int>(category)].load(); }
@@ -44,9 +37,9 @@ Claim::~Claim() { g_allocated[static_cast<int>(category_)] -= bytes_; }
 
 Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
-  // mmap rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
-  void* data = map_zeros(nullptr, bytes);
-  if (data == MAP_FAILED) {
+  // Pages rather than malloc: exact bytes, zeroed lazily, and returned to the system at once.
+  void* data = system::map_zeros(bytes);
+  if (data == nullptr) {
     fail("OUT_OF_MEMORY", "The system refused ", bytes, " bytes for ", name_of(category), ". ",
          remedy_of(category));
   }
@@ -57,7 +50,7 @@ Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
 void Block::clear() {
   if (data_ == nullptr) return;
   if (owner_ != nullptr) fail("INTERNAL", "what lies elsewhere is to be cleared");
-  if (map_zeros(data_, bytes_) == MAP_FAILED)
+  if (!system::clear_zeros(data_, bytes_))
     fail("OUT_OF_MEMORY", "The system refused to clear ", bytes_, " bytes. ", remedy_of(Category::workspace));
 }
 
@@ -65,7 +58,7 @@ Block::Block(const void* data, int64_t bytes, std::shared_ptr<const void> owner)
     : data_(const_cast<void*>(data)), bytes_(bytes), owner_(std::move(owner)) {}
 
 Block::~Block() {
-  if (data_ != nullptr && owner_ == nullptr) munmap(data_, static_cast<size_t>(bytes_));
+  if (data_ != nullptr && owner_ == nullptr) system::unmap_zeros(data_, bytes_);
 }
 
 }  // namespace lowrank

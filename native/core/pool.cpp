@@ -1,12 +1,8 @@
 #include "core/pool.h"
 
-#include <sched.h>
-
-#include <algorithm>
-#include <cmath>
-#include <fstream>
-#include <string>
 #include <system_error>
+
+#include "core/system.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -41,7 +37,7 @@ Pool::Pool(int threads, void (*begin)()) {
 Pool::~Pool() {
   stop_.store(true, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  system::wake_all(generation_);
   for (auto& worker : workers_) worker.join();
 }
 
@@ -53,15 +49,15 @@ void Pool::dispatch(Call call, void* context) {
   }
   call_ = call;
   context_ = context;
-  running_.store(count - 1, std::memory_order_relaxed);
+  running_.store(static_cast<uint32_t>(count - 1), std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  system::wake_all(generation_);
   call(context, 0, count);
   for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin) {
     if (spin < kSpins) {
       pause_cpu();
-    } else if (const int32_t left = running_.load(std::memory_order_acquire); left != 0) {
-      running_.wait(left, std::memory_order_acquire);
+    } else if (const uint32_t left = running_.load(std::memory_order_acquire); left != 0) {
+      system::wait(running_, left);
     }
   }
 }
@@ -74,28 +70,14 @@ void Pool::work(int thread, void (*begin)()) {
       if (spin < kSpins) {
         pause_cpu();
       } else {
-        generation_.wait(seen, std::memory_order_acquire);
+        system::wait(generation_, seen);
       }
     }
     ++seen;
     if (stop_.load(std::memory_order_relaxed)) return;
     call_(context_, thread, threads());
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) system::wake_all(running_);
   }
-}
-
-int usable_cores() {
-  int cores = static_cast<int>(std::thread::hardware_concurrency());
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
-  std::ifstream quota_file("/sys/fs/cgroup/cpu.max");  // "<quota or max> <period>", microseconds
-  std::string quota;
-  double period = 0;
-  if (quota_file >> quota >> period && quota != "max" && period > 0) {
-    const double limit = std::strtod(quota.c_str(), nullptr) / period;
-    if (limit > 0) cores = std::min(cores, static_cast<int>(std::ceil(limit)));
-  }
-  return std::max(cores, 1);
 }
 
 }  // namespace lowrank

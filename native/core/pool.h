@@ -1,5 +1,5 @@
 // The process-wide thread pool. The thread that calls `run` is worker 0; the others wait for a new generation with a
-// short spin and then sleep in a futex, so an idle pool burns nothing and a busy one dispatches in about a microsecond.
+// short spin and then sleep, so an idle pool burns nothing and a busy one dispatches in about a microsecond.
 // Kernels split work over outputs, never over a reduction, so results do not depend on the number of threads.
 #pragma once
 
@@ -58,11 +58,8 @@ class Pool {
   Call call_ = nullptr;
   void* context_ = nullptr;
   std::atomic<uint32_t> generation_{0};
-  std::atomic<int32_t> running_{0};
+  std::atomic<uint32_t> running_{0};
   std::atomic<bool> stop_{false};
 };
-
-/// Cores this process may use: the affinity mask and the cgroup CPU quota, whichever is smaller; at least 1.
-int usable_cores();
 
 }  // namespace lowrank

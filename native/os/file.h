@@ -1,24 +1,29 @@
-// Files: a descriptor that closes itself, positioned reads and writes that survive interruption, and hints to the page
+// Files: a handle that closes itself, positioned reads and writes that survive interruption, and hints to the page
 // cache, so that streaming a model larger than memory does not push everything else out.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace lowrank::os {
+
+class NewFile;
 
 /// A file open for reading. Any thread may read through it.
 class File {
  public:
   /// Throws Error("FILE_FORMAT") naming the path and the system's reason.
   explicit File(const std::string& path);
+  /// The same file, also where it has no name. Throws Error("FILE_FORMAT") with the system's reason.
+  explicit File(const NewFile& file);
   File(const File&) = delete;
   File& operator=(const File&) = delete;
   ~File();
 
   const std::string& path() const { return path_; }
-  /// For calls of the operating system that are not here; closed with this object.
-  int descriptor() const { return descriptor_; }
+  /// For calls of the operating system that are not here: the descriptor, or the HANDLE of Windows. Closed with this object.
+  intptr_t handle() const { return handle_; }
   /// Bytes of the file at the time of the call.
   int64_t size() const;
   /// Whether the file system keeps its files in memory (tmpfs), so that nothing can be given back.
@@ -37,7 +42,7 @@ class File {
 
  private:
   std::string path_;
-  int descriptor_ = -1;
+  intptr_t handle_ = -1;
 };
 
 /// A file that is being made. What becomes of it, and under which name, is for others to decide.
@@ -46,6 +51,9 @@ class NewFile {
   /// Creates it and takes the room, so that a full disk is noticed before there is anything to lose. Throws
   /// Error("WRITE") naming the path and the system's reason, also where something stands there already.
   NewFile(const std::string& path, int64_t bytes);
+  /// One without a name, in the file system of a folder: it goes with the last object that has it open, or with the process.
+  /// Throws Error("WRITE") as above.
+  static std::unique_ptr<NewFile> nameless(const std::string& folder, int64_t bytes);
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
   ~NewFile();
@@ -60,10 +68,12 @@ class NewFile {
   void sync() const;
 
  private:
+  friend class File;
+  NewFile(const std::string& path, int64_t bytes, bool nameless);
   [[noreturn]] void refused() const;
   std::string path_;
   int64_t bytes_;
-  int descriptor_ = -1;
+  intptr_t handle_ = -1;
 };
 
 enum class FileLock { taken, held, unsupported };

@@ -1,16 +1,17 @@
 // A file mapped for reading, whose pages come and go as they are told to: what is brought in, what is given back, and
-// how much of it is in memory at the moment. Linux does all of it to the page. On other systems with POSIX mappings
-// giving back is advice that the system may not take, so what stays in memory is its decision.
+// how much of it is in memory at the moment. Linux does all of it to the page. On macOS and Windows giving back is advice
+// that the system may not take, so what stays in memory is its decision.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <memory>
 
 #include "os/file.h"
-#include "os/mapping_guard.h"
 
 namespace lowrank::os {
+
+class MappingGuard;
 
 /// Bytes of a page of this system; a power of two.
 int64_t page_bytes();
@@ -52,7 +53,7 @@ class MappedFile {
   File file_;
   int64_t bytes_ = 0;
   const std::byte* data_ = nullptr;
-  std::optional<MappingGuard> guard_;
+  std::shared_ptr<MappingGuard> guard_;  // where reading a file that was cut short would end the process
 };
 
 }  // namespace lowrank::os

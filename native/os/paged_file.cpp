@@ -1,26 +1,11 @@
 #include "os/paged_file.h"
 
-#include <unistd.h>
-
-#include <atomic>
-
 #include "core/error.h"
 
 namespace lowrank::os {
 
-PagedFile::PagedFile(const std::string& folder, int64_t bytes) : bytes_(bytes) {
-  static std::atomic<int> made{0};
-  const std::string path = folder + "/.paged-" + std::to_string(::getpid()) + '-' + std::to_string(made++);
-  // Of a process with the same number that was killed before it could do so.
-  ::unlink(path.c_str());
-  writer_ = std::make_unique<NewFile>(path, bytes);
-  try {
-    reader_ = std::make_unique<File>(path);
-  } catch (...) {
-    ::unlink(path.c_str());
-    throw;
-  }
-  ::unlink(path.c_str());
+PagedFile::PagedFile(const std::string& folder, int64_t bytes)
+    : bytes_(bytes), writer_(NewFile::nameless(folder, bytes)), reader_(std::make_unique<File>(*writer_)) {
   if (reader_->lives_in_memory())
     fail("CONFIG", folder, " keeps its files in memory, so nothing would be saved by a file there; name another folder");
   reader_->expect_no_order();

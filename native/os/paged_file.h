@@ -28,7 +28,7 @@ class PagedFile {
 
   int64_t bytes() const { return bytes_; }
   /// For calls of the operating system that are not here.
-  int descriptor() const { return reader_->descriptor(); }
+  intptr_t handle() const { return reader_->handle(); }
 
  private:
   int64_t bytes_;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/processor.h"
+
 namespace lowrank {
 namespace {
 
@@ -84,7 +86,7 @@ using QuantizeBlocks = int64_t (*)(const float*, int64_t, uint8_t*, float*);
 template <FourBit kType>
 QuantizeBlocks choose() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return quantize_blocks_avx2<kType>;
+  if (instruction_sets().avx2) return quantize_blocks_avx2<kType>;
 #endif
   return quantize_blocks_baseline<kType>;
 }

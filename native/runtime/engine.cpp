@@ -4,6 +4,7 @@
 
 #include "backends/cpu/device.h"
 #include "core/error.h"
+#include "os/cores.h"
 #include "os/scheduling.h"
 
 namespace lowrank {
@@ -11,7 +12,7 @@ namespace {
 
 int threads_from_environment() {
   const char* text = std::getenv("LOWRANK_THREADS");
-  if (text == nullptr || *text == '\0') return usable_cores();
+  if (text == nullptr || *text == '\0') return os::usable_cores();
   char* end = nullptr;
   const long count = std::strtol(text, &end, 10);
   if (*end != '\0' || count < 1 || count > 1024)

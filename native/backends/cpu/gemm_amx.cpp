@@ -15,6 +15,8 @@
 #include <cstring>
 #include <vector>
 
+#include "backends/cpu/tile_intrinsics.h"
+
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
 #else

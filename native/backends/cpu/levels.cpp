@@ -4,45 +4,11 @@
 
 #include "backends/cpu/kernels.h"
 #include "core/error.h"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-#if defined(__x86_64__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+#include "core/processor.h"
+#include "os/tile_registers.h"
 
 namespace lowrank::cpu {
 namespace {
-
-#if defined(__x86_64__)
-// Asked of the processor itself: __builtin_cpu_supports of older clangs does not know the names of these two.
-bool has_f16c() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 29 & 1) != 0;
-}
-bool has_avx512bf16() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 5 & 1) != 0;
-}
-
-// Tile registers are off until the process asks for them (Linux 5.16 and later); the permission then holds for every
-// thread. Asking again is harmless, refusing is the kernel's right: the level is then not available.
-bool request_amx() {
-#if defined(__linux__)
-  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  const bool tiles = (edx >> 24 & 1) != 0;
-  const bool bf16 = (edx >> 22 & 1) != 0;
-  return tiles && bf16 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
-}
-#endif
 
 struct Entry {
   const char* name;
@@ -53,18 +19,14 @@ struct Entry {
 const Entry* entries() {
   static const Kernels reference = {Level::reference, gemm_reference, ops_reference};
 #if defined(__x86_64__)
-  // The builtin also checks that the operating system saves the wide registers.
-  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-  static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  static const bool avx512bf16 = avx512 && has_avx512bf16();
-  static const bool amx = avx512bf16 && request_amx();
+  const InstructionSets& sets = instruction_sets();
+  static const bool amx = sets.avx512bf16 && sets.amx && os::request_tile_registers();
   static const Entry table[] = {
       {"reference", true, reference},
       {"neon", false, reference},
-      {"avx2", avx2, {Level::avx2, gemm_avx2, ops_avx2}},
-      {"avx512", avx512, {Level::avx512, gemm_avx512, ops_avx512}},
-      {"avx512bf16", avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16}},
+      {"avx2", sets.avx2, {Level::avx2, gemm_avx2, ops_avx2}},
+      {"avx512", sets.avx512, {Level::avx512, gemm_avx512, ops_avx512}},
+      {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, gemm_avx512bf16, ops_avx512bf16}},
       {"amx", amx, {Level::amx, gemm_amx, ops_amx}},
   };
 #else

@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 
 #include "backends/cpu/ops_simd.h"
+#include "backends/cpu/tile_intrinsics.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c"))), \

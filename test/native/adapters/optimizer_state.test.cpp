@@ -167,7 +167,7 @@ TEST("what is in memory of paged state stays within its budget, the page cache i
     const int64_t allocated = allocated_bytes(Category::optimizer) - before;
     CHECK_EQ(allocated, layout.allocated_bytes());
     // A second mapping of the file shows what the page cache holds of it.
-    const os::MappedFile mapped("/proc/self/fd/" + std::to_string(state.file()->descriptor()));
+    const os::MappedFile mapped("/proc/self/fd/" + std::to_string(state.file()->handle()));
     if (mapped.resident_bytes() < 0) SKIP("this system does not say what is in memory");
     std::atomic<bool> done{false};
     int64_t most = 0;

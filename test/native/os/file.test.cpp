@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -29,6 +30,24 @@ TEST("a file is read at any offset and refused past its end") {
 
 TEST("a missing file is named with the reason") {
   CHECK_THROWS(os::File("/no/such/model.safetensors"), "/no/such/model.safetensors cannot be opened: No such file");
+}
+
+TEST("a nameless file is read where it was written and leaves nothing in its folder") {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / "lowrank-nameless";
+  std::filesystem::create_directory(folder);
+  {
+    const auto written = os::NewFile::nameless(folder.string(), 4096);
+    const os::File file(*written);
+    const uint8_t bytes[] = {1, 2, 3};
+    written->write(bytes, 3, 4000);
+    uint8_t found[4] = {};
+    file.read(found, 4, 3999);
+    CHECK_EQ(found[0], 0);
+    CHECK_EQ(found[3], 3);
+    CHECK_EQ(file.size(), 4096);
+  }
+  CHECK(std::filesystem::is_empty(folder));
+  std::filesystem::remove(folder);
 }
 
 TEST("dropped pages leave the page cache and can be read again") {

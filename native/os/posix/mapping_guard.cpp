@@ -1,4 +1,4 @@
-#include "os/mapping_guard.h"
+#include "os/posix/mapping_guard.h"
 
 #include <signal.h>
 #include <sys/mman.h>

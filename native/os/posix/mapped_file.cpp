@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "os/posix/descriptor.h"
+#include "os/posix/mapping_guard.h"
 
 namespace lowrank::os {
 namespace {
@@ -24,12 +26,7 @@ void* address(const std::byte* data) { return const_cast<std::byte*>(data); }
 /// Pages of a mapped range that are in memory; -1 where the system does not say.
 int64_t resident_pages(const std::byte* data, int64_t bytes) {
   std::vector<unsigned char> pages(static_cast<size_t>((bytes + page_bytes() - 1) / page_bytes()));
-#if defined(__linux__)
-  const int failed = ::mincore(address(data), static_cast<size_t>(bytes), pages.data());
-#else
-  const int failed = ::mincore(address(data), static_cast<size_t>(bytes), reinterpret_cast<char*>(pages.data()));
-#endif
-  if (failed != 0) return -1;
+  if (!descriptor::look_up_pages(data, bytes, pages.data())) return -1;
   return std::count_if(pages.begin(), pages.end(), [](unsigned char state) { return (state & 1) != 0; });
 }
 
@@ -42,11 +39,11 @@ int64_t page_bytes() {
 
 MappedFile::MappedFile(const std::string& path) : file_(path), bytes_(file_.size()) {
   if (bytes_ == 0) fail("FILE_FORMAT", path, " is empty, so it cannot be mapped.");
-  void* const data = ::mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_SHARED, file_.descriptor(), 0);
+  void* const data = ::mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ, MAP_SHARED, static_cast<int>(file_.handle()), 0);
   if (data == MAP_FAILED)
     fail("FILE_FORMAT", path, " cannot be mapped: ", std::generic_category().message(errno), ".");
   data_ = static_cast<const std::byte*>(data);
-  guard_.emplace(data, bytes_);
+  guard_ = std::make_shared<MappingGuard>(data, bytes_);
 }
 
 MappedFile::~MappedFile() {

@@ -1,0 +1,7 @@
+#include "os/scheduling.h"
+
+namespace lowrank::os {
+
+void prefer_long_slices() {}
+
+}  // namespace lowrank::os
