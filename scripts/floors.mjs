@@ -45,10 +45,10 @@ const FLOORS = {
     graph: 'core',
     quant: 'core',
     os: 'core',
-    device: 'core',
+    device: 'core quant',
     backends: 'core quant os device',
     plan: 'core graph device',
-    adapters: 'core graph quant os device plan',
+    adapters: 'core graph quant device plan',
     ops: 'core plan adapters',
     optim: 'core device adapters',
     runtime: 'core graph quant os device backends plan adapters ops optim',
@@ -59,8 +59,7 @@ const FLOORS = {
 /** Files that alone may import a folder from outside of it: where the CPU's device is made, planned for and timed. */
 const DOORS = {
   native: {
-    backends:
-      'addon/model.cpp addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/execute.h runtime/kernel_study.cpp runtime/session.h',
+    backends: 'addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/kernel_study.cpp',
   },
 }
 

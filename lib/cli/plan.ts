@@ -49,7 +49,7 @@ export function configure(command: Command): void {
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
   command.option(
     '--kernels',
-    'count the kernels of a micro-batch, the bytes that they read and write, and their workspace',
+    "count the kernels of a micro-batch and the optimizer's update, the bytes that they read and write, and their workspace",
   )
   examples(command, [
     'lowrank plan run.yaml --set per_device_train_batch_size=8',

@@ -11,6 +11,19 @@ import { planRow, privacyReport, trainEvents } from '../train/metrics.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
+const workCounts = z.object({
+  launches: count,
+  bytes_moved: bytes.describe('Read from memory and written to it, each operand once a launch'),
+  workspace_bytes: bytes.describe('The most that a launch needs'),
+  by_kernel: z.array(
+    z.object({
+      kernel: z.string(),
+      launches: count,
+      bytes_moved: bytes,
+      workspace_bytes: bytes.describe('The most that a launch needs'),
+    }),
+  ),
+})
 
 /** The last line of any verb that fails. */
 const errorLine = z
@@ -74,23 +87,17 @@ const plan = z.object({
     })
     .optional()
     .describe('With --timeline: the steps of the plan in order'),
-  kernels: z
-    .object({
-      launches: count.describe('Of a micro-batch'),
-      bytes_moved: bytes.describe('Read from memory and written to it, each operand once a launch'),
-      workspace_bytes: bytes.describe('The most that a launch needs'),
-      by_kernel: z.array(
-        z.object({
-          kernel: z.string(),
-          launches: count,
-          bytes_moved: bytes,
-          workspace_bytes: bytes.describe('The most that a launch needs'),
-        }),
-      ),
-      uploaded_bytes: bytes.describe('The micro-batch, and tables of the session'),
+  kernels: workCounts
+    .extend({
+      uploaded_bytes: bytes.describe('The micro-batch'),
       downloaded_bytes: z.record(z.string(), bytes).describe('By what the host reads'),
       stashed_bytes: bytes.describe('Activations that are offloaded'),
       fetched_bytes: bytes.describe('Activations that come back'),
+      update: workCounts
+        .optional()
+        .describe(
+          "The optimizer's update after the last micro-batch; absent if it is made in the backward pass",
+        ),
     })
     .optional()
     .describe('With --kernels: the work of a micro-batch, counted without weights and without computing'),

@@ -181,17 +181,22 @@ export interface KernelCounts {
   workspaceBytes: number
 }
 
-/** The work of a micro-batch of full size, on a device that computes nothing. */
-export interface StepCounts {
+/** Work on a device that computes nothing. */
+export interface WorkCounts {
   /** Every kernel there is, launched or not. */
   kernels: KernelCounts[]
-  /** The micro-batch and tables of the session. */
   uploadedBytes: number
   /** By what the host reads. */
   downloadedBytes: Record<string, number>
   /** Activations that are offloaded, and that come back. */
   stashedBytes: number
   fetchedBytes: number
+}
+
+/** The work of a micro-batch of full size. */
+export interface StepCounts extends WorkCounts {
+  /** The optimizer's update after the last micro-batch; absent if gradients are used up in the backward pass. */
+  update?: WorkCounts
 }
 
 /** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
@@ -637,7 +642,7 @@ export interface NativeAddon {
     threads?: number,
     paged?: number,
   ): PlanReport
-  /** Launches, bytes moved and workspace of one of these plans, for training or evaluation. Throws as `plan`. */
+  /** Launches, bytes moved and workspace of one of these plans, for training or evaluation, and of the optimizer's update. Throws as `plan`. */
   countStep(
     graph: Graph,
     formats: Readonly<Record<string, StorageFormat>>,

@@ -18,20 +18,20 @@ uint64_t stream_key(uint64_t seed, const std::string& name) {
 
 }  // namespace
 
-Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
+Adapter::Adapter(AdapterSpec spec, Memory& memory) : spec_(std::move(spec)), memory_(memory) {
   check_adapter(spec_);
   for (size_t i = 0; i < spec_.parameters.size(); ++i) index_.emplace(spec_.parameters[i].name, static_cast<int>(i));
-  values_ = Block(Category::adapters, spec_.elements * kFloat);
+  values_ = memory.allocate(Category::adapters, spec_.elements * kFloat);
   if (spec_.trainable) {
     make_gradients();
     make_importances();
     private_sum_ = Block(Category::gradients, spec_.private_sum_bytes());
-    if (spec_.keeps_start()) kept_values_ = Block(Category::adapters, spec_.trained_elements * kFloat);
+    if (spec_.keeps_start()) kept_values_ = memory.allocate(Category::adapters, spec_.trained_elements * kFloat);
   }
   if (spec_.norm_rows == 0) return;
-  norms_ = Block(Category::adapters, spec_.norm_bytes());
-  double* const squares = norms_.data<double>();
-  float* const norms = reinterpret_cast<float*>(squares + spec_.norm_rows);
+  norms_ = memory.allocate(Category::adapters, spec_.norm_bytes());
+  const Ptr<double> squares = norms_->data().as<double>();
+  const Ptr<float> norms = (squares + spec_.norm_rows).as<float>();
   row_norms_.resize(spec_.terms.size());
   int64_t rows = 0;
   for (size_t i = 0; i < row_norms_.size(); ++i) {
@@ -43,15 +43,15 @@ Adapter::Adapter(AdapterSpec spec) : spec_(std::move(spec)) {
 }
 
 void Adapter::make_gradients() {
-  gradients_ = Block(Category::gradients, spec_.gradient_bytes());
-  placed_.assign(spec_.parameters.size(), nullptr);
+  gradients_ = memory_.allocate(Category::gradients, spec_.gradient_bytes());
+  placed_.assign(spec_.parameters.size(), {});
 }
 
 void Adapter::make_importances() {
   if (sensitivity_ || spec_.tracked_elements == 0) return;
   // Both or none, should memory run out between the two.
-  Block sensitivity(Category::optimizer, spec_.tracked_elements * kFloat);
-  uncertainty_ = Block(Category::optimizer, spec_.tracked_elements * kFloat);
+  Own sensitivity = memory_.allocate(Category::optimizer, spec_.tracked_elements * kFloat);
+  uncertainty_ = memory_.allocate(Category::optimizer, spec_.tracked_elements * kFloat);
   sensitivity_ = std::move(sensitivity);
 }
 
@@ -59,15 +59,16 @@ void Adapter::restart() {
   if (!spec_.trainable) return;
   make_importances();
   zero_gradients();
-  for (Block* block : {&sensitivity_, &uncertainty_}) block->clear();
+  for (const Own* own : {&sensitivity_, &uncertainty_})
+    if (*own) (*own)->clear();
   state().clear();
 }
 
 OptimizerState& Adapter::state() {
   if (!spec_.trainable) fail("CONFIG", "the adapter was not created as trainable");
   if (!state_) {
-    state_.emplace(spec_);
-    if (spec_.keeps_start()) kept_state_ = Block(Category::optimizer, state_->bytes());
+    state_.emplace(spec_, memory_);
+    if (spec_.keeps_start()) kept_state_ = memory_.allocate(Category::optimizer, state_->bytes());
   }
   return *state_;
 }
@@ -75,7 +76,7 @@ OptimizerState& Adapter::state() {
 void Adapter::set_state(const StateSpec& spec) {
   if (spec == spec_.state) return;
   state_.reset();
-  kept_state_ = Block();
+  kept_state_.reset();
   const StateSpec before = std::exchange(spec_.state, spec);
   if (!spec_.trainable || spec.in_backward == before.in_backward) return;
   try {
@@ -87,8 +88,8 @@ void Adapter::set_state(const StateSpec& spec) {
 }
 
 void Adapter::drop_importances() {
-  sensitivity_ = Block();
-  uncertainty_ = Block();
+  sensitivity_.reset();
+  uncertainty_.reset();
 }
 
 int Adapter::parameter(const std::string& name) const {
@@ -97,25 +98,36 @@ int Adapter::parameter(const std::string& name) const {
   return found->second;
 }
 
-float* Adapter::span(AdapterArray array) const {
-  switch (array) {
-    case AdapterArray::value:
-      return values_.data<float>();
-    case AdapterArray::gradient:
-      return gradients_.data<float>();
-    case AdapterArray::sensitivity:
-      return sensitivity_.data<float>();
-    case AdapterArray::uncertainty:
-      return uncertainty_.data<float>();
-  }
-  return nullptr;
+Ptr<float> Adapter::span(AdapterArray array) const {
+  const auto own = [&]() -> const Own& {
+    switch (array) {
+      case AdapterArray::value:
+        return values_;
+      case AdapterArray::gradient:
+        return gradients_;
+      case AdapterArray::sensitivity:
+        return sensitivity_;
+      case AdapterArray::uncertainty:
+        return uncertainty_;
+    }
+    fail("INTERNAL", "unknown array ", static_cast<int>(array));
+  };
+  return address_in(own()).as<float>();
 }
 
-std::vector<std::span<std::byte>> Adapter::memory() const {
-  std::vector<std::span<std::byte>> spans;
-  for (const Block* block : {&values_, &gradients_, &norms_})
-    if (*block) spans.emplace_back(block->data(), static_cast<size_t>(block->bytes()));
-  return spans;
+std::vector<const Allocation*> Adapter::step_memory() const {
+  std::vector<const Allocation*> all;
+  for (const Own* own : {&values_, &gradients_, &norms_})
+    if (*own) all.push_back(own->get());
+  return all;
+}
+
+std::vector<const Allocation*> Adapter::update_memory() {
+  std::vector<const Allocation*> all = step_memory();
+  for (const Own* own : {&sensitivity_, &uncertainty_})
+    if (*own) all.push_back(own->get());
+  for (const Allocation* own : state().memory()) all.push_back(own);
+  return all;
 }
 
 void Adapter::expect_idle(AdapterArray array, Touch touch) const {
@@ -137,12 +149,22 @@ AdapterUse::~AdapterUse() {
   if (adapter_) --adapter_->uses_[static_cast<size_t>(kind_)];
 }
 
-float* Adapter::data(int parameter, AdapterArray array) const {
+Ptr<float> Adapter::at(int parameter, AdapterArray array) const {
   const ParameterSpec& p = spec_.parameters[parameter];
   if (array == AdapterArray::value) return span(array) + p.offset;
-  if (!spec_.trains(parameter)) return nullptr;
-  if (array == AdapterArray::gradient) return gradients_ ? span(array) + p.offset : placed_[parameter];
-  return p.tracked >= 0 && sensitivity_ ? span(array) + p.tracked : nullptr;
+  if (!spec_.trains(parameter)) return {};
+  if (array == AdapterArray::gradient) return address_in(gradients_) ? span(array) + p.offset : placed_[parameter];
+  return p.tracked >= 0 && sensitivity_ ? span(array) + p.tracked : Ptr<float>();
+}
+
+HostView<const float> Adapter::view(int parameter, AdapterArray array) const {
+  const ParameterSpec& p = spec_.parameters[parameter];
+  return {memory_, at(parameter, array), p.rows * p.cols, "adapter"};
+}
+
+HostView<float> Adapter::edit(int parameter, AdapterArray array) {
+  const ParameterSpec& p = spec_.parameters[parameter];
+  return {memory_, at(parameter, array), p.rows * p.cols, "adapter"};
 }
 
 void fill_uniform(float* out, int64_t count, float bound, uint64_t seed, const std::string& name) {

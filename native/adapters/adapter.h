@@ -1,5 +1,5 @@
-// An adapter's parameters, gradients and optimizer state: flat spans outside the arena, so that switching, clipping,
-// averaging and checkpoints are copies and reductions over spans. Trained parameters come first in the value span; the
+// An adapter's parameters, gradients and optimizer state: flat spans of a device's memory outside the arena, so that
+// switching, clipping, averaging and checkpoints are copies and reductions over spans. Trained parameters come first in the value span; the
 // gradient and moment spans cover just those.
 #pragma once
 
@@ -16,14 +16,16 @@
 #include "adapters/optimizer_state.h"
 #include "core/memory.h"
 #include "core/random.h"
+#include "device/host_view.h"
+#include "device/memory.h"
 #include "graph/adapter_spec.h"
 
 namespace lowrank {
 
 /// Row norms at a term with a magnitude, kept until the values or the base change.
 struct RowNorms {
-  double* squares = nullptr;  // [out] ||W_i||^2
-  float* norms = nullptr;     // [out] ||W_i + delta_i||
+  Ptr<double> squares;             // [out] ||W_i||^2
+  Ptr<float> norms;                // [out] ||W_i + delta_i||
   std::weak_ptr<const void> base;  // whose W `squares` are of
   uint64_t version = 0;            // of the values that `norms` are of
 
@@ -37,25 +39,34 @@ enum class Touch : uint8_t { read, write };
 
 class Adapter {
  public:
-  explicit Adapter(AdapterSpec spec);
+  /// @param memory of the device that it is used on, which lives longer
+  Adapter(AdapterSpec spec, Memory& memory);
 
   const AdapterSpec& spec() const { return spec_; }
   int parameter(const std::string& name) const;  // throws Error("CONFIG") for an unknown name
 
-  /// The array of a parameter, or null where it has none (gradients of frozen ones).
-  float* data(int parameter, AdapterArray array = AdapterArray::value) const;
-  float* span(AdapterArray array) const;
+  Memory& memory() const { return memory_; }
+
+  /// Where the array of a parameter lies, or null where it has none (gradients of frozen ones).
+  Ptr<float> at(int parameter, AdapterArray array = AdapterArray::value) const;
+  /// Where that of all parameters lies.
+  Ptr<float> span(AdapterArray array) const;
+  /// The array of a parameter as the host sees it, to read and to change; empty where it has none.
+  HostView<const float> view(int parameter, AdapterArray array = AdapterArray::value) const;
+  HostView<float> edit(int parameter, AdapterArray array = AdapterArray::value);
   /// Where the gradient of a parameter lies while it is updated in the backward pass; null: nowhere.
-  void place_gradient(int parameter, float* at) { placed_[parameter] = at; }
+  void place_gradient(int parameter, Ptr<float> at) { placed_[parameter] = at; }
 
-  /// Memory that steps read or write: values, gradients of its own, norms of rows.
-  std::vector<std::span<std::byte>> memory() const;
+  /// What steps read or write: values, gradients of its own, norms of rows.
+  std::vector<const Allocation*> step_memory() const;
+  /// What updates read or write.
+  std::vector<const Allocation*> update_memory();
 
-  /// Of private training: the sum of a round, laid out as the trained parameters; else null.
+  /// Of private training: the sum of a round, laid out as the trained parameters, on the host; else null.
   double* private_sum() const { return private_sum_.data<double>(); }
   /// Values that a round of clients began with, laid out so, and the state as its bytes; else null.
-  float* kept_values() const { return kept_values_.data<float>(); }
-  std::byte* kept_state() const { return kept_state_.data(); }
+  Ptr<float> kept_values() const { return address_in(kept_values_).as<float>(); }
+  Ptr<std::byte> kept_state() const { return address_in(kept_state_); }
 
   /// The optimizer's state; made when it is first asked for, since most adapters never train.
   OptimizerState& state();
@@ -69,7 +80,9 @@ class Adapter {
   void values_changed() { ++version_; }
   /// Back to before the first update: gradients, state and importances are zero, and the latter are followed again.
   void restart();
-  void zero_gradients() { gradients_.clear(); }
+  void zero_gradients() {
+    if (gradients_) gradients_->clear();
+  }
   /// Frees the importances; updates no longer follow them.
   void drop_importances();
 
@@ -82,11 +95,16 @@ class Adapter {
   void make_importances();
   void make_gradients();
 
+  using Own = std::unique_ptr<Allocation>;
+  static Ptr<std::byte> address_in(const Own& own) { return own ? own->data() : Ptr<std::byte>(); }
+
   AdapterSpec spec_;
+  Memory& memory_;
   std::unordered_map<std::string, int> index_;
-  Block values_, gradients_, sensitivity_, uncertainty_, norms_;
-  Block private_sum_, kept_values_, kept_state_;
-  std::vector<float*> placed_;  // gradients by parameter, where the adapter has none of its own
+  Own values_, gradients_, sensitivity_, uncertainty_, norms_;
+  Own kept_values_, kept_state_;
+  Block private_sum_;
+  std::vector<Ptr<float>> placed_;  // gradients by parameter, where the adapter has none of its own
   std::optional<OptimizerState> state_;
   std::vector<RowNorms> row_norms_;  // by term; empty if none has a magnitude
   std::atomic<uint64_t> version_{1};

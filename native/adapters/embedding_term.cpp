@@ -94,8 +94,9 @@ void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
 
 std::vector<float> EmbeddingTerm::folded(const Adapter& adapter, int64_t active, float weight) const {
   std::vector<float> out(site_.out * active);
-  fold_rows({ranks_.all, active, ranks_.scale_at(active), weight, adapter.data(b_), nullptr, nullptr, nullptr, nullptr}, 0,
-            site_.out, out.data());
+  fold_rows({ranks_.all, active, ranks_.scale_at(active), weight, adapter.view(b_).data(), nullptr, nullptr, nullptr,
+             nullptr},
+            0, site_.out, out.data());
   return out;
 }
 
@@ -104,8 +105,9 @@ std::unique_ptr<DeltaRows> EmbeddingTerm::delta_rows(const Adapter& adapter, flo
   const int64_t rank = ranks_.of(wanted), vocab = site_.in, width = site_.out;
   const std::vector<float> folded = this->folded(adapter, rank, counts);
   std::vector<float> columns(vocab * rank), rows(rank * width);
+  const HostView<const float> a = adapter.view(a_);
   for (int64_t j = 0; j < rank; ++j) {
-    for (int64_t id = 0; id < vocab; ++id) columns[id * rank + j] = adapter.data(a_)[j * vocab + id];
+    for (int64_t id = 0; id < vocab; ++id) columns[id * rank + j] = a[j * vocab + id];
     for (int64_t i = 0; i < width; ++i) rows[j * width + i] = folded[i * rank + j];
   }
   return std::make_unique<ProductRows>(std::move(columns), std::move(rows), rank, width);

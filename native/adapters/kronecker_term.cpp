@@ -124,11 +124,11 @@ std::unique_ptr<DeltaRows> KroneckerTerm::delta_rows(const Adapter& adapter, flo
   /// A side [rows, cols]: a factor, or the product of two.
   const auto side = [&](int first, int second, int64_t rows, int64_t cols) {
     std::vector<float> whole(rows * cols);
-    const float* const a = adapter.data(first);
+    const HostView<const float> a = adapter.view(first);
     if (second < 0)
-      whole.assign(a, a + rows * cols);
+      whole.assign(a.begin(), a.begin() + rows * cols);
     else
-      multiply_small(rows, parameter(first).cols, cols, a, adapter.data(second), whole.data());
+      multiply_small(rows, parameter(first).cols, cols, a.data(), adapter.view(second).data(), whole.data());
     return whole;
   };
   auto rows = std::make_unique<Rows>();

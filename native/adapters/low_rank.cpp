@@ -255,30 +255,33 @@ void LowRank::finish_input_gradient(Run& run, AdapterRun&, InputGradient& gradie
 }
 
 std::unique_ptr<DeltaRows> LowRank::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
-  const float ratio = has_snapshot() ? *adapter.data(snapshot_ratio_) : 0;  // which goes with all ranks
+  const float ratio = has_snapshot() ? adapter.view(snapshot_ratio_)[0] : 0;  // which goes with all ranks
   const int64_t rank = ratio != 0 ? ranks_.all : ranks_in_use(wanted);
   std::vector<float> b = ratio != 0 ? folded_snapshot(adapter, ratio) : folded(adapter, rank);
   for (float& value : b) value *= counts;
-  if (ratio == 0) return std::make_unique<ProductRows>(std::move(b), adapter.data(a_), rank, a_ld());
+  if (ratio == 0) return std::make_unique<ProductRows>(std::move(b), adapter.view(a_), rank, a_ld());
   std::vector<float> both;
-  for (const int factor : {a_, snapshot_a_})
-    both.insert(both.end(), adapter.data(factor), adapter.data(factor) + rank * a_ld());
+  for (const int index : {a_, snapshot_a_}) {
+    const HostView<const float> factor = adapter.view(index);
+    both.insert(both.end(), factor.begin(), factor.begin() + rank * a_ld());
+  }
   return std::make_unique<ProductRows>(std::move(b), std::move(both), 2 * rank, a_ld());
 }
 
 std::vector<float> LowRank::folded(const Adapter& adapter, int64_t active) const {
-  const auto factor = [&](int index) { return index < 0 ? nullptr : adapter.data(index); };
+  const auto factor = [&](int index) { return index < 0 ? HostView<const float>() : adapter.view(index); };
+  const HostView<const float> b = factor(b_), d = factor(d_), mask = factor(mask_), b_gain = factor(b_gain_);
   std::vector<float> out(site_.out * active);
-  fold_rows({ranks_.all, active, ranks_.scale_at(active), 1, factor(b_), factor(d_), factor(mask_), factor(b_gain_), nullptr},
-            0, site_.out, out.data());
+  fold_rows({ranks_.all, active, ranks_.scale_at(active), 1, b.data(), d.data(), mask.data(), b_gain.data(), nullptr}, 0,
+            site_.out, out.data());
   return out;
 }
 
 /// What B counts for beside the snapshot, and what B* does, side by side.
 std::vector<float> LowRank::folded_snapshot(const Adapter& adapter, float ratio) const {
   std::vector<float> out(site_.out * 2 * ranks_.all);
-  fold_snapshot_rows({ranks_.all, ranks_.scale * own_share(ratio), -ranks_.scale * ratio, adapter.data(b_),
-                      adapter.data(snapshot_b_), nullptr},
+  fold_snapshot_rows({ranks_.all, ranks_.scale * own_share(ratio), -ranks_.scale * ratio, adapter.view(b_).data(),
+                      adapter.view(snapshot_b_).data(), nullptr},
                      0, site_.out, out.data());
   return out;
 }

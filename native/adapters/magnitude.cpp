@@ -206,13 +206,13 @@ void RowScale::finish(Run& run, Product& product) const {
 void fill_magnitude(Pool& pool, const Adapter& adapter, const Term& scaled, const WeightView& w, float* out) {
   const auto& term = static_cast<const LowRank&>(scaled);
   const std::vector<float> folded = term.folded(adapter);
-  const float* const a = adapter.data(term.a());
+  const HostView<const float> a = adapter.view(term.a());
   pool.for_range(w.rows, std::max<int64_t>(1, 65536 / w.cols), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* const b = folded.data() + row * term.rank();
       const bool starts_at_zero = std::all_of(b, b + term.rank(), [](float value) { return value == 0; });
       out[row] = static_cast<float>(
-          std::sqrt(adapted_row_square(w, row, a, term.a_ld(), b, starts_at_zero ? 0 : term.rank())));
+          std::sqrt(adapted_row_square(w, row, a.data(), term.a_ld(), b, starts_at_zero ? 0 : term.rank())));
     }
   });
 }

@@ -15,8 +15,8 @@ MergedRows::MergedRows(const WeightView& base, const std::string& name, const st
     const std::unique_ptr<const Term> term = term_at(adapter->spec(), target, name, base.rows, base.cols);
     if (term == nullptr) continue;
     const int scaling = adapter->spec().facts[term->index()].magnitude;
-    const float* const magnitude = scaling < 0 ? nullptr : adapter->data(scaling);
-    changes_.push_back({term->delta_rows(*adapter, magnitude == nullptr ? counts : 1, rank), counts, magnitude});
+    HostView<const float> magnitude = scaling < 0 ? HostView<const float>() : adapter->view(scaling);
+    changes_.push_back({term->delta_rows(*adapter, magnitude ? 1 : counts, rank), counts, std::move(magnitude)});
   }
   std::stable_partition(changes_.begin(), changes_.end(),
                         [](const Change& change) { return change.rows->comes_first(); });
@@ -29,7 +29,7 @@ float MergedRows::sum_changes(int64_t row, const float* base, float* sum, float*
   std::fill(sum, sum + cols, 0.0f);
   float rest = 1;
   for (const Change& change : changes_) {
-    if (change.magnitude == nullptr) {
+    if (!change.magnitude) {
       change.rows->add(row, of_base, {sum, of_base.size()});
       continue;
     }

@@ -43,7 +43,7 @@ class MergedRows {
   struct Change {
     std::unique_ptr<DeltaRows> rows;
     float counts = 1;                  // in the rows already, unless there is a magnitude
-    const float* magnitude = nullptr;  // m: (W + delta) m / ||W + delta|| takes the place of W, row by row
+    HostView<const float> magnitude;   // m: (W + delta) m / ||W + delta|| takes the place of W, row by row
   };
   float sum_changes(int64_t row, const float* base, float* sum, float* own) const;
 

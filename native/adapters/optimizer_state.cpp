@@ -112,25 +112,25 @@ StateLayout lay_out_state(const AdapterSpec& adapter) {
   return layout;
 }
 
-OptimizerState::OptimizerState(const AdapterSpec& adapter)
+OptimizerState::OptimizerState(const AdapterSpec& adapter, Memory& memory)
     : adapter_(adapter),
       layout_(lay_out_state(adapter)),
-      block_(Category::optimizer, layout_.resident_bytes),
-      ring_(Category::optimizer, layout_.allocated_bytes() - layout_.resident_bytes) {
-  if (const int64_t bytes = layout_.file_bytes(); bytes > 0)
-    file_ = std::make_unique<os::PagedFile>(adapter.state.folder, bytes);
+      memory_(memory),
+      resident_(memory.allocate(Category::optimizer, layout_.resident_bytes)),
+      ring_(memory.allocate(Category::optimizer, layout_.allocated_bytes() - layout_.resident_bytes)) {
+  if (const int64_t bytes = layout_.file_bytes(); bytes > 0) stash_ = memory.stash(adapter.state.folder, bytes);
 }
 
 void OptimizerState::clear() {
-  block_.clear();
-  if (file_) file_ = std::make_unique<os::PagedFile>(adapter_.state.folder, file_->bytes());
+  resident_->clear();
+  if (stash_) stash_ = memory_.stash(adapter_.state.folder, layout_.file_bytes());
 }
 
 void OptimizerState::sweep(const Visit& visit) {
-  visit(layout_.resident, block_.data());
+  visit(layout_.resident, data());
   const auto count = static_cast<int64_t>(layout_.chunks.size());
   if (count == 0) return;
-  const auto place = [&](int64_t chunk) { return ring_.data() + chunk % kRing * layout_.chunk_bytes; };
+  const auto place = [&](int64_t chunk) { return ring_->data() + chunk % kRing * layout_.chunk_bytes; };
   std::mutex mutex;
   std::condition_variable moved;
   int64_t read = 0, updated = 0;  // chunks so far
@@ -148,14 +148,14 @@ void OptimizerState::sweep(const Visit& visit) {
         const int64_t chunk = writes ? written : read;
         const int64_t offset = chunk * layout_.chunk_bytes;
         if (writes)
-          file_->write(place(chunk), layout_.chunk_bytes, offset);
+          stash_->put(offset, place(chunk), layout_.chunk_bytes);
         else
-          file_->read(place(chunk), layout_.chunk_bytes, offset);
+          stash_->fetch(place(chunk), offset, layout_.chunk_bytes);
         lock.lock();
         ++(writes ? written : read);
         moved.notify_all();
       }
-      file_->settle();
+      stash_->settle();
     } catch (...) {
       const std::lock_guard lock(mutex);
       failure = std::current_exception();
@@ -191,46 +191,46 @@ std::vector<OptimizerState::PagedPiece> OptimizerState::paged_pieces(int paramet
 
 void OptimizerState::visit(int parameter, const Visit& visit) {
   for (const StatePiece& piece : layout_.resident)
-    if (piece.parameter == parameter) visit({piece}, block_.data());
+    if (piece.parameter == parameter) visit({piece}, data());
   const std::vector<PagedPiece> pieces = paged_pieces(parameter);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const auto& [piece, at, bytes] = pieces[i];
-    file_->read(ring_.data() + piece->offset, bytes, at);
-    if (i + 1 < pieces.size()) file_->will_need(pieces[i + 1].at, pieces[i + 1].bytes);
-    visit({*piece}, ring_.data());
-    file_->write(ring_.data() + piece->offset, bytes, at);
+    stash_->fetch(ring_->data() + piece->offset, at, bytes);
+    if (i + 1 < pieces.size()) stash_->will_fetch(pieces[i + 1].at, pieces[i + 1].bytes);
+    visit({*piece}, ring_->data());
+    stash_->put(at, ring_->data() + piece->offset, bytes);
   }
 }
 
 void OptimizerState::will_need(int parameter) const {
-  if (file_ == nullptr) return;
+  if (stash_ == nullptr) return;
   if (const std::vector<PagedPiece> pieces = paged_pieces(parameter); !pieces.empty())
-    file_->will_need(pieces[0].at, pieces[0].bytes);
+    stash_->will_fetch(pieces[0].at, pieces[0].bytes);
 }
 
 void OptimizerState::settle() {
-  if (file_) file_->settle();
+  if (stash_) stash_->settle();
 }
 
-std::vector<Moments> OptimizerState::views(const StatePiece& piece, std::byte* base) const {
+std::vector<Moments> OptimizerState::views(const StatePiece& piece, Ptr<std::byte> base) const {
   const ParameterSpec& p = adapter_.parameters[piece.parameter];
   std::vector<Moments> views;
-  std::byte* at = base + piece.offset;
+  Ptr<std::byte> at = base + piece.offset;
   for (const StateArray& array : state_arrays(p, adapter_.state)) {
     const int64_t count = piece.count == p.rows * p.cols ? array.count() : piece.count;
-    auto* const floats = reinterpret_cast<float*>(at);
+    const Ptr<float> floats = at.as<float>();
     if (array.coded)
-      views.push_back({{}, address_of(reinterpret_cast<uint8_t*>(floats + blocks_of(count))), address_of(floats)});
+      views.push_back({{}, (floats + blocks_of(count)).as<uint8_t>(), floats});
     else
-      views.push_back({address_of(floats)});
-    at += array_bytes(count, array.coded);
+      views.push_back({floats});
+    at = at + array_bytes(count, array.coded);
   }
   return views;
 }
 
 std::vector<Moments> OptimizerState::views(int parameter) const {
   for (const StatePiece& piece : layout_.resident)
-    if (piece.parameter == parameter) return views(piece, block_.data());
+    if (piece.parameter == parameter) return views(piece, data());
   fail("CONFIG", "the optimizer's state of ", adapter_.parameters[parameter].name,
        " is paged out, and ranks are updated one by one only in memory; allow more memory, or take adamw");
 }
@@ -277,9 +277,9 @@ void OptimizerState::read(int parameter, const std::string& tensor, int64_t begi
     passed += bytes;
     if (from >= to) return;
     if (resident)
-      std::copy_n(block_.data() + at + from, to - from, out);
+      memory_.download(out, data() + (at + from), to - from, "optimizer state");
     else
-      file_->read(out, to - from, at + from);
+      stash_->read(at + from, out, to - from);
     out += to - from;
   });
 }
@@ -287,12 +287,12 @@ void OptimizerState::read(int parameter, const std::string& tensor, int64_t begi
 void OptimizerState::write(int parameter, const std::string& tensor, const std::byte* from) {
   each_stretch(parameter, tensor, [&](int64_t at, int64_t bytes, bool resident) {
     if (resident)
-      std::copy_n(from, bytes, block_.data() + at);
+      memory_.upload(data() + at, from, bytes);
     else
-      file_->write(from, bytes, at);
+      stash_->write(at, from, bytes);
     from += bytes;
   });
-  if (file_) file_->settle();
+  if (stash_) stash_->settle();
 }
 
 }  // namespace lowrank

@@ -1,5 +1,5 @@
 // What an optimizer remembers of an adapter's trained parameters between steps: arrays of each, in fp32 or as block-wise
-// 8-bit numbers. What does not fit into a budget lies in a file, and comes by turns as it is updated.
+// 8-bit numbers. What does not fit into a budget waits beside the device's memory, and comes by turns as it is updated.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include "core/memory.h"
+#include "device/memory.h"
 #include "device/optimizer_kernels.h"
 #include "graph/adapter_spec.h"
-#include "os/paged_file.h"
 
 namespace lowrank {
 
@@ -60,7 +59,7 @@ struct StateLayout {
 
   /// Of memory that is allocated for it.
   int64_t allocated_bytes() const;
-  /// Of the file for the rest.
+  /// Of the stash for the rest.
   int64_t file_bytes() const { return static_cast<int64_t>(chunks.size()) * chunk_bytes; }
 };
 
@@ -71,19 +70,21 @@ class OptimizerState {
  public:
   /// All zero; refers to the adapter's description. Throws Error("OUT_OF_MEMORY"), and Error("WRITE") where its file
   /// cannot be made.
-  explicit OptimizerState(const AdapterSpec& adapter);
+  OptimizerState(const AdapterSpec& adapter, Memory& memory);
 
   /// Back to zero.
   void clear();
   /// All of what is resident, for copies.
-  std::byte* data() const { return block_.data(); }
-  int64_t bytes() const { return block_.bytes(); }
-  /// The file of what is not; null where everything is.
-  const os::PagedFile* file() const { return file_.get(); }
+  Ptr<std::byte> data() const { return resident_->data(); }
+  int64_t bytes() const { return resident_->bytes(); }
+  /// Of what is not; null where everything is.
+  const Stash* stash() const { return stash_.get(); }
+  /// Where arrays lie that are updated.
+  std::vector<const Allocation*> memory() const { return {resident_.get(), ring_.get()}; }
 
   /// Calls visit(pieces, base) until every piece was there once: base + piece.offset is where its arrays begin. What was
   /// changed is kept. Reading and writing go on meanwhile. Throws Error("WRITE") and Error("FILE_FORMAT").
-  using Visit = std::function<void(const std::vector<StatePiece>& pieces, std::byte* base)>;
+  using Visit = std::function<void(const std::vector<StatePiece>& pieces, Ptr<std::byte> base)>;
   void sweep(const Visit& visit);
   /// The same of one parameter, for state that is updated in the backward pass. Writing goes on until the next visit, or
   /// `settle`.
@@ -94,7 +95,7 @@ class OptimizerState {
   void settle();
 
   /// The arrays of a piece, in the order of state_arrays.
-  std::vector<Moments> views(const StatePiece& piece, std::byte* base) const;
+  std::vector<Moments> views(const StatePiece& piece, Ptr<std::byte> base) const;
   /// Those of a parameter that is resident; throws Error("CONFIG") for others.
   std::vector<Moments> views(int parameter) const;
 
@@ -106,9 +107,9 @@ class OptimizerState {
 
  private:
   /// Calls each(at, bytes, resident) for the stretches that a tensor lies in, in order; `at` counts from the start of what
-  /// is resident, or of the file.
+  /// is resident, or of the stash.
   using Stretch = std::function<void(int64_t at, int64_t bytes, bool resident)>;
-  /// A piece of a parameter that is updated on its own, and the whole pages of the file that it takes.
+  /// A piece of a parameter that is updated on its own, and the whole pages of the stash that it takes.
   struct PagedPiece {
     const StatePiece* piece;
     int64_t at, bytes;
@@ -118,8 +119,9 @@ class OptimizerState {
 
   const AdapterSpec& adapter_;
   StateLayout layout_;
-  Block block_, ring_;
-  std::unique_ptr<os::PagedFile> file_;
+  Memory& memory_;
+  std::unique_ptr<Allocation> resident_, ring_;
+  std::unique_ptr<Stash> stash_;
 };
 
 }  // namespace lowrank

@@ -239,14 +239,15 @@ void PairTerm::input_gradient(Run& run, AdapterRun& adapter, InputGradient& grad
 
 std::vector<float> PairTerm::folded(const Adapter& adapter) const {
   std::vector<float> b(site_.out * rank_);
-  fold_pair_rows({first_rank(), second_rank(), scale_, 1, adapter.data(b_), adapter.data(b2_), nullptr}, 0, site_.out, b.data());
+  fold_pair_rows({first_rank(), second_rank(), scale_, 1, adapter.view(b_).data(), adapter.view(b2_).data(), nullptr}, 0,
+                 site_.out, b.data());
   return b;
 }
 
 std::unique_ptr<DeltaRows> PairTerm::delta_rows(const Adapter& adapter, float counts, int64_t wanted) const {
   expect_whole(wanted);
   std::vector<float> b = folded(adapter), a(rank_ * site_.in);
-  pair_a_rows(adapter.data(a_), adapter.data(a2_), second_rank(), site_.in, 0, rank_, a.data());
+  pair_a_rows(adapter.view(a_).data(), adapter.view(a2_).data(), second_rank(), site_.in, 0, rank_, a.data());
   for (float& value : b) value *= counts;
   return std::make_unique<ProductRows>(std::move(b), std::move(a), rank_, site_.in);
 }

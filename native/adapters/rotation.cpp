@@ -131,9 +131,9 @@ std::unique_ptr<DeltaRows> RotationTerm::delta_rows(const Adapter& adapter, floa
   auto rows = std::make_unique<Rows>();
   rows->size = static_cast<size_t>(size_);
   rows->counts = counts;
+  const HostView<const float> skew = adapter.view(skew_);
   for (int64_t b = 0; b < shape().blocks; ++b)
-    rows->blocks.push_back(
-        cayley_neumann(size_, terms_, 1, adapter.data(skew_) + b * shape().skew_elements()));
+    rows->blocks.push_back(cayley_neumann(size_, terms_, 1, skew.data() + b * shape().skew_elements()));
   return rows;
 }
 

@@ -150,13 +150,13 @@ class ProductRows final : public DeltaRows {
  public:
   ProductRows(std::vector<float> b, std::vector<float> a, int64_t rank, int64_t ld)
       : b_(std::move(b)), own_(std::move(a)), a_(own_.data()), rank_(rank), ld_(ld) {}
-  /// @param a stays where it is for as long as this lives
-  ProductRows(std::vector<float> b, const float* a, int64_t rank, int64_t ld)
-      : b_(std::move(b)), a_(a), rank_(rank), ld_(ld) {}
+  ProductRows(std::vector<float> b, HostView<const float> a, int64_t rank, int64_t ld)
+      : b_(std::move(b)), view_(std::move(a)), a_(view_.data()), rank_(rank), ld_(ld) {}
   void add(int64_t row, std::span<const float> base, std::span<float> sum) const override;
 
  private:
   std::vector<float> b_, own_;
+  HostView<const float> view_;
   const float* a_;
   int64_t rank_, ld_;
 };

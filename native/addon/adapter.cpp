@@ -23,7 +23,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const Fields options(info[1], "options");
       spec.trainable = options.flag("trainable", false);
       spec.state = to_state_spec(options);
-      hold(std::make_shared<Adapter>(std::move(spec)));
+      hold(std::make_shared<Adapter>(std::move(spec), Engine::instance().memory()));
     });
   }
 
@@ -52,14 +52,19 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
  private:
   static constexpr const char* kArrays[] = {"value", "gradient", "sensitivity", "uncertainty"};
 
+  /// The named array of a parameter.
   struct Array {
     std::shared_ptr<Adapter> owner;
-    float* data;
+    int parameter;
+    AdapterArray which;
     int64_t count;
     std::string name;
+
+    HostView<const float> view() const { return owner->view(parameter, which); }
+    HostView<float> edit() const { return owner->edit(parameter, which); }
   };
 
-  /// The named array of a parameter; throws where it has none, and while a job uses it.
+  /// Throws where there is none, and while a job uses it.
   Array array(const Napi::CallbackInfo& info, AdapterArray which, Touch touch) const {
     const std::string name = info[0].ToString();
     const auto owner = payload(info.Env());
@@ -67,12 +72,11 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     adapter.expect_idle(which, touch);
     const int index = adapter.parameter(name);
     const ParameterSpec& p = adapter.spec().parameters[index];
-    float* const data = adapter.data(index, which);
-    if (data == nullptr)
+    if (!adapter.at(index, which))
       fail("CONFIG", "adapter parameter '", name, "' has no ", kArrays[static_cast<int>(which)],
            adapter.spec().trains(index) ? "" : ": it is not trained");
     if (which == AdapterArray::value && touch == Touch::write) owner->values_changed();
-    return {owner, data, p.rows * p.cols, name};
+    return {owner, index, which, p.rows * p.cols, name};
   }
 
   static AdapterArray which(Napi::Value value) {
@@ -90,9 +94,10 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const float number = kind > 0 ? static_cast<float>(fields.number(kParameters[kind])) : 0;
       const uint64_t seed = kind > 1 ? static_cast<uint64_t>(fields.integer("seed")) : 0;
       const Array a = array(info, AdapterArray::value, Touch::write);
-      if (kind < 2) std::fill(a.data, a.data + a.count, number);
-      if (kind == 2) fill_uniform(a.data, a.count, number, seed, a.name);
-      if (kind == 3) fill_normal(a.data, a.count, number, seed, a.name);
+      const HostView<float> values = a.edit();
+      if (kind < 2) std::fill(values.begin(), values.end(), number);
+      if (kind == 2) fill_uniform(values.data(), a.count, number, seed, a.name);
+      if (kind == 3) fill_normal(values.data(), a.count, number, seed, a.name);
       return info.Env().Undefined();
     });
   }
@@ -115,7 +120,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return guarded(info.Env(), [&] {
       const Array a = array(info, which(info[1]), Touch::read);
       auto [out, begin] = stretch<Napi::Float32Array>(info, napi_float32_array, a.count);
-      std::copy_n(a.data + begin, out.ElementLength(), out.Data());
+      std::copy_n(a.view().data() + begin, out.ElementLength(), out.Data());
       return out;
     });
   }
@@ -128,7 +133,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
       if (static_cast<int64_t>(values.ElementLength()) != a.count)
         fail("SHAPE", "adapter parameter '", a.name, "' has ", a.count, " elements, not ", values.ElementLength());
-      std::copy(values.Data(), values.Data() + a.count, a.data);
+      std::copy_n(values.Data(), a.count, a.edit().data());
       return info.Env().Undefined();
     });
   }
@@ -176,7 +181,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const int index = adapter->parameter(info[0].ToString());
       Napi::Array names = Napi::Array::New(info.Env());
       for (size_t i = 0; i < std::size(kArrays); ++i)
-        if (adapter->data(index, static_cast<AdapterArray>(i)) != nullptr) names.Set(names.Length(), kArrays[i]);
+        if (adapter->at(index, static_cast<AdapterArray>(i))) names.Set(names.Length(), kArrays[i]);
       return names;
     });
   }
@@ -369,7 +374,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       return environment(env).channel->start<double>(
           env,
           [adapter, options](Context& context, const CancelFlag&) {
-            return optimizer_step(context, *adapter, options);
+            return optimizer_step(context.device, *adapter, options);
           },
           [](Napi::Env e, double& norm) -> Napi::Value {
             Napi::Object result = Napi::Object::New(e);

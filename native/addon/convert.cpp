@@ -350,12 +350,14 @@ Napi::Value from_report(Napi::Env env, PlanReport report) {
   return object;
 }
 
-Napi::Value from_counts(Napi::Env env, const NullDevice& device) {
+namespace {
+
+Napi::Object from_counts(Napi::Env env, const NullDevice::Counts& of) {
   const auto number = [env](int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
   Napi::Array kernels = Napi::Array::New(env);
   for (const char* const name : kernel_names()) {
-    const auto found = device.kernels.find(name);
-    const KernelCounts counts = found == device.kernels.end() ? KernelCounts() : found->second;
+    const auto found = of.kernels.find(name);
+    const KernelCounts counts = found == of.kernels.end() ? KernelCounts() : found->second;
     Napi::Object item = Napi::Object::New(env);
     item.Set("kernel", name);
     item.Set("launches", number(counts.launches));
@@ -364,13 +366,21 @@ Napi::Value from_counts(Napi::Env env, const NullDevice& device) {
     kernels.Set(kernels.Length(), item);
   }
   Napi::Object downloaded = Napi::Object::New(env);
-  for (const auto& [what, bytes] : device.downloaded) downloaded.Set(what, number(bytes));
+  for (const auto& [what, bytes] : of.downloaded) downloaded.Set(what, number(bytes));
   Napi::Object object = Napi::Object::New(env);
   object.Set("kernels", kernels);
-  object.Set("uploadedBytes", number(device.uploaded));
+  object.Set("uploadedBytes", number(of.uploaded));
   object.Set("downloadedBytes", downloaded);
-  object.Set("stashedBytes", number(device.stashed));
-  object.Set("fetchedBytes", number(device.fetched));
+  object.Set("stashedBytes", number(of.stashed));
+  object.Set("fetchedBytes", number(of.fetched));
+  return object;
+}
+
+}  // namespace
+
+Napi::Value from_dry_run(Napi::Env env, const DryRun& run) {
+  Napi::Object object = from_counts(env, run.micro_batch);
+  if (run.update) object.Set("update", from_counts(env, *run.update));
   return object;
 }
 

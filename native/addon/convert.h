@@ -7,6 +7,7 @@
 #include "addon/fields.h"
 #include "device/null.h"
 #include "optim/ranks.h"
+#include "runtime/dry_run.h"
 #include "runtime/kernel_study.h"
 #include "runtime/session.h"
 
@@ -35,6 +36,6 @@ Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
 /// Its timeline is made when it is asked for.
 Napi::Value from_report(Napi::Env env, PlanReport report);
 /// The work of a step, with a line for each kernel there is.
-Napi::Value from_counts(Napi::Env env, const NullDevice& device);
+Napi::Value from_dry_run(Napi::Env env, const DryRun& run);
 
 }  // namespace lowrank::addon

@@ -4,7 +4,6 @@
 #include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
-#include "backends/cpu/device.h"
 #include "core/error.h"
 #include "os/mapped_file.h"
 #include "runtime/decompose_weight.h"
@@ -200,9 +199,9 @@ Napi::Value ModelHandle::plan(const Napi::CallbackInfo& info) {
     std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
     std::map<std::string, Plan> plans;
-    const cpu::CpuSizes sizes(Engine::instance().threads());
+    const auto sizes = Engine::instance().sizes();
     for (const auto& [name, options] : to_plans(info[1]))
-      plans.emplace(name, make_plan(sizes, model->graph, adapters, options));
+      plans.emplace(name, make_plan(*sizes, model->graph, adapters, options));
     return from_report(env, report_plans(*model, adapters, plans));
   });
 }

@@ -107,7 +107,8 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
 struct Shapes {
   explicit Shapes(const Napi::CallbackInfo& info)
       : graph(to_graph(info[0])),
-        sizes(info[4].IsNumber() ? info[4].ToNumber().Int32Value() : Engine::instance().threads()) {
+        sizes(Engine::instance().sizes(info[4].IsNumber() ? std::optional(info[4].ToNumber().Int32Value())
+                                                          : std::nullopt)) {
     graph.check();
     formats = to_formats(graph, info[1]);
     if (!info[2].IsArray()) throw Napi::TypeError::New(info.Env(), "lowrank: adapters must be an array");
@@ -119,26 +120,27 @@ struct Shapes {
       specs.back().state = to_state_spec(item);
       check_adapter(specs.back());
     }
-    for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
-    for (const auto& [name, options] : to_plans(info[3]))
-      plans.emplace(name, make_plan(sizes, graph, adapters, options));
+    plans = to_plans(info[3]);
   }
   Shapes(const Shapes&) = delete;
   Shapes& operator=(const Shapes&) = delete;
 
   Graph graph;
-  const cpu::CpuSizes sizes;
+  const std::unique_ptr<const KernelSizes> sizes;
   std::vector<StorageFormat> formats;
   std::vector<AdapterSpec> specs;
-  std::vector<const AdapterSpec*> adapters;
-  std::map<std::string, Plan> plans;
+  std::map<std::string, PlanOptions> plans;
 };
 
 Napi::Value plan(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const Shapes shapes(info);
-    const auto& [graph, sizes, formats, specs, adapters, plans] = shapes;
+    const auto& [graph, sizes, formats, specs, options] = shapes;
+    std::vector<const AdapterSpec*> adapters;
+    for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
+    std::map<std::string, Plan> plans;
+    for (const auto& [name, each] : options) plans.emplace(name, make_plan(*sizes, graph, adapters, each));
     const std::optional<int64_t> paged = to_paged(info[5]);
     if (!paged) return from_report(env, report_plans(graph, formats, adapters, plans));
     PageSpans spans(graph, WeightLayout(graph, formats));
@@ -151,9 +153,8 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
 Napi::Value count_step(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Shapes shapes(info);
-    NullDevice device(shapes.sizes, held_weights(shapes.graph, shapes.formats));
-    dry_run(shapes.graph, shapes.adapters, shapes.plans, info[5].ToString(), device);
-    return from_counts(info.Env(), device);
+    NullDevice device(*shapes.sizes, held_weights(shapes.graph, shapes.formats));
+    return from_dry_run(info.Env(), dry_run(shapes.graph, shapes.specs, shapes.plans, info[5].ToString(), device));
   });
 }
 

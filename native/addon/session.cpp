@@ -87,7 +87,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<std::vector<double>>(
-        env, [session](Context& context, const CancelFlag&) { return session->output_norms(context); }, from_doubles, uses);
+        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses);
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {
@@ -107,11 +107,11 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     return environment(env).channel->start<Drawn>(
         env,
         [session, plan, input, want_logits, sampling](Context& context, const CancelFlag& cancel) {
-          const float* logits = session->forward(context, plan, *input, cancel);
+          const HostView<const float> logits = session->forward(context, plan, *input, cancel);
           const int64_t vocab = session->graph().vocab_size, rows = static_cast<int64_t>(input->rows.size());
           Drawn drawn;
-          if (sampling) drawn.token = sample_token(logits + (rows - 1) * vocab, vocab, *sampling);
-          if (want_logits) drawn.logits.assign(logits, logits + rows * vocab);
+          if (sampling) drawn.token = sample_token(logits.data() + (rows - 1) * vocab, vocab, *sampling);
+          if (want_logits) drawn.logits.assign(logits.begin(), logits.begin() + rows * vocab);
           return drawn;
         },
         [want_logits](Napi::Env e, Drawn& drawn) -> Napi::Value {

@@ -15,4 +15,9 @@ double draw(uint64_t key, uint64_t index) {
   return (static_cast<double>(bits) + 0.5) * 0x1p-53;
 }
 
+uint32_t counter_hash(uint64_t key, uint64_t index) {
+  constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;
+  return static_cast<uint32_t>(mix(mix(key + kStep) + (index >> 1) * kStep) >> ((index & 1) * 32));
+}
+
 }  // namespace lowrank

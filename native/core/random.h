@@ -9,5 +9,7 @@ namespace lowrank {
 uint64_t mix(uint64_t x);
 /// A number in (0, 1), the same for the same key and index.
 double draw(uint64_t key, uint64_t index);
+/// 32 uniform bits, the same for the same key and index: two of them are the halves of one draw by a mixed key.
+uint32_t counter_hash(uint64_t key, uint64_t index);
 
 }  // namespace lowrank

@@ -18,12 +18,18 @@ struct KernelCounts {
   int64_t workspace = 0;  // the most that a launch needs
 };
 
-class NullDevice final : public Device {
+class NullDevice final : public Device, public Memory {
  public:
   /// A base weight in the format that it is held in.
   struct HeldWeight {
     int64_t rows = 0;
     int64_t bytes = 0;
+  };
+  /// Work so far.
+  struct Counts {
+    std::map<std::string_view, KernelCounts> kernels;            // by name
+    std::map<std::string, int64_t> downloaded;                   // bytes by what was asked for
+    int64_t uploaded = 0, copied = 0, stashed = 0, fetched = 0;  // bytes
   };
 
   /// @param weights by number; without them bytes of the base are not counted
@@ -31,28 +37,30 @@ class NullDevice final : public Device {
       : sizes_(sizes), weights_(std::move(weights)) {}
 
   const KernelSizes& sizes() const override { return sizes_; }
+  Memory& memory() override { return *this; }
+  /// Weights need not be loaded.
+  std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override;
+  void use(const PlacedWeights*) override {}
   int64_t rows_at_once(int, int64_t rows) const override { return rows; }
   std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
-
-  std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override;
-  std::unique_ptr<DeviceMemory> allocate(Category category, int64_t bytes) override;
-  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override;
-  /// Gives zeros.
-  const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
-  void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
-  void finish() override {}
-  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override;
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
-  std::map<std::string_view, KernelCounts> kernels;            // by name
-  std::map<Category, int64_t> allocated;                       // bytes
-  std::map<std::string, int64_t> downloaded;                   // bytes by what was asked for
-  int64_t uploaded = 0, copied = 0, stashed = 0, fetched = 0;  // bytes
+  std::unique_ptr<Allocation> scratch(int64_t bytes) override;
+  std::unique_ptr<Allocation> allocate(Category category, int64_t bytes) override;
+  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override;
+  /// Gives `number`s.
+  void download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view what) override;
+  void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override;
+  std::byte* shared(Ptr<std::byte>) override { return nullptr; }
+  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override;
+
+  Counts counts;
+  float number = 0;  // every fp32 number that the host reads
+  std::map<Category, int64_t> allocated;  // bytes
 
  private:
   const KernelSizes& sizes_;
   const std::vector<HeldWeight> weights_;
-  std::vector<std::byte> zeros_;
 };
 
 }  // namespace lowrank

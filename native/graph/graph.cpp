@@ -13,6 +13,8 @@ class Checker {
   explicit Checker(Graph& graph) : graph_(graph) {}
 
   void run() {
+    graph_.weight_of_name.clear();
+    graph_.node_of_path.clear();
     for (size_t i = 0; i < graph_.weights.size(); ++i) {
       const GraphWeight& weight = graph_.weights[i];
       if (weight.rows <= 0 || weight.cols <= 0 || weight.rows > kMostRows || weight.cols > kMostCols)

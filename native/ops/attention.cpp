@@ -12,7 +12,7 @@ Heads heads_of(const Node& n) { return {n.heads, n.kv_heads, n.head_dim, n.windo
 /// Appends fresh keys or values to their part of the cache, where attention then finds those of earlier calls too.
 void append(Run& run, Matrix& fresh, Ptr<std::byte> cache) {
   const int64_t row = fresh.ld * size_of(fresh.dtype);
-  run.device->copy(cache + run.past * row, fresh.data, run.tokens * row);
+  run.device->memory().copy(cache + run.past * row, fresh.data, run.tokens * row);
   fresh.data = cache;
 }
 

@@ -86,8 +86,14 @@ double add(Context& context, Adapter& adapter, const TrainedRanks& ranks, double
   return norm;
 }
 
-void copy(const Adapter& adapter, const float* from, float* to) {
-  std::copy(from, from + adapter.spec().trained_elements, to);
+void copy(const Adapter& adapter, Ptr<float> from, Ptr<float> to) {
+  adapter.memory().copy(to.as<std::byte>(), from.as<std::byte>(),
+                        adapter.spec().trained_elements * static_cast<int64_t>(sizeof(float)));
+}
+
+/// Numbers laid out as the trained parameters.
+HostView<const float> view(const Adapter& adapter, Ptr<float> at) {
+  return {adapter.memory(), at, adapter.spec().trained_elements, "adapter"};
 }
 
 ChaCha20::Nonce nonce_of(uint64_t round) {
@@ -108,20 +114,20 @@ void begin_round(Adapter& adapter) {
   if (adapter.spec().privacy != Privacy::clients) return;
   const OptimizerState& state = adapter.state();
   copy(adapter, adapter.span(AdapterArray::value), adapter.kept_values());
-  std::copy_n(state.data(), state.bytes(), adapter.kept_state());
+  adapter.memory().copy(adapter.kept_state(), state.data(), state.bytes());
 }
 
 void begin_client(Adapter& adapter) {
   expect_private(adapter);
   copy(adapter, adapter.kept_values(), adapter.span(AdapterArray::value));
-  std::fill_n(adapter.span(AdapterArray::gradient), adapter.spec().trained_elements, 0.0f);
+  adapter.zero_gradients();
   adapter.state().clear();
   adapter.values_changed();
 }
 
 double add_client(Context& context, Adapter& adapter, const TrainedRanks& ranks, double bound) {
-  const float* const start = adapter.kept_values();
-  const float* const now = adapter.span(AdapterArray::value);
+  const HostView<const float> start = view(adapter, adapter.kept_values());
+  const HostView<const float> now = view(adapter, adapter.span(AdapterArray::value));
   return add(context, adapter, ranks, bound, [&](int64_t i) { return static_cast<double>(start[i]) - now[i]; });
 }
 
@@ -139,12 +145,12 @@ void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, cons
   if (spec.privacy == Privacy::clients) {
     const OptimizerState& state = adapter.state();
     copy(adapter, adapter.kept_values(), adapter.span(AdapterArray::value));
-    std::copy_n(adapter.kept_state(), state.bytes(), state.data());
+    adapter.memory().copy(state.data(), adapter.kept_state(), state.bytes());
     adapter.values_changed();
   }
   const double* const sum = adapter.private_sum();
-  float* const gradient = adapter.span(AdapterArray::gradient);
-  std::fill_n(gradient, spec.trained_elements, 0.0f);
+  adapter.zero_gradients();
+  const HostView<float> gradient(adapter.memory(), adapter.span(AdapterArray::gradient), spec.trained_elements, "adapter");
   const ChaCha20 stream(noise.key, nonce_of(noise.round));
   each_part(context, parts_of(spec), [&](size_t, const Part& part) {
     int64_t block = -1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/check.h"
 #include "core/error.h"
 #include "optim/launcher.h"
 #include "optim/triplets.h"
@@ -17,16 +18,17 @@ namespace {
 /// Sums over the squares of the gradients of parameters, in their order.
 std::vector<double> squares_of(Launcher& launch, const Adapter& adapter, const std::vector<int>& parameters) {
   const auto bytes = static_cast<int64_t>(parameters.size() * sizeof(double));
-  const std::unique_ptr<DeviceMemory> sums = launch.device().scratch(bytes);
+  Memory& memory = launch.device().memory();
+  const std::unique_ptr<Allocation> sums = memory.scratch(bytes);
   const Ptr<double> at = sums->data().as<double>();
   for (size_t i = 0; i < parameters.size(); ++i) {
     const ParameterSpec& p = adapter.spec().parameters[parameters[i]];
-    launch(SumOfSquares{p.rows * p.cols, address(adapter, parameters[i], AdapterArray::gradient),
+    launch(SumOfSquares{p.rows * p.cols, adapter.at(parameters[i], AdapterArray::gradient),
                         at + static_cast<int64_t>(i)});
   }
-  const auto* const found =
-      reinterpret_cast<const double*>(launch.device().download(sums->data(), bytes, "gradient norms"));
-  return {found, found + parameters.size()};
+  std::vector<double> found(parameters.size());
+  memory.download(found.data(), sums->data(), bytes, "gradient norms");
+  return found;
 }
 
 /// The rule of single elements on pieces of parameters.
@@ -43,8 +45,8 @@ UpdatePiece piece_of(const Adapter& adapter, const OptimizerStep& options, const
   const auto& [rate, decay] = options.groups[adapter.spec().parameters[piece.parameter].group];
   UpdatePiece update{piece.count,
                      1,
-                     address(adapter, piece.parameter) + piece.begin,
-                     address(adapter, piece.parameter, AdapterArray::gradient) + piece.begin,
+                     adapter.at(piece.parameter) + piece.begin,
+                     adapter.at(piece.parameter, AdapterArray::gradient) + piece.begin,
                      {},
                      {},
                      rate,
@@ -62,9 +64,9 @@ void update_adafactor(Launcher& launch, Adapter& adapter, const OptimizerStep& o
   const std::vector<Moments> state = adapter.state().views(parameter);
   const bool vector = state.size() == 1;
   launch(Adafactor{options.adafactor, rate, decay, options.step, clip, p.rows, p.cols,
-                   address(adapter, parameter, AdapterArray::gradient), vector ? Ptr<float>() : state[0].floats,
+                   adapter.at(parameter, AdapterArray::gradient), vector ? Ptr<float>() : state[0].floats,
                    vector ? Ptr<float>() : state[1].floats, vector ? state[0].floats : Ptr<float>(),
-                   address(adapter, parameter)});
+                   adapter.at(parameter)});
 }
 
 /// Updates all but what is updated rank by rank.
@@ -79,7 +81,7 @@ void update_whole(Launcher& launch, Adapter& adapter, const OptimizerStep& optio
   if (options.ranks)
     for (const TermFacts& term : spec.facts) apart[term.a] = apart[term.b] = true;
   OptimizerState& state = adapter.state();
-  const auto visit = [&](const std::vector<StatePiece>& pieces, std::byte* base) {
+  const auto visit = [&](const std::vector<StatePiece>& pieces, Ptr<std::byte> base) {
     std::vector<UpdatePiece> updates;
     for (const StatePiece& piece : pieces)
       if (!apart[piece.parameter]) updates.push_back(piece_of(adapter, options, piece, state.views(piece, base)));
@@ -111,15 +113,15 @@ void update(Launcher& launch, Adapter& adapter, const OptimizerStep& options, fl
   const AdapterSpec& spec = adapter.spec();
   for (const auto& [a, b, scale] : spec.projections)
     if (only < 0 || only == b)
-      launch(ProjectGradient{spec.parameters[a].rows, spec.parameters[a].cols, address(adapter, a),
-                             spec.parameters[b].rows, scale, address(adapter, b, AdapterArray::gradient)});
+      launch(ProjectGradient{spec.parameters[a].rows, spec.parameters[a].cols, adapter.at(a),
+                             spec.parameters[b].rows, scale, adapter.at(b, AdapterArray::gradient)});
   if (options.ranks) update_ranks(launch, adapter, options, clip, only);
   update_whole(launch, adapter, options, clip, only);
   follow_importances(launch, adapter, clip, only);
 }
 
 void zero_gradients(Launcher& launch, const Adapter& adapter) {
-  launch(Zero{address_of(adapter.span(AdapterArray::gradient)).as<std::byte>(),
+  launch(Zero{adapter.span(AdapterArray::gradient).as<std::byte>(),
               adapter.spec().trained_elements * static_cast<int64_t>(sizeof(float))});
 }
 
@@ -145,12 +147,14 @@ void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (options.ranks) check_ranks(spec, *options.ranks);
 }
 
-double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options) {
+double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& options) {
   const AdapterSpec& spec = adapter.spec();
   check_step(spec, options);
-  if (adapter.span(AdapterArray::gradient) == nullptr)
+  if (!adapter.span(AdapterArray::gradient))
     fail("CONFIG", "the adapter is updated in the backward pass, and has no gradients after it");
-  Launcher launch(context.device);
+  const std::unique_ptr<Device> checked =
+      check_asked_for() == "operands" ? device.operand_check(adapter.update_memory()) : nullptr;
+  Launcher launch(checked ? *checked : device);
   add_orthogonal_gradients(launch, adapter);
   std::vector<int> trained;
   for (int i = 0; i < static_cast<int>(spec.parameters.size()); ++i)
@@ -171,8 +175,8 @@ double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& o
   return norm;
 }
 
-double update_parameter(Context& context, Adapter& adapter, const OptimizerStep& options, int parameter) {
-  Launcher launch(context.device);
+double update_parameter(Device& device, Adapter& adapter, const OptimizerStep& options, int parameter) {
+  Launcher launch(device);
   add_orthogonal_gradients(launch, adapter, parameter);
   const double squares = squares_of(launch, adapter, {parameter}).front();
   if (!std::isfinite(squares)) diverged(options);

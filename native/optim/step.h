@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "core/context.h"
-#include "device/optimizer_kernels.h"
+#include "device/device.h"
 #include "optim/ranks.h"
 
 namespace lowrank {
@@ -32,13 +31,13 @@ struct OptimizerStep {
 /// Adds the gradients of regularizers, clips by the global norm (double accumulation), updates every trained parameter
 /// at its group's settings, follows importances and zeroes the gradients; returns the norm before clipping. Throws
 /// "DIVERGED", with no parameter updated and the gradients zeroed, when the norm is not finite, and as `check_step`.
-double optimizer_step(Context& context, Adapter& adapter, const OptimizerStep& options);
+double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& options);
 
 /// The same step in parts, in any order, while gradients come and go: `check_step`, then `update_parameter` once for each
 /// trained parameter, and the root of the sum of what it returned, in the order of parameters, is the norm. Nothing is
 /// clipped, for nobody knows the norm yet. To zero gradients and to say that values changed is the caller's.
 /// Returns the sum of the gradient's squares. Throws "DIVERGED", with this parameter not updated, when it is not finite.
-double update_parameter(Context& context, Adapter& adapter, const OptimizerStep& options, int parameter);
+double update_parameter(Device& device, Adapter& adapter, const OptimizerStep& options, int parameter);
 
 /// Throws "CONFIG" for an adapter that does not train, a step before the first, a group without settings, and an adapter
 /// with another optimizer's state.

@@ -24,28 +24,28 @@ void add_orthogonal_gradients(Launcher& launch, const Adapter& adapter, int only
       const ParameterSpec& p = adapter.spec().parameters[index];
       const bool turned = index == triplet.a;  // A by its columns, as B is by its rows
       pieces.push_back({turned ? p.cols : p.rows, turned ? p.rows : p.cols, turned, triplet.orthogonal,
-                        address(adapter, index), address(adapter, index, AdapterArray::gradient)});
+                        adapter.at(index), adapter.at(index, AdapterArray::gradient)});
     }
   }
   if (!pieces.empty()) launch(Orthogonal{pieces});
 }
 
 void follow_importances(Launcher& launch, const Adapter& adapter, float clip, int only) {
-  if (adapter.span(AdapterArray::sensitivity) == nullptr) return;
+  if (!adapter.span(AdapterArray::sensitivity)) return;
   for (const TripletSpec& triplet : adapter.spec().triplets) {
     for (const int index : {triplet.a, triplet.d, triplet.b}) {
       if (only >= 0 && only != index) continue;
       const ParameterSpec& p = adapter.spec().parameters[index];
-      launch(FollowImportances{p.rows * p.cols, triplet.beta1, triplet.beta2, clip, address(adapter, index),
-                               address(adapter, index, AdapterArray::gradient),
-                               address(adapter, index, AdapterArray::sensitivity),
-                               address(adapter, index, AdapterArray::uncertainty)});
+      launch(FollowImportances{p.rows * p.cols, triplet.beta1, triplet.beta2, clip, adapter.at(index),
+                               adapter.at(index, AdapterArray::gradient),
+                               adapter.at(index, AdapterArray::sensitivity),
+                               adapter.at(index, AdapterArray::uncertainty)});
     }
   }
 }
 
 std::vector<double> triplet_scores(Pool& pool, const Adapter& adapter) {
-  if (adapter.span(AdapterArray::sensitivity) == nullptr)
+  if (!adapter.span(AdapterArray::sensitivity))
     fail("CONFIG", "the adapter follows no importances, or they were dropped");
   const AdapterSpec& spec = adapter.spec();
   std::vector<double> scores(triplets_of(spec));
@@ -61,8 +61,8 @@ std::vector<double> triplet_scores(Pool& pool, const Adapter& adapter) {
       // Adds the mean over each row of [count, rank] or of its transpose.
       const auto add = [&](int parameter, bool transposed) {
         const ParameterSpec& p = spec.parameters[parameter];
-        const float* const sensitivity = adapter.data(parameter, AdapterArray::sensitivity);
-        const float* const uncertainty = adapter.data(parameter, AdapterArray::uncertainty);
+        const HostView<const float> sensitivity = adapter.view(parameter, AdapterArray::sensitivity);
+        const HostView<const float> uncertainty = adapter.view(parameter, AdapterArray::uncertainty);
         const double share = 1.0 / static_cast<double>(transposed ? p.rows : p.cols);
         for (int64_t i = 0; i < p.rows; ++i)
           for (int64_t j = 0; j < p.cols; ++j)
@@ -83,7 +83,7 @@ void prune_triplets(Adapter& adapter, const std::vector<uint8_t>& keep) {
     fail("SHAPE", "there are ", triplets_of(spec), " triplets, and ", keep.size(), " of them are to be kept or not");
   size_t next = 0;
   for (const TripletSpec& triplet : spec.triplets) {
-    float* const d = adapter.data(triplet.d);
+    const HostView<float> d = adapter.edit(triplet.d);
     for (int64_t i = 0; i < spec.parameters[triplet.d].cols; ++i)
       if (keep[next++] == 0) d[i] = 0;
   }

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "device/device.h"
+#include "device/host_view.h"
 #include "device/layout.h"
 #include "graph/graph.h"
 #include "plan/plan.h"
@@ -102,18 +103,12 @@ class Run {
 
   /// Fills the beginning of a buffer.
   void upload(int buffer, std::span<const int32_t> from) {
-    device->upload(at(buffer), from.data(), static_cast<int64_t>(from.size_bytes()));
+    device->memory().upload(at(buffer), from.data(), static_cast<int64_t>(from.size_bytes()));
   }
-  /// Numbers that lie on the device, for the host to read until it asks again.
+  /// Numbers of a buffer for the host to read.
   template <class T>
-  std::span<const T> download(Ptr<T> from, int64_t count, std::string_view what) const {
-    const std::byte* const bytes =
-        device->download(from.template as<std::byte>(), count * static_cast<int64_t>(sizeof(T)), what);
-    return {reinterpret_cast<const T*>(bytes), static_cast<size_t>(count)};
-  }
-  template <class T>
-  std::span<const T> download(int buffer, int64_t count, std::string_view what) const {
-    return download(at<T>(buffer), count, what);
+  HostView<const T> view(int buffer, int64_t count, std::string_view what) const {
+    return {device->memory(), at<T>(buffer), count, what};
   }
 
   /// Runs a step of the plan on the device, in the workspace that it is planned with.

@@ -47,7 +47,7 @@ void place_batch(Run& run, const MicroBatch& batch) {
 }
 
 double loss_sum(const Run& run) {
-  const std::span<const float> losses = run.download<float>(run.plan.head_losses, run.head_rows, "losses");
+  const HostView<const float> losses = run.view<float>(run.plan.head_losses, run.head_rows, "losses");
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 

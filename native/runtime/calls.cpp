@@ -45,8 +45,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   run.run();
   LossResult result{loss_sum(run), run.head_rows, {}, {}};
   if (input.update) result.grad_norm = run.grad_norm();
-  if (gradients)
-    add_examples(context, input, run.download(gradients, examples * spec.trained_elements, "example gradients"), result);
+  if (gradients) add_examples(context, input, gradients, result);
   return result;
 }
 
@@ -54,20 +53,20 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
 Ptr<float> Session::example_gradients() const {
   if (adapters_.empty() || !adapters_[0]->spec().by_example()) return {};
   return memory_->examples->bytes() > 0 ? memory_->examples->data().as<float>()
-                                        : cpu::address_of(adapters_[0]->span(AdapterArray::gradient));
+                                        : adapters_[0]->span(AdapterArray::gradient);
 }
 
 /// The mean over each example's own labels is what counts as its gradient, whatever its length.
-void Session::add_examples(Context& context, const TrainInput& input, std::span<const float> gradients,
-                           LossResult& result) {
+void Session::add_examples(Context& context, const TrainInput& input, Ptr<float> gradients, LossResult& result) {
   Adapter& adapter = *adapters_[0];
   const auto& cu = input.batch.cu_seqlens;
-  const float* gradient = gradients.data();
-  for (size_t s = 0; s + 1 < cu.size(); ++s, gradient += adapter.spec().trained_elements) {
+  const int64_t elements = adapter.spec().trained_elements;
+  for (size_t s = 0; s + 1 < cu.size(); ++s, gradients = gradients + elements) {
+    const HostView<const float> gradient(device_memory_, gradients, elements, "example gradients");
     const auto labels = input.batch.labels.begin();
     const auto labeled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
     const double weight = labeled == 0 ? 0 : 1.0 / static_cast<double>(labeled) / input.loss_scale;
-    result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient, weight,
+    result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient.data(), weight,
                                         input.clipping_norm));
   }
 }
@@ -81,8 +80,8 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   return {loss_sum(run), run.head_rows, {}, {}};
 }
 
-const float* Session::forward(Context& context, const std::string& name, const ForwardInput& input,
-                              const CancelFlag& cancel) {
+HostView<const float> Session::forward(Context& context, const std::string& name, const ForwardInput& input,
+                                       const CancelFlag& cancel) {
   const Plan& p = plan_of_mode(plan(name), Mode::forward);
   Executor run(*this, context, p, cancel);
   check_tokens(run, input.tokens);
@@ -105,7 +104,7 @@ const float* Session::forward(Context& context, const std::string& name, const F
   run.upload(p.positions, positions);
   run.upload(p.head_index, input.rows);
   run.run();
-  return run.download<float>(p.steps.back().y, run.head_rows * graph().vocab_size, "logits").data();
+  return run.view<float>(p.steps.back().y, run.head_rows * graph().vocab_size, "logits");
 }
 
 }  // namespace lowrank

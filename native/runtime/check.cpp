@@ -40,60 +40,70 @@ void compare(const Step& step, const std::string& what, DType dtype, const void*
 
 /// Runs a step, then the same step with the reference kernels from the same inputs, and stops at the first difference.
 void Executor::run_checked(const Step& step) {
+  if (!reference_) reference_ = context_.device.reference();
+  if (!reference_) return run_step(step, context_.device);
   struct Copy {
     int buffer;
     std::vector<std::byte> before, fast;
   };
   std::vector<Copy> copies;
-  const auto bytes_of = [&](int id) { return static_cast<size_t>(plan.buffers[id].bytes); };
-  step.each_written([&](int id) { copies.push_back({id, {host(id), host(id) + bytes_of(id)}, {}}); });
-  const auto [gradients, trained] = gradients_written();
-  const std::vector<float> gradients_before(gradients, gradients + trained);
-  run_step(step, device_);
-  const std::vector<float> gradients_fast(gradients, gradients + trained);
+  Memory& memory = device->memory();
+  const auto save = [&](int id, std::vector<std::byte>& to) {
+    to.resize(static_cast<size_t>(plan.buffers[id].bytes));
+    memory.download(to.data(), at(id), plan.buffers[id].bytes, "checked buffers");
+  };
+  step.each_written([&](int id) { save(id, copies.emplace_back(Copy{id, {}, {}}).before); });
+  const auto numbers = [&] {
+    const HostView<float> gradients = gradients_written();
+    return std::vector<float>(gradients.begin(), gradients.end());
+  };
+  const auto place = [&](const std::vector<float>& from) {
+    const HostView<float> gradients = gradients_written();
+    std::copy(from.begin(), from.end(), gradients.begin());
+  };
+  const std::vector<float> gradients_before = numbers();
+  run_step(step, context_.device);
+  const std::vector<float> gradients_fast = numbers();
   for (Copy& copy : copies) {
-    copy.fast.assign(host(copy.buffer), host(copy.buffer) + bytes_of(copy.buffer));
-    std::copy(copy.before.begin(), copy.before.end(), host(copy.buffer));
+    save(copy.buffer, copy.fast);
+    memory.upload(at(copy.buffer), copy.before.data(), plan.buffers[copy.buffer].bytes);
   }
-  std::copy(gradients_before.begin(), gradients_before.end(), gradients);
-  cpu::CpuDevice reference(context_.pool, cpu::kernels(cpu::Level::reference), device_.sizes(), &stored_);
-  run_step(step, reference);
+  place(gradients_before);
+  run_step(step, *reference_);
   for (Copy& copy : copies) {
     const Buffer& buffer = plan.buffers[copy.buffer];
     const int64_t rows = buffer.rows == RowKind::tokens ? tokens : buffer.rows == RowKind::head ? head_rows : 1;
     const Compared part{rows, written_columns(step, copy.buffer), buffer.cols};
-    compare(step, buffer.name, buffer.dtype, copy.fast.data(), host(copy.buffer), part, precision(), node(step).path);
-    std::copy(copy.fast.begin(), copy.fast.end(), host(copy.buffer));
+    save(copy.buffer, copy.before);
+    compare(step, buffer.name, buffer.dtype, copy.fast.data(), copy.before.data(), part, precision(), node(step).path);
+    memory.upload(at(copy.buffer), copy.fast.data(), buffer.bytes);
   }
-  if (gradients) {
-    const auto count = static_cast<int64_t>(trained);
-    compare(step, "adapter gradients", DType::f32, gradients_fast.data(), gradients, {1, count, count}, precision(),
-            node(step).path);
-    std::copy(gradients_fast.begin(), gradients_fast.end(), gradients);
-  }
+  if (gradients_fast.empty()) return;
+  const auto count = static_cast<int64_t>(gradients_fast.size());
+  compare(step, "adapter gradients", DType::f32, gradients_fast.data(), numbers().data(), {1, count, count}, precision(),
+          node(step).path);
+  place(gradients_fast);
 }
 
 void Executor::check_operands(const Step& step) {
   if (!operand_check_) {
-    cpu::OperandCheck::Memory memory;
-    for (const DeviceMemory* own : session_.memory_->all())
-      if (own->bytes() > 0) memory.emplace_back(cpu::host(own->data()), static_cast<size_t>(own->bytes()));
+    std::vector<const Allocation*> memory = session_.memory_->all();
     for (const auto& adapter : session_.adapters_)
-      for (const std::span<std::byte> span : adapter->memory()) memory.push_back(span);
-    operand_check_.emplace(device_, std::move(memory));
+      for (const Allocation* own : updates() ? adapter->update_memory() : adapter->step_memory()) memory.push_back(own);
+    operand_check_ = context_.device.operand_check(memory);
   }
-  run_step(step, *operand_check_);
+  run_step(step, operand_check_ ? *operand_check_ : context_.device);
 }
 
 /// What steps add gradients to: the adapter's, or those of each example.
-std::pair<float*, size_t> Executor::gradients_written() const {
-  const DeviceMemory& examples = *session_.memory_->examples;
+HostView<float> Executor::gradients_written() const {
+  Memory& memory = device->memory();
+  const Allocation& examples = *session_.memory_->examples;
   if (examples.bytes() > 0)
-    return {cpu::host(examples.data().as<float>()), static_cast<size_t>(examples.bytes()) / sizeof(float)};
-  if (session_.adapters_.empty()) return {nullptr, 0};
+    return {memory, examples.data().as<float>(), examples.bytes() / static_cast<int64_t>(sizeof(float)), "gradients"};
+  if (session_.adapters_.empty()) return {};
   const Adapter& adapter = *session_.adapters_[0];
-  float* const span = adapter.span(AdapterArray::gradient);
-  return {span, span ? static_cast<size_t>(adapter.spec().trained_elements) : 0};
+  return {memory, adapter.span(AdapterArray::gradient), adapter.spec().trained_elements, "gradients"};
 }
 
 /// Columns of a buffer that a step writes: of h and of the gradient at it as many as ranks are in use.

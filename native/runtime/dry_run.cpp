@@ -1,27 +1,12 @@
 #include "runtime/dry_run.h"
 
+#include <algorithm>
+
 #include "core/error.h"
-#include "plan/planned_adapter.h"
-#include "runtime/batch.h"
-#include "runtime/run_memory.h"
+#include "runtime/session.h"
 
 namespace lowrank {
 namespace {
-
-/// An adapter that was trained a step ago.
-class TrainedAdapter final : public PlannedAdapter {
- public:
-  TrainedAdapter(const AdapterSpec& spec, bool apart) : PlannedAdapter(spec), apart_(apart) {}
-  Norms norms(int term, bool base_replaced) const override {
-    Norms found = PlannedAdapter::norms(term, base_replaced);
-    found.squares_hold = !base_replaced;
-    return found;
-  }
-  Ptr<float> example_gradient(int) const override { return apart_ ? Ptr<float>(kNowhere) : Ptr<float>(); }
-
- private:
-  const bool apart_;  // gradients of examples
-};
 
 /// Full sequences, or as full as they divide the tokens, with labels at the first head rows.
 MicroBatch full_batch(const PlanOptions& options) {
@@ -32,6 +17,17 @@ MicroBatch full_batch(const PlanOptions& options) {
   for (int64_t s = 0; s <= options.sequences; ++s)
     batch.cu_seqlens.push_back(static_cast<int32_t>(options.tokens * s / options.sequences));
   return batch;
+}
+
+/// A step of the adapter's optimizer. What it is set to decides nothing about its kernels.
+OptimizerStep update_of(const AdapterSpec& spec) {
+  OptimizerStep step;
+  step.kind = spec.state.kind;
+  step.beta1 = step.kind == OptimizerKind::sgd && !spec.state.momentum ? 0.0f : 0.9f;
+  step.step = 1;
+  for (const ParameterSpec& p : spec.parameters)
+    step.groups.resize(std::max(step.groups.size(), static_cast<size_t>(p.group + 1)));
+  return step;
 }
 
 }  // namespace
@@ -45,26 +41,37 @@ std::vector<NullDevice::HeldWeight> held_weights(const Graph& graph, const std::
   return held;
 }
 
-void dry_run(const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
-             const std::map<std::string, Plan>& plans, const std::string& name, Device& device) {
+DryRun dry_run(const Graph& graph, const std::vector<AdapterSpec>& adapters,
+               const std::map<std::string, PlanOptions>& plans, const std::string& name, NullDevice& device) {
   const auto found = plans.find(name);
   if (found == plans.end()) fail("CONFIG", "there is no plan '", name, "' to count");
-  const Plan& plan = found->second;
-  if (plan.options.mode == Mode::forward) fail("CONFIG", "plan '", name, "' generates; only losses are counted");
-  const RunMemory memory(device, graph, adapters, plans);
-  std::vector<TrainedAdapter> trained;
-  for (const AdapterSpec* spec : adapters)
-    trained.emplace_back(*spec, plan.options.mode == Mode::train && memory.examples->bytes() > 0);
-  std::vector<AdapterRun*> runs;
-  for (TrainedAdapter& adapter : trained) runs.push_back(&adapter);
-  Run run(graph, plan);
-  run.device = &device;
-  run.adapters = runs;
-  memory.place(run);
-  const MicroBatch batch = full_batch(plan.options);
-  place_batch(run, batch);
-  for (const Step& step : plan.steps) run.execute(step);
-  loss_sum(run);
+  const PlanOptions& options = found->second;
+  if (options.mode == Mode::forward) fail("CONFIG", "plan '", name, "' generates; only losses are counted");
+  device.number = 1;
+  std::vector<std::shared_ptr<Adapter>> made;
+  for (const AdapterSpec& spec : adapters) made.push_back(std::make_shared<Adapter>(spec, device));
+  Pool pool(1);
+  Context context{pool, device};
+  Session session(context, std::make_shared<const Model>(graph), made, plans);
+  const auto counted = [&](const auto& run) {
+    device.counts = {};
+    run();
+    return device.counts;
+  };
+  TrainInput input;
+  input.batch = full_batch(options);
+  if (options.mode == Mode::evaluate)
+    return {counted([&] { session.evaluate(context, name, input.batch, {}); }), {}};
+  const AdapterSpec& trained = adapters.at(0);
+  const OptimizerStep update = update_of(trained);
+  input.clipping_norm = 1;
+  if (trained.state.in_backward) input.update = update;
+  DryRun second;
+  for (int step = 0; step < 2; ++step) {
+    second.micro_batch = counted([&] { session.train_step(context, name, input, {}); });
+    if (!input.update) second.update = counted([&] { optimizer_step(device, *made[0], update); });
+  }
+  return second;
 }
 
 }  // namespace lowrank

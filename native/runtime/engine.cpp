@@ -39,6 +39,12 @@ cpu::Level Engine::level() const {
   return *level_;
 }
 
+Memory& Engine::memory() const { return cpu::memory(); }
+
+std::unique_ptr<const KernelSizes> Engine::sizes(std::optional<int> threads) const {
+  return std::make_unique<cpu::CpuSizes>(threads.value_or(this->threads()));
+}
+
 void Engine::configure(int threads, std::optional<cpu::Level> level) {
   if (level) cpu::kernels(*level);  // throws where the machine cannot run it
   const std::lock_guard lock(mutex_);

@@ -12,6 +12,7 @@
 
 #include "backends/cpu/kernels.h"
 #include "core/context.h"
+#include "device/device.h"
 
 namespace lowrank {
 
@@ -32,6 +33,10 @@ class Engine {
   void configure(int threads, std::optional<cpu::Level> level);
   int threads() const;
   cpu::Level level() const;
+  /// Of the device that jobs run on, before one runs.
+  Memory& memory() const;
+  /// @param threads absent: those that are set
+  std::unique_ptr<const KernelSizes> sizes(std::optional<int> threads = {}) const;
 
  private:
   Engine() = default;

@@ -1,31 +1,15 @@
-// Executes a plan's steps in order: holds the weights that a step multiplies with, launches it on the CPU, and does the
-// session's part in steps that no operation has for itself.
+// Executes a plan's steps in order: holds the weights that a step multiplies with, launches it on the job's device, and
+// does the session's part in steps that no operation has for itself.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "backends/cpu/device.h"
-#include "backends/cpu/operand_check.h"
 #include "plan/run.h"
 #include "runtime/session.h"
 
 namespace lowrank {
-
-/// A model's weights as the CPU's kernels find them, paged or not.
-class StoredWeights final : public cpu::WeightStore {
- public:
-  explicit StoredWeights(const Model& model) : model_(model) {}
-  WeightView view(int weight) const override { return model_.weights[weight].view(); }
-  int64_t rows_at_once(int, int64_t rows) const override { return model_.pager ? kTableRows : rows; }
-  std::unique_ptr<Hold> hold(const WeightRows& rows) const override;
-  void decode_rows(Pool& pool, const cpu::OpKernels& ops, int weight, const WeightView& view,
-                   std::span<const int32_t> ids, const cpu::Matrix& out) const override;
-
- private:
-  const Model& model_;
-};
 
 class Executor;
 
@@ -55,12 +39,6 @@ class Executor final : public Run {
            const TrainInput* train = nullptr);
   ~Executor() override;
 
-  /// The memory of a buffer.
-  template <class T = std::byte>
-  T* host(int buffer) const {
-    return cpu::host(at<T>(buffer));
-  }
-
   void run();
   /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
   double grad_norm() const;
@@ -77,7 +55,7 @@ class Executor final : public Run {
   void run_step(const Step& step, Device& on);
   void run_checked(const Step& step);
   void check_operands(const Step& step);
-  std::pair<float*, size_t> gradients_written() const;
+  HostView<float> gradients_written() const;
   int64_t written_columns(const Step& step, int buffer) const;
 
   bool updates() const { return train_ != nullptr && train_->update; }
@@ -88,9 +66,7 @@ class Executor final : public Run {
   Context& context_;
   const CancelFlag& cancel_;
   const TrainInput* const train_;
-  const StoredWeights stored_;
-  cpu::CpuDevice device_;
-  std::optional<cpu::OperandCheck> operand_check_;
+  std::unique_ptr<Device> reference_, operand_check_;
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;
   std::vector<double> squares_;  // sums over the gradients of parameters that were updated

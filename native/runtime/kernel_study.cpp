@@ -6,6 +6,7 @@
 #include <ctime>
 #include <functional>
 
+#include "backends/cpu/device.h"
 #include "backends/cpu/peak.h"
 #include "core/error.h"
 #include "os/process_memory.h"
@@ -280,7 +281,7 @@ KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStud
   spec.parameters = {norm};
   spec.copies = {{"norm", 0}};
   spec.trainable = true;
-  const auto adapter = std::make_shared<Adapter>(std::move(spec));
+  const auto adapter = std::make_shared<Adapter>(std::move(spec), context.device.memory());
   copy_weight_into(context, *model, "norm", *adapter, 0);
   PlanOptions options;
   options.tokens = options.head_rows = tokens;

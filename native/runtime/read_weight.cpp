@@ -14,8 +14,14 @@ namespace lowrank {
 namespace {
 
 /// The weight as the adapters have it: itself, or the trained copy that stands in for it.
-WeightView standing(const Weight& weight, const std::string& name, const std::vector<WeightedAdapter>& adapters) {
-  WeightView view = weight.view();
+struct Standing {
+  WeightView view;
+  HostView<const float> copy = {};
+};
+
+Standing standing(const Weight& weight, const std::string& name, const std::vector<WeightedAdapter>& adapters) {
+  Standing found{weight.view()};
+  WeightView& view = found.view;
   for (const WeightedAdapter& one : adapters)
     for (const WeightCopy& copy : one.adapter->spec().copies) {
       if (copy.weight != name) continue;
@@ -26,9 +32,10 @@ WeightView standing(const Weight& weight, const std::string& name, const std::ve
       view = {};
       view.rows = values.rows;
       view.cols = view.ld = values.cols;
-      view.data = one.adapter->data(copy.parameter);
+      found.copy = one.adapter->view(copy.parameter);
+      view.data = found.copy.data();
     }
-  return view;
+  return found;
 }
 
 /// Whether every number survives: finite, and within the range of the type.
@@ -107,7 +114,8 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel) {
   check(weight, name, options);
-  const WeightView view = standing(weight, name, adapters);
+  const Standing stands = standing(weight, name, adapters);
+  const WeightView& view = stands.view;
   const MergedRows merged(view, name, adapters, options.target);
   const int64_t row_bytes = file_bytes(options.type, view.cols);
   const int64_t heads = options.permuted_heads;
@@ -140,7 +148,8 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
                     const std::vector<WeightedAdapter>& adapters, const std::string& target,
                     const CancelFlag& cancel) {
-  const WeightView view = standing(weight, name, adapters);
+  const Standing stands = standing(weight, name, adapters);
+  const WeightView& view = stands.view;
   const MergedRows rows_of_sum(view, name, adapters, target);
   const int64_t rows = view.rows, cols = view.cols;
   const auto give_up = [&] {

@@ -80,20 +80,20 @@ RunMemorySizes::RunMemorySizes(const Graph& graph, const std::vector<const Adapt
   rope = rope_table_bytes(graph, positions);
 }
 
-RunMemory::RunMemory(Device& device, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+RunMemory::RunMemory(Memory& memory, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                      const std::map<std::string, Plan>& plans) {
   check_one_cache(plans);
   const RunMemorySizes sizes(graph, adapters, plans);
   positions_ = sizes.positions;
-  arena = device.allocate(Category::activations, sizes.arena);
+  arena = memory.allocate(Category::activations, sizes.arena);
   if (const Plan* const plan = sizes.most_offloaded)
-    stash = device.stash(plan->options.offload_folder, plan->offloaded_bytes);
-  kv_cache = device.allocate(Category::kv_cache, sizes.kv_cache);
-  moments = device.allocate(Category::workspace, sizes.moments);
-  examples = device.allocate(Category::gradients, sizes.examples);
-  rope = device.allocate(Category::workspace, sizes.rope);
+    stash = memory.stash(plan->options.offload_folder, plan->offloaded_bytes);
+  kv_cache = memory.allocate(Category::kv_cache, sizes.kv_cache);
+  moments = memory.allocate(Category::workspace, sizes.moments);
+  examples = memory.allocate(Category::gradients, sizes.examples);
+  rope = memory.allocate(Category::workspace, sizes.rope);
   const std::vector<float> tables = rope_tables(graph, positions_);
-  device.upload(rope->data(), tables.data(), sizes.rope);
+  memory.upload(rope->data(), tables.data(), sizes.rope);
 }
 
 void RunMemory::place(Run& run) const {
@@ -104,7 +104,7 @@ void RunMemory::place(Run& run) const {
   run.stash = stash.get();
 }
 
-std::vector<const DeviceMemory*> RunMemory::all() const {
+std::vector<const Allocation*> RunMemory::all() const {
   return {arena.get(), kv_cache.get(), moments.get(), examples.get(), rope.get()};
 }
 

@@ -26,17 +26,17 @@ int64_t moments_before(const std::vector<const AdapterSpec*>& adapters, const st
 
 struct RunMemory {
   /// Throws Error("CONFIG") for plans that cannot share it.
-  RunMemory(Device& device, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
+  RunMemory(Memory& memory, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
             const std::map<std::string, Plan>& plans);
   /// Tells a run where it lies.
   void place(Run& run) const;
   /// All of it.
-  std::vector<const DeviceMemory*> all() const;
+  std::vector<const Allocation*> all() const;
 
-  std::unique_ptr<DeviceMemory> arena, kv_cache;
-  std::unique_ptr<DeviceMemory> moments;   // of h at each term of the first adapter, [rank, rank] in double precision
-  std::unique_ptr<DeviceMemory> examples;  // gradients of the sequences of a micro-batch, [sequences, trained] f32
-  std::unique_ptr<DeviceMemory> rope;      // cos [positions, head_dim / 2], then sin
+  std::unique_ptr<Allocation> arena, kv_cache;
+  std::unique_ptr<Allocation> moments;   // of h at each term of the first adapter, [rank, rank] in double precision
+  std::unique_ptr<Allocation> examples;  // gradients of the sequences of a micro-batch, [sequences, trained] f32
+  std::unique_ptr<Allocation> rope;      // cos [positions, head_dim / 2], then sin
   std::unique_ptr<Stash> stash;            // of the plan that stashes most
 
  private:

@@ -10,6 +10,7 @@
 #include "adapters/output_norms.h"
 #include "adapters/sites.h"
 #include "core/error.h"
+#include "core/random.h"
 #include "os/process_memory.h"
 
 namespace lowrank {
@@ -45,6 +46,45 @@ Held Model::hold(int weight, int64_t begin, int64_t end) const {
   for (; fitting < to; ++fitting)
     if ((bytes += pager->spans().all[fitting].bytes) > pager->budget()) break;
   return {pager.get(), from, fitting};
+}
+
+std::unique_ptr<Hold> StoredWeights::hold(const WeightRows& rows) const {
+  struct Pinned final : Hold {
+    explicit Pinned(Held given) : held(std::move(given)) {}
+    Held held;
+  };
+  if (!model_.pager) return nullptr;
+  return std::make_unique<Pinned>(model_.hold(rows.weight, rows.begin, rows.end));
+}
+
+int64_t StoredWeights::gathered_bytes(int weight) const {
+  return weight_bytes(model_.weights[weight].format(), 1, model_.graph.weights[weight].cols) + 2 * os::page_bytes();
+}
+
+int64_t StoredWeights::gathered_at_once(int weight) const {
+  constexpr int64_t kMost = 256;
+  if (!model_.pager) return 0;
+  return std::clamp<int64_t>(model_.pager->budget() / 4 / gathered_bytes(weight), 1, kMost);
+}
+
+std::unique_ptr<Hold> StoredWeights::gather(int weight, std::span<const int32_t> rows) const {
+  /// Rows of a paged table are read where they lie, and not kept.
+  struct Gathered final : Hold {
+    Gathered(Pager& from, int of, std::vector<int32_t> which, int64_t row_bytes)
+        : pager(from), weight(of), rows(std::move(which)), bytes(static_cast<int64_t>(rows.size()) * row_bytes) {
+      pager.take_room(bytes);
+      pager.prefetch(weight, rows);
+    }
+    ~Gathered() override { pager.give_back(bytes, weight, rows); }
+    Pager& pager;
+    const int weight;
+    const std::vector<int32_t> rows;
+    const int64_t bytes;
+  };
+  std::vector<int32_t> read(rows.begin(), rows.end());
+  std::sort(read.begin(), read.end());
+  read.erase(std::unique(read.begin(), read.end()), read.end());
+  return std::make_unique<Gathered>(*model_.pager, weight, std::move(read), gathered_bytes(weight));
 }
 
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
@@ -117,8 +157,10 @@ PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*
 Session::Session(Context& context, std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
                  const std::map<std::string, PlanOptions>& plans, std::vector<float> weights,
                  std::vector<int64_t> ranks)
-    : sizes_(cpu::device_of(context).sizes()),
+    : threads_(context.device.sizes().threads()),
+      device_memory_(context.device.memory()),
       model_(std::move(model)),
+      stored_(*model_),
       adapters_(std::move(adapters)),
       adapter_weights_(std::move(weights)),
       adapter_ranks_(std::move(ranks)) {
@@ -136,15 +178,15 @@ Session::Session(Context& context, std::shared_ptr<const Model> model, std::vect
     if (adapter_weights_[i] != 1 && !adapters_[i]->spec().copies.empty())
       fail("CONFIG", "an adapter that trains base weights is used with a weight of ", adapter_weights_[i],
            "; it replaces them, so expected 1");
-  model_->expect_loaded();
+  placed_ = context.device.place(stored_);
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
-  for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(sizes_, graph(), specs(), options));
+  for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(context.device.sizes(), graph(), specs(), options));
   for (const auto& [name, plan] : plans_)
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
       fail("CONFIG", "plan '", name, "': an adapter is trained at weight 1, not ", adapter_weights_.front());
   // What loading and the reading of data left behind would count on top of what is allocated now.
   os::trim_heap();
-  memory_.emplace(context.device, graph(), specs(), plans_);
+  memory_.emplace(device_memory_, graph(), specs(), plans_);
 }
 
 const Plan& Session::plan(const std::string& name) const {
@@ -169,12 +211,12 @@ Ptr<double> Session::moment(size_t term) const {
   return memory_->moments->data().as<double>() + moments_before(specs(), plans_, term);
 }
 
-std::vector<double> Session::output_norms(Context& context) const {
+std::vector<double> Session::output_norms() const {
   if (memory_->moments->bytes() == 0) fail("CONFIG", "no plan of the session measures outputs");
   const Adapter& adapter = *adapters_[0];
   const AdapterSpec& spec = adapter.spec();
-  const auto* const moments = reinterpret_cast<const double*>(
-      context.device.download(memory_->moments->data(), memory_->moments->bytes(), "second moments"));
+  const HostView<const double> moments(device_memory_, memory_->moments->data().as<double>(),
+                                       memory_->moments->bytes() / static_cast<int64_t>(sizeof(double)), "second moments");
   std::vector<double> norms;
   for (size_t i = 0; i < spec.terms.size(); ++i) {
     const int64_t rank = spec.facts[i].rank;
@@ -182,7 +224,7 @@ std::vector<double> Session::output_norms(Context& context) const {
       fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": what a ", spec.terms[i].kind, " adds is not measured");
     // Terms of the first adapter come first, in its order.
     const std::vector<float> folded = plans_.begin()->second.terms[i]->folded(adapter);
-    const double* const moment = moments + moments_before(specs(), plans_, i);
+    const double* const moment = moments.data() + moments_before(specs(), plans_, i);
     norms.push_back(output_norm(static_cast<int64_t>(folded.size()) / rank, rank, folded.data(), moment));
   }
   return norms;
@@ -221,14 +263,14 @@ void copy_weight_into(Context& context, const Model& model, const std::string& w
   if (own.rows != source.rows() || own.cols != source.cols())
     fail("SHAPE", "adapter parameter ", own.name, " is [", own.rows, ", ", own.cols, "] but ", weight, " is [",
          source.rows(), ", ", source.cols(), "]");
-  float* const out = adapter.data(parameter);
+  const HostView<float> out = adapter.edit(parameter);
   const WeightView view = source.view();
   for (int64_t first = 0; first < own.rows; first += kTableRows) {
     const int64_t count = std::min(kTableRows, own.rows - first);
     const Held held = model.hold(found->second, first, first + count);
     context.pool.for_range(count, std::max<int64_t>(1, 65536 / own.cols), [&](int64_t begin, int64_t end) {
       for (int64_t row = first + begin; row < first + end; ++row)
-        decode_row(view, row, 0, own.cols, out + row * own.cols);
+        decode_row(view, row, 0, own.cols, out.data() + row * own.cols);
     });
   }
   adapter.values_changed();
@@ -249,7 +291,7 @@ void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int 
   if (!weight) fail("CONFIG", "weight '", name, "' is not loaded");
   const std::unique_ptr<const Term> term = term_at(spec, target, name, weight.rows(), weight.cols());
   const Held held = model.hold(index);
-  fill_magnitude(context.pool, adapter, *term, weight.view(), adapter.data(parameter));
+  fill_magnitude(context.pool, adapter, *term, weight.view(), adapter.edit(parameter).data());
   adapter.values_changed();
 }
 
@@ -297,7 +339,7 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
     count = std::max<size_t>(enough, 1);
     total = kept;
   }
-  const double draw = cpu::counter_hash(sampling.seed, sampling.position) * 0x1p-32 * total;
+  const double draw = counter_hash(sampling.seed, sampling.position) * 0x1p-32 * total;
   double passed = 0;
   for (size_t i = 0; i < count; ++i)
     if ((passed += candidate(i).mass) > draw) return candidate(i).id;

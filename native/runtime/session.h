@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "adapters/adapter.h"
-#include "backends/cpu/device.h"
 #include "core/context.h"
+#include "device/device.h"
 #include "graph/graph.h"
 #include "ops/ops.h"
 #include "optim/step.h"
@@ -43,6 +43,23 @@ struct Model {
   /// budget has room for.
   Held hold(int weight, int64_t begin, int64_t end) const;
   Held hold(int weight) const { return hold(weight, 0, graph.weights[weight].rows); }
+};
+
+/// A model's weights as a device finds them, paged or not.
+class StoredWeights final : public WeightStore {
+ public:
+  explicit StoredWeights(const Model& model) : model_(model) {}
+  void expect_loaded() const override { model_.expect_loaded(); }
+  WeightView view(int weight) const override { return model_.weights[weight].view(); }
+  int64_t rows_at_once(int, int64_t rows) const override { return model_.pager ? kTableRows : rows; }
+  std::unique_ptr<Hold> hold(const WeightRows& rows) const override;
+  /// As many as take a quarter of the pager's budget.
+  int64_t gathered_at_once(int weight) const override;
+  std::unique_ptr<Hold> gather(int weight, std::span<const int32_t> rows) const override;
+
+ private:
+  int64_t gathered_bytes(int weight) const;  // of a row, with the pages that it lies in
+  const Model& model_;
 };
 
 struct PlanRow {
@@ -122,6 +139,8 @@ struct ForwardInput {
 
 class Session {
  public:
+  /// Adapters have to lie in the memory of the job's device. That computes, or counts, all calls, and those of later jobs
+  /// are of its kind.
   /// @param weights what each adapter's output counts for where outputs add up; empty is 1 for all, as training needs
   /// @param ranks how many ranks of each adapter are in use outside training, 0 being all; empty is all
   Session(Context& context, std::shared_ptr<const Model> model, std::vector<std::shared_ptr<Adapter>> adapters,
@@ -142,22 +161,25 @@ class Session {
   LossResult evaluate(Context& context, const std::string& plan, const MicroBatch& batch, const CancelFlag& cancel);
   /// Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
   /// with `output_norms`. Throws Error("CONFIG") without such a plan, Error("UNSUPPORTED") for a term that has no rank.
-  std::vector<double> output_norms(Context& context) const;
+  std::vector<double> output_norms() const;
   /// Seconds spent so far by phase and kernel, most first, as text.
   std::string times_text() const;
-  /// Logits of the asked-for rows: [rows, vocab], valid until the next call.
-  const float* forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
+  /// Logits of the asked-for rows: [rows, vocab], to be read before the next call.
+  HostView<const float> forward(Context& context, const std::string& plan, const ForwardInput& input, const CancelFlag& cancel);
 
  private:
   friend class Executor;
   friend class SessionAdapter;
   std::vector<const AdapterSpec*> specs() const;
   Ptr<float> example_gradients() const;
-  void add_examples(Context& context, const TrainInput& input, std::span<const float> gradients, LossResult& result);
+  void add_examples(Context& context, const TrainInput& input, Ptr<float> gradients, LossResult& result);
   Ptr<double> moment(size_t term) const;  // of a term of the first adapter
 
-  const cpu::CpuSizes sizes_;  // that the plans are made with
+  const int threads_;  // that the plans have room for
+  Memory& device_memory_;
   std::shared_ptr<const Model> model_;
+  const StoredWeights stored_;
+  std::unique_ptr<PlacedWeights> placed_;
   std::vector<std::shared_ptr<Adapter>> adapters_;
   std::vector<float> adapter_weights_;
   std::vector<int64_t> adapter_ranks_;

@@ -1,13 +1,26 @@
-/** The work of a micro-batch by kernel, as `lowrank plan --kernels` tells it. */
+/** The work of a micro-batch and of the optimizer's update by kernel, as `lowrank plan --kernels` tells it. */
 import { formatBytes } from '../../core/bytes.js'
-import type { StepCounts } from '../../native/addon.js'
+import type { StepCounts, WorkCounts } from '../../native/addon.js'
 import { formatCount } from '../format.js'
 import type { Printed } from '../schemas.js'
 
 type Kernels = NonNullable<Printed<'plan'>['kernels']>
 
-/** Only kernels that are launched, those that move most first. */
+type Work = NonNullable<Kernels['update']>
+
 export function kernelsData(counts: StepCounts): Kernels {
+  return {
+    ...workData(counts),
+    uploaded_bytes: counts.uploadedBytes,
+    downloaded_bytes: counts.downloadedBytes,
+    stashed_bytes: counts.stashedBytes,
+    fetched_bytes: counts.fetchedBytes,
+    ...(counts.update === undefined ? {} : { update: workData(counts.update) }),
+  }
+}
+
+/** Only kernels that are launched, those that move most first. */
+function workData(counts: WorkCounts): Work {
   const launched = counts.kernels.filter(({ launches }) => launches > 0)
   const sum = (of: 'launches' | 'bytesMoved') => launched.reduce((total, kernel) => total + kernel[of], 0)
   return {
@@ -22,17 +35,32 @@ export function kernelsData(counts: StepCounts): Kernels {
         bytes_moved: bytesMoved,
         workspace_bytes: workspaceBytes,
       })),
-    uploaded_bytes: counts.uploadedBytes,
-    downloaded_bytes: counts.downloadedBytes,
-    stashed_bytes: counts.stashedBytes,
-    fetched_bytes: counts.fetchedBytes,
   }
 }
 
 export function kernelsText(kernels: Kernels): string {
+  const { stashed_bytes: stashed, fetched_bytes: fetched, update } = kernels
+  const read = Object.entries(kernels.downloaded_bytes).map(
+    ([what, bytes]) => `${formatBytes(bytes)} of ${what}`,
+  )
+  return [
+    ...workLines('A micro-batch', kernels),
+    '',
+    `${formatBytes(kernels.uploaded_bytes)} are uploaded, and the host reads ${read.join(', ')}.`,
+    ...(stashed > 0
+      ? [`${formatBytes(stashed)} of activations go to the disk, and ${formatBytes(fetched)} come back.`]
+      : []),
+    ...(update === undefined
+      ? ["The optimizer's update is part of the micro-batch."]
+      : ['', ...workLines("The optimizer's update, once a step,", update)]),
+  ].join('\n')
+}
+
+/** A sentence and a table. */
+function workLines(subject: string, work: Work): string[] {
   const cells = [
     ['kernel', 'launches', 'moved', 'workspace'],
-    ...kernels.by_kernel.map(({ kernel, launches, bytes_moved: moved, workspace_bytes: workspace }) => [
+    ...work.by_kernel.map(({ kernel, launches, bytes_moved: moved, workspace_bytes: workspace }) => [
       kernel,
       formatCount(launches),
       formatBytes(moved),
@@ -45,18 +73,11 @@ export function kernelsText(kernels: Kernels): string {
       .join('   ')
       .trimEnd(),
   )
-  const { stashed_bytes: stashed, fetched_bytes: fetched } = kernels
-  const read = Object.entries(kernels.downloaded_bytes).map(
-    ([what, bytes]) => `${formatBytes(bytes)} of ${what}`,
-  )
+  const room =
+    work.workspace_bytes > 0 ? ` and take at most ${formatBytes(work.workspace_bytes)} of workspace` : ''
   return [
-    `A micro-batch launches ${formatCount(kernels.launches)} kernels, which move ${formatBytes(kernels.bytes_moved)} and take at most ${formatBytes(kernels.workspace_bytes)} of workspace:`,
+    `${subject} launches ${formatCount(work.launches)} kernels, which move ${formatBytes(work.bytes_moved)}${room}:`,
     '',
     ...lines,
-    '',
-    `${formatBytes(kernels.uploaded_bytes)} are uploaded, and the host reads ${read.join(', ')}.`,
-    ...(stashed > 0
-      ? [`${formatBytes(stashed)} of activations go to the disk, and ${formatBytes(fetched)} come back.`]
-      : []),
-  ].join('\n')
+  ]
 }

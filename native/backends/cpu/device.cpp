@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <new>
 
 #include "backends/cpu/adapters.h"
+#include "backends/cpu/operand_check.h"
 #include "backends/cpu/optim.h"
 #include "backends/cpu/row_norms.h"
 #include "core/error.h"
-#include "os/paged_file.h"
 #include "quant/half.h"
 
 namespace lowrank::cpu {
@@ -92,21 +91,32 @@ struct Workspace {
   }
 };
 
-class Scratch final : public DeviceMemory {
+class InPlace final : public PlacedWeights {
  public:
-  explicit Scratch(int64_t bytes)
-      : bytes_(bytes), room_(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), kLine))) {}
-  Ptr<std::byte> data() const override { return address_of(room_.get()); }
-  int64_t bytes() const override { return bytes_; }
-
- private:
-  static constexpr std::align_val_t kLine{64};
-  struct Free {
-    void operator()(std::byte* at) const { ::operator delete(at, kLine); }
-  };
-  int64_t bytes_;
-  std::unique_ptr<std::byte, Free> room_;
+  explicit InPlace(const WeightStore& weights) : store(weights) {}
+  Ptr<float> vector(int weight) const override {
+    return address_of(static_cast<const float*>(store.view(weight).data));
+  }
+  const WeightStore& store;
 };
+
+/// Copies rows of a table to `out` [count, cols].
+void look_up(Pool& pool, const OpKernels& ops, const WeightView& table, int64_t count, const int32_t* ids,
+             const Matrix& out) {
+  const bool plain =
+      table.format == WeightFormat::f32 || table.format == WeightFormat::bf16 || table.format == WeightFormat::f16;
+  if (!plain) {
+    pool.for_range(count, std::max<int64_t>(1, 16384 / table.cols), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row)
+        decode_row(table, ids[row], 0, table.cols, static_cast<float*>(out.data) + row * out.ld);
+    });
+    return;
+  }
+  const DType dtype = table.format == WeightFormat::f32    ? DType::f32
+                      : table.format == WeightFormat::bf16 ? DType::bf16
+                                                           : DType::f16;
+  ops.embedding(pool, count, table.cols, ids, {const_cast<void*>(table.data), dtype, table.ld}, out);
+}
 
 }  // namespace
 
@@ -116,37 +126,26 @@ CpuSizes::CpuSizes(int threads) : threads_(threads) {
 
 int64_t CpuSizes::workspace(const Kernel& kernel) const { return std::visit(Workspace{threads_}, kernel); }
 
-std::unique_ptr<DeviceMemory> CpuDevice::scratch(int64_t bytes) { return std::make_unique<Scratch>(bytes); }
-
-std::unique_ptr<DeviceMemory> CpuDevice::allocate(Category category, int64_t bytes) {
-  struct Owned final : DeviceMemory {
-    Owned(Category category, int64_t bytes) : block(category, bytes) {}
-    Ptr<std::byte> data() const override { return address_of(block.data()); }
-    int64_t bytes() const override { return block.bytes(); }
-    Block block;
-  };
-  return std::make_unique<Owned>(category, bytes);
+std::unique_ptr<PlacedWeights> CpuDevice::place(const WeightStore& weights) {
+  weights.expect_loaded();
+  return std::make_unique<InPlace>(weights);
 }
 
-void CpuDevice::upload(Ptr<std::byte> to, const void* from, int64_t bytes) {
-  std::copy_n(static_cast<const std::byte*>(from), bytes, host(to));
+void CpuDevice::use(const PlacedWeights* weights) {
+  weights_ = weights == nullptr ? nullptr : &static_cast<const InPlace*>(weights)->store;
 }
 
-const std::byte* CpuDevice::download(Ptr<std::byte> from, int64_t, std::string_view) { return host(from); }
-
-std::unique_ptr<Stash> CpuDevice::stash(const std::string& folder, int64_t bytes) {
-  struct Filed final : Stash {
-    Filed(const std::string& folder, int64_t bytes) : file(folder, bytes) {}
-    void put(int64_t offset, Ptr<std::byte> from, int64_t bytes) override { file.write(host(from), bytes, offset); }
-    void fetch(Ptr<std::byte> to, int64_t offset, int64_t bytes) override { file.read(host(to), bytes, offset); }
-    void will_fetch(int64_t offset, int64_t bytes) override { file.will_need(offset, bytes); }
-    os::PagedFile file;
-  };
-  return std::make_unique<Filed>(folder, bytes);
+std::unique_ptr<Device> CpuDevice::reference() {
+  auto device = std::make_unique<CpuDevice>(pool_, cpu::kernels(Level::reference), sizes_);
+  device->weights_ = weights_;
+  return device;
 }
 
-void CpuDevice::copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) {
-  std::memcpy(host(to), host(from), static_cast<size_t>(bytes));
+std::unique_ptr<Device> CpuDevice::operand_check(const std::vector<const Allocation*>& memory) {
+  OperandCheck::Spans spans;
+  for (const Allocation* own : memory)
+    if (own->bytes() > 0) spans.emplace_back(host(own->data()), static_cast<size_t>(own->bytes()));
+  return std::make_unique<OperandCheck>(*this, std::move(spans));
 }
 
 /// One overload a kernel.
@@ -239,8 +238,16 @@ struct CpuDevice::Launch {
   }
 
   void operator()(const DecodeRows& k) const {
-    device.weights_->decode_rows(pool, ops, k.table.weight, view(k.table), {host(k.ids), static_cast<size_t>(k.tokens)},
-                                matrix(k.out));
+    const WeightView table = view(k.table);
+    const int32_t* const ids = host(k.ids);
+    const Matrix out = matrix(k.out);
+    const int64_t at_once = k.table.weight < 0 ? 0 : device.weights_->gathered_at_once(k.table.weight);
+    if (at_once == 0) return look_up(pool, ops, table, k.tokens, ids, out);
+    for (int64_t begin = 0; begin < k.tokens; begin += at_once) {
+      const int64_t count = std::min(at_once, k.tokens - begin);
+      const auto held = device.weights_->gather(k.table.weight, {ids + begin, static_cast<size_t>(count)});
+      look_up(pool, ops, table, count, ids + begin, matrix(k.out.rows(begin)));
+    }
   }
   void operator()(const EmbeddingGradient& k) const {
     embedding_gradient(pool, k.tokens, k.cols, host(k.ids), matrix(k.dy), host(k.dtable));

@@ -18,7 +18,7 @@ enum Mark : uint8_t { kReads = 1, kWrites = 2, kAdds = 4, kFree = 8 };
 /// The bytes of all memory, one span after the other.
 class Image {
  public:
-  explicit Image(const OperandCheck::Memory& memory) : memory_(memory) {
+  explicit Image(const OperandCheck::Spans& memory) : memory_(memory) {
     for (const auto& span : memory) bytes += span.size();
   }
   void copy(std::vector<std::byte>& all) const {
@@ -45,7 +45,7 @@ class Image {
   size_t bytes = 0;
 
  private:
-  const OperandCheck::Memory& memory_;
+  const OperandCheck::Spans& memory_;
 };
 
 struct Piece {
@@ -97,7 +97,7 @@ class OperandCheck::Trial {
  public:
   Trial(OperandCheck& check, const Kernel& kernel, Ptr<std::byte> workspace)
       : device_(check.device_),
-        image_(check.memory_),
+        image_(check.spans_),
         kernel_(kernel),
         workspace_(workspace),
         named_(kernel),
@@ -200,9 +200,58 @@ class OperandCheck::Trial {
   std::vector<std::byte>&before_, &after_, &again_, &spoiled_;
 };
 
-OperandCheck::OperandCheck(Device& device, Memory memory)
-    : device_(device), memory_(std::move(memory)), copies_(std::make_unique<Copies>()) {}
+/// The device's memory; what is allocated in it belongs to what is checked for as long as it lives.
+class OperandCheck::Watched final : public Memory {
+ public:
+  explicit Watched(OperandCheck& check) : check_(check), memory_(check.device_.memory()) {}
+  std::unique_ptr<Allocation> allocate(Category category, int64_t bytes) override {
+    return watched(memory_.allocate(category, bytes));
+  }
+  std::unique_ptr<Allocation> scratch(int64_t bytes) override { return watched(memory_.scratch(bytes)); }
+  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override { memory_.upload(to, from, bytes); }
+  void download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view what) override {
+    memory_.download(to, from, bytes, what);
+  }
+  void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override { memory_.copy(to, from, bytes); }
+  std::byte* shared(Ptr<std::byte> at) override { return memory_.shared(at); }
+  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override {
+    return memory_.stash(folder, bytes);
+  }
+
+ private:
+  class Span final : public Allocation {
+   public:
+    Span(Spans& all, std::unique_ptr<Allocation> own) : all_(all), own_(std::move(own)) {
+      all_.emplace_back(host(own_->data()), static_cast<size_t>(own_->bytes()));
+    }
+    ~Span() override {
+      const auto is_own = [&](const std::span<std::byte>& span) { return span.data() == host(own_->data()); };
+      all_.erase(std::find_if(all_.begin(), all_.end(), is_own));
+    }
+    Ptr<std::byte> data() const override { return own_->data(); }
+    int64_t bytes() const override { return own_->bytes(); }
+    void clear() override { own_->clear(); }
+
+   private:
+    Spans& all_;
+    const std::unique_ptr<Allocation> own_;
+  };
+  std::unique_ptr<Allocation> watched(std::unique_ptr<Allocation> own) {
+    if (own->bytes() == 0) return own;
+    return std::make_unique<Span>(check_.spans_, std::move(own));
+  }
+
+  OperandCheck& check_;
+  Memory& memory_;
+};
+
+OperandCheck::OperandCheck(Device& device, Spans memory)
+    : device_(device),
+      spans_(std::move(memory)),
+      copies_(std::make_unique<Copies>()),
+      watched_(std::make_unique<Watched>(*this)) {}
 OperandCheck::~OperandCheck() = default;
+Memory& OperandCheck::memory() { return *watched_; }
 
 void OperandCheck::launch(const Kernel& kernel, Ptr<std::byte> workspace) { Trial(*this, kernel, workspace).run(); }
 

@@ -13,36 +13,28 @@ namespace lowrank::cpu {
 /// reads what it does not name, leaves a part of what it writes, or does not look at the ends of what it reads.
 class OperandCheck final : public Device {
  public:
-  using Memory = std::vector<std::span<std::byte>>;
+  using Spans = std::vector<std::span<std::byte>>;
 
-  /// @param memory where operands lie; what is written lies nowhere else
-  OperandCheck(Device& device, Memory memory);
+  /// @param memory where operands lie; what is written lies nowhere else but in what is allocated through this device
+  OperandCheck(Device& device, Spans memory);
   ~OperandCheck() override;
 
   const KernelSizes& sizes() const override { return device_.sizes(); }
+  Memory& memory() override;
+  std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override { return device_.place(weights); }
+  void use(const PlacedWeights* weights) override { device_.use(weights); }
   int64_t rows_at_once(int weight, int64_t rows) const override { return device_.rows_at_once(weight, rows); }
   std::unique_ptr<Hold> hold(const WeightRows& rows) override { return device_.hold(rows); }
-  std::unique_ptr<DeviceMemory> scratch(int64_t bytes) override { return device_.scratch(bytes); }
-  std::unique_ptr<DeviceMemory> allocate(Category category, int64_t bytes) override {
-    return device_.allocate(category, bytes);
-  }
-  void upload(Ptr<std::byte> to, const void* from, int64_t bytes) override { device_.upload(to, from, bytes); }
-  const std::byte* download(Ptr<std::byte> from, int64_t bytes, std::string_view what) override {
-    return device_.download(from, bytes, what);
-  }
-  void finish() override { device_.finish(); }
-  std::unique_ptr<Stash> stash(const std::string& folder, int64_t bytes) override {
-    return device_.stash(folder, bytes);
-  }
-  void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) override { device_.copy(to, from, bytes); }
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
 
  private:
   struct Copies;
   class Trial;
+  class Watched;
   Device& device_;
-  const Memory memory_;
+  Spans spans_;
   const std::unique_ptr<Copies> copies_;  // of all memory
+  const std::unique_ptr<Watched> watched_;
 };
 
 }  // namespace lowrank::cpu

@@ -6,10 +6,11 @@
 #include "backends/cpu/attention.h"
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/ops_common.h"
+#include "core/random.h"
 
 namespace lowrank::cpu {
 
-uint32_t counter_hash(uint64_t key, uint64_t index) { return hash_draw(hash_base(key), index); }
+uint32_t counter_hash(uint64_t key, uint64_t index) { return lowrank::counter_hash(key, index); }
 
 namespace {
 

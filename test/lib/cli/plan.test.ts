@@ -187,10 +187,23 @@ test('kernels are counted without being run, in JSON and text', async () => {
   expect(kernels?.workspace_bytes).toBe(most)
   expect(kernels?.downloaded_bytes).toEqual({ losses: 2 * 96 * 4 })
   expect(kernels?.stashed_bytes).toBe(0)
+  expect(launched.get('adamw')).toBeUndefined()
+  const update = new Map(kernels?.update?.by_kernel.map((kernel) => [kernel.kernel, kernel]))
+  expect(update.get('adamw')?.launches).toBe(1)
+  // Norms of the gradients of A and B.
+  expect(update.get('sum_of_squares')?.launches).toBe(2 * 2 * 7)
   const { stdout } = await lowrank(['plan', config, '--kernels'])
   expect(stdout).toContain(`A micro-batch launches ${kernels?.launches} kernels, which move `)
   expect(stdout).toMatch(/^kernel +launches +moved +workspace$/m)
   expect(stdout).toMatch(/^reduce_tokens +28 +[\d.]+ [KM]?i?B +[\d.]+ [KM]?i?B$/m)
+  expect(stdout).toContain(
+    `The optimizer's update, once a step, launches ${kernels?.update?.launches} kernels`,
+  )
+  expect(stdout).toMatch(/^adamw +1 +[\d.]+ [KM]?i?B$/m)
+  const used = ['--set', 'optimizer_in_backward=true', '--set', 'max_grad_norm=0']
+  const inBackward = await planned(config, '--kernels', ...used)
+  expect(inBackward.kernels?.update).toBeUndefined()
+  expect(inBackward.kernels?.by_kernel.find(({ kernel }) => kernel === 'adamw')?.launches).toBe(2 * 2 * 7)
   const offloaded = await planned(config, '--kernels', '--set', 'activation_offloading=true')
   expect(offloaded.kernels?.stashed_bytes).toBeGreaterThan(0)
   expect(offloaded.kernels?.fetched_bytes).toBe(offloaded.kernels?.stashed_bytes)

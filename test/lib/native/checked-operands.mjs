@@ -29,8 +29,22 @@ const strategies = {
   'loha, formed': lib.loha({ ...lycoris, r: 16 }),
   lokr: lib.lokr({ ...lycoris, decomposeBoth: true, rankDropout: 0.2 }),
   oft: lib.oft({ oftBlockSize: 8, targetModules: ['q_proj', 'down_proj'] }),
+  'lora-fa': lib.loraFa(base),
+  'lora, sgd': lib.lora(base),
+  'lora, lion': lib.lora(base),
+  'lora, adafactor': lib.lora(base),
+  'lora, adamw_8bit': lib.lora({ ...base, r: 64 }),
+  'lora, in backward': lib.lora(base),
   'lora-drop': lib.loraDrop({ ...base, sampleFraction: 0.5, probeSteps: 1 }),
   full: lib.full(),
+}
+/** What a training has beside the rest. */
+const more = {
+  'lora, sgd': { optimizer: { type: 'sgd', momentum: 0.9 } },
+  'lora, lion': { optimizer: 'lion' },
+  'lora, adafactor': { optimizer: 'adafactor' },
+  'lora, adamw_8bit': { optimizer: 'adamw_8bit' },
+  'lora, in backward': { optimizerInBackward: true },
 }
 const shape = { perDeviceTrainBatchSize: 2, maxSeqLength: 24 }
 const rows = Array.from({ length: 8 }, (_, i) => ({ prompt: `Color of ${i}?`, completion: ' It is red.' }))
@@ -43,11 +57,21 @@ console.log(JSON.stringify({ launched: [...launched], all: [...all] }))
 async function check(model, name) {
   for (const precision of ['fp32', 'bf16']) {
     const base = await lib.loadModel(model, { precision })
-    const training = { ...shape, maxSteps: 2, learningRate: 0.01, chatTemplate: false, evalFraction: 0 }
+    const shaped = { ...shape, ...more[name] }
+    const clipped = shaped.optimizerInBackward ? { maxGradNorm: 0 } : {}
+    const training = {
+      ...shaped,
+      ...clipped,
+      maxSteps: 2,
+      learningRate: 0.01,
+      chatTemplate: false,
+      evalFraction: 0,
+    }
     const probed = name === 'lora-drop'
     const strategy = probed ? await base.probe(strategies[name], rows, training) : strategies[name]
-    const { count } = await openPlanner(model, { strategy, precision, ...shape })
-    for (const { kernel, launches } of count().kernels) {
+    const { count } = await openPlanner(model, { strategy, precision, ...shaped })
+    const { kernels, update } = count()
+    for (const { kernel, launches } of [...kernels, ...(update?.kernels ?? [])]) {
       all.add(kernel)
       if (launches > 0) launched.add(kernel)
     }

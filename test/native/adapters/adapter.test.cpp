@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/factors.h"
 #include "fill.h"
+#include "host.h"
 
 using namespace lowrank;
 
@@ -27,7 +28,7 @@ AdapterSpec full(bool train_b = true, bool train_d = true, bool train_gain = tru
 }
 
 /// With a mask of ones and a zero.
-void fill_all(Adapter& adapter) {
+void fill_all(HostAdapter& adapter) {
   test::fill_all(adapter);
   adapter.data(3)[0] = 1;
   adapter.data(3)[1] = 0;
@@ -37,7 +38,7 @@ void fill_all(Adapter& adapter) {
 }  // namespace
 
 TEST("trained parameters come first in the span, frozen ones have no gradient") {
-  const Adapter adapter(full(false));
+  const HostAdapter adapter(full(false));
   CHECK_EQ(adapter.spec().trained_elements, 15 + 3 + 4);
   CHECK_EQ(adapter.spec().elements, 15 + 12 + 3 + 3 + 4);
   CHECK(adapter.data(1, AdapterArray::gradient) == nullptr);
@@ -50,7 +51,7 @@ TEST("bytes of an adapter are accounted by category and go back when it dies") {
   const int64_t adapters = allocated_bytes(Category::adapters), gradients = allocated_bytes(Category::gradients),
                 optimizer = allocated_bytes(Category::optimizer);
   {
-    Adapter adapter(full());
+    HostAdapter adapter(full());
     CHECK_EQ(allocated_bytes(Category::adapters) - adapters, 37 * 4);
     CHECK_EQ(allocated_bytes(Category::gradients) - gradients, 34 * 4);
     CHECK_EQ(allocated_bytes(Category::optimizer), optimizer);
@@ -63,11 +64,11 @@ TEST("bytes of an adapter are accounted by category and go back when it dies") {
 
 namespace {
 
-void fold(const Adapter& adapter, int64_t active, float* out) {
+void fold(const HostAdapter& adapter, int64_t active, float* out) {
   fold_rows({3, active, 0.5f, 1, adapter.data(1), adapter.data(2), adapter.data(3), adapter.data(4), nullptr}, 0, 4, out);
 }
 
-void fold_gradient(const Adapter& adapter, int64_t active, const float* g) {
+void fold_gradient(const HostAdapter& adapter, int64_t active, const float* g) {
   const auto factor = [&](int parameter) { return cpu::address_of(adapter.data(parameter)); };
   const auto gradient = [&](int parameter) {
     return cpu::address_of(adapter.data(parameter, AdapterArray::gradient));
@@ -79,7 +80,7 @@ void fold_gradient(const Adapter& adapter, int64_t active, const float* g) {
 }  // namespace
 
 TEST("the gradient of the folded matrix spreads over B, d and the row gains as finite differences say") {
-  Adapter adapter(full());
+  HostAdapter adapter(full());
   fill_all(adapter);
   std::vector<float> g(12);
   fill_normal(g.data(), 12, 1, 3, "g");
@@ -109,7 +110,7 @@ TEST("the gradient of the folded matrix spreads over B, d and the row gains as f
 }
 
 TEST("a lower active rank folds the first columns only and leaves the gradients of the rest alone") {
-  Adapter adapter(full());
+  HostAdapter adapter(full());
   fill_all(adapter);
   std::vector<float> all(12), part(4);
   fold(adapter, 3, all.data());
@@ -144,30 +145,30 @@ TEST("random fills depend on seed and name, not on the order of calls") {
 TEST("an adapter with wrong shapes is refused by name") {
   AdapterSpec spec = full();
   spec.parameters[2].cols = 2;
-  CHECK_THROWS(Adapter(spec), "d (d) is [1, 2] at rank 3");
+  CHECK_THROWS(HostAdapter(spec), "d (d) is [1, 2] at rank 3");
   spec = full();
   spec.parameters[1].name = spec.parameters[0].name;
-  CHECK_THROWS(Adapter(spec), "A is declared twice");
+  CHECK_THROWS(HostAdapter(spec), "A is declared twice");
   spec = full();
   spec.terms[0].numbers["dropout"] = 1;
-  CHECK_THROWS(Adapter(spec), "dropout is 1");
+  CHECK_THROWS(HostAdapter(spec), "dropout is 1");
   spec = full();
-  CHECK_THROWS(Adapter(spec).parameter("C"), "no parameter 'C'");
+  CHECK_THROWS(HostAdapter(spec).parameter("C"), "no parameter 'C'");
   spec.terms[0].parameters.erase("b");
-  CHECK_THROWS(Adapter(spec), "adapter at linear: low_rank needs b");
+  CHECK_THROWS(HostAdapter(spec), "adapter at linear: low_rank needs b");
 }
 
 TEST("a kind, a role and a number that there is not are refused by name, with those that there are") {
   AdapterSpec spec = full();
   spec.terms[0].kind = "high_rank";
-  CHECK_THROWS(Adapter(spec), "adapter at linear: there is no kind of term 'high_rank'; expected one of low_rank, pair,");
+  CHECK_THROWS(HostAdapter(spec), "adapter at linear: there is no kind of term 'high_rank'; expected one of low_rank, pair,");
   spec = full();
   spec.terms[0].parameters["c2"] = 0;
-  CHECK_THROWS(Adapter(spec), "adapter at linear: low_rank has no parameter 'c2'; it has a, b, d,");
+  CHECK_THROWS(HostAdapter(spec), "adapter at linear: low_rank has no parameter 'c2'; it has a, b, d,");
   spec = full();
   spec.terms[0].numbers["rowDropout"] = 0.5;
-  CHECK_THROWS(Adapter(spec), "low_rank has no number 'rowDropout'; it has rank, scale,");
+  CHECK_THROWS(HostAdapter(spec), "low_rank has no number 'rowDropout'; it has rank, scale,");
   spec = full();
   spec.terms[0].parameters["a"] = 5;
-  CHECK_THROWS(Adapter(spec), "adapter at linear: a names no parameter");
+  CHECK_THROWS(HostAdapter(spec), "adapter at linear: a names no parameter");
 }

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "core/error.h"
 #include "fill.h"
+#include "host.h"
 
 using namespace lowrank;
 using test::fill_all;
@@ -25,7 +26,7 @@ AdapterSpec both() {
 }  // namespace
 
 TEST("rows for merging are those of the Kronecker product of the two sides") {
-  Adapter adapter(both());
+  HostAdapter adapter(both());
   fill_all(adapter);
   const auto rows = KroneckerTerm(adapter.spec(), 0, {-1, 15, 14}).delta_rows(adapter, 2, 0);
   const auto side = [&](int first, int second, int64_t rank, int64_t cols, int64_t row, int64_t col) {
@@ -42,7 +43,7 @@ TEST("rows for merging are those of the Kronecker product of the two sides") {
 }
 
 TEST("the gradient at a C that is a product spreads over its two factors as finite differences say") {
-  Adapter adapter(both());
+  HostAdapter adapter(both());
   fill_all(adapter);
   std::vector<float> g(6), c(6);
   fill_normal(g.data(), 6, 1, 3, "g");
@@ -74,11 +75,11 @@ TEST("the gradient at a C that is a product spreads over its two factors as fini
 TEST("sides whose factors do not fit are refused by name") {
   AdapterSpec spec = both();
   spec.parameters[3].rows = 3;
-  CHECK_THROWS(Adapter(spec), "D is a product of [5, 2] and [3, 7]");
+  CHECK_THROWS(HostAdapter(spec), "D is a product of [5, 2] and [3, 7]");
   spec = both();
   spec.terms[0].parameters.erase("d");
-  CHECK_THROWS(Adapter(spec), "adapter at linear: kronecker needs d");
+  CHECK_THROWS(HostAdapter(spec), "adapter at linear: kronecker needs d");
   spec = both();
   spec.terms[0].numbers["moduleDropout"] = 1;
-  CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
+  CHECK_THROWS(HostAdapter(spec), "dropout of its change is 1");
 }

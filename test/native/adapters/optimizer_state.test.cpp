@@ -16,6 +16,7 @@
 #include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
+#include "host.h"
 #include "optim/step.h"
 #include "os/mapped_file.h"
 
@@ -44,17 +45,16 @@ StateSpec state_of(OptimizerKind kind, bool eight_bit, int64_t resident) {
   return {kind, true, eight_bit, resident, std::filesystem::temp_directory_path().string()};
 }
 
-void fill_gradient(const Adapter& adapter, int parameter, int64_t step, float* gradient) {
+void fill_gradient(const HostAdapter& adapter, int parameter, int64_t step, float* gradient) {
   const ParameterSpec& p = adapter.spec().parameters[parameter];
   for (int64_t j = 0; j < p.rows * p.cols; ++j)
     gradient[j] = static_cast<float>(draw(static_cast<uint64_t>(step * 1000 + parameter), j) - 0.5);
 }
 
 /// Updates after all gradients are there, or one by one as they come, from the last parameter.
-void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
+void steps(HostAdapter& adapter, int threads, int64_t first, int64_t last) {
   Pool pool(threads);
   cpu::CpuDevice device(pool, cpu::kernels(cpu::default_level()), cpu::CpuSizes(threads));
-  Context context{pool, device};
   OptimizerStep options;
   options.kind = adapter.spec().state.kind;
   options.beta1 = 0.9f;
@@ -68,7 +68,7 @@ void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
     if (!adapter.spec().state.in_backward) {
       for (int i = 0; i < count; ++i)
         if (adapter.spec().trains(i)) fill_gradient(adapter, i, step, adapter.data(i, AdapterArray::gradient));
-      optimizer_step(context, adapter, options);
+      optimizer_step(device, adapter, options);
       continue;
     }
     for (int i = count - 1; i >= 0; --i) {
@@ -76,16 +76,16 @@ void steps(Adapter& adapter, int threads, int64_t first, int64_t last) {
       adapter.state().will_need(i);
       gradient.resize(adapter.spec().parameters[i].rows * adapter.spec().parameters[i].cols);
       fill_gradient(adapter, i, step, gradient.data());
-      adapter.place_gradient(i, gradient.data());
-      update_parameter(context, adapter, options, i);
-      adapter.place_gradient(i, nullptr);
+      adapter.place_gradient(i, address_of(gradient.data()));
+      update_parameter(device, adapter, options, i);
+      adapter.place_gradient(i, {});
     }
     adapter.state().settle();
   }
 }
 
 /// Every tensor of the state.
-std::vector<std::vector<std::byte>> state_bytes(Adapter& adapter) {
+std::vector<std::vector<std::byte>> state_bytes(HostAdapter& adapter) {
   std::vector<std::vector<std::byte>> all;
   for (size_t i = 0; i < adapter.spec().parameters.size(); ++i)
     for (const StateTensor& tensor : adapter.state().tensors(static_cast<int>(i))) {
@@ -96,9 +96,13 @@ std::vector<std::vector<std::byte>> state_bytes(Adapter& adapter) {
   return all;
 }
 
-bool same_values(const Adapter& a, const Adapter& b) {
-  const float *x = a.span(AdapterArray::value), *y = b.span(AdapterArray::value);
+bool same_values(const HostAdapter& a, const HostAdapter& b) {
+  const float *x = a.numbers(AdapterArray::value), *y = b.numbers(AdapterArray::value);
   return std::equal(x, x + a.spec().trained_elements, y);
+}
+
+const os::PagedFile& file_of(const OptimizerState& state) {
+  return static_cast<const cpu::FileStash*>(state.stash())->file();
 }
 
 /// Whether the folder for temporary files is on a disk.
@@ -117,27 +121,27 @@ TEST("paged state gives the same values and the same state, byte for byte") {
   if (!on_disk()) SKIP("the folder for temporary files is in memory");
   for (const auto& [kind, eight_bit] : {std::pair{OptimizerKind::adamw, false}, std::pair{OptimizerKind::adamw, true},
                                         std::pair{OptimizerKind::lion, false}}) {
-    Adapter whole(spec_of(state_of(kind, eight_bit, -1))), paged(spec_of(state_of(kind, eight_bit, 2 * kMebi)));
+    HostAdapter whole(spec_of(state_of(kind, eight_bit, -1))), paged(spec_of(state_of(kind, eight_bit, 2 * kMebi)));
     steps(whole, 2, 1, 3);
     steps(paged, 1, 1, 3);
-    CHECK(paged.state().file() != nullptr);
-    CHECK(whole.state().file() == nullptr);
+    CHECK(paged.state().stash() != nullptr);
+    CHECK(whole.state().stash() == nullptr);
     CHECK(same_values(whole, paged));
     CHECK(state_bytes(whole) == state_bytes(paged));
     for (const int64_t resident : {int64_t{-1}, 2 * kMebi}) {
       StateSpec state = state_of(kind, eight_bit, resident);
       state.in_backward = true;
-      Adapter one_by_one(spec_of(state));
-      CHECK(one_by_one.span(AdapterArray::gradient) == nullptr);
+      HostAdapter one_by_one(spec_of(state));
+      CHECK(one_by_one.numbers(AdapterArray::gradient) == nullptr);
       steps(one_by_one, 1, 1, 3);
-      CHECK_EQ(one_by_one.state().file() != nullptr, resident > 0);
+      CHECK_EQ(one_by_one.state().stash() != nullptr, resident > 0);
       CHECK(same_values(whole, one_by_one));
       CHECK(state_bytes(whole) == state_bytes(one_by_one));
     }
 
     // Written back into another, it goes on as if nothing had been.
-    Adapter resumed(spec_of(state_of(kind, eight_bit, 3 * kMebi)));
-    std::copy_n(paged.span(AdapterArray::value), paged.spec().trained_elements, resumed.span(AdapterArray::value));
+    HostAdapter resumed(spec_of(state_of(kind, eight_bit, 3 * kMebi)));
+    std::copy_n(paged.numbers(AdapterArray::value), paged.spec().trained_elements, resumed.numbers(AdapterArray::value));
     const std::vector<std::vector<std::byte>> saved = state_bytes(paged);
     auto at = saved.begin();
     for (size_t i = 0; i < resumed.spec().parameters.size(); ++i)
@@ -161,13 +165,13 @@ TEST("what is in memory of paged state stays within its budget, the page cache i
     const int64_t before = allocated_bytes(Category::optimizer);
     StateSpec how = state_of(OptimizerKind::adamw, false, budget);
     how.in_backward = in_backward;
-    Adapter adapter(spec_of(how));
+    HostAdapter adapter(spec_of(how));
     const StateLayout layout = lay_out_state(adapter.spec());
     OptimizerState& state = adapter.state();
     const int64_t allocated = allocated_bytes(Category::optimizer) - before;
     CHECK_EQ(allocated, layout.allocated_bytes());
     // A second mapping of the file shows what the page cache holds of it.
-    const os::MappedFile mapped("/proc/self/fd/" + std::to_string(state.file()->handle()));
+    const os::MappedFile mapped("/proc/self/fd/" + std::to_string(file_of(state).handle()));
     if (mapped.resident_bytes() < 0) SKIP("this system does not say what is in memory");
     std::atomic<bool> done{false};
     int64_t most = 0;
@@ -178,7 +182,7 @@ TEST("what is in memory of paged state stays within its budget, the page cache i
     done = true;
     watch.join();
     CHECK_LE(allocated + most, budget);
-    CHECK(state.file()->bytes() + layout.resident_bytes > 2 * budget);
+    CHECK(file_of(state).bytes() + layout.resident_bytes > 2 * budget);
     CHECK(allocated > budget / 8);
     // Pages that the kernel was still writing when they were given up may stay a while.
     CHECK_LE(mapped.resident_bytes(), budget / 8);
@@ -188,16 +192,16 @@ TEST("what is in memory of paged state stays within its budget, the page cache i
 TEST("a budget with room for all of the state makes no file") {
   AdapterSpec spec = spec_of(state_of(OptimizerKind::adamw, true, 64 * kMebi));
   spec.state.folder = "/nowhere";
-  Adapter adapter(std::move(spec));
+  HostAdapter adapter(std::move(spec));
   steps(adapter, 1, 1, 1);
-  CHECK(adapter.state().file() == nullptr);
+  CHECK(adapter.state().stash() == nullptr);
 }
 
 TEST("state that cannot be paged says why") {
   const auto opened = [](int64_t resident, const std::string& folder) {
     StateSpec state = state_of(OptimizerKind::adamw, false, resident);
     state.folder = folder;
-    Adapter adapter(spec_of(state));
+    HostAdapter adapter(spec_of(state));
     adapter.restart();
   };
   CHECK_THROWS(opened(1000, "/tmp"), "may take 1000 bytes of memory; expected 1048576 at least");
@@ -215,7 +219,7 @@ TEST("gradients that find no room leave the adapter as it was, updated in the ba
   spec.parameters.push_back({"p", 4096, 8192, true});
   spec.trainable = true;
   spec.state.in_backward = true;
-  Adapter adapter(std::move(spec));
+  HostAdapter adapter(std::move(spec));
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_AS, &before) == 0);
   int64_t pages = 0;

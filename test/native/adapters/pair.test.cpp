@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/factors.h"
 #include "fill.h"
+#include "host.h"
 
 using namespace lowrank;
 using test::fill_all;
@@ -31,13 +32,13 @@ AdapterSpec pair() {
   return spec;
 }
 
-Pair pair_of(const Adapter& adapter) {
+Pair pair_of(const HostAdapter& adapter) {
   const auto factor = [&](int index) { return cpu::address_of(adapter.data(index)); };
   return {kOut, kIn, kFirst, kSecond, factor(1), factor(0), factor(3), factor(2)};
 }
 
 /// scale * gain_o (b a) . (b2 a2) in double, as the paper writes it.
-std::vector<double> literal(const Adapter& adapter, const float* gains) {
+std::vector<double> literal(const HostAdapter& adapter, const float* gains) {
   std::vector<double> delta(kOut * kIn);
   const auto product = [&](int b, int a, int64_t rank, int64_t o, int64_t c) {
     double sum = 0;
@@ -51,7 +52,7 @@ std::vector<double> literal(const Adapter& adapter, const float* gains) {
 }
 
 /// The folded B times A.
-std::vector<double> composed(const Adapter& adapter, const float* gains) {
+std::vector<double> composed(const HostAdapter& adapter, const float* gains) {
   std::vector<float> a(kRank * kIn), b(kOut * kRank);
   pair_a_rows(adapter.data(0), adapter.data(2), kSecond, kIn, 0, kRank, a.data());
   fold_pair_rows({kFirst, kSecond, 0.5f, 1, adapter.data(1), adapter.data(3), gains}, 0, kOut, b.data());
@@ -65,7 +66,7 @@ std::vector<double> composed(const Adapter& adapter, const float* gains) {
 }  // namespace
 
 TEST("the face-splitting factors of a pair multiply to the Hadamard product of its two products") {
-  Adapter adapter(pair());
+  HostAdapter adapter(pair());
   fill_all(adapter);
   const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
   for (const float* g : {static_cast<const float*>(nullptr), gains}) {
@@ -75,7 +76,7 @@ TEST("the face-splitting factors of a pair multiply to the Hadamard product of i
 }
 
 TEST("the gradients of a pair's A and B spread over its four factors as finite differences say") {
-  Adapter adapter(pair());
+  HostAdapter adapter(pair());
   fill_all(adapter);
   const float gains[kOut] = {1, 0, 2, 1, 0.5f, 1, 0};
   std::vector<float> g(kOut * kIn), a(kRank * kIn), b(kOut * kRank);
@@ -151,26 +152,26 @@ TEST("a whole change is dropped with the asked probability, and dropping every r
 TEST("a pair whose factors do not fit each other is refused by name") {
   AdapterSpec spec = pair();
   spec.parameters[3].cols = 2;
-  CHECK_THROWS(Adapter(spec), "a pair of products [7, 2] x [2, 5] and [7, 2] x [3, 5] at rank 6");
+  CHECK_THROWS(HostAdapter(spec), "a pair of products [7, 2] x [2, 5] and [7, 2] x [3, 5] at rank 6");
   spec = pair();
   spec.terms[0].numbers["rank"] = 5;
-  CHECK_THROWS(Adapter(spec), "at rank 5");
+  CHECK_THROWS(HostAdapter(spec), "at rank 5");
   spec = pair();
   spec.terms[0].parameters.erase("b2");
-  CHECK_THROWS(Adapter(spec), "pair needs b2");
+  CHECK_THROWS(HostAdapter(spec), "pair needs b2");
   spec = pair();
   spec.terms[0].numbers["dropout"] = 0.5;
-  CHECK_THROWS(Adapter(spec), "pair has no number 'dropout'");
-  const Adapter adapter(pair());
+  CHECK_THROWS(HostAdapter(spec), "pair has no number 'dropout'");
+  const HostAdapter adapter(pair());
   const PairTerm term(adapter.spec(), 0, {-1, kOut, kIn});
   CHECK_THROWS(term.delta_rows(adapter, 1, 1), "a pair of products goes with the whole rank of 6, not with 1 of it");
   CHECK(term.delta_rows(adapter, 1, 0) != nullptr);
   spec = pair();
   spec.terms[0].numbers["rank"] = 1e12;
-  CHECK_THROWS(Adapter(spec), "expected 1 to 16777216");
+  CHECK_THROWS(HostAdapter(spec), "expected 1 to 16777216");
   spec = pair();
   spec.terms[0].numbers["rowDropout"] = 1;
-  CHECK_THROWS(Adapter(spec), "dropout of its change is 1");
+  CHECK_THROWS(HostAdapter(spec), "dropout of its change is 1");
 }
 
 TEST("dropped rows of linears whose keys are neighbors have no run in common") {

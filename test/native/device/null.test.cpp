@@ -26,19 +26,19 @@ TEST("the null device counts launches, bytes moved and workspace by kernel") {
   device.launch(GemmNt{Precision::bf16, 3, 16, {&segment, 1}, {f32(16), {}, nowhere<float>(), 16}}, {});
   device.launch(AddConstant{5, 1, nowhere<float>()}, {});
   device.launch(AddConstant{7, 1, nowhere<float>()}, {});
-  CHECK_EQ(device.kernels.at("gemm_nt").launches, 1);
-  CHECK_EQ(device.kernels.at("gemm_nt").bytes, 3 * 10 * 2 + 16 * 7 + 2 * 3 * 16 * 4);
-  CHECK_EQ(device.kernels.at("gemm_nt").workspace, 640);
-  CHECK_EQ(device.kernels.at("add_constant").launches, 2);
-  CHECK_EQ(device.kernels.at("add_constant").bytes, 2 * (5 + 7) * 4);
-  CHECK_EQ(device.kernels.at("add_constant").workspace, 0);
-  CHECK_EQ(device.kernels.size(), size_t{2});
+  CHECK_EQ(device.counts.kernels.at("gemm_nt").launches, 1);
+  CHECK_EQ(device.counts.kernels.at("gemm_nt").bytes, 3 * 10 * 2 + 16 * 7 + 2 * 3 * 16 * 4);
+  CHECK_EQ(device.counts.kernels.at("gemm_nt").workspace, 640);
+  CHECK_EQ(device.counts.kernels.at("add_constant").launches, 2);
+  CHECK_EQ(device.counts.kernels.at("add_constant").bytes, 2 * (5 + 7) * 4);
+  CHECK_EQ(device.counts.kernels.at("add_constant").workspace, 0);
+  CHECK_EQ(device.counts.kernels.size(), size_t{2});
 }
 
 TEST("of a table the null device counts the rows that are looked up") {
   NullDevice device(kSizes, {{1000, 4000}});
   device.launch(DecodeRows{6, nowhere<int32_t>(), {1000, 32, 0}, f32(32)}, {});
-  CHECK_EQ(device.kernels.at("decode_rows").bytes, 6 * 4 + 6 * 4 + 6 * 32 * 4);
+  CHECK_EQ(device.counts.kernels.at("decode_rows").bytes, 6 * 4 + 6 * 4 + 6 * 32 * 4);
 }
 
 TEST("the null device allocates nothing, counts copies by what they are and gives zeros") {
@@ -48,17 +48,21 @@ TEST("the null device allocates nothing, counts copies by what they are and give
   CHECK_EQ(device.allocated.at(Category::kv_cache), int64_t{1} << 50);
   const float numbers[4] = {1, 2, 3, 4};
   device.upload(memory->data(), numbers, sizeof numbers);
-  const auto* const losses = reinterpret_cast<const float*>(device.download(memory->data(), 8, "losses"));
+  float losses[2] = {1, 2};
+  device.download(losses, memory->data(), 8, "losses");
   CHECK_EQ(losses[0], 0);
   CHECK_EQ(losses[1], 0);
-  device.download(memory->data(), 4, "losses");
+  device.number = 5;
+  device.download(losses, memory->data(), 4, "losses");
+  CHECK_EQ(losses[0], 5);
+  CHECK(!device.allocate(Category::gradients, 0)->data());
   device.copy(memory->data(), memory->data(), 100);
   const auto stash = device.stash("no such folder", 4096);
   stash->put(0, memory->data(), 50);
   stash->fetch(memory->data(), 0, 60);
-  CHECK_EQ(device.uploaded, 16);
-  CHECK_EQ(device.downloaded.at("losses"), 12);
-  CHECK_EQ(device.copied, 100);
-  CHECK_EQ(device.stashed, 50);
-  CHECK_EQ(device.fetched, 60);
+  CHECK_EQ(device.counts.uploaded, 16);
+  CHECK_EQ(device.counts.downloaded.at("losses"), 12);
+  CHECK_EQ(device.counts.copied, 100);
+  CHECK_EQ(device.counts.stashed, 50);
+  CHECK_EQ(device.counts.fetched, 60);
 }

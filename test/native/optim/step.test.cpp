@@ -14,18 +14,16 @@ namespace {
 
 std::map<std::string, int64_t> launches_of(AdapterSpec spec, OptimizerStep step, int64_t& downloaded) {
   check_adapter(spec);
-  Adapter adapter(std::move(spec));
-  Pool pool(1);
   const cpu::CpuSizes sizes(1);
   NullDevice device(sizes);
-  Context context{pool, device};
+  Adapter adapter(std::move(spec), device);
   step.groups = {{1e-3f, 0.01f}};
   step.step = 1;
-  CHECK_EQ(optimizer_step(context, adapter, step), 0.0);
+  CHECK_EQ(optimizer_step(device, adapter, step), 0.0);
   std::map<std::string, int64_t> launches;
-  for (const auto& [name, counts] : device.kernels) launches[std::string(name)] = counts.launches;
-  downloaded = device.downloaded.at("gradient norms");
-  CHECK_EQ(device.downloaded.size(), size_t{1});
+  for (const auto& [name, counts] : device.counts.kernels) launches[std::string(name)] = counts.launches;
+  downloaded = device.counts.downloaded.at("gradient norms");
+  CHECK_EQ(device.counts.downloaded.size(), size_t{1});
   return launches;
 }
 

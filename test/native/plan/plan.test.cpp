@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "device/null.h"
 #include "ops/ops.h"
+#include "plan/planned_adapter.h"
 #include "runtime/dry_run.h"
 
 using namespace lowrank;
@@ -596,44 +597,68 @@ TEST("a kernel that asks for workspace that no plan has fails when it is planned
 TEST("a step cannot take workspace that it was not planned with") {
   const Graph graph = blocks(2);
   const AdapterSpec spec = lora(graph);
-  const std::map<std::string, Plan> plans{
-      {"train", lowrank::make_plan(Greedy(640), graph, {&spec}, options(Mode::train))}};
-  const Greedy same(640), more(704);
-  NullDevice enough(same), greedy(more);
-  dry_run(graph, {&spec}, plans, "train", enough);
-  CHECK_EQ(enough.kernels.at("gemm_nn").workspace, 640);
-  CHECK_THROWS(dry_run(graph, {&spec}, plans, "train", greedy),
-               "a step asks for 704 bytes of workspace where 640 are left");
+  const Plan plan = lowrank::make_plan(Greedy(640), graph, {&spec}, options(Mode::train));
+  const auto run_on = [&](const KernelSizes& sizes) {
+    NullDevice device(sizes);
+    Run run(graph, plan);
+    run.device = &device;
+    run.arena = Ptr<std::byte>(kNowhere);
+    PlannedAdapter adapter(spec);
+    AdapterRun* const adapters[] = {&adapter};
+    run.adapters = adapters;
+    for (const Step& step : plan.steps) run.execute(step);
+    return device.counts.kernels.at("gemm_nn").workspace;
+  };
+  CHECK_EQ(run_on(Greedy(640)), 640);
+  CHECK_THROWS(run_on(Greedy(704)), "a step asks for 704 bytes of workspace where 640 are left");
 }
 
 TEST("a dry run counts what a plan launches, and what the host sends and reads") {
   const Graph graph = blocks(3);
   const AdapterSpec spec = lora(graph);
   for (const bool again : {false, true}) {
-    const std::map<std::string, Plan> plans{{"train", make_plan(graph, {&spec}, options(Mode::train, again))}};
+    const PlanOptions how = options(Mode::train, again);
+    const Plan plan = make_plan(graph, {&spec}, how);
     const cpu::CpuSizes sizes(1);
     NullDevice device(sizes, held_weights(graph, f32_of(graph)));
-    dry_run(graph, {&spec}, plans, "train", device);
-    const int units = 3 + count(plans.at("train"), "swiglu", Phase::recompute);
-    CHECK_EQ(device.kernels.at("swiglu").launches, units);
-    CHECK_EQ(device.kernels.at("swiglu").bytes, units * 3 * 128 * kWidth * 4);
-    CHECK_EQ(device.kernels.at("cross_entropy").launches, 1);
-    CHECK_EQ(device.allocated.at(Category::activations), plans.at("train").arena_bytes);
-    CHECK_EQ(device.uploaded, 4 * 128 * 4);  // tokens, positions, rows of the head, labels
-    CHECK_EQ(device.downloaded.size(), size_t{1});
-    CHECK_EQ(device.downloaded.at("losses"), 128 * 4);
-    CHECK_EQ(device.stashed, 0);
+    const auto [work, update] = dry_run(graph, {spec}, {{"train", how}}, "train", device);
+    const int units = 3 + count(plan, "swiglu", Phase::recompute);
+    CHECK_EQ(work.kernels.at("swiglu").launches, units);
+    CHECK_EQ(work.kernels.at("swiglu").bytes, units * 3 * 128 * kWidth * 4);
+    CHECK_EQ(work.kernels.at("cross_entropy").launches, 1);
+    CHECK_EQ(work.kernels.count("adamw"), size_t{0});
+    CHECK_EQ(device.allocated.at(Category::activations), plan.arena_bytes);
+    CHECK_EQ(device.allocated.at(Category::adapters), spec.elements * 4);
+    CHECK_EQ(device.allocated.at(Category::optimizer), 2 * spec.trained_elements * 4);
+    CHECK_EQ(work.uploaded, 4 * 128 * 4);  // tokens, positions, rows of the head, labels
+    CHECK_EQ(work.downloaded.size(), size_t{1});
+    CHECK_EQ(work.downloaded.at("losses"), 128 * 4);
+    CHECK_EQ(work.stashed, 0);
+    CHECK_EQ(update->kernels.at("adamw").launches, 1);
+    CHECK_EQ(update->kernels.at("adamw").bytes, 7 * spec.trained_elements * 4);
+    CHECK_EQ(update->downloaded.size(), size_t{1});
+    CHECK_EQ(update->downloaded.at("gradient norms"), static_cast<int64_t>(spec.parameters.size()) * 8);
   }
 }
 
 TEST("a dry run of offloaded activations sends each to the stash and fetches it") {
   const Graph graph = blocks(4);
   const AdapterSpec spec = lora(graph);
-  const std::map<std::string, Plan> plans{{"train", make_plan(graph, {&spec}, offloading())}};
   const cpu::CpuSizes sizes(1);
   NullDevice device(sizes);
-  dry_run(graph, {&spec}, plans, "train", device);
-  CHECK_EQ(device.stashed, plans.at("train").offloaded_bytes);
-  CHECK_EQ(device.fetched, device.stashed);
-  CHECK(device.stashed > 0);
+  const auto work = dry_run(graph, {spec}, {{"train", offloading()}}, "train", device).micro_batch;
+  CHECK_EQ(work.stashed, make_plan(graph, {&spec}, offloading()).offloaded_bytes);
+  CHECK_EQ(work.fetched, work.stashed);
+  CHECK(work.stashed > 0);
+}
+
+TEST("updates in the backward pass are counted with the micro-batch") {
+  const Graph graph = blocks(2);
+  AdapterSpec spec = lora(graph);
+  spec.state.in_backward = true;
+  const cpu::CpuSizes sizes(1);
+  NullDevice device(sizes);
+  const auto [work, update] = dry_run(graph, {spec}, {{"train", options(Mode::train)}}, "train", device);
+  CHECK_EQ(work.kernels.at("adamw").launches, static_cast<int64_t>(spec.parameters.size()));
+  CHECK(!update);
 }

@@ -10,6 +10,7 @@
 #include "adapters/fill.h"
 #include "check.h"
 #include "core/dtype.h"
+#include "host.h"
 #include "quant/ggml.h"
 #include "quant/four_bit.h"
 
@@ -44,14 +45,14 @@ std::vector<float> stored(const Weight& w) {
   return values;
 }
 
-std::unique_ptr<Adapter> adapter(float scale, int64_t rank, uint64_t seed) {
+std::unique_ptr<HostAdapter> adapter(float scale, int64_t rank, uint64_t seed) {
   AdapterSpec spec;
   spec.parameters = {{"A", rank, kCols, true}, {"B", kRows, rank, true}, {"d", 1, rank, true}};
   spec.terms = {{"low_rank",
                  "here",
                  {{"a", 0}, {"b", 1}, {"d", 2}},
                  {{"rank", static_cast<double>(rank)}, {"scale", scale}}}};
-  auto made = std::make_unique<Adapter>(std::move(spec));
+  auto made = std::make_unique<HostAdapter>(std::move(spec));
   for (int i = 0; i < 3; ++i) {
     const ParameterSpec& p = made->spec().parameters[i];
     fill_normal(made->data(i), p.rows * p.cols, 1, seed, p.name);
@@ -81,7 +82,7 @@ TEST("adapters add their weight times scale * B d A, summed in fp32, and only th
   options.target = "here";
   const std::vector<float> base = stored(w), merged = read_f32(w, options, {{one.get(), 1}, {two.get(), 3}});
   std::vector<double> expected(base.begin(), base.end());
-  for (const Adapter* a : {one.get(), two.get()}) {
+  for (const HostAdapter* a : {one.get(), two.get()}) {
     const double scale = a->spec().terms[0].numbers.at("scale");
     const int64_t rank = a->spec().facts[0].rank;
     for (int64_t i = 0; i < kRows; ++i)
@@ -100,7 +101,7 @@ TEST("an adapter with a magnitude gives rows of that length, and at a weight its
   AdapterSpec spec = adapter(0.5f, 4, 1)->spec();
   spec.parameters.push_back({"m", 1, kRows, true});
   spec.terms[0].parameters["magnitude"] = 3;
-  const Adapter dora(std::move(spec));
+  const HostAdapter dora(std::move(spec));
   for (int i = 0; i < 4; ++i) {
     const ParameterSpec& p = dora.spec().parameters[i];
     fill_normal(dora.data(i), p.rows * p.cols, i == 3 ? 0.5f : 0.2f, 4, p.name);
@@ -131,7 +132,7 @@ TEST("a copy that an adapter trains stands in for the weight") {
   AdapterSpec spec;
   spec.parameters = {{"copy", kRows, kCols, true}, {"other", 1, 4, true}};
   spec.copies = {{"w", 0}, {"v", 1}};
-  const Adapter trained(std::move(spec));
+  const HostAdapter trained(std::move(spec));
   fill_normal(trained.data(0), kRows * kCols, 1, 9, "copy");
   const std::vector<float> copy(trained.data(0), trained.data(0) + kRows * kCols);
   const Weight w = weight();
@@ -217,7 +218,7 @@ TEST("a row of an embedding has the scaled product of its token's column of A an
   AdapterSpec spec;
   spec.parameters = {{"A", kRank, kRows, true}, {"B", kCols, kRank, true}};
   spec.terms = {{"embedding", "here", {{"a", 0}, {"b", 1}}, {{"rank", kRank}, {"scale", 0.5}}}};
-  Adapter made(std::move(spec));
+  HostAdapter made(std::move(spec));
   test::fill_all(made);
   const Weight table = weight();
   std::vector<float> expected = stored(table);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/random.h"
 
 using namespace lowrank;
 
@@ -35,7 +36,7 @@ int32_t drawn_by_sorting(const std::vector<float>& logits, const Sampling& sampl
   for (const int32_t id : order) total += mass(id);
   size_t count = 0;
   while (count < order.size() && (count == 0 || kept < sampling.top_p * total)) kept += mass(order[count++]);
-  const double draw = cpu::counter_hash(sampling.seed, sampling.position) * 0x1p-32 * kept;
+  const double draw = counter_hash(sampling.seed, sampling.position) * 0x1p-32 * kept;
   double passed = 0;
   for (size_t i = 0; i < count; ++i)
     if ((passed += mass(order[i])) > draw) return order[i];
@@ -47,7 +48,7 @@ int32_t drawn_by_sorting(const std::vector<float>& logits, const Sampling& sampl
 TEST("a token is drawn as if all had been sorted") {
   std::vector<float> logits(1000);
   for (size_t i = 0; i < logits.size(); ++i)
-    logits[i] = static_cast<float>(cpu::counter_hash(1, i) % 64) / 8;  // with ties
+    logits[i] = static_cast<float>(counter_hash(1, i) % 64) / 8;  // with ties
   for (const float temperature : {0.3f, 1.0f, 5.0f})
     for (const int64_t top_k : {0, 1, 7, 5000})
       for (const float top_p : {1e-6f, 0.5f, 0.95f, 1.0f})

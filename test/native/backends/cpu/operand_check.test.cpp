@@ -19,15 +19,11 @@ class Planted final : public Device {
   explicit Planted(Compute compute) : compute_(std::move(compute)) {}
 
   const KernelSizes& sizes() const override { return sizes_; }
+  Memory& memory() override { return cpu::memory(); }
+  std::unique_ptr<PlacedWeights> place(const WeightStore&) override { return nullptr; }
+  void use(const PlacedWeights*) override {}
   int64_t rows_at_once(int, int64_t rows) const override { return rows; }
   std::unique_ptr<Hold> hold(const WeightRows&) override { return nullptr; }
-  std::unique_ptr<DeviceMemory> scratch(int64_t) override { return nullptr; }
-  std::unique_ptr<DeviceMemory> allocate(Category, int64_t) override { return nullptr; }
-  void upload(Ptr<std::byte>, const void*, int64_t) override {}
-  const std::byte* download(Ptr<std::byte>, int64_t, std::string_view) override { return nullptr; }
-  void copy(Ptr<std::byte>, Ptr<std::byte>, int64_t) override {}
-  void finish() override {}
-  std::unique_ptr<Stash> stash(const std::string&, int64_t) override { return nullptr; }
   void launch(const Kernel& kernel, Ptr<std::byte>) override { compute_(kernel); }
 
  private:
