@@ -51,8 +51,9 @@ const FLOORS = {
     adapters: 'core graph quant device plan',
     ops: 'core plan adapters',
     optim: 'core device adapters',
-    runtime: 'core graph quant os device backends plan adapters ops optim',
-    addon: 'core os device backends adapters optim runtime',
+    weights: 'core graph quant os device plan adapters',
+    runtime: 'core graph quant os device backends plan adapters ops optim weights',
+    addon: 'core os device backends adapters optim weights runtime',
   },
 }
 

@@ -9,6 +9,7 @@
 #include "optim/ranks.h"
 #include "runtime/dry_run.h"
 #include "runtime/kernel_study.h"
+#include "runtime/sampling.h"
 #include "runtime/session.h"
 
 namespace lowrank::addon {

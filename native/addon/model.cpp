@@ -6,8 +6,8 @@
 #include "addon/handle.h"
 #include "core/error.h"
 #include "os/mapped_file.h"
-#include "runtime/decompose_weight.h"
-#include "runtime/weight_file.h"
+#include "weights/decompose_weight.h"
+#include "weights/weight_file.h"
 
 namespace lowrank::addon {
 namespace {

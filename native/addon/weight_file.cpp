@@ -1,5 +1,5 @@
 // The handle of a weight file in the making.
-#include "runtime/weight_file.h"
+#include "weights/weight_file.h"
 
 #include "addon/arguments.h"
 #include "addon/convert.h"

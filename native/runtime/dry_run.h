@@ -8,7 +8,7 @@
 
 #include "device/null.h"
 #include "plan/plan.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/engine.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 

@@ -1,4 +1,4 @@
-// Models, and sessions that execute plans over them. A session owns the memory of its runs on the device; weights and
+// Sessions, which execute plans over a model. A session owns the memory of its runs on the device; weights and
 // adapters are shared.
 #pragma once
 
@@ -18,91 +18,11 @@
 #include "optim/step.h"
 #include "plan/plan.h"
 #include "runtime/batch.h"
-#include "runtime/pager.h"
+#include "runtime/report.h"
 #include "runtime/run_memory.h"
-#include "runtime/weights.h"
+#include "weights/model.h"
 
 namespace lowrank {
-
-struct Model {
-  Graph graph;
-  std::vector<Weight> weights;  // parallel to graph.weights; empty until loaded
-  std::vector<Claim> mapped;    // of weights that lie in a file
-  std::unique_ptr<Pager> pager;  // where only a part of them is in memory at a time
-  /// Files that weights stay in, by path; only jobs look here, and those follow one another.
-  std::map<std::string, std::shared_ptr<const os::MappedFile>> files;
-
-  explicit Model(Graph described);
-  std::vector<std::string> missing() const;
-  /// Throws Error("CONFIG") while weights are missing.
-  void expect_loaded() const;
-  /// Throws Error("FILE_FORMAT") when a file that weights stay in was cut short or could not be read: what was computed
-  /// from it does not count.
-  void expect_whole() const;
-  /// Rows of a weight, in memory for as long as this lives. All of one that is not a table, and as much of a table as the
-  /// budget has room for.
-  Held hold(int weight, int64_t begin, int64_t end) const;
-  Held hold(int weight) const { return hold(weight, 0, graph.weights[weight].rows); }
-};
-
-/// A model's weights as a device finds them, paged or not.
-class StoredWeights final : public WeightStore {
- public:
-  explicit StoredWeights(const Model& model) : model_(model) {}
-  void expect_loaded() const override { model_.expect_loaded(); }
-  WeightView view(int weight) const override { return model_.weights[weight].view(); }
-  int64_t rows_at_once(int, int64_t rows) const override { return model_.pager ? kTableRows : rows; }
-  std::unique_ptr<Hold> hold(const WeightRows& rows) const override;
-  /// As many as take a quarter of the pager's budget.
-  int64_t gathered_at_once(int weight) const override;
-  std::unique_ptr<Hold> gather(int weight, std::span<const int32_t> rows) const override;
-
- private:
-  int64_t gathered_bytes(int weight) const;  // of a row, with the pages that it lies in
-  const Model& model_;
-};
-
-struct PlanRow {
-  Category category;
-  int64_t bytes;
-};
-
-/// A step of a plan: what it is, what is live meanwhile, and what it multiplies.
-struct PlanMoment {
-  Phase phase;
-  const char* kind;           // name
-  std::string node;           // path
-  int64_t live_bytes;         // of the arena
-  double multiply_adds;       // see Step
-};
-
-struct PlanReport {
-  int64_t peak_bytes = 0;
-  std::vector<PlanRow> rows;
-  int64_t arena_bytes = 0;
-  std::string peak_at;
-  std::vector<PlanMoment> timeline;  // of the plan with the largest arena
-  int64_t trainable_parameters = 0;
-  int64_t total_parameters = 0;
-  int64_t paged_read_bytes = 0;  // of a paged base: read from the disk by a call of the plan with the largest arena
-  int64_t offloaded_bytes = 0;   // of activations: each training call writes and reads them
-  int64_t paged_state_bytes = 0;  // of paged optimizer state: what lies in files; each update reads and writes it
-};
-
-/// A base that is paged, before there is a file: how it is cut, and its budget.
-struct Paging {
-  PageSpans spans;
-  int64_t budget;
-};
-
-/// What a session over these plans would hold, from shapes and storage formats alone; equal to what it allocates.
-PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
-                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
-                        const Paging* paging = nullptr);
-
-/// The same of a loaded model.
-PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*>& adapters,
-                        const std::map<std::string, Plan>& plans);
 
 struct TrainInput {
   MicroBatch batch;
@@ -121,14 +41,6 @@ struct LossResult {
   int64_t count = 0;
   std::vector<double> norms;  // of each example's gradient before clipping, where examples are clipped
   std::optional<double> grad_norm;  // of the whole gradient, where the adapter was updated by it
-};
-
-struct Sampling {
-  float temperature = 0;
-  int64_t top_k = 0;   // 0: all
-  float top_p = 1;
-  uint64_t seed = 0;
-  uint64_t position = 0;
 };
 
 struct ForwardInput {
@@ -188,17 +100,5 @@ class Session {
   mutable std::mutex times_mutex_;  // `times_text` is asked for by another thread
   std::map<std::pair<Phase, std::string_view>, double> seconds_;
 };
-
-/// Fills an adapter's parameter with the values of a base weight, decoded to fp32. Throws Error("CONFIG") for an unknown
-/// or unloaded weight, Error("SHAPE") when the two differ in shape.
-void copy_weight_into(Context& context, const Model& model, const std::string& weight, Adapter& adapter, int parameter);
-
-/// Fills a magnitude with the norms of the rows that it stands for, W_i + delta_i with the other values as they are, so
-/// that the adapted linear gives what it would give without a magnitude. Throws as copy_weight_into.
-void fill_row_norms(Context& context, const Model& model, Adapter& adapter, int parameter);
-
-/// Draws a token from logits [vocab]: greedy at temperature 0, else softmax over the top_k and top_p best. Deterministic
-/// in (seed, position).
-int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);
 
 }  // namespace lowrank

@@ -18,9 +18,9 @@
 #include "core/random.h"
 #include "optim/private_sum.h"
 #include "optim/triplets.h"
-#include "runtime/quantizer.h"
-#include "runtime/read_weight.h"
 #include "runtime/session.h"
+#include "weights/quantizer.h"
+#include "weights/read_weight.h"
 
 using namespace lowrank;
 using test::ShadowDevice;

@@ -8,7 +8,7 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "quant/row_norm.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace {
 

@@ -8,8 +8,8 @@
 #include "os/file.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
-#include "runtime/quantizer.h"
-#include "runtime/weights.h"
+#include "weights/quantizer.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 namespace {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/memory.h"
 #include "core/lists.h"
+#include "core/memory.h"
 #include "core/pool.h"
 #include "os/mapped_file.h"
 #include "quant/weight.h"

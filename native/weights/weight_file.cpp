@@ -1,4 +1,4 @@
-#include "runtime/weight_file.h"
+#include "weights/weight_file.h"
 
 #include <algorithm>
 #include <cmath>

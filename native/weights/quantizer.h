@@ -5,7 +5,7 @@
 
 #include "core/memory.h"
 #include "core/pool.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 

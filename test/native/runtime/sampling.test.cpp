@@ -1,4 +1,4 @@
-#include "runtime/session.h"
+#include "runtime/sampling.h"
 
 #include <algorithm>
 #include <cmath>

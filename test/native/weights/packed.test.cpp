@@ -9,8 +9,8 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "quant/four_bit.h"
-#include "runtime/weights.h"
 #include "temporary_file.h"
+#include "weights/weights.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // The loader on files that the tests write: every dtype into every format, rows in both orders, chunks of any size.
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 #include <unistd.h>
 

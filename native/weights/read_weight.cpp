@@ -1,4 +1,4 @@
-#include "runtime/read_weight.h"
+#include "weights/read_weight.h"
 
 #include <algorithm>
 #include <atomic>
@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "quant/ggml.h"
 #include "quant/half.h"
-#include "runtime/quantizer.h"
+#include "weights/quantizer.h"
 
 namespace lowrank {
 namespace {

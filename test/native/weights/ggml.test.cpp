@@ -11,7 +11,7 @@
 #include "check.h"
 #include "core/error.h"
 #include "golden.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace {
 

@@ -12,7 +12,7 @@
 
 #include "graph/graph.h"
 #include "plan/plan.h"
-#include "runtime/weight_file.h"
+#include "weights/weight_file.h"
 
 namespace lowrank {
 

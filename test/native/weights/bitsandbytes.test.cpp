@@ -9,7 +9,7 @@
 #include "golden.h"
 #include "quant/four_bit_packing.h"
 #include "quant/sha256.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace {
 

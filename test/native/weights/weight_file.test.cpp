@@ -1,5 +1,5 @@
 // Weights come out of their file as they went in, and a file that is not what it should be is refused by name.
-#include "runtime/weight_file.h"
+#include "weights/weight_file.h"
 
 #include <sys/resource.h>
 #include <unistd.h>

@@ -12,7 +12,7 @@
 
 #include "graph/graph.h"
 #include "os/mapped_file.h"
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 

@@ -1,5 +1,5 @@
 // Weights on their way out: every storage format into every file type, adapters added, rows in GGUF's order.
-#include "runtime/read_weight.h"
+#include "weights/read_weight.h"
 
 #include <cmath>
 #include <cstring>
@@ -11,8 +11,8 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "host.h"
-#include "quant/ggml.h"
 #include "quant/four_bit.h"
+#include "quant/ggml.h"
 
 namespace {
 

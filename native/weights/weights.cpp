@@ -1,4 +1,4 @@
-#include "runtime/weights.h"
+#include "weights/weights.h"
 
 #include "core/error.h"
 #include "quant/four_bit.h"

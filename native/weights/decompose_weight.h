@@ -6,7 +6,7 @@
 #include <string>
 
 #include "adapters/decompose.h"
-#include "runtime/read_weight.h"
+#include "weights/read_weight.h"
 
 namespace lowrank {
 

@@ -1,4 +1,4 @@
-#include "runtime/quantizer.h"
+#include "weights/quantizer.h"
 
 #include <algorithm>
 #include <atomic>

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "core/lists.h"
 #include "adapters/merge.h"
-#include "runtime/engine.h"
-#include "runtime/weights.h"
+#include "core/context.h"
+#include "core/lists.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 

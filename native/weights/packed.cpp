@@ -6,10 +6,10 @@
 
 #include "core/error.h"
 #include "os/file.h"
-#include "quant/half.h"
 #include "quant/four_bit.h"
 #include "quant/four_bit_packing.h"
-#include "runtime/weights.h"
+#include "quant/half.h"
+#include "weights/weights.h"
 
 namespace lowrank {
 namespace {

@@ -1,4 +1,4 @@
-#include "runtime/pager.h"
+#include "weights/pager.h"
 
 #include <algorithm>
 #include <chrono>

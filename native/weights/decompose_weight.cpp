@@ -1,4 +1,4 @@
-#include "runtime/decompose_weight.h"
+#include "weights/decompose_weight.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // A pager under any order of reads: what is asked for is there, and never more of the file than the budget.
-#include "runtime/pager.h"
+#include "weights/pager.h"
 
 #include <cstring>
 #include <filesystem>

@@ -1,0 +1,77 @@
+#include "runtime/report.h"
+
+#include <algorithm>
+
+#include "adapters/optimizer_state.h"
+#include "runtime/run_memory.h"
+
+namespace lowrank {
+
+PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
+                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
+                        const Paging* paging) {
+  const RunMemorySizes sizes(graph, adapters, plans);
+  const Plan* const plan = sizes.largest;
+  std::vector<int64_t> bytes = plan ? plan->peak_rows() : std::vector<int64_t>(kCategories, 0);
+  const auto row = [&](Category category) -> int64_t& { return bytes[static_cast<int>(category)]; };
+  const std::vector<bool> tables = graph.tables();
+  for (size_t i = 0; i < graph.weights.size(); ++i) {
+    const GraphWeight& w = graph.weights[i];
+    const bool paged = paging != nullptr && w.kind != WeightKind::vector;
+    if (!paged) row(Category::weights) += weight_bytes(formats[i], w.rows, w.cols);
+    if (!paged || tables[i]) row(Category::quantization_constants) += constants_bytes(formats[i], w.rows, w.cols);
+  }
+  PlanReport report;
+  if (paging != nullptr) {
+    row(Category::paged_weights) = std::min(paging->budget, paging->spans.bytes);
+    if (plan != nullptr)
+      report.paged_read_bytes = bytes_read(
+          paging->spans, page_order(*plan, paging->spans, plan->options.head_rows), paging->budget);
+  }
+  if (sizes.most_offloaded != nullptr) report.offloaded_bytes = sizes.most_offloaded->offloaded_bytes;
+  report.total_parameters = graph.parameters();
+  for (const AdapterSpec* spec : adapters) {
+    const int64_t kept = spec->keeps_start() ? spec->trained_elements : 0;
+    row(Category::adapters) += (spec->elements + kept) * 4 + spec->norm_bytes();
+    report.total_parameters += spec->elements;
+    for (const WeightCopy& copy : spec->copies)
+      report.total_parameters -= spec->parameters[copy.parameter].rows * spec->parameters[copy.parameter].cols;
+    if (!spec->trainable) continue;
+    row(Category::gradients) += spec->gradient_bytes() + spec->private_sum_bytes();
+    const StateLayout state = lay_out_state(*spec);
+    row(Category::optimizer) += state.allocated_bytes() * (spec->keeps_start() ? 2 : 1) + spec->tracked_elements * 8;
+    report.paged_state_bytes += state.file_bytes();
+    report.trainable_parameters += spec->trained_elements;
+  }
+  row(Category::kv_cache) += sizes.kv_cache;
+  row(Category::gradients) += sizes.examples;
+  row(Category::workspace) += sizes.rope + sizes.moments;
+  if (plan) {
+    const Step& peak = plan->steps[plan->peak_step];
+    report.arena_bytes = plan->arena_bytes;
+    report.peak_at = std::string(name_of(peak.phase)) + ' ' + peak.kind->name + ' ' + graph.nodes[peak.node].path;
+    const std::vector<int64_t> live = plan->live_bytes();
+    for (size_t i = 0; i < plan->steps.size(); ++i) {
+      const Step& step = plan->steps[i];
+      report.timeline.push_back({step.phase, step.kind->name, step.node < 0 ? std::string() : graph.nodes[step.node].path,
+                                 live[i], step.multiply_adds});
+    }
+  }
+  for (int c = 0; c < kCategories; ++c) {
+    if (bytes[c] == 0) continue;
+    report.rows.push_back({static_cast<Category>(c), bytes[c]});
+    report.peak_bytes += bytes[c];
+  }
+  return report;
+}
+
+PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*>& adapters,
+                        const std::map<std::string, Plan>& plans) {
+  std::vector<StorageFormat> formats;
+  for (const Weight& weight : model.weights) formats.push_back(weight.format());
+  if (!model.pager) return report_plans(model.graph, formats, adapters, plans);
+  const Paging paging{model.pager->spans(), model.pager->budget()};
+  return report_plans(model.graph, formats, adapters, plans, &paging);
+}
+
+}  // namespace lowrank

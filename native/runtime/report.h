@@ -1,0 +1,55 @@
+// What a session over plans holds, and what its steps cost.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plan/plan.h"
+#include "weights/model.h"
+
+namespace lowrank {
+
+struct PlanRow {
+  Category category;
+  int64_t bytes;
+};
+
+/// A step of a plan: what it is, what is live meanwhile, and what it multiplies.
+struct PlanMoment {
+  Phase phase;
+  const char* kind;           // name
+  std::string node;           // path
+  int64_t live_bytes;         // of the arena
+  double multiply_adds;       // see Step
+};
+
+struct PlanReport {
+  int64_t peak_bytes = 0;
+  std::vector<PlanRow> rows;
+  int64_t arena_bytes = 0;
+  std::string peak_at;
+  std::vector<PlanMoment> timeline;  // of the plan with the largest arena
+  int64_t trainable_parameters = 0;
+  int64_t total_parameters = 0;
+  int64_t paged_read_bytes = 0;  // of a paged base: read from the disk by a call of the plan with the largest arena
+  int64_t offloaded_bytes = 0;   // of activations: each training call writes and reads them
+  int64_t paged_state_bytes = 0;  // of paged optimizer state: what lies in files; each update reads and writes it
+};
+
+/// A base that is paged, before there is a file: how it is cut, and its budget.
+struct Paging {
+  PageSpans spans;
+  int64_t budget;
+};
+
+/// What a session over these plans would hold, from shapes and storage formats alone; equal to what it allocates.
+PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
+                        const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
+                        const Paging* paging = nullptr);
+
+/// The same of a loaded model.
+PlanReport report_plans(const Model& model, const std::vector<const AdapterSpec*>& adapters,
+                        const std::map<std::string, Plan>& plans);
+
+}  // namespace lowrank

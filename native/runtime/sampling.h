@@ -1,0 +1,20 @@
+// Tokens drawn from logits.
+#pragma once
+
+#include <cstdint>
+
+namespace lowrank {
+
+struct Sampling {
+  float temperature = 0;
+  int64_t top_k = 0;   // 0: all
+  float top_p = 1;
+  uint64_t seed = 0;
+  uint64_t position = 0;
+};
+
+/// Draws a token from logits [vocab]: greedy at temperature 0, else softmax over the top_k and top_p best. Deterministic
+/// in (seed, position).
+int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling);
+
+}  // namespace lowrank
