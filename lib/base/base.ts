@@ -1,4 +1,4 @@
-/** What a loaded model, its adapters and its runs share. Nothing here is part of the public interface. */
+/** State shared by a loaded model, its adapters, and its runs. Nothing here is part of the public interface. */
 import { InternalError } from '../core/errors.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import type { ModelFiles } from '../formats/model-files.js'
@@ -43,9 +43,9 @@ export interface BaseModel {
   revision: string | null
   files: ModelFiles
   graph: Graph
-  /** Where adapters may attach. */
+  /** Linears that accept adapters. */
   sites: LinearSite[]
-  /** What may train as a copy. */
+  /** Weights that may train as copies. */
   weights: WeightSite[]
   native: NativeModel
   formats: Readonly<Record<string, StorageFormat>>
@@ -78,13 +78,13 @@ export interface AdapterState {
   description: AdapterDescription
   native: NativeAdapter
   trainable: boolean
-  /** What its optimizer keeps since its last training began; null before one. */
+  /** Optimizer state since its last training began; null before one. */
   optimizer: OptimizerState | null
   /** Content hash of the model's files that it was trained on, where its folder says so. */
   trainedOn: string | null
-  /** How prompts were put to it in training; `unrecorded` where its folder does not say, null before any training. */
+  /** Prompt format of its training; `unrecorded` if its folder has none, null before any training. */
   format: PromptFormat | 'unrecorded' | null
-  /** What private trainings of it have spent; empty once it was trained in the open. */
+  /** Privacy spent by its private trainings; empty after a training without privacy. */
   privacy: readonly PrivacyReport[]
   /** Counts the changes of its values, so that what was computed with earlier ones is not taken for new. */
   version: number
@@ -113,7 +113,7 @@ export function openActive(
   return openSession(base.native, natives, plans, weights, ranks)
 }
 
-/** How an adapter is saved. */
+/** Options of saving an adapter. */
 export interface SaveOptions {
   /** `lora`: as the plain LoRA that computes the same. Default: the form of its own strategy. */
   form?: 'own' | 'lora'
@@ -121,7 +121,9 @@ export interface SaveOptions {
   nearestRank?: number | null
   /** As the LoRA of the first ranks. Default null: all ranks. */
   rank?: number | null
-  /** Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base. */
+  /**
+   * Keep the exact numbers of trained base weights, for a run that goes on from them. Default: the dtype of the base.
+   */
   exact?: boolean
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
@@ -129,9 +131,11 @@ export interface SaveOptions {
   replace?: boolean
 }
 
-/** What was saved. */
+/** A saved adapter. */
 export interface Saved {
-  /** Of what is saved against what the adapter changes: the norm of the difference over that of the change; 0 is exact. */
+  /**
+   * Of what is saved against what the adapter changes: the norm of the difference over that of the change; 0 is exact.
+   */
   error: number
 }
 
@@ -195,7 +199,7 @@ export async function saveAdapter(
   })
 }
 
-/** How the base is held, in the words of a config file; of embedding and head only what is not as usual. */
+/** Quantization of the base, as in a config file; that of embedding and head only if it is not the default. */
 function wordsOfHeld(base: BaseModel) {
   return {
     quantization: describeQuantization(base.quantization),
@@ -219,7 +223,7 @@ export function atRank(description: AdapterDescription, rank: number, read: Read
   )
 }
 
-/** Whether what is saved is a whole model. */
+/** True if a whole model is saved instead of an adapter. */
 export function savesModel({ strategy }: AdapterDescription): boolean {
   return rulesOf(strategy).saves === 'model'
 }

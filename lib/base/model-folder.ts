@@ -28,10 +28,10 @@ export type ModelDtype = 'BF16' | 'F16' | 'F32'
 
 const TORCH_DTYPES = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' } as const
 
-/** How transformers cuts models into files. */
+/** Size limit of a weight file, as in transformers. */
 const DEFAULT_SHARD_BYTES = 5_000_000_000
 
-/** What belongs to the tokenizer in a model folder, and licenses that ask to be passed on. */
+/** Files of the tokenizer in a model folder, and licenses. */
 const COPIED =
   /^(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
 const LARGEST_COPIED = 256 << 20
@@ -43,7 +43,7 @@ export interface ModelFolderOptions extends TensorControl {
   maxShardBytes?: number
   /** `quantization_config` of the config; the dtype in it then stays as the source has it. */
   quantization?: Record<string, unknown>
-  /** How prompts were put to it in training; goes to lowrank.json. */
+  /** Prompt format of its training, for lowrank.json. */
   format?: PromptFormat | null
   /** Writes further files of the same folder. */
   more?: (folder: string) => Promise<void>
@@ -85,7 +85,7 @@ export async function writeModelFolder(
   await writeFolder(path, write, { replace: options.replace ?? false })
   const files = [...small.keys(), ...names].sort()
   await removeStaleWeights(path, new Set(files))
-  // What it says was of the model that stood there before.
+  // An old record would describe the model that stood there before.
   if (sidecar === undefined) await rm(join(path, SIDECAR), { force: true })
   return files
 }
@@ -129,7 +129,10 @@ async function copiedNames(folder: string): Promise<string[]> {
   return [...names, ...named.map((name) => `${TEMPLATES}/${name}`)]
 }
 
-/** The config says the dtype in the spelling that it has, the quantization if there is one, and whether the head is tied. */
+/**
+ * The config says the dtype in the spelling that it has, the quantization if there is one, and whether the head is
+ * tied.
+ */
 function adaptedConfig(
   config: Readonly<Record<string, unknown>>,
   tensors: readonly SafetensorsInput[],

@@ -38,7 +38,7 @@ interface Options extends MemoryOptions {
   json?: boolean
 }
 
-/** What a measurement prints: for programs, and for people. */
+/** Output of a measurement: for programs, and for people. */
 interface Measured {
   data: Printed<'bench'>
   text: string

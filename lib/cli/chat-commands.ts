@@ -9,7 +9,7 @@ import { UsageError } from './errors.js'
 import { table } from './format.js'
 import type { Output } from './output.js'
 
-/** What commands work on. */
+/** Context of the commands. */
 export interface Talk {
   model: Model
   chat: Chat

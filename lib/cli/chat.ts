@@ -96,7 +96,7 @@ function greeting(model: Model, adapters: readonly NamedAdapter[]): string {
 
 /** Takes lines from a terminal or a pipe and answers them. */
 export class Conversation implements Talk {
-  /** Whether a person sits there. */
+  /** True if a person is at the terminal. */
   readonly terminal: boolean
   readonly atStart: ReadonlyMap<string, number>
   readonly savedTo = new Set<string>()
@@ -160,7 +160,7 @@ export class Conversation implements Talk {
   /** Ctrl-C stops the answer and the second one in a row leaves; where nobody is there to press it, the first does. */
   #interrupt(): void {
     const typed = this.terminal && this.#lines.line !== ''
-    // What was typed meanwhile is what the key takes away, as in a shell.
+    // As in a shell, the first Ctrl-C only clears text that was typed meanwhile.
     const again = this.#interrupted && !typed
     if (typed) for (const name of ['e', 'u']) this.#lines.write(null, { ctrl: true, name })
     this.#interrupted = true

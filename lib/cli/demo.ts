@@ -30,7 +30,7 @@ import { loadShown } from './subject.js'
 import { noteShortage, stopped, trainOptions } from './train.js'
 import { TrainProgress } from './train-progress.js'
 
-/** What comes with the package. */
+/** Data of the package. */
 const FOLDER = join(packageRoot, 'demo')
 /** Held-out items whose answers are shown. */
 const SHOWN = 3
@@ -150,7 +150,7 @@ async function heldOut({ evalDataset }: RunConfig): Promise<[question: ChatMessa
   })
 }
 
-/** What the model answers, with these adapters: how much of it is right, and the answers that are shown. */
+/** The model's answers with these adapters: the share that is right, and the answers shown. */
 async function asked(
   model: Model,
   adapters: readonly Adapter[],
@@ -246,7 +246,7 @@ function exchange(question: string, answer: string, expected: string, { stderr }
 /** Categories that lie in the one arena, and are allocated as one. */
 const IN_ARENA: readonly Category[] = ['activations', 'loss', 'workspace']
 
-/** What was planned against what was allocated, and what the system counted. */
+/** Planned memory, allocated memory, and the resident size. */
 function memoryTable(
   { memory }: TrainingRun,
   allocated: Record<Category, number>,

@@ -5,7 +5,10 @@ const BLOCKS = ' ▏▎▍▌▋▊▉█'
 const LEVELS = '▁▂▃▄▅▆▇█'
 const ASCII_LEVELS = '__..--=#'
 
-/** Whether characters beyond ASCII can be trusted: not on the Linux console, in the C locale or an old Windows one. */
+/**
+ * True if characters beyond ASCII can be shown: not on the Linux console, in the C locale, or in an old Windows
+ * console.
+ */
 export function hasUnicode({ env }: { env: NodeJS.ProcessEnv } = process): boolean {
   const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || 'UTF-8'
   return isUnicodeSupported() && env.TERM !== 'linux' && /utf-?8/i.test(locale)

@@ -56,7 +56,7 @@ function whereMoreIs(code: string, verb: string | undefined): string | undefined
   return verb === undefined ? undefined : `see ${verb} --help`
 }
 
-/** Whether it is a fault of ours, and not of what was asked for. */
+/** True if the error is a defect of lowrank, not of the input. */
 export function isDefect(error: unknown): boolean {
   return !(error instanceof CommanderError || error instanceof LowrankError) || error instanceof InternalError
 }

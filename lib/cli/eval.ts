@@ -1,4 +1,6 @@
-/** `lowrank eval`: how good a model is on a dataset, with or without an adapter: loss, exact match or token accuracy. */
+/**
+ * `lowrank eval`: how good a model is on a dataset, with or without an adapter: loss, exact match or token accuracy.
+ */
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { DATASET_FORMATS, type DatasetFormat, fileTypeByName } from '../data/dataset.js'
@@ -108,7 +110,7 @@ export function configure(command: Command): void {
   })
 }
 
-/** What was measured, without what it was measured on. */
+/** Results of an evaluation, without the model and adapters. */
 type Measured = DistributiveOmit<Printed<'eval'>, 'model' | 'adapters' | 'dataset' | 'eval_fraction'>
 type DistributiveOmit<T, Key extends PropertyKey> = T extends unknown ? Omit<T, Key> : never
 
@@ -163,7 +165,7 @@ function factsOf(found: Measured): [string, string][] {
   }
 }
 
-/** What is evaluated: the data that is named, else what the run of the config evaluated. */
+/** The data to evaluate: the given data, else the held-out data of the config's run. */
 function subjectData(
   config: RunConfig | undefined,
   { dataset: path, format }: Options,

@@ -60,7 +60,7 @@ function useOf(format: ExportOptions['format'], path: string): string | undefine
   return `ollama create ${name} -f ${quoted(join(path, 'Modelfile'))} && ollama run ${name}`
 }
 
-/** What can be said before a model is loaded, in the words of the command line. */
+/** Refuses options that contradict each other, in the words of the command line, before a model is loaded. */
 function refuseMisfits({ format, adapter, dtype, maxShardSize, maxLoss, separateAdapter }: Options): void {
   if (adapter === undefined && (format === 'gguf-lora' || separateAdapter))
     throw new UsageError(

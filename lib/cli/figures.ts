@@ -49,7 +49,7 @@ interface Options extends MemoryOptions {
   json?: boolean
 }
 
-/** What a figure says, its picture, and the text for people. */
+/** Output of a figure: its data, its picture, and the text for people. */
 interface Drawn {
   data: Record<string, unknown>
   svg: string

@@ -1,4 +1,4 @@
-/** What verbs share in how they are described and how their flags are read. */
+/** Shared descriptions and parsers of flags. */
 import { type Command, InvalidArgumentError } from 'commander'
 import { parseBytes } from '../core/schema.js'
 import type { ConfigControl } from '../train/config.js'
@@ -49,7 +49,7 @@ export function onlyOwnFlags(command: Command, does: string, own: readonly strin
   if (other) throw new UsageError(`${other.long} is not a flag of \`${does}\`.`)
 }
 
-/** How a verb reads a config: what an override left behind is noted. */
+/** Options of reading a config: values discarded by an override are noted. */
 export function notedOn(output: Output): ConfigControl {
   return { onNote: (note) => output.note(`note: ${note}.`) }
 }

@@ -101,7 +101,7 @@ async function inspect(path: string, options: Options, output: Output): Promise<
   }
 }
 
-/** What an error says of a config's columns, in flags. */
+/** Rewrites errors about a config's columns in terms of flags. */
 function withFlags(error: unknown): never {
   if (!(error instanceof DataError)) throw error
   const flags = error.message.replace(
@@ -126,7 +126,7 @@ function columnsOf(given: readonly string[]): Columns {
   return Object.fromEntries(pairs)
 }
 
-/** Where it is, once a model or adapter that is named as on the hub has been downloaded. */
+/** Local path of a model or adapter, after downloading one that is named on the hub. */
 async function onDisk(name: string, output: Output): Promise<string> {
   if (name === STDIN || existsSync(name) || parseHubName(name) === undefined) return name
   return (await locateShown('any', name, output)).path

@@ -12,7 +12,7 @@ export const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export class Interruption {
   readonly #controller = new AbortController()
   readonly #listener: (name: NodeJS.Signals) => void
-  /** What happens after the first signal, for the person who pressed the keys. */
+  /** Message about the effect of the first signal. */
   promise: string
 
   constructor(output: Output, promise: string) {

@@ -68,7 +68,7 @@ export class LiveLines {
     this.#draw()
   }
 
-  /** What takes the lines from the screen and leaves the open one there. */
+  /** Escape codes that erase the lines and leave the open one. */
   #erased(): string {
     const open = this.#open === '' ? '' : `${this.#open}\n`
     this.#open = ''
@@ -92,7 +92,7 @@ export class LiveLines {
   }
 }
 
-/** Whether lines can be drawn anew on a stream. */
+/** True if lines on the stream can be redrawn. */
 export function isScreen(stream: NodeJS.WriteStream): boolean {
   return stream.isTTY && process.env.TERM !== 'dumb'
 }
@@ -105,12 +105,12 @@ export function columnsOf(stream: NodeJS.WriteStream): number {
   return stream.columns || 80
 }
 
-/** How wide a table may be: a file or a program takes any. */
+/** Width limit of a table; unlimited for files and programs. */
 export function columnsFor(stream: NodeJS.WriteStream): number {
   return isScreen(stream) ? columnsOf(stream) : Number.POSITIVE_INFINITY
 }
 
-/** Whether a terminal breaks its long lines when it becomes narrower; those that cut them are few. */
+/** True if the terminal reflows long lines when it becomes narrower; few do not. */
 function reflows({ env }: { env: NodeJS.ProcessEnv } = process): boolean {
   return env.XTERM_VERSION === undefined && env.STY === undefined && !/^(rxvt|linux)/.test(env.TERM ?? '')
 }

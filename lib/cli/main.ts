@@ -66,7 +66,7 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version
 }
 
-/** What to type first. */
+/** First commands to try. */
 function firstSteps(): string {
   const lines = [
     ['demo', 'lowrank demo', 'tune the bundled model'],
@@ -91,7 +91,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
       writeOut: (text) => new Output(false).text(text.trimEnd()),
     })
     .configureHelp({ showGlobalOptions: false })
-    // What was meant is guessed with more care than the parser has.
+    // `unknown.ts` has better suggestions than the parser.
     .showSuggestionAfterError(false)
     .usage('<command> [options]')
     .addHelpText('after', firstSteps)
@@ -159,7 +159,7 @@ function keepCompiled(): void {
 /** An event loop that runs dry under a verb ends the process with a success that was none. */
 function failUnlessEnded(output: Output): () => void {
   const dry = () => {
-    const error = new InternalError('the command ended early: something it waited for never happened.')
+    const error = new InternalError('the command ended early because a pending operation never completed.')
     process.exitCode = reportError(error, output)
   }
   process.once('beforeExit', dry)

@@ -1,4 +1,4 @@
-/** What `bench memory` and `figures memory` share: flags, and how what they measured is told. */
+/** Flags and output shared by `bench memory` and `figures memory`. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { METHOD_NAMES, type MemoryBar, type MemorySettings } from '../laboratory/memory.js'

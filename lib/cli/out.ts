@@ -1,4 +1,4 @@
-/** What `merge` and `export` share: how the model is found and loaded, what is shown meanwhile, and the answer. */
+/** Code shared by `merge` and `export`: finding and loading the model, progress, and the answer. */
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { type Command, Option } from 'commander'
@@ -25,10 +25,10 @@ import { StatusLine } from './progress.js'
 import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
 
-/** What `--max-shard-size` is. */
+/** Description of `--max-shard-size`. */
 export const SHARD_SIZE = 'largest size of one weight file, such as 2GB or 500MB'
 
-/** How a progress line ends. */
+/** End of a progress line. */
 const DONE = { merge: ' merged', write: '', check: ' read back' }
 
 export interface OutOptions {
@@ -84,8 +84,8 @@ export interface OutSubject {
 }
 
 /**
- * The model that an adapter belongs to, from its folder where no flag says it. What is written quantized is quantized on
- * the way in, unless the files are already.
+ * The model that an adapter belongs to, from its folder where no flag says it. What is written quantized is quantized
+ * on the way in, unless the files are already.
  */
 export async function outSubject(options: OutOptions): Promise<OutSubject> {
   const subject = await adapterSubject(options)
@@ -209,7 +209,7 @@ export function reportWritten(
   })
 }
 
-/** What is left of an adapter that was merged into quantized weights. */
+/** The part of an adapter that survives merging into quantized weights. */
 function survivalFacts({ kept, error, tensors }: Survival): [string, string][] {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
   const least = tensors.reduce((worst, tensor) => (tensor.kept < worst.kept ? tensor : worst))

@@ -1,5 +1,5 @@
 /**
- * Where the words go. Without --json a verb's answer is text on stdout; with it, stdout carries JSON only. Notes,
+ * Output of a verb. Without --json its answer is text on stdout; with it, stdout carries only JSON. Notes,
  * warnings and progress go to stderr either way, so that stdout can be piped. On a terminal no word is broken.
  */
 import { fstatSync } from 'node:fs'
@@ -12,7 +12,7 @@ type Style = Parameters<typeof styleText>[0]
 
 export class Output {
   constructor(
-    /** Whether stdout is for programs. */
+    /** True if stdout is for programs. */
     readonly json: boolean,
     readonly stdout: NodeJS.WriteStream = process.stdout,
     readonly stderr: NodeJS.WriteStream = process.stderr,
@@ -59,7 +59,7 @@ export class Output {
     this.live.above(() => void this.stderr.write(`${forTerminal(this.stderr, text)}\n`))
   }
 
-  /** Whether the answer goes to a terminal that has colors. */
+  /** True if the answer goes to a terminal with colors. */
   get colors(): boolean {
     return hasColors(this.stdout)
   }
@@ -85,7 +85,7 @@ function hasColors(stream: NodeJS.WriteStream): boolean {
   return force === undefined ? stream.isTTY && stream.hasColors() : force !== '0' && force !== 'false'
 }
 
-/** Whether two streams end in the same file or pipe (`2>&1`), so that what one says would break into the other's text. */
+/** True if two streams are the same file or pipe (`2>&1`), so that their texts would mix. */
 export function sameTarget(a: object & { fd?: number }, b: object & { fd?: number }): boolean {
   if (a.fd === undefined || b.fd === undefined) return false
   try {

@@ -135,7 +135,7 @@ function timeLine(time: RunTime): string {
   return `time ${timeText(time)} (${time.machine === null ? 'measured on this machine; other programs slow it down' : `rates of ${time.machine}`})`
 }
 
-/** What `auto` stands for on another machine. */
+/** Resolves `auto` for another machine. */
 function onMachine(config: RunConfig, { prefers_bf16: prefersBf16, threads }: Machine): RunConfig {
   return {
     ...config,

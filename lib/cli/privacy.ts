@@ -1,4 +1,4 @@
-/** What a private training is about to promise, in words. */
+/** Description of the guarantee of a private training run. */
 
 import { openDataset, STDIN } from '../data/dataset.js'
 import { clientColumn } from '../federated/clients.js'
@@ -20,7 +20,7 @@ export function privacyLines(privacy: PrivacyReport): string[] {
   ]
 }
 
-/** Which of the two folders of a private run may be handed on. */
+/** Tells which of the two folders of a private run may be shared. */
 export function handingOn({ outputDir, strategy }: RunConfig): string {
   const { runDir } = foldersOf(outputDir, strategy)
   return `Share only ${shortPath(outputDir)}: ${shortPath(runDir)} holds the key of the noise, and losses without noise.`

@@ -11,7 +11,7 @@ import type { Output } from './output.js'
 
 /** Between two lines where there is no terminal to draw a bar on. */
 export const LINE_MS = 10_000
-/** What takes no longer needs no word; timers come a little early. */
+/** Shorter waits need no message; timers fire slightly early. */
 const QUICK_MS = 1990
 /** The same on a terminal, where the word goes away again. */
 const GLANCE_MS = 990
@@ -19,8 +19,8 @@ const GLANCE_MS = 990
 export const DRAW_MS = 50
 
 /**
- * What is waited for. On a terminal, a line that changes and goes away in the end; elsewhere, if the wait has a name, a
- * line when it gets long and then now and then. The time ticks even while there is nothing new to tell.
+ * Progress of a wait. On a terminal, a line that is updated and finally erased; elsewhere, for named waits, a
+ * line once it gets long and then now and then. The time advances even without news.
  */
 export class StatusLine {
   readonly #output: Output
@@ -29,7 +29,7 @@ export class StatusLine {
   readonly #begin: number
   readonly #timer: NodeJS.Timeout | undefined
   #detail = ''
-  /** What of the wait was over when that was told. */
+  /** Progress at the time of the last message. */
   #share: { done: number; at: number } | undefined
   #shown = false
   #drawn = Number.NEGATIVE_INFINITY

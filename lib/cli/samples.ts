@@ -17,7 +17,7 @@ export function sampleLines({ rows, heldOut }: Samples, columns: number): string
   return [title, ...rows.flatMap((row) => ['', ...rowLines(row, columns)])]
 }
 
-/** Why there are no rows, where one would expect some. */
+/** Reason why expected rows are missing. */
 export function whyNone({ rows, late }: Samples): string | undefined {
   return rows.length === 0 && late ? 'none was answered within half a minute' : undefined
 }
@@ -31,7 +31,7 @@ function rowLines(row: Samples['rows'][number], columns: number): string[] {
 }
 
 /**
- * What gives one of the tuned answers again.
+ * Command that repeats one of the tuned answers.
  * @param call the config and its changes, as they stand on a command line
  * @param quoted makes a word for a shell
  */
@@ -43,7 +43,7 @@ export function repeatCommand(
   const [shortest] = [...rows].sort((a, b) => a.prompt.length - b.prompt.length)
   if (shortest === undefined) return null
   const { prompt, cut } = shortest
-  // What begins with a dash would be taken for a flag.
+  // A prompt that begins with a dash would be read as a flag.
   const words = prompt.startsWith('-') ? [`--prompt=${quoted(prompt)}`] : ['--prompt', quoted(prompt)]
   const told =
     shortest.system === null || shortest.system === system ? [] : ['--system', quoted(shortest.system)]

@@ -1,4 +1,4 @@
-/** What verbs that write text share: the flags of how tokens are drawn, and how far a prompt has gone in. */
+/** Code shared by verbs that generate text: sampling flags and prompt progress. */
 import type { Command } from 'commander'
 import type { PromptProgress } from '../train/decoder.js'
 import { integerFlag, numberFlag } from './help.js'
@@ -44,12 +44,12 @@ export function samplingOf({ maxNewTokens, temperature, topK, topP, seed }: Samp
 }
 
 /**
- * An answer as it comes: text for people goes to stdout piece by piece. How far the prompt is, and the text where nobody
- * sees it grow, is told on stderr.
+ * An answer as it comes: text for people goes to stdout piece by piece. How far the prompt is, and the text where
+ * nobody sees it grow, is told on stderr.
  */
 export class AnswerShown {
   readonly #output: Output
-  /** Whether the text itself shows that it goes on. */
+  /** True if the text itself shows the progress. */
   readonly #seen: boolean
   /** On a terminal, text is wrapped at its width. */
   readonly #wrap: WordWrap | undefined
@@ -69,13 +69,13 @@ export class AnswerShown {
       )
   }
 
-  /** Whether there was any text yet. */
+  /** True if some text was written. */
   get begun(): boolean {
     return this.#begun
   }
 
   readonly onPromptProgress = ({ tokens, totalTokens }: PromptProgress): void => {
-    // What is there within one call says nothing.
+    // A prompt that is processed in one call needs no progress.
     if (tokens > 0 && tokens < totalTokens) this.#line.update(`${tokens} of ${totalTokens} tokens`)
   }
 

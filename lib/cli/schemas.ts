@@ -1,5 +1,5 @@
 /**
- * What every verb prints with --json: the contract with programs. These schemas are the types of what verbs emit, so
+ * Output of every verb with --json: the contract with programs. These schemas are also the types of the output, so
  * that a verb which prints something else does not compile, and scripts/schemas.mjs publishes them as schemas/*.json.
  * Fields may be added; those that are here stay, with their meaning. Bytes are integers, losses nats per supervised
  * token.
@@ -37,7 +37,7 @@ const errorLine = z
   })
   .describe('The verb failed; always the last line')
 
-/** How long the steps of a run take. */
+/** Time of the steps of a run. */
 const time = z.object({
   seconds_per_step: z.number().positive().describe('Of an optimizer step'),
   tokens_per_step: count.describe('Of a step whose micro-batches are full'),
@@ -590,7 +590,7 @@ const cache = z.object({
   seconds: z.number().optional().describe('Of check: how long reading took'),
 })
 
-/** What one line of stdout may be when a verb succeeds: its answer, or one of its events. */
+/** Lines of stdout of a successful verb: its answer, or one of its events. */
 export const printed = {
   train: z.discriminatedUnion('event', [...trainEvents, timeEvent, samplesEvent]),
   demo: z.discriminatedUnion('event', [...trainEvents, demoEvent]),
@@ -658,13 +658,15 @@ export const printed = {
 /** A verb that has a schema of what it prints; every verb must. */
 export type Verb = keyof typeof printed
 
-/** What a verb prints: its one answer, or an event of its stream. */
+/** Output of a verb: its one answer, or an event of its stream. */
 export type Printed<Name extends Verb> = z.infer<(typeof printed)[Name]>
 
 /** The line that ends stdout when any verb fails. */
 export type ErrorLine = z.infer<typeof errorLine>
 
-/** JSON Schemas by file name: of a line of stdout of each verb, of the line that tells an error, and of metrics.jsonl. */
+/**
+ * JSON Schemas by file name: of a line of stdout of each verb, of the line that tells an error, and of metrics.jsonl.
+ */
 export function outputSchemas(): Record<string, JsonSchema> {
   const verbs = Object.entries(printed).map(([verb, schema]) => [
     `${verb}.schema.json`,

@@ -78,7 +78,7 @@ export function formatFlags(command: Command, what: string): void {
   command.option('--raw', `pass ${what} as raw text`)
 }
 
-/** What the flags say; undefined for the default. */
+/** Value of the flags; undefined for the default. */
 export function chatTemplateOf({ chat, raw }: FormatFlags): boolean | undefined {
   if (chat && raw) throw new UsageError('--chat and --raw exclude each other.')
   return chat ? true : raw ? false : undefined
@@ -199,7 +199,7 @@ async function trainedOver(adapters: readonly string[], output: Output): Promise
   return over ?? {}
 }
 
-/** Where the strategy trains the whole model, the run's output takes the place of its base. */
+/** If the strategy trains the whole model, the run's output replaces its base. */
 function trainedModel({ model, strategy, outputDir }: RunConfig, { adapter }: SubjectOptions): string {
   if (rulesOf(strategy).saves !== 'model' || adapter !== undefined) return model
   if (existsSync(join(outputDir, 'config.json'))) return outputDir

@@ -1,4 +1,4 @@
-/** How the time of a run is told, in words and as JSON. */
+/** Output of the time of a run, as text and as JSON. */
 import type { KnownTime } from '../train/run-time.js'
 import { counted, digits, formatCount, formatDuration } from './format.js'
 import type { Printed } from './schemas.js'

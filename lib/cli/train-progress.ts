@@ -1,6 +1,6 @@
 /**
- * Progress of a run on stderr. On a terminal, two lines at the end that are drawn anew, while evaluations and checkpoints
- * stay above them; elsewhere a line now and then.
+ * Progress of a run on stderr. On a terminal, two lines at the end that are drawn anew, while evaluations and
+ * checkpoints stay above them; elsewhere a line now and then.
  */
 import { basename } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
@@ -20,7 +20,7 @@ const SMOOTHED_STEPS = 40
 /** Columns from which there is room for more. */
 const [MEDIUM, WIDE] = [80, 120]
 
-/** What a training step shows. */
+/** Displayed values of a training step. */
 export interface StepShown {
   step: number
   totalSteps: number
@@ -49,12 +49,12 @@ export class TrainProgress {
   #first: StatusLine | undefined
   #timer: NodeJS.Timeout | undefined
   #begun = performance.now()
-  /** When there was something to show. */
+  /** Time of the last displayed event. */
   #latest = 0
-  /** What is waited for. */
+  /** Pending activity. */
   #next = ''
   #shown: StepShown | undefined
-  /** How far an evaluation is. */
+  /** Progress of an evaluation. */
   #activity: string | undefined
   #heldOutLoss: number | undefined
   #spaced = false
@@ -98,7 +98,7 @@ export class TrainProgress {
     else this.#line(shown)
   }
 
-  /** How far the evaluation is that comes between two steps. */
+  /** Shows the progress of an evaluation between two steps. */
   evaluating({ batches, totalBatches }: EvaluateProgress): void {
     const text = `evaluating ${batches}/${totalBatches}`
     this.#latest = performance.now()
@@ -131,7 +131,7 @@ export class TrainProgress {
     else this.#append(step, columnsOf(this.#output.stderr) < MEDIUM ? 'saved' : `saved ${basename(path)}`)
   }
 
-  /** Whether the last line that stays on the screen is empty. */
+  /** True if the last permanent line is empty. */
   get spaced(): boolean {
     return this.#spaced
   }
@@ -149,7 +149,7 @@ export class TrainProgress {
     if (this.#screen) this.#output.live.clear()
   }
 
-  /** How the run went, on a terminal: the curve of its loss, and what it took. */
+  /** Summary of the run for a terminal: the loss curve and its cost. */
   closing(steps: number, tokensPerSecond: number, peakBytes: number, columns: number): string {
     const seconds = (performance.now() - this.#begun) / 1000
     const made = this.#gradNorms.length

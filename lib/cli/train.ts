@@ -92,11 +92,11 @@ function noteResumed({ path, damaged }: Resumable, output: Output): void {
   output.note(`Resuming from ${path}.`)
 }
 
-/** How the run was asked for. */
+/** Arguments of the command. */
 interface Call {
-  /** What it goes on from. */
+  /** Checkpoint to resume from. */
   checkpoint: Resumable | null
-  /** Whether the result of an earlier run may be replaced. */
+  /** True if the result of an earlier run may be replaced. */
   force: boolean
   /** The config and its changes, as they stand on a command line. */
   call: string
@@ -212,7 +212,7 @@ function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Out
     )
 }
 
-/** What training needs beyond what is loaded already, against what there is. */
+/** Warns if training needs more memory than is available. */
 export function noteShortage(bytes: number, output: Output): void {
   const available = process.availableMemory()
   if (bytes > available)
@@ -278,7 +278,9 @@ async function noteTime(
   output.event<'train'>({ event: 'time', ...timeData(time) })
 }
 
-/** Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved. */
+/**
+ * Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved.
+ */
 async function askedShown(
   run: TrainingRun,
   { sampleRows, outputDir }: RunConfig,
@@ -424,7 +426,7 @@ function summary(event: DoneEvent, config: RunConfig, command: string): string {
   ].join('\n')
 }
 
-/** What was chosen, and why. */
+/** The selected step and the reason. */
 function bestLine(best: BestReport, config: RunConfig): string {
   const what = rulesOf(config.strategy).saves ?? 'adapter'
   const value = metricText(best.metric, best.value)

@@ -1,4 +1,6 @@
-/** Unknown verbs and flags: what they are called here, also where they are other programs' words or keys of a config. */
+/**
+ * Unknown verbs and flags: what they are called here, also where they are other programs' words or keys of a config.
+ */
 import { type Command, CommanderError, type Option } from 'commander'
 import { FOREIGN_VERBS, foreignKey } from '../core/foreign-keys.js'
 import { nearest } from '../core/nearest.js'
@@ -19,7 +21,7 @@ export function unknownVerb(verb: string, known: readonly string[]): UsageError 
   return new UsageError(`unknown command '${verb}'${advice}`)
 }
 
-/** What the parser threw, said better where it met an unknown word; anything else as it is. */
+/** Replaces the parser's error about an unknown word by a better one; returns others unchanged. */
 export async function explained(error: unknown, program: Command, args: readonly string[]): Promise<unknown> {
   if (!(error instanceof CommanderError)) return error
   const word = /'(.+)'/.exec(error.message)?.[1]

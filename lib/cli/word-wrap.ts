@@ -19,12 +19,12 @@ export class WordWrap {
   /** Columns before the text of a line that goes on. */
   #indent = 0
   #isListItem = false
-  /** What has come and is not written yet: white space, then a part of a word. */
+  /** Pending input that is not written yet: white space, then a part of a word. */
   #gap = ''
   #word = ''
   /** The line so far, as it came. */
   #line = ''
-  /** What opened a block of code. */
+  /** Opening fence of the current code block. */
   #fence: string | undefined
 
   /** @param columns asked for every word, since a terminal changes its size */

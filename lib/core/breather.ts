@@ -1,10 +1,12 @@
 /** Long work in this thread, in pieces: between them whatever else waits on the event loop gets its turn. */
 import { setImmediate } from 'node:timers/promises'
 
-/** What may run in one go. */
+/** Longest uninterrupted run. */
 const LONGEST_MS = 1
 
-/** Call and await what it returns between pieces: it lets the event loop go round when that was last done too long ago. */
+/**
+ * Call and await what it returns between pieces: it lets the event loop go round when that was last done too long ago.
+ */
 export function breather(): () => Promise<void> {
   let since = performance.now()
   return async () => {

@@ -1,12 +1,12 @@
-/** How Node.js is started once more: for the text worker, for measurements and for scripts of this package. */
+/** Starts Node.js processes: the text worker, measurements, and scripts of this package. */
 import { existsSync } from 'node:fs'
 import { join, sep } from 'node:path'
 import { here } from './here.cjs'
 import { packageRoot } from './root.js'
 
 /**
- * The program, and the environment that it needs: the one that `LOWRANK_NODE` names, else this process's own. Electron's is
- * Node.js only when it is told so.
+ * The program, and the environment that it needs: the one that `LOWRANK_NODE` names, else this process's own.
+ * Electron's is Node.js only when it is told so.
  */
 export function nodeProgram(): { execPath: string; env: NodeJS.ProcessEnv } {
   return {

@@ -1,4 +1,4 @@
-/** Where this package lives on disk. */
+/** Location of this package on disk. */
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { here } from './here.cjs'

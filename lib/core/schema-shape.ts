@@ -6,7 +6,7 @@ export const snakeKey = (key: string): string => key.replace(/[A-Z]/g, (letter) 
 export const camelKey = (key: string): string =>
   key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
-/** Whether keys can be read: a plain object, or one of a class that has some; a Date or a signal has none. */
+/** True if the value has readable keys: a plain object, or an instance of a class with some; not a Date or a signal. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   const prototype: unknown = Object.getPrototypeOf(value)
@@ -34,7 +34,7 @@ export function unwrapped(schema: z.ZodType): z.ZodType | undefined {
   return undefined
 }
 
-/** Whether the words that tell the options of a union apart are those of the schema. */
+/** True if the discriminating fields of a union's option agree with the value. */
 export function agrees({ shape }: z.ZodObject, value: Record<string, unknown>): boolean {
   return Object.entries(shape).every(
     ([name, schema]) => !(schema instanceof z.ZodLiteral) || schema.value === value[name],

@@ -13,7 +13,7 @@ import { adviceFor, valueHere } from './unknown-key.js'
 export { nearest } from './nearest.js'
 export { camelKey, snakeKey } from './schema-shape.js'
 
-/** Where options came from, for messages, and how their keys are spelled there. */
+/** Source of options, for messages, and the spelling of its keys. */
 export interface OptionSource {
   /** A path, or what the options belong to, such as `train options`. */
   name: string
@@ -81,7 +81,9 @@ export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
   return z.toJSONSchema(schema, { io: 'input', reused: 'inline', override: simplify }) as JsonSchema
 }
 
-/** Leaves out what goes without saying: that integers are exact, that keys are strings, and what TypeScript may not do. */
+/**
+ * Leaves out what goes without saying: that integers are exact, that keys are strings, and what TypeScript may not do.
+ */
 function simplify({ jsonSchema }: { jsonSchema: JsonSchema }): void {
   if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum
   if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum
@@ -271,7 +273,7 @@ function choose(
   return undefined
 }
 
-/** Why there is no such name, where that is known. */
+/** Reason why the name does not exist, if known. */
 function whyNot(name: unknown): string {
   const { note } = (typeof name === 'string' && FOREIGN_VERBS[name]) || {}
   return note === undefined ? '' : ` ${note[0]?.toUpperCase()}${note.slice(1)}.`

@@ -1,4 +1,6 @@
-/** The answer to a key that a schema does not have: another program's word for it, its place, or the key that was meant. */
+/**
+ * The answer to a key that a schema does not have: another program's word for it, its place, or the key that was meant.
+ */
 import type * as z from 'zod'
 import { FOREIGN_VALUES, type ForeignKey, foreignKey } from './foreign-keys.js'
 import { nearest } from './nearest.js'
@@ -18,7 +20,7 @@ export interface UnknownKey {
   spelling: 'snake' | 'camel'
 }
 
-/** What to do about an unknown key, as the end of a sentence, and the key that it stands for, if there is one. */
+/** Advice about an unknown key, as the end of a sentence, and the equivalent key, if there is one. */
 export interface KeyAdvice {
   advice: string
   nearest?: string
@@ -41,7 +43,7 @@ export function adviceFor(unknown: UnknownKey): KeyAdvice {
   return close ? suggest([...path, close].join('.')) : { advice: `known keys: ${spelled.join(', ')}.` }
 }
 
-/** What a value is called here, where another program's word was given for a known key; undefined for any other. */
+/** The equivalent of another program's value for a known key; undefined for any other. */
 export function valueHere(path: string, value: unknown): string | undefined {
   if (typeof value !== 'string' && typeof value !== 'number') return undefined
   const words = FOREIGN_VALUES[path]
@@ -87,7 +89,10 @@ function inJavaScript(mapping: string): string {
     .replace(/\}$/, ' }')
 }
 
-/** The place of a key as the source has it: as a whole, or without its first steps where the source is a part of a config. */
+/**
+ * The place of a key as the source has it: as a whole, or without its first steps where the source is a part of a
+ * config.
+ */
 function placeWithin(place: string, { root, spelling }: UnknownKey): string | undefined {
   const steps = place.split('.')
   for (let from = 0; from < steps.length; from++) {
@@ -119,7 +124,7 @@ function walk(
   return undefined
 }
 
-/** Where options of a config stand in the API, by the first step of their paths; the others are options of `train()`. */
+/** Location of config options in the API, by the first step of their paths; all others are options of `train()`. */
 const IN_THE_API: Readonly<Record<string, string>> = {
   model: 'the first argument of loadModel()',
   revision: 'an option of loadModel()',
@@ -156,7 +161,10 @@ function elsewhere(
   return { advice: `the name here is ${place}${why}${lacking}.` }
 }
 
-/** A key of a mapping that was left out or given in short, as `columns` beside `dataset: train.csv`; or columns turned round. */
+/**
+ * A key of a mapping that was left out or given in short, as `columns` beside `dataset: train.csv`; or columns turned
+ * round.
+ */
 function keyInside({ key, value, object, given, path, spelling }: UnknownKey): KeyAdvice | undefined {
   const shape = object.shape as Record<string, z.ZodType>
   const camel = spelling === 'snake' ? camelKey(key) : key
@@ -179,7 +187,7 @@ function keyInside({ key, value, object, given, path, spelling }: UnknownKey): K
   return undefined
 }
 
-/** Where a key that is not known here is known further down, as `r` is in the adapter that a strategy wraps. */
+/** Finds an unknown key at a deeper level, such as `r` in the adapter that a strategy wraps. */
 function keyBelow(
   key: string,
   object: z.ZodObject,

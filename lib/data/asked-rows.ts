@@ -3,7 +3,7 @@ import type { DatasetRow } from './dataset.js'
 
 /** A question of a row and the answer that the row has. */
 export interface AskedRow {
-  /** Which example of the dataset it is, from 0. */
+  /** Index of the example in the dataset, from 0. */
   index: number
   prompt: string
   expected: string

@@ -28,7 +28,7 @@ export class ChatRenderers {
     return this.#source.chatTemplate ?? null
   }
 
-  /** Whether a template used so far asks for the date. */
+  /** True if a template used so far reads the date. */
   get usesClock(): boolean {
     return this.#usesClock
   }
@@ -58,7 +58,7 @@ export class ChatRenderers {
     return renderer
   }
 
-  /** Whether a text is a chat that the template rendered before: it has the header of an answer. */
+  /** True if the text is a chat that the template has already rendered: it contains the header of an answer. */
   wrote(text: string): boolean {
     if (this.template === null) return false
     // A template that refuses the question tells nothing of the text.
@@ -66,7 +66,9 @@ export class ChatRenderers {
     return this.#answerHeader !== '' && text.includes(this.#answerHeader)
   }
 
-  /** What ends an answer: the tokenizer's end tokens, and in a chat what the template puts after a turn. */
+  /**
+   * Texts that end an answer: the tokenizer's end tokens and, in a chat, the text that the template puts after a turn.
+   */
   stops(chat: boolean): string[] {
     const { eosId, eosIds } = this.#tokenizer
     const ids = chat ? eosIds : eosIds.filter((id) => id === eosId)

@@ -38,7 +38,7 @@ export {
 } from './dataset/forms.js'
 export { placeName, type RowPlace, rowError } from './dataset/place.js'
 
-/** How a dataset is to be understood. */
+/** Settings for reading a dataset. */
 export interface DatasetForm {
   /** `auto`, the default, goes by the keys of the first row; all rows must have the same form. */
   format?: DatasetFormat | 'auto'
@@ -53,13 +53,13 @@ export interface DatasetForm {
 }
 
 export interface OpenDatasetOptions extends DatasetForm {
-  /** What is read for the path `-`. */
+  /** Input for the path `-`. */
   stdin?: Bytes
   /** Called once, with the first row. */
   onDetected?: (detected: Detected) => void
 }
 
-/** What was found out about a dataset. */
+/** Detected properties of a dataset. */
 export interface Detected {
   /** Absent for rows that a program gives. */
   fileType?: FileType
@@ -123,7 +123,7 @@ function unusedLabel(
 }
 
 /**
- * Whether all the files of a dataset are there and may be read.
+ * Checks that all files of a dataset exist and are readable.
  * @throws FileFormatError naming the first that is not
  */
 export async function checkFiles(

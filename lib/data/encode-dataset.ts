@@ -23,7 +23,7 @@ export type EncodeDatasetOptions = EncodeRowOptions & DatasetForm
 /** Files, folders, patterns and `-`; or rows that a program gives, with what they are called in messages. */
 export type DatasetInput = string | readonly string[] | { rows: RowSource; name: string }
 
-/** How far the reading of data is. */
+/** Progress of reading data. */
 export interface EncodeProgress {
   /** Rows read so far. */
   rows: number
@@ -48,13 +48,13 @@ export interface EncodeControl {
   onAsked?: (rows: readonly AskedRow[]) => void
 }
 
-/** What is known when all rows were read. */
+/** Summary after all rows were read. */
 export interface EncodeSummary {
   stats: DatasetStats
   usesClock: boolean
-  /** How the rows were put to the model; null without rows. */
+  /** Prompt format of the rows; null without rows. */
   format: PromptFormat | null
-  /** What templates took for now. */
+  /** Current time as seen by templates. */
   now: number
   /** The files of the rows that were kept, as chunks count them. */
   paths: string[]
@@ -176,12 +176,12 @@ function namesOf(input: DatasetInput): string[] {
   return paths.map((path) => (path === STDIN ? STDIN_NAME : path))
 }
 
-/** What the data is called in messages. */
+/** Name of the data in messages. */
 export function inputName(input: DatasetInput): string {
   return namesOf(input).join(', ')
 }
 
-/** Whether the data can be read a second time. */
+/** True if the data can be read again. */
 export function canReread(input: DatasetInput): boolean {
   if (typeof input === 'object' && 'rows' in input) return canIterateAgain(input.rows)
   return !([input].flat() as string[]).includes(STDIN)
@@ -205,7 +205,7 @@ export async function renderChat(
   throw text
 }
 
-/** How rendering is kept in bounds. */
+/** Limits of rendering. */
 export interface RenderControl {
   /** Of each chat. */
   limits?: TemplateLimits

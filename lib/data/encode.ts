@@ -85,18 +85,18 @@ export class RowEncoder {
     this.#options = { maxSeqLength, trainOn, emptyRows, unended, specialTokensInContent, now, prompting }
   }
 
-  /** How many special tokens the tokenizer puts around a text. */
+  /** Number of special tokens that the tokenizer adds to a text. */
   get #around(): number {
     const ids = this.tokenizer.encode('', { addSpecialTokens: true })
     return ids.filter((id) => this.tokenizer.isSpecial(id)).length
   }
 
-  /** Whether a template used so far asks for the date. */
+  /** True if a template used so far reads the date. */
   get usesClock(): boolean {
     return this.#renderers.usesClock
   }
 
-  /** How the rows so far were put, the same object while nothing changes; null before the first. */
+  /** Prompt format of the rows so far, the same object while it does not change; null before the first. */
   get format(): PromptFormat | null {
     const { form, system, prefix, suffix, changed } = this.#seen
     if (form === undefined || !changed) return this.#format
@@ -113,7 +113,7 @@ export class RowEncoder {
     return this.#format
   }
 
-  /** Whether the chat template makes the text of a row. */
+  /** True if the chat template renders the row. */
   rendersChat(row: DatasetRow): boolean {
     const { prompts, instructions } = this.#options.prompting
     if (row.format === 'messages') return true
@@ -183,7 +183,7 @@ export class RowEncoder {
     )
   }
 
-  /** Whether a token ends an answer: an EOS, or an added token, as turns of chats end with. */
+  /** True if a token ends an answer: an EOS, or an added token that ends a turn. */
   #isEnd(label: number): boolean {
     return (
       label !== IGNORE &&
@@ -278,7 +278,7 @@ export class RowEncoder {
     const answers = row.messages.filter(({ role }) => role === 'assistant')
     const learned = this.#learned(row)
     const empty = learned.filter(isEmpty)
-    // Where all of them are empty, that there is nothing to learn is said of the row as a whole.
+    // If all turns are empty, the error concerns the row as a whole.
     if (empty[0] && emptyRows === 'error' && (trainOn === 'all' || empty.length < learned.length))
       throw rowError(
         row,
@@ -331,7 +331,7 @@ export class RowEncoder {
     if (escapes && withoutMarks(chat.text) !== text)
       throw rowError(
         row,
-        'the chat template changes text that special tokens are a part of, so they cannot be escaped; remove them',
+        'the chat template changes text that contains special tokens, so they cannot be escaped; remove them',
       )
     const dropped = renderer.dropped(text, plain.messages, plain.options)
     if (dropped !== undefined) throw rowError(row, dropped)
@@ -377,7 +377,7 @@ export class RowEncoder {
     }
     throw rowError(
       row,
-      'the tokens of this text do not spell it exactly, so the trained part cannot be marked; does it have a character that the tokenizer drops or changes? Use train_on: all, or remove the row',
+      'the tokens of this text do not reproduce it exactly, so the trained part cannot be marked; the tokenizer may drop or change a character. Use train_on: all, or remove the row',
     )
   }
 
@@ -393,7 +393,7 @@ export class RowEncoder {
     return cause instanceof LowrankError && !named ? rowError(row, cause.message, cause) : cause
   }
 
-  /** What the assistant says, ended by an EOS; a model that never sees one never stops. */
+  /** Adds an EOS to the assistant's text; a model that never sees one never stops. */
   #closed(row: DatasetRow, marked: MarkedIds): MarkedIds {
     if (this.tokenizer.eosId === undefined && this.#options.unended === 'error')
       throw rowError(

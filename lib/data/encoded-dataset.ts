@@ -28,7 +28,7 @@ export interface EncodedChunk {
 
 type FirstRow = Pick<EncodedRow, 'path' | 'line' | 'unit'>
 
-/** What was read of a dataset, left out and cut. */
+/** Counts of rows that were read, dropped, and truncated. */
 export interface DatasetStats {
   /** Rows read. */
   rows: number
@@ -50,9 +50,11 @@ export interface DatasetStats {
   emptyTurns: number
   /** Special tokens in the text of the data: rows that hold some, and the first of them. */
   specialTokens: { rows: number; first?: FirstRow & { token: string } }
-  /** Rows that are learned without the reasoning of a turn, which the chat template leaves out, and the first of them. */
+  /**
+   * Rows that are learned without the reasoning of a turn, which the chat template leaves out, and the first of them.
+   */
   lostReasoning: { rows: number; first?: FirstRow }
-  /** What may not be meant so; mostly empty. */
+  /** Warnings about likely mistakes; usually empty. */
   remarks: string[]
 }
 
@@ -157,14 +159,14 @@ export function emptyStats(): DatasetStats {
 /** Rows by index from 0, in the order of the files. */
 export class EncodedDataset {
   readonly stats: DatasetStats
-  /** What templates took for now, in milliseconds since 1970; the same value gives the same tokens again. */
+  /** Current time as seen by templates, in milliseconds since 1970; the same value gives the same tokens. */
   readonly now: number
-  /** Whether a template asked for the date. */
+  /** True if a template read the date. */
   readonly usesClock: boolean
   readonly paths: readonly string[]
-  /** How the rows were put to the model; null where there were none. */
+  /** Prompt format of the rows; null without rows. */
   readonly format: PromptFormat | null
-  /** What was found out about the data; absent when there were no rows. */
+  /** Detected properties of the data; absent without rows. */
   readonly detected: Detected | undefined
   readonly #chunks: readonly EncodedChunk[]
   /** `[chunks + 1]`: index of each chunk's first row. */
@@ -225,13 +227,13 @@ export class EncodedDataset {
     return chunk.supervised[index] as number
   }
 
-  /** Whose row it is, of data that was read with `groupBy`: a number from 0. */
+  /** Group of a row, for data read with `groupBy`: a number from 0. */
   rowGroup(row: number): number {
     const { chunk, index } = this.#find(row)
     return chunk.groups[index] as number
   }
 
-  /** Where a row came from. */
+  /** Origin of a row. */
   place(row: number): { path: string; line: number } {
     const { chunk, index } = this.#find(row)
     return { path: this.paths[chunk.files[index] as number] as string, line: chunk.lines[index] as number }

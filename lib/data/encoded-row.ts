@@ -10,11 +10,11 @@ export const TRAIN_ON = ['completions', 'last', 'all'] as const
 export type TrainOn = (typeof TRAIN_ON)[number]
 
 export const EMPTY_ROWS = ['error', 'drop'] as const
-/** What happens to a row or assistant turn in which nothing is learned, or nothing is left by `max_seq_length`. */
+/** Treatment of a row or assistant turn in which no token is trained on, or none is left by `max_seq_length`. */
 export type EmptyRows = (typeof EMPTY_ROWS)[number]
 
 export const UNENDED = ['error', 'allow'] as const
-/** What happens when no token that ends an answer is learned, so that the model would never stop. */
+/** Treatment of data that never trains an end token, so that the model would not learn to stop. */
 export type Unended = (typeof UNENDED)[number]
 
 export interface EncodeRowOptions {
@@ -22,15 +22,15 @@ export interface EncodeRowOptions {
   maxSeqLength: number
   /** Default `completions`. */
   trainOn?: TrainOn
-  /** What happens to a row without anything to learn: an error (the default), or left out and counted. */
+  /** Treatment of a row without trained tokens: an error (the default), or dropped and counted. */
   emptyRows?: EmptyRows
-  /** What happens to chats and completions whose end is never learned. Default `error`. */
+  /** Treatment of chats and completions whose end is never trained on. Default `error`. */
   unended?: Unended
-  /** What happens to special tokens in the text of data. Default `keep`. */
+  /** Treatment of special tokens in the text of data. Default `keep`. */
   specialTokensInContent?: SpecialTokensInContent
-  /** How rows that are no chats of their own are put. Default: as turns of the model's chat template. */
+  /** Prompt format of rows that are not chats. Default: turns of the model's chat template. */
   prompting?: RowPrompting
-  /** What templates take for now; fixed, so that a run that is resumed later sees the same texts. */
+  /** Current time as seen by templates; fixed, so that a resumed run gets the same texts. */
   now?: Date
   templateLimits?: TemplateLimits
 }
@@ -39,12 +39,12 @@ export interface EncodedRow {
   inputIds: Int32Array
   /** `[inputIds.length]`: the id of the token itself, or -100. */
   labels: Int32Array
-  /** How many labels count: those from the second token on. */
+  /** Number of labels from the second token on. */
   supervised: number
   truncated: boolean
   /** Tokens before the cut. */
   fullLength: number
-  /** Whether it teaches where an answer ends; plain text, which is no answer, counts as well. */
+  /** True if the end of an answer is trained on; also for plain text, which is no answer. */
   ended: boolean
   /** Special tokens in the text of the row, those apart that its form puts there. */
   specialTokens: readonly string[]
@@ -54,13 +54,13 @@ export interface EncodedRow {
   lostReasoning: number
   path: string
   line: number
-  /** What `line` counts, where that is not lines. */
+  /** Unit of `line`, if not lines. */
   unit?: 'row'
   /** Of data that is read with `groupBy`. */
   group?: string
 }
 
-/** How rows without turns are put to the model, where it has a chat template; they are raw text where it has none. */
+/** Prompt format of rows without turns if the model has a chat template; otherwise they are raw text. */
 export interface RowPrompting {
   /** Rows of prompt and completion: as a turn of the user and one of the assistant. */
   prompts: boolean
@@ -72,5 +72,5 @@ export interface RowPrompting {
   system?: string | null
 }
 
-/** Why a row was left out. */
+/** Reason why a row was dropped. */
 export type DropReason = 'nothing_to_learn' | 'truncated_away'

@@ -1,7 +1,7 @@
-/** How the rows of a dataset are put to the model, as far as they were read. */
+/** Prompt format of the rows of a dataset read so far. */
 import type { PromptFormat } from '../formats/prompt-format.js'
 
-/** What the rows of a dataset have in common. */
+/** Common properties of the rows of a dataset. */
 export class FormatSeen {
   form: PromptFormat['form'] | undefined
   system: string | null = null

@@ -23,16 +23,16 @@ export interface BatchOptions {
   perDeviceTrainBatchSize: number
   /** Rows are no longer than this; a micro-batch holds at most this many tokens times the batch size. */
   maxSeqLength: number
-  /** Whether micro-batches are filled with as many rows as fit. */
+  /** True if micro-batches are filled with as many rows as fit. */
   packing: boolean
-  /** Whether every epoch has its own order; otherwise rows come in the order of the dataset. Default true. */
+  /** True if every epoch has its own order; otherwise rows keep the order of the dataset. Default true. */
   shuffle?: boolean
   seed: number
   /** The rows to take, e.g. of a split; all by default. */
   rows?: Uint32Array
 }
 
-/** What no micro-batch of any epoch exceeds; memory is planned for it. */
+/** Upper limits of all micro-batches of all epochs; memory is planned for them. */
 export interface BatchLimits {
   tokens: number
   sequences: number

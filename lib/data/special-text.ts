@@ -10,7 +10,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type RowPlace, rowError } from './dataset/place.js'
 
 export const SPECIAL_TOKENS_IN_CONTENT = ['keep', 'escape', 'error'] as const
-/** What happens to special tokens in the text of data: they stay special, become plain text, or are an error. */
+/** Treatment of special tokens in the text of data: they stay special, become plain text, or are an error. */
 export type SpecialTokensInContent = (typeof SPECIAL_TOKENS_IN_CONTENT)[number]
 
 export class SpecialText {
@@ -41,13 +41,13 @@ export class SpecialText {
       if (this.#mode === 'escape' && text.includes(ESCAPE_MARK))
         throw rowError(
           row,
-          'its text holds the noncharacter U+FDD2, with which special tokens are escaped; remove it, or use special_tokens_in_content: keep',
+          'its text has the noncharacter U+FDD2, which is used to escape special tokens; remove it, or use special_tokens_in_content: keep',
         )
     }
     if (found[0] !== undefined && this.#mode === 'error')
       throw rowError(
         row,
-        `its text holds the special token ${quote(found[0])}, which the model would read as a control token; remove it, or make it plain text with special_tokens_in_content: escape`,
+        `its text has the special token ${quote(found[0])}, which the model would read as a control token; remove it, or make it plain text with special_tokens_in_content: escape`,
       )
     return found
   }
@@ -71,7 +71,7 @@ export class SpecialText {
     return this.#mode === 'escape' && found.length > 0
   }
 
-  /** Whether tokens are marked in the text. */
+  /** True if the text contains marked tokens. */
   isMarked(text: string): boolean {
     return this.#mode === 'escape' && text.includes(ESCAPE_MARK)
   }

@@ -1,7 +1,7 @@
 /**
- * Datasets that are not held: rows are tokenized as they are needed, shuffled in a buffer and packed into micro-batches.
- * What is in memory is the buffer and the micro-batches of one packing, however long the data may be. The order is a
- * function of the data, the seed and the epoch, so a pass can be made again.
+ * Datasets that are not held: rows are tokenized as they are needed, shuffled in a buffer and packed into
+ * micro-batches. Memory holds the buffer and the micro-batches of one packing, regardless of the length of the data.
+ * The order is a function of the data, the seed and the epoch, so a pass can be made again.
  */
 
 import { type EncodedChunk, EncodedDataset } from './encoded-dataset.js'

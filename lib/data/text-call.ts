@@ -1,12 +1,14 @@
-/** One job of a text worker from the side that asked for it: answers in order, an end that always comes, no leftovers. */
+/**
+ * One job of a text worker from the side that asked for it: answers in order, an end that always comes, no leftovers.
+ */
 import { type ChildProcess, fork } from 'node:child_process'
 import { FileFormatError, InternalError, UnsupportedError } from '../core/errors.js'
 import { compiledScript, nodeProgram } from '../core/node-program.js'
 import { fromPlainError, type TextAnswer, type TextFeed, type TextJob } from './text-jobs.js'
 
 /**
- * The worker is a process, not a thread: a template or a tokenizer can make V8 end whatever process it runs in, where no
- * limit on a thread's heap helps (one string or array that is too large).
+ * The worker is a process, not a thread: a template or a tokenizer can make V8 end whatever process it runs in, where
+ * no limit on a thread's heap helps (one string or array that is too large).
  */
 export class TextCall {
   readonly #worker: ChildProcess
@@ -154,7 +156,7 @@ function notStarted(why: string, options?: ErrorOptions): Error {
   return new UnsupportedError(message, { execPath }, options)
 }
 
-/** What V8 does when memory does not suffice: a signal, or on Windows a code of its own. */
+/** V8's exit when memory runs out: a signal, or on Windows an exit code. */
 function endedEarly(code: number | null, signal: string | null, megabytes: number): Error {
   if (signal === null && (code ?? 0) < 128)
     return new InternalError(`the text worker ended early (${code})`, { code })

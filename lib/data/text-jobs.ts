@@ -1,6 +1,6 @@
 /**
- * What the text worker is asked and what it answers. Errors cross between threads as plain data and become what they
- * were on the other side.
+ * Requests to the text worker and its answers. Errors cross between processes as plain data and are rebuilt on the
+ * other side.
  */
 
 import {
@@ -30,7 +30,7 @@ export interface EncodeJob {
   form: DatasetForm
   /** Stop after so many rows; they are all right then. */
   rowLimit?: number
-  /** Whether rows are sent as questions too. */
+  /** True if rows are also sent as questions. */
   asked?: boolean
   /** Tokens that are sent at once. */
   chunkTokens: number
@@ -61,7 +61,7 @@ export interface GgufTokenizerJob {
 
 export type TextJob = EncodeJob | RenderJob | TokenizerJob | GgufTokenizerJob
 
-/** What is known of a tokenizer without it. */
+/** Properties of a tokenizer that are known without it. */
 export interface TokenizerAbout {
   vocabSize: number
   eosIds: readonly number[]
@@ -80,11 +80,11 @@ export type TokenizerQuestion =
 
 export type TokenizerTold = Int32Array | string | EncodedRow | DropReason | (EncodedRow | DropReason)[][]
 
-/** What a job is sent while it runs. */
+/** Messages to a running job. */
 export type TextFeed =
   /** A chunk was taken, so one more may be sent. */
   | { kind: 'taken' }
-  /** What was wanted, in answer to `want`. */
+  /** The requested bytes, in answer to `want`. */
   | { kind: 'bytes'; bytes: Uint8Array }
   | { kind: 'rows'; rows: unknown[] }
   | { kind: 'end' }
@@ -116,7 +116,7 @@ export type TextAnswer =
   | { kind: 'rendered'; texts: (string | PlainError)[] }
   | { kind: 'gguf_tokenizer'; tokenizer: TokenizerFields }
   | { kind: 'tokenizer'; about: TokenizerAbout }
-  /** What was asked for, or why there is no answer. */
+  /** The result, or the reason why there is none. */
   | { kind: 'told'; told: TokenizerTold }
   | { kind: 'refused'; error: PlainError }
   | { kind: 'error'; error: PlainError }

@@ -32,7 +32,7 @@ import {
 const PROGRESS_MILLISECONDS = 100
 
 function answer(message: TextAnswer): void {
-  if (!process.send) throw new InternalError('text-worker was run outside a text worker')
+  if (!process.send) throw new InternalError('text-worker must run as a child process of lowrank')
   process.send(message)
 }
 
@@ -181,7 +181,7 @@ async function* limited<T>(
   }
 }
 
-/** Where all together take longer than one may, each has a limit of its own, and an error that names it. */
+/** If all rows together exceed the limit of one, each gets its own limit, and an error that names it. */
 function encodeGroup(encoder: RowEncoder, rows: readonly DatasetRow[], milliseconds: number) {
   const encodeAll = () => rows.map((row) => encoder.encodeAll(row))
   return (rows.length > 1 ? withinTime(milliseconds, encodeAll)?.value : undefined) ?? encodeAll()

@@ -1,4 +1,4 @@
-/** Why a row teaches nothing, or not where an answer ends. */
+/** Reasons why a row teaches nothing, or not where an answer ends. */
 import type { DataError } from '../core/errors.js'
 import type { Span } from '../tokenizer/chat-template.js'
 import type { DatasetMessage } from '../tokenizer/message.js'
@@ -31,7 +31,7 @@ export function whyEmpty(row: DatasetRow, trainOn: TrainOn): string {
   }
 }
 
-/** What follows a turn would tell where it ends, but is not learned; a model that never learns to stop never stops. */
+/** Error if the text after a turn is not trained on: the model would not learn to stop. */
 export function endlessTurn(row: DatasetRow, text: string, { end }: Span): DataError {
   const next = JSON.stringify(text.slice(end, end + 30))
   return rowError(

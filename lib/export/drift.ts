@@ -1,6 +1,6 @@
 /**
- * How far a written model is from the model with adapters that it was made of: both read the same short texts, and what
- * they expect at every position is compared. Arithmetic is fp32 on both sides, so what differs is the weights.
+ * Comparison of a written model with the model and adapters it was made of: both read the same short texts, and their
+ * predictions at every position are compared. Arithmetic is fp32 on both sides, so only the weights differ.
  */
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { DataError } from '../core/errors.js'
@@ -46,7 +46,7 @@ export async function sampleSequences(
   const useful = sequences.filter(({ length }) => length > 1)
   if (useful.length === 0)
     throw new DataError(
-      `${data?.path ?? 'the sample'} gives no two tokens in a row to compare the models on.`,
+      `${data?.path ?? 'the sample'} has no two consecutive tokens to compare the models on.`,
     )
   return useful
 }

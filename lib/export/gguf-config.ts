@@ -1,6 +1,6 @@
 /**
- * What a GGUF file says of a model beside its weights: hyper-parameters and divisors of the rotary frequencies. For a
- * model that came from such a file it is what stood there, byte for byte. Before anything is written, it is read as a
+ * Metadata of a GGUF file: hyperparameters and divisors of the rotary frequencies. For a
+ * model from such a file it is copied byte for byte. Before anything is written, it is read as a
  * reader would, and must give the graph of the model.
  */
 import { basename } from 'node:path'
@@ -18,12 +18,12 @@ import { graphOf } from '../models/index.js'
 import { ropeParameters } from '../models/rope.js'
 import { float32Bytes } from '../peft/floats.js'
 
-/** What describes a model in a GGUF file. */
+/** Metadata and remarks of a GGUF file. */
 export interface GgufDescription {
   fields: GgufField[]
   /** Divisors of the rotary frequencies, `[head_dim / 2]`, where there are some. */
   ropeFactors: Float32Array | undefined
-  /** What programs that read the file do otherwise, in words. */
+  /** Differences in programs that read the file, as sentences. */
   remarks: string[]
 }
 
@@ -85,7 +85,7 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   const { theta, type, scaling } = ropeParameters(config)
   const positions = config.max_position_embeddings
   if (typeof positions !== 'number')
-    throw new UnsupportedError('config.json has no max_position_embeddings, which a GGUF file must say.')
+    throw new UnsupportedError('config.json has no max_position_embeddings, which a GGUF file requires.')
   const window = windowsOf(graph)[0]
   const own: ((key: string) => GgufField)[] = []
   const add = (write: (key: string, value: number) => GgufField, key: string, value: number) =>
@@ -115,7 +115,7 @@ function hyperParameters(architecture: string, { files: { config }, graph }: Bas
   return own.map((make) => make(architecture))
 }
 
-/** What the plain frequencies are divided by. */
+/** Divisors of the unscaled frequencies. */
 function divisors(config: Record<string, unknown>, { rope: { invFreq } }: Graph): Float32Array {
   const { theta } = ropeParameters(config)
   return Float32Array.from(invFreq, (frequency, i) => theta ** (-i / invFreq.length) / frequency)

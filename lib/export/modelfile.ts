@@ -12,7 +12,7 @@ export interface ModelfileParts {
   model: string
   adapter: string | undefined
   turns: Turns | undefined
-  /** How prompts were put to it in training; null where nothing says so. */
+  /** Prompt format of its training; null if unknown. */
   format: PromptFormat | null
   /** Texts that end an answer. */
   stops: readonly string[]
@@ -33,7 +33,7 @@ export function modelfileText({ model, adapter, turns, format, stops, context }:
   return `${lines.join('\n')}\n`
 }
 
-/** Whether the system prompt of the training can stand in a Modelfile; of raw text there is none. */
+/** True if the system prompt of the training can be written into a Modelfile; raw text has none. */
 export function saysSystem({ form, system }: PromptFormat, turns: Turns | undefined): boolean {
   if (form === 'raw' || system === null) return true
   return turns !== undefined && turns.system !== null && !system.includes('"""')
@@ -48,14 +48,14 @@ function quoted(text: string): string {
   return `"""${text}"""`
 }
 
-/** Whether every text of a template can stand in a Modelfile. */
+/** True if every text of a template can be written into a Modelfile. */
 export function fitsModelfile(turns: Turns): boolean {
   return !goTemplate(turns).includes('"""') && !turns.defaultSystem.includes('"""')
 }
 
 /**
- * The template in the language of Go, as Ollama runs it: over `.Messages`, of which the first is the system prompt if there
- * is one, and with `.System`, the same prompt.
+ * The template in the language of Go, as Ollama runs it: over `.Messages`, of which the first is the system prompt if
+ * there is one, and with `.System`, the same prompt.
  */
 export function goTemplate({ system, user, assistant, between, opening, generation }: Turns): string {
   const around = ({ before, after }: Wrapping, content: string) =>

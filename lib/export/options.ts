@@ -20,18 +20,19 @@ export const MERGE_BASES = ['trained', 'original'] as const
 /** Options of `Model.save` and `Adapter.merge`. */
 export interface SaveOptions {
   /**
-   * Default: 16 bits, `f16` for files that are F16 or quantized GGUF, else `bf16`. `nf4`, `fp4` and `int8`: the codes and
-   * scales that the model is held in, as bitsandbytes stores them; weights that adapters change are quantized again.
+   * Default: 16 bits, `f16` for files that are F16 or quantized GGUF, else `bf16`. `nf4`, `fp4` and `int8`: the codes
+   * and scales that the model is held in, as bitsandbytes stores them; weights that adapters change are quantized
+   * again.
    */
   dtype?: (typeof SAVE_DTYPES)[number]
   /**
-   * What the adapters are added to. `trained` (default): the weights as they are held, quantized ones dequantized, which
+   * The weights to which the adapters are added. `trained` (default): the weights as stored, dequantized, which
    * is what the adapter was trained against. `original`: the weights of the model's files.
    */
   onto?: (typeof MERGE_BASES)[number]
   /**
-   * Only of `nf4`, `fp4` and `int8`: the largest share of what the adapters change that may be lost when it is quantized
-   * again, from 0 to 1. Default 0.1; beyond it nothing is written. 1 allows any loss.
+   * Only of `nf4`, `fp4` and `int8`: the largest share of what the adapters change that may be lost when it is
+   * quantized again, from 0 to 1. Default 0.1; beyond it nothing is written. 1 allows any loss.
    */
   maxLoss?: number
   /** Write into a place that exists. Default false: an error. */
@@ -51,20 +52,20 @@ export interface SaveOptions {
 /** Options of `Model.export` and `Adapter.export`. */
 export interface ExportOptions extends Omit<SaveOptions, 'dtype'> {
   /**
-   * `safetensors`: a folder, as `save` writes it; `gguf`: one file with the adapters merged in; `gguf-lora`: one file with
-   * the adapter alone; `ollama`: a folder with a GGUF file and a Modelfile.
+   * `safetensors`: a folder, as `save` writes it; `gguf`: one file with the adapters merged in; `gguf-lora`: one file
+   * with the adapter alone; `ollama`: a folder with a GGUF file and a Modelfile.
    */
   format: (typeof EXPORT_FORMATS)[number]
   /**
-   * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as `save` for `safetensors`. `q8_0` (8 bits in blocks of
-   * 32) only for `gguf` and `ollama`; `nf4`, `fp4` and `int8` only for `safetensors`.
+   * Default: `f16` for `gguf` and `ollama`, `f32` for `gguf-lora`, as `save` for `safetensors`. `q8_0` (8 bits in
+   * blocks of 32) only for `gguf` and `ollama`; `nf4`, `fp4` and `int8` only for `safetensors`.
    */
   dtype?: (typeof EXPORT_DTYPES)[number]
   /** Only of `ollama`: the base and the adapter as two files in place of one merged. Default false. */
   separateAdapter?: boolean
 }
 
-/** How far writing has got. */
+/** Progress of writing. */
 export interface WriteProgress {
   /** `merge`: adapters into quantized weights; `write`: tensors into files; `check`: reading them back. */
   phase: 'merge' | 'write' | 'check'
@@ -72,21 +73,21 @@ export interface WriteProgress {
   totalBytes: number
 }
 
-/** What was written. */
+/** Written files and their properties. */
 export interface Written {
   /** Path of the folder or file. */
   output: string
   /** Names of the files, within the folder; of a single file its own. */
   files: string[]
-  /** What other programs do otherwise with what was written, in words. Mostly empty. */
+  /** Differences in other programs that load the files, as sentences. Usually empty. */
   remarks: string[]
   /** Distance from the model and its adapters; null when it was not asked for. */
   check: Drift | null
-  /** What is left of the adapters; null unless they were merged into quantized weights. */
+  /** The surviving part of the adapters; null unless they were merged into quantized weights. */
   survival: Survival | null
 }
 
-/** What is left of adapters that were merged into quantized weights. */
+/** The part of the adapters that survives merging into quantized weights. */
 export interface Survival {
   /** Share of their change that the written weights still have, by projection: 1 is all of it, 0 nothing. */
   kept: number
@@ -96,7 +97,7 @@ export interface Survival {
   tensors: { name: string; kept: number; error: number }[]
 }
 
-/** What an option is for, where it was given with a format that has no use for it. */
+/** An option that was given with a format that does not use it. */
 export interface Misfit {
   option: 'separateAdapter' | 'maxShardBytes' | 'maxLoss' | 'dtype'
   value: string | number | boolean
@@ -104,7 +105,7 @@ export interface Misfit {
   formats: string
 }
 
-/** Whether the options of an export contradict each other; nothing of it depends on the model. */
+/** Checks the options of an export for contradictions, independent of the model. */
 export function misfitOf({
   format,
   dtype,

@@ -1,4 +1,4 @@
-/** How prompts were put to a model in training, in what is written of it: a record, and words for what it cannot say. */
+/** Prompt format of the training in written models: a record, and remarks about the parts it cannot express. */
 
 import { type GgufField, ggufField } from '../formats/gguf-fields.js'
 import { formatToFile, GGUF_PROMPT_FORMAT, type PromptFormat } from '../formats/prompt-format.js'
@@ -17,7 +17,7 @@ export function formatFields(subject: Subject): GgufField[] {
   return format === null ? [] : [ggufField.string(GGUF_PROMPT_FORMAT, JSON.stringify(formatToFile(format)))]
 }
 
-/** What programs other than lowrank, which do not read the record, must be told; sentences. */
+/** Remarks for other programs, which do not read the record; sentences. */
 export async function formatRemarks(subject: Subject): Promise<string[]> {
   const format = exportedFormat(subject)
   if (format === null) return []

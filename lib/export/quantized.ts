@@ -1,7 +1,7 @@
 /**
- * A model that is held quantized as a Hugging Face folder in the format of bitsandbytes, which transformers loads as it is:
- * the very codes and scales that are held, so that loading and saving changes no bit. Weights that adapters change are
- * quantized again with them, which may undo what was trained; so what is left of it is measured before anything is
+ * A model that is held quantized as a Hugging Face folder in the format of bitsandbytes, which transformers loads as it
+ * is: the very codes and scales that are held, so that loading and saving changes no bit. Weights that adapters change
+ * are quantized again with them, which may undo what was trained; so what is left of it is measured before anything is
  * written.
  */
 import type { BaseModel } from '../base/base.js'
@@ -44,7 +44,7 @@ export function checkHeldAs({ base }: Subject, dtype: QuantizedType): void {
   )
 }
 
-/** How `writeQuantized` merges adapters. */
+/** Options of `writeQuantized`. */
 export interface QuantizedMerge {
   onto: MergeBase
   /** As of `SaveOptions`. */
@@ -91,7 +91,7 @@ export async function writeQuantized(
   }
 }
 
-/** Whether a weight is written in codes: transformers takes those of linears only, so embedding and head are decoded. */
+/** True if a weight is written as codes: transformers supports only linears, so embedding and head are decoded. */
 function isHeldQuantized({ formats, graph }: BaseModel, weight: string): boolean {
   return isQuantizedFormat(formats[weight]) && !embeddingWeights(graph).includes(weight)
 }
@@ -209,7 +209,7 @@ function fourBitParts(
   return own
 }
 
-/** What bitsandbytes notes of a weight, in the spelling of Python's json. */
+/** Quantization state of a weight as bitsandbytes stores it, in the format of Python's json. */
 function quantState(
   type: FourBit,
   shape: readonly number[],
@@ -264,10 +264,16 @@ function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<s
   }
 }
 
-/** The magnitudes of FP4 in the order of its codes, in twelfths: two bits of exponent and one of mantissa, without a sign. */
+/**
+ * The magnitudes of FP4 in the order of its codes, in twelfths: two bits of exponent and one of mantissa, without a
+ * sign.
+ */
 const FP4_TWELFTHS = [0, 0.0625, 8, 12, 4, 6, 2, 3]
 
-/** The numbers that the sixteen codes stand for; those of NF4 are from Dettmers et al. 2023, arXiv 2305.14314, appendix E. */
+/**
+ * The numbers that the sixteen codes stand for; those of NF4 are from Dettmers et al. 2023, arXiv 2305.14314, appendix
+ * E.
+ */
 const CODES: Readonly<Record<FourBit, readonly number[]>> = {
   nf4: [
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -283,8 +289,8 @@ function codeTable(type: FourBit): Uint8Array {
 }
 
 /**
- * The numbers that codes of scales stand for: a dynamic map (Dettmers 2016, arXiv 1511.04561) of seven decades, of which
- * each has twice as many steps as the one below.
+ * The numbers that codes of scales stand for: a dynamic map (Dettmers 2016, arXiv 1511.04561) of seven decades, of
+ * which each has twice as many steps as the one below.
  */
 function scaleTable(): Uint8Array {
   const values = [0, 1]
@@ -312,5 +318,5 @@ function linspace(start: number, end: number, count: number): number[] {
 function checkedTable(values: Float32Array, sha256: string): Uint8Array {
   const bytes = new Uint8Array(values.buffer)
   if (tableHash(bytes) === sha256) return bytes
-  throw new InternalError('a table of codes is not the one that bitsandbytes has')
+  throw new InternalError('a table of codes differs from that of bitsandbytes')
 }

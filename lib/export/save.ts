@@ -33,12 +33,12 @@ import { exportedFormat, formatRemarks } from './prompting.js'
 import { checkHeldAs, writeQuantized } from './quantized.js'
 import { outputTaken } from './weights.js'
 
-/** What is told and minded while a model is written. */
+/** Callbacks and signal of writing a model. */
 type Control = { [Key in 'onProgress' | 'signal']: SaveOptions[Key] | undefined } & {
   checkDataset: DatasetConfig | undefined
 }
 
-/** What was written, and how it is loaded to be compared. */
+/** The written files, and how they are loaded for the comparison. */
 interface Product {
   files: string[]
   remarks: string[]
@@ -69,7 +69,7 @@ export async function saveModel(
   if (isQuantizedDtype(dtype)) checkHeldAs(subject, dtype)
   else if (maxLoss !== undefined)
     throw new ConfigError(
-      `${name}: maxLoss is ${maxLoss}, and nothing is quantized; it is for dtype ${QUANTIZED_DTYPES.join(', ')}.`,
+      `${name}: maxLoss is ${maxLoss}, but nothing is quantized; it applies only to dtype ${QUANTIZED_DTYPES.join(', ')}.`,
       { maxLoss, dtype },
     )
   const control = controlOf(given, name)
@@ -102,7 +102,7 @@ export async function exportModel(
   if (misfit !== undefined) {
     const { option, value, formats } = misfit
     throw new ConfigError(
-      `${name}: ${option} is ${value}, and the format is ${format}; it is for ${formats}.`,
+      `${name}: ${option} is ${value}, but the format is ${format}; it applies only to ${formats}.`,
       { option, format },
     )
   }
@@ -142,7 +142,7 @@ function refuseOtherBase({ base, adapters }: Subject): void {
   for (const { state } of adapters) {
     if (state.trainedOn === null || state.trainedOn === base.files.fingerprint) continue
     throw new ConfigError(
-      `an adapter was trained on other files than those of ${base.name}; load the model it was trained on, or set onto: original if ${base.name} is the same model in another format.`,
+      `an adapter was not trained on the files of ${base.name}; load the model it was trained on, or set onto: original if ${base.name} is the same model in another format.`,
       { model: base.name, trainedOn: state.trainedOn, fingerprint: base.files.fingerprint },
     )
   }

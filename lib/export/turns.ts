@@ -1,5 +1,5 @@
 /**
- * What a chat template does, in a form that can be said in another language: the texts around each turn. Found out by
+ * Structure of a chat template that can be expressed in another language: the texts around each turn. It is derived by
  * rendering conversations, not by name, and only believed when it gives the same text for all of them.
  */
 
@@ -13,9 +13,11 @@ export interface Wrapping {
   after: string
 }
 
-/** How a chat becomes a prompt. The BOS at its very start is not part of it. */
+/** Rules that turn a chat into a prompt. The initial BOS is not included. */
 export interface Turns {
-  /** The system prompt: a turn of its own, or inside the first or the last turn of the user. Null where it is refused. */
+  /**
+   * The system prompt: a turn of its own, or inside the first or the last turn of the user. Null where it is refused.
+   */
   system: (Wrapping & { place: 'turn' | 'first' | 'last' }) | null
   user: Wrapping
   assistant: Wrapping
@@ -23,7 +25,7 @@ export interface Turns {
   between: string
   /** At the start, where the chat has no system prompt. */
   opening: string
-  /** What the model is told where the chat has no system prompt; empty for nothing. */
+  /** System prompt of a chat that has none; empty for no text. */
   defaultSystem: string
   /** Opens the answer. */
   generation: string
@@ -122,7 +124,7 @@ function derive({ one, closed, two, answered, withSystem }: Rendered, bos: strin
   return withSystem === undefined ? turns : addSystem(turns, withSystem)
 }
 
-/** Where the system prompt stands, and what stands there without one. */
+/** Adds the position of the system prompt, and the text without one. */
 function addSystem(turns: Turns, text: string): Turns | undefined {
   const [first, second] = USER as [string, string]
   const [head = '', tail] = cut(text, SYSTEM)

@@ -1,7 +1,7 @@
 /**
- * The weights of a model on their way into a file: which tensors there are, where each comes from, and its rows with the
- * adapters added, a piece at a time. Weights come as they are held, so that a file holds what was trained against, or
- * once more from the model's own files.
+ * The weights of a model on their way into a file: which tensors there are, where each comes from, and its rows with
+ * the adapters added, a piece at a time. Weights come as they are held, so that a file holds what was trained against,
+ * or once more from the model's own files.
  */
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
@@ -17,7 +17,7 @@ import {
 import { translatedAsync } from '../native/errors.js'
 import { exactFormat } from '../weights/weights.js'
 
-/** What adapters are added to: the weights as they are held (quantized ones dequantized), or those of the files. */
+/** The weights to which adapters are added: as stored (dequantized), or those of the files. */
 export type MergeBase = 'trained' | 'original'
 
 /** A tensor of the file that is written. */
@@ -145,8 +145,8 @@ export class WeightReader {
 }
 
 /**
- * The 16-bit type that loses least of a model's own files: f16 for F16 and for GGML's blocks, whose scales are f16, else
- * bf16.
+ * The 16-bit type that loses least of a model's own files: f16 for F16 and for GGML's blocks, whose scales are f16,
+ * else bf16.
  */
 export function nearestFileType(base: BaseModel): 'bf16' | 'f16' {
   const matrices = base.graph.weights.filter(({ kind }) => kind === 'matrix')
@@ -156,7 +156,7 @@ export function nearestFileType(base: BaseModel): 'bf16' | 'f16' {
   return halves.length * 2 > matrices.length ? 'f16' : 'bf16'
 }
 
-/** What is said when something stands at a path that is to be written to. */
+/** Error for an output path that already exists. */
 export function outputTaken(path: string): ConfigError {
   return new ConfigError(
     `${path} already exists; choose another path, or set force to replace files with the same names.`,

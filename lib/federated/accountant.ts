@@ -1,6 +1,6 @@
 /**
- * How much privacy training with noise spends: the Rényi divergences of the steps add up, and their sum is converted to
- * (epsilon, delta). Neighbors are data sets that differ by one user, or in training without users one example, who is
+ * Privacy accounting: the Rényi divergences of the steps are added, and the sum is converted to
+ * (epsilon, delta). Neighbors are datasets that differ by one user, or in training without users one example, who is
  * there or not; each step samples every user independently with the same probability.
  */
 import * as z from 'zod'
@@ -19,7 +19,7 @@ export const ORDERS: readonly number[] = [
 /** Rényi divergences at ORDERS. They add up over steps, of different settings too. */
 export type RdpCurve = readonly number[]
 
-/** What {@link privacySpent} takes. */
+/** Options of {@link privacySpent}. */
 export interface PrivacyOptions {
   /** Probability with which each user takes part in a step, in (0, 1]. */
   samplingRate: number
@@ -39,7 +39,10 @@ export interface PrivacySpent {
   epsilon: number
   /** The order of the Rényi divergence that gives this epsilon; null where epsilon is 0 or infinite. */
   order: number | null
-  /** Whether that is the first or the last order tried: the guarantee holds, but others might give a smaller epsilon. */
+  /**
+   * True if that is the first or the last order tried: the guarantee holds, but other orders might give a smaller
+   * epsilon.
+   */
   atEndOfOrders: boolean
 }
 
@@ -137,8 +140,8 @@ export function rdpOfStep({ samplingRate, noiseMultiplier }: StepOptions): RdpCu
 }
 
 /**
- * The guarantee after so many steps of the same divergences: the minimum over orders of Canonne, Kamath and Steinke 2020
- * (arXiv 2004.00010, proposition 12), and 0 where delta covers the total variation that the divergence allows.
+ * The guarantee after so many steps of the same divergences: the minimum over orders of Canonne, Kamath and Steinke
+ * 2020 (arXiv 2004.00010, proposition 12), and 0 where delta covers the total variation that the divergence allows.
  */
 export function epsilonAfter(rdp: RdpCurve, steps: number, delta: number): PrivacySpent {
   if (steps === 0) return { epsilon: 0, order: null, atEndOfOrders: false }

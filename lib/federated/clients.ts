@@ -1,4 +1,4 @@
-/** Who owns which rows: clients by a column of the data, or rows dealt out as a study wants them. */
+/** Assignment of rows to clients: by a column of the data, or by a partition for studies. */
 
 import { counterUniform } from '../core/counter-random.js'
 import type { EncodedDataset } from '../data/encoded-dataset.js'
@@ -12,8 +12,8 @@ export function clientColumn(clients: ClientsConfig | null): string | undefined 
 }
 
 /**
- * Rows of each client. Of a column, clients are those with a row; of a partition, all that were asked for, some of which
- * may have none. Partitions depend on the seed and the rows alone.
+ * Rows of each client. Of a column, clients are those with a row; of a partition, all that were asked for, some of
+ * which may have none. Partitions depend on the seed and the rows alone.
  */
 export function clientsOf(
   data: Grouped,
@@ -58,7 +58,9 @@ function dirichletDealer(data: Grouped, count: number, alpha: number, uniforms: 
   }
 }
 
-/** Shares of a symmetric Dirichlet distribution, by logarithms, since small concentrations make shares that underflow. */
+/**
+ * Shares of a symmetric Dirichlet distribution, by logarithms, since small concentrations make shares that underflow.
+ */
 export function dirichlet(count: number, alpha: number, uniforms: () => number): number[] {
   const logs = Array.from({ length: count }, () => logGamma(alpha, uniforms))
   const most = Math.max(...logs)

@@ -1,5 +1,5 @@
 /**
- * What a private run has promised to whom, as its checkpoints keep it. A run that goes on must keep that promise: with
+ * The guarantee of a private run, as stored in its checkpoints. A resumed run must keep it: with
  * other clients, or other noise, the epsilon that it reports would be false.
  */
 import { createHmac } from 'node:crypto'
@@ -9,7 +9,9 @@ import type { PrivacyPlan } from './privacy.js'
 /** The terms of a private run, and whose each row is. */
 export interface Pledge {
   terms: Terms
-  /** Base64 of OWNER_BYTES for each row, in their order: a keyed hash of its client. Empty where examples are protected. */
+  /**
+   * Base64 of OWNER_BYTES for each row, in their order: a keyed hash of its client. Empty where examples are protected.
+   */
   owners: string
 }
 

@@ -1,11 +1,11 @@
-/** What a private training promises before its first round, and what it has spent after each. */
+/** The guarantee of a private training run before its first round, and the privacy spent after each. */
 import { ConfigError } from '../core/errors.js'
 import { badValue } from '../core/schema.js'
 import { type PrivacyReport, safeDelta } from '../strategies/privacy-report.js'
 import type { PrivacyConfig } from '../strategies/strategy.js'
 import { epsilonAfter, noiseMultiplierFor, type RdpCurve, rdpOfStep, stepsWithin } from './accountant.js'
 
-/** How a private training goes about it, all open questions settled. */
+/** Settings of a private training run, fully resolved. */
 export interface PrivacyPlan {
   unit: 'user' | 'example'
   /** Clients or examples that there are, as the accountant counts them. */
@@ -18,10 +18,10 @@ export interface PrivacyPlan {
   noiseMultiplier: number
   delta: number
   rounds: number
-  /** What all rounds together spend. */
+  /** Epsilon spent by all rounds together. */
   finalEpsilon: number
   clippingNorm: number
-  /** What is really drawn and added up, which in a simulation is less than what is counted. */
+  /** The sampling that really takes place; a simulation counts more than that. */
   real: {
     population: number
     cohort: number
@@ -29,7 +29,7 @@ export interface PrivacyPlan {
     /** Deviation of the noise on the sum, in each coordinate. */
     deviation: number
   }
-  /** Why the result is not private, if it is not. */
+  /** Reason why the result is not private, if it is not. */
   caveat: 'simulation' | 'known_key' | 'partition' | null
   /** Of one round. */
   rdp: RdpCurve
@@ -45,7 +45,7 @@ export function planPrivacy(config: PrivacyConfig, population: number): PrivacyP
   const { simulation, targetEpsilon, clippingNorm } = config
   const whose = config.privacyUnit === 'user' ? 'clients' : 'examples'
   if (config.privacyUnit === 'user' && config.clients === null)
-    throw refuse('clients', '{column: user}, or a partition, where clients are what is protected')
+    throw refuse('clients', '{column: user}, or a partition, if clients are protected')
   if (config.cohort > population) throw refuse('cohort', `at most the ${population} ${whose} of the data`)
   const counted = simulation ?? { population, cohort: config.cohort }
   const samplingRate = counted.cohort / counted.population
@@ -86,9 +86,10 @@ function roundsAndNoise(
   refuse: (key: keyof PrivacyConfig, expected: string) => ConfigError,
 ): [rounds: number, noiseMultiplier: number] {
   if (noiseMultiplier === null) {
-    if (targetEpsilon === null) throw refuse('targetEpsilon', 'a number, where noise_multiplier is null too')
+    if (targetEpsilon === null)
+      throw refuse('targetEpsilon', 'a number, because noise_multiplier is null too')
     if (rounds === null)
-      throw refuse('rounds', 'a number of rounds, for the noise to be chosen by target_epsilon')
+      throw refuse('rounds', 'a number of rounds, because target_epsilon determines the noise')
     return [rounds, noiseMultiplierFor({ targetEpsilon, samplingRate, steps: rounds, delta })]
   }
   if (targetEpsilon === null) {
@@ -101,12 +102,12 @@ function roundsAndNoise(
   return [Math.min(rounds ?? most, most), noiseMultiplier]
 }
 
-/** What was spent after so many rounds. */
+/** Epsilon spent after a number of rounds. */
 export function epsilonOf({ rdp, delta }: PrivacyPlan, rounds: number): number {
   return epsilonAfter(rdp, rounds, delta).epsilon
 }
 
-/** What is promised and spent after so many rounds. */
+/** The guarantee and the privacy spent after a number of rounds. */
 export function reportOf(plan: PrivacyPlan, rounds: number): PrivacyReport {
   return {
     epsilon: epsilonOf(plan, rounds),

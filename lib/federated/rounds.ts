@@ -35,7 +35,7 @@ import { drawCohort } from './sampling.js'
 const FED_ADAM = { kind: 'adamw', beta1: 0.9, beta2: 0.99, epsilon: 1e-3 } as const
 const PLAIN_SUM = { kind: 'sgd', beta1: 0, beta2: 0, epsilon: 0 } as const
 
-/** What a checkpoint keeps between rounds. It is a secret: with the key, the noise can be taken off again. */
+/** State of private training between rounds. It is secret: with the key, the noise can be subtracted. */
 interface RoundsState {
   key: string
   pledge: Pledge
@@ -46,7 +46,7 @@ interface RoundsState {
   rules?: unknown
 }
 
-/** What a round has taken in so far. */
+/** Accumulated contributions of a round. */
 interface Intake {
   lossSum: number
   tokens: number
@@ -56,7 +56,7 @@ interface Intake {
   microSteps: number
 }
 
-/** How a run of private training makes its steps. */
+/** Steps of a private training run. */
 export function privateRounds(config: PrivacyConfig): MakeSteps {
   return (setup, state, data) => new PrivateRounds(setup, state, data, config)
 }
@@ -157,7 +157,7 @@ class PrivateRounds implements Steps {
 
   async close(): Promise<void> {}
 
-  /** What is recorded must be what the accountant says of the rounds made; else neither can be relied on. */
+  /** The recorded epsilon must equal the accountant's for the completed rounds; otherwise neither can be trusted. */
   #checkSpent(recorded: Partial<PrivacyReport> | undefined): void {
     const counted = epsilonOf(this.#plan, this.#state.step)
     if (recorded?.epsilon === counted) return
@@ -167,7 +167,7 @@ class PrivateRounds implements Steps {
     )
   }
 
-  /** What was spent goes wherever the adapter goes; the key only into checkpoints. */
+  /** The report goes into the adapter's files; the key only into checkpoints. */
   #record(): void {
     const spent = this.privacy
     const rules = this.#rules.state?.()

@@ -1,4 +1,4 @@
-/** Who takes part in a round: drawn by a key that nobody else has, since privacy is counted on nobody knowing. */
+/** Selection of the participants of a round, by a secret key, since the guarantee assumes that nobody knows them. */
 import { createCipheriv } from 'node:crypto'
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Models that bitsandbytes has quantized and transformers saved: which tensors belong to one weight, and whether they are
- * what the loader takes. Codes and scales are used as they are; nothing is quantized a second time.
+ * Models that bitsandbytes has quantized and transformers saved: which tensors belong to one weight, and whether they
+ * are what the loader takes. Codes and scales are used as they are; nothing is quantized a second time.
  */
 import { createHash } from 'node:crypto'
 import { FileFormatError, UnsupportedError } from '../core/errors.js'
@@ -23,7 +23,7 @@ export type FourBit = 'nf4' | 'fp4'
 export const STATE = '.quant_state.bitsandbytes__'
 /** The largest magnitudes of the rows of a weight in int8, in place of its `.weight`. */
 export const ROW_SCALES = '.SCB'
-/** How the codes of int8 lie: 0 is by rows. Of other layouts transformers takes none either. */
+/** Layout of int8 codes: 0 is by rows. transformers supports no other layout either. */
 export const ROW_FORMAT = '.weight_format'
 
 export const BLOCK = 64
@@ -38,7 +38,7 @@ export const CODE_TABLES: Readonly<Record<FourBit, string>> = {
 }
 export const SCALE_TABLE = 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'
 
-/** What `quantization_config` says of the linears. */
+/** Quantization of the linears according to `quantization_config`. */
 export interface StoredQuantization {
   dtype: QuantizedDtype
   /** Modules that are left alone, by name or by the end of their path. */
@@ -46,7 +46,7 @@ export interface StoredQuantization {
 }
 
 /**
- * What a config.json says about how its weights are quantized; undefined when it says nothing.
+ * Quantization of the weights according to config.json; undefined if there is none.
  * @throws {UnsupportedError} for any quantization but those of bitsandbytes
  */
 export function storedQuantization(
@@ -80,7 +80,7 @@ function fourBitDtype(type: FourBit, nested: boolean): QuantizedDtype {
   return nested ? `${dtype}_DOUBLE` : dtype
 }
 
-/** Whether the linear of a block is quantized by such a config, by the name of its weight. */
+/** True if a linear of a block is quantized according to the config, by the name of its weight. */
 export function isStoredQuantized({ skipped }: Pick<StoredQuantization, 'skipped'>, weight: string): boolean {
   return (
     /\.layers\.\d+\..*_proj\.weight$/.test(weight) &&
@@ -182,7 +182,7 @@ async function readInt8(parts: Parts, module: string): Promise<TensorSource> {
     const [layout] = await bytesOf(format)
     if (layout !== 0)
       throw new UnsupportedError(
-        `tensor ${quote(format.name)} of ${format.file} is ${layout}: the codes do not lie by rows (0); save the model with a newer bitsandbytes`,
+        `tensor ${quote(format.name)} of ${format.file} is ${layout}: the codes are not stored by rows (0); save the model with a newer bitsandbytes`,
         { path: format.file, tensor: format.name },
       )
   }

@@ -113,7 +113,8 @@ export class GgufCursor {
   size(what: string, of = ''): number {
     const at = this.take(8, what)
     const [low, high] = [this.view.getUint32(at, true), this.view.getUint32(at + 4, true)]
-    if (high >= 2 ** 21) this.fail(`${of}${what} is ${this.view.getBigUint64(at, true)}, beyond any file`)
+    if (high >= 2 ** 21)
+      this.fail(`${of}${what} is ${this.view.getBigUint64(at, true)}, larger than any file`)
     return high * 2 ** 32 + low
   }
 

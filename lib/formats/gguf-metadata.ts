@@ -47,7 +47,7 @@ export class GgufKeys {
     return this.typed(key, 'an array of strings', right) as string[] | undefined
   }
 
-  /** How many strings an array has, whether they were read or only counted. */
+  /** Number of strings in an array, read or only counted. */
   stringCount(key: string): number | undefined {
     const value = this.metadata.get(this.prefix + key)
     return value instanceof UnreadStrings ? value.length : this.strings(key)?.length

@@ -20,12 +20,12 @@ export interface GgufModel {
   ropeFactors?: TensorSource
 }
 
-/** What the architectures that can be read do not share. */
+/** Differences between the supported architectures. */
 interface Architecture {
   models: string
   /** `model_type` of the models that are written as this one. */
   families: readonly string[]
-  /** Whether query and key rows have their own order. */
+  /** True if query and key rows are permuted. */
   permuted: boolean
   /** Of the tensors whose names are known, those that none of its models has. */
   lacks: RegExp
@@ -84,7 +84,7 @@ function refuseWindow(keys: GgufKeys): void {
   const window = windowOf(keys)
   if (window === undefined) return
   throw new UnsupportedError(
-    `${keys.path}: ${keys.prefix}attention.sliding_window is ${window}, and the file cannot say which layers have the window: take the Hugging Face folder`,
+    `${keys.path}: ${keys.prefix}attention.sliding_window is ${window}, but the file does not say which layers have the window; use the Hugging Face folder`,
     { path: keys.path, window },
   )
 }
@@ -162,7 +162,7 @@ function refuseUnknownTypes(path: string, tensors: readonly GgufTensor[]): void 
   if (refused.size === 0) return
   const list = [...refused].map(([type, name]) => `${type} (${quote(name)})`).join(', ')
   throw new UnsupportedError(
-    `${path} has tensors of the types ${list}; ${[...GGUF_DTYPES].join(', ')} are supported: use a file of the model in one of these types`,
+    `${path} has tensors of the types ${list}; ${[...GGUF_DTYPES].join(', ')} are supported; use a file with one of these types`,
     { path, types: [...refused.keys()] },
   )
 }
@@ -248,13 +248,10 @@ function perLayer(keys: GgufKeys, key: string): number | undefined {
 
 function checkHeadSizes(keys: GgufKeys, headDim: number): void {
   if (!Number.isSafeInteger(headDim) || headDim % 2 !== 0) {
-    throw new FileFormatError(
-      `${keys.path}: the head size comes out as ${headDim}; an even integer is expected`,
-      {
-        path: keys.path,
-        headDim,
-      },
-    )
+    throw new FileFormatError(`${keys.path}: the head size is ${headDim}; expected an even integer`, {
+      path: keys.path,
+      headDim,
+    })
   }
   for (const key of ['attention.value_length', 'rope.dimension_count']) {
     const value = keys.integer(key) ?? headDim

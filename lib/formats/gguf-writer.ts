@@ -63,7 +63,7 @@ export function ggufTensorSize(tensor: Pick<GgufInput, 'name' | 'shape' | 'type'
     throw new ShapeError(`tensor ${quote(tensor.name)} [${tensor.shape}]: ${why}`, { name: tensor.name })
   }
   if (tensor.shape.length < 1 || tensor.shape.length > GGUF_LIMITS.dimensions)
-    return refuse(`GGUF takes 1 to ${GGUF_LIMITS.dimensions} dimensions`)
+    return refuse(`GGUF supports 1 to ${GGUF_LIMITS.dimensions} dimensions`)
   let elements = 1
   for (const size of tensor.shape) {
     if (!Number.isSafeInteger(size) || size < 1) return refuse('every dimension must be a positive integer')
@@ -98,7 +98,7 @@ function place(tensors: readonly GgufInput[]): Placed[] {
     const nameBytes = Buffer.byteLength(name)
     if (nameBytes < 1 || nameBytes > GGUF_LIMITS.tensorNameBytes)
       throw new ShapeError(
-        `the tensor name ${quote(name)} has ${nameBytes} bytes; GGUF takes 1 to ${GGUF_LIMITS.tensorNameBytes}`,
+        `the tensor name ${quote(name)} has ${nameBytes} bytes; GGUF supports 1 to ${GGUF_LIMITS.tensorNameBytes}`,
         { name },
       )
     if (names.has(name)) throw new ShapeError(`two tensors would be named ${quote(name)}`, { name })

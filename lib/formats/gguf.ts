@@ -38,10 +38,10 @@ export interface GgufHeader {
   fileSize: number
   version: number
   metadata: Map<string, GgufValue>
-  /** Where each key lies with its value. */
+  /** Position of each key with its value. */
   fields: Map<string, { offset: number; bytes: number }>
   tensors: GgufTensor[]
-  /** Where the data section starts, from the start of the file. */
+  /** Start of the data section, from the start of the file. */
   dataOffset: number
   /** To which tensors are aligned, in bytes. */
   alignment: number

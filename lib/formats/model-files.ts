@@ -40,7 +40,7 @@ export interface ModelFiles {
   /** Divisors of the rotary frequencies, F32 `[head_dim / 2]`; only from GGUF, where they replace llama3 scaling. */
   ropeFactors?: TensorSource
   generationConfig?: Record<string, unknown>
-  /** How prompts were put to it in training; only of what we wrote. */
+  /** Prompt format of its training; only in models written by lowrank. */
   promptFormat?: PromptFormat | null
   /** Identifies the content in caches and checkpoints: names, sizes, headers and samples of every tensor, in hex. */
   fingerprint: string

@@ -1,12 +1,12 @@
 /**
- * How prompts are put to a model: what a run trained on, as plain data. It is kept beside what the run made, in
+ * Prompt format: the format of the training, as plain data. It is stored with the result of a run, in
  * lowrank.json of a folder or in the metadata of a GGUF file, and whatever uses the result follows it.
  */
 import { createHash } from 'node:crypto'
 import { FileFormatError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 
-/** What is kept beside an adapter or a model, for all that their own formats have no key for. */
+/** File beside an adapter or a model for settings that their own formats have no key for. */
 export const SIDECAR = 'lowrank.json'
 export const SIDECAR_VERSION = 1
 export const SIDECAR_LIMIT = 16 << 20
@@ -14,7 +14,7 @@ const KEY = 'prompt_format'
 /** The same in the metadata of a GGUF file, as JSON text. */
 export const GGUF_PROMPT_FORMAT = 'lowrank.prompt_format'
 
-/** How prompts are put to a model. */
+/** Prompt format of a model. */
 export interface PromptFormat {
   /** `chat`: as turns of a chat template; `raw`: as text. */
   readonly form: 'chat' | 'raw'
@@ -29,7 +29,7 @@ export interface PromptFormat {
   readonly stop: readonly string[]
 }
 
-/** Whether two formats put prompts the same way. */
+/** True if two formats give the same prompts. */
 export function sameFormat(a: PromptFormat, b: PromptFormat): boolean {
   return JSON.stringify(formatToFile(a)) === JSON.stringify(formatToFile(b))
 }
@@ -42,7 +42,7 @@ export function formatToFile({ form, template, system, prefix, suffix, stop }: P
 }
 
 /**
- * What is read from a file, which may come from anywhere.
+ * Checks a format read from a file, which is untrusted.
  * @param where names the file in messages
  * @returns null where there is no entry
  * @throws {FileFormatError} for an entry that is malformed
@@ -77,7 +77,7 @@ function formatFromFile(value: unknown, where: string): PromptFormat | null {
   }
 }
 
-/** What the parsed lowrank.json says. */
+/** Prompt format in the parsed lowrank.json. */
 export function formatOfSidecar(sidecar: Record<string, unknown>, file: string): PromptFormat | null {
   return formatFromFile(sidecar[KEY], file)
 }
@@ -87,7 +87,7 @@ export function sidecarEntry(format: PromptFormat | null): Record<string, unknow
   return format === null ? {} : { [KEY]: formatToFile(format) }
 }
 
-/** What the metadata of a GGUF file says. */
+/** Prompt format in the metadata of a GGUF file. */
 export function formatFromGguf(value: unknown, path: string): PromptFormat | null {
   if (typeof value !== 'string') return null
   let parsed: unknown

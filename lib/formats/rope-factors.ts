@@ -1,6 +1,7 @@
 /**
- * Divisors of the rotary frequencies, which GGUF files hold as a tensor where config.json names the rule and its numbers:
- * Llama 3's (Meta's reference) keeps short wavelengths, divides long ones by `factor`, and goes from one to the other between.
+ * Divisors of the rotary frequencies, which GGUF files hold as a tensor where config.json names the rule and its
+ * numbers: Llama 3's (Meta's reference) keeps short wavelengths, divides long ones by `factor`, and goes from one to
+ * the other between.
  */
 import { UnsupportedError } from '../core/errors.js'
 import { readInto, withInputFile } from '../io/input.js'
@@ -24,7 +25,7 @@ export async function readRopeFactors({ ropeFactors }: ModelFiles): Promise<Floa
   })
 }
 
-/** What each plain frequency, in radians per position, is divided by. */
+/** Divisors of the unscaled frequencies (radians per position). */
 export function llama3Factors(frequencies: readonly number[], scaling: Llama3Scaling): number[] {
   const { factor, low_freq_factor: low, high_freq_factor: high } = scaling
   const original = scaling.original_max_position_embeddings

@@ -67,7 +67,7 @@ export interface SafetensorsTensor {
 export interface SafetensorsHeader {
   path: string
   fileSize: number
-  /** Where the data section starts, from the start of the file. */
+  /** Start of the data section, from the start of the file. */
   dataOffset: number
   /** By name, in the order of the data. */
   tensors: Map<string, SafetensorsTensor>

@@ -6,7 +6,7 @@ import { readText } from '../io/input.js'
 import { JsonScanner, JsonSyntaxError } from '../io/json-scanner.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 
-/** Where the weights of a model folder are: in one file, or as an index says. */
+/** Location of the weights in a model folder: one file, or shards with an index. */
 export const SINGLE_FILE = 'model.safetensors'
 export const INDEX_FILE = 'model.safetensors.index.json'
 

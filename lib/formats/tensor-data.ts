@@ -6,14 +6,14 @@ import type { Append } from '../io/atomic.js'
 /** Little-endian bytes, or what makes them. */
 export type TensorData = Uint8Array | (() => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>)
 
-/** How far writing has got. */
+/** Progress of writing. */
 export interface TensorProgress {
   tensor: string
   writtenBytes: number
   totalBytes: number
 }
 
-/** What is told and minded while tensors are written. */
+/** Callbacks and signal of writing tensors. */
 export interface TensorControl {
   /** Called after every tensor. */
   onProgress?: (progress: TensorProgress) => void

@@ -1,4 +1,4 @@
-/** Where a weight lies on disk, described as data: the native loader reads, decodes and quantizes it from this. */
+/** Location of a weight on disk, as data: the native loader reads, decodes, and quantizes it from this. */
 
 /** Of safetensors files. */
 const PLAIN = ['F32', 'F16', 'BF16'] as const
@@ -22,7 +22,7 @@ export const BLOCKS = [
 /** Of folders that bitsandbytes quantized; those called double have quantized scales too. */
 export type QuantizedDtype = 'NF4' | 'NF4_DOUBLE' | 'FP4' | 'FP4_DOUBLE' | 'INT8'
 
-/** What the native loader can decode. */
+/** Formats that the native loader decodes. */
 export type SourceDtype = (typeof PLAIN)[number] | BlockDtype | QuantizedDtype
 
 /** Dtypes of safetensors files that can be loaded as they are. */
@@ -45,14 +45,14 @@ export interface FileSpan {
   bytes: number
 }
 
-/** What belongs to the codes of a weight that bitsandbytes quantized. */
+/** Scales of a weight quantized by bitsandbytes. */
 export interface Scales {
   /** F32 `[blocks]`, of INT8 `[rows]`; of the doubles one code a block. */
   absmax: FileSpan
   /** F32 `[ceil(blocks / 256)]`, with the mean of all scales; only of the doubles. */
   nestedAbsmax?: FileSpan
   absmaxOffset?: number
-  /** Which dtype the weight had, in torch's words; not known of INT8. */
+  /** Original dtype of the weight, in torch's names; unknown for INT8. */
   dtype?: TorchDtype
 }
 

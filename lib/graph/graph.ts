@@ -25,7 +25,7 @@ export interface GraphValue {
 }
 
 interface NodeBase {
-  /** Where the node comes from, e.g. `model.layers.3.mlp.down_proj`; unique. */
+  /** Module path of the node, e.g. `model.layers.3.mlp.down_proj`; unique. */
   path: string
   /** Index of the recompute segment (the transformer block), or -1 outside any. */
   segment: number
@@ -55,7 +55,9 @@ export type GraphNode = NodeBase &
         out: number
       }
     | { op: 'swiglu'; gate: number; up: number; out: number }
-    /** Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head. */
+    /**
+     * Takes the rows with a label (training, evaluation) or the asked-for rows (generation) and multiplies by the head.
+     */
     | { op: 'lm_head'; x: number; weight: string }
   )
 

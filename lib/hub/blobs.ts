@@ -1,4 +1,4 @@
-/** What the hub's cache holds of models, whoever downloaded it: its blobs, whose names say what they must hash to. */
+/** Models in the hub's cache: its blobs, whose names are their hashes. */
 import { readdir, readlink, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { HubCache } from './cache.js'

@@ -19,7 +19,7 @@ export interface HubFile {
   /** In the repository, with slashes. */
   path: string
   size: number
-  /** What the content must hash to: git's blob hash (SHA-1), or SHA-256 for large files. Also the name of the blob. */
+  /** Hash of the content: git's blob hash (SHA-1), or SHA-256 for large files. Also the name of the blob. */
   hash: string
 }
 
@@ -69,7 +69,7 @@ export class HubCache {
     return join(this.folder, 'snapshots', commit)
   }
 
-  /** Where the content of a file is or will be. */
+  /** Path of the content of a file. */
   blob(file: HubFile): string {
     return join(this.folder, 'blobs', file.hash)
   }
@@ -112,7 +112,7 @@ export class HubCache {
     return found
   }
 
-  /** Whether a snapshot has a file, whole and with the content that the hub listed. */
+  /** True if a snapshot has a file, complete and with the hash that the hub listed. */
   async has(commit: string, file: HubFile): Promise<boolean> {
     return this.checked.isRight(join(this.snapshot(commit), file.path), file)
   }
@@ -184,7 +184,7 @@ export function checkedListing(files: Iterable<HubFile>): HubListing {
   for (const { path, size, hash } of files) {
     if (!staysInside(path)) continue
     if (!Number.isSafeInteger(size) || size < 0 || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash))
-      throw new HubError(`the hub lists ${quote(path)} without a proper size and hash.`, {
+      throw new HubError(`the hub lists ${quote(path)} without a valid size and hash.`, {
         reason: 'bad_answer',
         path,
       })

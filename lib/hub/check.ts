@@ -1,6 +1,6 @@
 /**
- * Whether a file of the hub's cache has the content that its hash says. All of it is read once, then a record says with
- * which size and time it was right, so that later looks cost nothing.
+ * Checks that a file of the hub's cache has its hash. The file is read once; then a record stores the
+ * size and time at which it was right, so that later checks are cheap.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { open, readFile, rm, stat } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import { cleanUp } from '../io/cleanup.js'
 
 const PIECE = 1 << 20
 
-/** What content must be: its size and hash, git's blob hash (SHA-1) or, of large files, SHA-256. */
+/** Expected size and hash of the content: git's blob hash (SHA-1) or, for large files, SHA-256. */
 export interface Expected {
   size: number
   hash: string
@@ -39,7 +39,7 @@ export async function hasContent(path: string, expected: Expected): Promise<bool
   }
 }
 
-/** What was found right earlier, in a folder of a file each. */
+/** Records of verified files, in a folder with one file each. */
 export class CheckedFiles {
   readonly #folder: string
 
@@ -47,7 +47,7 @@ export class CheckedFiles {
     this.#folder = folder
   }
 
-  /** Whether a file is there and right: as it was when it was found so, else by reading it. */
+  /** True if a file exists and is right: unchanged since it was verified, or verified now by reading it. */
   async isRight(path: string, expected: Expected): Promise<boolean> {
     const stats = await stat(path).catch(() => undefined)
     if (!stats?.isFile() || stats.size !== expected.size) return false

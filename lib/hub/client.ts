@@ -248,7 +248,7 @@ export class HubClient {
 
   #badAnswer(where: string, what: string): HubError {
     const { endpoint } = this.settings
-    return new HubError(`${endpoint} ${what} (asked for ${where}); is it the Hugging Face hub or a mirror?`, {
+    return new HubError(`${endpoint} ${what} (requested ${where}); is it the Hugging Face hub or a mirror?`, {
       reason: 'bad_answer',
       endpoint,
     })

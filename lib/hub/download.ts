@@ -76,7 +76,7 @@ async function complete(client: HubClient, wanted: Wanted, path: string, watch: 
     for (;;) {
       await receive(client, wanted, partial, watch)
       if (partial.isRight()) break
-      // What an earlier call left may have been damaged since; what came just now was not.
+      // Data from an earlier call may have been damaged since; new data was not.
       if (!resumed) {
         useless = true
         throw mismatch(client, wanted, partial)
@@ -112,7 +112,7 @@ async function receive(
         silence.broken()
         await partial.append(piece)
       }
-      if (partial.size < file.size) throw new Error('the answer ended early')
+      if (partial.size < file.size) throw new Error('the response ended early')
     } catch (error) {
       attempt = partial.size > before ? 1 : attempt + 1
       await client.pause(silence.over ?? error, attempt)
@@ -122,7 +122,7 @@ async function receive(
   }
 }
 
-/** Whether an answer goes on where the partial file ends; if not, it begins at the beginning. */
+/** True if the response continues at the end of the partial file; otherwise it starts at the beginning. */
 async function startsAt(response: Response, start: number, size: number): Promise<boolean> {
   if (response.status === 416) {
     await response.body?.cancel()
@@ -134,7 +134,7 @@ async function startsAt(response: Response, start: number, size: number): Promis
   if (range && Number(range[1]) === start && (range[2] === '*' || Number(range[2]) === size)) return true
   await response.body?.cancel()
   throw new Error(
-    `the answer is of other bytes than asked for: ${quote(response.headers.get('content-range') ?? 'none')}`,
+    `the response has other bytes than requested: ${quote(response.headers.get('content-range') ?? 'none')}`,
   )
 }
 
@@ -151,7 +151,7 @@ async function checkSpace(path: string, bytes: number): Promise<void> {
   const free = bavail * bsize
   if (bytes <= free) return
   throw new WriteError(
-    `the download needs ${formatBytes(bytes)} in ${dirname(path)}, where ${formatBytes(free)} are free; free some, or name another place in HF_HUB_CACHE.`,
+    `the download needs ${formatBytes(bytes)} in ${dirname(path)}, where only ${formatBytes(free)} are free; free some space, or set HF_HUB_CACHE to another folder.`,
     { path, bytesNeeded: bytes, free, reason: 'ENOSPC' },
   )
 }
@@ -195,7 +195,7 @@ class Partial {
   async append(piece: Uint8Array): Promise<void> {
     if (this.size + piece.length > this.#file.size)
       throw new HubError(
-        `the hub sends more of ${quote(this.#file.path)} than the ${this.#file.size} bytes that it lists.`,
+        `the hub sends more than the ${this.#file.size} bytes that it lists for ${quote(this.#file.path)}.`,
         { reason: 'checksum', path: this.#file.path, expected: this.#file.size },
       )
     for (let done = 0; done < piece.length; ) {
@@ -231,7 +231,7 @@ class Silence {
   readonly #outer: AbortSignal | undefined
   readonly #timer: NodeJS.Timeout
   readonly #stop = () => this.#controller.abort(this.#outer?.reason)
-  /** What is to be told once it has been too long. */
+  /** Error after the timeout. */
   over: Error | undefined
 
   constructor(ms: number, outer: AbortSignal | undefined) {

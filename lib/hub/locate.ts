@@ -15,7 +15,7 @@ import { checkedRevision, type HubName, isCommit, namesFile, parseHubName } from
 import { type HubKind, type Selection, selectFiles, selectShards } from './select.js'
 import { type HubSettings, hubSettings } from './settings.js'
 
-/** How far a download is. */
+/** Progress of a download. */
 export interface DownloadProgress {
   /** `owner/name` */
   repo: string
@@ -27,7 +27,7 @@ export interface DownloadProgress {
   /** Files that are there, of those that were not when the call began. */
   doneFiles: number
   totalFiles: number
-  /** Why nothing comes at the moment. */
+  /** Reason why no data is arriving. */
   waiting?: string
 }
 
@@ -38,11 +38,11 @@ export interface LocateOptions {
   onDownload?: ((progress: DownloadProgress) => void) | undefined
 }
 
-/** Where something is. */
+/** A located file or folder. */
 export interface Located {
   /** A folder or file on disk. */
   path: string
-  /** Where it came from; null for what was named by its path. */
+  /** Origin on the hub; null for local paths. */
   hub: { repo: string; file: string | null; commit: string } | null
 }
 
@@ -64,7 +64,7 @@ export async function locate(kind: HubKind, name: string, options: LocateOptions
   if (await stat(name).catch(() => undefined)) {
     if (options.revision)
       throw new ConfigError(
-        `a revision (${options.revision}) is only for names on the hub, but ${name} is a local path; leave it out, or rename the folder.`,
+        `a revision (${options.revision}) applies only to names on the hub, but ${name} is a local path; leave it out, or rename the folder.`,
         { name, revision: options.revision },
       )
     return { path: name, hub: null }
@@ -262,7 +262,7 @@ class HubVisit {
 function revisionOf({ repo, revision }: HubName, option: string | null | undefined): string {
   if (revision !== null && option && revision !== option)
     throw new ConfigError(
-      `two revisions are named for ${repo}: ${quote(revision)} after its name and ${quote(option)} as an option; leave one out.`,
+      `two revisions are given for ${repo}: ${quote(revision)} after its name and ${quote(option)} as an option; leave one out.`,
       { repo, revision, option },
     )
   return checkedRevision(revision ?? option ?? DEFAULT_REVISION)

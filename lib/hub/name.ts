@@ -1,6 +1,6 @@
 /**
- * What a model or adapter is called on the Hugging Face hub: `owner/name`, a file of the repository after another
- * slash, a revision after an `@` at the end. Every such name is also a relative path; what exists on disk goes first.
+ * Names of models and adapters on the Hugging Face hub: `owner/name`, a file of the repository after another
+ * slash, and a revision after `@`. Such a name is also a relative path; existing paths take precedence.
  */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -34,12 +34,12 @@ export function parseHubName(text: string): HubName | undefined {
   return { repo, file, revision: revision ?? null }
 }
 
-/** Whether a name can only be that of a file, by its ending. */
+/** True if a name can only be that of a file, by its extension. */
 export function namesFile(name: string): boolean {
   return FILE_NAME.test(name)
 }
 
-/** Whether a revision is a whole commit hash, which never comes to mean anything else. */
+/** True if a revision is a full commit hash, which never changes its meaning. */
 export function isCommit(revision: string): boolean {
   return COMMIT.test(revision)
 }
@@ -52,7 +52,7 @@ export function checkedRevision(revision: string): string {
   const plain = /^[\w][\w./+-]*$/.test(revision) && !/\.\.|\/\/|\/\.|[/.]$|\.lock$/.test(revision)
   if (plain && revision.length <= 255) return revision
   throw new ConfigError(
-    `the revision ${quote(revision)} is no name that git allows; expected a branch, a tag or a commit such as "main".`,
+    `the revision ${quote(revision)} is not a valid git revision; expected a branch, tag, or commit, such as "main".`,
     { revision },
   )
 }

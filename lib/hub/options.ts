@@ -1,4 +1,4 @@
-/** Where something on the Hugging Face hub is taken from, and how its download is watched. */
+/** Options for downloads from the Hugging Face hub. */
 import { abortSignal, callback } from '../core/arguments.js'
 import { text } from '../core/schema.js'
 import type { DownloadProgress } from './locate.js'

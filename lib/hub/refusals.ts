@@ -1,8 +1,8 @@
-/** What the hub says when it does not give what was asked for, put into words that say what to do. */
+/** Error messages for refusals of the hub, with advice. */
 import { HubError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 
-/** What was asked for, and how. */
+/** A request to the hub. */
 export interface HubRequest {
   endpoint: string
   repo: string
@@ -16,9 +16,9 @@ export interface HubRequest {
 export class Temporary extends Error {
   constructor(
     readonly problem: HubError,
-    /** How many attempts are worth while. */
+    /** Number of attempts worth making. */
     readonly attempts: number,
-    /** What the server asks to wait. */
+    /** Delay requested by the server. */
     readonly afterMs = 0,
   ) {
     super(problem.message)
@@ -94,13 +94,13 @@ export function unreachable(url: string, cause: unknown): HubError | Temporary {
   const details = { reason: 'unreachable', endpoint: host, errno }
   if (CERTIFICATE.test(errno))
     return new HubError(
-      `the certificate of ${host} is not trusted (${errno}); behind a proxy that replaces it, name its own in NODE_EXTRA_CA_CERTS.`,
+      `the certificate of ${host} is not trusted (${errno}); behind a proxy that replaces it, set NODE_EXTRA_CA_CERTS to the proxy's certificate.`,
       details,
       { cause },
     )
   const why = UNREACHABLE.has(errno) ? `${host} cannot be reached` : `the connection to ${host} broke off`
   const problem = new HubError(
-    `${why} (${errno}). Check the network${proxyAdvice()}; HF_ENDPOINT names a mirror, and HF_HUB_OFFLINE=1 takes only what is in the cache.`,
+    `${why} (${errno}). Check the network${proxyAdvice()}; HF_ENDPOINT sets a mirror, and HF_HUB_OFFLINE=1 uses only the cache.`,
     details,
     { cause },
   )

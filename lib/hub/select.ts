@@ -1,12 +1,12 @@
-/** Which files of a repository are needed: those that are read here, never pickles or copies for other programs. */
+/** The files of a repository to download: those that lowrank reads, never pickles or copies for other programs. */
 import { FileFormatError, HubError, UnsupportedError } from '../core/errors.js'
 import { INDEX_FILE, SINGLE_FILE } from '../formats/shard-index.js'
 import { isPickle, pickleRefused } from '../io/pickles.js'
 import type { HubFile, HubListing } from './cache.js'
 
 /**
- * What is wanted: a model to be loaded; of a model only what decides its memory, or only its tokenizer, where these are
- * files of their own; an adapter; or either, whichever it is.
+ * The purpose of the download: a model to load; only the files that determine its memory, or only its tokenizer, if
+ * these are separate files; an adapter; or a model or an adapter.
  */
 export type HubKind = 'model' | 'config' | 'tokenizer' | 'adapter' | 'any'
 
@@ -14,7 +14,7 @@ export interface Selection {
   files: HubFile[]
   /** The file that is the model; null when the folder is. */
   main: string | null
-  /** Whether `files` has an index that names more. */
+  /** True if `files` has an index that lists further files. */
   sharded: boolean
 }
 
@@ -22,7 +22,7 @@ const BESIDE =
   /^((generation_config|special_tokens_map|added_tokens|chat_template|lowrank|tokenizer[\w.-]*)\.json|tokenizer\.model|chat_template\.jinja|additional_chat_templates\/[\w.-]+\.jinja)$/
 const ADAPTER_CONFIG = 'adapter_config.json'
 const ADAPTER_FILES = [ADAPTER_CONFIG, 'adapter_model.safetensors']
-/** What we write beside an adapter. */
+/** Files that lowrank writes beside an adapter. */
 const ADAPTER_OPTIONAL = ['lowrank.json']
 const NAMED_AT_MOST = 12
 
@@ -59,7 +59,7 @@ export function selectShards(listing: HubListing, shards: Iterable<string>, repo
   return [...shards].sort().map((shard) => {
     const file = listing.get(shard)
     if (file) return file
-    throw new HubError(`${repo} lacks the file ${shard}, which its ${INDEX_FILE} names.`, {
+    throw new HubError(`${repo} lacks the file ${shard}, which its ${INDEX_FILE} lists.`, {
       reason: 'file_not_found',
       repo,
       path: shard,

@@ -1,6 +1,6 @@
 /**
- * Where the hub is, where its files are kept and how to log in, from the environment variables that Hugging Face's own
- * tools read, with their meaning. The cache is thus shared with Python.
+ * Address, cache, and credentials of the hub, from the environment variables of Hugging Face's own
+ * tools, with the same meaning. The cache is therefore shared with Python.
  */
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -16,11 +16,11 @@ export interface HubSettings {
   assetsDir: string
   /** Access token; sent to the endpoint only. */
   token: string | undefined
-  /** Whether the network must be left alone. */
+  /** True if the network must not be used. */
   offline: boolean
-  /** Whether to ask which commit a branch stands at even when the cache knows one. */
+  /** True if the hub is asked for a branch's commit even if the cache has one. */
   refresh: boolean
-  /** How long a server may stay silent. */
+  /** Longest time without data from a server. */
   timeoutMs: number
 }
 
@@ -79,7 +79,7 @@ function tokenFrom(env: Environment, home: string): string | undefined {
   // A header cannot carry anything else. The value itself must not show up in messages.
   if (/^[\x21-\x7e]+$/.test(token)) return token
   throw new ConfigError(
-    `${variable === undefined ? `the token in ${file}` : 'the token in HF_TOKEN'} has characters that no token has; copy it again.`,
+    `${variable === undefined ? `the token in ${file}` : 'the token in HF_TOKEN'} has invalid characters; copy it again.`,
   )
 }
 

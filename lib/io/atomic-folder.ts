@@ -1,7 +1,7 @@
 /**
  * Folders appear whole or not at all: their files are written into a temporary folder beside the target, which is then
- * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor, or
- * the folder is replaced as a whole.
+ * renamed. Into a folder that exists already the finished files are moved one by one, each replacing its predecessor,
+ * or the folder is replaced as a whole.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
@@ -10,7 +10,9 @@ import { WriteError } from '../core/errors.js'
 import { syncFolder } from './atomic.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
 
-/** Ends the name of a folder while another one takes its place; a process killed in between leaves it under that name. */
+/**
+ * Ends the name of a folder while another one takes its place; a process killed in between leaves it under that name.
+ */
 export const REPLACED = '.lowrank-replaced'
 
 /**
@@ -75,7 +77,7 @@ async function makeFolders(path: string, mode?: number): Promise<void> {
 }
 
 /**
- * Whether a folder can be written to, or be made where it is not there yet; nothing of it is left.
+ * Checks that a folder can be written to or created; leaves nothing behind.
  * @throws WriteError when not
  */
 export async function checkFolder(path: string): Promise<void> {
@@ -88,7 +90,9 @@ export async function checkFolder(path: string): Promise<void> {
   })
 }
 
-/** A folder cannot be renamed over another one: at every moment one of the two is whole under a name that tells its own. */
+/**
+ * A folder cannot be renamed over another one: at every moment one of the two is whole under a name that tells its own.
+ */
 async function replaceFolder(from: string, to: string): Promise<void> {
   const earlier = to + REPLACED
   await rm(earlier, { recursive: true, force: true })
@@ -103,7 +107,7 @@ async function replaceFolder(from: string, to: string): Promise<void> {
   await rm(earlier, { recursive: true, force: true })
 }
 
-/** Where a folder is: at its place, or beside it if a process was killed while it replaced the folder. */
+/** Location of a folder: its path, or the path beside it if a process was killed while replacing the folder. */
 export function placeOf(path: string): string {
   return !existsSync(path) && existsSync(path + REPLACED) ? path + REPLACED : path
 }

@@ -66,7 +66,7 @@ export async function readInto(file: InputFile, target: Uint8Array, position: nu
     const { bytesRead } = await file.handle.read(target, done, length, position + done)
     if (bytesRead === 0) {
       throw new FileFormatError(
-        `${file.path} ended at byte ${position + done} while ${target.length} bytes from ${position} on were being read; was it changed meanwhile?`,
+        `${file.path} ended at byte ${position + done} while ${target.length} bytes from byte ${position} were read; the file may have changed`,
         { path: file.path, position, length: target.length },
       )
     }
@@ -148,7 +148,7 @@ export function parseJson(text: string, where: string): unknown {
   }
 }
 
-/** Where the text first nests too deeply, or -1. */
+/** Position at which the text first nests too deeply, or -1. */
 function tooDeep(text: string): number {
   let depth = 0
   let quoted = false

@@ -1,4 +1,4 @@
-/** Which files a folder from outside may be said to hold. */
+/** Files that an untrusted folder may refer to. */
 import { existsSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
@@ -26,7 +26,7 @@ export async function fileInside(folder: string, name: string): Promise<string> 
   return path
 }
 
-/** Where links of a snapshot, or of a folder in one, lead to; nowhere for other folders. */
+/** Target folder of the links in a snapshot, or in a folder of one; undefined for other folders. */
 function blobsOf(folder: string): string[] {
   const parent = dirname(folder)
   if (parent === folder) return []

@@ -11,10 +11,10 @@ const LITERAL = /true|false|null/y
 const NEEDS_CARE = /[\\\u0000-\u001f]/
 const LONE_SURROGATE = /\p{Surrogate}/u
 
-/** Whether a character is a blank, a tab or the end of a line; there is rarely any in headers. */
+/** True if a character is a blank, a tab, or the end of a line; headers rarely have any. */
 const isWhiteSpace = (code: number) => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
 
-/** What is wrong with the text, and at which character. */
+/** A syntax error, with its position. */
 export class JsonSyntaxError extends Error {}
 
 export class JsonScanner {
@@ -69,7 +69,7 @@ export class JsonScanner {
     } catch {
       return this.fail('a string with a bad escape or a raw control character')
     }
-    if (LONE_SURROGATE.test(value)) this.fail('a string with half a surrogate pair')
+    if (LONE_SURROGATE.test(value)) this.fail('a string with an unpaired surrogate')
     this.position = end + 1
     return value
   }

@@ -1,7 +1,7 @@
 /** Weights as Python pickles: recognized by name and refused. */
 import { UnsupportedError } from '../core/errors.js'
 
-/** Whether a file is a pickle, by its name. */
+/** True if a file is a pickle, by its name. */
 export function isPickle(name: string): boolean {
   return /\.(bin|pt|pth|ckpt|pkl)$/i.test(name)
 }

@@ -1,6 +1,6 @@
 /**
- * Names under which files and folders are written before they are renamed. A name says which process writes, so that what
- * a killed one has left can be told from what another one is writing.
+ * Names under which files and folders are written before they are renamed. A name says which process writes, so that
+ * what a killed one has left can be told from what another one is writing.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync, rmSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { lstat, readdir, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 
-/** What this thread is writing now. */
+/** Files that this thread is writing. */
 const unfinished = new Set<string>()
 
 /** `.lowrank-<process>-<where that number counts>-<random>.tmp` */
@@ -85,7 +85,7 @@ function isRunning(pid: number): boolean {
   }
 }
 
-/** When anything within was last written, ms. */
+/** Time of the last write within, ms. */
 async function lastChange(path: string): Promise<number> {
   const stats = await lstat(path)
   if (!stats.isDirectory()) return stats.mtimeMs
@@ -96,7 +96,7 @@ async function lastChange(path: string): Promise<number> {
 let known: string | undefined
 
 /**
- * What tells apart where a number of a process means the same: a system since it was started, and in it a container.
+ * Identifies the scope in which a process id is unique: a boot of the system, and a container.
  * Folders are shared among those.
  */
 function numbering(): string {

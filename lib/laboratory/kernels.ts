@@ -1,4 +1,4 @@
-/** How fast the kernels of a model's training step are, against what the processor can do. */
+/** Speed of the kernels of a model's training step, compared with the peak of the processor. */
 import { type Graph, nodesOf } from '../graph/graph.js'
 import {
   addon,
@@ -17,7 +17,7 @@ export interface KernelSettings {
   rank: number
   perDeviceTrainBatchSize: number
   maxSeqLength: number
-  /** How the weights of linears are held. */
+  /** Storage format of the linears. */
   format: StorageFormat
   precision: Precision
 }

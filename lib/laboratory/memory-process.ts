@@ -9,7 +9,7 @@ import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { textRows } from './texts.js'
 
-/** What is measured; crosses between processes as JSON. */
+/** Measurements of a training run; sent between processes as JSON. */
 export interface MeasuredTraining {
   model: string
   load: LoadOptions
@@ -20,7 +20,7 @@ export interface MeasuredTraining {
   steps: number
 }
 
-/** Where the process is: started, with the base loaded, or trained; or what kept it from that. */
+/** Stage of the process: started, base loaded, trained, or failed. */
 export type Stage =
   | { at: 'idle' | 'loaded' }
   | { at: 'trained'; plannedBytes: number }

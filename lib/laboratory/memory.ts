@@ -1,4 +1,4 @@
-/** What training takes, planned and measured from outside, and the picture of it: figure 1 of the paper on QLoRA. */
+/** Memory of training, planned and measured from outside, and its picture: figure 1 of the QLoRA paper. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -57,7 +57,7 @@ export interface MemoryMeasurement {
   pssAnonymousBytes: number
   pssFileBytes: number
   /**
-   * What the page cache held of the files that the weights were mapped from, whether or not the process had these pages;
+   * Page cache of the files that the weights were mapped from, in this process or not;
    * absent where there was none with a name.
    */
   cachedWeightBytes?: number
@@ -66,7 +66,7 @@ export interface MemoryMeasurement {
 export interface MemoryBar {
   model: string
   method: string
-  /** What the plan of the same run holds at its peak, by category. */
+  /** Peak of the plan of the same run, by category. */
   plannedBytes: number
   rows: readonly PlanRow[]
   /** Absent where the training was planned only. */
@@ -89,7 +89,7 @@ const VARIANTS: ReadonlyMap<string, readonly [of: string, how: Variant]> = new M
   ['qlora-nf4-embedding', ['qlora', { embeddingQuantization: nf4() }]],
 ])
 
-/** What `methodOf` takes. */
+/** Names accepted by `methodOf`. */
 export const METHOD_NAMES: readonly string[] = [
   'full',
   ...listStrategies().map(({ name }) => name),
@@ -251,7 +251,7 @@ async function resident({ pid }: ChildProcess): Promise<Resident> {
   return { rss: of('VmRSS'), peak: of('VmHWM'), anonymous: of('RssAnon'), file: of('RssFile') }
 }
 
-/** What a process has of pages by how many share them, and what the page cache has of its weights. */
+/** The process's pages, by the number of sharers, and the page cache of its weights. */
 async function proportional({
   pid,
 }: ChildProcess): Promise<{ anonymous: number; file: number; cached: number }> {

@@ -21,7 +21,7 @@ export interface Spread {
   seeds: number[]
 }
 
-/** How a study is watched and stopped. */
+/** Callbacks and signal of a study. */
 export interface StudyControl {
   signal?: AbortSignal | undefined
   /** Before each training. */
@@ -34,7 +34,7 @@ export interface UtilitySettings {
   seeds: number
   rounds: number
   cohort: number
-  /** What the noise is for. */
+  /** Population and cohort that the noise is computed for. */
   simulation: { population: number; cohort: number }
   /** Passes of a client over its rows in a round. */
   localEpochs: number

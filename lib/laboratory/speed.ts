@@ -1,4 +1,4 @@
-/** How fast a model trains, evaluates and generates here, and what of it JavaScript takes. */
+/** Speed of training, evaluation, and generation, and JavaScript's share of it. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

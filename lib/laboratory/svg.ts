@@ -1,4 +1,4 @@
-/** What the charts of this folder share. */
+/** Code shared by the charts of this folder. */
 
 /** Told apart by those who do not see red and green (Okabe and Ito 2008). */
 export const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#999999', '#f0e442']

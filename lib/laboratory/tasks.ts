@@ -7,7 +7,7 @@ import type { Answer } from '../train/score.js'
 
 export interface Task {
   name: string
-  /** What it asks, in a sentence. */
+  /** The question, in a sentence. */
   about: string
   /** Completions that an answer is chosen from. */
   labels: readonly string[]
@@ -17,7 +17,7 @@ export interface Task {
   test: readonly Answer[]
 }
 
-/** How much of a task is made. */
+/** Size of a generated task. */
 export interface TaskSize {
   clients: number
   rowsPerClient: number
@@ -52,7 +52,7 @@ const TEAMS: Readonly<Record<string, readonly string[]>> = {
   ' returns': ['is the wrong size', 'is not what I wanted', 'should go back', 'came in the wrong colour'],
 }
 
-/** Whether a thing was liked, where a "not" turns the word round. Clients write about two things each. */
+/** Reviews: was a thing liked, where a "not" inverts the word? Clients write about two things each. */
 export function reviews(size: TaskSize, seed: number): Task {
   return made(
     'reviews',
@@ -73,7 +73,7 @@ export function reviews(size: TaskSize, seed: number): Task {
   )
 }
 
-/** Which of four teams a complaint goes to. Clients complain of two kinds of things each. */
+/** Complaints: which of four teams is responsible? Clients complain of two kinds of things each. */
 export function complaints(size: TaskSize, seed: number): Task {
   const teams = Object.keys(TEAMS)
   return made(

@@ -41,7 +41,7 @@ import type { EvaluateProgress } from '../train/evaluate.js'
 import { foldersOf } from '../train/output-folder.js'
 import { scratchFolder, TrainingRun } from '../train/run.js'
 
-/** What `Adapter.train` takes besides the options of the run. */
+/** Options of `Adapter.train` besides those of the run. */
 export interface TrainControl {
   /** Data to evaluate on, before the first step, every `evalSteps` and at the end. */
   evalDataset?: DatasetArgument | null
@@ -88,7 +88,7 @@ export class Adapter {
   readonly strategy: StrategyConfig
   /** Paths of the linears that it adapts. */
   readonly targets: readonly string[]
-  /** What is allowed and seldom meant in how it is made, such as a rank larger than a linear; a sentence each. */
+  /** Warnings about valid but rarely intended settings, such as a rank larger than a linear; a sentence each. */
   readonly remarks: readonly string[]
   /** Numbers that train; 0 for an adapter that was loaded for use only. */
   readonly trainableParameters: number
@@ -119,7 +119,7 @@ export class Adapter {
   }
 
   /**
-   * What its output counts for in `evaluate` and `generate`: 1 at first, 0 is off. Training is always at 1.
+   * Weight of its output in `evaluate` and `generate`: 1 by default, 0 is off. Training always uses 1.
    * @throws {ConfigError} for anything but a finite number
    */
   get weight(): number {
@@ -131,7 +131,7 @@ export class Adapter {
   }
 
   /**
-   * How many of its ranks are in use, from the first, in all that uses it but training: `evaluate`, `generate`, `merge`
+   * Number of ranks in use, from the first, in all uses except training: `evaluate`, `generate`, `merge`
    * and the rest. null, the default, is all. Only of adapters that were trained for it, with `dylora()`.
    * @throws {ConfigError} for a rank that it does not have
    * @example for (const rank of [1, 2, 4, 8]) { adapter.rank = rank; console.log(rank, await model.evaluate('val.jsonl')) }
@@ -218,8 +218,8 @@ export class Adapter {
    * @param options.form `lora`: as the plain LoRA that computes the same, for programs that read no other kind. Default
    * `own`: in the form of its strategy
    * @param options.rank of what was trained with `dylora()`, as the plain LoRA of its first ranks; default null: all of
-   * them, whatever `adapter.rank` is. Of others, with the form `lora`: as the LoRA of this rank whose change of the weights
-   * is nearest; default null: as one that computes the same
+   * them, whatever `adapter.rank` is. Of others, with the form `lora`: as the LoRA of this rank whose change of the
+   * weights is nearest; default null: as one that computes the same
    * @returns how far what is saved is from the adapter: 0, or for the nearest LoRA the norm of the difference over that of
    * the change
    * @throws {ConfigError} for a rank that it does not have
@@ -237,8 +237,8 @@ export class Adapter {
   }
 
   /**
-   * Writes the model with this adapter, at its `rank`, merged in as a Hugging Face folder, and compares what it wrote with
-   * the two. Other adapters and weights do not count.
+   * Writes the model with this adapter, at its `rank`, merged in as a Hugging Face folder, and compares what it wrote
+   * with the two. Other adapters and weights do not count.
    * @throws {ConfigError} when the place is taken, or a number does not fit the dtype
    * @throws {WriteError} when the disk refuses; nothing is left half written
    * @example const { check } = await adapter.merge('merged', { dtype: 'bf16' })
@@ -323,7 +323,9 @@ export class Adapter {
   }
 }
 
-/** The column that names the client of each row, where the strategy has clients; private runs hold out whole clients. */
+/**
+ * The column that names the client of each row, where the strategy has clients; private runs hold out whole clients.
+ */
 export function groupedBy(strategy: StrategyConfig): Pick<DataSources, 'groupBy' | 'holdOutGroups'> {
   const clients = rulesOf(strategy).privacy?.(strategy)?.clients ?? null
   const groupBy = clientColumn(clients)

@@ -33,9 +33,11 @@ import {
 
 /** Options of `Model.chat`; those of the answers can be changed for each. */
 export interface ChatOptions extends Partial<GenerateOptions> {
-  /** What the model is told before the first turn. Default: the system prompt that every row of the training had. */
+  /** System prompt. Default: the system prompt that every row of the training had. */
   system?: string | null
-  /** Whether turns go through the chat template. Default: as the adapter was trained, else where the model has one. */
+  /**
+   * True if turns go through the chat template. Default: as the adapter was trained, else true if the model has one.
+   */
   chatTemplate?: boolean
   /** Turns that were there before, `user` and `assistant` by turns. */
   messages?: readonly ChatMessage[]
@@ -43,7 +45,7 @@ export interface ChatOptions extends Partial<GenerateOptions> {
   contextTokens?: number
 }
 
-/** What an answer came to. */
+/** An answer with its statistics. */
 export interface ChatAnswer extends Generation {
   /** Tokens of the history with the question, as the model saw them. */
   promptTokens: number
@@ -75,7 +77,7 @@ export class Chat {
   /** Tokens of history and answer together. */
   readonly contextTokens: number
   /**
-   * Whether the model goes on from the turns as plain text, line after line: it has no chat template, or the adapter was
+   * True if turns are passed as plain text, line after line: the model has no chat template, or the adapter was
    * trained on raw text.
    */
   readonly plain: boolean
@@ -91,7 +93,7 @@ export class Chat {
   #messages: ChatMessage[]
   #dropped = 0
   #decoder: Decoder | undefined
-  /** Whose outputs the cache was computed with. */
+  /** The adapters with which the cache was computed. */
   #filledBy: (ActiveAdapter & { version: number })[] | undefined
   #answering = false
 
@@ -136,7 +138,7 @@ export class Chat {
   }
 
   /**
-   * What the model is told before the first turn; may be changed between two answers.
+   * System prompt; may be changed between two answers.
    * @throws {ConfigError} for anything but a text or null
    */
   get system(): string | null {
@@ -153,8 +155,8 @@ export class Chat {
   }
 
   /**
-   * Says something to the model: yields its answer as it comes and returns what it came to. An answer that is broken off,
-   * by the signal or by leaving the loop, stays as far as it came.
+   * Says something to the model: yields its answer as it comes and returns what it came to. An answer that is broken
+   * off, by the signal or by leaving the loop, stays as far as it came.
    * @throws {ConfigError} for an option out of range, a text that is too long for the context, or while another answer
    * is being given
    * @throws {DataError} when the chat template refuses the messages
@@ -227,8 +229,8 @@ export class Chat {
   }
 
   /**
-   * The prompt, once the oldest turns are dropped that leave no room for `reserve` tokens of an answer. Then half of the
-   * context is made free: dropping a turn empties the cache, so it should not happen at every turn.
+   * The prompt, once the oldest turns are dropped that leave no room for `reserve` tokens of an answer. Then half of
+   * the context is made free: dropping a turn empties the cache, so it should not happen at every turn.
    */
   async #fitting(reserve: number, signal: AbortSignal | undefined): Promise<Int32Array> {
     let prompt = await this.#prompt(signal)

@@ -36,8 +36,8 @@ import { Model } from './model.js'
 /** Options of `loadModel`. */
 export interface LoadOptions extends HubOptions {
   /**
-   * How the linears of the blocks are held: `none`, `nf4` or `fp4` (with double quantization), `int8`, or what `nf4()`,
-   * `fp4()` and `int8()` return; `keep` leaves the blocks of a GGUF file as they are. Default: as the files of
+   * Quantization of the linears: `none`, `nf4` or `fp4` (with double quantization), `int8`, or the result of `nf4()`,
+   * `fp4()`, or `int8()`; `keep` leaves the blocks of a GGUF file as they are. Default: as the files of
    * bitsandbytes are, if they are that, else `defaultQuantization`.
    */
   quantization?: Quantization['type'] | Quantization
@@ -51,22 +51,22 @@ export interface LoadOptions extends HubOptions {
   /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
   precision?: PrecisionOption
   /**
-   * Leave the weights in a file, with at most so many bytes of it in memory at a time, as in `2GiB`, so that a model may be
-   * larger than memory; `true` chooses. Default false.
+   * Leave the weights in a file, with at most so many bytes of it in memory at a time, as in `2GiB`, so that a model
+   * may be larger than memory; `true` chooses. Default false.
    */
   pagedWeights?: boolean | string
   /** Threads of the process's engine. Default `auto`: LOWRANK_THREADS, else what the process may use. */
   threads?: number | 'auto'
   /**
-   * Keep the weights on the disk as they are held, where quantizing them took more than half a second, and map them from
-   * there the next time. Default true; see `LOWRANK_WEIGHT_CACHE`.
+   * Keep the weights on the disk as they are held, where quantizing them took more than half a second, and map them
+   * from there the next time. Default true; see `LOWRANK_WEIGHT_CACHE`.
    */
   cacheWeights?: boolean
   /** Called after every tensor. */
   onProgress?: (progress: LoadProgress) => void
   /**
-   * Called with what is allowed and seldom meant in how the model is used, such as a chat with an adapter that was trained
-   * on raw text; a sentence, each once. Default: `process.emitWarning`.
+   * Called with what is allowed and seldom meant in how the model is used, such as a chat with an adapter that was
+   * trained on raw text; a sentence, each once. Default: `process.emitWarning`.
    */
   onWarning?: (message: string) => void
 }
@@ -131,7 +131,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     await holdWeights(
       { native, graph, sources, formats, origin },
       {
-        // What is in the files as it is held is as good as a file of ours.
+        // Files whose weights are stored as they are need no cached copy.
         cached: given.cacheWeights && quantizesAny(graph, dtypeOf, choice),
         kept: given.cacheWeights,
         paged,
@@ -176,7 +176,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   }
 }
 
-/** What it is called in adapters that are trained on it. */
+/** Name of the model in adapters that are trained on it. */
 function originOf({ path, hub }: Located): Pick<BaseModel, 'name' | 'revision'> {
   if (hub === null) return { name: path, revision: null }
   return { name: hub.file === null ? hub.repo : `${hub.repo}/${hub.file}`, revision: hub.commit }

@@ -144,9 +144,9 @@ export class Model {
   }
 
   /**
-   * Makes a strategy ready that takes a look at the data before it is trained, such as `loraDrop()`: trains an adapter on
-   * a sample of the data, measures it, and lets it go. Others are returned as they are. Options are those of the training
-   * that is to follow; what they hold out is left out here too.
+   * Makes a strategy ready that takes a look at the data before it is trained, such as `loraDrop()`: trains an adapter
+   * on a sample of the data, measures it, and lets it go. Others are returned as they are. Options are those of the
+   * training that is to follow; what they hold out is left out here too.
    * @returns the strategy to attach
    * @throws {ConfigError} for data that is streamed, or options out of range
    * @example const adapter = await model.attach(await model.probe(loraDrop(), 'train.jsonl'))
@@ -204,13 +204,13 @@ export class Model {
     })
   }
 
-  /** How prompts are put to it by default: as the adapters that act were trained, else the model; null: nothing says so. */
+  /** Default prompt format: that of the active adapters, else that of the model; null if unknown. */
   get promptFormat(): PromptFormat | null {
     const format = formatOf(this.#base, this.#adapters.acting())
     return isRecorded(format) ? format : null
   }
 
-  /** Whether it can be given messages: its files hold a chat template. */
+  /** True if the model accepts messages: its files have a chat template. */
   async hasChatTemplate(): Promise<boolean> {
     return (await this.#base.tokenizer()).about.source.chatTemplate !== undefined
   }
@@ -286,8 +286,8 @@ export class Model {
   }
 
   /**
-   * Starts a conversation, which keeps its turns and what was computed for them. Its answers are given with the adapters
-   * that act when they begin.
+   * Starts a conversation, which keeps its turns and what was computed for them. Its answers are given with the
+   * adapters that act when they begin.
    * @throws {ConfigError} for an option out of range
    * @example const chat = await model.chat({ system: 'Be brief.' })
    */
@@ -304,8 +304,8 @@ export class Model {
   }
 
   /**
-   * How likely answers are: of each the logarithm of the probability of its completion, and of the end after it, given
-   * its prompt, in nats. The likeliest of several label words is what a model classifies as.
+   * Log-likelihoods of answers: for each, the logarithm of the probability of its completion, and of the end after it,
+   * given its prompt, in nats. The likeliest of several label words is what a model classifies as.
    * @throws {DataError} for an answer without tokens, or one longer than `maxSeqLength` (default 512)
    * @example const [yes, no] = await model.logLikelihoods([' yes', ' no'].map((completion) => ({ prompt, completion })))
    */
@@ -371,8 +371,8 @@ export class Model {
   }
 
   /**
-   * Writes the model with what its adapters add, or its adapter alone, in a form that other programs read. Then it loads
-   * what it wrote and says how far that is from the model, unless `check` is false.
+   * Writes the model with what its adapters add, or its adapter alone, in a form that other programs read. Then it
+   * loads what it wrote and says how far that is from the model, unless `check` is false.
    * @throws {ConfigError} when the place is taken, or options do not go together
    * @throws {UnsupportedError} for a model, tokenizer or adapter that the format cannot say
    * @throws {WriteError} when the disk refuses; nothing is left half written

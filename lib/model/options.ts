@@ -48,7 +48,7 @@ export const probeSchema = z.strictObject({
 export interface LoadAdapterOptions extends HubOptions {
   /** Unlike that of any other adapter on the model. Default: of the folder, with a number if need be. */
   name?: string
-  /** Whether it is to be trained further. Default false, which needs no memory for gradients. */
+  /** True if it will be trained further. The default, false, needs no memory for gradients. */
   trainable?: boolean
 }
 
@@ -64,7 +64,9 @@ export type EvaluateOptions = Partial<
 > & {
   /** Evaluate only the rows that a run with this `evalFraction` and `seed` held out. Default: all rows. */
   heldOut?: HeldOutShare
-  /** Whether rows of prompt and completion go through the chat template. Default: as the adapter was trained, else true. */
+  /**
+   * True if rows of prompt and completion go through the chat template. Default: as the adapter was trained, else true.
+   */
   chatTemplate?: boolean
   /** Adapters to evaluate with; default all that are attached at their weights, and `[]` is the base alone. */
   adapters?: readonly AdapterChoice[]

@@ -22,9 +22,9 @@ export interface Decoder {
   kvHeads: number
   headDim: number
   rmsNormEps: number
-  /** Whether the linears have biases: query, key and value; the output of attention; the MLP. */
+  /** True if the linears have biases: query, key, and value; the output of attention; the MLP. */
   bias: { qkv: boolean; output: boolean; mlp: boolean }
-  /** Whether queries and keys are normalized by head before they are rotated. */
+  /** True if queries and keys are normalized per head before they are rotated. */
   queryKeyNorm: boolean
   tied: boolean
   invFreq: number[]
@@ -33,7 +33,7 @@ export interface Decoder {
   windows: (number | undefined)[]
 }
 
-/** What a family says of itself; the rest is read from the config. */
+/** Properties of a family; the rest is read from the config. */
 export interface DecoderTraits {
   /** Of `max_position_embeddings`. */
   positions: number
@@ -76,7 +76,7 @@ export function readDecoder(
     })
   if (heads * headDim > LARGEST_ATTENTION_WIDTH)
     throw new ConfigError(
-      `config.json: ${heads} heads (num_attention_heads) of ${headDim} (head_dim) make attention ${heads * headDim} wide; at most ${LARGEST_ATTENTION_WIDTH} is supported.`,
+      `config.json: ${heads} heads (num_attention_heads) of ${headDim} (head_dim) give attention a width of ${heads * headDim}; at most ${LARGEST_ATTENTION_WIDTH} is supported.`,
       { heads, headDim },
     )
   const activation = read.text('hidden_act', 'silu')

@@ -80,7 +80,7 @@ const scalings = new Map<string, Scaling>([
   ['yarn', yarn],
 ])
 
-/** What a config says of its rotary embedding, in the older or the newer spelling of transformers. */
+/** Settings of the rotary embedding in a config, in the older or the newer spelling of transformers. */
 export interface RopeParameters {
   theta: number
   /** Of the scaling; `default` is none. */

@@ -1,4 +1,4 @@
-/** Which layers attend through a window, in the spellings that configs have for it. */
+/** Layers with a sliding window, in the spellings of configs. */
 import { ConfigError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import type { FieldReader } from './fields.js'
@@ -46,7 +46,9 @@ export function windowsByLayer(
   })
 }
 
-/** As Qwen2 and Qwen3 have it: no windows unless `use_sliding_window` is set; then from layer `max_window_layers` on. */
+/**
+ * As Qwen2 and Qwen3 have it: no windows unless `use_sliding_window` is set; then from layer `max_window_layers` on.
+ */
 export function windowsByFlag(read: FieldReader, layers: number): Windows {
   const window = read.flag('use_sliding_window', false)
     ? read.optionalSize('sliding_window', 4096)

@@ -37,8 +37,8 @@ export interface ParameterSpec {
 }
 
 /**
- * One kind of maths at one linear or embedding, as data. The kind is a room of native/adapters, which names the roles of
- * parameters and the numbers, and refuses what it does not know; lib/strategies/terms.ts says what they mean.
+ * One kind of maths at one linear or embedding, as data. The kind is a room of native/adapters, which names the roles
+ * of parameters and the numbers, and refuses what it does not know; lib/strategies/terms.ts says what they mean.
  */
 export interface TermSpec {
   kind: string
@@ -78,14 +78,14 @@ export interface AdapterSpec {
   /** Default none. */
   triplets?: Triplet[]
   /**
-   * What private training clips one by one: the gradients of `examples`, or what `clients` changed in a round. Only A and
-   * B of low-rank terms and copies of weights may train. With copies, or a term at an embedding, plans of examples have
-   * one sequence. Default none.
+   * Unit of clipping in private training: the gradients of `examples`, or the changes of `clients` in a round. Only A
+   * and B of low-rank terms and copies of weights may train. With copies, or a term at an embedding, plans of examples
+   * have one sequence. Default none.
    */
   privacy?: Privacy
 }
 
-/** Which ranks a step trains: the first `active` (default all), or with `lastOnly` the last of those alone. */
+/** Ranks that a step trains: the first `active` (default all), or with `lastOnly` only the last of those. */
 export interface TrainedRanks {
   active?: number
   lastOnly?: boolean
@@ -102,7 +102,9 @@ export interface Release extends TrainedRanks {
   cohort: number
 }
 
-/** How to fill a parameter; random fills are by counter from (seed, name), so any order gives the same numbers. */
+/**
+ * Initial values of a parameter; random values are computed by counter from (seed, name), so the order does not matter.
+ */
 export type Fill =
   | { kind: 'zeros' }
   | { kind: 'constant'; value: number }
@@ -121,7 +123,9 @@ export interface PlanOptions {
   /** `forward` only: tokens the KV cache holds. */
   kvCapacity?: number
   precision: Precision
-  /** `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default 48 MiB. */
+  /**
+   * `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default 48 MiB.
+   */
   logitsBytes?: number
   /** Recompute each block in the backward pass instead of keeping its activations. Default false. */
   recompute?: boolean
@@ -242,7 +246,7 @@ export interface LossResult {
   gradNorm?: number
 }
 
-/** Which state an optimizer keeps of an adapter. */
+/** Optimizer state of an adapter. */
 export interface OptimizerState {
   kind: OptimizerKind
   /** Of SGD: whether it has one. Default true. */
@@ -254,8 +258,8 @@ export interface OptimizerState {
   /** Of the file for the rest. */
   folder?: string
   /**
-   * Parameters are updated in the backward pass (`TrainInput.update`), each as soon as its gradient is whole: gradients lie
-   * in the arena, and never all at once. Not of private training. Default false.
+   * Parameters are updated in the backward pass (`TrainInput.update`), each as soon as its gradient is whole: gradients
+   * lie in the arena, and never all at once. Not of private training. Default false.
    */
   inBackward?: boolean
 }
@@ -263,9 +267,9 @@ export interface OptimizerState {
 /** A tensor of a parameter's state. */
 export interface StateTensor {
   /**
-   * `m` and `v` of AdamW, `m` of Lion and SGD; `row` and `column` of Adafactor, or `v` of a vector. Of 8-bit numbers the
-   * codes, with the largest magnitude of each 256 beside them as `m_absmax`; of AdamW's second moment they hold the root,
-   * `sqrt_v`.
+   * `m` and `v` of AdamW, `m` of Lion and SGD; `row` and `column` of Adafactor, or `v` of a vector. Of 8-bit numbers
+   * the codes, with the largest magnitude of each 256 beside them as `m_absmax`; of AdamW's second moment they hold the
+   * root, `sqrt_v`.
    */
   name: string
   dtype: 'F32' | 'U8'
@@ -293,8 +297,8 @@ export interface OptimizerStep {
   /** Optimizer steps from 1. */
   step: number
   /**
-   * Only rows of A and columns of B that got gradients move, each with its own count of updates; see `StepRanks`. Default:
-   * all move.
+   * Only rows of A and columns of B that got gradients move, each with its own count of updates; see `StepRanks`.
+   * Default: all move.
    */
   ranks?: { active: number; lastOnly: boolean; draws: number[] }
 }
@@ -338,26 +342,28 @@ export interface ReadWeightOptions {
   begin: number
   count: number
   /**
-   * Adapters whose delta at the node `target` is added: weight * scale * B A, of the first `rank` ranks (0 and by default all),
-   * summed in fp32 and rounded once.
+   * Adapters whose delta at the node `target` is added: weight * scale * B A, of the first `rank` ranks (0 and by
+   * default all), summed in fp32 and rounded once.
    */
   adapters: { adapter: NativeAdapter; weight?: number; rank?: number }[]
   target?: string
-  /** Writes rows (of a bias: elements) in the order that GGUF files of the llama architecture have, for as many heads. */
+  /**
+   * Writes rows (of a bias: elements) in the order that GGUF files of the llama architecture have, for as many heads.
+   */
   permutedHeads?: number
 }
 
 export interface MergeWeightOptions {
-  /** Where the weight is that the adapters are added to: the same as `held`, or what that was quantized from. */
+  /** Location of the weight to which the adapters are added: the same as `held`, or its unquantized source. */
   from: NativeModel
-  /** Where the weight is held without the adapters, in the format that the merged one gets. */
+  /** Location of the weight without the adapters, in the format of the merged result. */
   held: NativeModel
   adapters: ReadWeightOptions['adapters']
   target: string
 }
 
 /**
- * What is left of a change of a weight once the sum was quantized: sums over its elements, where d is what adapters change
+ * The part of a weight change that survives quantization: sums over its elements, where d is the adapters' change
  * and q what is changed in the quantized weight.
  */
 export interface MergeSums {
@@ -369,7 +375,7 @@ export interface MergeSums {
   error: number
 }
 
-/** What `NativeModel.decompose` takes apart, and into what. */
+/** Options of `NativeModel.decompose`. */
 export interface DecomposeOptions {
   /** `svd`: A and B have the roots of the largest singular values; `qr`: B has orthonormal columns. */
   form: 'svd' | 'qr'
@@ -378,7 +384,7 @@ export interface DecomposeOptions {
   blocks?: number
   /** Of `svd`: of the vectors that it begins with. Default 0. */
   seed?: number
-  /** Where the weight was read from: taken apart is what that holds beyond the weight. */
+  /** Source of the weight: the difference between the source and the weight is decomposed. */
   source?: TensorSource
   /** Taken apart is what these change of the weight at node `target`. */
   adapters: ReadWeightOptions['adapters']
@@ -416,9 +422,9 @@ export interface NativeModel {
   /** Reads one weight from its file into `format`, in chunks and once; never holds a full-precision copy beside it. */
   loadWeight(name: string, source: TensorSource, format: StorageFormat): Job<void>
   /**
-   * Takes all weights from a weight file, where they stay. Rejects with FILE_FORMAT for a file that cannot be read, or is
-   * not of these formats and this key. With `paged` they are in memory within a budget of so many bytes only, 0 standing for
-   * one that is chosen; rejects with CONFIG for one that is too small.
+   * Takes all weights from a weight file, where they stay. Rejects with FILE_FORMAT for a file that cannot be read, or
+   * is not of these formats and this key. With `paged` they are in memory within a budget of so many bytes only, 0
+   * standing for one that is chosen; rejects with CONFIG for one that is too small.
    */
   mapWeights(
     path: string,
@@ -429,7 +435,10 @@ export interface NativeModel {
     /** The file system keeps its files in memory, so nothing is saved by paging. */
     livesInMemory: boolean
   }>
-  /** Bytes of a paged base that are in memory now, the page cache included, as the system counts them; -1 if it does not. */
+  /**
+   * Bytes of a paged base that are in memory now, the page cache included, as the system counts them; -1 if it does
+   * not.
+   */
   pagedBytes(): number
   /**
    * Rows of a loaded weight in a file's type; quantized weights are dequantized first. Rejects with CONFIG for numbers
@@ -445,7 +454,7 @@ export interface NativeModel {
   /** Names of declared weights that have not been loaded. */
   missing(): string[]
   /**
-   * What a session over the loaded model would hold, with adapters whose optimizer keeps `state`, by default AdamW's.
+   * Memory of a session over the loaded model, with adapters whose optimizer keeps `state`, by default AdamW's.
    * Throws CONFIG while weights are missing, and what `createSession` rejects with for plans that cannot be.
    */
   plan(
@@ -455,7 +464,9 @@ export interface NativeModel {
   dispose(): Promise<void>
 }
 
-/** A weight file in the making: a model's weights as they are held in memory. Rejects with WRITE when the disk refuses. */
+/**
+ * A weight file in the making: a model's weights as they are held in memory. Rejects with WRITE when the disk refuses.
+ */
 export interface NativeWeightFile {
   /** Reads one weight from its file, as `loadWeight` does, and writes it; it is not kept in memory. */
   store(name: string, source: TensorSource): Job<void>
@@ -476,13 +487,13 @@ export interface NativeAdapter {
   copyWeight(name: string, model: NativeModel, weight: string): Job<void>
   /** Fills a magnitude with the norms of the rows that it stands for, the other values being as they are. */
   fillRowNorms(name: string, model: NativeModel): Job<void>
-  /** Which arrays a parameter has: all but `value` if it trains, those of importance if it is in a triplet. */
+  /** Arrays of a parameter: all but `value` if it trains, those of importance if it is in a triplet. */
   arrays(name: string): AdapterArray[]
   /** Copies an array out, or as much of it as goes into `out`, from element `begin` on, and returns that. */
   read(name: string, array: AdapterArray, out?: Float32Array, begin?: number): Float32Array
   write(name: string, array: AdapterArray, values: Float32Array): void
   zeroGradients(): Job<void>
-  /** What the optimizer keeps of a parameter; nothing of one that is not trained. All is zero before the first step. */
+  /** Optimizer state of a parameter; empty if it is not trained. All values are zero before the first step. */
   state(name: string): StateTensor[]
   /** Copies bytes of it out, little-endian; as `read`. */
   readState(name: string, tensor: string, out?: Uint8Array, begin?: number): Uint8Array
@@ -505,7 +516,9 @@ export interface NativeAdapter {
   beginRound(): Job<void>
   /** Back to what the round began with, and to an optimizer that has made no step. */
   beginClient(): Job<void>
-  /** Adds what a client changed, clipped; the norm before clipping, of which one that is not finite counts for nothing. */
+  /**
+   * Adds what a client changed, clipped; the norm before clipping, of which one that is not finite counts for nothing.
+   */
   addClient(options: TrainedRanks & { clippingNorm: number }): Job<number>
   /** Brings back what the round began with, and makes (sum + noise) / cohort the gradient of the next step. */
   release(options: Release): Job<void>
@@ -567,7 +580,7 @@ export type KernelSubject =
   | { kind: 'head_loss'; tokens: number; vocab: number; hidden: number; format: StorageFormat }
 
 export interface KernelTimes {
-  /** What a call computes, a multiply-add being two operations, and the least time that one took. */
+  /** Operations of a call, a multiply-add being two, and its shortest time. */
   kernels: { name: string; operations: number; seconds: number }[]
   /**
    * Operations per second of all threads in a loop of multiply-adds, measured between the rounds; null where the level
@@ -589,7 +602,7 @@ export interface NativeAddon {
   residentBytes(): {
     rss: number
     peak: number
-    /** What of `rss` is the process's own, and what is pages of files. */
+    /** The process's own part of `rss`, and the pages of files. */
     anonymous: number
     fileBacked: number
   }
@@ -598,8 +611,8 @@ export interface NativeAddon {
   /** Bytes of a file that are in memory, whoever brought them there (mincore); -1 where the system does not say. */
   cachedBytes(path: string): number
   /**
-   * Locks an open file until its descriptor is closed or the process dies (flock), without waiting: `held` where another
-   * descriptor, of this process or another, has the lock.
+   * Locks an open file until its descriptor is closed or the process dies (flock), without waiting: `held` where
+   * another descriptor, of this process or another, has the lock.
    */
   lockFile(descriptor: number): 'taken' | 'held' | 'unsupported'
   createModel(graph: Graph): NativeModel
@@ -607,8 +620,8 @@ export interface NativeAddon {
   createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter
   /**
    * Plans, allocates, and makes the tables that steps look up. Throws CONFIG while weights of the model are missing.
-   * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`: how
-   * many ranks of each are in use outside training, 0 being all; default all.
+   * `weights`: what each adapter's output counts for where they add up; default 1 for all, as training needs. `ranks`:
+   * how many ranks of each are in use outside training, 0 being all; default all.
    */
   createSession(
     model: NativeModel,
@@ -618,8 +631,8 @@ export interface NativeAddon {
     ranks?: readonly number[],
   ): Job<NativeSession>
   /**
-   * Creates a file for the weights of a model, and takes its room on the disk. `key` says what they are made of: who reads
-   * the file has to name the same. `putAway`: keep no more than a weight of it in the page cache. Throws WRITE.
+   * Creates a file for the weights of a model, and takes its room on the disk. `key` says what they are made of: who
+   * reads the file has to name the same. `putAway`: keep no more than a weight of it in the page cache. Throws WRITE.
    */
   createWeightFile(
     model: NativeModel,
@@ -631,8 +644,8 @@ export interface NativeAddon {
     },
   ): NativeWeightFile
   /**
-   * The same plans without weights: how much memory a run would take. `formats` gives each weight's storage, and `paged` is
-   * as of `mapWeights`.
+   * The same plans without weights: how much memory a run would take. `formats` gives each weight's storage, and
+   * `paged` is as of `mapWeights`.
    */
   plan(
     graph: Graph,

@@ -1,6 +1,6 @@
 /**
- * Why no addon loaded, for the person in front of it: what was tried, what is wrong with each file in plain words,
- * and the one command that mends it. Linux's own messages do not say that a file is for another processor or C
+ * Explanation why no addon loaded: the files that were tried, what is wrong with each in plain words,
+ * and the command that fixes it. Linux's own messages do not say that a file is for another processor or C
  * library.
  */
 import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
@@ -21,7 +21,7 @@ export function libc(): { name: '' | 'glibc' | 'musl'; version?: string } {
   return version ? { name: 'glibc', version } : { name: 'musl' }
 }
 
-/** What went wrong with one file. `error` is what `bindings` or the dynamic loader threw. */
+/** The problem with one file. `error` was thrown by `bindings` or the dynamic loader. */
 export function reason(path: string, error: unknown): string {
   // `bindings` sets `tries` on the error it makes when no file exists.
   if (error instanceof Error && 'tries' in error) return 'no such file'

@@ -9,7 +9,7 @@ import { nodeProgram, packageScript } from '../core/node-program.js'
 import { packageRoot } from '../core/root.js'
 import { type Attempt, libc, loadFailure, prebuilds, reason } from './load-failure.js'
 
-/** Which file the addon came from: named by LOWRANK_NATIVE_PATH, built from source, or prebuilt. */
+/** Origin of the addon: LOWRANK_NATIVE_PATH, built from source, or prebuilt. */
 export interface AddonOrigin {
   from: 'env' | 'build' | 'prebuild'
   path: string
@@ -26,7 +26,7 @@ export function loadAddon(): unknown {
   return loaded.addon
 }
 
-/** Where the addon was loaded from; loads it first if need be. */
+/** Origin of the addon; loads it first if necessary. */
 export function addonOrigin(): AddonOrigin {
   loaded ??= load()
   return loaded.origin
@@ -38,14 +38,14 @@ export function packagedAddons(): { file: string; fits: boolean }[] {
   return prebuilds(packageRoot).map((file) => ({ file, fits: wanted.has(file) }))
 }
 
-/** What this platform's prebuilt addon may be called in prebuilds/. */
+/** Possible names of this platform's prebuilt addon in prebuilds/. */
 function prebuiltNames(): string[] {
   const { name } = libc()
   const files = [...(name ? [`lowrank.${name}.node`] : []), 'lowrank.node']
   return files.map((file) => `${process.platform}-${process.arch}/${file}`)
 }
 
-/** What a build from source lacks here, in the words that the build itself would use; empty when it lacks nothing. */
+/** Missing requirements of a build from source, in the build's own words; empty if there are none. */
 export function missingForBuild(): string[] {
   const script = packageScript('scripts', 'native.mjs')
   const { execPath, env } = nodeProgram()
@@ -59,7 +59,7 @@ function* candidates(): Generator<AddonOrigin> {
   if (explicit) return yield { from: 'env', path: resolve(explicit) }
   const builds = ['Release', 'Debug'].map((kind) => join(packageRoot, 'build', kind, 'lowrank.node'))
   if (!process.env.LOWRANK_PREBUILD_ONLY) for (const path of builds) yield { from: 'build', path }
-  // Which C library this is takes a while to find out, so only if it matters.
+  // Detecting the C library takes a while, so it is done only if it matters.
   for (const name of prebuiltNames()) yield { from: 'prebuild', path: join(packageRoot, 'prebuilds', name) }
 }
 

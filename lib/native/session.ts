@@ -8,7 +8,7 @@ import { addon, type NativeAdapter, type NativeModel, type NativeSession, type P
 const TOPICS = ['graph', 'plan', 'arena', 'times'] as const
 type Topic = (typeof TOPICS)[number]
 
-/** What LOWRANK_LOG asks for. */
+/** Topics in LOWRANK_LOG. */
 function topics(): Topic[] {
   const asked = (process.env.LOWRANK_LOG ?? '').split(',').filter((name) => name !== '')
   const unknown = asked.find((name) => !TOPICS.includes(name as Topic))

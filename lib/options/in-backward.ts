@@ -1,4 +1,4 @@
-/** What updates in the backward pass go with. */
+/** Conditions of updates in the backward pass. */
 import { ConfigError } from '../core/errors.js'
 import { type OptionSource, snakeKey } from '../core/schema.js'
 import { rulesOf } from '../strategies/index.js'
@@ -10,11 +10,11 @@ interface Obstacle {
   key: string
   value: unknown
   why: string
-  /** What to do about it, with the key as it is spelled where it was given. */
+  /** Advice, with the key in the spelling of its source. */
   remedy(key: string): string
 }
 
-/** What keeps updates from being made in the backward pass, where each gradient is used up once it is whole. */
+/** The first obstacle to updates in the backward pass, where each gradient is used up once it is complete. */
 export function obstacleInBackward(
   { gradientAccumulationSteps, maxGradNorm }: Pick<TrainOptions, 'gradientAccumulationSteps' | 'maxGradNorm'>,
   strategy: StrategyConfig,
@@ -43,7 +43,9 @@ export function obstacleInBackward(
   return undefined
 }
 
-/** @throws {ConfigError} when updates in the backward pass are asked for beside what keeps them from being made there */
+/**
+ * @throws {ConfigError} when updates in the backward pass are asked for beside what keeps them from being made there
+ */
 export function checkInBackward(
   options: Pick<TrainOptions, 'optimizerInBackward' | 'gradientAccumulationSteps' | 'maxGradNorm'>,
   strategy: StrategyConfig,
@@ -54,7 +56,7 @@ export function checkInBackward(
   const spelled = (key: string) => (spelling === 'snake' ? snakeKey(key) : key)
   const [asked, key] = [spelled('optimizerInBackward'), spelled(obstacle.key)]
   throw new ConfigError(
-    `${name}: ${asked} is true and ${key} is ${obstacle.value}: ${obstacle.why}. ${obstacle.remedy(key)}, or set ${asked} to false.`,
+    `${name}: ${asked} is true but ${key} is ${obstacle.value}: ${obstacle.why}. ${obstacle.remedy(key)}, or set ${asked} to false.`,
     { source: name, key: asked, value: true, with: key },
   )
 }

@@ -1,6 +1,6 @@
 /**
- * The options that decide what a run holds in memory, and how: one list, which gives config files, the API and the flags
- * of `lowrank plan` their keys.
+ * The options that decide what a run holds in memory, and how: one list, which gives config files, the API and the
+ * flags of `lowrank plan` their keys.
  */
 import type * as z from 'zod'
 import { flag, parseBytes, text } from '../core/schema.js'
@@ -15,8 +15,8 @@ export interface TrainingMemory {
    */
   readonly optimizer: Optimizer['type'] | Optimizer | null
   /**
-   * Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all at
-   * once. Needs `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
+   * Update each tensor in the backward pass as soon as its gradient is whole, so that gradients never take memory all
+   * at once. Needs `gradientAccumulationSteps` of 1 and `maxGradNorm` of 0. Default false.
    */
   readonly optimizerInBackward: boolean
   /** Recompute each block in the backward pass instead of keeping its activations. Default true. */
@@ -40,7 +40,7 @@ interface MemoryOption {
   /** Of `lowrank plan`. */
   flag: string
   help: string
-  /** What it means nothing without, and what to do about that. */
+  /** An option that this one requires, and the advice if it is missing. */
   needs?: { option: keyof MemoryShape; else: string }
 }
 

@@ -229,7 +229,7 @@ export function shortOptimizer(
   return own.length > 0 ? { type: optimizer.type, ...Object.fromEntries(own) } : optimizer.type
 }
 
-/** Whether AdamW may page its moments where it trains the strategy, and whether it may keep them in 8 bits. */
+/** Kinds of AdamW state that the strategy supports: paged, and 8-bit. */
 export function statesOf(strategy: StrategyConfig): { paged: boolean; eightBit: boolean } {
   const rules = rulesOf(strategy)
   const whole = !rules.ranked?.(strategy)?.counted
@@ -307,7 +307,7 @@ export function optimizerState(
   const privacy = rules.privacy?.(strategy)
   if (privacy?.privacyUnit === 'user' && privacy.serverOptimizer === 'adam') {
     // The server's moments are where the clients' are between rounds.
-    if (optimizer.type === 'adafactor') throw refuse('has a server with the moments of Adam')
+    if (optimizer.type === 'adafactor') throw refuse('has a server that keeps Adam moments')
     return { kind: 'adamw', eightBit, ...paging }
   }
   const { kind } = nativeOptimizer(optimizer)

@@ -5,12 +5,12 @@ import { type TrainingMemory, trainingMemory } from './memory-shape.js'
 import type { Optimizer } from './optimizers.js'
 import { type Schedule, scheduleSchema } from './schedules.js'
 
-/** What is learned of each sample: the assistant's turns, the last of them, or everything. */
+/** Trained part of each sample: the assistant's turns, the last of them, or everything. */
 export type TrainOn = 'completions' | 'last' | 'all'
 
 export const METRICS = ['loss', 'perplexity', 'exact_match'] as const
 
-/** What evaluations are compared by: the mean loss, its exponential, or the share of rows answered word for word. */
+/** Metric for comparing evaluations: the mean loss, its exponential, or the share of rows answered word for word. */
 export type Metric = (typeof METRICS)[number]
 
 /** Options of a training run. */
@@ -37,11 +37,11 @@ export interface TrainOptions extends TrainingMemory {
   readonly maxSeqLength: number
   /** Fill a micro-batch with as many samples as fit, rather than `perDeviceTrainBatchSize` of them. Default true. */
   readonly packing: boolean
-  /** Which tokens are learned. Default completions. */
+  /** Tokens that are trained on. Default completions. */
   readonly trainOn: TrainOn
   /**
-   * Put rows of prompt and completion, and of Alpaca, into the chat template of the model, where it has one, as a turn of
-   * the user and one of the assistant. false trains them as raw text. Default true.
+   * Put rows of prompt and completion, and of Alpaca, into the chat template of the model, where it has one, as a turn
+   * of the user and one of the assistant. false trains them as raw text. Default true.
    */
   readonly chatTemplate: boolean
   /** L2 norm above which the gradient is scaled down; 0 is off. Default 1. */
@@ -50,13 +50,16 @@ export interface TrainOptions extends TrainingMemory {
   readonly evalSteps: number | null
   /** Keep the adapter of the best evaluation rather than that of the last step. Needs `evalSteps`. Default false. */
   readonly loadBestModelAtEnd: boolean
-  /** What evaluations are compared by. Default loss. */
+  /** Metric for comparing evaluations. Default loss. */
   readonly metricForBestModel: Metric
   /** Follows from the metric; a value that contradicts it is refused. Default null. */
   readonly greaterIsBetter: boolean | null
-  /** End the run after so many evaluations in a row without improvement; null never does. Needs `evalSteps`. Default null. */
+  /**
+   * End the run after so many evaluations in a row without improvement; null never does. Needs `evalSteps`. Default
+   * null.
+   */
   readonly earlyStoppingPatience: number | null
-  /** What an evaluation must improve by to count for `earlyStoppingPatience`. Default 0. */
+  /** Smallest improvement that counts for `earlyStoppingPatience`. Default 0. */
   readonly earlyStoppingThreshold: number
   /** Save a checkpoint after every so many steps; null: none but on interruption. Default null. */
   readonly saveSteps: number | null

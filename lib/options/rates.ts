@@ -21,7 +21,7 @@ export function withOwnRate<Options extends Pick<TrainOptions, 'learningRate' | 
   return { ...options, learningRate: options.learningRate ?? ownRate(strategy, options.optimizer) }
 }
 
-/** What one would want to be told of a rate before the run, a sentence each without the full stop. */
+/** Warnings about a learning rate, a sentence each without the full stop. */
 export function remarksOnRate(
   { learningRate, optimizer }: Pick<RunOptions, 'learningRate' | 'optimizer'>,
   strategy: StrategyConfig,

@@ -115,7 +115,7 @@ export function scheduleAt(
 }
 
 /**
- * What the base rate is multiplied by in the step that follows `completed` others; the first step of a warm-up has 0,
+ * Factor of the base rate in the step that follows `completed` others; the first step of a warm-up has 0,
  * as in transformers.
  */
 export function scheduleFactor(schedule: Schedule, span: ScheduleSpan, completed: number): number {

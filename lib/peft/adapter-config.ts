@@ -14,13 +14,13 @@ export const ADAPTER_CONFIG = 'adapter_config.json'
 
 const SIZE_LIMIT = 16 << 20
 
-/** What a checked adapter_config.json says. */
+/** Contents of a checked adapter_config.json. */
 export interface AdapterConfig {
   strategy: StrategyConfig
-  /** What it was trained on, as its author named it. */
+  /** Name of its base model, as given by its author. */
   baseModel: string | null
   taskType: string | null
-  /** Whether what is trained of a tied weight is of all modules that share it. */
+  /** True if a trained tied weight belongs to all modules that share it. */
   tied: boolean
 }
 

@@ -46,7 +46,7 @@ import { toFloat32, transposed, transposedData } from './floats.js'
 const WEIGHTS = 'adapter_model.safetensors'
 const PICKLES = ['adapter_model.bin', 'adapter_model.pt']
 
-/** What the adapter stands on. */
+/** The base model of the adapter. */
 export interface AdapterBase {
   /** Path or hub id, for `base_model_name_or_path`. */
   name: string | null
@@ -54,9 +54,9 @@ export interface AdapterBase {
   revision?: string | null
   /** Content hash of the model's files. */
   fingerprint: string
-  /** How its linears were held: `none`, `nf4`, … */
+  /** Quantization of its linears: `none`, `nf4`, … */
   quantization: string
-  /** How embedding and head were, where that is not as usual. */
+  /** Quantization of embedding and head, if it is not the default. */
   embeddingQuantization?: string
 }
 
@@ -131,13 +131,13 @@ export async function saveAdapterFolder(
 export interface AdapterFolder {
   path: string
   description: AdapterDescription
-  /** What it was trained on, as its author named it. */
+  /** Name of its base model, as given by its author. */
   baseModel: string | null
   /** Content hash of the base it was trained on; only in folders of ours. */
   baseFingerprint: string | null
-  /** What private trainings of it have spent. */
+  /** Privacy spent by its private trainings. */
   privacy: readonly PrivacyReport[]
-  /** How prompts were put to it in training; null where nothing says so. */
+  /** Prompt format of its training; null if unknown. */
   format: PromptFormat | null
   /** Values of every parameter that the file holds, one at a time. */
   parameters(): AsyncIterable<{ name: string; values: Float32Array }>
@@ -241,13 +241,13 @@ async function describeFolder(
   if (own === undefined) return fromPeft
   await breathe()
   const fromOwn = describeAdapter(own, sites, { strict: false, weights })
-  // How the scale follows a lower rank is not of the file, which is of one rank.
+  // The scale at lower ranks is not part of the file, which has one rank.
   const computed = ({ spec }: AdapterDescription) =>
     JSON.stringify([
       spec.terms.map(({ kind, target, parameters, numbers: { rankPower, ...numbers } }) => [
         kind,
         target,
-        // What factors are called, and which are one, is our own affair; files have the tensors of each linear.
+        // Names and sharing of factors are internal; files have the tensors of each linear.
         Object.keys(parameters),
         numbers,
       ]),
@@ -265,7 +265,7 @@ async function describeFolder(
 }
 
 /**
- * Where the embedding and the head share a weight, both or none of them train whole, and an adapter of the embedding is
+ * If the embedding and the head share a weight, both or neither train in full, and an adapter of the embedding is
  * not the head's.
  */
 function checkTied(
@@ -278,19 +278,19 @@ function checkTied(
   const apart = modules.find((module) => !tensors.has(`base_model.model.${module}.weight`))
   if (apart !== undefined)
     throw new UnsupportedError(
-      `${path} holds no weight of ${apart}, which this model shares among ${modules.join(' and ')}: it was trained apart, and here they train as one. Train it in PEFT with ensure_weight_tying.`,
+      `${path} holds no weight of ${apart}, which this model shares among ${modules.join(' and ')}: they were trained separately, but lowrank trains them as one. Train the adapter in PEFT with ensure_weight_tying.`,
       { path, modules },
     )
   const target = adaptedEmbedding(description.spec)
   const shared = weights.find((weight) => weight.modules.length > 1 && weight.modules.includes(target ?? ''))
   if (tied && shared !== undefined)
     throw new UnsupportedError(
-      `${path} belongs to an adapter with ensure_weight_tying, which acts on ${shared.modules.join(' and ')} alike; here one of an embedding is not of the head.`,
+      `${path} belongs to an adapter with ensure_weight_tying, which adapts ${shared.modules.join(' and ')} together; in lowrank an adapter of the embedding does not adapt the head.`,
       { path, modules: shared.modules },
     )
 }
 
-/** What PEFT saves beside an adapter: the base's own embedding where that is adapted, and biases once more. */
+/** Additional tensors that PEFT saves: the base's own embedding if it is adapted, and repeated biases. */
 function isSurplus(name: string, spec: AdapterSpec): boolean {
   if (/\.(original_module|modules_to_save)\.[^.]+$/.test(name)) return true
   const embedding = adaptedEmbedding(spec)
@@ -338,11 +338,11 @@ function modulesOf(header: SafetensorsHeader): string[] {
   return [...new Set(paths)]
 }
 
-/** Where an adapter comes from, as its folder tells; null where nothing says so. */
+/** Origin of an adapter according to its folder; null if unknown. */
 export interface AdapterOrigin {
-  /** What it was trained on, as its author named it. */
+  /** Name of its base model, as given by its author. */
   baseModel: string | null
-  /** How the base was held; nothing where nothing says so. */
+  /** Quantization of the base in training; empty if unknown. */
   held: TrainingDefaults
 }
 
@@ -357,7 +357,7 @@ export async function readOrigin(path: string): Promise<AdapterOrigin> {
   }
 }
 
-/** How the base was held when an adapter of ours was trained; nothing where nothing that is known says so. */
+/** Quantization of the base when a lowrank adapter was trained; empty if unknown. */
 export async function recordedQuantization(path: string): Promise<TrainingDefaults> {
   const file = await fileInsideIfAny(path, SIDECAR)
   if (file === undefined) return {}
@@ -371,7 +371,7 @@ export async function recordedQuantization(path: string): Promise<TrainingDefaul
   return { ...(quantization && { quantization }), ...(embeddingQuantization && { embeddingQuantization }) }
 }
 
-/** What lowrank.json says; null where there is none. */
+/** Contents of lowrank.json; null if it does not exist. */
 export async function readSidecar(path: string): Promise<{
   strategy: StrategyConfig
   fingerprint: string | null
@@ -384,7 +384,7 @@ export async function readSidecar(path: string): Promise<{
   const { version, strategy, base, privacy } = sidecar
   if (version !== SIDECAR_VERSION)
     throw new FileFormatError(
-      `${file}: version is ${version === undefined ? 'missing' : quote(version)}, and this lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file to load only the PEFT files beside it`}.`,
+      `${file}: version is ${version === undefined ? 'missing' : quote(version)}, but this version of lowrank reads version ${SIDECAR_VERSION}; ${Number(version) > SIDECAR_VERSION ? 'update lowrank' : `delete the file to load only the PEFT files beside it`}.`,
       { path: file, version },
     )
   const fingerprint = (base as { fingerprint?: unknown } | null | undefined)?.fingerprint

@@ -1,7 +1,7 @@
 /**
- * LoRA adapters as GGUF files, the form that llama.cpp takes: A and B of every adapted weight under the weight's name, and
- * one alpha for all; the output is scaled by alpha over the rank of each. Ours are read back and others' loaded like an
- * adapter folder.
+ * LoRA adapters as GGUF files, the form that llama.cpp takes: A and B of every adapted weight under the weight's name,
+ * and one alpha for all; the output is scaled by alpha over the rank of each. Ours are read back and others' loaded
+ * like an adapter folder.
  */
 import { FileFormatError, ShapeError, UnsupportedError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -73,7 +73,7 @@ function readAlpha({ path, metadata }: GgufHeader, graph: Graph): number {
   const kind = [keys.text('general.type'), keys.text('adapter.type')]
   if (kind[0] !== 'adapter' || kind[1] !== 'lora')
     throw new UnsupportedError(
-      `${path} holds ${kind[0] === 'adapter' ? `an adapter of the type ${quote(kind[1] ?? 'none')}` : 'no adapter'}; a GGUF file with a LoRA adapter is expected.`,
+      `${path} holds ${kind[0] === 'adapter' ? `an adapter of the type ${quote(kind[1] ?? 'none')}` : 'no adapter'}; expected a GGUF file with a LoRA adapter.`,
       { path, type: kind[0] ?? null, adapterType: kind[1] ?? null },
     )
   const architecture = keys.text('general.architecture')
@@ -144,7 +144,7 @@ function unpermuted(rows: Float32Array, target: string, rank: number, graph: Gra
 }
 
 /**
- * Which row of a linear lies at each row of a GGUF file: within each head the two rotary dimensions of a pair side by side.
+ * Row of a linear for each row of a GGUF file: within each head the two rotary dimensions of a pair are adjacent.
  * Undefined where the order is the same.
  */
 export function rowOrder(target: string, rows: number, graph: Graph): Uint32Array | undefined {

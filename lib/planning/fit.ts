@@ -1,8 +1,8 @@
 /**
- * Settings with which a run fits into so much memory. Each optimizer step sees the same sequences whatever is chosen: what
- * a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be used up
- * in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk, and state
- * may take 8 bits.
+ * Settings with which a run fits into so much memory. Each optimizer step sees the same sequences whatever is chosen:
+ * what a smaller micro-batch leaves over, gradient accumulation makes up for. Where that does not do, gradients may be
+ * used up in the backward pass, what checkpointing keeps, the optimizer's state and a frozen base may lie on the disk,
+ * and state may take 8 bits.
  */
 
 import { once } from '../core/once.js'
@@ -17,13 +17,13 @@ export interface FitChoice {
   perDeviceTrainBatchSize: number
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
-  /** Where other than asked for. */
+  /** Only if changed. */
   activationOffloading?: true
-  /** Where other than asked for. */
+  /** Only if changed. */
   optimizerInBackward?: true
-  /** Where other than asked for. */
+  /** Only if changed. */
   optimizer?: Optimizer
-  /** Where other than asked for. */
+  /** Only if changed. */
   pagedWeights?: true | string
   memory: MemoryReport
   /** Of an optimizer step's products with base weights. */
@@ -36,15 +36,15 @@ export interface FitChoice {
   baseBytesRead: number
 }
 
-/** What was found. */
+/** Result of the search. */
 export interface Fit extends Pick<Planner, 'quantization' | 'embeddingQuantization' | 'setting'> {
   /**
-   * What fits; of each micro-batch, with and without checkpointing, no way to hold activations, state and base that does
-   * all that another does which fits, and more. First those that change nothing, by their multiply-adds; of equal ones the
-   * largest micro-batch comes first.
+   * Settings that fit. For each micro-batch, with and without checkpointing, no setting includes
+   * all changes of another one that fits. Settings without changes come first, by their multiply-adds; of equal ones
+   * the largest micro-batch comes first.
    */
   choices: FitChoice[]
-  /** Where nothing fits, what takes least. */
+  /** If nothing fits, the setting with the smallest peak. */
   least?: FitChoice
 }
 
@@ -55,7 +55,7 @@ type FitOptions = PlanModelOptions & {
   maxGradNorm?: number
 }
 
-/** What may be otherwise than asked for. */
+/** Settings that may be changed. */
 type Change = 'pagedState' | 'pagedBase' | 'eightBitState'
 
 /** Ways to hold state and base. First those with the numbers of what was asked for, then those that round otherwise. */
@@ -177,7 +177,7 @@ function waysOf(
     eightBitState: states.eightBit,
     pagedBase: pagedWeights === false && rulesOf(strategy).saves !== 'model',
   }
-  // What is held throughout, and so what is saved, does not depend on the micro-batch.
+  // Memory held throughout does not depend on the micro-batch.
   const held = (changes: Changes) =>
     planner.plan({ ...changes, perDeviceTrainBatchSize: 1, evaluates: false })
   const usual = once(() => held({}))

@@ -7,9 +7,12 @@ import { CATEGORIES, type Category, type PlanMoment, type PlanReport, type PlanR
 export class MemoryReport {
   readonly peakBytes: number
   readonly rows: readonly PlanRow[]
-  /** Bytes of the one arena that activations, loss and workspace share, with gradients that are used up in the backward pass. */
+  /**
+   * Bytes of the one arena that activations, loss and workspace share, with gradients that are used up in the backward
+   * pass.
+   */
   readonly arenaBytes: number
-  /** Where in the model the peak is, e.g. `backward model.layers.29.mlp`. */
+  /** Position of the peak in the model, e.g. `backward model.layers.29.mlp`. */
   readonly peakAt: string
   readonly trainableParameters: number
   /** Of base and adapter together. */

@@ -1,4 +1,4 @@
-/** How much memory a run would take, from a model's config and file headers alone: the plan that the run itself makes. */
+/** Memory of a run, from a model's config and file headers alone: the plan that the run itself makes. */
 import { readdir, stat } from 'node:fs/promises'
 import * as z from 'zod'
 import { checkedOptions, checkedPath } from '../core/arguments.js'
@@ -34,7 +34,7 @@ import { MemoryReport } from './memory-report.js'
 import { TRAIN_PLAN, trainingPlans } from './plans.js'
 import type { StepSetting } from './step-setting.js'
 
-/** What decides the memory of a run; the rest of its options does not matter. */
+/** Options that determine the memory of a run. */
 export type PlanModelOptions = Partial<MemoryShape> &
   Partial<Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'>> &
   HubOptions & {
@@ -44,7 +44,7 @@ export type PlanModelOptions = Partial<MemoryShape> &
     /** As of `loadModel`. */
     embeddingQuantization?: Quantization['type'] | Quantization
     precision?: PrecisionOption
-    /** Whether the run evaluates. Default false. */
+    /** True if the run evaluates. Default false. */
     evaluates?: boolean
     /** Threads of the engine; each has workspace of its own. Default: as many as it has here. */
     threads?: number | 'auto'
@@ -83,12 +83,12 @@ export async function planModel(name: string, options: PlanModelOptions): Promis
   return (await openPlanner(name, options)).plan()
 }
 
-/** How many sequences a run computes at once, and what it keeps of them. */
+/** Number of sequences per micro-batch, and the activations kept. */
 export type PlanShape = Partial<MemoryShape> & Pick<PlanModelOptions, 'perDeviceTrainBatchSize' | 'evaluates'>
 
 /** A model that was read as far as plans need it. */
 export interface Planner {
-  /** What the run would have. */
+  /** Quantization of the run. */
   quantization: Quantization
   embeddingQuantization: Quantization
   /** Settings that decide the time of a step. */
@@ -137,7 +137,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
   }
 }
 
-/** What can be known of a model without its weights. */
+/** Properties of a model that are known without its weights. */
 export interface ModelShape {
   config: Readonly<Record<string, unknown>>
   graph: Graph

@@ -32,7 +32,7 @@ export function trainingPlans(
   for (const [key, { needs }] of memoryOptions) {
     const value = key in options && options[key as keyof TrainingMemory]
     if (!needs || !value || options[needs.option as keyof TrainingMemory]) continue
-    throw new ConfigError(`${snakeKey(key)} is on and ${snakeKey(needs.option)} is off; ${needs.else}.`)
+    throw new ConfigError(`${snakeKey(key)} is on but ${snakeKey(needs.option)} is off; ${needs.else}.`)
   }
   const train: PlanOptions = {
     mode: 'train',
@@ -74,7 +74,7 @@ export function evaluationPlans(
 }
 
 /**
- * How examples go through a plan that clips the gradient of each: unpacked, since gradients are kept for as many as a
+ * Plan of examples whose gradients are clipped separately: unpacked, since gradients are kept for as many as a
  * micro-batch may hold, and one at a time where what trains are weights of the base or factors of an embedding, whose
  * gradients are large and are made for a micro-batch as a whole.
  */
@@ -94,7 +94,7 @@ function microBatchSize(options: Pick<Capacity, 'perDeviceTrainBatchSize' | 'max
   const tokens = rows * length
   if (tokens > MOST_TOKENS)
     throw new ConfigError(
-      `per_device_train_batch_size is ${rows} and max_seq_length ${length}, which is ${tokens} tokens per micro-batch; the limit is ${MOST_TOKENS}. Lower one of them.`,
+      `per_device_train_batch_size is ${rows} and max_seq_length is ${length}, which makes ${tokens} tokens per micro-batch; the limit is ${MOST_TOKENS}. Lower one of them.`,
       { rows, length, most: MOST_TOKENS },
     )
   // A sample has two tokens at least: one to predict and one to predict it from.

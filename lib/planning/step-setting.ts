@@ -4,14 +4,14 @@ import type { TrainingMemory } from '../options/memory-shape.js'
 import type { TrainOptions } from '../options/options.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 
-/** What decides the time of a micro-batch and of an update; transfers to the disk are not timed. */
+/** Options that determine the time of a micro-batch and of an update; transfers to the disk are not timed. */
 export type TimedOptions = Omit<TrainingMemory, 'activationOffloading'> &
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing'>
 
 /** A run as far as its time depends on it. */
 export interface StepSetting {
   config: Readonly<Record<string, unknown>>
-  /** How a weight is held. */
+  /** Storage format of a weight. */
   formatOf: (name: string) => StorageFormat
   precision: Precision
   strategy: StrategyConfig

@@ -30,7 +30,7 @@ export function usualOptimizer(
   return adamWHeld(usual, false, `${1 + Math.floor(spare / MEBIBYTE)}MiB`)
 }
 
-/** Whether files of a folder, which need not be there yet, take memory (tmpfs), so that paging would save none. */
+/** True if files of a folder, which need not exist yet, are in memory (tmpfs), so that paging would save none. */
 function livesInMemory(folder: string): boolean {
   let there = resolve(folder)
   while (!existsSync(there) && dirname(there) !== there) there = dirname(there)

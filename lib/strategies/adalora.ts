@@ -34,11 +34,13 @@ export interface AdaloraConfig extends StrategyConfig {
   readonly targetR: number
   /** Optimizer steps before ranks begin to go. Default null: a tenth of the run's, rounded down. */
   readonly tinit: number | null
-  /** Optimizer steps at the end in which ranks stay as they are. Default null: three tenths of the run's, rounded down. */
+  /**
+   * Optimizer steps at the end in which ranks stay as they are. Default null: three tenths of the run's, rounded down.
+   */
   readonly tfinal: number | null
   /** Steps from one allocation of ranks to the next. Default 1. */
   readonly deltaT: number
-  /** How slowly the mean of the sensitivity moves, in (0, 1). Default 0.85. */
+  /** Decay of the moving average of the sensitivity, in (0, 1). Default 0.85. */
   readonly beta1: number
   /** The same for the uncertainty. Default 0.85. */
   readonly beta2: number
@@ -55,13 +57,13 @@ export interface AdaloraConfig extends StrategyConfig {
   /** As for LoRA. */
   readonly layersToTransform: number | readonly number[] | null
   /**
-   * Which of the `initR` ranks are left, by `<path of the linear>.lora_E`. Adapters that were trained have it; linears
+   * Remaining ranks of the `initR`, by `<path of the linear>.lora_E`. Trained adapters have it; linears
    * that it does not name have all of them. Default {}.
    */
   readonly rankPattern: Readonly<Record<string, readonly boolean[]>>
 }
 
-/** What `adalora()` takes. */
+/** Options of `adalora()`. */
 export type AdaloraOptions = Partial<Omit<AdaloraConfig, 'name'>>
 
 const { loraAlpha, loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
@@ -297,7 +299,7 @@ function sliced(
   }
 }
 
-/** How many singular values may be other than zero, over all linears, in the course of a run. */
+/** Number of non-zero singular values over all linears in the course of a run. */
 export interface BudgetSchedule {
   /** At first and at the end. */
   initial: number
@@ -315,7 +317,7 @@ export function budgetAt({ initial, target, tinit, tfinal, totalSteps }: BudgetS
   return Math.trunc((initial - target) * (1 - (t - tinit) / decline) ** 3 + target)
 }
 
-/** Which scores are among the largest `budget`: those above the largest of the others, so ties may keep fewer. */
+/** Marks the scores among the largest `budget`: those above the largest of the others, so ties may keep fewer. */
 export function aboveBudget(scores: Float64Array, budget: number): Uint8Array {
   const over = scores.length - budget
   if (over <= 0) return new Uint8Array(scores.length).fill(1)
@@ -328,7 +330,7 @@ function scheduleOf(config: AdaloraConfig, { totalSteps, description }: RunFacts
   const tfinal = config.tfinal ?? Math.floor((3 * totalSteps) / 10)
   if (tinit >= totalSteps - tfinal)
     throw new ConfigError(
-      `adalora: tinit ${tinit} and tfinal ${tfinal} leave no step of ${totalSteps} to prune ranks in; lower them, or train longer.`,
+      `adalora: tinit ${tinit} and tfinal ${tfinal} leave none of the ${totalSteps} steps for pruning; lower them, or train longer.`,
       { tinit, tfinal, totalSteps },
     )
   return {
@@ -370,7 +372,7 @@ function allocate(config: AdaloraConfig, run: RunFacts, state: unknown): StepRul
   }
 }
 
-/** What `state` of the rules kept, a 1 for every triplet that stays and a 0 for the others. */
+/** The selection in `state` of the rules: 1 for every triplet that stays and 0 for the others. */
 function chosenOf(state: unknown): Uint8Array | undefined {
   const kept = (state as { kept?: unknown } | undefined)?.kept
   return typeof kept === 'string' ? Uint8Array.from(kept, Number) : undefined

@@ -10,7 +10,7 @@ import type { AdapterDescription, Conversion, LinearSite, ReadFactor } from './s
 import { targetNames } from './targets.js'
 import { adaptedEmbedding, isRanked, type KroneckerTerm, type LowRankTerm } from './terms.js'
 
-/** What is added at one linear: s B A x with s = `scale`. */
+/** The change of one linear: s B A x with s = `scale`. */
 export interface LowRankPair {
   /** Path of the linear. */
   target: string
@@ -68,7 +68,7 @@ const isProduct = (term: TermSpec): term is ProductTerm => isRanked(term) || ter
 function expectKronecker(strategy: string, term: TermSpec): KroneckerTerm {
   if (term.kind === 'kronecker') return term as KroneckerTerm
   throw new UnsupportedError(
-    `${strategy} at ${term.target} adds no low-rank product, so it has no form as LoRA; merge it, export the whole model, or ${NEAREST}.`,
+    `${strategy} at ${term.target} has no low-rank form, so it cannot be converted to LoRA; merge it, export the whole model, or ${NEAREST}.`,
     { strategy, target: term.target },
   )
 }
@@ -84,12 +84,12 @@ function refuseWhole(strategy: string, { terms }: AdapterSpec): void {
   )
 }
 
-/** What a weight's change is decomposed into is of linears. */
+/** Only changes of linears can be decomposed. */
 function refuseBeside(strategy: string, spec: AdapterSpec): void {
   const beside = adaptedEmbedding(spec) ?? spec.copies?.[0]?.weight
   if (beside === undefined) return
   throw new UnsupportedError(
-    `${strategy} trains ${beside} beside linears, and the nearest LoRA of a rank is of linears alone; save it with form lora, which keeps its ranks, or merge it.`,
+    `${strategy} trains ${beside} in addition to linears, but the nearest LoRA of a rank supports only linears; save it with form lora, which keeps its ranks, or merge it.`,
     { strategy, beside },
   )
 }
@@ -117,7 +117,7 @@ function kroneckerPair(
   if (d2 === undefined) {
     const { rows, cols } = shapeOf(d)
     throw new UnsupportedError(
-      `${strategy} at ${target}: its second side is one whole matrix [${rows}, ${cols}], so the change has full rank and no form as LoRA; merge it instead, ${NEAREST}, or train with r below ${Math.max(rows, cols) / 2}.`,
+      `${strategy} at ${target}: its second side is one whole matrix [${rows}, ${cols}], so the change has full rank and cannot be converted to LoRA; merge it instead, ${NEAREST}, or train with r below ${Math.max(rows, cols) / 2}.`,
       { target },
     )
   }
@@ -184,7 +184,7 @@ export function asLora(
   const { modulesToSave = null, bias = 'none' } = description.targeting
   return {
     strategy: deepFreeze({ ...loraOf(pairs, description.linears), modulesToSave, bias }),
-    // What trains beside the factors goes along as it is.
+    // Parameters besides the factors are kept unchanged.
     read: (name) => values.get(name)?.() ?? read(name),
   }
 }

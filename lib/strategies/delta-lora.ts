@@ -1,7 +1,7 @@
 /**
- * Delta-LoRA: the weight itself moves along with its adapter, by lambda times what each step changes of s B A. Summed over
- * the steps that is W = W0 + lambda s (B A - B* A*), with A* and B* as they were when it began, so W is never written:
- * a frozen copy of A and B stands beside them.
+ * Delta-LoRA: the weight itself moves along with its adapter, by lambda times what each step changes of s B A. Summed
+ * over the steps that is W = W0 + lambda s (B A - B* A*), with A* and B* as they were when it began, so W is never
+ * written: a frozen copy of A and B stands beside them.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -14,7 +14,7 @@ import { isLowRank } from './terms.js'
 /** Options of Delta-LoRA: those of LoRA without dropout, and how the weight moves. */
 export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
   readonly name: 'delta-lora'
-  /** How far the weight moves for each move of s B A: the paper's lambda. Default 2. */
+  /** Change of the weight relative to the change of s B A: the paper's lambda. Default 2. */
   readonly lambda: number
   /**
    * The weight moves with every step after this one, steps counted from 0: the paper's K. -1 is from the very first.
@@ -26,7 +26,7 @@ export interface DeltaLoraConfig extends Omit<LoraConfig, 'name'> {
   readonly initLoraWeights: DrawnStart
 }
 
-/** What `deltaLora()` takes. */
+/** Options of `deltaLora()`. */
 export type DeltaLoraOptions = Partial<Omit<DeltaLoraConfig, 'name'>>
 
 const schema = z.strictObject({

@@ -132,12 +132,12 @@ function checkEmbeddings(
   const embedding = targets.find((site) => site.embedding)
   if (embedding === undefined || rules.embeddings?.(strategy)) return
   throw new ConfigError(
-    `target_modules: strategy ${strategy.name} adapts linears, and ${embedding.path} is an embedding; leave it out, or adapt it with lora.`,
+    `target_modules: strategy ${strategy.name} adapts only linears, but ${embedding.path} is an embedding; leave it out, or adapt it with lora.`,
     { strategy: strategy.name, target: embedding.path },
   )
 }
 
-/** What start values may be made from. */
+/** Sources of computed initial values. */
 export interface StartingBase {
   native: NativeModel
   graph: Graph
@@ -198,10 +198,10 @@ export function weightAt(target: string, graph: Graph): GraphWeight {
   const node = graph.nodes.find(({ path }) => path === target)
   const weight = node?.op === 'linear' && graph.weights.find(({ name }) => name === node.weight)
   if (weight) return weight
-  throw new InternalError(`${target} is no linear, and its weight is asked for`)
+  throw new InternalError(`${target} is not a linear, but its weight was requested`)
 }
 
-/** Where a weight lies as it was before it was quantized. */
+/** Location of a weight before quantization. */
 function originalOf(weight: string, { files, quantization }: StartingBase): TensorSource {
   const source = files.tensors.get(weight) as TensorSource
   const why =

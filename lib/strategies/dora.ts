@@ -1,7 +1,7 @@
 /**
- * DoRA: LoRA that trains the length of every row of the weight apart from its direction. W becomes diag(m / c) (W + s B A)
- * with c the row norms of W + s B A, which count as constants in the backward pass; A, B and m train. Files, names and
- * start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
+ * DoRA: LoRA that trains the length of every row of the weight apart from its direction. W becomes diag(m / c) (W + s B
+ * A) with c the row norms of W + s B A, which count as constants in the backward pass; A, B and m train. Files, names
+ * and start values are PEFT's: a LoRA folder with `use_dora` and a magnitude vector a linear.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -19,7 +19,7 @@ export interface DoraConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly bias: 'none'
 }
 
-/** What `dora()` takes. */
+/** Options of `dora()`. */
 export type DoraOptions = Partial<Omit<DoraConfig, 'name'>>
 
 const schema = z.strictObject({

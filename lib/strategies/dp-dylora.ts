@@ -16,11 +16,11 @@ import type { ClientsConfig, PrivacyConfig, StrategyConfig, StrategyRules } from
 /** Options of DP-DyLoRA. */
 export interface DpDyloraConfig extends StrategyConfig, PrivacyConfig {
   readonly name: 'dp-dylora'
-  /** What is trained: `dylora` (the default), `lora` or `lora-fa`. */
+  /** Wrapped adapter: `dylora` (the default), `lora`, or `lora-fa`. */
   readonly adapter: StrategyConfig
 }
 
-/** What `dpDylora()` takes. */
+/** Options of `dpDylora()`. */
 export type DpDyloraOptions = Partial<Omit<DpDyloraConfig, 'name' | 'clients'>> & {
   clients?: Partial<ClientsConfig> | null
 }
@@ -29,7 +29,7 @@ const adapterSchema = z
   .discriminatedUnion('name', schemasOf([dyloraRules, loraRules, loraFaRules]))
   .describe('The adapter: `dylora`, `lora` (DP-LoRA), or `lora-fa` (FFA-LoRA), with its own options.')
 
-/** What `clients` may be. */
+/** Accepted values of `clients`. */
 const CLIENTS =
   '{column: user}, {partition: iid, count: 100} or {partition: dirichlet, count: 100, alpha: 0.5, column: label}'
 
@@ -145,14 +145,17 @@ const schema = z
     const refuse = (key: keyof DpDyloraConfig, message: string) =>
       context.addIssue({ code: 'custom', path: [key], message })
     const byExample = given.privacyUnit === 'example'
-    if (byExample && given.clients !== null) refuse('clients', 'null where privacy_unit is example')
-    if (byExample && given.localSteps !== null) refuse('localSteps', 'null where privacy_unit is example')
+    if (byExample && given.clients !== null) refuse('clients', 'null if privacy_unit is example')
+    if (byExample && given.localSteps !== null) refuse('localSteps', 'null if privacy_unit is example')
     if (byExample && given.serverOptimizer !== 'sgd')
-      refuse('serverOptimizer', 'sgd where privacy_unit is example: the run’s optimizer makes the updates')
+      refuse(
+        'serverOptimizer',
+        'sgd if privacy_unit is example, because the optimizer of the run makes the updates',
+      )
     if (!byExample && 'projectGradient' in given.adapter && given.adapter.projectGradient)
       refuse(
         'adapter',
-        'lora-fa with project_gradient: false, since what clients changed is no gradient to project',
+        'lora-fa with project_gradient: false, because the changes of clients are not gradients',
       )
     if (given.simulation !== null && given.simulation.cohort > given.simulation.population)
       refuse('simulation', 'a cohort of at most the population')

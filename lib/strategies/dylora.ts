@@ -1,6 +1,6 @@
 /**
- * DyLoRA: one adapter that is good at every rank. Each step draws a rank b and uses the first b rows of A and columns of
- * B alone, so that the first ranks learn to do without the others; afterwards it acts, and is saved, at any rank.
+ * DyLoRA: one adapter that is good at every rank. Each step draws a rank b and uses the first b rows of A and columns
+ * of B alone, so that the first ranks learn to do without the others; afterwards it acts, and is saved, at any rank.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -24,13 +24,13 @@ export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptio
   readonly name: 'dylora'
   readonly initLoraWeights: DrawnStart
   /**
-   * What a step with b ranks in use trains: `active`, all b of them (the default); or `last`, rank b alone, the others
-   * being used as they are, as in the authors' training script.
+   * Ranks that a step with b ranks in use trains: `active`, all b of them (the default); or `last`, only rank b, the
+   * others being used as they are, as in the authors' training script.
    */
   readonly trainedRanks: 'last' | 'active'
   /**
-   * How b is drawn, once for each step: `uniform` from 1 to r, or a weight for every rank from 1 to r, with 0 for those
-   * that are never drawn. Default `uniform`.
+   * Distribution of b, drawn once per step: `uniform` from 1 to r, or a weight for every rank from 1 to r, with 0 for
+   * those that are never drawn. Default `uniform`.
    */
   readonly rankDistribution: 'uniform' | readonly number[]
   /**
@@ -41,7 +41,7 @@ export interface DyloraConfig extends Omit<LoraConfig, 'name'>, Pick<FreezeOptio
   readonly maskedUpdate: boolean
 }
 
-/** What `dylora()` takes. */
+/** Options of `dylora()`. */
 export type DyloraOptions = Partial<Omit<DyloraConfig, 'name'>>
 
 const weights = z.array(z.number({ error: 'numbers from 0' }).min(0, { error: 'numbers from 0' }))
@@ -169,7 +169,7 @@ function drawnRanks(config: DyloraConfig, { seed }: RunFacts): StepRules {
       left -= weight
       if (left < 0) return index + 1
     }
-    // What rounding leaves over belongs to the last rank that can be drawn.
+    // A remainder from rounding belongs to the last rank that can be drawn.
     return weights.findLastIndex((weight) => weight > 0) + 1
   }
   const draws = new Array<number>(r).fill(0)

@@ -9,15 +9,15 @@ export type ProductTerm = LowRankTerm | EmbeddingTerm | PairTerm
 const rolesOf = (term: ProductTerm) =>
   term.parameters as LowRankTerm['parameters'] & Partial<PairTerm['parameters']>
 
-/** What a term's snapshot counts for; 0 without one. */
+/** Ratio of a term's snapshot; 0 without one. */
 export function snapshotRatio(read: ReadFactor, term: ProductTerm): number {
   const { snapshotRatio: name } = rolesOf(term)
   return name === undefined ? 0 : (read(name)[0] as number)
 }
 
 /**
- * A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. With a snapshot that acts,
- * `[2 rank, cols]`: A with what it counts for over - ratio A*.
+ * A `[rank, cols]` with the gains of its rows; of a shared A that is wider, its first columns. With a snapshot that
+ * acts, `[2 rank, cols]`: A with what it counts for over - ratio A*.
  */
 export function factorA(read: ReadFactor, term: ProductTerm, cols: number): Float32Array {
   const { a, a2, d, mask, snapshotA } = rolesOf(term)
@@ -43,7 +43,9 @@ export function factorA(read: ReadFactor, term: ProductTerm, cols: number): Floa
   return values
 }
 
-/** B `[rows, rank]` with the gains of its rows; of a taller one its first rows. With a snapshot that acts, B beside B*. */
+/**
+ * B `[rows, rank]` with the gains of its rows; of a taller one its first rows. With a snapshot that acts, B beside B*.
+ */
 export function factorB(read: ReadFactor, term: ProductTerm, rows: number): Float32Array {
   const { b, b2, bGain, snapshotB } = rolesOf(term)
   const { rank } = term.numbers

@@ -28,7 +28,7 @@ export function rulesOf(config: StrategyConfig): StrategyRules {
   return rules
 }
 
-/** Whether it trains with noise, so that only the adapter may be handed on. */
+/** True if it trains with noise, so that only the adapter may be shared. */
 export function isPrivate(strategy: StrategyConfig): boolean {
   return rulesOf(strategy).privacy?.(strategy) !== undefined
 }
@@ -43,7 +43,7 @@ export function rulesForPeft(peftType: string, fields: PeftFields): StrategyRule
   )
 }
 
-/** How names of tensors in adapter folders begin after the module's path. */
+/** Prefixes of tensor names in adapter folders, after the module's path. */
 export function peftPrefixes(): string[] {
   return [...new Set(all.flatMap(({ peftPrefix }) => peftPrefix ?? []))]
 }

@@ -1,6 +1,6 @@
 /**
- * LoHa: the change of a weight is the Hadamard product of two low-rank matrices, which has rank r² for the parameters of
- * two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
+ * LoHa: the change of a weight is the Hadamard product of two low-rank matrices, which has rank r² for the parameters
+ * of two of rank r. delta W = s (w1_a w1_b) ∘ (w2_a w2_b).
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -36,7 +36,7 @@ export interface LohaConfig extends LycorisConfig {
   readonly initWeights: boolean | 'lycoris'
 }
 
-/** What `loha()` takes. */
+/** Options of `loha()`. */
 export type LohaOptions = Partial<Omit<LohaConfig, 'name'>>
 
 const schema = z.strictObject({

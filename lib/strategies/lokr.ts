@@ -26,7 +26,7 @@ export interface LokrConfig extends LycorisConfig {
   /** Make the first side a product of two factors as well, where r is small enough. Default false. */
   readonly decomposeBoth: boolean
   /**
-   * How the dimensions of a linear are split in two: -1 near their square roots, n into n and the rest where n divides
+   * Splitting of a linear's dimensions: -1 near their square roots, n into n and the rest where n divides
    * them, else the nearest split whose smaller part is at most n. Default -1.
    */
   readonly decomposeFactor: number
@@ -41,7 +41,7 @@ export interface LokrConfig extends LycorisConfig {
   readonly initWeights: boolean | 'lycoris'
 }
 
-/** What `lokr()` takes. */
+/** Options of `lokr()`. */
 export type LokrOptions = Partial<Omit<LokrConfig, 'name'>>
 
 const schema = z.strictObject({

@@ -16,19 +16,21 @@ import { type RankedTerm, withRoles } from './terms.js'
 export interface LoraDropConfig extends Omit<LoraConfig, 'name'>, FreezeOptions {
   readonly name: 'lora-drop'
   readonly initLoraWeights: DrawnStart
-  /** Share of a group's importance that the linears with a pair of their own have, in [0, 1]. 1 keeps all. Default 0.9. */
+  /**
+   * Share of a group's importance that the linears with a pair of their own have, in [0, 1]. 1 keeps all. Default 0.9.
+   */
   readonly threshold: number
   /** Share of the training data that the probe takes, in (0, 1]. Default 0.1. */
   readonly sampleFraction: number
   /** Optimizer steps of the probe. Default null: one pass over its sample. */
   readonly probeSteps: number | null
-  /** What is weighed against each other: linears of one name (`type`), or layers as a whole (`layer`). Default type. */
+  /** Units of comparison: linears of one name (`type`), or whole layers (`layer`). Default type. */
   readonly scope: 'type' | 'layer'
   /** Paths of the linears that keep a pair of their own. Default null: to be found by a probe. */
   readonly keep: readonly string[] | null
 }
 
-/** What `loraDrop()` takes. */
+/** Options of `loraDrop()`. */
 export type LoraDropOptions = Partial<Omit<LoraDropConfig, 'name'>>
 
 const schema = z.strictObject({
@@ -58,8 +60,8 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<LoraDropConfig>
 
 /**
- * LoRA with one pair of factors for all linears of a kind whose own pair would add little. `Model.probe` finds out which
- * those are, and `lowrank train` does it by itself.
+ * LoRA with one pair of factors for all linears of a kind whose own pair would add little. `Model.probe` finds out
+ * which those are, and `lowrank train` does it by itself.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example const adapter = await model.attach(await model.probe(loraDrop({ r: 16 }), 'train.jsonl'))
  * @see Zhou et al. 2024, arXiv 2402.07721

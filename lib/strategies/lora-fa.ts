@@ -27,7 +27,7 @@ export interface FreezeOptions {
   readonly projectGradient: boolean
 }
 
-/** What `loraFa()` takes. */
+/** Options of `loraFa()`. */
 export type LoraFaOptions = Partial<Omit<LoraFaConfig, 'name'>>
 
 export const freezeA = () =>

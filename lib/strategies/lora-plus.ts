@@ -12,7 +12,7 @@ import type { Factor, LinearAdapter, StrategyConfig, StrategyRules } from './str
 /** Options of LoRA+. */
 export interface LoraPlusConfig extends StrategyConfig {
   readonly name: 'lora-plus'
-  /** What is trained. Default `lora()`. */
+  /** Wrapped adapter. Default `lora()`. */
   readonly adapter: StrategyConfig
   /** Learning rate of B (and of vectors) over that of A, from 1. Default 16. */
   readonly loraplusLrRatio: number
@@ -20,7 +20,7 @@ export interface LoraPlusConfig extends StrategyConfig {
   readonly loraplusLrEmbedding: number
 }
 
-/** What `loraPlus()` takes. */
+/** Options of `loraPlus()`. */
 export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
 
 // Of private training the rates are those of a client's own steps, or of what is made of a sum with its noise: neither

@@ -43,7 +43,7 @@ export interface LoraConfig extends StrategyConfig {
   /** Probability with which elements of the adapter's input are dropped in training, in [0, 1). Default 0. */
   readonly loraDropout: number
   /**
-   * What to adapt: `all-linear` (every linear of the blocks, the default), a list of module names or name ends, or one
+   * Target modules: `all-linear` (every linear of the blocks, the default), a list of module names or name ends, or one
    * regular expression that must match a module's whole path.
    */
   readonly targetModules: string | readonly string[]
@@ -58,24 +58,24 @@ export interface LoraConfig extends StrategyConfig {
   /** Scale by loraAlpha / sqrt(r) (arXiv 2312.03732). Default false. */
   readonly useRslora: boolean
   /**
-   * How A and B start. true: A uniform, B zero. gaussian: A normal with deviation 1 / r, B zero. false: both uniform, so
-   * that the adapter changes the output from the start (for debugging). From the weight W, which stays as it is, the
-   * start values being subtracted from what the adapter adds: pissa, its r largest singular values and their vectors
-   * (arXiv 2404.02948); pissa_niter_4, the same from so many more products with W, sooner and less exactly; olora, the
-   * first r columns and rows of its QR factorization (arXiv 2406.01775). loftq: what quantization took from W, as nearly
-   * as rank r allows, so that the adapter starts by giving it back (arXiv 2310.08659).
+   * Initialization of A and B. true: A uniform, B zero. gaussian: A normal with deviation 1 / r, B zero. false: both
+   * uniform, so that the adapter changes the output from the start (for debugging). From the weight W, which stays as
+   * it is, the start values being subtracted from what the adapter adds: pissa, its r largest singular values and their
+   * vectors (arXiv 2404.02948); pissa_niter_4, the same from so many more products with W, sooner and less exactly;
+   * olora, the first r columns and rows of its QR factorization (arXiv 2406.01775). loftq: what quantization took from
+   * W, as nearly as rank r allows, so that the adapter starts by giving it back (arXiv 2310.08659).
    */
   readonly initLoraWeights: DrawnStart | 'pissa' | `pissa_niter_${number}` | 'olora' | 'loftq'
   /**
-   * Modules that train whole, as copies beside the adapter: `lm_head`, `embed_tokens`, norms or any other. A name stands
-   * for every module whose path ends in it. A head that is tied to the embedding stays tied. Default null: none.
+   * Modules that train whole, as copies beside the adapter: `lm_head`, `embed_tokens`, norms or any other. A name
+   * stands for every module whose path ends in it. A head that is tied to the embedding stays tied. Default null: none.
    */
   readonly modulesToSave: readonly string[] | null
   /** Biases of the base that train: `none` (default), `all`, or `lora_only`, those of the adapted linears. */
   readonly bias: 'none' | 'all' | 'lora_only'
 }
 
-/** What `lora()` takes. */
+/** Options of `lora()`. */
 export type LoraOptions = Partial<Omit<LoraConfig, 'name'>>
 
 const modules = z.union([text(), z.array(text()).min(1, { error: 'at least one name' })], {
@@ -158,10 +158,10 @@ export function checkStart(config: Omit<LoraConfig, 'name'>, context: z.Refineme
   context.addIssue({ code: 'custom', path: ['loraDropout'], message })
 }
 
-/** Whether the start values are a part of the weight, and so subtracted from what the adapter adds. */
+/** True if the initial values are a part of the weight, and are therefore subtracted from the adapter's output. */
 const subtracts = (init: LoraConfig['initLoraWeights']): boolean => computedStart(init)?.of === 'weight'
 
-/** How start values are made that are not drawn. */
+/** Initial values that are computed, not drawn. */
 function computedStart(init: LoraConfig['initLoraWeights']): ComputedStart | undefined {
   if (init === 'pissa') return { of: 'weight', form: 'svd' }
   if (init === 'olora') return { of: 'weight', form: 'qr' }
@@ -221,7 +221,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
       : undefined,
   copies: (config, weights, adapted) => trainedCopies(config, weights, adapted, GROUP),
   embeddings: () => true,
-  // What the file must say is fixed: any other init_lora_weights makes PEFT redo an initialization on load.
+  // The file has a fixed value: any other init_lora_weights makes PEFT redo an initialization on load.
   toPeft: (config) => ({
     r: config.r,
     lora_alpha: config.loraAlpha,
@@ -252,7 +252,7 @@ export const loraRules: StrategyRules<LoraConfig> = {
 }
 
 /**
- * What strategies that are LoRA with something more answer as LoRA does.
+ * Rules shared by strategies that extend LoRA.
  * @param asLora the LoRA that is in a config
  */
 export function overLora<Config extends Omit<LoraConfig, 'name'> & StrategyConfig>(
@@ -282,7 +282,7 @@ function loraLinear(
   const most = Math.min(site.in, site.out)
   if (start !== undefined && rank > most)
     throw new ConfigError(
-      `init_lora_weights is ${config.initLoraWeights}, and ${site.path} [${site.out}, ${site.in}] has no ${rank} singular values or columns to start from; expected a rank of at most ${most} there (rank_pattern).`,
+      `init_lora_weights is ${config.initLoraWeights}, but ${site.path} [${site.out}, ${site.in}] has fewer than ${rank} singular values or columns; expected a rank of at most ${most} there (rank_pattern).`,
       { path: site.path, rank, most },
     )
   const { a, b } = loraNames(site)

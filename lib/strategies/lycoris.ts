@@ -1,4 +1,7 @@
-/** What LoHa and LoKr share, which PEFT took over from LyCORIS: their scale, the dropout of a change, and their patterns. */
+/**
+ * Options shared by LoHa and LoKr, as PEFT took them over from LyCORIS: their scale, dropout of the change, and
+ * patterns.
+ */
 import * as z from 'zod'
 import { flag, numberWithin, positive } from '../core/schema.js'
 import { loraRules } from './lora.js'
@@ -37,7 +40,7 @@ export const moduleDropout = probability().describe(
   'Probability of dropping the whole change of a linear, in training only.',
 )
 
-/** Which linears, and ranks and alphas of their own. */
+/** Target modules, with their own ranks and alphas. */
 export const modulesShape = {
   targetModules,
   excludeModules,

@@ -1,6 +1,6 @@
 /**
- * MiSS: a linear's input is summed over blocks of r neighbors, and a trained matrix multiplies the sum. That is a low-rank
- * change whose A is frozen: identity matrices side by side, one array for all linears. delta W = B [I I I …].
+ * MiSS: a linear's input is summed over blocks of r neighbors, and a trained matrix multiplies the sum. That is a
+ * low-rank change whose A is frozen: identity matrices side by side, one array for all linears. delta W = B [I I I …].
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -27,7 +27,7 @@ export interface MissConfig extends StrategyConfig {
   readonly layersToTransform: number | readonly number[] | null
 }
 
-/** What `miss()` takes. */
+/** Options of `miss()`. */
 export type MissOptions = Partial<Omit<MissConfig, 'name'>>
 
 const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
@@ -85,7 +85,7 @@ export const missRules: StrategyRules<MissConfig> = {
   fromPeft: ({ mini_r: _, init_weights: init = true, ...fields }) => {
     if (typeof init !== 'boolean')
       throw new ConfigError(
-        `adapter_config.json: init_weights is ${JSON.stringify(init)}, a form of MiSS with other matrices, expected true or false; bat and mini are not supported here.`,
+        `adapter_config.json: init_weights is ${JSON.stringify(init)}, a variant of MiSS with other matrices; expected true or false. The variants bat and mini are not supported.`,
         { key: 'init_weights', value: init },
       )
     return deepFreeze(
@@ -117,7 +117,7 @@ function missLinear(config: MissConfig, site: LinearSite, blocks: Factor): Linea
   const { r, missDropout, initWeights } = config
   if (r > site.in)
     throw new ConfigError(
-      `r is ${r}, and ${site.path} has only ${site.in} inputs to sum in blocks; expected at most ${site.in}.`,
+      `r is ${r}, but ${site.path} has only ${site.in} inputs; expected at most ${site.in}.`,
       { path: site.path, r, most: site.in },
     )
   const name = `${site.path}.miss_block`

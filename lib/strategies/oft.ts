@@ -1,6 +1,6 @@
 /**
- * OFT: the input of a linear is rotated before the frozen weight multiplies it, y = W (x R). R is block-diagonal; each block
- * is orthogonal, nearly, by a Cayley-Neumann series of a skew-symmetric matrix that trains.
+ * OFT: the input of a linear is rotated before the frozen weight multiplies it, y = W (x R). R is block-diagonal; each
+ * block is orthogonal, nearly, by a Cayley-Neumann series of a skew-symmetric matrix that trains.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -14,8 +14,8 @@ import type { LinearAdapter, LinearSite, StrategyConfig, StrategyRules } from '.
 export interface OftConfig extends StrategyConfig {
   readonly name: 'oft'
   /**
-   * Columns that a block rotates among each other. Where it does not divide a linear's width, the nearest size that does
-   * is taken there, as in PEFT. Default 32.
+   * Columns that a block rotates among each other. Where it does not divide a linear's width, the nearest size that
+   * does is taken there, as in PEFT. Default 32.
    */
   readonly oftBlockSize: number
   /** One rotation for all blocks of a linear. Default false. */
@@ -32,7 +32,7 @@ export interface OftConfig extends StrategyConfig {
   readonly layersToTransform: number | readonly number[] | null
 }
 
-/** What `oft()` takes. */
+/** Options of `oft()`. */
 export type OftOptions = Partial<Omit<OftConfig, 'name'>>
 
 const { targetModules, excludeModules, layersToTransform } = loraRules.schema.shape
@@ -58,7 +58,8 @@ const schema = z.strictObject({
 }) as unknown as z.ZodObject & z.ZodType<OftConfig>
 
 /**
- * OFT: `in × (oftBlockSize − 1) / 2` trained numbers a linear, which turn its input and keep the lengths of what they turn.
+ * OFT: `in × (oftBlockSize − 1) / 2` trained numbers a linear, which turn its input and keep the lengths of what they
+ * turn.
  * @throws {ConfigError} for an unknown option or a value out of range
  * @example oft({ oftBlockSize: 32, targetModules: ['q_proj', 'v_proj'] })
  * @see Qiu et al. 2023, arXiv 2306.07280; Qiu et al. 2025, arXiv 2506.19847; PEFT's `OFTModel`
@@ -119,7 +120,7 @@ export const oftRules: StrategyRules<OftConfig> = {
     ] as const)
       if (value !== (key === 'r' ? 0 : true))
         throw new ConfigError(
-          `adapter_config.json: ${key} is ${JSON.stringify(value)}, which is not supported here; expected ${expected}.`,
+          `adapter_config.json: ${key} is ${JSON.stringify(value)}, which is not supported; expected ${expected}.`,
           { key, value },
         )
     return deepFreeze(
@@ -141,7 +142,7 @@ function oftLinear(config: OftConfig, site: LinearSite): LinearAdapter {
   const size = blockSizeFor(site.in, config.oftBlockSize)
   if (size < 2)
     throw new ConfigError(
-      `oft_block_size is ${config.oftBlockSize}, and the ${site.in} inputs of ${site.path} cannot be cut into blocks of about that size; expected one that is near a divisor of ${site.in}.`,
+      `oft_block_size is ${config.oftBlockSize}, but the ${site.in} inputs of ${site.path} cannot be divided into blocks of about that size; expected a size near a divisor of ${site.in}.`,
       { path: site.path, in: site.in, oftBlockSize: config.oftBlockSize },
     )
   const name = `${site.path}.oft_R.weight`

@@ -28,7 +28,7 @@ export function matchPatterns(
     } catch (cause) {
       const why = (cause as Error).message
       throw new ConfigError(
-        `pattern ${quote(pattern)} is not a regular expression that JavaScript knows: ${quote(why)}. Write it without syntax that only Python has.`,
+        `pattern ${quote(pattern)} is not a valid regular expression in JavaScript: ${quote(why)}. Write it without Python-only syntax.`,
         { pattern },
         { cause },
       )
@@ -49,7 +49,7 @@ export function matchPatterns(
   return hits.map((row) => new Set(paths.filter((_, i) => row[i])))
 }
 
-/** Whether a path is the name or ends in it after a dot, PEFT's rule for lists of modules. */
+/** True if a path is the name or ends in it after a dot, PEFT's rule for lists of modules. */
 export function endsInModule(path: string, name: string): boolean {
   return path === name || path.endsWith(`.${name}`)
 }

@@ -45,7 +45,7 @@ export function plainRules(config: StrategyConfig): StrategyRules {
 }
 
 /**
- * What a strategy takes that wraps any other: those that stand on their own, and some that wrap others themselves.
+ * Adapters that a general wrapper accepts: standalone strategies, and some wrappers.
  * @param wrappers rules of the latter
  */
 export function withWrappers(...wrappers: readonly { name: string; schema: z.ZodObject }[]) {

@@ -1,11 +1,11 @@
 /** Reports of private training: they go with the adapter wherever it goes. */
 
-/** What a line of JSON and lowrank.json say of a private training. */
+/** Report of a private training run in JSON lines and lowrank.json. */
 export interface PrivacyReport {
   /** Of what `rounds` so far have spent. */
   epsilon: number
   delta: number
-  /** What all rounds together will have spent. */
+  /** Epsilon spent by all rounds together. */
   final_epsilon: number
   unit: 'user' | 'example'
   population: number
@@ -18,7 +18,7 @@ export interface PrivacyReport {
   rounds: number
   total_rounds: number
   accountant: 'rdp'
-  /** Whether the promise holds; a simulation, noise from a known key, or clients that were dealt out promise nothing. */
+  /** True if the guarantee holds; not for simulations, noise from a known key, or partitioned clients. */
   private: boolean
   /** In one sentence. */
   promise: string
@@ -32,7 +32,10 @@ export interface RoundPrivacy {
   rank: number | null
   /** Clients or examples that were drawn. */
   cohort: number
-  /** Share of those whose contribution was scaled down, or left out since it was not finite; null where nobody was drawn. */
+  /**
+   * Share of those whose contribution was scaled down, or left out since it was not finite; null where nobody was
+   * drawn.
+   */
   clipped_share: number | null
 }
 

@@ -14,7 +14,7 @@ import type { StrategyConfig, StrategyRules } from './strategy.js'
 /** Options of QLoRA. */
 export interface QloraConfig extends StrategyConfig {
   readonly name: 'qlora'
-  /** What is trained over the 4-bit base. Default `lora()`. */
+  /** Wrapped adapter on the 4-bit base. Default `lora()`. */
   readonly adapter: StrategyConfig
 }
 

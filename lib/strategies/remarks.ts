@@ -1,10 +1,10 @@
-/** What is allowed and seldom meant: said once, and done all the same. */
+/** Warnings about valid but rarely intended settings; each is printed once and the run continues. */
 
 import { rulesOf } from './index.js'
 import type { AdapterDescription, LinearSite } from './strategy.js'
 import { rankedTerms } from './terms.js'
 
-/** What one would want to be told of an adapter before it is trained, a sentence each without the full stop. */
+/** Warnings about an adapter before its training, a sentence each without the full stop. */
 export function remarksOn(description: AdapterDescription, sites: readonly LinearSite[]): string[] {
   const { strategy, spec } = description
   const trained = new Set(spec.parameters.filter((parameter) => parameter.trained).map(({ name }) => name))

@@ -15,7 +15,7 @@ import type {
 } from './strategy.js'
 import { rankedTerms, withRoles } from './terms.js'
 
-/** What the snapshot counts for. */
+/** Ratio of the snapshot. */
 export interface SnapshotRatio {
   /** One parameter for all linears. */
   name: string
@@ -89,7 +89,7 @@ export function savedWithSnapshot<Config extends Scaled>(
       rankPattern: times(2, config.rankPattern),
       alphaPattern: times(alphas, config.alphaPattern),
     }),
-    // What trains beside the factors is saved as it is.
+    // Parameters besides the factors are saved unchanged.
     read: (name) => values.get(name)?.() ?? read(name),
   }
 }

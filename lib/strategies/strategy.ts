@@ -1,5 +1,5 @@
 /**
- * What a strategy is: a frozen, printable config object, and rules that answer with data. For each linear of the model
+ * A strategy: a frozen, printable config object, and rules that answer with data. For each linear of the model
  * they name the native kind, the factors and how they start, what trains, and what the tensors are called in PEFT's
  * files. Rules build no graph nodes and see no tensors; shared code reads what they declare and never asks for a name.
  */
@@ -28,7 +28,7 @@ export interface WeightSite extends GraphWeight {
   modules: readonly string[]
 }
 
-/** Which modules a strategy adapts or trains whole, in PEFT's terms. */
+/** Modules that a strategy adapts or trains in full, in PEFT's terms. */
 export interface Targeting {
   readonly targetModules: 'all-linear' | string | readonly string[]
   readonly excludeModules: string | readonly string[] | null
@@ -108,7 +108,7 @@ export interface OptimizerGroup {
   learningRateFactor: number
   /** A rate of its own in place of the run's, whose course it takes. */
   learningRate?: number
-  /** Whether the run's weight decay acts on it. Default true. */
+  /** True if the run's weight decay applies to it. Default true. */
   decays?: boolean
 }
 
@@ -118,21 +118,23 @@ export type PeftFields = Record<string, unknown>
 /** Values of a factor by its name. */
 export type ReadFactor = (name: string) => Float32Array
 
-/** An adapter in another form: the strategy that describes it, and its factors' values, made when they are asked for. */
+/**
+ * An adapter in another form: the strategy that describes it, and its factors' values, made when they are asked for.
+ */
 export interface Conversion {
   strategy: StrategyConfig
   read: ReadFactor
 }
 
-/** What an adapter adds at a linear: the sum of ||output||^2 over the tokens of some data. */
+/** Output norm of an adapter at a linear: the sum of ||output||^2 over the tokens of some data. */
 export interface OutputNorm {
   site: LinearSite
   value: number
 }
 
-/** What has to be found out from the data before a strategy can be trained. */
+/** Measurement on the data that a strategy needs before it can be trained. */
 export interface Probe {
-  /** What is trained on a sample, and measured there. */
+  /** The adapter that is trained on a sample and measured. */
   adapter: StrategyConfig
   /** Share of the training data, in (0, 1]. */
   sampleFraction: number
@@ -142,7 +144,7 @@ export interface Probe {
   choose(norms: readonly OutputNorm[]): StrategyConfig
 }
 
-/** What a strategy knows of the run that trains it. */
+/** Properties of the run that a strategy may use. */
 export interface RunFacts {
   seed: number
   /** Optimizer steps of the whole run. */
@@ -158,19 +160,19 @@ export interface StepRanks {
   /** Of those, only the last gets gradients. */
   lastOnly: boolean
   /**
-   * How often 1, 2, … ranks were in use so far, this step included. With it, ranks without a gradient stay as they are,
-   * and each has a bias correction of its own; without it the optimizer moves all.
+   * Number of steps with 1, 2, … ranks in use so far, including this one. With it, ranks without a gradient stay
+   * unchanged, and each has a bias correction of its own; without it the optimizer moves all.
    */
   draws?: number[]
 }
 
-/** What a strategy does around the steps of one run. Steps count from 1. */
+/** Actions of a strategy around the steps of one run. Steps count from 1. */
 export interface StepRules {
   /** Default: all are in use, and train. */
   ranks?(step: number): StepRanks
   /** After the update of a step, before anyone sees its values. */
   updated?(step: number): Promise<void>
-  /** What a checkpoint keeps beside the factors and moments, as JSON; `steps` gets it back. */
+  /** State for checkpoints besides factors and moments, as JSON; passed to `steps` on resume. */
   state?(): unknown
 }
 
@@ -178,13 +180,13 @@ export interface StepRules {
 export interface Ranked {
   /** Ranks that it has. */
   readonly most: number
-  /** Whether an update counts for each rank on its own (`StepRanks.draws`). */
+  /** True if each rank is updated on its own (`StepRanks.draws`). */
   readonly counted: boolean
   /** The LoRA that it is at the first `rank` ranks. */
   at(rank: number, description: AdapterDescription, read: ReadFactor): Conversion
 }
 
-/** Who the clients of a private training are: those of a column, or rows dealt out to a number of them. */
+/** Clients of a private training run: those of a column, or a partition of the rows. */
 export interface ClientsConfig {
   /** Column that identifies the client of a row; for a `dirichlet` partition, the column with the label. */
   readonly column: string | null
@@ -196,9 +198,9 @@ export interface ClientsConfig {
   readonly alpha: number | null
 }
 
-/** What a private training promises, and how it goes about it. */
+/** Guarantee and settings of a private training run. */
 export interface PrivacyConfig {
-  /** Whose part stays hidden: that of a client with all its rows, or that of one example. Default `user`. */
+  /** Unit of privacy: a client with all its rows, or one example. Default `user`. */
   readonly privacyUnit: 'user' | 'example'
   /** Needed where clients are protected. */
   readonly clients: ClientsConfig | null
@@ -218,7 +220,7 @@ export interface PrivacyConfig {
   readonly localEpochs: number
   /** Optimizer steps of a client at most. Default null: none but what `localEpochs` says. */
   readonly localSteps: number | null
-  /** What applies the mean of the clients' changes. Default `sgd`, which adds it. */
+  /** Optimizer of the mean of the clients' changes. Default `sgd`, which adds it. */
   readonly serverOptimizer: 'sgd' | 'adam'
   readonly serverLearningRate: number
   /** Noise as for a larger population, for studies of what it leaves; the result is not private. */
@@ -230,28 +232,28 @@ export interface PrivacyConfig {
 /** The rules of one strategy. */
 export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   readonly name: Config['name']
-  /** Where it was published. */
+  /** Reference of the paper. */
   readonly paper: string
   /** `peft_type` of the files it is saved as. */
   readonly peftType: string
-  /** How the names of its own tensors begin after the module's path, such as `lora_`. Absent: it has none. */
+  /** Prefix of its own tensor names after the module's path, such as `lora_`. Absent: it has none. */
   readonly peftPrefix?: string
-  /** What it is saved as: an adapter folder of PEFT's, or a whole model. Default `adapter`. */
+  /** Saved form: an adapter folder of PEFT's, or a whole model. Default `adapter`. */
   readonly saves?: 'adapter' | 'model'
   /** Base formats it runs on. */
   readonly bases: readonly string[]
-  /** What trains, in a few words. */
+  /** Trained parameters, in a few words. */
   readonly trainable: string
   /** Options in camelCase, with defaults. */
   readonly schema: z.ZodType<Config> & z.ZodObject
   /**
-   * Peak rate of AdamW for short runs on small models, where a run is given none; measured by benchmarks/rates.mjs at the
-   * strategy's defaults.
+   * Peak rate of AdamW for short runs on small models, where a run is given none; measured by benchmarks/rates.mjs at
+   * the strategy's defaults.
    */
   learningRate(config: Config): number
   /** Settings of the run that the strategy stands for; keys that contradict them are errors. */
   defaults(config: Config): TrainingDefaults
-  /** Whether AdamW's state is paged where a run names no optimizer and does not fit into memory. Default false. */
+  /** True if AdamW's state is paged when a run sets no optimizer and does not fit into memory. Default false. */
   readonly pagesState?: boolean
   targeting(config: Config): Targeting
   /** Groups that factors may be in. */
@@ -259,29 +261,29 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   /** Prepares the answers for the linears that are adapted, so that patterns are matched once. */
   linears(config: Config, sites: readonly LinearSite[]): LinearAdapter[]
   /**
-   * Base weights that train, as copies; every initializer is of kind `weight`. A weight with a name in several modules has
-   * a factor for each of its tensors. Absent: the strategy trains none.
+   * Base weights that train, as copies; every initializer is of kind `weight`. A weight with a name in several modules
+   * has a factor for each of its tensors. Absent: the strategy trains none.
    */
   copies?(config: Config, weights: readonly WeightSite[], adapted: readonly LinearSite[]): Factor[]
-  /** Whether it adapts embeddings, too. Default: linears alone. */
+  /** True if it adapts embeddings, too. Default: only linears. */
   embeddings?(config: Config): boolean
   /** The form it is saved in, where its own factors are not what PEFT's files hold. */
   savedAs?(config: Config, description: AdapterDescription, read: ReadFactor): Conversion | undefined
-  /** How it acts at fewer ranks than it has; absent or undefined for what acts only as a whole. */
+  /** Behavior at fewer ranks than it has; absent or undefined for strategies with a single rank. */
   ranked?(config: Config): Ranked | undefined
-  /** What must be found out before training; absent or undefined for what is ready. */
+  /** Measurement before training; absent or undefined if none is needed. */
   probe?(config: Config): Probe | undefined
-  /** How contributions of clients or examples are hidden; absent or undefined: they are not. */
+  /** Privacy of clients or examples; absent or undefined without privacy. */
   privacy?(config: Config): PrivacyConfig | undefined
-  /** What happens around the steps of a run that begins, or goes on from the `state` that a checkpoint kept. */
+  /** Actions around the steps of a run that begins, or resumes from the `state` in a checkpoint. */
   steps?(config: Config, run: RunFacts, state: unknown): StepRules
-  /** Whether these steps depend on how many the run has. Default false. */
+  /** True if these steps depend on the length of the run. Default false. */
   stepsByLength?(config: Config): boolean
-  /** What is allowed and seldom meant in these options, a sentence each without the full stop. */
+  /** Warnings about valid but rarely intended options, a sentence each without the full stop. */
   remarks?(config: Config): string[]
   /** Over what all types have in common; `undefined` leaves one of those out. */
   toPeft(config: Config): PeftFields
-  /** Whether a file of this `peft_type` is one of its own, where several strategies share the type. Default: it is. */
+  /** True if a file of this `peft_type` belongs to this strategy, where several share the type. Default: true. */
   ownsPeft?(fields: PeftFields): boolean
   /** Keys of this `peft_type` that `fromPeft` reads, beside those that name modules. */
   peftKeys?: readonly string[]
@@ -303,7 +305,7 @@ export interface AdapterDescription {
   empty: Factor[]
   /** Those that have factors. */
   groups: (OptimizerGroup & { parameters: string[] })[]
-  /** Which modules it adapts or trains whole, as they were asked for. */
+  /** Modules that it adapts or trains in full, as configured. */
   targeting: Targeting
   /** Weights of the base that train as copies. */
   trained: WeightSite[]

@@ -1,4 +1,4 @@
-/** Which linears of a model a strategy adapts, by PEFT's rules for target_modules and its companions. */
+/** Linears of a model that a strategy adapts, by PEFT's rules for target_modules and related options. */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { snakeKey } from '../core/schema.js'
@@ -74,7 +74,7 @@ export function checkPatterns(strategy: StrategyConfig, targets: readonly Linear
   }
 }
 
-/** Whether a module trains whole, by PEFT's rule: its path, or that of one it is in, ends in a name. */
+/** True if a module trains in full, by PEFT's rule: its path, or that of a parent, ends in a name. */
 export function trainsWhole({ modulesToSave }: Targeting, path: string): boolean {
   if (modulesToSave == null || modulesToSave.length === 0) return false
   return enclosing(path).some((module) => modulesToSave.some((wanted) => module.endsWith(wanted)))
@@ -86,7 +86,7 @@ export function enclosing(path: string): string[] {
   return names.map((_, i) => names.slice(0, names.length - i).join('.'))
 }
 
-/** What a name in a list may be to mean a module: its path, and what is left of that after each dot. */
+/** Names that match a module in a list: its path, and each part of it after a dot. */
 function pathEnds(path: string): string[] {
   const names = path.split('.')
   return names.map((_, i) => names.slice(i).join('.'))
@@ -106,7 +106,7 @@ function pickModules(
   if (typeof modules === 'string') {
     if (layers !== null)
       throw new ConfigError(
-        `layers_to_transform works with a list of target_modules or all-linear, not with the pattern ${quote(modules)}; write the layers into the pattern.`,
+        `layers_to_transform works with a list of target_modules or all-linear, not with the pattern ${quote(modules)}; select the layers in the pattern.`,
         { targetModules: modules },
       )
     return matchPatterns([modules], paths, 'full')[0] ?? new Set()
@@ -127,7 +127,7 @@ function layerIndex(path: string): number {
 export const HEAD = 'lm_head'
 export const HEAD_ADVICE = 'Train the whole head with modules_to_save: [lm_head], or leave it out.'
 
-/** Whether the rules name the head; `all-linear` leaves it out, as PEFT does. */
+/** True if the rules include the head; `all-linear` excludes it, as in PEFT. */
 function targetsHead(rules: Targeting): boolean {
   const { targetModules, excludeModules, layersToTransform } = rules
   if (targetModules === 'all-linear' || trainsWhole(rules, HEAD)) return false

@@ -1,6 +1,6 @@
 /**
- * The kinds of terms that strategies share. Parameters are `[rows, cols]`; those that a term does not name are ones. A kind
- * that one strategy alone has is described in its file.
+ * The kinds of terms that strategies share. Parameters are `[rows, cols]`; those that a term does not name are ones. A
+ * kind that one strategy alone has is described in its file.
  */
 import type { AdapterSpec, TermSpec } from '../native/addon.js'
 
@@ -22,9 +22,9 @@ export interface LowRankTerm extends TermSpec {
     /** `[1, out]` gains of the output rows. */
     bGain?: string
     /**
-     * `[1, out]` norms m of the rows of the adapted weight: the linear is y = diag(m / c) (W + delta) x instead, delta being
-     * that matrix and c_i its row norm ||W_i + delta_i||, which counts as a constant in the backward pass. Beside other
-     * adapters, or at a weight, it adds what this makes of the output less the base's.
+     * `[1, out]` norms m of the rows of the adapted weight: the linear is y = diag(m / c) (W + delta) x instead, delta
+     * being that matrix and c_i its row norm ||W_i + delta_i||, which counts as a constant in the backward pass. Beside
+     * other adapters, or at a weight, it adds what this makes of the output less the base's.
      */
     magnitude?: string
     /**
@@ -47,7 +47,7 @@ export interface LowRankTerm extends TermSpec {
   }
 }
 
-/** What training leaves out of a change of the weight, drawn anew for each micro-step. */
+/** Dropout of a weight change in training, drawn anew for each micro-step. */
 export type DeltaDropout = {
   /** Probability with which an output row of the change is zero. Default 0. */
   rowDropout?: number

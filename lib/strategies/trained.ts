@@ -1,6 +1,7 @@
 /**
- * What trains beside the factors of an adapter: modules whole (`modules_to_save`) and biases of the base. Each such weight
- * trains as a copy that stands in for it while the adapter is on; what is trained, and its names in files, follow PEFT.
+ * Trained parameters besides the factors of an adapter: whole modules (`modules_to_save`) and biases of the base. Each
+ * such weight trains as a copy that stands in for it while the adapter is on; what is trained, and its names in files,
+ * follow PEFT.
  */
 import { ConfigError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
@@ -66,7 +67,7 @@ export function checkTrained(
   }
   if (bias === 'none' || trainedBiases(rules, weights, adapted).length > 0) return
   const which = bias === 'all' ? 'linear of this model' : 'adapted linear'
-  throw new ConfigError(`bias is ${bias}, and no ${which} has a bias; leave it out.`, { bias })
+  throw new ConfigError(`bias is ${bias}, but no ${which} has a bias; leave it out.`, { bias })
 }
 
 function trainedBiases(

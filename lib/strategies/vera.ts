@@ -1,6 +1,6 @@
 /**
- * VeRA: one random pair of matrices, frozen and shared by all adapted linears, and two small vectors that train in each.
- * delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
+ * VeRA: one random pair of matrices, frozen and shared by all adapted linears, and two small vectors that train in
+ * each. delta W = diag(b) B diag(d) A, with A the first columns of `vera_A` and B the first rows of `vera_B`.
  */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
@@ -30,7 +30,7 @@ export interface VeraConfig extends StrategyConfig {
   readonly layersToTransform: number | readonly number[] | null
 }
 
-/** What `vera()` takes. */
+/** Options of `vera()`. */
 export type VeraOptions = Partial<Omit<VeraConfig, 'name'>>
 
 const { loraDropout, targetModules, excludeModules, layersToTransform } = loraRules.schema.shape

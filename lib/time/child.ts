@@ -1,7 +1,7 @@
 /**
  * A process that times training steps of small models with made-up weights: they come as JSON on stdin, and what their
- * steps take goes to stdout. It is a process of its own so that its memory goes with it, and its CPU time is that of the
- * steps alone.
+ * steps take goes to stdout. It is a process of its own so that its memory goes with it, and its CPU time is that of
+ * the steps alone.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -39,7 +39,7 @@ export interface Trial {
 export interface TrialRequest {
   threads: number
   trials: Trial[]
-  /** Where files may lie meanwhile. */
+  /** Folder for temporary files. */
   folder: string
   /** After so many no further round begins. */
   seconds: number
@@ -67,7 +67,7 @@ async function secondsOf(threads: number, work: () => Promise<unknown>): Promise
 /** Bytes that a file of made-up weights repeats. */
 const NOISE_BYTES = 1 << 20
 
-/** Where made-up weights come from: files of numbers as small as weights are, which all weights share. */
+/** Random weights: files of numbers as small as weights are, shared by all weights. */
 class Noise {
   readonly #folder: string
 
@@ -99,8 +99,8 @@ class Noise {
 }
 
 /**
- * Bytes of which every other one is random, and those between nearly the same: the upper bytes of bf16 about 0.01, or of
- * whatever of a block may be an f16 scale.
+ * Bytes of which every other one is random, and those between nearly the same: the upper bytes of bf16 about 0.01, or
+ * of whatever of a block may be an f16 scale.
  */
 function noiseOf(upper: number, sign: number): Uint8Array {
   const bytes = new Uint8Array(NOISE_BYTES)

@@ -1,10 +1,12 @@
-/** How long a step takes: what it multiplies, by how fast a machine is known to be. */
+/** Estimated time of a step: its operations divided by the speed of the machine. */
 
-/** What a micro-batch computes. */
+/** Operations of a micro-batch. */
 export interface StepWork {
   /** Tokens of the micro-batch. */
   tokens: number
-  /** Multiply-adds of the transformer blocks: of products with base weights and of attention, recomputation included. */
+  /**
+   * Multiply-adds of the transformer blocks: of products with base weights and of attention, recomputation included.
+   */
   blocks: number
   /** Multiply-adds of the head. */
   head: number
@@ -12,7 +14,7 @@ export interface StepWork {
   trained: number
 }
 
-/** How fast a machine trains one setting. */
+/** Training speed of a machine in one setting. */
 export interface StepRates {
   /** Multiply-adds of the blocks per second; what else they take, such as norms and adapters, counts as slowness. */
   blocks: number
@@ -49,8 +51,8 @@ export interface Timed {
 }
 
 /**
- * Rates from three small models: one block with a small vocabulary, more blocks, and a larger vocabulary. Time is linear
- * in either, so differences tell what a block and a row of the head take.
+ * Rates from three small models: one block with a small vocabulary, more blocks, and a larger vocabulary. Time is
+ * linear in either, so differences tell what a block and a row of the head take.
  * @returns undefined where the larger models were not slower, which a busy machine can bring about
  */
 export function ratesOf(small: Timed, deep: Timed, wide: Timed): StepRates | undefined {

@@ -1,4 +1,6 @@
-/** Named machines whose figures come with the package: machines/NAME.json, each made by benchmarks/machine.mjs there. */
+/**
+ * Named machines whose figures come with the package: machines/NAME.json, each made by benchmarks/machine.mjs there.
+ */
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import * as z from 'zod'
@@ -35,7 +37,7 @@ const machineFile = z.object({
       }),
     )
     .min(1),
-  /** How long the blocks of other strategies take, against LoRA's. */
+  /** Times of the blocks of other strategies relative to LoRA's. */
   strategies: z.record(z.string(), rate),
 })
 
@@ -112,7 +114,7 @@ function mostHeld(weights: LaidOut['graph']['weights'], formats: LaidOut['format
   return [...numbers].reduce((most, one) => (one[1] > most[1] ? one : most))[0]
 }
 
-/** What a strategy that wraps another trains. */
+/** The innermost adapter of a strategy that wraps another. */
 export function innermost(strategy: StrategyConfig): string {
   return 'adapter' in strategy ? innermost(strategy.adapter as StrategyConfig) : strategy.name
 }

@@ -1,6 +1,6 @@
 /**
- * How fast this machine trains a setting: measured by steps of small models with the same blocks, once, and kept. What
- * fails here leaves the time unknown, and nothing else.
+ * Training speed of this machine in a setting: measured by steps of small models with the same blocks, once, and
+ * cached. An error here only leaves the time unknown.
  */
 import { spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -26,7 +26,7 @@ export interface MeasureControl {
   seconds?: number | undefined
 }
 
-/** What one step of a miniature should take. */
+/** Target duration of one step of a miniature. */
 const STEP_SECONDS = 0.15
 const TIMING_SECONDS = 1.2
 /** After which it is given up. */
@@ -48,7 +48,7 @@ const rates = z.object({
 }) satisfies z.ZodType<StepRates>
 const kept = z.object({ version: z.literal(1), settings: z.record(z.string(), rates) })
 
-/** Whether LOWRANK_MEASURE forbids it. */
+/** True if LOWRANK_MEASURE forbids it. */
 export const measuringIsOff = (): boolean => process.env.LOWRANK_MEASURE === 'off'
 
 /** The rates of a setting here; undefined where they cannot be measured. An abort rejects with the signal's reason. */

@@ -63,7 +63,7 @@ function workOf(graph: Graph, options: TimedOptions, memory: MemoryReport): Step
   return work
 }
 
-/** How much smaller a model is made. */
+/** Reduced size of a model. */
 interface Size {
   layers: number
   vocabulary: number

@@ -45,7 +45,7 @@ export interface Vocabulary {
 /** No real vocabulary comes near; a larger id would only make huge arrays. */
 const LARGEST_ID = 1 << 23
 
-/** What ByteLevel splits by when it has `use_regex`. */
+/** Pattern by which ByteLevel splits if it has `use_regex`. */
 export const GPT2_REGEX = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 /**
@@ -68,7 +68,7 @@ export function adaptTokenizer(value: unknown, where: string): AdaptedTokenizer 
   checkMerges(model.merges, where)
   if (typeof model.dropout === 'number' && model.dropout > 0) {
     throw new UnsupportedError(
-      `${where} asks for BPE dropout ${model.dropout}, which makes ids random; set "dropout" to null`,
+      `${where} has BPE dropout ${model.dropout}, which makes ids random; set "dropout" to null`,
       { where },
     )
   }
@@ -315,8 +315,8 @@ function withoutPrefix(step: Json): Json {
 }
 
 /**
- * When a space is put before a stretch of text between added tokens: never, always, always unless it starts with one,
- * or only at the start of the text.
+ * Cases in which a space is put before a stretch of text between added tokens: never, always, always unless it starts
+ * with one, or only at the start of the text.
  */
 export type PrefixScheme = 'none' | 'prepend' | 'always' | 'first'
 

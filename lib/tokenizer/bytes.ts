@@ -1,5 +1,5 @@
 /**
- * What each token stands for in bytes, and texts from tokens as Python's `tokenizers` decodes them. Two families are
+ * Bytes of each token, and decoding of texts as in Python's `tokenizers`. Two families are
  * known exactly: byte-level vocabularies, where every character of a token is one byte, and SentencePiece ones, where
  * U+2581 is a space and `<0xNN>` a byte.
  */

@@ -1,6 +1,6 @@
 /**
- * What a chat template leaves out of its text. Many templates know no tools, and skip calls, results and whole roles
- * without a word; a model that is trained on the rest learns answers to questions that it never sees.
+ * Parts that a chat template leaves out of its text. Many templates do not know tools, and skip calls, results, and
+ * whole roles silently; a model that is trained on the rest learns answers to questions that it never sees.
  */
 
 import type { RenderOptions } from './chat-template.js'

@@ -1,5 +1,5 @@
 /**
- * Which parts of a rendered chat the assistant says. Two ways are exact: the template marks them by
+ * Parts of a rendered chat that the assistant says. Two methods are exact: the template marks them with
  * `{% generation %}`, or the chat is rendered up to each assistant turn and up to its end, and each of these texts is
  * the beginning of the whole. A chat for which neither holds is refused, since a mask that is almost right teaches the
  * model to write role headers or to miss its own end of turn.
@@ -14,7 +14,7 @@ import { droppedReasoning, lostReasoning, withoutThought } from './reasoning.js'
 export interface TurnSpan extends Span {
   /** Index of the message. */
   message: number
-  /** Whether an end-of-turn token closes the part. */
+  /** True if an end-of-turn token closes the part. */
   terminated: boolean
 }
 
@@ -60,12 +60,12 @@ export class ChatRenderer {
     return this.#closed(this.#template.render(messages, options))
   }
 
-  /** What the template is known to leave out before it is run, and what to do about it. */
+  /** Parts that the template is known to omit before it is run, with advice. */
   refused(messages: readonly DatasetMessage[]): string | undefined {
     return unknownToolCalls(this.#template.source, messages)
   }
 
-  /** What the template leaves out of a text that it made, and what to do about it. */
+  /** Parts that the template omits from a rendered text, with advice. */
   dropped(text: string, messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
     return droppedPart((all, how) => this.text(all, how), text, messages, options)
   }
@@ -89,7 +89,7 @@ export class ChatRenderer {
     }
   }
 
-  /** What opens an answer; empty for a template that never asks for one. */
+  /** Text that opens an answer; empty for a template without one. */
   answerHeader(): string {
     const question = [{ role: 'user', content: '1' }]
     const closed = this.#template.render(question)
@@ -107,7 +107,7 @@ export class ChatRenderer {
     return this.#ends.find((token) => closing.endsWith(token))
   }
 
-  /** Whether the text ends with an end-of-turn token, white space aside. */
+  /** True if the text ends with an end-of-turn token, ignoring white space. */
   isTerminated(text: string): boolean {
     const closing = text.trimEnd()
     return this.#ends.some((token) => closing.endsWith(token))
@@ -191,7 +191,7 @@ export class ChatRenderer {
     return undefined
   }
 
-  /** Where an end-of-turn token that starts at `position` ends. */
+  /** End of an end-of-turn token that starts at `position`. */
   #endToken(text: string, position: number): number | undefined {
     const token = this.#ends.find((end) => text.startsWith(end, position))
     return token === undefined ? undefined : position + token.length

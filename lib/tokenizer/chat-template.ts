@@ -12,11 +12,11 @@ import { strftime } from './strftime.js'
 import { limitTime } from './time-limit.js'
 
 export interface RenderOptions {
-  /** Whether the text ends with the opening of an assistant turn. */
+  /** True if the text ends with the opening of an assistant turn. */
   addGenerationPrompt?: boolean
   /** Tool schemas. */
   tools?: readonly unknown[]
-  /** What `strftime_now` takes for now. */
+  /** Current time as seen by `strftime_now`. */
   now?: Date
   /** Further variables, e.g. `{ enable_thinking: false }`. */
   variables?: Readonly<Record<string, unknown>>
@@ -45,11 +45,11 @@ const CLOSE = '\ufdd1'
 const MARKS = /[\ufdd0\ufdd1]/
 
 export class ChatTemplate {
-  /** Whether the template marks what the assistant says by `{% generation %}`. */
+  /** True if the template marks the assistant's text with `{% generation %}`. */
   readonly marksGeneration: boolean
-  /** Whether the text depends on the date. */
+  /** True if the text depends on the date. */
   readonly usesClock: boolean
-  /** Whether the template takes no notice of `addGenerationPrompt`. */
+  /** True if the template ignores `addGenerationPrompt`. */
   readonly ignoresGenerationPrompt: boolean
   readonly source: string
 
@@ -105,7 +105,7 @@ export class ChatTemplate {
     const text = this.render(messages, options)
     if (!this.#marked) return { text, spans: [] }
     if (MARKS.test(text))
-      throw new DataError('the messages hold the noncharacter U+FDD0 or U+FDD1; remove it')
+      throw new DataError('the messages contain the noncharacter U+FDD0 or U+FDD1; remove it')
     const { plain, spans } = collect(this.#run(this.#marked, messages, options))
     if (plain !== text) {
       throw new DataError(
@@ -204,7 +204,7 @@ function guarded<T>({ milliseconds }: TemplateLimits, task: () => T, explain: (c
 const GENERATION = /\{%-?\s*generation\s*-?%\}/
 
 /**
- * What the library does before it reads the tags (line feed at the end dropped, `lstrip_blocks`, `trim_blocks`,
+ * Preprocessing of the library before it reads the tags (final line feed dropped, `lstrip_blocks`, `trim_blocks`,
  * `generation` tags removed), so that marks can stand in the place of those tags without changing any white space.
  */
 function preprocess(source: string, marks: boolean): string {
@@ -234,7 +234,9 @@ function collect(marked: string): { plain: string; spans: Span[] } {
       spans.push({ start: open, end: plain.length })
       open = undefined
     } else if (MARKS.test(part)) {
-      throw new DataError('the {% generation %} parts of the chat template do not come in pairs')
+      throw new DataError(
+        'the {% generation %} and {% endgeneration %} marks of the chat template are not paired',
+      )
     } else plain += part
   }
   if (open !== undefined) throw new DataError('a {% generation %} part of the chat template is not closed')

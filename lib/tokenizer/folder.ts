@@ -55,7 +55,7 @@ function missing(folder: string): Error {
     return new FileFormatError(`${where} does not exist; a model folder needs it`, { path: where })
   }
   return new UnsupportedError(
-    `${folder} has its tokenizer only as ${older}; convert it with Python: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes the tokenizer.json that is needed`,
+    `${folder} has its tokenizer only as ${older}; convert it with Python: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes the required tokenizer.json`,
     { path: where, found: older },
   )
 }

@@ -14,7 +14,7 @@ import type { TokenizerSource } from './source.js'
 
 type Json = Record<string, unknown>
 
-/** What every tokenizer.json begins with; Python's reader insists on it. */
+/** Head of every tokenizer.json; Python's reader requires it. */
 const HEAD: Json = { version: '1.0', truncation: null, padding: null }
 
 /** Values of `tokenizer.ggml.token_type`. */

@@ -42,7 +42,7 @@ export function buildLibrary(json: AdaptedTokenizer['json'], vocabulary: Vocabul
 
 let marked = false
 
-/** Whether the marks of `marks.ts` keep tokens apart in what is encoded next, and are no part of it otherwise. */
+/** Sets if the marks of `marks.ts` separate tokens in the next text, without being part of it. */
 export function useMarks(use: boolean): void {
   marked = use
 }
@@ -57,7 +57,7 @@ function dropMarks(library: Library): void {
   library.pre_tokenizer = step as unknown as Library['pre_tokenizer']
 }
 
-/** What the library would have made of `vocab` and the added tokens. */
+/** Assigns the tables that the library would have built from `vocab` and the added tokens. */
 function giveVocabulary(model: NonNullable<Library['model']>, { ids, tokens, unknownId }: Vocabulary): void {
   model.tokens_to_ids = ids
   model.vocab = tokens
@@ -78,7 +78,7 @@ function words(text: string): string[] {
   return text.match(/\u2581+[^\u2581]*|[^\u2581]+/g) ?? []
 }
 
-/** Whether no merge reaches from a word into the space after it, so that words have the same tokens alone. */
+/** True if no merge reaches from a word into the following space, so that words can be tokenized separately. */
 function isCutBeforeSpaces({ merges, ignore_merges: ignoresMerges }: Json): boolean {
   if (ignoresMerges === true) return false
   return (merges as (string | [string, string])[]).every((merge) => {

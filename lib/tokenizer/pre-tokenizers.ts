@@ -12,7 +12,7 @@ export interface PreTokenizer {
   regexes: string[]
   normalizer?: { type: string }
   ignoreMerges?: boolean
-  /** Whether a BOS is put in front when the file does not say. */
+  /** True if a BOS is added when the file does not say. */
   addsBos?: boolean
 }
 
@@ -32,7 +32,7 @@ const SYNONYMS: ReadonlyMap<string, string> = new Map([
   ['llama-v3', 'llama-bpe'],
 ])
 
-/** What a name stands for, if it is known. */
+/** The pre-tokenizer of a name, if it is known. */
 export function preTokenizerNamed(name: string): PreTokenizer | undefined {
   return PRE_TOKENIZERS.get(SYNONYMS.get(name) ?? name)
 }

@@ -7,7 +7,7 @@ import type { DatasetMessage } from './message.js'
 
 /** A key that holds reasoning. */
 const REASONING_KEY = /^(reasoning|thinking)/
-/** Where templates look for reasoning. */
+/** Keys in which templates look for reasoning. */
 const USUAL_KEYS = ['reasoning_content', 'reasoning', 'thinking'] as const
 const THOUGHT = /^\s*<think>([\s\S]*?)<\/think>/
 const PROBE = 'lowrankthought'

@@ -1,9 +1,9 @@
 /**
- * Where a model's tokenizer comes from. It is read when it is needed and where it is needed (the text worker reads its
+ * Source of a model's tokenizer. It is read when and where it is needed (the text worker reads its
  * own): vocabularies are large, and what JavaScript holds of them counts as memory of a run.
  */
 
-/** What a tokenizer is made of: plain data that can be sent to a worker. */
+/** Parts of a tokenizer: plain data that can be sent to a worker. */
 export interface TokenizerSource {
   /** Parsed tokenizer.json. */
   tokenizerJson: unknown

@@ -3,7 +3,7 @@ import { createContext, Script } from 'node:vm'
 
 const sandbox = createContext({ task: undefined as unknown })
 const runTask = new Script('task()')
-/** Whether a time limit is running already. */
+/** True if a time limit is already running. */
 let limited = false
 
 /**
@@ -25,7 +25,9 @@ export function withinTime<T>(milliseconds: number, task: () => T): { value: T }
   }
 }
 
-/** The same, unless a limit is running already: that one counts then. @throws what `late` gives when the time was over */
+/**
+ * The same, unless a limit is running already: that one counts then. @throws what `late` gives when the time was over
+ */
 export function limitTime<T>(milliseconds: number, task: () => T, late: () => Error): T {
   if (limited) return task()
   const done = withinTime(milliseconds, task)

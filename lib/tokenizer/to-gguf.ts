@@ -1,6 +1,6 @@
 /**
- * A tokenizer as metadata of a GGUF file: the vocabulary with types, merges or scores, special tokens, and chat templates.
- * What was put together is rebuilt as a reader would and tried on a few texts; a tokenizer that comes out another one is
+ * A tokenizer as metadata of a GGUF file: the vocabulary with types, merges or scores, special tokens, and chat
+ * templates. The result is rebuilt as a reader would and tried on a few texts; a tokenizer that behaves differently is
  * refused.
  */
 import { UnsupportedError } from '../core/errors.js'
@@ -22,7 +22,7 @@ import { adaptSource, loadTokenizer, type Tokenizer } from './tokenizer.js'
 
 export interface TokenizerFields {
   fields: GgufField[]
-  /** What programs that read the file do otherwise, in words. */
+  /** Differences in programs that read the file, as sentences. */
   remarks: string[]
 }
 
@@ -67,7 +67,7 @@ function kindOf(json: AdaptedTokenizer['json'], where: string): Kind {
   if (stepsOf(json.pre_tokenizer).some(({ type }) => type === 'ByteLevel')) return 'gpt2'
   if (json.model.byte_fallback === true) return 'llama'
   throw new UnsupportedError(
-    `${where}: GGUF files hold byte-level BPE, and BPE with bytes to fall back on; this tokenizer is neither. Write a safetensors folder instead.`,
+    `${where}: GGUF supports byte-level BPE and BPE with byte fallback; this tokenizer is neither. Write a safetensors folder instead.`,
     { where },
   )
 }
@@ -76,7 +76,7 @@ function byteLevelName(json: AdaptedTokenizer['json'], where: string): string {
   const name = preTokenizerName(json)
   if (name !== undefined) return name
   throw new UnsupportedError(
-    `${where}: what it does before its model (normalizer, pre_tokenizer, ignore_merges) has no name here among those that GGUF files use (${[...PRE_TOKENIZERS.keys()].join(', ')}), and another one would give other ids. Write a safetensors folder instead, or start from a GGUF file of the model, whose tokenizer is taken over as it is.`,
+    `${where}: its steps before the model (normalizer, pre_tokenizer, ignore_merges) match none of the pre-tokenizers of GGUF files that lowrank supports (${[...PRE_TOKENIZERS.keys()].join(', ')}), and another one would give other ids. Write a safetensors folder instead, or start from a GGUF file of the model, whose tokenizer is copied unchanged.`,
     { where },
   )
 }
@@ -118,7 +118,7 @@ function scoresOf(json: AdaptedTokenizer['json'], vocabulary: Vocabulary, where:
   const again = mergesFromScores(vocabulary, scores, vocab)
   if (JSON.stringify(again) !== JSON.stringify(merges))
     throw new UnsupportedError(
-      `${where}: its merges are not those of a SentencePiece vocabulary, and GGUF files of this kind hold a score for each piece in their place. Write a safetensors folder instead.`,
+      `${where}: its merges do not follow from a SentencePiece vocabulary, and GGUF files of this kind store a score per piece instead of merges. Write a safetensors folder instead.`,
       { where },
     )
   return scores
@@ -130,7 +130,7 @@ function specialFields(tokenizer: Tokenizer, where: string, bosId: number | unde
   // llama.cpp takes some ordinary token for the end where the file names none.
   if (ends.length === 0)
     throw new UnsupportedError(
-      `${where} has no end token, which programs that read GGUF files cannot do without; name one as "eos_token" in tokenizer_config.json.`,
+      `${where} has no end token, which programs that read GGUF files need; set "eos_token" in tokenizer_config.json.`,
       { where },
     )
   const fields = END_ROLES.slice(0, ends.length).map((role, i) => id(role, ends[i] as number))

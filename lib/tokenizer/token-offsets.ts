@@ -1,5 +1,5 @@
 /**
- * Where each token lies in its text. `@huggingface/tokenizers` does not tell, but tokens know their bytes, so the
+ * Position of each token in its text. `@huggingface/tokenizers` does not report it, but tokens know their bytes, so the
  * place is found by walking along the text; every byte is compared, and a text whose tokens do not spell it exactly
  * has no offsets rather than approximate ones.
  */
@@ -21,7 +21,7 @@ function byteOffsets(
   const bytes = Buffer.from(text)
   const offsets = new Int32Array(ids.length + 1)
   let position = 0
-  // Whether the next token is the first of its stretch between added tokens.
+  // True if the next token is the first of its stretch between added tokens.
   let first = true
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i] as number
@@ -46,7 +46,7 @@ function byteOffsets(
 
 const SPACE = 0x20
 
-/** Whether the tokenizer puts a space before the stretch that starts here. */
+/** True if the tokenizer puts a space before the stretch that starts here. */
 function hasPrefix(tokenizer: Tokenizer, bytes: Uint8Array, position: number): boolean {
   switch (tokenizer.prefixScheme) {
     case 'none':
@@ -115,7 +115,7 @@ export function encodeMarked(
 interface Part {
   text: string
   spans: Span[]
-  /** Whether its special tokens are marked. */
+  /** True if its special tokens are marked. */
   marked: boolean
 }
 
@@ -210,7 +210,7 @@ function encodeApart(
   return pieces
 }
 
-/** What the tokenizer puts before and after a text. */
+/** Tokens that the tokenizer adds before and after a text. */
 function surroundings(tokenizer: Tokenizer): { before: number[]; after: number[] } {
   const ids = tokenizer.encode('', { addSpecialTokens: true })
   const cut = ids.findIndex((id) => id !== tokenizer.bosId)

@@ -20,14 +20,14 @@ import type { TokenizerSource } from './source.js'
 import { limitTime } from './time-limit.js'
 
 export interface EncodeOptions {
-  /** Whether the BOS (and whatever else the tokenizer says) is put around the text. */
+  /** True if the BOS (and other tokens that the tokenizer specifies) is added to the text. */
   addSpecialTokens: boolean
-  /** Whether special tokens that are marked in the text are plain text; see `marks.ts`. Default false. */
+  /** True if marked special tokens in the text are plain text; see `marks.ts`. Default false. */
   marked?: boolean
 }
 
 export interface DecodeOptions {
-  /** Whether tokens such as `<|im_end|>` are left out. */
+  /** True if tokens such as `<|im_end|>` are omitted. */
   skipSpecialTokens: boolean
 }
 
@@ -39,7 +39,7 @@ export interface DecodeStream {
   end(): string
 }
 
-/** What a text may take: this, and its share at a twentieth of the usual speed. */
+/** Time limit of a text: at least this, and in proportion to its length at a twentieth of the usual speed. */
 const LEAST_MILLISECONDS = 4000
 const CHARACTERS_PER_MILLISECOND = 50
 
@@ -58,7 +58,7 @@ export class Tokenizer {
   readonly eosIds: readonly number[]
   /** Special tokens by role, as templates know them: `bos_token`, `eos_token`, `pad_token`... */
   readonly specialTokens: Readonly<Record<string, string>>
-  /** Whether `addSpecialTokens` puts the BOS in front. */
+  /** True if `addSpecialTokens` adds the BOS at the front. */
   readonly addsBos: boolean
   readonly source: TokenizerSource
 
@@ -88,7 +88,7 @@ export class Tokenizer {
     const eosIds = [this.eosId, ...(source.eosTokenIds ?? [])].filter((id) => id !== undefined)
     for (const id of eosIds) {
       if (!Number.isInteger(id) || id < 0) {
-        throw new FileFormatError(`${where}: ${quote(id)} is no id of an end token`, { where, id })
+        throw new FileFormatError(`${where}: ${quote(id)} is not the id of an end token`, { where, id })
       }
     }
     this.eosIds = [...new Set(eosIds)]
@@ -122,7 +122,7 @@ export class Tokenizer {
     )
     if (ids.some((id) => id === undefined)) {
       throw new FileFormatError(
-        `${this.source.where ?? 'tokenizer.json'} has no token for a part of ${quote(text)} and no unknown token`,
+        `${this.source.where ?? 'tokenizer.json'} has neither a token for a part of ${quote(text)} nor an unknown token`,
         { text: text.slice(0, 80) },
       )
     }
@@ -139,7 +139,7 @@ export class Tokenizer {
       } catch (cause) {
         if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause
         throw new FileFormatError(
-          `${where} cannot be used: a step of it fails on ${length} characters, or makes them too many`,
+          `${where} cannot be used: one of its steps fails on ${length} characters, or produces too many`,
           { where, characters: length },
           { cause },
         )
@@ -147,7 +147,7 @@ export class Tokenizer {
     }
     return limitTime(milliseconds, attempt, () => {
       return new FileFormatError(
-        `${where} took longer than ${Math.round(milliseconds)} ms for ${length} characters and was stopped; its normalizer or a regular expression of its pre-tokenizer is at fault`,
+        `${where} took longer than ${Math.round(milliseconds)} ms for ${length} characters and was stopped; the cause is its normalizer or a regular expression of its pre-tokenizer`,
         { where, milliseconds, characters: length },
       )
     })
@@ -211,12 +211,15 @@ export class Tokenizer {
     return this.#library.id_to_token(id)
   }
 
-  /** Whether the id is a special token (left out of decoded text on request). */
+  /** True if the id is a special token (omitted from decoded text on request). */
   isSpecial(id: number): boolean {
     return this.#specialIds.has(id)
   }
 
-  /** Added tokens are cut out of a text before anything else; `lstrip` and `rstrip` ones eat the white space beside them. */
+  /**
+   * Added tokens are cut out of a text before anything else; `lstrip` and `rstrip` ones eat the white space beside
+   * them.
+   */
   addedToken(id: number): { lstrip: boolean; rstrip: boolean } | undefined {
     return this.#addedIds.get(id)
   }
@@ -239,12 +242,12 @@ export class Tokenizer {
     return bytes
   }
 
-  /** Whether U+2581 in a token, or in a text, stands for a space. */
+  /** True if U+2581 in a token, or in a text, represents a space. */
   get marksSpaces(): boolean {
     return this.#family.kind === 'sentencepiece'
   }
 
-  /** What the tokenizer puts before a text to mark its start; see `prefixSchemeOf`. */
+  /** Prefix that the tokenizer puts before a text; see `prefixSchemeOf`. */
   get prefixScheme(): PrefixScheme {
     this.#prefixScheme ??= prefixSchemeOf(this.#adapted.json)
     return this.#prefixScheme

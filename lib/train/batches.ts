@@ -3,14 +3,14 @@ import { createHash, type Hash } from 'node:crypto'
 import { ConfigError, DataError } from '../core/errors.js'
 import type { Batches, MicroBatch } from '../data/pack.js'
 
-/** Where micro-batches come from; any of any epoch can be asked for at any time. */
+/** Source of micro-batches; any micro-batch of any epoch can be requested at any time. */
 export type BatchSource = Pick<Batches, 'count' | 'get'>
 
-/** Where micro-batches come from that are made as they are needed. */
+/** Source of micro-batches that are made as they are needed. */
 export interface BatchStream {
-  /** What the data is called in messages. */
+  /** Name of the data in messages. */
   readonly name: string
-  /** Whether there can be a second pass. */
+  /** True if a second pass is possible. */
   readonly rereadable: boolean
   /**
    * One pass over the data, which is the same each time.
@@ -26,7 +26,7 @@ export interface Window {
   supervised: number
   /** Passes over the data after this window; of a stream, whose length is not known, those before it. */
   epoch: number
-  /** Where the next window starts. */
+  /** Start of the next window. */
   next: DataCursor
 }
 
@@ -133,7 +133,7 @@ export class StreamWindows implements WindowSource {
     while (pass.taken < microBatch && (await take(pass, 1)).length > 0);
     if (pass.taken < microBatch || (digest !== undefined && pass.hash.copy().digest('hex') !== digest))
       throw new ConfigError(
-        `${this.source.name} cannot be resumed exactly: ${pass.taken < microBatch ? `it ends after ${pass.taken} micro-batches, and the run was at ${microBatch}` : 'its rows up to where the run was are not the same'}. Pass the stream again from its first row.`,
+        `${this.source.name} cannot be resumed exactly: ${pass.taken < microBatch ? `it ends after ${pass.taken} micro-batches, and the run was at ${microBatch}` : 'its rows up to the position of the run have changed'}. Pass the stream again from its first row.`,
         { dataset: this.source.name, epoch, microBatch },
       )
     return pass

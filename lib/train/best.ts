@@ -1,6 +1,6 @@
 /**
- * Which evaluation of a run is the best, and whether the run has stopped getting better. Both follow from the list of
- * evaluations alone, which checkpoints keep: a resumed run chooses and stops as one that never stopped.
+ * The best evaluation of a run, and early stopping. Both follow from the list of
+ * evaluations alone, which checkpoints keep: a resumed run decides as an uninterrupted one.
  */
 import { badValue, type OptionSource } from '../core/schema.js'
 import type { Metric, TrainOptions } from '../options/options.js'
@@ -28,12 +28,12 @@ type BestOptions = Pick<
   | 'evalSteps'
 >
 
-/** Where a run stands by its evaluations. */
+/** State of a run according to its evaluations. */
 export interface Standing {
   /** The best evaluation, of equals the first; undefined before there is one. */
   best: RunEvaluation | undefined
   last: RunEvaluation | undefined
-  /** Whether the metric has not improved for as many evaluations as `earlyStoppingPatience` says. */
+  /** True if the metric has not improved for `earlyStoppingPatience` evaluations. */
   stops: boolean
 }
 
@@ -58,17 +58,17 @@ export function standing(evaluations: readonly RunEvaluation[], options: BestOpt
   return { best, last: evaluations.at(-1), stops: patience !== null && without >= patience }
 }
 
-/** Whether something that is done every so many steps is due after this one. */
+/** True if a periodic action is due after this step. */
 export function isDue(every: number | null, step: number): boolean {
   return every !== null && step % every === 0
 }
 
-/** Whether anything that the run does depends on its evaluations. */
+/** True if the run makes decisions based on its evaluations. */
 export function decides({ loadBestModelAtEnd, earlyStoppingPatience }: BestOptions): boolean {
   return loadBestModelAtEnd || earlyStoppingPatience !== null
 }
 
-/** What a run is evaluated on, and where it saves. */
+/** Evaluation and output of a run. */
 interface RunShape {
   strategy: StrategyConfig
   dataset: DatasetConfig
@@ -110,7 +110,7 @@ export function checkBest(options: BestOptions, run: RunShape, source: OptionSou
     )
 }
 
-/** Whether the evaluations of a private run measure private data, so that nothing may be chosen by them. */
+/** True if the evaluations of a private run use private data, so that no decision may be based on them. */
 export function evaluatesPrivateData({
   strategy,
   dataset,
@@ -125,7 +125,7 @@ function overlap(one: DatasetConfig, other: DatasetConfig): boolean {
   return [other.path].flat().some((path) => paths.includes(path))
 }
 
-/** What was chosen, and why. */
+/** The selected step and the reason. */
 export interface BestReport {
   /** Of the best evaluation. */
   step: number

@@ -10,7 +10,7 @@ import { damageOf, readCheckpoint, runOf } from './training-state.js'
 
 const PREFIX = 'checkpoint-'
 
-/** Where the checkpoint of a step lies. */
+/** Path of the checkpoint of a step. */
 export function checkpointPath(runDir: string, step: number): string {
   return join(runDir, `${PREFIX}${step}`)
 }
@@ -111,11 +111,11 @@ export interface Resumable extends Checkpoint {
   damaged: Damaged[]
 }
 
-/** How a run begins. */
+/** Start of a run. */
 export interface Beginning {
   /** A checkpoint, or true for the newest whole one of the run's folder; false is the start. */
   resume: string | boolean
-  /** Whether the result of another run may be replaced. */
+  /** True if the result of another run may be replaced. */
   force: boolean
 }
 

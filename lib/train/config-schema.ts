@@ -52,7 +52,7 @@ export function configKey(
   return { path, value: given ?? valueHere(path, value), note }
 }
 
-/** Whether the config has a key, somewhere under its first step. */
+/** True if the config has a key, somewhere under its first step. */
 function findKey(path: readonly string[]): boolean {
   let objects = [configSchema as z.ZodObject]
   for (const step of path) {

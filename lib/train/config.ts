@@ -122,7 +122,7 @@ const controlSchema = z.strictObject({
   onNote: callback<NonNullable<ConfigControl['onNote']>>().optional(),
 })
 
-/** How the reading of a config is watched. */
+/** Callbacks and signal of reading a config. */
 export interface ConfigControl {
   /** Called with a sentence on what an override made of the config beyond its own key. */
   onNote?: (note: string) => void
@@ -240,7 +240,7 @@ function askedQuantization(
   return { [key]: asked }
 }
 
-/** How a run tells `loadModel` of its quantization. */
+/** Quantization options of a run for `loadModel`. */
 export function loadQuantization({
   quantization,
   embeddingQuantization,
@@ -256,7 +256,7 @@ export function loadQuantization({
   }
 }
 
-/** What exists beside the config is meant, else a name on the hub, if it can be one or looks as if it were meant so. */
+/** An existing path beside the config takes precedence over a name on the hub. */
 function modelPath(model: string, folder: string): string {
   const local = resolve(folder, model)
   const name = parseHubName(model) !== undefined || /^\w[\w-]*$/.test(model)

@@ -29,7 +29,7 @@ import { type HeldOutShare, splitRows } from './held-out.js'
 import { sampleRows as drawnRows } from './sample.js'
 import { type AskedRows, chooseRows } from './samples.js'
 
-/** What reads the rows takes it so. */
+/** Input of the row reader. */
 export function inputOf({ path, rows }: DatasetConfig): DatasetInput {
   return rows === undefined ? path : { rows, name: [path].flat().join() }
 }
@@ -52,17 +52,17 @@ export interface RunData {
   evaluationFingerprint: string | null
   /** Content hash of the training data; of a stream, how it is shuffled, while its places carry hashes. */
   fingerprint: string
-  /** How the rows read so far are put to the model; null before the first. */
+  /** Prompt format of the rows read so far; null before the first. */
   format: () => PromptFormat | null
   /** Rows to be asked when the run is over, of those that are read so far. */
   asked: () => AskedRows
-  /** What chat templates took for the time, ms since 1970. */
+  /** Current time as seen by chat templates, ms since 1970. */
   now: number
-  /** What was read, dropped and cut; null for what is streamed. */
+  /** Counts of rows read, dropped, and truncated; null for streamed data. */
   stats: { train: DatasetStats | null; evaluation: DatasetStats | null }
 }
 
-/** How reading is watched and stopped. */
+/** Callbacks and signal of reading. */
 export interface DataControl {
   now?: number
   signal?: AbortSignal
@@ -74,7 +74,7 @@ export interface DataControl {
 type Shape = Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'trainOn' | 'seed'> &
   PromptingShape
 
-/** How rows become texts: as a run asks for it, or as those who evaluate find it with an adapter. */
+/** Prompt format of rows: as configured by a run, or as recorded with an adapter. */
 type PromptingShape = Partial<Pick<TrainOptions, 'chatTemplate'>> & { prompting?: RowPrompting }
 
 /** Reads and tokenizes the data of a run. An abort rejects with the signal's reason. */
@@ -219,7 +219,7 @@ function tokenizerOf({ files: { kind, path } }: BaseModel): TokenizerOfModel {
 
 type RowShape = Pick<Shape, 'maxSeqLength' | 'trainOn' | 'chatTemplate' | 'prompting'>
 
-/** How rows are tokenized. */
+/** Options of tokenization. */
 export function encodeOptions(
   { format, fileType, columns, header, emptyRows, unended, specialTokensInContent }: DatasetConfig,
   { maxSeqLength, trainOn, chatTemplate = true, prompting }: RowShape,

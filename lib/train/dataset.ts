@@ -37,17 +37,17 @@ export interface DatasetConfig {
   readonly format: DatasetFormat | 'auto'
   /** `auto` goes by the names of files, and by their first bytes where names say nothing. */
   readonly fileType: FileType | 'auto'
-  /** What the data calls the columns that a format expects. */
+  /** Names in the data of the columns that a format expects. */
   readonly columns: Columns
   /** CSV and TSV: whether the first line names the columns. */
   readonly header: boolean
-  /** Whether a row or an assistant turn with nothing to learn is an error, or left out. */
+  /** Treatment of a row or an assistant turn without trained tokens: an error, or dropped. */
   readonly emptyRows: EmptyRows
-  /** Whether data that never teaches where an answer ends is an error, or allowed. */
+  /** Treatment of data that never trains the end of an answer: an error, or allowed. */
   readonly unended: Unended
-  /** Whether special tokens in the text of data stay special, become plain text, or are an error. */
+  /** Treatment of special tokens in the text of data: special, plain text, or an error. */
   readonly specialTokensInContent: SpecialTokensInContent
-  /** Whether rows are read as the run needs them, rather than all before its first step. */
+  /** True if rows are read during the run, rather than before its first step. */
   readonly streaming: boolean
   /** Of streaming: rows among which the next one is drawn; 1 keeps the order of the data. */
   readonly shuffleBufferSize: number
@@ -117,7 +117,7 @@ export const datasetObject = z.strictObject(datasetShape)
 
 /** Everything of `DatasetConfig` that has a default. */
 export type DatasetOptions = Partial<Omit<DatasetConfig, 'path' | 'rows'>> & {
-  /** What rows of a program are called in messages. Default dataset(). */
+  /** Name of a program's rows in messages. Default dataset(). */
   name?: string
 }
 
@@ -125,7 +125,7 @@ const { path: _, ...optionShape } = datasetShape
 const optionsSchema = z.strictObject({ ...optionShape, name: text().default('dataset()') })
 
 const SOURCE = 'a path, a list of paths, or rows to iterate over'
-/** What `dataset()` returns, or the same by hand. */
+/** Result of `dataset()`, or an equivalent object. */
 const givenSchema = datasetObject.extend({
   rows: z.custom<RowSource>(isRowSource, { error: 'rows to iterate over' }).optional(),
 })
@@ -143,13 +143,13 @@ export function dataset(
 ): DatasetConfig {
   const { name, ...how } = checkedOptions(optionsSchema, options, 'dataset()')
   const { path, rows } = readSource(source, { name: 'dataset()', spelling: 'camel' }, 'source', SOURCE)
-  // What a program gives stays as it is.
+  // A program's own rows are not frozen.
   const data = Object.freeze({ ...deepFreeze({ path: path ?? name, ...how }), ...(rows ? { rows } : {}) })
   made.add(data)
   return data
 }
 
-/** What `dataset()` returned, and so is checked. */
+/** Results of `dataset()`, which are already checked. */
 const made = new WeakSet<object>()
 
 /** Paths or rows; strings are no rows, so a list of them is meant as paths. */
@@ -166,7 +166,7 @@ function readSource(
   throw badValue(source, argument, given, expected)
 }
 
-/** What is given where data is expected: what `dataset()` takes or returns. */
+/** Accepted wherever data is expected: the arguments of `dataset()` or its result. */
 export type DatasetArgument = DatasetConfig | string | readonly string[] | RowSource
 
 /**
@@ -182,7 +182,7 @@ export function datasetOf(data: unknown, name: string, argument = 'data'): Datas
   return dataset(path ?? (rows as RowSource))
 }
 
-/** What is read for a run. */
+/** Input data of a run. */
 export interface DataSources {
   dataset: DatasetConfig
   evalDataset: DatasetConfig | null

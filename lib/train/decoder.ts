@@ -10,7 +10,7 @@ import { closeSession } from '../native/session.js'
 /** Tokens of a prompt that one call takes: how often progress is told and a stop is heard. */
 const PREFILL_CHUNK = 512
 
-/** How far a prompt has gone in. */
+/** Progress of processing a prompt. */
 export interface PromptProgress {
   /** Tokens in the cache, those that were there before included. */
   tokens: number
@@ -27,7 +27,7 @@ export class Decoder {
   readonly #base: BaseModel
   readonly #session: NativeSession
   readonly #plans: { forward: PlanOptions }
-  /** What the cache holds, in order. */
+  /** Contents of the cache, in order. */
   #cached: number[] = []
   /** Of the last prompt: tokens that were in the cache already. */
   reused = 0

@@ -2,7 +2,7 @@
 import type { NativeSession } from '../native/addon.js'
 import type { BatchSource } from './batches.js'
 
-/** What an evaluation found. */
+/** Result of an evaluation. */
 export interface Evaluation {
   /** Mean over supervised tokens, nats. */
   loss: number
@@ -15,19 +15,21 @@ export interface Evaluation {
   exactMatch?: number
 }
 
-/** How an evaluation is watched and stopped. */
+/** Callbacks and signal of an evaluation. */
 export interface EvaluateControl {
   signal?: AbortSignal | undefined
   onProgress?: ((progress: EvaluateProgress) => void) | undefined
 }
 
-/** How far an evaluation has got. */
+/** Progress of an evaluation. */
 export interface EvaluateProgress {
   batches: number
   totalBatches: number
 }
 
-/** Runs every micro-batch of the source's first epoch; an abort rejects with the signal's reason between two of them. */
+/**
+ * Runs every micro-batch of the source's first epoch; an abort rejects with the signal's reason between two of them.
+ */
 export async function evaluateBatches(
   session: NativeSession,
   plan: string,

@@ -1,4 +1,4 @@
-/** What happens in a training run, as its events tell it. Lines of JSON have the same fields in snake_case. */
+/** Events of a training run. Lines of JSON have the same fields in snake_case. */
 
 import type { PlanRow } from '../native/addon.js'
 import type { PrivacyReport, RoundPrivacy } from '../strategies/privacy-report.js'
@@ -10,7 +10,7 @@ export interface PlanEvent {
   event: 'plan'
   /** Most bytes that the run will hold at once. */
   peakBytes: number
-  /** What they are made of; the rows add up to `peakBytes`. */
+  /** Categories; the rows add up to `peakBytes`. */
   rows: readonly PlanRow[]
   /** Of private training. */
   privacy?: PrivacyReport
@@ -58,7 +58,7 @@ export interface CheckpointEvent {
 /** The run came to its end. */
 export interface DoneEvent {
   event: 'done'
-  /** Where the result is; null if the run saves nothing. */
+  /** Location of the result; null if the run saves nothing. */
   outputDir: string | null
   /** Mean over the supervised tokens of all steps, nats. */
   trainLoss: number

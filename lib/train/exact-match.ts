@@ -1,5 +1,5 @@
 /**
- * How many rows a model answers word for word. What is learned of a row goes through the model at once, and the row counts
+ * Number of rows that a model answers word for word. The trained part of a row is processed at once, and the row counts
  * if every one of these tokens is the likeliest one after those before it: greedy generation would then have written
  * them, end token included. So this takes one forward pass where generation takes one for each token.
  */
@@ -9,7 +9,7 @@ import { exactMatchPlan } from '../planning/plans.js'
 import type { BatchSource } from './batches.js'
 import type { EvaluateControl } from './evaluate.js'
 
-/** How well answers agree with the data. */
+/** Agreement of answers with the data. */
 export interface ExactMatch {
   /** Share of rows, from 0 to 1. */
   exactMatch: number

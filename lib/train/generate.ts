@@ -1,6 +1,6 @@
 /**
- * Text from a model: the prompt goes through the network in chunks that fill a key/value cache, then one token at a time
- * until an end token or the limit. Text comes out as soon as its characters are whole.
+ * Text from a model: the prompt goes through the network in chunks that fill a key/value cache, then one token at a
+ * time until an end token or the limit. Text comes out as soon as its characters are whole.
  */
 import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
@@ -34,11 +34,11 @@ export interface GenerateOptions {
   readonly seed: number
   /** Texts that end a generation; they are left out of it. */
   readonly stop: readonly string[]
-  /** Whether special tokens such as `<|im_end|>` stay in the text. Default false. */
+  /** True if special tokens such as `<|im_end|>` stay in the text. Default false. */
   readonly keepSpecialTokens: boolean
 }
 
-/** What a generation takes besides its options. */
+/** Callbacks and signal of a generation. */
 export interface GenerateControl {
   /** Stops it; the call then rejects with the signal's reason. */
   signal?: AbortSignal
@@ -63,7 +63,7 @@ export const textSchema = generateSchema.extend({
   ...promptShape,
 })
 
-/** What a generation came to. */
+/** Result of a generation. */
 export interface Generation {
   text: string
   /** Ids of the generated tokens, the end token left out. */
@@ -75,8 +75,8 @@ export interface Generation {
 }
 
 /**
- * A text goes in as the adapter was trained: as a turn of the user after the system prompt of its data, or as it is; so it
- * does where no adapter says anything. Messages go through the chat template.
+ * A text goes in as the adapter was trained: as a turn of the user after the system prompt of its data, or as it is; so
+ * it does where no adapter says anything. Messages go through the chat template.
  */
 export type Prompt = string | readonly ChatMessage[]
 
@@ -101,7 +101,7 @@ export async function* generateText(
   if (ids.length === 0) throw new ConfigError('generate(): the prompt is empty, expected at least one token.')
   if (room < 1)
     throw new ConfigError(
-      `generate(): the prompt has ${ids.length} tokens, and the model takes ${contextLength(base)} with its answer.`,
+      `generate(): the prompt has ${ids.length} tokens, but the model supports at most ${contextLength(base)}, including the answer.`,
       { tokens: ids.length, limit: contextLength(base) },
     )
   const limit = Math.min(options.maxNewTokens, room)

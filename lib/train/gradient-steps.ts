@@ -24,7 +24,7 @@ import {
   updateOf,
 } from './step.js'
 
-/** How a run makes its steps where its strategy does not say otherwise. */
+/** Steps of a run whose strategy does not define its own. */
 export const gradientSteps: MakeSteps = (setup, state, data) => new GradientSteps(setup, state, data)
 
 /** Steps by the gradients of one window of the data each. */
@@ -44,7 +44,7 @@ class GradientSteps implements Steps {
     this.#state = state
     this.#windows = windows
     this.#rules = stepRules(setup, totalSteps, state.rules)
-    // What is trained in the open keeps no promise that was made before.
+    // Training without privacy ends earlier guarantees.
     setup.adapter.privacy = []
   }
 
@@ -54,7 +54,7 @@ class GradientSteps implements Steps {
     const upcoming = () => {
       if (state.step + 1 >= this.totalSteps) return
       this.#coming = this.#windows.at(window.next)
-      // Whether it failed is asked when it is needed.
+      // A failure is reported when the result is needed.
       this.#coming.catch(() => undefined)
     }
     return this.#step(session, window, upcoming)
@@ -70,7 +70,7 @@ class GradientSteps implements Steps {
     const state = this.#state
     const begin = performance.now()
     if (window.supervised === 0)
-      throw new DataError(`step ${state.step + 1} has no token to train on; the data is empty.`)
+      throw new DataError(`step ${state.step + 1} has no tokens to train on; the data is empty.`)
     const index = state.step + 1
     const ranks = this.#rules.ranks?.(index)
     const schedule = scheduleAt(options, state.step, this.totalSteps)
@@ -93,7 +93,7 @@ class GradientSteps implements Steps {
         ...inUse(ranks),
         ...(inBackward ? { update } : {}),
       })
-      // What comes next is packed while the engine works on this.
+      // The next micro-batches are packed while the engine works on this one.
       if (microStep === 0) upcoming()
       const made = await this.#finite(index, () => job.promise)
       lossSum += made.lossSum

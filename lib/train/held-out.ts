@@ -5,7 +5,7 @@ import type { EncodedDataset } from '../data/encoded-dataset.js'
 import { splitHeldOut, splitHeldOutGroups } from '../data/pack.js'
 import { ascending } from '../data/permutation.js'
 
-/** Which share of a dataset a run holds out. The same share of the same rows gives the same split. */
+/** Held-out share of a dataset. The same share of the same rows gives the same split. */
 export interface HeldOutShare {
   /** `evalFraction` of the run, above 0 and below 1. */
   fraction: number

@@ -1,4 +1,4 @@
-/** What a run is made from. A checkpoint goes on only as a run of the same, and what differs is refused by its name. */
+/** Identity of a run. A checkpoint resumes only in a run with the same identity; differences are refused by name. */
 import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
@@ -14,11 +14,11 @@ import type { RunData } from './data.js'
 
 import type { TrainingState } from './step.js'
 
-/** What a run is made from; a checkpoint fits only a run of the same. */
+/** Identity of a run; a checkpoint fits only a run with the same identity. */
 export interface RunIdentity {
   /** Content hash of the base model's files. */
   base: string
-  /** How the base is held. */
+  /** Quantization of the base. */
   quantization: string
   /** Of its matrix products. */
   precision: string
@@ -26,7 +26,7 @@ export interface RunIdentity {
   data: string
   /** Of the held-out data; null where there is none. */
   evaluation: string | null
-  /** What chat templates took for the time, ms since 1970; the same value gives the same data again. */
+  /** Current time as seen by chat templates, ms since 1970; the same value gives the same data. */
   now: number
   /** Options by their keys in config files, and `eval_fraction`. */
   options: Readonly<Record<string, unknown>>
@@ -53,7 +53,7 @@ const COMPARED_BY_EFFECT = new Set([
   'early_stopping_threshold',
 ])
 
-/** What a run is made from, as a checkpoint has to find it again. */
+/** Identity of a run for its checkpoints. */
 export function identityOf(
   base: BaseModel,
   options: RunOptions,
@@ -198,11 +198,11 @@ export function hashOf(options: unknown): string {
   return createHash('sha256').update(canonical(options)).digest('hex')
 }
 
-/** What a checkpoint says about itself. */
+/** Metadata of a checkpoint. */
 export interface Checkpoint {
   path: string
   state: TrainingState
   identity: RunIdentity
-  /** What was trained, with the keys of config files. */
+  /** Strategy, with the keys of config files. */
   strategy: Readonly<Record<string, unknown>>
 }

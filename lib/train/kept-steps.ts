@@ -16,7 +16,7 @@ export class KeptSteps {
   readonly #setup: RunSetup
   readonly #state: TrainingState
   readonly #identity: RunIdentity
-  /** Where they lie; null keeps none. */
+  /** Folder of the checkpoints; null keeps none. */
   readonly #folder: string | null
   /** The last step that is saved there. */
   #saved = -1
@@ -59,7 +59,7 @@ export class KeptSteps {
     return loads && this.#best?.step === this.#state.step ? this.save() : undefined
   }
 
-  /** What the noise of private training is made from is saved before the first of it, so that no round is released twice. */
+  /** The source of private noise is saved before its first use, so that no round is released twice. */
   async saveStart(): Promise<void> {
     if (this.#state.step === 0) await this.#write()
   }

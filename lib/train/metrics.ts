@@ -26,7 +26,7 @@ export const planRow = z.object({
   bytes: bytes.describe('Bytes of this category at the peak'),
 })
 
-/** What a private training promises and has spent, as JSON has it. */
+/** Guarantee and spending of a private training run, as JSON. */
 export const privacyReport = z
   .object({
     epsilon: z.number().describe('Spent by the rounds so far'),
@@ -154,7 +154,7 @@ export function lineOf(event: TrainEvent): MetricsLine {
 
 const FILE = 'metrics.jsonl'
 
-/** Whether the last run in a folder came to its end; undefined where there is no record. */
+/** True if the last run in a folder has ended; undefined without a record. */
 export async function hasEnded(runDir: string): Promise<boolean | undefined> {
   const file = await open(join(runDir, FILE)).catch(() => undefined)
   if (file === undefined) return undefined

@@ -1,6 +1,6 @@
 /**
- * Where the files of a run go, and whose those folders are. run.json names the run that writes there, so that its
- * checkpoints are told from those of an earlier run, and an earlier run's result is not replaced unasked.
+ * Folders of a run and their owner. run.json names the run that writes there, so that its
+ * checkpoints are distinguished from those of earlier runs, and an earlier result is not replaced by accident.
  */
 import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
@@ -24,18 +24,18 @@ export interface RunFolders {
   /** Gets the result. */
   outputDir: string
   /**
-   * Gets what the run keeps of itself: checkpoints, metrics, the config. It is `outputDir` too, but of a private run the
-   * folder beside it that its owner alone may read: there is the key, and there are losses without noise.
+   * Gets what the run keeps of itself: checkpoints, metrics, the config. It is `outputDir` too, but of a private run
+   * the folder beside it that its owner alone may read: there is the key, and there are losses without noise.
    */
   runDir: string
 }
 
-/** Where the files of a run with this strategy go; every reader and writer of them asks here. */
+/** Folders of a run with this strategy; every reader and writer asks here. */
 export function foldersOf(outputDir: string, strategy: StrategyConfig): RunFolders {
   return { outputDir, runDir: isPrivate(strategy) ? secretDir(outputDir) : outputDir }
 }
 
-/** Where the config of a run is kept, with every default filled in. */
+/** Path of the config of a run, with every default filled in. */
 export function savedConfig({
   outputDir,
   strategy,
@@ -75,7 +75,7 @@ export async function readRun(runDir: string): Promise<string | undefined> {
 export async function openFolders(folders: RunFolders, run: string): Promise<void> {
   const { outputDir, runDir } = folders
   await makeFolder(runDir, isApart(folders) ? 0o700 : undefined)
-  // What a killed run left may hold the key of its noise; beside the folder, an adapter.
+  // Leftovers of a killed run may contain the key of its noise; those beside the folder, an adapter.
   for (const folder of new Set([runDir, outputDir, dirname(resolve(outputDir))]))
     await removeLeftovers(folder)
   await restoreReplaced(runDir)
@@ -85,7 +85,7 @@ export async function openFolders(folders: RunFolders, run: string): Promise<voi
   await writeFileWhole(join(runDir, FILE), `${JSON.stringify({ version: VERSION, run }, null, 2)}\n`)
 }
 
-/** How whoever asked can go on, in the words of the command line or of the API. */
+/** Advice on how to continue, in the words of the command line or of the API. */
 export interface WaysOn {
   resume: string
   force: string

@@ -1,6 +1,6 @@
 /**
- * What can be found out about a run before the weights of its model are loaded, which may take minutes: whether its
- * output can be written, its checkpoint be read, and its data be understood.
+ * Checks of a run before the weights of its model are loaded, which may take minutes: its output can be written, its
+ * checkpoint can be read, and its data is understood.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -44,7 +44,7 @@ export async function checkRun(
 }
 
 /**
- * Whether all files are there, and the first row has a form that is known.
+ * Checks that all files exist and the first row has a known format.
  * @throws FileFormatError or DataError, as reading all of it would
  */
 export async function checkData(data: DatasetConfig): Promise<void> {
@@ -54,7 +54,7 @@ export async function checkData(data: DatasetConfig): Promise<void> {
   throw noRows(inputOf(data))
 }
 
-/** What is read for a check is gone for the run. */
+/** Rows that can be read only once must not be read for a check. */
 function readsOnce({ path, rows }: DatasetConfig): boolean {
   return rows !== undefined || [path].flat().includes(STDIN)
 }

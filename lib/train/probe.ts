@@ -14,7 +14,7 @@ import { evaluateBatches } from './evaluate.js'
 import type { TrainStep } from './events.js'
 import { TrainingRun } from './run.js'
 
-/** How a probe is watched and stopped. */
+/** Callbacks and signal of a probe. */
 export interface ProbeControl extends DataControl {
   onStep?: (step: TrainStep) => void
 }

@@ -1,6 +1,6 @@
 /**
- * How prompts and rows are put to a model and its adapters: as they were trained, unless the call says otherwise. What
- * differs from the training is told once.
+ * Prompt formats of a model and its adapters: as in training, unless the call says otherwise. A
+ * difference from the training is reported once.
  */
 import * as z from 'zod'
 import type { ActiveAdapter, BaseModel } from '../base/base.js'
@@ -14,14 +14,14 @@ import { type PromptFormat, sameFormat } from '../formats/prompt-format.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import type { TokenizerSource } from '../tokenizer/source.js'
 
-/** What a call says of how its prompts are put. */
+/** Prompt options of a call. */
 export interface PromptOptions {
   /**
-   * Whether texts, and rows of prompt and completion, go through the chat template. Default: as the adapter was trained;
-   * of a model that says nothing, rows do where there is a template, and texts do not.
+   * True if texts, and rows of prompt and completion, go through the chat template. Default: as the adapter was
+   * trained; of a model that says nothing, rows do where there is a template, and texts do not.
    */
   chatTemplate?: boolean | undefined
-  /** What the model is told first. Default: the system prompt that every row of the training had; null is none. */
+  /** System prompt. Default: the system prompt that every row of the training had; null is none. */
   system?: string | null | undefined
 }
 
@@ -30,7 +30,7 @@ export const promptShape = {
   system: z.string({ error: 'a text, or null for none' }).nullable().optional(),
 }
 
-/** Whether a program gave messages. What else belongs to one is for the chat template to say, in a process of its own. */
+/** True if a program gave messages. Their further validity is checked by the chat template, in a separate process. */
 export function isMessages(given: unknown): given is readonly ChatMessage[] {
   const isMessage = (one: unknown) => isRecord(one) && typeof one.role === 'string'
   return Array.isArray(given) && given.every(isMessage) && isPlainData(given)
@@ -67,7 +67,7 @@ export function isRecorded(format: KnownFormat): format is PromptFormat {
   return format !== null && format !== 'unrecorded'
 }
 
-/** How rows become texts. */
+/** Prompt format of rows. */
 export function rowPrompting(format: KnownFormat, { chatTemplate }: PromptOptions): RowPrompting {
   if (chatTemplate === false || format === null)
     return { prompts: chatTemplate ?? true, instructions: chatTemplate ?? true }
@@ -86,7 +86,7 @@ export function warnOfMismatch(base: BaseModel, format: KnownFormat, form: Promp
   )
 }
 
-/** Whether texts go through the chat template. */
+/** True if texts go through the chat template. */
 export function asksAsChat(format: KnownFormat, { chatTemplate }: PromptOptions): boolean {
   return chatTemplate ?? (isRecorded(format) && format.form === 'chat')
 }

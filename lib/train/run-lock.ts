@@ -129,7 +129,7 @@ function holderOf(descriptor: number): Holder | undefined {
   }
 }
 
-/** Whether a holder may be at work though this system lets its lock be taken. */
+/** True if a holder may still be running although the system allows its lock to be taken. */
 function isAlive(holder: Holder, lock: 'taken' | 'unsupported', descriptor: number): boolean {
   const local = holder.host === hostname() || (holder.boot === bootId() && holder.boot !== '')
   return !(local && lock === 'taken') && silence(descriptor) < SILENT_MS

@@ -1,4 +1,4 @@
-/** How long a step of a run takes, and the run: by rates that were measured here, or are known of a named machine. */
+/** Time of a step and of a run: by rates measured here, or known of a named machine. */
 import { openDataset, STDIN } from '../data/dataset.js'
 import { encodeChunks } from '../data/encode-dataset.js'
 import { addon } from '../native/addon.js'
@@ -22,11 +22,11 @@ export interface KnownTime extends StepTime {
   steps: number | null
   /** Of these steps: evaluations, checkpoints and loading are not counted. */
   runSeconds: number | null
-  /** Whose figures these are; null: measured here. */
+  /** Machine of the rates; null: measured here. */
   machine: string | null
 }
 
-/** What the examples of a run come to. */
+/** Size of the examples of a run. */
 export interface DataSize {
   examples: number
   tokens: number
@@ -37,7 +37,7 @@ export interface TimeOptions extends MeasureControl {
   machine?: Machine | undefined
   /** Of the training data; without it every micro-batch counts as full of the longest rows. */
   data?: DataSize | (() => Promise<DataSize | undefined>) | undefined
-  /** Where they are known. */
+  /** Number of steps, if known. */
   steps?: number | undefined
 }
 
@@ -113,8 +113,8 @@ const SAMPLE_ROWS = 256
 type RowOptions = Parameters<typeof encodeOptions>[1]
 
 /**
- * What a dataset comes to, by the lengths of its first rows and the count of all; undefined for what can be read only once,
- * is streamed, or cannot be read.
+ * Size of a dataset, from the lengths of its first rows and the count of all; undefined for data that can be read only
+ * once, is streamed, or cannot be read.
  */
 export async function dataSize(
   dataset: DatasetConfig,

@@ -40,7 +40,7 @@ import { type RunTime, runTime } from './run-time.js'
 import { askRows, type Samples } from './samples.js'
 import type { Steps, TrainingState } from './step.js'
 
-/** Where a run went on from. */
+/** Position from which a run was resumed. */
 export interface Resumed {
   path: string
   /** Optimizer steps that were made then. */
@@ -91,8 +91,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * What is allowed and seldom meant, such as a rate far from the strategy's own; a sentence each. What the data of
-   * private training gives cause for is known once the first event is there.
+   * Warnings about valid but rarely intended settings, such as a rate far from the strategy's own; a sentence each.
+   * Those about the data of private training are known after the first event.
    */
   get remarks(): readonly string[] {
     return this.#remarks
@@ -103,14 +103,15 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     return this.#latest
   }
 
-  /** What was read and dropped; known once the first event or step is there. */
+  /** Counts of rows read and dropped; known after the first event or step. */
   get data(): RunData['stats'] | undefined {
     return this.#data
   }
 
   /**
-   * Asks the rows that were kept by `sampleRows`: each of the base and with the adapter, by greedy generation of 64 tokens
-   * at most, for half a minute at most. To be called when the run is over. An abort rejects with the signal's reason.
+   * Asks the rows that were kept by `sampleRows`: each of the base and with the adapter, by greedy generation of 64
+   * tokens at most, for half a minute at most. To be called when the run is over. An abort rejects with the signal's
+   * reason.
    */
   async samples(options: { signal?: AbortSignal } = {}): Promise<Samples> {
     const { signal } = checkedOptions(samplesSchema, options, 'samples()')
@@ -137,9 +138,9 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * How long its steps will take, once the first event is there, or why that is not known. In a setting that is new to this
-   * machine, steps of small models with the same blocks are timed for a few seconds, in a process of their own. An abort
-   * rejects with the signal's reason.
+   * Estimated time of its steps, after the first event, or the reason why it is unknown. In a setting that is new to
+   * this machine, steps of small models with the same blocks are timed for a few seconds, in a process of their own. An
+   * abort rejects with the signal's reason.
    */
   async time(
     options: {
@@ -299,8 +300,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * What the run trained on goes with the adapter. Of a private run the system prompt does not: it is of the data, and no
-   * noise covers it.
+   * The adapter keeps the prompt format of the run. A private run omits the system prompt, which is part of the data
+   * and not covered by noise.
    */
   #recordFormat(): void {
     const { adapter } = this.#setup
@@ -308,7 +309,7 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
     if (format !== null) adapter.format = privacyOf(this.#setup) ? { ...format, system: null } : format
   }
 
-  /** Where files of the run lie that go with it. */
+  /** Folder of temporary files of the run. */
   get #scratch(): string {
     return scratchFolder(this.#setup.folders)
   }
@@ -332,8 +333,8 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 
   /**
-   * Evaluates before the first step, after those that `evalSteps` says, and after the last; never twice. Nothing when the
-   * run is aborted meanwhile: the step was made all the same.
+   * Evaluates before the first step, after those that `evalSteps` says, and after the last; never twice. Nothing when
+   * the run is aborted meanwhile: the step was made all the same.
    */
   async #evaluate(
     session: NativeSession,
@@ -381,13 +382,13 @@ export class TrainingRun implements AsyncIterable<TrainStep> {
   }
 }
 
-/** What its strategy promises of the privacy of the data. */
+/** The strategy's privacy guarantee. */
 function privacyOf({ adapter }: RunSetup) {
   const { strategy } = adapter.description
   return rulesOf(strategy).privacy?.(strategy)
 }
 
-/** Where files of a run lie that go with it. */
+/** Folder of temporary files of a run. */
 export function scratchFolder(folders: RunFolders | null): string {
   return folders?.runDir ?? weightCacheSettings().folder
 }

@@ -1,4 +1,4 @@
-/** What a run taught, by example: a few rows, held out where there are such, answered by the base and by the adapter. */
+/** Examples of a run's effect: a few rows, held out if possible, answered by the base and by the adapter. */
 import type { AdapterState, BaseModel } from '../base/base.js'
 import type { AskedRow } from '../data/asked-rows.js'
 import { type Generation, generateSchema, generateText } from './generate.js'
@@ -17,16 +17,16 @@ export interface RunSample {
   expected: string
   base: string
   tuned: string
-  /** Whether an answer was cut after `SAMPLE_TOKENS`. */
+  /** True if an answer was truncated after `SAMPLE_TOKENS`. */
   cut: boolean
 }
 
 /** The rows of a run with their answers. */
 export interface Samples {
   rows: readonly RunSample[]
-  /** Whether the run did not train on them. */
+  /** True if the run did not train on them. */
   heldOut: boolean
-  /** Whether time ran out before all that were kept were answered. */
+  /** True if time ran out before all samples were answered. */
   late: boolean
   /** The system prompt that is used by default. */
   system: string | null
@@ -35,7 +35,7 @@ export interface Samples {
 /** The rows that are asked. */
 export interface AskedRows {
   rows: readonly AskedRow[]
-  /** Whether the run did not train on them. */
+  /** True if the run did not train on them. */
   heldOut: boolean
 }
 

@@ -1,4 +1,4 @@
-/** How likely a model finds given answers, as accuracies over label words and comparisons of wordings need it. */
+/** Log-likelihoods of given answers, for accuracies over label words and comparisons of wordings. */
 import * as z from 'zod'
 import { type ActiveAdapter, type BaseModel, withSession } from '../base/base.js'
 import { abortSignal, badArgument } from '../core/arguments.js'

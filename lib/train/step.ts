@@ -1,6 +1,6 @@
 /**
- * The contract of a step: what makes the steps of a run (`gradient-steps.ts`, and the rounds of private training), what it
- * is given, and the rules that both follow.
+ * The contract of a step: what makes the steps of a run (`gradient-steps.ts`, and the rounds of private training), what
+ * it is given, and the rules that both follow.
  */
 import type { AdapterState } from '../base/base.js'
 import type { NativeSession, OptimizerStep, TrainInput } from '../native/addon.js'
@@ -17,7 +17,7 @@ import type { TrainStep } from './events.js'
 /** Makes the steps of a run. */
 export interface Steps {
   readonly totalSteps: number
-  /** What private training promises, and has spent so far. */
+  /** Privacy guarantee, and spending so far. */
   readonly privacy?: PrivacyReport
   /** Makes one; the state of the run moves on only when it is whole. */
   next(session: NativeSession): Promise<TrainStep>
@@ -36,7 +36,7 @@ export interface StepSetup {
 /** @param state where the run stands; it moves on with every step */
 export type MakeSteps = (setup: StepSetup, state: TrainingState, data: RunData) => Steps
 
-/** Where a run stands between two steps. */
+/** State of a run between two steps. */
 export interface TrainingState {
   /** Name of the run, which it keeps when it is resumed. */
   run: string
@@ -50,11 +50,11 @@ export interface TrainingState {
   evaluations: RunEvaluation[]
   /** Sums over the run so far. */
   totals: { tokens: number; supervisedTokens: number; lossSum: number; seconds: number }
-  /** What the strategy's rules remember between steps (`StepRules.state`). */
+  /** State of the strategy's rules between steps (`StepRules.state`). */
   rules?: unknown
 }
 
-/** What the strategy does around the steps, from what a checkpoint kept of it. */
+/** Actions of the strategy around the steps, from the state in a checkpoint. */
 export function stepRules({ adapter, options }: StepSetup, totalSteps: number, state: unknown): StepRules {
   const { strategy } = adapter.description
   const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }

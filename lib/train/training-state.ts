@@ -84,7 +84,7 @@ export async function readCheckpoint(named: string): Promise<Checkpoint> {
   const about = await readJsonObject(file, STATE_LIMIT)
   if (about.version !== VERSION)
     throw new FileFormatError(
-      `${file}: version is ${JSON.stringify(about.version)}, and this lowrank reads version ${VERSION}; resume with the lowrank that wrote it.`,
+      `${file}: version is ${JSON.stringify(about.version)}, but this version of lowrank reads version ${VERSION}; resume with the version that wrote it.`,
       { path: file, version: about.version },
     )
   const numbers = (key: string, names: readonly string[]): number[] => {
@@ -210,7 +210,7 @@ export function anotherAdapter(
     (key) => `strategy.${key} is ${shown(there[key])} there and ${shown(here[key])} here`,
   )
   return new ConfigError(
-    `${path} holds another adapter than the one to be trained: ${differences.join(', ') || 'its tensors have other names or shapes'}.`,
+    `${path} does not hold the adapter that is to be trained: ${differences.join(', ') || 'its tensors have other names or shapes'}.`,
     { path, there, here },
   )
 }

@@ -1,6 +1,6 @@
 /**
- * Weights as they are held in memory, kept on the disk so that they are quantized once and mapped from then on: one file
- * for each model, its content and how it is held. What is there may be removed at any time; it is made again.
+ * Weights as they are held in memory, kept on the disk so that they are quantized once and mapped from then on: one
+ * file for each model, its content and how it is held. What is there may be removed at any time; it is made again.
  */
 import { createHash } from 'node:crypto'
 import { chmod, readdir, rename, rm, stat } from 'node:fs/promises'
@@ -16,7 +16,7 @@ import { lastUsed, recordWeights, removeWeightFile } from './record.js'
 
 export interface WeightCacheSettings {
   folder: string
-  /** Whether files stay there. */
+  /** True if files are kept. */
   keeps: boolean
   /** Most bytes of all files together; the ones that were not used for longest go first. */
   limitBytes: number
@@ -42,7 +42,7 @@ export function weightCacheSettings(
   return { folder, keeps: !off, limitBytes }
 }
 
-/** What a weight file is made of. */
+/** Source of a weight file. */
 export interface WeightOrigin {
   /** Path of the model, for the name of the file. */
   path: string
@@ -50,9 +50,9 @@ export interface WeightOrigin {
   fingerprint: string
   /** Files that hold the tensors. */
   files: readonly string[]
-  /** How the linears are held, and embedding and head where that is not as usual, for the name of the file. */
+  /** Quantization of the linears, and of embedding and head if it is not the default, for the name of the file. */
   quantization: string
-  /** How each weight is held. */
+  /** Storage format of each weight. */
   formats: Readonly<Record<string, string>>
 }
 
@@ -138,7 +138,7 @@ export interface WeightFileEntry {
   path: string
   /** Bytes. */
   size: number
-  /** When it was last used, ms. */
+  /** Time of the last use, ms. */
   used: number
 }
 

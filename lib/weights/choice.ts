@@ -13,7 +13,7 @@ export function resolvePrecision(option: PrecisionOption): Precision {
 }
 
 /**
- * How the weights of a model are held, by the options of those who load or plan it.
+ * Storage of the weights of a model, by the options of loading or planning.
  * @param dtypeOf see `storageFormats`
  * @param usual of the linears, where neither files nor options say it
  */

@@ -33,9 +33,9 @@ export interface HollowModel {
 }
 
 export interface HoldOptions extends LoadControl {
-  /** Whether a file of the same weights is looked for, and made where the load took its time. */
+  /** True if a file of the same weights is searched for, and written if loading took long. */
   cached: boolean
-  /** Whether a file that a paged base is made of may stay for the next time. */
+  /** True if a file of a paged base may be kept for later. */
   kept: boolean
   /** Bytes of the weights that may be in memory, 0 where that is chosen; undefined for all. */
   paged: number | undefined

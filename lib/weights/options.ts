@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { integer, parseBytes, word } from '../core/schema.js'
 import { fourBitSchema, type Quantization, quantizationFrom } from './quantization.js'
 
-/** How a base model is held and computed with. */
+/** Storage and precision of a base model. */
 export type PrecisionOption = 'auto' | 'fp32' | 'bf16'
 
 /** Quantizations that are asked for. */
@@ -36,7 +36,7 @@ export const pagedWeightsSchema = z
     'Keep the frozen weights in a file, with at most this much of them in memory; `true` chooses a size.',
   )
 
-/** How much of a paged base may be in memory: bytes, or 0 where that is chosen; undefined for a base that is not paged. */
+/** Memory limit of a paged base: bytes, or 0 if it is chosen; undefined for a base that is not paged. */
 export function pagedBudget(value: boolean | string): number | undefined {
   return typeof value === 'string' ? parseBytes(value) : value ? 0 : undefined
 }

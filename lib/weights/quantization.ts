@@ -1,9 +1,9 @@
-/** How the frozen weights are held: options, their words in config files, and what a strategy may demand of them. */
+/** Quantization of the frozen weights: options, their spelling in config files, and the requirements of strategies. */
 import * as z from 'zod'
 import { checkedOptions } from '../core/arguments.js'
 import { flag } from '../core/schema.js'
 
-/** How frozen weights are held: the linears of the blocks, or embedding and head. */
+/** Quantization of frozen weights: the linears of the blocks, or embedding and head. */
 export type Quantization =
   | { readonly type: 'none' }
   | FourBitQuantization
@@ -27,7 +27,7 @@ export interface KeptQuantization {
   readonly type: 'keep'
 }
 
-/** How a base is held: settings of a run, which a strategy may stand for. */
+/** Quantization of a base: settings of a run, which a strategy may imply. */
 export interface TrainingDefaults {
   readonly quantization?: Quantization
   readonly embeddingQuantization?: Quantization
@@ -85,12 +85,12 @@ export const QUANTIZATIONS: readonly Quantization[] = [
   keep(),
 ]
 
-/** How embedding and head are held where nothing is said of them: in 16 bits or more, unless all blocks are kept. */
+/** Default quantization of embedding and head: 16 bits or more, unless all blocks are kept. */
 export function usualForEmbedding(quantization: Quantization): Quantization {
   return quantization.type === 'keep' ? quantization : NONE
 }
 
-/** Whether embedding and head are held as usual beside the linears. */
+/** True if embedding and head have the default quantization for the linears' one. */
 export function embeddingAsUsual({ quantization = NONE, embeddingQuantization }: TrainingDefaults): boolean {
   const usual = usualForEmbedding(quantization)
   return embeddingQuantization === undefined || sameQuantization(embeddingQuantization, usual)

@@ -1,6 +1,6 @@
 /**
- * What is known of a cached weight file, in a record beside it: the hash of its bytes, and when they were last seen to have
- * it. They are read for that once in a boot, and again when the file was written to.
+ * Record beside a cached weight file: the hash of its bytes, and the last time they were verified.
+ * They are verified once per boot, and again if the file was written to.
  */
 import { createHash } from 'node:crypto'
 import { open, readFile, rm, stat, utimes } from 'node:fs/promises'
@@ -12,7 +12,7 @@ const PIECE = 4 << 20
 
 const recordSchema = z.object({
   sha256: z.string(),
-  /** When the file was last written to, ms, as seen when it was read. */
+  /** Modification time of the file when it was read, ms. */
   mtimeMs: z.number(),
   /** The start of the system in which it was read. */
   boot: z.string(),
@@ -27,7 +27,7 @@ export async function recordWeights(path: string): Promise<void> {
 }
 
 /**
- * Whether a file has the bytes that it was made with.
+ * Checks that a file has its original bytes.
  * @param thoroughly reads it even if it was read in this boot already
  */
 export async function hasItsBytes(path: string, thoroughly = false): Promise<boolean> {
@@ -47,7 +47,7 @@ export async function touchWeightFile(path: string): Promise<void> {
   await utimes(recordOf(path), now, now).catch(() => undefined)
 }
 
-/** When a file was last used, ms. */
+/** Time of the last use of a file, ms. */
 export async function lastUsed(path: string): Promise<number> {
   const stats = await stat(recordOf(path)).catch(() => stat(path))
   return stats.mtimeMs

@@ -1,4 +1,4 @@
-/** How each weight of a model is held in memory, and the loop that brings the weights there. */
+/** Storage format of each weight of a model, and the loop that loads the weights. */
 import { ConfigError, FileFormatError, ShapeError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { BLOCKS, isBlockDtype, type QuantizedDtype, type TensorSource } from '../formats/tensor-source.js'
@@ -17,7 +17,7 @@ import {
   usualForEmbedding,
 } from './quantization.js'
 
-/** What decides the storage of weights. */
+/** Options that determine the storage of weights. */
 export interface StorageChoice {
   /** Of the linears of the blocks. */
   quantization: Quantization
@@ -28,7 +28,7 @@ export interface StorageChoice {
   exact: boolean
 }
 
-/** What the quantized dtypes of files are here. */
+/** Equivalents of the quantized dtypes of files. */
 const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quantization: Quantization }>> = {
   NF4: { format: 'nf4', quantization: nf4({ doubleQuant: false }) },
   NF4_DOUBLE: { format: 'nf4_double', quantization: nf4() },
@@ -37,14 +37,14 @@ const QUANTIZED: Readonly<Record<QuantizedDtype, { format: StorageFormat; quanti
   INT8: { format: 'int8', quantization: int8() },
 }
 
-/** How weights of linears can be held. */
+/** Storage formats of linears. */
 export const STORAGE_FORMATS: readonly StorageFormat[] = [
   ...(['f32', 'bf16', 'f16'] as const),
   ...Object.values(QUANTIZED).map(({ format }) => format),
   ...BLOCKS.map((block) => block.toLowerCase() as Lowercase<typeof block>),
 ]
 
-/** Whether a weight is held as codes. */
+/** True if a weight is stored as codes. */
 export function isQuantizedFormat(format: StorageFormat | undefined): boolean {
   return format !== undefined && !['f32', 'bf16', 'f16'].includes(format)
 }
@@ -53,7 +53,7 @@ function isQuantized(dtype: string): dtype is QuantizedDtype {
   return dtype in QUANTIZED
 }
 
-/** How the linears are quantized in the files already; undefined when none is. */
+/** Quantization of the linears in the files; undefined if there is none. */
 export function storedQuantization(
   graph: Graph,
   dtypeOf: (name: string) => string,
@@ -82,14 +82,14 @@ export function chooseQuantization(
   }
   if (asked !== undefined && !sameQuantization(asked, stored))
     throw new ConfigError(
-      `quantization is ${describeQuantization(asked)}, but the weights of ${path} are quantized already, as ${describeQuantization(stored)}, and stay so; leave quantization out, or take the model it was made from.`,
+      `quantization is ${describeQuantization(asked)}, but the weights of ${path} are already quantized as ${describeQuantization(stored)}; leave quantization out, or use the original model.`,
       { path, asked, stored },
     )
   return stored
 }
 
 /**
- * How embedding and head are held: as asked for, else as is usual beside the quantization of the linears.
+ * Storage of embedding and head: as requested, else the default for the quantization of the linears.
  * @param dtypeOf see `storageFormats`
  * @throws {ConfigError} when there are no blocks to keep, or the files hold the head in other codes than were asked for
  */
@@ -107,7 +107,7 @@ export function chooseEmbeddingQuantization(
   const stored = dtypes.find(isQuantized)
   if (stored !== undefined && quantizes(asked) && !sameQuantization(asked, QUANTIZED[stored].quantization))
     throw new ConfigError(
-      `embedding_quantization is ${describeQuantization(asked)}, but ${path} holds the head as ${describeQuantization(QUANTIZED[stored].quantization)} already; ask for that, or for none, which holds it in 16 bits.`,
+      `embedding_quantization is ${describeQuantization(asked)}, but ${path} has the head in ${describeQuantization(QUANTIZED[stored].quantization)}; set that, or none, which keeps it in 16 bits.`,
       { path, asked, stored },
     )
   return asked
@@ -130,14 +130,14 @@ function checkBlocks(key: string, path: string, dtypes: readonly string[]): void
   if (dtypes.some(isBlockDtype)) return
   const matrices = key === 'quantization' ? 'matrices' : 'embedding and head'
   throw new ConfigError(
-    `${key} is keep, which leaves the blocks of a GGUF file as they are, and ${path} has none: its ${matrices} are ${dtypes.join(', ')}. Take a .gguf file with quantized tensors, or nf4, which quantizes here.`,
+    `${key} is keep, which keeps the blocks of a GGUF file, but ${path} has none: its ${matrices} are ${dtypes.join(', ')}. Use a .gguf file with quantized tensors, or nf4.`,
     { path, dtypes },
   )
 }
 
 /**
- * The format of every weight: vectors are f32, the linears of the blocks follow the quantization, and embedding and head
- * that of their own. What is not quantized stays as near to its file as the precision can use. In files that are
+ * The format of every weight: vectors are f32, the linears of the blocks follow the quantization, and embedding and
+ * head that of their own. What is not quantized stays as near to its file as the precision can use. In files that are
  * quantized already, linears are as there: some may have been left alone.
  * @param dtypeOf dtype of a weight in its file, such as `BF16` or `Q8_0`
  */
@@ -166,7 +166,7 @@ export function storageFormats(
   return Object.fromEntries(graph.weights.map((weight) => [weight.name, formatOf(weight)]))
 }
 
-/** Whether some of the weights are turned into codes as they are loaded. */
+/** True if some of the weights are quantized while they are loaded. */
 export function quantizesAny(
   graph: Graph,
   dtypeOf: (name: string) => string,
@@ -194,7 +194,7 @@ export function exactFormat(dtype: string): 'f32' | 'bf16' | 'f16' {
 }
 
 /**
- * Where each weight of the graph lies, in the order of the files.
+ * Location of each weight of the graph, in the order of the files.
  * @throws {FileFormatError} when the files lack one
  * @throws {ShapeError} when one has another shape than the config calls for
  */
@@ -203,7 +203,7 @@ export function matchWeights(graph: Graph, tensors: ReadonlyMap<string, TensorSo
   if (missing.length > 0) {
     const shown = missing.slice(0, 3).map(quote).join(', ')
     throw new FileFormatError(
-      `the model's files lack ${missing.length} of the ${graph.weights.length} tensors that its config calls for: ${shown}${missing.length > 3 ? ', …' : ''}`,
+      `the model's files lack ${missing.length} of the ${graph.weights.length} tensors that its config requires: ${shown}${missing.length > 3 ? ', …' : ''}`,
       { missing },
     )
   }
@@ -212,7 +212,7 @@ export function matchWeights(graph: Graph, tensors: ReadonlyMap<string, TensorSo
     const expected = shapeOf(weight)
     if (source.shape.join() !== expected.join())
       throw new ShapeError(
-        `${source.file}: tensor ${quote(weight.name)} is [${source.shape.join(', ')}], but the config calls for [${expected.join(', ')}]`,
+        `${source.file}: tensor ${quote(weight.name)} is [${source.shape.join(', ')}], but the config requires [${expected.join(', ')}]`,
         { file: source.file, tensor: weight.name, shape: source.shape, expected },
       )
     return source
@@ -224,7 +224,7 @@ function shapeOf({ kind, rows, cols }: GraphWeight): number[] {
   return kind === 'vector' ? [cols] : [rows, cols]
 }
 
-/** Where the tensors of a model's files and its config differ. */
+/** Differences between the tensors of a model's files and its config. */
 export interface WeightFaults {
   /** Tensors that the config calls for, and the files lack. */
   missing: string[]
@@ -251,7 +251,7 @@ export function weightFaults(graph: Graph, tensors: ReadonlyMap<string, TensorSo
   }
 }
 
-/** How far loading has got. */
+/** Progress of loading. */
 export interface LoadProgress {
   tensor: string
   /** Bytes of the files that were read and are to be read. */

@@ -88,7 +88,7 @@ const tokenizer = (name, says, change) => told(`tokenizer with ${name}`, says, {
 const replace = (string, content) => ({ type: 'Replace', pattern: { String: string }, content })
 
 const STOPPED = /(more than \d+ MiB of memory|(longer than|took) .*ms.*) and was stopped/
-const GROWN = /or makes them too many|and was stopped/
+const GROWN = /or produces too many|and was stopped/
 const NESTED = 'it nests, calls itself or grows without end'
 
 export const cases = [

@@ -138,7 +138,7 @@ describe.each(Object.entries(CASES))('%s', (name, { model: origin, quantization,
     await same.dispose()
     const others = [nf4(), nf4({ doubleQuant: false }), fp4(), int8()]
     for (const asked of ['none', ...others.filter((one) => !sameQuantization(one, quantization))] as const) {
-      const refused = { code: 'CONFIG', message: expect.stringContaining('are quantized already, as ') }
+      const refused = { code: 'CONFIG', message: expect.stringContaining('are already quantized as ') }
       await expect(loadModel(folder, { quantization: asked })).rejects.toMatchObject(refused)
       await expect(planModel(folder, { strategy: lora(), quantization: asked })).rejects.toMatchObject(
         refused,

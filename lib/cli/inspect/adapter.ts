@@ -1,6 +1,6 @@
 /**
- * What is in an adapter folder, be it the output folder of a run with checkpoints inside, and in a checkpoint, which is
- * one with the state of its training beside it.
+ * Contents of an adapter folder, which may be the output folder of a run with checkpoints, and of a checkpoint, which
+ * is one with the state of its training beside it.
  */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -114,7 +114,7 @@ async function readTensors(path: string): Promise<AdapterTensors> {
   }
 }
 
-/** Why `--adapter` would refuse it whatever the model; null when it would not. */
+/** Reason why `--adapter` would refuse it for every model; null if there is none. */
 async function whyUnsupported(
   path: string,
   configPath: string,

@@ -1,6 +1,6 @@
 /**
- * What is in a dataset: its form, its rows and which of them are there twice; with a model, how long they are, what is
- * cut, and what is learned of them. What training would refuse is refused here as well, in the same words.
+ * Contents of a dataset: its format, its rows, and duplicates; with a model also their lengths, truncation, and the
+ * trained part. Data that training would refuse is refused here too, with the same message.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -136,7 +136,7 @@ async function tokenizerAt(path: string): Promise<TokenizerOfModel> {
   return existsSync(join(path, 'tokenizer.json')) ? { kind: 'folder', path } : openModelFiles(path)
 }
 
-/** What the model sees of all rows. */
+/** Token statistics over all rows. */
 class TokenSurvey {
   readonly #path: string
   readonly #tokenizer: WorkerTokenizer

@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto'
 import type { DatasetRow } from '../../data/dataset.js'
 
-/** Where a row stands. */
+/** Position of a row. */
 export interface Place {
   path: string
   line: number
-  /** What `line` counts, where that is not lines. */
+  /** Unit of `line`, if not lines. */
   unit?: 'row'
 }
 
@@ -42,7 +42,7 @@ export class Duplicates {
   }
 }
 
-/** Where the same content stood first. */
+/** Position of the first row with the same content. */
 function seenBefore(seen: Map<string, Place>, content: unknown, place: Place): Place | undefined {
   // 16 bytes a row rather than its text: data may be large, and two contents with one hash do not happen.
   const hash = createHash('sha256').update(JSON.stringify(content)).digest()
@@ -57,7 +57,7 @@ function count(repeats: Repeats, place: Place, first: Place): void {
   if (repeats.examples.length < EXAMPLES) repeats.examples.push({ ...place, first })
 }
 
-/** What is given before the last thing that the assistant says; undefined where nothing is. */
+/** The row without the assistant's last message; undefined if there is nothing before it. */
 function promptOf(row: DatasetRow): unknown {
   switch (row.format) {
     case 'messages': {

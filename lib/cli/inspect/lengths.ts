@@ -1,4 +1,4 @@
-/** How long the rows of a dataset are: order statistics, and a histogram of a few bars. */
+/** Lengths of the rows of a dataset: order statistics, and a histogram of a few bars. */
 import { formatCount, table } from '../format.js'
 
 /** Numbers of tokens. */

@@ -1,4 +1,4 @@
-/** What is in a model folder or GGUF file, read from its headers: shape, tensors, tokenizer, and memory by format. */
+/** Contents of a model folder or GGUF file, from its headers: shape, tensors, tokenizer, and memory by format. */
 
 import { formatBytes } from '../../core/bytes.js'
 import { LowrankError, UnsupportedError } from '../../core/errors.js'
@@ -58,7 +58,7 @@ async function modelFacts(files: ModelFiles): Promise<ModelFacts> {
 /** Names and numbers that are shown of each kind of fault. */
 const SHOWN = 3
 
-/** Why the weights cannot be loaded, one sentence for each kind of fault. */
+/** Reasons why the weights cannot be loaded, one sentence for each kind of fault. */
 function faultsOf(graph: Graph, { tensors, config }: ModelFiles): string[] {
   const { missing, shapes } = weightFaults(graph, tensors)
   const listed = (all: readonly string[]) =>

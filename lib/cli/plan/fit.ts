@@ -1,4 +1,4 @@
-/** How the ways to fit a run into memory are told. */
+/** Output of the settings found by `--fit`. */
 import { formatBytes } from '../../core/bytes.js'
 import { OutOfMemoryError } from '../../core/errors.js'
 import { toFileKeys } from '../../core/schema.js'

@@ -21,7 +21,7 @@ import { type ProcessMemory, processMemory } from './process-memory.js'
 
 export interface Planned extends Pick<Planner, 'quantization' | 'embeddingQuantization'> {
   memory: MemoryReport
-  /** Where the run would take another optimizer on this machine than the one that is planned. */
+  /** The optimizer of the run on this machine, if it differs from the planned one. */
   paged?: { optimizer: PagedAdamW; peakBytes: number }
   /** Choices that fit, if a budget was given; at least one. */
   fit?: Fit
@@ -117,7 +117,7 @@ async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataS
   return all && { examples: share * all.examples, tokens: share * all.tokens }
 }
 
-/** What a run on this machine does where the plan does not fit and no optimizer is named. */
+/** The optimizer that a run without one uses on this machine if the plan does not fit. */
 function pagedHere({ optimizer: asked, strategy, outputDir }: RunConfig, plan: Planner['plan']) {
   if (asked !== null) return {}
   const planned = (optimizer: Optimizer) => plan({ optimizer })

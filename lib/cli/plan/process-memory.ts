@@ -1,6 +1,6 @@
 /**
- * Memory that a training process holds beside its plan: Node.js with this package, the heap of JavaScript, and the data.
- * What the first two take is measured by a short run of the bundled model, once on a machine, and kept; it is an
+ * Memory that a training process holds beside its plan: Node.js with this package, the heap of JavaScript, and the
+ * data. The first two are measured by a short run of the bundled model, once per machine, and cached. This is an
  * estimate, since a collector decides when memory is given back.
  */
 import { execFile } from 'node:child_process'
@@ -15,7 +15,7 @@ import { figuresFile, keepFigures } from '../../time/kept-figures.js'
 import type { DatasetConfig } from '../../train/dataset.js'
 import type { MetricsLine } from '../../train/metrics.js'
 
-/** What a process takes beside the plan, in bytes. */
+/** Memory of a process in addition to the plan, in bytes. */
 export interface ProcessMemory {
   /** Node.js, this package, and the heap of JavaScript while it trains. */
   runtimeBytes: number
@@ -26,7 +26,10 @@ export interface ProcessMemory {
 /** A token takes four bytes and a bit, and stands for about four of text. */
 const BYTES_PER_TEXT_BYTE = 1.1
 const ROWS = 32
-/** By so much the heap of JavaScript grows more with a model of usual depth and vocabulary (benchmarks/process-memory.mjs). */
+/**
+ * By so much the heap of JavaScript grows more with a model of usual depth and vocabulary
+ * (benchmarks/process-memory.mjs).
+ */
 const USUAL_MODEL_BYTES = 15 * 2 ** 20
 
 /** @param onMeasure called before a measurement, which takes a few seconds */
@@ -81,7 +84,7 @@ function keptBytes(text: string): number | undefined {
   }
 }
 
-/** What a run of the bundled model holds at its peak, less what was planned for it. */
+/** Peak memory of a run of the bundled model, minus its plan. */
 async function measure(signal: AbortSignal | undefined): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'lowrank-process-'))
   try {
@@ -109,7 +112,7 @@ async function measure(signal: AbortSignal | undefined): Promise<number> {
     return peak > planned ? peak - planned : process.memoryUsage.rss()
   } catch {
     signal?.throwIfAborted()
-    // Where the bundled model cannot run, this process stands for the other.
+    // If the bundled model cannot run, this process is measured instead.
     return process.memoryUsage.rss()
   } finally {
     await rm(folder, { recursive: true, force: true })

@@ -7,7 +7,7 @@ import { type Bytes, utf8Lines, withoutMark } from './bytes.js'
 import { LARGEST_ROW, type RawRow, rowError } from './place.js'
 
 export interface CsvOptions {
-  /** Whether the first record names the columns; otherwise their names are 1, 2 and so on. */
+  /** True if the first record has the column names; otherwise they are 1, 2, and so on. */
   header: boolean
   /** Between two fields; found out from the first line when absent. */
   delimiter?: string
@@ -88,7 +88,7 @@ function tooManyColumns(path: string, found: number): DataError {
   )
 }
 
-/** What parts the first line into most fields, quoted parts left out; a comma when nothing does. */
+/** The delimiter that divides the first line into the most fields, without quoted parts; a comma by default. */
 function likelyDelimiter(line: string): string {
   const plain = unquoted(line)
   const count = (delimiter: string) => plain.split(delimiter).length

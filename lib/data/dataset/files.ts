@@ -1,6 +1,6 @@
 /**
- * Which files a dataset consists of, and of what type each is: a path may be a file, a folder, a pattern or `-` for
- * standard input. The type goes by the name, and where that says nothing, by the first bytes.
+ * Files of a dataset and their types. A path may be a file, a folder, a pattern, or `-` for
+ * standard input. The type is taken from the name, else from the first bytes.
  */
 import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
@@ -12,7 +12,7 @@ export type FileType = (typeof FILE_TYPES)[number]
 
 /** Stands for standard input in place of a path. */
 export const STDIN = '-'
-/** What standard input is called in messages. */
+/** Name of standard input in messages. */
 export const STDIN_NAME = 'standard input'
 
 const EXTENSIONS: Record<string, FileType> = {

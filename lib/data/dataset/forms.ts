@@ -83,7 +83,7 @@ function preferenceError(value: Json, place: RowPlace): Error {
   )
 }
 
-/** Whether a label says that an answer is good or bad; tables have it as text. */
+/** True if a label marks an answer as good or bad; in tables it is text. */
 const isVerdict = (label: unknown): boolean =>
   typeof label === 'boolean' || (typeof label === 'string' && /^(?:true|false)$/i.test(label))
 
@@ -225,7 +225,7 @@ function readTools(value: Json, place: RowPlace): { tools?: unknown[] } {
   if ('functions' in value && value.functions !== null)
     throw rowError(
       place,
-      'there are "functions", the older form of "tools"; write them as "tools": [{"type": "function", "function": {…}}]',
+      'the row has "functions", the older form of "tools"; write them as "tools": [{"type": "function", "function": {…}}]',
     )
   const tools = parsedText(value.tools, 'tools', place)
   if (tools === undefined || tools === null || tools === '') return {}

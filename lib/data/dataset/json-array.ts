@@ -106,7 +106,7 @@ export async function* readJsonArray(bytes: Bytes, path: string): AsyncGenerator
   if ((state as State) !== 'end')
     throw rowError(
       place(),
-      `the JSON array ends too early, at line ${line}: its "]" is missing; the file may be cut`,
+      `the JSON array ends too early, at line ${line}: its "]" is missing; the file may be truncated`,
     )
 }
 

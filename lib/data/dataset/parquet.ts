@@ -68,7 +68,7 @@ function asyncBuffer(file: InputFile): AsyncBuffer {
     byteLength: file.size,
     async slice(start: number, end = file.size): Promise<ArrayBuffer> {
       if (!(start >= 0 && start <= end && end <= file.size))
-        throw new Error(`bytes ${start} to ${end} of ${file.size} were asked for`)
+        throw new Error(`bytes ${start} to ${end} of ${file.size} were requested`)
       const bytes = new Uint8Array(end - start)
       await readInto(file, bytes, start)
       return bytes.buffer
@@ -108,7 +108,7 @@ async function readMetadata(file: InputFile): Promise<{ metadata: FileMetaData; 
   }
 }
 
-/** What a row group says of itself must be possible. */
+/** Checks that the values of a row group are possible. */
 function checkGroup({ num_rows: rows, columns }: RowGroup, size: number): void {
   const whole = (what: string, value: bigint | number | undefined, most: number) => {
     const number = Number(value)
@@ -119,7 +119,7 @@ function checkGroup({ num_rows: rows, columns }: RowGroup, size: number): void {
   whole('rows', rows, MOST_VALUES)
   let bytes = 0
   for (const { meta_data: data, file_path: elsewhere } of columns) {
-    if (!data || elsewhere) throw new Error('a column lies in another file')
+    if (!data || elsewhere) throw new Error('a column is stored in another file')
     whole('values', data.num_values, MOST_VALUES)
     const start = whole('bytes before a column', data.dictionary_page_offset || data.data_page_offset, size)
     whole('bytes of a column', data.total_compressed_size, size - start)
@@ -159,7 +159,7 @@ async function readGroup(
       const most = Number(data.num_values)
       if (sizes.some((size) => !(size >= 0)) || count > most || values > most || left < 0)
         throw new Error(
-          `a page of the column ${quote(data.path_in_schema.join('.'))} claims more than there is`,
+          `a page of the column ${quote(data.path_in_schema.join('.'))} claims more data than the file has`,
         )
     }
   }
@@ -174,11 +174,11 @@ async function readGroup(
     parsers: { stringFromBytes: (bytes: Uint8Array) => bytes && strict.decode(bytes) },
   })
   if (rows.length !== rowEnd - rowStart)
-    throw new Error(`${rowEnd - rowStart} rows were announced, and ${rows.length} are there`)
+    throw new Error(`${rowEnd - rowStart} rows were declared, but ${rows.length} were found`)
   return rows.map((row) => plain(row) as Record<string, unknown>)
 }
 
-/** What JSON would have: no integers beyond doubles, no dates. */
+/** Converts values to those of JSON: no integers beyond doubles, no dates. */
 function plain(value: unknown): unknown {
   if (value === undefined || value === null) return null
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)

@@ -1,13 +1,13 @@
-/** Where a row of data stands, so that every error can name it. */
+/** Position of a row of data, for error messages. */
 import { DataError } from '../../core/errors.js'
 
-/** Where a row stands. Files of lines count lines; JSON arrays, Parquet and rows from a program count rows. From 1. */
+/** Position of a row. Files of lines count lines; JSON arrays, Parquet, and rows from a program count rows. From 1. */
 export interface RowPlace {
   path: string
   line: number
-  /** What `line` counts, where that is not lines. */
+  /** Unit of `line`, if not lines. */
   unit?: 'row'
-  /** Whose row it is, where that is asked for. */
+  /** Group of the row, if requested. */
   group?: string
 }
 

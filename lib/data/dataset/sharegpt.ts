@@ -4,7 +4,7 @@ import { isObject, type Json } from './columns.js'
 import { parseJson, RepeatedKey } from './json.js'
 import { type RowPlace, rowError } from './place.js'
 
-/** What the names that are in use stand for. */
+/** Roles by the names in use. */
 export const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['system', 'system'],
   ['human', 'user'],

@@ -329,7 +329,9 @@ test('an adapter whose lowrank.json cannot be read is shown, and why it cannot b
   expect(await inspected(folder)).toMatchObject({
     kind: 'adapter',
     supported: false,
-    reason: expect.stringContaining('lowrank.json: version is missing, and this lowrank reads version 1'),
+    reason: expect.stringContaining(
+      'lowrank.json: version is missing, but this version of lowrank reads version 1',
+    ),
   })
 })
 

@@ -93,12 +93,12 @@ test('what is taken, unknown or of another model is one error, and nothing is wr
     { code: 1, error: expect.stringContaining('has no adapter_config.json') },
     { code: 1, error: expect.stringContaining('peft_type is "XLORA"') },
     { code: 2, error: expect.stringContaining('does not name the model it was trained on; pass --model') },
-    { code: 2, error: expect.stringContaining('was trained on other files than those of') },
+    { code: 2, error: expect.stringContaining('was not trained on the files of') },
     { code: 1, error: expect.stringMatching(/lora_[AB]\.weight is \[/) },
     { code: 2, error: expect.stringContaining('change would remain') },
     { code: 2, error: expect.stringContaining('is not loaded in int8') },
     { code: 2, error: expect.stringContaining('Allowed choices are bf16, f16, f32, nf4, fp4, int8') },
-    { code: 2, error: expect.stringContaining('and nothing is quantized') },
+    { code: 2, error: expect.stringContaining('but nothing is quantized') },
     { code: 2, error: expect.stringContaining('as in 500MB or 8GiB') },
   ])
   expect(existsSync(output)).toBe(false)

@@ -236,7 +236,7 @@ describe('special tokens in the text', () => {
       pair('a', '<|im_end|>b'),
     ])
       expect(() => by.encode(row)).toThrow(
-        /line 7: its text holds the special token "<\|im_end\|>", .*special_tokens_in_content: escape/,
+        /line 7: its text has the special token "<\|im_end\|>", .*special_tokens_in_content: escape/,
       )
     expect(() => by.encode(chat([user('a'), assistant('b')]))).not.toThrow()
   })

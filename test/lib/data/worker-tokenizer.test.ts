@@ -105,7 +105,7 @@ test.each([
   [
     'normalizers that make a text grow without end',
     { normalizer: { type: 'Sequence', normalizers: Array.from({ length: 12 }, () => growing) } },
-    /(more than 1024 MiB of memory and was stopped|took longer than 4001 ms|a step of it fails on 50 characters, or makes them too many)/,
+    /(more than 1024 MiB of memory and was stopped|took longer than 4001 ms|one of its steps fails on 50 characters, or produces too many)/,
   ],
 ])('%s are stopped', async (_, change, message) => {
   const tokenizer = await open(modelWith(change))

@@ -519,7 +519,7 @@ describe('settings that do not go together', () => {
     [{ cohort: 0 }, 'dpDylora(): cohort is 0, expected a positive integer.'],
     [{ adapter: { name: 'adalora' } }, 'expected one of dylora, lora, lora-fa'],
     [{ adapter: loraFa() }, 'lora-fa with project_gradient: false'],
-    [{ privacyUnit: 'example' }, 'null where privacy_unit is example'],
+    [{ privacyUnit: 'example' }, 'null if privacy_unit is example'],
     [{ noiseKey: 'abc' }, '64 hexadecimal digits'],
     [{ clients: { partition: 'iid' } }, 'clients'],
   ] as const)('%j is refused before anything is loaded', (wrong, message) => {

@@ -214,7 +214,7 @@ describe('a weight in int8', () => {
     )
     const columns = { dtype: 'U8', shape: [], data: Buffer.from([1]) }
     expect(await problem(open(int8([[`${MODULE}.weight_format`, columns]])), UnsupportedError)).toContain(
-      'is 1: the codes do not lie by rows (0)',
+      'is 1: the codes are not stored by rows (0)',
     )
   })
 })

@@ -231,7 +231,7 @@ describe('a llama GGUF file', () => {
       { name: 'x', dims: [256], type: 35 },
     ]
     expect(await problem(llamaGguf({}, tensors), UnsupportedError)).toBe(
-      'FILE has tensors of the types IQ2_XXS ("output.weight"), TQ2_0 ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS are supported: use a file of the model in one of these types',
+      'FILE has tensors of the types IQ2_XXS ("output.weight"), TQ2_0 ("x"); F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS are supported; use a file with one of these types',
     )
   })
 
@@ -272,7 +272,7 @@ describe('a llama GGUF file', () => {
   it('refuses sizes that contradict one another', async () => {
     expect(
       await problem(llamaGguf({ 'llama.attention.head_count': value.number('u32', 3) }), FileFormatError),
-    ).toContain('the head size comes out as 21.3')
+    ).toContain('the head size is 21.3')
     expect(
       await problem(llamaGguf({ 'llama.attention.key_length': value.number('u32', 32) }), FileFormatError),
     ).toBe('FILE: "blk.0.attn_q.weight" has 64 rows, but 4 heads of 32 need 128')

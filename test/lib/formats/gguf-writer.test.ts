@@ -116,7 +116,7 @@ describe('a GGUF file', () => {
 
 describe('nothing is written', () => {
   it.each<[string, GgufInput[], RegExp]>([
-    ['a name of 64 bytes', [filled('ü'.repeat(32), [1], 'F32', 4)], /has 64 bytes; GGUF takes 1 to 63/],
+    ['a name of 64 bytes', [filled('ü'.repeat(32), [1], 'F32', 4)], /has 64 bytes; GGUF supports 1 to 63/],
     ['an empty name', [filled('', [1], 'F32', 4)], /has 0 bytes/],
     [
       'a name that is taken',

@@ -117,7 +117,7 @@ describe('readSafetensorsHeader', () => {
     expect(await headerRefusal('{"a":')).toBe('bad header: expected "{" at character 5')
     expect(await headerRefusal('{"a')).toBe('bad header: a string does not end at character 1')
     expect(await headerRefusal('{} {}')).toBe('bad header: unexpected text after the end at character 3')
-    expect(await headerRefusal('{"\\ud800":{}}')).toContain('half a surrogate pair')
+    expect(await headerRefusal('{"\\ud800":{}}')).toContain('an unpaired surrogate')
     expect(await headerRefusal('{"\\x":{}}')).toContain('bad escape')
     expect(await headerRefusal('{"a\nb":{}}')).toContain('raw control character')
   })

@@ -182,7 +182,7 @@ describe('a name on the hub', () => {
 
   it('refuses two revisions at once, and what git does not allow', async () => {
     expect((await refusal(`${ID}@a`, ConfigError, { revision: 'b' })).message).toContain(
-      'two revisions are named',
+      'two revisions are given',
     )
     for (const revision of ['../../x', 'a..b', '/a', 'a/', 'a//b', 'x.lock', 'a b', 'a\n', '', '.a', 'a/.b'])
       await refusal(`${ID}@${revision}`, ConfigError)
@@ -491,7 +491,7 @@ describe('a download', () => {
     hub.add(ID, FILES)
     const long = Buffer.concat([Buffer.from(FILES['model.safetensors']), Buffer.alloc(1)])
     hub.fault = (seen) => (ofCdn(seen) ? { body: long } : undefined)
-    expect((await refusal(ID, HubError)).message).toContain('more of "model.safetensors" than the')
+    expect((await refusal(ID, HubError)).message).toContain('that it lists for "model.safetensors"')
   })
 
   it('that fails stops its siblings at once, whatever they wait for, and leaves no lock', async () => {
@@ -564,7 +564,7 @@ describe('a download', () => {
     hub.tamper = (entry) =>
       entry.lfs ? { ...entry, size: 2 ** 52, lfs: { ...(entry.lfs as object), size: 2 ** 52 } } : entry
     const error = await refusal(ID, WriteError)
-    expect(error.message).toMatch(/the download needs 4096\.0 TiB in .*, where [\d.]+ \w+ are free/)
+    expect(error.message).toMatch(/the download needs 4096\.0 TiB in .*, where only [\d.]+ \w+ are free/)
     expect(hub.seen.filter(ofCdn)).toEqual([])
   })
 
@@ -685,7 +685,7 @@ describe('what the hub does not have', () => {
     const { message, details } = await refusal(ID, HubError)
     expect(details).toMatchObject({ reason: 'unreachable', endpoint: 'http://127.0.0.1:1' })
     expect(message).toContain('http://127.0.0.1:1')
-    expect(message).toContain('HF_ENDPOINT names a mirror')
+    expect(message).toContain('HF_ENDPOINT sets a mirror')
   })
 
   it('is no matter of a server that is no hub', async () => {
@@ -722,9 +722,9 @@ describe('names of files that lead out of the cache', () => {
     expect((await refusal(ID, FileFormatError)).message).toContain('not a plain *.safetensors file name')
     hub.add('acme/hash', FILES)
     hub.tamper = (entry) => ({ ...entry, oid: '../../evil', lfs: undefined })
-    expect((await refusal('acme/hash', HubError)).message).toContain('without a proper size and hash')
+    expect((await refusal('acme/hash', HubError)).message).toContain('without a valid size and hash')
     hub.tamper = (entry) => ({ ...entry, size: -1, lfs: undefined })
-    expect((await refusal('acme/hash', HubError)).message).toContain('without a proper size and hash')
+    expect((await refusal('acme/hash', HubError)).message).toContain('without a valid size and hash')
   })
 })
 

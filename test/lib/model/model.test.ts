@@ -87,11 +87,11 @@ describe('loading', () => {
     }
     change({ intermediate_size: 32 })
     await expect(loadModel(broken)).rejects.toThrow(
-      /model\.safetensors: tensor "model\.layers\.0\.mlp\.(down|gate|up)_proj\.weight" is \[.*\], but the config calls for \[/,
+      /model\.safetensors: tensor "model\.layers\.0\.mlp\.(down|gate|up)_proj\.weight" is \[.*\], but the config requires \[/,
     )
     change({ num_hidden_layers: 9 })
     await expect(loadModel(broken)).rejects.toThrow(
-      /lack \d+ of the \d+ tensors that its config calls for: "model\.layers\./,
+      /lack \d+ of the \d+ tensors that its config requires: "model\.layers\./,
     )
     change({ model_type: 'gpt2' })
     await expect(loadModel(broken)).rejects.toThrow('model_type is "gpt2", which is not supported')
@@ -221,7 +221,7 @@ describe('generating', () => {
       (await model.generate(prompt, { maxNewTokens: 50, keepSpecialTokens: true })).tokenIds.length,
     ).toBeLessThanOrEqual(3)
     await expect(model.generate('x'.repeat(limit))).rejects.toThrow(
-      `generate(): the prompt has ${limit} tokens, and the model takes ${limit} with its answer.`,
+      `generate(): the prompt has ${limit} tokens, but the model supports at most ${limit}, including the answer.`,
     )
     await expect(model.generate('')).rejects.toThrow('the prompt is empty')
   })

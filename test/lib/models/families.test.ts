@@ -59,7 +59,7 @@ describe('sizes of a config', () => {
   it('are refused where heads and their dimensions together are too many', () => {
     const wide = { num_attention_heads: 16384, num_key_value_heads: 1, head_dim: 16384 }
     expect(() => graphOf({ model_type: 'llama', ...shapes, ...wide })).toThrow(
-      'make attention 268435456 wide; at most 1048576 is supported',
+      'give attention a width of 268435456; at most 1048576 is supported',
     )
   })
 

@@ -165,7 +165,7 @@ describe('folders of ours', () => {
     await saveAdapterFolder(path, description, data, base)
     writeFileSync(join(path, 'lowrank.json'), '{"version": 2}')
     await expect(openAdapterFolder(path, sites)).rejects.toThrow(
-      'lowrank.json: version is 2, and this lowrank reads version 1; update lowrank.',
+      'lowrank.json: version is 2, but this version of lowrank reads version 1; update lowrank.',
     )
   })
 

@@ -149,7 +149,7 @@ describe('the budget', () => {
     const run = await create(adalora({ tinit: 5, tfinal: 5 }))
     const facts = { ...run, seed: 0, totalSteps: 10 }
     expect(() => adaloraRules.steps?.(adalora({ tinit: 5, tfinal: 5 }), facts, undefined)).toThrow(
-      'adalora: tinit 5 and tfinal 5 leave no step of 10 to prune ranks in',
+      'adalora: tinit 5 and tfinal 5 leave none of the 10 steps for pruning',
     )
     await run.native.dispose()
   })

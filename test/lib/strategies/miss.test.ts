@@ -56,7 +56,7 @@ describe('miss()', () => {
     expect(() => miss({ loraAlpha: 1 } as never)).toThrow('unknown key loraAlpha')
     const narrow: LinearSite[] = [{ path: 'model.layers.0.self_attn.q_proj', in: 48, out: 64 }]
     expect(() => describeAdapter(miss(), narrow)).toThrow(
-      'r is 64, and model.layers.0.self_attn.q_proj has only 48 inputs to sum in blocks; expected at most 48.',
+      'r is 64, but model.layers.0.self_attn.q_proj has only 48 inputs; expected at most 48.',
     )
   })
 
@@ -66,7 +66,7 @@ describe('miss()', () => {
     expect(fromPeft?.(written)).toEqual(miss({ r: 8, missDropout: 0.1, targetModules: ['v_proj'] }))
     for (const form of ['bat', 'mini'])
       expect(() => fromPeft?.({ ...written, init_weights: form })).toThrow(
-        `adapter_config.json: init_weights is "${form}", a form of MiSS with other matrices, expected true or false; bat and mini are not supported here.`,
+        `adapter_config.json: init_weights is "${form}", a variant of MiSS with other matrices; expected true or false. The variants bat and mini are not supported.`,
       )
   })
 })

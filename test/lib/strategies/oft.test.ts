@@ -50,7 +50,7 @@ describe('oft()', () => {
       expect(blockSizeFor(width, wanted), `${width} ${wanted}`).toBe(size)
     const prime: LinearSite[] = [{ path: 'model.layers.0.self_attn.q_proj', in: 61, out: 64 }]
     expect(() => describeAdapter(oft({ oftBlockSize: 8 }), prime)).toThrow(
-      'oft_block_size is 8, and the 61 inputs of model.layers.0.self_attn.q_proj cannot be cut into blocks of about that size; expected one that is near a divisor of 61.',
+      'oft_block_size is 8, but the 61 inputs of model.layers.0.self_attn.q_proj cannot be divided into blocks of about that size; expected a size near a divisor of 61.',
     )
   })
 
@@ -82,10 +82,10 @@ describe('oft()', () => {
       oft({ oftBlockSize: 8, numCayleyNeumannTerms: 6, targetModules: ['v_proj'] }),
     )
     expect(() => fromPeft?.({ ...written, use_cayley_neumann: false })).toThrow(
-      'adapter_config.json: use_cayley_neumann is false, which is not supported here; expected true.',
+      'adapter_config.json: use_cayley_neumann is false, which is not supported; expected true.',
     )
     expect(() => fromPeft?.({ ...written, r: 4, oft_block_size: 0 })).toThrow(
-      'adapter_config.json: r is 4, which is not supported here; expected r 0 and a block size in oft_block_size.',
+      'adapter_config.json: r is 4, which is not supported; expected r 0 and a block size in oft_block_size.',
     )
   })
 })

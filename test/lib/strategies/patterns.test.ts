@@ -8,7 +8,7 @@ test('a pattern that would backtrack for ages is stopped', () => {
 
 test('a pattern in a dialect that JavaScript lacks is refused by name', () => {
   expect(() => matchPatterns(['(?P<kind>q)_proj'], ['q_proj'], 'full')).toThrow(
-    '"(?P<kind>q)_proj" is not a regular',
+    '"(?P<kind>q)_proj" is not a valid regular',
   )
 })
 

@@ -96,7 +96,7 @@ describe('what can be asked for', () => {
 
   test('a rank beyond the sides of a linear', () => {
     expect(() => describeAdapter(lora({ r: 33, initLoraWeights: 'pissa' }), sites)).toThrow(
-      'init_lora_weights is pissa, and model.layers.0.self_attn.k_proj [32, 64] has no 33 singular values or columns to start from; expected a rank of at most 32 there (rank_pattern).',
+      'init_lora_weights is pissa, but model.layers.0.self_attn.k_proj [32, 64] has fewer than 33 singular values or columns; expected a rank of at most 32 there (rank_pattern).',
     )
   })
 

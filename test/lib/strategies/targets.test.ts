@@ -76,7 +76,7 @@ describe('target modules', () => {
       'model.layers.1.mlp.down_proj',
     ])
     expect(() => paths({ targetModules: '.*q_proj', layersToTransform: 1 })).toThrow(
-      'write the layers into the pattern',
+      'select the layers in the pattern',
     )
   })
 

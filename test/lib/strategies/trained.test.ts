@@ -108,10 +108,10 @@ describe('biases', () => {
 
   test('are refused where there are none', () => {
     expect(() => copied('tied', { bias: 'all' })).toThrow(
-      'bias is all, and no linear of this model has a bias; leave it out.',
+      'bias is all, but no linear of this model has a bias; leave it out.',
     )
     expect(() => copied('biased', { targetModules: ['up_proj'], bias: 'lora_only' })).toThrow(
-      'bias is lora_only, and no adapted linear has a bias; leave it out.',
+      'bias is lora_only, but no adapted linear has a bias; leave it out.',
     )
     expect(() => dora({ bias: 'all' } as never)).toThrow('bias is "all", expected one of none')
   })
@@ -161,7 +161,7 @@ describe('an embedding as a target', () => {
   test.each([dora, loraFa, deltaLora, frozen, adalora, vera, loha])('is refused by %o', (strategy) => {
     const config = strategy({ targetModules: ['q_proj', 'embed_tokens'] })
     expect(() => describeOn('tied', config)).toThrow(
-      `target_modules: strategy ${config.name} adapts linears, and model.embed_tokens is an embedding; leave it out, or adapt it with lora.`,
+      `target_modules: strategy ${config.name} adapts only linears, but model.embed_tokens is an embedding; leave it out, or adapt it with lora.`,
     )
   })
 })

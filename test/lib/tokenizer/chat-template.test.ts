@@ -112,10 +112,8 @@ describe('{% generation %} parts', () => {
 
   it('are refused when they do not come in pairs', () => {
     expect(() => spans('{% generation %}a')).toThrow(/not closed/)
-    expect(() => spans('{% generation %}a{% generation %}b{% endgeneration %}')).toThrow(/not come in pairs/)
-    expect(() => spans('{% generation %}a{% endgeneration %}b{% endgeneration %}')).toThrow(
-      /not come in pairs/,
-    )
+    expect(() => spans('{% generation %}a{% generation %}b{% endgeneration %}')).toThrow(/are not paired/)
+    expect(() => spans('{% generation %}a{% endgeneration %}b{% endgeneration %}')).toThrow(/are not paired/)
   })
 
   it('cannot be traced through messages with the marking characters', () => {

@@ -107,7 +107,7 @@ test('a stream of other rows, of fewer rows, or one that cannot be read again do
     },
   }
   await expect(new StreamWindows(other, 4).at(next)).rejects.toThrow(
-    'rows cannot be resumed exactly: its rows up to where the run was are not the same. Pass the stream again from its first row.',
+    'rows cannot be resumed exactly: its rows up to the position of the run have changed. Pass the stream again from its first row.',
   )
   await expect(new StreamWindows(stream({ batches: 3 }).source, 4).at(next)).rejects.toThrow(
     'rows cannot be resumed exactly: it ends after 3 micro-batches, and the run was at 4.',

@@ -93,7 +93,7 @@ describe('a checkpoint', () => {
   test.each([
     [
       { version: 3 },
-      'training_state.json: version is 3, and this lowrank reads version 2; resume with the lowrank that wrote it.',
+      'training_state.json: version is 3, but this version of lowrank reads version 2; resume with the version that wrote it.',
     ],
     [{ step: -1 }, 'training_state.json: step is -1, expected a number from 0.'],
     [

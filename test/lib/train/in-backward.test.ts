@@ -296,11 +296,11 @@ describe('what needs all gradients at once is refused', () => {
   test.each([
     [
       { maxGradNorm: 0, gradientAccumulationSteps: 4 },
-      'optimizerInBackward is true and gradientAccumulationSteps is 4: gradients accumulate over micro-batches. Set gradientAccumulationSteps to 1, or set optimizerInBackward to false.',
+      'optimizerInBackward is true but gradientAccumulationSteps is 4: gradients accumulate over micro-batches. Set gradientAccumulationSteps to 1, or set optimizerInBackward to false.',
     ],
     [
       { maxGradNorm: 1 },
-      'optimizerInBackward is true and maxGradNorm is 1: clipping needs the norm of the whole gradient. Set maxGradNorm to 0, or set optimizerInBackward to false.',
+      'optimizerInBackward is true but maxGradNorm is 1: clipping needs the norm of the whole gradient. Set maxGradNorm to 0, or set optimizerInBackward to false.',
     ],
   ])('%o', async (control, message) => {
     const strategy = lora({ r: 4 })
@@ -310,7 +310,7 @@ describe('what needs all gradients at once is refused', () => {
   test('private training', async () => {
     const strategy = dpDylora({ clients, noiseMultiplier: 1, rounds: 2, adapter: lora({ r: 4 }) })
     await expect(train({ strategy }, { optimizerInBackward: true })).rejects.toThrow(
-      'optimizerInBackward is true and strategy is dp-dylora: private training clips and sums whole gradients.',
+      'optimizerInBackward is true but strategy is dp-dylora: private training clips and sums whole gradients.',
     )
     const plan = planModel(folders.smollm2, { strategy, optimizerInBackward: true })
     await expect(plan).rejects.toThrow('private training clips and adds up whole gradients')
@@ -322,7 +322,7 @@ describe('what needs all gradients at once is refused', () => {
       'model: m\ndataset: d.jsonl\nstrategy: {name: lora}\noptimizer_in_backward: true\n',
     )
     await expect(loadConfig(config)).rejects.toThrow(
-      `${config}: optimizer_in_backward is true and max_grad_norm is 1: clipping needs the norm of the whole gradient. Set max_grad_norm to 0, or set optimizer_in_backward to false.`,
+      `${config}: optimizer_in_backward is true but max_grad_norm is 1: clipping needs the norm of the whole gradient. Set max_grad_norm to 0, or set optimizer_in_backward to false.`,
     )
     expect((await loadConfig(config, ['max_grad_norm=0'])).optimizerInBackward).toBe(true)
   })

@@ -223,7 +223,7 @@ test.each([
       adapter: lora(),
     }),
     'adafactor',
-    'optimizer is adafactor, and dp-dylora has a server with the moments of Adam',
+    'optimizer is adafactor, and dp-dylora has a server that keeps Adam moments',
   ],
 ] as const)('what cannot be is refused at once: %o by %s', async (strategy, optimizer, message) => {
   await expect(train(optimizer, {}, strategy)).rejects.toThrow(message)

@@ -252,7 +252,7 @@ describe('a resumed run', () => {
     loaded.push(model)
     const other = await model.attach(lora({ r: 2 }))
     await expect(collect(other.train(data, resume))).rejects.toThrow(
-      'holds another adapter than the one to be trained: strategy.r is 4 there and 2 here, strategy.lora_dropout is 0.1 there and 0 here.',
+      'does not hold the adapter that is to be trained: strategy.r is 4 there and 2 here, strategy.lora_dropout is 0.1 there and 0 here.',
     )
     const quantized = await loadModel(folder, { precision: 'fp32', quantization: 'nf4' })
     loaded.push(quantized)

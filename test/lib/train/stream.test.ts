@@ -148,7 +148,7 @@ describe('a streamed run', () => {
     const resume = { ...control, outputDir, resume: true }
     expect(losses(await train(dataset(once(), form), resume))).toEqual(expected)
     await expect(train(dataset(once(lines().slice(1)), form), resume)).rejects.toThrow(
-      'questions cannot be resumed exactly: its rows up to where the run was are not the same. Pass the stream again from its first row.',
+      'questions cannot be resumed exactly: its rows up to the position of the run have changed. Pass the stream again from its first row.',
     )
     await expect(train(dataset(first, form), resume)).rejects.toThrow('questions holds no rows')
   })

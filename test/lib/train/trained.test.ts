@@ -183,7 +183,7 @@ describe('a folder for a model whose head is tied', () => {
     const folder = scratchFolder()
     await (await other.attach(lora({ modulesToSave: ['embed_tokens'] }))).save(folder)
     await expect(model.loadAdapter(folder)).rejects.toThrow(
-      'holds no weight of lm_head, which this model shares among model.embed_tokens and lm_head: it was trained apart, and here they train as one. Train it in PEFT with ensure_weight_tying.',
+      'holds no weight of lm_head, which this model shares among model.embed_tokens and lm_head: they were trained separately, but lowrank trains them as one. Train the adapter in PEFT with ensure_weight_tying.',
     )
   })
 
@@ -193,7 +193,7 @@ describe('a folder for a model whose head is tied', () => {
     await (await model.attach(lora({ targetModules: ['embed_tokens'] }))).save(folder)
     change(folder, { ensure_weight_tying: true })
     await expect(model.loadAdapter(folder)).rejects.toThrow(
-      'belongs to an adapter with ensure_weight_tying, which acts on model.embed_tokens and lm_head alike; here one of an embedding is not of the head.',
+      'belongs to an adapter with ensure_weight_tying, which adapts model.embed_tokens and lm_head together; in lowrank an adapter of the embedding does not adapt the head.',
     )
   })
 })

@@ -243,7 +243,7 @@ describe('files', () => {
 
   test('without blocks have none to keep', async () => {
     await expect(load(folders.untied as string, { embeddingQuantization: 'keep' })).rejects.toThrow(
-      /embedding_quantization is keep, .* has none: its embedding and head are F32\. Take a \.gguf file/,
+      /embedding_quantization is keep, .* has none: its embedding and head are F32\. Use a \.gguf file/,
     )
   })
 })

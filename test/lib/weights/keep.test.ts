@@ -104,7 +104,7 @@ describe('a GGUF file that is kept', () => {
 
   test('is asked for of GGUF files only', async () => {
     await expect(loadModel(tinyModel(), { quantization: 'keep' })).rejects.toThrow(
-      /quantization is keep, .* has none: its matrices are (BF16|F32)\. Take a \.gguf file/,
+      /quantization is keep, .* has none: its matrices are (BF16|F32)\. Use a \.gguf file/,
     )
   })
 })

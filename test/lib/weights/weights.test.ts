@@ -80,7 +80,7 @@ describe('embedding and head are held', () => {
     expect(choose(undefined, keep())).toEqual(keep())
     expect(choose(int8())).toEqual(int8())
     expect(() => choose(nf4())).toThrow(
-      'embedding_quantization is nf4, but some/model holds the head as int8 already; ask for that, or for none',
+      'embedding_quantization is nf4, but some/model has the head in int8; set that, or none',
     )
     expect(() => choose(keep())).toThrow('has none: its embedding and head are BF16, INT8')
     expect(choose(keep(), nf4(), () => 'Q8_0')).toEqual(keep())
@@ -91,7 +91,7 @@ test('keeping needs blocks to keep', () => {
   const choose = (dtype: string) => chooseQuantization('some/model', untied, () => dtype, keep())
   expect(choose('Q4_K')).toEqual({ type: 'keep' })
   expect(() => choose('BF16')).toThrow(
-    'quantization is keep, which leaves the blocks of a GGUF file as they are, and some/model has none: its matrices are BF16. Take a .gguf file with quantized tensors, or nf4, which quantizes here.',
+    'quantization is keep, which keeps the blocks of a GGUF file, but some/model has none: its matrices are BF16. Use a .gguf file with quantized tensors, or nf4.',
   )
-  expect(() => choose('NF4')).toThrow('are quantized already, as {type: nf4, double_quant: false}')
+  expect(() => choose('NF4')).toThrow('are already quantized as {type: nf4, double_quant: false}')
 })
