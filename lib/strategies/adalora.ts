@@ -161,8 +161,7 @@ export const adaloraRules: StrategyRules<AdaloraConfig> = {
     return sites.map((site, i) => adaloraLinear(config, site, ranks[i] as number, modules))
   },
   savedAs: sliced,
-  steps: allocate,
-  stepsByLength: () => true,
+  steps: (config) => ({ begin: (run, state) => allocate(config, run, state), byLength: true }),
   // PEFT needs a schedule that is possible for the time of the run, also to load what needs none any more.
   toPeft: (config) => ({
     init_r: config.initR,

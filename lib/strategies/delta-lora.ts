@@ -75,7 +75,7 @@ export const deltaLoraRules: StrategyRules<DeltaLoraConfig> = {
         withSnapshot(answer, { name: RATIO, initializer: { kind: 'zeros' }, subtracts: false }),
       ),
   savedAs: (config, description, read) => savedWithSnapshot(asLora(config), description, read),
-  steps: takesSnapshot,
+  steps: (config) => ({ begin: (run) => takesSnapshot(config, run), byLength: false }),
 }
 
 /** A snapshot stays with its adapter: a later run goes on from it. */

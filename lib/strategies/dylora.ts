@@ -128,7 +128,7 @@ export const dyloraRules: StrategyRules<DyloraConfig> = {
     counted: config.maskedUpdate,
     at: (rank, description, read) => cut(config, rank, description, read),
   }),
-  steps: drawnRanks,
+  steps: (config) => ({ begin: (run) => drawnRanks(config, run), byLength: false }),
 }
 
 /** The LoRA of the first ranks: rows of A, columns of B, and what trains beside them as it is. */

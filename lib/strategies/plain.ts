@@ -78,8 +78,7 @@ export function wrapping<Config extends StrategyConfig & { readonly adapter: Str
     savedAs: ({ adapter }, description, read) => rulesIn(adapter).savedAs?.(adapter, description, read),
     ranked: ({ adapter }) => rulesIn(adapter).ranked?.(adapter),
     privacy: ({ adapter }) => rulesIn(adapter).privacy?.(adapter),
-    steps: ({ adapter }, run, state) => rulesIn(adapter).steps?.(adapter, run, state) ?? {},
-    stepsByLength: ({ adapter }) => rulesIn(adapter).stepsByLength?.(adapter) ?? false,
+    steps: ({ adapter }) => rulesIn(adapter).steps?.(adapter),
     remarks: ({ adapter }) => rulesIn(adapter).remarks?.(adapter) ?? [],
     toPeft: ({ adapter }) => ({
       peft_type: rulesIn(adapter).peftType,

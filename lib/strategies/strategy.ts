@@ -166,13 +166,21 @@ export interface StepRanks {
   draws?: number[]
 }
 
+/** A strategy that acts around the steps of a run. */
+export interface Stepwise {
+  /** Rules of a run that begins, or resumes from the `state` in a checkpoint. */
+  begin(run: RunFacts, state: unknown): StepRules
+  /** True if these steps depend on the length of the run. */
+  readonly byLength: boolean
+}
+
 /** Actions of a strategy around the steps of one run. Steps count from 1. */
 export interface StepRules {
   /** Default: all are in use, and train. */
   ranks?(step: number): StepRanks
   /** After the update of a step, before anyone sees its values. */
   updated?(step: number): Promise<void>
-  /** State for checkpoints besides factors and moments, as JSON; passed to `steps` on resume. */
+  /** State for checkpoints besides factors and moments, as JSON; passed to `Stepwise.begin` on resume. */
   state?(): unknown
 }
 
@@ -275,10 +283,8 @@ export interface StrategyRules<Config extends StrategyConfig = StrategyConfig> {
   probe?(config: Config): Probe | undefined
   /** Privacy of clients or examples; absent or undefined without privacy. */
   privacy?(config: Config): PrivacyConfig | undefined
-  /** Actions around the steps of a run that begins, or resumes from the `state` in a checkpoint. */
-  steps?(config: Config, run: RunFacts, state: unknown): StepRules
-  /** True if these steps depend on the length of the run. Default false. */
-  stepsByLength?(config: Config): boolean
+  /** Actions around the steps of a run; absent or undefined without any. */
+  steps?(config: Config): Stepwise | undefined
   /** Warnings about valid but rarely intended options, a sentence each without the full stop. */
   remarks?(config: Config): string[]
   /** Over what all types have in common; `undefined` leaves one of those out. */

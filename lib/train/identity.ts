@@ -137,7 +137,7 @@ export function checkLength(
       `is ${JSON.stringify(was)} there and ${JSON.stringify(is)} here, which changes ${state.totalSteps} steps to ${totalSteps}, and ${why}`,
     )
   if (totalSteps < state.step) throw differs(`${state.step} are made`)
-  if (rulesOf(strategy).stepsByLength?.(strategy))
+  if (rulesOf(strategy).steps?.(strategy)?.byLength)
     throw differs(`strategy ${strategy.name} depends on the total number of steps`)
   for (let step = 0; step < state.step; step++)
     if (scheduleAt(options, step, totalSteps) !== scheduleAt(options, step, state.totalSteps))

@@ -58,7 +58,7 @@ export interface TrainingState {
 export function stepRules({ adapter, options }: StepSetup, totalSteps: number, state: unknown): StepRules {
   const { strategy } = adapter.description
   const run = { seed: options.seed, totalSteps, description: adapter.description, native: adapter.native }
-  return rulesOf(strategy).steps?.(strategy, run, state) ?? {}
+  return rulesOf(strategy).steps?.(strategy)?.begin(run, state) ?? {}
 }
 
 /**

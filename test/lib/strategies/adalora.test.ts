@@ -115,7 +115,7 @@ describe('the budget', () => {
       const { native, description } = run
       const facts = { seed: 0, totalSteps, description }
       const start = (on: NativeAdapter, state: unknown) =>
-        adaloraRules.steps?.(config, { ...facts, native: on }, state)
+        adaloraRules.steps?.(config)?.begin({ ...facts, native: on }, state)
       let rules = start(native, undefined)
       const schedule = {
         initial: sites.length * config.initR,
@@ -148,7 +148,7 @@ describe('the budget', () => {
   test('refuses a schedule with no step for it', async () => {
     const run = await create(adalora({ tinit: 5, tfinal: 5 }))
     const facts = { ...run, seed: 0, totalSteps: 10 }
-    expect(() => adaloraRules.steps?.(adalora({ tinit: 5, tfinal: 5 }), facts, undefined)).toThrow(
+    expect(() => adaloraRules.steps?.(adalora({ tinit: 5, tfinal: 5 }))?.begin(facts, undefined)).toThrow(
       'adalora: tinit 5 and tfinal 5 leave none of the 10 steps for pruning',
     )
     await run.native.dispose()

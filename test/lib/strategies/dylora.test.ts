@@ -49,7 +49,7 @@ describe('dylora()', () => {
 
 describe('drawn ranks', () => {
   const draws = (options: DyloraOptions, seed: number, steps = 400) => {
-    const rules = dyloraRules.steps?.(dylora(options), { seed } as RunFacts, undefined)
+    const rules = dyloraRules.steps?.(dylora(options))?.begin({ seed } as RunFacts, undefined)
     return Array.from({ length: steps }, (_, i) => rules?.ranks?.(i + 1)?.active)
   }
 
@@ -65,7 +65,7 @@ describe('drawn ranks', () => {
   })
 
   test('are counted from the first step, also by rules that begin in the middle', () => {
-    const rules = dyloraRules.steps?.(dylora({ r: 3 }), { seed: 1 } as RunFacts, undefined)
+    const rules = dyloraRules.steps?.(dylora({ r: 3 }))?.begin({ seed: 1 } as RunFacts, undefined)
     const counts = rules?.ranks?.(50)?.draws as number[]
     const drawn = draws({ r: 3 }, 1, 50)
     expect(counts).toEqual([1, 2, 3].map((rank) => drawn.filter((active) => active === rank).length))
