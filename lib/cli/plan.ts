@@ -15,6 +15,7 @@ import { describeBoth, describeQuantization } from '../weights/quantization.js'
 import { UsageError } from './errors.js'
 import { formatCount } from './format.js'
 import { bytesFlag, collect, examples, notedOn } from './help.js'
+import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
 import { bytesBeside, choiceData, describeFit, shapeOfChoice } from './plan/fit.js'
 import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
@@ -108,7 +109,9 @@ export function configure(command: Command): void {
       await writeFileWhole(timeline, timelineSvg(memory, `${config.strategy.name} on ${config.model}`))
     output.answer<'plan'>(data, () =>
       [
-        ...(fit === undefined ? [] : [describeFit(config, fit, budget as number, beside), '']),
+        ...(fit === undefined
+          ? []
+          : [describeFit(config, fit, budget as number, beside, columnsFor(output.stdout)), '']),
         describe(best === undefined ? config : { ...config, ...shapeOfChoice(best) }, memory, {
           ...data,
           held,

@@ -1,7 +1,7 @@
 /** The end of `lowrank train`: a few rows as the base and the tuned model answer them, and how to ask one again. */
+import wrapAnsi from 'wrap-ansi'
 import { SAMPLE_TOKENS, type Samples } from '../train/samples.js'
 import { printable } from './output.js'
-import { wrapped } from './wrap.js'
 
 const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
 /** Of the longest name, and two spaces. */
@@ -24,9 +24,17 @@ export function whyNone({ rows, late }: Samples): string | undefined {
 
 function rowLines(row: Samples['rows'][number], columns: number): string[] {
   return (Object.keys(NAMES) as (keyof typeof NAMES)[]).flatMap((key) => {
-    const text = wrapped(printable(row[key]).trim(), Math.max(20, columns - INDENT - 2)).split('\n')
+    const text = brokenText(printable(row[key]).trim(), Math.max(20, columns - INDENT - 2))
     const shown = text.length > MOST_LINES ? [...text.slice(0, MOST_LINES - 1), '…'] : text
     return shown.map((line, i) => `  ${(i === 0 ? NAMES[key] : '').padEnd(INDENT)}${line}`.trimEnd())
+  })
+}
+
+/** Lines of a model's text, whose words may be longer than a line. */
+function brokenText(text: string, columns: number): string[] {
+  return text.split('\n').flatMap((line) => {
+    const rows = wrapAnsi(line, columns, { hard: true, trim: false }).split('\n')
+    return rows.map((row, i) => (i === 0 ? row : row.trimStart()))
   })
 }
 

@@ -260,6 +260,7 @@ const adapterFacts = {
   base_model: raw('base_model_name_or_path'),
   task_type: raw('task_type'),
   r: raw('r'),
+  oft_block_size: raw('oft_block_size'),
   lora_alpha: raw('lora_alpha'),
   lora_dropout: raw('lora_dropout'),
   use_rslora: raw('use_rslora'),

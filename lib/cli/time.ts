@@ -17,7 +17,10 @@ export function timeText({
   return `${step}; ${formatCount(steps)} ${take} about ${secondsText(runSeconds)}, evaluations and checkpoints not counted`
 }
 
-const secondsText = (seconds: number) => (seconds < 10 ? `${digits(seconds)} s` : formatDuration(seconds))
+function secondsText(seconds: number): string {
+  if (seconds >= 10) return formatDuration(seconds)
+  return seconds >= 0.1 ? `${digits(seconds)} s` : `${(1000 * seconds).toPrecision(2)} ms`
+}
 
 export function timeData(time: KnownTime): NonNullable<Printed<'plan'>['time']> {
   return {

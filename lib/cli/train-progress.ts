@@ -153,6 +153,7 @@ export class TrainProgress {
   closing(steps: number, tokensPerSecond: number, peakBytes: number, columns: number): string {
     const seconds = (performance.now() - this.#begun) / 1000
     const made = this.#gradNorms.length
+    if (made === 0) return `  No steps were left: the checkpoint is of step ${steps}, the last.`
     const count = made === steps ? counted(steps, 'step') : `${made} of ${counted(steps, 'step')}`
     const most = `${formatBytes(peakBytes)} resident${columns < MEDIUM ? '' : ' at peak'}`
     return [

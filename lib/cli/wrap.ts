@@ -8,6 +8,9 @@ const JOINED = '\ue000'
 /** A command to copy that ends its line: one that is broken cannot be pasted. */
 const COMMAND = /^\s+(?:\S.*? {2,})?(?:\$ )?(?:npx )?lowrank (?!.* {2})/
 
+/** Columns in which text still reads well. */
+const LEAST_ROOM = 24
+
 /**
  * Breaks lines that are longer than a terminal is wide, between words and outside of `code`. Lines below the first are
  * indented like it, or like the last column of a table. A word that is longer than a line is left to the terminal.
@@ -31,6 +34,6 @@ function wrappedLine(line: string, columns: number): string {
 
 function hangingIndent(line: string, columns: number): number {
   const gap = /^.*\S {2,}(?=\S)/.exec(line)?.[0].length ?? 0
-  if (gap > 0 && gap <= columns / 2) return gap
+  if (gap > 0 && (gap <= columns / 2 || columns - gap >= LEAST_ROOM)) return gap
   return (/^ */.exec(line) as RegExpExecArray)[0].length
 }

@@ -42,6 +42,8 @@ interface MemoryOption {
   help: string
   /** An option that this one requires, and the advice if it is missing. */
   needs?: { option: keyof MemoryShape; else: string }
+  /** Whether `lowrank plan --fit` may set it otherwise than asked for. */
+  fits?: true
 }
 
 /** A new option is a line here and in `TrainingMemory`, and what the plans of a run make of it. */
@@ -55,6 +57,7 @@ export const MEMORY_OPTIONS = {
       ),
     flag: '--optimizer <type>',
     help: 'adamw, paged_adamw_8bit, lion, …',
+    fits: true,
   },
   optimizerInBackward: {
     schema: flag()
@@ -64,6 +67,7 @@ export const MEMORY_OPTIONS = {
       ),
     flag: '--optimizer-in-backward',
     help: 'update each tensor in the backward pass, without clipping',
+    fits: true,
   },
   gradientCheckpointing: {
     schema: flag()
@@ -82,6 +86,7 @@ export const MEMORY_OPTIONS = {
       ),
     flag: '--activation-offloading',
     help: 'keep checkpointed activations in a file',
+    fits: true,
     needs: {
       option: 'gradientCheckpointing',
       else: 'only what checkpointing keeps is offloaded, so turn it on, or offloading off',
@@ -114,11 +119,27 @@ export const MEMORY_OPTIONS = {
     schema: pagedWeightsSchema,
     flag: '--paged-weights [size]',
     help: 'keep the weights in a file, with at most this much of them in memory, such as 2GiB (default: chosen)',
+    fits: true,
   },
 } satisfies Record<keyof MemoryShape, MemoryOption>
 
 /** The list, for whoever goes through it. */
 export const memoryOptions = Object.entries(MEMORY_OPTIONS) as [keyof MemoryShape, MemoryOption][]
+
+type Options = typeof MEMORY_OPTIONS
+
+/** Options that `lowrank plan --fit` may set. */
+export type FitOption = {
+  [Key in keyof Options]: Options[Key] extends { fits: true } ? Key : never
+}[keyof Options]
+
+/** Those of them that some shape sets. */
+export function fitChangesOf(
+  shape: Partial<Pick<MemoryShape, FitOption>>,
+): Partial<Pick<MemoryShape, FitOption>> {
+  const set = memoryOptions.filter(([key, { fits }]) => fits && shape[key as FitOption])
+  return Object.fromEntries(set.map(([key]) => [key, shape[key as FitOption]]))
+}
 
 type Schemas = { [Key in keyof MemoryShape]: (typeof MEMORY_OPTIONS)[Key]['schema'] }
 

@@ -329,7 +329,7 @@ function some(label: string, names: readonly string[]): string {
 }
 
 /** Paths of the modules that the tensors belong to. */
-function modulesOf(header: SafetensorsHeader): string[] {
+export function modulesOf(header: SafetensorsHeader): string[] {
   const own = new RegExp(`^base_model\\.model\\.(.+)\\.(?:${peftPrefixes().join('|')})\\w+(?:\\.weight)?$`)
   const paths = [...header.tensors.keys()].flatMap((name) => {
     const found = own.exec(name)

@@ -7,24 +7,22 @@
 
 import { once } from '../core/once.js'
 import { obstacleInBackward } from '../options/in-backward.js'
+import type { FitOption, MemoryShape } from '../options/memory-shape.js'
 import { type AdamW, adamWHeld, type Optimizer, optimizerOf, statesOf } from '../options/optimizers.js'
 import { rulesOf } from '../strategies/index.js'
 import type { MemoryReport } from './memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner, type PlanShape } from './plan.js'
 
+/** Options that are set otherwise than asked for. */
+export interface FitChanges extends Partial<Pick<MemoryShape, FitOption>> {
+  optimizer?: Optimizer
+}
+
 /** One way to run. */
-export interface FitChoice {
+export interface FitChoice extends FitChanges {
   perDeviceTrainBatchSize: number
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
-  /** Only if changed. */
-  activationOffloading?: true
-  /** Only if changed. */
-  optimizerInBackward?: true
-  /** Only if changed. */
-  optimizer?: Optimizer
-  /** Only if changed. */
-  pagedWeights?: true | string
   memory: MemoryReport
   /** Of an optimizer step's products with base weights. */
   multiplyAdds: number
@@ -89,11 +87,7 @@ export async function fitRun(
   const sequences = perDeviceTrainBatchSize * gradientAccumulationSteps
   // Gradients that are used up in the backward pass do not add up over micro-batches.
   const batches = options.optimizerInBackward ? [sequences] : divisors(sequences)
-  const planned = (
-    batch: number,
-    recompute: boolean,
-    more: Pick<FitChoice, 'activationOffloading'>,
-  ): Shape => {
+  const planned = (batch: number, recompute: boolean, more: FitChanges): Shape => {
     const batched = { perDeviceTrainBatchSize: batch, gradientCheckpointing: recompute, ...more }
     const shape = { ...batched, gradientAccumulationSteps: sequences / batch }
     const memory = planner.plan(batched)
@@ -145,24 +139,18 @@ export async function fitRun(
   return { ...held, choices: [], least: choiceOf(planner, shape, way.changes(0), options.evaluates) }
 }
 
-type Shape = Pick<
-  FitChoice,
-  | 'perDeviceTrainBatchSize'
-  | 'gradientAccumulationSteps'
-  | 'gradientCheckpointing'
-  | 'activationOffloading'
-  | 'optimizerInBackward'
-  | 'memory'
->
-
-type Changes = Pick<FitChoice, 'optimizer' | 'pagedWeights'>
+type Shape = FitChanges &
+  Pick<
+    FitChoice,
+    'perDeviceTrainBatchSize' | 'gradientAccumulationSteps' | 'gradientCheckpointing' | 'memory'
+  >
 
 interface Way {
   has: readonly Change[]
   /** Bytes that it takes less than what was asked for, at most. */
   saves(): number
   /** @param spare bytes beside the least that it takes; of state and base the state gets them, being written too */
-  changes(spare: number): Changes
+  changes(spare: number): FitChanges
 }
 
 /** The ways that there are for a run. */
@@ -178,14 +166,14 @@ function waysOf(
     pagedBase: pagedWeights === false && rulesOf(strategy).saves !== 'model',
   }
   // Memory held throughout does not depend on the micro-batch.
-  const held = (changes: Changes) =>
+  const held = (changes: FitChanges) =>
     planner.plan({ ...changes, perDeviceTrainBatchSize: 1, evaluates: false })
   const usual = once(() => held({}))
   return WAYS.filter((has) => has.every((change) => possible[change])).map((has) => {
     const [pagedState, pagedBase, eightBit] = (['pagedState', 'pagedBase', 'eightBitState'] as const).map(
       (change) => has.includes(change),
     )
-    const changes = (spare: number): Changes => {
+    const changes = (spare: number): FitChanges => {
       const resident = pagedState ? mebibytes(Math.max(spare, MEBIBYTE)) : undefined
       const wider = spare >= MEBIBYTE && !pagedState
       const pages = wider ? mebibytes(least().bytes('paged_weights') + spare) : true
@@ -206,7 +194,7 @@ function waysOf(
 function choiceOf(
   planner: Planner,
   { memory: asked, ...shape }: Shape,
-  changes: Changes,
+  changes: FitChanges,
   evaluates = false,
 ): FitChoice {
   const { gradientAccumulationSteps: _, ...planned } = shape

@@ -94,10 +94,11 @@ export async function restoreCheckpoint(
   identity: RunIdentity,
 ): Promise<TrainingState> {
   const { path } = checkpoint
-  checkIdentity(path, checkpoint.identity, identity)
+  // First, since options may follow the strategy.
   const strategy = strategyToFile(adapter.description.strategy)
   if (canonical(checkpoint.strategy) !== canonical(strategy))
     throw anotherAdapter(path, checkpoint.strategy, strategy)
+  checkIdentity(path, checkpoint.identity, identity)
   await restoreValues(path, base, adapter)
   const header = await readSafetensorsHeader(await fileInside(path, TENSORS))
   const { native } = adapter

@@ -86,8 +86,9 @@ export async function latestCheckpoint(runDir: string): Promise<{ path: string; 
   const others = found.filter((one) => !damaged.some(({ path }) => path === one.path))
   const [newest] = others
   const words = damaged.map(({ path, damage }) => ` ${basename(path)}: ${damage}.`).join('')
+  const none = damaged.length > 0 ? '' : ' Train without --resume; save_steps: N saves one every N steps.'
   const advice =
-    newest === undefined ? '' : ` ${newest.path} belongs to an earlier run; name it to resume that run.`
+    newest === undefined ? none : ` ${newest.path} belongs to an earlier run; name it to resume that run.`
   throw new ConfigError(`${runDir} holds no checkpoint to resume from.${words}${advice}`, {
     runDir,
     damaged,

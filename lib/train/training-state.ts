@@ -202,15 +202,14 @@ export function anotherAdapter(
   there: Readonly<Record<string, unknown>>,
   here: Readonly<Record<string, unknown>>,
 ): ConfigError {
-  const keys = Object.keys({ ...there, ...here }).filter(
-    (key) => canonical(there[key]) !== canonical(here[key]),
-  )
+  const differ = (key: string) => canonical(there[key]) !== canonical(here[key])
+  const keys = differ('name') ? ['name'] : Object.keys({ ...there, ...here }).filter(differ)
   const shown = (value: unknown) => JSON.stringify(value) ?? 'absent'
   const differences = keys.map(
     (key) => `strategy.${key} is ${shown(there[key])} there and ${shown(here[key])} here`,
   )
   return new ConfigError(
-    `${path} does not hold the adapter that is to be trained: ${differences.join(', ') || 'its tensors have other names or shapes'}.`,
+    `${path} does not hold the adapter that is to be trained: ${differences.join(', ') || 'its tensors have other names or shapes'}. Restore it, or start a new run in another output_dir.`,
     { path, there, here },
   )
 }

@@ -162,11 +162,22 @@ test.each([{ sample_rows: 1 }, { sample_rows: 0 }, { sample_rows: 1, eval_datase
   },
 )
 
-test('answers of a chat are wrapped between words as they come', async () => {
+test('where a table of ways to fit is too wide, each is a list', async () => {
+  const terminal = new Terminal(['plan', 'run.yaml', '--fit', '1TiB'], {
+    ...{ columns: 50, rows: 60, cwd: project().folder },
+  })
+  expect(await terminal.ended).toBe(0)
+  expect(terminal.screen()).toMatch(
+    /^2 x 96\n {2}accumulated +1\n {2}checkpointing +no\n {2}peak +.* MiB\n {2}compute +1\.00 x$/m,
+  )
+  expect(terminal.broken()).toEqual([])
+})
+
+test('answers of a chat are wrapped between words as they come', { timeout: 180_000 }, async () => {
   const answer = 'The river runs past an old mill. 川は古い水車を過ぎる。 Onwards!'
   const { config, folder, at } = project({
     strategy: { name: 'lora', r: 8, lora_alpha: 16 },
-    max_steps: 120,
+    max_steps: 90,
     lr_scheduler_type: 'constant',
     max_seq_length: 128,
     sample_rows: 0,

@@ -13,14 +13,13 @@ import { readSafetensorsHeader } from '../../formats/safetensors.js'
 import { readJsonObject } from '../../io/input.js'
 import { fileInside } from '../../io/inside.js'
 import { readAdapterConfig } from '../../peft/adapter-config.js'
-import { readSidecar } from '../../peft/adapter-folder.js'
+import { modulesOf, readSidecar } from '../../peft/adapter-folder.js'
 import { facts, formatCount } from '../format.js'
 import type { Printed } from '../schemas.js'
 import type { Inspection } from './inspection.js'
 import { type CheckpointFacts, checkpointLines, checkpointsOf } from './run.js'
 
 const CONFIG_LIMIT = 16 << 20
-const MODULE = /^base_model\.model\.(.+)\.[^.]+\.weight$/
 
 type AdapterFacts = Omit<Extract<Printed<'inspect'>, { kind: 'adapter' }>, 'kind' | 'checkpoints'>
 
@@ -50,6 +49,7 @@ async function adapterFacts(path: string): Promise<AdapterFacts> {
     base_model: config.base_model_name_or_path ?? null,
     task_type: config.task_type ?? null,
     r: config.r ?? null,
+    oft_block_size: config.oft_block_size ?? null,
     lora_alpha: config.lora_alpha ?? null,
     lora_dropout: config.lora_dropout ?? null,
     use_rslora: config.use_rslora ?? null,
@@ -80,6 +80,7 @@ async function ggufFacts(path: string): Promise<AdapterFacts> {
     base_model: keys.text('general.base_model.0.name') ?? null,
     task_type: null,
     r: ranks.length > 0 ? Math.max(...ranks) : null,
+    oft_block_size: null,
     lora_alpha: keys.number('adapter.lora.alpha') ?? null,
     lora_dropout: null,
     use_rslora: null,
@@ -105,9 +106,8 @@ interface AdapterTensors {
 async function readTensors(path: string): Promise<AdapterTensors> {
   const header = await readSafetensorsHeader(await fileInside(path, 'adapter_model.safetensors'))
   const list = [...header.tensors.values()]
-  const modules = list.flatMap(({ name }) => MODULE.exec(name)?.[1] ?? [])
   return {
-    modules: [...new Set(modules)],
+    modules: modulesOf(header),
     tensors: list.length,
     dtypes: [...new Set(list.map(({ dtype }) => dtype))],
     parameters: list.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
@@ -156,7 +156,8 @@ function describe(
     ['type', `${found.path.endsWith('.gguf') ? 'GGUF' : 'PEFT'} ${plain(found.peft_type) ?? 'unknown'}`],
     ['base model', plain(found.base_model)],
     ['task', plain(found.task_type)],
-    ['rank', plain(found.r)],
+    ['rank', found.r === 0 ? undefined : plain(found.r)],
+    ['block size', plain(found.oft_block_size)],
     ['alpha', plain(found.lora_alpha)],
     ['dropout', plain(found.lora_dropout)],
     ['targets', plain(found.target_modules)],

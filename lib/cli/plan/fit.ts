@@ -2,6 +2,7 @@
 import { formatBytes } from '../../core/bytes.js'
 import { OutOfMemoryError } from '../../core/errors.js'
 import { toFileKeys } from '../../core/schema.js'
+import { type FitOption, fitChangesOf } from '../../options/memory-shape.js'
 import { shortOptimizer } from '../../options/optimizers.js'
 import type { Fit, FitChoice } from '../../planning/fit.js'
 import type { PlanShape } from '../../planning/plan.js'
@@ -9,6 +10,7 @@ import { rulesOf } from '../../strategies/index.js'
 import { configSchema, type RunConfig } from '../../train/config.js'
 import { configText } from '../../train/config-text.js'
 import type { TrainingDefaults } from '../../weights/quantization.js'
+import { fittedTable } from '../format.js'
 import type { Printed } from '../schemas.js'
 import type { ProcessMemory } from './process-memory.js'
 
@@ -20,15 +22,8 @@ export function shapeOfChoice(choice: FitChoice) {
 }
 
 export function planShapeOf(choice: FitChoice): PlanShape {
-  const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
-  return {
-    perDeviceTrainBatchSize: choice.perDeviceTrainBatchSize,
-    gradientCheckpointing: choice.gradientCheckpointing,
-    ...(activationOffloading && { activationOffloading }),
-    ...(optimizer && { optimizer }),
-    ...(optimizerInBackward && { optimizerInBackward }),
-    ...(pagedWeights && { pagedWeights }),
-  }
+  const { perDeviceTrainBatchSize, gradientCheckpointing } = choice
+  return { perDeviceTrainBatchSize, gradientCheckpointing, ...fitChangesOf(choice) }
 }
 
 export function nothingFits(
@@ -73,33 +68,33 @@ export function choiceData(choice: FitChoice): Choice {
 
 /** The keys of a config that a choice stands for. */
 function keysOf(choice: FitChoice): Partial<RunConfig> {
-  const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
+  const { optimizer } = choice
   return {
     ...shapeOfChoice(choice),
-    ...(activationOffloading && { activationOffloading }),
-    ...(optimizerInBackward && { optimizerInBackward }),
+    ...fitChangesOf(choice),
     // Settings that are the usual ones may be absent from a config.
     ...(optimizer && { optimizer: shortOptimizer(optimizer) as RunConfig['optimizer'] }),
-    ...(pagedWeights && { pagedWeights }),
   }
 }
 
-/** The settings of a choice that differ from those asked for, and its use of the disk. */
+/** What a setting that differs from the one asked for does, and its use of the disk. */
+const COSTS: Record<FitOption, (choice: FitChoice) => string> = {
+  optimizerInBackward: () => 'updates in the backward pass',
+  activationOffloading: ({ activationBytesMoved: moved }) =>
+    `activations on disk, ${formatBytes(moved)} moved per micro-batch`,
+  optimizer: ({ optimizer, stateBytesMoved: bytes }) => {
+    const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
+    const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds differently)' : ''
+    const moved = bytes > 0 ? `, ${formatBytes(bytes)} moved per step` : ''
+    return `${optimizer?.type}${resident}${rounds}${moved}`
+  },
+  pagedWeights: ({ memory, baseBytesRead: read }) =>
+    `base in ${formatBytes(memory.bytes('paged_weights'))}, ${formatBytes(read)} read per micro-batch`,
+}
+
 function costOf(choice: FitChoice): string {
-  const { activationOffloading, optimizer, optimizerInBackward, pagedWeights } = choice
-  const { memory, activationBytesMoved, stateBytesMoved, baseBytesRead } = choice
-  const resident = optimizer && 'resident' in optimizer ? ` in ${optimizer.resident}` : ''
-  const rounds = optimizer?.type.endsWith('8bit') ? ' (rounds differently)' : ''
-  const moved = stateBytesMoved > 0 ? `, ${formatBytes(stateBytesMoved)} moved per step` : ''
-  const read = `, ${formatBytes(baseBytesRead)} read per micro-batch`
-  return [
-    ...(optimizerInBackward ? ['updates in the backward pass'] : []),
-    ...(activationOffloading
-      ? [`activations on disk, ${formatBytes(activationBytesMoved)} moved per micro-batch`]
-      : []),
-    ...(optimizer ? [`${optimizer.type}${resident}${rounds}${moved}`] : []),
-    ...(pagedWeights ? [`base in ${formatBytes(memory.bytes('paged_weights'))}${read}`] : []),
-  ].join('; ')
+  const changes = Object.keys(COSTS).filter((key) => key in fitChangesOf(choice)) as FitOption[]
+  return changes.map((key) => COSTS[key](choice)).join('; ')
 }
 
 /** The choices that fit, cheapest first, and the keys of the best one. */
@@ -108,34 +103,37 @@ export function describeFit(
   { choices }: Fit,
   budget: number,
   beside: ProcessMemory,
+  columns: number,
 ): string {
   const [best] = choices as [FitChoice]
   const sequences = best.perDeviceTrainBatchSize * best.gradientAccumulationSteps
-  const rows = choices.map((choice) => [
+  const costs = choices.map(costOf)
+  const changed = costs.some((cost) => cost !== '')
+  const rows = choices.map((choice, i) => [
     `${choice.perDeviceTrainBatchSize} x ${config.maxSeqLength}`,
     String(choice.gradientAccumulationSteps),
     choice.gradientCheckpointing ? 'yes' : 'no',
     formatBytes(choice.memory.peakBytes),
     `${(choice.multiplyAdds / best.multiplyAdds).toFixed(2)} x`,
+    ...(changed ? [costs[i] as string] : []),
   ])
-  const table = [['at once', 'accumulated', 'checkpointing', 'peak', 'multiply-adds'], ...rows]
-  const widths = rows[0]?.map((_, i) => Math.max(...table.map((row) => (row[i] as string).length))) ?? []
-  const costs = ['', ...choices.map(costOf)]
-  const lines = table.map((row) => row.map((cell, i) => cell.padStart(widths[i] as number)).join('   '))
-  const changed = choices.some(
-    (choice) => choice.activationOffloading || choice.optimizer || choice.pagedWeights,
-  )
+  const names = [
+    'at once',
+    'accumulated',
+    'checkpointing',
+    'peak',
+    'compute',
+    ...(changed ? ['changes'] : []),
+  ]
   return [
     `${sequences} sequences per step fit into ${formatBytes(budget)}, including about ${formatBytes(bytesBeside(beside))} for Node.js and the data, with these settings (${changed ? 'fewest changes first, then ' : ''}fastest first):`,
     '',
-    ...lines.map((line, i) => `${line}   ${costs[i]}`.trimEnd()),
+    fittedTable([names, ...rows], columns, [0, 1, 2, 3, 4]),
     '',
-    'Multiply-adds are those of the products with base weights, and show the cost of checkpointing. Micro-batches of',
-    'few tokens are slower than this count suggests, because each reads all weights.',
+    'Compute counts the multiply-adds of products with base weights, which checkpointing makes again. Micro-batches of few tokens are slower than this suggests, because each reads all weights.',
     ...(changed
       ? [
-          'Paging and offloading give the same results, bit for bit; 8-bit state rounds differently from',
-          '32-bit state.',
+          'Paging, offloading, and updates in the backward pass give the same results, bit for bit; 8-bit state rounds differently from 32-bit state.',
         ]
       : []),
     '',

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { project } from '../../e2e/project.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { ggufBytes } from '../formats/gguf-bytes.js'
 import { llamaGguf } from '../formats/model-fixtures.js'
@@ -67,6 +68,21 @@ test('an adapter folder shows what it computes and what it stands on', async () 
   expect((found.target_modules as string[]).sort()).toEqual(['q_proj', 'v_proj'])
   expect(found.tensors).toBe(2 * (found.modules as number))
 })
+
+test.each(['miss', 'oft'])(
+  'modules of %s are counted, and what it has no word for is left out',
+  async (name) => {
+    const { config, at } = project({ strategy: { name }, max_steps: 1, sample_rows: 0 })
+    expect((await lowrank(['train', config])).code).toBe(0)
+    const found = await inspected(at('out'))
+    expect(found.modules).toBe(found.tensors)
+    const { stdout } = await lowrank(['inspect', at('out')])
+    expect(stdout).toMatch(/^modules +[1-9]\d*$/m)
+    if (name === 'miss') expect(stdout).toMatch(/^rank +64$/m)
+    else expect(stdout).toMatch(/^block size +32$/m)
+    expect(stdout).not.toMatch(name === 'miss' ? /block size/ : /^rank/m)
+  },
+)
 
 test('the output folder of a run lists its checkpoints, also before there is an adapter', async () => {
   const adapter = join(parity, 'peft/qv_half')

@@ -42,6 +42,14 @@ function stderr(isTTY: boolean): { output: Output; text: () => string } {
   return { output, text: () => text }
 }
 
+test('a run that had no steps left says so in place of a curve', () => {
+  const { output } = stderr(true)
+  const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)
+  expect(progress.closing(30, 0, 90 * MIB, 80)).toBe(
+    '  No steps were left: the checkpoint is of step 30, the last.',
+  )
+})
+
 test('without a terminal there is a line at first, every ten seconds, and at the end', () => {
   const { output, text } = stderr(false)
   const progress = new TrainProgress(output, 12 * MIB, 70 * MIB)

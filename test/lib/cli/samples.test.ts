@@ -33,6 +33,16 @@ test('rows fit the terminal, and no word is broken', () => {
   expect(sampleLines(samples(), 80)).toEqual([])
 })
 
+test('a word that is longer than a line, and a gap before it, stay in their column', () => {
+  const [, , , , base, more, tuned] = sampleLines(
+    samples({ base: `so is  ${'w'.repeat(60)}`, tuned: 'a\n  b' }),
+    60,
+  )
+  expect(base).toBe(`  base      so is  ${'w'.repeat(41)}`)
+  expect(more).toBe(`            ${'w'.repeat(19)}`)
+  expect(tuned).toBe('  tuned     a')
+})
+
 test('time that ran out before the first answer is told', () => {
   expect(whyNone({ ...samples(), late: true })).toBe('none was answered within half a minute')
   expect(whyNone(samples())).toBeUndefined()

@@ -8,7 +8,7 @@ const env = { LOWRANK_MEASURE: '' }
 /** Each call may measure, on a machine that may be busy. */
 const PATIENCE_MS = 180_000
 const TIME =
-  /about [\d.]+ s a step of \d+ tokens \(\d+ tokens\/s\); 12 steps take about [\d.]+ s, evaluations and checkpoints not counted/
+  /about [\d.]+ m?s a step of \d+ tokens \(\d+ tokens\/s\); 12 steps take about [\d.]+ m?s, evaluations and checkpoints not counted/
 
 test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS }, async () => {
   const { config } = project()
@@ -28,7 +28,7 @@ test('plan and train tell the same time, measured once', { timeout: PATIENCE_MS 
 test('the time of a run that goes on is that of the steps left', { timeout: PATIENCE_MS }, async () => {
   const { config, at } = project({ max_steps: 5, save_steps: 2 })
   const { stderr } = await lowrank(['train', config], { env })
-  expect(stderr).toMatch(/^Time: about [\d.]+ s a step of \d+ tokens .*; 5 steps take about /m)
+  expect(stderr).toMatch(/^Time: about [\d.]+ m?s a step of \d+ tokens .*; 5 steps take about /m)
   const args = ['train', config, '--resume', at('out', 'checkpoint-2'), '--json']
   const [, second] = printed<'train'>(await lowrank(args, { env }))
   expect(second).toMatchObject({ event: 'time', steps: 3 })
@@ -73,6 +73,9 @@ test('seconds, minutes and hours are told as far as they count', () => {
   })
   expect(timeText(at(0.5))).toBe(
     'about 0.50 s a step of 2,048 tokens (4096 tokens/s); 1,200 steps take about 10 min 00 s, evaluations and checkpoints not counted',
+  )
+  expect(timeText(at(0.0021))).toContain(
+    'about 2.1 ms a step of 2,048 tokens (975238 tokens/s); 1,200 steps take about 2.52 s',
   )
   expect(timeText({ ...at(75), steps: null, runSeconds: null })).toBe(
     'about 1 min 15 s a step of 2,048 tokens (27.3 tokens/s)',

@@ -254,7 +254,7 @@ test('resuming where no checkpoint is', async () => {
   const it = project()
   expect(await refused(it, '--resume')).toMatchObject({
     code: 2,
-    message: `${it.at('out')} holds no checkpoint to resume from.`,
+    message: `${it.at('out')} holds no checkpoint to resume from. Train without --resume; save_steps: N saves one every N steps.`,
   })
 })
 

@@ -12,6 +12,9 @@ test('the last column of a table is broken within it', () => {
   expect(wrapped('lora  Hu et al.  two factors of low rank', 36)).toBe(
     'lora  Hu et al.  two factors of low\n                 rank',
   )
+  expect(wrapped(`${'a'.repeat(34)}  one two three four five six`, 60)).toBe(
+    `${'a'.repeat(34)}  one two three four five\n${' '.repeat(36)}six`,
+  )
   expect(wrapped('a-first-column-that-is-wide  one two', 30)).toBe('a-first-column-that-is-wide\none two')
 })
 

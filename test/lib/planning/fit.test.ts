@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { snakeKey } from '../../../lib/core/schema.js'
+import { memoryOptions } from '../../../lib/options/memory-shape.js'
 import { adamW, lion, pagedAdamW, pagedAdamW8bit } from '../../../lib/options/optimizers.js'
 import { type FitChoice, fitRun } from '../../../lib/planning/fit.js'
 import { openPlanner, type PlanModelOptions } from '../../../lib/planning/plan.js'
@@ -171,4 +174,12 @@ test('settings of AdamW stay where its moments are held otherwise', async () => 
   for (const choice of choices)
     if (choice.optimizer)
       expect(choice.optimizer).toMatchObject({ betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1 })
+})
+
+test('the options that may be changed are those that the list of memory options says, in what is printed too', () => {
+  const { properties } = JSON.parse(readFileSync('schemas/plan.schema.json', 'utf8')).anyOf[0]
+  const printed = Object.keys(properties.fit.properties.choices.items.properties)
+  const changed = memoryOptions.filter(([, { fits }]) => fits).map(([key]) => snakeKey(key))
+  expect(changed).toEqual(['optimizer', 'optimizer_in_backward', 'activation_offloading', 'paged_weights'])
+  expect(printed).toEqual(expect.arrayContaining(changed))
 })

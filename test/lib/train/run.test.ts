@@ -7,6 +7,7 @@ import type { Model } from '../../../lib/model/model.js'
 import { addon } from '../../../lib/native/addon.js'
 import type { TrainOptions } from '../../../lib/options/options.js'
 import { lora } from '../../../lib/strategies/lora.js'
+import { miss } from '../../../lib/strategies/miss.js'
 import { listCheckpoints } from '../../../lib/train/checkpoints.js'
 import type { TrainEvent } from '../../../lib/train/events.js'
 import { lineOf } from '../../../lib/train/metrics.js'
@@ -252,7 +253,12 @@ describe('a resumed run', () => {
     loaded.push(model)
     const other = await model.attach(lora({ r: 2 }))
     await expect(collect(other.train(data, resume))).rejects.toThrow(
-      'does not hold the adapter that is to be trained: strategy.r is 4 there and 2 here, strategy.lora_dropout is 0.1 there and 0 here.',
+      'does not hold the adapter that is to be trained: strategy.r is 4 there and 2 here, strategy.lora_dropout is 0.1 there and 0 here. Restore it, or start a new run in another output_dir.',
+    )
+    // What follows from the strategy, as the rate does, is not named in its place.
+    const another = await model.attach(miss({ r: 4 }), { name: 'another' })
+    await expect(collect(another.train(data, { ...resume, learningRate: 0.5 }))).rejects.toThrow(
+      'trained: strategy.name is "lora" there and "miss" here. Restore it',
     )
     const quantized = await loadModel(folder, { precision: 'fp32', quantization: 'nf4' })
     loaded.push(quantized)
@@ -269,7 +275,7 @@ describe('a resumed run', () => {
   test('needs a checkpoint', async () => {
     const outputDir = scratchFolder()
     await expect(train({ outputDir, resume: true })).rejects.toThrow(
-      `${outputDir} holds no checkpoint to resume from.`,
+      `${outputDir} holds no checkpoint to resume from. Train without --resume; save_steps: N saves one every N steps.`,
     )
     await expect(train({ resume: true })).rejects.toThrow('resume: true needs an outputDir')
     await expect(train({ resume: '/nowhere' })).rejects.toThrow('there is no checkpoint at /nowhere')
