@@ -49,11 +49,11 @@ const FLOORS = {
     backends: 'core quant os device',
     plan: 'core graph device',
     adapters: 'core graph quant device plan',
-    ops: 'core plan adapters',
+    ops: 'core graph plan adapters',
     optim: 'core device adapters',
-    weights: 'core graph quant os device plan adapters',
+    weights: 'core graph quant os device plan adapters ops',
     runtime: 'core graph quant os device backends plan adapters ops optim weights',
-    addon: 'core os device backends adapters optim weights runtime',
+    addon: 'core os device backends adapters ops optim weights runtime',
   },
 }
 

@@ -53,7 +53,7 @@ Graph to_graph(Napi::Value value) {
     graph.inv_freq.push_back(f.As<Napi::Number>().DoubleValue());
   }
   graph.attention_factor = rope.number("attentionFactor");
-  graph.weight_of_name.clear();  // `check` fills it, refusing duplicates
+  graph.weight_of_name.clear();  // check_graph fills it, refusing duplicates
   return graph;
 }
 

@@ -9,6 +9,7 @@
 #include "addon/handle.h"
 #include "backends/cpu/device.h"
 #include "core/version.h"
+#include "ops/ops.h"
 #include "os/cores.h"
 #include "os/file.h"
 #include "os/mapped_file.h"
@@ -109,7 +110,7 @@ struct Shapes {
       : graph(to_graph(info[0])),
         sizes(Engine::instance().sizes(info[4].IsNumber() ? std::optional(info[4].ToNumber().Int32Value())
                                                           : std::nullopt)) {
-    graph.check();
+    check_graph(graph);
     formats = to_formats(graph, info[1]);
     if (!info[2].IsArray()) throw Napi::TypeError::New(info.Env(), "lowrank: adapters must be an array");
     const Napi::Array list = info[2].As<Napi::Array>();

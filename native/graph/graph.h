@@ -1,5 +1,5 @@
-// The model graph as the native side holds it: the counterpart of lib/graph/graph.ts, checked on the way in. It says
-// what to compute; native/plan decides in what order, what to keep and where.
+// The model graph as the native side holds it: the counterpart of lib/graph/graph.ts. It says what to compute, and
+// ops/check.h checks it on the way in; native/plan decides in what order, what to keep and where.
 #pragma once
 
 #include <cstdint>
@@ -52,15 +52,13 @@ struct Graph {
   std::vector<double> inv_freq;
   double attention_factor = 1;
 
-  // Filled by `check`.
+  // Filled by check_graph.
   std::vector<int> producer;                // node that makes each value
   std::vector<std::vector<int>> consumers;  // nodes that read each value, ascending
   std::unordered_map<std::string, int> node_of_path;
   std::unordered_map<std::string, int> weight_of_name;
   int last_segment = -1;
 
-  /// Validates ids, order and shapes and fills the tables above. Throws Error("SHAPE") naming the node.
-  void check();
   /// Which weights are read some rows at a time: the table of the embedding, and the head.
   std::vector<bool> tables() const;
   /// Elements of all weights.

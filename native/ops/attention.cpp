@@ -1,13 +1,38 @@
 #include "ops/attention.h"
 
 #include "core/math.h"
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
 
+int64_t kv_width(const Node& n) { return int64_t{n.kv_heads} * n.head_dim; }
+
+void shape(const NodeCheck& check) {
+  const Node& node = check.node;
+  check.expect(node.heads > 0 && node.kv_heads > 0 && node.heads % node.kv_heads == 0,
+               "heads must be a multiple of kvHeads");
+  const int64_t q = int64_t{node.heads} * node.head_dim, kv = kv_width(node);
+  check.expect(check.input(0).cols == q && check.out().cols == q, "q and output must be [T, heads x headDim]");
+  check.expect(check.input(1).cols == kv && check.input(2).cols == kv, "k and v must be [T, kvHeads x headDim]");
+  check.expect_operands();
+  check.expect(node.window == -1 || node.window > 0, "its window must be at least 1");
+  // The key/value cache has one part per attention, of one size, in order.
+  const Node* before = check.previous();
+  check.expect(node.layer == (before == nullptr ? 0 : before->layer + 1),
+               "its layer must be its number among the attention nodes");
+  check.expect(before == nullptr || kv == kv_width(*before),
+               "every attention must have keys and values of the same width");
+}
+
 Heads heads_of(const Node& n) { return {n.heads, n.kv_heads, n.head_dim, n.window > 0 ? n.window : 0, n.scale}; }
+
+/// Bytes of the keys, or of the values, of one attention in the cache.
+int64_t cache_half(int64_t capacity, int64_t width, DType dtype) {
+  return round_up(capacity * width * size_of(dtype), 64);
+}
 
 /// Appends fresh keys or values to their part of the cache, where attention then finds those of earlier calls too.
 void append(Run& run, Matrix& fresh, Ptr<std::byte> cache) {
@@ -22,7 +47,7 @@ void run_forward(Run& run, const Step& s) {
   Matrix k = run.matrix(s.k), v = run.matrix(s.v);
   int64_t keys = run.tokens;
   if (const int64_t capacity = run.plan.options.kv_capacity; run.plan.options.mode == Mode::forward) {
-    const int64_t half = round_up(capacity * k.ld * size_of(k.dtype), 64);
+    const int64_t half = cache_half(capacity, k.ld, k.dtype);
     const Ptr<std::byte> layer = run.kv_cache + 2 * half * n.layer;
     append(run, k, layer);
     append(run, v, layer + half);
@@ -77,6 +102,15 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules attention{.quadratic = true, .forward = forward, .backward = backward};
+int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options) {
+  if (options.mode != Mode::forward) return 0;
+  int64_t bytes = 0;
+  for (const Node& node : graph.nodes)
+    if (node.op == Op::attention)
+      bytes += 2 * cache_half(options.kv_capacity, kv_width(node), operand_of(options.precision));
+  return bytes;
+}
+
+const OpRules attention{.quadratic = true, .shape = shape, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -3,9 +3,13 @@
 #pragma once
 
 #include "plan/op.h"
+#include "plan/plan.h"
 
 namespace lowrank {
 
 extern const OpRules attention;
+
+/// Bytes of a forward plan's key/value cache: layers x 2 x kv_capacity x kv width, in operand type.
+int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options);
 
 }  // namespace lowrank

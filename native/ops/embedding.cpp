@@ -1,11 +1,18 @@
 #include "ops/embedding.h"
 
 #include "adapters/term.h"
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+void shape(const NodeCheck& check) {
+  check.expect(check.weight(check.node.weight, check.graph.vocab_size, check.out().cols).kind == WeightKind::table,
+               "its weight must be declared as a table");
+  check.expect(check.out().type == ValueType::residual, "its output must be residual");
+}
 
 /// tokens (x) -> y
 void run_forward(Run& run, const Step& s) {
@@ -54,6 +61,6 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules embedding{.forward = forward, .backward = backward};
+const OpRules embedding{.shape = shape, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -3,11 +3,27 @@
 #include "adapters/magnitude.h"
 #include "adapters/term.h"
 #include "core/error.h"
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+void shape(const NodeCheck& check) {
+  const Node& node = check.node;
+  const GraphValue& out = check.out();
+  check.weight(node.weight, out.cols, check.input().cols);
+  if (node.bias >= 0) check.vector(node.bias, out.cols);
+  check.expect((node.residual >= 0) == (out.type == ValueType::residual),
+               "an output is residual exactly when a residual is added");
+  if (node.residual >= 0) {
+    const GraphValue& residual = check.value(node.residual);
+    check.expect(residual.cols == out.cols && residual.type == ValueType::residual,
+                 "the residual differs from the output");
+  }
+  check.expect(check.input().type == ValueType::operand, "its input must be an operand");
+}
 
 /// Calls with every term at a node, and the adapter that it is of.
 template <class Visit>
@@ -170,6 +186,6 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules linear{.keeps_output = keeps_scaled_output, .forward = forward, .backward = backward};
+const OpRules linear{.shape = shape, .keeps_output = keeps_scaled_output, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -2,11 +2,18 @@
 
 #include <algorithm>
 
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+void shape(const NodeCheck& check) {
+  check.weight(check.node.weight, check.graph.vocab_size, check.input().cols);
+  check.expect_operands();
+  check.expect(check.is_last(), "must be the last node");
+}
 
 /// Head rows whose logits are formed at a time: as many as fit, in tiles of the matrix kernels, and one tile at least.
 int64_t chunk_rows(int64_t vocab, int64_t head_rows, int64_t bytes) {
@@ -123,6 +130,6 @@ void forward(Planner& plan, int index, Phase phase) {
 
 }  // namespace
 
-const OpRules lm_head{.forward = forward};
+const OpRules lm_head{.ends = true, .shape = shape, .forward = forward};
 
 }  // namespace lowrank

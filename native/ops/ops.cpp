@@ -11,10 +11,10 @@
 
 namespace lowrank {
 
+const OpTable kOps{&embedding, &rms_norm, &linear, &rope, &attention, &swiglu, &lm_head};  // in the order of Op
+
 Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<const AdapterSpec*>& adapters,
                const PlanOptions& options) {
-  static const OpTable kOps{&embedding, &rms_norm, &linear, &rope,
-                            &attention, &swiglu,   &lm_head};  // in the order of Op
   Plan sites;
   resolve_sites(graph, adapters, sites);
   return plan_with(kOps, sizes, graph, adapters, options, std::move(sites));

@@ -1,10 +1,21 @@
 #include "ops/rms_norm.h"
 
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+/// Of an operand, columns are normalized in groups where the number of weights divides them.
+void shape(const NodeCheck& check) {
+  const GraphValue& x = check.input();
+  const int64_t weights = check.weight(check.node.weight).cols;
+  const bool grouped = x.type == ValueType::operand && x.cols % weights == 0;
+  check.vector(check.node.weight, grouped ? weights : x.cols);
+  check.expect(check.out().cols == x.cols, "output and input differ in width");
+  check.expect(check.out().type == ValueType::operand, "its output must be an operand");
+}
 
 /// Columns that are normalized together: as many as there are weights.
 int64_t group(const Graph& graph, const Node& node) { return graph.weights[node.weight].cols; }
@@ -101,6 +112,6 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules rms_norm{.cheap = true, .forward = forward, .backward = backward};
+const OpRules rms_norm{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -1,11 +1,21 @@
 #include "ops/rope.h"
 
 #include "core/error.h"
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+void shape(const NodeCheck& check) {
+  const Node& node = check.node;
+  const int64_t cols = check.input().cols;
+  check.expect_operands();
+  check.expect(cols == int64_t{node.heads} * node.head_dim && check.out().cols == cols, "width is not heads x headDim");
+  check.expect(node.head_dim == 2 * static_cast<int64_t>(check.graph.inv_freq.size()),
+               "rope.invFreq must have headDim / 2 numbers");
+}
 
 void rotate(Run& run, const Step& s, int buffer, bool inverse) {
   const Node& n = run.node(s);
@@ -44,6 +54,10 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules rope{.overwrites = true, .forward = forward, .backward = backward};
+int64_t rope_table_bytes(const Graph& graph, int64_t positions) {
+  return 2 * positions * static_cast<int64_t>(graph.inv_freq.size()) * 4;
+}
+
+const OpRules rope{.overwrites = true, .shape = shape, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

@@ -7,4 +7,7 @@ namespace lowrank {
 
 extern const OpRules rope;
 
+/// Bytes of the cos and sin tables for that many positions.
+int64_t rope_table_bytes(const Graph& graph, int64_t positions);
+
 }  // namespace lowrank

@@ -1,11 +1,18 @@
 #include "ops/swiglu.h"
 
 #include "core/error.h"
+#include "ops/check.h"
 #include "plan/planner.h"
 #include "plan/run.h"
 
 namespace lowrank {
 namespace {
+
+void shape(const NodeCheck& check) {
+  const int64_t cols = check.input(0).cols;
+  check.expect_operands();
+  check.expect(check.input(1).cols == cols && check.out().cols == cols, "gate, up and output differ in width");
+}
 
 /// x = gate, x2 = up -> y
 void run_forward(Run& run, const Step& s) {
@@ -62,6 +69,6 @@ void backward(Planner& plan, int index, int dy) {
 
 }  // namespace
 
-const OpRules swiglu{.cheap = true, .forward = forward, .backward = backward};
+const OpRules swiglu{.cheap = true, .shape = shape, .forward = forward, .backward = backward};
 
 }  // namespace lowrank

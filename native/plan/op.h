@@ -9,12 +9,16 @@
 
 namespace lowrank {
 
+class NodeCheck;
 class Planner;
 
 struct OpRules {
+  bool ends = false;        // it ends the graph and makes no value
   bool cheap = false;       // one pass over memory makes its output again, so that is not kept
   bool overwrites = false;  // its output takes its input's place
   bool quadratic = false;   // its cost grows with the square of the tokens
+  /// Checks the shapes and types of its values and weights; see ops/check.h.
+  void (*shape)(const NodeCheck& check) = nullptr;
   /// Whether its output must stay as it is for its own backward pass.
   bool (*keeps_output)(const Planner& plan, int node) = nullptr;
   /// Emits the steps that compute its output.
@@ -24,7 +28,7 @@ struct OpRules {
   void (*backward)(Planner& plan, int node, int dy) = nullptr;
 };
 
-/// By Op.
+/// In the order of Op.
 using OpTable = std::array<const OpRules*, 7>;
 
 }  // namespace lowrank

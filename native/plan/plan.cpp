@@ -31,20 +31,6 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
   return copies;
 }
 
-int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options) {
-  if (options.mode != Mode::forward) return 0;
-  const int64_t element = options.precision == Precision::bf16 ? 2 : 4;
-  int64_t bytes = 0;
-  for (const Node& node : graph.nodes)
-    if (node.op == Op::attention)
-      bytes += 2 * round_up(options.kv_capacity * node.kv_heads * node.head_dim * element, 64);
-  return bytes;
-}
-
-int64_t rope_table_bytes(const Graph& graph, int64_t positions) {
-  return 2 * positions * static_cast<int64_t>(graph.inv_freq.size()) * 4;
-}
-
 std::vector<int64_t> Plan::live_bytes() const {
   std::vector<int64_t> change(steps.size() + 1, 0);
   for (const Buffer& buffer : buffers) {

@@ -109,9 +109,4 @@ Plan plan_with(const OpTable& ops, const KernelSizes& sizes, const Graph& graph,
 /// Places buffers so that no two that live at the same time overlap; returns the arena's size.
 int64_t place_buffers(std::vector<Buffer>& buffers);
 
-/// Bytes of a forward plan's key/value cache: layers x 2 x kv_capacity x kv width, in operand type.
-int64_t kv_cache_bytes(const Graph& graph, const PlanOptions& options);
-/// Bytes of the cos and sin tables for that many positions.
-int64_t rope_table_bytes(const Graph& graph, int64_t positions);
-
 }  // namespace lowrank

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "ops/attention.h"
+#include "ops/rope.h"
 
 namespace lowrank {
 namespace {

@@ -5,12 +5,13 @@
 #include "adapters/magnitude.h"
 #include "adapters/sites.h"
 #include "core/error.h"
+#include "ops/ops.h"
 #include "os/mapped_file.h"
 
 namespace lowrank {
 
 Model::Model(Graph described) : graph(std::move(described)) {
-  graph.check();
+  check_graph(graph);
   weights.resize(graph.weights.size());
 }
 

@@ -1,0 +1,40 @@
+// The check of a graph: what holds for every node, and for each the shape rule of its operation.
+#pragma once
+
+#include <string>
+
+#include "graph/graph.h"
+
+namespace lowrank {
+
+/// A node as the shape rule of its operation sees it. Its inputs, its residual and its output exist, and the number of
+/// inputs is right. Everything that does not hold is Error("SHAPE") naming the node.
+class NodeCheck {
+ public:
+  NodeCheck(const Graph& graph, int index) : graph(graph), node(graph.nodes[index]), index_(index) {}
+
+  const Graph& graph;
+  const Node& node;
+
+  [[noreturn]] void bad(const std::string& what) const;
+  void expect(bool holds, const char* what) const;
+  const GraphValue& value(int id) const;
+  const GraphValue& input(int number = 0) const { return value(node.inputs[number]); }
+  const GraphValue& out() const { return value(node.out); }
+  const GraphWeight& weight(int id) const;
+  const GraphWeight& weight(int id, int64_t rows, int64_t cols) const { return weight(id, rows, cols, false); }
+  /// Of one row, held as plain fp32, which norms and biases are read as.
+  const GraphWeight& vector(int id, int64_t cols) const { return weight(id, 1, cols, true); }
+  /// All its values are of the operand type.
+  void expect_operands() const;
+  bool is_last() const { return index_ + 1 == static_cast<int>(graph.nodes.size()); }
+  /// The nearest node before it that has the same operation, or null.
+  const Node* previous() const;
+
+ private:
+  const GraphWeight& weight(int id, int64_t rows, int64_t cols, bool vector) const;
+
+  int index_;
+};
+
+}  // namespace lowrank
