@@ -67,21 +67,12 @@ void KroneckerTerm::forward(Run& run, AdapterRun& adapter, Product& product) con
 }
 
 void KroneckerTerm::backward(Planner& plan, int dy, GradientTerm&) const {
-  const Node& node = plan.node(site_.node);
-  const int x = node.inputs[0];
+  const int x = plan.node(site_.node).inputs[0];
   Step step = plan.step(KroneckerSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
   step.dy = dy;
   step.x = plan.materialize(x);
-  if (plan.needs_gradient(x)) {
-    int& part = plan.gradient_part(x);
-    step.accumulate = part >= 0;
-    if (!step.accumulate)
-      part = plan.add_buffer("gradient of " + node.path + " input by C (x) D", Category::activations, DType::f32,
-                             RowKind::tokens, site_.in);
-    step.dx = part;
-    step.writes = {part};
-  }
+  plan.make_gradient_part(step, x, "C (x) D");
   step.adds = trained();
   plan.touch(step, site_.node);
   plan.push(std::move(step));

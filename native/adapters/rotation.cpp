@@ -72,21 +72,12 @@ void RotationTerm::forward(Run& run, AdapterRun& adapter, Product& product) cons
 
 /// The gradient at the rotated input is of this linear alone, so that its product with the weight joins no other's.
 void RotationTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
-  const Node& node = plan.node(site_.node);
-  const int x = node.inputs[0];
+  const int x = plan.node(site_.node).inputs[0];
   Step step = plan.step(RotationSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
   step.dy = dy;
   step.x = plan.materialize(x);
-  if (plan.needs_gradient(x)) {
-    int& part = plan.gradient_part(x);
-    step.accumulate = part >= 0;
-    if (!step.accumulate)
-      part = plan.add_buffer("gradient of " + node.path + " input by a rotation", Category::activations, DType::f32,
-                             RowKind::tokens, site_.in);
-    step.dx = part;
-    step.writes = {part};
-  }
+  plan.make_gradient_part(step, x, "a rotation");
   share.dy = -1;
   step.adds = trained();
   plan.read_weight(step, site_.node);

@@ -118,7 +118,16 @@ class Builder final : public Planner {
   }
   bool needs_gradient(int v) const override { return needs_gradient_[v]; }
   int gradient(int v) const override { return gradient_[v]; }
-  int& gradient_part(int v) override { return gradient_part_[v]; }
+  int gradient_part(int v) const override { return gradient_part_[v]; }
+  void make_gradient_part(Step& step, int v, const std::string& maker) override {
+    if (!needs_gradient_[v]) return;
+    step.accumulate = gradient_part_[v] >= 0;
+    if (!step.accumulate)
+      gradient_part_[v] = add_buffer("gradient of " + graph_.nodes[step.node].path + " input by " + maker,
+                                     Category::activations, DType::f32, RowKind::tokens, graph_.values[v].cols);
+    step.dx = gradient_part_[v];
+    step.writes.push_back(step.dx);
+  }
   int make_gradient(int v, const std::string& name) override {
     if (gradient_[v] >= 0) fail("UNSUPPORTED", name, ": the value already has a gradient");
     return gradient_[v] = value_like(v, name);

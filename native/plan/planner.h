@@ -67,7 +67,9 @@ class Planner {
   using Emit = void (*)(Planner& plan, int v, std::vector<GradientTerm> terms);
   virtual void defer(int v, const GradientTerm& share, Emit emit) = 0;
   /// The buffer of fp32 parts of the gradient of `v` that join the product of these shares, or -1.
-  virtual int& gradient_part(int v) = 0;
+  virtual int gradient_part(int v) const = 0;
+  /// Lets a step write the gradient of `v` there by itself, or add to it. @param maker names the step in the buffer's name
+  virtual void make_gradient_part(Step& step, int v, const std::string& maker) = 0;
 
   // Adapters.
   /// What acts at a node: of the adapter that trains, or of all.

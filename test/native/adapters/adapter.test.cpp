@@ -3,14 +3,16 @@
 #include <cmath>
 
 #include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
 #include "core/factors.h"
-#include "fill.h"
 #include "host.h"
+#include "values.h"
 
 using namespace lowrank;
+using test::check_gradients;
+using test::gradient_of;
+using test::value_of;
 
 namespace {
 
@@ -68,13 +70,10 @@ void fold(const HostAdapter& adapter, int64_t active, float* out) {
   fold_rows({3, active, 0.5f, 1, adapter.data(1), adapter.data(2), adapter.data(3), adapter.data(4), nullptr}, 0, 4, out);
 }
 
-void fold_gradient(const HostAdapter& adapter, int64_t active, const float* g) {
-  const auto factor = [&](int parameter) { return cpu::address_of(adapter.data(parameter)); };
-  const auto gradient = [&](int parameter) {
-    return cpu::address_of(adapter.data(parameter, AdapterArray::gradient));
-  };
-  cpu::fold_gradient({4, 3, active, 0.5f, factor(1), factor(2), factor(3), factor(4), cpu::address_of(g), gradient(1),
-                      gradient(2), gradient(4)});
+void fold_gradient(HostAdapter& adapter, int64_t active, const float* g) {
+  cpu::fold_gradient({4, 3, active, 0.5f, value_of(adapter, 1), value_of(adapter, 2), value_of(adapter, 3),
+                      value_of(adapter, 4), cpu::address_of(g), gradient_of(adapter, 1), gradient_of(adapter, 2),
+                      gradient_of(adapter, 4)});
 }
 
 }  // namespace
@@ -84,29 +83,15 @@ TEST("the gradient of the folded matrix spreads over B, d and the row gains as f
   fill_all(adapter);
   std::vector<float> g(12);
   fill_normal(g.data(), 12, 1, 3, "g");
+  fold_gradient(adapter, 3, g.data());
   // loss = <g, folded>; it is linear in each factor, so central differences are exact up to rounding.
-  const auto loss = [&] {
+  check_gradients(adapter, {1, 2, 4}, 1e-5, [&] {
     std::vector<float> folded(12);
     fold(adapter, 3, folded.data());
     double sum = 0;
     for (int i = 0; i < 12; ++i) sum += static_cast<double>(g[i]) * folded[i];
     return sum;
-  };
-  fold_gradient(adapter, 3, g.data());
-  for (const int p : {1, 2, 4}) {
-    const ParameterSpec& spec = adapter.spec().parameters[p];
-    for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {
-      float& value = adapter.data(p)[i];
-      const float kept = value;
-      value = kept + 0.5f;
-      const double above = loss();
-      value = kept - 0.5f;
-      const double below = loss();
-      value = kept;
-      const double analytic = adapter.data(p, AdapterArray::gradient)[i];
-      CHECK(std::fabs(analytic - (above - below)) < 1e-5);
-    }
-  }
+  });
 }
 
 TEST("a lower active rank folds the first columns only and leaves the gradients of the rest alone") {

@@ -3,14 +3,16 @@
 #include <cmath>
 
 #include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
-#include "fill.h"
 #include "host.h"
+#include "values.h"
 
 using namespace lowrank;
+using test::check_gradients;
 using test::fill_all;
+using test::gradient_of;
+using test::value_of;
 
 namespace {
 
@@ -47,29 +49,14 @@ TEST("the gradient at a C that is a product spreads over its two factors as fini
   fill_all(adapter);
   std::vector<float> g(6), c(6);
   fill_normal(g.data(), 6, 1, 3, "g");
-  const auto value = [&](int p, AdapterArray array) { return cpu::address_of(adapter.data(p, array)); };
-  cpu::spread_kronecker_c({3, 4, 2, value(0, AdapterArray::value),
-                           value(1, AdapterArray::value), cpu::address_of(g.data()),
-                           value(0, AdapterArray::gradient), value(1, AdapterArray::gradient)});
-  const auto loss = [&] {
-    cpu::kronecker_c({3, 4, 2, value(0, AdapterArray::value), value(1, AdapterArray::value), cpu::address_of(c.data())});
+  cpu::spread_kronecker_c({3, 4, 2, value_of(adapter, 0), value_of(adapter, 1), cpu::address_of(g.data()),
+                           gradient_of(adapter, 0), gradient_of(adapter, 1)});
+  check_gradients(adapter, {0, 1}, 1e-5, [&] {
+    cpu::kronecker_c({3, 4, 2, value_of(adapter, 0), value_of(adapter, 1), cpu::address_of(c.data())});
     double sum = 0;
     for (int i = 0; i < 6; ++i) sum += double{g[i]} * c[i];
     return sum;
-  };
-  for (const int p : {0, 1}) {
-    const ParameterSpec& spec = adapter.spec().parameters[p];
-    for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {
-      float& value = adapter.data(p)[i];
-      const float kept = value;
-      value = kept + 0.5f;
-      const double above = loss();
-      value = kept - 0.5f;
-      const double below = loss();
-      value = kept;
-      CHECK(std::fabs(adapter.data(p, AdapterArray::gradient)[i] - (above - below)) < 1e-5);
-    }
-  }
+  });
 }
 
 TEST("sides whose factors do not fit are refused by name") {

@@ -5,15 +5,17 @@
 #include <vector>
 
 #include "backends/cpu/adapters.h"
-#include "backends/cpu/device.h"
 #include "check.h"
 #include "core/error.h"
 #include "core/factors.h"
-#include "fill.h"
 #include "host.h"
+#include "values.h"
 
 using namespace lowrank;
+using test::check_gradients;
 using test::fill_all;
+using test::gradient_of;
+using test::value_of;
 
 namespace {
 
@@ -33,8 +35,7 @@ AdapterSpec pair() {
 }
 
 Pair pair_of(const HostAdapter& adapter) {
-  const auto factor = [&](int index) { return cpu::address_of(adapter.data(index)); };
-  return {kOut, kIn, kFirst, kSecond, factor(1), factor(0), factor(3), factor(2)};
+  return {kOut, kIn, kFirst, kSecond, value_of(adapter, 1), value_of(adapter, 0), value_of(adapter, 3), value_of(adapter, 2)};
 }
 
 /// scale * gain_o (b a) . (b2 a2) in double, as the paper writes it.
@@ -92,29 +93,16 @@ TEST("the gradients of a pair's A and B spread over its four factors as finite d
         at_b[o * kRank + j] += g[o * kIn + c] * a[j * kIn + c];
       }
   Pool pool(2);
-  const auto gradient = [&](int p) { return cpu::address_of(adapter.data(p, AdapterArray::gradient)); };
-  cpu::spread_pair_a(pool, {pair_of(adapter), cpu::address_of(at_a.data()), gradient(0), gradient(2)});
+  cpu::spread_pair_a(pool, {pair_of(adapter), cpu::address_of(at_a.data()), gradient_of(adapter, 0),
+                            gradient_of(adapter, 2)});
   cpu::spread_pair_b(pool, {pair_of(adapter), 0.5f, cpu::address_of(gains), cpu::address_of(at_b.data()),
-                            gradient(1), gradient(3)});
-  const auto loss = [&] {
+                            gradient_of(adapter, 1), gradient_of(adapter, 3)});
+  check_gradients(adapter, {0, 1, 2, 3}, 2e-5, [&] {
     const std::vector<double> delta = literal(adapter, gains);
     double sum = 0;
     for (size_t i = 0; i < delta.size(); ++i) sum += g[i] * delta[i];
     return sum;
-  };
-  for (int p = 0; p < 4; ++p) {
-    const ParameterSpec& spec = adapter.spec().parameters[p];
-    for (int64_t i = 0; i < spec.rows * spec.cols; ++i) {  // it is linear in each factor
-      float& value = adapter.data(p)[i];
-      const float kept = value;
-      value = kept + 0.5f;
-      const double above = loss();
-      value = kept - 0.5f;
-      const double below = loss();
-      value = kept;
-      CHECK(std::fabs(adapter.data(p, AdapterArray::gradient)[i] - (above - below)) < 2e-5);
-    }
-  }
+  });
 }
 
 TEST("rows of a change are dropped with the asked probability, the same for the same key, and rescaled on request") {

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "adapters/adapter.h"
-#include "adapters/fill.h"
+#include "adapters/values.h"
 #include "check.h"
 #include "core/dtype.h"
 #include "host.h"
