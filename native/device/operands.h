@@ -19,6 +19,7 @@ struct Matrix {
   Matrix columns(int64_t first) const { return {data + first * size_of(dtype), dtype, ld}; }
   Matrix rows(int64_t first) const { return columns(first * ld); }
 };
+inline Matrix f32_matrix(Ptr<float> at, int64_t ld) { return {at.as<std::byte>(), DType::f32, ld}; }
 
 /// Rows of a matrix on the right-hand side of a product: of a base weight, in whatever format the device holds it, or
 /// fp32 numbers.

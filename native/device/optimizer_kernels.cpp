@@ -1,4 +1,4 @@
-// The operands of the optimizer's kernels; see device/kernels.cpp.
+// The operands of the optimizer's kernels.
 #include "device/optimizer_kernels.h"
 
 #include "device/operands.h"
@@ -6,13 +6,10 @@
 namespace lowrank {
 namespace {
 
-/// Elements of a vector, `stride` apart.
-Matrix apart(Ptr<float> at, int64_t stride) { return {at.as<std::byte>(), DType::f32, stride}; }
-
 void pieces(Operands& see, std::span<const UpdatePiece> all) {
   for (const UpdatePiece& piece : all) {
-    see.reads(apart(piece.gradient, piece.stride), piece.count, 1);
-    see.adds(apart(piece.p, piece.stride), piece.count, 1);
+    see.reads(f32_matrix(piece.gradient, piece.stride), piece.count, 1);
+    see.adds(f32_matrix(piece.p, piece.stride), piece.count, 1);
     piece.m.adds(see, piece.count, piece.stride);
     piece.v.adds(see, piece.count, piece.stride);
   }
@@ -21,7 +18,7 @@ void pieces(Operands& see, std::span<const UpdatePiece> all) {
 }  // namespace
 
 void Moments::adds(Operands& see, int64_t count, int64_t stride) const {
-  see.adds(apart(floats, stride), count, 1);
+  see.adds(f32_matrix(floats, stride), count, 1);
   see.adds(codes, count);
   see.adds(absmax, (count + kMomentBlock - 1) / kMomentBlock);
 }

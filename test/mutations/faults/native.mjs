@@ -5,28 +5,28 @@ const parity = (name) => `test/parity/${name}.test.ts`
 
 const optimizers = [
   fault(
-    cpu('ops_simd.inl'),
+    cpu('optimizers.inl'),
     parity('optimizers'),
     'root(set1(static_cast<float>(1.0 / std::sqrt(1.0 - power(options.beta2, options.step)))))',
     'root(set1(1.0f))',
     "AdamW's second moment keeps its bias",
   ),
   fault(
-    cpu('ops_simd.inl'),
+    cpu('optimizers.inl'),
     parity('optimizers'),
     'fma(root, by.root, by.epsilon)',
     'mul(root, by.root)',
     'AdamW ignores epsilon',
   ),
   fault(
-    cpu('ops_simd.inl'),
+    cpu('optimizers.inl'),
     parity('optimizers'),
     'store(m + i, fma(by.b2, moment, mul(by.c2, g)), lanes)',
     'store(m + i, fma(by.b1, moment, mul(by.c1, g)), lanes)',
     "Lion's moment decays by the first beta",
   ),
   fault(
-    cpu('ops_simd.inl'),
+    cpu('optimizers.inl'),
     parity('optimizers'),
     'fma(momentum, load(m + i, lanes), g)',
     'fma(momentum, load(m + i, lanes), mul(sub(set1(1.0f), momentum), g))',
@@ -417,7 +417,7 @@ const model = [
     { title: 'lora_modules' },
   ),
   fault(
-    cpu('ops_simd.inl'),
+    cpu('cross_entropy.inl'),
     parity('lora'),
     'std::expm1(of_label - total) * weight',
     'std::exp(of_label - total) * weight',

@@ -1,0 +1,81 @@
+// The loss of a row of logits and its gradient. Included by ops_simd.inl.
+
+/// A row of logits is visited in at most this many blocks of at least 1024, small enough to be read twice from L1.
+inline constexpr int64_t kSoftmaxBlocks = 256;
+static int64_t softmax_block(int64_t vocab) {
+  return std::max<int64_t>(1024, round_up((vocab + kSoftmaxBlocks - 1) / kSoftmaxBlocks, W));
+}
+
+/// Log-sum-exp of a row in one visit of memory: of each block the largest value, then the sum, which is rescaled
+/// whenever a block raises the maximum. With `kept`, e^(z - tops[block]) is left there (it may be z).
+static double log_sum_exp(const float* z, int64_t count, float* kept, float* tops) {
+  const int64_t block_size = softmax_block(count);
+  float top = kMinusInfinity;
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += block_size) {
+    const int64_t size = std::min(block_size, count - begin);
+    const float* block = z + begin;
+    float block_top = block[0];
+    V most = set1(block_top);
+    int64_t i = 0;
+    for (; i + W <= size; i += W) most = max(most, load(block + i));
+    block_top = largest(most);
+    for (; i < size; ++i) block_top = std::max(block_top, block[i]);
+    if (block_top > top) {
+      total *= std::exp(static_cast<double>(top) - block_top);
+      top = block_top;
+    }
+    *tops++ = top;
+    const V shift = set1(top);
+    total += sum_vectors(size, [&](int64_t at, auto lanes) {
+      V e = exp_below(sub(load(block + at, lanes), shift));
+      if constexpr (std::is_same_v<decltype(lanes), Part>) e = where(lanes_below(lanes.count), e);
+      if (kept != nullptr) store(kept + begin + at, e, lanes);
+      return e;
+    });
+  }
+  return top + std::log(total);
+}
+
+static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix& logits, const int32_t* labels,
+                          float weight, float* loss, const Matrix& grad) {
+  with_type(grad.dtype, [&](auto tag) {
+    using T = LOWRANK_ELEMENT(tag);
+    for_rows(pool, rows, vocab, [&](int64_t row) {
+      float* z = row_as<float>(logits, row);
+      T* out = static_cast<T*>(grad.data) + row * grad.ld;
+      const int32_t label = labels[row];
+      if (label < 0 || label >= vocab) {
+        loss[row] = 0;
+        if (grad.data != nullptr) std::memset(out, 0, static_cast<size_t>(vocab) * sizeof(T));
+        return;
+      }
+      const double of_label = z[label];
+      // Where the exponentials may stay until the sum is known: over the logits, or in a gradient of the same type.
+      float* kept = grad.data == logits.data ? z : nullptr;
+      if constexpr (std::is_same_v<T, float>) kept = out;
+      if (grad.data == nullptr) kept = nullptr;
+      float tops[kSoftmaxBlocks];
+      const double total = log_sum_exp(z, vocab, kept, tops);
+      loss[row] = static_cast<float>(total - of_label);
+      if (grad.data == nullptr) return;
+      const int64_t block_size = softmax_block(vocab);
+      for (int64_t begin = 0; begin < vocab;
+           begin += block_size) {  // ascending: no store reaches a logit still to be read
+        const int64_t end = std::min(begin + block_size, vocab);
+        if (kept != nullptr) {
+          const V factor = set1(static_cast<float>(std::exp(tops[begin / block_size] - total) * weight));
+          for_vectors(begin, end,
+                      [&](int64_t i, auto lanes) { store(out + i, mul(load(kept + i, lanes), factor), lanes); });
+        } else {
+          const V shift = set1(static_cast<float>(total)), factor = set1(weight);
+          for_vectors(begin, end, [&](int64_t i, auto lanes) {
+            store(out + i, mul(exp_below(sub(load(z + i, lanes), shift)), factor), lanes);
+          });
+        }
+      }
+      const float target = static_cast<float>(std::expm1(of_label - total) * weight);
+      store_element(reinterpret_cast<std::byte*>(out), grad.dtype, label, target);
+    });
+  });
+}

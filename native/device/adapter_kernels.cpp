@@ -1,0 +1,212 @@
+// The operands of the kernels of adapters.
+#include "device/adapter_kernels.h"
+
+namespace lowrank {
+
+void Dropout::operands(Operands& see) const {
+  see.reads(x, rows, cols);
+  see.writes(out, rows, cols);
+}
+void DropoutBackward::operands(Operands& see) const {
+  see.reads(x, rows, cols);
+  see.adds(y, rows, cols);
+}
+void ScaleColumns::operands(Operands& see) const {
+  see.reads(x, rows, cols);
+  see.reads(gain, cols);
+  see.reads(bias, cols);
+  see.reads(addend, rows, cols);
+  see.writes(y, rows, cols);
+}
+void ScaleColumnsBackward::operands(Operands& see) const {
+  see.reads(dy, rows, cols);
+  see.reads(x, rows, cols);
+  see.reads(gain, cols);
+  see.reads(share, cols);
+  see.writes(dx, rows, cols);
+  see.adds(dgain, cols);
+}
+
+void Fold::operands(Operands& see) const {
+  see.reads(f32_matrix(b, rank), rows, active);
+  see.reads(d, active);
+  see.reads(mask, active);
+  see.reads(b_gain, rows);
+  see.reads(row_gains, rows);
+  see.writes(out, rows * active);
+}
+void FoldGradient::operands(Operands& see) const {
+  if (dd || dgain) see.reads(f32_matrix(b, rank), rows, active);
+  if (db || dgain) see.reads(d, active);
+  if (db || dd) see.reads(b_gain, rows);
+  see.reads(mask, active);
+  see.reads(g, rows * active);
+  see.adds(f32_matrix(db, rank), rows, active);
+  see.adds(dd, active);
+  see.adds(dgain, rows);
+}
+void FoldSnapshot::operands(Operands& see) const {
+  see.reads(b, rows * rank);
+  see.reads(star, rows * rank);
+  see.reads(row_gains, rows);
+  see.writes(out, 2 * rows * rank);
+}
+
+void BuildPairA::operands(Operands& see) const {
+  see.reads(pair.a, pair.rank * pair.cols);
+  see.reads(pair.a2, pair.rank2 * pair.cols);
+  see.writes(out, pair.rank * pair.rank2 * pair.cols);
+}
+void FoldPair::operands(Operands& see) const {
+  see.reads(pair.b, pair.rows * pair.rank);
+  see.reads(pair.b2, pair.rows * pair.rank2);
+  see.reads(row_gains, pair.rows);
+  see.writes(out, pair.rows * pair.rank * pair.rank2);
+}
+void SpreadPairA::operands(Operands& see) const {
+  if (da2) see.reads(pair.a, pair.rank * pair.cols);
+  if (da) see.reads(pair.a2, pair.rank2 * pair.cols);
+  see.reads(g, pair.rank * pair.rank2 * pair.cols);
+  see.adds(da, pair.rank * pair.cols);
+  see.adds(da2, pair.rank2 * pair.cols);
+}
+void SpreadPairB::operands(Operands& see) const {
+  if (db2) see.reads(pair.b, pair.rows * pair.rank);
+  if (db) see.reads(pair.b2, pair.rows * pair.rank2);
+  see.reads(row_gains, pair.rows);
+  see.reads(g, pair.rows * pair.rank * pair.rank2);
+  see.adds(db, pair.rows * pair.rank);
+  see.adds(db2, pair.rows * pair.rank2);
+}
+void Pair::reads(Operands& see) const {
+  see.reads(b, rows * rank);
+  see.reads(a, rank * cols);
+  see.reads(b2, rows * rank2);
+  see.reads(a2, rank2 * cols);
+}
+void AddPair::operands(Operands& see) const {
+  pair.reads(see);
+  see.reads(base);
+  see.reads(row_gains, pair.rows);
+  see.writes(out, pair.rows * pair.cols);
+}
+void SplitPair::operands(Operands& see) const {
+  pair.reads(see);
+  see.reads(row_gains, pair.rows);
+  see.adds(g, pair.rows * pair.cols);
+  see.writes(second, pair.rows * pair.cols);
+}
+void DrawRows::operands(Operands& see) const { see.writes(gains, rows); }
+
+void KroneckerPair::reads(Operands& see) const {
+  see.reads(c, l * p);
+  see.reads(d, k * (rank > 0 ? rank : q));
+  see.reads(d2, rank * q);
+}
+void Kronecker::operands(Operands& see) const {
+  pair.reads(see);
+  see.reads(x, tokens, pair.p * pair.q);
+  see.reads(residual, tokens * pair.l * pair.k);
+  see.reads(gains, pair.l * pair.k);
+  see.writes(out, tokens * pair.l * pair.k);
+}
+void KroneckerBackward::operands(Operands& see) const {
+  const int64_t in = tokens * pair.p * pair.q;
+  pair.reads(see);
+  see.reads(x, tokens, pair.p * pair.q);
+  see.reads(dy, tokens, pair.l * pair.k);
+  see.reads(gains, pair.l * pair.k);
+  see.adds(dc, pair.l * pair.p);
+  see.adds(dd, pair.k * (pair.rank > 0 ? pair.rank : pair.q));
+  see.adds(dd2, pair.rank * pair.q);
+  adds_dx ? see.adds(dx, in) : see.writes(dx, in);
+}
+void KroneckerC::operands(Operands& see) const {
+  see.reads(a, l * rank);
+  see.reads(b, rank * p);
+  see.writes(c, l * p);
+}
+void SpreadKroneckerC::operands(Operands& see) const {
+  if (db) see.reads(a, l * rank);
+  if (da) see.reads(b, rank * p);
+  see.reads(g, l * p);
+  see.adds(da, l * rank);
+  see.adds(db, rank * p);
+}
+
+void CayleyNeumann::operands(Operands& see) const {
+  see.reads(skew, shape.blocks * shape.skew_elements());
+  see.writes(out, shape.blocks * shape.elements());
+}
+void CayleyNeumannBackward::operands(Operands& see) const {
+  see.reads(skew, shape.blocks * shape.skew_elements());
+  see.reads(g, shape.blocks * shape.elements());
+  see.adds(dskew, shape.blocks * shape.skew_elements());
+}
+void Rotate::operands(Operands& see) const {
+  see.reads(x, tokens, cols);
+  see.reads(d, shape.blocks * shape.elements());
+  see.reads(addend, tokens, cols);
+  see.writes(out, tokens, cols);
+}
+void RotateBySeries::operands(Operands& see) const {
+  see.reads(x, tokens, cols);
+  see.reads(skew, shape.blocks * shape.skew_elements());
+  see.reads(addend, tokens, cols);
+  see.writes(out, tokens, cols);
+}
+void RotationGradient::operands(Operands& see) const {
+  see.reads(x, tokens, cols);
+  see.reads(dy, tokens, cols);
+  see.adds(g, shape.blocks * shape.elements());
+}
+
+void RowSquares::operands(Operands& see) const {
+  see.reads(w);
+  see.writes(out, w.rows);
+}
+void Gram::operands(Operands& see) const {
+  see.reads(f32_matrix(a, ld), rank, cols);
+  see.writes(out, rank * rank);
+}
+void AdaptedRowNorms::operands(Operands& see) const {
+  see.reads(f32_matrix(b, rank), w.rows, rank);
+  see.reads(squares, w.rows);
+  see.reads(products, rank * w.rows);
+  see.reads(gram, rank * rank);
+  see.writes(out, w.rows);
+  see.may_read(w);
+  see.may_read(f32_matrix(a, a_ld), rank, w.cols);
+}
+void AddRatios::operands(Operands& see) const {
+  see.reads(m, rows);
+  see.reads(c, rows);
+  see.adds(gain, rows);
+}
+void RatiosOver::operands(Operands& see) const {
+  if (m) see.reads(c, rows);
+  see.reads(m, rows);
+  see.adds(gain, rows);
+  see.writes(over, rows);
+}
+void MagnitudeGains::operands(Operands& see) const {
+  see.reads(m, rows);
+  see.reads(c, rows);
+  see.writes(gain, rows);
+  see.writes(share, rows);
+}
+
+void SecondMoment::operands(Operands& see) const {
+  see.reads(h, tokens, rank);
+  see.adds(moment, rank * rank);
+}
+void GatherColumns::operands(Operands& see) const {
+  see.reads_columns(f32_matrix(a, vocab), ids, ranks, tokens);
+  see.writes(h, tokens * ranks);
+}
+void ScatterColumns::operands(Operands& see) const {
+  see.reads(f32_matrix(dh, ranks).columns(first), tokens, ranks - first);
+  see.adds_columns(f32_matrix(da, vocab).rows(first), ids, ranks - first, tokens);
+}
+
+}  // namespace lowrank

@@ -1,0 +1,323 @@
+// The kernels of adapters, as values; see device/kernels.h.
+#pragma once
+
+#include <cstdint>
+
+#include "core/cayley_neumann.h"
+#include "device/operands.h"
+
+namespace lowrank {
+
+/// Inverted dropout by a counter: out = keep(key, index) ? x / (1 - p) : 0.
+struct Dropout {
+  static constexpr const char* kName = "dropout";
+  int64_t rows, cols;
+  Matrix x;
+  float p;
+  uint64_t key;
+  Matrix out;
+  void operands(Operands& see) const;
+};
+/// y += keep(key, index) ? x / (1 - p) : 0.
+struct DropoutBackward {
+  static constexpr const char* kName = "dropout_backward";
+  int64_t rows, cols;
+  Matrix x;
+  float p;
+  uint64_t key;
+  Matrix y;
+  void operands(Operands& see) const;
+};
+/// y[r, c] = x[r, c] gain[c] (+ bias[c]) (+ addend[r, c]).
+struct ScaleColumns {
+  static constexpr const char* kName = "scale_columns";
+  int64_t rows, cols;
+  Matrix x;
+  Ptr<float> gain, bias;
+  Matrix addend, y;
+  void operands(Operands& see) const;
+};
+/// dgain[c] += share[c] * sum over rows of dy x, and dx = dy gain, which may take the place of dy.
+struct ScaleColumnsBackward {
+  static constexpr const char* kName = "scale_columns_backward";
+  int64_t rows, cols;
+  Matrix dy, x;
+  Ptr<float> gain, share;
+  Matrix dx;
+  Ptr<float> dgain;
+  void operands(Operands& see) const;
+};
+
+/// out[rows, active] = weight scale b_gain_i B_ij d_j mask_j row_gain_i, with B [rows, rank]; null factors are ones.
+struct Fold {
+  static constexpr const char* kName = "fold";
+  int64_t rows, rank, active;
+  float scale, weight;
+  Ptr<float> b, d, mask, b_gain, row_gains, out;
+  void operands(Operands& see) const;
+};
+/// Spreads the gradient at the folded matrix, g [rows, active], over B, d and b_gain, adding to those that are there.
+struct FoldGradient {
+  static constexpr const char* kName = "fold_gradient";
+  int64_t rows, rank, active;
+  float scale;
+  Ptr<float> b, d, mask, b_gain, g, db, dd, dgain;
+  void operands(Operands& see) const;
+};
+/// out[rows, 2 rank] = own B and taken B*, side by side, times row_gains where they are there.
+struct FoldSnapshot {
+  static constexpr const char* kName = "fold_snapshot";
+  int64_t rows, rank;
+  float own, taken;
+  Ptr<float> b, star, row_gains, out;
+  void operands(Operands& see) const;
+};
+
+/// Two products of few ranks, b a and b2 a2, both [rows, cols], whose Hadamard product is meant.
+struct Pair {
+  int64_t rows, cols, rank, rank2;
+  Ptr<float> b, a, b2, a2;
+
+  void reads(Operands& see) const;
+  Pair from(int64_t begin, int64_t count) const {
+    return {count, cols, rank, rank2, b + begin * rank, a, b2 + begin * rank2, a2};
+  }
+};
+/// A[i r2 + j] = a[i] . a2[j], [r1 r2, cols].
+struct BuildPairA {
+  static constexpr const char* kName = "build_pair_a";
+  Pair pair;
+  Ptr<float> out;
+  void operands(Operands& see) const;
+};
+/// out[o, i r2 + j] = weight scale row_gain_o b[o, i] b2[o, j].
+struct FoldPair {
+  static constexpr const char* kName = "fold_pair";
+  Pair pair;
+  float scale, weight;
+  Ptr<float> row_gains, out;
+  void operands(Operands& see) const;
+};
+/// Adds what the gradient at A says of a and a2.
+struct SpreadPairA {
+  static constexpr const char* kName = "spread_pair_a";
+  Pair pair;
+  Ptr<float> g, da, da2;
+  void operands(Operands& see) const;
+};
+/// Adds what the gradient at the folded B says of b and b2.
+struct SpreadPairB {
+  static constexpr const char* kName = "spread_pair_b";
+  Pair pair;
+  float scale;
+  Ptr<float> row_gains, g, db, db2;
+  void operands(Operands& see) const;
+};
+/// out = base + scale row_gain_o (b a) . (b2 a2), dense fp32; a base of no rows is 0.
+struct AddPair {
+  static constexpr const char* kName = "add_pair";
+  Pair pair;
+  Factor base;
+  float scale;
+  Ptr<float> row_gains, out;
+  void operands(Operands& see) const;
+};
+/// The gradients at the two products from that at their Hadamard product, g; that of b a takes its place.
+struct SplitPair {
+  static constexpr const char* kName = "split_pair";
+  Pair pair;
+  Ptr<float> row_gains, g, second;
+  void operands(Operands& see) const;
+};
+/// Gains of the rows of a change under dropout: 0 where dropped, else 1, or one over the share that stays.
+struct DrawRows {
+  static constexpr const char* kName = "draw_rows";
+  int64_t rows;
+  float drop_row, drop_all;
+  bool rescale;
+  uint64_t key;
+  Ptr<float> gains;
+  void operands(Operands& see) const;
+};
+
+/// C [l, p] and D [k, q]; with rank > 0 D is d [k, rank] times d2 [rank, q].
+struct KroneckerPair {
+  int64_t l, p, k, q, rank;
+  Ptr<float> c, d, d2;
+
+  void reads(Operands& see) const;
+};
+/// out[t] = residual[t] + scale gains . ((C (x) D) x[t]), f32.
+struct Kronecker {
+  static constexpr const char* kName = "kronecker";
+  int64_t tokens;
+  KroneckerPair pair;
+  float scale;
+  Ptr<float> gains;
+  Matrix x;
+  Ptr<float> residual, out;
+  void operands(Operands& see) const;
+};
+/// Adds the gradients of the factors, and to dx that of x, or writes it; dx may be null.
+struct KroneckerBackward {
+  static constexpr const char* kName = "kronecker_backward";
+  int64_t tokens;
+  KroneckerPair pair;
+  float scale;
+  Ptr<float> gains;
+  Matrix x, dy;
+  Ptr<float> dc, dd, dd2, dx;
+  bool adds_dx;
+  void operands(Operands& see) const;
+};
+/// c [l, p] = a [l, rank] b [rank, p].
+struct KroneckerC {
+  static constexpr const char* kName = "kronecker_c";
+  int64_t l, rank, p;
+  Ptr<float> a, b, c;
+  void operands(Operands& see) const;
+};
+/// Spreads the gradient at c over a and b, adding to those that are there.
+struct SpreadKroneckerC {
+  static constexpr const char* kName = "spread_kronecker_c";
+  int64_t l, rank, p;
+  Ptr<float> a, b, g, da, db;
+  void operands(Operands& see) const;
+};
+
+/// The block-diagonal D with I + D orthogonal, nearly: of each block a Cayley-Neumann series (core/cayley_neumann.h) of the
+/// skew-symmetric matrix whose upper triangle is a row of `skew` [blocks, size (size - 1) / 2]. `whole`: I + D;
+/// `inverse`: the transpose.
+struct CayleyNeumann {
+  static constexpr const char* kName = "cayley_neumann";
+  Blocks shape;
+  int32_t terms;
+  bool inverse, whole;
+  Ptr<float> skew, out;
+  void operands(Operands& see) const;
+};
+/// Adds to dskew what the gradient at D, g, says of it.
+struct CayleyNeumannBackward {
+  static constexpr const char* kName = "cayley_neumann_backward";
+  Blocks shape;
+  int32_t terms;
+  Ptr<float> skew, g, dskew;
+  void operands(Operands& see) const;
+};
+/// out = addend + weight x D; the addend may be out itself, or null.
+struct Rotate {
+  static constexpr const char* kName = "rotate";
+  int64_t tokens, cols;
+  Blocks shape;
+  Matrix x;
+  Ptr<float> d;
+  float weight;
+  Matrix addend, out;
+  void operands(Operands& see) const;
+};
+/// The same from what D is made of, without making it: fewer multiplications for few tokens.
+struct RotateBySeries {
+  static constexpr const char* kName = "rotate_by_series";
+  int64_t tokens, cols;
+  Blocks shape;
+  int32_t terms;
+  Matrix x;
+  Ptr<float> skew;
+  float weight;
+  Matrix addend, out;
+  void operands(Operands& see) const;
+};
+/// g += the gradient at D of dy = x D.
+struct RotationGradient {
+  static constexpr const char* kName = "rotation_gradient";
+  int64_t tokens, cols;
+  Blocks shape;
+  Matrix x, dy;
+  Ptr<float> g;
+  void operands(Operands& see) const;
+};
+
+/// out[i] = ||W_i||^2.
+struct RowSquares {
+  static constexpr const char* kName = "row_squares";
+  Factor w;
+  Ptr<double> out;
+  void operands(Operands& see) const;
+};
+/// out [rank, rank] = A A^T.
+struct Gram {
+  static constexpr const char* kName = "gram";
+  int64_t rank, cols;
+  Ptr<float> a;
+  int64_t ld;
+  Ptr<double> out;
+  void operands(Operands& see) const;
+};
+/// out[i] = ||W_i + B_i A||, from the squares of W, the products A W^T [rank, rows] and the Gram matrix of A.
+struct AdaptedRowNorms {
+  static constexpr const char* kName = "row_norms";
+  Factor w;
+  Ptr<float> a;
+  int64_t a_ld;
+  Ptr<float> b;
+  int64_t rank;
+  Ptr<double> squares;
+  Ptr<float> products;
+  Ptr<double> gram;
+  Ptr<float> out;
+  void operands(Operands& see) const;
+};
+/// gain[i] += weight m[i] / c[i].
+struct AddRatios {
+  static constexpr const char* kName = "add_ratios";
+  int64_t rows;
+  float weight;
+  Ptr<float> m, c, gain;
+  void operands(Operands& see) const;
+};
+/// over[i] = (m[i] / c[i]) / gain[i], with null m 1 / gain[i]; a gain of nothing is first given a share that no sum
+/// sees.
+struct RatiosOver {
+  static constexpr const char* kName = "ratios_over";
+  int64_t rows;
+  Ptr<float> m, c, gain, over;
+  void operands(Operands& see) const;
+};
+/// gain[i] = m[i] / c[i], and share[i] = 1 / m[i] (0 for 0) where the scaled output is at hand, else 1 / c[i].
+struct MagnitudeGains {
+  static constexpr const char* kName = "magnitude_gains";
+  int64_t rows;
+  Ptr<float> m, c;
+  bool of_scaled;
+  Ptr<float> gain, share;
+  void operands(Operands& see) const;
+};
+
+/// moment [rank, rank] += sum over tokens of h h^T.
+struct SecondMoment {
+  static constexpr const char* kName = "second_moment";
+  int64_t tokens, rank;
+  Matrix h;
+  Ptr<double> moment;
+  void operands(Operands& see) const;
+};
+/// h[t, j] = a[j, ids[t]].
+struct GatherColumns {
+  static constexpr const char* kName = "gather_columns";
+  int64_t tokens;
+  Ptr<int32_t> ids;
+  int64_t ranks, vocab;
+  Ptr<float> a, h;
+  void operands(Operands& see) const;
+};
+/// da[j, ids[t]] += dh[t, j] for j from `first`.
+struct ScatterColumns {
+  static constexpr const char* kName = "scatter_columns";
+  int64_t tokens;
+  Ptr<int32_t> ids;
+  int64_t first, ranks, vocab;
+  Ptr<float> dh, da;
+  void operands(Operands& see) const;
+};
+
+}  // namespace lowrank

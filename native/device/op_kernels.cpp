@@ -1,0 +1,125 @@
+// The operands of the kernels of the graph's operations.
+#include "device/op_kernels.h"
+
+namespace lowrank {
+namespace {
+
+void segments(Operands& see, std::span<const Segment> all, int64_t m, bool transposed) {
+  for (const Segment& s : all) {
+    see.reads(s.x, m, transposed ? s.w.cols : s.w.rows);
+    see.reads(s.w);
+  }
+}
+
+void output(Operands& see, const Output& out, int64_t m, int64_t n) {
+  see.reads(out.bias, n);
+  see.reads(f32_matrix(out.residual, out.residual_ld), m, n);
+  see.writes(out.y, m, n);
+}
+
+}  // namespace
+
+void GemmNt::operands(Operands& see) const {
+  lowrank::segments(see, segments, m, true);
+  output(see, to, m, n);
+}
+void GemmNn::operands(Operands& see) const {
+  lowrank::segments(see, segments, m, false);
+  output(see, to, m, n);
+}
+void ReduceTokens::operands(Operands& see) const {
+  see.reads(u, tokens, r);
+  see.reads(x, tokens, n);
+  transposed ? see.adds(f32_matrix(out, ld), n, r) : see.adds(f32_matrix(out, ld), r, n);
+}
+
+void RmsNorm::operands(Operands& see) const {
+  see.reads(x, rows, cols);
+  see.reads(w, cols);
+  see.writes(y, rows, cols);
+  see.writes(rstd, rows);
+}
+void RmsNormBackward::operands(Operands& see) const {
+  see.reads(dy, rows, cols);
+  see.reads(x, rows, cols);
+  see.reads(w, cols);
+  see.reads(rstd, rows);
+  dx.data.address() == dy.data.address() ? see.writes(dx, rows, cols) : see.adds(dx, rows, cols);
+}
+void NormGradient::operands(Operands& see) const {
+  see.reads(dy, rows, cols);
+  see.reads(x, rows, cols);
+  see.reads(rstd, rows);
+  see.adds(dw, cols);
+}
+
+void Rope::operands(Operands& see) const {
+  const int64_t pairs = head_dim / 2;
+  see.reads_rows(f32_matrix(cos, pairs), positions, rows, pairs);
+  see.reads_rows(f32_matrix(sin, pairs), positions, rows, pairs);
+  see.adds(x, rows, int64_t{heads} * head_dim);
+}
+
+void Attention::operands(Operands& see) const {
+  const int64_t width = int64_t{shape.heads} * shape.head_dim, kv_width = int64_t{shape.kv_heads} * shape.head_dim;
+  see.reads(q, tokens, width);
+  see.reads(k, keys, kv_width);
+  see.reads(v, keys, kv_width);
+  see.writes(out, tokens, width);
+  see.writes(lse, tokens * shape.heads);
+}
+void AttentionBackward::operands(Operands& see) const {
+  const int64_t width = int64_t{shape.heads} * shape.head_dim, kv_width = int64_t{shape.kv_heads} * shape.head_dim;
+  for (const Matrix& m : {q, out, dout}) see.reads(m, tokens, width);
+  for (const Matrix& m : {k, v}) see.reads(m, tokens, kv_width);
+  see.reads(lse, tokens * shape.heads);
+  see.writes(dq, tokens, width);
+  for (const Matrix& m : {dk, dv}) see.writes(m, tokens, kv_width);
+}
+
+void Swiglu::operands(Operands& see) const {
+  see.reads(gate, rows, cols);
+  see.reads(up, rows, cols);
+  see.writes(out, rows, cols);
+}
+void SwigluBackward::operands(Operands& see) const {
+  for (const Matrix& m : {dout, gate, up}) see.reads(m, rows, cols);
+  for (const Matrix& m : {dgate, dup}) see.writes(m, rows, cols);
+}
+
+void GatherRows::operands(Operands& see) const {
+  see.reads_rows(x, rows, count, cols);
+  see.writes(out, count, cols);
+}
+void ScatterAddRows::operands(Operands& see) const {
+  see.reads(x, count, cols);
+  see.adds_rows(out, rows, count, cols);
+}
+void CrossEntropy::operands(Operands& see) const {
+  grad.data ? see.spends(logits, rows, vocab) : see.reads(logits, rows, vocab);
+  see.reads(labels, rows);
+  see.writes(loss, rows);
+  see.writes(grad, rows, vocab);
+}
+
+void Zero::operands(Operands& see) const { see.writes(to, bytes); }
+void Cast::operands(Operands& see) const {
+  see.reads(from, count);
+  see.writes(to, count);
+}
+void AddConstant::operands(Operands& see) const { see.adds(to, count); }
+
+void DecodeRows::operands(Operands& see) const {
+  see.reads_rows(table, ids, tokens);
+  see.writes(out, tokens, table.cols);
+}
+void EmbeddingGradient::operands(Operands& see) const {
+  see.reads(dy, tokens, cols);
+  see.adds_rows(f32_matrix(dtable, cols), ids, tokens, cols);
+}
+void BiasGradient::operands(Operands& see) const {
+  see.reads(dy, rows, cols);
+  see.adds(db, cols);
+}
+
+}  // namespace lowrank

@@ -1,0 +1,223 @@
+// The kernels of the graph's operations, as values; see device/kernels.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/precision.h"
+#include "device/operands.h"
+
+namespace lowrank {
+
+struct Segment {
+  Matrix x;
+  Factor w;
+};
+
+/// Where a product goes. `bias` [N] is added to every row, and `residual` [M, N] f32, which may be the output itself.
+struct Output {
+  Matrix y;
+  Ptr<float> bias = {}, residual = {};
+  int64_t residual_ld = 0;
+};
+
+/// y[m, n] = sum over segments of x[m, k] w[n, k]^T (+ bias) (+ residual).
+struct GemmNt {
+  static constexpr const char* kName = "gemm_nt";
+  Precision precision;
+  int64_t m, n;
+  std::span<const Segment> segments;
+  Output to;
+  void operands(Operands& see) const;
+};
+/// y[m, n] = sum over segments of x[m, r] w[r, n] (+ bias) (+ residual).
+struct GemmNn {
+  static constexpr const char* kName = "gemm_nn";
+  Precision precision;
+  int64_t m, n;
+  std::span<const Segment> segments;
+  Output to;
+  void operands(Operands& see) const;
+};
+/// out[r, n] += scale * sum over tokens of u[t, r] x[t, n]; stored as [n, r] where transposed.
+struct ReduceTokens {
+  static constexpr const char* kName = "reduce_tokens";
+  Precision precision;
+  int64_t tokens;
+  Matrix u;
+  int64_t r;
+  Matrix x;
+  int64_t n;
+  float scale;
+  Ptr<float> out;
+  int64_t ld;
+  bool transposed;
+  void operands(Operands& see) const;
+};
+
+/// y = x rstd w with rstd = 1 / sqrt(mean(x^2) + eps); x f32 or operand, y operand, rstd [rows]. y may be x.
+struct RmsNorm {
+  static constexpr const char* kName = "rms_norm";
+  int64_t rows, cols;
+  Matrix x;
+  Ptr<float> w;
+  float eps;
+  Matrix y;
+  Ptr<float> rstd;
+  void operands(Operands& see) const;
+};
+/// dx += rstd (g - x rstd^2 mean(g x)) with g = dy w; dx and x f32. Where dx is dy it replaces it, x being an operand.
+struct RmsNormBackward {
+  static constexpr const char* kName = "rms_norm_backward";
+  int64_t rows, cols;
+  Matrix dy, x;
+  Ptr<float> w, rstd;
+  Matrix dx;
+  void operands(Operands& see) const;
+};
+/// dw[c] += sum over rows of dy[r, c] x[r, c] rstd[r].
+struct NormGradient {
+  static constexpr const char* kName = "norm_gradient";
+  int64_t rows, cols;
+  Matrix dy, x;
+  Ptr<float> rstd, dw;
+  void operands(Operands& see) const;
+};
+
+/// Rotates halves of every head in place, or back; cos and sin [positions, head_dim / 2].
+struct Rope {
+  static constexpr const char* kName = "rope";
+  int64_t rows;
+  int32_t heads, head_dim;
+  Matrix x;
+  Ptr<int32_t> positions;
+  Ptr<float> cos, sin;
+  bool inverse;
+  void operands(Operands& see) const;
+};
+
+/// Heads of attention and what they see: causal, aligned at the end, and of that the last `window` keys (0: all).
+struct Heads {
+  int32_t heads, kv_heads, head_dim, window;
+  float scale;
+};
+/// out = softmax(scale q k^T + mask) v; lse [tokens, heads] may be null. Sequences of the queries begin at
+/// `host_seqlens`, on the host; with `past` there is one, whose `past + tokens` keys and values lie at k and v.
+struct Attention {
+  static constexpr const char* kName = "attention";
+  int64_t tokens, keys;
+  Heads shape;
+  std::span<const int32_t> host_seqlens;
+  Matrix q, k, v, out;
+  Ptr<float> lse;
+  void operands(Operands& see) const;
+};
+struct AttentionBackward {
+  static constexpr const char* kName = "attention_backward";
+  int64_t tokens;
+  Heads shape;
+  std::span<const int32_t> host_seqlens;
+  Matrix q, k, v, out;
+  Ptr<float> lse;
+  Matrix dout, dq, dk, dv;
+  void operands(Operands& see) const;
+};
+
+/// out = silu(gate) up.
+struct Swiglu {
+  static constexpr const char* kName = "swiglu";
+  int64_t rows, cols;
+  Matrix gate, up, out;
+  void operands(Operands& see) const;
+};
+/// The gradients may take the place of gate and up.
+struct SwigluBackward {
+  static constexpr const char* kName = "swiglu_backward";
+  int64_t rows, cols;
+  Matrix dout, gate, up, dgate, dup;
+  void operands(Operands& see) const;
+};
+
+/// out[i] = x[rows[i]].
+struct GatherRows {
+  static constexpr const char* kName = "gather_rows";
+  int64_t count, cols;
+  Matrix x;
+  Ptr<int32_t> rows;
+  Matrix out;
+  void operands(Operands& see) const;
+};
+/// out[rows[i]] += x[i] for distinct rows.
+struct ScatterAddRows {
+  static constexpr const char* kName = "scatter_add_rows";
+  int64_t count, cols;
+  Matrix x;
+  Ptr<int32_t> rows;
+  Matrix out;
+  void operands(Operands& see) const;
+};
+/// loss[i] = logsumexp(logits[i]) - logits[i, labels[i]] in nats, and where `grad` is there
+/// (softmax(logits[i]) - onehot(labels[i])) weight, which may take the place of the logits. Those are spent by it.
+struct CrossEntropy {
+  static constexpr const char* kName = "cross_entropy";
+  int64_t rows, vocab;
+  Matrix logits;
+  Ptr<int32_t> labels;
+  float weight;
+  Ptr<float> loss;
+  Matrix grad;
+  void operands(Operands& see) const;
+};
+
+struct Zero {
+  static constexpr const char* kName = "zero";
+  Ptr<std::byte> to;
+  int64_t bytes;
+  void operands(Operands& see) const;
+};
+/// Rounds fp32 to bf16.
+struct Cast {
+  static constexpr const char* kName = "cast";
+  int64_t count;
+  Ptr<float> from;
+  Ptr<uint16_t> to;
+  void operands(Operands& see) const;
+};
+/// to[i] += value.
+struct AddConstant {
+  static constexpr const char* kName = "add_constant";
+  int64_t count;
+  float value;
+  Ptr<float> to;
+  void operands(Operands& see) const;
+};
+
+/// out[t] = row ids[t] of a table, decoded to fp32.
+struct DecodeRows {
+  static constexpr const char* kName = "decode_rows";
+  int64_t tokens;
+  Ptr<int32_t> ids;
+  Factor table;
+  Matrix out;
+  void operands(Operands& see) const;
+};
+/// dtable[ids[t], c] += dy[t, c].
+struct EmbeddingGradient {
+  static constexpr const char* kName = "embedding_gradient";
+  int64_t tokens, cols;
+  Ptr<int32_t> ids;
+  Matrix dy;
+  Ptr<float> dtable;
+  void operands(Operands& see) const;
+};
+/// db[c] += sum over rows of dy[r, c].
+struct BiasGradient {
+  static constexpr const char* kName = "bias_gradient";
+  int64_t rows, cols;
+  Matrix dy;
+  Ptr<float> db;
+  void operands(Operands& see) const;
+};
+
+}  // namespace lowrank
