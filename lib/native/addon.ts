@@ -5,11 +5,14 @@
 import type { TensorSource } from '../formats/model-files.js'
 import type { Graph } from '../graph/graph.js'
 import type {
+  AdapterArray,
   Category,
+  FactorForm,
+  FileLock,
   FileType,
-  Mode,
   OptimizerKind,
   Phase,
+  PlanOptions,
   Precision,
   Privacy,
   StorageFormat,
@@ -17,11 +20,13 @@ import type {
 import { loadAddon } from './load.js'
 
 export {
+  type AdapterArray,
   CATEGORIES,
   type Category,
   type FileType,
   type OptimizerKind,
   type Phase,
+  type PlanOptions,
   type Precision,
   type StorageFormat,
 } from './lists.js'
@@ -110,32 +115,6 @@ export type Fill =
   | { kind: 'constant'; value: number }
   | { kind: 'uniform'; bound: number; seed: number }
   | { kind: 'normal'; std: number; seed: number }
-
-export interface PlanOptions {
-  /** `forward` keeps a KV cache of `kvCapacity` tokens and serves generation (prefill and decode). */
-  mode: Mode
-  /** Most tokens of one call. */
-  tokens: number
-  /** Most sequences of one call. */
-  sequences: number
-  /** Most head rows of one call: labeled positions (train, evaluate) or positions whose logits are wanted (forward). */
-  headRows: number
-  /** `forward` only: tokens the KV cache holds. */
-  kvCapacity?: number
-  precision: Precision
-  /**
-   * `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default 48 MiB.
-   */
-  logitsBytes?: number
-  /** Recompute each block in the backward pass instead of keeping its activations. Default false. */
-  recompute?: boolean
-  /** With `recompute`: the inputs of blocks wait in a file, in this folder, which a plan alone does not need. */
-  offload?: { folder?: string }
-  /** With `recompute`: what attention gives is kept, so that it is not run again. Default false. */
-  keepAttention?: boolean
-  /** `evaluate` only: measure what the first adapter adds at each linear. Default false. */
-  outputNorms?: boolean
-}
 
 /** Bytes of one category. */
 export interface PlanRow {
@@ -378,7 +357,7 @@ export interface MergeSums {
 /** Options of `NativeModel.decompose`. */
 export interface DecomposeOptions {
   /** `svd`: A and B have the roots of the largest singular values; `qr`: B has orthonormal columns. */
-  form: 'svd' | 'qr'
+  form: FactorForm
   rank: number
   /** Of `svd`: products with this many blocks of vectors; default as many as it takes. */
   blocks?: number
@@ -476,9 +455,6 @@ export interface NativeWeightFile {
   finish(): Job<void>
   dispose(): Promise<void>
 }
-
-/** `sensitivity` and `uncertainty` are of triplets, and zero before the first step. */
-export type AdapterArray = 'value' | 'gradient' | 'sensitivity' | 'uncertainty'
 
 /** Its arrays cannot be reached while a job writes them: that throws CONFIG until the job's promise settles. */
 export interface NativeAdapter {
@@ -614,7 +590,7 @@ export interface NativeAddon {
    * Locks an open file until its descriptor is closed or the process dies (flock), without waiting: `held` where
    * another descriptor, of this process or another, has the lock.
    */
-  lockFile(descriptor: number): 'taken' | 'held' | 'unsupported'
+  lockFile(descriptor: number): FileLock
   createModel(graph: Graph): NativeModel
   /** `trainable` adapters also hold gradients, and from their first step on optimizer state: by default AdamW's. */
   createAdapter(spec: AdapterSpec, options: { trainable: boolean; state?: OptimizerState }): NativeAdapter

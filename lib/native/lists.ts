@@ -3,6 +3,21 @@
 /** Modes of plans; `forward` keeps a KV cache and serves generation (prefill and decode). */
 export type Mode = 'train' | 'evaluate' | 'forward'
 
+/**
+ * Arrays of an adapter's parameter; sensitivity and uncertainty are of triplets, and zero before the first
+ * step.
+ */
+export type AdapterArray = 'value' | 'gradient' | 'sensitivity' | 'uncertainty'
+
+/** Decompositions of a weight into factors. */
+export type FactorForm = 'svd' | 'qr'
+
+/**
+ * Results of locking a file: `held` where another descriptor has the lock, `unsupported` where the file
+ * system has no locks.
+ */
+export type FileLock = 'taken' | 'held' | 'unsupported'
+
 /** Phases of a plan's steps. */
 export type Phase = 'forward' | 'recompute' | 'backward'
 
@@ -59,3 +74,35 @@ export type StorageFormat =
   | 'q5_k'
   | 'q6_k'
   | 'iq4_xs'
+
+/** Options of a plan. */
+export interface PlanOptions {
+  mode: Mode
+  /** Most tokens of one call. */
+  tokens: number
+  /** Most sequences of one call. */
+  sequences: number
+  /**
+   * Most head rows of one call: labeled positions (train, evaluate), or positions whose logits are read
+   * (forward).
+   */
+  headRows: number
+  precision: Precision
+  /** `forward` only: tokens that the KV cache holds. There at least 1. */
+  kvCapacity?: number
+  /**
+   * `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default
+   * 48 MiB.
+   */
+  logitsBytes?: number
+  /** `train` only: each block runs again in the backward pass, and its activations are not kept. */
+  recompute?: boolean
+  /** With `recompute`: the inputs of blocks wait in a file. */
+  offload?: boolean
+  /** The folder of that file, which a plan alone does not need. */
+  offloadFolder?: string
+  /** With `recompute`: the output of attention is kept, so that attention does not run again. */
+  keepAttention?: boolean
+  /** `evaluate` only: measures the output that the first adapter adds at each linear. */
+  outputNorms?: boolean
+}

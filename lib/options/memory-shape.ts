@@ -44,6 +44,8 @@ interface MemoryOption {
   needs?: { option: keyof MemoryShape; else: string }
   /** Whether `lowrank plan --fit` may set it otherwise than asked for. */
   fits?: true
+  /** It changes no number, so that an interrupted run may go on with another value. */
+  exact?: true
 }
 
 /** A new option is a line here and in `TrainingMemory`, and what the plans of a run make of it. */
@@ -68,6 +70,7 @@ export const MEMORY_OPTIONS = {
     flag: '--optimizer-in-backward',
     help: 'update each tensor in the backward pass, without clipping',
     fits: true,
+    exact: true,
   },
   gradientCheckpointing: {
     schema: flag()
@@ -91,6 +94,7 @@ export const MEMORY_OPTIONS = {
       option: 'gradientCheckpointing',
       else: 'only what checkpointing keeps is offloaded, so turn it on, or offloading off',
     },
+    exact: true,
   },
   keepAttention: {
     schema: flag()
@@ -104,6 +108,7 @@ export const MEMORY_OPTIONS = {
       option: 'gradientCheckpointing',
       else: 'without checkpointing everything is kept, so turn it on, or keep_attention off',
     },
+    exact: true,
   },
   logitsMemory: {
     schema: text('a size such as 16MiB')

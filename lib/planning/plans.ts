@@ -28,7 +28,7 @@ export function trainingPlans(
   const size = microBatchSize(options)
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const logitsBytes = parseBytes(options.logitsMemory) as number
-  const { gradientCheckpointing: recompute, activationOffloading: offloads, keepAttention } = options
+  const { gradientCheckpointing: recompute, activationOffloading: offload, keepAttention } = options
   for (const [key, { needs }] of memoryOptions) {
     const value = key in options && options[key as keyof TrainingMemory]
     if (!needs || !value || options[needs.option as keyof TrainingMemory]) continue
@@ -40,8 +40,8 @@ export function trainingPlans(
     precision,
     logitsBytes,
     recompute,
-    ...(offloads ? { offload: {} } : {}),
-    ...(keepAttention ? { keepAttention } : {}),
+    offload,
+    keepAttention,
   }
   if (!evaluates) return { [TRAIN_PLAN]: train }
   const matches = options.metricForBestModel === 'exact_match'
@@ -60,7 +60,7 @@ export const inFolder = (
   Object.fromEntries(
     Object.entries(plans).map(([name, plan]) => [
       name,
-      plan.offload ? { ...plan, offload: { folder } } : plan,
+      plan.offload ? { ...plan, offloadFolder: folder } : plan,
     ]),
   )
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import type { BaseModel } from '../base/base.js'
 import { ConfigError } from '../core/errors.js'
 import { parseOptions, toFileKeys } from '../core/schema.js'
+import { memoryOptions } from '../options/memory-shape.js'
 import { adamWHeld, type Optimizer, optimizerOf, optimizerSchema } from '../options/optimizers.js'
 import { type RunOptions, type TrainOptions, trainSchema } from '../options/options.js'
 import { scheduleAt } from '../options/schedules.js'
@@ -33,13 +34,9 @@ export interface RunIdentity {
 }
 
 /** Options that may change between an interrupted run and its continuation: they do not touch the numbers. */
-const FREE = new Set<keyof TrainOptions>([
-  'loadBestModelAtEnd',
-  'saveSteps',
-  'saveTotalLimit',
-  'activationOffloading',
-  'keepAttention',
-  'optimizerInBackward',
+const FREE = new Set<string>([
+  ...(['loadBestModelAtEnd', 'saveSteps', 'saveTotalLimit'] satisfies (keyof TrainOptions)[]),
+  ...memoryOptions.filter(([, { exact }]) => exact).map(([key]) => key),
 ])
 
 /** Options that may change as long as what was done so far would have been the same with them. */
@@ -60,7 +57,7 @@ export function identityOf(
   evalFraction: number,
   { fingerprint, evaluationFingerprint, now }: RunData,
 ): RunIdentity {
-  const kept = Object.entries(options).filter(([key]) => !FREE.has(key as keyof TrainOptions))
+  const kept = Object.entries(options).filter(([key]) => !FREE.has(key))
   const named = toFileKeys(trainSchema, Object.fromEntries(kept)) as Record<string, unknown>
   return {
     base: base.files.fingerprint,

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "adapters/optimizer_state.h"
+#include "core/lists.h"
 #include "core/memory.h"
 #include "core/random.h"
 #include "device/host_view.h"
@@ -34,7 +35,6 @@ struct RowNorms {
   }
 };
 
-enum class AdapterArray : uint8_t { value, gradient, sensitivity, uncertainty };
 enum class Touch : uint8_t { read, write };
 
 class Adapter {

@@ -50,7 +50,6 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   }
 
  private:
-  static constexpr const char* kArrays[] = {"value", "gradient", "sensitivity", "uncertainty"};
 
   /// The named array of a parameter.
   struct Array {
@@ -73,7 +72,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const int index = adapter.parameter(name);
     const ParameterSpec& p = adapter.spec().parameters[index];
     if (!adapter.at(index, which))
-      fail("CONFIG", "adapter parameter '", name, "' has no ", kArrays[static_cast<int>(which)],
+      fail("CONFIG", "adapter parameter '", name, "' has no ", name_of(which),
            adapter.spec().trains(index) ? "" : ": it is not trained");
     if (which == AdapterArray::value && touch == Touch::write) owner->values_changed();
     return {owner, index, which, p.rows * p.cols, name};
@@ -82,7 +81,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   static AdapterArray which(Napi::Value value) {
     Napi::Object holder = Napi::Object::New(value.Env());
     holder.Set("array", value);
-    return static_cast<AdapterArray>(Fields(holder, "adapter").choice("array", kArrays));
+    return Fields(holder, "adapter").choice<AdapterArray>("array");
   }
 
   Napi::Value fill(const Napi::CallbackInfo& info) {
@@ -180,8 +179,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const auto adapter = payload(info.Env());
       const int index = adapter->parameter(info[0].ToString());
       Napi::Array names = Napi::Array::New(info.Env());
-      for (size_t i = 0; i < std::size(kArrays); ++i)
-        if (adapter->at(index, static_cast<AdapterArray>(i))) names.Set(names.Length(), kArrays[i]);
+      for (size_t i = 0; i < std::size(kAdapterArrayNames); ++i)
+        if (adapter->at(index, static_cast<AdapterArray>(i))) names.Set(names.Length(), kAdapterArrayNames[i]);
       return names;
     });
   }

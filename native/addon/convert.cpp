@@ -11,12 +11,12 @@ Graph to_graph(Napi::Value value) {
   for (const Napi::Value item : fields.list("weights")) {
     const Fields w(item, "graph.weights");
     graph.weights.push_back(
-        {w.text("name"), w.integer("rows"), w.integer("cols"), static_cast<WeightKind>(w.choice("kind", kWeightKindNames))});
+        {w.text("name"), w.integer("rows"), w.integer("cols"), w.choice<WeightKind>("kind")});
     graph.weight_of_name.emplace(graph.weights.back().name, static_cast<int>(graph.weights.size()) - 1);
   }
   for (const Napi::Value item : fields.list("values")) {
     const Fields v(item, "graph.values");
-    graph.values.push_back({v.integer("cols"), static_cast<ValueType>(v.choice("type", kValueTypeNames))});
+    graph.values.push_back({v.integer("cols"), v.choice<ValueType>("type")});
   }
   for (const Napi::Value item : fields.list("nodes")) {
     const Fields n(item, "graph.nodes");
@@ -27,7 +27,7 @@ Graph to_graph(Napi::Value value) {
       return found->second;
     };
     Node node;
-    node.op = static_cast<Op>(n.choice("op", kOpNames));
+    node.op = n.choice<Op>("op");
     node.path = n.text("path");
     node.segment = id("segment");
     if (node.op != Op::lm_head) node.out = id("out");
@@ -111,13 +111,13 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
     }
   }
   if (fields.has("privacy")) {
-    spec.privacy = static_cast<Privacy>(fields.choice("privacy", kPrivacyNames));
+    spec.privacy = fields.choice<Privacy>("privacy");
   }
   return spec;
 }
 
 OptimizerKind to_optimizer_kind(const Fields& fields) {
-  return static_cast<OptimizerKind>(fields.choice("kind", kOptimizerKindNames));
+  return fields.choice<OptimizerKind>("kind");
 }
 
 StateSpec to_state_spec(const Fields& fields) {
@@ -168,7 +168,7 @@ TrainedRanks to_trained_ranks(const Fields& fields) {
 StorageFormat to_storage_format(Napi::Value value) {
   Napi::Object holder = Napi::Object::New(value.Env());
   holder.Set("format", value);
-  return static_cast<StorageFormat>(Fields(holder, "weight").choice("format", kStorageFormatNames));
+  return Fields(holder, "weight").choice<StorageFormat>("format");
 }
 
 namespace {
@@ -187,7 +187,7 @@ TensorSource to_tensor_source(Napi::Value value) {
   source.file = fields.text("file");
   source.offset = fields.integer("offset");
   source.bytes = fields.integer("bytes");
-  source.dtype = static_cast<SourceDtype>(fields.choice("dtype", kSourceDtypeNames));
+  source.dtype = fields.choice<SourceDtype>("dtype");
   source.permuted_heads = fields.integer("permutedHeads", 0);
   std::vector<int64_t> shape;
   for (const Napi::Value item : fields.list("shape")) {
@@ -209,7 +209,7 @@ TensorSource to_tensor_source(Napi::Value value) {
 }
 
 Precision to_precision(const Fields& fields) {
-  return static_cast<Precision>(fields.choice("precision", kPrecisionNames));
+  return fields.choice<Precision>("precision");
 }
 
 std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
@@ -218,24 +218,7 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   const Napi::Array names = value.As<Napi::Object>().GetPropertyNames();
   for (uint32_t i = 0; i < names.Length(); ++i) {
     const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
-    const Fields p(fields.get(name.c_str()), "plans." + name);
-    PlanOptions options;
-    options.mode = static_cast<Mode>(p.choice("mode", kModeNames));
-    options.tokens = p.integer("tokens");
-    options.sequences = p.integer("sequences");
-    options.head_rows = p.integer("headRows");
-    options.kv_capacity = options.mode == Mode::forward ? p.integer("kvCapacity") : 0;
-    options.precision = to_precision(p);
-    options.logits_bytes = p.integer("logitsBytes", kLogitsBytes);
-    options.recompute = p.flag("recompute", false);
-    options.offload = p.has("offload");
-    if (options.offload) {
-      const Fields offload(p.get("offload"), "offload");
-      if (offload.has("folder")) options.offload_folder = offload.text("folder");
-    }
-    options.keep_attention = p.flag("keepAttention", false);
-    options.output_norms = p.flag("outputNorms", false);
-    plans.emplace(name, options);
+    plans.emplace(name, Fields(fields.get(name.c_str()), "plans." + name).structure<PlanOptions>());
   }
   return plans;
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "core/lists.h"
+
 namespace lowrank::addon {
 
 /// Reads typed fields of one object; `where` names it in errors.
@@ -35,9 +37,30 @@ class Fields {
   int choice(const char* key, const char* const (&names)[N]) const {
     return choose(key, names, N);
   }
+  /// A value of an enumeration of native/lists.json.
+  template <class Enumeration>
+  Enumeration choice(const char* key) const {
+    return static_cast<Enumeration>(choice(key, names_of(Enumeration())));
+  }
+  /// A structure of native/lists.json. What may be absent keeps its default.
+  template <class Structure>
+  Structure structure() const {
+    Structure read;
+    each_field(read, [this](const char* key, auto& field, bool optional) {
+      if (!optional || has(key)) this->read(key, field);
+    });
+    return read;
+  }
   [[noreturn]] void wrong(const char* key, const std::string& expected) const;
 
  private:
+  void read(const char* key, int64_t& field) const { field = integer(key); }
+  void read(const char* key, bool& field) const { field = flag(key, field); }
+  void read(const char* key, std::string& field) const { field = text(key); }
+  template <class Enumeration>
+  void read(const char* key, Enumeration& field) const {
+    field = choice<Enumeration>(key);
+  }
   int choose(const char* key, const char* const* names, size_t count) const;
   Napi::Object object_;
   std::string where_;

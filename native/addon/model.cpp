@@ -213,7 +213,7 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     const std::string name = info[0].ToString();
     const Fields fields(info[1], "options");
     ReadOptions options;
-    options.type = static_cast<FileType>(fields.choice("type", kFileTypeNames));
+    options.type = fields.choice<FileType>("type");
     options.begin = fields.integer("begin");
     options.count = fields.integer("count");
     options.permuted_heads = fields.integer("permutedHeads", 0);
@@ -283,9 +283,8 @@ Napi::Value ModelHandle::decompose(const Napi::CallbackInfo& info) {
     const auto model = payload(env);
     const std::string name = info[0].ToString();
     const Fields fields(info[1], "options");
-    static constexpr const char* kForms[] = {"svd", "qr"};
     DecomposeOptions options;
-    options.form = static_cast<FactorForm>(fields.choice("form", kForms));
+    options.form = fields.choice<FactorForm>("form");
     options.singular = {fields.integer("rank"), fields.integer("blocks", 0),
                         static_cast<uint64_t>(fields.integer("seed", 0)), name};
     if (fields.has("source")) options.source = to_tensor_source(fields.get("source"));

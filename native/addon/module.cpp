@@ -94,9 +94,7 @@ Napi::Value cached_bytes(const Napi::CallbackInfo& info) {
 
 Napi::Value lock_file(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    static constexpr const char* kNames[] = {"taken", "held", "unsupported"};
-    const os::FileLock lock = os::lock_file(info[0].ToNumber().Int32Value());
-    return Napi::String::New(info.Env(), kNames[static_cast<int>(lock)]);
+    return Napi::String::New(info.Env(), name_of(os::lock_file(info[0].ToNumber().Int32Value())));
   });
 }
 

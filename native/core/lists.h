@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace lowrank {
 
@@ -25,6 +26,7 @@ inline constexpr const char* kOpNames[] = {
     "lm_head",
 };
 constexpr const char* name_of(Op value) { return kOpNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Op) { return kOpNames; }
 /// The roles of its inputs; null: no more.
 inline constexpr const char* kOpInputs[][3] = {
     {},
@@ -48,6 +50,7 @@ inline constexpr const char* kWeightKindNames[] = {
     "vector",
 };
 constexpr const char* name_of(WeightKind value) { return kWeightKindNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(WeightKind) { return kWeightKindNames; }
 
 /// Types of values of a graph.
 enum class ValueType : uint8_t {
@@ -59,6 +62,7 @@ inline constexpr const char* kValueTypeNames[] = {
     "operand",
 };
 constexpr const char* name_of(ValueType value) { return kValueTypeNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(ValueType) { return kValueTypeNames; }
 
 /// Modes of plans; `forward` keeps a KV cache and serves generation (prefill and decode).
 enum class Mode : uint8_t {
@@ -72,6 +76,50 @@ inline constexpr const char* kModeNames[] = {
     "forward",
 };
 constexpr const char* name_of(Mode value) { return kModeNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Mode) { return kModeNames; }
+
+/// Arrays of an adapter's parameter; sensitivity and uncertainty are of triplets, and zero before the first step.
+enum class AdapterArray : uint8_t {
+  value,
+  gradient,
+  sensitivity,
+  uncertainty,
+};
+inline constexpr const char* kAdapterArrayNames[] = {
+    "value",
+    "gradient",
+    "sensitivity",
+    "uncertainty",
+};
+constexpr const char* name_of(AdapterArray value) { return kAdapterArrayNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(AdapterArray) { return kAdapterArrayNames; }
+
+/// Decompositions of a weight into factors.
+enum class FactorForm : uint8_t {
+  svd,
+  qr,
+};
+inline constexpr const char* kFactorFormNames[] = {
+    "svd",
+    "qr",
+};
+constexpr const char* name_of(FactorForm value) { return kFactorFormNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(FactorForm) { return kFactorFormNames; }
+
+/// Results of locking a file: `held` where another descriptor has the lock, `unsupported` where the file system has no
+/// locks.
+enum class FileLock : uint8_t {
+  taken,
+  held,
+  unsupported,
+};
+inline constexpr const char* kFileLockNames[] = {
+    "taken",
+    "held",
+    "unsupported",
+};
+constexpr const char* name_of(FileLock value) { return kFileLockNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(FileLock) { return kFileLockNames; }
 
 /// Phases of a plan's steps.
 enum class Phase : uint8_t {
@@ -85,6 +133,7 @@ inline constexpr const char* kPhaseNames[] = {
     "backward",
 };
 constexpr const char* name_of(Phase value) { return kPhaseNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Phase) { return kPhaseNames; }
 
 /// Types of the operands of matrix products, as resolved; sums are fp32 either way.
 enum class Precision : uint8_t {
@@ -96,6 +145,7 @@ inline constexpr const char* kPrecisionNames[] = {
     "bf16",
 };
 constexpr const char* name_of(Precision value) { return kPrecisionNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Precision) { return kPrecisionNames; }
 
 /// Units whose contributions private training clips, one by one.
 enum class Privacy : uint8_t {
@@ -109,6 +159,7 @@ inline constexpr const char* kPrivacyNames[] = {
     "clients",
 };
 constexpr const char* name_of(Privacy value) { return kPrivacyNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Privacy) { return kPrivacyNames; }
 
 /// Kinds of optimizers.
 enum class OptimizerKind : uint8_t {
@@ -124,6 +175,7 @@ inline constexpr const char* kOptimizerKindNames[] = {
     "adafactor",
 };
 constexpr const char* name_of(OptimizerKind value) { return kOptimizerKindNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(OptimizerKind) { return kOptimizerKindNames; }
 
 /// Categories of memory; `paged_weights` is the part of a paged base's file that may be in memory.
 enum class Category : uint8_t {
@@ -151,6 +203,7 @@ inline constexpr const char* kCategoryNames[] = {
     "workspace",
 };
 constexpr const char* name_of(Category value) { return kCategoryNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(Category) { return kCategoryNames; }
 
 /// Element or block types of a file that weights are written to.
 enum class FileType : uint8_t {
@@ -166,6 +219,7 @@ inline constexpr const char* kFileTypeNames[] = {
     "q8_0",
 };
 constexpr const char* name_of(FileType value) { return kFileTypeNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(FileType) { return kFileTypeNames; }
 
 /// Element or block types of a tensor in a file. Those from `NF4` on have scales of their own.
 enum class SourceDtype : uint8_t {
@@ -213,6 +267,7 @@ inline constexpr const char* kSourceDtypeNames[] = {
     "INT8",
 };
 constexpr const char* name_of(SourceDtype value) { return kSourceDtypeNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(SourceDtype) { return kSourceDtypeNames; }
 
 /// Formats of a weight in memory; those called double also quantize the absmax values. The last ones are the blocks of
 /// GGUF files. Weight files hold the number of a format, so the order stays.
@@ -261,5 +316,48 @@ inline constexpr const char* kStorageFormatNames[] = {
     "iq4_xs",
 };
 constexpr const char* name_of(StorageFormat value) { return kStorageFormatNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(StorageFormat) { return kStorageFormatNames; }
+
+/// Options of a plan.
+struct PlanOptions {
+  Mode mode = {};
+  /// Most tokens of one call.
+  int64_t tokens = 0;
+  /// Most sequences of one call.
+  int64_t sequences = 0;
+  /// Most head rows of one call: labeled positions (train, evaluate), or positions whose logits are read (forward).
+  int64_t head_rows = 0;
+  Precision precision = {};
+  /// `forward` only: tokens that the KV cache holds. There at least 1.
+  int64_t kv_capacity = 0;
+  /// `train` and `evaluate`: bytes of logits that are formed at a time, of one tile of rows at least. Default 48 MiB.
+  int64_t logits_bytes = 50331648;
+  /// `train` only: each block runs again in the backward pass, and its activations are not kept.
+  bool recompute = false;
+  /// With `recompute`: the inputs of blocks wait in a file.
+  bool offload = false;
+  /// The folder of that file, which a plan alone does not need.
+  std::string offload_folder;
+  /// With `recompute`: the output of attention is kept, so that attention does not run again.
+  bool keep_attention = false;
+  /// `evaluate` only: measures the output that the first adapter adds at each linear.
+  bool output_norms = false;
+};
+/// Calls with the name of each field in TypeScript, the field, and whether it may be absent.
+template <class Visit>
+void each_field(PlanOptions& fields, Visit&& visit) {
+  visit("mode", fields.mode, false);
+  visit("tokens", fields.tokens, false);
+  visit("sequences", fields.sequences, false);
+  visit("headRows", fields.head_rows, false);
+  visit("precision", fields.precision, false);
+  visit("kvCapacity", fields.kv_capacity, true);
+  visit("logitsBytes", fields.logits_bytes, true);
+  visit("recompute", fields.recompute, true);
+  visit("offload", fields.offload, true);
+  visit("offloadFolder", fields.offload_folder, true);
+  visit("keepAttention", fields.keep_attention, true);
+  visit("outputNorms", fields.output_norms, true);
+}
 
 }  // namespace lowrank

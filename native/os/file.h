@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "core/lists.h"
+
 namespace lowrank::os {
 
 class NewFile;
@@ -75,8 +77,6 @@ class NewFile {
   int64_t bytes_;
   intptr_t handle_ = -1;
 };
-
-enum class FileLock { taken, held, unsupported };
 
 /// Locks the open file for this process, whichever path leads to it, until the descriptor is closed or the process dies.
 /// Returns at once: `held` where another descriptor has the lock, `unsupported` where the file system has no locks. Throws

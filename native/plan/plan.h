@@ -21,25 +21,6 @@ namespace lowrank {
 
 class KernelSizes;
 
-/// Of logits in fp32, unless a plan says otherwise: enough rows for the matrix kernels to run at speed, little beside
-/// the rest of a step.
-inline constexpr int64_t kLogitsBytes = int64_t{48} << 20;
-
-struct PlanOptions {
-  Mode mode = Mode::train;
-  int64_t tokens = 0;
-  int64_t sequences = 0;
-  int64_t head_rows = 0;
-  int64_t kv_capacity = 0;              // forward only
-  int64_t logits_bytes = kLogitsBytes;  // that a loss may form at a time; see head_chunk_rows
-  Precision precision = Precision::f32;
-  bool recompute = false;       // train only
-  bool offload = false;         // with recompute: what is kept between blocks lies in a file, not in the arena
-  std::string offload_folder;   // where the file is; plans need none
-  bool keep_attention = false;  // with recompute: what attention gives is kept, so that it is not run again
-  bool output_norms = false;    // evaluate only: measure what the first adapter adds at each linear
-};
-
 /// What a buffer's rows count: tokens, head rows, or nothing (its size is fixed).
 enum class RowKind : uint8_t { tokens, head, fixed };
 

@@ -6,14 +6,13 @@
 #include <string>
 
 #include "adapters/decompose.h"
+#include "core/lists.h"
 #include "weights/read_weight.h"
 
 namespace lowrank {
 
-enum class FactorForm : uint8_t { singular, qr };
-
 struct DecomposeOptions {
-  FactorForm form = FactorForm::singular;
+  FactorForm form = FactorForm::svd;
   SingularOptions singular;  // of QR the rank alone counts
   /// Where the weight was read from: what is decomposed is what is there less what the format holds.
   std::optional<TensorSource> source;

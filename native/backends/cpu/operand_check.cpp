@@ -125,7 +125,7 @@ class OperandCheck::Trial {
 
   [[noreturn]] void wrong(const std::string& what) const {
     const char* const name = std::visit([](const auto& k) { return k.kName; }, kernel_);
-    fail("INTERNAL", "LOWRANK_CHECK: ", name, ' ', what, "; its operands say otherwise (native/device/kernels.cpp)");
+    fail("INTERNAL", "LOWRANK_CHECK: ", name, ' ', what, "; its operands say otherwise (native/device)");
   }
 
   void mark() {
