@@ -8,6 +8,7 @@ import { join, relative, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { packageRoot } from '../core/root.js'
+import { shellWord } from '../core/system.js'
 import { writeFileWhole } from '../io/atomic.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
@@ -21,7 +22,7 @@ import { lineOf } from '../train/metrics.js'
 import { savedConfig } from '../train/output-folder.js'
 import type { TrainingRun } from '../train/run.js'
 import { UsageError } from './errors.js'
-import { digits, formatCount, formatDuration, quoted, table } from './format.js'
+import { digits, formatCount, formatDuration, table } from './format.js'
 import { collect, examples, integerFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output, printable, styledFor } from './output.js'
@@ -210,7 +211,7 @@ async function follow(
       progress.update({ ...event, residentBytes })
     }
   } catch (error) {
-    throw error === signal.reason ? stopped(run, quoted(relative('', configPath))) : error
+    throw error === signal.reason ? stopped(run, shellWord(relative('', configPath))) : error
   } finally {
     progress.stop()
   }
@@ -281,11 +282,11 @@ function summary(
   config: RunConfig,
 ): string {
   const { outputDir, evalDataset } = config
-  const saved = quoted(relative('', savedConfig(config)))
-  const folder = quoted(relative('', outputDir))
-  const test = quoted(relative('', evalDataset?.path as string))
+  const saved = shellWord(relative('', savedConfig(config)))
+  const folder = shellWord(relative('', outputDir))
+  const test = shellWord(relative('', evalDataset?.path as string))
   // Paths in a config are seen from its folder.
-  const here = (name: string) => quoted(join(relative(outputDir, ''), name))
+  const here = (name: string) => shellWord(join(relative(outputDir, ''), name))
   const own = `--set dataset=${here('yours.jsonl')} --set eval_dataset=null --set output_dir=${here('yours')}`
   return [
     `Exact match on held-out notes: ${percent(before)} before, ${percent(after)} after ${done.steps} steps.`,

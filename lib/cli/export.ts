@@ -1,9 +1,9 @@
 /** `lowrank export`: a model with an adapter in the forms that other programs read. */
 import { basename, join } from 'node:path'
 import { type Command, Option } from 'commander'
+import { shellWord } from '../core/system.js'
 import { EXPORT_DTYPES, EXPORT_FORMATS, type ExportOptions, misfitOf } from '../export/options.js'
 import { UsageError } from './errors.js'
-import { quoted } from './format.js'
 import { bytesFlag, examples } from './help.js'
 import { type OutOptions, outFlags, outSubject, reportWritten, SHARD_SIZE, writeShown } from './out.js'
 
@@ -54,10 +54,11 @@ export function configure(command: Command): void {
 
 /** A command of the program that the format is for. */
 function useOf(format: ExportOptions['format'], path: string): string | undefined {
-  if (format === 'gguf') return `llama-cli -m ${quoted(path)}`
+  if (format === 'gguf') return `llama-cli -m ${shellWord(path)}`
   if (format !== 'ollama') return undefined
-  const name = quoted(basename(path).toLowerCase())
-  return `ollama create ${name} -f ${quoted(join(path, 'Modelfile'))} && ollama run ${name}`
+  const name = shellWord(basename(path).toLowerCase())
+  // Windows PowerShell does not know &&.
+  return `ollama create ${name} -f ${shellWord(join(path, 'Modelfile'))}\n  ollama run ${name}`
 }
 
 /** Refuses options that contradict each other, in the words of the command line, before a model is loaded. */

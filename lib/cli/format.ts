@@ -26,11 +26,6 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`
 }
 
-/** A word for a POSIX shell. */
-export function quoted(word: string): string {
-  return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
-}
-
 /** A path from here, unless it is elsewhere. */
 export function shortPath(path: string): string {
   const short = relative('', path) || '.'

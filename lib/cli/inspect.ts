@@ -4,6 +4,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { DataError, FileFormatError } from '../core/errors.js'
+import { shellWord } from '../core/system.js'
 import {
   COLUMN_NAMES,
   type Columns,
@@ -19,7 +20,6 @@ import { parseHubName } from '../hub/name.js'
 import { withInputFile } from '../io/input.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
-import { quoted } from './format.js'
 import { collect, examples, integerFlag } from './help.js'
 import type { DatasetInspection } from './inspect/dataset.js'
 import type { Inspection } from './inspect/inspection.js'
@@ -107,7 +107,7 @@ function withFlags(error: unknown): never {
   const flags = error.message.replace(
     /set columns, e\.g\. columns: \{prompt: (.*), completion: (.*)\}$/,
     (_, ...[prompt, completion]: string[]) =>
-      `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${quoted(pair)}`).join(' ')}`,
+      `pass --column, e.g. ${[`prompt=${prompt}`, `completion=${completion}`].map((pair) => `--column ${shellWord(pair)}`).join(' ')}`,
   )
   throw new DataError(flags, error.details, { cause: error })
 }

@@ -2,12 +2,10 @@
  * Ctrl-C: the first one asks the work to end well, the second ends the process at once. A SIGTERM does the same, and so
  * does a SIGHUP, which is what a terminal sends that is closed; only that it may send several.
  */
+import { endBySignal, stoppingSignals } from '../core/system.js'
 import { removeUnfinished } from '../io/temporary.js'
 import { InterruptedError } from './errors.js'
 import type { Output } from './output.js'
-
-/** Signals that ask a process to stop. */
-export const STOPPING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export class Interruption {
   readonly #controller = new AbortController()
@@ -24,14 +22,14 @@ export class Interruption {
         removeUnfinished()
         process.removeAllListeners(name)
         // The default action of the signal: nothing gets in its way, and the shell sees what happened.
-        process.kill(process.pid, name)
+        endBySignal(name)
         return
       }
       // The terminal has written ^C: at lines that go away with it, or into text.
       output.note(`${output.live.shown ? '' : '\n'}${this.promise} Press Ctrl-C again to quit at once.`)
       this.#controller.abort(new InterruptedError('stopped on request.'))
     }
-    for (const name of STOPPING) process.on(name, this.#listener)
+    for (const name of stoppingSignals()) process.on(name, this.#listener)
   }
 
   /** Its reason is an InterruptedError. */
@@ -41,6 +39,6 @@ export class Interruption {
 
   /** Signals do again what they do by default. */
   dispose(): void {
-    for (const name of STOPPING) process.off(name, this.#listener)
+    for (const name of stoppingSignals()) process.off(name, this.#listener)
   }
 }

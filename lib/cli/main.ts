@@ -9,9 +9,9 @@ import { join } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { InternalError } from '../core/errors.js'
 import { packageRoot } from '../core/root.js'
+import { stoppingSignals } from '../core/system.js'
 import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError } from './errors.js'
 import { table } from './format.js'
-import { STOPPING } from './interrupt.js'
 import { Output } from './output.js'
 import { explained, unknownVerb } from './unknown.js'
 
@@ -133,7 +133,7 @@ async function run(args: readonly string[]): Promise<number> {
 
 /** Ctrl-C and its like where no verb minds them: nothing is being made that could be left half done. */
 function leaveWhenInterrupted(output: Output): void {
-  for (const name of STOPPING)
+  for (const name of stoppingSignals())
     process.on(name, () => {
       if (process.listenerCount(name) > 1) return
       process.exit(reportError(new InterruptedError('stopped on request.'), output))

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
+import { shellWord } from '../core/system.js'
 import { type LoadOptions, loadModel } from '../model/load.js'
 import type { Model } from '../model/model.js'
 import { readAdapterFolder, recordedQuantization } from '../peft/adapter-folder.js'
@@ -14,7 +15,7 @@ import { foldersOf } from '../train/output-folder.js'
 import { describeBoth, type TrainingDefaults } from '../weights/quantization.js'
 import { locateShown } from './download.js'
 import { UsageError } from './errors.js'
-import { quoted, shortPath } from './format.js'
+import { shortPath } from './format.js'
 import { collect, integerFlag, notedOn } from './help.js'
 import type { Output } from './output.js'
 import { DownloadShown, StatusLine } from './progress.js'
@@ -225,7 +226,7 @@ async function adaptersOf(
       const newest =
         checkpoint === undefined
           ? ''
-          : `; --adapter ${quoted(shortPath(checkpoint))} is its newest checkpoint`
+          : `; --adapter ${shellWord(shortPath(checkpoint))} is its newest checkpoint`
       output.note(
         `note: the last run into ${shortPath(outputDir)} has not ended, and this adapter was there before${newest}`,
       )
@@ -235,7 +236,7 @@ async function adaptersOf(
   const begun =
     checkpoint === undefined
       ? 'train first, pass --adapter,'
-      : `finish its run (lowrank train --resume), name its checkpoint (--adapter ${quoted(shortPath(checkpoint))}),`
+      : `finish its run (lowrank train --resume), name its checkpoint (--adapter ${shellWord(shortPath(checkpoint))}),`
   throw new UsageError(
     `${outputDir} holds no trained adapter yet; ${begun} or use --no-adapter for the base alone.`,
     { outputDir },

@@ -6,6 +6,7 @@ import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { InternalError } from '../core/errors.js'
+import { shellWord } from '../core/system.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
 import { writeFileWhole } from '../io/atomic.js'
 import type { Model } from '../model/model.js'
@@ -27,7 +28,7 @@ import type { TrainingRun } from '../train/run.js'
 import type { Samples } from '../train/samples.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { counted, digits, formatCount, quoted, shortPath } from './format.js'
+import { counted, digits, formatCount, shortPath } from './format.js'
 import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { columnsOf, isScreen } from './live-lines.js'
@@ -312,7 +313,7 @@ async function conclude(
   output: Output,
   progress: TrainProgress,
 ): Promise<void> {
-  const command = samples === undefined ? null : repeatCommand(samples, call, quoted)
+  const command = samples === undefined ? null : repeatCommand(samples, call, shellWord)
   if (samples !== undefined && samples.rows.length > 0) {
     const { heldOut, rows } = samples
     output.event<'train'>({ event: 'samples', held_out: heldOut, rows: [...rows], command })
@@ -399,7 +400,7 @@ function drawnSummary(
   const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy, best } = event
   const { outputDir, strategy } = config
   const folder = shortPath(outputDir)
-  const saved = quoted(shortPath(savedConfig(config)))
+  const saved = shellWord(shortPath(savedConfig(config)))
   const what = rulesOf(strategy).saves ?? 'adapter'
   return [
     progress.closing(steps, tokensPerSecond, peakBytes, columns),
@@ -464,5 +465,5 @@ export function stopped(run: TrainingRun, call: string): InterruptedError {
 
 /** The config and its changes, as they stand on a command line. */
 function configCall(path: string, overrides: readonly string[]): string {
-  return [quoted(path), ...overrides.map((override) => `--set ${quoted(override)}`)].join(' ')
+  return [shellWord(path), ...overrides.map((override) => `--set ${shellWord(override)}`)].join(' ')
 }

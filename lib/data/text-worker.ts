@@ -4,6 +4,7 @@
  */
 
 import { DataError, InternalError } from '../core/errors.js'
+import { stoppingSignals } from '../core/system.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import { ChatTemplate, DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
@@ -266,7 +267,7 @@ async function work(job: TextJob): Promise<void> {
 }
 
 // Ctrl-C reaches every process of the terminal; whoever asked decides what becomes of the job.
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => undefined)
+for (const name of stoppingSignals()) process.on(name, () => undefined)
 process.on('disconnect', () => process.exit())
 process.once('message', (job) => void work(job as TextJob))
 answer({ kind: 'started' })

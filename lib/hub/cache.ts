@@ -3,13 +3,14 @@
  * hash, `snapshots/<commit>` of links to them, and `refs` that say at which commit a branch stands. What is put here
  * Python finds, and the other way round. One thing is added, in a folder of its own: what files a commit has.
  */
-import { copyFile, mkdir, readdir, readFile, readlink, rename, stat, symlink, unlink } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, readlink, stat, symlink, unlink } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import * as z from 'zod'
 import { HubError, WriteError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { readText } from '../io/input.js'
+import { movedOver } from '../io/move.js'
 import { temporaryName } from '../io/temporary.js'
 import { CheckedFiles } from './check.js'
 import { isCommit } from './name.js'
@@ -132,7 +133,7 @@ export class HubCache {
           return copyFile(blob, temporary)
         throw error
       })
-      await rename(temporary, at)
+      await movedOver(temporary, at)
     } catch (cause) {
       await unlink(temporary).catch(() => undefined)
       throw cannotWrite(at, cause)

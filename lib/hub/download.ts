@@ -5,12 +5,13 @@
  */
 import type { Hash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, statfs, unlink } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, statfs, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { formatBytes } from '../core/bytes.js'
 import { HubError, WriteError } from '../core/errors.js'
 import { quote } from '../core/quote.js'
 import { syncFolder } from '../io/atomic.js'
+import { movedOver } from '../io/move.js'
 import { cannotWrite, type HubCache, type HubFile } from './cache.js'
 import { contentHash } from './check.js'
 import { type HubClient, pieces } from './client.js'
@@ -56,7 +57,7 @@ export async function downloadBlob(
     }
     const partial = `${blob}.lowrank.incomplete`
     await complete(client, wanted, partial, watch)
-    await rename(partial, blob).catch((cause) => {
+    await movedOver(partial, blob).catch((cause) => {
       throw cannotWrite(blob, cause)
     })
     await syncFolder(dirname(blob))

@@ -4,10 +4,11 @@
  * or the folder is replaced as a whole.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { WriteError } from '../core/errors.js'
 import { syncFolder } from './atomic.js'
+import { moved, movedOver } from './move.js'
 import { finished, temporaryBeside, temporaryName } from './temporary.js'
 
 /**
@@ -36,7 +37,7 @@ export async function writeFolder(
     await write(temporary)
     await syncFolder(temporary)
     await attempt(place, async () => {
-      if (!(await exists(place))) await rename(temporary, place)
+      if (!(await exists(place))) await moved(temporary, place)
       else if (replace) await replaceFolder(temporary, place)
       else await moveFiles(temporary, place)
     })
@@ -96,11 +97,11 @@ export async function checkFolder(path: string): Promise<void> {
 async function replaceFolder(from: string, to: string): Promise<void> {
   const earlier = to + REPLACED
   await rm(earlier, { recursive: true, force: true })
-  await rename(to, earlier)
+  await moved(to, earlier)
   try {
-    await rename(from, to)
+    await moved(from, to)
   } catch (error) {
-    await rename(earlier, to)
+    await moved(earlier, to)
     throw error
   }
   await syncFolder(dirname(to))
@@ -119,7 +120,7 @@ export async function restoreReplaced(folder: string): Promise<void> {
     const path = join(folder, name)
     const place = path.slice(0, -REPLACED.length)
     if (existsSync(place)) await rm(path, { recursive: true, force: true })
-    else await attempt(place, () => rename(path, place))
+    else await attempt(place, () => moved(path, place))
   }
 }
 
@@ -128,7 +129,7 @@ async function moveFiles(from: string, to: string): Promise<void> {
     a.name < b.name ? -1 : 1,
   )) {
     const [source, target] = [join(from, entry.name), join(to, entry.name)]
-    if (!entry.isDirectory()) await rename(source, target)
+    if (!entry.isDirectory()) await movedOver(source, target)
     else {
       await mkdir(target, { recursive: true })
       await moveFiles(source, target)

@@ -3,9 +3,10 @@
  * it. Whatever goes wrong, the temporary file is removed and what stood at the target stays as it was.
  */
 
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { WriteError } from '../core/errors.js'
+import { movedOver } from './move.js'
 import { finished, temporaryBeside } from './temporary.js'
 
 /** Appends bytes to the file being written. */
@@ -53,7 +54,7 @@ export async function writeFileByPieces(
     } finally {
       await handle.close()
     }
-    await rename(temporary, path).catch((cause) => Promise.reject(refused(cause)))
+    await movedOver(temporary, path).catch((cause) => Promise.reject(refused(cause)))
   } catch (error) {
     await unlink(temporary).catch(() => undefined)
     throw error

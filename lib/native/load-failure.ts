@@ -6,6 +6,7 @@
 import { closeSync, existsSync, openSync, readdirSync, readSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { NativeLoadError } from '../core/errors.js'
+import { isUniversal, libraryTarget, systemName } from '../core/system.js'
 
 /** A file that was tried, and the reason why it did not load. */
 export interface Attempt {
@@ -37,17 +38,15 @@ function otherLibc(message: string): string | undefined {
   return version && `it needs glibc ${version}; this system has ${here.version}`
 }
 
-const elfMachines: Record<number, string> = { 3: 'ia32', 40: 'arm', 62: 'x64', 183: 'arm64', 243: 'riscv64' }
-
-/** Says so when a file on Linux is for another processor or system; the dynamic loader then says "no such file". */
-function foreign(path: string): string | undefined {
-  if (process.platform !== 'linux') return undefined
-  const header = firstBytes(path, 20)
-  if (header === undefined) return undefined
-  if (header.length < 20 || header.toString('latin1', 0, 4) !== '\x7fELF') return 'it is not a Linux library'
-  const machine = header[5] === 2 ? header.readUInt16BE(18) : header.readUInt16LE(18)
-  const arch = elfMachines[machine] ?? `processor ${machine}`
-  return arch === process.arch ? undefined : `it is for ${arch}; this is ${process.arch}`
+/** Of a file for another processor or system; dynamic loaders say something else, or nothing of use. */
+export function foreign(path: string, { platform, arch } = process): string | undefined {
+  const header = firstBytes(path, 1024)
+  if (header === undefined || isUniversal(header)) return undefined
+  const target = libraryTarget(header)
+  if (target === undefined) return `it is not a ${systemName(platform)} library`
+  if (target.platform !== platform)
+    return `it is a library for ${systemName(target.platform)}; this is ${systemName(platform)}`
+  return arch === target.arch ? undefined : `it is for ${target.arch}; this is ${arch}`
 }
 
 /** Undefined when the file cannot be read: the loader's own message says why. */

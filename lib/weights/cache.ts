@@ -3,14 +3,16 @@
  * file for each model, its content and how it is held. What is there may be removed at any time; it is made again.
  */
 import { createHash } from 'node:crypto'
-import { chmod, readdir, rename, rm, stat } from 'node:fs/promises'
+import { chmod, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 import { parseBytes } from '../core/schema.js'
+import { isInUse } from '../core/system.js'
 import { hubSettings } from '../hub/settings.js'
 import { PRIVATE, syncFolder } from '../io/atomic.js'
 import { makeFolder } from '../io/atomic-folder.js'
 import { cleanUp } from '../io/cleanup.js'
+import { movedOver } from '../io/move.js'
 import { finished, removeLeftovers, temporaryBeside } from '../io/temporary.js'
 import { lastUsed, recordWeights, removeWeightFile } from './record.js'
 
@@ -109,8 +111,10 @@ export async function writeWeightFile(
   try {
     await write(temporary)
     await chmod(temporary, PRIVATE)
-    await removeWeightFile(path)
-    await rename(temporary, path)
+    await removeWeightFile(path).catch((error) => {
+      if (!isInUse(error)) throw error
+    })
+    await movedOver(temporary, path)
     await recordWeights(path)
   } catch (error) {
     await rm(temporary, { force: true })

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { quoted } from '../../../lib/cli/format.js'
 import { repeatCommand, sampleLines, whyNone } from '../../../lib/cli/samples.js'
+import { shellWord } from '../../../lib/core/system.js'
 import type { Samples } from '../../../lib/train/samples.js'
 import { project } from '../../e2e/project.js'
 import { lowrank, signalWhen } from './lowrank.js'
@@ -51,14 +51,14 @@ test('time that ran out before the first answer is told', () => {
 
 test('the command is one that a shell takes', () => {
   const command = (one: object, system: string | null = null) =>
-    repeatCommand({ ...samples(one), system }, 'run.yaml', quoted)
+    repeatCommand({ ...samples(one), system }, 'run.yaml', shellWord)
   expect(command({})).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
   expect(command({ prompt: "-it's\n2" })).toBe("npx lowrank generate run.yaml --prompt='-it'\\''s\n2'")
   expect(command({ cut: true, system: 'Be brief.' })).toBe(
     "npx lowrank generate run.yaml --system 'Be brief.' --max-new-tokens 64 --prompt 'Sky?'",
   )
   expect(command({ system: 'Be brief.' }, 'Be brief.')).toBe("npx lowrank generate run.yaml --prompt 'Sky?'")
-  expect(repeatCommand(samples(), 'run.yaml', quoted)).toBeNull()
+  expect(repeatCommand(samples(), 'run.yaml', shellWord)).toBeNull()
 })
 
 test('Ctrl-C while rows are asked leaves them out, and the run is as saved as without it', async () => {

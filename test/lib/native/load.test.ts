@@ -146,9 +146,15 @@ describe('in a package folder', () => {
       expect(await said(path)).toMatch(/: it needs glibc 2\.9+; this system has 2\.\d+ \(/)
     })
 
-    test('says that a file is for another system', async () => {
+    test('says that a file is no library', async () => {
       const path = place('build/Release/lowrank.node', 'MZ and so on, long enough for a header')
       expect(await said(path)).toContain(`${path}: it is not a Linux library (`)
+    })
+
+    test('says that a file is for another system', async () => {
+      const path = place('build/Release/lowrank.node')
+      writeFileSync(path, Buffer.from('cffaedfe0c000001'.padEnd(64, '0'), 'hex'))
+      expect(await said(path)).toContain(`${path}: it is a library for macOS; this is Linux (`)
     })
 
     test('says on musl that no prebuilt addon is for it, and what a build needs there', async () => {

@@ -1,0 +1,56 @@
+/**
+ * Moves of files and folders over those that other processes have open or mapped. Windows refuses such a move: it is
+ * tried again for about a second, and then the file that is in use gives up its name, which Windows allows.
+ */
+import { rename, stat, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isInUse } from '../core/system.js'
+import { temporaryName } from './temporary.js'
+
+const FIRST_WAIT_MS = 10
+const LAST_WAIT_MS = 640
+
+/** For tests: another system, and how it moves. */
+export interface MoveOn {
+  platform?: NodeJS.Platform
+  move?: typeof rename
+}
+
+/** Moves a file or folder to a name that nobody has, or a file over another one that nobody uses. */
+export async function moved(
+  from: string,
+  to: string,
+  { platform, move = rename }: MoveOn = {},
+): Promise<void> {
+  for (let wait = FIRST_WAIT_MS; ; wait *= 2) {
+    try {
+      return await move(from, to)
+    } catch (error) {
+      if (!isInUse(error, platform) || wait > LAST_WAIT_MS) throw error
+    }
+    await sleep(wait)
+  }
+}
+
+/** Moves a file over another one, whoever uses that. */
+export async function movedOver(from: string, to: string, on: MoveOn = {}): Promise<void> {
+  const { platform, move = rename } = on
+  try {
+    await moved(from, to, on)
+  } catch (error) {
+    const isFile = await stat(to).then(
+      (stats) => stats.isFile(),
+      () => false,
+    )
+    if (!isInUse(error, platform) || !isFile) throw error
+    // Whoever has it open goes on with it; it is removed when this process is gone, if not before.
+    const aside = join(dirname(to), temporaryName())
+    await move(to, aside)
+    await move(from, to).catch(async (cause) => {
+      await move(aside, to)
+      throw cause
+    })
+    await unlink(aside).catch(() => undefined)
+  }
+}
