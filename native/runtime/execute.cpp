@@ -99,6 +99,8 @@ void Executor::run_steps() {
     for (const int weight : next.weights) held.push_back(device->hold({weight, 0, graph.weights[weight].rows}));
     if (check == "operands")
       check_operands(next);
+    else if (check == "terms")
+      check_terms(next);
     else if ((check == "1" || check == next.kind->name) && next.kind != &kUpdate)
       run_checked(next);
     else

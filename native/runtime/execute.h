@@ -55,6 +55,8 @@ class Executor final : public Run {
   void run_step(const Step& step, Device& on);
   void run_checked(const Step& step);
   void check_operands(const Step& step);
+  void check_terms(const Step& step);
+  std::vector<float> numbers(int buffer) const;
   HostView<float> gradients_written() const;
   int64_t written_columns(const Step& step, int buffer) const;
 

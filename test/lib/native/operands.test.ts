@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { tinyModel } from '../../e2e/tiny-model.js'
 
-const script = new URL('./checked-operands.mjs', import.meta.url).pathname
+const script = new URL('./checked-strategies.mjs', import.meta.url).pathname
 
 /**
  * Kernels that no plan of these trainings launches. Those of a few tokens, of a first step, of two adapters, and of a

@@ -1,0 +1,13 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { expect, it } from 'vitest'
+import { tinyModel } from '../../e2e/tiny-model.js'
+
+const script = new URL('./checked-strategies.mjs', import.meta.url).pathname
+
+it('adapters of all strategies compute what merging would write', async () => {
+  const run = promisify(execFile)(process.execPath, [script, tinyModel()], {
+    env: { ...process.env, LOWRANK_CHECK: 'terms' },
+  })
+  await expect(run).resolves.toMatchObject({ stdout: expect.stringContaining('gemm_nt') })
+}, 600_000)
