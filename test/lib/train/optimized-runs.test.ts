@@ -283,7 +283,7 @@ describe('kept attention', () => {
     loaded.push(model)
     const adapter = await model.attach(wide)
     expect(() => adapter.train(data, { keepAttention: true, gradientCheckpointing: false })).toThrow(
-      'keep_attention is on and gradient_checkpointing is off',
+      'keep_attention is on but gradient_checkpointing is off',
     )
   })
 })
@@ -368,7 +368,7 @@ describe('offloaded activations', () => {
     loaded.push(model)
     const adapter = await model.attach(wide)
     expect(() => adapter.train(data, { activationOffloading: true, gradientCheckpointing: false })).toThrow(
-      'activation_offloading is on and gradient_checkpointing is off',
+      'activation_offloading is on but gradient_checkpointing is off',
     )
   })
 })
