@@ -25,12 +25,6 @@ class Ptr {
   uint64_t address_ = 0;
 };
 
-/// The address of memory that the process shares with the device.
-template <class T>
-Ptr<T> address_of(const T* at) {
-  return Ptr<T>(reinterpret_cast<uint64_t>(at));
-}
-
 /// Where nothing lies: what a plan in the making hands out.
 inline constexpr uint64_t kNowhere = uint64_t{1} << 62;
 

@@ -63,6 +63,9 @@ template <class T>
 T* host(Ptr<T> at) {
   return reinterpret_cast<T*>(at.address());
 }
-using lowrank::address_of;
+template <class T>
+Ptr<T> address_of(const T* at) {
+  return Ptr<T>(reinterpret_cast<uint64_t>(at));
+}
 
 }  // namespace lowrank::cpu

@@ -76,7 +76,7 @@ void steps(HostAdapter& adapter, int threads, int64_t first, int64_t last) {
       adapter.state().will_need(i);
       gradient.resize(adapter.spec().parameters[i].rows * adapter.spec().parameters[i].cols);
       fill_gradient(adapter, i, step, gradient.data());
-      adapter.place_gradient(i, address_of(gradient.data()));
+      adapter.place_gradient(i, cpu::address_of(gradient.data()));
       update_parameter(device, adapter, options, i);
       adapter.place_gradient(i, {});
     }

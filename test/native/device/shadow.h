@@ -83,7 +83,7 @@ class ShadowDevice final : public Device, public Memory {
       device_.pages_.erase(at_);
       munmap(at_, static_cast<size_t>(bytes_));
     }
-    Ptr<std::byte> data() const override { return address_of(static_cast<const std::byte*>(at_)); }
+    Ptr<std::byte> data() const override { return cpu::address_of(static_cast<const std::byte*>(at_)); }
     int64_t bytes() const override { return bytes_; }
     void clear() override {
       const Opened opened(device_);

@@ -21,7 +21,7 @@ class Zeros {
  private:
   Ptr<std::byte> room(int64_t bytes) {
     blocks_.emplace_back(Category::workspace, bytes);
-    return address_of(blocks_.back().data());
+    return cpu::address_of(blocks_.back().data());
   }
   std::vector<Block> blocks_;
 };
@@ -34,7 +34,7 @@ void launch(Pool& pool, cpu::Level level, const Kernel& kernel) {
   const Block room(Category::workspace, bytes + kGuard);
   std::byte* const end = room.data() + bytes;
   std::fill_n(end, kGuard, std::byte{0x5a});
-  device.launch(kernel, address_of(room.data()));
+  device.launch(kernel, cpu::address_of(room.data()));
   CHECK(std::all_of(end, end + kGuard, [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 

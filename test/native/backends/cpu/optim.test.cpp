@@ -28,7 +28,7 @@ void launch(int threads, const Kernel& kernel) {
   const int64_t bytes = device.sizes().workspace(kernel);
   const Block room(Category::workspace, bytes + kGuard);
   std::fill_n(room.data() + bytes, kGuard, std::byte{0x5a});
-  device.launch(kernel, address_of(room.data()));
+  device.launch(kernel, cpu::address_of(room.data()));
   const std::byte* const end = room.data() + bytes;
   CHECK(std::all_of(end, end + kGuard, [](std::byte b) { return b == std::byte{0x5a}; }));
 }
@@ -36,8 +36,8 @@ void launch(int threads, const Kernel& kernel) {
 /// What a kernel makes of an array, which is the same with one thread and with three.
 std::vector<float> made(const std::vector<float>& from, const auto& kernel_on) {
   std::vector<float> one = from, three = from;
-  launch(1, kernel_on(address_of(one.data())));
-  launch(3, kernel_on(address_of(three.data())));
+  launch(1, kernel_on(cpu::address_of(one.data())));
+  launch(3, kernel_on(cpu::address_of(three.data())));
   CHECK(one == three);
   return one;
 }
@@ -54,8 +54,8 @@ TEST("numbers that lie apart are updated as those side by side, each with its ow
     static std::vector<UpdatePiece> pieces;
     state[0] = m, state[1] = v, pieces.clear();
     for (const int64_t rank : {0, 1, 3})
-      pieces.push_back({kRows, kRank, at + rank, address_of(g.data()) + rank, {address_of(state[0].data()) + rank},
-                        {address_of(state[1].data()) + rank}, 0.1f, 0.01f, rank + 1});
+      pieces.push_back({kRows, kRank, at + rank, cpu::address_of(g.data()) + rank, {cpu::address_of(state[0].data()) + rank},
+                        {cpu::address_of(state[1].data()) + rank}, 0.1f, 0.01f, rank + 1});
     return AdamW{0.9f, 0.99f, 1e-8f, 0.5f, pieces};
   });
   const std::vector<float> before = numbers(kRows * kRank, 4);
@@ -67,8 +67,8 @@ TEST("numbers that lie apart are updated as those side by side, each with its ow
     };
     std::vector<float> own = column(before), own_m = column(m), own_v = column(v);
     const std::vector<float> own_g = column(g);
-    const UpdatePiece piece{kRows, 1, address_of(own.data()), address_of(own_g.data()), {address_of(own_m.data())},
-                            {address_of(own_v.data())}, 0.1f, 0.01f, rank + 1};
+    const UpdatePiece piece{kRows, 1, cpu::address_of(own.data()), cpu::address_of(own_g.data()), {cpu::address_of(own_m.data())},
+                            {cpu::address_of(own_v.data())}, 0.1f, 0.01f, rank + 1};
     if (rank != 2 && rank != 4) launch(1, AdamW{0.9f, 0.99f, 1e-8f, 0.5f, {&piece, 1}});
     CHECK(column(p) == own);
   }
@@ -79,7 +79,7 @@ TEST("a projected gradient solves for the Gram matrix of A") {
     constexpr int64_t kIn = 40, kOut = 150;
     const std::vector<float> a = numbers(rank * kIn, 1), g = numbers(kOut * rank, 2);
     const std::vector<float> x =
-        made(g, [&](Ptr<float> at) { return ProjectGradient{rank, kIn, address_of(a.data()), kOut, 2, at}; });
+        made(g, [&](Ptr<float> at) { return ProjectGradient{rank, kIn, cpu::address_of(a.data()), kOut, 2, at}; });
     for (int64_t o = 0; o < kOut; ++o)
       for (int64_t i = 0; i < rank; ++i) {  // x A A^T scale^2 = g
         double back = 0;
@@ -107,7 +107,7 @@ TEST("the gradient of orthogonality is that of its norm, by rows or by columns")
     const std::vector<float> x = numbers(kRows * kRank, 1);
     const std::vector<float> gradient = made(std::vector<float>(x.size(), 1.0f), [&](Ptr<float> at) {
       static OrthogonalPiece piece;
-      piece = {kRows, kRank, turned, 0.5f, address_of(x.data()), at};
+      piece = {kRows, kRank, turned, 0.5f, cpu::address_of(x.data()), at};
       return Orthogonal{{&piece, 1}};
     });
     for (size_t i = 0; i < x.size(); ++i) {
@@ -128,8 +128,8 @@ TEST("Adafactor moves a matrix by the means of its rows and columns") {
     row.assign(kRows, 0.0f), column.assign(kCols, 0.0f);
     AdafactorSettings settings;
     settings.clip_threshold = 1e9;
-    return Adafactor{settings, 0.1, 0, 1, 1, kRows, kCols, address_of(g.data()), address_of(row.data()),
-                     address_of(column.data()), {}, at};
+    return Adafactor{settings, 0.1, 0, 1, 1, kRows, kCols, cpu::address_of(g.data()), cpu::address_of(row.data()),
+                     cpu::address_of(column.data()), {}, at};
   });
   std::vector<double> row(kRows), column(kCols);
   double all = 0;
