@@ -28,7 +28,9 @@ import { Interruption } from './interrupt.js'
 import { Output, printable, styledFor } from './output.js'
 import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
-import { noteShortage, stopped, trainOptions } from './train.js'
+import { trainOptions } from './train.js'
+import { stopped } from './train-end.js'
+import { noteShortage } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
 
 /** Data of the package. */

@@ -2,9 +2,9 @@
  * `lowrank train CONFIG`: one run from a config file. What happens is told as it happens, as JSON lines on stdout or
  * in words on stderr; Ctrl-C saves a checkpoint and says how to go on.
  */
+
 import { basename } from 'node:path'
 import type { Command } from 'commander'
-import { formatBytes } from '../core/bytes.js'
 import { InternalError } from '../core/errors.js'
 import { shellWord } from '../core/system.js'
 import type { EncodeProgress } from '../data/encode-dataset.js'
@@ -13,9 +13,7 @@ import type { Model } from '../model/model.js'
 import { addon } from '../native/addon.js'
 import { type RunOptions, trainShape } from '../options/options.js'
 import { rulesOf } from '../strategies/index.js'
-import type { PrivacyReport } from '../strategies/privacy-report.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { type BestReport, evaluatesPrivateData } from '../train/best.js'
 import type { Resumable } from '../train/checkpoints.js'
 import { loadConfig, loadQuantization, type RunConfig } from '../train/config.js'
 import { configText } from '../train/config-text.js'
@@ -25,20 +23,17 @@ import { lineOf } from '../train/metrics.js'
 import { savedConfig } from '../train/output-folder.js'
 import { checkRun } from '../train/preflight.js'
 import type { TrainingRun } from '../train/run.js'
-import type { Samples } from '../train/samples.js'
 import { resumedStrategy } from '../train/training-state.js'
 import { InterruptedError, UsageError } from './errors.js'
-import { counted, digits, formatCount, shortPath } from './format.js'
+import { formatCount } from './format.js'
 import { collect, examples, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
-import { columnsOf, isScreen } from './live-lines.js'
 import { Output } from './output.js'
-import { handingOn, privacyLines } from './privacy.js'
-import { StatusLine, shown } from './progress.js'
-import { repeatCommand, sampleLines, whyNone } from './samples.js'
+import { StatusLine } from './progress.js'
 import { loadShown } from './subject.js'
-import { timeData, timeText } from './time.js'
-import { metricText, TrainProgress } from './train-progress.js'
+import { askedShown, conclude, stopped } from './train-end.js'
+import { noteContext, noteData, notePaging, notePrivacy, noteShortage, noteTime } from './train-notes.js'
+import { TrainProgress } from './train-progress.js'
 
 interface Options {
   set?: string[]
@@ -196,33 +191,6 @@ export function trainOptions(config: RunConfig): RunOptions {
   return Object.fromEntries(keys.map((key) => [key, config[key]])) as unknown as RunOptions
 }
 
-function notePaging({ optimizer, strategy }: RunConfig, { options }: TrainingRun, output: Output): void {
-  if (optimizer !== null || typeof options.optimizer === 'string' || !('resident' in options.optimizer))
-    return
-  const { type, resident } = options.optimizer
-  output.note(
-    `note: ${strategy.name} pages the optimizer state, which does not fit in memory: ${type} with ${resident} in memory and the rest in a file in output_dir. The results are the same. optimizer: adamw keeps it in memory.`,
-  )
-}
-
-function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Output): void {
-  const context = config.max_position_embeddings
-  if (typeof context === 'number' && maxSeqLength > context)
-    output.note(
-      `warning: max_seq_length is ${formatCount(maxSeqLength)}, but the model was trained on at most ${formatCount(context)} tokens; longer rows are of little use.`,
-    )
-}
-
-/** Warns if training needs more memory than is available. */
-export function noteShortage(bytes: number, output: Output): void {
-  const available = process.availableMemory()
-  if (bytes > available)
-    output.note(
-      `warning: this needs ${formatBytes(bytes)} more, and ${formatBytes(available)} are available; ` +
-        'a smaller per_device_train_batch_size or max_seq_length takes less memory.',
-    )
-}
-
 /** Tells how the run goes. */
 async function follow(
   run: TrainingRun,
@@ -261,110 +229,6 @@ async function follow(
   return done
 }
 
-/** Tells how long the steps will take; where their setting is new to this machine, it is measured first. */
-async function noteTime(
-  run: TrainingRun,
-  output: Output,
-  progress: TrainProgress,
-  signal: AbortSignal,
-): Promise<void> {
-  let line: StatusLine | undefined
-  const onMeasure = () => {
-    line = new StatusLine(output, 'Measuring the speed of this machine, once')
-    line.update('')
-  }
-  const time = await run.time({ signal, onMeasure }).finally(() => line?.clear())
-  if ('unknown' in time) return
-  progress.note(`Time: ${timeText(time)}.`)
-  output.event<'train'>({ event: 'time', ...timeData(time) })
-}
-
-/**
- * Rows with their answers. What keeps them from being asked is told, and takes nothing from the run, which is saved.
- */
-async function askedShown(
-  run: TrainingRun,
-  { sampleRows, outputDir }: RunConfig,
-  output: Output,
-  signal: AbortSignal,
-): Promise<Samples | undefined> {
-  if (sampleRows === 0) return undefined
-  try {
-    const samples = await shown(output, 'Answering sample rows', () => run.samples({ signal }))
-    const none = whyNone(samples)
-    if (none !== undefined) output.note(`note: no rows are shown: ${none}.`)
-    return samples
-  } catch (error) {
-    const why = signal.aborted
-      ? `stopped on request. The adapter is saved in ${outputDir}.`
-      : (error as Error).message
-    output.note(`note: no rows are shown: ${why}`)
-    return undefined
-  }
-}
-
-/** The last words of a run. */
-async function conclude(
-  done: DoneEvent,
-  samples: Samples | undefined,
-  model: Model,
-  config: RunConfig,
-  call: string,
-  output: Output,
-  progress: TrainProgress,
-): Promise<void> {
-  const command = samples === undefined ? null : repeatCommand(samples, call, shellWord)
-  if (samples !== undefined && samples.rows.length > 0) {
-    const { heldOut, rows } = samples
-    output.event<'train'>({ event: 'samples', held_out: heldOut, rows: [...rows], command })
-  }
-  if (output.json) {
-    output.event<'train'>(lineOf(done))
-    return
-  }
-  const columns = columnsOf(output.stdout)
-  const screen = isScreen(output.stdout) && isScreen(output.stderr)
-  const text = screen
-    ? drawnSummary(done, config, progress, columns, await model.hasChatTemplate())
-    : summary(done, config, command ?? `npx lowrank generate ${call} --prompt "Hello"`)
-  const lines = samples === undefined ? [] : sampleLines(samples, columns)
-  const again = screen && command !== null ? ['', '  To repeat this answer:', `  ${command}`] : []
-  output.answer<'train'>(lineOf(done), () =>
-    [
-      ...(screen && !progress.spaced ? [''] : []),
-      ...lines,
-      ...again,
-      ...(lines.length > 0 ? [''] : []),
-      text,
-    ].join('\n'),
-  )
-}
-
-function noteData({ data }: TrainingRun, progress: TrainProgress): void {
-  if (data === undefined) return
-  if (data.train === null) {
-    progress.note('Rows are read during the run.')
-    return
-  }
-  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
-    data.train
-  progress.note(
-    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them trained on.`,
-  )
-  if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
-  if (dropped > 0) {
-    const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by truncation)` : ''
-    progress.note(`Dropped, because nothing in them is trained on: ${counted(dropped, 'row')}${cut}.`)
-  }
-  if (emptyTurns > 0)
-    progress.note(`Not trained on, because they are empty: ${counted(emptyTurns, 'assistant turn')}.`)
-  for (const remark of remarks) progress.note(`warning: ${remark}.`)
-}
-
-function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {
-  for (const line of privacyLines(privacy)) progress.note(line)
-}
-
 function show(event: TrainEvent, progress: TrainProgress): void {
   if (event.event === 'step') {
     const loss = Number.isNaN(event.loss) ? null : event.loss
@@ -387,80 +251,6 @@ function titleOf({ outputDir, strategy }: RunConfig, { path, quantization }: Mod
   const rank = r === undefined ? '' : `, rank ${r}`
   const held = quantization.type === 'none' ? '' : ` in ${quantization.type.toUpperCase()}`
   return `${basename(outputDir)}   ${strategy.name}${rank}, on ${basename(path)}${held}`
-}
-
-/** The end of a run on a terminal, whose last line is to be typed next. */
-function drawnSummary(
-  event: DoneEvent,
-  config: RunConfig,
-  progress: TrainProgress,
-  columns: number,
-  chats: boolean,
-): string {
-  const { steps, tokensPerSecond, peakRssBytes: peakBytes, privacy, best } = event
-  const { outputDir, strategy } = config
-  const folder = shortPath(outputDir)
-  const saved = shellWord(shortPath(savedConfig(config)))
-  const what = rulesOf(strategy).saves ?? 'adapter'
-  return [
-    progress.closing(steps, tokensPerSecond, peakBytes, columns),
-    ...(privacy ? [privacy.promise, handingOn(config)] : []),
-    ...(best ? ['', `  ${bestLine(best, config)}`] : []),
-    '',
-    `  ${what === 'model' ? 'Model   ' : 'Adapter '}  ${folder}`,
-    `  Try it    npx lowrank ${chats ? `chat ${saved}` : `generate ${saved} --prompt "Hello"`}`,
-  ].join('\n')
-}
-
-function summary(event: DoneEvent, config: RunConfig, command: string): string {
-  const { strategy, earlyStoppingPatience } = config
-  const what = rulesOf(strategy).saves ?? 'adapter'
-  const early = event.stoppedEarly
-    ? ` (stopped early: no improvement in ${counted(earlyStoppingPatience ?? 0, 'evaluation')})`
-    : ''
-  return [
-    `${counted(event.steps, 'step')}${early}, mean loss ${event.trainLoss.toFixed(4)}, ${digits(event.tokensPerSecond)} tokens/s`,
-    ...(event.best ? [bestLine(event.best, config)] : []),
-    ...(event.privacy ? [event.privacy.promise, handingOn(config)] : []),
-    `The ${what} is in ${event.outputDir}. Try it:`,
-    `  ${command}`,
-  ].join('\n')
-}
-
-/** The selected step and the reason. */
-function bestLine(best: BestReport, config: RunConfig): string {
-  const what = rulesOf(config.strategy).saves ?? 'adapter'
-  const value = metricText(best.metric, best.value)
-  if (best.step === best.lastStep) return `Step ${best.step}, the last, is the best: held-out ${value}.`
-  const name = best.step === 0 ? 'Step 0, the start,' : `Step ${best.step}`
-  const last = `step ${best.lastStep} had ${metricText(best.metric, best.lastValue)}`
-  const advice = evaluatesPrivateData(config)
-    ? 'a choice based on private rows would reveal information about them'
-    : 'load_best_model_at_end: true keeps the best'
-  const chosen =
-    best.keptStep === best.step
-      ? `The ${what} is that of step ${best.step}.`
-      : `The ${what} is that of step ${best.keptStep}; ${advice}.`
-  return `${name} is the best: held-out ${value}; ${last}. ${chosen}`
-}
-
-export function stopped(run: TrainingRun, call: string): InterruptedError {
-  const step = run.latest?.step ?? 0
-  const checkpoint = run.checkpoints.at(-1)
-  if (checkpoint === undefined)
-    return new InterruptedError('stopped before the first new step; nothing was saved.', {
-      step,
-      checkpoint: null,
-    })
-  const resume = `npx lowrank train ${call} --resume`
-  return new InterruptedError(
-    `stopped after step ${step}; ${shortPath(checkpoint)} is saved. Resume with:\n  ${resume}`,
-    {
-      step,
-      checkpoint,
-      resume,
-    },
-  )
 }
 
 /** The config and its changes, as they stand on a command line. */

@@ -26,8 +26,6 @@ export interface EncodedChunk {
   groups: Uint32Array
 }
 
-type FirstRow = Pick<EncodedRow, 'path' | 'line' | 'unit'>
-
 /** Counts of rows that were read, dropped, and truncated. */
 export interface DatasetStats {
   /** Rows read. */
@@ -49,11 +47,11 @@ export interface DatasetStats {
   /** Assistant turns that are not learned, since they are empty. */
   emptyTurns: number
   /** Special tokens in the text of the data: rows that hold some, and the first of them. */
-  specialTokens: { rows: number; first?: FirstRow & { token: string } }
+  specialTokens: { rows: number; first?: { token: string; path: string; line: number; unit?: 'row' } }
   /**
    * Rows that are learned without the reasoning of a turn, which the chat template leaves out, and the first of them.
    */
-  lostReasoning: { rows: number; first?: FirstRow }
+  lostReasoning: { rows: number; first?: { path: string; line: number; unit?: 'row' } }
   /** Warnings about likely mistakes; usually empty. */
   remarks: string[]
 }

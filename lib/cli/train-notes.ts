@@ -1,0 +1,86 @@
+/** Notes of `lowrank train` before the first step: memory, data, privacy, and time. */
+import { formatBytes } from '../core/bytes.js'
+import type { Model } from '../model/model.js'
+import type { PrivacyReport } from '../strategies/privacy-report.js'
+import type { RunConfig } from '../train/config.js'
+import type { TrainingRun } from '../train/run.js'
+import { counted, formatCount } from './format.js'
+import type { Output } from './output.js'
+import { privacyLines } from './privacy.js'
+import { StatusLine } from './progress.js'
+import { timeData, timeText } from './time.js'
+import type { TrainProgress } from './train-progress.js'
+
+export function notePaging(
+  { optimizer, strategy }: RunConfig,
+  { options }: TrainingRun,
+  output: Output,
+): void {
+  if (optimizer !== null || typeof options.optimizer === 'string' || !('resident' in options.optimizer))
+    return
+  const { type, resident } = options.optimizer
+  output.note(
+    `note: ${strategy.name} pages the optimizer state, which does not fit in memory: ${type} with ${resident} in memory and the rest in a file in output_dir. The results are the same. optimizer: adamw keeps it in memory.`,
+  )
+}
+
+export function noteContext({ maxSeqLength }: RunConfig, { config }: Model, output: Output): void {
+  const context = config.max_position_embeddings
+  if (typeof context === 'number' && maxSeqLength > context)
+    output.note(
+      `warning: max_seq_length is ${formatCount(maxSeqLength)}, but the model was trained on at most ${formatCount(context)} tokens; longer rows are of little use.`,
+    )
+}
+
+/** Warns if training needs more memory than is available. */
+export function noteShortage(bytes: number, output: Output): void {
+  const available = process.availableMemory()
+  if (bytes > available)
+    output.note(
+      `warning: this needs ${formatBytes(bytes)} more, and ${formatBytes(available)} are available; ` +
+        'a smaller per_device_train_batch_size or max_seq_length takes less memory.',
+    )
+}
+
+/** Tells how long the steps will take; where their setting is new to this machine, it is measured first. */
+export async function noteTime(
+  run: TrainingRun,
+  output: Output,
+  progress: TrainProgress,
+  signal: AbortSignal,
+): Promise<void> {
+  let line: StatusLine | undefined
+  const onMeasure = () => {
+    line = new StatusLine(output, 'Measuring the speed of this machine, once')
+    line.update('')
+  }
+  const time = await run.time({ signal, onMeasure }).finally(() => line?.clear())
+  if ('unknown' in time) return
+  progress.note(`Time: ${timeText(time)}.`)
+  output.event<'train'>({ event: 'time', ...timeData(time) })
+}
+
+export function noteData({ data }: TrainingRun, progress: TrainProgress): void {
+  if (data === undefined) return
+  if (data.train === null) {
+    progress.note('Rows are read during the run.')
+    return
+  }
+  const { rows, dropped, droppedByTruncation, truncated, tokens, supervisedTokens, emptyTurns, remarks } =
+    data.train
+  progress.note(
+    `${counted(rows, 'row')}, ${counted(tokens, 'token')}, ${formatCount(supervisedTokens)} of them trained on.`,
+  )
+  if (truncated > 0) progress.note(`Truncated at max_seq_length: ${counted(truncated, 'row')}.`)
+  if (dropped > 0) {
+    const cut = droppedByTruncation > 0 ? ` (${formatCount(droppedByTruncation)} by truncation)` : ''
+    progress.note(`Dropped, because nothing in them is trained on: ${counted(dropped, 'row')}${cut}.`)
+  }
+  if (emptyTurns > 0)
+    progress.note(`Not trained on, because they are empty: ${counted(emptyTurns, 'assistant turn')}.`)
+  for (const remark of remarks) progress.note(`warning: ${remark}.`)
+}
+
+export function notePrivacy(privacy: PrivacyReport, progress: TrainProgress): void {
+  for (const line of privacyLines(privacy)) progress.note(line)
+}

@@ -1,0 +1,91 @@
+/** Types of sessions: inputs and results of training, evaluation and generation, and the handle of the native session. */
+import type { OptimizerStep } from './adapter.js'
+import type { Job } from './job.js'
+import type { PlanReport } from './plan.js'
+
+/** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
+export interface MicroBatch {
+  tokens: Int32Array
+  cuSeqlens: Int32Array
+  /** Id that each position should predict, or -100; already shifted. */
+  labels: Int32Array
+}
+
+export interface TrainInput extends MicroBatch {
+  /** Multiplies every token's loss gradient: 1 / labeled tokens of the whole accumulation window. */
+  lossScale: number
+  /** Counters behind dropout. */
+  seed: number
+  step: number
+  microStep: number
+  /** Ranks in use, from the first; default all. */
+  activeRank?: number
+  /** Of those, only the last gets gradients. Default false. */
+  lastRankOnly?: boolean
+  /**
+   * Of the gradient of each sequence, a mean over its own labels, where the adapter is trained privately by `examples`:
+   * the clipped gradients are added to the round's sum, and the adapter's gradient is left alone.
+   */
+  clippingNorm?: number
+  /**
+   * Made in the backward pass, where the adapter's state is `inBackward`, and there only; without clipping. With a loss
+   * that is not finite nothing is updated. Rejects with DIVERGED for a gradient that is not: what came before it in the
+   * backward pass is updated then, as it is when the job is canceled.
+   */
+  update?: OptimizerStep
+}
+
+export interface LossResult {
+  /** Sum over labeled positions, nats. */
+  lossSum: number
+  /** Labeled positions. */
+  count: number
+  /** Norms of the sequences' gradients before clipping, where they are clipped. */
+  norms?: Float64Array
+  /** Norm of the gradient, where it was used up by an update. */
+  gradNorm?: number
+}
+
+export interface Sampling {
+  /** 0 is greedy. */
+  temperature: number
+  topK: number
+  topP: number
+  seed: number
+  /** Counter of the draw. */
+  position: number
+}
+
+export interface ForwardInput {
+  tokens: Int32Array
+  /** Tokens already in the KV cache; the new ones follow them. */
+  past: number
+  /** Rows of `tokens` whose logits are wanted, ascending; usually just the last, and none while a prompt goes in. */
+  rows: Int32Array
+  /** Return the logits `[rows, vocab]` (tests, scoring). */
+  wantLogits?: boolean
+  /** Draw the next token from the last row. */
+  sampling?: Sampling
+}
+
+export interface ForwardResult {
+  token?: number
+  logits?: Float32Array
+}
+
+/** Plans over one model and a list of adapters, sharing one arena of the largest plan's size. */
+export interface NativeSession {
+  report(plan: string): PlanReport
+  /** The report of the whole session: the largest over its plans, by category. */
+  total(): PlanReport
+  /** Forward and backward of one micro-batch; gradients add up in the (single) adapter, or are used up by an update. */
+  trainStep(plan: string, input: TrainInput): Job<LossResult>
+  evaluate(plan: string, input: MicroBatch): Job<LossResult>
+  /**
+   * Sums of ||output||^2 of the first adapter at each of its terms, over all tokens of the evaluations so far by plans
+   * with `outputNorms`. Rejects with UNSUPPORTED for a term without a rank.
+   */
+  outputNorms(): Job<Float64Array>
+  forward(plan: string, input: ForwardInput): Job<ForwardResult>
+  dispose(): Promise<void>
+}
