@@ -412,6 +412,33 @@ TEST("an attention's window is absent or at least one key") {
   }
 }
 
+TEST("an operation refuses values that its kernels do not take, and the graph an order that none has") {
+  const auto refused = [](Graph graph, auto&& change, const std::string& message) {
+    change(graph);
+    CHECK_THROWS(check_graph(graph), message);
+  };
+  const auto rope = [](Graph& graph) -> Node& {
+    return *std::find_if(graph.nodes.begin(), graph.nodes.end(), [](const Node& n) { return n.op == Op::rope; });
+  };
+  const Graph mlp = blocks(1), attends = attention_graph(0);
+  refused(mlp, [](Graph& g) { g.values[4].cols = kWidth + 1; }, "swiglu at layers.0.act: gate, up and output differ in width");
+  refused(mlp, [](Graph& g) { g.nodes[4].inputs.pop_back(); }, "swiglu at layers.0.act: wrong number of inputs");
+  refused(mlp, [](Graph& g) { g.nodes[4].inputs = {2, 9}; }, "swiglu at layers.0.act: value 9 does not exist");
+  refused(mlp, [](Graph& g) { g.nodes[5].residual = 1; }, "linear at layers.0.down: the residual differs from the output");
+  refused(attends, [&](Graph& g) { rope(g).heads = 3; }, "rope at rope: width is not heads x headDim");
+  refused(attends, [](Graph& g) { g.inv_freq.push_back(1); }, "rope at rope: rope.invFreq must have headDim / 2 numbers");
+  refused(mlp, [](Graph& g) { std::swap(g.nodes[2], g.nodes[4]); }, "swiglu at layers.0.act: value 2 is read before it is made");
+  refused(mlp, [](Graph& g) { g.nodes.pop_back(); }, "the graph must end in lm_head");
+  refused(
+      mlp,
+      [](Graph& g) {
+        Node early = g.nodes.back();
+        early.path = "early";
+        g.nodes.insert(g.nodes.end() - 1, early);
+      },
+      "lm_head at early: must be the last node");
+}
+
 TEST("a value that rope overwrites has no other readers") {
   Graph graph = attention_graph(0, true);
   check_graph(graph);
