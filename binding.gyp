@@ -1,5 +1,5 @@
 {
-  # A bridge only: node-gyp, and with it prebuildify and `npm rebuild`, runs the CMake build.
+  # A bridge only: node-gyp, and with it `npm rebuild`, runs the CMake build.
   "targets": [
     {
       "target_name": "lowrank",

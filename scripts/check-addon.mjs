@@ -1,21 +1,23 @@
-// Checks what addon files ask of the machine they will run on, and fails when it is more than the package promises:
+// Checks prebuilt addons and fails where one asks more of a system than its target promises (scripts/targets.mjs):
 //
-//   check-addon.mjs [--glibc VERSION] FILE...
+//   check-addon.mjs [--target NAME] [--glibc VERSION] FILE...
 //
-// Linux only: the symbol versions that the file needs of glibc are at most VERSION (2.28, as Node's own binaries),
-// libstdc++ is inside, and only libraries that every system has are named.
-import { spawnSync } from 'node:child_process'
+// The target is found by the file's place in prebuilds/ where it is left out. --glibc promises another version than it does.
+//
+// Of each file: format and processor, size, libraries (parts of the system alone), imports (Node-API, and of those
+// libraries), exports (the addon's entry points), symbol versions of glibc, oldest macOS, and Apple's signature.
+import { readFileSync, statSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { parseArgs } from 'node:util'
+import { readBinary } from './binary.mjs'
+import { TARGETS } from './targets.mjs'
 
-// glibc's own parts, and libgcc's unwinder, which Node itself needs.
-const systemLibraries = /^(lib(c|m|dl|pthread|rt|gcc_s)\.so\.\d+|ld-linux.*)$/
-
-function readelf(...args) {
-  const run = spawnSync('readelf', ['--wide', ...args], { encoding: 'utf8', maxBuffer: 1 << 28 })
-  if (run.status === 0) return run.stdout
-  console.error(`check-addon: readelf ${args.join(' ')}: ${run.error?.message ?? run.stderr.trim()}`)
-  process.exit(1)
-}
+const ENTRY_POINT = 'napi_register_module_v1'
+const ENTRY_POINTS = [ENTRY_POINT, 'node_api_module_get_api_version_v1']
+/** Linkers for macOS leave operators new and delete visible, since programs may replace them, and two names of their own. */
+const OF_MACOS = /^(_Z(n[wa]|d[la])|_mh_dylib_header$|__dso_handle$)/
+const NODE_API = /^(napi|node_api)_/
+const MOST_MIB = 8
 
 /** Orders versions such as 2.9 and 2.28. */
 function compare(a, b) {
@@ -26,46 +28,91 @@ function compare(a, b) {
   return 0
 }
 
-/** The highest version needed of each family (GLIBC, GLIBCXX, CXXABI…). */
-function needs(file) {
-  const highest = new Map()
-  for (const [, family, version] of readelf('--version-info', file).matchAll(/Name: ([A-Z]+)_([\d.]+)/g)) {
-    if (compare(version, highest.get(family) ?? '0') > 0) highest.set(family, version)
+function* problems(file, target) {
+  const size = statSync(file).size
+  if (size > MOST_MIB << 20) yield `it has ${size} bytes; expected ${MOST_MIB} MiB at most`
+  const found = readBinary(readFileSync(file))
+  const processor = target.processor === 'aarch64' ? 'arm64' : target.processor
+  if (found.format !== target.format || found.processor !== processor) {
+    yield `it is ${found.format} for ${found.processor}; expected ${target.format} for ${processor}`
+    return
   }
-  return highest
+  for (const name of found.libraries)
+    if (!target.libraries.test(name)) yield `it needs ${name}, which not every system has`
+  for (const name of found.delayed)
+    if (!target.delayed?.test(name)) yield `it needs ${name}, once it is called`
+  for (const { name, library } of found.imports)
+    if (library && target.delayed?.test(library) && !NODE_API.test(name))
+      yield `it needs ${name} of ${library}, which is no part of Node-API`
+  if (!found.imports.some(({ name }) => NODE_API.test(name))) yield 'it calls nothing of Node-API'
+  if (!found.exports.includes(ENTRY_POINT)) yield `it does not export ${ENTRY_POINT}`
+  const strangers = found.exports.filter(
+    (name) => !ENTRY_POINTS.includes(name) && !(target.macos && OF_MACOS.test(name)),
+  )
+  if (strangers.length > 0)
+    yield `it exports ${strangers.length} names more: ${strangers.slice(0, 5).join(', ')}`
+  if (target.glibc) yield* tooNew(found, target.glibc)
+  if (target.macos) {
+    if (!found.signed && processor === 'arm64') yield 'it has no signature, which Apple processors ask for'
+    if (found.macos === undefined || compare(found.macos, target.macos) > 0)
+      yield `it needs macOS ${found.macos ?? 'of a version that it does not name'}; expected ${target.macos}`
+  }
+  const facts = [...found.libraries, ...found.delayed.map((name) => `${name} when called`)]
+  if (target.glibc) facts.push(`glibc ${highest(found.versions)}`)
+  if (found.macos) facts.push(`macOS ${found.macos}`)
+  console.log(`${file}: ${found.format} for ${found.processor}, ${size} bytes; ${facts.join(', ')}`)
 }
 
-function problems(file, glibc) {
-  const highest = needs(file)
-  const found = []
-  const needed = highest.get('GLIBC')
-  if (needed === undefined) found.push('it names no version of glibc: is it a dynamic library for Linux?')
-  else if (compare(needed, glibc) > 0) {
-    const newer = [...readelf('--dyn-syms', file).matchAll(/ UND (\S+@GLIBC_([\d.]+))/g)]
-      .filter(([, , version]) => compare(version, glibc) > 0)
-      .map(([, symbol]) => symbol)
-    found.push(`it needs glibc ${needed}, promised is ${glibc}: ${newer.join(', ')}`)
+function glibc(version = '') {
+  return /^GLIBC_([\d.]+)$/.exec(version)?.[1]
+}
+
+function highest(versions) {
+  return versions.map(glibc).filter(Boolean).sort(compare).at(-1)
+}
+
+function* tooNew({ imports, versions }, promised) {
+  const needed = highest(versions)
+  if (needed === undefined) yield 'it names no version of glibc'
+  else if (compare(needed, promised) > 0) {
+    const newer = imports.filter(({ version }) => compare(glibc(version) ?? '0', promised) > 0)
+    const names = newer.map(({ name, version }) => `${name}@${version}`).join(', ')
+    yield `it needs glibc ${needed}, promised is ${promised}: ${names}`
   }
-  for (const family of ['GLIBCXX', 'CXXABI']) {
-    if (highest.has(family)) found.push(`it needs ${family}_${highest.get(family)} of a libstdc++ outside`)
-  }
-  for (const [, name] of readelf('--dynamic', file).matchAll(/\(NEEDED\).*\[(.*)\]/g)) {
-    if (!systemLibraries.test(name)) found.push(`it needs ${name}, which not every system has`)
-  }
-  console.log(`${file}: ${[...highest].map(([family, version]) => `${family}_${version}`).join(', ')}`)
-  return found.map((problem) => `check-addon: ${file}: ${problem}`)
+  for (const version of versions)
+    if (/^(GLIBCXX|CXXABI)_/.test(version)) yield `it needs ${version} of a libstdc++ outside`
+}
+
+/** The target whose file has this name in this folder. */
+function targetOf(file) {
+  const place = `${basename(dirname(file))}/${basename(file)}`
+  return Object.keys(TARGETS).find((name) => TARGETS[name].file === place)
 }
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { glibc: { type: 'string', default: '2.28' } },
+  options: { target: { type: 'string' }, glibc: { type: 'string' } },
 })
 if (positionals.length === 0) {
   console.error('check-addon: name the files to check')
   process.exit(2)
 }
-const found = positionals.flatMap((file) => problems(file, values.glibc))
-if (found.length > 0) {
-  console.error(found.join('\n'))
-  process.exit(1)
+for (const file of positionals) {
+  const name = values.target ?? targetOf(file)
+  const target = TARGETS[name] && { ...TARGETS[name], ...(values.glibc && { glibc: values.glibc }) }
+  if (target === undefined) {
+    console.error(
+      `check-addon: ${file}: no target is known for it; expected --target with one of ${Object.keys(TARGETS).join(', ')}`,
+    )
+    process.exit(2)
+  }
+  try {
+    for (const problem of problems(file, target)) {
+      console.error(`check-addon: ${file}: ${problem}`)
+      process.exitCode = 1
+    }
+  } catch (error) {
+    console.error(`check-addon: ${file}: ${error.message}`)
+    process.exitCode = 1
+  }
 }

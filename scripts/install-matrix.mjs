@@ -9,7 +9,7 @@
 //     --keep             leaves the folders where they are, and says where
 //
 // prebuilds/ must have been made (npm run build:prebuilds) for the rows that take a prebuilt addon; for the one of
-// arm64, qemu-user-static, Debian's libraries for arm64 and `prebuilds.mjs --arch x64,arm64`. Packages come from npm's
+// arm64, qemu-user-static, Debian's libraries for arm64 and `prebuilds.mjs --target linux-x64,linux-arm64`. Packages come from npm's
 // cache where they are in it. Exits 1 when a row did not end as it should.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'

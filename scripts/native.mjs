@@ -3,7 +3,8 @@
 //
 //   native.mjs build [--out FILE]     the addon; FILE defaults to build/Release/lowrank.node
 //   native.mjs tests                  the native test executable; prints its path last
-//     both take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64
+//     both take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64 or --toolchain FILE, a toolchain
+//     file of CMake's
 //   native.mjs missing                what a build from source lacks on this machine, one thing a line
 //   native.mjs install                npm's install step: a prebuilt addon, else a build
 //     --build-from-source             builds even where a prebuilt addon fits
@@ -24,7 +25,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { dirname, join, relative, resolve } from 'node:path'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -211,11 +212,12 @@ async function run(command, args, env) {
 }
 
 /** Configures if needed and builds one target; returns the build tree. */
-async function cmake(target, { sanitize, debug, arch = process.arch }) {
+async function cmake(target, { sanitize, debug, arch = process.arch, toolchain }) {
   const cross = arch === process.arch ? undefined : crossCompiler(arch)
-  checkTools(cross)
-  // Not under build/, which node-gyp and prebuildify empty.
-  const name = [sanitize ?? (debug ? 'debug' : 'release'), ...(cross ? [arch] : [])].join('-')
+  if (!toolchain) checkTools(cross)
+  // Not under build/, which node-gyp empties.
+  const kind = sanitize ?? (debug ? 'debug' : 'release')
+  const name = [kind, ...(cross ? [arch] : toolchain ? [basename(toolchain, '.cmake')] : [])].join('-')
   const tree = join(root, 'out', name)
   const configure = [
     '-S',
@@ -230,6 +232,7 @@ async function cmake(target, { sanitize, debug, arch = process.arch }) {
     configure.push('-DCMAKE_SYSTEM_NAME=Linux', `-DCMAKE_SYSTEM_PROCESSOR=${processors[arch]}`)
     configure.push(`-DCMAKE_CXX_COMPILER=${cross}`)
   }
+  if (toolchain) configure.push(`-DCMAKE_TOOLCHAIN_FILE=${resolve(toolchain)}`)
   const cache = join(tree, 'CMakeCache.txt')
   // CMake refuses a tree made at another path, as after moving or copying the checkout.
   if (existsSync(cache) && !readFileSync(cache, 'utf8').includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${root}\n`)) {
@@ -295,6 +298,7 @@ const { positionals, values } = parseArgs({
     sanitize: { type: 'string' },
     debug: { type: 'boolean' },
     arch: { type: 'string' },
+    toolchain: { type: 'string' },
     out: { type: 'string' },
     'build-from-source': { type: 'boolean' },
   },

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join, resolve, sep } from 'node:path'
 import { ConfigError } from '../core/errors.js'
 
 export interface HubSettings {
@@ -94,7 +94,7 @@ function readIfThere(path: string): string | undefined {
 /** `~` and `$NAME` in a path, which Python expands in these variables as well. */
 function expanded(path: string, env: Environment): string {
   return path
-    .replace(/^~(?=\/|$)/, env.HOME || homedir())
+    .replace(sep === '/' ? /^~(?=\/|$)/ : /^~(?=[\\/]|$)/, env.HOME || homedir())
     .replace(
       /\$(?:\{(\w+)\}|(\w+))/g,
       (whole, braced: string, plain: string) => env[braced ?? plain] ?? whole,

@@ -87,7 +87,8 @@ export async function ownWeightFolder(folder: string): Promise<void> {
   }
   const { uid, mode } = await stat(folder)
   const user = process.getuid?.()
-  if (user !== undefined && uid !== user) throw notOwn(folder, `belongs to user ${uid}, not to ${user}`)
+  if (user === undefined) return // Windows has access lists in place of modes, and a profile's are its owner's
+  if (uid !== user) throw notOwn(folder, `belongs to user ${uid}, not to ${user}`)
   if (mode & 0o002) throw notOwn(folder, 'is writable by everyone')
 }
 

@@ -1,47 +1,46 @@
-/** What the addon asks of a machine and shows to its process, read from the ELF file. */
+/** What the addon asks of a machine and shows to its process, read from the file. */
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { addonOrigin } from '../../lib/native/load.js'
+import { readBinary } from '../../scripts/binary.mjs'
 
-function readelf(...args: string[]): string {
-  return spawnSync('readelf', ['--wide', ...args, addonOrigin().path], {
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  }).stdout
-}
-
-const readable = spawnSync('readelf', ['--version']).status === 0
+const file = addonOrigin().path
+const found = readBinary(readFileSync(file))
 // A build with a sanitizer is for this machine only.
-const instrumented = readable && /lib(asan|ubsan|tsan)\.so/.test(readelf('--dynamic'))
+const instrumented = found.libraries.some((name) => /^lib(asan|ubsan|tsan)\.so/.test(name))
 
-describe.runIf(process.platform === 'linux' && readable && !instrumented)('the addon file', () => {
-  const symbols = readelf('--dyn-syms')
-    .split('\n')
-    .map((line) => /\d+: \S+ +\d+ \S+ +(\S+) +\S+ +(\S+) (\S+)$/.exec(line.trim()))
-    .filter((match) => match !== null)
-    .map(([, binding = '', section = '', name = '']) => ({ binding, section, name }))
+const check = (...args: string[]) =>
+  spawnSync(process.execPath, ['scripts/check-addon.mjs', ...args, file], { encoding: 'utf8' })
+
+describe.runIf(process.platform === 'linux' && !instrumented)('the addon file', () => {
+  const target = `linux-${process.arch}`
 
   test('exports nothing but what Node-API looks for', () => {
-    const exported = symbols.filter(({ section }) => section !== 'UND').map(({ name }) => name)
-    expect(exported.sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1'])
+    expect([...found.exports].sort()).toEqual([
+      'napi_register_module_v1',
+      'node_api_module_get_api_version_v1',
+    ])
   })
 
   test('has no function of its own left undefined', () => {
-    expect(symbols.filter(({ section, name }) => section === 'UND' && /lowrank/.test(name))).toEqual([])
+    expect(found.imports.filter(({ name }) => /lowrank/.test(name))).toEqual([])
   })
 
-  const check = (...args: string[]) =>
-    spawnSync(process.execPath, ['scripts/check-addon.mjs', ...args, addonOrigin().path], {
-      encoding: 'utf8',
-    })
-
   test('needs glibc 2.28 at most, brings its C++ library along, and no library that a plain system lacks', () => {
-    expect(check()).toMatchObject({ status: 0, stderr: '' })
+    expect(check('--target', target)).toMatchObject({ status: 0, stderr: '' })
   })
 
   test('is refused by the check of what it needs where less is promised', () => {
-    const { status, stderr } = check('--glibc', '2.4')
+    const { status, stderr } = check('--target', target, '--glibc', '2.4')
     expect(status).toBe(1)
     expect(stderr).toMatch(/it needs glibc 2\.\d+, promised is 2\.4: .*@GLIBC_2\.\d+/)
+  })
+
+  test('is refused for another system, and for another C library', () => {
+    const refusal = (name: string) => check('--target', name).stderr
+    expect(refusal('win32-x64')).toContain('expected PE for x86_64')
+    expect(refusal('darwin-arm64')).toContain('expected Mach-O for arm64')
+    expect(refusal(`${target}-musl`)).toContain('it needs libc.so.6, which not every system has')
   })
 })

@@ -63,7 +63,7 @@ void install() {
   struct sigaction own {};
   own.sa_sigaction = handle;
   own.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  ::sigemptyset(&own.sa_mask);
+  sigemptyset(&own.sa_mask);  // a macro on macOS
   ::sigaction(SIGBUS, &own, nullptr);
 }
 
