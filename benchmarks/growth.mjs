@@ -1,13 +1,14 @@
-// How the time of a training step grows with its tokens and with the layers of the model.
+// Time of a training step as a function of its tokens and of the layers of the model.
 //
 //   npm run build && node benchmarks/growth.mjs MODEL [--quantization nf4] [--precision bf16] [--rounds 3]
 //     [--steps 4] [--tokens 512,1024,2048,4096,8192] [--layers 8,16,24,30] [--json]
 //
 // MODEL is a folder or a .gguf file. Tokens come as sequences of 512, more of them for a longer step: attention sees no
-// further than its sequence, so time over tokens should be a straight line through zero. Layers are the first so many of the
-// model, at 2048 tokens: time over layers should be a straight line that starts at what embedding and head take. Each
-// setting runs in a process of its own, all settings once in every round, for so many steps of which the first does not
-// count; times are medians, in wall and CPU seconds. With LOWRANK_THREADS=1 CPU times hold on a busy machine too.
+// further than its sequence, so time over tokens should be a straight line through zero. Layers are the first so many
+// of the model, at 2048 tokens: time over layers should be a straight line that starts at what embedding and head take.
+// Each setting runs in a process of its own, all settings once in every round, for so many steps of which the first
+// does not count; times are medians, in wall and CPU seconds. With LOWRANK_THREADS=1 CPU times hold on a busy machine
+// too.
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'

@@ -1,10 +1,10 @@
-// How fast this machine trains, for `lowrank plan --machine NAME` on others: machines/NAME.json.
+// Training speed of this machine, for `lowrank plan --machine NAME` on others: machines/NAME.json.
 //
 //   npm run build && node benchmarks/machine.mjs NAME [--threads N] [--seconds 3]
 //
-// Rates are those of steps of LoRA over every format and precision, for two models, and of the other strategies over one,
-// each measured for so many seconds as `plan` measures for itself. A step counts with the less of its time by the clock and
-// its CPU time over the threads; on a machine that others use, more seconds help.
+// Rates are those of steps of LoRA over every format and precision, for two models, and of the other strategies over
+// one, each measured for so many seconds as `plan` measures for itself. A step counts with the less of its time by the
+// clock and its CPU time over the threads; on a machine that others use, more seconds help.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'

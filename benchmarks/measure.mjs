@@ -1,4 +1,4 @@
-// What the benchmarks share: clocks, medians and texts.
+// Code shared by the benchmarks: clocks, medians, and texts.
 
 /** CPU time of the process so far, in seconds, over all threads. */
 export const cpuSeconds = () => {

@@ -1,13 +1,13 @@
-// Whether AdamW with 8-bit or paged state learns as AdamW does: loss on held-out data over training, several seeds each.
+// Learning with 8-bit or paged AdamW state compared with AdamW: held-out loss over training, several seeds each.
 //
 //   npm run build && node benchmarks/optimizers.mjs MODEL [--dataset demo/train.jsonl] [--held-out demo/test.jsonl]
 //     [--optimizers adamw_8bit,paged_adamw_8bit] [--quantization nf4] [--rank 16] [--learning-rate 2e-4]
 //     [--steps 100] [--every 10] [--seeds 3] [--json]
 //
-// MODEL is a folder or a .gguf file. Two runs of one seed see the same rows and start from the same adapter, so that only
-// the optimizer tells them apart. Printed is the mean over all evaluations of the distance between their losses, and beside
-// it the same between AdamW's own runs of two seeds: the noise that it is to be read against. Paged state has a quarter of
-// its bytes in memory.
+// MODEL is a folder or a .gguf file. Two runs of one seed see the same rows and start from the same adapter, so that
+// only the optimizer tells them apart. Printed is the mean over all evaluations of the distance between their losses,
+// and beside it the same between AdamW's own runs of two seeds: the noise that it is to be read against. Paged state
+// has a quarter of its bytes in memory.
 import { parseArgs } from 'node:util'
 import { loadModel, lora } from '../dist/esm/index.js'
 

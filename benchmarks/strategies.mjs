@@ -5,13 +5,13 @@
 //
 // MODEL is a folder or a .gguf file. A round trains each strategy for two steps, one after the other, and takes the
 // second; the ratio is the median over the rounds of the ratios within a round, so that a machine that is busy for a
-// while slows both sides. On a machine that others use, read the ratios of CPU time, with LOWRANK_THREADS=1: threads that
-// wait for one another spin. Strategies are on all linears of the blocks, at the same rank where they have one.
+// while slows both sides. On a machine that others use, read the ratios of CPU time, with LOWRANK_THREADS=1: threads
+// that wait for one another spin. Strategies are on all linears of the blocks, at the same rank where they have one.
 //
-// With --peft, the same model as a folder that transformers loads, and --python, an interpreter that has the packages of
-// peers/requirements.txt, every round also takes a step of PEFT's LoRA and of its methods among these, by
-// peers/peft_train.py: as many tokens a step and as many threads, over weights that are not quantized (PEFT's LoHa and LoKr
-// take no others) and at the precision that is named.
+// With --peft, the same model as a folder that transformers loads, and --python, an interpreter that has the packages
+// of peers/requirements.txt, every round also takes a step of PEFT's LoRA and of its methods among these, by
+// peers/peft_train.py: as many tokens a step and as many threads, over weights that are not quantized (PEFT's LoHa and
+// LoKr take no others) and at the precision that is named.
 import { execFileSync } from 'node:child_process'
 import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
@@ -38,7 +38,7 @@ const { values: options, positionals } = parseArgs({
 if (positionals.length !== 1) throw new Error('name one model: node benchmarks/strategies.mjs MODEL')
 const rank = Number(options.rank)
 const tokens = Number(options.tokens)
-// What private training takes is what benchmarks/private.mjs measures.
+// benchmarks/private.mjs measures private training.
 const names =
   options.strategies?.split(',') ??
   listStrategies()

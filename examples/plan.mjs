@@ -1,5 +1,5 @@
 /**
- * How much memory will training take? Answers for a few strategies and batch sizes, without loading the model; its
+ * Memory of training for a few strategies and batch sizes, computed without loading the model; its
  * config.json alone is enough.
  *
  *   node examples/plan.mjs models/SmolLM2-135M-Instruct

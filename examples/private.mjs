@@ -11,7 +11,7 @@ if (!path || !output) {
   process.exit(2)
 }
 
-/** What people wrote, with who it was. A real promise needs many more of them. */
+/** Rows with their authors. A real guarantee needs many more authors. */
 const rows = Array.from({ length: 200 }, (_, i) => ({
   messages: [
     { role: 'user', content: `${i % 10} + ${i % 7} = ?` },

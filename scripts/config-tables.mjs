@@ -82,7 +82,7 @@ function inline(value) {
   return stringify(value, { collectionStyle: 'flow', flowCollectionPadding: false }).trim()
 }
 
-/** What a value has to be, in a few words. */
+/** The expected value, in a few words. */
 function expected(schema) {
   if (isWrapper(schema)) return expected(schema.def.innerType)
   const { type } = schema.def

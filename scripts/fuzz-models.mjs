@@ -189,7 +189,7 @@ async function one(number) {
   writeFileSync(path, whole)
 }
 
-/** What came of a file: an answer of the child, its end, or none in time. */
+/** Result of a file: an answer of the child, its exit, or a timeout. */
 async function opened(job) {
   child ??= await start()
   const begin = performance.now()
@@ -217,7 +217,7 @@ async function opened(job) {
   })
   answer.ms ??= performance.now() - begin
   if (answer.grown > LIMIT_GROWTH) answer.problem ??= `${answer.grown >> 10} MiB of memory`
-  // What one file left behind is not the next one's.
+  // State left by one file must not affect the next.
   if (answer.gone || answer.outcome === 'hang' || answer.rss > 400 << 10) {
     child.kill('SIGKILL')
     child = undefined

@@ -80,17 +80,17 @@ async function nodeOf({ system, node }) {
   return { words: [await machine.node(node)] }
 }
 
-/** Why a row cannot be tried here, or undefined. */
+/** Reason why a row cannot be run here, or undefined. */
 function obstacle({ system, addon, package: kind }) {
   const target = system === 'arm64' ? 'linux-arm64' : here
   const prebuilt = existsSync(join(root, 'prebuilds', target))
   return (addon === 'prebuild' || kind === undefined) && !prebuilt && `there is no prebuilds/${target}`
 }
 
-/** What rows call another system than this one, in the words of the table. */
+/** Names of other systems in the rows of the table. */
 const systems = { arm64: 'for arm64, under qemu', musl: 'for musl' }
 
-/** How each package manager is told to add a package. */
+/** Commands of the package managers to add a package. */
 const install = { npm: ['install', '--prefer-offline', '--foreground-scripts'], pnpm: ['add'], yarn: ['add'] }
 
 const programOf = (manager = 'npm') => manager.split('@')[0]
@@ -174,7 +174,7 @@ async function runTypecheck(wanted, tarballs) {
   return { typescript: versionOf(compiler), settings: Object.keys(ended), problem: problems.find(Boolean) }
 }
 
-/** What a row tries and expects, in the words of the table. */
+/** Description of a row and its expected result, in the words of the table. */
 function describe({ system, node, manager, flags, command, package: kind, compiler, addon, at }) {
   const program = programOf(manager)
   const words = [program, install[program][0], ...flags].join(' ')

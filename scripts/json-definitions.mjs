@@ -43,7 +43,7 @@ export function withDefinitions(schema) {
   return { $schema, ...rest, $defs: definitions }
 }
 
-/** How often each part of a schema occurs, by its JSON; the inner parts of a repeated one count once. */
+/** Number of occurrences of each part of a schema, by its JSON; the inner parts of a repeated one count once. */
 function countParts(schema, counts = new Map()) {
   mapParts(schema, (part) => {
     const json = JSON.stringify(part)

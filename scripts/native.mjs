@@ -58,7 +58,7 @@ function output(command, args, input) {
   return run.status === 0 ? run.stdout : undefined
 }
 
-/** How CMake and Debian name the processors that Linux addons are cross-compiled for. */
+/** Names of processors in CMake and Debian, for cross-compiling Linux addons. */
 const processors = { x64: 'x86_64', arm64: 'aarch64' }
 
 function crossCompiler(arch) {
@@ -68,7 +68,7 @@ function crossCompiler(arch) {
   return `${processors[arch]}-linux-gnu-g++`
 }
 
-/** What is missing to build from source, in the words of someone who has to install it. */
+/** Missing requirements of a build from source, in the words of their packages. */
 function missingTools(cross) {
   const missing = []
   const cmake = output('cmake', ['--version'])
@@ -153,8 +153,8 @@ function isAlive(pid) {
 let terminal
 
 /**
- * Says something to the user on stderr, and on the terminal where npm hides stderr, as it does for install steps: a build
- * of minutes would look like a hang.
+ * Says something to the user on stderr, and on the terminal where npm hides stderr, as it does for install steps: a
+ * build of minutes would look like a hang.
  */
 function tell(text) {
   const line = `lowrank: ${text}\n`

@@ -86,16 +86,16 @@ function unused(left, top, width, height, first, stroke) {
   return `<rect x="${round(left + width - w)}" y="${round(top + height - h)}" width="${round(w)}" height="${round(h)}" fill="#ffffff" stroke="${stroke}" stroke-dasharray="3 3"/>`
 }
 
-/** What acts at each linear, its parameters and numbers side by side. */
+/** The terms of each linear, with parameters and numbers side by side. */
 const termsOf = (spec) =>
   spec.terms.map(({ kind, target, parameters, numbers }) => ({ kind, target, ...parameters, ...numbers }))
 
-/** How many linears of the drawing use a factor. */
+/** Number of linears in the drawing that use a factor. */
 const usersOf = (spec, name) => termsOf(spec).filter((term) => Object.values(term).includes(name)).length
 
 const number = (value) => Number(value.toPrecision(3)).toString()
 
-/** What a strategy adds at one linear, as pieces of a formula from left to right. */
+/** A strategy's change of one linear, as pieces of a formula from left to right. */
 function pieces(term, description, base) {
   const { spec, groups } = description
   const factors = new Map(description.factors.map((factor) => [factor.name, factor]))
@@ -165,7 +165,7 @@ function pieces(term, description, base) {
 /** @returns an SVG document */
 export function schematic(config) {
   const rules = rulesOf(config)
-  // What is open until a probe has chosen is drawn with everything shared.
+  // Before a probe, everything is drawn as shared.
   const drawnConfig = 'keep' in config ? { ...config, keep: [] } : config
   const description = describeAdapter(drawnConfig, SITES, { strict: false })
   const { quantization } = rules.defaults(config)

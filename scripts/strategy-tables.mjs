@@ -33,7 +33,7 @@ const WRAPPERS = ['lora-plus', 'qlora', 'dp-dylora']
 const link = (name) => `[${name}](strategies/${name}.md)`
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toLocaleString('en-US', { maximumFractionDigits: 0 })} MiB`
 
-/** What a strategy takes by its plan; `planned` has those of all by name. */
+/** Planned memory of a strategy; `planned` has that of all by name. */
 async function plans() {
   const folder = mkdtempSync(join(tmpdir(), 'lowrank-shape-'))
   const file = join(folder, 'config.json')
@@ -194,7 +194,7 @@ function ratesOf(name) {
   ].join('\n')
 }
 
-/** Whether a wrapper takes an adapter of this name. */
+/** True if a wrapper accepts an adapter of this name. */
 function takes(wrapper, name) {
   try {
     strategyFrom({

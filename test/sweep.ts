@@ -3,7 +3,7 @@
  * vitest.config.ts.
  */
 
-/** Whether every case is to run. */
+/** True if every case is run. */
 export const WHOLE = process.env.LOWRANK_SWEEPS === 'whole'
 
 /** All cases of a sweep where it runs whole, else so many of them, spread evenly. */

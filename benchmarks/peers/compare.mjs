@@ -1,6 +1,6 @@
-// lowrank against transformers + PEFT + bitsandbytes on this machine: the same model, tokens, steps and initial adapter,
-// each program in processes of its own, taking turns. The peer runs in every configuration that may make it fast, and
-// the ratios are against the fastest of them, and against the one that takes least memory.
+// lowrank against transformers + PEFT + bitsandbytes on this machine: the same model, tokens, steps and initial
+// adapter, each program in processes of its own, taking turns. The peer runs in every configuration that may make it
+// fast, and the ratios are against the fastest of them, and against the one that takes least memory.
 //
 //   node benchmarks/peers/compare.mjs MODEL_FOLDER --python venv/bin/python [--rounds 3] [--steps 6] [--json]
 //     [--shapes 4x512,1x2048] [--threads N]
@@ -101,12 +101,12 @@ function run(program, script, mode, shape, { environment = {}, flags = [] } = {}
   if (options.preload && program !== process.execPath) env.LD_PRELOAD ??= options.preload
   if (options.threads) env.LOWRANK_THREADS = options.threads
   if (options.threads && program !== process.execPath) args.push('--threads', options.threads)
-  // What a program complains of is kept for the error, should it fail.
+  // The program's complaints are kept for the error, in case it fails.
   const stdout = execFileSync(program, args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
   return JSON.parse(stdout.trim().split('\n').at(-1))
 }
 
-/** What both did in one mode and shape, and a line about it. */
+/** Results of both in one mode and shape, and a line about them. */
 function compared(mode, shape) {
   const ours = []
   const peers = peersOf(mode).map((peer) => ({ ...peer, results: [] }))

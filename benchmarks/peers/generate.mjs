@@ -1,10 +1,11 @@
-// How fast one answer is generated, token by token, by lowrank and by llama.cpp (node-llama-cpp), on the same GGUF file.
+// Speed of generating one answer, token by token, in lowrank and in llama.cpp (node-llama-cpp), on the same GGUF file.
 //
 //   npm ci && npm run build && node benchmarks/peers/generate.mjs MODEL.gguf [--quantization nf4] [--threads 2]
 //     [--tokens 64] [--rounds 5]
 //
-// Each takes the same text as prompt and then draws so many tokens. They take turns, and ratios are medians over the rounds, by
-// the clock and by CPU time, which is the one to read where others use the machine too. llama.cpp computes with the blocks of the file, lowrank with the linears as --quantization says.
+// Each takes the same text as prompt and then draws so many tokens. They take turns, and ratios are medians over the
+// rounds, by the clock and by CPU time, which is the one to read where others use the machine too. llama.cpp computes
+// with the blocks of the file, lowrank with the linears as --quantization says.
 import { parseArgs } from 'node:util'
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 import { cpuSeconds, median, ranged, words } from '../measure.mjs'

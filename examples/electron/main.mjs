@@ -22,7 +22,7 @@ let window
 /** @type {Electron.UtilityProcess | undefined} */
 let worker
 
-/** Where nothing is read-only, which an app's own folder is. */
+/** A writable folder; the app's own is read-only. */
 const output = () => join(app.getPath('userData'), 'adapter')
 const hasCheckpoint = () =>
   existsSync(output()) && readdirSync(output()).some((name) => name.startsWith('checkpoint-'))
@@ -46,7 +46,7 @@ function start({ model, data, resume }) {
     if (worker === own) worker = undefined
     if (!ended) report({ type: 'error', message: `the training process ended early (${code})` })
   })
-  // What another run left in the folder is replaced.
+  // Files of an earlier run in the folder are replaced.
   const options = { ...OPTIONS, force: !resume }
   own.postMessage({ type: 'train', model, data, output: output(), resume, threads: THREADS, options })
 }

@@ -1,6 +1,6 @@
 /**
- * What the base model is asked in the second part of its training: chats about a record, of which only the answers are
- * learned. Nearly all of an answer can be found in the question, so there is little to guess and much to copy.
+ * Questions for the base model in the second part of its training: chats about a record, of which only the answers are
+ * trained on. Nearly all of an answer is in the question, so there is little to guess and much to copy.
  */
 import { FORMS, question, sentence } from './forms.mjs'
 import { isHeldOut, PEOPLE, TOWNS } from './names.mjs'
@@ -17,7 +17,7 @@ import {
   writtenDate,
 } from './world.mjs'
 
-/** What a form is asked for with. */
+/** Requests for a form. */
 export const REQUESTS = {
   list: ['Write this as a list.', 'Make a list of this.', 'As a list, please.', 'Put this in a list.'],
   card: ['Write this as a card.', 'Fill in a card.', 'As a card, please.', 'Make a card of this.'],

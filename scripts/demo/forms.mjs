@@ -44,7 +44,7 @@ const SENTENCES = {
   ],
 }
 
-/** What a field is called where people write it, and in JSON. */
+/** Labels of a field in text, and in JSON. */
 const LABELS = {
   person: ['Name', 'Customer', 'Person', 'Client', 'Who'],
   other: ['Receiver', 'To', 'For'],

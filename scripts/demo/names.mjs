@@ -1,6 +1,6 @@
 /**
- * Names of the invented world that the tokenizer has as one token each, since they are frequent in the text. A small model
- * copies such a name in one go, so the chats and the task keep to them.
+ * Names of the invented world that the tokenizer has as one token each, since they are frequent in the text. A small
+ * model copies such a name in one go, so the chats and the task keep to them.
  */
 import { hash, words } from './world.mjs'
 
@@ -49,5 +49,5 @@ export const TOWNS = words(`
   Zelport
 `)
 
-/** Whether a name is kept for the held-out items of the task. */
+/** True if a name is reserved for the held-out items of the task. */
 export const isHeldOut = (name) => hash(name) % 5 === 1

@@ -1,5 +1,5 @@
 /**
- * What the base model reads, and the task that it is then tuned for.
+ * Training text of the base model, and the task that it is tuned for.
  *
  * A document tells the same record several times over, each time in another form, so that what comes next can mostly
  * be found in what came before: this teaches a small model to copy and to reformat. A part are chats, in which a user

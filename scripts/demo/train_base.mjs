@@ -1,7 +1,7 @@
 /**
  * Makes the base model of `lowrank demo` from nothing, in demo/base: text that this folder invents, a tokenizer, random
- * weights, and two training runs by lowrank itself, first on documents (text.yaml), then on chats (chats.yaml). Then the
- * task's data (write_task.mjs).
+ * weights, and two training runs by lowrank itself, first on documents (text.yaml), then on chats (chats.yaml). Then
+ * the task's data (write_task.mjs).
  *
  *   npm run build && node scripts/demo/train_base.mjs [--python python3] [--resume]
  *
@@ -25,7 +25,7 @@ import { writeTask } from './write_task.mjs'
 const SEED = 1
 const DOCUMENTS = 110_000
 const CHATS = 34_000
-/** Where reading ends: the rate has fallen to a third by then, and the chats teach what is missing faster. */
+/** End of reading: the rate has fallen to a third by then, and the chats teach the rest faster. */
 const TEXT_STEPS = 2500
 
 const CONFIG = {
@@ -140,9 +140,9 @@ async function writeRandomWeights(folder) {
 }
 
 /**
- * Gives the model a head of its own and shakes its embeddings. While one matrix was both, words that may all stand in one
- * place, such as the months, had to be equally likely there and so became alike, and what is alike cannot be told apart
- * when it is read.
+ * Gives the model a head of its own and shakes its embeddings. While one matrix was both, words that may all stand in
+ * one place, such as the months, had to be equally likely there and so became alike, and what is alike cannot be told
+ * apart when it is read.
  */
 export async function untie(from, to) {
   const header = await readSafetensorsHeader(join(from, 'model.safetensors'))

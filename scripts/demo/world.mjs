@@ -3,7 +3,8 @@
  * no word of it comes from anywhere but this folder.
  *
  * Names are put together from syllables, so there are tens of thousands, and a model can only get them right by
- * copying. One name in ten, by a hash of its letters, is left out: whoever wants names that the base never saw has them.
+ * copying. One name in ten, by a hash of its letters, is left out: whoever wants names that the base never saw has
+ * them.
  */
 
 /** Random numbers from a seed; the same on every machine. */
@@ -57,7 +58,7 @@ export function hash(text) {
   return value
 }
 
-/** Whether a name is left out of all text. */
+/** True if a name is left out of all text. */
 export function isLeftOut(name) {
   return hash(name) % 10 === 0
 }
@@ -154,7 +155,7 @@ export function counted(number, thing) {
 
 export const thing = (random) => `${random.pick(MATERIALS)} ${random.pick(THINGS)}`
 
-/** What each kind of record holds. */
+/** Fields of each kind of record. */
 export const KINDS = {
   order: (random) => ({
     person: personName(random),

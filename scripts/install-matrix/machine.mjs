@@ -1,4 +1,4 @@
-// What the rows of the matrix run with: other versions of Node and of the package managers, all of them from npm's
+// Tools of the rows of the matrix: other versions of Node and of the package managers, all of them from npm's
 // registry, and PATHs that have a compiler on them or not.
 import { spawn } from 'node:child_process'
 import {

@@ -7,7 +7,7 @@
 
 const mend = 'node node_modules/lowrank/scripts/native.mjs install --build-from-source'
 
-/** What the install says where it would have to build and cannot. */
+/** Message of an install that would have to build and cannot. */
 const cannotBuild = [
   'lowrank: cannot build the native addon from source. Missing:',
   'CMake 3.22 or newer (no "cmake" on PATH)',
@@ -15,7 +15,7 @@ const cannotBuild = [
   'apt-get install g++ make cmake',
 ]
 
-/** What the first use says where there is no addon: what was looked for, what there is, and the command that mends it. */
+/** Message of the first use without an addon: the paths tried, the existing addons, and the command that builds one. */
 const noAddon = [
   'NATIVE_LOAD: The native addon could not be loaded on',
   'lowrank/build/Release/lowrank.node: no such file',

@@ -1,4 +1,4 @@
-// What is done with the package once it is installed: each way in, with a plan that only the addon can make.
+// Uses of the installed package: each entry point, with a plan that only the addon can make.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { execute } from './machine.mjs'
@@ -31,7 +31,7 @@ const programs = {
   cjs: ['use.cjs', `const { LowrankError, lora, planModel } = require('lowrank')\n${plan}`],
 }
 
-/** How a command that the package brings is called through each package manager; it alone may write to stdout. */
+/** Calls of a command of the package through each package manager; only it may write to stdout. */
 const throughManager = {
   npm: ['npx', '--no', '--'],
   pnpm: ['pnpm', 'exec'],
@@ -96,7 +96,7 @@ const settings = {
   bundler: { files: ['app.ts'], options: { module: 'esnext', moduleResolution: 'bundler' } },
 }
 
-/** What the program's environment is declared by: Node's types, or the types of browsers alone. */
+/** Types of the program's environment: Node's, or only those of browsers. */
 const surroundings = {
   node: { lib: ['es2022'], types: ['node'] },
   dom: { lib: ['es2022', 'esnext.disposable', 'dom'], types: [] },

@@ -1,4 +1,4 @@
-/** What three users do in their first half hour, each stepping on what there is to step on. */
+/** The first half hour of three users, with the mistakes that people make. */
 
 const FAQ = `Question,Answer
 What is lowrank?,A package that fine-tunes language models from Node.js.

@@ -22,7 +22,7 @@ const BASES: Record<string, { folder: string; gguf?: true; quantization?: Quanti
   gguf: { folder: 'smollm2', gguf: true, quantization: keep() },
 }
 const strategies = listStrategies()
-/** Where the defaults leave something open. */
+/** Settings of cases whose defaults are not enough. */
 const SETTINGS: Record<string, object> = {
   'dp-dylora': {
     clients: { partition: 'iid', count: 4 },

@@ -22,7 +22,7 @@ export function only<Kind extends TrainEvent['event']>(events: readonly TrainEve
   return events.filter((event): event is Extract<TrainEvent, { event: Kind }> => event.event === kind)
 }
 
-/** What a step computed, without what depends on the clock. */
+/** Results of a step, without those that depend on the clock. */
 export function numbersOf(events: readonly TrainEvent[]) {
   return only(events, 'step').map(({ tokens_per_second, seconds_left, ...numbers }) => numbers)
 }

@@ -91,7 +91,7 @@ describe.each([
     const own = loadTokenizer(await readTokenizerSource({ kind: 'folder', path }))
     const texts = comparable(tokenizer)
     expect(texts.length).toBeGreaterThan(30)
-    // What was written is the reference: rounding to 16 bits is not the matter here.
+    // The written model is the reference: rounding to 16 bits is not tested here.
     const written = await load(output)
     const found = await runLlamaCpp(output, { texts, prompt, tokens: 12 })
     texts.forEach((text, i) => {

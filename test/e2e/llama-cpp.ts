@@ -1,4 +1,4 @@
-/** What llama.cpp makes of a file, through node-llama-cpp, on the CPU. */
+/** Results of llama.cpp for a file, through node-llama-cpp, on the CPU. */
 import { getLlama, type Llama, LlamaLogLevel, type Token } from 'node-llama-cpp'
 
 let instance: Promise<Llama> | undefined

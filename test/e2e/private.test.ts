@@ -38,11 +38,13 @@ function privateProject() {
   })
 }
 
-/** What a killed process printed may end within a line. */
+/** The output of a killed process may end within a line. */
 const whole = (text: string) => text.slice(0, text.lastIndexOf('\n') + 1)
 const weightsOf = (folder: string) => readFileSync(`${folder}/adapter_model.safetensors`)
 
-/** When to kill: at the n-th file or folder that is being written, or after so many rounds of this process and a little later. */
+/**
+ * Time of the kill: at the n-th file or folder that is being written, or a little after so many rounds of this process.
+ */
 type Instant = { writing: number } | { rounds: number; later: number }
 
 /** Runs until that instant, or to the end where that comes first. */
@@ -50,7 +52,7 @@ async function killedAt(instant: Instant, args: string[], folder: string): Promi
   const writing = new Set<string>()
   let sent = false
   let kill = () => {}
-  // What is not whole yet has another name.
+  // Incomplete files have another name.
   const watcher = watch(folder, (_, name) => {
     if (name?.endsWith('.tmp')) writing.add(name)
     if ('writing' in instant && writing.size >= instant.writing) kill()

@@ -1,5 +1,5 @@
 /**
- * What a person sees of a run on terminals of several widths, beside screens/, where numbers that differ from run to run
+ * Screens of a run on terminals of several widths, compared with screens/, in which numbers that differ from run to run
  * are always the same. `npx vitest run test/e2e/terminal.test.ts -u` draws them anew.
  */
 import { writeFileSync } from 'node:fs'
@@ -27,7 +27,7 @@ function below(screen: string): string {
   return screen.slice(screen.search(/^ +step/m))
 }
 
-/** Whether the lines below the evaluation and the checkpoint of a step are drawn to their end. */
+/** Checks that the lines below the evaluation and the checkpoint of a step are drawn to their end. */
 function drawn(step: number, columns: number): (screen: string) => boolean {
   const stays = new RegExp(`^ +step +${step} +held-out loss .* saved.*\\n\\n`, 'm')
   return (screen) => {

@@ -4,7 +4,7 @@ import xterm from '@xterm/headless'
 
 const main = new URL('../../dist/esm/cli/main.js', import.meta.url).pathname
 const script = new URL('terminal.py', import.meta.url).pathname
-/** Where lines begin to be drawn anew. */
+/** Start of redrawn lines. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: of a terminal
 const FRAME = /(?=\r(?:\x1b\[\d+A)?\x1b\[J)/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: of a terminal
@@ -88,7 +88,7 @@ export class Terminal {
     this.#order({ resize: [columns, rows] })
   }
 
-  /** What a shell writes once the command has ended. */
+  /** Prompt of the shell after the command has ended. */
   async prompt(): Promise<string> {
     await this.#write('$ ')
     return this.screen()

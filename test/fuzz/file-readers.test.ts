@@ -23,7 +23,7 @@ const TELLING = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x22, 0x2c, 0x30, 0x39, 0x5b, 0x5
 
 const change = fc.record({
   kind: fc.constantFrom('set', 'insert', 'remove', 'repeat', 'wide', 'cut'),
-  /** Where, as a fraction of the header. */
+  /** Position, as a fraction of the header. */
   at: fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
   byte: fc.oneof(fc.constantFrom(...TELLING), fc.nat(255)),
   length: fc.integer({ min: 1, max: 16 }),

@@ -20,7 +20,7 @@ const NUMBERS = [
   1e-30,
 ]
 const VALUES = [null, true, false, '', 'x', [], {}, [[]], ['x'], { x: 1 }, 'x'.repeat(100_000)]
-/** What JSON.parse does not take, or takes for something else. */
+/** Values that JSON.parse rejects, or reads as something else. */
 const RAW = ['NaN', 'Infinity', '1e999', '-0', '{', ']', '"', '\\', '\u0000', '"\\ud800"', '/**/']
 
 /** Characters of JSON that a repeated value makes. */

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 
-/** How many times the event loop goes round until `work` ends: few, however busy the machine, if it is held up. */
+/** Number of turns of the event loop until `work` ends: few, on any machine, if it is blocked. */
 export async function turnsDuring(work: Promise<unknown>): Promise<number> {
   let over = false
   const ended = work.finally(() => {
@@ -13,7 +13,7 @@ export async function turnsDuring(work: Promise<unknown>): Promise<number> {
 }
 
 /**
- * How often a timer has its turn until `work` ends. For work that also waits for files, where the event loop goes round
+ * Number of turns of a timer until `work` ends. For work that also waits for files, where the event loop turns
  * any number of times: a timer does so once a millisecond at most.
  */
 export async function timersDuring(work: Promise<unknown>): Promise<number> {

@@ -1,6 +1,6 @@
 /**
- * Every function, method and setter of the package is given what programs in plain JavaScript may give it. The exports and
- * their parameters are listed by the package itself, so that one without an entry here is a failure.
+ * Every function, method and setter of the package is given what programs in plain JavaScript may give it. The exports
+ * and their parameters are listed by the package itself, so that one without an entry here is a failure.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as lowrank from '../../lib/index.js'
@@ -40,7 +40,7 @@ type Argument = readonly [right: unknown, ...takes: Kind[]]
 /** A function, by its parameters. */
 interface Entry {
   parameters: Record<string, Argument>
-  /** What its messages call it. */
+  /** Its name in messages. */
   name: string
 }
 

@@ -1,4 +1,4 @@
-/** What the parity tests share: golden tensors, tiny models in native memory, relative errors. */
+/** Code shared by the parity tests: golden tensors, tiny models in native memory, relative errors. */
 import { join } from 'node:path'
 import { openModelFiles } from '../../lib/formats/model-files.js'
 import { readSafetensorsHeader, readTensor } from '../../lib/formats/safetensors.js'

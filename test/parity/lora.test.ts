@@ -21,7 +21,7 @@ import { disposeModels, expectSteps, expectTensors, modelOf, type RunCase, train
 
 interface Case extends RunCase {
   quantization: { type: 'nf4'; double_quant: boolean } | null
-  /** How embedding and head are held, where not as stored. */
+  /** Storage of embedding and head, if not as in the files. */
   tables?: StorageFormat
   /** As config files spell it. */
   peft: Record<string, unknown>

@@ -69,7 +69,7 @@ CASES = [
     ("tables_nf4_double", "odd", {**_all, "target_modules": ["q_proj", "v_proj"]}, {**_nf4, "double_quant": True}),
 ]
 
-# How a case has its embedding and head quantized.
+# Quantization of a case's embedding and head.
 TABLES = {"tables_int8": "int8", "tables_nf4": "nf4", "tables_nf4_double": "nf4_double"}
 
 

@@ -45,7 +45,7 @@ def make() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)
         (folder / "README.md").unlink()
-        # What a reader must reproduce is the file, so the logits come from the file.
+        # A reader must reproduce the file, so the logits come from the file.
         read = PeftModel.from_pretrained(load_double(f"models/{base}"), folder).double().eval()
         with torch.no_grad():
             logits = forward(read, batch_of(base))

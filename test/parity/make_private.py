@@ -31,7 +31,7 @@ CASES = [
     ("private_active", "smollm2", 3, False, 9.5),
     ("private_last", "smollm2", 3, True, 6.0),
 ]
-# What trains beside A and B of linears: name, model, options of LoRA, clipping norm.
+# Trained parameters besides A and B of linears: name, model, options of LoRA, clipping norm.
 BESIDE = [
     ("modules", "llama3", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens", "norm"]}, 4.0),
     ("modules_tied", "smollm2", {"target_modules": ["q_proj", "up_proj"], "modules_to_save": ["embed_tokens"]}, 10.0),

@@ -129,7 +129,7 @@ class DenseAdamW(torch.optim.AdamW):
         super().step()
 
 
-# What lowrank draws from the seed 41.
+# Ranks that lowrank draws from the seed 41.
 RANKS = [2, 4, 3, 3, 2, 1, 1, 2, 4, 1]
 # Without a warm-up, whose first step would move nothing: some rules hold from the first step on.
 SCHEDULE = {"type": "linear", "warmup_steps": 0}

@@ -1,6 +1,6 @@
 /**
- * Steps of optimizers against transformers, torch and bitsandbytes, on the engine alone: their gradients are given, and a
- * run has those of a model.
+ * Steps of optimizers against transformers, torch and bitsandbytes, on the engine alone: their gradients are given, and
+ * a run has those of a model.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -92,7 +92,7 @@ describe('an optimizer with 8-bit state is as near to fp32 as its peer', () => {
     const theirs = relativeError(change(floats(results, `${c.name}.large`), 0), exact)
     expect(ours).toBeLessThanOrEqual(theirs)
     expect(ours).toBeGreaterThan(0)
-    // What is small has fp32 state.
+    // Small tensors have fp32 state.
     for (const [i, name] of [
       [1, 'small'],
       [2, 'vector'],

@@ -1,4 +1,4 @@
-/** What an adapter adds at linears, and shared pairs of factors, against literal computations. */
+/** Output norms of adapters at linears, and shared pairs of factors, against literal computations. */
 import { expect, test } from 'vitest'
 import { addon } from '../../lib/native/addon.js'
 import { describeAdapter, initialize, linearSites } from '../../lib/strategies/describe.js'

@@ -1,5 +1,5 @@
 /**
- * Whether the parity tests can fail: with one rule of a case left out or changed, the run must end a hundred tolerances
+ * Sensitivity of the parity tests: with one rule of a case left out or changed, the run must end a hundred tolerances
  * away from where the peer's ended.
  */
 import { afterAll, expect, it, vi } from 'vitest'
@@ -8,7 +8,7 @@ import type { Adapter } from '../../lib/model/adapter.js'
 import { swept } from '../sweep.js'
 import { attached, disposeModels, errorsOf, readCases, type StrategyCase, TOLERANCE, train } from './runs.js'
 
-/** What a case is changed by. */
+/** A changed rule of a case. */
 interface Rule {
   name: string
   options?: Partial<TrainOptions>

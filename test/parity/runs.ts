@@ -29,7 +29,7 @@ export const TOLERANCE = 1e-5
 /** Of the order of the data and of the draws of ranks; `RANKS` of make_strategies.py are those of this seed. */
 export const SEED = 41
 
-/** What the cases of `lora/`, `full/` and `strategies/` share. */
+/** Code shared by the cases of `lora/`, `full/`, and `strategies/`. */
 export interface RunCase {
   name: string
   model: string

@@ -209,7 +209,7 @@ def entry(tok: Tokenizer, config, gguf=None, bare=None):
         "with_special": [tok.encode(s).ids for s in STRINGS[:3]],
         "decoded": [tok.decode(i, skip_special_tokens=False) for i in ids],
         "gguf": gguf,
-        # Where the metadata cannot say all that tokenizer.json does: the ids of what it can say.
+        # Ids if the metadata cannot express all of tokenizer.json.
         "gguf_ids": bare,
     }
 

@@ -196,7 +196,7 @@ test('Ctrl-C stops an answer and keeps it as far as it came; the second one in a
   await sees(/Adapters: out\n/)
   keys.write('\u0003')
   await sees('Press Ctrl-C again or Ctrl-D to quit.')
-  // What was typed meanwhile goes, and the chat stays.
+  // Typed text is discarded, and the chat continues.
   const told = () => screen.text.split('Press Ctrl-C again').length
   const times = told()
   keys.write('half a question')

@@ -18,7 +18,7 @@ export interface Ended {
 export interface RunOptions {
   cwd?: string
   env?: NodeJS.ProcessEnv
-  /** What stdin holds; without it, stdin is empty. */
+  /** Content of stdin; empty by default. */
   input?: string
   /** Called with each piece of output, to send signals at the right moment. */
   watch?: (child: ChildProcess, soFar: Ended) => void
@@ -59,7 +59,7 @@ export function lowrank(args: readonly string[], options: RunOptions = {}): Prom
   })
 }
 
-/** What a verb printed with --json, line by line. */
+/** Output of a verb with --json, line by line. */
 export function printed<Name extends Verb = never>({ stdout }: Ended): Printed<Name>[] {
   return jsonLines(stdout) as Printed<Name>[]
 }

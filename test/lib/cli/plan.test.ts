@@ -209,7 +209,7 @@ test('kernels are counted without being run, in JSON and text', async () => {
   expect(offloaded.kernels?.fetched_bytes).toBe(offloaded.kernels?.stashed_bytes)
 })
 
-/** What the process takes beside the plan. */
+/** Memory of the process in addition to the plan. */
 const besideOf = ({ process: { runtime_bytes: runtime, data_bytes: data } }: Plan) => runtime + data
 
 test('what fits is planned as itself, sees the same sequences, and costs what it recomputes', async () => {

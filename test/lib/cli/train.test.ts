@@ -1,4 +1,4 @@
-/** What goes wrong in `lowrank train`, each in one clear message; test/e2e/train.test.ts has the runs that succeed. */
+/** Errors of `lowrank train`, each with one clear message; test/e2e/train.test.ts has the runs that succeed. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'

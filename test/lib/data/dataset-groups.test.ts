@@ -1,4 +1,4 @@
-/** Whose a row is, by a column of the data. */
+/** Clients of rows, by a column of the data. */
 import { describe, expect, it } from 'vitest'
 import { DataError } from '../../../lib/core/errors.js'
 import { type OpenDatasetOptions, openDataset, type RowsInput } from '../../../lib/data/dataset.js'

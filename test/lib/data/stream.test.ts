@@ -61,7 +61,7 @@ const rowArbitrary = fc
   .map((tokens): StreamRow => Int32Array.from(tokens, ([id, learned]) => (learned ? id : ~id)))
 const rowsArbitrary = fc.array(rowArbitrary, { maxLength: 300 })
 
-/** What a micro-batch holds, as rows. */
+/** Rows of a micro-batch. */
 function rowsOf({ tokens, labels, cuSeqlens, nSupervised }: MicroBatch): number[][] {
   expect(labels.filter((label) => label !== IGNORE)).toHaveLength(nSupervised)
   return numbers(cuSeqlens.length - 1).map((i) => {

@@ -127,7 +127,7 @@ test.runIf(existsSync('/proc/self/task'))(
     await once(child.stdout, 'data')
     const worker = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim()
     expect(worker).toMatch(/^\d+$/)
-    // What Ctrl-C sends to it as well is for the process that asked to hear.
+    // Ctrl-C reaches the worker too, but only the process that listens must act on it.
     process.kill(Number(worker), 'SIGINT')
     child.kill('SIGKILL')
     await vi.waitUntil(() => !existsSync(`/proc/${worker}`), { timeout: 30_000, interval: 50 })

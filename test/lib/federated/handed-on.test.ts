@@ -1,4 +1,4 @@
-/** Where a private run puts what: its output folder may be handed on as it is, and everything else lies apart from it. */
+/** Files of a private run: its output folder may be shared whole, and everything else is kept in another folder. */
 import {
   existsSync,
   mkdirSync,

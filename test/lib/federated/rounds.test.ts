@@ -126,7 +126,7 @@ describe('rounds of clients', () => {
   describe('of which the parts are known', () => {
     const adapter = lora({ r: 4, loraAlpha: 8 })
     const optimizer = sgd({ momentum: 0.5 })
-    /** What each client changes by itself, and where it began. */
+    /** Change of each client on its own, and its start. */
     let start: number[]
     let changes: number[][]
     const norm = (values: readonly number[]) => Math.hypot(...values)
@@ -141,7 +141,7 @@ describe('rounds of clients', () => {
         changes.push(values(alone).map((value, i) => value - (start[i] as number)))
       }
     })
-    /** How far one round without noise to speak of is from a sum of contributions, in terms of its length. */
+    /** Distance of one round with negligible noise from a sum of contributions, relative to its length. */
     async function distance(settings: DpDyloraOptions, contributions: number[][], scale: number) {
       const quiet = { adapter, rounds: 1, noiseMultiplier: 1e-12, ...settings }
       const { adapter: trained, events } = await run(dpDylora({ ...private_, ...quiet }), { optimizer })

@@ -20,7 +20,7 @@ import {
 
 const read = (spec: GgufSpec) => readGgufHeader(scratchFile('a.gguf', ggufBytes(spec)))
 
-/** What readGgufHeader has against a file, without path and position. */
+/** Message of readGgufHeader about a file, without path and position. */
 async function refusal(file: GgufSpec | Buffer): Promise<string> {
   const path = scratchFile('bad.gguf', Buffer.isBuffer(file) ? file : ggufBytes(file))
   const error = await readGgufHeader(path).then(

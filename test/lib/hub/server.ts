@@ -25,7 +25,7 @@ export interface Seen {
   authorization: string | undefined
 }
 
-/** What goes wrong with one answer. */
+/** Fault of one response. */
 export type Fault =
   | { status: number; headers?: Record<string, string> }
   /** Ends the connection after so many bytes of the body. */
@@ -208,7 +208,7 @@ export class FakeHub {
           : undefined
     if (most === undefined || most >= body.length) return response.end(body)
     response.write(body.subarray(0, most), () => {
-      // What was written is on its way before the connection goes.
+      // The written bytes are sent before the connection closes.
       if (fault && 'cutAfter' in fault) setTimeout(() => response.destroy(), 20)
     })
   }

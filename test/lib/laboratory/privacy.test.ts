@@ -1,4 +1,4 @@
-/** What private training is for, with the small model of the demo: a secret in the data, with and without noise. */
+/** Purpose of private training, with the small model of the demo: a secret in the data, with and without noise. */
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { packageRoot } from '../../../lib/core/root.js'

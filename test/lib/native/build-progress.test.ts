@@ -1,4 +1,4 @@
-/** What is seen of a build from source, which a program in the place of CMake stands for. */
+/** Progress display of a build from source, with a program in place of CMake. */
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

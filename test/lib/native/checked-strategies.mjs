@@ -38,7 +38,7 @@ const strategies = {
   'lora-drop': lib.loraDrop({ ...base, sampleFraction: 0.5, probeSteps: 1 }),
   full: lib.full(),
 }
-/** What a training has beside the rest. */
+/** Additional options of a training run. */
 const more = {
   'lora, sgd': { optimizer: { type: 'sgd', momentum: 0.9 } },
   'lora, lion': { optimizer: 'lion' },

@@ -1,4 +1,4 @@
-/** What JavaScript may do while the engine thread works, and with several environments in one process. */
+/** Calls from JavaScript while the engine thread works, and with several environments in one process. */
 import { execFile } from 'node:child_process'
 import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -182,7 +182,7 @@ describe('opening and closing', () => {
     // Nothing was done in this thread.
     expect(held()).toEqual(before)
     const opened = await opening
-    // What ended earlier may be told a turn later, for it passes through more promises.
+    // Promises that settled earlier may be reported a turn later, because they pass through more promises.
     for (let turn = 0; turn < 2; turn++) await setImmediate()
     expect(ended).toContain('work')
     expect(held().activations).toBe(2 * before.activations)

@@ -1,4 +1,6 @@
-/** Rounds of private training in native code: clipping one by one, sums, noise where it belongs, and what they allocate. */
+/**
+ * Rounds of private training in native code: clipping one by one, sums, noise where it belongs, and what they allocate.
+ */
 import { createCipheriv } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import {
@@ -333,7 +335,7 @@ describe('beside A and B of linears', () => {
   const all = (adapter: NativeAdapter) =>
     trained.flatMap(({ name }) => Array.from(adapter.read(name, 'gradient')))
 
-  /** What a round releases in which clients changed every number by so much. */
+  /** Release of a round in which clients changed every number by given amounts. */
   async function released(changes: ((i: number) => number)[], options: object, clippingNorm = 0.7) {
     const adapter = newAdapter(spec)
     await adapter.beginRound().promise
@@ -433,7 +435,9 @@ function ksDistance(values: number[], deviation: number): number {
   return Math.sqrt(n) * distance
 }
 
-/** By the error function's series and continued fraction would be exact; Abramowitz and Stegun 7.1.26 is within 2e-7. */
+/**
+ * By the error function's series and continued fraction would be exact; Abramowitz and Stegun 7.1.26 is within 2e-7.
+ */
 function normalCdf(x: number): number {
   const t = 1 / (1 + 0.3275911 * Math.abs(x / Math.SQRT2))
   const poly =

@@ -174,7 +174,7 @@ test('the rates of the strategies are what was measured on the larger model', ()
     const nearest = Object.keys(losses).reduce((best, rate) => (apart(rate) < apart(best) ? rate : best))
     expect(apart(nearest), strategy).toBeLessThan(Math.log(1.3))
     const lowest = Math.min(...Object.values(losses))
-    // That of LoRA+ follows the adapter inside.
+    // The rate of LoRA+ follows the wrapped adapter.
     expect(losses[nearest], strategy).toBeLessThanOrEqual(lowest * (strategy === 'lora-plus' ? 1.2 : 1.05))
   }
 })

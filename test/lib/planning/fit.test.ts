@@ -51,7 +51,7 @@ async function peakOf({ gradientAccumulationSteps: _, ...given }: ReturnType<typ
 const heldIn = ({ activationOffloading, optimizer, pagedWeights }: FitChoice) =>
   `${optimizer?.type ?? 'as asked'}${activationOffloading ? ', offloaded' : ''}${pagedWeights ? ', paged base' : ''}`
 
-/** How state and base are held in what fits, each once. */
+/** State and base of the settings that fit, each once. */
 async function ways(given: ReturnType<typeof run>, budget: number) {
   const { choices } = await fitRun(model, given, budget)
   return [...new Set(choices.map(heldIn))]
@@ -115,7 +115,7 @@ test('gradients are used up in the backward pass before anything is paged, where
   }
   expect((await inBackward({}))[0]).toEqual(['as asked', true])
   expect(await inBackward({ maxGradNorm: 1 })).not.toContainEqual(['as asked', false])
-  // What adds up over micro-batches stays.
+  // Accumulation over micro-batches stays unchanged.
   const { choices } = await fitRun(model, { ...given, gradientAccumulationSteps: 2 }, budget)
   for (const choice of choices)
     expect(choice.optimizerInBackward ?? false).toBe(choice.perDeviceTrainBatchSize === 2)

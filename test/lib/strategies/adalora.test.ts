@@ -134,7 +134,7 @@ describe('the budget', () => {
         const expected = final ? schedule.target : masks ? budgetAt(schedule, t) : schedule.initial
         expect(alive(native), `step ${step}`).toBe(expected)
         history.push(values(native, singular))
-        // What a checkpoint keeps, into rules that begin anew.
+        // State of a checkpoint, passed to new rules.
         rules = start(native, JSON.parse(JSON.stringify(rules?.state?.() ?? null)) ?? undefined)
       }
       const patterns = history

@@ -12,7 +12,7 @@ test('a step takes its micro-batches and one update', () => {
   expect(time.tokensPerSecond).toBeCloseTo(2000 / 5.04, 9)
 })
 
-/** What a model would take that is as fast as the rates. */
+/** Time of a model that is as fast as the rates. */
 function timed(blocks: number, head: number): Timed {
   const own = { tokens: 256, blocks, head, trained: blocks / 1e4 }
   const microBatch = blocks / rates.blocks + head / rates.head + own.tokens * rates.tokenSeconds

@@ -40,7 +40,7 @@ describe('a config file', () => {
       seed: 42,
       evalDataset: null,
     })
-    // What the files are, and then what the strategy stands for, decides.
+    // The files decide first, then the strategy.
     expect(config).not.toHaveProperty('quantization')
     expect(await messageOf('', ['model=null'])).toBe(
       'model is null, expected a model folder, a .gguf file or a name on the hub.',

@@ -1,4 +1,4 @@
-/** What a step hands to the engine: windows, scales, rates and decay, without an engine. */
+/** Input of the engine in a step: windows, scales, rates, and decay, without an engine. */
 import { expect, test } from 'vitest'
 import type { NativeSession, OptimizerStep, TrainInput } from '../../../lib/native/addon.js'
 import { adamW } from '../../../lib/options/optimizers.js'

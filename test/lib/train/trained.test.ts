@@ -1,4 +1,4 @@
-/** What trains beside the factors at linears, through whole runs: embeddings, modules as a whole, biases. */
+/** Trained parameters besides the factors of linears, in whole runs: embeddings, whole modules, biases. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'

@@ -115,7 +115,7 @@ test('a disk that refuses is a warning, and the model is loaded', async () => {
   await trained({ quantization: 'nf4' })
   expect(warned).toHaveBeenCalledOnce()
   expect(warned.mock.calls[0]?.[0]).toContain('could not be cached')
-  // Where the file cannot be made, nothing is left of it.
+  // If the file cannot be written, nothing of it is left.
   mkdirSync(cache, { recursive: true })
   vi.stubEnv('LOWRANK_WEIGHT_CACHE', cache)
   const create = vi.spyOn(addon(), 'createWeightFile').mockImplementation(() => {

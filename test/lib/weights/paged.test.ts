@@ -97,7 +97,7 @@ interface Outcome {
   logits: Float32Array
 }
 
-/** What a model is trained to and what it says then; watched while it works, where its base is paged. */
+/** Result of training a model, and its output afterward; monitored while it works, if its base is paged. */
 async function outcome(options: LoadOptions, strategy: StrategyConfig = lora({ r: 4 })): Promise<Outcome> {
   const base = await loadModel(model, options)
   let most = 0

@@ -105,7 +105,7 @@ const os::PagedFile& file_of(const OptimizerState& state) {
   return static_cast<const cpu::FileStash*>(state.stash())->file();
 }
 
-/// Whether the folder for temporary files is on a disk.
+/// True if the folder for temporary files is on a disk.
 bool on_disk() {
   try {
     const os::PagedFile file(std::filesystem::temp_directory_path().string(), 4096);

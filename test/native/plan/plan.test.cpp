@@ -180,7 +180,7 @@ TEST("in the backward pass every weight is updated once, after all that uses it"
         updated[step.parameter] = true;
         continue;
       }
-      // What is brought to the file or back is a node's output, not its weight.
+      // Offloaded and reloaded values are outputs of nodes, not their weights.
       if (is(step, "zero") || is(step, "offload") || is(step, "reload")) continue;
       std::vector<int> nodes{step.node};
       for (const GradientTerm& term : step.terms) nodes.push_back(term.node);

@@ -37,7 +37,7 @@ TEST("the unsigned dynamic map has the bytes of bitsandbytes") {
 TEST("codes are the nearest, on both sides of every border and anywhere else") {
   const DynamicCoder &with_sign = DynamicCoder::with_sign(), &without = DynamicCoder::without_sign();
   const auto check = [&](float x) {
-    // What is negative keeps its sign.
+    // Negative values keep their sign.
     const uint8_t nearest = searched(kDynamicMap, x);
     CHECK_EQ(with_sign.code(x), nearest == 127 && x < 0 ? 126 : nearest);
     if (x >= 0) CHECK_EQ(without.code(x), searched(kUnsignedDynamicMap, x));

@@ -109,7 +109,7 @@ class Source {
   test::TemporaryFile file_;
 };
 
-/// What the storage formats make of fp32 values, without the loader.
+/// Values of the storage formats for fp32 input, without the loader.
 std::vector<float> expected_values(const std::vector<float>& values, int64_t cols, StorageFormat format) {
   const auto count = static_cast<int64_t>(values.size());
   std::vector<float> expected = values;

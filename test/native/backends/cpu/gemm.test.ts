@@ -1,5 +1,5 @@
 /**
- * What the compiler made of the innermost loops of the matrix kernels. A compiler that keeps the accumulators of a tile on
+ * Machine code of the innermost loops of the matrix kernels. A compiler that keeps the accumulators of a tile on
  * the stack instead of in registers gives right results at less than half the speed, and says nothing.
  */
 import { spawnSync } from 'node:child_process'

@@ -12,7 +12,7 @@ constexpr KroneckerShape kShapes[] = {{24, 24, 24, 24, 0}, {4, 6, 31, 5, 3},  {5
                                       {32, 8, 48, 10, 16},  {9, 33, 17, 40, 4},
                                       {9, 10, 8, 12, 150}};
 
-/// What the operands' rounding leaves where tiles of bf16 values are multiplied.
+/// Tolerance for the rounding of operands where tiles of bf16 values are multiplied.
 double tolerance(cpu::Level level, DType dtype, const KroneckerShape& shape, double exact) {
   return level == cpu::Level::amx && dtype == DType::bf16 && cpu::fits_tiles(shape) ? 1e-2 : exact;
 }

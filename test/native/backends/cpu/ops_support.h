@@ -71,7 +71,7 @@ class Tensor {
     }
     return result;
   }
-  /// Whether nothing was written between and after the rows.
+  /// True if nothing was written between and after the rows.
   bool spare_untouched() const {
     const int64_t size = size_of(dtype_);
     for (int64_t row = 0; row < rows_; ++row) {

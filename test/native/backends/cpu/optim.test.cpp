@@ -33,7 +33,7 @@ void launch(int threads, const Kernel& kernel) {
   CHECK(std::all_of(end, end + kGuard, [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 
-/// What a kernel makes of an array, which is the same with one thread and with three.
+/// Result of a kernel on an array, which is the same with one thread and with three.
 std::vector<float> made(const std::vector<float>& from, const auto& kernel_on) {
   std::vector<float> one = from, three = from;
   launch(1, kernel_on(cpu::address_of(one.data())));

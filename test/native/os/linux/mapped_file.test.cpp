@@ -1,4 +1,4 @@
-// What a mapped file holds in memory is what it was told to hold, to the page, as the system counts it.
+// Pages of a mapped file in memory: those that were requested, exactly, as the system counts them.
 #include "os/mapped_file.h"
 
 #include <fcntl.h>
@@ -70,7 +70,7 @@ TEST("of a mapped file what is loaded is in memory and what is dropped is not") 
   // A page that reaches out of the range stays.
   file.drop(100 * page + 1, 200 * page);
   CHECK_EQ(file.resident_bytes(), 101 * page);
-  // What is touched without having been loaded comes in alone.
+  // A page that is touched without being loaded comes in alone.
   CHECK_EQ(static_cast<uint8_t>(file.data()[1000 * page]), content[1000 * page]);
   CHECK_EQ(file.resident_bytes(), 102 * page);
   file.load(0, file.bytes());
