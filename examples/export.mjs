@@ -18,7 +18,7 @@ await mkdir(output)
 const model = await loadModel(path)
 try {
   const adapter = await model.loadAdapter(adapterFolder)
-  // The adapter may have been trained on the same model in 4 bits; this puts it on the weights of the files.
+  // The adapter may have been trained on the same model in 4 bits; this adds it to the weights of the files.
   const onto = 'original'
   const exports = [
     ['tuned.gguf', { format: 'gguf', dtype: 'q8_0', onto }],

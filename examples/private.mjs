@@ -1,5 +1,5 @@
 /**
- * Fine-tunes on the rows of several people so that the adapter tells little about any of them, then tries its ranks.
+ * Fine-tunes on the rows of several people so that the adapter reveals little about any of them, then evaluates its ranks.
  *
  *   node examples/private.mjs models/SmolLM2-135M-Instruct out
  */
@@ -46,9 +46,9 @@ try {
     const { loss } = await model.evaluate(dataset(rows.slice(0, 20), { name: 'sums' }), { maxSeqLength: 64 })
     console.log(`loss at rank ${rank}: ${loss.toFixed(4)}`)
   }
-  // PEFT reads it as LoRA; lowrank.json in it says what was spent.
+  // PEFT reads it as LoRA; its lowrank.json records the privacy spent.
   await adapter.save(`${output}/rank-2`, { rank: 2 })
-  console.log(`The adapter is in ${output}, and of rank 2 in ${output}/rank-2.`)
+  console.log(`The adapter is in ${output}, truncated to rank 2 in ${output}/rank-2.`)
 } finally {
   await model.dispose()
 }

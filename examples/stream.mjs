@@ -1,5 +1,5 @@
 /**
- * Fine-tunes a model on rows that are made while it trains, in place of which could stand a database or a queue.
+ * Fine-tunes a model on rows that are generated during training. A real program would read a database or a queue.
  *
  *   node examples/stream.mjs models/SmolLM2-135M-Instruct out
  */
@@ -13,7 +13,7 @@ if (!path || !output) {
 
 let made = 0
 
-/** Sums without an end. A generator function, so that a resumed run can have the same rows again from the first. */
+/** Endless sums. A generator function, so that a resumed run can read the same rows again from the start. */
 async function* sums() {
   for (let i = 0; ; i++) {
     const [a, b] = [i % 10, Math.floor(i / 10) % 10]
@@ -33,7 +33,7 @@ try {
   const rows = dataset(sums, { name: 'sums', streaming: true, shuffleBufferSize: 100 })
   const run = adapter.train(rows, {
     learningRate: 1e-3,
-    // A stream has no length, so the run needs one.
+    // A stream has no length, so the run needs a number of steps.
     maxSteps: 10,
     perDeviceTrainBatchSize: 2,
     maxSeqLength: 64,

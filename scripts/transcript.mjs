@@ -1,5 +1,5 @@
-// Walks through the first half hours of three users, each in an empty folder, and writes what they type and see into
-// docs/first-half-hour.md. What they do is in transcript/sessions.mjs.
+// Runs the sessions of three users (transcript/sessions.mjs), each in an empty folder, and writes their commands and
+// screens into docs/first-half-hour.md.
 //
 //   transcript.mjs MODEL.gguf [--only NAME] [--keep]
 //

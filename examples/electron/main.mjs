@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { app, BrowserWindow, dialog, ipcMain, utilityProcess } from 'electron'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
-/** Threads of the engine: one leaves the machine to the person in front of it, more are faster. */
+/** Threads of the engine: one leaves the other cores to the user; more are faster. */
 const THREADS = 1
 const OPTIONS = { numTrainEpochs: 3, perDeviceTrainBatchSize: 2, maxSeqLength: 256, saveSteps: 50 }
 /** @type {Record<string, Electron.OpenDialogOptions>} */
@@ -63,7 +63,7 @@ ipcMain.on('tell', (_event, type) => {
   if (['pause', 'continue', 'cancel'].includes(type)) worker?.postMessage({ type })
 })
 
-// The step that runs is finished and a checkpoint is saved before the app goes.
+// The current step is finished and a checkpoint is saved before the app quits.
 app.on('before-quit', (event) => {
   if (worker === undefined) return
   event.preventDefault()

@@ -1,4 +1,4 @@
-/** All that the window can ask of the app. */
+/** The interface of the app for the window. */
 const { contextBridge, ipcRenderer } = require('electron')
 
 contextBridge.exposeInMainWorld('training', {

@@ -1,4 +1,4 @@
-/** The window: what was chosen, the buttons that make sense now, and how far the run is. */
+/** The window: the selected files, the available buttons, and the progress of the run. */
 const element = (id) => document.getElementById(id)
 const chosen = { model: undefined, data: undefined }
 let running = false

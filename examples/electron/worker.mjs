@@ -13,7 +13,7 @@ const { parentPort } = process
 const send = (message) => (parentPort ? parentPort.postMessage(message) : process.send(message))
 
 const abort = new AbortController()
-/** While paused: a promise that is kept when training may go on. */
+/** While paused: a promise that resolves when training may continue. */
 let pause
 let endPause
 
@@ -50,7 +50,7 @@ async function train({ model: path, data, output, resume, threads, options }) {
     send({ type: 'plan', peakBytes: run.memory.peakBytes })
     for await (const { step, totalSteps, loss, tokensPerSecond } of run) {
       send({ type: 'step', step, totalSteps, loss, tokensPerSecond })
-      // A run makes no step that nobody asks for.
+      // A run executes a step only when it is requested.
       if (pause && !signal.aborted && step < totalSteps) {
         send({ type: 'paused', step })
         await pause

@@ -6,9 +6,9 @@ Does it need Python?,No. It is TypeScript over a C++ addon.
 What does it save?,A LoRA adapter that PEFT can load.
 Which models can it train?,"Llama, SmolLM2, Mistral and Qwen2."
 Does it need a GPU?,No. It trains on the CPU.
-How much memory does it take?,Run lowrank plan. It tells before the first step.
-Can I stop a run?,Yes. Ctrl-C saves a checkpoint and --resume goes on from it.
-Where does the adapter go?,Into the folder that output_dir names.
+How much memory does it take?,Run lowrank plan. It prints the peak before the first step.
+Can I stop a run?,Yes. Ctrl-C saves a checkpoint and --resume continues from it.
+Where does the adapter go?,Into the folder in output_dir.
 Can Ollama run the result?,Yes. Export it with --format ollama.
 Is it free?,Yes. Its license is Apache-2.0.
 `
@@ -40,12 +40,13 @@ const firstLines = (count) => (text) => [...text.split('\n').slice(0, count), 'â
 const own = {
   name: 'own-data',
   title: 'Own data in a TypeScript project',
-  intro: 'A table with questions and answers, an Instruct model in a GGUF file, and a program that asks it.',
+  intro:
+    'A table of questions and answers, an instruct model in a GGUF file, and a program that uses the result.',
   steps: [
     { file: 'faq.csv', text: FAQ },
     { file: 'config.yaml', text: faqConfig('faq.csv'), language: 'yaml' },
     { run: 'npx lowrank train config.yaml' },
-    { say: 'So the columns have to be named, at first with a slip:' },
+    { say: 'The columns need a mapping. The first attempt has a typo:' },
     {
       file: 'config.yaml',
       text: faqConfig('{path: faq.csv, columns: {prompt: Questoin, completion: Answer}}'),
@@ -53,7 +54,9 @@ const own = {
     },
     { run: 'npx lowrank train config.yaml' },
     { quiet: 'sed -i s/Questoin/Question/ config.yaml' },
-    { say: 'Mended. What will the model see, and what will it learn? That is between `[[` and `]]`.' },
+    {
+      say: 'With the typo fixed, `inspect` shows the text that the model sees. The part between `[[` and `]]` is trained on.',
+    },
     {
       run: 'npx lowrank inspect faq.csv --column prompt=Question --column completion=Answer --model SmolLM2-135M-Instruct.Q4_1.gguf --rows 1',
     },
@@ -73,15 +76,15 @@ const own = {
       ],
     },
     { run: 'npx lowrank eval config.yaml --metric exact_match' },
-    { say: 'Nothing was held out of ten rows, so they are what there is:' },
+    { say: 'No rows were held out, so the training data is evaluated instead:' },
     { run: 'npx lowrank eval config.yaml --metric exact_match --dataset faq.csv' },
     { say: 'The same run once more, by mistake:' },
     { run: 'npx lowrank train config.yaml' },
-    { say: 'For other programs:' },
+    { say: 'Exports for other programs:' },
     { run: 'npx lowrank export --adapter out --format gguf --output tuned.gguf' },
     { run: 'npx lowrank export --adapter out --format ollama --output tuned' },
     { run: 'cat tuned/Modelfile' },
-    { say: 'And in a program:' },
+    { say: 'The adapter in a program:' },
     { file: 'ask.mts', text: ASK, language: 'ts' },
     {
       quiet:
@@ -105,7 +108,7 @@ const compare = {
   name: 'methods',
   title: 'A comparison of methods',
   intro:
-    'Which strategy, for how much memory? Plans of SmolLM2, and runs of the small model that comes with the package.',
+    'The memory and results of several strategies: plans of SmolLM2, and runs of the small model in the package.',
   steps: [
     { run: 'npx lowrank compare' },
     { run: 'npx lowrank strategies', cut: firstLines(12) },
@@ -171,7 +174,7 @@ output_dir: out
 const habit = {
   name: 'habit',
   title: 'A config written from habit',
-  intro: 'By someone who has used axolotl, TRL and Unsloth for years.',
+  intro: 'A user who knows axolotl, TRL, and Unsloth writes configs with their keys.',
   steps: [
     { file: 'axolotl.yaml', text: AXOLOTL },
     { run: 'npx lowrank train axolotl.yaml' },
@@ -189,7 +192,7 @@ const habit = {
     { run: 'npx lowrank train config.yaml --lr 2e-4' },
     { run: 'npx lowrank train config.yaml --set eval_strategy=steps' },
     { run: 'npx lowrank train config.yaml --set columns.completion=chosen' },
-    { say: 'The answers that were chosen, then:' },
+    { say: 'Training on the chosen answers:' },
     {
       run: "npx lowrank plan config.yaml --set 'dataset={path: pairs.jsonl, columns: {completion: chosen}}'",
     },
