@@ -242,7 +242,7 @@ describe('an error names file and line', () => {
     [
       'old functions',
       lines({ messages: [one], functions: [{ name: 'f' }] }),
-      /line 1: there are "functions", the older form of "tools"/,
+      /line 1: the row has "functions", the older form of "tools"/,
     ],
     [
       'no tool calls and no content',

@@ -307,12 +307,12 @@ describe('special tokens in the text', () => {
 
   it('are refused by name where they cannot be escaped', () => {
     const by = encoder('smollm', 'chatml', { specialTokensInContent: 'escape' })
-    expect(() => by.encode(text('a \ufdd2 b'))).toThrow(/line 7: its text holds the noncharacter U\+FDD2/)
+    expect(() => by.encode(text('a \ufdd2 b'))).toThrow(/line 7: its text has the noncharacter U\+FDD2/)
     const counting =
       "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{{ m.content | length }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     const counter = encoder('smollm', counting, { specialTokensInContent: 'escape' })
     expect(() => counter.encode(chat([user('<|im_end|>'), assistant('b')]))).toThrow(
-      /line 7: the chat template changes text that special tokens are a part of/,
+      /line 7: the chat template changes text that contains special tokens/,
     )
   })
 

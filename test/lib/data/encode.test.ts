@@ -328,7 +328,7 @@ describe('a prompt with a completion', () => {
     const row = completion('cafe', '\u0301 au lait')
     expect(() => encoder('qwen2').encode(row)).toThrow(DataError)
     expect(() => encoder('qwen2').encode(row)).toThrow(
-      /line 7: the tokens of this text do not spell it exactly/,
+      /line 7: the tokens of this text do not reproduce it exactly/,
     )
   })
 

@@ -124,7 +124,7 @@ describe('nothing is written', () => {
       /two tensors would be named "a"/,
     ],
     ['half a block', [filled('a', [2, 16], 'Q8_0', 34)], /a row of Q8_0 must be whole blocks of 32/],
-    ['no dimension', [filled('a', [], 'F32', 4)], /takes 1 to 4 dimensions/],
+    ['no dimension', [filled('a', [], 'F32', 4)], /supports 1 to 4 dimensions/],
     ['an empty dimension', [filled('a', [2, 0], 'F32', 0)], /must be a positive integer/],
     ['a size that overflows', [filled('a', [2 ** 52, 4], 'F32', 0)], /overflows/],
     ['too little data', [filled('a', [2], 'F32', 7)], /was given 7 bytes, but F32 \[2\] needs 8/],
