@@ -137,7 +137,7 @@ void Adapter::expect_idle(AdapterArray array, Touch touch) const {
                     (array == AdapterArray::value && touch == Touch::write &&
                      (used(AdapterUse::Kind::train) || used(AdapterUse::Kind::infer)));
   if (busy)
-    fail("CONFIG", "the adapter is in use by a job that has not ended; wait for it before ",
+    fail("CONFIG", "the adapter is in use by a running job; wait until it ends before ",
          touch == Touch::read ? "reading" : "changing", " the adapter");
 }
 

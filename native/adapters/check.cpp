@@ -17,7 +17,7 @@ void check_private(const AdapterSpec& spec) {
   for (size_t i = 0; i < spec.facts.size(); ++i) {
     const TermFacts& term = spec.facts[i];
     if (term.a < 0)
-      fail("SHAPE", "adapter at ", spec.terms[i].target, ": only A and B, without gains, are trained privately");
+      fail("SHAPE", "adapter at ", spec.terms[i].target, ": private training supports only A and B without gains");
     ++uses[term.a];
     ++uses[term.b];
   }
@@ -25,8 +25,8 @@ void check_private(const AdapterSpec& spec) {
   for (size_t i = 0; i < uses.size(); ++i)
     if (spec.parameters[i].trained && uses[i] != 1)
       fail("SHAPE", "adapter parameter ", spec.parameters[i].name, " is ",
-           uses[i] == 0 ? "no factor or copy" : "used twice",
-           "; only A and B of one module each and copies of weights are trained privately");
+           uses[i] == 0 ? "not a factor or copy" : "used twice",
+           "; private training supports only A and B of one module each, and copies of weights");
 }
 
 }  // namespace
@@ -58,7 +58,7 @@ void check_adapter(AdapterSpec& spec) {
     if (a.trained || !b.trained || a.rows != b.cols || !(projection.scale != 0))
       fail("SHAPE", "adapter: the gradient of ", b.name, " [", b.rows, ", ", b.cols, "] cannot be projected by ", a.name,
            " [", a.rows, ", ", a.cols, "] at scale ", projection.scale,
-           "; expected a trained B, a frozen A and the same rank");
+           "; expected a trained B, a frozen A, and the same rank");
   }
   spec.norm_rows = 0;
   spec.tracked_elements = 0;
@@ -67,7 +67,7 @@ void check_adapter(AdapterSpec& spec) {
     for (const int index : {triplet.a, triplet.d, triplet.b}) {
       if (index < 0 || index >= static_cast<int>(spec.parameters.size())) fail("SHAPE", "adapter: a triplet names no parameter");
       ParameterSpec& p = spec.parameters[index];
-      if (!p.trained) fail("SHAPE", "adapter: ", p.name, " is in a triplet and does not train");
+      if (!p.trained) fail("SHAPE", "adapter: ", p.name, " is part of a triplet but is not trained");
       if (p.tracked >= 0) fail("SHAPE", "adapter: ", p.name, " is in two triplets");
       p.tracked = spec.tracked_elements;
       spec.tracked_elements += p.rows * p.cols;
@@ -75,11 +75,12 @@ void check_adapter(AdapterSpec& spec) {
     const ParameterSpec &a = spec.parameters[triplet.a], &d = spec.parameters[triplet.d], &b = spec.parameters[triplet.b];
     if (d.rows != 1 || d.cols != a.rows || d.cols != b.cols)
       fail("SHAPE", "adapter: ", a.name, " [", a.rows, ", ", a.cols, "], ", d.name, " [", d.rows, ", ", d.cols, "] and ",
-           b.name, " [", b.rows, ", ", b.cols, "] are no triplet; expected [rank, in], [1, rank] and [out, rank]");
+           b.name, " [", b.rows, ", ", b.cols, "] do not form a triplet; expected "
+           "[rank, in], [1, rank], and [out, rank]");
     const auto mean = [](float beta) { return beta >= 0 && beta < 1; };
     if (!mean(triplet.beta1) || !mean(triplet.beta2) || !(triplet.orthogonal >= 0))
       fail("SHAPE", "adapter: the triplet of ", a.name, " has beta1 ", triplet.beta1, ", beta2 ", triplet.beta2,
-           " and orthogonal ", triplet.orthogonal, "; expected two numbers in [0, 1) and one from 0");
+           " and orthogonal ", triplet.orthogonal, "; expected betas in [0, 1) and a non-negative orthogonal");
   }
   spec.facts.clear();
   for (size_t i = 0; i < spec.terms.size(); ++i) {

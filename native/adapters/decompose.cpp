@@ -217,7 +217,7 @@ double square_of(Pool& pool, const Matrix& w) {
 
 void check(const Matrix& w, int64_t rank) {
   if (rank < 1 || rank > std::min(w.rows, w.cols))
-    fail("SHAPE", "a matrix of [", w.rows, ", ", w.cols, "] has no factors of rank ", rank, "; expected 1 to ",
+    fail("SHAPE", "a matrix of [", w.rows, ", ", w.cols, "] cannot be factored at rank ", rank, "; expected 1 to ",
          std::min(w.rows, w.cols));
 }
 

@@ -49,13 +49,14 @@ void LowRank::check() const {
   const int count = (snapshot_a_ >= 0) + (snapshot_b_ >= 0) + (snapshot_ratio_ >= 0);
   if (count == 0) return;
   if (count != 3 || has_gains() || magnitude_ >= 0 || dropout_ != 0 || ranks_.power != 0)
-    fail("SHAPE", "adapter at ", target(), ": a snapshot has A*, B* and a ratio, and goes with A and B alone");
+    fail("SHAPE", "adapter at ", target(), ": a snapshot needs A*, B*, and a ratio, and works only with A and B");
   expect(snapshot_a_, "A*", ranks_.all, a_ld());
   expect(snapshot_b_, "B*", parameter(b_).rows, ranks_.all);
   expect(snapshot_ratio_, "the snapshot's ratio", 1, 1);
   for (const int index : {snapshot_a_, snapshot_b_, snapshot_ratio_})
     if (parameter(index).trained)
-      fail("SHAPE", "adapter at ", target(), ": ", parameter(index).name, " is of a snapshot and cannot be trained");
+      fail("SHAPE", "adapter at ", target(), ": ", parameter(index).name,
+           " belongs to a snapshot and cannot be trained");
 }
 
 /// Exactly, or with room to spare where they are frozen.
@@ -78,8 +79,7 @@ std::vector<int> LowRank::trained() const { return trained_of({a_, b_, d_, b_gai
 /// Throws Error("CONFIG") where only the whole rank makes sense.
 int64_t LowRank::ranks_in_use(int64_t wanted) const {
   if (magnitude_ >= 0 && ranks_.of(wanted) != ranks_.all)
-    fail("CONFIG", "adapter at ", target(), ": a magnitude goes with the whole rank of ", ranks_.all, ", not with ", wanted,
-         " of it");
+    fail("CONFIG", "adapter at ", target(), ": a magnitude needs the full rank of ", ranks_.all, ", not ", wanted);
   return ranks_.of(wanted);
 }
 

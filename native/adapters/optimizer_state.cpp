@@ -82,18 +82,19 @@ StateLayout lay_out_state(const AdapterSpec& adapter) {
     return p.trained ? piece_bytes(state_arrays(p, spec), p.rows * p.cols, p.rows * p.cols) : 0;
   };
   if (spec.in_backward && adapter.privacy != Privacy::none)
-    fail("CONFIG", "private training clips and adds up whole gradients, so nothing is updated in the backward pass");
+    fail("CONFIG", "private training clips and sums whole gradients, so it does not support updates in the backward "
+         "pass");
   int64_t all = 0;
   for (const ParameterSpec& p : adapter.parameters) all += bytes_of(p);
   StateLayout layout;
   int64_t room = all, filled = 0;
   if (spec.resident >= 0 && all > spec.resident) {
     if (spec.resident < kLeastResident)
-      fail("CONFIG", "the optimizer's state may take ", spec.resident, " bytes of memory; expected ", kLeastResident,
-           " at least");
+      fail("CONFIG", "the memory limit of the optimizer state is ", spec.resident, " bytes; expected at least ",
+           kLeastResident);
     if (adapter.keeps_start())
-      fail("CONFIG", "the optimizer's state of ", all, " bytes is more than the ", spec.resident,
-           " that may be in memory, and clients are trained with all of it there; allow more, or take adamw or adamw_8bit");
+      fail("CONFIG", "the optimizer state of ", all, " bytes exceeds the limit of ", spec.resident,
+           ", and private training of clients keeps all of it in memory; raise the limit, or use adamw or adamw_8bit");
     layout.chunk_bytes = std::clamp(spec.resident / 32 / kPage * kPage, kLeastChunk, kMostChunk);
     room = spec.resident - (kRing + kCached) * layout.chunk_bytes;
   }
@@ -232,7 +233,7 @@ std::vector<Moments> OptimizerState::views(int parameter) const {
   for (const StatePiece& piece : layout_.resident)
     if (piece.parameter == parameter) return views(piece, data());
   fail("CONFIG", "the optimizer's state of ", adapter_.parameters[parameter].name,
-       " is paged out, and ranks are updated one by one only in memory; allow more memory, or take adamw");
+       " is paged out, but updates by rank require it in memory; allow more memory, or use adamw");
 }
 
 std::vector<StateTensor> OptimizerState::tensors(int parameter) const {

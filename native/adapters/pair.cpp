@@ -61,8 +61,7 @@ std::vector<int> PairTerm::trained() const { return trained_of({a_, b_, a2_, b2_
 
 void PairTerm::expect_whole(int64_t wanted) const {
   if (Ranks{rank_}.of(wanted) != rank_)
-    fail("CONFIG", "adapter at ", target(), ": a pair of products goes with the whole rank of ", rank_, ", not with ",
-         wanted, " of it");
+    fail("CONFIG", "adapter at ", target(), ": a pair of products needs the full rank of ", rank_, ", not ", wanted);
 }
 
 bool PairTerm::forms(const PlanOptions& options) const {

@@ -21,14 +21,15 @@ RotationTerm::RotationTerm(const AdapterSpec& spec, int index, const Site& site)
 void RotationTerm::check() const {
   if (size_ < 2 || terms_ < 1)
     fail("SHAPE", "adapter at ", target(), ": blocks of ", size_, " columns and a series of ", terms_,
-         " terms; expected 2 or more and 1 or more");
+         " terms; expected at least 2 columns and 1 term");
   expect(skew_, "the upper triangles of a rotation", -1, shape().skew_elements());
 }
 
 void RotationTerm::check_site(const std::string& what) const {
   const int64_t blocks = shape().blocks;
   if (site_.in % size_ != 0 || (blocks != 1 && blocks * size_ != site_.in))
-    fail("SHAPE", "adapter at ", target(), ": ", blocks, " blocks of ", size_, " columns do not cover ", what, ", which is [",
+    fail("SHAPE", "adapter at ", target(), ": ", blocks, " blocks of ", size_, " columns do not match ", what,
+         ", which is [",
          site_.out, ", ", site_.in, "]");
 }
 

@@ -31,7 +31,7 @@ const TermKind& term_kind(const TermSpec& spec) {
     if (spec.kind == kind.name) return kind;
     known += (known.empty() ? "" : ", ") + std::string(kind.name);
   }
-  fail("CONFIG", "adapter at ", spec.target, ": there is no kind of term '", spec.kind, "'; expected one of ", known);
+  fail("CONFIG", "adapter at ", spec.target, ": unknown kind of term '", spec.kind, "'; expected one of ", known);
 }
 
 }  // namespace lowrank

@@ -106,12 +106,12 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   static std::pair<Out, int64_t> stretch(const Napi::CallbackInfo& info, napi_typedarray_type type, int64_t count) {
     if (info[2].IsUndefined()) return {Out::New(info.Env(), static_cast<size_t>(count)), 0};
     if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != type)
-      throw Napi::TypeError::New(info.Env(), "lowrank: out must be an array of the type that is read");
+      throw Napi::TypeError::New(info.Env(), "lowrank: out must be an array of the element type");
     const Out out = info[2].As<Out>();
     const auto length = static_cast<int64_t>(out.ElementLength());
     const int64_t begin = info[3].IsUndefined() ? 0 : info[3].ToNumber().Int64Value();
     if (begin < 0 || begin > count - length)
-      fail("SHAPE", "elements from ", begin, " to ", begin + length, " are asked for, of ", count);
+      fail("SHAPE", "elements ", begin, " to ", begin + length, " are out of range; the array has ", count);
     return {out, begin};
   }
 

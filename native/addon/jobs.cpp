@@ -33,14 +33,14 @@ Napi::Object Channel::submit(Napi::Env env, std::function<void(Context&, const C
   guarded(env, [&] {
     {
       const std::lock_guard lock(mutex_);
-      if (closed_) fail("ABORTED", "the environment is shutting down and starts no more work");
+      if (closed_) fail("ABORTED", "the environment is shutting down and accepts no more work");
       running_.insert(cancel);
     }
     auto job = [channel = shared_from_this(), cancel, work = std::move(work), value = std::move(value),
                 held = std::move(held), deferred](Context& context) mutable {
       Finish finish;
       try {
-        if (cancel->load()) fail("ABORTED", "the job was canceled before it began");
+        if (cancel->load()) fail("ABORTED", "the job was canceled before it started");
         work(context, cancel);
         finish = [deferred, value = std::move(value)](Napi::Env e) {
           try {

@@ -46,9 +46,9 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       if (model->weights[index]) fail("CONFIG", "weight '", name, "' is already loaded");
       if (source.rows != expected.rows || source.cols != expected.cols)
         fail("SHAPE", "tensor '", name, "' in ", source.file, " is [", source.rows, ", ", source.cols,
-             "] but the model's config asks for [", expected.rows, ", ", expected.cols, "]");
+             "] but the model's config requires [", expected.rows, ", ", expected.cols, "]");
       if (expected.kind == WeightKind::vector && format != StorageFormat::f32)
-        fail("CONFIG", "weight '", name, "' cannot be held as ", name_of(format));
+        fail("CONFIG", "weight '", name, "' cannot be stored as ", name_of(format));
       if (is_blocks(format)) return map_blocks(env, model, index, source, format);
       grow(env, weight_bytes(format, source.rows, source.cols) + constants_bytes(format, source.rows, source.cols));
       return environment(env).channel->start<Weight>(
@@ -253,7 +253,7 @@ Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
       if (weight->rows() != declared.rows || weight->cols() != declared.cols)
         fail("SHAPE", "weight '", name, "' is [", weight->rows(), ", ", weight->cols(), "] in one model and [",
              declared.rows, ", ", declared.cols, "] in another");
-    if (!is_quantized(like.format())) fail("CONFIG", "weight '", name, "' is held as ", name_of(like.format()));
+    if (!is_quantized(like.format())) fail("CONFIG", "weight '", name, "' is stored as ", name_of(like.format()));
     grow(env, weight_bytes(like.format(), declared.rows, declared.cols) +
                   constants_bytes(like.format(), declared.rows, declared.cols));
     return environment(env).channel->start<Merged>(

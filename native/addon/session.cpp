@@ -31,7 +31,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
 
   /// @param info what `open` made: an external that points to a shared pointer
   explicit SessionHandle(const Napi::CallbackInfo& info) : Handle(info) {
-    if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "lowrank: sessions are opened by createSession");
+    if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "lowrank: use createSession to open a session");
     hold(*info[0].As<Napi::External<std::shared_ptr<Session>>>().Data());
   }
 

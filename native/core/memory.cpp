@@ -49,7 +49,7 @@ Block::Block(Category category, int64_t bytes) : bytes_(bytes) {
 
 void Block::clear() {
   if (data_ == nullptr) return;
-  if (owner_ != nullptr) fail("INTERNAL", "what lies elsewhere is to be cleared");
+  if (owner_ != nullptr) fail("INTERNAL", "a block that is not owned cannot be cleared");
   if (!system::clear_zeros(data_, bytes_))
     fail("OUT_OF_MEMORY", "The system refused to clear ", bytes_, " bytes. ", remedy_of(Category::workspace));
 }

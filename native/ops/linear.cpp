@@ -135,7 +135,7 @@ void emit_input_gradient(Planner& plan, int value, std::vector<GradientTerm> sha
   step.accumulate = plan.gradient(value) >= 0;
   step.residual = plan.gradient_part(value);
   if (step.accumulate && (!residual || step.residual >= 0))
-    fail("UNSUPPORTED", path, ": its input has readers that are not linear");
+    fail("UNSUPPORTED", path, ": its input is also read by nodes that are not linear");
   // In fp32 the products of the base are added in place.
   if (step.residual >= 0 && residual) plan.give_gradient(value, step.residual);
   if (plan.gradient(value) < 0) plan.make_gradient(value, "gradient of " + path + " input");
@@ -157,7 +157,7 @@ void weight_backward(Planner& plan, int index, int dy) {
     if (weight >= 0 && plan.trained_weight(weight) >= 0) step.adds.push_back(plan.trained_weight(weight));
   if (step.adds.empty()) return;
   if (has_magnitude(plan.sites(index)))
-    fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude does not go with a weight or bias that trains");
+    fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude cannot be combined with a trained weight or bias");
   step.dy = dy;
   step.multiply_adds = plan.products(index);
   if (plan.trained_weight(node.weight) >= 0) step.x = plan.materialize(node.inputs[0]);

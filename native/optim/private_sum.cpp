@@ -139,8 +139,8 @@ double add_gradient(Context& context, Adapter& adapter, const TrainedRanks& rank
 void release(Context& context, Adapter& adapter, const TrainedRanks& ranks, const ReleaseNoise& noise, double cohort) {
   expect_private(adapter);
   if (!(cohort > 0) || !(noise.deviation >= 0))
-    fail("CONFIG", "a release over ", cohort, " contributions with noise of ", noise.deviation,
-         "; expected a positive number and one from 0");
+    fail("CONFIG", "the cohort is ", cohort, " and the noise ", noise.deviation,
+         "; expected a positive cohort and non-negative noise");
   const AdapterSpec& spec = adapter.spec();
   if (spec.privacy == Privacy::clients) {
     const OptimizerState& state = adapter.state();

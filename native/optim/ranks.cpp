@@ -11,29 +11,30 @@ void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
   if (ranks.active < 1 || ranks.active > static_cast<int64_t>(ranks.draws.size()))
     fail("CONFIG", "the optimizer's step has ", ranks.active, " ranks in use; expected 1 to ", ranks.draws.size());
   if (ranks.draws[ranks.active - 1] < 1 || std::any_of(ranks.draws.begin(), ranks.draws.end(), [](int64_t n) { return n < 0; }))
-    fail("CONFIG", "the draws of the optimizer's step are not counts of steps with this one among them");
+    fail("CONFIG", "the draws of the optimizer's step must be counts of steps that include this step");
   std::vector<int> uses(spec.parameters.size(), 0);
   for (size_t i = 0; i < spec.facts.size(); ++i) {
     const TermFacts& term = spec.facts[i];
     if (term.a < 0)
-      fail("CONFIG", "ranks are updated one by one only in A and B, unlike at ", spec.terms[i].target);
+      fail("CONFIG", "updates by rank support only A and B, unlike at ", spec.terms[i].target);
     ++uses[term.a];
     ++uses[term.b];
   }
   for (const WeightCopy& copy : spec.copies) ++uses[copy.parameter];
   for (size_t i = 0; i < uses.size(); ++i)
     if (spec.trains(static_cast<int>(i)) && uses[i] != 1)
-      fail("CONFIG", "parameter ", spec.parameters[i].name, " is ", uses[i] == 0 ? "no factor or copy" : "used twice",
-           "; ranks are updated one by one only in A and B of one module each");
+      fail("CONFIG", "parameter ", spec.parameters[i].name, " is ",
+           uses[i] == 0 ? "not a factor or copy" : "used twice",
+           "; updates by rank support only A and B of one module each");
   for (const TermFacts& term : spec.facts)
     for (const int index : {term.a, term.b}) {
       const ParameterSpec& p = spec.parameters[index];
       if (!p.trained) continue;
       for (const StateArray& array : state_arrays(p, spec.state))
         if (array.coded || array.count() != p.rows * p.cols)
-          fail("CONFIG", "ranks are updated one by one, and the state of ", p.name, " is ",
-               array.coded ? "in blocks that cross them" : "of all of them together",
-               "; take an optimizer whose state is fp32, such as adamw");
+          fail("CONFIG", "updates by rank are not possible because the state of ", p.name, " is ",
+               array.coded ? "stored in blocks that span ranks" : "shared by all ranks",
+               "; use an optimizer with fp32 state, such as adamw");
     }
 }
 

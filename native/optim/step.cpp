@@ -131,18 +131,19 @@ void check_step(const AdapterSpec& spec, const OptimizerStep& options) {
   if (!spec.trainable) fail("CONFIG", "the adapter was not created as trainable");
   if (options.step < 1) fail("CONFIG", "the optimizer's step is ", options.step, "; steps count from 1");
   if (options.ranks && options.kind == OptimizerKind::adafactor)
-    fail("CONFIG", "ranks are updated one by one, and adafactor updates all of a matrix together; take another optimizer");
+    fail("CONFIG", "updates by rank are not possible with adafactor, which updates whole matrices; use another "
+         "optimizer");
   StateSpec needed = spec.state;
   needed.kind = options.kind;
   needed.momentum = options.beta1 != 0;
   for (const ParameterSpec& p : spec.parameters) {
     if (!p.trained) continue;
     if (p.group < 0 || p.group >= static_cast<int>(options.groups.size()))
-      fail("CONFIG", "parameter ", p.name, " is in optimizer group ", p.group, ", and the step has ",
+      fail("CONFIG", "parameter ", p.name, " is in optimizer group ", p.group, ", but the step has ",
            options.groups.size(), " groups");
     const std::vector<StateArray> has = state_arrays(p, spec.state), needs = state_arrays(p, needed);
     if (needs.size() > has.size() || !std::equal(needs.begin(), needs.end(), has.begin()))
-      fail("CONFIG", "parameter ", p.name, " has the state of another optimizer than the step's");
+      fail("CONFIG", "parameter ", p.name, " has the state of another optimizer");
   }
   if (options.ranks) check_ranks(spec, *options.ranks);
 }
@@ -151,7 +152,7 @@ double optimizer_step(Device& device, Adapter& adapter, const OptimizerStep& opt
   const AdapterSpec& spec = adapter.spec();
   check_step(spec, options);
   if (!adapter.span(AdapterArray::gradient))
-    fail("CONFIG", "the adapter is updated in the backward pass, and has no gradients after it");
+    fail("CONFIG", "the adapter is updated in the backward pass and keeps no gradients");
   const std::unique_ptr<Device> checked =
       check_asked_for() == "operands" ? device.operand_check(adapter.update_memory()) : nullptr;
   Launcher launch(checked ? *checked : device);

@@ -46,7 +46,7 @@ void follow_importances(Launcher& launch, const Adapter& adapter, float clip, in
 
 std::vector<double> triplet_scores(Pool& pool, const Adapter& adapter) {
   if (!adapter.span(AdapterArray::sensitivity))
-    fail("CONFIG", "the adapter follows no importances, or they were dropped");
+    fail("CONFIG", "the adapter tracks no importances, or they were dropped");
   const AdapterSpec& spec = adapter.spec();
   std::vector<double> scores(triplets_of(spec));
   std::vector<double*> first;
@@ -80,7 +80,7 @@ std::vector<double> triplet_scores(Pool& pool, const Adapter& adapter) {
 void prune_triplets(Adapter& adapter, const std::vector<uint8_t>& keep) {
   const AdapterSpec& spec = adapter.spec();
   if (static_cast<int64_t>(keep.size()) != triplets_of(spec))
-    fail("SHAPE", "there are ", triplets_of(spec), " triplets, and ", keep.size(), " of them are to be kept or not");
+    fail("SHAPE", "keep has ", keep.size(), " entries for ", triplets_of(spec), " triplets");
   size_t next = 0;
   for (const TripletSpec& triplet : spec.triplets) {
     const HostView<float> d = adapter.edit(triplet.d);

@@ -7,7 +7,7 @@ namespace lowrank::os {
 PagedFile::PagedFile(const std::string& folder, int64_t bytes)
     : bytes_(bytes), writer_(NewFile::nameless(folder, bytes)), reader_(std::make_unique<File>(*writer_)) {
   if (reader_->lives_in_memory())
-    fail("CONFIG", folder, " keeps its files in memory, so nothing would be saved by a file there; name another folder");
+    fail("CONFIG", folder, " is in memory (tmpfs), so a file there would save no memory; choose another folder");
   reader_->expect_no_order();
 }
 

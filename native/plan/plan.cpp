@@ -23,8 +23,8 @@ std::vector<CopyRef> resolve_copies(const Graph& graph, const std::vector<const 
              "] but the weight is [", weight.rows, ", ", weight.cols, "]");
       CopyRef& ref = copies[found->second];
       if (ref.adapter >= 0)
-        fail("CONFIG", "adapter: '", copy.weight, "' is replaced twice; of adapters that train a base weight only one ",
-             "may be on");
+        fail("CONFIG", "adapter: '", copy.weight, "' is replaced twice; only one adapter that trains a base weight ",
+             "may be active");
       ref = {static_cast<int>(a), copy.parameter};
     }
   }

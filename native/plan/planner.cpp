@@ -143,8 +143,8 @@ class Builder final : public Planner {
     for (const Pending& pending : pending_)
       for (const GradientTerm& share : pending.shares)
         if (share.dy == buffer)
-          fail("UNSUPPORTED", path, ": its gradient is added to one that ", graph_.nodes[share.node].path,
-               " has yet to read; the order of these nodes is not supported");
+          fail("UNSUPPORTED", path, ": its gradient would be added to one that ", graph_.nodes[share.node].path,
+               " has not read yet; this order of nodes is not supported");
   }
   void defer(int v, const GradientTerm& share, Emit emit) override {
     pending_[v].shares.push_back(share);
@@ -205,9 +205,9 @@ class Builder final : public Planner {
     if (training() && (!adapters_[0]->trainable || adapters_[0]->trained_elements == 0))
       fail("CONFIG", "plan: the adapter has nothing to train");
     if (options_.offload && !(training() && options_.recompute))
-      fail("CONFIG", "plan: what is kept between blocks is offloaded only in training that recomputes them");
+      fail("CONFIG", "plan: activation offloading requires training with gradient checkpointing");
     if (options_.keep_attention && !(training() && options_.recompute))
-      fail("CONFIG", "plan: attention is kept apart only in training that recomputes blocks");
+      fail("CONFIG", "plan: keeping attention requires training with gradient checkpointing");
   }
 
   // ---- what needs a gradient, what is kept ------------------------------------------------------------------------

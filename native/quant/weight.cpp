@@ -99,7 +99,8 @@ WeightView rows_of(const WeightView& weight, int64_t begin, int64_t count) {
       break;
     case WeightFormat::four_bit: {
       const int64_t block = begin * weight.cols / kCodeBlock;
-      if (begin * weight.cols % kCodeBlock != 0) fail("INTERNAL", "row ", begin, " of 4-bit codes starts within a block");
+      if (begin * weight.cols % kCodeBlock != 0)
+        fail("INTERNAL", "row ", begin, " of 4-bit codes does not start at a block");
       bytes = block * (kCodeBlock / 2);
       if (weight.absmax != nullptr) {
         rows.absmax += block;
@@ -111,7 +112,7 @@ WeightView rows_of(const WeightView& weight, int64_t begin, int64_t count) {
       break;
     }
     case WeightFormat::ggml:
-      if (weight.head_rows != 0) fail("INTERNAL", "rows of blocks in the order of heads are cut");
+      if (weight.head_rows != 0) fail("INTERNAL", "a range of rows would split a head");
       bytes = begin * layout_of(weight.ggml).row_bytes(weight.cols);
       break;
   }

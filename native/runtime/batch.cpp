@@ -12,7 +12,7 @@ void check_tokens(const Run& run, const std::vector<int32_t>& tokens) {
     fail("SHAPE", "the batch has ", tokens.size(), " tokens; this plan takes 1 to ", run.plan.options.tokens);
   for (const int32_t id : tokens)
     if (id < 0 || id >= run.graph.vocab_size)
-      fail("DATA", "token id ", id, " lies outside the model's vocabulary of ", run.graph.vocab_size);
+      fail("DATA", "token id ", id, " is outside the model's vocabulary of ", run.graph.vocab_size);
 }
 
 void place_batch(Run& run, const MicroBatch& batch) {
@@ -22,7 +22,8 @@ void place_batch(Run& run, const MicroBatch& batch) {
   const int32_t count = static_cast<int32_t>(batch.tokens.size());
   if (cu.size() < 2 || static_cast<int64_t>(cu.size()) - 1 > plan.options.sequences || cu.front() != 0 ||
       cu.back() != count || !std::is_sorted(cu.begin(), cu.end()))
-    fail("SHAPE", "cuSeqlens must rise from 0 to the ", count, " tokens over 1 to ", plan.options.sequences, " sequences");
+    fail("SHAPE", "cuSeqlens must increase from 0 to the number of tokens, ", count, ", over 1 to ",
+         plan.options.sequences, " sequences");
   if (batch.labels.size() != batch.tokens.size())
     fail("SHAPE", "labels has ", batch.labels.size(), " entries for ", count, " tokens");
   std::vector<int32_t> positions(batch.tokens.size()), rows, labels;
@@ -31,9 +32,10 @@ void place_batch(Run& run, const MicroBatch& batch) {
     const int32_t label = batch.labels[i];
     if (label == -100) continue;
     if (label < 0 || label >= run.graph.vocab_size)
-      fail("DATA", "label ", label, " lies outside the model's vocabulary of ", run.graph.vocab_size);
+      fail("DATA", "label ", label, " is outside the model's vocabulary of ", run.graph.vocab_size);
     if (static_cast<int64_t>(rows.size()) == plan.options.head_rows)
-      fail("SHAPE", "the batch has more than ", plan.options.head_rows, " labeled positions, which this plan takes");
+      fail("SHAPE", "the batch has more labeled positions than the ", plan.options.head_rows,
+           " that this plan supports");
     rows.push_back(i);
     labels.push_back(label);
   }

@@ -24,18 +24,18 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   if (input.last_rank_only)
     for (size_t i = 0; i < spec.facts.size(); ++i)
       if (spec.facts[i].a < 0)
-        fail("CONFIG", "the last rank alone is trained only of A and B without gains, unlike the adapter at ",
+        fail("CONFIG", "training only the last rank requires A and B without gains, unlike the adapter at ",
              spec.terms[i].target);
   if (p.updates != spec.state.in_backward)
-    fail("CONFIG", "where the adapter's gradients lie has changed since the session was opened; open another");
+    fail("CONFIG", "the adapter's gradients have moved since the session was opened; open another session");
   if (spec.state.in_backward != input.update.has_value())
-    fail("CONFIG", "the adapter is updated ", spec.state.in_backward ? "in" : "after", " the backward pass, and the step ",
-         input.update ? "brings an" : "has no", " update");
+    fail("CONFIG", "the adapter is updated ", spec.state.in_backward ? "in" : "after",
+         " the backward pass, but the step ", input.update ? "has an" : "has no", " update");
   if (input.update) {
     check_step(spec, *input.update);
     if (input.update->max_grad_norm > 0)
       fail("CONFIG", "maxGradNorm is ", input.update->max_grad_norm,
-           "; what is updated in the backward pass cannot be clipped by a norm that is known after it");
+           "; updates in the backward pass cannot be clipped by the norm, which is known only after it");
   }
   Executor run(*this, context, p, cancel, &input);
   place_batch(run, input.batch);
@@ -90,7 +90,8 @@ HostView<const float> Session::forward(Context& context, const std::string& name
     fail("SHAPE", "tokens ", input.past, " to ", input.past + count, " do not fit a KV cache of ",
          p.options.kv_capacity, " tokens");
   if (static_cast<int64_t>(input.rows.size()) > p.options.head_rows)
-    fail("SHAPE", input.rows.size(), " rows of logits are wanted; this plan takes at most ", p.options.head_rows);
+    fail("SHAPE", input.rows.size(), " rows of logits were requested; this plan supports at most ",
+         p.options.head_rows);
   for (const int32_t row : input.rows)
     if (row < 0 || row >= count) fail("SHAPE", "row ", row, " of ", count, " tokens does not exist");
   const std::vector<int32_t> cu{0, static_cast<int32_t>(count)};

@@ -44,9 +44,10 @@ std::vector<NullDevice::HeldWeight> held_weights(const Graph& graph, const std::
 DryRun dry_run(const Graph& graph, const std::vector<AdapterSpec>& adapters,
                const std::map<std::string, PlanOptions>& plans, const std::string& name, NullDevice& device) {
   const auto found = plans.find(name);
-  if (found == plans.end()) fail("CONFIG", "there is no plan '", name, "' to count");
+  if (found == plans.end()) fail("CONFIG", "the session has no plan '", name, "' to count");
   const PlanOptions& options = found->second;
-  if (options.mode == Mode::forward) fail("CONFIG", "plan '", name, "' generates; only losses are counted");
+  if (options.mode == Mode::forward)
+    fail("CONFIG", "plan '", name, "' is for generation; only training and evaluation can be counted");
   device.number = 1;
   std::vector<std::shared_ptr<Adapter>> made;
   for (const AdapterSpec& spec : adapters) made.push_back(std::make_shared<Adapter>(spec, device));

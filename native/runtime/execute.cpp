@@ -85,7 +85,7 @@ double Executor::grad_norm() const { return std::sqrt(std::accumulate(squares_.b
 void Executor::run_steps() {
   if (const int threads = context_.device.sizes().threads(); threads > session_.threads_)
     fail("CONFIG", "the session was planned for ", session_.threads_, " threads and the engine now has ", threads,
-         "; make the session again after changing the number of threads");
+         "; open a new session after changing the number of threads");
   const std::string& check = check_asked_for();
   if (Pager* const pager = session_.model_->pager.get()) pager->expect(page_order(plan, pager->spans(), head_rows));
   if (updates()) {

@@ -124,7 +124,7 @@ struct Activation {
 /// A weight of numbers as small as weights are.
 Weight made_up(StorageFormat format, int64_t rows, int64_t cols) {
   if (is_blocks(format) && cols % layout_of(ggml_of(format)).elements != 0)
-    fail("SHAPE", "a weight of [", rows, ", ", cols, "] cannot be held as ", name_of(format), ", whose blocks have ",
+    fail("SHAPE", "a weight of [", rows, ", ", cols, "] cannot be stored as ", name_of(format), ", whose blocks have ",
          layout_of(ggml_of(format)).elements, " elements of a row; choose another format");
   Weight weight(format, rows, cols);
   Noise noise;
@@ -204,7 +204,8 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   if (!fits(sequences) || !fits(length) || !fits(heads) || !fits(kv_heads) || !fits(dim) || heads % kv_heads != 0 ||
       window < 1 || int64_t{sequences} * length > 1 << 24)
     fail("SHAPE", "attention of ", heads, " heads and ", kv_heads, " key-value heads of ", dim, " on ", sequences,
-         " sequences of ", length, " tokens cannot be timed; expected sizes from 1 up, and a multiple of the key-value heads");
+         " sequences of ", length, " tokens cannot be timed; expected positive sizes, and heads that are a multiple "
+         "of the key-value heads");
   const int64_t tokens = int64_t{sequences} * length, width = int64_t{heads} * dim, kv_width = int64_t{kv_heads} * dim;
   const DType type = operand_type(study.precision);
   Pool& pool = context.pool;

@@ -34,14 +34,14 @@ Session::Session(Context& context, std::shared_ptr<const Model> model, std::vect
     if (rank < 0) fail("CONFIG", "the rank of an adapter is ", rank, "; expected a positive integer, or 0 for all");
   for (size_t i = 0; i < adapters_.size(); ++i)
     if (adapter_weights_[i] != 1 && !adapters_[i]->spec().copies.empty())
-      fail("CONFIG", "an adapter that trains base weights is used with a weight of ", adapter_weights_[i],
-           "; it replaces them, so expected 1");
+      fail("CONFIG", "the weight of an adapter that trains base weights is ", adapter_weights_[i],
+           "; expected 1, because the adapter replaces them");
   placed_ = context.device.place(stored_);
   if (plans.empty()) fail("CONFIG", "a session needs at least one plan");
   for (const auto& [name, options] : plans) plans_.emplace(name, make_plan(context.device.sizes(), graph(), specs(), options));
   for (const auto& [name, plan] : plans_)
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
-      fail("CONFIG", "plan '", name, "': an adapter is trained at weight 1, not ", adapter_weights_.front());
+      fail("CONFIG", "plan '", name, "': the weight of the trained adapter must be 1, not ", adapter_weights_.front());
   // What loading and the reading of data left behind would count on top of what is allocated now.
   os::trim_heap();
   memory_.emplace(device_memory_, graph(), specs(), plans_);
@@ -79,7 +79,7 @@ std::vector<double> Session::output_norms() const {
   for (size_t i = 0; i < spec.terms.size(); ++i) {
     const int64_t rank = spec.facts[i].rank;
     if (rank == 0)
-      fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": what a ", spec.terms[i].kind, " adds is not measured");
+      fail("UNSUPPORTED", "adapter at ", spec.terms[i].target, ": the output of a ", spec.terms[i].kind, " term cannot be measured");
     // Terms of the first adapter come first, in its order.
     const std::vector<float> folded = plans_.begin()->second.terms[i]->folded(adapter);
     const double* const moment = moments.data() + moments_before(specs(), plans_, i);

@@ -55,7 +55,7 @@ void check(const TensorSource& tensor, int64_t size) {
   }
   const int64_t block = format_of(tensor.dtype).elements;
   if (cols % block != 0) {
-    refuse("has rows of ", cols, " elements, but ", name_of(tensor.dtype), " comes in blocks of ", block, ".");
+    refuse("has rows of ", cols, " elements, but ", name_of(tensor.dtype), " has blocks of ", block, ".");
   }
   const int64_t expected = rows * bytes_of(tensor.dtype, cols);
   if (tensor.bytes != expected) {
@@ -64,7 +64,7 @@ void check(const TensorSource& tensor, int64_t size) {
   }
   const int64_t heads = tensor.permuted_heads;
   if (heads < 0 || (heads > 0 && (rows % heads != 0 || rows / heads % 2 != 0))) {
-    refuse("has ", rows, " rows, which are not ", heads, " heads of an even number of rows.");
+    refuse("has ", rows, " rows, which cannot be divided into ", heads, " heads of an even number of rows.");
   }
   if (tensor.offset < 0 || tensor.offset > size || size - tensor.offset < expected) {
     refuse("should take ", expected, " bytes at offset ", tensor.offset, ", but the file has ", size,
@@ -132,7 +132,7 @@ class Loader {
   [[noreturn]] void refuse(const Quantizer::Bad& bad) const {
     fail("FILE_FORMAT", "Tensor ", tensor_.name, " in ", tensor_.file, " holds ", bad.value, " at row ",
          options_.first_row + bad.at / tensor_.cols, ", column ", bad.at % tensor_.cols,
-         "; codes can only stand for finite numbers. The file is damaged, or the model has to "
+         "; only finite numbers can be quantized. The file is damaged, or the model must "
          "be loaded without quantization.");
   }
 
@@ -220,7 +220,7 @@ bool same_elements(SourceDtype dtype, StorageFormat format) {
 void check_blocks(const TensorSource& source, StorageFormat format) {
   if (is_blocks(format) && ggml_of(source.dtype) == ggml_of(format)) return;
   fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
-       ", so it cannot stay as ", name_of(format), ".");
+       ", so it cannot be kept as ", name_of(format), ".");
 }
 
 }  // namespace
@@ -228,7 +228,7 @@ void check_blocks(const TensorSource& source, StorageFormat format) {
 Weight load_weight(Pool& pool, const TensorSource& source, StorageFormat format, const LoadOptions& options) {
   if (format == StorageFormat::f16 && source.dtype != SourceDtype::f16) {
     fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype),
-         "; as f16 it could overflow or lose bits. Store it as bf16 or f32.");
+         "; f16 could overflow or lose bits. Store it as bf16 or f32.");
   }
   if (is_blocks(format)) check_blocks(source, format);
   if (is_packed(source.dtype)) return load_packed(pool, source, format, options);

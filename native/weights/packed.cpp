@@ -127,7 +127,7 @@ Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format,
   const bool nested = is_double(kept), int8 = kept == StorageFormat::int8;
   const bool decodes = format == StorageFormat::f32 || format == StorageFormat::bf16;
   if (format != kept && !decodes)
-    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype), " and stays so; ",
+    fail("UNSUPPORTED", "Tensor ", source.name, " in ", source.file, " is ", name_of(source.dtype), " already; ",
          name_of(format), " would quantize it a second time.");
   if (source.rows <= 0 || source.cols <= 0 || source.rows > kMostElements / source.cols)
     refuse(source, "has the shape [", source.rows, ", ", source.cols,
@@ -154,7 +154,8 @@ Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format,
 }
 
 PackedWeight pack_weight(Pool& pool, const Weight& weight) {
-  if (!is_quantized(weight.format())) fail("CONFIG", "the weight is held as ", name_of(weight.format()), ", not as codes");
+  if (!is_quantized(weight.format()))
+    fail("CONFIG", "the weight is stored as ", name_of(weight.format()), ", not as codes");
   const bool nested = is_double(weight.format()), int8 = weight.format() == StorageFormat::int8;
   const int64_t elements = weight.rows() * weight.cols();
   const int64_t blocks = int8 ? weight.rows() : code_blocks(elements);

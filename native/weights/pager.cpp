@@ -68,7 +68,7 @@ int64_t PageSpans::budget(int64_t asked) const {
   if (asked == 0) return std::min(bytes, largest_table + smallest);
   if (asked < smallest)
     fail("CONFIG", "paged_weights is ", mebibytes(asked), ", expected at least ", mebibytes(smallest),
-         ", which the two largest blocks of this model take; give that much, or true");
+         ", the size of the two largest blocks of this model; set that much, or true");
   return asked;
 }
 
@@ -259,7 +259,7 @@ void Pager::take_room(int64_t bytes) {
     return;
   }
   gathering_ = false;
-  fail("INTERNAL", "what is held leaves no room for ", bytes, " bytes in a budget of ", budget_);
+  fail("INTERNAL", "held pages leave no room for ", bytes, " bytes in a budget of ", budget_);
 }
 
 PageSpan Pager::pages_of(int weight, int64_t row) const {

@@ -82,12 +82,14 @@ Survival survival_of(const float* merged, const float* base, const float* quanti
 void check(const Weight& weight, const std::string& name, const ReadOptions& options) {
   const int64_t rows = weight.rows(), cols = weight.cols(), heads = options.permuted_heads;
   if (options.begin < 0 || options.count < 0 || options.begin > rows - options.count)
-    fail("SHAPE", name, " has ", rows, " rows, not rows ", options.begin, " to ", options.begin + options.count);
+    fail("SHAPE", name, " has ", rows, " rows; cannot read rows ", options.begin, " to ",
+         options.begin + options.count);
   if (options.type == FileType::q8_0 && cols % kGgmlBlock != 0)
-    fail("SHAPE", name, " has rows of ", cols, " numbers, which are not whole blocks of Q8_0");
+    fail("SHAPE", name, " has rows of ", cols, " numbers, which are not a multiple of Q8_0's block");
   const int64_t permuted = rows == 1 ? cols : rows;
   if (heads < 0 || (heads > 0 && (permuted % heads != 0 || permuted / heads % 2 != 0)))
-    fail("SHAPE", name, " has ", permuted, " rows, which are not ", heads, " heads of an even number of rows");
+    fail("SHAPE", name, " has ", permuted, " rows, which cannot be divided into ", heads,
+         " heads of an even number of rows");
 }
 
 }  // namespace
@@ -140,7 +142,7 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
   });
   if (cancel && *cancel) fail("ABORTED", "reading ", name, " was canceled");
   if (!all_fit)
-    fail("CONFIG", name, " has numbers that are not finite or too large for ", name_of(options.type),
+    fail("CONFIG", name, " has values that are not finite or too large for ", name_of(options.type),
          "; try bf16 or f32, and if those fail too, the adapter or the model is damaged");
   return out;
 }
@@ -166,7 +168,8 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
       for (int64_t i = begin; i < end; ++i) rows_of_sum.merged(first + i, quantizer.rows() + i * cols, room);
     });
     if (quantizer.take(count))
-      fail("CONFIG", name, " has numbers that are not finite, which no code can stand for; the adapter or the model is damaged");
+      fail("CONFIG", name, " has values that are not finite and cannot be quantized; the adapter or the model is "
+           "damaged");
   }
   quantizer.finish();
   const WeightView base = weight.view(), without = held.view(), quantized = merged.weight.view();

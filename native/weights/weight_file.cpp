@@ -112,7 +112,8 @@ void WeightFileWriter::write(int index, const Weight& weight) {
   const WeightPlace& place = layout_.places[index];
   if (weight.format() != place.format || weight.rows() != place.rows || weight.cols() != place.cols)
     fail("INTERNAL", "weight '", names_[index], "' is ", name_of(weight.format()), " [", weight.rows(), ", ",
-         weight.cols(), "] and its place in the file ", name_of(place.format), " [", place.rows, ", ", place.cols, "]");
+         weight.cols(), "] but its place in the file is ", name_of(place.format), " [", place.rows, ", ", place.cols,
+         "]");
   file_.write(weight.data(), place.elements(), place.offset);
   if (place.constants() > 0) file_.write(weight.constants(), place.constants(), place.constants_offset());
   if (put_away_) file_.put_away(place.offset, place.end() - place.offset);
@@ -128,7 +129,7 @@ void WeightFileWriter::store(Pool& pool, const TensorSource& source, int index, 
     return write(index, load_weight(pool, source, place.format, options));
   if (source.rows != place.rows || source.cols != place.cols || source.bytes % place.rows != 0)
     fail("FILE_FORMAT", "Tensor ", source.name, " in ", source.file, " takes ", source.bytes, " bytes for [",
-         source.rows, ", ", source.cols, "], expected as many for each of ", place.rows, " rows.");
+         source.rows, ", ", source.cols, "], which are not the same number for each of ", place.rows, " rows.");
   // The scales of double quantization become codes when all of them are known.
   const bool nested = is_double(place.format);
   const StorageFormat format = simple_of(place.format);
@@ -180,7 +181,7 @@ WeightFile::WeightFile(const Graph& graph, const std::vector<StorageFormat>& for
     : layout_(graph, formats), file_(path), paged_(paged) {
   if (paged) file_.expect_no_order();
   const auto refuse = [&](const auto&... what) {
-    fail("FILE_FORMAT", path, " is no file of these weights: ", what..., ". Remove it; it is made anew.");
+    fail("FILE_FORMAT", path, " is not a file of these weights: ", what..., ". Remove it; it will be written again.");
   };
   const size_t count = layout_.places.size();
   if (file_.bytes() != layout_.bytes) refuse("it has ", file_.bytes(), " bytes, expected ", layout_.bytes);
@@ -193,7 +194,7 @@ WeightFile::WeightFile(const Graph& graph, const std::vector<StorageFormat>& for
   }
   const std::vector<std::byte> expected = head_of(layout_, names_of(graph), key, absmax_offsets_);
   if (std::memcmp(expected.data(), file_.data(), expected.size()) != 0)
-    refuse("its header is of another model, format or version, or damaged");
+    refuse("its header belongs to another model, format, or version, or is damaged");
 }
 
 Weight WeightFile::weight(const std::shared_ptr<const WeightFile>& self, int index) {

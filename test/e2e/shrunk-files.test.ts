@@ -61,7 +61,7 @@ test.each(swept([0.6, 0], 1))('a GGUF file whose blocks are kept, cut to %f of i
   expect(failureOf(ended)).toMatchObject({
     code: 'FILE_FORMAT',
     message: expect.stringMatching(
-      `${it.at('kept.gguf')} was cut short while it was in use: it had ${size} bytes and now has ${Math.floor(size * share)}.`,
+      `${it.at('kept.gguf')} was truncated while it was in use: it had ${size} bytes and now has ${Math.floor(size * share)}.`,
     ),
   })
   expect(existsSync(it.at('out', 'adapter_model.safetensors'))).toBe(false)

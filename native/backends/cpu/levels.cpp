@@ -57,7 +57,8 @@ bool available(Level level) { return entry(level).available; }
 
 const Kernels& kernels(Level level) {
   if (!available(level)) {
-    fail("UNSUPPORTED", "the instruction-set level '", name_of(level), "' cannot run on this machine; its best level is '",
+    fail("UNSUPPORTED", "this machine does not support the instruction-set level '", name_of(level),
+         "'; its best level is '",
          [] {
            const char* best = "reference";
            for (Level each : kLevels) {
@@ -65,7 +66,7 @@ const Kernels& kernels(Level level) {
            }
            return best;
          }(),
-         "': unset LOWRANK_ISA or set it to that or a lower level");
+         "'. Unset LOWRANK_ISA, or set it to that or a lower level");
   }
   return entry(level).kernels;
 }
@@ -80,8 +81,8 @@ Level default_level() {
     names += (names.empty() ? "" : ", ") + std::string(name_of(level));
   }
   if (wanted != nullptr && *wanted != '\0') {
-    fail("CONFIG", "LOWRANK_ISA is '", wanted, "', which is no instruction-set level; expected one of ", names,
-         ", or leave it unset for the best this machine has");
+    fail("CONFIG", "LOWRANK_ISA is '", wanted, "', not an instruction-set level; expected one of ", names,
+         ", or unset for the best level of this machine");
   }
   return best;
 }

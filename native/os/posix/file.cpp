@@ -42,7 +42,7 @@ File::~File() { ::close(descriptor_of(handle_)); }
 
 int64_t File::size() const {
   struct stat status{};
-  if (::fstat(descriptor_of(handle_), &status) != 0) fail("FILE_FORMAT", path_, " has no size: ", reason());
+  if (::fstat(descriptor_of(handle_), &status) != 0) fail("FILE_FORMAT", path_, ": its size cannot be read: ", reason());
   return status.st_size;
 }
 
@@ -107,7 +107,7 @@ std::unique_ptr<NewFile> NewFile::nameless(const std::string& folder, int64_t by
 NewFile::~NewFile() { ::close(descriptor_of(handle_)); }
 
 void NewFile::refused() const {
-  fail("WRITE", "cannot write ", path_, " (", bytes_, " bytes): ", reason(), "; nothing was left half written");
+  fail("WRITE", "cannot write ", path_, " (", bytes_, " bytes): ", reason(), "; no partial file was left");
 }
 
 void NewFile::write(const void* data, int64_t bytes, int64_t offset) const {

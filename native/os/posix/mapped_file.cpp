@@ -58,8 +58,10 @@ void MappedFile::expect_whole() const {
       " Nothing that was computed since counts. Put the file back and load the model again; a file that is in use is "
       "replaced by renaming, not by writing over it.";
   if (now < bytes_)
-    fail("FILE_FORMAT", path(), " was cut short while it was in use: it had ", bytes_, " bytes and now has ", now, ".", advice);
-  fail("FILE_FORMAT", path(), " could not be read while it was in use: it was cut short for a while, or its disk failed.",
+    fail("FILE_FORMAT", path(), " was truncated while it was in use: it had ", bytes_, " bytes and now has ", now, ".",
+         advice);
+  fail("FILE_FORMAT", path(), " could not be read while it was in use: it was temporarily truncated, or its disk "
+       "failed.",
        advice);
 }
 

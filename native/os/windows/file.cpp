@@ -55,7 +55,7 @@ File::~File() { CloseHandle(system_handle(handle_)); }
 
 int64_t File::size() const {
   LARGE_INTEGER size;
-  if (GetFileSizeEx(system_handle(handle_), &size) == 0) fail("FILE_FORMAT", path_, " has no size: ", reason());
+  if (GetFileSizeEx(system_handle(handle_), &size) == 0) fail("FILE_FORMAT", path_, ": its size cannot be read: ", reason());
   return size.QuadPart;
 }
 
@@ -107,7 +107,7 @@ std::unique_ptr<NewFile> NewFile::nameless(const std::string& folder, int64_t by
 NewFile::~NewFile() { CloseHandle(system_handle(handle_)); }
 
 void NewFile::refused() const {
-  fail("WRITE", "cannot write ", path_, " (", bytes_, " bytes): ", reason(), "; nothing was left half written");
+  fail("WRITE", "cannot write ", path_, " (", bytes_, " bytes): ", reason(), "; no partial file was left");
 }
 
 void NewFile::write(const void* data, int64_t bytes, int64_t offset) const {

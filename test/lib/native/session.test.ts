@@ -176,19 +176,19 @@ describe('a session', () => {
     const step = (session: NativeSession, more: object) =>
       session.trainStep('train', { ...input, ...more }).promise
     await expect(step(after, { update })).rejects.toThrow(
-      'updated after the backward pass, and the step brings an',
+      'updated after the backward pass, but the step has an',
     )
     await adapter.restart({ kind: 'adamw', inBackward: true }).promise
     await expect(step(after, { update })).rejects.toThrow(
-      'has changed since the session was opened; open another',
+      'have moved since the session was opened; open another',
     )
     const within = await open()
-    await expect(step(within, {})).rejects.toThrow('updated in the backward pass, and the step has no update')
+    await expect(step(within, {})).rejects.toThrow('updated in the backward pass, but the step has no update')
     await expect(step(within, { update: { ...update, maxGradNorm: 1 } })).rejects.toThrow(
-      'cannot be clipped by a norm that is known after it',
+      'cannot be clipped by the norm, which is known only after it',
     )
     expect((await step(within, { update })).gradNorm).toBeGreaterThan(0)
-    await expect(adapter.optimizerStep(update).promise).rejects.toThrow('has no gradients after it')
+    await expect(adapter.optimizerStep(update).promise).rejects.toThrow('keeps no gradients')
     await Promise.all([after.dispose(), within.dispose(), adapter.dispose()])
   })
 
@@ -313,7 +313,7 @@ describe('a session', () => {
     await expect(opened([1, Number.NaN], plans)).rejects.toThrow('expected a finite number')
     await expect(
       addon().createSession(loaded.model, adapters.slice(1), train('f32'), [2]).promise,
-    ).rejects.toThrow("plan 'train': an adapter is trained at weight 1, not 2")
+    ).rejects.toThrow("plan 'train': the weight of the trained adapter must be 1, not 2")
     for (const adapter of [...adapters, twice]) await adapter.dispose()
   })
 
@@ -352,10 +352,10 @@ describe('a session', () => {
     const input = { ...batch, lossScale: 1, seed: 0, step: 1, microStep: 0 }
     const rejects = async (change: object, message: RegExp) =>
       expect(session.trainStep('train', { ...input, ...change }).promise).rejects.toThrow(message)
-    await rejects({ tokens: batch.tokens.map(() => 100000) }, /token id 100000 lies outside/)
-    await rejects({ labels: batch.labels.map(() => -7) }, /label -7 lies outside/)
+    await rejects({ tokens: batch.tokens.map(() => 100000) }, /token id 100000 is outside/)
+    await rejects({ labels: batch.labels.map(() => -7) }, /label -7 is outside/)
     await rejects({ tokens: new Int32Array(500) }, /500 tokens; this plan takes 1 to 128/)
-    await rejects({ cuSeqlens: Int32Array.of(0, 5) }, /cuSeqlens must rise/)
+    await rejects({ cuSeqlens: Int32Array.of(0, 5) }, /cuSeqlens must increase/)
     await rejects({ labels: new Int32Array(3) }, /labels has 3 entries/)
     expect(() => session.trainStep('train', { ...input, tokens: [1] as unknown as Int32Array })).toThrow(
       /Int32Array/,

@@ -63,13 +63,13 @@ describe('deltaLora()', () => {
     const refused = (own: typeof spec) => expect(() => addon().createAdapter(own, { trainable: true }))
     refused(changed(/A\.weight\.snapshot/, { cols: 3 })).toThrow('A* (')
     refused(changed(/B\.weight\.snapshot/, { trained: true })).toThrow(
-      'is of a snapshot and cannot be trained',
+      'belongs to a snapshot and cannot be trained',
     )
     const dropped = {
       ...spec,
       terms: spec.terms.map((term) => ({ ...term, numbers: { ...term.numbers, dropout: 0.1 } })),
     }
-    refused(dropped).toThrow('a snapshot has A*, B* and a ratio, and goes with A and B alone')
+    refused(dropped).toThrow('a snapshot needs A*, B*, and a ratio, and works only with A and B')
   })
 })
 

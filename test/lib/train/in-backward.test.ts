@@ -313,7 +313,7 @@ describe('what needs all gradients at once is refused', () => {
       'optimizerInBackward is true but strategy is dp-dylora: private training clips and sums whole gradients.',
     )
     const plan = planModel(folders.smollm2, { strategy, optimizerInBackward: true })
-    await expect(plan).rejects.toThrow('private training clips and adds up whole gradients')
+    await expect(plan).rejects.toThrow('private training clips and sums whole gradients')
   })
 
   test('in the words of a config', async () => {
@@ -336,6 +336,6 @@ test('native steps are told from each other', async () => {
   const step = { kind: 'adamw', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, maxGradNorm: 0, step: 1 } as const
   const groups = adapter.state.description.groups.map(() => ({ learningRate: 1, weightDecay: 0 }))
   await expect(adapter.state.native.optimizerStep({ ...step, groups }).promise).rejects.toThrow(
-    'the adapter is updated in the backward pass, and has no gradients after it',
+    'the adapter is updated in the backward pass and keeps no gradients',
   )
 })

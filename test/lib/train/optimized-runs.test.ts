@@ -186,7 +186,7 @@ test('state that fits into its budget is not paged', async () => {
 test('ranks and clients are trained with all of the state in memory', async () => {
   const optimizer = { ...optimizerOf('paged_adamw'), resident: 2 ** 20 } as Optimizer
   await expect(train(optimizer, {}, dylora({ r: 256 }))).rejects.toThrow(
-    /state of .* is paged out, and ranks are updated one by one only in memory/,
+    /state of .* is paged out, but updates by rank require it in memory/,
   )
   const clients = dpDylora({
     clients: { partition: 'iid', count: 4 },
@@ -195,7 +195,7 @@ test('ranks and clients are trained with all of the state in memory', async () =
     adapter: lora({ r: 256 }),
   })
   await expect(train(optimizer, {}, clients)).rejects.toThrow(
-    /more than the 1048576 that may be in memory, and clients are trained with all of it there/,
+    /exceeds the limit of 1048576, and private training of clients keeps all of it in memory/,
   )
 })
 

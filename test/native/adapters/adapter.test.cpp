@@ -146,7 +146,7 @@ TEST("an adapter with wrong shapes is refused by name") {
 TEST("a kind, a role and a number that there is not are refused by name, with those that there are") {
   AdapterSpec spec = full();
   spec.terms[0].kind = "high_rank";
-  CHECK_THROWS(HostAdapter(spec), "adapter at linear: there is no kind of term 'high_rank'; expected one of low_rank, pair,");
+  CHECK_THROWS(HostAdapter(spec), "adapter at linear: unknown kind of term 'high_rank'; expected one of low_rank, pair,");
   spec = full();
   spec.terms[0].parameters["c2"] = 0;
   CHECK_THROWS(HostAdapter(spec), "adapter at linear: low_rank has no parameter 'c2'; it has a, b, d,");

@@ -166,7 +166,8 @@ TEST("the first of a QR factorization: orthonormal columns that span those of th
 TEST("a rank that a side is smaller than is refused") {
   Pool pool(1);
   const std::vector<float> w(12, 1.0f);
-  CHECK_THROWS(largest_singular(pool, w.data(), 3, 4, {4, 0, 0, "w"}), "a matrix of [3, 4] has no factors of rank 4; expected 1 to 3");
+  CHECK_THROWS(largest_singular(pool, w.data(), 3, 4, {4, 0, 0, "w"}),
+               "a matrix of [3, 4] cannot be factored at rank 4; expected 1 to 3");
   CHECK_THROWS(first_of_qr(pool, w.data(), 3, 4, 0), "rank 0");
 }
 

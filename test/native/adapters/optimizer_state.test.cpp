@@ -204,9 +204,10 @@ TEST("state that cannot be paged says why") {
     HostAdapter adapter(spec_of(state));
     adapter.restart();
   };
-  CHECK_THROWS(opened(1000, "/tmp"), "may take 1000 bytes of memory; expected 1048576 at least");
+  CHECK_THROWS(opened(1000, "/tmp"), "the memory limit of the optimizer state is 1000 bytes; expected at least "
+               "1048576");
   CHECK_THROWS(opened(kMebi, "/nowhere"), "cannot write /nowhere/");
-  if (std::filesystem::exists("/dev/shm")) CHECK_THROWS(opened(kMebi, "/dev/shm"), "keeps its files in memory");
+  if (std::filesystem::exists("/dev/shm")) CHECK_THROWS(opened(kMebi, "/dev/shm"), "is in memory (tmpfs)");
 }
 
 #ifdef __linux__

@@ -152,7 +152,7 @@ TEST("a pair whose factors do not fit each other is refused by name") {
   CHECK_THROWS(HostAdapter(spec), "pair has no number 'dropout'");
   const HostAdapter adapter(pair());
   const PairTerm term(adapter.spec(), 0, {-1, kOut, kIn});
-  CHECK_THROWS(term.delta_rows(adapter, 1, 1), "a pair of products goes with the whole rank of 6, not with 1 of it");
+  CHECK_THROWS(term.delta_rows(adapter, 1, 1), "a pair of products needs the full rank of 6, not 1");
   CHECK(term.delta_rows(adapter, 1, 0) != nullptr);
   spec = pair();
   spec.terms[0].numbers["rank"] = 1e12;

@@ -242,7 +242,7 @@ TEST("offloaded, the inputs of recomputed blocks leave the arena, each for a pla
   CHECK(std::adjacent_find(went.begin(), went.end(), std::greater_equal<>()) == went.end());
   PlanOptions o = options(Mode::train, false);
   o.offload = true;
-  CHECK_THROWS(make_plan(graph, {&spec}, o), "only in training that recomputes");
+  CHECK_THROWS(make_plan(graph, {&spec}, o), "requires training with gradient checkpointing");
 }
 
 TEST("no input gradient is formed below the lowest adapter") {
@@ -582,7 +582,7 @@ TEST("a gradient that a linear has yet to read is not added to in place") {
   graph.weight_of_name.clear();
   check_graph(graph);
   const AdapterSpec spec = lora(graph);
-  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "layers.1.norm: its gradient is added to one that again");
+  CHECK_THROWS(make_plan(graph, {&spec}, options(Mode::train)), "layers.1.norm: its gradient would be added to one that again");
   CHECK(make_plan(graph, {}, options(Mode::evaluate)).arena_bytes > 0);
 }
 

@@ -190,11 +190,11 @@ TEST("rows that do not exist, wrong heads and numbers that do not fit are refuse
   ReadOptions options;
   options.begin = 20;
   options.count = 5;
-  CHECK_THROWS(read(w, options), "w has 24 rows, not rows 20 to 25");
+  CHECK_THROWS(read(w, options), "w has 24 rows; cannot read rows 20 to 25");
   options = {};
   options.count = kRows;
   options.permuted_heads = 5;
-  CHECK_THROWS(read(w, options), "24 rows, which are not 5 heads");
+  CHECK_THROWS(read(w, options), "24 rows, which cannot be divided into 5 heads");
   options.permuted_heads = 0;
   options.type = FileType::q8_0;
   const Weight narrow = weight(kRows, 40);

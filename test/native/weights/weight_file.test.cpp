@@ -182,13 +182,13 @@ TEST("a weight file of something else, of another size or with a damaged header 
   const Tensors tensors(shapes.graph);
   const Place place;
   make(pool, shapes, tensors, place.path);
-  CHECK_THROWS(open(shapes, place.path, "other"), "is of another model, format or version, or damaged");
+  CHECK_THROWS(open(shapes, place.path, "other"), "belongs to another model, format, or version, or is damaged");
   Shapes other;
   std::swap(other.formats[4], other.formats[5]);  // nf4 and fp4 take the same bytes
-  CHECK_THROWS(open(other, place.path), "is of another model");
+  CHECK_THROWS(open(other, place.path), "belongs to another model");
   other = Shapes();
   other.graph.weights[2].name = "renamed";
-  CHECK_THROWS(open(other, place.path), "is of another model");
+  CHECK_THROWS(open(other, place.path), "belongs to another model");
   // Every byte of the header counts.
   const auto size = std::filesystem::file_size(place.path);
   const int64_t head = WeightLayout(shapes.graph, shapes.formats).places[1].offset - kWeightAlignment;
@@ -218,7 +218,7 @@ TEST("a weight file that was not ended counts for nothing") {
   WeightFileWriter writer(shapes.graph, shapes.formats, "key", place.path, false);
   for (size_t i = 0; i + 1 < tensors.sources.size(); ++i) writer.store(pool, tensors.sources[i], static_cast<int>(i));
   CHECK_THROWS(writer.finish(), "weight 'int8' is missing");
-  CHECK_THROWS(open(shapes, place.path), "is no file of these weights");
+  CHECK_THROWS(open(shapes, place.path), "is not a file of these weights");
 }
 
 TEST("room that the system does not give is noticed at once and leaves no file") {

@@ -378,7 +378,7 @@ TEST("shapes, sizes and positions that do not fit together are refused") {
   CHECK_THROWS(load([](TensorSource& s) { s.bytes -= 1; }), "takes 271 bytes");
   CHECK_THROWS(load([](TensorSource& s) { s.offset = -1; }), "offset -1");
   CHECK_THROWS(load([](TensorSource& s) { s.offset = int64_t{1} << 62; }), "the file has");
-  CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 3; }), "not 3 heads");
+  CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 3; }), "into 3 heads");
   CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = 4; }), "even number of rows");
   CHECK_THROWS(load([](TensorSource& s) { s.permuted_heads = -1; }), "heads");
   load([](TensorSource&) {});

@@ -89,7 +89,7 @@ TEST("a mapped file that is cut short reads as zeros from there on, and is named
   file.expect_whole();
   CHECK_EQ(::truncate(written.path().c_str(), 3 * page), 0);
   // Not touched yet, so the size alone tells.
-  CHECK_THROWS(file.expect_whole(), "was cut short while it was in use: it had");
+  CHECK_THROWS(file.expect_whole(), "was truncated while it was in use: it had");
   const auto sum = [&](int64_t begin, int64_t end) {
     int64_t total = 0;
     for (int64_t i = begin; i < end; ++i) total += static_cast<int>(file.data()[i]);
@@ -115,7 +115,7 @@ TEST("a range that was guarded once is used again and whole again") {
     file.expect_whole();
     CHECK_EQ(::truncate(written.path().c_str(), 0), 0);
     CHECK(file.data()[page] == std::byte{0});
-    CHECK_THROWS(file.expect_whole(), "was cut short");
+    CHECK_THROWS(file.expect_whole(), "was truncated");
   }
 }
 
