@@ -47,19 +47,19 @@ class Adapter {
 
   Memory& memory() const { return memory_; }
 
-  /// Where the array of a parameter lies, or null where it has none (gradients of frozen ones).
+  /// Address of a parameter's array, or null if it has none (gradients of frozen parameters).
   Ptr<float> at(int parameter, AdapterArray array = AdapterArray::value) const;
-  /// Where that of all parameters lies.
+  /// Address of all parameters' arrays.
   Ptr<float> span(AdapterArray array) const;
   /// The array of a parameter as the host sees it, to read and to change; empty where it has none.
   HostView<const float> view(int parameter, AdapterArray array = AdapterArray::value) const;
   HostView<float> edit(int parameter, AdapterArray array = AdapterArray::value);
-  /// Where the gradient of a parameter lies while it is updated in the backward pass; null: nowhere.
+  /// Sets the address of a parameter's gradient while it is updated in the backward pass; null: none.
   void place_gradient(int parameter, Ptr<float> at) { placed_[parameter] = at; }
 
-  /// What steps read or write: values, gradients of its own, norms of rows.
+  /// Memory that steps read or write: values, its own gradients, norms of rows.
   std::vector<const Allocation*> step_memory() const;
-  /// What updates read or write.
+  /// Memory that updates read or write.
   std::vector<const Allocation*> update_memory();
 
   /// Of private training: the sum of a round, laid out as the trained parameters, on the host; else null.

@@ -103,7 +103,7 @@ Factor LowRank::snapshot_a(const AdapterRun& adapter, int64_t rows) const {
   return {rows, a.cols, -1, 0, adapter.value(snapshot_a_), a.cols};
 }
 
-/// What B A counts for beside the snapshot, and what B* A* does.
+/// Factors of B A and of B* A* with a snapshot.
 void LowRank::fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
   const float ratio = adapter.host_value(snapshot_ratio_);
   const float own = weight * ranks_.scale * own_share(ratio), taken = -weight * ranks_.scale * ratio;
@@ -244,7 +244,7 @@ void LowRank::input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradi
     gradient.segments.push_back({dh.columns(ranks_.all), snapshot_a(adapter, ranks_.all)});
 }
 
-/// What the mask of the input keeps apart.
+/// Gradient through the masked input.
 void LowRank::finish_input_gradient(Run& run, AdapterRun&, InputGradient& gradient, const Matrix& dx) const {
   if (gradient.masked.empty()) return;
   const Matrix part = run.take_operand(site_.in);
@@ -277,7 +277,7 @@ std::vector<float> LowRank::folded(const Adapter& adapter, int64_t active) const
   return out;
 }
 
-/// What B counts for beside the snapshot, and what B* does, side by side.
+/// Factors of B and of B* with a snapshot, side by side.
 std::vector<float> LowRank::folded_snapshot(const Adapter& adapter, float ratio) const {
   std::vector<float> out(site_.out * 2 * ranks_.all);
   fold_snapshot_rows({ranks_.all, ranks_.scale * own_share(ratio), -ranks_.scale * ratio, adapter.view(b_).data(),

@@ -87,7 +87,7 @@ void run_gradient(Run& run, const Step& s) {
 constexpr StepKind kNorms{"adapter_norm", run_norms};
 constexpr StepKind kGradient{"magnitude_gradient", run_gradient};
 
-/// That of the adapter that trains, or null.
+/// Site of the adapter that trains, or null.
 const AdapterSite* trained_site(const Planner& plan, int node) {
   const std::vector<AdapterSite>& sites = plan.sites(node);
   return plan.training() && !sites.empty() && sites[0].spec != nullptr ? &sites[0] : nullptr;

@@ -9,9 +9,9 @@
 
 namespace lowrank {
 
-/// Whether an adapter scales the rows of a node.
+/// True if an adapter scales the rows of a node.
 bool has_magnitude(const std::vector<AdapterSite>& sites);
-/// Whether a site with a magnitude drops inputs. The base's product is then taken of the dropped input as well, so that
+/// True if a site with a magnitude drops inputs. The base's product is then taken of the dropped input as well, so that
 /// the scaled and the dropped part belong together (as in PEFT and the authors' code).
 bool drops_base(const AdapterSite& site);
 
@@ -19,7 +19,7 @@ bool drops_base(const AdapterSite& site);
 void plan_norms(Planner& plan, int node);
 /// The buffer of a linear's output before its rows are scaled. @param y that of the output
 int unscaled_output(Planner& plan, int node, Phase phase, int y);
-/// Whether the gradient of a linear's magnitude can do with its scaled output, which then stays until then.
+/// True if the gradient of a linear's magnitude needs only its scaled output, which is then kept.
 bool keeps_scaled_output(const Planner& plan, int node);
 /// Emits the gradient of the magnitude and returns the buffer of the gradient behind the gains.
 int magnitude_backward(Planner& plan, int node, int dy);

@@ -145,7 +145,7 @@ void OptimizerState::sweep(const Visit& visit) {
         moved.wait(lock, [&] { return updated > written || reads; });
         const bool writes = updated > written;
         lock.unlock();
-        // What was updated goes first: it makes room.
+        // Updated chunks are written first, to make room.
         const int64_t chunk = writes ? written : read;
         const int64_t offset = chunk * layout_.chunk_bytes;
         if (writes)

@@ -1,4 +1,4 @@
-// What an optimizer remembers of an adapter's trained parameters between steps: arrays of each, in fp32 or as block-wise
+// Optimizer state of an adapter's trained parameters: arrays for each, in fp32 or as block-wise
 // 8-bit numbers. What does not fit into a budget waits beside the device's memory, and comes by turns as it is updated.
 #pragma once
 
@@ -50,7 +50,7 @@ struct StatePiece {
   int64_t offset = 0;
 };
 
-/// What lies where. Whole parameters stay resident, in order, as long as there is room; the others come in chunks.
+/// Layout of the state. Whole parameters stay resident, in order, as long as there is room; the others come in chunks.
 struct StateLayout {
   std::vector<StatePiece> resident;
   std::vector<std::vector<StatePiece>> chunks;
@@ -79,7 +79,7 @@ class OptimizerState {
   int64_t bytes() const { return resident_->bytes(); }
   /// Of what is not; null where everything is.
   const Stash* stash() const { return stash_.get(); }
-  /// Where arrays lie that are updated.
+  /// Memory of the arrays that are updated.
   std::vector<const Allocation*> memory() const { return {resident_.get(), ring_.get()}; }
 
   /// Calls visit(pieces, base) until every piece was there once: base + piece.offset is where its arrays begin. What was

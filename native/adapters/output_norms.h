@@ -1,5 +1,5 @@
-// How much an adapter adds at a linear: the sum of ||F h||^2 over tokens, from the second moment of h = A x alone, with F
-// the folded matrix. Nothing of the output's width is formed.
+// Output norm of an adapter at a linear: the sum of ||F h||^2 over tokens, from the second moment of h = A x alone, with
+// F the folded matrix. Nothing of the output's width is formed.
 #pragma once
 
 #include <cstdint>

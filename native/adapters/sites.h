@@ -1,4 +1,4 @@
-// Where adapters act in a graph.
+// Sites of adapters in a graph.
 #pragma once
 
 #include "adapters/term.h"

@@ -20,7 +20,7 @@ namespace lowrank {
 
 class RowScale;
 
-/// Where a term acts: a linear of [out, in], or the table of an embedding seen as one.
+/// Site of a term: a linear of [out, in], or the table of an embedding seen as one.
 struct Site {
   int node = -1;
   int64_t out = 0, in = 0;
@@ -52,7 +52,7 @@ class DeltaRows {
   virtual ~DeltaRows() = default;
   /// sum += row `row`; any thread. @param base the row of the weight that is changed
   virtual void add(int64_t row, std::span<const float> base, std::span<float> sum) const = 0;
-  /// Whether it joins the sum before those that do not; the order is in the bits of merged files.
+  /// True if it joins the sum before the other terms; the order affects the bits of merged files.
   virtual bool comes_first() const { return false; }
 };
 
@@ -127,12 +127,12 @@ struct Ranks {
 
   static Ranks read(TermReader& read);
   void check(const std::string& target) const;
-  /// How many of `wanted` there are; 0 wants all.
+  /// Number of ranks in use for `wanted`; 0 means all.
   int64_t of(int64_t wanted) const { return wanted <= 0 || wanted >= all ? all : wanted; }
   float scale_at(int64_t active) const;
 };
 
-/// What training leaves out of a term's change of the weight, drawn anew for each micro-step.
+/// Dropout of a term's change of the weight, drawn anew for each micro-step.
 struct DeltaDropout {
   float rows = 0;        // probability that an output row of the change is zero
   float all = 0;         // that the whole change is

@@ -101,7 +101,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     });
   }
 
-  /// What `count` elements are read into: the third argument, from the element on that the fourth says, or a new array.
+  /// Destination of `count` elements: the third argument, from the offset in the fourth, or a new array.
   template <class Out>
   static std::pair<Out, int64_t> stretch(const Napi::CallbackInfo& info, napi_typedarray_type type, int64_t count) {
     if (info[2].IsUndefined()) return {Out::New(info.Env(), static_cast<size_t>(count)), 0};

@@ -1,4 +1,4 @@
-// What the wrapped objects share, one file each: model, adapter, session, weight_file.
+// Base class of the wrapped objects, one file each: model, adapter, session, weight_file.
 #pragma once
 
 #include <napi.h>
@@ -37,7 +37,7 @@ std::shared_ptr<Session> session_of(Napi::Value handle);
 /// Plans, and allocates, on the engine's thread.
 Napi::Value open_session(const Napi::CallbackInfo& info);
 
-/// What ObjectWrap classes share: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
+/// Base of ObjectWrap classes: a payload that dispose() drops, and a tag that keeps handles from being mixed up.
 template <class Self, class Payload>
 class Handle : public Napi::ObjectWrap<Self> {
  public:

@@ -17,7 +17,7 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   return result;
 }
 
-/// What a job over the session does with its adapters, until its promise settles.
+/// Use of the adapters by a job over the session, until its promise settles.
 std::shared_ptr<std::vector<AdapterUse>> use_adapters(const Session& session, AdapterUse::Kind kind) {
   auto uses = std::make_shared<std::vector<AdapterUse>>();
   for (const auto& adapter : session.adapters()) uses->emplace_back(adapter, kind);

@@ -19,7 +19,7 @@ struct Blocks {
 
 /// The highest power of Q in a series of so many terms.
 inline int cayley_degree(int terms) { return terms < 3 ? std::max(terms - 1, 0) : std::max(terms - 1, 3); }
-/// What power `i`, from 1, counts for.
+/// Coefficient of power `i`, from 1.
 inline float cayley_factor(int i, int terms) { return i < cayley_degree(terms) || terms < 3 ? 2.0f : 1.0f; }
 
 /// Q [size, size] times `sign` from its upper triangle, row by row.

@@ -13,7 +13,7 @@ class Device;
 /// Set by JavaScript's thread, read by a job between its steps.
 using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 
-/// What a job runs with; valid during the job.
+/// Context of a job; valid during the job.
 struct Context {
   Pool& pool;
   Device& device;

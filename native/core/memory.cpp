@@ -8,7 +8,7 @@ namespace {
 
 std::array<std::atomic<int64_t>, kCategories> g_allocated{};
 
-// What takes less memory of a category.
+// Advice for reducing the memory of a category.
 const char* remedy_of(Category category) {
   switch (category) {
     case Category::weights:

@@ -10,7 +10,7 @@
 
 namespace lowrank {
 
-/// What plans need to know of a device, from shapes alone: a plan for a device is made where there is none.
+/// Workspace sizes of a device, from shapes alone, so a plan for a device can be made without one.
 class KernelSizes {
  public:
   virtual ~KernelSizes() = default;

@@ -37,7 +37,7 @@ class Layout {
   /// The most that was in use at a time.
   int64_t bytes() const { return most_; }
 
-  /// What is taken while it lives goes back when it ends.
+  /// Workspace taken during its lifetime is returned at the end.
   class Scope {
    public:
     explicit Scope(Layout& layout) : layout_(layout), used_(layout.used_) {}

@@ -54,7 +54,7 @@ class Memory {
   /// @param what it is, in a word or two, for a device that counts
   virtual void download(void* to, Ptr<std::byte> from, int64_t bytes, std::string_view what) = 0;
   virtual void copy(Ptr<std::byte> to, Ptr<std::byte> from, int64_t bytes) = 0;
-  /// Where the host finds the bytes of an address, for a device that shares its memory with the host; else null. For
+  /// Pointer by which the host reads an address, for a device that shares its memory with the host; else null. For
   /// HostView alone: the one place outside of a device that follows an address.
   virtual std::byte* shared(Ptr<std::byte> at) = 0;
   /// Throws Error("WRITE") where it cannot be made.

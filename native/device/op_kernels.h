@@ -15,7 +15,7 @@ struct Segment {
   Factor w;
 };
 
-/// Where a product goes. `bias` [N] is added to every row, and `residual` [M, N] f32, which may be the output itself.
+/// Destination of a product. `bias` [N] is added to every row, and `residual` [M, N] f32, which may be the output.
 struct Output {
   Matrix y;
   Ptr<float> bias = {}, residual = {};

@@ -43,7 +43,7 @@ enum class Access : uint8_t {
   maybe,  // reads, in rare cases
 };
 
-/// How often what is accessed goes from or to memory.
+/// Number of times that the accessed data moves from or to memory.
 constexpr int64_t times(Access access) { return access == Access::maybe ? 0 : access == Access::add ? 2 : 1; }
 
 /// Rows or columns that are picked by number, `count` of them; null: all.

@@ -25,7 +25,7 @@ class Ptr {
   uint64_t address_ = 0;
 };
 
-/// Where nothing lies: what a plan in the making hands out.
+/// Address without memory behind it, for a plan in the making.
 inline constexpr uint64_t kNowhere = uint64_t{1} << 62;
 
 }  // namespace lowrank

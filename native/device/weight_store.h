@@ -1,4 +1,4 @@
-// Where a model's weights lie before a device has them.
+// A model's weights before a device has them.
 #pragma once
 
 #include <cstdint>

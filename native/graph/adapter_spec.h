@@ -12,7 +12,7 @@
 
 namespace lowrank {
 
-/// Which state is kept, and how.
+/// Kind and storage of the state.
 struct StateSpec {
   OptimizerKind kind = OptimizerKind::adamw;
   bool momentum = true;    // of SGD: whether it has one
@@ -45,7 +45,7 @@ struct TermSpec {
   std::map<std::string, double> numbers;  // by name
 };
 
-/// What is asked of a term where its maths is not: its room says it.
+/// Properties of a term that other code asks for; the term's own file defines them.
 struct TermFacts {
   int64_t rank = 0;   // width of the operand that it multiplies by its last factor; 0: it has none
   int a = -1;         // row j of `a` and column j of `b` are rank j, which may train alone; -1: ranks train together
@@ -96,7 +96,7 @@ struct AdapterSpec {
   int64_t tracked_elements = 0;  // in triplets
 
   bool trains(int parameter) const { return trainable && parameter >= 0 && parameters[parameter].trained; }
-  /// Whether a micro-batch adds to a gradient without telling its sequences apart, so that the gradients of examples are
+  /// True if a micro-batch adds to a gradient without telling its sequences apart, so that the gradients of examples are
   /// known only if they run one at a time: weights of the base that train, and factors at an embedding.
   bool blends_examples() const {
     return !copies.empty() || std::any_of(facts.begin(), facts.end(), [](const TermFacts& f) { return f.blends_examples; });
@@ -110,7 +110,7 @@ struct AdapterSpec {
   int64_t private_sum_bytes() const {
     return trainable && privacy != Privacy::none ? trained_elements * static_cast<int64_t>(sizeof(double)) : 0;
   }
-  /// Whether a round of clients keeps the values and the state that it began with.
+  /// True if a round of clients keeps its initial values and state.
   bool keeps_start() const { return trainable && privacy == Privacy::clients; }
   /// Bytes of the row norms that terms with a magnitude keep: a double and a float a row.
   int64_t norm_bytes() const { return norm_rows * static_cast<int64_t>(sizeof(double) + sizeof(float)); }

@@ -59,7 +59,7 @@ struct Graph {
   std::unordered_map<std::string, int> weight_of_name;
   int last_segment = -1;
 
-  /// Which weights are read some rows at a time: the table of the embedding, and the head.
+  /// Weights that are read some rows at a time: the table of the embedding, and the head.
   std::vector<bool> tables() const;
   /// Elements of all weights.
   int64_t parameters() const;

@@ -15,7 +15,7 @@ void expect_private(const Adapter& adapter) {
   if (adapter.private_sum() == nullptr) fail("CONFIG", "the adapter was not created for private training");
 }
 
-/// What one thread works through on its own: the ranks of a term, or a stretch of a copied weight.
+/// Work of one thread: the ranks of a term, or a stretch of a copied weight.
 struct Part {
   const TermFacts* term = nullptr;
   int64_t begin = 0, end = 0;  // without a term, in the span of trained parameters

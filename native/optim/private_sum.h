@@ -12,8 +12,8 @@
 
 namespace lowrank {
 
-/// What is added to the sum before it is released. Deviates are a function of (key, round, coordinate) alone, so a round
-/// that is made again after an interruption releases the same numbers.
+/// Noise that is added to the sum before its release. Deviates are a function of (key, round, coordinate) alone, so a
+/// round that is repeated after an interruption releases the same numbers.
 struct ReleaseNoise {
   ChaCha20::Key key{};
   uint64_t round = 0;

@@ -10,7 +10,7 @@
 
 namespace lowrank {
 
-/// Which ranks a step trains.
+/// Ranks that a step trains.
 struct TrainedRanks {
   int64_t active = 0;      // ranks in use, from the first; 0: all
   bool last_only = false;  // of those, only the last gets gradients

@@ -28,7 +28,7 @@ class File {
   intptr_t handle() const { return handle_; }
   /// Bytes of the file at the time of the call.
   int64_t size() const;
-  /// Whether the file system keeps its files in memory (tmpfs), so that nothing can be given back.
+  /// True if the file system keeps its files in memory (tmpfs), so that paging would save none.
   bool lives_in_memory() const;
 
   /// Reads `bytes` bytes at `offset`; throws Error("FILE_FORMAT") when the file ends before that or reading fails.

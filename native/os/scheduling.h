@@ -1,4 +1,4 @@
-// What the operating system is told about threads.
+// Scheduling hints for threads.
 #pragma once
 
 namespace lowrank::os {

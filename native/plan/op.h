@@ -19,7 +19,7 @@ struct OpRules {
   bool quadratic = false;   // its cost grows with the square of the tokens
   /// Checks the shapes and types of its values and weights; see ops/check.h.
   void (*shape)(const NodeCheck& check) = nullptr;
-  /// Whether its output must stay as it is for its own backward pass.
+  /// True if its output must stay unchanged for its own backward pass.
   bool (*keeps_output)(const Planner& plan, int node) = nullptr;
   /// Emits the steps that compute its output.
   void (*forward)(Planner& plan, int node, Phase phase) = nullptr;

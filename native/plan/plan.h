@@ -21,7 +21,7 @@ namespace lowrank {
 
 class KernelSizes;
 
-/// What a buffer's rows count: tokens, head rows, or nothing (its size is fixed).
+/// Unit of a buffer's rows: tokens, head rows, or none (its size is fixed).
 enum class RowKind : uint8_t { tokens, head, fixed };
 
 struct Buffer {
@@ -36,7 +36,7 @@ struct Buffer {
   int64_t offset = 0;  // in the arena
 };
 
-/// What an adapter does at a node.
+/// An adapter at a node.
 struct AdapterSite {
   const AdapterSpec* spec = nullptr;
   std::vector<const Term*> terms;
@@ -44,7 +44,7 @@ struct AdapterSite {
   const Term* scaled = nullptr;  // of the terms the one with a magnitude, which scales the rows of the whole
 };
 
-/// Where an adapter's own copy of a base weight is used in its place.
+/// An adapter's own copy that replaces a base weight.
 struct CopyRef {
   int adapter = -1;
   int parameter = -1;

@@ -280,7 +280,7 @@ class Builder final : public Planner {
           round_up(options_.tokens * graph_.values[v].cols * size_of(dtype(static_cast<int>(v))), kPage);
     }
   }
-  /// Whether a value of the forward pass is there in the backward pass without being computed again.
+  /// True if a value of the forward pass exists in the backward pass without recomputation.
   bool survives(int value) const { return kept_[value] || offset_[value] >= 0; }
 
   // ---- steps ------------------------------------------------------------------------------------------------------

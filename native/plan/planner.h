@@ -28,7 +28,7 @@ class Planner {
   virtual void place_value(int v, int buffer) = 0;
   /// Its buffer now holds something else.
   virtual void forget(int v) = 0;
-  /// Whether `node` is the last forward reader of a value that nothing keeps.
+  /// True if `node` is the last forward reader of a value that nothing keeps.
   virtual bool may_overwrite(int v, int node, Phase phase) const = 0;
   /// Makes a value available, running again the nodes that lead to it where it was not kept.
   virtual int materialize(int v) = 0;
@@ -45,11 +45,11 @@ class Planner {
       part(at) = add_buffer(node(at).path + " x A^T", Category::activations, operand(), RowKind::tokens, width);
     return part(at);
   }
-  /// Whether a node will be run again in the backward pass.
+  /// True if a node will be run again in the backward pass.
   virtual bool runs_again(int node) const = 0;
-  /// Whether a reader puts its output in the place of a value.
+  /// True if a reader puts its output in the place of a value.
   virtual bool overwritten(int v) const = 0;
-  /// Whether a value must stay as it is for another step of the backward pass.
+  /// True if a value must stay unchanged for another step of the backward pass.
   virtual bool must_stay(int v) const = 0;
 
   // Gradients.
@@ -72,7 +72,7 @@ class Planner {
   virtual void make_gradient_part(Step& step, int v, const std::string& maker) = 0;
 
   // Adapters.
-  /// What acts at a node: of the adapter that trains, or of all.
+  /// Sites at a node: of the adapter that trains, or of all.
   virtual const std::vector<AdapterSite>& sites(int node) const = 0;
 
   // Steps.

@@ -23,12 +23,12 @@ class AdapterRun {
   Ptr<float> gradient_if(int parameter) const { return parameter < 0 ? Ptr<float>() : gradient(parameter); }
   virtual float host_value(int parameter) const = 0;  // of a frozen [1, 1]
 
-  /// Where private training by example adds up the gradients of the sequences of a micro-batch apart: that of the
+  /// Separate gradients of a micro-batch's sequences in private training by example: that of the
   /// first, and elements from one to the next. Null where they are blended.
   virtual Ptr<float> example_gradient(int) const { return {}; }
   virtual int64_t example_stride() const { return 0; }
 
-  /// What is kept of the rows that a magnitude scales, and what of it still holds.
+  /// Values kept of the rows that a magnitude scales, and their validity.
   struct Norms {
     Ptr<double> squares;  // [out] ||W_i||^2
     Ptr<float> norms;     // [out] ||W_i + delta_i||
@@ -86,7 +86,7 @@ class Run {
   /// A weight of the base, or the copy of an adapter that stands in for it.
   Factor weight(int id) const;
   Ptr<float> vector(int id) const { return weight(id).dense; }
-  /// Where the gradient of a trained base weight adds up; null where it is frozen, or nothing trains.
+  /// Destination of the gradient of a trained base weight; null if it is frozen, or nothing trains.
   Ptr<float> weight_gradient(int id) const;
 
   /// Adds a reduction over tokens to the gradient of a parameter from element `offset` on; `out` of it is not looked

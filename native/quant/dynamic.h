@@ -62,10 +62,10 @@ class DynamicCoder {
   uint8_t lowest_[2 * kBins + 3];
 };
 
-/// What the codes of one block stand for.
+/// Decodes the codes of one block.
 void decode_block(const DynamicCoder& coder, const DynamicCodes& block, int64_t count, float* out);
 
-/// What numbers of a block are multiplied with, `absmax` being their largest magnitude, and keeps that. One too small for
+/// Reciprocal scale of a block with the largest magnitude `absmax`, which it keeps. A magnitude too small for
 /// its reciprocal to be finite counts as 0.
 inline float begin_block(const DynamicCodes& block, float absmax) {
   const bool empty = absmax < 0x1p-126f;

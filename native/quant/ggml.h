@@ -42,7 +42,7 @@ void decode_iq4_xs(const void* in, int64_t count, float* out);
 enum class GgmlType : uint8_t { q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs };
 inline constexpr int kGgmlTypes = 12;
 
-/// How rows of a format are laid out, and what decodes whole blocks of them.
+/// Layout of the rows of a format, and the decoder of its blocks.
 struct GgmlLayout {
   const char* name;
   int64_t elements;  // of a block

@@ -31,7 +31,7 @@ constexpr const char* name_of(WeightFormat format) {
 inline constexpr int64_t kCodeBlock = 64;         // weights that share one absmax
 inline constexpr int64_t kNestedBlock = 256;  // absmax codes that share one nested absmax
 
-/// What a 4-bit code stands for: the quantiles of NF4 (QLoRA, arXiv 2305.14314, appendix E), or the floating-point numbers
+/// Values of the 4-bit codes: the quantiles of NF4 (QLoRA, arXiv 2305.14314, appendix E), or the floating-point numbers
 /// of FP4 with a sign, two bits of exponent and one of mantissa, as bitsandbytes orders and scales them.
 enum class FourBit : uint8_t { nf4, fp4 };
 extern const float kNf4Values[16];
@@ -47,7 +47,7 @@ extern const float kDynamicMap[256];
 /// The unsigned one, for what is never negative.
 extern const float kUnsignedDynamicMap[256];
 
-/// Where row `row` of a weight lies in a GGUF file of the llama architecture, whose heads have `head_rows` rows of
+/// Position of row `row` of a weight in a GGUF file of the llama architecture, whose heads have `head_rows` rows of
 /// queries or keys: rows of the first half of a head alternate there with those of the second.
 constexpr int64_t stored_row(int64_t row, int64_t head_rows) {
   const int64_t in_head = row % head_rows, half = head_rows / 2;

@@ -49,7 +49,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   return result;
 }
 
-/// Where the gradient of each sequence adds up in private training by example, [sequences, trained elements]; else null.
+/// Gradient of each sequence in private training by example, [sequences, trained elements]; else null.
 Ptr<float> Session::example_gradients() const {
   if (adapters_.empty() || !adapters_[0]->spec().by_example()) return {};
   return memory_->examples->bytes() > 0 ? memory_->examples->data().as<float>()

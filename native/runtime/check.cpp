@@ -95,7 +95,7 @@ void Executor::check_operands(const Step& step) {
   run_step(step, operand_check_ ? *operand_check_ : context_.device);
 }
 
-/// What steps add gradients to: the adapter's, or those of each example.
+/// Destination of the steps' gradients: the adapter's, or those of each example.
 HostView<float> Executor::gradients_written() const {
   Memory& memory = device->memory();
   const Allocation& examples = *session_.memory_->examples;

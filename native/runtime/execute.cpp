@@ -65,7 +65,7 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
 
 Executor::~Executor() {
   context_.device.use(nullptr);
-  // What a step that failed left behind.
+  // Cleans up after a failed step.
   if (updates())
     for (size_t i = 0; i < squares_.size(); ++i) trained().place_gradient(static_cast<int>(i), {});
 }

@@ -1,4 +1,4 @@
-// How fast the kernels are: each on inputs of its own, by turns with a loop of nothing but multiply-adds. Only shapes are
+// Speed of the kernels: each on its own inputs, interleaved with a loop of only multiply-adds. Only shapes are
 // needed; weights are made up.
 #pragma once
 

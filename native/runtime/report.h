@@ -1,4 +1,4 @@
-// What a session over plans holds, and what its steps cost.
+// Memory of a session over plans, and the cost of its steps.
 #pragma once
 
 #include <map>
@@ -43,7 +43,7 @@ struct Paging {
   int64_t budget;
 };
 
-/// What a session over these plans would hold, from shapes and storage formats alone; equal to what it allocates.
+/// Memory of a session over these plans, from shapes and storage formats alone; equal to the allocated memory.
 PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& formats,
                         const std::vector<const AdapterSpec*>& adapters, const std::map<std::string, Plan>& plans,
                         const Paging* paging = nullptr);

@@ -42,7 +42,7 @@ Session::Session(Context& context, std::shared_ptr<const Model> model, std::vect
   for (const auto& [name, plan] : plans_)
     if (plan.options.mode == Mode::train && adapter_weights_ != std::vector<float>{1.0f})
       fail("CONFIG", "plan '", name, "': the weight of the trained adapter must be 1, not ", adapter_weights_.front());
-  // What loading and the reading of data left behind would count on top of what is allocated now.
+  // Memory freed by loading and reading data would otherwise count in addition to the allocations.
   os::trim_heap();
   memory_.emplace(device_memory_, graph(), specs(), plans_);
 }

@@ -14,9 +14,9 @@ namespace lowrank {
 struct DecomposeOptions {
   FactorForm form = FactorForm::svd;
   SingularOptions singular;  // of QR the rank alone counts
-  /// Where the weight was read from: what is decomposed is what is there less what the format holds.
+  /// Source of the weight: the difference between the source and the format is decomposed.
   std::optional<TensorSource> source;
-  /// What is decomposed is what adapters change at this node; empty: it is the weight.
+  /// Node whose adapter change is decomposed; empty: the weight is decomposed.
   std::string target;
 };
 

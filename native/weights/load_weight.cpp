@@ -22,7 +22,7 @@ void decode_f32(const void* in, int64_t count, float* out) {
   std::memcpy(out, in, static_cast<size_t>(count) * sizeof(float));
 }
 
-/// How rows of a file's dtype are laid out.
+/// Layout of the rows of a file's dtype.
 const GgmlLayout& format_of(SourceDtype dtype) {
   static constexpr GgmlLayout kElements[] = {{"f32", 1, 4, decode_f32}, {"f16", 1, 2, decode_f16}, {"bf16", 1, 2, decode_bf16}};
   static constexpr GgmlLayout kPacked[] = {  // see packed.cpp
@@ -72,7 +72,7 @@ void check(const TensorSource& tensor, int64_t size) {
   }
 }
 
-/// Where row `row` of the file belongs: inside a head the file alternates between the two halves.
+/// Position of row `row` of the file: inside a head the file alternates between the two halves.
 int64_t place_of(int64_t row, int64_t rows_per_head) {
   if (rows_per_head == 0) return row;
   const int64_t in_head = row % rows_per_head;

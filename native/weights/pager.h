@@ -22,8 +22,8 @@ struct PageSpan {
   int64_t bytes = 0;  // whole pages
 };
 
-/// How a model's weights are cut: each matrix is a span, and tables and heads are one for every kTableRows rows. Vectors
-/// are none of them: they are few bytes, and stay in memory, as do the scales of tables.
+/// Partition of a model's weights: each matrix is a span, and tables and heads have one per kTableRows rows. Vectors
+/// belong to none: they have few bytes, and stay in memory, as do the scales of tables.
 struct PageSpans {
   PageSpans(const Graph& graph, const WeightLayout& layout);
   std::vector<PageSpan> all;
@@ -41,7 +41,7 @@ struct PageSpans {
 /// Spans in the order in which they will be read; then it begins again.
 using PageOrder = std::vector<int>;
 
-/// What a call of the plan with so many rows at the head reads. Rows of embeddings, of which a few are read here and
+/// Spans read by a call of the plan with that many rows at the head. Rows of embeddings, of which a few are read here and
 /// there, are not in it. The head is read from its last slice to the first for logits, and back for their gradient.
 PageOrder page_order(const Plan& plan, const PageSpans& spans, int64_t head_rows);
 
@@ -62,7 +62,7 @@ class Pager {
   /// Pages of the file in memory, as the system counts them; -1 where it does not say.
   int64_t resident_bytes() const;
 
-  /// What will be asked for from now on.
+  /// Order of the following requests.
   void expect(PageOrder order);
 
   /// Returns when the span is in memory, where it stays until `release`. Throws Error("FILE_FORMAT") when it cannot be

@@ -38,7 +38,7 @@ Standing standing(const Weight& weight, const std::string& name, const std::vect
   return found;
 }
 
-/// Whether every number survives: finite, and within the range of the type.
+/// True if every number is representable: finite, and within the range of the type.
 bool fits(const float* row, int64_t cols, FileType type) {
   // From here on f16 rounds to infinity; a block's scale of Q8_0 is its largest number / 127.
   const float limit = type == FileType::f16 ? 65520.0f : type == FileType::q8_0 ? 65520.0f * 127 : INFINITY;

@@ -38,7 +38,7 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel);
 
-/// What is left of a change once the sum was quantized: sums over the elements of a matrix, where d is what the adapters
+/// The part of a change that survives quantization: sums over the elements of a matrix, where d is what the adapters
 /// change and q what is changed between the quantized weight without them and the one with them.
 struct Survival {
   double change = 0;  // |d|^2
@@ -58,7 +58,7 @@ struct Merged {
 Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const std::string& name,
                     const std::vector<WeightedAdapter>& adapters, const std::string& target, const CancelFlag& cancel);
 
-/// What adapters change of a weight at a target, [rows, cols] in fp32. Throws as read_weight.
+/// The adapters' change of a weight at a target, [rows, cols] in fp32. Throws as read_weight.
 std::vector<float> read_delta(Pool& pool, const Weight& weight, const std::string& name,
                               const std::vector<WeightedAdapter>& adapters, const std::string& target);
 

@@ -16,7 +16,7 @@
 
 namespace lowrank {
 
-/// Where a weight lies in the file. Its constants follow its elements, aligned to kWeightAlignment.
+/// Position of a weight in the file. Its constants follow its elements, aligned to kWeightAlignment.
 struct WeightPlace {
   StorageFormat format = StorageFormat::f32;
   int64_t rows = 0, cols = 0;

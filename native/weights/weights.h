@@ -17,7 +17,7 @@
 
 namespace lowrank {
 
-/// Whether tensors are codes with scales of their own in the file.
+/// True if tensors are codes with scales of their own in the file.
 constexpr bool is_packed(SourceDtype dtype) { return dtype >= SourceDtype::nf4; }
 
 /// The blocks of a GGUF tensor; nothing where it has none.
@@ -33,7 +33,7 @@ struct FileSpan {
   int64_t bytes = 0;
 };
 
-/// Where a tensor lies: `bytes` bytes at `offset` of `file`, row-major [rows, cols]. A vector has one row.
+/// Position of a tensor: `bytes` bytes at `offset` of `file`, row-major [rows, cols]. A vector has one row.
 struct TensorSource {
   std::string name;
   std::string file;
@@ -53,14 +53,14 @@ struct TensorSource {
   float absmax_offset = 0;
 };
 
-/// Whether weights are held as blocks of a GGUF file.
+/// True if weights are stored as blocks of a GGUF file.
 constexpr bool is_blocks(StorageFormat format) { return format >= StorageFormat::q8_0; }
 constexpr GgmlType ggml_of(StorageFormat format) {
   return static_cast<GgmlType>(static_cast<int>(format) - static_cast<int>(StorageFormat::q8_0));
 }
-/// Whether weights are held as codes with scales beside them.
+/// True if weights are stored as codes with scales beside them.
 constexpr bool is_quantized(StorageFormat format) { return format >= StorageFormat::nf4 && !is_blocks(format); }
-/// Whether the absmax values are codes too.
+/// True if the absmax values are codes too.
 constexpr bool is_double(StorageFormat format) {
   return format == StorageFormat::nf4_double || format == StorageFormat::fp4_double;
 }
@@ -75,12 +75,12 @@ constexpr FourBit four_bit_of(StorageFormat format) {
 
 /// Bytes that a weight of this shape takes: elements, codes or blocks (Category::weights).
 int64_t weight_bytes(StorageFormat format, int64_t rows, int64_t cols);
-/// Where among them row `row` lies; of 4-bit codes the block that it starts in.
+/// Offset of row `row`; of 4-bit codes, that of the block it starts in.
 int64_t row_offset(StorageFormat format, int64_t row, int64_t cols);
 /// Bytes of its absmax values (Category::quantization_constants); 0 unless it is quantized.
 int64_t constants_bytes(StorageFormat format, int64_t rows, int64_t cols);
 
-/// Where the bytes of a weight lie that is not in memory of its own, such as in a mapped file: weight_bytes at `elements`
+/// Bytes of a weight outside of memory of its own, such as in a mapped file: weight_bytes at `elements`
 /// and, where there are any, constants_bytes at `constants`, both aligned to 4 bytes (blocks to any), for as long as `owner`
 /// lives. Without `constants` those are in memory of the weight's own.
 struct WeightBytes {
@@ -136,7 +136,7 @@ struct LoadOptions {
   int64_t chunk_elements = int64_t{1} << 19;
   /// Give the pages of the file back to the system as they are read.
   bool drop_pages = true;
-  /// Which row of its tensor the first one is, for messages.
+  /// Row of its tensor that the first one is, for messages.
   int64_t first_row = 0;
 };
 

@@ -1,4 +1,4 @@
-// What the levels of the attention kernels share: tile sizes, the layout of the workspace, and the reference kernels.
+// Code shared by the levels of the attention kernels: tile sizes, the layout of the workspace, the reference kernels.
 #pragma once
 
 #include <cstddef>

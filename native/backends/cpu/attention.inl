@@ -1,6 +1,6 @@
 // Attention in FlashAttention-2 order over the tile products of attention_tiles.inl. Included once per level.
 
-/// Where one sequence lies in the packed rows; `offset` is how many keys precede the first query's own.
+/// Position of one sequence in the packed rows; `offset` is the number of keys before the first query's own.
 struct Sequence {
   int64_t q0, queries, k0, keys, offset;
 };

@@ -166,7 +166,7 @@ static void store_transposed(const float* in, const float* factors, int64_t coun
 /// Rows that are a multiple of so many bytes apart fall into an eighth of the sets of a first-level cache, or fewer.
 inline constexpr int64_t kSharedSets = 512;
 
-/// How operands of element type T are multiplied. In fp32, bf16 operands are widened first.
+/// Product of operands of element type T. In fp32, bf16 operands are widened first.
 template <class T>
 struct Fp32Scheme {
   using Element = T;

@@ -51,7 +51,7 @@ static void cross_entropy(Pool& pool, int64_t rows, int64_t vocab, const Matrix&
         return;
       }
       const double of_label = z[label];
-      // Where the exponentials may stay until the sum is known: over the logits, or in a gradient of the same type.
+      // Place of the exponentials until the sum is known: over the logits, or in a gradient of the same type.
       float* kept = grad.data == logits.data ? z : nullptr;
       if constexpr (std::is_same_v<T, float>) kept = out;
       if (grad.data == nullptr) kept = nullptr;

@@ -31,7 +31,7 @@ class CpuDevice final : public Device {
   const CpuSizes& sizes() const override { return sizes_; }
   Memory& memory() override { return cpu::memory(); }
   const Kernels& kernels() const { return kernels_; }
-  /// Where they are.
+  /// Places weights, which are in host memory already.
   std::unique_ptr<PlacedWeights> place(const WeightStore& weights) override;
   void use(const PlacedWeights* weights) override;
   int64_t rows_at_once(int weight, int64_t rows) const override {

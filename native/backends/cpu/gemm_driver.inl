@@ -10,7 +10,7 @@ struct RowPiece {
   int64_t steps;
 };
 
-// Where the packed columns 16 v .. 16 v + 15 of a group start, and how far it is to the next step of the reduction.
+// Start of the packed columns 16 v .. 16 v + 15 of a group, and the distance to the next step of the reduction.
 template <class Element>
 struct Slot {
   Element* data;
@@ -194,7 +194,7 @@ struct Product {
     }
   }
 
-  // Where column vector v of the output keeps the reduction from element `before` of the block on.
+  // Slot in which column vector v of the output keeps the reduction from element `before` of the block on.
   Slot<Element> slot(Element* group, const ReductionBlock& block, int64_t first_panel, int64_t v, int64_t before) const {
     const int64_t panel = v / Kernel::kPanelVectors, stride = panel_width(panel) * kVector * Kernel::kInterleave;
     return {group + (panel - first_panel) * kPanelColumns * block.padded +

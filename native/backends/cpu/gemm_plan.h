@@ -1,4 +1,4 @@
-// How a product is cut up: the reduction into blocks, the output among threads. Nothing here depends on an instruction
+// Partition of a product: the reduction into blocks, the output among threads. Nothing here depends on an instruction
 // set, and the blocks of the reduction follow from the shape alone, so that results depend on neither thread count nor
 // machine load.
 #pragma once

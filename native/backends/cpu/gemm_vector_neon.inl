@@ -1,7 +1,7 @@
 // Sixteen fp32 values in four NEON registers, and sixteen bytes: the same functions as the AVX files.
 
 #define LOWRANK_UNROLL _Pragma("GCC unroll 16")
-// What takes several registers is inlined late otherwise, and its operands then stay in memory.
+// Functions with several registers would be inlined late otherwise, and their operands would stay in memory.
 #define LOWRANK_INLINE inline __attribute__((always_inline))
 
 // By name and not as an array: what loops index, the compiler keeps in memory.

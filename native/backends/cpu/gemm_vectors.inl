@@ -23,7 +23,7 @@ void add_dense_rows(const WeightView& w, int64_t row, int64_t count, const Activ
 
 // Products of decoded codes with activations, all in fp32.
 struct Fp32Dots {
-  // Whether the activations that meet a weight are bf16.
+  // True if the activations of a product with the weight are bf16.
   static constexpr bool in_bf16(const WeightView&) { return false; }
 
   template <int kRows>
@@ -251,7 +251,7 @@ void multiply_few(int64_t begin, int64_t end, std::span<const Segment> segments,
 
 constexpr int64_t padded_to(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
-// What the activations that meet a weight are made into, by row.
+// Layout of converted activations, by row.
 struct ActivationLayout {
   int64_t ld, group, sums_ld;  // elements; group 0: no sums
   int64_t bytes;               // of all rows
@@ -321,7 +321,7 @@ inline Activations place_activations(const Segment& segment, int64_t m, const Ac
 
 inline constexpr size_t kMostSegments = 32;  // of a product of few rows
 
-// Whether `multiply_few_rows` can take a product: few rows, and their activations fit the thread's buffer.
+// True if `multiply_few_rows` supports a product: few rows, and their activations fit the thread's buffer.
 template <class Dots>
 inline bool few_rows(int64_t m, std::span<const Segment> segments) {
   if (m > kFewRows || segments.size() > kMostSegments) return false;

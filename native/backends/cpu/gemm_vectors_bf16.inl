@@ -67,7 +67,7 @@ struct PartTable {
     const __m256i shift = _mm256_setr_epi32(0, 0, 0, 0, 0x40004, 0x40004, 0x40004, 0x40004);
     return _mm512_cvtepu8_epi16(_mm256_srlv_epi16(_mm256_broadcastsi128_si256(bytes_at(p)), shift));
   }
-  // Where one bit of thirty-two bytes is set.
+  // Mask of the bytes, of thirty-two, in which one bit is set.
   static __mmask32 bit_of(const uint8_t* p, int bit) {
     return _mm256_test_epi8_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
                                  _mm256_set1_epi8(static_cast<char>(1 << bit)));

@@ -49,7 +49,7 @@ inline const uint8_t* block_codes(const WeightView& w, int64_t block) {
   return static_cast<const uint8_t*>(w.data) + block * (kCodeBlock / 2);
 }
 
-// Whether a weight is of such rows.
+// True if a weight consists of such rows.
 inline bool whole_codes(const WeightView& w) {
   return w.format == WeightFormat::four_bit && w.cols % kCodeBlock == 0;
 }

@@ -20,7 +20,7 @@ struct Kernels {
 };
 
 const char* name_of(Level level);
-/// Whether this machine (and its operating system) can run a level.
+/// True if this machine (and its operating system) can run a level.
 bool available(Level level);
 /// The table of a level; throws Error("UNSUPPORTED") when the machine cannot run it.
 const Kernels& kernels(Level level);

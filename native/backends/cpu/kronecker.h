@@ -16,17 +16,17 @@ struct KroneckerFactors {
   const float* d2 = nullptr;
 };
 
-/// Where their gradients add up.
+/// Destination of their gradients.
 struct KroneckerGradients {
   float* c = nullptr;
   float* d = nullptr;
   float* d2 = nullptr;
 };
 
-/// Whether C goes first: C X, then D.
+/// True if C is applied first: C X, then D.
 bool mixes_first(const KroneckerShape& shape);
 
-/// How a product goes through its tokens: `block` tokens at a time, and in the backward pass `chunks` runs of whole
+/// Partition of a product's tokens: `block` tokens at a time, and in the backward pass `chunks` runs of whole
 /// blocks, each with sums of its own that are added in order. From shapes alone, so that bits do not depend on threads.
 struct KroneckerWork {
   int64_t block = 0;
@@ -47,7 +47,7 @@ struct KroneckerTiles {
   int64_t largest() const { return std::max({p * k, l * k, p * q, k * q}); }
 };
 KroneckerTiles kronecker_tiles(const KroneckerShape& shape);
-/// Whether no side is so short that tiles are mostly padding, or so long that a token's matrices leave the caches.
+/// True if no side is so short that tiles are mostly padding, or so long that a token's matrices leave the caches.
 bool fits_tiles(const KroneckerShape& shape);
 
 /// Bytes of workspace (64-byte aligned) for at most so many tokens, forward or backward.

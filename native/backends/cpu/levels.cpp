@@ -1,4 +1,4 @@
-// Which instruction-set levels this machine can run, and the choice among them.
+// Instruction-set levels of this machine, and the choice among them.
 #include <cstdlib>
 #include <string>
 

@@ -32,7 +32,7 @@ class Image {
       at += span.size();
     }
   }
-  /// Where an address lies in the image; `bytes` where it lies nowhere.
+  /// Position of an address in the image; `bytes` if it is outside.
   size_t find(const std::byte* address, int64_t count) const {
     size_t at = 0;
     for (const auto& span : memory_) {

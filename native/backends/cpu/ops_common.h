@@ -1,4 +1,4 @@
-// What every level of the element-wise and attention kernels shares: element access by dtype, the dropout hash, the
+// Code shared by all levels of the element-wise and attention kernels: element access by dtype, the dropout hash, the
 // layout of packed sequences, and handing out units of work. Nothing here may depend on the instruction set.
 #pragma once
 

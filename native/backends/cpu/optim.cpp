@@ -16,7 +16,7 @@ constexpr int64_t kLine = 64;  // bytes: threads share no cache line of their wo
 
 // ---- updates of single elements
 
-/// What one thread updates on its own: a stretch of a piece, or pieces that take turns in the same memory.
+/// Work of one thread in an update: a stretch of a piece, or pieces that take turns in the same memory.
 struct Share {
   size_t first, last;
   int64_t begin, count;

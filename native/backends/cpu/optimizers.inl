@@ -13,7 +13,7 @@ static double sum_of_squares(Pool& pool, int64_t count, const float* x) {
   });
 }
 
-/// What an update of AdamW multiplies with.
+/// Factors of an AdamW update.
 struct AdamWFactors {
   V b1, b2, c1, c2, step, decay, root, epsilon, grad_scale;
 
@@ -104,7 +104,7 @@ static void sgd(int64_t count, const Sgd& options, const float* grad, float* m, 
   });
 }
 
-/// What an update of Lion multiplies with.
+/// Factors of a Lion update.
 struct LionFactors {
   V b1, b2, c1, c2, rate, decay, grad_scale;
 

@@ -15,7 +15,7 @@ void row_squares(Pool& pool, const WeightView& w, double* out);
 /// out [rank, rank] = A A^T; `a` has `ld` elements from row to row.
 void gram_of_rows(Pool& pool, const float* a, int64_t rank, int64_t cols, int64_t ld, double* out);
 
-/// What the norms of W + B A are made of.
+/// Parts of the norms of W + B A.
 struct AdaptedRows {
   WeightView w;                // [out, in]
   const float* a = nullptr;    // [rank, in], a_ld elements from row to row

@@ -2,7 +2,7 @@
 // (Debian 10, RHEL 8, Ubuntu 20.04). The linker sends every reference to a name below to its __wrap_ function,
 // those in the static libstdc++ included (the list is handed to it in CMakeLists.txt); compiled into the addon only.
 //
-// What the newer versions changed does not reach us: pthread_* moved from libpthread into libc (2.34), fstat became a
+// Changes in the newer versions that do not matter here: pthread_* moved from libpthread into libc (2.34), fstat became a
 // symbol of its own (2.33), and exp, log and pow stopped setting errno through a wrapper (2.29).
 #include <pthread.h>
 #include <sys/stat.h>

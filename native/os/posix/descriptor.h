@@ -7,7 +7,7 @@
 
 namespace lowrank::os::descriptor {
 
-/// Whether the file system keeps its files in memory.
+/// True if the file system keeps its files in memory.
 bool lives_in_memory(int file);
 /// Takes room on the disk for a file of this size. True also where the file system cannot: a full disk then shows in a write.
 bool reserve(int file, int64_t bytes);
@@ -23,7 +23,7 @@ void expect_no_order(int file);
 void will_need(int file, int64_t offset, int64_t bytes);
 void drop(int file, int64_t offset, int64_t bytes);
 
-/// Whether each page of a mapping is in memory: one entry a page, whose lowest bit says so.
+/// Looks up the pages of a mapping: one entry per page, whose lowest bit is set if it is in memory.
 bool look_up_pages(const void* data, int64_t bytes, unsigned char* pages);
 
 }  // namespace lowrank::os::descriptor

@@ -16,7 +16,7 @@
 namespace lowrank::os {
 namespace {
 
-/// What errno says. Files are read on several threads, which strerror is not made for.
+/// Text of errno. Files are read on several threads, and strerror is not thread-safe.
 std::string reason() { return std::generic_category().message(errno); }
 
 int descriptor_of(intptr_t handle) { return static_cast<int>(handle); }

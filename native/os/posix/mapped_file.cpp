@@ -15,7 +15,7 @@
 namespace lowrank::os {
 namespace {
 
-/// What one hint may ask for: larger ones are cut short by the system without a word.
+/// Size limit of one hint; the system silently truncates larger ones.
 constexpr int64_t kHintBytes = int64_t{128} << 10;
 
 /// A page that something else looks at in the moment when it is given back stays; so it is asked again a few times.

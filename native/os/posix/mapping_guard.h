@@ -19,7 +19,7 @@ class MappingGuard {
   /// To be called before the mapping goes.
   ~MappingGuard();
 
-  /// Whether zeros were put in the place of pages. Never false again.
+  /// True if pages were replaced by zeros. Never false again.
   bool broken() const;
 
  private:
