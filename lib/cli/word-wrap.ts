@@ -1,6 +1,6 @@
 /**
- * Text that comes in pieces, with line ends put between words. A word is held back until it is whole. Code between
- * fences is left alone.
+ * Text that comes in pieces, with line ends put between words. A word is held back until it is whole, or longer than the
+ * rest of its line. Code between fences is left alone.
  */
 import stringWidth from 'string-width'
 
@@ -22,6 +22,8 @@ export class WordWrap {
   /** Pending input that is not written yet: white space, then a part of a word. */
   #gap = ''
   #word = ''
+  /** The last word was written before its end. */
+  #isOpen = false
   /** The line so far, as it came. */
   #line = ''
   /** Opening fence of the current code block. */
@@ -59,15 +61,22 @@ export class WordWrap {
     this.#write('\n')
     this.#line = this.#gap = ''
     this.#column = this.#indent = 0
-    this.#isListItem = false
+    this.#isListItem = this.#isOpen = false
   }
 
   #space(space: string): void {
     this.#putWord()
+    this.#isOpen = false
     this.#gap += space
   }
 
   #grow(part: string): void {
+    this.#isOpen &&= !UNSPACED.test(part)
+    if (this.#isOpen) {
+      this.#write(part)
+      this.#column = Math.min(this.#column + stringWidth(part), this.#columns())
+      return
+    }
     this.#word += part
     // The last one may still get punctuation.
     for (let unit = UNSPACED.exec(this.#word); unit; unit = UNSPACED.exec(this.#word)) {
@@ -77,6 +86,10 @@ export class WordWrap {
       this.#word = this.#word.slice(0, end)
       this.#putWord()
       this.#word = rest
+    }
+    if (this.#column + widthFrom(this.#column, this.#gap) + stringWidth(this.#word) > this.#columns()) {
+      this.#isOpen = !UNSPACED.test(this.#word)
+      this.#putWord()
     }
   }
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import { WordWrap } from '../../../lib/cli/word-wrap.js'
 
 /** In pieces of so many characters. */
@@ -70,4 +70,23 @@ it('writes a word as soon as it is whole', () => {
   expect(written.join('')).toBe('one')
   wrap.piece('o ')
   expect(written.join('')).toBe('one two')
+})
+
+test('a word that does not end is seen as it grows', () => {
+  let written = ''
+  const wrap = new WordWrap(
+    (part) => {
+      written += part
+    },
+    () => 10,
+  )
+  wrap.piece('see abcd')
+  expect(written).toBe('see')
+  wrap.piece('efg')
+  expect(written).toBe('see\nabcdefg')
+  wrap.piece('hijklm')
+  expect(written).toBe('see\nabcdefghijklm')
+  wrap.piece(' on')
+  wrap.end()
+  expect(written).toBe('see\nabcdefghijklm\non')
 })
