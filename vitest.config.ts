@@ -3,12 +3,17 @@ import { defineConfig } from 'vitest/config'
 
 /** Files with sweeps (test/sweep.ts): a few cases in `npm test`, all of them in `npm run test:sweeps`. */
 const sweeps = [
+  // Each command a process of its own (test/lib/cli/lowrank.ts).
+  'test/lib/cli/*.test.ts',
+  'test/e2e/train.test.ts',
+  'test/examples.test.ts',
   'test/e2e/bases.test.ts',
   'test/e2e/private.test.ts',
   'test/e2e/shrunk-files.test.ts',
   'test/e2e/terminal.test.ts',
   'test/lib/data/encode-dataset.test.ts',
   'test/lib/federated/beside.test.ts',
+  'test/lib/native/terms.test.ts',
   'test/lib/weights/paged.test.ts',
   'test/lib/train/best.test.ts',
   'test/lib/train/in-backward.test.ts',

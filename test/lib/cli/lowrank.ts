@@ -1,12 +1,15 @@
 /**
- * Runs the built command line as its users do: a process of its own. What it prints with --json goes through the
- * published schema of its verb.
+ * Runs the built command line. What it prints with --json goes through the published schema of its verb. In the sweeps
+ * each command is a process of its own, as it is for users; in `npm test` the plain ones of a file share one (host.mjs).
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { afterAll } from 'vitest'
 import type { Printed, Verb } from '../../../lib/cli/schemas.js'
+import { WHOLE } from '../../sweep.js'
 import { checkPrinted } from './contract.js'
 
 const main = new URL('../../../dist/esm/cli/main.js', import.meta.url).pathname
+const host = new URL('./host.mjs', import.meta.url).pathname
 
 export interface Ended {
   /** null when a signal ended it. */
@@ -26,15 +29,27 @@ export interface RunOptions {
   wrap?: (node: string, args: string[]) => [command: string, args: string[]]
 }
 
-export function lowrank(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+export async function lowrank(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  const { cwd, ...apart } = options
+  const ended =
+    WHOLE || Object.keys(apart).length > 0 ? await runAlone(args, options) : await queueInHost(args, cwd)
+  if (args.includes('--json') && !args.includes('--help')) checkPrinted(args[0] as string, ended.stdout)
+  return ended
+}
+
+function environment(): NodeJS.ProcessEnv {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(VITEST|NODE_|LOWRANK_(?!NATIVE_PATH|THREADS|MEASURE)|NO_COLOR|FORCE_COLOR)/.test(name),
   )
+  return Object.fromEntries(inherited)
+}
+
+function runAlone(args: readonly string[], options: RunOptions): Promise<Ended> {
   const plain: [string, string[]] = [process.execPath, [main, ...args]]
   const [command, words] = options.wrap?.(...plain) ?? plain
   const child = spawn(command, words, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    env: { ...Object.fromEntries(inherited), ...options.env },
+    env: { ...environment(), ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   // A process that does not read leaves the pipe broken.
@@ -48,14 +63,49 @@ export function lowrank(args: readonly string[], options: RunOptions = {}): Prom
   }
   return new Promise((done, failed) => {
     child.on('error', failed)
+    child.on('close', (code) => done({ ...ended, code }))
+  })
+}
+
+let shared: ChildProcess | undefined
+let last: Promise<unknown> = Promise.resolve()
+afterAll(() => void shared?.kill('SIGKILL'))
+
+/** Commands in one process have to wait for each other. */
+function queueInHost(args: readonly string[], cwd = process.cwd()): Promise<Ended> {
+  const ended = last.then(() => runInHost(args, cwd))
+  last = ended.catch(() => undefined)
+  return ended
+}
+
+/** Ends stdout and stderr of a command in the shared process, before its exit code. */
+const END = '\0ended: '
+
+function runInHost(args: readonly string[], cwd: string): Promise<Ended> {
+  shared ??= fork(host, { env: environment(), execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  const child = shared
+  const ended: Ended = { code: null, stdout: '', stderr: '' }
+  return new Promise((done, failed) => {
+    const finish = (code: number | null) => {
+      for (const from of [child, child.stdout, child.stderr]) from?.removeAllListeners()
+      done({ ...ended, code })
+    }
+    for (const name of ['stdout', 'stderr'] as const)
+      child[name]?.setEncoding('utf8').on('data', (text: string) => {
+        ended[name] += text
+        const parts = [ended.stdout.split(END), ended.stderr.split(END)] as const
+        const [[stdout, code], [stderr, same]] = parts
+        if (!code?.endsWith('\n') || !same?.endsWith('\n')) return
+        Object.assign(ended, { stdout, stderr })
+        finish(Number(code))
+      })
+    child.on('error', failed)
+    // The command ended the process itself; the next one starts another.
     child.on('close', (code) => {
-      try {
-        if (args.includes('--json') && !args.includes('--help')) checkPrinted(args[0] as string, ended.stdout)
-        done({ ...ended, code })
-      } catch (error) {
-        failed(error)
-      }
+      shared = undefined
+      finish(code)
     })
+    child.send({ args, cwd, end: END })
   })
 }
 
