@@ -8,6 +8,7 @@ import { lora } from '../../lib/strategies/lora.js'
 import { readTokenizerSource } from '../../lib/tokenizer/read-source.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { scratchFolder } from '../lib/scratch.js'
+import { swept } from '../sweep.js'
 import { runLlamaCpp } from './llama-cpp.js'
 import { awkwardTexts, wordedModel } from './worded-model.js'
 
@@ -68,15 +69,20 @@ const comparable = (tokenizer: string) =>
     return tokenizer !== 'gpt2' || !/<(left|right|both)>/.test(text)
   })
 
-describe.each([
-  ['smollm2', 'smollm', 'f16'],
-  ['llama3', 'llama3', 'bf16'],
-  ['qwen2', 'qwen2', 'f32'],
-  ['qwen3', 'qwen2', 'f16'],
-  ['qwen3_window', 'qwen2', 'f32'],
-  ['llama2', 'llama2', 'f16'],
-  ['linear', 'gpt2', 'f16'],
-] as const)('a model like %s with a tokenizer like %s, as a GGUF file in %s', (family, tokenizer, dtype) => {
+describe.each(
+  swept(
+    [
+      ['smollm2', 'smollm', 'f16'],
+      ['llama3', 'llama3', 'bf16'],
+      ['qwen2', 'qwen2', 'f32'],
+      ['qwen3', 'qwen2', 'f16'],
+      ['qwen3_window', 'qwen2', 'f32'],
+      ['llama2', 'llama2', 'f16'],
+      ['linear', 'gpt2', 'f16'],
+    ] as const,
+    3,
+  ),
+)('a model like %s with a tokenizer like %s, as a GGUF file in %s', (family, tokenizer, dtype) => {
   it('is the same model in llama.cpp, with an adapter merged in', async () => {
     // A GGUF file has no place for the windows of some layers, nor for a bias of Qwen3's o_proj.
     const plain = { use_sliding_window: false, layer_types: null, attention_bias: false }

@@ -5,6 +5,7 @@ import { formatBytes } from '../../../lib/core/bytes.js'
 import { noiseMultiplierFor } from '../../../lib/federated/accountant.js'
 import { memoryChart, methodOf, plannedBars } from '../../../lib/laboratory/memory.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 import { lowrank, printed } from './lowrank.js'
 
@@ -34,7 +35,7 @@ test('privacy-utility is a picture, and the numbers that it shows', async () => 
     '--local-epochs',
     '1',
   ]
-  for (const task of ['reviews', 'complaints']) {
+  for (const task of swept(['reviews', 'complaints'], 1)) {
     const call = ['figures', 'privacy-utility', '--model', tinyModel(), '--output', output, '--task', task]
     const ended = await lowrank([...call, ...small, ...data, '--epsilons', '1,8', '--force'])
     expect(ended.code).toBe(0)

@@ -101,7 +101,7 @@ const strategies: Record<string, readonly [keyof typeof bases, (more: DpDyloraOp
   ],
 }
 
-describe.each(swept(Object.entries(strategies), 3))('%s', (_, [base, of]) => {
+describe.each(swept(Object.entries(strategies), 2))('%s', (_, [base, of]) => {
   test.each([
     ['clients', byClient],
     ['examples', byExample],

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as lowrank from '../../../lib/index.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFolder } from '../scratch.js'
 
 const folder = tinyModel('qwen3')
@@ -74,7 +75,7 @@ const STRATEGIES: Record<string, lowrank.StrategyConfig> = {
 }
 
 describe('a Qwen3', () => {
-  it.each(Object.entries(STRATEGIES))(
+  it.each(swept(Object.entries(STRATEGIES), 5))(
     'is trained by %s with the same numbers where blocks are computed again, and merged',
     async (name, strategy) => {
       const model = await load(folder, name === 'qlora' ? 'nf4' : 'none')

@@ -1,7 +1,8 @@
 /** Progress display of a build from source, with a program in place of CMake. */
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { scratchFolder } from '../scratch.js'
 
@@ -32,7 +33,7 @@ esac
 }
 
 /** Installs on a terminal, with stderr there or, as npm has it, elsewhere; returns what is seen. */
-function seen(root: string, stderr: string): string {
+async function seen(root: string, stderr: string): Promise<string> {
   const install = `exec node ${join(root, 'scripts', 'native.mjs')} install --build-from-source ${stderr}`
   const env = {
     ...process.env,
@@ -40,21 +41,21 @@ function seen(root: string, stderr: string): string {
     npm_lifecycle_event: 'install',
   }
   const args = [terminal, '80', '24', 'sh', '-c', install]
-  return execFileSync('python3', args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  return (await promisify(execFile)('python3', args, { env })).stdout
 }
 
-test('the time left is told on the terminal though npm hides what install steps print', () => {
+test.concurrent('the time left is told on the terminal though npm hides what install steps print', async () => {
   const root = fakePackage()
   const log = join(root, 'log')
-  const lines = seen(root, `2>${log}`).split('\r\n')
+  const lines = (await seen(root, `2>${log}`)).split('\r\n')
   expect(lines[0]).toBe('lowrank: building from source, which takes a few minutes')
   expect(lines[1]).toMatch(/^lowrank: 75 % is built, about 1 s left$/)
   expect(readFileSync(log, 'utf8')).toContain('[2/4] Building CXX object 2.o\n')
   expect(readFileSync(join(root, 'build', 'Release', 'lowrank.node'), 'utf8')).toBe('addon\n')
 })
 
-test('in the foreground it stands beside what is being compiled', () => {
-  const text = seen(fakePackage(), '')
+test.concurrent('in the foreground it stands beside what is being compiled', async () => {
+  const text = await seen(fakePackage(), '')
   expect(text).toContain('\r\u001b[K[3/4] Building CXX object 3.o, about 1 s left')
   expect(text).toContain('\r\u001b[K[4/4] Linking CXX shared module\r\n')
 })

@@ -187,7 +187,7 @@ describe('with all its defaults, in 60 short steps over a small model', () => {
     .map((line) => JSON.parse(line))
   const tenth = (losses: number[]) => losses.reduce((sum, loss) => sum + loss, 0) / losses.length
 
-  test.each(swept(names, 4))('%s learns', { timeout: 180_000 }, async (name) => {
+  test.each(swept(names, 2))('%s learns', { timeout: 180_000 }, async (name) => {
     const given =
       name === 'dp-dylora'
         ? { clients: { partition: 'iid', count: 600 }, noiseMultiplier: 1e-3, rounds: 60, cohort: 2 }

@@ -336,30 +336,35 @@ describe('a run that is resumed with something changed', () => {
     expect(doneOf(events).best?.lastStep).toBe(12)
   })
 
-  test.each([
-    [
-      { evalDataset: null, evalSteps: null },
-      { loadBestModelAtEnd: true },
-      'the held-out data was not there then',
-    ],
-    [{}, { loadBestModelAtEnd: true, evalSteps: 3 }, 'eval_steps is 2 there and 3 here'],
-    [
-      {},
-      { earlyStoppingPatience: 1, metricForBestModel: 'exact_match' as const },
-      'metric_for_best_model is "loss" there and "exact_match" here',
-    ],
-    [
-      {},
-      { earlyStoppingPatience: 1, earlyStoppingThreshold: 100 },
-      'early_stopping_patience is null there and 1 here, with which the run would have ended at step 2',
-    ],
-    [{}, { loadBestModelAtEnd: true }, 'the best so far, no longer exists'],
-    [
-      { evalDataset: null, evalFraction: 0.2 },
-      { evalDataset: null, evalFraction: 0.1 },
-      'eval_fraction is 0.2 there and 0.1 here',
-    ],
-  ])('from %j to %j is refused', async (before, after, message) => {
+  test.each(
+    swept(
+      [
+        [
+          { evalDataset: null, evalSteps: null },
+          { loadBestModelAtEnd: true },
+          'the held-out data was not there then',
+        ],
+        [{}, { loadBestModelAtEnd: true, evalSteps: 3 }, 'eval_steps is 2 there and 3 here'],
+        [
+          {},
+          { earlyStoppingPatience: 1, metricForBestModel: 'exact_match' as const },
+          'metric_for_best_model is "loss" there and "exact_match" here',
+        ],
+        [
+          {},
+          { earlyStoppingPatience: 1, earlyStoppingThreshold: 100 },
+          'early_stopping_patience is null there and 1 here, with which the run would have ended at step 2',
+        ],
+        [{}, { loadBestModelAtEnd: true }, 'the best so far, no longer exists'],
+        [
+          { evalDataset: null, evalFraction: 0.2 },
+          { evalDataset: null, evalFraction: 0.1 },
+          'eval_fraction is 0.2 there and 0.1 here',
+        ],
+      ],
+      2,
+    ),
+  )('from %j to %j is refused', async (before, after, message) => {
     const outputDir = await cut(before)
     if (message.includes('no longer exists'))
       for (const step of [2, 4]) rmSync(join(outputDir, `checkpoint-${step}`), { recursive: true })

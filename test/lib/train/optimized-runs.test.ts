@@ -91,7 +91,7 @@ const ALL: Optimizer[] = [
   sgd({ momentum: 0.9 }),
 ]
 
-describe.each(swept(ALL, 2).map((optimizer) => ({ optimizer, name: optimizer.type })))(
+describe.each(swept(ALL, 1).map((optimizer) => ({ optimizer, name: optimizer.type })))(
   '$name',
   ({ optimizer }) => {
     const learningRate = optimizer.type === 'sgd' ? 0.1 : 1e-3

@@ -13,6 +13,7 @@ import type { TrainEvent } from '../../../lib/train/events.js'
 import { lineOf } from '../../../lib/train/metrics.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { turnsDuring } from '../turns.js'
 
@@ -226,13 +227,18 @@ describe('a resumed run', () => {
     )
   })
 
-  test.each<[Partial<TrainOptions> & TrainControl, string, number?]>([
-    [{ learningRate: 0.02 }, 'cannot be resumed exactly: learning_rate is 0.01 there and 0.02 here'],
-    // The first two steps, warm-up and peak, have the same rate in both; the third has not.
-    [{ maxSteps: 11 }, 'cannot be resumed exactly: max_steps is 10 there and 11 here', 3],
-    [{ seed: 8 }, 'cannot be resumed exactly: seed is 7 there and 8 here'],
-    [{ evalFraction: 0.5 }, 'cannot be resumed exactly: eval_fraction is 0 there and 0.5 here'],
-  ])('with %j is refused', async (change, message, made = 1) => {
+  test.each(
+    swept<[Partial<TrainOptions> & TrainControl, string, number?]>(
+      [
+        [{ learningRate: 0.02 }, 'cannot be resumed exactly: learning_rate is 0.01 there and 0.02 here'],
+        // The first two steps, warm-up and peak, have the same rate in both; the third has not.
+        [{ maxSteps: 11 }, 'cannot be resumed exactly: max_steps is 10 there and 11 here', 3],
+        [{ seed: 8 }, 'cannot be resumed exactly: seed is 7 there and 8 here'],
+        [{ evalFraction: 0.5 }, 'cannot be resumed exactly: eval_fraction is 0 there and 0.5 here'],
+      ],
+      2,
+    ),
+  )('with %j is refused', async (change, message, made = 1) => {
     const outputDir = scratchFolder()
     const run = (await fresh()).train(data, { ...options, outputDir, saveSteps: 1 })
     for await (const event of run.events()) if (event.event === 'checkpoint' && event.step === made) break

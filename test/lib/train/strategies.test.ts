@@ -13,6 +13,7 @@ import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import type { StrategyConfig } from '../../../lib/strategies/strategy.js'
 import { dataset } from '../../../lib/train/dataset.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { flat } from '../strategies/flat.js'
 
@@ -145,12 +146,20 @@ describe('LoRA-drop', () => {
   })
 })
 
-describe.each<[string, StrategyConfig]>([
-  ['DoRA', dora({ r: 4, loraAlpha: 8, freezeA: true })],
-  ['DyLoRA', dylora({ r: 4, loraAlpha: 8, trainedRanks: 'active', freezeA: true })],
-  ['LoRA-drop', loraDrop({ r: 4, loraAlpha: 8, freezeA: true, keep: ['model.layers.1.mlp.up_proj'] })],
-  ['DoRA with LoRA+', loraPlus({ adapter: dora({ r: 4, loraAlpha: 8, freezeA: true }), loraplusLrRatio: 2 })],
-])('%s with a frozen A', (_, strategy) => {
+describe.each(
+  swept<[string, StrategyConfig]>(
+    [
+      ['DoRA', dora({ r: 4, loraAlpha: 8, freezeA: true })],
+      ['DyLoRA', dylora({ r: 4, loraAlpha: 8, trainedRanks: 'active', freezeA: true })],
+      ['LoRA-drop', loraDrop({ r: 4, loraAlpha: 8, freezeA: true, keep: ['model.layers.1.mlp.up_proj'] })],
+      [
+        'DoRA with LoRA+',
+        loraPlus({ adapter: dora({ r: 4, loraAlpha: 8, freezeA: true }), loraplusLrRatio: 2 }),
+      ],
+    ],
+    2,
+  ),
+)('%s with a frozen A', (_, strategy) => {
   test('learns over NF4, moves no A, and resumes', async () => {
     const out = scratchFolder()
     const model = await open('nf4')

@@ -12,6 +12,7 @@ import { type DatasetArgument, type DatasetOptions, dataset } from '../../../lib
 import type { TrainEvent } from '../../../lib/train/events.js'
 import type { TrainingRun } from '../../../lib/train/run.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 
 let folder: string
@@ -119,15 +120,20 @@ describe('a streamed run', () => {
     expect(losses(await train(streamed({ shuffleBufferSize: 1 }), short))[0]).not.toBe(two[0])
   })
 
-  test.each([3, 9])('resumed after step %d goes on bit for bit as if it had never stopped', async (steps) => {
-    const uninterrupted = losses(await train(streamed()))
-    const outputDir = scratchFolder()
-    await interrupted(streamed(), outputDir, steps)
-    expect(losses(await train(streamed(), { outputDir, resume: true }))).toEqual(uninterrupted.slice(steps))
-    const state = JSON.parse(readFileSync(join(outputDir, `checkpoint-${steps}/training_state.json`), 'utf8'))
-    expect(state.cursor.epoch).toBe(steps === 3 ? 0 : 1)
-    expect(state.cursor.digest).toMatch(/^[0-9a-f]{64}$/)
-  })
+  test.each(swept([3, 9], 1))(
+    'resumed after step %d goes on bit for bit as if it had never stopped',
+    async (steps) => {
+      const uninterrupted = losses(await train(streamed()))
+      const outputDir = scratchFolder()
+      await interrupted(streamed(), outputDir, steps)
+      expect(losses(await train(streamed(), { outputDir, resume: true }))).toEqual(uninterrupted.slice(steps))
+      const state = JSON.parse(
+        readFileSync(join(outputDir, `checkpoint-${steps}/training_state.json`), 'utf8'),
+      )
+      expect(state.cursor.epoch).toBe(steps === 3 ? 0 : 1)
+      expect(state.cursor.digest).toMatch(/^[0-9a-f]{64}$/)
+    },
+  )
 
   test('goes on with a new iterator over the same rows, and not with one that is used up or of others', async () => {
     const once = function* (rows = lines()) {

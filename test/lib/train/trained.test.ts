@@ -11,6 +11,7 @@ import { lora } from '../../../lib/strategies/lora.js'
 import { loraPlus } from '../../../lib/strategies/lora-plus.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { relativeError } from '../../parity/engine.js'
+import { swept } from '../../sweep.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
 import { leaveZero } from '../strategies/start.js'
 
@@ -69,7 +70,7 @@ const strategies = {
   ],
 } as const
 
-describe.each(Object.entries(strategies))('%s', (_, [base, strategy]) => {
+describe.each(swept(Object.entries(strategies), 3))('%s', (_, [base, strategy]) => {
   test('learns, is saved and loaded, resumes to the bit, and merges into what it computes', async () => {
     const out = scratchFolder()
     const model = await open(bases[base])
