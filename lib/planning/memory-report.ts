@@ -23,6 +23,11 @@ export class MemoryReport {
   readonly offloadedBytes: number
   /** Of paged optimizer state: bytes on the disk, which each optimizer step reads and writes. */
   readonly pagedStateBytes: number
+  /**
+   * Pages of files leave memory as soon as they are not needed, as on Linux. Elsewhere the system keeps them for as long as it
+   * likes, so a run with paged weights, paged state, or offloaded activations may hold more than planned.
+   */
+  readonly dropsPages: boolean
   readonly #report: PlanReport
   #timeline: readonly PlanMoment[] | undefined
 
@@ -45,6 +50,7 @@ export class MemoryReport {
     this.pagedReadBytes = report.pagedReadBytes
     this.offloadedBytes = report.offloadedBytes
     this.pagedStateBytes = report.pagedStateBytes
+    this.dropsPages = report.dropsPages
   }
 
   /** The steps of the largest of its plans, as it runs, with the bytes of the arena that are live at each. */
@@ -65,6 +71,10 @@ export class MemoryReport {
   bytes(category: Category): number {
     checkedWord(category, CATEGORIES, 'bytes()', 'category')
     return this.rows.find((row) => row.category === category)?.bytes ?? 0
+  }
+
+  get #usesDisk(): boolean {
+    return this.bytes('paged_weights') + this.offloadedBytes + this.pagedStateBytes > 0
   }
 
   /** A table with a line per category and the sum. */
@@ -96,6 +106,11 @@ export class MemoryReport {
       ...(this.pagedStateBytes > 0
         ? [
             `${formatBytes(this.pagedStateBytes)} of optimizer state are on disk; each step reads and writes them`,
+          ]
+        : []),
+      ...(this.#usesDisk && !this.dropsPages
+        ? [
+            'this system may keep pages of files in memory after their use, so a run can hold more than this peak',
           ]
         : []),
     ].join('\n')

@@ -1,5 +1,7 @@
 #include "addon/convert.h"
 
+#include "os/mapped_file.h"
+
 namespace lowrank::addon {
 
 Graph to_graph(Napi::Value value) {
@@ -313,6 +315,7 @@ Napi::Value from_report(Napi::Env env, PlanReport report) {
   number("pagedReadBytes", report.paged_read_bytes);
   number("offloadedBytes", report.offloaded_bytes);
   number("pagedStateBytes", report.paged_state_bytes);
+  object.Set("dropsPages", os::drops_pages());
   object.Set("peakAt", report.peak_at);
   const auto timeline = [moments = std::move(report.timeline)](const Napi::CallbackInfo& info) -> Napi::Value {
     Napi::Array array = Napi::Array::New(info.Env(), moments.size());

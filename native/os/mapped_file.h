@@ -16,6 +16,9 @@ class MappingGuard;
 /// Bytes of a page of this system; a power of two.
 int64_t page_bytes();
 
+/// Whether pages of files that are dropped leave memory at once, as Linux has it. Elsewhere dropping is advice.
+bool drops_pages();
+
 /// A whole file, mapped read-only. Addresses stay valid as long as the object; any thread may use it. Where the
 /// file is cut short meanwhile, zeros are read, and `expect_whole` says so: call it before a result counts.
 class MappedFile {

@@ -37,6 +37,8 @@ export interface PlanReport {
   offloadedBytes: number
   /** Of paged optimizer state: bytes on the disk, which each update reads and writes. */
   pagedStateBytes: number
+  /** Pages of files leave memory when they are dropped, as on Linux; elsewhere the system decides when. */
+  dropsPages: boolean
 }
 
 /** Totals over the launches of one kernel. */

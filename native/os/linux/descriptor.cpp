@@ -7,6 +7,10 @@
 
 #include <cerrno>
 
+#include "os/mapped_file.h"
+
+bool lowrank::os::drops_pages() { return true; }
+
 namespace lowrank::os::descriptor {
 
 bool lives_in_memory(int file) {

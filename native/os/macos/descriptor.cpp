@@ -8,6 +8,10 @@
 #include <cerrno>
 #include <limits>
 
+#include "os/mapped_file.h"
+
+bool lowrank::os::drops_pages() { return false; }
+
 namespace lowrank::os::descriptor {
 
 bool lives_in_memory(int) { return false; }

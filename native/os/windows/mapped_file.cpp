@@ -26,6 +26,8 @@ int64_t page_bytes() {
   return bytes;
 }
 
+bool drops_pages() { return false; }
+
 MappedFile::MappedFile(const std::string& path) : file_(path), bytes_(file_.size()) {
   if (bytes_ == 0) fail("FILE_FORMAT", path, " is empty, so it cannot be mapped.");
   const HANDLE mapping =

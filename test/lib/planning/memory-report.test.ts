@@ -12,6 +12,26 @@ test('bytes are written with three digits or so', () => {
   ])
 })
 
+test('a report with pages of files says where the system keeps them', () => {
+  const printed = (pagedStateBytes: number, dropsPages: boolean) =>
+    new MemoryReport({
+      peakBytes: 1,
+      rows: [{ category: 'optimizer', bytes: 1 }],
+      arenaBytes: 0,
+      timeline: [],
+      peakAt: '',
+      trainableParameters: 1,
+      totalParameters: 1,
+      pagedReadBytes: 0,
+      offloadedBytes: 0,
+      pagedStateBytes,
+      dropsPages,
+    }).toString()
+  expect(printed(1 << 20, false)).toContain('this system may keep pages of files in memory after their use')
+  for (const without of [printed(1 << 20, true), printed(0, false)])
+    expect(without).not.toContain('this system')
+})
+
 test('a report prints its categories, their shares and the peak', () => {
   const report = new MemoryReport({
     peakBytes: 4 << 20,
@@ -27,6 +47,7 @@ test('a report prints its categories, their shares and the peak', () => {
     pagedReadBytes: 0,
     offloadedBytes: 0,
     pagedStateBytes: 0,
+    dropsPages: true,
   })
   expect(report.toString()).toBe(
     [
