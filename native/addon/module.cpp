@@ -12,6 +12,7 @@
 #include "ops/ops.h"
 #include "os/cores.h"
 #include "os/file.h"
+#include "os/library.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"
 #include "runtime/dry_run.h"
@@ -198,6 +199,7 @@ Napi::Value create(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
+  os::keep_loaded();
   auto* state = new Environment;
   state->channel = Channel::open(env);
   state->model = Napi::Persistent(define_model(env));

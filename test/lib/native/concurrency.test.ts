@@ -251,6 +251,10 @@ describe('worker threads', () => {
     expect((await run('terminate')).stdout).toBe('alive\n')
   }, 70_000)
 
+  it('leave the code of the addon where it is when they end', async () => {
+    expect((await run('keep')).stdout).toBe('kept\n')
+  }, 70_000)
+
   it('a process ends with sessions that are open, opening and closing', async () => {
     expect((await run('leave')).stdout).toBe('left\n')
   }, 70_000)

@@ -2,6 +2,7 @@
 //
 //   worker-exit.mjs exit        a worker ends while the main thread's jobs are queued: they must all settle
 //   worker-exit.mjs terminate   the only environment that has the addon is ended in the middle of a job
+//   worker-exit.mjs keep        a worker that alone had the addon ends: its code must stay where it is
 //   worker-exit.mjs leave       the process ends with sessions open, opening and closing behind a job
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -48,13 +49,17 @@ if (isMainThread && mode === 'exit') {
   closed.dispose()
   console.log('left')
   process.exit()
+} else if (isMainThread && mode === 'keep') {
+  await once(worker(), 'exit')
+  const { sharedObjects } = process.report.getReport()
+  console.log(sharedObjects.some((file) => file.endsWith('.node')) ? 'kept' : 'unloaded')
 } else if (isMainThread) {
   const busy = worker()
   await once(busy, 'message')
   await busy.terminate()
   await sleep(100)
   console.log('alive')
-} else if (mode === 'exit') {
+} else if (mode === 'exit' || mode === 'keep') {
   addon().cpu()
 } else {
   const jobs = await evaluations(8)
