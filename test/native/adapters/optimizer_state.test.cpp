@@ -1,7 +1,9 @@
 #include "adapters/optimizer_state.h"
 
+#if defined(__linux__)
 #include <sys/resource.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -101,7 +103,7 @@ bool same_values(const HostAdapter& a, const HostAdapter& b) {
   return std::equal(x, x + a.spec().trained_elements, y);
 }
 
-const os::PagedFile& file_of(const OptimizerState& state) {
+[[maybe_unused]] const os::PagedFile& file_of(const OptimizerState& state) {
   return static_cast<const cpu::FileStash*>(state.stash())->file();
 }
 
@@ -159,6 +161,9 @@ TEST("paged state gives the same values and the same state, byte for byte") {
 }
 
 TEST("what is in memory of paged state stays within its budget, the page cache included") {
+#if !defined(__linux__)
+  SKIP("only Linux says what its page cache holds of a file without a name");
+#else
   if (!on_disk()) SKIP("the folder for temporary files is in memory");
   for (const auto& [budget, in_backward] :
        {std::pair{1 * kMebi, false}, {4 * kMebi, false}, {8 * kMebi, false}, {1 * kMebi, true}, {4 * kMebi, true}}) {
@@ -187,6 +192,7 @@ TEST("what is in memory of paged state stays within its budget, the page cache i
     // Pages that the kernel was still writing when they were given up may stay a while.
     CHECK_LE(mapped.resident_bytes(), budget / 8);
   }
+#endif
 }
 
 TEST("a budget with room for all of the state makes no file") {
@@ -207,14 +213,17 @@ TEST("state that cannot be paged says why") {
   CHECK_THROWS(opened(1000, "/tmp"), "the memory limit of the optimizer state is 1000 bytes; expected at least "
                "1048576");
   CHECK_THROWS(opened(kMebi, "/nowhere"), "cannot write /nowhere/");
+#if defined(__linux__)
   if (std::filesystem::exists("/dev/shm")) CHECK_THROWS(opened(kMebi, "/dev/shm"), "is in memory (tmpfs)");
+#endif
 }
 
-#ifdef __linux__
 TEST("gradients that find no room leave the adapter as it was, updated in the backward pass") {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if !defined(__linux__)
+  SKIP("only Linux limits the addresses of a process");
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   SKIP("a sanitizer reserves more addresses than the limit leaves");
-#endif
+#else
   if (std::getenv("LOWRANK_EMULATED") != nullptr) SKIP("an emulator need not limit a program's addresses");
   AdapterSpec spec;
   spec.parameters.push_back({"p", 4096, 8192, true});
@@ -233,5 +242,5 @@ TEST("gradients that find no room leave the adapter as it was, updated in the ba
   CHECK(adapter.spec().state.in_backward);
   adapter.set_state({});
   CHECK(adapter.data(0, AdapterArray::gradient) != nullptr);
-}
 #endif
+}

@@ -2,7 +2,11 @@
 // that follows an address, or that looks at what it did not ask for, ends the test.
 #pragma once
 
+#if defined(_WIN32)
+#include "os/windows/system.h"
+#else
 #include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -14,6 +18,7 @@
 
 #include "backends/cpu/device.h"
 #include "core/error.h"
+#include "core/system.h"
 
 namespace lowrank::test {
 
@@ -71,17 +76,17 @@ class ShadowDevice final : public Device, public Memory {
    public:
     Pages(ShadowDevice& device, int64_t bytes) : device_(device), bytes_(bytes) {
       if (bytes == 0) return;
-      at_ = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (at_ == MAP_FAILED) fail("OUT_OF_MEMORY", "no ", bytes, " bytes for a test");
+      at_ = system::map_zeros(bytes);
+      if (at_ == nullptr) fail("OUT_OF_MEMORY", "no ", bytes, " bytes for a test");
       const std::lock_guard lock(device_.mutex_);
       device_.pages_[at_] = bytes;
-      if (device_.open_ > 0) protect(at_, bytes, true);
+      protect(at_, bytes, device_.open_ > 0);
     }
     ~Pages() override {
       if (at_ == nullptr) return;
       const std::lock_guard lock(device_.mutex_);
       device_.pages_.erase(at_);
-      munmap(at_, static_cast<size_t>(bytes_));
+      system::unmap_zeros(at_, bytes_);
     }
     Ptr<std::byte> data() const override { return cpu::address_of(static_cast<const std::byte*>(at_)); }
     int64_t bytes() const override { return bytes_; }
@@ -112,7 +117,12 @@ class ShadowDevice final : public Device, public Memory {
     ShadowDevice& device_;
   };
   static void protect(void* at, int64_t bytes, bool open) {
+#if defined(_WIN32)
+    DWORD before = 0;
+    VirtualProtect(at, static_cast<SIZE_T>(bytes), open ? PAGE_READWRITE : PAGE_NOACCESS, &before);
+#else
     mprotect(at, static_cast<size_t>(bytes), open ? PROT_READ | PROT_WRITE : PROT_NONE);
+#endif
   }
 
   class Kept final : public Stash {

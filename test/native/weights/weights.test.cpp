@@ -1,10 +1,9 @@
 // The loader on files that the tests write: every dtype into every format, rows in both orders, chunks of any size.
 #include "weights/weights.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <random>
 #include <string>
@@ -330,7 +329,7 @@ TEST("loading keeps no full-precision copy: the peak is the quantized weight and
   // 64 MiB of bf16 zeros, a hole in the file.
   const test::TemporaryFile file({});
   const int64_t rows = 8192, cols = 4096, bytes = rows * cols * 2;
-  REQUIRE(::truncate(file.path().c_str(), bytes) == 0);
+  std::filesystem::resize_file(file.path(), static_cast<std::uintmax_t>(bytes));
   const TensorSource source{"w", file.path(), 0, bytes, SourceDtype::bf16, rows, cols, 0};
   Pool pool(2);
   if (!os::reset_peak_resident()) SKIP("this system does not let the peak be reset");

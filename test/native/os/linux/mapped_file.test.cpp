@@ -37,20 +37,6 @@ void sync(const std::string& path) {
 
 }  // namespace
 
-TEST("a mapped file has the bytes of the file") {
-  const std::vector<uint8_t> content = counted(3 * 4096 + 5);
-  const test::TemporaryFile written(content);
-  const os::MappedFile file(written.path());
-  CHECK_EQ(file.bytes(), static_cast<int64_t>(content.size()));
-  CHECK(std::memcmp(file.data(), content.data(), content.size()) == 0);
-}
-
-TEST("an empty file and a missing one are not mapped") {
-  const test::TemporaryFile empty(std::vector<uint8_t>{});
-  CHECK_THROWS(os::MappedFile(empty.path()), "is empty");
-  CHECK_THROWS(os::MappedFile("/no/such/model.weights"), "/no/such/model.weights cannot be opened: No such file");
-}
-
 TEST("of a mapped file what is loaded is in memory and what is dropped is not") {
   if (std::getenv("LOWRANK_EMULATED") != nullptr) SKIP("an emulator need not take advice about memory");
   const int64_t page = os::page_bytes(), pages = 2000;

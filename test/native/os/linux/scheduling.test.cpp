@@ -11,7 +11,7 @@
 
 using namespace lowrank;
 
-#if defined(__linux__) && defined(SYS_sched_getattr)
+#if defined(SYS_sched_getattr)
 
 TEST("a thread that computes keeps its policy and its share, and asks for longer slices") {
   // Words of struct sched_attr: size and policy, flags, nice and priority, then the slice.
