@@ -86,7 +86,7 @@ export const oftRules: StrategyRules<OftConfig> = {
   bases: loraRules.bases,
   trainable: 'rotations of blocks of the input of every adapted linear',
   schema,
-  learningRate: () => 1e-3,
+  learningRate: () => 1e-4,
   defaults: () => ({}),
   targeting: (config) => config,
   groups: () => [{ name: GROUP, learningRateFactor: 1 }],

@@ -162,6 +162,9 @@ const names = [...listStrategies().map(({ name }) => name), 'full']
 const mean = (losses: (number | null)[]) =>
   losses.reduce<number>((sum, loss) => sum + (loss ?? Number.POSITIVE_INFINITY), 0) / losses.length
 
+/** Loss at the default over the lowest; docs/strategies.md says why. */
+const exceptions: Readonly<Record<string, number>> = { 'lora-plus': 1.2, 'delta-lora': 1.1, oft: 1.2 }
+
 test('the rates of the strategies are what was measured on the larger model', () => {
   const measured = searches.filter(({ model }) => model === 'SmolLM2-135M-Instruct')
   expect(measured.length).toBeGreaterThan(3)
@@ -174,8 +177,7 @@ test('the rates of the strategies are what was measured on the larger model', ()
     const nearest = Object.keys(losses).reduce((best, rate) => (apart(rate) < apart(best) ? rate : best))
     expect(apart(nearest), strategy).toBeLessThan(Math.log(1.3))
     const lowest = Math.min(...Object.values(losses))
-    // The rate of LoRA+ follows the wrapped adapter.
-    expect(losses[nearest], strategy).toBeLessThanOrEqual(lowest * (strategy === 'lora-plus' ? 1.2 : 1.05))
+    expect(losses[nearest], strategy).toBeLessThanOrEqual(lowest * (exceptions[strategy] ?? 1.05))
   }
 })
 
