@@ -192,7 +192,7 @@ test('answers of a chat are wrapped between words as they come', { timeout: 180_
   const terminal = new Terminal(['chat', config], { columns: 20, rows: 24, cwd: folder })
   await terminal.until((screen) => /^> *$/m.test(screen))
   terminal.type('a\n')
-  await terminal.until((screen) => screen.includes('Onwards!'))
+  await terminal.until((screen) => /Onwards!\n> *$/.test(screen))
   terminal.type('/exit\n')
   expect(await terminal.ended).toBe(0)
   const [, said = ''] = terminal.screen().split('> a\n')
