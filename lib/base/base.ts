@@ -134,7 +134,7 @@ export interface SaveOptions {
 /** A saved adapter. */
 export interface Saved {
   /**
-   * Of what is saved against what the adapter changes: the norm of the difference over that of the change; 0 is exact.
+   * Error of the saved weights over the adapter's change, in norms; 0 is exact.
    */
   error: number
 }

@@ -14,7 +14,7 @@ const TAB = 8
 export class WordWrap {
   readonly #write: (text: string) => void
   readonly #columns: () => number
-  /** Of the text that was written. */
+  /** Column after the text that was written. */
   #column = 0
   /** Columns before the text of a line that goes on. */
   #indent = 0

@@ -1,4 +1,4 @@
-/** What differs between operating systems. Functions take the system as a value, so that each can be tested anywhere. */
+/** Differences between operating systems. Functions take the system as a value, so that each can be tested anywhere. */
 
 /** Signals that ask a process to stop. Windows has no SIGTERM; Ctrl-Break and a closed console arrive there as these. */
 export function stoppingSignals(platform = process.platform): readonly NodeJS.Signals[] {
@@ -27,7 +27,7 @@ export function shellWord(word: string, platform = process.platform): string {
 /** Errors of Windows for a file that another process has open or mapped. */
 const IN_USE = new Set(['EPERM', 'EBUSY', 'EACCES'])
 
-/** Whether a file could not be moved or removed for being in use; elsewhere that is no obstacle. */
+/** True if a file could not be moved or removed because it is in use, which only Windows refuses. */
 export function isInUse(error: unknown, platform = process.platform): boolean {
   return platform === 'win32' && IN_USE.has((error as NodeJS.ErrnoException).code ?? '')
 }
@@ -65,12 +65,12 @@ function machOTarget(header: Buffer): { platform: string; arch: string } | undef
   return { platform: 'darwin', arch: named(MACH_O_MACHINES, header.readUInt32LE(4)) }
 }
 
-/** Whether a library of macOS is for several processors. */
+/** True if a library of macOS is for several processors. */
 export function isUniversal(header: Buffer): boolean {
   return header.length >= 4 && header.readUInt32BE(0) === 0xcafebabe
 }
 
-/** What a system is called in messages. */
+/** Name of a system in messages. */
 export function systemName(platform: string): string {
   return { linux: 'Linux', darwin: 'macOS', win32: 'Windows' }[platform] ?? platform
 }

@@ -38,7 +38,7 @@ function otherLibc(message: string): string | undefined {
   return version && `it needs glibc ${version}; this system has ${here.version}`
 }
 
-/** Of a file for another processor or system; dynamic loaders say something else, or nothing of use. */
+/** Reason that a file for another processor or system does not load; dynamic loaders give none of use. */
 export function foreign(path: string, { platform, arch } = process): string | undefined {
   const header = firstBytes(path, 1024)
   if (header === undefined || isUniversal(header)) return undefined

@@ -42,7 +42,7 @@ interface MemoryOption {
   help: string
   /** An option that this one requires, and the advice if it is missing. */
   needs?: { option: keyof MemoryShape; else: string }
-  /** Whether `lowrank plan --fit` may set it otherwise than asked for. */
+  /** True if `lowrank plan --fit` may set it otherwise than asked for. */
   fits?: true
   /** It changes no number, so that an interrupted run may go on with another value. */
   exact?: true

@@ -11,6 +11,13 @@
 
 namespace lowrank::test {
 
+/// Bytes that differ from their neighbors, and from page to page.
+inline std::vector<uint8_t> counted(int64_t bytes) {
+  std::vector<uint8_t> content(static_cast<size_t>(bytes));
+  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i / 4096 + i);
+  return content;
+}
+
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::vector<uint8_t>& bytes) {

@@ -77,7 +77,7 @@ function keysOf(choice: FitChoice): Partial<RunConfig> {
   }
 }
 
-/** What a setting that differs from the one asked for does, and its use of the disk. */
+/** Effect of each setting that differs from the one asked for, and its use of the disk. */
 const COSTS: Record<FitOption, (choice: FitChoice) => string> = {
   optimizerInBackward: () => 'updates in the backward pass',
   activationOffloading: ({ activationBytesMoved: moved }) =>

@@ -71,7 +71,7 @@ export interface Release extends TrainedRanks {
   /** 32 bytes; deviates are a function of (key, round, coordinate) alone. */
   key: Uint8Array
   round: number
-  /** Of the noise on the sum, in each coordinate; 0 is none. */
+  /** Standard deviation of the noise on the sum, in each coordinate; 0 is none. */
   deviation: number
   /** Contributions that were expected, which the sum is divided by. */
   cohort: number
@@ -89,9 +89,9 @@ export type Fill =
 /** Optimizer state of an adapter. */
 export interface OptimizerState {
   kind: OptimizerKind
-  /** Of SGD: whether it has one. Default true. */
+  /** True if SGD has a momentum. Default true. */
   momentum?: boolean
-  /** Of AdamW and Lion: block-wise 8-bit numbers, for parameters of 4096 elements and more. Default false. */
+  /** Block-wise 8-bit state of AdamW and Lion, for parameters of 4096 elements and more. Default false. */
   eightBit?: boolean
   /** Bytes of it that may be in memory, the page cache included, at least 1 MiB. Default: all. */
   resident?: number

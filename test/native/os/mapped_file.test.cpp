@@ -9,18 +9,8 @@
 
 using namespace lowrank;
 
-namespace {
-
-std::vector<uint8_t> counted(int64_t bytes) {
-  std::vector<uint8_t> content(static_cast<size_t>(bytes));
-  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i / 4096 + i);
-  return content;
-}
-
-}  // namespace
-
 TEST("a mapped file has the bytes of the file") {
-  const std::vector<uint8_t> content = counted(3 * 4096 + 5);
+  const std::vector<uint8_t> content = test::counted(3 * 4096 + 5);
   const test::TemporaryFile written(content);
   const os::MappedFile file(written.path());
   CHECK_EQ(file.bytes(), static_cast<int64_t>(content.size()));
@@ -35,7 +25,7 @@ TEST("an empty file and a missing one are not mapped") {
 
 TEST("a mapped file reads the same after its pages were asked for, loaded and dropped") {
   const int64_t page = os::page_bytes();
-  const std::vector<uint8_t> content = counted(100 * page - 7);
+  const std::vector<uint8_t> content = test::counted(100 * page - 7);
   const test::TemporaryFile written(content);
   const os::MappedFile file(written.path());
   const auto whole = [&] { return std::memcmp(file.data(), content.data(), content.size()) == 0; };

@@ -22,12 +22,6 @@ using namespace lowrank;
 
 namespace {
 
-std::vector<uint8_t> counted(int64_t bytes) {
-  std::vector<uint8_t> content(static_cast<size_t>(bytes));
-  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i / 4096 + i);
-  return content;
-}
-
 /// Only clean pages can be given back.
 void sync(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY);
@@ -40,7 +34,7 @@ void sync(const std::string& path) {
 TEST("of a mapped file what is loaded is in memory and what is dropped is not") {
   if (std::getenv("LOWRANK_EMULATED") != nullptr) SKIP("an emulator need not take advice about memory");
   const int64_t page = os::page_bytes(), pages = 2000;
-  const std::vector<uint8_t> content = counted(pages * page - 7);
+  const std::vector<uint8_t> content = test::counted(pages * page - 7);
   const test::TemporaryFile written(content);
   sync(written.path());
   const os::MappedFile file(written.path());
@@ -68,9 +62,9 @@ TEST("of a mapped file what is loaded is in memory and what is dropped is not") 
 
 TEST("a mapped file that is cut short reads as zeros from there on, and is named") {
   const int64_t page = os::page_bytes();
-  const test::TemporaryFile written(counted(8 * page));
+  const test::TemporaryFile written(test::counted(8 * page));
   const os::MappedFile file(written.path());
-  const test::TemporaryFile other(counted(2 * page));
+  const test::TemporaryFile other(test::counted(2 * page));
   const os::MappedFile untouched(other.path());
   file.expect_whole();
   CHECK_EQ(::truncate(written.path().c_str(), 3 * page), 0);
@@ -96,7 +90,7 @@ TEST("a mapped file that is cut short reads as zeros from there on, and is named
 TEST("a range that was guarded once is used again and whole again") {
   const int64_t page = os::page_bytes();
   for (int round = 0; round < 3; ++round) {
-    const test::TemporaryFile written(counted(2 * page));
+    const test::TemporaryFile written(test::counted(2 * page));
     const os::MappedFile file(written.path());
     file.expect_whole();
     CHECK_EQ(::truncate(written.path().c_str(), 0), 0);
@@ -107,7 +101,7 @@ TEST("a range that was guarded once is used again and whole again") {
 
 TEST("a bus error in a mapping that is not guarded ends the process as before") {
   const int64_t page = os::page_bytes();
-  const test::TemporaryFile ours(counted(page)), foreign(counted(2 * page));
+  const test::TemporaryFile ours(test::counted(page)), foreign(test::counted(2 * page));
   const os::MappedFile guarded(ours.path());  // so that the handler is there
   int status = 0;
   for (const bool sent : {false, true}) {
