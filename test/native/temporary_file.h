@@ -2,37 +2,20 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
-#include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace lowrank::test {
 
 /// Bytes that differ from their neighbors, and from page to page.
-inline std::vector<uint8_t> counted(int64_t bytes) {
-  std::vector<uint8_t> content(static_cast<size_t>(bytes));
-  for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i / 4096 + i);
-  return content;
-}
+std::vector<uint8_t> counted(int64_t bytes);
 
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::vector<uint8_t>& bytes) {
-    const std::string name = "lowrank-test-" + std::to_string(std::random_device()()) + '-' + std::to_string(std::random_device()());
-    path_ = (std::filesystem::temp_directory_path() / name).string();
-    std::ofstream file(path_, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    if (!file.flush()) throw std::runtime_error("cannot write " + path_);
-  }
+  explicit TemporaryFile(const std::vector<uint8_t>& bytes);
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
+  ~TemporaryFile();
 
   const std::string& path() const { return path_; }
 
