@@ -50,7 +50,7 @@ export interface BaseModel {
   native: NativeModel
   formats: Readonly<Record<string, StorageFormat>>
   quantization: Quantization
-  /** Of embedding and head. */
+  /** Quantization of embedding and head. */
   embeddingQuantization: Quantization
   precision: Precision
   lifetime: Lifetime

@@ -101,7 +101,7 @@ export class Conversation implements Talk {
   readonly atStart: ReadonlyMap<string, number>
   readonly savedTo = new Set<string>()
   readonly #lines: Interface
-  /** Of the answer that is being given. */
+  /** Ends the answer that is being given. */
   #answer: AbortController | undefined
   /** Ctrl-C was pressed, and nothing was said since. */
   #interrupted = false

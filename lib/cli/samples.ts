@@ -4,7 +4,7 @@ import { SAMPLE_TOKENS, type Samples } from '../train/samples.js'
 import { printable } from './output.js'
 
 const NAMES = { prompt: 'prompt', expected: 'expected', base: 'base', tuned: 'tuned' } as const
-/** Of the longest name, and two spaces. */
+/** Width of the longest name and two spaces. */
 const INDENT = 10
 /** Lines of one text; JSON has the whole. */
 const MOST_LINES = 4

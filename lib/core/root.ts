@@ -10,7 +10,7 @@ function findRoot(folder: string): string {
   return findRoot(parent)
 }
 
-/** Of all files at the root, only package.json is in every copy: electron-builder leaves binding.gyp out. */
+/** Only package.json is at the root of every copy: electron-builder leaves binding.gyp out. */
 function packageName(folder: string): unknown {
   try {
     return (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: unknown }).name

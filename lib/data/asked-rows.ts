@@ -12,9 +12,9 @@ export interface AskedRow {
 
 const MOST_ROWS = 1000
 const MOST_CHARACTERS = 1 << 20
-/** Of a prompt, or an answer. */
+/** Characters of a prompt or an answer. */
 const LONGEST = 4000
-/** Of a document, the beginning that is asked for the rest. */
+/** Characters at the beginning of a document that are the prompt for the rest. */
 const BEGINNING = 120
 
 /** Collects the rows that can be asked, from the first on. */

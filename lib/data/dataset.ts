@@ -46,7 +46,7 @@ export interface DatasetForm {
   fileType?: FileType | 'auto'
   /** Columns that have other names than the form expects. */
   columns?: Columns
-  /** CSV and TSV: whether the first line names the columns. Default true. */
+  /** CSV and TSV: the first line contains the column names. Default true. */
   header?: boolean
   /** A column whose values tell whose each row is; every row must have one. */
   groupBy?: string

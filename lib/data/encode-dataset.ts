@@ -207,7 +207,7 @@ export async function renderChat(
 
 /** Limits of rendering. */
 export interface RenderControl {
-  /** Of each chat. */
+  /** Limits of the rendering of each chat. */
   limits?: TemplateLimits
   /** Stops the work; the promise then rejects with the signal's reason. */
   signal?: AbortSignal

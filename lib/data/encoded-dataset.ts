@@ -34,7 +34,7 @@ export interface DatasetStats {
   examples: number
   /** Rows left out because nothing in them is learned. */
   dropped: number
-  /** Of `dropped`: those whose learned part was cut off by `max_seq_length`. */
+  /** Rows of `dropped` whose learned part was cut off by `max_seq_length`. */
   droppedByTruncation: number
   /** Rows kept, but cut. */
   truncated: number

@@ -56,7 +56,7 @@ export interface EncodedRow {
   line: number
   /** Unit of `line`, if not lines. */
   unit?: 'row'
-  /** Of data that is read with `groupBy`. */
+  /** Group of the row, if the data is read with `groupBy`. */
   group?: string
 }
 

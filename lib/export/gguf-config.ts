@@ -27,7 +27,7 @@ export interface GgufDescription {
   remarks: string[]
 }
 
-/** Of the file as such, not of the model. */
+/** Keys about the file, not the model. */
 const OF_THE_FILE =
   /^(general\.(file_type|quantization_version|quantized_by|alignment)|split\..*|quantize\..*|lowrank\..*)$/
 

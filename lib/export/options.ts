@@ -12,7 +12,7 @@ export const SAVE_DTYPES = [...MODEL_DTYPES, ...QUANTIZED_DTYPES] as const
 /** Default of `maxLoss`. */
 export const MAX_LOSS = 0.1
 export const EXPORT_FORMATS = ['safetensors', 'gguf', 'gguf-lora', 'ollama'] as const
-/** Of GGUF files. */
+/** Types of GGUF files. */
 export const FILE_TYPES = [...MODEL_DTYPES, 'q8_0'] as const
 export const EXPORT_DTYPES = [...FILE_TYPES, ...QUANTIZED_DTYPES] as const
 export const MERGE_BASES = ['trained', 'original'] as const

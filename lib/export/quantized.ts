@@ -119,7 +119,7 @@ async function merge(
   return { ...shares(total), tensors: each }
 }
 
-/** Of a change of nothing all is left. */
+/** All of a zero change survives. */
 function shares({ change, kept, error }: MergeSums): Omit<Survival, 'tensors'> {
   if (change === 0) return { kept: 1, error: 0 }
   return { kept: kept / change, error: Math.sqrt(error / change) }
@@ -249,7 +249,7 @@ function quantizationConfig(base: BaseModel, plain: readonly string[]): Record<s
   return {
     _load_in_4bit: !int8,
     _load_in_8bit: int8,
-    // Of int8 what transformers writes where nothing was said of 4 bits.
+    // For int8 the defaults that transformers writes.
     bnb_4bit_compute_dtype: int8 ? 'float32' : computeDtype(base),
     bnb_4bit_quant_storage: 'uint8',
     bnb_4bit_quant_type: int8 ? 'fp4' : quantization.type,

@@ -134,7 +134,7 @@ export function stepsWithin(options: Omit<PrivacyOptions, 'steps'> & { targetEps
   return most
 }
 
-/** Of one step; takes milliseconds, so a loop that asks after each step computes it once. */
+/** Curve of one step; takes milliseconds, so a loop that asks after each step computes it once. */
 export function rdpOfStep({ samplingRate, noiseMultiplier }: StepOptions): RdpCurve {
   return ORDERS.map((order) => subsampledGaussianRdp(samplingRate, noiseMultiplier, order))
 }

@@ -10,7 +10,7 @@ export interface PrivacyPlan {
   unit: 'user' | 'example'
   /** Clients or examples that there are, as the accountant counts them. */
   population: number
-  /** Of those, how many a round is expected to draw. */
+  /** Number of clients that a round is expected to draw. */
   cohort: number
   /** Probability with which each is drawn into a round. */
   samplingRate: number
@@ -31,7 +31,7 @@ export interface PrivacyPlan {
   }
   /** Reason why the result is not private, if it is not. */
   caveat: 'simulation' | 'known_key' | 'partition' | null
-  /** Of one round. */
+  /** Curve of one round. */
   rdp: RdpCurve
 }
 

@@ -42,7 +42,7 @@ interface RoundsState {
   spent: PrivacyReport
   /** Spent by trainings of the same adapter before this one. */
   earlier: readonly PrivacyReport[]
-  /** Of the wrapped strategy's own rules. */
+  /** State of the wrapped strategy's own rules. */
   rules?: unknown
 }
 
@@ -72,7 +72,7 @@ class PrivateRounds implements Steps {
   readonly #key: Uint8Array
   readonly #pledge: Pledge
   readonly #rules: StepRules
-  /** Of trainings of the same adapter before this one. */
+  /** Reports of earlier trainings of the same adapter. */
   readonly #earlier: readonly PrivacyReport[]
 
   /**

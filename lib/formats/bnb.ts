@@ -31,11 +31,12 @@ export const NESTED_BLOCK = 256
 
 const STATE_LIMIT = 64 << 10
 
-/** Of the little-endian float32 values of the sixteen codes, and of the 256 codes of scales. */
+/** SHA-256 of the little-endian float32 values of the sixteen codes. */
 export const CODE_TABLES: Readonly<Record<FourBit, string>> = {
   nf4: '8501941daa1b8a90ad1bbfeb632e5101b5dddbc4bb52d6e55abcfd777e60c06a',
   fp4: 'b830bcf8857895e5676b8e2ce608a60bb8af9b3ce6270073e9de34814196f09c',
 }
+/** SHA-256 of those of the 256 codes of scales. */
 export const SCALE_TABLE = 'e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c'
 
 /** Quantization of the linears according to `quantization_config`. */

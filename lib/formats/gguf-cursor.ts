@@ -59,7 +59,7 @@ const NUMERIC: ReadonlyMap<number, NumericType> = new Map<number, NumericType>([
 ])
 
 export class GgufCursor {
-  /** Of the next byte to be read, from the start of the file. */
+  /** Position of the next byte to be read, from the start of the file. */
   position = 0
   private bytes = Buffer.alloc(0)
   private view = new DataView(this.bytes.buffer)

@@ -27,7 +27,7 @@ interface Architecture {
   families: readonly string[]
   /** True if query and key rows are permuted. */
   permuted: boolean
-  /** Of the tensors whose names are known, those that none of its models has. */
+  /** Known tensors that none of its models has. */
   lacks: RegExp
   /** Keys of config.json beside those that all have. */
   config(keys: GgufKeys, names: ReadonlyMap<string, GgufTensor>): Record<string, unknown>

@@ -27,7 +27,7 @@ export interface GgufTensor {
   /** As stored: the first dimension is the fastest (columns), the reverse of a Hugging Face shape. */
   dims: number[]
   type: GgmlType
-  /** Of the first byte, from the start of the file. */
+  /** Position of the first byte, from the start of the file. */
   offset: number
   /** Size of the data, padding not included. */
   bytes: number
@@ -45,7 +45,7 @@ export interface GgufHeader {
   dataOffset: number
   /** To which tensors are aligned, in bytes. */
   alignment: number
-  /** Of all bytes before the data section (its padding not included), in hex. */
+  /** Hash of all bytes before the data section (its padding not included), in hex. */
   headerSha256: string
 }
 

@@ -18,11 +18,11 @@ export const GGUF_PROMPT_FORMAT = 'lowrank.prompt_format'
 export interface PromptFormat {
   /** `chat`: as turns of a chat template; `raw`: as text. */
   readonly form: 'chat' | 'raw'
-  /** Of `chat`: the template, in Jinja; null for the default of the model. */
+  /** `chat`: the template, in Jinja; null for the default of the model. */
   readonly template: string | null
-  /** Of `chat`: the system prompt that every row of the data had; null where they had none, or not all the same. */
+  /** `chat`: the system prompt that every row of the data had; null if they had none, or not all the same. */
   readonly system: string | null
-  /** Of `raw`: text before and after every prompt, such as the words of Alpaca. */
+  /** `raw`: text before and after every prompt, such as the words of Alpaca. */
   readonly prefix: string
   readonly suffix: string
   /** Tokens that end an answer, as text. */

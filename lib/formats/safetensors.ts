@@ -58,7 +58,7 @@ export interface SafetensorsTensor {
   name: string
   dtype: SafetensorsDtype
   shape: number[]
-  /** Of the first byte, from the start of the file. */
+  /** Position of the first byte, from the start of the file. */
   offset: number
   /** Size of the data. */
   bytes: number
@@ -72,7 +72,7 @@ export interface SafetensorsHeader {
   /** By name, in the order of the data. */
   tensors: Map<string, SafetensorsTensor>
   metadata: Map<string, string>
-  /** Of the header's bytes, length field included, in hex. */
+  /** Hash of the header's bytes, length field included, in hex. */
   headerSha256: string
 }
 

@@ -1,9 +1,9 @@
 /** Location of a weight on disk, as data: the native loader reads, decodes, and quantizes it from this. */
 
-/** Of safetensors files. */
+/** Types of safetensors files. */
 const PLAIN = ['F32', 'F16', 'BF16'] as const
 
-/** Of GGUF files. */
+/** Types of GGUF files. */
 export const BLOCKS = [
   'Q8_0',
   'Q4_0',
@@ -19,7 +19,7 @@ export const BLOCKS = [
   'IQ4_XS',
 ] as const
 
-/** Of folders that bitsandbytes quantized; those called double have quantized scales too. */
+/** Types of folders that bitsandbytes quantized; "double" means that the scales are quantized too. */
 export type QuantizedDtype = 'NF4' | 'NF4_DOUBLE' | 'FP4' | 'FP4_DOUBLE' | 'INT8'
 
 /** Formats that the native loader decodes. */
@@ -65,7 +65,7 @@ export interface TensorSource {
   name: string
   /** Path of the file. */
   file: string
-  /** Of the first byte, from the start of the file. */
+  /** Position of the first byte, from the start of the file. */
   offset: number
   /** Size of the data. */
   bytes: number

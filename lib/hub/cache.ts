@@ -44,7 +44,7 @@ const listingSchema = z.object({
 
 export class HubCache {
   readonly folder: string
-  /** Of its blobs. */
+  /** Blobs whose content was checked. */
   readonly checked: CheckedFiles
   readonly #locks: string
 

@@ -52,7 +52,7 @@ async function taken(path: string): Promise<boolean> {
   }
   const stats = await stat(path).catch(() => undefined)
   if (stats !== undefined && Date.now() - stats.mtimeMs > ABANDONED_MS) {
-    // Of several that see it, one succeeds in renaming.
+    // Several may see it; one of them succeeds in renaming.
     const aside = `${path}.${randomBytes(4).toString('hex')}`
     await rename(path, aside).then(
       () => unlink(aside),

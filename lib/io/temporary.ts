@@ -14,7 +14,7 @@ const unfinished = new Set<string>()
 /** `.lowrank-<process>-<where that number counts>-<random>.tmp` */
 const NAME = /^\.lowrank-(\d+)-([0-9a-f]{12})-[0-9a-f]{16}\.tmp$/
 
-/** Of the engine, `.paged-<process>-<number>`; it has a name only while it is made. */
+/** The engine's files, `.paged-<process>-<number>`, which have a name only while they are made. */
 const PAGED = /^\.paged-(\d+)-\d+$/
 
 /** After so long without a change nobody writes it, wherever that may have been. */

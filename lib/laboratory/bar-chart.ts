@@ -26,7 +26,7 @@ export interface BarChart {
 
 const [WIDTH, MARGIN, TOP] = [860, 24, 96]
 const [BAR, GAP, HEAD] = [18, 8, 30]
-/** Of the legend: a row, a swatch with the space after it, and the space between two entries. */
+/** The legend's row, swatch with the space after it, and space between two entries, in pixels. */
 const [ROW, SWATCH, BETWEEN] = [20, 18, 20]
 
 /** The chart as an SVG document. Each group has a scale of its own, since models differ by orders of magnitude. */

@@ -13,7 +13,7 @@ import type { ModelShape } from '../planning/plan.js'
 import { storageFormats } from '../weights/weights.js'
 
 export interface KernelSettings {
-  /** Of the adapter at each linear. */
+  /** Rank of the adapter at each linear. */
   rank: number
   perDeviceTrainBatchSize: number
   maxSeqLength: number
@@ -34,9 +34,9 @@ export interface KernelRate extends KernelUse {
   name: string
   seconds: number
   operationsPerSecond: number
-  /** Of the arithmetic peak that was measured between its rounds; null where the level has none. */
+  /** Share of the arithmetic peak that was measured between its rounds; null if the level has none. */
   shareOfPeak: number | null
-  /** Of the head: what the first call made resident. */
+  /** Bytes that the head's first call made resident. */
   extraBytes?: number
 }
 

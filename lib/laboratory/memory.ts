@@ -50,7 +50,7 @@ export interface MemoryMeasurement {
   /** Peaks of what is resident above that: while the model is loaded, and from then to the end of the last step. */
   loadPeakBytes: number
   peakBytes: number
-  /** Of the latter, seen every few milliseconds: memory of the process, and pages of files. */
+  /** Parts of the latter, seen every few milliseconds: memory of the process, and pages of files. */
   anonymousBytes: number
   fileBytes: number
   /** The same with pages that other processes have too counted in part (PSS), seen a few times a second. */

@@ -84,7 +84,7 @@ export class Chat {
   readonly #base: BaseModel
   readonly #tokenizer: WorkerTokenizer
   readonly #options: GenerateOptions
-  /** Of the adapters that acted when it began. */
+  /** Prompt format of the adapters that were active when the chat began. */
   readonly #format: KnownFormat
   readonly #adapters: ChooseAdapters
   readonly #lifetime: Lifetime

@@ -48,7 +48,7 @@ export interface LoadOptions extends HubOptions {
   embeddingQuantization?: Quantization['type'] | Quantization
   /** For files that are not quantized, when `quantization` is absent. Default `none`. */
   defaultQuantization?: Quantization['type'] | Quantization
-  /** Of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
+  /** Type of matrix operands: `fp32`, `bf16`, or `auto` (default), which is bf16 where the CPU multiplies it faster. */
   precision?: PrecisionOption
   /**
    * Leave the weights in a file, with at most so many bytes of it in memory at a time, as in `2GiB`, so that a model

@@ -51,7 +51,7 @@ import {
   type TextOptions,
 } from './options.js'
 
-/** Of an adapter that was not trained yet. */
+/** State of an adapter before its first training. */
 const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
 
 /** A loaded model: answers, is evaluated, and takes adapters. Memory is held until `dispose()`. */

@@ -22,7 +22,7 @@ export type AdapterChoice = Adapter | string | { adapter: Adapter | string; weig
 export interface AttachOptions {
   /** Unlike that of any other adapter on the model. Default: of the strategy, with a number if need be. */
   name?: string
-  /** Of the random initial values. Default 42. */
+  /** Seed of the random initial values. Default 42. */
   seed?: number
 }
 
@@ -80,7 +80,7 @@ export type EvaluateOptions = Partial<
 /** The adapters of a call; which they are is read by the model. */
 const adapters = z.unknown().optional()
 
-/** Of evaluations of any kind. */
+/** Options that all evaluations share. */
 const evaluationShape = {
   heldOut: heldOutSchema.optional(),
   chatTemplate: flag().optional(),

@@ -35,7 +35,7 @@ export interface Decoder {
 
 /** Properties of a family; the rest is read from the config. */
 export interface DecoderTraits {
-  /** Of `max_position_embeddings`. */
+  /** Default of `max_position_embeddings`. */
   positions: number
   bias(read: FieldReader): Decoder['bias']
   queryKeyNorm?: true

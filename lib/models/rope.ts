@@ -83,7 +83,7 @@ const scalings = new Map<string, Scaling>([
 /** Settings of the rotary embedding in a config, in the older or the newer spelling of transformers. */
 export interface RopeParameters {
   theta: number
-  /** Of the scaling; `default` is none. */
+  /** Kind of scaling; `default` is none. */
   type: string
   /** The numbers of the scaling. */
   scaling: Record<string, unknown>

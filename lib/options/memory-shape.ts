@@ -37,7 +37,7 @@ export interface MemoryShape extends TrainingMemory {
 
 interface MemoryOption {
   schema: z.ZodType
-  /** Of `lowrank plan`. */
+  /** Flag of `lowrank plan`. */
   flag: string
   help: string
   /** An option that this one requires, and the advice if it is missing. */

@@ -24,13 +24,13 @@ export interface FitChoice extends FitChanges {
   gradientAccumulationSteps: number
   gradientCheckpointing: boolean
   memory: MemoryReport
-  /** Of an optimizer step's products with base weights. */
+  /** Multiply-adds of an optimizer step's products with base weights. */
   multiplyAdds: number
-  /** Of activations on disk: bytes that a micro-batch writes and reads. */
+  /** Bytes of activations on the disk that a micro-batch writes and reads. */
   activationBytesMoved: number
-  /** Of paged state: bytes that an optimizer step reads and writes. */
+  /** Bytes of paged state that an optimizer step reads and writes. */
   stateBytesMoved: number
-  /** Of a paged base: bytes that a micro-batch of training reads. */
+  /** Bytes of a paged base that a micro-batch of training reads. */
   baseBytesRead: number
 }
 
@@ -97,7 +97,7 @@ export async function fitRun(
     const used = { ...batched, optimizerInBackward: true } as const
     return { ...shape, ...used, memory: planner.plan(used) }
   }
-  // Of each micro-batch, with and without checkpointing: as asked for, then with what is kept on the disk.
+  // Each micro-batch with and without checkpointing: as asked for, then with what is kept on the disk.
   const variants = batches.flatMap((batch): Shape[][] => {
     const recomputed = planned(batch, true, {})
     const fits = options.activationOffloading || recomputed.memory.peakBytes <= budget

@@ -15,13 +15,13 @@ export class MemoryReport {
   /** Position of the peak in the model, e.g. `backward model.layers.29.mlp`. */
   readonly peakAt: string
   readonly trainableParameters: number
-  /** Of base and adapter together. */
+  /** Parameters of base and adapter together. */
   readonly totalParameters: number
-  /** Of a paged base: bytes that each micro-batch reads from the disk. */
+  /** Bytes of a paged base that each micro-batch reads from the disk. */
   readonly pagedReadBytes: number
-  /** Of offloaded activations: bytes on the disk, which each micro-batch writes and reads. */
+  /** Bytes of offloaded activations on the disk, which each micro-batch writes and reads. */
   readonly offloadedBytes: number
-  /** Of paged optimizer state: bytes on the disk, which each optimizer step reads and writes. */
+  /** Bytes of paged optimizer state on the disk, which each optimizer step reads and writes. */
   readonly pagedStateBytes: number
   /**
    * Pages of files leave memory as soon as they are not needed, as on Linux. Elsewhere the system keeps them for as long as it

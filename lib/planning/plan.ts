@@ -141,7 +141,7 @@ export async function openPlanner(name: string, options: PlanModelOptions): Prom
 export interface ModelShape {
   config: Readonly<Record<string, unknown>>
   graph: Graph
-  /** Of a weight in its file. */
+  /** Type of a weight in its file. */
   dtypeOf: (name: string) => string
 }
 

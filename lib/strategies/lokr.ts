@@ -154,7 +154,7 @@ function lokrLinear(
   const small = (rows: number, cols: number) => rank < Math.max(rows, cols) / 2
   const first = side(site.path, 'lokr_w1', l, p, config.decomposeBoth && small(l, p) ? rank : null, 'b')
   const second = side(site.path, 'lokr_w2', k, q, small(k, q) ? rank : null, 'a')
-  // Of a zero side that is a product, PEFT's first factor is zero, and LyCORIS's second.
+  // If the zero side is a product, PEFT's first factor is zero, and LyCORIS's second.
   const zero =
     config.initWeights === true ? first[0] : config.initWeights === 'lycoris' ? second.at(-1) : undefined
   const factors = [...first, ...second].map(

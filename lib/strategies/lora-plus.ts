@@ -23,13 +23,12 @@ export interface LoraPlusConfig extends StrategyConfig {
 /** Options of `loraPlus()`. */
 export type LoraPlusOptions = Partial<Omit<LoraPlusConfig, 'name'>>
 
-// Of private training the rates are those of a client's own steps, or of what is made of a sum with its noise: neither
-// touches what is promised.
+// In private training the rates apply to a client's own steps, or to a sum with its noise: neither weakens the guarantee.
 const adapters = withWrappers(dpDyloraRules)
 
 const schema = z.strictObject({
   name: z.literal('lora-plus'),
-  adapter: adapters.schema.prefault({ name: 'lora' }).describe('What is trained.'),
+  adapter: adapters.schema.prefault({ name: 'lora' }).describe('Strategy whose parameters are trained.'),
   loraplusLrRatio: numberWithin(1, Number.MAX_VALUE, 'a number from 1')
     .default(16)
     .describe(

@@ -335,7 +335,7 @@ function linearStarts({ initLoraWeights }: LoraConfig, site: LinearSite, rank: n
   }
 }
 
-/** Of an embedding it is A that starts at zero: its columns are looked up, so B must be there for them to move. */
+/** An embedding's A starts at zero: its columns are looked up, so B must be there for them to move. */
 function embeddingStarts({ initLoraWeights }: LoraConfig): Starts {
   const normal = { kind: 'normal', std: 1 } as const
   return { a: initLoraWeights === false ? normal : { kind: 'zeros' }, b: normal }

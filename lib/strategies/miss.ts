@@ -36,11 +36,15 @@ const schema = z.strictObject({
   name: z.literal('miss'),
   r: rank()
     .default(64)
-    .describe('Size of a block of the input, and so the rank; at most the width of every adapted linear.'),
+    .describe(
+      'Number of input columns in a block, which is also the rank; at most the width of every adapted linear.',
+    ),
   missDropout: loraDropout,
   initWeights: flag()
     .default(true)
-    .describe('`true`: the matrix starts at zero. `false`: uniform as in PEFT, for debugging.'),
+    .describe(
+      '`true`: the matrix starts at zero. `false`: random start (uniform, as in PEFT), for debugging.',
+    ),
   targetModules,
   excludeModules,
   layersToTransform,

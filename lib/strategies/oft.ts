@@ -42,16 +42,20 @@ const schema = z.strictObject({
   oftBlockSize: integer(2)
     .default(32)
     .describe(
-      "Columns that a block rotates among each other. Where it does not divide a linear's width, the nearest size that does is taken.",
+      "Number of input columns that each block rotates. If it does not divide a linear's width, the nearest size that does is used.",
     ),
-  blockShare: flag().default(false).describe('One rotation for all blocks of a linear.'),
+  blockShare: flag().default(false).describe('Use one rotation for all blocks of a linear.'),
   numCayleyNeumannTerms: integer(2)
     .max(100, { error: 'at most 100' })
     .default(5)
-    .describe('Terms of the series, as PEFT counts them. More are nearer to orthogonal.'),
+    .describe(
+      'Number of terms of the Cayley-Neumann series, counted as in PEFT. More terms come closer to an orthogonal matrix.',
+    ),
   initWeights: flag()
     .default(true)
-    .describe('`true`: no rotation at the start. `false`: normal with deviation 0.1, for debugging.'),
+    .describe(
+      '`true`: start without a rotation. `false`: random start (normal, standard deviation 0.1), for debugging.',
+    ),
   targetModules,
   excludeModules,
   layersToTransform,

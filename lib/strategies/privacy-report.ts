@@ -2,7 +2,7 @@
 
 /** Report of a private training run in JSON lines and lowrank.json. */
 export interface PrivacyReport {
-  /** Of what `rounds` so far have spent. */
+  /** ε that `rounds` so far have spent. */
   epsilon: number
   delta: number
   /** Epsilon spent by all rounds together. */

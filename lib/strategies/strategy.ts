@@ -157,7 +157,7 @@ export interface RunFacts {
 export interface StepRanks {
   /** Ranks in use, from the first. */
   active: number
-  /** Of those, only the last gets gradients. */
+  /** Only the last of those ranks gets gradients. */
   lastOnly: boolean
   /**
    * Number of steps with 1, 2, … ranks in use so far, including this one. With it, ranks without a gradient stay
@@ -200,9 +200,9 @@ export interface ClientsConfig {
   readonly column: string | null
   /** null: by the column. `iid`: every row at random. `dirichlet`: those of each value by shares drawn for it. */
   readonly partition: 'iid' | 'dirichlet' | null
-  /** Of a partition. */
+  /** Number of clients of a partition. */
   readonly count: number | null
-  /** Of `dirichlet`: concentration. */
+  /** Concentration of `dirichlet`. */
   readonly alpha: number | null
 }
 
@@ -307,7 +307,7 @@ export interface AdapterDescription {
   starts: { term: TermSpec; start: ComputedStart }[]
   /** Further tensors of shared factors: in files every linear has a copy. */
   repeats: { factor: Factor; tensor: FactorTensor }[]
-  /** Of linears that have no rank left: in files they are there, with no elements. */
+  /** Factors of linears that have no rank left: files have them, with no elements. */
   empty: Factor[]
   /** Those that have factors. */
   groups: (OptimizerGroup & { parameters: string[] })[]

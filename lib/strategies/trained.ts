@@ -8,7 +8,7 @@ import { quote } from '../core/quote.js'
 import type { Factor, LinearSite, OptimizerGroup, Targeting, WeightSite } from './strategy.js'
 import { enclosing, lastName, trainsWhole } from './targets.js'
 
-/** Of norms and biases, which train without weight decay, as transformers' trainer has it. */
+/** Group of norms and biases, which train without weight decay, as in transformers' trainer. */
 export const undecayedGroup: OptimizerGroup = { name: 'undecayed', learningRateFactor: 1, decays: false }
 
 /**

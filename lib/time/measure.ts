@@ -31,12 +31,12 @@ const STEP_SECONDS = 0.15
 const TIMING_SECONDS = 1.2
 /** After which it is given up. */
 const LIMIT_MS = 60_000
-/** Of the arithmetic peak, about. */
+/** Share of the arithmetic peak that training reaches, roughly. */
 const SHARE_OF_PEAK = 0.5
 /** Operations per second of a level that has no peak, and the least of a thread at the others, however busy it is. */
 const [SLOW, LEAST_PEAK] = [2e9, 20e9]
 const PEAK_ROUNDS = 5
-/** Of the memory that is available. */
+/** Share of the available memory. */
 const SHARE_OF_MEMORY = 0.5
 const KEPT_SETTINGS = 200
 

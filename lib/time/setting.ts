@@ -67,7 +67,7 @@ function workOf(graph: Graph, options: TimedOptions, memory: MemoryReport): Step
 interface Size {
   layers: number
   vocabulary: number
-  /** Of the width: hidden and intermediate size, and heads. */
+  /** Divisor of the width: hidden and intermediate size, and heads. */
   divisor: number
   sequences: number
   length: number

@@ -38,7 +38,7 @@ export interface AdaptedTokenizer {
 export interface Vocabulary {
   ids: Map<string, number>
   tokens: string[]
-  /** Of what stands for the rest, unless that is among the added tokens. */
+  /** Id of the unknown token, unless that is among the added tokens. */
   unknownId: number | undefined
 }
 

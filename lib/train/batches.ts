@@ -87,7 +87,7 @@ interface Pass {
   batches: AsyncGenerator<MicroBatch, void, void>
   stop: AbortController
   taken: number
-  /** Of everything that was taken. */
+  /** Hash of everything that was taken. */
   hash: Hash
 }
 
@@ -171,6 +171,6 @@ async function take(pass: Pass, count: number): Promise<MicroBatch[]> {
 export interface DataCursor {
   epoch: number
   microBatch: number
-  /** Of data that is streamed: hash of this epoch's micro-batches up to here. */
+  /** Hash of this epoch's micro-batches up to here, if the data is streamed. */
   digest?: string
 }

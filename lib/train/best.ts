@@ -127,11 +127,11 @@ function overlap(one: DatasetConfig, other: DatasetConfig): boolean {
 
 /** The selected step and the reason. */
 export interface BestReport {
-  /** Of the best evaluation. */
+  /** Step of the best evaluation. */
   step: number
   metric: Metric
   value: number
-  /** Of the last evaluation. */
+  /** Step of the last evaluation. */
   lastStep: number
   lastValue: number
   /** The step of the adapter that the run ends with. */

@@ -46,7 +46,7 @@ export interface RunConfig
     Pick<TrainOptions, 'optimizer'>,
     Pick<MemoryShape, 'pagedWeights'> {
   readonly model: string
-  /** Of a model on the hub: branch, tag or commit. */
+  /** Branch, tag, or commit of a model on the hub. */
   readonly revision: string | null
   /** Absent: as the model's files are, if they are quantized, else what the strategy stands for. */
   readonly quantization?: Quantization

@@ -257,7 +257,7 @@ function streamOf(
     const control = {
       signal: signal ? AbortSignal.any([signal, stopped]) : stopped,
       onFormat,
-      // Of data that is read as a whole, the stats tell them.
+      // The stats have them for data that is read as a whole.
       onRemarks: (remarks: readonly string[]) => {
         for (const remark of remarks) base.warn(`${remark}.`)
       },

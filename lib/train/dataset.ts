@@ -39,7 +39,7 @@ export interface DatasetConfig {
   readonly fileType: FileType | 'auto'
   /** Names in the data of the columns that a format expects. */
   readonly columns: Columns
-  /** CSV and TSV: whether the first line names the columns. */
+  /** CSV and TSV: the first line contains the column names. */
   readonly header: boolean
   /** Treatment of a row or an assistant turn without trained tokens: an error, or dropped. */
   readonly emptyRows: EmptyRows
@@ -49,16 +49,16 @@ export interface DatasetConfig {
   readonly specialTokensInContent: SpecialTokensInContent
   /** True if rows are read during the run, rather than before its first step. */
   readonly streaming: boolean
-  /** Of streaming: rows among which the next one is drawn; 1 keeps the order of the data. */
+  /** Rows among which streaming draws the next one; 1 keeps the order of the data. */
   readonly shuffleBufferSize: number
 }
 
 const columnMeanings: Record<(typeof COLUMN_NAMES)[number], string> = {
   messages: '`messages`: the turns.',
   conversations: '`sharegpt`: the turns.',
-  prompt: 'Of `prompt_completion`.',
-  completion: 'Of `prompt_completion`.',
-  text: 'Of `text`.',
+  prompt: '`prompt_completion`: the prompt.',
+  completion: '`prompt_completion`: the completion.',
+  text: '`text`: the text.',
   instruction: '`alpaca`: the instruction.',
   input: '`alpaca`: the input.',
   output: '`alpaca`: the output.',
@@ -89,7 +89,7 @@ const datasetShape = {
     .strictObject(columnsShape, { error: 'a mapping of names' })
     .default({})
     .describe('Names of columns that differ from those of the format.'),
-  header: flag().default(true).describe('CSV and TSV: whether the first line names the columns.'),
+  header: flag().default(true).describe('CSV and TSV: the first line contains the column names.'),
   emptyRows: word(EMPTY_ROWS)
     .default('error')
     .describe(

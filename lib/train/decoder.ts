@@ -29,7 +29,7 @@ export class Decoder {
   readonly #plans: { forward: PlanOptions }
   /** Contents of the cache, in order. */
   #cached: number[] = []
-  /** Of the last prompt: tokens that were in the cache already. */
+  /** Tokens of the last prompt that were in the cache already. */
   reused = 0
 
   private constructor(base: BaseModel, session: NativeSession, plans: { forward: PlanOptions }) {

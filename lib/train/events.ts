@@ -12,7 +12,7 @@ export interface PlanEvent {
   peakBytes: number
   /** Categories; the rows add up to `peakBytes`. */
   rows: readonly PlanRow[]
-  /** Of private training. */
+  /** Only in private training. */
   privacy?: PrivacyReport
 }
 
@@ -36,7 +36,7 @@ export interface TrainStep {
   tokensPerSecond: number
   /** Estimated time to the end of training, without evaluations. */
   secondsLeft: number
-  /** Of a round of private training. */
+  /** Only after a round of private training. */
   privacy?: RoundPrivacy
 }
 
@@ -70,7 +70,7 @@ export interface DoneEvent {
   /** Most bytes that the process held resident. */
   peakRssBytes: number
   tokensPerSecond: number
-  /** Of private training. */
+  /** Only in private training. */
   privacy?: PrivacyReport
 }
 

@@ -15,7 +15,7 @@ export interface ExactMatch {
   exactMatch: number
   /** Rows that have anything to answer. */
   rows: number
-  /** Of each of them, in the order of the data, whether it was answered word for word. */
+  /** True for each of them, in the order of the data, that was answered word for word. */
   matched: boolean[]
   /** Share of the supervised tokens that are the likeliest one after those before it in the data, from 0 to 1. */
   accuracy: number
@@ -70,7 +70,7 @@ export async function countMatches(
   return { exactMatch, rows, matched, accuracy: rightTokens / supervisedTokens, supervisedTokens }
 }
 
-/** Of equal ones the first counts, as in generation. */
+/** The first of equal logits counts as the largest, as in generation. */
 function isLargest(logits: Float32Array, index: number): boolean {
   const value = logits[index] as number
   return logits.every((other, at) => other < value || (other === value && at >= index))

@@ -70,7 +70,7 @@ export interface Generation {
   tokenIds: number[]
   /** `stop` at an end token or stop text, `length` at the limit. */
   finishReason: 'stop' | 'length'
-  /** Of the decoding, prompt not counted. */
+  /** Speed of decoding, prompt not counted. */
   tokensPerSecond: number
 }
 
@@ -163,7 +163,7 @@ export async function* decodeText(
     seconds = (performance.now() - begin) / 1000
     end = await stream.end()
   } finally {
-    // Of what is broken off nobody wants the rest, nor hears why there is none.
+    // Nobody reads the rest of a stream that was broken off, nor an error of it.
     if (end === undefined) stream.end().catch(() => undefined)
   }
   const rest = gate.stopped ? '' : gate.push(end) + gate.rest()

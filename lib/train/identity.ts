@@ -21,11 +21,11 @@ export interface RunIdentity {
   base: string
   /** Quantization of the base. */
   quantization: string
-  /** Of its matrix products. */
+  /** Precision of its matrix products. */
   precision: string
   /** Content hash of the training data. */
   data: string
-  /** Of the held-out data; null where there is none. */
+  /** Content hash of the held-out data; null if there is none. */
   evaluation: string | null
   /** Current time as seen by chat templates, ms since 1970; the same value gives the same data. */
   now: number

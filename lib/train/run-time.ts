@@ -20,7 +20,7 @@ export type RunTime = KnownTime | { unknown: string }
 export interface KnownTime extends StepTime {
   /** Optimizer steps that are still to be made; null where they depend on data that is not known. */
   steps: number | null
-  /** Of these steps: evaluations, checkpoints and loading are not counted. */
+  /** Time of these steps; evaluations, checkpoints, and loading are not counted. */
   runSeconds: number | null
   /** Machine of the rates; null: measured here. */
   machine: string | null
@@ -35,7 +35,7 @@ export interface DataSize {
 export interface TimeOptions extends MeasureControl {
   threads: number
   machine?: Machine | undefined
-  /** Of the training data; without it every micro-batch counts as full of the longest rows. */
+  /** Size of the training data; without it every micro-batch counts as full of the longest rows. */
   data?: DataSize | (() => Promise<DataSize | undefined>) | undefined
   /** Number of steps, if known. */
   steps?: number | undefined

@@ -19,9 +19,9 @@ import {
 
 /** Options that determine the storage of weights. */
 export interface StorageChoice {
-  /** Of the linears of the blocks. */
+  /** Quantization of the linears of the blocks. */
   quantization: Quantization
-  /** Of the embedding and the head, which are one where they are tied. Default: as usual beside that of the linears. */
+  /** Quantization of embedding and head, which are one if they are tied. Default: as usual beside that of the linears. */
   embeddingQuantization?: Quantization
   precision: Precision
   /** Keep every number as it is in the file: fp32 was asked for by name and nothing is quantized. */
@@ -119,7 +119,7 @@ export function embeddingWeights(graph: Graph): string[] {
   return [...new Set(nodes.map(({ weight }) => weight))]
 }
 
-/** Of all weights but norms and biases, each once. */
+/** Types of all weights but norms and biases, each once. */
 export function matrixDtypes(graph: Graph, dtypeOf: (name: string) => string): string[] {
   const matrices = graph.weights.filter(({ kind }) => kind !== 'vector')
   return [...new Set(matrices.map(({ name }) => dtypeOf(name)))]

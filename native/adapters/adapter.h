@@ -62,7 +62,7 @@ class Adapter {
   /// Memory that updates read or write.
   std::vector<const Allocation*> update_memory();
 
-  /// Of private training: the sum of a round, laid out as the trained parameters, on the host; else null.
+  /// Sum of a private round, laid out like the trained parameters, on the host; null without private training.
   double* private_sum() const { return private_sum_.data<double>(); }
   /// Values that a round of clients began with, laid out so, and the state as its bytes; else null.
   Ptr<float> kept_values() const { return address_in(kept_values_).as<float>(); }
@@ -73,7 +73,7 @@ class Adapter {
   /// Frees the state, and the gradients it goes with, unless it is of this kind already. New ones are zero.
   void set_state(const StateSpec& spec);
 
-  /// Of a term with a magnitude, by its place in the description; for the engine's thread.
+  /// Row norms of a term with a magnitude, by its place in the description; for the engine's thread.
   RowNorms& row_norms(int term) { return row_norms_.at(static_cast<size_t>(term)); }
   /// Counts changes of the values, from 1. Whoever writes values says so.
   uint64_t version() const { return version_; }

@@ -38,7 +38,7 @@ class LowRank final : public Term {
   bool has_snapshot() const { return snapshot_a_ >= 0; }
   /// Columns of the folded matrix: those of B, and those of B*.
   int64_t folded_cols() const { return has_snapshot() ? 2 * ranks_.all : ranks_.all; }
-  /// Of B A while B* A* counts for `ratio`.
+  /// Share of B A while B* A* counts for `ratio`.
   float own_share(float ratio) const { return subtracts_ ? 1 : 1 + ratio; }
   int64_t ranks_in_use(int64_t wanted) const;
   bool drops(const Run& run) const { return dropout_ > 0 && run.training(); }

@@ -24,12 +24,12 @@ int64_t round_to_page(int64_t bytes) { return (bytes + kPage - 1) / kPage * kPag
 
 int64_t blocks_of(int64_t count) { return (count + kDynamicBlock - 1) / kDynamicBlock; }
 
-/// Of an array: its floats, or the blocks' largest magnitudes and then the codes, up to whole words.
+/// Bytes of an array: its floats, or the blocks' largest magnitudes and then the codes, up to whole words.
 int64_t array_bytes(int64_t count, bool coded) {
   return coded ? kWord * blocks_of(count) + (count + kWord - 1) / kWord * kWord : kWord * count;
 }
 
-/// Of a part of a parameter whose arrays are of its own shape, or of all of one.
+/// Bytes of a part of a parameter whose arrays have its own shape, or of all of one.
 int64_t piece_bytes(const std::vector<StateArray>& arrays, int64_t elements, int64_t count) {
   int64_t bytes = 0;
   for (const StateArray& array : arrays)

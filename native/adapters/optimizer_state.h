@@ -57,9 +57,9 @@ struct StateLayout {
   int64_t resident_bytes = 0;
   int64_t chunk_bytes = 0;  // of each; whole pages
 
-  /// Of memory that is allocated for it.
+  /// Bytes of memory that is allocated for it.
   int64_t allocated_bytes() const;
-  /// Of the stash for the rest.
+  /// Bytes of the stash for the rest.
   int64_t file_bytes() const { return static_cast<int64_t>(chunks.size()) * chunk_bytes; }
 };
 
@@ -77,7 +77,7 @@ class OptimizerState {
   /// All of what is resident, for copies.
   Ptr<std::byte> data() const { return resident_->data(); }
   int64_t bytes() const { return resident_->bytes(); }
-  /// Of what is not; null where everything is.
+  /// Stash of the state that is not in memory; null if all of it is.
   const Stash* stash() const { return stash_.get(); }
   /// Memory of the arrays that are updated.
   std::vector<const Allocation*> memory() const { return {resident_.get(), ring_.get()}; }

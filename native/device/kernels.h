@@ -23,7 +23,7 @@ using Kernel = std::variant<GemmNt, GemmNn, ReduceTokens, RmsNorm, RmsNormBackwa
                             MagnitudeGains, SecondMoment, GatherColumns, ScatterColumns, AdamW, Sgd, Lion,
                             Adafactor, SumOfSquares, ProjectGradient, Orthogonal, FollowImportances>;
 
-/// Of all kernels.
+/// Names of all kernels.
 std::vector<const char*> kernel_names();
 inline const char* name_of(const Kernel& kernel) {
   return std::visit([](const auto& k) { return k.kName; }, kernel);

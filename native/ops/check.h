@@ -23,7 +23,7 @@ class NodeCheck {
   const GraphValue& out() const { return value(node.out); }
   const GraphWeight& weight(int id) const;
   const GraphWeight& weight(int id, int64_t rows, int64_t cols) const { return weight(id, rows, cols, false); }
-  /// Of one row, held as plain fp32, which norms and biases are read as.
+  /// A weight of one row, held as plain fp32, which norms and biases are read as.
   const GraphWeight& vector(int id, int64_t cols) const { return weight(id, 1, cols, true); }
   /// All its values are of the operand type.
   void expect_operands() const;

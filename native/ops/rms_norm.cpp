@@ -7,7 +7,7 @@
 namespace lowrank {
 namespace {
 
-/// Of an operand, columns are normalized in groups where the number of weights divides them.
+/// An operand's columns are normalized in groups if the number of weights divides them.
 void shape(const NodeCheck& check) {
   const GraphValue& x = check.input();
   const int64_t weights = check.weight(check.node.weight).cols;

@@ -9,7 +9,7 @@ namespace lowrank {
 
 namespace {
 
-/// Of a placed buffer what the search looks at, close together: this is most of the work of planning.
+/// The part of a placed buffer that the search looks at, close together: this is most of the work of planning.
 struct Placed {
   int first, last;
   int64_t offset, end;

@@ -11,7 +11,7 @@ void run_zero(Run& run, const Step& s) {
 }
 void run_update(Run& run, const Step& s) { run.update(s); }
 
-/// Of the tokens of a call.
+/// Bytes of a buffer that a call's tokens use.
 int64_t live_bytes(const Run& run, int buffer) {
   const Buffer& b = run.plan.buffers[buffer];
   return run.tokens * b.cols * size_of(b.dtype);

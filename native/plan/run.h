@@ -57,14 +57,14 @@ class Run {
   Layout* room = nullptr;
   bool counting = false;
 
-  // Of the call.
+  // The call.
   int64_t tokens, head_rows, past = 0;
   float loss_scale = 1;
   std::span<const int32_t> host_seqlens;
   std::span<AdapterRun* const> adapters;
   uint64_t seed = 0, step = 0, micro_step = 0;
 
-  // Of the session.
+  // The session.
   Ptr<std::byte> arena, kv_cache;
   Ptr<float> cos, sin;
   Stash* stash = nullptr;  // null where no plan offloads

@@ -27,10 +27,10 @@ struct DynamicCodes {
 /// next.
 class DynamicCoder {
  public:
-  /// Of numbers with a sign. One that is negative never gets the code of zero, but that of the smallest negative number:
+  /// Codes of signed numbers. A negative one never gets the code of zero, but that of the smallest negative number:
   /// a moment keeps its sign.
   static const DynamicCoder& with_sign();
-  /// Of numbers from 0.
+  /// Codes of numbers from 0.
   static const DynamicCoder& without_sign();
 
   const float* map() const { return map_; }

@@ -20,7 +20,7 @@ constexpr float kNf4Thresholds[15] = {
     0.2920137644f,  0.3893125355f,  0.5016634464f,  0.6427869201f,  0.8614784479f,
 };
 
-// Of the magnitudes of FP4, in rising order; a magnitude on a threshold takes the lower one. These are the thresholds of
+// Thresholds of FP4's magnitudes, in rising order; a magnitude on a threshold takes the lower one. They are those of
 // bitsandbytes' CUDA kernel: its CPU version takes midpoints, which differ in the last bits.
 constexpr float kFp4Thresholds[7] = {0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f,
                                      0.4166667f,  0.583333f,  0.8333333f};

@@ -33,7 +33,7 @@ class Engine {
   void configure(int threads, std::optional<cpu::Level> level);
   int threads() const;
   cpu::Level level() const;
-  /// Of the device that jobs run on, before one runs.
+  /// Memory of the device that jobs run on, before one runs.
   Memory& memory() const;
   /// @param threads absent: those that are set
   std::unique_ptr<const KernelSizes> sizes(std::optional<int> threads = {}) const;

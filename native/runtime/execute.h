@@ -40,7 +40,7 @@ class Executor final : public Run {
   ~Executor() override;
 
   void run();
-  /// Of all gradients that were used up; sums are in the order of parameters, as of an update after the backward pass.
+  /// Norm of all gradients that were used up; sums are in the order of parameters, as in an update after the backward pass.
   double grad_norm() const;
 
   void begin_gradient(const Step& step) override;

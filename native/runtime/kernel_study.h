@@ -49,7 +49,7 @@ struct KernelTimes {
   /// Operations per second of all threads in a loop of multiply-adds, measured between the rounds; none where the level
   /// has no such loop.
   std::optional<double> peak;
-  /// Of the head: bytes that the first call made resident, activations and loss; none where the system does not tell.
+  /// Bytes that the head's first call made resident, activations and loss; none if the system does not tell.
   std::optional<int64_t> extra_bytes;
 };
 

@@ -43,7 +43,7 @@ TensorSource with_rows(const TensorSource& source) {
   return tensor;
 }
 
-/// Of a file of `size` bytes.
+/// Refuses a tensor that a file of `size` bytes cannot have.
 void check(const TensorSource& tensor, int64_t size) {
   const auto refuse = [&](const auto&... what) {
     fail("FILE_FORMAT", "Tensor ", tensor.name, " in ", tensor.file, " ", what...);

@@ -65,7 +65,7 @@ void encode(const float* row, int64_t cols, FileType type, uint8_t* out) {
   }
 }
 
-/// Of rows that are quantized at a time.
+/// Elements of rows that are quantized at a time.
 constexpr int64_t kChunkElements = int64_t{1} << 19;
 
 Survival survival_of(const float* merged, const float* base, const float* quantized, const float* held, int64_t cols) {

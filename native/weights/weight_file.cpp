@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kKeyBytes = 64;
 constexpr uint32_t kVersion = 1;
 constexpr char kMagic[8] = {'L', 'O', 'W', 'R', 'A', 'N', 'K', 'W'};
-/// Of rows that are loaded at a time.
+/// Elements of rows that are loaded at a time.
 constexpr int64_t kPartElements = int64_t{4} << 20;
 
 struct Header {

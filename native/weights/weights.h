@@ -68,7 +68,7 @@ constexpr bool is_double(StorageFormat format) {
 constexpr StorageFormat simple_of(StorageFormat format) {
   return is_double(format) ? static_cast<StorageFormat>(static_cast<int>(format) - 1) : format;
 }
-/// Of a 4-bit format.
+/// Code table of a 4-bit format.
 constexpr FourBit four_bit_of(StorageFormat format) {
   return format == StorageFormat::nf4 || format == StorageFormat::nf4_double ? FourBit::nf4 : FourBit::fp4;
 }

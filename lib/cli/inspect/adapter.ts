@@ -62,7 +62,7 @@ async function adapterFacts(path: string): Promise<AdapterFacts> {
   }
 }
 
-/** Of an adapter as one GGUF file, which says less about itself than a folder. */
+/** Facts of an adapter in one GGUF file, which says less about itself than a folder. */
 async function ggufFacts(path: string): Promise<AdapterFacts> {
   const { metadata, tensors, fileSize } = await readGgufHeader(path)
   const keys = new GgufKeys(path, metadata)

@@ -95,7 +95,7 @@ export interface OptimizerState {
   eightBit?: boolean
   /** Bytes of it that may be in memory, the page cache included, at least 1 MiB. Default: all. */
   resident?: number
-  /** Of the file for the rest. */
+  /** Folder of the file for the rest. */
   folder?: string
   /**
    * Parameters are updated in the backward pass (`TrainInput.update`), each as soon as its gradient is whole: gradients
@@ -118,7 +118,7 @@ export interface StateTensor {
 
 export interface OptimizerStep {
   kind: OptimizerKind
-  /** Of SGD the momentum. */
+  /** Momentum, for SGD. */
   beta1: number
   beta2: number
   epsilon: number

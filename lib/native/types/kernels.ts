@@ -33,6 +33,6 @@ export interface KernelTimes {
    * has no such loop.
    */
   peak: number | null
-  /** Of `head_loss`: bytes that the first call made resident; absent where the system does not tell. */
+  /** `head_loss`: bytes that the first call made resident; absent if the system does not tell. */
   extraBytes?: number
 }

@@ -49,9 +49,9 @@ export interface DecomposeOptions {
   /** `svd`: A and B have the roots of the largest singular values; `qr`: B has orthonormal columns. */
   form: FactorForm
   rank: number
-  /** Of `svd`: products with this many blocks of vectors; default as many as it takes. */
+  /** `svd`: products with this many blocks of vectors; default as many as it takes. */
   blocks?: number
-  /** Of `svd`: of the vectors that it begins with. Default 0. */
+  /** `svd`: seed of the vectors that it begins with. Default 0. */
   seed?: number
   /** Source of the weight: the difference between the source and the weight is decomposed. */
   source?: TensorSource

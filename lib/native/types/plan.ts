@@ -31,11 +31,11 @@ export interface PlanReport {
   timeline: PlanMoment[]
   trainableParameters: number
   totalParameters: number
-  /** Of a paged base: bytes that each call of the plan with the largest arena reads from the disk. */
+  /** Bytes of a paged base that each call of the plan with the largest arena reads from the disk. */
   pagedReadBytes: number
-  /** Of activations: bytes on the disk, which each call of a training plan writes and reads. */
+  /** Bytes of activations on the disk, which each call of a training plan writes and reads. */
   offloadedBytes: number
-  /** Of paged optimizer state: bytes on the disk, which each update reads and writes. */
+  /** Bytes of paged optimizer state on the disk, which each update reads and writes. */
   pagedStateBytes: number
   /** Pages of files leave memory when they are dropped, as on Linux; elsewhere the system decides when. */
   dropsPages: boolean

@@ -20,10 +20,10 @@ export interface TrainInput extends MicroBatch {
   microStep: number
   /** Ranks in use, from the first; default all. */
   activeRank?: number
-  /** Of those, only the last gets gradients. Default false. */
+  /** Only the last of those ranks gets gradients. Default false. */
   lastRankOnly?: boolean
   /**
-   * Of the gradient of each sequence, a mean over its own labels, where the adapter is trained privately by `examples`:
+   * Bound of the gradient of each sequence, a mean over its own labels, if the adapter is trained privately by `examples`:
    * the clipped gradients are added to the round's sum, and the adapter's gradient is left alone.
    */
   clippingNorm?: number

@@ -17,7 +17,7 @@ static int64_t first_key_tile(const AttentionShape& shape, const Sequence& seque
   return first_key(shape, sequence, i) / kTile * kTile;
 }
 
-/// Of the keys j0 .. j0 + keys - 1, how many from the first on are up to the last one that queries i .. i + count - 1 see.
+/// Number of the keys j0 .. j0 + keys - 1 up to the last one that queries i .. i + count - 1 see.
 static int64_t keys_seen(const AttentionShape& shape, const Sequence& sequence, int64_t i, int64_t count, int64_t j0,
                          int64_t keys) {
   const int64_t seen = std::min(keys, sequence.offset + i + count - j0);

@@ -9,7 +9,7 @@ inline Bytes less(Bytes codes, char offset) { return _mm_sub_epi8(codes, every(o
 inline Bytes bits_of(Bytes bytes, int shift, char mask) {
   return _mm_and_si128(_mm_srl_epi16(bytes, _mm_cvtsi32_si128(shift)), every(mask));
 }
-// Of values below 16.
+// Values are below 16.
 inline Bytes times_16(Bytes values) { return _mm_slli_epi16(values, 4); }
 // `value` in the bytes that have a bit of `bit` set.
 inline Bytes where_set(Bytes bytes, Bytes bit, char value) {

@@ -41,7 +41,7 @@ class CpuDevice final : public Device {
     return rows.weight < 0 ? nullptr : weights_->hold(rows);
   }
   void launch(const Kernel& kernel, Ptr<std::byte> workspace) override;
-  /// Of the level of that name.
+  /// Device of the level `reference`.
   std::unique_ptr<Device> reference() override;
   std::unique_ptr<Device> operand_check(const std::vector<const Allocation*>& memory) override;
 

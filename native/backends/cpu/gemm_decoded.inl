@@ -59,7 +59,7 @@ inline void part_codes(const uint8_t* block, int part, Bytes (&codes)[2]) {
   }
 }
 
-// Of the groups of a run; those past its end are zero.
+// Scales of the groups of a run; those past its end are zero.
 struct RunScales {
   alignas(64) float scale[kVector] = {};
   alignas(64) float offset[kVector] = {};
@@ -96,7 +96,7 @@ inline Sixteen q3_k_scales(const uint8_t* packed) {
   return out;
 }
 
-// Of the run that starts with a block and has so many parts.
+// Scales of the run that starts with a block and has `parts` parts.
 template <GgmlType k>
 inline void decode_scales(const uint8_t* block, int64_t parts, RunScales& out) {
   if constexpr (layout_of(k).elements == kGgmlBlock) {

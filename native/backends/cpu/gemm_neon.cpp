@@ -17,7 +17,7 @@ namespace lowrank::cpu {
 namespace neon {
 namespace {
 
-// Of 32 registers 20 hold a tile of 5 rows by 16 columns, next to a row of weights and the activations: with a sixth row GCC
+// 20 of 32 registers hold a tile of 5 rows by 16 columns, next to a row of weights and the activations: with a sixth row GCC
 // keeps some of the sums in memory.
 inline constexpr int kFp32PanelVectors = 1, kFp32TileRows = 5;
 inline constexpr int kFp32Steps = 1;

@@ -160,7 +160,7 @@ LOWRANK_INLINE Bytes less(Bytes codes, char offset) { return vsubq_u8(codes, eve
 LOWRANK_INLINE Bytes bits_of(Bytes bytes, int shift, char mask) {
   return vandq_u8(vshlq_u8(bytes, vdupq_n_s8(static_cast<int8_t>(-shift))), every(mask));
 }
-// Of values below 16.
+// Values are below 16.
 LOWRANK_INLINE Bytes times_16(Bytes values) { return vshlq_n_u8(values, 4); }
 // `value` in the bytes that have a bit of `bit` set.
 LOWRANK_INLINE Bytes where_set(Bytes bytes, Bytes bit, char value) { return vandq_u8(vtstq_u8(bytes, bit), every(value)); }

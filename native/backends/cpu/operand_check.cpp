@@ -10,7 +10,7 @@
 namespace lowrank::cpu {
 namespace {
 
-/// Of floats a NaN, of indices -1.
+/// A NaN as a float, -1 as an index.
 constexpr std::byte kSpoiled{0xff};
 
 enum Mark : uint8_t { kReads = 1, kWrites = 2, kAdds = 4, kFree = 8 };

@@ -149,7 +149,7 @@ static void rotation_gradient(Pool& pool, int64_t tokens, int64_t cols, const Bl
                               const Matrix& dy, float* g, std::byte* workspace) {
   const int64_t n = shape.size, bytes = rotation_workspace(shape, 1);
   const bool shared = shape.blocks == 1;
-  // Of a shared matrix a thread has some rows, of others the whole.
+  // A thread has some rows of a shared matrix, and the whole of others.
   const int64_t rows = shared ? std::min<int64_t>(n, 8) : n, parts = (n + rows - 1) / rows;
   for_units(pool, shape.blocks * parts, [&](int thread, int64_t unit) {
     const int64_t own = unit / parts, first = unit % parts * rows, height = std::min(rows, n - first);

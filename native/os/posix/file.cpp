@@ -99,7 +99,7 @@ NewFile::NewFile(const std::string& path, int64_t bytes, bool nameless) : path_(
 std::unique_ptr<NewFile> NewFile::nameless(const std::string& folder, int64_t bytes) {
   static std::atomic<int> made{0};
   const std::string path = folder + "/.paged-" + std::to_string(::getpid()) + '-' + std::to_string(made++);
-  // Of a process with the same number that was killed before it could do so.
+  // A process with the same number may have been killed before it could do so.
   ::unlink(path.c_str());
   return std::unique_ptr<NewFile>(new NewFile(path, bytes, true));
 }
