@@ -29,17 +29,17 @@ export const planRow = z.object({
 /** Guarantee and spending of a private training run, as JSON. */
 export const privacyReport = z
   .object({
-    epsilon: z.number().describe('Spent by the rounds so far'),
+    epsilon: z.number().describe('ε spent by the rounds so far'),
     delta: z.number(),
-    final_epsilon: z.number().describe('What all rounds together spend'),
-    unit: z.enum(['user', 'example']).describe('What is protected'),
-    population: count.describe('Clients or examples that there are'),
+    final_epsilon: z.number().describe('ε that all rounds together spend'),
+    unit: z.enum(['user', 'example']).describe('Unit of protection'),
+    population: count.describe('Number of clients or examples'),
     cohort: count.describe('Expected number of them in a round'),
     sampling_rate: z.number(),
     sampling: z.literal('poisson'),
     noise_multiplier: z.number().describe('Deviation of the noise on the sum over clipping_norm'),
     clipping_norm: z.number(),
-    rounds: count.describe('So far'),
+    rounds: count.describe('Rounds so far'),
     total_rounds: count,
     accountant: z.literal('rdp'),
     private: z
@@ -47,16 +47,16 @@ export const privacyReport = z
       .describe(
         'false for a simulation, for noise from a known key, and for clients dealt out by a partition',
       ),
-    promise: z.string().describe('In one sentence'),
+    promise: z.string().describe('The guarantee in one sentence'),
   })
-  .describe('Of private training') satisfies z.ZodType<PrivacyReport>
+  .describe('Only in private training') satisfies z.ZodType<PrivacyReport>
 
 const bestReport = z.object({
   step: stepFromStart.describe('Optimizer steps made before the best evaluation; 0 is before the first'),
   metric: z.enum(METRICS),
-  value: z.number().describe('Of the metric, in the best evaluation'),
+  value: z.number().describe('Metric in the best evaluation'),
   last_step: stepFromStart.describe('Optimizer steps made before the last evaluation'),
-  last_value: z.number().describe('Of the metric, in the last evaluation'),
+  last_value: z.number().describe('Metric in the last evaluation'),
   kept_step: stepFromStart.describe('The step of the adapter that the run ends with'),
 })
 
@@ -66,7 +66,7 @@ export const trainEvents = [
     .object({
       event: z.literal('plan'),
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
-      rows: z.array(planRow).readonly().describe('What they are made of; the rows add up to peak_bytes'),
+      rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
       privacy: privacyReport.optional(),
     })
     .describe('The planned memory, before the first step'),
@@ -74,7 +74,7 @@ export const trainEvents = [
     .object({
       event: z.literal('step'),
       step,
-      total_steps: step.describe('Of the whole run'),
+      total_steps: step.describe('Steps of the whole run'),
       epoch: z.number().nonnegative().describe('Passes over the data so far'),
       loss: z
         .number()
@@ -83,22 +83,19 @@ export const trainEvents = [
           'Mean over the supervised tokens of the step in nats, before its update; null for a round that drew nobody',
         ),
       grad_norm: z.number().nonnegative().describe('L2 norm of the gradient before clipping'),
-      learning_rate: z.number().nonnegative().describe('Of this step'),
+      learning_rate: z.number().nonnegative().describe('Learning rate of this step'),
       tokens: count.describe('All tokens of the step'),
       supervised_tokens: count.describe('Tokens of the step that have a label'),
       tokens_per_second: rate,
       seconds_left: z.number().nonnegative().describe('Estimated, without evaluations'),
-      epsilon: z.number().optional().describe('Of private training: spent so far'),
-      rank: count
-        .nullable()
-        .optional()
-        .describe('Of private training: ranks in use; null where all always are'),
-      cohort: count.optional().describe('Of private training: clients or examples that the round drew'),
+      epsilon: z.number().optional().describe('Private training: ε spent so far'),
+      rank: count.nullable().optional().describe('Private training: ranks in use; null if all always are'),
+      cohort: count.optional().describe('Private training: clients or examples that the round drew'),
       clipped_share: z
         .number()
         .nullable()
         .optional()
-        .describe('Of private training: share of the cohort that was clipped; null where nobody was drawn'),
+        .describe('Private training: share of the cohort that was clipped; null if nobody was drawn'),
     })
     .describe('An optimizer step was made'),
   z
@@ -108,10 +105,10 @@ export const trainEvents = [
       loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
       perplexity: z.number().describe('exp(loss)'),
       tokens: count.describe('All tokens of the held-out data'),
-      supervised_tokens: count.describe('Those that have a label'),
+      supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
       exact_match: share
         .optional()
-        .describe('Share of rows answered word for word, where metric_for_best_model asks for it'),
+        .describe('Share of rows answered word for word, if metric_for_best_model is exact_match'),
     })
     .describe('The held-out data was evaluated'),
   z
@@ -120,19 +117,19 @@ export const trainEvents = [
   z
     .object({
       event: z.literal('done'),
-      output_dir: z.string().nullable().describe('Where the result is; null if the run saves nothing'),
+      output_dir: z.string().nullable().describe('Folder of the result; null if the run saves nothing'),
       train_loss: z.number().describe('Mean over the supervised tokens of all steps in nats'),
       steps: step,
       stopped_early: z
         .literal(true)
         .optional()
         .describe('The metric did not improve for early_stopping_patience evaluations'),
-      best: bestReport.optional().describe('The best evaluation, where there was held-out data'),
+      best: bestReport.optional().describe('The best evaluation, if there is held-out data'),
       peak_rss_bytes: bytes.describe('Most bytes that the process held resident'),
       tokens_per_second: rate,
       privacy: privacyReport.optional(),
     })
-    .describe('The run came to its end'),
+    .describe('The run ended'),
 ] as const
 
 /** A line of metrics.jsonl and of `lowrank train --json`. */

@@ -1,0 +1,33 @@
+/** Output of `lowrank doctor --json`. */
+import * as z from 'zod'
+import { bytes, count } from './fields.js'
+
+const part = z.object({ available: z.boolean(), reason: z.string() })
+
+export const machine = z.object({
+  addon: z.union([
+    z.object({ from: z.enum(['env', 'build', 'prebuild']), path: z.string(), version: z.string() }),
+    z.object({ error: z.string().describe('Why the addon does not load') }),
+  ]),
+  cpu: z.object({
+    model: z.string(),
+    isa: z.string().optional().describe('Instruction set in use; this and what follows needs the addon'),
+    levels: z.array(z.string()).optional().describe('Instruction sets that this machine has kernels for'),
+    threads: count.optional(),
+    cores: count.optional(),
+    bf16: z.boolean().optional().describe('True if bf16 is faster than fp32 on this machine'),
+  }),
+  install: z.object({
+    prebuilds: z
+      .array(z.object({ file: z.string(), fits: z.boolean().describe('True if it is for this platform') }))
+      .describe('The prebuilt addons in the package'),
+    missing_for_build: z
+      .array(z.string())
+      .describe('Tools that a build from source needs and that this machine lacks'),
+  }),
+  cuda: part,
+  mpi: part,
+  node: z.object({ version: z.string(), napi: z.string(), platform: z.string(), arch: z.string() }),
+  memory: z.object({ total_bytes: bytes, available_bytes: bytes }),
+  environment: z.record(z.string(), z.string()).describe('The LOWRANK_ variables that are set'),
+})

@@ -1,0 +1,42 @@
+/** Output of `lowrank eval --json`. */
+import * as z from 'zod'
+import { count } from './fields.js'
+
+const evaluated = z.object({
+  model: z.string(),
+  adapters: z
+    .array(z.object({ path: z.string(), weight: z.number().describe('Factor of its output') }))
+    .readonly(),
+  dataset: z.union([z.string(), z.array(z.string()).readonly()]).describe('As it was given'),
+  eval_fraction: z
+    .number()
+    .nullable()
+    .describe('Share of the dataset that the run held out and that was evaluated; null for all of it'),
+})
+
+const supervisedTokens = count.describe('Tokens that have a label')
+
+export const evaluation = [
+  evaluated.extend({
+    metric: z.literal('loss'),
+    loss: z.number().describe('Mean over the supervised tokens in nats'),
+    perplexity: z.number().describe('exp(loss)'),
+    tokens: count.describe('All tokens of the data'),
+    supervised_tokens: supervisedTokens,
+  }),
+  evaluated.extend({
+    metric: z.literal('exact_match'),
+    exact_match: z.number().describe('Share of rows that greedy generation answers word for word'),
+    matched_rows: count.describe('Number of these rows'),
+    rows: count.describe('Rows with something to answer'),
+  }),
+  evaluated.extend({
+    metric: z.literal('accuracy'),
+    accuracy: z
+      .number()
+      .describe(
+        'Share of the supervised tokens that the model finds likeliest, given the tokens before them',
+      ),
+    supervised_tokens: supervisedTokens,
+  }),
+] as const

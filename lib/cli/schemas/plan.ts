@@ -1,0 +1,104 @@
+/** Output of `lowrank plan --json`. */
+import * as z from 'zod'
+import { planRow, privacyReport } from '../../train/metrics.js'
+import { bytes, count, time } from './fields.js'
+
+const workCounts = z.object({
+  launches: count,
+  bytes_moved: bytes.describe('Read from memory and written to it, each operand once a launch'),
+  workspace_bytes: bytes.describe('The most that a launch needs'),
+  by_kernel: z.array(
+    z.object({
+      kernel: z.string(),
+      launches: count,
+      bytes_moved: bytes,
+      workspace_bytes: bytes.describe('The most that a launch needs'),
+    }),
+  ),
+})
+
+export const plan = z.object({
+  model: z.string(),
+  method: z.string().describe('Name of the strategy'),
+  trainable_parameters: count.describe('Numbers that train'),
+  total_parameters: count.describe('All numbers of base and adapter'),
+  peak_bytes: bytes.describe('Most bytes that training will hold at once'),
+  rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
+  process: z
+    .object({
+      bytes: bytes.describe('The whole process, as the system counts it'),
+      runtime_bytes: bytes.describe('Part of Node.js and JavaScript'),
+      data_bytes: bytes.describe('Part of the data'),
+    })
+    .describe('Estimated, from a short run on this machine'),
+  time: time.nullable().describe('Estimated; null if it is not known'),
+  arena_bytes: bytes.describe('The block that activations, loss and workspace share'),
+  peak_at: z.string().describe('Where in the model the peak is'),
+  quantization: z.string().describe('How the frozen linears are held, as resolved'),
+  embedding_quantization: z.string().describe('How embedding and head are held, as resolved'),
+  precision: z.enum(['fp32', 'bf16']).describe('Type of matrix operands, as resolved'),
+  privacy: privacyReport.optional(),
+  timeline: z
+    .object({
+      resident_bytes: bytes.describe('Held throughout: all but the arena'),
+      steps: z.array(
+        z.object({
+          phase: z.enum(['forward', 'recompute', 'backward']),
+          kernel: z.string(),
+          node: z.string().describe('Path in the model'),
+          live_bytes: bytes.describe('Bytes of the arena in use'),
+          multiply_adds: z.number().nonnegative().describe('Multiply-adds of products with base weights'),
+        }),
+      ),
+    })
+    .optional()
+    .describe('With --timeline: the steps of the plan in order'),
+  kernels: workCounts
+    .extend({
+      uploaded_bytes: bytes.describe('The micro-batch'),
+      downloaded_bytes: z.record(z.string(), bytes).describe('By what the host reads'),
+      stashed_bytes: bytes.describe('Activations that are offloaded'),
+      fetched_bytes: bytes.describe('Activations that come back'),
+      update: workCounts
+        .optional()
+        .describe(
+          "The optimizer's update after the last micro-batch; absent if it is made in the backward pass",
+        ),
+    })
+    .optional()
+    .describe('With --kernels: the work of a micro-batch, counted without weights and without computing'),
+  fit: z
+    .object({
+      budget_bytes: bytes,
+      choices: z.array(
+        z.object({
+          per_device_train_batch_size: count,
+          gradient_accumulation_steps: count,
+          gradient_checkpointing: z.boolean(),
+          activation_offloading: z.literal(true).optional().describe('If it differs from what was asked for'),
+          optimizer_in_backward: z.literal(true).optional().describe('If it differs from what was asked for'),
+          optimizer: z
+            .union([z.string(), z.looseObject({ type: z.string() })])
+            .optional()
+            .describe('If it differs from what was asked for, as in a config'),
+          paged_weights: z
+            .union([z.literal(true), z.string()])
+            .optional()
+            .describe('If it differs from what was asked for, as in a config'),
+          peak_bytes: bytes,
+          multiply_adds: z.number().nonnegative().describe('For an optimizer step'),
+          activation_bytes_moved: bytes.describe(
+            'Bytes of activations on disk that a micro-batch writes and reads',
+          ),
+          state_bytes_moved: bytes.describe(
+            'Bytes of paged optimizer state that an optimizer step reads and writes',
+          ),
+          base_bytes_read: bytes.describe('Bytes of a paged base that a micro-batch reads from the disk'),
+        }),
+      ),
+    })
+    .optional()
+    .describe(
+      'With --fit: what fits; first what changes neither optimizer nor paged_weights, then what changes least, each by speed. All other fields describe the first',
+    ),
+})

@@ -1,0 +1,43 @@
+/** Events of `lowrank train` and `lowrank demo` with --json, beside those of metrics.jsonl. */
+import * as z from 'zod'
+import { time } from './fields.js'
+
+const score = z.object({ exact_match: z.number().min(0).max(1).describe('Share of answers that are right') })
+
+export const timeEvent = time
+  .extend({ event: z.literal('time') })
+  .describe('Estimated time of the steps; after `plan`, if it is known')
+
+export const samplesEvent = z
+  .object({
+    event: z.literal('samples'),
+    held_out: z.boolean().describe('True if the run did not train on these rows'),
+    rows: z.array(
+      z.object({
+        prompt: z.string(),
+        system: z.string().nullable().describe('The system prompt of the row'),
+        expected: z.string(),
+        base: z.string().describe('Answer of the base'),
+        tuned: z.string().describe('Answer of the tuned model'),
+        cut: z.boolean().describe('True if an answer ended at the token limit'),
+      }),
+    ),
+    command: z.string().nullable().describe('Command that repeats one of the tuned answers'),
+  })
+  .describe('Rows answered after the run, by default three; comes before done')
+
+export const demoEvent = z
+  .object({
+    event: z.literal('demo'),
+    before: score,
+    after: score,
+    samples: z.array(
+      z.object({
+        prompt: z.string(),
+        expected: z.string(),
+        before: z.string().describe("The base model's answer"),
+        after: z.string().describe("The tuned model's answer"),
+      }),
+    ),
+  })
+  .describe('How the model answers held-out questions before and after; comes before done')
