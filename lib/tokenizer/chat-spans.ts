@@ -41,6 +41,9 @@ const TURN_ENDS = [
   '</s>',
 ]
 
+/** Content of a turn that is added to see where the one before it ends. */
+const PROBE = 'lowrankturn'
+
 export class ChatRenderer {
   readonly #template: ChatTemplate
   readonly #ends: readonly string[]
@@ -155,8 +158,8 @@ export class ChatRenderer {
     index: number,
     options: RenderOptions,
   ): TurnSpan {
-    const before = this.#template.render(messages.slice(0, index), { ...options, addGenerationPrompt: true })
-    if (!text.startsWith(before)) {
+    const before = this.#opening(text, messages.slice(0, index), options)
+    if (before === undefined) {
       throw new AmbiguousChat(
         `the chat template renders what comes before message ${index} differently without the rest of the chat`,
       )
@@ -181,14 +184,30 @@ export class ChatRenderer {
     if (index === messages.length - 1) return text.length
     const upTo = this.text(messages.slice(0, index + 1), options)
     if (upTo.length >= start && text.startsWith(upTo)) return upTo.length
-    // Templates may change earlier turns, but content that stands whole before an end of turn is unmistakable.
-    const content = messages[index]?.content?.trim() ?? ''
-    const found = skipSpace(text, start)
-    for (const part of [content, withoutThought(content)]) {
-      if (part !== '' && text.startsWith(part, found))
-        return this.#endToken(text, skipSpace(text, found + part.length))
-    }
-    return undefined
+    // A user turn behind it makes it an earlier one, which templates may render without its reasoning, but not with other
+    // words.
+    const asked = this.#attempt([...messages.slice(0, index + 1), { role: 'user', content: PROBE }], options)
+    const ended = asked?.slice(0, this.#lastEnd(asked, asked.lastIndexOf(PROBE)))
+    if (!ended || !text.startsWith(ended)) return undefined
+    const said = withoutThought(messages[index]?.content ?? '')
+    return ended.length > start && ended.includes(said, start) ? ended.length : undefined
+  }
+
+  /** Beginning of the text up to where an answer to these messages starts. */
+  #opening(text: string, messages: readonly DatasetMessage[], options: RenderOptions): string | undefined {
+    const asked = this.#template.render(messages, { ...options, addGenerationPrompt: true })
+    if (text.startsWith(asked)) return asked
+    const turns = [...messages, { role: 'assistant', content: PROBE }, { role: 'user', content: '1' }]
+    const answered = this.#attempt(turns, options)
+    const before = answered?.slice(0, Math.max(0, answered.indexOf(PROBE)))
+    return before && text.startsWith(before) ? before : undefined
+  }
+
+  /** End of the last end-of-turn token before `position`; 0 if there is none. */
+  #lastEnd(text: string, position: number): number {
+    const before = text.slice(0, Math.max(0, position))
+    const ends = this.#ends.map((token) => ({ token, at: before.lastIndexOf(token) }))
+    return Math.max(0, ...ends.filter(({ at }) => at >= 0).map(({ token, at }) => at + token.length))
   }
 
   /** End of an end-of-turn token that starts at `position`. */

@@ -74,6 +74,36 @@ describe('reasoning of earlier turns', () => {
     }
   })
 
+  it('is left out of earlier turns that call a tool, whose parts are known all the same', () => {
+    const call = (city: string) => ({
+      ...thought,
+      tool_calls: [{ type: 'function' as const, function: { name: 'weather', arguments: { city } } }],
+    })
+    const calling = THINKING.replace(
+      '{{- said +',
+      "{%- for call in m.tool_calls or [] %}{{- '<tool_call>' + call.function.arguments.city + '</tool_call>' }}{%- endfor %}{{- said +",
+    )
+    const found = { role: 'tool', content: 'sun' }
+    const row = chat(
+      user('Rome?'),
+      answer('', call('Rome')),
+      found,
+      answer('Sunny.', thought),
+      user('Oslo?'),
+      answer('', call('Oslo')),
+      found,
+      answer('Sunny too.', thought),
+    )
+    const by = encoder(calling)
+    const learned = encoded(by, row)
+    expect(learned.lostReasoning).toBe(2)
+    expect(learnedText(by, learned)).toBe(
+      '<tool_call>Rome</tool_call><|im_end|>Sunny.<|im_end|>' +
+        '<think>\nCount them.\n</think>\n\n<tool_call>Oslo</tool_call><|im_end|>' +
+        '<think>\nCount them.\n</think>\n\nSunny too.<|im_end|>',
+    )
+  })
+
   it('is not missed in turns that are not trained on', () => {
     expect(encoded(encoder(THINKING, { trainOn: 'last' }), both).lostReasoning).toBe(0)
     const unweighted = twoTurns(answer('two', { ...thought, weight: 0 }), answer('three', thought))
